@@ -1,0 +1,58 @@
+//! Value and gradient of the coding rate: closed form against autograd through Cholesky, on one
+//! thread of the CPU, in one process.
+//!
+//! Sizes are `(n, d)`, rows and width of a group; `8x` is the 8 groups of the published run in one
+//! call, against one autograd graph over the batch.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use objectives::coding_rate;
+use objectives::config::RatePrecision;
+use std::hint::black_box;
+use tch::{Device, Kind, Tensor};
+
+/// `d / (n eps)` of the published run.
+const ALPHA: f64 = 10.0;
+
+const SIZES: [(&str, &[i64]); 5] = [
+    ("64x256", &[64, 256]),
+    ("64x768", &[64, 768]),
+    ("512x256", &[512, 256]),
+    ("1024x256", &[1024, 256]),
+    ("8x64x256", &[8, 64, 256]),
+];
+
+fn unit_rows(shape: &[i64]) -> Tensor {
+    tch::manual_seed(0);
+    let z = Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    &z / z.square().sum_dim_intlist(-1, true, Kind::Float).sqrt()
+}
+
+/// What the formula says, with the gradient left to autograd; always of width `d`, as published.
+fn by_autograd(z: &Tensor) -> (Tensor, Tensor) {
+    let z = z.detach().set_requires_grad(true);
+    let d = z.size()[z.dim() - 1];
+    let gram = z.transpose(-2, -1).matmul(&z);
+    let matrix = Tensor::eye(d, (Kind::Float, Device::Cpu)) + gram * ALPHA;
+    let lower = matrix.linalg_cholesky_ex(false, false).0;
+    let value = lower.diagonal(0, -2, -1).log().sum(Kind::Float);
+    value.backward();
+    (value.detach(), z.grad())
+}
+
+fn value_and_gradient(c: &mut Criterion) {
+    tch::set_num_threads(1);
+    let mut group = c.benchmark_group("coding_rate");
+    for (name, shape) in SIZES {
+        let z = unit_rows(shape);
+        group.bench_with_input(BenchmarkId::new("closed_form", name), &z, |b, z| {
+            b.iter(|| black_box(coding_rate(z, ALPHA, RatePrecision::Fp32)));
+        });
+        group.bench_with_input(BenchmarkId::new("autograd", name), &z, |b, z| {
+            b.iter(|| black_box(by_autograd(z)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, value_and_gradient);
+criterion_main!(benches);

@@ -1,0 +1,2 @@
+//! Criterion benches of simdino live in `benches/`; this library is empty.
+#![forbid(unsafe_code)]

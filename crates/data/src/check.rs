@@ -1,0 +1,133 @@
+//! A look at a whole data set: what is in it, and which images are broken.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use crate::dataset::Dataset;
+use crate::loader::BrokenImage;
+
+/// Smallest, median and largest of some sizes, in pixels; all 0 without images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Smallest.
+    pub min: u32,
+    /// The middle one in order; of two middle ones the lower.
+    pub median: u32,
+    /// Largest.
+    pub max: u32,
+}
+
+/// What [`check`] found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CheckReport {
+    /// Images, broken ones included.
+    pub images: usize,
+    /// The broken ones, by index.
+    pub broken: Vec<BrokenImage>,
+    /// Readable images by format.
+    pub formats: BTreeMap<&'static str, usize>,
+    /// Widths of the readable images.
+    pub width: Extent,
+    /// Heights.
+    pub height: Extent,
+    /// Shorter sides.
+    pub shorter_side: Extent,
+    /// Readable images by shorter side; the key is the largest power of two not above it.
+    pub side_histogram: BTreeMap<u32, usize>,
+    /// Images by label, broken ones included.
+    pub labels: BTreeMap<u32, usize>,
+    /// Images without a label.
+    pub unlabelled: usize,
+    /// Mean of each channel over all pixels, on [0, 1].
+    pub mean: [f64; 3],
+    /// Standard deviation of each channel over all pixels, on [0, 1].
+    pub std: [f64; 3],
+}
+
+/// Reads every image on all cores. `progress` gets the number of images done so far, once an
+/// image, from many threads.
+pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport {
+    let done = AtomicUsize::new(0);
+    let looks: Vec<Result<Look, BrokenImage>> = (0..dataset.len())
+        .into_par_iter()
+        .map(|index| {
+            let look = look(dataset, index);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            look
+        })
+        .collect();
+    let mut report = CheckReport { images: dataset.len(), ..CheckReport::default() };
+    for label in (0..dataset.len()).map(|index| dataset.label(index)) {
+        match label {
+            Some(label) => *report.labels.entry(label).or_default() += 1,
+            None => report.unlabelled += 1,
+        }
+    }
+    let mut good = Vec::with_capacity(looks.len());
+    for look in looks {
+        match look {
+            Ok(look) => good.push(look),
+            Err(broken) => report.broken.push(broken),
+        }
+    }
+    summarise(&good, &mut report);
+    report
+}
+
+/// One readable image.
+struct Look {
+    format: &'static str,
+    width: u32,
+    height: u32,
+    /// Sums of the channels' values and of their squares; whole numbers, so that no order of
+    /// summation changes the result.
+    sums: [u64; 3],
+    squares: [u64; 3],
+}
+
+fn look(dataset: &Dataset, index: usize) -> Result<Look, BrokenImage> {
+    let (image, format) = dataset
+        .inspect(index)
+        .map_err(|error| BrokenImage::new(index, dataset.name(index), error))?;
+    let (mut sums, mut squares) = ([0; 3], [0; 3]);
+    for pixel in image.pixels() {
+        for (channel, value) in pixel.0.iter().enumerate() {
+            sums[channel] += u64::from(*value);
+            squares[channel] += u64::from(*value) * u64::from(*value);
+        }
+    }
+    Ok(Look { format, width: image.width(), height: image.height(), sums, squares })
+}
+
+fn summarise(looks: &[Look], report: &mut CheckReport) {
+    for look in looks {
+        *report.formats.entry(look.format).or_default() += 1;
+        let bin = 1 << look.width.min(look.height).max(1).ilog2();
+        *report.side_histogram.entry(bin).or_default() += 1;
+    }
+    report.width = extent(looks.iter().map(|look| look.width));
+    report.height = extent(looks.iter().map(|look| look.height));
+    report.shorter_side = extent(looks.iter().map(|look| look.width.min(look.height)));
+    let pixels: f64 = looks.iter().map(|look| f64::from(look.width) * f64::from(look.height)).sum();
+    if pixels == 0.0 {
+        return;
+    }
+    for channel in 0..3 {
+        let sum: u128 = looks.iter().map(|look| u128::from(look.sums[channel])).sum();
+        let squares: u128 = looks.iter().map(|look| u128::from(look.squares[channel])).sum();
+        let mean = sum as f64 / pixels;
+        report.mean[channel] = mean / 255.0;
+        report.std[channel] = (squares as f64 / pixels - mean * mean).max(0.0).sqrt() / 255.0;
+    }
+}
+
+fn extent(sizes: impl Iterator<Item = u32>) -> Extent {
+    let mut sizes: Vec<u32> = sizes.collect();
+    sizes.sort_unstable();
+    match (sizes.first(), sizes.last()) {
+        (Some(&min), Some(&max)) => Extent { min, median: sizes[(sizes.len() - 1) / 2], max },
+        _ => Extent::default(),
+    }
+}

@@ -1,0 +1,119 @@
+//! A source of images joined with their decoding: the one type that loaders and tools read from.
+
+use image::{GrayImage, RgbImage};
+
+use crate::config::DataConfig;
+use crate::decode;
+use crate::error::{Error, Result};
+use crate::source::{self, Payload, Source};
+
+/// Opens what `config` names.
+///
+/// # Errors
+/// The path does not exist, holds no images, or cannot be read; the message says which.
+pub fn open(config: &DataConfig) -> Result<Dataset> {
+    Ok(Dataset::new(source::open(config)?, config.min_side))
+}
+
+/// A fixed, ordered collection of RGB images with random access from any number of threads.
+pub struct Dataset {
+    source: Box<dyn Source>,
+    min_side: u32,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dataset({}, {} images)", self.kind(), self.len())
+    }
+}
+
+impl Dataset {
+    /// Reads from `source`; an image with a shorter side than `min_side` pixels is broken.
+    pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
+        Self { source, min_side }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Whether there are no images; never so for a data set that [`open`] made.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Kind of the source: "folder", "list", "shards" or "synthetic".
+    pub fn kind(&self) -> &'static str {
+        self.source.kind()
+    }
+
+    /// Name of image `index` in its source; empty beyond the end.
+    pub fn name(&self, index: usize) -> String {
+        self.source.name(index)
+    }
+
+    /// Class of image `index`, where it has one.
+    pub fn label(&self, index: usize) -> Option<u32> {
+        self.source.label(index)
+    }
+
+    /// Names of the classes by label. Empty where there are no labels or they are bare numbers.
+    pub fn class_names(&self) -> &[String] {
+        self.source.class_names()
+    }
+
+    /// Number of classes: the number of their names, or else one more than the largest label;
+    /// 0 without labels. Bare numbers are counted on each call.
+    pub fn num_classes(&self) -> usize {
+        let named = self.class_names().len();
+        if named > 0 {
+            return named;
+        }
+        let largest = (0..self.len()).filter_map(|index| self.label(index)).max();
+        largest.map_or(0, |label| label as usize + 1)
+    }
+
+    /// A short hex digest that changes when the names, labels or sizes of the images change.
+    /// Looks at every file of a folder, so it takes a while on a large one.
+    pub fn fingerprint(&self) -> String {
+        self.source.fingerprint()
+    }
+
+    /// Reads and decodes image `index`.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the image's name around the reason.
+    pub fn image(&self, index: usize) -> Result<RgbImage> {
+        self.inspect(index).map(|(image, _)| image)
+    }
+
+    /// Like [`Dataset::image`], and tells the format: that of the file, or "pixels".
+    ///
+    /// # Errors
+    /// As [`Dataset::image`].
+    pub fn inspect(&self, index: usize) -> Result<(RgbImage, &'static str)> {
+        self.read(index)
+            .map_err(|error| Error::Image { name: self.name(index), source: Box::new(error) })
+    }
+
+    /// The object's mask in image `index` (0 or 255), where the source knows it.
+    pub fn mask(&self, index: usize) -> Option<GrayImage> {
+        self.source.mask(index)
+    }
+
+    fn read(&self, index: usize) -> Result<(RgbImage, &'static str)> {
+        if index >= self.len() {
+            return Err(Error::Index { index, len: self.len() });
+        }
+        let (image, format) = match self.source.load(index)? {
+            Payload::Encoded(bytes) => decode::decode_named(&bytes)?,
+            Payload::Pixels(image) => (image, "pixels"),
+        };
+        let (width, height) = image.dimensions();
+        if width.min(height) < self.min_side.max(1) {
+            return Err(Error::TooSmall { width, height, min_side: self.min_side });
+        }
+        Ok((image, format))
+    }
+}

@@ -1,0 +1,203 @@
+//! Bytes of an image file to RGB pixels, whatever the bytes are.
+//!
+//! The format is told by content, never by the file's name. Grey is replicated, 16 bits and
+//! floats are scaled to 8 bits, palettes are expanded, CMYK and YCCK are converted, alpha is
+//! dropped (as Pillow's `convert("RGB")` does), only the first frame or page is read, and the
+//! EXIF orientation is applied, so that a photograph stands as its viewer sees it. Colour
+//! profiles are ignored, as in the usual training pipelines.
+//!
+//! No input makes this module panic, and a file that ends early is an error: half a grey picture
+//! must not enter a training run.
+
+mod jpeg;
+
+use std::any::Any;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::error::{LimitError, LimitErrorKind};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+
+use crate::error::{Error, Result};
+
+/// Most bytes that the pixels of one image may take before they are converted to RGB: a guard
+/// against decompression bombs that leaves room for 170 megapixels.
+pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
+
+/// Decodes one image file, see the [module](self) for the conversions.
+///
+/// # Errors
+/// [`Error::EmptyFile`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::Decode`] (also
+/// for an image of more than [`MAX_IMAGE_BYTES`]), [`Error::DecoderPanic`].
+pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
+    decode_named(bytes).map(|(image, _)| image)
+}
+
+/// Like [`decode`], and tells the format: "jpeg", "png", "webp", "tiff" or "bmp".
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_named(bytes: &[u8]) -> Result<(RgbImage, &'static str)> {
+    let (format, name) = guess_format(bytes)?;
+    // The decoders hold no state that outlives this call, so nothing broken is left behind.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_as(bytes, format)));
+    match decoded {
+        Ok(Ok(image)) => Ok((image, name)),
+        Ok(Err(source)) if is_end_of_file(&source) => Err(Error::Truncated { format: name }),
+        Ok(Err(source)) => Err(Error::Decode { format: name, source }),
+        Err(payload) => {
+            Err(Error::DecoderPanic { format: name, message: panic_message(payload.as_ref()) })
+        }
+    }
+}
+
+fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
+    if bytes.is_empty() {
+        return Err(Error::EmptyFile);
+    }
+    let format = image::guess_format(bytes).map_err(|_| Error::UnknownFormat)?;
+    let name = match format {
+        ImageFormat::Jpeg => "jpeg",
+        ImageFormat::Png => "png",
+        ImageFormat::WebP => "webp",
+        ImageFormat::Tiff => "tiff",
+        ImageFormat::Bmp => "bmp",
+        _ => return Err(Error::UnknownFormat),
+    };
+    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
+        return Err(Error::Truncated { format: name });
+    }
+    Ok((format, name))
+}
+
+fn decode_as(bytes: &[u8], format: ImageFormat) -> image::ImageResult<RgbImage> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder()?;
+    // Not every decoder compares the picture's size with the limit by itself.
+    if decoder.total_bytes() > MAX_IMAGE_BYTES {
+        let kind = LimitErrorKind::InsufficientMemory;
+        return Err(ImageError::Limits(LimitError::from_kind(kind)));
+    }
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// Whether the decoder ran out of bytes, wherever in its chain of reasons that is said.
+fn is_end_of_file(error: &ImageError) -> bool {
+    if let ImageError::IoError(io) = error {
+        return io.kind() == std::io::ErrorKind::UnexpectedEof;
+    }
+    let mut next = std::error::Error::source(error);
+    while let Some(reason) = next {
+        let io = reason.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        next = reason.source();
+    }
+    false
+}
+
+/// What a panic said, where it said it in text.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x + y) * 3 % 256) as u8])
+        })
+    }
+
+    const ALL: [ImageFormat; 5] = [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+        ImageFormat::Bmp,
+    ];
+
+    #[test]
+    fn lossless_formats_keep_every_pixel() {
+        let picture = gradient(37, 23);
+        for format in &ALL[1..] {
+            let bytes = encoded(&picture.clone().into(), *format);
+            assert_eq!(decode(&bytes).unwrap(), picture, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn every_cut_of_a_file_is_an_error_or_the_whole_picture() {
+        let picture = gradient(40, 30);
+        for format in ALL {
+            let bytes = encoded(&picture.clone().into(), format);
+            let whole = decode(&bytes).unwrap();
+            for end in (0..bytes.len()).step_by(7) {
+                // A cut of nothing but trailing metadata (a TIFF's directory is not that) may pass.
+                if let Ok(image) = decode(&bytes[..end]) {
+                    assert!(image == whole, "{format:?} cut at {end} of {}", bytes.len());
+                }
+            }
+            let half = decode(&bytes[..bytes.len() / 2]);
+            assert!(half.is_err(), "{format:?}: {half:?}");
+        }
+        let bytes = encoded(&picture.into(), ImageFormat::Jpeg);
+        let cut = decode(&bytes[..bytes.len() - 40]);
+        assert!(matches!(cut, Err(Error::Truncated { format: "jpeg" })), "{cut:?}");
+    }
+
+    #[test]
+    fn what_is_no_image_is_named() {
+        assert!(matches!(decode(b""), Err(Error::EmptyFile)));
+        assert!(matches!(decode(b"hello, this is text"), Err(Error::UnknownFormat)));
+        assert!(matches!(decode(b"GIF89a\x01\x00\x01\x00"), Err(Error::UnknownFormat)));
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_memory_is_taken() {
+        // The header of a 65500 x 65500 JPEG (12.9 GB as RGB) over the data of a small one.
+        let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Jpeg);
+        let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+        bytes[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
+        let error = decode(&bytes).unwrap_err();
+        assert!(matches!(error, Error::Decode { source: ImageError::Limits(_), .. }), "{error:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn damaged_bytes_never_panic(
+            which in 0_usize..5,
+            hits in proptest::collection::vec((0.0_f64..1.0, any::<u8>()), 1..8),
+        ) {
+            let mut bytes = encoded(&gradient(24, 24).into(), ALL[which]);
+            for (place, value) in hits {
+                let index = (place * bytes.len() as f64) as usize;
+                bytes[index] = value;
+            }
+            // Any answer will do, as long as one comes back.
+            let answer = decode(&bytes);
+            prop_assert!(!matches!(answer, Err(Error::EmptyFile)));
+        }
+    }
+}

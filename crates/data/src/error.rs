@@ -1,0 +1,212 @@
+//! The crate's error: what failed, on which file or key, and what to do about it.
+
+use std::path::PathBuf;
+
+/// A result with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between a path and a batch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Io {
+        /// What was tried: "open", "read", "write", ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// `data.path` cannot be what it should be (missing, empty, of the wrong kind).
+    #[error("{path}: {problem}", path = .path.display())]
+    Path {
+        /// The path as given.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A line of a list file cannot be used.
+    #[error("{path}, line {line}: {problem}", path = .path.display())]
+    List {
+        /// The list file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A tar or tar.gz shard cannot be read to its end.
+    #[error("shard {path} is truncated or not a tar file: copy or download it again", path = .path.display())]
+    Shard {
+        /// The shard.
+        path: PathBuf,
+        /// The reader's reason.
+        source: std::io::Error,
+    },
+    /// Decompressed shards do not fit into the memory they may take.
+    #[error(
+        "{path}: its images need more than data.shard_cache_gb = {limit_gb} GB of memory once \
+         decompressed: raise that limit, or decompress the shards with gunzip (plain .tar files \
+         are read from disk and take no memory)",
+        path = .path.display()
+    )]
+    ShardCache {
+        /// The shard with which the limit was passed.
+        path: PathBuf,
+        /// The limit in GB.
+        limit_gb: f64,
+    },
+    /// A setting is outside its range or does not fit the others.
+    #[error("{key}: {problem}")]
+    Config {
+        /// The key, with its section.
+        key: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// An index beyond the end of the data set.
+    #[error("image {index} was asked for but there are {len}")]
+    Index {
+        /// What was asked for.
+        index: usize,
+        /// Number of images.
+        len: usize,
+    },
+    /// A file of no bytes.
+    #[error("the file is empty (0 bytes)")]
+    EmptyFile,
+    /// Bytes that are no image of a format we read.
+    #[error("not an image: the content is none of JPEG, PNG, WebP, TIFF, BMP")]
+    UnknownFormat,
+    /// The decoder refused the bytes.
+    #[error("broken {format} image")]
+    Decode {
+        /// Format by content.
+        format: &'static str,
+        /// The decoder's reason.
+        source: image::ImageError,
+    },
+    /// An image that ends before its last pixel.
+    #[error("{format} image is cut off: the file ends early")]
+    Truncated {
+        /// Format by content.
+        format: &'static str,
+    },
+    /// The decoder itself failed (a defect in it, not in this crate).
+    #[error("the {format} decoder failed on this image: {message}")]
+    DecoderPanic {
+        /// Format by content.
+        format: &'static str,
+        /// What the decoder said.
+        message: String,
+    },
+    /// An image with a shorter side than `data.min_side`.
+    #[error("{width}x{height} pixels, smaller than data.min_side = {min_side}")]
+    TooSmall {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The least shorter side in pixels.
+        min_side: u32,
+    },
+    /// A named image of a data set failed.
+    #[error("image {name}")]
+    Image {
+        /// Name of the image in its source.
+        name: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// The decoding of one file cannot be encoded or written.
+    #[error("cannot write image {path}", path = .path.display())]
+    WriteImage {
+        /// The file.
+        path: PathBuf,
+        /// The encoder's reason.
+        source: image::ImageError,
+    },
+    /// A buffer has not the size that the crops need.
+    #[error("{what}: expected {expected}, got {got}")]
+    Buffer {
+        /// Which buffer or count.
+        what: &'static str,
+        /// Expected size.
+        expected: usize,
+        /// Size found.
+        got: usize,
+    },
+    /// A resize could not be done.
+    #[error("cannot resize a {width}x{height} image")]
+    Resize {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The resizer's reason.
+        source: fast_image_resize::ResizeError,
+    },
+    /// A batch is larger than the data set.
+    #[error(
+        "train.batch_size = {batch} is larger than the data set ({len} images): lower \
+         train.batch_size to {len} or less, or add images"
+    )]
+    BatchTooLarge {
+        /// Images in a global batch.
+        batch: usize,
+        /// Images there are.
+        len: usize,
+    },
+    /// More images are broken than `data.max_broken` allows.
+    #[error(
+        "{broken} of the first {read} images read are broken, more than data.max_broken = \
+         {max_broken} allows; the first is {first} ({reason}): repair or remove them, or raise \
+         data.max_broken"
+    )]
+    TooManyBroken {
+        /// Broken images.
+        broken: usize,
+        /// Images read.
+        read: usize,
+        /// The limit, a share.
+        max_broken: f64,
+        /// Name of the first broken image.
+        first: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Replacement after replacement was broken too.
+    #[error(
+        "no readable image found in {tried} tries for one place of a batch; the first broken one \
+         is {first} ({reason}): check the data set"
+    )]
+    NoReadableImage {
+        /// Images tried.
+        tried: usize,
+        /// Name of the first broken image.
+        first: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A worker thread panicked or could not be started.
+    #[error("a data worker failed: {message}")]
+    Worker {
+        /// What it said.
+        message: String,
+    },
+}
+
+impl Error {
+    /// The whole chain of reasons in one line, outermost first.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            text = format!("{text}: {error}");
+            next = error.source();
+        }
+        text
+    }
+}

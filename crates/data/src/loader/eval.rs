@@ -1,0 +1,176 @@
+//! The evaluation loader: every image once, in order, resized and cropped in the middle.
+
+use std::sync::Arc;
+
+use ndarray::Array4;
+
+use super::BrokenImage;
+use super::pipeline::{Crew, Pipeline};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::transform::EvalTransform;
+
+/// Batches prepared ahead.
+const PREFETCH: usize = 3;
+
+/// Some images of a data set; B of them, at least 1.
+#[derive(Debug, Clone)]
+pub struct EvalBatch {
+    /// `[B, H, W, 3]`.
+    pub images: Array4<u8>,
+    /// Index in the data set of each.
+    pub indices: Vec<usize>,
+    /// Label of each, where it has one.
+    pub labels: Vec<Option<u32>>,
+    /// Images left out because they are broken; they count neither in B nor above.
+    pub broken: Vec<BrokenImage>,
+}
+
+/// An iterator over [`EvalBatch`]es in the order of the indices. Broken images are left out, so
+/// a batch can be smaller than asked for; if all are broken the only item is an error.
+pub struct EvalLoader {
+    pipeline: Pipeline<Vec<usize>, EvalBatch>,
+    /// Batches not yet submitted.
+    ahead: std::vec::IntoIter<Vec<usize>>,
+    /// A batch held back for the broken images of empty batches behind it.
+    held: Option<EvalBatch>,
+    /// Broken images before the first batch.
+    orphans: Vec<BrokenImage>,
+}
+
+impl EvalLoader {
+    /// Goes through `indices` of the data set, or all of it, in batches of `batch` images, on
+    /// `workers` threads (0 = one per core).
+    ///
+    /// # Errors
+    /// `batch` or a size of `transform` is 0, an index lies beyond the end, or the threads cannot be started.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        transform: EvalTransform,
+        batch: usize,
+        workers: usize,
+        indices: Option<Vec<usize>>,
+    ) -> Result<Self> {
+        if batch == 0 {
+            let problem = "must be at least 1 (got 0)".into();
+            return Err(Error::Config { key: "eval batch", problem });
+        }
+        if transform.crop == 0 || transform.resize == 0 {
+            let problem = format!("sizes must be at least 1 pixel (got {transform:?})");
+            return Err(Error::Config { key: "eval transform", problem });
+        }
+        let len = dataset.len();
+        let indices = indices.unwrap_or_else(|| (0..len).collect());
+        if let Some(&index) = indices.iter().find(|&&index| index >= len) {
+            return Err(Error::Index { index, len });
+        }
+        let batches: Vec<Vec<usize>> = indices.chunks(batch).map(<[usize]>::to_vec).collect();
+        let pipeline = Pipeline::start(workers, PREFETCH, move |indices, crew: &Crew| {
+            make(&dataset, &transform, indices, crew)
+        })?;
+        Ok(Self { pipeline, ahead: batches.into_iter(), held: None, orphans: Vec::new() })
+    }
+
+    fn next_made(&mut self) -> Option<Result<EvalBatch>> {
+        while self.pipeline.pending() < PREFETCH {
+            let Some(indices) = self.ahead.next() else { break };
+            self.pipeline.submit(indices);
+        }
+        self.pipeline.next()
+    }
+}
+
+impl Iterator for EvalLoader {
+    type Item = Result<EvalBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut made = match self.next_made() {
+                Some(Ok(made)) => made,
+                Some(Err(error)) => return Some(Err(error)),
+                None => return self.last(),
+            };
+            if made.indices.is_empty() {
+                let held = self.held.as_mut().map(|batch| &mut batch.broken);
+                held.unwrap_or(&mut self.orphans).append(&mut made.broken);
+                continue;
+            }
+            made.broken.splice(0..0, self.orphans.drain(..));
+            if let Some(ready) = self.held.replace(made) {
+                return Some(Ok(ready));
+            }
+        }
+    }
+}
+
+impl EvalLoader {
+    fn last(&mut self) -> Option<Result<EvalBatch>> {
+        if let Some(held) = self.held.take() {
+            return Some(Ok(held));
+        }
+        let tried = self.orphans.len();
+        let BrokenImage { name: first, reason, .. } = self.orphans.drain(..).next()?;
+        Some(Err(Error::NoReadableImage { tried, first, reason }))
+    }
+}
+
+/// One image: its index, its pixels' place, and why it is broken if it is.
+struct Row<'a> {
+    index: usize,
+    pixels: &'a mut [u8],
+    broken: &'a mut Option<BrokenImage>,
+}
+
+fn make(
+    dataset: &Dataset,
+    transform: &EvalTransform,
+    indices: Vec<usize>,
+    crew: &Crew,
+) -> Result<EvalBatch> {
+    let side = transform.crop as usize;
+    let bytes = 3 * side * side;
+    let mut pixels = vec![0; bytes * indices.len()];
+    let mut failures: Vec<Option<BrokenImage>> = vec![None; indices.len()];
+    let rows = indices
+        .iter()
+        .zip(pixels.chunks_exact_mut(bytes))
+        .zip(&mut failures)
+        .map(|((&index, pixels), broken)| Row { index, pixels, broken })
+        .collect();
+    crew.for_each(rows, |row: Row<'_>| match read(dataset, transform, row.index, row.pixels) {
+        Ok(()) => {}
+        Err(error) => {
+            let name = dataset.name(row.index);
+            *row.broken = Some(BrokenImage::new(row.index, name, error));
+        }
+    });
+
+    let mut good = Vec::with_capacity(indices.len());
+    for (row, index) in indices.iter().enumerate().filter(|(row, _)| failures[*row].is_none()) {
+        // Closes the gaps that broken images leave.
+        pixels.copy_within(row * bytes..(row + 1) * bytes, good.len() * bytes);
+        good.push(*index);
+    }
+    pixels.truncate(good.len() * bytes);
+    let got = pixels.len();
+    let images = Array4::from_shape_vec((good.len(), side, side, 3), pixels)
+        .map_err(|_| Error::Buffer { what: "pixels of a batch", expected: bytes, got })?;
+    let labels = good.iter().map(|&index| dataset.label(index)).collect();
+    let broken = failures.into_iter().flatten().collect();
+    Ok(EvalBatch { images, indices: good, labels, broken })
+}
+
+fn read(
+    dataset: &Dataset,
+    transform: &EvalTransform,
+    index: usize,
+    pixels: &mut [u8],
+) -> Result<()> {
+    let image = transform.apply(&dataset.image(index)?)?;
+    if image.as_raw().len() != pixels.len() {
+        let (expected, got) = (pixels.len(), image.as_raw().len());
+        return Err(Error::Buffer { what: "pixels of an image", expected, got });
+    }
+    pixels.copy_from_slice(image.as_raw());
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Jobs in, results out in the same order, several jobs in work at a time.
+//!
+//! Two kinds of threads: workers (a rayon pool) carry out the small tasks of a job, one image
+//! each; a few conductors, idle most of the time, split a job into tasks and wait for them.
+//! Because a worker never waits for another one, no batch is held up by a later batch, and
+//! because several jobs are split at once, no worker idles at the end of a batch.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::decode::panic_message;
+use crate::error::{Error, Result};
+
+/// More conductors than this gain nothing: two batches in work keep all workers busy.
+const MAX_CONDUCTORS: usize = 4;
+
+/// What a job may use.
+pub(super) struct Crew {
+    pool: ThreadPool,
+    stop: AtomicBool,
+}
+
+impl Crew {
+    /// Carries out the tasks on the workers, in their order, and waits for them. After a stop the
+    /// rest is left undone.
+    pub(super) fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Sync) {
+        let work = &work;
+        self.pool.in_place_scope_fifo(|scope| {
+            for task in tasks {
+                scope.spawn_fifo(move |_| {
+                    if !self.stop.load(Ordering::Relaxed) {
+                        work(task);
+                    }
+                });
+            }
+        });
+    }
+}
+
+type Job<J, O> = (J, SyncSender<Result<O>>);
+
+/// The threads and the queue.
+pub(super) struct Pipeline<J, O> {
+    crew: Option<Arc<Crew>>,
+    jobs: Option<Sender<Job<J, O>>>,
+    pending: VecDeque<Receiver<Result<O>>>,
+    conductors: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
+    /// Starts `workers` threads (0 = one per core) that carry out `work` for each job, for up to
+    /// `ahead` jobs at a time.
+    pub(super) fn start(
+        workers: usize,
+        ahead: usize,
+        work: impl Fn(J, &Crew) -> Result<O> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let (pool, workers) = start_pool(workers)?;
+        let crew = Arc::new(Crew { pool, stop: AtomicBool::new(false) });
+        let (jobs, queue) = channel::<Job<J, O>>();
+        let (queue, work) = (Arc::new(Mutex::new(queue)), Arc::new(work));
+        let mut pipeline = Self {
+            crew: Some(crew.clone()),
+            jobs: Some(jobs),
+            pending: VecDeque::new(),
+            conductors: Vec::new(),
+            workers,
+        };
+        for _ in 0..ahead.clamp(1, MAX_CONDUCTORS) {
+            let (queue, work, crew) = (queue.clone(), work.clone(), crew.clone());
+            let conductor = std::thread::Builder::new()
+                .name("data-conductor".into())
+                .spawn(move || conduct(&queue, &crew, work.as_ref()))
+                .map_err(|error| Error::Worker { message: error.to_string() })?;
+            pipeline.conductors.push(conductor);
+        }
+        Ok(pipeline)
+    }
+
+    /// Jobs submitted whose result was not taken.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Adds a job.
+    pub(super) fn submit(&mut self, job: J) {
+        let (sender, receiver) = sync_channel(1);
+        self.pending.push_back(receiver);
+        if let Some(jobs) = &self.jobs {
+            // Without a conductor left, the receiver says so when the result is asked for.
+            let _ = jobs.send((job, sender));
+        }
+    }
+
+    /// Waits for the result of the oldest job; none if no job is under way.
+    pub(super) fn next(&mut self) -> Option<Result<O>> {
+        let result = self.pending.pop_front()?.recv();
+        Some(result.unwrap_or_else(|_| Err(Error::Worker { message: "it ended early".into() })))
+    }
+}
+
+impl<J, O> Drop for Pipeline<J, O> {
+    /// Ends all threads; a worker finishes the image it has in hand.
+    fn drop(&mut self) {
+        if let Some(crew) = &self.crew {
+            crew.stop.store(true, Ordering::Relaxed);
+        }
+        self.jobs = None;
+        self.pending.clear();
+        for conductor in self.conductors.drain(..) {
+            let _ = conductor.join();
+        }
+        self.crew = None; // the last owner of the pool: its threads end now
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A pool whose threads can be joined; rayon by itself lets them end unseen.
+fn start_pool(workers: usize) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
+    let mut handles = Vec::new();
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(workers)
+        .spawn_handler(|thread| {
+            let builder = std::thread::Builder::new().name(format!("data-{}", thread.index()));
+            handles.push(builder.spawn(|| thread.run())?);
+            Ok(())
+        })
+        .build()
+        .map_err(|error| Error::Worker { message: error.to_string() })?;
+    Ok((pool, handles))
+}
+
+/// Takes jobs in their order until there are no more.
+fn conduct<J, O>(
+    queue: &Mutex<Receiver<Job<J, O>>>,
+    crew: &Crew,
+    work: &(impl Fn(J, &Crew) -> Result<O> + ?Sized),
+) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((job, sender)) = next else { return };
+        if crew.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        // A job owns what it works on: after a panic nothing half-done is left to be seen.
+        let result = catch_unwind(AssertUnwindSafe(|| work(job, crew))).unwrap_or_else(|payload| {
+            Err(Error::Worker { message: panic_message(payload.as_ref()) })
+        });
+        // The receiver is gone when the loader was dropped meanwhile.
+        let _ = sender.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn squares(workers: usize, ahead: usize) -> Pipeline<Vec<u64>, u64> {
+        Pipeline::start(workers, ahead, |job: Vec<u64>, crew: &Crew| {
+            let sum = Mutex::new(0);
+            crew.for_each(job, |value| {
+                assert!(value != 13, "thirteen");
+                *sum.lock().unwrap() += value * value;
+            });
+            Ok(sum.into_inner().unwrap())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs() {
+        for (workers, ahead) in [(1, 1), (2, 3), (4, 9)] {
+            let mut pipeline = squares(workers, ahead);
+            for first in 0..10 {
+                pipeline.submit(if first == 9 { vec![] } else { vec![first, 2, 3] });
+            }
+            let got: Vec<u64> =
+                std::iter::from_fn(|| pipeline.next()).map(Result::unwrap).collect();
+            let expected = (0..9).map(|first| first * first + 13).chain([0]);
+            assert!(got.iter().copied().eq(expected), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_its_job_only() {
+        let mut pipeline = squares(2, 2);
+        for job in [vec![1], vec![2, 13, 4], vec![5]] {
+            pipeline.submit(job);
+        }
+        assert_eq!(pipeline.next().unwrap().unwrap(), 1);
+        let error = pipeline.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("thirteen"), "{error}");
+        assert_eq!(pipeline.next().unwrap().unwrap(), 25);
+        assert!(pipeline.next().is_none());
+    }
+
+    #[test]
+    fn dropping_ends_all_threads_with_jobs_under_way() {
+        let alive = Arc::new(());
+        let held = alive.clone();
+        let mut pipeline: Pipeline<Vec<u64>, ()> =
+            Pipeline::start(2, 2, move |job: Vec<u64>, crew: &Crew| {
+                let _held = &held;
+                crew.for_each(job, |_| ());
+                Ok(())
+            })
+            .unwrap();
+        for _ in 0..50 {
+            pipeline.submit((0..100).collect());
+        }
+        drop(pipeline);
+        // The work's closure lived in the threads; it is gone, so they are.
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+}

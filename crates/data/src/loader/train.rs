@@ -1,0 +1,314 @@
+//! The training loader: endless micro-batches of global and local crops.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ndarray::Array4;
+
+use super::BrokenImage;
+use super::pipeline::{Crew, Pipeline};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+use crate::sampler::{Sampler, Share};
+use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
+
+/// Images tried for one place of a batch before the data set is given up.
+const MAX_TRIES: usize = 64;
+/// The share of broken images is judged from this number of images on.
+const MIN_READ: usize = 50;
+
+/// How a [`TrainLoader`] makes its batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoaderConfig {
+    /// Seed of order and crops.
+    pub seed: u64,
+    /// Images of one optimiser step, over all processes.
+    pub global_batch: usize,
+    /// Micro-batches in which a step is done.
+    pub accumulate: usize,
+    /// This process, from 0.
+    pub rank: usize,
+    /// Number of processes.
+    pub world_size: usize,
+    /// Threads that decode and augment; 0 = one per core.
+    pub workers: usize,
+    /// Micro-batches prepared ahead, at least 1.
+    pub prefetch: usize,
+    /// Largest share (0-1) of broken images among those read, judged from 50 images on.
+    pub max_broken: f64,
+}
+
+/// A place in the run from which a loader starts, exactly as if it had come there by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Optimiser step inside the epoch, from 0.
+    pub step: u64,
+}
+
+/// One micro-batch of one process; B images.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Global crops, `[2 * B, S, S, 3]`: all B of the first view, then all B of the second.
+    pub global: Array4<u8>,
+    /// Local crops, `[V_l * B, s, s, 3]`, view by view; none if there are no local views.
+    pub local: Option<Array4<u8>>,
+    /// B.
+    pub batch_size: usize,
+    /// Index in the data set of each image. A broken image's substitute stands in its place; the
+    /// crops are still drawn for the original index, so they differ from the substitute's own.
+    pub samples: Vec<u64>,
+    /// The optimiser step this batch belongs to.
+    pub position: Position,
+    /// Which micro-batch of that step, from 0.
+    pub micro: usize,
+    /// Broken images met here for the first time since the loader was made.
+    pub broken: Vec<BrokenImage>,
+}
+
+/// Endless micro-batches in order; epochs follow each other. Dropping it ends its threads.
+pub struct TrainLoader {
+    pipeline: Pipeline<Job, Made>,
+    sampler: Sampler,
+    share: Share,
+    prefetch: usize,
+    /// What is submitted next.
+    next: (Position, usize),
+    health: Health,
+}
+
+impl TrainLoader {
+    /// A loader that begins at `start`; a start at the end of an epoch means the next one.
+    ///
+    /// # Errors
+    /// The batch is larger than the data set or cannot be divided among micro-batches and
+    /// processes, a count is 0, or the threads cannot be started.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        crops: MultiCrop,
+        config: LoaderConfig,
+        start: Position,
+    ) -> Result<Self> {
+        let LoaderConfig { accumulate, rank, world_size, .. } = config;
+        let share = Share { accumulate, rank, world_size };
+        let sampler = Sampler::new(config.seed, dataset.len(), config.global_batch)?;
+        share.validate(config.global_batch)?;
+        if config.prefetch == 0 {
+            let problem = "must be at least 1 (got 0)".into();
+            return Err(Error::Config { key: "data.prefetch", problem });
+        }
+        let steps = sampler.steps_per_epoch();
+        let start = Position { epoch: start.epoch + start.step / steps, step: start.step % steps };
+        let kitchen = Kitchen { dataset, crops, seed: config.seed };
+        let pipeline =
+            Pipeline::start(config.workers, config.prefetch, move |job, crew: &Crew| {
+                kitchen.make(job, crew)
+            })?;
+        let health = Health::new(config.max_broken);
+        let prefetch = config.prefetch;
+        Ok(Self { pipeline, sampler, share, prefetch, next: (start, 0), health })
+    }
+
+    /// Optimiser steps in an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.sampler.steps_per_epoch()
+    }
+
+    /// Waits for the next micro-batch.
+    ///
+    /// # Errors
+    /// Too many images are broken, or a worker failed.
+    pub fn next_batch(&mut self) -> Result<Batch> {
+        self.refill();
+        let made = match self.pipeline.next() {
+            Some(made) => made?,
+            None => return Err(Error::Worker { message: "no batch under way".into() }),
+        };
+        // What was taken is replaced at once, so the workers go on while this batch is used.
+        self.refill();
+        let mut batch = made.batch;
+        batch.broken = self.health.note(made.read, made.broken)?;
+        Ok(batch)
+    }
+
+    /// Keeps `prefetch` micro-batches under way.
+    fn refill(&mut self) {
+        while self.pipeline.pending() < self.prefetch {
+            let (position, micro) = self.next;
+            let images = self.sampler.micro_batch(position.epoch, position.step, micro, self.share);
+            self.pipeline.submit(Job { position, micro, images });
+            self.next = self.after(position, micro);
+        }
+    }
+
+    fn after(&self, mut position: Position, micro: usize) -> (Position, usize) {
+        if micro + 1 < self.share.accumulate {
+            return (position, micro + 1);
+        }
+        position.step += 1;
+        if position.step == self.sampler.steps_per_epoch() {
+            position = Position { epoch: position.epoch + 1, step: 0 };
+        }
+        (position, 0)
+    }
+}
+
+/// The images of one micro-batch.
+struct Job {
+    position: Position,
+    micro: usize,
+    images: Vec<usize>,
+}
+
+/// A micro-batch with what its making met.
+struct Made {
+    batch: Batch,
+    /// Images read, substitutes included.
+    read: usize,
+    /// Every broken one among them, in the order of the rows.
+    broken: Vec<BrokenImage>,
+}
+
+/// Where micro-batches are made; shared by all threads, never changed.
+struct Kitchen {
+    dataset: Arc<Dataset>,
+    crops: MultiCrop,
+    seed: u64,
+}
+
+/// One image of a batch: its index and the places its crops go to.
+struct Row<'a> {
+    index: usize,
+    global: Vec<&'a mut [u8]>,
+    local: Vec<&'a mut [u8]>,
+    outcome: &'a mut Option<Result<Outcome>>,
+}
+
+/// The image that was used for a row, and the broken ones before it.
+struct Outcome {
+    used: usize,
+    broken: Vec<BrokenImage>,
+}
+
+impl Kitchen {
+    fn make(&self, job: Job, crew: &Crew) -> Result<Made> {
+        let config = self.crops.config();
+        let (b, views) = (job.images.len(), config.local_crops_number);
+        let mut global = crops_array(GLOBAL_CROPS * b, config.global_crops_size);
+        let mut local = crops_array(views * b, config.local_crops_size);
+        let mut outcomes: Vec<Option<Result<Outcome>>> = (0..b).map(|_| None).collect();
+        let rows = job
+            .images
+            .iter()
+            .zip(by_row(&mut global, b))
+            .zip(by_row(&mut local, b))
+            .zip(&mut outcomes)
+            .map(|(((&index, global), local), outcome)| Row { index, global, local, outcome })
+            .collect();
+        let epoch = job.position.epoch;
+        crew.for_each(rows, |mut row: Row<'_>| *row.outcome = Some(self.fill(epoch, &mut row)));
+
+        let (mut samples, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
+        for outcome in outcomes {
+            // Rows are left out only when the loader is being dropped.
+            let stopped = || Err(Error::Worker { message: "stopped".into() });
+            let outcome = outcome.unwrap_or_else(stopped)?;
+            samples.push(outcome.used as u64);
+            read += 1 + outcome.broken.len();
+            broken.extend(outcome.broken);
+        }
+        let batch = Batch {
+            global,
+            local: (views > 0).then_some(local),
+            batch_size: b,
+            samples,
+            position: job.position,
+            micro: job.micro,
+            broken: Vec::new(),
+        };
+        Ok(Made { batch, read, broken })
+    }
+
+    /// Makes the crops of one row, from a substitute where the image is broken.
+    fn fill(&self, epoch: u64, row: &mut Row<'_>) -> Result<Outcome> {
+        let mut broken = Vec::new();
+        let sample = row.index as u64;
+        for attempt in 0..MAX_TRIES {
+            let used = match attempt {
+                0 => row.index,
+                _ => {
+                    let purpose = Purpose::Replacement(attempt as u32);
+                    Rng::new(self.seed, epoch, sample, purpose).index(self.dataset.len())
+                }
+            };
+            match self.dataset.image(used) {
+                Ok(image) => {
+                    let key = CropKey { seed: self.seed, epoch, sample };
+                    self.crops.apply(&image, key, &mut row.global, &mut row.local)?;
+                    return Ok(Outcome { used, broken });
+                }
+                Err(error) => {
+                    broken.push(BrokenImage::new(used, self.dataset.name(used), error));
+                }
+            }
+        }
+        let BrokenImage { name: first, reason, .. } = broken.swap_remove(0);
+        Err(Error::NoReadableImage { tried: MAX_TRIES, first, reason })
+    }
+}
+
+fn crops_array(crops: usize, side: u32) -> Array4<u8> {
+    Array4::zeros((crops, side as usize, side as usize, 3))
+}
+
+/// The crops of each of `rows` images in a crop-major array: row i owns i, rows + i, ...
+fn by_row(array: &mut Array4<u8>, rows: usize) -> Vec<Vec<&mut [u8]>> {
+    let bytes = array.len() / array.dim().0.max(1);
+    let mut split: Vec<Vec<&mut [u8]>> = (0..rows).map(|_| Vec::new()).collect();
+    let whole = array.as_slice_mut().unwrap_or_default();
+    for (number, crop) in whole.chunks_exact_mut(bytes.max(1)).enumerate() {
+        split[number % rows].push(crop);
+    }
+    split
+}
+
+/// Counts broken images, in the order of delivery, so the verdict depends on no thread.
+struct Health {
+    max_broken: f64,
+    read: usize,
+    broken: usize,
+    first: Option<BrokenImage>,
+    reported: HashSet<usize>,
+}
+
+impl Health {
+    fn new(max_broken: f64) -> Self {
+        Self { max_broken, read: 0, broken: 0, first: None, reported: HashSet::new() }
+    }
+
+    /// Counts a batch; those of its broken images that were not reported before.
+    fn note(&mut self, read: usize, broken: Vec<BrokenImage>) -> Result<Vec<BrokenImage>> {
+        self.read += read;
+        self.broken += broken.len();
+        if self.first.is_none() {
+            self.first = broken.first().cloned();
+        }
+        if let Some(first) = &self.first
+            && self.read >= MIN_READ
+            && self.broken as f64 > self.max_broken * self.read as f64
+        {
+            return Err(Error::TooManyBroken {
+                broken: self.broken,
+                read: self.read,
+                max_broken: self.max_broken,
+                first: first.name.clone(),
+                reason: first.reason.clone(),
+            });
+        }
+        let mut fresh = broken;
+        fresh.retain(|image| self.reported.insert(image.index));
+        Ok(fresh)
+    }
+}

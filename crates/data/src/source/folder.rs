@@ -1,0 +1,145 @@
+//! A tree of image files.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use walkdir::{DirEntry, WalkDir};
+
+use super::{Payload, Source, digest, file_size, is_image, missing, read_file};
+use crate::error::{Error, Result};
+
+/// All image files below a folder, sorted by path.
+///
+/// Files are told by their extension ([`super::IMAGE_EXTENSIONS`]). Names that begin with a dot
+/// are left out, links are followed, and a link back to a folder above it is passed over.
+///
+/// The first folder level names the class where that makes sense: every image lies in a folder
+/// below the root, and there are at least two of them. Otherwise there are no labels.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    /// Relative to the root, sorted.
+    files: Vec<PathBuf>,
+    labels: Vec<u32>,
+    class_names: Vec<String>,
+}
+
+impl Folder {
+    /// Lists the images below `root`.
+    ///
+    /// # Errors
+    /// `root` does not exist, is no folder, cannot be listed or holds no image files.
+    pub fn open(root: &Path) -> Result<Self> {
+        if !root.exists() {
+            return Err(missing(root));
+        }
+        let problem = |problem: String| Error::Path { path: root.into(), problem };
+        if !root.is_dir() {
+            return Err(problem("not a folder: set data.source or give a folder".into()));
+        }
+        let (mut files, others) = list(root)?;
+        if files.is_empty() && others == 0 {
+            return Err(problem("the folder is empty".into()));
+        }
+        if files.is_empty() {
+            return Err(problem(format!(
+                "none of the {others} files below it is an image ({})",
+                super::IMAGE_EXTENSIONS.join(", ")
+            )));
+        }
+        files.sort_unstable();
+        let (labels, class_names) = classes(&files);
+        Ok(Self { root: root.into(), files, labels, class_names })
+    }
+}
+
+impl Source for Folder {
+    fn kind(&self) -> &'static str {
+        "folder"
+    }
+
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.files.get(index).map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.get(index).copied()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn load(&self, index: usize) -> Result<Payload> {
+        let file = self.files.get(index).ok_or(Error::Index { index, len: self.len() })?;
+        read_file(&self.root.join(file))
+    }
+
+    fn fingerprint(&self) -> String {
+        let sizes: Vec<u64> =
+            self.files.par_iter().map(|file| file_size(&self.root.join(file))).collect();
+        digest((0..self.len()).map(|i| (self.name(i), self.label(i), sizes[i])))
+    }
+}
+
+/// Image files relative to `root`, and the number of other files.
+fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
+    let (mut files, mut others) = (Vec::new(), 0);
+    let walk = WalkDir::new(root).min_depth(1).follow_links(true).into_iter();
+    for entry in walk.filter_entry(is_visible) {
+        let path = match entry {
+            Ok(entry) if entry.file_type().is_dir() => continue,
+            Ok(entry) => entry.into_path(),
+            Err(error) => match unreadable(root, error)? {
+                Some(path) => path,
+                None => continue,
+            },
+        };
+        if is_image(&path) {
+            files.push(path.strip_prefix(root).map(Path::to_path_buf).unwrap_or(path));
+        } else {
+            others += 1;
+        }
+    }
+    Ok((files, others))
+}
+
+/// What becomes of an entry that cannot be looked at: a loop of links is passed over, a dangling
+/// link keeps its name (so that it is counted and named as a broken image), the rest is an error.
+fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
+    if error.loop_ancestor().is_some() {
+        return Ok(None);
+    }
+    let path = error.path().unwrap_or(root).to_path_buf();
+    if path.is_symlink() {
+        return Ok(Some(path));
+    }
+    Err(Error::Io { action: "list", path, source: error.into() })
+}
+
+fn is_visible(entry: &DirEntry) -> bool {
+    !entry.file_name().to_string_lossy().starts_with('.')
+}
+
+/// Labels and class names by the first folder level; both empty where that names no classes.
+fn classes(files: &[PathBuf]) -> (Vec<u32>, Vec<String>) {
+    let mut labels = Vec::with_capacity(files.len());
+    let mut names: Vec<String> = Vec::new();
+    // Sorted paths: the files of a class follow each other.
+    for file in files {
+        let mut parts = file.components();
+        let (Some(first), Some(_)) = (parts.next(), parts.next()) else {
+            return (Vec::new(), Vec::new());
+        };
+        let name = first.as_os_str().to_string_lossy();
+        if names.last().is_none_or(|last| *last != name) {
+            names.push(name.into_owned());
+        }
+        labels.push(names.len() as u32 - 1);
+    }
+    if names.len() < 2 { (Vec::new(), Vec::new()) } else { (labels, names) }
+}

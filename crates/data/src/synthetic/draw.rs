@@ -1,0 +1,117 @@
+//! One drawing: what is random about it, and its pixels.
+
+use image::{GrayImage, Luma, Rgb, RgbImage};
+
+use super::shape::{SHAPES, Shape};
+use super::texture::{FAMILIES, Texture};
+use crate::config::SyntheticConfig;
+use crate::rng::{Purpose, Rng};
+
+/// Share of the image's area that the object covers.
+pub(super) const COVERAGE: [f64; 2] = [0.25, 0.55];
+/// Share of the object's radius that may lie outside the image.
+const OVERHANG: f32 = 0.12;
+/// Samples along each axis of a pixel.
+const SAMPLES: u32 = 2;
+
+/// One image of the synthetic set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawing {
+    /// The image, square.
+    pub image: RgbImage,
+    /// 255 where the object is, else 0.
+    pub mask: GrayImage,
+    /// The class, 0-9.
+    pub label: u32,
+}
+
+/// Draws image `index` of the set that `config` describes; a pure function of its arguments.
+///
+/// `config.count` plays no part: a longer set begins like a shorter one.
+pub fn draw(config: &SyntheticConfig, index: usize) -> Drawing {
+    let label = super::label_of(index);
+    let mut rng = Rng::new(config.seed, 0, index as u64, Purpose::Synthetic);
+    Scene::random(&mut rng, label as usize).render(config.size, label)
+}
+
+/// Everything random about a drawing, in units of the image's side.
+struct Scene {
+    shape: Shape,
+    centre: (f32, f32),
+    /// Length of the shape's unit.
+    scale: f32,
+    /// Sine and cosine of its rotation.
+    rotation: (f32, f32),
+    object: Texture,
+    background: Texture,
+    /// Brightness in the middle, and its change from one side of the image to the other.
+    light: (f32, [f32; 2]),
+}
+
+impl Scene {
+    /// Only the shape and the object's texture family depend on the class.
+    fn random(rng: &mut Rng, label: usize) -> Self {
+        let shape = SHAPES[label];
+        let extent = shape.extent();
+        let scale = (rng.uniform(COVERAGE[0], COVERAGE[1]) as f32 / extent.area).sqrt();
+        let room = (0.5 - (1.0 - OVERHANG) * scale * extent.reach).max(0.0);
+        let mut place = || 0.5 + room * rng.uniform(-1.0, 1.0) as f32;
+        let centre = (place(), place());
+        let rotation = (rng.uniform(0.0, std::f64::consts::TAU) as f32).sin_cos();
+        let (near, far) = two_colors(rng);
+        let object = Texture::random(rng, FAMILIES[label], near, (0.5, 0.8));
+        let family = FAMILIES[rng.index(FAMILIES.len())];
+        let background = Texture::random(rng, family, far, (0.05, 0.15));
+        let (sin, cos) = (rng.uniform(0.0, std::f64::consts::TAU) as f32).sin_cos();
+        let slope = rng.uniform(0.0, 0.5) as f32;
+        let light = (rng.uniform(0.85, 1.1) as f32, [slope * cos, slope * sin]);
+        Self { shape, centre, scale, rotation, object, background, light }
+    }
+
+    fn render(&self, size: u32, label: u32) -> Drawing {
+        let mut image = RgbImage::new(size, size);
+        let mut mask = GrayImage::new(size, size);
+        let step = 1.0 / (size * SAMPLES) as f32;
+        let samples = (SAMPLES * SAMPLES) as f32;
+        for (x, y, pixel) in image.enumerate_pixels_mut() {
+            let (mut color, mut hits) = ([0.0_f32; 3], 0);
+            for sample in 0..SAMPLES * SAMPLES {
+                let u = (x * SAMPLES + sample % SAMPLES) as f32 * step + 0.5 * step;
+                let v = (y * SAMPLES + sample / SAMPLES) as f32 * step + 0.5 * step;
+                let (inside, sampled) = self.sample(u, v);
+                hits += u32::from(inside);
+                (0..3).for_each(|i| color[i] += sampled[i]);
+            }
+            *pixel = Rgb(color.map(|c| (255.0 * c / samples).round() as u8));
+            if 2 * hits > SAMPLES * SAMPLES {
+                mask.put_pixel(x, y, Luma([255]));
+            }
+        }
+        Drawing { image, mask, label }
+    }
+
+    /// Whether the object is at (`u`, `v`), and the colour there, 0-1 before clipping.
+    fn sample(&self, u: f32, v: f32) -> (bool, [f32; 3]) {
+        let (dx, dy) = ((u - self.centre.0) / self.scale, (v - self.centre.1) / self.scale);
+        let (sin, cos) = self.rotation;
+        let inside = self.shape.contains(cos * dx + sin * dy, cos * dy - sin * dx);
+        let texture = if inside { &self.object } else { &self.background };
+        let (middle, slope) = self.light;
+        let light = middle + slope[0] * (u - 0.5) + slope[1] * (v - 0.5);
+        (inside, texture.color(u, v).map(|c| c * light))
+    }
+}
+
+/// Two colours of medium lightness that differ, so that the object can be seen.
+fn two_colors(rng: &mut Rng) -> ([f32; 3], [f32; 3]) {
+    let mut color = || -> [f32; 3] { std::array::from_fn(|_| rng.uniform(0.2, 0.8) as f32) };
+    let (near, mut far) = (color(), color());
+    for _ in 0..8 {
+        let distance: f32 = near.iter().zip(&far).map(|(a, b)| (a - b) * (a - b)).sum();
+        if distance > 0.09 {
+            break;
+        }
+        far = color();
+    }
+    (near, far)
+}

@@ -1,0 +1,140 @@
+//! Ten families of two-colour patterns.
+
+use std::f32::consts::TAU;
+
+use crate::rng::Rng;
+
+/// A pattern family, without its random parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Stripes,
+    Checker,
+    Dots,
+    Rings,
+    Waves,
+    Speckle,
+    Zigzag,
+    Grid,
+    Plaid,
+    Blobs,
+}
+
+/// The family of each class, in the order of the labels.
+pub(super) const FAMILIES: [Family; 10] = [
+    Family::Stripes,
+    Family::Checker,
+    Family::Dots,
+    Family::Rings,
+    Family::Waves,
+    Family::Speckle,
+    Family::Zigzag,
+    Family::Grid,
+    Family::Plaid,
+    Family::Blobs,
+];
+
+/// A pattern over the unit square: a family, where it lies, and its two colours.
+#[derive(Debug, Clone)]
+pub(super) struct Texture {
+    family: Family,
+    /// Cosine and sine of the pattern's direction.
+    direction: (f32, f32),
+    /// Periods per image side.
+    frequency: f32,
+    /// Where the pattern starts, in periods.
+    phase: (f32, f32),
+    /// Middle of concentric patterns, in image sides.
+    centre: (f32, f32),
+    /// Seed of patterns with random cells.
+    cells: u32,
+    /// The colours between which the pattern changes, 0-1.
+    colors: [[f32; 3]; 2],
+}
+
+impl Texture {
+    /// A texture of `family` around the colour `base` with a random place, direction, size and
+    /// pair of colours; `contrast` bounds the distance of these two.
+    pub fn random(rng: &mut Rng, family: Family, base: [f32; 3], contrast: (f64, f64)) -> Self {
+        let angle = rng.uniform(0.0, TAU.into()) as f32;
+        let frequency = rng.uniform(4.5, 8.5) as f32;
+        let phase = (rng.unit() as f32, rng.unit() as f32);
+        let centre = (rng.uniform(0.2, 0.8) as f32, rng.uniform(0.2, 0.8) as f32);
+        let cells = rng.bits() as u32;
+        let half = rng.uniform(contrast.0, contrast.1) as f32 / 2.0;
+        // Mostly a change of lightness, so that grey and hue-shifted crops keep the pattern. The
+        // sign is random: otherwise a family's share of light pixels would tell its class.
+        let sign = if rng.chance(0.5) { half } else { -half };
+        let tint: [f32; 3] = std::array::from_fn(|_| sign * (1.0 + 0.4 * rng.normal() as f32));
+        let mix = |side: f32| std::array::from_fn(|i| (base[i] + side * tint[i]).clamp(0.0, 1.0));
+        let colors = [mix(1.0), mix(-1.0)];
+        Self { family, direction: angle.sin_cos(), frequency, phase, centre, cells, colors }
+    }
+
+    /// The colour at (`u`, `v`) in image sides.
+    pub fn color(&self, u: f32, v: f32) -> [f32; 3] {
+        let t = self.value(u, v);
+        std::array::from_fn(|i| self.colors[0][i] + t * (self.colors[1][i] - self.colors[0][i]))
+    }
+
+    /// The pattern's value, 0-1.
+    fn value(&self, u: f32, v: f32) -> f32 {
+        let (c, s) = self.direction;
+        let x = (c * u + s * v) * self.frequency + self.phase.0;
+        let y = (c * v - s * u) * self.frequency + self.phase.1;
+        match self.family {
+            Family::Stripes => edge(2.0 * wave(x)),
+            Family::Checker => edge(3.0 * wave(0.8 * x) * wave(0.8 * y)),
+            Family::Dots => {
+                let x = if (y.floor() as i32) & 1 == 0 { x } else { x + 0.5 };
+                edge(6.0 * (0.33 - offset(x).hypot(offset(y))))
+            }
+            Family::Rings => {
+                let radius = (u - self.centre.0).hypot(v - self.centre.1);
+                edge(2.0 * wave(radius * self.frequency + self.phase.0))
+            }
+            Family::Waves => 0.5 + 0.5 * wave(x + 0.35 * wave(0.6 * y)),
+            Family::Speckle => cell(self.cells, (2.5 * x).floor(), (2.5 * y).floor()),
+            Family::Zigzag => edge(2.0 * wave(x + 1.2 * (offset(0.8 * y).abs() - 0.25))),
+            Family::Grid => edge(8.0 * (0.14 - offset(x).abs().min(offset(y).abs()))),
+            Family::Plaid => 0.5 * edge(2.0 * wave(x)) + 0.5 * edge(2.0 * wave(y)),
+            Family::Blobs => edge(3.0 * (smooth_noise(self.cells, 1.3 * x, 1.3 * y) - 0.5)),
+        }
+    }
+}
+
+fn wave(cycles: f32) -> f32 {
+    (cycles * TAU).sin()
+}
+
+/// A soft step: 0 to 1 while `x` goes from -0.5 to 0.5.
+fn edge(x: f32) -> f32 {
+    (x + 0.5).clamp(0.0, 1.0)
+}
+
+/// Distance to the middle of the cell, -0.5 to 0.5.
+fn offset(x: f32) -> f32 {
+    x - x.floor() - 0.5
+}
+
+/// A random value, 0-1, for each whole-numbered cell.
+fn cell(seed: u32, x: f32, y: f32) -> f32 {
+    let mut h = seed ^ (x as i32 as u32).wrapping_mul(0x9E37_79B1);
+    h = (h ^ (h >> 15)).wrapping_mul(0x85EB_CA77);
+    h ^= (y as i32 as u32).wrapping_mul(0xC2B2_AE3D);
+    h = (h ^ (h >> 13)).wrapping_mul(0x27D4_EB2F);
+    h = (h ^ (h >> 16)).wrapping_mul(0x1656_67B1);
+    (h >> 8) as f32 / 16_777_216.0
+}
+
+/// Random values at whole numbers, smoothly joined.
+fn smooth_noise(seed: u32, x: f32, y: f32) -> f32 {
+    let (x0, y0) = (x.floor(), y.floor());
+    let ease = |t: f32| t * t * (3.0 - 2.0 * t);
+    let (tx, ty) = (ease(x - x0), ease(y - y0));
+    let row = |y: f32| {
+        let (left, right) = (cell(seed, x0, y), cell(seed, x0 + 1.0, y));
+        left + tx * (right - left)
+    };
+    let (top, bottom) = (row(y0), row(y0 + 1.0));
+    top + ty * (bottom - top)
+}

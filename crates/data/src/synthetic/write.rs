@@ -1,0 +1,154 @@
+//! Writes the synthetic set as a folder of PNG files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::{class_names, draw, label_of};
+use crate::config::SyntheticConfig;
+use crate::error::{Error, Result};
+
+/// Writes all images of the set to `dir`, which must be absent or empty:
+///
+/// ```text
+/// dir/images/<class>/000000.png    the images; a folder source reads this folder
+/// dir/masks/<class>/000000.png     255 where the object is, else 0
+/// dir/labels.csv                   path,label,class
+/// ```
+///
+/// Works on the threads of the current rayon pool and calls `progress` with the number of images
+/// done. Everything is written to a temporary folder beside `dir` first and then renamed: `dir`
+/// is complete or not there.
+///
+/// # Errors
+/// `dir` has content, or something cannot be written.
+pub fn write_folder(
+    config: &SyntheticConfig,
+    dir: &Path,
+    progress: impl Fn(usize) + Sync,
+) -> Result<()> {
+    require_empty(dir)?;
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(io("create", parent))?;
+    let partial = tempfile::Builder::new()
+        .prefix(".synthetic-")
+        .tempdir_in(parent)
+        .map_err(io("create a temporary folder in", parent))?;
+    // One level below, because temporary folders are closed to other users.
+    let root = partial.path().join("set");
+    for kind in ["images", "masks"] {
+        for class in class_names() {
+            let folder = root.join(kind).join(class);
+            fs::create_dir_all(&folder).map_err(io("create", &folder))?;
+        }
+    }
+    let done = AtomicUsize::new(0);
+    (0..config.count).into_par_iter().try_for_each(|index| {
+        write_one(config, &root, index)?;
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        Ok(())
+    })?;
+    write_labels(config, &root)?;
+    if dir.exists() {
+        fs::remove_dir(dir).map_err(io("replace", dir))?;
+    }
+    fs::rename(&root, dir).map_err(io("rename the finished set to", dir))
+}
+
+fn require_empty(dir: &Path) -> Result<()> {
+    let mut entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io("read", dir)(error)),
+    };
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let problem = "the folder is not empty: name a new one, nothing is overwritten".to_owned();
+    Err(Error::Path { path: dir.to_owned(), problem })
+}
+
+/// Path of image `index` below `images` or `masks`.
+fn relative(index: usize) -> PathBuf {
+    Path::new(&class_names()[label_of(index) as usize]).join(format!("{index:06}.png"))
+}
+
+fn write_one(config: &SyntheticConfig, root: &Path, index: usize) -> Result<()> {
+    let drawing = draw(config, index);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::WriteImage { path, source }
+    };
+    let path = root.join("images").join(relative(index));
+    drawing.image.save(&path).map_err(failed(&path))?;
+    let path = root.join("masks").join(relative(index));
+    drawing.mask.save(&path).map_err(failed(&path))
+}
+
+fn write_labels(config: &SyntheticConfig, root: &Path) -> Result<()> {
+    let path = root.join("labels.csv");
+    let mut text = String::from("path,label,class\n");
+    for index in 0..config.count {
+        let label = label_of(index);
+        let class = &class_names()[label as usize];
+        text += &format!("images/{class}/{index:06}.png,{label},{class}\n");
+    }
+    fs::write(&path, text).map_err(io("write", &path))
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> SyntheticConfig {
+        SyntheticConfig { count: 23, size: 16, seed: 3 }
+    }
+
+    #[test]
+    fn the_folder_holds_every_image_mask_and_label() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("new").join("set");
+        let most = AtomicUsize::new(0);
+        write_folder(&config(), &dir, |done| {
+            most.fetch_max(done, Ordering::Relaxed);
+        })
+        .unwrap();
+        assert_eq!(most.into_inner(), 23);
+        let labels = fs::read_to_string(dir.join("labels.csv")).unwrap();
+        assert_eq!(labels.lines().count(), 24);
+        for (index, line) in labels.lines().skip(1).enumerate() {
+            let mut cells = line.split(',');
+            let path = cells.next().unwrap();
+            let drawing = draw(&config(), index);
+            let image = image::open(dir.join(path)).unwrap().into_rgb8();
+            let mask = image::open(dir.join(path.replacen("images", "masks", 1))).unwrap();
+            assert_eq!((image, mask.into_luma8()), (drawing.image, drawing.mask));
+            assert_eq!(cells.next().unwrap(), drawing.label.to_string());
+            assert!(path.contains(cells.next().unwrap()));
+        }
+        let beside = fs::read_dir(dir.parent().unwrap()).unwrap().count();
+        assert_eq!(beside, 1, "the temporary folder is gone");
+    }
+
+    #[test]
+    fn a_folder_with_content_is_refused_and_left_alone() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("mine.txt"), "keep").unwrap();
+        let error = write_folder(&config(), base.path(), |_| {}).unwrap_err();
+        assert!(error.to_string().contains("not empty"), "{error}");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+        let empty = tempfile::tempdir().unwrap();
+        write_folder(&config(), empty.path(), |_| {}).unwrap();
+        assert!(empty.path().join("labels.csv").is_file());
+    }
+}

@@ -1,0 +1,304 @@
+//! The multi-crop augmentation: all crops of one image.
+//!
+//! A crop is planned first ([`CropPlan`], every random choice) and then carried out. One image is
+//! worked on by one thread; the scratch memory belongs to the thread.
+
+use std::cell::RefCell;
+
+use image::RgbImage;
+
+use super::crop::{CropBox, random_resized_crop};
+use super::planes::Planes;
+use super::{blur, color, flip, gray, resize, solarize};
+use crate::config::{AugmentConfig, BlurKind};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Rng};
+
+/// Number of global crops.
+pub const GLOBAL_CROPS: usize = 2;
+
+thread_local! {
+    static PLANES: RefCell<Planes> = RefCell::default();
+}
+
+/// What the random choices of an image's crops depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CropKey {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Epoch.
+    pub epoch: u64,
+    /// Index of the image in its data set.
+    pub sample: u64,
+}
+
+/// A colour operation of the jitter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Jitter {
+    /// Factor of the blend with black.
+    Brightness(f64),
+    /// Factor of the blend with the mean grey.
+    Contrast(f64),
+    /// Factor of the blend with the pixel's grey.
+    Saturation(f64),
+    /// Turn of the hue, in turns.
+    Hue(f64),
+}
+
+/// Every random choice of one crop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CropPlan {
+    /// What the crop shows.
+    pub area: CropBox,
+    /// Side of the crop in pixels.
+    pub side: u32,
+    /// Whether it is mirrored.
+    pub flip: bool,
+    /// Colour operations in their order, absent if the jitter does not happen.
+    pub jitter: Option<[Jitter; 4]>,
+    /// Whether it becomes grey.
+    pub gray: bool,
+    /// Standard deviation of the blur, in pixels, if there is one.
+    pub blur_sigma: Option<f64>,
+    /// Whether it is solarised.
+    pub solarize: bool,
+}
+
+/// The multi-crop augmentation of a run.
+#[derive(Debug, Clone)]
+pub struct MultiCrop {
+    config: AugmentConfig,
+}
+
+impl MultiCrop {
+    /// The augmentation that `config` describes.
+    pub fn new(config: &AugmentConfig) -> Self {
+        Self { config: config.clone() }
+    }
+
+    /// What it was made of.
+    pub fn config(&self) -> &AugmentConfig {
+        &self.config
+    }
+
+    /// The choices for crop `view` of an image of `width` x `height` pixels, both at least 1;
+    /// views 0 and 1 are the global crops.
+    ///
+    /// All choices but the box take a fixed number of draws, made whether they are needed or not:
+    /// a changed probability leaves the other choices as they were.
+    pub fn plan(&self, (width, height): (u32, u32), key: CropKey, view: usize) -> CropPlan {
+        let c = &self.config;
+        let mut rng = Rng::new(key.seed, key.epoch, key.sample, Purpose::Crop(view as u32));
+        let global = view < GLOBAL_CROPS;
+        let (side, scale) = if global {
+            (c.global_crops_size, c.global_crops_scale)
+        } else {
+            (c.local_crops_size, c.local_crops_scale)
+        };
+        let flip = rng.chance(c.flip_prob);
+        let jitters = rng.chance(c.jitter_prob);
+        let jitter = Some(self.draw_jitter(&mut rng)).filter(|_| jitters);
+        let gray = rng.chance(c.gray_prob);
+        let blurs = rng.chance(c.blur_prob[view.min(GLOBAL_CROPS)]);
+        let sigma = rng.uniform(c.blur_sigma[0], c.blur_sigma[1]);
+        let solarize = rng.chance(c.solarize_prob) && view == 1;
+        // Last, because it takes as many draws as it needs.
+        let area = random_resized_crop(&mut rng, width, height, scale);
+        CropPlan { area, side, flip, jitter, gray, blur_sigma: blurs.then_some(sigma), solarize }
+    }
+
+    fn draw_jitter(&self, rng: &mut Rng) -> [Jitter; 4] {
+        let c = &self.config;
+        let mut around = |middle: f64, reach: f64| rng.uniform(middle - reach, middle + reach);
+        let mut jitter = [
+            Jitter::Brightness(around(1.0, c.brightness)),
+            Jitter::Contrast(around(1.0, c.contrast)),
+            Jitter::Saturation(around(1.0, c.saturation)),
+            Jitter::Hue(around(0.0, c.hue)),
+        ];
+        rng.shuffle(&mut jitter);
+        jitter
+    }
+
+    /// Makes all crops of `image`, interleaved RGB, each into its slice.
+    ///
+    /// # Errors
+    /// The image has no pixels, or number or size of the slices do not match the configuration:
+    /// two of `3 * global_crops_size^2` bytes, `local_crops_number` of `3 * local_crops_size^2`.
+    pub fn apply(
+        &self,
+        image: &RgbImage,
+        key: CropKey,
+        global_out: &mut [&mut [u8]],
+        local_out: &mut [&mut [u8]],
+    ) -> Result<()> {
+        check_count("global crops", GLOBAL_CROPS, global_out.len())?;
+        check_count("local crops", self.config.local_crops_number, local_out.len())?;
+        if image.is_empty() {
+            return Err(Error::Buffer { what: "bytes of an image", expected: 3, got: 0 });
+        }
+        let global_out = global_out.iter_mut().map(|out| &mut **out);
+        let local_out = local_out.iter_mut().map(|out| &mut **out);
+        for (view, out) in global_out.chain(local_out).enumerate() {
+            let plan = self.plan(image.dimensions(), key, view);
+            self.apply_plan(image, &plan, out)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one crop as planned.
+    ///
+    /// # Errors
+    /// `out` has another size than `3 * side^2`, or the plan is one for another image.
+    pub fn apply_plan(&self, image: &RgbImage, plan: &CropPlan, out: &mut [u8]) -> Result<()> {
+        resize::resize_crop(image, plan.area, (plan.side, plan.side), out)?;
+        PLANES.with_borrow_mut(|planes| {
+            planes.load(out, plan.side as usize, plan.side as usize);
+            self.recolor(planes, plan);
+            planes.store(out);
+        });
+        Ok(())
+    }
+
+    fn recolor(&self, planes: &mut Planes, plan: &CropPlan) {
+        if plan.flip {
+            flip::flip(planes);
+        }
+        for &step in plan.jitter.iter().flatten() {
+            self.jitter(planes, step);
+        }
+        if plan.gray {
+            gray::grayscale(planes);
+        }
+        match (plan.blur_sigma, self.config.blur) {
+            (Some(sigma), BlurKind::Pillow) => blur::pillow(planes, sigma),
+            (Some(sigma), BlurKind::Kernel9) => blur::kernel9(planes, sigma),
+            (None, _) => {}
+        }
+        if plan.solarize {
+            solarize::solarize(planes, self.config.solarize_threshold);
+        }
+    }
+
+    /// An operation of strength 0 is left out, as torchvision does: a hue turn of 0 is not free.
+    fn jitter(&self, planes: &mut Planes, step: Jitter) {
+        match step {
+            Jitter::Brightness(factor) => color::brightness(planes, factor),
+            Jitter::Contrast(factor) => color::contrast(planes, factor),
+            Jitter::Saturation(factor) => color::saturation(planes, factor),
+            Jitter::Hue(turns) if self.config.hue > 0.0 => color::hue(planes, turns),
+            Jitter::Hue(_) => {}
+        }
+    }
+}
+
+fn check_count(what: &'static str, expected: usize, got: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::Buffer { what, expected, got }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small() -> AugmentConfig {
+        AugmentConfig {
+            global_crops_size: 24,
+            local_crops_size: 9,
+            local_crops_number: 3,
+            ..AugmentConfig::default()
+        }
+    }
+
+    fn picture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| Rgb([x * 5, y * 7, (x ^ y) * 11].map(|v| v as u8)))
+    }
+
+    /// All crops one after the other.
+    fn crops(config: &AugmentConfig, image: &RgbImage, key: CropKey) -> Vec<u8> {
+        let global = 3 * (config.global_crops_size as usize).pow(2);
+        let local = 3 * (config.local_crops_size as usize).pow(2);
+        let mut out = vec![0; 2 * global + config.local_crops_number * local];
+        let (first, second) = out.split_at_mut(2 * global);
+        let mut globals: Vec<_> = first.chunks_mut(global).collect();
+        let mut locals: Vec<_> = second.chunks_mut(local).collect();
+        MultiCrop::new(config).apply(image, key, &mut globals, &mut locals).unwrap();
+        out
+    }
+
+    const KEY: CropKey = CropKey { seed: 1, epoch: 2, sample: 3 };
+
+    #[test]
+    fn crops_depend_on_the_key_alone() {
+        let image = picture(50, 40);
+        let first = crops(&small(), &image, KEY);
+        let elsewhere = std::thread::scope(|scope| {
+            scope.spawn(|| crops(&small(), &image, KEY)).join().unwrap()
+        });
+        assert_eq!(first, elsewhere);
+        for other in
+            [CropKey { seed: 9, ..KEY }, CropKey { epoch: 9, ..KEY }, CropKey { sample: 9, ..KEY }]
+        {
+            assert_ne!(first, crops(&small(), &image, other));
+        }
+    }
+
+    #[test]
+    fn a_changed_probability_leaves_the_other_choices() {
+        let plan = |config: &AugmentConfig, view| MultiCrop::new(config).plan((90, 70), KEY, view);
+        let never = AugmentConfig { jitter_prob: 0.0, gray_prob: 0.0, ..small() };
+        let always = AugmentConfig { jitter_prob: 1.0, gray_prob: 1.0, ..small() };
+        for view in 0..5 {
+            let (a, b) = (plan(&never, view), plan(&always, view));
+            assert!(a.jitter.is_none() && b.jitter.is_some() && !a.gray && b.gray);
+            let same = CropPlan { jitter: None, gray: false, ..b };
+            assert_eq!(a, same);
+        }
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_view() {
+        let multicrop = MultiCrop::new(&AugmentConfig::default());
+        let n = 4000;
+        let share = |view: usize, test: fn(&CropPlan) -> bool| {
+            let hits = (0..n).filter(|&sample| {
+                test(&multicrop.plan((64, 64), CropKey { seed: 0, epoch: 0, sample }, view))
+            });
+            hits.count() as f64 / n as f64
+        };
+        let near = |got: f64, want: f64| assert!((got - want).abs() < 0.03, "{got} {want}");
+        for (view, blur, solarize) in [(0, 1.0, 0.0), (1, 0.1, 0.2), (2, 0.5, 0.0), (11, 0.5, 0.0)]
+        {
+            near(share(view, |p| p.blur_sigma.is_some()), blur);
+            near(share(view, |p| p.solarize), solarize);
+            near(share(view, |p| p.flip), 0.5);
+            near(share(view, |p| p.jitter.is_some()), 0.8);
+            near(share(view, |p| p.gray), 0.2);
+        }
+        near(share(0, |p| matches!(p.jitter, Some([Jitter::Hue(_), ..]))), 0.2);
+    }
+
+    #[test]
+    fn wrong_slices_are_errors() {
+        let multicrop = MultiCrop::new(&AugmentConfig { local_crops_number: 0, ..small() });
+        let (mut a, mut b) = (vec![0; 1728], vec![0; 1728]);
+        let image = picture(8, 8);
+        multicrop.apply(&image, KEY, &mut [&mut a, &mut b], &mut []).unwrap();
+        assert!(multicrop.apply(&image, KEY, &mut [&mut a], &mut []).is_err());
+        assert!(multicrop.apply(&image, KEY, &mut [&mut a, &mut b[1..]], &mut []).is_err());
+        assert!(multicrop.apply(&image, KEY, &mut [&mut a, &mut b], &mut [&mut [0; 9]]).is_err());
+        let nothing = RgbImage::new(0, 0);
+        assert!(multicrop.apply(&nothing, KEY, &mut [&mut a, &mut b], &mut []).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_size_works((width, height) in (1_u32..70, 1_u32..70), sample: u64, nine: bool) {
+            let blur = if nine { BlurKind::Kernel9 } else { BlurKind::Pillow };
+            let key = CropKey { seed: 0, epoch: 0, sample };
+            crops(&AugmentConfig { blur, ..small() }, &picture(width, height), key);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The decoder against Pillow, and on formats that the image crate writes.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use data::decode::{decode, decode_named};
+use image::{DynamicImage, ImageBuffer, ImageFormat, RgbImage};
+
+fn largest_and_mean_difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
+    let differences: Vec<u8> =
+        a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| a.abs_diff(*b)).collect();
+    let sum: f64 = differences.iter().map(|&d| f64::from(d)).sum();
+    (differences.iter().copied().max().unwrap(), sum / differences.len() as f64)
+}
+
+/// (file, largest difference allowed, mean difference allowed) on 0-255. JPEG decoders differ in
+/// the last bits of the transform and in the interpolation of subsampled colour; the rest is exact.
+const FIXTURES: [(&str, u8, f64); 16] = [
+    ("grey.jpg", 1, 0.02),
+    ("subsampled.jpg", 4, 0.5),
+    ("progressive.jpg", 2, 0.03),
+    ("cmyk.jpg", 1, 0.02),
+    ("ycck.jpg", 2, 0.03),
+    ("orientation3.jpg", 2, 0.03),
+    ("orientation6.jpg", 2, 0.03),
+    ("palette.png", 0, 0.0),
+    ("palette_transparent.png", 0, 0.0),
+    ("bilevel.png", 0, 0.0),
+    ("rgba.png", 0, 0.0),
+    ("grey_alpha.png", 0, 0.0),
+    ("alpha.webp", 0, 0.0),
+    ("lossy.webp", 0, 0.0),
+    ("lzw.tiff", 0, 0.0),
+    ("palette.bmp", 0, 0.0),
+];
+
+#[test]
+fn pillow_reads_the_same_pixels() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let mut wrong = Vec::new();
+    for (name, most, mean) in FIXTURES {
+        let got = decode(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+        let expected = image::open(folder.join(format!("{name}.expected.png"))).unwrap();
+        assert_eq!(got.dimensions(), (expected.width(), expected.height()), "{name}");
+        let found = largest_and_mean_difference(&got, &expected.into_rgb8());
+        println!("{name}: largest and mean difference {found:?}");
+        if found.0 > most || found.1 > mean {
+            wrong.push((name, found));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+fn round_trip(image: DynamicImage, format: ImageFormat) -> RgbImage {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    decode(bytes.get_ref()).unwrap()
+}
+
+#[test]
+fn sixteen_bits_are_scaled_to_eight() {
+    // 257 * v is the 16-bit value of the 8-bit v; the decoder rounds to the nearest.
+    let values: Vec<u16> = (0..=255).map(|v| v * 257).collect();
+    let expected: Vec<u8> = (0..=255).flat_map(|v| [v; 3]).collect();
+    let grey = ImageBuffer::from_raw(16, 16, values.clone()).unwrap();
+    let colour: Vec<u16> = values.iter().flat_map(|&v| [v; 3]).collect();
+    let colour = ImageBuffer::from_raw(16, 16, colour).unwrap();
+    for format in [ImageFormat::Png, ImageFormat::Tiff] {
+        let grey = round_trip(DynamicImage::ImageLuma16(grey.clone()), format);
+        assert_eq!(grey.as_raw(), &expected, "{format:?}");
+        let colour = round_trip(DynamicImage::ImageRgb16(colour.clone()), format);
+        assert_eq!(colour.as_raw(), &expected, "{format:?}");
+    }
+}
+
+#[test]
+fn alpha_is_dropped_and_grey_replicated() {
+    let rgba = ImageBuffer::from_fn(5, 4, |x, y| image::Rgba([10, x as u8, y as u8, 0]));
+    let rgb = round_trip(DynamicImage::ImageRgba8(rgba), ImageFormat::Png);
+    assert_eq!(rgb.get_pixel(3, 2).0, [10, 3, 2]);
+    let grey = ImageBuffer::from_fn(5, 4, |x, _| image::Luma([40 * x as u8]));
+    let rgb = round_trip(DynamicImage::ImageLuma8(grey), ImageFormat::Bmp);
+    assert_eq!(rgb.get_pixel(3, 2).0, [120, 120, 120]);
+}
+
+#[test]
+fn a_float_picture_is_scaled_and_clamped() {
+    let values = vec![-1.0, 0.0, 0.5, 1.0, 2.0, 0.25];
+    let float = ImageBuffer::from_raw(2, 1, values).unwrap();
+    let rgb = round_trip(DynamicImage::ImageRgb32F(float), ImageFormat::Tiff);
+    assert_eq!(rgb.as_raw(), &[0, 0, 128, 255, 255, 64]);
+}
+
+#[test]
+fn the_format_is_told_by_content() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    for (file, expected) in
+        [("grey.jpg", "jpeg"), ("rgba.png", "png"), ("lossy.webp", "webp"), ("lzw.tiff", "tiff")]
+    {
+        let bytes = std::fs::read(folder.join(file)).unwrap();
+        assert_eq!(decode_named(&bytes).unwrap().1, expected);
+    }
+}

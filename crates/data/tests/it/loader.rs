@@ -1,0 +1,221 @@
+//! The loaders: order, determinism, resume, and what they do about broken images.
+
+use std::sync::Arc;
+
+use data::loader::{Batch, EvalLoader, LoaderConfig, Position, TrainLoader};
+use data::transform::{CropKey, EvalTransform, MultiCrop};
+use data::{AugmentConfig, Dataset};
+use proptest::prelude::*;
+use tempfile::{TempDir, tempdir};
+
+use crate::support::{augment, evaluate, folder, same, settings, start, take, write_picture};
+
+/// `count` pictures in two classes.
+fn pictures(count: u32) -> (TempDir, Arc<Dataset>) {
+    let dir = tempdir().unwrap();
+    for number in 0..count {
+        let class = if number % 2 == 0 { "even" } else { "odd" };
+        write_picture(&dir.path().join(format!("{class}/{number:04}.png")), number);
+    }
+    let dataset = folder(dir.path());
+    (dir, dataset)
+}
+
+#[test]
+fn rows_hold_the_crops_of_their_image_view_by_view() {
+    let (_dir, dataset) = pictures(10);
+    let mut loader = start(&dataset, settings(4), (0, 0));
+    assert_eq!(loader.steps_per_epoch(), 2);
+    let crops = MultiCrop::new(&augment());
+    for (number, batch) in take(&mut loader, 5).iter().enumerate() {
+        let epoch = number as u64 / 2;
+        assert_eq!(batch.position, Position { epoch, step: number as u64 % 2 });
+        assert_eq!((batch.batch_size, batch.micro), (4, 0));
+        assert_eq!(batch.global.dim(), (8, 16, 16, 3));
+        let local = batch.local.as_ref().unwrap();
+        assert_eq!(local.dim(), (12, 8, 8, 3));
+        for (row, &sample) in batch.samples.iter().enumerate() {
+            let image = dataset.image(sample as usize).unwrap();
+            let (mut global, mut small) =
+                (vec![vec![0; 16 * 16 * 3]; 2], vec![vec![0; 8 * 8 * 3]; 3]);
+            let mut global_out: Vec<&mut [u8]> = global.iter_mut().map(Vec::as_mut_slice).collect();
+            let mut small_out: Vec<&mut [u8]> = small.iter_mut().map(Vec::as_mut_slice).collect();
+            let key = CropKey { seed: 7, epoch, sample };
+            crops.apply(&image, key, &mut global_out, &mut small_out).unwrap();
+            for (view, crop) in global.iter().enumerate() {
+                let got = batch.global.index_axis(ndarray::Axis(0), view * 4 + row);
+                assert!(got.iter().eq(crop.iter()), "global view {view}, row {row}");
+            }
+            for (view, crop) in small.iter().enumerate() {
+                let got = local.index_axis(ndarray::Axis(0), view * 4 + row);
+                assert!(got.iter().eq(crop.iter()), "local view {view}, row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_image_comes_once_an_epoch_in_another_order() {
+    let (_dir, dataset) = pictures(12);
+    let batches = take(&mut start(&dataset, settings(4), (0, 0)), 6);
+    let epochs: Vec<Vec<u64>> = batches
+        .chunks(3)
+        .map(|epoch| epoch.iter().flat_map(|b| b.samples.clone()).collect())
+        .collect();
+    assert_ne!(epochs[0], epochs[1]);
+    for mut epoch in epochs {
+        epoch.sort_unstable();
+        assert!(epoch.into_iter().eq(0..12));
+    }
+}
+
+#[test]
+fn without_local_crops_there_are_none() {
+    let (_dir, dataset) = pictures(4);
+    let crops = MultiCrop::new(&AugmentConfig { local_crops_number: 0, ..augment() });
+    let mut loader = TrainLoader::new(dataset, crops, settings(2), Position::default()).unwrap();
+    assert!(loader.next_batch().unwrap().local.is_none());
+}
+
+#[test]
+fn threads_and_prefetch_change_nothing() {
+    let (_dir, dataset) = pictures(30);
+    let expected = take(&mut start(&dataset, settings(6), (0, 0)), 12);
+    for (workers, prefetch) in [(1, 1), (1, 5), (2, 1), (8, 3), (8, 20), (0, 2)] {
+        let config = LoaderConfig { workers, prefetch, ..settings(6) };
+        let got = take(&mut start(&dataset, config, (0, 0)), 12);
+        assert!(expected.iter().zip(&got).all(|(a, b)| same(a, b)), "{workers} {prefetch}");
+    }
+    let other = LoaderConfig { seed: 8, ..settings(6) };
+    assert_ne!(expected[0].samples, take(&mut start(&dataset, other, (0, 0)), 1)[0].samples);
+}
+
+#[test]
+fn a_run_goes_on_from_any_step_as_if_never_stopped() {
+    let (_dir, dataset) = pictures(20);
+    let config = LoaderConfig { accumulate: 2, ..settings(6) };
+    // 3 steps an epoch, 2 micro-batches a step.
+    let whole = take(&mut start(&dataset, config.clone(), (0, 0)), 24);
+    for (step, from) in whole.iter().step_by(2).enumerate() {
+        assert_eq!(from.position, Position { epoch: step as u64 / 3, step: step as u64 % 3 });
+        let at = (from.position.epoch, from.position.step);
+        let got = take(&mut start(&dataset, config.clone(), at), 3);
+        assert!(whole[2 * step..].iter().zip(&got).all(|(a, b)| same(a, b)), "{at:?}");
+    }
+    // The end of an epoch is the beginning of the next.
+    let end = take(&mut start(&dataset, config, (0, 3)), 1);
+    assert!(same(&end[0], &whole[6]));
+}
+
+#[test]
+fn processes_and_micro_batches_share_the_same_global_batch() {
+    let (_dir, dataset) = pictures(24);
+    let whole = take(&mut start(&dataset, settings(12), (0, 0)), 2);
+    let parts = |rank, world_size| {
+        let config = LoaderConfig { accumulate: 3, rank, world_size, ..settings(12) };
+        take(&mut start(&dataset, config, (0, 0)), 6)
+    };
+    let (first, second) = (parts(0, 2), parts(1, 2));
+    for (step, whole) in whole.iter().enumerate() {
+        for micro in 0..3 {
+            let (a, b) = (&first[3 * step + micro], &second[3 * step + micro]);
+            assert_eq!((a.micro, b.micro, a.batch_size), (micro, micro, 2));
+            let rows = &whole.samples[4 * micro..4 * micro + 4];
+            assert_eq!([a.samples[0], b.samples[0], a.samples[1], b.samples[1]], *rows);
+            // The crops of an image do not depend on who makes them.
+            let crop = |batch: &Batch, row: usize| {
+                batch.global.index_axis(ndarray::Axis(0), row).iter().copied().collect::<Vec<_>>()
+            };
+            assert_eq!(crop(a, 1), crop(whole, 4 * micro + 2));
+            assert_eq!(crop(b, 2), crop(whole, 12 + 4 * micro + 1));
+        }
+    }
+}
+
+#[test]
+fn impossible_settings_are_refused() {
+    let (_dir, dataset) = pictures(8);
+    let refuse = |config: LoaderConfig, parts: &[&str]| {
+        let crops = MultiCrop::new(&augment());
+        let made = TrainLoader::new(dataset.clone(), crops, config, Position::default());
+        let message = made.err().unwrap().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    };
+    refuse(settings(64), &["train.batch_size = 64", "8 images", "lower train.batch_size"]);
+    refuse(settings(0), &["train.batch_size", "at least 1"]);
+    refuse(LoaderConfig { accumulate: 3, ..settings(8) }, &["train.batch_size", "multiple of 3"]);
+    refuse(LoaderConfig { accumulate: 0, ..settings(8) }, &["train.accumulate"]);
+    refuse(LoaderConfig { rank: 1, ..settings(8) }, &["rank 1"]);
+    refuse(LoaderConfig { prefetch: 0, ..settings(8) }, &["data.prefetch"]);
+    let transform = EvalTransform { resize: 16, crop: 16 };
+    assert!(EvalLoader::new(dataset.clone(), transform, 0, 1, None).is_err());
+    assert!(EvalLoader::new(dataset.clone(), transform, 1, 1, Some(vec![8])).is_err());
+    let nothing = EvalTransform { resize: 16, crop: 0 };
+    assert!(EvalLoader::new(dataset, nothing, 1, 1, None).is_err());
+}
+
+#[test]
+fn dropping_a_loader_frees_everything_it_held() {
+    let (_dir, dataset) = pictures(20);
+    let config = LoaderConfig { prefetch: 10, ..settings(10) };
+    let mut loader = start(&dataset, config, (0, 0));
+    loader.next_batch().unwrap();
+    drop(loader);
+    // The threads held the data set; they have ended.
+    assert_eq!(Arc::strong_count(&dataset), 1);
+}
+
+#[test]
+fn evaluation_goes_through_all_images_in_order() {
+    let (_dir, dataset) = pictures(11);
+    let batches = evaluate(&dataset, 4, 3, None);
+    let sizes: Vec<usize> = batches.iter().map(|batch| batch.indices.len()).collect();
+    assert_eq!(sizes, [4, 4, 3]);
+    let transform = EvalTransform { resize: 20, crop: 16 };
+    let mut next = 0;
+    for batch in &batches {
+        assert_eq!(batch.images.dim(), (batch.indices.len(), 16, 16, 3));
+        for (row, &index) in batch.indices.iter().enumerate() {
+            assert_eq!(index, next);
+            next += 1;
+            assert_eq!(batch.labels[row], dataset.label(index));
+            let expected = transform.apply(&dataset.image(index).unwrap()).unwrap();
+            let got = batch.images.index_axis(ndarray::Axis(0), row);
+            assert!(got.iter().eq(expected.as_raw().iter()), "{index}");
+        }
+    }
+    assert_eq!(next, 11);
+    let chosen = evaluate(&dataset, 2, 1, Some(vec![7, 3, 7]));
+    let indices: Vec<usize> = chosen.iter().flat_map(|batch| batch.indices.clone()).collect();
+    assert_eq!(indices, [7, 3, 7]);
+    assert!(evaluate(&dataset, 2, 1, Some(vec![])).is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn any_split_of_the_work_gives_the_same_images(
+        world_size in 1_usize..4,
+        accumulate in 1_usize..3,
+        workers in 1_usize..5,
+        prefetch in 1_usize..6,
+        step in 0_u64..4,
+    ) {
+        let (_dir, dataset) = pictures(25);
+        let global_batch = 12 / (world_size * accumulate) * world_size * accumulate;
+        let steps = 25 / global_batch as u64;
+        let mut union = Vec::new();
+        for rank in 0..world_size {
+            let config =
+                LoaderConfig { accumulate, rank, world_size, workers, prefetch, ..settings(global_batch) };
+            let mut loader = start(&dataset, config, (step / steps, step % steps));
+            union.extend(take(&mut loader, accumulate).iter().flat_map(|b| b.samples.clone()));
+        }
+        let mut alone = start(&dataset, settings(global_batch), (step / steps, step % steps));
+        let mut expected = alone.next_batch().unwrap().samples;
+        union.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(union, expected);
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the crate from outside. One binary: each would compile the image encoders anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod broken;
+mod decode;
+mod loader;
+mod packs;
+mod sources;
+mod support;

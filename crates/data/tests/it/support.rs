@@ -1,0 +1,116 @@
+//! What several test modules share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use data::loader::{Batch, EvalBatch, EvalLoader, LoaderConfig, Position, TrainLoader};
+use data::transform::{EvalTransform, MultiCrop};
+use data::{AugmentConfig, DataConfig, Dataset, SourceKind, open};
+use image::{Rgb, RgbImage};
+
+/// A picture that differs for every number.
+pub fn picture(number: u32, width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let mix = number.wrapping_mul(2_654_435_761) >> 8;
+        Rgb([(x * 9 + mix) as u8, (y * 7 + (mix >> 8)) as u8, ((x + y) * 3 + number) as u8])
+    })
+}
+
+/// Writes `picture(number, 32, 24)` and makes the folders it needs.
+pub fn write_picture(path: &Path, number: u32) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    picture(number, 32, 24).save(path).unwrap();
+}
+
+/// Writes a file and makes the folders it needs.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The bytes of `picture(number, 32, 24)` as PNG.
+pub fn png(number: u32) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture(number, 32, 24).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// The bytes of `picture(number, 32, 24)` as JPEG.
+pub fn jpeg(number: u32) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture(number, 32, 24).write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+    bytes.into_inner()
+}
+
+/// A config that opens `path`.
+pub fn config(source: SourceKind, path: &Path) -> DataConfig {
+    DataConfig { source, path: path.to_str().unwrap().into(), ..DataConfig::default() }
+}
+
+/// The folder of data packs, or none with a printed reason.
+pub fn packs() -> Option<PathBuf> {
+    let packs = std::env::var_os("SIMDINO_TEST_DATA").map(PathBuf::from);
+    if packs.is_none() {
+        println!("skipped: SIMDINO_TEST_DATA does not name the folder of data packs");
+    }
+    packs
+}
+
+/// The folder source.
+pub fn folder(path: &Path) -> Arc<Dataset> {
+    Arc::new(open(&config(SourceKind::Folder, path)).unwrap())
+}
+
+/// Small crops.
+pub fn augment() -> AugmentConfig {
+    AugmentConfig {
+        global_crops_size: 16,
+        local_crops_size: 8,
+        local_crops_number: 3,
+        ..AugmentConfig::default()
+    }
+}
+
+/// One process, two workers.
+pub fn settings(global_batch: usize) -> LoaderConfig {
+    LoaderConfig {
+        seed: 7,
+        global_batch,
+        accumulate: 1,
+        rank: 0,
+        world_size: 1,
+        workers: 2,
+        prefetch: 2,
+        max_broken: 0.1,
+    }
+}
+
+/// A loader of small crops.
+pub fn start(dataset: &Arc<Dataset>, config: LoaderConfig, position: (u64, u64)) -> TrainLoader {
+    let (epoch, step) = position;
+    let crops = MultiCrop::new(&augment());
+    TrainLoader::new(dataset.clone(), crops, config, Position { epoch, step }).unwrap()
+}
+
+/// The next `count` batches.
+pub fn take(loader: &mut TrainLoader, count: usize) -> Vec<Batch> {
+    (0..count).map(|_| loader.next_batch().unwrap()).collect()
+}
+
+/// Whether two batches hold the same, but for the broken images they name.
+pub fn same(a: &Batch, b: &Batch) -> bool {
+    (&a.global, &a.local, &a.samples) == (&b.global, &b.local, &b.samples)
+        && (a.position, a.micro, a.batch_size) == (b.position, b.micro, b.batch_size)
+}
+
+/// All batches of an evaluation at 16 pixels.
+pub fn evaluate(
+    dataset: &Arc<Dataset>,
+    batch: usize,
+    workers: usize,
+    indices: Option<Vec<usize>>,
+) -> Vec<EvalBatch> {
+    let transform = EvalTransform { resize: 20, crop: 16 };
+    let loader = EvalLoader::new(dataset.clone(), transform, batch, workers, indices).unwrap();
+    loader.map(Result::unwrap).collect()
+}

@@ -1,0 +1,66 @@
+//! The number a backbone must beat: k-NN on the pixels themselves.
+
+use std::sync::Arc;
+
+use data::Dataset;
+use data::transform::EvalTransform;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::features::{ExtractOptions, FeatureSet, collect};
+
+/// Dimensions that vary less than this in the train set are not scaled up.
+const STD_MIN: f64 = 1e-6;
+
+/// How the pixel baseline reads images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PixelOptions {
+    /// Side of the square that images are shrunk to, in pixels; the shorter side is resized, the middle kept.
+    pub side: u32,
+    /// Decoding threads; 0 = one per core.
+    pub workers: usize,
+    /// Most images used of the train and of the test set, spread evenly over each; 0 = all.
+    pub limits: [usize; 2],
+}
+
+impl Default for PixelOptions {
+    fn default() -> Self {
+        Self { side: 32, workers: 0, limits: [0; 2] }
+    }
+}
+
+/// Images shrunk to a small square and flattened to `side * side * 3` values, each dimension
+/// standardised with the mean and standard deviation of the train set.
+///
+/// # Errors
+/// A side of 0, no readable image at all.
+pub fn pixel_features(
+    train: &Arc<Dataset>,
+    test: &Arc<Dataset>,
+    options: &PixelOptions,
+) -> Result<(FeatureSet, FeatureSet)> {
+    let mut train = raw_pixels(train, options, options.limits[0])?;
+    let mut test = raw_pixels(test, options, options.limits[1])?;
+    let mean = train.features.mean_dim([0].as_slice(), true, Kind::Float); // [n, D] -> [1, D]
+    let std = train.features.std_dim([0].as_slice(), false, true).clamp_min(STD_MIN); // -> [1, D]
+    train.features = (&train.features - &mean) / &std;
+    test.features = (&test.features - &mean) / &std;
+    Ok((train, test))
+}
+
+fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> Result<FeatureSet> {
+    let extract = ExtractOptions {
+        transform: EvalTransform { resize: options.side, crop: options.side },
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        batch: 256,
+        workers: options.workers,
+        device: Device::Cpu,
+        limit,
+    };
+    collect(dataset, &extract, &mut |_, _| (), &|batch| {
+        let pixels = batch.images.as_standard_layout();
+        let rows = pixels.as_slice().map(Tensor::f_from_slice).transpose()?.unwrap_or_default();
+        Ok(rows.view([batch.indices.len() as i64, -1]).to_kind(Kind::Float) / 255.0) // -> [B, side side 3]
+    })
+}

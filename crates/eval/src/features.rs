@@ -1,0 +1,204 @@
+//! Features of a whole data set.
+
+use std::sync::Arc;
+
+use data::Dataset;
+use data::loader::{BrokenImage, EvalBatch, EvalLoader};
+use data::transform::EvalTransform;
+use model::normalize::Normalize;
+use model::{Mode, VisionTransformer};
+use ndarray::Array4;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Anything that turns images into one vector each.
+pub trait FeatureExtractor {
+    /// `[B, 3, H, W]` normalised to `[B, D]` in fp32, without gradients.
+    ///
+    /// # Errors
+    /// Images that the model does not take.
+    fn features(&self, images: &Tensor) -> Result<Tensor>;
+}
+
+impl FeatureExtractor for VisionTransformer {
+    /// The class token after the final norm.
+    fn features(&self, images: &Tensor) -> Result<Tensor> {
+        let cls = tch::no_grad(|| self.forward_cls(images, Mode::Eval))?;
+        Ok(cls.to_kind(Kind::Float))
+    }
+}
+
+/// Features of the readable images of a data set, in its order.
+#[derive(Debug)]
+pub struct FeatureSet {
+    /// `[n, D]`, fp32, on the CPU.
+    pub features: Tensor,
+    /// Class of each image, where it has one.
+    pub labels: Vec<Option<u32>>,
+    /// Name of each image.
+    pub names: Vec<String>,
+    /// Names of the classes by label; empty if they have none.
+    pub class_names: Vec<String>,
+    /// Images that could not be read; they have no row.
+    pub broken: Vec<BrokenImage>,
+}
+
+impl FeatureSet {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// How images are read and where the model runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExtractOptions {
+    /// Resize and crop. 256 and 224 in DINO.
+    pub transform: EvalTransform,
+    /// Mean of each channel on [0, 1]; must be that of training.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel on [0, 1].
+    pub std: [f32; 3],
+    /// Images a forward pass.
+    pub batch: usize,
+    /// Decoding threads; 0 = one per core.
+    pub workers: usize,
+    /// Where the model lives.
+    pub device: Device,
+    /// Most images used, spread evenly over the data set; 0 = all.
+    pub limit: usize,
+}
+
+/// Features of `dataset`.
+///
+/// # Errors
+/// A batch size of 0, no readable image at all, images that the model does not take.
+pub fn extract(
+    dataset: &Arc<Dataset>,
+    extractor: &dyn FeatureExtractor,
+    options: &ExtractOptions,
+) -> Result<FeatureSet> {
+    extract_with_progress(dataset, extractor, options, &mut |_, _| ())
+}
+
+/// As [`extract`], and calls `progress(images done, images in all)` after each batch.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_with_progress(
+    dataset: &Arc<Dataset>,
+    extractor: &dyn FeatureExtractor,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<FeatureSet> {
+    collect(dataset, options, progress, &|batch| {
+        let images = to_input(&batch.images, options.mean, options.std, options.device)?;
+        extractor.features(&images)
+    })
+}
+
+/// Pixels `[B, H, W, 3]` to normalised input `[B, 3, H, W]` in fp32 on `device`.
+///
+/// # Errors
+/// Another number of channels than 3.
+pub fn to_input(
+    images: &Array4<u8>,
+    mean: [f32; 3],
+    std: [f32; 3],
+    device: Device,
+) -> Result<Tensor> {
+    let (b, h, w, channels) = images.dim();
+    let contiguous = images.as_standard_layout();
+    let (3, Some(pixels)) = (channels, contiguous.as_slice()) else {
+        let got = images.shape().iter().map(|&n| n as i64).collect();
+        return Err(Error::Shape { what: "images", expected: "[B, H, W, 3]", got });
+    };
+    Ok(Normalize { mean, std }.apply(pixels, [b, h, w], device)?)
+}
+
+/// Runs `to_features` over the batches of `dataset` and gathers the rows on the CPU.
+pub(crate) fn collect(
+    dataset: &Arc<Dataset>,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(usize, usize),
+    to_features: &dyn Fn(&EvalBatch) -> Result<Tensor>,
+) -> Result<FeatureSet> {
+    if options.batch == 0 {
+        let problem = "must be at least 1 (got 0)".to_owned();
+        return Err(Error::Setting { key: "batch", problem });
+    }
+    let chosen = spread(dataset.len(), options.limit);
+    let total = chosen.len();
+    let (transform, batch, workers) = (options.transform, options.batch, options.workers);
+    let loader = EvalLoader::new(Arc::clone(dataset), transform, batch, workers, Some(chosen))?;
+    let mut rows = Vec::new();
+    let (mut labels, mut names, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+    for batch in loader {
+        let batch = batch?;
+        if !batch.indices.is_empty() {
+            let features = to_features(&batch)?;
+            check_rows(&features, batch.indices.len())?;
+            rows.push(features.to_device(Device::Cpu));
+        }
+        names.extend(batch.indices.iter().map(|&index| dataset.name(index)));
+        labels.extend(batch.labels);
+        broken.extend(batch.broken);
+        progress(labels.len() + broken.len(), total);
+    }
+    if rows.is_empty() {
+        let first = broken.first().map(|b| format!("{}: {}", b.name, b.reason));
+        return Err(Error::NoImages { asked: total, first: first.unwrap_or_default() });
+    }
+    let class_names = dataset.class_names().to_vec();
+    Ok(FeatureSet { features: Tensor::cat(&rows, 0), labels, names, class_names, broken })
+}
+
+fn check_rows(features: &Tensor, expected: usize) -> Result<()> {
+    let got = features.size();
+    if got.len() == 2 && got[0] == expected as i64 {
+        return Ok(());
+    }
+    Err(Error::Shape { what: "features of a batch", expected: "[B, D]", got })
+}
+
+/// `limit` of `len` indices at even distances, so that a set sorted by class keeps all classes.
+fn spread(len: usize, limit: usize) -> Vec<usize> {
+    if limit == 0 || limit >= len {
+        return (0..len).collect();
+    }
+    (0..limit).map(|i| (i as u128 * len as u128 / limit as u128) as usize).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_spreads_over_the_set() {
+        assert_eq!(spread(4, 0), [0, 1, 2, 3]);
+        assert_eq!(spread(4, 9), [0, 1, 2, 3]);
+        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
+        let many = spread(1000, 333);
+        assert!(many.windows(2).all(|w| w[0] < w[1]) && many[332] < 1000);
+    }
+
+    #[test]
+    fn input_is_normalised_channels_first() {
+        let images =
+            Array4::from_shape_fn((2, 1, 2, 3), |(b, _, x, c)| (60 * b + 20 * x + c) as u8);
+        let input = to_input(&images, [0.5; 3], [0.25; 3], Device::Cpu).unwrap();
+        assert_eq!(input.size(), [2, 3, 1, 2]);
+        let expected = (82.0 / 255.0 - 0.5) / 0.25;
+        assert!((input.double_value(&[1, 2, 0, 1]) - expected).abs() < 1e-6);
+        let transposed = images.clone().permuted_axes([0, 2, 1, 3]);
+        let input = to_input(&transposed, [0.5; 3], [0.25; 3], Device::Cpu).unwrap();
+        assert!((input.double_value(&[1, 2, 1, 0]) - expected).abs() < 1e-6);
+        assert!(to_input(&Array4::zeros((1, 2, 2, 4)), [0.5; 3], [0.5; 3], Device::Cpu).is_err());
+    }
+}

@@ -1,0 +1,300 @@
+//! Weighted k-nearest-neighbour classification.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeatureSet;
+
+/// Similarities held at a time, 64 MB of fp32.
+const CHUNK_ELEMENTS: i64 = 16 << 20;
+/// Most test rows a chunk.
+const CHUNK_ROWS: i64 = 1024;
+/// Smallest norm that a feature is divided by.
+const NORM_EPS: f64 = 1e-12;
+
+/// Settings of the classification.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KnnConfig {
+    /// Numbers of neighbours; 10, 20, 100 and 200 in DINO, which reports 20.
+    pub k: Vec<usize>,
+    /// Temperature of the weights `exp(similarity / temperature)`; 0.07 in DINO.
+    pub temperature: f64,
+}
+
+impl Default for KnnConfig {
+    fn default() -> Self {
+        Self { k: vec![10, 20, 100, 200], temperature: 0.07 }
+    }
+}
+
+/// Accuracy at one number of neighbours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KnnScore {
+    /// Number of neighbours asked for.
+    pub k: usize,
+    /// Number of neighbours used: `k`, or all train images where there are fewer.
+    pub k_used: usize,
+    /// Test images whose class has the highest score, 0-1.
+    pub top1: f64,
+    /// Test images whose class is among the `min(5, k)` highest scores, 0-1.
+    pub top5: f64,
+}
+
+/// Result of [`knn`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KnnResult {
+    /// One score for each `k`, in the order asked for.
+    pub scores: Vec<KnnScore>,
+    /// Temperature of the weights.
+    pub temperature: f64,
+    /// Labelled train images.
+    pub num_train: usize,
+    /// Labelled test images.
+    pub num_test: usize,
+    /// Classes among the train images.
+    pub classes: usize,
+    /// What a reader of the numbers should know: clamped `k`, images left out.
+    pub notes: Vec<String>,
+}
+
+/// Classifies each test image by its `k` nearest train images.
+///
+/// Features are scaled to length 1. Neighbour `i` with cosine similarity `s_i` votes for its class
+/// with weight `exp(s_i / temperature)`; the class with the largest sum wins, the lower label
+/// on a tie. Exact search, in chunks of the test set, on the device of the train features.
+///
+/// Classes are matched by name where both sets have names, else by number. Images without a label
+/// are left out and noted.
+///
+/// # Errors
+/// No `k`, a `k` of 0, a temperature not above 0; a set without labels; train images of one
+/// class; test classes that the train set does not have; features of different width or not finite.
+///
+/// # Source
+/// DINO's eval_knn.py at 7c446df.
+pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<KnnResult> {
+    check_config(config)?;
+    let mut notes = Vec::new();
+    let (train, test) = comparable(train, test, &mut notes)?;
+    let num_train = train.labels.len();
+    let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(num_train)).collect();
+    for &k in config.k.iter().filter(|&&k| k > num_train) {
+        notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
+    }
+    let device = train.features.device();
+    let search = Search {
+        train: unit_rows(&train.features),
+        labels: label_tensor(&train.labels).to_device(device),
+        classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
+        temperature: config.temperature,
+        k: &k_used,
+    };
+    let rows_at_once = (CHUNK_ELEMENTS / num_train as i64).clamp(1, CHUNK_ROWS);
+    let test_rows = unit_rows(&test.features.to_device(device));
+    let test_labels = label_tensor(&test.labels).to_device(device);
+    let correct = search.run(&test_rows, &test_labels, rows_at_once);
+    let share = |count: i64| count as f64 / test.labels.len() as f64;
+    let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
+        KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
+    });
+    Ok(KnnResult {
+        scores: scores.collect(),
+        temperature: config.temperature,
+        num_train,
+        num_test: test.labels.len(),
+        classes: train.labels.iter().collect::<BTreeSet<_>>().len(),
+        notes,
+    })
+}
+
+/// The images of a set that have a label.
+struct Labelled {
+    features: Tensor, // [n, D]
+    labels: Vec<u32>, // n
+}
+
+/// The train side of a search.
+struct Search<'a> {
+    train: Tensor,  // [n, D], unit rows
+    labels: Tensor, // [n]
+    classes: i64,   // K
+    temperature: f64,
+    k: &'a [usize],
+}
+
+impl Search<'_> {
+    /// For each `k`, how many test rows have their class first, and among the first five.
+    fn run(&self, test: &Tensor, labels: &Tensor, rows_at_once: i64) -> Vec<[i64; 2]> {
+        let mut correct = vec![[0; 2]; self.k.len()];
+        let total = test.size()[0];
+        let mut start = 0;
+        while start < total {
+            let rows = rows_at_once.min(total - start);
+            let hits = self.chunk(&test.narrow(0, start, rows), &labels.narrow(0, start, rows));
+            for (sum, [top1, top5]) in correct.iter_mut().zip(hits) {
+                *sum = [sum[0] + top1, sum[1] + top5];
+            }
+            start += rows;
+        }
+        correct
+    }
+
+    fn chunk(&self, test: &Tensor, labels: &Tensor) -> Vec<[i64; 2]> {
+        let most = self.k.iter().copied().max().unwrap_or(1) as i64;
+        let similarity = test.matmul(&self.train.tr()); // [b, D] x [D, n] -> [b, n]
+        let (nearest, indices) = similarity.topk(most, 1, true, true); // -> 2 x [b, k]
+        let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(&indices); // -> [b, k]
+        // Relative to the nearest: a common factor of all weights, and no overflow at any temperature.
+        let weights = ((&nearest - nearest.narrow(1, 0, 1)) / self.temperature).exp();
+        self.k.iter().map(|&k| self.hits(&votes, &weights, labels, k as i64)).collect()
+    }
+
+    fn hits(&self, votes: &Tensor, weights: &Tensor, labels: &Tensor, k: i64) -> [i64; 2] {
+        let zeros = Tensor::zeros([votes.size()[0], self.classes], (Kind::Float, votes.device()));
+        let (votes, weights) = (votes.narrow(1, 0, k), weights.narrow(1, 0, k));
+        let scores = zeros.scatter_add(1, &votes, &weights); // -> [b, K]
+        let (_, ranking) = scores.sort_stable(true, 1, true); // lower label first on a tie
+        let hit = ranking.eq_tensor(&labels.unsqueeze(1)); // -> [b, K]
+        let within = |best: i64| {
+            let best = best.min(self.classes);
+            hit.narrow(1, 0, best).sum(Kind::Int64).int64_value(&[]) // sync
+        };
+        [within(1), within(k.min(5))]
+    }
+}
+
+fn check_config(config: &KnnConfig) -> Result<()> {
+    let setting = |key, problem: String| Err(Error::Setting { key, problem });
+    if config.k.is_empty() || config.k.contains(&0) {
+        return setting("k", format!("needs numbers of at least 1 (got {:?})", config.k));
+    }
+    if config.temperature.is_nan() || config.temperature <= 0.0 {
+        return setting("temperature", format!("must be above 0 (got {})", config.temperature));
+    }
+    Ok(())
+}
+
+/// The labelled images of both sets, with test labels in the numbering of the train set.
+fn comparable(
+    train: &FeatureSet,
+    test: &FeatureSet,
+    notes: &mut Vec<String>,
+) -> Result<(Labelled, Labelled)> {
+    let known = labelled(train, "train", notes)?;
+    let mut asked = labelled(test, "test", notes)?;
+    let (train_width, test_width) = (known.features.size()[1], asked.features.size()[1]);
+    if train_width != test_width {
+        return Err(Error::Width { train: train_width, test: test_width });
+    }
+    let classes: BTreeSet<u32> = known.labels.iter().copied().collect();
+    if classes.len() < 2 {
+        return Err(Error::OneClass { count: known.labels.len() });
+    }
+    asked.labels = match_classes(train, test, &asked.labels)?;
+    note_unseen(&classes, &asked.labels, notes)?;
+    Ok((known, asked))
+}
+
+/// The labelled images of `set`.
+fn labelled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Result<Labelled> {
+    let size = set.features.size();
+    if size.len() != 2 || size[0] != set.labels.len() as i64 {
+        let expected = "[number of labels, D]";
+        return Err(Error::Shape { what: "features", expected, got: size });
+    }
+    let (rows, labels): (Vec<i64>, Vec<u32>) =
+        (0..).zip(&set.labels).filter_map(|(i, label)| label.map(|label| (i, label))).unzip();
+    if rows.is_empty() {
+        return Err(Error::Unlabelled { set: name });
+    }
+    let finite = set.features.isfinite().all_dim(1, false); // [n, D] -> [n]
+    let count = size[0] - finite.sum(Kind::Int64).int64_value(&[]);
+    if count > 0 {
+        return Err(Error::NotFinite { set: name, count, total: size[0] });
+    }
+    let skipped = set.labels.len() - labels.len();
+    if skipped > 0 {
+        notes.push(format!("{skipped} {name} images have no label and are left out"));
+    }
+    let rows = Tensor::from_slice(&rows).to_device(set.features.device());
+    Ok(Labelled { features: set.features.index_select(0, &rows), labels })
+}
+
+/// Test labels in the numbering of the train set.
+fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Result<Vec<u32>> {
+    if train.class_names.is_empty() || test.class_names.is_empty() {
+        return Ok(labels.to_vec());
+    }
+    let numbers: BTreeMap<&str, u32> =
+        train.class_names.iter().map(String::as_str).zip(0..).collect();
+    let mut unknown = BTreeSet::new();
+    let mut matched = Vec::with_capacity(labels.len());
+    for &label in labels {
+        let name = test.class_names.get(label as usize);
+        match name.and_then(|name| numbers.get(name.as_str())) {
+            Some(&number) => matched.push(number),
+            None => {
+                unknown.insert(name.cloned().unwrap_or_else(|| format!("number {label}")));
+            }
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(matched);
+    }
+    Err(Error::ClassMismatch { classes: unknown.into_iter().collect::<Vec<_>>().join(", ") })
+}
+
+/// Notes test images of classes without a train image; they cannot be right.
+fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>) -> Result<()> {
+    let unseen = labels.iter().filter(|label| !classes.contains(label)).count();
+    if unseen == labels.len() {
+        let missing: BTreeSet<u32> = labels.iter().copied().collect();
+        let classes = missing.iter().map(|l| format!("number {l}")).collect::<Vec<_>>().join(", ");
+        return Err(Error::ClassMismatch { classes });
+    }
+    if unseen > 0 {
+        notes.push(format!("{unseen} test images are of classes without a train image"));
+    }
+    Ok(())
+}
+
+fn unit_rows(features: &Tensor) -> Tensor {
+    let features = features.to_kind(Kind::Float);
+    let norm = features.norm_scalaropt_dim(2.0, [1].as_slice(), true); // [n, D] -> [n, 1]
+    &features / norm.clamp_min(NORM_EPS)
+}
+
+fn label_tensor(labels: &[u32]) -> Tensor {
+    Tensor::from_slice(&labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn chunks_do_not_change_the_result() {
+        let classes = 7;
+        let at = |n: i64| Tensor::arange(n, (Kind::Float, Device::Cpu));
+        let mix = |n: i64, scale: f64| (at(n * 9) * scale).sin().view([n, 9]) + 0.1;
+        let label = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(classes);
+        let search = Search {
+            train: unit_rows(&mix(120, 1.7)),
+            labels: label(120),
+            classes,
+            temperature: 0.07,
+            k: &[1, 6, 50],
+        };
+        let (test, labels) = (unit_rows(&mix(53, 2.3)), label(53));
+        let whole = search.run(&test, &labels, 53);
+        assert!(whole.iter().all(|&[top1, top5]| top1 > 0 && top1 < 53 && top5 <= 53), "{whole:?}");
+        for rows in [1, 7, 52] {
+            assert_eq!(search.run(&test, &labels, rows), whole, "chunks of {rows}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What the multi-crop augmentation makes of images.
+
+use data::transform::EvalTransform;
+use data::transform::multicrop::{CropKey, GLOBAL_CROPS, MultiCrop};
+use data::{AugmentConfig, Dataset};
+use image::RgbImage;
+
+use super::sheet::{enlarge, lay_out, zoom};
+use crate::error::{Error, Result};
+
+/// A row for each image: its middle as it is, the two global crops, then the local crops, as
+/// training with `seed` sees them in `epoch`.
+///
+/// # Errors
+/// No index, an image that cannot be read.
+pub fn crop_sheet(
+    dataset: &Dataset,
+    indices: &[usize],
+    augment: &AugmentConfig,
+    (seed, epoch): (u64, u64),
+) -> Result<RgbImage> {
+    if indices.is_empty() {
+        return Err(Error::Setting { key: "images", problem: "needs at least one".to_owned() });
+    }
+    let multi_crop = MultiCrop::new(augment);
+    let rows = indices.iter().map(|&index| {
+        let key = CropKey { seed, epoch, sample: index as u64 };
+        row(&dataset.image(index)?, &multi_crop, augment, key)
+    });
+    Ok(lay_out(&rows.collect::<Result<Vec<_>>>()?))
+}
+
+fn row(
+    image: &RgbImage,
+    multi_crop: &MultiCrop,
+    augment: &AugmentConfig,
+    key: CropKey,
+) -> Result<Vec<RgbImage>> {
+    let (global_side, local_side) = (augment.global_crops_size, augment.local_crops_size);
+    let mut globals = vec![RgbImage::new(global_side, global_side); GLOBAL_CROPS];
+    let mut locals = vec![RgbImage::new(local_side, local_side); augment.local_crops_number];
+    let mut global_out: Vec<&mut [u8]> = globals.iter_mut().map(|c| &mut **c).collect();
+    let mut local_out: Vec<&mut [u8]> = locals.iter_mut().map(|c| &mut **c).collect();
+    multi_crop.apply(image, key, &mut global_out, &mut local_out)?;
+    let original = EvalTransform { resize: global_side, crop: global_side }.apply(image)?;
+    let factor = zoom(global_side);
+    let cells = std::iter::once(&original).chain(&globals).chain(&locals);
+    Ok(cells.map(|cell| enlarge(cell, factor)).collect())
+}

@@ -1,0 +1,8 @@
+//! Pictures for people: what the model sees in an image, and what the augmentation makes of it.
+
+mod crops;
+mod pca;
+mod sheet;
+
+pub use crops::crop_sheet;
+pub use pca::{PatchExtractor, PcaOptions, pca_sheet};

@@ -1,0 +1,184 @@
+//! Features, the pixel baseline and pictures of the synthetic set.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use data::transform::EvalTransform;
+use data::{AugmentConfig, DataConfig, Dataset, SourceKind, SyntheticConfig};
+use eval::baseline::{PixelOptions, pixel_features};
+use eval::features::extract_with_progress;
+use eval::pca::Pca;
+use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
+use eval::{Error, ExtractOptions, FeatureExtractor, KnnConfig, extract, knn};
+use model::{Arch, Mode, ModelConfig, VisionTransformer};
+use tch::{Device, Kind, Tensor, nn};
+
+fn dataset(count: usize, seed: u64) -> Arc<Dataset> {
+    let synthetic = SyntheticConfig { count, size: 32, seed };
+    let config = DataConfig { source: SourceKind::Synthetic, synthetic, ..Default::default() };
+    Arc::new(data::open(&config).unwrap())
+}
+
+fn vit() -> (nn::VarStore, VisionTransformer) {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config =
+        ModelConfig { arch: Arch::VitNano, patch_size: 8, image_size: 32, ..Default::default() };
+    let vit = VisionTransformer::new(&vs.root(), &config).unwrap();
+    (vs, vit)
+}
+
+fn options() -> ExtractOptions {
+    ExtractOptions {
+        transform: EvalTransform { resize: 32, crop: 32 },
+        mean: [0.5; 3],
+        std: [0.25; 3],
+        batch: 7,
+        workers: 2,
+        device: Device::Cpu,
+        limit: 0,
+    }
+}
+
+/// The mean of each channel: three numbers that can be recomputed from the image.
+struct ChannelMeans;
+
+impl FeatureExtractor for ChannelMeans {
+    fn features(&self, images: &Tensor) -> eval::Result<Tensor> {
+        Ok(images.mean_dim([2, 3].as_slice(), false, Kind::Float))
+    }
+}
+
+#[test]
+fn rows_belong_to_their_images() {
+    let dataset = dataset(30, 1);
+    let calls = RefCell::new(Vec::new());
+    let set = extract_with_progress(&dataset, &ChannelMeans, &options(), &mut |done, total| {
+        calls.borrow_mut().push((done, total));
+    })
+    .unwrap();
+    assert_eq!(set.features.size(), [30, 3]);
+    assert_eq!(calls.into_inner(), [(7, 30), (14, 30), (21, 30), (28, 30), (30, 30)]);
+    assert_eq!(set.class_names, dataset.class_names());
+    for index in [0, 8, 29] {
+        assert_eq!(set.names[index], dataset.name(index));
+        assert_eq!(set.labels[index], dataset.label(index));
+        let image = dataset.image(index).unwrap();
+        let mean = image.pixels().map(|p| f64::from(p.0[1])).sum::<f64>() / (32.0 * 32.0);
+        let expected = (mean / 255.0 - 0.5) / 0.25;
+        let got = set.features.double_value(&[index as i64, 1]);
+        assert!((got - expected).abs() < 1e-4, "{got} instead of {expected}");
+    }
+}
+
+#[test]
+fn a_backbone_gives_its_class_token() {
+    let (_vs, vit) = vit();
+    let dataset = dataset(9, 2);
+    let set = extract(&dataset, &vit, &options()).unwrap();
+    assert_eq!(set.features.size(), [9, 128]);
+    assert!(!set.features.requires_grad());
+    let pixels =
+        ndarray::Array4::from_shape_vec((1, 32, 32, 3), dataset.image(4).unwrap().into_raw());
+    let input = eval::to_input(&pixels.unwrap(), [0.5; 3], [0.25; 3], Device::Cpu).unwrap();
+    let expected = vit.forward(&input, Mode::Eval).unwrap().cls.squeeze();
+    let error = (set.features.get(4) - expected).abs().max().double_value(&[]);
+    assert!(error < 1e-4, "{error}");
+}
+
+#[test]
+fn a_limit_takes_images_from_the_whole_set() {
+    let dataset = dataset(30, 1);
+    let set = extract(&dataset, &ChannelMeans, &ExtractOptions { limit: 3, ..options() }).unwrap();
+    assert_eq!(set.names, [0, 10, 20].map(|i| dataset.name(i)));
+    let error = extract(&dataset, &ChannelMeans, &ExtractOptions { batch: 0, ..options() });
+    assert!(matches!(error.unwrap_err(), Error::Setting { key: "batch", .. }));
+}
+
+#[test]
+fn pixels_are_standardised_with_the_train_set() {
+    let (train, test) = (dataset(200, 1), dataset(100, 2));
+    let options = PixelOptions { side: 8, workers: 2, limits: [0; 2] };
+    let (train, test) = pixel_features(&train, &test, &options).unwrap();
+    assert_eq!((train.features.size(), test.features.size()), (vec![200, 192], vec![100, 192]));
+    let largest = |t: Tensor| t.abs().max().double_value(&[]);
+    let axis = [0].as_slice();
+    assert!(largest(train.features.mean_dim(axis, false, Kind::Float)) < 1e-5);
+    assert!(largest(train.features.std_dim(axis, false, false) - 1.0) < 1e-4);
+    let off = largest(test.features.mean_dim(axis, false, Kind::Float));
+    assert!(off > 1e-3, "the test set must not be standardised with its own mean");
+    let result = knn(&train, &test, &KnnConfig { k: vec![20], temperature: 0.07 }).unwrap();
+    assert_eq!((result.num_train, result.num_test), (200, 100));
+}
+
+#[test]
+fn pca_recovers_the_directions_of_variance() {
+    let n = 400;
+    let wave = |f: f64, p: f64| {
+        ((Tensor::arange(n, (Kind::Double, Device::Cpu)) * f + p).sin()).unsqueeze(1)
+    };
+    let rows = [[0.6, 0.0, -0.8, 0.0], [0.8, 0.0, 0.6, 0.0], [0.0, -1.0, 0.0, 0.0]];
+    let direction = |i: usize| Tensor::from_slice(&rows[i]).unsqueeze(0);
+    let features = wave(1.1, 0.0).matmul(&direction(0)) * 5.0
+        + wave(1.7, 1.0).matmul(&direction(1)) * 2.0
+        + wave(2.3, 2.0).matmul(&direction(2)) * 0.5
+        + 3.0;
+    let pca = Pca::fit(&features, 3).unwrap();
+    for (i, sign) in [(0, -1.0), (1, 1.0), (2, -1.0)] {
+        let error = pca.components.get(i) - direction(i as usize).squeeze() * sign;
+        assert!(error.abs().max().double_value(&[]) < 0.02, "component {i}");
+    }
+    let projected = pca.project(&features);
+    let variance = projected.var_dim([0].as_slice(), true, false);
+    let error = ((variance - &pca.variance) / &pca.variance).abs().max().double_value(&[]);
+    assert!(error < 1e-9, "{error}");
+    for (features, k) in
+        [(features.narrow(0, 0, 1), 1), (features.narrow(1, 0, 2), 3), (features.get(0), 1)]
+    {
+        assert!(matches!(Pca::fit(&features, k), Err(Error::Shape { .. })));
+    }
+}
+
+#[test]
+fn sheets_have_a_place_for_every_picture() {
+    let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
+    let options = PcaOptions {
+        side: 48,
+        mean: [0.5; 3],
+        std: [0.25; 3],
+        device: Device::Cpu,
+        threshold: None,
+    };
+    let sheet = pca_sheet(&dataset, &[0, 3, 5], &vit, &options).unwrap();
+    // 48 px are enlarged 3 times; 4 px between cells.
+    assert_eq!(sheet.dimensions(), (3 * (144 + 4) + 4, 3 * (144 + 4) + 4));
+    let again = pca_sheet(&dataset, &[0, 3, 5], &vit, &options).unwrap();
+    assert_eq!(sheet, again);
+    let augment = AugmentConfig {
+        global_crops_size: 56,
+        local_crops_size: 24,
+        local_crops_number: 3,
+        ..Default::default()
+    };
+    let sheet = crop_sheet(&dataset, &[1, 2], &augment, (0, 0)).unwrap();
+    assert_eq!(sheet.dimensions(), (3 * (112 + 4) + 3 * (48 + 4) + 4, 2 * (112 + 4) + 4));
+    assert_ne!(sheet, crop_sheet(&dataset, &[1, 2], &augment, (0, 1)).unwrap());
+}
+
+#[test]
+fn sheets_refuse_what_they_cannot_show() {
+    let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
+    let mut options = PcaOptions {
+        side: 50,
+        mean: [0.5; 3],
+        std: [0.25; 3],
+        device: Device::Cpu,
+        threshold: None,
+    };
+    assert!(matches!(pca_sheet(&dataset, &[0], &vit, &options), Err(Error::Model(_))));
+    options.side = 48;
+    assert!(matches!(pca_sheet(&dataset, &[6], &vit, &options), Err(Error::Data(_))));
+    assert!(matches!(pca_sheet(&dataset, &[], &vit, &options), Err(Error::Setting { .. })));
+    let augment = AugmentConfig::default();
+    assert!(matches!(crop_sheet(&dataset, &[6], &augment, (0, 0)), Err(Error::Data(_))));
+}

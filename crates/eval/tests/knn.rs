@@ -1,0 +1,170 @@
+//! Weighted k-NN: against numpy (tools/parity/knn.py), by hand, and its errors.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::path::PathBuf;
+
+use eval::{Error, FeatureSet, KnnConfig, KnnResult, knn};
+use model::weights::read_safetensors;
+use tch::Tensor;
+
+fn set(rows: &[[f32; 2]], labels: &[Option<u32>]) -> FeatureSet {
+    FeatureSet {
+        features: Tensor::from_slice(rows.as_flattened()).view([-1, 2]),
+        labels: labels.to_vec(),
+        names: (0..labels.len()).map(|i| format!("image {i}")).collect(),
+        class_names: Vec::new(),
+        broken: Vec::new(),
+    }
+}
+
+/// A unit vector at an angle in degrees, times a length.
+fn at(degrees: f32, length: f32) -> [f32; 2] {
+    let radians = degrees.to_radians();
+    [length * radians.cos(), length * radians.sin()]
+}
+
+fn config(k: &[usize], temperature: f64) -> KnnConfig {
+    KnnConfig { k: k.to_vec(), temperature }
+}
+
+fn close(got: f64, expected: f64) {
+    assert!((got - expected).abs() < 1e-9, "{got} instead of {expected}");
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/knn.safetensors");
+    let file = read_safetensors(&path).unwrap();
+    let ints = |name: &str| Vec::<i64>::try_from(file.tensors[name].flatten(0, -1)).unwrap();
+    let read = |name: &str| FeatureSet {
+        features: file.tensors[name].shallow_clone(),
+        labels: ints(&format!("{name}_labels")).into_iter().map(|l| Some(l as u32)).collect(),
+        names: vec![String::new(); file.tensors[name].size()[0] as usize],
+        class_names: Vec::new(),
+        broken: Vec::new(),
+    };
+    let (train, test) = (read("train"), read("test"));
+    let k: Vec<usize> = ints("k").into_iter().map(|k| k as usize).collect();
+    let result = knn(&train, &test, &config(&k, file.metadata["temperature"].parse().unwrap()));
+    let result = result.unwrap();
+    assert_eq!((result.num_train, result.num_test, result.classes), (320, 400, 8));
+    assert!(result.notes.is_empty(), "{:?}", result.notes);
+    for (score, correct) in result.scores.iter().zip(ints("correct").chunks(2)) {
+        close(score.top1 * 400.0, correct[0] as f64);
+        close(score.top5 * 400.0, correct[1] as f64);
+    }
+}
+
+/// One neighbour of class 0 close by, three of class 1 farther away; lengths must not matter.
+fn two_classes() -> (FeatureSet, FeatureSet) {
+    let rows = [at(5.0, 2.0), at(-30.0, 0.1), at(31.0, 9.0), at(-32.0, 1.0), at(180.0, 1.0)];
+    let train = set(&rows, &[Some(0), Some(1), Some(1), Some(1), Some(0)]);
+    (train, set(&[at(0.0, 3.0)], &[Some(0)]))
+}
+
+#[test]
+fn the_temperature_decides_between_near_and_many() {
+    let (train, test) = two_classes();
+    let top1 = |temperature| knn(&train, &test, &config(&[4], temperature)).unwrap().scores[0].top1;
+    close(top1(0.07), 1.0); // exp(0.996 / 0.07) > 3 exp(0.857 / 0.07)
+    close(top1(10.0), 0.0); // almost a plain majority
+    close(top1(1e-4), 1.0); // no overflow
+}
+
+#[test]
+fn top5_counts_at_most_k_guesses() {
+    let (train, test) = two_classes();
+    let result = knn(&train, &test, &config(&[1, 4], 10.0)).unwrap();
+    close(result.scores[0].top5, 1.0);
+    close(result.scores[1].top1, 0.0);
+    close(result.scores[1].top5, 1.0);
+    let wrong = set(&[at(0.0, 1.0)], &[Some(1)]);
+    close(knn(&train, &wrong, &config(&[1], 0.07)).unwrap().scores[0].top5, 0.0);
+}
+
+#[test]
+fn a_tie_goes_to_the_lower_label() {
+    let train = set(&[at(10.0, 1.0), at(-10.0, 1.0)], &[Some(4), Some(2)]);
+    let test = set(&[at(0.0, 1.0)], &[Some(2)]);
+    close(knn(&train, &test, &config(&[2], 1e6)).unwrap().scores[0].top1, 1.0);
+}
+
+#[test]
+fn more_neighbours_than_images_are_clamped_and_noted() {
+    let (train, test) = two_classes();
+    let result = knn(&train, &test, &config(&[5, 200], 0.07)).unwrap();
+    let used: Vec<_> = result.scores.iter().map(|s| (s.k, s.k_used)).collect();
+    assert_eq!(used, [(5, 5), (200, 5)]);
+    assert_eq!(result.notes, ["k = 200 is more than the 5 train images: all of them vote"]);
+    close(result.scores[1].top1, result.scores[0].top1);
+}
+
+#[test]
+fn images_without_a_label_do_not_vote() {
+    let (mut train, test) = two_classes();
+    train.labels[0] = None;
+    let result = knn(&train, &test, &config(&[1], 0.07)).unwrap();
+    assert_eq!(result.num_train, 4);
+    close(result.scores[0].top1, 0.0);
+    assert_eq!(result.notes, ["1 train images have no label and are left out"]);
+}
+
+#[test]
+fn classes_are_matched_by_name() {
+    let (mut train, mut test) = two_classes();
+    train.class_names = vec!["cat".into(), "dog".into()];
+    test.class_names = vec!["ant".into(), "cat".into()];
+    test.labels = vec![Some(1)];
+    close(knn(&train, &test, &config(&[1], 0.07)).unwrap().scores[0].top1, 1.0);
+    test.labels = vec![Some(0)];
+    let error = knn(&train, &test, &config(&[1], 0.07)).unwrap_err();
+    assert!(matches!(&error, Error::ClassMismatch { classes } if classes == "ant"), "{error}");
+}
+
+fn error(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Error {
+    knn(train, test, config).unwrap_err()
+}
+
+#[test]
+fn what_cannot_be_classified_is_a_typed_error() {
+    let (train, test) = two_classes();
+    let good = config(&[1], 0.07);
+    let unlabelled = set(&[at(0.0, 1.0)], &[None]);
+    assert!(matches!(error(&unlabelled, &test, &good), Error::Unlabelled { set: "train" }));
+    assert!(matches!(error(&train, &unlabelled, &good), Error::Unlabelled { set: "test" }));
+    let single = set(&[at(0.0, 1.0), at(1.0, 1.0)], &[Some(3); 2]);
+    assert!(matches!(error(&single, &test, &good), Error::OneClass { count: 2 }));
+    let foreign = set(&[at(0.0, 1.0)], &[Some(7)]);
+    assert!(matches!(error(&train, &foreign, &good), Error::ClassMismatch { .. }));
+    let broken = set(&[[f32::NAN, 1.0]], &[Some(0)]);
+    assert!(matches!(
+        error(&train, &broken, &good),
+        Error::NotFinite { set: "test", count: 1, .. }
+    ));
+    let wide = FeatureSet { features: Tensor::from_slice(&[1f32; 3]).view([1, 3]), ..test };
+    assert!(matches!(error(&train, &wide, &good), Error::Width { train: 2, test: 3 }));
+}
+
+#[test]
+fn wrong_settings_are_typed_errors() {
+    let (train, test) = two_classes();
+    for (k, temperature, key) in [
+        (vec![], 0.07, "k"),
+        (vec![1, 0], 0.07, "k"),
+        (vec![1], 0.0, "temperature"),
+        (vec![1], f64::NAN, "temperature"),
+    ] {
+        let error = error(&train, &test, &config(&k, temperature));
+        assert!(matches!(error, Error::Setting { key: got, .. } if got == key), "{error}");
+    }
+}
+
+#[test]
+fn a_result_serialises() {
+    let (train, test) = two_classes();
+    let result: KnnResult = knn(&train, &test, &config(&[2], 0.07)).unwrap();
+    let json = serde_json::to_value(&result).unwrap();
+    assert_eq!(json["scores"][0]["k"], 2);
+    assert_eq!(json["scores"][0]["top1"], 1.0);
+    assert_eq!(json["num_train"], 5);
+}

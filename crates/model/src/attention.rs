@@ -1,0 +1,83 @@
+//! Multi-head self-attention.
+
+use tch::nn::Module;
+use tch::{Kind, Tensor, nn};
+
+use crate::error::Result;
+use crate::init;
+
+/// Self-attention with one projection for queries, keys and values.
+///
+/// Scores are scaled by `(D/H)^-0.5`. The fused kernel of libtorch is used wherever the maps
+/// themselves are not asked for.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    qkv: nn::Linear,
+    proj: nn::Linear,
+    num_heads: i64,
+}
+
+impl Attention {
+    /// Parameters `qkv` `[3 D, D]` and `proj` `[D, D]`, both with bias.
+    pub(crate) fn new(path: &nn::Path, dim: i64, num_heads: i64) -> Result<Self> {
+        Ok(Self {
+            qkv: init::linear(&(path / "qkv"), dim, 3 * dim)?,
+            proj: init::linear(&(path / "proj"), dim, dim)?,
+            num_heads,
+        })
+    }
+
+    /// `[B, T, D]` to `[B, T, D]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        let [q, k, v] = self.project(x);
+        self.attend(&q, &k, &v)
+    }
+
+    /// The class token's row of [`Self::forward`] alone, `[B, T, D]` to `[B, 1, D]`: queries of
+    /// other tokens are never computed.
+    pub(crate) fn forward_cls(&self, x: &Tensor) -> Tensor {
+        let dim = x.size()[2];
+        let bias = |start, length| self.qkv.bs.as_ref().map(|b| b.narrow(0, start, length));
+        let weight = |start, length| self.qkv.ws.narrow(0, start, length);
+        let q = x.narrow(1, 0, 1).linear(&weight(0, dim), bias(0, dim)); // [B, T, D] -> [B, 1, D]
+        let kv = x.linear(&weight(dim, 2 * dim), bias(dim, 2 * dim)); // -> [B, T, 2 D]
+        let q = self.heads(&q, 1).remove(0); // -> [B, H, 1, D/H]
+        let kv = self.heads(&kv, 2); // -> 2 x [B, H, T, D/H]
+        self.attend(&q, &kv[0], &kv[1])
+    }
+
+    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32.
+    pub(crate) fn maps(&self, x: &Tensor) -> Tensor {
+        let [q, k, _] = self.project(x);
+        let scale = (q.size()[3] as f64).powf(-0.5);
+        let scores = (q * scale).matmul(&k.transpose(-2, -1)); // 2 x [B, H, T, D/H] -> [B, H, T, T]
+        scores.softmax(-1, Kind::Float)
+    }
+
+    /// Queries, keys and values, each `[B, H, T, D/H]`, as views of one product.
+    fn project(&self, x: &Tensor) -> [Tensor; 3] {
+        let mut heads = self.heads(&self.qkv.forward(x), 3);
+        let (v, k, q) = (heads.remove(2), heads.remove(1), heads.remove(0));
+        [q, k, v]
+    }
+
+    /// Splits `[B, T, parts * D]` into `parts` of `[B, H, T, D/H]`. Unbinding before the
+    /// transposition lets the backward pass write the gradient in the projection's own layout.
+    fn heads(&self, x: &Tensor, parts: i64) -> Vec<Tensor> {
+        let (size, h) = (x.size(), self.num_heads);
+        let (b, t, head_dim) = (size[0], size[1], size[2] / (parts * h));
+        x.view([b, t, parts, h, head_dim]) // [B, T, parts D] -> [B, T, parts, H, D/H]
+            .unbind(2) // -> parts x [B, T, H, D/H]
+            .into_iter()
+            .map(|part| part.transpose(1, 2)) // -> [B, H, T, D/H]
+            .collect()
+    }
+
+    /// Attention of `q` `[B, H, Q, D/H]` over `k` and `v` `[B, H, T, D/H]`, projected: `[B, Q, D]`.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        let mixed =
+            Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false);
+        let merged = mixed.transpose(1, 2).flatten(2, 3); // [B, H, Q, D/H] -> [B, Q, D]
+        self.proj.forward(&merged)
+    }
+}

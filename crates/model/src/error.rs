@@ -1,0 +1,157 @@
+//! What can go wrong in this crate.
+
+use std::path::PathBuf;
+
+use safetensors::SafeTensorError;
+use tch::{Device, Kind, TchError};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of a model or of a weight file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value of a configuration makes no sense.
+    #[error("{section}.{key}: {problem}")]
+    Config {
+        /// Section of the configuration.
+        section: &'static str,
+        /// Key inside the section.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Images do not have four dimensions, the right channels, or at least one image.
+    #[error(
+        "images must be [batch >= 1, {channels}, height, width], from model.in_channels (got {got:?})"
+    )]
+    InputShape {
+        /// Channels that the model takes.
+        channels: i64,
+        /// Shape of the images.
+        got: Vec<i64>,
+    },
+    /// A side of the images is no multiple of the patch.
+    #[error(
+        "images of {height} x {width} pixels do not divide into patches of {patch_size}: \
+         make both sides a multiple of it"
+    )]
+    NotMultiple {
+        /// Height in pixels.
+        height: i64,
+        /// Width in pixels.
+        width: i64,
+        /// Side of a patch in pixels.
+        patch_size: i64,
+    },
+    /// Images have another dtype than the parameters.
+    #[error("images are {got:?} but the parameters are {expected:?}: convert the images")]
+    InputKind {
+        /// Kind of the parameters.
+        expected: Kind,
+        /// Kind of the images.
+        got: Kind,
+    },
+    /// Images live on another device than the parameters.
+    #[error("images are on {got:?} but the parameters on {expected:?}: move the images")]
+    InputDevice {
+        /// Device of the parameters.
+        expected: Device,
+        /// Device of the images.
+        got: Device,
+    },
+    /// The head was given vectors of another width.
+    #[error("the head takes vectors of width {expected} (got a tensor of shape {got:?})")]
+    HeadInput {
+        /// Width of the backbone the head was made for.
+        expected: i64,
+        /// Shape of what came.
+        got: Vec<i64>,
+    },
+    /// More layers were asked for than the model has.
+    #[error("asked for the last {asked} layers of a model of {depth} blocks")]
+    Layers {
+        /// Number asked for.
+        asked: i64,
+        /// Blocks of the model.
+        depth: i64,
+    },
+    /// A file could not be read, written or renamed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A weight file is broken.
+    #[error("{} is not a readable safetensors file; fetch or export it again", path.display())]
+    WeightsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        source: SafeTensorError,
+    },
+    /// A tensor of a weight file has a shape that libtorch cannot hold.
+    #[error("{}: cannot create tensor {tensor}", path.display())]
+    WeightsTensor {
+        /// The file.
+        path: PathBuf,
+        /// Name and shape in the file.
+        tensor: String,
+        /// What is wrong with it.
+        source: TchError,
+    },
+    /// A dtype that weight files of ours do not carry.
+    #[error(
+        "{}: tensor {name} has dtype {dtype}; f32, f64, f16, bf16, i64 and u8 are supported",
+        path.display()
+    )]
+    WeightsKind {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// Two tensors with the same name, or a name that the format reserves.
+    #[error("{}: the name {name} is used twice or reserved by the format", path.display())]
+    WeightsName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// The header of a weight file could not be written.
+    #[error("cannot encode the header of {}", path.display())]
+    WeightsHeader {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A weight file does not fit the model.
+    #[error("weights do not fit the model: {summary}")]
+    Mismatch {
+        /// What is missing or of another shape.
+        summary: String,
+    },
+    /// A libtorch extension failed.
+    #[error("libtorch extension failed")]
+    TorchExt(#[from] torch_ext::Error),
+    /// libtorch refused an operation.
+    #[error("libtorch refused an operation")]
+    Torch(#[from] TchError),
+}
+
+/// The first wrong value of a section as an error.
+pub(crate) fn check(section: &'static str, problems: Vec<crate::config::Problem>) -> Result<()> {
+    match problems.into_iter().next() {
+        Some((key, problem)) => Err(Error::Config { section, key, problem }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,57 @@
+//! Parameters with the reference's initial values.
+//!
+//! Values are drawn on the CPU and then moved, so that a seed gives the same model on every
+//! device. Seed torch's generator before construction.
+
+use tch::{Device, Kind, Tensor, nn};
+
+use crate::error::Result;
+
+/// Standard deviation of every weight but the patch embedding's.
+const STD: f64 = 0.02;
+/// Where the normal distribution is cut; an absolute value in the reference, so 100 sigma.
+const CUT: f64 = 2.0;
+/// Epsilon of the layer norms.
+const LAYER_NORM_EPS: f64 = 1e-6;
+
+fn register(path: &nn::Path, name: &str, value: Tensor) -> Tensor {
+    path.add(name, value.to_device(path.device()).to_kind(path.kind()), true)
+}
+
+fn empty(dims: &[i64]) -> Result<Tensor> {
+    Ok(Tensor::f_empty(dims, (Kind::Float, Device::Cpu))?)
+}
+
+/// A parameter of normal values with standard deviation 0.02, cut at +-2.
+///
+/// # Deviations
+/// The reference samples by inverting the error function, which turns a uniform draw of exactly -1
+/// (one in 2^24) into -infinity and then into a weight of -2. We draw normals: same
+/// distribution, without those outliers.
+pub(crate) fn trunc_normal(path: &nn::Path, name: &str, dims: &[i64]) -> Result<Tensor> {
+    let value = empty(dims)?.f_normal_(0.0, STD)?.f_clamp_(-CUT, CUT)?;
+    Ok(register(path, name, value))
+}
+
+/// A parameter of uniform values in `[-bound, bound]`.
+pub(crate) fn uniform(path: &nn::Path, name: &str, dims: &[i64], bound: f64) -> Result<Tensor> {
+    Ok(register(path, name, empty(dims)?.f_uniform_(-bound, bound)?))
+}
+
+/// A parameter of zeros.
+fn zeros(path: &nn::Path, name: &str, dims: &[i64]) -> Result<Tensor> {
+    Ok(register(path, name, Tensor::f_zeros(dims, (Kind::Float, Device::Cpu))?))
+}
+
+/// Linear layer: truncated normal weight, zero bias.
+pub(crate) fn linear(path: &nn::Path, in_dim: i64, out_dim: i64) -> Result<nn::Linear> {
+    let ws = trunc_normal(path, "weight", &[out_dim, in_dim])?;
+    let bs = Some(zeros(path, "bias", &[out_dim])?);
+    Ok(nn::Linear { ws, bs })
+}
+
+/// Layer norm over the last dimension: weight 1, bias 0, epsilon 1e-6.
+pub(crate) fn layer_norm(path: &nn::Path, dim: i64) -> nn::LayerNorm {
+    let config = nn::LayerNormConfig { eps: LAYER_NORM_EPS, ..Default::default() };
+    nn::layer_norm(path, vec![dim], config)
+}

@@ -1,0 +1,33 @@
+//! Vision transformers and projection heads of the DINO family, and their weight files.
+//!
+//! Names of parameters are the reference's keys (`blocks.0.attn.qkv.weight`), so weights move to
+//! and from Python without a map. This crate knows no loss, no optimiser and no image file.
+//!
+//! Shape legend used throughout: `B` images, `C` channels, `P` patch side, `N` patches,
+//! `T = 1 + N` tokens, `D` width, `H` heads, `d` width of the head's output.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod error;
+pub mod normalize;
+pub mod weights;
+
+mod attention;
+mod block;
+mod drop_path;
+mod head;
+mod init;
+mod mlp;
+mod network;
+mod patch_embed;
+mod pos_embed;
+mod size;
+mod tokens;
+mod vit;
+
+pub use config::{Arch, HeadConfig, ModelConfig};
+pub use error::{Error, Result};
+pub use head::SimDinoHead;
+pub use network::Network;
+pub use tokens::{Mode, Tokens};
+pub use vit::VisionTransformer;

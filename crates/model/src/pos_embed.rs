@@ -1,0 +1,58 @@
+//! The learnt positional embedding and its interpolation to other grids.
+
+use tch::{Kind, Tensor, nn};
+
+use crate::error::Result;
+use crate::init;
+
+/// Added to the number of patches before the scale is computed, as the reference does.
+const OFFSET: f64 = 0.1;
+
+/// One vector a token: the class token's, then those of an `M x M` grid of patches.
+#[derive(Debug)]
+pub(crate) struct PosEmbed {
+    weight: Tensor, // [1, 1 + M M, D]
+    side: i64,      // M
+}
+
+impl PosEmbed {
+    /// Parameter `pos_embed` `[1, 1 + side^2, D]` in `path` itself.
+    pub(crate) fn new(path: &nn::Path, side: i64, embed_dim: i64) -> Result<Self> {
+        let weight = init::trunc_normal(path, "pos_embed", &[1, 1 + side * side, embed_dim])?;
+        Ok(Self { weight, side })
+    }
+
+    /// The embedding for a grid of `rows x cols` patches, `[1, 1 + rows * cols, D]`.
+    ///
+    /// The grid it was made for gets the parameter itself. Every other is a bicubic
+    /// interpolation (a = -0.75, border repeated, no antialias), differentiable and recomputed at
+    /// each call because the parameter moves at each step.
+    ///
+    /// # Source
+    /// DINO's `interpolate_pos_encoding`: the scale is `(rows + 0.1) / M`, not `rows / M`, and
+    /// source coordinates follow from that scale. Released weights were trained with it.
+    pub(crate) fn for_grid(&self, (rows, cols): (i64, i64)) -> Tensor {
+        let m = self.side;
+        if (rows, cols) == (m, m) {
+            return self.weight.shallow_clone();
+        }
+        let dim = self.weight.size()[2];
+        let scale = |patches: i64| (patches as f64 + OFFSET) / m as f64;
+        let patches = self
+            .weight
+            .narrow(1, 1, m * m) // [1, 1 + M M, D] -> [1, M M, D]
+            .reshape([1, m, m, dim]) // -> [1, M, M, D]
+            .permute([0, 3, 1, 2]) // -> [1, D, M, M]
+            .to_kind(Kind::Float)
+            .upsample_bicubic2d([rows, cols], false, scale(rows), scale(cols)) // -> [1, D, rows, cols]
+            .to_kind(self.weight.kind())
+            .permute([0, 2, 3, 1]) // -> [1, rows, cols, D]
+            .reshape([1, rows * cols, dim]); // -> [1, N, D]
+        Tensor::cat(&[self.weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
+    }
+
+    /// The parameter itself.
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+}

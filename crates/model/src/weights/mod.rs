@@ -1,0 +1,172 @@
+//! Weights in files, and how their keys meet a model's.
+
+mod native;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tch::{Tensor, nn};
+
+pub use native::{WeightsFile, read_safetensors, write_safetensors};
+
+use crate::error::{Error, Result};
+
+/// Names listed in full by [`MatchReport::require_complete`] before it counts the rest.
+const NAMES_SHOWN: usize = 5;
+/// Wrappers that training code leaves in front of keys.
+const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "_fsdp_wrapped_module."];
+
+/// How the keys of a file become names of variables.
+///
+/// Wrappers (`module.`, `_orig_mod.`, `_fsdp_wrapped_module.`) are removed first, as often as
+/// they stand in front. Then a key that starts with `file_prefix` has it replaced by
+/// `model_prefix`; other keys are reported as unexpected. Variables outside `model_prefix` are
+/// neither loaded nor reported as missing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyRules {
+    /// Front part of the file's keys, `backbone.` for instance; empty takes all.
+    pub file_prefix: String,
+    /// What stands in its place in the model.
+    pub model_prefix: String,
+}
+
+/// A tensor whose shape in the file is not the model's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShapeMismatch {
+    /// Name of the variable.
+    pub name: String,
+    /// Its shape in the model.
+    pub expected: Vec<i64>,
+    /// Its shape in the file.
+    pub got: Vec<i64>,
+}
+
+/// What became of each key. All lists are sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MatchReport {
+    /// Variables that were loaded.
+    pub matched: Vec<String>,
+    /// Variables that the file has nothing for; left as they were.
+    pub missing: Vec<String>,
+    /// Keys of the file, as written there, that the model has no variable for.
+    pub unexpected: Vec<String>,
+    /// Variables of another shape than in the file; left as they were.
+    pub shape_mismatch: Vec<ShapeMismatch>,
+}
+
+impl MatchReport {
+    /// Fails unless every variable was loaded; keys that the model does not have are accepted.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the first few variables.
+    pub fn require_complete(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        if !self.missing.is_empty() {
+            problems.push(format!("missing {}", shorten(&self.missing)));
+        }
+        if !self.shape_mismatch.is_empty() {
+            let shapes: Vec<_> = self
+                .shape_mismatch
+                .iter()
+                .map(|m| format!("{} is {:?} in the file, {:?} here", m.name, m.got, m.expected))
+                .collect();
+            problems.push(format!("other shapes: {}", shorten(&shapes)));
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        if !self.unexpected.is_empty() {
+            problems.push(format!("unused keys of the file: {}", shorten(&self.unexpected)));
+        }
+        Err(Error::Mismatch { summary: problems.join("; ") })
+    }
+}
+
+/// Every variable of `vs`, trainable or not, sorted by name.
+pub fn named_variables(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
+    vs.variables().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
+}
+
+/// Copies the tensors of `file` into the variables of `vs` whose names and shapes match,
+/// converting dtype and device.
+///
+/// # Errors
+/// Only libtorch's refusal to copy; keys that do not match are in the report.
+pub fn load_into(
+    vs: &mut nn::VarStore,
+    file: &WeightsFile,
+    rules: &KeyRules,
+) -> Result<MatchReport> {
+    let variables: BTreeMap<_, _> = vs.variables().into_iter().collect();
+    let mut report = MatchReport::default();
+    let mut seen = BTreeSet::new();
+    for (key, tensor) in &file.tensors {
+        let name = rules.apply(key);
+        let Some((name, variable)) = name.and_then(|name| variables.get_key_value(&name)) else {
+            report.unexpected.push(key.clone());
+            continue;
+        };
+        if !seen.insert(name) {
+            report.unexpected.push(key.clone()); // a second key for the same variable
+        } else if variable.size() == tensor.size() {
+            let mut variable = variable.shallow_clone();
+            tch::no_grad(|| variable.f_copy_(tensor))?;
+            report.matched.push(name.clone());
+        } else {
+            let (expected, got) = (variable.size(), tensor.size());
+            report.shape_mismatch.push(ShapeMismatch { name: name.clone(), expected, got });
+        }
+    }
+    let wanted = variables.keys().filter(|name| name.starts_with(&rules.model_prefix));
+    report.missing = wanted.filter(|name| !seen.contains(name)).cloned().collect();
+    report.matched.sort();
+    report.shape_mismatch.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(report)
+}
+
+impl KeyRules {
+    /// Name of the variable that `key` is for, if it is for any.
+    fn apply(&self, key: &str) -> Option<String> {
+        let mut key = key;
+        while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| key.strip_prefix(wrapper)) {
+            key = rest;
+        }
+        let rest = key.strip_prefix(self.file_prefix.as_str())?;
+        Some(format!("{}{rest}", self.model_prefix))
+    }
+}
+
+fn shorten(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rules: &KeyRules, key: &str, expected: Option<&str>) {
+        assert_eq!(rules.apply(key).as_deref(), expected, "{key}");
+    }
+
+    #[test]
+    fn keys_are_mapped() {
+        let plain = KeyRules::default();
+        check(&plain, "norm.weight", Some("norm.weight"));
+        check(&plain, "module._orig_mod.module.norm.weight", Some("norm.weight"));
+        let backbone = KeyRules { file_prefix: "backbone.".into(), model_prefix: String::new() };
+        check(&backbone, "module.backbone.norm.weight", Some("norm.weight"));
+        check(&backbone, "head.mlp.0.weight", None);
+        let into = KeyRules { file_prefix: String::new(), model_prefix: "backbone.".into() };
+        check(&into, "norm.weight", Some("backbone.norm.weight"));
+    }
+
+    #[test]
+    fn a_long_list_of_names_is_counted() {
+        let names: Vec<_> = (0..7).map(|i| format!("n{i}")).collect();
+        assert_eq!(shorten(&names), "n0, n1, n2, n3, n4 and 2 more");
+        assert_eq!(shorten(&names[..2]), "n0, n1");
+    }
+}

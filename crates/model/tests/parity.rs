@@ -1,0 +1,97 @@
+//! The backbone and the head against timm and torch (tools/parity/vit.py): fp32 against a float64 reference.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use common::{assert_close, fill, fixture, tensor};
+use model::weights::named_variables;
+use model::{Arch, HeadConfig, ModelConfig, SimDinoHead, VisionTransformer};
+use model::{Mode, Tokens};
+use tch::{Device, Kind, Tensor, nn};
+
+const TOLERANCE: f64 = 1e-5;
+const SAMPLES: i64 = 16;
+
+fn backbone() -> (nn::VarStore, VisionTransformer) {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config = ModelConfig {
+        arch: Arch::VitNano,
+        patch_size: 8,
+        image_size: 32,
+        drop_path_rate: 0.3, // must not act in Mode::Eval
+        ..Default::default()
+    };
+    let vit = VisionTransformer::new(&vs.root(), &config).unwrap();
+    fill(&named_variables(&vs));
+    (vs, vit)
+}
+
+fn loss(tokens: &Tokens) -> Tensor {
+    let weighted = |t: &Tensor, stream| (t * tensor(&t.size(), stream, 1.0, 0.0)).sum(Kind::Float);
+    weighted(&tokens.cls, 1001) + weighted(&tokens.patches, 1002) / tokens.patches.size()[1]
+}
+
+fn check(height: i64, width: i64) {
+    let expected = fixture("vit.safetensors").tensors;
+    let get = |name: &str| &expected[&format!("{height}x{width}.{name}")];
+    let (vs, vit) = backbone();
+    let images = tensor(&[2, 3, height, width], 1000, 2.0, 0.0);
+    let tokens = vit.forward(&images, Mode::Eval).unwrap();
+    assert_eq!(tokens.grid, (height / 8, width / 8));
+    assert_close("cls", &tokens.cls, get("cls"), TOLERANCE);
+    assert_close("patches", &tokens.patches, get("patches"), TOLERANCE);
+    let attention = vit.last_self_attention(&images).unwrap();
+    assert_close("attention", &attention, get("attention"), TOLERANCE);
+    let loss = loss(&tokens);
+    assert_close("loss", &loss, get("loss"), TOLERANCE);
+    loss.backward();
+    for (name, variable) in named_variables(&vs) {
+        let gradient = variable.grad().flatten(0, -1);
+        let stride = (gradient.numel() as i64 / SAMPLES).max(1);
+        let samples = gradient.slice(0, None, None, stride).narrow(0, 0, SAMPLES);
+        let norm = get(&format!("grad_norm.{name}"));
+        assert_close(&format!("norm of the gradient of {name}"), &gradient.norm(), norm, TOLERANCE);
+        // Samples relative to the gradient's rms: single elements may be close to 0.
+        let rms = norm.double_value(&[]) / (gradient.numel() as f64).sqrt();
+        let error = (samples - get(&format!("grad.{name}"))).abs().max().double_value(&[]) / rms;
+        assert!(error < 10.0 * TOLERANCE, "gradient of {name}: {error:.2e} of its rms");
+    }
+}
+
+#[test]
+fn backbone_at_its_own_size() {
+    check(32, 32);
+}
+
+#[test]
+fn backbone_on_a_taller_image() {
+    check(48, 32);
+}
+
+#[test]
+fn backbone_on_a_smaller_image() {
+    check(16, 16);
+}
+
+fn check_head(use_bn: bool, key: &str) {
+    let expected = fixture("vit.safetensors").tensors;
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config = HeadConfig { hidden_dim: 40, out_dim: 16, num_layers: 3, use_bn };
+    let head = SimDinoHead::new(&vs.root(), 24, &config).unwrap();
+    fill(&named_variables(&vs));
+    let features = tensor(&[10, 24], 1010, 2.0, 0.0).set_requires_grad(true);
+    let rows = head.forward(&features).unwrap();
+    assert_close("rows", &rows, &expected[&format!("{key}.rows")], TOLERANCE);
+    (rows * tensor(&[10, 16], 1011, 1.0, 0.0)).sum(Kind::Float).backward();
+    assert_close("gradient", &features.grad(), &expected[&format!("{key}.grad")], TOLERANCE);
+}
+
+#[test]
+fn head() {
+    check_head(false, "head");
+}
+
+#[test]
+fn head_with_batch_norm() {
+    check_head(true, "head_bn");
+}

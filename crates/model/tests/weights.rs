@@ -1,0 +1,301 @@
+//! Weight files: bit-exact round trips, hostile files, and how keys meet variables.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use model::weights::{KeyRules, WeightsFile, load_into, named_variables};
+use model::weights::{read_safetensors, write_safetensors};
+use model::{Arch, Error, HeadConfig, ModelConfig, Network, VisionTransformer};
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor, nn};
+
+fn nano() -> ModelConfig {
+    ModelConfig { arch: Arch::VitNano, patch_size: 8, image_size: 32, ..Default::default() }
+}
+
+fn named(name: &str, tensor: Tensor) -> (String, Tensor) {
+    (name.to_owned(), tensor)
+}
+
+fn metadata() -> BTreeMap<String, String> {
+    ["z", "format", "a"].iter().map(|k| (k.to_string(), format!("value of \"{k}\""))).collect()
+}
+
+/// One tensor of each dtype, an empty one, a scalar, a transposed view.
+fn mixed() -> Vec<(String, Tensor)> {
+    let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([4, 6]) - 7.3;
+    vec![
+        named("f32.t", base.tr()),
+        named("f64", base.to_kind(Kind::Double) / 3.0),
+        named("f16", base.to_kind(Kind::Half)),
+        named("bf16", base.to_kind(Kind::BFloat16)),
+        named("i64", Tensor::from_slice(&[i64::MIN, -1, i64::MAX])),
+        named("u8", Tensor::from_slice(&[0u8, 7, 255])),
+        named("scalar", Tensor::from(1.5f32)),
+        named("empty", Tensor::zeros([0, 3], (Kind::Float, Device::Cpu))),
+        named("nan", Tensor::from_slice(&[f32::NAN, f32::INFINITY, -0.0])),
+    ]
+}
+
+fn raw(tensor: &Tensor) -> Vec<u8> {
+    let tensor = tensor.contiguous();
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
+}
+
+fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    (folder, path)
+}
+
+#[test]
+fn round_trip_keeps_every_bit() {
+    let (_folder, path) = scratch();
+    write_safetensors(&path, &mixed(), &metadata()).unwrap();
+    let file = read_safetensors(&path).unwrap();
+    assert_eq!(file.metadata, metadata());
+    assert_eq!(file.tensors.len(), mixed().len());
+    for (name, expected) in mixed() {
+        let got = &file.tensors[&name];
+        assert_eq!(got.kind(), expected.kind(), "{name}");
+        assert_eq!(got.size(), expected.size(), "{name}");
+        assert_eq!(raw(got), raw(&expected), "{name}");
+    }
+}
+
+#[test]
+fn the_same_content_gives_the_same_bytes_in_any_order() {
+    let (_folder, path) = scratch();
+    write_safetensors(&path, &mixed(), &metadata()).unwrap();
+    let first = fs::read(&path).unwrap();
+    let mut reversed = mixed();
+    reversed.reverse();
+    write_safetensors(&path, &reversed, &metadata()).unwrap();
+    assert_eq!(first, fs::read(&path).unwrap());
+}
+
+#[test]
+fn data_is_aligned_and_the_header_is_the_format_s() {
+    let (_folder, path) = scratch();
+    write_safetensors(&path, &mixed(), &BTreeMap::new()).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    assert_eq!(header_len % 8, 0);
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
+    assert!(header.get("__metadata__").is_none());
+    assert_eq!(header["f64"]["dtype"], "F64");
+    assert_eq!(header["f32.t"]["shape"], serde_json::json!([6, 4]));
+    for (name, info) in header.as_object().unwrap() {
+        let element = match info["dtype"].as_str().unwrap() {
+            "F64" | "I64" => 8,
+            "F32" => 4,
+            "F16" | "BF16" => 2,
+            _ => 1,
+        };
+        assert_eq!(info["data_offsets"][0].as_u64().unwrap() % element, 0, "{name}");
+    }
+}
+
+#[test]
+fn writing_replaces_the_file_and_leaves_nothing_behind() {
+    let (folder, path) = scratch();
+    fs::write(&path, b"older and longer than what comes".repeat(100)).unwrap();
+    write_safetensors(&path, &mixed(), &metadata()).unwrap();
+    assert!(read_safetensors(&path).is_ok());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let (folder, path) = scratch();
+    write_safetensors(&path, &mixed(), &metadata()).unwrap();
+    let before = fs::read(&path).unwrap();
+    let check = |tensors: &[(String, Tensor)]| {
+        let error = write_safetensors(&path, tensors, &metadata()).unwrap_err();
+        assert!(error.to_string().contains("weights.safetensors"), "{error}");
+        assert_eq!(before, fs::read(&path).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        error
+    };
+    let one = || Tensor::from(1f32);
+    let error = check(&[named("flag", Tensor::from(true))]);
+    assert!(matches!(error, Error::WeightsKind { .. }), "{error}");
+    let error = check(&[named("twice", one()), named("twice", Tensor::from(1f64))]);
+    assert!(matches!(error, Error::WeightsName { .. }), "{error}");
+    let error = check(&[named("twice", one()), named("twice", one())]);
+    assert!(matches!(error, Error::WeightsName { .. }), "{error}");
+    let error = check(&[named("__metadata__", one())]);
+    assert!(matches!(error, Error::WeightsName { .. }), "{error}");
+    let nowhere = folder.path().join("missing/weights.safetensors");
+    let error = write_safetensors(&nowhere, &mixed(), &metadata()).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
+
+/// A file with this header and `data` zero bytes.
+fn crafted(path: &Path, header: &str, data: usize) -> Error {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    fs::write(path, bytes).unwrap();
+    let error = read_safetensors(path).unwrap_err();
+    assert!(error.to_string().contains("weights.safetensors"), "{error}");
+    error
+}
+
+#[test]
+fn hostile_files_are_errors_that_name_the_file() {
+    let (_folder, path) = scratch();
+    let error = read_safetensors(&path).unwrap_err();
+    assert!(matches!(error, Error::Io { action: "read", .. }), "{error}");
+    let entry = |dtype: &str, shape: &str, offsets: &str| {
+        format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
+    };
+    crafted(&path, "", 0);
+    crafted(&path, "not json", 8);
+    crafted(&path, &entry("F32", "[2]", "[0,8]"), 4); // truncated
+    crafted(&path, &entry("F32", "[2]", "[0,8]"), 12); // bytes left over
+    crafted(&path, &entry("F32", "[3]", "[0,8]"), 8); // shape against offsets
+    crafted(&path, &entry("F32", "[2]", "[8,0]"), 8);
+    crafted(&path, &entry("F32", "[9223372036854775807,4]", "[0,8]"), 8); // overflow
+    let huge = crafted(&path, &entry("F32", "[0,18446744073709551615]", "[0,0]"), 0);
+    assert!(matches!(huge, Error::WeightsTensor { .. }), "{huge}");
+    let kind = crafted(&path, &entry("BOOL", "[2]", "[0,2]"), 2);
+    assert!(matches!(kind, Error::WeightsKind { .. }), "{kind}");
+    let overlap = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}"#;
+    crafted(&path, overlap, 6);
+    fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
+    assert!(matches!(read_safetensors(&path).unwrap_err(), Error::WeightsFile { .. }));
+    fs::write(&path, [1, 2, 3]).unwrap();
+    assert!(matches!(read_safetensors(&path).unwrap_err(), Error::WeightsFile { .. }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_files_never_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..4),
+        in_header: bool,
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        thread_local! {
+            static CASE: (tempfile::TempDir, PathBuf, Vec<u8>) = {
+                let (folder, path) = scratch();
+                write_safetensors(&path, &mixed(), &metadata()).unwrap();
+                let bytes = fs::read(&path).unwrap();
+                (folder, path, bytes)
+            };
+        }
+        CASE.with(|(_, path, original)| {
+            let mut bytes = original.clone();
+            let header = 8 + u64::from_le_bytes(original[..8].try_into().unwrap()) as usize;
+            let range = if in_header { header } else { bytes.len() };
+            for (index, flip) in &flips {
+                bytes[index.index(range)] ^= flip;
+            }
+            if let Some(cut) = &cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            fs::write(path, &bytes).unwrap();
+            let result = read_safetensors(path);
+            prop_assert!(cut.is_none() || result.is_err(), "a truncated file was read");
+            Ok(())
+        })?;
+    }
+}
+
+fn file(variables: &[(String, Tensor)], prefix: &str) -> WeightsFile {
+    let tensors =
+        variables.iter().map(|(n, v)| (format!("{prefix}{n}"), v.detach().copy())).collect();
+    WeightsFile { tensors, metadata: BTreeMap::new() }
+}
+
+fn network(seed: i64) -> nn::VarStore {
+    tch::manual_seed(seed);
+    let vs = nn::VarStore::new(Device::Cpu);
+    let head = HeadConfig { hidden_dim: 16, out_dim: 8, num_layers: 3, use_bn: true };
+    Network::new(&vs, &nano(), &head).unwrap();
+    vs
+}
+
+#[test]
+fn a_network_comes_back_from_disk_bit_for_bit() {
+    let (_folder, path) = scratch();
+    let (saved, mut loaded) = (network(1), network(2));
+    write_safetensors(&path, &named_variables(&saved), &metadata()).unwrap();
+    let file = read_safetensors(&path).unwrap();
+    let report = load_into(&mut loaded, &file, &KeyRules::default()).unwrap();
+    report.require_complete().unwrap();
+    assert_eq!(report.matched.len(), saved.len());
+    assert!(report.unexpected.is_empty());
+    for ((name, a), (_, b)) in named_variables(&saved).iter().zip(&named_variables(&loaded)) {
+        assert_eq!(raw(a), raw(b), "{name}");
+        assert_eq!(a.requires_grad(), b.requires_grad(), "{name}");
+    }
+}
+
+#[test]
+fn a_backbone_is_taken_out_of_a_network_and_put_into_one() {
+    let source = network(1);
+    let mut alone = nn::VarStore::new(Device::Cpu);
+    VisionTransformer::new(&alone.root(), &nano()).unwrap();
+    let rules = KeyRules { file_prefix: "backbone.".into(), model_prefix: String::new() };
+    let taken = file(&named_variables(&source), "module.");
+    let report = load_into(&mut alone, &taken, &rules).unwrap();
+    report.require_complete().unwrap();
+    assert_eq!(report.matched.len(), alone.len());
+    assert_eq!(report.unexpected.len(), source.len() - alone.len());
+    assert!(report.unexpected.iter().all(|key| key.starts_with("module.head.")));
+
+    let mut target = network(2);
+    let rules = KeyRules { file_prefix: String::new(), model_prefix: "backbone.".into() };
+    let report = load_into(&mut target, &file(&named_variables(&alone), ""), &rules).unwrap();
+    report.require_complete().unwrap();
+    assert_eq!(report.matched.len(), alone.len());
+    let name = "backbone.blocks.3.mlp.fc2.weight";
+    assert_eq!(target.variables()[name], source.variables()[name]);
+    assert_ne!(target.variables()["head.mlp.0.weight"], source.variables()["head.mlp.0.weight"]);
+}
+
+#[test]
+fn what_does_not_fit_is_reported_and_left_alone() {
+    let mut vs = network(1);
+    let before = network(1);
+    let mut incoming = file(&named_variables(&network(2)), "");
+    incoming.tensors.remove("backbone.norm.bias");
+    incoming.tensors.insert("extra".into(), Tensor::from(1f32));
+    let shape = Tensor::zeros([1, 5, 128], (Kind::Float, Device::Cpu));
+    incoming.tensors.insert("backbone.pos_embed".into(), shape);
+    let report = load_into(&mut vs, &incoming, &KeyRules::default()).unwrap();
+    assert_eq!(report.missing, ["backbone.norm.bias"]);
+    assert_eq!(report.unexpected, ["extra"]);
+    assert_eq!(report.shape_mismatch.len(), 1);
+    assert_eq!(report.shape_mismatch[0].expected, [1, 17, 128]);
+    assert_eq!(report.shape_mismatch[0].got, [1, 5, 128]);
+    assert_eq!(report.matched.len(), vs.len() - 2);
+    let name = "backbone.pos_embed";
+    assert_eq!(vs.variables()[name], before.variables()[name]);
+    let message = report.require_complete().unwrap_err().to_string();
+    for part in
+        ["missing backbone.norm.bias", "pos_embed is [1, 5, 128]", "keys of the file: extra"]
+    {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn loading_converts_the_dtype() {
+    let mut vs = network(1);
+    let wide = named_variables(&network(2));
+    let wide: Vec<_> = wide.iter().map(|(n, v)| (n.clone(), v.to_kind(Kind::Double))).collect();
+    load_into(&mut vs, &file(&wide, ""), &KeyRules::default()).unwrap();
+    for (name, variable) in named_variables(&vs) {
+        assert_eq!(variable.kind(), Kind::Float, "{name}");
+    }
+    let name = "backbone.blocks.0.attn.qkv.weight";
+    assert_eq!(vs.variables()[name], network(2).variables()[name]);
+}

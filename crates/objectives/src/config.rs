@@ -1,0 +1,141 @@
+//! Options of the SimDINO loss. The only place where their defaults live.
+
+use serde::{Deserialize, Serialize};
+
+/// A wrong value: the key relative to the section it stands in, and what to do about it.
+pub type Problem = (&'static str, String);
+
+/// How `eps` is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum EpsSemantics {
+    /// As in the published code, where it stands for the paper's eps squared.
+    #[default]
+    Code,
+    /// As in the paper's formula, where it enters squared.
+    Paper,
+}
+
+/// Weight of the coding rate in the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Gamma {
+    /// `1/n + 1/d`, as in the published code.
+    #[default]
+    Code,
+    /// `eps * sqrt(n / (d min(d, n)))`, from Theorem 3.1.
+    Theorem,
+    /// A number.
+    #[serde(untagged)]
+    Constant(f64),
+}
+
+/// Features that the coding rate expands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpaSource {
+    /// The student's, as in the paper (`expa_type 0` of the code).
+    Student,
+    /// The mean of student and teacher, the code's default (`expa_type 1`); gradient through the student alone.
+    #[default]
+    MeanStudentTeacher,
+}
+
+/// Distance between student and teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LossForm {
+    /// Minus the cosine, as in the code.
+    #[default]
+    NegCos,
+    /// Half the squared distance, as in the paper: the same plus one.
+    HalfSqL2,
+}
+
+/// Precision of Gram matrices, Cholesky and logarithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum RatePrecision {
+    /// Single precision; a failed factorisation is retried with jitter and then in double.
+    #[default]
+    Fp32,
+    /// Double precision throughout.
+    Fp64,
+}
+
+/// The SimDINO loss. Section `objective`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimDinoConfig {
+    /// Precision `eps` of the coding rate; 0.05 in SimDINO's recipe (`eps_semantics: code`).
+    pub eps: f64,
+    /// Value of `eps` at the end of training, reached on a cosine; absent = constant.
+    pub eps_end: Option<f64>,
+    /// Whether `eps` is the code's (the paper's squared) or the paper's.
+    pub eps_semantics: EpsSemantics,
+    /// Weight of the compression term; 1 in the recipe.
+    pub coeff: f64,
+    /// Value of `coeff` at the end of training, reached on a cosine; absent = constant.
+    pub coeff_end: Option<f64>,
+    /// Weight of the coding rate: `code`, `theorem` or a number.
+    pub gamma: Gamma,
+    /// Features that the coding rate expands.
+    pub expa_source: ExpaSource,
+    /// Groups that the global batch is split into; the coding rate is computed for each and averaged.
+    /// 8 at batch 512 is the paper's run on 8 GPUs, whatever the number of GPUs here; 1 is one covariance of the whole batch.
+    pub rate_groups: usize,
+    /// Subtract the mean of each group before the covariance; off in the paper's run.
+    pub center_cov: bool,
+    /// Distance between student and teacher.
+    pub loss_form: LossForm,
+    /// Precision of the coding rate.
+    pub precision: RatePrecision,
+}
+
+impl Default for SimDinoConfig {
+    fn default() -> Self {
+        Self {
+            eps: 0.05,
+            eps_end: None,
+            eps_semantics: EpsSemantics::Code,
+            coeff: 1.0,
+            coeff_end: None,
+            gamma: Gamma::Code,
+            expa_source: ExpaSource::MeanStudentTeacher,
+            rate_groups: 8,
+            center_cov: false,
+            loss_form: LossForm::NegCos,
+            precision: RatePrecision::Fp32,
+        }
+    }
+}
+
+impl SimDinoConfig {
+    /// Every wrong value, at once.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let positive = [
+            ("eps", Some(self.eps)),
+            ("eps_end", self.eps_end),
+            ("gamma", if let Gamma::Constant(g) = self.gamma { Some(g) } else { None }),
+        ];
+        for (key, value) in positive {
+            if let Some(value) = value
+                && !(value > 0.0 && value.is_finite())
+            {
+                problems.push((key, format!("must be greater than 0 (got {value})")));
+            }
+        }
+        for (key, value) in [("coeff", Some(self.coeff)), ("coeff_end", self.coeff_end)] {
+            if let Some(value) = value
+                && !(value >= 0.0 && value.is_finite())
+            {
+                problems.push((key, format!("must not be negative (got {value})")));
+            }
+        }
+        if self.rate_groups == 0 {
+            problems.push(("rate_groups", "must be at least 1 (got 0)".into()));
+        }
+        problems
+    }
+}

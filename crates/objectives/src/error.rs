@@ -1,0 +1,104 @@
+//! Errors of the objectives.
+
+use crate::config::Problem;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a loss could not be computed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Values of the configuration that cannot be.
+    #[error("objective: {}", joined(.0))]
+    Config(Vec<Problem>),
+    /// A tensor of the wrong shape.
+    #[error("{what} must have shape {expected} (got {got:?})")]
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// The shape it should have.
+        expected: String,
+        /// The shape it has.
+        got: Vec<i64>,
+    },
+    /// A tensor that is not of real floating point numbers.
+    #[error("{what} must be of a floating point type (got {got:?})")]
+    Kind {
+        /// Which tensor.
+        what: &'static str,
+        /// Its type.
+        got: tch::Kind,
+    },
+    /// Too few views of each image.
+    #[error("student features need at least the 2 global views (got {got})")]
+    Views {
+        /// Number of views given.
+        got: i64,
+    },
+    /// A batch that does not split evenly into rate groups.
+    #[error("{what} {batch} must be a multiple of {groups} rate groups")]
+    Groups {
+        /// Which batch.
+        what: &'static str,
+        /// Its size.
+        batch: usize,
+        /// Groups that it should split into.
+        groups: usize,
+    },
+    /// Rate groups of a size that the configuration does not ask for.
+    #[error(
+        "a rate group must have {expected} rows, the global batch over objective.rate_groups \
+         (got {got}: {batch} rows in {groups} groups)"
+    )]
+    GroupRows {
+        /// Rows that a group should have.
+        expected: usize,
+        /// Rows that a group has.
+        got: usize,
+        /// Rows of this batch.
+        batch: usize,
+        /// Groups of this batch.
+        groups: usize,
+    },
+    /// A number that must be positive is not, or a fraction lies outside 0 to 1.
+    #[error("{what} must be {expected} (got {got})")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        got: f64,
+    },
+    /// NaN or infinity in a term of the loss.
+    #[error("{term}: {what} hold a value that is not finite")]
+    NonFinite {
+        /// Which term of the loss.
+        term: &'static str,
+        /// What was not finite.
+        what: String,
+    },
+    /// Every way to factorise `I + alpha Z^T Z` failed.
+    #[error(
+        "{term}: {what} have a covariance that cannot be factorised, not even in double precision \
+         (features too large, or objective.eps too small)"
+    )]
+    NotPositiveDefinite {
+        /// Which term of the loss.
+        term: &'static str,
+        /// Whose covariance.
+        what: String,
+    },
+    /// The shim around libtorch refused.
+    #[error(transparent)]
+    Shim(#[from] torch_ext::Error),
+    /// libtorch refused.
+    #[error(transparent)]
+    Torch(#[from] tch::TchError),
+}
+
+fn joined(problems: &[Problem]) -> String {
+    let lines: Vec<_> = problems.iter().map(|(key, what)| format!("{key}: {what}")).collect();
+    lines.join("; ")
+}

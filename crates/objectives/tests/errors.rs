@@ -1,0 +1,152 @@
+//! What is refused, in which words, and what a failed factorisation leads to.
+
+#![allow(clippy::unwrap_used)]
+
+use objectives::config::{Gamma, RatePrecision};
+use objectives::{Error, SimDinoConfig, SimDinoLoss, StepContext, coding_rate};
+use tch::{Device, Kind, Tensor};
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+fn rows(shape: [i64; 3]) -> Tensor {
+    let count: i64 = shape.iter().product();
+    let x = (Tensor::arange(count, FLOAT).square() * 0.37).sin().reshape(shape);
+    &x / x.square().sum_dim_intlist(-1, true, Kind::Float).sqrt()
+}
+
+fn refused(student: &Tensor, teacher: &Tensor, ctx: StepContext) -> Error {
+    let config = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };
+    SimDinoLoss::new(&config).unwrap().forward(student, teacher, ctx).unwrap_err()
+}
+
+const CTX: StepContext = StepContext { progress: 0.5, groups: 2, global_batch: 8 };
+
+#[test]
+fn wrong_shapes_are_named() {
+    let (s, t) = (rows([3, 8, 4]), rows([2, 8, 4]));
+    let flat = refused(&s.reshape([24, 4]), &t, CTX);
+    assert_eq!(flat.to_string(), "student features must have shape [V, B, d] (got [24, 4])");
+    let teacher = refused(&s, &rows([3, 8, 4]), CTX);
+    assert_eq!(
+        teacher.to_string(),
+        "teacher features must have shape [2, 8, 4], as the student's (got [3, 8, 4])"
+    );
+    assert!(matches!(refused(&rows([1, 8, 4]), &t, CTX), Error::Views { got: 1 }));
+    let integers = s.to_kind(Kind::Int64);
+    assert!(matches!(refused(&integers, &t, CTX), Error::Kind { .. }));
+}
+
+#[test]
+fn batches_that_do_not_split_are_refused() {
+    let of = |batch: i64, ctx| refused(&rows([3, batch, 4]), &rows([2, batch, 4]), ctx);
+    let odd = of(8, StepContext { groups: 3, ..CTX });
+    assert_eq!(odd.to_string(), "a batch of 8 must be a multiple of 3 rate groups");
+    assert!(matches!(of(8, StepContext { groups: 0, ..CTX }), Error::Groups { .. }));
+    assert!(matches!(of(8, StepContext { global_batch: 7, ..CTX }), Error::Groups { .. }));
+    assert!(matches!(of(0, CTX), Error::Groups { .. }));
+    let partial = of(6, CTX);
+    assert!(matches!(partial, Error::GroupRows { expected: 4, got: 3, batch: 6, groups: 2 }));
+}
+
+#[test]
+fn progress_outside_the_run_is_refused() {
+    for progress in [-0.1, 1.1, f64::NAN] {
+        let error = refused(&rows([2, 8, 4]), &rows([2, 8, 4]), StepContext { progress, ..CTX });
+        assert!(matches!(error, Error::Number { what: "progress", .. }));
+    }
+}
+
+#[test]
+fn wrong_configurations_are_refused_all_at_once() {
+    let config =
+        SimDinoConfig { eps: 0.0, gamma: Gamma::Constant(-1.0), ..SimDinoConfig::default() };
+    let error = SimDinoLoss::new(&config).unwrap_err().to_string();
+    assert!(error.contains("eps: ") && error.contains("gamma: "), "{error}");
+}
+
+/// `shape` rows with one number replaced.
+fn spoilt(shape: [i64; 3], view: i64, value: f64) -> Tensor {
+    let x = rows(shape);
+    let _ = x.get(view).get(5).get(1).fill_(value);
+    x
+}
+
+#[test]
+fn features_that_are_not_finite_are_named_by_term_and_view() {
+    let (s, t) = (rows([3, 8, 4]), rows([2, 8, 4]));
+    let words = |s: &Tensor, t: &Tensor| refused(s, t, CTX).to_string();
+    assert_eq!(
+        words(&spoilt([3, 8, 4], 1, f64::NAN), &t),
+        "expansion: student features of view 1 hold a value that is not finite"
+    );
+    assert_eq!(
+        words(&spoilt([3, 8, 4], 2, f64::INFINITY), &t),
+        "compression: student features of view 2 hold a value that is not finite"
+    );
+    assert_eq!(
+        words(&s, &spoilt([2, 8, 4], 0, f64::NAN)),
+        "expansion: teacher features of view 0 hold a value that is not finite"
+    );
+}
+
+#[test]
+fn coding_rate_refuses_what_it_cannot_measure() {
+    let z = rows([2, 8, 4]);
+    let refused = |z: &Tensor, alpha| coding_rate(z, alpha, RatePrecision::Fp32).unwrap_err();
+    assert!(matches!(refused(&z.get(0).get(0), 1.0), Error::Shape { .. }));
+    assert!(matches!(refused(&Tensor::zeros([0, 4], FLOAT), 1.0), Error::Shape { .. }));
+    assert!(matches!(refused(&z.to_kind(Kind::Int), 1.0), Error::Kind { .. }));
+    assert!(matches!(refused(&z, 0.0), Error::Number { .. }));
+    assert!(matches!(refused(&z, f64::NAN), Error::Number { .. }));
+    assert_eq!(
+        refused(&spoilt([2, 8, 4], 1, f64::NAN), 1.0).to_string(),
+        "coding rate: features of group 1 hold a value that is not finite"
+    );
+}
+
+/// Half the log-determinant in double precision, from the eigenvalues of the rows' side.
+fn exact(z: &Tensor, alpha: f64) -> f64 {
+    let z = z.to_kind(Kind::Double);
+    let gram = z.matmul(&z.transpose(0, 1)) * alpha;
+    let (eigenvalues, _) = gram.linalg_eigh("L");
+    f64::try_from(eigenvalues.clamp_min(0.0).log1p().sum(Kind::Double) * 0.5).unwrap()
+}
+
+#[test]
+fn a_failed_factorisation_is_retried_with_jitter_and_counted() {
+    // Nearly equal rows so long that the identity drowns in rounding errors.
+    let ordinary = rows([1, 6, 12]);
+    let row = ordinary.narrow(1, 0, 1);
+    let drowned = (row + ordinary.cos() * 1e-4) * 1e5;
+    let z = Tensor::cat(&[&ordinary, &drowned, &ordinary], 0);
+    let rate = coding_rate(&z, 1e3, RatePrecision::Fp32).unwrap();
+    assert!(rate.events.jitter > 0 && !rate.events.is_clean(), "{:?}", rate.events);
+    assert_eq!(rate.events.fp64, 0);
+    assert!(f64::try_from(rate.value.isfinite().all()).unwrap() != 0.0);
+    assert!(f64::try_from(rate.gradient.isfinite().all()).unwrap() != 0.0);
+    // The other groups do not notice.
+    let alone = coding_rate(&ordinary, 1e3, RatePrecision::Fp32).unwrap();
+    for group in [0, 2] {
+        assert_eq!(rate.value.get(group), alone.value.get(0));
+        assert_eq!(rate.gradient.get(group), alone.gradient.get(0));
+    }
+}
+
+#[test]
+fn what_overflows_in_single_precision_is_computed_in_double() {
+    let z = rows([1, 6, 12]) * 1e20;
+    let rate = coding_rate(&z, 10.0, RatePrecision::Fp32).unwrap();
+    assert_eq!((rate.events.jitter, rate.events.fp64), (2, 1));
+    assert_eq!((rate.value.kind(), rate.gradient.kind()), (Kind::Float, Kind::Float));
+    let got = f64::try_from(rate.value.get(0)).unwrap();
+    let want = exact(&z.get(0), 10.0);
+    assert!((got - want).abs() < 1e-4 * want, "{got} {want}");
+}
+
+#[test]
+fn what_no_precision_can_factorise_is_an_error() {
+    let z = rows([1, 6, 12]).to_kind(Kind::Double) * 1e200;
+    let error = coding_rate(&z, 10.0, RatePrecision::Fp64).unwrap_err();
+    assert!(matches!(error, Error::NotPositiveDefinite { .. }), "{error}");
+    assert!(error.to_string().starts_with("coding rate: features of group 0"));
+}

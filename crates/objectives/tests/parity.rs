@@ -1,0 +1,112 @@
+//! Against plain formulas in PyTorch: values and gradients of the coding rate and of the SimDINO
+//! loss in double precision, to 1e-10 when we compute in double and 1e-5 when in single.
+//!
+//! The fixture comes from `tools/parity/objectives.py`; its metadata name seed and versions.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use objectives::config::RatePrecision;
+use objectives::{SimDinoConfig, SimDinoLoss, StepContext, coding_rate};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+const DOUBLE: f64 = 1e-10;
+const SINGLE: f64 = 1e-5;
+
+struct Fixture {
+    tensors: HashMap<String, Tensor>,
+    cases: Value,
+}
+
+fn fixture() -> Fixture {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/objectives.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let cases = &metadata.metadata().as_ref().unwrap()["cases"];
+    let tensors = Tensor::read_safetensors(&path).unwrap().into_iter().collect();
+    Fixture { tensors, cases: serde_json::from_str(cases).unwrap() }
+}
+
+/// Largest difference in units of the largest expected number.
+fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.size(), want.size());
+    let want = want.to_kind(Kind::Double);
+    let worst = (got.to_kind(Kind::Double) - &want).abs().max();
+    f64::try_from(worst / want.abs().max()).unwrap()
+}
+
+fn assert_close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
+    let error = relative_error(got, want);
+    assert!(error <= tolerance, "{name}: off by {error:e}, allowed {tolerance:e}");
+}
+
+#[test]
+fn coding_rate_and_its_gradient() {
+    let Fixture { tensors, cases } = fixture();
+    let cases = cases["rates"].as_array().unwrap();
+    assert_eq!(cases.len(), 5);
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let tensor = |field: &str| &tensors[&format!("rate/{name}/{field}")];
+        let alpha = case["alpha"].as_f64().unwrap();
+
+        let rate = coding_rate(tensor("z"), alpha, RatePrecision::Fp64).unwrap();
+        assert_close(name, &rate.value, tensor("value"), DOUBLE);
+        assert_close(name, &rate.gradient, tensor("gradient"), DOUBLE);
+
+        let single = tensor("z").to_kind(Kind::Float);
+        let rate = coding_rate(&single, alpha, RatePrecision::Fp32).unwrap();
+        assert_eq!((rate.value.kind(), rate.gradient.kind()), (Kind::Float, Kind::Float));
+        assert_close(name, &rate.value, tensor("value"), SINGLE);
+        assert_close(name, &rate.gradient, tensor("gradient"), SINGLE);
+        assert!(rate.events.is_clean());
+    }
+}
+
+/// Loss, compression and expansion `[3]`, and the gradient of the student's features.
+fn loss_of(
+    config: &SimDinoConfig,
+    student: &Tensor,
+    teacher: &Tensor,
+    ctx: StepContext,
+) -> (Tensor, Tensor) {
+    let student = student.copy().set_requires_grad(true);
+    let out = SimDinoLoss::new(config).unwrap().forward(&student, teacher, ctx).unwrap();
+    out.loss.backward();
+    let terms = [out.loss.detach(), out.compression, out.expansion];
+    (Tensor::stack(&terms, 0), student.grad())
+}
+
+#[test]
+fn simdino_loss_and_its_gradient() {
+    let Fixture { tensors, cases } = fixture();
+    let cases = cases["losses"].as_array().unwrap();
+    assert_eq!(cases.len(), 9);
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let tensor = |field: &str| &tensors[&format!("loss/{name}/{field}")];
+        let config: SimDinoConfig = serde_json::from_value(case["config"].clone()).unwrap();
+        let ctx = StepContext {
+            progress: case["progress"].as_f64().unwrap(),
+            groups: case["groups"].as_u64().unwrap() as usize,
+            global_batch: case["global_batch"].as_u64().unwrap() as usize,
+        };
+
+        let double = SimDinoConfig { precision: RatePrecision::Fp64, ..config.clone() };
+        let (terms, gradient) = loss_of(&double, tensor("student"), tensor("teacher"), ctx);
+        assert_close(name, &terms, tensor("terms"), DOUBLE);
+        assert_close(name, &gradient, tensor("gradient"), DOUBLE);
+
+        let student = tensor("student").to_kind(Kind::Float);
+        let teacher = tensor("teacher").to_kind(Kind::Float);
+        let (terms, gradient) = loss_of(&config, &student, &teacher, ctx);
+        assert_eq!((terms.kind(), gradient.kind()), (Kind::Float, Kind::Float));
+        assert_close(name, &terms, tensor("terms"), SINGLE);
+        assert_close(name, &gradient, tensor("gradient"), SINGLE);
+    }
+}

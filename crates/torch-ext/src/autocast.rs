@@ -1,0 +1,61 @@
+//! Autocast: matrix products and convolutions in a 16-bit type inside a region.
+
+use std::ffi::c_int;
+
+use tch::{Device, Kind};
+
+use crate::{Error, Result, ffi};
+
+/// `c10::ScalarType`'s numbers.
+const HALF: c_int = 5;
+const BFLOAT16: c_int = 15;
+const OFF: c_int = -1;
+
+/// Runs `f` with autocast of `device` computing in `dtype`, or switched off (`None`), and then
+/// restores what was, also when `f` panics.
+///
+/// It is a setting of the calling thread; threads that `f` starts do not inherit it. Regions
+/// nest. Call `backward` outside. Casts of parameters are remembered until the outermost region
+/// ends, so do not use a parameter that requires a gradient both under `no_grad` and with
+/// gradients inside one region: the remembered cast has no gradient.
+///
+/// # Errors
+/// `dtype` is neither half nor bfloat16, or `device` neither a CPU nor CUDA; `f` was not run.
+pub fn autocast<T>(device: Device, dtype: Option<Kind>, f: impl FnOnce() -> T) -> Result<T> {
+    let region = Region::enter(device, dtype)?;
+    let value = f();
+    drop(region);
+    Ok(value)
+}
+
+/// An autocast region of this thread; leaving the scope leaves it.
+struct Region {
+    cuda: c_int,
+    before: ffi::Autocast,
+}
+
+impl Region {
+    fn enter(device: Device, dtype: Option<Kind>) -> Result<Self> {
+        const WHAT: &str = "autocast";
+        let cuda = c_int::from(ffi::cuda_index(WHAT, device)? >= 0);
+        let dtype = match dtype {
+            Some(Kind::Half) => HALF,
+            Some(Kind::BFloat16) => BFLOAT16,
+            Some(kind) => return Err(Error::AutocastKind(kind)),
+            None => OFF,
+        };
+        let mut before = ffi::Autocast::default();
+        // SAFETY: `before` is written before the call returns.
+        unsafe { ffi::check(WHAT, ffi::simdino_autocast_enter(cuda, dtype, &mut before))? };
+        Ok(Self { cuda, before })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // Setting thread-local flags to values they had cannot fail, and drop could not tell.
+        // SAFETY: `before` is what entering this region on this thread wrote.
+        let _ =
+            unsafe { ffi::check("autocast", ffi::simdino_autocast_exit(self.cuda, &self.before)) };
+    }
+}

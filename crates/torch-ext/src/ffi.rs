@@ -1,0 +1,111 @@
+//! Declarations of `cpp/shim.h`, and how its messages become errors.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+use crate::{Error, Result};
+
+/// Null, or a message in a buffer of this thread, valid until its next call into the shim.
+pub type Message = *const c_char;
+
+/// `SimdinoAdamW` of the shim.
+#[repr(C)]
+pub struct AdamW {
+    pub params: *const *mut C_tensor,
+    pub grads: *const *mut C_tensor,
+    pub exp_avgs: *const *mut C_tensor,
+    pub exp_avg_sqs: *const *mut C_tensor,
+    pub steps: *const *mut C_tensor,
+    pub len: usize,
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub eps: f64,
+}
+
+/// `SimdinoAutocast` of the shim.
+#[repr(C)]
+#[derive(Default)]
+pub struct Autocast {
+    pub enabled: i32,
+    pub dtype: i32,
+}
+
+/// `SimdinoMemory` of the shim.
+#[repr(C)]
+#[derive(Default)]
+pub struct Memory {
+    pub allocated: u64,
+    pub reserved: u64,
+    pub peak_allocated: u64,
+    pub free: u64,
+    pub total: u64,
+}
+
+unsafe extern "C" {
+    pub fn simdino_torch_version() -> *const c_char;
+    pub fn simdino_cuda_version(out: *mut i64) -> Message;
+    pub fn simdino_cuda_name(index: c_int, out: *mut c_char, size: usize) -> Message;
+    pub fn simdino_foreach_lerp(
+        targets: *const *mut C_tensor,
+        sources: *const *mut C_tensor,
+        len: usize,
+        weight: f64,
+    ) -> Message;
+    pub fn simdino_foreach_norm(
+        tensors: *const *mut C_tensor,
+        len: usize,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub fn simdino_foreach_mul(
+        tensors: *const *mut C_tensor,
+        factors: *const *mut C_tensor,
+        len: usize,
+    ) -> Message;
+    pub fn simdino_fused_adamw(step: *const AdamW) -> Message;
+    pub fn simdino_manual_seed(seed: u64) -> Message;
+    pub fn simdino_rng_state(cuda_index: c_int, out: *mut *mut C_tensor) -> Message;
+    pub fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
+    pub fn simdino_autocast_enter(cuda: c_int, dtype: c_int, before: *mut Autocast) -> Message;
+    pub fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
+    pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
+    pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
+}
+
+/// Turns what a function of the shim returned into a result, copying the message.
+///
+/// # Safety
+/// `message` must be what a function of the shim has just returned on this thread.
+pub unsafe fn check(what: &'static str, message: Message) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so a terminated string in this thread's buffer, as the caller promises.
+    let message = unsafe { CStr::from_ptr(message) };
+    Err(Error::Torch { what, message: message.to_string_lossy().trim().to_owned() })
+}
+
+/// The C++ tensors behind a list. The pointers are good for as long as the list is borrowed.
+pub fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
+    tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
+}
+
+/// Index of a CUDA device, -1 for the CPU.
+pub fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
+    match device {
+        Device::Cpu => Ok(-1),
+        Device::Cuda(index) => c_int::try_from(index).map_err(|_| Error::Device { what, device }),
+        _ => Err(Error::Device { what, device }),
+    }
+}
+
+/// Refuses lists of different lengths.
+pub fn same_length(what: &'static str, len: usize, lists: &[(&'static str, usize)]) -> Result<()> {
+    match lists.iter().find(|(_, got)| *got != len) {
+        Some(&(name, got)) => Err(Error::Length { what, name, expected: len, got }),
+        None => Ok(()),
+    }
+}

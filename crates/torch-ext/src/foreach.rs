@@ -1,0 +1,63 @@
+//! One operation on many tensors: on a GPU a few kernels instead of one for each tensor.
+
+use tch::Tensor;
+
+use crate::{Result, ffi};
+
+/// Moves each target towards its source, in place and outside autograd:
+/// `targets[i] += weight * (sources[i] - targets[i])`.
+///
+/// With `weight = 1 - momentum` this is the update of an exponential moving average.
+///
+/// # Errors
+/// The lists differ in length, or a pair differs in shape, data type or device; then nothing was
+/// written.
+pub fn foreach_lerp_(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
+    const WHAT: &str = "foreach_lerp_";
+    ffi::same_length(WHAT, targets.len(), &[("sources", sources.len())])?;
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let (to, from) = (ffi::pointers(targets), ffi::pointers(sources));
+    // SAFETY: both arrays hold `to.len()` pointers to live tensors, which the borrows keep alive.
+    unsafe {
+        ffi::check(WHAT, ffi::simdino_foreach_lerp(to.as_ptr(), from.as_ptr(), to.len(), weight))
+    }
+}
+
+/// Euclidean norm of each tensor, 0-dimensional and on the tensor's device. Does not wait for it.
+///
+/// # Errors
+/// A tensor is not of a floating point type.
+pub fn foreach_norm(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    const WHAT: &str = "foreach_norm";
+    if tensors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = ffi::pointers(tensors);
+    let mut norms = vec![std::ptr::null_mut(); list.len()];
+    // SAFETY: `list` holds as many pointers to live tensors as `norms` has room for.
+    unsafe {
+        ffi::check(WHAT, ffi::simdino_foreach_norm(list.as_ptr(), list.len(), norms.as_mut_ptr()))?;
+    }
+    // SAFETY: without an error each entry is a new tensor of which we become the only owner.
+    Ok(norms.into_iter().map(|norm| unsafe { Tensor::from_ptr(norm) }).collect())
+}
+
+/// Multiplies each tensor by its factor, in place and outside autograd: `tensors[i] *= factors[i]`.
+///
+/// # Shapes
+/// - `factors[i]`: `[]`
+///
+/// # Errors
+/// The lists differ in length, or a factor has a dimension.
+pub fn foreach_mul_(tensors: &[Tensor], factors: &[Tensor]) -> Result<()> {
+    const WHAT: &str = "foreach_mul_";
+    ffi::same_length(WHAT, tensors.len(), &[("factors", factors.len())])?;
+    if tensors.is_empty() {
+        return Ok(());
+    }
+    let (list, by) = (ffi::pointers(tensors), ffi::pointers(factors));
+    // SAFETY: both arrays hold `list.len()` pointers to live tensors, which the borrows keep alive.
+    unsafe { ffi::check(WHAT, ffi::simdino_foreach_mul(list.as_ptr(), by.as_ptr(), list.len())) }
+}

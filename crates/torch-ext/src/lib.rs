@@ -1,0 +1,26 @@
+//! What tch lacks of libtorch, through a small C++ shim: autocast with a choice of data type,
+//! operations on lists of tensors and the fused AdamW step, generator state, memory statistics.
+//!
+//! The only crate with `unsafe` and the only one with C++. Each function of the shim catches C++
+//! exceptions and hands back a message, which becomes an [`Error`]; nothing unwinds across the
+//! boundary. It holds no training logic: which tensors, which numbers and when is the caller's.
+//!
+//! Linking this crate also keeps `libtorch_cuda` in the program, which linkers otherwise drop,
+//! so that `tch::Cuda` sees the devices that are there.
+
+mod adamw;
+mod autocast;
+mod device;
+mod error;
+mod ffi;
+mod foreach;
+mod memory;
+mod rng;
+
+pub use adamw::{AdamWStep, fused_adamw_};
+pub use autocast::autocast;
+pub use device::{cuda_version, device_name, libtorch_version};
+pub use error::{Error, Result};
+pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
+pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
+pub use rng::{manual_seed, rng_state, set_rng_state};

@@ -1,0 +1,39 @@
+//! libtorch's default generators.
+
+use tch::{Device, Tensor};
+
+use crate::{Result, ffi};
+
+/// Seeds the generators of the CPU and of every CUDA device.
+///
+/// A device whose generator cannot be reached is left alone: its first use tells why.
+pub fn manual_seed(seed: u64) {
+    // SAFETY: takes a number, and touches generators only under their own locks or, for
+    // accelerators, through libtorch's own initialisation.
+    let _ = unsafe { ffi::check("manual_seed", ffi::simdino_manual_seed(seed)) };
+}
+
+/// State of a device's default generator: bytes on the CPU, to be given to [`set_rng_state`].
+///
+/// # Errors
+/// The device does not exist.
+pub fn rng_state(device: Device) -> Result<Tensor> {
+    const WHAT: &str = "rng_state";
+    let index = ffi::cuda_index(WHAT, device)?;
+    let mut state = std::ptr::null_mut();
+    // SAFETY: `state` has room for the one pointer written.
+    unsafe { ffi::check(WHAT, ffi::simdino_rng_state(index, &mut state))? };
+    // SAFETY: without an error it is a new tensor of which we become the only owner.
+    Ok(unsafe { Tensor::from_ptr(state) })
+}
+
+/// Puts a device's default generator into a state that [`rng_state`] gave.
+///
+/// # Errors
+/// The device does not exist, or `state` is not a state of its generator.
+pub fn set_rng_state(device: Device, state: &Tensor) -> Result<()> {
+    const WHAT: &str = "set_rng_state";
+    let index = ffi::cuda_index(WHAT, device)?;
+    // SAFETY: the tensor is alive for the call, which only reads it.
+    unsafe { ffi::check(WHAT, ffi::simdino_set_rng_state(index, state.as_ptr().cast_mut())) }
+}

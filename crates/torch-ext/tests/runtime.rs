@@ -1,0 +1,143 @@
+//! Autocast, generators, memory and names, on the CPU; on CUDA where a device is present.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use tch::{Cuda, Device, Kind, Tensor};
+use torch_ext::{
+    autocast, device_memory, manual_seed, reset_peak_memory, rng_state, set_rng_state,
+};
+
+const CPU: Device = Device::Cpu;
+
+/// The generator is one for all threads of this test binary.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+fn product_kind() -> Kind {
+    let x = Tensor::ones([4, 4], (Kind::Float, CPU));
+    x.matmul(&x).kind()
+}
+
+#[test]
+fn autocast_computes_in_the_given_type_and_is_off_afterwards() {
+    assert_eq!(product_kind(), Kind::Float);
+    for kind in [Kind::BFloat16, Kind::Half] {
+        assert_eq!(autocast(CPU, Some(kind), product_kind).unwrap(), kind);
+        assert_eq!(product_kind(), Kind::Float);
+    }
+}
+
+#[test]
+fn autocast_nests_and_none_switches_it_off() {
+    let kinds = autocast(CPU, Some(Kind::BFloat16), || {
+        let off = autocast(CPU, None, product_kind).unwrap();
+        let half = autocast(CPU, Some(Kind::Half), product_kind).unwrap();
+        (off, half, product_kind())
+    });
+    assert_eq!(kinds.unwrap(), (Kind::Float, Kind::Half, Kind::BFloat16));
+    assert_eq!(product_kind(), Kind::Float);
+}
+
+#[test]
+fn autocast_is_off_again_after_a_panic() {
+    let region = || autocast(CPU, Some(Kind::BFloat16), || panic!("on purpose"));
+    assert!(catch_unwind(AssertUnwindSafe(region)).is_err());
+    assert_eq!(product_kind(), Kind::Float);
+}
+
+#[test]
+fn autocast_forgets_casts_of_parameters_when_the_outermost_region_ends() {
+    let weight = Tensor::ones([4, 4], (Kind::Float, CPU)).set_requires_grad(true);
+    let x = Tensor::ones([4, 4], (Kind::Float, CPU));
+    let sum = || {
+        let product = autocast(CPU, Some(Kind::BFloat16), || x.matmul(&weight)).unwrap();
+        f64::try_from(product.sum(Kind::Float)).unwrap()
+    };
+    assert_eq!(sum(), 64.0);
+    let _ = tch::no_grad(|| weight.shallow_clone().fill_(2.0));
+    assert_eq!(sum(), 128.0);
+}
+
+#[test]
+fn autocast_refuses_types_and_devices_it_has_no_kernels_for() {
+    let error = autocast(CPU, Some(Kind::Float), || ()).unwrap_err().to_string();
+    assert!(error.contains("half or bfloat16"), "{error}");
+    assert!(autocast(Device::Mps, None, || ()).is_err());
+}
+
+#[test]
+fn a_restored_generator_repeats_itself() {
+    let _one_at_a_time = GENERATOR.lock().unwrap();
+    let draw = || Vec::<f32>::try_from(Tensor::randn([8], (Kind::Float, CPU))).unwrap();
+    manual_seed(7);
+    let first = draw();
+    let state = rng_state(CPU).unwrap();
+    let second = draw();
+    assert_ne!(first, second);
+    set_rng_state(CPU, &state).unwrap();
+    assert_eq!(draw(), second);
+    manual_seed(7);
+    assert_eq!(draw(), first);
+    assert!(set_rng_state(CPU, &Tensor::from_slice(&[1.0f32])).is_err());
+    assert_ne!(draw(), first, "a refused state leaves the generator where it was");
+}
+
+#[test]
+fn process_memory_is_plausible() {
+    let memory = device_memory(CPU).unwrap();
+    assert!(memory.allocated_bytes > 1 << 20);
+    assert!(memory.peak_allocated_bytes > 1 << 20);
+    assert!(memory.total_bytes > memory.allocated_bytes);
+    assert!(memory.free_bytes > 0 && memory.free_bytes <= memory.total_bytes);
+    let ballast = vec![1u8; 256 << 20];
+    let more = device_memory(CPU).unwrap();
+    assert_eq!(ballast[ballast.len() / 2], 1);
+    drop(ballast);
+    assert!(more.allocated_bytes > memory.allocated_bytes + (200 << 20));
+    assert!(more.peak_allocated_bytes >= more.allocated_bytes);
+    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+        eprintln!("skipped: this system cannot reset the peak");
+        return;
+    }
+    reset_peak_memory(CPU);
+    assert!(device_memory(CPU).unwrap().peak_allocated_bytes < more.peak_allocated_bytes);
+}
+
+#[test]
+fn names_and_versions_are_told() {
+    assert!(torch_ext::libtorch_version().starts_with("2."));
+    assert!(!torch_ext::device_name(CPU).is_empty());
+    if let Some(version) = torch_ext::cuda_version() {
+        // Linkers drop a library that nobody refers to; then no device would ever be seen.
+        let libraries = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(libraries.contains("libtorch_cuda.so"), "libtorch_cuda is not linked");
+        let major: u32 = version.split('.').next().unwrap().parse().unwrap();
+        assert!(major >= 11, "{version}");
+    }
+}
+
+#[test]
+fn a_missing_device_is_an_error_and_a_present_one_answers() {
+    let missing = Device::Cuda(1000);
+    assert!(device_memory(missing).is_err() && rng_state(missing).is_err());
+    reset_peak_memory(missing);
+    assert_eq!(torch_ext::device_name(missing), "cuda(1000)");
+    if !Cuda::is_available() {
+        eprintln!("skipped: no CUDA device");
+        return;
+    }
+    let device = Device::Cuda(0);
+    let held = Tensor::zeros([1 << 20], (Kind::Float, device));
+    let memory = device_memory(device).unwrap();
+    assert!(memory.allocated_bytes >= 4 << 20 && memory.reserved_bytes >= memory.allocated_bytes);
+    assert!(memory.total_bytes > memory.free_bytes);
+    drop(held);
+    reset_peak_memory(device);
+    assert!(device_memory(device).unwrap().peak_allocated_bytes < memory.peak_allocated_bytes);
+    assert!(rng_state(device).unwrap().numel() > 0);
+    let x = Tensor::ones([4, 4], (Kind::Float, device));
+    assert_eq!(
+        autocast(device, Some(Kind::BFloat16), || x.matmul(&x).kind()).unwrap(),
+        Kind::BFloat16
+    );
+}

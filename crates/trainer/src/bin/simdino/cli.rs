@@ -1,0 +1,56 @@
+//! The verbs of the command line and where each of them lives. What a verb takes stands beside it,
+//! in `commands/`.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::failure::Result;
+
+/// Pre-train vision transformers on images without labels, and see what they learnt.
+#[derive(Debug, Parser)]
+#[command(name = "simdino", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or config, \
+                        3 stopped by a signal with a checkpoint written.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One verb a variant.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a backbone on images without labels
+    Train(commands::train::Args),
+    /// Measure what a backbone learnt
+    Eval(commands::eval::Args),
+    /// Write the features of images to a file
+    Embed(commands::embed::Args),
+    /// Show what is in a checkpoint, a run, a data source, or this machine
+    Inspect(commands::inspect::Args),
+    /// Make the synthetic images, or find broken ones
+    Data(commands::data::Args),
+    /// Write one HTML page about a run
+    Report(commands::report::Args),
+    /// Print a config with every default, or all that is wrong with it
+    Config(commands::config::Args),
+    /// Measure speed and memory
+    Bench(commands::bench::Args),
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// Whatever stopped it, with the exit code.
+pub fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Train(args) => commands::train::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::Embed(args) => commands::embed::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Data(args) => commands::data::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Config(args) => commands::config::run(&args),
+    }
+}

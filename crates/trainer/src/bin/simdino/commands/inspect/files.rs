@@ -1,0 +1,223 @@
+//! What is in a file or folder that simdino reads or writes.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use data::config::DataConfig;
+use serde_json::{Value, json};
+use trainer::metrics::read_jsonl;
+
+use super::Findings;
+use crate::failure::Result;
+
+/// Looks at `path` and says what it is.
+pub fn inspect(path: &Path) -> Result<Findings> {
+    if path.extension().is_some_and(|e| e == "safetensors") {
+        weights(path)
+    } else if path.join("manifest.json").is_file() || path.join("state.json").is_file() {
+        checkpoint(path)
+    } else if path.join("config.resolved.yaml").is_file() || path.join("metrics.jsonl").is_file() {
+        run(path)
+    } else {
+        source(path)
+    }
+}
+
+/// A line of a report.
+fn row(text: &mut String, name: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "{name:<16}{value}");
+}
+
+fn weights(path: &Path) -> Result<Findings> {
+    let file = model::weights::read_safetensors(path)?;
+    let numbers: usize = file.tensors.values().map(tch::Tensor::numel).sum();
+    let mut text = String::new();
+    row(&mut text, "weights", path.display());
+    row(&mut text, "tensors", file.tensors.len());
+    row(&mut text, "numbers", grouped(numbers));
+    for (key, value) in &file.metadata {
+        row(&mut text, key, value);
+    }
+    let mut tensors = Vec::new();
+    for (name, tensor) in &file.tensors {
+        let (shape, kind) = (tensor.size(), format!("{:?}", tensor.kind()).to_lowercase());
+        let _ = writeln!(text, "  {name:<48} {kind:<9} {shape:?}");
+        tensors.push(json!({"name": name, "kind": kind, "shape": shape}));
+    }
+    let json = json!({
+        "type": "weights",
+        "numbers": numbers,
+        "metadata": file.metadata,
+        "tensors": tensors,
+    });
+    Ok(Findings { text, json })
+}
+
+/// `1234567` as `1 234 567`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn checkpoint(path: &Path) -> Result<Findings> {
+    trainer::checkpoint::verify(path)?;
+    let state: Value = serde_json::from_slice(&fs::read(path.join("state.json"))?)?;
+    let mut text = String::new();
+    row(&mut text, "checkpoint", path.display());
+    row(&mut text, "integrity", "every file has the checksum of its manifest");
+    for key in ["step", "epoch", "position", "seed", "data_fingerprint"] {
+        row(&mut text, key.trim_start_matches("data_"), plain(&state[key]));
+    }
+    let mut files = Vec::new();
+    for file in files_of(path)? {
+        let (name, bytes) = (name_of(&file), fs::metadata(&file)?.len());
+        let mut line = format!("  {name:<24} {:>8.1} MB", bytes as f64 / 1e6);
+        let mut entry = json!({"name": name, "bytes": bytes});
+        if name.ends_with(".safetensors") {
+            let tensors = model::weights::read_safetensors(&file)?.tensors;
+            let numbers: usize = tensors.values().map(tch::Tensor::numel).sum();
+            let _ = write!(line, "  {} tensors, {} numbers", tensors.len(), grouped(numbers));
+            entry["tensors"] = tensors.len().into();
+            entry["numbers"] = numbers.into();
+        }
+        let _ = writeln!(text, "{line}");
+        files.push(entry);
+    }
+    Ok(Findings { text, json: json!({"type": "checkpoint", "state": state, "files": files}) })
+}
+
+fn run(path: &Path) -> Result<Findings> {
+    let records = read_jsonl(&path.join("metrics.jsonl")).unwrap_or_default();
+    let mut text = String::new();
+    row(&mut text, "run", path.display());
+    let mut newest = json!({});
+    if let Some(last) = records.last() {
+        row(&mut text, "steps", last.step);
+        row(&mut text, "epochs", format!("{:.2}", last.epoch));
+        newest["step"] = last.step.into();
+        newest["epoch"] = last.epoch.into();
+    }
+    for name in ["loss/total", "rate/position", "speed/img_s", "probe/knn_top1"] {
+        let values = records.iter().rev().filter_map(|record| record.get(name));
+        if let Some(value) = values.into_iter().next() {
+            row(&mut text, name, format!("{value:.4}"));
+            newest[name] = value.into();
+        }
+    }
+    let checkpoints = files_of(&path.join("checkpoints")).unwrap_or_default();
+    let checkpoints: Vec<String> =
+        checkpoints.iter().filter(|p| p.is_dir()).map(|p| name_of(p)).collect();
+    row(&mut text, "checkpoints", listed(&checkpoints));
+    let weights = files_of(&path.join("weights")).unwrap_or_default();
+    let weights: Vec<String> = weights.iter().map(|p| name_of(p)).collect();
+    row(&mut text, "weights", listed(&weights));
+    let has_report = path.join("report.html").is_file();
+    row(&mut text, "report", if has_report { "report.html" } else { "none" });
+    let json = json!({
+        "type": "run",
+        "newest": newest,
+        "checkpoints": checkpoints,
+        "weights": weights,
+    });
+    Ok(Findings { text, json })
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn source(path: &Path) -> Result<Findings> {
+    let path_text = path.display().to_string();
+    let dataset = data::open(&DataConfig { path: path_text, ..DataConfig::default() })?;
+    let fingerprint = dataset.fingerprint();
+    let mut text = String::new();
+    row(&mut text, "images", format!("{} ({})", path.display(), dataset.kind()));
+    row(&mut text, "count", dataset.len());
+    row(&mut text, "classes", dataset.num_classes());
+    if !dataset.class_names().is_empty() {
+        row(&mut text, "", dataset.class_names().join(", "));
+    }
+    row(&mut text, "fingerprint", &fingerprint);
+    row(&mut text, "first", first_image(&dataset));
+    let json = json!({
+        "type": "images",
+        "kind": dataset.kind(),
+        "count": dataset.len(),
+        "classes": dataset.num_classes(),
+        "class_names": dataset.class_names(),
+        "fingerprint": fingerprint,
+    });
+    Ok(Findings { text, json })
+}
+
+fn first_image(dataset: &data::Dataset) -> String {
+    match dataset.inspect(0) {
+        Ok((image, format)) => {
+            format!("{}, {format}, {} x {}", dataset.name(0), image.width(), image.height())
+        }
+        Err(error) => crate::failure::chain(&error),
+    }
+}
+
+/// Entries of a folder by name.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, expect) in [(7, "7"), (1234, "1 234"), (21_000_000, "21 000 000")] {
+            assert_eq!(grouped(number), expect);
+        }
+    }
+
+    #[test]
+    fn a_weight_file_tells_its_tensors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        let tensors = [("a.weight".to_owned(), tch::Tensor::zeros([3, 4], tch::kind::FLOAT_CPU))];
+        let metadata = [("role".to_owned(), "teacher".to_owned())].into();
+        model::weights::write_safetensors(&path, &tensors, &metadata).unwrap();
+        let findings = inspect(&path).unwrap();
+        assert_eq!(findings.json["numbers"], 12);
+        assert_eq!(findings.json["tensors"][0]["shape"], json!([3, 4]));
+        assert!(findings.text.contains("role            teacher"), "{}", findings.text);
+    }
+
+    #[test]
+    fn a_run_and_a_folder_without_images_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(inspect(dir.path()).is_err());
+        fs::write(
+            dir.path().join("metrics.jsonl"),
+            "{\"step\":4,\"epoch\":0.5,\"loss/total\":-1}\n",
+        )
+        .unwrap();
+        let findings = inspect(dir.path()).unwrap();
+        assert_eq!(findings.json["newest"]["step"], 4);
+        assert_eq!(findings.json["newest"]["loss/total"], -1.0);
+    }
+}

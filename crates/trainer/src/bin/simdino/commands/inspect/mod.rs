@@ -1,0 +1,55 @@
+//! `simdino inspect`: what is in a weight file, a checkpoint, a run, a data source, or this machine.
+
+mod environment;
+mod files;
+mod self_check;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::console::answer;
+use crate::failure::{Failure, Result};
+
+/// What `simdino inspect` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A weight file, a checkpoint, a run, images - or `env` for this machine
+    what: String,
+    /// With `env`: compute on every device and compare with the CPU in double precision
+    #[arg(long)]
+    self_check: bool,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found: the same as text and as JSON.
+struct Findings {
+    text: String,
+    json: Value,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// There is no such thing, it is damaged, or the self-check failed.
+pub fn run(args: &Args) -> Result<()> {
+    if args.what == "env" {
+        let (findings, passed) = environment::inspect(args.self_check)?;
+        print(args, &findings)?;
+        return if passed { Ok(()) } else { Err(Failure::failed("the self-check failed")) };
+    }
+    if args.self_check {
+        return Err(Failure::usage("--self-check goes with `simdino inspect env`"));
+    }
+    let path = Path::new(&args.what);
+    if !path.exists() && !args.what.contains('*') {
+        return Err(Failure::failed(format!("{}: no such file or folder", path.display())));
+    }
+    print(args, &files::inspect(path)?)
+}
+
+fn print(args: &Args, findings: &Findings) -> Result<()> {
+    if args.json { answer(&format!("{}\n", findings.json)) } else { answer(&findings.text) }
+}

@@ -1,0 +1,207 @@
+//! A short numeric check of a device: what training computes, against the CPU in double precision.
+//!
+//! Errors are the largest difference over the largest value of the reference. The tolerances are
+//! those of single precision with some room; convolutions and matrix products of a GPU may run in
+//! TF32, whose mantissa has 10 bits, and those of autocast in bfloat16 with 7.
+
+use std::fmt;
+
+use model::config::{Arch, HeadConfig, ModelConfig};
+use model::{Mode, Network};
+use objectives::coding_rate::coding_rate;
+use objectives::config::RatePrecision;
+use tch::{Device, Kind, Tensor, nn};
+use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_};
+
+use crate::failure::Result;
+
+/// Rows, width and `alpha` of the coding rate that is checked.
+const RATE: (i64, i64, f64) = (64, 256, 80.0);
+/// Steps of AdamW that are checked.
+const STEPS: i64 = 3;
+
+/// One comparison.
+pub struct Outcome {
+    /// What was compared.
+    pub what: &'static str,
+    /// Largest difference over the largest value of the reference.
+    pub error: f64,
+    /// Largest error that passes.
+    pub tolerance: f64,
+}
+
+impl Outcome {
+    fn new(what: &'static str, got: &Tensor, expect: &Tensor, tolerance: f64) -> Self {
+        let got = got.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+        let expect = expect.detach();
+        let error = (got - &expect).abs().max() / expect.abs().max();
+        Self { what, error: error.double_value(&[]), tolerance }
+    }
+
+    /// Whether the error is within the tolerance; one that is not a number is not.
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.passed() { "ok" } else { "FAILED" };
+        write!(
+            f,
+            "{word:<7}{:<28} error {:.1e}, allowed {:.0e}",
+            self.what, self.error, self.tolerance
+        )
+    }
+}
+
+/// Checks one device.
+///
+/// # Errors
+/// An operation failed altogether.
+pub fn run(device: Device) -> Result<Vec<Outcome>> {
+    let mut outcomes = rate(device)?;
+    outcomes.extend(network(device)?);
+    outcomes.extend(updates(device)?);
+    Ok(outcomes)
+}
+
+/// Numbers of mean 0 and deviation 1 without a pattern, the same for the same `key`: no generator
+/// takes part, so that the check leaves none in another state. A pattern such as a wave would give
+/// matrices of low rank, whose results amplify rounding.
+fn noise(shape: &[i64], key: f64) -> Tensor {
+    let count: i64 = shape.iter().product();
+    let phase = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + key;
+    ((phase.sin() * 43758.5453).frac() * 3f64.sqrt()).reshape(shape)
+}
+
+fn rate(device: Device) -> Result<Vec<Outcome>> {
+    let (n, d, alpha) = RATE;
+    let z = noise(&[2, n, d], 1.0);
+    let z = &z / z.square().sum_dim_intlist(-1, true, None).sqrt(); // unit rows
+    let expect = coding_rate(&z, alpha, RatePrecision::Fp64)?;
+    let z = z.to_kind(Kind::Float).to_device(device);
+    let got = coding_rate(&z, alpha, RatePrecision::Fp32)?;
+    Ok(vec![
+        Outcome::new("coding rate", &got.value, &expect.value, 1e-5),
+        Outcome::new("coding rate, gradient", &got.gradient, &expect.gradient, 1e-4),
+    ])
+}
+
+/// A network with weights that are the same everywhere.
+fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
+    let mut vars = nn::VarStore::new(device);
+    let model = ModelConfig {
+        arch: Arch::VitNano,
+        patch_size: 8,
+        image_size: 64,
+        drop_path_rate: 0.0,
+        ..ModelConfig::default()
+    };
+    let head = HeadConfig { hidden_dim: 256, out_dim: 64, ..HeadConfig::default() };
+    let network = Network::new(&vars, &model, &head)?;
+    if kind == Kind::Double {
+        vars.double();
+    }
+    for (i, (name, mut variable)) in model::weights::named_variables(&vars).into_iter().enumerate()
+    {
+        let noise = noise(&variable.size(), i as f64) * 0.05;
+        // The weights of norms are vectors about 1; matrices and biases are about 0.
+        let is_norm = variable.dim() == 1 && name.ends_with("weight");
+        let value = if is_norm { noise + 1.0 } else { noise };
+        tch::no_grad(|| variable.f_copy_(&value))?;
+    }
+    Ok((vars, network))
+}
+
+fn network(device: Device) -> Result<Vec<Outcome>> {
+    // A loss whose gradient reaches every weight, without randomness.
+    let forward = |network: &Network, images: &Tensor| -> Result<(Tensor, Tensor)> {
+        let tokens = network.backbone.forward(images, Mode::Eval)?;
+        let projected = network.head.forward(&tokens.cls)?;
+        let weights =
+            noise(&projected.size(), 0.5).to_kind(projected.kind()).to_device(images.device());
+        Ok((tokens.patches, (projected * weights).sum(None)))
+    };
+    let images = noise(&[4, 3, 64, 64], 2.0);
+    let (vars, reference) = nano(Device::Cpu, Kind::Double)?;
+    let (expect, loss) = forward(&reference, &images)?;
+    loss.backward();
+    let expect_grad = first_gradient(&vars);
+
+    let (vars, here) = nano(device, Kind::Float)?;
+    let images = images.to_kind(Kind::Float).to_device(device);
+    let (got, loss) = forward(&here, &images)?;
+    loss.backward();
+    let got_grad = first_gradient(&vars);
+    let half = autocast(device, Some(Kind::BFloat16), || {
+        here.backbone.forward(&images, Mode::Eval).map(|tokens| tokens.patches)
+    })??;
+    let exact = if device.is_cuda() { 5e-3 } else { 1e-4 };
+    Ok(vec![
+        Outcome::new("vision transformer", &got, &expect, exact),
+        Outcome::new("vision transformer, gradient", &got_grad, &expect_grad, 4.0 * exact),
+        Outcome::new("the same in bf16 autocast", &half, &expect, 0.1),
+    ])
+}
+
+/// Gradient of the weight that all others stand between and the loss.
+fn first_gradient(vars: &nn::VarStore) -> Tensor {
+    let variables = model::weights::named_variables(vars);
+    let first = variables.iter().find(|(name, _)| name == "backbone.patch_embed.proj.weight");
+    first.map_or_else(Tensor::new, |(_, variable)| variable.grad())
+}
+
+/// AdamW and the teacher's average, against their formulas.
+fn updates(device: Device) -> Result<Vec<Outcome>> {
+    let (lr, beta1, beta2, weight_decay, eps) = (1e-2, 0.9, 0.999, 0.1, 1e-8);
+    let mut expect = noise(&[1000], 3.0);
+    let grad = noise(&[1000], 4.0);
+    let place = |t: &Tensor| [t.to_kind(Kind::Float).to_device(device)];
+    let (params, grads) = (place(&expect), place(&grad));
+    let moments = [place(&expect.zeros_like()), place(&expect.zeros_like())];
+    let steps = [Tensor::zeros([], (Kind::Float, device))];
+    let (mut mean, mut square) = (expect.zeros_like(), expect.zeros_like());
+    for step in 1..=STEPS {
+        fused_adamw_(&AdamWStep {
+            params: &params,
+            grads: &grads,
+            exp_avgs: &moments[0],
+            exp_avg_sqs: &moments[1],
+            steps: &steps,
+            lr,
+            beta1,
+            beta2,
+            weight_decay,
+            eps,
+        })?;
+        mean = mean * beta1 + &grad * (1.0 - beta1);
+        square = square * beta2 + grad.square() * (1.0 - beta2);
+        let corrected = |moment: &Tensor, beta: f64| moment / (1.0 - beta.powi(step as i32));
+        let update = corrected(&mean, beta1) / (corrected(&square, beta2).sqrt() + eps);
+        expect = expect * (1.0 - lr * weight_decay) - update * lr;
+    }
+    let adamw = Outcome::new("AdamW, three steps", &params[0], &expect, 1e-5);
+    foreach_lerp_(&params, &grads, 0.25)?;
+    let expect = &expect + (&grad - &expect) * 0.25;
+    Ok(vec![adamw, Outcome::new("teacher's average", &params[0], &expect, 1e-5)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_passes() {
+        for outcome in run(Device::Cpu).unwrap() {
+            assert!(outcome.passed(), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_result_fails() {
+        let expect = noise(&[10], 0.5);
+        assert!(!Outcome::new("x", &(&expect * 1.01), &expect, 1e-3).passed());
+        assert!(!Outcome::new("x", &(&expect * f64::NAN), &expect, 1e-3).passed());
+    }
+}

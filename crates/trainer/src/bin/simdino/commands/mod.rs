@@ -1,0 +1,10 @@
+//! One verb a file: what it takes ([clap] arguments) and what it does.
+
+pub mod bench;
+pub mod config;
+pub mod data;
+pub mod embed;
+pub mod eval;
+pub mod inspect;
+pub mod report;
+pub mod train;

@@ -1,0 +1,185 @@
+//! What a run is told: one YAML file and `key=value` overrides become a [`RunConfig`], or a list of
+//! everything that is wrong with them.
+//!
+//! Every section belongs to the crate that uses it; this module joins them, and checks what only
+//! shows when they are seen together. It does not look at the data or at the machine.
+
+pub mod overrides;
+pub mod problems;
+#[cfg(test)]
+mod reference;
+pub mod schema;
+mod sections;
+pub mod yaml;
+
+use std::fs;
+use std::path::Path;
+
+use data::config::{AugmentConfig, DataConfig};
+use model::config::{HeadConfig, ModelConfig};
+use objectives::config::SimDinoConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use trainer::config::{OptimConfig, ProbeConfig, TrainConfig};
+
+use crate::device;
+use crate::failure::{Failure, Result};
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// DINO's self-distillation with the coding rate in place of its heuristics.
+    #[default]
+    Simdino,
+}
+
+/// Where a run is kept and on what it runs. Section `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSection {
+    /// Name of the run and of its folder; empty = the config file's name.
+    pub name: String,
+    /// Folder that holds the runs.
+    pub dir: String,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Threads of the CPU's tensor operations; 0 = one a core.
+    pub threads: usize,
+}
+
+impl Default for RunSection {
+    fn default() -> Self {
+        Self { name: String::new(), dir: "runs".into(), seed: 0, device: "auto".into(), threads: 0 }
+    }
+}
+
+/// Everything a run is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Where the run is kept and on what it runs.
+    pub run: RunSection,
+    /// What is trained.
+    pub method: Method,
+    /// Where the images are.
+    pub data: DataConfig,
+    /// How they are cropped.
+    pub augment: AugmentConfig,
+    /// The backbone.
+    pub model: ModelConfig,
+    /// The projection head.
+    pub head: HeadConfig,
+    /// The loss.
+    pub objective: SimDinoConfig,
+    /// The optimiser and its schedules.
+    pub optim: OptimConfig,
+    /// Length and pace.
+    pub train: TrainConfig,
+    /// The k-NN probe during training.
+    pub probe: ProbeConfig,
+}
+
+/// A config that has passed every check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The values, every default filled in.
+    pub config: RunConfig,
+    /// The file as written.
+    pub text: String,
+    /// Settings that have no effect in this run.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a config file, lays the overrides on it and checks everything.
+///
+/// # Errors
+/// All problems at once, each a sentence that starts with its key.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    let loaded = load_unchecked(path, overrides)?;
+    let problems = loaded.config.validate();
+    if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
+}
+
+/// As [`load`], without the checks that need the meaning of a value: for looking at a config.
+///
+/// # Errors
+/// All unknown keys and values of a wrong type at once.
+pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    let text = fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let mut config = parse(&text, &path.display().to_string(), overrides)?;
+    if config.run.name.is_empty() {
+        config.run.name = stem.unwrap_or_default();
+    }
+    let warnings = config.without_effect();
+    Ok(Loaded { config, text, warnings })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    Failure::usage(match error.kind() {
+        std::io::ErrorKind::NotFound => format!("config file {path} does not exist"),
+        std::io::ErrorKind::InvalidData => format!("config file {path} is not UTF-8 text"),
+        _ => format!("cannot read the config file {path}: {error}"),
+    })
+}
+
+/// Reads a config from text; `name` stands for it in messages.
+fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
+    let shape = schema::of::<RunConfig>()?;
+    let mut document =
+        yaml::read(text).map_err(|sentence| Failure::usage(format!("{name}: {sentence}")))?;
+    match &document {
+        Value::Null => return Err(Failure::usage(format!("{name}: the config is empty"))),
+        Value::Object(_) => {}
+        _ => {
+            let message = format!("{name}: expected sections of keys such as 'data:' and 'train:'");
+            return Err(Failure::usage(message));
+        }
+    }
+    let mut problems = problems::find(&shape, &document, &accepts);
+    for text in overrides {
+        match overrides::read(&shape, text) {
+            Ok(over) => {
+                problems.extend(problems::find(&shape, &over, &accepts));
+                overrides::merge(&mut document, over);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        problems.dedup();
+        return Err(Failure::problems(problems));
+    }
+    overrides::drop_empty_sections(&shape, &mut document);
+    serde_json::from_value(document).map_err(|e| Failure::usage(format!("{name}: {e}")))
+}
+
+/// Whether the type at a dotted path takes a value: for keys whose kind depends on the value.
+fn accepts(path: &str, value: &Value) -> bool {
+    let document = path.rsplit('.').fold(value.clone(), |value, key| json!({ key: value }));
+    serde_json::from_value::<RunConfig>(document).is_ok()
+}
+
+impl RunConfig {
+    /// The config as YAML, with every key.
+    ///
+    /// # Errors
+    /// None in practice: every section can be written.
+    pub fn to_yaml(&self) -> Result<String> {
+        yaml::write(self).map_err(Failure::failed)
+    }
+
+    fn device_problem(&self) -> Option<String> {
+        let name = &self.run.device;
+        device::parse(name)
+            .is_none()
+            .then(|| format!("run.device: expected {}, got '{name}'", device::EXPECTED))
+    }
+}
+
+#[cfg(test)]
+mod tests;

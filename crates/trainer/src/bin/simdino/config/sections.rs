@@ -1,0 +1,157 @@
+//! Checks of a config's values: each section's own, and what only shows between sections.
+
+use data::config::{AugmentConfig, SourceKind};
+
+use super::RunConfig;
+
+impl RunConfig {
+    /// Every value that makes no sense, as `key: what it must be`.
+    pub fn validate(&self) -> Vec<String> {
+        let sections = [
+            ("data", self.data.validate()),
+            ("augment", self.augment.validate()),
+            ("model", self.model.validate()),
+            ("head", self.head.validate()),
+            ("objective", self.objective.validate()),
+            ("optim", self.optim.validate()),
+            ("train", self.train.validate()),
+            ("probe", self.probe.validate()),
+        ];
+        let mut problems: Vec<String> = sections
+            .into_iter()
+            .flat_map(|(section, list)| {
+                list.into_iter().map(move |(key, what)| format!("{section}.{key}: {what}"))
+            })
+            .collect();
+        problems.extend(self.device_problem());
+        problems.extend(self.name_problem());
+        problems.extend(self.batch_problems());
+        problems.extend(self.size_problems());
+        problems.extend(self.length_problems());
+        problems
+    }
+
+    /// A run's name is one folder below `run.dir`.
+    fn name_problem(&self) -> Option<String> {
+        let name = &self.run.name;
+        let bad = name.contains(['/', '\\', '\0']) || name == "." || name == "..";
+        bad.then(|| format!("run.name: must be the name of one folder (got '{name}')"))
+    }
+
+    /// The global batch is split into passes, and those into groups of the coding rate.
+    fn batch_problems(&self) -> Vec<String> {
+        let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
+        let groups = self.objective.rate_groups;
+        let mut problems = Vec::new();
+        for (key, parts) in [("train.accumulate", accumulate), ("objective.rate_groups", groups)] {
+            // 0 has been named by the section that owns it.
+            if parts > 0 && !batch.is_multiple_of(parts) {
+                problems.push(format!(
+                    "train.batch_size: must be a multiple of {key} {parts} (got {batch})"
+                ));
+            }
+        }
+        if accumulate > 0 && !groups.is_multiple_of(accumulate) {
+            problems.push(format!(
+                "objective.rate_groups: must be a multiple of train.accumulate {accumulate}, \
+                 so that a group lies in one pass (got {groups})"
+            ));
+        }
+        problems
+    }
+
+    /// Crops are cut into whole patches.
+    fn size_problems(&self) -> Vec<String> {
+        let patch = self.model.patch_size;
+        let mut sizes = vec![("augment.global_crops_size", self.augment.global_crops_size)];
+        if self.augment.local_crops_number > 0 {
+            sizes.push(("augment.local_crops_size", self.augment.local_crops_size));
+        }
+        let mut problems: Vec<String> = sizes
+            .into_iter()
+            .filter(|&(_, size)| patch > 0 && i64::from(size) % patch != 0)
+            .map(|(key, size)| {
+                format!("{key}: must be a multiple of model.patch_size {patch} (got {size})")
+            })
+            .collect();
+        if self.model.in_channels != 3 {
+            let got = self.model.in_channels;
+            problems
+                .push(format!("model.in_channels: images are read as RGB: must be 3 (got {got})"));
+        }
+        problems
+    }
+
+    /// The learning rate after warm-up, scaled by the global batch.
+    pub fn learning_rate(&self) -> f64 {
+        self.optim.lr_scaling.apply(self.optim.base_lr, self.train.batch_size)
+    }
+
+    fn length_problems(&self) -> Vec<String> {
+        let (warmup, epochs) = (self.optim.warmup_epochs, self.train.epochs);
+        let mut problems = Vec::new();
+        if epochs > 0.0 && warmup > epochs {
+            problems.push(format!(
+                "optim.warmup_epochs: must not exceed train.epochs {epochs} (got {warmup})"
+            ));
+        }
+        let lr = self.learning_rate();
+        if self.optim.min_lr > lr {
+            let min = self.optim.min_lr;
+            problems.push(format!(
+                "optim.min_lr: must not exceed the learning rate {lr} that optim.base_lr gives \
+                 at this batch size (got {min})"
+            ));
+        }
+        if self.probe.train_path.is_empty() != self.probe.test_path.is_empty() {
+            let missing = if self.probe.train_path.is_empty() { "train_path" } else { "test_path" };
+            problems.push(format!(
+                "probe.{missing}: required when the other path is given: the probe needs both"
+            ));
+        }
+        problems
+    }
+
+    /// Settings that differ from their default and change nothing in this run.
+    pub fn without_effect(&self) -> Vec<String> {
+        let default = Self::default();
+        let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
+        let synthetic = self.data.source == SourceKind::Synthetic;
+        let mut warnings = crops_without_effect(&self.augment, &default.augment);
+        warnings.extend([
+            (synthetic && !self.data.path.is_empty())
+                .then_some(("data.path", "data.source is synthetic")),
+            (!synthetic && self.data.synthetic != default.data.synthetic)
+                .then_some(("data.synthetic", "data.source is not synthetic")),
+            (no_probe && self.probe != default.probe)
+                .then_some(("probe", "probe.train_path and probe.test_path are empty")),
+        ]);
+        warnings
+            .into_iter()
+            .flatten()
+            .map(|(key, why)| format!("{key} has no effect: {why}"))
+            .collect()
+    }
+}
+
+type Warning = Option<(&'static str, &'static str)>;
+
+fn crops_without_effect(a: &AugmentConfig, default: &AugmentConfig) -> Vec<Warning> {
+    let no_local = a.local_crops_number == 0;
+    let no_blur = a.blur_prob.iter().all(|&p| p == 0.0);
+    let no_jitter = a.jitter_prob == 0.0;
+    let no_solarize = a.solarize_prob == 0.0;
+    let jitter = |a: &AugmentConfig| [a.brightness, a.contrast, a.saturation, a.hue];
+    vec![
+        (no_local && a.local_crops_size != default.local_crops_size)
+            .then_some(("augment.local_crops_size", "augment.local_crops_number is 0")),
+        (no_local && a.local_crops_scale != default.local_crops_scale)
+            .then_some(("augment.local_crops_scale", "augment.local_crops_number is 0")),
+        (no_blur && a.blur_sigma != default.blur_sigma)
+            .then_some(("augment.blur_sigma", "augment.blur_prob is 0 for every crop")),
+        (no_jitter && jitter(a) != jitter(default))
+            .then_some(("augment's jitter strength", "augment.jitter_prob is 0")),
+        (no_solarize && a.solarize_threshold != default.solarize_threshold)
+            .then_some(("augment.solarize_threshold", "augment.solarize_prob is 0")),
+    ]
+}

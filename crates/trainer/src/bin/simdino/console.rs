@@ -1,0 +1,231 @@
+//! What a run says on the terminal: a progress bar on a terminal, plain lines elsewhere. Both on
+//! standard error, so that standard output stays for answers.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use trainer::metrics::Record;
+
+use crate::failure::{Failure, Result};
+
+/// The bar and the pace, then how training goes; together less wide than most terminals.
+const TEMPLATE: &str = "{pos}/{len} {bar:20} {prefix}\n{wide_msg}";
+
+/// Prints an answer on standard output. A reader that has gone away, such as `head`, is no failure.
+///
+/// # Errors
+/// If the output cannot be written for another reason, such as a full disk.
+pub fn answer(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write the answer: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error, which is not part of the answer.
+pub fn note(sentence: &str) {
+    // Nobody is left to be told when standard error is gone.
+    let _ = writeln!(io::stderr(), "simdino: {sentence}");
+}
+
+/// A bar for work of `total` parts; shown on a terminal only.
+pub fn progress(total: usize, what: &'static str) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(4);
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_message(what);
+    match ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+/// Shows records as they come.
+#[derive(Debug, Default)]
+pub struct Console {
+    bar: Option<ProgressBar>,
+    total_steps: Option<u64>,
+}
+
+impl Console {
+    /// A console without progress so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Shows progress from now on, of a run that has done `start` of `total_steps` steps.
+    pub fn start(&mut self, start: u64, total_steps: u64) {
+        self.total_steps = Some(total_steps);
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        let target = ProgressDrawTarget::stderr_with_hz(4);
+        let bar = ProgressBar::with_draw_target(Some(total_steps), target);
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_position(start);
+        self.bar = Some(bar);
+    }
+
+    /// A sentence among the progress.
+    pub fn note(&self, sentence: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_finished() => bar.println(sentence),
+            _ => {
+                let _ = writeln!(io::stderr(), "{sentence}");
+            }
+        }
+    }
+
+    /// Something the user should look at.
+    pub fn warn(&self, sentence: &str) {
+        self.note(&format!("warning: {sentence}"));
+    }
+
+    /// Shows a record: a training step's in the bar or on a line, another's on a line.
+    pub fn record(&self, record: &Record) {
+        if record.get("loss/total").is_none() {
+            return self.note(&other_line(record));
+        }
+        let (progress, pace) = (progress_words(record), pace_words(record));
+        let Some(bar) = &self.bar else {
+            let of = self.total_steps.map(|total| format!("/{total}")).unwrap_or_default();
+            let (step, epoch) = (record.step, record.epoch);
+            return self.note(&format!("step {step}{of} epoch {epoch:.1} {progress} {pace}"));
+        };
+        bar.set_position(record.step);
+        bar.set_prefix(pace);
+        bar.set_message(progress);
+    }
+
+    /// Leaves the bar as it is and takes no more records into it.
+    pub fn finish(&self) {
+        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
+            bar.abandon();
+            // The bar leaves the cursor at its end.
+            let _ = writeln!(io::stderr());
+        }
+    }
+}
+
+/// How training goes: the loss, its terms, and where the coding rate stands; what is there of it.
+fn progress_words(record: &Record) -> String {
+    let get = |name: &str| record.get(name);
+    let mut parts = Vec::new();
+    for (label, name) in [
+        ("loss", "loss/total"),
+        ("compression", "loss/compression"),
+        ("expansion", "loss/expansion"),
+    ] {
+        parts.extend(get(name).map(|value| format!("{label} {value:.4}")));
+    }
+    if let (Some(floor), Some(ceiling), Some(position)) =
+        (get("rate/floor"), get("rate/ceiling"), get("rate/position"))
+    {
+        let percent = 100.0 * position;
+        parts.push(format!("(floor {floor:.3}, ceiling {ceiling:.3}, at {percent:.0} %)"));
+    }
+    parts.join(" ")
+}
+
+/// How fast it goes and what it takes; what is there of it.
+fn pace_words(record: &Record) -> String {
+    let get = |name: &str| record.get(name);
+    let memory = get("memory/device_gb").or_else(|| get("memory/process_gb"));
+    let parts = [
+        get("optim/lr").map(|lr| format!("lr {lr:.1e}")),
+        get("speed/img_s").map(|speed| format!("img/s {speed:.0}")),
+        get("speed/data_wait").map(|wait| format!("data-wait {:.0} %", 100.0 * wait)),
+        memory.map(|gb| format!("mem {gb:.1} GB")),
+        get("time/eta_s").map(|eta| format!("eta {}", clock(eta))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// A record that is not of a training step, such as a probe's.
+fn other_line(record: &Record) -> String {
+    let values: Vec<String> = record
+        .values
+        .iter()
+        .map(|(name, value)| match name.strip_prefix("probe/") {
+            Some(name) => format!("{} {:.1} %", probe_name(name), 100.0 * value),
+            None => format!("{name} {value:.4}"),
+        })
+        .collect();
+    format!("step {} epoch {:.1} {}", record.step, record.epoch, values.join(", "))
+}
+
+fn probe_name(name: &str) -> &str {
+    match name {
+        "knn_top1" => "k-NN",
+        "knn_top5" => "k-NN top-5",
+        "untrained" => "untrained network",
+        "pixels" => "raw pixels",
+        other => other,
+    }
+}
+
+/// Seconds as hours, minutes and seconds.
+fn clock(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds.round()).map_or(0, |d| d.as_secs());
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(values: &[(&str, f64)]) -> Record {
+        let values = values.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        Record { step: 120, epoch: 1.2, values }
+    }
+
+    #[test]
+    fn a_training_step_reads_well() {
+        let record = record(&[
+            ("loss/total", -0.93),
+            ("loss/compression", 0.61),
+            ("loss/expansion", 0.42),
+            ("rate/floor", 0.02),
+            ("rate/ceiling", 0.45),
+            ("rate/position", 0.93),
+            ("optim/lr", 4.1e-4),
+            ("speed/img_s", 310.4),
+            ("speed/data_wait", 0.03),
+            ("memory/process_gb", 1.2),
+            ("time/eta_s", 845.0),
+        ]);
+        assert_eq!(
+            progress_words(&record),
+            "loss -0.9300 compression 0.6100 expansion 0.4200 (floor 0.020, ceiling 0.450, at 93 %)"
+        );
+        assert_eq!(pace_words(&record), "lr 4.1e-4 img/s 310 data-wait 3 % mem 1.2 GB eta 0:14:05");
+    }
+
+    #[test]
+    fn values_that_are_absent_are_left_out() {
+        let record = record(&[("loss/total", f64::NAN)]);
+        assert_eq!(
+            (progress_words(&record), pace_words(&record)),
+            ("loss NaN".into(), String::new())
+        );
+    }
+
+    #[test]
+    fn a_probe_is_named_in_words() {
+        let line = other_line(&record(&[("probe/knn_top1", 0.455), ("probe/pixels", 0.2)]));
+        assert_eq!(line, "step 120 epoch 1.2 k-NN 45.5 %, raw pixels 20.0 %");
+    }
+
+    #[test]
+    fn seconds_are_a_clock() {
+        for (seconds, expect) in
+            [(0.0, "0:00:00"), (845.4, "0:14:05"), (90061.0, "25:01:01"), (f64::NAN, "0:00:00")]
+        {
+            assert_eq!(clock(seconds), expect, "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The device that `auto`, `cpu`, `cuda` or `cuda:N` names on this machine.
+
+use tch::{Cuda, Device};
+
+use crate::failure::{Failure, Result};
+
+/// Words for `--help` and for messages.
+pub const EXPECTED: &str = "auto, cpu, cuda or cuda:N";
+
+/// What a device name asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A GPU where there is one.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this index.
+    Cuda(usize),
+}
+
+/// Reads a device name; `None` when it is none.
+pub fn parse(name: &str) -> Option<Wish> {
+    match name {
+        "auto" => Some(Wish::Auto),
+        "cpu" => Some(Wish::Cpu),
+        "cuda" => Some(Wish::Cuda(0)),
+        _ => name.strip_prefix("cuda:")?.parse().ok().map(Wish::Cuda),
+    }
+}
+
+/// Finds the device on this machine.
+///
+/// # Errors
+/// The name is none, or this machine or this libtorch has no such device.
+pub fn resolve(name: &str) -> Result<Device> {
+    let wish = parse(name)
+        .ok_or_else(|| Failure::usage(format!("device: expected {EXPECTED}, got '{name}'")))?;
+    let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+    match wish {
+        Wish::Cpu => Ok(Device::Cpu),
+        Wish::Auto if count > 0 => Ok(Device::Cuda(0)),
+        Wish::Auto => Ok(Device::Cpu),
+        Wish::Cuda(index) if index < count => Ok(Device::Cuda(index)),
+        Wish::Cuda(_) => Err(Failure::failed(format!(
+            "device '{name}' is not available: libtorch sees {count} CUDA devices here; \
+             use run.device=cpu, or a libtorch built for CUDA"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read() {
+        for (name, expect) in [
+            ("auto", Some(Wish::Auto)),
+            ("cpu", Some(Wish::Cpu)),
+            ("cuda", Some(Wish::Cuda(0))),
+            ("cuda:3", Some(Wish::Cuda(3))),
+            ("cuda:", None),
+            ("gpu", None),
+            ("cuda:-1", None),
+        ] {
+            assert_eq!(parse(name), expect, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_a_sentence() {
+        let failure = resolve("cuda:4096").unwrap_err();
+        assert!(failure.lines()[0].contains("is not available"), "{failure:?}");
+        assert_eq!(resolve("gpu").unwrap_err().code(), 2);
+        assert_eq!(resolve("cpu").unwrap(), Device::Cpu);
+    }
+}

@@ -1,0 +1,143 @@
+//! From values to places on an axis: its range, its ticks, and numbers as people write them.
+
+/// The range of an axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// Lowest value.
+    pub low: f64,
+    /// Highest value.
+    pub high: f64,
+}
+
+impl Scale {
+    /// A range that holds all finite values, `margin` of it free at both ends. A range of no width
+    /// is widened around its value.
+    pub fn around(values: impl Iterator<Item = f64>, margin: f64) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values.filter(|value| value.is_finite()) {
+            low = low.min(value);
+            high = high.max(value);
+        }
+        if low > high {
+            return Self { low: 0.0, high: 1.0 };
+        }
+        let mut free = margin * (high - low);
+        if high - low <= 1e-9 * high.abs().max(low.abs()) {
+            free = if high == 0.0 { 1.0 } else { 0.1 * high.abs() };
+        }
+        Self { low: low - free, high: high + free }
+    }
+
+    /// Where `value` lies, 0 at the low end and 1 at the high one.
+    pub fn place(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    /// Round values inside the range, about `count` of them, and their labels.
+    pub fn ticks(&self, count: usize) -> Vec<(f64, String)> {
+        let rough = (self.high - self.low) / count.max(1) as f64;
+        let power = 10f64.powf(rough.log10().floor());
+        let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= rough * 0.999);
+        let step = factor.unwrap_or(10.0) * power;
+        let first = (self.low / step - 1e-9).ceil() as i64;
+        let last = (self.high / step + 1e-9).floor() as i64;
+        (first..=last).map(|i| i as f64 * step).map(|v| (v, label(v, step))).collect()
+    }
+}
+
+/// A tick's value with the digits that its neighbours differ in.
+fn label(value: f64, step: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    if step < 9e-4 || value.abs() >= 1e6 {
+        // 3 digits tell ticks apart that are a hundredth of their value apart.
+        let digits = (value.abs() / step).log10().ceil().clamp(0.0, 3.0) as usize;
+        return trimmed(&format!("{value:.digits$e}"));
+    }
+    let decimals = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
+    format!("{value:.decimals$}")
+}
+
+/// Four significant digits, with an exponent for the very small and the very large.
+pub fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "not finite".into();
+    }
+    let size = value.abs();
+    if size == 0.0 {
+        return "0".into();
+    }
+    if !(1e-3..1e6).contains(&size) {
+        return trimmed(&format!("{value:.2e}"));
+    }
+    let decimals = (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { trimmed(&text) } else { text }
+}
+
+/// Without zeros at the end of the fraction.
+fn trimmed(text: &str) -> String {
+    let (digits, exponent) = text.find('e').map_or((text, ""), |at| text.split_at(at));
+    let digits = match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
+    };
+    format!("{digits}{exponent}")
+}
+
+/// A share as percent.
+pub fn percent(share: f64) -> String {
+    if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "not finite".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        for (low, high, expect) in [
+            (0.0, 1.0, "0 0.2 0.4 0.6 0.8 1.0"),
+            (-0.97, -0.31, "-0.8 -0.6 -0.4"),
+            (0.0, 12.0, "0 5 10"),
+            (0.0, 5e-4, "0 1e-4 2e-4 3e-4 4e-4 5e-4"),
+            (0.9960, 1.0, "0.996 0.997 0.998 0.999 1.000"),
+            (0.0, 3e7, "0 1e7 2e7 3e7"),
+        ] {
+            let labels: Vec<String> =
+                Scale { low, high }.ticks(5).into_iter().map(|(_, label)| label).collect();
+            assert_eq!(labels.join(" "), expect, "{low} {high}");
+        }
+    }
+
+    #[test]
+    fn a_range_has_always_some_width() {
+        for values in [vec![], vec![f64::NAN], vec![0.0], vec![3.0, 3.0], vec![-1e-12], vec![1e300]]
+        {
+            let scale = Scale::around(values.iter().copied(), 0.05);
+            assert!(scale.high > scale.low, "{values:?}");
+            assert!(scale.ticks(5).len() < 20, "{values:?}");
+        }
+        let scale = Scale::around([0.0, 1.0].into_iter(), 0.1);
+        assert_eq!((scale.low, scale.high), (-0.1, 1.1));
+        assert!((scale.place(0.5) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, expect) in [
+            (0.0, "0"),
+            (-0.93214, "-0.9321"),
+            (310.4, "310.4"),
+            (4.1e-4, "4.1e-4"),
+            (512.0, "512"),
+            (1000.0, "1000"),
+            (123456.7, "123457"),
+            (1.5e7, "1.5e7"),
+            (f64::NAN, "not finite"),
+        ] {
+            assert_eq!(number(value), expect);
+        }
+    }
+}

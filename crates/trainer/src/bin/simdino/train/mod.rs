@@ -1,0 +1,9 @@
+//! The parts of `simdino train`: the run's folder, its outputs, signals and the k-NN probe.
+
+pub mod dry_run;
+pub mod environment;
+pub mod knn;
+pub mod observer;
+pub mod pictures;
+pub mod run_dir;
+pub mod signals;

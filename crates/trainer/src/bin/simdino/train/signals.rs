@@ -1,0 +1,36 @@
+//! SIGINT, SIGTERM and SIGUSR1 ask a run to stop after its step, with a checkpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
+
+use crate::failure::{Context, Result};
+
+/// Set by a signal.
+#[derive(Clone)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Listens from now on. A second SIGINT or SIGTERM ends the process at once, with exit code 1.
+    pub fn listen() -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGUSR1] {
+            let register = || -> std::io::Result<()> {
+                if signal != SIGUSR1 {
+                    flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+                }
+                flag::register(signal, Arc::clone(&stop))?;
+                Ok(())
+            };
+            register().context(|| "cannot listen for signals".into())?;
+        }
+        Ok(Self(stop))
+    }
+
+    /// Whether a signal came.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,68 @@
+//! The manifest of a checkpoint: the SHA-256 of every other file in it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Name of the manifest in a checkpoint.
+pub const MANIFEST: &str = "manifest.json";
+
+/// SHA-256 of a file, in hexadecimal.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path, "open the file"))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer).map_err(Error::io(path, "read the file"))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Writes the manifest of all files in `dir` and flushes it to disk.
+pub fn write(dir: &Path) -> Result<()> {
+    let mut hashes = BTreeMap::new();
+    let entries = fs::read_dir(dir).map_err(Error::io(dir, "list the folder"))?;
+    for entry in entries {
+        let path = entry.map_err(Error::io(dir, "list the folder"))?.path();
+        if let Some(name) = path.file_name().and_then(|n| n.to_str())
+            && name != MANIFEST
+        {
+            hashes.insert(name.to_owned(), sha256_of(&path)?);
+        }
+    }
+    super::write_json(&dir.join(MANIFEST), &hashes)
+}
+
+/// Checks every file that the manifest names.
+///
+/// # Errors
+/// If the manifest is missing or unreadable, or a file is missing or differs.
+pub fn verify(dir: &Path) -> Result<()> {
+    let path = dir.join(MANIFEST);
+    let hashes: BTreeMap<String, String> = super::read_json(&path)?;
+    for (name, expected) in hashes {
+        let file = dir.join(&name);
+        if !file.is_file() {
+            return Err(Error::Checkpoint {
+                path: file,
+                reason: "is missing from the checkpoint".into(),
+            });
+        }
+        if sha256_of(&file)? != expected {
+            return Err(Error::Checkpoint {
+                path: file,
+                reason: "has been changed or damaged since it was written (its SHA-256 is not the manifest's)".into(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Checkpoints of a run, whole or not there.
+//!
+//! ```text
+//! checkpoints/step-00000123/student.safetensors    weights of the student
+//!                           teacher.safetensors    weights of the teacher
+//!                           optimizer.safetensors  state of AdamW
+//!                           state.json             step, epoch, seed, settings, data
+//!                           manifest.json          SHA-256 of each
+//! checkpoints/latest                               name of the newest one
+//! ```
+//!
+//! A checkpoint is written under a temporary name, flushed and renamed; `latest` moves last. A
+//! reader therefore sees an old checkpoint or a new one, never a part of one.
+
+mod manifest;
+mod resume;
+mod retention;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+pub use manifest::verify;
+pub use resume::{Found, load, newest_intact};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::error::{Error, Result};
+use crate::learner::Learner;
+
+/// Everything of a run that is no tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// Layout of this file.
+    pub version: u32,
+    /// Optimiser steps taken.
+    pub step: u64,
+    /// Epoch that the next step belongs to.
+    pub epoch: u64,
+    /// Images of that epoch already used.
+    pub position: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Fingerprint of the data set.
+    pub data_fingerprint: String,
+    /// Settings that the mathematics of the run depends on, by key.
+    pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+/// Layout of `state.json` that this version writes.
+pub const STATE_VERSION: u32 = 1;
+
+const STUDENT: &str = "student.safetensors";
+const TEACHER: &str = "teacher.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const LATEST: &str = "latest";
+
+/// Name of the checkpoint after `step` steps.
+pub fn name_of(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// Saves a checkpoint under `dir`, moves `latest` to it and drops the oldest beyond `keep`.
+///
+/// # Errors
+/// If the disk does not take it; earlier checkpoints and `latest` are then as before.
+pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Result<PathBuf> {
+    fs::create_dir_all(dir).map_err(Error::io(dir, "create the folder"))?;
+    let target = dir.join(name_of(state.step));
+    let temporary = dir.join(format!(".{}.partial", name_of(state.step)));
+    let written = write_all(&temporary, learner, state).and_then(|()| {
+        if target.exists() {
+            fs::remove_dir_all(&target).map_err(Error::io(&target, "replace the checkpoint"))?;
+        }
+        fs::rename(&temporary, &target).map_err(Error::io(&target, "rename the checkpoint"))
+    });
+    if let Err(error) = written {
+        // Best effort: what matters is the first error, and the next save clears the rest.
+        let _ = fs::remove_dir_all(&temporary);
+        return Err(error);
+    }
+    sync_dir(dir)?;
+    write_atomic(&dir.join(LATEST), name_of(state.step).as_bytes())?;
+    retention::keep_newest(dir, keep)?;
+    Ok(target)
+}
+
+/// Weights of the teacher as people take them away: the backbone and its head, with the
+/// architecture in the file's metadata.
+pub fn export_teacher(path: &Path, learner: &Learner, step: u64) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
+    }
+    Ok(model::weights::write_safetensors(
+        path,
+        &learner.teacher.named(),
+        &metadata(learner, "teacher", step)?,
+    )?)
+}
+
+fn write_all(dir: &Path, learner: &Learner, state: &RunState) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).map_err(Error::io(dir, "clear an unfinished checkpoint"))?;
+    }
+    fs::create_dir_all(dir).map_err(Error::io(dir, "create the folder"))?;
+    let parts = [
+        (STUDENT, "student", learner.student.named()),
+        (TEACHER, "teacher", learner.teacher.named()),
+        (OPTIMIZER, "optimizer", learner.optimizer.state()),
+    ];
+    for (file, role, tensors) in parts {
+        let metadata = metadata(learner, role, state.step)?;
+        model::weights::write_safetensors(&dir.join(file), &tensors, &metadata)?;
+    }
+    write_json(&dir.join(STATE), state)?;
+    manifest::write(dir)?;
+    sync_dir(dir)
+}
+
+/// What a weight file says of itself.
+fn metadata(learner: &Learner, role: &str, step: u64) -> Result<BTreeMap<String, String>> {
+    let config = learner.config();
+    let json = |value: serde_json::Result<String>| {
+        value.map_err(|e| Error::Settings(format!("cannot describe the network: {e}")))
+    };
+    Ok(BTreeMap::from([
+        ("format".into(), "simdino".into()),
+        ("role".into(), role.into()),
+        ("step".into(), step.to_string()),
+        ("seed".into(), config.seed.to_string()),
+        ("model".into(), json(serde_json::to_string(&config.model))?),
+        ("head".into(), json(serde_json::to_string(&config.head))?),
+        ("mean".into(), json(serde_json::to_string(&config.normalize.mean))?),
+        ("std".into(), json(serde_json::to_string(&config.normalize.std))?),
+    ]))
+}
+
+/// Writes a file so that it is whole or not there.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().map_err(Error::io(path, "write the file"))
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| Error::io(path, "write the file")(e.into()))?;
+    text.push(b'\n');
+    write_atomic(path, &text)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(Error::io(path, "read the file"))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Checkpoint {
+        path: path.to_owned(),
+        reason: format!("is damaged ({e})"),
+    })
+}
+
+/// Flushes the entries of a folder, so that a rename survives a power cut.
+fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io(dir, "flush the folder"))
+}

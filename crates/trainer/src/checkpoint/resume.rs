@@ -1,0 +1,112 @@
+//! Finding, checking and loading a checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{OPTIMIZER, RunState, STATE, STATE_VERSION, STUDENT, TEACHER, retention, verify};
+use crate::error::{Error, Result};
+use crate::learner::{Learner, Side};
+use crate::optim::copy_named;
+
+/// The newest checkpoint that is intact, and what was wrong with newer ones.
+#[derive(Debug)]
+pub struct Found {
+    /// Folder of the checkpoint; none if the run has none yet.
+    pub path: Option<PathBuf>,
+    /// Newer checkpoints that were passed over, each with its reason.
+    pub damaged: Vec<String>,
+}
+
+/// Looks through `dir` from the newest checkpoint to the oldest.
+///
+/// # Errors
+/// If there are checkpoints and none is intact.
+pub fn newest_intact(dir: &Path) -> Result<Found> {
+    let mut damaged = Vec::new();
+    let mut first_error = None;
+    for (_, path) in retention::list(dir)?.into_iter().rev() {
+        match verify(&path) {
+            Ok(()) => return Ok(Found { path: Some(path), damaged }),
+            Err(error) => {
+                damaged.push(describe(&error));
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(Found { path: None, damaged }), Err)
+}
+
+/// An error and its causes in one line.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+/// Loads a checkpoint into a learner of the same settings and returns where the run stood.
+///
+/// # Errors
+/// If a file differs from the manifest, if settings or data changed in a way that changes the
+/// mathematics, or if a tensor does not fit.
+pub fn load(
+    path: &Path,
+    learner: &mut Learner,
+    settings: &BTreeMap<String, serde_json::Value>,
+    data_fingerprint: &str,
+) -> Result<RunState> {
+    verify(path)?;
+    let state: RunState = super::read_json(&path.join(STATE))?;
+    if state.version != STATE_VERSION {
+        return Err(Error::Checkpoint {
+            path: path.to_owned(),
+            reason: format!(
+                "has layout {}, this version reads {STATE_VERSION}: continue it with the version that wrote it",
+                state.version
+            ),
+        });
+    }
+    check_settings(path, &state, settings, data_fingerprint)?;
+    load_side(&path.join(STUDENT), &mut learner.student)?;
+    load_side(&path.join(TEACHER), &mut learner.teacher)?;
+    let optimizer = model::weights::read_safetensors(&path.join(OPTIMIZER))?;
+    learner.optimizer.load_state(&optimizer.tensors)?;
+    Ok(state)
+}
+
+fn check_settings(
+    path: &Path,
+    state: &RunState,
+    settings: &BTreeMap<String, serde_json::Value>,
+    data_fingerprint: &str,
+) -> Result<()> {
+    let missing = serde_json::Value::Null;
+    let keys: std::collections::BTreeSet<_> =
+        settings.keys().chain(state.settings.keys()).collect();
+    let mut changes: Vec<String> = keys
+        .into_iter()
+        .filter_map(|key| {
+            let then = state.settings.get(key).unwrap_or(&missing);
+            let now = settings.get(key).unwrap_or(&missing);
+            (then != now).then(|| format!("{key} was {then}, is {now}"))
+        })
+        .collect();
+    if state.data_fingerprint != data_fingerprint {
+        changes.push("the images of data.path are not the same".into());
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::SettingsChanged { path: path.to_owned(), changes: changes.join("; ") })
+}
+
+fn load_side(path: &Path, side: &mut Side) -> Result<()> {
+    let file = model::weights::read_safetensors(path)?;
+    for (name, mut tensor) in side.named() {
+        copy_named(&mut tensor, &name, &file.tensors)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! What a line of metrics says: the step's values, speed, waiting, memory and time left.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Tensor};
+
+use crate::error::Result;
+use crate::learner::StepOutput;
+use crate::metrics::Record;
+use crate::plan::Plan;
+use crate::schedule::StepValues;
+
+/// Measures the time between two lines of metrics.
+pub struct Meter {
+    device: Device,
+    batch_size: usize,
+    since: Instant,
+    steps: u64,
+    waited: Duration,
+    broken: u64,
+    rate_retries: u64,
+}
+
+impl Meter {
+    /// A meter that starts now.
+    pub fn new(device: Device, batch_size: usize) -> Self {
+        Self {
+            device,
+            batch_size,
+            since: Instant::now(),
+            steps: 0,
+            waited: Duration::ZERO,
+            broken: 0,
+            rate_retries: 0,
+        }
+    }
+
+    /// Counts a step.
+    pub fn step_done(&mut self, waited: Duration, broken: usize, output: &StepOutput) {
+        self.steps += 1;
+        self.waited += waited;
+        self.broken += broken as u64;
+        self.rate_retries += output.rate_retries;
+    }
+
+    /// Does something that is no training, without counting its time.
+    pub fn pause<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = f();
+        self.since += start.elapsed();
+        result
+    }
+
+    /// The line after `done` steps; starts the next interval.
+    pub fn record(
+        &mut self,
+        done: u64,
+        plan: &Plan,
+        values: &StepValues,
+        output: &StepOutput,
+    ) -> Result<Record> {
+        let mut record = Record { step: done, epoch: plan.epoch(done), values: Vec::new() };
+        let mut put = |key: &str, value: f64| record.values.push((key.to_owned(), value));
+        let expansion = read(&output.expansion);
+        let (floor, ceiling) = (output.expansion_floor, output.expansion_ceiling);
+        put("loss/total", read(&output.loss));
+        put("loss/compression", read(&output.compression));
+        put("loss/expansion", expansion);
+        put("rate/floor", floor);
+        put("rate/ceiling", ceiling);
+        put("rate/position", (expansion - floor) / (ceiling - floor));
+        put("rate/retries", self.rate_retries as f64);
+        put("optim/lr", values.lr);
+        put("optim/weight_decay", values.weight_decay);
+        put("optim/momentum_teacher", values.momentum_teacher);
+        put("optim/grad_norm", read(&output.grad_norm));
+        self.put_speed(&mut put, plan.last_step - done);
+        self.put_memory(&mut put)?;
+        put("data/broken", self.broken as f64);
+        self.since = Instant::now();
+        self.steps = 0;
+        self.waited = Duration::ZERO;
+        Ok(record)
+    }
+
+    fn put_speed(&self, put: &mut impl FnMut(&str, f64), steps_left: u64) {
+        let elapsed = self.since.elapsed().as_secs_f64().max(1e-9);
+        let step_s = elapsed / self.steps.max(1) as f64;
+        put("speed/img_s", self.batch_size as f64 / step_s);
+        put("speed/step_ms", 1e3 * step_s);
+        put("speed/data_wait", (self.waited.as_secs_f64() / elapsed).min(1.0));
+        put("time/eta_s", step_s * steps_left as f64);
+    }
+
+    fn put_memory(&self, put: &mut impl FnMut(&str, f64)) -> Result<()> {
+        const GB: f64 = 1e9;
+        let process = torch_ext::device_memory(Device::Cpu)?;
+        put("memory/process_gb", process.allocated_bytes as f64 / GB);
+        if self.device.is_cuda() {
+            let device = torch_ext::device_memory(self.device)?;
+            put("memory/device_gb", device.peak_allocated_bytes as f64 / GB);
+        }
+        Ok(())
+    }
+}
+
+/// Value of a 0-dim tensor; waits for its device.
+pub fn read(value: &Tensor) -> f64 {
+    value.double_value(&[]) // sync
+}

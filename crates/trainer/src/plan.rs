@@ -1,0 +1,101 @@
+//! How many steps a run has and when things are due, derived once from settings and data.
+
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+
+/// Step counts of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Optimiser steps in one pass over the data; a remainder smaller than a batch is dropped.
+    pub steps_per_epoch: u64,
+    /// Steps that the schedules span.
+    pub total_steps: u64,
+    /// Steps after which this run ends: `total_steps`, or fewer with `train.stop_after`.
+    pub last_step: u64,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Steps between two probes; 0 = only at the end.
+    pub probe_every: u64,
+    /// Steps between two lines of metrics.
+    pub log_every: u64,
+}
+
+impl Plan {
+    /// Plans a run over `num_images` images.
+    ///
+    /// # Errors
+    /// If the data set is smaller than one batch, or the run has no step.
+    pub fn new(train: &TrainConfig, probe_every_epochs: f64, num_images: usize) -> Result<Self> {
+        let steps_per_epoch = (num_images / train.batch_size.max(1)) as u64;
+        if steps_per_epoch == 0 {
+            return Err(Error::Settings(format!(
+                "train.batch_size {} is larger than the data set of {num_images} images; lower it to {num_images} or less",
+                train.batch_size
+            )));
+        }
+        let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
+        let total_steps = steps(train.epochs);
+        if total_steps == 0 {
+            return Err(Error::Settings(format!(
+                "train.epochs {} is less than one step of {} images; raise it",
+                train.epochs, train.batch_size
+            )));
+        }
+        let last_step =
+            if train.stop_after == 0 { total_steps } else { train.stop_after.min(total_steps) };
+        let or_epoch = |every: u64| if every == 0 { steps_per_epoch } else { every };
+        Ok(Self {
+            steps_per_epoch,
+            total_steps,
+            last_step,
+            checkpoint_every: or_epoch(train.checkpoint_every),
+            probe_every: if probe_every_epochs > 0.0 {
+                steps(probe_every_epochs).max(1)
+            } else {
+                0
+            },
+            log_every: train.log_every.max(1),
+        })
+    }
+
+    /// Epochs passed after `step` steps.
+    pub fn epoch(&self, step: u64) -> f64 {
+        step as f64 / self.steps_per_epoch as f64
+    }
+
+    /// Whether a checkpoint is due after `step` steps.
+    pub fn checkpoint_due(&self, step: u64) -> bool {
+        step.is_multiple_of(self.checkpoint_every) || step == self.last_step
+    }
+
+    /// Whether a probe is due after `step` steps.
+    pub fn probe_due(&self, step: u64) -> bool {
+        step == self.last_step || (self.probe_every > 0 && step.is_multiple_of(self.probe_every))
+    }
+
+    /// Whether metrics are due after `step` steps.
+    pub fn log_due(&self, step: u64) -> bool {
+        step == 1 || step.is_multiple_of(self.log_every) || step == self.last_step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_steps_and_due_dates() {
+        let train = TrainConfig { batch_size: 30, epochs: 2.5, ..TrainConfig::default() };
+        let plan = Plan::new(&train, 1.0, 100).unwrap();
+        assert_eq!((plan.steps_per_epoch, plan.total_steps, plan.last_step), (3, 8, 8));
+        assert!(plan.checkpoint_due(3) && plan.checkpoint_due(8) && !plan.checkpoint_due(4));
+        assert!(plan.probe_due(6) && plan.probe_due(8) && !plan.probe_due(7));
+    }
+
+    #[test]
+    fn refuses_a_batch_larger_than_the_data() {
+        let train = TrainConfig { batch_size: 101, ..TrainConfig::default() };
+        let message = Plan::new(&train, 0.0, 100).unwrap_err().to_string();
+        assert!(message.contains("101") && message.contains("100 images"), "{message}");
+    }
+}

@@ -1,0 +1,103 @@
+//! Wrong input gives one clear sentence, the right exit code, and leaves nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::fs;
+
+use common::{Bench, stderr};
+
+/// Fails with `code`, says each of `words`, and makes no run.
+fn check(bench: &Bench, code: i32, args: &[&str], words: &[&str]) {
+    let message = bench.fails(code, args);
+    for word in words {
+        assert!(message.contains(word), "'{word}' is missing in: {message}");
+    }
+    assert!(!bench.path("runs").exists(), "{args:?} left a trace");
+}
+
+#[test]
+fn data_that_is_not_there() {
+    let bench = Bench::without_images();
+    fs::create_dir(bench.path("empty")).unwrap();
+    fs::create_dir(bench.path("texts")).unwrap();
+    fs::write(bench.path("texts/readme.md"), "no image").unwrap();
+    let train = |path| ["train", "tiny.yaml", path];
+    check(&bench, 1, &train("data.path=missing"), &["missing"]);
+    check(&bench, 1, &train("data.path=empty"), &["empty"]);
+    check(&bench, 1, &train("data.path=texts"), &["texts", "image"]);
+    check(&bench, 1, &train("data.path=missing-*.tar"), &["missing-*.tar"]);
+}
+
+#[test]
+fn no_readable_image() {
+    let bench = Bench::without_images();
+    fs::create_dir(bench.path("broken")).unwrap();
+    for i in 0..40 {
+        fs::write(bench.path(&format!("broken/{i}.jpg")), "not a picture").unwrap();
+    }
+    check(&bench, 1, &["train", "tiny.yaml", "data.path=broken"], &["0.jpg"]);
+}
+
+#[test]
+fn broken_images_among_good_ones_are_skipped_counted_and_named() {
+    let bench = Bench::new();
+    let class = bench.path("images/images");
+    let good = fs::read_dir(&class).unwrap().next().unwrap().unwrap().path();
+    let png = fs::read(fs::read_dir(&good).unwrap().next().unwrap().unwrap().path()).unwrap();
+    fs::write(good.join("truncated.png"), &png[..png.len() / 2]).unwrap();
+    fs::write(good.join("text.jpg"), "not a picture").unwrap();
+    fs::write(good.join("empty.jpg"), "").unwrap();
+    image::RgbImage::new(1, 1).save(good.join("one_pixel.png")).unwrap();
+    // 84 images, 2 epochs of 5 steps of 16: not every image is drawn in one epoch, so train longer
+    let output = bench.run(&["train", "tiny.yaml", "train.epochs=6"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listed = fs::read_to_string(bench.path("runs/tiny/bad_images.tsv")).unwrap();
+    for name in ["truncated.png", "text.jpg", "empty.jpg", "one_pixel.png"] {
+        assert_eq!(listed.lines().filter(|l| l.contains(name)).count(), 1, "{name}: {listed}");
+        assert!(stderr(&output).contains(name), "{name} is not in the log");
+    }
+}
+
+#[test]
+fn wrong_configs_say_everything_at_once() {
+    let bench = Bench::without_images();
+    let args =
+        ["train", "tiny.yaml", "optim.base_ir=1", "train.batch_size=many", "model.arch=vit_huge"];
+    check(&bench, 2, &args, &["optim.base_lr", "train.batch_size", "vit_nano"]);
+    check(&bench, 2, &["train", "nowhere.yaml"], &["nowhere.yaml"]);
+    check(&bench, 2, &["train", "tiny.yaml", "train.batch_size=15"], &["objective.rate_groups"]);
+}
+
+#[test]
+fn a_batch_larger_than_the_data() {
+    let bench = Bench::new();
+    check(&bench, 1, &["train", "tiny.yaml", "train.batch_size=96"], &["96", "80 images"]);
+}
+
+#[test]
+fn a_run_directory_that_cannot_be_made() {
+    let bench = Bench::new();
+    fs::write(bench.path("file"), "").unwrap();
+    let message = bench.fails(1, &["train", "tiny.yaml", "run.dir=file"]);
+    assert!(message.contains("file/tiny"), "{message}");
+}
+
+#[test]
+fn a_run_is_never_overwritten() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=2"]);
+    let before = fs::read(bench.path("runs/tiny/metrics.jsonl")).unwrap();
+    let message = bench.fails(2, &["train", "tiny.yaml"]);
+    assert!(message.contains("--resume auto"), "{message}");
+    assert_eq!(before, fs::read(bench.path("runs/tiny/metrics.jsonl")).unwrap());
+}
+
+#[test]
+fn a_dry_run_leaves_no_trace() {
+    let bench = Bench::new();
+    let text = bench.ok(&["train", "tiny.yaml", "--dry-run"]);
+    assert!(text.contains("80 images") && text.contains("10 of 16 images"), "{text}");
+    assert!(!bench.path("runs").exists());
+}

@@ -1,0 +1,88 @@
+//! Drives the real `simdino` in a temporary folder.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A temporary folder with a small config and synthetic images in it.
+pub struct Bench {
+    dir: tempfile::TempDir,
+}
+
+/// A run of ten steps of 16 images that takes a second or two.
+const CONFIG: &str = "
+data: {path: images/images, workers: 1}
+augment: {global_crops_size: 32, local_crops_size: 16, local_crops_number: 2}
+model: {arch: vit_nano, patch_size: 8, image_size: 32, drop_path_rate: 0.1}
+head: {hidden_dim: 32, out_dim: 16}
+objective: {rate_groups: 2}
+optim: {warmup_epochs: 1}
+train: {batch_size: 16, epochs: 2, log_every: 1, checkpoint_every: 3}
+run: {device: cpu, threads: 1}
+";
+
+impl Bench {
+    /// Config `tiny.yaml` and 80 images of 32 pixels in `images`.
+    pub fn new() -> Self {
+        let bench = Self::without_images();
+        bench.ok(&["data", "synth", "images", "--count", "80", "--size", "32"]);
+        bench
+    }
+
+    /// Config `tiny.yaml` alone.
+    pub fn without_images() -> Self {
+        let bench = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::write(bench.path("tiny.yaml"), CONFIG).unwrap();
+        bench
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `simdino ARGS` in the folder.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_simdino"));
+        command.args(args).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs `simdino ARGS`.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs `simdino ARGS`, which must succeed, and returns what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "simdino {args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `simdino ARGS`, which must fail with `code`, and returns its message.
+    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "simdino {args:?}: {message}");
+        assert!(message.contains("simdino: "), "{message}");
+        assert!(!message.contains("panicked") && !message.contains("backtrace"), "{message}");
+        message
+    }
+}
+
+/// What a command wrote to its standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Bytes of the files that a finished run is judged by: weights and optimiser of its last checkpoint.
+pub fn final_state(run: &Path, step: u64) -> Vec<(String, Vec<u8>)> {
+    let checkpoint = run.join(format!("checkpoints/step-{step:08}"));
+    ["student", "teacher", "optimizer"]
+        .map(|part| {
+            let file = checkpoint.join(format!("{part}.safetensors"));
+            (part.to_owned(), std::fs::read(&file).unwrap())
+        })
+        .into()
+}

@@ -1,0 +1,82 @@
+//! What the real binary says about configs: on standard error, one line a problem, exit code 2.
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::Bench;
+
+/// What `config check` says about a file with this text, which it must refuse.
+fn check(text: &str, overrides: &[&str]) -> Vec<String> {
+    let bench = Bench::without_images();
+    fs::write(bench.path("my.yaml"), text).unwrap();
+    let said = bench.fails(2, &[&["config", "check", "my.yaml"], overrides].concat());
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn all_problems_come_at_once_each_on_its_line() {
+    let text = "data: {path: photos}\ntrain: {batch_size: many}\noptim: {base_ir: 1}\n";
+    let said = check(text, &["model.arch=vit_huge"]);
+    assert_eq!(
+        said,
+        [
+            "simdino: unknown key 'optim.base_ir': did you mean 'optim.base_lr'?",
+            "simdino: train.batch_size: expected a whole number, got 'many'",
+            "simdino: model.arch: expected one of vit_nano, vit_tiny, vit_small, vit_base, vit_large, \
+             got 'vit_huge'",
+        ]
+    );
+}
+
+#[test]
+fn values_that_make_no_sense_together_are_named() {
+    let said = check("train: {batch_size: 12}\n", &["optim.warmup_epochs=200"]);
+    assert_eq!(
+        said,
+        [
+            "simdino: data.path: required: a folder, a list file or tar shards",
+            "simdino: train.batch_size: must be a multiple of objective.rate_groups 8 (got 12)",
+            "simdino: optim.warmup_epochs: must not exceed train.epochs 100 (got 200)",
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_yaml_is_one_line_with_its_place() {
+    let said = check("train: [1\nmodel: 2\n", &[]);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].starts_with("simdino: my.yaml: not valid YAML: "), "{said:?}");
+    assert!(said[0].contains("line "), "{said:?}");
+}
+
+#[test]
+fn a_good_config_is_ok_and_shown_with_every_default() {
+    let bench = Bench::without_images();
+    fs::write(bench.path("my.yaml"), "data: {path: photos}\n").unwrap();
+    let said = bench.ok(&["config", "check", "my.yaml", "train.epochs=20"]);
+    assert_eq!(said.lines().next(), Some("ok"));
+
+    let shown = bench.ok(&["config", "show", "my.yaml", "train.epochs=20"]);
+    assert!(shown.contains("  name: my\n") && shown.contains("  epochs: 20.0\n"), "{shown}");
+    fs::write(bench.path("shown.yaml"), &shown).unwrap();
+    assert_eq!(bench.ok(&["config", "show", "shown.yaml"]), shown);
+}
+
+/// Recipes leave out what a user must say; nothing else in them may be wrong.
+#[test]
+fn recipes_are_valid() {
+    let bench = Bench::without_images();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut seen = 0;
+    for entry in fs::read_dir(&configs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yaml") {
+            bench.ok(&["config", "check", path.to_str().unwrap(), "data.path=somewhere"]);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 1);
+}

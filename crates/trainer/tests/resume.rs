@@ -1,0 +1,118 @@
+//! A run that is killed and resumed ends bit for bit like one that never was.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use common::{Bench, final_state};
+
+/// Starts the run of `name`, kills it with SIGKILL once it has printed `marker`, and resumes it.
+fn kill_at(bench: &Bench, name: &str, marker: &str, overrides: &[&str]) {
+    let run_name = format!("run.name={name}");
+    let args = [&["train", "tiny.yaml", &run_name], overrides].concat();
+    let mut child =
+        bench.command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let seen = lines.map_while(Result::ok).any(|line| line.contains(marker));
+    assert!(seen, "the run printed no '{marker}'");
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success(), "killed before its end");
+    bench.ok(&[&args[..], &["--resume", "auto"]].concat());
+}
+
+#[test]
+fn a_killed_run_ends_like_one_never_interrupted() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=whole"]);
+    let whole = final_state(&bench.path("runs/whole"), 10);
+    // before the first checkpoint, in the middle of an epoch, while a checkpoint is due, near the end
+    for (i, marker) in ["step 2/", "step 4/", "step 6/", "step 9/"].iter().enumerate() {
+        let name = format!("killed{i}");
+        kill_at(&bench, &name, marker, &[]);
+        let resumed = final_state(&bench.path(&format!("runs/{name}")), 10);
+        for ((part, expected), (_, got)) in whole.iter().zip(&resumed) {
+            assert!(expected == got, "{part} differs after a kill at '{marker}'");
+        }
+        assert_eq!(steps(&bench, &name), (1..=10).collect::<Vec<u64>>(), "each step logged once");
+    }
+}
+
+#[test]
+fn accumulation_resumes_exactly_too() {
+    let bench = Bench::new();
+    let overrides = ["train.accumulate=2", "data.workers=2"];
+    bench.ok(&[&["train", "tiny.yaml", "run.name=whole"][..], &overrides].concat());
+    kill_at(&bench, "killed", "step 5/", &overrides);
+    let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
+    assert!(state("whole") == state("killed"));
+}
+
+/// Steps in the metrics of a run.
+fn steps(bench: &Bench, name: &str) -> Vec<u64> {
+    let metrics =
+        std::fs::read_to_string(bench.path(&format!("runs/{name}/metrics.jsonl"))).unwrap();
+    let step = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
+    };
+    metrics.lines().map(step).collect()
+}
+
+#[test]
+fn a_signal_writes_a_checkpoint_and_exits_with_3() {
+    let bench = Bench::new();
+    let args = ["train", "tiny.yaml", "train.epochs=2000", "train.checkpoint_every=1000000"];
+    let mut child = bench.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = lines.map_while(Result::ok);
+    assert!(lines.by_ref().any(|line| line.contains("step 3/")));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("--resume auto")), "{rest:?}");
+    assert!(bench.path("runs/tiny/checkpoints/latest").is_file());
+}
+
+#[test]
+fn changed_settings_are_refused_and_named() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=3"]);
+    let message = bench.fails(1, &["train", "tiny.yaml", "optim.base_lr=0.5", "--resume", "auto"]);
+    assert!(message.contains("optim.base_lr was 0.0005, is 0.5"), "{message}");
+    // what does not enter the mathematics may change
+    bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", "auto"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_or_refused() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=whole"]);
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=6"]);
+    let flip = |step: u64| {
+        let file = bench.path(&format!("runs/tiny/checkpoints/step-{step:08}/student.safetensors"));
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    };
+    flip(6);
+    let explicit =
+        bench.fails(1, &["train", "tiny.yaml", "--resume", "runs/tiny/checkpoints/step-00000006"]);
+    assert!(explicit.contains("student.safetensors") && explicit.contains("SHA-256"), "{explicit}");
+    // the one before is used, and says so; the result is still exact
+    let output = bench.run(&["train", "tiny.yaml", "--resume", "auto"]);
+    let message = common::stderr(&output);
+    assert!(output.status.success() && message.contains("damaged checkpoint"), "{message}");
+    assert!(
+        final_state(&bench.path("runs/whole"), 10) == final_state(&bench.path("runs/tiny"), 10)
+    );
+
+    for step in [6, 9, 10] {
+        flip(step);
+    }
+    let none_left = bench.fails(1, &["train", "tiny.yaml", "--resume", "auto"]);
+    assert!(none_left.contains("SHA-256"), "{none_left}");
+}

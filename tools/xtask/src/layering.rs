@@ -1,0 +1,225 @@
+//! The rules of docs/ARCHITECTURE.md that a machine can check: which crate may use which, where
+//! unsafe code, YAML and printing may live.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::fail::{Context, Result, failed};
+use crate::process;
+use crate::workspace::Workspace;
+
+/// What each package may depend on of ours; a new arrow needs a line in docs/ARCHITECTURE.md.
+/// `trainer` lists what its binary uses; its library is held to less by [`LIBRARY_RULES`].
+const ALLOWED: [(&str, &[&str]); 8] = [
+    ("torch-ext", &[]),
+    ("data", &[]),
+    ("model", &["torch-ext"]),
+    ("objectives", &["torch-ext"]),
+    ("eval", &["data", "model", "torch-ext"]),
+    ("trainer", &["data", "eval", "model", "objectives", "torch-ext"]),
+    ("xtask", &[]),
+    ("benches", &["data", "eval", "model", "objectives", "torch-ext", "trainer"]),
+];
+
+/// Crates from outside that only these packages may use.
+const RESERVED: [(&str, &[&str]); 4] = [
+    ("tch", &["torch-ext", "model", "objectives", "eval", "trainer", "benches"]),
+    ("torch-sys", &["torch-ext"]),
+    ("serde_yaml", &["trainer"]),
+    ("clap", &["trainer"]),
+];
+
+/// Words that the libraries may not contain, and why. `trainer/src/bin` is not a library.
+const LIBRARY_RULES: [(&str, &str, &str); 9] = [
+    ("crates/", "println!", "only the runner prints"),
+    ("crates/", "print!(", "only the runner prints"),
+    ("crates/", "eprintln!", "only the runner prints"),
+    ("crates/", "serde_yaml", "only the runner knows YAML"),
+    ("crates/", "env::args", "only the runner reads argv"),
+    ("crates/trainer/", "eval::", "the library of trainer does not call eval; probes come in"),
+    ("crates/trainer/", "clap::", "only the runner parses a command line"),
+    ("crates/trainer/", "indicatif::", "only the runner draws progress"),
+    ("crates/data/", "Tensor", "data never sees a tensor"),
+];
+
+/// Checks everything.
+///
+/// # Errors
+/// Lists all that breaks a rule.
+pub fn check(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let packages = process::json(&mut cargo)?["packages"].take();
+    let packages = packages.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut broken = dependencies(packages);
+    broken.extend(unsafe_code(packages)?);
+    let sources = sources(&workspace.path("crates"), workspace.root())?;
+    broken.extend(sources.iter().flat_map(|(path, text)| library_words(path, text)));
+    broken.extend(yaml_files(&sources));
+    if broken.is_empty() {
+        return Ok(());
+    }
+    failed(format!("the layering of docs/ARCHITECTURE.md is broken:\n  {}", broken.join("\n  ")))
+}
+
+/// Arrows of `cargo metadata` that are not allowed.
+fn dependencies(packages: &[Value]) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut broken = Vec::new();
+    for package in packages {
+        let name = text(&package["name"]);
+        let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
+            broken.push(format!("package {name} is not in tools/xtask/src/layering.rs"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let on = text(&dependency["name"]);
+            if dependency["path"].is_string() && !allowed.contains(&on.as_str()) {
+                broken.push(format!("{name} must not depend on {on}"));
+            }
+            let reserved = RESERVED.iter().find(|(known, _)| *known == on);
+            if reserved.is_some_and(|(_, users)| !users.contains(&name.as_str())) {
+                broken.push(format!("{name} must not use {on}"));
+            }
+        }
+    }
+    broken
+}
+
+/// Roots of libraries and binaries without `#![forbid(unsafe_code)]`, torch-ext apart.
+fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
+    let mut broken = Vec::new();
+    for package in packages.iter().filter(|package| package["name"] != "torch-ext") {
+        for target in package["targets"].as_array().into_iter().flatten() {
+            let is_crate = |kind: &Value| kind == "lib" || kind == "bin";
+            if !target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(is_crate)) {
+                continue;
+            }
+            let path = target["src_path"].as_str().unwrap_or_default();
+            let text = fs::read_to_string(path).context(|| format!("cannot read {path}"))?;
+            if !text.lines().any(|line| line.trim() == "#![forbid(unsafe_code)]") {
+                broken.push(format!("{path} lacks #![forbid(unsafe_code)]"));
+            }
+        }
+    }
+    Ok(broken)
+}
+
+/// Every `src/**/*.rs` below `folder`, with its path from `root`.
+fn sources(folder: &Path, root: &Path) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut waiting: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        let entries =
+            fs::read_dir(&folder).context(|| format!("cannot read {}", folder.display()))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if relative.ends_with(".rs") && relative.contains("/src/") {
+                let text = fs::read_to_string(&path)
+                    .context(|| format!("cannot read {}", path.display()))?;
+                found.push((relative, text));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The lines of code of a file that are built into the crate: no comments, no tests at its end.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn library_words(path: &str, text: &str) -> Vec<String> {
+    if path.contains("/src/bin/") || path.ends_with("/tests.rs") {
+        return Vec::new();
+    }
+    let mut broken = Vec::new();
+    for (number, line) in code_lines(text) {
+        for (below, word, why) in LIBRARY_RULES {
+            if path.starts_with(below) && contains_word(line, word) {
+                broken.push(format!("{path}:{}: {word} ({why})", number + 1));
+            }
+        }
+    }
+    broken
+}
+
+/// Whether `word` stands in `line` and is not the end of a longer name ("model_eval::", "eprintln!").
+fn contains_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_')
+    })
+}
+
+/// The YAML crate is archived: it is used in one file, so that a swap is one file.
+fn yaml_files(sources: &[(String, String)]) -> Option<String> {
+    let users: Vec<&str> = sources
+        .iter()
+        .filter(|(_, text)| code_lines(text).any(|(_, line)| contains_word(line, "serde_yaml")))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    (users.len() > 1)
+        .then(|| format!("serde_yaml is used in more than one file: {}", users.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn package(name: &str, ours: &[&str], others: &[&str]) -> Value {
+        let ours = ours.iter().map(|on| json!({"name": on, "path": "/x"}));
+        let others = others.iter().map(|on| json!({"name": on}));
+        json!({"name": name, "dependencies": ours.chain(others).collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn arrows() {
+        let cases: [(&str, &[&str], &[&str], usize); 7] = [
+            ("eval", &["data", "model"], &["serde", "tch"], 0),
+            ("eval", &["trainer"], &[], 1),
+            ("data", &["torch-ext"], &["tch"], 2),
+            ("model", &["objectives"], &[], 1),
+            ("model", &[], &["torch-sys"], 1),
+            ("objectives", &[], &["serde_yaml"], 1),
+            ("unheard-of", &[], &[], 1),
+        ];
+        for (name, ours, others, expect) in cases {
+            let broken = dependencies(&[package(name, ours, others)]);
+            assert_eq!(broken.len(), expect, "{name} {ours:?} {others:?}: {broken:?}");
+        }
+    }
+
+    #[test]
+    fn words_in_libraries() {
+        let cases = [
+            ("crates/data/src/a.rs", "    println!(\"x\");", 1),
+            ("crates/data/src/a.rs", "    // println!(\"x\");", 0),
+            ("crates/data/src/a.rs", "#[cfg(test)]\nmod tests { fn f() { println!(); } }", 0),
+            ("crates/trainer/src/run.rs", "use eval::knn;", 1),
+            ("crates/trainer/src/run.rs", "let x = retrieval::knn();", 0),
+            ("crates/trainer/src/bin/simdino/main.rs", "eprintln!(); eval::knn();", 0),
+            ("crates/data/src/a.rs", "use tch::Tensor;", 1),
+        ];
+        for (path, text, expect) in cases {
+            let broken = library_words(path, text);
+            assert_eq!(broken.len(), expect, "{path} {text:?}: {broken:?}");
+        }
+    }
+
+    #[test]
+    fn yaml_in_one_file() {
+        let file = |path: &str| (path.to_owned(), "use serde_yaml::Value;\n".to_owned());
+        assert_eq!(yaml_files(&[file("a.rs")]), None);
+        assert!(yaml_files(&[file("a.rs"), file("b.rs")]).unwrap().contains("a.rs, b.rs"));
+        let comment = ("c.rs".to_owned(), "//! serde_yaml is elsewhere\n".to_owned());
+        assert_eq!(yaml_files(&[file("a.rs"), comment]), None);
+    }
+}

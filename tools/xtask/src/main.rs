@@ -1,0 +1,56 @@
+//! `cargo xtask`: set-up, demo, test and bench of this repository. It needs no libtorch itself,
+//! since it is what installs one.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod demo;
+mod fail;
+mod layering;
+mod process;
+mod setup;
+mod simdino;
+mod smoke;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use fail::{Result, usage};
+use workspace::Workspace;
+
+const HELP: &str = "\
+cargo xtask demo [key=value ...]   train on drawn images and say what was learnt (about 5 minutes)
+cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
+cargo xtask setup                  only install what the build needs (the others do it too)
+cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
+                                   the training step beside the same step in PyTorch and timm";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => {
+            eprintln!("xtask: {fail}");
+            ExitCode::from(fail.code())
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if words.iter().any(|word| matches!(*word, "-h" | "--help")) {
+        println!("{HELP}");
+        return Ok(());
+    }
+    match words.as_slice() {
+        [] | ["help"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        ["setup"] => setup::run(&Workspace::find()?),
+        ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
+        ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
+        ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
+        _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
+    }
+}

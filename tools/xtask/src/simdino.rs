@@ -1,0 +1,180 @@
+//! The command line of `simdino`, as far as demo, test and bench use it. When a verb or a key of it
+//! changes, this is the file to follow.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fail::{Result, failed};
+use crate::process;
+use crate::workspace::Workspace;
+
+/// A built `simdino`.
+#[derive(Debug)]
+pub struct Simdino<'a> {
+    workspace: &'a Workspace,
+    binary: PathBuf,
+}
+
+/// A synthetic set to be drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Synthetic {
+    /// Number of images.
+    pub count: u32,
+    /// Side, in pixels.
+    pub size: u32,
+    /// Sets of different seeds are independent draws.
+    pub seed: u32,
+}
+
+impl<'a> Simdino<'a> {
+    /// Builds the binary, with cargo's progress shown.
+    ///
+    /// # Errors
+    /// When cargo fails.
+    pub fn build(workspace: &'a Workspace) -> Result<Self> {
+        let mut binary = None;
+        let mut cargo = workspace.cargo(&["build", "--package", "trainer", "--bin", "simdino"]);
+        process::each_line(cargo.arg("--message-format=json-render-diagnostics"), |line| {
+            binary = binary.take().or_else(|| executable(line));
+        })?;
+        match binary {
+            Some(binary) => Ok(Self { workspace, binary }),
+            None => failed("cargo built simdino and did not say where it is"),
+        }
+    }
+
+    fn verb(&self, words: &[&str]) -> Command {
+        let mut command = self.workspace.torch_command(&self.binary);
+        command.args(words);
+        command
+    }
+
+    /// Draws `set` into `dir`; the images are then in [`images`].
+    pub fn data_synth(&self, dir: &Path, set: Synthetic) -> Command {
+        let mut command = self.verb(&["data", "synth"]);
+        command.arg(dir);
+        for (option, value) in [("--count", set.count), ("--size", set.size), ("--seed", set.seed)]
+        {
+            command.arg(option).arg(value.to_string());
+        }
+        command
+    }
+
+    /// Trains into the folder `run`, on the images of `data`, or continues what is there.
+    pub fn train(&self, config: &str, run: &Path, data: &Path, overrides: &[String]) -> Command {
+        let mut command = self.verb(&["train", config]);
+        command
+            .arg(setting("run.dir", run.parent().unwrap_or(Path::new("")).as_os_str()))
+            .arg(setting("run.name", run.file_name().unwrap_or_default()))
+            .arg(setting("data.path", images(data).as_os_str()))
+            .args(overrides)
+            .args(["--resume", "auto"]);
+        command
+    }
+
+    /// k-NN of a run's teacher, of the same network untrained, and of raw pixels.
+    pub fn eval_knn(&self, run: &Path, train: &Path, test: &Path) -> Command {
+        let mut command = self.verb(&["eval", "knn", "--json", "--weights"]);
+        command.arg(run).arg("--train").arg(images(train)).arg("--test").arg(images(test));
+        command
+    }
+
+    /// Writes the page [`report_of`] about a run.
+    pub fn report(&self, run: &Path) -> Command {
+        let mut command = self.verb(&["report"]);
+        command.arg(run);
+        command
+    }
+
+    /// Times the training step of a config; its JSON has the resolved config under `config`.
+    pub fn bench_step(&self, config: &str, steps: u32, overrides: &[String]) -> Command {
+        let mut command = self.verb(&["bench", "step", config]);
+        command.args(overrides).args(["--json", "--steps"]).arg(steps.to_string());
+        command
+    }
+}
+
+/// Where `data synth DIR` puts the images, class by class.
+pub fn images(dir: &Path) -> PathBuf {
+    dir.join("images")
+}
+
+/// The page that `report RUN` writes.
+pub fn report_of(run: &Path) -> PathBuf {
+    run.join("report.html")
+}
+
+/// Accuracies (0-1) in the JSON of `eval knn`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Knn {
+    /// Of the trained network.
+    pub trained: f64,
+    /// Of the same network with its first weights.
+    pub untrained: f64,
+    /// Of standardised pixels.
+    pub pixels: f64,
+}
+
+impl Knn {
+    /// Reads the line of JSON.
+    ///
+    /// # Errors
+    /// A number is missing or is no accuracy.
+    pub fn read(json: &Value) -> Result<Self> {
+        let accuracy = |key: &str| match json[key].as_f64() {
+            Some(value) if (0.0..=1.0).contains(&value) => Ok(value),
+            _ => failed(format!(
+                "`simdino eval knn --json` should give an accuracy between 0 and 1 as \"{key}\", \
+                 and gave {json}"
+            )),
+        };
+        Ok(Self {
+            trained: accuracy("top1")?,
+            untrained: accuracy("untrained")?,
+            pixels: accuracy("pixels")?,
+        })
+    }
+}
+
+fn setting(key: &str, value: &OsStr) -> std::ffi::OsString {
+    let mut word = std::ffi::OsString::from(key);
+    word.push("=");
+    word.push(value);
+    word
+}
+
+/// The path of the binary in a line of cargo's JSON messages.
+fn executable(line: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    (message["target"]["name"] == "simdino")
+        .then(|| message["executable"].as_str().map(PathBuf::from))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_read_from_cargos_messages() {
+        let line = r#"{"reason":"compiler-artifact","target":{"name":"simdino"},"executable":"/x/target/debug/simdino"}"#;
+        assert_eq!(executable(line), Some(PathBuf::from("/x/target/debug/simdino")));
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"name":"trainer"},"executable":null}"#;
+        assert_eq!(executable(library), None);
+    }
+
+    #[test]
+    fn knn_needs_all_three_numbers() {
+        let line = r#"{"knn":{"20":0.8},"top1":0.8,"untrained":0.3,"pixels":0.25}"#;
+        let knn = Knn::read(&serde_json::from_str(line).unwrap()).unwrap();
+        assert_eq!(knn, Knn { trained: 0.8, untrained: 0.3, pixels: 0.25 });
+        let percent = serde_json::json!({"top1": 80.0, "untrained": 0.3, "pixels": 0.2});
+        assert!(Knn::read(&percent).unwrap_err().to_string().contains("top1"));
+        let missing = serde_json::json!({"top1": 0.8, "untrained": 0.3});
+        assert!(Knn::read(&missing).unwrap_err().to_string().contains("pixels"));
+    }
+}

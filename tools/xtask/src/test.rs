@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every check of this repository, in order, until one fails.
+
+use std::time::Instant;
+
+use crate::fail::{Fail, Result, failed, usage};
+use crate::workspace::Workspace;
+use crate::{layering, process, setup, smoke};
+
+/// Its name, and what it does.
+type Stage = (&'static str, fn(&Workspace) -> Result<()>);
+
+const STAGES: [Stage; 8] = [
+    ("setup", setup::run),
+    ("components", components),
+    ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
+    ("layering", layering::check),
+    ("clippy", |ws| {
+        let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        process::run(&mut ws.cargo(&args))
+    }),
+    ("tests", |ws| process::run(&mut ws.cargo(&["test", "--workspace"]))),
+    ("docs", |ws| {
+        let mut cargo = ws.cargo(&["doc", "--workspace", "--no-deps"]);
+        process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))
+    }),
+    ("smoke", smoke::run),
+];
+
+/// Runs all stages, or set-up and those of `only`.
+///
+/// # Errors
+/// An unknown name, or the first stage that fails, with its command.
+pub fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
+    if let Some(name) = only.iter().find(|name| STAGES.iter().all(|(known, _)| known != name)) {
+        let known: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
+        return usage(format!("no stage is called '{name}': there are {}", known.join(", ")));
+    }
+    let wanted = |name: &str| only.is_empty() || name == "setup" || only.iter().any(|o| o == name);
+    let start = Instant::now();
+    for (name, stage) in STAGES.iter().filter(|(name, _)| wanted(name)) {
+        println!("== {name} [{}]", clock(start));
+        stage(workspace).map_err(|fail| Fail::Failed(format!("stage {name}: {fail}")))?;
+    }
+    println!("== passed [{}]", clock(start));
+    Ok(())
+}
+
+/// Minutes and seconds since `start`.
+fn clock(start: Instant) -> String {
+    let seconds = start.elapsed().as_secs();
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// A minimal toolchain lacks rustfmt and clippy; rustup can add them.
+fn components(workspace: &Workspace) -> Result<()> {
+    let all_there = || {
+        ["fmt", "clippy"]
+            .iter()
+            .all(|tool| process::probe(&mut workspace.cargo(&[tool, "--version"])).is_some())
+    };
+    if all_there() {
+        return Ok(());
+    }
+    let mut rustup = workspace.command("rustup");
+    let added = process::run(rustup.args(["component", "add", "rustfmt", "clippy"]));
+    if added.is_ok() && all_there() {
+        return Ok(());
+    }
+    failed("cargo fmt and cargo clippy are needed: install rustfmt and clippy for this toolchain")
+}
