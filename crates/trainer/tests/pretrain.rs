@@ -71,7 +71,7 @@ fn the_first_probe_is_the_untrained_baseline() {
     assert_eq!(first["step"], 0);
     assert_eq!(first["probe/untrained"], table["untrained"], "the same network, seen both ways");
     assert_eq!(first["probe/pixels"], table["pixels"]);
-    let last = metrics.lines().filter(|l| l.contains("probe/knn_top1")).next_back().unwrap();
+    let last = metrics.lines().rfind(|l| l.contains("probe/knn_top1")).unwrap();
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["probe/knn_top1"], table["top1"], "the exported weights are the teacher's");
 }

@@ -3,14 +3,23 @@
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
 use super::shape::{SHAPES, Shape};
-use super::texture::{FAMILIES, Texture};
+use super::texture::{FAMILIES, Look, Texture};
 use crate::config::SyntheticConfig;
 use crate::rng::{Purpose, Rng};
 
 /// Share of the image's area that the object covers.
-pub(super) const COVERAGE: [f64; 2] = [0.25, 0.55];
+pub(super) const COVERAGE: [f64; 2] = [0.16, 0.5];
 /// Share of the object's radius that may lie outside the image.
 const OVERHANG: f32 = 0.12;
+/// Largest turn of a shape, in radians.
+const TURN: f64 = std::f64::consts::PI;
+/// Largest turn of a texture, in radians. Augmentation does not turn images, so a free direction
+/// would tell one image from another in every view, and a small network would learn that instead.
+const TILT: f64 = 0.25;
+/// Texture of an object, which shows its class.
+const OBJECT: Look = Look { tilt: TILT, frequency: (5.5, 7.0), contrast: (0.5, 0.8) };
+/// Texture of a background: any family, faint.
+const BACKGROUND: Look = Look { tilt: TILT, frequency: (4.5, 8.5), contrast: (0.04, 0.12) };
 /// Samples along each axis of a pixel.
 const SAMPLES: u32 = 2;
 
@@ -57,11 +66,11 @@ impl Scene {
         let room = (0.5 - (1.0 - OVERHANG) * scale * extent.reach).max(0.0);
         let mut place = || 0.5 + room * rng.uniform(-1.0, 1.0) as f32;
         let centre = (place(), place());
-        let rotation = (rng.uniform(0.0, std::f64::consts::TAU) as f32).sin_cos();
+        let rotation = (rng.uniform(-TURN, TURN) as f32).sin_cos();
         let (near, far) = two_colors(rng);
-        let object = Texture::random(rng, FAMILIES[label], near, (0.5, 0.8));
+        let object = Texture::random(rng, FAMILIES[label], near, OBJECT);
         let family = FAMILIES[rng.index(FAMILIES.len())];
-        let background = Texture::random(rng, family, far, (0.05, 0.15));
+        let background = Texture::random(rng, family, far, BACKGROUND);
         let (sin, cos) = (rng.uniform(0.0, std::f64::consts::TAU) as f32).sin_cos();
         let slope = rng.uniform(0.0, 0.5) as f32;
         let light = (rng.uniform(0.85, 1.1) as f32, [slope * cos, slope * sin]);

@@ -51,23 +51,42 @@ pub(super) struct Texture {
     colors: [[f32; 3]; 2],
 }
 
+/// Bounds of what is random about a [`Texture`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Largest turn of the pattern, in radians.
+    pub tilt: f64,
+    /// Periods per image side.
+    pub frequency: (f64, f64),
+    /// Distance of the two colours.
+    pub contrast: (f64, f64),
+}
+
 impl Texture {
-    /// A texture of `family` around the colour `base` with a random place, direction, size and
-    /// pair of colours; `contrast` bounds the distance of these two.
-    pub fn random(rng: &mut Rng, family: Family, base: [f32; 3], contrast: (f64, f64)) -> Self {
-        let angle = rng.uniform(0.0, TAU.into()) as f32;
-        let frequency = rng.uniform(4.5, 8.5) as f32;
+    /// A texture of `family` around the colour `base`, with a random place, direction, size and
+    /// pair of colours within the bounds of `look`.
+    pub fn random(rng: &mut Rng, family: Family, base: [f32; 3], look: Look) -> Self {
+        let angle = rng.uniform(-look.tilt, look.tilt) as f32;
+        let frequency = rng.uniform(look.frequency.0, look.frequency.1) as f32;
         let phase = (rng.unit() as f32, rng.unit() as f32);
         let centre = (rng.uniform(0.2, 0.8) as f32, rng.uniform(0.2, 0.8) as f32);
         let cells = rng.bits() as u32;
-        let half = rng.uniform(contrast.0, contrast.1) as f32 / 2.0;
+        let half = rng.uniform(look.contrast.0, look.contrast.1) as f32 / 2.0;
         // Mostly a change of lightness, so that grey and hue-shifted crops keep the pattern. The
         // sign is random: otherwise a family's share of light pixels would tell its class.
         let sign = if rng.chance(0.5) { half } else { -half };
         let tint: [f32; 3] = std::array::from_fn(|_| sign * (1.0 + 0.4 * rng.normal() as f32));
         let mix = |side: f32| std::array::from_fn(|i| (base[i] + side * tint[i]).clamp(0.0, 1.0));
         let colors = [mix(1.0), mix(-1.0)];
-        Self { family, direction: angle.sin_cos(), frequency, phase, centre, cells, colors }
+        Self {
+            family,
+            direction: (angle.cos(), angle.sin()),
+            frequency,
+            phase,
+            centre,
+            cells,
+            colors,
+        }
     }
 
     /// The colour at (`u`, `v`) in image sides.

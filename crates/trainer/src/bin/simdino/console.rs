@@ -1,13 +1,15 @@
 //! What a run says on the terminal: a progress bar on a terminal, plain lines elsewhere. Both on
 //! standard error, so that standard output stays for answers.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trainer::metrics::Record;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 
 /// The bar and the pace, then how training goes; together less wide than most terminals.
 const TEMPLATE: &str = "{pos}/{len} {bar:20} {prefix}\n{wide_msg}";
@@ -47,12 +49,23 @@ pub fn progress(total: usize, what: &'static str) -> ProgressBar {
 pub struct Console {
     bar: Option<ProgressBar>,
     total_steps: Option<u64>,
+    log: Option<File>,
 }
 
 impl Console {
     /// A console without progress so far.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Writes every line to the end of a file, too, from now on.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn log_to(&mut self, path: &Path) -> Result<()> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        self.log = Some(file.context(|| format!("{}: cannot open the log", path.display()))?);
+        Ok(())
     }
 
     /// Shows progress from now on, of a run that has done `start` of `total_steps` steps.
@@ -72,11 +85,19 @@ impl Console {
 
     /// A sentence among the progress.
     pub fn note(&self, sentence: &str) {
+        self.log(sentence);
         match &self.bar {
             Some(bar) if !bar.is_finished() => bar.println(sentence),
             _ => {
                 let _ = writeln!(io::stderr(), "{sentence}");
             }
+        }
+    }
+
+    fn log(&self, line: &str) {
+        if let Some(mut file) = self.log.as_ref() {
+            // The log is a courtesy: what a run needs is in its other files, which are checked.
+            let _ = writeln!(file, "{line}");
         }
     }
 
@@ -91,11 +112,11 @@ impl Console {
             return self.note(&other_line(record));
         }
         let (progress, pace) = (progress_words(record), pace_words(record));
-        let Some(bar) = &self.bar else {
-            let of = self.total_steps.map(|total| format!("/{total}")).unwrap_or_default();
-            let (step, epoch) = (record.step, record.epoch);
-            return self.note(&format!("step {step}{of} epoch {epoch:.1} {progress} {pace}"));
-        };
+        let of = self.total_steps.map(|total| format!("/{total}")).unwrap_or_default();
+        let (step, epoch) = (record.step, record.epoch);
+        let line = format!("step {step}{of} epoch {epoch:.1} {progress} {pace}");
+        let Some(bar) = &self.bar else { return self.note(&line) };
+        self.log(&line);
         bar.set_position(record.step);
         bar.set_prefix(pace);
         bar.set_message(progress);

@@ -104,6 +104,7 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     let mut learner = Learner::new(learner_config(config, session.device))?;
     let job = job(session, &dir)?;
     let start = resume(session, &dir, &job, &mut learner, &mut console)?;
+    console.log_to(&dir.file("log.txt"))?;
     console.note(&format!(
         "{} {} on {}, {:.2} M parameters, {} images, {} steps of {} images, from step {start}",
         if start == 0 { "training" } else { "continuing" },
