@@ -13,12 +13,13 @@ use crate::failure::{Context, Result};
 pub struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {
-    /// Listens from now on. A second SIGINT or SIGTERM ends the process at once, with exit code 1.
+    /// Listens from now on. A second SIGINT ends the process at once, with exit code 1; not a second
+    /// SIGTERM, which schedulers and wrappers send to a process and its group alike.
     pub fn listen() -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGUSR1] {
             let register = || -> std::io::Result<()> {
-                if signal != SIGUSR1 {
+                if signal == SIGINT {
                     flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
                 }
                 flag::register(signal, Arc::clone(&stop))?;
