@@ -7,6 +7,7 @@ use data::dataset::Dataset;
 use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
 use image::RgbImage;
 use model::VisionTransformer;
+use model::config::ModelConfig;
 use tch::Device;
 
 use crate::config::RunConfig;
@@ -14,6 +15,10 @@ use crate::failure::{Context, Result};
 
 /// Images on a sheet.
 const NUM_IMAGES: usize = 8;
+/// Images tried for one place on a sheet.
+const TRIES: usize = 8;
+/// A grid of fewer patches a side is too coarse for a picture.
+const COARSE_GRID: i64 = 14;
 
 /// Draws `crops.png` and `pca.png` into `dir`.
 ///
@@ -32,7 +37,7 @@ pub fn draw(
     let crops = crop_sheet(dataset, &indices, &config.augment, (config.run.seed, 0))?;
     save(&crops, &dir.join("crops.png"))?;
     let options = PcaOptions {
-        side: u32::try_from(config.model.image_size).unwrap_or(u32::MAX),
+        side: pca_side(&config.model),
         mean: config.augment.mean,
         std: config.augment.std,
         device,
@@ -42,13 +47,22 @@ pub fn draw(
     save(&pca, &dir.join("pca.png"))
 }
 
-/// The first readable ones of indices spread over the set.
+/// Side of the image that is looked at: the model's, or twice that where its grid of patches would
+/// be too coarse to see anything.
+fn pca_side(model: &ModelConfig) -> u32 {
+    let coarse = model.image_size / model.patch_size < COARSE_GRID;
+    let side = if coarse { 2 * model.image_size } else { model.image_size };
+    u32::try_from(side).unwrap_or(u32::MAX)
+}
+
+/// Readable images spread over the set, so that classes stored one after the other all show.
 fn readable(dataset: &Dataset) -> Vec<usize> {
     let len = dataset.len();
-    let tried = len.min(8 * NUM_IMAGES);
-    // A prime stride wanders over classes that are stored one after the other.
-    let spread = (0..tried).map(|i| (i * (len / tried).max(1) + i) % len);
-    spread.filter(|&i| dataset.image(i).is_ok()).take(NUM_IMAGES).collect()
+    let count = NUM_IMAGES.min(len);
+    let bounds = |part: usize| part * len / count..(part + 1) * len / count;
+    (0..count)
+        .filter_map(|part| bounds(part).take(TRIES).find(|&i| dataset.image(i).is_ok()))
+        .collect()
 }
 
 fn save(image: &RgbImage, path: &Path) -> Result<()> {
