@@ -1,4 +1,4 @@
-"""Makes the files of crates/data/tests/fixtures/decode: small images that are hard to write with
+"""Makes the files of crates/decode/tests/fixtures/images: small images that are hard to write with
 the decoder's own library, each with the pixels that Pillow reads from it.
 
 NAME.EXT is the file under test, NAME.EXT.expected.png holds what Pillow's
@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, features
 
-OUT = Path(__file__).resolve().parents[2] / "crates/data/tests/fixtures/decode"
+OUT = Path(__file__).resolve().parents[2] / "crates/decode/tests/fixtures/images"
 WIDTH, HEIGHT = 40, 28
 
 

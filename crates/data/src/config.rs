@@ -41,7 +41,7 @@ pub struct DataConfig {
     /// Images with a shorter side, in pixels, count as broken.
     pub min_side: u32,
     /// The run stops when more than this share of the images read so far was broken (0-1).
-    pub max_broken: f64,
+    pub max_bad_fraction: f64,
     /// Memory in GB that decompressed `tar.gz` shards may take.
     pub shard_cache_gb: f64,
 }
@@ -55,7 +55,7 @@ impl Default for DataConfig {
             workers: 0,
             prefetch: 4,
             min_side: 8,
-            max_broken: 0.1,
+            max_bad_fraction: 0.1,
             shard_cache_gb: 4.0,
         }
     }
@@ -179,9 +179,11 @@ impl DataConfig {
         if self.prefetch == 0 {
             problems.push(("prefetch", "must be at least 1 (got 0)".into()));
         }
-        if !(0.0..=1.0).contains(&self.max_broken) {
-            problems
-                .push(("max_broken", format!("must be between 0 and 1 (got {})", self.max_broken)));
+        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
+            problems.push((
+                "max_bad_fraction",
+                format!("must be between 0 and 1 (got {})", self.max_bad_fraction),
+            ));
         }
         if self.shard_cache_gb.is_nan() || self.shard_cache_gb <= 0.0 {
             problems.push((

@@ -3,7 +3,6 @@
 use image::{GrayImage, RgbImage};
 
 use crate::config::DataConfig;
-use crate::decode;
 use crate::error::{Error, Result};
 use crate::source::{self, Payload, Source};
 

@@ -74,34 +74,9 @@ pub enum Error {
         /// Number of images.
         len: usize,
     },
-    /// A file of no bytes.
-    #[error("the file is empty (0 bytes)")]
-    EmptyFile,
-    /// Bytes that are no image of a format we read.
-    #[error("not an image: the content is none of JPEG, PNG, WebP, TIFF, BMP")]
-    UnknownFormat,
-    /// The decoder refused the bytes.
-    #[error("broken {format} image")]
-    Decode {
-        /// Format by content.
-        format: &'static str,
-        /// The decoder's reason.
-        source: image::ImageError,
-    },
-    /// An image that ends before its last pixel.
-    #[error("{format} image is cut off: the file ends early")]
-    Truncated {
-        /// Format by content.
-        format: &'static str,
-    },
-    /// The decoder itself failed (a defect in it, not in this crate).
-    #[error("the {format} decoder failed on this image: {message}")]
-    DecoderPanic {
-        /// Format by content.
-        format: &'static str,
-        /// What the decoder said.
-        message: String,
-    },
+    /// The bytes are no usable image.
+    #[error(transparent)]
+    Decode(#[from] decode::Error),
     /// An image with a shorter side than `data.min_side`.
     #[error("{width}x{height} pixels, smaller than data.min_side = {min_side}")]
     TooSmall {
@@ -159,11 +134,11 @@ pub enum Error {
         /// Images there are.
         len: usize,
     },
-    /// More images are broken than `data.max_broken` allows.
+    /// More images are broken than `data.max_bad_fraction` allows.
     #[error(
-        "{broken} of the first {read} images read are broken, more than data.max_broken = \
-         {max_broken} allows; the first is {first} ({reason}): repair or remove them, or raise \
-         data.max_broken"
+        "{broken} of the first {read} images read are broken, more than data.max_bad_fraction = \
+         {max_bad_fraction} allows; the first is {first} ({reason}): repair or remove them, or raise \
+         data.max_bad_fraction"
     )]
     TooManyBroken {
         /// Broken images.
@@ -171,7 +146,7 @@ pub enum Error {
         /// Images read.
         read: usize,
         /// The limit, a share.
-        max_broken: f64,
+        max_bad_fraction: f64,
         /// Name of the first broken image.
         first: String,
         /// What is wrong with it.

@@ -2,7 +2,7 @@
 //! u8 batches out.
 //!
 //! The path of an image: [`source`] (folder, list, tar shards, synthetic) lists and reads it,
-//! [`mod@decode`] turns its bytes into RGB pixels, [`transform`] cuts crops from them, [`loader`]
+//! [`decode`] turns its bytes into RGB pixels, [`transform`] cuts crops from them, [`loader`]
 //! does all this on its own threads and delivers batches in order; [`sampler`] says which image
 //! stands where. Every random draw is a pure function of (seed, epoch, sample, purpose), see
 //! [`rng`], so results depend neither on the number of threads nor on where a run was interrupted.
@@ -14,7 +14,6 @@
 pub mod check;
 pub mod config;
 pub mod dataset;
-pub mod decode;
 pub mod error;
 pub mod loader;
 pub mod rng;
@@ -22,6 +21,8 @@ pub mod sampler;
 pub mod source;
 pub mod synthetic;
 pub mod transform;
+
+pub use decode;
 
 pub use config::{AugmentConfig, BlurKind, DataConfig, SourceKind, SyntheticConfig};
 pub use dataset::{Dataset, open};

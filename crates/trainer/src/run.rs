@@ -127,7 +127,7 @@ fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
         world_size: 1,
         workers: job.data.workers,
         prefetch: job.data.prefetch,
-        max_broken: job.data.max_broken,
+        max_bad_fraction: job.data.max_bad_fraction,
     };
     let position = Position {
         epoch: start / job.plan.steps_per_epoch,

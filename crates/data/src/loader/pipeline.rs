@@ -5,6 +5,7 @@
 //! Because a worker never waits for another one, no batch is held up by a later batch, and
 //! because several jobs are split at once, no worker idles at the end of a batch.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,6 @@ use std::thread::JoinHandle;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::decode::panic_message;
 use crate::error::{Error, Result};
 
 /// More conductors than this gain nothing: two batches in work keep all workers busy.
@@ -122,6 +122,13 @@ impl<J, O> Drop for Pipeline<J, O> {
             let _ = worker.join();
         }
     }
+}
+
+/// What a panic said, where it said it in text.
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 /// A pool whose threads can be joined; rayon by itself lets them end unseen.

@@ -36,7 +36,7 @@ pub struct LoaderConfig {
     /// Micro-batches prepared ahead, at least 1.
     pub prefetch: usize,
     /// Largest share (0-1) of broken images among those read, judged from 50 images on.
-    pub max_broken: f64,
+    pub max_bad_fraction: f64,
 }
 
 /// A place in the run from which a loader starts, exactly as if it had come there by itself.
@@ -106,7 +106,7 @@ impl TrainLoader {
             Pipeline::start(config.workers, config.prefetch, move |job, crew: &Crew| {
                 kitchen.make(job, crew)
             })?;
-        let health = Health::new(config.max_broken);
+        let health = Health::new(config.max_bad_fraction);
         let prefetch = config.prefetch;
         Ok(Self { pipeline, sampler, share, prefetch, next: (start, 0), health })
     }
@@ -276,7 +276,7 @@ fn by_row(array: &mut Array4<u8>, rows: usize) -> Vec<Vec<&mut [u8]>> {
 
 /// Counts broken images, in the order of delivery, so the verdict depends on no thread.
 struct Health {
-    max_broken: f64,
+    max_bad_fraction: f64,
     read: usize,
     broken: usize,
     first: Option<BrokenImage>,
@@ -284,8 +284,8 @@ struct Health {
 }
 
 impl Health {
-    fn new(max_broken: f64) -> Self {
-        Self { max_broken, read: 0, broken: 0, first: None, reported: HashSet::new() }
+    fn new(max_bad_fraction: f64) -> Self {
+        Self { max_bad_fraction, read: 0, broken: 0, first: None, reported: HashSet::new() }
     }
 
     /// Counts a batch; those of its broken images that were not reported before.
@@ -297,12 +297,12 @@ impl Health {
         }
         if let Some(first) = &self.first
             && self.read >= MIN_READ
-            && self.broken as f64 > self.max_broken * self.read as f64
+            && self.broken as f64 > self.max_bad_fraction * self.read as f64
         {
             return Err(Error::TooManyBroken {
                 broken: self.broken,
                 read: self.read,
-                max_broken: self.max_broken,
+                max_bad_fraction: self.max_bad_fraction,
                 first: first.name.clone(),
                 reason: first.reason.clone(),
             });

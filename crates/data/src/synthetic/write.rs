@@ -51,7 +51,7 @@ pub fn write_folder(
     (0..config.count).into_par_iter().try_for_each(|index| {
         write_one(config, &root, index)?;
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-        Ok(())
+        Ok::<(), Error>(())
     })?;
     write_labels(config, &root)?;
     if dir.exists() {

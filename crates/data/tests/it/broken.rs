@@ -31,7 +31,7 @@ fn damaged(good: u32) -> (TempDir, Arc<Dataset>) {
 fn broken_images_are_replaced_named_once_and_the_same_for_any_threads() {
     let (_dir, dataset) = damaged(56);
     let run = |workers, prefetch| {
-        let config = LoaderConfig { workers, prefetch, max_broken: 0.12, ..settings(20) };
+        let config = LoaderConfig { workers, prefetch, max_bad_fraction: 0.12, ..settings(20) };
         take(&mut start(&dataset, config, (0, 0)), 9)
     };
     let expected = run(1, 1);
@@ -90,7 +90,7 @@ fn too_many_broken_images_stop_the_run_with_counts_and_the_first() {
     // Fewer than 50 images are not judged.
     assert!(before >= 2 && read >= 50 && broken * 10 > read, "{before} {error}");
     let message = error.to_string();
-    for part in ["data.max_broken = 0.1", ".jpg", &format!("{broken} of the first {read}")] {
+    for part in ["data.max_bad_fraction = 0.1", ".jpg", &format!("{broken} of the first {read}")] {
         assert!(message.contains(part), "{message}");
     }
     let again = verdict(8, 5);
@@ -104,7 +104,7 @@ fn a_folder_of_broken_images_only_is_an_error() {
         write(&dir.path().join(format!("{number}.jpg")), "text");
     }
     let dataset = folder(dir.path());
-    let config = LoaderConfig { max_broken: 1.0, ..settings(4) };
+    let config = LoaderConfig { max_bad_fraction: 1.0, ..settings(4) };
     let error = start(&dataset, config, (0, 0)).next_batch().unwrap_err();
     assert!(matches!(error, Error::NoReadableImage { tried: 64, .. }), "{error:?}");
     assert!(error.to_string().contains(".jpg (not an image"), "{error}");

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod broken;
-mod decode;
 mod loader;
 mod packs;
 mod sources;

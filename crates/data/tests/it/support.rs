@@ -81,7 +81,7 @@ pub fn settings(global_batch: usize) -> LoaderConfig {
         world_size: 1,
         workers: 2,
         prefetch: 2,
-        max_broken: 0.1,
+        max_bad_fraction: 0.1,
     }
 }
 

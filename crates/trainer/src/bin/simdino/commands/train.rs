@@ -266,7 +266,7 @@ const FREE_KEYS: [&str; 17] = [
     "data.path",
     "data.workers",
     "data.prefetch",
-    "data.max_broken",
+    "data.max_bad_fraction",
     "data.shard_cache_gb",
     "train.accumulate",
     "train.stop_after",

@@ -34,7 +34,7 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
 fn next_marker(bytes: &[u8], mut position: usize) -> Option<(u8, usize)> {
     loop {
         let rest = bytes.get(position..)?;
-        position += rest.iter().position(|&byte| byte == 0xFF)? + 1;
+        position += memchr::memchr(0xFF, rest)? + 1;
         match *bytes.get(position)? {
             0xFF => {} // fill bytes before a marker
             0x00 | 0xD0..=0xD7 => position += 1,

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use data::decode::{decode, decode_named};
+use decode::{decode, decode_named};
 use image::{DynamicImage, ImageBuffer, ImageFormat, RgbImage};
 
 fn largest_and_mean_difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
@@ -36,7 +36,7 @@ const FIXTURES: [(&str, u8, f64); 16] = [
 
 #[test]
 fn pillow_reads_the_same_pixels() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images");
     let mut wrong = Vec::new();
     for (name, most, mean) in FIXTURES {
         let got = decode(&std::fs::read(folder.join(name)).unwrap()).unwrap();
@@ -93,7 +93,7 @@ fn a_float_picture_is_scaled_and_clamped() {
 
 #[test]
 fn the_format_is_told_by_content() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images");
     for (file, expected) in
         [("grey.jpg", "jpeg"), ("rgba.png", "png"), ("lossy.webp", "webp"), ("lzw.tiff", "tiff")]
     {

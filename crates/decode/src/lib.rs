@@ -1,14 +1,21 @@
 //! Bytes of an image file to RGB pixels, whatever the bytes are.
 //!
+//! A crate of its own because the decoders are generic code, compiled into the crate that names
+//! them: so an edit elsewhere in `data` does not compile them again. It knows no files, no data
+//! sets and no augmentation.
+//!
 //! The format is told by content, never by the file's name. Grey is replicated, 16 bits and
 //! floats are scaled to 8 bits, palettes are expanded, CMYK and YCCK are converted, alpha is
 //! dropped (as Pillow's `convert("RGB")` does), only the first frame or page is read, and the
 //! EXIF orientation is applied, so that a photograph stands as its viewer sees it. Colour
 //! profiles are ignored, as in the usual training pipelines.
 //!
-//! No input makes this module panic, and a file that ends early is an error: half a grey picture
+//! No input makes this crate panic, and a file that ends early is an error: half a grey picture
 //! must not enter a training run.
 
+#![forbid(unsafe_code)]
+
+pub mod error;
 mod jpeg;
 
 use std::any::Any;
@@ -18,16 +25,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::error::{LimitError, LimitErrorKind};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
-use crate::error::{Error, Result};
+pub use error::{Error, Result};
 
 /// Most bytes that the pixels of one image may take before they are converted to RGB: a guard
 /// against decompression bombs that leaves room for 170 megapixels.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
-/// Decodes one image file, see the [module](self) for the conversions.
+/// Decodes one image file, see the [crate](self) for the conversions.
 ///
 /// # Errors
-/// [`Error::EmptyFile`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::Decode`] (also
+/// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::Decode`] (also
 /// for an image of more than [`MAX_IMAGE_BYTES`]), [`Error::DecoderPanic`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     decode_named(bytes).map(|(image, _)| image)
@@ -53,7 +60,7 @@ pub fn decode_named(bytes: &[u8]) -> Result<(RgbImage, &'static str)> {
 
 fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
     if bytes.is_empty() {
-        return Err(Error::EmptyFile);
+        return Err(Error::Empty);
     }
     let format = image::guess_format(bytes).map_err(|_| Error::UnknownFormat)?;
     let name = match format {
@@ -104,7 +111,7 @@ fn is_end_of_file(error: &ImageError) -> bool {
 }
 
 /// What a panic said, where it said it in text.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_named() {
-        assert!(matches!(decode(b""), Err(Error::EmptyFile)));
+        assert!(matches!(decode(b""), Err(Error::Empty)));
         assert!(matches!(decode(b"hello, this is text"), Err(Error::UnknownFormat)));
         assert!(matches!(decode(b"GIF89a\x01\x00\x01\x00"), Err(Error::UnknownFormat)));
     }
@@ -197,7 +204,7 @@ mod tests {
             }
             // Any answer will do, as long as one comes back.
             let answer = decode(&bytes);
-            prop_assert!(!matches!(answer, Err(Error::EmptyFile)));
+            prop_assert!(!matches!(answer, Err(Error::Empty)));
         }
     }
 }
