@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use data::synthetic::draw;
 use data::transform::{
-    CropBox, CropKey, EvalTransform, MultiCrop, Planes, blur, color, flip, gray, resize, solarize,
+    CropBox, CropKey, EvalTransform, Job, MultiCrop, Planes, blur, color, gray, resize, solarize,
 };
 use data::{AugmentConfig, BlurKind, SyntheticConfig};
 use image::RgbImage;
@@ -38,7 +38,7 @@ fn whole(c: &mut Criterion) {
                 let mut locals: Vec<&mut [u8]> = local.chunks_mut(3 * 96 * 96).collect();
                 let key = CropKey { seed: 0, epoch: 0, sample };
                 sample += 1;
-                multicrop.apply(black_box(&image), key, &mut globals, &mut locals)
+                multicrop.apply(black_box((&image).into()), key, &mut globals, &mut locals)
             });
         });
     }
@@ -52,9 +52,10 @@ fn resizes(c: &mut Criterion) {
     let mut group = c.benchmark_group("resize");
     for (width, height, side) in [(400, 300, 224), (200, 180, 96), (100, 80, 96)] {
         let area = CropBox { left: 20, top: 10, width, height };
-        let mut out = vec![0_u8; 3 * (side * side) as usize];
+        let job = Job { area, width: side, height: side, flip: false };
+        let mut planes = [Planes::default()];
         group.bench_function(format!("{width}x{height}_to_{side}"), |b| {
-            b.iter(|| resize::resize_crop(black_box(&image), area, (side, side), &mut out));
+            b.iter(|| resize::resize_crops(black_box((&image).into()), &[job], &mut planes));
         });
     }
     group.finish();
@@ -66,8 +67,7 @@ fn operations(c: &mut Criterion) {
     let image = image::imageops::crop_imm(&picture(), 100, 50, SIDE, SIDE).to_image();
     let mut group = c.benchmark_group("crop_224");
     // Factors beside 1, so that the image does not wear out under repetition.
-    let operations: [(&str, Operation); 9] = [
-        ("flip", flip::flip),
+    let operations: [(&str, Operation); 8] = [
         ("brightness", |planes| color::brightness(planes, 0.999)),
         ("contrast", |planes| color::contrast(planes, 0.999)),
         ("saturation", |planes| color::saturation(planes, 0.999)),
@@ -85,7 +85,7 @@ fn operations(c: &mut Criterion) {
     let mut out = image.as_raw().clone();
     group.bench_function("planes_load_store", |b| {
         b.iter(|| {
-            planes.load(black_box(&out), SIDE as usize, SIDE as usize);
+            planes.load(black_box((&image).into()));
             planes.store(&mut out);
         });
     });

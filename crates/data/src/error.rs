@@ -113,15 +113,15 @@ pub enum Error {
         /// Size found.
         got: usize,
     },
-    /// A resize could not be done.
-    #[error("cannot resize a {width}x{height} image")]
-    Resize {
-        /// Width in pixels.
+    /// A crop that reaches beyond its image.
+    #[error("the crop {area:?} does not lie inside an image of {width}x{height} pixels")]
+    CropOutside {
+        /// The crop.
+        area: crate::transform::CropBox,
+        /// Width of the image in pixels.
         width: u32,
-        /// Height in pixels.
+        /// Height of the image in pixels.
         height: u32,
-        /// The resizer's reason.
-        source: fast_image_resize::ResizeError,
     },
     /// A batch is larger than the data set.
     #[error(

@@ -8,9 +8,9 @@
 
 use data::rng::{Purpose, Rng};
 use data::transform::crop::random_resized_crop;
-use data::transform::resize::resize_crop;
+use data::transform::resize::resize_crops;
 use data::transform::{
-    CropBox, CropPlan, EvalTransform, Jitter, MultiCrop, Planes, blur, color, flip, gray, solarize,
+    CropBox, CropPlan, EvalTransform, Jitter, Job, MultiCrop, Planes, blur, color, gray, solarize,
 };
 use data::{AugmentConfig, BlurKind};
 use image::RgbImage;
@@ -49,7 +49,12 @@ fn recolored(image: &RgbImage, op: &str, factor: f64) -> RgbImage {
         "saturation" => color::saturation(&mut planes, factor),
         "hue" => color::hue(&mut planes, factor),
         "gray" => gray::grayscale(&mut planes),
-        "flip" => flip::flip(&mut planes),
+        "flip" => {
+            let (width, height) = image.dimensions();
+            let area = CropBox { left: 0, top: 0, width, height };
+            let job = Job { area, width, height, flip: true };
+            resize_crops(image.into(), &[job], std::slice::from_mut(&mut planes)).unwrap();
+        }
         "solarize" => solarize::solarize(&mut planes, factor as u8),
         "pillow_blur" => blur::pillow(&mut planes, factor),
         "kernel9_blur" => blur::kernel9(&mut planes, factor),
@@ -72,7 +77,8 @@ fn chained(image: &RgbImage, case: &Value, side: u32) -> RgbImage {
     };
     let config = AugmentConfig { blur: BlurKind::Pillow, ..AugmentConfig::default() };
     let mut out = RgbImage::new(side, side);
-    MultiCrop::new(&config).apply_plan(image, &plan, &mut out).unwrap();
+    let outs = [&mut *out].into_iter();
+    MultiCrop::new(&config).apply_plans(image.into(), &[plan], outs).unwrap();
     out
 }
 
@@ -91,9 +97,10 @@ fn ours(image: &RgbImage, case: &Value) -> RgbImage {
     let side = case["side"].as_u64().unwrap_or(0) as u32;
     match case["op"].as_str().unwrap() {
         "crop" => {
-            let mut out = RgbImage::new(side, side);
-            resize_crop(image, crop_box(case), (side, side), &mut out).unwrap();
-            out
+            let mut planes = [Planes::default()];
+            let job = Job { area: crop_box(case), width: side, height: side, flip: false };
+            resize_crops(image.into(), &[job], &mut planes).unwrap();
+            planes[0].to_rgb()
         }
         "eval" => {
             let resize = case["resize"].as_u64().unwrap() as u32;
@@ -105,15 +112,12 @@ fn ours(image: &RgbImage, case: &Value) -> RgbImage {
 }
 
 /// Allowed (mean, largest) absolute difference. What only moves or selects values is exact; hue
-/// passes through 8-bit HSV, where one step of the hue byte is up to six levels; resizes filter
-/// rows before columns, which shows where the filter overshoots, as the fixture's noise and hard
-/// edges make it do (see the module `resize`).
+/// passes through 8-bit HSV, where one step of the hue byte is up to six levels.
 fn tolerance(op: &str) -> (f64, u8) {
     match op {
         "gray" | "flip" | "solarize" => (0.0, 0),
         "hue" => (1.0, 6),
-        "crop" | "eval" => (0.35, 10),
-        "chain" => (0.5, 14),
+        "chain" => (1.0, 6),
         _ => (0.5, 3),
     }
 }
@@ -135,9 +139,7 @@ fn every_operation_agrees_with_torchvision() {
         let largest = differences.iter().copied().max().unwrap();
         println!("{case}: mean {mean:.4}, largest {largest}");
         let (most_mean, most) = tolerance(case["op"].as_str().unwrap());
-        // Even then at most one value in a hundred is off by more than three levels.
-        let far = differences.iter().filter(|&&d| d > 3).count() * 100 > differences.len();
-        if mean > most_mean || largest > most || far {
+        if mean > most_mean || largest > most {
             wrong.push(format!("{case}: mean {mean}, largest {largest}"));
         }
     }

@@ -246,7 +246,7 @@ impl Kitchen {
             match self.dataset.image(used) {
                 Ok(image) => {
                     let key = CropKey { seed: self.seed, epoch, sample };
-                    self.crops.apply(&image, key, &mut row.global, &mut row.local)?;
+                    self.crops.apply((&image).into(), key, &mut row.global, &mut row.local)?;
                     return Ok(Outcome { used, broken });
                 }
                 Err(error) => {

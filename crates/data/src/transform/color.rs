@@ -10,6 +10,7 @@
 
 use super::gray::{luma, mean_gray};
 use super::planes::Planes;
+use super::simd::{LANES, dispatch, map, map_pixels, mul_high};
 
 /// Largest factor of a blend; larger ones are cut to it.
 const MAX_FACTOR: f64 = 3.99;
@@ -26,48 +27,94 @@ fn fixed(factor: f64) -> i16 {
 #[inline(always)]
 fn blend(value: u8, base: u8, factor: i16) -> u8 {
     let difference = (i16::from(value) - i16::from(base)) << 7;
-    let scaled = ((i32::from(difference) * i32::from(factor)) >> 16) as i16;
+    let scaled = mul_high(difference, factor);
     // Cannot overflow; said to wrap, because a check would keep the loops from vectorising.
     (scaled.wrapping_add(i16::from(base) << 4) >> 4).clamp(0, 255) as u8
+}
+
+#[inline(always)]
+fn blend_all(bytes: &mut [u8], base: u8, factor: i16) {
+    map(
+        bytes,
+        #[inline(always)]
+        |block| {
+            for value in block {
+                *value = blend(*value, base, factor);
+            }
+        },
+    );
 }
 
 /// Blends with black: factor 0 is black, 1 changes nothing.
 pub fn brightness(planes: &mut Planes, factor: f64) {
     let factor = fixed(factor);
-    planes.bytes_mut().iter_mut().for_each(|value| *value = blend(*value, 0, factor));
+    dispatch(
+        #[inline(always)]
+        || blend_all(planes.bytes_mut(), 0, factor),
+    );
 }
 
 /// Blends with the image's mean grey: factor 0 is that grey, 1 changes nothing.
 pub fn contrast(planes: &mut Planes, factor: f64) {
     let (mean, factor) = (mean_gray(planes), fixed(factor));
-    planes.bytes_mut().iter_mut().for_each(|value| *value = blend(*value, mean, factor));
+    dispatch(
+        #[inline(always)]
+        || blend_all(planes.bytes_mut(), mean, factor),
+    );
 }
 
-/// Blends with the pixel's grey: factor 0 is a grey image, 1 changes nothing.
+/// Blends with the pixel's grey: factor 0 is a grey image, 1 changes nothing. Without three
+/// channels there is no colour, and nothing changes.
 pub fn saturation(planes: &mut Planes, factor: f64) {
     let factor = fixed(factor);
-    let [red, green, blue] = planes.channels_mut();
-    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-        let gray = luma(*r, *g, *b);
-        *r = blend(*r, gray, factor);
-        *g = blend(*g, gray, factor);
-        *b = blend(*b, gray, factor);
-    }
+    let Some(rgb) = planes.rgb_mut() else { return };
+    dispatch(
+        #[inline(always)]
+        || {
+            map_pixels(
+                rgb,
+                #[inline(always)]
+                |r, g, b| {
+                    let mut gray = [0; LANES];
+                    for i in 0..LANES {
+                        gray[i] = luma(r[i], g[i], b[i]);
+                    }
+                    for channel in [r, g, b] {
+                        for i in 0..LANES {
+                            channel[i] = blend(channel[i], gray[i], factor);
+                        }
+                    }
+                },
+            );
+        },
+    );
 }
 
 /// Turns the hue by `turns` (-0.5 to 0.5 of the colour circle).
 ///
 /// As in the reference the shift is cut to a multiple of 1/255 and the pixel passes through
-/// 8-bit HSV, which costs a few levels even where the shift is zero.
+/// 8-bit HSV, which costs a few levels even where the shift is zero. Without three channels
+/// nothing changes.
 pub fn hue(planes: &mut Planes, turns: f64) {
     let shift = (turns * 255.0).trunc() as i32 & 255;
     // Half a step less plus a little: the rounding below then truncates. The little one is
     // below the smallest distance, 1/510, between a hue and the next integer.
     let shift = shift as f32 - 0.5 + 1.0 / 1024.0;
-    let [red, green, blue] = planes.channels_mut();
-    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-        [*r, *g, *b] = turn_hue([*r, *g, *b], shift);
-    }
+    let Some(rgb) = planes.rgb_mut() else { return };
+    dispatch(
+        #[inline(always)]
+        || {
+            map_pixels(
+                rgb,
+                #[inline(always)]
+                |r, g, b| {
+                    for i in 0..LANES {
+                        [r[i], g[i], b[i]] = turn_hue([r[i], g[i], b[i]], shift);
+                    }
+                },
+            );
+        },
+    );
 }
 
 /// One pixel through HSV and back, without branches so that the loop vectorises.

@@ -28,7 +28,7 @@ impl EvalTransform {
             return Err(Error::Buffer { what: "pixels to evaluate", expected: 1, got });
         }
         let (width, height) = self.resized(image.dimensions());
-        let resized = resize(image, width, height)?;
+        let resized = resize(image.into(), width, height)?.to_rgb();
         let mut out = RgbImage::new(self.crop, self.crop);
         let (left, top) = (self.offset(width), self.offset(height));
         image::imageops::replace(&mut out, &resized, -left, -top);
@@ -79,7 +79,7 @@ mod tests {
         let (transform, image) = (EvalTransform { resize: 64, crop: 56 }, ramp(150, 101));
         assert_eq!(transform.resized((150, 101)), (95, 64));
         assert_eq!(transform.resized((101, 150)), (64, 95));
-        let whole = resize(&image, 95, 64).unwrap();
+        let whole = resize((&image).into(), 95, 64).unwrap().to_rgb();
         // (95 - 56) / 2 = 19.5 is rounded to 20, (64 - 56) / 2 = 4.
         let expected = image::imageops::crop_imm(&whole, 20, 4, 56, 56).to_image();
         assert_eq!(transform.apply(&image).unwrap(), expected);

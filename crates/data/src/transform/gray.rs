@@ -1,6 +1,7 @@
 //! Grey values as Pillow computes them.
 
 use super::planes::Planes;
+use super::simd::{LANES, dispatch, map_pixels};
 
 /// Pillow's `L`: `(19595 r + 38470 g + 7471 b + 0x8000) >> 16`, the weights .299, .587, .114.
 ///
@@ -13,30 +14,59 @@ pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {
     (i32::from(g) + ((rest + 0x8000) >> 16)) as u8
 }
 
-/// Makes the image grey, in place; the three channels become equal.
+/// Makes the image grey, in place; the three channels become equal. Without three channels
+/// nothing changes.
 pub fn grayscale(planes: &mut Planes) {
-    let [red, green, blue] = planes.channels_mut();
-    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-        let value = luma(*r, *g, *b);
-        (*r, *g, *b) = (value, value, value);
-    }
+    let Some(rgb) = planes.rgb_mut() else { return };
+    dispatch(
+        #[inline(always)]
+        || {
+            map_pixels(
+                rgb,
+                #[inline(always)]
+                |r, g, b| {
+                    for i in 0..LANES {
+                        let value = luma(r[i], g[i], b[i]);
+                        (r[i], g[i], b[i]) = (value, value, value);
+                    }
+                },
+            );
+        },
+    );
 }
 
-/// The mean grey value, rounded half up, as Pillow's contrast uses it; 0 for an empty image.
+/// The mean grey value, rounded half up, as Pillow's contrast uses it; without three channels the
+/// mean of all values; 0 for an empty image.
 pub fn mean_gray(planes: &Planes) -> u8 {
-    let [red, green, blue] = planes.channels();
-    let mut sum = 0_u64;
-    // In blocks: bytes first, then their sum, each of which is a fast loop of its own.
-    let mut grays = [0_u8; 1024];
-    for ((r, g), b) in red.chunks(1024).zip(green.chunks(1024)).zip(blue.chunks(1024)) {
-        for (((gray, &r), &g), &b) in grays.iter_mut().zip(r).zip(g).zip(b) {
-            *gray = luma(r, g, b);
-        }
-        sum +=
-            u64::from(grays[..r.len()].iter().fold(0, |sum: u32, &v| sum.wrapping_add(v.into())));
-    }
-    let count = red.len().max(1) as u64;
+    let (sum, count) = match planes.rgb() {
+        Some(rgb) => (
+            dispatch(
+                #[inline(always)]
+                || gray_sum(rgb),
+            ),
+            rgb[0].len(),
+        ),
+        None => (planes.bytes().iter().map(|&v| u64::from(v)).sum(), planes.bytes().len()),
+    };
+    let count = count.max(1) as u64;
     ((2 * sum + count) / (2 * count)) as u8
+}
+
+#[inline(always)]
+fn gray_sum([red, green, blue]: [&[u8]; 3]) -> u64 {
+    let mut sum = 0;
+    let ((reds, red), (greens, green), (blues, blue)) =
+        (red.as_chunks::<LANES>(), green.as_chunks::<LANES>(), blue.as_chunks::<LANES>());
+    for ((r, g), b) in reds.iter().zip(greens).zip(blues) {
+        let mut grays = [0; LANES];
+        for i in 0..LANES {
+            grays[i] = luma(r[i], g[i], b[i]);
+        }
+        // A block's sum fits 16 bits: 64 * 255.
+        sum += u64::from(grays.iter().fold(0_u16, |sum, &v| sum.wrapping_add(u16::from(v))));
+    }
+    let rest = red.iter().zip(green).zip(blue).map(|((&r, &g), &b)| u64::from(luma(r, g, b)));
+    sum + rest.sum::<u64>()
 }
 
 #[cfg(test)]

@@ -5,20 +5,20 @@
 
 use std::cell::RefCell;
 
-use image::RgbImage;
-
 use super::crop::{CropBox, random_resized_crop};
 use super::planes::Planes;
-use super::{blur, color, flip, gray, resize, solarize};
+use super::resize::{Job, resize_crops};
+use super::{blur, color, gray, solarize};
 use crate::config::{AugmentConfig, BlurKind};
 use crate::error::{Error, Result};
+use crate::pixels::Pixels;
 use crate::rng::{Purpose, Rng};
 
 /// Number of global crops.
 pub const GLOBAL_CROPS: usize = 2;
 
 thread_local! {
-    static PLANES: RefCell<Planes> = RefCell::default();
+    static PLANES: RefCell<Vec<Planes>> = RefCell::default();
 }
 
 /// What the random choices of an image's crops depend on.
@@ -62,6 +62,12 @@ pub struct CropPlan {
     pub blur_sigma: Option<f64>,
     /// Whether it is solarised.
     pub solarize: bool,
+}
+
+impl CropPlan {
+    fn job(&self) -> Job {
+        Job { area: self.area, width: self.side, height: self.side, flip: self.flip }
+    }
 }
 
 /// The multi-crop augmentation of a run.
@@ -120,50 +126,57 @@ impl MultiCrop {
         jitter
     }
 
-    /// Makes all crops of `image`, interleaved RGB, each into its slice.
+    /// Makes all crops of `image`, each into its slice, `[side, side, channels]`.
     ///
     /// # Errors
     /// The image has no pixels, or number or size of the slices do not match the configuration:
-    /// two of `3 * global_crops_size^2` bytes, `local_crops_number` of `3 * local_crops_size^2`.
+    /// two of `channels * global_crops_size^2` bytes, `local_crops_number` of
+    /// `channels * local_crops_size^2`.
     pub fn apply(
         &self,
-        image: &RgbImage,
+        image: Pixels<'_>,
         key: CropKey,
         global_out: &mut [&mut [u8]],
         local_out: &mut [&mut [u8]],
     ) -> Result<()> {
         check_count("global crops", GLOBAL_CROPS, global_out.len())?;
         check_count("local crops", self.config.local_crops_number, local_out.len())?;
-        if image.is_empty() {
-            return Err(Error::Buffer { what: "bytes of an image", expected: 3, got: 0 });
+        if image.data().is_empty() {
+            return Err(Error::Buffer { what: "bytes of an image", expected: 1, got: 0 });
         }
+        let size = (image.width(), image.height());
+        let views = 0..GLOBAL_CROPS + local_out.len();
+        let plans: Vec<CropPlan> = views.map(|view| self.plan(size, key, view)).collect();
         let global_out = global_out.iter_mut().map(|out| &mut **out);
         let local_out = local_out.iter_mut().map(|out| &mut **out);
-        for (view, out) in global_out.chain(local_out).enumerate() {
-            let plan = self.plan(image.dimensions(), key, view);
-            self.apply_plan(image, &plan, out)?;
-        }
-        Ok(())
+        self.apply_plans(image, &plans, global_out.chain(local_out))
     }
 
-    /// Makes one crop as planned.
+    /// Makes crops as planned, all together, each into the next of `outs`.
     ///
     /// # Errors
-    /// `out` has another size than `3 * side^2`, or the plan is one for another image.
-    pub fn apply_plan(&self, image: &RgbImage, plan: &CropPlan, out: &mut [u8]) -> Result<()> {
-        resize::resize_crop(image, plan.area, (plan.side, plan.side), out)?;
+    /// A slice has another size than `channels * side^2`, or a plan is one for another image.
+    pub fn apply_plans<'a>(
+        &self,
+        image: Pixels<'_>,
+        plans: &[CropPlan],
+        outs: impl Iterator<Item = &'a mut [u8]>,
+    ) -> Result<()> {
+        let jobs: Vec<Job> = plans.iter().map(CropPlan::job).collect();
         PLANES.with_borrow_mut(|planes| {
-            planes.load(out, plan.side as usize, plan.side as usize);
-            self.recolor(planes, plan);
-            planes.store(out);
-        });
-        Ok(())
+            planes.resize_with(jobs.len().max(planes.len()), Planes::default);
+            let planes = &mut planes[..jobs.len()];
+            resize_crops(image, &jobs, planes)?;
+            for ((planes, plan), out) in planes.iter_mut().zip(plans).zip(outs) {
+                check_count("bytes of a crop", planes.bytes().len(), out.len())?;
+                self.recolor(planes, plan);
+                planes.store(out);
+            }
+            Ok(())
+        })
     }
 
     fn recolor(&self, planes: &mut Planes, plan: &CropPlan) {
-        if plan.flip {
-            flip::flip(planes);
-        }
         for &step in plan.jitter.iter().flatten() {
             self.jitter(planes, step);
         }
@@ -198,7 +211,7 @@ fn check_count(what: &'static str, expected: usize, got: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
+    use image::{Rgb, RgbImage};
     use proptest::prelude::*;
 
     use super::*;
@@ -224,7 +237,7 @@ mod tests {
         let (first, second) = out.split_at_mut(2 * global);
         let mut globals: Vec<_> = first.chunks_mut(global).collect();
         let mut locals: Vec<_> = second.chunks_mut(local).collect();
-        MultiCrop::new(config).apply(image, key, &mut globals, &mut locals).unwrap();
+        MultiCrop::new(config).apply(image.into(), key, &mut globals, &mut locals).unwrap();
         out
     }
 
@@ -285,12 +298,18 @@ mod tests {
         let multicrop = MultiCrop::new(&AugmentConfig { local_crops_number: 0, ..small() });
         let (mut a, mut b) = (vec![0; 1728], vec![0; 1728]);
         let image = picture(8, 8);
-        multicrop.apply(&image, KEY, &mut [&mut a, &mut b], &mut []).unwrap();
-        assert!(multicrop.apply(&image, KEY, &mut [&mut a], &mut []).is_err());
-        assert!(multicrop.apply(&image, KEY, &mut [&mut a, &mut b[1..]], &mut []).is_err());
-        assert!(multicrop.apply(&image, KEY, &mut [&mut a, &mut b], &mut [&mut [0; 9]]).is_err());
+        multicrop.apply((&image).into(), KEY, &mut [&mut a, &mut b], &mut []).unwrap();
+        assert!(multicrop.apply((&image).into(), KEY, &mut [&mut a], &mut []).is_err());
+        assert!(
+            multicrop.apply((&image).into(), KEY, &mut [&mut a, &mut b[1..]], &mut []).is_err()
+        );
+        assert!(
+            multicrop
+                .apply((&image).into(), KEY, &mut [&mut a, &mut b], &mut [&mut [0; 9]])
+                .is_err()
+        );
         let nothing = RgbImage::new(0, 0);
-        assert!(multicrop.apply(&nothing, KEY, &mut [&mut a, &mut b], &mut []).is_err());
+        assert!(multicrop.apply((&nothing).into(), KEY, &mut [&mut a, &mut b], &mut []).is_err());
     }
 
     proptest! {

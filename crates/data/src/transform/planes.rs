@@ -1,15 +1,22 @@
-//! The working form of a crop: three separate planes.
+//! The working form of a crop: one plane a channel.
 //!
 //! Colour operations mix the channels of one pixel. With the channels apart they become loops
 //! over three byte slices, which the compiler turns into SIMD code on every target.
 
 use image::RgbImage;
 
-/// An RGB image as three planes of `width * height` bytes, rows from the top.
+use super::simd::dispatch;
+use crate::pixels::Pixels;
+
+/// Pixels that are split or joined at a time.
+const BLOCK: usize = 32;
+
+/// An image as planes of `width * height` bytes, one a channel, rows from the top.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planes {
     width: usize,
     height: usize,
+    channels: usize,
     data: Vec<u8>,
 }
 
@@ -17,38 +24,54 @@ impl Planes {
     /// The planes of `image`.
     pub fn from_rgb(image: &RgbImage) -> Self {
         let mut planes = Self::default();
-        planes.load(image.as_raw(), image.width() as usize, image.height() as usize);
+        planes.load(image.into());
         planes
     }
 
-    /// Replaces the content by interleaved RGB pixels; keeps the allocation.
-    ///
-    /// `pixels` has `3 * width * height` bytes; what it lacks stays as it was.
-    pub fn load(&mut self, pixels: &[u8], width: usize, height: usize) {
-        debug_assert_eq!(pixels.len(), 3 * width * height);
-        (self.width, self.height) = (width, height);
-        self.data.resize(3 * width * height, 0);
-        let [red, green, blue] = self.channels_mut();
-        let (pixels, _) = pixels.as_chunks::<3>();
-        for (((pixel, r), g), b) in pixels.iter().zip(red).zip(green).zip(blue) {
-            (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
+    /// Gives the planes a size; what they held is lost, the allocation is kept.
+    pub fn reshape(&mut self, width: usize, height: usize, channels: usize) {
+        (self.width, self.height, self.channels) = (width, height, channels);
+        self.data.resize(width * height * channels, 0);
+    }
+
+    /// Takes over the pixels of `image`; keeps the allocation.
+    pub fn load(&mut self, image: Pixels<'_>) {
+        self.reshape(image.width() as usize, image.height() as usize, image.channels());
+        match self.rgb_mut() {
+            Some(planes) => dispatch(
+                #[inline(always)]
+                || split(image.data(), planes),
+            ),
+            None => {
+                for c in 0..image.channels() {
+                    let values = image.data()[c..].iter().step_by(image.channels());
+                    self.channel_mut(c).iter_mut().zip(values).for_each(|(to, &from)| *to = from);
+                }
+            }
         }
     }
 
-    /// Writes interleaved RGB pixels: HWC, `3 * width * height` bytes.
+    /// Writes interleaved pixels, `[height, width, channels]`, into as many bytes.
     pub fn store(&self, pixels: &mut [u8]) {
         debug_assert_eq!(pixels.len(), self.data.len());
-        let [red, green, blue] = self.channels();
-        let (pixels, _) = pixels.as_chunks_mut::<3>();
-        for (((pixel, &r), &g), &b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
-            *pixel = [r, g, b];
+        if let Some(planes) = self.rgb() {
+            return dispatch(
+                #[inline(always)]
+                || join(planes, pixels),
+            );
+        }
+        for c in 0..self.channels {
+            let places = pixels[c..].iter_mut().step_by(self.channels);
+            places.zip(self.channel(c)).for_each(|(to, &from)| *to = from);
         }
     }
 
-    /// The image with interleaved pixels.
+    /// The image with interleaved pixels; black if there are not three channels.
     pub fn to_rgb(&self) -> RgbImage {
         let mut image = RgbImage::new(self.width as u32, self.height as u32);
-        self.store(&mut image);
+        if self.channels == 3 {
+            self.store(&mut image);
+        }
         image
     }
 
@@ -62,25 +85,79 @@ impl Planes {
         self.height
     }
 
-    /// All three planes in one slice: red, green, blue.
+    /// Number of planes.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// All planes in one slice, `[channels, height, width]`.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// All planes in one slice, `[channels, height, width]`.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.data
     }
 
-    /// Red, green and blue.
-    pub fn channels(&self) -> [&[u8]; 3] {
+    /// One plane.
+    pub fn channel(&self, channel: usize) -> &[u8] {
         let area = self.width * self.height;
-        let (red, rest) = self.data.split_at(area);
-        let (green, blue) = rest.split_at(area);
-        [red, green, blue]
+        &self.data[channel * area..(channel + 1) * area]
     }
 
-    /// Red, green and blue, to be written.
-    pub fn channels_mut(&mut self) -> [&mut [u8]; 3] {
+    /// One plane, to be written.
+    pub fn channel_mut(&mut self, channel: usize) -> &mut [u8] {
+        let area = self.width * self.height;
+        &mut self.data[channel * area..(channel + 1) * area]
+    }
+
+    /// Red, green and blue, if there are three channels.
+    pub fn rgb(&self) -> Option<[&[u8]; 3]> {
+        (self.channels == 3).then(|| [self.channel(0), self.channel(1), self.channel(2)])
+    }
+
+    /// Red, green and blue, to be written, if there are three channels.
+    pub fn rgb_mut(&mut self) -> Option<[&mut [u8]; 3]> {
+        if self.channels != 3 {
+            return None;
+        }
         let area = self.width * self.height;
         let (red, rest) = self.data.split_at_mut(area);
         let (green, blue) = rest.split_at_mut(area);
-        [red, green, blue]
+        Some([red, green, blue])
+    }
+}
+
+#[inline(always)]
+fn split(pixels: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
+    const BYTES: usize = 3 * BLOCK;
+    let blocks = pixels.as_chunks::<BYTES>().0.iter();
+    let planes = red.as_chunks_mut::<BLOCK>().0.iter_mut();
+    let planes = planes.zip(green.as_chunks_mut::<BLOCK>().0).zip(blue.as_chunks_mut::<BLOCK>().0);
+    for (pixels, ((r, g), b)) in blocks.zip(planes) {
+        for i in 0..BLOCK {
+            (r[i], g[i], b[i]) = (pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]);
+        }
+    }
+    for i in red.len() / BLOCK * BLOCK..red.len() {
+        (red[i], green[i], blue[i]) = (pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]);
+    }
+}
+
+#[inline(always)]
+fn join([red, green, blue]: [&[u8]; 3], pixels: &mut [u8]) {
+    const BYTES: usize = 3 * BLOCK;
+    let blocks = pixels.as_chunks_mut::<BYTES>().0.iter_mut();
+    let planes = red.as_chunks::<BLOCK>().0.iter();
+    let planes = planes.zip(green.as_chunks::<BLOCK>().0).zip(blue.as_chunks::<BLOCK>().0);
+    for (pixels, ((r, g), b)) in blocks.zip(planes) {
+        for i in 0..BLOCK {
+            (pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]) = (r[i], g[i], b[i]);
+        }
+    }
+    for i in red.len() / BLOCK * BLOCK..red.len() {
+        (pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]) = (red[i], green[i], blue[i]);
     }
 }
 
@@ -90,10 +167,25 @@ mod tests {
 
     #[test]
     fn pixels_come_back_as_they_went_in() {
-        let image = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, 10 + y as u8, 99]));
-        let planes = Planes::from_rgb(&image);
-        assert_eq!(planes.channels()[0][..5], [0, 1, 2, 3, 4]);
-        assert_eq!(planes.channels()[1][5], 11);
-        assert_eq!(planes.to_rgb(), image);
+        for (width, height) in [(5, 3), (32, 2), (67, 5)] {
+            let image =
+                RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, 100 + y as u8, 99]));
+            let planes = Planes::from_rgb(&image);
+            assert!((0..width as usize).all(|x| planes.channel(0)[x] == x as u8));
+            assert_eq!(planes.channel(1)[width as usize], 101);
+            assert_eq!(planes.to_rgb(), image);
+        }
+    }
+
+    #[test]
+    fn any_number_of_channels_comes_back() {
+        let data: Vec<u8> = (0..2 * 3 * 5).collect();
+        let mut planes = Planes::default();
+        planes.load(Pixels::new(&data, 3, 2, 5).unwrap());
+        assert_eq!(planes.channel(4), [4, 9, 14, 19, 24, 29]);
+        assert!(planes.rgb().is_none());
+        let mut back = vec![0; data.len()];
+        planes.store(&mut back);
+        assert_eq!(back, data);
     }
 }

@@ -41,7 +41,7 @@ fn rows_hold_the_crops_of_their_image_view_by_view() {
             let mut global_out: Vec<&mut [u8]> = global.iter_mut().map(Vec::as_mut_slice).collect();
             let mut small_out: Vec<&mut [u8]> = small.iter_mut().map(Vec::as_mut_slice).collect();
             let key = CropKey { seed: 7, epoch, sample };
-            crops.apply(&image, key, &mut global_out, &mut small_out).unwrap();
+            crops.apply((&image).into(), key, &mut global_out, &mut small_out).unwrap();
             for (view, crop) in global.iter().enumerate() {
                 let got = batch.global.index_axis(ndarray::Axis(0), view * 4 + row);
                 assert!(got.iter().eq(crop.iter()), "global view {view}, row {row}");

@@ -1,0 +1,111 @@
+//! The two Gaussian blurs of the published recipes.
+//!
+//! [`pillow`] approximates the Gaussian by three extended box filters along each axis, with the
+//! edge pixel repeated; [`kernel9`] is a plain 9-tap kernel with the edge mirrored. Both work in
+//! 16-bit lanes on bytes less 128, so that sums of neighbours fit.
+
+mod boxes;
+mod gaussian;
+mod long_box;
+
+use std::cell::RefCell;
+
+pub use boxes::pillow;
+pub use gaussian::kernel9;
+
+/// Values that are worked on together.
+const WIDE: usize = 32;
+/// Values beside a line in memory: the taps on each side of the 9-tap kernel's middle.
+const REACH: usize = 4;
+
+type Block = [i16; WIDE];
+
+/// What one thread reuses from blur to blur.
+#[derive(Default)]
+struct Scratch {
+    /// Two lines, each with [`REACH`] values more before it and some more behind.
+    lines: [Vec<i16>; 2],
+    /// Two planes, `[height, blocks of a row]`.
+    planes: [Vec<Block>; 2],
+}
+
+impl Scratch {
+    fn reserve(&mut self, width: usize, height: usize) {
+        let blocks = width.div_ceil(WIDE);
+        self.lines.iter_mut().for_each(|line| line.resize(blocks * WIDE + 2 * REACH, 0));
+        self.planes.iter_mut().for_each(|plane| plane.resize(blocks * height, [0; WIDE]));
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The [`WIDE`] values from `start` on.
+#[inline(always)]
+fn block_at(line: &[i16], start: usize) -> &Block {
+    const NONE: &Block = &[0; WIDE];
+    line[start..].first_chunk().unwrap_or(NONE)
+}
+
+/// Bytes to values around zero, [`REACH`] places into the line.
+#[inline(always)]
+fn widen(from: &[u8], line: &mut [i16]) {
+    for (out, &byte) in line[REACH..].iter_mut().zip(from) {
+        *out = i16::from(byte) - 128;
+    }
+}
+
+/// Values around zero to bytes.
+#[inline(always)]
+fn narrow(blocks: &[Block], to: &mut [u8]) {
+    for (out, block) in to.chunks_mut(WIDE).zip(blocks) {
+        let mut bytes = [0; WIDE];
+        for i in 0..WIDE {
+            bytes[i] = (block[i] as u8) ^ 0x80;
+        }
+        out.copy_from_slice(&bytes[..out.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgb, RgbImage};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transform::Planes;
+
+    proptest! {
+        #[test]
+        fn a_flat_image_of_any_size_stays(
+            (width, height) in (1_u32..70, 1_u32..40), value: u8, sigma in 0.1_f64..6.0,
+        ) {
+            let image = RgbImage::from_pixel(width, height, Rgb([value, 255, 0]));
+            for blur in [pillow, kernel9] {
+                let mut planes = Planes::from_rgb(&image);
+                blur(&mut planes, sigma);
+                prop_assert_eq!(&planes.to_rgb(), &image);
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_spreads_by_sigma() {
+        let image =
+            RgbImage::from_fn(41, 41, |x, y| Rgb([if (x, y) == (20, 20) { 255 } else { 0 }; 3]));
+        for (blur, sigma) in [(pillow as fn(&mut Planes, f64), 1.2), (kernel9, 1.2), (pillow, 1.9)]
+        {
+            let mut planes = Planes::from_rgb(&image);
+            blur(&mut planes, sigma);
+            let row = &planes.channel(0)[20 * 41..21 * 41];
+            let total: f64 = row.iter().map(|&v| f64::from(v)).sum();
+            let spread: f64 = row
+                .iter()
+                .enumerate()
+                .map(|(x, &v)| (x as f64 - 20.0).powi(2) * f64::from(v))
+                .sum();
+            assert!(((spread / total).sqrt() - sigma).abs() < 0.15, "{sigma}: {row:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One source for every instruction set.
+//!
+//! Kernels are plain loops over arrays of a fixed size. [`dispatch`] runs one of several compiled
+//! copies of them: for AVX-512, AVX2, NEON, or what the target has at least. The choice is made
+//! when the program runs, so a binary for plain x86-64 is as fast as one built for the machine.
+//!
+//! For that a kernel and all it calls must be `#[inline(always)]`: only what is inlined into the
+//! dispatched closure is compiled with its instructions.
+
+use pulp::Arch;
+
+/// Bytes that kernels work on at a time: one AVX-512 register.
+pub(crate) const LANES: usize = 64;
+
+/// Runs `kernel`, compiled for the best instruction set of this machine.
+#[inline]
+pub(crate) fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(kernel)
+}
+
+/// Applies `f` to all bytes, [`LANES`] at a time; the rest is padded with its last byte.
+#[inline(always)]
+pub(crate) fn map(bytes: &mut [u8], f: impl Fn(&mut [u8; LANES])) {
+    let (blocks, rest) = bytes.as_chunks_mut::<LANES>();
+    for block in blocks {
+        f(block);
+    }
+    if !rest.is_empty() {
+        let mut block = padded(rest);
+        f(&mut block);
+        rest.copy_from_slice(&block[..rest.len()]);
+    }
+}
+
+/// Applies `f` to the bytes of three slices of one length, block by block as [`map`].
+#[inline(always)]
+pub(crate) fn map_pixels(
+    [red, green, blue]: [&mut [u8]; 3],
+    f: impl Fn(&mut [u8; LANES], &mut [u8; LANES], &mut [u8; LANES]),
+) {
+    let ((reds, red), (greens, green), (blues, blue)) = (
+        red.as_chunks_mut::<LANES>(),
+        green.as_chunks_mut::<LANES>(),
+        blue.as_chunks_mut::<LANES>(),
+    );
+    for ((r, g), b) in reds.iter_mut().zip(greens).zip(blues) {
+        f(r, g, b);
+    }
+    if !red.is_empty() {
+        let (mut r, mut g, mut b) = (padded(red), padded(green), padded(blue));
+        f(&mut r, &mut g, &mut b);
+        for (rest, block) in [(red, r), (green, g), (blue, b)] {
+            let n = rest.len();
+            rest.copy_from_slice(&block[..n]);
+        }
+    }
+}
+
+#[inline(always)]
+fn padded(rest: &[u8]) -> [u8; LANES] {
+    let last = rest.last().copied().unwrap_or_default();
+    let mut block = [last; LANES];
+    block[..rest.len()].copy_from_slice(rest);
+    block
+}
+
+/// `(a * b) >> 16` of 16-bit factors: one instruction for a whole register of them.
+#[inline(always)]
+pub(crate) fn mul_high(a: i16, b: i16) -> i16 {
+    ((i32::from(a) * i32::from(b)) >> 16) as i16
+}
+
+/// The transpose of 16 x 16 bytes: in four rounds the rows of one half are interleaved with those
+/// of the other. Written out, or compilers keep the rows in memory from round to round.
+#[inline(always)]
+pub(crate) fn transpose(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
+    interleave(interleave(interleave(interleave(rows))))
+}
+
+#[inline(always)]
+fn interleave(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
+    let mut next = [[0; 16]; 16];
+    for i in 0..8 {
+        for j in 0..8 {
+            next[2 * i][2 * j] = rows[i][j];
+            next[2 * i][2 * j + 1] = rows[i + 8][j];
+            next[2 * i + 1][2 * j] = rows[i][j + 8];
+            next[2 * i + 1][2 * j + 1] = rows[i + 8][j + 8];
+        }
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transpose_swaps_rows_and_columns() {
+        let rows: [[u8; 16]; 16] =
+            std::array::from_fn(|i| std::array::from_fn(|j| (16 * i + j) as u8));
+        let turned = dispatch(
+            #[inline(always)]
+            || transpose(rows),
+        );
+        for i in 0..16 {
+            for j in 0..16 {
+                assert_eq!(turned[j][i], rows[i][j]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_worked_on_once() {
+        for n in [0, 1, 63, 64, 65, 200] {
+            let mut bytes: Vec<u8> = (0..n).map(|i| i as u8).collect();
+            dispatch(
+                #[inline(always)]
+                || {
+                    map(
+                        &mut bytes,
+                        #[inline(always)]
+                        |block| block.iter_mut().for_each(|v| *v ^= 0xFF),
+                    )
+                },
+            );
+            assert!(bytes.iter().enumerate().all(|(i, &v)| v == !(i as u8)), "{n}");
+            let (mut r, mut g, mut b) = (bytes.clone(), bytes.clone(), bytes.clone());
+            dispatch(
+                #[inline(always)]
+                || {
+                    map_pixels(
+                        [&mut r, &mut g, &mut b],
+                        #[inline(always)]
+                        |r, g, b| {
+                            for i in 0..LANES {
+                                (r[i], g[i], b[i]) =
+                                    (b[i], r[i].wrapping_add(1), g[i].wrapping_add(2));
+                            }
+                        },
+                    );
+                },
+            );
+            assert!(r == bytes && g.iter().zip(&bytes).all(|(g, v)| *g == v.wrapping_add(1)));
+            assert!(b.iter().zip(&bytes).all(|(b, v)| *b == v.wrapping_add(2)));
+        }
+    }
+}
