@@ -13,7 +13,20 @@ fn main() {
     let dir = &args[1];
     let what = args.get(2).map_or("all", |s| s.as_str());
     let files: Vec<Vec<u8>> = walk(dir);
-    let crops = MultiCrop::new(&AugmentConfig::default());
+    let mut config = AugmentConfig::default();
+    let part = args.get(3).map_or("", |s| s.as_str());
+    if !part.is_empty() {
+        (config.jitter_prob, config.gray_prob, config.solarize_prob, config.blur_prob) =
+            (0.0, 0.0, 0.0, [0.0; 3]);
+        if part == "jitter" {
+            config.jitter_prob = 0.8
+        }
+        if part == "blur" {
+            config.blur_prob = [1.0, 0.1, 0.5]
+        }
+    }
+    let files = if what == "crops" { files[..8].to_vec() } else { files };
+    let crops = MultiCrop::new(&config);
     let mut global = vec![0_u8; 2 * 3 * 224 * 224];
     let mut local = vec![0_u8; 10 * 3 * 96 * 96];
     let images: Vec<_> = files.iter().map(|f| decode::decode(f).unwrap()).collect();

@@ -134,11 +134,14 @@ fn turn_hue([r, g, b]: [u8; 3], shift: f32) -> [u8; 3] {
     } else {
         (rf - gf, 4.0)
     };
-    let sixths = difference / chroma.max(1.0) + sector;
+    // One division for the two of the formula.
+    let (chroma_or_one, value_or_one) = (chroma.max(1.0), value.max(1.0));
+    let inverse = 1.0 / (chroma_or_one * value_or_one);
+    let sixths = difference * (inverse * value_or_one) + sector;
     let turned = if sixths < 0.0 { sixths + 6.0 } else { sixths };
     let hue = (round_byte(turned * 42.5 + shift)) as i32;
     // A grey pixel has chroma 0 and so no saturation; its hue does not matter.
-    let saturation = f32::from(round_byte(chroma * 255.0 / value.max(1.0) - 0.498));
+    let saturation = f32::from(round_byte(chroma * 255.0 * (inverse * chroma_or_one) - 0.498));
     let strength = value * saturation * (1.0 / 255.0);
     let sixths = hue as f32 * (6.0 / 255.0);
     [5.0, 3.0, 1.0].map(|offset: f32| {

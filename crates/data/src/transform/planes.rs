@@ -9,7 +9,7 @@ use super::simd::dispatch;
 use crate::pixels::Pixels;
 
 /// Pixels that are split or joined at a time.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
 
 /// An image as planes of `width * height` bytes, one a channel, rows from the top.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

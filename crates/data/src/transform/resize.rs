@@ -16,6 +16,7 @@ use super::crop::CropBox;
 use super::filter::{Filter, WEIGHT_BITS, filter};
 use super::isa::{Isa, Kernel, Samples, WIDE, dispatch_kernel};
 use super::planes::Planes;
+use super::simd::put;
 use super::strip::{self, BLOCK, ROWS};
 use crate::error::{Error, Result};
 use crate::pixels::Pixels;
@@ -218,11 +219,7 @@ impl Kernel for SecondPass<'_> {
             let rows = planes.channel_mut(c).chunks_exact_mut(width);
             for (y, row) in rows.enumerate() {
                 let (from, weights) = filter.taps(y);
-                let bytes = weigh(isa, &column[from..], weights, short);
-                match row[left..].first_chunk_mut::<WIDE>() {
-                    Some(out) => *out = bytes,
-                    None => row[left..].copy_from_slice(&bytes[..width - left]),
-                }
+                put(weigh(isa, &column[from..], weights, short), &mut row[left..]);
             }
         }
     }

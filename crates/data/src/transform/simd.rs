@@ -64,6 +64,16 @@ fn padded(rest: &[u8]) -> [u8; LANES] {
     block
 }
 
+/// Writes a block into `out`, or as much of it as there is room for at the end of a row.
+#[inline(always)]
+pub(crate) fn put<const N: usize>(block: [u8; N], out: &mut [u8]) {
+    match out.first_chunk_mut::<N>() {
+        // Of a size known to the compiler: no call.
+        Some(out) => *out = block,
+        None => out.copy_from_slice(&block[..out.len()]),
+    }
+}
+
 /// `(a * b) >> 16` of 16-bit factors: one instruction for a whole register of them.
 #[inline(always)]
 pub(crate) fn mul_high(a: i16, b: i16) -> i16 {

@@ -116,7 +116,14 @@ fn repeat_edges(line: &mut [i16], width: usize) {
 fn line_pass<const RADIUS: usize>(line: &[i16], weights: (i16, i16), out: &mut [Block]) {
     for (number, out) in out.iter_mut().enumerate() {
         let start = REACH - 2 + number * WIDE;
-        *out = weigh::<RADIUS>(std::array::from_fn(|i| block_at(line, start + i)), weights);
+        let rows = [
+            block_at(line, start),
+            block_at(line, start + 1),
+            block_at(line, start + 2),
+            block_at(line, start + 3),
+            block_at(line, start + 4),
+        ];
+        *out = weigh::<RADIUS>(rows, weights);
     }
 }
 
@@ -130,12 +137,13 @@ fn column_pass<const RADIUS: usize>(
 ) {
     let last = from.len() / blocks - 1;
     for (y, out) in to.chunks_exact_mut(blocks).enumerate() {
-        let rows: [&[Block]; 5] = std::array::from_fn(|i| {
+        let rows = [0, 1, 2, 3, 4].map(|i| {
             let row = (y + i).saturating_sub(2).min(last);
             &from[row * blocks..(row + 1) * blocks]
         });
-        for (number, out) in out.iter_mut().enumerate() {
-            *out = weigh::<RADIUS>(std::array::from_fn(|i| &rows[i][number]), weights);
+        let [a, b, c, d, e] = rows;
+        for ((((((out, a), b), c), d), e)) in out.iter_mut().zip(a).zip(b).zip(c).zip(d).zip(e) {
+            *out = weigh::<RADIUS>([a, b, c, d, e], weights);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, widen};
 use crate::transform::planes::Planes;
-use crate::transform::simd::{dispatch, mul_high};
+use crate::transform::simd::{dispatch, mul_high, put};
 
 /// Fractional bits of a weight.
 const WEIGHT_BITS: u32 = 15;
@@ -46,24 +46,32 @@ fn blur(plane: &mut [u8], width: usize, taps: &[i16; REACH + 1], scratch: &mut S
         widen(row, line);
         mirror_edges(line, width);
         for (number, out) in out.iter_mut().enumerate() {
-            let shifted = std::array::from_fn(|i| block_at(line, number * WIDE + i));
+            let mut shifted = [block_at(line, 0); 2 * REACH + 1];
+            for (i, shifted) in shifted.iter_mut().enumerate() {
+                *shifted = block_at(line, number * WIDE + i);
+            }
             *out = weigh::<7>(shifted, taps);
         }
     }
     for (y, out) in plane.chunks_exact_mut(width).enumerate() {
-        let rows: [&[Block]; 2 * REACH + 1] = std::array::from_fn(|i| {
+        let mut rows: [&[Block]; 2 * REACH + 1] = [&[]; 2 * REACH + 1];
+        for (i, rows) in rows.iter_mut().enumerate() {
             let row = mirror((y + i) as isize - REACH as isize, height);
-            &middle[row * blocks..(row + 1) * blocks]
-        });
+            *rows = &middle[row * blocks..(row + 1) * blocks];
+        }
         for (number, out) in out.chunks_mut(WIDE).enumerate() {
+            let mut near = [&rows[0][number]; 2 * REACH + 1];
+            for (near, row) in near.iter_mut().zip(rows) {
+                *near = &row[number];
+            }
             // Values have six fractional bits already; one more makes seven.
-            let sums = weigh::<1>(std::array::from_fn(|i| &rows[i][number]), taps);
+            let sums = weigh::<1>(near, taps);
             let mut bytes = [0; WIDE];
             for i in 0..WIDE {
                 let rounded = sums[i].wrapping_add(1 << (PRODUCT_BITS - 1)) >> PRODUCT_BITS;
                 bytes[i] = (rounded.clamp(-128, 127) as u8) ^ 0x80;
             }
-            out.copy_from_slice(&bytes[..out.len()]);
+            put(bytes, out);
         }
     }
 }

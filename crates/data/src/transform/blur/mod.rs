@@ -13,6 +13,8 @@ use std::cell::RefCell;
 pub use boxes::pillow;
 pub use gaussian::kernel9;
 
+use super::simd::put;
+
 /// Values that are worked on together.
 const WIDE: usize = 32;
 /// Values beside a line in memory: the taps on each side of the 9-tap kernel's middle.
@@ -64,7 +66,7 @@ fn narrow(blocks: &[Block], to: &mut [u8]) {
         for i in 0..WIDE {
             bytes[i] = (block[i] as u8) ^ 0x80;
         }
-        out.copy_from_slice(&bytes[..out.len()]);
+        put(bytes, out);
     }
 }
 
