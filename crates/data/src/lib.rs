@@ -21,6 +21,7 @@ pub mod rng;
 pub mod sampler;
 pub mod source;
 pub mod synthetic;
+pub mod throughput;
 pub mod transform;
 
 pub use decode;

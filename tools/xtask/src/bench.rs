@@ -88,12 +88,21 @@ fn parse(arguments: &[String]) -> Result<Request> {
 
 /// A Python with torch for the peers; timm is added to `.venv` where it is missing.
 fn peer_python(workspace: &Workspace) -> Result<Option<OsString>> {
+    python_with(workspace, "timm.models", &PEER_PACKAGES)
+}
+
+/// A Python with torch; `packages` are added to `.venv` where `module` cannot be imported.
+pub(crate) fn python_with(
+    workspace: &Workspace,
+    module: &str,
+    packages: &[&str],
+) -> Result<Option<OsString>> {
     let Some(python) = setup::python_with_torch(workspace) else { return Ok(None) };
-    let has_timm =
-        || process::probe(workspace.command(&python).args(["-c", "import timm.models"])).is_some();
-    if python == workspace.path(setup::VENV_PYTHON) && !has_timm() {
-        println!("bench: installing {} into .venv", PEER_PACKAGES.join(" and "));
-        setup::add_to_venv(workspace, &PEER_PACKAGES)?;
+    let import = format!("import {module}");
+    let there = || process::probe(workspace.command(&python).args(["-c", &import])).is_some();
+    if python == workspace.path(setup::VENV_PYTHON) && !there() {
+        println!("bench: installing {} into .venv", packages.join(" and "));
+        setup::add_to_venv(workspace, packages)?;
     }
     Ok(Some(python))
 }

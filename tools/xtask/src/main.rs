@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bench_data;
 mod demo;
 mod fail;
 mod layering;
@@ -23,7 +24,9 @@ cargo xtask demo [key=value ...]   train on drawn images and say what was learnt
 cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
 cargo xtask setup                  only install what the build needs (the others do it too)
 cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
-                                   the training step beside the same step in PyTorch and timm";
+                                   the training step beside the same step in PyTorch and timm
+cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
+                                   the data pipeline beside torchvision + Pillow and albumentations";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,6 +54,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
         ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
+        ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
     }
 }

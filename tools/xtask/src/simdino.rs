@@ -95,6 +95,13 @@ impl<'a> Simdino<'a> {
         command.args(overrides).args(["--json", "--steps"]).arg(steps.to_string());
         command
     }
+
+    /// Times the data pipeline with one and with two threads, and decoding alone.
+    pub fn bench_data(&self, images: &Path, seconds: f64) -> Command {
+        let mut command = self.verb(&["bench", "data", "--json", "--threads", "1,2"]);
+        command.arg("--seconds").arg(seconds.to_string()).arg(images);
+        command
+    }
 }
 
 /// Where `data synth DIR` puts the images, class by class.

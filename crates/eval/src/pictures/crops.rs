@@ -41,7 +41,7 @@ fn row(
     let mut locals = vec![RgbImage::new(local_side, local_side); augment.local_crops_number];
     let mut global_out: Vec<&mut [u8]> = globals.iter_mut().map(|c| &mut **c).collect();
     let mut local_out: Vec<&mut [u8]> = locals.iter_mut().map(|c| &mut **c).collect();
-    multi_crop.apply(image, key, &mut global_out, &mut local_out)?;
+    multi_crop.apply(image.into(), key, &mut global_out, &mut local_out)?;
     let original = EvalTransform { resize: global_side, crop: global_side }.apply(image)?;
     let factor = zoom(global_side);
     let cells = std::iter::once(&original).chain(&globals).chain(&locals);

@@ -142,7 +142,7 @@ fn column_pass<const RADIUS: usize>(
             &from[row * blocks..(row + 1) * blocks]
         });
         let [a, b, c, d, e] = rows;
-        for ((((((out, a), b), c), d), e)) in out.iter_mut().zip(a).zip(b).zip(c).zip(d).zip(e) {
+        for (((((out, a), b), c), d), e) in out.iter_mut().zip(a).zip(b).zip(c).zip(d).zip(e) {
             *out = weigh::<RADIUS>([a, b, c, d, e], weights);
         }
     }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Subcommand;
 use serde_json::json;
 use tch::{Cuda, Device, Kind, Tensor};
 use trainer::input::Views;
@@ -14,19 +13,6 @@ use crate::commands::train::learner_config;
 use crate::config::{self, RunConfig};
 use crate::device;
 use crate::failure::{Failure, Result};
-
-/// What `bench` takes.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, Subcommand)]
-enum What {
-    /// The whole training step, without data
-    Step(StepArgs),
-}
 
 /// What `bench step` takes.
 #[derive(Debug, clap::Args)]
@@ -48,8 +34,7 @@ pub struct StepArgs {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args) -> Result<()> {
-    let What::Step(args) = &args.what;
+pub fn run(args: &StepArgs) -> Result<()> {
     if args.steps == 0 {
         return Err(Failure::usage("--steps: must be at least 1 (got 0)"));
     }

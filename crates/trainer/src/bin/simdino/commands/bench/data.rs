@@ -1,0 +1,79 @@
+//! `simdino bench data`: images per second of the data pipeline, on your images.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use data::throughput;
+use data::{AugmentConfig, DataConfig};
+use serde_json::json;
+
+use crate::config;
+use crate::console::answer;
+use crate::failure::{Failure, Result};
+
+/// What `bench data` takes.
+#[derive(Debug, clap::Args)]
+pub struct DataArgs {
+    /// Folder, list file, or tar shards
+    path: String,
+    /// Config file whose augmentation is used, instead of the defaults
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Values that replace those of the config file
+    #[arg(value_name = "KEY=VALUE", requires = "config")]
+    overrides: Vec<String>,
+    /// Threads, one or more numbers; 0 = one per core
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 0])]
+    threads: Vec<usize>,
+    /// Time to measure each number of threads, in seconds
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// One JSON object on the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &DataArgs) -> Result<()> {
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        let seconds = args.seconds;
+        return Err(Failure::usage(format!("--seconds: must be above 0, to 3600 (got {seconds})")));
+    }
+    let augment = match &args.config {
+        Some(file) => config::load_unchecked(file, &args.overrides)?.config.augment,
+        None => AugmentConfig::default(),
+    };
+    let problems: Vec<String> = augment
+        .validate()
+        .into_iter()
+        .map(|(key, what)| format!("augment.{key}: {what}"))
+        .collect();
+    if !problems.is_empty() {
+        return Err(Failure::problems(problems));
+    }
+    let dataset = data::open(&DataConfig { path: args.path.clone(), ..DataConfig::default() })?;
+    let dataset = Arc::new(dataset);
+    let decode_only = throughput::decoding(&dataset, args.seconds)?;
+    let mut rows = Vec::new();
+    for &threads in &args.threads {
+        let img_s = throughput::pipeline(&dataset, &augment, threads, args.seconds)?;
+        rows.push((threads, img_s));
+    }
+    let mut text = format!("{:<24} {decode_only:>9.1} img/s on one thread\n", "decoding alone");
+    for (threads, img_s) in &rows {
+        let name = match threads {
+            0 => "pipeline, every core".to_owned(),
+            1 => "pipeline, 1 thread".to_owned(),
+            n => format!("pipeline, {n} threads"),
+        };
+        text += &format!("{name:<24} {img_s:>9.1} img/s\n");
+    }
+    if args.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(threads, img_s)| json!({"threads": threads, "img_s": img_s}))
+            .collect();
+        text += &format!("{}\n", json!({"decode_only_img_s": decode_only, "pipeline": rows}));
+    }
+    answer(&text)
+}

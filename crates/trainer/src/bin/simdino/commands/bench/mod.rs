@@ -1,0 +1,31 @@
+//! `simdino bench`: how fast this machine is at the parts of a training run.
+
+mod data;
+mod step;
+
+use clap::Subcommand;
+
+use crate::failure::Result;
+
+/// What `bench` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The whole training step, without data
+    Step(step::StepArgs),
+    /// The data pipeline, without training: images to crops
+    Data(data::DataArgs),
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        What::Step(args) => step::run(args),
+        What::Data(args) => data::run(args),
+    }
+}
