@@ -16,6 +16,7 @@ pub mod config;
 pub mod dataset;
 pub mod error;
 pub mod loader;
+pub mod masking;
 pub mod pixels;
 pub mod rng;
 pub mod sampler;

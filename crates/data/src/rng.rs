@@ -16,8 +16,10 @@ pub enum Purpose {
     Shuffle,
     /// All parameters of one crop; the view counts global crops first, then local ones.
     Crop(u32),
-    /// The patch mask of one view.
+    /// Which crops of a micro-batch are masked how much (sample = step); holds the micro-batch.
     Mask(u32),
+    /// The blocks of one mask (sample = step); holds the number of the crop in the step.
+    MaskBlocks(u32),
     /// One drawing of the synthetic set (epoch = 0, sample = index).
     Synthetic,
     /// The substitute of a broken image; holds the number of the attempt.
@@ -32,7 +34,8 @@ impl Purpose {
         match self {
             Self::Shuffle => (1, 0),
             Self::Crop(view) => (2, view),
-            Self::Mask(view) => (3, view),
+            Self::Mask(micro) => (3, micro),
+            Self::MaskBlocks(crop) => (7, crop),
             Self::Synthetic => (4, 0),
             Self::Replacement(attempt) => (5, attempt),
             Self::Choice(number) => (6, number),
