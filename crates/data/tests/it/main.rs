@@ -3,6 +3,7 @@
 
 mod broken;
 mod loader;
+mod mutation;
 mod packs;
 mod sources;
 mod support;
