@@ -90,10 +90,28 @@ pub enum BlurKind {
     Kernel9,
 }
 
+/// The augmentation of a published recipe, from which the keys that are not given are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// SimDINO: 10 local crops, Pillow's blur.
+    #[default]
+    Simdino,
+    /// SimDINOv2: as SimDINO, with the blur of 9 taps.
+    Simdinov2,
+    /// DINO: 8 local crops, Pillow's blur.
+    Dino,
+    /// DINOv2: 8 local crops, scales (0.32, 1) and (0.05, 0.32), the blur of 9 taps.
+    Dinov2,
+}
+
 /// Multi-crop augmentation. Section `augment`. Names as in the reference implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
+    /// Recipe whose values the keys below have where they are not given: `simdino`, `simdinov2`,
+    /// `dino` or `dinov2`.
+    pub preset: Preset,
     /// Side of the two global crops, in pixels.
     pub global_crops_size: u32,
     /// Share of the image's area that a global crop covers, [low, high]; (0.4, 1) in SimDINO.
@@ -137,6 +155,7 @@ pub struct AugmentConfig {
 impl Default for AugmentConfig {
     fn default() -> Self {
         Self {
+            preset: Preset::Simdino,
             global_crops_size: 224,
             global_crops_scale: [0.4, 1.0],
             local_crops_number: 10,
@@ -196,6 +215,23 @@ impl DataConfig {
 }
 
 impl AugmentConfig {
+    /// The augmentation of a published recipe.
+    pub fn of(preset: Preset) -> Self {
+        let v1 = Self { preset, ..Self::default() };
+        match preset {
+            Preset::Simdino => v1,
+            Preset::Simdinov2 => Self { blur: BlurKind::Kernel9, ..v1 },
+            Preset::Dino => Self { local_crops_number: 8, ..v1 },
+            Preset::Dinov2 => Self {
+                local_crops_number: 8,
+                global_crops_scale: [0.32, 1.0],
+                local_crops_scale: [0.05, 0.32],
+                blur: BlurKind::Kernel9,
+                ..v1
+            },
+        }
+    }
+
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

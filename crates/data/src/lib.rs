@@ -27,7 +27,7 @@ pub mod transform;
 
 pub use decode;
 
-pub use config::{AugmentConfig, BlurKind, DataConfig, SourceKind, SyntheticConfig};
+pub use config::{AugmentConfig, BlurKind, DataConfig, Preset, SourceKind, SyntheticConfig};
 pub use dataset::{Dataset, open};
 pub use error::{Error, Result};
 pub use pixels::Pixels;

@@ -15,7 +15,7 @@ pub mod yaml;
 use std::fs;
 use std::path::Path;
 
-use data::config::{AugmentConfig, DataConfig};
+use data::config::{AugmentConfig, DataConfig, Preset};
 use model::config::{HeadConfig, ModelConfig};
 use objectives::config::SimDinoConfig;
 use serde::{Deserialize, Serialize};
@@ -155,7 +155,29 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
         return Err(Failure::problems(problems));
     }
     overrides::drop_empty_sections(&shape, &mut document);
+    apply_preset(&mut document)?;
     serde_json::from_value(document).map_err(|e| Failure::usage(format!("{name}: {e}")))
+}
+
+/// Puts the values of `augment.preset` under those that are given.
+fn apply_preset(document: &mut Value) -> Result<()> {
+    let given = document["augment"].take();
+    if given.is_null() {
+        if let Some(sections) = document.as_object_mut() {
+            sections.remove("augment");
+        }
+        return Ok(());
+    }
+    let preset = match given.get("preset") {
+        Some(name) => serde_json::from_value(name.clone())
+            .map_err(|e| Failure::usage(format!("augment.preset: {e}")))?,
+        None => Preset::default(),
+    };
+    let mut augment = serde_json::to_value(AugmentConfig::of(preset))
+        .map_err(|e| Failure::usage(format!("augment: {e}")))?;
+    overrides::merge(&mut augment, given);
+    document["augment"] = augment;
+    Ok(())
 }
 
 /// Whether the type at a dotted path takes a value: for keys whose kind depends on the value.

@@ -260,3 +260,20 @@ fn every_key_of_the_defaults_is_in_the_shape() {
         assert_ne!(words, "another value", "{key} needs words in problems.rs");
     }
 }
+
+#[test]
+fn a_preset_gives_the_values_that_are_not_given() {
+    let load = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        parse(GOOD, "good", &overrides).unwrap().augment
+    };
+    let plain = load(&[]);
+    let dinov2 = load(&["augment.preset=dinov2", "augment.local_crops_number=3"]);
+    assert_eq!(dinov2.local_crops_scale, [0.05, 0.32]);
+    assert_eq!((dinov2.local_crops_number, dinov2.blur), (3, data::BlurKind::Kernel9));
+    assert_ne!(plain.blur, dinov2.blur);
+    // A resolved config, which has every key, is read back as it is.
+    let again = AugmentConfig { flip_prob: 0.25, ..dinov2 };
+    let text = yaml::write(&json!({"data": {"path": "x"}, "augment": again})).unwrap();
+    assert_eq!(parse(&text, "again", &[]).unwrap().augment, again);
+}
