@@ -180,3 +180,20 @@ fn a_check_measures_colour_and_labels() {
         assert!((got - expected).abs() < 1e-7, "{:?}", report.std);
     }
 }
+
+#[test]
+fn a_file_that_vanishes_while_in_use_is_a_broken_image() {
+    let (dir, dataset) = damaged(60);
+    let file = dataset.name(3);
+    std::fs::remove_file(dir.path().join(&file)).unwrap();
+    let config = LoaderConfig { max_bad_fraction: 1.0, ..settings(4) };
+    let mut loader = start(&dataset, config, (0, 0));
+    let batches = take(&mut loader, loader_steps(&dataset));
+    let named: Vec<_> = batches.iter().flat_map(|batch| &batch.broken).collect();
+    let vanished = named.iter().find(|image| image.name == file).unwrap();
+    assert!(vanished.reason.contains("cannot read"), "{}", vanished.reason);
+}
+
+fn loader_steps(dataset: &Dataset) -> usize {
+    dataset.len() / 4
+}

@@ -1,8 +1,10 @@
 //! The loaders: order, determinism, resume, and what they do about broken images.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use data::loader::{Batch, EvalLoader, LoaderConfig, Position, TrainLoader};
+use data::source::{Payload, Source};
 use data::transform::{CropKey, EvalTransform, MultiCrop};
 use data::{AugmentConfig, Dataset};
 use proptest::prelude::*;
@@ -218,4 +220,68 @@ proptest! {
         expected.sort_unstable();
         prop_assert_eq!(union, expected);
     }
+}
+
+/// Counts how often it is read.
+struct Counted(u32, Arc<AtomicUsize>);
+
+impl Source for Counted {
+    fn kind(&self) -> &'static str {
+        "counted"
+    }
+    fn len(&self) -> usize {
+        self.0 as usize
+    }
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+    fn label(&self, _: usize) -> Option<u32> {
+        None
+    }
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+    fn load(&self, index: usize) -> data::Result<Payload> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        let pixel = image::Rgb([index as u8, 1, 2]);
+        Ok(Payload::Pixels(image::RgbImage::from_pixel(20, 20, pixel)))
+    }
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn a_slow_consumer_bounds_what_is_prepared() {
+    for (workers, prefetch, taken) in [(1, 1, 0), (2, 3, 1), (4, 2, 5)] {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let dataset = Arc::new(Dataset::new(Box::new(Counted(64, reads.clone())), 8));
+        let config = LoaderConfig { workers, prefetch, ..settings(4) };
+        let mut loader = start(&dataset, config, (0, 0));
+        take(&mut loader, taken);
+        // Dropping waits for the threads: nothing is read later. However long the consumer is
+        // away, no more than `prefetch` batches are made for it.
+        drop(loader);
+        let read = reads.load(Ordering::SeqCst);
+        assert!(read <= (taken + prefetch) * 4, "{read} images read for {taken} batches");
+        assert!(read >= taken * 4);
+    }
+}
+
+#[test]
+fn another_number_of_processes_in_the_middle_of_an_epoch_loses_and_repeats_nothing() {
+    let (_dir, dataset) = pictures(60);
+    let mut seen = Vec::new();
+    // Steps 0 and 1 with two processes, steps 2 to 4 with three.
+    for (steps, world_size) in [(0..2, 2), (2..5, 3)] {
+        for rank in 0..world_size {
+            let config = LoaderConfig { rank, world_size, ..settings(12) };
+            let mut loader = start(&dataset, config, (0, steps.start));
+            for batch in take(&mut loader, (steps.end - steps.start) as usize) {
+                seen.extend(batch.samples);
+            }
+        }
+    }
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..60));
 }
