@@ -7,7 +7,14 @@
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
 
-/// Whether the file reaches its end-of-image marker, with at least one scan before it.
+/// Pixels that a byte of a file can hold at most: every block of 64 pixels takes at least one bit,
+/// that of its mean.
+const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
+
+/// Whether the file reaches its end-of-image marker, with at least one scan before it, and is long
+/// enough for the pixels that it announces.
+///
+/// The last keeps a few bytes from taking seconds: the decoder would fill in what is missing.
 ///
 /// Bytes after that marker are ignored, as in viewers. Damage inside the pixel data that keeps
 /// this structure cannot be seen here.
@@ -22,11 +29,27 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
             _ => {
                 let Some(length) = bytes.get(after..after + 2) else { return false };
                 let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+                if is_frame(marker) && pixels(bytes, after) > bytes.len() * MAX_PIXELS_PER_BYTE {
+                    return false;
+                }
                 position = after + length.max(2);
                 scans += usize::from(marker == START_OF_SCAN);
             }
         }
     }
+}
+
+/// Whether the marker begins a frame: all of 0xC0 to 0xCF but three that stand for tables.
+fn is_frame(marker: u8) -> bool {
+    matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
+}
+
+/// Height times width of the frame whose segment begins at `start`; 0 where it is cut off.
+fn pixels(bytes: &[u8], start: usize) -> usize {
+    let Some(&[height, h, width, w]) = bytes.get(start + 3..).and_then(<[u8]>::first_chunk) else {
+        return 0;
+    };
+    usize::from(u16::from_be_bytes([height, h])) * usize::from(u16::from_be_bytes([width, w]))
 }
 
 /// The next marker at or behind `position` and the place behind it. Entropy-coded data is passed
@@ -62,5 +85,18 @@ mod tests {
             assert!(!is_complete(&whole[..end]), "cut at {end}");
         }
         assert!(!is_complete(&[0xFF, 0xD8, 0xFF, 0xD9]), "no scan");
+    }
+
+    #[test]
+    fn more_pixels_than_the_bytes_can_hold_are_missing() {
+        let file = |height: u16, width: u16| {
+            let [h, w] = [height, width].map(u16::to_be_bytes);
+            let frame = [0xFF, 0xC2, 0, 11, 8, h[0], h[1], w[0], w[1], 1, 1, 0x11, 0];
+            [&[0xFF, 0xD8][..], &frame, &[0xFF, 0xDA, 0, 2, 7, 7], &[0xFF, 0xD9]].concat()
+        };
+        let bytes = file(1, 1).len();
+        assert!(is_complete(&file(8, 64 * bytes as u16)));
+        assert!(!is_complete(&file(8, 64 * bytes as u16 + 1)));
+        assert!(!is_complete(&file(65500, 65500)));
     }
 }

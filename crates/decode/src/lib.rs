@@ -185,6 +185,9 @@ mod tests {
         let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Jpeg);
         let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
         bytes[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
+        assert!(matches!(decode(&bytes), Err(Error::Truncated { format: "jpeg" })));
+        // With enough bytes for so many pixels, were they pixels.
+        bytes.resize(9 << 20, 0);
         let error = decode(&bytes).unwrap_err();
         assert!(matches!(error, Error::Decode { source: ImageError::Limits(_), .. }), "{error:?}");
     }
