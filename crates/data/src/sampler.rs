@@ -18,7 +18,7 @@ pub struct Sampler {
     len: usize,
     global_batch: usize,
     /// The permutation that was asked for last.
-    cached: Mutex<Option<(u64, Arc<[usize]>)>>,
+    cached: Mutex<Option<(u64, Arc<[u32]>)>>,
 }
 
 /// The share of a process in a global batch.
@@ -36,7 +36,7 @@ impl Sampler {
     /// A sampler over `len` images in batches of `global_batch`.
     ///
     /// # Errors
-    /// The batch is empty or larger than the data set.
+    /// The batch is empty or larger than the data set, or there are more than 2^32 - 1 images.
     pub fn new(seed: u64, len: usize, global_batch: usize) -> Result<Self> {
         if global_batch == 0 {
             return Err(Error::Config {
@@ -47,6 +47,10 @@ impl Sampler {
         if global_batch > len {
             return Err(Error::BatchTooLarge { batch: global_batch, len });
         }
+        if u32::try_from(len).is_err() {
+            let problem = format!("at most {} images (got {len})", u32::MAX);
+            return Err(Error::Config { key: "data.path", problem });
+        }
         Ok(Self { seed, len, global_batch, cached: Mutex::new(None) })
     }
 
@@ -55,14 +59,18 @@ impl Sampler {
         (self.len / self.global_batch) as u64
     }
 
-    /// The permutation of `epoch`. The latest one is kept.
-    pub fn order(&self, epoch: u64) -> Arc<[usize]> {
+    /// The permutation of `epoch`. The latest one is kept; it takes four bytes an image.
+    pub fn order(&self, epoch: u64) -> Arc<[u32]> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         match &*cached {
             Some((of, order)) if *of == epoch => order.clone(),
             _ => {
                 let mut rng = Rng::new(self.seed, epoch, 0, Purpose::Shuffle);
-                let order: Arc<[usize]> = rng.permutation(self.len).into();
+                *cached = None; // not two of them in memory
+                let mut order: Arc<[u32]> = (0..self.len as u32).collect();
+                if let Some(order) = Arc::get_mut(&mut order) {
+                    rng.shuffle(order);
+                }
                 *cached = Some((epoch, order.clone()));
                 order
             }
@@ -71,7 +79,7 @@ impl Sampler {
 
     /// The image at `position` of `epoch`; positions go around at the end of the data set.
     pub fn sample(&self, epoch: u64, position: usize) -> usize {
-        self.order(epoch)[position % self.len]
+        self.order(epoch)[position % self.len] as usize
     }
 
     /// Images of micro-batch `micro` of the batch at `step` of `epoch`, for one process.
@@ -84,7 +92,8 @@ impl Sampler {
         };
         let (n, parts) = (self.global_batch, share.accumulate.max(1));
         let rows = &batch[(micro * n / parts).min(n)..((micro + 1) * n / parts).min(n)];
-        rows.iter().skip(share.rank).step_by(share.world_size.max(1)).copied().collect()
+        let mine = rows.iter().skip(share.rank).step_by(share.world_size.max(1));
+        mine.map(|&sample| sample as usize).collect()
     }
 }
 
@@ -170,9 +179,12 @@ mod tests {
         assert_ne!(first, sampler.order(1));
         assert_eq!(first, sampler.order(0));
         assert_ne!(first, Sampler::new(4, 100, 10).unwrap().order(0));
-        assert_eq!(sampler.sample(0, 7), first[7]);
+        assert_eq!(sampler.sample(0, 7), first[7] as usize);
+        let permutation = crate::rng::Rng::new(3, 0, 0, Purpose::Shuffle).permutation(100);
+        assert!(first.iter().map(|&sample| sample as usize).eq(permutation));
         let share = Share { accumulate: 1, rank: 0, world_size: 1 };
-        assert_eq!(sampler.micro_batch(0, 2, 0, share), first[20..30]);
+        let third: Vec<usize> = first[20..30].iter().map(|&sample| sample as usize).collect();
+        assert_eq!(sampler.micro_batch(0, 2, 0, share), third);
         assert!(sampler.micro_batch(0, 10, 0, share).is_empty());
     }
 

@@ -6,6 +6,7 @@
 mod folder;
 mod labels;
 mod list;
+mod names;
 mod shards;
 mod tar_index;
 

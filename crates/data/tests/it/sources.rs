@@ -147,6 +147,10 @@ fn broken_lists_name_file_and_line() {
         ("f.txt", b"2.png\n3.png\n", &["f.txt", "none of the first 2", "2.png", "relative"]),
         ("g.txt", b"\xFF\xFE1.png", &["g.txt", "UTF-8"]),
         ("h.csv", b"", &["h.csv", "names no images"]),
+        ("i.txt", b"1.png\n\n2\x00.png\n", &["i.txt", "line 3", "NUL"]),
+        ("j.csv", b"1.png,3\n\"2\x00.png\",4\n", &["j.csv", "line 2", "NUL"]),
+        ("k.txt", &[b'a'; 1 << 20], &["k.txt", "line 1", "longer than 65536 bytes"]),
+        ("l.csv", &[b'a'; 1 << 20], &["l.csv", "line 1", "1048576 bytes"]),
     ] {
         write(&at(file), text);
         refused(SourceKind::Auto, &at(file), parts);
@@ -329,4 +333,57 @@ fn the_synthetic_source_opens_without_a_path() {
     let dataset = open(&config).unwrap();
     assert_eq!((dataset.len(), dataset.kind()), (5, "synthetic"));
     assert_eq!(dataset.image(4).unwrap().dimensions(), (64, 64));
+}
+
+/// A list above the size from which its content is kept in a file beside it.
+fn long_list(dir: &Path) -> PathBuf {
+    let list = dir.join("long.csv");
+    let line = |i: usize| format!("1.png,{}\n", ["cat", "dog"][i % 2]);
+    write(&list, (0..150_000).map(line).collect::<String>());
+    write_picture(&dir.join("1.png"), 1);
+    list
+}
+
+#[test]
+fn what_is_kept_of_a_list_changes_nothing() {
+    let dir = tempdir().unwrap();
+    let list = long_list(dir.path());
+    let fresh = auto(&list);
+    let kept = dir.path().join(".long.csv.index");
+    assert!(kept.exists());
+    let again = auto(&list);
+    let look = |dataset: &Dataset| {
+        let all = (0..dataset.len()).step_by(997).map(|i| (dataset.name(i), dataset.label(i)));
+        (dataset.len(), dataset.class_names().to_vec(), all.collect::<Vec<_>>())
+    };
+    assert_eq!(look(&again), look(&fresh));
+    assert_eq!(again.label(1), Some(1));
+    // Damaged anywhere, or cut off anywhere, it is not used, and made anew.
+    let whole = std::fs::read(&kept).unwrap();
+    for place in [0, 20, 45, 50, 60, 68, 100, whole.len() / 2, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x10;
+        write(&kept, &damaged);
+        assert_eq!(look(&auto(&list)), look(&fresh), "byte {place}");
+        assert_eq!(std::fs::read(&kept).unwrap(), whole, "byte {place}");
+        write(&kept, &whole[..place]);
+        assert_eq!(look(&auto(&list)), look(&fresh), "cut at {place}");
+    }
+}
+
+#[test]
+fn a_changed_list_is_read_anew() {
+    let dir = tempdir().unwrap();
+    let list = long_list(dir.path());
+    assert_eq!(auto(&list).label(0), Some(0));
+    let text = std::fs::read_to_string(&list).unwrap();
+    write(&list, format!("{text}1.png,cat\n"));
+    assert_eq!(auto(&list).len(), 150_001);
+    // Of the same size, and with another label in the middle.
+    let middle = text.len() / 2 + text[text.len() / 2..].find("dog").unwrap();
+    let changed = format!("{}cow{}", &text[..middle], &text[middle + 3..]);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    write(&list, changed);
+    std::fs::File::options().write(true).open(&list).unwrap().set_modified(later).unwrap();
+    assert_eq!(auto(&list).class_names(), ["cat", "cow", "dog"]);
 }

@@ -1,0 +1,67 @@
+//! Time and memory of opening a long list, cold and from its cache.
+//!
+//! `cargo run -p data --example list_memory -- [IMAGES]` (10 million unless told otherwise) writes a
+//! list of so many lines to a temporary folder, opens it twice, each time in a fresh process, and
+//! prints seconds and resident bytes an image.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use data::{DataConfig, SourceKind};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [open, list] = arguments.as_slice()
+        && open == "open"
+    {
+        return measure(list);
+    }
+    let images: usize = arguments.first().map_or(Ok(10_000_000), |text| text.parse())?;
+    let folder = tempfile::tempdir()?;
+    let list = folder.path().join("list.csv");
+    write_list(&list, images)?;
+    println!("{images} images, {} bytes of list", std::fs::metadata(&list)?.len());
+    for how in ["cold", "from its cache"] {
+        print!("{how}: ");
+        std::io::stdout().flush()?;
+        let status = Command::new(std::env::current_exe()?).arg("open").arg(&list).status()?;
+        if !status.success() {
+            return Err(format!("opening the list failed ({status})").into());
+        }
+    }
+    Ok(())
+}
+
+fn write_list(list: &Path, images: usize) -> Result<()> {
+    std::fs::create_dir_all(list.with_file_name("train/n00000000"))?;
+    std::fs::write(list.with_file_name("train/n00000000/n00000000_0.JPEG"), b"")?;
+    let mut out = std::io::BufWriter::new(std::fs::File::create(list)?);
+    writeln!(out, "path,label")?;
+    for i in 0..images {
+        let class = i % 1000;
+        writeln!(out, "train/n{class:08}/n{class:08}_{i}.JPEG,n{class:08}")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn measure(list: &str) -> Result<()> {
+    let before = resident_bytes()?;
+    let start = Instant::now();
+    let config =
+        DataConfig { path: list.into(), source: SourceKind::List, ..DataConfig::default() };
+    let dataset = data::open(&config)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let bytes = resident_bytes()?.saturating_sub(before) as f64 / dataset.len() as f64;
+    println!("{seconds:.2} s, {bytes:.1} bytes an image");
+    Ok(())
+}
+
+fn resident_bytes() -> Result<usize> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split_whitespace().nth(1).ok_or("no resident size in /proc/self/statm")?;
+    Ok(pages.parse::<usize>()? * 4096)
+}

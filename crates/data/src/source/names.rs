@@ -1,0 +1,48 @@
+//! Many texts in one piece of memory.
+
+/// The names of a list: eight bytes more than the text for each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    bytes: String,
+    /// Where each name ends.
+    ends: Vec<u64>,
+}
+
+impl Names {
+    /// Names that end at `ends` of `bytes`; none if that cannot be.
+    pub(super) fn new(bytes: String, ends: Vec<u64>) -> Option<Self> {
+        let ordered = ends.windows(2).all(|pair| pair[0] <= pair[1]);
+        let whole = ends.last().copied().unwrap_or(0) == bytes.len() as u64;
+        let cut = |&end: &u64| bytes.is_char_boundary(end as usize);
+        (ordered && whole && ends.iter().all(cut)).then_some(Self { bytes, ends })
+    }
+
+    /// Adds a name.
+    pub(super) fn push(&mut self, name: &str) {
+        self.bytes.push_str(name);
+        self.ends.push(self.bytes.len() as u64);
+    }
+
+    /// Gives back memory that growing took too much.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    /// Number of names.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Name `index`.
+    pub(super) fn get(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)? as usize;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.bytes.get(start..end)
+    }
+
+    /// All names in one, and where each ends.
+    pub(super) fn parts(&self) -> (&str, &[u64]) {
+        (&self.bytes, &self.ends)
+    }
+}
