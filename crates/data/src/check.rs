@@ -1,11 +1,11 @@
 //! A look at a whole data set: what is in it, and which images are broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Inspection};
 use crate::loader::BrokenImage;
 
 /// Smallest, median and largest of some sizes, in pixels; all 0 without images.
@@ -40,6 +40,9 @@ pub struct CheckReport {
     pub labels: BTreeMap<u32, usize>,
     /// Images without a label.
     pub unlabelled: usize,
+    /// Groups of images whose files are equal byte for byte, by index; the first of each group is
+    /// the one to keep.
+    pub duplicates: Vec<Vec<usize>>,
     /// Mean of each channel over all pixels, on [0, 1].
     pub mean: [f64; 3],
     /// Standard deviation of each channel over all pixels, on [0, 1].
@@ -66,18 +69,32 @@ pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport 
         }
     }
     let mut good = Vec::with_capacity(looks.len());
-    for look in looks {
+    let mut seen: HashMap<[u8; 16], Vec<usize>> = HashMap::with_capacity(looks.len());
+    for (index, look) in looks.into_iter().enumerate() {
+        if let Ok(look) = &look {
+            seen.entry(look.digest).or_default().push(index);
+        }
         match look {
             Ok(look) => good.push(look),
             Err(broken) => report.broken.push(broken),
         }
     }
+    report.duplicates = seen.into_values().filter(|group| group.len() > 1).collect();
+    report.duplicates.sort_unstable();
     summarise(&good, &mut report);
     report
 }
 
+impl CheckReport {
+    /// Images that are there already: the members of all groups of duplicates but the first.
+    pub fn superfluous(&self) -> usize {
+        self.duplicates.iter().map(|group| group.len() - 1).sum()
+    }
+}
+
 /// One readable image.
 struct Look {
+    digest: [u8; 16],
     format: &'static str,
     width: u32,
     height: u32,
@@ -88,7 +105,7 @@ struct Look {
 }
 
 fn look(dataset: &Dataset, index: usize) -> Result<Look, BrokenImage> {
-    let (image, format) = dataset
+    let Inspection { image, format, digest } = dataset
         .inspect(index)
         .map_err(|error| BrokenImage::new(index, dataset.name(index), error))?;
     let (mut sums, mut squares) = ([0; 3], [0; 3]);
@@ -98,7 +115,7 @@ fn look(dataset: &Dataset, index: usize) -> Result<Look, BrokenImage> {
             squares[channel] += u64::from(*value) * u64::from(*value);
         }
     }
-    Ok(Look { format, width: image.width(), height: image.height(), sums, squares })
+    Ok(Look { digest, format, width: image.width(), height: image.height(), sums, squares })
 }
 
 fn summarise(looks: &[Look], report: &mut CheckReport) {

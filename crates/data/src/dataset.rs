@@ -1,6 +1,7 @@
 //! A source of images joined with their decoding: the one type that loaders and tools read from.
 
 use image::{GrayImage, RgbImage};
+use sha2::{Digest, Sha256};
 
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -84,16 +85,24 @@ impl Dataset {
     /// # Errors
     /// [`Error::Image`] with the image's name around the reason.
     pub fn image(&self, index: usize) -> Result<RgbImage> {
-        self.inspect(index).map(|(image, _)| image)
+        let image = self.load(index).and_then(|payload| self.decode(payload));
+        image.map(|(image, _)| image).map_err(|error| self.named(index, error))
     }
 
-    /// Like [`Dataset::image`], and tells the format: that of the file, or "pixels".
+    /// Like [`Dataset::image`], and tells more of the file.
     ///
     /// # Errors
     /// As [`Dataset::image`].
-    pub fn inspect(&self, index: usize) -> Result<(RgbImage, &'static str)> {
-        self.read(index)
-            .map_err(|error| Error::Image { name: self.name(index), source: Box::new(error) })
+    pub fn inspect(&self, index: usize) -> Result<Inspection> {
+        let inspection = self.load(index).and_then(|payload| {
+            let digest = match &payload {
+                Payload::Encoded(bytes) => digest(bytes),
+                Payload::Pixels(image) => digest(image.as_raw()),
+            };
+            let (image, format) = self.decode(payload)?;
+            Ok(Inspection { image, format, digest })
+        });
+        inspection.map_err(|error| self.named(index, error))
     }
 
     /// The object's mask in image `index` (0 or 255), where the source knows it.
@@ -101,11 +110,19 @@ impl Dataset {
         self.source.mask(index)
     }
 
-    fn read(&self, index: usize) -> Result<(RgbImage, &'static str)> {
+    fn named(&self, index: usize, error: Error) -> Error {
+        Error::Image { name: self.name(index), source: Box::new(error) }
+    }
+
+    fn load(&self, index: usize) -> Result<Payload> {
         if index >= self.len() {
             return Err(Error::Index { index, len: self.len() });
         }
-        let (image, format) = match self.source.load(index)? {
+        self.source.load(index)
+    }
+
+    fn decode(&self, payload: Payload) -> Result<(RgbImage, &'static str)> {
+        let (image, format) = match payload {
             Payload::Encoded(bytes) => decode::decode_named(&bytes)?,
             Payload::Pixels(image) => (image, "pixels"),
         };
@@ -115,4 +132,20 @@ impl Dataset {
         }
         Ok((image, format))
     }
+}
+
+/// An image and what its file is.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// The pixels.
+    pub image: RgbImage,
+    /// Format of the file, or "pixels".
+    pub format: &'static str,
+    /// The first half of the SHA-256 of the file's bytes: equal files have equal digests.
+    pub digest: [u8; 16],
+}
+
+fn digest(bytes: &[u8]) -> [u8; 16] {
+    let whole = Sha256::digest(bytes);
+    std::array::from_fn(|i| whole[i])
 }

@@ -161,6 +161,17 @@ fn a_check_counts_everything() {
 }
 
 #[test]
+fn a_check_finds_files_that_are_there_twice() {
+    let dir = tempdir().unwrap();
+    for (name, number) in [("a", 1), ("b", 2), ("c", 1), ("d", 3), ("e", 1), ("f", 2)] {
+        write_picture(&dir.path().join(format!("{name}.png")), number);
+    }
+    let report = data::check::check(&folder(dir.path()), |_| ());
+    assert_eq!(report.duplicates, [vec![0, 2, 4], vec![1, 5]]);
+    assert_eq!(report.superfluous(), 3);
+}
+
+#[test]
 fn a_check_measures_colour_and_labels() {
     let dir = tempdir().unwrap();
     let fill = |name: &str, value: [u8; 3], height| {

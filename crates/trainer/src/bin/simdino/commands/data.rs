@@ -14,6 +14,8 @@ use crate::failure::{Failure, Result};
 
 /// Broken images that the table names; `--json` names all.
 const MAX_BROKEN: usize = 20;
+/// Groups of equal files that the table names; `--json` names all.
+const MAX_DUPLICATES: usize = 20;
 /// Classes that the table names; `--json` names all.
 const MAX_CLASSES: usize = 20;
 
@@ -56,6 +58,9 @@ struct CheckArgs {
     /// Images with a shorter side, in pixels, count as broken
     #[arg(long, default_value_t = DataConfig::default().min_side)]
     min_side: u32,
+    /// Only the channels' mean and std, as the lines of a config
+    #[arg(long, conflicts_with = "json")]
+    stats: bool,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -106,6 +111,8 @@ fn check(args: &CheckArgs) -> Result<()> {
     bar.finish_and_clear();
     if args.json {
         answer(&format!("{}\n", as_json(&dataset, &report)))?;
+    } else if args.stats {
+        answer(&as_config(&report))?;
     } else {
         answer(&as_table(Path::new(&args.path), &dataset, &report))?;
     }
@@ -113,6 +120,12 @@ fn check(args: &CheckArgs) -> Result<()> {
         return Err(Failure::failed(format!("{}: no image can be read", args.path)));
     }
     Ok(())
+}
+
+/// Mean and std, to be pasted into a config.
+fn as_config(report: &CheckReport) -> String {
+    let list = |values: [f64; 3]| values.map(|v| format!("{v:.4}")).join(", ");
+    format!("augment:\n  mean: [{}]\n  std: [{}]\n", list(report.mean), list(report.std))
 }
 
 fn class_name(dataset: &Dataset, label: u32) -> String {
@@ -141,6 +154,15 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     let channels = |values: [f64; 3]| values.map(|v| format!("{v:.3}")).join(", ");
     row("channel mean", format!("[{}]", channels(report.mean)));
     row("channel std", format!("[{}]", channels(report.std)));
+    row("duplicates", format!("{} of {} groups", report.superfluous(), report.duplicates.len()));
+    for group in report.duplicates.iter().take(MAX_DUPLICATES) {
+        let names: Vec<String> = group.iter().map(|&index| dataset.name(index)).collect();
+        row("  equal", names.join(", "));
+    }
+    if report.duplicates.len() > MAX_DUPLICATES {
+        let more = report.duplicates.len() - MAX_DUPLICATES;
+        row("  equal", format!("and {more} groups more; --json names all"));
+    }
     for image in report.broken.iter().take(MAX_BROKEN) {
         row("  broken", format!("{}: {}", image.name, image.reason));
     }
@@ -182,7 +204,13 @@ fn as_json(dataset: &Dataset, report: &CheckReport) -> Value {
         .iter()
         .map(|image| json!({"name": image.name, "index": image.index, "reason": image.reason}))
         .collect();
+    let duplicates: Vec<Vec<String>> = report
+        .duplicates
+        .iter()
+        .map(|group| group.iter().map(|&index| dataset.name(index)).collect())
+        .collect();
     json!({
+        "duplicates": duplicates,
         "kind": dataset.kind(),
         "fingerprint": dataset.fingerprint(),
         "images": report.images,

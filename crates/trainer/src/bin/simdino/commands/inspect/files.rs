@@ -160,7 +160,7 @@ fn source(path: &Path) -> Result<Findings> {
 
 fn first_image(dataset: &data::Dataset) -> String {
     match dataset.inspect(0) {
-        Ok((image, format)) => {
+        Ok(data::dataset::Inspection { image, format, .. }) => {
             format!("{}, {format}, {} x {}", dataset.name(0), image.width(), image.height())
         }
         Err(error) => crate::failure::chain(&error),
