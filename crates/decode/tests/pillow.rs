@@ -1,5 +1,7 @@
 //! The decoder against Pillow, and on formats that the image crate writes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::Cursor;
 use std::path::Path;
 
