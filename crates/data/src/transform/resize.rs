@@ -1,8 +1,8 @@
 //! Crop and antialiased bicubic resize in one pass, for all crops of an image together.
 //!
 //! Both passes of a separable filter are sums of rows times weights, if the rows are those of the
-//! other axis. So the image is turned, strip by strip ([`super::strip`]), every crop filters its
-//! part of a strip along x while that is in the cache ([`Middle`]), and filters along y at the
+//! other axis. So the image is turned, strip by strip (`strip.rs`), every crop filters its
+//! part of a strip along x while that is in the cache (`Middle`), and filters along y at the
 //! end. The order, x before y, and the rounding in between are Pillow's.
 //!
 //! # Deviations
