@@ -52,12 +52,38 @@ pub fn pipeline(
 /// augmentation, however fast, can exceed.
 ///
 /// # Errors
-/// An image is broken.
+/// No image can be read. Broken ones among others are passed over and not counted.
 pub fn decoding(dataset: &Dataset, seconds: f64) -> Result<f64> {
     let (start, mut images) = (Instant::now(), 0);
-    while images == 0 || start.elapsed() < Duration::from_secs_f64(seconds) {
-        dataset.image(images % dataset.len())?;
-        images += 1;
+    for index in (0..dataset.len()).cycle() {
+        match dataset.image(index) {
+            Ok(_) => images += 1,
+            Err(error) if images == 0 && index + 1 == dataset.len() => return Err(error),
+            Err(_) => {}
+        }
+        if images > 0 && start.elapsed() >= Duration::from_secs_f64(seconds) {
+            break;
+        }
     }
     Ok(images as f64 / start.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DataConfig;
+
+    #[test]
+    fn broken_images_are_passed_over_unless_there_are_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.jpg"), "text").unwrap();
+        let path = dir.path().to_string_lossy().into_owned();
+        let open = || {
+            Arc::new(crate::open(&DataConfig { path: path.clone(), ..Default::default() }).unwrap())
+        };
+        assert!(decoding(&open(), 0.001).is_err());
+        image::RgbImage::new(20, 20).save(dir.path().join("b.png")).unwrap();
+        assert!(decoding(&open(), 0.001).unwrap() > 0.0);
+        assert!(pipeline(&open(), &AugmentConfig::default(), 1, 0.001).unwrap() > 0.0);
+    }
 }

@@ -154,7 +154,8 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     let channels = |values: [f64; 3]| values.map(|v| format!("{v:.3}")).join(", ");
     row("channel mean", format!("[{}]", channels(report.mean)));
     row("channel std", format!("[{}]", channels(report.std)));
-    row("duplicates", format!("{} of {} groups", report.superfluous(), report.duplicates.len()));
+    let (superfluous, groups) = (report.superfluous(), report.duplicates.len());
+    row("duplicates", format!("{superfluous} superfluous, in {groups} group(s) of equal files"));
     for group in report.duplicates.iter().take(MAX_DUPLICATES) {
         let names: Vec<String> = group.iter().map(|&index| dataset.name(index)).collect();
         row("  equal", names.join(", "));
