@@ -31,10 +31,14 @@ pub use error::{Error, Result};
 /// against decompression bombs that leaves room for 170 megapixels.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
+/// Most pixels of one image, whatever its format: the number at which Pillow speaks of a
+/// decompression bomb and refuses.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
 /// Decodes one image file, see the [crate](self) for the conversions.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::Decode`] (also
+/// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::TooLarge`], [`Error::Decode`] (also
 /// for an image of more than [`MAX_IMAGE_BYTES`]), [`Error::DecoderPanic`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     decode_named(bytes).map(|(image, _)| image)
@@ -49,7 +53,10 @@ pub fn decode_named(bytes: &[u8]) -> Result<(RgbImage, &'static str)> {
     // The decoders hold no state that outlives this call, so nothing broken is left behind.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode_as(bytes, format)));
     match decoded {
-        Ok(Ok(image)) => Ok((image, name)),
+        Ok(Ok(Ok(image))) => Ok((image, name)),
+        Ok(Ok(Err((width, height)))) => {
+            Err(Error::TooLarge { format: name, width, height, max_pixels: MAX_PIXELS })
+        }
         Ok(Err(source)) if is_end_of_file(&source) => Err(Error::Truncated { format: name }),
         Ok(Err(source)) => Err(Error::Decode { format: name, source }),
         Err(payload) => {
@@ -77,12 +84,19 @@ fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
     Ok((format, name))
 }
 
-fn decode_as(bytes: &[u8], format: ImageFormat) -> image::ImageResult<RgbImage> {
+/// The image, or the width and height that are too much.
+type Decoded = std::result::Result<RgbImage, (u32, u32)>;
+
+fn decode_as(bytes: &[u8], format: ImageFormat) -> image::ImageResult<Decoded> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Ok(Err((width, height)));
+    }
     // Not every decoder compares the picture's size with the limit by itself.
     if decoder.total_bytes() > MAX_IMAGE_BYTES {
         let kind = LimitErrorKind::InsufficientMemory;
@@ -91,7 +105,7 @@ fn decode_as(bytes: &[u8], format: ImageFormat) -> image::ImageResult<RgbImage> 
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    Ok(Ok(image.into_rgb8()))
 }
 
 /// Whether the decoder ran out of bytes, wherever in its chain of reasons that is said.
@@ -189,7 +203,20 @@ mod tests {
         // With enough bytes for so many pixels, were they pixels.
         bytes.resize(9 << 20, 0);
         let error = decode(&bytes).unwrap_err();
-        assert!(matches!(error, Error::Decode { source: ImageError::Limits(_), .. }), "{error:?}");
+        let refused = matches!(
+            error,
+            Error::TooLarge { .. } | Error::Decode { source: ImageError::Limits(_), .. }
+        );
+        assert!(refused, "{error:?}");
+    }
+
+    #[test]
+    fn more_pixels_than_the_limit_are_refused_by_name() {
+        // The header of a BMP that announces many pixels.
+        let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Bmp);
+        bytes[18..26].copy_from_slice(&[0, 0x40, 0, 0, 0, 0x40, 0, 0]); // 16384 x 16384
+        let error = decode(&bytes).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { format: "bmp", width: 16384, .. }), "{error:?}");
     }
 
     proptest! {
