@@ -42,8 +42,10 @@ pub struct DataConfig {
     pub min_side: u32,
     /// The run stops when more than this share of the images read so far was broken (0-1).
     pub max_bad_fraction: f64,
-    /// Memory in GB that decompressed `tar.gz` shards may take.
+    /// Memory in GB that decompressed `tar.gz` shards may take; the rest goes to `spill_dir`.
     pub shard_cache_gb: f64,
+    /// Folder of the temporary files for what passes `shard_cache_gb`; empty: the system's.
+    pub spill_dir: String,
 }
 
 impl Default for DataConfig {
@@ -57,6 +59,7 @@ impl Default for DataConfig {
             min_side: 8,
             max_bad_fraction: 0.1,
             shard_cache_gb: 4.0,
+            spill_dir: String::new(),
         }
     }
 }
@@ -204,10 +207,10 @@ impl DataConfig {
                 format!("must be between 0 and 1 (got {})", self.max_bad_fraction),
             ));
         }
-        if self.shard_cache_gb.is_nan() || self.shard_cache_gb <= 0.0 {
+        if self.shard_cache_gb.is_nan() || self.shard_cache_gb < 0.0 {
             problems.push((
                 "shard_cache_gb",
-                format!("must be greater than 0 (got {})", self.shard_cache_gb),
+                format!("must be 0 or more (got {})", self.shard_cache_gb),
             ));
         }
         problems

@@ -45,18 +45,31 @@ pub enum Error {
         /// The reader's reason.
         source: std::io::Error,
     },
-    /// Decompressed shards do not fit into the memory they may take.
+    /// A shard is not the one that was listed.
     #[error(
-        "{path}: its images need more than data.shard_cache_gb = {limit_gb} GB of memory once \
-         decompressed: raise that limit, or decompress the shards with gunzip (plain .tar files \
-         are read from disk and take no memory)",
+        "shard {path} has changed since it was listed ({problem}): if that was meant, start anew, \
+         and if it has an index, write that anew with `simdino data index`",
         path = .path.display()
     )]
-    ShardCache {
-        /// The shard with which the limit was passed.
+    ShardChanged {
+        /// The shard.
         path: PathBuf,
-        /// The limit in GB.
-        limit_gb: f64,
+        /// What is different.
+        problem: String,
+    },
+    /// There is no room for the images of a compressed shard.
+    #[error(
+        "cannot decompress {path} into {folder}: set data.spill_dir to a folder with more room, \
+         raise data.shard_cache_gb, or gunzip the shards (plain .tar files are read in place)",
+        path = .path.display(), folder = .folder.display()
+    )]
+    Spill {
+        /// The shard.
+        path: PathBuf,
+        /// Where temporary files go.
+        folder: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
     },
     /// A setting is outside its range or does not fit the others.
     #[error("{key}: {problem}")]

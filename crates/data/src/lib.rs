@@ -67,6 +67,7 @@ pub mod pixels;
 pub mod rng;
 pub mod sampler;
 pub mod source;
+mod storage;
 pub mod synthetic;
 pub mod throughput;
 pub mod transform;

@@ -8,7 +8,6 @@ mod labels;
 mod list;
 mod names;
 mod shards;
-mod tar_index;
 
 use std::path::Path;
 
@@ -17,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 pub use folder::Folder;
 pub use list::List;
-pub use shards::Shards;
+pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
 
 use crate::config::{DataConfig, SourceKind};
 use crate::error::{Error, Result};
@@ -86,7 +85,7 @@ pub fn open(config: &DataConfig) -> Result<Box<dyn Source>> {
     Ok(match kind {
         SourceKind::Synthetic => Box::new(Synthetic::new(config.synthetic.clone())),
         SourceKind::List => Box::new(List::open(path)?),
-        SourceKind::Shards => Box::new(Shards::open(path, config.shard_cache_gb)?),
+        SourceKind::Shards => Box::new(Shards::open(config)?),
         SourceKind::Folder | SourceKind::Auto => Box::new(Folder::open(path)?),
     })
 }

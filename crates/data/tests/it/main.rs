@@ -5,5 +5,6 @@ mod broken;
 mod loader;
 mod mutation;
 mod packs;
+mod shards;
 mod sources;
 mod support;

@@ -114,3 +114,27 @@ pub fn evaluate(
     let loader = EvalLoader::new(dataset.clone(), transform, batch, workers, indices).unwrap();
     loader.map(Result::unwrap).collect()
 }
+
+/// The source that a path names, whatever it is.
+pub fn auto(path: &Path) -> Dataset {
+    open(&config(SourceKind::Auto, path)).unwrap()
+}
+
+/// Names of all images.
+pub fn names(dataset: &Dataset) -> Vec<String> {
+    (0..dataset.len()).map(|index| dataset.name(index)).collect()
+}
+
+/// Labels of all images.
+pub fn labels(dataset: &Dataset) -> Vec<Option<u32>> {
+    (0..dataset.len()).map(|index| dataset.label(index)).collect()
+}
+
+/// The message for a path that cannot be used: one line that holds all of `parts`.
+pub fn refused(source: SourceKind, path: &Path, parts: &[&str]) {
+    let message = open(&config(source, path)).unwrap_err().chain();
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    assert!(!message.contains('\n'), "{message}");
+}

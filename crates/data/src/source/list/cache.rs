@@ -6,12 +6,13 @@
 //! read: a cache changes nothing but the time.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::names::Names;
 use super::Table;
+use crate::storage::replace;
 
 /// Changes with the format.
 const MAGIC: u64 = u64::from_le_bytes(*b"sdlist01");
@@ -102,20 +103,8 @@ fn try_store(path: &Path, Key(key): Key, table: &Table) -> io::Result<()> {
         table.names.len() as u64,
         u64::from(!table.classes.is_empty()),
     ];
-    let folder = match place.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    for number in header {
-        file.write_all(&number.to_le_bytes())?;
-    }
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(place)?;
-    Ok(())
+    let header: Vec<u8> = header.iter().flat_map(|number| number.to_le_bytes()).collect();
+    replace(&place, &[&header, parts[0], parts[1], parts[2], parts[3]])
 }
 
 fn numbers(file: &mut File, count: usize) -> Option<Vec<u64>> {

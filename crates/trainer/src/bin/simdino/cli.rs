@@ -28,7 +28,7 @@ pub enum Command {
     Embed(commands::embed::Args),
     /// Show what is in a checkpoint, a run, a data source, or this machine
     Inspect(commands::inspect::Args),
-    /// Make the synthetic images, or find broken ones
+    /// Make the synthetic images, find broken ones, pack and index shards
     Data(commands::data::Args),
     /// Write one HTML page about a run
     Report(commands::report::Args),

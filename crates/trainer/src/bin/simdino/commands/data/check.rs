@@ -1,11 +1,10 @@
-//! `simdino data`: makes the synthetic images on disk, and looks for broken images.
+//! `simdino data check`: reads every image and says what there is.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Subcommand;
 use data::check::CheckReport;
-use data::config::{DataConfig, SourceKind, SyntheticConfig};
+use data::config::DataConfig;
 use data::dataset::Dataset;
 use serde_json::{Value, json};
 
@@ -19,40 +18,9 @@ const MAX_DUPLICATES: usize = 20;
 /// Classes that the table names; `--json` names all.
 const MAX_CLASSES: usize = 20;
 
-/// What `simdino data` takes.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Draw the synthetic images into a folder: images/, masks/ and labels.csv
-    Synth(SynthArgs),
-    /// Read every image: counts, formats, sizes, labels, and which are broken
-    Check(CheckArgs),
-}
-
-/// What `data synth` takes.
-#[derive(Debug, clap::Args)]
-struct SynthArgs {
-    /// Folder to make; it must not hold anything yet
-    dir: PathBuf,
-    /// Number of images
-    #[arg(long, default_value_t = SyntheticConfig::default().count)]
-    count: usize,
-    /// Side of the images, in pixels
-    #[arg(long, default_value_t = SyntheticConfig::default().size)]
-    size: u32,
-    /// Seed of the drawing
-    #[arg(long, default_value_t = SyntheticConfig::default().seed)]
-    seed: u64,
-}
-
 /// What `data check` takes.
 #[derive(Debug, clap::Args)]
-struct CheckArgs {
+pub struct Args {
     /// Folder, list file, or tar shards
     path: String,
     /// Images with a shorter side, in pixels, count as broken
@@ -69,40 +37,8 @@ struct CheckArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// The folder cannot be written, or the images not be opened.
+/// The images cannot be opened, or none of them be read.
 pub fn run(args: &Args) -> Result<()> {
-    match &args.action {
-        Action::Synth(args) => synth(args),
-        Action::Check(args) => check(args),
-    }
-}
-
-fn synth(args: &SynthArgs) -> Result<()> {
-    let synthetic = SyntheticConfig { count: args.count, size: args.size, seed: args.seed };
-    let config = DataConfig {
-        source: SourceKind::Synthetic,
-        synthetic: synthetic.clone(),
-        ..DataConfig::default()
-    };
-    let problems = config
-        .validate()
-        .into_iter()
-        .map(|(key, what)| format!("--{}: {what}", key.trim_start_matches("synthetic.")));
-    let problems: Vec<String> = problems.collect();
-    if !problems.is_empty() {
-        return Err(Failure::problems(problems));
-    }
-    let bar = progress(args.count, "images drawn");
-    data::synthetic::write_folder(&synthetic, &args.dir, |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    let (dir, classes) = (args.dir.display(), data::synthetic::class_names().len());
-    answer(&format!(
-        "{} images of {classes} classes in {dir}/images, their masks in {dir}/masks\n",
-        args.count
-    ))
-}
-
-fn check(args: &CheckArgs) -> Result<()> {
     let config =
         DataConfig { path: args.path.clone(), min_side: args.min_side, ..DataConfig::default() };
     let dataset = data::open(&config)?;

@@ -1,0 +1,154 @@
+//! The table of contents of a shard in a file of its own, `NAME.tar.index` beside `NAME.tar`: with
+//! it a shard opens without being read, and every image is compared with what was indexed.
+//!
+//! Text, one JSON value a line: an object with the format's name and version, the shard's size, the
+//! number of images and the CRC-32 of what follows; then an array for each image, `[offset, size,
+//! crc32 of the header, crc32 of the content, label or null, name]`.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::members::{HEADER_BYTES, Member, Members};
+use super::{find, scan};
+use crate::error::{Error, Result};
+use crate::storage::{Blob, LocalFile, replace};
+
+/// What is added to a shard's name.
+pub(super) const SUFFIX: &str = ".index";
+const FORMAT: &str = "simdino-tar-index";
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+    shard_bytes: u64,
+    images: usize,
+    crc32: u32,
+}
+
+/// Offset, size, checksums of header and content, label, name.
+type Line<'a> = (u64, u64, u32, u32, Option<&'a str>, &'a str);
+type OwnedLine = (u64, u64, u32, u32, Option<String>, String);
+
+/// The index beside `shard`, if there is one.
+///
+/// # Errors
+/// It is damaged, or the shard has another size than the one that was indexed.
+pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
+    let place = place(shard.path());
+    let io = |source| Error::Io { action: "read", path: place.clone(), source };
+    let Some(bytes) = shard.sibling(SUFFIX).map_err(io)? else { return Ok(None) };
+    let damaged = || Error::Path {
+        path: place.clone(),
+        problem: "not a whole index: delete it, or write it anew with `simdino data index`".into(),
+    };
+    let (head, body) = split_line(&bytes).ok_or_else(damaged)?;
+    let head: Head = serde_json::from_slice(head).map_err(|_| damaged())?;
+    if head.format != FORMAT || head.version != VERSION || head.crc32 != crc32fast::hash(body) {
+        return Err(damaged());
+    }
+    if head.shard_bytes != shard.len() {
+        let problem = format!("{} bytes instead of {}", shard.len(), head.shard_bytes);
+        return Err(Error::ShardChanged { path: shard.path().into(), problem });
+    }
+    let members = parse(body, shard.len()).filter(|members| members.len() == head.images);
+    members.ok_or_else(damaged).map(Some)
+}
+
+fn parse(mut body: &[u8], shard_bytes: u64) -> Option<Members> {
+    let mut members = Members::default();
+    while let Some((line, rest)) = split_line(body) {
+        let (offset, size, header, content, label, name): OwnedLine =
+            serde_json::from_slice(line).ok()?;
+        let inside = offset.checked_add(size).is_some_and(|end| end <= shard_bytes);
+        if !inside || offset < HEADER_BYTES as u64 {
+            return None;
+        }
+        let member = Member { offset, size, header: Some(header), content: Some(content) };
+        members.push(&name, member, label);
+        body = rest;
+    }
+    members.shrink();
+    body.is_empty().then_some(members)
+}
+
+/// The first line without its end, and the rest.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// Where the index of the shard at `path` is.
+pub(super) fn place(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SUFFIX);
+    name.into()
+}
+
+/// The members of the plain shard at `path`, read from the shard itself, with the checksums of
+/// their contents.
+///
+/// # Errors
+/// The shard cannot be read, is cut off, or is compressed.
+pub(super) fn measure(path: &Path) -> Result<(Members, u64)> {
+    let blob = LocalFile::open(path, true)?;
+    if scan::is_gzip(&blob)? {
+        let problem = "compressed, so it has no random access: gunzip it first".into();
+        return Err(Error::Path { path: path.into(), problem });
+    }
+    let mut members = scan::plain(&blob)?;
+    let mut bytes = Vec::new();
+    for index in 0..members.len() {
+        let Some(member) = members.get(index).copied() else { continue };
+        bytes.resize(member.size as usize, 0);
+        blob.read_at(member.offset, &mut bytes).map_err(|source| Error::Io {
+            action: "read",
+            path: path.into(),
+            source,
+        })?;
+        members.set_content(index, crc32fast::hash(&bytes));
+    }
+    Ok((members, blob.len()))
+}
+
+/// Writes the index of the shard at `path`, whole or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<()> {
+    let place = place(path);
+    let io = |source: std::io::Error| Error::Io { action: "write", path: place.clone(), source };
+    let mut body = Vec::new();
+    for (index, (name, member)) in members.iter().enumerate() {
+        let (header, content) = (member.header.unwrap_or(0), member.content.unwrap_or(0));
+        let label = members.labels[index].as_deref();
+        let line: Line = (member.offset, member.size, header, content, label, name);
+        serde_json::to_writer(&mut body, &line).map_err(|error| io(error.into()))?;
+        body.push(b'\n');
+    }
+    let (images, crc32) = (members.len(), crc32fast::hash(&body));
+    let head = Head { format: FORMAT.into(), version: VERSION, shard_bytes, images, crc32 };
+    let mut text = serde_json::to_vec(&head).map_err(|error| io(error.into()))?;
+    text.push(b'\n');
+    replace(&place, &[&text, &body]).map_err(io)
+}
+
+/// Writes an index beside each plain shard that `path` means, from the shard itself; the number of
+/// shards and of their images. `progress` gets the number of shards, once a shard is done.
+///
+/// # Errors
+/// Nothing matches, a shard is compressed or cannot be read, or an index cannot be written.
+pub fn write_index(path: &Path, progress: impl Fn(usize) + Sync) -> Result<(usize, usize)> {
+    let shards = find::find(path)?;
+    let index = |shard: &PathBuf| {
+        let (members, shard_bytes) = measure(shard)?;
+        store(shard, &members, shard_bytes)?;
+        progress(shards.len());
+        Ok(members.len())
+    };
+    let counts: Vec<Result<usize>> = shards.par_iter().map(index).collect();
+    Ok((shards.len(), counts.into_iter().sum::<Result<usize>>()?))
+}

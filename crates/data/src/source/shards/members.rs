@@ -1,0 +1,62 @@
+//! The table of contents of one shard.
+
+use super::super::names::Names;
+
+/// Bytes of the header that stands before each member of a tar file.
+pub(super) const HEADER_BYTES: usize = 512;
+
+/// One image of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Where its bytes begin.
+    pub(super) offset: u64,
+    /// Number of bytes.
+    pub(super) size: u64,
+    /// CRC-32 of the header before it; none where that is not kept.
+    pub(super) header: Option<u32>,
+    /// CRC-32 of its bytes, where an index tells it.
+    pub(super) content: Option<u32>,
+}
+
+/// The images of one shard, in their order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Members {
+    names: Names,
+    members: Vec<Member>,
+    /// Label of each image as text, where there is one.
+    pub(super) labels: Vec<Option<String>>,
+}
+
+impl Members {
+    pub(super) fn push(&mut self, name: &str, member: Member, label: Option<String>) {
+        self.names.push(name);
+        self.members.push(member);
+        self.labels.push(label);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Member> {
+        self.members.get(index)
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        self.names.get(index).unwrap_or_default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Member)> {
+        self.members.iter().enumerate().map(|(index, member)| (self.name(index), member))
+    }
+
+    pub(super) fn set_content(&mut self, index: usize, crc: u32) {
+        self.members[index].content = Some(crc);
+    }
+
+    /// Gives back memory that growing took too much.
+    pub(super) fn shrink(&mut self) {
+        self.names.shrink();
+        self.members.shrink_to_fit();
+    }
+}

@@ -1,0 +1,164 @@
+//! WebDataset shards: images and labels in tar or tar.gz files.
+
+mod find;
+mod index;
+mod members;
+mod pack;
+mod scan;
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+pub(super) use self::find::{has_shards, is_shard};
+pub use self::index::write_index;
+use self::members::{HEADER_BYTES, Member, Members};
+pub use self::pack::{PackOptions, PackReport, pack};
+use super::labels::Labels;
+use super::{Payload, Source, digest};
+use crate::config::DataConfig;
+use crate::error::{Error, Result};
+use crate::storage::{Blob, LocalFile, SpoolLimits};
+
+/// Up to so many plain shards are kept open; more are opened for each read, because the number
+/// of open files of a process is limited.
+const MAX_OPEN: usize = 256;
+
+/// The images of one or more shards, in the order of the shards' names and then of their members.
+///
+/// A plain tar file is read at random where it is; with an index beside it ([`pack`],
+/// [`write_index`]) it opens at once and every image is compared with what was indexed. A
+/// compressed one has no random access, so its images are held in memory and, beyond a limit, in a
+/// temporary file.
+#[derive(Debug)]
+pub struct Shards {
+    shards: Vec<Shard>,
+    /// Index of each shard's first image.
+    starts: Vec<usize>,
+    len: usize,
+    labels: Labels,
+}
+
+#[derive(Debug)]
+struct Shard {
+    /// File name, for messages.
+    name: String,
+    members: Members,
+    /// Where the images' bytes are: the shard itself, or what it was decompressed to.
+    body: Box<dyn Blob>,
+}
+
+impl Shards {
+    /// Opens one shard, all shards directly in a folder, or those whose name matches a pattern
+    /// with `*` in the last part of the path; reads all tables of contents, shards in parallel.
+    ///
+    /// # Errors
+    /// Nothing matches; a shard cannot be read, is cut off, has changed since it was indexed, or
+    /// there is no room to decompress it; there are no images.
+    pub fn open(config: &DataConfig) -> Result<Self> {
+        let path = Path::new(&config.path);
+        let paths = find::find(path)?;
+        let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
+        let keep_open = paths.len() <= MAX_OPEN;
+        let open = |path| open_shard(Box::new(LocalFile::open(path, keep_open)?), &limits);
+        let opened: Vec<Result<Shard>> = paths.par_iter().map(|path| open(path)).collect();
+        let shards = opened.into_iter().collect::<Result<_>>()?;
+        Self::join(shards).ok_or_else(|| Error::Path {
+            path: path.into(),
+            problem: format!("no image files in its {} shard(s)", paths.len()),
+        })
+    }
+
+    /// Numbers the images of all shards; none if there are no images.
+    fn join(mut shards: Vec<Shard>) -> Option<Self> {
+        let (mut starts, mut len, mut texts) = (Vec::new(), 0, Vec::new());
+        for shard in &mut shards {
+            texts.append(&mut std::mem::take(&mut shard.members.labels));
+            starts.push(len);
+            len += shard.members.len();
+        }
+        (len > 0).then(|| Self { shards, starts, len, labels: Labels::from_texts(&texts) })
+    }
+
+    /// The shard of image `index`, and its place there.
+    fn find(&self, index: usize) -> Option<(&Shard, usize, &Member)> {
+        // An empty shard starts where the next one does; the last of equal starts is meant.
+        let shard = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
+        let place = index - self.starts[shard];
+        let member = self.shards[shard].members.get(place)?;
+        Some((&self.shards[shard], place, member))
+    }
+}
+
+/// Reads the table of contents: from the index beside the shard, or else from the shard.
+fn open_shard(body: Box<dyn Blob>, limits: &SpoolLimits) -> Result<Shard> {
+    let name = body.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if scan::is_gzip(body.as_ref())? {
+        let (members, body) = scan::compressed(body.as_ref(), limits)?;
+        return Ok(Shard { name, members, body });
+    }
+    let members = match index::load(body.as_ref())? {
+        Some(members) => members,
+        None => scan::plain(body.as_ref())?,
+    };
+    Ok(Shard { name, members, body })
+}
+
+impl Shard {
+    /// The bytes of a member, if they are still those that were listed.
+    fn load(&self, place: usize, member: &Member) -> Result<Vec<u8>> {
+        let path = self.body.path();
+        let io = |source| Error::Io { action: "read", path: path.into(), source };
+        let Some(header) = member.header else {
+            let mut bytes = vec![0; member.size as usize];
+            self.body.read_at(member.offset, &mut bytes).map_err(io)?;
+            return Ok(bytes);
+        };
+        // One read for both; a remote shard answers once.
+        let mut bytes = vec![0; HEADER_BYTES + member.size as usize];
+        self.body.read_at(member.offset - HEADER_BYTES as u64, &mut bytes).map_err(io)?;
+        let same = crc32fast::hash(&bytes[..HEADER_BYTES]) == header
+            && member.content.is_none_or(|crc| crc == crc32fast::hash(&bytes[HEADER_BYTES..]));
+        if !same {
+            let problem = format!("member {} is not what it was", self.members.name(place));
+            return Err(Error::ShardChanged { path: path.into(), problem });
+        }
+        bytes.drain(..HEADER_BYTES);
+        Ok(bytes)
+    }
+}
+
+impl Source for Shards {
+    fn kind(&self) -> &'static str {
+        "shards"
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn name(&self, index: usize) -> String {
+        let Some((shard, place, _)) = self.find(index) else { return String::new() };
+        format!("{}/{}", shard.name, shard.members.name(place))
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.labels.get(index).copied().flatten()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.labels.names
+    }
+
+    fn load(&self, index: usize) -> Result<Payload> {
+        let (shard, place, member) =
+            self.find(index).ok_or(Error::Index { index, len: self.len })?;
+        shard.load(place, member).map(Payload::Encoded)
+    }
+
+    fn fingerprint(&self) -> String {
+        let members = self.shards.iter().flat_map(|shard| shard.members.iter());
+        let sizes = members.map(|(_, member)| member.size).enumerate();
+        digest(sizes.map(|(i, size)| (self.name(i), self.label(i), size)))
+    }
+}

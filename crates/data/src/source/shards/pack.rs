@@ -1,0 +1,287 @@
+//! Images of any source into tar shards with indexes.
+//!
+//! Shard `i` holds images `i * n .. (i + 1) * n` of the source, so packing can stop anywhere and go
+//! on: a shard is written under another name, read back and compared, renamed, and only then gets
+//! its index. One with an index is done.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tar::{Builder, Header};
+
+use super::super::{Payload, Source, digest, extension, is_image};
+use super::index;
+use crate::error::{Error, Result};
+use crate::storage::{LocalFile, replace};
+
+/// What a folder of shards was packed from; packing goes on only where this is the same.
+const PLAN: &str = "pack.json";
+
+/// How [`pack`] divides and what it puts up with.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// Images in a shard; the last one may hold fewer.
+    pub shard_images: usize,
+    /// Leave out images that cannot be read instead of stopping at the first.
+    pub skip_unreadable: bool,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        Self { shard_images: 10_000, skip_unreadable: false }
+    }
+}
+
+/// What [`pack`] did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct PackReport {
+    /// Shards there are now.
+    pub shards: usize,
+    /// Shards of these that an earlier packing had written.
+    pub earlier: usize,
+    /// Images in all shards.
+    pub images: usize,
+    /// Bytes of the shards written now.
+    pub bytes: u64,
+    /// Images left out now, with the reason.
+    pub skipped: Vec<(String, String)>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Plan {
+    simdino_pack: u32,
+    images: usize,
+    shard_images: usize,
+    skip_unreadable: bool,
+    /// Of names and labels, in order.
+    names: String,
+}
+
+/// Copies the image files of `source`, byte for byte, into shards `000000.tar`, `000001.tar`, ... in
+/// the folder `out`, each with its index. Each image keeps its path as its name, dots in it
+/// replaced by `_`, and gets its class as `.cls` (a number) and `.json` (its name).
+///
+/// `progress` is told the number of images of each shard that is done.
+///
+/// # Errors
+/// `out` holds something else; an image cannot be read (unless those are left out) or is no file; a
+/// shard cannot be written or reads back differently. What was finished before stays.
+pub fn pack(
+    source: &dyn Source,
+    out: &Path,
+    options: &PackOptions,
+    progress: impl Fn(usize) + Sync,
+) -> Result<PackReport> {
+    let shard_images = options.shard_images.max(1);
+    prepare(out, &plan(source, options, shard_images))?;
+    let starts: Vec<usize> = (0..source.len()).step_by(shard_images).collect();
+    let done = starts.into_par_iter().enumerate().map(|(number, start)| {
+        let range = start..(start + shard_images).min(source.len());
+        let images = range.len();
+        let shard = Packer { source, options, path: out.join(format!("{number:06}.tar")) };
+        let report = shard.run(range)?;
+        progress(images);
+        Ok(report)
+    });
+    let done: Vec<Result<PackReport>> = done.collect();
+    let mut total = PackReport::default();
+    for report in done {
+        let report = report?;
+        total.shards += report.shards;
+        total.earlier += report.earlier;
+        total.images += report.images;
+        total.bytes += report.bytes;
+        total.skipped.extend(report.skipped);
+    }
+    Ok(total)
+}
+
+fn plan(source: &dyn Source, options: &PackOptions, shard_images: usize) -> Plan {
+    let names = (0..source.len()).map(|index| (source.name(index), source.label(index), 0));
+    Plan {
+        simdino_pack: 1,
+        images: source.len(),
+        shard_images,
+        skip_unreadable: options.skip_unreadable,
+        names: digest(names),
+    }
+}
+
+/// Makes `out`, or makes sure that what it holds is of the same plan.
+fn prepare(out: &Path, plan: &Plan) -> Result<()> {
+    let problem = |problem: &str| Error::Path { path: out.into(), problem: problem.into() };
+    let io = |action, path: &Path, source| Error::Io { action, path: path.into(), source };
+    fs::create_dir_all(out).map_err(|error| io("make", out, error))?;
+    let place = out.join(PLAN);
+    match fs::read(&place) {
+        Ok(text) => match serde_json::from_slice::<Plan>(&text) {
+            Ok(found) if found == *plan => Ok(()),
+            _ => Err(problem(
+                "holds shards of other images or other options (see its pack.json): give an empty \
+                 folder, or the same options",
+            )),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut entries = fs::read_dir(out).map_err(|error| io("list", out, error))?;
+            if entries.next().is_some() {
+                return Err(problem("is not empty: give an empty or a new folder"));
+            }
+            let text = serde_json::to_vec_pretty(plan);
+            let text = text.map_err(|error| io("write", &place, error.into()))?;
+            replace(&place, &[&text, b"\n"]).map_err(|error| io("write", &place, error))
+        }
+        Err(error) => Err(io("read", &place, error)),
+    }
+}
+
+/// One shard.
+struct Packer<'a> {
+    source: &'a dyn Source,
+    options: &'a PackOptions,
+    path: PathBuf,
+}
+
+impl Packer<'_> {
+    fn run(&self, range: Range<usize>) -> Result<PackReport> {
+        let blob = LocalFile::open(&self.path, false);
+        if let Ok(Some(members)) = blob.and_then(|blob| index::load(&blob)) {
+            let images = members.len();
+            return Ok(PackReport { shards: 1, earlier: 1, images, ..PackReport::default() });
+        }
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let partial = self.path.with_file_name(format!(".{name}.partial"));
+        let written = self.write(&partial, range).and_then(|done| self.seal(&partial, done));
+        if written.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        written
+    }
+
+    /// Writes the shard; the checksums of its images, in order, and what was left out.
+    fn write(&self, partial: &Path, range: Range<usize>) -> Result<Written> {
+        let io = |source| Error::Io { action: "write", path: self.path.clone(), source };
+        let file = BufWriter::with_capacity(1 << 20, File::create(partial).map_err(io)?);
+        let mut tar = Builder::new(file);
+        let (mut written, mut keys) = (Written::default(), HashSet::new());
+        for index in range {
+            let (bytes, extension) = match self.read(index) {
+                Ok(image) => image,
+                Err(error) if self.options.skip_unreadable => {
+                    written.skipped.push((self.source.name(index), error.chain()));
+                    continue;
+                }
+                Err(error) => {
+                    let name = self.source.name(index);
+                    return Err(Error::Image { name, source: Box::new(error) });
+                }
+            };
+            let key = key(&self.source.name(index), &mut keys);
+            append(&mut tar, &format!("{key}.{extension}"), &bytes).map_err(io)?;
+            if let Some(label) = self.source.label(index) {
+                let number = label.to_string();
+                append(&mut tar, &format!("{key}.cls"), number.as_bytes()).map_err(io)?;
+                // A name stands behind the number: the reader takes the later one.
+                if let Some(name) = self.source.class_names().get(label as usize) {
+                    let json = serde_json::json!({ "label": name }).to_string();
+                    append(&mut tar, &format!("{key}.json"), json.as_bytes()).map_err(io)?;
+                }
+            }
+            written.checksums.push(crc32fast::hash(&bytes));
+        }
+        let mut file = tar.into_inner().map_err(io)?;
+        file.flush().map_err(io)?;
+        file.get_ref().sync_all().map_err(io)?;
+        Ok(written)
+    }
+
+    /// The bytes of an image and the extension that it gets.
+    fn read(&self, index: usize) -> Result<(Vec<u8>, String)> {
+        let Payload::Encoded(bytes) = self.source.load(index)? else {
+            let problem = "drawn images have no files: write them with `simdino data synth`".into();
+            return Err(Error::Path { path: self.source.kind().into(), problem });
+        };
+        let name = self.source.name(index);
+        let name = Path::new(&name);
+        if is_image(name) {
+            return Ok((bytes, extension(name)));
+        }
+        let extension = image::guess_format(&bytes).ok().and_then(|f| f.extensions_str().first());
+        match extension {
+            Some(extension) => Ok((bytes, (*extension).to_owned())),
+            None => Err(Error::Decode(decode::Error::UnknownFormat)),
+        }
+    }
+
+    /// Reads the shard back, compares it, and gives it its name and its index.
+    fn seal(&self, partial: &Path, written: Written) -> Result<PackReport> {
+        let io = |source| Error::Io { action: "write", path: self.path.clone(), source };
+        let (members, bytes) = index::measure(partial)?;
+        let found: Vec<Option<u32>> = members.iter().map(|(_, member)| member.content).collect();
+        let expected: Vec<Option<u32>> = written.checksums.iter().copied().map(Some).collect();
+        if found != expected {
+            let problem = "reads back differently than it was written: check this disk".into();
+            return Err(Error::Path { path: self.path.clone(), problem });
+        }
+        fs::rename(partial, &self.path).map_err(io)?;
+        index::store(&self.path, &members, bytes)?;
+        let (images, skipped) = (members.len(), written.skipped);
+        Ok(PackReport { shards: 1, earlier: 0, images, bytes, skipped })
+    }
+}
+
+#[derive(Default)]
+struct Written {
+    checksums: Vec<u32>,
+    skipped: Vec<(String, String)>,
+}
+
+fn append(tar: &mut Builder<impl Write>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, name, bytes)
+}
+
+/// The key of a sample: its path without extension, made fit for a member's name, and unlike all
+/// `taken` ones, which it joins.
+fn key(name: &str, taken: &mut HashSet<String>) -> String {
+    let path = Path::new(name);
+    let stem = if is_image(path) { path.with_extension("") } else { path.into() };
+    let stem = stem.to_string_lossy();
+    let parts = stem.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
+    let mut parts: Vec<String> = parts.map(str::to_owned).collect();
+    match parts.last_mut() {
+        Some(last) => *last = last.replace(['.', '\0'], "_"),
+        None => parts.push("image".into()),
+    }
+    let base = parts.join("/");
+    let mut key = base.clone();
+    for number in 2.. {
+        if taken.insert(key.clone()) {
+            break;
+        }
+        key = format!("{base}-{number}");
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::key;
+
+    #[test]
+    fn keys_have_no_dots_and_are_all_different() {
+        let mut taken = HashSet::new();
+        let keys =
+            ["cat/a.b.jpg", "cat/a_b.png", "/etc/../x.JPG", ".hid.png", "no extension", ".."]
+                .map(|name| key(name, &mut taken));
+        assert_eq!(keys, ["cat/a_b", "cat/a_b-2", "etc/x", "_hid", "no extension", "image"]);
+    }
+}

@@ -1,0 +1,61 @@
+//! A blob as a stream with a position.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::Blob;
+
+/// Reads a blob from front to back, a block at a time; leaping costs nothing.
+#[derive(Debug)]
+pub(crate) struct Cursor<'a> {
+    blob: &'a dyn Blob,
+    position: u64,
+    /// The block read last and where it begins.
+    block: Vec<u8>,
+    start: u64,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(blob: &'a dyn Blob) -> Self {
+        Self { blob, position: 0, block: Vec::new(), start: 0 }
+    }
+
+    /// What of the block lies at or behind the position.
+    fn buffered(&self) -> &[u8] {
+        let at = self.position.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.block.get(at..)).unwrap_or_default()
+    }
+}
+
+impl Read for Cursor<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.blob.len().saturating_sub(self.position);
+        if left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.buffered().is_empty() {
+            self.block.resize(left.min(self.blob.block() as u64) as usize, 0);
+            self.start = self.position;
+            if let Err(error) = self.blob.read_at(self.position, &mut self.block) {
+                self.block.clear();
+                return Err(error);
+            }
+        }
+        let found = self.buffered();
+        let count = found.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&found[..count]);
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Cursor<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.blob.len().checked_add_signed(by),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}

@@ -1,0 +1,60 @@
+//! A file of this machine.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::Blob;
+use crate::error::{Error, Result};
+
+/// A file that is either kept open or opened for each read, because the number of open files of a
+/// process is limited.
+#[derive(Debug)]
+pub(crate) struct LocalFile {
+    path: PathBuf,
+    file: Option<File>,
+    len: u64,
+}
+
+impl LocalFile {
+    /// The file at `path`.
+    pub(crate) fn open(path: &Path, keep_open: bool) -> Result<Self> {
+        let io = |source| Error::Io { action: "open", path: path.into(), source };
+        let file = File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        Ok(Self { path: path.into(), file: keep_open.then_some(file), len })
+    }
+
+    /// `len` bytes of a file without a name of its own, made from the one at `path`.
+    pub(super) fn nameless(path: &Path, file: File, len: u64) -> Self {
+        Self { path: path.into(), file: Some(file), len }
+    }
+}
+
+impl Blob for LocalFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.read_exact_at(buffer, offset),
+            None => File::open(&self.path)?.read_exact_at(buffer, offset),
+        }
+    }
+
+    fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        match std::fs::read(name) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Bytes with random access, wherever they are: what shards are read from.
+
+mod cursor;
+mod local;
+mod spool;
+
+use std::fmt::Debug;
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+pub(crate) use cursor::Cursor;
+pub(crate) use local::LocalFile;
+pub(crate) use spool::{Spool, SpoolError, SpoolLimits};
+
+/// An object of fixed length that is read at any place from any number of threads.
+pub(crate) trait Blob: Send + Sync + Debug {
+    /// Path or address, for messages.
+    fn path(&self) -> &Path;
+
+    /// Number of bytes.
+    fn len(&self) -> u64;
+
+    /// Fills `buffer` with the bytes that begin at `offset`.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// The whole of the object whose name is this one's with `suffix` behind it; none if there is
+    /// no such object.
+    fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Bytes that sequential reading asks for at a time.
+    fn block(&self) -> usize {
+        16 << 10
+    }
+}
+
+/// Writes the file at `path` from its `parts`, whole or not at all.
+pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let readable = Permissions::from_mode(0o666); // less what the umask says
+    let mut file = tempfile::Builder::new()
+        .permissions(readable)
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

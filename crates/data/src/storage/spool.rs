@@ -1,0 +1,168 @@
+//! Bytes that come as a stream and are wanted at random: in memory up to a limit that all share,
+//! beyond it in a temporary file.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Blob, LocalFile};
+use crate::error::{Error, Result};
+
+/// Memory that all spools together may take, and where the rest goes.
+#[derive(Debug)]
+pub(crate) struct SpoolLimits {
+    memory_left: AtomicU64,
+    folder: PathBuf,
+}
+
+impl SpoolLimits {
+    /// Up to `memory_gb` GB, then files in `folder`; the system's folder for temporary files if
+    /// that is empty.
+    pub(crate) fn new(memory_gb: f64, folder: &Path) -> Self {
+        let folder = match folder.as_os_str().is_empty() {
+            true => std::env::temp_dir(),
+            false => folder.into(),
+        };
+        Self { memory_left: AtomicU64::new((memory_gb * 1e9) as u64), folder }
+    }
+
+    /// Whether that much memory was left; it is taken then.
+    fn take(&self, bytes: u64) -> bool {
+        let left = |left: u64| left.checked_sub(bytes);
+        self.memory_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.memory_left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// One stream's bytes so far.
+#[derive(Debug)]
+pub(crate) struct Spool<'a> {
+    /// What is spooled, for messages.
+    path: &'a Path,
+    limits: &'a SpoolLimits,
+    len: u64,
+    memory: Vec<u8>,
+    file: Option<BufWriter<File>>,
+}
+
+impl<'a> Spool<'a> {
+    pub(crate) fn new(path: &'a Path, limits: &'a SpoolLimits) -> Self {
+        Self { path, limits, len: 0, memory: Vec::new(), file: None }
+    }
+
+    /// Adds the next `size` bytes of `from`; where they begin. Fewer are `UnexpectedEof`.
+    pub(crate) fn add(
+        &mut self,
+        from: &mut impl Read,
+        size: u64,
+    ) -> std::result::Result<u64, SpoolError> {
+        let start = self.len;
+        if self.file.is_none() && !self.limits.take(size) {
+            self.move_to_file()?;
+        }
+        let mut from = from.take(size);
+        let read = match &mut self.file {
+            None => from.read_to_end(&mut self.memory).map_err(SpoolError::Read)? as u64,
+            Some(file) => copy(&mut from, file, |error| self.limits.full(self.path, error))?,
+        };
+        if read != size {
+            return Err(SpoolError::Read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.len += size;
+        Ok(start)
+    }
+
+    fn move_to_file(&mut self) -> Result<()> {
+        let full = |error| self.limits.full(self.path, error);
+        let mut file = BufWriter::new(tempfile::tempfile_in(&self.limits.folder).map_err(full)?);
+        file.write_all(&self.memory).map_err(full)?;
+        self.limits.give_back(self.len);
+        self.memory = Vec::new();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// The bytes, to be read at random.
+    pub(crate) fn finish(mut self) -> Result<Box<dyn Blob>> {
+        let full = |error| self.limits.full(self.path, error);
+        let Some(file) = self.file else {
+            self.memory.shrink_to_fit();
+            return Ok(Box::new(Memory { path: self.path.into(), bytes: self.memory }));
+        };
+        let file = file.into_inner().map_err(|error| full(error.into_error()))?;
+        Ok(Box::new(LocalFile::nameless(self.path, file, self.len)))
+    }
+}
+
+impl SpoolLimits {
+    fn full(&self, path: &Path, source: io::Error) -> Error {
+        Error::Spill { path: path.into(), folder: self.folder.clone(), source }
+    }
+}
+
+/// Which side of a copy failed.
+#[derive(Debug)]
+pub(crate) enum SpoolError {
+    /// The stream that is spooled.
+    Read(io::Error),
+    /// The place where it goes.
+    Write(Error),
+}
+
+impl From<Error> for SpoolError {
+    fn from(error: Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// Like `io::copy`, and tells a failing reader from a failing writer.
+fn copy(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    full: impl Fn(io::Error) -> Error,
+) -> std::result::Result<u64, SpoolError> {
+    let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(SpoolError::Read(error)),
+        };
+        to.write_all(&buffer[..count]).map_err(|error| SpoolError::Write(full(error)))?;
+        total += count as u64;
+    }
+}
+
+/// Bytes in memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Blob for Memory {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buffer.len());
+        let bytes = self.bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sibling(&self, _suffix: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+}

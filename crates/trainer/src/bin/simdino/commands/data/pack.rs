@@ -1,0 +1,80 @@
+//! `simdino data pack` and `simdino data index`.
+
+use std::path::PathBuf;
+
+use data::config::DataConfig;
+use data::source::{self, PackOptions};
+use indicatif::HumanBytes;
+
+use crate::console::{answer, note, progress};
+use crate::failure::{Failure, Result};
+
+/// What `data pack` takes.
+#[derive(Debug, clap::Args)]
+pub struct PackArgs {
+    /// Folder, list file, or tar shards
+    path: String,
+    /// Folder for the shards: a new one, or one whose packing was stopped
+    out: PathBuf,
+    /// Images in a shard
+    #[arg(long, default_value_t = PackOptions::default().shard_images)]
+    shard_images: usize,
+    /// Leave out images that cannot be read instead of stopping at the first
+    #[arg(long)]
+    skip_unreadable: bool,
+}
+
+/// What `data index` takes.
+#[derive(Debug, clap::Args)]
+pub struct IndexArgs {
+    /// A tar shard, a folder of them, or a pattern such as 'data/train-*.tar'
+    path: PathBuf,
+}
+
+/// Packs, and says what came of it.
+///
+/// # Errors
+/// The images cannot be opened or read, or the shards not be written.
+pub fn pack(args: &PackArgs) -> Result<()> {
+    if args.shard_images == 0 {
+        return Err(Failure::usage("--shard-images: must be at least 1 (got 0)"));
+    }
+    let source = source::open(&DataConfig { path: args.path.clone(), ..DataConfig::default() })?;
+    let options =
+        PackOptions { shard_images: args.shard_images, skip_unreadable: args.skip_unreadable };
+    let bar = progress(source.len(), "images packed");
+    let report = source::pack(source.as_ref(), &args.out, &options, |images| {
+        bar.inc(images as u64);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    for (name, reason) in &report.skipped {
+        note(&format!("left out {name}: {reason}"));
+    }
+    let earlier = match report.earlier {
+        0 => String::new(),
+        earlier => format!(", {earlier} of them from before"),
+    };
+    answer(&format!(
+        "{}: {} images in {} shards{earlier}; {} written and read back\n",
+        args.out.display(),
+        report.images,
+        report.shards,
+        HumanBytes(report.bytes),
+    ))
+}
+
+/// Writes indexes, and says how many.
+///
+/// # Errors
+/// A shard cannot be read, or its index not be written.
+pub fn index(args: &IndexArgs) -> Result<()> {
+    let bar = progress(0, "shards indexed");
+    let counts = source::write_index(&args.path, |total| {
+        bar.set_length(total as u64);
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    let (shards, images) = counts?;
+    answer(&format!("{}: {shards} shards, {images} images indexed\n", args.path.display()))
+}
