@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::{auto, config, labels, names, picture, refused, write, write_picture};
-use data::{SourceKind, open};
+use data::{Dataset, SourceKind, open};
 use tempfile::tempdir;
 
 #[test]
