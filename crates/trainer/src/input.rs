@@ -65,7 +65,9 @@ impl Feed {
         let mut batch = self.loader.next_batch()?;
         self.waited += start.elapsed();
         self.broken.append(&mut batch.broken);
-        Views::new(&batch, &self.normalize, self.device)
+        let views = Views::new(&batch, &self.normalize, self.device);
+        self.loader.recycle(batch);
+        views
     }
 
     /// Time waited for data since the last call.

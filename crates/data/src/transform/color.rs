@@ -5,12 +5,12 @@
 //! zero and clipped to 0-255. Hue turns the hue byte of Pillow's 8-bit HSV.
 //!
 //! # Deviations
-//! Factors are rounded to 1/8192 (16-bit fixed point), which changes about one value in a
-//! hundred by one level.
+//! Factors are rounded to 1/8192 (16-bit fixed point), which changes values by at most one level;
+//! how many depends on the factor and on the image.
 
 use super::gray::{luma, mean_gray};
 use super::planes::Planes;
-use super::simd::{LANES, dispatch, map, map_pixels, mul_high};
+use super::simd::{LANES, mul_high};
 
 /// Largest factor of a blend; larger ones are cut to it.
 const MAX_FACTOR: f64 = 3.99;
@@ -32,10 +32,8 @@ fn blend(value: u8, base: u8, factor: i16) -> u8 {
     (scaled.wrapping_add(i16::from(base) << 4) >> 4).clamp(0, 255) as u8
 }
 
-#[inline(always)]
-fn blend_all(bytes: &mut [u8], base: u8, factor: i16) {
-    map(
-        bytes,
+fn blend_all(planes: &mut Planes, base: u8, factor: i16) {
+    planes.map(
         #[inline(always)]
         |block| {
             for value in block {
@@ -47,45 +45,31 @@ fn blend_all(bytes: &mut [u8], base: u8, factor: i16) {
 
 /// Blends with black: factor 0 is black, 1 changes nothing.
 pub fn brightness(planes: &mut Planes, factor: f64) {
-    let factor = fixed(factor);
-    dispatch(
-        #[inline(always)]
-        || blend_all(planes.bytes_mut(), 0, factor),
-    );
+    blend_all(planes, 0, fixed(factor));
 }
 
 /// Blends with the image's mean grey: factor 0 is that grey, 1 changes nothing.
 pub fn contrast(planes: &mut Planes, factor: f64) {
-    let (mean, factor) = (mean_gray(planes), fixed(factor));
-    dispatch(
-        #[inline(always)]
-        || blend_all(planes.bytes_mut(), mean, factor),
-    );
+    let mean = mean_gray(planes);
+    blend_all(planes, mean, fixed(factor));
 }
 
 /// Blends with the pixel's grey: factor 0 is a grey image, 1 changes nothing. Without three
 /// channels there is no colour, and nothing changes.
 pub fn saturation(planes: &mut Planes, factor: f64) {
     let factor = fixed(factor);
-    let Some(rgb) = planes.rgb_mut() else { return };
-    dispatch(
+    planes.map_pixels(
         #[inline(always)]
-        || {
-            map_pixels(
-                rgb,
-                #[inline(always)]
-                |r, g, b| {
-                    let mut gray = [0; LANES];
-                    for i in 0..LANES {
-                        gray[i] = luma(r[i], g[i], b[i]);
-                    }
-                    for channel in [r, g, b] {
-                        for i in 0..LANES {
-                            channel[i] = blend(channel[i], gray[i], factor);
-                        }
-                    }
-                },
-            );
+        |r, g, b| {
+            let mut gray = [0; LANES];
+            for i in 0..LANES {
+                gray[i] = luma(r[i], g[i], b[i]);
+            }
+            for channel in [r, g, b] {
+                for i in 0..LANES {
+                    channel[i] = blend(channel[i], gray[i], factor);
+                }
+            }
         },
     );
 }
@@ -100,19 +84,12 @@ pub fn hue(planes: &mut Planes, turns: f64) {
     // Half a step less plus a little: the rounding below then truncates. The little one is
     // below the smallest distance, 1/510, between a hue and the next integer.
     let shift = shift as f32 - 0.5 + 1.0 / 1024.0;
-    let Some(rgb) = planes.rgb_mut() else { return };
-    dispatch(
+    planes.map_pixels(
         #[inline(always)]
-        || {
-            map_pixels(
-                rgb,
-                #[inline(always)]
-                |r, g, b| {
-                    for i in 0..LANES {
-                        [r[i], g[i], b[i]] = turn_hue([r[i], g[i], b[i]], shift);
-                    }
-                },
-            );
+        |r, g, b| {
+            for i in 0..LANES {
+                [r[i], g[i], b[i]] = turn_hue([r[i], g[i], b[i]], shift);
+            }
         },
     );
 }

@@ -1,7 +1,7 @@
 //! Grey values as Pillow computes them.
 
 use super::planes::Planes;
-use super::simd::{LANES, dispatch, map_pixels};
+use super::simd::{LANES, dispatch};
 
 /// Pillow's `L`: `(19595 r + 38470 g + 7471 b + 0x8000) >> 16`, the weights .299, .587, .114.
 ///
@@ -17,20 +17,13 @@ pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {
 /// Makes the image grey, in place; the three channels become equal. Without three channels
 /// nothing changes.
 pub fn grayscale(planes: &mut Planes) {
-    let Some(rgb) = planes.rgb_mut() else { return };
-    dispatch(
+    planes.map_pixels(
         #[inline(always)]
-        || {
-            map_pixels(
-                rgb,
-                #[inline(always)]
-                |r, g, b| {
-                    for i in 0..LANES {
-                        let value = luma(r[i], g[i], b[i]);
-                        (r[i], g[i], b[i]) = (value, value, value);
-                    }
-                },
-            );
+        |r, g, b| {
+            for i in 0..LANES {
+                let value = luma(r[i], g[i], b[i]);
+                (r[i], g[i], b[i]) = (value, value, value);
+            }
         },
     );
 }

@@ -5,7 +5,7 @@
 
 use image::RgbImage;
 
-use super::simd::dispatch;
+use super::simd::{LANES, dispatch, map, map_pixels};
 use crate::pixels::Pixels;
 
 /// Pixels that are split or joined at a time.
@@ -98,6 +98,29 @@ impl Planes {
     /// All planes in one slice, `[channels, height, width]`.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.data
+    }
+
+    /// Applies `f`, which must be `#[inline(always)]`, to all bytes, with the best instructions of
+    /// this machine.
+    #[inline]
+    pub(super) fn map(&mut self, f: impl Fn(&mut [u8; LANES])) {
+        dispatch(
+            #[inline(always)]
+            || map(&mut self.data, f),
+        );
+    }
+
+    /// As [`Planes::map`], on red, green and blue; without three channels nothing changes.
+    #[inline]
+    pub(super) fn map_pixels(
+        &mut self,
+        f: impl Fn(&mut [u8; LANES], &mut [u8; LANES], &mut [u8; LANES]),
+    ) {
+        let Some(rgb) = self.rgb_mut() else { return };
+        dispatch(
+            #[inline(always)]
+            || map_pixels(rgb, f),
+        );
     }
 
     /// One plane.

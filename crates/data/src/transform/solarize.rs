@@ -1,24 +1,17 @@
 //! Solarisation: bright values are inverted.
 
 use super::planes::Planes;
-use super::simd::{dispatch, map};
 
 /// Replaces each value `v >= threshold` by `255 - v`, in place.
 ///
 /// The reference uses the threshold 128 (Pillow's `ImageOps.solarize`).
 pub fn solarize(planes: &mut Planes, threshold: u8) {
-    dispatch(
+    planes.map(
         #[inline(always)]
-        || {
-            map(
-                planes.bytes_mut(),
-                #[inline(always)]
-                |block| {
-                    for value in block {
-                        *value = if *value >= threshold { 255 - *value } else { *value };
-                    }
-                },
-            );
+        |block| {
+            for value in block {
+                *value = if *value >= threshold { 255 - *value } else { *value };
+            }
         },
     );
 }

@@ -5,7 +5,7 @@
 //! extended box filtering", equations 7, 11 and 14). As there, each of the six passes rounds to
 //! whole levels.
 
-use super::{BAND, Block, REACH, SCRATCH, Scratch, WIDE, block_at, long_box, narrow, widen};
+use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, long_box, narrow, widen};
 use crate::transform::planes::Planes;
 use crate::transform::simd::{dispatch, mul_high};
 
@@ -83,27 +83,16 @@ fn blur<const RADIUS: usize>(
     weights: (i16, i16),
     scratch: &mut Scratch,
 ) {
-    let Scratch { lines: [lines, others], planes: [middle, spare] } = scratch;
+    let Scratch { lines: [line, other], planes: [middle, spare] } = scratch;
     let blocks = width.div_ceil(WIDE);
-    let stride = blocks * WIDE + 2 * REACH;
-    // Some rows at a time: a pass that read what the one before it has just written, at places
-    // that are not those of the writes, would wait for memory.
-    for (rows, out) in plane.chunks(width * BAND).zip(middle.chunks_mut(blocks * BAND)) {
-        for (row, line) in rows.chunks_exact(width).zip(lines.chunks_exact_mut(stride)) {
-            widen(row, line);
-        }
-        for (line, other) in lines.chunks_exact_mut(stride).zip(others.chunks_exact_mut(stride)) {
-            repeat_edges(line, width);
-            line_pass::<RADIUS>(line, weights, other[REACH..].as_chunks_mut().0);
-        }
-        for (line, other) in lines.chunks_exact_mut(stride).zip(others.chunks_exact_mut(stride)) {
-            repeat_edges(other, width);
-            line_pass::<RADIUS>(other, weights, line[REACH..].as_chunks_mut().0);
-        }
-        for (line, out) in lines.chunks_exact_mut(stride).zip(out.chunks_exact_mut(blocks)) {
-            repeat_edges(line, width);
-            line_pass::<RADIUS>(line, weights, out);
-        }
+    for (row, out) in plane.chunks_exact(width).zip(middle.chunks_exact_mut(blocks)) {
+        widen(row, line);
+        repeat_edges(line, width);
+        line_pass::<RADIUS>(line, weights, other[REACH..].as_chunks_mut().0);
+        repeat_edges(other, width);
+        line_pass::<RADIUS>(other, weights, line[REACH..].as_chunks_mut().0);
+        repeat_edges(line, width);
+        line_pass::<RADIUS>(line, weights, out);
     }
     let height = plane.len() / width;
     let (middle, spare) = (&mut middle[..blocks * height], &mut spare[..blocks * height]);

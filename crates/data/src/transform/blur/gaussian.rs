@@ -18,8 +18,7 @@ const HALF_BITS: i16 = 2;
 /// torchvision's Gaussian blur with 9 taps and standard deviation `sigma` in pixels, in place.
 ///
 /// # Deviations
-/// Fixed point instead of 32-bit floats: about one value in fifty differs by one level. Images
-/// with a side below 5 pixels, which torchvision refuses, are mirrored more than once.
+/// Fixed point instead of 32-bit floats: some values differ by one level. Images with a side below 5 pixels, which torchvision refuses, are mirrored more than once.
 pub fn kernel9(planes: &mut Planes, sigma: f64) {
     let (width, height) = (planes.width(), planes.height());
     if width == 0 || height == 0 {

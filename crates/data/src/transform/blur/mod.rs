@@ -17,8 +17,6 @@ use super::simd::put;
 
 /// Values that are worked on together.
 const WIDE: usize = 32;
-/// Lines that are filtered together.
-const BAND: usize = 8;
 /// Values beside a line in memory: the taps on each side of the 9-tap kernel's middle.
 const REACH: usize = 4;
 
@@ -27,7 +25,7 @@ type Block = [i16; WIDE];
 /// What one thread reuses from blur to blur.
 #[derive(Default)]
 struct Scratch {
-    /// Two times [`BAND`] lines, each with [`REACH`] values more before and behind it.
+    /// Two lines with [`REACH`] values more before and behind them.
     lines: [Vec<i16>; 2],
     /// Two planes, `[height, blocks of a row]`.
     planes: [Vec<Block>; 2],
@@ -36,7 +34,7 @@ struct Scratch {
 impl Scratch {
     fn reserve(&mut self, width: usize, height: usize) {
         let blocks = width.div_ceil(WIDE);
-        self.lines.iter_mut().for_each(|line| line.resize((blocks * WIDE + 2 * REACH) * BAND, 0));
+        self.lines.iter_mut().for_each(|line| line.resize(blocks * WIDE + 2 * REACH, 0));
         self.planes.iter_mut().for_each(|plane| plane.resize(blocks * height, [0; WIDE]));
     }
 }
