@@ -160,9 +160,10 @@ fn sheets_have_a_place_for_every_picture() {
         local_crops_number: 3,
         ..Default::default()
     };
-    let sheet = crop_sheet(&dataset, &[1, 2], &augment, (0, 0)).unwrap();
-    assert_eq!(sheet.dimensions(), (3 * (112 + 4) + 3 * (48 + 4) + 4, 2 * (112 + 4) + 4));
-    assert_ne!(sheet, crop_sheet(&dataset, &[1, 2], &augment, (0, 1)).unwrap());
+    let sheet = crop_sheet(&dataset, &[(1, 0), (2, 0)], &augment, 0).unwrap();
+    // Local crops stand one below the other, two a column.
+    assert_eq!(sheet.dimensions(), (3 * (112 + 4) + 2 * (48 + 4) + 4, 2 * (112 + 4) + 4));
+    assert_ne!(sheet, crop_sheet(&dataset, &[(1, 1), (2, 1)], &augment, 0).unwrap());
 }
 
 #[test]
@@ -180,5 +181,5 @@ fn sheets_refuse_what_they_cannot_show() {
     assert!(matches!(pca_sheet(&dataset, &[6], &vit, &options), Err(Error::Data(_))));
     assert!(matches!(pca_sheet(&dataset, &[], &vit, &options), Err(Error::Setting { .. })));
     let augment = AugmentConfig::default();
-    assert!(matches!(crop_sheet(&dataset, &[6], &augment, (0, 0)), Err(Error::Data(_))));
+    assert!(matches!(crop_sheet(&dataset, &[(6, 0)], &augment, 0), Err(Error::Data(_))));
 }

@@ -88,3 +88,49 @@ fn a_report_is_one_file() {
     let html = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(html.contains("<h1>mine</h1>") && html.contains("<svg"), "{html}");
 }
+
+#[test]
+fn packed_images_are_checked_like_the_folder() {
+    let bench = Bench::new();
+    let text = bench.ok(&["data", "pack", "images/images", "packed", "--shard-images", "30"]);
+    assert!(text.contains("80 images in 3 shards"), "{text}");
+    let again = bench.ok(&["data", "pack", "images/images", "packed", "--shard-images", "30"]);
+    assert!(again.contains("3 of them from before"), "{again}");
+    let field = |path: &str, name: &str| {
+        let text = bench.ok(&["data", "check", path]);
+        text.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
+    };
+    for name in ["images", "channel mean", "labels"] {
+        assert_eq!(field("packed", name), field("images/images", name));
+    }
+    fails(&bench, 1, &["data", "pack", "images/images", "images"], &["images", "not empty"]);
+    fails(&bench, 2, &["data", "pack", "a", "b", "--shard-images", "0"], &["--shard-images"]);
+    let shard = bench.path("packed/000001.tar");
+    let bytes = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &bytes[..bytes.len() - 512]).unwrap();
+    fails(&bench, 1, &["data", "check", "packed"], &["000001.tar has changed", "data index"]);
+}
+
+#[test]
+fn crops_are_drawn_for_one_image_or_a_folder() {
+    let bench = Bench::new();
+    let first = std::fs::read_dir(bench.path("images/images")).unwrap().next().unwrap().unwrap();
+    let first = first.path().to_string_lossy().into_owned();
+    let said = bench.ok(&["picture", "crops", &first, "--config", "tiny.yaml", "-o", "one.png"]);
+    assert!(said.contains("4 rows"), "{said}");
+    bench.ok(&["picture", "crops", "images/images", "--config", "tiny.yaml", "--rows", "2"]);
+    let size = |name: &str| image::image_dimensions(bench.path(name)).unwrap();
+    let (one, two) = (size("one.png"), size("crops.png"));
+    assert!(one.0 == two.0 && one.1 > two.1, "{one:?} {two:?}");
+    fails(&bench, 2, &["picture", "crops", &first, "-o", "a.jpg"], &["--out", ".png"]);
+    fails(&bench, 1, &["picture", "crops", "nothing.png"], &["nothing.png", "no such file"]);
+    std::fs::write(bench.path("bad.png"), "text").unwrap();
+    fails(&bench, 1, &["picture", "crops", "bad.png"], &["bad.png", "not an image"]);
+}
+
+fn fails(bench: &Bench, code: i32, args: &[&str], words: &[&str]) {
+    let message = bench.fails(code, args);
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+    }
+}

@@ -130,7 +130,7 @@ fn extension(path: &Path) -> String {
 }
 
 /// Whether the name is that of an image file.
-fn is_image(path: &Path) -> bool {
+pub fn is_image(path: &Path) -> bool {
     IMAGE_EXTENSIONS.contains(&extension(path).as_str())
 }
 

@@ -125,8 +125,7 @@ fn opens(bytes: &[u8], name: &str, source: SourceKind) -> bool {
     })
 }
 
-#[test]
-fn tar_shards() {
+fn plain_shard() -> Vec<u8> {
     let mut plain = tar::Builder::new(Vec::new());
     for (name, text) in [
         ("0.jpg", &b"no picture"[..]),
@@ -139,11 +138,50 @@ fn tar_shards() {
         header.set_cksum();
         plain.append_data(&mut header, name, text).unwrap();
     }
-    let plain = plain.into_inner().unwrap();
+    plain.into_inner().unwrap()
+}
+
+#[test]
+fn tar_shards() {
+    let plain = plain_shard();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, &plain).unwrap();
     let seeds = [plain, packed.finish().unwrap()];
     attack("tar", &seeds, |bytes| opens(bytes, "shard.tar", SourceKind::Shards));
+}
+
+/// Damaged lines under a head that vouches for them, or the checksum would end the matter.
+#[test]
+fn shard_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = plain_shard();
+    let path = folder.path().join("s.tar");
+    std::fs::write(&path, &shard).unwrap();
+    data::source::write_index(&path, |_| ()).unwrap();
+    let index = std::fs::read_to_string(folder.path().join("s.tar.index")).unwrap();
+    let lines = index.split_once('\n').unwrap().1.as_bytes().to_vec();
+    attack("tar.index", &[lines], |bytes| {
+        let images = bytes.iter().filter(|&&byte| byte == b'\n').count();
+        let (bytes_of_shard, crc) = (shard.len(), crc32fast::hash(bytes));
+        let head = format!(
+            "{{\"format\":\"simdino-tar-index\",\"version\":1,\"shard_bytes\":{bytes_of_shard},\
+             \"images\":{images},\"crc32\":{crc}}}\n"
+        );
+        thread_local! {
+            static SHARD: tempfile::TempDir = tempfile::tempdir().unwrap();
+        }
+        SHARD.with(|folder| {
+            std::fs::write(folder.path().join("s.tar"), &shard).unwrap();
+            let index = [head.as_bytes(), bytes].concat();
+            std::fs::write(folder.path().join("s.tar.index"), index).unwrap();
+            let path = folder.path().join("s.tar").to_string_lossy().into_owned();
+            let Ok(dataset) = data::open(&DataConfig { path, ..DataConfig::default() }) else {
+                return false;
+            };
+            (0..dataset.len().min(4)).for_each(|index| drop(dataset.image(index)));
+            true
+        })
+    });
 }
 
 #[test]

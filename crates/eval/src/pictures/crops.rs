@@ -5,25 +5,25 @@ use data::transform::multicrop::{CropKey, GLOBAL_CROPS, MultiCrop};
 use data::{AugmentConfig, Dataset};
 use image::RgbImage;
 
-use super::sheet::{enlarge, lay_out, zoom};
+use super::sheet::{enlarge, lay_out, stack, zoom};
 use crate::error::{Error, Result};
 
-/// A row for each image: its middle as it is, the two global crops, then the local crops, as
-/// training with `seed` sees them in `epoch`.
+/// A row for each image and epoch: the image's middle as it is, the two global crops, then the
+/// local crops, as training with `seed` sees them.
 ///
 /// # Errors
-/// No index, an image that cannot be read.
+/// No row, an image that cannot be read.
 pub fn crop_sheet(
     dataset: &Dataset,
-    indices: &[usize],
+    rows: &[(usize, u64)],
     augment: &AugmentConfig,
-    (seed, epoch): (u64, u64),
+    seed: u64,
 ) -> Result<RgbImage> {
-    if indices.is_empty() {
+    if rows.is_empty() {
         return Err(Error::Setting { key: "images", problem: "needs at least one".to_owned() });
     }
     let multi_crop = MultiCrop::new(augment);
-    let rows = indices.iter().map(|&index| {
+    let rows = rows.iter().map(|&(index, epoch)| {
         let key = CropKey { seed, epoch, sample: index as u64 };
         row(&dataset.image(index)?, &multi_crop, augment, key)
     });
@@ -44,6 +44,9 @@ fn row(
     multi_crop.apply(image.into(), key, &mut global_out, &mut local_out)?;
     let original = EvalTransform { resize: global_side, crop: global_side }.apply(image)?;
     let factor = zoom(global_side);
-    let cells = std::iter::once(&original).chain(&globals).chain(&locals);
-    Ok(cells.map(|cell| enlarge(cell, factor)).collect())
+    let enlarged = |cell: &RgbImage| enlarge(cell, factor);
+    let mut cells: Vec<RgbImage> =
+        std::iter::once(&original).chain(&globals).map(enlarged).collect();
+    cells.extend(stack(locals.iter().map(enlarged).collect(), global_side * factor));
+    Ok(cells)
 }

@@ -29,6 +29,21 @@ pub(crate) fn lay_out(rows: &[Vec<RgbImage>]) -> RgbImage {
     sheet
 }
 
+/// Cells one below the other, up to `height` pixels a column.
+pub(crate) fn stack(cells: Vec<RgbImage>, height: u32) -> Vec<RgbImage> {
+    let Some(first) = cells.first() else { return Vec::new() };
+    let (width, side) = first.dimensions();
+    let (count, step) = (((height + GAP) / (side + GAP)).max(1), side + GAP);
+    let column = |cells: &[RgbImage]| {
+        let mut column = RgbImage::from_pixel(width, count * step - GAP, BACKGROUND);
+        for (row, cell) in (0..).zip(cells) {
+            imageops::replace(&mut column, cell, 0, row * i64::from(step));
+        }
+        column
+    };
+    cells.chunks(count as usize).map(column).collect()
+}
+
 /// The whole factor by which cells of `side` pixels are enlarged to be seen.
 pub(crate) fn zoom(side: u32) -> u32 {
     SMALL.div_ceil(side.max(1)).max(1)
@@ -54,6 +69,17 @@ mod tests {
         assert_eq!(sheet.get_pixel(4 + 2 * GAP, GAP).0, [2; 3]);
         assert_eq!(sheet.get_pixel(GAP, 6 + 2 * GAP).0, [3; 3]);
         assert_eq!(lay_out(&[]).dimensions(), (GAP, GAP));
+    }
+
+    #[test]
+    fn cells_are_stacked_as_high_as_they_fit() {
+        let cell = |v| RgbImage::from_pixel(10, 10, Rgb([v; 3]));
+        let columns = stack((0..5).map(cell).collect(), 2 * 10 + GAP);
+        assert_eq!(columns.len(), 3);
+        assert!(columns.iter().all(|column| column.dimensions() == (10, 20 + GAP)));
+        assert_eq!(columns[1].get_pixel(0, 10 + GAP).0, [3; 3]);
+        assert_eq!(columns[2].get_pixel(0, 10 + GAP), &BACKGROUND);
+        assert_eq!(stack(vec![cell(1), cell(2)], 5).len(), 2);
     }
 
     #[test]

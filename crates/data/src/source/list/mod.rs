@@ -91,6 +91,14 @@ impl List {
         Ok(Self { base, table })
     }
 
+    /// The images at `paths`, without labels.
+    pub fn of_files(paths: &[PathBuf]) -> Self {
+        let mut names = Names::default();
+        paths.iter().for_each(|path| names.push(&path.to_string_lossy()));
+        let table = Table { names, classes: Vec::new(), class_names: Vec::new() };
+        Self { base: PathBuf::new(), table }
+    }
+
     fn path(&self, index: usize) -> Option<PathBuf> {
         self.table.names.get(index).map(|file| self.base.join(file))
     }

@@ -6,5 +6,6 @@ pub mod data;
 pub mod embed;
 pub mod eval;
 pub mod inspect;
+pub mod picture;
 pub mod report;
 pub mod train;

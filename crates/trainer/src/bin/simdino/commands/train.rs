@@ -257,7 +257,7 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
 
 /// Keys that may change when a run is continued: they do not enter the mathematics. The data set
 /// is compared by its fingerprint, so it may have moved.
-const FREE_KEYS: [&str; 17] = [
+const FREE_KEYS: [&str; 18] = [
     "run.name",
     "run.dir",
     "run.device",
@@ -268,6 +268,7 @@ const FREE_KEYS: [&str; 17] = [
     "data.prefetch",
     "data.max_bad_fraction",
     "data.shard_cache_gb",
+    "data.spill_dir",
     "train.accumulate",
     "train.stop_after",
     "train.log_every",

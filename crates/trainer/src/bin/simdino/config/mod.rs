@@ -103,6 +103,20 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
     if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
 }
 
+/// The `augment` section alone, of a config file or with its defaults, checked.
+///
+/// # Errors
+/// The file cannot be read, or a value of the section is wrong.
+pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<AugmentConfig> {
+    let augment = match path {
+        Some(file) => load_unchecked(file, overrides)?.config.augment,
+        None => AugmentConfig::default(),
+    };
+    let problems = augment.validate().into_iter();
+    let problems: Vec<_> = problems.map(|(key, what)| format!("augment.{key}: {what}")).collect();
+    if problems.is_empty() { Ok(augment) } else { Err(Failure::problems(problems)) }
+}
+
 /// As [`load`], without the checks that need the meaning of a value: for looking at a config.
 ///
 /// # Errors

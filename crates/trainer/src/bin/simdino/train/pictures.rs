@@ -33,8 +33,9 @@ pub fn draw(
 ) -> Result<()> {
     std::fs::create_dir_all(dir)
         .context(|| format!("{}: cannot make the folder", dir.display()))?;
-    let indices = readable(dataset);
-    let crops = crop_sheet(dataset, &indices, &config.augment, (config.run.seed, 0))?;
+    let indices = readable(dataset, NUM_IMAGES);
+    let rows: Vec<_> = indices.iter().map(|&index| (index, 0)).collect();
+    let crops = crop_sheet(dataset, &rows, &config.augment, config.run.seed)?;
     save(&crops, &dir.join("crops.png"))?;
     let options = PcaOptions {
         side: pca_side(&config.model),
@@ -55,16 +56,21 @@ fn pca_side(model: &ModelConfig) -> u32 {
     u32::try_from(side).unwrap_or(u32::MAX)
 }
 
-/// Readable images spread over the set, so that classes stored one after the other all show.
-fn readable(dataset: &Dataset) -> Vec<usize> {
+/// Up to `count` readable images spread over the set, so that classes stored one after the other
+/// all show.
+pub fn readable(dataset: &Dataset, count: usize) -> Vec<usize> {
     let len = dataset.len();
-    let count = NUM_IMAGES.min(len);
+    let count = count.min(len);
     let bounds = |part: usize| part * len / count..(part + 1) * len / count;
     (0..count)
         .filter_map(|part| bounds(part).take(TRIES).find(|&i| dataset.image(i).is_ok()))
         .collect()
 }
 
-fn save(image: &RgbImage, path: &Path) -> Result<()> {
+/// Writes a picture; its name says the format.
+///
+/// # Errors
+/// The disk does not take it.
+pub fn save(image: &RgbImage, path: &Path) -> Result<()> {
     image.save(path).context(|| format!("{}: cannot write the picture", path.display()))
 }

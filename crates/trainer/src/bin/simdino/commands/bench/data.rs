@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use data::DataConfig;
 use data::throughput;
-use data::{AugmentConfig, DataConfig};
 use serde_json::json;
 
 use crate::config;
@@ -39,18 +39,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
         let seconds = args.seconds;
         return Err(Failure::usage(format!("--seconds: must be above 0, to 3600 (got {seconds})")));
     }
-    let augment = match &args.config {
-        Some(file) => config::load_unchecked(file, &args.overrides)?.config.augment,
-        None => AugmentConfig::default(),
-    };
-    let problems: Vec<String> = augment
-        .validate()
-        .into_iter()
-        .map(|(key, what)| format!("augment.{key}: {what}"))
-        .collect();
-    if !problems.is_empty() {
-        return Err(Failure::problems(problems));
-    }
+    let augment = config::augment(args.config.as_deref(), &args.overrides)?;
     let dataset = data::open(&DataConfig { path: args.path.clone(), ..DataConfig::default() })?;
     let dataset = Arc::new(dataset);
     let decode_only = throughput::decoding(&dataset, args.seconds)?;

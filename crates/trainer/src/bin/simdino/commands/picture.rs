@@ -1,0 +1,98 @@
+//! `simdino picture`: pictures to look at before and after training.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use data::source::{List, is_image};
+use data::{DataConfig, Dataset};
+use eval::pictures::crop_sheet;
+
+use crate::config;
+use crate::console::answer;
+use crate::failure::{Failure, Result};
+use crate::train::pictures::{readable, save};
+
+/// What `picture` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What the augmentation makes of images: a row of crops each
+    Crops(CropsArgs),
+}
+
+/// What `picture crops` takes.
+#[derive(Debug, clap::Args)]
+struct CropsArgs {
+    /// An image, which is drawn several times, or a folder, list file or tar shards
+    path: PathBuf,
+    /// PNG file to write
+    #[arg(short, long, default_value = "crops.png")]
+    out: PathBuf,
+    /// Config file whose augmentation and seed are used, instead of the defaults
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Values that replace those of the config file
+    #[arg(value_name = "KEY=VALUE", requires = "config")]
+    overrides: Vec<String>,
+    /// Rows: epochs of one image, or images
+    #[arg(long, default_value_t = 4)]
+    rows: usize,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// No image can be read, or the picture not be written.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        What::Crops(args) => crops(args),
+    }
+}
+
+fn crops(args: &CropsArgs) -> Result<()> {
+    if !(1..=64).contains(&args.rows) {
+        return Err(Failure::usage(format!("--rows: must be 1 to 64 (got {})", args.rows)));
+    }
+    if args.out.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
+        let out = args.out.display();
+        return Err(Failure::usage(format!("--out: must end in .png (got {out})")));
+    }
+    let augment = config::augment(args.config.as_deref(), &args.overrides)?;
+    let seed = match &args.config {
+        Some(file) => config::load_unchecked(file, &args.overrides)?.config.run.seed,
+        None => 0,
+    };
+    let (dataset, rows) = rows(&args.path, args.rows)?;
+    let sheet = crop_sheet(&dataset, &rows, &augment, seed)?;
+    save(&sheet, &args.out)?;
+    answer(&format!(
+        "{}: {} rows; from the left the image, 2 global crops of {} pixels, {} local crops of {}\n",
+        args.out.display(),
+        rows.len(),
+        augment.global_crops_size,
+        augment.local_crops_number,
+        augment.local_crops_size,
+    ))
+}
+
+/// Images with the epochs in which they are seen.
+fn rows(path: &Path, count: usize) -> Result<(Dataset, Vec<(usize, u64)>)> {
+    if path.is_file() && is_image(path) {
+        let list = List::of_files(&[path.into()]);
+        let dataset = Dataset::new(Box::new(list), DataConfig::default().min_side);
+        return Ok((dataset, (0..count as u64).map(|epoch| (0, epoch)).collect()));
+    }
+    let path = path.to_string_lossy().into_owned();
+    let dataset = data::open(&DataConfig { path: path.clone(), ..DataConfig::default() })?;
+    let rows: Vec<_> = readable(&dataset, count).into_iter().map(|index| (index, 0)).collect();
+    if rows.is_empty() {
+        let advice = "`simdino data check` says why";
+        return Err(Failure::failed(format!("{path}: no readable image found ({advice})")));
+    }
+    Ok((dataset, rows))
+}
