@@ -32,6 +32,9 @@ pub struct DataConfig {
     pub source: SourceKind,
     /// Folder, list file, tar file, or a pattern with `*` of tar files. Required unless `source: synthetic`.
     pub path: String,
+    /// Several sources in place of `path`, each with `path` and, where wanted, `source` and `weight`:
+    /// its share of the images of an epoch, in proportion to the other weights.
+    pub mix: Vec<MixEntry>,
     /// What `source: synthetic` draws.
     pub synthetic: SyntheticConfig,
     /// Threads that decode and augment; 0 = one per core.
@@ -42,6 +45,11 @@ pub struct DataConfig {
     pub min_side: u32,
     /// The run stops when more than this share of the images read so far was broken (0-1).
     pub max_bad_fraction: f64,
+    /// What is kept in memory from epoch to epoch: `none`, `encoded` (the files) or `decoded` (the
+    /// pixels).
+    pub cache: CacheKind,
+    /// Memory in GB for `cache`, of each process; images beyond it are read anew each time.
+    pub cache_gb: f64,
     /// Memory in GB that decompressed `tar.gz` shards may take; the rest goes to `spill_dir`.
     pub shard_cache_gb: f64,
     /// Folder of the temporary files for what passes `shard_cache_gb`; empty: the system's.
@@ -53,15 +61,44 @@ impl Default for DataConfig {
         Self {
             source: SourceKind::Auto,
             path: String::new(),
+            mix: Vec::new(),
             synthetic: SyntheticConfig::default(),
             workers: 0,
             prefetch: 4,
             min_side: 8,
             max_bad_fraction: 0.1,
+            cache: CacheKind::None,
+            cache_gb: 4.0,
             shard_cache_gb: 4.0,
             spill_dir: String::new(),
         }
     }
+}
+
+/// What is kept in memory from epoch to epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheKind {
+    /// Nothing; the system may keep files.
+    #[default]
+    None,
+    /// Image files as they are: saves reading, where that is slow.
+    Encoded,
+    /// Pixels: saves decoding too, and takes some ten times the memory.
+    Decoded,
+}
+
+/// One of several sources that are mixed. An element of `data.mix`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixEntry {
+    /// Folder, list file, tar file or pattern of tar files.
+    pub path: String,
+    /// Reader of `path`; `auto` decides from the path.
+    pub source: SourceKind,
+    /// Share of the images of an epoch, in proportion to the other weights; given to all sources
+    /// or to none. Without it each image comes once an epoch.
+    pub weight: Option<f64>,
 }
 
 /// The synthetic set: ten classes of textured shapes on textured backgrounds.
@@ -186,9 +223,10 @@ impl DataConfig {
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.path.is_empty() && self.source != SourceKind::Synthetic {
+        if self.mix.is_empty() && self.path.is_empty() && self.source != SourceKind::Synthetic {
             problems.push(("path", "required: a folder, a list file or tar shards".into()));
         }
+        problems.extend(self.validate_mix().map(|problem| ("mix", problem)));
         if self.source == SourceKind::Synthetic && self.synthetic.count == 0 {
             problems.push(("synthetic.count", "must be at least 1 (got 0)".into()));
         }
@@ -207,6 +245,9 @@ impl DataConfig {
                 format!("must be between 0 and 1 (got {})", self.max_bad_fraction),
             ));
         }
+        if self.cache_gb.is_nan() || self.cache_gb < 0.0 {
+            problems.push(("cache_gb", format!("must be 0 or more (got {})", self.cache_gb)));
+        }
         if self.shard_cache_gb.is_nan() || self.shard_cache_gb < 0.0 {
             problems.push((
                 "shard_cache_gb",
@@ -214,6 +255,36 @@ impl DataConfig {
             ));
         }
         problems
+    }
+}
+
+impl DataConfig {
+    /// What the images are, for people: the path or paths, or "synthetic images".
+    pub fn describe(&self) -> String {
+        let of = |path: &str, source| match source {
+            SourceKind::Synthetic => "synthetic images".to_owned(),
+            _ => path.to_owned(),
+        };
+        if self.mix.is_empty() {
+            return of(&self.path, self.source);
+        }
+        let parts = self.mix.iter().map(|entry| of(&entry.path, entry.source));
+        parts.collect::<Vec<_>>().join(" + ")
+    }
+
+    fn validate_mix(&self) -> Option<String> {
+        let weighted = self.mix.iter().filter(|entry| entry.weight.is_some()).count();
+        let bad = |entry: &MixEntry| entry.weight.is_some_and(|w| !(w > 0.0 && w.is_finite()));
+        if !self.mix.is_empty() && !self.path.is_empty() {
+            return Some("give either data.path or data.mix, not both".into());
+        }
+        if self.mix.iter().any(|e| e.path.is_empty() && e.source != SourceKind::Synthetic) {
+            return Some("every source needs a path".into());
+        }
+        if weighted != 0 && weighted != self.mix.len() {
+            return Some("give all sources a weight or none".into());
+        }
+        self.mix.iter().any(bad).then(|| "every weight must be greater than 0".into())
     }
 }
 

@@ -3,22 +3,26 @@
 use image::{GrayImage, RgbImage};
 use sha2::{Digest, Sha256};
 
-use crate::config::DataConfig;
+use crate::cache::Cache;
+use crate::config::{CacheKind, DataConfig};
 use crate::error::{Error, Result};
-use crate::source::{self, Payload, Source};
+use crate::source::{self, Part, Payload, Source};
 
 /// Opens what `config` names.
 ///
 /// # Errors
 /// The path does not exist, holds no images, or cannot be read; the message says which.
 pub fn open(config: &DataConfig) -> Result<Dataset> {
-    Ok(Dataset::new(source::open(config)?, config.min_side))
+    let mut dataset = Dataset::new(source::open(config)?, config.min_side);
+    dataset.cache = Cache::new(config.cache, config.cache_gb);
+    Ok(dataset)
 }
 
 /// A fixed, ordered collection of RGB images with random access from any number of threads.
 pub struct Dataset {
     source: Box<dyn Source>,
     min_side: u32,
+    cache: Cache,
 }
 
 impl std::fmt::Debug for Dataset {
@@ -30,7 +34,7 @@ impl std::fmt::Debug for Dataset {
 impl Dataset {
     /// Reads from `source`; an image with a shorter side than `min_side` pixels is broken.
     pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
-        Self { source, min_side }
+        Self { source, min_side, cache: Cache::new(CacheKind::None, 0.0) }
     }
 
     /// Number of images.
@@ -43,7 +47,12 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// Kind of the source: "folder", "list", "shards" or "synthetic".
+    /// How an epoch is put together, see [`Source::parts`].
+    pub fn parts(&self) -> Vec<Part> {
+        self.source.parts()
+    }
+
+    /// Kind of the source: "folder", "list", "shards", "synthetic" or "mix".
     pub fn kind(&self) -> &'static str {
         self.source.kind()
     }
@@ -85,8 +94,17 @@ impl Dataset {
     /// # Errors
     /// [`Error::Image`] with the image's name around the reason.
     pub fn image(&self, index: usize) -> Result<RgbImage> {
-        let image = self.load(index).and_then(|payload| self.decode(payload));
-        image.map(|(image, _)| image).map_err(|error| self.named(index, error))
+        self.read(index).map_err(|error| self.named(index, error))
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage> {
+        if let Some(kept) = self.cache.get(index) {
+            return Ok(self.decode(&kept)?.0);
+        }
+        let payload = self.load(index)?;
+        let (image, _) = self.decode(&payload)?;
+        self.cache.offer(index, payload, &image);
+        Ok(image)
     }
 
     /// Like [`Dataset::image`], and tells more of the file.
@@ -99,7 +117,7 @@ impl Dataset {
                 Payload::Encoded(bytes) => digest(bytes),
                 Payload::Pixels(image) => digest(image.as_raw()),
             };
-            let (image, format) = self.decode(payload)?;
+            let (image, format) = self.decode(&payload)?;
             Ok(Inspection { image, format, digest })
         });
         inspection.map_err(|error| self.named(index, error))
@@ -121,10 +139,10 @@ impl Dataset {
         self.source.load(index)
     }
 
-    fn decode(&self, payload: Payload) -> Result<(RgbImage, &'static str)> {
+    fn decode(&self, payload: &Payload) -> Result<(RgbImage, &'static str)> {
         let (image, format) = match payload {
-            Payload::Encoded(bytes) => decode::decode_named(&bytes)?,
-            Payload::Pixels(image) => (image, "pixels"),
+            Payload::Encoded(bytes) => decode::decode_named(bytes)?,
+            Payload::Pixels(image) => (image.clone(), "pixels"),
         };
         let (width, height) = image.dimensions();
         if width.min(height) < self.min_side.max(1) {

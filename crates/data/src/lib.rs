@@ -57,6 +57,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 pub mod check;
 pub mod config;
 pub mod dataset;
@@ -74,7 +75,9 @@ pub mod transform;
 
 pub use decode;
 
-pub use config::{AugmentConfig, BlurKind, DataConfig, Preset, SourceKind, SyntheticConfig};
+pub use config::{
+    AugmentConfig, BlurKind, CacheKind, DataConfig, MixEntry, Preset, SourceKind, SyntheticConfig,
+};
 pub use dataset::{Dataset, open};
 pub use error::{Error, Result};
 pub use pixels::Pixels;

@@ -24,6 +24,9 @@ pub enum Purpose {
     Synthetic,
     /// The substitute of a broken image; holds the number of the attempt.
     Replacement(u32),
+    /// The permutation of one pass through a source that is mixed with others (epoch = number of
+    /// the pass, sample = number of the source).
+    Mix,
     /// Choosing items for an evaluation or a picture; holds the caller's number.
     Choice(u32),
 }
@@ -39,6 +42,7 @@ impl Purpose {
             Self::Synthetic => (4, 0),
             Self::Replacement(attempt) => (5, attempt),
             Self::Choice(number) => (6, number),
+            Self::Mix => (8, 0),
         }
     }
 }

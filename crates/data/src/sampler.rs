@@ -1,6 +1,8 @@
 //! Which image stands at which place of which batch.
 //!
-//! An epoch is a permutation of the data set that depends on (seed, epoch) only. The global batch
+//! An epoch is a permutation of the data set that depends on (seed, epoch) only. Where several
+//! sources are mixed by weight ([`Part`]), each is gone through in passes of its own, every one a
+//! permutation; an epoch takes the next so many images of each and shuffles them together. The global batch
 //! of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is left at the end is
 //! dropped. Micro-batch `a` of `A` takes the contiguous rows `a * n / A .. (a + 1) * n / A`, and
 //! rank `r` of `W` takes the rows `r, r + W, ...` of those. So the same images meet in the same
@@ -10,15 +12,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
+use crate::source::Part;
 
 /// The order of the data set in every epoch.
 #[derive(Debug)]
 pub struct Sampler {
     seed: u64,
     len: usize,
+    /// What an epoch takes of which images; one part: all of them.
+    parts: Vec<Part>,
     global_batch: usize,
     /// The permutation that was asked for last.
-    cached: Mutex<Option<(u64, Arc<[u32]>)>>,
+    cached: Mutex<Option<(u64, Arc<Epoch>)>>,
+}
+
+/// The images of an epoch in their order.
+#[derive(Debug)]
+struct Epoch {
+    images: Vec<u32>,
+    /// Number of the visit to each image; empty where that is the number of the epoch.
+    visits: Vec<u32>,
+}
+
+/// One image at one place of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Draw {
+    /// Index in the data set.
+    pub index: usize,
+    /// How often the image was seen before. Without weights that is the number of the epoch; with
+    /// them an image may come more than once an epoch, and (index, visit) tells the times apart.
+    pub visit: u64,
 }
 
 /// The share of a process in a global batch.
@@ -38,6 +61,15 @@ impl Sampler {
     /// # Errors
     /// The batch is empty or larger than the data set, or there are more than 2^32 - 1 images.
     pub fn new(seed: u64, len: usize, global_batch: usize) -> Result<Self> {
+        Self::of_parts(seed, vec![Part { len, per_epoch: len }], global_batch)
+    }
+
+    /// A sampler over the images of all `parts`.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`], where the images of an epoch count.
+    pub fn of_parts(seed: u64, parts: Vec<Part>, global_batch: usize) -> Result<Self> {
+        let len = parts.iter().map(|part| part.per_epoch).sum();
         if global_batch == 0 {
             return Err(Error::Config {
                 key: "train.batch_size",
@@ -51,7 +83,13 @@ impl Sampler {
             let problem = format!("at most {} images (got {len})", u32::MAX);
             return Err(Error::Config { key: "data.path", problem });
         }
-        Ok(Self { seed, len, global_batch, cached: Mutex::new(None) })
+        // Where each image comes once, parts make no difference: a mix without weights is in the
+        // order of one source of as many images.
+        let parts = match parts.iter().all(|part| part.len == part.per_epoch) {
+            true => vec![Part { len, per_epoch: len }],
+            false => parts,
+        };
+        Ok(Self { seed, len, parts, global_batch, cached: Mutex::new(None) })
     }
 
     /// Global batches in an epoch; the rest of the images is left out of it.
@@ -59,41 +97,60 @@ impl Sampler {
         (self.len / self.global_batch) as u64
     }
 
-    /// The permutation of `epoch`. The latest one is kept; it takes four bytes an image.
-    pub fn order(&self, epoch: u64) -> Arc<[u32]> {
+    /// The order of `epoch`. The latest one is kept; it takes four bytes an image, eight with
+    /// weights.
+    fn order(&self, epoch: u64) -> Arc<Epoch> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*cached {
-            Some((of, order)) if *of == epoch => order.clone(),
-            _ => {
-                let mut rng = Rng::new(self.seed, epoch, 0, Purpose::Shuffle);
-                *cached = None; // not two of them in memory
-                let mut order: Arc<[u32]> = (0..self.len as u32).collect();
-                if let Some(order) = Arc::get_mut(&mut order) {
-                    rng.shuffle(order);
-                }
-                *cached = Some((epoch, order.clone()));
-                order
-            }
+        if let Some((of, order)) = &*cached
+            && *of == epoch
+        {
+            return order.clone();
         }
+        *cached = None; // not two of them in memory
+        let mut images: Vec<u32> = (0..self.len as u32).collect();
+        Rng::new(self.seed, epoch, 0, Purpose::Shuffle).shuffle(&mut images);
+        let visits = if self.parts.len() > 1 { self.fill(epoch, &mut images) } else { Vec::new() };
+        let order = Arc::new(Epoch { images, visits });
+        *cached = Some((epoch, order.clone()));
+        order
     }
 
-    /// The image at `position` of `epoch`; positions go around at the end of the data set.
-    pub fn sample(&self, epoch: u64, position: usize) -> usize {
-        self.order(epoch)[position % self.len] as usize
+    /// Puts images in the places of shuffled numbers, and tells which visit to them this is: number
+    /// `i` of a part is its image `epoch * per_epoch + i`, counted through all its passes.
+    fn fill(&self, epoch: u64, places: &mut [u32]) -> Vec<u32> {
+        let (mut chosen, mut first) = (Vec::with_capacity(places.len()), 0);
+        for (number, part) in (0..).zip(&self.parts) {
+            let (len, count) = (part.len as u64, part.per_epoch as u64);
+            let mut pass = (u64::MAX, Vec::new());
+            for at in epoch * count..(epoch + 1) * count {
+                if pass.0 != at / len {
+                    let mut order: Vec<u32> = (0..part.len as u32).collect();
+                    Rng::new(self.seed, at / len, number, Purpose::Mix).shuffle(&mut order);
+                    pass = (at / len, order);
+                }
+                chosen.push((first + pass.1[(at % len) as usize], pass.0 as u32));
+            }
+            first += part.len as u32;
+        }
+        let visits = places.iter().map(|&place| chosen[place as usize].1).collect();
+        places.iter_mut().for_each(|place| *place = chosen[*place as usize].0);
+        visits
     }
 
     /// Images of micro-batch `micro` of the batch at `step` of `epoch`, for one process.
     /// A step beyond the epoch's end has none.
-    pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: Share) -> Vec<usize> {
+    pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: Share) -> Vec<Draw> {
         let order = self.order(epoch);
-        let first = (step as usize).saturating_mul(self.global_batch);
-        let Some(batch) = order.get(first..first.saturating_add(self.global_batch)) else {
-            return Vec::new();
-        };
         let (n, parts) = (self.global_batch, share.accumulate.max(1));
-        let rows = &batch[(micro * n / parts).min(n)..((micro + 1) * n / parts).min(n)];
-        let mine = rows.iter().skip(share.rank).step_by(share.world_size.max(1));
-        mine.map(|&sample| sample as usize).collect()
+        let start = (step as usize).saturating_mul(n);
+        if start.saturating_add(n) > order.images.len() {
+            return Vec::new();
+        }
+        let rows = start + (micro * n / parts).min(n)..start + ((micro + 1) * n / parts).min(n);
+        let mine = rows.skip(share.rank).step_by(share.world_size.max(1));
+        let visit = |place: usize| order.visits.get(place).map_or(epoch, |&visit| visit.into());
+        mine.map(|place| Draw { index: order.images[place] as usize, visit: visit(place) })
+            .collect()
     }
 }
 
@@ -168,24 +225,81 @@ mod tests {
             seen.sort_unstable();
             prop_assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "an image came twice");
             prop_assert_eq!(seen.len(), global_batch * steps);
-            prop_assert!(seen.last().is_none_or(|&last| last < len));
+            prop_assert!(seen.last().is_none_or(|last| last.index < len));
         }
+    }
+
+    const ALONE: Share = Share { accumulate: 1, rank: 0, world_size: 1 };
+
+    fn epoch(sampler: &Sampler, epoch: u64) -> Vec<Draw> {
+        let steps = 0..sampler.steps_per_epoch();
+        steps.flat_map(|step| sampler.micro_batch(epoch, step, 0, ALONE)).collect()
     }
 
     #[test]
     fn epochs_and_seeds_differ_and_repeat() {
         let sampler = Sampler::new(3, 100, 10).unwrap();
-        let first = sampler.order(0);
-        assert_ne!(first, sampler.order(1));
-        assert_eq!(first, sampler.order(0));
-        assert_ne!(first, Sampler::new(4, 100, 10).unwrap().order(0));
-        assert_eq!(sampler.sample(0, 7), first[7] as usize);
+        let first = epoch(&sampler, 0);
+        assert_ne!(first, epoch(&sampler, 1));
+        assert_eq!(first, epoch(&sampler, 0));
+        assert_ne!(first, epoch(&Sampler::new(4, 100, 10).unwrap(), 0));
         let permutation = crate::rng::Rng::new(3, 0, 0, Purpose::Shuffle).permutation(100);
-        assert!(first.iter().map(|&sample| sample as usize).eq(permutation));
-        let share = Share { accumulate: 1, rank: 0, world_size: 1 };
-        let third: Vec<usize> = first[20..30].iter().map(|&sample| sample as usize).collect();
-        assert_eq!(sampler.micro_batch(0, 2, 0, share), third);
-        assert!(sampler.micro_batch(0, 10, 0, share).is_empty());
+        assert!(first.iter().map(|draw| draw.index).eq(permutation));
+        assert!(epoch(&sampler, 7).iter().all(|draw| draw.visit == 7));
+        assert_eq!(sampler.micro_batch(0, 2, 0, ALONE), first[20..30]);
+        assert!(sampler.micro_batch(0, 10, 0, ALONE).is_empty());
+    }
+
+    #[test]
+    fn a_mix_without_weights_is_one_source() {
+        let parts = [30, 50, 20].map(|len| Part { len, per_epoch: len }).to_vec();
+        let mixed = Sampler::of_parts(3, parts, 10).unwrap();
+        assert_eq!(epoch(&mixed, 5), epoch(&Sampler::new(3, 100, 10).unwrap(), 5));
+    }
+
+    proptest! {
+        /// Each epoch takes its share of each part; a part's images are visited in turn, the same
+        /// number of times but for one; no visit happens twice.
+        #[test]
+        fn weighted_parts_are_gone_through_in_turn(
+            parts in proptest::collection::vec((1_usize..40, 0_usize..60), 2..5), seed: u64,
+        ) {
+            let parts: Vec<Part> =
+                parts.into_iter().map(|(len, per_epoch)| Part { len, per_epoch }).collect();
+            let total: usize = parts.iter().map(|part| part.per_epoch).sum();
+            prop_assume!(total > 0 && parts.iter().any(|part| part.len != part.per_epoch));
+            let sampler = Sampler::of_parts(seed, parts.clone(), 1).unwrap();
+            prop_assert_eq!(sampler.steps_per_epoch(), total as u64);
+            let starts: Vec<usize> = parts.iter().scan(0, |start, part| {
+                *start += part.len;
+                Some(*start - part.len)
+            }).collect();
+            let of = |draw: &Draw| starts.partition_point(|&start| start <= draw.index) - 1;
+            let mut all = Vec::new();
+            for number in 0..6 {
+                let draws = epoch(&sampler, number);
+                for (number, part) in parts.iter().enumerate() {
+                    let count = draws.iter().filter(|draw| of(draw) == number).count();
+                    prop_assert_eq!(count, part.per_epoch);
+                }
+                all.extend(draws);
+            }
+            // Of all visits to a part, passes 0, 1, ... are whole but for the last.
+            for (number, part) in parts.iter().enumerate() {
+                let mut visits: Vec<(u64, usize)> = all.iter()
+                    .filter(|draw| of(draw) == number)
+                    .map(|draw| (draw.visit, draw.index - starts[number]))
+                    .collect();
+                visits.sort_unstable();
+                let whole = visits.len() / part.len * part.len;
+                for (i, &visit) in visits[..whole].iter().enumerate() {
+                    prop_assert_eq!(visit, ((i / part.len) as u64, i % part.len));
+                }
+                prop_assert!(visits.windows(2).all(|pair| pair[0] < pair[1]));
+            }
+            let late = Sampler::of_parts(seed, parts, 1).unwrap();
+            prop_assert_eq!(epoch(&late, 5), epoch(&sampler, 5));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::pipeline::{Crew, Pipeline};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
-use crate::sampler::{Sampler, Share};
+use crate::sampler::{Draw, Sampler, Share};
 use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
 
 /// Images tried for one place of a batch before the data set is given up.
@@ -94,7 +94,7 @@ impl TrainLoader {
     ) -> Result<Self> {
         let LoaderConfig { accumulate, rank, world_size, .. } = config;
         let share = Share { accumulate, rank, world_size };
-        let sampler = Sampler::new(config.seed, dataset.len(), config.global_batch)?;
+        let sampler = Sampler::of_parts(config.seed, dataset.parts(), config.global_batch)?;
         share.validate(config.global_batch)?;
         if config.prefetch == 0 {
             let problem = "must be at least 1 (got 0)".into();
@@ -170,7 +170,7 @@ impl TrainLoader {
 struct Job {
     position: Position,
     micro: usize,
-    images: Vec<usize>,
+    images: Vec<Draw>,
 }
 
 /// A micro-batch with what its making met.
@@ -213,9 +213,9 @@ impl Used {
     }
 }
 
-/// One image of a batch: its index and the places its crops go to.
+/// One image of a batch and the places its crops go to.
 struct Row<'a> {
-    index: usize,
+    draw: Draw,
     global: Vec<&'a mut [u8]>,
     local: Vec<&'a mut [u8]>,
     outcome: &'a mut Option<Result<Outcome>>,
@@ -240,10 +240,9 @@ impl Kitchen {
             .zip(by_row(&mut global, b))
             .zip(by_row(&mut local, b))
             .zip(&mut outcomes)
-            .map(|(((&index, global), local), outcome)| Row { index, global, local, outcome })
+            .map(|(((&draw, global), local), outcome)| Row { draw, global, local, outcome })
             .collect();
-        let epoch = job.position.epoch;
-        crew.for_each(rows, |mut row: Row<'_>| *row.outcome = Some(self.fill(epoch, &mut row)));
+        crew.for_each(rows, |mut row: Row<'_>| *row.outcome = Some(self.fill(&mut row)));
 
         let (mut samples, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
         for outcome in outcomes {
@@ -267,12 +266,13 @@ impl Kitchen {
     }
 
     /// Makes the crops of one row, from a substitute where the image is broken.
-    fn fill(&self, epoch: u64, row: &mut Row<'_>) -> Result<Outcome> {
+    fn fill(&self, row: &mut Row<'_>) -> Result<Outcome> {
         let mut broken = Vec::new();
-        let sample = row.index as u64;
+        // A place's draws depend on the image and on how often it was seen.
+        let (sample, epoch) = (row.draw.index as u64, row.draw.visit);
         for attempt in 0..MAX_TRIES {
             let used = match attempt {
-                0 => row.index,
+                0 => row.draw.index,
                 _ => {
                     let purpose = Purpose::Replacement(attempt as u32);
                     Rng::new(self.seed, epoch, sample, purpose).index(self.dataset.len())

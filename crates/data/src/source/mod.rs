@@ -6,6 +6,7 @@
 mod folder;
 mod labels;
 mod list;
+mod mix;
 mod names;
 mod shards;
 
@@ -16,9 +17,10 @@ use sha2::{Digest, Sha256};
 
 pub use folder::Folder;
 pub use list::List;
+pub use mix::Mix;
 pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
 
-use crate::config::{DataConfig, SourceKind};
+use crate::config::{DataConfig, MixEntry, SourceKind};
 use crate::error::{Error, Result};
 use crate::synthetic::Synthetic;
 
@@ -32,6 +34,15 @@ pub enum Payload {
     Encoded(Vec<u8>),
     /// Pixels that need no decoding.
     Pixels(RgbImage),
+}
+
+/// Some of a source's images, one after the other, and how many of an epoch come from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Number of images.
+    pub len: usize,
+    /// Images of an epoch that come from here; more than there are come again within the epoch.
+    pub per_epoch: usize,
 }
 
 /// A fixed, ordered collection of images with random access.
@@ -70,6 +81,11 @@ pub trait Source: Send + Sync {
     fn mask(&self, _index: usize) -> Option<GrayImage> {
         None
     }
+
+    /// How an epoch is put together; together the parts hold all images.
+    fn parts(&self) -> Vec<Part> {
+        vec![Part { len: self.len(), per_epoch: self.len() }]
+    }
 }
 
 /// Opens the source that `config` names.
@@ -77,6 +93,16 @@ pub trait Source: Send + Sync {
 /// # Errors
 /// The path does not exist, holds no images, or cannot be read; the message says which.
 pub fn open(config: &DataConfig) -> Result<Box<dyn Source>> {
+    if !config.mix.is_empty() {
+        let open_entry = |entry: &MixEntry| {
+            let (path, source) = (entry.path.clone(), entry.source);
+            let one = DataConfig { path, source, mix: Vec::new(), ..config.clone() };
+            let prefix = if source == SourceKind::Synthetic { "synthetic" } else { &entry.path };
+            Ok((prefix.to_owned(), open(&one)?, entry.weight))
+        };
+        let sources = config.mix.iter().map(open_entry).collect::<Result<_>>()?;
+        return Ok(Box::new(Mix::new(sources)?));
+    }
     let path = Path::new(&config.path);
     let kind = match config.source {
         SourceKind::Auto => detect(path)?,

@@ -26,7 +26,7 @@ thread_local! {
 pub struct CropKey {
     /// Seed of the run.
     pub seed: u64,
-    /// Epoch.
+    /// Epoch; of a weighted mix, how often the image was seen before.
     pub epoch: u64,
     /// Index of the image in its data set.
     pub sample: u64,

@@ -3,6 +3,7 @@
 
 mod broken;
 mod loader;
+mod mix_cache;
 mod mutation;
 mod packs;
 mod shards;

@@ -257,13 +257,16 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
 
 /// Keys that may change when a run is continued: they do not enter the mathematics. The data set
 /// is compared by its fingerprint, so it may have moved.
-const FREE_KEYS: [&str; 18] = [
+const FREE_KEYS: [&str; 21] = [
     "run.name",
     "run.dir",
     "run.device",
     "run.threads",
     "data.source",
     "data.path",
+    "data.mix",
+    "data.cache",
+    "data.cache_gb",
     "data.workers",
     "data.prefetch",
     "data.max_bad_fraction",

@@ -1,6 +1,6 @@
 //! Checks of a config's values: each section's own, and what only shows between sections.
 
-use data::config::{AugmentConfig, SourceKind};
+use data::config::{AugmentConfig, CacheKind, SourceKind};
 
 use super::RunConfig;
 
@@ -116,12 +116,19 @@ impl RunConfig {
     pub fn without_effect(&self) -> Vec<String> {
         let default = Self::default();
         let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
+        let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
+        let draws = synthetic || mix.iter().any(|entry| entry.source == SourceKind::Synthetic);
+        let uncached = self.data.cache == CacheKind::None;
         let mut warnings = crops_without_effect(&self.augment, &default.augment);
         warnings.extend([
             (synthetic && !self.data.path.is_empty())
                 .then_some(("data.path", "data.source is synthetic")),
-            (!synthetic && self.data.synthetic != default.data.synthetic)
+            (!mix.is_empty() && self.data.source != default.data.source)
+                .then_some(("data.source", "the elements of data.mix have their own")),
+            (uncached && self.data.cache_gb != default.data.cache_gb)
+                .then_some(("data.cache_gb", "data.cache is none")),
+            (!draws && self.data.synthetic != default.data.synthetic)
                 .then_some(("data.synthetic", "data.source is not synthetic")),
             (no_probe && self.probe != default.probe)
                 .then_some(("probe", "probe.train_path and probe.test_path are empty")),

@@ -47,10 +47,7 @@ fn summary(run: &Run) -> String {
     let mut parts = Vec::new();
     if let Some(config) = &run.config {
         let arch = word(&config.model.arch);
-        let data = match config.data.path.as_str() {
-            "" => "synthetic images".to_owned(),
-            path => path.to_owned(),
-        };
+        let data = config.data.describe();
         let batch = config.train.batch_size;
         parts.push(format!(
             "{} with {arch}, patches of {} px, on {data}, batches of {batch}",

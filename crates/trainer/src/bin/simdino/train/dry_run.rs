@@ -18,7 +18,7 @@ pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device)
         0 => "no labels".to_owned(),
         n => format!("{n} classes (not used for training)"),
     };
-    let data_path = if config.data.path.is_empty() { "synthetic" } else { &config.data.path };
+    let data_path = config.data.describe();
     let lines = [
         ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
         ("first image", first.unwrap_or_else(|error| format!("not readable: {error}"))),

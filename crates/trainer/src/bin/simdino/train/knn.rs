@@ -102,6 +102,9 @@ impl KnnTask {
             let config = DataConfig {
                 path: path.clone(),
                 source: data::config::SourceKind::Auto,
+                // What is said of the training images alone.
+                mix: Vec::new(),
+                cache: data::CacheKind::None,
                 ..data.clone()
             };
             Ok(Arc::new(data::open(&config)?))
