@@ -10,8 +10,9 @@ pub type Problem = (&'static str, String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
-    /// Decide from the path: a folder with tar files or a pattern of them is `shards`, another
-    /// folder is `folder`, a `.txt`, `.csv` or `.jsonl` file is `list`.
+    /// Decide from the path: a folder with tar files or a pattern of them is `shards`, one with
+    /// `.parquet` files or a pattern of them is `parquet`, another folder is `folder`, a `.txt`,
+    /// `.csv` or `.jsonl` file is `list`.
     #[default]
     Auto,
     /// A tree of image files; the first folder level names the class where there is one.
@@ -20,6 +21,8 @@ pub enum SourceKind {
     List,
     /// WebDataset tar or tar.gz shards.
     Shards,
+    /// Hugging Face image datasets in parquet files; needs the feature `parquet`.
+    Parquet,
     /// Images drawn on the fly, see [`SyntheticConfig`].
     Synthetic,
 }
@@ -30,7 +33,7 @@ pub enum SourceKind {
 pub struct DataConfig {
     /// Reader of `path`; `auto` decides from the path.
     pub source: SourceKind,
-    /// Folder, list file, tar file, or a pattern with `*` of tar files. Required unless `source: synthetic`.
+    /// Folder, list file, tar or parquet file, or a pattern with `*` of such files. Required unless `source: synthetic`.
     pub path: String,
     /// Several sources in place of `path`, each with `path` and, where wanted, `source` and `weight`:
     /// its share of the images of an epoch, in proportion to the other weights.
@@ -92,7 +95,7 @@ pub enum CacheKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct MixEntry {
-    /// Folder, list file, tar file or pattern of tar files.
+    /// Folder, list file, tar or parquet file, or a pattern with `*` of such files.
     pub path: String,
     /// Reader of `path`; `auto` decides from the path.
     pub source: SourceKind,
@@ -224,7 +227,10 @@ impl DataConfig {
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.mix.is_empty() && self.path.is_empty() && self.source != SourceKind::Synthetic {
-            problems.push(("path", "required: a folder, a list file or tar shards".into()));
+            problems.push((
+                "path",
+                "required: a folder, a list file, tar shards or parquet files".into(),
+            ));
         }
         problems.extend(self.validate_mix().map(|problem| ("mix", problem)));
         if self.source == SourceKind::Synthetic && self.synthetic.count == 0 {

@@ -71,6 +71,14 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A parquet file cannot be read, or holds no images.
+    #[error("parquet file {path}: {problem}", path = .path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A setting is outside its range or does not fit the others.
     #[error("{key}: {problem}")]
     Config {

@@ -9,6 +9,8 @@
 //!
 //! This crate knows no tensors: batches are [`ndarray`] arrays of u8, normalised elsewhere.
 //!
+//! Features: `parquet` reads Hugging Face image datasets; off by default.
+//!
 //! # Example
 //!
 //! Crops of drawn images; any tensor library takes over from the bytes of a batch.

@@ -3,11 +3,14 @@
 //! A source lists its images once, when it is opened, and from then on answers random reads from
 //! any number of threads. It does not decode.
 
+mod find;
 mod folder;
 mod labels;
 mod list;
 mod mix;
 mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod shards;
 
 use std::path::Path;
@@ -18,8 +21,11 @@ use sha2::{Digest, Sha256};
 pub use folder::Folder;
 pub use list::List;
 pub use mix::Mix;
+#[cfg(feature = "parquet")]
+pub use parquet::Parquet;
 pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
 
+use self::find::{PARQUET, SHARDS};
 use crate::config::{DataConfig, MixEntry, SourceKind};
 use crate::error::{Error, Result};
 use crate::synthetic::Synthetic;
@@ -47,7 +53,8 @@ pub struct Part {
 
 /// A fixed, ordered collection of images with random access.
 pub trait Source: Send + Sync {
-    /// What kind of source this is, for messages: "folder", "list", "shards", "synthetic".
+    /// What kind of source this is, for messages: "folder", "list", "shards", "parquet",
+    /// "synthetic", "mix".
     fn kind(&self) -> &'static str;
 
     /// Number of images.
@@ -112,8 +119,20 @@ pub fn open(config: &DataConfig) -> Result<Box<dyn Source>> {
         SourceKind::Synthetic => Box::new(Synthetic::new(config.synthetic.clone())),
         SourceKind::List => Box::new(List::open(path)?),
         SourceKind::Shards => Box::new(Shards::open(config)?),
+        SourceKind::Parquet => open_parquet(path)?,
         SourceKind::Folder | SourceKind::Auto => Box::new(Folder::open(path)?),
     })
+}
+
+#[cfg(feature = "parquet")]
+fn open_parquet(path: &Path) -> Result<Box<dyn Source>> {
+    Ok(Box::new(Parquet::open(path)?))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn open_parquet(path: &Path) -> Result<Box<dyn Source>> {
+    let problem = "parquet files need a build with `--features parquet`".into();
+    Err(Error::Path { path: path.into(), problem })
 }
 
 /// The reader for `path`: see [`SourceKind::Auto`].
@@ -121,16 +140,24 @@ fn detect(path: &Path) -> Result<SourceKind> {
     let problem = |text: &str| Error::Path { path: path.into(), problem: text.into() };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.is_dir() {
-        let tars = shards::has_shards(path)?;
-        return Ok(if tars { SourceKind::Shards } else { SourceKind::Folder });
+        let kinds = [(SHARDS, SourceKind::Shards), (PARQUET, SourceKind::Parquet)];
+        for (files, kind) in kinds {
+            if files.any_in(path)? {
+                return Ok(kind);
+            }
+        }
+        return Ok(SourceKind::Folder);
     }
-    if name.contains('*') || shards::is_shard(path) {
+    if PARQUET.is(path) {
+        return Ok(SourceKind::Parquet);
+    }
+    if name.contains('*') || SHARDS.is(path) {
         return Ok(SourceKind::Shards);
     }
     if path.as_os_str().is_empty() {
         return Err(Error::Config {
             key: "data.path",
-            problem: "required: a folder, a list file or tar shards".into(),
+            problem: "required: a folder, a list file, tar shards or parquet files".into(),
         });
     }
     if !path.exists() {
@@ -140,7 +167,7 @@ fn detect(path: &Path) -> Result<SourceKind> {
         "txt" | "csv" | "jsonl" => Ok(SourceKind::List),
         _ if is_image(path) => Err(problem("a single image; give the folder that holds it")),
         _ => Err(problem(
-            "not a folder, a list (.txt, .csv, .jsonl) or a shard (.tar, .tar.gz, .tgz)",
+            "not a folder, a list (.txt, .csv, .jsonl), a shard (.tar, .tar.gz, .tgz) or a .parquet file",
         )),
     }
 }

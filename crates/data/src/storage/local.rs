@@ -18,6 +18,9 @@ pub(crate) struct LocalFile {
 }
 
 impl LocalFile {
+    /// Of a set of files, up to so many are kept open.
+    pub(crate) const MAX_OPEN: usize = 256;
+
     /// The file at `path`.
     pub(crate) fn open(path: &Path, keep_open: bool) -> Result<Self> {
         let io = |source| Error::Io { action: "open", path: path.into(), source };

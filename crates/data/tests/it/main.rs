@@ -6,6 +6,8 @@ mod loader;
 mod mix_cache;
 mod mutation;
 mod packs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod shards;
 mod sources;
 mod support;

@@ -218,3 +218,11 @@ fn a_changed_list_is_read_anew() {
     std::fs::File::options().write(true).open(&list).unwrap().set_modified(later).unwrap();
     assert_eq!(auto(&list).class_names(), ["cat", "cow", "dog"]);
 }
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_files_need_the_feature() {
+    let dir = tempdir().unwrap();
+    write(&dir.path().join("a.parquet"), "PAR1");
+    refused(SourceKind::Auto, dir.path(), &["parquet", "--features parquet"]);
+}

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::super::find::SHARDS;
 use super::members::{HEADER_BYTES, Member, Members};
-use super::{find, scan};
+use super::scan;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, replace};
 
@@ -142,7 +143,7 @@ pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<
 /// # Errors
 /// Nothing matches, a shard is compressed or cannot be read, or an index cannot be written.
 pub fn write_index(path: &Path, progress: impl Fn(usize) + Sync) -> Result<(usize, usize)> {
-    let shards = find::find(path)?;
+    let shards = SHARDS.find(path)?;
     let index = |shard: &PathBuf| {
         let (members, shard_bytes) = measure(shard)?;
         store(shard, &members, shard_bytes)?;

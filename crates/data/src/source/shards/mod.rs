@@ -1,6 +1,5 @@
 //! WebDataset shards: images and labels in tar or tar.gz files.
 
-mod find;
 mod index;
 mod members;
 mod pack;
@@ -10,19 +9,15 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-pub(super) use self::find::{has_shards, is_shard};
 pub use self::index::write_index;
 use self::members::{HEADER_BYTES, Member, Members};
 pub use self::pack::{PackOptions, PackReport, pack};
+use super::find::SHARDS;
 use super::labels::Labels;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, SpoolLimits};
-
-/// Up to so many plain shards are kept open; more are opened for each read, because the number
-/// of open files of a process is limited.
-const MAX_OPEN: usize = 256;
 
 /// The images of one or more shards, in the order of the shards' names and then of their members.
 ///
@@ -57,9 +52,9 @@ impl Shards {
     /// there is no room to decompress it; there are no images.
     pub fn open(config: &DataConfig) -> Result<Self> {
         let path = Path::new(&config.path);
-        let paths = find::find(path)?;
+        let paths = SHARDS.find(path)?;
         let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
-        let keep_open = paths.len() <= MAX_OPEN;
+        let keep_open = paths.len() <= LocalFile::MAX_OPEN;
         let open = |path| open_shard(Box::new(LocalFile::open(path, keep_open)?), &limits);
         let opened: Vec<Result<Shard>> = paths.par_iter().map(|path| open(path)).collect();
         let shards = opened.into_iter().collect::<Result<_>>()?;

@@ -88,7 +88,7 @@ fn each_mistake_is_a_sentence() {
         ("data: {path: 12}", "data.path: expected text, got 12 (put it in quotes)"),
         (
             "data: {source: tar}",
-            "data.source: expected one of auto, folder, list, shards, synthetic, got 'tar'",
+            "data.source: expected one of auto, folder, list, shards, parquet, synthetic, got 'tar'",
         ),
         ("method: dino", "method: expected 'simdino', the only choice so far, got 'dino'"),
         ("augment: {blur_sigma: [1]}", "augment.blur_sigma: expected a list of 2 numbers, got [1]"),

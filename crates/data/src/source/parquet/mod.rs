@@ -1,0 +1,127 @@
+//! Hugging Face image datasets: a row an image, in parquet files.
+
+mod columns;
+mod file;
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use self::file::{ImageFile, Rows};
+use super::find::PARQUET;
+use super::labels::Labels;
+use super::names::Names;
+use super::{Payload, Source, digest};
+use crate::error::{Error, Result};
+use crate::storage::LocalFile;
+
+/// The images of one or more parquet files, in the order of the files' names and of their rows.
+///
+/// The image is a column of bytes, or of a group with a field `bytes` and perhaps `path`, as the
+/// library `datasets` writes it: named `image` or `img`, or else the only one of that kind. Its
+/// label is the column `label` (`labels`, `fine_label`, `cls`) of numbers or texts; names of classes
+/// come from the library's description where there is one.
+///
+/// Opening reads labels and paths alone. An image is read at random: the pages before it in its row
+/// group are leapt over, and its own page (about 1 MB in most files) is decompressed, so memory is
+/// bound by a page a thread.
+pub struct Parquet {
+    files: Vec<ImageFile>,
+    /// Index of each file's first image.
+    starts: Vec<usize>,
+    /// Paths told by the rows, `row` where there is none.
+    names: Names,
+    labels: Labels,
+}
+
+impl Parquet {
+    /// Opens one file, all `.parquet` files directly in a folder, or those whose name matches a
+    /// pattern with `*` in the last part of `path`.
+    ///
+    /// # Errors
+    /// Nothing matches, a file cannot be read or has no column of images, or there are no rows.
+    pub fn open(path: &Path) -> Result<Self> {
+        let paths = PARQUET.find(path)?;
+        let keep_open = paths.len() <= LocalFile::MAX_OPEN;
+        let open = |path| {
+            let file = ImageFile::open(Box::new(LocalFile::open(path, keep_open)?))?;
+            let rows = file.rows()?;
+            Ok((file, rows))
+        };
+        let opened: Vec<Result<(ImageFile, Rows)>> = paths.par_iter().map(|p| open(p)).collect();
+        let (mut files, mut starts, mut len) = (Vec::new(), Vec::new(), 0);
+        let (mut names, mut texts) = (Names::default(), Vec::new());
+        for file in opened {
+            let (file, rows) = file?;
+            starts.push(len);
+            len += file.len();
+            for (row, path) in
+                (0..file.len()).zip(rows.paths.iter().chain(std::iter::repeat(&None)))
+            {
+                match path {
+                    Some(path) => names.push(&format!("{row}/{path}")),
+                    None => names.push(&row.to_string()),
+                }
+            }
+            let missing = file.len() - rows.labels.len();
+            texts.extend(rows.labels);
+            texts.extend(std::iter::repeat_n(None, missing));
+            files.push(file);
+        }
+        if len == 0 {
+            let problem = format!("no rows in its {} parquet file(s)", files.len());
+            return Err(Error::Path { path: path.into(), problem });
+        }
+        names.shrink();
+        let mut labels = Labels::from_texts(&texts);
+        let told = files.iter().find_map(ImageFile::class_names);
+        if let (true, Some(told)) = (labels.names.is_empty(), told) {
+            let known = |label: &Option<u32>| label.is_none_or(|l| (l as usize) < told.len());
+            if labels.labels.iter().all(known) {
+                labels.names = told;
+            }
+        }
+        Ok(Self { files, starts, names, labels })
+    }
+
+    /// The file of image `index`, and its row there.
+    fn find(&self, index: usize) -> Option<(&ImageFile, usize)> {
+        // An empty file starts where the next one does; the last of equal starts is meant.
+        let file = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
+        (index < self.len()).then(|| (&self.files[file], index - self.starts[file]))
+    }
+}
+
+impl Source for Parquet {
+    fn kind(&self) -> &'static str {
+        "parquet"
+    }
+
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        let Some((file, _)) = self.find(index) else { return String::new() };
+        format!("{}/{}", file.name(), self.names.get(index).unwrap_or_default())
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.labels.get(index).copied().flatten()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.labels.names
+    }
+
+    fn load(&self, index: usize) -> Result<Payload> {
+        let (file, row) = self.find(index).ok_or(Error::Index { index, len: self.len() })?;
+        file.image(row).map(Payload::Encoded)
+    }
+
+    /// Of names, labels and the sizes of the files; those of single images would cost reading all.
+    fn fingerprint(&self) -> String {
+        let rows = (0..self.len()).map(|index| (self.name(index), self.label(index), 0));
+        digest(self.files.iter().map(|file| (file.name(), None, file.bytes())).chain(rows))
+    }
+}
