@@ -33,7 +33,8 @@ pub enum SourceKind {
 pub struct DataConfig {
     /// Reader of `path`; `auto` decides from the path.
     pub source: SourceKind,
-    /// Folder, list file, tar or parquet file, or a pattern with `*` of such files. Required unless `source: synthetic`.
+    /// Folder, list file, tar or parquet file, or a pattern (`*`, `{00..99}`) of such files; with the
+    /// feature `remote` also an address (`https://`, `s3://`, `gs://`, `az://`) of such files. Required unless `source: synthetic`.
     pub path: String,
     /// Several sources in place of `path`, each with `path` and, where wanted, `source` and `weight`:
     /// its share of the images of an epoch, in proportion to the other weights.
@@ -53,6 +54,10 @@ pub struct DataConfig {
     pub cache: CacheKind,
     /// Memory in GB for `cache`, of each process; images beyond it are read anew each time.
     pub cache_gb: f64,
+    /// How often a request to a server is tried again.
+    pub remote_retries: u32,
+    /// Longest time for one request to a server, its answer included, in seconds.
+    pub remote_timeout_s: f64,
     /// Memory in GB that decompressed `tar.gz` shards may take; the rest goes to `spill_dir`.
     pub shard_cache_gb: f64,
     /// Folder of the temporary files for what passes `shard_cache_gb`; empty: the system's.
@@ -72,6 +77,8 @@ impl Default for DataConfig {
             max_bad_fraction: 0.1,
             cache: CacheKind::None,
             cache_gb: 4.0,
+            remote_retries: 5,
+            remote_timeout_s: 30.0,
             shard_cache_gb: 4.0,
             spill_dir: String::new(),
         }
@@ -253,6 +260,10 @@ impl DataConfig {
         }
         if self.cache_gb.is_nan() || self.cache_gb < 0.0 {
             problems.push(("cache_gb", format!("must be 0 or more (got {})", self.cache_gb)));
+        }
+        if self.remote_timeout_s.is_nan() || self.remote_timeout_s <= 0.0 {
+            let got = self.remote_timeout_s;
+            problems.push(("remote_timeout_s", format!("must be greater than 0 (got {got})")));
         }
         if self.shard_cache_gb.is_nan() || self.shard_cache_gb < 0.0 {
             problems.push((

@@ -9,7 +9,8 @@
 //!
 //! This crate knows no tensors: batches are [`ndarray`] arrays of u8, normalised elsewhere.
 //!
-//! Features: `parquet` reads Hugging Face image datasets; off by default.
+//! Features, off by default: `parquet` reads Hugging Face image datasets, `remote` reads shards and
+//! parquet files behind addresses.
 //!
 //! # Example
 //!

@@ -21,7 +21,12 @@ const STAGES: [Stage; 8] = [
         let args = ["clippy", "-p", "data", "--all-targets", "--", "-D", "warnings"];
         process::run(&mut ws.cargo(&args))
     }),
-    ("tests", |ws| process::run(&mut ws.cargo(&["test", "--workspace"]))),
+    ("tests", |ws| {
+        process::run(&mut ws.cargo(&["test", "--workspace"]))?;
+        // What no default build has.
+        let args = ["test", "-p", "data", "--features", "remote", "--test", "it", "remote"];
+        process::run(&mut ws.cargo(&args))
+    }),
     ("docs", |ws| {
         let mut cargo = ws.cargo(&["doc", "--workspace", "--no-deps"]);
         process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))

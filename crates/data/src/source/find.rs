@@ -1,9 +1,23 @@
-//! Which files a path means: one file, a folder of them, or a pattern.
+//! Which files a path means: one file, a folder of them, or a pattern; here or behind an address.
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
+use super::braces::expand;
 use super::missing;
+use crate::config::DataConfig;
 use crate::error::{Error, Result};
+use crate::storage::{Blob, LocalFile};
+
+/// Objects that are asked for at a time when they are opened.
+#[cfg(feature = "remote")]
+const REQUESTS: usize = 32;
+
+/// Whether the path is an address of something elsewhere.
+pub(super) fn is_address(path: &str) -> bool {
+    path.contains("://")
+}
 
 /// A kind of file that holds many images.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +45,63 @@ impl FileKind {
         Ok(!in_folder(folder, "*", *self)?.is_empty())
     }
 
+    /// Opens the files that `data.path` means, in the order of their names.
+    pub(super) fn open(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
+        if is_address(&config.path) {
+            return self.open_remote(config);
+        }
+        let paths = self.find(Path::new(&config.path))?;
+        let keep_open = paths.len() <= LocalFile::MAX_OPEN;
+        let open = |path: &PathBuf| {
+            LocalFile::open(path, keep_open).map(|file| Box::new(file) as Box<dyn Blob>)
+        };
+        let files: Vec<Result<Box<dyn Blob>>> = paths.par_iter().map(open).collect();
+        files.into_iter().collect()
+    }
+
+    #[cfg(not(feature = "remote"))]
+    fn open_remote(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
+        let problem = "addresses need a build with `--features remote`".into();
+        Err(Error::Path { path: (&config.path).into(), problem })
+    }
+
+    #[cfg(feature = "remote")]
+    fn open_remote(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
+        let mut stores = crate::storage::Stores::new(config);
+        let mut places = Vec::new();
+        for address in self.addresses(&config.path, &mut stores)? {
+            places.push(stores.place(&address)?);
+        }
+        // Threads that wait, not threads that compute.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(REQUESTS).build();
+        let pool = pool.map_err(|error| Error::Worker { message: error.to_string() })?;
+        let open = |place: crate::storage::Place| {
+            place.open().map(|object| Box::new(object) as Box<dyn Blob>)
+        };
+        let opened: Vec<Result<Box<dyn Blob>>> =
+            pool.install(|| places.into_par_iter().map(open).collect());
+        opened.into_iter().collect()
+    }
+
+    /// The addresses that one with braces, `*` or a `/` at its end stands for.
+    #[cfg(feature = "remote")]
+    fn addresses(&self, text: &str, stores: &mut crate::storage::Stores) -> Result<Vec<String>> {
+        let problem = |problem: String| Error::Path { path: text.into(), problem };
+        let pattern = text.rsplit('/').next().unwrap_or_default();
+        if !pattern.contains('*') && !pattern.is_empty() {
+            return expand(text).ok_or_else(|| problem("stands for too many files".into()));
+        }
+        let pattern = if pattern.is_empty() { "*" } else { pattern };
+        let last = |address: &String| address.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut found = stores.list(text)?;
+        found.retain(|address| self.is(Path::new(address)) && matches(pattern, &last(address)));
+        found.sort_unstable();
+        if found.is_empty() {
+            return Err(problem(format!("no file ({}) matches", self.ends.join(", "))));
+        }
+        Ok(found)
+    }
+
     /// The files that `path` means, sorted by name.
     pub(super) fn find(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let problem = |problem: String| Error::Path { path: path.into(), problem };
@@ -42,6 +113,16 @@ impl FileKind {
         }
         if path.is_file() {
             return Ok(vec![path.into()]);
+        }
+        let text = path.to_string_lossy();
+        if text.contains('{') {
+            let names = expand(&text).ok_or_else(|| problem("stands for too many files".into()))?;
+            let paths: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
+            return match paths.iter().find(|path| !path.is_file()) {
+                Some(path) => Err(missing(path)),
+                None if paths.is_empty() => Err(problem("stands for no file".into())),
+                None => Ok(paths),
+            };
         }
         let pattern = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !pattern.contains('*') {

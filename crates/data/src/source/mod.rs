@@ -3,6 +3,7 @@
 //! A source lists its images once, when it is opened, and from then on answers random reads from
 //! any number of threads. It does not decode.
 
+mod braces;
 mod find;
 mod folder;
 mod labels;
@@ -119,26 +120,29 @@ pub fn open(config: &DataConfig) -> Result<Box<dyn Source>> {
         SourceKind::Synthetic => Box::new(Synthetic::new(config.synthetic.clone())),
         SourceKind::List => Box::new(List::open(path)?),
         SourceKind::Shards => Box::new(Shards::open(config)?),
-        SourceKind::Parquet => open_parquet(path)?,
+        SourceKind::Parquet => open_parquet(config)?,
         SourceKind::Folder | SourceKind::Auto => Box::new(Folder::open(path)?),
     })
 }
 
 #[cfg(feature = "parquet")]
-fn open_parquet(path: &Path) -> Result<Box<dyn Source>> {
-    Ok(Box::new(Parquet::open(path)?))
+fn open_parquet(config: &DataConfig) -> Result<Box<dyn Source>> {
+    Ok(Box::new(Parquet::open(config)?))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn open_parquet(path: &Path) -> Result<Box<dyn Source>> {
+fn open_parquet(config: &DataConfig) -> Result<Box<dyn Source>> {
     let problem = "parquet files need a build with `--features parquet`".into();
-    Err(Error::Path { path: path.into(), problem })
+    Err(Error::Path { path: (&config.path).into(), problem })
 }
 
 /// The reader for `path`: see [`SourceKind::Auto`].
 fn detect(path: &Path) -> Result<SourceKind> {
     let problem = |text: &str| Error::Path { path: path.into(), problem: text.into() };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if find::is_address(&path.to_string_lossy()) && !PARQUET.is(path) {
+        return Ok(SourceKind::Shards);
+    }
     if path.is_dir() {
         let kinds = [(SHARDS, SourceKind::Shards), (PARQUET, SourceKind::Parquet)];
         for (files, kind) in kinds {
@@ -151,7 +155,7 @@ fn detect(path: &Path) -> Result<SourceKind> {
     if PARQUET.is(path) {
         return Ok(SourceKind::Parquet);
     }
-    if name.contains('*') || SHARDS.is(path) {
+    if name.contains(['*', '{']) || SHARDS.is(path) {
         return Ok(SourceKind::Shards);
     }
     if path.as_os_str().is_empty() {

@@ -4,6 +4,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use super::Blob;
 
+/// A stream's largest block, in the blob's smallest.
+const GROWTH: usize = 32;
+
 /// Reads a blob from front to back, a block at a time; leaping costs nothing.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
@@ -17,6 +20,16 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     pub(crate) fn new(blob: &'a dyn Blob) -> Self {
         Self { blob, position: 0, block: Vec::new(), start: 0 }
+    }
+
+    /// Twice the last block where reading goes on behind it: a stream takes few, large reads.
+    fn next_block(&self) -> usize {
+        let smallest = self.blob.block();
+        let goes_on = self.position == self.start + self.block.len() as u64;
+        match goes_on && !self.block.is_empty() {
+            true => (2 * self.block.len()).clamp(smallest, GROWTH * smallest),
+            false => smallest,
+        }
     }
 
     /// What of the block lies at or behind the position.
@@ -33,7 +46,8 @@ impl Read for Cursor<'_> {
             return Ok(0);
         }
         if self.buffered().is_empty() {
-            self.block.resize(left.min(self.blob.block() as u64) as usize, 0);
+            let size = self.next_block() as u64;
+            self.block.resize(left.min(size) as usize, 0);
             self.start = self.position;
             if let Err(error) = self.blob.read_at(self.position, &mut self.block) {
                 self.block.clear();

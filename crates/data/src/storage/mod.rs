@@ -2,6 +2,8 @@
 
 mod cursor;
 mod local;
+#[cfg(feature = "remote")]
+mod remote;
 mod spool;
 
 use std::fmt::Debug;
@@ -12,6 +14,8 @@ use std::path::Path;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use local::LocalFile;
+#[cfg(feature = "remote")]
+pub(crate) use remote::{Place, Stores};
 pub(crate) use spool::{Spool, SpoolError, SpoolLimits};
 
 /// An object of fixed length that is read at any place from any number of threads.

@@ -8,6 +8,8 @@ mod mutation;
 mod packs;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "remote")]
+mod remote;
 mod shards;
 mod sources;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{auto, config, labels, names, picture, refused, write, write_picture};
+use crate::support::{auto, config, labels, names, picture, png, refused, write, write_picture};
 use data::{Dataset, SourceKind, open};
 use tempfile::tempdir;
 
@@ -225,4 +225,30 @@ fn parquet_files_need_the_feature() {
     let dir = tempdir().unwrap();
     write(&dir.path().join("a.parquet"), "PAR1");
     refused(SourceKind::Auto, dir.path(), &["parquet", "--features parquet"]);
+}
+
+#[cfg(not(feature = "remote"))]
+#[test]
+fn addresses_need_the_feature() {
+    refused(SourceKind::Auto, Path::new("https://host/a.tar"), &["--features remote"]);
+}
+
+#[test]
+fn braces_name_many_files() {
+    let dir = tempdir().unwrap();
+    for number in 8..12 {
+        write(&dir.path().join(format!("s-{number:02}.tar")), one_image(number));
+    }
+    let many = auto(&dir.path().join("s-{08..10}.tar"));
+    assert_eq!(names(&many), ["s-08.tar/8.png", "s-09.tar/9.png", "s-10.tar/10.png"]);
+    refused(SourceKind::Auto, &dir.path().join("s-{08..13}.tar"), &["s-12.tar", "no such file"]);
+    refused(SourceKind::Auto, &dir.path().join("s-{0..99999999}.tar"), &["too many files"]);
+}
+
+fn one_image(number: u32) -> Vec<u8> {
+    let (mut builder, bytes) = (tar::Builder::new(Vec::new()), png(number));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    builder.append_data(&mut header, format!("{number}.png"), &bytes[..]).unwrap();
+    builder.into_inner().unwrap()
 }

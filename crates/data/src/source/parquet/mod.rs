@@ -3,8 +3,6 @@
 mod columns;
 mod file;
 
-use std::path::Path;
-
 use rayon::prelude::*;
 
 use self::file::{ImageFile, Rows};
@@ -12,8 +10,8 @@ use super::find::PARQUET;
 use super::labels::Labels;
 use super::names::Names;
 use super::{Payload, Source, digest};
+use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::storage::LocalFile;
 
 /// The images of one or more parquet files, in the order of the files' names and of their rows.
 ///
@@ -36,19 +34,18 @@ pub struct Parquet {
 
 impl Parquet {
     /// Opens one file, all `.parquet` files directly in a folder, or those whose name matches a
-    /// pattern with `*` in the last part of `path`.
+    /// pattern, found as those of [`Shards::open`](super::Shards::open) are.
     ///
     /// # Errors
     /// Nothing matches, a file cannot be read or has no column of images, or there are no rows.
-    pub fn open(path: &Path) -> Result<Self> {
-        let paths = PARQUET.find(path)?;
-        let keep_open = paths.len() <= LocalFile::MAX_OPEN;
-        let open = |path| {
-            let file = ImageFile::open(Box::new(LocalFile::open(path, keep_open)?))?;
+    pub fn open(config: &DataConfig) -> Result<Self> {
+        let open = |blob| {
+            let file = ImageFile::open(blob)?;
             let rows = file.rows()?;
             Ok((file, rows))
         };
-        let opened: Vec<Result<(ImageFile, Rows)>> = paths.par_iter().map(|p| open(p)).collect();
+        let opened: Vec<Result<(ImageFile, Rows)>> =
+            PARQUET.open(config)?.into_par_iter().map(open).collect();
         let (mut files, mut starts, mut len) = (Vec::new(), Vec::new(), 0);
         let (mut names, mut texts) = (Names::default(), Vec::new());
         for file in opened {
@@ -70,7 +67,7 @@ impl Parquet {
         }
         if len == 0 {
             let problem = format!("no rows in its {} parquet file(s)", files.len());
-            return Err(Error::Path { path: path.into(), problem });
+            return Err(Error::Path { path: (&config.path).into(), problem });
         }
         names.shrink();
         let mut labels = Labels::from_texts(&texts);

@@ -17,7 +17,7 @@ use super::labels::Labels;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, LocalFile, SpoolLimits};
+use crate::storage::{Blob, SpoolLimits};
 
 /// The images of one or more shards, in the order of the shards' names and then of their members.
 ///
@@ -45,22 +45,23 @@ struct Shard {
 
 impl Shards {
     /// Opens one shard, all shards directly in a folder, or those whose name matches a pattern
-    /// with `*` in the last part of the path; reads all tables of contents, shards in parallel.
+    /// with `*` in the last part of the path or with braces (`{00..99}`), on this machine or, with
+    /// the feature `remote`, behind an address (`https://`, `s3://`, `gs://`, `az://`); reads all tables of contents, shards in parallel.
     ///
     /// # Errors
     /// Nothing matches; a shard cannot be read, is cut off, has changed since it was indexed, or
     /// there is no room to decompress it; there are no images.
     pub fn open(config: &DataConfig) -> Result<Self> {
         let path = Path::new(&config.path);
-        let paths = SHARDS.find(path)?;
+        let files = SHARDS.open(config)?;
+        let count = files.len();
         let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
-        let keep_open = paths.len() <= LocalFile::MAX_OPEN;
-        let open = |path| open_shard(Box::new(LocalFile::open(path, keep_open)?), &limits);
-        let opened: Vec<Result<Shard>> = paths.par_iter().map(|path| open(path)).collect();
+        let opened: Vec<Result<Shard>> =
+            files.into_par_iter().map(|file| open_shard(file, &limits)).collect();
         let shards = opened.into_iter().collect::<Result<_>>()?;
         Self::join(shards).ok_or_else(|| Error::Path {
             path: path.into(),
-            problem: format!("no image files in its {} shard(s)", paths.len()),
+            problem: format!("no image files in its {count} shard(s)"),
         })
     }
 

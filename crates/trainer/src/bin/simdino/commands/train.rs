@@ -257,7 +257,7 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
 
 /// Keys that may change when a run is continued: they do not enter the mathematics. The data set
 /// is compared by its fingerprint, so it may have moved.
-const FREE_KEYS: [&str; 21] = [
+const FREE_KEYS: [&str; 23] = [
     "run.name",
     "run.dir",
     "run.device",
@@ -266,6 +266,8 @@ const FREE_KEYS: [&str; 21] = [
     "data.path",
     "data.mix",
     "data.cache",
+    "data.remote_retries",
+    "data.remote_timeout_s",
     "data.cache_gb",
     "data.workers",
     "data.prefetch",

@@ -1,0 +1,297 @@
+//! Shards behind a web server that is slow, cuts answers off, fails, or changes files.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use data::source::{PackOptions, pack};
+use data::{DataConfig, Dataset, SourceKind, open};
+use tempfile::tempdir;
+
+use crate::support::{auto, config, labels, names, same, settings, start, take, write_picture};
+
+/// What is wrong with the server; a count is of the answers it is wrong with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    /// Answers 503.
+    Busy(usize),
+    /// Ends the connection in the middle of the body.
+    Cut(usize),
+    /// Begins a body and leaves the rest out for a while.
+    Slow(usize),
+    /// Sends everything, whatever range was asked for.
+    NoRanges,
+}
+
+struct Server {
+    address: String,
+    files: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    fault: Arc<Mutex<Fault>>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Server {
+    fn start(folder: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = Self {
+            address,
+            files: Arc::default(),
+            fault: Arc::new(Mutex::new(Fault::None)),
+            requests: Arc::default(),
+        };
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+            let name = format!("/data/{}", entry.file_name().to_string_lossy());
+            server.files.lock().unwrap().insert(name, std::fs::read(entry.path()).unwrap());
+        }
+        let (files, fault) = (server.files.clone(), server.fault.clone());
+        let requests = server.requests.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (files, fault) = (files.clone(), fault.clone());
+                requests.fetch_add(1, Ordering::Relaxed);
+                // A client that hangs up is its own affair.
+                std::thread::spawn(move || answer(stream, &files, &fault).ok());
+            }
+        });
+        server
+    }
+
+    fn set(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    fn config(&self, path: &str) -> DataConfig {
+        DataConfig {
+            path: format!("{}{path}", self.address),
+            remote_retries: 2,
+            remote_timeout_s: 0.5,
+            ..DataConfig::default()
+        }
+    }
+
+    fn open(&self, path: &str) -> data::Result<Dataset> {
+        open(&self.config(path))
+    }
+}
+
+/// One request a connection.
+fn answer(
+    mut stream: TcpStream,
+    files: &Mutex<HashMap<String, Vec<u8>>>,
+    fault: &Mutex<Fault>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut headers = HashMap::new();
+    for line in lines {
+        let line = line?;
+        match line.split_once(": ") {
+            Some((name, value)) => headers.insert(name.to_lowercase(), value.to_owned()),
+            None => break,
+        };
+    }
+    let mut parts = request.split(' ');
+    let (method, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let fault = {
+        let mut fault = fault.lock().unwrap();
+        let now = *fault;
+        match &mut *fault {
+            Fault::Busy(left) | Fault::Cut(left) | Fault::Slow(left) => {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    *fault = Fault::None;
+                }
+            }
+            Fault::None | Fault::NoRanges => {}
+        }
+        now
+    };
+    let Some(bytes) = files.lock().unwrap().get(path).cloned() else {
+        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    };
+    let tag = format!("\"{}\"", crc32fast::hash(&bytes));
+    if headers.get("if-match").is_some_and(|wanted| *wanted != tag) {
+        return write!(stream, "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n");
+    }
+    if matches!(fault, Fault::Busy(_)) {
+        return write!(stream, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    }
+    let range = headers.get("range").filter(|_| fault != Fault::NoRanges).map(|range| {
+        let (first, last) = range.trim_start_matches("bytes=").split_once('-').unwrap();
+        first.parse::<usize>().unwrap()..last.parse::<usize>().unwrap() + 1
+    });
+    let (status, whole) =
+        (if range.is_some() { "206 Partial Content" } else { "200 OK" }, bytes.len());
+    let range = range.unwrap_or(0..whole);
+    let body = &bytes[range.clone()];
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {}-{}/{whole}\r\n\
+         ETag: {tag}\r\nConnection: close\r\n\r\n",
+        body.len(),
+        range.start,
+        range.end.max(1) - 1,
+    )?;
+    if method == "HEAD" {
+        return Ok(());
+    }
+    match fault {
+        Fault::Cut(_) => stream.write_all(&body[..body.len() / 2]),
+        Fault::Slow(_) => {
+            stream.write_all(&body[..body.len() / 2])?;
+            stream.flush()?;
+            std::thread::sleep(Duration::from_secs(3));
+            stream.write_all(&body[body.len() / 2..])
+        }
+        _ => stream.write_all(body),
+    }
+}
+
+/// Two shards of four images, with or without indexes; the folder and its server.
+fn serve(indexes: bool) -> (tempfile::TempDir, Server) {
+    let dir = tempdir().unwrap();
+    for number in 0..8 {
+        let class = ["cat", "dog"][number % 2];
+        write_picture(&dir.path().join(format!("images/{class}/{number}.png")), number as u32);
+    }
+    let images = data::source::open(&config(SourceKind::Folder, &dir.path().join("images")));
+    let options = PackOptions { shard_images: 4, ..PackOptions::default() };
+    let packed = dir.path().join("packed");
+    pack(images.unwrap().as_ref(), &packed, &options, |_| ()).unwrap();
+    if !indexes {
+        for name in ["000000.tar.index", "000001.tar.index"] {
+            std::fs::remove_file(packed.join(name)).unwrap();
+        }
+    }
+    let server = Server::start(&packed);
+    (dir, server)
+}
+
+const SHARDS: &str = "/data/{000000..000001}.tar";
+
+fn equal(dataset: &Dataset, local: &Dataset) {
+    assert_eq!(names(dataset), names(local));
+    assert_eq!(labels(dataset), labels(local));
+    for index in 0..local.len() {
+        assert_eq!(dataset.image(index).unwrap(), local.image(index).unwrap());
+    }
+}
+
+#[test]
+fn shards_behind_an_address_are_those_of_the_folder() {
+    for indexes in [true, false] {
+        let (dir, server) = serve(indexes);
+        let local = auto(&dir.path().join("packed"));
+        let dataset = server.open(SHARDS).unwrap();
+        let opening = server.requests.load(Ordering::Relaxed);
+        equal(&dataset, &local);
+        assert_eq!(dataset.fingerprint(), local.fingerprint());
+        assert_eq!(server.requests.load(Ordering::Relaxed) - opening, 8, "one request an image");
+        let (a, b) = (Arc::new(dataset), Arc::new(local));
+        let batches = |dataset| take(&mut start(dataset, settings(4), (0, 0)), 4);
+        assert!(batches(&a).iter().zip(&batches(&b)).all(|(a, b)| same(a, b)));
+    }
+}
+
+#[test]
+fn compressed_shards_come_as_a_stream() {
+    let (dir, server) = serve(false);
+    let bytes = std::fs::read(dir.path().join("packed/000000.tar")).unwrap();
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zipped.write_all(&bytes).unwrap();
+    server.files.lock().unwrap().insert("/data/z.tar.gz".into(), zipped.finish().unwrap());
+    let dataset = server.open("/data/z.tar.gz").unwrap();
+    let local = auto(&dir.path().join("packed/000000.tar"));
+    assert_eq!(dataset.len(), 4);
+    (0..4).for_each(|i| assert_eq!(dataset.image(i).unwrap(), local.image(i).unwrap()));
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    let (dir, server) = serve(true);
+    let local = auto(&dir.path().join("packed"));
+    let dataset = server.open(SHARDS).unwrap();
+    for fault in [Fault::Busy(2), Fault::Cut(2), Fault::Slow(1)] {
+        server.set(fault);
+        assert_eq!(dataset.image(5).unwrap(), local.image(5).unwrap(), "{fault:?}");
+        assert_eq!(*server.fault.lock().unwrap(), Fault::None);
+    }
+    for fault in [Fault::Busy(2), Fault::Cut(2)] {
+        server.set(fault);
+        equal(&server.open("/data/{000000..000001}.tar").unwrap(), &local);
+    }
+}
+
+#[test]
+fn what_stays_is_an_error_with_the_reason() {
+    let (_dir, server) = serve(true);
+    let dataset = server.open(SHARDS).unwrap();
+    let said = |dataset: &Dataset| dataset.image(0).unwrap_err().chain();
+    for (fault, words) in [
+        (Fault::Busy(1000), &["503", "3 times", "data.remote_retries"][..]),
+        (Fault::Cut(1000), &["3 times", "data.remote_timeout_s"]),
+        (Fault::Slow(1000), &["within 0.5 s", "3 times"]),
+        (Fault::NoRanges, &["Range request not supported", "/data/000000.tar"]),
+    ] {
+        server.set(fault);
+        let text = said(&dataset);
+        for word in words {
+            assert!(text.contains(word), "{fault:?}: {word:?} is not in {text:?}");
+        }
+        assert!(!text.contains('\n'));
+    }
+    server.set(Fault::Busy(1000));
+    let text = server.open(SHARDS).unwrap_err().chain();
+    assert!(text.contains("503") && text.contains("/data/00000"), "{text}");
+}
+
+#[test]
+fn a_file_that_changed_on_the_server_is_noticed() {
+    let (_dir, server) = serve(true);
+    let dataset = server.open(SHARDS).unwrap();
+    dataset.image(0).unwrap();
+    let mut files = server.files.lock().unwrap();
+    files.get_mut("/data/000000.tar").unwrap()[600] ^= 1;
+    drop(files);
+    let text = dataset.image(0).unwrap_err().chain();
+    assert!(text.contains("000000.tar") && text.contains("has changed"), "{text}");
+    // Opened anew, the index knows better; with another length it is said at once.
+    let text = server.open(SHARDS).unwrap().image(0).unwrap_err().chain();
+    assert!(text.contains("000000.tar has changed") && text.contains("data index"), "{text}");
+    server.files.lock().unwrap().get_mut("/data/000000.tar").unwrap().push(0);
+    let text = server.open(SHARDS).unwrap_err().chain();
+    assert!(text.contains("000000.tar has changed"), "{text}");
+}
+
+#[test]
+fn addresses_that_cannot_be_used_say_why() {
+    let (_dir, server) = serve(true);
+    for (path, words) in [
+        ("/data/{000000..000002}.tar", &["000002.tar", "not found"][..]),
+        ("/data/*.tar", &["cannot be asked for its files", "{0000..0127}"]),
+        ("/data/", &["cannot be asked for its files"]),
+        ("/data/000000.tar?key=1", &["a query"]),
+    ] {
+        let text = server.open(path).unwrap_err().chain();
+        for word in words {
+            assert!(text.to_lowercase().contains(word), "{path}: {word:?} is not in {text:?}");
+        }
+    }
+    for (path, word) in
+        [("ftp://host/a.tar", "known kind"), ("http://[host/a.tar", "not an address")]
+    {
+        let config = DataConfig { path: path.into(), ..DataConfig::default() };
+        let text = open(&config).unwrap_err().chain();
+        assert!(text.contains(word), "{path}: {text}");
+    }
+    // Nobody listens there.
+    let config = DataConfig { path: "http://127.0.0.1:1/a.tar".into(), ..server.config("") };
+    let text = open(&config).unwrap_err().chain();
+    assert!(text.contains("127.0.0.1:1/a.tar") && text.contains("3 times"), "{text}");
+}
