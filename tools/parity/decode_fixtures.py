@@ -50,10 +50,14 @@ def save_all() -> None:
     assert data[adobe + 11] == 0
     data[adobe + 11] = 2
     (OUT / "ycck.jpg").write_bytes(bytes(data))
-    for orientation in (3, 6):
+    for orientation in range(2, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
         rgb.save(OUT / f"orientation{orientation}.jpg", quality=92, subsampling="4:4:4", exif=exif)
+        if orientation in (3, 5, 6):
+            rgb.save(OUT / f"orientation{orientation}.png", exif=exif)
+            rgb.save(OUT / f"orientation{orientation}.webp", lossless=True, exif=exif)
+            rgb.save(OUT / f"orientation{orientation}.tiff", exif=exif)
 
     palette = rgb.quantize(32)
     palette.save(OUT / "palette.png")

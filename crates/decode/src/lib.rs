@@ -210,13 +210,79 @@ mod tests {
         assert!(refused, "{error:?}");
     }
 
+    /// The file of a small picture that announces 14000 x 14000 pixels.
+    fn forged(format: ImageFormat) -> Vec<u8> {
+        let mut bytes = encoded(&gradient(16, 16).into(), format);
+        let side = 14000_u32;
+        match format {
+            ImageFormat::Bmp => {
+                bytes[18..22].copy_from_slice(&side.to_le_bytes());
+                bytes[22..26].copy_from_slice(&side.to_le_bytes());
+            }
+            ImageFormat::Png => {
+                // IHDR: length, name, width, height, five bytes more, checksum of name and rest.
+                bytes[16..20].copy_from_slice(&side.to_be_bytes());
+                bytes[20..24].copy_from_slice(&side.to_be_bytes());
+                let sum = crc32(&bytes[12..29]);
+                bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+            }
+            ImageFormat::WebP => {
+                // The lossless stream: 0x2F, then 14 bits each of width and height less one.
+                let start = bytes.windows(4).position(|name| name == b"VP8L").unwrap() + 9;
+                let flags = u32::from_le_bytes(*bytes[start..].first_chunk().unwrap()) >> 28 << 28;
+                let sides = (side - 1) | (side - 1) << 14 | flags;
+                bytes[start..start + 4].copy_from_slice(&sides.to_le_bytes());
+            }
+            ImageFormat::Tiff => {
+                // Directory entries of twelve bytes: tag, type, count, value.
+                for tag in [256_u16, 257] {
+                    let mut entry = tag.to_le_bytes().to_vec();
+                    entry.extend([4, 0, 1, 0, 0, 0, 16, 0, 0, 0]);
+                    let place = bytes.windows(12).position(|window| window == entry);
+                    let value = place.unwrap() + 8;
+                    bytes[value..value + 4].copy_from_slice(&side.to_le_bytes());
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        bytes
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+            })
+        })
+    }
+
     #[test]
     fn more_pixels_than_the_limit_are_refused_by_name() {
-        // The header of a BMP that announces many pixels.
-        let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Bmp);
-        bytes[18..26].copy_from_slice(&[0, 0x40, 0, 0, 0, 0x40, 0, 0]); // 16384 x 16384
-        let error = decode(&bytes).unwrap_err();
-        assert!(matches!(error, Error::TooLarge { format: "bmp", width: 16384, .. }), "{error:?}");
+        for (format, name) in [
+            (ImageFormat::Bmp, "bmp"),
+            (ImageFormat::Png, "png"),
+            (ImageFormat::WebP, "webp"),
+            (ImageFormat::Tiff, "tiff"),
+        ] {
+            let error = decode(&forged(format)).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, Error::TooLarge { width: 14000, .. }), "{name}: {error:?}");
+            assert!(text.starts_with(name) && text.contains("14000x14000"), "{text}");
+        }
+    }
+
+    /// 13000 x 13000 pixels are below the limit; in a file of a few hundred bytes, each would be
+    /// made up by the decoder, at length.
+    #[test]
+    fn a_jpeg_too_short_for_its_pixels_is_cut_off() {
+        let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Jpeg);
+        let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+        bytes[frame + 5..frame + 9].copy_from_slice(&[0x32, 0xC8, 0x32, 0xC8]);
+        assert!(matches!(decode(&bytes), Err(Error::Truncated { format: "jpeg" })));
+        // The smallest file that a picture of one colour takes passes.
+        let flat = RgbImage::from_pixel(2000, 2000, image::Rgb([90; 3]));
+        let bytes = encoded(&flat.into(), ImageFormat::Jpeg);
+        assert_eq!(decode(&bytes).unwrap().dimensions(), (2000, 2000), "{} bytes", bytes.len());
     }
 
     proptest! {
