@@ -37,7 +37,7 @@ fn values_that_make_no_sense_together_are_named() {
     assert_eq!(
         said,
         [
-            "simdino: data.path: required: a folder, a list file or tar shards",
+            "simdino: data.path: required: a folder, a list file, tar shards or parquet files",
             "simdino: train.batch_size: must be a multiple of objective.rate_groups 8 (got 12)",
             "simdino: optim.warmup_epochs: must not exceed train.epochs 100 (got 200)",
         ]
