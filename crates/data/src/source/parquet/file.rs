@@ -20,7 +20,7 @@ use super::chunk::{Part, Shared, pages};
 use super::columns::{Columns, class_names};
 use super::pages::{Page, PageCache};
 use crate::error::{Error, Result};
-use crate::storage::Blob;
+use crate::storage::{Blob, failure_in};
 
 /// Rows of labels that are read at a time.
 const ROWS: usize = 4096;
@@ -64,9 +64,10 @@ impl ImageFile {
                 .with_offset_index_policy(PageIndexPolicy::Optional)
                 .parse_and_finish(&blob)
         });
-        let metadata = metadata.map_err(|why| {
+        let broken = |why| {
             failed(format!("truncated or not a parquet file ({why}): copy or download it again"))
-        })?;
+        };
+        let metadata = metadata.map_err(|why| why.or_else(broken))?;
         let columns = Columns::find(metadata.file_metadata().schema_descr()).map_err(|names| {
             failed(format!("no column can be told to hold images; its columns are {names}"))
         })?;
@@ -124,7 +125,8 @@ impl ImageFile {
     pub(super) fn rows(&self) -> Result<Rows> {
         let column = |of: fn(&Group) -> Option<&ColumnChunkMetaData>| {
             let read = || self.texts(of);
-            guarded(read).map_err(|why| self.failed(format!("cannot read its labels ({why})")))
+            let failed = |why| self.failed(format!("cannot read its labels ({why})"));
+            guarded(read).map_err(|why| why.or_else(failed))
         };
         let labels = column(|group| group.label.as_ref())?;
         Ok(Rows { labels, paths: column(|group| group.path.as_ref())? })
@@ -163,7 +165,8 @@ impl ImageFile {
     pub(super) fn image(&self, row: usize, number: usize, cache: &PageCache) -> Result<Vec<u8>> {
         let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
         let in_group = row - self.starts[group];
-        let failed = |why| self.failed(format!("cannot read row {row} ({why})"));
+        let failed =
+            |why: Why| why.or_else(|why| self.failed(format!("cannot read row {row} ({why})")));
         let pages = guarded(|| self.pages(group)).map_err(failed)?;
         let page = pages.partition_point(|page| page.first_row_index as usize <= in_group) - 1;
         let read = || guarded(|| self.page(group, pages, page)).map_err(failed);
@@ -229,10 +232,31 @@ fn all<T: DataType>(
     }
 }
 
-/// Runs a reader that damaged files may make panic; what it said in one line.
-fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T, String> {
+/// Why reading failed.
+enum Why {
+    /// The storage has more to say than the reader.
+    Storage(Error),
+    /// What the reader said, in one line.
+    Reader(String),
+}
+
+impl Why {
+    /// The storage's error, or else the one made of what the reader said.
+    fn or_else(self, error: impl FnOnce(String) -> Error) -> Error {
+        match self {
+            Self::Storage(error) => error,
+            Self::Reader(text) => error(text),
+        }
+    }
+}
+
+/// Runs a reader that damaged files may make panic.
+fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T, Why> {
     match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|error| error.to_string().replace('\n', " ")),
-        Err(_) => Err("its content is damaged".into()),
+        Ok(result) => result.map_err(|error| match failure_in(&error) {
+            Some(failure) => Why::Storage(failure.into()),
+            None => Why::Reader(error.to_string().replace('\n', " ")),
+        }),
+        Err(_) => Err(Why::Reader("its content is damaged".into())),
     }
 }

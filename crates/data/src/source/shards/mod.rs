@@ -17,7 +17,7 @@ use super::labels::Labels;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, SpoolLimits};
+use crate::storage::{Blob, SpoolLimits, read_error};
 
 /// The images of one or more shards, in the order of the shards' names and then of their members.
 ///
@@ -104,7 +104,7 @@ impl Shard {
     /// The bytes of a member, if they are still those that were listed.
     fn load(&self, place: usize, member: &Member) -> Result<Vec<u8>> {
         let path = self.body.path();
-        let io = |source| Error::Io { action: "read", path: path.into(), source };
+        let io = |source| read_error(path, source);
         let Some(header) = member.header else {
             let mut bytes = vec![0; member.size as usize];
             self.body.read_at(member.offset, &mut bytes).map_err(io)?;
