@@ -198,7 +198,8 @@ impl Blob for Remote {
         let answer = self.patience.ask(&self.address, "reading its index", || async {
             match self.store.get_opts(&key, GetOptions::default()).await {
                 Ok(answer) => Ok(Some(answer.bytes().await?)),
-                Err(StoreError::NotFound { .. }) => Ok(None),
+                // S3 refuses what is not there to whom may not list; the shard itself was not refused.
+                Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             }
         });

@@ -26,6 +26,8 @@ enum Fault {
     Cut(usize),
     /// Begins a body and leaves the rest out for a while.
     Slow(usize),
+    /// Answers 403 in place of 404, as S3 does without the right to list.
+    Secretive,
     /// Sends everything, whatever range was asked for.
     NoRanges,
 }
@@ -129,11 +131,14 @@ fn answer(
                 }
             }
             Fault::BusyAfter(left) => *left = left.saturating_sub(1),
-            Fault::None | Fault::NoRanges => {}
+            Fault::None | Fault::NoRanges | Fault::Secretive => {}
         }
         now
     };
     let Some(bytes) = files.lock().unwrap().get(path).cloned() else {
+        if fault == Fault::Secretive {
+            return write!(stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+        }
         return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     };
     let mark = if tags == Tags::Weak { "W/" } else { "" };
@@ -306,6 +311,44 @@ fn tags_are_compared_whatever_the_server_does_with_them() {
         let Error::Image { source, .. } = error else { panic!("{error:?}") };
         assert!(matches!(*source, Error::ShardChanged { .. }), "{tags:?}: {source:?}");
     }
+}
+
+#[test]
+fn a_missing_index_may_be_forbidden() {
+    let (dir, server) = serve(false);
+    server.set(Fault::Secretive);
+    equal(&server.open(SHARDS).unwrap(), &auto(&dir.path().join("packed")));
+    let text = server.open("/data/000002.tar").unwrap_err().chain();
+    assert!(text.contains("000002.tar") && text.contains("403"), "{text}");
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_files_behind_an_address() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    crate::parquet::write_pictures(&path, 0);
+    let server = Server::start(dir.path());
+    let (dataset, local) = (server.open("/data/x.parquet").unwrap(), auto(&path));
+    assert_eq!((dataset.len(), dataset.kind()), (60, "parquet"));
+    assert_eq!(dataset.fingerprint(), local.fingerprint());
+    assert_eq!(dataset.image(59).unwrap(), local.image(59).unwrap());
+    // Open already, and when it is opened: the server's fault, not the file's.
+    let other = server.open("/data/x.parquet").unwrap();
+    server.set(Fault::Busy(1000));
+    for error in [other.image(1).unwrap_err(), server.open("/data/x.parquet").unwrap_err()] {
+        let text = error.chain();
+        assert!(text.contains("503") && !text.contains("not a parquet file"), "{text}");
+    }
+    for skipped in 1..5 {
+        server.set(Fault::BusyAfter(skipped));
+        let text = server.open("/data/x.parquet").unwrap_err().chain();
+        assert!(text.contains("503") && !text.contains("parquet file"), "{skipped}: {text}");
+    }
+    server.set(Fault::None);
+    server.files.lock().unwrap().get_mut("/data/x.parquet").unwrap()[600] ^= 1;
+    let text = other.image(1).unwrap_err().chain();
+    assert!(text.contains("x.parquet has changed"), "{text}");
 }
 
 #[test]
