@@ -69,7 +69,8 @@ pub(crate) struct Place {
 
 impl Stores {
     pub(crate) fn new(config: &DataConfig) -> Self {
-        let timeout = Duration::from_secs_f64(config.remote_timeout_s.clamp(0.001, 86_400.0));
+        let timeout = Duration::try_from_secs_f64(config.remote_timeout_s.clamp(0.001, 86_400.0));
+        let timeout = timeout.unwrap_or(Duration::from_secs(30)); // not a number
         let patience = Patience { tries: config.remote_retries.saturating_add(1), timeout };
         Self { patience, stores: HashMap::new() }
     }

@@ -411,6 +411,7 @@ fn addresses_that_cannot_be_used_say_why() {
     let (_dir, server) = serve(true);
     for (path, words) in [
         ("/data/{000000..000002}.tar", &["000002.tar", "not found"][..]),
+        ("/data/{3..1}.tar", &["stands for no file"]),
         ("/data/*.tar", &["cannot be asked for its files", "{0000..0127}"]),
         ("/data/", &["cannot be asked for its files"]),
         ("/data/000000.tar?key=1", &["a query"]),
@@ -427,6 +428,9 @@ fn addresses_that_cannot_be_used_say_why() {
         let text = open(&config).unwrap_err().chain();
         assert!(text.contains(word), "{path}: {text}");
     }
+    // A time limit that `validate` refuses is no panic either.
+    let config = DataConfig { remote_timeout_s: f64::NAN, ..server.config("/data/000000.tar") };
+    open(&config).unwrap();
     // Nobody listens there.
     let config = DataConfig { path: "http://127.0.0.1:1/a.tar".into(), ..server.config("") };
     let text = open(&config).unwrap_err().chain();

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use self::file::{ImageFile, Rows};
 use self::pages::PageCache;
-use super::find::PARQUET;
+use super::find::{PARQUET, together};
 use super::labels::Labels;
 use super::names::Names;
 use super::{Payload, Source, digest};
@@ -52,8 +52,9 @@ impl Parquet {
             let rows = file.rows()?;
             Ok((file, rows))
         };
+        let files = PARQUET.open(config)?;
         let opened: Vec<Result<(ImageFile, Rows)>> =
-            PARQUET.open(config)?.into_par_iter().map(open).collect();
+            together(config, || files.into_par_iter().map(open).collect())?;
         let (mut files, mut starts, mut len) = (Vec::new(), Vec::new(), 0);
         let (mut names, mut texts) = (Names::default(), Vec::new());
         for file in opened {

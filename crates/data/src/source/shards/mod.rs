@@ -12,7 +12,7 @@ use rayon::prelude::*;
 pub use self::index::write_index;
 use self::members::{HEADER_BYTES, Member, Members};
 pub use self::pack::{PackOptions, PackReport, pack};
-use super::find::SHARDS;
+use super::find::{SHARDS, together};
 use super::labels::Labels;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
@@ -56,8 +56,9 @@ impl Shards {
         let files = SHARDS.open(config)?;
         let count = files.len();
         let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
+        let open = |file| open_shard(file, &limits);
         let opened: Vec<Result<Shard>> =
-            files.into_par_iter().map(|file| open_shard(file, &limits)).collect();
+            together(config, || files.into_par_iter().map(open).collect())?;
         let shards = opened.into_iter().collect::<Result<_>>()?;
         Self::join(shards).ok_or_else(|| Error::Path {
             path: path.into(),

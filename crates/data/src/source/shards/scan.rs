@@ -25,9 +25,10 @@ const MAX_LABEL_BYTES: u64 = 1 << 20;
 /// # Errors
 /// It cannot be read.
 pub(super) fn is_gzip(shard: &dyn Blob) -> Result<bool> {
-    let mut magic = Vec::new();
-    let read = Cursor::new(shard).take(2).read_to_end(&mut magic);
-    read.map_err(|source| read_error(shard.path(), source))?;
+    let mut magic = [0; 2]; // not by a cursor, which would fetch a block
+    if shard.len() >= magic.len() as u64 {
+        shard.read_at(0, &mut magic).map_err(|source| read_error(shard.path(), source))?;
+    }
     Ok(magic == [0x1F, 0x8B])
 }
 
