@@ -255,8 +255,31 @@ fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T,
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|error| match failure_in(&error) {
             Some(failure) => Why::Storage(failure.into()),
-            None => Why::Reader(error.to_string().replace('\n', " ")),
+            None => Why::Reader(plain(&error.to_string())),
         }),
         Err(_) => Err(Why::Reader("its content is damaged".into())),
+    }
+}
+
+/// What the reader said, in one line and for people who did not compile it.
+fn plain(said: &str) -> String {
+    match said.split_once("Disabled feature at compile time: ") {
+        Some((_, codec)) => {
+            let codec = if codec == "flate2" { "gzip" } else { codec };
+            format!("compressed with {codec}, which is not read: write it with snappy or zstd")
+        }
+        None => said.replace('\n', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn what_the_reader_says_is_made_plain() {
+        let gzip = plain("Parquet error: Disabled feature at compile time: flate2");
+        assert!(gzip.contains("gzip") && gzip.contains("snappy or zstd"), "{gzip}");
+        assert_eq!(plain("EOF:\nno page"), "EOF: no page");
     }
 }
