@@ -58,7 +58,8 @@ pub struct DataConfig {
     pub remote_retries: u32,
     /// Longest time for one request to a server, its answer included, in seconds.
     pub remote_timeout_s: f64,
-    /// Memory in GB that decompressed `tar.gz` shards may take; the rest goes to `spill_dir`.
+    /// Memory in GB that decompressed `tar.gz` shards may take, of which the rest goes to `spill_dir`, or
+    /// decompressed pages of parquet files, of which the rest is read anew.
     pub shard_cache_gb: f64,
     /// Folder of the temporary files for what passes `shard_cache_gb`; empty: the system's.
     pub spill_dir: String,

@@ -57,6 +57,17 @@ pub enum Error {
         /// What is different.
         problem: String,
     },
+    /// An object on a server cannot be read.
+    #[error(
+        "cannot read {path}: {problem} (see data.remote_retries and data.remote_timeout_s)",
+        path = .path.display()
+    )]
+    Remote {
+        /// Its address.
+        path: PathBuf,
+        /// What was tried, how often, and what happened the last time.
+        problem: String,
+    },
     /// There is no room for the images of a compressed shard.
     #[error(
         "cannot decompress {path} into {folder}: set data.spill_dir to a folder with more room, \

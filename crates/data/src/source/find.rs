@@ -19,6 +19,19 @@ pub(super) fn is_address(path: &str) -> bool {
     path.contains("://")
 }
 
+/// Does `work`, which opens files in parallel: where they are behind an address, on threads that
+/// wait, of which there may be more than cores.
+pub(super) fn together<T: Send>(config: &DataConfig, work: impl FnOnce() -> T + Send) -> Result<T> {
+    #[cfg(feature = "remote")]
+    if is_address(&config.path) {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(REQUESTS).build();
+        let pool = pool.map_err(|error| Error::Worker { message: error.to_string() })?;
+        return Ok(pool.install(work));
+    }
+    let _ = config; // of no account without addresses
+    Ok(work())
+}
+
 /// A kind of file that holds many images.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileKind {
@@ -72,14 +85,11 @@ impl FileKind {
         for address in self.addresses(&config.path, &mut stores)? {
             places.push(stores.place(&address)?);
         }
-        // Threads that wait, not threads that compute.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(REQUESTS).build();
-        let pool = pool.map_err(|error| Error::Worker { message: error.to_string() })?;
         let open = |place: crate::storage::Place| {
             place.open().map(|object| Box::new(object) as Box<dyn Blob>)
         };
         let opened: Vec<Result<Box<dyn Blob>>> =
-            pool.install(|| places.into_par_iter().map(open).collect());
+            together(config, || places.into_par_iter().map(open).collect())?;
         opened.into_iter().collect()
     }
 
@@ -89,7 +99,11 @@ impl FileKind {
         let problem = |problem: String| Error::Path { path: text.into(), problem };
         let pattern = text.rsplit('/').next().unwrap_or_default();
         if !pattern.contains('*') && !pattern.is_empty() {
-            return expand(text).ok_or_else(|| problem("stands for too many files".into()));
+            let found = expand(text).ok_or_else(|| problem("stands for too many files".into()))?;
+            return match found.is_empty() {
+                true => Err(problem("stands for no file".into())),
+                false => Ok(found),
+            };
         }
         let pattern = if pattern.is_empty() { "*" } else { pattern };
         let last = |address: &String| address.rsplit('/').next().unwrap_or_default().to_owned();

@@ -1,6 +1,7 @@
 //! Bytes with random access, wherever they are: what shards are read from.
 
 mod cursor;
+mod failure;
 mod local;
 #[cfg(feature = "remote")]
 mod remote;
@@ -13,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 pub(crate) use cursor::Cursor;
+pub(crate) use failure::{failure_in, read_error};
 pub(crate) use local::LocalFile;
 #[cfg(feature = "remote")]
 pub(crate) use remote::{Place, Stores};

@@ -1,8 +1,8 @@
 //! Objects behind an address: HTTP, S3, Google Cloud Storage, Azure.
 //!
 //! Every request has a time limit that includes its answer's last byte, and is tried again, after
-//! growing pauses, where that can help. Reads ask for the object that was there when it was opened:
-//! one that has changed since is an error. Credentials come from the environment, under the names
+//! growing pauses, where that can help. Every answer is compared with the object that was there when it
+//! was opened: one that has changed since is an error. Credentials come from the environment, under the names
 //! that the stores' own tools use.
 
 use std::collections::HashMap;
@@ -12,25 +12,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
 use object_store::{
-    ClientOptions, Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreScheme,
-    RetryConfig,
+    ClientConfigKey, Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore,
+    ObjectStoreScheme, RetryConfig,
 };
 use tokio::runtime::{Builder, Runtime};
 use url::{Position, Url};
 
 use super::Blob;
+use super::failure::Failure;
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
 /// Pause before the second try; each later one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Bytes that one request asks for at most: its time is limited, so it must not grow with the object.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// How long a server is waited for, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +54,8 @@ pub(crate) struct Remote {
     address: PathBuf,
     store: Arc<dyn ObjectStore>,
     key: Key,
-    len: u64,
-    e_tag: Option<String>,
+    /// What it was when it was opened.
+    opened: ObjectMeta,
     patience: Patience,
 }
 
@@ -66,7 +69,8 @@ pub(crate) struct Place {
 
 impl Stores {
     pub(crate) fn new(config: &DataConfig) -> Self {
-        let timeout = Duration::from_secs_f64(config.remote_timeout_s.clamp(0.001, 86_400.0));
+        let timeout = Duration::try_from_secs_f64(config.remote_timeout_s.clamp(0.001, 86_400.0));
+        let timeout = timeout.unwrap_or(Duration::from_secs(30)); // not a number
         let patience = Patience { tries: config.remote_retries.saturating_add(1), timeout };
         Self { patience, stores: HashMap::new() }
     }
@@ -88,8 +92,7 @@ impl Stores {
         let store = match self.stores.get(&base) {
             Some(store) => store.clone(),
             None => {
-                let options = client_options(self.patience.timeout);
-                let store = connect(scheme, &url, options)
+                let store = connect(scheme, &url, self.patience.timeout)
                     .map_err(|why| problem(format!("cannot set up its store: {}", first(&why))))?;
                 self.stores.insert(base, store.clone());
                 store
@@ -110,38 +113,62 @@ impl Stores {
             return Err(Error::Path { path: address.into(), problem: problem.into() });
         }
         let place = self.place(folder)?;
-        let found = place
-            .patience
-            .ask("listing", || async { place.store.list_with_delimiter(Some(&place.key)).await });
-        let found = found.map_err(|source| place.failed("list", source))?;
+        let found = place.patience.ask(Path::new(folder), "listing", || async {
+            Ok(place.store.list_with_delimiter(Some(&place.key)).await?)
+        })?;
         let names = found.objects.iter().filter_map(|object| object.location.filename());
         Ok(names.map(|name| format!("{folder}{name}")).collect())
     }
 }
 
 impl Place {
-    fn failed(&self, action: &'static str, source: io::Error) -> Error {
-        Error::Io { action, path: PathBuf::from(&self.address), source }
-    }
-
     /// Asks for the object's size.
     ///
     /// # Errors
     /// There is none, or the server does not answer.
     pub(crate) fn open(self) -> Result<Remote> {
+        let Self { store, key, patience, .. } = self;
+        let address = PathBuf::from(self.address);
         let options = || GetOptions { head: true, ..GetOptions::default() };
-        let answer = self.patience.ask("asking for its size", || async {
-            self.store.get_opts(&self.key, options()).await
-        });
-        let meta = answer.map_err(|source| self.failed("open", source))?.meta;
-        Ok(Remote {
-            address: self.address.into(),
-            store: self.store,
-            key: self.key,
-            len: meta.size,
-            e_tag: meta.e_tag,
-            patience: self.patience,
-        })
+        let opened = patience.ask(&address, "asking for its size", || async {
+            Ok(store.get_opts(&key, options()).await?.meta)
+        })?;
+        Ok(Remote { address, store, key, opened, patience })
+    }
+}
+
+impl Remote {
+    fn read_piece(&self, offset: u64, piece: &mut [u8]) -> std::result::Result<(), Failure> {
+        let range = offset..offset + piece.len() as u64;
+        // No `If-Match`: it never matches weak tags, and some servers do not look at it.
+        let options = || GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            ..GetOptions::default()
+        };
+        let bytes = self.patience.ask(&self.address, "reading", || async {
+            let answer = self.store.get_opts(&self.key, options()).await?;
+            if let Some(problem) = difference(&self.opened, &answer.meta) {
+                return Err(Trouble::Changed(problem));
+            }
+            Ok(answer.bytes().await?)
+        })?;
+        if bytes.len() != piece.len() {
+            let problem = format!("{} bytes came instead of {}", bytes.len(), piece.len());
+            return Err(Failure::Unread { path: self.address.clone(), problem });
+        }
+        piece.copy_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+/// How an object differs from the one that was opened.
+fn difference(opened: &ObjectMeta, now: &ObjectMeta) -> Option<String> {
+    if now.size != opened.size {
+        return Some(format!("{} bytes instead of {}", now.size, opened.size));
+    }
+    match (&opened.e_tag, &now.e_tag) {
+        (Some(before), Some(now)) => (before != now).then(|| format!("ETag {now}, was {before}")),
+        _ => (opened.last_modified != now.last_modified).then(|| "another date".into()),
     }
 }
 
@@ -151,40 +178,30 @@ impl Blob for Remote {
     }
 
     fn len(&self) -> u64 {
-        self.len
+        self.opened.size
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let end = offset.saturating_add(buffer.len() as u64);
-        if end > self.len {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.len()) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if buffer.is_empty() {
-            return Ok(());
+        let mut at = offset;
+        for piece in buffer.chunks_mut(PIECE_BYTES) {
+            self.read_piece(at, piece)?;
+            at += piece.len() as u64;
         }
-        let options = || GetOptions {
-            range: Some(GetRange::Bounded(offset..end)),
-            if_match: self.e_tag.clone(),
-            ..GetOptions::default()
-        };
-        let (size, bytes) = self.patience.ask("reading", || async {
-            let answer = self.store.get_opts(&self.key, options()).await?;
-            Ok((answer.meta.size, answer.bytes().await?))
-        })?;
-        if size != self.len || bytes.len() != buffer.len() {
-            return Err(changed());
-        }
-        buffer.copy_from_slice(&bytes);
         Ok(())
     }
 
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
         let key = Key::from(format!("{}{suffix}", self.key));
-        let answer = self.patience.ask("reading its index", || async {
+        let answer = self.patience.ask(&self.address, "reading its index", || async {
             match self.store.get_opts(&key, GetOptions::default()).await {
-                Ok(answer) => answer.bytes().await.map(Some),
-                Err(StoreError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
+                Ok(answer) => Ok(Some(answer.bytes().await?)),
+                // S3 refuses what is not there to whom may not list; the shard itself was not refused.
+                Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
             }
         });
         Ok(answer?.map(Vec::from))
@@ -195,38 +212,55 @@ impl Blob for Remote {
     }
 }
 
-fn changed() -> io::Error {
-    io::Error::other("it has changed on its server since it was opened: start anew")
+/// Why a request failed.
+enum Trouble {
+    Store(StoreError),
+    /// The object is not the one that was opened.
+    Changed(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl Patience {
-    /// Does `request` until it succeeds, cannot succeed, or was tried often enough.
-    fn ask<T, F>(&self, what: &str, request: impl Fn() -> F) -> io::Result<T>
+    /// Does `request` about the object at `address` until it succeeds, cannot succeed, or was tried
+    /// often enough.
+    fn ask<T, F>(
+        &self,
+        address: &Path,
+        what: &str,
+        request: impl Fn() -> F,
+    ) -> std::result::Result<T, Failure>
     where
-        F: Future<Output = std::result::Result<T, StoreError>>,
+        F: Future<Output = std::result::Result<T, Trouble>>,
     {
-        let runtime = runtime()?;
-        let mut pause = FIRST_PAUSE;
-        for left in (0..self.tries.max(1)).rev() {
+        let path = || address.to_path_buf();
+        let unread = |problem: String| Failure::Unread { path: path(), problem };
+        let runtime = runtime().map_err(|error| unread(error.to_string()))?;
+        let (mut pause, mut tried) = (FIRST_PAUSE, 0);
+        loop {
             let limited = async { tokio::time::timeout(self.timeout, request()).await };
             let why = match runtime.block_on(limited) {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(StoreError::Precondition { .. })) => return Err(changed()),
-                Ok(Err(error)) if is_final(&error) => return Err(io::Error::other(first(&error))),
-                Ok(Err(error)) => first(&error),
+                Ok(Err(Trouble::Changed(problem))) => {
+                    return Err(Failure::Changed { path: path(), problem });
+                }
+                Ok(Err(Trouble::Store(error))) if is_final(&error) => {
+                    return Err(unread(first(&error)));
+                }
+                Ok(Err(Trouble::Store(error))) => first(&error),
                 Err(_) => format!("no whole answer within {} s", self.timeout.as_secs_f64()),
             };
-            if left == 0 {
-                let tries = self.tries.max(1);
-                return Err(io::Error::other(format!(
-                    "{what} failed {tries} times, the last time: {why} (see data.remote_retries \
-                     and data.remote_timeout_s)"
-                )));
+            tried += 1;
+            if tried >= self.tries.max(1) {
+                return Err(unread(format!("{what} failed {tried} times, the last time: {why}")));
             }
             std::thread::sleep(pause.mul_f64(jitter()));
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
-        Err(io::ErrorKind::Other.into())
     }
 }
 
@@ -280,36 +314,49 @@ fn runtime() -> io::Result<&'static Runtime> {
     runtime.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
 }
 
-/// The limit for a whole request is ours ([`Patience::ask`]), so that there is one.
-fn client_options(timeout: Duration) -> ClientOptions {
-    ClientOptions::new().with_timeout_disabled().with_connect_timeout(timeout)
+/// What all clients are told, beside what the environment says of them: of time limits the one for a
+/// whole request is ours ([`Patience::ask`]), so that there is one.
+fn client_settings(timeout: Duration) -> [(ClientConfigKey, String); 3] {
+    let seconds = timeout.as_secs().saturating_add(1);
+    [
+        (ClientConfigKey::ConnectTimeout, format!("{seconds} seconds")),
+        (ClientConfigKey::ReadTimeout, format!("{} seconds", 2 * seconds)),
+        (ClientConfigKey::Timeout, format!("{} seconds", 2 * seconds)),
+    ]
 }
 
 fn connect(
     scheme: ObjectStoreScheme,
     url: &Url,
-    options: ClientOptions,
+    timeout: Duration,
 ) -> std::result::Result<Arc<dyn ObjectStore>, StoreError> {
     runtime().map_err(|source| StoreError::Generic { store: "remote", source: source.into() })?;
     // Trying again is ours: the store's own tries do not see an answer that is cut off.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+    let settings = client_settings(timeout).into_iter();
     Ok(match scheme {
         ObjectStoreScheme::AmazonS3 => {
             let builder = AmazonS3Builder::from_env().with_url(url.as_str());
-            Arc::new(builder.with_client_options(options).with_retry(retry).build()?)
+            let set = |b: AmazonS3Builder, (k, v)| b.with_config(AmazonS3ConfigKey::Client(k), v);
+            Arc::new(settings.fold(builder, set).with_retry(retry).build()?)
         }
         ObjectStoreScheme::GoogleCloudStorage => {
             let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
-            Arc::new(builder.with_client_options(options).with_retry(retry).build()?)
+            let set =
+                |b: GoogleCloudStorageBuilder, (k, v)| b.with_config(GoogleConfigKey::Client(k), v);
+            Arc::new(settings.fold(builder, set).with_retry(retry).build()?)
         }
         ObjectStoreScheme::MicrosoftAzure => {
             let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
-            Arc::new(builder.with_client_options(options).with_retry(retry).build()?)
+            let set =
+                |b: MicrosoftAzureBuilder, (k, v)| b.with_config(AzureConfigKey::Client(k), v);
+            Arc::new(settings.fold(builder, set).with_retry(retry).build()?)
         }
         ObjectStoreScheme::Http => {
             let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
-            let options = options.with_allow_http(true);
-            Arc::new(builder.with_client_options(options).with_retry(retry).build()?)
+            let builder = builder.with_config(ClientConfigKey::AllowHttp, "true");
+            let set = |b: HttpBuilder, (k, v)| b.with_config(k, v);
+            Arc::new(settings.fold(builder, set).with_retry(retry).build()?)
         }
         _ => {
             let source = "not one of https, http, s3, gs, az".into();

@@ -70,7 +70,7 @@ fn write_parquet(path: &Path, schema: &str, told: Option<&str>, groups: &[Vec<Co
 }
 
 /// Rows `first..` of 3 row groups of 20, image `n` being `picture(n)`, one of them null.
-fn write_pictures(path: &Path, first: u32) {
+pub fn write_pictures(path: &Path, first: u32) {
     let images: Vec<Vec<u8>> = (first..first + 60).map(png).collect();
     let paths: Vec<String> = (first..first + 60).map(|n| format!("n{n}.png")).collect();
     let groups: Vec<Vec<Column<'_>>> = (0..3)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data::source::{PackOptions, pack};
-use data::{DataConfig, Dataset, SourceKind, open};
+use data::{DataConfig, Dataset, Error, SourceKind, open};
 use tempfile::tempdir;
 
 use crate::support::{auto, config, labels, names, same, settings, start, take, write_picture};
@@ -20,16 +20,31 @@ enum Fault {
     None,
     /// Answers 503.
     Busy(usize),
+    /// Answers so many requests, then 503 for good.
+    BusyAfter(usize),
     /// Ends the connection in the middle of the body.
     Cut(usize),
     /// Begins a body and leaves the rest out for a while.
     Slow(usize),
+    /// Answers 403 in place of 404, as S3 does without the right to list.
+    Secretive,
     /// Sends everything, whatever range was asked for.
     NoRanges,
 }
 
+/// What the server makes of ETags.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tags {
+    Strong,
+    /// Marked as weak, which match no `If-Match`.
+    Weak,
+    /// Strong, and `If-Match` is not looked at.
+    Unasked,
+}
+
 struct Server {
     address: String,
+    tags: Arc<Mutex<Tags>>,
     files: Arc<Mutex<HashMap<String, Vec<u8>>>>,
     fault: Arc<Mutex<Fault>>,
     requests: Arc<AtomicUsize>,
@@ -41,6 +56,7 @@ impl Server {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = Self {
             address,
+            tags: Arc::new(Mutex::new(Tags::Strong)),
             files: Arc::default(),
             fault: Arc::new(Mutex::new(Fault::None)),
             requests: Arc::default(),
@@ -50,13 +66,17 @@ impl Server {
             server.files.lock().unwrap().insert(name, std::fs::read(entry.path()).unwrap());
         }
         let (files, fault) = (server.files.clone(), server.fault.clone());
+        let tags = server.tags.clone();
         let requests = server.requests.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (files, fault) = (files.clone(), fault.clone());
+                let (files, fault, tags) = (files.clone(), fault.clone(), tags.clone());
                 requests.fetch_add(1, Ordering::Relaxed);
                 // A client that hangs up is its own affair.
-                std::thread::spawn(move || answer(stream, &files, &fault).ok());
+                std::thread::spawn(move || {
+                    let tags = *tags.lock().unwrap();
+                    answer(stream, &files, &fault, tags).ok()
+                });
             }
         });
         server
@@ -85,6 +105,7 @@ fn answer(
     mut stream: TcpStream,
     files: &Mutex<HashMap<String, Vec<u8>>>,
     fault: &Mutex<Fault>,
+    tags: Tags,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
@@ -98,6 +119,7 @@ fn answer(
     }
     let mut parts = request.split(' ');
     let (method, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let path = path.split('?').next().unwrap_or_default();
     let fault = {
         let mut fault = fault.lock().unwrap();
         let now = *fault;
@@ -108,18 +130,24 @@ fn answer(
                     *fault = Fault::None;
                 }
             }
-            Fault::None | Fault::NoRanges => {}
+            Fault::BusyAfter(left) => *left = left.saturating_sub(1),
+            Fault::None | Fault::NoRanges | Fault::Secretive => {}
         }
         now
     };
     let Some(bytes) = files.lock().unwrap().get(path).cloned() else {
+        if fault == Fault::Secretive {
+            return write!(stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+        }
         return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     };
-    let tag = format!("\"{}\"", crc32fast::hash(&bytes));
-    if headers.get("if-match").is_some_and(|wanted| *wanted != tag) {
+    let mark = if tags == Tags::Weak { "W/" } else { "" };
+    let tag = format!("{mark}\"{}\"", crc32fast::hash(&bytes));
+    let differs = |wanted: &String| *wanted != tag || tags == Tags::Weak;
+    if headers.get("if-match").is_some_and(differs) && tags != Tags::Unasked {
         return write!(stream, "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n");
     }
-    if matches!(fault, Fault::Busy(_)) {
+    if matches!(fault, Fault::Busy(_) | Fault::BusyAfter(0)) {
         return write!(stream, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
     }
     let range = headers.get("range").filter(|_| fault != Fault::NoRanges).map(|range| {
@@ -133,7 +161,7 @@ fn answer(
     write!(
         stream,
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {}-{}/{whole}\r\n\
-         ETag: {tag}\r\nConnection: close\r\n\r\n",
+         ETag: {tag}\r\nLast-Modified: Sat, 01 Jan 2000 00:00:00 GMT\r\nConnection: close\r\n\r\n",
         body.len(),
         range.start,
         range.end.max(1) - 1,
@@ -270,10 +298,120 @@ fn a_file_that_changed_on_the_server_is_noticed() {
 }
 
 #[test]
+fn tags_are_compared_whatever_the_server_does_with_them() {
+    for tags in [Tags::Strong, Tags::Weak, Tags::Unasked] {
+        let (dir, server) = serve(false);
+        *server.tags.lock().unwrap() = tags;
+        let dataset = server.open(SHARDS).unwrap();
+        equal(&dataset, &auto(&dir.path().join("packed")));
+        server.files.lock().unwrap().get_mut("/data/000000.tar").unwrap()[600] ^= 1;
+        let error = dataset.image(0).unwrap_err();
+        let text = error.chain();
+        assert!(text.contains("000000.tar has changed"), "{tags:?}: {text}");
+        let Error::Image { source, .. } = error else { panic!("{error:?}") };
+        assert!(matches!(*source, Error::ShardChanged { .. }), "{tags:?}: {source:?}");
+    }
+}
+
+#[test]
+fn a_missing_index_may_be_forbidden() {
+    let (dir, server) = serve(false);
+    server.set(Fault::Secretive);
+    equal(&server.open(SHARDS).unwrap(), &auto(&dir.path().join("packed")));
+    let text = server.open("/data/000002.tar").unwrap_err().chain();
+    assert!(text.contains("000002.tar") && text.contains("403"), "{text}");
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_files_behind_an_address() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    crate::parquet::write_pictures(&path, 0);
+    let server = Server::start(dir.path());
+    let (dataset, local) = (server.open("/data/x.parquet").unwrap(), auto(&path));
+    assert_eq!((dataset.len(), dataset.kind()), (60, "parquet"));
+    assert_eq!(dataset.fingerprint(), local.fingerprint());
+    assert_eq!(dataset.image(59).unwrap(), local.image(59).unwrap());
+    // Open already, and when it is opened: the server's fault, not the file's.
+    let other = server.open("/data/x.parquet").unwrap();
+    server.set(Fault::Busy(1000));
+    for error in [other.image(1).unwrap_err(), server.open("/data/x.parquet").unwrap_err()] {
+        let text = error.chain();
+        assert!(text.contains("503") && !text.contains("not a parquet file"), "{text}");
+    }
+    for skipped in 1..5 {
+        server.set(Fault::BusyAfter(skipped));
+        let text = server.open("/data/x.parquet").unwrap_err().chain();
+        assert!(text.contains("503") && !text.contains("parquet file"), "{skipped}: {text}");
+    }
+    server.set(Fault::None);
+    server.files.lock().unwrap().get_mut("/data/x.parquet").unwrap()[600] ^= 1;
+    let text = other.image(1).unwrap_err().chain();
+    assert!(text.contains("x.parquet has changed"), "{text}");
+}
+
+#[test]
+fn a_server_that_fails_is_not_a_damaged_file() {
+    let (_dir, server) = serve(false);
+    // The size is asked for first; what follows reads the shards through.
+    let config = DataConfig { remote_retries: 0, ..server.config("/data/000000.tar") };
+    for skipped in 1..3 {
+        server.set(Fault::BusyAfter(skipped));
+        let error = open(&config).unwrap_err();
+        let text = error.chain();
+        assert!(matches!(error, Error::Remote { .. }), "{skipped}: {error:?}");
+        assert!(text.contains("503") && text.contains("/data/000000.tar"), "{skipped}: {text}");
+    }
+}
+
+/// What the environment says of a bucket is read in a process of its own.
+#[test]
+fn buckets_are_listed_and_read() {
+    const ENDPOINT: &str = "AWS_ENDPOINT";
+    const NAME: &str = "remote::buckets_are_listed_and_read";
+    if std::env::var_os("SIMDINO_TEST_BUCKET").is_some() {
+        for path in ["s3://data/", "s3://data/0*.tar", "s3://data/000000.tar"] {
+            let dataset = open(&DataConfig { path: path.into(), ..DataConfig::default() }).unwrap();
+            println!("{path}: {}", names(&dataset).join(" "));
+            dataset.image(3).unwrap();
+        }
+        return;
+    }
+    let (_dir, server) = serve(true);
+    let keys = ["000001.tar", "000000.tar", "000000.tar.index"];
+    let entry = |key: &str| {
+        format!(
+            "<Contents><Key>{key}</Key><Size>1</Size><ETag>1</ETag>\
+             <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+        )
+    };
+    let entries = keys.map(entry).concat();
+    let list = format!("<ListBucketResult><KeyCount>3</KeyCount>{entries}</ListBucketResult>");
+    server.files.lock().unwrap().insert("/data".into(), list.into_bytes());
+    let process = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env("SIMDINO_TEST_BUCKET", "1")
+        .env(ENDPOINT, &server.address)
+        .env("AWS_SKIP_SIGNATURE", "true")
+        .env("AWS_ALLOW_HTTP", "true")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&process.stdout);
+    assert!(process.status.success(), "{said}{}", String::from_utf8_lossy(&process.stderr));
+    let one = "000000.tar/cat/0.png";
+    for path in ["s3://data/", "s3://data/0*.tar", "s3://data/000000.tar"] {
+        assert!(said.contains(&format!("{path}: {one}")), "{said}");
+    }
+    assert_eq!(said.matches("000001.tar/").count(), 8, "{said}");
+}
+
+#[test]
 fn addresses_that_cannot_be_used_say_why() {
     let (_dir, server) = serve(true);
     for (path, words) in [
         ("/data/{000000..000002}.tar", &["000002.tar", "not found"][..]),
+        ("/data/{3..1}.tar", &["stands for no file"]),
         ("/data/*.tar", &["cannot be asked for its files", "{0000..0127}"]),
         ("/data/", &["cannot be asked for its files"]),
         ("/data/000000.tar?key=1", &["a query"]),
@@ -290,6 +428,9 @@ fn addresses_that_cannot_be_used_say_why() {
         let text = open(&config).unwrap_err().chain();
         assert!(text.contains(word), "{path}: {text}");
     }
+    // A time limit that `validate` refuses is no panic either.
+    let config = DataConfig { remote_timeout_s: f64::NAN, ..server.config("/data/000000.tar") };
+    open(&config).unwrap();
     // Nobody listens there.
     let config = DataConfig { path: "http://127.0.0.1:1/a.tar".into(), ..server.config("") };
     let text = open(&config).unwrap_err().chain();

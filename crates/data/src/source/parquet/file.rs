@@ -1,20 +1,26 @@
 //! One parquet file: labels and paths at once, images at random.
 
-use std::io::{self, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use parquet::basic::Type;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
+use parquet::column::reader::{
+    ColumnReader, ColumnReaderImpl, get_column_reader, get_typed_column_reader,
+};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::Result as ParquetResult;
-use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, PageIndexPolicy, ParquetMetaDataReader, RowGroupMetaData,
+};
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::chunk::{Part, Shared, pages};
 use super::columns::{Columns, class_names};
+use super::pages::{Page, PageCache};
 use crate::error::{Error, Result};
-use crate::storage::Blob;
+use crate::storage::{Blob, failure_in};
 
 /// Rows of labels that are read at a time.
 const ROWS: usize = 4096;
@@ -23,10 +29,23 @@ const ROWS: usize = 4096;
 pub(super) struct ImageFile {
     path: PathBuf,
     bytes: u64,
-    reader: SerializedFileReader<Shared>,
+    blob: Shared,
+    metadata: FileMetaData,
     columns: Columns,
+    groups: Vec<Group>,
     /// First row of each row group, and the number of rows.
     starts: Vec<usize>,
+}
+
+/// One row group: of its columns, those that matter.
+struct Group {
+    image: ColumnChunkMetaData,
+    label: Option<ColumnChunkMetaData>,
+    path: Option<ColumnChunkMetaData>,
+    /// The pages of `image` as the file's page index tells them.
+    told: Option<Vec<PageLocation>>,
+    /// Those pages, looked for when the first one is read.
+    pages: OnceLock<Vec<PageLocation>>,
 }
 
 /// What is read of all rows when a file is opened; empty without such a column.
@@ -39,10 +58,16 @@ impl ImageFile {
     pub(super) fn open(blob: Box<dyn Blob>) -> Result<Self> {
         let (path, bytes) = (blob.path().to_path_buf(), blob.len());
         let failed = |problem: String| Error::Parquet { path: path.clone(), problem };
-        let reader = guarded(|| SerializedFileReader::new(Shared(blob.into()))).map_err(|why| {
+        let blob = Shared(blob.into());
+        let metadata = guarded(|| {
+            ParquetMetaDataReader::new()
+                .with_offset_index_policy(PageIndexPolicy::Optional)
+                .parse_and_finish(&blob)
+        });
+        let broken = |why| {
             failed(format!("truncated or not a parquet file ({why}): copy or download it again"))
-        })?;
-        let metadata = reader.metadata();
+        };
+        let metadata = metadata.map_err(|why| why.or_else(broken))?;
         let columns = Columns::find(metadata.file_metadata().schema_descr()).map_err(|names| {
             failed(format!("no column can be told to hold images; its columns are {names}"))
         })?;
@@ -56,7 +81,19 @@ impl ImageFile {
             return Err(failed(format!("announces {rows} rows in {bytes} bytes: it is damaged")));
         }
         let starts = starts.into_iter().map(|start| start as usize).collect();
-        Ok(Self { path, bytes, reader, columns, starts })
+        let group = |(number, group): (usize, &RowGroupMetaData)| {
+            let index = metadata.page_index_for_row_group(number);
+            Group {
+                image: group.column(columns.image).clone(),
+                label: columns.label.map(|column| group.column(column).clone()),
+                path: columns.path.map(|column| group.column(column).clone()),
+                told: index.offset_index(columns.image).map(|i| i.page_locations().clone()),
+                pages: OnceLock::new(),
+            }
+        };
+        let groups = metadata.row_groups().iter().enumerate().map(group).collect();
+        let metadata = metadata.file_metadata().clone();
+        Ok(Self { path, bytes, blob, metadata, columns, groups, starts })
     }
 
     /// Number of rows.
@@ -76,9 +113,8 @@ impl ImageFile {
 
     /// Names of the classes, where the file tells them.
     pub(super) fn class_names(&self) -> Option<Vec<String>> {
-        let metadata = self.reader.metadata().file_metadata();
-        let label = metadata.schema_descr().column(self.columns.label?);
-        class_names(metadata, label.name())
+        let label = self.metadata.schema_descr().column(self.columns.label?);
+        class_names(&self.metadata, label.name())
     }
 
     fn failed(&self, problem: String) -> Error {
@@ -87,22 +123,28 @@ impl ImageFile {
 
     /// Labels and paths of all rows.
     pub(super) fn rows(&self) -> Result<Rows> {
-        let column = |column: Option<usize>| match column {
-            Some(column) => guarded(|| self.texts(column))
-                .map_err(|why| self.failed(format!("cannot read its labels ({why})"))),
-            None => Ok(Vec::new()),
+        let column = |of: fn(&Group) -> Option<&ColumnChunkMetaData>| {
+            let read = || self.texts(of);
+            let failed = |why| self.failed(format!("cannot read its labels ({why})"));
+            guarded(read).map_err(|why| why.or_else(failed))
         };
-        Ok(Rows { labels: column(self.columns.label)?, paths: column(self.columns.path)? })
+        let labels = column(|group| group.label.as_ref())?;
+        Ok(Rows { labels, paths: column(|group| group.path.as_ref())? })
     }
 
-    /// A column of numbers or texts, as texts; of another type, nothing.
-    fn texts(&self, column: usize) -> ParquetResult<Vec<Option<String>>> {
+    /// A column of numbers or texts, as texts; absent or of another type, nothing.
+    fn texts(
+        &self,
+        of: fn(&Group) -> Option<&ColumnChunkMetaData>,
+    ) -> ParquetResult<Vec<Option<String>>> {
         let mut texts = Vec::new();
-        let descriptor = self.reader.metadata().file_metadata().schema_descr().column(column);
-        for group in 0..self.starts.len() - 1 {
-            let reader = self.reader.get_row_group(group)?.get_column_reader(column)?;
-            let level = descriptor.max_def_level();
-            match descriptor.physical_type() {
+        for (number, group) in self.groups.iter().enumerate() {
+            let Some(chunk) = of(group) else { return Ok(Vec::new()) };
+            let part = Arc::new(Part::read(&self.blob, chunk)?);
+            let pages = SerializedPageReader::new(part, chunk, self.rows_of(number), None)?;
+            let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
+            let level = chunk.column_descr().max_def_level();
+            match chunk.column_type() {
                 Type::INT32 => all::<Int32Type>(reader, level, &mut texts, |v| v.to_string())?,
                 Type::INT64 => all::<Int64Type>(reader, level, &mut texts, |v| v.to_string())?,
                 Type::BYTE_ARRAY => all::<ByteArrayType>(reader, level, &mut texts, |v| {
@@ -114,21 +156,54 @@ impl ImageFile {
         Ok(texts)
     }
 
-    /// The bytes of the image in `row`.
-    pub(super) fn image(&self, row: usize) -> Result<Vec<u8>> {
-        let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
-        let found = guarded(|| self.value(group, row - self.starts[group]))
-            .map_err(|why| self.failed(format!("cannot read row {row} ({why})")))?;
-        found.ok_or_else(|| self.failed(format!("row {row} holds no image")))
+    /// Number of rows of a row group.
+    fn rows_of(&self, group: usize) -> usize {
+        self.starts[group + 1] - self.starts[group]
     }
 
-    fn value(&self, group: usize, row: usize) -> ParquetResult<Option<Vec<u8>>> {
-        let reader = self.reader.get_row_group(group)?.get_column_reader(self.columns.image)?;
-        let mut reader: ColumnReaderImpl<ByteArrayType> = get_typed_column_reader(reader);
-        reader.skip_records(row)?;
+    /// The bytes of the image in `row`. `number`: that of this file, in the cache.
+    pub(super) fn image(&self, row: usize, number: usize, cache: &PageCache) -> Result<Vec<u8>> {
+        let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
+        let in_group = row - self.starts[group];
+        let failed =
+            |why: Why| why.or_else(|why| self.failed(format!("cannot read row {row} ({why})")));
+        let pages = guarded(|| self.pages(group)).map_err(failed)?;
+        let page = pages.partition_point(|page| page.first_row_index as usize <= in_group) - 1;
+        let read = || guarded(|| self.page(group, pages, page)).map_err(failed);
+        let in_page = in_group - pages[page].first_row_index as usize;
+        let image = cache.get((number, group, page), read)?.image(in_page);
+        image.ok_or_else(|| self.failed(format!("row {row} holds no image")))
+    }
+
+    /// The pages of a row group's images; the first one begins with row 0.
+    fn pages(&self, group: usize) -> ParquetResult<&[PageLocation]> {
+        let rows = self.rows_of(group);
+        let group = &self.groups[group];
+        if let Some(pages) = group.pages.get() {
+            return Ok(pages);
+        }
+        let found = pages(&self.blob, &group.image, rows, group.told.as_deref())?;
+        Ok(group.pages.get_or_init(|| found))
+    }
+
+    /// All images of a page.
+    fn page(&self, group: usize, pages: &[PageLocation], page: usize) -> ParquetResult<Page> {
+        let (chunk, rows) = (&self.groups[group].image, self.rows_of(group));
+        let first = pages[page].first_row_index as usize;
+        let end = pages.get(page + 1).map_or(rows, |next| next.first_row_index as usize);
+        let blob = Arc::new(self.blob.clone());
+        let reader = SerializedPageReader::new(blob, chunk, rows, Some(pages.to_vec()))?;
+        let descriptor = chunk.column_descr_ptr();
+        let mut reader = ColumnReaderImpl::<ByteArrayType>::new(descriptor, Box::new(reader));
+        reader.skip_records(first)?;
         let (mut values, mut levels): (Vec<ByteArray>, Vec<i16>) = (Vec::new(), Vec::new());
-        reader.read_records(1, Some(&mut levels), None, &mut values)?;
-        Ok(values.first().map(|value| value.data().to_vec()))
+        let (count, ..) = reader.read_records(end - first, Some(&mut levels), None, &mut values)?;
+        let max_level = chunk.column_descr().max_def_level();
+        let mut values = values.into_iter();
+        // A required column has no levels.
+        let is_there = |row: usize| levels.get(row).is_none_or(|&level| level == max_level);
+        let images = (0..count).map(|row| if is_there(row) { values.next() } else { None });
+        Ok(Page::new(images.collect()))
     }
 }
 
@@ -157,53 +232,54 @@ fn all<T: DataType>(
     }
 }
 
-/// Runs a reader that damaged files may make panic; what it said in one line.
-fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|error| error.to_string().replace('\n', " ")),
-        Err(_) => Err("its content is damaged".into()),
-    }
+/// Why reading failed.
+enum Why {
+    /// The storage has more to say than the reader.
+    Storage(Error),
+    /// What the reader said, in one line.
+    Reader(String),
 }
 
-/// A blob as the parquet reader wants it.
-struct Shared(Arc<dyn Blob>);
-
-impl Length for Shared {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-}
-
-impl ChunkReader for Shared {
-    type T = BufReader<Stream>;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        let stream = Stream { blob: self.0.clone(), position: start };
-        Ok(BufReader::with_capacity(self.0.block(), stream))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        // The size is the file's own word: compared before memory is taken for it.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.0.len()) {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+impl Why {
+    /// The storage's error, or else the one made of what the reader said.
+    fn or_else(self, error: impl FnOnce(String) -> Error) -> Error {
+        match self {
+            Self::Storage(error) => error,
+            Self::Reader(text) => error(text),
         }
-        let mut bytes = vec![0; length];
-        self.0.read_at(start, &mut bytes)?;
-        Ok(bytes.into())
     }
 }
 
-struct Stream {
-    blob: Arc<dyn Blob>,
-    position: u64,
+/// Runs a reader that damaged files may make panic.
+fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T, Why> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|error| match failure_in(&error) {
+            Some(failure) => Why::Storage(failure.into()),
+            None => Why::Reader(plain(&error.to_string())),
+        }),
+        Err(_) => Err(Why::Reader("its content is damaged".into())),
+    }
 }
 
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.blob.len().saturating_sub(self.position);
-        let count = left.min(buffer.len() as u64) as usize;
-        self.blob.read_at(self.position, &mut buffer[..count])?;
-        self.position += count as u64;
-        Ok(count)
+/// What the reader said, in one line and for people who did not compile it.
+fn plain(said: &str) -> String {
+    match said.split_once("Disabled feature at compile time: ") {
+        Some((_, codec)) => {
+            let codec = if codec == "flate2" { "gzip" } else { codec };
+            format!("compressed with {codec}, which is not read: write it with snappy or zstd")
+        }
+        None => said.replace('\n', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn what_the_reader_says_is_made_plain() {
+        let gzip = plain("Parquet error: Disabled feature at compile time: flate2");
+        assert!(gzip.contains("gzip") && gzip.contains("snappy or zstd"), "{gzip}");
+        assert_eq!(plain("EOF:\nno page"), "EOF: no page");
     }
 }

@@ -1,12 +1,17 @@
 //! Hugging Face image datasets: a row an image, in parquet files.
 
+mod chunk;
 mod columns;
 mod file;
+mod pages;
+#[cfg(test)]
+mod tests;
 
 use rayon::prelude::*;
 
 use self::file::{ImageFile, Rows};
-use super::find::PARQUET;
+use self::pages::PageCache;
+use super::find::{PARQUET, together};
 use super::labels::Labels;
 use super::names::Names;
 use super::{Payload, Source, digest};
@@ -20,9 +25,11 @@ use crate::error::{Error, Result};
 /// label is the column `label` (`labels`, `fine_label`, `cls`) of numbers or texts; names of classes
 /// come from the library's description where there is one.
 ///
-/// Opening reads labels and paths alone. An image is read at random: the pages before it in its row
-/// group are leapt over, and its own page (about 1 MB in most files) is decompressed, so memory is
-/// bound by a page a thread.
+/// Opening reads labels and paths alone. An image is read at random by decompressing its page, which
+/// the file's page index tells or the headers of its row group. A page holds about 1 MB of images in
+/// some files, and a whole row group in others. Those read last are kept, up to
+/// `data.shard_cache_gb`; beyond that memory is bound by a page and its dictionary for each thread
+/// that reads one.
 pub struct Parquet {
     files: Vec<ImageFile>,
     /// Index of each file's first image.
@@ -30,6 +37,7 @@ pub struct Parquet {
     /// Paths told by the rows, `row` where there is none.
     names: Names,
     labels: Labels,
+    cache: PageCache,
 }
 
 impl Parquet {
@@ -44,8 +52,9 @@ impl Parquet {
             let rows = file.rows()?;
             Ok((file, rows))
         };
+        let files = PARQUET.open(config)?;
         let opened: Vec<Result<(ImageFile, Rows)>> =
-            PARQUET.open(config)?.into_par_iter().map(open).collect();
+            together(config, || files.into_par_iter().map(open).collect())?;
         let (mut files, mut starts, mut len) = (Vec::new(), Vec::new(), 0);
         let (mut names, mut texts) = (Names::default(), Vec::new());
         for file in opened {
@@ -78,14 +87,14 @@ impl Parquet {
                 labels.names = told;
             }
         }
-        Ok(Self { files, starts, names, labels })
+        Ok(Self { files, starts, names, labels, cache: PageCache::new(config.shard_cache_gb) })
     }
 
-    /// The file of image `index`, and its row there.
-    fn find(&self, index: usize) -> Option<(&ImageFile, usize)> {
+    /// The number of the file of image `index`, and its row there.
+    fn find(&self, index: usize) -> Option<(usize, usize)> {
         // An empty file starts where the next one does; the last of equal starts is meant.
         let file = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
-        (index < self.len()).then(|| (&self.files[file], index - self.starts[file]))
+        (index < self.len()).then(|| (file, index - self.starts[file]))
     }
 }
 
@@ -100,7 +109,7 @@ impl Source for Parquet {
 
     fn name(&self, index: usize) -> String {
         let Some((file, _)) = self.find(index) else { return String::new() };
-        format!("{}/{}", file.name(), self.names.get(index).unwrap_or_default())
+        format!("{}/{}", self.files[file].name(), self.names.get(index).unwrap_or_default())
     }
 
     fn label(&self, index: usize) -> Option<u32> {
@@ -113,7 +122,7 @@ impl Source for Parquet {
 
     fn load(&self, index: usize) -> Result<Payload> {
         let (file, row) = self.find(index).ok_or(Error::Index { index, len: self.len() })?;
-        file.image(row).map(Payload::Encoded)
+        self.files[file].image(row, file, &self.cache).map(Payload::Encoded)
     }
 
     /// Of names, labels and the sizes of the files; those of single images would cost reading all.

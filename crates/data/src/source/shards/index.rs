@@ -14,7 +14,7 @@ use super::super::find::SHARDS;
 use super::members::{HEADER_BYTES, Member, Members};
 use super::scan;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, LocalFile, replace};
+use crate::storage::{Blob, LocalFile, read_error, replace};
 
 /// What is added to a shard's name.
 pub(super) const SUFFIX: &str = ".index";
@@ -40,7 +40,7 @@ type OwnedLine = (u64, u64, u32, u32, Option<String>, String);
 /// It is damaged, or the shard has another size than the one that was indexed.
 pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
     let place = place(shard.path());
-    let io = |source| Error::Io { action: "read", path: place.clone(), source };
+    let io = |source| read_error(&place, source);
     let Some(bytes) = shard.sibling(SUFFIX).map_err(io)? else { return Ok(None) };
     let damaged = || Error::Path {
         path: place.clone(),

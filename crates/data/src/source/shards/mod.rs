@@ -12,12 +12,12 @@ use rayon::prelude::*;
 pub use self::index::write_index;
 use self::members::{HEADER_BYTES, Member, Members};
 pub use self::pack::{PackOptions, PackReport, pack};
-use super::find::SHARDS;
+use super::find::{SHARDS, together};
 use super::labels::Labels;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, SpoolLimits};
+use crate::storage::{Blob, SpoolLimits, read_error};
 
 /// The images of one or more shards, in the order of the shards' names and then of their members.
 ///
@@ -56,8 +56,9 @@ impl Shards {
         let files = SHARDS.open(config)?;
         let count = files.len();
         let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
+        let open = |file| open_shard(file, &limits);
         let opened: Vec<Result<Shard>> =
-            files.into_par_iter().map(|file| open_shard(file, &limits)).collect();
+            together(config, || files.into_par_iter().map(open).collect())?;
         let shards = opened.into_iter().collect::<Result<_>>()?;
         Self::join(shards).ok_or_else(|| Error::Path {
             path: path.into(),
@@ -104,7 +105,7 @@ impl Shard {
     /// The bytes of a member, if they are still those that were listed.
     fn load(&self, place: usize, member: &Member) -> Result<Vec<u8>> {
         let path = self.body.path();
-        let io = |source| Error::Io { action: "read", path: path.into(), source };
+        let io = |source| read_error(path, source);
         let Some(header) = member.header else {
             let mut bytes = vec![0; member.size as usize];
             self.body.read_at(member.offset, &mut bytes).map_err(io)?;

@@ -14,7 +14,7 @@ use tar::{Archive, Entries, Entry};
 use super::super::is_image;
 use super::members::{Member, Members};
 use crate::error::{Error, Result};
-use crate::storage::{Blob, Cursor, Spool, SpoolError, SpoolLimits};
+use crate::storage::{Blob, Cursor, Spool, SpoolError, SpoolLimits, failure_in, read_error};
 
 const BLOCK_BYTES: u64 = 512;
 /// Larger `.cls` and `.json` members are not looked into.
@@ -25,9 +25,10 @@ const MAX_LABEL_BYTES: u64 = 1 << 20;
 /// # Errors
 /// It cannot be read.
 pub(super) fn is_gzip(shard: &dyn Blob) -> Result<bool> {
-    let mut magic = Vec::new();
-    let read = Cursor::new(shard).take(2).read_to_end(&mut magic);
-    read.map_err(|source| Error::Io { action: "read", path: shard.path().into(), source })?;
+    let mut magic = [0; 2]; // not by a cursor, which would fetch a block
+    if shard.len() >= magic.len() as u64 {
+        shard.read_at(0, &mut magic).map_err(|source| read_error(shard.path(), source))?;
+    }
     Ok(magic == [0x1F, 0x8B])
 }
 
@@ -82,7 +83,10 @@ impl<'a> Scan<'a> {
     }
 
     fn broken(&self, source: io::Error) -> Error {
-        Error::Shard { path: self.path.into(), source }
+        match failure_in(&source) {
+            Some(failure) => failure.into(),
+            None => Error::Shard { path: self.path.into(), source },
+        }
     }
 
     fn run<R: Read>(&mut self, entries: Entries<'_, R>) -> Result<()> {
