@@ -331,7 +331,7 @@ fn connect(
     timeout: Duration,
 ) -> std::result::Result<Arc<dyn ObjectStore>, StoreError> {
     runtime().map_err(|source| StoreError::Generic { store: "remote", source: source.into() })?;
-    // Trying again is ours: the store's own tries do not see an answer that is cut off.
+    // Trying again is ours ([`Patience`]), so that it covers the whole answer and is counted once.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let settings = client_settings(timeout).into_iter();
     Ok(match scheme {
