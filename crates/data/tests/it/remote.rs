@@ -144,19 +144,31 @@ fn answer(
     };
     let Some(bytes) = files.lock().unwrap().get(path).cloned() else {
         if fault == Fault::Secretive {
-            return write!(stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+            return write!(
+                stream,
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
         }
-        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        return write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
     };
     let mark = if tags == Tags::Weak { "W/" } else { "" };
     let tag = format!("{mark}\"{}\"", crc32fast::hash(&bytes));
     let differs = |wanted: &String| *wanted != tag || tags == Tags::Weak;
     let sent = if tags == Tags::Absent { String::new() } else { format!("ETag: {tag}\r\n") };
     if headers.get("if-match").is_some_and(differs) && tags != Tags::Unasked {
-        return write!(stream, "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n");
+        return write!(
+            stream,
+            "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
     }
     if matches!(fault, Fault::Busy(_) | Fault::BusyAfter(0)) {
-        return write!(stream, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+        return write!(
+            stream,
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
     }
     let range = headers.get("range").filter(|_| fault != Fault::NoRanges).map(|range| {
         let (first, last) = range.trim_start_matches("bytes=").split_once('-').unwrap();
