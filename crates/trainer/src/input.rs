@@ -65,9 +65,7 @@ impl Feed {
         let mut batch = self.loader.next_batch()?;
         self.waited += start.elapsed();
         self.broken.append(&mut batch.broken);
-        let views = Views::new(&batch, &self.normalize, self.device);
-        self.loader.recycle(batch);
-        views
+        Views::new(&batch, &self.normalize, self.device)
     }
 
     /// Time waited for data since the last call.

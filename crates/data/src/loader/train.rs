@@ -1,7 +1,7 @@
 //! The training loader: endless micro-batches of global and local crops.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ndarray::Array4;
 
@@ -77,7 +77,6 @@ pub struct TrainLoader {
     /// What is submitted next.
     next: (Position, usize),
     health: Health,
-    used: Arc<Used>,
 }
 
 impl TrainLoader {
@@ -102,15 +101,14 @@ impl TrainLoader {
         }
         let steps = sampler.steps_per_epoch();
         let start = Position { epoch: start.epoch + start.step / steps, step: start.step % steps };
-        let used = Arc::new(Used::default());
-        let kitchen = Kitchen { dataset, crops, seed: config.seed, used: used.clone() };
+        let kitchen = Kitchen { dataset, crops, seed: config.seed };
         let pipeline =
             Pipeline::start(config.workers, config.prefetch, move |job, crew: &Crew| {
                 kitchen.make(job, crew)
             })?;
         let health = Health::new(config.max_bad_fraction);
         let prefetch = config.prefetch;
-        Ok(Self { pipeline, sampler, share, prefetch, next: (start, 0), health, used })
+        Ok(Self { pipeline, sampler, share, prefetch, next: (start, 0), health })
     }
 
     /// Optimiser steps in an epoch.
@@ -133,15 +131,6 @@ impl TrainLoader {
         let mut batch = made.batch;
         batch.broken = self.health.note(made.read, made.broken)?;
         Ok(batch)
-    }
-
-    /// Gives back a batch that is not needed any more: its memory serves a later one. Batches that
-    /// are dropped instead cost a little time, nothing else.
-    pub fn recycle(&mut self, batch: Batch) {
-        let most = 2 * (self.prefetch + 1);
-        for array in [Some(batch.global), batch.local].into_iter().flatten() {
-            self.used.put(array, most);
-        }
     }
 
     /// Keeps `prefetch` micro-batches under way.
@@ -182,35 +171,11 @@ struct Made {
     broken: Vec<BrokenImage>,
 }
 
-/// Where micro-batches are made; shared by all threads.
+/// Where micro-batches are made; shared by all threads, never changed.
 struct Kitchen {
     dataset: Arc<Dataset>,
     crops: MultiCrop,
     seed: u64,
-    used: Arc<Used>,
-}
-
-/// Memory of batches that were given back: new memory costs the system time for each page of it.
-#[derive(Default)]
-struct Used(Mutex<Vec<Array4<u8>>>);
-
-impl Used {
-    fn put(&self, array: Array4<u8>, most: usize) {
-        let mut arrays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if arrays.len() < most {
-            arrays.push(array);
-        }
-    }
-
-    /// Square crops of any content; every byte is to be written.
-    fn take(&self, crops: usize, side: u32) -> Array4<u8> {
-        let shape = (crops, side as usize, side as usize, 3);
-        let mut arrays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match arrays.iter().position(|array| array.dim() == shape) {
-            Some(place) => arrays.swap_remove(place),
-            None => Array4::zeros(shape),
-        }
-    }
 }
 
 /// One image of a batch and the places its crops go to.
@@ -231,8 +196,8 @@ impl Kitchen {
     fn make(&self, job: Job, crew: &Crew) -> Result<Made> {
         let config = self.crops.config();
         let (b, views) = (job.images.len(), config.local_crops_number);
-        let mut global = self.used.take(GLOBAL_CROPS * b, config.global_crops_size);
-        let mut local = self.used.take(views * b, config.local_crops_size);
+        let mut global = crops_array(GLOBAL_CROPS * b, config.global_crops_size);
+        let mut local = crops_array(views * b, config.local_crops_size);
         let mut outcomes: Vec<Option<Result<Outcome>>> = (0..b).map(|_| None).collect();
         let rows = job
             .images
@@ -292,6 +257,10 @@ impl Kitchen {
         let BrokenImage { name: first, reason, .. } = broken.swap_remove(0);
         Err(Error::NoReadableImage { tried: MAX_TRIES, first, reason })
     }
+}
+
+fn crops_array(crops: usize, side: u32) -> Array4<u8> {
+    Array4::zeros((crops, side as usize, side as usize, 3))
 }
 
 /// The crops of each of `rows` images in a crop-major array: row i owns i, rows + i, ...
