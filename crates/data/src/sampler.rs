@@ -3,8 +3,8 @@
 //! An epoch is a permutation of the data set that depends on (seed, epoch) only. Where several
 //! sources are mixed by weight ([`Part`]), each is gone through in passes of its own, every one a
 //! permutation; an epoch takes the next so many images of each and shuffles them together.
-//! The global batch
-//! of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is left at the end is
+//!
+//! The global batch of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is left at the end is
 //! dropped. Micro-batch `a` of `A` takes the contiguous rows `a * n / A .. (a + 1) * n / A`, and
 //! rank `r` of `W` takes the rows `r, r + W, ...` of those. So the same images meet in the same
 //! step, whatever the number of processes, and a run can go on with another number of them.
