@@ -1,5 +1,6 @@
 //! What tch lacks of libtorch, through a small C++ shim: autocast with a choice of data type,
-//! operations on lists of tensors and the fused AdamW step, generator state, memory statistics.
+//! operations on lists of tensors and the fused AdamW step, generator state, memory statistics. Also the
+//! interface to the other processes of a run, [`Collective`].
 //!
 //! The only crate with `unsafe` and the only one with C++. Each function of the shim catches C++
 //! exceptions and hands back a message, which becomes an [`Error`]; nothing unwinds across the
@@ -10,6 +11,7 @@
 
 mod adamw;
 mod autocast;
+mod collective;
 mod device;
 mod error;
 mod ffi;
@@ -19,6 +21,7 @@ mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::autocast;
+pub use collective::{Alone, Collective};
 pub use device::{cuda_version, device_name, libtorch_version};
 pub use error::{Error, Result};
 pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
