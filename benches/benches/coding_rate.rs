@@ -5,8 +5,7 @@
 //! call, against one autograd graph over the batch.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use objectives::coding_rate;
-use objectives::config::RatePrecision;
+use objectives::{RateOptions, coding_rate};
 use std::hint::black_box;
 use tch::{Device, Kind, Tensor};
 
@@ -45,7 +44,7 @@ fn value_and_gradient(c: &mut Criterion) {
     for (name, shape) in SIZES {
         let z = unit_rows(shape);
         group.bench_with_input(BenchmarkId::new("closed_form", name), &z, |b, z| {
-            b.iter(|| black_box(coding_rate(z, ALPHA, RatePrecision::Fp32)));
+            b.iter(|| black_box(coding_rate(z, &RateOptions::new(ALPHA))));
         });
         group.bench_with_input(BenchmarkId::new("autograd", name), &z, |b, z| {
             b.iter(|| black_box(by_autograd(z)));

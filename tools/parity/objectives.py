@@ -68,6 +68,13 @@ LOSSES = [
     ("centred", (3, 20, 8), {"rate_groups": 2, "center_cov": True}, (1.0, 2, 20)),
     ("theorem_code_eps", (3, 8, 16), {"rate_groups": 2, "gamma": "theorem"}, (0.0, 2, 8)),
     ("accumulated", (4, 8, 16), {"rate_groups": 8}, (0.0, 2, 32)),
+    ("ceiling_below", (3, 8, 16), {"rate_groups": 2, "gamma": "ceiling"}, (0.0, 2, 8)),
+    (
+        "ceiling_above",
+        (3, 24, 6),
+        {"rate_groups": 2, "gamma": "ceiling", "gamma_ceiling": 1.5},
+        (0.0, 2, 24),
+    ),
 ]
 
 DEFAULTS = {
@@ -77,6 +84,7 @@ DEFAULTS = {
     "coeff": 1.0,
     "coeff_end": None,
     "gamma": "code",
+    "gamma_ceiling": 0.45,
     "expa_source": "mean_student_teacher",
     "rate_groups": 8,
     "center_cov": False,
@@ -125,6 +133,11 @@ def simdino(student, teacher, config, context):
         gamma = (d + n) / (d * n)
     elif gamma == "theorem":
         gamma = math.sqrt(squared) * math.sqrt(n / (d * min(d, n)))
+    elif gamma == "ceiling":
+        rows = n // config["rate_groups"]
+        directions = min(rows, d)
+        even = torch.eye(directions, dtype=student.dtype) * math.sqrt(rows / directions)
+        gamma = config["gamma_ceiling"] / coding_rate(even, alpha).item()
 
     rates = []
     for g in range(2):
@@ -194,7 +207,7 @@ def main():
     for name, shape, changes, context in LOSSES:
         tensors |= loss_tensors(generator, name, shape, DEFAULTS | changes, context)
         progress, groups, n = context
-        step = {"progress": progress, "groups": groups, "global_batch": n}
+        step = {"progress": progress, "global_batch": n}
         cases["losses"].append({"name": name, "config": changes, **step})
     metadata = {
         "script": "tools/parity/objectives.py",

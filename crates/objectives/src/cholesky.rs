@@ -1,9 +1,12 @@
 //! `I + alpha Z^T Z` of groups of rows: factor, half log-determinant, and how a failure is met.
 //!
-//! `G` groups, `n` rows each, `d` width, `p = min(n, d)`. Knows nothing of losses.
+//! `G` groups, `n` rows each, `d` width, `p` the side of the matrix that is factorised: `min(n, d)`,
+//! or `d` where a group spans processes. Knows nothing of losses.
 
 use tch::{Kind, Tensor};
+use torch_ext::Collective;
 
+use crate::Result;
 use crate::config::RatePrecision;
 
 /// Added to the diagonal after a failure, in units of its mean.
@@ -40,6 +43,23 @@ pub fn kind(precision: RatePrecision) -> Kind {
     }
 }
 
+/// Which of the two Gram matrices stands in `I + alpha K`. Both have the same non-zero
+/// eigenvalues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// `Z Z^T`, of side `n`.
+    Rows,
+    /// `Z^T Z`, of side `d`.
+    Width,
+}
+
+impl Side {
+    /// The smaller one. Products and factorisation both cost less on it.
+    pub fn cheaper(z: &Tensor) -> Self {
+        if z.size()[1] <= z.size()[2] { Self::Rows } else { Self::Width }
+    }
+}
+
 /// A Cholesky factorisation that may have failed.
 pub struct Factor {
     /// The lower factor, `[G, p, p]`.
@@ -50,15 +70,31 @@ pub struct Factor {
     pub failed: Tensor,
 }
 
-/// `I + alpha K`, with `K` the smaller of the two Gram matrices: `Z Z^T` when `n <= d`, else
-/// `Z^T Z`. Both have the same non-zero eigenvalues. `[G, n, d] -> [G, p, p]`
-pub fn regularised_gram(z: &Tensor, alpha: f64) -> Tensor {
-    let (n, d) = (z.size()[1], z.size()[2]);
+/// `I + alpha K`. `[G, n, d] -> [G, p, p]`
+pub fn regularised_gram(z: &Tensor, side: Side, alpha: f64) -> Tensor {
     let z_t = z.transpose(1, 2); // [G, d, n]
-    let gram = if n <= d { z.matmul(&z_t) } else { z_t.matmul(z) };
-    // A product is symmetric only up to rounding.
-    let symmetric = (&gram + gram.transpose(1, 2)) * (0.5 * alpha);
-    symmetric + Tensor::eye(n.min(d), (z.kind(), z.device()))
+    let gram = match side {
+        Side::Rows => z.matmul(&z_t),
+        Side::Width => z_t.matmul(z),
+    };
+    regularised(&gram, alpha)
+}
+
+/// [`regularised_gram`] on the side of the width, of the rows of all processes together.
+pub fn regularised_gram_across(
+    z: &Tensor,
+    alpha: f64,
+    collective: &dyn Collective,
+) -> Result<Tensor> {
+    let mut gram = z.transpose(1, 2).matmul(z);
+    collective.all_reduce_sum(&mut gram)?;
+    Ok(regularised(&gram, alpha))
+}
+
+/// `I + alpha K` with the rounding errors of `K` made symmetric.
+fn regularised(gram: &Tensor, alpha: f64) -> Tensor {
+    let symmetric = (gram + gram.transpose(1, 2)) * (0.5 * alpha);
+    symmetric + Tensor::eye(gram.size()[1], (gram.kind(), gram.device()))
 }
 
 /// Factorises all groups in one call. Reads nothing back to the host.
@@ -70,41 +106,45 @@ pub fn factorise(matrix: &Tensor) -> Factor {
     Factor { lower, half_logdet, failed }
 }
 
-/// `alpha (I + alpha Z Z^T)^-1 Z = alpha Z (I + alpha Z^T Z)^-1` from the factor of the smaller
-/// side. `[G, p, p], [G, n, d] -> [G, n, d]`
+/// `alpha (I + alpha Z Z^T)^-1 Z = alpha Z (I + alpha Z^T Z)^-1` from the factor of either side.
+/// `[G, p, p], [G, n, d] -> [G, n, d]`
 ///
 /// An explicit inverse and a product beat two triangular solves here, and lose no digits: the
 /// eigenvalues start at 1.
-pub fn gradient(lower: &Tensor, z: &Tensor, alpha: f64) -> Tensor {
-    let (n, d) = (z.size()[1], z.size()[2]);
+pub fn gradient(lower: &Tensor, z: &Tensor, side: Side, alpha: f64) -> Tensor {
     let inverse = lower.cholesky_inverse(false) * alpha; // [G, p, p]
-    if n <= d { inverse.matmul(z) } else { z.matmul(&inverse) }
+    match side {
+        Side::Rows => inverse.matmul(z),
+        Side::Width => z.matmul(&inverse),
+    }
 }
 
-/// Second chances of one group, `z` being `[1, n, d]` in the precision that failed: more and more
-/// jitter, then double precision. None when all failed.
-pub fn retry(z: &Tensor, alpha: f64, events: &mut RateEvents) -> Option<(Tensor, Tensor)> {
-    let matrix = regularised_gram(z, alpha);
+/// Second chances of the matrix `[1, p, p]` of one group: more and more jitter, then the matrix
+/// that `double` makes, unless the first was in double precision already. None when all failed.
+pub fn retry(
+    matrix: &Tensor,
+    double: impl FnOnce() -> Tensor,
+    events: &mut RateEvents,
+) -> Option<Factor> {
     let p = matrix.size()[1];
     let mean = matrix.diagonal(0, -2, -1).mean_dim([-1].as_slice(), true, matrix.kind()); // [1, 1]
-    let eye = Tensor::eye(p, (z.kind(), z.device()));
+    let eye = Tensor::eye(p, (matrix.kind(), matrix.device()));
     for jitter in JITTERS {
         events.jitter += 1;
-        let factor = factorise(&(&matrix + &eye * mean.unsqueeze(-1) * jitter));
-        if let Some(found) = accepted(factor, z, alpha) {
-            return Some(found);
+        let factor = factorise(&(matrix + &eye * mean.unsqueeze(-1) * jitter));
+        if succeeded(&factor) {
+            return Some(factor);
         }
     }
-    if z.kind() == Kind::Double {
+    if matrix.kind() == Kind::Double {
         return None;
     }
     events.fp64 += 1;
-    let z = z.to_kind(Kind::Double);
-    accepted(factorise(&regularised_gram(&z, alpha)), &z, alpha)
+    let factor = factorise(&double());
+    succeeded(&factor).then_some(factor)
 }
 
-/// Value `[1]` and gradient `[1, n, d]` of a factorisation that went well.
-fn accepted(factor: Factor, z: &Tensor, alpha: f64) -> Option<(Tensor, Tensor)> {
-    let failed = factor.failed.int64_value(&[0]) != 0; // sync, on the path of failures only
-    (!failed).then(|| (factor.half_logdet, gradient(&factor.lower, z, alpha)))
+/// Whether the one group was factorised.
+fn succeeded(factor: &Factor) -> bool {
+    factor.failed.int64_value(&[0]) == 0 // sync, on the path of failures only
 }

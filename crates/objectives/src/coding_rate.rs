@@ -14,6 +14,9 @@
 //! determinant, and `dR/dZ = alpha (I + alpha Z Z^T)^-1 Z`. The gradient is in closed form because
 //! autograd through a Cholesky factorisation costs several times as much.
 //!
+//! Centred rows `Z - mean` have the same formulas, and need no step back through the mean: the
+//! rows of `alpha (Z - mean) M^-1` add up to nothing already.
+//!
 //! # Source
 //! SimDINO, equation of `R_eps` and Theorem 3.1 (scale of its gradient), where
 //! `alpha = d / (n eps^2)`; reference code `MCRLoss` in simdino/main_dino.py of
@@ -25,11 +28,32 @@
 //! off, on the smaller side, and a failure is retried, counted, and in the end an error.
 
 use tch::{Kind, Tensor};
+use torch_ext::Collective;
 
-use crate::cholesky;
 pub use crate::cholesky::RateEvents;
+use crate::cholesky::{self, Side};
 use crate::config::RatePrecision;
 use crate::{Error, Result};
+
+/// What to measure, and how.
+#[derive(Clone, Copy)]
+pub struct RateOptions<'a> {
+    /// Factor of the covariance, `d / (n eps^2)`.
+    pub alpha: f64,
+    /// Precision of Gram matrix, factorisation and logarithms.
+    pub precision: RatePrecision,
+    /// Subtract the mean of each group first.
+    pub center: bool,
+    /// Processes whose rows together make each group; none when each group is here as a whole.
+    pub across: Option<&'a dyn Collective>,
+}
+
+impl RateOptions<'_> {
+    /// Uncentred, in single precision, every group as a whole in this process.
+    pub fn new(alpha: f64) -> Self {
+        Self { alpha, precision: RatePrecision::Fp32, center: false, across: None }
+    }
+}
 
 /// Coding rate of each group and its gradient, both detached.
 #[derive(Debug)]
@@ -37,16 +61,32 @@ pub struct CodingRate {
     /// `1/2 logdet(I + alpha Z^T Z)` of each group, in the precision asked for.
     pub value: Tensor,
     /// Derivative of each group's value by its features, shaped and typed like them.
+    ///
+    /// Where groups span `W` processes it is `W` times that: data-parallel training averages the
+    /// gradients of processes that all have the same value, and the mean must be the derivative of
+    /// that value. It is what the backward pass of a summing all-reduce would give, without a
+    /// second exchange.
     pub gradient: Tensor,
     /// Retries that were needed.
     pub events: RateEvents,
 }
 
+impl CodingRate {
+    /// The values as a part of autograd: `z` must be what was measured, and its derivative will
+    /// be [`Self::gradient`]. `[G]`
+    pub fn attached_to(&self, z: &Tensor) -> Tensor {
+        // Nothing in size; its derivative is the closed form.
+        let nothing = (z - z.detach()) * &self.gradient;
+        let groups = self.value.size()[0];
+        let nothing = nothing.reshape([groups, -1]).sum_dim_intlist(1, false, z.kind());
+        &self.value + nothing.to_kind(self.value.kind())
+    }
+}
+
 /// Value and gradient of `1/2 logdet(I + alpha Z^T Z)`, in one batched call for all groups.
 ///
-/// Takes no part in autograd. To train with it, add
-/// `((Z - Z.detach()) * gradient).sum()` to the value: nothing in size, and its derivative is the
-/// gradient. Waits for the device once, to read whether all went well.
+/// Takes no part in autograd itself; [`CodingRate::attached_to`] puts it there. Waits for the
+/// device once, to read whether all went well.
 ///
 /// # Shapes
 /// - `z`: `[n, d]` or `[G, n, d]`, any floating point type
@@ -54,43 +94,21 @@ pub struct CodingRate {
 ///
 /// # Errors
 /// A wrong shape; `alpha` not positive; features that are not finite; a covariance that cannot be
-/// factorised even after retries.
-pub fn coding_rate(z: &Tensor, alpha: f64, precision: RatePrecision) -> Result<CodingRate> {
+/// factorised even after retries; a process that does not answer.
+pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
     let z = z.detach();
     let groups = match z.dim() {
         2 => z.unsqueeze(0),
         3 => z.shallow_clone(),
         _ => return Err(wrong_shape(&z)),
     };
-    let checked = rate_of_groups(&groups, alpha, precision, &[])?;
+    let checked = rate_of_groups(&groups, options, &[])?;
     if let Some(fault) = checked.faults.first() {
         let what = format!("features of group {}", fault.group());
         return Err(fault.error("coding rate", what));
     }
     let CodingRate { value, gradient, events } = checked.rate;
     Ok(CodingRate { value, gradient: gradient.reshape_as(&z), events })
-}
-
-/// Smallest weighted coding rate of `n` unit rows, reached when all are equal:
-/// `gamma/2 log(1 + alpha n)`.
-pub fn floor(gamma: f64, alpha: f64, n: usize) -> f64 {
-    0.5 * gamma * (alpha * n as f64).ln_1p()
-}
-
-/// Largest weighted coding rate of `n` unit rows of width `d`, reached when they spread evenly
-/// over `r = min(n, d)` directions: `gamma/2 r log(1 + alpha n / r)`.
-///
-/// Rows of norm `c` have the ceiling of `alpha c^2`; means of student and teacher are shorter
-/// than 1, `c^2 = (1 + cos) / 2`.
-pub fn ceiling(gamma: f64, alpha: f64, n: usize, d: usize) -> f64 {
-    let r = n.min(d) as f64;
-    if r == 0.0 { 0.0 } else { 0.5 * gamma * r * (alpha * n as f64 / r).ln_1p() }
-}
-
-/// Largest Frobenius norm of the gradient: `sqrt(min(n, d) alpha) / 2`, reached when all singular
-/// values of `Z` are `1 / sqrt(alpha)` (Theorem 3.1).
-pub fn gradient_bound(alpha: f64, n: usize, d: usize) -> f64 {
-    0.5 * (n.min(d) as f64 * alpha).sqrt()
 }
 
 /// What is wrong with a group.
@@ -133,51 +151,102 @@ pub(crate) struct Checked {
 /// the `others` are finite.
 pub(crate) fn rate_of_groups(
     z: &Tensor,
-    alpha: f64,
-    precision: RatePrecision,
+    options: &RateOptions,
     others: &[&Tensor],
 ) -> Result<Checked> {
-    check_arguments(z, alpha)?;
+    check_arguments(z, options.alpha)?;
     torch_ext::autocast(z.device(), None, || {
-        tch::no_grad(|| rate_in_precision(&z.detach(), alpha, precision, others))
+        tch::no_grad(|| rate_in_precision(&z.detach(), options, others))
     })?
 }
 
-fn rate_in_precision(
-    z: &Tensor,
+/// The matrices of all groups, and what they were made of.
+struct Groups {
+    /// Features in working precision, centred if asked for. `[G, n, d]`
+    z: Tensor,
+    side: Side,
+    /// `I + alpha K`, `[G, p, p]`.
+    matrix: Tensor,
     alpha: f64,
-    precision: RatePrecision,
-    others: &[&Tensor],
-) -> Result<Checked> {
-    let work = z.to_kind(cholesky::kind(precision));
-    let mut factor = cholesky::factorise(&cholesky::regularised_gram(&work, alpha));
+    /// Whether the rows of other processes are in the matrix.
+    spanning: bool,
+}
+
+impl Groups {
+    fn new(z: &Tensor, options: &RateOptions) -> Result<Self> {
+        let mut z = z.to_kind(cholesky::kind(options.precision));
+        if options.center {
+            z = centred(&z, options.across)?;
+        }
+        let alpha = options.alpha;
+        let (side, matrix) = match options.across {
+            Some(all) => (Side::Width, cholesky::regularised_gram_across(&z, alpha, all)?),
+            None => {
+                let side = Side::cheaper(&z);
+                (side, cholesky::regularised_gram(&z, side, alpha))
+            }
+        };
+        Ok(Self { z, side, matrix, alpha, spanning: options.across.is_some() })
+    }
+
+    /// The matrix of one group in double precision. That of several processes is only widened:
+    /// adding it up anew would need all of them, and only this one may have failed.
+    fn in_double(&self, group: i64) -> Tensor {
+        if self.spanning {
+            return self.matrix.narrow(0, group, 1).to_kind(Kind::Double);
+        }
+        let z = self.z.narrow(0, group, 1).to_kind(Kind::Double);
+        cholesky::regularised_gram(&z, self.side, self.alpha)
+    }
+}
+
+/// Rows without their group's mean, `[G, n, d]`.
+fn centred(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
+    let mut sum = z.sum_dim_intlist(1, true, z.kind()); // [G, 1, d]
+    let mut rows = Tensor::from(z.size()[1] as f64);
+    if let Some(all) = across {
+        all.all_reduce_sum(&mut sum)?;
+        rows = rows.to_device(z.device());
+        all.all_reduce_sum(&mut rows)?;
+    }
+    Ok(z - sum / rows.to_kind(z.kind()))
+}
+
+fn rate_in_precision(z: &Tensor, options: &RateOptions, others: &[&Tensor]) -> Result<Checked> {
+    let groups = Groups::new(z, options)?;
+    let mut factor = cholesky::factorise(&groups.matrix);
     let flags = read_flags(&factor.failed, others)?;
     let (failed, not_finite) = flags.split_at(z.size()[0] as usize);
     let any_failed = failed.contains(&true);
     if any_failed {
         // Their factors are arbitrary; any will do until they are replaced.
-        let eye = Tensor::eye(factor.lower.size()[1], (work.kind(), work.device()));
+        let eye = Tensor::eye(factor.lower.size()[1], (groups.z.kind(), z.device()));
         factor.lower = eye.where_self(&factor.failed.view([-1, 1, 1]), &factor.lower);
     }
     let value = factor.half_logdet;
-    let gradient = cholesky::gradient(&factor.lower, &work, alpha).to_kind(z.kind());
-    let mut rate = CodingRate { value, gradient, events: RateEvents::default() };
+    let mut gradient = cholesky::gradient(&factor.lower, &groups.z, groups.side, options.alpha);
     let mut faults = Vec::new();
+    let mut events = RateEvents::default();
     if any_failed {
-        faults = recover(&mut rate, &work, alpha, failed)?;
+        faults = recover(&value, &gradient, &mut events, &groups, failed)?;
+    }
+    if let Some(all) = options.across {
+        gradient *= all.size() as f64;
     }
     faults.extend(raised(not_finite).map(Fault::Other));
+    let rate = CodingRate { value, gradient: gradient.to_kind(z.kind()), events };
     Ok(Checked { rate, faults })
 }
 
 /// Tries the failed groups again and puts their values and gradients in place.
 fn recover(
-    rate: &mut CodingRate,
-    work: &Tensor,
-    alpha: f64,
+    value: &Tensor,
+    gradient: &Tensor,
+    events: &mut RateEvents,
+    groups: &Groups,
     failed: &[bool],
 ) -> Result<Vec<Fault>> {
-    let finite = work.isfinite().flatten(1, 2).all_dim(1, false); // [G]
+    let finite = groups.z.isfinite().flatten(1, 2).all_dim(1, false); // [G]
     let finite = Vec::<bool>::try_from(finite)?; // sync, on the path of failures only
     let mut faults = Vec::new();
     for group in raised(failed) {
@@ -185,13 +254,16 @@ fn recover(
             faults.push(Fault::NonFinite(group));
             continue;
         }
-        let one = work.narrow(0, group as i64, 1);
-        let Some((value, gradient)) = cholesky::retry(&one, alpha, &mut rate.events) else {
+        let at = group as i64;
+        let matrix = groups.matrix.narrow(0, at, 1);
+        let Some(factor) = cholesky::retry(&matrix, || groups.in_double(at), events) else {
             faults.push(Fault::NotPositiveDefinite(group));
             continue;
         };
-        rate.value.narrow(0, group as i64, 1).copy_(&value);
-        rate.gradient.narrow(0, group as i64, 1).copy_(&gradient);
+        let z = groups.z.narrow(0, at, 1).to_kind(factor.lower.kind());
+        let of_group = cholesky::gradient(&factor.lower, &z, groups.side, groups.alpha);
+        value.narrow(0, at, 1).copy_(&factor.half_logdet);
+        gradient.narrow(0, at, 1).copy_(&of_group);
     }
     Ok(faults)
 }
@@ -215,9 +287,7 @@ fn check_arguments(z: &Tensor, alpha: f64) -> Result<()> {
     if z.dim() != 3 || z.numel() == 0 {
         return Err(wrong_shape(z));
     }
-    if !matches!(z.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
-        return Err(Error::Kind { what: "features", got: z.kind() });
-    }
+    crate::inputs::check_kind("features", z)?;
     if !(alpha > 0.0 && alpha.is_finite()) {
         return Err(Error::Number { what: "alpha", expected: "greater than 0", got: alpha });
     }

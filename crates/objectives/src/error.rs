@@ -46,20 +46,34 @@ pub enum Error {
         /// Groups that it should split into.
         groups: usize,
     },
-    /// Rate groups of a size that the configuration does not ask for.
+    /// A (micro-)batch that is no whole number of rate groups.
     #[error(
-        "a rate group must have {expected} rows, the global batch over objective.rate_groups \
-         (got {got}: {batch} rows in {groups} groups)"
+        "a batch of {batch} is no whole number of rate groups of {rows} rows, the global batch \
+         over objective.rate_groups"
     )]
     GroupRows {
-        /// Rows that a group should have.
-        expected: usize,
-        /// Rows that a group has.
-        got: usize,
+        /// Rows of a group.
+        rows: usize,
         /// Rows of this batch.
         batch: usize,
-        /// Groups of this batch.
-        groups: usize,
+    },
+    /// Something that the objective looks at was not given.
+    #[error("the objective needs the {what}")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+    /// A batch in which no feature has a neighbour.
+    #[error("KoLeo needs at least 2 images in a batch of each process (got {got})")]
+    KoLeoBatch {
+        /// Images in the batch.
+        got: i64,
+    },
+    /// State of another objective.
+    #[error("the objective keeps no '{name}': its state is that of another method")]
+    State {
+        /// Name of the tensor.
+        name: String,
     },
     /// A number that must be positive is not, or a fraction lies outside 0 to 1.
     #[error("{what} must be {expected} (got {got})")]

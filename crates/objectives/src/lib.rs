@@ -1,21 +1,45 @@
-//! The coding rate `R_eps` and the losses built on it.
+//! The coding rate `R_eps` and the four objectives: SimDINO, SimDINOv2, DINO, DINOv2.
 //!
-//! [`mod@coding_rate`] is the mathematics: value and closed-form gradient of one covariance or of many
-//! at once. [`simdino`] is the objective: what is compared with what, and how it is weighted. An
-//! objective is a file like it: a struct made from its config, and a `forward` from student and
-//! teacher features to a loss that composes with autograd, with what is worth logging beside it.
+//! [`mod@coding_rate`] is the mathematics of the paper's term: value and closed-form gradient of
+//! one covariance or of many at once; [`gradient_scale`] is how large both can be and what follows
+//! for the weight `gamma`. [`simdino`], [`simdinov2`], [`dino`] and [`dinov2`] are the objectives:
+//! what is compared with what, and how it is weighted. All of them are an
+//! [`objective::Objective`], made by [`config::ObjectiveConfig::build`]; [`health`] says in plain
+//! words when one of them has collapsed.
 //!
-//! This crate knows no model, no optimiser and no process group.
+//! This crate knows no model, no optimiser and no process group: features come in as tensors, and
+//! other processes as a [`torch_ext::Collective`].
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod cholesky;
 pub mod coding_rate;
+mod compression;
 pub mod config;
+pub mod dino;
+pub mod dinov2;
 mod error;
+pub mod gradient_scale;
+pub mod health;
+pub mod inputs;
+pub mod koleo;
+pub mod objective;
+mod patches;
+mod prototypes;
+mod rate_weights;
+mod rows;
 pub mod simdino;
+pub mod simdinov2;
+pub mod sinkhorn;
+mod views;
 
-pub use coding_rate::{CodingRate, RateEvents, coding_rate};
-pub use config::SimDinoConfig;
+pub use coding_rate::{CodingRate, RateEvents, RateOptions, coding_rate};
+pub use config::{Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig};
+pub use dino::DinoLoss;
+pub use dinov2::DinoV2Loss;
 pub use error::{Error, Result};
-pub use simdino::{SimDinoLoss, SimDinoOutput, StepContext};
+pub use inputs::{Inputs, Masked, Outputs, StepContext};
+pub use objective::{LossOutput, Needs, Objective, Statistics};
+pub use simdino::{SimDinoLoss, SimDinoOutput};
+pub use simdinov2::SimDinoV2Loss;

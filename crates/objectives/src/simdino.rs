@@ -21,9 +21,10 @@
 //!
 //! A rate group stands for one process of the published run: with `N` processes of `m` images,
 //! that run sums `m` rows but divides by `N m`. Here a run on any number of devices computes the
-//! same, because groups are part of the objective. In gradient accumulation each micro-batch
-//! brings `N / accumulate` of the groups, and `alpha` and `gamma` keep the global numbers, so the
-//! mean over micro-batches is the loss of the whole batch.
+//! same, because groups are part of the objective: a group has `n / N` rows, and a batch of `B`
+//! images is `G = B N / n` groups. In gradient accumulation `alpha` and `gamma` keep the global
+//! numbers, so the mean over micro-batches is the loss of the whole batch. With one group (`N = 1`)
+//! in several processes, their covariances are added up: the group spans them.
 //!
 //! # Source
 //! SimDINO, loss of section 3; reference code `MCRLoss` in simdino/main_dino.py of
@@ -33,29 +34,18 @@
 //! Single precision where the reference is in half, a checked factorisation (see
 //! [`mod@crate::coding_rate`]), and the options of [`SimDinoConfig`] that the reference lacks.
 
-use std::f64::consts::PI;
+use tch::Tensor;
+use torch_ext::Collective;
 
-use tch::{Device, Kind, Tensor};
-
-use crate::coding_rate::{self, Fault, RateEvents};
-use crate::config::{EpsSemantics, ExpaSource, Gamma, LossForm, SimDinoConfig};
+use crate::balance::{self, Balance};
+use crate::coding_rate::{self, Fault, RateEvents, RateOptions};
+use crate::compression::{compression, gradient_square};
+use crate::config::{ExpaSource, Gamma, LossForm, SimDinoConfig};
+use crate::inputs::{GLOBAL_VIEWS, Inputs, check_cls, working_kind};
+use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
+use crate::rate_weights::{Sizes, Weights, range};
+use crate::rows::{tangential_square, unit_rows};
 use crate::{Error, Result};
-
-/// Global views of each image.
-const GLOBAL_VIEWS: i64 = 2;
-/// Least norm that a cosine divides by.
-const COSINE_EPS: f64 = 1e-8;
-
-/// Where a batch stands in the run.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepContext {
-    /// Share of the training that is done, 0 to 1.
-    pub progress: f64,
-    /// Rate groups in this (micro-)batch.
-    pub groups: usize,
-    /// Images in a step of the whole run.
-    pub global_batch: usize,
-}
 
 /// The loss, its terms, and the numbers they were computed with.
 #[derive(Debug)]
@@ -80,21 +70,23 @@ pub struct SimDinoOutput {
     pub gamma: f64,
     /// Retries that the coding rate needed.
     pub events: RateEvents,
+    /// What [`Objective::update`] wants to know of the step.
+    pub statistics: Statistics,
 }
 
 /// The SimDINO loss; see the module's text.
 #[derive(Debug, Clone)]
 pub struct SimDinoLoss {
     config: SimDinoConfig,
+    balance: Option<Balance>,
 }
 
-/// Numbers of one step.
-#[derive(Debug, Clone, Copy)]
-struct Weights {
-    eps: f64,
-    coeff: f64,
-    gamma: f64,
-    alpha: f64,
+/// The rows whose coding rate is taken.
+struct RateFeatures {
+    /// `[2G, n / N, d]`, groups of view 0 first.
+    rows: Tensor,
+    /// Whether other processes have further rows of the same groups.
+    spanning: bool,
 }
 
 impl SimDinoLoss {
@@ -107,209 +99,204 @@ impl SimDinoLoss {
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        Ok(Self { config: config.clone() })
+        let balanced = config.gamma == Gamma::Balanced;
+        let balance = balanced.then(|| Balance::new(config.gamma_balance));
+        Ok(Self { config: config.clone(), balance })
     }
 
     /// Loss of one (micro-)batch. Computes in single precision, or in double when the features
     /// are double; autocast is off inside. Waits for the device once.
     ///
     /// # Shapes
-    /// - `student`: `[V, B, d]`, global views first; gradients flow through it
-    /// - `teacher`: `[2, B, d]`; no gradient flows through it
+    /// - `student.cls`: `[V, B, d]`, global views first; gradients flow through it
+    /// - `teacher.cls`: `[2, B, d]`; no gradient flows through it
     ///
     /// # Errors
     /// Wrong shapes, fewer than 2 views, a batch that does not split into the rate groups, and
     /// features that are not finite, naming the term and the view.
-    pub fn forward(
-        &self,
-        student: &Tensor,
-        teacher: &Tensor,
-        ctx: StepContext,
-    ) -> Result<SimDinoOutput> {
-        let (batch, d) = check_shapes(student, teacher)?;
-        self.check_groups(batch, ctx)?;
-        let weights = self.weights(d, ctx)?;
+    pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
+        let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
+        check_cls(student, teacher)?;
         torch_ext::autocast(student.device(), None, || {
-            self.terms(student, &teacher.detach(), weights, ctx)
+            let kind = working_kind(student);
+            self.terms(&student.to_kind(kind), &teacher.detach().to_kind(kind), inputs)
         })?
     }
 
-    fn terms(
-        &self,
-        student: &Tensor,
-        teacher: &Tensor,
-        weights: Weights,
-        ctx: StepContext,
-    ) -> Result<SimDinoOutput> {
-        let kind = if student.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let (student, teacher) = (student.to_kind(kind), teacher.to_kind(kind));
-        let compression = compression(&student, &teacher, self.config.loss_form);
-        let features = self.rate_features(&student, &teacher, ctx.groups);
-        let precision = self.config.precision;
-        let also = [&compression];
-        let checked = coding_rate::rate_of_groups(&features, weights.alpha, precision, &also)?;
-        if let Some(&fault) = checked.faults.first() {
-            return Err(describe(fault, &student, &teacher));
+    fn terms(&self, student: &Tensor, teacher: &Tensor, inputs: &Inputs) -> Result<SimDinoOutput> {
+        let features = self.rate_features(student, teacher, inputs)?;
+        let sizes = Sizes {
+            global_batch: inputs.context.global_batch,
+            rows: inputs.context.global_batch / self.config.rate_groups,
+            width: student.size()[2] as usize,
+        };
+        let mut weights = Weights::at(&self.config, inputs.context, sizes)?;
+        if let Some(balance) = &self.balance {
+            weights.gamma = balance.gamma(weights.gamma);
         }
-        let rate = checked.rate;
-        let mean_rate = rate.value.mean(kind);
-        // Nothing in size; its derivative is the closed-form gradient of the mean.
-        let surrogate = ((&features - features.detach()) * &rate.gradient).sum(kind);
-        let surrogate = surrogate / features.size()[0] as f64;
-        let expansion = (mean_rate + surrogate) * weights.gamma;
+        let compression = compression(student, teacher, self.config.loss_form);
+        let rate = self.rate(&features, weights.alpha, inputs.collective, &compression);
+        let rate = rate?.map_err(|fault| describe(fault, student, teacher))?;
+        let expansion = rate.attached_to(&features.rows).mean(student.kind()) * weights.gamma;
         let loss = match self.config.loss_form {
             LossForm::NegCos => &compression * -weights.coeff - &expansion,
             LossForm::HalfSqL2 => (1.0 - &compression) * weights.coeff - &expansion,
         };
-        let (floor, ceiling) = self.range(weights, &features);
+        let mut statistics = Statistics::default();
+        if self.balance.is_some() {
+            let pull = self.pull_of_rate(&rate.gradient, student, inputs.collective, &features);
+            let of_rate = pull * weights.gamma.powi(2);
+            let of_views = gradient_square(student, teacher) * weights.coeff.powi(2);
+            Balance::record(&mut statistics, &of_rate, &of_views, weights.gamma);
+        }
+        let (floor, ceiling) = range(weights.alpha, sizes, self.config.center_cov);
         Ok(SimDinoOutput {
             loss,
             compression: compression.detach(),
             expansion: expansion.detach(),
-            expansion_floor: floor,
-            expansion_ceiling: ceiling,
+            expansion_floor: weights.gamma * floor,
+            expansion_ceiling: weights.gamma * ceiling,
             eps: weights.eps,
             coeff: weights.coeff,
             gamma: weights.gamma,
             events: rate.events,
+            statistics,
         })
     }
 
-    /// What the coding rate expands: `[V, B, d] -> [2G, B/G, d]`, groups of view 0 first.
-    fn rate_features(&self, student: &Tensor, teacher: &Tensor, groups: usize) -> Tensor {
+    /// Coding rate of all groups, or what is wrong with one; and whether `compression` is finite,
+    /// which costs nothing to ask at the same time.
+    fn rate(
+        &self,
+        features: &RateFeatures,
+        alpha: f64,
+        collective: &dyn Collective,
+        compression: &Tensor,
+    ) -> Result<std::result::Result<coding_rate::CodingRate, Fault>> {
+        let options = RateOptions {
+            alpha,
+            precision: self.config.precision,
+            center: self.config.center_cov,
+            across: features.spanning.then_some(collective),
+        };
+        let checked = coding_rate::rate_of_groups(&features.rows, &options, &[compression])?;
+        Ok(match checked.faults.first() {
+            Some(&fault) => Err(fault),
+            None => Ok(checked.rate),
+        })
+    }
+
+    /// What the coding rate expands: `[V, B, d] -> [2G, B/G, d]`.
+    fn rate_features(
+        &self,
+        student: &Tensor,
+        teacher: &Tensor,
+        inputs: &Inputs,
+    ) -> Result<RateFeatures> {
         let global = student.narrow(0, 0, GLOBAL_VIEWS); // [2, B, d]
         let features = match self.config.expa_source {
             ExpaSource::Student => global,
             ExpaSource::MeanStudentTeacher => (global + teacher) * 0.5,
         };
         let (batch, d) = (features.size()[1], features.size()[2]);
+        let (groups, spanning) = self.groups(batch as usize, inputs)?;
         let groups = groups as i64;
-        let features = features.reshape([GLOBAL_VIEWS * groups, batch / groups, d]);
-        if self.config.center_cov {
-            let mean = features.mean_dim([1].as_slice(), true, features.kind()); // [2G, 1, d]
-            features - mean
-        } else {
-            features
-        }
+        let rows = features.reshape([GLOBAL_VIEWS * groups, batch / groups, d]);
+        Ok(RateFeatures { rows, spanning })
     }
 
-    /// Expansion at collapse and at its best, for unit rows. Subtracting the mean leaves nothing
-    /// of equal rows, and one direction less to spread over.
-    fn range(&self, weights: Weights, features: &Tensor) -> (f64, f64) {
-        let (rows, d) = (features.size()[1] as usize, features.size()[2] as usize);
-        let Weights { gamma, alpha, .. } = weights;
-        if !self.config.center_cov {
-            let ceiling = coding_rate::ceiling(gamma, alpha, rows, d);
-            return (coding_rate::floor(gamma, alpha, rows), ceiling);
+    /// Groups that a batch is, and whether they reach beyond this process.
+    fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
+        let (whole, groups) = (inputs.context.global_batch, self.config.rate_groups);
+        if whole == 0 || !whole.is_multiple_of(groups) {
+            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
         }
-        let directions = d.min(rows - 1);
-        let energy = alpha * rows as f64 / directions.max(1) as f64;
-        (0.0, 0.5 * gamma * directions as f64 * energy.ln_1p())
+        let rows = whole / groups;
+        let processes = inputs.collective.size();
+        if groups == 1 && processes > 1 && batch * processes == whole {
+            return Ok((1, true));
+        }
+        if !batch.is_multiple_of(rows) {
+            return Err(Error::GroupRows { rows, batch });
+        }
+        Ok((batch / rows, false))
     }
 
-    fn weights(&self, d: i64, ctx: StepContext) -> Result<Weights> {
-        let progress = ctx.progress;
-        if !(0.0..=1.0).contains(&progress) {
-            let expected = "between 0 and 1";
-            return Err(Error::Number { what: "progress", expected, got: progress });
-        }
-        let config = &self.config;
-        let eps = cosine(config.eps, config.eps_end, progress);
-        let coeff = cosine(config.coeff, config.coeff_end, progress);
-        // Squared, as it enters the rate, and as the paper's formulas name it.
-        let (eps_squared, eps_paper) = match config.eps_semantics {
-            EpsSemantics::Code => (eps, eps.sqrt()),
-            EpsSemantics::Paper => (eps * eps, eps),
+    /// Square of the gradient of the mean coding rate by the student's rows, as far as it turns
+    /// them; 0-dimensional.
+    fn pull_of_rate(
+        &self,
+        gradient: &Tensor,
+        student: &Tensor,
+        collective: &dyn Collective,
+        features: &RateFeatures,
+    ) -> Tensor {
+        let global = student.narrow(0, 0, GLOBAL_VIEWS).detach();
+        let gradient = gradient.reshape_as(&global);
+        let of_source = match self.config.expa_source {
+            ExpaSource::Student => 1.0,
+            ExpaSource::MeanStudentTeacher => 0.5,
         };
-        let (n, d) = (ctx.global_batch as f64, d as f64);
-        let gamma = match config.gamma {
-            Gamma::Code => 1.0 / n + 1.0 / d,
-            Gamma::Theorem => eps_paper * (n / (d * d.min(n))).sqrt(),
-            Gamma::Constant(gamma) => gamma,
-        };
-        Ok(Weights { eps, coeff, gamma, alpha: d / (n * eps_squared) })
+        let mut share = of_source / features.rows.size()[0] as f64;
+        if features.spanning {
+            share /= collective.size() as f64;
+        }
+        tangential_square(&gradient, &unit_rows(&global)).clamp_min(0.0) * share.powi(2)
+    }
+}
+
+impl SimDinoOutput {
+    /// The same in the form that all objectives share.
+    pub fn into_output(self) -> LossOutput {
+        let (floor, ceiling) = (self.expansion_floor, self.expansion_ceiling);
+        let position = (&self.expansion - floor) / (ceiling - floor).max(f64::MIN_POSITIVE);
+        LossOutput {
+            terms: vec![
+                ("loss/total", self.loss.detach()),
+                ("loss/compression", self.compression),
+                ("loss/expansion", self.expansion),
+                ("rate/position", position),
+            ],
+            loss: self.loss,
+            numbers: vec![
+                ("rate/floor", floor),
+                ("rate/ceiling", ceiling),
+                ("rate/eps", self.eps),
+                ("rate/coeff", self.coeff),
+                ("rate/gamma", self.gamma),
+            ],
+            events: self.events,
+            statistics: self.statistics,
+        }
+    }
+}
+
+impl Objective for SimDinoLoss {
+    fn needs(&self) -> Needs {
+        Needs::default()
     }
 
-    fn check_groups(&self, batch: i64, ctx: StepContext) -> Result<()> {
-        let batch = batch as usize;
-        let split = |what, batch: usize, groups: usize| {
-            if groups == 0 || batch == 0 || !batch.is_multiple_of(groups) {
-                return Err(Error::Groups { what, batch, groups });
+    fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
+        Ok(self.forward(inputs)?.into_output())
+    }
+
+    fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+        self.balance.as_mut().map_or(Ok(()), |balance| balance.update(statistics, collective))
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.balance.as_ref().map(Balance::state).unwrap_or_default()
+    }
+
+    fn load_state(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        match &mut self.balance {
+            Some(balance) => {
+                no_other_state(tensors, &[balance::STATE])?;
+                balance.load(tensors)
             }
-            Ok(batch / groups)
-        };
-        let expected = split("the global batch", ctx.global_batch, self.config.rate_groups)?;
-        let got = split("a batch of", batch, ctx.groups)?;
-        if got != expected {
-            return Err(Error::GroupRows { expected, got, batch, groups: ctx.groups });
-        }
-        Ok(())
-    }
-}
-
-/// Mean similarity of each teacher view with every other student view; 0-dimensional.
-fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) -> Tensor {
-    let (views, batch, _) = sizes(student);
-    let similarity = match form {
-        LossForm::NegCos => pair_products(&unit_rows(teacher), &unit_rows(student)),
-        LossForm::HalfSqL2 => {
-            let half_square = |x: &Tensor| x.square().sum_dim_intlist(-1, false, x.kind()) * 0.5;
-            let own = half_square(teacher).unsqueeze(1) + half_square(student).unsqueeze(0);
-            pair_products(teacher, student) - own + 1.0 // [2, V, B]
-        }
-    };
-    let pairs = other_views(views, student.kind(), student.device()).unsqueeze(-1); // [2, V, 1]
-    (similarity * pairs).sum(student.kind()) / ((2 * views - 2) * batch) as f64
-}
-
-/// Inner products of the teacher's and the student's views of each image:
-/// `[2, B, d], [V, B, d] -> [2, V, B]`
-fn pair_products(teacher: &Tensor, student: &Tensor) -> Tensor {
-    let t_bgd = teacher.transpose(0, 1); // [B, 2, d]
-    let s_bdv = student.permute([1, 2, 0]); // [B, d, V]
-    t_bgd.matmul(&s_bdv).permute([1, 2, 0])
-}
-
-fn unit_rows(x: &Tensor) -> Tensor {
-    let square = x.square().sum_dim_intlist(-1, true, x.kind());
-    // The root of 0 has no derivative; clamping the square cuts it off.
-    x / square.clamp_min(COSINE_EPS * COSINE_EPS).sqrt()
-}
-
-/// 1 where teacher and student see different views, 0 where they see the same: `[2, V]`.
-fn other_views(views: i64, kind: Kind, device: Device) -> Tensor {
-    1.0 - Tensor::eye_m(GLOBAL_VIEWS, views, (kind, device))
-}
-
-/// From `start` to `end` on half a cosine.
-fn cosine(start: f64, end: Option<f64>, progress: f64) -> f64 {
-    let end = end.unwrap_or(start);
-    end + 0.5 * (start - end) * (1.0 + (PI * progress).cos())
-}
-
-fn sizes(x: &Tensor) -> (i64, i64, i64) {
-    let size = x.size();
-    (size[0], size[1], size[2])
-}
-
-fn check_shapes(student: &Tensor, teacher: &Tensor) -> Result<(i64, i64)> {
-    let got = student.size();
-    let &[views, batch, d] = got.as_slice() else {
-        return Err(Error::Shape { what: "student features", expected: "[V, B, d]".into(), got });
-    };
-    if views < GLOBAL_VIEWS {
-        return Err(Error::Views { got: views });
-    }
-    if teacher.size() != [GLOBAL_VIEWS, batch, d] {
-        let expected = format!("[2, {batch}, {d}], as the student's");
-        return Err(Error::Shape { what: "teacher features", expected, got: teacher.size() });
-    }
-    for (what, x) in [("student features", student), ("teacher features", teacher)] {
-        if !matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
-            return Err(Error::Kind { what, got: x.kind() });
+            None => no_other_state(tensors, &[]),
         }
     }
-    Ok((batch, d))
 }
 
 /// Names the term, whose features and which view. Reads the features; the run is over anyway.

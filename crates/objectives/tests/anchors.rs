@@ -3,17 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use objectives::coding_rate::{ceiling, floor};
+mod common;
+
+use common::number;
 use objectives::config::{ExpaSource, Gamma, LossForm, RatePrecision};
-use objectives::{SimDinoConfig, SimDinoLoss, SimDinoOutput, StepContext};
+use objectives::gradient_scale::{rate_ceiling, rate_floor};
+use objectives::{SimDinoConfig, SimDinoOutput, StepContext};
 use tch::{Device, Kind, Tensor};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
-
-fn number(tensor: &Tensor) -> f64 {
-    f64::try_from(tensor).unwrap()
-}
 
 /// Numbers without structure, the same in every run, rows of norm 1.
 fn unit_rows(shape: [i64; 3], seed: f64, options: (Kind, Device)) -> Tensor {
@@ -33,11 +32,7 @@ fn loss(
     teacher: &Tensor,
     ctx: StepContext,
 ) -> SimDinoOutput {
-    SimDinoLoss::new(config).unwrap().forward(student, teacher, ctx).unwrap()
-}
-
-fn context(groups: usize, global_batch: usize) -> StepContext {
-    StepContext { progress: 0.0, groups, global_batch }
+    common::simdino(config, student, teacher, ctx).unwrap()
 }
 
 /// Groups of the run, rows of a group, eps, expected floor and ceiling to four digits.
@@ -67,7 +62,7 @@ fn extreme_rows(rows: i64, spread: bool) -> Tensor {
 fn equal_rows_reach_the_floor_and_orthonormal_rows_the_ceiling() {
     for (groups, rows, eps, low, high) in TABLE {
         let config = SimDinoConfig { eps, rate_groups: groups, ..SimDinoConfig::default() };
-        let ctx = context(1, groups * rows);
+        let ctx = StepContext::first(groups * rows);
         for spread in [false, true] {
             let z = extreme_rows(rows as i64, spread);
             let out = loss(&config, &z, &z, ctx);
@@ -83,11 +78,11 @@ fn equal_rows_reach_the_floor_and_orthonormal_rows_the_ceiling() {
 #[test]
 fn floor_and_ceiling_bracket_ordinary_features() {
     let z = unit_rows([4, 64, 32], 0.3, FLOAT);
-    let out = loss(&SimDinoConfig::default(), &z, &z.narrow(0, 0, 2), context(8, 64));
+    let out = loss(&SimDinoConfig::default(), &z, &z.narrow(0, 0, 2), StepContext::first(64));
     let (gamma, alpha) = (1.0 / 64.0 + 1.0 / 32.0, 32.0 / (64.0 * 0.05));
     assert!((out.gamma - gamma).abs() < 1e-15);
-    assert_eq!(out.expansion_floor, floor(gamma, alpha, 8));
-    assert_eq!(out.expansion_ceiling, ceiling(gamma, alpha, 8, 32));
+    assert_eq!(out.expansion_floor, gamma * rate_floor(alpha, 8));
+    assert_eq!(out.expansion_ceiling, gamma * rate_ceiling(alpha, 8, 32));
     let expansion = number(&out.expansion);
     assert!(out.expansion_floor < expansion && expansion < out.expansion_ceiling);
 }
@@ -96,12 +91,12 @@ fn floor_and_ceiling_bracket_ordinary_features() {
 fn centred_features_have_their_own_floor_and_ceiling() {
     let config = SimDinoConfig { center_cov: true, rate_groups: 1, ..SimDinoConfig::default() };
     let same = extreme_rows(16, false);
-    let out = loss(&config, &same, &same, context(1, 16));
+    let out = loss(&config, &same, &same, StepContext::first(16));
     assert_eq!((number(&out.expansion), out.expansion_floor), (0.0, 0.0));
     // The corners of a simplex: after centring they spread evenly over 15 directions.
     let corners = Tensor::eye(16, DOUBLE) - 1.0 / 16.0;
     let corners = normalised(&corners).to_kind(Kind::Float).unsqueeze(0).expand([2, -1, -1], false);
-    let out = loss(&config, &corners, &corners, context(1, 16));
+    let out = loss(&config, &corners, &corners, StepContext::first(16));
     assert!((number(&out.expansion) - out.expansion_ceiling).abs() < 1e-6);
 }
 
@@ -111,7 +106,7 @@ fn identical_features_have_compression_one_exactly() {
         let z = extreme_rows(8, false).narrow(0, 0, 1).expand([views, -1, -1], false);
         for loss_form in [LossForm::NegCos, LossForm::HalfSqL2] {
             let config = SimDinoConfig { loss_form, ..SimDinoConfig::default() };
-            let out = loss(&config, &z, &z.narrow(0, 0, 2), context(8, 8));
+            let out = loss(&config, &z, &z.narrow(0, 0, 2), StepContext::first(8));
             assert_eq!(number(&out.compression), 1.0, "{views} views");
         }
     }
@@ -125,10 +120,10 @@ fn compression_counts_each_pair_of_different_views_once() {
         let student = Tensor::eye(16, FLOAT).narrow(0, 0, views).unsqueeze(1); // [V, 1, 16]
         let teacher = student.narrow(0, 0, 2).flip([0]);
         let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
-        let out = loss(&config, &student, &teacher, context(1, 1));
+        let out = loss(&config, &student, &teacher, StepContext::first(1));
         assert!((number(&out.compression) - 2.0 / terms).abs() < 1e-7);
         // Seen in the same view they would agree too, but that pair does not count.
-        let out = loss(&config, &student, &student.narrow(0, 0, 2), context(1, 1));
+        let out = loss(&config, &student, &student.narrow(0, 0, 2), StepContext::first(1));
         assert_eq!(number(&out.compression), 0.0);
     }
 }
@@ -139,7 +134,7 @@ fn the_paper_form_is_one_more_than_the_code_form() {
     let teacher = unit_rows([2, 16, 24], 0.2, FLOAT);
     let mut losses = [LossForm::NegCos, LossForm::HalfSqL2].map(|loss_form| {
         let config = SimDinoConfig { loss_form, ..SimDinoConfig::default() };
-        number(&loss(&config, &student, &teacher, context(8, 16)).loss)
+        number(&loss(&config, &student, &teacher, StepContext::first(16)).loss)
     });
     losses[0] += 1.0;
     assert!((losses[0] - losses[1]).abs() < 1e-6);
@@ -166,11 +161,11 @@ fn groups_on_one_process_are_the_mean_of_processes() {
         let config = SimDinoConfig { rate_groups: world, center_cov, ..SimDinoConfig::default() };
         let s = unit_rows([5, batch, 16], 0.4, FLOAT);
         let t = unit_rows([2, batch, 16], 0.5, FLOAT);
-        let (whole, gradient) = with_gradient(&config, &s, &t, context(world, batch as usize));
+        let (whole, gradient) = with_gradient(&config, &s, &t, StepContext::first(batch as usize));
         let mut mean = 0.0;
         for rank in 0..world as i64 {
             let own = |x: &Tensor| x.narrow(1, rank * rows, rows);
-            let ctx = context(1, batch as usize);
+            let ctx = StepContext::first(batch as usize);
             let (value, of_rank) = with_gradient(&config, &own(&s), &own(&t), ctx);
             mean += value / world as f64;
             let difference = (own(&gradient) - of_rank / world as f64).abs().max();
@@ -186,10 +181,10 @@ fn accumulated_micro_batches_are_the_whole_batch() {
         SimDinoConfig { rate_groups: 8, gamma: Gamma::Theorem, ..SimDinoConfig::default() };
     let s = unit_rows([3, 32, 16], 0.6, FLOAT);
     let t = unit_rows([2, 32, 16], 0.7, FLOAT);
-    let whole = number(&loss(&config, &s, &t, context(8, 32)).loss);
+    let whole = number(&loss(&config, &s, &t, StepContext::first(32)).loss);
     let half = |i: i64| {
         let own = |x: &Tensor| x.narrow(1, i * 16, 16);
-        number(&loss(&config, &own(&s), &own(&t), context(4, 32)).loss)
+        number(&loss(&config, &own(&s), &own(&t), StepContext::first(32)).loss)
     };
     assert!((whole - (half(0) + half(1)) / 2.0).abs() < 1e-6);
 }
@@ -206,13 +201,13 @@ fn gradient_agrees_with_finite_differences() {
             let config = SimDinoConfig { center_cov, ..double_config(expa_source) };
             let s = unit_rows([3, 6, 4], 0.8, DOUBLE);
             let t = unit_rows([2, 6, 4], 0.9, DOUBLE);
-            let (_, gradient) = with_gradient(&config, &s, &t, context(2, 6));
+            let (_, gradient) = with_gradient(&config, &s, &t, StepContext::first(6));
             let gradient = Vec::<f64>::try_from(gradient.reshape([-1])).unwrap();
             for (i, analytic) in gradient.iter().enumerate().step_by(5) {
                 let shifted = |step: f64| {
                     let moved = s.copy();
                     let _ = moved.view([-1]).get(i as i64).f_add_scalar_(step).unwrap();
-                    number(&loss(&config, &moved, &t, context(2, 6)).loss)
+                    number(&loss(&config, &moved, &t, StepContext::first(6)).loss)
                 };
                 let numeric = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
                 assert!((analytic - numeric).abs() < 1e-8, "{i}: {analytic} {numeric}");
@@ -226,7 +221,7 @@ fn no_gradient_reaches_the_teacher() {
     let config = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };
     let s = unit_rows([3, 8, 8], 0.1, FLOAT).set_requires_grad(true);
     let t = unit_rows([2, 8, 8], 0.2, FLOAT).set_requires_grad(true);
-    loss(&config, &s, &t, context(2, 8)).loss.backward();
+    loss(&config, &s, &t, StepContext::first(8)).loss.backward();
     assert!(!t.grad().defined());
     assert!(number(&s.grad().abs().sum(Kind::Float)) > 0.0);
 }
@@ -236,10 +231,10 @@ fn local_views_are_compressed_but_not_expanded() {
     let s = unit_rows([4, 8, 8], 0.3, FLOAT);
     let t = unit_rows([2, 8, 8], 0.4, FLOAT);
     let coeff_0 = SimDinoConfig { coeff: 0.0, ..SimDinoConfig::default() };
-    let (_, gradient) = with_gradient(&coeff_0, &s, &t, context(8, 8));
+    let (_, gradient) = with_gradient(&coeff_0, &s, &t, StepContext::first(8));
     assert_eq!(number(&gradient.narrow(0, 2, 2).abs().max()), 0.0);
     assert!(number(&gradient.narrow(0, 0, 2).abs().max()) > 0.0);
-    let (_, gradient) = with_gradient(&SimDinoConfig::default(), &s, &t, context(8, 8));
+    let (_, gradient) = with_gradient(&SimDinoConfig::default(), &s, &t, StepContext::first(8));
     assert!(number(&gradient.narrow(0, 2, 2).abs().max()) > 0.0);
 }
 
@@ -255,7 +250,7 @@ fn eps_and_coeff_follow_their_cosines() {
     };
     let z = unit_rows([2, 4, 4], 0.5, FLOAT);
     let at = |progress| {
-        let out = loss(&config, &z, &z, StepContext { progress, groups: 1, global_batch: 4 });
+        let out = loss(&config, &z, &z, StepContext { progress, ..StepContext::first(4) });
         (out.eps, out.coeff)
     };
     assert_eq!(at(0.0), (0.5, 1.0));
@@ -269,7 +264,7 @@ fn half_precision_features_under_autocast_are_computed_in_single() {
     let s = unit_rows([3, 16, 16], 0.6, (Kind::BFloat16, Device::Cpu));
     let t = unit_rows([2, 16, 16], 0.7, (Kind::BFloat16, Device::Cpu));
     let config = SimDinoConfig::default();
-    let of = |s: &Tensor, t: &Tensor| number(&loss(&config, s, t, context(8, 16)).loss);
+    let of = |s: &Tensor, t: &Tensor| number(&loss(&config, s, t, StepContext::first(16)).loss);
     let plain = of(&s.to_kind(Kind::Float), &t.to_kind(Kind::Float));
     let cast = torch_ext::autocast(Device::Cpu, Some(Kind::BFloat16), || of(&s, &t)).unwrap();
     assert_eq!(plain, cast);

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{coding_rate, simdino};
 use objectives::config::{Gamma, RatePrecision};
-use objectives::{Error, SimDinoConfig, SimDinoLoss, StepContext, coding_rate};
+use objectives::{Error, SimDinoConfig, SimDinoLoss, StepContext};
 use tch::{Device, Kind, Tensor};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -16,10 +19,11 @@ fn rows(shape: [i64; 3]) -> Tensor {
 
 fn refused(student: &Tensor, teacher: &Tensor, ctx: StepContext) -> Error {
     let config = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };
-    SimDinoLoss::new(&config).unwrap().forward(student, teacher, ctx).unwrap_err()
+    simdino(&config, student, teacher, ctx).unwrap_err()
 }
 
-const CTX: StepContext = StepContext { progress: 0.5, groups: 2, global_batch: 8 };
+const CTX: StepContext =
+    StepContext { step: 1, steps_per_epoch: 2, progress: 0.5, global_batch: 8 };
 
 #[test]
 fn wrong_shapes_are_named() {
@@ -39,13 +43,16 @@ fn wrong_shapes_are_named() {
 #[test]
 fn batches_that_do_not_split_are_refused() {
     let of = |batch: i64, ctx| refused(&rows([3, batch, 4]), &rows([2, batch, 4]), ctx);
-    let odd = of(8, StepContext { groups: 3, ..CTX });
-    assert_eq!(odd.to_string(), "a batch of 8 must be a multiple of 3 rate groups");
-    assert!(matches!(of(8, StepContext { groups: 0, ..CTX }), Error::Groups { .. }));
-    assert!(matches!(of(8, StepContext { global_batch: 7, ..CTX }), Error::Groups { .. }));
-    assert!(matches!(of(0, CTX), Error::Groups { .. }));
+    let odd = of(8, StepContext { global_batch: 7, ..CTX });
+    assert_eq!(odd.to_string(), "the global batch 7 must be a multiple of 2 rate groups");
+    assert!(matches!(of(8, StepContext { global_batch: 0, ..CTX }), Error::Groups { .. }));
+    assert!(matches!(of(0, CTX), Error::Shape { .. }));
     let partial = of(6, CTX);
-    assert!(matches!(partial, Error::GroupRows { expected: 4, got: 3, batch: 6, groups: 2 }));
+    assert_eq!(
+        partial.to_string(),
+        "a batch of 6 is no whole number of rate groups of 4 rows, the global batch over \
+         objective.rate_groups"
+    );
 }
 
 #[test]

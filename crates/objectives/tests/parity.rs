@@ -5,49 +5,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+mod common;
 
+use common::{DOUBLE, Fixture, SINGLE, assert_close, coding_rate, fixture, simdino};
 use objectives::config::RatePrecision;
-use objectives::{SimDinoConfig, SimDinoLoss, StepContext, coding_rate};
-use safetensors::SafeTensors;
-use serde_json::Value;
+use objectives::{SimDinoConfig, StepContext};
 use tch::{Kind, Tensor};
-
-const DOUBLE: f64 = 1e-10;
-const SINGLE: f64 = 1e-5;
-
-struct Fixture {
-    tensors: HashMap<String, Tensor>,
-    cases: Value,
-}
-
-fn fixture() -> Fixture {
-    let path =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/objectives.safetensors");
-    let bytes = std::fs::read(&path).unwrap();
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-    let cases = &metadata.metadata().as_ref().unwrap()["cases"];
-    let tensors = Tensor::read_safetensors(&path).unwrap().into_iter().collect();
-    Fixture { tensors, cases: serde_json::from_str(cases).unwrap() }
-}
-
-/// Largest difference in units of the largest expected number.
-fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
-    assert_eq!(got.size(), want.size());
-    let want = want.to_kind(Kind::Double);
-    let worst = (got.to_kind(Kind::Double) - &want).abs().max();
-    f64::try_from(worst / want.abs().max()).unwrap()
-}
-
-fn assert_close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
-    let error = relative_error(got, want);
-    assert!(error <= tolerance, "{name}: off by {error:e}, allowed {tolerance:e}");
-}
 
 #[test]
 fn coding_rate_and_its_gradient() {
-    let Fixture { tensors, cases } = fixture();
+    let Fixture { tensors, cases } = fixture("objectives.safetensors");
     let cases = cases["rates"].as_array().unwrap();
     assert_eq!(cases.len(), 5);
     for case in cases {
@@ -76,7 +43,7 @@ fn loss_of(
     ctx: StepContext,
 ) -> (Tensor, Tensor) {
     let student = student.copy().set_requires_grad(true);
-    let out = SimDinoLoss::new(config).unwrap().forward(&student, teacher, ctx).unwrap();
+    let out = simdino(config, &student, teacher, ctx).unwrap();
     out.loss.backward();
     let terms = [out.loss.detach(), out.compression, out.expansion];
     (Tensor::stack(&terms, 0), student.grad())
@@ -84,17 +51,16 @@ fn loss_of(
 
 #[test]
 fn simdino_loss_and_its_gradient() {
-    let Fixture { tensors, cases } = fixture();
+    let Fixture { tensors, cases } = fixture("objectives.safetensors");
     let cases = cases["losses"].as_array().unwrap();
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 11);
     for case in cases {
         let name = case["name"].as_str().unwrap();
         let tensor = |field: &str| &tensors[&format!("loss/{name}/{field}")];
         let config: SimDinoConfig = serde_json::from_value(case["config"].clone()).unwrap();
         let ctx = StepContext {
             progress: case["progress"].as_f64().unwrap(),
-            groups: case["groups"].as_u64().unwrap() as usize,
-            global_batch: case["global_batch"].as_u64().unwrap() as usize,
+            ..StepContext::first(case["global_batch"].as_u64().unwrap() as usize)
         };
 
         let double = SimDinoConfig { precision: RatePrecision::Fp64, ..config.clone() };

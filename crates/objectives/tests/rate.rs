@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use objectives::coding_rate;
-use objectives::coding_rate::gradient_bound;
+mod common;
+
+use common::{coding_rate, number, relative, simdino};
+use objectives::StepContext;
 use objectives::config::{RatePrecision, SimDinoConfig};
-use objectives::{SimDinoLoss, StepContext};
+use objectives::gradient_scale::gradient_bound;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
-
-fn number(tensor: &Tensor) -> f64 {
-    f64::try_from(tensor).unwrap()
-}
 
 /// Numbers in [-1, 1) from a seed, by a linear congruential generator of its own.
 fn noise(seed: u64, shape: &[i64]) -> Tensor {
@@ -40,11 +38,6 @@ fn by_autograd(z: &Tensor, alpha: f64) -> (Tensor, Tensor) {
     let value = lower.diagonal(0, 0, 1).log().sum(z.kind());
     value.backward();
     (value.detach(), z.grad())
-}
-
-fn relative(got: &Tensor, want: &Tensor) -> f64 {
-    let want = want.to_kind(Kind::Double);
-    number(&((got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max()))
 }
 
 const SHAPES: [[i64; 2]; 4] = [[8, 32], [16, 16], [48, 8], [1, 4]];
@@ -118,9 +111,8 @@ fn the_surrogate_composes_with_what_comes_before() {
         precision: RatePrecision::Fp64,
         ..SimDinoConfig::default()
     };
-    let ctx = StepContext { progress: 0.0, groups: 3, global_batch: 12 };
-    let loss = SimDinoLoss::new(&config).unwrap();
-    let out = loss.forward(&features(&weight), &teacher, ctx).unwrap();
+    let ctx = StepContext::first(12);
+    let out = simdino(&config, &features(&weight), &teacher, ctx).unwrap();
     out.loss.backward();
     let closed = weight.grad().copy();
 
@@ -175,10 +167,9 @@ proptest! {
         let config = SimDinoConfig {
             rate_groups: 3, precision: RatePrecision::Fp64, ..SimDinoConfig::default()
         };
-        let ctx = StepContext { progress: 0.0, groups: 3, global_batch: 3 * rows as usize };
-        let loss = SimDinoLoss::new(&config).unwrap();
-        let plain = loss.forward(&student, &teacher, ctx).unwrap();
-        let turned = loss.forward(&student.matmul(&q), &teacher.matmul(&q), ctx).unwrap();
+        let ctx = StepContext::first(3 * rows as usize);
+            let plain = simdino(&config, &student, &teacher, ctx).unwrap();
+        let turned = simdino(&config, &student.matmul(&q), &teacher.matmul(&q), ctx).unwrap();
         for (a, b) in [(plain.compression, turned.compression), (plain.expansion, turned.expansion)] {
             prop_assert!((number(&a) - number(&b)).abs() < 1e-11);
         }

@@ -58,15 +58,13 @@ pub enum Error {
     Settings(String),
     /// The loss is not a number any more.
     #[error(
-        "the loss is not finite at step {step} (compression {compression}, expansion {expansion}); the checkpoints before it are intact: lower optim.base_lr or raise optim.warmup_epochs, and continue"
+        "the loss is not finite at step {step} ({terms}); the checkpoints before it are intact: lower optim.base_lr or raise optim.warmup_epochs, and continue"
     )]
     NotFinite {
         /// The step, counted from 1.
         step: u64,
-        /// Compression term of that step.
-        compression: f64,
-        /// Expansion term of that step.
-        expansion: f64,
+        /// Its terms in that step.
+        terms: String,
     },
     /// A probe failed.
     #[error("the {name} probe failed")]

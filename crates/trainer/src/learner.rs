@@ -2,9 +2,12 @@
 
 use model::normalize::Normalize;
 use model::{Mode, Network};
-use objectives::config::SimDinoConfig;
-use objectives::simdino::{SimDinoLoss, SimDinoOutput, StepContext};
+use objectives::health::Signals;
+use objectives::{
+    Inputs, LossOutput, Objective, ObjectiveConfig, Outputs, Statistics, StepContext,
+};
 use tch::{Device, Kind, Tensor, nn};
+use torch_ext::Alone;
 
 use crate::clip::clip_per_tensor;
 use crate::config::{OptimConfig, Precision};
@@ -22,7 +25,7 @@ pub struct LearnerConfig {
     /// Their heads.
     pub head: model::config::HeadConfig,
     /// The loss.
-    pub objective: SimDinoConfig,
+    pub objective: ObjectiveConfig,
     /// The optimiser.
     pub optim: OptimConfig,
     /// Precision of the networks.
@@ -64,14 +67,12 @@ impl Side {
 pub struct StepOutput {
     /// Loss of the step, 0-dim.
     pub loss: Tensor,
-    /// Compression (similarity of student and teacher), 0-dim.
-    pub compression: Tensor,
-    /// Expansion (weighted coding rate), 0-dim.
-    pub expansion: Tensor,
-    /// Value of the expansion when all features are equal.
-    pub expansion_floor: f64,
-    /// Largest value that the expansion can take.
-    pub expansion_ceiling: f64,
+    /// Parts of the loss and what belongs to them, 0-dim, by the names of their metrics.
+    pub terms: Vec<(&'static str, Tensor)>,
+    /// What the objective computed them with, by the names of their metrics.
+    pub numbers: Vec<(&'static str, f64)>,
+    /// How healthy the features are, if it was asked for: of the last micro-batch.
+    pub signals: Option<Signals>,
     /// L2 norm of all gradients together before clipping, 0-dim.
     pub grad_norm: Tensor,
     /// Coding-rate factorisations that had to be repeated with jitter or in fp64.
@@ -86,7 +87,7 @@ pub struct Learner {
     pub teacher: Side,
     /// The optimiser and its state.
     pub optimizer: AdamW,
-    objective: SimDinoLoss,
+    objective: Box<dyn Objective>,
     config: LearnerConfig,
     trainable: Vec<Tensor>,
 }
@@ -103,7 +104,7 @@ impl Learner {
             student.named().into_iter().filter(|(_, p)| p.requires_grad()).collect();
         Ok(Self {
             optimizer: AdamW::new(&named, &config.optim),
-            objective: SimDinoLoss::new(&config.objective)?,
+            objective: config.objective.build()?,
             trainable: named.into_iter().map(|(_, p)| p).collect(),
             student,
             teacher,
@@ -121,21 +122,39 @@ impl Learner {
         self.trainable.iter().map(Tensor::numel).sum()
     }
 
+    /// What the objective remembers from step to step, by name.
+    pub fn objective_state(&self) -> Vec<(String, Tensor)> {
+        self.objective.state()
+    }
+
+    /// Puts back what [`Self::objective_state`] gave.
+    ///
+    /// # Errors
+    /// State of another objective.
+    pub fn load_objective_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        Ok(self.objective.load_state(state)?)
+    }
+
     /// One optimiser step over `accumulate` micro-batches that `next_views` supplies:
-    /// forward, backward, clip, update, moving average.
+    /// forward, backward, clip, update, moving average. With `look` the features' health is
+    /// measured too.
     pub fn step(
         &mut self,
         values: &StepValues,
+        look: bool,
         mut next_views: impl FnMut() -> Result<Views>,
     ) -> Result<StepOutput> {
         self.trainable.iter_mut().for_each(Tensor::zero_grad);
         let mut total: Option<StepOutput> = None;
-        for _ in 0..self.config.accumulate {
+        let mut statistics = Statistics::default();
+        for micro_batch in 1..=self.config.accumulate {
             let views = next_views()?;
-            let output = self.forward(&views, values.progress)?;
+            let look = look && micro_batch == self.config.accumulate;
+            let (mut output, signals) = self.forward(&views, values, look)?;
             let share = 1.0 / self.config.accumulate as f64;
             (&output.loss * share).f_backward()?;
-            total = Some(accumulate(total, &output, share));
+            statistics += std::mem::take(&mut output.statistics);
+            total = Some(accumulate(total, &output, signals, share));
         }
         let mut total = total.ok_or_else(|| {
             Error::Settings("train.accumulate: must be at least 1 (got 0)".into())
@@ -143,11 +162,17 @@ impl Learner {
         total.grad_norm = clip_per_tensor(&self.trainable, self.config.optim.clip_grad)?;
         self.optimizer.step(values)?;
         ema::update(&self.teacher, &self.student, values.momentum_teacher)?;
+        self.objective.update(&statistics, &Alone)?;
         Ok(total)
     }
 
-    /// Loss of one micro-batch.
-    fn forward(&self, views: &Views, progress: f64) -> Result<SimDinoOutput> {
+    /// Loss of one micro-batch, and its signals if asked for.
+    fn forward(
+        &self,
+        views: &Views,
+        values: &StepValues,
+        look: bool,
+    ) -> Result<(LossOutput, Option<Signals>)> {
         let (b, v) = (views.batch_size, views.num_views());
         let dtype = match self.config.precision {
             Precision::Fp32 => None,
@@ -159,14 +184,23 @@ impl Learner {
             Ok::<_, Error>((student, teacher))
         })??;
         let d = self.config.head.out_dim;
-        let context = StepContext {
-            progress,
-            groups: self.config.objective.rate_groups / self.config.accumulate,
-            global_batch: self.config.batch_size,
+        let by_view = |x: Tensor, v: i64| Outputs::of_cls(x.to_kind(Kind::Float).view([v, b, d]));
+        let (student, teacher) = (by_view(student, v), by_view(teacher, 2));
+        let inputs = Inputs {
+            student: &student,
+            teacher: &teacher,
+            masked: None,
+            context: StepContext {
+                step: values.step,
+                steps_per_epoch: values.steps_per_epoch,
+                progress: values.progress,
+                global_batch: self.config.batch_size,
+            },
+            collective: &Alone,
         };
-        let student = student.to_kind(Kind::Float).view([v, b, d]); // [V B, d] -> [V, B, d]
-        let teacher = teacher.to_kind(Kind::Float).view([2, b, d]);
-        Ok(self.objective.forward(&student, &teacher, context)?)
+        let output = self.objective.evaluate(&inputs)?;
+        let signals = look.then(|| Signals::measure(&inputs, &output)).transpose()?;
+        Ok((output, signals))
     }
 
     /// Head output of the student on all views, one pass of the backbone a resolution. `[V B, d]`.
@@ -181,20 +215,26 @@ impl Learner {
 }
 
 /// Adds the share of one micro-batch to the values of the step.
-fn accumulate(total: Option<StepOutput>, output: &SimDinoOutput, share: f64) -> StepOutput {
-    let part = |t: &Tensor, so_far: Option<&Tensor>| {
-        let mine = t.detach() * share;
-        so_far.map_or_else(|| mine.shallow_clone(), |s| s + &mine)
-    };
-    let before = total.as_ref();
-    StepOutput {
-        loss: part(&output.loss, before.map(|t| &t.loss)),
-        compression: part(&output.compression, before.map(|t| &t.compression)),
-        expansion: part(&output.expansion, before.map(|t| &t.expansion)),
-        expansion_floor: output.expansion_floor,
-        expansion_ceiling: output.expansion_ceiling,
-        grad_norm: output.loss.detach(),
-        rate_retries: before.map_or(0, |t| t.rate_retries)
-            + u64::from(output.events.jitter + output.events.fp64),
+fn accumulate(
+    total: Option<StepOutput>,
+    output: &LossOutput,
+    signals: Option<Signals>,
+    share: f64,
+) -> StepOutput {
+    let mut step = total.unwrap_or_else(|| StepOutput {
+        loss: output.loss.detach().zeros_like(),
+        terms: output.terms.iter().map(|(name, term)| (*name, term.zeros_like())).collect(),
+        numbers: Vec::new(),
+        signals: None,
+        grad_norm: output.loss.detach(), // of the step, once all its gradients are there
+        rate_retries: 0,
+    });
+    step.loss = &step.loss + output.loss.detach() * share;
+    for ((_, sum), (_, term)) in step.terms.iter_mut().zip(&output.terms) {
+        *sum = &*sum + term * share;
     }
+    step.numbers.clone_from(&output.numbers);
+    step.signals = signals;
+    step.rate_retries += u64::from(output.events.jitter + output.events.fp64);
+    step
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use objectives::health::Signals;
 use tch::{Device, Tensor};
 
 use crate::error::Result;
@@ -61,14 +62,10 @@ impl Meter {
     ) -> Result<Record> {
         let mut record = Record { step: done, epoch: plan.epoch(done), values: Vec::new() };
         let mut put = |key: &str, value: f64| record.values.push((key.to_owned(), value));
-        let expansion = read(&output.expansion);
-        let (floor, ceiling) = (output.expansion_floor, output.expansion_ceiling);
-        put("loss/total", read(&output.loss));
-        put("loss/compression", read(&output.compression));
-        put("loss/expansion", expansion);
-        put("rate/floor", floor);
-        put("rate/ceiling", ceiling);
-        put("rate/position", (expansion - floor) / (ceiling - floor));
+        output.terms.iter().for_each(|(name, term)| put(name, read(term)));
+        output.numbers.iter().for_each(|&(name, number)| put(name, number));
+        let signals = output.signals.iter().flat_map(Signals::metrics);
+        signals.for_each(|(name, signal)| put(name, signal));
         put("rate/retries", self.rate_retries as f64);
         put("optim/lr", values.lr);
         put("optim/weight_decay", values.weight_decay);

@@ -9,6 +9,7 @@ use data::config::{AugmentConfig, DataConfig};
 use data::dataset::Dataset;
 use data::loader::{BrokenImage, LoaderConfig, Position, TrainLoader};
 use data::transform::MultiCrop;
+use objectives::health::Watch;
 
 use crate::checkpoint::{self, RunState, STATE_VERSION};
 use crate::config::TrainConfig;
@@ -51,6 +52,8 @@ pub trait Observer {
     fn record(&mut self, record: &Record) -> Result<()>;
     /// Broken images met in a step.
     fn broken(&mut self, images: &[BrokenImage]) -> Result<()>;
+    /// Something that the person at the run should know.
+    fn warning(&mut self, text: &str);
     /// A checkpoint was written.
     fn checkpoint(&mut self, path: &Path) -> Result<()>;
     /// Whether the run was asked to stop after this step.
@@ -80,6 +83,7 @@ pub fn run(
     let plan = &job.plan;
     let mut feed = open_feed(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, job.train.batch_size);
+    let mut watch = Watch::default();
     let mut previous: Option<StepOutput> = None;
     if start == 0 {
         meter.pause(|| probe(job, learner, 0, observer, probes))?;
@@ -87,7 +91,7 @@ pub fn run(
     for step in start..plan.last_step {
         let values = job.schedules.at(step);
         torch_ext::manual_seed(step_seed(job.seed, step));
-        let output = learner.step(&values, || feed.next_views())?;
+        let output = learner.step(&values, plan.log_due(step + 1), || feed.next_views())?;
         check_finite(previous.as_ref(), step)?; // of the step before: this one may still be running
 
         let done = step + 1;
@@ -98,6 +102,10 @@ pub fn run(
         }
         if plan.log_due(done) {
             observer.record(&meter.record(done, plan, &values, &output)?)?;
+            let look = |signals| watch.look(step, values.progress, signals);
+            if let Some(warning) = output.signals.as_ref().and_then(look) {
+                observer.warning(&warning);
+            }
         }
         // Probe and log come first, so that a checkpoint's step has all its lines on disk.
         let stop = observer.stop_requested() && done < plan.last_step;
@@ -151,11 +159,8 @@ fn step_seed(seed: u64, step: u64) -> u64 {
 fn check_finite(output: Option<&StepOutput>, step: u64) -> Result<()> {
     match output {
         Some(output) if !read(&output.loss).is_finite() || !read(&output.grad_norm).is_finite() => {
-            Err(Error::NotFinite {
-                step,
-                compression: read(&output.compression),
-                expansion: read(&output.expansion),
-            })
+            let terms = output.terms.iter().map(|(name, term)| format!("{name} {}", read(term)));
+            Err(Error::NotFinite { step, terms: terms.collect::<Vec<_>>().join(", ") })
         }
         _ => Ok(()),
     }

@@ -50,6 +50,10 @@ pub struct StepValues {
     pub momentum_teacher: f64,
     /// Share of the schedule that has passed, 0-1.
     pub progress: f64,
+    /// The step, counted from 0.
+    pub step: u64,
+    /// Steps in a pass over the data.
+    pub steps_per_epoch: u64,
 }
 
 /// The schedules of a run.
@@ -58,6 +62,7 @@ pub struct Schedules {
     lr: CosineSchedule,
     weight_decay: CosineSchedule,
     momentum_teacher: CosineSchedule,
+    steps_per_epoch: u64,
 }
 
 impl Schedules {
@@ -77,6 +82,7 @@ impl Schedules {
             },
             weight_decay: cosine(optim.weight_decay, optim.weight_decay_end),
             momentum_teacher: cosine(optim.momentum_teacher, optim.momentum_teacher_end),
+            steps_per_epoch,
         }
     }
 
@@ -87,6 +93,8 @@ impl Schedules {
             weight_decay: self.weight_decay.at(step),
             momentum_teacher: self.momentum_teacher.at(step),
             progress: (step as f64 / self.lr.total_steps.max(1) as f64).min(1.0),
+            step,
+            steps_per_epoch: self.steps_per_epoch,
         }
     }
 }

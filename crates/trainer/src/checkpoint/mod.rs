@@ -4,6 +4,7 @@
 //! checkpoints/step-00000123/student.safetensors    weights of the student
 //!                           teacher.safetensors    weights of the teacher
 //!                           optimizer.safetensors  state of AdamW
+//!                           objective.safetensors  what the loss remembers, if anything
 //!                           state.json             step, epoch, seed, settings, data
 //!                           manifest.json          SHA-256 of each
 //! checkpoints/latest                               name of the newest one
@@ -53,6 +54,7 @@ pub const STATE_VERSION: u32 = 1;
 const STUDENT: &str = "student.safetensors";
 const TEACHER: &str = "teacher.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const OBJECTIVE: &str = "objective.safetensors";
 const STATE: &str = "state.json";
 const LATEST: &str = "latest";
 
@@ -108,6 +110,7 @@ fn write_all(dir: &Path, learner: &Learner, state: &RunState) -> Result<()> {
         (STUDENT, "student", learner.student.named()),
         (TEACHER, "teacher", learner.teacher.named()),
         (OPTIMIZER, "optimizer", learner.optimizer.state()),
+        (OBJECTIVE, "objective", learner.objective_state()),
     ];
     for (file, role, tensors) in parts {
         let metadata = metadata(learner, role, state.step)?;

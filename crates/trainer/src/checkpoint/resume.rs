@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{OPTIMIZER, RunState, STATE, STATE_VERSION, STUDENT, TEACHER, retention, verify};
+use super::{
+    OBJECTIVE, OPTIMIZER, RunState, STATE, STATE_VERSION, STUDENT, TEACHER, retention, verify,
+};
 use crate::error::{Error, Result};
 use crate::learner::{Learner, Side};
 use crate::optim::copy_named;
@@ -74,6 +76,8 @@ pub fn load(
     load_side(&path.join(TEACHER), &mut learner.teacher)?;
     let optimizer = model::weights::read_safetensors(&path.join(OPTIMIZER))?;
     learner.optimizer.load_state(&optimizer.tensors)?;
+    let objective = model::weights::read_safetensors(&path.join(OBJECTIVE))?;
+    learner.load_objective_state(&objective.tensors.into_iter().collect::<Vec<_>>())?;
     Ok(state)
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use data::dataset::Dataset;
 use model::normalize::Normalize;
+use objectives::{Method, ObjectiveConfig};
 use serde_json::Value;
 use tch::Device;
 use trainer::checkpoint;
@@ -244,7 +245,11 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
     LearnerConfig {
         model: config.model.clone(),
         head: config.head.clone(),
-        objective: config.objective.clone(),
+        objective: ObjectiveConfig {
+            method: Method::SimDino,
+            simdino: config.objective.clone(),
+            ..ObjectiveConfig::default()
+        },
         optim: config.optim.clone(),
         precision: config.train.precision,
         batch_size: config.train.batch_size,

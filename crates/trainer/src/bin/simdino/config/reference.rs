@@ -16,7 +16,7 @@ const SOURCES: [&str; 5] = [
     "src/bin/simdino/config/mod.rs",
     "../data/src/config.rs",
     "../model/src/config.rs",
-    "../objectives/src/config.rs",
+    "../objectives/src/config/simdino.rs",
     "src/config.rs",
 ];
 

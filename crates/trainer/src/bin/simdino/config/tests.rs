@@ -98,7 +98,7 @@ fn each_mistake_is_a_sentence() {
         ),
         (
             "objective: {gamma: big}",
-            "objective.gamma: expected code, theorem or a number, got 'big'",
+            "objective.gamma: expected code, theorem, ceiling, balanced or a number, got 'big'",
         ),
         ("objective: {eps_end: soon}", "objective.eps_end: expected a number, got 'soon'"),
         ("", "c.yaml: the config is empty"),

@@ -74,6 +74,10 @@ impl Observer for RunObserver {
         Ok(())
     }
 
+    fn warning(&mut self, text: &str) {
+        self.console.warn(text);
+    }
+
     fn checkpoint(&mut self, path: &Path) -> Result<()> {
         for sink in &mut self.sinks {
             sink.flush()?;

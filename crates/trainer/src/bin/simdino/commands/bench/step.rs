@@ -57,8 +57,14 @@ pub fn run(args: &StepArgs) -> Result<()> {
 fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64> {
     let mut learner = Learner::new(learner_config(config, device))?;
     let batch = (config.train.batch_size / config.train.accumulate) as i64;
-    let values =
-        StepValues { lr: 1e-4, weight_decay: 0.04, momentum_teacher: 0.996, progress: 0.0 };
+    let values = StepValues {
+        lr: 1e-4,
+        weight_decay: 0.04,
+        momentum_teacher: 0.996,
+        progress: 0.0,
+        step: 0,
+        steps_per_epoch: 1,
+    };
     let mut times = Vec::new();
     for i in 0..args.warmup + args.steps {
         if i == args.warmup {
@@ -66,7 +72,7 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
         }
         synchronize(device);
         let start = Instant::now();
-        learner.step(&values, || Ok(random_views(config, batch, device)))?;
+        learner.step(&values, false, || Ok(random_views(config, batch, device)))?;
         synchronize(device);
         if i >= args.warmup {
             times.push(1e3 * start.elapsed().as_secs_f64());

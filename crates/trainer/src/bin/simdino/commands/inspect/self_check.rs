@@ -8,8 +8,8 @@ use std::fmt;
 
 use model::config::{Arch, HeadConfig, ModelConfig};
 use model::{Mode, Network};
-use objectives::coding_rate::coding_rate;
 use objectives::config::RatePrecision;
+use objectives::{RateOptions, coding_rate};
 use tch::{Device, Kind, Tensor, nn};
 use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_};
 
@@ -79,9 +79,10 @@ fn rate(device: Device) -> Result<Vec<Outcome>> {
     let (n, d, alpha) = RATE;
     let z = noise(&[2, n, d], 1.0);
     let z = &z / z.square().sum_dim_intlist(-1, true, None).sqrt(); // unit rows
-    let expect = coding_rate(&z, alpha, RatePrecision::Fp64)?;
+    let double = RateOptions { precision: RatePrecision::Fp64, ..RateOptions::new(alpha) };
+    let expect = coding_rate(&z, &double)?;
     let z = z.to_kind(Kind::Float).to_device(device);
-    let got = coding_rate(&z, alpha, RatePrecision::Fp32)?;
+    let got = coding_rate(&z, &RateOptions::new(alpha))?;
     Ok(vec![
         Outcome::new("coding rate", &got.value, &expect.value, 1e-5),
         Outcome::new("coding rate, gradient", &got.gradient, &expect.gradient, 1e-4),

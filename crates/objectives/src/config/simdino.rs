@@ -1,9 +1,8 @@
-//! Options of the SimDINO loss. The only place where their defaults live.
+//! Options of the SimDINO loss.
 
 use serde::{Deserialize, Serialize};
 
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);
+use super::{Problem, negative, not_positive};
 
 /// How `eps` is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -25,6 +24,12 @@ pub enum Gamma {
     Code,
     /// `eps * sqrt(n / (d min(d, n)))`, from Theorem 3.1.
     Theorem,
+    /// Such that the weighted coding rate of evenly spread features is `gamma_ceiling`, whatever
+    /// batch, groups, width and `eps` are.
+    Ceiling,
+    /// Adapted slowly, so that coding rate and similarity pull on the student's features in the
+    /// proportion `gamma_balance`. Starts like `ceiling`.
+    Balanced,
     /// A number.
     #[serde(untagged)]
     Constant(f64),
@@ -77,8 +82,12 @@ pub struct SimDinoConfig {
     pub coeff: f64,
     /// Value of `coeff` at the end of training, reached on a cosine; absent = constant.
     pub coeff_end: Option<f64>,
-    /// Weight of the coding rate: `code`, `theorem` or a number.
+    /// Weight of the coding rate: `code`, `theorem`, `ceiling`, `balanced` or a number.
     pub gamma: Gamma,
+    /// With `gamma: ceiling`, the most that the weighted coding rate can be. 0.45 is that of the paper's run.
+    pub gamma_ceiling: f64,
+    /// With `gamma: balanced`, the norm of the coding rate's gradient over that of the similarity's.
+    pub gamma_balance: f64,
     /// Features that the coding rate expands.
     pub expa_source: ExpaSource,
     /// Groups that the global batch is split into; the coding rate is computed for each and averaged.
@@ -101,6 +110,8 @@ impl Default for SimDinoConfig {
             coeff: 1.0,
             coeff_end: None,
             gamma: Gamma::Code,
+            gamma_ceiling: 0.45,
+            gamma_balance: 1.0,
             expa_source: ExpaSource::MeanStudentTeacher,
             rate_groups: 8,
             center_cov: false,
@@ -113,26 +124,16 @@ impl Default for SimDinoConfig {
 impl SimDinoConfig {
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let positive = [
+        let constant = if let Gamma::Constant(gamma) = self.gamma { Some(gamma) } else { None };
+        let mut problems = not_positive(&[
             ("eps", Some(self.eps)),
             ("eps_end", self.eps_end),
-            ("gamma", if let Gamma::Constant(g) = self.gamma { Some(g) } else { None }),
-        ];
-        for (key, value) in positive {
-            if let Some(value) = value
-                && !(value > 0.0 && value.is_finite())
-            {
-                problems.push((key, format!("must be greater than 0 (got {value})")));
-            }
-        }
-        for (key, value) in [("coeff", Some(self.coeff)), ("coeff_end", self.coeff_end)] {
-            if let Some(value) = value
-                && !(value >= 0.0 && value.is_finite())
-            {
-                problems.push((key, format!("must not be negative (got {value})")));
-            }
-        }
+            ("gamma", constant),
+            ("gamma_ceiling", Some(self.gamma_ceiling)),
+            ("gamma_balance", Some(self.gamma_balance)),
+        ]);
+        let coeffs = [("coeff", Some(self.coeff)), ("coeff_end", self.coeff_end)];
+        problems.extend(negative(&coeffs));
         if self.rate_groups == 0 {
             problems.push(("rate_groups", "must be at least 1 (got 0)".into()));
         }

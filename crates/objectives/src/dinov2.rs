@@ -1,0 +1,112 @@
+//! The DINOv2 loss: DINO on class tokens, iBOT on masked patches, KoLeo.
+//!
+//! ```text
+//! q = softmax((teacher - center) / teacher_temp)      or Sinkhorn-Knopp over the batch
+//! loss = dino(cls)
+//!      + patch_weight * -sum_j weight[j] sum_k q[j][k] log_softmax(s[j] / student_temp)[k] / (2B)
+//!      + koleo_weight * koleo(student's backbone)
+//! ```
+//!
+//! Patches have a center of their own. Whether they share the head of the class tokens is the
+//! network's business: scores of any width are taken.
+//!
+//! # Source
+//! DINOv2, `DINOLoss`, `iBOTPatchLoss` and `KoLeoLoss` of facebookresearch/dinov2@b8931f7.
+//!
+//! # Deviations
+//! The reference averages the patches of each process before it averages processes; here every
+//! masked patch has the same say in the center, so it does not depend on the number of processes.
+//! Its center of step `i` is that of the steps before `i`, as here.
+
+use tch::Tensor;
+use torch_ext::Collective;
+
+use crate::Result;
+use crate::config::PrototypeConfig;
+use crate::dino::ClsLoss;
+use crate::inputs::Inputs;
+use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
+use crate::patches::Patches;
+use crate::prototypes::{Teacher, log_likelihood};
+use crate::simdinov2::{add_koleo, add_term, check_weights};
+
+/// Names of the centers among the state.
+const CENTERS: [&str; 2] = ["center", "patch_center"];
+
+/// The DINOv2 loss; see the module's text.
+#[derive(Debug)]
+pub struct DinoV2Loss {
+    cls: ClsLoss,
+    patch_teacher: Teacher,
+    student_temp: f64,
+    patch_weight: f64,
+    koleo_weight: f64,
+}
+
+impl DinoV2Loss {
+    /// The loss that the options describe.
+    ///
+    /// # Errors
+    /// Values that cannot be.
+    pub fn new(config: &PrototypeConfig, patch_weight: f64, koleo_weight: f64) -> Result<Self> {
+        check_weights(patch_weight, koleo_weight)?;
+        Ok(Self {
+            cls: ClsLoss::new(config, true)?,
+            patch_teacher: Teacher::new(config.centering, CENTERS[1], config.center_momentum),
+            student_temp: config.student_temp,
+            patch_weight,
+            koleo_weight,
+        })
+    }
+
+    fn patch_loss(&self, inputs: &Inputs, statistics: &mut Statistics) -> Result<Tensor> {
+        let patches = Patches::of(inputs)?;
+        let targets = self.patch_teacher.targets(
+            &patches.teacher,
+            self.cls.temperature.at(inputs.context),
+            inputs.collective,
+            statistics,
+        )?;
+        Ok(patches.loss(&log_likelihood(&targets, &patches.student, self.student_temp)))
+    }
+}
+
+impl Objective for DinoV2Loss {
+    fn needs(&self) -> Needs {
+        Needs {
+            patches: self.patch_weight > 0.0,
+            backbone: self.koleo_weight > 0.0,
+            prototypes: true,
+        }
+    }
+
+    fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
+        torch_ext::autocast(inputs.student.cls.device(), None, || {
+            let mut output = self.cls.evaluate(inputs)?;
+            if self.patch_weight > 0.0 {
+                let loss = self.patch_loss(inputs, &mut output.statistics)?;
+                add_term(&mut output, ("patches", "loss/patches"), &loss, self.patch_weight)?;
+            }
+            if self.koleo_weight > 0.0 {
+                add_koleo(&mut output, inputs, self.koleo_weight)?;
+            }
+            Ok(output)
+        })?
+    }
+
+    fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+        self.cls.teacher.update(statistics, collective)?;
+        self.patch_teacher.update(statistics, collective)
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.cls.teacher.state().into_iter().chain(self.patch_teacher.state()).collect()
+    }
+
+    fn load_state(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        no_other_state(tensors, &CENTERS)?;
+        self.cls.teacher.load(tensors);
+        self.patch_teacher.load(tensors);
+        Ok(())
+    }
+}

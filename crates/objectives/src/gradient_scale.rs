@@ -1,0 +1,106 @@
+//! How large the coding rate and its gradient can be, and what follows for its weight `gamma`.
+//!
+//! `n` rows of a group, `d` width, `alpha = d / (n eps^2)`. With singular values `s` of `Z` the
+//! gradient has the singular values `alpha s / (1 + alpha s^2)`, at most `sqrt(alpha) / 2` each and
+//! at most `min(n, d)` of them not 0. Hence
+//!
+//! ```text
+//! |dR/dZ|_F <= sqrt(min(n, d) alpha) / 2 = 1/(2 eps) * sqrt(d min(n, d) / n)
+//! ```
+//!
+//! reached when every singular value is `1 / sqrt(alpha)`.
+//!
+//! # Source
+//! SimDINO, Theorem 3.1. The constant was derived here; the published code has the same scale in a
+//! comment, `sqrt(eps N m) / p`.
+
+use tch::Tensor;
+
+use crate::Result;
+use crate::coding_rate::{RateOptions, coding_rate};
+use crate::config::RatePrecision;
+
+/// Smallest coding rate of `n` unit rows, reached when all are equal: `1/2 log(1 + alpha n)`.
+pub fn rate_floor(alpha: f64, n: usize) -> f64 {
+    0.5 * (alpha * n as f64).ln_1p()
+}
+
+/// Largest coding rate of `n` unit rows of width `d`, reached when they spread evenly over
+/// `r = min(n, d)` directions: `r/2 log(1 + alpha n / r)`.
+///
+/// Rows of norm `c` have the ceiling of `alpha c^2`; means of student and teacher are shorter
+/// than 1, `c^2 = (1 + cos) / 2`.
+pub fn rate_ceiling(alpha: f64, n: usize, d: usize) -> f64 {
+    spread_over(n.min(d), alpha, n)
+}
+
+/// Coding rate of `n` unit rows that spread evenly over `r` directions.
+pub(crate) fn spread_over(r: usize, alpha: f64, n: usize) -> f64 {
+    let r = r as f64;
+    if r == 0.0 { 0.0 } else { 0.5 * r * (alpha * n as f64 / r).ln_1p() }
+}
+
+/// Largest Frobenius norm of the gradient: `sqrt(min(n, d) alpha) / 2` (Theorem 3.1).
+pub fn gradient_bound(alpha: f64, n: usize, d: usize) -> f64 {
+    0.5 * (n.min(d) as f64 * alpha).sqrt()
+}
+
+/// Weight of the coding rate in the published code: `1/n + 1/d`.
+pub fn gamma_code(n: usize, d: usize) -> f64 {
+    1.0 / n as f64 + 1.0 / d as f64
+}
+
+/// Weight with which the bound of the gradient becomes 1/2 whatever `n`, `d` and `eps` are:
+/// `eps sqrt(n / (d min(n, d)))`, with the paper's `eps`.
+pub fn gamma_theorem(eps: f64, n: usize, d: usize) -> f64 {
+    eps * (n as f64 / (d * n.min(d)) as f64).sqrt()
+}
+
+/// What the theorem speaks of, measured on features.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GradientScale {
+    /// Rows.
+    pub n: usize,
+    /// Width.
+    pub d: usize,
+    /// The paper's `eps`.
+    pub eps: f64,
+    /// Coding rate.
+    pub rate: f64,
+    /// The coding rate if all rows were equal.
+    pub floor: f64,
+    /// The coding rate if rows spread evenly, which must be of norm 1.
+    pub ceiling: f64,
+    /// Frobenius norm of the gradient.
+    pub norm: f64,
+    /// The most that the norm can be.
+    pub bound: f64,
+}
+
+impl GradientScale {
+    /// Measures `z` in double precision.
+    ///
+    /// # Shapes
+    /// - `z`: `[n, d]`
+    ///
+    /// # Errors
+    /// As [`coding_rate`]; `eps` not positive.
+    pub fn measure(z: &Tensor, eps: f64) -> Result<Self> {
+        let (n, d) = z.size2()?;
+        let alpha = d as f64 / (n as f64 * eps * eps);
+        let options = RateOptions { precision: RatePrecision::Fp64, ..RateOptions::new(alpha) };
+        let z = z.to_kind(tch::Kind::Double);
+        let rate = coding_rate(&z, &options)?;
+        let (n, d) = (n as usize, d as usize);
+        Ok(Self {
+            n,
+            d,
+            eps,
+            rate: f64::try_from(rate.value.get(0))?,
+            floor: rate_floor(alpha, n),
+            ceiling: rate_ceiling(alpha, n, d),
+            norm: f64::try_from(rate.gradient.norm())?,
+            bound: gradient_bound(alpha, n, d),
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Is it collapsing? Signals of a step, and a verdict in plain words.
+//!
+//! Measured now and then, not in every step: the effective rank costs an eigenvalue decomposition.
+
+use tch::{Kind, Tensor};
+
+use crate::inputs::Inputs;
+use crate::objective::LossOutput;
+use crate::{Error, Result};
+
+/// What is looked at, by the names that it is logged under.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Signals {
+    /// Mean deviation of the teacher's unit rows over the batch, times the root of their width:
+    /// 1 when they point everywhere, 0 when they are all the same.
+    pub feature_std: f64,
+    /// Exponential of the entropy of the eigenvalues of the teacher's unit rows: over how many
+    /// directions they spread. 1 when they are all the same.
+    pub effective_rank: f64,
+    /// Where the coding rate lies between its floor (0) and its ceiling (1).
+    pub rate_position: Option<f64>,
+    /// Similarity of views.
+    pub compression: Option<f64>,
+    /// Loss of the class tokens over that of a teacher without opinion, `ln K`.
+    pub loss_over_uniform: Option<f64>,
+    /// Entropy of the teacher's targets as a share of the most it can be.
+    pub teacher_entropy: Option<f64>,
+    /// The same of the mean target; 0 when all images are given the same prototype.
+    pub entropy_of_mean: Option<f64>,
+}
+
+impl Signals {
+    /// Measures a (micro-)batch. Waits for the device.
+    ///
+    /// Looks at the teacher's class tokens before the head where they are given, else after it.
+    ///
+    /// # Errors
+    /// Features that are not finite.
+    pub fn measure(inputs: &Inputs, output: &LossOutput) -> Result<Self> {
+        let features = inputs.teacher.backbone.as_ref().unwrap_or(&inputs.teacher.cls);
+        let width = features.size()[features.dim() - 1];
+        let rows = features.detach().reshape([-1, width]);
+        let (feature_std, effective_rank) = spread(&rows)?;
+        let uniform = output.value("loss/uniform");
+        let cls = output.value("loss/cls");
+        Ok(Self {
+            feature_std,
+            effective_rank,
+            rate_position: output.value("rate/position"),
+            compression: output.value("loss/compression"),
+            loss_over_uniform: cls.zip(uniform).map(|(loss, uniform)| loss / uniform),
+            teacher_entropy: output.value("teacher/entropy"),
+            entropy_of_mean: output.value("teacher/entropy_of_mean"),
+        })
+    }
+
+    /// Those that objectives do not log by themselves.
+    pub fn metrics(&self) -> [(&'static str, f64); 2] {
+        [("health/feature_std", self.feature_std), ("health/effective_rank", self.effective_rank)]
+    }
+
+    /// What has gone wrong, in words; none if nothing has.
+    pub fn verdict(&self) -> Option<String> {
+        let over = |x: Option<f64>, most: f64| x.is_some_and(|x| x > most);
+        let under = |x: Option<f64>, least: f64| x.is_some_and(|x| x < least);
+        let percent = |x: Option<f64>| 100.0 * x.unwrap_or(f64::NAN);
+        if over(self.compression, 0.99) && under(self.rate_position, 0.02) {
+            return Some(format!(
+                "all images have nearly the same features: different views agree to {:.1} %, and \
+                 the coding rate lies at its floor ({:.1} % of the way to its ceiling)",
+                percent(self.compression),
+                percent(self.rate_position)
+            ));
+        }
+        if over(self.loss_over_uniform, 0.99) && over(self.teacher_entropy, 0.99) {
+            return Some(format!(
+                "the teacher gives all prototypes the same probability: its entropy is {:.1} % of \
+                 the most it can be, and the loss stays at that of guessing",
+                percent(self.teacher_entropy)
+            ));
+        }
+        if under(self.entropy_of_mean, 0.02) {
+            return Some(format!(
+                "the teacher gives all images the same prototype: the entropy of its mean target \
+                 is {:.1} % of the most it can be",
+                percent(self.entropy_of_mean)
+            ));
+        }
+        if self.effective_rank < 1.02 && self.feature_std < 0.05 {
+            return Some(format!(
+                "all images have nearly the same features: they spread over {:.2} directions",
+                self.effective_rank
+            ));
+        }
+        None
+    }
+}
+
+/// Says once that a run has collapsed, when it has for long enough.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    in_a_row: u32,
+    raised: bool,
+}
+
+/// Looks in a row that must agree. DINO starts at the loss of guessing and leaves it.
+const LOOKS: u32 = 3;
+/// Share of the training after which a collapse is called one.
+const GRACE: f64 = 0.02;
+
+impl Watch {
+    /// Takes in the signals of a step; a warning the first time that it is due.
+    ///
+    /// At the very first step a warning comes at once, but for collapsed features alone: a run
+    /// that starts so trains badly.
+    pub fn look(&mut self, step: u64, progress: f64, signals: &Signals) -> Option<String> {
+        let verdict = signals.verdict();
+        if step == 0 && signals.rate_position.is_some() {
+            return verdict.map(|what| format!("the run starts almost collapsed: {what}"));
+        }
+        self.in_a_row = if verdict.is_some() { self.in_a_row + 1 } else { 0 };
+        if self.raised || self.in_a_row < LOOKS || progress < GRACE {
+            return None;
+        }
+        self.raised = true;
+        verdict.map(|what| format!("the training has collapsed: {what}"))
+    }
+}
+
+/// Mean deviation and effective rank of the directions of rows, `[n, d]`.
+///
+/// # Errors
+/// A wrong shape; rows that are not finite.
+pub fn spread(rows: &Tensor) -> Result<(f64, f64)> {
+    let (n, d) = rows.size2()?;
+    let rows = crate::rows::unit_rows(&rows.to_kind(Kind::Double));
+    let variance = (&rows - rows.mean_dim(0, true, Kind::Double)).square();
+    let std = variance.mean_dim(0, false, Kind::Double).sqrt().mean(Kind::Double);
+    let std = f64::try_from(std * (d as f64).sqrt())?; // sync
+    if !std.is_finite() {
+        let what = "features of the teacher".to_owned();
+        return Err(Error::NonFinite { term: "health", what });
+    }
+    let gram = if n < d { rows.matmul(&rows.tr()) } else { rows.tr().matmul(&rows) };
+    let eigenvalues = gram.linalg_eigvalsh("L").clamp_min(0.0);
+    Ok((std, effective_rank(&eigenvalues)?))
+}
+
+/// Exponential of the entropy of eigenvalues, each as a share of their sum.
+///
+/// # Errors
+/// libtorch refuses.
+pub fn effective_rank(eigenvalues: &Tensor) -> Result<f64> {
+    let p = eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
+    let entropy = -p.xlogy(&p).sum(Kind::Double); // 0 log 0 = 0
+    Ok(f64::try_from(entropy.exp())?)
+}

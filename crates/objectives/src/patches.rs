@@ -1,0 +1,87 @@
+//! Losses of masked patches: what the student says of a patch it did not see against what the
+//! teacher, who saw it, says of it.
+//!
+//! `m` masked patches of the `2B` global crops. Each crop has the same say however many of its
+//! patches were masked, and crops without masks count in the divisor:
+//!
+//! ```text
+//! for j in 0..m:  loss -= weight[j] * similarity(teacher[j], student[j]) / (2B)
+//! weight[j] = 1 / masked patches of the crop of j
+//! ```
+//!
+//! With half of the crops masked a perfect prediction therefore has loss -1/2. Without any masked
+//! patch the loss is 0.
+//!
+//! # Source
+//! SimDINOv2, masked patch loss, `CosinePatchLoss.forward_masked` of RobinWu218/SimDINO@8149fc4;
+//! iBOT as in DINOv2.
+
+use tch::Tensor;
+
+use crate::inputs::{Inputs, Masked, check_kind, working_kind};
+use crate::rows::unit_rows;
+use crate::{Error, Result};
+
+/// Patches of student and teacher with their weights, in working precision.
+pub struct Patches<'a> {
+    /// `[m, k]`, gradients flow.
+    pub student: Tensor,
+    /// `[m, k]`, no gradients.
+    pub teacher: Tensor,
+    masked: &'a Masked,
+}
+
+impl<'a> Patches<'a> {
+    /// The patches of a batch.
+    ///
+    /// # Errors
+    /// Outputs or weights that are missing or do not belong together.
+    pub fn of(inputs: &Inputs<'a>) -> Result<Self> {
+        let missing = |what| Error::Missing { what };
+        let masked = inputs.masked.ok_or(missing("masks"))?;
+        let student = inputs.student.patches.as_ref().ok_or(missing("patches of the student"))?;
+        let teacher = inputs.teacher.patches.as_ref().ok_or(missing("patches of the teacher"))?;
+        check(student, teacher, masked)?;
+        let kind = working_kind(student);
+        Ok(Self { student: student.to_kind(kind), teacher: teacher.detach().to_kind(kind), masked })
+    }
+
+    /// `-sum_j weight_j similarity_j / (2B)`, of `[m]`; 0-dimensional.
+    pub fn loss(&self, similarity: &Tensor) -> Tensor {
+        let weights = self.masked.weights.to_kind(similarity.kind());
+        (similarity * weights).sum(similarity.kind()) / -(self.masked.crops as f64)
+    }
+
+    /// [`Self::loss`] of the cosines.
+    pub fn cosine_loss(&self) -> Tensor {
+        let products = unit_rows(&self.student) * unit_rows(&self.teacher); // [m, k]
+        self.loss(&products.sum_dim_intlist(-1, false, products.kind()))
+    }
+}
+
+fn check(student: &Tensor, teacher: &Tensor, masked: &Masked) -> Result<()> {
+    let got = student.size();
+    if got.len() != 2 {
+        return Err(Error::Shape {
+            what: "patches of the student",
+            expected: "[m, k]".into(),
+            got,
+        });
+    }
+    if teacher.size() != got {
+        let expected = format!("{got:?}, as the student's");
+        let got = teacher.size();
+        return Err(Error::Shape { what: "patches of the teacher", expected, got });
+    }
+    if masked.weights.size() != [got[0]] {
+        let expected = format!("[{}], one number a masked patch", got[0]);
+        let got = masked.weights.size();
+        return Err(Error::Shape { what: "weights of the masked patches", expected, got });
+    }
+    if masked.crops == 0 {
+        let expected = "at least 1";
+        return Err(Error::Number { what: "number of global crops", expected, got: 0.0 });
+    }
+    check_kind("patches of the student", student)?;
+    check_kind("patches of the teacher", teacher)
+}

@@ -1,0 +1,219 @@
+//! What DINO, DINOv2 and iBOT share: targets from the teacher's scores of `K` prototypes, kept from
+//! collapsing, and the cross-entropy of the student's scores with them.
+
+use tch::Tensor;
+use torch_ext::Collective;
+
+use crate::Result;
+use crate::config::Centering;
+use crate::inputs::StepContext;
+use crate::objective::Statistics;
+use crate::sinkhorn::sinkhorn_knopp;
+use crate::views::{mean_over_pairs, pair_products};
+
+/// The teacher's temperature: a linear warm-up, then constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TeacherTemperature {
+    /// At the first step.
+    pub start: f64,
+    /// After the warm-up.
+    pub end: f64,
+    /// Length of the warm-up in epochs.
+    pub warmup_epochs: f64,
+    /// Whether it changes at each step, as in DINOv2, or at each epoch, as in DINO.
+    pub every_step: bool,
+}
+
+impl TeacherTemperature {
+    /// Value of a step. The last step (or epoch) of the warm-up has the final value already.
+    pub fn at(&self, context: StepContext) -> f64 {
+        let per_epoch = context.steps_per_epoch.max(1);
+        let (now, length) = if self.every_step {
+            (context.step, (self.warmup_epochs * per_epoch as f64).round())
+        } else {
+            (context.step / per_epoch, self.warmup_epochs.round())
+        };
+        if now as f64 >= length {
+            return self.end;
+        }
+        let passed = now as f64 / (length - 1.0).max(1.0);
+        self.start + (self.end - self.start) * passed
+    }
+}
+
+/// The moving average of the teacher's scores, subtracted from them so that no prototype wins
+/// everywhere.
+///
+/// ```text
+/// center <- momentum * center + (1 - momentum) * mean of the teacher's rows of all processes
+/// ```
+///
+/// after the step: targets of a step use the center of the steps before it.
+#[derive(Debug)]
+pub struct Center {
+    name: &'static str,
+    momentum: f64,
+    /// `[1, K]`; none before the first update, when it stands for 0.
+    value: Option<Tensor>,
+}
+
+impl Center {
+    /// A center at 0. Its statistics and its state carry `name`.
+    pub fn new(name: &'static str, momentum: f64) -> Self {
+        Self { name, momentum, value: None }
+    }
+
+    /// Softmax of the centred scores, `[.., K]`.
+    fn targets(&self, scores: &Tensor, temperature: f64) -> Tensor {
+        let centred = match &self.value {
+            Some(center) => scores - center.to_kind(scores.kind()).to_device(scores.device()),
+            None => scores.shallow_clone(),
+        };
+        (centred / temperature).softmax(-1, scores.kind())
+    }
+
+    /// What [`Self::update`] needs of `[.., K]` scores: their sum and their number, `[K + 1]`.
+    fn record(&self, scores: &Tensor, statistics: &mut Statistics) {
+        let width = scores.size()[scores.dim() - 1];
+        let rows = scores.reshape([-1, width]);
+        let count =
+            Tensor::from(rows.size()[0] as f64).to_kind(rows.kind()).to_device(rows.device());
+        let sum = rows.sum_dim_intlist(0, false, rows.kind()); // [K]
+        statistics.put(self.name, Tensor::cat(&[sum, count.reshape([1])], 0));
+    }
+
+    fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+        let Some(recorded) = statistics.get(self.name) else { return Ok(()) };
+        let mut recorded = recorded.copy();
+        collective.all_reduce_sum(&mut recorded)?;
+        let width = recorded.size()[0] - 1;
+        let count = recorded.narrow(0, width, 1);
+        // Without rows (no patch was masked) the mean is 0 / 1 and the weight 0: nothing changes.
+        let mean = recorded.narrow(0, 0, width) / count.clamp_min(1.0); // [K]
+        let weight = count.clamp_max(1.0) * (1.0 - self.momentum);
+        let mean = mean.unsqueeze(0);
+        let before = self.value.take().unwrap_or_else(|| mean.zeros_like());
+        self.value = Some(&before + (mean - &before) * weight);
+        Ok(())
+    }
+
+    fn load(&mut self, tensors: &[(String, Tensor)]) {
+        let found = tensors.iter().find(|(name, _)| name == self.name);
+        self.value = found.map(|(_, tensor)| tensor.copy());
+    }
+}
+
+/// How targets are kept from collapsing.
+#[derive(Debug)]
+pub enum Teacher {
+    /// Subtract a moving average.
+    Centered(Center),
+    /// Sinkhorn-Knopp over the batch; has no state.
+    Sinkhorn,
+}
+
+impl Teacher {
+    /// A fresh one. `name` is that of its center, if it has one.
+    pub fn new(centering: Centering, name: &'static str, momentum: f64) -> Self {
+        match centering {
+            Centering::Softmax => Self::Centered(Center::new(name, momentum)),
+            Centering::SinkhornKnopp => Self::Sinkhorn,
+        }
+    }
+
+    /// Probabilities of the prototypes, `[.., K]`, and what [`Self::update`] will need.
+    ///
+    /// # Errors
+    /// A process that does not answer.
+    pub fn targets(
+        &self,
+        scores: &Tensor,
+        temperature: f64,
+        collective: &dyn Collective,
+        statistics: &mut Statistics,
+    ) -> Result<Tensor> {
+        let scores = scores.detach();
+        match self {
+            Self::Centered(center) => {
+                center.record(&scores, statistics);
+                Ok(center.targets(&scores, temperature))
+            }
+            Self::Sinkhorn => {
+                let width = scores.size()[scores.dim() - 1];
+                let rows = scores.reshape([-1, width]);
+                Ok(sinkhorn_knopp(&rows, temperature, collective)?.reshape_as(&scores))
+            }
+        }
+    }
+
+    /// Moves the center, after the optimiser step.
+    ///
+    /// # Errors
+    /// A process that does not answer.
+    pub fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+        match self {
+            Self::Centered(center) => center.update(statistics, collective),
+            Self::Sinkhorn => Ok(()),
+        }
+    }
+
+    /// The center, if it has moved.
+    pub fn state(&self) -> Option<(String, Tensor)> {
+        match self {
+            Self::Centered(Center { name, value: Some(value), .. }) => {
+                Some(((*name).to_owned(), value.shallow_clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts back what [`Self::state`] gave.
+    pub fn load(&mut self, tensors: &[(String, Tensor)]) {
+        if let Self::Centered(center) = self {
+            center.load(tensors);
+        }
+    }
+}
+
+/// Scores divided by the student's temperature and moved so that the largest of a row is 0, with
+/// the logarithm of the sum of their exponentials. `[.., K] -> [.., K], [..]`
+fn stable_logits(scores: &Tensor, temperature: f64) -> (Tensor, Tensor) {
+    let logits = scores / temperature;
+    // Moving a row changes nothing, because targets add up to 1; it keeps digits.
+    let logits = &logits - logits.detach().amax([-1].as_slice(), true);
+    let log_sum = logits.logsumexp(-1, false);
+    (logits, log_sum)
+}
+
+/// Mean cross-entropy of each target view with every other student view:
+/// `-sum_k q[g][b][k] log_softmax(s[v][b] / temperature)[k]`, without a tensor of all pairs.
+///
+/// # Shapes
+/// - `targets`: `[2, B, K]`, rows that add up to 1; `student`: `[V, B, K]`; result 0-dimensional
+pub fn cross_entropy_of_views(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
+    let (logits, log_sum) = stable_logits(student, temperature); // [V, B, K], [V, B]
+    let pairs = log_sum.unsqueeze(0) - pair_products(targets, &logits); // [2, V, B]
+    mean_over_pairs(&pairs)
+}
+
+/// `sum_k t[j][k] log_softmax(s[j] / temperature)[k]`, the similarity of patches: `[m, K] -> [m]`
+pub fn log_likelihood(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
+    let (logits, log_sum) = stable_logits(student, temperature); // [m, K], [m]
+    (targets * logits).sum_dim_intlist(-1, false, log_sum.kind()) - log_sum
+}
+
+/// Entropy of targets as a share of the most it can be, two numbers in `[2]`: the mean over rows
+/// (1 when the teacher has no opinion), and that of the mean row (0 when all rows say the same).
+pub fn entropies(targets: &Tensor) -> Tensor {
+    let size = targets.size();
+    let width = size[size.len() - 1];
+    let rows = targets.detach().reshape([-1, width]);
+    let count = rows.size()[0];
+    let entropy = |p: &Tensor| {
+        -p.xlogy(p).sum_dim_intlist(-1, false, p.kind()) // 0 log 0 = 0
+    };
+    let own = entropy(&rows).mean(rows.kind()) / (width as f64).ln();
+    let mean_row = rows.mean_dim(0, false, rows.kind());
+    let most = (count.min(width) as f64).ln().max(f64::MIN_POSITIVE);
+    Tensor::stack(&[own, entropy(&mean_row) / most], 0)
+}

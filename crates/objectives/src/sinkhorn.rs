@@ -1,0 +1,66 @@
+//! Sinkhorn-Knopp: teacher targets that use all prototypes equally.
+//!
+//! `B` rows of scores over all processes, `K` prototypes, `Q = exp(scores / temperature)`:
+//!
+//! ```text
+//! 3 times:  every prototype gets the same share:  Q[:, k] /= K * sum_b Q[b, k]
+//!           every row gets the same share:        Q[b, :] /= B * sum_k Q[b, k]
+//! result:   B * Q, rows that add up to 1
+//! ```
+//!
+//! Here in logarithms, `log Q = scores / temperature + f[k] + g[b]`, with sums by log-sum-exp: no
+//! score is too large or too far from the others, where `exp` overflows at 88 in single precision.
+//!
+//! # Source
+//! DINOv2, `sinkhorn_knopp_teacher` of facebookresearch/dinov2@b8931f7.
+//!
+//! # Deviations
+//! No rows at all in any process (no patch was masked) give no targets instead of a division by 0.
+
+use tch::Tensor;
+use torch_ext::Collective;
+
+use crate::Result;
+
+const ITERATIONS: usize = 3;
+
+/// Targets of the rows of this process, `[B_local, K] -> [B_local, K]`.
+///
+/// # Errors
+/// A process that does not answer.
+pub fn sinkhorn_knopp(
+    scores: &Tensor,
+    temperature: f64,
+    collective: &dyn Collective,
+) -> Result<Tensor> {
+    let scores = scores.detach() / temperature;
+    let (rows, prototypes) = scores.size2()?;
+    let mut total = Tensor::from(rows as f64).to_device(scores.device());
+    collective.all_reduce_sum(&mut total)?;
+    // Without rows anywhere its logarithm is -inf, and nothing is added to nothing.
+    let log_rows = total.log().to_kind(scores.kind());
+    let log_prototypes = (prototypes as f64).ln();
+    let mut row_term = Tensor::zeros([rows, 1], (scores.kind(), scores.device())); // g
+    let mut column_term = Tensor::zeros([1, prototypes], (scores.kind(), scores.device())); // f
+    for _ in 0..ITERATIONS {
+        let of_columns = log_sum_rows(&(&scores + &row_term), collective)?; // [1, K]
+        column_term = -of_columns - log_prototypes;
+        let of_rows = (&scores + &column_term).logsumexp(1, true); // [B, 1]
+        row_term = -of_rows - &log_rows;
+    }
+    Ok((scores + column_term + row_term + log_rows).exp())
+}
+
+/// Log-sum-exp over the rows of all processes, `[B_local, K] -> [1, K]`.
+fn log_sum_rows(x: &Tensor, collective: &dyn Collective) -> Result<Tensor> {
+    let (rows, width) = x.size2()?;
+    let mut top = if rows == 0 {
+        Tensor::full([1, width], f64::NEG_INFINITY, (x.kind(), x.device()))
+    } else {
+        x.amax([0].as_slice(), true)
+    };
+    collective.all_reduce_max(&mut top)?;
+    let mut sum = (x - &top).exp().sum_dim_intlist(0, true, x.kind());
+    collective.all_reduce_sum(&mut sum)?;
+    Ok(sum.log() + top)
+}

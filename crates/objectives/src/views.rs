@@ -1,0 +1,31 @@
+//! Pairs of views: each of the teacher's 2 with every *other* view of the student.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::inputs::GLOBAL_VIEWS;
+
+/// Inner products of the teacher's and the student's views of each image, without a tensor of all
+/// pairs of rows: `[2, B, d], [V, B, d] -> [2, V, B]`
+pub fn pair_products(teacher: &Tensor, student: &Tensor) -> Tensor {
+    let t_bgd = teacher.transpose(0, 1); // [B, 2, d]
+    let s_bdv = student.permute([1, 2, 0]); // [B, d, V]
+    t_bgd.matmul(&s_bdv).permute([1, 2, 0])
+}
+
+/// 1 where teacher and student see different views, 0 where they see the same: `[2, V]`.
+pub fn other_views(views: i64, kind: Kind, device: Device) -> Tensor {
+    1.0 - Tensor::eye_m(GLOBAL_VIEWS, views, (kind, device))
+}
+
+/// Mean over all pairs of different views and all images of `[2, V, B]`; 0-dimensional.
+pub fn mean_over_pairs(pairs: &Tensor) -> Tensor {
+    let size = pairs.size();
+    let (views, batch) = (size[1], size[2]);
+    let other = other_views(views, pairs.kind(), pairs.device()).unsqueeze(-1); // [2, V, 1]
+    (pairs * other).sum(pairs.kind()) / (number_of_pairs(views) * batch) as f64
+}
+
+/// Pairs of different views: `2V - 2`.
+pub fn number_of_pairs(views: i64) -> i64 {
+    GLOBAL_VIEWS * views - GLOBAL_VIEWS
+}
