@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::schema::Kind;
 
 /// What the keys take whose kind depends on the value.
-const OPEN: [(&str, &str); 1] = [("objective.gamma", "code, theorem, ceiling, balanced or a number")];
+const OPEN: [(&str, &str); 1] =
+    [("objective.gamma", "code, theorem, ceiling, balanced or a number")];
 
 /// Longest value that a message quotes, in characters.
 const QUOTED: usize = 60;

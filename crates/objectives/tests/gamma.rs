@@ -1,0 +1,166 @@
+//! The weight of the coding rate: what each rule promises, and Theorem 3.1 behind one of them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{number, simdino};
+use objectives::config::{EpsSemantics, ExpaSource, Gamma, RatePrecision};
+use objectives::gradient_scale::{GradientScale, gamma_theorem};
+use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use tch::{Kind, Tensor};
+use torch_ext::Alone;
+
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Double, tch::Device::Cpu))
+}
+
+fn unit_rows(x: &Tensor) -> Tensor {
+    x / x.square().sum_dim_intlist(-1, true, None).sqrt()
+}
+
+#[test]
+fn ceiling_is_the_same_whatever_batch_groups_width_and_eps_are() {
+    for (rate_groups, rows, d, eps) in [(8, 64, 256, 0.05), (2, 64, 256, 0.05), (1, 32, 8, 0.5)] {
+        for eps_semantics in [EpsSemantics::Code, EpsSemantics::Paper] {
+            let gamma = Gamma::Ceiling;
+            let config = SimDinoConfig {
+                rate_groups,
+                eps,
+                eps_semantics,
+                gamma,
+                ..SimDinoConfig::default()
+            };
+            let z = unit_rows(&random(&[2, rows, d]));
+            let context = StepContext::first(rate_groups * rows as usize);
+            let out = simdino(&config, &z, &z, context).unwrap();
+            assert!((out.expansion_ceiling - 0.45).abs() < 1e-12, "{}", out.expansion_ceiling);
+            assert!(number(&out.expansion) < 0.45);
+        }
+    }
+    // The paper's run has it with the code's weight.
+    let paper = SimDinoConfig::default();
+    let z = unit_rows(&random(&[2, 64, 256]));
+    let ceiling = simdino(&paper, &z, &z, StepContext::first(512)).unwrap().expansion_ceiling;
+    assert!((ceiling - 0.45).abs() < 5e-4, "{ceiling}");
+}
+
+/// One of several kinds of features, some made to be near the bound.
+fn draw(i: i64, n: i64, d: i64, eps: f64) -> Tensor {
+    let alpha = d as f64 / (n as f64 * eps * eps);
+    let scale = 10f64.powf((i / 7 % 13) as f64 / 2.0 - 3.0);
+    match i % 7 {
+        0 => random(&[n, d]) * scale,
+        1 => unit_rows(&random(&[n, d])),
+        2 => random(&[1, d]).expand([n, d], false) * scale, // one direction
+        3 => {
+            let (q, _) = Tensor::linalg_qr(&random(&[n.max(d), n.min(d)]), "reduced");
+            let q = if n < d { q.tr() } else { q };
+            q / alpha.sqrt() // where the bound is reached
+        }
+        4 => {
+            let (q, _) = Tensor::linalg_qr(&random(&[n.max(d), n.min(d)]), "reduced");
+            let q = if n < d { q.tr() } else { q };
+            q * (1.0 + 0.1 * random(&[1, d])) / alpha.sqrt() // near it
+        }
+        5 => random(&[n, 1]).matmul(&random(&[1, d])) * scale, // rank 1
+        _ => random(&[n, d]).sign() * scale,                   // corners of a cube
+    }
+}
+
+#[test]
+fn the_bound_of_theorem_3_1_holds_in_ten_thousand_draws() {
+    tch::manual_seed(31);
+    let (mut closest, mut rates) = (0f64, 0);
+    for i in 0..10_000 {
+        let (n, d) = (1 + i * 7 % 33, 1 + i * 5 % 23);
+        let eps = [0.05, 0.2236, 0.5, 1.0, 3.0][(i % 5) as usize];
+        let z = draw(i, n, d, eps);
+        let scale = GradientScale::measure(&z, eps).unwrap();
+        let share = scale.norm / scale.bound;
+        assert!(share <= 1.0 + 1e-9, "draw {i}, {n} x {d}, eps {eps}: {share}");
+        let gamma = gamma_theorem(eps, n as usize, d as usize);
+        assert!(gamma * scale.norm <= 0.5 * (1.0 + 1e-9));
+        closest = closest.max(share);
+        if i % 7 == 1 {
+            // Unit rows: the rate lies between its closed forms.
+            assert!(scale.floor <= scale.rate * (1.0 + 1e-9) + 1e-12);
+            assert!(scale.rate <= scale.ceiling * (1.0 + 1e-9) + 1e-12);
+            rates += 1;
+        }
+    }
+    assert!((closest - 1.0).abs() < 1e-9, "the draws must reach the bound: {closest}");
+    assert!(rates > 1000);
+}
+
+fn inputs<'a>(student: &'a Outputs, teacher: &'a Outputs, batch: usize) -> Inputs<'a> {
+    let context = StepContext::first(batch);
+    Inputs { student, teacher, masked: None, context, collective: &Alone }
+}
+
+/// Pulls on the student's rows, each across its row: of the similarity, of the coding rate.
+fn pulls(config: &SimDinoConfig, student: &Tensor, teacher: &Tensor, batch: usize) -> (f64, f64) {
+    let pull = |coeff: f64, gamma: f64| {
+        let gamma = Gamma::Constant(gamma);
+        let config = SimDinoConfig { coeff, gamma, ..config.clone() };
+        let z = student.copy().set_requires_grad(true);
+        // Through the normalisation, which undoes what is along a row.
+        let out = simdino(&config, &unit_rows(&z), teacher, StepContext::first(batch)).unwrap();
+        out.loss.backward();
+        number(&z.grad().norm())
+    };
+    (pull(1.0, 1e-300), pull(0.0, 1.0))
+}
+
+#[test]
+fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
+    tch::manual_seed(7);
+    for expa_source in [ExpaSource::Student, ExpaSource::MeanStudentTeacher] {
+        let config = SimDinoConfig {
+            rate_groups: 2,
+            gamma: Gamma::Balanced,
+            gamma_balance: 0.7,
+            coeff: 1.5,
+            expa_source,
+            precision: RatePrecision::Fp64,
+            ..SimDinoConfig::default()
+        };
+        let (s, t) = (unit_rows(&random(&[5, 12, 8])), unit_rows(&random(&[2, 12, 8])));
+        let (of_views, of_rate) = pulls(&config, &s, &t, 12);
+        let (student, teacher) = (Outputs::of_cls(s), Outputs::of_cls(t));
+        let mut loss = SimDinoLoss::new(&config).unwrap();
+        let first = loss.evaluate(&inputs(&student, &teacher, 12)).unwrap();
+        let gamma = first.value("rate/gamma").unwrap();
+        let ceiling = SimDinoConfig { gamma: Gamma::Ceiling, ..config.clone() };
+        let ceiling = SimDinoLoss::new(&ceiling).unwrap();
+        let of_ceiling = ceiling.evaluate(&inputs(&student, &teacher, 12)).unwrap();
+        assert_eq!(gamma, of_ceiling.value("rate/gamma").unwrap());
+
+        loss.update(&first.statistics, &Alone).unwrap();
+        let moved = number(&loss.state()[0].1);
+        let measured = gamma * of_rate / (config.coeff * of_views);
+        let want = gamma * (0.01 * (0.7 / measured).ln()).clamp(-0.05, 0.05).exp();
+        assert!((moved / want - 1.0).abs() < 1e-9, "{moved} {want}");
+
+        // On features that do not change it settles at the proportion asked for.
+        for _ in 0..1500 {
+            let output = loss.evaluate(&inputs(&student, &teacher, 12)).unwrap();
+            loss.update(&output.statistics, &Alone).unwrap();
+        }
+        let settled = number(&loss.state()[0].1) * of_rate / (config.coeff * of_views);
+        assert!((settled - 0.7).abs() < 1e-3, "{settled}");
+    }
+}
+
+#[test]
+fn balance_stays_where_nothing_pulls() {
+    let config = SimDinoConfig { rate_groups: 1, gamma: Gamma::Balanced, ..Default::default() };
+    let mut loss = SimDinoLoss::new(&config).unwrap();
+    let same = Tensor::eye(4, (Kind::Double, tch::Device::Cpu)).narrow(0, 0, 1);
+    let same = same.unsqueeze(0).expand([2, 6, 4], false);
+    let (student, teacher) = (Outputs::of_cls(same.copy()), Outputs::of_cls(same));
+    let output = loss.evaluate(&inputs(&student, &teacher, 6)).unwrap();
+    loss.update(&output.statistics, &Alone).unwrap();
+    let gamma = number(&loss.state()[0].1);
+    assert!((gamma / output.value("rate/gamma").unwrap() - 1.0).abs() < 1e-12);
+}

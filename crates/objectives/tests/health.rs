@@ -1,0 +1,94 @@
+//! When a run is said to have collapsed, and when not.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use objectives::health::{Signals, Watch, spread};
+use objectives::{Inputs, Objective, Outputs, PrototypeConfig, SimDinoConfig, StepContext};
+use tch::{Device, Kind, Tensor};
+use torch_ext::Alone;
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+fn signals(objective: &dyn Objective, student: Tensor, teacher: Tensor) -> Signals {
+    let context = StepContext::first(student.size()[1] as usize);
+    let (student, teacher) = (Outputs::of_cls(student), Outputs::of_cls(teacher));
+    let inputs =
+        Inputs { student: &student, teacher: &teacher, masked: None, context, collective: &Alone };
+    let output = objective.evaluate(&inputs).unwrap();
+    Signals::measure(&inputs, &output).unwrap()
+}
+
+fn simdino() -> objectives::SimDinoLoss {
+    let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
+    objectives::SimDinoLoss::new(&config).unwrap()
+}
+
+fn dino() -> objectives::DinoLoss {
+    objectives::DinoLoss::new(&PrototypeConfig::default()).unwrap()
+}
+
+/// 16 images along 16 directions, or all along the first.
+fn features(views: i64, spread: bool) -> Tensor {
+    let eye = Tensor::eye(16, FLOAT);
+    let rows = if spread { eye } else { eye.narrow(0, 0, 1).expand([16, 16], false) };
+    rows.unsqueeze(0).expand([views, 16, 16], false)
+}
+
+#[test]
+fn spread_of_one_direction_of_all_and_of_two() {
+    let (std, rank) = spread(&features(1, false).get(0)).unwrap();
+    assert!(std < 1e-9 && (rank - 1.0).abs() < 1e-9, "{std} {rank}");
+    let (std, rank) = spread(&features(1, true).get(0)).unwrap();
+    assert!((std - (15f64 / 16.0).sqrt()).abs() < 1e-6 && (rank - 16.0).abs() < 1e-6);
+    let two = Tensor::eye(5, FLOAT).narrow(0, 0, 2).repeat([6, 1]);
+    assert!((spread(&two).unwrap().1 - 2.0).abs() < 1e-6);
+    assert!(spread(&(two * f64::NAN)).is_err());
+}
+
+#[test]
+fn collapsed_features_are_told_from_spread_ones() {
+    let healthy = signals(&simdino(), features(4, true), features(2, true));
+    assert_eq!(healthy.verdict(), None);
+    assert!(healthy.rate_position.unwrap() > 0.99 && healthy.compression.unwrap() > 0.99);
+    let collapsed = signals(&simdino(), features(4, false), features(2, false));
+    let words = collapsed.verdict().unwrap();
+    assert!(words.contains("nearly the same features") && words.contains("100.0 %"), "{words}");
+}
+
+#[test]
+fn both_collapses_of_prototypes_are_told_apart() {
+    let uniform = Tensor::zeros([4, 16, 32], FLOAT);
+    let words = signals(&dino(), uniform.shallow_clone(), uniform.narrow(0, 0, 2)).verdict();
+    assert!(words.unwrap().contains("all prototypes the same probability"));
+    let one = Tensor::cat(&[Tensor::ones([4, 16, 1], FLOAT), Tensor::zeros([4, 16, 31], FLOAT)], 2);
+    let words = signals(&dino(), one.shallow_clone(), one.narrow(0, 0, 2)).verdict();
+    assert!(words.unwrap().contains("all images the same prototype"));
+    let different = features(4, true);
+    let healthy = signals(&dino(), different.shallow_clone(), different.narrow(0, 0, 2));
+    assert_eq!(healthy.verdict(), None);
+}
+
+#[test]
+fn a_warning_comes_once_and_not_for_a_moment_or_at_the_start() {
+    let uniform = Tensor::zeros([2, 16, 32], FLOAT);
+    let bad = signals(&dino(), uniform.shallow_clone(), uniform);
+    let good = signals(&dino(), features(2, true), features(2, true));
+    let mut watch = Watch::default();
+    // DINO starts at the loss of guessing.
+    assert!((0..9).all(|step| watch.look(step, 0.001 * step as f64, &bad).is_none()));
+    let mut watch = Watch::default();
+    let looks = [&bad, &bad, &good, &bad, &bad, &bad, &bad, &bad];
+    let raised: Vec<_> = (100..).zip(looks).filter_map(|(i, s)| watch.look(i, 0.5, s)).collect();
+    assert_eq!(raised.len(), 1, "{raised:?}");
+    assert!(raised[0].starts_with("the training has collapsed: "));
+}
+
+#[test]
+fn a_run_that_starts_collapsed_is_told_at_once() {
+    let mut watch = Watch::default();
+    let collapsed = signals(&simdino(), features(4, false), features(2, false));
+    let words = watch.look(0, 0.0, &collapsed).unwrap();
+    assert!(words.starts_with("the run starts almost collapsed: "), "{words}");
+}

@@ -1,0 +1,209 @@
+//! What is known of DINO's and DINOv2's terms without running anyone's code: by hand, at their
+//! extremes, and where the published forms give numbers that are none.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{assert_close, number};
+use objectives::config::{Centering, PrototypeConfig};
+use objectives::koleo::koleo;
+use objectives::sinkhorn::sinkhorn_knopp;
+use objectives::{
+    DinoLoss, DinoV2Loss, Inputs, LossOutput, Masked, Objective, Outputs, Result, SimDinoConfig,
+    SimDinoV2Loss, StepContext,
+};
+use tch::{Device, Kind, Tensor};
+use torch_ext::Alone;
+
+const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+fn waves(shape: &[i64], seed: f64) -> Tensor {
+    let count: i64 = shape.iter().product();
+    let phase = (Tensor::arange(count, DOUBLE) + 1.0) * (12.9898 + seed);
+    ((phase.sin() * 43_758.545_3).frac() * 2.0).reshape(shape)
+}
+
+fn evaluate(
+    objective: &dyn Objective,
+    student: &Outputs,
+    teacher: &Outputs,
+    masked: Option<&Masked>,
+) -> Result<LossOutput> {
+    let context = StepContext::first(student.cls.size()[1] as usize);
+    objective.evaluate(&Inputs { student, teacher, masked, context, collective: &Alone })
+}
+
+fn cls(x: Tensor) -> Outputs {
+    Outputs::of_cls(x)
+}
+
+#[test]
+fn a_teacher_without_opinion_costs_the_logarithm_of_the_prototypes() {
+    let dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let (student, teacher) =
+        (cls(Tensor::zeros([4, 3, 50], DOUBLE)), cls(Tensor::zeros([2, 3, 50], DOUBLE)));
+    let output = evaluate(&dino, &student, &teacher, None).unwrap();
+    assert!((number(&output.loss) - 50f64.ln()).abs() < 1e-12);
+    assert_eq!(output.value("loss/uniform"), Some(50f64.ln()));
+    assert!((output.value("teacher/entropy").unwrap() - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn scores_far_beyond_the_range_of_exp_are_taken() {
+    let dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let far = (waves(&[3, 4, 20], 0.1) * 1e4).to_kind(Kind::Float);
+    let teacher = cls(far.narrow(0, 0, 2));
+    let student = cls(far.set_requires_grad(true));
+    let output = evaluate(&dino, &student, &teacher, None).unwrap();
+    output.loss.backward();
+    assert!(number(&output.loss).is_finite());
+    assert_eq!(number(&student.cls.grad().isfinite().all()), 1.0);
+}
+
+#[test]
+fn the_center_is_subtracted_in_the_next_step() {
+    let config = PrototypeConfig { center_momentum: 0.0, ..PrototypeConfig::default() };
+    let mut dino = DinoLoss::new(&config).unwrap();
+    // One prototype wins everywhere; once it is subtracted, no prototype does.
+    let scores = Tensor::from_slice(&[3.0, 0.0, 0.0, 0.0]).expand([2, 5, 4], false);
+    let (student, teacher) = (cls(scores.shallow_clone()), cls(scores));
+    let first = evaluate(&dino, &student, &teacher, None).unwrap();
+    assert!(first.value("teacher/entropy").unwrap() < 1e-6);
+    assert!(first.value("teacher/entropy_of_mean").unwrap() < 1e-6);
+    dino.update(&first.statistics, &Alone).unwrap();
+    let second = evaluate(&dino, &student, &teacher, None).unwrap();
+    assert!((second.value("teacher/entropy").unwrap() - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn dino_refuses_sinkhorn_knopp() {
+    let config =
+        PrototypeConfig { centering: Centering::SinkhornKnopp, ..PrototypeConfig::default() };
+    let error = DinoLoss::new(&config).unwrap_err().to_string();
+    assert!(error.contains("sinkhorn_knopp belongs to DINOv2"), "{error}");
+}
+
+#[test]
+fn sinkhorn_gives_every_row_and_nearly_every_prototype_its_share() {
+    let scores = waves(&[64, 16], 0.2);
+    let targets = sinkhorn_knopp(&scores, 0.5, &Alone).unwrap();
+    let rows = targets.sum_dim_intlist(1, false, None);
+    assert_close("rows", &rows, &rows.ones_like(), 1e-14);
+    let columns = targets.sum_dim_intlist(0, false, None);
+    assert_close("columns", &columns, &(columns.ones_like() * 4.0), 0.05);
+}
+
+#[test]
+fn sinkhorn_takes_any_scores() {
+    // exp(scores / temperature) overflows, and beside it whole rows vanish.
+    let scores = (waves(&[8, 6], 0.3) * 50.0).to_kind(Kind::Float);
+    let targets = sinkhorn_knopp(&scores, 0.04, &Alone).unwrap();
+    let rows = targets.sum_dim_intlist(1, false, None);
+    assert_close("rows", &rows, &rows.ones_like(), 1e-4);
+    let none = sinkhorn_knopp(&Tensor::zeros([0, 6], DOUBLE), 0.04, &Alone).unwrap();
+    assert_eq!(none.size(), [0, 6]);
+    // Moving all scores changes nothing.
+    let small = waves(&[8, 6], 0.4);
+    let moved = sinkhorn_knopp(&(&small + 1e6), 0.1, &Alone).unwrap();
+    assert_close("moved", &moved, &sinkhorn_knopp(&small, 0.1, &Alone).unwrap(), 1e-7);
+}
+
+#[test]
+fn koleo_of_three_points_by_hand() {
+    // At 0, 90 and 120 degrees: the neighbour of the first is the second, of both others each other.
+    let angles = Tensor::from_slice(&[0.0, 90.0, 120.0]) * (std::f64::consts::PI / 180.0);
+    let points = Tensor::stack(&[angles.cos(), angles.sin()], 1) * 7.0; // lengths do not matter
+    let want = -(2f64.sqrt().ln() + 2.0 * (2.0 * 15f64.to_radians().sin()).ln()) / 3.0;
+    let got = number(&koleo(&points.unsqueeze(0)).unwrap());
+    assert!((got - want).abs() < 1e-6, "{got} {want}");
+    let twice = Tensor::stack(&[&points, &points], 0);
+    assert!((number(&koleo(&twice).unwrap()) - 2.0 * got).abs() < 1e-12, "views add up");
+}
+
+#[test]
+fn koleo_of_equal_rows_is_finite_and_of_one_row_refused() {
+    let same = Tensor::ones([1, 4, 9], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let loss = koleo(&same).unwrap();
+    loss.backward();
+    let want = -(1e-8f64 * (1.0 + 3.0)).ln();
+    assert!((number(&loss) - want).abs() < 1e-3, "{} {want}", number(&loss));
+    assert_eq!(number(&same.grad().isfinite().all()), 1.0);
+    let one = koleo(&Tensor::ones([2, 1, 9], DOUBLE)).unwrap_err();
+    assert_eq!(one.to_string(), "KoLeo needs at least 2 images in a batch of each process (got 1)");
+}
+
+/// 8 crops, half of them masked, with student and teacher of one opinion.
+fn agreed(patches: &Tensor, counts: &[i64]) -> (Outputs, Outputs, Masked) {
+    let weights: Vec<f64> =
+        counts.iter().flat_map(|&n| (0..n).map(move |_| 1.0 / n as f64)).collect();
+    let unit = |x: Tensor| &x / x.square().sum_dim_intlist(-1, true, None).sqrt();
+    let views = |count: i64| unit(waves(&[count, 4, 8], 0.5));
+    let of = |views: Tensor| Outputs {
+        cls: views,
+        patches: Some(patches.shallow_clone()),
+        backbone: None,
+    };
+    let masked = Masked { weights: Tensor::from_slice(&weights), crops: counts.len() };
+    (of(views(3)), of(views(2)), masked)
+}
+
+#[test]
+fn perfect_patches_cost_minus_the_share_of_masked_crops() {
+    let counts = [3, 0, 1, 0, 7, 2, 0, 0];
+    let (student, teacher, masked) = agreed(&waves(&[13, 8], 0.6), &counts);
+    let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
+    let objective = SimDinoV2Loss::new(&config, 1.0, 0.0).unwrap();
+    let output = evaluate(&objective, &student, &teacher, Some(&masked)).unwrap();
+    assert!((output.value("loss/patches").unwrap() + 0.5).abs() < 1e-12);
+    let cls = -output.value("loss/compression").unwrap() - output.value("loss/expansion").unwrap();
+    assert!((output.value("loss/total").unwrap() - (cls - 0.5)).abs() < 1e-12);
+}
+
+#[test]
+fn what_is_missing_or_does_not_fit_is_named() {
+    let counts = [3, 0, 1, 0, 7, 2, 0, 0];
+    let (mut student, teacher, mut masked) = agreed(&waves(&[13, 8], 0.6), &counts);
+    let objective = DinoV2Loss::new(&PrototypeConfig::default(), 1.0, 0.0).unwrap();
+    let words = |student: &Outputs, masked: Option<&Masked>| {
+        evaluate(&objective, student, &teacher, masked).unwrap_err().to_string()
+    };
+    assert_eq!(words(&student, None), "the objective needs the masks");
+    masked.weights = masked.weights.narrow(0, 0, 12);
+    assert_eq!(
+        words(&student, Some(&masked)),
+        "weights of the masked patches must have shape [13], one number a masked patch (got [12])"
+    );
+    student.patches = None;
+    assert_eq!(words(&student, Some(&masked)), "the objective needs the patches of the student");
+    let koleo = DinoV2Loss::new(&PrototypeConfig::default(), 0.0, 0.1).unwrap();
+    let error = evaluate(&koleo, &student, &teacher, None).unwrap_err().to_string();
+    assert_eq!(error, "the objective needs the class tokens of the student's backbone");
+    assert!(koleo.needs().backbone && !koleo.needs().patches && koleo.needs().prototypes);
+}
+
+#[test]
+fn scores_that_are_not_finite_are_named_by_term() {
+    let dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let student = waves(&[2, 3, 8], 0.7);
+    let _ = student.get(1).get(0).get(0).fill_(f64::NAN);
+    let error = evaluate(&dino, &cls(student), &cls(waves(&[2, 3, 8], 0.8)), None).unwrap_err();
+    let words = "cross-entropy: scores of student or teacher hold a value that is not finite";
+    assert_eq!(error.to_string(), words);
+}
+
+#[test]
+fn weights_and_temperatures_that_cannot_be_are_named() {
+    let config = PrototypeConfig {
+        student_temp: 0.0,
+        center_momentum: 1.0,
+        teacher_temp: f64::NAN,
+        ..PrototypeConfig::default()
+    };
+    let error = DinoLoss::new(&config).unwrap_err().to_string();
+    for key in ["student_temp: ", "center_momentum: ", "teacher_temp: "] {
+        assert!(error.contains(key), "{error}");
+    }
+    let error = DinoV2Loss::new(&PrototypeConfig::default(), -1.0, 0.0).unwrap_err().to_string();
+    assert!(error.contains("patch_weight: must not be negative (got -1)"), "{error}");
+}
