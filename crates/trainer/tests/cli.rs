@@ -128,6 +128,37 @@ fn crops_are_drawn_for_one_image_or_a_folder() {
     fails(&bench, 1, &["picture", "crops", "bad.png"], &["bad.png", "not an image"]);
 }
 
+#[test]
+fn the_coding_rate_is_studied_on_made_up_and_on_saved_features() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=1"]);
+    let weights = "runs/tiny/weights/teacher.safetensors";
+    bench.ok(&["embed", "--weights", weights, "--data", "images/images", "--out", "z.npy"]);
+    let read =
+        |args: &[&str]| -> serde_json::Value { serde_json::from_str(&bench.ok(args)).unwrap() };
+    let rate = read(&["analyze", "coding-rate", "z.npy", "--json", "--plot", "z.svg"]);
+    let number = |key: &str| rate[key].as_f64().unwrap();
+    assert!(number("floor") <= number("rate") && number("rate") <= number("ceiling"), "{rate}");
+    assert!(number("gradient_norm") <= number("bound") && number("n") == 80.0, "{rate}");
+    let spectrum: f64 =
+        rate["spectrum"].as_array().unwrap().iter().map(|share| share.as_f64().unwrap()).sum();
+    assert!((spectrum - 1.0).abs() < 1e-9, "{spectrum}");
+    let sizes = ["--n", "16,64", "--d", "8", "--eps", "0.5"];
+    let more = ["--features", "z.npy", "--plot", "figures/scale.svg", "--json"];
+    let rows = read(&[&["analyze", "gradient-scale"][..], &sizes, &more].concat());
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 2 * 3 + 2);
+    for row in rows {
+        assert!(row["gamma_theorem_times_norm"].as_f64().unwrap() <= 0.5 + 1e-9, "{row}");
+    }
+    for figure in ["z.svg", "figures/scale.svg"] {
+        let svg = fs::read_to_string(bench.path(figure)).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("class=\"line s1\""), "{svg}");
+    }
+    fails(&bench, 2, &["analyze", "coding-rate", "z.npy", "--plot", "z.png"], &["--plot", ".svg"]);
+    fails(&bench, 1, &["analyze", "coding-rate", "no.npy"], &["no.npy: no such file"]);
+}
+
 fn fails(bench: &Bench, code: i32, args: &[&str], words: &[&str]) {
     let message = bench.fails(code, args);
     for word in words {

@@ -50,14 +50,34 @@ fn accumulation_resumes_exactly_too() {
     assert!(state("whole") == state("killed"));
 }
 
+#[test]
+fn what_the_objective_remembers_is_resumed() {
+    let bench = Bench::new();
+    let overrides = ["objective.gamma=balanced", "objective.gamma_balance=3"];
+    bench.ok(&[&["train", "tiny.yaml", "run.name=whole"][..], &overrides].concat());
+    kill_at(&bench, "killed", "step 5/", &overrides);
+    let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
+    assert!(state("whole") == state("killed"));
+    let gammas = metric(&bench, "killed", "rate/gamma");
+    assert!(gammas.windows(2).all(|pair| pair[0] != pair[1]), "gamma must move: {gammas:?}");
+    assert_eq!(gammas, metric(&bench, "whole", "rate/gamma"));
+}
+
+/// A metric of each step of a run.
+fn metric(bench: &Bench, name: &str, key: &str) -> Vec<f64> {
+    lines(bench, name).iter().map(|line| line[key].as_f64().unwrap()).collect()
+}
+
 /// Steps in the metrics of a run.
 fn steps(bench: &Bench, name: &str) -> Vec<u64> {
-    let metrics =
-        std::fs::read_to_string(bench.path(&format!("runs/{name}/metrics.jsonl"))).unwrap();
-    let step = |line: &str| {
-        serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
-    };
-    metrics.lines().map(step).collect()
+    lines(bench, name).iter().map(|line| line["step"].as_u64().unwrap()).collect()
+}
+
+/// The metrics of a run.
+fn lines(bench: &Bench, name: &str) -> Vec<serde_json::Value> {
+    let path = bench.path(&format!("runs/{name}/metrics.jsonl"));
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bench_coding_rate;
 mod bench_data;
 mod demo;
 mod fail;
+mod figures;
 mod layering;
 mod process;
 mod setup;
@@ -22,11 +24,14 @@ use workspace::Workspace;
 const HELP: &str = "\
 cargo xtask demo [key=value ...]   train on drawn images and say what was learnt (about 5 minutes)
 cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
+cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask setup                  only install what the build needs (the others do it too)
 cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
                                    the training step beside the same step in PyTorch and timm
 cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
-                                   the data pipeline beside torchvision + Pillow and albumentations";
+                                   the data pipeline beside torchvision + Pillow and albumentations
+cargo xtask bench coding-rate [--json]
+                                   the coding rate's closed form beside autograd through Cholesky";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,7 +58,11 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["setup"] => setup::run(&Workspace::find()?),
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
+        ["docs-figures"] => figures::run(&Workspace::find()?),
         ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
+        ["bench", "coding-rate", ..] => {
+            bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
+        }
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
     }

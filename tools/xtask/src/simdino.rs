@@ -52,6 +52,13 @@ impl<'a> Simdino<'a> {
         command
     }
 
+    /// Draws the study of the gradient's scale into `figure`.
+    pub fn analyze_gradient_scale(&self, figure: &Path) -> Command {
+        let mut command = self.verb(&["analyze", "gradient-scale", "--plot"]);
+        command.arg(figure);
+        command
+    }
+
     /// Draws `set` into `dir`; the images are then in [`images`].
     pub fn data_synth(&self, dir: &Path, set: Synthetic) -> Command {
         let mut command = self.verb(&["data", "synth"]);

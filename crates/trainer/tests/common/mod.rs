@@ -79,7 +79,7 @@ pub fn stderr(output: &Output) -> String {
 /// Bytes of the files that a finished run is judged by: weights and optimiser of its last checkpoint.
 pub fn final_state(run: &Path, step: u64) -> Vec<(String, Vec<u8>)> {
     let checkpoint = run.join(format!("checkpoints/step-{step:08}"));
-    ["student", "teacher", "optimizer"]
+    ["student", "teacher", "optimizer", "objective"]
         .map(|part| {
             let file = checkpoint.join(format!("{part}.safetensors"));
             (part.to_owned(), std::fs::read(&file).unwrap())

@@ -30,6 +30,8 @@ pub enum Command {
     Inspect(commands::inspect::Args),
     /// Make the synthetic images, find broken ones, pack and index shards
     Data(commands::data::Args),
+    /// Study the coding rate on made-up or saved features
+    Analyze(commands::analyze::Args),
     /// Draw pictures to look at
     Picture(commands::picture::Args),
     /// Write one HTML page about a run
@@ -52,6 +54,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Embed(args) => commands::embed::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Data(args) => commands::data::run(&args),
+        Command::Analyze(args) => commands::analyze::run(&args),
         Command::Picture(args) => commands::picture::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Config(args) => commands::config::run(&args),

@@ -1,5 +1,6 @@
 //! One verb a file: what it takes ([clap] arguments) and what it does.
 
+pub mod analyze;
 pub mod bench;
 pub mod config;
 pub mod data;

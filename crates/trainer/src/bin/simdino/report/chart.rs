@@ -44,11 +44,65 @@ pub struct Chart {
     pub band: Option<(f64, f64)>,
     /// Whether the y axis begins at 0.
     pub from_zero: bool,
+    /// Whether the points' x are powers of two, by their exponents.
+    pub x_is_log2: bool,
+}
+
+/// Colours and lines of a drawing that stands alone, as in the page's style sheet.
+const STYLE: &str = include_str!("figure.css");
+/// Height of title, note and legend above a drawing that stands alone.
+const HEAD: f64 = 58.0;
+
+/// Charts side by side as one SVG image; those without a finite point are left out.
+pub fn svg_of(charts: &[Chart]) -> String {
+    let drawn: Vec<String> = charts.iter().filter_map(Chart::to_svg).collect();
+    // The last tick's label reaches beyond its drawing.
+    let (width, height) = (WIDTH * drawn.len() as f64 + RIGHT, HEIGHT + HEAD);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\">\n<style>\n{STYLE}</style>\n\
+         <rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n"
+    );
+    for (i, drawing) in drawn.iter().enumerate() {
+        let _ = writeln!(svg, "<g transform=\"translate({},0)\">\n{drawing}</g>", WIDTH * i as f64);
+    }
+    svg + "</svg>\n"
 }
 
 impl Chart {
     /// The chart as a figure; nothing when no line has a finite point.
     pub fn to_html(&self) -> Option<String> {
+        let (series, plot) = self.plot()?;
+        Some(self.figure(&series, &self.drawing(&series, &plot), &plot))
+    }
+
+    /// The chart with its title and legend as a part of an SVG image.
+    fn to_svg(&self) -> Option<String> {
+        let (series, plot) = self.plot()?;
+        let mut svg = format!(
+            "<text x=\"{LEFT}\" y=\"18\" class=\"title\">{}</text>\
+             <text x=\"{LEFT}\" y=\"34\">{}</text>\n",
+            escape(&self.title),
+            escape(&self.note)
+        );
+        let mut x = LEFT;
+        for (i, series) in series.iter().enumerate() {
+            let _ = writeln!(
+                svg,
+                "<path class=\"line s{}\" d=\"M{x:.1} 47h16\"/><text x=\"{:.1}\" y=\"51\">{}</text>",
+                i + 1,
+                x + 21.0,
+                escape(&series.name)
+            );
+            x += 40.0 + 6.6 * series.name.chars().count() as f64;
+        }
+        let drawing = self.drawing(&series, &plot);
+        let _ = writeln!(svg, "<g transform=\"translate(0,{HEAD})\">\n{drawing}</g>");
+        Some(svg)
+    }
+
+    /// The thinned lines and their axes; none without a finite point.
+    fn plot(&self) -> Option<(Vec<Series>, Plot)> {
         let series: Vec<Series> = self.series.iter().map(thinned).collect();
         let points = || series.iter().flat_map(|s| &s.points);
         if !points().any(|(_, y)| y.is_finite()) {
@@ -67,18 +121,22 @@ impl Chart {
         if x.low > 0.0 && x.low < 0.1 * x.high {
             x.low = 0.0;
         }
-        let plot = Plot { x, y };
+        let x_is_log2 = self.x_is_log2;
+        Some((series, Plot { x, y, x_is_log2 }))
+    }
+
+    fn drawing(&self, series: &[Series], plot: &Plot) -> String {
         let mut svg = plot.axes(&self.x_label);
         if let Some(band) = self.band {
             plot.band(&mut svg, band);
         }
         for guide in &self.guides {
-            plot.guide(&mut svg, guide, &self.guides, &series);
+            plot.guide(&mut svg, guide, &self.guides, series);
         }
         for (i, series) in series.iter().enumerate() {
             plot.line(&mut svg, series, i + 1);
         }
-        Some(self.figure(&series, &svg, &plot))
+        svg
     }
 
     fn figure(&self, series: &[Series], svg: &str, plot: &Plot) -> String {
@@ -112,6 +170,7 @@ impl Chart {
 struct Plot {
     x: Scale,
     y: Scale,
+    x_is_log2: bool,
 }
 
 impl Plot {
@@ -138,6 +197,7 @@ impl Plot {
         }
         for (value, label) in self.x.ticks(6) {
             let x = self.left(value);
+            let label = if self.x_is_log2 { number(value.exp2()) } else { label };
             let _ = writeln!(
                 svg,
                 "<path class=\"tick\" d=\"M{x:.1} {bottom}v4\"/>\

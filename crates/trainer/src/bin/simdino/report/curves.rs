@@ -96,7 +96,7 @@ fn rate(run: &Run) -> Chart {
             .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value)))
             .collect(),
         band: floor.zip(ceiling),
-        from_zero: false,
+        ..Chart::default()
     }
 }
 

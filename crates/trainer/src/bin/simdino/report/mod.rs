@@ -1,7 +1,7 @@
 //! One page about a run: `report.html`, a single file without scripts from elsewhere or fonts from
 //! the network, that says so where a piece of the run is missing.
 
-mod chart;
+pub mod chart;
 mod curves;
 mod html;
 mod results;
