@@ -64,7 +64,7 @@ impl Signals {
         let over = |x: Option<f64>, most: f64| x.is_some_and(|x| x > most);
         let under = |x: Option<f64>, least: f64| x.is_some_and(|x| x < least);
         let percent = |x: Option<f64>| 100.0 * x.unwrap_or(f64::NAN);
-        if over(self.compression, 0.99) && under(self.rate_position, 0.02) {
+        if over(self.compression, 0.98) && under(self.rate_position, 0.05) {
             return Some(format!(
                 "all images have nearly the same features: different views agree to {:.1} %, and \
                  the coding rate lies at its floor ({:.1} % of the way to its ceiling)",
@@ -86,7 +86,7 @@ impl Signals {
                 percent(self.entropy_of_mean)
             ));
         }
-        if self.effective_rank < 1.02 && self.feature_std < 0.05 {
+        if self.effective_rank < 1.1 && self.feature_std < 0.15 {
             return Some(format!(
                 "all images have nearly the same features: they spread over {:.2} directions",
                 self.effective_rank

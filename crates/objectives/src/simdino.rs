@@ -68,6 +68,9 @@ pub struct SimDinoOutput {
     pub coeff: f64,
     /// Weight of the coding rate in this step.
     pub gamma: f64,
+    /// With `gamma: balanced`, the pull of the coding rate on the student's features over that of
+    /// the similarity, 0-dimensional.
+    pub proportion: Option<Tensor>,
     /// Retries that the coding rate needed.
     pub events: RateEvents,
     /// What [`Objective::update`] wants to know of the step.
@@ -143,11 +146,13 @@ impl SimDinoLoss {
             LossForm::HalfSqL2 => (1.0 - &compression) * weights.coeff - &expansion,
         };
         let mut statistics = Statistics::default();
+        let mut proportion = None;
         if self.balance.is_some() {
             let pull = self.pull_of_rate(&rate.gradient, student, inputs.collective, &features);
             let of_rate = pull * weights.gamma.powi(2);
             let of_views = gradient_square(student, teacher) * weights.coeff.powi(2);
             Balance::record(&mut statistics, &of_rate, &of_views, weights.gamma);
+            proportion = Some((of_rate / of_views).sqrt());
         }
         let (floor, ceiling) = range(weights.alpha, sizes, self.config.center_cov);
         Ok(SimDinoOutput {
@@ -159,6 +164,7 @@ impl SimDinoLoss {
             eps: weights.eps,
             coeff: weights.coeff,
             gamma: weights.gamma,
+            proportion,
             events: rate.events,
             statistics,
         })
@@ -250,13 +256,15 @@ impl SimDinoOutput {
     pub fn into_output(self) -> LossOutput {
         let (floor, ceiling) = (self.expansion_floor, self.expansion_ceiling);
         let position = (&self.expansion - floor) / (ceiling - floor).max(f64::MIN_POSITIVE);
+        let mut terms = vec![
+            ("loss/total", self.loss.detach()),
+            ("loss/compression", self.compression),
+            ("loss/expansion", self.expansion),
+            ("rate/position", position),
+        ];
+        terms.extend(self.proportion.map(|proportion| ("rate/proportion", proportion)));
         LossOutput {
-            terms: vec![
-                ("loss/total", self.loss.detach()),
-                ("loss/compression", self.compression),
-                ("loss/expansion", self.expansion),
-                ("rate/position", position),
-            ],
+            terms,
             loss: self.loss,
             numbers: vec![
                 ("rate/floor", floor),

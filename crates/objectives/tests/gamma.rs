@@ -136,6 +136,8 @@ fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
         let of_ceiling = ceiling.evaluate(&inputs(&student, &teacher, 12)).unwrap();
         assert_eq!(gamma, of_ceiling.value("rate/gamma").unwrap());
 
+        let logged = first.value("rate/proportion").unwrap();
+        assert!((logged * config.coeff * of_views / (gamma * of_rate) - 1.0).abs() < 1e-9);
         loss.update(&first.statistics, &Alone).unwrap();
         let moved = number(&loss.state()[0].1);
         let measured = gamma * of_rate / (config.coeff * of_views);
