@@ -15,15 +15,20 @@ pub(crate) struct Attention {
     qkv: nn::Linear,
     proj: nn::Linear,
     num_heads: i64,
+    qk_norm: bool,
 }
+
+/// Added to the mean square before its root is divided by.
+const QK_NORM_EPS: f64 = 1e-6;
 
 impl Attention {
     /// Parameters `qkv` `[3 D, D]` and `proj` `[D, D]`, both with bias.
-    pub(crate) fn new(path: &nn::Path, dim: i64, num_heads: i64) -> Result<Self> {
+    pub(crate) fn new(path: &nn::Path, dim: i64, num_heads: i64, qk_norm: bool) -> Result<Self> {
         Ok(Self {
             qkv: init::linear(&(path / "qkv"), dim, 3 * dim)?,
             proj: init::linear(&(path / "proj"), dim, dim)?,
             num_heads,
+            qk_norm,
         })
     }
 
@@ -41,9 +46,10 @@ impl Attention {
         let weight = |start, length| self.qkv.ws.narrow(0, start, length);
         let q = x.narrow(1, 0, 1).linear(&weight(0, dim), bias(0, dim)); // [B, T, D] -> [B, 1, D]
         let kv = x.linear(&weight(dim, 2 * dim), bias(dim, 2 * dim)); // -> [B, T, 2 D]
-        let q = self.heads(&q, 1).remove(0); // -> [B, H, 1, D/H]
-        let kv = self.heads(&kv, 2); // -> 2 x [B, H, T, D/H]
-        self.attend(&q, &kv[0], &kv[1])
+        let q = self.normed(self.heads(&q, 1).remove(0)); // -> [B, H, 1, D/H]
+        let mut kv = self.heads(&kv, 2); // -> 2 x [B, H, T, D/H]
+        let (v, k) = (kv.remove(1), kv.remove(0));
+        self.attend(&q, &self.normed(k), &v)
     }
 
     /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32.
@@ -54,11 +60,20 @@ impl Attention {
         scores.softmax(-1, Kind::Float)
     }
 
-    /// Queries, keys and values, each `[B, H, T, D/H]`, as views of one product.
-    fn project(&self, x: &Tensor) -> [Tensor; 3] {
+    /// Queries, keys and values, each `[B, H, T, D/H]`; without a norm they are views of one product.
+    pub(crate) fn project(&self, x: &Tensor) -> [Tensor; 3] {
         let mut heads = self.heads(&self.qkv.forward(x), 3);
         let (v, k, q) = (heads.remove(2), heads.remove(1), heads.remove(0));
-        [q, k, v]
+        [self.normed(q), self.normed(k), v]
+    }
+
+    /// Each head's vector over its root mean square, if asked for. `[B, H, T, D/H]`
+    fn normed(&self, x: Tensor) -> Tensor {
+        if !self.qk_norm {
+            return x;
+        }
+        let mean_square = x.square().mean_dim([-1].as_slice(), true, Kind::Float);
+        (&x * (mean_square + QK_NORM_EPS).rsqrt()).to_kind(x.kind())
     }
 
     /// Splits `[B, T, parts * D]` into `parts` of `[B, H, T, D/H]`. Unbinding before the

@@ -4,47 +4,60 @@ use tch::nn::Module;
 use tch::{Tensor, nn};
 
 use crate::attention::Attention;
-use crate::config::Dimensions;
+use crate::config::ModelConfig;
 use crate::drop_path::DropPath;
 use crate::error::Result;
 use crate::init;
-use crate::mlp::Mlp;
+use crate::layer_scale::LayerScale;
+use crate::mlp::FeedForward;
 use crate::tokens::Mode;
 
-/// Pre-norm block: `x += drop(attn(norm1(x)))`, then `x += drop(mlp(norm2(x)))`.
+/// Pre-norm block: `x += drop(ls1(attn(norm1(x))))`, then `x += drop(ls2(mlp(norm2(x))))`.
 #[derive(Debug)]
 pub(crate) struct Block {
     norm1: nn::LayerNorm,
     attn: Attention,
+    ls1: LayerScale,
     norm2: nn::LayerNorm,
-    mlp: Mlp,
+    mlp: FeedForward,
+    ls2: LayerScale,
     drop_path: DropPath,
 }
 
 impl Block {
-    /// Parameters `norm1`, `attn`, `norm2`, `mlp`; branches dropped with probability `drop_rate`.
-    pub(crate) fn new(path: &nn::Path, dims: &Dimensions, drop_rate: f64) -> Result<Self> {
+    /// Parameters `norm1`, `attn`, `ls1`, `norm2`, `mlp`, `ls2` of block `index`.
+    pub(crate) fn new(path: &nn::Path, config: &ModelConfig, index: i64) -> Result<Self> {
+        let dims = config.arch.dimensions();
         let dim = dims.embed_dim;
         Ok(Self {
             norm1: init::layer_norm(&(path / "norm1"), dim),
-            attn: Attention::new(&(path / "attn"), dim, dims.num_heads)?,
+            attn: Attention::new(&(path / "attn"), dim, dims.num_heads, config.qk_norm)?,
+            ls1: LayerScale::new(&(path / "ls1"), dim, config.layer_scale)?,
             norm2: init::layer_norm(&(path / "norm2"), dim),
-            mlp: Mlp::new(&(path / "mlp"), dim, dims.mlp_ratio * dim)?,
-            drop_path: DropPath::new(drop_rate),
+            mlp: FeedForward::new(&(path / "mlp"), config.ffn, dim, config.ffn_hidden())?,
+            ls2: LayerScale::new(&(path / "ls2"), dim, config.layer_scale)?,
+            drop_path: DropPath::of_block(config, index),
         })
     }
 
     /// `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let attended = self.attn.forward(&self.norm1.forward(x));
-        self.feed_forward(&self.drop_path.add(x, &attended, mode), mode)
+        let attend = |x: &Tensor| self.ls1.forward(self.attn.forward(&self.norm1.forward(x)));
+        let x = self.drop_path.add(x, x, mode, attend);
+        self.feed_forward(&x, mode)
     }
 
     /// The class token of [`Self::forward`] alone, `[B, T, D]` to `[B, 1, D]`. For the last block:
     /// nothing reads the other tokens there, so their queries and their MLP are not computed.
     pub(crate) fn forward_cls(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let attended = self.attn.forward_cls(&self.norm1.forward(x)); // [B, T, D] -> [B, 1, D]
-        self.feed_forward(&self.drop_path.add(&x.narrow(1, 0, 1), &attended, mode), mode)
+        let attend = |x: &Tensor| self.ls1.forward(self.attn.forward_cls(&self.norm1.forward(x)));
+        let x = self.drop_path.add(&x.narrow(1, 0, 1), x, mode, attend); // [B, T, D] -> [B, 1, D]
+        self.feed_forward(&x, mode)
+    }
+
+    /// Queries, keys and values of this block, `[B, T, D]` to three of `[B, H, T, D/H]`.
+    pub(crate) fn qkv(&self, x: &Tensor) -> [Tensor; 3] {
+        self.attn.project(&self.norm1.forward(x))
     }
 
     /// Attention maps of this block, `[B, T, D]` to `[B, H, T, T]`.
@@ -53,7 +66,7 @@ impl Block {
     }
 
     fn feed_forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let hidden = self.mlp.forward(&self.norm2.forward(x));
-        self.drop_path.add(x, &hidden, mode)
+        let branch = |x: &Tensor| self.ls2.forward(self.mlp.forward(&self.norm2.forward(x)));
+        self.drop_path.add(x, x, mode, branch)
     }
 }

@@ -20,6 +20,57 @@ pub enum Arch {
     VitBase,
     /// 1024 wide, 24 blocks, 16 heads.
     VitLarge,
+    /// 1152 wide, 27 blocks, 16 heads, with a feed-forward network 3.7 times as wide.
+    VitSo400m,
+    /// 1536 wide, 40 blocks, 24 heads.
+    VitGiant2,
+}
+
+/// The feed-forward network of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Ffn {
+    /// Two linear layers with GELU between them.
+    #[default]
+    Mlp,
+    /// `silu(a) * b` of two linear layers, then a third; two thirds as wide, so about as many
+    /// parameters.
+    Swiglu,
+}
+
+/// How the positional embedding meets a grid that it was not made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum PosInterpolation {
+    /// Bicubic with the scale of a tenth of a patch more, as DINO and the first DINOv2 do.
+    #[default]
+    Offset,
+    /// Bicubic to the size of the grid.
+    Size,
+    /// Bicubic to the size of the grid with antialiasing, as SimDINOv2 and DINOv2 with registers do.
+    Antialias,
+}
+
+/// How the rate of stochastic depth goes over the blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum DropPathSchedule {
+    /// From 0 at the first block to the rate at the last, as in DINO.
+    #[default]
+    Linear,
+    /// The same at each block, as in DINOv2.
+    Uniform,
+}
+
+/// What stochastic depth drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum DropPathForm {
+    /// Each image's branch by a draw of its own, after it was computed; as in DINO.
+    #[default]
+    Image,
+    /// A fixed share of the batch, whose branches are never computed; as in DINOv2 for rates above 0.1.
+    Batch,
 }
 
 /// Width, depth and heads of an [`Arch`].
@@ -31,8 +82,8 @@ pub struct Dimensions {
     pub depth: i64,
     /// Number of attention heads.
     pub num_heads: i64,
-    /// Hidden width of the feed-forward network, in multiples of `D`.
-    pub mlp_ratio: i64,
+    /// Hidden width of the feed-forward network with [`Ffn::Mlp`].
+    pub mlp_hidden: i64,
 }
 
 impl Arch {
@@ -44,8 +95,11 @@ impl Arch {
             Self::VitSmall => (384, 12, 6),
             Self::VitBase => (768, 12, 12),
             Self::VitLarge => (1024, 24, 16),
+            Self::VitSo400m => (1152, 27, 16),
+            Self::VitGiant2 => (1536, 40, 24),
         };
-        Dimensions { embed_dim, depth, num_heads, mlp_ratio: 4 }
+        let mlp_hidden = if self == Self::VitSo400m { 4304 } else { 4 * embed_dim };
+        Dimensions { embed_dim, depth, num_heads, mlp_hidden }
     }
 }
 
@@ -62,8 +116,26 @@ pub struct ModelConfig {
     pub image_size: i64,
     /// Channels of the input.
     pub in_channels: i64,
-    /// Rate of stochastic depth at the last block, growing linearly from 0; student only. 0.1 in DINO and SimDINO.
+    /// Rate of stochastic depth (at the last block, if it grows); student only. 0.1 in DINO and SimDINO.
     pub drop_path_rate: f64,
+    /// How the rate of stochastic depth goes over the blocks.
+    pub drop_path_schedule: DropPathSchedule,
+    /// What stochastic depth drops.
+    pub drop_path_form: DropPathForm,
+    /// Learnt tokens beside the class token that stand for no place in the image; 4 in SimDINOv2 and in DINOv2 with registers.
+    pub num_register_tokens: i64,
+    /// A learnt token that takes the place of masked patches; on in DINOv2 and SimDINOv2.
+    pub mask_token: bool,
+    /// Initial factor of each branch, learnt by channel (LayerScale); absent = none. 0.1 in SimDINOv2, 1e-5 in DINOv2.
+    pub layer_scale: Option<f64>,
+    /// The feed-forward network of each block.
+    pub ffn: Ffn,
+    /// Divide queries and keys by their root mean square.
+    pub qk_norm: bool,
+    /// How the positional embedding meets a grid that it was not made for.
+    pub pos_interpolation: PosInterpolation,
+    /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
+    pub token_std: f64,
 }
 
 impl Default for ModelConfig {
@@ -74,11 +146,20 @@ impl Default for ModelConfig {
             image_size: 224,
             in_channels: 3,
             drop_path_rate: 0.1,
+            drop_path_schedule: DropPathSchedule::Linear,
+            drop_path_form: DropPathForm::Image,
+            num_register_tokens: 0,
+            mask_token: false,
+            layer_scale: None,
+            ffn: Ffn::Mlp,
+            qk_norm: false,
+            pos_interpolation: PosInterpolation::Offset,
+            token_std: 0.02,
         }
     }
 }
 
-/// The SimDINO projection head: an MLP and an L2 normalisation. Section `head`.
+/// The projection head: an MLP, an L2 normalisation, and prototypes if any. Section `head`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadConfig {
@@ -90,15 +171,35 @@ pub struct HeadConfig {
     pub num_layers: i64,
     /// Batch normalisation after each hidden layer; off in the reference.
     pub use_bn: bool,
+    /// Prototypes that the unit vectors are scored against; 0 in SimDINO and SimDINOv2, 65536 in DINO.
+    pub prototypes: i64,
+    /// Keep all prototypes of length 1; off in the longer runs of DINO.
+    pub norm_last_layer: bool,
 }
 
 impl Default for HeadConfig {
     fn default() -> Self {
-        Self { hidden_dim: 2048, out_dim: 256, num_layers: 3, use_bn: false }
+        Self {
+            hidden_dim: 2048,
+            out_dim: 256,
+            num_layers: 3,
+            use_bn: false,
+            prototypes: 0,
+            norm_last_layer: true,
+        }
     }
 }
 
 impl ModelConfig {
+    /// Hidden width of the feed-forward network.
+    pub fn ffn_hidden(&self) -> i64 {
+        let hidden = self.arch.dimensions().mlp_hidden;
+        match self.ffn {
+            Ffn::Mlp => hidden,
+            Ffn::Swiglu => (hidden * 2 / 3 + 7) / 8 * 8, // two thirds, up to a multiple of 8
+        }
+    }
+
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -123,21 +224,44 @@ impl ModelConfig {
                 format!("must be at least 0 and below 1 (got {})", self.drop_path_rate),
             ));
         }
+        if !(0..=1024).contains(&self.num_register_tokens) {
+            let got = self.num_register_tokens;
+            problems.push(("num_register_tokens", format!("must be 0 to 1024 (got {got})")));
+        }
+        if self.layer_scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
+            let got = self.layer_scale.unwrap_or_default();
+            problems.push(("layer_scale", format!("must be greater than 0 (got {got})")));
+        }
+        if !(self.token_std >= 0.0 && self.token_std.is_finite()) {
+            let got = self.token_std;
+            problems.push(("token_std", format!("must not be negative (got {got})")));
+        }
         problems
     }
 }
 
 impl HeadConfig {
+    /// Width of what the head gives: `K` with prototypes, else `d`.
+    pub fn width(&self) -> i64 {
+        if self.prototypes > 0 { self.prototypes } else { self.out_dim }
+    }
+
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
-        [
+        let least = [
             ("hidden_dim", self.hidden_dim),
             ("out_dim", self.out_dim),
             ("num_layers", self.num_layers),
-        ]
-        .into_iter()
-        .filter(|&(_, value)| value < 1)
-        .map(|(key, value)| (key, format!("must be at least 1 (got {value})")))
-        .collect()
+        ];
+        let mut problems: Vec<Problem> = least
+            .into_iter()
+            .filter(|&(_, value)| value < 1)
+            .map(|(key, value)| (key, format!("must be at least 1 (got {value})")))
+            .collect();
+        if self.prototypes < 0 {
+            let got = self.prototypes;
+            problems.push(("prototypes", format!("must not be negative (got {got})")));
+        }
+        problems
     }
 }

@@ -2,18 +2,35 @@
 
 use tch::{Kind, Tensor};
 
+use crate::config::{DropPathForm, DropPathSchedule, ModelConfig};
 use crate::tokens::Mode;
 
-/// Drops the residual branch of whole samples while training.
+/// Drops the residual branch of whole images while training.
+///
+/// # Source
+/// `DropPath` of DINO; `drop_add_residual_stochastic_depth` of DINOv2, where the number of images
+/// kept is the batch's share rounded down, at least 1, and what they add is scaled by the inverse.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DropPath {
     keep: f64,
+    form: DropPathForm,
 }
 
 impl DropPath {
     /// Drops a branch with probability `rate` (0 to below 1).
-    pub(crate) fn new(rate: f64) -> Self {
-        Self { keep: 1.0 - rate }
+    pub(crate) fn new(rate: f64, form: DropPathForm) -> Self {
+        Self { keep: 1.0 - rate, form }
+    }
+
+    /// That of block `index`.
+    pub(crate) fn of_block(config: &ModelConfig, index: i64) -> Self {
+        let rate = match config.drop_path_schedule {
+            DropPathSchedule::Uniform => config.drop_path_rate,
+            DropPathSchedule::Linear => {
+                Self::rate_at(config.drop_path_rate, index, config.arch.dimensions().depth)
+            }
+        };
+        Self::new(rate, config.drop_path_form)
     }
 
     /// The rate of block `index` of `depth`: linear from 0 to `rate` at the last.
@@ -21,13 +38,33 @@ impl DropPath {
         if depth > 1 { rate * index as f64 / (depth - 1) as f64 } else { 0.0 }
     }
 
-    /// `x + branch`, where in [`Mode::Train`] each sample's branch is dropped or divided by the
-    /// probability of keeping it. Shapes `[B, T, D]`.
-    pub(crate) fn add(self, x: &Tensor, branch: &Tensor, mode: Mode) -> Tensor {
+    /// `x + branch(input)`, where in [`Mode::Train`] the branch of some images is dropped, and that
+    /// of the others scaled so that the mean stays. Shapes `[B, T, D]`; `input` may have more
+    /// tokens than `x` and the branch.
+    pub(crate) fn add(
+        self,
+        x: &Tensor,
+        input: &Tensor,
+        mode: Mode,
+        branch: impl Fn(&Tensor) -> Tensor,
+    ) -> Tensor {
         if mode == Mode::Eval || self.keep >= 1.0 {
-            return x + branch;
+            return x + branch(input);
         }
-        x + branch * self.factors(branch.size()[0], branch)
+        let batch = x.size()[0];
+        match self.form {
+            DropPathForm::Image => {
+                let branch = branch(input);
+                x + &branch * self.factors(batch, &branch)
+            }
+            DropPathForm::Batch => {
+                let kept = ((batch as f64 * self.keep) as i64).max(1);
+                let images = Tensor::randperm(batch, (Kind::Int64, x.device())).narrow(0, 0, kept);
+                let branch = branch(&input.index_select(0, &images));
+                let scaled = branch * (batch as f64 / kept as f64);
+                x.index_add(0, &images, &scaled.to_kind(x.kind()))
+            }
+        }
     }
 
     /// Per sample 0 or `1 / keep`, `[B, 1, 1]`: `floor(keep + U) / keep` with U uniform in [0, 1).
@@ -58,7 +95,8 @@ mod tests {
         let (batch, keep) = (20_000, 0.75);
         let x = Tensor::zeros([batch, 2, 3], (Kind::Float, Device::Cpu));
         let branch = Tensor::ones_like(&x);
-        let out = DropPath::new(1.0 - keep).add(&x, &branch, Mode::Train);
+        let drop_path = DropPath::new(1.0 - keep, DropPathForm::Image);
+        let out = drop_path.add(&x, &x, Mode::Train, |_| branch.shallow_clone());
         let per_sample = out.select(2, 0).select(1, 0);
         let spread = (&out - per_sample.view([-1, 1, 1])).abs().max().double_value(&[]);
         assert_eq!(spread, 0.0, "a sample is dropped whole");
@@ -71,7 +109,26 @@ mod tests {
     #[test]
     fn evaluation_adds_the_branch_as_it_is() {
         let x = Tensor::randn([4, 2, 3], (Kind::Float, Device::Cpu));
-        let out = DropPath::new(0.9).add(&x, &Tensor::ones_like(&x), Mode::Eval);
-        assert_eq!(out, x + 1.0);
+        for form in [DropPathForm::Image, DropPathForm::Batch] {
+            let out = DropPath::new(0.9, form).add(&x, &x, Mode::Eval, Tensor::ones_like);
+            assert_eq!(out, &x + 1.0);
+        }
+    }
+
+    #[test]
+    fn a_fixed_share_of_the_batch_is_computed_and_scaled() {
+        let x = Tensor::zeros([10, 2, 3], (Kind::Float, Device::Cpu));
+        let drop_path = DropPath::new(0.25, DropPathForm::Batch);
+        let out = drop_path.add(&x, &x, Mode::Train, |kept| {
+            assert_eq!(kept.size(), [7, 2, 3], "no more is computed");
+            kept.ones_like()
+        });
+        let per_image = Vec::<f32>::try_from(out.mean_dim([1, 2].as_slice(), false, None)).unwrap();
+        assert_eq!(per_image.iter().filter(|&&v| v == 0.0).count(), 3, "{per_image:?}");
+        let scaled = |v: f32| v == 0.0 || (v - 10.0 / 7.0).abs() < 1e-6;
+        assert!(per_image.iter().all(|&v| scaled(v)), "{per_image:?}");
+        let one = DropPath::new(0.9, DropPathForm::Batch);
+        let x = x.narrow(0, 0, 1);
+        assert_eq!(one.add(&x, &x, Mode::Train, Tensor::ones_like), &x + 1.0, "at least one");
     }
 }

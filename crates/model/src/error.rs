@@ -69,6 +69,19 @@ pub enum Error {
         /// Shape of what came.
         got: Vec<i64>,
     },
+    /// Masks of another shape or type than the patches.
+    #[error("masks must be bool of shape {expected:?}, one a patch (got {kind:?} of {got:?})")]
+    Masks {
+        /// Images and patches.
+        expected: Vec<i64>,
+        /// Shape of the masks.
+        got: Vec<i64>,
+        /// Type of the masks.
+        kind: Kind,
+    },
+    /// Patches are to be masked, and there is nothing to put in their place.
+    #[error("the model has no mask token: set model.mask_token to true")]
+    NoMaskToken,
     /// More layers were asked for than the model has.
     #[error("asked for the last {asked} layers of a model of {depth} blocks")]
     Layers {

@@ -1,4 +1,4 @@
-//! The projection head of SimDINO.
+//! The projection heads: unit rows for SimDINO, scores of prototypes for DINO and DINOv2.
 
 use tch::nn::{Module, ModuleT};
 use tch::{Kind, Tensor, nn};
@@ -10,10 +10,11 @@ use crate::init;
 /// Smallest norm that a row is divided by.
 const NORM_EPS: f64 = 1e-12;
 
-/// An MLP whose output rows are scaled to length 1. There is no prototype layer.
+/// An MLP whose output rows are scaled to length 1, and a layer of prototypes if there are any.
 ///
 /// # Source
-/// `DINOHead` of SimDINO (vision_transformer.py at 8149fc4). Keys are the reference's indices of
+/// `DINOHead` of SimDINO (vision_transformer.py at 8149fc4), which ends with the unit rows; of DINO
+/// (at 7c446df), which has prototypes. Keys are the reference's indices of
 /// an `nn.Sequential`: `mlp.0`, `mlp.2`, `mlp.4`; with batch norm `mlp.0`, `mlp.1`, `mlp.3`,
 /// `mlp.4`, `mlp.6`; with a single layer plain `mlp`.
 ///
@@ -21,10 +22,19 @@ const NORM_EPS: f64 = 1e-12;
 /// Batch norm always uses the statistics of the batch it is given, as the reference does, whose
 /// teacher stays in training mode too. They are those of this process: nothing is reduced over ranks.
 #[derive(Debug)]
-pub struct SimDinoHead {
+pub struct ProjectionHead {
     hidden: Vec<Hidden>,
     last: nn::Linear,
+    prototypes: Option<Prototypes>,
     in_dim: i64,
+}
+
+/// `K` directions of weight-normalised rows, `g v / |v|`, without bias; a row's scores are its
+/// inner products with them.
+#[derive(Debug)]
+struct Prototypes {
+    weight_g: Tensor, // [K, 1]
+    weight_v: Tensor, // [K, d]
 }
 
 #[derive(Debug)]
@@ -33,7 +43,7 @@ struct Hidden {
     norm: Option<nn::BatchNorm>,
 }
 
-impl SimDinoHead {
+impl ProjectionHead {
     /// Creates the parameters under `path` for vectors of width `in_dim`.
     ///
     /// # Errors
@@ -52,10 +62,12 @@ impl SimDinoHead {
         }
         let last_path = if hidden.is_empty() { mlp } else { &mlp / index };
         let last = init::linear(&last_path, width, config.out_dim)?;
-        Ok(Self { hidden, last, in_dim })
+        let prototypes = Prototypes::new(&(path / "last_layer"), config)?;
+        Ok(Self { hidden, last, prototypes, in_dim })
     }
 
-    /// Unit rows, `[.., D]` to `[.., d]`, in fp32 whatever autocast does.
+    /// Unit rows, `[.., D]` to `[.., d]`, in fp32 whatever autocast does; with prototypes their
+    /// scores, `[.., K]`.
     ///
     /// # Errors
     /// A last dimension that is not the width the head was made for.
@@ -69,7 +81,34 @@ impl SimDinoHead {
             x = layer.forward(&x);
         }
         let x = self.last.forward(&x);
-        Ok(torch_ext::autocast(x.device(), None, || normalize(&x))?)
+        let rows = torch_ext::autocast(x.device(), None, || normalize(&x))?;
+        Ok(match &self.prototypes {
+            Some(prototypes) => prototypes.scores(&rows),
+            None => rows,
+        })
+    }
+}
+
+impl Prototypes {
+    /// Parameters `weight_g`, 1 and frozen unless asked for, and `weight_v`, as torch initialises a
+    /// linear layer; none where there are no prototypes.
+    fn new(path: &nn::Path, config: &HeadConfig) -> Result<Option<Self>> {
+        let (count, dim) = (config.prototypes, config.out_dim);
+        if count == 0 {
+            return Ok(None);
+        }
+        let bound = 1.0 / (dim as f64).sqrt();
+        let weight_v = init::uniform(path, "weight_v", &[count, dim], bound)?;
+        let length = if config.norm_last_layer { init::frozen } else { init::constant };
+        let weight_g = length(path, "weight_g", &[count, 1], 1.0)?;
+        Ok(Some(Self { weight_g, weight_v }))
+    }
+
+    /// `[.., d]` to `[.., K]`.
+    fn scores(&self, rows: &Tensor) -> Tensor {
+        let norm = self.weight_v.norm_scalaropt_dim(2.0, [1].as_slice(), true); // [K, 1]
+        let weight = &self.weight_v * (&self.weight_g / norm); // [K, d]
+        rows.linear(&weight, None::<&Tensor>)
     }
 }
 

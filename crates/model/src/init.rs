@@ -33,20 +33,31 @@ pub(crate) fn trunc_normal(path: &nn::Path, name: &str, dims: &[i64]) -> Result<
     Ok(register(path, name, value))
 }
 
+/// A parameter of normal values with standard deviation `std`, not cut.
+pub(crate) fn normal(path: &nn::Path, name: &str, dims: &[i64], std: f64) -> Result<Tensor> {
+    Ok(register(path, name, empty(dims)?.f_normal_(0.0, std)?))
+}
+
+/// A value that is saved and loaded like a parameter, but not trained.
+pub(crate) fn frozen(path: &nn::Path, name: &str, dims: &[i64], value: f64) -> Result<Tensor> {
+    let value = Tensor::f_full(dims, value, (Kind::Float, Device::Cpu))?;
+    Ok(path.add(name, value.to_device(path.device()).to_kind(path.kind()), false))
+}
+
+/// A parameter of one value.
+pub(crate) fn constant(path: &nn::Path, name: &str, dims: &[i64], value: f64) -> Result<Tensor> {
+    Ok(register(path, name, Tensor::f_full(dims, value, (Kind::Float, Device::Cpu))?))
+}
+
 /// A parameter of uniform values in `[-bound, bound]`.
 pub(crate) fn uniform(path: &nn::Path, name: &str, dims: &[i64], bound: f64) -> Result<Tensor> {
     Ok(register(path, name, empty(dims)?.f_uniform_(-bound, bound)?))
 }
 
-/// A parameter of zeros.
-fn zeros(path: &nn::Path, name: &str, dims: &[i64]) -> Result<Tensor> {
-    Ok(register(path, name, Tensor::f_zeros(dims, (Kind::Float, Device::Cpu))?))
-}
-
 /// Linear layer: truncated normal weight, zero bias.
 pub(crate) fn linear(path: &nn::Path, in_dim: i64, out_dim: i64) -> Result<nn::Linear> {
     let ws = trunc_normal(path, "weight", &[out_dim, in_dim])?;
-    let bs = Some(zeros(path, "bias", &[out_dim])?);
+    let bs = Some(constant(path, "bias", &[out_dim], 0.0)?);
     Ok(nn::Linear { ws, bs })
 }
 

@@ -4,7 +4,7 @@
 //! and from Python without a map. This crate knows no loss, no optimiser and no image file.
 //!
 //! Shape legend used throughout: `B` images, `C` channels, `P` patch side, `N` patches,
-//! `T = 1 + N` tokens, `D` width, `H` heads, `d` width of the head's output.
+//! `R` registers, `T = 1 + R + N` tokens, `D` width, `H` heads, `d` width of the head's output.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -17,6 +17,7 @@ mod block;
 mod drop_path;
 mod head;
 mod init;
+mod layer_scale;
 mod mlp;
 mod network;
 mod patch_embed;
@@ -25,9 +26,9 @@ mod size;
 mod tokens;
 mod vit;
 
-pub use config::{Arch, HeadConfig, ModelConfig};
+pub use config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 pub use error::{Error, Result};
-pub use head::SimDinoHead;
+pub use head::ProjectionHead;
 pub use network::Network;
 pub use tokens::{Mode, Tokens};
 pub use vit::VisionTransformer;

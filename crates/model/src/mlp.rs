@@ -3,28 +3,46 @@
 use tch::nn::Module;
 use tch::{Tensor, nn};
 
+use crate::config::Ffn;
 use crate::error::Result;
 use crate::init;
 
-/// Two linear layers with the exact (error function) GELU between them.
+/// The feed-forward network of either kind.
 #[derive(Debug)]
-pub(crate) struct Mlp {
-    fc1: nn::Linear,
-    fc2: nn::Linear,
+pub(crate) enum FeedForward {
+    /// Two linear layers, `fc1` `[hidden, D]` and `fc2` `[D, hidden]`, with the exact (error
+    /// function) GELU between them.
+    Mlp { fc1: nn::Linear, fc2: nn::Linear },
+    /// `w3(silu(a) * b)` with `a` and `b` the halves of `w12`: `[2 hidden, D]` and `[D, hidden]`.
+    Swiglu { w12: nn::Linear, w3: nn::Linear },
 }
 
-impl Mlp {
-    /// Parameters `fc1` `[hidden, D]` and `fc2` `[D, hidden]`, both with bias.
-    pub(crate) fn new(path: &nn::Path, dim: i64, hidden: i64) -> Result<Self> {
-        Ok(Self {
-            fc1: init::linear(&(path / "fc1"), dim, hidden)?,
-            fc2: init::linear(&(path / "fc2"), hidden, dim)?,
+impl FeedForward {
+    /// Parameters under `path`, all with bias.
+    pub(crate) fn new(path: &nn::Path, kind: Ffn, dim: i64, hidden: i64) -> Result<Self> {
+        let linear = |name: &str, from, to| init::linear(&(path / name), from, to);
+        Ok(match kind {
+            Ffn::Mlp => {
+                Self::Mlp { fc1: linear("fc1", dim, hidden)?, fc2: linear("fc2", hidden, dim)? }
+            }
+            Ffn::Swiglu => Self::Swiglu {
+                w12: linear("w12", dim, 2 * hidden)?,
+                w3: linear("w3", hidden, dim)?,
+            },
         })
     }
 
     /// `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        let hidden = self.fc1.forward(x).gelu("none"); // [B, T, D] -> [B, T, hidden]
-        self.fc2.forward(&hidden) // -> [B, T, D]
+        match self {
+            Self::Mlp { fc1, fc2 } => {
+                let hidden = fc1.forward(x).gelu("none"); // [B, T, D] -> [B, T, hidden]
+                fc2.forward(&hidden) // -> [B, T, D]
+            }
+            Self::Swiglu { w12, w3 } => {
+                let halves = w12.forward(x).chunk(2, -1); // -> 2 x [B, T, hidden]
+                w3.forward(&(halves[0].silu() * &halves[1])) // -> [B, T, D]
+            }
+        }
     }
 }

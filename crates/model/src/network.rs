@@ -4,7 +4,7 @@ use tch::{Tensor, nn};
 
 use crate::config::{HeadConfig, ModelConfig};
 use crate::error::Result;
-use crate::head::SimDinoHead;
+use crate::head::ProjectionHead;
 use crate::tokens::Mode;
 use crate::vit::VisionTransformer;
 
@@ -14,7 +14,7 @@ pub struct Network {
     /// The vision transformer.
     pub backbone: VisionTransformer,
     /// The projection head on its class token.
-    pub head: SimDinoHead,
+    pub head: ProjectionHead,
 }
 
 impl Network {
@@ -25,7 +25,7 @@ impl Network {
     pub fn new(vs: &nn::VarStore, model: &ModelConfig, head: &HeadConfig) -> Result<Self> {
         let root = vs.root();
         let backbone = VisionTransformer::new(&(&root / "backbone"), model)?;
-        let head = SimDinoHead::new(&(&root / "head"), backbone.embed_dim(), head)?;
+        let head = ProjectionHead::new(&(&root / "head"), backbone.embed_dim(), head)?;
         Ok(Self { backbone, head })
     }
 

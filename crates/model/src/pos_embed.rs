@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor, nn};
 
+use crate::config::PosInterpolation;
 use crate::error::Result;
 use crate::init;
 
@@ -13,24 +14,32 @@ const OFFSET: f64 = 0.1;
 pub(crate) struct PosEmbed {
     weight: Tensor, // [1, 1 + M M, D]
     side: i64,      // M
+    interpolation: PosInterpolation,
 }
 
 impl PosEmbed {
     /// Parameter `pos_embed` `[1, 1 + side^2, D]` in `path` itself.
-    pub(crate) fn new(path: &nn::Path, side: i64, embed_dim: i64) -> Result<Self> {
+    pub(crate) fn new(
+        path: &nn::Path,
+        side: i64,
+        embed_dim: i64,
+        interpolation: PosInterpolation,
+    ) -> Result<Self> {
         let weight = init::trunc_normal(path, "pos_embed", &[1, 1 + side * side, embed_dim])?;
-        Ok(Self { weight, side })
+        Ok(Self { weight, side, interpolation })
     }
 
     /// The embedding for a grid of `rows x cols` patches, `[1, 1 + rows * cols, D]`.
     ///
     /// The grid it was made for gets the parameter itself. Every other is a bicubic
-    /// interpolation (a = -0.75, border repeated, no antialias), differentiable and recomputed at
-    /// each call because the parameter moves at each step.
+    /// interpolation, border repeated, differentiable and recomputed at each call because the
+    /// parameter moves at each step. Without antialiasing the cubic has a = -0.75, with it -0.5
+    /// and a support that grows as the grid shrinks.
     ///
     /// # Source
-    /// DINO's `interpolate_pos_encoding`: the scale is `(rows + 0.1) / M`, not `rows / M`, and
-    /// source coordinates follow from that scale. Released weights were trained with it.
+    /// `interpolate_pos_encoding` of DINO, where the scale is `(rows + 0.1) / M`, not `rows / M`,
+    /// and source coordinates follow from that scale; of DINOv2, which can do either, and
+    /// antialias. Released weights go with the form that they were trained with.
     pub(crate) fn for_grid(&self, (rows, cols): (i64, i64)) -> Tensor {
         let m = self.side;
         if (rows, cols) == (m, m) {
@@ -43,8 +52,18 @@ impl PosEmbed {
             .narrow(1, 1, m * m) // [1, 1 + M M, D] -> [1, M M, D]
             .reshape([1, m, m, dim]) // -> [1, M, M, D]
             .permute([0, 3, 1, 2]) // -> [1, D, M, M]
-            .to_kind(Kind::Float)
-            .upsample_bicubic2d([rows, cols], false, scale(rows), scale(cols)) // -> [1, D, rows, cols]
+            .to_kind(Kind::Float);
+        let size = [rows, cols];
+        let patches = match self.interpolation {
+            PosInterpolation::Offset => {
+                patches.upsample_bicubic2d(size, false, scale(rows), scale(cols))
+            }
+            PosInterpolation::Size => patches.upsample_bicubic2d(size, false, None, None),
+            PosInterpolation::Antialias => {
+                patches.internal_upsample_bicubic2d_aa(size, false, None, None)
+            }
+        };
+        let patches = patches // [1, D, rows, cols]
             .to_kind(self.weight.kind())
             .permute([0, 2, 3, 1]) // -> [1, rows, cols, D]
             .reshape([1, rows * cols, dim]); // -> [1, N, D]

@@ -1,6 +1,6 @@
 //! Parameter counts from the configuration alone, so that nothing need be allocated to know them.
 
-use crate::config::{HeadConfig, ModelConfig};
+use crate::config::{Ffn, HeadConfig, ModelConfig};
 
 impl ModelConfig {
     /// Number of trainable parameters of the backbone.
@@ -9,11 +9,17 @@ impl ModelConfig {
         let d = dims.embed_dim;
         let side = self.image_size / self.patch_size.max(1);
         let patch_embed = d * self.in_channels * self.patch_size * self.patch_size + d;
-        let embeddings = d + (1 + side * side) * d; // class token, positions
+        let tokens = 1 + self.num_register_tokens + i64::from(self.mask_token);
+        let embeddings = tokens * d + (1 + side * side) * d; // with positions
         let norm = 2 * d;
         let attention = 3 * d * d + 3 * d + d * d + d;
-        let mlp = 2 * dims.mlp_ratio * d * d + dims.mlp_ratio * d + d;
-        patch_embed + embeddings + dims.depth * (2 * norm + attention + mlp) + norm
+        let hidden = self.ffn_hidden();
+        let ffn = match self.ffn {
+            Ffn::Mlp => 2 * hidden * d + hidden + d,
+            Ffn::Swiglu => 3 * hidden * d + 2 * hidden + d,
+        };
+        let scales = if self.layer_scale.is_some() { 2 * d } else { 0 };
+        patch_embed + embeddings + dims.depth * (2 * norm + attention + ffn + scales) + norm
     }
 }
 
@@ -28,7 +34,9 @@ impl HeadConfig {
             width = self.hidden_dim;
         }
         let batch_norms = if self.use_bn { hidden_layers * 2 * self.hidden_dim } else { 0 };
-        total + batch_norms + width * self.out_dim + self.out_dim
+        let lengths = if self.norm_last_layer { 0 } else { self.prototypes };
+        let prototypes = self.prototypes * self.out_dim + lengths;
+        total + batch_norms + width * self.out_dim + self.out_dim + prototypes
     }
 }
 
@@ -49,6 +57,35 @@ mod tests {
             assert_eq!(config.num_parameters(), expected, "{arch:?}");
         }
         assert_eq!(HeadConfig::default().num_parameters(768), 6_295_808);
+        let dino = HeadConfig { prototypes: 65536, ..HeadConfig::default() };
+        assert_eq!(dino.num_parameters(768) - 6_295_808, 16_777_216);
+        let learnt = HeadConfig { norm_last_layer: false, ..dino };
+        assert_eq!(learnt.num_parameters(768) - 6_295_808, 16_777_216 + 65_536);
+    }
+
+    #[test]
+    fn additions_of_dinov2() {
+        // ViT-g/14 of DINOv2 at 518 pixels, 1,136,480,768 parameters in its published weights.
+        let giant = ModelConfig {
+            arch: Arch::VitGiant2,
+            patch_size: 14,
+            image_size: 518,
+            mask_token: true,
+            layer_scale: Some(1e-5),
+            ffn: Ffn::Swiglu,
+            ..Default::default()
+        };
+        assert_eq!(giant.ffn_hidden(), 4096);
+        assert_eq!(giant.num_parameters(), 1_136_480_768);
+        let plain = ModelConfig { arch: Arch::VitBase, ..Default::default() };
+        let more = ModelConfig {
+            num_register_tokens: 4,
+            mask_token: true,
+            layer_scale: Some(0.1),
+            ..plain.clone()
+        };
+        let added = (4 + 1 + 12 * 2) * 768;
+        assert_eq!(more.num_parameters() - plain.num_parameters(), added);
     }
 
     #[test]

@@ -1,29 +1,32 @@
-//! The vision transformer of DINO and SimDINO.
+//! The vision transformer of DINO, DINOv2 and SimDINO.
 
 use tch::nn::Module;
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 use crate::block::Block;
 use crate::config::ModelConfig;
-use crate::drop_path::DropPath;
 use crate::error::{Error, Result, check};
 use crate::init;
 use crate::patch_embed::PatchEmbed;
 use crate::pos_embed::PosEmbed;
 use crate::tokens::{Mode, Tokens};
 
-/// Vision transformer with a class token and a learnt positional embedding.
+/// Vision transformer with a class token, a learnt positional embedding, and whatever of DINOv2's
+/// additions the configuration asks for: registers, mask token, LayerScale, SwiGLU.
 ///
 /// Takes images of any size whose sides are multiples of the patch; the positional embedding is
 /// interpolated where the grid is not the one it was made for.
 ///
 /// # Source
-/// `VisionTransformer` of DINO (vision_transformer.py at 7c446df), also SimDINO's.
+/// `VisionTransformer` of DINO (vision_transformer.py at 7c446df), also SimDINO's;
+/// `DinoVisionTransformer` of DINOv2 (at b8931f7), also SimDINOv2's.
 #[derive(Debug)]
 pub struct VisionTransformer {
     config: ModelConfig,
     patch_embed: PatchEmbed,
-    cls_token: Tensor, // [1, 1, D]
+    cls_token: Tensor,               // [1, 1, D]
+    register_tokens: Option<Tensor>, // [1, R, D]
+    mask_token: Option<Tensor>,      // [1, D]
     pos_embed: PosEmbed,
     blocks: Vec<Block>,
     norm: nn::LayerNorm,
@@ -39,18 +42,33 @@ impl VisionTransformer {
         check("model", config.validate())?;
         let dims = config.arch.dimensions();
         let dim = dims.embed_dim;
-        let cls_token = init::trunc_normal(path, "cls_token", &[1, 1, dim])?;
-        let pos_embed = PosEmbed::new(path, config.image_size / config.patch_size, dim)?;
+        let token = |name, shape: &[i64]| init::normal(path, name, shape, config.token_std);
+        let cls_token = token("cls_token", &[1, 1, dim])?;
+        let side = config.image_size / config.patch_size;
+        let pos_embed = PosEmbed::new(path, side, dim, config.pos_interpolation)?;
+        let registers = config.num_register_tokens;
+        let register_tokens =
+            (registers > 0).then(|| token("register_tokens", &[1, registers, dim])).transpose()?;
+        let mask_token =
+            config.mask_token.then(|| init::constant(path, "mask_token", &[1, dim], 0.0));
+        let mask_token = mask_token.transpose()?;
         let patch_embed =
             PatchEmbed::new(&(path / "patch_embed"), config.in_channels, config.patch_size, dim)?;
         let blocks = (0..dims.depth)
-            .map(|i| {
-                let rate = DropPath::rate_at(config.drop_path_rate, i, dims.depth);
-                Block::new(&(path / "blocks" / i), &dims, rate)
-            })
+            .map(|i| Block::new(&(path / "blocks" / i), config, i))
             .collect::<Result<_>>()?;
         let norm = init::layer_norm(&(path / "norm"), dim);
-        Ok(Self { config: config.clone(), patch_embed, cls_token, pos_embed, blocks, norm })
+        let config = config.clone();
+        Ok(Self {
+            config,
+            patch_embed,
+            cls_token,
+            register_tokens,
+            mask_token,
+            pos_embed,
+            blocks,
+            norm,
+        })
     }
 
     /// Width `D` of the tokens.
@@ -76,7 +94,23 @@ impl VisionTransformer {
     /// # Errors
     /// Images of another shape, dtype or device than the model takes.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tokens> {
-        let (mut x, grid) = self.embed(images)?;
+        self.forward_masked(images, None, mode)
+    }
+
+    /// [`Self::forward`] with the mask token in the place of some patches.
+    ///
+    /// # Shapes
+    /// - `masks`: `[B, N]` bool, set where a patch is not to be seen
+    ///
+    /// # Errors
+    /// As [`Self::forward`]; masks of another shape, or a model without a mask token.
+    pub fn forward_masked(
+        &self,
+        images: &Tensor,
+        masks: Option<&Tensor>,
+        mode: Mode,
+    ) -> Result<Tokens> {
+        let (mut x, grid) = self.embed(images, masks)?;
         for block in &self.blocks {
             x = block.forward(&x, mode);
         }
@@ -89,7 +123,7 @@ impl VisionTransformer {
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_cls(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let (mut x, _) = self.embed(images)?;
+        let (mut x, _) = self.embed(images, None)?;
         if let Some((last, before)) = self.blocks.split_last() {
             for block in before {
                 x = block.forward(&x, mode);
@@ -108,7 +142,7 @@ impl VisionTransformer {
         if !(1..=self.depth()).contains(&n) {
             return Err(Error::Layers { asked: n, depth: self.depth() });
         }
-        let (mut x, grid) = self.embed(images)?;
+        let (mut x, grid) = self.embed(images, None)?;
         let mut layers = Vec::with_capacity(n as usize);
         for (i, block) in (0..).zip(&self.blocks) {
             x = block.forward(&x, Mode::Eval);
@@ -119,24 +153,40 @@ impl VisionTransformer {
         Ok(layers)
     }
 
-    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + N`, in fp32. Row 0 is what
-    /// the class token looks at. Runs in [`Mode::Eval`].
+    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32. Row 0 is
+    /// what the class token looks at. Runs in [`Mode::Eval`].
     ///
     /// # Errors
     /// As [`Self::forward`].
     pub fn last_self_attention(&self, images: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = self.embed(images)?;
+        let (last, x) = self.before_last(images)?;
+        Ok(last.attention_maps(&x))
+    }
+
+    /// Queries, keys and values of the last block, each `[B, H, T, D/H]`; tokens as in
+    /// [`Self::last_self_attention`]. Runs in [`Mode::Eval`].
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn last_qkv(&self, images: &Tensor) -> Result<[Tensor; 3]> {
+        let (last, x) = self.before_last(images)?;
+        Ok(last.qkv(&x))
+    }
+
+    /// The last block and what enters it, `[B, T, D]`.
+    fn before_last(&self, images: &Tensor) -> Result<(&Block, Tensor)> {
+        let (mut x, _) = self.embed(images, None)?;
         let Some((last, before)) = self.blocks.split_last() else {
             return Err(Error::Layers { asked: 1, depth: 0 });
         };
         for block in before {
             x = block.forward(&x, Mode::Eval);
         }
-        Ok(last.attention_maps(&x))
+        Ok((last, x))
     }
 
     /// Images to the sequence that enters the first block, `[B, T, D]`, and the patch grid.
-    fn embed(&self, images: &Tensor) -> Result<(Tensor, (i64, i64))> {
+    fn embed(&self, images: &Tensor, masks: Option<&Tensor>) -> Result<(Tensor, (i64, i64))> {
         let grid = self.patch_embed.grid(images)?;
         let (expected, got) = (self.pos_embed.weight().kind(), images.kind());
         if got != expected {
@@ -146,9 +196,30 @@ impl VisionTransformer {
         if got != expected {
             return Err(Error::InputDevice { expected, got });
         }
-        let patches = self.patch_embed.forward(images, grid); // [B, C, height, width] -> [B, N, D]
-        let cls = self.cls_token.expand([images.size()[0], -1, -1], false); // [1, 1, D] -> [B, 1, D]
-        let tokens = Tensor::cat(&[cls, patches], 1); // -> [B, 1 + N, D]
-        Ok((tokens + self.pos_embed.for_grid(grid), grid))
+        let mut patches = self.patch_embed.forward(images, grid); // [B, C, height, width] -> [B, N, D]
+        if let Some(masks) = masks {
+            patches = self.hide(&patches, masks)?;
+        }
+        let batch = images.size()[0];
+        let all = |token: &Tensor| token.expand([batch, -1, -1], false); // [1, n, D] -> [B, n, D]
+        let tokens = Tensor::cat(&[all(&self.cls_token), patches], 1); // -> [B, 1 + N, D]
+        let tokens = tokens + self.pos_embed.for_grid(grid);
+        let Some(registers) = &self.register_tokens else { return Ok((tokens, grid)) };
+        // Registers have no place in the image, so they come after the positions.
+        let (cls, patches) = (tokens.narrow(1, 0, 1), tokens.narrow(1, 1, grid.0 * grid.1));
+        Ok((Tensor::cat(&[cls, all(registers), patches], 1), grid))
+    }
+
+    /// The mask token in the place of masked patches, `[B, N, D]`.
+    fn hide(&self, patches: &Tensor, masks: &Tensor) -> Result<Tensor> {
+        let Some(token) = &self.mask_token else { return Err(Error::NoMaskToken) };
+        let expected = &patches.size()[..2];
+        if masks.size() != expected || masks.kind() != Kind::Bool {
+            let (expected, got) = (expected.to_vec(), masks.size());
+            return Err(Error::Masks { expected, got, kind: masks.kind() });
+        }
+        // The token keeps the parameters' dtype where autocast has made patches shorter.
+        let token = token.to_kind(patches.kind()).unsqueeze(0); // [1, D] -> [1, 1, D]
+        Ok(token.where_self(&masks.unsqueeze(-1), patches))
     }
 }

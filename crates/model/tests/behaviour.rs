@@ -5,7 +5,9 @@ mod common;
 
 use common::{assert_close, tensor};
 use model::weights::named_variables;
-use model::{Arch, Error, HeadConfig, Mode, ModelConfig, Network, SimDinoHead, VisionTransformer};
+use model::{
+    Arch, Error, HeadConfig, Mode, ModelConfig, Network, ProjectionHead, VisionTransformer,
+};
 use tch::{Device, Kind, Tensor, nn};
 
 fn nano() -> ModelConfig {
@@ -35,9 +37,10 @@ fn built_models_have_the_counted_parameters() {
         assert_eq!(built as i64, config.num_parameters(), "{config:?}");
     }
     for (num_layers, use_bn) in [(1, true), (2, false), (3, false), (3, true)] {
-        let config = HeadConfig { hidden_dim: 20, out_dim: 7, num_layers, use_bn };
+        let config =
+            HeadConfig { hidden_dim: 20, out_dim: 7, num_layers, use_bn, ..HeadConfig::default() };
         let vs = nn::VarStore::new(Device::Cpu);
-        SimDinoHead::new(&vs.root(), 5, &config).unwrap();
+        ProjectionHead::new(&vs.root(), 5, &config).unwrap();
         let built: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         assert_eq!(built as i64, config.num_parameters(5), "{config:?}");
     }
@@ -74,8 +77,9 @@ fn parameters_have_the_names_of_the_reference() {
 fn head_indices_follow_the_reference() {
     let check = |num_layers, use_bn, expected: &[&str]| {
         let vs = nn::VarStore::new(Device::Cpu);
-        let config = HeadConfig { hidden_dim: 6, out_dim: 4, num_layers, use_bn };
-        SimDinoHead::new(&vs.root(), 5, &config).unwrap();
+        let config =
+            HeadConfig { hidden_dim: 6, out_dim: 4, num_layers, use_bn, ..HeadConfig::default() };
+        ProjectionHead::new(&vs.root(), 5, &config).unwrap();
         let names: Vec<_> = named_variables(&vs).into_iter().map(|(name, _)| name).collect();
         let weights: Vec<_> = names.iter().filter(|name| name.ends_with("weight")).collect();
         assert_eq!(weights, expected, "{num_layers} layers");
@@ -174,7 +178,7 @@ fn wrong_configurations_are_typed_errors() {
     let error = VisionTransformer::new(&vs.root(), &config).unwrap_err();
     assert!(error.to_string().starts_with("model.image_size: must be a multiple"), "{error}");
     let config = HeadConfig { out_dim: 0, ..Default::default() };
-    let error = SimDinoHead::new(&vs.root(), 8, &config).unwrap_err();
+    let error = ProjectionHead::new(&vs.root(), 8, &config).unwrap_err();
     assert_eq!(error.to_string(), "head.out_dim: must be at least 1 (got 0)");
 }
 
@@ -185,11 +189,70 @@ fn other_channels_work() {
 }
 
 #[test]
+fn masks_need_a_token_and_the_shape_of_the_patches() {
+    let (_vs, vit) = build(&ModelConfig { mask_token: true, ..nano() });
+    let images = images([2, 3, 32, 32]);
+    let none = Tensor::zeros([2, 16], (Kind::Bool, Device::Cpu));
+    let masked = |masks: &Tensor| vit.forward_masked(&images, Some(masks), Mode::Eval);
+    let plain = vit.forward(&images, Mode::Eval).unwrap();
+    assert_eq!(masked(&none).unwrap().patches, plain.patches, "nothing is masked");
+    let hidden = masked(&none.logical_not()).unwrap().cls;
+    assert_eq!(hidden.get(0), hidden.get(1), "all is masked: nothing of the image is left");
+    let error = masked(&none.narrow(1, 0, 15)).unwrap_err().to_string();
+    assert_eq!(error, "masks must be bool of shape [2, 16], one a patch (got Bool of [2, 15])");
+    assert!(matches!(masked(&none.to_kind(Kind::Float)).unwrap_err(), Error::Masks { .. }));
+    let (_vs, without) = build(&nano());
+    let error = without.forward_masked(&images, Some(&none), Mode::Eval).unwrap_err();
+    assert!(matches!(error, Error::NoMaskToken), "{error}");
+}
+
+#[test]
+fn qk_norm_makes_attention_blind_to_the_length_of_queries_and_keys() {
+    let (vs, vit) = build(&ModelConfig { qk_norm: true, ..nano() });
+    let images = images([1, 3, 32, 32]);
+    let before = vit.last_self_attention(&images).unwrap();
+    let [q, k, _] = vit.last_qkv(&images).unwrap();
+    for x in [q, k] {
+        assert_eq!(x.size(), [1, 4, 17, 32]);
+        let mean_square = x.square().mean_dim([-1].as_slice(), false, None);
+        assert_close("mean square", &mean_square, &mean_square.ones_like(), 1e-3);
+    }
+    let variables = vs.variables();
+    let bias = &variables["blocks.3.attn.qkv.bias"];
+    let weight = &variables["blocks.3.attn.qkv.weight"];
+    for variable in [bias, weight] {
+        let mut queries = variable.narrow(0, 0, 128);
+        let _ = tch::no_grad(|| queries.g_mul_scalar_(7.0));
+    }
+    let after = vit.last_self_attention(&images).unwrap();
+    assert_close("attention", &after, &before, 1e-4);
+}
+
+#[test]
+fn the_class_token_alone_is_that_of_the_whole_with_registers_too() {
+    let config =
+        ModelConfig { num_register_tokens: 4, layer_scale: Some(0.1), qk_norm: true, ..nano() };
+    let (_vs, vit) = build(&config);
+    let images = images([2, 3, 32, 32]);
+    let all = vit.forward(&images, Mode::Eval).unwrap();
+    assert_eq!((all.registers.size(), all.patches.size()), (vec![2, 4, 128], vec![2, 16, 128]));
+    assert_close("cls", &vit.forward_cls(&images, Mode::Eval).unwrap(), &all.cls, 1e-5);
+    let layers = vit.intermediate_layers(&images, 2).unwrap();
+    assert_eq!(layers[1].patches, all.patches);
+}
+
+#[test]
 fn head_gives_unit_rows_of_any_leading_shape() {
     let vs = nn::VarStore::new(Device::Cpu);
     for use_bn in [false, true] {
-        let config = HeadConfig { hidden_dim: 16, out_dim: 6, num_layers: 3, use_bn };
-        let head = SimDinoHead::new(&(vs.root() / i64::from(use_bn)), 8, &config).unwrap();
+        let config = HeadConfig {
+            hidden_dim: 16,
+            out_dim: 6,
+            num_layers: 3,
+            use_bn,
+            ..HeadConfig::default()
+        };
+        let head = ProjectionHead::new(&(vs.root() / i64::from(use_bn)), 8, &config).unwrap();
         let rows = head.forward(&tensor(&[3, 4, 8], 5, 1.0, 0.0)).unwrap();
         assert_eq!(rows.size(), [3, 4, 6]);
         let norms = rows.norm_scalaropt_dim(2.0, [-1].as_slice(), false);
@@ -202,8 +265,14 @@ fn head_gives_unit_rows_of_any_leading_shape() {
 #[test]
 fn a_zero_row_stays_finite() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let config = HeadConfig { hidden_dim: 4, out_dim: 4, num_layers: 1, use_bn: false };
-    let head = SimDinoHead::new(&vs.root(), 4, &config).unwrap();
+    let config = HeadConfig {
+        hidden_dim: 4,
+        out_dim: 4,
+        num_layers: 1,
+        use_bn: false,
+        ..HeadConfig::default()
+    };
+    let head = ProjectionHead::new(&vs.root(), 4, &config).unwrap();
     let features = Tensor::zeros([2, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let rows = head.forward(&features).unwrap(); // the bias is zero at first
     assert_eq!(double(&rows.abs().max()), 0.0);

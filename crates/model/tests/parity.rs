@@ -3,9 +3,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{assert_close, fill, fixture, tensor};
 use model::weights::named_variables;
-use model::{Arch, HeadConfig, ModelConfig, SimDinoHead, VisionTransformer};
+use model::{
+    Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation, ProjectionHead, VisionTransformer,
+};
 use model::{Mode, Tokens};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -33,7 +37,8 @@ fn loss(tokens: &Tokens) -> Tensor {
 
 fn check(height: i64, width: i64) {
     let expected = fixture("vit.safetensors").tensors;
-    let get = |name: &str| &expected[&format!("{height}x{width}.{name}")];
+    let key = format!("{height}x{width}");
+    let get = |name: &str| &expected[&format!("{key}.{name}")];
     let (vs, vit) = backbone();
     let images = tensor(&[2, 3, height, width], 1000, 2.0, 0.0);
     let tokens = vit.forward(&images, Mode::Eval).unwrap();
@@ -45,10 +50,16 @@ fn check(height: i64, width: i64) {
     let loss = loss(&tokens);
     assert_close("loss", &loss, get("loss"), TOLERANCE);
     loss.backward();
-    for (name, variable) in named_variables(&vs) {
+    check_gradients(&vs, &key, &expected);
+}
+
+fn check_gradients(vs: &nn::VarStore, key: &str, expected: &BTreeMap<String, Tensor>) {
+    let get = |name: &str| &expected[&format!("{key}.{name}")];
+    for (name, variable) in named_variables(vs) {
         let gradient = variable.grad().flatten(0, -1);
         let stride = (gradient.numel() as i64 / SAMPLES).max(1);
-        let samples = gradient.slice(0, None, None, stride).narrow(0, 0, SAMPLES);
+        let samples = gradient.slice(0, None, None, stride);
+        let samples = samples.narrow(0, 0, SAMPLES.min(samples.numel() as i64));
         let norm = get(&format!("grad_norm.{name}"));
         assert_close(&format!("norm of the gradient of {name}"), &gradient.norm(), norm, TOLERANCE);
         // Samples relative to the gradient's rms: single elements may be close to 0.
@@ -73,11 +84,108 @@ fn backbone_on_a_smaller_image() {
     check(16, 16);
 }
 
+/// The additions of DINOv2, on images with masked patches.
+fn check_dinov2(key: &str, (height, width): (i64, i64), config: ModelConfig) {
+    let expected = fixture("vit.safetensors").tensors;
+    let get = |name: &str| &expected[&format!("{key}.{name}")];
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config = ModelConfig {
+        arch: Arch::VitNano,
+        patch_size: 8,
+        image_size: 32,
+        drop_path_rate: 0.3, // must not act in Mode::Eval
+        mask_token: true,
+        layer_scale: Some(1.0),
+        ..config
+    };
+    let vit = VisionTransformer::new(&vs.root(), &config).unwrap();
+    let count: i64 = vs.trainable_variables().iter().map(|v| v.numel() as i64).sum();
+    assert_eq!(config.num_parameters(), count);
+    fill(&named_variables(&vs));
+    let images = tensor(&[2, 3, height, width], 1000, 2.0, 0.0);
+    let masks = get("masks").to_kind(Kind::Bool);
+    let tokens = vit.forward_masked(&images, Some(&masks), Mode::Eval).unwrap();
+    assert_close("cls", &tokens.cls, get("cls"), TOLERANCE);
+    assert_close("patches", &tokens.patches, get("patches"), TOLERANCE);
+    if config.num_register_tokens > 0 {
+        assert_close("registers", &tokens.registers, get("registers"), TOLERANCE);
+    }
+    let loss = loss(&tokens);
+    assert_close("loss", &loss, get("loss"), TOLERANCE);
+    loss.backward();
+    check_gradients(&vs, key, &expected);
+}
+
+#[test]
+fn registers_masks_and_layer_scale() {
+    let config = ModelConfig {
+        num_register_tokens: 3,
+        pos_interpolation: PosInterpolation::Antialias,
+        ..Default::default()
+    };
+    check_dinov2("registers", (48, 32), config);
+}
+
+#[test]
+fn positions_are_antialiased_where_the_grid_shrinks() {
+    let config = ModelConfig {
+        num_register_tokens: 1,
+        pos_interpolation: PosInterpolation::Antialias,
+        ..Default::default()
+    };
+    check_dinov2("shrunk", (16, 24), config);
+}
+
+#[test]
+fn swiglu_and_positions_resized_to_the_grid() {
+    let config = ModelConfig {
+        ffn: Ffn::Swiglu,
+        pos_interpolation: PosInterpolation::Size,
+        ..Default::default()
+    };
+    check_dinov2("swiglu", (48, 32), config);
+}
+
+#[test]
+fn prototypes() {
+    let expected = fixture("vit.safetensors").tensors;
+    let get = |name: &str| &expected[&format!("prototypes.{name}")];
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config = HeadConfig {
+        hidden_dim: 40,
+        out_dim: 16,
+        prototypes: 30,
+        norm_last_layer: false,
+        ..HeadConfig::default()
+    };
+    let head = ProjectionHead::new(&vs.root(), 24, &config).unwrap();
+    let variables = named_variables(&vs);
+    fill(&variables);
+    let features = tensor(&[10, 24], 1010, 2.0, 0.0).set_requires_grad(true);
+    let scores = head.forward(&features).unwrap();
+    assert_close("scores", &scores, get("scores"), TOLERANCE);
+    (scores * tensor(&[10, 30], 1011, 1.0, 0.0)).sum(Kind::Float).backward();
+    assert_close("gradient", &features.grad(), get("grad"), TOLERANCE);
+    for part in ["g", "v"] {
+        let name = format!("last_layer.weight_{part}");
+        let variable = &variables.iter().find(|(n, _)| *n == name).unwrap().1;
+        assert_close(&name, &variable.grad(), get(&format!("grad_{part}")), TOLERANCE);
+    }
+    // Frozen lengths are 1 and get no gradient.
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config = HeadConfig { norm_last_layer: true, ..config };
+    ProjectionHead::new(&vs.root(), 24, &config).unwrap();
+    let variables = vs.variables();
+    let lengths = &variables["last_layer.weight_g"];
+    assert!(!lengths.requires_grad() && *lengths == lengths.ones_like());
+    assert_eq!(vs.trainable_variables().len(), variables.len() - 1);
+}
+
 fn check_head(use_bn: bool, key: &str) {
     let expected = fixture("vit.safetensors").tensors;
     let vs = nn::VarStore::new(Device::Cpu);
-    let config = HeadConfig { hidden_dim: 40, out_dim: 16, num_layers: 3, use_bn };
-    let head = SimDinoHead::new(&vs.root(), 24, &config).unwrap();
+    let config = HeadConfig { hidden_dim: 40, out_dim: 16, use_bn, ..HeadConfig::default() };
+    let head = ProjectionHead::new(&vs.root(), 24, &config).unwrap();
     fill(&named_variables(&vs));
     let features = tensor(&[10, 24], 1010, 2.0, 0.0).set_requires_grad(true);
     let rows = head.forward(&features).unwrap();

@@ -217,7 +217,13 @@ fn file(variables: &[(String, Tensor)], prefix: &str) -> WeightsFile {
 fn network(seed: i64) -> nn::VarStore {
     tch::manual_seed(seed);
     let vs = nn::VarStore::new(Device::Cpu);
-    let head = HeadConfig { hidden_dim: 16, out_dim: 8, num_layers: 3, use_bn: true };
+    let head = HeadConfig {
+        hidden_dim: 16,
+        out_dim: 8,
+        num_layers: 3,
+        use_bn: true,
+        ..HeadConfig::default()
+    };
     Network::new(&vs, &nano(), &head).unwrap();
     vs
 }

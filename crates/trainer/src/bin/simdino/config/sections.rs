@@ -27,6 +27,10 @@ impl RunConfig {
         problems.extend(self.name_problem());
         problems.extend(self.batch_problems());
         problems.extend(self.size_problems());
+        if self.head.prototypes != 0 {
+            let got = self.head.prototypes;
+            problems.push(format!("head.prototypes: SimDINO has none: must be 0 (got {got})"));
+        }
         problems.extend(self.length_problems());
         problems
     }

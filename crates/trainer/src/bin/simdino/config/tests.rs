@@ -67,8 +67,8 @@ fn each_mistake_is_a_sentence() {
         ("epochs: 3", "unknown key 'epochs': did you mean 'train.epochs'?"),
         ("optm: {base_lr: 1}", "unknown key 'optm': did you mean 'optim'?"),
         (
-            "head: {prototypes: 65536}",
-            "unknown key 'head.prototypes': the keys here are hidden_dim, num_layers, out_dim, use_bn",
+            "head: {protos: 65536}",
+            "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, prototypes, use_bn",
         ),
         ("train: {batch_size: many}", "train.batch_size: expected a whole number, got 'many'"),
         ("train: {batch_size: 1.5}", "train.batch_size: expected a whole number, got 1.5"),

@@ -1,0 +1,29 @@
+//! LayerScale: a learnt factor for each channel of a residual branch.
+
+use tch::{Tensor, nn};
+
+use crate::error::Result;
+use crate::init;
+
+/// Multiplies by `gamma` `[D]`, or does nothing.
+///
+/// # Source
+/// `LayerScale` of DINOv2.
+#[derive(Debug)]
+pub(crate) struct LayerScale(Option<Tensor>);
+
+impl LayerScale {
+    /// Parameter `gamma` of `initial`, if there is to be one.
+    pub(crate) fn new(path: &nn::Path, dim: i64, initial: Option<f64>) -> Result<Self> {
+        let gamma = initial.map(|value| init::constant(path, "gamma", &[dim], value));
+        Ok(Self(gamma.transpose()?))
+    }
+
+    /// `[.., D]` to `[.., D]`.
+    pub(crate) fn forward(&self, x: Tensor) -> Tensor {
+        match &self.0 {
+            Some(gamma) => x * gamma,
+            None => x,
+        }
+    }
+}
