@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 4] = ["common.cpp", "optim.cpp", "autocast.cpp", "device.cpp"];
+const SOURCES: [&str; 5] = ["common.cpp", "optim.cpp", "autocast.cpp", "device.cpp", "dist.cpp"];
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=cpp");
@@ -21,6 +21,8 @@ fn main() -> Result<(), String> {
         .flag("-std=c++17")
         .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={}", cxx11_abi()))
         .files(SOURCES.iter().map(|name| Path::new("cpp").join(name)));
+    // libtorch comes without Gloo's headers; cpp/gloo declares the little that its own need.
+    build.define("USE_C10D_GLOO", "1").include("cpp");
     let include = include_dir(&lib_dir)?;
     for dir in [include.clone(), include.join("torch/csrc/api/include")] {
         // As system headers: their warnings are not ours to mend.

@@ -148,7 +148,7 @@ impl SimDinoLoss {
         let mut statistics = Statistics::default();
         let mut proportion = None;
         if self.balance.is_some() {
-            let pull = self.pull_of_rate(&rate.gradient, student, inputs.collective, &features);
+            let pull = self.pull_of_rate(&rate.gradient, student, &features);
             let of_rate = pull * weights.gamma.powi(2);
             let of_views = gradient_square(student, teacher) * weights.coeff.powi(2);
             Balance::record(&mut statistics, &of_rate, &of_views, weights.gamma);
@@ -230,23 +230,15 @@ impl SimDinoLoss {
 
     /// Square of the gradient of the mean coding rate by the student's rows, as far as it turns
     /// them; 0-dimensional.
-    fn pull_of_rate(
-        &self,
-        gradient: &Tensor,
-        student: &Tensor,
-        collective: &dyn Collective,
-        features: &RateFeatures,
-    ) -> Tensor {
+    fn pull_of_rate(&self, gradient: &Tensor, student: &Tensor, features: &RateFeatures) -> Tensor {
         let global = student.narrow(0, 0, GLOBAL_VIEWS).detach();
         let gradient = gradient.reshape_as(&global);
         let of_source = match self.config.expa_source {
             ExpaSource::Student => 1.0,
             ExpaSource::MeanStudentTeacher => 0.5,
         };
-        let mut share = of_source / features.rows.size()[0] as f64;
-        if features.spanning {
-            share /= collective.size() as f64;
-        }
+        // As data-parallel training sees it, before the mean over processes; so is that of the views.
+        let share = of_source / features.rows.size()[0] as f64;
         tangential_square(&gradient, &unit_rows(&global)).clamp_min(0.0) * share.powi(2)
     }
 }

@@ -86,4 +86,22 @@ struct SimdinoMemory {
 };
 const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept;
 const char* simdino_cuda_reset_peak(int index) noexcept;
+
+// Where the processes of a run meet, and which of them this is; repeated in src/ffi.rs.
+struct SimdinoMeeting {
+  const char* host;
+  uint16_t port;
+  int32_t hosts; // whether this process listens there
+  int32_t rank, size;
+  int64_t timeout_ms;
+};
+struct SimdinoGroup;
+// Waits for all processes. The group is freed by simdino_group_free.
+const char* simdino_group_new(const SimdinoMeeting* meeting, SimdinoGroup** out) noexcept;
+void simdino_group_free(SimdinoGroup* group) noexcept;
+// In place, over all processes; `op` 0 adds, 1 takes the largest.
+const char* simdino_group_all_reduce(SimdinoGroup* group, tensor_ptr tensor, int op) noexcept;
+// In place, the tensor of process `root` to all.
+const char* simdino_group_broadcast(SimdinoGroup* group, tensor_ptr tensor, int root) noexcept;
+const char* simdino_group_barrier(SimdinoGroup* group) noexcept;
 }

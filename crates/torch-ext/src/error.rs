@@ -40,6 +40,30 @@ pub enum Error {
     /// A data type that autocast does not compute in.
     #[error("autocast computes in half or bfloat16 (got {0:?})")]
     AutocastKind(Kind),
+    /// Something between processes failed: one of them is gone, late, or does something else.
+    #[error(
+        "process {rank} of {size} at {address}: {what} failed; is every process running and at the same step? ({message})"
+    )]
+    Group {
+        /// The operation.
+        what: &'static str,
+        /// This process.
+        rank: usize,
+        /// Number of processes.
+        size: usize,
+        /// Where they meet.
+        address: String,
+        /// What libtorch says.
+        message: String,
+    },
+    /// Tensors of this device do not travel between processes yet.
+    #[error("{what}: tensors travel between processes on the cpu so far (got {device:?})")]
+    GroupDevice {
+        /// The operation.
+        what: &'static str,
+        /// The tensor's device.
+        device: Device,
+    },
     /// The system's account of memory could not be read.
     #[error("cannot read {path}")]
     System {

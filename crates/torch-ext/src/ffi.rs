@@ -45,6 +45,23 @@ pub struct Memory {
     pub total: u64,
 }
 
+/// `SimdinoMeeting` of the shim.
+#[repr(C)]
+pub struct Meeting {
+    pub host: *const c_char,
+    pub port: u16,
+    pub hosts: i32,
+    pub rank: i32,
+    pub size: i32,
+    pub timeout_ms: i64,
+}
+
+/// `SimdinoGroup` of the shim, which only C++ sees into.
+#[repr(C)]
+pub struct Group {
+    _private: [u8; 0],
+}
+
 unsafe extern "C" {
     pub fn simdino_torch_version() -> *const c_char;
     pub fn simdino_cuda_version(out: *mut i64) -> Message;
@@ -73,6 +90,11 @@ unsafe extern "C" {
     pub fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
+    pub fn simdino_group_new(meeting: *const Meeting, out: *mut *mut Group) -> Message;
+    pub fn simdino_group_free(group: *mut Group);
+    pub fn simdino_group_all_reduce(group: *mut Group, t: *mut C_tensor, op: c_int) -> Message;
+    pub fn simdino_group_broadcast(group: *mut Group, t: *mut C_tensor, root: c_int) -> Message;
+    pub fn simdino_group_barrier(group: *mut Group) -> Message;
 }
 
 /// Turns what a function of the shim returned into a result, copying the message.

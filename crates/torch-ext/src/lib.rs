@@ -1,6 +1,7 @@
 //! What tch lacks of libtorch, through a small C++ shim: autocast with a choice of data type,
-//! operations on lists of tensors and the fused AdamW step, generator state, memory statistics. Also the
-//! interface to the other processes of a run, [`Collective`].
+//! operations on lists of tensors and the fused AdamW step, generator state, memory statistics;
+//! and process groups of c10d, the engine under PyTorch's own distributed training, behind the
+//! interface [`Collective`].
 //!
 //! The only crate with `unsafe` and the only one with C++. Each function of the shim catches C++
 //! exceptions and hands back a message, which becomes an [`Error`]; nothing unwinds across the
@@ -16,6 +17,7 @@ mod device;
 mod error;
 mod ffi;
 mod foreach;
+mod group;
 mod memory;
 mod rng;
 
@@ -25,5 +27,6 @@ pub use collective::{Alone, Collective};
 pub use device::{cuda_version, device_name, libtorch_version};
 pub use error::{Error, Result};
 pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
+pub use group::{Meeting, ProcessGroup};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use rng::{manual_seed, rng_state, set_rng_state};
