@@ -166,6 +166,23 @@ fn as_one_of_three_of_whom_one_dies() {
 }
 
 #[test]
+fn process_0_takes_the_store_with_it_and_is_named() {
+    survivors_pass("as_one_of_three_of_whom_the_first_dies");
+}
+
+#[test]
+#[ignore = "started by process_0_takes_the_store_with_it_and_is_named"]
+fn as_one_of_three_of_whom_the_first_dies() {
+    let group = ProcessGroup::join(meeting(Duration::from_secs(20))).unwrap();
+    group.barrier().unwrap();
+    if group.rank() == 0 {
+        std::process::exit(0);
+    }
+    let error = error_of_survivor(&group);
+    assert!(error.starts_with("process 0, which holds the meeting place, is gone ("), "{error}");
+}
+
+#[test]
 fn a_process_that_says_why_it_leaves_is_quoted() {
     survivors_pass("as_one_of_three_of_whom_one_leaves");
 }

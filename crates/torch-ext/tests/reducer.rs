@@ -156,6 +156,33 @@ fn as_one_with_an_unused_parameter() {
 }
 
 #[test]
+fn a_process_that_dies_during_backward_is_named() {
+    let port = processes::free_port();
+    let name = "as_one_of_two_of_whom_one_dies";
+    let children: Vec<_> = (0..2).map(|rank| processes::start(name, rank, 2, port)).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+#[ignore = "started by a_process_that_dies_during_backward_is_named"]
+fn as_one_of_two_of_whom_one_dies() {
+    let group = ProcessGroup::join(meeting(Duration::from_secs(20))).unwrap();
+    let shared = parameters();
+    let reducer = Reducer::new(&group, &shared, ReducerOptions::default()).unwrap();
+    reducer.prepare_for_forward().unwrap();
+    let loss = loss(&shared, &rows(0, 0, BATCH));
+    if group.rank() == 1 {
+        std::process::exit(0);
+    }
+    let error = reducer.backward(&loss).unwrap_err().to_string();
+    assert!(error.contains("averaging gradients over all processes failed: process 1"), "{error}");
+    assert!(error.contains(" is gone ("), "{error}");
+}
+
+#[test]
 fn what_cannot_be_averaged_is_refused() {
     all_pass("as_one_with_nothing_to_average", 1);
 }

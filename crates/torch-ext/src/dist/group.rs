@@ -17,7 +17,8 @@ use crate::{Error, Result, ffi};
 /// NCCL once [`Self::with_cuda`] has added it.
 ///
 /// Every process must call the same operations in the same order. Clones are the same group, which
-/// is left when the last one is dropped.
+/// is left when the last one is dropped; after a barrier, for process 0 may hold what the others
+/// meet at.
 #[derive(Debug, Clone)]
 pub struct ProcessGroup(Rc<Inner>);
 
