@@ -1,7 +1,7 @@
 //! Twenty steps of each method against plain formulas in torch, in double precision: the loss of
 //! each step, and every parameter of student and teacher after the last. See tools/parity/training.py.
 
-#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 
 #[path = "../../model/tests/common/mod.rs"]
 mod hash;
