@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use safetensors::SafeTensorError;
 use tch::{Device, Kind, TchError};
 
+use crate::weights::pth::PthError;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -108,6 +110,22 @@ pub enum Error {
         /// What the parser says.
         source: SafeTensorError,
     },
+    /// A file of `torch.save` cannot be read.
+    #[error("{} {source}", path.display())]
+    Pth {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: PthError,
+    },
+    /// A file has no tensor of this name.
+    #[error("{}: holds no tensor {name}", path.display())]
+    NoTensor {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
     /// A tensor of a weight file has a shape that libtorch cannot hold.
     #[error("{}: cannot create tensor {tensor}", path.display())]
     WeightsTensor {
@@ -120,7 +138,7 @@ pub enum Error {
     },
     /// A dtype that weight files of ours do not carry.
     #[error(
-        "{}: tensor {name} has dtype {dtype}; f32, f64, f16, bf16, i64 and u8 are supported",
+        "{}: tensor {name} has dtype {dtype}; f16, bf16, f32, f64, i8, i16, i32, i64, u8 and bool are supported when read, f16, bf16, f32, f64, i64 and u8 when written",
         path.display()
     )]
     WeightsKind {

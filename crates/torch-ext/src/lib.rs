@@ -19,6 +19,7 @@ mod ffi;
 mod foreach;
 mod group;
 mod memory;
+mod read;
 mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw_};
@@ -29,4 +30,5 @@ pub use error::{Error, Result};
 pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
 pub use group::{Meeting, ProcessGroup};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
+pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};

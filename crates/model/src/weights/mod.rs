@@ -1,11 +1,16 @@
 //! Weights in files, and how their keys meet a model's.
 
+mod file;
+mod header;
 mod native;
+pub mod pth;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Tensor, nn};
 
+pub use file::{FileFormat, TensorFile, TensorInfo};
 pub use native::{WeightsFile, read_safetensors, write_safetensors};
 
 use crate::error::{Error, Result};
