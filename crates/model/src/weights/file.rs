@@ -55,10 +55,12 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { action: "read", path: path.to_path_buf(), source };
         let mut file = File::open(path).map_err(io)?;
-        let mut head = Vec::with_capacity(4);
-        file.by_ref().take(4).read_to_end(&mut head).map_err(io)?;
+        let mut head = Vec::with_capacity(9);
+        file.by_ref().take(9).read_to_end(&mut head).map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        if pth::looks_like(&head) {
+        // The length that safetensors begin with may look like anything; its JSON does not.
+        let json = head.get(8) == Some(&b'{');
+        if !json && pth::looks_like(&head) {
             let contents = pth::read(&mut file)
                 .map_err(|source| Error::Pth { path: path.to_path_buf(), source })?;
             let format = match contents.packing {
