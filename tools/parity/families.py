@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from timm.layers import SwiGLUPacked
+from timm.layers import SwiGLUPacked, resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import (
@@ -171,6 +171,10 @@ def main(folder):
             out[f"{key}.attention"] = sample(attention)
             for part, x in zip("qkv", qkv):
                 out[f"{key}.{part}"] = sample(x)
+    kernel = tensor((2, 3, 16, 16), 2000)
+    for side in (14, 8):
+        resized = resample_patch_embed(kernel.float(), [side, side])
+        out[f"kernel.{side}"] = resized.double().contiguous()
     metadata = {"cases": json.dumps(cases, separators=(",", ":"))}
     save_file(out, Path(folder) / "families.safetensors", metadata)
 
