@@ -178,6 +178,14 @@ pub enum Error {
         /// Bytes of the file.
         len: u64,
     },
+    /// A network cannot be exported to a library.
+    #[error("cannot be exported for {layout}: {problem}")]
+    Export {
+        /// The library.
+        layout: &'static str,
+        /// Why not.
+        problem: String,
+    },
     /// A file has no tensor of this name.
     #[error("{}: holds no tensor {name}", path.display())]
     NoTensor {

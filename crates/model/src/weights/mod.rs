@@ -1,6 +1,7 @@
 //! Weights in files, and how their keys meet a model's.
 
 mod architecture;
+mod export;
 mod file;
 mod header;
 mod import;
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tch::{Tensor, nn};
 
 pub use architecture::{Inferred, infer};
+pub use export::{Backbone, Layout, export, loading_lines, verify};
 pub use file::{FileFormat, TensorFile, TensorInfo};
 pub use import::{ImportPolicy, ImportReport, OtherShape, Resized, Target, import};
 pub use keys::KeyStyle;
