@@ -23,7 +23,7 @@ const PREPROCESSOR: &str = "preprocessor_config.json";
 pub enum Layout {
     /// DINOv2's own code, and DINO's where the network has none of DINOv2's additions.
     Dinov2,
-    /// timm: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
+    /// timm: `timm.create_model("local-dir:FOLDER", checkpoint_path="FOLDER/model.safetensors")`.
     Timm,
     /// Hugging Face: `AutoModel.from_pretrained("FOLDER")`, a `Dinov2Model` or, with registers, a
     /// `Dinov2WithRegistersModel`.
@@ -310,7 +310,11 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
         ],
         Layout::Timm => [
             "import timm".to_owned(),
-            format!("model = timm.create_model(\"local-dir:{folder}\", pretrained=True).eval()"),
+            // With `pretrained=True` timm 1.0.22 takes every file of a folder for a pickle.
+            format!(
+                "model = timm.create_model(\"local-dir:{folder}\", \
+                 checkpoint_path=\"{folder}/{WEIGHTS}\").eval()"
+            ),
         ],
         Layout::HuggingFace => [
             "from transformers import AutoModel".to_owned(),
