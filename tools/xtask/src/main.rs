@@ -10,6 +10,7 @@ mod fail;
 mod figures;
 mod layering;
 mod process;
+mod round_trip;
 mod setup;
 mod simdino;
 mod smoke;
