@@ -38,6 +38,9 @@ pub struct LearnerConfig {
     pub seed: u64,
     /// Mean and deviation of the input's channels; they travel with the weights.
     pub normalize: Normalize,
+    /// Which values of deeper images become 0 and 255; written into weight files, so that images are
+    /// read alike later.
+    pub value_range: Vec<[f64; 2]>,
     /// Where everything lives.
     pub device: Device,
 }

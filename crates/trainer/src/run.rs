@@ -144,7 +144,7 @@ fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
     let multi_crop = MultiCrop::new(&job.augment);
     let loader = TrainLoader::new(Arc::clone(&job.dataset), multi_crop, config, position)?;
     let config = learner.config();
-    Ok(Feed::new(loader, config.normalize, config.device))
+    Ok(Feed::new(loader, config.normalize.clone(), config.device))
 }
 
 /// Seed of torch's generators at a step: whatever came before it does not matter.

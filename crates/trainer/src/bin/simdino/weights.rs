@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use data::{DataConfig, PixelFormat};
 use model::Network;
 use model::config::{HeadConfig, ModelConfig};
 use model::normalize::Normalize;
@@ -19,6 +20,8 @@ pub struct Weights {
     pub model: ModelConfig,
     /// Mean and deviation that its input is normalised with.
     pub normalize: Normalize,
+    /// Which values of deeper images it takes for 0 and 255, see `data.value_range`.
+    pub value_range: Vec<[f64; 2]>,
     /// Steps it was trained for.
     pub step: u64,
     head: HeadConfig,
@@ -53,11 +56,19 @@ impl Weights {
             network,
             model: self.model.clone(),
             head: self.head.clone(),
-            normalize: self.normalize,
+            normalize: self.normalize.clone(),
+            value_range: self.value_range.clone(),
             step: 0,
             seed: self.seed,
             vars,
         })
+    }
+
+    /// How the images of `path` are read for this network.
+    pub fn data(&self, path: &str) -> DataConfig {
+        let channels = usize::try_from(self.model.in_channels).unwrap_or_default();
+        let pixels = PixelFormat { channels, value_range: self.value_range.clone() };
+        DataConfig { path: path.to_owned(), ..DataConfig::default() }.with_pixels(pixels)
     }
 
     fn fresh(path: &Path, file: &WeightsFile, device: Device) -> Result<Self> {
@@ -71,6 +82,8 @@ impl Weights {
                 mean: entry(path, file, "mean")?,
                 std: entry(path, file, "std")?,
             },
+            // Files of earlier versions do not say; they were made with the full range.
+            value_range: entry(path, file, "value_range").unwrap_or_default(),
             step: entry(path, file, "step")?,
             seed: entry(path, file, "seed")?,
             model,

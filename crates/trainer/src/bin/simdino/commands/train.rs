@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use data::dataset::Dataset;
-use model::normalize::Normalize;
 use objectives::{Method, ObjectiveConfig};
 use serde_json::Value;
 use tch::Device;
@@ -22,7 +21,7 @@ use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
 use crate::device;
 use crate::failure::{Failure, Result, chain};
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask};
+use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask, normalize};
 use crate::train::observer::RunObserver;
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
@@ -255,7 +254,8 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
         batch_size: config.train.batch_size,
         accumulate: config.train.accumulate,
         seed: config.run.seed,
-        normalize: Normalize { mean: config.augment.mean, std: config.augment.std },
+        normalize: normalize(&config.augment),
+        value_range: config.data.value_range.clone(),
         device,
     }
 }

@@ -15,6 +15,7 @@ pub mod yaml;
 use std::fs;
 use std::path::Path;
 
+use data::PixelFormat;
 use data::config::{AugmentConfig, DataConfig, Preset};
 use model::config::{HeadConfig, ModelConfig};
 use objectives::config::SimDinoConfig;
@@ -103,18 +104,24 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
     if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
 }
 
-/// The `augment` section alone, of a config file or with its defaults, checked.
+/// The `augment` section alone, of a config file or with its defaults, checked, and the pixels that
+/// it is for.
 ///
 /// # Errors
 /// The file cannot be read, or a value of the section is wrong.
-pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<AugmentConfig> {
-    let augment = match path {
-        Some(file) => load_unchecked(file, overrides)?.config.augment,
-        None => AugmentConfig::default(),
+pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConfig, PixelFormat)> {
+    let RunConfig { augment, data, .. } = match path {
+        Some(file) => load_unchecked(file, overrides)?.config,
+        None => RunConfig::default(),
     };
-    let problems = augment.validate().into_iter();
+    let unfit = augment.validate_channels(data.channels);
+    let problems = augment.validate().into_iter().chain(unfit);
     let problems: Vec<_> = problems.map(|(key, what)| format!("augment.{key}: {what}")).collect();
-    if problems.is_empty() { Ok(augment) } else { Err(Failure::problems(problems)) }
+    if problems.is_empty() {
+        Ok((augment, data.pixels()))
+    } else {
+        Err(Failure::problems(problems))
+    }
 }
 
 /// As [`load`], without the checks that need the meaning of a value: for looking at a config.
@@ -170,7 +177,10 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
     }
     overrides::drop_empty_sections(&shape, &mut document);
     apply_preset(&mut document)?;
-    serde_json::from_value(document).map_err(|e| Failure::usage(format!("{name}: {e}")))
+    let mut config: RunConfig =
+        serde_json::from_value(document).map_err(|e| Failure::usage(format!("{name}: {e}")))?;
+    config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
+    Ok(config)
 }
 
 /// Puts the values of `augment.preset` under those that are given.

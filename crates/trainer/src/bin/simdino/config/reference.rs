@@ -12,9 +12,10 @@ use super::problems::{expectation, kind_at};
 use super::{RunConfig, schema};
 
 /// Source files that hold the config types, relative to this package.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "src/bin/simdino/config/mod.rs",
     "../data/src/config.rs",
+    "../data/src/config/augment.rs",
     "../model/src/config.rs",
     "../objectives/src/config/simdino.rs",
     "src/config.rs",

@@ -27,6 +27,11 @@ impl RunConfig {
         problems.extend(self.name_problem());
         problems.extend(self.batch_problems());
         problems.extend(self.size_problems());
+        // 0 has been named by the section that owns it.
+        let channels = self.data.channels;
+        let unfit = (channels > 0).then(|| self.augment.validate_channels(channels));
+        let unfit = unfit.into_iter().flatten();
+        problems.extend(unfit.map(|(key, what)| format!("augment.{key}: {what}")));
         if self.head.prototypes != 0 {
             let got = self.head.prototypes;
             problems.push(format!("head.prototypes: SimDINO has none: must be 0 (got {got})"));
@@ -71,19 +76,13 @@ impl RunConfig {
         if self.augment.local_crops_number > 0 {
             sizes.push(("augment.local_crops_size", self.augment.local_crops_size));
         }
-        let mut problems: Vec<String> = sizes
+        sizes
             .into_iter()
             .filter(|&(_, size)| patch > 0 && i64::from(size) % patch != 0)
             .map(|(key, size)| {
                 format!("{key}: must be a multiple of model.patch_size {patch} (got {size})")
             })
-            .collect();
-        if self.model.in_channels != 3 {
-            let got = self.model.in_channels;
-            problems
-                .push(format!("model.in_channels: images are read as RGB: must be 3 (got {got})"));
-        }
-        problems
+            .collect()
     }
 
     /// The learning rate after warm-up, scaled by the global batch.
@@ -122,7 +121,7 @@ impl RunConfig {
         let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
         let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
-        let draws = synthetic || mix.iter().any(|entry| entry.source == SourceKind::Synthetic);
+        let draws = self.data.draws();
         let uncached = self.data.cache == CacheKind::None;
         let mut warnings = crops_without_effect(&self.augment, &default.augment);
         warnings.extend([

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use data::config::DataConfig;
+use data::config::{AugmentConfig, DataConfig};
 use data::dataset::Dataset;
 use data::transform::EvalTransform;
 use eval::baseline::{PixelOptions, pixel_features};
@@ -70,6 +70,11 @@ pub fn eval_transform(model: &ModelConfig, resize: u32) -> EvalTransform {
     EvalTransform { resize: if resize == 0 { crop.div_ceil(7) * 8 } else { resize }, crop }
 }
 
+/// How a run normalises its images.
+pub fn normalize(augment: &AugmentConfig) -> Normalize {
+    Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
+}
+
 impl KnnOptions {
     /// The probe of a run; none where the config names no labelled images.
     pub fn of_run(config: &RunConfig, device: Device) -> Option<Self> {
@@ -79,7 +84,7 @@ impl KnnOptions {
             limits: [probe.max_train, probe.max_test],
             knn: KnnConfig { k: vec![probe.k], temperature: probe.temperature },
             transform: eval_transform(&config.model, probe.resize),
-            normalize: Normalize { mean: config.augment.mean, std: config.augment.std },
+            normalize: normalize(&config.augment),
             device,
         })
     }
@@ -140,8 +145,8 @@ impl KnnTask {
     fn extract_options(&self, set: usize) -> ExtractOptions {
         ExtractOptions {
             transform: self.options.transform,
-            mean: self.options.normalize.mean,
-            std: self.options.normalize.std,
+            mean: self.options.normalize.mean.clone(),
+            std: self.options.normalize.std.clone(),
             batch: 64,
             workers: self.workers,
             device: self.options.device,
