@@ -52,12 +52,14 @@ impl Attention {
         self.attend(&q, &self.normed(k), &v)
     }
 
-    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32.
+    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32,
+    /// fp64 where the network is.
     pub(crate) fn maps(&self, x: &Tensor) -> Tensor {
         let [q, k, _] = self.project(x);
         let scale = (q.size()[3] as f64).powf(-0.5);
         let scores = (q * scale).matmul(&k.transpose(-2, -1)); // 2 x [B, H, T, D/H] -> [B, H, T, T]
-        scores.softmax(-1, Kind::Float)
+        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        scores.softmax(-1, kind)
     }
 
     /// Queries, keys and values, each `[B, H, T, D/H]`; without a norm they are views of one product.
@@ -72,7 +74,8 @@ impl Attention {
         if !self.qk_norm {
             return x;
         }
-        let mean_square = x.square().mean_dim([-1].as_slice(), true, Kind::Float);
+        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let mean_square = x.square().mean_dim([-1].as_slice(), true, kind);
         (&x * (mean_square + QK_NORM_EPS).rsqrt()).to_kind(x.kind())
     }
 

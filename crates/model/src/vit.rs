@@ -153,7 +153,7 @@ impl VisionTransformer {
         Ok(layers)
     }
 
-    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32. Row 0 is
+    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32 (fp64 stays fp64). Row 0 is
     /// what the class token looks at. Runs in [`Mode::Eval`].
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The SimDINO loss: pull different views of an image together, push the batch apart.
 //!
-//! `V` views, the first 2 of them global (a single one is compared with the teacher's other); `B` images of this (micro-)batch; `d` width; `G` rate
-//! groups in this batch. Student features `s[v][b]`, teacher features `t[g][b]`, rows of norm 1.
+//! `V` views, the first 2 of them global (a single one is compared with the teacher's other); `B`
+//! images of this (micro-)batch; `d` width; `G` rate groups in this batch. Student features `s[v][b]`, teacher features `t[g][b]`, rows of norm 1.
 //! With `n` the global batch and `N` the configured number of rate groups, as plain loops:
 //!
 //! ```text
@@ -116,8 +116,8 @@ impl SimDinoLoss {
     /// - `teacher.cls`: `[2, B, d]`; no gradient flows through it
     ///
     /// # Errors
-    /// Wrong shapes, a batch that does not split into the rate groups, and
-    /// features that are not finite, naming the term and the view.
+    /// Wrong shapes, a batch that does not split into the rate groups, and features that are not
+    /// finite, naming the term and the view.
     pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
         check_cls(student, teacher)?;
@@ -216,18 +216,11 @@ impl SimDinoLoss {
     /// Groups that a batch is, and whether they reach beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
         let (whole, groups) = (inputs.context.global_batch, self.config.rate_groups);
-        if whole == 0 || !whole.is_multiple_of(groups) {
-            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
-        }
-        let rows = whole / groups;
         let processes = inputs.collective.size();
-        if groups == 1 && processes > 1 && batch * processes == whole {
+        if groups == 1 && processes > 1 && batch > 0 && batch * processes == whole {
             return Ok((1, true));
         }
-        if !batch.is_multiple_of(rows) {
-            return Err(Error::GroupRows { rows, batch });
-        }
-        Ok((batch / rows, false))
+        Ok((inputs.context.groups_of(batch, groups)?, false))
     }
 
     /// Square of the gradient of the mean coding rate by the student's rows, as far as it turns

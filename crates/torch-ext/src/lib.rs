@@ -19,6 +19,7 @@ mod error;
 mod ffi;
 mod foreach;
 mod memory;
+mod read;
 mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw_};
@@ -31,4 +32,5 @@ pub use dist::{
 pub use error::{Error, GroupFailure, Result};
 pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
+pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};
