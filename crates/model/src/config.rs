@@ -175,6 +175,9 @@ pub struct HeadConfig {
     pub prototypes: i64,
     /// Keep all prototypes of length 1; off in the longer runs of DINO.
     pub norm_last_layer: bool,
+    /// A second head of this shape for masked patches; off in SimDINOv2 and in DINOv2's short recipe,
+    /// on in its long ones.
+    pub separate_patch_head: bool,
 }
 
 impl Default for HeadConfig {
@@ -186,6 +189,7 @@ impl Default for HeadConfig {
             use_bn: false,
             prototypes: 0,
             norm_last_layer: true,
+            separate_patch_head: false,
         }
     }
 }

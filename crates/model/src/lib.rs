@@ -30,5 +30,5 @@ pub use config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 pub use error::{Error, Result};
 pub use head::ProjectionHead;
 pub use network::Network;
-pub use tokens::{Mode, Tokens};
+pub use tokens::{Mode, Part, Tokens};
 pub use vit::VisionTransformer;

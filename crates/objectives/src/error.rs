@@ -64,7 +64,9 @@ pub enum Error {
         what: &'static str,
     },
     /// A batch in which no feature has a neighbour.
-    #[error("KoLeo needs at least 2 images in a batch of each process (got {got})")]
+    #[error(
+        "KoLeo needs at least 2 images in each of its groups (got {got}): lower terms.koleo_groups"
+    )]
     KoLeoBatch {
         /// Images in the batch.
         got: i64,

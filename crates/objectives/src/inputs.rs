@@ -55,6 +55,22 @@ impl StepContext {
     pub fn first(global_batch: usize) -> Self {
         Self { step: 0, steps_per_epoch: 1, progress: 0.0, global_batch }
     }
+
+    /// How many of the `groups` of the global batch a (micro-)batch of `batch` images is.
+    ///
+    /// # Errors
+    /// A global batch that the groups do not divide, or a batch of other than whole groups.
+    pub(crate) fn groups_of(&self, batch: usize, groups: usize) -> Result<usize> {
+        let whole = self.global_batch;
+        if whole == 0 || !whole.is_multiple_of(groups) {
+            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
+        }
+        let rows = whole / groups;
+        if !batch.is_multiple_of(rows) {
+            return Err(Error::GroupRows { rows, batch });
+        }
+        Ok(batch / rows)
+    }
 }
 
 /// Everything that a loss is computed from.

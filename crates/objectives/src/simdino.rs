@@ -214,18 +214,11 @@ impl SimDinoLoss {
     /// Groups that a batch is, and whether they reach beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
         let (whole, groups) = (inputs.context.global_batch, self.config.rate_groups);
-        if whole == 0 || !whole.is_multiple_of(groups) {
-            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
-        }
-        let rows = whole / groups;
         let processes = inputs.collective.size();
-        if groups == 1 && processes > 1 && batch * processes == whole {
+        if groups == 1 && processes > 1 && batch > 0 && batch * processes == whole {
             return Ok((1, true));
         }
-        if !batch.is_multiple_of(rows) {
-            return Err(Error::GroupRows { rows, batch });
-        }
-        Ok((batch / rows, false))
+        Ok((inputs.context.groups_of(batch, groups)?, false))
     }
 
     /// Square of the gradient of the mean coding rate by the student's rows, as far as it turns

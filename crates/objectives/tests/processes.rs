@@ -11,7 +11,7 @@ mod processes;
 use std::time::Duration;
 
 use common::assert_close;
-use objectives::config::{Centering, RatePrecision};
+use objectives::config::{Centering, RatePrecision, TermsConfig};
 use objectives::{
     Inputs, Masked, Method, ObjectiveConfig, Outputs, PrototypeConfig, SimDinoConfig, StepContext,
 };
@@ -79,7 +79,7 @@ fn two_steps(config: &ObjectiveConfig, share: &Share, all: &dyn Collective) -> V
         let student = Outputs {
             cls: learnt(&share.cls(4, step)),
             patches: Some(learnt(&patches)),
-            backbone: None,
+            backbone: Some(share.cls(2, step).matmul(&weight)),
         };
         let teacher = Outputs {
             cls: head(share.cls(2, 1.0 + step)),
@@ -114,18 +114,17 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
         precision: RatePrecision::Fp64,
         ..SimDinoConfig::default()
     };
-    let of = |method, simdino| ObjectiveConfig {
-        method,
-        simdino,
-        patch_weight: 1.0,
-        ..ObjectiveConfig::default()
-    };
+    let of = |method, simdino| ObjectiveConfig { method, simdino, ..ObjectiveConfig::default() };
     let prototypes = |method, centering| ObjectiveConfig {
         prototypes: PrototypeConfig { centering, ..PrototypeConfig::default() },
         ..of(method, simdino(1, false))
     };
     let balanced =
         SimDinoConfig { gamma: objectives::config::Gamma::Balanced, ..simdino(1, false) };
+    let koleo = ObjectiveConfig {
+        terms: TermsConfig { koleo_weight: 0.1, koleo_groups: 2, ..TermsConfig::default() },
+        ..prototypes(Method::DinoV2, Centering::Softmax)
+    };
     vec![
         ("groups", of(Method::SimDino, simdino(2, false)), 0),
         ("more groups than processes", of(Method::SimDino, simdino(6, true)), 0),
@@ -135,6 +134,7 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
         ("SimDINOv2", of(Method::SimDinoV2, simdino(2, false)), 0),
         ("DINO", prototypes(Method::Dino, Centering::Softmax), 1),
         ("DINOv2", prototypes(Method::DinoV2, Centering::Softmax), 2),
+        ("DINOv2 with KoLeo", koleo, 2),
         ("DINOv2, Sinkhorn", prototypes(Method::DinoV2, Centering::SinkhornKnopp), 0),
     ]
 }

@@ -14,6 +14,7 @@ mod round_trip;
 mod setup;
 mod simdino;
 mod smoke;
+mod soak;
 mod test;
 mod workspace;
 
@@ -25,6 +26,8 @@ use workspace::Workspace;
 const HELP: &str = "\
 cargo xtask demo [key=value ...]   train on drawn images and say what was learnt (about 5 minutes)
 cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
+cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
+                                   kill a small run at random moments; each must end the same
 cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask setup                  only install what the build needs (the others do it too)
 cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
@@ -59,6 +62,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["setup"] => setup::run(&Workspace::find()?),
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
+        ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
         ["docs-figures"] => figures::run(&Workspace::find()?),
         ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
         ["bench", "coding-rate", ..] => {

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
-use crate::{layering, process, round_trip, setup, smoke};
+use crate::{layering, process, round_trip, setup, smoke, soak};
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
@@ -33,6 +33,11 @@ const STAGES: [Stage; 9] = [
     }),
     ("python", round_trip::run),
     ("smoke", smoke::run),
+    // The method that remembers most: masks, two centers, a frozen last layer.
+    ("soak", |ws| {
+        let words = ["--kills", "5", "method=dinov2", "head.prototypes=64", "terms.koleo_groups=2"];
+        soak::run(ws, &words.map(str::to_owned))
+    }),
 ];
 
 /// Runs all stages, or set-up and those of `only`.
