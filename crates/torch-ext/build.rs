@@ -3,8 +3,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 6] =
-    ["common.cpp", "optim.cpp", "autocast.cpp", "device.cpp", "dist.cpp", "reducer.cpp"];
+const SOURCES: [&str; 7] = [
+    "common.cpp",
+    "optim.cpp",
+    "autocast.cpp",
+    "checkpoint.cpp",
+    "device.cpp",
+    "dist.cpp",
+    "reducer.cpp",
+];
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=cpp");

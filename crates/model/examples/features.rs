@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let vars = nn::VarStore::new(Device::Cpu);
     let backbone = VisionTransformer::new(&vars.root(), &config)?;
-    let target = Target { vars: &vars, model: &config, backbone: "", head: None };
+    let target = Target { vars: &vars, model: &config, backbone: "", head: None, patch_head: None };
     println!("{}", import(&file, &target, &ImportPolicy::default())?);
     let images = TensorFile::open(Path::new(images))?.read("images")?;
     let tokens = tch::no_grad(|| backbone.forward(&images, Mode::Eval))?;

@@ -4,7 +4,7 @@ use tch::nn::Module;
 use tch::{Kind, Tensor, nn};
 
 use crate::error::Result;
-use crate::init;
+use crate::init::{self, of_linear};
 
 /// Self-attention with one projection for queries, keys and values.
 ///
@@ -30,6 +30,11 @@ impl Attention {
             num_heads,
             qk_norm,
         })
+    }
+
+    /// Its parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.qkv, &self.proj].into_iter().flat_map(of_linear)
     }
 
     /// `[B, T, D]` to `[B, T, D]`.

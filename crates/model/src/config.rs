@@ -136,6 +136,8 @@ pub struct ModelConfig {
     pub pos_interpolation: PosInterpolation,
     /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
     pub token_std: f64,
+    /// Activation checkpointing: of every so many blocks only the input is kept, and the rest is computed again in the backward pass, less memory for a third more time; 0 = keep all.
+    pub checkpoint_blocks: i64,
 }
 
 impl Default for ModelConfig {
@@ -155,6 +157,7 @@ impl Default for ModelConfig {
             qk_norm: false,
             pos_interpolation: PosInterpolation::Offset,
             token_std: 0.02,
+            checkpoint_blocks: 0,
         }
     }
 }
@@ -235,6 +238,10 @@ impl ModelConfig {
         if self.layer_scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
             let got = self.layer_scale.unwrap_or_default();
             problems.push(("layer_scale", format!("must be greater than 0 (got {got})")));
+        }
+        if self.checkpoint_blocks < 0 {
+            let got = self.checkpoint_blocks;
+            problems.push(("checkpoint_blocks", format!("must not be negative (got {got})")));
         }
         if !(self.token_std >= 0.0 && self.token_std.is_finite()) {
             let got = self.token_std;

@@ -14,6 +14,7 @@ pub mod weights;
 
 mod attention;
 mod block;
+mod checkpoint;
 mod drop_path;
 mod head;
 mod init;

@@ -93,7 +93,7 @@ fn check(case: &Case, expected: &WeightsFile, path: &std::path::Path, kind: Kind
     if kind == Kind::Double {
         vars.double();
     }
-    let target = Target { vars: &vars, model: &config, backbone: "", head: None };
+    let target = Target { vars: &vars, model: &config, backbone: "", head: None, patch_head: None };
     let report = import(&file, &target, &ImportPolicy::default()).unwrap();
     assert_eq!(report.backbone, (vars.len(), vars.len()), "{report}");
     assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");

@@ -43,7 +43,13 @@ impl Side {
     fn import(&self, path: &Path, policy: &ImportPolicy) -> model::Result<ImportReport> {
         let file = TensorFile::open(path)?;
         let (vars, model) = (&self.vars, &self.model);
-        let target = Target { vars, model, backbone: "backbone.", head: Some("head.") };
+        let target = Target {
+            vars,
+            model,
+            backbone: "backbone.",
+            head: Some("head."),
+            patch_head: self.network.patch_head.as_ref().map(|_| "patch_head."),
+        };
         import(&file, &target, policy)
     }
 
@@ -98,6 +104,22 @@ fn teacher_and_student_come_out_of_training_checkpoints() {
 }
 
 #[test]
+fn the_head_on_patches_comes_too() {
+    let head = HeadConfig { separate_patch_head: true, prototypes: 4, ..small_head() };
+    let source = side(1, &nano(), &head);
+    let tensors = source.renamed(|name| {
+        let name = name.replace("patch_head.", "ibot_head.");
+        let heads = !name.starts_with("backbone") && !name.starts_with("ibot");
+        Some(if heads { format!("teacher.dino_{name}") } else { format!("teacher.{name}") })
+    });
+    let (_folder, path) = scratch(&tensors);
+    let fresh = side(2, &nano(), &head);
+    let report = fresh.import(&path, &ImportPolicy::default()).unwrap();
+    assert!(report.head_loaded && report.unexpected.is_empty(), "{report}");
+    assert!(fresh.equals(&source, ""));
+}
+
+#[test]
 fn a_backbone_alone_leaves_the_head_as_it_was() {
     let source = side(1, &nano(), &small_head());
     let tensors = source.renamed(|name| name.strip_prefix("backbone.").map(str::to_owned));
@@ -109,7 +131,10 @@ fn a_backbone_alone_leaves_the_head_as_it_was() {
     assert_eq!(report.missing.len() + report.matched.len(), fresh.vars.len());
     assert!(fresh.equals(&source, "backbone.") && fresh.equals(&before, "head."));
     let line = report.to_string();
-    assert!(line.contains("of 54 tensors of the backbone") && line.ends_with("no head"), "{line}");
+    assert!(
+        line.contains("of 54 tensors of the backbone") && line.ends_with("no head loaded"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -80,6 +80,19 @@ const char* simdino_autocast_enter(int cuda, int dtype, SimdinoAutocast* before)
 // Leaves it: restores `before`, and forgets cached casts when no region is left.
 const char* simdino_autocast_exit(int cuda, const SimdinoAutocast* before) noexcept;
 
+// A part of a network: `call` computes it, `again` not 0 in the backward pass, and gives a new
+// tensor or a message that lives until its next call on this thread; `drop` frees `data`.
+struct SimdinoBody {
+  void* data;
+  const char* (*call)(void* data, tensor_ptr x, int again, tensor_ptr* out);
+  void (*drop)(void* data);
+};
+// `body` of `x` without keeping its activations. `params` are all parameters that it uses. Takes
+// `body->data`, whatever happens.
+const char* simdino_checkpoint(
+    tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
+    tensor_ptr* out) noexcept;
+
 // Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;

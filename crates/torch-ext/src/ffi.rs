@@ -1,6 +1,6 @@
 //! Declarations of `cpp/shim.h`, and how its messages become errors.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
@@ -32,6 +32,14 @@ pub struct AdamW {
 pub struct Autocast {
     pub enabled: i32,
     pub dtype: i32,
+}
+
+/// `SimdinoBody` of the shim.
+#[repr(C)]
+pub struct Body {
+    pub data: *mut c_void,
+    pub call: extern "C" fn(*mut c_void, *mut C_tensor, c_int, *mut *mut C_tensor) -> Message,
+    pub drop: extern "C" fn(*mut c_void),
 }
 
 /// `SimdinoMemory` of the shim.
@@ -110,6 +118,13 @@ unsafe extern "C" {
     pub fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
     pub fn simdino_autocast_enter(cuda: c_int, dtype: c_int, before: *mut Autocast) -> Message;
     pub fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
+    pub fn simdino_checkpoint(
+        x: *mut C_tensor,
+        params: *const *mut C_tensor,
+        len: usize,
+        body: *const Body,
+        out: *mut *mut C_tensor,
+    ) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
     pub fn simdino_store_new(

@@ -13,6 +13,7 @@
 
 mod adamw;
 mod autocast;
+mod checkpoint;
 mod device;
 pub mod dist;
 mod error;
@@ -24,6 +25,7 @@ mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::autocast;
+pub use checkpoint::checkpoint;
 pub use device::{cuda_version, device_name, libtorch_version};
 pub use dist::{
     Alone, Collective, Launch, Launcher, Meeting, ProcessGroup, Reducer, ReducerOptions, has_nccl,

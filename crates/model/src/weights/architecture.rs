@@ -47,6 +47,8 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
         ),
     ];
     let head = Shapes { file, recipes: &network.head }.head();
+    let separate_patch_head = network.has_patch_head();
+    let head = head.map(|head| HeadConfig { separate_patch_head, ..head });
     Ok(Inferred { model, head, assumed })
 }
 
@@ -170,8 +172,7 @@ impl Shapes<'_> {
             num_layers: linear.len() as i64,
             use_bn: self.recipes.keys().any(|name| name.ends_with(".running_mean")),
             prototypes: prototypes.unwrap_or(0),
-            norm_last_layer: true,
-            separate_patch_head: false,
+            ..HeadConfig::default()
         };
         config.validate().is_empty().then_some(config)
     }

@@ -26,6 +26,9 @@ pub struct Target<'a> {
     /// Front part of the head's variables, if the head is to be loaded too: `head.` in a
     /// [`crate::Network`].
     pub head: Option<&'a str>,
+    /// The same of the head on patches, where that is another: `patch_head.` in a
+    /// [`crate::Network`].
+    pub patch_head: Option<&'a str>,
 }
 
 /// What is asked of a file.
@@ -88,7 +91,7 @@ pub struct ImportReport {
     pub other_shape: Vec<OtherShape>,
     /// Keys of the network in the file that have no place here.
     pub unexpected: Vec<String>,
-    /// Whether a head was asked for and all of it found.
+    /// Whether heads were asked for and all of them found.
     pub head_loaded: bool,
     /// Tensors of the backbone that were found, and all of them.
     pub backbone: (usize, usize),
@@ -116,7 +119,7 @@ impl fmt::Display for ImportReport {
         if !other.is_empty() {
             write!(f, ", of another shape {}", shorten(&other))?;
         }
-        f.write_str(if self.head_loaded { ", and its head" } else { ", no head" })
+        f.write_str(if self.head_loaded { ", and its head" } else { "; no head loaded" })
     }
 }
 
@@ -131,7 +134,7 @@ impl fmt::Display for ImportReport {
 /// # use model::weights::{ImportPolicy, Target, TensorFile, import};
 /// # fn f(vars: &tch::nn::VarStore, model: &model::ModelConfig) -> model::Result<()> {
 /// let file = TensorFile::open("dinov2_vitb14_pretrain.pth".as_ref())?;
-/// let target = Target { vars, model, backbone: "backbone.", head: None };
+/// let target = Target { vars, model, backbone: "backbone.", head: None, patch_head: None };
 /// let report = import(&file, &target, &ImportPolicy::default())?;
 /// # let _ = report; Ok(()) }
 /// ```
@@ -149,9 +152,11 @@ pub fn import(
     let mut plan = Plan::new(file, &network);
     plan.backbone(&variables, target.backbone, policy.resize);
     check_share(&plan.report, policy.min_matched)?;
-    if let Some(head) = target.head {
-        plan.head(&variables, head);
-    }
+    let heads = [(target.head, &network.head), (target.patch_head, &network.patch_head)];
+    let asked = heads.into_iter().filter_map(|(prefix, recipes)| Some((prefix?, recipes)));
+    let loaded: Vec<bool> =
+        asked.map(|(prefix, recipes)| plan.head(&variables, prefix, recipes)).collect();
+    plan.report.head_loaded = !loaded.is_empty() && loaded.iter().all(|&loaded| loaded);
     plan.finish(&variables, target)?;
     let Plan { steps, report, .. } = plan;
     for step in steps {
@@ -238,29 +243,30 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Takes the head if every one of its variables is there as it is.
-    fn head(&mut self, variables: &BTreeMap<String, Tensor>, prefix: &str) {
-        let mut steps = Vec::new();
-        for (name, variable) in variables.iter().filter(|(name, _)| name.starts_with(prefix)) {
-            let recipe = self.network.head.get(&name[prefix.len()..]);
-            let from = recipe.and_then(|recipe| shape(self.file, recipe));
-            match (recipe, from) {
-                (Some(recipe), Some(from)) if same_elements(&from, &variable.size()) => {
-                    steps.push(Step { name: name.clone(), recipe: recipe.clone(), from });
-                }
-                _ => self.report.missing.push(name.clone()),
-            }
-        }
-        let whole =
-            !steps.is_empty() && self.report.missing.iter().all(|name| !name.starts_with(prefix));
-        self.report.head_loaded = whole;
-        if whole {
-            self.report.matched.extend(steps.iter().map(|step| step.name.clone()));
-            self.steps.extend(steps);
-        } else {
-            let all = variables.keys().filter(|name| name.starts_with(prefix));
-            self.report.missing.extend(all.cloned());
-        }
+    /// Takes a head if every one of its variables is there as it is; whether it is.
+    fn head(
+        &mut self,
+        variables: &BTreeMap<String, Tensor>,
+        prefix: &str,
+        recipes: &BTreeMap<String, Recipe>,
+    ) -> bool {
+        let own = variables.iter().filter(|(name, _)| name.starts_with(prefix));
+        let steps: Option<Vec<Step>> = own
+            .clone()
+            .map(|(name, variable)| {
+                let recipe = recipes.get(&name[prefix.len()..])?;
+                let from = shape(self.file, recipe)?;
+                let fits = same_elements(&from, &variable.size());
+                fits.then(|| Step { name: name.clone(), recipe: recipe.clone(), from })
+            })
+            .collect();
+        let Some(steps) = steps.filter(|steps| !steps.is_empty()) else {
+            self.report.missing.extend(own.map(|(name, _)| name.clone()));
+            return false;
+        };
+        self.report.matched.extend(steps.iter().map(|step| step.name.clone()));
+        self.steps.extend(steps);
+        true
     }
 
     /// Names what is left over, and checks that what is to be read is no more than the file holds.
@@ -271,9 +277,12 @@ impl<'a> Plan<'a> {
             .filter(|(name, _)| !has(target.backbone, name))
             .flat_map(|(_, recipe)| recipe.keys().to_vec())
             .collect();
-        if let Some(head) = target.head {
-            let head = self.network.head.iter().filter(|(name, _)| !has(head, name));
-            left.extend(head.flat_map(|(_, recipe)| recipe.keys().to_vec()));
+        let heads =
+            [(target.head, &self.network.head), (target.patch_head, &self.network.patch_head)];
+        for (prefix, recipes) in heads {
+            let Some(prefix) = prefix else { continue };
+            let more = recipes.iter().filter(|(name, _)| !has(prefix, name));
+            left.extend(more.flat_map(|(_, recipe)| recipe.keys().to_vec()));
         }
         self.report.unexpected = left.into_iter().collect();
         self.report.missing.sort();

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 const ANCHORS: [&str; 2] = ["embeddings.cls_token", "cls_token"];
 /// Names of the projection head beside a backbone.
 const HEADS: [&str; 2] = ["dino_head.", "head."];
+/// Names of the head on patches beside it, where that is another.
+const PATCH_HEADS: [&str; 2] = ["ibot_head.", "patch_head."];
 
 /// Which of the networks of a training checkpoint is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -33,6 +35,8 @@ pub struct NetworkInFile {
     pub(super) backbone: BTreeMap<String, Recipe>,
     /// Tensors of the head by our names; empty where there is none.
     pub(super) head: BTreeMap<String, Recipe>,
+    /// Tensors of the head on patches by our names; empty where there is none.
+    pub(super) patch_head: BTreeMap<String, Recipe>,
 }
 
 impl NetworkInFile {
@@ -49,6 +53,11 @@ impl NetworkInFile {
     /// Whether a head stands beside the backbone.
     pub fn has_head(&self) -> bool {
         !self.head.is_empty()
+    }
+
+    /// Whether patches have a head of their own.
+    pub fn has_patch_head(&self) -> bool {
+        !self.patch_head.is_empty()
     }
 }
 
@@ -86,12 +95,15 @@ fn network(
         false if has("reg_token") || !class_has_position || gated => KeyStyle::Timm,
         false => KeyStyle::Dino,
     };
-    let head = head(keys, &own, &prefix);
-    if !head.is_empty() {
-        own.retain(|key, _| !HEADS.iter().any(|head| key.starts_with(head)));
+    let (patch_head, head) =
+        (head(keys, &own, &prefix, PATCH_HEADS), head(keys, &own, &prefix, HEADS));
+    for (found, names) in [(&head, HEADS), (&patch_head, PATCH_HEADS)] {
+        if !found.is_empty() {
+            own.retain(|key, _| !names.iter().any(|head| key.starts_with(head)));
+        }
     }
     let backbone = keys::recipes(keys::Traits { style, class_has_position, gated }, &own);
-    NetworkInFile { prefix, style, backbone, head }
+    NetworkInFile { prefix, style, backbone, head, patch_head }
 }
 
 /// Keys below `prefix`, without it.
@@ -107,10 +119,10 @@ fn head(
     keys: &BTreeMap<String, String>,
     own: &BTreeMap<String, String>,
     prefix: &str,
+    names: [&str; 2],
 ) -> BTreeMap<String, Recipe> {
     let outside = prefix.strip_suffix("backbone.").map(|outer| under(keys, outer));
-    for (keys, name) in
-        outside.iter().chain([own]).flat_map(|keys| HEADS.iter().map(move |head| (keys, head)))
+    for (keys, name) in outside.iter().chain([own]).flat_map(|keys| names.map(|head| (keys, head)))
     {
         let found = under(keys, name);
         if found.keys().any(|key| key.starts_with("mlp.")) {

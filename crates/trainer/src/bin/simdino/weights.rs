@@ -67,7 +67,8 @@ impl Weights {
         let model = overridden(&inferred.model, &wishes.model)?;
         let mut vars = nn::VarStore::new(device);
         let backbone = VisionTransformer::new(&vars.root(), &model)?;
-        let target = Target { vars: &vars, model: &model, backbone: "", head: None };
+        let target =
+            Target { vars: &vars, model: &model, backbone: "", head: None, patch_head: None };
         let report = import(&file, &target, &wishes.policy)?;
         vars.freeze();
         let mut assumed = inferred.assumed;
