@@ -43,7 +43,7 @@ fn whole(c: &mut Criterion) {
         });
     }
     let eval = EvalTransform { resize: 256, crop: SIDE };
-    group.bench_function("eval", |b| b.iter(|| eval.apply(black_box(&image))));
+    group.bench_function("eval", |b| b.iter(|| eval.apply(black_box(&image).into())));
     group.finish();
 }
 

@@ -8,9 +8,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use image::RgbImage;
-
 use crate::config::CacheKind;
+use crate::pixels::Image;
 use crate::source::Payload;
 
 /// Parts with a lock each, so that threads seldom wait for each other.
@@ -45,7 +44,7 @@ impl Cache {
 
     /// Keeps image `index` if there is room: the bytes it was read as, or what they were decoded
     /// to. Only images that could be decoded may be given.
-    pub(crate) fn offer(&self, index: usize, read: Payload, decoded: &RgbImage) {
+    pub(crate) fn offer(&self, index: usize, read: Payload, decoded: &Image) {
         let (bytes, keep): (_, Box<dyn FnOnce() -> Payload>) = match (self.kind, read) {
             (CacheKind::Encoded, Payload::Encoded(mut bytes)) => (
                 bytes.len(),
@@ -55,7 +54,7 @@ impl Cache {
                 }),
             ),
             (CacheKind::Decoded, _) => {
-                (decoded.len(), Box::new(|| Payload::Pixels(decoded.clone())))
+                (decoded.data().len(), Box::new(|| Payload::Pixels(decoded.clone())))
             }
             (CacheKind::None | CacheKind::Encoded, _) => return,
         };
@@ -88,7 +87,7 @@ mod tests {
         parts.fold((0, 0), |(count, bytes), part| {
             let size = part.values().map(|payload| match &**payload {
                 Payload::Encoded(bytes) => bytes.capacity() as u64,
-                Payload::Pixels(image) => image.len() as u64,
+                Payload::Pixels(image) => image.data().len() as u64,
             });
             (count + part.len(), bytes + size.sum::<u64>())
         })
@@ -96,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_budget_holds_whatever_many_threads_offer() {
-        let image = RgbImage::new(10, 10);
+        let image = Image::new(vec![0; 300], 10, 10, 3).unwrap();
         for (kind, each) in [(CacheKind::Encoded, 1000), (CacheKind::Decoded, 300)] {
             let cache = Cache::new(kind, 20_000e-9);
             std::thread::scope(|scope| {
@@ -121,7 +120,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_unasked() {
         let cache = Cache::new(CacheKind::None, 1.0);
-        cache.offer(0, Payload::Encoded(vec![1]), &RgbImage::new(1, 1));
+        cache.offer(0, Payload::Encoded(vec![1]), &Image::new(vec![0; 3], 1, 1, 3).unwrap());
         assert!(cache.get(0).is_none());
         assert_eq!(kept(&cache).0, 0);
     }

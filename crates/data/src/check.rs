@@ -43,20 +43,30 @@ pub struct CheckReport {
     /// Groups of images whose files are equal byte for byte, by index; the first of each group is
     /// the one to keep.
     pub duplicates: Vec<Vec<usize>>,
+    /// Of images of more than 8 bits a value, the 2nd and the 98th percentile of each channel, in the
+    /// files' own values, from a sample of pixels: what to choose `data.value_range` by. Empty where
+    /// all images have 8 bits.
+    pub value_percentiles: Vec<[f64; 2]>,
     /// Mean of each channel over all pixels, on [0, 1].
-    pub mean: [f64; 3],
+    pub mean: Vec<f64>,
     /// Standard deviation of each channel over all pixels, on [0, 1].
-    pub std: [f64; 3],
+    pub std: Vec<f64>,
 }
+
+/// Pixels whose values are kept, of all images together.
+const SAMPLED_PIXELS: usize = 1 << 18;
+/// At least so many of each image.
+const LEAST_SAMPLED: usize = 8;
 
 /// Reads every image on all cores. `progress` gets the number of images done so far, once an
 /// image, from many threads.
 pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport {
     let done = AtomicUsize::new(0);
+    let sample = (SAMPLED_PIXELS / dataset.len().max(1)).max(LEAST_SAMPLED);
     let looks: Vec<Result<Look, BrokenImage>> = (0..dataset.len())
         .into_par_iter()
         .map(|index| {
-            let look = look(dataset, index);
+            let look = look(dataset, index, sample);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             look
         })
@@ -81,7 +91,8 @@ pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport 
     }
     report.duplicates = seen.into_values().filter(|group| group.len() > 1).collect();
     report.duplicates.sort_unstable();
-    summarise(&good, &mut report);
+    summarise(&good, dataset.channels(), &mut report);
+    report.value_percentiles = percentiles(&good, dataset.channels());
     report
 }
 
@@ -100,25 +111,29 @@ struct Look {
     height: u32,
     /// Sums of the channels' values and of their squares; whole numbers, so that no order of
     /// summation changes the result.
-    sums: [u64; 3],
-    squares: [u64; 3],
+    sums: Vec<u64>,
+    squares: Vec<u64>,
+    values: Option<Vec<Vec<f64>>>,
 }
 
-fn look(dataset: &Dataset, index: usize) -> Result<Look, BrokenImage> {
-    let Inspection { image, format, digest } = dataset
-        .inspect(index)
+fn look(dataset: &Dataset, index: usize, sample: usize) -> Result<Look, BrokenImage> {
+    let Inspection { image, format, digest, values } = dataset
+        .inspect(index, sample)
         .map_err(|error| BrokenImage::new(index, dataset.name(index), error))?;
-    let (mut sums, mut squares) = ([0; 3], [0; 3]);
-    for pixel in image.pixels() {
-        for (channel, value) in pixel.0.iter().enumerate() {
-            sums[channel] += u64::from(*value);
-            squares[channel] += u64::from(*value) * u64::from(*value);
+    let channels = image.channels();
+    let (mut sums, mut squares) = (vec![0; channels], vec![0; channels]);
+    for pixel in image.data().chunks_exact(channels) {
+        for ((sum, square), &value) in sums.iter_mut().zip(&mut squares).zip(pixel) {
+            *sum += u64::from(value);
+            *square += u64::from(value) * u64::from(value);
         }
     }
-    Ok(Look { digest, format, width: image.width(), height: image.height(), sums, squares })
+    let (width, height) = image.dimensions();
+    Ok(Look { digest, format, width, height, sums, squares, values })
 }
 
-fn summarise(looks: &[Look], report: &mut CheckReport) {
+fn summarise(looks: &[Look], channels: usize, report: &mut CheckReport) {
+    (report.mean, report.std) = (vec![0.0; channels], vec![0.0; channels]);
     for look in looks {
         *report.formats.entry(look.format).or_default() += 1;
         let bin = 1 << look.width.min(look.height).max(1).ilog2();
@@ -131,13 +146,27 @@ fn summarise(looks: &[Look], report: &mut CheckReport) {
     if pixels == 0.0 {
         return;
     }
-    for channel in 0..3 {
+    for channel in 0..channels {
         let sum: u128 = looks.iter().map(|look| u128::from(look.sums[channel])).sum();
         let squares: u128 = looks.iter().map(|look| u128::from(look.squares[channel])).sum();
         let mean = sum as f64 / pixels;
         report.mean[channel] = mean / 255.0;
         report.std[channel] = (squares as f64 / pixels - mean * mean).max(0.0).sqrt() / 255.0;
     }
+}
+
+/// See [`CheckReport::value_percentiles`].
+fn percentiles(looks: &[Look], channels: usize) -> Vec<[f64; 2]> {
+    let sampled = |channel: usize| {
+        // A grey image among colours stands for each of them.
+        let values = looks.iter().filter_map(|look| look.values.as_ref());
+        let values = values.filter_map(|values| values.get(channel).or(values.first()));
+        let mut values: Vec<f64> = values.flatten().copied().filter(|v| v.is_finite()).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| values.get((share * (values.len().max(1) - 1) as f64) as usize);
+        Some([*at(0.02)?, *at(0.98)?])
+    };
+    (0..channels).map_while(sampled).collect()
 }
 
 fn extent(sizes: impl Iterator<Item = u32>) -> Extent {

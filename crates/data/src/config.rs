@@ -1,7 +1,13 @@
 //! What a run says about its images: where they are ([`DataConfig`]) and how they are cropped
 //! ([`AugmentConfig`]). The only place where their defaults live.
 
+mod augment;
+
 use serde::{Deserialize, Serialize};
+
+pub use augment::{AugmentConfig, BlurKind, Preset};
+
+use crate::pixels::PixelFormat;
 
 /// A wrong value: the key relative to the section it stands in, and what to do about it.
 pub type Problem = (&'static str, String);
@@ -39,6 +45,13 @@ pub struct DataConfig {
     /// Several sources in place of `path`, each with `path` and, where wanted, `source` and `weight`:
     /// its share of the images of an epoch, in proportion to the other weights.
     pub mix: Vec<MixEntry>,
+    /// For images of more than 8 bits a value (PNG, TIFF): the values that become 0 and 255, those
+    /// beyond cut off; `[[low, high]]` for all channels, or a pair for each. Empty: the full range of
+    /// the file's type ([0, 1] for floats).
+    pub value_range: Vec<[f64; 2]>,
+    /// Values of a pixel. No key of a config file: the runner fills in `model.in_channels`.
+    #[serde(skip)]
+    pub channels: usize,
     /// What `source: synthetic` draws.
     pub synthetic: SyntheticConfig,
     /// Threads that decode and augment; 0 = one per core.
@@ -71,6 +84,8 @@ impl Default for DataConfig {
             source: SourceKind::Auto,
             path: String::new(),
             mix: Vec::new(),
+            value_range: Vec::new(),
+            channels: 3,
             synthetic: SyntheticConfig::default(),
             workers: 0,
             prefetch: 4,
@@ -130,106 +145,6 @@ impl Default for SyntheticConfig {
     }
 }
 
-/// Which Gaussian blur is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum BlurKind {
-    /// Pillow's GaussianBlur, three box passes (DINO, SimDINO).
-    #[default]
-    Pillow,
-    /// torchvision's kernel of 9 taps (DINOv2, SimDINOv2).
-    Kernel9,
-}
-
-/// The augmentation of a published recipe, from which the keys that are not given are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Preset {
-    /// SimDINO: 10 local crops, Pillow's blur.
-    #[default]
-    Simdino,
-    /// SimDINOv2: as SimDINO, with the blur of 9 taps.
-    Simdinov2,
-    /// DINO: 8 local crops, Pillow's blur.
-    Dino,
-    /// DINOv2: 8 local crops, scales (0.32, 1) and (0.05, 0.32), the blur of 9 taps.
-    Dinov2,
-}
-
-/// Multi-crop augmentation. Section `augment`. Names as in the reference implementation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AugmentConfig {
-    /// Recipe whose values the keys below have where they are not given: `simdino`, `simdinov2`,
-    /// `dino` or `dinov2`.
-    pub preset: Preset,
-    /// Side of the two global crops, in pixels.
-    pub global_crops_size: u32,
-    /// Share of the image's area that a global crop covers, [low, high]; (0.4, 1) in SimDINO.
-    pub global_crops_scale: [f64; 2],
-    /// Number of local crops; 10 in SimDINO's recipe, 8 in DINO. 0 = none.
-    pub local_crops_number: usize,
-    /// Side of the local crops, in pixels.
-    pub local_crops_size: u32,
-    /// Share of the image's area that a local crop covers, [low, high]; (0.05, 0.4) in SimDINO.
-    pub local_crops_scale: [f64; 2],
-    /// Probability of a horizontal flip.
-    pub flip_prob: f64,
-    /// Probability of colour jitter.
-    pub jitter_prob: f64,
-    /// Brightness factor is drawn from 1 +- this.
-    pub brightness: f64,
-    /// Contrast factor is drawn from 1 +- this.
-    pub contrast: f64,
-    /// Saturation factor is drawn from 1 +- this.
-    pub saturation: f64,
-    /// Hue shift is drawn from +- this (0-0.5, in turns).
-    pub hue: f64,
-    /// Probability of grey.
-    pub gray_prob: f64,
-    /// Which Gaussian blur.
-    pub blur: BlurKind,
-    /// Sigma of the blur, [low, high], in pixels of the crop.
-    pub blur_sigma: [f64; 2],
-    /// Probability of blur on the first global crop, the second, and each local crop.
-    pub blur_prob: [f64; 3],
-    /// Probability of solarisation on the second global crop.
-    pub solarize_prob: f64,
-    /// Values at or above this are inverted by solarisation (0-255).
-    pub solarize_threshold: u8,
-    /// Mean of each channel on [0, 1], subtracted on the device.
-    pub mean: [f32; 3],
-    /// Standard deviation of each channel on [0, 1].
-    pub std: [f32; 3],
-}
-
-impl Default for AugmentConfig {
-    fn default() -> Self {
-        Self {
-            preset: Preset::Simdino,
-            global_crops_size: 224,
-            global_crops_scale: [0.4, 1.0],
-            local_crops_number: 10,
-            local_crops_size: 96,
-            local_crops_scale: [0.05, 0.4],
-            flip_prob: 0.5,
-            jitter_prob: 0.8,
-            brightness: 0.4,
-            contrast: 0.4,
-            saturation: 0.2,
-            hue: 0.1,
-            gray_prob: 0.2,
-            blur: BlurKind::Pillow,
-            blur_sigma: [0.1, 2.0],
-            blur_prob: [1.0, 0.1, 0.5],
-            solarize_prob: 0.2,
-            solarize_threshold: 128,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
-        }
-    }
-}
-
 impl DataConfig {
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
@@ -241,6 +156,11 @@ impl DataConfig {
             ));
         }
         problems.extend(self.validate_mix().map(|problem| ("mix", problem)));
+        problems.extend(self.validate_pixels().map(|problem| ("value_range", problem)));
+        if self.channels != 3 && self.draws() {
+            let problem = format!("drawn images are RGB (model.in_channels is {})", self.channels);
+            problems.push(("source", problem));
+        }
         if self.source == SourceKind::Synthetic && self.synthetic.count == 0 {
             problems.push(("synthetic.count", "must be at least 1 (got 0)".into()));
         }
@@ -290,6 +210,34 @@ impl DataConfig {
         parts.collect::<Vec<_>>().join(" + ")
     }
 
+    /// What the images are decoded to.
+    pub fn pixels(&self) -> PixelFormat {
+        PixelFormat { channels: self.channels, value_range: self.value_range.clone() }
+    }
+
+    /// The same for images that are decoded to `pixels`.
+    pub fn with_pixels(self, pixels: PixelFormat) -> Self {
+        Self { channels: pixels.channels, value_range: pixels.value_range, ..self }
+    }
+
+    /// Whether some of the images are drawn.
+    pub fn draws(&self) -> bool {
+        let synthetic = |source| source == SourceKind::Synthetic;
+        synthetic(self.source) || self.mix.iter().any(|entry| synthetic(entry.source))
+    }
+
+    fn validate_pixels(&self) -> Option<String> {
+        let (pairs, channels) = (self.value_range.len(), self.channels);
+        if pairs > 1 && pairs != channels {
+            return Some(format!(
+                "give one pair for all channels or one for each of {channels} (got {pairs})"
+            ));
+        }
+        let bad = |[low, high]: &[f64; 2]| !(low < high && low.is_finite() && high.is_finite());
+        let bad = self.value_range.iter().find(|&pair| bad(pair))?;
+        Some(format!("every pair needs low < high (got {bad:?})"))
+    }
+
     fn validate_mix(&self) -> Option<String> {
         let weighted = self.mix.iter().filter(|entry| entry.weight.is_some()).count();
         let bad = |entry: &MixEntry| entry.weight.is_some_and(|w| !(w > 0.0 && w.is_finite()));
@@ -303,79 +251,5 @@ impl DataConfig {
             return Some("give all sources a weight or none".into());
         }
         self.mix.iter().any(bad).then(|| "every weight must be greater than 0".into())
-    }
-}
-
-impl AugmentConfig {
-    /// The augmentation of a published recipe.
-    pub fn of(preset: Preset) -> Self {
-        let v1 = Self { preset, ..Self::default() };
-        match preset {
-            Preset::Simdino => v1,
-            Preset::Simdinov2 => Self { blur: BlurKind::Kernel9, ..v1 },
-            Preset::Dino => Self { local_crops_number: 8, ..v1 },
-            Preset::Dinov2 => Self {
-                local_crops_number: 8,
-                global_crops_scale: [0.32, 1.0],
-                local_crops_scale: [0.05, 0.32],
-                blur: BlurKind::Kernel9,
-                ..v1
-            },
-        }
-    }
-
-    /// Every wrong value, at once.
-    pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (key, size) in [
-            ("global_crops_size", self.global_crops_size),
-            ("local_crops_size", self.local_crops_size),
-        ] {
-            if !(4..=4096).contains(&size) {
-                problems.push((key, format!("must be between 4 and 4096 pixels (got {size})")));
-            }
-        }
-        for (key, [low, high]) in [
-            ("global_crops_scale", self.global_crops_scale),
-            ("local_crops_scale", self.local_crops_scale),
-        ] {
-            if !(low > 0.0 && low <= high && high <= 1.0) {
-                problems.push((key, format!("needs 0 < low <= high <= 1 (got [{low}, {high}])")));
-            }
-        }
-        let probabilities = [
-            ("flip_prob", self.flip_prob),
-            ("jitter_prob", self.jitter_prob),
-            ("gray_prob", self.gray_prob),
-            ("blur_prob", self.blur_prob[0]),
-            ("blur_prob", self.blur_prob[1]),
-            ("blur_prob", self.blur_prob[2]),
-            ("solarize_prob", self.solarize_prob),
-        ];
-        for (key, p) in probabilities {
-            if !(0.0..=1.0).contains(&p) {
-                problems.push((key, format!("must be between 0 and 1 (got {p})")));
-            }
-        }
-        let strengths = [
-            ("brightness", self.brightness, 1.0),
-            ("contrast", self.contrast, 1.0),
-            ("saturation", self.saturation, 1.0),
-            ("hue", self.hue, 0.5),
-        ];
-        for (key, value, most) in strengths {
-            if !(0.0..=most).contains(&value) {
-                problems.push((key, format!("must be between 0 and {most} (got {value})")));
-            }
-        }
-        let [low, high] = self.blur_sigma;
-        if !(low > 0.0 && low <= high) {
-            problems.push(("blur_sigma", format!("needs 0 < low <= high (got [{low}, {high}])")));
-        }
-        if self.std.iter().any(|&s| s.is_nan() || s <= 0.0) {
-            problems
-                .push(("std", format!("every value must be greater than 0 (got {:?})", self.std)));
-        }
-        problems
     }
 }

@@ -1,11 +1,13 @@
 //! A source of images joined with their decoding: the one type that loaders and tools read from.
 
-use image::{GrayImage, RgbImage};
+use decode::Decoded;
+use image::GrayImage;
 use sha2::{Digest, Sha256};
 
 use crate::cache::Cache;
 use crate::config::{CacheKind, DataConfig};
 use crate::error::{Error, Result};
+use crate::pixels::{Image, PixelFormat};
 use crate::source::{self, Part, Payload, Source};
 
 /// Opens what `config` names.
@@ -13,15 +15,16 @@ use crate::source::{self, Part, Payload, Source};
 /// # Errors
 /// The path does not exist, holds no images, or cannot be read; the message says which.
 pub fn open(config: &DataConfig) -> Result<Dataset> {
-    let mut dataset = Dataset::new(source::open(config)?, config.min_side);
+    let mut dataset = Dataset::new(source::open(config)?, config.min_side).with(config.pixels());
     dataset.cache = Cache::new(config.cache, config.cache_gb);
     Ok(dataset)
 }
 
-/// A fixed, ordered collection of RGB images with random access from any number of threads.
+/// A fixed, ordered collection of images with random access from any number of threads.
 pub struct Dataset {
     source: Box<dyn Source>,
     min_side: u32,
+    pixels: PixelFormat,
     cache: Cache,
 }
 
@@ -32,9 +35,20 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Reads from `source`; an image with a shorter side than `min_side` pixels is broken.
+    /// Reads RGB from `source`; an image with a shorter side than `min_side` pixels is broken.
     pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
-        Self { source, min_side, cache: Cache::new(CacheKind::None, 0.0) }
+        let cache = Cache::new(CacheKind::None, 0.0);
+        Self { source, min_side, pixels: PixelFormat::RGB, cache }
+    }
+
+    /// The same with other pixels; an image that has not its channels is broken.
+    pub fn with(self, pixels: PixelFormat) -> Self {
+        Self { pixels, ..self }
+    }
+
+    /// Values of a pixel, of every image.
+    pub fn channels(&self) -> usize {
+        self.pixels.channels
     }
 
     /// Number of images.
@@ -93,32 +107,38 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Image`] with the image's name around the reason.
-    pub fn image(&self, index: usize) -> Result<RgbImage> {
+    pub fn image(&self, index: usize) -> Result<Image> {
         self.read(index).map_err(|error| self.named(index, error))
     }
 
-    fn read(&self, index: usize) -> Result<RgbImage> {
+    fn read(&self, index: usize) -> Result<Image> {
         if let Some(kept) = self.cache.get(index) {
-            return Ok(self.decode(&kept)?.0);
+            return Ok(self.decode(&kept)?.image);
         }
         let payload = self.load(index)?;
-        let (image, _) = self.decode(&payload)?;
+        let image = self.decode(&payload)?.image;
         self.cache.offer(index, payload, &image);
         Ok(image)
     }
 
-    /// Like [`Dataset::image`], and tells more of the file.
+    /// Like [`Dataset::image`], and tells more of the file, values of about `sample` of its pixels
+    /// among that.
     ///
     /// # Errors
     /// As [`Dataset::image`].
-    pub fn inspect(&self, index: usize) -> Result<Inspection> {
-        let inspection = self.load(index).and_then(|payload| {
-            let digest = match &payload {
-                Payload::Encoded(bytes) => digest(bytes),
-                Payload::Pixels(image) => digest(image.as_raw()),
-            };
-            let (image, format) = self.decode(&payload)?;
-            Ok(Inspection { image, format, digest })
+    pub fn inspect(&self, index: usize, sample: usize) -> Result<Inspection> {
+        let inspection = self.load(index).and_then(|payload| match payload {
+            Payload::Encoded(bytes) => {
+                let raw = decode::read(&bytes)?;
+                let (format, values) = (raw.format(), raw.sample(sample));
+                let image = self.large_enough(raw.into_image(&self.pixels)?)?;
+                Ok(Inspection { image, format, digest: digest(&bytes), values })
+            }
+            Payload::Pixels(_) => {
+                let Decoded { image, format } = self.decode(&payload)?;
+                let digest = digest(image.data());
+                Ok(Inspection { image, format, digest, values: None })
+            }
         });
         inspection.map_err(|error| self.named(index, error))
     }
@@ -139,16 +159,26 @@ impl Dataset {
         self.source.load(index)
     }
 
-    fn decode(&self, payload: &Payload) -> Result<(RgbImage, &'static str)> {
-        let (image, format) = match payload {
-            Payload::Encoded(bytes) => decode::decode_named(bytes)?,
-            Payload::Pixels(image) => (image.clone(), "pixels"),
+    fn decode(&self, payload: &Payload) -> Result<Decoded> {
+        let decoded = match payload {
+            Payload::Encoded(bytes) => decode::decode_as(bytes, &self.pixels)?,
+            Payload::Pixels(image) if image.channels() == self.pixels.channels => {
+                Decoded { image: image.clone(), format: "pixels" }
+            }
+            Payload::Pixels(image) => {
+                let (found, expected) = (image.channels(), self.pixels.channels);
+                return Err(decode::Error::Channels { format: "drawn", found, expected }.into());
+            }
         };
+        Ok(Decoded { image: self.large_enough(decoded.image)?, ..decoded })
+    }
+
+    fn large_enough(&self, image: Image) -> Result<Image> {
         let (width, height) = image.dimensions();
         if width.min(height) < self.min_side.max(1) {
             return Err(Error::TooSmall { width, height, min_side: self.min_side });
         }
-        Ok((image, format))
+        Ok(image)
     }
 }
 
@@ -156,11 +186,13 @@ impl Dataset {
 #[derive(Debug, Clone)]
 pub struct Inspection {
     /// The pixels.
-    pub image: RgbImage,
+    pub image: Image,
     /// Format of the file, or "pixels".
     pub format: &'static str,
     /// The first half of the SHA-256 of the file's bytes: equal files have equal digests.
     pub digest: [u8; 16],
+    /// Of a file of more than 8 bits a value: values of each channel, at pixels spread evenly.
+    pub values: Option<Vec<Vec<f64>>>,
 }
 
 fn digest(bytes: &[u8]) -> [u8; 16] {

@@ -2,7 +2,7 @@
 //! u8 batches out.
 //!
 //! The path of an image: [`source`] (folder, list, tar shards, synthetic) lists and reads it,
-//! [`decode`] turns its bytes into RGB pixels, [`transform`] cuts crops from them, [`loader`]
+//! [`decode`] turns its bytes into pixels, [`transform`] cuts crops from them, [`loader`]
 //! does all this on its own threads and delivers batches in order; [`sampler`] says which image
 //! stands where. Every random draw is a pure function of (seed, epoch, sample, purpose), see
 //! [`rng`], so results depend neither on the number of threads nor on where a run was interrupted.
@@ -83,4 +83,4 @@ pub use config::{
 };
 pub use dataset::{Dataset, open};
 pub use error::{Error, Result};
-pub use pixels::Pixels;
+pub use pixels::{Image, PixelFormat, Pixels};

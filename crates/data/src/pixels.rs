@@ -1,5 +1,6 @@
 //! Decoded images as plain memory: 8 bits a value, any number of channels.
 
+pub use decode::{Image, PixelFormat};
 use image::RgbImage;
 
 /// A borrowed image: rows from the top, channels interleaved.
@@ -49,5 +50,12 @@ impl<'a> Pixels<'a> {
 impl<'a> From<&'a RgbImage> for Pixels<'a> {
     fn from(image: &'a RgbImage) -> Self {
         Self { data: image.as_raw(), width: image.width(), height: image.height(), channels: 3 }
+    }
+}
+
+impl<'a> From<&'a Image> for Pixels<'a> {
+    fn from(image: &'a Image) -> Self {
+        let (width, height) = image.dimensions();
+        Self { data: image.data(), width, height, channels: image.channels() }
     }
 }

@@ -104,7 +104,7 @@ fn ours(image: &RgbImage, case: &Value) -> RgbImage {
         }
         "eval" => {
             let resize = case["resize"].as_u64().unwrap() as u32;
-            EvalTransform { resize, crop: side }.apply(image).unwrap()
+            EvalTransform { resize, crop: side }.apply(image.into()).unwrap().to_rgb()
         }
         "chain" => chained(image, case, side),
         op => recolored(image, op, case["factor"].as_f64().unwrap_or(0.0)),

@@ -42,6 +42,16 @@ pub enum Error {
         /// The limit.
         max_pixels: u64,
     },
+    /// Another number of channels than was asked for.
+    #[error("{format} image of {found} channels, where {expected} are asked for")]
+    Channels {
+        /// Format by content.
+        format: &'static str,
+        /// Channels of the file.
+        found: usize,
+        /// Channels asked for.
+        expected: usize,
+    },
     /// The decoder itself failed (a defect in it, not in this crate).
     #[error("the {format} decoder failed on this image: {message}")]
     DecoderPanic {

@@ -1,14 +1,15 @@
-//! Bytes of an image file to RGB pixels, whatever the bytes are.
+//! Bytes of an image file to pixels, whatever the bytes are.
 //!
 //! A crate of its own because the decoders are generic code, compiled into the crate that names
 //! them: so an edit elsewhere in `data` does not compile them again. It knows no files, no data
 //! sets and no augmentation.
 //!
-//! The format is told by content, never by the file's name. Grey is replicated, 16 bits and
-//! floats are scaled to 8 bits, palettes are expanded, CMYK and YCCK are converted, alpha is
-//! dropped (as Pillow's `convert("RGB")` does), only the first frame or page is read, and the
-//! EXIF orientation is applied, so that a photograph stands as its viewer sees it. Colour
-//! profiles are ignored, as in the usual training pipelines.
+//! The format is told by content, never by the file's name. As RGB, grey is replicated and alpha is
+//! dropped (as Pillow's `convert("RGB")` does); with another number of channels ([`PixelFormat`])
+//! a file must have just so many. 16 bits and floats are scaled to 8 bits, palettes are expanded,
+//! CMYK and YCCK are converted to RGB, only the first frame or page is read, and the EXIF
+//! orientation is applied, so that a photograph stands as its viewer sees it. Colour profiles are
+//! ignored, as in the usual training pipelines.
 //!
 //! No input makes this crate panic, and a file that ends early is an error: half a grey picture
 //! must not enter a training run.
@@ -17,15 +18,23 @@
 
 pub mod error;
 mod jpeg;
+mod pixels;
+mod raw;
+mod tiff;
 
 use std::any::Any;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::error::{LimitError, LimitErrorKind};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 pub use error::{Error, Result};
+pub use pixels::{Image, PixelFormat};
+pub use raw::Raw;
+
+use raw::{Layout, Values};
 
 /// Most bytes that the pixels of one image may take before they are converted to RGB: a guard
 /// against decompression bombs that leaves room for 170 megapixels.
@@ -35,41 +44,73 @@ pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 /// decompression bomb and refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
-/// Decodes one image file, see the [crate](self) for the conversions.
+/// Decodes one image file to RGB, see the [crate](self) for the conversions.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::TooLarge`], [`Error::Decode`] (also
-/// for an image of more than [`MAX_IMAGE_BYTES`]), [`Error::DecoderPanic`].
+/// As [`decode_as`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
-    decode_named(bytes).map(|(image, _)| image)
+    let image = decode_as(bytes, &PixelFormat::RGB)?.image;
+    let (width, height) = image.dimensions();
+    // Never another number of bytes.
+    Ok(RgbImage::from_raw(width, height, image.into_data()).unwrap_or_default())
 }
 
-/// Like [`decode`], and tells the format: "jpeg", "png", "webp", "tiff" or "bmp".
+/// A decoded image and what its file was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The pixels.
+    pub image: Image,
+    /// "jpeg", "png", "webp", "tiff" or "bmp".
+    pub format: &'static str,
+}
+
+/// Decodes one image file to what `pixels` asks for.
 ///
 /// # Errors
-/// As [`decode`].
-pub fn decode_named(bytes: &[u8]) -> Result<(RgbImage, &'static str)> {
-    let (format, name) = guess_format(bytes)?;
+/// As [`read`], and [`Error::Channels`].
+pub fn decode_as(bytes: &[u8], pixels: &PixelFormat) -> Result<Decoded> {
+    let raw = read(bytes)?;
+    let format = raw.format();
+    Ok(Decoded { image: raw.into_image(pixels)?, format })
+}
+
+/// Decodes one image file and leaves its values as they are.
+///
+/// # Errors
+/// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::TooLarge`],
+/// [`Error::Decode`] (also for an image of more than [`MAX_IMAGE_BYTES`]),
+/// [`Error::DecoderPanic`].
+pub fn read(bytes: &[u8]) -> Result<Raw> {
+    let (kind, format) = guess_format(bytes)?;
     // The decoders hold no state that outlives this call, so nothing broken is left behind.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode_as(bytes, format)));
-    match decoded {
-        Ok(Ok(Ok(image))) => Ok((image, name)),
-        Ok(Ok(Err((width, height)))) => {
-            Err(Error::TooLarge { format: name, width, height, max_pixels: MAX_PIXELS })
+    let decoded = catch_unwind(AssertUnwindSafe(|| read_as(bytes, kind)));
+    let failure = match decoded {
+        Ok(Ok((values, layout, orientation))) => {
+            return Ok(Raw { values, layout, orientation, format });
         }
-        Ok(Err(source)) if is_end_of_file(&source) => Err(Error::Truncated { format: name }),
-        Ok(Err(source)) => Err(Error::Decode { format: name, source }),
+        Ok(Err(failure)) => failure,
         Err(payload) => {
-            Err(Error::DecoderPanic { format: name, message: panic_message(payload.as_ref()) })
+            return Err(Error::DecoderPanic { format, message: panic_message(payload.as_ref()) });
         }
-    }
+    };
+    Err(match failure {
+        Failure::TooLarge { width, height } => {
+            Error::TooLarge { format, width, height, max_pixels: MAX_PIXELS }
+        }
+        Failure::Image(source) if is_end_of_file(&source) => Error::Truncated { format },
+        Failure::Image(source) => Error::Decode { format, source },
+    })
 }
 
 fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
     if bytes.is_empty() {
         return Err(Error::Empty);
     }
-    let format = image::guess_format(bytes).map_err(|_| Error::UnknownFormat)?;
+    let format = match bytes {
+        // TIFF with 64-bit offsets, which `image` does not know.
+        [b'I', b'I', 43, 0, ..] | [b'M', b'M', 0, 43, ..] => ImageFormat::Tiff,
+        _ => image::guess_format(bytes).map_err(|_| Error::UnknownFormat)?,
+    };
     let name = match format {
         ImageFormat::Jpeg => "jpeg",
         ImageFormat::Png => "png",
@@ -84,28 +125,56 @@ fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
     Ok((format, name))
 }
 
-/// The image, or the width and height that are too much.
-type Decoded = std::result::Result<RgbImage, (u32, u32)>;
+/// What can be wrong with an image whose format is known.
+enum Failure {
+    TooLarge { width: u32, height: u32 },
+    Image(ImageError),
+}
 
-fn decode_as(bytes: &[u8], format: ImageFormat) -> image::ImageResult<Decoded> {
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+type Parts = (Values, Layout, Orientation);
+
+fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Failure> {
+    if format == ImageFormat::Tiff
+        && let Some(parts) = tiff::read(bytes)?
+    {
+        return Ok(parts);
+    }
+    let (values, layout) = raw::of_dynamic(read_dynamic(bytes, format)?);
+    Ok((values, layout, Orientation::NoTransforms))
+}
+
+/// As the `image` crate reads it, turned as its viewer sees it.
+fn read_dynamic(bytes: &[u8], format: ImageFormat) -> std::result::Result<DynamicImage, Failure> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Ok(Err((width, height)));
-    }
     // Not every decoder compares the picture's size with the limit by itself.
-    if decoder.total_bytes() > MAX_IMAGE_BYTES {
-        let kind = LimitErrorKind::InsufficientMemory;
-        return Err(ImageError::Limits(LimitError::from_kind(kind)));
-    }
+    check_size(width, height, decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok(Ok(image.into_rgb8()))
+    Ok(image)
+}
+
+/// Refuses what is more than [`MAX_PIXELS`] or [`MAX_IMAGE_BYTES`].
+fn check_size(width: u32, height: u32, bytes: u64) -> std::result::Result<(), Failure> {
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Failure::TooLarge { width, height });
+    }
+    if bytes > MAX_IMAGE_BYTES {
+        let kind = LimitErrorKind::InsufficientMemory;
+        return Err(ImageError::Limits(LimitError::from_kind(kind)).into());
+    }
+    Ok(())
 }
 
 /// Whether the decoder ran out of bytes, wherever in its chain of reasons that is said.

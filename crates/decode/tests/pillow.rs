@@ -5,7 +5,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use decode::{decode, decode_named};
+use decode::{PixelFormat, decode, decode_as};
 use image::{DynamicImage, ImageBuffer, ImageFormat, RgbImage};
 
 fn largest_and_mean_difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
@@ -114,6 +114,6 @@ fn the_format_is_told_by_content() {
         [("grey.jpg", "jpeg"), ("rgba.png", "png"), ("lossy.webp", "webp"), ("lzw.tiff", "tiff")]
     {
         let bytes = std::fs::read(folder.join(file)).unwrap();
-        assert_eq!(decode_named(&bytes).unwrap().1, expected);
+        assert_eq!(decode_as(&bytes, &PixelFormat::RGB).unwrap().format, expected);
     }
 }

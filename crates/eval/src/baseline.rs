@@ -29,7 +29,7 @@ impl Default for PixelOptions {
     }
 }
 
-/// Images shrunk to a small square and flattened to `side * side * 3` values, each dimension
+/// Images shrunk to a small square and flattened to `side * side * C` values of C channels, each dimension
 /// standardised with the mean and standard deviation of the train set.
 ///
 /// # Errors
@@ -51,8 +51,9 @@ pub fn pixel_features(
 fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> Result<FeatureSet> {
     let extract = ExtractOptions {
         transform: EvalTransform { resize: options.side, crop: options.side },
-        mean: [0.0; 3],
-        std: [1.0; 3],
+        // The pixels are taken as they are.
+        mean: Vec::new(),
+        std: Vec::new(),
         batch: 256,
         workers: options.workers,
         device: Device::Cpu,
@@ -61,6 +62,6 @@ fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> R
     collect(dataset, &extract, &mut |_, _| (), &|batch| {
         let pixels = batch.images.as_standard_layout();
         let rows = pixels.as_slice().map(Tensor::f_from_slice).transpose()?.unwrap_or_default();
-        Ok(rows.view([batch.indices.len() as i64, -1]).to_kind(Kind::Float) / 255.0) // -> [B, side side 3]
+        Ok(rows.view([batch.indices.len() as i64, -1]).to_kind(Kind::Float) / 255.0) // -> [B, side side C]
     })
 }

@@ -62,9 +62,9 @@ pub struct ExtractOptions {
     /// Resize and crop. 256 and 224 in DINO.
     pub transform: EvalTransform,
     /// Mean of each channel on [0, 1]; must be that of training.
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Standard deviation of each channel on [0, 1].
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// Images a forward pass.
     pub batch: usize,
     /// Decoding threads; 0 = one per core.
@@ -98,28 +98,24 @@ pub fn extract_with_progress(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<FeatureSet> {
     collect(dataset, options, progress, &|batch| {
-        let images = to_input(&batch.images, options.mean, options.std, options.device)?;
+        let images = to_input(&batch.images, &options.mean, &options.std, options.device)?;
         extractor.features(&images)
     })
 }
 
-/// Pixels `[B, H, W, 3]` to normalised input `[B, 3, H, W]` in fp32 on `device`.
+/// Pixels `[B, H, W, C]` to normalised input `[B, C, H, W]` in fp32 on `device`.
 ///
 /// # Errors
-/// Another number of channels than 3.
-pub fn to_input(
-    images: &Array4<u8>,
-    mean: [f32; 3],
-    std: [f32; 3],
-    device: Device,
-) -> Result<Tensor> {
+/// There are not C means and deviations.
+pub fn to_input(images: &Array4<u8>, mean: &[f32], std: &[f32], device: Device) -> Result<Tensor> {
     let (b, h, w, channels) = images.dim();
     let contiguous = images.as_standard_layout();
-    let (3, Some(pixels)) = (channels, contiguous.as_slice()) else {
+    let (true, Some(pixels)) = (channels == mean.len(), contiguous.as_slice()) else {
         let got = images.shape().iter().map(|&n| n as i64).collect();
-        return Err(Error::Shape { what: "images", expected: "[B, H, W, 3]", got });
+        let expected = "[B, H, W, C] with a mean for each of C channels";
+        return Err(Error::Shape { what: "images", expected, got });
     };
-    Ok(Normalize { mean, std }.apply(pixels, [b, h, w], device)?)
+    Ok(Normalize { mean: mean.to_vec(), std: std.to_vec() }.apply(pixels, [b, h, w], device)?)
 }
 
 /// Runs `to_features` over the batches of `dataset` and gathers the rows on the CPU.
@@ -192,13 +188,13 @@ mod tests {
     fn input_is_normalised_channels_first() {
         let images =
             Array4::from_shape_fn((2, 1, 2, 3), |(b, _, x, c)| (60 * b + 20 * x + c) as u8);
-        let input = to_input(&images, [0.5; 3], [0.25; 3], Device::Cpu).unwrap();
+        let input = to_input(&images, &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
         assert_eq!(input.size(), [2, 3, 1, 2]);
         let expected = (82.0 / 255.0 - 0.5) / 0.25;
         assert!((input.double_value(&[1, 2, 0, 1]) - expected).abs() < 1e-6);
         let transposed = images.clone().permuted_axes([0, 2, 1, 3]);
-        let input = to_input(&transposed, [0.5; 3], [0.25; 3], Device::Cpu).unwrap();
+        let input = to_input(&transposed, &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
         assert!((input.double_value(&[1, 2, 1, 0]) - expected).abs() < 1e-6);
-        assert!(to_input(&Array4::zeros((1, 2, 2, 4)), [0.5; 3], [0.5; 3], Device::Cpu).is_err());
+        assert!(to_input(&Array4::zeros((1, 2, 2, 4)), &[0.5; 3], &[0.5; 3], Device::Cpu).is_err());
     }
 }

@@ -31,8 +31,8 @@ fn vit() -> (nn::VarStore, VisionTransformer) {
 fn options() -> ExtractOptions {
     ExtractOptions {
         transform: EvalTransform { resize: 32, crop: 32 },
-        mean: [0.5; 3],
-        std: [0.25; 3],
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
         batch: 7,
         workers: 2,
         device: Device::Cpu,
@@ -64,7 +64,8 @@ fn rows_belong_to_their_images() {
         assert_eq!(set.names[index], dataset.name(index));
         assert_eq!(set.labels[index], dataset.label(index));
         let image = dataset.image(index).unwrap();
-        let mean = image.pixels().map(|p| f64::from(p.0[1])).sum::<f64>() / (32.0 * 32.0);
+        let greens = image.data().iter().skip(1).step_by(3);
+        let mean = greens.map(|&v| f64::from(v)).sum::<f64>() / (32.0 * 32.0);
         let expected = (mean / 255.0 - 0.5) / 0.25;
         let got = set.features.double_value(&[index as i64, 1]);
         assert!((got - expected).abs() < 1e-4, "{got} instead of {expected}");
@@ -79,8 +80,8 @@ fn a_backbone_gives_its_class_token() {
     assert_eq!(set.features.size(), [9, 128]);
     assert!(!set.features.requires_grad());
     let pixels =
-        ndarray::Array4::from_shape_vec((1, 32, 32, 3), dataset.image(4).unwrap().into_raw());
-    let input = eval::to_input(&pixels.unwrap(), [0.5; 3], [0.25; 3], Device::Cpu).unwrap();
+        ndarray::Array4::from_shape_vec((1, 32, 32, 3), dataset.image(4).unwrap().into_data());
+    let input = eval::to_input(&pixels.unwrap(), &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
     let expected = vit.forward(&input, Mode::Eval).unwrap().cls.squeeze();
     let error = (set.features.get(4) - expected).abs().max().double_value(&[]);
     assert!(error < 1e-4, "{error}");
@@ -144,8 +145,8 @@ fn sheets_have_a_place_for_every_picture() {
     let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
     let options = PcaOptions {
         side: 48,
-        mean: [0.5; 3],
-        std: [0.25; 3],
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
         device: Device::Cpu,
         threshold: None,
     };
@@ -171,8 +172,8 @@ fn sheets_refuse_what_they_cannot_show() {
     let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
     let mut options = PcaOptions {
         side: 50,
-        mean: [0.5; 3],
-        std: [0.25; 3],
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
         device: Device::Cpu,
         threshold: None,
     };

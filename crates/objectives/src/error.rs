@@ -30,12 +30,6 @@ pub enum Error {
         /// Its type.
         got: tch::Kind,
     },
-    /// Too few views of each image.
-    #[error("student features need at least the 2 global views (got {got})")]
-    Views {
-        /// Number of views given.
-        got: i64,
-    },
     /// A batch that does not split evenly into rate groups.
     #[error("{what} {batch} must be a multiple of {groups} rate groups")]
     Groups {

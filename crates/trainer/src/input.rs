@@ -18,9 +18,9 @@ use crate::error::Result;
 ///
 /// `B` images, `V_l` local views, views before images: all `B` of view 0, then all of view 1.
 pub struct Views {
-    /// `[2 B, 3, S, S]`, normalised.
+    /// `[2 B, C, S, S]`, C channels, normalised.
     pub global: Tensor,
-    /// `[V_l B, 3, s, s]`, normalised; none without local crops.
+    /// `[V_l B, C, s, s]`, normalised; none without local crops.
     pub local: Option<Tensor>,
     /// Patches that the student does not see, for objectives that ask for them.
     pub masks: Option<MaskedPatches>,

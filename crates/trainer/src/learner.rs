@@ -1,6 +1,7 @@
 //! Student, teacher and one optimiser step. The loop around it is in [`crate::run`].
 
 use model::normalize::Normalize;
+use model::weights::{ImportPolicy, ImportReport, Target, TensorFile, import};
 use objectives::health::Signals;
 use objectives::{
     Inputs, LossOutput, Needs, Objective, ObjectiveConfig, Outputs, Statistics, StepContext,
@@ -40,6 +41,9 @@ pub struct LearnerConfig {
     pub seed: u64,
     /// Mean and deviation of the input's channels; they travel with the weights.
     pub normalize: Normalize,
+    /// Which values of deeper images become 0 and 255; written into weight files, so that images are
+    /// read alike later.
+    pub value_range: Vec<[f64; 2]>,
     /// Where everything lives.
     pub device: Device,
 }
@@ -91,6 +95,38 @@ impl Learner {
             config,
             processes,
         })
+    }
+
+    /// Puts weights of a file, of whatever program, in the place of fresh ones, in student and teacher;
+    /// with `head` those of its head too. Call it before the first step.
+    ///
+    /// # Errors
+    /// A file that holds no network, or too little of this one.
+    pub fn start_from(
+        &mut self,
+        file: &TensorFile,
+        policy: &ImportPolicy,
+        head: bool,
+    ) -> Result<ImportReport> {
+        let target = Target {
+            vars: &self.student.vars,
+            model: &self.config.model,
+            backbone: "backbone.",
+            head: head.then_some("head."),
+        };
+        let report = import(file, &target, policy)?;
+        self.share_weights()?;
+        Ok(report)
+    }
+
+    /// Makes the student of every process that of the first, and the teacher a copy of it.
+    ///
+    /// # Errors
+    /// A process that does not answer.
+    pub fn share_weights(&mut self) -> Result<()> {
+        let weights: Vec<Tensor> = self.student.named().into_iter().map(|(_, w)| w).collect();
+        self.processes.collective().broadcast_all(&weights, 0)?;
+        Ok(self.teacher.vars.copy(&self.student.vars)?)
     }
 
     /// What the learner was made from.

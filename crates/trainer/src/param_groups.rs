@@ -17,13 +17,30 @@ pub struct ParamGroup {
     pub lr_mult: f64,
     /// Whether weight decay applies.
     pub decayed: bool,
-    /// Whether these are prototypes, which stay as they are at first.
-    pub last_layer: bool,
+    /// Which of the parts they are that may stay as they are at first.
+    pub part: Part,
 }
 
-impl ParamGroup {
-    fn takes(&self, lr_mult: f64, decayed: bool, last_layer: bool) -> bool {
-        self.lr_mult == lr_mult && self.decayed == decayed && self.last_layer == last_layer
+/// Parts of a network that may stay as they are for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The backbone.
+    Backbone,
+    /// Prototypes.
+    LastLayer,
+    /// What is left of the heads.
+    Head,
+}
+
+impl Part {
+    fn of(name: &str) -> Self {
+        if name.starts_with("backbone.") {
+            Self::Backbone
+        } else if name.contains("last_layer") {
+            Self::LastLayer
+        } else {
+            Self::Head
+        }
     }
 }
 
@@ -36,11 +53,11 @@ pub fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Vec<P
     for (name, param) in named {
         let lr_mult = lr_multiplier(name, depth, config);
         let decayed = is_decayed(name, param, config.no_decay);
-        let last_layer = name.contains("last_layer");
-        let place = groups.iter().position(|group| group.takes(lr_mult, decayed, last_layer));
+        let (key, empty) = ((lr_mult, decayed, Part::of(name)), (Vec::new(), Vec::new()));
+        let place = groups.iter().position(|g| (g.lr_mult, g.decayed, g.part) == key);
         let place = place.unwrap_or_else(|| {
-            let (names, params) = (Vec::new(), Vec::new());
-            groups.push(ParamGroup { names, params, lr_mult, decayed, last_layer });
+            let ((lr_mult, decayed, part), (names, params)) = (key, empty);
+            groups.push(ParamGroup { names, params, lr_mult, decayed, part });
             groups.len() - 1
         });
         groups[place].names.push(name.clone());
@@ -130,7 +147,7 @@ mod tests {
         let groups = of(&named, 2, &OptimConfig::default());
         let names: Vec<_> = groups.iter().map(|group| group.names.len()).collect();
         assert_eq!(names, [2, 1, 1]);
-        assert!(groups[2].last_layer && groups[2].decayed && !groups[1].decayed);
+        assert!(groups[2].part == Part::LastLayer && groups[2].decayed && !groups[1].decayed);
         let config = OptimConfig { layerwise_decay: 0.9, ..Default::default() };
         assert_eq!(of(&named, 2, &config).len(), 4);
     }

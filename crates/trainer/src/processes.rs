@@ -57,7 +57,7 @@ pub enum Gradients {
 }
 
 impl Gradients {
-    /// Of named parameters, which are made those of the first process everywhere.
+    /// Of named parameters, of which every process has the same.
     ///
     /// # Errors
     /// Other parameters in another process, or a process that does not answer.

@@ -182,7 +182,7 @@ fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
     let masks = learner.needs().patches;
     let masks = masks.then(|| MaskGenerator::new(&job.masks, (side, side))).transpose()?;
     let intake = Intake {
-        normalize: config.normalize,
+        normalize: config.normalize.clone(),
         device: config.device,
         kind: config.precision.weights(),
         masks,

@@ -64,6 +64,8 @@ pub struct StepValues {
     pub steps_per_epoch: u64,
     /// Whether the prototypes stay as they are.
     pub last_layer_frozen: bool,
+    /// Whether the backbone stays as it is.
+    pub backbone_frozen: bool,
 }
 
 /// The schedules of a run.
@@ -74,6 +76,7 @@ pub struct Schedules {
     momentum_teacher: CosineSchedule,
     steps_per_epoch: u64,
     frozen_steps: u64,
+    backbone_frozen_steps: u64,
 }
 
 impl Schedules {
@@ -104,7 +107,13 @@ impl Schedules {
             momentum_teacher: cosine(optim.momentum_teacher, optim.momentum_teacher_end),
             steps_per_epoch,
             frozen_steps: steps(optim.freeze_last_layer_epochs),
+            backbone_frozen_steps: 0,
         }
+    }
+
+    /// The same, with a backbone that stays as it is for a number of steps.
+    pub fn with_frozen_backbone(self, steps: u64) -> Self {
+        Self { backbone_frozen_steps: steps, ..self }
     }
 
     /// Values at `step`, counted from 0.
@@ -117,6 +126,7 @@ impl Schedules {
             step,
             steps_per_epoch: self.steps_per_epoch,
             last_layer_frozen: step < self.frozen_steps,
+            backbone_frozen: step < self.backbone_frozen_steps,
         }
     }
 }

@@ -115,7 +115,8 @@ fn config(method: Method) -> LearnerConfig {
         batch_size: BATCH as usize,
         accumulate: 1,
         seed: 0,
-        normalize: Normalize { mean: [0.0; 3], std: [1.0; 3] },
+        normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
+        value_range: Vec::new(),
         device: Device::Cpu,
     }
 }

@@ -1,6 +1,8 @@
 //! Several processes through the real binary, over Gloo: they train what one process trains, go on
 //! in other numbers, and say who is missing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
+
 mod common;
 
 use std::net::TcpListener;

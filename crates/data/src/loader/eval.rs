@@ -16,7 +16,7 @@ const PREFETCH: usize = 3;
 /// Some images of a data set; B of them, at least 1.
 #[derive(Debug, Clone)]
 pub struct EvalBatch {
-    /// `[B, H, W, 3]`.
+    /// `[B, H, W, C]`, C values of a pixel.
     pub images: Array4<u8>,
     /// Index in the data set of each.
     pub indices: Vec<usize>,
@@ -128,7 +128,7 @@ fn make(
     crew: &Crew,
 ) -> Result<EvalBatch> {
     let side = transform.crop as usize;
-    let bytes = 3 * side * side;
+    let bytes = dataset.channels() * side * side;
     let mut pixels = vec![0; bytes * indices.len()];
     let mut failures: Vec<Option<BrokenImage>> = vec![None; indices.len()];
     let rows = indices
@@ -153,7 +153,7 @@ fn make(
     }
     pixels.truncate(good.len() * bytes);
     let got = pixels.len();
-    let images = Array4::from_shape_vec((good.len(), side, side, 3), pixels)
+    let images = Array4::from_shape_vec((good.len(), side, side, dataset.channels()), pixels)
         .map_err(|_| Error::Buffer { what: "pixels of a batch", expected: bytes, got })?;
     let labels = good.iter().map(|&index| dataset.label(index)).collect();
     let broken = failures.into_iter().flatten().collect();
@@ -166,11 +166,12 @@ fn read(
     index: usize,
     pixels: &mut [u8],
 ) -> Result<()> {
-    let image = transform.apply(&dataset.image(index)?)?;
-    if image.as_raw().len() != pixels.len() {
-        let (expected, got) = (pixels.len(), image.as_raw().len());
+    let image = dataset.image(index)?;
+    let image = transform.apply((&image).into())?;
+    if image.data().len() != pixels.len() {
+        let (expected, got) = (pixels.len(), image.data().len());
         return Err(Error::Buffer { what: "pixels of an image", expected, got });
     }
-    pixels.copy_from_slice(image.as_raw());
+    pixels.copy_from_slice(image.data());
     Ok(())
 }

@@ -51,9 +51,9 @@ pub struct Position {
 /// One micro-batch of one process; B images.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Global crops, `[2 * B, S, S, 3]`: all B of the first view, then all B of the second.
+    /// Global crops, `[2 * B, S, S, C]`, C values of a pixel: all B of the first view, then all B of the second.
     pub global: Array4<u8>,
-    /// Local crops, `[V_l * B, s, s, 3]`, view by view; none if there are no local views.
+    /// Local crops, `[V_l * B, s, s, C]`, view by view; none if there are no local views.
     pub local: Option<Array4<u8>>,
     /// B.
     pub batch_size: usize,
@@ -84,7 +84,8 @@ impl TrainLoader {
     ///
     /// # Errors
     /// The batch is larger than the data set or cannot be divided among micro-batches and
-    /// processes, a count is 0, or the threads cannot be started.
+    /// processes, a count is 0, `crops` changes colours that the images do not have, or the threads
+    /// cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
         crops: MultiCrop,
@@ -99,6 +100,7 @@ impl TrainLoader {
             let problem = "must be at least 1 (got 0)".into();
             return Err(Error::Config { key: "data.prefetch", problem });
         }
+        crops.config().check_colors(dataset.channels())?;
         let steps = sampler.steps_per_epoch();
         let start = Position { epoch: start.epoch + start.step / steps, step: start.step % steps };
         let kitchen = Kitchen { dataset, crops, seed: config.seed };
@@ -196,8 +198,9 @@ impl Kitchen {
     fn make(&self, job: Job, crew: &Crew) -> Result<Made> {
         let config = self.crops.config();
         let (b, views) = (job.images.len(), config.local_crops_number);
-        let mut global = crops_array(GLOBAL_CROPS * b, config.global_crops_size);
-        let mut local = crops_array(views * b, config.local_crops_size);
+        let channels = self.dataset.channels();
+        let mut global = crops_array(GLOBAL_CROPS * b, config.global_crops_size, channels);
+        let mut local = crops_array(views * b, config.local_crops_size, channels);
         let mut outcomes: Vec<Option<Result<Outcome>>> = (0..b).map(|_| None).collect();
         let rows = job
             .images
@@ -259,8 +262,8 @@ impl Kitchen {
     }
 }
 
-fn crops_array(crops: usize, side: u32) -> Array4<u8> {
-    Array4::zeros((crops, side as usize, side as usize, 3))
+fn crops_array(crops: usize, side: u32, channels: usize) -> Array4<u8> {
+    Array4::zeros((crops, side as usize, side as usize, channels))
 }
 
 /// The crops of each of `rows` images in a crop-major array: row i owns i, rows + i, ...

@@ -16,7 +16,7 @@ mod shards;
 
 use std::path::Path;
 
-use image::{GrayImage, RgbImage};
+use image::GrayImage;
 use sha2::{Digest, Sha256};
 
 pub use folder::Folder;
@@ -29,6 +29,7 @@ pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
 use self::find::{PARQUET, SHARDS};
 use crate::config::{DataConfig, MixEntry, SourceKind};
 use crate::error::{Error, Result};
+use crate::pixels::Image;
 use crate::synthetic::Synthetic;
 
 /// File extensions that count as images, compared without regard to case.
@@ -40,7 +41,7 @@ pub enum Payload {
     /// The bytes of an image file.
     Encoded(Vec<u8>),
     /// Pixels that need no decoding.
-    Pixels(RgbImage),
+    Pixels(Image),
 }
 
 /// Some of a source's images, one after the other, and how many of an epoch come from them.

@@ -96,7 +96,7 @@ impl Source for Synthetic {
     }
 
     fn load(&self, index: usize) -> Result<Payload> {
-        Ok(Payload::Pixels(self.drawing(index)?.image))
+        Ok(Payload::Pixels(self.drawing(index)?.image.into()))
     }
 
     fn fingerprint(&self) -> String {

@@ -1,9 +1,8 @@
 //! The transform of evaluations: resize, then the middle.
 
-use image::RgbImage;
-
 use super::resize::resize;
 use crate::error::{Error, Result};
+use crate::pixels::{Image, Pixels};
 
 /// Shorter side to `resize` (bicubic, antialiased), then the central square of side `crop`.
 ///
@@ -22,17 +21,32 @@ impl EvalTransform {
     ///
     /// # Errors
     /// The image has no pixels, or `resize` or `crop` is 0.
-    pub fn apply(&self, image: &RgbImage) -> Result<RgbImage> {
-        if image.is_empty() || self.crop == 0 {
-            let got = image.len().min(self.crop as usize);
-            return Err(Error::Buffer { what: "pixels to evaluate", expected: 1, got });
+    pub fn apply(&self, image: Pixels<'_>) -> Result<Image> {
+        let nothing = || Error::Buffer { what: "pixels to evaluate", expected: 1, got: 0 };
+        if image.data().is_empty() || self.crop == 0 {
+            return Err(nothing());
         }
-        let (width, height) = self.resized(image.dimensions());
-        let resized = resize(image.into(), width, height)?.to_rgb();
-        let mut out = RgbImage::new(self.crop, self.crop);
-        let (left, top) = (self.offset(width), self.offset(height));
-        image::imageops::replace(&mut out, &resized, -left, -top);
-        Ok(out)
+        let (width, height) = self.resized((image.width(), image.height()));
+        let planes = resize(image, width, height)?;
+        let mut resized = vec![0; planes.bytes().len()];
+        planes.store(&mut resized);
+        let (channels, side) = (image.channels(), self.crop as usize);
+        let mut out = vec![0; channels * side * side];
+        let (columns, rows) = (self.overlap(width), self.overlap(height));
+        for y in 0..rows.length {
+            let from = ((rows.from + y) * width as usize + columns.from) * channels;
+            let to = ((rows.to + y) * side + columns.to) * channels;
+            let bytes = columns.length * channels;
+            out[to..to + bytes].copy_from_slice(&resized[from..from + bytes]);
+        }
+        Image::new(out, self.crop, self.crop, channels).ok_or_else(nothing)
+    }
+
+    /// Which part of a side of the resized image the square shows, and where.
+    fn overlap(&self, side: u32) -> Overlap {
+        let offset = self.offset(side);
+        let (from, to) = (offset.max(0) as usize, (-offset).max(0) as usize);
+        Overlap { from, to, length: side.min(self.crop) as usize }
     }
 
     /// Size after resizing; the longer side is rounded down.
@@ -60,9 +74,16 @@ impl EvalTransform {
     }
 }
 
+/// Pixels along one axis: `length` of them from `from` of one image are at `to` of another.
+struct Overlap {
+    from: usize,
+    to: usize,
+    length: usize,
+}
+
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
+    use image::{Rgb, RgbImage};
     use proptest::prelude::*;
 
     use super::*;
@@ -82,23 +103,23 @@ mod tests {
         let whole = resize((&image).into(), 95, 64).unwrap().to_rgb();
         // (95 - 56) / 2 = 19.5 is rounded to 20, (64 - 56) / 2 = 4.
         let expected = image::imageops::crop_imm(&whole, 20, 4, 56, 56).to_image();
-        assert_eq!(transform.apply(&image).unwrap(), expected);
+        assert_eq!(transform.apply((&image).into()).unwrap(), expected);
     }
 
     #[test]
     fn what_is_missing_is_black() {
-        let out =
-            EvalTransform { resize: 4, crop: 8 }.apply(&RgbImage::from_pixel(4, 4, Rgb([9; 3])));
-        let out = out.unwrap();
+        let image = RgbImage::from_pixel(4, 4, Rgb([9; 3]));
+        let out = EvalTransform { resize: 4, crop: 8 }.apply((&image).into()).unwrap().to_rgb();
         assert_eq!(out.pixels().filter(|p| p.0 == [9; 3]).count(), 16);
         assert_eq!((out.get_pixel(1, 2).0, out.get_pixel(2, 2).0), ([0; 3], [9; 3]));
     }
 
     #[test]
     fn nothing_to_resize_is_an_error() {
-        assert!(EvalTransform { resize: 4, crop: 4 }.apply(&RgbImage::new(0, 0)).is_err());
-        assert!(EvalTransform { resize: 4, crop: 0 }.apply(&ramp(4, 4)).is_err());
-        assert!(EvalTransform { resize: 0, crop: 4 }.apply(&ramp(4, 4)).is_err());
+        let (empty, image) = (RgbImage::new(0, 0), ramp(4, 4));
+        assert!(EvalTransform { resize: 4, crop: 4 }.apply((&empty).into()).is_err());
+        assert!(EvalTransform { resize: 4, crop: 0 }.apply((&image).into()).is_err());
+        assert!(EvalTransform { resize: 0, crop: 4 }.apply((&image).into()).is_err());
     }
 
     proptest! {
@@ -106,7 +127,8 @@ mod tests {
         fn every_size_works(
             (width, height) in (1_u32..60, 1_u32..60), resize in 1_u32..40, crop in 1_u32..40,
         ) {
-            let out = EvalTransform { resize, crop }.apply(&ramp(width, height)).unwrap();
+            let image = ramp(width, height);
+            let out = EvalTransform { resize, crop }.apply((&image).into()).unwrap();
             prop_assert_eq!(out.dimensions(), (crop, crop));
         }
     }

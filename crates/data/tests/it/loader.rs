@@ -181,9 +181,9 @@ fn evaluation_goes_through_all_images_in_order() {
             assert_eq!(index, next);
             next += 1;
             assert_eq!(batch.labels[row], dataset.label(index));
-            let expected = transform.apply(&dataset.image(index).unwrap()).unwrap();
+            let expected = transform.apply((&dataset.image(index).unwrap()).into()).unwrap();
             let got = batch.images.index_axis(ndarray::Axis(0), row);
-            assert!(got.iter().eq(expected.as_raw().iter()), "{index}");
+            assert!(got.iter().eq(expected.data().iter()), "{index}");
         }
     }
     assert_eq!(next, 11);
@@ -244,7 +244,7 @@ impl Source for Counted {
     fn load(&self, index: usize) -> data::Result<Payload> {
         self.1.fetch_add(1, Ordering::SeqCst);
         let pixel = image::Rgb([index as u8, 1, 2]);
-        Ok(Payload::Pixels(image::RgbImage::from_pixel(20, 20, pixel)))
+        Ok(Payload::Pixels(image::RgbImage::from_pixel(20, 20, pixel).into()))
     }
     fn fingerprint(&self) -> String {
         String::new()

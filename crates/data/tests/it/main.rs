@@ -1,6 +1,7 @@
 //! Tests of the crate from outside. One binary: each would compile the image encoders anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bands;
 mod broken;
 mod loader;
 mod mix_cache;

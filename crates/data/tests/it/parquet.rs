@@ -118,7 +118,7 @@ fn a_hugging_face_dataset_is_read_at_random() {
     assert!(dataset.image(120).is_err());
     assert_eq!(auto(&dir.path().join("train-*.parquet")).fingerprint(), dataset.fingerprint());
     let one = auto(&dir.path().join("train-00001.parquet"));
-    assert_eq!((one.len(), one.image(0).unwrap()), (60, picture(100, 32, 24)));
+    assert_eq!((one.len(), one.image(0).unwrap()), (60, picture(100, 32, 24).into()));
     assert_ne!(one.fingerprint(), dataset.fingerprint());
 }
 

@@ -81,7 +81,7 @@ fn shards_plain_and_compressed() {
     }
     for (path, first) in [(&paths[0], 10), (&paths[1], 20)] {
         let one = auto(path);
-        assert_eq!((one.len(), one.image(0).unwrap()), (3, picture(first, 32, 24)));
+        assert_eq!((one.len(), one.image(0).unwrap()), (3, picture(first, 32, 24).into()));
     }
     assert_eq!(auto(&dir.path().join("s-*.tar")).len(), 3);
     assert_eq!(auto(&dir.path().join("s-*")).len(), 6);

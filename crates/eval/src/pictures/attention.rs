@@ -1,7 +1,7 @@
 //! What the class token looks at.
 
-use data::Dataset;
 use data::transform::EvalTransform;
+use data::{Dataset, Image};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use model::VisionTransformer;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// Anything that gives the class token's attention on the patches of an image.
 pub trait AttentionExtractor {
-    /// `[1, 3, H, W]` normalised to `[heads, N]` in fp32, rows of patches from the top left, and
+    /// `[1, C, H, W]` normalised to `[heads, N]` in fp32, rows of patches from the top left, and
     /// the rows and columns of the grid.
     ///
     /// # Errors
@@ -40,9 +40,9 @@ pub struct AttentionOptions {
     /// Side of the square that the model sees, in pixels; a multiple of the patch. 480 in DINO.
     pub side: u32,
     /// Mean of each channel on [0, 1].
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Standard deviation of each channel on [0, 1].
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// Where the model lives.
     pub device: Device,
     /// Share of the attention that the patches shown bright in the second map hold together; 0.6
@@ -80,24 +80,25 @@ pub fn attention_sheet(
     }
     let rows = indices.iter().map(|&index| {
         let transform = EvalTransform { resize: options.side, crop: options.side };
-        row(&transform.apply(&dataset.image(index)?)?, extractor, options)
+        let image = dataset.image(index)?;
+        row(&transform.apply((&image).into())?, extractor, options)
     });
     Ok(lay_out(&rows.collect::<Result<Vec<_>>>()?))
 }
 
 fn row(
-    image: &RgbImage,
+    image: &Image,
     extractor: &dyn AttentionExtractor,
     options: &AttentionOptions,
 ) -> Result<Vec<RgbImage>> {
     let side = options.side as usize;
-    let normalize = Normalize { mean: options.mean, std: options.std };
-    let input = normalize.apply(image.as_raw(), [1, side, side], options.device)?;
+    let normalize = Normalize { mean: options.mean.clone(), std: options.std.clone() };
+    let input = normalize.apply(image.data(), [1, side, side], options.device)?;
     let (heads, grid) = extractor.attention(&input)?; // [heads, N]
     let heads = heads.to_device(Device::Cpu);
     let mean = heads.mean_dim([0].as_slice(), false, Kind::Float); // -> [N]
     let factor = zoom(options.side);
-    let image = enlarge(image, factor);
+    let image = enlarge(&image.to_rgb(), factor);
     let mut cells = vec![image.clone(), heat(&values(&mean)?, grid, &image)];
     cells.push(spotlight(&image, &mass_mask(&values(&mean)?, options.mass), grid));
     if options.heads {

@@ -2,14 +2,14 @@
 
 use data::transform::EvalTransform;
 use data::transform::multicrop::{CropKey, GLOBAL_CROPS, MultiCrop};
-use data::{AugmentConfig, Dataset};
+use data::{AugmentConfig, Dataset, Image};
 use image::RgbImage;
 
 use super::sheet::{enlarge, lay_out, stack, zoom};
 use crate::error::{Error, Result};
 
 /// A row for each image and epoch: the image's middle as it is, the two global crops, then the
-/// local crops, as training with `seed` sees them.
+/// local crops, as training with `seed` sees them; of more than three channels the first three.
 ///
 /// # Errors
 /// No row, an image that cannot be read.
@@ -31,18 +31,25 @@ pub fn crop_sheet(
 }
 
 fn row(
-    image: &RgbImage,
+    image: &Image,
     multi_crop: &MultiCrop,
     augment: &AugmentConfig,
     key: CropKey,
 ) -> Result<Vec<RgbImage>> {
     let (global_side, local_side) = (augment.global_crops_size, augment.local_crops_size);
-    let mut globals = vec![RgbImage::new(global_side, global_side); GLOBAL_CROPS];
-    let mut locals = vec![RgbImage::new(local_side, local_side); augment.local_crops_number];
-    let mut global_out: Vec<&mut [u8]> = globals.iter_mut().map(|c| &mut **c).collect();
-    let mut local_out: Vec<&mut [u8]> = locals.iter_mut().map(|c| &mut **c).collect();
+    let bytes = |side: u32| image.channels() * side as usize * side as usize;
+    let mut globals = vec![vec![0; bytes(global_side)]; GLOBAL_CROPS];
+    let mut locals = vec![vec![0; bytes(local_side)]; augment.local_crops_number];
+    let mut global_out: Vec<&mut [u8]> = globals.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut local_out: Vec<&mut [u8]> = locals.iter_mut().map(Vec::as_mut_slice).collect();
     multi_crop.apply(image.into(), key, &mut global_out, &mut local_out)?;
-    let original = EvalTransform { resize: global_side, crop: global_side }.apply(image)?;
+    let shown = |crops: Vec<Vec<u8>>, side: u32| -> Vec<RgbImage> {
+        let crops = crops.into_iter().filter_map(|c| Image::new(c, side, side, image.channels()));
+        crops.map(|crop| crop.to_rgb()).collect()
+    };
+    let (globals, locals) = (shown(globals, global_side), shown(locals, local_side));
+    let original = EvalTransform { resize: global_side, crop: global_side };
+    let original = original.apply(image.into())?.to_rgb();
     let factor = zoom(global_side);
     let enlarged = |cell: &RgbImage| enlarge(cell, factor);
     let mut cells: Vec<RgbImage> =

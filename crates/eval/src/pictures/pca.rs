@@ -38,9 +38,9 @@ pub struct PcaOptions {
     /// Side of the square that the model sees, in pixels; a multiple of the patch.
     pub side: u32,
     /// Mean of each channel on [0, 1].
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Standard deviation of each channel on [0, 1].
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// Where the model lives.
     pub device: Device,
     /// Foreground is where the first component, scaled to [0, 1] over all images, is above this;
@@ -72,14 +72,15 @@ pub fn pca_sheet(
     let transform = EvalTransform { resize: options.side, crop: options.side };
     let (mut images, mut features, mut grid) = (Vec::new(), Vec::new(), (0, 0));
     for &index in indices {
-        let image = transform.apply(&dataset.image(index)?)?;
+        let image = dataset.image(index)?;
+        let image = transform.apply((&image).into())?;
         let side = options.side as usize;
-        let normalize = Normalize { mean: options.mean, std: options.std };
-        let input = normalize.apply(image.as_raw(), [1, side, side], options.device)?;
+        let normalize = Normalize { mean: options.mean.clone(), std: options.std.clone() };
+        let input = normalize.apply(image.data(), [1, side, side], options.device)?;
         let (patches, found) = extractor.patches(&input)?;
         features.push(patches.to_device(Device::Cpu));
         grid = found;
-        images.push(image);
+        images.push(image.to_rgb());
     }
     let features = Tensor::cat(&features, 0); // -> [images N, D]
     let everything = Tensor::ones([features.size()[0]], (Kind::Bool, Device::Cpu));

@@ -178,14 +178,15 @@ fn dinov2_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         "num_register_tokens": model.num_register_tokens,
         "interpolate_antialias": model.pos_interpolation == PosInterpolation::Antialias,
         "interpolate_offset": if model.pos_interpolation == PosInterpolation::Offset { 0.1 } else { 0.0 },
-        "image_mean": decimals(normalize.mean),
-        "image_std": decimals(normalize.std),
+        "image_mean": decimals(&normalize.mean),
+        "image_std": decimals(&normalize.std),
     })
 }
 
 /// Numbers of single precision as one writes them: 0.485, not 0.48500001430511475.
-fn decimals(values: [f32; 3]) -> [f64; 3] {
-    values.map(|value| value.to_string().parse().unwrap_or_else(|_| f64::from(value)))
+fn decimals(values: &[f32]) -> Vec<f64> {
+    let decimal = |&value: &f32| value.to_string().parse().unwrap_or_else(|_| f64::from(value));
+    values.iter().map(decimal).collect()
 }
 
 /// Hidden width of the plain feed-forward network over the width; a little more where rounding
@@ -238,8 +239,8 @@ fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
             "interpolation": "bicubic",
             "crop_pct": 0.875,
             "crop_mode": "center",
-            "mean": decimals(normalize.mean),
-            "std": decimals(normalize.std),
+            "mean": decimals(&normalize.mean),
+            "std": decimals(&normalize.std),
             "num_classes": 0,
             "pool_size": null,
             "first_conv": "patch_embed.proj",
@@ -295,8 +296,8 @@ fn hf_preprocessor(model: &ModelConfig, normalize: &Normalize) -> Value {
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
         "do_normalize": true,
-        "image_mean": decimals(normalize.mean),
-        "image_std": decimals(normalize.std),
+        "image_mean": decimals(&normalize.mean),
+        "image_std": decimals(&normalize.std),
     })
 }
 

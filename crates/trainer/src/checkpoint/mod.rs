@@ -136,6 +136,7 @@ fn metadata(learner: &Learner, role: &str, step: u64) -> Result<BTreeMap<String,
         ("head".into(), json(serde_json::to_string(&config.head))?),
         ("mean".into(), json(serde_json::to_string(&config.normalize.mean))?),
         ("std".into(), json(serde_json::to_string(&config.normalize.std))?),
+        ("value_range".into(), json(serde_json::to_string(&config.value_range))?),
     ]))
 }
 

@@ -1,10 +1,12 @@
 //! How a run is optimised and paced. The only place where these defaults live.
 
 mod check;
+mod init;
 mod optim;
 mod probe;
 mod train;
 
+pub use init::InitConfig;
 pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Rule, WarmupForm};
 pub use probe::ProbeConfig;
 pub use train::{Precision, TrainConfig};

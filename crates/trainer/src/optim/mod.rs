@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use crate::config::{FreezeForm, OptimConfig, Rule};
 use crate::error::{Error, Result};
-use crate::param_groups::{self, ParamGroup};
+use crate::param_groups::{self, ParamGroup, Part};
 use crate::schedule::StepValues;
 
 /// A group with what the rule remembers of its parameters.
@@ -65,8 +65,9 @@ impl Optimizer {
     /// libtorch refuses.
     pub fn step(&mut self, values: &StepValues) -> Result<()> {
         for group in &mut self.groups {
-            let frozen = group.of.last_layer && values.last_layer_frozen;
-            if frozen && self.freeze_form == FreezeForm::Gradient {
+            let frozen = group.of.part == Part::LastLayer && values.last_layer_frozen;
+            let kept = group.of.part == Part::Backbone && values.backbone_frozen;
+            if kept || (frozen && self.freeze_form == FreezeForm::Gradient) {
                 continue;
             }
             let pace = Pace {
@@ -192,6 +193,15 @@ mod tests {
             optimizer.step(&values(false)).unwrap();
             assert_ne!(numbers(&named[0].1), [3.0, 4.0]);
         }
+    }
+
+    #[test]
+    fn a_frozen_backbone_stays_while_its_head_learns() {
+        let named = [parameter("backbone.cls_token"), parameter("head.mlp.0.weight")];
+        let mut optimizer = Optimizer::new(&named, 4, &OptimConfig::default());
+        optimizer.step(&StepValues { backbone_frozen: true, ..values(false) }).unwrap();
+        assert_eq!(numbers(&named[0].1), [3.0, 4.0]);
+        assert_ne!(numbers(&named[1].1), [3.0, 4.0]);
     }
 
     #[test]

@@ -185,6 +185,7 @@ fn other_line(record: &Record) -> String {
         .values
         .iter()
         .map(|(name, value)| match name.strip_prefix("probe/") {
+            Some("effective_rank") => format!("effective rank {value:.1}"),
             Some(name) => format!("{} {:.1} %", probe_name(name), 100.0 * value),
             None => format!("{name} {value:.4}"),
         })
@@ -250,8 +251,13 @@ mod tests {
 
     #[test]
     fn a_probe_is_named_in_words() {
-        let line = other_line(&record(&[("probe/knn_top1", 0.455), ("probe/pixels", 0.2)]));
-        assert_eq!(line, "step 120 epoch 1.2 k-NN 45.5 %, raw pixels 20.0 %");
+        let line = other_line(&record(&[
+            ("probe/knn_top1", 0.455),
+            ("probe/effective_rank", 31.26),
+            ("probe/pixels", 0.2),
+        ]));
+        let expected = "step 120 epoch 1.2 k-NN 45.5 %, effective rank 31.3, raw pixels 20.0 %";
+        assert_eq!(line, expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use data::{DataConfig, PixelFormat};
 use model::VisionTransformer;
 use model::config::{HeadConfig, ModelConfig};
 use model::normalize::Normalize;
@@ -12,9 +13,6 @@ use serde_json::Value;
 use tch::{Device, nn};
 
 use crate::failure::{Context, Failure, Result};
-
-/// Normalisation of nearly all public backbones, that of ImageNet.
-const IMAGENET: Normalize = Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 /// A backbone, the variables that hold it, and what its file says about it.
 pub struct Weights {
@@ -26,6 +24,8 @@ pub struct Weights {
     pub head: Option<HeadConfig>,
     /// Mean and deviation that its input is normalised with.
     pub normalize: Normalize,
+    /// Which values of deeper images it takes for 0 and 255, see `data.value_range`.
+    pub value_range: Vec<[f64; 2]>,
     /// Steps it was trained for; 0 where the file does not say.
     pub step: u64,
     /// What became of every tensor.
@@ -72,14 +72,25 @@ impl Weights {
         let report = import(&file, &target, &wishes.policy)?;
         vars.freeze();
         let mut assumed = inferred.assumed;
-        let normalize = normalize(&file).unwrap_or_else(|| {
-            assumed.push("mean and std of the input: those of ImageNet".to_owned());
-            IMAGENET
-        });
+        let normalize = normalize(&file).unwrap_or_else(|| usual(model.in_channels, &mut assumed));
         let number = |key: &str| file.entries().get(key)?.parse().ok();
         let (step, seed) = (number("step").unwrap_or(0), number("seed").unwrap_or(0) as i64);
         let head = inferred.head;
-        Ok(Self { backbone, model, head, normalize, step, report, assumed, seed, vars })
+        // Files of earlier versions do not say; they were made with the full range.
+        let value_range = file.entries().get("value_range");
+        let value_range = value_range.and_then(|text| serde_json::from_str(text).ok());
+        Ok(Self {
+            backbone,
+            model,
+            head,
+            normalize,
+            value_range: value_range.unwrap_or_default(),
+            step,
+            report,
+            assumed,
+            seed,
+            vars,
+        })
     }
 
     /// The same backbone with the weights that its training began with.
@@ -89,16 +100,35 @@ impl Weights {
         Ok(VisionTransformer::new(&vars.root(), &self.model)?)
     }
 
+    /// How the images of `path` are read for this network.
+    pub fn data(&self, path: &str) -> DataConfig {
+        let channels = usize::try_from(self.model.in_channels).unwrap_or_default();
+        let pixels = PixelFormat { channels, value_range: self.value_range.clone() };
+        DataConfig { path: path.to_owned(), ..DataConfig::default() }.with_pixels(pixels)
+    }
+
     /// Tensors of the backbone by name.
     pub fn tensors(&self) -> Vec<(String, tch::Tensor)> {
         model::weights::named_variables(&self.vars)
     }
 }
 
+/// Normalisation where no file says one: that of ImageNet for colour, as in nearly all public
+/// backbones; for other channels one that brings [0, 1] near the same range.
+fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
+    if channels == 3 {
+        assumed.push("mean and std of the input: those of ImageNet".to_owned());
+        return Normalize { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] };
+    }
+    let of_each = |value: f32| vec![value; usize::try_from(channels).unwrap_or_default()];
+    assumed.push("mean and std of the input: 0.5 and 0.25 for each channel".to_owned());
+    Normalize { mean: of_each(0.5), std: of_each(0.25) }
+}
+
 /// Mean and deviation, from the entries of a file of simdino, or the files that libraries put beside
 /// theirs.
-fn normalize(file: &TensorFile) -> Option<Normalize> {
-    let array = |value: &Value| -> Option<[f32; 3]> { serde_json::from_value(value.clone()).ok() };
+pub fn normalize(file: &TensorFile) -> Option<Normalize> {
+    let array = |value: &Value| -> Option<Vec<f32>> { serde_json::from_value(value.clone()).ok() };
     let entry = |key: &str| serde_json::from_str(file.entries().get(key)?).ok();
     if let (Some(mean), Some(std)) = (entry("mean"), entry("std")) {
         return Some(Normalize { mean, std });
@@ -134,7 +164,7 @@ fn overridden(model: &ModelConfig, wishes: &[String]) -> Result<ModelConfig> {
 }
 
 /// The weight file that a path stands for.
-fn find(path: &Path, role: Role) -> Result<PathBuf> {
+pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_owned());
     }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use data::config::DataConfig;
 use eval::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract_with_progress};
 use model::{Mode, VisionTransformer};
 use tch::{Kind, Tensor};
@@ -96,12 +95,11 @@ pub fn run(args: &Args) -> Result<()> {
     let format = Format::of(&args.out)?;
     let device = device::resolve(&args.device)?;
     let weights = Weights::open(&args.weights, device)?;
-    let config = DataConfig { path: args.data.clone(), ..DataConfig::default() };
-    let dataset = Arc::new(data::open(&config)?);
+    let dataset = Arc::new(data::open(&weights.data(&args.data))?);
     let options = ExtractOptions {
         transform: eval_transform(&weights.model, args.resize),
-        mean: weights.normalize.mean,
-        std: weights.normalize.std,
+        mean: weights.normalize.mean.clone(),
+        std: weights.normalize.std.clone(),
         batch: args.batch,
         workers: 0,
         device,

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use data::config::DataConfig;
 use eval::knn::{KnnConfig, KnnResult};
 use serde_json::json;
 
@@ -81,10 +80,10 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
         limits: [args.max_train, args.max_test],
         knn: KnnConfig { k: args.k.clone(), temperature: args.temperature },
         transform: eval_transform(&weights.model, resize),
-        normalize: weights.normalize,
+        normalize: weights.normalize.clone(),
         device,
     };
-    let task = KnnTask::open(options, &DataConfig::default())?;
+    let task = KnnTask::open(options, &weights.data(""))?;
     let table = KnnTable {
         knn: task.score(&weights.backbone)?,
         untrained: task.score(&weights.untrained()?)?,

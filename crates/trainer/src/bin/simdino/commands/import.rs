@@ -73,6 +73,7 @@ fn metadata(weights: &Weights, role: Role) -> Result<BTreeMap<String, String>> {
         ("model".into(), serde_json::to_string(&weights.model)?),
         ("mean".into(), serde_json::to_string(&weights.normalize.mean)?),
         ("std".into(), serde_json::to_string(&weights.normalize.std)?),
+        ("value_range".into(), serde_json::to_string(&weights.value_range)?),
         ("imported_from".into(), weights.report.path.display().to_string()),
     ]))
 }

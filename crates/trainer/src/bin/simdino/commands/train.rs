@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use data::config::DataConfig;
 use data::dataset::Dataset;
-use model::normalize::Normalize;
 use tch::Device;
 use trainer::checkpoint;
 use trainer::learner::{Learner, LearnerConfig};
@@ -21,7 +20,7 @@ use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
 use crate::device;
 use crate::failure::{Failure, Result, chain};
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask};
+use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask, normalize};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
@@ -124,12 +123,13 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     let dir = open_dir(team, &root, &args.resume)?;
     let mut learner = Learner::new(learner_config(config, team.device), team.processes.clone())?;
     let job = job(session, &dir)?;
-    let start = start::resume(&job, &root, &args.resume, &mut learner, &console)?;
     console.log_to(&dir.file(&of_rank("log.txt", team.launch.rank)))?;
+    let wish = (root.as_path(), &args.resume);
+    let start = start::begin(&job, &config.init, wish, &mut learner, &console)?;
     console.note(&headline(session, &root, &learner, start));
     team.roll()?.iter().for_each(|line| console.note(line));
     if team.is_first() {
-        settings::write(&dir, loaded, team.device, &session.dataset.fingerprint())?;
+        settings::write(&dir, loaded, team, &session.dataset.fingerprint())?;
     }
     let knn = knn.map(Rc::new);
     let mut probes: Vec<Box<dyn Probe>> = Vec::new();
@@ -223,7 +223,8 @@ fn job(session: &Session, dir: &RunDir) -> Result<Job> {
             config.train.batch_size,
             plan.steps_per_epoch,
             plan.total_steps,
-        ),
+        )
+        .with_frozen_backbone(config.init.freeze_backbone_steps),
         plan,
         seed: config.run.seed,
         checkpoints: dir.file("checkpoints"),
@@ -244,7 +245,8 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
         batch_size: config.train.batch_size,
         accumulate: config.train.accumulate,
         seed: config.run.seed,
-        normalize: Normalize { mean: config.augment.mean, std: config.augment.std },
+        normalize: normalize(&config.augment),
+        value_range: config.data.value_range.clone(),
         device,
     }
 }

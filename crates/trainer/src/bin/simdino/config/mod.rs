@@ -16,13 +16,14 @@ pub mod yaml;
 use std::fs;
 use std::path::Path;
 
+use data::PixelFormat;
 use data::config::{AugmentConfig, DataConfig, Preset};
 use data::masking::MaskConfig;
 use model::config::{HeadConfig, ModelConfig};
 use objectives::{Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig, TermsConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use trainer::config::{OptimConfig, ProbeConfig, TrainConfig};
+use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
 use crate::device;
 use crate::failure::{Failure, Result};
@@ -72,6 +73,8 @@ pub struct RunConfig {
     pub augment: AugmentConfig,
     /// The backbone.
     pub model: ModelConfig,
+    /// Weights to start from.
+    pub init: InitConfig,
     /// The projection head.
     pub head: HeadConfig,
     /// Similarity and coding rate: the loss of SimDINO and SimDINOv2.
@@ -111,18 +114,24 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
     if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
 }
 
-/// The `augment` section alone, of a config file or with its defaults, checked.
+/// The `augment` section alone, of a config file or with its defaults, checked, and the pixels that
+/// it is for.
 ///
 /// # Errors
 /// The file cannot be read, or a value of the section is wrong.
-pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<AugmentConfig> {
-    let augment = match path {
-        Some(file) => load_unchecked(file, overrides)?.config.augment,
-        None => AugmentConfig::default(),
+pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConfig, PixelFormat)> {
+    let RunConfig { augment, data, .. } = match path {
+        Some(file) => load_unchecked(file, overrides)?.config,
+        None => RunConfig::default(),
     };
-    let problems = augment.validate().into_iter();
+    let unfit = augment.validate_channels(data.channels);
+    let problems = augment.validate().into_iter().chain(unfit);
     let problems: Vec<_> = problems.map(|(key, what)| format!("augment.{key}: {what}")).collect();
-    if problems.is_empty() { Ok(augment) } else { Err(Failure::problems(problems)) }
+    if problems.is_empty() {
+        Ok((augment, data.pixels()))
+    } else {
+        Err(Failure::problems(problems))
+    }
 }
 
 /// As [`load`], without the checks that need the meaning of a value: for looking at a config.
@@ -179,7 +188,10 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
     overrides::drop_empty_sections(&shape, &mut document);
     let mut config = recipe_of(&document)?;
     overrides::merge(&mut config, document);
-    serde_json::from_value(config).map_err(|e| Failure::usage(format!("{name}: {e}")))
+    let mut config: RunConfig =
+        serde_json::from_value(config).map_err(|e| Failure::usage(format!("{name}: {e}")))?;
+    config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
+    Ok(config)
 }
 
 /// What the document's keys are laid on: the recipe of its method, with the augmentation of its

@@ -14,6 +14,7 @@ impl RunConfig {
             ("data", self.data.validate()),
             ("augment", self.augment.validate()),
             ("model", self.model.validate()),
+            ("init", self.init.validate()),
             ("head", self.head.validate()),
             ("objective", self.objective.validate()),
             ("prototypes", self.prototypes.validate()),
@@ -38,6 +39,11 @@ impl RunConfig {
         problems.extend(self.batch_problems());
         problems.extend(self.size_problems());
         problems.extend(self.method_problems());
+        // 0 has been named by the section that owns it.
+        let channels = self.data.channels;
+        let unfit = (channels > 0).then(|| self.augment.validate_channels(channels));
+        let unfit = unfit.into_iter().flatten();
+        problems.extend(unfit.map(|(key, what)| format!("augment.{key}: {what}")));
         problems.extend(self.length_problems());
         problems
     }
@@ -141,19 +147,13 @@ impl RunConfig {
         if self.augment.local_crops_number > 0 {
             sizes.push(("augment.local_crops_size", self.augment.local_crops_size));
         }
-        let mut problems: Vec<String> = sizes
+        sizes
             .into_iter()
             .filter(|&(_, size)| patch > 0 && i64::from(size) % patch != 0)
             .map(|(key, size)| {
                 format!("{key}: must be a multiple of model.patch_size {patch} (got {size})")
             })
-            .collect();
-        if self.model.in_channels != 3 {
-            let got = self.model.in_channels;
-            problems
-                .push(format!("model.in_channels: images are read as RGB: must be 3 (got {got})"));
-        }
-        problems
+            .collect()
     }
 
     /// The learning rate after warm-up, scaled by the global batch.
@@ -192,7 +192,7 @@ impl RunConfig {
         let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
         let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
-        let draws = synthetic || mix.iter().any(|entry| entry.source == SourceKind::Synthetic);
+        let draws = self.data.draws();
         let uncached = self.data.cache == CacheKind::None;
         let mut warnings = crops_without_effect(&self.augment, &default.augment);
         warnings.extend([
@@ -204,6 +204,8 @@ impl RunConfig {
                 .then_some(("data.cache_gb", "data.cache is none")),
             (!draws && self.data.synthetic != default.data.synthetic)
                 .then_some(("data.synthetic", "data.source is not synthetic")),
+            (self.init.from.is_empty() && self.init != default.init)
+                .then_some(("init", "init.from is empty")),
             (no_probe && self.probe != default.probe)
                 .then_some(("probe", "probe.train_path and probe.test_path are empty")),
         ]);

@@ -6,14 +6,17 @@ use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 
+use super::start;
 use crate::commands::train::learner_config;
 use crate::config::RunConfig;
+use crate::console::Console;
 use crate::failure::Result;
 
 /// Prints data, steps, learning rate, parameters and the range of the coding rate.
 pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device) -> Result<()> {
     // Builds the network, so that what cannot be built is found here.
-    let learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    start::weights(&config.init, &mut learner, &Console::new())?;
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let classes = match dataset.num_classes() {
         0 => "no labels".to_owned(),

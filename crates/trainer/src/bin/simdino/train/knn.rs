@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use data::config::DataConfig;
+use data::config::{AugmentConfig, DataConfig};
 use data::dataset::Dataset;
 use data::transform::EvalTransform;
 use eval::baseline::{PixelOptions, pixel_features};
@@ -70,6 +70,11 @@ pub fn eval_transform(model: &ModelConfig, resize: u32) -> EvalTransform {
     EvalTransform { resize: if resize == 0 { crop.div_ceil(7) * 8 } else { resize }, crop }
 }
 
+/// How a run normalises its images.
+pub fn normalize(augment: &AugmentConfig) -> Normalize {
+    Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
+}
+
 impl KnnOptions {
     /// The probe of a run; none where the config names no labelled images.
     pub fn of_run(config: &RunConfig, device: Device) -> Option<Self> {
@@ -79,7 +84,7 @@ impl KnnOptions {
             limits: [probe.max_train, probe.max_test],
             knn: KnnConfig { k: vec![probe.k], temperature: probe.temperature },
             transform: eval_transform(&config.model, probe.resize),
-            normalize: Normalize { mean: config.augment.mean, std: config.augment.std },
+            normalize: normalize(&config.augment),
             device,
         })
     }
@@ -118,8 +123,17 @@ impl KnnTask {
     /// # Errors
     /// Images cannot be read, or have no labels.
     pub fn score(&self, backbone: &VisionTransformer) -> eval::error::Result<KnnResult> {
+        Ok(self.measure(backbone)?.0)
+    }
+
+    /// The same, with the features of the images that vote.
+    fn measure(
+        &self,
+        backbone: &VisionTransformer,
+    ) -> eval::error::Result<(KnnResult, FeatureSet)> {
         let features = |i: usize| extract(&self.sets[i], backbone, &self.extract_options(i));
-        self.vote(&features(0)?, &features(1)?)
+        let voters = features(0)?;
+        Ok((self.vote(&voters, &features(1)?)?, voters))
     }
 
     /// k-NN on raw pixels.
@@ -140,8 +154,8 @@ impl KnnTask {
     fn extract_options(&self, set: usize) -> ExtractOptions {
         ExtractOptions {
             transform: self.options.transform,
-            mean: self.options.normalize.mean,
-            std: self.options.normalize.std,
+            mean: self.options.normalize.mean.clone(),
+            std: self.options.normalize.std.clone(),
             batch: 64,
             workers: self.workers,
             device: self.options.device,
@@ -174,8 +188,10 @@ impl Probe for KnnProbe {
         &mut self,
         backbone: &VisionTransformer,
     ) -> Result<Vec<(String, f64)>, Box<dyn std::error::Error + Send + Sync>> {
-        let value = top1(&self.task.score(backbone)?);
-        let mut values = vec![("probe/knn_top1".to_owned(), value)];
+        let (result, voters) = self.task.measure(backbone)?;
+        let (value, (_, rank)) = (top1(&result), objectives::health::spread(&voters.features)?);
+        let mut values =
+            vec![("probe/knn_top1".to_owned(), value), ("probe/effective_rank".to_owned(), rank)];
         if let Some(pixels) = self.pixels.take() {
             values.push(("probe/untrained".to_owned(), value));
             values.push(("probe/pixels".to_owned(), pixels));

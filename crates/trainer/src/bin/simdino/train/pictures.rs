@@ -39,8 +39,8 @@ pub fn draw(
     save(&crops, &dir.join("crops.png"))?;
     let options = PcaOptions {
         side: pca_side(&config.model),
-        mean: config.augment.mean,
-        std: config.augment.std,
+        mean: config.augment.mean.clone(),
+        std: config.augment.std.clone(),
         device,
         threshold: None,
     };

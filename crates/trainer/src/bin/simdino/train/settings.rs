@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tch::Device;
 use trainer::checkpoint;
 
 use super::environment;
 use super::run_dir::RunDir;
+use super::team::Team;
 use crate::config::{Loaded, RunConfig};
 use crate::failure::Result;
 
@@ -15,9 +15,9 @@ use crate::failure::Result;
 ///
 /// # Errors
 /// The disk does not take them.
-pub fn write(dir: &RunDir, loaded: &Loaded, device: Device, fingerprint: &str) -> Result<()> {
+pub fn write(dir: &RunDir, loaded: &Loaded, team: &Team, fingerprint: &str) -> Result<()> {
     let resolved = loaded.config.to_yaml()?;
-    let environment = serde_json::to_vec_pretty(&environment::describe(device, fingerprint))?;
+    let environment = serde_json::to_vec_pretty(&environment::describe(team, fingerprint))?;
     checkpoint::write_atomic(&dir.file("config.resolved.yaml"), resolved.as_bytes())?;
     checkpoint::write_atomic(&dir.file("env.json"), &environment)?;
     checkpoint::write_atomic(&dir.file("config.yaml"), loaded.text.as_bytes())?;
@@ -26,12 +26,13 @@ pub fn write(dir: &RunDir, loaded: &Loaded, device: Device, fingerprint: &str) -
 
 /// Keys that may change when a run is continued: they do not enter the mathematics. The data set
 /// is compared by its fingerprint, so it may have moved.
-const FREE_KEYS: [&str; 25] = [
+const FREE_KEYS: [&str; 26] = [
     "run.name",
     "run.dir",
     "run.device",
     "run.threads",
     "run.timeout_s",
+    "init.from",
     "data.source",
     "data.path",
     "data.mix",

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use model::weights::{ImportPolicy, TensorFile};
 use trainer::checkpoint;
+use trainer::config::InitConfig;
 use trainer::learner::Learner;
 use trainer::processes::Processes;
 use trainer::run::Job;
@@ -28,19 +30,24 @@ fn is_checkpoint(path: &Path) -> bool {
 }
 
 /// Loads the checkpoint to continue from, in every process the one that the first has found, and
-/// returns its step; 0 where there is none.
+/// returns its step. Where there is none the run begins at step 0, with the weights of `init.from` or
+/// with fresh ones.
 ///
 /// # Errors
-/// No checkpoint where one was asked for; one that does not fit; a process that cannot read it.
-pub fn resume(
+/// No checkpoint where one was asked for; one that does not fit; a process that cannot read it;
+/// weights to start from that do not fit.
+pub fn begin(
     job: &Job,
-    root: &Path,
-    wish: &Resume,
+    init: &InitConfig,
+    (root, wish): (&Path, &Resume),
     learner: &mut Learner,
     console: &Console,
 ) -> Result<u64> {
     let own = if job.processes.rank() == 0 { find(job, root, wish, console)? } else { None };
-    let Some(path) = agreed(&job.processes, own)? else { return Ok(0) };
+    let Some(path) = agreed(&job.processes, own)? else {
+        weights(init, learner, console)?;
+        return Ok(0);
+    };
     if !is_checkpoint(&path) {
         return Err(Failure::failed(format!(
             "process {} does not see {}: run.dir must be on a disk that all processes share",
@@ -49,6 +56,32 @@ pub fn resume(
         )));
     }
     Ok(checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?.step)
+}
+
+/// The weights that a run starts from, said in the log's first lines.
+///
+/// # Errors
+/// Weights that do not fit, or a process that does not answer.
+pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> Result<()> {
+    if init.from.is_empty() {
+        console.note("starting from fresh weights");
+        return Ok(learner.share_weights()?);
+    }
+    let path = crate::weights::find(Path::new(&init.from), init.network)?;
+    let file = TensorFile::open(&path)?;
+    let policy =
+        ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };
+    let report = learner.start_from(&file, &policy, init.head)?;
+    console.note(&format!("starting from {report}"));
+    let ours = &learner.config().normalize;
+    if let Some(theirs) = crate::weights::normalize(&file).filter(|theirs| theirs != ours) {
+        console.warn(&format!(
+            "these weights know images of mean {:?} and std {:?}, augment.mean and augment.std are \
+             {:?} and {:?}",
+            theirs.mean, theirs.std, ours.mean, ours.std
+        ));
+    }
+    Ok(())
 }
 
 /// The checkpoint to continue from.

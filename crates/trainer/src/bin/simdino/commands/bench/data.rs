@@ -39,9 +39,9 @@ pub fn run(args: &DataArgs) -> Result<()> {
         let seconds = args.seconds;
         return Err(Failure::usage(format!("--seconds: must be above 0, to 3600 (got {seconds})")));
     }
-    let augment = config::augment(args.config.as_deref(), &args.overrides)?;
-    let dataset = data::open(&DataConfig { path: args.path.clone(), ..DataConfig::default() })?;
-    let dataset = Arc::new(dataset);
+    let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
+    let config = DataConfig { path: args.path.clone(), ..DataConfig::default() };
+    let dataset = Arc::new(data::open(&config.with_pixels(pixels))?);
     let decode_only = throughput::decoding(&dataset, args.seconds)?;
     let mut rows = Vec::new();
     for &threads in &args.threads {

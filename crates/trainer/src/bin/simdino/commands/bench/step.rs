@@ -91,7 +91,7 @@ fn random_intake(config: &RunConfig, learner: &Learner) -> Result<Intake> {
     let masks = learner.needs().patches;
     let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
     Ok(Intake {
-        normalize: learner.config().normalize,
+        normalize: learner.config().normalize.clone(),
         device: learner.config().device,
         kind: learner.config().precision.weights(),
         masks,

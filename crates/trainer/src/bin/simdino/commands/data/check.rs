@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use data::PixelFormat;
 use data::check::CheckReport;
 use data::config::DataConfig;
 use data::dataset::Dataset;
@@ -26,6 +27,13 @@ pub struct Args {
     /// Images with a shorter side, in pixels, count as broken
     #[arg(long, default_value_t = DataConfig::default().min_side)]
     min_side: u32,
+    /// Values of a pixel; images with another number count as broken
+    #[arg(long, default_value_t = DataConfig::default().channels)]
+    channels: usize,
+    /// For images of more than 8 bits: the values that become 0 and 255, for all channels, or given
+    /// once for each
+    #[arg(long, value_name = "LOW:HIGH", value_parser = range, allow_hyphen_values = true)]
+    value_range: Vec<[f64; 2]>,
     /// Only the channels' mean and std, as the lines of a config
     #[arg(long, conflicts_with = "json")]
     stats: bool,
@@ -39,8 +47,16 @@ pub struct Args {
 /// # Errors
 /// The images cannot be opened, or none of them be read.
 pub fn run(args: &Args) -> Result<()> {
+    if args.channels == 0 {
+        return Err(Failure::usage("--channels: must be at least 1 (got 0)"));
+    }
     let config =
         DataConfig { path: args.path.clone(), min_side: args.min_side, ..DataConfig::default() };
+    let pixels = PixelFormat { channels: args.channels, value_range: args.value_range.clone() };
+    let config = config.with_pixels(pixels);
+    if let Some((_, problem)) = config.validate().iter().find(|(key, _)| *key == "value_range") {
+        return Err(Failure::usage(format!("--value-range: {problem}")));
+    }
     let dataset = data::open(&config)?;
     let bar = progress(dataset.len(), "images read");
     let report = data::check::check(&dataset, |done| bar.set_position(done as u64));
@@ -48,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         answer(&format!("{}\n", as_json(&dataset, &report)))?;
     } else if args.stats {
-        answer(&as_config(&report))?;
+        answer(&as_config(&args.value_range, &report))?;
     } else {
         answer(&as_table(Path::new(&args.path), &dataset, &report))?;
     }
@@ -58,10 +74,32 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Mean and std, to be pasted into a config.
-fn as_config(report: &CheckReport) -> String {
-    let list = |values: [f64; 3]| values.map(|v| format!("{v:.4}")).join(", ");
-    format!("augment:\n  mean: [{}]\n  std: [{}]\n", list(report.mean), list(report.std))
+/// `LOW:HIGH`.
+fn range(text: &str) -> std::result::Result<[f64; 2], String> {
+    let (low, high) = text.split_once(':').ok_or("expected LOW:HIGH")?;
+    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("{text:?} is no number"));
+    Ok([number(low)?, number(high)?])
+}
+
+fn list(values: &[f64], digits: usize) -> String {
+    let values: Vec<_> = values.iter().map(|v| format!("{v:.digits$}")).collect();
+    format!("[{}]", values.join(", "))
+}
+
+fn pairs(ranges: &[[f64; 2]]) -> String {
+    let pairs: Vec<_> = ranges.iter().map(|[low, high]| format!("[{low}, {high}]")).collect();
+    pairs.join(", ")
+}
+
+/// Mean and std, to be pasted into a config, and the range of values that they hold for.
+fn as_config(value_range: &[[f64; 2]], report: &CheckReport) -> String {
+    let mut text = String::new();
+    if !value_range.is_empty() {
+        let _ = writeln!(text, "data:\n  value_range: [{}]", pairs(value_range));
+    }
+    let (mean, std) = (list(&report.mean, 4), list(&report.std, 4));
+    let _ = writeln!(text, "augment:\n  mean: {mean}\n  std: {std}");
+    text
 }
 
 fn class_name(dataset: &Dataset, label: u32) -> String {
@@ -87,9 +125,12 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     let sides = sides.map(|(low, count)| format!("{low}-{}: {count}", 2 * low - 1));
     row("shorter side", sides.collect::<Vec<_>>().join(", "));
     row("labels", labels(dataset, report));
-    let channels = |values: [f64; 3]| values.map(|v| format!("{v:.3}")).join(", ");
-    row("channel mean", format!("[{}]", channels(report.mean)));
-    row("channel std", format!("[{}]", channels(report.std)));
+    row("channel mean", list(&report.mean, 3));
+    row("channel std", list(&report.std, 3));
+    if !report.value_percentiles.is_empty() {
+        let values = pairs(&report.value_percentiles);
+        row("values", format!("{values}: 2nd and 98th percentile, for data.value_range"));
+    }
     let (superfluous, groups) = (report.superfluous(), report.duplicates.len());
     row("duplicates", format!("{superfluous} superfluous, in {groups} group(s) of equal files"));
     for group in report.duplicates.iter().take(MAX_DUPLICATES) {
@@ -159,6 +200,7 @@ fn as_json(dataset: &Dataset, report: &CheckReport) -> Value {
         "unlabelled": report.unlabelled,
         "mean": report.mean,
         "std": report.std,
+        "value_percentiles": report.value_percentiles,
         "broken": broken,
     })
 }

@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     let wishes = Wishes { policy: ImportPolicy { role, ..Default::default() }, model: Vec::new() };
     let weights = Weights::open_with(&args.weights, &wishes, Device::Cpu)?;
     let tensors = weights.tensors();
-    let (model, normalize) = (&weights.model, weights.normalize);
+    let (model, normalize) = (&weights.model, weights.normalize.clone());
     let backbone = Backbone { tensors: &tensors, model, normalize };
     let layout = args.to.layout();
     export(&args.out, &backbone, layout)?;

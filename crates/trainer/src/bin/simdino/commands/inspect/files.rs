@@ -209,7 +209,7 @@ fn source(path: &Path) -> Result<Findings> {
 }
 
 fn first_image(dataset: &data::Dataset) -> String {
-    match dataset.inspect(0) {
+    match dataset.inspect(0, 0) {
         Ok(data::dataset::Inspection { image, format, .. }) => {
             format!("{}, {format}, {} x {}", dataset.name(0), image.width(), image.height())
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use data::source::{List, is_image};
-use data::{DataConfig, Dataset};
+use data::{DataConfig, Dataset, PixelFormat};
 use eval::pictures::crop_sheet;
 
 use crate::config;
@@ -67,12 +67,12 @@ fn crops(args: &CropsArgs) -> Result<()> {
         return Err(Failure::usage(format!("--rows: must be 1 to 64 (got {})", args.rows)));
     }
     png(&args.out)?;
-    let augment = config::augment(args.config.as_deref(), &args.overrides)?;
+    let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
     let seed = match &args.config {
         Some(file) => config::load_unchecked(file, &args.overrides)?.config.run.seed,
         None => 0,
     };
-    let (dataset, rows) = rows(&args.path, args.rows)?;
+    let (dataset, rows) = rows(&args.path, args.rows, pixels)?;
     let sheet = crop_sheet(&dataset, &rows, &augment, seed)?;
     save(&sheet, &args.out)?;
     answer(&format!(
@@ -94,14 +94,15 @@ fn png(out: &Path) -> Result<()> {
 }
 
 /// Images with the epochs in which they are seen.
-fn rows(path: &Path, count: usize) -> Result<(Dataset, Vec<(usize, u64)>)> {
+fn rows(path: &Path, count: usize, pixels: PixelFormat) -> Result<(Dataset, Vec<(usize, u64)>)> {
     if path.is_file() && is_image(path) {
         let list = List::of_files(&[path.into()]);
-        let dataset = Dataset::new(Box::new(list), DataConfig::default().min_side);
+        let dataset = Dataset::new(Box::new(list), DataConfig::default().min_side).with(pixels);
         return Ok((dataset, (0..count as u64).map(|epoch| (0, epoch)).collect()));
     }
     let path = path.to_string_lossy().into_owned();
-    let dataset = data::open(&DataConfig { path: path.clone(), ..DataConfig::default() })?;
+    let config = DataConfig { path: path.clone(), ..DataConfig::default() }.with_pixels(pixels);
+    let dataset = data::open(&config)?;
     let rows: Vec<_> = readable(&dataset, count).into_iter().map(|index| (index, 0)).collect();
     if rows.is_empty() {
         let advice = "`simdino data check` says why";

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use data::{DataConfig, Dataset};
+use data::Dataset;
 use eval::pictures::{AttentionOptions, PcaOptions, attention_sheet, pca_sheet};
 use image::RgbImage;
 
@@ -91,8 +91,7 @@ impl Scene {
         }
         let side = u32::try_from(side)
             .map_err(|_| Failure::usage(format!("--side: {side} is too large")))?;
-        let config = DataConfig { path: args.data.clone(), ..DataConfig::default() };
-        let dataset = data::open(&config)?;
+        let dataset = data::open(&weights.data(&args.data))?;
         let indices = readable(&dataset, args.images);
         if indices.is_empty() {
             let advice = "`simdino data check` says why";
@@ -117,8 +116,8 @@ pub fn pca(args: &PcaArgs) -> Result<()> {
     let scene = Scene::open(&args.common)?;
     let options = PcaOptions {
         side: scene.side,
-        mean: scene.weights.normalize.mean,
-        std: scene.weights.normalize.std,
+        mean: scene.weights.normalize.mean.clone(),
+        std: scene.weights.normalize.std.clone(),
         device: scene.device,
         threshold: args.threshold,
     };
@@ -142,8 +141,8 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
     let scene = Scene::open(&args.common)?;
     let options = AttentionOptions {
         side: scene.side,
-        mean: scene.weights.normalize.mean,
-        std: scene.weights.normalize.std,
+        mean: scene.weights.normalize.mean.clone(),
+        std: scene.weights.normalize.std.clone(),
         device: scene.device,
         mass: args.mass,
         heads: args.heads,

@@ -1,0 +1,220 @@
+//! How images are cropped and changed.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use crate::error::{Error, Result};
+
+/// Which Gaussian blur is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum BlurKind {
+    /// Pillow's GaussianBlur, three box passes (DINO, SimDINO).
+    #[default]
+    Pillow,
+    /// torchvision's kernel of 9 taps (DINOv2, SimDINOv2).
+    Kernel9,
+}
+
+/// The augmentation of a published recipe, from which the keys that are not given are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// SimDINO: 10 local crops, Pillow's blur.
+    #[default]
+    Simdino,
+    /// SimDINOv2: as SimDINO, with the blur of 9 taps.
+    Simdinov2,
+    /// DINO: 8 local crops, Pillow's blur.
+    Dino,
+    /// DINOv2: 8 local crops, scales (0.32, 1) and (0.05, 0.32), the blur of 9 taps.
+    Dinov2,
+}
+
+/// Multi-crop augmentation. Section `augment`. Names as in the reference implementation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentConfig {
+    /// Recipe whose values the keys below have where they are not given: `simdino`, `simdinov2`,
+    /// `dino` or `dinov2`.
+    pub preset: Preset,
+    /// Side of the two global crops, in pixels.
+    pub global_crops_size: u32,
+    /// Share of the image's area that a global crop covers, [low, high]; (0.4, 1) in SimDINO.
+    pub global_crops_scale: [f64; 2],
+    /// Number of local crops; 10 in SimDINO's recipe, 8 in DINO. 0 = none.
+    pub local_crops_number: usize,
+    /// Side of the local crops, in pixels.
+    pub local_crops_size: u32,
+    /// Share of the image's area that a local crop covers, [low, high]; (0.05, 0.4) in SimDINO.
+    pub local_crops_scale: [f64; 2],
+    /// Probability of a horizontal flip.
+    pub flip_prob: f64,
+    /// Probability of colour jitter.
+    pub jitter_prob: f64,
+    /// Brightness factor is drawn from 1 +- this.
+    pub brightness: f64,
+    /// Contrast factor is drawn from 1 +- this.
+    pub contrast: f64,
+    /// Saturation factor is drawn from 1 +- this.
+    pub saturation: f64,
+    /// Hue shift is drawn from +- this (0-0.5, in turns).
+    pub hue: f64,
+    /// Probability of grey.
+    pub gray_prob: f64,
+    /// Which Gaussian blur.
+    pub blur: BlurKind,
+    /// Sigma of the blur, [low, high], in pixels of the crop.
+    pub blur_sigma: [f64; 2],
+    /// Probability of blur on the first global crop, the second, and each local crop.
+    pub blur_prob: [f64; 3],
+    /// Probability of solarisation on the second global crop.
+    pub solarize_prob: f64,
+    /// Values at or above this are inverted by solarisation (0-255).
+    pub solarize_threshold: u8,
+    /// Mean of each channel on [0, 1], subtracted on the device; `simdino data check --stats` prints
+    /// those of your images.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel on [0, 1].
+    pub std: Vec<f32>,
+}
+
+impl Default for AugmentConfig {
+    fn default() -> Self {
+        Self {
+            preset: Preset::Simdino,
+            global_crops_size: 224,
+            global_crops_scale: [0.4, 1.0],
+            local_crops_number: 10,
+            local_crops_size: 96,
+            local_crops_scale: [0.05, 0.4],
+            flip_prob: 0.5,
+            jitter_prob: 0.8,
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.2,
+            hue: 0.1,
+            gray_prob: 0.2,
+            blur: BlurKind::Pillow,
+            blur_sigma: [0.1, 2.0],
+            blur_prob: [1.0, 0.1, 0.5],
+            solarize_prob: 0.2,
+            solarize_threshold: 128,
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+        }
+    }
+}
+
+impl AugmentConfig {
+    /// The augmentation of a published recipe.
+    pub fn of(preset: Preset) -> Self {
+        let v1 = Self { preset, ..Self::default() };
+        match preset {
+            Preset::Simdino => v1,
+            Preset::Simdinov2 => Self { blur: BlurKind::Kernel9, ..v1 },
+            Preset::Dino => Self { local_crops_number: 8, ..v1 },
+            Preset::Dinov2 => Self {
+                local_crops_number: 8,
+                global_crops_scale: [0.32, 1.0],
+                local_crops_scale: [0.05, 0.32],
+                blur: BlurKind::Kernel9,
+                ..v1
+            },
+        }
+    }
+
+    /// Every wrong value, at once.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (key, size) in [
+            ("global_crops_size", self.global_crops_size),
+            ("local_crops_size", self.local_crops_size),
+        ] {
+            if !(4..=4096).contains(&size) {
+                problems.push((key, format!("must be between 4 and 4096 pixels (got {size})")));
+            }
+        }
+        for (key, [low, high]) in [
+            ("global_crops_scale", self.global_crops_scale),
+            ("local_crops_scale", self.local_crops_scale),
+        ] {
+            if !(low > 0.0 && low <= high && high <= 1.0) {
+                problems.push((key, format!("needs 0 < low <= high <= 1 (got [{low}, {high}])")));
+            }
+        }
+        let probabilities = [
+            ("flip_prob", self.flip_prob),
+            ("jitter_prob", self.jitter_prob),
+            ("gray_prob", self.gray_prob),
+            ("blur_prob", self.blur_prob[0]),
+            ("blur_prob", self.blur_prob[1]),
+            ("blur_prob", self.blur_prob[2]),
+            ("solarize_prob", self.solarize_prob),
+        ];
+        for (key, p) in probabilities {
+            if !(0.0..=1.0).contains(&p) {
+                problems.push((key, format!("must be between 0 and 1 (got {p})")));
+            }
+        }
+        let strengths = [
+            ("brightness", self.brightness, 1.0),
+            ("contrast", self.contrast, 1.0),
+            ("saturation", self.saturation, 1.0),
+            ("hue", self.hue, 0.5),
+        ];
+        for (key, value, most) in strengths {
+            if !(0.0..=most).contains(&value) {
+                problems.push((key, format!("must be between 0 and {most} (got {value})")));
+            }
+        }
+        let [low, high] = self.blur_sigma;
+        if !(low > 0.0 && low <= high) {
+            problems.push(("blur_sigma", format!("needs 0 < low <= high (got [{low}, {high}])")));
+        }
+        if self.std.iter().any(|&s| s.is_nan() || s <= 0.0) {
+            problems
+                .push(("std", format!("every value must be greater than 0 (got {:?})", self.std)));
+        }
+        problems
+    }
+
+    /// What does not fit images of `channels` values a pixel.
+    pub fn validate_channels(&self, channels: usize) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.color_problem(channels).into_iter().collect();
+        for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if values.len() != channels {
+                let got = values.len();
+                let problem = format!(
+                    "needs a value for each of {channels} channels (got {got}); `simdino data check \
+                     --channels {channels} --stats` prints them"
+                );
+                problems.push((key, problem));
+            }
+        }
+        problems
+    }
+
+    /// Refuses changes of colour where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first key.
+    pub(crate) fn check_colors(&self, channels: usize) -> Result<()> {
+        let problem = self.color_problem(channels);
+        problem.map_or(Ok(()), |(key, problem)| Err(Error::Config { key, problem }))
+    }
+
+    /// Saturation, hue and grey are defined on red, green and blue; everything else on any values.
+    fn color_problem(&self, channels: usize) -> Option<Problem> {
+        let strengths =
+            [("saturation", self.saturation), ("hue", self.hue), ("gray_prob", self.gray_prob)];
+        let (key, _) = strengths.into_iter().find(|&(_, strength)| strength > 0.0)?;
+        (channels != 3).then(|| {
+            let problem = format!(
+                "needs red, green and blue, and images have {channels} channels: set \
+                 augment.saturation, augment.hue and augment.gray_prob to 0"
+            );
+            (key, problem)
+        })
+    }
+}

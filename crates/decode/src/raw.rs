@@ -1,0 +1,204 @@
+//! Values of any type, and from them to bytes.
+
+use image::DynamicImage;
+use image::metadata::Orientation;
+use tiff::decoder::DecodingResult;
+
+use crate::error::{Error, Result};
+use crate::pixels::{Image, PixelFormat};
+
+/// An image with the values of its file, of whatever type they are.
+#[derive(Debug)]
+pub struct Raw {
+    pub(crate) values: Values,
+    pub(crate) layout: Layout,
+    /// How it is to be turned.
+    pub(crate) orientation: Orientation,
+    pub(crate) format: &'static str,
+}
+
+impl Raw {
+    /// "jpeg", "png", "webp", "tiff" or "bmp".
+    pub fn format(&self) -> &'static str {
+        self.format
+    }
+
+    /// The image as `pixels` asks for it.
+    ///
+    /// # Errors
+    /// [`Error::Channels`]: the file has others.
+    pub fn into_image(self, pixels: &PixelFormat) -> Result<Image> {
+        let (format, found, expected) = (self.format, self.layout.channels, pixels.channels);
+        to_image(self.values, self.layout, pixels)
+            .map(|image| image.oriented(self.orientation))
+            .ok_or(Error::Channels { format, found, expected })
+    }
+
+    /// Of each channel of the file the values of about `count` pixels, evenly spread, for statistics
+    /// that choose a [`PixelFormat::value_range`]; none for 8 bits, to which it does not apply.
+    pub fn sample(&self, count: usize) -> Option<Vec<Vec<f64>>> {
+        let (layout, pixels) =
+            (self.layout, self.layout.width as usize * self.layout.height as usize);
+        // Odd: on most images its multiples do not fall into a few columns.
+        let every = (pixels / count.max(1)).max(1) | 1;
+        let places = |channel: usize| {
+            let (step, stride) = layout.steps();
+            (0..pixels).step_by(every).map(move |pixel| channel * stride + pixel * step)
+        };
+        let pick = |value: &dyn Fn(usize) -> Option<f64>| {
+            let channel = |channel| places(channel).filter_map(value).collect();
+            Some((0..layout.channels).map(channel).collect())
+        };
+        match &self.values {
+            Values::U8(_) => None,
+            Values::U16(v) => pick(&|i| v.get(i).map(|&v| v.into())),
+            Values::U32(v) => pick(&|i| v.get(i).map(|&v| v.into())),
+            Values::U64(v) => pick(&|i| v.get(i).map(|&v| v as f64)),
+            Values::I8(v) => pick(&|i| v.get(i).map(|&v| v.into())),
+            Values::I16(v) => pick(&|i| v.get(i).map(|&v| v.into())),
+            Values::I32(v) => pick(&|i| v.get(i).map(|&v| v.into())),
+            Values::I64(v) => pick(&|i| v.get(i).map(|&v| v as f64)),
+            Values::F16(v) => pick(&|i| v.get(i).map(|v| v.to_f64())),
+            Values::F32(v) => pick(&|i| v.get(i).map(|&v| v.into())),
+            Values::F64(v) => pick(&|i| v.get(i).copied()),
+        }
+    }
+}
+
+/// How the values of an image lie in memory, and what its channels mean.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// Values of a pixel.
+    pub(crate) channels: usize,
+    /// Values from one channel to the next, where each lies by itself and not pixel by pixel.
+    pub(crate) plane: Option<usize>,
+    /// The last channel is alpha, or what was said to be that.
+    pub(crate) alpha: bool,
+}
+
+impl Layout {
+    /// Values from one pixel to the next, and from one channel to the next.
+    fn steps(&self) -> (usize, usize) {
+        self.plane.map_or((self.channels, 1), |plane| (1, plane))
+    }
+
+    /// For each channel that is asked for, the one of the file that it is; none if the file has not
+    /// the channels.
+    fn sources(&self, wanted: usize) -> Option<Vec<usize>> {
+        match (wanted, self.channels, self.alpha) {
+            (wanted, found, _) if wanted == found => Some((0..wanted).collect()),
+            (3, 1, _) | (3, 2, true) => Some(vec![0; 3]),
+            (3, 4, true) => Some(vec![0, 1, 2]),
+            _ => None,
+        }
+    }
+}
+
+/// The values of an image; one after the other, see [`Layout`].
+pub(crate) type Values = DecodingResult;
+
+/// The image that `pixels` asks for; none if `layout` has not its channels, or `values` not those
+/// of `layout`.
+fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Image> {
+    let sources = layout.sources(pixels.channels)?;
+    let Layout { width, height, channels, plane, .. } = layout;
+    if let Values::U8(bytes) = values {
+        let same = channels == pixels.channels && plane.is_none();
+        let bytes = if same { bytes } else { gather(&bytes, layout, &sources, |_, v| v) };
+        return Image::new(bytes, width, height, pixels.channels);
+    }
+    // The values that become 0 and 255 where nothing else is said.
+    macro_rules! scaled {
+        ($values:expr, $low:expr, $high:expr) => {
+            scale(&$values, layout, &sources, |c| pixels.range(c).unwrap_or([$low, $high]))
+        };
+    }
+    macro_rules! integers {
+        ($values:expr, $type:ty) => {
+            scaled!($values, <$type>::MIN as f64, <$type>::MAX as f64)
+        };
+    }
+    let bytes = match values {
+        Values::U8(_) => return None,
+        Values::U16(v) => integers!(v, u16),
+        Values::U32(v) => integers!(v, u32),
+        Values::U64(v) => integers!(v.iter().map(|&v| v as f64).collect::<Vec<_>>(), u64),
+        Values::I8(v) => integers!(v, i8),
+        Values::I16(v) => integers!(v, i16),
+        Values::I32(v) => integers!(v, i32),
+        Values::I64(v) => integers!(v.iter().map(|&v| v as f64).collect::<Vec<_>>(), i64),
+        Values::F16(v) => scaled!(v.iter().map(|v| v.to_f64()).collect::<Vec<_>>(), 0.0, 1.0),
+        Values::F32(v) => scaled!(v, 0.0, 1.0),
+        Values::F64(v) => scaled!(v, 0.0, 1.0),
+    };
+    Image::new(bytes, width, height, pixels.channels)
+}
+
+/// The range of each channel to 0..=255, rounded to the nearest; what is no number becomes 0.
+fn scale<T: Copy + Into<f64>>(
+    values: &[T],
+    layout: Layout,
+    sources: &[usize],
+    range: impl Fn(usize) -> [f64; 2],
+) -> Vec<u8> {
+    let lines: Vec<[f64; 2]> = (0..sources.len())
+        .map(|channel| {
+            let [low, high] = range(channel);
+            let factor = 255.0 / (high - low);
+            [factor, 0.5 - low * factor]
+        })
+        .collect();
+    gather(values, layout, sources, |channel, value: T| {
+        let [factor, offset] = lines[channel];
+        // Cut off at both ends, and towards zero, by the conversion.
+        (value.into() * factor + offset) as u8
+    })
+}
+
+/// Bytes pixel by pixel; `byte` gets the number of the channel that is asked for and its value.
+/// Empty if there are too few values.
+fn gather<T: Copy>(
+    values: &[T],
+    layout: Layout,
+    sources: &[usize],
+    byte: impl Fn(usize, T) -> u8,
+) -> Vec<u8> {
+    let count = layout.width as usize * layout.height as usize;
+    let (step, stride) = layout.steps();
+    let mut bytes = vec![0; count * sources.len()];
+    for (channel, &source) in sources.iter().enumerate() {
+        let from = values.get(source * stride..).unwrap_or_default().iter().step_by(step);
+        let to = bytes.iter_mut().skip(channel).step_by(sources.len());
+        to.zip(from).for_each(|(to, &from)| *to = byte(channel, from));
+    }
+    bytes
+}
+
+/// An image of the `image` crate taken apart.
+pub(crate) fn of_dynamic(image: DynamicImage) -> (Values, Layout) {
+    let color = image.color();
+    let layout = Layout {
+        width: image.width(),
+        height: image.height(),
+        channels: usize::from(color.channel_count()),
+        plane: None,
+        alpha: color.has_alpha(),
+    };
+    let values = match image {
+        DynamicImage::ImageLuma8(image) => Values::U8(image.into_raw()),
+        DynamicImage::ImageLumaA8(image) => Values::U8(image.into_raw()),
+        DynamicImage::ImageRgb8(image) => Values::U8(image.into_raw()),
+        DynamicImage::ImageRgba8(image) => Values::U8(image.into_raw()),
+        DynamicImage::ImageLuma16(image) => Values::U16(image.into_raw()),
+        DynamicImage::ImageLumaA16(image) => Values::U16(image.into_raw()),
+        DynamicImage::ImageRgb16(image) => Values::U16(image.into_raw()),
+        DynamicImage::ImageRgba16(image) => Values::U16(image.into_raw()),
+        DynamicImage::ImageRgb32F(image) => Values::F32(image.into_raw()),
+        DynamicImage::ImageRgba32F(image) => Values::F32(image.into_raw()),
+        // Kinds that this version of the crate does not have.
+        other => Values::U8(other.into_rgb8().into_raw()),
+    };
+    (values, layout)
+}
