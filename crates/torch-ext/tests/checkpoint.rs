@@ -1,5 +1,7 @@
 //! Activation checkpointing gives the same values and gradients to the last bit.
 
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
 use std::sync::Mutex;
 
 use tch::{Device, Kind, Tensor};

@@ -113,6 +113,7 @@ impl Learner {
             model: &self.config.model,
             backbone: "backbone.",
             head: head.then_some("head."),
+            patch_head: (head && self.config.head.separate_patch_head).then_some("patch_head."),
         };
         let report = import(file, &target, policy)?;
         self.share_weights()?;
