@@ -5,6 +5,7 @@
 mod bench;
 mod bench_coding_rate;
 mod bench_data;
+mod bench_model;
 mod demo;
 mod fail;
 mod figures;
@@ -34,6 +35,8 @@ cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] 
                                    the training step beside the same step in PyTorch and timm
 cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
                                    the data pipeline beside torchvision + Pillow and albumentations
+cargo xtask bench model [--json]
+                                   a backbone beside timm's in PyTorch; loading beside reading
 cargo xtask bench coding-rate [--json]
                                    the coding rate's closed form beside autograd through Cholesky";
 
@@ -68,6 +71,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "coding-rate", ..] => {
             bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
         }
+        ["bench", "model", ..] => bench_model::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
     }

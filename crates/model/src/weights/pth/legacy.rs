@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use super::error::{PthError, Result};
-use super::machine::{self, Node, Pickle};
+use super::machine;
+use super::values::{Node, Pickle};
 use super::{Contents, MAX_PICKLE, Packing, arena_budget, tree};
 use crate::weights::stored::Extent;
 

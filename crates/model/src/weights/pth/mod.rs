@@ -15,6 +15,7 @@ mod kinds;
 mod legacy;
 mod machine;
 mod tree;
+mod values;
 mod zip;
 
 use std::collections::BTreeMap;

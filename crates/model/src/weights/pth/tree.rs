@@ -6,7 +6,7 @@ use tch::Kind;
 
 use super::error::{PthError, Result};
 use super::kinds::{kind_of_dtype, kind_of_storage};
-use super::machine::{Id, Node, Object, Pickle};
+use super::values::{Id, Node, Object, Pickle};
 use crate::weights::stored::{Extent, StoredTensor};
 
 /// Tensors that a file may hold: a network of the largest size, its teacher and the state of their
