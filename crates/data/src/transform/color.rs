@@ -8,7 +8,7 @@
 //! Factors are rounded to 1/8192 (16-bit fixed point), which changes values by at most one level;
 //! how many depends on the factor and on the image.
 
-use super::gray::{luma, mean_gray};
+use super::gray::{mean_gray, near_luma};
 use super::planes::Planes;
 use super::simd::{LANES, mul_high};
 
@@ -63,7 +63,7 @@ pub fn saturation(planes: &mut Planes, factor: f64) {
         |r, g, b| {
             let mut gray = [0; LANES];
             for i in 0..LANES {
-                gray[i] = luma(r[i], g[i], b[i]);
+                gray[i] = near_luma(r[i], g[i], b[i]);
             }
             for channel in [r, g, b] {
                 for i in 0..LANES {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn factor_zero_is_the_base() {
         let pixel = [10, 200, 60];
-        let gray = luma(10, 200, 60);
+        let gray = near_luma(10, 200, 60);
         assert_eq!(apply(pixel, |p| brightness(p, 0.0)), [0; 3]);
         assert_eq!(apply(pixel, |p| contrast(p, 0.0)), [gray; 3]);
         assert_eq!(apply(pixel, |p| saturation(p, 0.0)), [gray; 3]);
