@@ -156,7 +156,11 @@ impl Kernel for FirstPass<'_> {
             for c in 0..self.image.channels() {
                 let columns = &self.strip[c * width + job.area.left as usize..];
                 let part = Part { columns, filter, flip: job.flip, rows: rows.len() };
-                filter_columns(isa, part, &mut middle.values[c * middle.blocks * height..], place);
+                let plane = &mut middle.values[c * middle.blocks * height..];
+                match filter.most_taps() {
+                    0..=MAX_SHORT_TAPS => filter_columns::<true>(isa, part, plane, place),
+                    _ => filter_columns::<false>(isa, part, plane, place),
+                }
             }
         }
     }
@@ -184,24 +188,36 @@ struct Place {
 
 /// Filters part of a strip along x, [`BLOCK`] columns at a time, and turns it back.
 #[inline(always)]
-fn filter_columns<I: Isa>(isa: I, part: Part<'_>, plane: &mut [Samples], place: Place) {
+fn filter_columns<const SHORT: bool>(
+    isa: impl Isa,
+    part: Part<'_>,
+    plane: &mut [Samples],
+    place: Place,
+) {
     let Part { columns, filter, flip, rows } = part;
-    let (width, short) = (filter.len(), filter.most_taps() <= MAX_SHORT_TAPS);
+    let width = filter.len();
     for block in (0..width).step_by(BLOCK) {
         let mut filtered = [isa.load([0; WIDE]); BLOCK];
         for (i, filtered) in filtered.iter_mut().enumerate().take(width - block) {
             let target = if flip { width - 1 - block - i } else { block + i };
-            *filtered = weigh(isa, columns, filter.taps(target), short);
+            *filtered = weigh::<SHORT, _>(isa, columns, filter.taps(target));
         }
         let column = &mut plane[block / WIDE * place.height + place.row..][..rows];
-        for (i, line) in isa.transpose(filtered).into_iter().enumerate() {
-            for (samples, row) in isa.samples(line).into_iter().zip([i, i + BLOCK]) {
-                // What wraps is as far beyond as what is too large.
-                if let Some(values) = column.get_mut(row.wrapping_sub(place.first)) {
-                    values.0[block % WIDE..][..BLOCK].copy_from_slice(&samples);
-                }
-            }
+        let (lines, second) = (isa.transpose(filtered), block % WIDE != 0);
+        for (i, &line) in lines.iter().enumerate() {
+            let [upper, lower] = isa.samples(line);
+            put_half(column, i.wrapping_sub(place.first), second, &upper);
+            put_half(column, (i + BLOCK).wrapping_sub(place.first), second, &lower);
         }
+    }
+}
+
+/// Writes half a block of a row, if there is such a row; what has wrapped is not one.
+#[inline(always)]
+fn put_half(column: &mut [Samples], row: usize, second: bool, samples: &[i16; BLOCK]) {
+    if let Some(values) = column.get_mut(row) {
+        let [first_half, second_half] = values.0.as_chunks_mut::<BLOCK>().0 else { return };
+        *(if second { second_half } else { first_half }) = *samples;
     }
 }
 
@@ -215,16 +231,25 @@ struct SecondPass<'a> {
 impl Kernel for SecondPass<'_> {
     #[inline(always)]
     fn run(self, isa: impl Isa) {
+        match self.filter.most_taps() {
+            0..=MAX_SHORT_TAPS => self.filter_rows::<true>(isa),
+            _ => self.filter_rows::<false>(isa),
+        }
+    }
+}
+
+impl SecondPass<'_> {
+    #[inline(always)]
+    fn filter_rows<const SHORT: bool>(self, isa: impl Isa) {
         let Self { middle, filter, planes } = self;
         let (width, channels) = (planes.width(), planes.channels());
-        let short = filter.most_taps() <= MAX_SHORT_TAPS;
         let height = middle.values.len() / (channels * middle.blocks);
         for number in 0..channels * middle.blocks {
             let (c, left) = (number / middle.blocks, number % middle.blocks * WIDE);
             let column = &middle.values[number * height..];
             let rows = planes.channel_mut(c).chunks_exact_mut(width);
             for (y, row) in rows.enumerate() {
-                let bytes = weigh(isa, column, filter.taps(y), short);
+                let bytes = weigh::<SHORT, _>(isa, column, filter.taps(y));
                 put(isa.store(bytes), &mut row[left..]);
             }
         }
@@ -236,9 +261,9 @@ impl Kernel for SecondPass<'_> {
 /// Half a level is added before the fractional bits are cut off, and half a bit for each tap,
 /// whose own lower bits are cut off.
 #[inline(always)]
-fn weigh<I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>, short: bool) -> I::Bytes {
+fn weigh<const SHORT: bool, I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>) -> I::Bytes {
     let samples = &samples[taps.start..][..2 * taps.weights.len()];
-    if !short {
+    if !SHORT {
         return isa.load(weigh_long(samples, taps.weights.as_flattened()));
     }
     let mut sums = isa.start((1 << (SUM_BITS - 1)) + (taps.count / 2) as i16);

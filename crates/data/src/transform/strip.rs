@@ -88,9 +88,11 @@ fn channel_block<I: Isa>(
 
 #[inline(always)]
 fn turn_block<I: Isa>(isa: I, lines: [I::Bytes; BLOCK], strip: &mut [Samples]) {
-    for (column, bytes) in strip.iter_mut().zip(isa.transpose(lines)) {
+    let columns = isa.transpose(lines);
+    for (column, &bytes) in strip.iter_mut().zip(&columns) {
         let [upper, lower] = isa.samples(bytes);
-        column.0[..BLOCK].copy_from_slice(&upper);
-        column.0[BLOCK..].copy_from_slice(&lower);
+        if let [first, second] = column.0.as_chunks_mut().0 {
+            (*first, *second) = (upper, lower);
+        }
     }
 }
