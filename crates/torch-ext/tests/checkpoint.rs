@@ -1,6 +1,6 @@
 //! Activation checkpointing gives the same values and gradients to the last bit.
 
-#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 
 use std::sync::Mutex;
 
