@@ -2,11 +2,12 @@
 #include "dist.h"
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <unordered_map>
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
@@ -28,6 +29,24 @@ class NamesInMessages {
   c10d::DebugLevel before_;
 };
 
+// Has the buckets laid out for good, the last parameters first. c10d does it once, after the first
+// backward pass, in the order in which gradients came. With more than two processes the order of
+// additions depends on the buckets, so a run that goes on in a new process would not repeat the
+// bits of one that was not interrupted. Hence a pass of our own, in which all gradients are 0 and
+// come in the reverse of the parameters' order, nearly that of a real one.
+void lay_out(c10d::Reducer& reducer, const std::vector<at::Tensor>& params) {
+  at::AutoGradMode with_gradients(true);
+  reducer.prepare_for_forward();
+  auto nothing = at::zeros({}, params.front().options().requires_grad(false));
+  for (const auto& param : params) {
+    nothing = nothing + param.sum().to(nothing.options()) * 0;
+  }
+  reducer.prepare_for_backward({});
+  torch::autograd::backward({nothing}, {});
+  reducer.check_finalized();
+  reducer.rebuild_buckets();
+}
+
 } // namespace
 
 struct SimdinoReducer {
@@ -45,22 +64,20 @@ const char* simdino_reducer_new(
     }
     const bool find_unused = spec->find_unused != 0;
     const std::vector<bool> sparse(spec->len, false);
-    // Without a search for unused parameters the buckets are laid out anew after the first step,
-    // in the order in which gradients came. Until then one bucket for each device and type is
-    // enough: its reduction starts when backward is done.
-    const auto first = static_cast<size_t>(c10d::kDefaultFirstBucketBytes);
     const auto rest = static_cast<size_t>(spec->bucket_bytes);
-    const auto limits = find_unused
-        ? std::vector<size_t>{first, rest}
-        : std::vector<size_t>{static_cast<size_t>(std::numeric_limits<int64_t>::max())};
+    const auto first = std::min(rest, static_cast<size_t>(c10d::kDefaultFirstBucketBytes));
+    const std::vector<size_t> limits{first, rest};
     auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(params, limits, sparse));
     std::vector<std::vector<size_t>> reversed(buckets.rbegin(), buckets.rend());
     NamesInMessages names_in_messages;
     auto reducer = std::make_unique<c10d::Reducer>(
         params, std::move(reversed), group->group, sparse, spec->bucket_bytes, find_unused,
-        /*gradient_as_bucket_view=*/true, std::move(names), c10d::kDefaultFirstBucketBytes,
+        /*gradient_as_bucket_view=*/true, std::move(names), static_cast<int64_t>(first),
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
         std::vector<int64_t>{});
+    if (!find_unused) {
+      lay_out(*reducer, params);
+    }
     *out = new SimdinoReducer{std::move(params), std::move(reducer)};
   });
 }
@@ -74,10 +91,7 @@ void simdino_reducer_free(SimdinoReducer* reducer) noexcept {
 }
 
 const char* simdino_reducer_prepare_forward(SimdinoReducer* reducer) noexcept {
-  return guarded([&] {
-    reducer->reducer->prepare_for_forward();
-    reducer->reducer->rebuild_buckets(); // once, after the first step
-  });
+  return guarded([&] { reducer->reducer->prepare_for_forward(); });
 }
 
 const char* simdino_reducer_prepare_backward(

@@ -1,6 +1,6 @@
 //! Activation checkpointing gives the same values and gradients to the last bit.
 
-#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 
 use std::sync::Mutex;
 
@@ -30,10 +30,9 @@ fn run(checkpointed: bool, dtype: Option<Kind>) -> Vec<Tensor> {
         checkpoint(x, &params, move |x| body(&inside.lock().unwrap(), x)).unwrap()
     };
     // Under autocast the casts of parameters are shared by both uses, and so are sums in 16 bits.
-    let y = autocast(Device::Cpu, dtype, || {
-        if dtype.is_some() { once(&x) } else { once(&once(&x)) }
-    })
-    .unwrap();
+    let y =
+        autocast(Device::Cpu, dtype, || if dtype.is_some() { once(&x) } else { once(&once(&x)) })
+            .unwrap();
     let after = rng_state(Device::Cpu).unwrap();
     y.square().sum(Kind::Float).backward();
     assert_eq!(rng_state(Device::Cpu).unwrap(), after, "the backward pass drew numbers");

@@ -105,6 +105,33 @@ fn train_beside_one_process(group: &ProcessGroup, options: ReducerOptions, micro
 }
 
 #[test]
+fn a_new_reducer_repeats_the_bits_of_an_old_one() {
+    all_pass("as_one_third_that_starts_again", 3);
+}
+
+#[test]
+#[ignore = "started by a_new_reducer_repeats_the_bits_of_an_old_one"]
+fn as_one_third_that_starts_again() {
+    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let options = ReducerOptions { bucket_bytes: 1024, ..ReducerOptions::default() };
+    let (old, new) = (parameters(), parameters());
+    let reducer = Reducer::new(&group, &old, options).unwrap();
+    for step in 0..3 {
+        reducer.zero_grad().unwrap();
+        let fresh = Reducer::new(&group, &new, options).unwrap();
+        for (reducer, parameters) in [(&reducer, &old), (&fresh, &new)] {
+            reducer.prepare_for_forward().unwrap();
+            let first = 2 * group.rank() as i64;
+            reducer.backward(&loss(parameters, &rows(step, first, 2))).unwrap();
+        }
+        for ((name, a), (_, b)) in old.iter().zip(&new) {
+            assert_eq!(a.grad(), b.grad(), "step {step}, gradient of {name}");
+        }
+        new.iter().for_each(|(_, parameter)| drop(parameter.grad().zero_()));
+    }
+}
+
+#[test]
 fn gradients_of_micro_batches_stay_at_home() {
     all_pass("as_one_who_accumulates", 2);
 }

@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::isa::Weight;
+
 /// Fractional bits of a weight.
 pub(super) const WEIGHT_BITS: u32 = 14;
 /// Reach of the kernel on both sides, in target pixels when shrinking.
@@ -18,14 +20,31 @@ const MAX_KEPT: usize = 1024;
 /// For each target pixel, which source pixels it is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Filter {
-    /// First source pixel of each target pixel.
-    pub(super) starts: Vec<u32>,
-    /// Where the weights of each target pixel begin; one more than there are pixels.
-    ends: Vec<u32>,
-    /// [`WEIGHT_BITS`] fractional bits; those of one target pixel sum to one exactly.
-    weights: Vec<i16>,
-    /// Largest number of weights of a target pixel.
-    most_taps: usize,
+    targets: Vec<Target>,
+    /// Those of all target pixels, as many for each: [`WEIGHT_BITS`] fractional bits, the sum of those
+    /// of one target pixel one exactly, zeros at either end where it needs fewer. In pairs, by which
+    /// loops over them are unrolled.
+    weights: Vec<[Weight; 2]>,
+    /// Pairs of weights of a target pixel.
+    pairs: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Target {
+    /// Source pixel of the first weight.
+    start: u32,
+    /// Weights that are not there to fill up.
+    taps: u16,
+}
+
+/// One target pixel.
+pub(super) struct Taps<'a> {
+    /// Source pixel of the first weight.
+    pub(super) start: usize,
+    /// Weights, of which the last may be a zero for a source pixel that does not exist.
+    pub(super) weights: &'a [[Weight; 2]],
+    /// Weights that are not there to fill up.
+    pub(super) count: u16,
 }
 
 impl Filter {
@@ -34,58 +53,68 @@ impl Filter {
         let scale = f64::from(from) / f64::from(to.max(1));
         let stretch = scale.max(1.0);
         let reach = SUPPORT * stretch;
-        let mut filter =
-            Self { starts: Vec::new(), ends: vec![0], weights: Vec::new(), most_taps: 0 };
-        let mut exact = Vec::new();
-        for target in 0..to {
+        let targets = (0..to).map(|target| {
             let center = (f64::from(target) + 0.5) * scale;
             let start = (center - reach + 0.5).max(0.0) as u32;
             let end = ((center + reach + 0.5) as u32).min(from);
-            exact.clear();
-            exact.extend((start..end).map(|x| cubic((f64::from(x) - center + 0.5) / stretch)));
-            filter.push(start, &exact);
+            let weight = |x: u32| cubic((f64::from(x) - center + 0.5) / stretch);
+            trimmed(start, &(start..end).map(weight).collect::<Vec<_>>())
+        });
+        Self::of_targets(from, &targets.collect::<Vec<_>>())
+    }
+
+    fn of_targets(from: u32, targets: &[(u32, Vec<i16>)]) -> Self {
+        let most = targets.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0);
+        let pairs = most.div_ceil(2);
+        let mut filter = Self { targets: Vec::new(), weights: Vec::new(), pairs };
+        for (first, weights) in targets {
+            let start = (*first).min(from.saturating_sub(2 * pairs as u32));
+            let mut filled = vec![[Weight::new(0); 2]; pairs];
+            for (i, &weight) in weights.iter().enumerate() {
+                let place = (first - start) as usize + i;
+                filled[place / 2][place % 2] = Weight::new(weight);
+            }
+            filter.weights.append(&mut filled);
+            filter.targets.push(Target { start, taps: weights.len() as u16 });
         }
         filter
     }
 
-    /// Adds a target pixel; weights that round to nothing at the ends are left out.
-    fn push(&mut self, start: u32, exact: &[f64]) {
-        let sum: f64 = exact.iter().sum();
-        let one = f64::from(1_u32 << WEIGHT_BITS);
-        let first = self.weights.len();
-        self.weights.extend(exact.iter().map(|w| (w / sum * one).round() as i16));
-        let weights = &mut self.weights[first..];
-        // What rounding lost goes to the largest weight, so that a flat image stays as it is.
-        let lost = (1 << WEIGHT_BITS) - weights.iter().map(|&w| i32::from(w)).sum::<i32>();
-        if let Some(largest) = weights.iter_mut().max_by_key(|w| **w) {
-            *largest += lost as i16;
-        }
-        let skipped = weights.iter().take_while(|w| **w == 0).count();
-        self.weights.drain(first..first + skipped);
-        while self.weights.len() > first + 1 && self.weights.last() == Some(&0) {
-            self.weights.pop();
-        }
-        self.starts.push(start + skipped as u32);
-        self.ends.push(self.weights.len() as u32);
-        self.most_taps = self.most_taps.max(self.weights.len() - first);
-    }
-
     /// Number of target pixels.
     pub(super) fn len(&self) -> usize {
-        self.starts.len()
+        self.targets.len()
     }
 
-    /// First source pixel of target pixel `target` and the weights from there on.
+    /// What target pixel `target` is made of.
     #[inline(always)]
-    pub(super) fn taps(&self, target: usize) -> (usize, &[i16]) {
-        let weights = &self.weights[self.ends[target] as usize..self.ends[target + 1] as usize];
-        (self.starts[target] as usize, weights)
+    pub(super) fn taps(&self, target: usize) -> Taps<'_> {
+        let Target { start, taps } = self.targets[target];
+        let weights = &self.weights[target * self.pairs..(target + 1) * self.pairs];
+        Taps { start: start as usize, weights, count: taps }
     }
 
     /// Largest number of weights of a target pixel.
     pub(super) fn most_taps(&self) -> usize {
-        self.most_taps
+        2 * self.pairs
     }
+}
+
+/// Weights of source pixels from the returned one on; those that round to nothing at the ends are
+/// left out.
+fn trimmed(start: u32, exact: &[f64]) -> (u32, Vec<i16>) {
+    let sum: f64 = exact.iter().sum();
+    let one = f64::from(1_u32 << WEIGHT_BITS);
+    let mut weights: Vec<i16> = exact.iter().map(|w| (w / sum * one).round() as i16).collect();
+    // What rounding lost goes to the largest weight, so that a flat image stays as it is.
+    let lost = (1 << WEIGHT_BITS) - weights.iter().map(|&w| i32::from(w)).sum::<i32>();
+    if let Some(largest) = weights.iter_mut().max_by_key(|w| **w) {
+        *largest += lost as i16;
+    }
+    let used = |weights: &[i16]| weights.iter().rposition(|w| *w != 0).map_or(1, |last| last + 1);
+    weights.truncate(used(&weights));
+    let skipped = weights.iter().take_while(|w| **w == 0).count().min(weights.len() - 1);
+    weights.drain(..skipped);
+    (start + skipped as u32, weights)
 }
 
 /// Keys' cubic with a = -0.5.
@@ -130,8 +159,14 @@ mod tests {
             let filter = Filter::new(from, to);
             prop_assert_eq!(filter.len(), to as usize);
             for target in 0..to as usize {
-                let (start, weights) = filter.taps(target);
-                prop_assert!(!weights.is_empty() && start + weights.len() <= from as usize);
+                let taps = filter.taps(target);
+                let weights: Vec<_> = taps.weights.as_flattened().iter().map(|w| w.get()).collect();
+                let used = weights.iter().filter(|w| **w != 0).count();
+                prop_assert!(used > 0 && used <= usize::from(taps.count));
+                let last = weights.iter().rposition(|w| *w != 0).unwrap();
+                prop_assert!(taps.start + last < from as usize);
+                // At most one beyond the end, to make a pair.
+                prop_assert!(taps.start + weights.len() <= from as usize + 1);
                 let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
                 prop_assert_eq!(sum, 1 << WEIGHT_BITS);
             }
@@ -141,7 +176,11 @@ mod tests {
     #[test]
     fn the_same_size_is_the_identity() {
         let filter = Filter::new(7, 7);
-        assert!((0..7).all(|i| filter.taps(i) == (i, &[1 << WEIGHT_BITS][..])));
-        assert_eq!(filter.most_taps(), 1);
+        for i in 0..7 {
+            let Taps { start, weights, count } = filter.taps(i);
+            let place = i - start;
+            assert!(place < 2 && weights.len() == 1 && count == 1);
+            assert_eq!(weights[0][place].get(), 1 << WEIGHT_BITS);
+        }
     }
 }

@@ -13,16 +13,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::crop::CropBox;
-use super::filter::{Filter, WEIGHT_BITS, filter};
-use super::isa::{Isa, Kernel, Samples, WIDE, dispatch_kernel};
+use super::filter::{Filter, Taps, WEIGHT_BITS, filter};
+use super::isa::{Isa, Kernel, SUM_BITS, Samples, WIDE, Weight, dispatch_kernel};
 use super::planes::Planes;
 use super::simd::put;
 use super::strip::{self, BLOCK, ROWS};
 use crate::error::{Error, Result};
 use crate::pixels::Pixels;
 
-/// Fractional bits of a sample times a weight, after 16 of them are dropped.
-const PRODUCT_BITS: u32 = 8 + WEIGHT_BITS - 16;
+const _: () = assert!(SUM_BITS == 8 + WEIGHT_BITS - 16);
 /// With more taps the bits that are dropped could add up to half a level; such filters (an
 /// image shrunk to less than a twelfth) sum in 32 bits.
 const MAX_SHORT_TAPS: usize = 48;
@@ -43,7 +42,8 @@ pub struct Job {
 /// A crop after its first pass: its rows, filtered along x.
 #[derive(Default)]
 struct Middle {
-    /// `[channels, blocks, height of the area]`: a block is [`WIDE`] columns.
+    /// `[channels, blocks, height of the area]`: a block is [`WIDE`] columns. And one more, which
+    /// weights of zero may meet.
     values: Vec<Samples>,
     /// Blocks in a row.
     blocks: usize,
@@ -113,9 +113,9 @@ fn run(scratch: &mut Scratch, image: Pixels<'_>, jobs: &[Job], planes: &mut [Pla
     for (job, middle) in jobs.iter().zip(middles.iter_mut()) {
         middle.blocks = (job.width as usize).div_ceil(WIDE);
         let rows = job.area.height as usize;
-        middle.values.resize(rows * channels * middle.blocks, Samples::ZERO);
+        middle.values.resize(rows * channels * middle.blocks + 1, Samples::ZERO);
     }
-    strip.resize(channels * strip::columns(image.width() as usize), Samples::ZERO);
+    strip.resize(channels * strip::columns(image.width() as usize) + 1, Samples::ZERO);
     let columns: Vec<Rc<Filter>> =
         jobs.iter().map(|job| filter(job.area.width, job.width)).collect();
     let top = jobs.iter().map(|job| job.area.top).min().unwrap_or(0) as usize;
@@ -144,59 +144,80 @@ struct FirstPass<'a> {
 impl Kernel for FirstPass<'_> {
     #[inline(always)]
     fn run(self, isa: impl Isa) {
-        strip::turn(self.image, self.start, self.strip);
+        strip::turn(isa, self.image, self.start, self.strip);
+        let width = strip::columns(self.image.width() as usize);
         for ((job, filter), middle) in self.jobs.iter().zip(self.columns).zip(self.middles) {
             let (top, height) = (job.area.top as usize, job.area.height as usize);
             let rows = top.max(self.start)..(top + height).min(self.start + ROWS);
             if rows.is_empty() {
                 continue;
             }
-            let columns = self.strip.chunks_exact(strip::columns(self.image.width() as usize));
-            let planes = middle.values.chunks_exact_mut(middle.blocks * height);
-            for (columns, plane) in columns.zip(planes) {
-                let columns = &columns[job.area.left as usize..];
-                let first = rows.start - self.start;
-                filter_columns(
-                    isa,
-                    columns,
-                    filter,
-                    job.flip,
-                    #[inline(always)]
-                    |block, turned| {
-                        let column = &mut plane[block / WIDE * height..][..height];
-                        let values = &mut column[rows.start - top..rows.end - top];
-                        for (values, bytes) in values.iter_mut().zip(&turned[first..]) {
-                            let values = &mut values.0[block % WIDE..][..BLOCK];
-                            for i in 0..BLOCK {
-                                values[i] = strip::sample(bytes[i]);
-                            }
-                        }
-                    },
-                );
+            let place = Place { first: rows.start - self.start, row: rows.start - top, height };
+            for c in 0..self.image.channels() {
+                let columns = &self.strip[c * width + job.area.left as usize..];
+                let part = Part { columns, filter, flip: job.flip, rows: rows.len() };
+                let plane = &mut middle.values[c * middle.blocks * height..];
+                match filter.most_taps() {
+                    0..=MAX_SHORT_TAPS => filter_columns::<true>(isa, part, plane, place),
+                    _ => filter_columns::<false>(isa, part, plane, place),
+                }
             }
         }
     }
 }
 
-/// Filters one channel of a strip along x and hands the result to `put`, [`BLOCK`] columns at a
-/// time and turned back, with the number of the first of them.
-#[inline(always)]
-fn filter_columns(
-    isa: impl Isa,
-    columns: &[Samples],
-    filter: &Filter,
+/// Some rows of one channel of a strip, and what is made of them.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    columns: &'a [Samples],
+    filter: &'a Filter,
     flip: bool,
-    mut put: impl FnMut(usize, &[[u8; BLOCK]; ROWS]),
+    rows: usize,
+}
+
+/// Where they go to in a channel of a [`Middle`].
+#[derive(Clone, Copy)]
+struct Place {
+    /// The first of them in the strip.
+    first: usize,
+    /// The row it is there.
+    row: usize,
+    /// Rows there.
+    height: usize,
+}
+
+/// Filters part of a strip along x, [`BLOCK`] columns at a time, and turns it back.
+#[inline(always)]
+fn filter_columns<const SHORT: bool>(
+    isa: impl Isa,
+    part: Part<'_>,
+    plane: &mut [Samples],
+    place: Place,
 ) {
-    let (width, short) = (filter.len(), filter.most_taps() <= MAX_SHORT_TAPS);
+    let Part { columns, filter, flip, rows } = part;
+    let width = filter.len();
     for block in (0..width).step_by(BLOCK) {
-        let mut filtered = [[0_u8; ROWS]; BLOCK];
+        let mut filtered = [isa.load([0; WIDE]); BLOCK];
         for (i, filtered) in filtered.iter_mut().enumerate().take(width - block) {
             let target = if flip { width - 1 - block - i } else { block + i };
-            let (from, weights) = filter.taps(target);
-            *filtered = weigh(isa, &columns[from..], weights, short);
+            *filtered = weigh::<SHORT, _>(isa, columns, filter.taps(target));
         }
-        put(block, &strip::turn_back(&filtered));
+        let column = &mut plane[block / WIDE * place.height + place.row..][..rows];
+        let (lines, second) = (isa.transpose(filtered), block % WIDE != 0);
+        for (i, &line) in lines.iter().enumerate() {
+            let [upper, lower] = isa.samples(line);
+            put_half(column, i.wrapping_sub(place.first), second, &upper);
+            put_half(column, (i + BLOCK).wrapping_sub(place.first), second, &lower);
+        }
+    }
+}
+
+/// Writes half a block of a row, if there is such a row; what has wrapped is not one.
+#[inline(always)]
+fn put_half(column: &mut [Samples], row: usize, second: bool, samples: &[i16; BLOCK]) {
+    if let Some(values) = column.get_mut(row) {
+        let [first_half, second_half] = values.0.as_chunks_mut::<BLOCK>().0 else { return };
+        *(if second { second_half } else { first_half }) = *samples;
     }
 }
 
@@ -210,45 +231,57 @@ struct SecondPass<'a> {
 impl Kernel for SecondPass<'_> {
     #[inline(always)]
     fn run(self, isa: impl Isa) {
+        match self.filter.most_taps() {
+            0..=MAX_SHORT_TAPS => self.filter_rows::<true>(isa),
+            _ => self.filter_rows::<false>(isa),
+        }
+    }
+}
+
+impl SecondPass<'_> {
+    #[inline(always)]
+    fn filter_rows<const SHORT: bool>(self, isa: impl Isa) {
         let Self { middle, filter, planes } = self;
         let (width, channels) = (planes.width(), planes.channels());
-        let short = filter.most_taps() <= MAX_SHORT_TAPS;
         let height = middle.values.len() / (channels * middle.blocks);
-        for (number, column) in middle.values.chunks_exact(height).enumerate() {
+        for number in 0..channels * middle.blocks {
             let (c, left) = (number / middle.blocks, number % middle.blocks * WIDE);
+            let column = &middle.values[number * height..];
             let rows = planes.channel_mut(c).chunks_exact_mut(width);
             for (y, row) in rows.enumerate() {
-                let (from, weights) = filter.taps(y);
-                put(weigh(isa, &column[from..], weights, short), &mut row[left..]);
+                let bytes = weigh::<SHORT, _>(isa, column, filter.taps(y));
+                put(isa.store(bytes), &mut row[left..]);
             }
         }
     }
 }
 
-/// The weighted sum of `taps`, rounded and clipped to bytes.
+/// The weighted sum of samples, rounded and clipped to bytes.
 ///
 /// Half a level is added before the fractional bits are cut off, and half a bit for each tap,
 /// whose own lower bits are cut off.
 #[inline(always)]
-fn weigh(isa: impl Isa, taps: &[Samples], weights: &[i16], short: bool) -> [u8; WIDE] {
-    if !short {
-        return weigh_long(taps, weights);
+fn weigh<const SHORT: bool, I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>) -> I::Bytes {
+    let samples = &samples[taps.start..][..2 * taps.weights.len()];
+    if !SHORT {
+        return isa.load(weigh_long(samples, taps.weights.as_flattened()));
     }
-    let mut sums = isa.start((1 << (PRODUCT_BITS - 1)) + (weights.len() / 2) as i16);
-    for (tap, &weight) in taps.iter().zip(weights) {
-        sums = isa.add(sums, tap, weight);
+    let mut sums = isa.start((1 << (SUM_BITS - 1)) + (taps.count / 2) as i16);
+    for ([a, b], &[first, second]) in samples.as_chunks::<2>().0.iter().zip(taps.weights) {
+        sums = isa.add(sums, a, first);
+        sums = isa.add(sums, b, second);
     }
-    isa.bytes::<PRODUCT_BITS>(sums)
+    isa.levels(sums)
 }
 
 /// [`weigh`] in 32 bits, for any number of taps.
 #[inline(always)]
-fn weigh_long(taps: &[Samples], weights: &[i16]) -> [u8; WIDE] {
+fn weigh_long(taps: &[Samples], weights: &[Weight]) -> [u8; WIDE] {
     const BITS: u32 = 8 + WEIGHT_BITS;
     let mut sums = [1_i32 << (BITS - 1); WIDE];
     for (tap, &weight) in taps.iter().zip(weights) {
         for i in 0..WIDE {
-            sums[i] = sums[i].wrapping_add(i32::from(tap.0[i]) * i32::from(weight));
+            sums[i] = sums[i].wrapping_add(i32::from(tap.0[i]) * i32::from(weight.get()));
         }
     }
     let mut bytes = [0; WIDE];
@@ -307,11 +340,13 @@ mod tests {
         let (columns, rows) =
             (Filter::new(job.area.width, job.width), Filter::new(job.area.height, job.height));
         let weigh = |filter: &Filter, target: usize, at: &dyn Fn(usize) -> u8| {
-            let (from, weights) = filter.taps(target);
+            let taps = filter.taps(target);
+            let weights = taps.weights.as_flattened().iter().map(|w| w.get()).enumerate();
             let sum: f64 = weights
-                .iter()
-                .enumerate()
-                .map(|(i, &w)| f64::from(w) / f64::from(1 << WEIGHT_BITS) * f64::from(at(from + i)))
+                .filter(|&(_, w)| w != 0)
+                .map(|(i, w)| {
+                    f64::from(w) / f64::from(1 << WEIGHT_BITS) * f64::from(at(taps.start + i))
+                })
                 .sum();
             (sum + 0.5).floor().clamp(0.0, 255.0) as u8
         };

@@ -70,8 +70,15 @@ pub(crate) fn put<const N: usize>(block: [u8; N], out: &mut [u8]) {
     match out.first_chunk_mut::<N>() {
         // Of a size known to the compiler: no call.
         Some(out) => *out = block,
-        None => out.copy_from_slice(&block[..out.len()]),
+        None => put_rest(&block, out),
     }
+}
+
+/// Apart, or the compiler makes one call of a copy of any length out of both.
+#[cold]
+#[inline(never)]
+fn put_rest(block: &[u8], out: &mut [u8]) {
+    out.copy_from_slice(&block[..out.len()]);
 }
 
 /// `(a * b) >> 16` of 16-bit factors: one instruction for a whole register of them.

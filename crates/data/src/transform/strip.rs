@@ -1,19 +1,12 @@
 //! Some rows of an image, turned: pixel column by pixel column, as 16-bit samples.
 
-use super::isa::{Samples, WIDE};
-use super::simd::transpose;
+use super::isa::{Isa, SQUARE, Samples, WIDE};
 use crate::pixels::Pixels;
 
 /// Rows of a strip.
 pub(super) const ROWS: usize = WIDE;
-/// Side of the squares of pixels that are turned at a time.
-pub(super) const BLOCK: usize = 16;
-
-/// The sample of a byte: less 128, with eight fractional bits.
-#[inline(always)]
-pub(super) fn sample(byte: u8) -> i16 {
-    i16::from(byte ^ 0x80) << 8
-}
+/// Columns that are turned at a time.
+pub(super) const BLOCK: usize = SQUARE;
 
 /// Columns of a strip, those that fill the last block included.
 pub(super) fn columns(width: usize) -> usize {
@@ -21,95 +14,85 @@ pub(super) fn columns(width: usize) -> usize {
 }
 
 /// Turns the rows `start..start + ROWS` of `image`: `strip[c * columns(width) + x]` holds channel
-/// `c` of column `x`. Rows beyond the image are left as they are.
+/// `c` of column `x`. Rows beyond the image hold nothing of use.
 #[inline(always)]
-pub(super) fn turn(image: Pixels<'_>, start: usize, strip: &mut [Samples]) {
+pub(super) fn turn(isa: impl Isa, image: Pixels<'_>, start: usize, strip: &mut [Samples]) {
     let width = columns(image.width() as usize);
     for left in (0..width).step_by(BLOCK) {
-        for half in 0..ROWS / BLOCK {
-            let first = start + half * BLOCK;
-            if image.channels() == 3 {
-                turn_block(rgb_block(image, left, first), half, &mut strip[left..], width);
-            } else {
-                turn_any(image, left, first, half, &mut strip[left..], width);
+        if image.channels() == 3 {
+            let block = rgb_block(isa, image, left, start);
+            for (c, lines) in block.into_iter().enumerate() {
+                turn_block(isa, lines, &mut strip[c * width + left..]);
+            }
+        } else {
+            for c in 0..image.channels() {
+                let lines = channel_block(isa, image, c, left, start);
+                turn_block(isa, lines, &mut strip[c * width + left..]);
             }
         }
     }
 }
 
-/// `[3, BLOCK rows, BLOCK columns]` of an RGB image from (`left`, `top`) on; 0 beyond it.
+/// Red, green and blue from (`left`, `top`) on: two squares of a channel beside each other that stand
+/// one above the other. Line `i` holds [`BLOCK`] pixels of row `i`, then of row `i + BLOCK`.
 #[inline(always)]
-fn rgb_block(image: Pixels<'_>, left: usize, top: usize) -> [[[u8; BLOCK]; BLOCK]; 3] {
-    const BYTES: usize = 3 * BLOCK;
-    let mut block = [[[0; BLOCK]; BLOCK]; 3];
-    for i in 0..BLOCK.min((image.height() as usize).saturating_sub(top)) {
-        let row = &image.row(top + i)[3 * left..];
-        let pixels: [u8; BYTES] = match row.first_chunk() {
-            Some(pixels) => *pixels,
-            None => {
-                let mut pixels = [0; BYTES];
-                pixels[..row.len()].copy_from_slice(row);
-                pixels
-            }
+fn rgb_block<I: Isa>(isa: I, image: Pixels<'_>, left: usize, top: usize) -> [[I::Bytes; BLOCK]; 3] {
+    let last = image.height() as usize - 1;
+    let mut block = [[isa.load([0; WIDE]); BLOCK]; 3];
+    for i in 0..BLOCK {
+        let one = &image.row((top + i).min(last))[3 * left..];
+        let other = &image.row((top + i + BLOCK).min(last))[3 * left..];
+        let channels = match (one.first_chunk(), other.first_chunk()) {
+            (Some(one), Some(other)) => isa.split(one, other),
+            _ => isa.split(&padded(one), &padded(other)),
         };
-        for j in 0..BLOCK {
-            block[0][i][j] = pixels[3 * j];
-            block[1][i][j] = pixels[3 * j + 1];
-            block[2][i][j] = pixels[3 * j + 2];
+        for c in 0..3 {
+            block[c][i] = channels[c];
         }
     }
     block
 }
 
-#[inline(always)]
-fn turn_block(
-    block: [[[u8; BLOCK]; BLOCK]; 3],
-    half: usize,
-    strip: &mut [Samples],
-    channel_stride: usize,
-) {
-    for (c, channel) in block.into_iter().enumerate() {
-        let columns = &mut strip[c * channel_stride..][..BLOCK];
-        for (column, values) in columns.iter_mut().zip(transpose(channel)) {
-            let samples = &mut column.0[half * BLOCK..(half + 1) * BLOCK];
-            for i in 0..BLOCK {
-                samples[i] = sample(values[i]);
-            }
-        }
-    }
+/// Apart, so that blocks inside the image are copied without a call.
+#[cold]
+#[inline(never)]
+fn padded<const N: usize>(row: &[u8]) -> [u8; N] {
+    let mut pixels = [0; N];
+    pixels[..row.len()].copy_from_slice(row);
+    pixels
 }
 
-/// As [`rgb_block`] and [`turn_block`], value by value, for any number of channels.
+/// As [`rgb_block`], of one channel of any number.
 #[inline(always)]
-fn turn_any(
+fn channel_block<I: Isa>(
+    isa: I,
     image: Pixels<'_>,
+    channel: usize,
     left: usize,
     top: usize,
-    half: usize,
-    strip: &mut [Samples],
-    channel_stride: usize,
-) {
-    let channels = image.channels();
-    for i in 0..BLOCK.min((image.height() as usize).saturating_sub(top)) {
-        let row = &image.row(top + i)[channels * left..];
-        for (x, pixel) in row.chunks_exact(channels).take(BLOCK).enumerate() {
-            for (c, &value) in pixel.iter().enumerate() {
-                strip[c * channel_stride + x].0[half * BLOCK + i] = sample(value);
+) -> [I::Bytes; BLOCK] {
+    let (last, channels) = (image.height() as usize - 1, image.channels());
+    let mut block = [isa.load([0; WIDE]); BLOCK];
+    for (i, out) in block.iter_mut().enumerate() {
+        let mut line = [0; WIDE];
+        for (half, line) in line.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            let row = &image.row((top + i + half * BLOCK).min(last))[channels * left..];
+            for (value, pixel) in line.iter_mut().zip(row.chunks_exact(channels)) {
+                *value = pixel[channel];
             }
         }
+        *out = isa.load(line);
     }
+    block
 }
 
-/// `[BLOCK columns, ROWS]` to `[ROWS, BLOCK columns]`.
 #[inline(always)]
-pub(super) fn turn_back(columns: &[[u8; ROWS]; BLOCK]) -> [[u8; BLOCK]; ROWS] {
-    let mut rows = [[0; BLOCK]; ROWS];
-    for half in 0..ROWS / BLOCK {
-        let mut square = [[0; BLOCK]; BLOCK];
-        for x in 0..BLOCK {
-            square[x].copy_from_slice(&columns[x][half * BLOCK..(half + 1) * BLOCK]);
+fn turn_block<I: Isa>(isa: I, lines: [I::Bytes; BLOCK], strip: &mut [Samples]) {
+    let columns = isa.transpose(lines);
+    for (column, &bytes) in strip.iter_mut().zip(&columns) {
+        let [upper, lower] = isa.samples(bytes);
+        if let [first, second] = column.0.as_chunks_mut().0 {
+            (*first, *second) = (upper, lower);
         }
-        rows[half * BLOCK..(half + 1) * BLOCK].copy_from_slice(&transpose(square));
     }
-    rows
 }

@@ -40,9 +40,10 @@ impl Default for ReducerOptions {
 /// putting another tensor in the place of a gradient costs a copy in each step: use
 /// [`Self::zero_grad`]. Parameters must not be replaced either, only changed in place.
 ///
-/// With more than two processes the order in which numbers are added depends on the buckets, which
-/// are laid out anew after the first step of a process, in the order in which gradients came. So a
-/// run that was interrupted may differ in the last bits of its first step from one that was not.
+/// With more than two processes the order in which numbers are added depends on the buckets. They
+/// are laid out when it is made, from the parameters alone, so that a run that was interrupted
+/// repeats the bits of one that was not (without [`ReducerOptions::find_unused_parameters`] c10d
+/// itself would lay them out anew after the first step).
 #[derive(Debug)]
 pub struct Reducer {
     reducer: *mut ffi::Reducer,
@@ -51,7 +52,8 @@ pub struct Reducer {
 
 impl Reducer {
     /// Registers with the parameters, which must be the same in each process and in the same
-    /// order: see [`Collective::require_same`](super::Collective::require_same).
+    /// order: see [`Collective::require_same`](super::Collective::require_same). All processes make
+    /// theirs together; their gradients are 0 afterwards.
     ///
     /// # Errors
     /// No parameter, one that needs no gradient, or a name with a zero byte.

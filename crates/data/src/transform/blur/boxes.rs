@@ -5,7 +5,7 @@
 //! extended box filtering", equations 7, 11 and 14). As there, each of the six passes rounds to
 //! whole levels.
 
-use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, long_box, narrow, widen};
+use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, line_length, long_box, narrow, widen};
 use crate::transform::planes::Planes;
 use crate::transform::simd::{dispatch, mul_high};
 
@@ -76,6 +76,10 @@ pub fn pillow(planes: &mut Planes, sigma: f64) {
 }
 
 /// All passes over one plane, with boxes of 1 or 3 pixels: those that a sigma of up to 2.4 needs.
+///
+/// Rows go through the passes some at a time, so that what one pass has written has left the
+/// processor's queue of stores when the next reads it at other offsets. Columns go through them
+/// [`WIDE`] at a time, which fit the fastest cache.
 #[inline(always)]
 fn blur<const RADIUS: usize>(
     plane: &mut [u8],
@@ -83,24 +87,51 @@ fn blur<const RADIUS: usize>(
     weights: (i16, i16),
     scratch: &mut Scratch,
 ) {
-    let Scratch { lines: [line, other], planes: [middle, spare] } = scratch;
-    let blocks = width.div_ceil(WIDE);
-    for (row, out) in plane.chunks_exact(width).zip(middle.chunks_exact_mut(blocks)) {
-        widen(row, line);
-        repeat_edges(line, width);
-        line_pass::<RADIUS>(line, weights, other[REACH..].as_chunks_mut().0);
-        repeat_edges(other, width);
-        line_pass::<RADIUS>(other, weights, line[REACH..].as_chunks_mut().0);
-        repeat_edges(line, width);
-        line_pass::<RADIUS>(line, weights, out);
+    let Scratch { lines: [lines, others], planes: [columns, spare] } = scratch;
+    let (blocks, height) = (width.div_ceil(WIDE), plane.len() / width);
+    let (stride, column_length) = (line_length(blocks), height + 2 * OUTSIDE);
+    for (number, band) in plane.chunks(BAND * width).enumerate() {
+        for (row, line) in band.chunks_exact(width).zip(lines.chunks_exact_mut(stride)) {
+            widen(row, line);
+            repeat_edges(line, width);
+        }
+        let rows = band.len() / width;
+        line_passes::<RADIUS>((lines, others), rows, width, weights);
+        line_passes::<RADIUS>((others, lines), rows, width, weights);
+        for (y, line) in lines.chunks_exact(stride).take(rows).enumerate() {
+            let y = number * BAND + y + OUTSIDE;
+            line_pass::<RADIUS>(line, weights, columns[y..].iter_mut().step_by(column_length));
+        }
     }
-    let height = plane.len() / width;
-    let (middle, spare) = (&mut middle[..blocks * height], &mut spare[..blocks * height]);
-    column_pass::<RADIUS>(middle, blocks, weights, spare);
-    column_pass::<RADIUS>(spare, blocks, weights, middle);
-    column_pass::<RADIUS>(middle, blocks, weights, spare);
-    for (row, out) in spare.chunks_exact(blocks).zip(plane.chunks_exact_mut(width)) {
-        narrow(row, out);
+    let (one, other) = spare.split_at_mut(column_length);
+    for (number, column) in columns.chunks_exact_mut(column_length).take(blocks).enumerate() {
+        column_pass::<RADIUS>(column, weights, one);
+        column_pass::<RADIUS>(one, weights, other);
+        repeat_ends(other);
+        let rows = plane.chunks_exact_mut(width).map(|row| &mut row[number * WIDE..]);
+        for (row, near) in rows.zip(other.windows(5)) {
+            narrow(&weigh::<RADIUS>(each(near), weights), row);
+        }
+    }
+}
+
+/// Rows that go through a pass before the next pass begins.
+pub(super) const BAND: usize = 8;
+/// Rows beyond each end of a column: the reach of a pass.
+pub(super) const OUTSIDE: usize = 2;
+
+/// One pass over `rows` lines of the first buffer into the second.
+#[inline(always)]
+fn line_passes<const RADIUS: usize>(
+    (from, to): (&[i16], &mut [i16]),
+    rows: usize,
+    width: usize,
+    weights: (i16, i16),
+) {
+    let stride = line_length(width.div_ceil(WIDE));
+    for (from, to) in from.chunks_exact(stride).zip(to.chunks_exact_mut(stride)).take(rows) {
+        line_pass::<RADIUS>(from, weights, to[REACH..].as_chunks_mut().0.iter_mut());
+        repeat_edges(to, width);
     }
 }
 
@@ -108,43 +139,52 @@ fn blur<const RADIUS: usize>(
 #[inline(always)]
 fn repeat_edges(line: &mut [i16], width: usize) {
     let (first, last) = (line[REACH], line[REACH + width - 1]);
-    line[..REACH].fill(first);
-    line[REACH + width..REACH + width + REACH].fill(last);
-}
-
-#[inline(always)]
-fn line_pass<const RADIUS: usize>(line: &[i16], weights: (i16, i16), out: &mut [Block]) {
-    for (number, out) in out.iter_mut().enumerate() {
-        let start = REACH - 2 + number * WIDE;
-        let rows = [
-            block_at(line, start),
-            block_at(line, start + 1),
-            block_at(line, start + 2),
-            block_at(line, start + 3),
-            block_at(line, start + 4),
-        ];
-        *out = weigh::<RADIUS>(rows, weights);
+    for i in 0..REACH {
+        line[i] = first;
+        line[REACH + width + i] = last;
     }
 }
 
-/// Along the columns; rows beyond an edge are the edge's.
 #[inline(always)]
-fn column_pass<const RADIUS: usize>(
-    from: &[Block],
-    blocks: usize,
+fn line_pass<'a, const RADIUS: usize>(
+    line: &[i16],
     weights: (i16, i16),
-    to: &mut [Block],
+    out: impl Iterator<Item = &'a mut Block>,
 ) {
-    let last = from.len() / blocks - 1;
-    for (y, out) in to.chunks_exact_mut(blocks).enumerate() {
-        let rows = [0, 1, 2, 3, 4].map(|i| {
-            let row = (y + i).saturating_sub(2).min(last);
-            &from[row * blocks..(row + 1) * blocks]
-        });
-        let [a, b, c, d, e] = rows;
-        for (((((out, a), b), c), d), e) in out.iter_mut().zip(a).zip(b).zip(c).zip(d).zip(e) {
-            *out = weigh::<RADIUS>([a, b, c, d, e], weights);
-        }
+    // The last places of a line's buffer are not the beginning of a block.
+    for (out, near) in out.zip(line[REACH - 2..].windows(WIDE + 4).step_by(WIDE)) {
+        let shifted = [
+            block_at(near, 0),
+            block_at(near, 1),
+            block_at(near, 2),
+            block_at(near, 3),
+            block_at(near, 4),
+        ];
+        *out = weigh::<RADIUS>(shifted, weights);
+    }
+}
+
+/// Along a column; what is beyond its ends is written first.
+#[inline(always)]
+fn column_pass<const RADIUS: usize>(from: &mut [Block], weights: (i16, i16), to: &mut [Block]) {
+    repeat_ends(from);
+    for (out, near) in to[OUTSIDE..].iter_mut().zip(from.windows(5)) {
+        *out = weigh::<RADIUS>(each(near), weights);
+    }
+}
+
+#[inline(always)]
+fn each(near: &[Block]) -> [&Block; 5] {
+    [&near[0], &near[1], &near[2], &near[3], &near[4]]
+}
+
+/// Writes the first and the last row into the places beyond them.
+#[inline(always)]
+fn repeat_ends(column: &mut [Block]) {
+    let last = column.len() - 1 - OUTSIDE;
+    for i in 0..OUTSIDE {
+        column[i] = column[OUTSIDE];
+        column[last + 1 + i] = column[last];
     }
 }
 

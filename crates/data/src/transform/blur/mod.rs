@@ -25,18 +25,28 @@ type Block = [i16; WIDE];
 /// What one thread reuses from blur to blur.
 #[derive(Default)]
 struct Scratch {
-    /// Two lines with [`REACH`] values more before and behind them.
+    /// Lines with [`REACH`] values more before and behind them.
     lines: [Vec<i16>; 2],
-    /// Two planes, `[height, blocks of a row]`.
+    /// Blocks of two planes.
     planes: [Vec<Block>; 2],
 }
 
 impl Scratch {
     fn reserve(&mut self, width: usize, height: usize) {
         let blocks = width.div_ceil(WIDE);
-        self.lines.iter_mut().for_each(|line| line.resize(blocks * WIDE + 2 * REACH, 0));
-        self.planes.iter_mut().for_each(|plane| plane.resize(blocks * height, [0; WIDE]));
+        let rows = height + 2 * boxes::OUTSIDE;
+        for lines in &mut self.lines {
+            lines.resize(boxes::BAND * line_length(blocks), 0);
+        }
+        let [plane, spare] = &mut self.planes;
+        plane.resize(blocks * rows, [0; WIDE]);
+        spare.resize(2 * rows, [0; WIDE]);
     }
+}
+
+/// Values of a line in memory.
+fn line_length(blocks: usize) -> usize {
+    blocks * WIDE + 2 * REACH
 }
 
 thread_local! {
@@ -58,16 +68,14 @@ fn widen(from: &[u8], line: &mut [i16]) {
     }
 }
 
-/// Values around zero to bytes.
+/// Values around zero to bytes, as many as there is room for.
 #[inline(always)]
-fn narrow(blocks: &[Block], to: &mut [u8]) {
-    for (out, block) in to.chunks_mut(WIDE).zip(blocks) {
-        let mut bytes = [0; WIDE];
-        for i in 0..WIDE {
-            bytes[i] = (block[i] as u8) ^ 0x80;
-        }
-        put(bytes, out);
+fn narrow(block: &Block, to: &mut [u8]) {
+    let mut bytes = [0; WIDE];
+    for i in 0..WIDE {
+        bytes[i] = (block[i] as u8) ^ 0x80;
     }
+    put(bytes, to);
 }
 
 #[cfg(test)]
