@@ -136,7 +136,7 @@ pub struct ModelConfig {
     pub pos_interpolation: PosInterpolation,
     /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
     pub token_std: f64,
-    /// Activation checkpointing: of every so many blocks only the input is kept, and the rest is computed again in the backward pass, less memory for a third more time; 0 = keep all.
+    /// Keep only the input of every so many blocks and compute the rest again in the backward pass (activation checkpointing): less memory, a third more time; 0 = keep all.
     pub checkpoint_blocks: i64,
 }
 

@@ -129,6 +129,38 @@ fn crops_are_drawn_for_one_image_or_a_folder() {
 }
 
 #[test]
+fn sources_are_mixed_by_weight() {
+    let bench = Bench::new();
+    bench.ok(&["data", "synth", "more", "--count", "20", "--size", "24", "--seed", "1"]);
+    bench.ok(&["data", "pack", "more/images", "shards", "--shard-images", "12"]);
+    let tiny = fs::read_to_string(bench.path("tiny.yaml")).unwrap();
+    let with = |mix: &str| {
+        let data = format!("data: {{workers: 1, mix: [{mix}]}}");
+        let config = tiny.replace("data: {path: images/images, workers: 1}", &data);
+        assert_ne!(config, tiny);
+        fs::write(bench.path("mix.yaml"), config).unwrap();
+    };
+    let run = ["train", "mix.yaml", "train.stop_after=2", "train.checkpoint_every=1"];
+    with("{path: images/images, weight: 3}, {path: shards, weight: 1}");
+    let plan = bench.ok(&["train", "mix.yaml", "--dry-run"]);
+    assert!(plan.contains("images/images + shards") && plan.contains("100"), "{plan}");
+    bench.ok(&run);
+    // Another weight is another order of images: a run does not go on with it.
+    with("{path: images/images, weight: 2}, {path: shards, weight: 1}");
+    let message = bench.fails(1, &["train", "mix.yaml", "--resume", "auto"]);
+    assert!(message.contains("the images of data.path are not the same"), "{message}");
+    with("{path: images/images, weight: 3}, {path: shards}");
+    fails(&bench, 2, &run, &["data.mix", "give all sources a weight or none"]);
+    with("{path: images/images}, {path: nowhere}");
+    fails(
+        &bench,
+        1,
+        &["train", "mix.yaml", "run.name=other"],
+        &["nowhere", "no such file or folder"],
+    );
+}
+
+#[test]
 fn the_coding_rate_is_studied_on_made_up_and_on_saved_features() {
     let bench = Bench::new();
     bench.ok(&["train", "tiny.yaml", "train.stop_after=1"]);

@@ -124,3 +124,13 @@ fn other_optimisers_and_precisions_train() {
         assert!(last["loss/total"].as_f64().unwrap().is_finite(), "{name}: {last}");
     }
 }
+
+#[test]
+fn loader_threads_change_nothing() {
+    let bench = Bench::new();
+    for (name, workers) in [("one", "data.workers=1"), ("many", "data.workers=16")] {
+        bench.ok(&as_words(&arguments("simdinov2", name, &[workers, "data.prefetch=3"])));
+    }
+    let state = |name: &str| final_state(&bench.path(&format!("runs/{name}")), 10);
+    assert!(state("one") == state("many"));
+}

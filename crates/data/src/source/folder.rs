@@ -1,10 +1,12 @@
 //! A tree of image files.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use walkdir::{DirEntry, WalkDir};
 
+use super::names::Names;
 use super::{Payload, Source, digest, file_size, is_image, missing, read_file};
 use crate::error::{Error, Result};
 
@@ -18,8 +20,10 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Relative to the root, sorted.
-    files: Vec<PathBuf>,
+    /// Relative to the root, sorted by path; for people where the file's own is not UTF-8.
+    names: Names,
+    /// Those that are not UTF-8, by index.
+    odd: HashMap<usize, PathBuf>,
     labels: Vec<u32>,
     class_names: Vec<String>,
 }
@@ -49,7 +53,22 @@ impl Folder {
         }
         files.sort_unstable();
         let (labels, class_names) = classes(&files);
-        Ok(Self { root: root.into(), files, labels, class_names })
+        let (mut names, mut odd) = (Names::default(), HashMap::new());
+        for (index, file) in files.into_iter().enumerate() {
+            names.push(&file.to_string_lossy());
+            if file.to_str().is_none() {
+                odd.insert(index, file);
+            }
+        }
+        names.shrink();
+        Ok(Self { root: root.into(), names, odd, labels, class_names })
+    }
+
+    /// File `index`, where there is one.
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let odd = self.odd.get(&index).map(PathBuf::as_path);
+        let path = odd.or_else(|| self.names.get(index).map(Path::new))?;
+        Some(self.root.join(path))
     }
 }
 
@@ -59,11 +78,11 @@ impl Source for Folder {
     }
 
     fn len(&self) -> usize {
-        self.files.len()
+        self.names.len()
     }
 
     fn name(&self, index: usize) -> String {
-        self.files.get(index).map(|file| file.to_string_lossy().into_owned()).unwrap_or_default()
+        self.names.get(index).unwrap_or_default().to_owned()
     }
 
     fn label(&self, index: usize) -> Option<u32> {
@@ -75,13 +94,12 @@ impl Source for Folder {
     }
 
     fn load(&self, index: usize) -> Result<Payload> {
-        let file = self.files.get(index).ok_or(Error::Index { index, len: self.len() })?;
-        read_file(&self.root.join(file))
+        read_file(&self.file(index).ok_or(Error::Index { index, len: self.len() })?)
     }
 
     fn fingerprint(&self) -> String {
-        let sizes: Vec<u64> =
-            self.files.par_iter().map(|file| file_size(&self.root.join(file))).collect();
+        let size = |index| self.file(index).map_or(0, |file| file_size(&file));
+        let sizes: Vec<u64> = (0..self.len()).into_par_iter().map(size).collect();
         digest((0..self.len()).map(|i| (self.name(i), self.label(i), sizes[i])))
     }
 }

@@ -4,6 +4,7 @@
 mod bands;
 mod broken;
 mod loader;
+mod masks;
 mod mix_cache;
 mod mutation;
 mod packs;

@@ -2,13 +2,16 @@
 //!
 //! A seeded run of a few thousand mutated files a target belongs to every test run. More:
 //! `SIMDINO_MUTATIONS=1000000 cargo test -p data --test it mutation -- --nocapture`
+//!
+//! This stands in for cargo-fuzz, which needs a nightly compiler: the inputs are drawn, not steered by
+//! what code they reach, but they start from whole files of every kind.
 
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use data::rng::{Purpose, Rng};
-use data::{DataConfig, SourceKind};
+use data::{DataConfig, PixelFormat, SourceKind};
 use rayon::prelude::*;
 
 /// Longest time for one input.
@@ -68,7 +71,13 @@ fn attack(name: &str, seeds: &[Vec<u8>], target: impl Fn(&[u8]) -> bool + Sync) 
 }
 
 fn images(extension: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../decode/tests/fixtures/images");
+    files("images", extension)
+}
+
+/// The decoder's fixtures of one kind.
+fn files(folder: &str, extension: &str) -> Vec<Vec<u8>> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../decode/tests/fixtures").join(folder);
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files
         .filter(|path| {
@@ -104,6 +113,25 @@ fn png_files() {
 fn other_image_files() {
     let seeds = [".webp", ".tiff", ".bmp"].iter().flat_map(|kind| images(kind)).collect::<Vec<_>>();
     attack("webp, tiff, bmp", &seeds, decodes);
+}
+
+/// As many channels as the file has, and a range of values.
+#[test]
+fn tiff_files_of_many_channels() {
+    let seeds = files("bands", ".tif");
+    attack("tiff of many channels", &seeds, |bytes| {
+        let mut any = false;
+        for channels in [1, 4, 5, 13] {
+            let pixels = PixelFormat { channels, value_range: vec![[0.0, 3000.0]] };
+            match decode::decode_as(bytes, &pixels) {
+                Ok(_) => any = true,
+                Err(decode::Error::Channels { .. }) => {}
+                Err(error @ decode::Error::DecoderPanic { .. }) => panic!("{error}"),
+                Err(_) => break,
+            }
+        }
+        any
+    });
 }
 
 fn opens(bytes: &[u8], name: &str, source: SourceKind) -> bool {

@@ -355,3 +355,44 @@ fn packing_refuses_what_it_would_spoil() {
     assert_eq!(report.skipped[0].0, "dog/1.png");
     assert_eq!(auto(&out).len(), 5);
 }
+
+/// Names inside a shard are names, never paths: nothing outside of it is read or written.
+#[test]
+fn names_that_leave_the_shard_are_only_names() {
+    let dir = tempdir().unwrap();
+    let inner = dir.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    write(&dir.path().join("secret.png"), "not an image");
+    let mut builder = tar::Builder::new(Vec::new());
+    let escapes = ["../secret.png", "/etc/secret.png", "a/../../secret.png"];
+    for (number, name) in escapes.iter().enumerate() {
+        let bytes = png(number as u32);
+        let mut header = tar::Header::new_old();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        builder.append(&header, &bytes[..]).unwrap();
+    }
+    // A link is no image, wherever it points.
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    builder.append_link(&mut link, "link.png", "../secret.png").unwrap();
+    let shard = inner.join("s.tar");
+    write(&shard, builder.into_inner().unwrap());
+    let dataset = auto(&shard);
+    assert_eq!(names(&dataset), escapes.map(|name| format!("s.tar/{name}")));
+    for index in 0..3 {
+        assert_eq!(dataset.image(index).unwrap(), picture(index as u32, 32, 24));
+    }
+    let source = data::source::open(&config(SourceKind::Auto, &shard)).unwrap();
+    let out = inner.join("out");
+    data::source::pack(source.as_ref(), &out, &data::source::PackOptions::default(), |_| ())
+        .unwrap();
+    assert!(names(&auto(&out)).iter().all(|name| !name.contains("..")), "{:?}", names(&auto(&out)));
+    let mut left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["inner", "secret.png"]);
+    assert_eq!(std::fs::read(dir.path().join("secret.png")).unwrap(), b"not an image");
+}

@@ -60,6 +60,45 @@ fn loops_of_links_end_and_a_dangling_link_is_a_broken_image() {
 }
 
 #[test]
+fn a_file_whose_name_is_not_utf8_is_read() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempdir().unwrap();
+    write_picture(&dir.path().join("a.png"), 0);
+    let odd = std::ffi::OsStr::from_bytes(b"b\xFF.png");
+    std::fs::copy(dir.path().join("a.png"), dir.path().join(odd)).unwrap();
+    let dataset = auto(dir.path());
+    assert_eq!(names(&dataset), ["a.png", "b\u{FFFD}.png"]);
+    assert_eq!(dataset.image(1).unwrap(), dataset.image(0).unwrap());
+}
+
+/// A folder that cannot be listed is an error with its path: images in it would be missing from the
+/// run. Permissions do not hold for root; that a path may not exceed 4096 bytes does, so one is made
+/// from two halves.
+#[test]
+fn a_folder_that_cannot_be_listed_is_an_error() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempdir().unwrap();
+    write_picture(&dir.path().join("a/1.png"), 0);
+    let locked = dir.path().join("locked");
+    write_picture(&locked.join("2.png"), 0);
+    std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o000)).unwrap();
+    if std::fs::read_dir(&locked).is_err() {
+        refused(SourceKind::Folder, dir.path(), &["cannot list", "locked"]);
+    } else {
+        println!("permissions do not hold for this user");
+    }
+    std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(auto(dir.path()).len(), 2);
+
+    let deep =
+        |start: &str| (0..11).fold(dir.path().join(start), |path, _| path.join("d".repeat(200)));
+    std::fs::create_dir_all(deep("upper")).unwrap();
+    std::fs::create_dir_all(deep("lower")).unwrap();
+    std::fs::rename(dir.path().join("lower"), deep("upper").join("lower")).unwrap();
+    refused(SourceKind::Folder, dir.path(), &["cannot list", "dddd", "too long"]);
+}
+
+#[test]
 fn the_fingerprint_follows_names_and_sizes() {
     let dir = tempdir().unwrap();
     write_picture(&dir.path().join("a/1.png"), 0);

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::keys;
 use super::native::write_safetensors;
-use crate::config::{Arch, Ffn, ModelConfig, PosInterpolation};
+use crate::config::{Ffn, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 use crate::normalize::Normalize;
 
@@ -49,8 +49,7 @@ pub struct Backbone<'a> {
 /// position of the class token: it is added to the token.
 ///
 /// # Errors
-/// A network that the library cannot compute (`qk_norm`, SwiGLU of so400m in timm); a tensor that
-/// is missing; a folder that cannot be written.
+/// A network that the library cannot compute (`qk_norm`); a tensor that is missing; a folder that cannot be written.
 pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<()> {
     let tensors = tensors(backbone, layout)?;
     let io = |path: &Path, source| Error::Io { action: "write", path: path.to_path_buf(), source };
@@ -79,9 +78,6 @@ fn tensors(backbone: &Backbone<'_>, layout: Layout) -> Result<Vec<(String, Tenso
         |problem: &str| Err(Error::Export { layout: layout.name(), problem: problem.into() });
     if layout != Layout::Dinov2 && model.qk_norm {
         return refuse("model.qk_norm has no parameters here, and none of its networks has that");
-    }
-    if layout == Layout::Timm && model.ffn == Ffn::Swiglu && model.arch == Arch::VitSo400m {
-        return refuse("none of its networks has SwiGLU of that width");
     }
     let given: BTreeMap<&str, Tensor> =
         backbone.tensors.iter().map(|(name, t)| (name.as_str(), t.detach())).collect();
@@ -221,8 +217,9 @@ fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         "num_classes": 0,
     });
     if swiglu {
-        // Both halves of the gated layer are counted.
-        arguments["mlp_ratio"] = json!(2.0 * model.ffn_hidden() as f64 / dims.embed_dim as f64);
+        // Both halves of the gated layer are counted, and the product is rounded down.
+        let both = 2 * model.ffn_hidden();
+        arguments["mlp_ratio"] = json!((both as f64 + 0.5) / dims.embed_dim as f64);
     }
     json!({
         // The architecture that every argument above is given to; only the gated one differs.
