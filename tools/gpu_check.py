@@ -11,6 +11,7 @@ from pathlib import Path
 
 SIZES = {"vits16": "ViT-S/16", "vitb16": "ViT-B/16"}
 PROGRAMS = ["simdino", "eager", "compile"]
+METHODS = {"simdino": "SimDINO", "simdinov2": "SimDINOv2", "dino": "DINO", "dinov2": "DINOv2"}
 
 
 def last_json(path):
@@ -65,32 +66,65 @@ def steps(out):
                     f"{result['peak_memory_bytes'] / 2**30:.2f}",
                 ]
             )
+    for method, name in list(METHODS.items())[1:]:
+        result = last_json(out / f"step_vits16_{method}.out")
+        row = ["no result", "-", "-", "-"]
+        if result is not None:
+            peak = result["peak_memory_bytes"] / 2**30
+            row = [f"{result['img_s']:.1f}", f"{result['step_ms']:.1f}", "-", f"{peak:.2f}"]
+        rows.append([f"ViT-S/16, {name}", "simdino", result["device"] if result else "-", *row])
     header = ["model", "program", "device", "img/s", "step ms", "simdino / it", "peak GiB"]
     first = next((r for s in SIZES if (r := last_json(out / f"step_{s}_simdino.out"))), {})
     note = f"Batch {first.get('batch_size', '?')}, {first.get('precision', '?')}, random input."
     return f"{note}\n\n{table(header, rows)}"
 
 
-def cifar10(out):
-    path = out / "cifar10" / "metrics.jsonl"
+def records_of(run):
+    """Lines of a run's metrics; the last of a stopped one may be cut."""
     try:
-        lines = path.read_text().splitlines()
+        lines = (run / "metrics.jsonl").read_text().splitlines()
     except OSError:
-        return "No run: see cifar10.err."
+        return []
     records = []
     for line in lines:
         try:
             records.append(json.loads(line))
         except ValueError:
-            continue  # the last line of a stopped run
+            continue
+    return records
+
+
+def methods(out):
+    rows = []
+    for method, name in METHODS.items():
+        steps = [r for r in records_of(out / f"steps_{method}") if "loss/total" in r]
+        if not steps:
+            rows.append([name, "no result", "-", "-", "-", "-"])
+            continue
+        first, last = steps[0], steps[-1]
+        fell = "yes" if last["loss/total"] < first["loss/total"] else "NO"
+        skipped = sum(r.get("train/skipped", 0) for r in steps)
+        losses = [f"{r['loss/total']:.4f}" for r in (first, last)]
+        rows.append([name, last["step"], *losses, fell, int(skipped)])
+    return table(["method", "steps", "first loss", "last loss", "fell", "skipped"], rows)
+
+
+def curves(out):
+    return "\n\n".join(curve(out, method) for method in ["simdino", "dino"])
+
+
+def curve(out, method):
+    name = f"cifar10_{method}"
+    records = records_of(out / name)
     if not records:
-        return "The run wrote no metrics: see cifar10.err."
-    text = [f"Last step {records[-1].get('step')}, epoch {records[-1].get('epoch', 0):.2f}."]
-    if (out / "cifar10_stopped.out").exists():
+        return f"**{METHODS[method]}**: no metrics, see {name}.err."
+    last = records[-1]
+    text = [f"**{METHODS[method]}**: last step {last.get('step')}, epoch {last.get('epoch', 0):.2f}."]
+    if (out / f"{name}_stopped.out").exists():
         text.append("Stopped at the end of its time, not at the end of its schedule.")
-    probes = [r for r in records if any(key.startswith(("probe", "knn")) for key in r)]
+    probes = [r for r in records if any(key.startswith("probe") for key in r)]
     if probes:
-        keys = [k for k in probes[0] if k.startswith(("probe", "knn"))]
+        keys = [k for k in probes[0] if k.startswith("probe")]
         rows = [
             [r.get("step"), f"{r.get('epoch', 0):.2f}", *[f"{r.get(k, 0):.4f}" for k in keys]]
             for r in probes
@@ -98,9 +132,7 @@ def cifar10(out):
         text += ["", table(["step", "epoch", *keys], rows)]
     else:
         text.append("No k-NN probe was reached.")
-    results = last_json_file(out / "cifar10" / "results.json")
-    if results is None:
-        results = last_json(out / "cifar10_knn.out")
+    results = last_json_file(out / name / "results.json") or last_json(out / f"{name}_knn.out")
     if results is not None:
         text += ["", "At the end, beside its baselines:", "", "```json"]
         text += [json.dumps(results, indent=1), "```"]
@@ -128,7 +160,8 @@ def main():
     for title, section in [
         ("Numbers: device against CPU", self_check),
         ("Training step", steps),
-        ("CIFAR-10", cifar10),
+        ("Each method on CIFAR-10", methods),
+        ("k-NN on CIFAR-10 at equal budget", curves),
     ]:
         print(f"## {title}\n\n{section(out)}\n")
 

@@ -9,12 +9,14 @@
 #   OUT      folder for everything it finds; OUT/summary.md is what to read
 #
 # 1. numeric self-check of the device against the CPU
-# 2. the training step in bf16, ViT-S/16 and ViT-B/16: simdino, PyTorch eager, torch.compile
-# 3. a CIFAR-10 run with its k-NN curve, for the time that is left
+# 2. the training step in bf16, ViT-S/16 and ViT-B/16: simdino, PyTorch eager, torch.compile; the other
+#    three methods with ViT-S/16
+# 3. 200 steps of each method in bf16 on CIFAR-10: the loss must be finite and fall
+# 4. the k-NN curves of SimDINO and DINO on CIFAR-10 at equal budget, half of the time left for each
 #
 # Every part has a limit of its own, and one that fails leaves the others to run. Exit code 0: all
 # parts ended well. Variables for a try on a machine without GPU: BUDGET_S (480), STEPS (20),
-# DEVICE (cuda), STEP_OVERRIDES and TRAIN_OVERRIDES (key=value words).
+# DEVICE (cuda), METHOD_STEPS (200), STEP_OVERRIDES and TRAIN_OVERRIDES (key=value words).
 set -uo pipefail
 
 if [[ $# -ne 3 ]]; then
@@ -68,7 +70,7 @@ part() {
 }
 
 rm -f -- "$out"/failures.txt "$out"/*.out "$out"/*.err
-rm -rf -- "$out/cifar10"
+rm -rf -- "$out"/cifar10_*/ "$out"/steps_*/
 if [[ ! -x "$binary" ]]; then
     echo "gpu_check: $binary is not an executable file" >&2
     exit 1
@@ -100,37 +102,66 @@ for size in vits16 vitb16; do
     fi
 done
 
-# 3. CIFAR-10 straight from its shards. A run that meets the end of its time writes a checkpoint and
-# stops; its curve counts, and the k-NN of that checkpoint is measured apart.
-keep=0
-knn_seconds=45
-seconds=$(($(left) - knn_seconds))
+for method in simdinov2 dino dinov2; do
+    part "step_vits16_$method" 45 "$binary" bench step "configs/${method}_vits16_in1k.yaml" \
+        "run.device=$device" train.precision=bf16 train.batch_size=128 train.accumulate=1 \
+        "${step_overrides[@]}" --json --warmup 5 --steps "$steps"
+done
+
+# CIFAR-10 straight from its shards. Prototypes as fit 50,000 images.
 train="$shards/cifar10-train-*.tar.gz"
 test="$shards/cifar10-test-*.tar.gz"
-if ((seconds < 30)); then
-    fail "cifar10: not run, no time left"
-else
-    say "cifar10 (at most $seconds s)"
+settings_of() {
+    echo "method=$1"
+    case "$1" in dino | dinov2) echo head.prototypes=4096 ;; esac
+}
+
+# 3. Each method for 200 steps.
+for method in simdino simdinov2 dino dinov2; do
+    read -r -d '' -a settings < <(settings_of "$method" && printf '\0')
+    part "steps_$method" 40 "$binary" train configs/cifar10_gpu.yaml "${settings[@]}" \
+        "run.device=$device" "run.dir=$out" "run.name=steps_$method" "data.path=$train" \
+        "train.stop_after=${METHOD_STEPS:-200}" train.log_every=10 "${train_overrides[@]}"
+    rm -rf -- "$out/steps_$method/checkpoints" "$out/steps_$method/weights"
+done
+
+# 4. A run that meets the end of its time writes a checkpoint and stops; its curve counts, and the
+# k-NN of that checkpoint is measured apart.
+# curve METHOD SECONDS
+curve() {
+    local method="$1" seconds="$2" name="cifar10_$1" settings status
+    if ((seconds < 30)); then
+        fail "$name: not run, no time left"
+        return
+    fi
+    read -r -d '' -a settings < <(settings_of "$method" && printf '\0')
+    say "$name (at most $seconds s)"
     timeout --kill-after=10 --signal=TERM $((seconds - 10)) \
-        "$binary" train configs/cifar10_gpu.yaml \
-        "run.device=$device" "run.dir=$out" run.name=cifar10 --resume never \
+        "$binary" train configs/cifar10_gpu.yaml "${settings[@]}" \
+        "run.device=$device" "run.dir=$out" "run.name=$name" --resume never \
         "data.path=$train" "probe.train_path=$train" "probe.test_path=$test" \
-        "${train_overrides[@]}" >"$out/cifar10.out" 2>"$out/cifar10.err"
+        "${train_overrides[@]}" >"$out/$name.out" 2>"$out/$name.err"
     status=$?
     if ((status == 0)); then
-        say "cifar10: finished"
+        say "$name: finished"
     elif ((status == 3 || status == 124)); then
-        say "cifar10: stopped at the end of its time; the curve so far counts"
-        printf 'stopped at the end of its time\n' >"$out/cifar10_stopped.out"
-        part cifar10_knn "$knn_seconds" "$binary" eval knn --weights "$out/cifar10" \
+        say "$name: stopped at the end of its time; the curve so far counts"
+        printf 'stopped at the end of its time\n' >"$out/${name}_stopped.out"
+        part "${name}_knn" "$knn_seconds" "$binary" eval knn --weights "$out/$name" \
             --train "$train" --test "$test" --max-train 5000 --max-test 5000 \
             --device "$device" --json
     else
-        fail "cifar10: exit status $status: $(tail -n 1 "$out/cifar10.err")"
+        fail "$name: exit status $status: $(tail -n 1 "$out/$name.err")"
     fi
-fi
-# Weights and checkpoints are large, and nobody asked for them here.
-rm -rf -- "$out/cifar10/checkpoints"
+    # Weights and checkpoints are large, and nobody asked for them here.
+    rm -rf -- "$out/$name/checkpoints"
+}
+
+keep=0
+knn_seconds=45
+share=$((($(left) - 2 * knn_seconds) / 2))
+curve simdino "$share"
+curve dino "$share"
 
 "$python" tools/gpu_check.py "$out" >"$out/summary.md" || fail "the summary failed"
 say "done: $out/summary.md"

@@ -3,15 +3,33 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 5] = ["common.cpp", "optim.cpp", "autocast.cpp", "device.cpp", "dist.cpp"];
+const SOURCES: [&str; 7] = [
+    "common.cpp",
+    "optim.cpp",
+    "autocast.cpp",
+    "checkpoint.cpp",
+    "device.cpp",
+    "dist.cpp",
+    "reducer.cpp",
+];
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=cpp");
-    for name in ["LIBTORCH", "LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+    for name in ["LIBTORCH", "LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CUDA_HOME"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let lib_dir = lib_dir()?;
+    let include = include_dir(&lib_dir)?;
     let cuda = lib_dir.join("libtorch_cuda.so").exists();
+    compiler(&include, cuda)
+        .files(SOURCES.iter().map(|name| Path::new("cpp").join(name)))
+        .compile("simdino_torch_ext");
+    compile_nccl(&lib_dir, &include, cuda);
+    link(&lib_dir, cuda);
+    Ok(())
+}
+
+fn compiler(include: &Path, cuda: bool) -> cc::Build {
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -19,21 +37,53 @@ fn main() -> Result<(), String> {
         .warnings(true)
         .opt_level(1) // only glue: libtorch does the work
         .flag("-std=c++17")
-        .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={}", cxx11_abi()))
-        .files(SOURCES.iter().map(|name| Path::new("cpp").join(name)));
+        .flag(format!("-D_GLIBCXX_USE_CXX11_ABI={}", cxx11_abi()));
     // libtorch comes without Gloo's headers; cpp/gloo declares the little that its own need.
     build.define("USE_C10D_GLOO", "1").include("cpp");
-    let include = include_dir(&lib_dir)?;
-    for dir in [include.clone(), include.join("torch/csrc/api/include")] {
+    for dir in [include.to_owned(), include.join("torch/csrc/api/include")] {
         // As system headers: their warnings are not ours to mend.
         build.flag("-isystem").flag(dir);
     }
     if cuda {
         build.define("SIMDINO_CUDA", None);
     }
-    build.compile("simdino_torch_ext");
-    link(&lib_dir, cuda);
-    Ok(())
+    build
+}
+
+/// NCCL's part, in an archive of its own: where the headers are missing, or are not those that
+/// libtorch was made with, the build goes on without it and `inspect env` says so.
+fn compile_nccl(lib_dir: &Path, include: &Path, cuda: bool) {
+    const ARCHIVE: &str = "simdino_torch_ext_nccl";
+    let headers = if cuda { cuda_headers(lib_dir) } else { None };
+    if let Some(headers) = headers {
+        let mut build = compiler(include, cuda);
+        build.file("cpp/nccl.cpp").define("USE_C10D_NCCL", "1");
+        for dir in headers {
+            build.flag("-isystem").flag(dir);
+        }
+        match build.try_compile(ARCHIVE) {
+            Ok(()) => return,
+            Err(error) => println!("cargo:warning=building without NCCL: {error}"),
+        }
+    }
+    compiler(include, cuda).file("cpp/nccl.cpp").compile(ARCHIVE);
+}
+
+/// Folders of CUDA's and NCCL's headers: beside torch where pip put them, or of a CUDA toolkit.
+fn cuda_headers(lib_dir: &Path) -> Option<Vec<PathBuf>> {
+    let torch = lib_dir.canonicalize().ok()?.parent()?.to_owned();
+    let packages = torch.parent().map(|site| site.join("nvidia"));
+    let of_packages = packages.into_iter().flat_map(|nvidia| {
+        ["cu13/include", "cu13/include/cccl", "nccl/include"].map(|dir| nvidia.join(dir))
+    });
+    let toolkit = env::var_os("CUDA_HOME").map_or("/usr/local/cuda".into(), PathBuf::from);
+    let of_toolkit = ["include", "include/cccl"].map(|dir| toolkit.join(dir));
+    let system = PathBuf::from("/usr/include");
+    let dirs: Vec<PathBuf> = of_packages.chain(of_toolkit).filter(|dir| dir.is_dir()).collect();
+    // All headers that ProcessGroupNCCL.hpp reaches, one of each package.
+    let needed = ["cuda_runtime_api.h", "crt/host_defines.h", "cublas_v2.h", "nccl.h"];
+    let there = |name: &str| dirs.iter().chain([&system]).any(|dir| dir.join(name).exists());
+    needed.iter().all(|name| there(name)).then_some(dirs)
 }
 
 /// Folder of libtorch's libraries, as torch-sys hands it on.
@@ -62,8 +112,8 @@ fn cxx11_abi() -> String {
 /// After the shim's archive, so that the linker sees which of its symbols are wanted.
 fn link(lib_dir: &Path, cuda: bool) {
     println!("cargo:rustc-link-search=native={}", lib_dir.display());
-    let cuda_library = cuda.then_some("torch_cuda");
-    for library in cuda_library.into_iter().chain(["torch_cpu", "c10"]) {
+    let cuda_libraries = cuda.then_some(["torch_cuda", "c10_cuda"]);
+    for library in cuda_libraries.into_iter().flatten().chain(["torch_cpu", "c10"]) {
         println!("cargo:rustc-link-lib=dylib={library}");
     }
 }

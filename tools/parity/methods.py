@@ -32,8 +32,9 @@ PROTOTYPES = {
 # name, method, sizes (V, B, k, k of patches, D), masked patches of each of the 2B crops, options
 CASES = [
     ("dino", "dino", (6, 5, 12, 0, 0), None, {}),
-    ("dino_no_locals", "dino", (2, 3, 40, 0, 0), None, {"center_momentum": 0.5}),
+    ("dino_no_locals", "dino", (2, 3, 16, 0, 0), None, {"center_momentum": 0.5}),
     ("dino_one_image", "dino", (4, 1, 8, 0, 0), None, {}),
+    ("dino_one_view", "dino", (1, 5, 8, 0, 0), None, {}),
     (
         "dino_warm_up",
         "dino",
@@ -64,15 +65,16 @@ CASES = [
         [0] * 8,
         {"centering": "sinkhorn_knopp", "koleo_weight": 0.0},
     ),
-    ("simdinov2", "simdinov2", (6, 8, 16, 16, 0), [3, 0, 1, 5] + [0] * 8 + [2, 0, 0, 9], {}),
+    ("simdinov2", "simdinov2", (4, 8, 16, 16, 0), [3, 0, 1, 5] + [0] * 8 + [2, 0, 0, 9], {}),
     (
         "simdinov2_koleo",
         "simdinov2",
         (3, 12, 6, 6, 5),
-        [0, 4] * 12,
+        [0, 2] * 12,
         {"rate_groups": 1, "koleo_weight": 0.1, "patch_weight": 2.0},
     ),
     ("simdinov2_no_masks", "simdinov2", (2, 8, 8, 8, 0), [0] * 16, {}),
+    ("simdinov2_one_view", "simdinov2", (1, 8, 8, 8, 0), [0, 2] * 8, {}),
 ]
 
 

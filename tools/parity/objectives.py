@@ -37,6 +37,8 @@ LOSSES = [
     ("published", (12, 8, 16), {"rate_groups": 2}, (0.0, 2, 8)),
     ("no_locals", (2, 8, 8), {"rate_groups": 1}, (0.5, 1, 8)),
     ("n_above_d", (3, 24, 6), {"rate_groups": 2, "eps": 0.5}, (0.0, 2, 24)),
+    ("one_view", (1, 8, 12), {"rate_groups": 2}, (0.0, 2, 8)),
+    ("one_view_of_the_student", (1, 8, 8), {"rate_groups": 1, "expa_source": "student"}, (0.0, 1, 8)),
     ("student_only", (5, 12, 16), {"rate_groups": 3, "expa_source": "student"}, (0.0, 3, 12)),
     (
         "paper",
@@ -140,7 +142,7 @@ def simdino(student, teacher, config, context):
         gamma = config["gamma_ceiling"] / coding_rate(even, alpha).item()
 
     rates = []
-    for g in range(2):
+    for g in range(min(2, student.shape[0])):
         features = student[g]
         if config["expa_source"] == "mean_student_teacher":
             features = (features + teacher[g]) / 2

@@ -10,8 +10,8 @@ images come from an integer hash that the Rust tests repeat bit for bit, so only
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
+from hashed import parameters, tensor
 from safetensors.torch import save_file
 from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
@@ -20,32 +20,6 @@ from torch.nn import functional as F
 
 DIM, DEPTH, HEADS, PATCH, SIDE = 128, 4, 4, 8, 32
 SAMPLES = 16  # elements of each gradient that are stored
-
-
-def hashed(count, stream):
-    """`count` values in [-1, 1): the splitmix64 finaliser of (stream, index), upper 24 bits."""
-    with np.errstate(over="ignore"):
-        z = np.arange(count, dtype=np.uint64) + np.uint64(stream) * np.uint64(1 << 32)
-        z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) / (1 << 23) - 1.0
-
-
-def tensor(shape, stream, scale=1.0, offset=0.0):
-    """Rounded to float32 as the Rust side holds it, then widened."""
-    values = (hashed(int(np.prod(shape)), stream) * scale + offset).astype(np.float32)
-    return torch.from_numpy(values).double().reshape(shape)
-
-
-def parameters(named_shapes):
-    """One stream a parameter, in the order of its name; norm weights are around 1."""
-    out = {}
-    for stream, (name, shape) in enumerate(sorted(named_shapes)):
-        is_norm = name.endswith("weight") and len(shape) == 1
-        out[name] = tensor(shape, stream, 0.15, 1.0 if is_norm else 0.0)
-    return out
 
 
 def build(height, width):

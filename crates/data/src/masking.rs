@@ -7,7 +7,7 @@
 //!
 //! Masks are drawn for the global batch, crop by crop, from the counter generator: a crop's mask
 //! depends on (seed, epoch, step, crop) and on the size of the global batch, and not on how many
-//! processes share it.
+//! processes and micro-batches share it.
 //!
 //! # Source
 //! The masking of BEiT and iBOT, with the stratified ratios of DINOv2; the same draws give the same
@@ -69,7 +69,7 @@ impl MaskConfig {
     }
 }
 
-/// What the masks of a micro-batch depend on.
+/// What the masks of a global batch depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskKey {
     /// Seed of the run.
@@ -78,8 +78,6 @@ pub struct MaskKey {
     pub epoch: u64,
     /// Optimiser step inside the epoch.
     pub step: u64,
-    /// Micro-batch inside the step.
-    pub micro: usize,
 }
 
 /// The masks of one process's global crops; B images, T patches a crop.
@@ -125,28 +123,22 @@ impl MaskGenerator {
         self.height * self.width
     }
 
-    /// The masks of one process in a micro-batch of `batch` images over all processes.
+    /// The masks of one process in micro-batch `micro` of a step of `batch` images.
     ///
-    /// Of its `2 * batch` crops `mask_probability` are masked, rounded down; the i-th of them, in
-    /// random order, hides between `r[i]` and `r[i + 1]` of its patches, where `r` divides
+    /// Of the step's `2 * batch` crops `mask_probability` are masked, rounded down; the i-th of
+    /// them, in random order, hides between `r[i]` and `r[i + 1]` of its patches, where `r` divides
     /// `mask_ratio` evenly.
     ///
     /// # Errors
-    /// `batch` cannot be divided among the processes, see [`Share::validate`].
-    pub fn batch(
-        &self,
-        key: MaskKey,
-        batch: usize,
-        rank: usize,
-        world_size: usize,
-    ) -> Result<Masks> {
-        Share { accumulate: 1, rank, world_size }.validate(batch)?;
+    /// `batch` cannot be divided, see [`Share::validate`].
+    pub fn batch(&self, key: MaskKey, batch: usize, share: Share, micro: usize) -> Result<Masks> {
+        share.validate(batch)?;
         let crops = GLOBAL_CROPS * batch;
         let masked = (crops as f64 * self.config.mask_probability) as usize;
-        let purpose = Purpose::Mask(key.micro as u32);
-        let strata = Rng::new(key.seed, key.epoch, key.step, purpose).permutation(crops);
-        let mine = (0..GLOBAL_CROPS)
-            .flat_map(|view| (rank..batch).step_by(world_size).map(move |row| view * batch + row));
+        let strata = Rng::new(key.seed, key.epoch, key.step, Purpose::Mask).permutation(crops);
+        let rows = share.rows(batch, micro);
+        let mine =
+            (0..GLOBAL_CROPS).flat_map(|view| rows.clone().map(move |row| view * batch + row));
         let (mut flat, mut upper_bound) = (Vec::new(), 0);
         for crop in mine {
             if strata[crop] >= masked {
@@ -154,8 +146,7 @@ impl MaskGenerator {
                 continue;
             }
             let [low, high] = self.stratum(strata[crop], masked);
-            let number = key.micro * crops + crop;
-            let purpose = Purpose::MaskBlocks(number as u32);
+            let purpose = Purpose::MaskBlocks(crop as u32);
             let mut rng = Rng::new(key.seed, key.epoch, key.step, purpose);
             let target = (self.patches() as f64 * rng.uniform(low, high)) as usize;
             flat.extend(self.blocks(target, &mut rng));
@@ -233,7 +224,8 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
 
-    const KEY: MaskKey = MaskKey { seed: 3, epoch: 1, step: 7, micro: 0 };
+    const KEY: MaskKey = MaskKey { seed: 3, epoch: 1, step: 7 };
+    const ALONE: Share = Share { accumulate: 1, rank: 0, world_size: 1 };
 
     fn generator(grid: (usize, usize)) -> MaskGenerator {
         MaskGenerator::new(&MaskConfig::default(), grid).unwrap()
@@ -261,7 +253,7 @@ mod tests {
         ) {
             let config = MaskConfig { mask_probability: probability, ..MaskConfig::default() };
             let generator = MaskGenerator::new(&config, grid).unwrap();
-            let masks = generator.batch(MaskKey { seed, ..KEY }, batch, 0, 1).unwrap();
+            let masks = generator.batch(MaskKey { seed, ..KEY }, batch, ALONE, 0).unwrap();
             prop_assert_eq!(masks.masks.dim(), (2 * batch, grid.0 * grid.1));
             let flat: Vec<bool> = masks.masks.iter().copied().collect();
             let places = (0..flat.len()).filter(|&i| flat[i]).map(|i| i as i64);
@@ -276,17 +268,21 @@ mod tests {
         }
 
         #[test]
-        fn processes_share_the_masks_of_one(
-            seed: u64, rows in 1_usize..5, world_size in 1_usize..5, micro in 0_usize..3,
+        fn processes_and_micro_batches_share_the_masks_of_one(
+            seed: u64, images in 1_usize..4, world_size in 1_usize..4, accumulate in 1_usize..4,
         ) {
-            let (generator, key) = (generator((14, 14)), MaskKey { seed, micro, ..KEY });
-            let batch = rows * world_size;
-            let whole = generator.batch(key, batch, 0, 1).unwrap();
+            let (generator, key) = (generator((14, 14)), MaskKey { seed, ..KEY });
+            let batch = images * world_size * accumulate;
+            let whole = generator.batch(key, batch, ALONE, 0).unwrap();
             for rank in 0..world_size {
-                let part = generator.batch(key, batch, rank, world_size).unwrap();
-                for (i, mask) in part.masks.rows().into_iter().enumerate() {
-                    let row = i / rows * batch + i % rows * world_size + rank;
-                    prop_assert_eq!(mask, whole.masks.row(row));
+                for micro in 0..accumulate {
+                    let share = Share { accumulate, rank, world_size };
+                    let part = generator.batch(key, batch, share, micro).unwrap();
+                    let first = (micro * world_size + rank) * images;
+                    for (i, mask) in part.masks.rows().into_iter().enumerate() {
+                        let row = i / images * batch + first + i % images;
+                        prop_assert_eq!(mask, whole.masks.row(row));
+                    }
                 }
             }
         }
@@ -296,7 +292,7 @@ mod tests {
     fn ratios_are_spread_evenly_over_half_of_the_crops() {
         let generator = generator((14, 14));
         let batch = 64;
-        let masks = generator.batch(KEY, batch, 0, 1).unwrap();
+        let masks = generator.batch(KEY, batch, ALONE, 0).unwrap();
         let mut counts: Vec<usize> =
             masks.masks.rows().into_iter().map(|row| hidden(row.iter().copied())).collect();
         counts.sort_unstable();
@@ -338,14 +334,11 @@ mod tests {
     #[test]
     fn steps_and_seeds_differ_and_repeat() {
         let generator = generator((14, 14));
-        let draw = |key| generator.batch(key, 8, 0, 1).unwrap();
+        let draw = |key| generator.batch(key, 8, ALONE, 0).unwrap();
         assert_eq!(draw(KEY), draw(KEY));
-        for other in [
-            MaskKey { seed: 4, ..KEY },
-            MaskKey { epoch: 2, ..KEY },
-            MaskKey { step: 8, ..KEY },
-            MaskKey { micro: 1, ..KEY },
-        ] {
+        for other in
+            [MaskKey { seed: 4, ..KEY }, MaskKey { epoch: 2, ..KEY }, MaskKey { step: 8, ..KEY }]
+        {
             assert_ne!(draw(KEY), draw(other));
         }
     }
@@ -353,12 +346,12 @@ mod tests {
     #[test]
     fn nothing_to_hide_is_defined_and_nonsense_is_refused() {
         let none = MaskConfig { mask_probability: 0.0, ..MaskConfig::default() };
-        let masks = MaskGenerator::new(&none, (7, 7)).unwrap().batch(KEY, 4, 0, 1).unwrap();
+        let masks = MaskGenerator::new(&none, (7, 7)).unwrap().batch(KEY, 4, ALONE, 0).unwrap();
         assert!(masks.indices.is_empty() && masks.weights.is_empty() && masks.upper_bound == 0);
         // A grid of one row has no room for a block, which must be smaller than the grid.
-        assert_eq!(generator((1, 9)).batch(KEY, 4, 0, 1).unwrap().indices.len(), 0);
+        assert_eq!(generator((1, 9)).batch(KEY, 4, ALONE, 0).unwrap().indices.len(), 0);
         assert!(MaskGenerator::new(&MaskConfig::default(), (0, 7)).is_err());
-        assert!(generator((7, 7)).batch(KEY, 3, 0, 2).is_err());
+        assert!(generator((7, 7)).batch(KEY, 3, Share { world_size: 2, ..ALONE }, 0).is_err());
         let bad = MaskConfig {
             mask_probability: 1.5,
             mask_ratio: [0.6, 0.5],

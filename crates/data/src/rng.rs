@@ -16,8 +16,8 @@ pub enum Purpose {
     Shuffle,
     /// All parameters of one crop; the view counts global crops first, then local ones.
     Crop(u32),
-    /// Which crops of a micro-batch are masked how much (sample = step); holds the micro-batch.
-    Mask(u32),
+    /// Which crops of a step are masked how much (sample = step).
+    Mask,
     /// The blocks of one mask (sample = step); holds the number of the crop in the step.
     MaskBlocks(u32),
     /// One drawing of the synthetic set (epoch = 0, sample = index).
@@ -37,7 +37,7 @@ impl Purpose {
         match self {
             Self::Shuffle => (1, 0),
             Self::Crop(view) => (2, view),
-            Self::Mask(micro) => (3, micro),
+            Self::Mask => (3, 0),
             Self::MaskBlocks(crop) => (7, crop),
             Self::Synthetic => (4, 0),
             Self::Replacement(attempt) => (5, attempt),
@@ -187,7 +187,7 @@ mod tests {
             first(0, 1, 0, Purpose::Crop(0)),
             first(0, 0, 1, Purpose::Crop(0)),
             first(0, 0, 0, Purpose::Crop(1)),
-            first(0, 0, 0, Purpose::Mask(0)),
+            first(0, 0, 0, Purpose::Mask),
         ];
         for (i, a) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|b| a != b));

@@ -4,11 +4,13 @@
 //! sources are mixed by weight ([`Part`]), each is gone through in passes of its own, every one a
 //! permutation; an epoch takes the next so many images of each and shuffles them together.
 //!
-//! The global batch of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is left at the end is
-//! dropped. Micro-batch `a` of `A` takes the contiguous rows `a * n / A .. (a + 1) * n / A`, and
-//! rank `r` of `W` takes the rows `r, r + W, ...` of those. So the same images meet in the same
-//! step, whatever the number of processes, and a run can go on with another number of them.
+//! The global batch of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is
+//! left at the end is dropped. It is cut into `A * W` contiguous parts ([`Share::rows`]): first by
+//! micro-batch, then by process. So the same images meet in the same step, and in the same group of
+//! neighbouring rows, whatever the number of processes and micro-batches, and a run can go on with
+//! another number of them.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -142,20 +144,28 @@ impl Sampler {
     /// A step beyond the epoch's end has none.
     pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: Share) -> Vec<Draw> {
         let order = self.order(epoch);
-        let (n, parts) = (self.global_batch, share.accumulate.max(1));
+        let n = self.global_batch;
         let start = (step as usize).saturating_mul(n);
         if start.saturating_add(n) > order.images.len() {
             return Vec::new();
         }
-        let rows = start + (micro * n / parts).min(n)..start + ((micro + 1) * n / parts).min(n);
-        let mine = rows.skip(share.rank).step_by(share.world_size.max(1));
+        let rows = share.rows(n, micro);
         let visit = |place: usize| order.visits.get(place).map_or(epoch, |&visit| visit.into());
-        mine.map(|place| Draw { index: order.images[place] as usize, visit: visit(place) })
+        (start + rows.start..start + rows.end)
+            .map(|place| Draw { index: order.images[place] as usize, visit: visit(place) })
             .collect()
     }
 }
 
 impl Share {
+    /// Rows of a global batch of `n` images that this process has in micro-batch `micro`.
+    pub fn rows(&self, n: usize, micro: usize) -> Range<usize> {
+        let parts = (self.accumulate * self.world_size).max(1);
+        let part = micro * self.world_size + self.rank;
+        let edge = |part: usize| (part * n / parts).min(n);
+        edge(part)..edge(part + 1)
+    }
+
     /// Checks that every process gets equally many images of every micro-batch.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use tch::nn::Module;
 use tch::{Kind, Tensor, nn};
 
 use crate::error::Result;
-use crate::init;
+use crate::init::{self, of_linear};
 
 /// Self-attention with one projection for queries, keys and values.
 ///
@@ -32,6 +32,11 @@ impl Attention {
         })
     }
 
+    /// Its parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.qkv, &self.proj].into_iter().flat_map(of_linear)
+    }
+
     /// `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         let [q, k, v] = self.project(x);
@@ -52,12 +57,14 @@ impl Attention {
         self.attend(&q, &self.normed(k), &v)
     }
 
-    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32.
+    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32,
+    /// fp64 where the network is.
     pub(crate) fn maps(&self, x: &Tensor) -> Tensor {
         let [q, k, _] = self.project(x);
         let scale = (q.size()[3] as f64).powf(-0.5);
         let scores = (q * scale).matmul(&k.transpose(-2, -1)); // 2 x [B, H, T, D/H] -> [B, H, T, T]
-        scores.softmax(-1, Kind::Float)
+        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        scores.softmax(-1, kind)
     }
 
     /// Queries, keys and values, each `[B, H, T, D/H]`; without a norm they are views of one product.
@@ -72,7 +79,8 @@ impl Attention {
         if !self.qk_norm {
             return x;
         }
-        let mean_square = x.square().mean_dim([-1].as_slice(), true, Kind::Float);
+        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let mean_square = x.square().mean_dim([-1].as_slice(), true, kind);
         (&x * (mean_square + QK_NORM_EPS).rsqrt()).to_kind(x.kind())
     }
 

@@ -40,6 +40,15 @@ impl Block {
         })
     }
 
+    /// Its parameters.
+    pub(crate) fn parameters(&self) -> Vec<Tensor> {
+        let norms = [&self.norm1, &self.norm2];
+        let norms = norms.into_iter().flat_map(|norm| norm.ws.iter().chain(&norm.bs));
+        let attn = self.attn.parameters().chain(self.ls1.parameters());
+        let mlp = self.mlp.parameters().chain(self.ls2.parameters());
+        norms.chain(attn).chain(mlp).map(Tensor::shallow_clone).collect()
+    }
+
     /// `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let attend = |x: &Tensor| self.ls1.forward(self.attn.forward(&self.norm1.forward(x)));

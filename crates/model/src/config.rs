@@ -136,6 +136,8 @@ pub struct ModelConfig {
     pub pos_interpolation: PosInterpolation,
     /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
     pub token_std: f64,
+    /// Keep only the input of every so many blocks and compute the rest again in the backward pass (activation checkpointing): less memory, a third more time; 0 = keep all.
+    pub checkpoint_blocks: i64,
 }
 
 impl Default for ModelConfig {
@@ -155,6 +157,7 @@ impl Default for ModelConfig {
             qk_norm: false,
             pos_interpolation: PosInterpolation::Offset,
             token_std: 0.02,
+            checkpoint_blocks: 0,
         }
     }
 }
@@ -175,6 +178,9 @@ pub struct HeadConfig {
     pub prototypes: i64,
     /// Keep all prototypes of length 1; off in the longer runs of DINO.
     pub norm_last_layer: bool,
+    /// A second head of this shape for masked patches; off in SimDINOv2 and in DINOv2's short recipe,
+    /// on in its long ones.
+    pub separate_patch_head: bool,
 }
 
 impl Default for HeadConfig {
@@ -186,6 +192,7 @@ impl Default for HeadConfig {
             use_bn: false,
             prototypes: 0,
             norm_last_layer: true,
+            separate_patch_head: false,
         }
     }
 }
@@ -231,6 +238,10 @@ impl ModelConfig {
         if self.layer_scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
             let got = self.layer_scale.unwrap_or_default();
             problems.push(("layer_scale", format!("must be greater than 0 (got {got})")));
+        }
+        if self.checkpoint_blocks < 0 {
+            let got = self.checkpoint_blocks;
+            problems.push(("checkpoint_blocks", format!("must not be negative (got {got})")));
         }
         if !(self.token_std >= 0.0 && self.token_std.is_finite()) {
             let got = self.token_std;

@@ -1,9 +1,9 @@
 //! Stochastic depth.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::{DropPathForm, DropPathSchedule, ModelConfig};
-use crate::tokens::Mode;
+use crate::tokens::{Mode, Part};
 
 /// Drops the residual branch of whole images while training.
 ///
@@ -38,7 +38,7 @@ impl DropPath {
         if depth > 1 { rate * index as f64 / (depth - 1) as f64 } else { 0.0 }
     }
 
-    /// `x + branch(input)`, where in [`Mode::Train`] the branch of some images is dropped, and that
+    /// `x + branch(input)`, where in training the branch of some images is dropped, and that
     /// of the others scaled so that the mean stays. Shapes `[B, T, D]`; `input` may have more
     /// tokens than `x` and the branch.
     pub(crate) fn add(
@@ -55,11 +55,11 @@ impl DropPath {
         match self.form {
             DropPathForm::Image => {
                 let branch = branch(input);
-                x + &branch * self.factors(batch, &branch)
+                x + &branch * self.factors(&draws(batch, mode, x.device()), &branch)
             }
             DropPathForm::Batch => {
                 let kept = ((batch as f64 * self.keep) as i64).max(1);
-                let images = Tensor::randperm(batch, (Kind::Int64, x.device())).narrow(0, 0, kept);
+                let images = draws(batch, mode, x.device()).argsort(0, false).narrow(0, 0, kept);
                 let branch = branch(&input.index_select(0, &images));
                 let scaled = branch * (batch as f64 / kept as f64);
                 x.index_add(0, &images, &scaled.to_kind(x.kind()))
@@ -67,18 +67,27 @@ impl DropPath {
         }
     }
 
-    /// Per sample 0 or `1 / keep`, `[B, 1, 1]`: `floor(keep + U) / keep` with U uniform in [0, 1).
-    /// Drawn in fp32: in bf16 `keep + U` would round to a biased rate.
-    fn factors(self, batch: i64, like: &Tensor) -> Tensor {
-        let draws = Tensor::rand([batch, 1, 1], (Kind::Float, like.device()));
-        ((draws + self.keep).floor_() / self.keep).to_kind(like.kind())
+    /// Per sample 0 or `1 / keep`, `[B, 1, 1]`: `floor(keep + U) / keep`. In fp32: in bf16 `keep + U`
+    /// would round to a biased rate.
+    fn factors(self, draws: &Tensor, like: &Tensor) -> Tensor {
+        ((draws + self.keep).floor_() / self.keep).to_kind(like.kind()).view([-1, 1, 1])
+    }
+}
+
+/// A number of each image, uniform in [0, 1), `[B]`.
+fn draws(batch: i64, mode: Mode, device: Device) -> Tensor {
+    let options = (Kind::Float, device);
+    match mode {
+        Mode::TrainPart(Part { first, count, of }) => {
+            let all = Tensor::rand([batch / count, of], options); // [V, images of the whole]
+            all.narrow(1, first, count).reshape([batch])
+        }
+        Mode::Train | Mode::Eval => Tensor::rand([batch], options),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use safetensors::SafeTensorError;
 use tch::{Device, Kind, TchError};
 
+use crate::weights::pth::PthError;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -108,6 +110,90 @@ pub enum Error {
         /// What the parser says.
         source: SafeTensorError,
     },
+    /// A file of `torch.save` cannot be read.
+    #[error("{} {source}", path.display())]
+    Pth {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: PthError,
+    },
+    /// A file holds no vision transformer.
+    #[error(
+        "{}: no vision transformer found: no key ends in cls_token; its keys begin with {keys}",
+        path.display()
+    )]
+    NoNetwork {
+        /// The file.
+        path: PathBuf,
+        /// Its first keys.
+        keys: String,
+    },
+    /// A file holds several networks, and none is called as asked.
+    #[error("{}: holds the networks {found} and no {role}; say which is meant", path.display())]
+    WhichNetwork {
+        /// The file.
+        path: PathBuf,
+        /// Which was asked for.
+        role: &'static str,
+        /// What stands before the keys of each.
+        found: String,
+    },
+    /// The tensors of a file are those of another kind of network.
+    #[error("{}: {problem}", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+    /// Too little of a network was found in a file.
+    #[error(
+        "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.0} %); {names}; \
+         accept this on purpose by lowering the share that must match",
+        path.display()
+    )]
+    TooFewMatched {
+        /// The file.
+        path: PathBuf,
+        /// Tensors found.
+        matched: usize,
+        /// Tensors of the backbone.
+        total: usize,
+        /// The share, in percent.
+        percent: f64,
+        /// The first of those that were not.
+        names: String,
+    },
+    /// Tensors of a file share their bytes, so that they unfold to more than the file holds.
+    #[error(
+        "{}: its tensors overlap: {bytes} bytes of them in a file of {len}; export it again",
+        path.display()
+    )]
+    Overlap {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of the tensors.
+        bytes: u64,
+        /// Bytes of the file.
+        len: u64,
+    },
+    /// A network cannot be exported to a library.
+    #[error("cannot be exported for {layout}: {problem}")]
+    Export {
+        /// The library.
+        layout: &'static str,
+        /// Why not.
+        problem: String,
+    },
+    /// A file has no tensor of this name.
+    #[error("{}: holds no tensor {name}", path.display())]
+    NoTensor {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
     /// A tensor of a weight file has a shape that libtorch cannot hold.
     #[error("{}: cannot create tensor {tensor}", path.display())]
     WeightsTensor {
@@ -120,7 +206,7 @@ pub enum Error {
     },
     /// A dtype that weight files of ours do not carry.
     #[error(
-        "{}: tensor {name} has dtype {dtype}; f32, f64, f16, bf16, i64 and u8 are supported",
+        "{}: tensor {name} has dtype {dtype}; f16, bf16, f32, f64, i8, i16, i32, i64, u8 and bool are supported when read, f16, bf16, f32, f64, i64 and u8 when written",
         path.display()
     )]
     WeightsKind {

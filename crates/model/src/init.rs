@@ -66,3 +66,8 @@ pub(crate) fn layer_norm(path: &nn::Path, dim: i64) -> nn::LayerNorm {
     let config = nn::LayerNormConfig { eps: LAYER_NORM_EPS, ..Default::default() };
     nn::layer_norm(path, vec![dim], config)
 }
+
+/// Parameters of a linear layer.
+pub(crate) fn of_linear(layer: &nn::Linear) -> impl Iterator<Item = &Tensor> {
+    std::iter::once(&layer.ws).chain(&layer.bs)
+}

@@ -19,6 +19,11 @@ impl LayerScale {
         Ok(Self(gamma.transpose()?))
     }
 
+    /// Its parameter, if it has one.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.0.iter()
+    }
+
     /// `[.., D]` to `[.., D]`.
     pub(crate) fn forward(&self, x: Tensor) -> Tensor {
         match &self.0 {

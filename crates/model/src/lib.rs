@@ -14,6 +14,7 @@ pub mod weights;
 
 mod attention;
 mod block;
+mod checkpoint;
 mod drop_path;
 mod head;
 mod init;
@@ -30,5 +31,5 @@ pub use config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 pub use error::{Error, Result};
 pub use head::ProjectionHead;
 pub use network::Network;
-pub use tokens::{Mode, Tokens};
+pub use tokens::{Mode, Part, Tokens};
 pub use vit::VisionTransformer;

@@ -5,7 +5,7 @@ use tch::{Tensor, nn};
 
 use crate::config::Ffn;
 use crate::error::Result;
-use crate::init;
+use crate::init::{self, of_linear};
 
 /// The feed-forward network of either kind.
 #[derive(Debug)]
@@ -30,6 +30,15 @@ impl FeedForward {
                 w3: linear("w3", hidden, dim)?,
             },
         })
+    }
+
+    /// Its parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        let layers = match self {
+            Self::Mlp { fc1, fc2 } => [fc1, fc2],
+            Self::Swiglu { w12, w3 } => [w12, w3],
+        };
+        layers.into_iter().flat_map(of_linear)
     }
 
     /// `[B, T, D]` to `[B, T, D]`.

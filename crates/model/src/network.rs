@@ -8,13 +8,15 @@ use crate::head::ProjectionHead;
 use crate::tokens::Mode;
 use crate::vit::VisionTransformer;
 
-/// A backbone and its projection head, with keys `backbone.*` and `head.*`.
+/// A backbone and its projection heads, with keys `backbone.*`, `head.*` and `patch_head.*`.
 #[derive(Debug)]
 pub struct Network {
     /// The vision transformer.
     pub backbone: VisionTransformer,
     /// The projection head on its class token.
     pub head: ProjectionHead,
+    /// That on masked patches, where they do not share `head`.
+    pub patch_head: Option<ProjectionHead>,
 }
 
 impl Network {
@@ -25,8 +27,11 @@ impl Network {
     pub fn new(vs: &nn::VarStore, model: &ModelConfig, head: &HeadConfig) -> Result<Self> {
         let root = vs.root();
         let backbone = VisionTransformer::new(&(&root / "backbone"), model)?;
-        let head = ProjectionHead::new(&(&root / "head"), backbone.embed_dim(), head)?;
-        Ok(Self { backbone, head })
+        let width = backbone.embed_dim();
+        let own = head.separate_patch_head;
+        let patch_head = own.then(|| ProjectionHead::new(&(&root / "patch_head"), width, head));
+        let head = ProjectionHead::new(&(&root / "head"), width, head)?;
+        Ok(Self { backbone, head, patch_head: patch_head.transpose()? })
     }
 
     /// Projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`.
@@ -35,5 +40,19 @@ impl Network {
     /// As [`VisionTransformer::forward`].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         self.head.forward(&self.backbone.forward_cls(images, mode)?)
+    }
+
+    /// What the heads make of class tokens `[B, D]` and of patches `[m, D]`: one pass where both
+    /// share a head.
+    ///
+    /// # Errors
+    /// Tokens of another width.
+    pub fn project(&self, cls: &Tensor, patches: &Tensor) -> Result<(Tensor, Tensor)> {
+        if let Some(patch_head) = &self.patch_head {
+            return Ok((self.head.forward(cls)?, patch_head.forward(patches)?));
+        }
+        let counts = [cls.size()[0], patches.size()[0]];
+        let rows = self.head.forward(&Tensor::cat(&[cls, patches], 0))?; // [B + m, d]
+        Ok((rows.narrow(0, 0, counts[0]), rows.narrow(0, counts[0], counts[1])))
     }
 }

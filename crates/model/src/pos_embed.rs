@@ -41,37 +41,46 @@ impl PosEmbed {
     /// and source coordinates follow from that scale; of DINOv2, which can do either, and
     /// antialias. Released weights go with the form that they were trained with.
     pub(crate) fn for_grid(&self, (rows, cols): (i64, i64)) -> Tensor {
-        let m = self.side;
-        if (rows, cols) == (m, m) {
-            return self.weight.shallow_clone();
-        }
-        let dim = self.weight.size()[2];
-        let scale = |patches: i64| (patches as f64 + OFFSET) / m as f64;
-        let patches = self
-            .weight
-            .narrow(1, 1, m * m) // [1, 1 + M M, D] -> [1, M M, D]
-            .reshape([1, m, m, dim]) // -> [1, M, M, D]
-            .permute([0, 3, 1, 2]) // -> [1, D, M, M]
-            .to_kind(Kind::Float);
-        let size = [rows, cols];
-        let patches = match self.interpolation {
-            PosInterpolation::Offset => {
-                patches.upsample_bicubic2d(size, false, scale(rows), scale(cols))
-            }
-            PosInterpolation::Size => patches.upsample_bicubic2d(size, false, None, None),
-            PosInterpolation::Antialias => {
-                patches.internal_upsample_bicubic2d_aa(size, false, None, None)
-            }
-        };
-        let patches = patches // [1, D, rows, cols]
-            .to_kind(self.weight.kind())
-            .permute([0, 2, 3, 1]) // -> [1, rows, cols, D]
-            .reshape([1, rows * cols, dim]); // -> [1, N, D]
-        Tensor::cat(&[self.weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
+        interpolate(&self.weight, self.side, (rows, cols), self.interpolation)
     }
 
     /// The parameter itself.
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
     }
+}
+
+/// Positions `[1, 1 + side^2, D]` of a square grid for one of `rows x cols`; those of the same grid
+/// are the weight itself.
+pub(crate) fn interpolate(
+    weight: &Tensor,
+    side: i64,
+    (rows, cols): (i64, i64),
+    form: PosInterpolation,
+) -> Tensor {
+    if (rows, cols) == (side, side) {
+        return weight.shallow_clone();
+    }
+    let dim = weight.size()[2];
+    let scale = |patches: i64| (patches as f64 + OFFSET) / side as f64;
+    let patches = weight
+        .narrow(1, 1, side * side) // [1, 1 + M M, D] -> [1, M M, D]
+        .reshape([1, side, side, dim]) // -> [1, M, M, D]
+        .permute([0, 3, 1, 2]) // -> [1, D, M, M]
+        .to_kind(Kind::Float); // as every implementation does
+    let size = [rows, cols];
+    let patches = match form {
+        PosInterpolation::Offset => {
+            patches.upsample_bicubic2d(size, false, scale(rows), scale(cols))
+        }
+        PosInterpolation::Size => patches.upsample_bicubic2d(size, false, None, None),
+        PosInterpolation::Antialias => {
+            patches.internal_upsample_bicubic2d_aa(size, false, None, None)
+        }
+    };
+    let patches = patches // [1, D, rows, cols]
+        .to_kind(weight.kind())
+        .permute([0, 2, 3, 1]) // -> [1, rows, cols, D]
+        .reshape([1, rows * cols, dim]); // -> [1, N, D]
+    Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
 }

@@ -5,10 +5,26 @@ use tch::Tensor;
 /// Whether the regularisers of training act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Stochastic depth is on: the student.
+    /// Stochastic depth is on: the student, on a batch that is all there is.
     Train,
+    /// The same on some of the images of a larger batch. Draws that belong to an image are made for
+    /// all of them and these images' taken, so from one state of the generator every part of the
+    /// batch gets what it would get in the whole.
+    TrainPart(Part),
     /// Everything is deterministic: the teacher and every evaluation.
     Eval,
+}
+
+/// Which images of a larger batch are here. With `V` views of each, crop-major, the rows are those
+/// of view 0, then those of view 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The first of them.
+    pub first: i64,
+    /// How many they are, at least 1.
+    pub count: i64,
+    /// How many there are in the whole batch.
+    pub of: i64,
 }
 
 /// The final, normalised tokens of a batch.

@@ -4,6 +4,7 @@ use tch::nn::Module;
 use tch::{Kind, Tensor, nn};
 
 use crate::block::Block;
+use crate::checkpoint::{self, SharedBlock};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result, check};
 use crate::init;
@@ -28,7 +29,7 @@ pub struct VisionTransformer {
     register_tokens: Option<Tensor>, // [1, R, D]
     mask_token: Option<Tensor>,      // [1, D]
     pos_embed: PosEmbed,
-    blocks: Vec<Block>,
+    blocks: Vec<SharedBlock>,
     norm: nn::LayerNorm,
 }
 
@@ -55,7 +56,7 @@ impl VisionTransformer {
         let patch_embed =
             PatchEmbed::new(&(path / "patch_embed"), config.in_channels, config.patch_size, dim)?;
         let blocks = (0..dims.depth)
-            .map(|i| Block::new(&(path / "blocks" / i), config, i))
+            .map(|i| Block::new(&(path / "blocks" / i), config, i).map(SharedBlock::new))
             .collect::<Result<_>>()?;
         let norm = init::layer_norm(&(path / "norm"), dim);
         let config = config.clone();
@@ -110,10 +111,12 @@ impl VisionTransformer {
         masks: Option<&Tensor>,
         mode: Mode,
     ) -> Result<Tokens> {
-        let (mut x, grid) = self.embed(images, masks)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode);
-        }
+        let (x, grid) = self.embed(images, masks)?;
+        let Some((last, before)) = self.blocks.split_last() else {
+            return Ok(Tokens::split(&self.norm.forward(&x), grid));
+        };
+        let x = self.run(before, x, mode)?;
+        let x = last.get().forward(&x, mode);
         Ok(Tokens::split(&self.norm.forward(&x), grid))
     }
 
@@ -125,10 +128,8 @@ impl VisionTransformer {
     pub fn forward_cls(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (mut x, _) = self.embed(images, None)?;
         if let Some((last, before)) = self.blocks.split_last() {
-            for block in before {
-                x = block.forward(&x, mode);
-            }
-            x = last.forward_cls(&x, mode); // [B, T, D] -> [B, 1, D]
+            x = self.run(before, x, mode)?;
+            x = last.get().forward_cls(&x, mode); // [B, T, D] -> [B, 1, D]
         }
         Ok(self.norm.forward(&x.select(1, 0))) // [B, 1, D] -> [B, D]
     }
@@ -145,7 +146,7 @@ impl VisionTransformer {
         let (mut x, grid) = self.embed(images, None)?;
         let mut layers = Vec::with_capacity(n as usize);
         for (i, block) in (0..).zip(&self.blocks) {
-            x = block.forward(&x, Mode::Eval);
+            x = block.get().forward(&x, Mode::Eval);
             if i >= self.depth() - n {
                 layers.push(Tokens::split(&self.norm.forward(&x), grid));
             }
@@ -153,14 +154,14 @@ impl VisionTransformer {
         Ok(layers)
     }
 
-    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32. Row 0 is
+    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32 (fp64 stays fp64). Row 0 is
     /// what the class token looks at. Runs in [`Mode::Eval`].
     ///
     /// # Errors
     /// As [`Self::forward`].
     pub fn last_self_attention(&self, images: &Tensor) -> Result<Tensor> {
         let (last, x) = self.before_last(images)?;
-        Ok(last.attention_maps(&x))
+        Ok(last.get().attention_maps(&x))
     }
 
     /// Queries, keys and values of the last block, each `[B, H, T, D/H]`; tokens as in
@@ -170,19 +171,21 @@ impl VisionTransformer {
     /// As [`Self::forward`].
     pub fn last_qkv(&self, images: &Tensor) -> Result<[Tensor; 3]> {
         let (last, x) = self.before_last(images)?;
-        Ok(last.qkv(&x))
+        Ok(last.get().qkv(&x))
     }
 
     /// The last block and what enters it, `[B, T, D]`.
-    fn before_last(&self, images: &Tensor) -> Result<(&Block, Tensor)> {
-        let (mut x, _) = self.embed(images, None)?;
+    fn before_last(&self, images: &Tensor) -> Result<(&SharedBlock, Tensor)> {
+        let (x, _) = self.embed(images, None)?;
         let Some((last, before)) = self.blocks.split_last() else {
             return Err(Error::Layers { asked: 1, depth: 0 });
         };
-        for block in before {
-            x = block.forward(&x, Mode::Eval);
-        }
-        Ok((last, x))
+        Ok((last, self.run(before, x, Mode::Eval)?))
+    }
+
+    /// All blocks but the last, whose activations the backward pass wants first anyway.
+    fn run(&self, before: &[SharedBlock], x: Tensor, mode: Mode) -> Result<Tensor> {
+        checkpoint::run(before, x, mode, self.config.checkpoint_blocks)
     }
 
     /// Images to the sequence that enters the first block, `[B, T, D]`, and the patch grid.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{assert_close, tensor};
 use model::weights::named_variables;
-use model::{Arch, Mode, ModelConfig, VisionTransformer};
+use model::{Arch, Mode, ModelConfig, Part, VisionTransformer};
 use tch::{Device, Kind, Tensor, nn};
 
 fn nano() -> ModelConfig {
@@ -27,6 +27,7 @@ fn images(shape: [i64; 4]) -> Tensor {
 fn seeded() {
     a_seed_gives_the_same_model();
     class_token_alone_equals_the_full_pass();
+    a_part_of_a_batch_gets_what_it_would_get_in_the_whole();
 }
 
 fn a_seed_gives_the_same_model() {
@@ -62,4 +63,23 @@ fn class_token_alone_equals_the_full_pass() {
             assert_close(name, got, expected, 2e-5);
         }
     }
+}
+
+fn a_part_of_a_batch_gets_what_it_would_get_in_the_whole() {
+    let (count, views) = (6, 2);
+    let (vs, vit) = build(&ModelConfig { drop_path_rate: 0.5, ..nano() });
+    common::fill(&named_variables(&vs));
+    let crops = images([views * count, 3, 32, 32]).view([views, count, 3, 32, 32]);
+    let cls = |first, count| {
+        tch::manual_seed(11);
+        let x = crops.narrow(1, first, count).reshape([views * count, 3, 32, 32]);
+        let mode = Mode::TrainPart(Part { first, count, of: 6 });
+        vit.forward_cls(&x, mode).unwrap().view([views, count, -1])
+    };
+    let whole = cls(0, count);
+    assert_close("part", &cls(2, 3), &whole.narrow(1, 2, 3), 1e-6);
+    tch::manual_seed(11);
+    let all = vit.forward_cls(&crops.view([views * count, 3, 32, 32]), Mode::Eval).unwrap();
+    let dropped = (whole.view([views * count, -1]) - all).abs().max().double_value(&[]);
+    assert!(dropped > 1e-3, "nothing was dropped");
 }

@@ -163,7 +163,7 @@ fn hostile_files_are_errors_that_name_the_file() {
     crafted(&path, &entry("F32", "[9223372036854775807,4]", "[0,8]"), 8); // overflow
     let huge = crafted(&path, &entry("F32", "[0,18446744073709551615]", "[0,0]"), 0);
     assert!(matches!(huge, Error::WeightsTensor { .. }), "{huge}");
-    let kind = crafted(&path, &entry("BOOL", "[2]", "[0,2]"), 2);
+    let kind = crafted(&path, &entry("C64", "[2]", "[0,16]"), 16);
     assert!(matches!(kind, Error::WeightsKind { .. }), "{kind}");
     let overlap = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}"#;
     crafted(&path, overlap, 6);

@@ -3,12 +3,16 @@
 //! `G` groups, `n` rows each, `d` width, `p` the side of the matrix that is factorised: `min(n, d)`,
 //! or `d` where a group spans processes. Knows nothing of losses.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_ext::Collective;
 
 use crate::Result;
 use crate::config::RatePrecision;
 
+/// Sides up to this are factorised in double precision whatever the products are computed in: it
+/// takes no longer, and near a collapse, where the identity stands beside far larger numbers, the
+/// value keeps digits that it loses in single.
+const SMALL: i64 = 128;
 /// Added to the diagonal after a failure, in units of its mean.
 const JITTERS: [f64; 2] = [1e-6, 1e-4];
 
@@ -62,7 +66,7 @@ impl Side {
 
 /// A Cholesky factorisation that may have failed.
 pub struct Factor {
-    /// The lower factor, `[G, p, p]`.
+    /// The lower factor, `[G, p, p]`, in the precision it was computed in.
     pub lower: Tensor,
     /// Half the log-determinant, `[G]`.
     pub half_logdet: Tensor,
@@ -70,14 +74,25 @@ pub struct Factor {
     pub failed: Tensor,
 }
 
-/// `I + alpha K`. `[G, n, d] -> [G, p, p]`
+/// `I + alpha K`, of which only the lower triangle is meant: factorisations read no more.
+/// `[G, n, d] -> [G, p, p]`
+///
+/// On the CPU in panels of columns from the diagonal down, which spares up to half of the product.
 pub fn regularised_gram(z: &Tensor, side: Side, alpha: f64) -> Tensor {
-    let z_t = z.transpose(1, 2); // [G, d, n]
-    let gram = match side {
-        Side::Rows => z.matmul(&z_t),
-        Side::Width => z_t.matmul(z),
-    };
-    regularised(&gram, alpha)
+    let rows = match side {
+        Side::Rows => z.shallow_clone(),
+        Side::Width => z.transpose(1, 2),
+    }; // [G, p, .]
+    let (groups, p) = (rows.size()[0], rows.size()[1]);
+    let panel = if z.device() == Device::Cpu { SMALL } else { p };
+    let gram = Tensor::zeros([groups, p, p], (z.kind(), z.device()));
+    for first in (0..p).step_by(panel as usize) {
+        let (height, width) = (p - first, panel.min(p - first));
+        let columns = rows.narrow(1, first, width).transpose(1, 2); // [G, ., width]
+        let mut part = gram.narrow(1, first, height).narrow(2, first, width);
+        let _ = part.baddbmm_(&rows.narrow(1, first, height), &columns);
+    }
+    regularised(gram, alpha)
 }
 
 /// [`regularised_gram`] on the side of the width, of the rows of all processes together.
@@ -86,24 +101,26 @@ pub fn regularised_gram_across(
     alpha: f64,
     collective: &dyn Collective,
 ) -> Result<Tensor> {
-    let mut gram = z.transpose(1, 2).matmul(z);
+    let mut gram = z.transpose(1, 2).bmm(z);
     collective.all_reduce_sum(&mut gram)?;
-    Ok(regularised(&gram, alpha))
+    Ok(regularised(gram, alpha))
 }
 
-/// `I + alpha K` with the rounding errors of `K` made symmetric.
-fn regularised(gram: &Tensor, alpha: f64) -> Tensor {
-    let symmetric = (gram + gram.transpose(1, 2)) * (0.5 * alpha);
-    symmetric + Tensor::eye(gram.size()[1], (gram.kind(), gram.device()))
+/// `I + alpha K`, in the place of `K`.
+fn regularised(mut gram: Tensor, alpha: f64) -> Tensor {
+    let _ = gram.g_mul_scalar_(alpha);
+    let _ = gram.diagonal(0, -2, -1).g_add_scalar_(1.0);
+    gram
 }
 
 /// Factorises all groups in one call. Reads nothing back to the host.
 pub fn factorise(matrix: &Tensor) -> Factor {
-    let (lower, info) = matrix.linalg_cholesky_ex(false, false);
+    let kind = if matrix.size()[1] <= SMALL { Kind::Double } else { matrix.kind() };
+    let (lower, info) = matrix.to_kind(kind).linalg_cholesky_ex(false, false);
     let diagonal = lower.diagonal(0, -2, -1); // [G, p]
-    let half_logdet = diagonal.log().sum_dim_intlist([-1].as_slice(), false, matrix.kind()); // [G]
+    let half_logdet = diagonal.log().sum_dim_intlist([-1].as_slice(), false, kind); // [G]
     let failed = info.not_equal(0).logical_or(&half_logdet.isfinite().logical_not());
-    Factor { lower, half_logdet, failed }
+    Factor { lower, half_logdet: half_logdet.to_kind(matrix.kind()), failed }
 }
 
 /// `alpha (I + alpha Z Z^T)^-1 Z = alpha Z (I + alpha Z^T Z)^-1` from the factor of either side.
@@ -112,10 +129,10 @@ pub fn factorise(matrix: &Tensor) -> Factor {
 /// An explicit inverse and a product beat two triangular solves here, and lose no digits: the
 /// eigenvalues start at 1.
 pub fn gradient(lower: &Tensor, z: &Tensor, side: Side, alpha: f64) -> Tensor {
-    let inverse = lower.cholesky_inverse(false) * alpha; // [G, p, p]
+    let inverse = lower.cholesky_inverse(false).to_kind(z.kind()) * alpha; // [G, p, p]
     match side {
-        Side::Rows => inverse.matmul(z),
-        Side::Width => z.matmul(&inverse),
+        Side::Rows => inverse.bmm(z),
+        Side::Width => z.bmm(&inverse),
     }
 }
 

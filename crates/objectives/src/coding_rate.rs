@@ -25,7 +25,8 @@
 //! # Deviations
 //! The reference computes the Gram matrix in half precision, always of width `d`, and does not
 //! look whether the factorisation failed. Here it is in single or double precision with autocast
-//! off, on the smaller side, and a failure is retried, counted, and in the end an error.
+//! off, on the smaller side (factorised in double where that is small, which costs nothing), and a
+//! failure is retried, counted, and in the end an error.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
@@ -220,7 +221,7 @@ fn rate_in_precision(z: &Tensor, options: &RateOptions, others: &[&Tensor]) -> R
     let any_failed = failed.contains(&true);
     if any_failed {
         // Their factors are arbitrary; any will do until they are replaced.
-        let eye = Tensor::eye(factor.lower.size()[1], (groups.z.kind(), z.device()));
+        let eye = Tensor::eye(factor.lower.size()[1], (factor.lower.kind(), z.device()));
         factor.lower = eye.where_self(&factor.failed.view([-1, 1, 1]), &factor.lower);
     }
     let value = factor.half_logdet;
@@ -260,7 +261,7 @@ fn recover(
             faults.push(Fault::NotPositiveDefinite(group));
             continue;
         };
-        let z = groups.z.narrow(0, at, 1).to_kind(factor.lower.kind());
+        let z = groups.z.narrow(0, at, 1).to_kind(Kind::Double);
         let of_group = cholesky::gradient(&factor.lower, &z, groups.side, groups.alpha);
         value.narrow(0, at, 1).copy_(&factor.half_logdet);
         gradient.narrow(0, at, 1).copy_(&of_group);

@@ -22,13 +22,13 @@ use tch::Tensor;
 use torch_ext::Collective;
 
 use crate::Result;
-use crate::config::PrototypeConfig;
+use crate::config::{PrototypeConfig, TermsConfig};
 use crate::dino::ClsLoss;
 use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
 use crate::patches::Patches;
 use crate::prototypes::{Teacher, log_likelihood};
-use crate::simdinov2::{add_koleo, add_term, check_weights};
+use crate::simdinov2::{add_koleo, add_term, check};
 
 /// Names of the centers among the state.
 const CENTERS: [&str; 2] = ["center", "patch_center"];
@@ -39,8 +39,7 @@ pub struct DinoV2Loss {
     cls: ClsLoss,
     patch_teacher: Teacher,
     student_temp: f64,
-    patch_weight: f64,
-    koleo_weight: f64,
+    terms: TermsConfig,
 }
 
 impl DinoV2Loss {
@@ -48,14 +47,13 @@ impl DinoV2Loss {
     ///
     /// # Errors
     /// Values that cannot be.
-    pub fn new(config: &PrototypeConfig, patch_weight: f64, koleo_weight: f64) -> Result<Self> {
-        check_weights(patch_weight, koleo_weight)?;
+    pub fn new(config: &PrototypeConfig, terms: &TermsConfig) -> Result<Self> {
+        check(terms)?;
         Ok(Self {
             cls: ClsLoss::new(config, true)?,
             patch_teacher: Teacher::new(config.centering, CENTERS[1], config.center_momentum),
             student_temp: config.student_temp,
-            patch_weight,
-            koleo_weight,
+            terms: terms.clone(),
         })
     }
 
@@ -74,8 +72,8 @@ impl DinoV2Loss {
 impl Objective for DinoV2Loss {
     fn needs(&self) -> Needs {
         Needs {
-            patches: self.patch_weight > 0.0,
-            backbone: self.koleo_weight > 0.0,
+            patches: self.terms.patch_weight > 0.0,
+            backbone: self.terms.koleo_weight > 0.0,
             prototypes: true,
         }
     }
@@ -83,12 +81,12 @@ impl Objective for DinoV2Loss {
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         torch_ext::autocast(inputs.student.cls.device(), None, || {
             let mut output = self.cls.evaluate(inputs)?;
-            if self.patch_weight > 0.0 {
+            if self.terms.patch_weight > 0.0 {
                 let loss = self.patch_loss(inputs, &mut output.statistics)?;
-                add_term(&mut output, ("patches", "loss/patches"), &loss, self.patch_weight)?;
+                add_term(&mut output, ("patches", "loss/patches"), &loss, self.terms.patch_weight)?;
             }
-            if self.koleo_weight > 0.0 {
-                add_koleo(&mut output, inputs, self.koleo_weight)?;
+            if self.terms.koleo_weight > 0.0 {
+                add_koleo(&mut output, inputs, &self.terms)?;
             }
             Ok(output)
         })?

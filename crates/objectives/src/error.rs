@@ -30,12 +30,6 @@ pub enum Error {
         /// Its type.
         got: tch::Kind,
     },
-    /// Too few views of each image.
-    #[error("student features need at least the 2 global views (got {got})")]
-    Views {
-        /// Number of views given.
-        got: i64,
-    },
     /// A batch that does not split evenly into rate groups.
     #[error("{what} {batch} must be a multiple of {groups} rate groups")]
     Groups {
@@ -64,7 +58,9 @@ pub enum Error {
         what: &'static str,
     },
     /// A batch in which no feature has a neighbour.
-    #[error("KoLeo needs at least 2 images in a batch of each process (got {got})")]
+    #[error(
+        "KoLeo needs at least 2 images in each of its groups (got {got}): lower terms.koleo_groups"
+    )]
     KoLeoBatch {
         /// Images in the batch.
         got: i64,

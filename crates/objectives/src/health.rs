@@ -101,6 +101,8 @@ impl Signals {
 pub struct Watch {
     in_a_row: u32,
     raised: bool,
+    /// Collapsed since the first step, and said so then.
+    since_start: bool,
 }
 
 /// Looks in a row that must agree. DINO starts at the loss of guessing and leaves it.
@@ -112,14 +114,16 @@ impl Watch {
     /// Takes in the signals of a step; a warning the first time that it is due.
     ///
     /// At the very first step a warning comes at once, but for collapsed features alone: a run
-    /// that starts so trains badly.
+    /// that starts so trains badly. It is not repeated unless the run recovers and collapses again.
     pub fn look(&mut self, step: u64, progress: f64, signals: &Signals) -> Option<String> {
         let verdict = signals.verdict();
         if step == 0 && signals.rate_position.is_some() {
+            self.since_start = verdict.is_some();
             return verdict.map(|what| format!("the run starts almost collapsed: {what}"));
         }
+        self.since_start &= verdict.is_some();
         self.in_a_row = if verdict.is_some() { self.in_a_row + 1 } else { 0 };
-        if self.raised || self.in_a_row < LOOKS || progress < GRACE {
+        if self.raised || self.since_start || self.in_a_row < LOOKS || progress < GRACE {
             return None;
         }
         self.raised = true;

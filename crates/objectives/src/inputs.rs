@@ -11,8 +11,9 @@ pub const GLOBAL_VIEWS: i64 = 2;
 /// What a network made of the views of a (micro-)batch of `B` images.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Head outputs of class tokens, global views first: `[V, B, k]` of the student, `[2, B, k]`
-    /// of the teacher. Unit rows of width `d` for SimDINO, scores of `K` prototypes for DINO.
+    /// Head outputs of class tokens, global views first: `[V, B, k]` of the student, which may see
+    /// a single view, `[2, B, k]` of the teacher. Unit rows of width `d` for SimDINO, scores of `K`
+    /// prototypes for DINO.
     pub cls: Tensor,
     /// Head outputs of the masked patches of the global views, `[m, k]`, in the order of
     /// [`Masked::weights`]. The student saw them masked, the teacher did not.
@@ -55,6 +56,22 @@ impl StepContext {
     pub fn first(global_batch: usize) -> Self {
         Self { step: 0, steps_per_epoch: 1, progress: 0.0, global_batch }
     }
+
+    /// How many of the `groups` of the global batch a (micro-)batch of `batch` images is.
+    ///
+    /// # Errors
+    /// A global batch that the groups do not divide, or a batch of other than whole groups.
+    pub(crate) fn groups_of(&self, batch: usize, groups: usize) -> Result<usize> {
+        let whole = self.global_batch;
+        if whole == 0 || !whole.is_multiple_of(groups) {
+            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
+        }
+        let rows = whole / groups;
+        if !batch.is_multiple_of(rows) {
+            return Err(Error::GroupRows { rows, batch });
+        }
+        Ok(batch / rows)
+    }
 }
 
 /// Everything that a loss is computed from.
@@ -75,22 +92,19 @@ pub struct Inputs<'a> {
 /// Shape of `[V, B, k]` student outputs that the teacher's `[2, B, k]` go with.
 ///
 /// # Errors
-/// Wrong shapes or data types, fewer than 2 views.
+/// Wrong shapes or data types.
 pub(crate) fn check_cls(student: &Tensor, teacher: &Tensor) -> Result<(i64, i64, i64)> {
     let got = student.size();
     let &[views, batch, width] = got.as_slice() else {
         return Err(Error::Shape { what: "student features", expected: "[V, B, d]".into(), got });
     };
-    if views < GLOBAL_VIEWS {
-        return Err(Error::Views { got: views });
-    }
     if teacher.size() != [GLOBAL_VIEWS, batch, width] {
         let expected = format!("[2, {batch}, {width}], as the student's");
         return Err(Error::Shape { what: "teacher features", expected, got: teacher.size() });
     }
     check_kind("student features", student)?;
     check_kind("teacher features", teacher)?;
-    if batch == 0 || width == 0 {
+    if views == 0 || batch == 0 || width == 0 {
         let expected = "[V, B, d], none of them 0".into();
         return Err(Error::Shape { what: "student features", expected, got });
     }

@@ -11,7 +11,11 @@
 //!
 //! # Source
 //! DINOv2, `KoLeoLoss` of facebookresearch/dinov2@b8931f7, on the class tokens of the backbone, one
-//! view at a time, within a process.
+//! view at a time.
+//!
+//! # Deviations
+//! The reference looks for neighbours within a process, so its loss depends on how many there are.
+//! Here the rows are in groups, as many as the configuration says; a group stands for a process.
 
 use tch::{Kind, Tensor};
 
@@ -21,36 +25,38 @@ use crate::{Error, Result};
 
 const EPS: f64 = 1e-8;
 
-/// Sum of the losses of all views; 0-dimensional.
+/// Sum of the losses of all views; 0-dimensional. Neighbours are looked for within each group.
 ///
 /// # Shapes
-/// - `x`: `[views, B, D]`
+/// - `x`: `[views, groups, B, D]`
 ///
 /// # Errors
 /// A wrong shape; a batch of one image.
 pub fn koleo(x: &Tensor) -> Result<Tensor> {
     let got = x.size();
     check_kind("features of KoLeo", x)?;
-    if got.len() != 3 {
-        let expected = "[views, B, D]".into();
+    let &[views, groups, batch, width] = got.as_slice() else {
+        let expected = "[views, groups, B, D]".into();
         return Err(Error::Shape { what: "features of KoLeo", expected, got });
+    };
+    if batch < 2 {
+        return Err(Error::KoLeoBatch { got: batch });
     }
-    if got[1] < 2 {
-        return Err(Error::KoLeoBatch { got: got[1] });
-    }
-    let rows = unit_rows(&x.to_kind(working_kind(x)));
-    let neighbours = nearest_neighbours(&rows); // [views, B]
+    let x = x.reshape([views * groups, batch, width]);
+    let rows = unit_rows(&x.to_kind(working_kind(&x)));
+    let neighbours = nearest_neighbours(&rows); // [views * groups, B]
     let index = neighbours.unsqueeze(-1).expand_as(&rows);
     let difference = &rows - rows.gather(1, &index, false) + EPS;
     let distance = difference.square().sum_dim_intlist(-1, false, rows.kind()).sqrt();
-    Ok((distance + EPS).log().mean_dim(1, false, rows.kind()).sum(rows.kind()) * -1.0)
+    let mean = (distance + EPS).log().mean(rows.kind()); // over views, too
+    Ok(mean * -(views as f64))
 }
 
-/// Index of the nearest other row, `[views, B, D] -> [views, B]`.
+/// Index of the nearest other row, `[groups, B, D] -> [groups, B]`.
 fn nearest_neighbours(rows: &Tensor) -> Tensor {
     tch::no_grad(|| {
         let rows = rows.detach();
-        let products = rows.matmul(&rows.transpose(1, 2)); // [views, B, B]
+        let products = rows.matmul(&rows.transpose(1, 2)); // [groups, B, B]
         let batch = rows.size()[1];
         let own = Tensor::eye(batch, (Kind::Bool, rows.device()));
         products.masked_fill(&own, -2.0).argmax(-1, false)

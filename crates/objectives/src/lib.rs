@@ -35,7 +35,7 @@ pub mod sinkhorn;
 mod views;
 
 pub use coding_rate::{CodingRate, RateEvents, RateOptions, coding_rate};
-pub use config::{Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig};
+pub use config::{Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig, TermsConfig};
 pub use dino::DinoLoss;
 pub use dinov2::DinoV2Loss;
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! The SimDINO loss: pull different views of an image together, push the batch apart.
 //!
-//! `V` views, the first 2 of them global; `B` images of this (micro-)batch; `d` width; `G` rate
-//! groups in this batch. Student features `s[v][b]`, teacher features `t[g][b]`, rows of norm 1.
+//! `V` views, the first 2 of them global (a single one is compared with the teacher's other); `B`
+//! images of this (micro-)batch; `d` width; `G` rate groups in this batch. Student features `s[v][b]`, teacher features `t[g][b]`, rows of norm 1.
 //! With `n` the global batch and `N` the configured number of rate groups, as plain loops:
 //!
 //! ```text
@@ -41,10 +41,11 @@ use crate::balance::{self, Balance};
 use crate::coding_rate::{self, Fault, RateEvents, RateOptions};
 use crate::compression::{compression, gradient_square};
 use crate::config::{ExpaSource, Gamma, LossForm, SimDinoConfig};
-use crate::inputs::{GLOBAL_VIEWS, Inputs, check_cls, working_kind};
+use crate::inputs::{Inputs, check_cls, working_kind};
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
 use crate::rate_weights::{Sizes, Weights, range};
 use crate::rows::{tangential_square, unit_rows};
+use crate::views::global_views;
 use crate::{Error, Result};
 
 /// The loss, its terms, and the numbers they were computed with.
@@ -115,8 +116,8 @@ impl SimDinoLoss {
     /// - `teacher.cls`: `[2, B, d]`; no gradient flows through it
     ///
     /// # Errors
-    /// Wrong shapes, fewer than 2 views, a batch that does not split into the rate groups, and
-    /// features that are not finite, naming the term and the view.
+    /// Wrong shapes, a batch that does not split into the rate groups, and features that are not
+    /// finite, naming the term and the view.
     pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
         check_cls(student, teacher)?;
@@ -199,39 +200,33 @@ impl SimDinoLoss {
         teacher: &Tensor,
         inputs: &Inputs,
     ) -> Result<RateFeatures> {
-        let global = student.narrow(0, 0, GLOBAL_VIEWS); // [2, B, d]
+        let views = global_views(student.size()[0]);
+        let global = student.narrow(0, 0, views); // [2, B, d]
         let features = match self.config.expa_source {
             ExpaSource::Student => global,
-            ExpaSource::MeanStudentTeacher => (global + teacher) * 0.5,
+            ExpaSource::MeanStudentTeacher => (global + teacher.narrow(0, 0, views)) * 0.5,
         };
         let (batch, d) = (features.size()[1], features.size()[2]);
         let (groups, spanning) = self.groups(batch as usize, inputs)?;
         let groups = groups as i64;
-        let rows = features.reshape([GLOBAL_VIEWS * groups, batch / groups, d]);
+        let rows = features.reshape([views * groups, batch / groups, d]);
         Ok(RateFeatures { rows, spanning })
     }
 
     /// Groups that a batch is, and whether they reach beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
         let (whole, groups) = (inputs.context.global_batch, self.config.rate_groups);
-        if whole == 0 || !whole.is_multiple_of(groups) {
-            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
-        }
-        let rows = whole / groups;
         let processes = inputs.collective.size();
-        if groups == 1 && processes > 1 && batch * processes == whole {
+        if groups == 1 && processes > 1 && batch > 0 && batch * processes == whole {
             return Ok((1, true));
         }
-        if !batch.is_multiple_of(rows) {
-            return Err(Error::GroupRows { rows, batch });
-        }
-        Ok((batch / rows, false))
+        Ok((inputs.context.groups_of(batch, groups)?, false))
     }
 
     /// Square of the gradient of the mean coding rate by the student's rows, as far as it turns
     /// them; 0-dimensional.
     fn pull_of_rate(&self, gradient: &Tensor, student: &Tensor, features: &RateFeatures) -> Tensor {
-        let global = student.narrow(0, 0, GLOBAL_VIEWS).detach();
+        let global = student.narrow(0, 0, global_views(student.size()[0])).detach();
         let gradient = gradient.reshape_as(&global);
         let of_source = match self.config.expa_source {
             ExpaSource::Student => 1.0,

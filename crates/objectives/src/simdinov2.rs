@@ -17,7 +17,7 @@
 use tch::Tensor;
 use torch_ext::Collective;
 
-use crate::config::{SimDinoConfig, negative};
+use crate::config::{SimDinoConfig, TermsConfig};
 use crate::inputs::{Inputs, require_finite};
 use crate::koleo::koleo;
 use crate::objective::{LossOutput, Needs, Objective, Statistics};
@@ -29,8 +29,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct SimDinoV2Loss {
     cls: SimDinoLoss,
-    patch_weight: f64,
-    koleo_weight: f64,
+    terms: TermsConfig,
 }
 
 impl SimDinoV2Loss {
@@ -38,17 +37,17 @@ impl SimDinoV2Loss {
     ///
     /// # Errors
     /// Values that cannot be.
-    pub fn new(cls: &SimDinoConfig, patch_weight: f64, koleo_weight: f64) -> Result<Self> {
-        check_weights(patch_weight, koleo_weight)?;
-        Ok(Self { cls: SimDinoLoss::new(cls)?, patch_weight, koleo_weight })
+    pub fn new(cls: &SimDinoConfig, terms: &TermsConfig) -> Result<Self> {
+        check(terms)?;
+        Ok(Self { cls: SimDinoLoss::new(cls)?, terms: terms.clone() })
     }
 }
 
 impl Objective for SimDinoV2Loss {
     fn needs(&self) -> Needs {
         Needs {
-            patches: self.patch_weight > 0.0,
-            backbone: self.koleo_weight > 0.0,
+            patches: self.terms.patch_weight > 0.0,
+            backbone: self.terms.koleo_weight > 0.0,
             prototypes: false,
         }
     }
@@ -56,12 +55,12 @@ impl Objective for SimDinoV2Loss {
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         torch_ext::autocast(inputs.student.cls.device(), None, || {
             let mut output = self.cls.evaluate(inputs)?;
-            if self.patch_weight > 0.0 {
+            if self.terms.patch_weight > 0.0 {
                 let loss = Patches::of(inputs)?.cosine_loss();
-                add_term(&mut output, ("patches", "loss/patches"), &loss, self.patch_weight)?;
+                add_term(&mut output, ("patches", "loss/patches"), &loss, self.terms.patch_weight)?;
             }
-            if self.koleo_weight > 0.0 {
-                add_koleo(&mut output, inputs, self.koleo_weight)?;
+            if self.terms.koleo_weight > 0.0 {
+                add_koleo(&mut output, inputs, &self.terms)?;
             }
             Ok(output)
         })?
@@ -80,10 +79,9 @@ impl Objective for SimDinoV2Loss {
     }
 }
 
-/// Refuses weights below 0.
-pub(crate) fn check_weights(patch_weight: f64, koleo_weight: f64) -> Result<()> {
-    let values = [("patch_weight", Some(patch_weight)), ("koleo_weight", Some(koleo_weight))];
-    let problems = negative(&values);
+/// Refuses values that cannot be.
+pub(crate) fn check(terms: &TermsConfig) -> Result<()> {
+    let problems = terms.validate();
     if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
 }
 
@@ -104,9 +102,16 @@ pub(crate) fn add_term(
 }
 
 /// Adds KoLeo of the student's class tokens before the head.
-pub(crate) fn add_koleo(output: &mut LossOutput, inputs: &Inputs, weight: f64) -> Result<()> {
+pub(crate) fn add_koleo(
+    output: &mut LossOutput,
+    inputs: &Inputs,
+    terms: &TermsConfig,
+) -> Result<()> {
     let backbone = inputs.student.backbone.as_ref();
     let backbone =
         backbone.ok_or(Error::Missing { what: "class tokens of the student's backbone" })?;
-    add_term(output, ("koleo", "loss/koleo"), &koleo(backbone)?, weight)
+    let (views, batch, width) = backbone.size3()?;
+    let groups = inputs.context.groups_of(batch as usize, terms.koleo_groups)? as i64;
+    let in_groups = backbone.reshape([views, groups, batch / groups, width]);
+    add_term(output, ("koleo", "loss/koleo"), &koleo(&in_groups)?, terms.koleo_weight)
 }

@@ -25,7 +25,12 @@ pub fn mean_over_pairs(pairs: &Tensor) -> Tensor {
     (pairs * other).sum(pairs.kind()) / (number_of_pairs(views) * batch) as f64
 }
 
-/// Pairs of different views: `2V - 2`.
+/// Pairs of different views: `2V - 2`, or the one that a single student view has.
 pub fn number_of_pairs(views: i64) -> i64 {
-    GLOBAL_VIEWS * views - GLOBAL_VIEWS
+    GLOBAL_VIEWS * views - global_views(views)
+}
+
+/// Global views among the student's.
+pub fn global_views(views: i64) -> i64 {
+    views.min(GLOBAL_VIEWS)
 }

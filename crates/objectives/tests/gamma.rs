@@ -115,7 +115,8 @@ fn pulls(config: &SimDinoConfig, student: &Tensor, teacher: &Tensor, batch: usiz
 #[test]
 fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
     tch::manual_seed(7);
-    for expa_source in [ExpaSource::Student, ExpaSource::MeanStudentTeacher] {
+    let sources = [ExpaSource::Student, ExpaSource::MeanStudentTeacher];
+    for (expa_source, views) in [(sources[0], 5), (sources[1], 5), (sources[1], 1)] {
         let config = SimDinoConfig {
             rate_groups: 2,
             gamma: Gamma::Balanced,
@@ -125,7 +126,7 @@ fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
             precision: RatePrecision::Fp64,
             ..SimDinoConfig::default()
         };
-        let (s, t) = (unit_rows(&random(&[5, 12, 8])), unit_rows(&random(&[2, 12, 8])));
+        let (s, t) = (unit_rows(&random(&[views, 12, 8])), unit_rows(&random(&[2, 12, 8])));
         let (of_views, of_rate) = pulls(&config, &s, &t, 12);
         let (student, teacher) = (Outputs::of_cls(s), Outputs::of_cls(t));
         let mut loss = SimDinoLoss::new(&config).unwrap();

@@ -91,4 +91,10 @@ fn a_run_that_starts_collapsed_is_told_at_once() {
     let collapsed = signals(&simdino(), features(4, false), features(2, false));
     let words = watch.look(0, 0.0, &collapsed).unwrap();
     assert!(words.starts_with("the run starts almost collapsed: "), "{words}");
+    // While it lasts that was enough; a later collapse is another one.
+    assert!((1..9).all(|step| watch.look(step, 0.5, &collapsed).is_none()));
+    let healthy = signals(&simdino(), features(4, true), features(2, true));
+    assert_eq!(watch.look(9, 0.5, &healthy), None);
+    let raised = (10..20).filter_map(|step| watch.look(step, 0.5, &collapsed)).count();
+    assert_eq!(raised, 1);
 }

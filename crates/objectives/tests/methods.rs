@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use common::{DOUBLE, SINGLE, assert_close, fixture};
 use objectives::{
     Inputs, LossOutput, Masked, Method, Objective, ObjectiveConfig, Outputs, StepContext,
+    TermsConfig,
 };
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
@@ -26,7 +27,9 @@ fn objective(case: &Value, double: bool) -> Box<dyn Objective> {
     if double && options.contains_key("precision") {
         options.insert("precision".into(), "fp64".into());
     }
-    let mut config = ObjectiveConfig { method, patch_weight, koleo_weight, ..Default::default() };
+    // The reference's batch is that of one process, so it is one group.
+    let terms = TermsConfig { patch_weight, koleo_weight, koleo_groups: 1 };
+    let mut config = ObjectiveConfig { method, terms, ..Default::default() };
     fn section<T: serde::de::DeserializeOwned>(options: Map<String, Value>) -> T {
         serde_json::from_value(Value::Object(options)).unwrap()
     }
@@ -136,7 +139,7 @@ fn check_case(case: &Value, tensors: &HashMap<String, Tensor>, kind: Kind, toler
 fn losses_gradients_and_state_in_double_precision() {
     let fixture = fixture("methods.safetensors");
     let cases = fixture.cases.as_array().unwrap();
-    assert_eq!(cases.len(), 12);
+    assert_eq!(cases.len(), 14);
     for case in cases {
         check_case(case, &fixture.tensors, Kind::Double, DOUBLE);
     }

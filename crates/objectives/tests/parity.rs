@@ -53,7 +53,7 @@ fn loss_of(
 fn simdino_loss_and_its_gradient() {
     let Fixture { tensors, cases } = fixture("objectives.safetensors");
     let cases = cases["losses"].as_array().unwrap();
-    assert_eq!(cases.len(), 11);
+    assert_eq!(cases.len(), 13);
     for case in cases {
         let name = case["name"].as_str().unwrap();
         let tensor = |field: &str| &tensors[&format!("loss/{name}/{field}")];

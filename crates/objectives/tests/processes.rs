@@ -11,7 +11,7 @@ mod processes;
 use std::time::Duration;
 
 use common::assert_close;
-use objectives::config::{Centering, RatePrecision};
+use objectives::config::{Centering, RatePrecision, TermsConfig};
 use objectives::{
     Inputs, Masked, Method, ObjectiveConfig, Outputs, PrototypeConfig, SimDinoConfig, StepContext,
 };
@@ -23,6 +23,8 @@ const BATCH: i64 = 12;
 const WIDTH: i64 = 6;
 /// Masked patches of each crop: all of view 0, then all of view 1.
 const MASKED: [i64; 24] = [2, 0, 1, 0, 0, 3, 0, 1, 0, 0, 2, 0, 0, 0, 4, 0, 1, 0, 2, 0, 0, 1, 1, 0];
+/// The same where the second half of the images has none.
+const UNEVEN: [i64; 24] = [2, 0, 1, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0];
 
 fn noise(shape: &[i64], seed: f64) -> Tensor {
     let count: i64 = shape.iter().product();
@@ -31,15 +33,17 @@ fn noise(shape: &[i64], seed: f64) -> Tensor {
 }
 
 /// What the objectives are given: functions of a weight, in this process's share of the batch.
+#[derive(Clone, Copy)]
 struct Share {
     first: i64,
     images: i64,
+    masked: [i64; 24],
 }
 
 impl Share {
     fn of(rank: usize, size: usize) -> Self {
         let images = BATCH / size as i64;
-        Self { first: rank as i64 * images, images }
+        Self { first: rank as i64 * images, images, masked: MASKED }
     }
 
     fn cls(&self, views: i64, seed: f64) -> Tensor {
@@ -49,7 +53,7 @@ impl Share {
     /// Masked patches of the crops of this share, and their weights.
     fn patches(&self, seed: f64) -> (Tensor, Masked) {
         let (mut rows, mut weights, mut at) = (Vec::new(), Vec::new(), 0);
-        for (crop, &count) in MASKED.iter().enumerate() {
+        for (crop, &count) in self.masked.iter().enumerate() {
             let image = crop as i64 % BATCH;
             if image >= self.first && image < self.first + self.images {
                 rows.extend(at..at + count);
@@ -57,7 +61,7 @@ impl Share {
             }
             at += count;
         }
-        let all = noise(&[MASKED.iter().sum(), WIDTH], seed);
+        let all = noise(&[self.masked.iter().sum(), WIDTH], seed);
         let own = all.index_select(0, &Tensor::from_slice(&rows));
         let crops = 2 * self.images as usize;
         (own, Masked { weights: Tensor::from_slice(&weights), crops })
@@ -79,7 +83,7 @@ fn two_steps(config: &ObjectiveConfig, share: &Share, all: &dyn Collective) -> V
         let student = Outputs {
             cls: learnt(&share.cls(4, step)),
             patches: Some(learnt(&patches)),
-            backbone: None,
+            backbone: Some(share.cls(2, step).matmul(&weight)),
         };
         let teacher = Outputs {
             cls: head(share.cls(2, 1.0 + step)),
@@ -114,18 +118,17 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
         precision: RatePrecision::Fp64,
         ..SimDinoConfig::default()
     };
-    let of = |method, simdino| ObjectiveConfig {
-        method,
-        simdino,
-        patch_weight: 1.0,
-        ..ObjectiveConfig::default()
-    };
+    let of = |method, simdino| ObjectiveConfig { method, simdino, ..ObjectiveConfig::default() };
     let prototypes = |method, centering| ObjectiveConfig {
         prototypes: PrototypeConfig { centering, ..PrototypeConfig::default() },
         ..of(method, simdino(1, false))
     };
     let balanced =
         SimDinoConfig { gamma: objectives::config::Gamma::Balanced, ..simdino(1, false) };
+    let koleo = ObjectiveConfig {
+        terms: TermsConfig { koleo_weight: 0.1, koleo_groups: 2, ..TermsConfig::default() },
+        ..prototypes(Method::DinoV2, Centering::Softmax)
+    };
     vec![
         ("groups", of(Method::SimDino, simdino(2, false)), 0),
         ("more groups than processes", of(Method::SimDino, simdino(6, true)), 0),
@@ -135,6 +138,7 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
         ("SimDINOv2", of(Method::SimDinoV2, simdino(2, false)), 0),
         ("DINO", prototypes(Method::Dino, Centering::Softmax), 1),
         ("DINOv2", prototypes(Method::DinoV2, Centering::Softmax), 2),
+        ("DINOv2 with KoLeo", koleo, 2),
         ("DINOv2, Sinkhorn", prototypes(Method::DinoV2, Centering::SinkhornKnopp), 0),
     ]
 }
@@ -148,12 +152,15 @@ fn two_processes_are_one() {
 #[ignore = "started by two_processes_are_one"]
 fn as_a_share_of_the_batch() {
     let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let (whole, own) = (Share::of(0, 1), Share::of(group.rank(), group.size()));
     for (name, config, states) in configs() {
-        let whole = two_steps(&config, &Share::of(0, 1), &Alone);
-        let parts = two_steps(&config, &Share::of(group.rank(), group.size()), &group);
-        assert_eq!((whole.len(), parts.len()), (4 + states, 4 + states), "{name}");
-        for (part, (got, want)) in parts.iter().zip(&whole).enumerate() {
-            assert_close(&format!("{name}, result {part}"), got, want, 1e-9);
+        for masked in [MASKED, UNEVEN] {
+            let whole = two_steps(&config, &Share { masked, ..whole }, &Alone);
+            let parts = two_steps(&config, &Share { masked, ..own }, &group);
+            assert_eq!((whole.len(), parts.len()), (4 + states, 4 + states), "{name}");
+            for (part, (got, want)) in parts.iter().zip(&whole).enumerate() {
+                assert_close(&format!("{name}, result {part}"), got, want, 1e-9);
+            }
         }
     }
 }

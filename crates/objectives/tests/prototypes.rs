@@ -6,7 +6,7 @@
 mod common;
 
 use common::{assert_close, number};
-use objectives::config::{Centering, PrototypeConfig};
+use objectives::config::{Centering, PrototypeConfig, TermsConfig};
 use objectives::koleo::koleo;
 use objectives::sinkhorn::sinkhorn_knopp;
 use objectives::{
@@ -115,22 +115,28 @@ fn koleo_of_three_points_by_hand() {
     let angles = Tensor::from_slice(&[0.0, 90.0, 120.0]) * (std::f64::consts::PI / 180.0);
     let points = Tensor::stack(&[angles.cos(), angles.sin()], 1) * 7.0; // lengths do not matter
     let want = -(2f64.sqrt().ln() + 2.0 * (2.0 * 15f64.to_radians().sin()).ln()) / 3.0;
-    let got = number(&koleo(&points.unsqueeze(0)).unwrap());
+    let got = number(&koleo(&points.view([1, 1, 3, 2])).unwrap());
     assert!((got - want).abs() < 1e-6, "{got} {want}");
     let twice = Tensor::stack(&[&points, &points], 0);
-    assert!((number(&koleo(&twice).unwrap()) - 2.0 * got).abs() < 1e-12, "views add up");
+    let of = |shape: &[i64]| number(&koleo(&twice.view(shape)).unwrap());
+    assert!((of(&[2, 1, 3, 2]) - 2.0 * got).abs() < 1e-12, "views add up");
+    assert!((of(&[1, 2, 3, 2]) - got).abs() < 1e-12, "groups are averaged");
+    assert!((of(&[1, 1, 6, 2]) - got).abs() > 1.0, "a group's rows have no neighbours outside it");
 }
 
 #[test]
 fn koleo_of_equal_rows_is_finite_and_of_one_row_refused() {
-    let same = Tensor::ones([1, 4, 9], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let same = Tensor::ones([1, 1, 4, 9], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let loss = koleo(&same).unwrap();
     loss.backward();
     let want = -(1e-8f64 * (1.0 + 3.0)).ln();
     assert!((number(&loss) - want).abs() < 1e-3, "{} {want}", number(&loss));
     assert_eq!(number(&same.grad().isfinite().all()), 1.0);
-    let one = koleo(&Tensor::ones([2, 1, 9], DOUBLE)).unwrap_err();
-    assert_eq!(one.to_string(), "KoLeo needs at least 2 images in a batch of each process (got 1)");
+    let one = koleo(&Tensor::ones([2, 1, 1, 9], DOUBLE)).unwrap_err();
+    assert_eq!(
+        one.to_string(),
+        "KoLeo needs at least 2 images in each of its groups (got 1): lower terms.koleo_groups"
+    );
 }
 
 /// 8 crops, half of them masked, with student and teacher of one opinion.
@@ -153,7 +159,7 @@ fn perfect_patches_cost_minus_the_share_of_masked_crops() {
     let counts = [3, 0, 1, 0, 7, 2, 0, 0];
     let (student, teacher, masked) = agreed(&waves(&[13, 8], 0.6), &counts);
     let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
-    let objective = SimDinoV2Loss::new(&config, 1.0, 0.0).unwrap();
+    let objective = SimDinoV2Loss::new(&config, &TermsConfig::default()).unwrap();
     let output = evaluate(&objective, &student, &teacher, Some(&masked)).unwrap();
     assert!((output.value("loss/patches").unwrap() + 0.5).abs() < 1e-12);
     let cls = -output.value("loss/compression").unwrap() - output.value("loss/expansion").unwrap();
@@ -164,7 +170,7 @@ fn perfect_patches_cost_minus_the_share_of_masked_crops() {
 fn what_is_missing_or_does_not_fit_is_named() {
     let counts = [3, 0, 1, 0, 7, 2, 0, 0];
     let (mut student, teacher, mut masked) = agreed(&waves(&[13, 8], 0.6), &counts);
-    let objective = DinoV2Loss::new(&PrototypeConfig::default(), 1.0, 0.0).unwrap();
+    let objective = DinoV2Loss::new(&PrototypeConfig::default(), &TermsConfig::default()).unwrap();
     let words = |student: &Outputs, masked: Option<&Masked>| {
         evaluate(&objective, student, &teacher, masked).unwrap_err().to_string()
     };
@@ -176,7 +182,8 @@ fn what_is_missing_or_does_not_fit_is_named() {
     );
     student.patches = None;
     assert_eq!(words(&student, Some(&masked)), "the objective needs the patches of the student");
-    let koleo = DinoV2Loss::new(&PrototypeConfig::default(), 0.0, 0.1).unwrap();
+    let koleo = TermsConfig { patch_weight: 0.0, koleo_weight: 0.1, koleo_groups: 1 };
+    let koleo = DinoV2Loss::new(&PrototypeConfig::default(), &koleo).unwrap();
     let error = evaluate(&koleo, &student, &teacher, None).unwrap_err().to_string();
     assert_eq!(error, "the objective needs the class tokens of the student's backbone");
     assert!(koleo.needs().backbone && !koleo.needs().patches && koleo.needs().prototypes);
@@ -204,6 +211,8 @@ fn weights_and_temperatures_that_cannot_be_are_named() {
     for key in ["student_temp: ", "center_momentum: ", "teacher_temp: "] {
         assert!(error.contains(key), "{error}");
     }
-    let error = DinoV2Loss::new(&PrototypeConfig::default(), -1.0, 0.0).unwrap_err().to_string();
+    let terms = TermsConfig { patch_weight: -1.0, koleo_groups: 0, ..TermsConfig::default() };
+    let error = DinoV2Loss::new(&PrototypeConfig::default(), &terms).unwrap_err().to_string();
     assert!(error.contains("patch_weight: must not be negative (got -1)"), "{error}");
+    assert!(error.contains("koleo_groups: must be at least 1 (got 0)"), "{error}");
 }

@@ -1,37 +1,72 @@
-// Process groups of c10d: a TCP store for the meeting, Gloo for tensors of the CPU.
-//
-// In a file of its own, because c10d's headers take most of the time of compiling the shim.
-#include "shim.h"
+// The TCP store, and process groups of c10d with Gloo for tensors of the CPU.
+#include "dist.h"
 
-#include <chrono>
-#include <vector>
-
-#include <ATen/core/Tensor.h>
-#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/comm.hpp>
 
-struct SimdinoGroup {
-  c10::intrusive_ptr<c10d::TCPStore> store;
-  c10::intrusive_ptr<c10d::ProcessGroup> group;
-};
+namespace {
+// Bytes that a broadcast of many tensors joins into one message, as DistributedDataParallel does.
+constexpr size_t kBroadcastBytes = size_t{250} << 20;
+} // namespace
 
-const char* simdino_group_new(const SimdinoMeeting* meeting, SimdinoGroup** out) noexcept {
+const char* simdino_store_new(
+    const char* host, uint16_t port, int serves, int64_t timeout_ms, SimdinoStore** out) noexcept {
   return guarded([&] {
-    const auto timeout = std::chrono::milliseconds(meeting->timeout_ms);
     c10d::TCPStoreOptions options;
-    options.port = meeting->port;
-    options.isServer = meeting->hosts != 0;
-    options.numWorkers = static_cast<size_t>(meeting->size);
-    options.timeout = timeout;
-    auto store = c10::make_intrusive<c10d::TCPStore>(meeting->host, options);
-    auto group = c10::make_intrusive<c10d::ProcessGroup>(store, meeting->rank, meeting->size);
-    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
-        store, meeting->rank, meeting->size,
-        c10d::ProcessGroupGloo::Options::create_default(timeout));
+    options.port = port;
+    options.isServer = serves != 0;
+    options.waitWorkers = false; // who is there is counted by our own meeting, which names names
+    options.timeout = std::chrono::milliseconds(timeout_ms);
+    *out = new SimdinoStore{c10::make_intrusive<c10d::TCPStore>(host, options)};
+  });
+}
+
+void simdino_store_free(SimdinoStore* store) noexcept {
+  try {
+    delete store;
+  } catch (...) {
+    // The other end may be gone already; there is nobody to tell.
+  }
+}
+
+const char* simdino_store_set(
+    SimdinoStore* store, const char* key, const uint8_t* data, size_t len) noexcept {
+  return guarded([&] { store->store->set(key, std::vector<uint8_t>(data, data + len)); });
+}
+
+const char* simdino_store_get(
+    SimdinoStore* store, const char* key, const uint8_t** data, size_t* len) noexcept {
+  thread_local std::vector<uint8_t> bytes;
+  return guarded([&] {
+    bytes = store->store->get(key);
+    *data = bytes.data();
+    *len = bytes.size();
+  });
+}
+
+const char* simdino_store_add(
+    SimdinoStore* store, const char* key, int64_t amount, int64_t* out) noexcept {
+  return guarded([&] { *out = store->store->add(key, amount); });
+}
+
+const char* simdino_store_has(SimdinoStore* store, const char* key, int* out) noexcept {
+  return guarded([&] { *out = store->store->check({key}) ? 1 : 0; });
+}
+
+const char* simdino_group_new(const SimdinoMember* member, SimdinoGroup** out) noexcept {
+  return guarded([&] {
+    using Gloo = c10d::ProcessGroupGloo;
+    const auto timeout = std::chrono::milliseconds(member->timeout_ms);
+    auto options = Gloo::Options::create_default(timeout);
+    if (member->interface != nullptr) {
+      options->devices = {Gloo::createDeviceForInterface(member->interface)};
+    }
+    auto store = keys_of(*member, "gloo");
+    auto group = c10::make_intrusive<c10d::ProcessGroup>(store, member->rank, member->size);
+    auto gloo = c10::make_intrusive<Gloo>(store, member->rank, member->size, options);
     group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-    *out = new SimdinoGroup{std::move(store), std::move(group)};
+    *out = new SimdinoGroup{std::move(group)};
   });
 }
 
@@ -52,15 +87,26 @@ const char* simdino_group_all_reduce(SimdinoGroup* group, tensor_ptr tensor, int
   });
 }
 
-const char* simdino_group_broadcast(SimdinoGroup* group, tensor_ptr tensor, int root) noexcept {
+const char* simdino_group_broadcast(
+    SimdinoGroup* group, const tensor_ptr* tensors, size_t len, int root) noexcept {
   return guarded([&] {
-    std::vector<at::Tensor> tensors{*tensor};
-    c10d::BroadcastOptions options;
-    options.rootRank = root;
-    group->group->broadcast(tensors, options)->wait();
+    c10d::broadcast_coalesced(group->group, tensors_of(tensors, len), kBroadcastBytes, root);
+  });
+}
+
+const char* simdino_group_all_gather(
+    SimdinoGroup* group, tensor_ptr tensor, const tensor_ptr* outs, size_t len) noexcept {
+  return guarded([&] {
+    std::vector<std::vector<at::Tensor>> outputs{tensors_of(outs, len)};
+    std::vector<at::Tensor> inputs{*tensor};
+    group->group->allgather(outputs, inputs)->wait();
   });
 }
 
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept {
-  return guarded([&] { group->group->barrier()->wait(); });
+  return guarded([&] {
+    c10d::BarrierOptions options;
+    options.device = c10::Device(c10::DeviceType::CPU); // by Gloo, whose timeout is an exception
+    group->group->barrier(options)->wait();
+  });
 }

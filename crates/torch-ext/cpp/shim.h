@@ -80,6 +80,19 @@ const char* simdino_autocast_enter(int cuda, int dtype, SimdinoAutocast* before)
 // Leaves it: restores `before`, and forgets cached casts when no region is left.
 const char* simdino_autocast_exit(int cuda, const SimdinoAutocast* before) noexcept;
 
+// A part of a network: `call` computes it, `again` not 0 in the backward pass, and gives a new
+// tensor or a message that lives until its next call on this thread; `drop` frees `data`.
+struct SimdinoBody {
+  void* data;
+  const char* (*call)(void* data, tensor_ptr x, int again, tensor_ptr* out);
+  void (*drop)(void* data);
+};
+// `body` of `x` without keeping its activations. `params` are all parameters that it uses. Takes
+// `body->data`, whatever happens.
+const char* simdino_checkpoint(
+    tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
+    tensor_ptr* out) noexcept;
+
 // Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;
@@ -87,21 +100,71 @@ struct SimdinoMemory {
 const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept;
 const char* simdino_cuda_reset_peak(int index) noexcept;
 
-// Where the processes of a run meet, and which of them this is; repeated in src/ffi.rs.
-struct SimdinoMeeting {
-  const char* host;
-  uint16_t port;
-  int32_t hosts; // whether this process listens there
+// A key-value store over TCP, in one of the processes of a run or beside them.
+struct SimdinoStore;
+// Connects to the store, which this process opens first where `serves` is not 0.
+const char* simdino_store_new(
+    const char* host, uint16_t port, int serves, int64_t timeout_ms, SimdinoStore** out) noexcept;
+void simdino_store_free(SimdinoStore* store) noexcept;
+const char* simdino_store_set(
+    SimdinoStore* store, const char* key, const uint8_t* data, size_t len) noexcept;
+// Waits for the key. The bytes live until this thread's next call.
+const char* simdino_store_get(
+    SimdinoStore* store, const char* key, const uint8_t** data, size_t* len) noexcept;
+// Adds to a number, 0 at first; `out` is the sum.
+const char* simdino_store_add(
+    SimdinoStore* store, const char* key, int64_t amount, int64_t* out) noexcept;
+// Whether the key is there, without waiting.
+const char* simdino_store_has(SimdinoStore* store, const char* key, int* out) noexcept;
+
+// A process among others that share a store; repeated in src/ffi.rs.
+struct SimdinoMember {
+  SimdinoStore* store;
+  const char* prefix; // of all keys that the group uses
   int32_t rank, size;
   int64_t timeout_ms;
+  const char* interface; // of the network, for Gloo; null: that of this machine's name
 };
 struct SimdinoGroup;
-// Waits for all processes. The group is freed by simdino_group_free.
-const char* simdino_group_new(const SimdinoMeeting* meeting, SimdinoGroup** out) noexcept;
+// Connects all processes by Gloo, for tensors of the CPU. Freed by simdino_group_free.
+const char* simdino_group_new(const SimdinoMember* member, SimdinoGroup** out) noexcept;
 void simdino_group_free(SimdinoGroup* group) noexcept;
+// Adds NCCL, for tensors of CUDA devices.
+const char* simdino_group_add_nccl(
+    SimdinoGroup* group, const SimdinoMember* member, int cuda_index) noexcept;
 // In place, over all processes; `op` 0 adds, 1 takes the largest.
 const char* simdino_group_all_reduce(SimdinoGroup* group, tensor_ptr tensor, int op) noexcept;
-// In place, the tensor of process `root` to all.
-const char* simdino_group_broadcast(SimdinoGroup* group, tensor_ptr tensor, int root) noexcept;
+// In place, the tensors of process `root` to all, joined into few messages.
+const char* simdino_group_broadcast(
+    SimdinoGroup* group, const tensor_ptr* tensors, size_t len, int root) noexcept;
+// Writes the tensor of each process into `outs`, one for each, of its shape.
+const char* simdino_group_all_gather(
+    SimdinoGroup* group, tensor_ptr tensor, const tensor_ptr* outs, size_t len) noexcept;
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept;
+// The sum over all processes as a new tensor that gradients flow through.
+const char* simdino_group_differentiable_sum(
+    SimdinoGroup* group, tensor_ptr tensor, tensor_ptr* out) noexcept;
+
+// What a reducer averages; repeated in src/ffi.rs.
+struct SimdinoReducerSpec {
+  const tensor_ptr* params;
+  const char* const* names;
+  size_t len;
+  int64_t bucket_bytes;
+  int32_t find_unused;
+};
+struct SimdinoReducer;
+// c10d's engine of data-parallel training: averages gradients while backward computes them.
+const char* simdino_reducer_new(
+    SimdinoGroup* group, const SimdinoReducerSpec* spec, SimdinoReducer** out) noexcept;
+void simdino_reducer_free(SimdinoReducer* reducer) noexcept;
+const char* simdino_reducer_prepare_forward(SimdinoReducer* reducer) noexcept;
+const char* simdino_reducer_prepare_backward(
+    SimdinoReducer* reducer, const tensor_ptr* outputs, size_t len) noexcept;
+// After backward: whether all is averaged. Otherwise `unused` is 1 and the message lists the
+// parameters that got no gradient.
+const char* simdino_reducer_unused(SimdinoReducer* reducer, int* unused) noexcept;
+const char* simdino_reducer_zero_grad(SimdinoReducer* reducer) noexcept;
+// Whether NCCL was compiled in.
+int simdino_has_nccl() noexcept;
 }

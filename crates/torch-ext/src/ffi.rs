@@ -1,6 +1,6 @@
 //! Declarations of `cpp/shim.h`, and how its messages become errors.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
@@ -34,6 +34,14 @@ pub struct Autocast {
     pub dtype: i32,
 }
 
+/// `SimdinoBody` of the shim.
+#[repr(C)]
+pub struct Body {
+    pub data: *mut c_void,
+    pub call: extern "C" fn(*mut c_void, *mut C_tensor, c_int, *mut *mut C_tensor) -> Message,
+    pub drop: extern "C" fn(*mut c_void),
+}
+
 /// `SimdinoMemory` of the shim.
 #[repr(C)]
 #[derive(Default)]
@@ -45,20 +53,42 @@ pub struct Memory {
     pub total: u64,
 }
 
-/// `SimdinoMeeting` of the shim.
+/// `SimdinoMember` of the shim.
 #[repr(C)]
-pub struct Meeting {
-    pub host: *const c_char,
-    pub port: u16,
-    pub hosts: i32,
+pub struct Member {
+    pub store: *mut Store,
+    pub prefix: *const c_char,
     pub rank: i32,
     pub size: i32,
     pub timeout_ms: i64,
+    pub interface: *const c_char,
+}
+
+/// `SimdinoReducerSpec` of the shim.
+#[repr(C)]
+pub struct ReducerSpec {
+    pub params: *const *mut C_tensor,
+    pub names: *const *const c_char,
+    pub len: usize,
+    pub bucket_bytes: i64,
+    pub find_unused: i32,
+}
+
+/// `SimdinoStore` of the shim, which only C++ sees into.
+#[repr(C)]
+pub struct Store {
+    _private: [u8; 0],
 }
 
 /// `SimdinoGroup` of the shim, which only C++ sees into.
 #[repr(C)]
 pub struct Group {
+    _private: [u8; 0],
+}
+
+/// `SimdinoReducer` of the shim, which only C++ sees into.
+#[repr(C)]
+pub struct Reducer {
     _private: [u8; 0],
 }
 
@@ -88,13 +118,83 @@ unsafe extern "C" {
     pub fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
     pub fn simdino_autocast_enter(cuda: c_int, dtype: c_int, before: *mut Autocast) -> Message;
     pub fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
+    pub fn simdino_checkpoint(
+        x: *mut C_tensor,
+        params: *const *mut C_tensor,
+        len: usize,
+        body: *const Body,
+        out: *mut *mut C_tensor,
+    ) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
-    pub fn simdino_group_new(meeting: *const Meeting, out: *mut *mut Group) -> Message;
+    pub fn simdino_store_new(
+        host: *const c_char,
+        port: u16,
+        serves: c_int,
+        timeout_ms: i64,
+        out: *mut *mut Store,
+    ) -> Message;
+    pub fn simdino_store_free(store: *mut Store);
+    pub fn simdino_store_set(
+        store: *mut Store,
+        key: *const c_char,
+        data: *const u8,
+        len: usize,
+    ) -> Message;
+    pub fn simdino_store_get(
+        store: *mut Store,
+        key: *const c_char,
+        data: *mut *const u8,
+        len: *mut usize,
+    ) -> Message;
+    pub fn simdino_store_add(
+        store: *mut Store,
+        key: *const c_char,
+        amount: i64,
+        out: *mut i64,
+    ) -> Message;
+    pub fn simdino_store_has(store: *mut Store, key: *const c_char, out: *mut c_int) -> Message;
+    pub fn simdino_group_new(member: *const Member, out: *mut *mut Group) -> Message;
     pub fn simdino_group_free(group: *mut Group);
+    pub fn simdino_group_add_nccl(
+        group: *mut Group,
+        member: *const Member,
+        cuda_index: c_int,
+    ) -> Message;
     pub fn simdino_group_all_reduce(group: *mut Group, t: *mut C_tensor, op: c_int) -> Message;
-    pub fn simdino_group_broadcast(group: *mut Group, t: *mut C_tensor, root: c_int) -> Message;
+    pub fn simdino_group_broadcast(
+        group: *mut Group,
+        tensors: *const *mut C_tensor,
+        len: usize,
+        root: c_int,
+    ) -> Message;
+    pub fn simdino_group_all_gather(
+        group: *mut Group,
+        t: *mut C_tensor,
+        outs: *const *mut C_tensor,
+        len: usize,
+    ) -> Message;
     pub fn simdino_group_barrier(group: *mut Group) -> Message;
+    pub fn simdino_group_differentiable_sum(
+        group: *mut Group,
+        t: *mut C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub fn simdino_reducer_new(
+        group: *mut Group,
+        spec: *const ReducerSpec,
+        out: *mut *mut Reducer,
+    ) -> Message;
+    pub fn simdino_reducer_free(reducer: *mut Reducer);
+    pub fn simdino_reducer_prepare_forward(reducer: *mut Reducer) -> Message;
+    pub fn simdino_reducer_prepare_backward(
+        reducer: *mut Reducer,
+        outputs: *const *mut C_tensor,
+        len: usize,
+    ) -> Message;
+    pub fn simdino_reducer_unused(reducer: *mut Reducer, unused: *mut c_int) -> Message;
+    pub fn simdino_reducer_zero_grad(reducer: *mut Reducer) -> Message;
+    pub fn simdino_has_nccl() -> c_int;
 }
 
 /// Turns what a function of the shim returned into a result, copying the message.

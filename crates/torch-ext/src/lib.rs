@@ -1,7 +1,8 @@
 //! What tch lacks of libtorch, through a small C++ shim: autocast with a choice of data type,
 //! operations on lists of tensors and the fused AdamW step, generator state, memory statistics;
-//! and process groups of c10d, the engine under PyTorch's own distributed training, behind the
-//! interface [`Collective`].
+//! and, in `dist`, what several processes need: who they are ([`Launch`]), process groups and the
+//! gradient reducer of c10d, the engine under PyTorch's own distributed training
+//! ([`ProcessGroup`], [`Reducer`]), behind the interface [`Collective`].
 //!
 //! The only crate with `unsafe` and the only one with C++. Each function of the shim catches C++
 //! exceptions and hands back a message, which becomes an [`Error`]; nothing unwinds across the
@@ -12,21 +13,26 @@
 
 mod adamw;
 mod autocast;
-mod collective;
+mod checkpoint;
 mod device;
+pub mod dist;
 mod error;
 mod ffi;
 mod foreach;
-mod group;
 mod memory;
+mod read;
 mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::autocast;
-pub use collective::{Alone, Collective};
+pub use checkpoint::checkpoint;
 pub use device::{cuda_version, device_name, libtorch_version};
-pub use error::{Error, Result};
+pub use dist::{
+    Alone, Collective, Launch, Launcher, Meeting, ProcessGroup, Reducer, ReducerOptions, has_nccl,
+    host_name,
+};
+pub use error::{Error, GroupFailure, Result};
 pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
-pub use group::{Meeting, ProcessGroup};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
+pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::learner::Side;
+use crate::side::Side;
 
 /// `teacher <- m teacher + (1 - m) student`, over all variables in one foreach call.
 pub fn update(teacher: &Side, student: &Side, momentum: f64) -> Result<()> {

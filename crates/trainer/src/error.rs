@@ -56,15 +56,28 @@ pub enum Error {
     /// The settings do not fit together or the data.
     #[error("{0}")]
     Settings(String),
-    /// The loss is not a number any more.
+    /// Loss or gradient were not finite, too often in a row.
     #[error(
-        "the loss is not finite at step {step} ({terms}); the checkpoints before it are intact: lower optim.base_lr or raise optim.warmup_epochs, and continue"
+        "{what} at step {step}, the last of {row} lost in a row; the checkpoints before them are intact: lower optim.base_lr or raise optim.warmup_epochs, look at the images named in {}, and continue",
+        images.display()
     )]
     NotFinite {
         /// The step, counted from 1.
         step: u64,
-        /// Its terms in that step.
-        terms: String,
+        /// What is not finite, as a clause.
+        what: String,
+        /// Steps in a row.
+        row: u64,
+        /// File with the names of the step's images.
+        images: PathBuf,
+    },
+    /// The weights are not numbers any more.
+    #[error(
+        "the student's weights are not finite after step {step}, and are not saved; the checkpoints before are intact: lower optim.base_lr or raise optim.warmup_epochs, and continue"
+    )]
+    Lost {
+        /// The step, counted from 1.
+        step: u64,
     },
     /// A probe failed.
     #[error("the {name} probe failed")]

@@ -1,11 +1,16 @@
-//! What a step takes in: normalised views on the device, fed from the loader.
+//! What a step takes in: normalised views and masks on the device, fed from the loader.
 
 use std::time::{Duration, Instant};
 
-use data::loader::{Batch, BrokenImage, TrainLoader};
+use data::loader::{Batch, BrokenImage, Position, TrainLoader};
+use data::masking::{MaskGenerator, MaskKey, Masks};
+use data::sampler::Share;
+use model::Part;
 use model::normalize::Normalize;
 use ndarray::Array4;
-use tch::{Device, Tensor};
+use objectives::Masked;
+use objectives::inputs::GLOBAL_VIEWS;
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
@@ -17,55 +22,137 @@ pub struct Views {
     pub global: Tensor,
     /// `[V_l B, C, s, s]`, normalised; none without local crops.
     pub local: Option<Tensor>,
-    /// `B`.
-    pub batch_size: i64,
+    /// Patches that the student does not see, for objectives that ask for them.
+    pub masks: Option<MaskedPatches>,
+    /// Which images of the step these are: `B` of them.
+    pub part: Part,
+    /// Index of each image in the data set.
+    pub samples: Vec<u64>,
+}
+
+/// Patches of the global crops that are hidden from the student; `N` patches a crop, `m` hidden.
+pub struct MaskedPatches {
+    /// `[2 B, N]` bool, set where a patch is hidden.
+    pub masks: Tensor,
+    /// Places of the hidden patches in the flattened masks, `[m]`, ascending.
+    pub indices: Tensor,
+    /// Their weights.
+    pub masked: Masked,
 }
 
 impl Views {
-    /// Copies a batch to `device` and normalises it there.
-    pub fn new(batch: &Batch, normalize: &Normalize, device: Device) -> Result<Self> {
-        let move_in = |pixels: &Array4<u8>| -> Result<Tensor> {
-            let (b, h, w, _) = pixels.dim();
-            let pixels = pixels.as_standard_layout();
-            let bytes = pixels.as_slice().unwrap_or(&[]);
-            Ok(normalize.apply(bytes, [b, h, w], device)?)
-        };
-        Ok(Self {
-            global: move_in(&batch.global)?,
-            local: batch.local.as_ref().map(move_in).transpose()?,
-            batch_size: batch.batch_size as i64,
-        })
+    /// `B`.
+    pub fn batch_size(&self) -> i64 {
+        self.part.count
     }
 
     /// Number of views of an image.
     pub fn num_views(&self) -> i64 {
         let local = self.local.as_ref().map_or(0, |l| l.size()[0]);
-        (self.global.size()[0] + local) / self.batch_size
+        GLOBAL_VIEWS + local / self.batch_size()
     }
+}
+
+impl MaskedPatches {
+    /// Copies masks to `device`.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub fn new(masks: &Masks, device: Device) -> Result<Self> {
+        let (crops, patches) = masks.masks.dim();
+        let flat: Vec<bool> = masks.masks.iter().copied().collect();
+        let flat = Tensor::f_from_slice(&flat)?.f_view([crops as i64, patches as i64])?;
+        let weights = Tensor::f_from_slice(&masks.weights)?.f_to_device(device)?;
+        Ok(Self {
+            masks: flat.f_to_device(device)?,
+            indices: Tensor::f_from_slice(&masks.indices)?.f_to_device(device)?,
+            masked: Masked { weights, crops },
+        })
+    }
+}
+
+/// Where the pixels of a batch go, and how.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    /// Mean and deviation of the channels.
+    pub normalize: Normalize,
+    /// The device.
+    pub device: Device,
+    /// What the images become.
+    pub kind: Kind,
+    /// The masks of a step, where the objective wants some.
+    pub masks: Option<MaskGenerator>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Images of a step, over all processes and micro-batches.
+    pub global_batch: usize,
+    /// Which of them are this process's.
+    pub share: Share,
+}
+
+impl Intake {
+    /// The views of a batch from the loader.
+    ///
+    /// # Errors
+    /// libtorch refuses, or a batch that the share does not divide.
+    pub fn views(&self, batch: &Batch) -> Result<Views> {
+        let move_in = |pixels: &Array4<u8>| -> Result<Tensor> {
+            let (b, h, w, _) = pixels.dim();
+            let pixels = pixels.as_standard_layout();
+            let bytes = pixels.as_slice().unwrap_or(&[]);
+            Ok(self.normalize.apply(bytes, [b, h, w], self.device)?.to_kind(self.kind))
+        };
+        Ok(Views {
+            global: move_in(&batch.global)?,
+            local: batch.local.as_ref().map(move_in).transpose()?,
+            masks: self.masks_at(batch.position, batch.micro)?,
+            part: part_of(self.share, self.global_batch, batch.micro),
+            samples: batch.samples.clone(),
+        })
+    }
+
+    /// The masks of a micro-batch, where the objective wants some.
+    ///
+    /// # Errors
+    /// libtorch refuses, or a batch that the share does not divide.
+    pub fn masks_at(&self, at: Position, micro: usize) -> Result<Option<MaskedPatches>> {
+        let Some(generator) = &self.masks else { return Ok(None) };
+        let key = MaskKey { seed: self.seed, epoch: at.epoch, step: at.step };
+        let masks = generator.batch(key, self.global_batch, self.share, micro)?;
+        Ok(Some(MaskedPatches::new(&masks, self.device)?))
+    }
+}
+
+/// The images of a micro-batch among those of the step.
+pub fn part_of(share: Share, global_batch: usize, micro: usize) -> Part {
+    let rows = share.rows(global_batch, micro);
+    Part { first: rows.start as i64, count: rows.len() as i64, of: global_batch as i64 }
 }
 
 /// Takes batches from the loader, and notes how long the step waited and what was broken.
 pub struct Feed {
     loader: TrainLoader,
-    normalize: Normalize,
-    device: Device,
+    intake: Intake,
     waited: Duration,
     broken: Vec<BrokenImage>,
 }
 
 impl Feed {
-    /// A feed from `loader` to `device`.
-    pub fn new(loader: TrainLoader, normalize: Normalize, device: Device) -> Self {
-        Self { loader, normalize, device, waited: Duration::ZERO, broken: Vec::new() }
+    /// A feed of what the loader makes.
+    pub fn new(loader: TrainLoader, intake: Intake) -> Self {
+        Self { loader, intake, waited: Duration::ZERO, broken: Vec::new() }
     }
 
     /// The next micro-batch.
+    ///
+    /// # Errors
+    /// Too many images are broken; libtorch refuses.
     pub fn next_views(&mut self) -> Result<Views> {
         let start = Instant::now();
         let mut batch = self.loader.next_batch()?;
         self.waited += start.elapsed();
         self.broken.append(&mut batch.broken);
-        Views::new(&batch, &self.normalize, self.device)
+        self.intake.views(&batch)
     }
 
     /// Time waited for data since the last call.

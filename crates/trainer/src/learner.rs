@@ -1,21 +1,24 @@
 //! Student, teacher and one optimiser step. The loop around it is in [`crate::run`].
 
 use model::normalize::Normalize;
-use model::{Mode, Network};
+use model::weights::{ImportPolicy, ImportReport, Target, TensorFile, import};
 use objectives::health::Signals;
 use objectives::{
-    Inputs, LossOutput, Objective, ObjectiveConfig, Outputs, Statistics, StepContext,
+    Inputs, LossOutput, Needs, Objective, ObjectiveConfig, Outputs, Statistics, StepContext,
 };
-use tch::{Device, Kind, Tensor, nn};
-use torch_ext::Alone;
+use tch::{Device, Kind, Tensor};
 
-use crate::clip::clip_per_tensor;
+use crate::clip::Clip;
 use crate::config::{OptimConfig, Precision};
-use crate::ema;
 use crate::error::{Error, Result};
 use crate::input::Views;
-use crate::optim::AdamW;
+use crate::loss_scale::LossScale;
+use crate::optim::Optimizer;
+use crate::processes::{Gradients, Processes};
 use crate::schedule::StepValues;
+use crate::side::Side;
+use crate::step::{Skipped, StepRequest, StepResult, Sum};
+use crate::{ema, forward};
 
 /// What a learner is made of.
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ pub struct LearnerConfig {
     pub optim: OptimConfig,
     /// Precision of the networks.
     pub precision: Precision,
-    /// Images in one optimiser step.
+    /// Images in one optimiser step, over all processes.
     pub batch_size: usize,
     /// Passes a step is split into.
     pub accumulate: usize,
@@ -45,43 +48,6 @@ pub struct LearnerConfig {
     pub device: Device,
 }
 
-/// A network and the variables that hold its weights.
-pub struct Side {
-    /// The variables.
-    pub vars: nn::VarStore,
-    /// Backbone and head on them.
-    pub network: Network,
-}
-
-impl Side {
-    fn new(config: &LearnerConfig) -> Result<Self> {
-        let vars = nn::VarStore::new(config.device);
-        let network = Network::new(&vars, &config.model, &config.head)?;
-        Ok(Self { vars, network })
-    }
-
-    /// All variables by name, in a fixed order, sharing storage with the network.
-    pub fn named(&self) -> Vec<(String, Tensor)> {
-        model::weights::named_variables(&self.vars)
-    }
-}
-
-/// What one step tells. Tensors are left on the device; reading them waits for it.
-pub struct StepOutput {
-    /// Loss of the step, 0-dim.
-    pub loss: Tensor,
-    /// Parts of the loss and what belongs to them, 0-dim, by the names of their metrics.
-    pub terms: Vec<(&'static str, Tensor)>,
-    /// What the objective computed them with, by the names of their metrics.
-    pub numbers: Vec<(&'static str, f64)>,
-    /// How healthy the features are, if it was asked for: of the last micro-batch.
-    pub signals: Option<Signals>,
-    /// L2 norm of all gradients together before clipping, 0-dim.
-    pub grad_norm: Tensor,
-    /// Coding-rate factorisations that had to be repeated with jitter or in fp64.
-    pub rate_retries: u64,
-}
-
 /// Student, teacher, optimiser and objective.
 pub struct Learner {
     /// The network that is trained.
@@ -89,30 +55,79 @@ pub struct Learner {
     /// Its moving average, which is what people take away.
     pub teacher: Side,
     /// The optimiser and its state.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     objective: Box<dyn Objective>,
+    loss_scale: Option<LossScale>,
+    clip: Clip,
     config: LearnerConfig,
     trainable: Vec<Tensor>,
+    /// Matrices whose updates are measured.
+    watched: Vec<Tensor>,
+    gradients: Gradients,
+    processes: Processes,
 }
 
 impl Learner {
     /// Student with fresh weights drawn from the seed; the teacher starts as its copy.
-    pub fn new(config: LearnerConfig) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Wrong values in the config; another network in another process.
+    pub fn new(config: LearnerConfig, processes: Processes) -> Result<Self> {
         torch_ext::manual_seed(config.seed);
+        let objective = config.objective.build()?;
         let student = Side::new(&config)?;
         let mut teacher = Side::new(&config)?;
         teacher.vars.copy(&student.vars)?;
         teacher.vars.freeze();
-        let named: Vec<_> =
-            student.named().into_iter().filter(|(_, p)| p.requires_grad()).collect();
+        let named = trainable(&student, objective.needs());
+        let names = named.iter().map(|(name, _)| name.as_str());
+        let depth = student.network.backbone.depth();
         Ok(Self {
-            optimizer: AdamW::new(&named, &config.optim),
-            objective: config.objective.build()?,
+            clip: Clip::new(names, config.optim.clip_scope, config.optim.clip_grad),
+            optimizer: Optimizer::new(&named, depth, &config.optim),
+            loss_scale: (config.precision == Precision::Fp16).then(LossScale::default),
+            watched: watched(&named, depth),
+            gradients: Gradients::new(&processes, &named)?,
             trainable: named.into_iter().map(|(_, p)| p).collect(),
+            objective,
             student,
             teacher,
             config,
+            processes,
         })
+    }
+
+    /// Puts weights of a file, of whatever program, in the place of fresh ones, in student and teacher;
+    /// with `head` those of its head too. Call it before the first step.
+    ///
+    /// # Errors
+    /// A file that holds no network, or too little of this one.
+    pub fn start_from(
+        &mut self,
+        file: &TensorFile,
+        policy: &ImportPolicy,
+        head: bool,
+    ) -> Result<ImportReport> {
+        let target = Target {
+            vars: &self.student.vars,
+            model: &self.config.model,
+            backbone: "backbone.",
+            head: head.then_some("head."),
+            patch_head: (head && self.config.head.separate_patch_head).then_some("patch_head."),
+        };
+        let report = import(file, &target, policy)?;
+        self.share_weights()?;
+        Ok(report)
+    }
+
+    /// Makes the student of every process that of the first, and the teacher a copy of it.
+    ///
+    /// # Errors
+    /// A process that does not answer.
+    pub fn share_weights(&mut self) -> Result<()> {
+        let weights: Vec<Tensor> = self.student.named().into_iter().map(|(_, w)| w).collect();
+        self.processes.collective().broadcast_all(&weights, 0)?;
+        Ok(self.teacher.vars.copy(&self.student.vars)?)
     }
 
     /// What the learner was made from.
@@ -125,9 +140,24 @@ impl Learner {
         self.trainable.iter().map(Tensor::numel).sum()
     }
 
-    /// What the objective remembers from step to step, by name.
+    /// Whether all weights of the student are numbers. Waits for the device.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub fn is_finite(&self) -> Result<bool> {
+        let norms = Tensor::stack(&torch_ext::foreach_norm(&self.trainable)?, 0);
+        Ok(norms.isfinite().all().double_value(&[]) != 0.0)
+    }
+
+    /// What the objective looks at.
+    pub fn needs(&self) -> Needs {
+        self.objective.needs()
+    }
+
+    /// What is remembered from step to step besides weights and optimiser, by name.
     pub fn objective_state(&self) -> Vec<(String, Tensor)> {
-        self.objective.state()
+        let scale = self.loss_scale.as_ref().map(LossScale::state);
+        self.objective.state().into_iter().chain(scale).collect()
     }
 
     /// Puts back what [`Self::objective_state`] gave.
@@ -135,109 +165,171 @@ impl Learner {
     /// # Errors
     /// State of another objective.
     pub fn load_objective_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        Ok(self.objective.load_state(state)?)
+        match &mut self.loss_scale {
+            Some(scale) => {
+                let others = scale.load(state);
+                Ok(self.objective.load_state(&others)?)
+            }
+            None => Ok(self.objective.load_state(state)?),
+        }
     }
 
-    /// One optimiser step over `accumulate` micro-batches that `next_views` supplies:
-    /// forward, backward, clip, update, moving average. With `look` the features' health is
-    /// measured too.
+    /// One optimiser step over `accumulate` micro-batches that `next_views` supplies: forward,
+    /// backward, clip, update, moving average. Where a loss or gradient is not finite, in whatever
+    /// process, the step changes nothing in any.
+    ///
+    /// # Errors
+    /// No data, features that the objective refuses, a process that does not answer.
     pub fn step(
         &mut self,
-        values: &StepValues,
-        look: bool,
+        request: &StepRequest,
         mut next_views: impl FnMut() -> Result<Views>,
-    ) -> Result<StepOutput> {
-        self.trainable.iter_mut().for_each(Tensor::zero_grad);
-        let mut total: Option<StepOutput> = None;
-        let mut statistics = Statistics::default();
+    ) -> Result<StepResult> {
+        self.gradients.clear()?;
+        let (mut sum, mut statistics) = (Sum::default(), Statistics::default());
+        let (mut lost, mut samples) = (None, Vec::new());
         for micro_batch in 1..=self.config.accumulate {
             let views = next_views()?;
-            let look = look && micro_batch == self.config.accumulate;
-            let (mut output, signals) = self.forward(&views, values, look)?;
-            let share = 1.0 / self.config.accumulate as f64;
-            (&output.loss * share).f_backward()?;
-            statistics += std::mem::take(&mut output.statistics);
-            total = Some(accumulate(total, &output, signals, share));
+            samples.extend_from_slice(&views.samples);
+            if lost.is_some() {
+                continue; // what is left of the step is taken in and passed over
+            }
+            let last = micro_batch == self.config.accumulate;
+            match self.micro_batch(&views, request, last)? {
+                Ok((mut output, signals)) => {
+                    statistics += std::mem::take(&mut output.statistics);
+                    sum.add(&output, signals, 1.0 / self.config.accumulate as f64);
+                }
+                Err(what) => lost = Some(what),
+            }
         }
-        let mut total = total.ok_or_else(|| {
-            Error::Settings("train.accumulate: must be at least 1 (got 0)".into())
-        })?;
-        total.grad_norm = clip_per_tensor(&self.trainable, self.config.optim.clip_grad)?;
-        self.optimizer.step(values)?;
-        ema::update(&self.teacher, &self.student, values.momentum_teacher)?;
-        self.objective.update(&statistics, &Alone)?;
-        Ok(total)
+        if let Some(what) = lost {
+            return Ok(StepResult::Skipped(Skipped { what, scaling: false, samples }));
+        }
+        self.finish(request, sum, &statistics, samples)
     }
 
-    /// Loss of one micro-batch, and its signals if asked for.
-    fn forward(
+    /// Adds the gradients of one micro-batch, or tells whose features are not finite. Every process
+    /// answers the same.
+    fn micro_batch(
         &self,
         views: &Views,
-        values: &StepValues,
-        look: bool,
-    ) -> Result<(LossOutput, Option<Signals>)> {
-        let (b, v) = (views.batch_size, views.num_views());
-        let dtype = match self.config.precision {
-            Precision::Fp32 => None,
-            Precision::Bf16 => Some(Kind::BFloat16),
-        };
-        let (student, teacher) = torch_ext::autocast(self.config.device, dtype, || {
-            let teacher = tch::no_grad(|| self.teacher.network.forward(&views.global, Mode::Eval))?;
-            let student = self.embed_all(views)?;
-            Ok::<_, Error>((student, teacher))
-        })??;
-        let d = self.config.head.out_dim;
-        let by_view = |x: Tensor, v: i64| Outputs::of_cls(x.to_kind(Kind::Float).view([v, b, d]));
-        let (student, teacher) = (by_view(student, v), by_view(teacher, 2));
+        request: &StepRequest,
+        last: bool,
+    ) -> Result<std::result::Result<(LossOutput, Option<Signals>), String>> {
+        // Each micro-batch and process starts from the same seed: draws are made for the whole batch.
+        torch_ext::manual_seed(request.seed);
+        self.gradients.prepare(last)?;
+        let (student, teacher) = self.forward(views)?;
+        if let Some(what) = self.not_finite(&student, &teacher)? {
+            return Ok(Err(what));
+        }
         let inputs = Inputs {
             student: &student,
             teacher: &teacher,
-            masked: None,
-            context: StepContext {
-                step: values.step,
-                steps_per_epoch: values.steps_per_epoch,
-                progress: values.progress,
-                global_batch: self.config.batch_size,
-            },
-            collective: &Alone,
+            masked: views.masks.as_ref().map(|masks| &masks.masked),
+            context: context(&request.values, self.config.batch_size),
+            collective: self.processes.collective(),
         };
         let output = self.objective.evaluate(&inputs)?;
+        let look = request.look && last;
         let signals = look.then(|| Signals::measure(&inputs, &output)).transpose()?;
-        Ok((output, signals))
+        let scale = self.loss_scale.as_ref().map_or(1.0, LossScale::factor);
+        let share = scale / self.config.accumulate as f64;
+        self.gradients.backward(&(&output.loss * share), last)?;
+        Ok(Ok((output, signals)))
     }
 
-    /// Head output of the student on all views, one pass of the backbone a resolution. `[V B, d]`.
-    fn embed_all(&self, views: &Views) -> Result<Tensor> {
-        let network = &self.student.network;
-        let mut cls = vec![network.backbone.forward_cls(&views.global, Mode::Train)?];
-        if let Some(local) = &views.local {
-            cls.push(network.backbone.forward_cls(local, Mode::Train)?);
+    fn forward(&self, views: &Views) -> Result<(Outputs, Outputs)> {
+        let dtype = self.config.precision.autocast();
+        let needs = self.objective.needs();
+        torch_ext::autocast(self.config.device, dtype, || {
+            let teacher = forward::teacher(&self.teacher.network, views, needs)?;
+            Ok((forward::student(&self.student.network, views, needs)?, teacher))
+        })?
+    }
+
+    /// Whose outputs are not finite, in any of the processes.
+    fn not_finite(&self, student: &Outputs, teacher: &Outputs) -> Result<Option<String>> {
+        let bad = |outputs: &Outputs| -> Tensor {
+            let patches = outputs.patches.iter();
+            let sums = patches.chain([&outputs.cls]).map(|x| x.sum(Kind::Double));
+            let sums: Vec<Tensor> = sums.collect();
+            Tensor::stack(&sums, 0).isfinite().logical_not().any()
+        };
+        let both = Tensor::stack(&[bad(student), bad(teacher)], 0).to_kind(Kind::Float);
+        let mut both = both.to_device(Device::Cpu); // sync
+        self.processes.collective().all_reduce_max(&mut both)?;
+        let [student, teacher] = [0, 1].map(|i| both.double_value(&[i]) != 0.0);
+        let whose = if student { "student" } else { "teacher" };
+        Ok((student || teacher).then(|| format!("the {whose}'s features are not finite")))
+    }
+
+    /// Clips, updates the student, moves the teacher: if all gradients are finite.
+    fn finish(
+        &mut self,
+        request: &StepRequest,
+        sum: Sum,
+        statistics: &Statistics,
+        samples: Vec<u64>,
+    ) -> Result<StepResult> {
+        if let Some(scale) = &self.loss_scale {
+            scale.unscale(&self.trainable)?;
         }
-        Ok(network.head.forward(&Tensor::cat(&cls, 0))?) // [V B, D] -> [V B, d]
+        let norms = self.clip.apply(&self.trainable)?;
+        let finite = norms.all.double_value(&[]).is_finite(); // sync
+        let scaling = self.loss_scale.as_mut().is_some_and(|scale| scale.update(finite) && !finite);
+        if !finite {
+            let what = "the gradient is not finite".to_owned();
+            return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
+        }
+        let before = request.look.then(|| copies(&self.watched));
+        self.optimizer.step(&request.values)?;
+        let update_ratio = before.map(|before| update_ratio(&before, &self.watched));
+        ema::update(&self.teacher, &self.student, request.values.momentum_teacher)?;
+        self.objective.update(statistics, self.processes.collective())?;
+        let output = sum.finish(norms, update_ratio);
+        output
+            .map(StepResult::Done)
+            .ok_or_else(|| Error::Settings("train.accumulate: must be at least 1 (got 0)".into()))
     }
 }
 
-/// Adds the share of one micro-batch to the values of the step.
-fn accumulate(
-    total: Option<StepOutput>,
-    output: &LossOutput,
-    signals: Option<Signals>,
-    share: f64,
-) -> StepOutput {
-    let mut step = total.unwrap_or_else(|| StepOutput {
-        loss: output.loss.detach().zeros_like(),
-        terms: output.terms.iter().map(|(name, term)| (*name, term.zeros_like())).collect(),
-        numbers: Vec::new(),
-        signals: None,
-        grad_norm: output.loss.detach(), // of the step, once all its gradients are there
-        rate_retries: 0,
-    });
-    step.loss = &step.loss + output.loss.detach() * share;
-    for ((_, sum), (_, term)) in step.terms.iter_mut().zip(&output.terms) {
-        *sum = &*sum + term * share;
+/// Parameters of the student that the objective reaches, by name.
+fn trainable(student: &Side, needs: Needs) -> Vec<(String, Tensor)> {
+    // Without masked patches the mask token takes no part, and would have no gradient.
+    let reached = |name: &str| needs.patches || name != "backbone.mask_token";
+    let named = student.named().into_iter();
+    named.filter(|(name, p)| p.requires_grad() && reached(name)).collect()
+}
+
+/// The attention of the first, the middle and the last block: enough to see how fast weights move,
+/// and little to copy.
+fn watched(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
+    let blocks = [0, depth / 2, depth - 1];
+    let names = blocks.map(|block| format!("backbone.blocks.{block}.attn.qkv.weight"));
+    let found = named.iter().filter(|(name, _)| names.contains(name));
+    found.map(|(_, matrix)| matrix.shallow_clone()).collect()
+}
+
+fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
+    tensors.iter().map(|tensor| tensor.detach().copy()).collect()
+}
+
+/// Mean of `|after - before| / |before|`; 0-dimensional.
+fn update_ratio(before: &[Tensor], after: &[Tensor]) -> Tensor {
+    let ratio = |(before, after): (&Tensor, &Tensor)| {
+        (after.detach() - before).norm() / before.norm().clamp_min(f64::MIN_POSITIVE)
+    };
+    let ratios: Vec<Tensor> = before.iter().zip(after).map(ratio).collect();
+    Tensor::stack(&ratios, 0).mean(None)
+}
+
+fn context(values: &StepValues, global_batch: usize) -> StepContext {
+    StepContext {
+        step: values.step,
+        steps_per_epoch: values.steps_per_epoch,
+        progress: values.progress,
+        global_batch,
     }
-    step.numbers.clone_from(&output.numbers);
-    step.signals = signals;
-    step.rate_retries += u64::from(output.events.jitter + output.events.fp64);
-    step
 }

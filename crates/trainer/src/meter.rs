@@ -6,10 +6,10 @@ use objectives::health::Signals;
 use tch::{Device, Tensor};
 
 use crate::error::Result;
-use crate::learner::StepOutput;
 use crate::metrics::Record;
 use crate::plan::Plan;
 use crate::schedule::StepValues;
+use crate::step::StepOutput;
 
 /// Measures the time between two lines of metrics.
 pub struct Meter {
@@ -20,6 +20,7 @@ pub struct Meter {
     waited: Duration,
     broken: u64,
     rate_retries: u64,
+    skipped: u64,
 }
 
 impl Meter {
@@ -33,15 +34,25 @@ impl Meter {
             waited: Duration::ZERO,
             broken: 0,
             rate_retries: 0,
+            skipped: 0,
         }
     }
 
     /// Counts a step.
-    pub fn step_done(&mut self, waited: Duration, broken: usize, output: &StepOutput) {
+    pub fn step_done(&mut self, waited: Duration, broken: usize) {
         self.steps += 1;
         self.waited += waited;
         self.broken += broken as u64;
-        self.rate_retries += output.rate_retries;
+    }
+
+    /// Counts the retries of a step that was done.
+    pub fn retried(&mut self, retries: u64) {
+        self.rate_retries += retries;
+    }
+
+    /// Counts a step that was skipped.
+    pub fn skipped(&mut self) {
+        self.skipped += 1;
     }
 
     /// Does something that is no training, without counting its time.
@@ -52,31 +63,35 @@ impl Meter {
         result
     }
 
-    /// The line after `done` steps; starts the next interval.
+    /// The line after `done` steps; starts the next interval. A step that was skipped has no output.
+    ///
+    /// # Errors
+    /// The device does not tell its memory.
     pub fn record(
         &mut self,
         done: u64,
         plan: &Plan,
         values: &StepValues,
-        output: &StepOutput,
+        output: Option<&StepOutput>,
     ) -> Result<Record> {
         let mut record = Record { step: done, epoch: plan.epoch(done), values: Vec::new() };
         let mut put = |key: &str, value: f64| record.values.push((key.to_owned(), value));
-        output.terms.iter().for_each(|(name, term)| put(name, read(term)));
-        output.numbers.iter().for_each(|&(name, number)| put(name, number));
-        let signals = output.signals.iter().flat_map(Signals::metrics);
-        signals.for_each(|(name, signal)| put(name, signal));
+        if let Some(output) = output {
+            put_output(&mut put, output);
+        }
+        put("train/skipped", self.skipped as f64);
         put("rate/retries", self.rate_retries as f64);
         put("optim/lr", values.lr);
         put("optim/weight_decay", values.weight_decay);
         put("optim/momentum_teacher", values.momentum_teacher);
-        put("optim/grad_norm", read(&output.grad_norm));
         self.put_speed(&mut put, plan.last_step - done);
         self.put_memory(&mut put)?;
         put("data/broken", self.broken as f64);
         self.since = Instant::now();
         self.steps = 0;
         self.waited = Duration::ZERO;
+        self.rate_retries = 0;
+        self.skipped = 0;
         Ok(record)
     }
 
@@ -98,6 +113,21 @@ impl Meter {
             put("memory/device_gb", device.peak_allocated_bytes as f64 / GB);
         }
         Ok(())
+    }
+}
+
+/// What a step says of itself.
+fn put_output(put: &mut impl FnMut(&str, f64), output: &StepOutput) {
+    output.terms.iter().for_each(|(name, term)| put(name, read(term)));
+    output.numbers.iter().for_each(|&(name, number)| put(name, number));
+    let signals = output.signals.iter().flat_map(Signals::metrics);
+    signals.for_each(|(name, signal)| put(name, signal));
+    put("optim/grad_norm", read(&output.grad_norm));
+    for (module, norm) in &output.grad_norms {
+        put(&format!("optim/grad_norm_{module}"), read(norm));
+    }
+    if let Some(ratio) = &output.update_ratio {
+        put("optim/update_ratio", read(ratio));
     }
 }
 

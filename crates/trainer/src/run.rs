@@ -8,19 +8,24 @@ use std::sync::Arc;
 use data::config::{AugmentConfig, DataConfig};
 use data::dataset::Dataset;
 use data::loader::{BrokenImage, LoaderConfig, Position, TrainLoader};
+use data::masking::{MaskConfig, MaskGenerator};
+use data::sampler::Share;
 use data::transform::MultiCrop;
 use objectives::health::Watch;
 
 use crate::checkpoint::{self, RunState, STATE_VERSION};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::input::Feed;
-use crate::learner::{Learner, StepOutput};
-use crate::meter::{Meter, read};
+use crate::input::{Feed, Intake};
+use crate::learner::Learner;
+use crate::meter::Meter;
 use crate::metrics::Record;
 use crate::plan::Plan;
 use crate::probe::Probe;
+use crate::processes::Processes;
 use crate::schedule::Schedules;
+use crate::step::{Skipped, StepOutput, StepRequest, StepResult};
+use crate::symptoms::Symptoms;
 
 /// What a run needs besides its learner.
 pub struct Job {
@@ -30,6 +35,8 @@ pub struct Job {
     pub data: DataConfig,
     /// How they are cropped.
     pub augment: AugmentConfig,
+    /// How patches are masked, where the objective wants that.
+    pub masks: MaskConfig,
     /// Length and pace.
     pub train: TrainConfig,
     /// Step counts.
@@ -44,6 +51,23 @@ pub struct Job {
     pub weights: PathBuf,
     /// Settings that the mathematics depends on; they travel in each checkpoint.
     pub settings: BTreeMap<String, serde_json::Value>,
+    /// All processes of the run; the first of them writes.
+    pub processes: Processes,
+}
+
+impl Job {
+    /// What of each step is this process's.
+    pub fn share(&self) -> Share {
+        Share {
+            accumulate: self.train.accumulate,
+            rank: self.processes.rank(),
+            world_size: self.processes.size(),
+        }
+    }
+
+    fn writes(&self) -> bool {
+        self.processes.rank() == 0
+    }
 }
 
 /// What happens to what a run says.
@@ -54,6 +78,8 @@ pub trait Observer {
     fn broken(&mut self, images: &[BrokenImage]) -> Result<()>;
     /// Something that the person at the run should know.
     fn warning(&mut self, text: &str);
+    /// A step was not finite, nor were those before it: keeps the names of its images, and says where.
+    fn lost(&mut self, step: u64, images: &[String]) -> Result<PathBuf>;
     /// A checkpoint was written.
     fn checkpoint(&mut self, path: &Path) -> Result<()>;
     /// Whether the run was asked to stop after this step.
@@ -84,55 +110,63 @@ pub fn run(
     let mut feed = open_feed(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, job.train.batch_size);
     let mut watch = Watch::default();
-    let mut previous: Option<StepOutput> = None;
+    let (mut symptoms, mut skips) = (Symptoms::default(), Skips::default());
     if start == 0 {
         meter.pause(|| probe(job, learner, 0, observer, probes))?;
     }
     for step in start..plan.last_step {
-        let values = job.schedules.at(step);
-        torch_ext::manual_seed(step_seed(job.seed, step));
-        let output = learner.step(&values, plan.log_due(step + 1), || feed.next_views())?;
-        check_finite(previous.as_ref(), step)?; // of the step before: this one may still be running
-
         let done = step + 1;
+        let values = job.schedules.at(step);
+        let look = plan.log_due(done);
+        let request = StepRequest { values, seed: step_seed(job.seed, step), look };
+        let result = learner.step(&request, || feed.next_views())?;
+
         let broken = feed.take_broken();
-        meter.step_done(feed.take_waited(), broken.len(), &output);
+        meter.step_done(feed.take_waited(), broken.len());
         if !broken.is_empty() {
             observer.broken(&broken)?;
         }
-        if plan.log_due(done) {
-            observer.record(&meter.record(done, plan, &values, &output)?)?;
-            let look = |signals| watch.look(step, values.progress, signals);
-            if let Some(warning) = output.signals.as_ref().and_then(look) {
-                observer.warning(&warning);
+        let mut output = skips.take(result, job, done, &mut meter, observer)?;
+        if look {
+            if let Some(output) = &mut output {
+                output.average(job.processes.collective())?;
             }
+            let record = meter.record(done, plan, &values, output.as_ref())?;
+            observer.record(&record)?;
+            for text in symptoms.look(&record, values.progress) {
+                observer.warning(&text);
+            }
+            let signals = output.as_ref().and_then(|output| output.signals.as_ref());
+            let warning = signals.and_then(|signals| watch.look(step, values.progress, signals));
+            warning.iter().for_each(|text| observer.warning(text));
         }
         // Probe and log come first, so that a checkpoint's step has all its lines on disk.
-        let stop = observer.stop_requested() && done < plan.last_step;
+        let stop = job.processes.any(observer.stop_requested())? && done < plan.last_step;
         if !stop && plan.probe_due(done) {
             meter.pause(|| probe(job, learner, done, observer, probes))?;
         }
         if stop || plan.checkpoint_due(done) {
-            check_finite(Some(&output), done)?; // never save what is lost
             meter.pause(|| save(job, learner, done, observer))?;
         }
         if stop {
             return Ok(Outcome::Stopped);
         }
-        previous = Some(output);
     }
-    checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
+    if job.writes() {
+        checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
+    }
     Ok(Outcome::Finished)
 }
 
 /// Opens the loader at the first batch of step `start`.
 fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
+    let share = job.share();
     let config = LoaderConfig {
         seed: job.seed,
         global_batch: job.train.batch_size,
-        accumulate: job.train.accumulate,
-        rank: 0,
-        world_size: 1,
+        accumulate: share.accumulate,
+        rank: share.rank,
+        world_size: share.world_size,
         workers: job.data.workers,
         prefetch: job.data.prefetch,
         max_bad_fraction: job.data.max_bad_fraction,
@@ -144,7 +178,66 @@ fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
     let multi_crop = MultiCrop::new(&job.augment);
     let loader = TrainLoader::new(Arc::clone(&job.dataset), multi_crop, config, position)?;
     let config = learner.config();
-    Ok(Feed::new(loader, config.normalize.clone(), config.device))
+    let side = job.augment.global_crops_size as usize / config.model.patch_size as usize;
+    let masks = learner.needs().patches;
+    let masks = masks.then(|| MaskGenerator::new(&job.masks, (side, side))).transpose()?;
+    let intake = Intake {
+        normalize: config.normalize.clone(),
+        device: config.device,
+        kind: config.precision.weights(),
+        masks,
+        seed: job.seed,
+        global_batch: job.train.batch_size,
+        share,
+    };
+    Ok(Feed::new(loader, intake))
+}
+
+/// Counts the steps in a row that were skipped.
+#[derive(Default)]
+struct Skips {
+    in_a_row: u64,
+}
+
+impl Skips {
+    /// The output of a step that was done; of one that was not, a warning, and the end of the run
+    /// where it comes after too many others.
+    fn take(
+        &mut self,
+        result: StepResult,
+        job: &Job,
+        step: u64,
+        meter: &mut Meter,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<StepOutput>> {
+        let skipped = match result {
+            StepResult::Done(output) => {
+                self.in_a_row = 0;
+                meter.retried(output.rate_retries);
+                return Ok(Some(output));
+            }
+            StepResult::Skipped(skipped) => skipped,
+        };
+        meter.skipped();
+        if skipped.scaling {
+            return Ok(None); // half precision finds its factor this way
+        }
+        self.in_a_row += 1;
+        let Skipped { what, samples, .. } = skipped;
+        let (row, most) = (self.in_a_row, job.train.max_skipped_steps);
+        if row <= most {
+            let text = format!(
+                "step {step} changed nothing, because {what} ({row} in a row; one more than {most} \
+                 ends the run)"
+            );
+            observer.warning(&text);
+            return Ok(None);
+        }
+        let names: Vec<String> =
+            samples.iter().map(|&index| job.dataset.name(index as usize)).collect();
+        let images = observer.lost(step, &names)?;
+        Err(Error::NotFinite { step, what, row, images })
+    }
 }
 
 /// Seed of torch's generators at a step: whatever came before it does not matter.
@@ -156,17 +249,13 @@ fn step_seed(seed: u64, step: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-fn check_finite(output: Option<&StepOutput>, step: u64) -> Result<()> {
-    match output {
-        Some(output) if !read(&output.loss).is_finite() || !read(&output.grad_norm).is_finite() => {
-            let terms = output.terms.iter().map(|(name, term)| format!("{name} {}", read(term)));
-            Err(Error::NotFinite { step, terms: terms.collect::<Vec<_>>().join(", ") })
-        }
-        _ => Ok(()),
-    }
-}
-
 fn save(job: &Job, learner: &Learner, done: u64, observer: &mut dyn Observer) -> Result<()> {
+    if !learner.is_finite()? {
+        return Err(Error::Lost { step: done });
+    }
+    if !job.writes() {
+        return Ok(());
+    }
     let state = RunState {
         version: STATE_VERSION,
         step: done,

@@ -4,21 +4,26 @@
 
 use std::f64::consts::PI;
 
-use crate::config::OptimConfig;
+use crate::config::{OptimConfig, WarmupForm};
 
-/// Linear warm-up from 0 to `base`, then a cosine from `base` towards `end`.
+/// Linear warm-up from `start` to `base`, then a cosine from `base` towards `end`, which it never
+/// quite reaches.
 ///
 /// # Source
-/// `cosine_scheduler` of the DINO reference: the last warm-up step already has `base`, and the
-/// cosine never quite reaches `end`.
+/// `cosine_scheduler` of DINO, whose last warm-up step already has `base`; `CosineScheduler` of
+/// SimDINOv2, where the step after the warm-up is the first to have it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CosineSchedule {
+    /// Value at the first step of the warm-up.
+    pub start: f64,
     /// Value after warm-up.
     pub base: f64,
     /// Value that the cosine approaches.
     pub end: f64,
     /// Steps of warm-up.
     pub warmup_steps: u64,
+    /// Whether the last of them has the full value.
+    pub warmup_form: WarmupForm,
     /// Steps of the whole schedule.
     pub total_steps: u64,
 }
@@ -27,8 +32,11 @@ impl CosineSchedule {
     /// Value at `step`, counted from 0; past the end it is `end`.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
-            let last = (self.warmup_steps - 1).max(1) as f64;
-            return if self.warmup_steps == 1 { 0.0 } else { self.base * step as f64 / last };
+            let length = match self.warmup_form {
+                WarmupForm::Inclusive => (self.warmup_steps - 1).max(1),
+                WarmupForm::Exclusive => self.warmup_steps,
+            };
+            return self.start + (self.base - self.start) * step as f64 / length as f64;
         }
         if step >= self.total_steps {
             return self.end;
@@ -54,6 +62,10 @@ pub struct StepValues {
     pub step: u64,
     /// Steps in a pass over the data.
     pub steps_per_epoch: u64,
+    /// Whether the prototypes stay as they are.
+    pub last_layer_frozen: bool,
+    /// Whether the backbone stays as it is.
+    pub backbone_frozen: bool,
 }
 
 /// The schedules of a run.
@@ -63,6 +75,8 @@ pub struct Schedules {
     weight_decay: CosineSchedule,
     momentum_teacher: CosineSchedule,
     steps_per_epoch: u64,
+    frozen_steps: u64,
+    backbone_frozen_steps: u64,
 }
 
 impl Schedules {
@@ -73,17 +87,33 @@ impl Schedules {
         steps_per_epoch: u64,
         total_steps: u64,
     ) -> Self {
-        let cosine = |base, end| CosineSchedule { base, end, warmup_steps: 0, total_steps };
-        let warmup = (optim.warmup_epochs * steps_per_epoch as f64).round() as u64;
+        let cosine = |base, end| CosineSchedule {
+            start: base,
+            base,
+            end,
+            warmup_steps: 0,
+            warmup_form: optim.warmup_form,
+            total_steps,
+        };
+        let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
+        let peak = optim.lr_scaling.apply(optim.base_lr, batch_size);
         Self {
             lr: CosineSchedule {
-                warmup_steps: warmup.min(total_steps),
-                ..cosine(optim.lr_scaling.apply(optim.base_lr, batch_size), optim.min_lr)
+                start: optim.warmup_start_lr,
+                warmup_steps: steps(optim.warmup_epochs).min(total_steps),
+                ..cosine(peak, optim.min_lr)
             },
             weight_decay: cosine(optim.weight_decay, optim.weight_decay_end),
             momentum_teacher: cosine(optim.momentum_teacher, optim.momentum_teacher_end),
             steps_per_epoch,
+            frozen_steps: steps(optim.freeze_last_layer_epochs),
+            backbone_frozen_steps: 0,
         }
+    }
+
+    /// The same, with a backbone that stays as it is for a number of steps.
+    pub fn with_frozen_backbone(self, steps: u64) -> Self {
+        Self { backbone_frozen_steps: steps, ..self }
     }
 
     /// Values at `step`, counted from 0.
@@ -95,6 +125,8 @@ impl Schedules {
             progress: (step as f64 / self.lr.total_steps.max(1) as f64).min(1.0),
             step,
             steps_per_epoch: self.steps_per_epoch,
+            last_layer_frozen: step < self.frozen_steps,
+            backbone_frozen: step < self.backbone_frozen_steps,
         }
     }
 }
@@ -105,13 +137,20 @@ mod tests {
 
     #[test]
     fn follows_the_reference_at_its_landmarks() {
-        let s = CosineSchedule { base: 1e-3, end: 1e-6, warmup_steps: 10, total_steps: 100 };
+        let warmup_form = WarmupForm::Inclusive;
+        let (start, base, end) = (0.0, 1e-3, 1e-6);
+        let s =
+            CosineSchedule { start, base, end, warmup_steps: 10, warmup_form, total_steps: 100 };
         assert_eq!(s.at(0), 0.0);
         assert!((s.at(9) - 1e-3).abs() < 1e-18, "warm-up includes its endpoint");
         assert!((s.at(10) - 1e-3).abs() < 1e-18, "the cosine starts at the peak");
         assert!((s.at(55) - (1e-6 + 0.5 * (1e-3 - 1e-6))).abs() < 1e-12, "half way");
         assert!(s.at(99) > 1e-6, "never quite the end");
         assert_eq!(s.at(100), 1e-6);
+        let s = CosineSchedule { start: 1e-6, warmup_form: WarmupForm::Exclusive, ..s };
+        assert_eq!(s.at(0), 1e-6);
+        assert!((s.at(5) - (1e-6 + 0.5 * (1e-3 - 1e-6))).abs() < 1e-18);
+        assert!(s.at(9) < 1e-3 && (s.at(10) - 1e-3).abs() < 1e-18, "the endpoint comes after");
     }
 
     #[test]

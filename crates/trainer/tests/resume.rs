@@ -7,20 +7,12 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Bench, final_state};
+use common::{Bench, final_state, kill_at, lines};
 
-/// Starts the run of `name`, kills it with SIGKILL once it has printed `marker`, and resumes it.
-fn kill_at(bench: &Bench, name: &str, marker: &str, overrides: &[&str]) {
+/// Starts the run of `name`, kills it once it has printed `marker`, and resumes it.
+fn kill_run(bench: &Bench, name: &str, marker: &str, overrides: &[&str]) {
     let run_name = format!("run.name={name}");
-    let args = [&["train", "tiny.yaml", &run_name], overrides].concat();
-    let mut child =
-        bench.command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let seen = lines.map_while(Result::ok).any(|line| line.contains(marker));
-    assert!(seen, "the run printed no '{marker}'");
-    child.kill().unwrap();
-    assert!(!child.wait().unwrap().success(), "killed before its end");
-    bench.ok(&[&args[..], &["--resume", "auto"]].concat());
+    kill_at(bench, &[&["train", "tiny.yaml", &run_name], overrides].concat(), marker);
 }
 
 #[test]
@@ -31,7 +23,7 @@ fn a_killed_run_ends_like_one_never_interrupted() {
     // before the first checkpoint, in the middle of an epoch, while a checkpoint is due, near the end
     for (i, marker) in ["step 2/", "step 4/", "step 6/", "step 9/"].iter().enumerate() {
         let name = format!("killed{i}");
-        kill_at(&bench, &name, marker, &[]);
+        kill_run(&bench, &name, marker, &[]);
         let resumed = final_state(&bench.path(&format!("runs/{name}")), 10);
         for ((part, expected), (_, got)) in whole.iter().zip(&resumed) {
             assert!(expected == got, "{part} differs after a kill at '{marker}'");
@@ -45,7 +37,7 @@ fn accumulation_resumes_exactly_too() {
     let bench = Bench::new();
     let overrides = ["train.accumulate=2", "data.workers=2"];
     bench.ok(&[&["train", "tiny.yaml", "run.name=whole"][..], &overrides].concat());
-    kill_at(&bench, "killed", "step 5/", &overrides);
+    kill_run(&bench, "killed", "step 5/", &overrides);
     let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
     assert!(state("whole") == state("killed"));
 }
@@ -55,7 +47,7 @@ fn what_the_objective_remembers_is_resumed() {
     let bench = Bench::new();
     let overrides = ["objective.gamma=balanced", "objective.gamma_balance=3"];
     bench.ok(&[&["train", "tiny.yaml", "run.name=whole"][..], &overrides].concat());
-    kill_at(&bench, "killed", "step 5/", &overrides);
+    kill_run(&bench, "killed", "step 5/", &overrides);
     let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
     assert!(state("whole") == state("killed"));
     let gammas = metric(&bench, "killed", "rate/gamma");
@@ -71,13 +63,6 @@ fn metric(bench: &Bench, name: &str, key: &str) -> Vec<f64> {
 /// Steps in the metrics of a run.
 fn steps(bench: &Bench, name: &str) -> Vec<u64> {
     lines(bench, name).iter().map(|line| line["step"].as_u64().unwrap()).collect()
-}
-
-/// The metrics of a run.
-fn lines(bench: &Bench, name: &str) -> Vec<serde_json::Value> {
-    let path = bench.path(&format!("runs/{name}/metrics.jsonl"));
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -135,4 +120,30 @@ fn a_damaged_checkpoint_is_passed_over_or_refused() {
     }
     let none_left = bench.fails(1, &["train", "tiny.yaml", "--resume", "auto"]);
     assert!(none_left.contains("SHA-256"), "{none_left}");
+}
+
+/// A limit on the size of files stands in for a full disk: a write fails in the middle of a file.
+#[test]
+fn a_disk_that_takes_no_more_leaves_the_old_checkpoint() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=whole"]);
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=3"]);
+    let limited = "trap '' XFSZ; ulimit -f 1500; exec \"$0\" train tiny.yaml --resume auto";
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_simdino")]).current_dir(bench.path(""));
+    let output = shell.output().unwrap();
+    let message = common::stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("step-00000006") && message.contains("too large"), "{message}");
+    let names: Vec<String> = std::fs::read_dir(bench.path("runs/tiny/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(names.contains(&"step-00000003".to_owned()), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains("step-00000006")), "{names:?}");
+    // With room again it goes on from there.
+    bench.ok(&["train", "tiny.yaml", "--resume", "auto"]);
+    assert!(
+        final_state(&bench.path("runs/whole"), 10) == final_state(&bench.path("runs/tiny"), 10)
+    );
 }

@@ -101,7 +101,7 @@ pub(crate) fn python_with(
     let import = format!("import {module}");
     let there = || process::probe(workspace.command(&python).args(["-c", &import])).is_some();
     if python == workspace.path(setup::VENV_PYTHON) && !there() {
-        println!("bench: installing {} into .venv", packages.join(" and "));
+        println!("installing {} into .venv", packages.join(" and "));
         setup::add_to_venv(workspace, packages)?;
     }
     Ok(Some(python))

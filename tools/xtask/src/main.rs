@@ -5,14 +5,17 @@
 mod bench;
 mod bench_coding_rate;
 mod bench_data;
+mod bench_model;
 mod demo;
 mod fail;
 mod figures;
 mod layering;
 mod process;
+mod round_trip;
 mod setup;
 mod simdino;
 mod smoke;
+mod soak;
 mod test;
 mod workspace;
 
@@ -24,12 +27,16 @@ use workspace::Workspace;
 const HELP: &str = "\
 cargo xtask demo [key=value ...]   train on drawn images and say what was learnt (about 5 minutes)
 cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
+cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
+                                   kill a small run at random moments; each must end the same
 cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask setup                  only install what the build needs (the others do it too)
 cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
                                    the training step beside the same step in PyTorch and timm
 cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
                                    the data pipeline beside torchvision + Pillow and albumentations
+cargo xtask bench model [--json]
+                                   a backbone beside timm's in PyTorch; loading beside reading
 cargo xtask bench coding-rate [--json]
                                    the coding rate's closed form beside autograd through Cholesky";
 
@@ -58,11 +65,13 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["setup"] => setup::run(&Workspace::find()?),
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
+        ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
         ["docs-figures"] => figures::run(&Workspace::find()?),
         ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
         ["bench", "coding-rate", ..] => {
             bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
         }
+        ["bench", "model", ..] => bench_model::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
     }

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
-use crate::{layering, process, setup, smoke};
+use crate::{layering, process, round_trip, setup, smoke, soak};
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 10] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
@@ -31,7 +31,13 @@ const STAGES: [Stage; 8] = [
         let mut cargo = ws.cargo(&["doc", "--workspace", "--no-deps"]);
         process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))
     }),
+    ("python", round_trip::run),
     ("smoke", smoke::run),
+    // The method that remembers most: masks, two centers, a frozen last layer.
+    ("soak", |ws| {
+        let words = ["--kills", "5", "method=dinov2", "head.prototypes=64", "terms.koleo_groups=2"];
+        soak::run(ws, &words.map(str::to_owned))
+    }),
 ];
 
 /// Runs all stages, or set-up and those of `only`.

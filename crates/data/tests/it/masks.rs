@@ -1,7 +1,10 @@
 //! Block-wise masks against a restatement in Python with the same draws (tools/parity/masks.py).
 
 use data::masking::{MaskConfig, MaskGenerator, MaskKey};
+use data::sampler::Share;
 use serde_json::Value;
+
+const ALONE: Share = Share { accumulate: 1, rank: 0, world_size: 1 };
 
 fn numbers(value: &Value) -> Vec<u64> {
     value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap()).collect()
@@ -21,11 +24,11 @@ fn masks_are_those_of_the_published_sampler() {
         let config: MaskConfig = serde_json::from_value(case["settings"].clone()).unwrap();
         let grid = numbers(&case["grid"]);
         let (height, width) = (grid[0] as usize, grid[1] as usize);
-        let [seed, epoch, step, micro] = numbers(&case["key"]).try_into().unwrap();
-        let key = MaskKey { seed, epoch, step, micro: micro as usize };
+        let [seed, epoch, step] = numbers(&case["key"]).try_into().unwrap();
+        let key = MaskKey { seed, epoch, step };
         let generator = MaskGenerator::new(&config, (height, width)).unwrap();
         let batch = case["batch"].as_u64().unwrap() as usize;
-        let masks = generator.batch(key, batch, 0, 1).unwrap();
+        let masks = generator.batch(key, batch, ALONE, 0).unwrap();
         let expected = case["masks"].as_array().unwrap();
         assert_eq!(masks.masks.nrows(), expected.len());
         let mut hidden = 0;

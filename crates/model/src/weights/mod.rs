@@ -1,12 +1,28 @@
 //! Weights in files, and how their keys meet a model's.
 
+mod architecture;
+mod export;
+mod file;
+mod header;
+mod import;
+mod keys;
 mod native;
+mod networks;
+pub mod pth;
+mod resize;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Tensor, nn};
 
+pub use architecture::{Inferred, infer};
+pub use export::{Backbone, Layout, export, loading_lines, verify};
+pub use file::{FileFormat, TensorFile, TensorInfo};
+pub use import::{ImportPolicy, ImportReport, OtherShape, Resized, Target, import};
+pub use keys::KeyStyle;
 pub use native::{WeightsFile, read_safetensors, write_safetensors};
+pub use networks::{NetworkInFile, Role, choose, networks};
 
 use crate::error::{Error, Result};
 

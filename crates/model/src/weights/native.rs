@@ -8,13 +8,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
-use tch::{Device, Kind, TchError, Tensor};
+use safetensors::tensor::{Dtype, TensorInfo};
+use tch::{Device, Kind, Tensor};
 
+use super::file::TensorFile;
+use super::header::METADATA_KEY;
 use crate::error::{Error, Result};
 
-/// Key under which the format keeps its metadata.
-const METADATA_KEY: &str = "__metadata__";
 /// The header is padded with spaces to a multiple of this, so that data is aligned.
 const ALIGNMENT: usize = 8;
 
@@ -61,23 +61,15 @@ pub fn write_safetensors(
 /// Reads a whole file.
 ///
 /// # Errors
-/// A file that cannot be read, is no valid safetensors, or holds another dtype than
-/// f32, f64, f16, bf16, i64, u8. Every error names the file.
+/// A file that cannot be read, is no valid safetensors, or holds a dtype of another kind than
+/// floats, integers and bool of at most 64 bits. Every error names the file.
 pub fn read_safetensors(path: &Path) -> Result<WeightsFile> {
-    let buffer = fs::read(path).map_err(|source| Error::Io {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let broken = |source| Error::WeightsFile { path: path.to_path_buf(), source };
-    let (_, header) = SafeTensors::read_metadata(&buffer).map_err(broken)?;
-    let file = SafeTensors::deserialize(&buffer).map_err(broken)?;
+    let file = TensorFile::open_safetensors(path)?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        tensors.insert(name.to_owned(), to_tensor(path, name, &view)?);
+    for (name, _) in file.tensors() {
+        tensors.insert(name.to_owned(), file.read(name)?);
     }
-    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    Ok(WeightsFile { tensors, metadata })
+    Ok(WeightsFile { tensors, metadata: file.entries().clone() })
 }
 
 struct Entry<'a> {
@@ -143,21 +135,6 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn to_tensor(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
-    let kind = kind_of(view.dtype()).ok_or_else(|| Error::WeightsKind {
-        path: path.to_path_buf(),
-        name: name.to_owned(),
-        dtype: view.dtype().to_string(),
-    })?;
-    let shape =
-        view.shape().iter().map(|&n| i64::try_from(n)).collect::<std::result::Result<Vec<_>, _>>();
-    let shape = shape.map_err(|_| TchError::Shape("a dimension above 2^63".to_owned()));
-    shape.and_then(|shape| Tensor::f_from_data_size(view.data(), &shape, kind)).map_err(|source| {
-        let tensor = format!("{name} of shape {:?}", view.shape());
-        Error::WeightsTensor { path: path.to_path_buf(), tensor, source }
-    })
-}
-
 fn dtype_of(kind: Kind) -> Option<Dtype> {
     Some(match kind {
         Kind::Float => Dtype::F32,
@@ -166,18 +143,6 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
         Kind::BFloat16 => Dtype::BF16,
         Kind::Int64 => Dtype::I64,
         Kind::Uint8 => Dtype::U8,
-        _ => return None,
-    })
-}
-
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::U8 => Kind::Uint8,
         _ => return None,
     })
 }

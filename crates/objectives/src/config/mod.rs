@@ -2,10 +2,12 @@
 
 mod prototypes;
 mod simdino;
+mod terms;
 
 pub use prototypes::{Centering, PrototypeConfig};
 use serde::{Deserialize, Serialize};
 pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
+pub use terms::TermsConfig;
 
 use crate::Result;
 use crate::dino::DinoLoss;
@@ -32,6 +34,18 @@ pub enum Method {
     DinoV2,
 }
 
+impl Method {
+    /// Its name as papers write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SimDino => "SimDINO",
+            Self::SimDinoV2 => "SimDINOv2",
+            Self::Dino => "DINO",
+            Self::DinoV2 => "DINOv2",
+        }
+    }
+}
+
 /// All options of all objectives; each method uses those of its terms.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ObjectiveConfig {
@@ -41,10 +55,8 @@ pub struct ObjectiveConfig {
     pub simdino: SimDinoConfig,
     /// Prototypes, their temperatures and centres: DINO and DINOv2.
     pub prototypes: PrototypeConfig,
-    /// Weight of the masked patches: SimDINOv2 and DINOv2. 1 as published.
-    pub patch_weight: f64,
-    /// Weight of KoLeo: SimDINOv2 (0 as published) and DINOv2 (0.1).
-    pub koleo_weight: f64,
+    /// Masked patches and KoLeo: SimDINOv2 and DINOv2.
+    pub terms: TermsConfig,
 }
 
 impl ObjectiveConfig {
@@ -53,12 +65,11 @@ impl ObjectiveConfig {
     /// # Errors
     /// Values that cannot be, all at once.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
-        let (patch, koleo) = (self.patch_weight, self.koleo_weight);
         Ok(match self.method {
             Method::SimDino => Box::new(SimDinoLoss::new(&self.simdino)?),
-            Method::SimDinoV2 => Box::new(SimDinoV2Loss::new(&self.simdino, patch, koleo)?),
+            Method::SimDinoV2 => Box::new(SimDinoV2Loss::new(&self.simdino, &self.terms)?),
             Method::Dino => Box::new(DinoLoss::new(&self.prototypes)?),
-            Method::DinoV2 => Box::new(DinoV2Loss::new(&self.prototypes, patch, koleo)?),
+            Method::DinoV2 => Box::new(DinoV2Loss::new(&self.prototypes, &self.terms)?),
         })
     }
 }

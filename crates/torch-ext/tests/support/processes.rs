@@ -24,6 +24,7 @@ pub fn start(name: &str, rank: usize, size: usize, port: u16) -> Child {
         .env(RANK, rank.to_string())
         .env(SIZE, size.to_string())
         .env(PORT, port.to_string())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -47,5 +48,5 @@ pub fn all_pass(name: &str, size: usize) {
 pub fn meeting(timeout: Duration) -> Meeting {
     let number = |name: &str| std::env::var(name).unwrap().parse::<usize>().unwrap();
     let port = u16::try_from(number(PORT)).unwrap();
-    Meeting { host: "127.0.0.1".into(), port, rank: number(RANK), size: number(SIZE), timeout }
+    Meeting::new("127.0.0.1", port, number(RANK), number(SIZE), timeout)
 }

@@ -7,8 +7,9 @@ use super::{
     OBJECTIVE, OPTIMIZER, RunState, STATE, STATE_VERSION, STUDENT, TEACHER, retention, verify,
 };
 use crate::error::{Error, Result};
-use crate::learner::{Learner, Side};
+use crate::learner::Learner;
 use crate::optim::copy_named;
+use crate::side::Side;
 
 /// The newest checkpoint that is intact, and what was wrong with newer ones.
 #[derive(Debug)]

@@ -26,7 +26,11 @@ pub enum Command {
     Eval(commands::eval::Args),
     /// Write the features of images to a file
     Embed(commands::embed::Args),
-    /// Show what is in a checkpoint, a run, a data source, or this machine
+    /// Turn weights of DINO, DINOv2, timm or Hugging Face into a file of simdino
+    Import(commands::import::Args),
+    /// Write a backbone as a folder that timm, transformers or DINOv2 open
+    Export(commands::export::Args),
+    /// Show what is in a checkpoint, weights of any kind, a run, a data source, or this machine
     Inspect(commands::inspect::Args),
     /// Make the synthetic images, find broken ones, pack and index shards
     Data(commands::data::Args),
@@ -52,6 +56,8 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Embed(args) => commands::embed::run(&args),
+        Command::Import(args) => commands::import::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),

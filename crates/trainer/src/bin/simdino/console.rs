@@ -48,6 +48,7 @@ pub fn progress(total: usize, what: &'static str) -> ProgressBar {
 #[derive(Debug, Default)]
 pub struct Console {
     bar: Option<ProgressBar>,
+    silent: bool,
     total_steps: Option<u64>,
     log: Option<File>,
 }
@@ -56,6 +57,11 @@ impl Console {
     /// A console without progress so far.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A console that writes to its file alone: that of a process beside the first.
+    pub fn silent() -> Self {
+        Self { silent: true, ..Self::default() }
     }
 
     /// Writes every line to the end of a file, too, from now on.
@@ -71,7 +77,7 @@ impl Console {
     /// Shows progress from now on, of a run that has done `start` of `total_steps` steps.
     pub fn start(&mut self, start: u64, total_steps: u64) {
         self.total_steps = Some(total_steps);
-        if !io::stderr().is_terminal() {
+        if self.silent || !io::stderr().is_terminal() {
             return;
         }
         let target = ProgressDrawTarget::stderr_with_hz(4);
@@ -88,6 +94,7 @@ impl Console {
         self.log(sentence);
         match &self.bar {
             Some(bar) if !bar.is_finished() => bar.println(sentence),
+            _ if self.silent => {}
             _ => {
                 let _ = writeln!(io::stderr(), "{sentence}");
             }
@@ -108,7 +115,7 @@ impl Console {
 
     /// Shows a record: a training step's in the bar or on a line, another's on a line.
     pub fn record(&self, record: &Record) {
-        if record.get("loss/total").is_none() {
+        if record.get("train/skipped").is_none() {
             return self.note(&other_line(record));
         }
         let (progress, pace) = (progress_words(record), pace_words(record));
@@ -135,11 +142,17 @@ impl Console {
 /// How training goes: the loss, its terms, and where the coding rate stands; what is there of it.
 fn progress_words(record: &Record) -> String {
     let get = |name: &str| record.get(name);
+    if get("loss/total").is_none() {
+        return "skipped".to_owned();
+    }
     let mut parts = Vec::new();
     for (label, name) in [
         ("loss", "loss/total"),
         ("compression", "loss/compression"),
         ("expansion", "loss/expansion"),
+        ("cls", "loss/cls"),
+        ("patches", "loss/patches"),
+        ("koleo", "loss/koleo"),
     ] {
         parts.extend(get(name).map(|value| format!("{label} {value:.4}")));
     }
@@ -172,6 +185,7 @@ fn other_line(record: &Record) -> String {
         .values
         .iter()
         .map(|(name, value)| match name.strip_prefix("probe/") {
+            Some("effective_rank") => format!("effective rank {value:.1}"),
             Some(name) => format!("{} {:.1} %", probe_name(name), 100.0 * value),
             None => format!("{name} {value:.4}"),
         })
@@ -237,8 +251,13 @@ mod tests {
 
     #[test]
     fn a_probe_is_named_in_words() {
-        let line = other_line(&record(&[("probe/knn_top1", 0.455), ("probe/pixels", 0.2)]));
-        assert_eq!(line, "step 120 epoch 1.2 k-NN 45.5 %, raw pixels 20.0 %");
+        let line = other_line(&record(&[
+            ("probe/knn_top1", 0.455),
+            ("probe/effective_rank", 31.26),
+            ("probe/pixels", 0.2),
+        ]));
+        let expected = "step 120 epoch 1.2 k-NN 45.5 %, effective rank 31.3, raw pixels 20.0 %";
+        assert_eq!(line, expected);
     }
 
     #[test]

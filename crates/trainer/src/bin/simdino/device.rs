@@ -1,6 +1,7 @@
 //! The device that `auto`, `cpu`, `cuda` or `cuda:N` names on this machine.
 
 use tch::{Cuda, Device};
+use torch_ext::Launch;
 
 use crate::failure::{Failure, Result};
 
@@ -45,6 +46,27 @@ pub fn resolve(name: &str) -> Result<Device> {
             "device '{name}' is not available: libtorch sees {count} CUDA devices here; \
              use run.device=cpu, or a libtorch built for CUDA"
         ))),
+    }
+}
+
+/// The device of one of several processes: on each machine the first takes GPU 0, the next GPU 1.
+///
+/// # Errors
+/// As [`resolve`]; a single GPU for several processes.
+pub fn of_process(name: &str, launch: &Launch) -> Result<Device> {
+    if launch.size == 1 {
+        return resolve(name);
+    }
+    match parse(name) {
+        Some(Wish::Cuda(_)) if name != "cuda" => Err(Failure::usage(format!(
+            "run.device: {} processes share no GPU: must be auto, cuda or cpu (got '{name}')",
+            launch.size
+        ))),
+        Some(Wish::Cuda(_)) => resolve(&format!("cuda:{}", launch.local_rank)),
+        Some(Wish::Auto) if Cuda::device_count() > 0 => {
+            resolve(&format!("cuda:{}", launch.local_rank))
+        }
+        _ => resolve(name),
     }
 }
 

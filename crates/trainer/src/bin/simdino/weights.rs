@@ -1,67 +1,103 @@
-//! A backbone from a weight file that simdino wrote: the file says its own architecture.
+//! A backbone from any weight file: one of simdino, which says its own architecture, or one of
+//! DINO, DINOv2, timm or Hugging Face, whose tensors tell it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use data::{DataConfig, PixelFormat};
-use model::Network;
+use model::VisionTransformer;
 use model::config::{HeadConfig, ModelConfig};
 use model::normalize::Normalize;
-use model::weights::{KeyRules, WeightsFile};
-use serde::de::DeserializeOwned;
+use model::weights::{ImportPolicy, ImportReport, Role, Target, TensorFile, choose, import, infer};
+use serde_json::Value;
 use tch::{Device, nn};
 
 use crate::failure::{Context, Failure, Result};
 
-/// A network, the variables that hold it, and what its file says about it.
+/// A backbone, the variables that hold it, and what its file says about it.
 pub struct Weights {
-    /// Backbone and head.
-    pub network: Network,
+    /// The vision transformer.
+    pub backbone: VisionTransformer,
     /// The architecture.
     pub model: ModelConfig,
+    /// Head beside it in the file, which is not loaded.
+    pub head: Option<HeadConfig>,
     /// Mean and deviation that its input is normalised with.
     pub normalize: Normalize,
     /// Which values of deeper images it takes for 0 and 255, see `data.value_range`.
     pub value_range: Vec<[f64; 2]>,
-    /// Steps it was trained for.
+    /// Steps it was trained for; 0 where the file does not say.
     pub step: u64,
-    head: HeadConfig,
+    /// What became of every tensor.
+    pub report: ImportReport,
+    /// What the file does not say and was assumed.
+    pub assumed: Vec<String>,
     seed: i64,
     vars: nn::VarStore,
 }
 
+/// What is asked of a weight file beside its name.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Which network, and how much of it must be there.
+    pub policy: ImportPolicy,
+    /// Values of the section `model`, as `key=value`, in the place of what was read or assumed.
+    pub model: Vec<String>,
+}
+
 impl Weights {
-    /// Reads `path`: a weight file, a checkpoint (its teacher), or a run (its weights, or the
-    /// newest checkpoint).
+    /// Reads the teacher at `path`: a weight file, an exported folder, a checkpoint, or a run (its
+    /// weights, or the newest checkpoint).
     ///
     /// # Errors
-    /// There is no such file, it is damaged, or simdino did not write it.
+    /// There is no such file, it is damaged, or it holds no vision transformer.
     pub fn open(path: &Path, device: Device) -> Result<Self> {
-        let path = find(path)?;
-        let file = model::weights::read_safetensors(&path)?;
-        let mut weights = Self::fresh(&path, &file, device)?;
-        let rules = KeyRules::default();
-        model::weights::load_into(&mut weights.vars, &file, &rules)?
-            .require_complete()
-            .context(|| path.display().to_string())?;
-        weights.vars.freeze();
-        Ok(weights)
+        Self::open_with(path, &Wishes::default(), device)
     }
 
-    /// The same network with the weights that its training began with.
-    pub fn untrained(&self) -> Result<Self> {
-        tch::manual_seed(self.seed);
-        let vars = nn::VarStore::new(self.vars.device());
-        let network = Network::new(&vars, &self.model, &self.head)?;
+    /// [`Self::open`] with wishes.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a wish that does not fit.
+    pub fn open_with(path: &Path, wishes: &Wishes, device: Device) -> Result<Self> {
+        let path = find(path, wishes.policy.role)?;
+        let file = TensorFile::open(&path)?;
+        let network = choose(&file, wishes.policy.role)?;
+        let inferred = infer(&file, &network)?;
+        let model = overridden(&inferred.model, &wishes.model)?;
+        let mut vars = nn::VarStore::new(device);
+        let backbone = VisionTransformer::new(&vars.root(), &model)?;
+        let target =
+            Target { vars: &vars, model: &model, backbone: "", head: None, patch_head: None };
+        let report = import(&file, &target, &wishes.policy)?;
+        vars.freeze();
+        let mut assumed = inferred.assumed;
+        let normalize = normalize(&file).unwrap_or_else(|| usual(model.in_channels, &mut assumed));
+        let number = |key: &str| file.entries().get(key)?.parse().ok();
+        let (step, seed) = (number("step").unwrap_or(0), number("seed").unwrap_or(0) as i64);
+        let head = inferred.head;
+        // Files of earlier versions do not say; they were made with the full range.
+        let value_range = file.entries().get("value_range");
+        let value_range = value_range.and_then(|text| serde_json::from_str(text).ok());
         Ok(Self {
-            network,
-            model: self.model.clone(),
-            head: self.head.clone(),
-            normalize: self.normalize.clone(),
-            value_range: self.value_range.clone(),
-            step: 0,
-            seed: self.seed,
+            backbone,
+            model,
+            head,
+            normalize,
+            value_range: value_range.unwrap_or_default(),
+            step,
+            report,
+            assumed,
+            seed,
             vars,
         })
+    }
+
+    /// The same backbone with the weights that its training began with.
+    pub fn untrained(&self) -> Result<VisionTransformer> {
+        tch::manual_seed(self.seed);
+        let vars = nn::VarStore::new(self.vars.device());
+        Ok(VisionTransformer::new(&vars.root(), &self.model)?)
     }
 
     /// How the images of `path` are read for this network.
@@ -71,52 +107,105 @@ impl Weights {
         DataConfig { path: path.to_owned(), ..DataConfig::default() }.with_pixels(pixels)
     }
 
-    fn fresh(path: &Path, file: &WeightsFile, device: Device) -> Result<Self> {
-        let model: ModelConfig = entry(path, file, "model")?;
-        let head: HeadConfig = entry(path, file, "head")?;
-        let vars = nn::VarStore::new(device);
-        let network = Network::new(&vars, &model, &head)?;
-        Ok(Self {
-            network,
-            normalize: Normalize {
-                mean: entry(path, file, "mean")?,
-                std: entry(path, file, "std")?,
-            },
-            // Files of earlier versions do not say; they were made with the full range.
-            value_range: entry(path, file, "value_range").unwrap_or_default(),
-            step: entry(path, file, "step")?,
-            seed: entry(path, file, "seed")?,
-            model,
-            head,
-            vars,
-        })
+    /// Tensors of the backbone by name.
+    pub fn tensors(&self) -> Vec<(String, tch::Tensor)> {
+        model::weights::named_variables(&self.vars)
     }
 }
 
-/// One entry of a file's metadata, written as JSON.
-fn entry<T: DeserializeOwned>(path: &Path, file: &WeightsFile, key: &str) -> Result<T> {
-    file.metadata.get(key).and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| {
-        Failure::failed(format!(
-            "{}: does not say its '{key}': only weights that simdino wrote can be read so far",
-            path.display()
-        ))
-    })
+/// Normalisation where no file says one: that of ImageNet for colour, as in nearly all public
+/// backbones; for other channels one that brings [0, 1] near the same range.
+fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
+    if channels == 3 {
+        assumed.push("mean and std of the input: those of ImageNet".to_owned());
+        return Normalize { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] };
+    }
+    let of_each = |value: f32| vec![value; usize::try_from(channels).unwrap_or_default()];
+    assumed.push("mean and std of the input: 0.5 and 0.25 for each channel".to_owned());
+    Normalize { mean: of_each(0.5), std: of_each(0.25) }
+}
+
+/// Mean and deviation, from the entries of a file of simdino, or the files that libraries put beside
+/// theirs.
+pub fn normalize(file: &TensorFile) -> Option<Normalize> {
+    let array = |value: &Value| -> Option<Vec<f32>> { serde_json::from_value(value.clone()).ok() };
+    let entry = |key: &str| serde_json::from_str(file.entries().get(key)?).ok();
+    if let (Some(mean), Some(std)) = (entry("mean"), entry("std")) {
+        return Some(Normalize { mean, std });
+    }
+    let json = |name: &str| -> Option<Value> {
+        serde_json::from_slice(&fs::read(file.path().with_file_name(name)).ok()?).ok()
+    };
+    let of = |json: &Value, [mean, std]: [&str; 2]| {
+        Some(Normalize { mean: array(&json[mean])?, std: array(&json[std])? })
+    };
+    let hugging_face =
+        json("preprocessor_config.json").and_then(|json| of(&json, ["image_mean", "image_std"]));
+    let config = || json("config.json");
+    hugging_face
+        .or_else(|| of(&config()?["pretrained_cfg"], ["mean", "std"]))
+        .or_else(|| of(&config()?, ["image_mean", "image_std"]))
+}
+
+/// `model` with some values replaced, `key=value` each; the prefix `model.` may stand before.
+fn overridden(model: &ModelConfig, wishes: &[String]) -> Result<ModelConfig> {
+    let mut section = serde_json::to_value(model)?;
+    for wish in wishes {
+        let Some((key, value)) = wish.split_once('=') else {
+            return Err(Failure::usage(format!("'{wish}': expected model.KEY=VALUE")));
+        };
+        let key = key.strip_prefix("model.").unwrap_or(key);
+        section[key] = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        if let Err(error) = serde_json::from_value::<ModelConfig>(section.clone()) {
+            return Err(Failure::usage(format!("model.{key}: {error}")));
+        }
+    }
+    Ok(serde_json::from_value(section)?)
 }
 
 /// The weight file that a path stands for.
-fn find(path: &Path) -> Result<PathBuf> {
+pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_owned());
     }
     if !path.exists() {
         return Err(Failure::failed(format!("{}: no such file or folder", path.display())));
     }
-    let direct = ["weights/teacher.safetensors", "teacher.safetensors"].map(|name| path.join(name));
-    if let Some(file) = direct.into_iter().find(|file| file.is_file()) {
+    let of_checkpoint = match role {
+        Role::Teacher => "teacher.safetensors",
+        Role::Student => "student.safetensors",
+    };
+    let of_run = PathBuf::from("weights").join(of_checkpoint);
+    let names: [&Path; 4] = [
+        &of_run,
+        of_checkpoint.as_ref(),
+        "model.safetensors".as_ref(),
+        "pytorch_model.bin".as_ref(),
+    ];
+    if let Some(file) = names.map(|name| path.join(name)).into_iter().find(|file| file.is_file()) {
         return Ok(file);
     }
-    let newest = trainer::checkpoint::newest_intact(&path.join("checkpoints"))?.path;
-    newest.map(|checkpoint| checkpoint.join("teacher.safetensors")).ok_or_else(|| {
+    let newest = trainer::checkpoint::newest_intact(&path.join("checkpoints"))
+        .context(|| path.display().to_string())?
+        .path;
+    newest.map(|checkpoint| checkpoint.join(of_checkpoint)).ok_or_else(|| {
         Failure::failed(format!("{}: holds neither weights nor a checkpoint", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_the_model_are_replaced() {
+        let model = ModelConfig::default();
+        let wishes = ["model.pos_interpolation=size", "qk_norm=true", "layer_scale=0.5"];
+        let changed = overridden(&model, &wishes.map(str::to_owned)).unwrap();
+        assert!(changed.qk_norm && changed.layer_scale == Some(0.5));
+        assert_eq!(changed.pos_interpolation, model::PosInterpolation::Size);
+        for wrong in ["qk_norm", "model.qk_norms=true", "model.arch=vit_huge"] {
+            assert_eq!(overridden(&model, &[wrong.to_owned()]).unwrap_err().code(), 2, "{wrong}");
+        }
+    }
 }

@@ -74,7 +74,6 @@ fn derived(config: &RunConfig) -> Vec<(&'static str, String)> {
         let side = i64::from(size) / config.model.patch_size;
         format!("{}", side * side + 1)
     };
-    let rows = train.batch_size / config.objective.rate_groups;
     let mut derived = vec![
         ("learning rate", format!("{:.6} after warm-up", config.learning_rate())),
         ("images in a pass", format!("{}", train.batch_size / train.accumulate)),
@@ -85,7 +84,18 @@ fn derived(config: &RunConfig) -> Vec<(&'static str, String)> {
         derived.push(("tokens of local crop", tokens(augment.local_crops_size)));
     }
     let width = config.head.out_dim;
-    derived.push(("coding rate", format!("{rows} images x {width} dimensions in a group")));
+    for (key, groups) in config.groups() {
+        let rows = train.batch_size / groups;
+        derived.push(match key {
+            "objective.rate_groups" => {
+                ("coding rate", format!("{rows} images x {width} dimensions in a group"))
+            }
+            _ => ("KoLeo", format!("{rows} images in a group")),
+        });
+    }
+    if config.head.prototypes > 0 {
+        derived.push(("prototypes", format!("{} of {width} dimensions", config.head.prototypes)));
+    }
     derived
 }
 

@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
         device,
         limit: args.limit,
     };
-    let backbone = &weights.network.backbone;
+    let backbone = &weights.backbone;
     let mean = MeanPatch(backbone);
     let extractor: &dyn FeatureExtractor = match args.pooling {
         Pooling::Cls => backbone,

@@ -85,8 +85,8 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
     };
     let task = KnnTask::open(options, &weights.data(""))?;
     let table = KnnTable {
-        knn: task.score(&weights.network.backbone)?,
-        untrained: task.score(&weights.untrained()?.network.backbone)?,
+        knn: task.score(&weights.backbone)?,
+        untrained: task.score(&weights.untrained()?)?,
         pixels: task.score_pixels()?,
     };
     if args.weights.join("config.resolved.yaml").is_file() {

@@ -6,6 +6,8 @@ pub mod config;
 pub mod data;
 pub mod embed;
 pub mod eval;
+pub mod export;
+pub mod import;
 pub mod inspect;
 pub mod picture;
 pub mod report;

@@ -6,6 +6,7 @@
 
 pub mod overrides;
 pub mod problems;
+mod recipe;
 #[cfg(test)]
 mod reference;
 pub mod schema;
@@ -17,26 +18,18 @@ use std::path::Path;
 
 use data::PixelFormat;
 use data::config::{AugmentConfig, DataConfig, Preset};
+use data::masking::MaskConfig;
 use model::config::{HeadConfig, ModelConfig};
-use objectives::config::SimDinoConfig;
+use objectives::{Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig, TermsConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use trainer::config::{OptimConfig, ProbeConfig, TrainConfig};
+use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
 use crate::device;
 use crate::failure::{Failure, Result};
 
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// DINO's self-distillation with the coding rate in place of its heuristics.
-    #[default]
-    Simdino,
-}
-
 /// Where a run is kept and on what it runs. Section `run`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSection {
     /// Name of the run and of its folder; empty = the config file's name.
@@ -49,11 +42,20 @@ pub struct RunSection {
     pub device: String,
     /// Threads of the CPU's tensor operations; 0 = one a core.
     pub threads: usize,
+    /// Longest wait, in seconds, for the other processes of a run; a probe must fit in it.
+    pub timeout_s: f64,
 }
 
 impl Default for RunSection {
     fn default() -> Self {
-        Self { name: String::new(), dir: "runs".into(), seed: 0, device: "auto".into(), threads: 0 }
+        Self {
+            name: String::new(),
+            dir: "runs".into(),
+            seed: 0,
+            device: "auto".into(),
+            threads: 0,
+            timeout_s: 1800.0,
+        }
     }
 }
 
@@ -63,7 +65,7 @@ impl Default for RunSection {
 pub struct RunConfig {
     /// Where the run is kept and on what it runs.
     pub run: RunSection,
-    /// What is trained.
+    /// What is trained. Its published recipe takes the place of the defaults below, which are SimDINO's.
     pub method: Method,
     /// Where the images are.
     pub data: DataConfig,
@@ -71,10 +73,18 @@ pub struct RunConfig {
     pub augment: AugmentConfig,
     /// The backbone.
     pub model: ModelConfig,
+    /// Weights to start from.
+    pub init: InitConfig,
     /// The projection head.
     pub head: HeadConfig,
-    /// The loss.
+    /// Similarity and coding rate: the loss of SimDINO and SimDINOv2.
     pub objective: SimDinoConfig,
+    /// Prototypes and their targets: the loss of DINO and DINOv2.
+    pub prototypes: PrototypeConfig,
+    /// Masked patches and KoLeo: what SimDINOv2 and DINOv2 add.
+    pub terms: TermsConfig,
+    /// How patches are masked, for SimDINOv2 and DINOv2.
+    pub masks: MaskConfig,
     /// The optimiser and its schedules.
     pub optim: OptimConfig,
     /// Length and pace.
@@ -90,7 +100,7 @@ pub struct Loaded {
     pub config: RunConfig,
     /// The file as written.
     pub text: String,
-    /// Settings that have no effect in this run.
+    /// Settings that have no effect in this run, or not the one that one expects.
     pub warnings: Vec<String>,
 }
 
@@ -176,32 +186,30 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
         return Err(Failure::problems(problems));
     }
     overrides::drop_empty_sections(&shape, &mut document);
-    apply_preset(&mut document)?;
+    let mut config = recipe_of(&document)?;
+    overrides::merge(&mut config, document);
     let mut config: RunConfig =
-        serde_json::from_value(document).map_err(|e| Failure::usage(format!("{name}: {e}")))?;
+        serde_json::from_value(config).map_err(|e| Failure::usage(format!("{name}: {e}")))?;
     config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
     Ok(config)
 }
 
-/// Puts the values of `augment.preset` under those that are given.
-fn apply_preset(document: &mut Value) -> Result<()> {
-    let given = document["augment"].take();
-    if given.is_null() {
-        if let Some(sections) = document.as_object_mut() {
-            sections.remove("augment");
-        }
-        return Ok(());
+/// What the document's keys are laid on: the recipe of its method, with the augmentation of its
+/// preset if it names one.
+fn recipe_of(document: &Value) -> Result<Value> {
+    let method = word(document.get("method"), "method")?.unwrap_or_default();
+    let preset = document.get("augment").and_then(|augment| augment.get("preset"));
+    let preset: Option<Preset> = word(preset, "augment.preset")?;
+    let mut config = RunConfig::of(method);
+    if let Some(preset) = preset {
+        config.augment = AugmentConfig::of(preset);
     }
-    let preset = match given.get("preset") {
-        Some(name) => serde_json::from_value(name.clone())
-            .map_err(|e| Failure::usage(format!("augment.preset: {e}")))?,
-        None => Preset::default(),
-    };
-    let mut augment = serde_json::to_value(AugmentConfig::of(preset))
-        .map_err(|e| Failure::usage(format!("augment: {e}")))?;
-    overrides::merge(&mut augment, given);
-    document["augment"] = augment;
-    Ok(())
+    Ok(serde_json::to_value(config)?)
+}
+
+fn word<T: serde::de::DeserializeOwned>(value: Option<&Value>, key: &str) -> Result<Option<T>> {
+    let read = |value: &Value| serde_json::from_value(value.clone());
+    value.map(read).transpose().map_err(|e| Failure::usage(format!("{key}: {e}")))
 }
 
 /// Whether the type at a dotted path takes a value: for keys whose kind depends on the value.
@@ -217,6 +225,16 @@ impl RunConfig {
     /// None in practice: every section can be written.
     pub fn to_yaml(&self) -> Result<String> {
         yaml::write(self).map_err(Failure::failed)
+    }
+
+    /// The loss.
+    pub fn objective(&self) -> ObjectiveConfig {
+        ObjectiveConfig {
+            method: self.method,
+            simdino: self.objective.clone(),
+            prototypes: self.prototypes.clone(),
+            terms: self.terms.clone(),
+        }
     }
 
     fn device_problem(&self) -> Option<String> {

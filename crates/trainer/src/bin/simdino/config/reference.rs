@@ -12,13 +12,19 @@ use super::problems::{expectation, kind_at};
 use super::{RunConfig, schema};
 
 /// Source files that hold the config types, relative to this package.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 12] = [
     "src/bin/simdino/config/mod.rs",
     "../data/src/config.rs",
     "../data/src/config/augment.rs",
+    "../data/src/masking.rs",
     "../model/src/config.rs",
     "../objectives/src/config/simdino.rs",
-    "src/config.rs",
+    "../objectives/src/config/prototypes.rs",
+    "../objectives/src/config/terms.rs",
+    "src/config/init.rs",
+    "src/config/optim.rs",
+    "src/config/train.rs",
+    "src/config/probe.rs",
 ];
 
 /// Doc comment and type of each field of each struct.

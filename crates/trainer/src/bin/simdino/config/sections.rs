@@ -1,6 +1,9 @@
 //! Checks of a config's values: each section's own, and what only shows between sections.
 
 use data::config::{AugmentConfig, CacheKind, SourceKind};
+use objectives::Method;
+use objectives::config::Centering;
+use trainer::config::Rule;
 
 use super::RunConfig;
 
@@ -11,8 +14,12 @@ impl RunConfig {
             ("data", self.data.validate()),
             ("augment", self.augment.validate()),
             ("model", self.model.validate()),
+            ("init", self.init.validate()),
             ("head", self.head.validate()),
             ("objective", self.objective.validate()),
+            ("prototypes", self.prototypes.validate()),
+            ("terms", self.terms.validate()),
+            ("masks", self.masks.validate()),
             ("optim", self.optim.validate()),
             ("train", self.train.validate()),
             ("probe", self.probe.validate()),
@@ -25,17 +32,18 @@ impl RunConfig {
             .collect();
         problems.extend(self.device_problem());
         problems.extend(self.name_problem());
+        if !(self.run.timeout_s > 0.0 && self.run.timeout_s <= MOST_SECONDS) {
+            let got = self.run.timeout_s;
+            problems.push(format!("run.timeout_s: must be above 0, to {MOST_SECONDS} (got {got})"));
+        }
         problems.extend(self.batch_problems());
         problems.extend(self.size_problems());
+        problems.extend(self.method_problems());
         // 0 has been named by the section that owns it.
         let channels = self.data.channels;
         let unfit = (channels > 0).then(|| self.augment.validate_channels(channels));
         let unfit = unfit.into_iter().flatten();
         problems.extend(unfit.map(|(key, what)| format!("augment.{key}: {what}")));
-        if self.head.prototypes != 0 {
-            let got = self.head.prototypes;
-            problems.push(format!("head.prototypes: SimDINO has none: must be 0 (got {got})"));
-        }
         problems.extend(self.length_problems());
         problems
     }
@@ -47,24 +55,87 @@ impl RunConfig {
         bad.then(|| format!("run.name: must be the name of one folder (got '{name}')"))
     }
 
-    /// The global batch is split into passes, and those into groups of the coding rate.
+    /// The global batch is split into passes, and those into the groups of the loss.
     fn batch_problems(&self) -> Vec<String> {
         let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
-        let groups = self.objective.rate_groups;
         let mut problems = Vec::new();
-        for (key, parts) in [("train.accumulate", accumulate), ("objective.rate_groups", groups)] {
+        let mut divides = |key: &str, parts: usize| {
             // 0 has been named by the section that owns it.
             if parts > 0 && !batch.is_multiple_of(parts) {
                 problems.push(format!(
                     "train.batch_size: must be a multiple of {key} {parts} (got {batch})"
                 ));
             }
+        };
+        divides("train.accumulate", accumulate);
+        let groups = self.groups();
+        groups.iter().for_each(|&(key, groups)| divides(key, groups));
+        for (key, groups) in groups {
+            if accumulate > 0 && !groups.is_multiple_of(accumulate) {
+                problems.push(format!(
+                    "{key}: must be a multiple of train.accumulate {accumulate}, so that a group \
+                     lies in one pass (got {groups})"
+                ));
+            }
+            if key == KOLEO_GROUPS && groups > 0 && batch / groups < 2 {
+                problems.push(format!(
+                    "{key}: a group needs 2 images or more: at most {} (got {groups})",
+                    batch / 2
+                ));
+            }
         }
-        if accumulate > 0 && !groups.is_multiple_of(accumulate) {
+        problems
+    }
+
+    /// Groups of the batch that the method's loss is computed in, by their keys.
+    pub fn groups(&self) -> Vec<(&'static str, usize)> {
+        let mut groups = Vec::new();
+        if matches!(self.method, Method::SimDino | Method::SimDinoV2) {
+            groups.push(("objective.rate_groups", self.objective.rate_groups));
+        }
+        if self.has_terms() && self.terms.koleo_weight > 0.0 {
+            groups.push((KOLEO_GROUPS, self.terms.koleo_groups));
+        }
+        groups
+    }
+
+    /// Whether the method may look at masked patches and neighbours.
+    fn has_terms(&self) -> bool {
+        matches!(self.method, Method::SimDinoV2 | Method::DinoV2)
+    }
+
+    /// Whether the method's loss scores prototypes.
+    fn has_prototypes(&self) -> bool {
+        matches!(self.method, Method::Dino | Method::DinoV2)
+    }
+
+    /// Network and loss belong to the same method.
+    fn method_problems(&self) -> Vec<String> {
+        let method = self.method.name();
+        let mut problems = Vec::new();
+        match (self.has_prototypes(), self.head.prototypes) {
+            (true, 0) => problems.push(format!("head.prototypes: {method} needs some (got 0)")),
+            (false, got) if got != 0 => {
+                problems.push(format!("head.prototypes: {method} has none: must be 0 (got {got})"));
+            }
+            _ => {}
+        }
+        let masks = self.has_terms() && self.terms.patch_weight > 0.0;
+        if masks && !self.model.mask_token {
             problems.push(format!(
-                "objective.rate_groups: must be a multiple of train.accumulate {accumulate}, \
-                 so that a group lies in one pass (got {groups})"
+                "model.mask_token: {method} masks patches: must be true, or terms.patch_weight 0"
             ));
+        }
+        if self.head.separate_patch_head && !masks {
+            problems.push(format!(
+                "head.separate_patch_head: {method} with these terms looks at no patches: must be \
+                 false"
+            ));
+        }
+        if self.method == Method::Dino && self.prototypes.centering != Centering::Softmax {
+            problems.push(
+                "prototypes.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's".into(),
+            );
         }
         problems
     }
@@ -117,7 +188,7 @@ impl RunConfig {
 
     /// Settings that differ from their default and change nothing in this run.
     pub fn without_effect(&self) -> Vec<String> {
-        let default = Self::default();
+        let default = Self::of(self.method);
         let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
         let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
@@ -133,16 +204,61 @@ impl RunConfig {
                 .then_some(("data.cache_gb", "data.cache is none")),
             (!draws && self.data.synthetic != default.data.synthetic)
                 .then_some(("data.synthetic", "data.source is not synthetic")),
+            (self.init.from.is_empty() && self.init != default.init)
+                .then_some(("init", "init.from is empty")),
             (no_probe && self.probe != default.probe)
                 .then_some(("probe", "probe.train_path and probe.test_path are empty")),
         ]);
+        warnings.extend(self.loss_without_effect(&default));
         warnings
             .into_iter()
             .flatten()
             .map(|(key, why)| format!("{key} has no effect: {why}"))
+            .chain(self.cautions())
             .collect()
     }
+
+    /// Settings that work, and may not do what one expects.
+    fn cautions(&self) -> Option<String> {
+        let sinkhorn = self.method == Method::DinoV2
+            && self.prototypes.centering == Centering::SinkhornKnopp
+            && self.train.accumulate > 1;
+        sinkhorn.then(|| {
+            format!(
+                "prototypes.centering: sinkhorn_knopp balances the targets of each of the \
+                 train.accumulate {} passes by itself, not those of the whole batch",
+                self.train.accumulate
+            )
+        })
+    }
+
+    /// Sections of other losses than the method's.
+    fn loss_without_effect(&self, default: &Self) -> Vec<Warning> {
+        const OTHER: &str = "the method's loss does not use it";
+        let adamw = self.optim.rule == Rule::Adamw;
+        let (optim, usual) = (&self.optim, &default.optim);
+        vec![
+            (self.has_prototypes() && self.objective != default.objective)
+                .then_some(("objective", OTHER)),
+            (!self.has_prototypes() && self.prototypes != default.prototypes)
+                .then_some(("prototypes", OTHER)),
+            (!self.has_terms() && self.terms != default.terms).then_some(("terms", OTHER)),
+            (!self.has_terms() && self.masks != default.masks).then_some(("masks", OTHER)),
+            (!self.has_prototypes()
+                && optim.freeze_last_layer_epochs != usual.freeze_last_layer_epochs)
+                .then_some(("optim.freeze_last_layer_epochs", "there are no prototypes")),
+            (adamw && (optim.momentum, optim.trust) != (usual.momentum, usual.trust))
+                .then_some(("optim.momentum and optim.trust", "optim.rule is adamw")),
+            (!adamw && (optim.beta1, optim.beta2) != (usual.beta1, usual.beta2))
+                .then_some(("optim.beta1 and optim.beta2", "optim.rule is not adamw")),
+        ]
+    }
 }
+
+/// A month: longer waits are none.
+const MOST_SECONDS: f64 = 2_592_000.0;
+/// The key of KoLeo's groups.
+const KOLEO_GROUPS: &str = "terms.koleo_groups";
 
 type Warning = Option<(&'static str, &'static str)>;
 

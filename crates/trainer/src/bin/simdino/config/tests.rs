@@ -68,7 +68,7 @@ fn each_mistake_is_a_sentence() {
         ("optm: {base_lr: 1}", "unknown key 'optm': did you mean 'optim'?"),
         (
             "head: {protos: 65536}",
-            "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, prototypes, use_bn",
+            "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, prototypes, separate_patch_head, use_bn",
         ),
         ("train: {batch_size: many}", "train.batch_size: expected a whole number, got 'many'"),
         ("train: {batch_size: 1.5}", "train.batch_size: expected a whole number, got 1.5"),
@@ -90,7 +90,7 @@ fn each_mistake_is_a_sentence() {
             "data: {source: tar}",
             "data.source: expected one of auto, folder, list, shards, parquet, synthetic, got 'tar'",
         ),
-        ("method: dino", "method: expected 'simdino', the only choice so far, got 'dino'"),
+        ("method: moco", "method: expected one of simdino, simdinov2, dino, dinov2, got 'moco'"),
         ("augment: {blur_sigma: [1]}", "augment.blur_sigma: expected a list of 2 numbers, got [1]"),
         (
             "augment: {blur_prob: [0, much, 1]}",
@@ -276,4 +276,66 @@ fn a_preset_gives_the_values_that_are_not_given() {
     let again = AugmentConfig { flip_prob: 0.25, ..dinov2 };
     let text = yaml::write(&json!({"data": {"path": "x"}, "augment": again})).unwrap();
     assert_eq!(parse(&text, "again", &[]).unwrap().augment, again);
+}
+
+#[test]
+fn a_method_is_a_whole_recipe() {
+    for (name, method) in [
+        ("simdino", Method::SimDino),
+        ("simdinov2", Method::SimDinoV2),
+        ("dino", Method::Dino),
+        ("dinov2", Method::DinoV2),
+    ] {
+        let text = format!("data: {{path: a}}\nmethod: {name}\n");
+        assert_eq!(problems(&text, &[]), Vec::<String>::new(), "{name}");
+        let config = parse(&text, "c.yaml", &[]).unwrap();
+        let mut expect = RunConfig::of(method);
+        expect.data.path = "a".into();
+        assert_eq!(config, expect);
+        assert_eq!(config.without_effect(), Vec::<String>::new(), "{name}");
+        // What is written in full is read back.
+        assert_eq!(parse(&config.to_yaml().unwrap(), "c.yaml", &[]).unwrap(), config);
+    }
+}
+
+#[test]
+fn the_file_wins_over_the_recipe_and_its_preset() {
+    let text = "data: {path: a}\nmethod: dinov2\nmodel: {layer_scale: null, drop_path_rate: 0}\n\
+                augment: {preset: simdino, local_crops_number: 4}\n";
+    let config = parse(text, "c.yaml", &[]).unwrap();
+    assert_eq!(config.model.layer_scale, None);
+    assert_eq!(config.model.drop_path_rate, 0.0);
+    assert!(config.model.mask_token, "what the file does not say is the recipe's");
+    assert_eq!(config.augment.global_crops_scale, [0.4, 1.0]);
+    assert_eq!(config.augment.local_crops_number, 4);
+}
+
+#[test]
+fn network_and_loss_belong_to_the_same_method() {
+    let cases = [
+        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs some (got 0)"),
+        (
+            "method: simdinov2\nhead: {prototypes: 8}",
+            "head.prototypes: SimDINOv2 has none: must be 0 (got 8)",
+        ),
+        (
+            "method: simdinov2\nmodel: {mask_token: false}",
+            "model.mask_token: SimDINOv2 masks patches: must be true, or terms.patch_weight 0",
+        ),
+        (
+            "head: {separate_patch_head: true}",
+            "head.separate_patch_head: SimDINO with these terms looks at no patches: must be false",
+        ),
+        (
+            "method: dino\nprototypes: {centering: sinkhorn_knopp}",
+            "prototypes.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's",
+        ),
+        (
+            "method: dinov2\ntrain: {batch_size: 12}\nterms: {koleo_groups: 12}",
+            "terms.koleo_groups: a group needs 2 images or more: at most 6 (got 12)",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(&format!("{GOOD}{text}\n"), &[]), [expected], "{text}");
+    }
 }

@@ -11,7 +11,7 @@ pub fn training(run: &Run) -> String {
     if let Err(why) = &run.records {
         return absent("Curves", why);
     }
-    let charts = [loss(run), rate(run)]
+    let charts = [loss(run), rate(run), targets(run), rank(run), gradients(run)]
         .into_iter()
         .chain(PLAIN.iter().map(|plain| plain.chart(run)))
         .chain([memory(run)])
@@ -43,9 +43,14 @@ pub fn probe(run: &Run) -> Option<String> {
 }
 
 fn loss(run: &Run) -> Chart {
+    let note = match run.last("loss/compression") {
+        Some(_) => "compression pulls views of an image together, expansion spreads images out",
+        None => "the student's views predict the prototypes that the teacher sees",
+    };
+    let uniform = run.last("loss/uniform").map(|value| ("that of guessing".to_owned(), value));
     Chart {
         title: "Loss".into(),
-        note: "compression pulls views of an image together, expansion spreads images out".into(),
+        note: note.into(),
         x_label: "epoch".into(),
         series: present(
             run,
@@ -53,8 +58,61 @@ fn loss(run: &Run) -> Chart {
                 ("total", "loss/total"),
                 ("compression", "loss/compression"),
                 ("expansion", "loss/expansion"),
+                ("class tokens", "loss/cls"),
+                ("masked patches", "loss/patches"),
+                ("KoLeo", "loss/koleo"),
             ],
         ),
+        guides: uniform.into_iter().collect(),
+        ..Chart::default()
+    }
+}
+
+/// How sure the teacher is, and whether of the same thing for all images.
+fn targets(run: &Run) -> Chart {
+    Chart {
+        title: "Entropy of the teacher".into(),
+        note: "as a share of the most it can be: 1 is no opinion; of the mean, 0 is one for all"
+            .into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[("of an image", "teacher/entropy"), ("of the mean", "teacher/entropy_of_mean")],
+        ),
+        from_zero: true,
+        ..Chart::default()
+    }
+}
+
+fn rank(run: &Run) -> Chart {
+    Chart {
+        title: "Effective rank".into(),
+        note: "directions that the teacher's features spread over".into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[("in a batch", "health/effective_rank"), ("in the probe", "probe/effective_rank")],
+        ),
+        from_zero: true,
+        ..Chart::default()
+    }
+}
+
+fn gradients(run: &Run) -> Chart {
+    Chart {
+        title: "Gradient norm".into(),
+        note: "before clipping".into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[
+                ("all", "optim/grad_norm"),
+                ("backbone", "optim/grad_norm_backbone"),
+                ("head", "optim/grad_norm_head"),
+                ("head of patches", "optim/grad_norm_patch_head"),
+            ],
+        ),
+        from_zero: true,
         ..Chart::default()
     }
 }
@@ -112,10 +170,10 @@ struct Plain {
 const PLAIN: [Plain; 6] = [
     Plain { title: "Learning rate", note: "", key: "optim/lr", factor: 1.0, from_zero: true },
     Plain {
-        title: "Gradient norm",
-        note: "of all parameters, before clipping",
-        key: "optim/grad_norm",
-        factor: 1.0,
+        title: "Pace",
+        note: "how far a step moves weights, in parts per thousand of their length",
+        key: "optim/update_ratio",
+        factor: 1000.0,
         from_zero: true,
     },
     Plain {

@@ -4,15 +4,19 @@ use data::dataset::Dataset;
 use tch::Device;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
+use trainer::processes::Processes;
 
+use super::start;
 use crate::commands::train::learner_config;
 use crate::config::RunConfig;
+use crate::console::Console;
 use crate::failure::Result;
 
 /// Prints data, steps, learning rate, parameters and the range of the coding rate.
 pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device) -> Result<()> {
     // Builds the network, so that what cannot be built is found here.
-    let learner = Learner::new(learner_config(config, device))?;
+    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    start::weights(&config.init, &mut learner, &Console::new())?;
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let classes = match dataset.num_classes() {
         0 => "no labels".to_owned(),
@@ -32,14 +36,8 @@ pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device)
             ),
         ),
         ("learning rate", format!("{:e} after scaling", config.learning_rate())),
-        (
-            "coding rate",
-            format!(
-                "{} groups of {} images",
-                config.objective.rate_groups,
-                config.train.batch_size / config.objective.rate_groups
-            ),
-        ),
+        ("method", config.method.name().to_owned()),
+        ("loss", groups(config)),
         (
             "checkpoints",
             format!(
@@ -52,4 +50,13 @@ pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device)
         println!("{what:<15}{value}");
     }
     Ok(())
+}
+
+/// The groups that the loss is computed in.
+fn groups(config: &RunConfig) -> String {
+    let groups = config.groups().into_iter().map(|(key, groups)| {
+        format!("{groups} groups of {} images ({key})", config.train.batch_size / groups)
+    });
+    let groups: Vec<String> = groups.collect();
+    if groups.is_empty() { "over the whole batch".into() } else { groups.join(", ") }
 }

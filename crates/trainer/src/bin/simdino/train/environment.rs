@@ -3,15 +3,18 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tch::Device;
 
-/// Versions, device, threads, commit and command line.
-pub fn describe(device: Device, data_fingerprint: &str) -> Value {
+use super::team::Team;
+
+/// Versions, device, processes, threads, commit and command line.
+pub fn describe(team: &Team, data_fingerprint: &str) -> Value {
     json!({
         "simdino": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::libtorch_version(),
         "cuda": torch_ext::cuda_version(),
-        "device": torch_ext::device_name(device),
+        "device": torch_ext::device_name(team.device),
+        "processes": team.launch.size,
+        "launcher": team.launch.launcher.to_string(),
         "threads": tch::get_num_threads(),
         "cores": std::thread::available_parallelism().map_or(1, |n| n.get()),
         "host": std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).ok(),

@@ -123,8 +123,17 @@ impl KnnTask {
     /// # Errors
     /// Images cannot be read, or have no labels.
     pub fn score(&self, backbone: &VisionTransformer) -> eval::error::Result<KnnResult> {
+        Ok(self.measure(backbone)?.0)
+    }
+
+    /// The same, with the features of the images that vote.
+    fn measure(
+        &self,
+        backbone: &VisionTransformer,
+    ) -> eval::error::Result<(KnnResult, FeatureSet)> {
         let features = |i: usize| extract(&self.sets[i], backbone, &self.extract_options(i));
-        self.vote(&features(0)?, &features(1)?)
+        let voters = features(0)?;
+        Ok((self.vote(&voters, &features(1)?)?, voters))
     }
 
     /// k-NN on raw pixels.
@@ -179,8 +188,10 @@ impl Probe for KnnProbe {
         &mut self,
         backbone: &VisionTransformer,
     ) -> Result<Vec<(String, f64)>, Box<dyn std::error::Error + Send + Sync>> {
-        let value = top1(&self.task.score(backbone)?);
-        let mut values = vec![("probe/knn_top1".to_owned(), value)];
+        let (result, voters) = self.task.measure(backbone)?;
+        let (value, (_, rank)) = (top1(&result), objectives::health::spread(&voters.features)?);
+        let mut values =
+            vec![("probe/knn_top1".to_owned(), value), ("probe/effective_rank".to_owned(), rank)];
         if let Some(pixels) = self.pixels.take() {
             values.push(("probe/untrained".to_owned(), value));
             values.push(("probe/pixels".to_owned(), pixels));

@@ -6,4 +6,7 @@ pub mod knn;
 pub mod observer;
 pub mod pictures;
 pub mod run_dir;
+pub mod settings;
 pub mod signals;
+pub mod start;
+pub mod team;

@@ -14,31 +14,42 @@ use super::run_dir::RunDir;
 use super::signals::StopFlag;
 use crate::console::Console;
 
-/// The observer of a run of one process.
+/// The observer of one process of a run. The first one keeps the metrics; what each process met is in
+/// files of its own.
 pub struct RunObserver {
     sinks: Vec<Box<dyn Sink>>,
     console: Console,
     metrics: PathBuf,
     csv: PathBuf,
     broken: BrokenLog,
+    lost: PathBuf,
     stop: StopFlag,
 }
 
 impl RunObserver {
-    /// Opens the outputs of a run that continues after `start` steps; later lines of an earlier
-    /// attempt are dropped, they will be written again.
-    pub fn open(dir: &RunDir, start: u64, console: Console, stop: StopFlag) -> Result<Self> {
+    /// Opens the outputs of process `rank` of a run that continues after `start` steps; later lines
+    /// of an earlier attempt are dropped, they will be written again.
+    pub fn open(
+        dir: &RunDir,
+        start: u64,
+        console: Console,
+        stop: StopFlag,
+        rank: usize,
+    ) -> Result<Self> {
         let metrics = dir.file("metrics.jsonl");
         let resume = (start > 0).then_some(start);
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        if rank == 0 {
+            sinks.push(Box::new(JsonlSink::open(&metrics, resume)?));
+            sinks.push(Box::new(TensorBoardSink::open(&dir.file("tensorboard"), resume)?));
+        }
         Ok(Self {
-            sinks: vec![
-                Box::new(JsonlSink::open(&metrics, resume)?),
-                Box::new(TensorBoardSink::open(&dir.file("tensorboard"), resume)?),
-            ],
+            sinks,
             console,
             metrics,
             csv: dir.file("metrics.csv"),
-            broken: BrokenLog::open(dir.file("bad_images.tsv"))?,
+            broken: BrokenLog::open(dir.file(&of_rank("bad_images.tsv", rank)))?,
+            lost: dir.file(&of_rank("lost_batch.txt", rank)),
             stop,
         })
     }
@@ -46,7 +57,9 @@ impl RunObserver {
     /// Ends the progress bar and writes the summary table.
     pub fn finish(&mut self) -> Result<()> {
         self.console.finish();
-        write_csv(&self.metrics, &self.csv)?;
+        if !self.sinks.is_empty() {
+            write_csv(&self.metrics, &self.csv)?;
+        }
         Ok(())
     }
 
@@ -78,6 +91,14 @@ impl Observer for RunObserver {
         self.console.warn(text);
     }
 
+    fn lost(&mut self, step: u64, images: &[String]) -> Result<PathBuf> {
+        let lines = [format!("# images of step {step}, whose loss or gradient was not finite")];
+        let lines: Vec<String> =
+            lines.into_iter().chain(images.iter().map(|n| one_field(n))).collect();
+        trainer::checkpoint::write_atomic(&self.lost, (lines.join("\n") + "\n").as_bytes())?;
+        Ok(self.lost.clone())
+    }
+
     fn checkpoint(&mut self, path: &Path) -> Result<()> {
         for sink in &mut self.sinks {
             sink.flush()?;
@@ -88,6 +109,14 @@ impl Observer for RunObserver {
 
     fn stop_requested(&self) -> bool {
         self.stop.is_set()
+    }
+}
+
+/// Name of a process's own file: that of the first has no number.
+pub fn of_rank(name: &str, rank: usize) -> String {
+    match (rank, name.rsplit_once('.')) {
+        (0, _) | (_, None) => name.to_owned(),
+        (_, Some((stem, ending))) => format!("{stem}.{rank}.{ending}"),
     }
 }
 

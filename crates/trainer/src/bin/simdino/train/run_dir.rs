@@ -8,7 +8,8 @@ use crate::failure::{Context, Failure, Result};
 /// The folder of a run, locked for this process until dropped.
 pub struct RunDir {
     root: PathBuf,
-    _lock: File,
+    /// Held by the process that writes.
+    _lock: Option<File>,
 }
 
 /// How to treat a folder that already holds a run.
@@ -59,6 +60,21 @@ impl RunDir {
         })
     }
 
+    /// The same for the other processes of a run, once the first has opened it.
+    ///
+    /// # Errors
+    /// This process does not see it.
+    pub fn of_others(root: &Path) -> Result<Self> {
+        if !root.is_dir() {
+            return Err(Failure::failed(format!(
+                "{} is not here, though the first process has made it: run.dir must be on a disk that \
+                 all processes share",
+                root.display()
+            )));
+        }
+        Ok(Self { root: root.to_owned(), _lock: None })
+    }
+
     fn lock(root: &Path) -> Result<Self> {
         let path = root.join(".lock");
         let lock = File::create(&path).context(|| {
@@ -70,7 +86,7 @@ impl RunDir {
                 root.display()
             ))
         })?;
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self { root: root.to_owned(), _lock: Some(lock) })
     }
 
     /// The folder itself.

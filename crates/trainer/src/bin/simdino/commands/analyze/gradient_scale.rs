@@ -85,13 +85,11 @@ fn made(args: &Args) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The numbers of rows that the file has; all its rows if it has fewer than any of them.
+/// The numbers of rows asked for; all rows of the file where it has fewer.
 fn saved(args: &Args, name: &str, features: &Tensor) -> Result<Vec<Row>> {
     let there = features.size()[0] as usize;
-    let mut counts: Vec<usize> = args.n.iter().copied().filter(|&n| n <= there).collect();
-    if counts.is_empty() {
-        counts.push(there);
-    }
+    let mut counts: Vec<usize> = args.n.iter().map(|&n| n.min(there)).collect();
+    counts.dedup();
     let mut rows = Vec::new();
     for n in counts {
         for &eps in &args.eps {

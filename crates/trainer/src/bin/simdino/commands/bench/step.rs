@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use data::loader::Position;
+use data::masking::MaskGenerator;
+use data::sampler::Share;
 use serde_json::json;
-use tch::{Cuda, Device, Kind, Tensor};
-use trainer::input::Views;
+use tch::{Cuda, Device, Tensor};
+use trainer::input::{Intake, Views, part_of};
 use trainer::learner::Learner;
-use trainer::schedule::StepValues;
+use trainer::processes::Processes;
+use trainer::schedule::Schedules;
+use trainer::step::{StepRequest, StepResult};
 
 use crate::commands::train::learner_config;
 use crate::config::{self, RunConfig};
@@ -55,16 +60,10 @@ pub fn run(args: &StepArgs) -> Result<()> {
 
 /// Median time of a step, in milliseconds.
 fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64> {
-    let mut learner = Learner::new(learner_config(config, device))?;
-    let batch = (config.train.batch_size / config.train.accumulate) as i64;
-    let values = StepValues {
-        lr: 1e-4,
-        weight_decay: 0.04,
-        momentum_teacher: 0.996,
-        progress: 0.0,
-        step: 0,
-        steps_per_epoch: 1,
-    };
+    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
+    let request = StepRequest { values: schedules.at(5000), seed: 0, look: false };
+    let intake = random_intake(config, &learner)?;
     let mut times = Vec::new();
     for i in 0..args.warmup + args.steps {
         if i == args.warmup {
@@ -72,7 +71,11 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
         }
         synchronize(device);
         let start = Instant::now();
-        learner.step(&values, false, || Ok(random_views(config, batch, device)))?;
+        let mut micro = 0..config.train.accumulate;
+        let mut next = || random_views(config, &intake, micro.next().unwrap_or_default());
+        if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
+            return Err(Failure::failed(format!("on random input {}", skipped.what)));
+        }
         synchronize(device);
         if i >= args.warmup {
             times.push(1e3 * start.elapsed().as_secs_f64());
@@ -82,17 +85,37 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     Ok(times[times.len() / 2])
 }
 
-fn random_views(config: &RunConfig, batch: i64, device: Device) -> Views {
+/// Takes no pixels, but draws masks as training does.
+fn random_intake(config: &RunConfig, learner: &Learner) -> Result<Intake> {
+    let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
+    let masks = learner.needs().patches;
+    let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
+    Ok(Intake {
+        normalize: learner.config().normalize.clone(),
+        device: learner.config().device,
+        kind: learner.config().precision.weights(),
+        masks,
+        seed: 0,
+        global_batch: config.train.batch_size,
+        share: Share { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
+    })
+}
+
+fn random_views(config: &RunConfig, intake: &Intake, micro: usize) -> trainer::Result<Views> {
+    let part = part_of(intake.share, intake.global_batch, micro);
     let view = |count: i64, size: u32| {
         let size = i64::from(size);
-        Tensor::randn([count * batch, 3, size, size], (Kind::Float, device))
+        let shape = [count * part.count, config.model.in_channels, size, size];
+        Tensor::randn(shape, (intake.kind, intake.device))
     };
     let local = config.augment.local_crops_number as i64;
-    Views {
+    Ok(Views {
         global: view(2, config.augment.global_crops_size),
         local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
-        batch_size: batch,
-    }
+        masks: intake.masks_at(Position::default(), micro)?,
+        part,
+        samples: Vec::new(),
+    })
 }
 
 fn synchronize(device: Device) {

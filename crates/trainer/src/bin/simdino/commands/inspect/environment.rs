@@ -15,10 +15,13 @@ pub fn inspect(check: bool) -> Result<(Findings, bool)> {
     let threads = tch::get_num_threads();
     let (version, libtorch) = (env!("CARGO_PKG_VERSION"), torch_ext::libtorch_version());
     let cuda = torch_ext::cuda_version();
+    let nccl = torch_ext::has_nccl();
     let mut text = format!(
         "simdino       {version}\nlibtorch      {libtorch}\nCUDA          {}\n\
+         NCCL          {}\n\
          CPU           {cores} cores, {threads} threads for tensors\n",
         cuda.as_deref().unwrap_or("not in this libtorch"),
+        if nccl { "in this build" } else { "not in this build: GPUs cannot work together" },
     );
     let devices = devices();
     let mut described = Vec::new();
@@ -31,6 +34,7 @@ pub fn inspect(check: bool) -> Result<(Findings, bool)> {
         "simdino": version,
         "libtorch": libtorch,
         "cuda": cuda,
+        "nccl": nccl,
         "cores": cores,
         "threads": threads,
         "devices": described,

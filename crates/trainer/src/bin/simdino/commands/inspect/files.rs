@@ -5,15 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use data::config::DataConfig;
+use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, networks};
 use serde_json::{Value, json};
 use trainer::metrics::read_jsonl;
 
 use super::Findings;
 use crate::failure::Result;
 
+/// Endings of weight files.
+const WEIGHT_FILES: [&str; 5] = ["safetensors", "pth", "pt", "bin", "ckpt"];
+
 /// Looks at `path` and says what it is.
 pub fn inspect(path: &Path) -> Result<Findings> {
-    if path.extension().is_some_and(|e| e == "safetensors") {
+    let weight_file = |e: &std::ffi::OsStr| WEIGHT_FILES.iter().any(|known| e == *known);
+    if path.is_file() && path.extension().is_some_and(weight_file) {
         weights(path)
     } else if path.join("manifest.json").is_file() || path.join("state.json").is_file() {
         checkpoint(path)
@@ -30,28 +35,72 @@ fn row(text: &mut String, name: &str, value: impl std::fmt::Display) {
 }
 
 fn weights(path: &Path) -> Result<Findings> {
-    let file = model::weights::read_safetensors(path)?;
-    let numbers: usize = file.tensors.values().map(tch::Tensor::numel).sum();
+    let file = TensorFile::open(path)?;
+    let count = |shape: &[i64]| shape.iter().product::<i64>() as usize;
+    let numbers: usize = file.tensors().map(|(_, info)| count(info.shape)).sum();
     let mut text = String::new();
     row(&mut text, "weights", path.display());
-    row(&mut text, "tensors", file.tensors.len());
+    row(&mut text, "format", format_name(file.format()));
+    row(&mut text, "tensors", file.tensors().count());
     row(&mut text, "numbers", grouped(numbers));
-    for (key, value) in &file.metadata {
+    let networks = networks(&file);
+    let mut found = Vec::new();
+    for network in &networks {
+        found.push(describe(&file, network, &mut text));
+    }
+    for (key, value) in file.entries() {
         row(&mut text, key, value);
     }
     let mut tensors = Vec::new();
-    for (name, tensor) in &file.tensors {
-        let (shape, kind) = (tensor.size(), format!("{:?}", tensor.kind()).to_lowercase());
+    for (name, info) in file.tensors() {
+        let (shape, kind) = (info.shape, format!("{:?}", info.kind).to_lowercase());
         let _ = writeln!(text, "  {name:<48} {kind:<9} {shape:?}");
         tensors.push(json!({"name": name, "kind": kind, "shape": shape}));
     }
     let json = json!({
         "type": "weights",
+        "format": format_name(file.format()),
         "numbers": numbers,
-        "metadata": file.metadata,
+        "networks": found,
+        "metadata": file.entries(),
         "tensors": tensors,
     });
     Ok(Findings { text, json })
+}
+
+fn format_name(format: FileFormat) -> &'static str {
+    match format {
+        FileFormat::Safetensors => "safetensors",
+        FileFormat::Pth => "torch.save",
+        FileFormat::PthLegacy => "torch.save before 1.6",
+    }
+}
+
+/// A row for one network of a file, and the same as JSON.
+fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Value {
+    let place = network.prefix.trim_end_matches('.');
+    let place = if place.is_empty() { "the whole file" } else { place };
+    match infer(file, network) {
+        Ok(inferred) => {
+            let model = &inferred.model;
+            let head = if network.has_head() { ", with a head" } else { "" };
+            let words = format!(
+                "{place}: {}, patch {}, {} pixels, {} registers{head}, {} keys",
+                crate::commands::import::name(model.arch),
+                model.patch_size,
+                model.image_size,
+                model.num_register_tokens,
+                network.style.name()
+            );
+            row(text, "network", words);
+            json!({"prefix": network.prefix, "style": network.style.name(), "model": model, "head": inferred.head})
+        }
+        Err(error) => {
+            let problem = crate::failure::chain(&error);
+            row(text, "network", format!("{place}: {problem}"));
+            json!({"prefix": network.prefix, "problem": problem})
+        }
+    }
 }
 
 /// `1234567` as `1 234 567`.
@@ -82,10 +131,11 @@ fn checkpoint(path: &Path) -> Result<Findings> {
         let mut line = format!("  {name:<24} {:>8.1} MB", bytes as f64 / 1e6);
         let mut entry = json!({"name": name, "bytes": bytes});
         if name.ends_with(".safetensors") {
-            let tensors = model::weights::read_safetensors(&file)?.tensors;
-            let numbers: usize = tensors.values().map(tch::Tensor::numel).sum();
-            let _ = write!(line, "  {} tensors, {} numbers", tensors.len(), grouped(numbers));
-            entry["tensors"] = tensors.len().into();
+            let file = TensorFile::open(&file)?;
+            let sizes = file.tensors().map(|(_, info)| info.shape.iter().product::<i64>() as usize);
+            let (count, numbers) = (file.tensors().count(), sizes.sum::<usize>());
+            let _ = write!(line, "  {count} tensors, {} numbers", grouped(numbers));
+            entry["tensors"] = count.into();
             entry["numbers"] = numbers.into();
         }
         let _ = writeln!(text, "{line}");

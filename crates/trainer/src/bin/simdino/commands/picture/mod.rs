@@ -1,5 +1,7 @@
 //! `simdino picture`: pictures to look at before and after training.
 
+mod network;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -23,6 +25,10 @@ pub struct Args {
 enum What {
     /// What the augmentation makes of images: a row of crops each
     Crops(CropsArgs),
+    /// Patch features of a backbone as colours
+    Pca(network::PcaArgs),
+    /// What the class token of a backbone looks at
+    Attention(network::AttentionArgs),
 }
 
 /// What `picture crops` takes.
@@ -51,6 +57,8 @@ struct CropsArgs {
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Crops(args) => crops(args),
+        What::Pca(args) => network::pca(args),
+        What::Attention(args) => network::attention(args),
     }
 }
 
@@ -58,10 +66,7 @@ fn crops(args: &CropsArgs) -> Result<()> {
     if !(1..=64).contains(&args.rows) {
         return Err(Failure::usage(format!("--rows: must be 1 to 64 (got {})", args.rows)));
     }
-    if args.out.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
-        let out = args.out.display();
-        return Err(Failure::usage(format!("--out: must end in .png (got {out})")));
-    }
+    png(&args.out)?;
     let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
     let seed = match &args.config {
         Some(file) => config::load_unchecked(file, &args.overrides)?.config.run.seed,
@@ -78,6 +83,14 @@ fn crops(args: &CropsArgs) -> Result<()> {
         augment.local_crops_number,
         augment.local_crops_size,
     ))
+}
+
+/// Fails unless the file is to be a PNG.
+fn png(out: &Path) -> Result<()> {
+    if out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("--out: must end in .png (got {})", out.display())))
 }
 
 /// Images with the epochs in which they are seen.

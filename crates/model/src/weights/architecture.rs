@@ -1,0 +1,205 @@
+//! The architecture of a network, from the shapes of its tensors.
+
+use std::collections::BTreeMap;
+
+use super::file::TensorFile;
+use super::keys::Recipe;
+use super::networks::NetworkInFile;
+use crate::config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
+use crate::error::{Error, Result};
+
+/// An architecture that was read from tensors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inferred {
+    /// The backbone.
+    pub model: ModelConfig,
+    /// The head, where the file has one.
+    pub head: Option<HeadConfig>,
+    /// What no tensor tells and was assumed, each with the key that states it.
+    pub assumed: Vec<String>,
+}
+
+/// Architecture of a network in a file. A file that simdino wrote says it in its entries; all
+/// others by their shapes.
+///
+/// No tensor tells the number of heads (taken from the table of [`Arch`], where width and depth
+/// decide), how positions are interpolated (DINO's offset, antialiased where there are registers),
+/// or whether queries and keys are normalised (assumed not).
+///
+/// # Errors
+/// Tensors that a vision transformer must have are missing or do not fit together; a width and
+/// depth that no [`Arch`] has.
+pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
+    if let Some(stated) = stated(file, network) {
+        return Ok(stated);
+    }
+    let shapes = Shapes { file, recipes: &network.backbone };
+    let model = shapes.model()?;
+    let dims = model.arch.dimensions();
+    let assumed = vec![
+        format!("model.arch: {} attention heads", dims.num_heads),
+        format!(
+            "model.pos_interpolation: {}",
+            match model.pos_interpolation {
+                PosInterpolation::Antialias => "antialias, as with DINOv2's registers",
+                _ => "offset, as in DINO and DINOv2",
+            }
+        ),
+    ];
+    let head = Shapes { file, recipes: &network.head }.head();
+    let separate_patch_head = network.has_patch_head();
+    let head = head.map(|head| HeadConfig { separate_patch_head, ..head });
+    Ok(Inferred { model, head, assumed })
+}
+
+/// What a file of simdino says of itself.
+fn stated(file: &TensorFile, network: &NetworkInFile) -> Option<Inferred> {
+    let entry = |key: &str| file.entries().get(key);
+    let model = serde_json::from_str(entry("model")?).ok()?;
+    let head = entry("head").and_then(|text| serde_json::from_str(text).ok());
+    let head = head.filter(|_| network.has_head());
+    Some(Inferred { model, head, assumed: Vec::new() })
+}
+
+struct Shapes<'a> {
+    file: &'a TensorFile,
+    recipes: &'a BTreeMap<String, Recipe>,
+}
+
+impl Shapes<'_> {
+    /// Shape of a tensor under our name, as the file has it.
+    fn get(&self, name: &str) -> Option<&[i64]> {
+        let key = self.recipes.get(name)?.keys().first()?;
+        Some(self.file.info(key)?.shape)
+    }
+
+    fn need<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
+        let shape = self.get(name).unwrap_or_default();
+        shape.try_into().map_err(|_| {
+            self.error(format!(
+                "{name} should have {N} dimensions and has the shape {shape:?} in the file"
+            ))
+        })
+    }
+
+    fn error(&self, problem: String) -> Error {
+        Error::Architecture { path: self.file.path().to_path_buf(), problem }
+    }
+
+    fn model(&self) -> Result<ModelConfig> {
+        let [_, _, embed_dim] = self.need::<3>("cls_token")?;
+        let [kernels, in_channels, patch_size, other] = self.need("patch_embed.proj.weight")?;
+        if kernels != embed_dim || patch_size != other || patch_size < 1 {
+            let got = [kernels, in_channels, patch_size, other];
+            return Err(self.error(format!(
+                "a patch embedding of shape {got:?} on a width of {embed_dim} is not supported"
+            )));
+        }
+        let depth = self.depth();
+        let arch = arch(embed_dim, depth).ok_or_else(|| {
+            self.error(format!(
+                "a transformer {embed_dim} wide with {depth} blocks is none of the architectures: {}",
+                table()
+            ))
+        })?;
+        let side = self.side()?;
+        let registers = self.get("register_tokens").and_then(|s| s.get(1)).copied();
+        let swiglu = self.get("blocks.0.mlp.w12.weight").is_some();
+        let model = ModelConfig {
+            arch,
+            patch_size,
+            image_size: side.saturating_mul(patch_size),
+            in_channels,
+            num_register_tokens: registers.unwrap_or(0),
+            mask_token: self.get("mask_token").is_some(),
+            layer_scale: self.get("blocks.0.ls1.gamma").map(|_| 1e-5),
+            ffn: if swiglu { Ffn::Swiglu } else { Ffn::Mlp },
+            pos_interpolation: match registers {
+                Some(_) => PosInterpolation::Antialias,
+                None => PosInterpolation::Offset,
+            },
+            drop_path_rate: 0.0,
+            ..ModelConfig::default()
+        };
+        match model.validate().first() {
+            Some((key, problem)) => Err(self.error(format!("model.{key} {problem}"))),
+            None => Ok(model),
+        }
+    }
+
+    /// Blocks that the file has.
+    fn depth(&self) -> i64 {
+        let indices = self.recipes.keys().filter_map(|name| {
+            name.strip_prefix("blocks.")?.split('.').next()?.parse::<i64>().ok()
+        });
+        indices.max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// Side of the grid that the positions are for.
+    fn side(&self) -> Result<i64> {
+        let [_, count, _] = self.need::<3>("pos_embed")?;
+        let class = !matches!(self.recipes.get("pos_embed"), Some(Recipe::WithoutClass(_)));
+        let patches = count - i64::from(class);
+        let side = (patches.max(0) as f64).sqrt().round() as i64;
+        if side < 1 || side.checked_mul(side) != Some(patches) {
+            return Err(self.error(format!(
+                "positions for {patches} patches, which are no square, are not supported"
+            )));
+        }
+        Ok(side)
+    }
+
+    /// The projection head, if there is one that is understood.
+    fn head(&self) -> Option<HeadConfig> {
+        let mut linear: Vec<(i64, [i64; 2])> = self
+            .recipes
+            .keys()
+            .filter_map(|name| {
+                let rest = name.strip_prefix("mlp.")?;
+                let index = match rest {
+                    "weight" => 0,
+                    _ => rest.strip_suffix(".weight")?.parse().ok()?,
+                };
+                Some((index, self.get(name)?.try_into().ok()?)) // norms have one dimension
+            })
+            .collect();
+        linear.sort_unstable();
+        let (&(_, first), &(_, last)) = (linear.first()?, linear.last()?);
+        let prototypes = self.get("last_layer.weight_v").and_then(|s| s.first()).copied();
+        let config = HeadConfig {
+            hidden_dim: if linear.len() > 1 { first[0] } else { HeadConfig::default().hidden_dim },
+            out_dim: last[0],
+            num_layers: linear.len() as i64,
+            use_bn: self.recipes.keys().any(|name| name.ends_with(".running_mean")),
+            prototypes: prototypes.unwrap_or(0),
+            ..HeadConfig::default()
+        };
+        config.validate().is_empty().then_some(config)
+    }
+}
+
+/// All architectures.
+const ARCHS: [Arch; 7] = [
+    Arch::VitNano,
+    Arch::VitTiny,
+    Arch::VitSmall,
+    Arch::VitBase,
+    Arch::VitLarge,
+    Arch::VitSo400m,
+    Arch::VitGiant2,
+];
+
+fn arch(embed_dim: i64, depth: i64) -> Option<Arch> {
+    ARCHS.into_iter().find(|arch| {
+        let dims = arch.dimensions();
+        (dims.embed_dim, dims.depth) == (embed_dim, depth)
+    })
+}
+
+fn table() -> String {
+    let sizes = ARCHS.map(|arch| {
+        let dims = arch.dimensions();
+        format!("{} x {}", dims.embed_dim, dims.depth)
+    });
+    sizes.join(", ")
+}

@@ -1,0 +1,187 @@
+//! A file with tensors, of any format that is read here.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use tch::{Kind, TchError, Tensor};
+
+use super::header::{self, HeaderError};
+use super::pth;
+use super::stored::StoredTensor;
+use crate::error::{Error, Result};
+
+/// How the tensors of a file are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// safetensors.
+    Safetensors,
+    /// A zip archive of `torch.save`.
+    Pth,
+    /// What `torch.save` wrote before torch 1.6.
+    PthLegacy,
+}
+
+/// Kind and shape of a tensor in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TensorInfo<'a> {
+    /// Type of its elements.
+    pub kind: Kind,
+    /// Its shape.
+    pub shape: &'a [i64],
+}
+
+/// An open file with tensors. It knows their names and shapes; the elements are read when asked
+/// for.
+///
+/// Nothing in a file is run: pickles of `torch.save` are read as data, and objects of unknown
+/// classes stay opaque. A file is never trusted: reading takes at most twice the memory that it
+/// has bytes, and 16 MiB.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    file: File,
+    format: FileFormat,
+    tensors: BTreeMap<String, StoredTensor>,
+    entries: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Opens a safetensors file or one of `torch.save`; its first bytes say which.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is neither, or is damaged. Every error names the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |source| Error::Io { action: "read", path: path.to_path_buf(), source };
+        let mut file = File::open(path).map_err(io)?;
+        let mut head = Vec::with_capacity(9);
+        file.by_ref().take(9).read_to_end(&mut head).map_err(io)?;
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        // The length that safetensors begin with may look like anything; its JSON does not.
+        let json = head.get(8) == Some(&b'{');
+        if !json && pth::looks_like(&head) {
+            let contents = pth::read(&mut file)
+                .map_err(|source| Error::Pth { path: path.to_path_buf(), source })?;
+            let format = match contents.packing {
+                pth::Packing::Zip => FileFormat::Pth,
+                pth::Packing::Legacy => FileFormat::PthLegacy,
+            };
+            let (tensors, entries) = (contents.tensors, contents.values);
+            return Ok(Self { path: path.to_path_buf(), file, format, tensors, entries });
+        }
+        Self::safetensors(path, file)
+    }
+
+    /// Opens a file that must be safetensors.
+    pub(super) fn open_safetensors(path: &Path) -> Result<Self> {
+        let io = |source| Error::Io { action: "read", path: path.to_path_buf(), source };
+        Self::safetensors(path, File::open(path).map_err(io)?)
+    }
+
+    fn safetensors(path: &Path, file: File) -> Result<Self> {
+        let header = header::read(&file).map_err(|error| of_header(path, error))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            format: FileFormat::Safetensors,
+            tensors: header.tensors,
+            entries: header.metadata,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How it is packed.
+    pub fn format(&self) -> FileFormat {
+        self.format
+    }
+
+    /// Names, kinds and shapes of all tensors, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorInfo<'_>)> {
+        self.tensors.iter().map(|(name, tensor)| {
+            (name.as_str(), TensorInfo { kind: tensor.kind, shape: &tensor.shape })
+        })
+    }
+
+    /// Kind and shape of one tensor.
+    pub fn info(&self, name: &str) -> Option<TensorInfo<'_>> {
+        let tensor = self.tensors.get(name)?;
+        Some(TensorInfo { kind: tensor.kind, shape: &tensor.shape })
+    }
+
+    /// What the file says beside its tensors: the metadata of safetensors; numbers, words and
+    /// names of opaque classes in a pickle (`args.arch`, `epoch`).
+    pub fn entries(&self) -> &BTreeMap<String, String> {
+        &self.entries
+    }
+
+    /// Bytes that the elements of these tensors take once they are read; tensors that share a
+    /// storage count each.
+    pub(super) fn num_bytes<'a>(&self, names: impl Iterator<Item = &'a str>) -> u64 {
+        names
+            .filter_map(|name| self.tensors.get(name))
+            .fold(0, |sum: u64, tensor| sum.saturating_add(tensor.num_bytes()))
+    }
+
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|source| self.io(source))?.len())
+    }
+
+    /// Reads one tensor, on the CPU.
+    ///
+    /// # Errors
+    /// There is none of this name, or the file cannot be read.
+    pub fn read(&self, name: &str) -> Result<Tensor> {
+        self.stored(name)?.read(&self.file).map_err(|source| self.of_tensor(name, source))
+    }
+
+    /// Reads one tensor into another of the same shape, of any kind and device.
+    pub(super) fn read_into(&self, name: &str, tensor: &mut Tensor) -> Result<()> {
+        self.stored(name)?
+            .read_into(&self.file, tensor)
+            .map_err(|source| self.of_tensor(name, source))
+    }
+
+    fn stored(&self, name: &str) -> Result<&StoredTensor> {
+        self.tensors
+            .get(name)
+            .ok_or_else(|| Error::NoTensor { path: self.path.clone(), name: name.to_owned() })
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io { action: "read", path: self.path.clone(), source }
+    }
+
+    /// An error of reading one tensor; what libtorch refused comes as the io error's inner one.
+    fn of_tensor(&self, name: &str, source: std::io::Error) -> Error {
+        match source.downcast::<TchError>() {
+            Ok(source) => {
+                let shape = self.tensors.get(name).map(|t| t.shape.as_slice()).unwrap_or_default();
+                let tensor = format!("{name} of shape {shape:?}");
+                Error::WeightsTensor { path: self.path.clone(), tensor, source }
+            }
+            Err(source) => self.io(source),
+        }
+    }
+}
+
+fn of_header(path: &Path, error: HeaderError) -> Error {
+    let path = path.to_path_buf();
+    match error {
+        HeaderError::Io(source) => Error::Io { action: "read", path, source },
+        HeaderError::Format(source) => Error::WeightsFile { path, source },
+        HeaderError::Kind(name, dtype) => {
+            Error::WeightsKind { path, name, dtype: dtype.to_string() }
+        }
+        HeaderError::Shape(name, shape) => {
+            let tensor = format!("{name} of shape {shape:?}");
+            let source = TchError::Shape("a dimension above 2^63".to_owned());
+            Error::WeightsTensor { path, tensor, source }
+        }
+    }
+}

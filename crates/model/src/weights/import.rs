@@ -1,0 +1,394 @@
+//! Weights of any file into the variables of a network, with an account of every tensor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use tch::{Tensor, nn};
+
+use super::file::TensorFile;
+use super::keys::{KeyStyle, Recipe};
+use super::networks::{self, NetworkInFile, Role};
+use super::resize;
+use super::shorten;
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+
+/// Where a network stands among the variables that it is loaded into.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The variables.
+    pub vars: &'a nn::VarStore,
+    /// Architecture of the backbone among them.
+    pub model: &'a ModelConfig,
+    /// Front part of the backbone's variables: `backbone.` in a [`crate::Network`], else empty.
+    pub backbone: &'a str,
+    /// Front part of the head's variables, if the head is to be loaded too: `head.` in a
+    /// [`crate::Network`].
+    pub head: Option<&'a str>,
+    /// The same of the head on patches, where that is another: `patch_head.` in a
+    /// [`crate::Network`].
+    pub patch_head: Option<&'a str>,
+}
+
+/// What is asked of a file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImportPolicy {
+    /// Which network of a training checkpoint.
+    pub role: Role,
+    /// Share of the backbone's tensors that must be found, 0 to 1; below it nothing is loaded.
+    pub min_matched: f64,
+    /// Adapt positions, patch kernels and channels to the target's sizes; without it they count as
+    /// not found.
+    pub resize: bool,
+}
+
+impl Default for ImportPolicy {
+    fn default() -> Self {
+        Self { role: Role::Teacher, min_matched: 0.9, resize: true }
+    }
+}
+
+/// A tensor that was made to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resized {
+    /// Name of the variable.
+    pub name: String,
+    /// Its shape in the file.
+    pub from: Vec<i64>,
+    /// Its shape in the network.
+    pub to: Vec<i64>,
+}
+
+/// A tensor whose shape in the file is another and cannot be made to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherShape {
+    /// Name of the variable.
+    pub name: String,
+    /// Its shape in the file.
+    pub in_file: Vec<i64>,
+    /// Its shape in the network.
+    pub here: Vec<i64>,
+}
+
+/// What became of every tensor. Names of variables are whole, keys of the file as written there;
+/// all lists are sorted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportReport {
+    /// The file.
+    pub path: PathBuf,
+    /// What stands before the keys of the network that was taken.
+    pub prefix: String,
+    /// Whose names they are.
+    pub style: KeyStyle,
+    /// Variables loaded as they are.
+    pub matched: Vec<String>,
+    /// Variables loaded after they were made to fit.
+    pub resized: Vec<Resized>,
+    /// Variables that the file has nothing for; they keep their values.
+    pub missing: Vec<String>,
+    /// Variables of another shape; they keep their values.
+    pub other_shape: Vec<OtherShape>,
+    /// Keys of the network in the file that have no place here.
+    pub unexpected: Vec<String>,
+    /// Whether heads were asked for and all of them found.
+    pub head_loaded: bool,
+    /// Tensors of the backbone that were found, and all of them.
+    pub backbone: (usize, usize),
+}
+
+impl fmt::Display for ImportReport {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (found, total) = self.backbone;
+        write!(f, "{} ({} keys", self.path.display(), self.style.name())?;
+        if !self.prefix.is_empty() {
+            write!(f, " under {}", self.prefix.trim_end_matches('.'))?;
+        }
+        write!(f, "): {found} of {total} tensors of the backbone")?;
+        if !self.resized.is_empty() {
+            let names: Vec<_> = self.resized.iter().map(|r| r.name.clone()).collect();
+            write!(f, ", resized {}", shorten(&names))?;
+        }
+        for (what, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
+            if !names.is_empty() {
+                write!(f, ", {what} {}", shorten(names))?;
+            }
+        }
+        let other: Vec<_> = self.other_shape.iter().map(|o| o.name.clone()).collect();
+        if !other.is_empty() {
+            write!(f, ", of another shape {}", shorten(&other))?;
+        }
+        f.write_str(if self.head_loaded { ", and its head" } else { "; no head loaded" })
+    }
+}
+
+/// Loads a network of `file` into variables: the backbone, and the head where one is asked for and
+/// all of it is there with the same shapes. Keys of every style are recognised (see
+/// [`networks::networks`]), and nothing is changed unless enough of the backbone is found.
+///
+/// Kinds and devices are those of the variables. Positions are resized as the target's
+/// `pos_interpolation` does, patch kernels by pseudo-inverse, channels by summing or repeating.
+///
+/// ```no_run
+/// # use model::weights::{ImportPolicy, Target, TensorFile, import};
+/// # fn f(vars: &tch::nn::VarStore, model: &model::ModelConfig) -> model::Result<()> {
+/// let file = TensorFile::open("dinov2_vitb14_pretrain.pth".as_ref())?;
+/// let target = Target { vars, model, backbone: "backbone.", head: None, patch_head: None };
+/// let report = import(&file, &target, &ImportPolicy::default())?;
+/// # let _ = report; Ok(()) }
+/// ```
+///
+/// # Errors
+/// No network in the file, or none of the role; too little of it matches; tensors that overlap; a
+/// file that cannot be read.
+pub fn import(
+    file: &TensorFile,
+    target: &Target<'_>,
+    policy: &ImportPolicy,
+) -> Result<ImportReport> {
+    let network = networks::choose(file, policy.role)?;
+    let variables: BTreeMap<String, Tensor> = target.vars.variables().into_iter().collect();
+    let mut plan = Plan::new(file, &network);
+    plan.backbone(&variables, target.backbone, policy.resize);
+    check_share(&plan.report, policy.min_matched)?;
+    let heads = [(target.head, &network.head), (target.patch_head, &network.patch_head)];
+    let asked = heads.into_iter().filter_map(|(prefix, recipes)| Some((prefix?, recipes)));
+    let loaded: Vec<bool> =
+        asked.map(|(prefix, recipes)| plan.head(&variables, prefix, recipes)).collect();
+    plan.report.head_loaded = !loaded.is_empty() && loaded.iter().all(|&loaded| loaded);
+    plan.finish(&variables, target)?;
+    let Plan { steps, report, .. } = plan;
+    for step in steps {
+        step.run(file, &variables, target.model)?;
+    }
+    Ok(report)
+}
+
+/// Fails, naming what is not there, unless enough of the backbone was found.
+fn check_share(report: &ImportReport, least: f64) -> Result<()> {
+    let (matched, total) = report.backbone;
+    if matched as f64 >= least * total as f64 {
+        return Ok(());
+    }
+    let mut names = report.missing.clone();
+    let shape =
+        |o: &OtherShape| format!("{} ({:?} in the file, {:?} here)", o.name, o.in_file, o.here);
+    names.extend(report.other_shape.iter().map(shape));
+    Err(Error::TooFewMatched {
+        path: report.path.clone(),
+        matched,
+        total,
+        percent: 100.0 * matched as f64 / total.max(1) as f64,
+        names: format!("not found: {}", shorten(&names)),
+    })
+}
+
+/// One variable to be loaded.
+struct Step {
+    name: String,
+    recipe: Recipe,
+    /// Shape of what the recipe gives.
+    from: Vec<i64>,
+}
+
+struct Plan<'a> {
+    file: &'a TensorFile,
+    network: &'a NetworkInFile,
+    steps: Vec<Step>,
+    report: ImportReport,
+}
+
+impl<'a> Plan<'a> {
+    fn new(file: &'a TensorFile, network: &'a NetworkInFile) -> Self {
+        let report = ImportReport {
+            path: file.path().to_path_buf(),
+            prefix: network.prefix.clone(),
+            style: network.style,
+            matched: Vec::new(),
+            resized: Vec::new(),
+            missing: Vec::new(),
+            other_shape: Vec::new(),
+            unexpected: Vec::new(),
+            head_loaded: false,
+            backbone: (0, 0),
+        };
+        Self { file, network, steps: Vec::new(), report }
+    }
+
+    /// Finds each variable of the backbone in the file.
+    fn backbone(&mut self, variables: &BTreeMap<String, Tensor>, prefix: &str, resize: bool) {
+        for (name, variable) in variables.iter().filter(|(name, _)| name.starts_with(prefix)) {
+            let ours = &name[prefix.len()..];
+            self.report.backbone.1 += 1;
+            let recipe = self.network.backbone.get(ours);
+            let found = recipe.and_then(|recipe| Some((recipe, shape(self.file, recipe)?)));
+            let Some((recipe, from)) = found else {
+                self.report.missing.push(name.clone());
+                continue;
+            };
+            let to = variable.size();
+            if same_elements(&from, &to) {
+                self.report.matched.push(name.clone());
+            } else if resize && fits(ours, &from, &to) {
+                let resized = Resized { name: name.clone(), from: from.clone(), to };
+                self.report.resized.push(resized);
+            } else {
+                let other = OtherShape { name: name.clone(), in_file: from, here: to };
+                self.report.other_shape.push(other);
+                continue;
+            }
+            self.report.backbone.0 += 1;
+            self.steps.push(Step { name: name.clone(), recipe: recipe.clone(), from });
+        }
+    }
+
+    /// Takes a head if every one of its variables is there as it is; whether it is.
+    fn head(
+        &mut self,
+        variables: &BTreeMap<String, Tensor>,
+        prefix: &str,
+        recipes: &BTreeMap<String, Recipe>,
+    ) -> bool {
+        let own = variables.iter().filter(|(name, _)| name.starts_with(prefix));
+        let steps: Option<Vec<Step>> = own
+            .clone()
+            .map(|(name, variable)| {
+                let recipe = recipes.get(&name[prefix.len()..])?;
+                let from = shape(self.file, recipe)?;
+                let fits = same_elements(&from, &variable.size());
+                fits.then(|| Step { name: name.clone(), recipe: recipe.clone(), from })
+            })
+            .collect();
+        let Some(steps) = steps.filter(|steps| !steps.is_empty()) else {
+            self.report.missing.extend(own.map(|(name, _)| name.clone()));
+            return false;
+        };
+        self.report.matched.extend(steps.iter().map(|step| step.name.clone()));
+        self.steps.extend(steps);
+        true
+    }
+
+    /// Names what is left over, and checks that what is to be read is no more than the file holds.
+    fn finish(&mut self, variables: &BTreeMap<String, Tensor>, target: &Target<'_>) -> Result<()> {
+        let has = |prefix: &str, name: &str| variables.contains_key(&format!("{prefix}{name}"));
+        let backbone = self.network.backbone.iter();
+        let mut left: BTreeSet<String> = backbone
+            .filter(|(name, _)| !has(target.backbone, name))
+            .flat_map(|(_, recipe)| recipe.keys().to_vec())
+            .collect();
+        let heads =
+            [(target.head, &self.network.head), (target.patch_head, &self.network.patch_head)];
+        for (prefix, recipes) in heads {
+            let Some(prefix) = prefix else { continue };
+            let more = recipes.iter().filter(|(name, _)| !has(prefix, name));
+            left.extend(more.flat_map(|(_, recipe)| recipe.keys().to_vec()));
+        }
+        self.report.unexpected = left.into_iter().collect();
+        self.report.missing.sort();
+        self.report.missing.dedup();
+        self.report.matched.sort();
+        let keys = self.steps.iter().flat_map(|step| step.recipe.keys()).map(String::as_str);
+        let (bytes, len) = (self.file.num_bytes(keys), self.file.len()?);
+        if bytes > len {
+            return Err(Error::Overlap { path: self.report.path.clone(), bytes, len });
+        }
+        Ok(())
+    }
+}
+
+/// Shape of what a recipe gives; `None` when its parts do not fit together.
+pub(super) fn shape(file: &TensorFile, recipe: &Recipe) -> Option<Vec<i64>> {
+    let of = |key: &String| file.info(key).map(|info| info.shape.to_vec());
+    match recipe {
+        Recipe::Whole(key) => of(key),
+        Recipe::Stacked(keys) => {
+            let mut first = of(&keys[0])?;
+            let same = keys.iter().all(|key| of(key).as_ref() == Some(&first));
+            let rows = first.first_mut().filter(|_| same)?;
+            *rows = rows.checked_mul(3)?;
+            Some(first)
+        }
+        Recipe::WithoutClass(key) => {
+            let mut shape = of(key)?;
+            *shape.get_mut(1)? += 1;
+            Some(shape)
+        }
+    }
+}
+
+/// Reads what a recipe gives.
+pub(super) fn read(file: &TensorFile, recipe: &Recipe) -> Result<Tensor> {
+    Ok(match recipe {
+        Recipe::Whole(key) => file.read(key)?,
+        Recipe::Stacked(keys) => {
+            let parts = keys.iter().map(|key| file.read(key)).collect::<Result<Vec<_>>>()?;
+            Tensor::f_cat(&parts, 0)?
+        }
+        Recipe::WithoutClass(key) => {
+            let patches = file.read(key)?; // [1, N, D]
+            let class = patches.f_narrow(1, 0, 1)?.f_zeros_like()?; // [1, 1, D]
+            Tensor::f_cat(&[class, patches], 1)?
+        }
+    })
+}
+
+/// Whether shapes differ only in dimensions of 1: a mask token `[1, 1, D]` is one `[1, D]`.
+fn same_elements(from: &[i64], to: &[i64]) -> bool {
+    let wide = |shape: &[i64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    wide(from) == wide(to)
+}
+
+/// Whether a tensor can be resized to the shape wanted.
+fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
+    match (name, from, to) {
+        ("pos_embed", &[_, n, d], &[_, _, dim]) => {
+            let side = (n.max(1) as f64 - 1.0).sqrt().round() as i64;
+            d == dim && side > 0 && side * side == n - 1
+        }
+        ("patch_embed.proj.weight", &[d, c, p, q], &[dim, _, _, _]) => {
+            d == dim && p == q && p > 0 && c > 0
+        }
+        _ => false,
+    }
+}
+
+impl Step {
+    fn run(
+        &self,
+        file: &TensorFile,
+        variables: &BTreeMap<String, Tensor>,
+        model: &ModelConfig,
+    ) -> Result<()> {
+        let Some(variable) = variables.get(&self.name) else { return Ok(()) };
+        let mut variable = variable.detach();
+        let to = variable.size();
+        if let Recipe::Whole(key) = &self.recipe
+            && self.from == to
+        {
+            return file.read_into(key, &mut variable);
+        }
+        let mut tensor = read(file, &self.recipe)?;
+        if !same_elements(&self.from, &to) {
+            tensor = resized(&tensor, &to, model)?;
+        }
+        tch::no_grad(|| variable.f_copy_(&tensor.f_view(to.as_slice())?))?;
+        Ok(())
+    }
+}
+
+/// Positions or patch kernels in the shape wanted.
+fn resized(tensor: &Tensor, to: &[i64], model: &ModelConfig) -> Result<Tensor> {
+    let &[_, channels, patch_size, _] = to else {
+        let side = model.image_size / model.patch_size;
+        return Ok(resize::positions(tensor, side, model.pos_interpolation).contiguous());
+    };
+    let mut kernel = tensor.shallow_clone();
+    if kernel.size()[1] != channels {
+        kernel = resize::channels(&kernel, channels);
+    }
+    if kernel.size()[3] != patch_size {
+        kernel = resize::patch_kernel(&kernel, patch_size)?;
+    }
+    Ok(kernel.contiguous())
+}

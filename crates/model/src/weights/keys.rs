@@ -1,0 +1,268 @@
+//! Key styles of the field, and the one that this crate's parameters have.
+//!
+//! Ours is DINOv2's: `blocks.0.attn.qkv.weight`. The table is in `docs/EXPORT.md`.
+
+use std::collections::BTreeMap;
+
+/// Components that training code leaves in keys, at any place.
+const WRAPPERS: [&str; 4] =
+    ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// Whose names a file gives its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyStyle {
+    /// DINO, DINOv2, SimDINO, SimDINOv2 and this program; timm's plain transformers too.
+    Dino,
+    /// timm, where it differs: registers, SwiGLU, positions without the class token's.
+    Timm,
+    /// Hugging Face `Dinov2Model` and `Dinov2WithRegistersModel`.
+    HfDinov2,
+    /// Hugging Face `ViTModel`.
+    HfVit,
+}
+
+impl KeyStyle {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dino => "DINO / DINOv2",
+            Self::Timm => "timm",
+            Self::HfDinov2 => "Hugging Face Dinov2",
+            Self::HfVit => "Hugging Face ViT",
+        }
+    }
+}
+
+/// `key` without wrappers, and without the number of a chunk of blocks
+/// (`blocks.<chunk>.<block>.`).
+pub(super) fn cleaned(key: &str) -> String {
+    let mut parts: Vec<&str> = key.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    let number = |part: Option<&&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    if let Some(at) = parts.iter().position(|&part| part == "blocks")
+        && number(parts.get(at + 1))
+        && number(parts.get(at + 2))
+    {
+        parts.remove(at + 1);
+    }
+    parts.join(".")
+}
+
+/// How a tensor of ours is put together from tensors of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Recipe {
+    /// As it is; another shape of as many elements is viewed as ours.
+    Whole(String),
+    /// One below the other, along the first dimension: queries, keys, values.
+    Stacked([String; 3]),
+    /// Positions of patches alone: the class token's is zero, being part of that token.
+    WithoutClass(String),
+}
+
+impl Recipe {
+    /// The keys of the file that it takes.
+    pub(super) fn keys(&self) -> &[String] {
+        match self {
+            Self::Whole(key) | Self::WithoutClass(key) => std::slice::from_ref(key),
+            Self::Stacked(keys) => keys,
+        }
+    }
+}
+
+/// What the shapes of a network say about its names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traits {
+    /// Whose names they are.
+    pub(super) style: KeyStyle,
+    /// The positions begin with the class token's.
+    pub(super) class_has_position: bool,
+    /// The feed-forward network is gated under the names of a plain one.
+    pub(super) gated: bool,
+}
+
+/// Recipes by our names for the tensors of one network, from its own (cleaned) keys to those of
+/// the file.
+pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeMap<String, Recipe> {
+    let style = traits.style;
+    let mut recipes = BTreeMap::new();
+    for (key, original) in keys {
+        let whole = |name: String| (name, Recipe::Whole(original.clone()));
+        let (name, recipe) = match style {
+            KeyStyle::Dino => whole(key.clone()),
+            KeyStyle::Timm => whole(from_timm(key, traits.gated)),
+            KeyStyle::HfDinov2 | KeyStyle::HfVit => match from_hf(style, key) {
+                Hf::Named(name) => whole(name),
+                Hf::Part { name, index, sibling } => {
+                    if index != 0 {
+                        continue; // taken together with the queries
+                    }
+                    let parts = ["query", "key", "value"].map(|part| keys.get(&sibling(part)));
+                    let [Some(q), Some(k), Some(v)] = parts else { continue };
+                    (name, Recipe::Stacked([q, k, v].map(String::clone)))
+                }
+            },
+        };
+        let recipe = match recipe {
+            Recipe::Whole(key) if name == "pos_embed" && !traits.class_has_position => {
+                Recipe::WithoutClass(key)
+            }
+            other => other,
+        };
+        recipes.entry(name).or_insert(recipe);
+    }
+    recipes
+}
+
+fn from_timm(key: &str, gated: bool) -> String {
+    match key {
+        "reg_token" => "register_tokens".to_owned(),
+        _ if gated => key.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3."),
+        _ => key.to_owned(),
+    }
+}
+
+/// What a Hugging Face key is.
+enum Hf<'a> {
+    Named(String),
+    /// One of queries, keys and values, which are one tensor here.
+    Part {
+        name: String,
+        index: usize,
+        sibling: Box<dyn Fn(&str) -> String + 'a>,
+    },
+}
+
+/// Names of both Hugging Face families, theirs and ours, inside a layer.
+const HF_LAYER: [(&str, &str); 12] = [
+    ("norm1", "norm1"),
+    ("norm2", "norm2"),
+    ("attention.output.dense", "attn.proj"),
+    ("layer_scale1.lambda1", "ls1.gamma"),
+    ("layer_scale2.lambda1", "ls2.gamma"),
+    ("mlp.fc1", "mlp.fc1"),
+    ("mlp.fc2", "mlp.fc2"),
+    ("mlp.weights_in", "mlp.w12"),
+    ("mlp.weights_out", "mlp.w3"),
+    // ViTModel
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("intermediate.dense", "mlp.fc1"),
+];
+
+/// The same outside of the layers.
+pub(super) const HF_OUTSIDE: [(&str, &str); 7] = [
+    ("embeddings.cls_token", "cls_token"),
+    ("embeddings.position_embeddings", "pos_embed"),
+    ("embeddings.mask_token", "mask_token"),
+    ("embeddings.register_tokens", "register_tokens"),
+    ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("layernorm", "norm"),
+    ("pooler.dense", "pooler.dense"), // of ViTModel, which has no place here
+];
+
+fn from_hf(style: KeyStyle, key: &str) -> Hf<'_> {
+    let Some(rest) = key.strip_prefix("encoder.layer.") else {
+        return Hf::Named(renamed(key, &HF_OUTSIDE));
+    };
+    let Some((layer, rest)) = rest.split_once('.') else { return Hf::Named(key.to_owned()) };
+    let ours = |rest: &str| format!("blocks.{layer}.{rest}");
+    if let Some(part) = rest.strip_prefix("attention.attention.") {
+        let (which, kind) = part.split_once('.').unwrap_or((part, ""));
+        let index = ["query", "key", "value"].iter().position(|name| *name == which);
+        let Some(index) = index else { return Hf::Named(key.to_owned()) };
+        let sibling =
+            move |part: &str| format!("encoder.layer.{layer}.attention.attention.{part}.{kind}");
+        let name = ours(&format!("attn.qkv.{kind}"));
+        return Hf::Part { name, index, sibling: Box::new(sibling) };
+    }
+    // `output.dense` ends the feed-forward network of ViTModel, and nothing of Dinov2Model.
+    match rest.strip_prefix("output.dense.") {
+        Some(kind) if style == KeyStyle::HfVit => Hf::Named(ours(&format!("mlp.fc2.{kind}"))),
+        _ => Hf::Named(ours(&renamed(rest, &HF_LAYER))),
+    }
+}
+
+/// `key` with the front part that stands in `table` replaced.
+fn renamed(key: &str, table: &[(&str, &str)]) -> String {
+    for (theirs, ours) in table {
+        if let Some(rest) = key.strip_prefix(theirs)
+            && (rest.is_empty() || rest.starts_with('.'))
+        {
+            return format!("{ours}{rest}");
+        }
+    }
+    key.to_owned()
+}
+
+/// The Hugging Face name of one of ours that is one tensor there too.
+pub(super) fn to_hf(name: &str) -> String {
+    let Some(rest) = name.strip_prefix("blocks.") else {
+        return inverse(name, &HF_OUTSIDE);
+    };
+    match rest.split_once('.') {
+        Some((layer, rest)) => format!("encoder.layer.{layer}.{}", inverse(rest, &HF_LAYER[..9])),
+        None => name.to_owned(),
+    }
+}
+
+fn inverse(name: &str, table: &[(&str, &str)]) -> String {
+    for (theirs, ours) in table {
+        if let Some(rest) = name.strip_prefix(ours)
+            && (rest.is_empty() || rest.starts_with('.'))
+        {
+            return format!("{theirs}{rest}");
+        }
+    }
+    name.to_owned()
+}
+
+/// timm's name of one of ours.
+pub(super) fn to_timm(name: &str) -> String {
+    match name {
+        "register_tokens" => "reg_token".to_owned(),
+        _ => name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrappers_and_chunks_are_removed_wherever_they_stand() {
+        for (key, expected) in [
+            ("norm.weight", "norm.weight"),
+            ("module._orig_mod.module.norm.weight", "norm.weight"),
+            (
+                "teacher.module.backbone.blocks.0._fsdp_wrapped_module.norm1.bias",
+                "teacher.backbone.blocks.0.norm1.bias",
+            ),
+            ("blocks.3.11.attn.qkv.weight", "blocks.11.attn.qkv.weight"),
+            ("blocks.3.attn.qkv.weight", "blocks.3.attn.qkv.weight"),
+            ("backbone.blocks.0.2.mlp.w12.bias", "backbone.blocks.2.mlp.w12.bias"),
+        ] {
+            assert_eq!(cleaned(key), expected);
+        }
+    }
+
+    #[test]
+    fn hugging_face_names_go_both_ways() {
+        for (ours, theirs) in [
+            ("cls_token", "embeddings.cls_token"),
+            ("patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"),
+            ("norm.bias", "layernorm.bias"),
+            ("blocks.7.norm1.weight", "encoder.layer.7.norm1.weight"),
+            ("blocks.7.attn.proj.bias", "encoder.layer.7.attention.output.dense.bias"),
+            ("blocks.7.ls2.gamma", "encoder.layer.7.layer_scale2.lambda1"),
+            ("blocks.7.mlp.w12.weight", "encoder.layer.7.mlp.weights_in.weight"),
+            ("blocks.7.mlp.fc2.weight", "encoder.layer.7.mlp.fc2.weight"),
+        ] {
+            assert_eq!(to_hf(ours), theirs);
+            let Hf::Named(back) = from_hf(KeyStyle::HfDinov2, theirs) else { unreachable!() };
+            assert_eq!(back, ours);
+        }
+        let Hf::Named(fc2) = from_hf(KeyStyle::HfVit, "encoder.layer.0.output.dense.weight") else {
+            unreachable!()
+        };
+        assert_eq!(fc2, "blocks.0.mlp.fc2.weight");
+    }
+}

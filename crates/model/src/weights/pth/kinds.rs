@@ -1,0 +1,37 @@
+//! Names of element types in pickles of torch.
+
+use tch::Kind;
+
+/// Kind of the elements of a storage class of torch; `None` for what libtorch calls otherwise.
+pub(super) fn kind_of_storage(class: &str) -> Option<Kind> {
+    Some(match class {
+        "FloatStorage" => Kind::Float,
+        "DoubleStorage" => Kind::Double,
+        "HalfStorage" => Kind::Half,
+        "BFloat16Storage" => Kind::BFloat16,
+        "LongStorage" => Kind::Int64,
+        "IntStorage" => Kind::Int,
+        "ShortStorage" => Kind::Int16,
+        "CharStorage" => Kind::Int8,
+        "ByteStorage" | "UntypedStorage" => Kind::Uint8,
+        "BoolStorage" => Kind::Bool,
+        _ => return None,
+    })
+}
+
+/// Kind of a dtype of torch, by its name.
+pub(super) fn kind_of_dtype(name: &str) -> Option<Kind> {
+    Some(match name {
+        "float32" => Kind::Float,
+        "float64" => Kind::Double,
+        "float16" => Kind::Half,
+        "bfloat16" => Kind::BFloat16,
+        "int64" => Kind::Int64,
+        "int32" => Kind::Int,
+        "int16" => Kind::Int16,
+        "int8" => Kind::Int8,
+        "uint8" => Kind::Uint8,
+        "bool" => Kind::Bool,
+        _ => return None,
+    })
+}

@@ -1,0 +1,402 @@
+//! The machine that a pickle is a program for, with every call replaced by a note of it.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::error::{PthError, Result};
+use super::values::{Id, Node, Object, Pickle};
+
+/// First byte of every pickle of protocol 2 or later.
+pub(super) const PROTO: u8 = 0x80;
+
+/// Runs the pickle at the start of `bytes`, in an arena of at most `budget` bytes.
+pub(super) fn run(bytes: &[u8], budget: usize) -> Result<Pickle<'_>> {
+    let mut machine = Machine::new(bytes, budget);
+    let root = loop {
+        if let Some(root) = machine.step()? {
+            break root;
+        }
+    };
+    let (len, nodes) = (machine.at, machine.nodes);
+    Ok(Pickle { bytes, nodes, root, len })
+}
+
+/// Values that have no state of their own are made once.
+const NONE: Id = 0;
+const TRUE: Id = 1;
+const FALSE: Id = 2;
+const EMPTY_TUPLE: Id = 3;
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    nodes: Vec<Node>,
+    stack: Vec<Id>,
+    /// Heights of the stack at each mark.
+    marks: Vec<u32>,
+    memo: HashMap<u32, Id>,
+    budget: usize,
+}
+
+impl<'a> Machine<'a> {
+    fn new(bytes: &'a [u8], budget: usize) -> Self {
+        let nodes =
+            vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Box::default())];
+        let (stack, marks, memo) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { bytes, at: 0, nodes, stack, marks, memo, budget }
+    }
+
+    /// One instruction; the value of the pickle when it was the last.
+    fn step(&mut self) -> Result<Option<Id>> {
+        let opcode = self.byte()?;
+        match opcode {
+            PROTO => self.skip(1)?,
+            0x95 => self.skip(8)?, // a frame's length: a hint for readers
+            b'.' => return self.pop().map(Some),
+            b'(' => self.mark()?,
+            b'0' => self.discard()?,
+            b'1' => drop(self.pop_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.push_id(top)?;
+            }
+            b'N' => self.push_id(NONE)?,
+            0x88 => self.push_id(TRUE)?,
+            0x89 => self.push_id(FALSE)?,
+            b')' => self.push_id(EMPTY_TUPLE)?,
+            _ => self.literal(opcode)?,
+        }
+        Ok(None)
+    }
+
+    /// Numbers, text and names.
+    fn literal(&mut self, opcode: u8) -> Result<()> {
+        let node = match opcode {
+            b'J' => Node::Int(i64::from(i32::from_le_bytes(self.array()?))),
+            b'K' => Node::Int(i64::from(self.byte()?)),
+            b'M' => Node::Int(i64::from(u16::from_le_bytes(self.array()?))),
+            b'I' => self.decimal_line()?,
+            b'G' => Node::Float(f64::from_be_bytes(self.array()?)),
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
+            b'X' => Node::Text(self.counted(4)?),
+            0x8c => Node::Text(self.counted(1)?),
+            0x8d => Node::Text(self.counted(8)?),
+            b'U' => Node::Bytes(self.counted(1)?),
+            b'T' | b'B' => Node::Bytes(self.counted(4)?),
+            b'C' => Node::Bytes(self.counted(1)?),
+            0x8e | 0x96 => Node::Bytes(self.counted(8)?),
+            b'c' => Node::Global(self.line()?, self.line()?),
+            0x93 => self.stack_global()?,
+            _ => return self.container(opcode),
+        };
+        self.push(node)
+    }
+
+    /// Tuples, lists, dictionaries and what fills them.
+    fn container(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            b']' | 0x8f => self.push(Node::List(Vec::new())),
+            b'}' => self.push(Node::Dict(Vec::new())),
+            b't' => {
+                let parts = self.pop_mark()?;
+                self.push_tuple(parts)
+            }
+            0x85..=0x87 => {
+                let parts = self.pop_many(usize::from(opcode - 0x84))?;
+                self.push_tuple(parts)
+            }
+            b'l' | 0x91 => {
+                let parts = self.pop_mark()?;
+                self.push(Node::List(parts))
+            }
+            b'd' => {
+                let items = self.pop_mark()?;
+                self.push(Node::Dict(items))
+            }
+            b'a' => {
+                let value = self.pop_many(1)?;
+                self.extend(&value, false)
+            }
+            b'e' | 0x90 => {
+                let values = self.pop_mark()?;
+                self.extend(&values, false)
+            }
+            b's' => {
+                let item = self.pop_many(2)?;
+                self.extend(&item, true)
+            }
+            b'u' => {
+                let items = self.pop_mark()?;
+                self.extend(&items, true)
+            }
+            _ => self.remember(opcode),
+        }
+    }
+
+    /// The memo.
+    fn remember(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            b'q' => {
+                let key = u32::from(self.byte()?);
+                self.put(key)
+            }
+            b'r' => {
+                let key = u32::from_le_bytes(self.array()?);
+                self.put(key)
+            }
+            0x94 => self.put(self.memo.len() as u32),
+            b'h' => {
+                let key = u32::from(self.byte()?);
+                self.get(key)
+            }
+            b'j' => {
+                let key = u32::from_le_bytes(self.array()?);
+                self.get(key)
+            }
+            _ => self.call(opcode),
+        }
+    }
+
+    /// Calls, which are noted.
+    fn call(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            b'R' | 0x81 => {
+                let args = self.pop()?;
+                let class = self.pop()?;
+                self.push_object(class, args)
+            }
+            0x92 => {
+                let (_named, args) = (self.pop()?, self.pop()?);
+                let class = self.pop()?;
+                self.push_object(class, args)
+            }
+            b'o' => {
+                let mut parts = self.pop_mark()?;
+                if parts.is_empty() {
+                    return Err(self.broken("an object without a class"));
+                }
+                let class = parts.remove(0);
+                self.push_tuple(parts)?;
+                let args = self.pop()?;
+                self.push_object(class, args)
+            }
+            b'b' => self.build(),
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Node::Persistent(id))
+            }
+            _ => Err(PthError::Opcode(opcode, self.at - 1)),
+        }
+    }
+
+    fn build(&mut self) -> Result<()> {
+        let state = self.pop()?;
+        let top = self.top()? as usize;
+        if let Some(Node::Object(object)) = self.nodes.get_mut(top) {
+            object.state = Some(state);
+        } // state given to a plain value changes nothing that is looked at
+        Ok(())
+    }
+
+    /// Adds to the list, dictionary or object on top of the stack.
+    fn extend(&mut self, values: &[Id], pairs: bool) -> Result<()> {
+        if pairs && !values.len().is_multiple_of(2) {
+            return Err(self.broken("a key without a value"));
+        }
+        let top = self.top()? as usize;
+        self.charge(8 * values.len())?;
+        match self.nodes.get_mut(top) {
+            Some(Node::List(list)) if !pairs => list.extend_from_slice(values),
+            Some(Node::Dict(items)) if pairs => items.extend_from_slice(values),
+            Some(Node::Object(object)) if pairs => object.items.extend_from_slice(values),
+            Some(Node::Object(_)) => (), // appended to an opaque object
+            _ => return Err(self.broken("an addition to something that takes none")),
+        }
+        Ok(())
+    }
+
+    fn stack_global(&mut self) -> Result<Node> {
+        let (name, module) = (self.pop()?, self.pop()?);
+        let text = |id: Id| match self.nodes.get(id as usize) {
+            Some(Node::Text(range) | Node::Bytes(range)) => Some(range.clone()),
+            _ => None,
+        };
+        match (text(module), text(name)) {
+            (Some(module), Some(name)) => Ok(Node::Global(module, name)),
+            _ => Err(self.broken("a class whose name is no text")),
+        }
+    }
+
+    fn push_tuple(&mut self, parts: Vec<Id>) -> Result<()> {
+        if parts.is_empty() {
+            return self.push_id(EMPTY_TUPLE);
+        }
+        self.push(Node::Tuple(parts.into_boxed_slice()))
+    }
+
+    fn push_object(&mut self, class: Id, args: Id) -> Result<()> {
+        self.charge(size_of::<Object>())?;
+        let object = Object { class, args, state: None, items: Vec::new() };
+        self.push(Node::Object(Box::new(object)))
+    }
+
+    fn push(&mut self, node: Node) -> Result<()> {
+        self.charge(2 * size_of::<Node>())?; // twice, since vectors grow by doubling
+        let id = Id::try_from(self.nodes.len()).map_err(|_| PthError::Unfolds)?;
+        self.nodes.push(node);
+        self.push_id(id)
+    }
+
+    fn push_id(&mut self, id: Id) -> Result<()> {
+        if self.stack.len() == self.stack.capacity() {
+            self.charge(2 * size_of::<Id>() * self.stack.len().max(4))?;
+        }
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        if self.marks.len() == self.marks.capacity() {
+            self.charge(8 * self.marks.len().max(4))?;
+        }
+        self.marks.push(self.stack.len() as u32);
+        Ok(())
+    }
+
+    fn put(&mut self, key: u32) -> Result<()> {
+        let top = self.top()?;
+        if self.memo.len() == self.memo.capacity() {
+            self.charge(4 * size_of::<(u32, Id)>() * self.memo.len().max(4))?;
+        }
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn get(&mut self, key: u32) -> Result<()> {
+        match self.memo.get(&key) {
+            Some(&id) => self.push_id(id),
+            None => Err(self.broken("a reference to nothing")),
+        }
+    }
+
+    /// Lowest height that the stack may sink to.
+    fn floor(&self) -> usize {
+        self.marks.last().map_or(0, |&height| height as usize)
+    }
+
+    fn top(&self) -> Result<Id> {
+        match self.stack.last() {
+            Some(&id) if self.stack.len() > self.floor() => Ok(id),
+            _ => Err(self.broken("an empty stack")),
+        }
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>> {
+        if self.stack.len() < self.floor() + count {
+            return Err(self.broken("an empty stack"));
+        }
+        Ok(self.stack.split_off(self.stack.len() - count))
+    }
+
+    /// Everything above the last mark.
+    fn pop_mark(&mut self) -> Result<Vec<Id>> {
+        let Some(height) = self.marks.pop() else { return Err(self.broken("no mark")) };
+        self.charge(size_of::<Id>() * (self.stack.len() - height as usize))?;
+        Ok(self.stack.split_off(height as usize))
+    }
+
+    /// A value, or the mark when nothing is above it.
+    fn discard(&mut self) -> Result<()> {
+        if self.stack.len() == self.floor() && self.marks.pop().is_some() {
+            return Ok(());
+        }
+        self.pop().map(drop)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
+        let bytes = *bytes.ok_or(PthError::Truncated("its pickle"))?;
+        self.at += N;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, count: usize) -> Result<()> {
+        self.range(count).map(drop)
+    }
+
+    /// The next `count` bytes.
+    fn range(&mut self, count: usize) -> Result<Range<u32>> {
+        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or(PthError::Truncated("its pickle"))?;
+        let to_u32 = |at| u32::try_from(at).map_err(|_| PthError::Unfolds);
+        let range = to_u32(self.at)?..to_u32(end)?;
+        self.at = end;
+        Ok(range)
+    }
+
+    /// As many bytes as a little-endian number of `width` bytes says.
+    fn counted(&mut self, width: usize) -> Result<Range<u32>> {
+        let count = match width {
+            1 => u64::from(self.byte()?),
+            4 => u64::from(u32::from_le_bytes(self.array()?)),
+            _ => u64::from_le_bytes(self.array()?),
+        };
+        self.range(usize::try_from(count).map_err(|_| PthError::Truncated("its pickle"))?)
+    }
+
+    /// An integer of counted bytes, two's complement.
+    fn long(&mut self, width: usize) -> Result<Node> {
+        let range = self.counted(width)?;
+        let bytes = &self.bytes[range.start as usize..range.end as usize];
+        if bytes.len() > 8 {
+            return Ok(Node::Long(range));
+        }
+        let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
+        let mut wide = if negative { [0xff; 8] } else { [0; 8] };
+        wide[..bytes.len()].copy_from_slice(bytes);
+        Ok(Node::Int(i64::from_le_bytes(wide)))
+    }
+
+    /// Text up to the end of the line, which is left out.
+    fn line(&mut self) -> Result<Range<u32>> {
+        let rest = &self.bytes[self.at..];
+        let len = rest.iter().position(|&byte| byte == b'\n');
+        let range = self.range(len.ok_or(PthError::Truncated("its pickle"))?)?;
+        self.at += 1;
+        Ok(range)
+    }
+
+    /// An integer, or `00` and `01` for false and true, as a line.
+    fn decimal_line(&mut self) -> Result<Node> {
+        let range = self.line()?;
+        match &self.bytes[range.start as usize..range.end as usize] {
+            b"00" => Ok(Node::Bool(false)),
+            b"01" => Ok(Node::Bool(true)),
+            digits => {
+                let value = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+                value.map(Node::Int).ok_or_else(|| self.broken("a number that is none"))
+            }
+        }
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<()> {
+        self.budget = self.budget.checked_sub(bytes).ok_or(PthError::Unfolds)?;
+        Ok(())
+    }
+
+    fn broken(&self, what: &'static str) -> PthError {
+        PthError::Pickle(what, self.at)
+    }
+}

@@ -1,0 +1,244 @@
+//! From the values of a pickle to tensors and entries by name.
+
+use std::collections::BTreeMap;
+
+use tch::Kind;
+
+use super::error::{PthError, Result};
+use super::kinds::{kind_of_dtype, kind_of_storage};
+use super::values::{Id, Node, Object, Pickle};
+use crate::weights::stored::{Extent, StoredTensor};
+
+/// Tensors that a file may hold: a network of the largest size, its teacher and the state of their
+/// optimiser have 3,000.
+pub(super) const MAX_TENSORS: usize = 65_536;
+/// Entries that are kept beside the tensors, and characters of each.
+const MAX_VALUES: usize = 4096;
+const MAX_VALUE_LEN: usize = 200;
+/// Longest key of a tensor.
+const MAX_KEY: usize = 1024;
+/// Deepest nesting of dictionaries.
+const MAX_DEPTH: usize = 32;
+/// Values looked at: one that is shared is looked at once for each place it stands in.
+const MAX_VISITS: usize = 4_000_000;
+
+/// Gives the place of a storage: by its key, with the bytes that it must have at least.
+pub(super) type FindStorage<'a> = dyn Fn(&str, u64) -> Result<Extent> + 'a;
+
+/// Tensors and entries by their keys, joined with dots.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) tensors: BTreeMap<String, StoredTensor>,
+    pub(super) values: BTreeMap<String, String>,
+}
+
+/// Looks through all dictionaries and lists of a pickle.
+pub(super) fn collect(pickle: &Pickle<'_>, find_storage: &FindStorage<'_>) -> Result<Found> {
+    let mut walk = Walk { pickle, find_storage, found: Found::default(), visits: 0 };
+    walk.visit("", pickle.root, 0)?;
+    Ok(walk.found)
+}
+
+struct Walk<'a, 'b> {
+    pickle: &'a Pickle<'b>,
+    find_storage: &'a FindStorage<'a>,
+    found: Found,
+    visits: usize,
+}
+
+impl Walk<'_, '_> {
+    fn visit(&mut self, key: &str, id: Id, depth: usize) -> Result<()> {
+        self.visits += 1;
+        if self.visits > MAX_VISITS {
+            return Err(PthError::Limit { what: "values", limit: MAX_VISITS });
+        }
+        if depth > MAX_DEPTH {
+            return Err(PthError::Limit { what: "levels of nesting", limit: MAX_DEPTH });
+        }
+        let pickle = self.pickle;
+        match pickle.node(id) {
+            Node::Dict(items) => self.items(key, items, depth),
+            Node::List(parts) => self.parts(key, parts, depth),
+            Node::Tuple(parts) => self.parts(key, parts, depth),
+            Node::Object(object) => self.object(key, object, depth),
+            Node::Persistent(_) | Node::None => Ok(()),
+            Node::Bool(value) => self.value(key, &value.to_string()),
+            Node::Int(value) => self.value(key, &value.to_string()),
+            Node::Float(value) => self.value(key, &value.to_string()),
+            Node::Text(range) => self.value(key, &String::from_utf8_lossy(pickle.slice(range))),
+            Node::Bytes(_) | Node::Long(_) | Node::Global(..) => Ok(()),
+        }
+    }
+
+    fn items(&mut self, key: &str, items: &[Id], depth: usize) -> Result<()> {
+        for pair in items.chunks_exact(2) {
+            let name = match self.pickle.text(pair[0]) {
+                Some(text) => text.to_owned(),
+                None => match self.pickle.int(pair[0]) {
+                    Some(number) => number.to_string(),
+                    None => continue, // a key that names nothing
+                },
+            };
+            self.visit(&join(key, &name)?, pair[1], depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self, key: &str, parts: &[Id], depth: usize) -> Result<()> {
+        for (index, &part) in parts.iter().enumerate() {
+            self.visit(&join(key, &index.to_string())?, part, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, key: &str, object: &Object, depth: usize) -> Result<()> {
+        match self.pickle.global(object.class) {
+            Some(("torch._utils", function)) => self.rebuilt(key, function, object, depth),
+            Some(("torch._tensor", "_rebuild_from_type_v2")) => self.subclass(key, object, depth),
+            Some(("collections", "OrderedDict" | "defaultdict")) => {
+                self.items(key, &object.items, depth)
+            }
+            class => self.opaque(key, class, object, depth),
+        }
+    }
+
+    /// An object of a class that means nothing here. Its items and the plain attributes of a
+    /// namespace are looked at; nothing is made of it.
+    fn opaque(
+        &mut self,
+        key: &str,
+        class: Option<(&str, &str)>,
+        object: &Object,
+        depth: usize,
+    ) -> Result<()> {
+        if !object.items.is_empty() {
+            return self.items(key, &object.items, depth);
+        }
+        let state = object.state.map(|state| self.pickle.node(state));
+        let Some(Node::Dict(attributes)) = state else { return self.class(key, class) };
+        if class == Some(("argparse", "Namespace")) {
+            return self.items(key, attributes, depth);
+        }
+        match self.module(attributes) {
+            Some(parts) => parts.into_iter().try_for_each(|part| self.visit(key, part, depth + 1)),
+            None => self.class(key, class),
+        }
+    }
+
+    /// The parameters, buffers and children of a whole module that was saved.
+    fn module(&self, attributes: &[Id]) -> Option<Vec<Id>> {
+        let of = |name: &str| {
+            attributes.chunks_exact(2).find(|pair| self.pickle.text(pair[0]) == Some(name))
+        };
+        let parts = [of("_parameters")?[1], of("_buffers")?[1], of("_modules")?[1]];
+        Some(parts.to_vec())
+    }
+
+    fn class(&mut self, key: &str, class: Option<(&str, &str)>) -> Result<()> {
+        match class {
+            Some((module, name)) => self.value(key, &format!("<{module}.{name}>")),
+            None => Ok(()),
+        }
+    }
+
+    fn value(&mut self, key: &str, value: &str) -> Result<()> {
+        if self.found.values.len() < MAX_VALUES {
+            let value = value.chars().take(MAX_VALUE_LEN).collect();
+            self.found.values.insert(key.to_owned(), value);
+        }
+        Ok(())
+    }
+
+    /// `_rebuild_tensor_v2(storage, offset, size, stride, ..)` and its relatives.
+    fn rebuilt(&mut self, key: &str, function: &str, object: &Object, depth: usize) -> Result<()> {
+        let args = self.pickle.sequence(object.args).unwrap_or_default();
+        match (function, args) {
+            ("_rebuild_parameter" | "_rebuild_parameter_with_state", &[data, ..]) => {
+                self.visit(key, data, depth + 1)
+            }
+            ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, size, stride, ..]) => {
+                self.tensor(key, [storage, offset, size, stride], None)
+            }
+            ("_rebuild_tensor_v3", &[storage, offset, size, stride, _, _, dtype, ..]) => {
+                self.tensor(key, [storage, offset, size, stride], Some(dtype))
+            }
+            _ => self.class(key, Some(("torch._utils", function))), // quantised, sparse and others
+        }
+    }
+
+    /// `_rebuild_from_type_v2(function, type, args, state)`: a tensor of a class of its own.
+    fn subclass(&mut self, key: &str, object: &Object, depth: usize) -> Result<()> {
+        let Some(&[function, _, args, ..]) = self.pickle.sequence(object.args) else {
+            return Ok(());
+        };
+        match self.pickle.global(function) {
+            Some(("torch._utils", name)) => {
+                let inner = Object { class: function, args, state: None, items: Vec::new() };
+                let name = name.to_owned();
+                self.rebuilt(key, &name, &inner, depth)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn tensor(&mut self, key: &str, parts: [Id; 4], dtype: Option<Id>) -> Result<()> {
+        let bad = |problem| PthError::Tensor { name: key.to_owned(), problem };
+        let [storage, offset, size, stride] = parts;
+        let (kind, extent) = self.storage(key, storage, dtype)?;
+        let Some(kind) = kind else { return self.value(key, "<a tensor of an unsupported dtype>") };
+        let numbers = |id: Id| -> Option<Vec<i64>> {
+            self.pickle.sequence(id)?.iter().map(|&part| self.pickle.int(part)).collect()
+        };
+        let numbers = (self.pickle.int(offset), numbers(size), numbers(stride));
+        let (Some(first), Some(shape), Some(strides)) = numbers else {
+            return Err(bad("whose size, stride or offset is no number"));
+        };
+        let tensor = StoredTensor { kind, shape, strides, first, storage: extent };
+        tensor.check().map_err(bad)?;
+        if self.found.tensors.len() >= MAX_TENSORS {
+            return Err(PthError::Limit { what: "tensors", limit: MAX_TENSORS });
+        }
+        if self.found.tensors.insert(key.to_owned(), tensor).is_some() {
+            return Err(bad("that is there twice"));
+        }
+        Ok(())
+    }
+
+    /// `("storage", class, key, device, elements)`: the kind of its elements, if it is one that is
+    /// supported, and where it lies.
+    fn storage(&self, name: &str, id: Id, dtype: Option<Id>) -> Result<(Option<Kind>, Extent)> {
+        let bad = |problem| PthError::Tensor { name: name.to_owned(), problem };
+        let pickle = self.pickle;
+        let parts = match pickle.node(id) {
+            Node::Persistent(id) => pickle.sequence(*id),
+            _ => None,
+        };
+        let Some(&[tag, class, key, _, elements, ..]) = parts else {
+            return Err(bad("without a storage"));
+        };
+        let (Some("storage"), Some((_, class)), Some(key)) =
+            (pickle.text(tag), pickle.global(class), pickle.text(key))
+        else {
+            return Err(bad("without a storage"));
+        };
+        let of_storage = kind_of_storage(class);
+        let kind = match dtype {
+            Some(dtype) => pickle.global(dtype).and_then(|(_, name)| kind_of_dtype(name)),
+            None => of_storage,
+        };
+        // The number counts elements of the storage's own type.
+        let width = of_storage.map_or(1, |kind| kind.elt_size_in_bytes() as u64);
+        let elements = pickle.int(elements).and_then(|count| u64::try_from(count).ok());
+        let bytes = elements.and_then(|count| count.checked_mul(width));
+        let bytes = bytes.ok_or_else(|| bad("whose storage has an impossible size"))?;
+        let extent = (self.find_storage)(key, bytes)?;
+        Ok((kind, Extent { len: bytes.min(extent.len), ..extent }))
+    }
+}
+
+fn join(key: &str, name: &str) -> Result<String> {
+    if key.len() + name.len() > MAX_KEY {
+        return Err(PthError::Limit { what: "characters in a key", limit: MAX_KEY });
+    }
+    Ok(if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") })
+}

@@ -1,0 +1,52 @@
+//! Tensors of one image size, patch size or number of channels made into those of another.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::config::PosInterpolation;
+use crate::error::Result;
+use crate::pos_embed;
+
+/// Singular values below this share of the largest count as none.
+const PINV_CUTOFF: f64 = 1e-10;
+
+/// Positions `[1, 1 + M M, D]` for a grid of `side x side`, as the network itself would
+/// interpolate them, so that its features on images of that size stay what they were.
+pub(super) fn positions(weight: &Tensor, side: i64, form: PosInterpolation) -> Tensor {
+    let from = ((weight.size()[1] - 1) as f64).sqrt().round() as i64;
+    pos_embed::interpolate(weight, from, (side, side), form)
+}
+
+/// Kernels `[D, C, P, P]` of a patch embedding for patches of `side`: those that give an image
+/// resized along with its patches the same tokens, as nearly as can be.
+///
+/// Resizing a patch is linear, `B x`; the new kernel is `pinv(B^T) w`, so that `<B x, w'>` is as
+/// close to `<x, w>` as the sizes allow, and equal when the patch grows.
+///
+/// # Source
+/// FlexiViT (arXiv 2212.08013, section 3.4); bicubic with antialiasing as in timm's
+/// `resample_patch_embed`.
+pub(super) fn patch_kernel(weight: &Tensor, side: i64) -> Result<Tensor> {
+    let from = weight.size()[3];
+    let basis = Tensor::f_eye(from * from, (Kind::Double, Device::Cpu))?; // a patch each row
+    let basis = basis.view([from * from, 1, from, from]);
+    let resized = basis.f_internal_upsample_bicubic2d_aa([side, side], false, None, None)?;
+    let b_transposed = resized.view([from * from, side * side]); // [P^2, P'^2] = B^T
+    let inverse = b_transposed.f_linalg_pinv(PINV_CUTOFF, false)?; // -> [P'^2, P^2]
+    let kind = weight.kind();
+    let size = weight.size();
+    let flat = weight.to_kind(Kind::Double).view([-1, from * from]); // [D C, P^2]
+    let kernels = flat.matmul(&inverse.tr()); // -> [D C, P'^2]
+    Ok(kernels.view([size[0], size[1], side, side]).to_kind(kind))
+}
+
+/// Kernels `[D, C, P, P]` for another number of channels: their sum for one, so that a grey image
+/// gives what it gave as three equal channels; else repeated in turn and scaled by the ratio.
+pub(super) fn channels(weight: &Tensor, count: i64) -> Tensor {
+    let from = weight.size()[1];
+    if count == 1 {
+        return weight.sum_dim_intlist([1].as_slice(), true, weight.kind());
+    }
+    let turns: Vec<i64> = (0..count).map(|channel| channel % from).collect();
+    let repeated = weight.index_select(1, &Tensor::from_slice(&turns));
+    repeated * (from as f64 / count as f64)
+}

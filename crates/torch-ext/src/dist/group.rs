@@ -1,0 +1,268 @@
+//! Process groups: the processes of a run on one or several machines, over libtorch's c10d.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::ptr;
+use std::rc::Rc;
+
+use tch::{Device, Tensor};
+
+use super::roll_call::{Caller, FAILED};
+use super::store::Store;
+use super::watch::Watch;
+use super::{Collective, Meeting};
+use crate::{Error, Result, ffi};
+
+/// The processes of a run, connected. Tensors of the CPU travel by Gloo, those of a CUDA device by
+/// NCCL once [`Self::with_cuda`] has added it.
+///
+/// Every process must call the same operations in the same order. Clones are the same group, which
+/// is left when the last one is dropped; after a barrier, for process 0 may hold what the others
+/// meet at.
+#[derive(Debug, Clone)]
+pub struct ProcessGroup(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    group: *mut ffi::Group,
+    watch: Watch,
+    store: Store,
+    prefix: String,
+    meeting: Meeting,
+    cuda: Cell<Option<usize>>,
+}
+
+impl ProcessGroup {
+    /// Meets the others; returns when all are there.
+    ///
+    /// # Errors
+    /// A rank beyond the number of processes; nobody at that address; who did not come in time.
+    pub fn join(meeting: Meeting) -> Result<Self> {
+        if meeting.rank >= meeting.size {
+            return Err(meeting.refused("ranks go from 0 to one less than the number of processes"));
+        }
+        let store = meeting.connect()?;
+        let prefix = meeting.wait_for_all(&store)?;
+        let mut group = ptr::null_mut();
+        with_member(&store, &prefix, &meeting, |member| {
+            // SAFETY: what `member` points to outlives the call; `group` is written before it
+            // returns.
+            unsafe { ffi::check("connecting", ffi::simdino_group_new(member, &mut group)) }
+        })
+        .map_err(|error| meeting.failed("connecting all processes", &error))?;
+        let second = meeting.connect_again()?;
+        let caller = Caller { store: second, prefix: prefix.clone(), meeting: meeting.clone() };
+        let watch = Watch::start(caller)?;
+        let cuda = Cell::new(None);
+        Ok(Self(Rc::new(Inner { group, watch, store, prefix, meeting, cuda })))
+    }
+
+    /// Adds NCCL for tensors of this CUDA device.
+    ///
+    /// # Errors
+    /// NCCL is not in this build, or finds no such device.
+    pub fn with_cuda(self, index: usize) -> Result<Self> {
+        if !has_nccl() {
+            return Err(Error::NcclNotBuilt);
+        }
+        let Inner { group, store, prefix, meeting, .. } = &*self.0;
+        let device = i32::try_from(index).unwrap_or(i32::MAX);
+        let added = with_member(store, prefix, meeting, |member| {
+            // SAFETY: the group lives as long as `self`; what `member` points to outlives the call.
+            unsafe { ffi::check("NCCL", ffi::simdino_group_add_nccl(*group, member, device)) }
+        });
+        match added {
+            Ok(()) => {
+                self.0.cuda.set(Some(index));
+                Ok(self)
+            }
+            Err(Error::Torch { message, .. }) => {
+                let message = message.lines().next().unwrap_or_default().to_owned();
+                Err(Error::Nccl { index, message })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Tells the others why this process leaves, so that their errors can say so. Call it before
+    /// leaving on an error of one's own; the group is of no use afterwards.
+    pub fn announce_failure(&self, reason: &str) {
+        let Inner { store, prefix, meeting, .. } = &*self.0;
+        // Where the store is gone there is nobody to tell.
+        let _ = store.set(&format!("{prefix}left/{}", meeting.rank), reason);
+        let _ = store.set(&format!("{prefix}{FAILED}"), "");
+    }
+
+    /// The sum over all processes as a function of this process's tensor: in backward, the
+    /// gradients of all processes' losses by the sum are added.
+    ///
+    /// # Errors
+    /// See [`Collective`].
+    pub fn differentiable_sum(&self, tensor: &Tensor) -> Result<Tensor> {
+        const WHAT: &str = "differentiable sum over all processes";
+        self.check_device(WHAT, tensor.device())?;
+        let mut out = ptr::null_mut();
+        self.perform(WHAT, || {
+            // SAFETY: group and tensor outlive the call; `out` is written before it returns.
+            unsafe {
+                let (group, tensor) = (self.as_ptr(), tensor.as_ptr().cast_mut());
+                ffi::check(WHAT, ffi::simdino_group_differentiable_sum(group, tensor, &mut out))
+            }
+        })?;
+        // SAFETY: the shim has made this tensor for its caller.
+        Ok(unsafe { Tensor::from_ptr(out) })
+    }
+
+    /// For the shim, while `self` or a clone of it lives.
+    pub(super) fn as_ptr(&self) -> *mut ffi::Group {
+        self.0.group
+    }
+
+    /// Runs an operation; when it fails, finds out which process is at fault.
+    pub(super) fn perform<T>(
+        &self,
+        what: &'static str,
+        operation: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.0.watch.begin(what);
+        operation().map_err(|error| match error {
+            Error::Torch { message, .. } => self.blame(what, &message),
+            other => other,
+        })
+    }
+
+    /// An error that says which process is at fault.
+    pub(super) fn blame(&self, what: &'static str, message: &str) -> Error {
+        let (roll, own) = self.0.watch.ask();
+        let who = roll.sentence(&self.0.meeting, &own);
+        self.0.meeting.error(what, who, roll.gone(), message)
+    }
+
+    fn check_device(&self, what: &'static str, device: Device) -> Result<()> {
+        match device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(index) if self.0.cuda.get() == Some(index) => Ok(()),
+            _ => Err(Error::GroupDevice { what, device }),
+        }
+    }
+
+    fn all_reduce(&self, what: &'static str, tensor: &mut Tensor, op: i32) -> Result<()> {
+        self.check_device(what, tensor.device())?;
+        tch::no_grad(|| {
+            let mut dense = tensor.contiguous(); // itself, where it has no gaps
+            self.perform(what, || {
+                // SAFETY: the group lives as long as `self`, the tensor as long as this block.
+                unsafe {
+                    let (group, tensor) = (self.as_ptr(), dense.as_mut_ptr());
+                    ffi::check(what, ffi::simdino_group_all_reduce(group, tensor, op))
+                }
+            })?;
+            if !tensor.is_contiguous() {
+                tensor.copy_(&dense);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: made by `join`, and freed nowhere else.
+        unsafe { ffi::simdino_group_free(self.group) };
+    }
+}
+
+impl Collective for ProcessGroup {
+    fn size(&self) -> usize {
+        self.0.meeting.size
+    }
+
+    fn rank(&self) -> usize {
+        self.0.meeting.rank
+    }
+
+    fn all_reduce_sum(&self, tensor: &mut Tensor) -> Result<()> {
+        self.all_reduce("sum over all processes", tensor, 0)
+    }
+
+    fn all_reduce_max(&self, tensor: &mut Tensor) -> Result<()> {
+        self.all_reduce("maximum over all processes", tensor, 1)
+    }
+
+    fn broadcast_all(&self, tensors: &[Tensor], root: usize) -> Result<()> {
+        const WHAT: &str = "broadcast";
+        for tensor in tensors {
+            self.check_device(WHAT, tensor.device())?;
+        }
+        let pointers = ffi::pointers(tensors);
+        let root = i32::try_from(root).unwrap_or(i32::MAX);
+        tch::no_grad(|| {
+            self.perform(WHAT, || {
+                // SAFETY: the group lives as long as `self`, the tensors as long as their borrow.
+                unsafe {
+                    let (group, tensors) = (self.as_ptr(), pointers.as_ptr());
+                    let done = ffi::simdino_group_broadcast(group, tensors, pointers.len(), root);
+                    ffi::check(WHAT, done)
+                }
+            })
+        })
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>> {
+        const WHAT: &str = "gathering from all processes";
+        self.check_device(WHAT, tensor.device())?;
+        tch::no_grad(|| {
+            let mut dense = tensor.contiguous();
+            let outs: Vec<Tensor> = (0..self.size()).map(|_| dense.empty_like()).collect();
+            let pointers = ffi::pointers(&outs);
+            self.perform(WHAT, || {
+                // SAFETY: the group lives as long as `self`, the tensors as long as this block.
+                unsafe {
+                    let (group, tensor) = (self.as_ptr(), dense.as_mut_ptr());
+                    let (outs, len) = (pointers.as_ptr(), pointers.len());
+                    ffi::check(WHAT, ffi::simdino_group_all_gather(group, tensor, outs, len))
+                }
+            })?;
+            Ok(outs)
+        })
+    }
+
+    fn barrier(&self) -> Result<()> {
+        const WHAT: &str = "barrier";
+        self.perform(WHAT, || {
+            // SAFETY: the group lives as long as `self`.
+            unsafe { ffi::check(WHAT, ffi::simdino_group_barrier(self.as_ptr())) }
+        })
+    }
+}
+
+/// Whether NCCL is in this build: libtorch has CUDA, and its headers were there.
+pub fn has_nccl() -> bool {
+    // SAFETY: the function takes nothing and returns a number.
+    unsafe { ffi::simdino_has_nccl() != 0 }
+}
+
+/// Describes a process to the shim for one call.
+fn with_member<T>(
+    store: &Store,
+    prefix: &str,
+    meeting: &Meeting,
+    call: impl FnOnce(*const ffi::Member) -> Result<T>,
+) -> Result<T> {
+    let text = |what, text: &str| {
+        let message = "it holds a zero byte".to_owned();
+        CString::new(text).map_err(|_| Error::Torch { what, message })
+    };
+    let prefix = text("prefix", prefix)?;
+    let interface =
+        meeting.interface.as_deref().map(|name| text("network interface", name)).transpose()?;
+    let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+    call(&ffi::Member {
+        store: store.as_ptr(),
+        prefix: prefix.as_ptr(),
+        rank: number(meeting.rank),
+        size: number(meeting.size),
+        timeout_ms: i64::try_from(meeting.timeout.as_millis()).unwrap_or(i64::MAX),
+        interface: interface.as_ref().map_or(ptr::null(), |name| name.as_ptr()),
+    })
+}

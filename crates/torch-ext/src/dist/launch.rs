@@ -1,0 +1,325 @@
+//! Which process of a run this is, from the variables that a launcher sets: torchrun, SLURM's srun,
+//! Open MPI's mpirun, or none.
+//!
+//! Nothing here reads the environment: the variables come as a map.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Meeting, slurm};
+use crate::{Error, Result};
+
+/// Port where the launcher names none and gives nothing to derive one from.
+const DEFAULT_PORT: u16 = 29_500;
+const LOOPBACK: &str = "127.0.0.1";
+const TORCHRUN: &str = "start with torchrun --no-python, which sets them all";
+
+/// What started the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launcher {
+    /// Nothing: one process.
+    Alone,
+    /// torchrun, or whoever sets its variables.
+    Torchrun,
+    /// `srun` of SLURM.
+    Slurm,
+    /// `mpirun` of Open MPI.
+    OpenMpi,
+}
+
+impl std::fmt::Display for Launcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Alone => "no launcher",
+            Self::Torchrun => "torchrun",
+            Self::Slurm => "SLURM",
+            Self::OpenMpi => "Open MPI",
+        })
+    }
+}
+
+/// Which process of how many this is, and where they meet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// What started it.
+    pub launcher: Launcher,
+    /// Number of this process, from 0.
+    pub rank: usize,
+    /// Number of processes.
+    pub size: usize,
+    /// Number of this process among those of its machine, from 0: the index of its GPU.
+    pub local_rank: usize,
+    /// Number of processes of this machine, where the launcher tells.
+    pub local_size: Option<usize>,
+    /// Name or address of the machine where they meet.
+    pub host: String,
+    /// Port there.
+    pub port: u16,
+    /// Whether the launcher holds the meeting place, as torchrun does: process 0 does otherwise.
+    pub held_by_launcher: bool,
+    /// Times that the launcher has started the processes again.
+    pub restarts: usize,
+    /// Network interface that Gloo is told to use, such as `eth0`.
+    pub interface: Option<String>,
+}
+
+impl Launch {
+    /// One process.
+    pub fn alone() -> Self {
+        Self {
+            launcher: Launcher::Alone,
+            rank: 0,
+            size: 1,
+            local_rank: 0,
+            local_size: Some(1),
+            host: LOOPBACK.to_owned(),
+            port: DEFAULT_PORT,
+            held_by_launcher: false,
+            restarts: 0,
+            interface: None,
+        }
+    }
+
+    /// Reads the variables of the launcher that set any: torchrun's before Open MPI's before
+    /// SLURM's, since those two may start torchrun. `MASTER_ADDR` and `MASTER_PORT` always decide
+    /// where the processes meet.
+    ///
+    /// Under SLURM without them, that is the first machine of the step, at a port derived from the
+    /// job's number. `GLOO_SOCKET_IFNAME` names the network interface.
+    ///
+    /// # Errors
+    /// A variable that is missing beside others, is no number, or contradicts another.
+    pub fn from_variables(variables: &HashMap<String, String>) -> Result<Self> {
+        let variables = Variables(variables);
+        let has = |name: &str| variables.text(name).is_some();
+        let mut launch = if has("RANK") || (has("WORLD_SIZE") && !has("SLURM_PROCID")) {
+            torchrun(&variables)?
+        } else if has("OMPI_COMM_WORLD_RANK") || has("OMPI_COMM_WORLD_SIZE") {
+            open_mpi(&variables)?
+        } else if has("SLURM_PROCID") {
+            slurm(&variables)?
+        } else {
+            Self::alone()
+        };
+        launch.interface = variables.text("GLOO_SOCKET_IFNAME").map(str::to_owned);
+        Ok(launch)
+    }
+
+    /// Where this process meets the others.
+    pub fn meeting(&self, timeout: Duration) -> Meeting {
+        Meeting {
+            host: self.host.clone(),
+            port: self.port,
+            rank: self.rank,
+            size: self.size,
+            timeout,
+            held_elsewhere: self.held_by_launcher,
+            interface: self.interface.clone(),
+        }
+    }
+}
+
+fn torchrun(variables: &Variables) -> Result<Launch> {
+    let needs = |name, beside| variables.number_beside(name, beside, TORCHRUN);
+    let rank = needs("RANK", "WORLD_SIZE")?;
+    let size = needs("WORLD_SIZE", "RANK")?;
+    let names = Names { rank: "RANK", size: "WORLD_SIZE", local: "LOCAL_RANK" };
+    let several = size > 1;
+    let local_rank = match variables.number("LOCAL_RANK")? {
+        None if several => return Err(missing("LOCAL_RANK", "RANK", TORCHRUN)),
+        given => given.unwrap_or(0),
+    };
+    let local_size = variables.number("LOCAL_WORLD_SIZE")?;
+    names.check(rank, size, local_rank, local_size)?;
+    if several && variables.text("MASTER_ADDR").is_none() {
+        return Err(missing("MASTER_ADDR", "RANK", TORCHRUN));
+    }
+    if several && variables.text("MASTER_PORT").is_none() {
+        return Err(missing("MASTER_PORT", "RANK", TORCHRUN));
+    }
+    let (host, port) = meeting_place(variables, LOOPBACK, DEFAULT_PORT)?;
+    Ok(Launch {
+        launcher: Launcher::Torchrun,
+        rank,
+        size,
+        local_rank,
+        local_size,
+        host,
+        port,
+        held_by_launcher: variables.text("TORCHELASTIC_USE_AGENT_STORE") == Some("True"),
+        restarts: variables.number("TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
+        interface: None,
+    })
+}
+
+fn open_mpi(variables: &Variables) -> Result<Launch> {
+    const ADVICE: &str = "start with mpirun, which sets them all";
+    let needs = |name, beside| variables.number_beside(name, beside, ADVICE);
+    let names = Names {
+        rank: "OMPI_COMM_WORLD_RANK",
+        size: "OMPI_COMM_WORLD_SIZE",
+        local: "OMPI_COMM_WORLD_LOCAL_RANK",
+    };
+    let rank = needs(names.rank, names.size)?;
+    let size = needs(names.size, names.rank)?;
+    let local_rank = needs(names.local, names.rank)?;
+    let local_size = variables.number("OMPI_COMM_WORLD_LOCAL_SIZE")?;
+    names.check(rank, size, local_rank, local_size)?;
+    if variables.text("MASTER_ADDR").is_none() && local_size != Some(size) {
+        let advice = "pass the name of process 0's machine: mpirun -x MASTER_ADDR=HOST";
+        return Err(missing("MASTER_ADDR", names.rank, advice));
+    }
+    let (host, port) = meeting_place(variables, LOOPBACK, DEFAULT_PORT)?;
+    let launcher = Launcher::OpenMpi;
+    Ok(Launch { launcher, rank, size, local_rank, local_size, host, port, ..Launch::alone() })
+}
+
+fn slurm(variables: &Variables) -> Result<Launch> {
+    const ADVICE: &str = "start with srun, which sets them all";
+    let needs = |name| variables.number_beside(name, "SLURM_PROCID", ADVICE);
+    let size_name = variables.first_of(&["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"]);
+    let names = Names {
+        rank: "SLURM_PROCID",
+        size: size_name.unwrap_or("SLURM_NTASKS"),
+        local: "SLURM_LOCALID",
+    };
+    let rank = needs(names.rank)?;
+    let size = needs(names.size)?;
+    let local_rank = needs(names.local)?;
+    if let Some(world) = variables.number("WORLD_SIZE")?.filter(|&world| world != size) {
+        let expected = format!("{size}, as {}, or unset", names.size);
+        return Err(wrong("WORLD_SIZE", &world.to_string(), &expected));
+    }
+    let local_size = slurm_tasks_here(variables)?;
+    names.check(rank, size, local_rank, local_size)?;
+    let node = slurm_first_node(variables)?;
+    if size > 1 && node.is_none() && variables.text("MASTER_ADDR").is_none() {
+        return Err(missing("MASTER_ADDR", "SLURM_PROCID", "set it to process 0's machine"));
+    }
+    let port = slurm_port(variables)?;
+    let (host, port) = meeting_place(variables, node.as_deref().unwrap_or(LOOPBACK), port)?;
+    let restarts = variables.number("SLURM_RESTART_COUNT")?.unwrap_or(0);
+    let launcher = Launcher::Slurm;
+    Ok(Launch {
+        launcher,
+        rank,
+        size,
+        local_rank,
+        local_size,
+        host,
+        port,
+        restarts,
+        ..Launch::alone()
+    })
+}
+
+/// The machine of process 0: the first of the step, else of the job, else where srun ran.
+fn slurm_first_node(variables: &Variables) -> Result<Option<String>> {
+    let lists = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"];
+    let Some(name) = variables.first_of(&lists) else {
+        return Ok(variables.text("SLURM_LAUNCH_NODE_IPADDR").map(str::to_owned));
+    };
+    let list = variables.text(name).unwrap_or_default();
+    let node = slurm::first_host(list);
+    node.map(Some).ok_or_else(|| wrong(name, list, "machines, such as node[01-04]"))
+}
+
+/// Tasks of this machine, from a list such as `4(x3),2`, one count for each machine.
+fn slurm_tasks_here(variables: &Variables) -> Result<Option<usize>> {
+    let lists = ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"];
+    let (Some(name), Some(node)) = (variables.first_of(&lists), variables.number("SLURM_NODEID")?)
+    else {
+        return Ok(None);
+    };
+    let list = variables.text(name).unwrap_or_default();
+    let tasks = slurm::tasks_of_node(list, node);
+    tasks.map(Some).ok_or_else(|| wrong(name, list, "counts, such as 4(x3),2"))
+}
+
+/// Apart for each job and step, below the ports that systems hand out by themselves.
+fn slurm_port(variables: &Variables) -> Result<u16> {
+    let job = variables.number("SLURM_JOB_ID")?;
+    let step = variables.number("SLURM_STEP_ID")?.unwrap_or(0);
+    let offset = |job: usize| u16::try_from((job + step) % 10_000).unwrap_or(0);
+    Ok(job.map_or(DEFAULT_PORT, |job| 20_000 + offset(job)))
+}
+
+fn meeting_place(variables: &Variables, host: &str, port: u16) -> Result<(String, u16)> {
+    let host = variables.text("MASTER_ADDR").unwrap_or(host).to_owned();
+    let port = match variables.text("MASTER_PORT") {
+        None => port,
+        Some(text) => match text.parse() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(wrong("MASTER_PORT", text, "a port from 1 to 65535")),
+        },
+    };
+    Ok((host, port))
+}
+
+/// The variables a launcher uses for the same things.
+struct Names {
+    rank: &'static str,
+    size: &'static str,
+    local: &'static str,
+}
+
+impl Names {
+    fn check(&self, rank: usize, size: usize, local: usize, locals: Option<usize>) -> Result<()> {
+        if size == 0 {
+            return Err(wrong(self.size, "0", "at least 1"));
+        }
+        if rank >= size {
+            let expected = format!("less than {}, which is {size}", self.size);
+            return Err(wrong(self.rank, &rank.to_string(), &expected));
+        }
+        if let Some(locals) = locals.filter(|&locals| locals > size) {
+            let expected = format!("at least {locals}, the processes of this machine");
+            return Err(wrong(self.size, &size.to_string(), &expected));
+        }
+        if local > rank {
+            let expected = format!("at most {}, which is {rank}", self.rank);
+            return Err(wrong(self.local, &local.to_string(), &expected));
+        }
+        if let Some(locals) = locals.filter(|&locals| local >= locals) {
+            let expected = format!("less than the {locals} processes of this machine");
+            return Err(wrong(self.local, &local.to_string(), &expected));
+        }
+        Ok(())
+    }
+}
+
+struct Variables<'a>(&'a HashMap<String, String>);
+
+impl<'a> Variables<'a> {
+    /// A variable; an empty one counts as unset.
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<usize>> {
+        let number = |text: &str| text.parse().map_err(|_| wrong(name, text, "a whole number"));
+        self.text(name).map(number).transpose()
+    }
+
+    fn number_beside(
+        &self,
+        name: &'static str,
+        beside: &'static str,
+        advice: &'static str,
+    ) -> Result<usize> {
+        self.number(name)?.ok_or_else(|| missing(name, beside, advice))
+    }
+
+    /// The first of these names that is set.
+    fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
+        names.iter().find(|name| self.text(name).is_some()).copied()
+    }
+}
+
+fn missing(name: &'static str, beside: &'static str, advice: &'static str) -> Error {
+    Error::LaunchMissing { name, beside, advice }
+}
+
+fn wrong(name: &'static str, got: &str, expected: &str) -> Error {
+    Error::LaunchValue { name, got: got.to_owned(), expected: expected.to_owned() }
+}

@@ -1,0 +1,183 @@
+//! How the processes of a run find each other.
+//!
+//! A store may outlive the processes that met at it: torchrun keeps one over restarts, and counts
+//! those per machine, so the count names no common thing. Therefore process 0 gives each group a
+//! name of its own and tells it to whoever arrives; all keys of the group begin with it, and what
+//! processes of earlier groups left behind is met by nobody.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::store::Store;
+use crate::{Error, GroupFailure, Result};
+
+const WHAT: &str = "the meeting of all processes";
+const ARRIVALS: &str = "simdino/arrivals";
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Where the processes of a run meet, and which of them this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meeting {
+    /// Name or address of the machine of process 0.
+    pub host: String,
+    /// Port that process 0 listens on.
+    pub port: u16,
+    /// Number of this process, from 0.
+    pub rank: usize,
+    /// Number of processes.
+    pub size: usize,
+    /// Longest wait for the others, at the start and in each operation.
+    pub timeout: Duration,
+    /// Whether somebody else listens there already, as torchrun does.
+    pub held_elsewhere: bool,
+    /// Network interface for Gloo, such as `eth0`; none: that of this machine's name.
+    pub interface: Option<String>,
+}
+
+impl Meeting {
+    /// At the machine of process 0, which listens there.
+    pub fn new(host: &str, port: u16, rank: usize, size: usize, timeout: Duration) -> Self {
+        let host = host.to_owned();
+        Self { host, port, rank, size, timeout, held_elsewhere: false, interface: None }
+    }
+
+    /// Whether this process holds the store.
+    pub(super) fn serves(&self) -> bool {
+        self.rank == 0 && !self.held_elsewhere
+    }
+
+    pub(super) fn connect(&self) -> Result<Store> {
+        let store = Store::connect(&self.host, self.port, self.serves(), self.timeout);
+        store.map_err(|error| self.failed(WHAT, &error))
+    }
+
+    /// A second connection, for another thread.
+    pub(super) fn connect_again(&self) -> Result<Store> {
+        let store = Store::connect(&self.host, self.port, false, self.timeout);
+        store.map_err(|error| self.failed(WHAT, &error))
+    }
+
+    /// Waits until every process is there; gives what the keys of this group begin with.
+    pub(super) fn wait_for_all(&self, store: &Store) -> Result<String> {
+        let prefix = if self.rank == 0 { self.call(store) } else { self.arrive(store) };
+        prefix.map_err(|error| match error {
+            Error::Torch { .. } => self.failed(WHAT, &error),
+            other => other,
+        })
+    }
+
+    /// What process 0 does: answers whoever arrives until all are there.
+    fn call(&self, store: &Store) -> Result<String> {
+        let deadline = Instant::now() + self.timeout;
+        let prefix = format!("simdino/{}/", unique());
+        store.set(&format!("{prefix}here/0"), &host_name())?;
+        let mut waiting: Vec<i64> = Vec::new();
+        let mut seen = 0;
+        loop {
+            let arrived = store.add(ARRIVALS, 0)?;
+            waiting.extend(seen + 1..=arrived);
+            seen = arrived;
+            let mut unnamed = Vec::new();
+            for number in waiting.drain(..) {
+                match store.find(&format!("simdino/arrival/{number}"))? {
+                    None => unnamed.push(number), // counted, and about to say its name
+                    Some(name) => {
+                        let answer = format!("{} {prefix}", self.size);
+                        store.set(&format!("simdino/answer/{name}"), &answer)?;
+                    }
+                }
+            }
+            waiting = unnamed;
+            let absent = self.absent(store, &prefix)?;
+            if absent.is_empty() {
+                store.set(&format!("{prefix}all"), "")?;
+                return Ok(prefix);
+            }
+            if Instant::now() > deadline {
+                let who = format!("{} did not come", list(&absent));
+                store.set(&format!("{prefix}all"), &who)?;
+                return Err(self.refused(&who));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Processes that have not answered to the group's name.
+    fn absent(&self, store: &Store, prefix: &str) -> Result<Vec<usize>> {
+        let mut absent = Vec::new();
+        for rank in 1..self.size {
+            if !store.has(&format!("{prefix}here/{rank}"))? {
+                absent.push(rank);
+            }
+        }
+        Ok(absent)
+    }
+
+    /// What the others do: say that they are there, and learn the group's name.
+    fn arrive(&self, store: &Store) -> Result<String> {
+        let name = unique();
+        let number = store.add(ARRIVALS, 1)?;
+        store.set(&format!("simdino/arrival/{number}"), &name)?;
+        let answer = store.get(&format!("simdino/answer/{name}"));
+        let answer = answer.map_err(|_| self.refused("process 0 did not come"))?;
+        let (size, prefix) = answer.split_once(' ').unwrap_or_default();
+        if size != self.size.to_string() {
+            let who = format!("process 0 was started as one of {size}, this one of {}", self.size);
+            return Err(self.refused(&who));
+        }
+        if store.add(&format!("{prefix}claims/{}", self.rank), 1)? > 1 {
+            return Err(self.refused("another process was started with the same rank"));
+        }
+        store.set(&format!("{prefix}here/{}", self.rank), &host_name())?;
+        let verdict = store.get(&format!("{prefix}all"));
+        match verdict.map_err(|_| self.refused("process 0 left before all were there"))? {
+            who if who.is_empty() => Ok(prefix.to_owned()),
+            who => Err(self.refused(&who)),
+        }
+    }
+
+    pub(super) fn refused(&self, who: &str) -> Error {
+        let advice = "is every process running, with the same address and number of processes?";
+        self.error(WHAT, who.to_owned(), Vec::new(), advice)
+    }
+
+    /// An error of libtorch with the process it happened in.
+    pub(super) fn failed(&self, what: &'static str, error: &Error) -> Error {
+        let who = "is every process running, and at the same step?".to_owned();
+        self.error(what, who, Vec::new(), &error.to_string())
+    }
+
+    pub(super) fn error(
+        &self,
+        what: &'static str,
+        who: String,
+        gone: Vec<usize>,
+        message: &str,
+    ) -> Error {
+        let address = format!("{}:{}", self.host, self.port);
+        // libtorch's messages have advice for its own developers on further lines.
+        let message = message.lines().next().unwrap_or_default().to_owned();
+        let (rank, size) = (self.rank, self.size);
+        Error::Group(Box::new(GroupFailure { what, rank, size, address, who, gone, message }))
+    }
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "an unnamed machine".to_owned() } else { name.trim().to_owned() }
+}
+
+/// `process 3`, or `processes 1, 3`.
+pub(super) fn list(ranks: &[usize]) -> String {
+    let numbers: Vec<String> = ranks.iter().map(usize::to_string).collect();
+    let noun = if ranks.len() == 1 { "process" } else { "processes" };
+    format!("{noun} {}", numbers.join(", "))
+}
+
+/// A name that no other process has had.
+fn unique() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}-{}", host_name(), std::process::id(), since.as_nanos())
+}

@@ -1,0 +1,52 @@
+//! The processes of a run: who they are, how they meet, what they do together.
+//!
+//! [`Launch`] reads which process this is from a launcher's variables, [`ProcessGroup`] connects
+//! it to the others over libtorch's c10d (Gloo for the CPU, NCCL for CUDA devices), [`Collective`]
+//! is what they do together, and [`Reducer`] averages gradients while backward computes them.
+//!
+//! ```no_run,standalone_crate
+//! # fn main() -> torch_ext::Result<()> {
+//! # let (named, batches): (Vec<(String, tch::Tensor)>, Vec<tch::Tensor>) = Default::default();
+//! # fn loss_of(_: &tch::Tensor) -> tch::Tensor { unimplemented!() }
+//! use std::time::Duration;
+//! use torch_ext::{Collective, Launch, ProcessGroup, Reducer, ReducerOptions};
+//!
+//! let launch = Launch::from_variables(&std::env::vars().collect())?;
+//! let group = ProcessGroup::join(launch.meeting(Duration::from_secs(600)))?;
+//! group.require_same(&named)?; // same parameters everywhere
+//! let parameters: Vec<_> = named.iter().map(|(_, p)| p.shallow_clone()).collect();
+//! group.broadcast_all(&parameters, 0)?; // with the same values
+//! let reducer = Reducer::new(&group, &named, ReducerOptions::default())?;
+//! reducer.zero_grad()?;
+//! for (number, batch) in batches.iter().enumerate() {
+//!     let last = number + 1 == batches.len();
+//!     if last {
+//!         reducer.prepare_for_forward()?;
+//!     }
+//!     let loss = loss_of(batch) / batches.len() as f64;
+//!     if last { reducer.backward(&loss)? } else { reducer.accumulate(&loss)? }
+//! }
+//! // The gradients are the mean over all processes: clip them, step.
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! When an operation fails, each process finds out through the store which of the others is gone,
+//! left with a reason, or is behind, and names it: see [`crate::Error::Group`].
+
+mod collective;
+mod exchange;
+mod group;
+mod launch;
+mod meeting;
+mod reducer;
+mod roll_call;
+mod slurm;
+mod store;
+mod watch;
+
+pub use collective::{Alone, Collective};
+pub use group::{ProcessGroup, has_nccl};
+pub use launch::{Launch, Launcher};
+pub use meeting::{Meeting, host_name};
+pub use reducer::{Reducer, ReducerOptions};

@@ -1,0 +1,206 @@
+//! After a failure: which processes still answer, and where they are.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Meeting;
+use super::meeting::list;
+use super::store::Store;
+use crate::Result;
+
+const PAUSE: Duration = Duration::from_millis(20);
+/// Key that says that some process has failed.
+pub const FAILED: &str = "failed";
+
+/// The last operation that a process has begun, and how many it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub operations: u64,
+    pub what: String,
+}
+
+/// What became of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It does not answer.
+    Gone,
+    /// It said why it leaves.
+    Left(String),
+    /// It answers.
+    At(Position),
+}
+
+/// What all processes answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roll {
+    /// By rank: host and fate.
+    Answers(Vec<(String, Fate)>),
+    /// Nobody can be asked, for the store is gone.
+    NoStore,
+}
+
+/// A process of a group, as it asks and answers through the store.
+pub struct Caller {
+    pub store: Store,
+    pub prefix: String,
+    pub meeting: Meeting,
+}
+
+impl Caller {
+    /// Whether some process has failed.
+    pub fn called(&self) -> Result<bool> {
+        self.store.has(&self.key(FAILED))
+    }
+
+    /// Says that there was a failure and where this process is; waits a while for the others.
+    pub fn call(&self, own: &Position) -> Roll {
+        self.ask(own).unwrap_or(Roll::NoStore)
+    }
+
+    fn ask(&self, own: &Position) -> Result<Roll> {
+        let answer = format!("{} {}", own.operations, own.what);
+        self.store.set(&self.of_rank("alive", self.meeting.rank), &answer)?;
+        self.store.set(&self.key(FAILED), "")?;
+        let deadline = Instant::now() + grace(self.meeting.timeout);
+        loop {
+            let fates = self.fates()?;
+            let complete = fates.iter().all(|(_, fate)| *fate != Fate::Gone);
+            if complete || Instant::now() > deadline {
+                self.store.set(&self.of_rank("told", self.meeting.rank), "")?;
+                return Ok(Roll::Answers(fates));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn fates(&self) -> Result<Vec<(String, Fate)>> {
+        (0..self.meeting.size)
+            .map(|rank| {
+                let host = self.store.find(&self.of_rank("here", rank))?.unwrap_or_default();
+                Ok((host, self.fate(rank)?))
+            })
+            .collect()
+    }
+
+    fn fate(&self, rank: usize) -> Result<Fate> {
+        if let Some(reason) = self.store.find(&self.of_rank("left", rank))? {
+            return Ok(Fate::Left(reason));
+        }
+        Ok(self.store.find(&self.of_rank("alive", rank))?.map_or(Fate::Gone, |answer| {
+            let (operations, what) = answer.split_once(' ').unwrap_or_default();
+            let operations = operations.parse().unwrap_or(0);
+            Fate::At(Position { operations, what: what.to_owned() })
+        }))
+    }
+
+    /// Keeps a store that this process holds, until all who answered have read the answers.
+    pub fn linger(&self, roll: &Roll) {
+        let Roll::Answers(answers) = roll else { return };
+        let deadline = Instant::now() + grace(self.meeting.timeout);
+        let all_told = || {
+            answers.iter().enumerate().all(|(rank, (_, fate))| {
+                !matches!(fate, Fate::At(_))
+                    || self.store.has(&self.of_rank("told", rank)).unwrap_or(true)
+            })
+        };
+        while self.meeting.serves() && Instant::now() < deadline && !all_told() {
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn of_rank(&self, name: &str, rank: usize) -> String {
+        format!("{}{name}/{rank}", self.prefix)
+    }
+}
+
+/// How long the others have to answer; they look for a call far more often.
+fn grace(timeout: Duration) -> Duration {
+    (timeout / 2).min(Duration::from_secs(5))
+}
+
+impl Roll {
+    /// Processes that do not answer.
+    pub fn gone(&self) -> Vec<usize> {
+        match self {
+            Self::Answers(answers) => {
+                let gone = answers.iter().enumerate().filter(|(_, (_, fate))| *fate == Fate::Gone);
+                gone.map(|(rank, _)| rank).collect()
+            }
+            Self::NoStore => Vec::new(),
+        }
+    }
+
+    /// Who is at fault, in a sentence.
+    pub fn sentence(&self, meeting: &Meeting, own: &Position) -> String {
+        match self {
+            Self::NoStore if meeting.held_elsewhere => {
+                "the launcher, which holds the meeting place, is gone".into()
+            }
+            Self::NoStore => "process 0, which holds the meeting place, is gone".into(),
+            Self::Answers(answers) => {
+                let told = answers.iter().enumerate();
+                let told: Vec<String> =
+                    told.filter_map(|(rank, answer)| clause(rank, answer, own)).collect();
+                if told.is_empty() {
+                    "all processes answer; is every one at the same step?".into()
+                } else {
+                    told.join("; ")
+                }
+            }
+        }
+    }
+}
+
+/// What there is to say about a process; nothing about one that is where this process is.
+fn clause(rank: usize, (host, fate): &(String, Fate), own: &Position) -> Option<String> {
+    let who = format!("{} on {host}", list(&[rank]));
+    match fate {
+        Fate::Gone => Some(format!("{who} is gone")),
+        Fate::Left(reason) => Some(format!("{who} left: {reason}")),
+        Fate::At(there) if there.operations < own.operations => Some(format!(
+            "{who} is behind, at its operation {} ({}), this one at {}",
+            there.operations, there.what, own.operations
+        )),
+        Fate::At(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(operations: u64) -> (String, Fate) {
+        ("a".into(), Fate::At(Position { operations, what: "barrier".into() }))
+    }
+
+    #[test]
+    fn a_sentence_names_who_is_gone_left_or_behind() {
+        let meeting = Meeting {
+            host: "a".into(),
+            port: 1,
+            rank: 0,
+            size: 4,
+            timeout: Duration::from_secs(1),
+            held_elsewhere: false,
+            interface: None,
+        };
+        let own = Position { operations: 7, what: "sum".into() };
+        let left = ("b".into(), Fate::Left("no disk".into()));
+        let roll = Roll::Answers(vec![at(7), ("b".into(), Fate::Gone), left, at(6)]);
+        assert_eq!(
+            roll.sentence(&meeting, &own),
+            "process 1 on b is gone; process 2 on b left: no disk; process 3 on a is behind, at \
+             its operation 6 (barrier), this one at 7"
+        );
+        assert_eq!(roll.gone(), [1]);
+        let all = Roll::Answers(vec![at(7), at(8)]).sentence(&meeting, &own);
+        assert!(all.contains("same step"), "{all}");
+        assert!(Roll::NoStore.sentence(&meeting, &own).starts_with("process 0"));
+        let elsewhere = Meeting { held_elsewhere: true, ..meeting };
+        assert!(Roll::NoStore.sentence(&elsewhere, &own).starts_with("the launcher"));
+    }
+}

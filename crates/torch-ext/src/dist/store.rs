@@ -1,0 +1,94 @@
+//! The key-value store that the processes of a run meet at.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use crate::{Error, Result, ffi};
+
+/// A connection to a TCP store.
+#[derive(Debug)]
+pub struct Store(*mut ffi::Store);
+
+// SAFETY: c10d's client guards its connection by a lock, and belongs to no thread.
+unsafe impl Send for Store {}
+
+impl Store {
+    /// Connects, waiting for the store to be there; opens it first where this process `serves`.
+    pub fn connect(host: &str, port: u16, serves: bool, timeout: Duration) -> Result<Self> {
+        let host = text("host", host)?;
+        let timeout = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        let (serves, mut store) = (i32::from(serves), std::ptr::null_mut());
+        // SAFETY: `host` outlives the call; `store` is written before it returns.
+        unsafe {
+            let made = ffi::simdino_store_new(host.as_ptr(), port, serves, timeout, &mut store);
+            ffi::check("connect to the store", made)?;
+        }
+        Ok(Self(store))
+    }
+
+    /// For the shim, while `self` lives.
+    pub fn as_ptr(&self) -> *mut ffi::Store {
+        self.0
+    }
+
+    /// Writes a key.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        let key = text("key", key)?;
+        // SAFETY: the store lives as long as `self`; key and value outlive the call.
+        unsafe {
+            let (data, len) = (value.as_ptr(), value.len());
+            ffi::check("set", ffi::simdino_store_set(self.0, key.as_ptr(), data, len))
+        }
+    }
+
+    /// Reads a key, waiting for it.
+    pub fn get(&self, key: &str) -> Result<String> {
+        let key = text("key", key)?;
+        let (mut data, mut len) = (std::ptr::null(), 0);
+        // SAFETY: as above; what `data` points to is copied before this thread's next call.
+        let bytes = unsafe {
+            let got = ffi::simdino_store_get(self.0, key.as_ptr(), &mut data, &mut len);
+            ffi::check("get", got)?;
+            if len == 0 { &[] } else { std::slice::from_raw_parts(data, len) }
+        };
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Adds to a number, 0 where it was not there, and gives the sum.
+    pub fn add(&self, key: &str, amount: i64) -> Result<i64> {
+        let key = text("key", key)?;
+        let mut sum = 0;
+        // SAFETY: as above.
+        unsafe {
+            let added = ffi::simdino_store_add(self.0, key.as_ptr(), amount, &mut sum);
+            ffi::check("add", added)?;
+        }
+        Ok(sum)
+    }
+
+    /// Whether a key is there.
+    pub fn has(&self, key: &str) -> Result<bool> {
+        let key = text("key", key)?;
+        let mut there = 0;
+        // SAFETY: as above.
+        unsafe { ffi::check("check", ffi::simdino_store_has(self.0, key.as_ptr(), &mut there))? };
+        Ok(there != 0)
+    }
+
+    /// Reads a key that may not be there.
+    pub fn find(&self, key: &str) -> Result<Option<String>> {
+        if self.has(key)? { self.get(key).map(Some) } else { Ok(None) }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: made by `connect`, and freed nowhere else.
+        unsafe { ffi::simdino_store_free(self.0) };
+    }
+}
+
+fn text(what: &'static str, value: &str) -> Result<CString> {
+    let message = "it holds a zero byte".to_owned();
+    CString::new(value).map_err(|_| Error::Torch { what, message })
+}

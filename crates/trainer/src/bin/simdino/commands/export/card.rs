@@ -1,0 +1,105 @@
+//! The model card: what an exported folder is, how it came about, and how it is opened.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use model::weights::Role;
+use serde_json::Value;
+
+use crate::commands::import::name;
+use crate::weights::Weights;
+
+/// Lines of a recipe that are shown.
+const RECIPE_LINES: usize = 200;
+
+/// The card of `weights`, which came from `source`: with the recipe, the data's fingerprint and the
+/// metrics where `source` is a run.
+pub fn write(source: &Path, weights: &Weights, role: Role, loading: &[String; 2]) -> String {
+    let role = if role == Role::Student { "student" } else { "teacher" };
+    let model = &weights.model;
+    let dims = model.arch.dimensions();
+    let mut card = String::from(
+        "---\nlibrary_name: simdino\npipeline_tag: image-feature-extraction\n\
+         tags:\n- self-supervised\n- vision-transformer\n---\n\n",
+    );
+    let title =
+        source.file_name().map_or_else(|| source.to_string_lossy(), |n| n.to_string_lossy());
+    let _ = writeln!(card, "# {title}\n");
+    let _ = writeln!(
+        card,
+        "The {role} of a self-supervised vision transformer: {}, {} wide, {} blocks, {} heads, \
+         patches of {} pixels, positions for images of {} pixels, {} registers.\n",
+        name(model.arch),
+        dims.embed_dim,
+        dims.depth,
+        dims.num_heads,
+        model.patch_size,
+        model.image_size,
+        model.num_register_tokens
+    );
+    let _ = writeln!(
+        card,
+        "Input: RGB on [0, 1], less the mean {:?}, over the deviation {:?}. On images of another \
+         size positions are interpolated: this network was made for the form `{}`.\n",
+        weights.normalize.mean,
+        weights.normalize.std,
+        name(model.pos_interpolation)
+    );
+    let _ = writeln!(card, "## Open it\n\n```python\n{}\n```\n", loading.join("\n"));
+    training(&mut card, source, weights);
+    results(&mut card, &read_json(&source.join("results.json")));
+    recipe(&mut card, source);
+    card
+}
+
+fn read_json(path: &Path) -> Value {
+    fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn training(card: &mut String, source: &Path, weights: &Weights) {
+    card.push_str("## Where it is from\n\n");
+    let _ = writeln!(card, "- read from `{}`", weights.report.path.display());
+    if weights.step > 0 {
+        let _ = writeln!(card, "- trained for {} steps", weights.step);
+    }
+    let environment = read_json(&source.join("env.json"));
+    for (key, words) in [
+        ("simdino", "version of simdino"),
+        ("git_commit", "commit"),
+        ("data_fingerprint", "fingerprint of the data"),
+        ("device", "device"),
+    ] {
+        if let Some(value) = environment[key].as_str() {
+            let _ = writeln!(card, "- {words}: {value}");
+        }
+    }
+    card.push('\n');
+}
+
+/// The k-NN of a run beside its baselines.
+fn results(card: &mut String, results: &Value) {
+    let scores = |key: &str| results[key]["scores"].as_array().cloned().unwrap_or_default();
+    let rows = scores("knn");
+    if rows.is_empty() {
+        return;
+    }
+    card.push_str("## Measured\n\nWeighted k-NN, top-1:\n\n");
+    card.push_str("| k | this network | untrained | raw pixels |\n|---|---|---|---|\n");
+    let (untrained, pixels) = (scores("untrained"), scores("pixels"));
+    let cell = |row: Option<&Value>| {
+        row.and_then(|row| row["top1"].as_f64())
+            .map_or_else(|| "-".to_owned(), |top1| format!("{:.1} %", 100.0 * top1))
+    };
+    for (i, row) in rows.iter().enumerate() {
+        let cells = [cell(Some(row)), cell(untrained.get(i)), cell(pixels.get(i))];
+        let _ = writeln!(card, "| {} | {} |", row["k"], cells.join(" | "));
+    }
+    card.push('\n');
+}
+
+fn recipe(card: &mut String, source: &Path) {
+    let Ok(recipe) = fs::read_to_string(source.join("config.yaml")) else { return };
+    let lines: Vec<&str> = recipe.lines().take(RECIPE_LINES).collect();
+    let _ = writeln!(card, "## Recipe\n\n```yaml\n{}\n```", lines.join("\n"));
+}

@@ -1,0 +1,87 @@
+//! `simdino export`: a backbone as a folder that timm, transformers or DINOv2's own code open.
+
+mod card;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use model::weights::{Backbone, ImportPolicy, Layout, Role, export, loading_lines, verify};
+use tch::Device;
+
+use crate::console::answer;
+use crate::failure::{Context, Failure, Result};
+use crate::weights::{Weights, Wishes};
+
+/// What `simdino export` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run, a checkpoint, or a weight file of any kind that `simdino import` reads
+    weights: PathBuf,
+    /// Whose names and files it gets
+    #[arg(long, value_enum)]
+    to: To,
+    /// Folder to write
+    #[arg(short, long)]
+    out: PathBuf,
+    /// The student instead of the teacher
+    #[arg(long)]
+    student: bool,
+    /// Read the folder back, compare, and print the Python that opens it
+    #[arg(long)]
+    check: bool,
+}
+
+/// The layouts by the names that one types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// DINOv2's own code (and DINO's, for networks without its additions)
+    Dinov2,
+    /// timm
+    Timm,
+    /// Hugging Face transformers
+    Hf,
+}
+
+impl To {
+    fn layout(self) -> Layout {
+        match self {
+            Self::Dinov2 => Layout::Dinov2,
+            Self::Timm => Layout::Timm,
+            Self::Hf => Layout::HuggingFace,
+        }
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Weights that cannot be read, a network that the library does not have, a folder that cannot be
+/// written or does not give back what was written.
+pub fn run(args: &Args) -> Result<()> {
+    let role = if args.student { Role::Student } else { Role::Teacher };
+    let wishes = Wishes { policy: ImportPolicy { role, ..Default::default() }, model: Vec::new() };
+    let weights = Weights::open_with(&args.weights, &wishes, Device::Cpu)?;
+    let tensors = weights.tensors();
+    let (model, normalize) = (&weights.model, weights.normalize.clone());
+    let backbone = Backbone { tensors: &tensors, model, normalize };
+    let layout = args.to.layout();
+    export(&args.out, &backbone, layout)?;
+    let lines = loading_lines(&args.out, layout);
+    let card = card::write(&args.weights, &weights, role, &lines);
+    let path = args.out.join("README.md");
+    std::fs::write(&path, card).context(|| format!("{}: cannot write it", path.display()))?;
+    let mut text =
+        format!("{}: {} tensors for {}\n", args.out.display(), tensors.len(), layout.name());
+    if args.check {
+        let worst = verify(&args.out, &backbone)?;
+        if worst > 0.0 {
+            return Err(Failure::failed(format!(
+                "{}: reads back with differences of up to {worst:e}",
+                args.out.display()
+            )));
+        }
+        text.push_str("read back, equal to the last bit; in Python:\n");
+        text.push_str(&lines.map(|line| format!("    {line}\n")).concat());
+    }
+    answer(&text)
+}

@@ -1,0 +1,150 @@
+//! `simdino import`: weights of other programs as a file of this one, with an account of every
+//! tensor.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use model::weights::{ImportPolicy, ImportReport, Role, write_safetensors};
+use serde_json::json;
+use tch::Device;
+
+use crate::console::answer;
+use crate::failure::{Failure, Result};
+use crate::weights::{Weights, Wishes};
+
+/// What `simdino import` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A .pth or safetensors file of DINO, DINOv2, SimDINO, timm or Hugging Face, or a folder of one
+    file: PathBuf,
+    /// safetensors file to write; absent: only the report
+    #[arg(short, long)]
+    out: Option<PathBuf>,
+    /// Values that no tensor tells: model.pos_interpolation=size, model.qk_norm=true
+    #[arg(value_name = "KEY=VALUE")]
+    model: Vec<String>,
+    /// The student of a training checkpoint instead of the teacher
+    #[arg(long)]
+    student: bool,
+    /// Least share of the backbone's tensors that must be found
+    #[arg(long, default_value_t = 0.9)]
+    min_matched: f64,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// The file cannot be read, holds too little of a vision transformer, or the disk does not take
+/// the result.
+pub fn run(args: &Args) -> Result<()> {
+    if !(0.0..=1.0).contains(&args.min_matched) {
+        let got = args.min_matched;
+        return Err(Failure::usage(format!("--min-matched: must be 0 to 1 (got {got})")));
+    }
+    let role = if args.student { Role::Student } else { Role::Teacher };
+    let policy = ImportPolicy { role, min_matched: args.min_matched, ..ImportPolicy::default() };
+    let wishes = Wishes { policy, model: args.model.clone() };
+    let weights = Weights::open_with(&args.file, &wishes, Device::Cpu)?;
+    if let Some(out) = &args.out {
+        let tensors = weights.tensors().into_iter();
+        let tensors: Vec<_> =
+            tensors.map(|(name, tensor)| (format!("backbone.{name}"), tensor)).collect();
+        write_safetensors(out, &tensors, &metadata(&weights, role)?)?;
+    }
+    if args.json {
+        answer(&format!("{}\n", as_json(&weights)))
+    } else {
+        answer(&text(args, &weights))
+    }
+}
+
+/// What the file says of itself, as the trainer's files do.
+fn metadata(weights: &Weights, role: Role) -> Result<BTreeMap<String, String>> {
+    let role = if role == Role::Student { "student" } else { "teacher" };
+    Ok(BTreeMap::from([
+        ("format".into(), "simdino".into()),
+        ("role".into(), role.into()),
+        ("step".into(), weights.step.to_string()),
+        ("seed".into(), "0".into()),
+        ("model".into(), serde_json::to_string(&weights.model)?),
+        ("mean".into(), serde_json::to_string(&weights.normalize.mean)?),
+        ("std".into(), serde_json::to_string(&weights.normalize.std)?),
+        ("value_range".into(), serde_json::to_string(&weights.value_range)?),
+        ("imported_from".into(), weights.report.path.display().to_string()),
+    ]))
+}
+
+fn text(args: &Args, weights: &Weights) -> String {
+    let mut text = format!("{}\n", weights.report);
+    let model = &weights.model;
+    let _ = writeln!(
+        text,
+        "{}, patch {}, positions for {} pixels, {} channels, {} registers",
+        name(model.arch),
+        model.patch_size,
+        model.image_size,
+        model.in_channels,
+        model.num_register_tokens
+    );
+    list(&mut text, &weights.report);
+    for assumption in &weights.assumed {
+        let _ = writeln!(text, "assumed, since no tensor tells: {assumption}");
+    }
+    if weights.head.is_some() {
+        text.push_str("a projection head is in the file too; training from the file loads it\n");
+    }
+    if let Some(out) = &args.out {
+        let _ = writeln!(text, "written to {}", out.display());
+    }
+    text
+}
+
+/// Everything that was not loaded as it is, one line a tensor.
+fn list(text: &mut String, report: &ImportReport) {
+    for resized in &report.resized {
+        let (name, from, to) = (&resized.name, &resized.from, &resized.to);
+        let _ = writeln!(text, "  resized     {name} from {from:?} to {to:?}");
+    }
+    for other in &report.other_shape {
+        let (name, got, here) = (&other.name, &other.in_file, &other.here);
+        let _ = writeln!(text, "  other shape {name} is {got:?} in the file, {here:?} here");
+    }
+    for name in &report.missing {
+        let _ = writeln!(text, "  missing     {name}");
+    }
+    for name in &report.unexpected {
+        let _ = writeln!(text, "  unexpected  {name}");
+    }
+}
+
+fn as_json(weights: &Weights) -> serde_json::Value {
+    let report = &weights.report;
+    let resized =
+        report.resized.iter().map(|r| json!({"name": r.name, "from": r.from, "to": r.to}));
+    json!({
+        "file": report.path,
+        "style": report.style.name(),
+        "prefix": report.prefix,
+        "backbone": {"found": report.backbone.0, "total": report.backbone.1},
+        "matched": report.matched,
+        "resized": resized.collect::<Vec<_>>(),
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+        "other_shape": report.other_shape.iter().map(|o| &o.name).collect::<Vec<_>>(),
+        "model": weights.model,
+        "head": weights.head,
+        "assumed": weights.assumed,
+    })
+}
+
+/// The name of a value as a config has it.
+pub fn name(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,104 @@
+//! What a method changes in the defaults: the recipe it was published with.
+//!
+//! The defaults of the config structs are SimDINO's. `method: NAME` lays that method's recipe on
+//! them, and the file's own keys come on top; so a config that names a method and some images is a
+//! whole one.
+
+use data::config::{AugmentConfig, Preset};
+use model::config::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
+use objectives::{Method, PrototypeConfig, TermsConfig};
+use trainer::config::{
+    ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, TrainConfig, WarmupForm,
+};
+
+use super::RunConfig;
+
+impl RunConfig {
+    /// The recipe of a method.
+    ///
+    /// # Source
+    /// SimDINO: simdino/main_dino.py and README of RobinWu218/SimDINO@8149fc4. SimDINOv2:
+    /// simdino_config.yaml there. DINO: main_dino.py of facebookresearch/dino@7c446df. DINOv2:
+    /// ssl_default_config.yaml of facebookresearch/dinov2@b8931f7.
+    pub fn of(method: Method) -> Self {
+        let config = Self { method, ..Self::default() };
+        match method {
+            Method::SimDino => config,
+            Method::SimDinoV2 => simdinov2(config),
+            Method::Dino => dino(config),
+            Method::DinoV2 => dinov2(config),
+        }
+    }
+}
+
+fn simdinov2(config: RunConfig) -> RunConfig {
+    RunConfig {
+        augment: AugmentConfig::of(Preset::Simdinov2),
+        model: ModelConfig {
+            drop_path_rate: 0.2,
+            num_register_tokens: 4,
+            layer_scale: Some(0.1),
+            pos_interpolation: PosInterpolation::Antialias,
+            ..second_generation()
+        },
+        optim: OptimConfig {
+            warmup_start_lr: 1e-6,
+            warmup_form: WarmupForm::Exclusive,
+            momentum_teacher: 0.9,
+            ..second_optimiser()
+        },
+        train: TrainConfig { batch_size: 1024, ..config.train.clone() },
+        ..config
+    }
+}
+
+fn dino(config: RunConfig) -> RunConfig {
+    RunConfig {
+        augment: AugmentConfig::of(Preset::Dino),
+        head: HeadConfig { prototypes: 65_536, ..HeadConfig::default() },
+        ..config
+    }
+}
+
+/// Batch and groups are those of the paper's comparison, 8 GPUs of 128 images.
+fn dinov2(config: RunConfig) -> RunConfig {
+    RunConfig {
+        augment: AugmentConfig::of(Preset::Dinov2),
+        model: ModelConfig { drop_path_rate: 0.3, layer_scale: Some(1e-5), ..second_generation() },
+        head: HeadConfig { prototypes: 65_536, norm_last_layer: false, ..HeadConfig::default() },
+        prototypes: PrototypeConfig {
+            teacher_temp: 0.07,
+            teacher_temp_warmup_epochs: 30.0,
+            ..PrototypeConfig::default()
+        },
+        terms: TermsConfig { koleo_weight: 0.1, ..TermsConfig::default() },
+        optim: OptimConfig { momentum_teacher: 0.992, ..second_optimiser() },
+        train: TrainConfig { batch_size: 1024, ..config.train.clone() },
+        ..config
+    }
+}
+
+/// What the backbones of SimDINOv2 and DINOv2 have in common.
+fn second_generation() -> ModelConfig {
+    ModelConfig {
+        drop_path_schedule: DropPathSchedule::Uniform,
+        drop_path_form: DropPathForm::Batch,
+        mask_token: true,
+        token_std: 1e-6,
+        ..ModelConfig::default()
+    }
+}
+
+/// What the optimisers of SimDINOv2 and DINOv2 have in common.
+fn second_optimiser() -> OptimConfig {
+    OptimConfig {
+        base_lr: 4e-3,
+        lr_scaling: LrScaling::SqrtWrt1024,
+        layerwise_decay: 0.9,
+        patch_embed_lr_mult: 0.2,
+        no_decay: NoDecay::Names,
+        clip_scope: ClipScope::Module,
+        freeze_form: FreezeForm::LearningRate,
+        ..OptimConfig::default()
+    }
+}

@@ -1,0 +1,117 @@
+//! Where a run begins: its folder, and the checkpoint to continue from.
+
+use std::path::{Path, PathBuf};
+
+use model::weights::{ImportPolicy, TensorFile};
+use trainer::checkpoint;
+use trainer::config::InitConfig;
+use trainer::learner::Learner;
+use trainer::processes::Processes;
+use trainer::run::Job;
+
+use super::run_dir::Resume;
+use crate::config::RunConfig;
+use crate::console::Console;
+use crate::failure::{Failure, Result};
+
+/// Folder of the run: that of the run or checkpoint to continue, or `run.dir`/`run.name`.
+pub fn run_root(config: &RunConfig, resume: &Resume) -> PathBuf {
+    match resume {
+        Resume::From(path) if is_checkpoint(path) => {
+            path.ancestors().nth(2).map_or_else(|| path.clone(), Path::to_path_buf)
+        }
+        Resume::From(path) => path.clone(),
+        _ => Path::new(&config.run.dir).join(&config.run.name),
+    }
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    path.join("state.json").is_file()
+}
+
+/// Loads the checkpoint to continue from, in every process the one that the first has found, and
+/// returns its step. Where there is none the run begins at step 0, with the weights of `init.from` or
+/// with fresh ones.
+///
+/// # Errors
+/// No checkpoint where one was asked for; one that does not fit; a process that cannot read it;
+/// weights to start from that do not fit.
+pub fn begin(
+    job: &Job,
+    init: &InitConfig,
+    (root, wish): (&Path, &Resume),
+    learner: &mut Learner,
+    console: &Console,
+) -> Result<u64> {
+    let own = if job.processes.rank() == 0 { find(job, root, wish, console)? } else { None };
+    let Some(path) = agreed(&job.processes, own)? else {
+        weights(init, learner, console)?;
+        return Ok(0);
+    };
+    if !is_checkpoint(&path) {
+        return Err(Failure::failed(format!(
+            "process {} does not see {}: run.dir must be on a disk that all processes share",
+            job.processes.rank(),
+            path.display()
+        )));
+    }
+    Ok(checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?.step)
+}
+
+/// The weights that a run starts from, said in the log's first lines.
+///
+/// # Errors
+/// Weights that do not fit, or a process that does not answer.
+pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> Result<()> {
+    if init.from.is_empty() {
+        console.note("starting from fresh weights");
+        return Ok(learner.share_weights()?);
+    }
+    let path = crate::weights::find(Path::new(&init.from), init.network)?;
+    let file = TensorFile::open(&path)?;
+    let policy =
+        ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };
+    let report = learner.start_from(&file, &policy, init.head)?;
+    console.note(&format!("starting from {report}"));
+    let ours = &learner.config().normalize;
+    if let Some(theirs) = crate::weights::normalize(&file).filter(|theirs| theirs != ours) {
+        console.warn(&format!(
+            "these weights know images of mean {:?} and std {:?}, augment.mean and augment.std are \
+             {:?} and {:?}",
+            theirs.mean, theirs.std, ours.mean, ours.std
+        ));
+    }
+    Ok(())
+}
+
+/// The checkpoint to continue from.
+fn find(job: &Job, root: &Path, wish: &Resume, console: &Console) -> Result<Option<PathBuf>> {
+    match wish {
+        Resume::Never => return Ok(None),
+        Resume::From(path) if is_checkpoint(path) => return Ok(Some(path.clone())),
+        _ => {}
+    }
+    let found = checkpoint::newest_intact(&job.checkpoints)?;
+    for reason in &found.damaged {
+        console.warn(&format!("passed over a damaged checkpoint: {reason}"));
+    }
+    if found.path.is_none() && matches!(wish, Resume::From(_)) {
+        let sentence = format!("{} holds no checkpoint to continue from", root.display());
+        return Err(Failure::failed(sentence));
+    }
+    Ok(found.path)
+}
+
+/// The path that the first process has, in all of them.
+fn agreed(processes: &Processes, own: Option<PathBuf>) -> Result<Option<PathBuf>> {
+    if processes.size() == 1 {
+        return Ok(own);
+    }
+    let path = match own {
+        Some(path) => std::path::absolute(path)?.to_string_lossy().into_owned(),
+        None => String::new(),
+    };
+    let path = processes.collective().broadcast_bytes(path.as_bytes(), 0)?;
+    let path = String::from_utf8_lossy(&path).into_owned();
+    Ok((!path.is_empty()).then(|| PathBuf::from(path)))
+}

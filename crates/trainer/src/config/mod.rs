@@ -1,0 +1,15 @@
+//! How a run is optimised and paced. The only place where these defaults live.
+
+mod check;
+mod init;
+mod optim;
+mod probe;
+mod train;
+
+pub use init::InitConfig;
+pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Rule, WarmupForm};
+pub use probe::ProbeConfig;
+pub use train::{Precision, TrainConfig};
+
+/// A wrong value: the key relative to the section it stands in, and what to do about it.
+pub type Problem = (&'static str, String);

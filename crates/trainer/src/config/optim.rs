@@ -1,0 +1,224 @@
+//! The optimiser, its schedules, gradient clipping and the teacher's average.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use super::check::Check;
+
+/// How `base_lr` follows the batch size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LrScaling {
+    /// `base_lr * batch_size / 256` (DINO, SimDINO).
+    #[default]
+    LinearWrt256,
+    /// `base_lr * sqrt(batch_size / 1024)` (DINOv2, SimDINOv2).
+    SqrtWrt1024,
+    /// `base_lr` as it stands.
+    None,
+}
+
+impl LrScaling {
+    /// The learning rate at a global batch of `batch_size` images.
+    pub fn apply(self, base_lr: f64, batch_size: usize) -> f64 {
+        let batch = batch_size as f64;
+        match self {
+            Self::LinearWrt256 => base_lr * batch / 256.0,
+            Self::SqrtWrt1024 => base_lr * (batch / 1024.0).sqrt(),
+            Self::None => base_lr,
+        }
+    }
+}
+
+/// How gradients become updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Adam with decoupled weight decay.
+    #[default]
+    Adamw,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// SGD whose step of a matrix is a share of the matrix' norm (layer-wise adaptive rates).
+    Lars,
+}
+
+/// Which parameters weight decay leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum NoDecay {
+    /// Biases and everything of one dimension (DINO, SimDINO).
+    #[default]
+    Vectors,
+    /// Biases, norms and LayerScale, by name (DINOv2, SimDINOv2).
+    Names,
+}
+
+/// What is clipped together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipScope {
+    /// Each parameter tensor by itself (DINO, SimDINO).
+    #[default]
+    Tensor,
+    /// All of the backbone, and all of each head (DINOv2, SimDINOv2).
+    Module,
+}
+
+/// How the learning rate warms up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum WarmupForm {
+    /// The last step of the warm-up has the full rate already (DINO, SimDINO, DINOv2).
+    #[default]
+    Inclusive,
+    /// The step after the warm-up is the first with the full rate (SimDINOv2).
+    Exclusive,
+}
+
+/// How the last layer is kept from moving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum FreezeForm {
+    /// It has no gradient, and the optimiser passes it over (DINO).
+    #[default]
+    Gradient,
+    /// Its learning rate is 0; the optimiser sees its gradients (DINOv2).
+    LearningRate,
+}
+
+/// The optimiser, its schedules, gradient clipping and the teacher's average. Section `optim`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimConfig {
+    /// How gradients become updates.
+    pub rule: Rule,
+    /// Learning rate before scaling by the batch size; 5e-4 in SimDINO and DINO, 4e-3 in SimDINOv2 and DINOv2.
+    pub base_lr: f64,
+    /// How `base_lr` follows the global batch size.
+    pub lr_scaling: LrScaling,
+    /// Learning rate at the end of the cosine; not scaled.
+    pub min_lr: f64,
+    /// Epochs of linear warm-up; 10 in all four recipes.
+    pub warmup_epochs: f64,
+    /// Learning rate at the start of the warm-up; 0, in SimDINOv2 1e-6.
+    pub warmup_start_lr: f64,
+    /// How the learning rate warms up.
+    pub warmup_form: WarmupForm,
+    /// Learning rate of a block over that of the block after it; 0.9 in SimDINOv2 and DINOv2.
+    pub layerwise_decay: f64,
+    /// Factor on the learning rate of the patch embedding; 0.2 in SimDINOv2 and DINOv2.
+    pub patch_embed_lr_mult: f64,
+    /// Weight decay at the start.
+    pub weight_decay: f64,
+    /// Weight decay at the end of a cosine; 0.4 in all four recipes.
+    pub weight_decay_end: f64,
+    /// Which parameters weight decay leaves out.
+    pub no_decay: NoDecay,
+    /// AdamW: decay of the mean of the gradients.
+    pub beta1: f64,
+    /// AdamW: decay of the mean of the squared gradients.
+    pub beta2: f64,
+    /// AdamW: added to the denominator of the update.
+    pub adam_eps: f64,
+    /// SGD and LARS: momentum.
+    pub momentum: f64,
+    /// LARS: length of a step over that of the parameter, before the learning rate; 0.001 in DINO.
+    pub trust: f64,
+    /// Largest L2 norm of a gradient; 0 = no clipping.
+    pub clip_grad: f64,
+    /// What is clipped together.
+    pub clip_scope: ClipScope,
+    /// Epochs in which the prototypes stay as they are; 1 in DINO and DINOv2. Without prototypes it has no effect.
+    pub freeze_last_layer_epochs: f64,
+    /// How they are kept from moving.
+    pub freeze_form: FreezeForm,
+    /// Momentum of the teacher's exponential moving average at the start; 0.996 in SimDINO and DINO, 0.9 in
+    /// SimDINOv2, 0.992 in DINOv2. 0, here and at the end, is a teacher that equals the student.
+    pub momentum_teacher: f64,
+    /// Momentum of the teacher at the end of a cosine.
+    pub momentum_teacher_end: f64,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            rule: Rule::Adamw,
+            base_lr: 5e-4,
+            lr_scaling: LrScaling::LinearWrt256,
+            min_lr: 1e-6,
+            warmup_epochs: 10.0,
+            warmup_start_lr: 0.0,
+            warmup_form: WarmupForm::Inclusive,
+            layerwise_decay: 1.0,
+            patch_embed_lr_mult: 1.0,
+            weight_decay: 0.04,
+            weight_decay_end: 0.4,
+            no_decay: NoDecay::Vectors,
+            beta1: 0.9,
+            beta2: 0.999,
+            adam_eps: 1e-8,
+            momentum: 0.9,
+            trust: 1e-3,
+            clip_grad: 3.0,
+            clip_scope: ClipScope::Tensor,
+            freeze_last_layer_epochs: 1.0,
+            freeze_form: FreezeForm::Gradient,
+            momentum_teacher: 0.996,
+            momentum_teacher_end: 1.0,
+        }
+    }
+}
+
+impl OptimConfig {
+    /// Every wrong value, at once.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut check = Check::default();
+        check.positive("base_lr", self.base_lr);
+        check.not_negative("min_lr", self.min_lr);
+        check.not_negative("warmup_epochs", self.warmup_epochs);
+        check.not_negative("warmup_start_lr", self.warmup_start_lr);
+        check.positive("layerwise_decay", self.layerwise_decay);
+        check.share("layerwise_decay", self.layerwise_decay);
+        check.not_negative("patch_embed_lr_mult", self.patch_embed_lr_mult);
+        check.not_negative("weight_decay", self.weight_decay);
+        check.not_negative("weight_decay_end", self.weight_decay_end);
+        check.decay("beta1", self.beta1);
+        check.decay("beta2", self.beta2);
+        check.positive("adam_eps", self.adam_eps);
+        check.decay("momentum", self.momentum);
+        check.positive("trust", self.trust);
+        check.not_negative("clip_grad", self.clip_grad);
+        check.not_negative("freeze_last_layer_epochs", self.freeze_last_layer_epochs);
+        check.share("momentum_teacher", self.momentum_teacher);
+        check.share("momentum_teacher_end", self.momentum_teacher_end);
+        check.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_value_is_named() {
+        assert_eq!(OptimConfig::default().validate(), []);
+        let optim = OptimConfig {
+            base_lr: f64::NAN,
+            layerwise_decay: 1.5,
+            beta2: 1.0,
+            momentum_teacher: 1.5,
+            clip_grad: -1.0,
+            ..Default::default()
+        };
+        let keys: Vec<_> = optim.validate().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["base_lr", "layerwise_decay", "beta2", "clip_grad", "momentum_teacher"]);
+    }
+
+    #[test]
+    fn learning_rate_follows_the_batch() {
+        assert_eq!(LrScaling::LinearWrt256.apply(5e-4, 512), 1e-3);
+        assert_eq!(LrScaling::SqrtWrt1024.apply(4e-3, 256), 2e-3);
+        assert_eq!(LrScaling::None.apply(1e-3, 7), 1e-3);
+    }
+}

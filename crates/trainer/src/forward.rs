@@ -1,0 +1,78 @@
+//! The forward pass of a step: the teacher looks at the global views, the student at all of them.
+//!
+//! Shapes: `B` images, `V` views of which 2 are global, `N` patches a crop, `m` masked patches in
+//! all, `D` width of the backbone, `k` width of the head's output.
+
+use model::{Mode, Network};
+use objectives::inputs::GLOBAL_VIEWS;
+use objectives::{Needs, Outputs};
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::input::{MaskedPatches, Views};
+
+/// What the teacher makes of the global views, none of which it sees masked; without gradients.
+///
+/// # Errors
+/// Views that the network does not take.
+pub fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
+    tch::no_grad(|| {
+        let (cls, patches) = global(network, views, false, Mode::Eval)?;
+        outputs(network, &cls, patches.as_ref(), views, needs.backbone || needs.prototypes)
+    })
+}
+
+/// What the student makes of all views: one pass of the backbone a resolution, one of the head.
+///
+/// # Errors
+/// Views that the network does not take.
+pub fn student(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
+    let mode = Mode::TrainPart(views.part);
+    let (mut cls, patches) = global(network, views, true, mode)?;
+    if let Some(local) = &views.local {
+        let local = network.backbone.forward_cls(local, mode)?;
+        cls = Tensor::cat(&[cls, local], 0); // [2 B, D] -> [V B, D]
+    }
+    outputs(network, &cls, patches.as_ref(), views, needs.backbone)
+}
+
+/// Class tokens of the global views, `[2 B, D]`, and their masked patches, `[m, D]`. Where no patch
+/// is asked for, the last block computes none.
+fn global(
+    network: &Network,
+    views: &Views,
+    hide: bool,
+    mode: Mode,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let Some(MaskedPatches { masks, indices, .. }) = &views.masks else {
+        return Ok((network.backbone.forward_cls(&views.global, mode)?, None));
+    };
+    let tokens = network.backbone.forward_masked(&views.global, hide.then_some(masks), mode)?;
+    let patches = tokens.patches.flatten(0, 1); // [2 B, N, D] -> [2 B N, D]
+    Ok((tokens.cls, Some(patches.index_select(0, indices))))
+}
+
+/// Through the heads, and by views.
+fn outputs(
+    network: &Network,
+    cls: &Tensor,
+    patches: Option<&Tensor>,
+    views: &Views,
+    backbone: bool,
+) -> Result<Outputs> {
+    let (head, patches) = match patches {
+        Some(patches) => {
+            let (cls, patches) = network.project(cls, patches)?;
+            (cls, Some(full(&patches)))
+        }
+        None => (network.head.forward(cls)?, None),
+    };
+    let by_view = |x: &Tensor| full(x).view([-1, views.batch_size(), x.size()[1]]);
+    let backbone = backbone.then(|| by_view(cls).narrow(0, 0, GLOBAL_VIEWS)); // [2, B, D]
+    Ok(Outputs { cls: by_view(&head), patches, backbone }) // [V B, k] -> [V, B, k]
+}
+
+/// In single precision where autocast has made it shorter.
+fn full(x: &Tensor) -> Tensor {
+    if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) }
+}

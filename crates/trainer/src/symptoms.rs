@@ -1,0 +1,136 @@
+//! What the metrics of a run say about it, in plain words, each thing once.
+//!
+//! Collapse has its own watch, [`objectives::health::Watch`]; this is about a run that goes on, but
+//! slower or worse than it need.
+
+use crate::metrics::Record;
+
+/// Share of a step's time that may be spent waiting for data.
+const DATA_WAIT: f64 = 0.25;
+/// Most that the weighted coding rate can be before it outweighs the similarity, which is at most 1.
+const CEILING: f64 = 1.0;
+/// Share of the way to its ceiling beyond which the coding rate has had its way.
+const AT_CEILING: f64 = 0.95;
+/// Similarity of views below which they hardly agree.
+const DISAGREEMENT: f64 = 0.3;
+/// Share of the training after which that is worth a word.
+const LATE: f64 = 0.2;
+/// Lines in a row that must agree.
+const LINES: u32 = 3;
+
+/// One thing that may be wrong.
+struct Symptom {
+    shows: fn(&Record, f64) -> bool,
+    words: fn(&Record) -> String,
+    in_a_row: u32,
+    said: bool,
+}
+
+/// Looks at each line of metrics.
+pub struct Symptoms([Symptom; 3]);
+
+impl Default for Symptoms {
+    fn default() -> Self {
+        let symptom = |shows, words| Symptom { shows, words, in_a_row: 0, said: false };
+        Self([
+            symptom(waits_for_data, data_words),
+            symptom(outweighs, outweighs_words),
+            symptom(needs_retries, retry_words),
+        ])
+    }
+}
+
+impl Symptoms {
+    /// What is worth saying after a line of metrics; `progress` is the share of the training that is
+    /// done.
+    pub fn look(&mut self, record: &Record, progress: f64) -> Vec<String> {
+        let mut said = Vec::new();
+        for symptom in &mut self.0 {
+            let shows = (symptom.shows)(record, progress);
+            symptom.in_a_row = if shows { symptom.in_a_row + 1 } else { 0 };
+            if symptom.in_a_row >= LINES && !symptom.said {
+                symptom.said = true;
+                said.push((symptom.words)(record));
+            }
+        }
+        said
+    }
+}
+
+fn value(record: &Record, name: &str) -> f64 {
+    record.get(name).unwrap_or(f64::NAN) // which compares as false
+}
+
+fn waits_for_data(record: &Record, _: f64) -> bool {
+    value(record, "speed/data_wait") > DATA_WAIT
+}
+
+fn data_words(record: &Record) -> String {
+    format!(
+        "a step waits for images {:.0} % of its time: raise data.workers, pack the images into shards, \
+         or set data.cache",
+        100.0 * value(record, "speed/data_wait")
+    )
+}
+
+fn outweighs(record: &Record, progress: f64) -> bool {
+    progress > LATE
+        && value(record, "rate/ceiling") > CEILING
+        && value(record, "rate/position") > AT_CEILING
+        && value(record, "loss/compression") < DISAGREEMENT
+}
+
+fn outweighs_words(record: &Record) -> String {
+    format!(
+        "the coding rate outweighs the similarity of views, which is only {:.2}: the rate can reach \
+         {:.2} here, 0.45 in the paper; raise objective.rate_groups, or set objective.gamma to ceiling",
+        value(record, "loss/compression"),
+        value(record, "rate/ceiling")
+    )
+}
+
+fn needs_retries(record: &Record, _: f64) -> bool {
+    value(record, "rate/retries") > 0.0
+}
+
+fn retry_words(_: &Record) -> String {
+    "the matrix of the coding rate is again and again not positive definite in single precision, and \
+     is factorised in double: set objective.precision to fp64, or raise objective.eps"
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(values: &[(&str, f64)]) -> Record {
+        let values = values.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        Record { step: 10, epoch: 1.0, values }
+    }
+
+    /// What is said after each of some equal lines.
+    fn said(values: &[(&str, f64)], progress: f64) -> Vec<usize> {
+        let (mut symptoms, line) = (Symptoms::default(), record(values));
+        (0..5).map(|_| symptoms.look(&line, progress).len()).collect()
+    }
+
+    #[test]
+    fn each_thing_is_said_once_when_it_has_lasted() {
+        assert_eq!(said(&[("speed/data_wait", 0.4)], 0.0), [0, 0, 1, 0, 0]);
+        assert_eq!(said(&[("speed/data_wait", 0.1)], 0.0), [0; 5]);
+        assert_eq!(said(&[("rate/retries", 2.0)], 0.0), [0, 0, 1, 0, 0]);
+        assert_eq!(said(&[], 0.5), [0; 5], "what is not measured says nothing");
+    }
+
+    #[test]
+    fn a_rate_that_outweighs_is_named_when_it_is_late() {
+        let line = [("rate/ceiling", 1.39), ("rate/position", 0.99), ("loss/compression", 0.2)];
+        assert_eq!(said(&line, 0.5), [0, 0, 1, 0, 0]);
+        assert_eq!(said(&line, 0.1), [0; 5]);
+        let paper = [("rate/ceiling", 0.45), ("rate/position", 0.99), ("loss/compression", 0.2)];
+        assert_eq!(said(&paper, 0.5), [0; 5]);
+        let mut symptoms = Symptoms::default();
+        let words: Vec<String> = (0..3).flat_map(|_| symptoms.look(&record(&line), 0.5)).collect();
+        assert!(words[0].contains("only 0.20") && words[0].contains("can reach 1.39"), "{words:?}");
+    }
+}

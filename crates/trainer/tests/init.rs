@@ -1,0 +1,93 @@
+//! Runs that start from the weights of others, through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::Bench;
+use tch::Tensor;
+
+fn weights(bench: &Bench, name: &str) -> BTreeMap<String, Tensor> {
+    let path = bench.path(&format!("runs/{name}/weights/teacher.safetensors"));
+    model::weights::read_safetensors(&path).unwrap().tensors
+}
+
+fn log(bench: &Bench, name: &str) -> String {
+    std::fs::read_to_string(bench.path(&format!("runs/{name}/log.txt"))).unwrap()
+}
+
+/// Parameters whose values are the same in two sets of weights, by the front of their names.
+fn equal(
+    a: &BTreeMap<String, Tensor>,
+    b: &BTreeMap<String, Tensor>,
+    front: &str,
+) -> (usize, usize) {
+    let of_front: Vec<_> = a.iter().filter(|(name, _)| name.starts_with(front)).collect();
+    let same = of_front.iter().filter(|(name, x)| b.get(*name).is_some_and(|y| y == *x)).count();
+    (same, of_front.len())
+}
+
+#[test]
+fn a_frozen_backbone_is_that_of_the_file_and_the_head_is_fresh() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=first"]);
+    let start = ["train", "tiny.yaml", "init.from=runs/first", "run.seed=5"];
+    let frozen = ["run.name=frozen", "init.freeze_backbone_steps=10"];
+    bench.ok(&[&start[..], &frozen].concat());
+    let (first, second) = (weights(&bench, "first"), weights(&bench, "frozen"));
+    let (same, all) = equal(&first, &second, "backbone.");
+    assert_eq!(same, all, "the backbone is that of the file");
+    let (same, all) = equal(&first, &second, "head.");
+    assert!(same < all, "the head is another");
+    assert!(log(&bench, "frozen").contains("starting from runs/first/weights/teacher.safetensors"));
+
+    let free = ["run.name=free", "init.head=true"];
+    bench.ok(&[&start[..], &free].concat());
+    assert_eq!(equal(&first, &weights(&bench, "free"), "backbone.").0, 0, "it went on training");
+    assert!(log(&bench, "free").contains("and its head"));
+}
+
+#[test]
+fn sizes_are_made_to_fit() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=first", "train.stop_after=2"]);
+    let sizes = [
+        "model.image_size=64",
+        "augment.global_crops_size=64",
+        "model.patch_size=16",
+        "train.stop_after=2",
+        "init.from=runs/first",
+    ];
+    bench.ok(&[&["train", "tiny.yaml", "run.name=second"][..], &sizes].concat());
+    let log = log(&bench, "second");
+    assert!(log.contains("resized backbone.patch_embed.proj.weight"), "{log}");
+    // A second stage of another method, with tokens that the first has not.
+    let method = ["method=simdinov2", "run.name=third", "init.from=runs/first"];
+    bench.ok(&[&["train", "tiny.yaml", "init.min_matched=0.6"][..], &method].concat());
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    let message = bench.fails(1, &["train", "tiny.yaml", "init.from=nowhere.pth"]);
+    assert!(message.contains("nowhere.pth: no such file"), "{message}");
+    bench.ok(&["train", "tiny.yaml", "run.name=first", "train.stop_after=1"]);
+    let other = ["train", "tiny.yaml", "run.name=other", "model.arch=vit_tiny"];
+    let message = bench.fails(1, &[&other[..], &["init.from=runs/first"]].concat());
+    assert!(message.contains("not found:"), "{message}");
+    let dry = ["init.from=runs/first", "--dry-run"];
+    let message = bench.fails(1, &[&other[..], &dry].concat());
+    assert!(message.contains("not found:"), "a dry run finds it too: {message}");
+}
+
+#[test]
+fn a_continued_run_does_not_start_again() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=first"]);
+    let second = ["train", "tiny.yaml", "run.name=second", "init.from=runs/first"];
+    bench.ok(&[&second[..], &["train.stop_after=4"]].concat());
+    std::fs::remove_dir_all(bench.path("runs/first")).unwrap();
+    bench.ok(&[&second[..], &["--resume", "auto"]].concat());
+}

@@ -1,0 +1,235 @@
+//! Several processes through the real binary, over Gloo: they train what one process trains, go on
+//! in other numbers, and say who is missing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use common::{Bench, COMPARABLE, lines, stderr};
+
+const METHODS: [(&str, &[&str]); 4] = [
+    ("simdino", &["objective.rate_groups=4"]),
+    ("simdinov2", &["objective.rate_groups=4"]),
+    ("dino", &["head.prototypes=32"]),
+    ("dinov2", &["head.prototypes=32", "terms.koleo_groups=4"]),
+];
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Starts the same command as each of `size` processes.
+fn start(bench: &Bench, args: &[&str], size: usize) -> Vec<Child> {
+    let port = free_port().to_string();
+    let one = |rank: usize| {
+        let mut command = bench.command(args);
+        for (name, value) in [
+            ("RANK", rank.to_string()),
+            ("LOCAL_RANK", rank.to_string()),
+            ("WORLD_SIZE", size.to_string()),
+            ("MASTER_ADDR", "127.0.0.1".to_owned()),
+            ("MASTER_PORT", port.clone()),
+        ] {
+            command.env(name, value);
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    (0..size).map(one).collect()
+}
+
+/// Exit code and what was said, of each process.
+fn finish(children: Vec<Child>) -> Vec<(Option<i32>, String)> {
+    let ended = children.into_iter().map(|child| child.wait_with_output().unwrap());
+    ended.map(|output| (output.status.code(), stderr(&output))).collect()
+}
+
+/// Trains in `size` processes, all of which must succeed.
+fn train(bench: &Bench, method: &str, name: &str, extra: &[&str], size: usize) {
+    let (method, run) = (format!("method={method}"), format!("run.name={name}"));
+    let args = [&["train", "tiny.yaml", &method, &run], extra, &COMPARABLE].concat();
+    for (rank, (code, said)) in finish(start(bench, &args, size)).into_iter().enumerate() {
+        assert_eq!(code, Some(0), "{name}, process {rank} of {size}: {said}");
+    }
+}
+
+fn losses(bench: &Bench, name: &str) -> Vec<f64> {
+    lines(bench, name).iter().map(|line| line["loss/total"].as_f64().unwrap()).collect()
+}
+
+fn close(what: &str, got: &[f64], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (step, (a, b)) in got.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() < 1e-5 * b.abs(), "{what}, step {}: {a}, expected {b}", step + 1);
+    }
+}
+
+#[test]
+fn two_and_four_processes_train_what_one_does() {
+    let bench = Bench::new();
+    for (method, extra) in METHODS {
+        let name = |size: usize| format!("{method}-{size}");
+        let extra = [extra, &["train.epochs=10"]].concat(); // 50 steps
+        for size in [1, 2, 4] {
+            train(&bench, method, &name(size), &extra, size);
+        }
+        let one = losses(&bench, &name(1));
+        assert_eq!(one.len(), 50);
+        for size in [2, 4] {
+            close(&name(size), &losses(&bench, &name(size)), &one);
+            same_weights(&bench, &name(size), &name(1));
+        }
+    }
+}
+
+/// All weights together. One by one they would not do: the bias of the keys has no gradient but
+/// rounding, which AdamW makes steps of.
+fn same_weights(bench: &Bench, name: &str, expected: &str) {
+    let read = |name: &str| {
+        let path = bench.path(&format!("runs/{name}/weights/teacher.safetensors"));
+        model::weights::read_safetensors(&path).unwrap().tensors
+    };
+    let (got, expected) = (read(name), read(expected));
+    assert_eq!(got.len(), expected.len());
+    let square = |x: &tch::Tensor| x.square().sum(tch::Kind::Double).double_value(&[]);
+    let difference: f64 = expected.iter().map(|(key, x)| square(&(&got[key] - x))).sum();
+    let whole: f64 = expected.values().map(square).sum();
+    assert!(difference.sqrt() < 1e-5 * whole.sqrt(), "{name}: {}", (difference / whole).sqrt());
+}
+
+#[test]
+fn a_run_goes_on_in_another_number_of_processes() {
+    let bench = Bench::new();
+    let (method, extra) = METHODS[3];
+    train(&bench, method, "whole", extra, 1);
+    let first = [extra, &["train.stop_after=4"]].concat();
+    train(&bench, method, "moved", &first, 2);
+    let rest = [extra, &["--resume", "auto"]].concat();
+    train(&bench, method, "moved", &rest, 4);
+    close("moved", &losses(&bench, "moved"), &losses(&bench, "whole"));
+    // Four processes continue what one has begun, and one what four have.
+    train(&bench, method, "back", &[extra, &["train.stop_after=7"]].concat(), 4);
+    train(&bench, method, "back", &rest, 1);
+    close("back", &losses(&bench, "back"), &losses(&bench, "whole"));
+}
+
+#[test]
+fn each_process_says_where_it_is_and_what_it_met() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("images/images/broken.png"), b"no picture").unwrap();
+    train(&bench, "simdino", "named", &["train.epochs=1"], 2);
+    let log = std::fs::read_to_string(bench.path("runs/named/log.txt")).unwrap();
+    for rank in 0..2 {
+        assert!(log.contains(&format!("process {rank} of 2: ")), "{log}");
+    }
+    assert!(bench.path("runs/named/log.1.txt").is_file());
+    let met =
+        ["bad_images.tsv", "bad_images.1.tsv"].map(|name| bench.path("runs/named").join(name));
+    let met: Vec<&PathBuf> = met.iter().filter(|path| path.is_file()).collect();
+    assert_eq!(met.len(), 1, "one process has met the broken image: {met:?}");
+}
+
+#[test]
+fn a_batch_that_cannot_be_shared_is_refused_by_all() {
+    let bench = Bench::new();
+    for (code, said) in finish(start(&bench, &["train", "tiny.yaml"], 3)) {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("train.batch_size: must be a multiple of 3"), "{said}");
+        assert!(said.contains("objective.rate_groups: must be a multiple of 3"), "{said}");
+    }
+}
+
+#[test]
+fn a_process_that_dies_is_named_by_the_others() {
+    let bench = Bench::new();
+    let args = ["train", "tiny.yaml", "train.epochs=5000", "run.timeout_s=60"];
+    let mut children = start(&bench, &args, 2);
+    let victim = children.pop().unwrap();
+    let survivor = children.pop().unwrap();
+    bench.wait_for_line("runs/tiny/log.txt", "step 3/");
+    kill(&victim, "-KILL");
+    assert!(!victim.wait_with_output().unwrap().status.success());
+    let (code, said) = finish(vec![survivor]).pop().unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("process 0 of 2") && said.contains("process 1"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn the_reason_of_a_process_that_fails_reaches_the_others() {
+    let bench = Bench::new();
+    let extra = ["optim.base_lr=1e25", "optim.warmup_epochs=0", "train.max_skipped_steps=1"];
+    let args = [&["train", "tiny.yaml"][..], &extra].concat();
+    for (code, said) in finish(start(&bench, &args, 2)) {
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("not finite at step"), "{said}");
+    }
+    for name in ["lost_batch.txt", "lost_batch.1.txt"] {
+        let names = std::fs::read_to_string(bench.path("runs/tiny").join(name)).unwrap();
+        assert_eq!(names.lines().count(), 1 + 8, "{name} has this process's images: {names}");
+    }
+}
+
+#[test]
+fn a_signal_to_one_process_stops_all_with_a_checkpoint() {
+    let bench = Bench::new();
+    let extra = ["train.epochs=5000", "train.checkpoint_every=1000000"];
+    let children = start(&bench, &[&["train", "tiny.yaml"][..], &extra].concat(), 2);
+    bench.wait_for_line("runs/tiny/log.txt", "step 3/");
+    kill(&children[1], "-TERM");
+    for (code, said) in finish(children) {
+        assert_eq!(code, Some(3), "{said}");
+    }
+    assert!(bench.path("runs/tiny/checkpoints/latest").is_file());
+}
+
+fn kill(child: &Child, signal: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+/// torchrun of the repository's `.venv`, or of the PATH.
+fn torchrun() -> Option<PathBuf> {
+    let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv/bin/torchrun"));
+    let found = own.is_file().then_some(own);
+    found.or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|dir| dir.join("torchrun")).find(|file| file.is_file())
+    })
+}
+
+#[test]
+fn torchrun_starts_again_what_has_died() {
+    let Some(torchrun) = torchrun() else {
+        eprintln!("skipped: no torchrun in .venv or on the PATH");
+        return;
+    };
+    let bench = Bench::new();
+    let (method, extra) = METHODS[0];
+    train(&bench, method, "whole", &[extra, &["train.epochs=10"]].concat(), 1);
+    let mut command = Command::new(torchrun);
+    command.args(["--no-python", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]);
+    command.arg(env!("CARGO_BIN_EXE_simdino")).args(["train", "tiny.yaml", "run.name=again"]);
+    command.args(extra).args(COMPARABLE).args(["train.epochs=10", "--resume", "auto"]);
+    command.current_dir(bench.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let launcher = command.spawn().unwrap();
+    bench.wait_for_line("runs/again/log.txt", "step 20/");
+    let workers = children_of(launcher.id());
+    assert_eq!(workers.len(), 2, "torchrun has two workers");
+    assert!(Command::new("kill").args(["-KILL", &workers[1]]).status().unwrap().success());
+    let output = launcher.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let log = std::fs::read_to_string(bench.path("runs/again/log.txt")).unwrap();
+    assert!(log.contains("continuing"), "it was started again from a checkpoint: {log}");
+    close("again", &losses(&bench, "again"), &losses(&bench, "whole"));
+}
+
+/// Processes that a process has started.
+fn children_of(parent: u32) -> Vec<String> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let ids = std::fs::read_to_string(path).unwrap();
+    ids.split_whitespace().map(str::to_owned).collect()
+}

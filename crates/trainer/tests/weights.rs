@@ -1,0 +1,96 @@
+//! `import`, `export`, `inspect` and pictures, by the real binary.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use model::weights::{named_variables, write_safetensors};
+use model::{Arch, ModelConfig, VisionTransformer};
+use serde_json::Value;
+use tch::{Device, nn};
+
+fn simdino(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simdino")).args(arguments).current_dir(dir).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// A ViT-nano as a training checkpoint of somebody else's leaves it.
+fn foreign(dir: &Path) -> PathBuf {
+    let vars = nn::VarStore::new(Device::Cpu);
+    let model = ModelConfig {
+        arch: Arch::VitNano,
+        patch_size: 8,
+        image_size: 32,
+        num_register_tokens: 2,
+        layer_scale: Some(0.5),
+        ..ModelConfig::default()
+    };
+    VisionTransformer::new(&vars.root(), &model).unwrap();
+    let named: Vec<_> = named_variables(&vars)
+        .into_iter()
+        .map(|(name, value)| (format!("teacher.module.backbone.{name}"), value))
+        .collect();
+    let path = dir.join("foreign.safetensors");
+    write_safetensors(&path, &named, &BTreeMap::new()).unwrap();
+    path
+}
+
+#[test]
+fn weights_go_in_and_out_and_are_accounted_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    foreign(dir);
+    let report =
+        text(&simdino(dir, &["import", "foreign.safetensors", "--out", "own.safetensors"]));
+    assert!(report.contains("63 of 63 tensors of the backbone"), "{report}");
+    assert!(
+        report.contains("vit_nano, patch 8") && report.contains("4 attention heads"),
+        "{report}"
+    );
+    let seen = text(&simdino(dir, &["inspect", "own.safetensors", "--json"]));
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(seen["networks"][0]["model"]["num_register_tokens"], 2);
+    for to in ["timm", "hf", "dinov2"] {
+        let arguments = ["export", "own.safetensors", "--to", to, "--out", to, "--check"];
+        let said = text(&simdino(dir, &arguments));
+        assert!(said.contains("equal to the last bit"), "{said}");
+        let card = std::fs::read_to_string(dir.join(to).join("README.md")).unwrap();
+        assert!(card.contains("2 registers") && card.contains("```python"), "{card}");
+        let back = text(&simdino(dir, &["import", to, "--json"]));
+        let back: Value = serde_json::from_str(&back).unwrap();
+        assert_eq!(back["model"]["num_register_tokens"], 2, "{to}: {back}");
+        assert_eq!(back["missing"].as_array().map(Vec::len), Some(0), "{to}: {back}");
+    }
+    let refused = simdino(dir, &["import", "foreign.safetensors", "model.arch=vit_tiny"]);
+    let sentence = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{sentence}");
+    assert!(sentence.contains("% of") || sentence.contains("%)"), "{sentence}");
+    assert_eq!(sentence.trim().lines().count(), 1, "{sentence}");
+}
+
+#[test]
+fn pictures_are_drawn_from_any_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    foreign(dir);
+    text(&simdino(dir, &["data", "synth", "images", "--count", "6", "--size", "40"]));
+    for (what, more) in [("pca", &[][..]), ("attention", &["--heads", "--mass", "0.5"])] {
+        let common = ["picture", what, "images", "-w", "foreign.safetensors", "--images", "3"];
+        let arguments = [&common[..], &["--side", "48", "--device", "cpu"], more].concat();
+        let said = text(&simdino(dir, &arguments));
+        assert!(said.contains("3 images at 48 pixels"), "{said}");
+        let picture = image::open(dir.join(format!("{what}.png"))).unwrap();
+        assert!(picture.width() > 3 * 48, "{what}");
+    }
+    let wrong =
+        simdino(dir, &["picture", "pca", "images", "-w", "foreign.safetensors", "--side", "50"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
