@@ -1,8 +1,8 @@
-//! Time and memory of opening a long list, cold and from its cache.
+//! Time and memory of opening a long list, cold and from its cache, or a large folder.
 //!
-//! `cargo run -p data --example list_memory -- [IMAGES]` (10 million unless told otherwise) writes a
-//! list of so many lines to a temporary folder, opens it twice, each time in a fresh process, and
-//! prints seconds and resident bytes an image.
+//! `cargo run -p data --example list_memory -- [IMAGES] [folder]` (10 million unless told otherwise)
+//! writes a list of so many lines to a temporary folder, or so many empty files, opens it twice, each
+//! time in a fresh process, and prints seconds and resident bytes an image.
 
 use std::io::Write;
 use std::path::Path;
@@ -22,13 +22,19 @@ fn main() -> Result<()> {
     }
     let images: usize = arguments.first().map_or(Ok(10_000_000), |text| text.parse())?;
     let folder = tempfile::tempdir()?;
-    let list = folder.path().join("list.csv");
-    write_list(&list, images)?;
-    println!("{images} images, {} bytes of list", std::fs::metadata(&list)?.len());
-    for how in ["cold", "from its cache"] {
+    let path = if arguments.iter().any(|word| word == "folder") {
+        write_files(folder.path(), images)?;
+        folder.path().join("train")
+    } else {
+        let list = folder.path().join("list.csv");
+        write_list(&list, images)?;
+        println!("{images} images, {} bytes of list", std::fs::metadata(&list)?.len());
+        list
+    };
+    for how in ["first", "again"] {
         print!("{how}: ");
         std::io::stdout().flush()?;
-        let status = Command::new(std::env::current_exe()?).arg("open").arg(&list).status()?;
+        let status = Command::new(std::env::current_exe()?).arg("open").arg(&path).status()?;
         if !status.success() {
             return Err(format!("opening the list failed ({status})").into());
         }
@@ -48,11 +54,22 @@ fn write_list(list: &Path, images: usize) -> Result<()> {
     Ok(out.flush()?)
 }
 
+fn write_files(folder: &Path, images: usize) -> Result<()> {
+    for i in 0..images {
+        let class = folder.join(format!("train/n{:08}", i % 1000));
+        if i < 1000 {
+            std::fs::create_dir_all(&class)?;
+        }
+        std::fs::File::create(class.join(format!("n{:08}_{i}.JPEG", i % 1000)))?;
+    }
+    Ok(())
+}
+
 fn measure(list: &str) -> Result<()> {
     let before = resident_bytes()?;
     let start = Instant::now();
     let config =
-        DataConfig { path: list.into(), source: SourceKind::List, ..DataConfig::default() };
+        DataConfig { path: list.into(), source: SourceKind::Auto, ..DataConfig::default() };
     let dataset = data::open(&config)?;
     let seconds = start.elapsed().as_secs_f64();
     let bytes = resident_bytes()?.saturating_sub(before) as f64 / dataset.len() as f64;

@@ -41,26 +41,17 @@ impl Folder {
         if !root.is_dir() {
             return Err(problem("not a folder: set data.source or give a folder".into()));
         }
-        let (mut files, others) = list(root)?;
-        if files.is_empty() && others == 0 {
+        let Listing { names, odd, others } = list(root)?;
+        if names.len() == 0 && others == 0 {
             return Err(problem("the folder is empty".into()));
         }
-        if files.is_empty() {
+        if names.len() == 0 {
             return Err(problem(format!(
                 "none of the {others} files below it is an image ({})",
                 super::IMAGE_EXTENSIONS.join(", ")
             )));
         }
-        files.sort_unstable();
-        let (labels, class_names) = classes(&files);
-        let (mut names, mut odd) = (Names::default(), HashMap::new());
-        for (index, file) in files.into_iter().enumerate() {
-            names.push(&file.to_string_lossy());
-            if file.to_str().is_none() {
-                odd.insert(index, file);
-            }
-        }
-        names.shrink();
+        let (labels, class_names) = classes(&names);
         Ok(Self { root: root.into(), names, odd, labels, class_names })
     }
 
@@ -104,11 +95,22 @@ impl Source for Folder {
     }
 }
 
-/// Image files relative to `root`, and the number of other files.
-fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
-    let (mut files, mut others) = (Vec::new(), 0);
-    let walk = WalkDir::new(root).min_depth(1).follow_links(true).into_iter();
-    for entry in walk.filter_entry(is_visible) {
+/// What a walk finds.
+#[derive(Default)]
+struct Listing {
+    /// Image files relative to the root, sorted by path.
+    names: Names,
+    /// Those that are not UTF-8.
+    odd: HashMap<usize, PathBuf>,
+    /// Number of other files.
+    others: usize,
+}
+
+/// Walks in the order of the names, so that no path is kept for sorting.
+fn list(root: &Path) -> Result<Listing> {
+    let mut listing = Listing::default();
+    let walk = WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(is_visible) {
         let path = match entry {
             Ok(entry) if entry.file_type().is_dir() => continue,
             Ok(entry) => entry.into_path(),
@@ -117,13 +119,18 @@ fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
                 None => continue,
             },
         };
-        if is_image(&path) {
-            files.push(path.strip_prefix(root).map(Path::to_path_buf).unwrap_or(path));
-        } else {
-            others += 1;
+        if !is_image(&path) {
+            listing.others += 1;
+            continue;
         }
+        let file = path.strip_prefix(root).unwrap_or(&path);
+        if file.to_str().is_none() {
+            listing.odd.insert(listing.names.len(), file.into());
+        }
+        listing.names.push(&file.to_string_lossy());
     }
-    Ok((files, others))
+    listing.names.shrink();
+    Ok(listing)
 }
 
 /// What becomes of an entry that cannot be looked at: a loop of links is passed over, a dangling
@@ -144,18 +151,16 @@ fn is_visible(entry: &DirEntry) -> bool {
 }
 
 /// Labels and class names by the first folder level; both empty where that names no classes.
-fn classes(files: &[PathBuf]) -> (Vec<u32>, Vec<String>) {
+fn classes(files: &Names) -> (Vec<u32>, Vec<String>) {
     let mut labels = Vec::with_capacity(files.len());
     let mut names: Vec<String> = Vec::new();
     // Sorted paths: the files of a class follow each other.
-    for file in files {
-        let mut parts = file.components();
-        let (Some(first), Some(_)) = (parts.next(), parts.next()) else {
+    for file in (0..files.len()).filter_map(|index| files.get(index)) {
+        let Some((first, _)) = file.split_once('/') else {
             return (Vec::new(), Vec::new());
         };
-        let name = first.as_os_str().to_string_lossy();
-        if names.last().is_none_or(|last| *last != name) {
-            names.push(name.into_owned());
+        if names.last().is_none_or(|last| last != first) {
+            names.push(first.to_owned());
         }
         labels.push(names.len() as u32 - 1);
     }
