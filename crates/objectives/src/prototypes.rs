@@ -208,12 +208,26 @@ pub fn entropies(targets: &Tensor) -> Tensor {
     let size = targets.size();
     let width = size[size.len() - 1];
     let rows = targets.detach().reshape([-1, width]);
-    let count = rows.size()[0];
+    let most = (width as f64).ln();
     let entropy = |p: &Tensor| {
         -p.xlogy(p).sum_dim_intlist(-1, false, p.kind()) // 0 log 0 = 0
     };
-    let own = entropy(&rows).mean(rows.kind()) / (width as f64).ln();
+    let own = entropy(&rows).mean(rows.kind());
     let mean_row = rows.mean_dim(0, false, rows.kind());
-    let most = (count.min(width) as f64).ln().max(f64::MIN_POSITIVE);
-    Tensor::stack(&[own, entropy(&mean_row) / most], 0)
+    // However few the rows are: soft ones can share out all prototypes.
+    Tensor::stack(&[own, entropy(&mean_row)], 0) / most
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::entropies;
+
+    #[test]
+    fn a_teacher_without_opinion_has_the_most_entropy_in_however_small_a_batch() {
+        let uniform = tch::Tensor::full([2, 3, 40], 1.0 / 40.0, (Kind::Double, Device::Cpu));
+        let shares: Vec<f64> = entropies(&uniform).try_into().unwrap();
+        assert!(shares.iter().all(|share| (share - 1.0).abs() < 1e-12), "{shares:?}");
+    }
 }
