@@ -59,22 +59,22 @@ impl Team {
         (cores / here).max(1)
     }
 
-    /// One line a process: where it runs and on what; one line in all where it is alone.
+    /// One line a process: where it runs and on what; none where it is alone.
     ///
     /// # Errors
     /// A process that does not answer.
     pub fn roll(&self) -> Result<Vec<String>> {
-        let own = format!("{}, {}", host_name(), torch_ext::device_name(self.device));
         if self.launch.size == 1 {
             return Ok(Vec::new());
         }
+        let own = format!("{}, {}", host_name(), torch_ext::device_name(self.device));
         let all = self.processes.collective().all_gather_text(&own)?;
         let of = all.len();
         let line = |(rank, place): (usize, &String)| format!("process {rank} of {of}: {place}");
         Ok(all.iter().enumerate().map(line).collect())
     }
 
-    /// Tells the others why this process leaves, unless it was told the same by them.
+    /// Tells the others why this process leaves.
     pub fn leave(&self, failure: &Failure) {
         if let Processes::Group(group) = &self.processes {
             group.announce_failure(failure.lines().first().map_or("unknown error", String::as_str));
