@@ -33,7 +33,7 @@ def main(steps, threads):
         file.write("5")  # the peak starts afresh
     before, best = status("VmRSS:"), float("inf")
     for step in range(WARM_UP + steps):
-        model.zero_grad(set_to_none=False)
+        model.zero_grad()
         start = time.perf_counter()
         model(images).square().mean().backward()
         if step >= WARM_UP:

@@ -1,8 +1,9 @@
 //! How fast a backbone is, for `cargo xtask bench model`. The last line printed is JSON.
 //!
 //! ```text
-//! speed step STEPS THREADS    forward and backward of ViT-S/16, 8 images of 224 pixels
-//! speed load FOLDER           a ViT-L from safetensors beside reading the file, both from the cache
+//! speed step STEPS THREADS [N]  forward and backward of ViT-S/16, 8 images of 224 pixels; with N, only
+//!                               what enters each N blocks is kept (activation checkpointing)
+//! speed load FOLDER             a ViT-L from safetensors beside reading the file, both from the cache
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,24 +24,31 @@ const ROUNDS: usize = 5;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["step", steps, threads] => step(steps.parse()?, threads.parse()?),
+        ["step", steps, threads] => step(steps.parse()?, threads.parse()?, 0),
+        ["step", steps, threads, n] => step(steps.parse()?, threads.parse()?, n.parse()?),
         ["load", folder] => load(Path::new(folder)),
-        _ => Err("usage: speed step STEPS THREADS | speed load FOLDER".into()),
+        _ => Err("usage: speed step STEPS THREADS [N] | speed load FOLDER".into()),
     }
 }
 
 /// Milliseconds of the fastest pass, and by how much it raised the most memory ever held.
-fn step(steps: usize, threads: i32) -> Result<(), Box<dyn Error>> {
+fn step(steps: usize, threads: i32, checkpoint_blocks: i64) -> Result<(), Box<dyn Error>> {
     tch::set_num_threads(threads);
     let vars = nn::VarStore::new(Device::Cpu);
-    let config = ModelConfig { arch: Arch::VitSmall, drop_path_rate: 0.0, ..Default::default() };
+    let config = ModelConfig {
+        arch: Arch::VitSmall,
+        drop_path_rate: 0.0,
+        checkpoint_blocks,
+        ..Default::default()
+    };
     let backbone = VisionTransformer::new(&vars.root(), &config)?;
     let images = Tensor::randn([BATCH, 3, SIDE, SIDE], (Kind::Float, Device::Cpu));
     torch_ext::reset_peak_memory(Device::Cpu);
     let before = torch_ext::device_memory(Device::Cpu)?.allocated_bytes;
+    let parameters = vars.trainable_variables();
     let mut best = f64::INFINITY;
     for step in 0..WARM_UP + steps {
-        vars.trainable_variables().iter_mut().for_each(Tensor::zero_grad);
+        torch_ext::drop_gradients(&parameters)?;
         let start = Instant::now();
         let tokens = backbone.forward(&images, Mode::Train)?;
         tokens.cls.square().mean(Kind::Float).backward();

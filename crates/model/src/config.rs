@@ -20,6 +20,13 @@ pub enum Arch {
     VitBase,
     /// 1024 wide, 24 blocks, 16 heads.
     VitLarge,
+    /// 896 wide, 18 blocks, 14 heads, with a feed-forward network 2.6 times as wide. This and the next
+    /// three are the shapes that Alabdulmohsin et al. (arXiv 2305.13035) found best for their size.
+    VitSo150m,
+    /// 832 wide, 21 blocks, 13 heads, with a feed-forward network 2.6 times as wide.
+    VitSo150m2,
+    /// 1024 wide, 24 blocks, 16 heads, with a feed-forward network 3.4 times as wide.
+    VitSo300m,
     /// 1152 wide, 27 blocks, 16 heads, with a feed-forward network 3.7 times as wide.
     VitSo400m,
     /// 1536 wide, 40 blocks, 24 heads.
@@ -36,6 +43,17 @@ pub enum Ffn {
     /// `silu(a) * b` of two linear layers, then a third; two thirds as wide, so about as many
     /// parameters.
     Swiglu,
+}
+
+impl Ffn {
+    /// Hidden width in an architecture.
+    pub fn hidden(self, arch: Arch) -> i64 {
+        let hidden = arch.dimensions().mlp_hidden;
+        match self {
+            Self::Mlp => hidden,
+            Self::Swiglu => (hidden * 2 / 3 + 7) / 8 * 8, // two thirds, up to a multiple of 8
+        }
+    }
 }
 
 /// How the positional embedding meets a grid that it was not made for.
@@ -94,11 +112,19 @@ impl Arch {
             Self::VitTiny => (192, 12, 3),
             Self::VitSmall => (384, 12, 6),
             Self::VitBase => (768, 12, 12),
-            Self::VitLarge => (1024, 24, 16),
+            Self::VitLarge | Self::VitSo300m => (1024, 24, 16),
+            Self::VitSo150m => (896, 18, 14),
+            Self::VitSo150m2 => (832, 21, 13),
             Self::VitSo400m => (1152, 27, 16),
             Self::VitGiant2 => (1536, 40, 24),
         };
-        let mlp_hidden = if self == Self::VitSo400m { 4304 } else { 4 * embed_dim };
+        let mlp_hidden = match self {
+            Self::VitSo150m => 2304,
+            Self::VitSo150m2 => 2176,
+            Self::VitSo300m => 3456,
+            Self::VitSo400m => 4304,
+            _ => 4 * embed_dim,
+        };
         Dimensions { embed_dim, depth, num_heads, mlp_hidden }
     }
 }
@@ -200,11 +226,7 @@ impl Default for HeadConfig {
 impl ModelConfig {
     /// Hidden width of the feed-forward network.
     pub fn ffn_hidden(&self) -> i64 {
-        let hidden = self.arch.dimensions().mlp_hidden;
-        match self.ffn {
-            Ffn::Mlp => hidden,
-            Ffn::Swiglu => (hidden * 2 / 3 + 7) / 8 * 8, // two thirds, up to a multiple of 8
-        }
+        self.ffn.hidden(self.arch)
     }
 
     /// Every wrong value, at once.

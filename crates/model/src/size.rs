@@ -52,6 +52,11 @@ mod tests {
             (Arch::VitSmall, 21_665_664),
             (Arch::VitBase, 85_798_656),
             (Arch::VitLarge, 303_301_632),
+            // timm 1.0.22's VisionTransformer of these widths, depths and ratios
+            (Arch::VitSo150m, 133_175_424),
+            (Arch::VitSo150m2, 135_194_112),
+            (Arch::VitSo300m, 271_828_992),
+            (Arch::VitSo400m, 412_582_896),
         ] {
             let config = ModelConfig { arch, ..Default::default() };
             assert_eq!(config.num_parameters(), expected, "{arch:?}");

@@ -102,6 +102,14 @@ const char* simdino_foreach_mul(
   });
 }
 
+const char* simdino_drop_gradients(const tensor_ptr* tensors, size_t len) noexcept {
+  return guarded([&] {
+    for (auto& tensor : collect(tensors, len, "tensors")) {
+      tensor.mutable_grad() = at::Tensor();
+    }
+  });
+}
+
 const char* simdino_fused_adamw(const SimdinoAdamW* step) noexcept {
   return guarded([&] {
     const at::NoGradGuard no_grad;

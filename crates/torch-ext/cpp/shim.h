@@ -51,6 +51,8 @@ const char* simdino_foreach_norm(const tensor_ptr* tensors, size_t len, tensor_p
 // tensors[i] *= factors[i], the factors being 0-dimensional
 const char* simdino_foreach_mul(
     const tensor_ptr* tensors, const tensor_ptr* factors, size_t len) noexcept;
+// tensors[i].grad becomes undefined
+const char* simdino_drop_gradients(const tensor_ptr* tensors, size_t len) noexcept;
 
 // Lists and numbers of one AdamW step; the layout is repeated in src/ffi.rs.
 struct SimdinoAdamW {

@@ -107,6 +107,7 @@ unsafe extern "C" {
         len: usize,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub fn simdino_drop_gradients(tensors: *const *mut C_tensor, len: usize) -> Message;
     pub fn simdino_foreach_mul(
         tensors: *const *mut C_tensor,
         factors: *const *mut C_tensor,

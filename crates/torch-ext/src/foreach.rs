@@ -61,3 +61,16 @@ pub fn foreach_mul_(tensors: &[Tensor], factors: &[Tensor]) -> Result<()> {
     // SAFETY: both arrays hold `list.len()` pointers to live tensors, which the borrows keep alive.
     unsafe { ffi::check(WHAT, ffi::simdino_foreach_mul(list.as_ptr(), by.as_ptr(), list.len())) }
 }
+
+/// Gives back the memory of the tensors' gradients; the next backward pass makes new ones, where
+/// `Tensor::zero_grad` would keep them, filled with zeros, all through the forward pass.
+///
+/// Not for parameters of a [`Reducer`](crate::Reducer), whose gradients are views into its buckets.
+///
+/// # Errors
+/// A tensor is undefined.
+pub fn drop_gradients(tensors: &[Tensor]) -> Result<()> {
+    let list = ffi::pointers(tensors);
+    // SAFETY: `list` holds that many pointers to live tensors, which the borrow keeps alive.
+    unsafe { ffi::check("drop_gradients", ffi::simdino_drop_gradients(list.as_ptr(), list.len())) }
+}

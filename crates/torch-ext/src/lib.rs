@@ -32,7 +32,7 @@ pub use dist::{
     host_name,
 };
 pub use error::{Error, GroupFailure, Result};
-pub use foreach::{foreach_lerp_, foreach_mul_, foreach_norm};
+pub use foreach::{drop_gradients, foreach_lerp_, foreach_mul_, foreach_norm};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};

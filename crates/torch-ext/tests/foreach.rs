@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use tch::{Device, Kind, Tensor};
-use torch_ext::{AdamWStep, foreach_lerp_, foreach_mul_, foreach_norm, fused_adamw_};
+use torch_ext::{
+    AdamWStep, drop_gradients, foreach_lerp_, foreach_mul_, foreach_norm, fused_adamw_,
+};
 
 fn tensors(seed: f64, kind: Kind) -> Vec<Tensor> {
     let shapes: [&[i64]; 4] = [&[3], &[4, 5], &[2, 3, 2, 2], &[]];
@@ -187,4 +189,19 @@ fn adamw_refuses_what_does_not_fit() {
     assert!(error.contains("grads[1] has shape [5, 4]"), "{error}");
     state.params.iter().zip(&before).for_each(|(now, before)| assert_close(now, before, 0.0));
     state.steps.iter().for_each(|step| assert_eq!(f64::try_from(step).unwrap(), 0.0));
+}
+
+#[test]
+fn dropped_gradients_are_gone_and_come_back_afresh() {
+    let leaf = || Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let parameters = [leaf(), leaf()];
+    let backward = || (&parameters[0] * 2.0).sum(Kind::Float).backward();
+    backward();
+    let old = parameters[0].grad();
+    drop_gradients(&parameters).unwrap(); // the second never had one
+    assert!(parameters.iter().all(|p| !p.grad().defined()));
+    assert_eq!(old.sum(Kind::Float).double_value(&[]), 6.0, "who holds one keeps it");
+    backward();
+    assert_eq!(parameters[0].grad().sum(Kind::Float).double_value(&[]), 6.0);
+    assert!(drop_gradients(&[Tensor::new()]).is_err());
 }

@@ -74,7 +74,7 @@ impl Gradients {
     /// libtorch refuses.
     pub fn clear(&mut self) -> Result<()> {
         match self {
-            Self::Own(parameters) => parameters.iter_mut().for_each(Tensor::zero_grad),
+            Self::Own(parameters) => torch_ext::drop_gradients(parameters)?,
             Self::Shared(reducer) => reducer.zero_grad()?,
         }
         Ok(())

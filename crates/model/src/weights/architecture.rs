@@ -96,15 +96,18 @@ impl Shapes<'_> {
             )));
         }
         let depth = self.depth();
-        let arch = arch(embed_dim, depth).ok_or_else(|| {
+        let swiglu = self.get("blocks.0.mlp.w12.weight").is_some();
+        let ffn = if swiglu { Ffn::Swiglu } else { Ffn::Mlp };
+        let hidden = self.hidden();
+        let arch = arch(embed_dim, depth, ffn, hidden).ok_or_else(|| {
             self.error(format!(
-                "a transformer {embed_dim} wide with {depth} blocks is none of the architectures: {}",
-                table()
+                "a transformer {embed_dim} wide with {depth} blocks, whose feed-forward network is \
+                 {hidden} wide, is none of the architectures: {}",
+                table(ffn)
             ))
         })?;
         let side = self.side()?;
         let registers = self.get("register_tokens").and_then(|s| s.get(1)).copied();
-        let swiglu = self.get("blocks.0.mlp.w12.weight").is_some();
         let model = ModelConfig {
             arch,
             patch_size,
@@ -113,7 +116,7 @@ impl Shapes<'_> {
             num_register_tokens: registers.unwrap_or(0),
             mask_token: self.get("mask_token").is_some(),
             layer_scale: self.get("blocks.0.ls1.gamma").map(|_| 1e-5),
-            ffn: if swiglu { Ffn::Swiglu } else { Ffn::Mlp },
+            ffn,
             pos_interpolation: match registers {
                 Some(_) => PosInterpolation::Antialias,
                 None => PosInterpolation::Offset,
@@ -133,6 +136,13 @@ impl Shapes<'_> {
             name.strip_prefix("blocks.")?.split('.').next()?.parse::<i64>().ok()
         });
         indices.max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// Hidden width of the feed-forward network of the first block; 0 where there is none.
+    fn hidden(&self) -> i64 {
+        let weights = ["blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight"]; // [D, hidden]
+        let found = weights.into_iter().find_map(|name| self.get(name)?.get(1).copied());
+        found.unwrap_or(0)
     }
 
     /// Side of the grid that the positions are for.
@@ -179,27 +189,50 @@ impl Shapes<'_> {
 }
 
 /// All architectures.
-const ARCHS: [Arch; 7] = [
+const ARCHS: [Arch; 10] = [
     Arch::VitNano,
     Arch::VitTiny,
     Arch::VitSmall,
     Arch::VitBase,
     Arch::VitLarge,
+    Arch::VitSo150m,
+    Arch::VitSo150m2,
+    Arch::VitSo300m,
     Arch::VitSo400m,
     Arch::VitGiant2,
 ];
 
-fn arch(embed_dim: i64, depth: i64) -> Option<Arch> {
-    ARCHS.into_iter().find(|arch| {
+fn arch(embed_dim: i64, depth: i64, ffn: Ffn, hidden: i64) -> Option<Arch> {
+    ARCHS.into_iter().find(|&arch| {
         let dims = arch.dimensions();
-        (dims.embed_dim, dims.depth) == (embed_dim, depth)
+        (dims.embed_dim, dims.depth, ffn.hidden(arch)) == (embed_dim, depth, hidden)
     })
 }
 
-fn table() -> String {
+fn table(ffn: Ffn) -> String {
     let sizes = ARCHS.map(|arch| {
         let dims = arch.dimensions();
-        format!("{} x {}", dims.embed_dim, dims.depth)
+        format!("{} x {} ({})", dims.embed_dim, dims.depth, ffn.hidden(arch))
     });
     sizes.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn architectures_of_one_width_and_depth_are_told_by_their_feed_forward_network() {
+        assert_eq!(arch(1024, 24, Ffn::Mlp, 4096), Some(Arch::VitLarge));
+        assert_eq!(arch(1024, 24, Ffn::Mlp, 3456), Some(Arch::VitSo300m));
+        assert_eq!(arch(1024, 24, Ffn::Swiglu, 2736), Some(Arch::VitLarge));
+        assert_eq!(arch(1024, 24, Ffn::Mlp, 2736), None);
+        for ffn in [Ffn::Mlp, Ffn::Swiglu] {
+            for known in ARCHS {
+                let dims = known.dimensions();
+                let found = arch(dims.embed_dim, dims.depth, ffn, ffn.hidden(known));
+                assert_eq!(found, Some(known));
+            }
+        }
+    }
 }
