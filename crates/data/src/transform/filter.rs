@@ -85,17 +85,33 @@ impl Filter {
         self.targets.len()
     }
 
-    /// What target pixel `target` is made of.
+    /// What the target pixels from `first` on are made of, one after the other.
     #[inline(always)]
-    pub(super) fn taps(&self, target: usize) -> Taps<'_> {
-        let Target { start, taps } = self.targets[target];
-        let weights = &self.weights[target * self.pairs..(target + 1) * self.pairs];
-        Taps { start: start as usize, weights, count: taps }
+    pub(super) fn from(&self, first: usize) -> impl Iterator<Item = Taps<'_>> {
+        let weights = self.weights[first * self.pairs..].chunks_exact(self.pairs);
+        self.targets[first..].iter().zip(weights).map(
+            #[inline(always)]
+            |(&Target { start, taps }, weights)| Taps {
+                start: start as usize,
+                weights,
+                count: taps,
+            },
+        )
     }
 
-    /// Largest number of weights of a target pixel.
-    pub(super) fn most_taps(&self) -> usize {
-        2 * self.pairs
+    /// The filter whose target pixels stand in the opposite order.
+    fn mirrored(&self) -> Self {
+        let weights = self.weights.chunks_exact(self.pairs).rev().flatten().copied();
+        Self {
+            targets: self.targets.iter().rev().copied().collect(),
+            weights: weights.collect(),
+            pairs: self.pairs,
+        }
+    }
+
+    /// Pairs of weights of a target pixel.
+    pub(super) fn pairs(&self) -> usize {
+        self.pairs
     }
 }
 
@@ -129,20 +145,22 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// [`Filter::new`], remembered: a training run asks for the same few hundred again and again.
-pub(super) fn filter(from: u32, to: u32) -> Rc<Filter> {
+/// [`Filter::new`], mirrored if `flip`, remembered: a training run asks for the same few hundred
+/// again and again.
+pub(super) fn filter(from: u32, to: u32, flip: bool) -> Rc<Filter> {
     thread_local! {
-        static KEPT: RefCell<HashMap<(u32, u32), Rc<Filter>>> = RefCell::default();
+        static KEPT: RefCell<HashMap<(u32, u32, bool), Rc<Filter>>> = RefCell::default();
     }
     KEPT.with_borrow_mut(|kept| {
-        if let Some(filter) = kept.get(&(from, to)) {
+        if let Some(filter) = kept.get(&(from, to, flip)) {
             return filter.clone();
         }
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
-        let filter = Rc::new(Filter::new(from, to));
-        kept.insert((from, to), filter.clone());
+        let filter = Filter::new(from, to);
+        let filter = Rc::new(if flip { filter.mirrored() } else { filter });
+        kept.insert((from, to, flip), filter.clone());
         filter
     })
 }
@@ -158,8 +176,10 @@ mod tests {
         fn weights_sum_to_one_inside_the_source(from in 1_u32..900, to in 1_u32..300) {
             let filter = Filter::new(from, to);
             prop_assert_eq!(filter.len(), to as usize);
-            for target in 0..to as usize {
-                let taps = filter.taps(target);
+            let mirrored = filter.mirrored();
+            let back: Vec<_> = mirrored.from(0).map(|taps| (taps.start, taps.weights)).collect();
+            for (target, taps) in filter.from(0).enumerate() {
+                prop_assert_eq!(back[back.len() - 1 - target], (taps.start, taps.weights));
                 let weights: Vec<_> = taps.weights.as_flattened().iter().map(|w| w.get()).collect();
                 let used = weights.iter().filter(|w| **w != 0).count();
                 prop_assert!(used > 0 && used <= usize::from(taps.count));
@@ -177,7 +197,7 @@ mod tests {
     fn the_same_size_is_the_identity() {
         let filter = Filter::new(7, 7);
         for i in 0..7 {
-            let Taps { start, weights, count } = filter.taps(i);
+            let Taps { start, weights, count } = filter.from(i).next().unwrap();
             let place = i - start;
             assert!(place < 2 && weights.len() == 1 && count == 1);
             assert_eq!(weights[0][place].get(), 1 << WEIGHT_BITS);

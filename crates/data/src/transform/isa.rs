@@ -179,7 +179,7 @@ pub(super) fn dispatch_kernel(kernel: impl Kernel) {
 mod x86 {
     use std::arch::x86_64::{__m256i, __m512i};
 
-    use pulp::bytemuck::{cast, cast_ref};
+    use pulp::bytemuck::{cast, cast_ref, pod_read_unaligned};
     use pulp::x86::{V3, V4};
 
     use super::{Isa, Kernel, RgbLine, SQUARE, SUM_BITS, Samples, WIDE, Weight};
@@ -315,7 +315,9 @@ mod x86 {
             let (one, other) = (one.as_chunks::<16>().0, other.as_chunks::<16>().0);
             let mut channels = [self.avx._mm256_set1_epi8(i8::MIN); 3];
             for third in 0..3 {
-                let bytes = self.avx._mm256_setr_m128i(cast(one[third]), cast(other[third]));
+                // Read as registers: a cast would take them through the stack.
+                let [one, other] = [one, other].map(|line| pod_read_unaligned(&line[third]));
+                let bytes = self.avx._mm256_setr_m128i(one, other);
                 for c in 0..3 {
                     let places = cast(SPLIT[c][third]);
                     let here = self.avx2._mm256_shuffle_epi8(bytes, places);

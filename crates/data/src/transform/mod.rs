@@ -17,6 +17,7 @@ pub mod resize;
 mod simd;
 pub mod solarize;
 mod strip;
+mod sum;
 
 pub use crop::CropBox;
 pub use eval::EvalTransform;

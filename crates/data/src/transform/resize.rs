@@ -13,18 +13,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::crop::CropBox;
-use super::filter::{Filter, Taps, WEIGHT_BITS, filter};
-use super::isa::{Isa, Kernel, SUM_BITS, Samples, WIDE, Weight, dispatch_kernel};
+use super::filter::{Filter, filter};
+use super::isa::{Isa, Kernel, Samples, WIDE, dispatch_kernel};
 use super::planes::Planes;
 use super::simd::put;
 use super::strip::{self, BLOCK, ROWS};
+use super::sum::{WeightedSum, with_sum};
 use crate::error::{Error, Result};
 use crate::pixels::Pixels;
-
-const _: () = assert!(SUM_BITS == 8 + WEIGHT_BITS - 16);
-/// With more taps the bits that are dropped could add up to half a level; such filters (an
-/// image shrunk to less than a twelfth) sum in 32 bits.
-const MAX_SHORT_TAPS: usize = 48;
 
 /// One crop: what it shows, its size, and whether it is mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +113,7 @@ fn run(scratch: &mut Scratch, image: Pixels<'_>, jobs: &[Job], planes: &mut [Pla
     }
     strip.resize(channels * strip::columns(image.width() as usize) + 1, Samples::ZERO);
     let columns: Vec<Rc<Filter>> =
-        jobs.iter().map(|job| filter(job.area.width, job.width)).collect();
+        jobs.iter().map(|job| filter(job.area.width, job.width, job.flip)).collect();
     let top = jobs.iter().map(|job| job.area.top).min().unwrap_or(0) as usize;
     let bottom = jobs.iter().map(|job| job.area.top + job.area.height).max().unwrap_or(0) as usize;
     for start in (top..bottom).step_by(ROWS) {
@@ -125,7 +121,7 @@ fn run(scratch: &mut Scratch, image: Pixels<'_>, jobs: &[Job], planes: &mut [Pla
         dispatch_kernel(FirstPass { image, start, strip, jobs, columns: &columns, middles });
     }
     for ((job, middle), planes) in jobs.iter().zip(middles).zip(planes) {
-        let filter = filter(job.area.height, job.height);
+        let filter = filter(job.area.height, job.height, false);
         dispatch_kernel(SecondPass { middle, filter: &filter, planes });
     }
 }
@@ -155,12 +151,9 @@ impl Kernel for FirstPass<'_> {
             let place = Place { first: rows.start - self.start, row: rows.start - top, height };
             for c in 0..self.image.channels() {
                 let columns = &self.strip[c * width + job.area.left as usize..];
-                let part = Part { columns, filter, flip: job.flip, rows: rows.len() };
+                let part = Part { columns, filter, rows: rows.len() };
                 let plane = &mut middle.values[c * middle.blocks * height..];
-                match filter.most_taps() {
-                    0..=MAX_SHORT_TAPS => filter_columns::<true>(isa, part, plane, place),
-                    _ => filter_columns::<false>(isa, part, plane, place),
-                }
+                with_sum!(filter, Sum => filter_columns::<Sum>(isa, part, plane, place));
             }
         }
     }
@@ -171,7 +164,6 @@ impl Kernel for FirstPass<'_> {
 struct Part<'a> {
     columns: &'a [Samples],
     filter: &'a Filter,
-    flip: bool,
     rows: usize,
 }
 
@@ -188,19 +180,17 @@ struct Place {
 
 /// Filters part of a strip along x, [`BLOCK`] columns at a time, and turns it back.
 #[inline(always)]
-fn filter_columns<const SHORT: bool>(
+fn filter_columns<S: WeightedSum>(
     isa: impl Isa,
     part: Part<'_>,
     plane: &mut [Samples],
     place: Place,
 ) {
-    let Part { columns, filter, flip, rows } = part;
-    let width = filter.len();
-    for block in (0..width).step_by(BLOCK) {
+    let Part { columns, filter, rows } = part;
+    for block in (0..filter.len()).step_by(BLOCK) {
         let mut filtered = [isa.load([0; WIDE]); BLOCK];
-        for (i, filtered) in filtered.iter_mut().enumerate().take(width - block) {
-            let target = if flip { width - 1 - block - i } else { block + i };
-            *filtered = weigh::<SHORT, _>(isa, columns, filter.taps(target));
+        for (filtered, taps) in filtered.iter_mut().zip(filter.from(block)) {
+            *filtered = S::of(isa, columns, taps);
         }
         let column = &mut plane[block / WIDE * place.height + place.row..][..rows];
         let (lines, second) = (isa.transpose(filtered), block % WIDE != 0);
@@ -231,16 +221,13 @@ struct SecondPass<'a> {
 impl Kernel for SecondPass<'_> {
     #[inline(always)]
     fn run(self, isa: impl Isa) {
-        match self.filter.most_taps() {
-            0..=MAX_SHORT_TAPS => self.filter_rows::<true>(isa),
-            _ => self.filter_rows::<false>(isa),
-        }
+        with_sum!(self.filter, Sum => self.filter_rows::<Sum>(isa));
     }
 }
 
 impl SecondPass<'_> {
     #[inline(always)]
-    fn filter_rows<const SHORT: bool>(self, isa: impl Isa) {
+    fn filter_rows<S: WeightedSum>(self, isa: impl Isa) {
         let Self { middle, filter, planes } = self;
         let (width, channels) = (planes.width(), planes.channels());
         let height = middle.values.len() / (channels * middle.blocks);
@@ -248,47 +235,12 @@ impl SecondPass<'_> {
             let (c, left) = (number / middle.blocks, number % middle.blocks * WIDE);
             let column = &middle.values[number * height..];
             let rows = planes.channel_mut(c).chunks_exact_mut(width);
-            for (y, row) in rows.enumerate() {
-                let bytes = weigh::<SHORT, _>(isa, column, filter.taps(y));
+            for (row, taps) in rows.zip(filter.from(0)) {
+                let bytes = S::of(isa, column, taps);
                 put(isa.store(bytes), &mut row[left..]);
             }
         }
     }
-}
-
-/// The weighted sum of samples, rounded and clipped to bytes.
-///
-/// Half a level is added before the fractional bits are cut off, and half a bit for each tap,
-/// whose own lower bits are cut off.
-#[inline(always)]
-fn weigh<const SHORT: bool, I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>) -> I::Bytes {
-    let samples = &samples[taps.start..][..2 * taps.weights.len()];
-    if !SHORT {
-        return isa.load(weigh_long(samples, taps.weights.as_flattened()));
-    }
-    let mut sums = isa.start((1 << (SUM_BITS - 1)) + (taps.count / 2) as i16);
-    for ([a, b], &[first, second]) in samples.as_chunks::<2>().0.iter().zip(taps.weights) {
-        sums = isa.add(sums, a, first);
-        sums = isa.add(sums, b, second);
-    }
-    isa.levels(sums)
-}
-
-/// [`weigh`] in 32 bits, for any number of taps.
-#[inline(always)]
-fn weigh_long(taps: &[Samples], weights: &[Weight]) -> [u8; WIDE] {
-    const BITS: u32 = 8 + WEIGHT_BITS;
-    let mut sums = [1_i32 << (BITS - 1); WIDE];
-    for (tap, &weight) in taps.iter().zip(weights) {
-        for i in 0..WIDE {
-            sums[i] = sums[i].wrapping_add(i32::from(tap.0[i]) * i32::from(weight.get()));
-        }
-    }
-    let mut bytes = [0; WIDE];
-    for i in 0..WIDE {
-        bytes[i] = (sums[i] >> BITS).clamp(-128, 127) as u8 ^ 0x80;
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -296,6 +248,7 @@ mod tests {
     use image::{Rgb, RgbImage};
     use proptest::prelude::*;
 
+    use super::super::filter::WEIGHT_BITS;
     use super::*;
 
     fn cut(image: &RgbImage, area: CropBox, (width, height): (u32, u32)) -> Result<RgbImage> {
@@ -340,7 +293,7 @@ mod tests {
         let (columns, rows) =
             (Filter::new(job.area.width, job.width), Filter::new(job.area.height, job.height));
         let weigh = |filter: &Filter, target: usize, at: &dyn Fn(usize) -> u8| {
-            let taps = filter.taps(target);
+            let Some(taps) = filter.from(target).next() else { return 0 };
             let weights = taps.weights.as_flattened().iter().map(|w| w.get()).enumerate();
             let sum: f64 = weights
                 .filter(|&(_, w)| w != 0)
