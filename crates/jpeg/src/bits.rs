@@ -1,0 +1,116 @@
+//! Bits of one entropy-coded segment, from the highest of each byte.
+//!
+//! The segment was freed of stuffed bytes before ([`crate::segment`]), so that many bits are loaded
+//! at once and nothing is looked for in them. Nothing is checked per bit either: behind the end come
+//! zeros, and [`Bits::overrun`] tells it afterwards.
+
+/// Zero bytes that a segment must have behind its end.
+pub(crate) const PADDING: usize = 8;
+
+/// A reader that holds up to 64 bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bits<'a> {
+    /// The segment and its padding.
+    data: &'a [u8],
+    /// The next byte to be loaded.
+    position: usize,
+    /// The next bits, from the highest.
+    buffer: u64,
+    /// How many of them are accounted for; those below may be there already, but are loaded again.
+    count: u32,
+}
+
+impl<'a> Bits<'a> {
+    /// Bits of `data`, the last [`PADDING`] bytes of which are zero and do not belong to it.
+    #[inline(always)]
+    pub(crate) fn new(data: &'a [u8]) -> Self {
+        Self { data, position: 0, buffer: 0, count: 0 }
+    }
+
+    /// Makes at least 56 bits available.
+    #[inline(always)]
+    pub(crate) fn refill(&mut self) {
+        let rest = self.data.get(self.position..).unwrap_or_default();
+        let next = rest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        self.buffer |= next >> (self.count & 63);
+        self.position += ((63 - self.count) >> 3) as usize;
+        self.count |= 56;
+    }
+
+    /// The next `N` bits, which must be available; they stay.
+    #[inline(always)]
+    pub(crate) fn peek<const N: u32>(&self) -> usize {
+        (self.buffer >> (64 - N)) as usize
+    }
+
+    /// Drops up to 63 available bits. Only the lowest six bits of `count` matter.
+    #[inline(always)]
+    pub(crate) fn skip(&mut self, count: u32) {
+        self.buffer <<= count & 63;
+        self.count -= count & 63;
+    }
+
+    /// The next `size` bits, 1 to 16, as the standard's EXTEND procedure reads them: those that begin
+    /// with 0 stand for negative numbers.
+    #[inline(always)]
+    pub(crate) fn take_signed(&mut self, size: u32) -> i16 {
+        let bits = (self.buffer >> (64 - size)) as i32;
+        self.skip(size);
+        extend(bits, size)
+    }
+
+    /// Whether more bits were dropped than there were.
+    #[inline(always)]
+    pub(crate) fn overrun(&self) -> bool {
+        8 * self.position > 8 * (self.data.len() - PADDING) + self.count as usize
+    }
+}
+
+/// The number that `bits`, `size` of them, stand for: T.81, F.2.2.1.
+#[inline(always)]
+pub(crate) fn extend(bits: i32, size: u32) -> i16 {
+    let negative = bits >> (size - 1) == 0;
+    (bits - (i32::from(negative) * ((1 << size) - 1))) as i16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_come_in_order_and_the_end_is_noticed() {
+        let data: Vec<u8> = (0..40_u8).map(|i| i.wrapping_mul(91)).chain([0; PADDING]).collect();
+        let expected = |at: usize| data[at / 8] >> (7 - at % 8) & 1;
+        for step in 1..=11 {
+            let mut bits = Bits::new(&data);
+            let mut at = 0;
+            while at + step <= 320 {
+                bits.refill();
+                let got = bits.peek::<11>() >> (11 - step);
+                let want = (at..at + step).fold(0, |sum, i| sum << 1 | usize::from(expected(i)));
+                assert_eq!(got, want, "{step} bits at {at}");
+                bits.skip(step as u32);
+                at += step;
+                assert!(!bits.overrun(), "{at}");
+            }
+            bits.refill();
+            bits.skip((321 - at) as u32);
+            assert!(bits.overrun());
+            for _ in 0..20 {
+                bits.refill();
+                bits.skip(50);
+            }
+            assert!(bits.overrun());
+        }
+    }
+
+    #[test]
+    fn signs_are_those_of_the_standard() {
+        assert_eq!([0, 1].map(|bits| extend(bits, 1)), [-1, 1]);
+        assert_eq!([0, 1, 2, 3].map(|bits| extend(bits, 2)), [-3, -2, 2, 3]);
+        assert_eq!([0, 1023, 1024, 2047].map(|bits| extend(bits, 11)), [-2047, -1024, 1024, 2047]);
+        let mut bits = Bits::new(&[0b0110_1000, 0, 0, 0, 0, 0, 0, 0, 0]);
+        bits.refill();
+        assert_eq!([3, 2, 1].map(|size| bits.take_signed(size)), [-4, -2, -1]);
+    }
+}

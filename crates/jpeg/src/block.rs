@@ -1,0 +1,124 @@
+//! Coefficients of one block from its bits (T.81, F.2.2).
+
+use crate::bits::Bits;
+use crate::header::ZIGZAG;
+use crate::huffman::{LOOKUP_BITS, Symbol, Table};
+use crate::idct::{Group, WIDE};
+
+/// Place of the last coefficient.
+const LAST: usize = 63;
+
+/// For each coefficient in the order of the file, its place in the first block of a [`Group`]. Those
+/// that are no coefficients any more have a place, too: that they came up is found out afterwards.
+const PLACES: [u8; 128] = {
+    let mut places = [0; 128];
+    let mut i = 0;
+    while i < 128 {
+        let place = if i <= LAST { ZIGZAG[i] } else { 63 };
+        places[i] = place / 8 * WIDE as u8 + place % 8;
+        i += 1;
+    }
+    places
+};
+
+/// Symbols that are surely available after a refill.
+const AT_ONCE: usize = (56 / LOOKUP_BITS) as usize;
+
+/// The tables of a component and the mean of its last block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coder<'a> {
+    pub(crate) dc: &'a Table,
+    pub(crate) ac: &'a Table,
+    pub(crate) mean: i16,
+}
+
+/// Reads a block into the part of `group`, all zero, that is its `place`-th. Returns the number of
+/// the last coefficient; more than 63 where there is no such block.
+#[inline(always)]
+pub(crate) fn decode(
+    bits: &mut Bits<'_>,
+    coder: &mut Coder<'_>,
+    group: &mut Group,
+    place: u8,
+) -> usize {
+    bits.refill();
+    let mut symbol = coder.dc.look_up(bits.peek::<LOOKUP_BITS>());
+    if symbol == Symbol::UNKNOWN {
+        symbol = coder.dc.search(bits.peek::<16>());
+    }
+    bits.skip(symbol.length());
+    let difference = if symbol.is_partial() {
+        if symbol == Symbol::UNKNOWN {
+            return LAST + 1;
+        }
+        read_number(bits, symbol.size())
+    } else {
+        symbol.value()
+    };
+    coder.mean = coder.mean.wrapping_add(difference);
+    let first = 8 * place;
+    group.0[usize::from(first)] = coder.mean;
+    decode_ac(bits, coder.ac, group, first)
+}
+
+#[inline(always)]
+fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -> usize {
+    let mut last = 0;
+    'refill: while last < LAST {
+        bits.refill();
+        for _ in 0..AT_ONCE {
+            let symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
+            if symbol.is_partial() {
+                let step = decode_rest(bits, table, symbol, group, first, last);
+                if step == 0 {
+                    return last;
+                }
+                last += step;
+                continue 'refill;
+            }
+            bits.skip(symbol.length());
+            last += symbol.step();
+            put(group, first, last, symbol.value());
+            if last >= LAST {
+                return last;
+            }
+        }
+    }
+    last
+}
+
+/// A symbol that the look-up did not tell in full. Returns the step to its coefficient; 0 at the end of the
+/// block.
+#[inline(always)]
+fn decode_rest(
+    bits: &mut Bits<'_>,
+    table: &Table,
+    mut symbol: Symbol,
+    group: &mut Group,
+    first: u8,
+    last: usize,
+) -> usize {
+    bits.refill();
+    if symbol == Symbol::UNKNOWN {
+        symbol = table.search(bits.peek::<16>());
+        if symbol == Symbol::UNKNOWN {
+            return LAST + 1;
+        }
+    }
+    bits.skip(symbol.length());
+    if symbol.step() > 0 {
+        let value = read_number(bits, symbol.size());
+        put(group, first, last + symbol.step(), value);
+    }
+    symbol.step()
+}
+
+#[inline(always)]
+fn read_number(bits: &mut Bits<'_>, size: u32) -> i16 {
+    if size == 0 { 0 } else { bits.take_signed(size) }
+}
+
+#[inline(always)]
+fn put(group: &mut Group, first: u8, number: usize, value: i16) {
+    group.0[usize::from(PLACES[number & 127].wrapping_add(first))] = value;
+}

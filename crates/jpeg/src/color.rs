@@ -1,0 +1,37 @@
+//! YCbCr to RGB, as plain loops: in fixed point with 16 fractional bits, rounded as in libjpeg.
+//!
+//! These loops serve machines that [`crate::x86`] does not know, and its tests.
+
+use crate::idct::WIDE;
+
+/// So many samples of a component.
+pub(crate) type Line = [u8; WIDE];
+/// So many pixels.
+pub(crate) type RgbLine = [u8; 3 * WIDE];
+
+/// Factor of Cr in red, less 1: 1.402.
+pub(crate) const CR_RED: i16 = 26345;
+/// Factor of Cb in blue, less 2: 1.772.
+pub(crate) const CB_BLUE: i16 = -14942;
+/// Factors of Cb, and of Cr plus 1, in green: -0.34414 and -0.71414.
+pub(crate) const GREEN: [i16; 2] = [-22554, 18734];
+
+/// Pixels of a line.
+#[inline(always)]
+pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
+    let mut rgb = [0; 3 * WIDE];
+    for i in 0..WIDE {
+        let (y, cb, cr) = (i32::from(y[i]), i32::from(cb[i]) - 128, i32::from(cr[i]) - 128);
+        let scaled = |sum: i32| (sum + (1 << 15)) >> 16;
+        let green = i32::from(GREEN[0]) * cb + i32::from(GREEN[1]) * cr;
+        let pixel = [
+            y + cr + scaled(i32::from(CR_RED) * cr),
+            y - cr + scaled(green),
+            y + 2 * cb + scaled(i32::from(CB_BLUE) * cb),
+        ];
+        for (c, value) in pixel.into_iter().enumerate() {
+            rgb[3 * i + c] = value.clamp(0, 255) as u8;
+        }
+    }
+    rgb
+}

@@ -1,0 +1,83 @@
+//! Colour at full resolution from colour at half, by libjpeg's "fancy" (triangle) filter: three parts
+//! of the nearer sample and one of the farther one, with its rounding, which alternates.
+
+use crate::idct::WIDE;
+
+/// Sums of samples in a row, with one more at each end.
+#[derive(Debug)]
+pub(crate) struct Sums {
+    /// As many as there are samples, and two; rounded up.
+    values: Vec<u16>,
+    /// How many samples there are.
+    count: usize,
+}
+
+impl Sums {
+    /// Room for `count` samples.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { values: vec![0; count.next_multiple_of(WIDE) + 2], count }
+    }
+
+    /// Takes a row as it is.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, row: &[u8]) {
+        for (sum, &sample) in self.values[1..].iter_mut().zip(row) {
+            *sum = u16::from(sample);
+        }
+        self.extend();
+    }
+
+    /// Three parts of one row and one of another.
+    #[inline(always)]
+    pub(crate) fn blend(&mut self, near: &[u8], far: &[u8]) {
+        for ((sum, &near), &far) in self.values[1..].iter_mut().zip(near).zip(far) {
+            *sum = 3 * u16::from(near) + u16::from(far);
+        }
+        self.extend();
+    }
+
+    /// Beyond the ends, the last sample goes on.
+    #[inline(always)]
+    fn extend(&mut self) {
+        self.values[0] = self.values[1];
+        self.values[self.count + 1] = self.values[self.count];
+    }
+
+    /// Twice as many samples: with one neighbour, and all divided by `1 << SHIFT`.
+    #[inline(always)]
+    pub(crate) fn spread<const SHIFT: u32>(&self, out: &mut [u8]) {
+        // Just below a half and a half, in turn.
+        let (left, right) = match SHIFT {
+            2 => (1, 2),
+            _ => (8, 7),
+        };
+        let pairs = out.as_chunks_mut::<2>().0;
+        let [before, here, behind] = [0, 1, 2].map(|start| &self.values[start..]);
+        for (((pair, &before), &here), &behind) in
+            pairs.iter_mut().zip(before).zip(here).zip(behind)
+        {
+            let three = 3 * here;
+            *pair = [
+                ((three + before + left) >> SHIFT) as u8,
+                ((three + behind + right) >> SHIFT) as u8,
+            ];
+        }
+    }
+}
+
+/// Twice as many rows: the row between `near` and `far`, `below` or above `near`.
+#[inline(always)]
+pub(crate) fn blend_rows(near: &[u8], far: &[u8], below: bool, out: &mut [u8]) {
+    let half = 1 + u16::from(below);
+    for ((out, &near), &far) in out.iter_mut().zip(near).zip(far) {
+        *out = ((3 * u16::from(near) + u16::from(far) + half) >> 2) as u8;
+    }
+}
+
+/// Twice as many samples, each repeated.
+#[inline(always)]
+pub(crate) fn repeat(row: &[u8], out: &mut [u8]) {
+    for (pair, &sample) in out.as_chunks_mut::<2>().0.iter_mut().zip(row) {
+        *pair = [sample; 2];
+    }
+}
