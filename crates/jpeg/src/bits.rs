@@ -17,7 +17,7 @@ pub(crate) struct Bits<'a> {
     /// The next bits, from the highest.
     buffer: u64,
     /// How many of them are accounted for; those below may be there already, but are loaded again.
-    count: u32,
+    count: u8,
 }
 
 impl<'a> Bits<'a> {
@@ -30,10 +30,12 @@ impl<'a> Bits<'a> {
     /// Makes at least 56 bits available.
     #[inline(always)]
     pub(crate) fn refill(&mut self) {
-        let rest = self.data.get(self.position..).unwrap_or_default();
-        let next = rest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let next = match self.data.get(self.position..).and_then(<[u8]>::first_chunk) {
+            Some(bytes) => u64::from_be_bytes(*bytes),
+            None => 0,
+        };
         self.buffer |= next >> (self.count & 63);
-        self.position += ((63 - self.count) >> 3) as usize;
+        self.position += usize::from(63 - self.count) >> 3;
         self.count |= 56;
     }
 
@@ -43,20 +45,17 @@ impl<'a> Bits<'a> {
         (self.buffer >> (64 - N)) as usize
     }
 
-    /// Drops up to 63 available bits. Only the lowest six bits of `count` matter.
+    /// The next bits, from the highest; at least 56 after a refill.
     #[inline(always)]
-    pub(crate) fn skip(&mut self, count: u32) {
-        self.buffer <<= count & 63;
-        self.count -= count & 63;
+    pub(crate) fn all(&self) -> u64 {
+        self.buffer
     }
 
-    /// The next `size` bits, 1 to 16, as the standard's EXTEND procedure reads them: those that begin
-    /// with 0 stand for negative numbers.
+    /// Drops up to 63 available bits.
     #[inline(always)]
-    pub(crate) fn take_signed(&mut self, size: u32) -> i16 {
-        let bits = (self.buffer >> (64 - size)) as i32;
-        self.skip(size);
-        extend(bits, size)
+    pub(crate) fn skip(&mut self, count: u8) {
+        self.buffer <<= count & 63;
+        self.count = self.count.wrapping_sub(count);
     }
 
     /// Whether more bits were dropped than there were.
@@ -64,13 +63,6 @@ impl<'a> Bits<'a> {
     pub(crate) fn overrun(&self) -> bool {
         8 * self.position > 8 * (self.data.len() - PADDING) + self.count as usize
     }
-}
-
-/// The number that `bits`, `size` of them, stand for: T.81, F.2.2.1.
-#[inline(always)]
-pub(crate) fn extend(bits: i32, size: u32) -> i16 {
-    let negative = bits >> (size - 1) == 0;
-    (bits - (i32::from(negative) * ((1 << size) - 1))) as i16
 }
 
 #[cfg(test)]
@@ -89,12 +81,12 @@ mod tests {
                 let got = bits.peek::<11>() >> (11 - step);
                 let want = (at..at + step).fold(0, |sum, i| sum << 1 | usize::from(expected(i)));
                 assert_eq!(got, want, "{step} bits at {at}");
-                bits.skip(step as u32);
+                bits.skip(step as u8);
                 at += step;
                 assert!(!bits.overrun(), "{at}");
             }
             bits.refill();
-            bits.skip((321 - at) as u32);
+            bits.skip((321 - at) as u8);
             assert!(bits.overrun());
             for _ in 0..20 {
                 bits.refill();
@@ -102,15 +94,5 @@ mod tests {
             }
             assert!(bits.overrun());
         }
-    }
-
-    #[test]
-    fn signs_are_those_of_the_standard() {
-        assert_eq!([0, 1].map(|bits| extend(bits, 1)), [-1, 1]);
-        assert_eq!([0, 1, 2, 3].map(|bits| extend(bits, 2)), [-3, -2, 2, 3]);
-        assert_eq!([0, 1023, 1024, 2047].map(|bits| extend(bits, 11)), [-2047, -1024, 1024, 2047]);
-        let mut bits = Bits::new(&[0b0110_1000, 0, 0, 0, 0, 0, 0, 0, 0]);
-        bits.refill();
-        assert_eq!([3, 2, 1].map(|size| bits.take_signed(size)), [-4, -2, -1]);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bits::Bits;
 use crate::header::ZIGZAG;
-use crate::huffman::{LOOKUP_BITS, Symbol, Table};
+use crate::huffman::{LOOKUP_BITS, MOST_BITS, Symbol, Table};
 use crate::idct::{Group, WIDE};
 
 /// Place of the last coefficient.
@@ -22,7 +22,7 @@ const PLACES: [u8; 128] = {
 };
 
 /// Symbols that are surely available after a refill.
-const AT_ONCE: usize = (56 / LOOKUP_BITS) as usize;
+const AT_ONCE: usize = (56 / MOST_BITS) as usize;
 
 /// The tables of a component and the mean of its last block.
 #[derive(Debug, Clone, Copy)]
@@ -43,19 +43,14 @@ pub(crate) fn decode(
 ) -> usize {
     bits.refill();
     let mut symbol = coder.dc.look_up(bits.peek::<LOOKUP_BITS>());
-    if symbol == Symbol::UNKNOWN {
+    if symbol.is_special() {
         symbol = coder.dc.search(bits.peek::<16>());
-    }
-    bits.skip(symbol.length());
-    let difference = if symbol.is_partial() {
-        if symbol == Symbol::UNKNOWN {
+        if symbol.is_special() {
             return LAST + 1;
         }
-        read_number(bits, symbol.size())
-    } else {
-        symbol.value()
-    };
-    coder.mean = coder.mean.wrapping_add(difference);
+    }
+    coder.mean = coder.mean.wrapping_add(symbol.number(bits.all()));
+    bits.skip(symbol.length());
     let first = 8 * place;
     group.0[usize::from(first)] = coder.mean;
     decode_ac(bits, coder.ac, group, first)
@@ -68,54 +63,31 @@ fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -
         bits.refill();
         for _ in 0..AT_ONCE {
             let symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
-            if symbol.is_partial() {
-                let step = decode_rest(bits, table, symbol, group, first, last);
-                if step == 0 {
+            if symbol.is_special() {
+                if symbol != Symbol::UNKNOWN {
+                    bits.skip(symbol.length());
                     return last;
                 }
-                last += step;
+                bits.refill();
+                let symbol = table.search(bits.peek::<16>());
+                if symbol.is_special() {
+                    bits.skip(symbol.length());
+                    return if symbol == Symbol::UNKNOWN { LAST + 1 } else { last };
+                }
+                last += symbol.step();
+                put(group, first, last, symbol.number(bits.all()));
+                bits.skip(symbol.length());
                 continue 'refill;
             }
-            bits.skip(symbol.length());
             last += symbol.step();
-            put(group, first, last, symbol.value());
+            put(group, first, last, symbol.number(bits.all()));
+            bits.skip(symbol.length());
             if last >= LAST {
                 return last;
             }
         }
     }
     last
-}
-
-/// A symbol that the look-up did not tell in full. Returns the step to its coefficient; 0 at the end of the
-/// block.
-#[inline(always)]
-fn decode_rest(
-    bits: &mut Bits<'_>,
-    table: &Table,
-    mut symbol: Symbol,
-    group: &mut Group,
-    first: u8,
-    last: usize,
-) -> usize {
-    bits.refill();
-    if symbol == Symbol::UNKNOWN {
-        symbol = table.search(bits.peek::<16>());
-        if symbol == Symbol::UNKNOWN {
-            return LAST + 1;
-        }
-    }
-    bits.skip(symbol.length());
-    if symbol.step() > 0 {
-        let value = read_number(bits, symbol.size());
-        put(group, first, last + symbol.step(), value);
-    }
-    symbol.step()
-}
-
-#[inline(always)]
-fn read_number(bits: &mut Bits<'_>, size: u32) -> i16 {
-    if size == 0 { 0 } else { bits.take_signed(size) }
 }
 
 #[inline(always)]

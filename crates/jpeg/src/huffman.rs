@@ -1,17 +1,18 @@
-//! Huffman tables: from the lengths of a file's codes to a table that decodes most symbols, together
-//! with the number behind them, in one look-up.
+//! Huffman tables: from the lengths of a file's codes to a table that decodes most symbols in one
+//! look-up.
 
-use crate::bits::extend;
 use crate::error::{Error, Result};
 
 /// Bits that are looked up at once.
-pub(crate) const LOOKUP_BITS: u32 = 11;
+pub(crate) const LOOKUP_BITS: u32 = 10;
 const LOOKUP: usize = 1 << LOOKUP_BITS;
+/// Most bits of a code and the number behind it that a look-up tells.
+pub(crate) const MOST_BITS: u32 = 18;
 /// The longest code.
 const LONGEST: u32 = 16;
 
 /// A table as the file gives it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Codes<'a> {
     /// How many codes there are of each length from 1 to 16.
     pub(crate) counts: &'a [u8; 16],
@@ -19,56 +20,52 @@ pub(crate) struct Codes<'a> {
     pub(crate) symbols: &'a [u8],
 }
 
-/// What is known of the next symbol.
+/// A symbol: what it takes to read the number behind its code.
 ///
-/// From the lowest bit: 6 bits for the bits to be dropped, 5 for the step from the last coefficient
-/// to this one, 4 for the size of a number that is still to be read, 1 that says that this is not all
-/// ([`Symbol::is_partial`]), 16 for the coefficient. The bits to be dropped are the lowest, where a shift takes
-/// its count from without further ado: it is on this path that decoding waits.
+/// From the lowest byte: bits to be dropped, the code's and the number's; bits of the code; 63 less
+/// those of the number; the step from the last coefficient to this one, and [`Symbol::SPECIAL`]. The bits
+/// to be dropped are the lowest, where a shift takes its count from without further ado: this is the
+/// path that decoding waits on. All else is done meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Symbol(u32);
 
 impl Symbol {
-    const PARTIAL: u32 = 1 << 15;
+    const SPECIAL: u32 = 1 << 31;
     /// The bits looked up begin a longer code, or none.
-    pub(crate) const UNKNOWN: Self = Self(Self::PARTIAL);
+    pub(crate) const UNKNOWN: Self = Self(Self::SPECIAL);
 
-    fn whole(length: u32, step: u32, value: i16) -> Self {
-        Self(length | step << 6 | u32::from(value as u16) << 16)
+    fn new(length: u32, (step, size): (u32, u32)) -> Self {
+        let end = if step == 0 { Self::SPECIAL } else { 0 };
+        Self((length + size) | length << 8 | (63 - size) << 16 | step << 24 | end)
     }
 
-    fn partial(length: u32, step: u32, size: u32) -> Self {
-        Self(length | step << 6 | size << 11 | Self::PARTIAL)
-    }
-
-    /// Bits to be dropped; more than that in the higher bits.
+    /// Bits to be dropped.
     #[inline(always)]
-    pub(crate) fn length(self) -> u32 {
-        self.0
+    pub(crate) fn length(self) -> u8 {
+        self.0 as u8
     }
 
-    /// Places from the last coefficient to this one. 0: there is none, the block ends.
+    /// Places from the last coefficient to this one. 0: there is none.
     #[inline(always)]
     pub(crate) fn step(self) -> usize {
-        (self.0 >> 6 & 31) as usize
+        (self.0 >> 24 & 31) as usize
     }
 
-    /// Size of the number that follows.
+    /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0 are
+    /// negative; they are that of the opposite bits, negated.
     #[inline(always)]
-    pub(crate) fn size(self) -> u32 {
-        self.0 >> 11 & 15
+    pub(crate) fn number(self, bits: u64) -> i16 {
+        let bits = bits << (self.0 >> 8 & 63);
+        let negative = !((bits as i64) >> 63);
+        // In two steps, because a number may have no bits at all.
+        let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 16 & 63)) as i64;
+        ((positive ^ negative) - negative) as i16
     }
 
-    /// The coefficient.
+    /// Whether this is [`Symbol::UNKNOWN`] or the end of a block.
     #[inline(always)]
-    pub(crate) fn value(self) -> i16 {
-        (self.0 >> 16) as i16
-    }
-
-    /// Whether the coefficient is still to be read, or there is none.
-    #[inline(always)]
-    pub(crate) fn is_partial(self) -> bool {
-        self.0 & Self::PARTIAL != 0
+    pub(crate) fn is_special(self) -> bool {
+        (self.0 as i32) < 0
     }
 }
 
@@ -137,19 +134,12 @@ impl Table {
 
     fn add(&mut self, code: u32, length: u32, place: usize, meaning: Option<(u32, u32)>) {
         let Some((step, size)) = meaning else { return };
-        let full = Symbol::partial(length, step, size);
-        self.symbols[place] = full;
-        let Some(free) = LOOKUP_BITS.checked_sub(length) else { return };
-        let first = (code << free) as usize;
-        let entries = &mut self.lookup[first..first + (1 << free)];
-        if step == 0 || size > free {
-            entries.fill(full);
-            return;
-        }
-        let same = 1 << (free - size);
-        for (bits, entries) in entries.chunks_exact_mut(same).enumerate() {
-            let value = if size == 0 { 0 } else { extend(bits as i32, size) };
-            entries.fill(Symbol::whole(length + size, step, value));
+        let symbol = Symbol::new(length, (step, size));
+        self.symbols[place] = symbol;
+        if length <= LOOKUP_BITS && length + size <= MOST_BITS {
+            let free = LOOKUP_BITS - length;
+            let first = (code << free) as usize;
+            self.lookup[first..first + (1 << free)].fill(symbol);
         }
     }
 
@@ -159,8 +149,7 @@ impl Table {
         self.lookup[bits & (LOOKUP - 1)]
     }
 
-    /// The symbol that the next 16 bits begin with, always a partial one; [`Symbol::UNKNOWN`] if there
-    /// is none.
+    /// The symbol that the next 16 bits begin with; [`Symbol::UNKNOWN`] if there is none.
     #[cold]
     #[inline(never)]
     pub(crate) fn search(&self, bits: usize) -> Symbol {
@@ -191,14 +180,26 @@ mod tests {
             let found = table.look_up(bits >> (16 - LOOKUP_BITS));
             if found == Symbol::UNKNOWN { table.search(bits) } else { found }
         };
-        assert_eq!(at("00"), Symbol::partial(2, 0, 0));
-        assert_eq!(at("0100"), Symbol::whole(4, 2, -3));
-        assert_eq!(at("0110"), Symbol::whole(4, 2, 2));
-        assert_eq!(at("100"), Symbol::whole(3, 16, 0));
-        assert_eq!(at("101000000000"), Symbol::partial(12, 1, 10));
-        assert_eq!(at("1010000000010000"), Symbol::partial(16, 3, 5));
+        assert_eq!(at("00"), Symbol::new(2, (0, 0)));
+        assert_eq!(at("01"), Symbol::new(2, (2, 2)));
+        assert_eq!(at("100"), Symbol::new(3, (16, 0)));
+        assert_eq!(at("101000000000"), Symbol::new(12, (1, 10)));
+        assert_eq!(at("1010000000010000"), Symbol::new(16, (3, 5)));
         assert_eq!(at("1010000000010001"), Symbol::UNKNOWN);
         assert_eq!(at("11"), Symbol::UNKNOWN);
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_standard() {
+        let number = |size: u32, bits: u64| {
+            let symbol = Symbol::new(3, (1, size));
+            assert_eq!(u32::from(symbol.length()), 3 + size);
+            symbol.number(0b101 << 61 | bits << (61 - size))
+        };
+        assert_eq!(number(0, 0), 0);
+        assert_eq!([0, 1].map(|bits| number(1, bits)), [-1, 1]);
+        assert_eq!([0, 1, 2, 3].map(|bits| number(2, bits)), [-3, -2, 2, 3]);
+        assert_eq!([0, 1023, 1024, 2047].map(|bits| number(11, bits)), [-2047, -1024, 1024, 2047]);
     }
 
     #[test]

@@ -26,9 +26,11 @@ impl Kernel for Scan<'_> {
     #[inline(always)]
     fn run(self, isa: impl Isa) -> Result<Vec<u8>> {
         let header = self.0;
-        let tables = header.components.iter().map(Tables::new).collect::<Result<Vec<_>>>()?;
-        let mut coders: Vec<Coder<'_>> =
-            tables.iter().map(|tables| Coder { dc: &tables.dc, ac: &tables.ac, mean: 0 }).collect();
+        let (tables, places) = tables(&header.components)?;
+        let mut coders = Vec::with_capacity(places.len());
+        for place in places {
+            coders.push(Coder { dc: &tables[place].dc, ac: &tables[place].ac, mean: 0 });
+        }
         let sampling = header.sampling;
         let (across, down) = (sampling.across(), sampling.down());
         let mcus = header.width.div_ceil(8 * across);
@@ -108,11 +110,19 @@ struct Tables {
     ac: Table,
 }
 
-impl Tables {
-    fn new(component: &Component<'_>) -> Result<Self> {
-        Ok(Self {
-            dc: Table::new(&component.dc, Class::Dc)?,
-            ac: Table::new(&component.ac, Class::Ac)?,
-        })
+/// All tables, each once, and for each component the place of its own: fewer stay in a nearer cache.
+fn tables(components: &[Component<'_>]) -> Result<(Vec<Tables>, Vec<usize>)> {
+    let (mut tables, mut places) = (Vec::new(), Vec::<usize>::new());
+    for component in components {
+        let same = |other: &Component<'_>| other.dc == component.dc && other.ac == component.ac;
+        let known = components[..places.len()].iter().position(same);
+        places.push(known.map_or(tables.len(), |before| places[before]));
+        if known.is_none() {
+            tables.push(Tables {
+                dc: Table::new(&component.dc, Class::Dc)?,
+                ac: Table::new(&component.ac, Class::Ac)?,
+            });
+        }
     }
+    Ok((tables, places))
 }
