@@ -2,7 +2,7 @@
 
 use crate::bits::Bits;
 use crate::header::ZIGZAG;
-use crate::huffman::{LOOKUP_BITS, MOST_BITS, Symbol, Table};
+use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 use crate::idct::{Group, WIDE};
 
 /// Place of the last coefficient.
@@ -22,7 +22,7 @@ const PLACES: [u8; 128] = {
 };
 
 /// Symbols that are surely available after a refill.
-const AT_ONCE: usize = (56 / MOST_BITS) as usize;
+const AT_ONCE: usize = (56 / LOOKUP_BITS) as usize;
 
 /// The tables of a component and the mean of its last block.
 #[derive(Debug, Clone, Copy)]
@@ -43,13 +43,18 @@ pub(crate) fn decode(
 ) -> usize {
     bits.refill();
     let mut symbol = coder.dc.look_up(bits.peek::<LOOKUP_BITS>());
-    if symbol.is_special() {
-        symbol = coder.dc.search(bits.peek::<16>());
-        if symbol.is_special() {
-            return LAST + 1;
+    let difference = if symbol.is_special() {
+        if symbol == Symbol::UNKNOWN {
+            symbol = coder.dc.search(bits.peek::<16>());
+            if symbol == Symbol::UNKNOWN {
+                return LAST + 1;
+            }
         }
-    }
-    coder.mean = coder.mean.wrapping_add(symbol.number(bits.all()));
+        symbol.number(bits.all())
+    } else {
+        symbol.value()
+    };
+    coder.mean = coder.mean.wrapping_add(difference);
     bits.skip(symbol.length());
     let first = 8 * place;
     group.0[usize::from(first)] = coder.mean;
@@ -62,17 +67,19 @@ fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -
     'refill: while last < LAST {
         bits.refill();
         for _ in 0..AT_ONCE {
-            let symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
+            let mut symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
             if symbol.is_special() {
-                if symbol != Symbol::UNKNOWN {
+                if symbol != Symbol::UNKNOWN && symbol.step() == 0 {
                     bits.skip(symbol.length());
                     return last;
                 }
                 bits.refill();
-                let symbol = table.search(bits.peek::<16>());
-                if symbol.is_special() {
-                    bits.skip(symbol.length());
-                    return if symbol == Symbol::UNKNOWN { LAST + 1 } else { last };
+                if symbol == Symbol::UNKNOWN {
+                    symbol = table.search(bits.peek::<16>());
+                    if symbol.step() == 0 {
+                        bits.skip(symbol.length());
+                        return if symbol == Symbol::UNKNOWN { LAST + 1 } else { last };
+                    }
                 }
                 last += symbol.step();
                 put(group, first, last, symbol.number(bits.all()));
@@ -80,7 +87,7 @@ fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -
                 continue 'refill;
             }
             last += symbol.step();
-            put(group, first, last, symbol.number(bits.all()));
+            put(group, first, last, symbol.value());
             bits.skip(symbol.length());
             if last >= LAST {
                 return last;

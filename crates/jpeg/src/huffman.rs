@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 
 /// Bits that are looked up at once.
-pub(crate) const LOOKUP_BITS: u32 = 10;
+pub(crate) const LOOKUP_BITS: u32 = 11;
 const LOOKUP: usize = 1 << LOOKUP_BITS;
 /// Most bits of a code and the number behind it that a look-up tells.
 pub(crate) const MOST_BITS: u32 = 18;
@@ -30,13 +30,16 @@ pub(crate) struct Codes<'a> {
 pub(crate) struct Symbol(u32);
 
 impl Symbol {
-    const SPECIAL: u32 = 1 << 31;
+    const SPECIAL: u32 = 1 << 15;
     /// The bits looked up begin a longer code, or none.
     pub(crate) const UNKNOWN: Self = Self(Self::SPECIAL);
 
     fn new(length: u32, (step, size): (u32, u32)) -> Self {
-        let end = if step == 0 { Self::SPECIAL } else { 0 };
-        Self((length + size) | length << 8 | (63 - size) << 16 | step << 24 | end)
+        Self((length + size) | step << 8 | Self::SPECIAL | length << 16 | (63 - size) << 24)
+    }
+
+    fn whole(self, value: i16) -> Self {
+        Self(self.0 & (Self::SPECIAL - 1) | u32::from(value as u16) << 16)
     }
 
     /// Bits to be dropped.
@@ -48,24 +51,29 @@ impl Symbol {
     /// Places from the last coefficient to this one. 0: there is none.
     #[inline(always)]
     pub(crate) fn step(self) -> usize {
-        (self.0 >> 24 & 31) as usize
+        (self.0 >> 8 & 31) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn value(self) -> i16 {
+        (self.0 >> 16) as i16
     }
 
     /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0 are
     /// negative; they are that of the opposite bits, negated.
     #[inline(always)]
     pub(crate) fn number(self, bits: u64) -> i16 {
-        let bits = bits << (self.0 >> 8 & 63);
+        let bits = bits << (self.0 >> 16 & 63);
         let negative = !((bits as i64) >> 63);
         // In two steps, because a number may have no bits at all.
-        let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 16 & 63)) as i64;
+        let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 24 & 63)) as i64;
         ((positive ^ negative) - negative) as i16
     }
 
     /// Whether this is [`Symbol::UNKNOWN`] or the end of a block.
     #[inline(always)]
     pub(crate) fn is_special(self) -> bool {
-        (self.0 as i32) < 0
+        self.0 & Self::SPECIAL != 0
     }
 }
 
@@ -136,10 +144,16 @@ impl Table {
         let Some((step, size)) = meaning else { return };
         let symbol = Symbol::new(length, (step, size));
         self.symbols[place] = symbol;
-        if length <= LOOKUP_BITS && length + size <= MOST_BITS {
-            let free = LOOKUP_BITS - length;
-            let first = (code << free) as usize;
-            self.lookup[first..first + (1 << free)].fill(symbol);
+        let Some(free) = LOOKUP_BITS.checked_sub(length) else { return };
+        let first = (code << free) as usize;
+        let entries = &mut self.lookup[first..first + (1 << free)];
+        if step == 0 || size > free {
+            entries.fill(symbol);
+            return;
+        }
+        for (bits, entries) in entries.chunks_exact_mut(1 << (free - size)).enumerate() {
+            let number = symbol.number((bits as u64) << 1 << (63 - length - size));
+            entries.fill(symbol.whole(number));
         }
     }
 
