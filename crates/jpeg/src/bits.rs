@@ -10,32 +10,34 @@ pub(crate) const PADDING: usize = 8;
 /// A reader that holds up to 64 bits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bits<'a> {
-    /// The segment and its padding.
-    data: &'a [u8],
-    /// The next byte to be loaded.
-    position: usize,
+    /// What is to be loaded: the rest of the segment and its padding.
+    rest: &'a [u8],
     /// The next bits, from the highest.
     buffer: u64,
     /// How many of them are accounted for; those below may be there already, but are loaded again.
     count: u8,
+    /// Zero bytes that were added to the padding.
+    added: usize,
 }
 
 impl<'a> Bits<'a> {
     /// Bits of `data`, the last [`PADDING`] bytes of which are zero and do not belong to it.
     #[inline(always)]
     pub(crate) fn new(data: &'a [u8]) -> Self {
-        Self { data, position: 0, buffer: 0, count: 0 }
+        Self { rest: data, buffer: 0, count: 0, added: 0 }
     }
 
     /// Makes at least 56 bits available.
     #[inline(always)]
     pub(crate) fn refill(&mut self) {
-        let next = match self.data.get(self.position..).and_then(<[u8]>::first_chunk) {
-            Some(bytes) => u64::from_be_bytes(*bytes),
-            None => 0,
-        };
-        self.buffer |= next >> (self.count & 63);
-        self.position += usize::from(63 - self.count) >> 3;
+        let bytes = usize::from((63 - self.count) & 63) >> 3;
+        match self.rest.first_chunk() {
+            Some(next) => {
+                self.buffer |= u64::from_be_bytes(*next) >> (self.count & 63);
+                self.rest = &self.rest[bytes..];
+            }
+            None => self.added += bytes,
+        }
         self.count |= 56;
     }
 
@@ -61,7 +63,8 @@ impl<'a> Bits<'a> {
     /// Whether more bits were dropped than there were.
     #[inline(always)]
     pub(crate) fn overrun(&self) -> bool {
-        8 * self.position > 8 * (self.data.len() - PADDING) + self.count as usize
+        // Of what was loaded, `count` bits are left; the padding may not be touched.
+        8 * (PADDING + self.added) > 8 * self.rest.len() + usize::from(self.count)
     }
 }
 

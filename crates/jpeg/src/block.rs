@@ -2,33 +2,34 @@
 
 use crate::bits::Bits;
 use crate::header::ZIGZAG;
-use crate::huffman::{LOOKUP_BITS, Symbol, Table};
-use crate::idct::{Group, WIDE};
+use crate::huffman::{AC, AC_BITS, DC, DC_BITS, Symbol, Table};
+use crate::idct::{BLOCKS, Group, WIDE};
 
 /// Place of the last coefficient.
 const LAST: usize = 63;
 
-/// For each coefficient in the order of the file, its place in the first block of a [`Group`]. Those
-/// that are no coefficients any more have a place, too: that they came up is found out afterwards.
-const PLACES: [u8; 128] = {
-    let mut places = [0; 128];
+/// For each block of a [`Group`] and each coefficient in the order of the file, its place in the group.
+/// Those that are no coefficients any more have a place, too: that they came up is found out afterwards.
+const PLACES: [[u8; 128]; BLOCKS] = {
+    let mut places = [[0; 128]; BLOCKS];
     let mut i = 0;
-    while i < 128 {
-        let place = if i <= LAST { ZIGZAG[i] } else { 63 };
-        places[i] = place / 8 * WIDE as u8 + place % 8;
+    while i < 128 * BLOCKS {
+        let (block, number) = (i / 128, i % 128);
+        let place = ZIGZAG[if number <= LAST { number } else { LAST }];
+        places[block][number] = place / 8 * WIDE as u8 + 8 * block as u8 + place % 8;
         i += 1;
     }
     places
 };
 
 /// Symbols that are surely available after a refill.
-const AT_ONCE: usize = (56 / LOOKUP_BITS) as usize;
+const AT_ONCE: usize = (56 / AC_BITS) as usize;
 
 /// The tables of a component and the mean of its last block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coder<'a> {
-    pub(crate) dc: &'a Table,
-    pub(crate) ac: &'a Table,
+    pub(crate) dc: &'a Table<DC>,
+    pub(crate) ac: &'a Table<AC>,
     pub(crate) mean: i16,
 }
 
@@ -39,10 +40,10 @@ pub(crate) fn decode(
     bits: &mut Bits<'_>,
     coder: &mut Coder<'_>,
     group: &mut Group,
-    place: u8,
+    place: usize,
 ) -> usize {
     bits.refill();
-    let mut symbol = coder.dc.look_up(bits.peek::<LOOKUP_BITS>());
+    let mut symbol = coder.dc.look_up(bits.peek::<DC_BITS>());
     let difference = if symbol.is_special() {
         if symbol == Symbol::UNKNOWN {
             symbol = coder.dc.search(bits.peek::<16>());
@@ -56,18 +57,23 @@ pub(crate) fn decode(
     };
     coder.mean = coder.mean.wrapping_add(difference);
     bits.skip(symbol.length());
-    let first = 8 * place;
-    group.0[usize::from(first)] = coder.mean;
-    decode_ac(bits, coder.ac, group, first)
+    let places = &PLACES[place % BLOCKS];
+    put(group, places, 0, coder.mean);
+    decode_ac(bits, coder.ac, group, places)
 }
 
 #[inline(always)]
-fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -> usize {
+fn decode_ac(
+    bits: &mut Bits<'_>,
+    table: &Table<AC>,
+    group: &mut Group,
+    places: &[u8; 128],
+) -> usize {
     let mut last = 0;
     'refill: while last < LAST {
         bits.refill();
         for _ in 0..AT_ONCE {
-            let mut symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
+            let mut symbol = table.look_up(bits.peek::<AC_BITS>());
             if symbol.is_special() {
                 if symbol != Symbol::UNKNOWN && symbol.step() == 0 {
                     bits.skip(symbol.length());
@@ -82,12 +88,12 @@ fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -
                     }
                 }
                 last += symbol.step();
-                put(group, first, last, symbol.number(bits.all()));
+                put(group, places, last, symbol.number(bits.all()));
                 bits.skip(symbol.length());
                 continue 'refill;
             }
             last += symbol.step();
-            put(group, first, last, symbol.value());
+            put(group, places, last, symbol.value());
             bits.skip(symbol.length());
             if last >= LAST {
                 return last;
@@ -98,6 +104,6 @@ fn decode_ac(bits: &mut Bits<'_>, table: &Table, group: &mut Group, first: u8) -
 }
 
 #[inline(always)]
-fn put(group: &mut Group, first: u8, number: usize, value: i16) {
-    group.0[usize::from(PLACES[number & 127].wrapping_add(first))] = value;
+fn put(group: &mut Group, places: &[u8; 128], number: usize, value: i16) {
+    group.0[usize::from(places[number & 127])] = value;
 }

@@ -3,9 +3,13 @@
 
 use crate::error::{Error, Result};
 
-/// Bits that are looked up at once.
-pub(crate) const LOOKUP_BITS: u32 = 11;
-const LOOKUP: usize = 1 << LOOKUP_BITS;
+/// Bits that are looked up at once, of means and of all else. More of them find more numbers, but all
+/// tables together must leave room in the nearest cache.
+pub(crate) const DC_BITS: u32 = 9;
+pub(crate) const AC_BITS: u32 = 11;
+/// Entries that makes.
+pub(crate) const DC: usize = 1 << DC_BITS;
+pub(crate) const AC: usize = 1 << AC_BITS;
 /// Most bits of a code and the number behind it that a look-up tells.
 pub(crate) const MOST_BITS: u32 = 18;
 /// The longest code.
@@ -103,8 +107,8 @@ impl Class {
 
 /// A table to decode with.
 #[derive(Debug)]
-pub(crate) struct Table {
-    lookup: [Symbol; LOOKUP],
+pub(crate) struct Table<const ENTRIES: usize> {
+    lookup: [Symbol; ENTRIES],
     /// For each length: the first 16 bits that are no code of this length, as far as their beginning is one
     /// of codes up to that length.
     limits: [u32; LONGEST as usize + 1],
@@ -114,10 +118,10 @@ pub(crate) struct Table {
     symbols: [Symbol; 256],
 }
 
-impl Table {
+impl<const ENTRIES: usize> Table<ENTRIES> {
     pub(crate) fn new(codes: &Codes<'_>, class: Class) -> Result<Self> {
         let mut table = Self {
-            lookup: [Symbol::UNKNOWN; LOOKUP],
+            lookup: [Symbol::UNKNOWN; ENTRIES],
             limits: [0; LONGEST as usize + 1],
             offsets: [0; LONGEST as usize + 1],
             symbols: [Symbol::UNKNOWN; 256],
@@ -144,7 +148,7 @@ impl Table {
         let Some((step, size)) = meaning else { return };
         let symbol = Symbol::new(length, (step, size));
         self.symbols[place] = symbol;
-        let Some(free) = LOOKUP_BITS.checked_sub(length) else { return };
+        let Some(free) = ENTRIES.ilog2().checked_sub(length) else { return };
         let first = (code << free) as usize;
         let entries = &mut self.lookup[first..first + (1 << free)];
         if step == 0 || size > free {
@@ -157,10 +161,10 @@ impl Table {
         }
     }
 
-    /// The symbol that the next bits begin with, as far as [`LOOKUP_BITS`] tell.
+    /// The symbol that the next bits begin with, as far as those looked up tell.
     #[inline(always)]
     pub(crate) fn look_up(&self, bits: usize) -> Symbol {
-        self.lookup[bits & (LOOKUP - 1)]
+        self.lookup[bits % ENTRIES]
     }
 
     /// The symbol that the next 16 bits begin with; [`Symbol::UNKNOWN`] if there is none.
@@ -188,10 +192,11 @@ mod tests {
 
     #[test]
     fn codes_are_found_with_their_numbers() {
-        let table = Table::new(&Codes { counts: &COUNTS, symbols: &SYMBOLS }, Class::Ac).unwrap();
+        let table =
+            Table::<AC>::new(&Codes { counts: &COUNTS, symbols: &SYMBOLS }, Class::Ac).unwrap();
         let at = |text: &str| {
             let bits = u32::from_str_radix(&format!("{text:0<16}"), 2).unwrap() as usize;
-            let found = table.look_up(bits >> (16 - LOOKUP_BITS));
+            let found = table.look_up(bits >> (16 - AC_BITS));
             if found == Symbol::UNKNOWN { table.search(bits) } else { found }
         };
         assert_eq!(at("00"), Symbol::new(2, (0, 0)));
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn impossible_tables_are_refused() {
         let table = |counts: [u8; 16], symbols: &[u8]| {
-            Table::new(&Codes { counts: &counts, symbols }, Class::Dc).map(|_| ())
+            Table::<DC>::new(&Codes { counts: &counts, symbols }, Class::Dc).map(|_| ())
         };
         let mut counts = [0; 16];
         counts[0] = 3;
@@ -237,7 +242,7 @@ mod tests {
         let mut counts = [0; 16];
         counts[1] = 2;
         let codes = Codes { counts: &counts, symbols: &[12, 3] };
-        let table = Table::new(&codes, Class::Dc).unwrap();
+        let table = Table::<DC>::new(&codes, Class::Dc).unwrap();
         assert_eq!(table.look_up(0), Symbol::UNKNOWN);
         assert_eq!(table.search(0), Symbol::UNKNOWN);
     }

@@ -4,7 +4,7 @@ use crate::bits::Bits;
 use crate::block::{self, Coder};
 use crate::error::{Error, Result};
 use crate::header::{Component, Header};
-use crate::huffman::{Class, Table};
+use crate::huffman::{AC, Class, DC, Table};
 use crate::idct::{BLOCKS, Group};
 use crate::isa::{Isa, Kernel};
 use crate::rows::Rows;
@@ -66,12 +66,12 @@ impl Kernel for Scan<'_> {
                     let mut first = 0;
                     for (c, coder) in coders.iter_mut().enumerate() {
                         let (across, down) = if c == 0 { (across, down) } else { (1, 1) };
-                        for block in 0..across * down {
-                            let (x, y) = (block % across + mcu * across, block / across);
-                            let group = first + y * across + x / BLOCKS;
-                            let place = (x % BLOCKS) as u8;
-                            let last = block::decode(&mut bits, coder, &mut groups[group], place);
-                            worst = worst.max(last);
+                        for y in 0..down {
+                            for x in mcu * across..(mcu + 1) * across {
+                                let group = &mut groups[first + y * across + x / BLOCKS];
+                                let last = block::decode(&mut bits, coder, group, x % BLOCKS);
+                                worst = worst.max(last);
+                            }
                         }
                         first += across * down;
                     }
@@ -106,8 +106,8 @@ impl Kernel for Scan<'_> {
 
 /// The Huffman tables of a component.
 struct Tables {
-    dc: Table,
-    ac: Table,
+    dc: Table<DC>,
+    ac: Table<AC>,
 }
 
 /// All tables, each once, and for each component the place of its own: fewer stay in a nearer cache.
