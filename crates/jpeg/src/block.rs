@@ -2,8 +2,9 @@
 
 use crate::bits::Bits;
 use crate::header::ZIGZAG;
-use crate::huffman::{AC, AC_BITS, DC, DC_BITS, Symbol, Table};
+use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 use crate::idct::{BLOCKS, Group, WIDE};
+use crate::pairs::{PAIR_BITS, Pairs};
 
 /// Place of the last coefficient.
 const LAST: usize = 63;
@@ -23,13 +24,14 @@ const PLACES: [[u8; 128]; BLOCKS] = {
 };
 
 /// Symbols that are surely available after a refill.
-const AT_ONCE: usize = (56 / AC_BITS) as usize;
+const AT_ONCE: usize = (56 / PAIR_BITS) as usize;
 
 /// The tables of a component and the mean of its last block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coder<'a> {
-    pub(crate) dc: &'a Table<DC>,
-    pub(crate) ac: &'a Table<AC>,
+    pub(crate) dc: &'a Table,
+    pub(crate) ac: &'a Table,
+    pub(crate) pairs: &'a Pairs,
     pub(crate) mean: i16,
 }
 
@@ -43,64 +45,50 @@ pub(crate) fn decode(
     place: usize,
 ) -> usize {
     bits.refill();
-    let mut symbol = coder.dc.look_up(bits.peek::<DC_BITS>());
-    let difference = if symbol.is_special() {
-        if symbol == Symbol::UNKNOWN {
-            symbol = coder.dc.search(bits.peek::<16>());
-            if symbol == Symbol::UNKNOWN {
-                return LAST + 1;
-            }
-        }
-        symbol.number(bits.all())
-    } else {
-        symbol.value()
-    };
-    coder.mean = coder.mean.wrapping_add(difference);
+    let symbol = look_up(bits, coder.dc);
+    if symbol == Symbol::UNKNOWN {
+        return LAST + 1;
+    }
+    coder.mean = coder.mean.wrapping_add(symbol.number(bits.all()));
     bits.skip(symbol.length());
     let places = &PLACES[place % BLOCKS];
     put(group, places, 0, coder.mean);
-    decode_ac(bits, coder.ac, group, places)
-}
 
-#[inline(always)]
-fn decode_ac(
-    bits: &mut Bits<'_>,
-    table: &Table<AC>,
-    group: &mut Group,
-    places: &[u8; 128],
-) -> usize {
     let mut last = 0;
     'refill: while last < LAST {
         bits.refill();
         for _ in 0..AT_ONCE {
-            let mut symbol = table.look_up(bits.peek::<AC_BITS>());
-            if symbol.is_special() {
-                if symbol != Symbol::UNKNOWN && symbol.step() == 0 {
-                    bits.skip(symbol.length());
-                    return last;
-                }
+            let pair = coder.pairs.look_up(bits.peek::<PAIR_BITS>());
+            let next = last + pair.steps();
+            if next >= LAST {
+                // The second one may be of the next block.
                 bits.refill();
-                if symbol == Symbol::UNKNOWN {
-                    symbol = table.search(bits.peek::<16>());
-                    if symbol.step() == 0 {
-                        bits.skip(symbol.length());
-                        return if symbol == Symbol::UNKNOWN { LAST + 1 } else { last };
-                    }
+                let symbol = look_up(bits, coder.ac);
+                if symbol.step() == 0 {
+                    bits.skip(symbol.length());
+                    return if symbol == Symbol::UNKNOWN { LAST + 1 } else { last };
                 }
                 last += symbol.step();
                 put(group, places, last, symbol.number(bits.all()));
                 bits.skip(symbol.length());
                 continue 'refill;
             }
-            last += symbol.step();
-            put(group, places, last, symbol.value());
-            bits.skip(symbol.length());
-            if last >= LAST {
-                return last;
+            bits.skip(pair.length());
+            put(group, places, last + pair.step(), pair.first());
+            put(group, places, next, pair.second());
+            if pair.is_end() {
+                return next;
             }
+            last = next;
         }
     }
     last
+}
+
+#[inline(always)]
+fn look_up(bits: &Bits<'_>, table: &Table) -> Symbol {
+    let symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
+    if symbol == Symbol::UNKNOWN { table.search(bits.peek::<16>()) } else { symbol }
 }
 
 #[inline(always)]

@@ -3,15 +3,9 @@
 
 use crate::error::{Error, Result};
 
-/// Bits that are looked up at once, of means and of all else. More of them find more numbers, but all
-/// tables together must leave room in the nearest cache.
-pub(crate) const DC_BITS: u32 = 9;
-pub(crate) const AC_BITS: u32 = 11;
-/// Entries that makes.
-pub(crate) const DC: usize = 1 << DC_BITS;
-pub(crate) const AC: usize = 1 << AC_BITS;
-/// Most bits of a code and the number behind it that a look-up tells.
-pub(crate) const MOST_BITS: u32 = 18;
+/// Bits that are looked up at once.
+pub(crate) const LOOKUP_BITS: u32 = 10;
+const LOOKUP: usize = 1 << LOOKUP_BITS;
 /// The longest code.
 const LONGEST: u32 = 16;
 
@@ -34,16 +28,13 @@ pub(crate) struct Codes<'a> {
 pub(crate) struct Symbol(u32);
 
 impl Symbol {
-    const SPECIAL: u32 = 1 << 15;
+    const SPECIAL: u32 = 1 << 31;
     /// The bits looked up begin a longer code, or none.
     pub(crate) const UNKNOWN: Self = Self(Self::SPECIAL);
 
     fn new(length: u32, (step, size): (u32, u32)) -> Self {
-        Self((length + size) | step << 8 | Self::SPECIAL | length << 16 | (63 - size) << 24)
-    }
-
-    fn whole(self, value: i16) -> Self {
-        Self(self.0 & (Self::SPECIAL - 1) | u32::from(value as u16) << 16)
+        let end = if step == 0 { Self::SPECIAL } else { 0 };
+        Self((length + size) | length << 8 | (63 - size) << 16 | step << 24 | end)
     }
 
     /// Bits to be dropped.
@@ -55,29 +46,24 @@ impl Symbol {
     /// Places from the last coefficient to this one. 0: there is none.
     #[inline(always)]
     pub(crate) fn step(self) -> usize {
-        (self.0 >> 8 & 31) as usize
-    }
-
-    #[inline(always)]
-    pub(crate) fn value(self) -> i16 {
-        (self.0 >> 16) as i16
+        (self.0 >> 24 & 31) as usize
     }
 
     /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0 are
     /// negative; they are that of the opposite bits, negated.
     #[inline(always)]
     pub(crate) fn number(self, bits: u64) -> i16 {
-        let bits = bits << (self.0 >> 16 & 63);
+        let bits = bits << (self.0 >> 8 & 63);
         let negative = !((bits as i64) >> 63);
         // In two steps, because a number may have no bits at all.
-        let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 24 & 63)) as i64;
+        let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 16 & 63)) as i64;
         ((positive ^ negative) - negative) as i16
     }
 
     /// Whether this is [`Symbol::UNKNOWN`] or the end of a block.
     #[inline(always)]
     pub(crate) fn is_special(self) -> bool {
-        self.0 & Self::SPECIAL != 0
+        (self.0 as i32) < 0
     }
 }
 
@@ -107,8 +93,8 @@ impl Class {
 
 /// A table to decode with.
 #[derive(Debug)]
-pub(crate) struct Table<const ENTRIES: usize> {
-    lookup: [Symbol; ENTRIES],
+pub(crate) struct Table {
+    lookup: [Symbol; LOOKUP],
     /// For each length: the first 16 bits that are no code of this length, as far as their beginning is one
     /// of codes up to that length.
     limits: [u32; LONGEST as usize + 1],
@@ -118,10 +104,10 @@ pub(crate) struct Table<const ENTRIES: usize> {
     symbols: [Symbol; 256],
 }
 
-impl<const ENTRIES: usize> Table<ENTRIES> {
+impl Table {
     pub(crate) fn new(codes: &Codes<'_>, class: Class) -> Result<Self> {
         let mut table = Self {
-            lookup: [Symbol::UNKNOWN; ENTRIES],
+            lookup: [Symbol::UNKNOWN; LOOKUP],
             limits: [0; LONGEST as usize + 1],
             offsets: [0; LONGEST as usize + 1],
             symbols: [Symbol::UNKNOWN; 256],
@@ -148,23 +134,17 @@ impl<const ENTRIES: usize> Table<ENTRIES> {
         let Some((step, size)) = meaning else { return };
         let symbol = Symbol::new(length, (step, size));
         self.symbols[place] = symbol;
-        let Some(free) = ENTRIES.ilog2().checked_sub(length) else { return };
-        let first = (code << free) as usize;
-        let entries = &mut self.lookup[first..first + (1 << free)];
-        if step == 0 || size > free {
-            entries.fill(symbol);
-            return;
-        }
-        for (bits, entries) in entries.chunks_exact_mut(1 << (free - size)).enumerate() {
-            let number = symbol.number((bits as u64) << 1 << (63 - length - size));
-            entries.fill(symbol.whole(number));
+        if length <= LOOKUP_BITS {
+            let free = LOOKUP_BITS - length;
+            let first = (code << free) as usize;
+            self.lookup[first..first + (1 << free)].fill(symbol);
         }
     }
 
-    /// The symbol that the next bits begin with, as far as those looked up tell.
+    /// The symbol that the next bits begin with, as far as [`LOOKUP_BITS`] tell.
     #[inline(always)]
     pub(crate) fn look_up(&self, bits: usize) -> Symbol {
-        self.lookup[bits % ENTRIES]
+        self.lookup[bits & (LOOKUP - 1)]
     }
 
     /// The symbol that the next 16 bits begin with; [`Symbol::UNKNOWN`] if there is none.
@@ -192,11 +172,10 @@ mod tests {
 
     #[test]
     fn codes_are_found_with_their_numbers() {
-        let table =
-            Table::<AC>::new(&Codes { counts: &COUNTS, symbols: &SYMBOLS }, Class::Ac).unwrap();
+        let table = Table::new(&Codes { counts: &COUNTS, symbols: &SYMBOLS }, Class::Ac).unwrap();
         let at = |text: &str| {
             let bits = u32::from_str_radix(&format!("{text:0<16}"), 2).unwrap() as usize;
-            let found = table.look_up(bits >> (16 - AC_BITS));
+            let found = table.look_up(bits >> (16 - LOOKUP_BITS));
             if found == Symbol::UNKNOWN { table.search(bits) } else { found }
         };
         assert_eq!(at("00"), Symbol::new(2, (0, 0)));
@@ -224,7 +203,7 @@ mod tests {
     #[test]
     fn impossible_tables_are_refused() {
         let table = |counts: [u8; 16], symbols: &[u8]| {
-            Table::<DC>::new(&Codes { counts: &counts, symbols }, Class::Dc).map(|_| ())
+            Table::new(&Codes { counts: &counts, symbols }, Class::Dc).map(|_| ())
         };
         let mut counts = [0; 16];
         counts[0] = 3;
@@ -242,7 +221,7 @@ mod tests {
         let mut counts = [0; 16];
         counts[1] = 2;
         let codes = Codes { counts: &counts, symbols: &[12, 3] };
-        let table = Table::<DC>::new(&codes, Class::Dc).unwrap();
+        let table = Table::new(&codes, Class::Dc).unwrap();
         assert_eq!(table.look_up(0), Symbol::UNKNOWN);
         assert_eq!(table.search(0), Symbol::UNKNOWN);
     }

@@ -4,9 +4,10 @@ use crate::bits::Bits;
 use crate::block::{self, Coder};
 use crate::error::{Error, Result};
 use crate::header::{Component, Header};
-use crate::huffman::{AC, Class, DC, Table};
+use crate::huffman::{Class, Table};
 use crate::idct::{BLOCKS, Group};
 use crate::isa::{Isa, Kernel};
+use crate::pairs::Pairs;
 use crate::rows::Rows;
 use crate::segment::Segments;
 
@@ -29,7 +30,8 @@ impl Kernel for Scan<'_> {
         let (tables, places) = tables(&header.components)?;
         let mut coders = Vec::with_capacity(places.len());
         for place in places {
-            coders.push(Coder { dc: &tables[place].dc, ac: &tables[place].ac, mean: 0 });
+            let Tables { dc, ac, pairs } = &tables[place];
+            coders.push(Coder { dc, ac, pairs, mean: 0 });
         }
         let sampling = header.sampling;
         let (across, down) = (sampling.across(), sampling.down());
@@ -106,8 +108,9 @@ impl Kernel for Scan<'_> {
 
 /// The Huffman tables of a component.
 struct Tables {
-    dc: Table<DC>,
-    ac: Table<AC>,
+    dc: Table,
+    ac: Table,
+    pairs: Pairs,
 }
 
 /// All tables, each once, and for each component the place of its own: fewer stay in a nearer cache.
@@ -118,10 +121,10 @@ fn tables(components: &[Component<'_>]) -> Result<(Vec<Tables>, Vec<usize>)> {
         let known = components[..places.len()].iter().position(same);
         places.push(known.map_or(tables.len(), |before| places[before]));
         if known.is_none() {
-            tables.push(Tables {
-                dc: Table::new(&component.dc, Class::Dc)?,
-                ac: Table::new(&component.ac, Class::Ac)?,
-            });
+            let dc = Table::new(&component.dc, Class::Dc)?;
+            let ac = Table::new(&component.ac, Class::Ac)?;
+            let pairs = Pairs::new(&ac);
+            tables.push(Tables { dc, ac, pairs });
         }
     }
     Ok((tables, places))
