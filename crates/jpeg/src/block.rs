@@ -27,7 +27,7 @@ const PLACES: [[u8; 128]; BLOCKS] = {
 const AT_ONCE: usize = (56 / PAIR_BITS) as usize;
 
 /// The tables of a component and the mean of its last block.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Coder<'a> {
     pub(crate) dc: &'a Table,
     pub(crate) ac: &'a Table,
@@ -54,16 +54,17 @@ pub(crate) fn decode(
     let places = &PLACES[place % BLOCKS];
     put(group, places, 0, coder.mean);
 
+    let (table, pairs) = (coder.ac, coder.pairs);
     let mut last = 0;
     'refill: while last < LAST {
         bits.refill();
         for _ in 0..AT_ONCE {
-            let pair = coder.pairs.look_up(bits.peek::<PAIR_BITS>());
+            let pair = pairs.look_up(bits.peek::<PAIR_BITS>());
             let next = last + pair.steps();
             if next >= LAST {
                 // The second one may be of the next block.
                 bits.refill();
-                let symbol = look_up(bits, coder.ac);
+                let symbol = look_up(bits, table);
                 if symbol.step() == 0 {
                     bits.skip(symbol.length());
                     return if symbol == Symbol::UNKNOWN { LAST + 1 } else { last };

@@ -47,6 +47,13 @@ pub(crate) struct Header<'a> {
     pub(crate) data: &'a [u8],
 }
 
+impl Header<'_> {
+    /// How many pixels there are.
+    pub(crate) fn pixels(&self) -> usize {
+        self.width * self.height
+    }
+}
+
 /// What the segments so far have set.
 #[derive(Debug, Default)]
 struct Segments<'a> {

@@ -120,7 +120,7 @@ impl Table {
                 if code >> length != 0 {
                     return Err(Error::Oversubscribed);
                 }
-                let meaning = class.step_and_size(symbol);
+                let meaning = class.step_and_size(symbol).ok_or(Error::Corrupt)?;
                 table.add(code, length, place, meaning);
                 (code, place) = (code + 1, place + 1);
             }
@@ -130,9 +130,8 @@ impl Table {
         Ok(table)
     }
 
-    fn add(&mut self, code: u32, length: u32, place: usize, meaning: Option<(u32, u32)>) {
-        let Some((step, size)) = meaning else { return };
-        let symbol = Symbol::new(length, (step, size));
+    fn add(&mut self, code: u32, length: u32, place: usize, meaning: (u32, u32)) {
+        let symbol = Symbol::new(length, meaning);
         self.symbols[place] = symbol;
         if length <= LOOKUP_BITS {
             let free = LOOKUP_BITS - length;
@@ -147,11 +146,12 @@ impl Table {
         self.lookup[bits & (LOOKUP - 1)]
     }
 
-    /// The symbol that the next 16 bits begin with; [`Symbol::UNKNOWN`] if there is none.
+    /// The symbol that the next 16 bits begin with, where [`Table::look_up`] knows none;
+    /// [`Symbol::UNKNOWN`] if there is none.
     #[cold]
     #[inline(never)]
     pub(crate) fn search(&self, bits: usize) -> Symbol {
-        for length in 1..=LONGEST {
+        for length in LOOKUP_BITS + 1..=LONGEST {
             if (bits as u32) < self.limits[length as usize] {
                 let code = bits as i32 >> (LONGEST - length);
                 let place = (code + self.offsets[length as usize]) as usize;
@@ -217,12 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_no_mean_has_are_unknown() {
+    fn sizes_that_no_mean_has_are_refused() {
         let mut counts = [0; 16];
         counts[1] = 2;
         let codes = Codes { counts: &counts, symbols: &[12, 3] };
-        let table = Table::new(&codes, Class::Dc).unwrap();
-        assert_eq!(table.look_up(0), Symbol::UNKNOWN);
-        assert_eq!(table.search(0), Symbol::UNKNOWN);
+        assert_eq!(Table::new(&codes, Class::Dc).err(), Some(Error::Corrupt));
     }
 }

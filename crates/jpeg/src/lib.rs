@@ -22,6 +22,7 @@ mod header;
 mod huffman;
 mod idct;
 mod isa;
+mod layout;
 mod pairs;
 mod rows;
 mod sampling;

@@ -8,7 +8,7 @@ use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 
 /// Bits that are looked up at once. More of them find more pairs, but the tables must leave room in
 /// the nearest cache.
-pub(crate) const PAIR_BITS: u32 = 10;
+pub(crate) const PAIR_BITS: u32 = 11;
 const PAIRS: usize = 1 << PAIR_BITS;
 
 /// Up to two coefficients.
@@ -83,7 +83,7 @@ impl Pair {
 
 /// A table to decode coefficients with.
 #[derive(Debug)]
-pub(crate) struct Pairs(Box<[Pair; PAIRS]>);
+pub(crate) struct Pairs([Pair; PAIRS]);
 
 impl Pairs {
     pub(crate) fn new(table: &Table) -> Self {
@@ -101,7 +101,7 @@ impl Pairs {
                 }
             };
         }
-        let mut pairs = Box::new(ones);
+        let mut pairs = ones;
         for (bits, pair) in pairs.iter_mut().enumerate() {
             let length = u32::from(pair.length());
             if *pair == Pair::UNKNOWN || pair.is_end() {

@@ -5,17 +5,14 @@ use crate::block::{self, Coder};
 use crate::error::{Error, Result};
 use crate::header::{Component, Header};
 use crate::huffman::{Class, Table};
-use crate::idct::{BLOCKS, Group};
+use crate::idct::Group;
 use crate::isa::{Isa, Kernel};
+use crate::layout::{BATCH, Layout, MOST_GROUPS};
 use crate::pairs::Pairs;
 use crate::rows::Rows;
 use crate::segment::Segments;
 
-/// MCUs that are decoded before their blocks are transformed, [`BLOCKS`] at a time.
-const BATCH: usize = BLOCKS;
-/// Most groups of blocks in a batch: four of luminance, two of colour.
-const MOST_GROUPS: usize = 6;
-
+const FIRST_RESTART: u8 = 0xD0;
 const END_OF_IMAGE: u8 = 0xD9;
 
 /// The decoding of a file whose header was read. Gives all pixels, row by row.
@@ -28,70 +25,48 @@ impl Kernel for Scan<'_> {
     fn run(self, isa: impl Isa) -> Result<Vec<u8>> {
         let header = self.0;
         let (tables, places) = tables(&header.components)?;
-        let mut coders = Vec::with_capacity(places.len());
-        for place in places {
-            let Tables { dc, ac, pairs } = &tables[place];
-            coders.push(Coder { dc, ac, pairs, mean: 0 });
-        }
-        let sampling = header.sampling;
-        let (across, down) = (sampling.across(), sampling.down());
-        let mcus = header.width.div_ceil(8 * across);
-        let mcu_rows = header.height.div_ceil(8 * down);
+        let mut coders = coders(&tables, &places);
+        let layout = Layout::new(header.sampling);
+        let mcus = header.width.div_ceil(8 * header.sampling.across());
+        let mcu_rows = header.height.div_ceil(8 * header.sampling.down());
 
         let mut rows = Rows::new(header);
-        let mut pixels = Vec::with_capacity(header.width * header.height * sampling.channels());
-        let mut segments = Segments::new(header.data);
-        let mut segment = Vec::with_capacity(header.data.len().min(1 << 20));
-        let mut marker = segments.next(&mut segment)?;
+        let mut pixels = Vec::with_capacity(header.pixels() * header.sampling.channels());
+        let mut intervals = Intervals::new(header);
+        let mut segment = Vec::with_capacity(header.data.len());
+        intervals.next(&mut segment)?;
         let mut bits = Bits::new(&segment);
-        let (mut left, mut turn) = (header.restart_interval, 0);
         let mut groups = [const { Group::ZERO }; MOST_GROUPS];
 
         for mcu_row in 0..mcu_rows {
-            let mut worst = 0;
-            for start in (0..mcus).step_by(BATCH) {
-                for mcu in 0..BATCH.min(mcus - start) {
-                    if header.restart_interval > 0 {
-                        if left == 0 {
-                            if marker != 0xD0 + turn || bits.overrun() {
-                                return Err(Error::Restart);
-                            }
-                            marker = segments.next(&mut segment)?;
-                            bits = Bits::new(&segment);
-                            (left, turn) = (header.restart_interval, (turn + 1) % 8);
-                            for coder in &mut coders {
-                                coder.mean = 0;
-                            }
+            let mut last = 0;
+            for batch in 0..mcus.div_ceil(BATCH) {
+                for blocks in layout.mcus.iter().take(mcus - BATCH * batch) {
+                    if intervals.left == 0 {
+                        if bits.overrun() {
+                            return Err(Error::Truncated);
                         }
-                        left -= 1;
+                        intervals.next(&mut segment)?;
+                        bits = Bits::new(&segment);
+                        coders.iter_mut().for_each(|coder| coder.mean = 0);
                     }
-                    let mut first = 0;
-                    for (c, coder) in coders.iter_mut().enumerate() {
-                        let (across, down) = if c == 0 { (across, down) } else { (1, 1) };
-                        for y in 0..down {
-                            for x in mcu * across..(mcu + 1) * across {
-                                let group = &mut groups[first + y * across + x / BLOCKS];
-                                let last = block::decode(&mut bits, coder, group, x % BLOCKS);
-                                worst = worst.max(last);
-                            }
-                        }
-                        first += across * down;
+                    intervals.left -= 1;
+                    for block in blocks {
+                        let (coder, group) =
+                            (&mut coders[block.component], &mut groups[block.group]);
+                        last |= block::decode(&mut bits, coder, group, block.place);
                     }
                 }
-                let mut first = 0;
-                for (c, component) in header.components.iter().enumerate() {
-                    let (across, down) = if c == 0 { (across, down) } else { (1, 1) };
-                    for i in 0..across * down {
-                        let group = &mut groups[first + i];
-                        let tile = isa.transform(group, &component.quantisation);
-                        *group = Group::ZERO;
-                        let column = start / BATCH * across + i % across;
-                        rows.planes[c].put(&tile, column, i / across);
-                    }
-                    first += across * down;
+                for (group, target) in groups.iter_mut().zip(&layout.targets) {
+                    let component = &header.components[target.component];
+                    let tile = isa.transform(group, &component.quantisation);
+                    *group = Group::ZERO;
+                    let column = batch * layout.tiles[target.component] + target.column;
+                    rows.planes[target.component].put(&tile, column, target.row);
                 }
             }
-            if worst > 63 {
+            // Numbers of coefficients: all are below 64, or something was not.
+            if last > 63 {
                 return Err(Error::Corrupt);
             }
             if bits.overrun() {
@@ -99,10 +74,50 @@ impl Kernel for Scan<'_> {
             }
             rows.write(isa, mcu_row, &mut pixels);
         }
-        if marker != END_OF_IMAGE {
-            return Err(Error::Truncated);
-        }
+        intervals.finish()?;
         Ok(pixels)
+    }
+}
+
+/// The data between restart markers.
+struct Intervals<'a> {
+    segments: Segments<'a>,
+    /// MCUs from one marker to the next.
+    length: usize,
+    /// MCUs until the next marker is due.
+    left: usize,
+    /// Segments so far.
+    count: usize,
+    /// The marker behind the last segment.
+    marker: u8,
+}
+
+impl<'a> Intervals<'a> {
+    fn new(header: &Header<'a>) -> Self {
+        let length = match header.restart_interval {
+            0 => usize::MAX,
+            length => length,
+        };
+        Self { segments: Segments::new(header.data), length, left: 0, count: 0, marker: 0 }
+    }
+
+    /// Reads the next segment; before it, the markers count up to seven and begin again.
+    #[cold]
+    #[inline(never)]
+    fn next(&mut self, segment: &mut Vec<u8>) -> Result<()> {
+        let due = |count: usize| FIRST_RESTART + (count - 1) as u8 % 8;
+        if self.count > 0 && self.marker != due(self.count) {
+            return Err(Error::Restart);
+        }
+        self.marker = self.segments.next(segment)?;
+        self.left = self.length;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Whether the image ends here.
+    fn finish(&self) -> Result<()> {
+        if self.marker == END_OF_IMAGE { Ok(()) } else { Err(Error::Truncated) }
     }
 }
 
@@ -128,4 +143,12 @@ fn tables(components: &[Component<'_>]) -> Result<(Vec<Tables>, Vec<usize>)> {
         }
     }
     Ok((tables, places))
+}
+
+fn coders<'a>(tables: &'a [Tables], places: &[usize]) -> Vec<Coder<'a>> {
+    let coder = |&place: &usize| {
+        let Tables { dc, ac, pairs } = &tables[place];
+        Coder { dc, ac, pairs, mean: 0 }
+    };
+    places.iter().map(coder).collect()
 }
