@@ -14,7 +14,8 @@ pub(crate) struct Bits<'a> {
     rest: &'a [u8],
     /// The next bits, from the highest.
     buffer: u64,
-    /// How many of them are accounted for; those below may be there already, but are loaded again.
+    /// How many of them are accounted for, in the lowest six bits; those behind them may be there already,
+    /// but are loaded again.
     count: u8,
     /// Zero bytes that were added to the padding.
     added: usize,
@@ -30,7 +31,7 @@ impl<'a> Bits<'a> {
     /// Makes at least 56 bits available.
     #[inline(always)]
     pub(crate) fn refill(&mut self) {
-        let bytes = usize::from((63 - self.count) & 63) >> 3;
+        let bytes = usize::from(63_u8.wrapping_sub(self.count) & 63) >> 3;
         match self.rest.first_chunk() {
             Some(next) => {
                 self.buffer |= u64::from_be_bytes(*next) >> (self.count & 63);
@@ -53,7 +54,7 @@ impl<'a> Bits<'a> {
         self.buffer
     }
 
-    /// Drops up to 63 available bits.
+    /// Drops available bits, up to 63: only the lowest six bits of `count` matter.
     #[inline(always)]
     pub(crate) fn skip(&mut self, count: u8) {
         self.buffer <<= count & 63;
@@ -64,7 +65,7 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     pub(crate) fn overrun(&self) -> bool {
         // Of what was loaded, `count` bits are left; the padding may not be touched.
-        8 * (PADDING + self.added) > 8 * self.rest.len() + usize::from(self.count)
+        8 * (PADDING + self.added) > 8 * self.rest.len() + usize::from(self.count & 63)
     }
 }
 

@@ -60,8 +60,9 @@ pub(crate) fn decode(
         bits.refill();
         for _ in 0..AT_ONCE {
             let pair = pairs.look_up(bits.peek::<PAIR_BITS>());
-            let next = last + pair.steps();
-            if next >= LAST {
+            let first = last + pair.step();
+            let second = first + pair.second_step();
+            if pair.is_unknown() || second >= LAST {
                 // The second one may be of the next block.
                 bits.refill();
                 let symbol = look_up(bits, table);
@@ -75,12 +76,13 @@ pub(crate) fn decode(
                 continue 'refill;
             }
             bits.skip(pair.length());
-            put(group, places, last + pair.step(), pair.first());
-            put(group, places, next, pair.second());
+            // In this order: where there is no second one, the first one comes to stand there.
+            put(group, places, second, pair.second());
+            put(group, places, first, pair.first());
             if pair.is_end() {
-                return next;
+                return second;
             }
-            last = next;
+            last = second;
         }
     }
     last

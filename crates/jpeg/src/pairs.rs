@@ -11,42 +11,48 @@ use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 pub(crate) const PAIR_BITS: u32 = 11;
 const PAIRS: usize = 1 << PAIR_BITS;
 
-/// Up to two coefficients.
+/// Up to two coefficients, in half the memory that they would take at ease.
 ///
-/// From the lowest bit: 8 bits for the bits to be dropped, 8 for the step from the last coefficient to the
-/// first one, 8 for that to the second one, 8 of which the highest says that the block ends, 16 for each
-/// coefficient. Where there is only one, it stands there twice, with the same step; where there is
-/// none, there is the zero that follows in any block. The bits to be dropped are the lowest, where a shift
-/// takes its count from without further ado: this is the path that decoding waits on.
+/// From the lowest bit: 6 bits for the bits to be dropped, 1 that says that the block ends, 1 for
+/// [`Pair::UNKNOWN`], 8 for the first coefficient, 4 for the places between the last coefficient and
+/// the first one, 5 for the step from that to the second one, 7 for the second one. Where there is only
+/// one, the second step is 0; where there is none, there is the zero that follows in any block. The bits
+/// to be dropped are the lowest, where a shift takes its count from without further ado: this is the
+/// path that decoding waits on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pair(u64);
+pub(crate) struct Pair(u32);
 
 impl Pair {
-    const END: u64 = 1 << 31;
-    /// The bits do not tell: steps that lead out of any block.
-    pub(crate) const UNKNOWN: Self = Self(64 << 16);
+    const END: u32 = 1 << 6;
+    /// The bits do not tell.
+    pub(crate) const UNKNOWN: Self = Self(1 << 7);
 
-    fn one(length: u32, step: u32, value: i16) -> Self {
-        let value = u64::from(value as u16);
-        Self(u64::from(length | step << 8 | step << 16) | value << 32 | value << 48)
-    }
-
-    /// This coefficient, and what `next` tells.
-    fn and(self, next: Self) -> Self {
-        let length = (self.0 & 0xFF) + (next.0 & 0xFF);
-        let first = self.0 & 0xFFFF_0000_FF00;
-        if next.0 & 0xFFFF_FFFF_FF00 == Self::end(0).0 {
-            return Self(self.0 & !0xFF | length | Self::END);
-        }
-        let steps = (self.0 & 0xFF_0000) + (next.0 & 0xFF_0000);
-        Self(length | first | steps | next.0 & 0xFFFF << 48)
+    /// None if the value does not fit.
+    fn one(length: u32, step: u32, value: i16) -> Option<Self> {
+        let value = i8::try_from(value).ok()?;
+        Some(Self(length | u32::from(value as u8) << 8 | (step - 1) << 16))
     }
 
     fn end(length: u32) -> Self {
-        Self(Self::one(length, 1, 0).0 | Self::END)
+        Self(length | Self::END)
     }
 
-    /// Bits to be dropped.
+    /// This coefficient, and what `next` tells; only this one if the other does not fit.
+    fn and(self, next: Self) -> Self {
+        let length = u32::from(next.length() & 63);
+        if next.is_end() {
+            return Self((self.0 + length) | Self::END);
+        }
+        match next.first() {
+            -64..64 => {
+                let second = (next.first() as u32) << 25 | (next.step() as u32) << 20;
+                Self((self.0 + length) | second)
+            }
+            _ => self,
+        }
+    }
+
+    /// Bits to be dropped; of the number, only the lowest six bits.
     #[inline(always)]
     pub(crate) fn length(self) -> u8 {
         self.0 as u8
@@ -55,29 +61,36 @@ impl Pair {
     /// Places from the last coefficient to the first one.
     #[inline(always)]
     pub(crate) fn step(self) -> usize {
-        (self.0 >> 8 & 0xFF) as usize
+        (self.0 >> 16 & 15) as usize + 1
     }
 
-    /// Places from the last coefficient to the second one.
+    /// Places from the first coefficient to the second one.
     #[inline(always)]
-    pub(crate) fn steps(self) -> usize {
-        (self.0 >> 16 & 0x7F) as usize
+    pub(crate) fn second_step(self) -> usize {
+        (self.0 >> 20 & 31) as usize
     }
 
     #[inline(always)]
     pub(crate) fn first(self) -> i16 {
-        (self.0 >> 32) as i16
+        i16::from((self.0 >> 8) as i8)
     }
 
+    /// The second coefficient, if the step to it is not 0.
     #[inline(always)]
     pub(crate) fn second(self) -> i16 {
-        (self.0 >> 48) as i16
+        ((self.0 as i32) >> 25) as i16
     }
 
-    /// Whether the block ends behind the second one.
+    /// Whether the block ends behind them.
     #[inline(always)]
     pub(crate) fn is_end(self) -> bool {
-        (self.0 as i32) < 0
+        self.0 & Self::END != 0
+    }
+
+    /// Whether this is [`Pair::UNKNOWN`].
+    #[inline(always)]
+    pub(crate) fn is_unknown(self) -> bool {
+        (self.0 as i8) < 0
     }
 }
 
@@ -94,21 +107,23 @@ impl Pairs {
             if symbol == Symbol::UNKNOWN || length > PAIR_BITS {
                 continue;
             }
-            *one = match symbol.step() {
-                0 => Pair::end(length),
+            let pair = match symbol.step() {
+                0 => Some(Pair::end(length)),
                 step => {
-                    Pair::one(length, step as u32, symbol.number((bits as u64) << (64 - PAIR_BITS)))
+                    let number = symbol.number((bits as u64) << (64 - PAIR_BITS));
+                    Pair::one(length, step as u32, number)
                 }
             };
+            *one = pair.unwrap_or(Pair::UNKNOWN);
         }
         let mut pairs = ones;
         for (bits, pair) in pairs.iter_mut().enumerate() {
             let length = u32::from(pair.length());
-            if *pair == Pair::UNKNOWN || pair.is_end() {
+            if pair.is_unknown() || pair.is_end() {
                 continue;
             }
             let next = ones[(bits << length) % PAIRS];
-            if next != Pair::UNKNOWN && length + u32::from(next.length()) <= PAIR_BITS {
+            if !next.is_unknown() && length + u32::from(next.length() & 63) <= PAIR_BITS {
                 *pair = pair.and(next);
             }
         }
