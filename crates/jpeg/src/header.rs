@@ -128,7 +128,10 @@ impl<'a> Segments<'a> {
             }
             marker::JFIF => self.jfif |= segment.starts_with(b"JFIF\0"),
             // The last one counts.
-            marker::EXIF => self.exif = segment.strip_prefix(b"Exif\0\0").or(self.exif),
+            marker::EXIF => {
+                let block = segment.strip_prefix(b"Exif\0\0").filter(|block| !block.is_empty());
+                self.exif = block.or(self.exif);
+            }
             marker::ADOBE => {
                 if let Some(&transform) = segment.strip_prefix(b"Adobe").and_then(|s| s.get(6)) {
                     self.adobe = true;

@@ -15,6 +15,9 @@ use crate::segment::Segments;
 const FIRST_RESTART: u8 = 0xD0;
 const END_OF_IMAGE: u8 = 0xD9;
 
+/// Pixels that a byte can hold at most: every block of 64 takes at least one bit, that of its mean.
+const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
+
 /// The decoding of a file whose header was read. Gives all pixels, row by row.
 pub(crate) struct Scan<'a>(pub(crate) &'a Header<'a>);
 
@@ -24,6 +27,9 @@ impl Kernel for Scan<'_> {
     #[inline(always)]
     fn run(self, isa: impl Isa) -> Result<Vec<u8>> {
         let header = self.0;
+        if header.pixels() > header.data.len().saturating_mul(MAX_PIXELS_PER_BYTE) {
+            return Err(Error::Truncated);
+        }
         let (tables, places) = tables(&header.components)?;
         let mut coders = coders(&tables, &places);
         let layout = Layout::new(header.sampling);
