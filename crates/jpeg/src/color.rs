@@ -35,3 +35,28 @@ pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
     }
     rgb
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_factors_give_the_same_integers() {
+        let rounded = |sum: i32| (sum + (1 << 15)) >> 16;
+        for (y, cb) in (0..256).flat_map(|cb| [0, 77, 128, 255].map(|y| (y, cb))) {
+            for start in (0..256).step_by(WIDE) {
+                let crs: Line = std::array::from_fn(|i| (start + i) as u8);
+                let rgb = to_rgb(&[y as u8; WIDE], &[cb as u8; WIDE], &crs);
+                for (pixel, cr) in rgb.as_chunks::<3>().0.iter().zip(start as i32..) {
+                    let (cb, cr) = (cb - 128, cr - 128);
+                    let expected = [
+                        y + rounded(91881 * cr),
+                        y + rounded(-22554 * cb - 46802 * cr),
+                        y + rounded(116130 * cb),
+                    ];
+                    assert_eq!(*pixel, expected.map(|value| value.clamp(0, 255) as u8));
+                }
+            }
+        }
+    }
+}

@@ -80,20 +80,26 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<Header<'_>>> {
     let [0xFF, 0xD8, rest @ ..] = bytes else { return Ok(None) };
     let mut rest = rest;
     let mut segments = Segments::default();
-    loop {
-        let Some((marker, segment, behind)) = next_segment(rest)? else { return Ok(None) };
-        rest = behind;
-        if marker == marker::START_OF_SCAN {
-            return segments.finish(segment, rest);
+    while let Some((segment, behind)) = next_segment(rest)? {
+        if segment.marker == marker::START_OF_SCAN {
+            return segments.finish(segment.content, behind);
         }
-        if segments.read(marker, segment)?.is_none() {
+        if segments.read(segment)?.is_none() {
             return Ok(None);
         }
+        rest = behind;
     }
+    Ok(None)
 }
 
-/// A marker, the content of its segment, and what follows; none where no segment begins.
-fn next_segment(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>> {
+/// A marker and what belongs to it.
+struct Segment<'a> {
+    marker: u8,
+    content: &'a [u8],
+}
+
+/// The next segment and what follows; none where no segment begins.
+fn next_segment(bytes: &[u8]) -> Result<Option<(Segment<'_>, &[u8])>> {
     let fill = bytes.iter().take_while(|&&byte| byte == 0xFF).count();
     let rest = &bytes[fill..];
     let (Some(&marker), Some(length)) = (rest.first(), rest.get(1..3)) else {
@@ -103,14 +109,15 @@ fn next_segment(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>> {
         return Ok(None);
     }
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-    let content = length.checked_sub(2).ok_or(Error::Segment { marker })?;
-    let (segment, behind) = rest[3..].split_at_checked(content).ok_or(Error::Truncated)?;
-    Ok(Some((marker, segment, behind)))
+    let length = length.checked_sub(2).ok_or(Error::Segment { marker })?;
+    let (content, behind) = rest[3..].split_at_checked(length).ok_or(Error::Truncated)?;
+    Ok(Some((Segment { marker, content }, behind)))
 }
 
 impl<'a> Segments<'a> {
     /// Takes note of a segment; none if it shows that the file is for another decoder.
-    fn read(&mut self, marker: u8, segment: &'a [u8]) -> Result<Option<()>> {
+    fn read(&mut self, segment: Segment<'a>) -> Result<Option<()>> {
+        let Segment { marker, content: segment } = segment;
         let broken = Error::Segment { marker };
         match marker {
             marker::BASELINE_FRAME | marker::EXTENDED_FRAME => {
@@ -289,3 +296,17 @@ pub(crate) const ZIGZAG: [u8; 64] = {
     }
     places
 };
+
+#[cfg(test)]
+mod tests {
+    use super::ZIGZAG;
+
+    #[test]
+    fn coefficients_come_in_the_order_of_the_standard() {
+        assert_eq!(ZIGZAG[..12], [0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25]);
+        assert_eq!(ZIGZAG[52..], [45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63][1..]);
+        let mut sorted = ZIGZAG;
+        sorted.sort();
+        assert!(sorted.iter().enumerate().all(|(i, &place)| usize::from(place) == i));
+    }
+}

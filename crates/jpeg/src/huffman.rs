@@ -21,20 +21,16 @@ pub(crate) struct Codes<'a> {
 /// A symbol: what it takes to read the number behind its code.
 ///
 /// From the lowest byte: bits to be dropped, the code's and the number's; bits of the code; 63 less
-/// those of the number; the step from the last coefficient to this one, and [`Symbol::SPECIAL`]. The bits
-/// to be dropped are the lowest, where a shift takes its count from without further ado: this is the
-/// path that decoding waits on. All else is done meanwhile.
+/// those of the number; the step from the last coefficient to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Symbol(u32);
 
 impl Symbol {
-    const SPECIAL: u32 = 1 << 31;
     /// The bits looked up begin a longer code, or none.
-    pub(crate) const UNKNOWN: Self = Self(Self::SPECIAL);
+    pub(crate) const UNKNOWN: Self = Self(0);
 
     fn new(length: u32, (step, size): (u32, u32)) -> Self {
-        let end = if step == 0 { Self::SPECIAL } else { 0 };
-        Self((length + size) | length << 8 | (63 - size) << 16 | step << 24 | end)
+        Self((length + size) | length << 8 | (63 - size) << 16 | step << 24)
     }
 
     /// Bits to be dropped.
@@ -43,10 +39,10 @@ impl Symbol {
         self.0 as u8
     }
 
-    /// Places from the last coefficient to this one. 0: there is none.
+    /// Places from the last coefficient to this one. 0: there is none, the block ends.
     #[inline(always)]
     pub(crate) fn step(self) -> usize {
-        (self.0 >> 24 & 31) as usize
+        (self.0 >> 24) as usize
     }
 
     /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0 are
@@ -58,12 +54,6 @@ impl Symbol {
         // In two steps, because a number may have no bits at all.
         let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 16 & 63)) as i64;
         ((positive ^ negative) - negative) as i16
-    }
-
-    /// Whether this is [`Symbol::UNKNOWN`] or the end of a block.
-    #[inline(always)]
-    pub(crate) fn is_special(self) -> bool {
-        (self.0 as i32) < 0
     }
 }
 

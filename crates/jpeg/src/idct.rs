@@ -113,3 +113,77 @@ fn transpose(rows: [[i16; 8]; 8]) -> [[i16; 8]; 8] {
     }
     columns
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Numbers that look random.
+    pub(crate) fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state >> 33
+        })
+    }
+
+    /// The algorithm step by step, with the constants of the paper at 13 bits.
+    fn steps(x: [i64; 8], shift: u32) -> [i64; 8] {
+        let z = (x[2] + x[6]) * 4433;
+        let (inner, outer) = (z - x[6] * 15137, z + x[2] * 6270);
+        let (sum, difference) = ((x[0] + x[4]) << 13, (x[0] - x[4]) << 13);
+        let even = [sum + outer, difference + inner, difference - inner, sum - outer];
+
+        let (z1, z2, z3, z4) = (x[7] + x[1], x[5] + x[3], x[7] + x[3], x[5] + x[1]);
+        let z5 = (z3 + z4) * 9633;
+        let (z1, z2, z3, z4) = (z1 * -7373, z2 * -20995, z3 * -16069 + z5, z4 * -3196 + z5);
+        let odd = [
+            x[1] * 12299 + z1 + z4,
+            x[3] * 25172 + z2 + z3,
+            x[5] * 16819 + z2 + z4,
+            x[7] * 2446 + z1 + z3,
+        ];
+        let mut out = [0; 8];
+        for k in 0..4 {
+            let half = 1 << (shift - 1);
+            out[k] = (even[k] + odd[k] + half) >> shift;
+            out[7 - k] = (even[k] - odd[k] + half) >> shift;
+        }
+        out
+    }
+
+    fn reference(block: [[i64; 8]; 8]) -> [[u8; 8]; 8] {
+        let mut rows = [[0; 8]; 8];
+        for column in 0..8 {
+            let values = steps(block.map(|row| row[column]), 11);
+            (0..8).for_each(|row| rows[row][column] = values[row]);
+        }
+        rows.map(|row| steps(row, 18).map(|value| (value + 128).clamp(0, 255) as u8))
+    }
+
+    #[test]
+    fn fewer_products_give_the_same_integers() {
+        let mut numbers = numbers(1);
+        let mut next = |most: u64| (numbers.next().unwrap() % (2 * most + 1)) as i16 - most as i16;
+        for round in 0..500_u64 {
+            // From few small coefficients to all large ones.
+            let (most, every) = (1 << (round % 7), 1 + round % 9);
+            let quantisation: Quantisation = std::array::from_fn(|i| 1 + (i as i16 * 3) % 15);
+            let mut group = Group::ZERO;
+            for (i, value) in group.0.iter_mut().enumerate() {
+                *value = if (i as u64).is_multiple_of(every) { next(most) } else { 0 };
+            }
+            let tile = transform(&group, &quantisation);
+            for block in 0..BLOCKS {
+                let value = |row: usize, column: usize| {
+                    let coefficient = i64::from(group.0[WIDE * row + 8 * block + column]);
+                    coefficient * i64::from(quantisation[8 * row + column])
+                };
+                let values = std::array::from_fn(|r| std::array::from_fn(|c| value(r, c)));
+                for (row, expected) in reference(values).into_iter().enumerate() {
+                    assert_eq!(tile.0[row][8 * block..][..8], expected, "{round} {block} {row}");
+                }
+            }
+        }
+    }
+}

@@ -22,6 +22,8 @@ mod header;
 mod huffman;
 mod idct;
 mod isa;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod layout;
 mod pairs;
 mod rows;

@@ -135,3 +135,32 @@ impl Pairs {
         self.0[bits % PAIRS]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::huffman::{Class, Codes};
+
+    #[test]
+    fn pairs_are_what_two_symbols_are() {
+        // Codes 00 to 10, and 1100: one place on and 1 bit, two and 3, the end; a number that is too long.
+        let counts = [0, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let codes = Codes { counts: &counts, symbols: &[0x01, 0x13, 0x00, 0x09] };
+        let pairs = Pairs::new(&Table::new(&codes, Class::Ac).unwrap());
+        let at =
+            |text: &str| pairs.look_up(usize::from_str_radix(&format!("{text:0<11}"), 2).unwrap());
+        let parts = |pair: Pair| {
+            let steps = [pair.step(), pair.second_step()];
+            (pair.length() & 63, steps, [pair.first(), pair.second()], pair.is_end())
+        };
+        assert_eq!(parts(at("001000")), (6, [1, 1], [1, -1], false));
+        assert_eq!(parts(at("00101000")), (8, [1, 2], [1, -7], false));
+        assert_eq!(parts(at("01101001")), (8, [2, 1], [5, 1], false));
+        assert_eq!(parts(at("0110110")), (7, [2, 0], [5, 0], true));
+        assert_eq!(parts(at("10")), (2, [1, 0], [0, 0], true));
+        // The second one is too long, or there is none.
+        assert_eq!(parts(at("011011100")), (5, [2, 0], [5, 0], false));
+        assert_eq!(parts(at("001111")), (3, [1, 0], [1, 0], false));
+        assert!(at("1100").is_unknown() && at("111").is_unknown());
+    }
+}

@@ -81,3 +81,59 @@ pub(crate) fn repeat(row: &[u8], out: &mut [u8]) {
         *pair = [sample; 2];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(count: usize, factor: usize) -> Vec<u8> {
+        (0..count).map(|i| (i * factor % 256) as u8).collect()
+    }
+
+    /// The sample at `i`, or the nearest one.
+    fn at(row: &[u16], i: isize) -> u16 {
+        row[i.clamp(0, row.len() as isize - 1) as usize]
+    }
+
+    #[test]
+    fn rows_are_widened_by_the_triangle_filter() {
+        for count in [1, 2, 3, 31, 32, 33, 70] {
+            let (near, far) = (row(count, 97), row(count, 201));
+            let mut sums = Sums::new(count);
+            let mut out = vec![0; 2 * count.next_multiple_of(WIDE)];
+
+            sums.set(&near);
+            sums.spread::<2>(&mut out);
+            let wide: Vec<u16> = near.iter().map(|&v| v.into()).collect();
+            for i in 0..count as isize {
+                let left = (3 * at(&wide, i) + at(&wide, i - 1) + 1) / 4;
+                let right = (3 * at(&wide, i) + at(&wide, i + 1) + 2) / 4;
+                let got = [out[2 * i as usize], out[2 * i as usize + 1]].map(u16::from);
+                assert_eq!(got, [left, right], "{i} of {count}");
+            }
+
+            sums.blend(&near, &far);
+            sums.spread::<4>(&mut out);
+            let both: Vec<u16> =
+                near.iter().zip(&far).map(|(&n, &f)| 3 * u16::from(n) + u16::from(f)).collect();
+            for i in 0..count as isize {
+                let left = (3 * at(&both, i) + at(&both, i - 1) + 8) / 16;
+                let right = (3 * at(&both, i) + at(&both, i + 1) + 7) / 16;
+                let got = [out[2 * i as usize], out[2 * i as usize + 1]].map(u16::from);
+                assert_eq!(got, [left, right], "{i} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_between_rows_round_in_turn() {
+        let mut out = [0; 3];
+        blend_rows(&[0, 10, 255], &[1, 20, 255], false, &mut out);
+        assert_eq!(out, [0, 12, 255]);
+        blend_rows(&[0, 10, 255], &[2, 20, 255], true, &mut out);
+        assert_eq!(out, [1, 13, 255]);
+        let mut out = [0; 4];
+        repeat(&[7, 8], &mut out);
+        assert_eq!(out, [7, 7, 8, 8]);
+    }
+}
