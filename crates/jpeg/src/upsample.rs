@@ -57,10 +57,10 @@ impl Sums {
             pairs.iter_mut().zip(before).zip(here).zip(behind)
         {
             let three = 3 * here;
-            *pair = [
-                ((three + before + left) >> SHIFT) as u8,
-                ((three + behind + right) >> SHIFT) as u8,
-            ];
+            let (left, right) =
+                ((three + before + left) >> SHIFT, (three + behind + right) >> SHIFT);
+            // Both in one number: what is stored in pairs would be shuffled first.
+            *pair = (left | right << 8).to_le_bytes();
         }
     }
 }
