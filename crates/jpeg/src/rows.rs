@@ -117,28 +117,38 @@ impl Rows {
         let count = self.width.div_ceil(self.sampling.across());
         // What has only two samples in a row is not interpolated.
         let narrow = count <= 2;
-        let below = y % 2 == 1;
-        let rows = self.height.div_ceil(2);
-        let near = y / 2;
-        let far = if below { (near + 1).min(rows - 1) } else { near.saturating_sub(1) };
-        let (near, far) = (near + 1 - 8 * mcu_row, far + 1 - 8 * mcu_row);
-        let plain = y + 1 - 8 * mcu_row;
+        let (near, far) = self.color_rows(y, mcu_row);
         for (plane, out) in self.planes[1..].iter().zip(&mut self.colors) {
+            let (near, far) = (plane.row(near), plane.row(far));
             match self.sampling {
                 Sampling::Gray | Sampling::Full => {}
-                Sampling::HalfWidth if narrow => repeat(plane.row(plain), out),
+                Sampling::HalfWidth | Sampling::Quarter if narrow => repeat(near, out),
                 Sampling::HalfWidth => {
-                    self.sums.set(&plane.row(plain)[..count]);
+                    self.sums.set(&near[..count]);
                     self.sums.spread::<2>(out);
                 }
-                Sampling::HalfHeight => blend_rows(plane.row(near), plane.row(far), below, out),
-                Sampling::Quarter if narrow => repeat(plane.row(near), out),
+                Sampling::HalfHeight => blend_rows(near, far, y % 2 == 1, out),
                 Sampling::Quarter => {
-                    self.sums.blend(&plane.row(near)[..count], &plane.row(far)[..count]);
+                    self.sums.blend(&near[..count], &far[..count]);
                     self.sums.spread::<4>(out);
                 }
             }
         }
+    }
+
+    /// Where row `y` of the picture takes its colour from: the nearer row of the planes, and the
+    /// farther one, above or below it. Beyond the edge, the last row goes on.
+    #[inline(always)]
+    fn color_rows(&self, y: usize, mcu_row: usize) -> (usize, usize) {
+        let down = self.sampling.down();
+        let near = y / down;
+        let far = match (down, y % 2) {
+            (1, _) => near,
+            (_, 0) => near.saturating_sub(1),
+            _ => (near + 1).min(self.height.div_ceil(2) - 1),
+        };
+        // Row 0 of the planes is the last one of the row of MCUs before.
+        (near + 1 - 8 * mcu_row, far + 1 - 8 * mcu_row)
     }
 
     /// Appends the pixels of a row.
