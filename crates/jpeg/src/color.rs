@@ -19,21 +19,38 @@ pub(crate) const GREEN: [i16; 2] = [-22554, 18734];
 /// Pixels of a line.
 #[inline(always)]
 pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
+    // Channel by channel, in 16 bits where those are enough, which compilers vectorise well.
+    let mut channels = [[0; WIDE]; 3];
+    for i in 0..WIDE {
+        let (y, cb, cr) = (i16::from(y[i]), i16::from(cb[i]) - 128, i16::from(cr[i]) - 128);
+        let green = product(GREEN[0], cb) + product(GREEN[1], cr);
+        channels[0][i] = clip(y + cr + rounded(product(CR_RED, cr)));
+        channels[1][i] = clip(y - cr + rounded(green));
+        channels[2][i] = clip(y + 2 * cb + rounded(product(CB_BLUE, cb)));
+    }
     let mut rgb = [0; 3 * WIDE];
     for i in 0..WIDE {
-        let (y, cb, cr) = (i32::from(y[i]), i32::from(cb[i]) - 128, i32::from(cr[i]) - 128);
-        let scaled = |sum: i32| (sum + (1 << 15)) >> 16;
-        let green = i32::from(GREEN[0]) * cb + i32::from(GREEN[1]) * cr;
-        let pixel = [
-            y + cr + scaled(i32::from(CR_RED) * cr),
-            y - cr + scaled(green),
-            y + 2 * cb + scaled(i32::from(CB_BLUE) * cb),
-        ];
-        for (c, value) in pixel.into_iter().enumerate() {
-            rgb[3 * i + c] = value.clamp(0, 255) as u8;
+        for c in 0..3 {
+            rgb[3 * i + c] = channels[c][i];
         }
     }
     rgb
+}
+
+#[inline(always)]
+fn product(a: i16, b: i16) -> i32 {
+    i32::from(a) * i32::from(b)
+}
+
+/// Without the fractional bits.
+#[inline(always)]
+fn rounded(sum: i32) -> i16 {
+    ((sum + (1 << 15)) >> 16) as i16
+}
+
+#[inline(always)]
+fn clip(value: i16) -> u8 {
+    value.clamp(0, 255) as u8
 }
 
 #[cfg(test)]
