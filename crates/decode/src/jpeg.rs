@@ -1,10 +1,10 @@
-//! JPEG: the usual kinds by our own decoder, and for the others, which `image` reads, whether the file
-//! is whole.
+//! JPEG: the usual kinds by our own decoder, and for the others, which `image` reads, whether the
+//! file is whole.
 //!
-//! Our decoder has no last word: what it refuses, for whatever reason, goes to `image`, which knows more
-//! kinds and forgives more. But that fills what is missing with grey and says nothing, so the file's
-//! structure is walked before: every segment must lie inside the file and the last one must be the end
-//! marker. The format is that of ITU-T T.81, annex B.
+//! Our decoder has no last word: what it refuses, for whatever reason, goes to `image`, which knows
+//! more kinds and forgives more. But that fills what is missing with grey and says nothing, so the
+//! file's structure is walked before: every segment must lie inside the file and the last one must
+//! be the end marker. The format is that of ITU-T T.81, annex B.
 
 use ::jpeg::Jpeg;
 use image::metadata::Orientation;
@@ -19,8 +19,8 @@ const START_OF_SCAN: u8 = 0xDA;
 /// that of its mean.
 const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
 
-/// Reads a file of the kinds that the crate `jpeg` is made for; none for all others, and for what is
-/// broken or too large.
+/// Reads a file of the kinds that the crate `jpeg` is made for; none for all others, and for what
+/// is broken or too large.
 pub(super) fn read(bytes: &[u8]) -> Option<Parts> {
     let jpeg = Jpeg::open(bytes).ok()??;
     let (width, height, channels) = (jpeg.width(), jpeg.height(), jpeg.channels());

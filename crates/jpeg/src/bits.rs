@@ -1,8 +1,8 @@
 //! Bits of one entropy-coded segment, from the highest of each byte.
 //!
 //! The segment was freed of stuffed bytes before ([`crate::segment`]), so that many bits are loaded
-//! at once and nothing is looked for in them. Nothing is checked per bit either: behind the end come
-//! zeros, and [`Bits::overrun`] tells it afterwards.
+//! at once and nothing is looked for in them. Nothing is checked per bit either: behind the end
+//! come zeros, and [`Bits::overrun`] tells it afterwards.
 
 /// Zero bytes that a segment must have behind its end.
 pub(crate) const PADDING: usize = 8;
@@ -14,8 +14,8 @@ pub(crate) struct Bits<'a> {
     rest: &'a [u8],
     /// The next bits, from the highest.
     buffer: u64,
-    /// How many of them are accounted for, in the lowest six bits; those behind them may be there already,
-    /// but are loaded again.
+    /// How many of them are accounted for, in the lowest six bits; those behind them may be there
+    /// already, but are loaded again.
     count: u8,
     /// Zero bytes that were added to the padding.
     added: usize,

@@ -9,8 +9,9 @@ use crate::pairs::{PAIR_BITS, Pairs};
 /// Place of the last coefficient.
 const LAST: usize = 63;
 
-/// For each block of a [`Group`] and each coefficient in the order of the file, its place in the group.
-/// Those that are no coefficients any more have a place, too: that they came up is found out afterwards.
+/// For each block of a [`Group`] and each coefficient in the order of the file, its place in the
+/// group. Those that are no coefficients any more have a place, too: that they came up is found out
+/// afterwards.
 const PLACES: [[u8; 128]; BLOCKS] = {
     let mut places = [[0; 128]; BLOCKS];
     let mut i = 0;

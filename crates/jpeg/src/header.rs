@@ -1,7 +1,7 @@
 //! The segments before the image data: frame, tables, scan (T.81, annex B).
 //!
-//! Whatever this crate does not decode, or what is unusual enough to be doubtful, ends in "not mine"
-//! (`Ok(None)`), so that a more lenient decoder can have a look at it.
+//! Whatever this crate does not decode, or what is unusual enough to be doubtful, ends in "not
+//! mine" (`Ok(None)`), so that a more lenient decoder can have a look at it.
 
 use crate::error::{Error, Result};
 use crate::huffman::Codes;

@@ -45,8 +45,8 @@ impl Symbol {
         (self.0 >> 24) as usize
     }
 
-    /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0 are
-    /// negative; they are that of the opposite bits, negated.
+    /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0
+    /// are negative; they are that of the opposite bits, negated.
     #[inline(always)]
     pub(crate) fn number(self, bits: u64) -> i16 {
         let bits = bits << (self.0 >> 8 & 63);
@@ -85,8 +85,8 @@ impl Class {
 #[derive(Debug)]
 pub(crate) struct Table {
     lookup: [Symbol; LOOKUP],
-    /// For each length: the first 16 bits that are no code of this length, as far as their beginning is one
-    /// of codes up to that length.
+    /// For each length: the first 16 bits that are no code of this length, as far as their
+    /// beginning is one of codes up to that length.
     limits: [u32; LONGEST as usize + 1],
     /// For each length: what to add to a code for the place of its symbol.
     offsets: [i32; LONGEST as usize + 1],

@@ -1,9 +1,9 @@
 //! What is written once for each instruction set, behind [`Isa`], and the choice among them.
 //!
-//! The choice is made when the program runs, and the whole decoding is compiled for each set, not only
-//! what is written by hand: reading bits gains much from shifts that take their count from any
-//! register. For that, all that a [`Kernel`] calls must be `#[inline(always)]`, and closures are kept
-//! out: one that is not inlined is compiled without the instructions.
+//! The choice is made when the program runs, and the whole decoding is compiled for each set, not
+//! only what is written by hand: reading bits gains much from shifts that take their count from any
+//! register. For that, all that a [`Kernel`] calls must be `#[inline(always)]`, and closures are
+//! kept out: one that is not inlined is compiled without the instructions.
 
 use crate::color::{self, Line, RgbLine};
 use crate::header::Quantisation;

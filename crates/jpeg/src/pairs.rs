@@ -1,8 +1,8 @@
 //! Two coefficients in one look-up.
 //!
-//! Decoding waits for look-ups: where the next one is to be made is known only after the last. As most
-//! codes are short, the next bits often tell of two coefficients, or of the last one of a block and its
-//! end.
+//! Decoding waits for look-ups: where the next one is to be made is known only after the last. As
+//! most codes are short, the next bits often tell of two coefficients, or of the last one of a
+//! block and its end.
 
 use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 
@@ -14,11 +14,11 @@ const PAIRS: usize = 1 << PAIR_BITS;
 /// Up to two coefficients, in half the memory that they would take at ease.
 ///
 /// From the lowest bit: 6 bits for the bits to be dropped, 1 that says that the block ends, 1 for
-/// [`Pair::UNKNOWN`], 8 for the first coefficient, 4 for the places between the last coefficient and
-/// the first one, 5 for the step from that to the second one, 7 for the second one. Where there is only
-/// one, the second step is 0; where there is none, there is the zero that follows in any block. The bits
-/// to be dropped are the lowest, where a shift takes its count from without further ado: this is the
-/// path that decoding waits on.
+/// [`Pair::UNKNOWN`], 8 for the first coefficient, 4 for the places between the last coefficient
+/// and the first one, 5 for the step from that to the second one, 7 for the second one. Where there
+/// is only one, the second step is 0; where there is none, there is the zero that follows in any
+/// block. The bits to be dropped are the lowest, where a shift takes its count from without further
+/// ado: this is the path that decoding waits on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pair(u32);
 
@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn pairs_are_what_two_symbols_are() {
-        // Codes 00 to 10, and 1100: one place on and 1 bit, two and 3, the end; a number that is too long.
+        // Codes 00 to 10, and 1100: one place on and 1 bit, two and 3, the end; a number that is
+        // too long.
         let counts = [0, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let codes = Codes { counts: &counts, symbols: &[0x01, 0x13, 0x00, 0x09] };
         let pairs = Pairs::new(&Table::new(&codes, Class::Ac).unwrap());

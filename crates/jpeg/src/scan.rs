@@ -134,7 +134,8 @@ struct Tables {
     pairs: Pairs,
 }
 
-/// All tables, each once, and for each component the place of its own: fewer stay in a nearer cache.
+/// All tables, each once, and for each component the place of its own: fewer stay in a nearer
+/// cache.
 fn tables(components: &[Component<'_>]) -> Result<(Vec<Tables>, Vec<usize>)> {
     let (mut tables, mut places) = (Vec::new(), Vec::<usize>::new());
     for component in components {

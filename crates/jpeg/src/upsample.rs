@@ -1,5 +1,5 @@
-//! Colour at full resolution from colour at half, by libjpeg's "fancy" (triangle) filter: three parts
-//! of the nearer sample and one of the farther one, with its rounding, which alternates.
+//! Colour at full resolution from colour at half, by libjpeg's "fancy" (triangle) filter: three
+//! parts of the nearer sample and one of the farther one, with its rounding, which alternates.
 
 use crate::idct::WIDE;
 

@@ -26,8 +26,8 @@ impl<I: Isa, K: Kernel> pulp::WithSimd for With<I, K> {
     }
 }
 
-/// Both passes. `rows` holds coefficients times quantisation; a register of the result holds two rows
-/// of samples.
+/// Both passes. `rows` holds coefficients times quantisation; a register of the result holds two
+/// rows of samples.
 #[inline(always)]
 fn transform<L: Lanes>(l: L, rows: [L::V; 8]) -> [L::V; 4] {
     let columns = transpose(l, pass::<L, FIRST_SHIFT>(l, rows));
@@ -191,8 +191,8 @@ impl Isa for V3 {
     }
 }
 
-/// `[channel][third]`: which pixel's value stands where in a third of 16 pixels; with the highest bit
-/// set where it is not that channel's place. For both halves of a register.
+/// `[channel][third]`: which pixel's value stands where in a third of 16 pixels; with the highest
+/// bit set where it is not that channel's place. For both halves of a register.
 const INTERLEAVE: [[[u8; WIDE]; 3]; 3] = {
     let mut places = [[[0x80; WIDE]; 3]; 3];
     let mut i = 0;
