@@ -99,6 +99,7 @@ impl Pair {
 pub(crate) struct Pairs([Pair; PAIRS]);
 
 impl Pairs {
+    #[inline(always)]
     pub(crate) fn new(table: &Table) -> Self {
         let mut ones = [Pair::UNKNOWN; PAIRS];
         for (bits, one) in ones.iter_mut().enumerate() {

@@ -136,6 +136,7 @@ struct Tables {
 
 /// All tables, each once, and for each component the place of its own: fewer stay in a nearer
 /// cache.
+#[inline(always)]
 fn tables(components: &[Component<'_>]) -> Result<(Vec<Tables>, Vec<usize>)> {
     let (mut tables, mut places) = (Vec::new(), Vec::<usize>::new());
     for component in components {
