@@ -95,6 +95,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    #[inline(always)]
     pub(crate) fn new(codes: &Codes<'_>, class: Class) -> Result<Self> {
         let mut table = Self {
             lookup: [Symbol::UNKNOWN; LOOKUP],
@@ -120,6 +121,7 @@ impl Table {
         Ok(table)
     }
 
+    #[inline(always)]
     fn add(&mut self, code: u32, length: u32, place: usize, meaning: (u32, u32)) {
         let symbol = Symbol::new(length, meaning);
         self.symbols[place] = symbol;
