@@ -1,5 +1,5 @@
 //! Sequential Huffman-coded JPEG of 8 bits to pixels: what nearly all photographs of training sets
-//! are, in half the time of a general decoder.
+//! are, in half the time that general decoders take.
 //!
 //! The pixels are those of libjpeg-turbo's defaults bit for bit (accurate integer transform,
 //! "fancy" upsampling), and so those that Pillow and torchvision train on. Decoded are grey
