@@ -4,17 +4,23 @@ the decoder's own library, each with the pixels that Pillow reads from it.
 NAME.EXT is the file under test, NAME.EXT.expected.png holds what Pillow's
 `ImageOps.exif_transpose(Image.open(NAME.EXT)).convert("RGB")` gives.
 
-Usage: python tools/parity/decode_fixtures.py   (needs pillow and numpy; versions in the README
-beside the fixtures). No randomness.
+Also those of crates/jpeg/tests/fixtures: NAME.jpg and, as bytes, the pixels that Pillow reads from it,
+NAME.pixels.
+
+Usage: python tools/parity/decode_fixtures.py   (needs pillow, numpy and, for 4:4:0, opencv; versions
+in the READMEs beside the fixtures). The seed of the noise is 0.
 """
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageFile, ImageOps, features
 
-OUT = Path(__file__).resolve().parents[2] / "crates/decode/tests/fixtures/images"
+CRATES = Path(__file__).resolve().parents[2] / "crates"
+OUT = CRATES / "decode/tests/fixtures/images"
+JPEG_OUT = CRATES / "jpeg/tests/fixtures"
 WIDTH, HEIGHT = 40, 28
 
 
@@ -71,7 +77,51 @@ def save_all() -> None:
     palette.save(OUT / "palette.bmp")
 
 
+def noise(width: int, height: int) -> np.ndarray:
+    """No picture at all, [H, W, 3] u8: all coefficients are large."""
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def scene(width: int, height: int) -> np.ndarray:
+    """The picture, mirrored on and on, with a little noise, [H, W, 3] u8."""
+    pixels = np.pad(picture(), ((0, height), (0, width), (0, 0)), "symmetric")[:height, :width]
+    return (pixels.astype(np.int16) + noise(width, height) // 16).clip(0, 255).astype(np.uint8)
+
+
+def save_jpegs() -> None:
+    def save(name, pixels, sampling, quality=90, **options):
+        image = Image.fromarray(pixels)
+        if sampling == "grey":
+            image = image.convert("L")
+        else:
+            options["subsampling"] = sampling
+        image.save(JPEG_OUT / f"{name}.jpg", quality=quality, **options)
+
+    samplings = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0", "grey": "grey"}
+    for name, sampling in samplings.items():
+        save(name, scene(77, 45), sampling)
+        save(f"{name}_noise_q100", noise(33, 17), sampling, quality=100)
+        save(f"{name}_noise_q1", noise(50, 34), sampling, quality=1)
+        save(f"{name}_1x1", scene(1, 1), sampling)
+        save(f"{name}_5x3", noise(5, 3), sampling)
+        save(f"{name}_restart", scene(77, 45), sampling, restart_marker_blocks=3)
+    save("444_restart_rows", scene(40, 90), "4:4:4", restart_marker_rows=1)
+    save("422_optimized", scene(100, 40), "4:2:2", optimize=True)
+    save("420_4x4", noise(4, 4), "4:2:0")
+    save("420_wide", scene(300, 17), "4:2:0", quality=75)
+    save("420_tall", scene(9, 150), "4:2:0", quality=75)
+    for name, pixels in {"440": scene(77, 45), "440_2x1": noise(2, 1), "440_tall": scene(5, 70)}.items():
+        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440]
+        cv2.imwrite(str(JPEG_OUT / f"{name}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 90, *sampling])
+
+
 def main() -> None:
+    # The smallest pictures take more than Pillow expects.
+    ImageFile.MAXBLOCK = 1 << 20
+    JPEG_OUT.mkdir(parents=True, exist_ok=True)
+    save_jpegs()
+    for file in sorted(JPEG_OUT.glob("*.jpg")):
+        np.asarray(Image.open(file)).tofile(file.with_suffix(".pixels"))
     OUT.mkdir(parents=True, exist_ok=True)
     for old in OUT.iterdir():
         if old.suffix != ".md":
@@ -83,7 +133,8 @@ def main() -> None:
         image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
         image.save(OUT / f"{file.stem}.{file.suffix[1:]}.expected.png", optimize=True)
     jpeg, webp = features.version("libjpeg_turbo"), features.version("webp")
-    print(f"pillow {PIL.__version__}, numpy {np.__version__}, libjpeg-turbo {jpeg}, libwebp {webp}")
+    print(f"pillow {PIL.__version__}, numpy {np.__version__}, opencv {cv2.__version__}")
+    print(f"libjpeg-turbo {jpeg}, libwebp {webp}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,16 @@
-//! Whether a JPEG file is whole.
+//! JPEG: the usual kinds by our own decoder, and for the others, which `image` reads, whether the
+//! file is whole.
 //!
-//! The decoder fills what is missing with grey and says nothing, so the file's structure is
-//! walked here: every segment must lie inside the file and the last one must be the end marker.
-//! The format is that of ITU-T T.81, annex B.
+//! Our decoder has no last word: what it refuses, for whatever reason, goes to `image`, which knows
+//! more kinds and forgives more. But that fills what is missing with grey and says nothing, so the
+//! file's structure is walked before: every segment must lie inside the file and the last one must
+//! be the end marker. The format is that of ITU-T T.81, annex B.
+
+use ::jpeg::Jpeg;
+use image::metadata::Orientation;
+
+use crate::raw::{Layout, Values};
+use crate::{Parts, check_size};
 
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
@@ -10,6 +18,18 @@ const START_OF_SCAN: u8 = 0xDA;
 /// Pixels that a byte of a file can hold at most: every block of 64 pixels takes at least one bit,
 /// that of its mean.
 const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
+
+/// Reads a file of the kinds that the crate `jpeg` is made for; none for all others, and for what
+/// is broken or too large.
+pub(super) fn read(bytes: &[u8]) -> Option<Parts> {
+    let jpeg = Jpeg::open(bytes).ok()??;
+    let (width, height, channels) = (jpeg.width(), jpeg.height(), jpeg.channels());
+    check_size(width, height, u64::from(width) * u64::from(height) * channels as u64).ok()?;
+    let orientation = jpeg.exif().and_then(Orientation::from_exif_chunk);
+    let values = Values::U8(jpeg.decode().ok()?);
+    let layout = Layout { width, height, channels, plane: None, alpha: false };
+    Some((values, layout, orientation.unwrap_or(Orientation::NoTransforms)))
+}
 
 /// Whether the file reaches its end-of-image marker, with at least one scan before it, and is long
 /// enough for the pixels that it announces.

@@ -97,6 +97,7 @@ pub fn read(bytes: &[u8]) -> Result<Raw> {
         Failure::TooLarge { width, height } => {
             Error::TooLarge { format, width, height, max_pixels: MAX_PIXELS }
         }
+        Failure::Truncated => Error::Truncated { format },
         Failure::Image(source) if is_end_of_file(&source) => Error::Truncated { format },
         Failure::Image(source) => Error::Decode { format, source },
     })
@@ -119,15 +120,13 @@ fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
         ImageFormat::Bmp => "bmp",
         _ => return Err(Error::UnknownFormat),
     };
-    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
-        return Err(Error::Truncated { format: name });
-    }
     Ok((format, name))
 }
 
 /// What can be wrong with an image whose format is known.
 enum Failure {
     TooLarge { width: u32, height: u32 },
+    Truncated,
     Image(ImageError),
 }
 
@@ -140,10 +139,16 @@ impl From<ImageError> for Failure {
 type Parts = (Values, Layout, Orientation);
 
 fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Failure> {
-    if format == ImageFormat::Tiff
-        && let Some(parts) = tiff::read(bytes)?
-    {
+    let parts = match format {
+        ImageFormat::Tiff => tiff::read(bytes)?,
+        ImageFormat::Jpeg => jpeg::read(bytes),
+        _ => None,
+    };
+    if let Some(parts) = parts {
         return Ok(parts);
+    }
+    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
+        return Err(Failure::Truncated);
     }
     let (values, layout) = raw::of_dynamic(read_dynamic(bytes, format)?);
     Ok((values, layout, Orientation::NoTransforms))

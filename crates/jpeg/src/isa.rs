@@ -1,0 +1,147 @@
+//! What is written once for each instruction set, behind [`Isa`], and the choice among them.
+//!
+//! The choice is made when the program runs, and the whole decoding is compiled for each set, not
+//! only what is written by hand: reading bits gains much from shifts that take their count from any
+//! register. For that, all that a [`Kernel`] calls must be `#[inline(always)]`, and closures are
+//! kept out: one that is not inlined is compiled without the instructions.
+
+use crate::color::{self, Line, RgbLine};
+use crate::header::Quantisation;
+use crate::idct::{self, Group, Tile};
+
+/// The operations that compilers do not turn into good SIMD code by themselves.
+pub(crate) trait Isa: Copy {
+    /// Samples from coefficients, as [`idct::transform`].
+    fn transform(self, group: &Group, quantisation: &Quantisation) -> Tile;
+    /// Pixels from samples, as [`color::to_rgb`].
+    fn to_rgb(self, y: &Line, cb: &Line, cr: &Line) -> RgbLine;
+}
+
+/// What the target has at least.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Baseline;
+
+impl Isa for Baseline {
+    #[inline(always)]
+    fn transform(self, group: &Group, quantisation: &Quantisation) -> Tile {
+        idct::transform(group, quantisation)
+    }
+
+    #[inline(always)]
+    fn to_rgb(self, y: &Line, cb: &Line, cr: &Line) -> RgbLine {
+        color::to_rgb(y, cb, cr)
+    }
+}
+
+/// Work that needs an [`Isa`].
+pub(crate) trait Kernel {
+    type Output;
+    /// Does it. The body and all it calls must be `#[inline(always)]`.
+    fn run(self, isa: impl Isa) -> Self::Output;
+}
+
+/// Runs `kernel` with the best instruction set of this machine.
+#[inline]
+pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use pulp::x86::{V3, V4};
+
+        use crate::x86::With;
+        if let Some(v4) = V4::try_new() {
+            return pulp::Simd::vectorize(v4, With(v4, kernel));
+        }
+        if let Some(v3) = V3::try_new() {
+            return pulp::Simd::vectorize(v3, With(v3, kernel));
+        }
+    }
+    kernel.run(Baseline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header;
+    use crate::idct::tests::numbers;
+    use crate::scan::Scan;
+
+    /// The kernel's results with the baseline, and with each instruction set that this machine has.
+    fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
+        let baseline = kernel().run(Baseline);
+        #[allow(unused_mut)]
+        let mut others = vec![dispatch(kernel())];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use crate::x86::With;
+            let v3 = pulp::x86::V3::try_new();
+            others.extend(v3.map(|v3| pulp::Simd::vectorize(v3, With(v3, kernel()))));
+            let v4 = pulp::x86::V4::try_new();
+            others.extend(v4.map(|v4| pulp::Simd::vectorize(v4, With(v4, kernel()))));
+        }
+        (baseline, others)
+    }
+
+    struct Transform<'a>(&'a Group, &'a Quantisation);
+
+    impl Kernel for Transform<'_> {
+        type Output = Tile;
+
+        #[inline(always)]
+        fn run(self, isa: impl Isa) -> Tile {
+            isa.transform(self.0, self.1)
+        }
+    }
+
+    struct Rgb<'a>([&'a Line; 3]);
+
+    impl Kernel for Rgb<'_> {
+        type Output = RgbLine;
+
+        #[inline(always)]
+        fn run(self, isa: impl Isa) -> RgbLine {
+            isa.to_rgb(self.0[0], self.0[1], self.0[2])
+        }
+    }
+
+    #[test]
+    fn all_instruction_sets_transform_alike() {
+        let mut numbers = numbers(2);
+        for round in 0..500 {
+            let mut group = Group::ZERO;
+            // Up to numbers that fit in no way.
+            let shift = 16 - round % 16;
+            group.0.fill_with(|| (numbers.next().unwrap() as i16) >> shift.min(15));
+            let quantisation =
+                std::array::from_fn(|_| numbers.next().unwrap() as i16 >> (round % 13));
+            let (expected, others) = with_all(|| Transform(&group, &quantisation));
+            assert!(others.iter().all(|tile| *tile == expected), "{round}");
+        }
+    }
+
+    #[test]
+    fn all_instruction_sets_convert_alike() {
+        let mut numbers = numbers(3);
+        for _ in 0..1000 {
+            let [y, cb, cr]: [Line; 3] =
+                std::array::from_fn(|_| std::array::from_fn(|_| numbers.next().unwrap() as u8));
+            let (expected, others) = with_all(|| Rgb([&y, &cb, &cr]));
+            assert!(others.iter().all(|rgb| *rgb == expected));
+        }
+    }
+
+    #[test]
+    fn all_instruction_sets_decode_alike() {
+        let files: [&[u8]; 5] = [
+            include_bytes!("../tests/fixtures/444_restart.jpg"),
+            include_bytes!("../tests/fixtures/422_noise_q100.jpg"),
+            include_bytes!("../tests/fixtures/420_wide.jpg"),
+            include_bytes!("../tests/fixtures/440_tall.jpg"),
+            include_bytes!("../tests/fixtures/grey.jpg"),
+        ];
+        for file in files {
+            let header = header::read(file).unwrap().unwrap();
+            let (expected, others) = with_all(|| Scan(&header));
+            assert!(expected.is_ok() && others.iter().all(|pixels| *pixels == expected));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Entropy-coded segments: the data of a scan from one restart marker to the next, without the zero
+//! bytes that are stuffed behind each 0xFF (T.81, B.1.1.5).
+
+use memchr::memchr;
+
+use crate::bits::PADDING;
+use crate::error::{Error, Result};
+
+/// The bytes of a file behind a scan's header.
+#[derive(Debug, Clone)]
+pub(crate) struct Segments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Segments<'a> {
+    pub(crate) fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    /// Writes the next segment to `out`, with [`PADDING`], and returns the marker behind it.
+    ///
+    /// Each segment is read when it is needed, so that `out` is the only memory this takes.
+    pub(crate) fn next(&mut self, out: &mut Vec<u8>) -> Result<u8> {
+        out.clear();
+        loop {
+            let end = memchr(0xFF, self.rest).ok_or(Error::Truncated)?;
+            let (data, behind) = self.rest.split_at(end);
+            match *behind.get(1).ok_or(Error::Truncated)? {
+                0 => {
+                    out.extend_from_slice(&self.rest[..=end]);
+                    self.rest = &behind[2..];
+                }
+                0xFF => {
+                    out.extend_from_slice(data);
+                    self.rest = fill_bytes(behind)?;
+                }
+                marker => {
+                    out.extend_from_slice(data);
+                    out.extend_from_slice(&[0; PADDING]);
+                    self.rest = &behind[2..];
+                    return Ok(marker);
+                }
+            }
+        }
+    }
+}
+
+/// What is left when the bytes 0xFF that may stand before a marker are passed over.
+fn fill_bytes(bytes: &[u8]) -> Result<&[u8]> {
+    let count = bytes.iter().take_while(|&&byte| byte == 0xFF).count();
+    match bytes.get(count) {
+        None => Err(Error::Truncated),
+        Some(0) => Err(Error::Corrupt),
+        Some(_) => Ok(&bytes[count - 1..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stuffing_goes_and_markers_end_a_segment() {
+        let bytes = [1, 0xFF, 0, 0xFF, 0, 2, 0xFF, 0xD0, 3, 0xFF, 0xFF, 0xFF, 0xD9, 4];
+        let mut segments = Segments::new(&bytes);
+        let mut out = Vec::new();
+        assert_eq!(segments.next(&mut out), Ok(0xD0));
+        assert_eq!(out, [&[1, 0xFF, 0xFF, 2][..], &[0; PADDING]].concat());
+        assert_eq!(segments.next(&mut out), Ok(0xD9));
+        assert_eq!(out, [&[3][..], &[0; PADDING]].concat());
+        assert_eq!(segments.next(&mut out), Err(Error::Truncated));
+        for end in 9..13 {
+            let mut segments = Segments::new(&bytes[8..end]);
+            assert_eq!(segments.next(&mut out), Err(Error::Truncated), "{end}");
+        }
+        assert_eq!(Segments::new(&[1, 0xFF, 0xFF, 0]).next(&mut out), Err(Error::Corrupt));
+    }
+}
