@@ -14,8 +14,8 @@ use super::isa::Weight;
 pub(super) const WEIGHT_BITS: u32 = 14;
 /// Reach of the kernel on both sides, in target pixels when shrinking.
 const SUPPORT: f64 = 2.0;
-/// Filters that a thread keeps; more than the sizes of the crops of usual photographs.
-const MAX_KEPT: usize = 1024;
+/// Filters that a thread keeps, of 3 to 10 KB each: those of all crops of photographs of 500 pixels.
+const MAX_KEPT: usize = 2500;
 
 /// For each target pixel, which source pixels it is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,31 +53,37 @@ impl Filter {
         let scale = f64::from(from) / f64::from(to.max(1));
         let stretch = scale.max(1.0);
         let reach = SUPPORT * stretch;
-        let targets = (0..to).map(|target| {
+        let mut exact = Vec::new();
+        // Of all target pixels, one after the other.
+        let mut weights = Vec::with_capacity(to as usize * (2.0 * reach + 2.0) as usize);
+        let target = |target: u32| {
             let center = (f64::from(target) + 0.5) * scale;
             let start = (center - reach + 0.5).max(0.0) as u32;
             let end = ((center + reach + 0.5) as u32).min(from);
-            let weight = |x: u32| cubic((f64::from(x) - center + 0.5) / stretch);
-            trimmed(start, &(start..end).map(weight).collect::<Vec<_>>())
-        });
-        Self::of_targets(from, &targets.collect::<Vec<_>>())
+            exact.clear();
+            exact.extend((start..end).map(|x| cubic((f64::from(x) - center + 0.5) / stretch)));
+            let before = weights.len();
+            let skipped = push_rounded(&exact, &mut weights);
+            Target { start: start + skipped, taps: (weights.len() - before) as u16 }
+        };
+        let targets = (0..to).map(target).collect();
+        Self::filled(from, targets, &weights)
     }
 
-    fn of_targets(from: u32, targets: &[(u32, Vec<i16>)]) -> Self {
-        let most = targets.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0);
-        let pairs = most.div_ceil(2);
-        let mut filter = Self { targets: Vec::new(), weights: Vec::new(), pairs };
-        for (first, weights) in targets {
-            let start = (*first).min(from.saturating_sub(2 * pairs as u32));
-            let mut filled = vec![[Weight::new(0); 2]; pairs];
-            for (i, &weight) in weights.iter().enumerate() {
-                let place = (first - start) as usize + i;
-                filled[place / 2][place % 2] = Weight::new(weight);
-            }
-            filter.weights.append(&mut filled);
-            filter.targets.push(Target { start, taps: weights.len() as u16 });
+    /// Gives all targets as many weights, of which each now has as many as it needs.
+    fn filled(from: u32, mut targets: Vec<Target>, mut weights: &[i16]) -> Self {
+        let most = targets.iter().map(|target| target.taps).max().unwrap_or(0);
+        let pairs = usize::from(most).div_ceil(2);
+        let mut all = vec![[Weight::new(0); 2]; targets.len() * pairs];
+        for (target, filled) in targets.iter_mut().zip(all.chunks_exact_mut(pairs.max(1))) {
+            let (own, others) = weights.split_at(usize::from(target.taps));
+            weights = others;
+            let start = target.start.min(from.saturating_sub(2 * pairs as u32));
+            let places = &mut filled.as_flattened_mut()[(target.start - start) as usize..];
+            places.iter_mut().zip(own).for_each(|(to, &weight)| *to = Weight::new(weight));
+            target.start = start;
         }
-        filter
+        Self { targets, weights: all, pairs }
     }
 
     /// Number of target pixels.
@@ -115,34 +121,34 @@ impl Filter {
     }
 }
 
-/// Weights of source pixels from the returned one on; those that round to nothing at the ends are
-/// left out.
-fn trimmed(start: u32, exact: &[f64]) -> (u32, Vec<i16>) {
-    let sum: f64 = exact.iter().sum();
-    let one = f64::from(1_u32 << WEIGHT_BITS);
-    let mut weights: Vec<i16> = exact.iter().map(|w| (w / sum * one).round() as i16).collect();
+/// Adds the weights to `all`, rounded, without those that round to nothing at the ends. How many were
+/// left out at the beginning is returned.
+fn push_rounded(exact: &[f64], all: &mut Vec<i16>) -> u32 {
+    let factor = f64::from(1_u32 << WEIGHT_BITS) / exact.iter().sum::<f64>();
+    let first = all.len();
+    // A cast, which drops the fraction, because `round` is a call on most targets.
+    all.extend(exact.iter().map(|w| (w * factor + 0.5_f64.copysign(*w)) as i16));
+    let weights = &mut all[first..];
     // What rounding lost goes to the largest weight, so that a flat image stays as it is.
     let lost = (1 << WEIGHT_BITS) - weights.iter().map(|&w| i32::from(w)).sum::<i32>();
     if let Some(largest) = weights.iter_mut().max_by_key(|w| **w) {
         *largest += lost as i16;
     }
-    let used = |weights: &[i16]| weights.iter().rposition(|w| *w != 0).map_or(1, |last| last + 1);
-    weights.truncate(used(&weights));
-    let skipped = weights.iter().take_while(|w| **w == 0).count().min(weights.len() - 1);
-    weights.drain(..skipped);
-    (start + skipped as u32, weights)
+    let used = weights.iter().rposition(|w| *w != 0).map_or(1, |last| last + 1);
+    let skipped = weights.iter().take_while(|w| **w == 0).count().min(used - 1);
+    all.truncate(first + used);
+    all.drain(first..first + skipped);
+    skipped as u32
 }
 
 /// Keys' cubic with a = -0.5.
 fn cubic(x: f64) -> f64 {
     let x = x.abs();
-    if x < 1.0 {
-        (1.5 * x - 2.5) * x * x + 1.0
-    } else if x < 2.0 {
-        ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    } else {
-        0.0
-    }
+    // Both, so that there is a choice of values and no branch.
+    let near = (1.5 * x - 2.5) * x * x + 1.0;
+    let far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0;
+    let inside = if x < 1.0 { near } else { far };
+    if x < 2.0 { inside } else { 0.0 }
 }
 
 /// [`Filter::new`], mirrored if `flip`, remembered: a training run asks for the same few hundred

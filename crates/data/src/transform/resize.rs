@@ -38,11 +38,13 @@ pub struct Job {
 /// A crop after its first pass: its rows, filtered along x.
 #[derive(Default)]
 struct Middle {
-    /// `[channels, blocks, height of the area]`: a block is [`WIDE`] columns. And one more, which
-    /// weights of zero may meet.
+    /// `[channels, blocks, rows]`: a block is [`WIDE`] columns. And at least one more, which weights of
+    /// zero may meet; what images before needed stays.
     values: Vec<Samples>,
     /// Blocks in a row.
     blocks: usize,
+    /// Rows of the area.
+    rows: usize,
 }
 
 /// What one thread reuses from image to image.
@@ -108,8 +110,9 @@ fn run(scratch: &mut Scratch, image: Pixels<'_>, jobs: &[Job], planes: &mut [Pla
     middles.resize_with(jobs.len().max(middles.len()), Middle::default);
     for (job, middle) in jobs.iter().zip(middles.iter_mut()) {
         middle.blocks = (job.width as usize).div_ceil(WIDE);
-        let rows = job.area.height as usize;
-        middle.values.resize(rows * channels * middle.blocks + 1, Samples::ZERO);
+        middle.rows = job.area.height as usize;
+        let values = middle.rows * channels * middle.blocks + 1;
+        middle.values.resize(values.max(middle.values.len()), Samples::ZERO);
     }
     strip.resize(channels * strip::columns(image.width() as usize) + 1, Samples::ZERO);
     let columns: Vec<Rc<Filter>> =
@@ -230,10 +233,9 @@ impl SecondPass<'_> {
     fn filter_rows<S: WeightedSum>(self, isa: impl Isa) {
         let Self { middle, filter, planes } = self;
         let (width, channels) = (planes.width(), planes.channels());
-        let height = middle.values.len() / (channels * middle.blocks);
         for number in 0..channels * middle.blocks {
             let (c, left) = (number / middle.blocks, number % middle.blocks * WIDE);
-            let column = &middle.values[number * height..];
+            let column = &middle.values[number * middle.rows..];
             let rows = planes.channel_mut(c).chunks_exact_mut(width);
             for (row, taps) in rows.zip(filter.from(0)) {
                 let bytes = S::of(isa, column, taps);
