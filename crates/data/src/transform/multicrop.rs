@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use super::crop::{CropBox, random_resized_crop};
 use super::planes::Planes;
-use super::resize::{Job, resize_crops};
+use super::resize::{Job, resize_each};
 use super::{blur, color, gray, solarize};
 use crate::config::{AugmentConfig, BlurKind};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::rng::{Purpose, Rng};
 pub const GLOBAL_CROPS: usize = 2;
 
 thread_local! {
-    static PLANES: RefCell<Vec<Planes>> = RefCell::default();
+    static PLANES: RefCell<Planes> = RefCell::default();
 }
 
 /// What the random choices of an image's crops depend on.
@@ -163,16 +163,15 @@ impl MultiCrop {
         outs: impl Iterator<Item = &'a mut [u8]>,
     ) -> Result<()> {
         let jobs: Vec<Job> = plans.iter().map(CropPlan::job).collect();
+        let mut crops = plans.iter().zip(outs);
         PLANES.with_borrow_mut(|planes| {
-            planes.resize_with(jobs.len().max(planes.len()), Planes::default);
-            let planes = &mut planes[..jobs.len()];
-            resize_crops(image, &jobs, planes)?;
-            for ((planes, plan), out) in planes.iter_mut().zip(plans).zip(outs) {
+            resize_each(image, &jobs, planes, |planes| {
+                let Some((plan, out)) = crops.next() else { return Ok(()) };
                 check_count("bytes of a crop", planes.bytes().len(), out.len())?;
                 self.recolor(planes, plan);
                 planes.store(out);
-            }
-            Ok(())
+                Ok(())
+            })
         })
     }
 

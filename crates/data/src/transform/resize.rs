@@ -69,12 +69,37 @@ pub fn resize_crops(image: Pixels<'_>, jobs: &[Job], planes: &mut [Planes]) -> R
         let (expected, got) = (jobs.len(), planes.len());
         return Err(Error::Buffer { what: "planes for crops", expected, got });
     }
+    let mut planes = planes.iter_mut();
+    let take = |crop: &mut Planes| {
+        planes.next().into_iter().for_each(|planes| std::mem::swap(planes, crop));
+        Ok(())
+    };
+    resize_each(image, jobs, &mut Planes::default(), take)
+}
+
+/// As [`resize_crops`], but one crop after the other is handed to `take`, in `planes`: with what is
+/// done to it next, it stays in a near cache.
+///
+/// # Errors
+/// As [`resize_crops`], and those of `take`.
+pub fn resize_each(
+    image: Pixels<'_>,
+    jobs: &[Job],
+    planes: &mut Planes,
+    mut take: impl FnMut(&mut Planes) -> Result<()>,
+) -> Result<()> {
     jobs.iter().try_for_each(|job| check(image, job))?;
-    for (job, planes) in jobs.iter().zip(planes.iter_mut()) {
-        planes.reshape(job.width as usize, job.height as usize, image.channels());
-    }
-    SCRATCH.with_borrow_mut(|scratch| run(scratch, image, jobs, planes));
-    Ok(())
+    SCRATCH.with_borrow_mut(|Scratch { strip, middles }| {
+        middles.resize_with(jobs.len().max(middles.len()), Middle::default);
+        first_passes(image, jobs, strip, &mut middles[..jobs.len()]);
+        for (job, middle) in jobs.iter().zip(middles) {
+            planes.reshape(job.width as usize, job.height as usize, image.channels());
+            let filter = filter(job.area.height, job.height, false);
+            dispatch_kernel(SecondPass { middle, filter: &filter, planes });
+            take(planes)?;
+        }
+        Ok(())
+    })
 }
 
 /// Resizes the whole of `image` to `width` x `height`.
@@ -104,10 +129,9 @@ fn check(image: Pixels<'_>, job: &Job) -> Result<()> {
     }
 }
 
-fn run(scratch: &mut Scratch, image: Pixels<'_>, jobs: &[Job], planes: &mut [Planes]) {
-    let Scratch { strip, middles } = scratch;
+/// Filters along x, for all jobs, strip by strip of the image.
+fn first_passes(image: Pixels<'_>, jobs: &[Job], strip: &mut Vec<Samples>, middles: &mut [Middle]) {
     let channels = image.channels();
-    middles.resize_with(jobs.len().max(middles.len()), Middle::default);
     for (job, middle) in jobs.iter().zip(middles.iter_mut()) {
         middle.blocks = (job.width as usize).div_ceil(WIDE);
         middle.rows = job.area.height as usize;
@@ -120,12 +144,7 @@ fn run(scratch: &mut Scratch, image: Pixels<'_>, jobs: &[Job], planes: &mut [Pla
     let top = jobs.iter().map(|job| job.area.top).min().unwrap_or(0) as usize;
     let bottom = jobs.iter().map(|job| job.area.top + job.area.height).max().unwrap_or(0) as usize;
     for start in (top..bottom).step_by(ROWS) {
-        let middles = &mut middles[..jobs.len()];
         dispatch_kernel(FirstPass { image, start, strip, jobs, columns: &columns, middles });
-    }
-    for ((job, middle), planes) in jobs.iter().zip(middles).zip(planes) {
-        let filter = filter(job.area.height, job.height, false);
-        dispatch_kernel(SecondPass { middle, filter: &filter, planes });
     }
 }
 
