@@ -122,7 +122,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
 pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConfig, PixelFormat)> {
     let RunConfig { augment, data, .. } = match path {
         Some(file) => load_unchecked(file, overrides)?.config,
-        None => RunConfig::default(),
+        None => parse("{}", "the command line", overrides)?,
     };
     let unfit = augment.validate_channels(data.channels);
     let problems = augment.validate().into_iter().chain(unfit);

@@ -19,8 +19,8 @@ pub struct DataArgs {
     /// Config file whose augmentation is used, instead of the defaults
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Values that replace those of the config file
-    #[arg(value_name = "KEY=VALUE", requires = "config")]
+    /// Values that replace those of the config file, or defaults
+    #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Threads, one or more numbers; 0 = one per core
     #[arg(long, value_delimiter = ',', default_values_t = [1, 0])]

@@ -43,7 +43,7 @@ struct CropsArgs {
     #[arg(long)]
     config: Option<PathBuf>,
     /// Values that replace those of the config file
-    #[arg(value_name = "KEY=VALUE", requires = "config")]
+    #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Rows: epochs of one image, or images
     #[arg(long, default_value_t = 4)]
