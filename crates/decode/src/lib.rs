@@ -19,6 +19,7 @@
 pub mod error;
 mod jpeg;
 mod pixels;
+mod png;
 mod raw;
 mod tiff;
 
@@ -26,7 +27,7 @@ use std::any::Any;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::error::{LimitError, LimitErrorKind};
+use image::error::{DecodingError, LimitError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
@@ -147,8 +148,13 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
     if let Some(parts) = parts {
         return Ok(parts);
     }
-    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
-        return Err(Failure::Truncated);
+    match format {
+        ImageFormat::Jpeg if !jpeg::is_complete(bytes) => return Err(Failure::Truncated),
+        ImageFormat::Png if !png::has_whole_palette(bytes) => {
+            let reason = "the palette ends inside a colour";
+            return Err(ImageError::Decoding(DecodingError::new(format.into(), reason)).into());
+        }
+        _ => {}
     }
     let (values, layout) = raw::of_dynamic(read_dynamic(bytes, format)?);
     Ok((values, layout, Orientation::NoTransforms))
@@ -230,6 +236,26 @@ mod tests {
         ImageFormat::Tiff,
         ImageFormat::Bmp,
     ];
+
+    #[test]
+    fn a_palette_of_parts_of_colours_is_an_error() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/palette.png");
+        let bytes = std::fs::read(path).unwrap();
+        let place = bytes.windows(4).position(|name| name == b"PLTE").unwrap();
+        let mut length = [0; 4];
+        length.copy_from_slice(&bytes[place - 4..place]);
+        // One byte more, and the checksum of the whole chunk, which the decoder looks at first.
+        let old = u32::from_be_bytes(length) as usize;
+        let mut chunk = bytes[place..place + 4 + old].to_vec();
+        chunk.push(7);
+        let mut longer = bytes[..place - 4].to_vec();
+        longer.extend((old as u32 + 1).to_be_bytes());
+        longer.extend(&chunk);
+        longer.extend(crc32(&chunk).to_be_bytes());
+        longer.extend(&bytes[place + 8 + old..]);
+        let error = decode(&longer).unwrap_err();
+        assert!(matches!(error, Error::Decode { format: "png", .. }), "{error:?}");
+    }
 
     #[test]
     fn lossless_formats_keep_every_pixel() {
