@@ -64,7 +64,8 @@ struct Segments<'a> {
     restart_interval: usize,
     exif: Option<&'a [u8]>,
     jfif: bool,
-    adobe: bool,
+    /// The transform of colours that an Adobe segment names.
+    adobe: Option<u8>,
 }
 
 #[derive(Debug)]
@@ -133,18 +134,16 @@ impl<'a> Segments<'a> {
                 let &[high, low] = segment else { return Err(broken) };
                 self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
             }
-            marker::JFIF => self.jfif |= segment.starts_with(b"JFIF\0"),
-            // The last one counts.
+            // A shorter segment is none to libjpeg.
+            marker::JFIF => self.jfif |= segment.len() >= 14 && segment.starts_with(b"JFIF\0"),
+            // The first one counts: to Pillow, others are more of its bytes.
             marker::EXIF => {
                 let block = segment.strip_prefix(b"Exif\0\0").filter(|block| !block.is_empty());
-                self.exif = block.or(self.exif);
+                self.exif = self.exif.or(block);
             }
             marker::ADOBE => {
-                if let Some(&transform) = segment.strip_prefix(b"Adobe").and_then(|s| s.get(6)) {
-                    self.adobe = true;
-                    // Anything but YCbCr.
-                    return Ok((transform == 1).then_some(()));
-                }
+                let transform = segment.strip_prefix(b"Adobe").and_then(|rest| rest.get(6));
+                self.adobe = transform.copied().or(self.adobe);
             }
             0xE0..=0xEF | marker::COMMENT => {}
             // Progressive, lossless and arithmetic frames, conditioning, hierarchies, late heights.
@@ -208,7 +207,10 @@ impl<'a> Segments<'a> {
         if !all || spectral != [0, 63] || parameters != [0] {
             return Ok(None);
         }
-        let Some(sampling) = frame.sampling(self.jfif || self.adobe) else { return Ok(None) };
+        let Some(sampling) = frame.sampling() else { return Ok(None) };
+        if sampling != Sampling::Gray && !self.is_ycbcr(frame) {
+            return Ok(None);
+        }
         let components = selectors.iter().zip(&frame.components);
         Ok(Some(Header {
             width: frame.width,
@@ -221,6 +223,16 @@ impl<'a> Segments<'a> {
             exif: self.exif,
             data,
         }))
+    }
+
+    /// Whether three components are luminance and colour. Segments contradict each other in some
+    /// files; libjpeg believes JFIF first, then Adobe, and then the components' names.
+    fn is_ycbcr(&self, frame: &Frame) -> bool {
+        match (self.jfif, self.adobe) {
+            (true, _) => true,
+            (false, Some(transform)) => transform == 1,
+            (false, None) => !frame.components.iter().map(|component| &component[0]).eq(b"RGB"),
+        }
     }
 
     fn component(&self, tables: u8, quantisation: u8) -> Result<Component<'a>> {
@@ -256,20 +268,13 @@ impl Frame {
         Some(mine.then_some(frame))
     }
 
-    /// How the components are sampled; none for other colours than YCbCr and for other ratios than
-    /// the usual ones. `ycbcr`: a segment says the former.
-    fn sampling(&self, ycbcr: bool) -> Option<Sampling> {
+    /// How the components are sampled; none for other ratios than the usual ones.
+    fn sampling(&self) -> Option<Sampling> {
         let factors = |component: &[u8; 3]| (component[1] >> 4, component[1] & 15);
         match self.components.as_slice() {
             // A component by itself is not interleaved, whatever its factors are.
             [gray] => matches!(factors(gray), (1..=4, 1..=4)).then_some(Sampling::Gray),
-            [y, cb, cr] => {
-                if !ycbcr && [y[0], cb[0], cr[0]] == *b"RGB" {
-                    return None;
-                }
-                if factors(cb) != (1, 1) || factors(cr) != (1, 1) {
-                    return None;
-                }
+            [y, cb, cr] if factors(cb) == (1, 1) && factors(cr) == (1, 1) => {
                 Sampling::of_luma(factors(y))
             }
             _ => None,

@@ -3,8 +3,10 @@
 //! It is the accurate integer one of libjpeg ("islow"), after Loeffler, Ligtenberg and Moschytz: 13
 //! fractional bits in the constants, two in the values between the two passes. What other
 //! implementations build in steps from fewer products is summed up here to one factor for each
-//! input, which gives the same integers. What does not fit into 16 bits is cut off as in SIMD code;
-//! no picture that an encoder made comes that far.
+//! input, which gives the same integers. What does not fit into 16 bits is cut off, but not always
+//! where libjpeg-turbo's SIMD code does that, which adds in 16 bits: in damaged data, where
+//! coefficients come out several times too large, samples may differ from its own. No picture that
+//! an encoder made comes that far.
 //!
 //! These loops serve machines that [`crate::x86`] does not know, and its tests.
 

@@ -2,8 +2,8 @@
 //!
 //! The choice is made when the program runs, and the whole decoding is compiled for each set, not
 //! only what is written by hand: reading bits gains much from shifts that take their count from any
-//! register. For that, all that a [`Kernel`] calls must be `#[inline(always)]`, and closures are
-//! kept out: one that is not inlined is compiled without the instructions.
+//! register. For that, all of a [`Kernel`] that takes time must be `#[inline(always)]` and without
+//! closures: what is not inlined is compiled without the instructions.
 
 use crate::color::{self, Line, RgbLine};
 use crate::header::Quantisation;
@@ -36,7 +36,7 @@ impl Isa for Baseline {
 /// Work that needs an [`Isa`].
 pub(crate) trait Kernel {
     type Output;
-    /// Does it. The body and all it calls must be `#[inline(always)]`.
+    /// Does it. The body and all of it that takes time must be `#[inline(always)]`.
     fn run(self, isa: impl Isa) -> Self::Output;
 }
 

@@ -12,8 +12,7 @@
 //! makes samples of them, `rows` pixels; `scan` leads through all of it.
 //!
 //! No input makes this crate panic. A file that ends early or whose data is corrupt is an error;
-//! the memory taken is that of the pixels, of the data between two restart markers, and of a few
-//! rows.
+//! the memory taken is that of the pixels, of the file's data once more, and of a few rows.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! The image data: MCU by MCU from bits to samples, row of MCUs by row of MCUs to pixels.
 
-use crate::bits::Bits;
+use crate::bits::{Bits, PADDING};
 use crate::block::{self, Coder};
 use crate::error::{Error, Result};
 use crate::header::{Component, Header};
@@ -39,7 +39,7 @@ impl Kernel for Scan<'_> {
         let mut rows = Rows::new(header);
         let mut pixels = Vec::with_capacity(header.pixels() * header.sampling.channels());
         let mut intervals = Intervals::new(header);
-        let mut segment = Vec::with_capacity(header.data.len());
+        let mut segment = Vec::with_capacity(header.data.len() + PADDING);
         intervals.next(&mut segment)?;
         let mut bits = Bits::new(&segment);
         let mut groups = [const { Group::ZERO }; MOST_GROUPS];

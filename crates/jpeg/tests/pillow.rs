@@ -123,11 +123,35 @@ fn what_is_for_others_is_told_by_the_header() {
         (rgb[frame + 10 + 3 * i], rgb[scan + 5 + 2 * i]) = (*name, *name);
     }
     assert!(Jpeg::open(&rgb).unwrap().is_none());
-    for (transform, mine) in [(0, false), (1, true), (2, false)] {
-        let adobe = [&[0xFF, 0xEE, 0, 14][..], b"Adobe", &[0, 100, 0, 0, 0, 0, transform]].concat();
-        let with = [&bytes[..2], &adobe, &bytes[2..]].concat();
-        assert_eq!(Jpeg::open(&with).unwrap().is_some(), mine, "transform {transform}");
+}
+
+/// The file with another segment in front of all others.
+fn with_segment(bytes: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
+    let length = (content.len() as u16 + 2).to_be_bytes();
+    [&bytes[..2], &[0xFF, kind], &length, content, &bytes[2..]].concat()
+}
+
+#[test]
+fn colours_are_what_libjpeg_takes_them_for() {
+    let mine = |bytes: &[u8]| Jpeg::open(bytes).unwrap().is_some();
+    let adobe = |bytes: &[u8], transform: u8| {
+        with_segment(bytes, 0xEE, &[b"Adobe", &[0, 100, 0, 0, 0, 0, transform][..]].concat())
+    };
+    let (jfif, grey) = (file("444.jpg"), file("grey.jpg"));
+    let mut bare = jfif.clone();
+    bare[marker(&jfif, 0xE0) + 4..][..4].copy_from_slice(b"ABCD");
+    for transform in 0..3 {
+        assert_eq!(mine(&adobe(&bare, transform)), transform == 1, "{transform}");
+        assert_eq!(decode(&adobe(&jfif, transform)), decode(&jfif), "JFIF comes first");
+        assert_eq!(decode(&adobe(&grey, transform)), decode(&grey), "grey is grey");
     }
+    // A JFIF segment that is cut short does not keep red, green and blue from being what they are.
+    let (frame, scan) = (marker(&bare, 0xC0), marker(&bare, 0xDA));
+    for (i, name) in b"RGB".iter().enumerate() {
+        (bare[frame + 10 + 3 * i], bare[scan + 5 + 2 * i]) = (*name, *name);
+    }
+    assert!(!mine(&with_segment(&bare, 0xE0, b"JFIF\0\x01\x01")));
+    assert!(mine(&with_segment(&bare, 0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0")));
 }
 
 #[test]
@@ -146,9 +170,13 @@ fn missing_tables_are_named() {
 fn the_exif_block_is_handed_out() {
     let bytes = file("grey.jpg");
     assert_eq!(Jpeg::open(&bytes).unwrap().unwrap().exif(), None);
-    let segment = [&[0xFF, 0xE1, 0, 12][..], b"Exif\0\0MM\0*"].concat();
-    let with = [&bytes[..2], &segment, &bytes[2..]].concat();
+    let with = with_segment(&bytes, 0xE1, b"Exif\0\0MM\0*");
     assert_eq!(Jpeg::open(&with).unwrap().unwrap().exif(), Some(&b"MM\0*"[..]));
+    // Of two, the first.
+    let two = with_segment(&with, 0xE1, b"Exif\0\0II*\0");
+    assert_eq!(Jpeg::open(&two).unwrap().unwrap().exif(), Some(&b"II*\0"[..]));
+    let empty = with_segment(&with, 0xE1, b"Exif\0\0");
+    assert_eq!(Jpeg::open(&empty).unwrap().unwrap().exif(), Some(&b"MM\0*"[..]));
 }
 
 proptest! {
