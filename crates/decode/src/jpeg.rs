@@ -6,7 +6,7 @@
 //! file's structure is walked before: every segment must lie inside the file and the last one must
 //! be the end marker. The format is that of ITU-T T.81, annex B.
 
-use ::jpeg::Jpeg;
+use ::jpeg::{Jpeg, MAX_PIXELS_PER_BYTE};
 use image::metadata::Orientation;
 
 use crate::raw::{Layout, Values};
@@ -14,10 +14,6 @@ use crate::{Parts, check_size};
 
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
-
-/// Pixels that a byte of a file can hold at most: every block of 64 pixels takes at least one bit,
-/// that of its mean.
-const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
 
 /// Reads a file of the kinds that the crate `jpeg` is made for; none for all others, and for what
 /// is broken or too large.

@@ -37,6 +37,7 @@ mod upsample;
 mod x86;
 
 pub use error::{Error, Result};
+pub use scan::MAX_PIXELS_PER_BYTE;
 
 /// A file whose header was read and found to be for this crate.
 #[derive(Debug, Clone)]

@@ -15,8 +15,9 @@ use crate::segment::Segments;
 const FIRST_RESTART: u8 = 0xD0;
 const END_OF_IMAGE: u8 = 0xD9;
 
-/// Pixels that a byte can hold at most: every block of 64 takes at least one bit, that of its mean.
-const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
+/// Pixels that a byte of a JPEG can hold at most: every block of 64 takes at least one bit, that of
+/// its mean.
+pub const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
 
 /// The decoding of a file whose header was read. Gives all pixels, row by row.
 pub(crate) struct Scan<'a>(pub(crate) &'a Header<'a>);
