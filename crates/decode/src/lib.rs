@@ -22,6 +22,7 @@ mod pixels;
 mod png;
 mod raw;
 mod tiff;
+mod webp;
 
 use std::any::Any;
 use std::io::Cursor;
@@ -150,6 +151,7 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
     }
     match format {
         ImageFormat::Jpeg if !jpeg::is_complete(bytes) => return Err(Failure::Truncated),
+        ImageFormat::WebP if !webp::has_whole_chunks(bytes) => return Err(Failure::Truncated),
         ImageFormat::Png if !png::has_whole_palette(bytes) => {
             let reason = "the palette ends inside a colour";
             return Err(ImageError::Decoding(DecodingError::new(format.into(), reason)).into());
