@@ -1,30 +1,41 @@
 //! JPEG: the usual kinds by our own decoder, and for the others, which `image` reads, whether the
 //! file is whole.
 //!
-//! Our decoder has no last word: what it refuses, for whatever reason, goes to `image`, which knows
-//! more kinds and forgives more. But that fills what is missing with grey and says nothing, so the
-//! file's structure is walked before: every segment must lie inside the file and the last one must
-//! be the end marker. The format is that of ITU-T T.81, annex B.
+//! Our decoder has the last word on one thing only: that the data ends before the last pixel. Other
+//! decoders fill what is missing with grey and say nothing. What it refuses for other reasons goes
+//! to `image`, which knows more kinds and forgives more; since that fills, too, the file's structure
+//! is walked before: every segment must lie inside the file and the last one must be the end marker.
+//! The format is that of ITU-T T.81, annex B.
 
 use ::jpeg::{Jpeg, MAX_PIXELS_PER_BYTE};
 use image::metadata::Orientation;
 
 use crate::raw::{Layout, Values};
-use crate::{Parts, check_size};
+use crate::{Failure, Parts, check_size};
 
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
 
 /// Reads a file of the kinds that the crate `jpeg` is made for; none for all others, and for what
-/// is broken or too large.
-pub(super) fn read(bytes: &[u8]) -> Option<Parts> {
-    let jpeg = Jpeg::open(bytes).ok()??;
+/// is broken in other ways than by its end, or too large.
+///
+/// # Errors
+/// [`Failure::Truncated`].
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Parts>, Failure> {
+    let Ok(Some(jpeg)) = Jpeg::open(bytes) else { return Ok(None) };
     let (width, height, channels) = (jpeg.width(), jpeg.height(), jpeg.channels());
-    check_size(width, height, u64::from(width) * u64::from(height) * channels as u64).ok()?;
+    let size = u64::from(width) * u64::from(height) * channels as u64;
+    if check_size(width, height, size).is_err() {
+        return Ok(None); // and said by `image`
+    }
+    let values = match jpeg.decode() {
+        Ok(values) => Values::U8(values),
+        Err(::jpeg::Error::Truncated) => return Err(Failure::Truncated),
+        Err(_) => return Ok(None),
+    };
     let orientation = jpeg.exif().and_then(Orientation::from_exif_chunk);
-    let values = Values::U8(jpeg.decode().ok()?);
     let layout = Layout { width, height, channels, plane: None, alpha: false };
-    Some((values, layout, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok(Some((values, layout, orientation.unwrap_or(Orientation::NoTransforms))))
 }
 
 /// Whether the file reaches its end-of-image marker, with at least one scan before it, and is long

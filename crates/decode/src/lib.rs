@@ -143,7 +143,7 @@ type Parts = (Values, Layout, Orientation);
 fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Failure> {
     let parts = match format {
         ImageFormat::Tiff => tiff::read(bytes)?,
-        ImageFormat::Jpeg => jpeg::read(bytes),
+        ImageFormat::Jpeg => jpeg::read(bytes)?,
         _ => None,
     };
     if let Some(parts) = parts {
@@ -257,6 +257,19 @@ mod tests {
         longer.extend(&bytes[place + 8 + old..]);
         let error = decode(&longer).unwrap_err();
         assert!(matches!(error, Error::Decode { format: "png", .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_jpeg_whose_data_ends_early_is_cut_off_whatever_its_end_says() {
+        let picture = gradient(90, 70);
+        let bytes = encoded(&picture.into(), ImageFormat::Jpeg);
+        assert!(decode(&bytes).is_ok());
+        for lost in [12, 100, 1000] {
+            let end = &bytes[bytes.len() - 2..];
+            let short = [&bytes[..bytes.len() - 2 - lost], end].concat();
+            let error = decode(&short).unwrap_err();
+            assert!(matches!(error, Error::Truncated { format: "jpeg" }), "{lost}: {error:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub enum Error {
     /// A table with more codes than code words of those lengths.
     #[error("a huffman table of the jpeg file has more codes than fit")]
     Oversubscribed,
-    /// A code word that is in no table, a size that no mean has, or a coefficient behind the 64th.
+    /// A code word that is in no table, a size that no mean has, a coefficient behind the 64th, or a
+    /// marker where none may be.
     #[error("the entropy-coded data of the jpeg file is corrupt")]
     Corrupt,
     /// A restart marker is missing or out of turn.

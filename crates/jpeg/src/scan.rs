@@ -51,7 +51,7 @@ impl Kernel for Scan<'_> {
                 for blocks in layout.mcus.iter().take(mcus - BATCH * batch) {
                     if intervals.left == 0 {
                         if bits.overrun() {
-                            return Err(Error::Truncated);
+                            return Err(intervals.ended_early());
                         }
                         intervals.next(&mut segment)?;
                         bits = Bits::new(&segment);
@@ -77,7 +77,7 @@ impl Kernel for Scan<'_> {
                 return Err(Error::Corrupt);
             }
             if bits.overrun() {
-                return Err(Error::Truncated);
+                return Err(intervals.ended_early());
             }
             rows.write(isa, mcu_row, &mut pixels);
         }
@@ -122,9 +122,15 @@ impl<'a> Intervals<'a> {
         Ok(())
     }
 
+    /// What it means that the data of a segment is not enough: at the end of the image, that some is
+    /// missing; elsewhere it may go on behind a marker that does not belong there.
+    fn ended_early(&self) -> Error {
+        if self.marker == END_OF_IMAGE { Error::Truncated } else { Error::Corrupt }
+    }
+
     /// Whether the image ends here.
     fn finish(&self) -> Result<()> {
-        if self.marker == END_OF_IMAGE { Ok(()) } else { Err(Error::Truncated) }
+        if self.marker == END_OF_IMAGE { Ok(()) } else { Err(Error::Corrupt) }
     }
 }
 
