@@ -68,16 +68,16 @@ mod tests {
     /// The kernel's results with the baseline, and with each instruction set that this machine has.
     fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
         let baseline = kernel().run(Baseline);
-        #[allow(unused_mut)]
-        let mut others = vec![dispatch(kernel())];
+        let others = vec![dispatch(kernel())];
         #[cfg(target_arch = "x86_64")]
-        {
+        let others = {
             use crate::x86::With;
             let v3 = pulp::x86::V3::try_new();
-            others.extend(v3.map(|v3| pulp::Simd::vectorize(v3, With(v3, kernel()))));
+            let v3 = v3.map(|v3| pulp::Simd::vectorize(v3, With(v3, kernel())));
             let v4 = pulp::x86::V4::try_new();
-            others.extend(v4.map(|v4| pulp::Simd::vectorize(v4, With(v4, kernel()))));
-        }
+            let v4 = v4.map(|v4| pulp::Simd::vectorize(v4, With(v4, kernel())));
+            others.into_iter().chain(v3).chain(v4).collect()
+        };
         (baseline, others)
     }
 

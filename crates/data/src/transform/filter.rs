@@ -14,8 +14,9 @@ use super::isa::Weight;
 pub(super) const WEIGHT_BITS: u32 = 14;
 /// Reach of the kernel on both sides, in target pixels when shrinking.
 const SUPPORT: f64 = 2.0;
-/// Filters that a thread keeps, of 3 to 10 KB each: those of all crops of photographs of 500 pixels.
-const MAX_KEPT: usize = 2500;
+/// Bytes of filters that a thread keeps: enough for all crops of photographs of 500 pixels, at 3 to 10
+/// KB each. Those of large images take up to some hundred KB, so their number says little.
+const MAX_KEPT_BYTES: usize = 12 << 20;
 
 /// For each target pixel, which source pixels it is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +120,10 @@ impl Filter {
     pub(super) fn pairs(&self) -> usize {
         self.pairs
     }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.targets) + size_of_val(&*self.weights)
+    }
 }
 
 /// Adds the weights to `all`, rounded, without those that round to nothing at the ends. How many were
@@ -151,24 +156,37 @@ fn cubic(x: f64) -> f64 {
     if x < 2.0 { inside } else { 0.0 }
 }
 
-/// [`Filter::new`], mirrored if `flip`, remembered: a training run asks for the same few hundred
-/// again and again.
-pub(super) fn filter(from: u32, to: u32, flip: bool) -> Rc<Filter> {
-    thread_local! {
-        static KEPT: RefCell<HashMap<(u32, u32, bool), Rc<Filter>>> = RefCell::default();
-    }
-    KEPT.with_borrow_mut(|kept| {
-        if let Some(filter) = kept.get(&(from, to, flip)) {
+/// Filters by source size, target size and whether they are mirrored.
+#[derive(Default)]
+struct Kept {
+    filters: HashMap<(u32, u32, bool), Rc<Filter>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn get(&mut self, from: u32, to: u32, flip: bool) -> Rc<Filter> {
+        if let Some(filter) = self.filters.get(&(from, to, flip)) {
             return filter.clone();
-        }
-        if kept.len() >= MAX_KEPT {
-            kept.clear();
         }
         let filter = Filter::new(from, to);
         let filter = Rc::new(if flip { filter.mirrored() } else { filter });
-        kept.insert((from, to, flip), filter.clone());
+        self.bytes += filter.bytes();
+        if self.bytes > MAX_KEPT_BYTES {
+            self.filters.clear();
+            self.bytes = filter.bytes();
+        }
+        self.filters.insert((from, to, flip), filter.clone());
         filter
-    })
+    }
+}
+
+/// [`Filter::new`], mirrored if `flip`, remembered: a training run asks for the same sizes again and
+/// again.
+pub(super) fn filter(from: u32, to: u32, flip: bool) -> Rc<Filter> {
+    thread_local! {
+        static KEPT: RefCell<Kept> = RefCell::default();
+    }
+    KEPT.with_borrow_mut(|kept| kept.get(from, to, flip))
 }
 
 #[cfg(test)]
@@ -197,6 +215,21 @@ mod tests {
                 prop_assert_eq!(sum, 1 << WEIGHT_BITS);
             }
         }
+    }
+
+    #[test]
+    fn what_is_kept_has_a_limit() {
+        let mut kept = Kept::default();
+        for from in 3000..3300 {
+            assert_eq!(*kept.get(from, 224, false), Filter::new(from, 224));
+            assert_eq!(*kept.get(from, 224, true), Filter::new(from, 224).mirrored());
+            assert!(kept.bytes <= MAX_KEPT_BYTES);
+            let bytes: usize = kept.filters.values().map(|filter| filter.bytes()).sum();
+            assert_eq!(bytes, kept.bytes);
+        }
+        let before = kept.filters.len();
+        kept.get(3299, 224, true);
+        assert!(before > 100 && kept.filters.len() == before, "{before}");
     }
 
     #[test]
