@@ -106,7 +106,12 @@ fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Imag
     let Layout { width, height, channels, plane, .. } = layout;
     if let Values::U8(bytes) = values {
         let same = channels == pixels.channels && plane.is_none();
-        let bytes = if same { bytes } else { gather(&bytes, layout, &sources, |_, v| v) };
+        let bytes = match (same, sources.as_slice()) {
+            (true, _) => bytes,
+            // Grey photographs, in one pass.
+            (false, [0, 0, 0]) if channels == 1 => bytes.iter().flat_map(|&v| [v; 3]).collect(),
+            (false, sources) => gather(&bytes, layout, sources, |_, v| v),
+        };
         return Image::new(bytes, width, height, pixels.channels);
     }
     // The values that become 0 and 255 where nothing else is said.

@@ -31,6 +31,7 @@ struct Round {
     ours: f64,
     ours_2_threads: f64,
     decode_only: f64,
+    opencv_decode_only: f64,
     torchvision: f64,
     albumentations: f64,
 }
@@ -124,10 +125,12 @@ fn round(
     let torchvision = peer("torchvision")?;
     let ours = process::json(&mut simdino.bench_data(images, seconds))?;
     let albumentations = peer("albumentations")?;
+    let opencv_decode_only = peer("decode")?;
     Ok(Round {
         ours: number(&ours["pipeline"][0]["img_s"])?,
         ours_2_threads: number(&ours["pipeline"][1]["img_s"])?,
         decode_only: number(&ours["decode_only_img_s"])?,
+        opencv_decode_only,
         torchvision,
         albumentations,
     })
@@ -150,6 +153,8 @@ fn summary(rounds: &[Round]) -> Value {
     json!({
         "ours_img_s": median(|r| r.ours),
         "decode_only_img_s": median(|r| r.decode_only),
+        "opencv_decode_only_img_s": median(|r| r.opencv_decode_only),
+        "ratio_opencv_decode_only": median(|r| r.decode_only / r.opencv_decode_only),
         "torchvision_img_s": median(|r| r.torchvision),
         "albumentations_img_s": median(|r| r.albumentations),
         "ratio_torchvision": median(|r| r.ours / r.torchvision),
@@ -173,6 +178,12 @@ fn table(images: &Path, summary: &Value) -> String {
             ratio.map_or(String::new(), |ratio| format!("  simdino is {ratio:.2} times it"));
         text += &format!("{name:<26} {:>8.1} img/s{ratio}\n", value(key));
     }
+    text += &format!(
+        "{:<26} {:>8.1} img/s  simdino's decoding is {:.2} times it\n",
+        "OpenCV, decoding alone",
+        value("opencv_decode_only_img_s"),
+        value("ratio_opencv_decode_only")
+    );
     text + &format!("two threads are {:.2} times one\n", value("speedup_2_threads"))
 }
 
@@ -198,6 +209,7 @@ mod tests {
             ours,
             ours_2_threads: 2.0 * ours,
             decode_only: 400.0,
+            opencv_decode_only: 200.0,
             torchvision,
             albumentations: 50.0,
         };
@@ -205,6 +217,8 @@ mod tests {
         assert_eq!(summary["ratio_torchvision"], 9.0);
         assert_eq!(summary["ours_img_s"], 100.0);
         assert_eq!(summary["speedup_2_threads"], 2.0);
-        assert!(table(Path::new("x"), &summary).contains("9.00 times it"));
+        let table = table(Path::new("x"), &summary);
+        assert!(table.contains("9.00 times it"));
+        assert!(table.contains("simdino's decoding is 2.00 times it"));
     }
 }
