@@ -206,14 +206,31 @@ pub enum Error {
 }
 
 impl Error {
-    /// The whole chain of reasons in one line, outermost first.
+    /// The whole chain of reasons in one line, outermost first; one that the line ends with already
+    /// is not repeated.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut next = std::error::Error::source(self);
         while let Some(error) = next {
-            text = format!("{text}: {error}");
+            let reason = error.to_string();
+            if !text.ends_with(&reason) {
+                text = format!("{text}: {reason}");
+            }
             next = error.source();
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn a_reason_is_said_once() {
+        let png = b"\x89PNG\r\n\x1a\n\0\0\0\x01PLTE0000".as_slice();
+        let error = Error::from(decode::decode(png).unwrap_err()).chain();
+        assert_eq!(error.matches("the palette ends inside a colour").count(), 1, "{error}");
+        assert!(error.starts_with("broken png image: "), "{error}");
     }
 }

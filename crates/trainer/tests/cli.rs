@@ -24,6 +24,14 @@ fn synthetic_images_are_written_and_checked() {
 
     let table = bench.ok(&["data", "check", "set/images"]);
     assert!(table.contains("broken.jpg: not an image"), "{table}");
+
+    // Values count without a config file, too.
+    let speed = ["bench", "data", "set/images", "--seconds", "0.1", "augment.preset=dinov2"];
+    assert!(bench.ok(&speed).contains("pipeline"));
+    let said = bench.fails(2, &["bench", "data", "set/images", "augment.presett=dinov2"]);
+    assert!(said.contains("did you mean 'augment.preset'?"), "{said}");
+    let crops = ["picture", "crops", "set/images", "augment.local_crops_number=3"];
+    assert!(bench.ok(&crops).contains("3 local crops"));
     let seen: Value =
         serde_json::from_str(&bench.ok(&["inspect", "set/images", "--json"])).unwrap();
     assert_eq!((&seen["type"], &seen["count"]), (&"images".into(), &21.into()));
