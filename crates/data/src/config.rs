@@ -49,7 +49,7 @@ pub struct DataConfig {
     /// beyond cut off; `[[low, high]]` for all channels, or a pair for each. Empty: the full range of
     /// the file's type ([0, 1] for floats).
     pub value_range: Vec<[f64; 2]>,
-    /// Values of a pixel. No key of a config file: the runner fills in `model.in_channels`.
+    /// Values of a pixel. No key of a config file: `simdino::config` fills in `model.in_channels`.
     #[serde(skip)]
     pub channels: usize,
     /// What `source: synthetic` draws.

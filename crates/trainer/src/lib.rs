@@ -1,7 +1,7 @@
 //! The training loop of simdino: one step, many steps, and nothing lost in between.
 //!
 //! It knows tensors and the files of a run. It deliberately does not print, read arguments or
-//! YAML, nor does it evaluate: the runner (`src/bin/simdino`) joins it with the rest through
+//! YAML, nor does it evaluate: the program (`crates/cli`) joins it with the rest through
 //! [`run::Observer`] and [`probe::Probe`].
 //!
 //! Start reading at [`run::run`], then [`learner::Learner::step`].

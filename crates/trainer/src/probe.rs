@@ -1,4 +1,4 @@
-//! The seam through which the runner looks at a network while it trains.
+//! The seam through which the program looks at a network while it trains.
 
 use model::VisionTransformer;
 

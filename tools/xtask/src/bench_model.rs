@@ -72,7 +72,13 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let Some(python) = python_with(workspace, "timm.models", &PEER_PACKAGES)? else {
         return failed(format!("no python3 here imports torch {}", setup::TORCH));
     };
-    process::run(&mut workspace.cargo(&["build", "--package", "model", "--example", "speed"]))?;
+    process::run(&mut workspace.cargo(&[
+        "build",
+        "--package",
+        "simdino-model",
+        "--example",
+        "speed",
+    ]))?;
     let ours = workspace.path("target/debug/examples/speed");
     let step = || with_word(workspace, ours.as_os_str(), "step");
     let peer = || with_word(workspace, &python, PEER);

@@ -36,7 +36,13 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     process::run(&mut workspace.cargo(&["build", "--package", "trainer", "--bin", "simdino"]))?;
-    process::run(&mut workspace.cargo(&["build", "--package", "model", "--example", "features"]))?;
+    process::run(&mut workspace.cargo(&[
+        "build",
+        "--package",
+        "simdino-model",
+        "--example",
+        "features",
+    ]))?;
     let target = workspace.path("target/debug");
     let mut command = workspace.command(&python);
     command.arg(SCRIPT).arg(target.join("simdino")).arg(target.join("examples/features"));

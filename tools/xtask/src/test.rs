@@ -18,13 +18,13 @@ const STAGES: [Stage; 10] = [
         let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         process::run(&mut ws.cargo(&args))?;
         // Alone, `data` is built without the features that the program turns on.
-        let args = ["clippy", "-p", "data", "--all-targets", "--", "-D", "warnings"];
+        let args = ["clippy", "-p", "simdino-data", "--all-targets", "--", "-D", "warnings"];
         process::run(&mut ws.cargo(&args))
     }),
     ("tests", |ws| {
         process::run(&mut ws.cargo(&["test", "--workspace"]))?;
         // What no default build has.
-        let args = ["test", "-p", "data", "--features", "remote", "--test", "it", "remote"];
+        let args = ["test", "-p", "simdino-data", "--features", "remote", "--test", "it", "remote"];
         process::run(&mut ws.cargo(&args))
     }),
     ("docs", |ws| {

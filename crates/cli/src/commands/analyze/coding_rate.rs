@@ -1,0 +1,163 @@
+//! `simdino analyze coding-rate`: how far saved features spread.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use objectives::gradient_scale::GradientScale;
+use objectives::health::effective_rank;
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use super::features::{read, unit_rows};
+use super::{EPS, figure, parse_eps};
+use crate::console::answer;
+use crate::failure::Result;
+use report::chart::{Chart, Series};
+
+/// What `coding-rate` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Saved features, one row an image: .npy, .safetensors or .csv, as `simdino embed` writes them
+    features: PathBuf,
+    /// The paper's eps; the published code's 0.05 is its square, 0.2236
+    #[arg(long, default_value_t = EPS, value_parser = parse_eps)]
+    eps: f64,
+    /// Leave rows as long as they are; floor and ceiling are those of unit rows
+    #[arg(long)]
+    raw: bool,
+    /// Subtract the mean row first
+    #[arg(long)]
+    center: bool,
+    /// Figure of the spectrum to write (.svg)
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Features that cannot be read, a figure that cannot be written.
+pub fn run(args: &Args) -> Result<()> {
+    figure::check_name(args.plot.as_ref())?;
+    let mut z = read(&args.features)?;
+    if !args.raw {
+        z = unit_rows(&z);
+    }
+    if args.center {
+        z = &z - z.mean_dim(0, true, Kind::Double);
+    }
+    let scale = GradientScale::measure(&z, args.eps)?;
+    let spectrum = spectrum(&z)?;
+    let rank = effective_rank(&Tensor::from_slice(&spectrum))?;
+    if let Some(path) = &args.plot {
+        figure::write(&[chart(&spectrum)], path)?;
+    }
+    if args.json {
+        return answer(&format!("{}\n", json(&scale, rank, &spectrum)));
+    }
+    answer(&text(args, &scale, rank, &spectrum))
+}
+
+/// Eigenvalues of the second moment as shares of their sum, the largest first.
+fn spectrum(z: &Tensor) -> Result<Vec<f64>> {
+    let (n, d) = z.size2()?;
+    let gram = if n < d { z.matmul(&z.tr()) } else { z.tr().matmul(z) };
+    let eigenvalues = gram.linalg_eigvalsh("L").clamp_min(0.0).flip([0]);
+    let shares = &eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
+    Ok(Vec::<f64>::try_from(shares)?)
+}
+
+/// Where the rate lies between floor (0) and ceiling (1) of unit rows.
+fn position(scale: &GradientScale) -> f64 {
+    (scale.rate - scale.floor) / (scale.ceiling - scale.floor).max(f64::MIN_POSITIVE)
+}
+
+/// Directions that hold this share of the energy.
+fn directions(spectrum: &[f64], share: f64) -> usize {
+    let mut sum = 0.0;
+    let before = spectrum.iter().take_while(|&&part| {
+        sum += part;
+        sum < share
+    });
+    (before.count() + 1).min(spectrum.len())
+}
+
+fn json(scale: &GradientScale, rank: f64, spectrum: &[f64]) -> serde_json::Value {
+    json!({
+        "n": scale.n, "d": scale.d, "eps": scale.eps,
+        "rate": scale.rate, "floor": scale.floor, "ceiling": scale.ceiling,
+        "position": position(scale),
+        "gradient_norm": scale.norm, "bound": scale.bound,
+        "effective_rank": rank, "spectrum": spectrum,
+    })
+}
+
+fn text(args: &Args, scale: &GradientScale, rank: f64, spectrum: &[f64]) -> String {
+    let GradientScale { n, d, eps, rate, floor, ceiling, norm, bound } = *scale;
+    let rows = if args.raw { "rows as they are" } else { "unit rows" };
+    let centred = if args.center { ", centred" } else { "" };
+    let mut text = format!(
+        "{}: {n} x {d}, {rows}{centred}, eps {eps:.4}\n\
+         coding rate     {rate:.3} nats; {floor:.3} when all rows are equal, {ceiling:.3} when they \
+         spread evenly ({:.1} % of the way)\n\
+         gradient        norm {norm:.4}, at most {bound:.4} (Theorem 3.1)\n\
+         effective rank  {rank:.1} of {}\n",
+        args.features.display(),
+        100.0 * position(scale),
+        n.min(d),
+    );
+    let _ = writeln!(
+        text,
+        "spectrum        {} directions hold 50 % of the energy, {} hold 90 %, {} hold 99 %",
+        directions(spectrum, 0.5),
+        directions(spectrum, 0.9),
+        directions(spectrum, 0.99)
+    );
+    for (i, share) in spectrum.iter().take(10).enumerate() {
+        let bar = "#".repeat((share * 60.0).round() as usize);
+        let _ = writeln!(text, "  {:>3} {:>6.2} % {bar}", i + 1, 100.0 * share);
+    }
+    if let Some(path) = &args.plot {
+        let _ = writeln!(text, "figure in {}", path.display());
+    }
+    text
+}
+
+fn chart(spectrum: &[f64]) -> Chart {
+    let log = |share: f64| if share > 0.0 { share.log10() } else { f64::NAN };
+    let points = |of: &dyn Fn(f64) -> f64| {
+        let numbered = spectrum.iter().enumerate();
+        numbered.map(|(i, &share)| ((i + 1) as f64, of(share))).collect()
+    };
+    Chart {
+        title: "Spectrum".into(),
+        note: "share of the energy, as a power of ten".into(),
+        x_label: "direction, the strongest first".into(),
+        series: vec![Series { name: "log10 of share".into(), points: points(&log) }],
+        ..Chart::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directions_are_counted_up_to_their_share() {
+        let spectrum = [0.6, 0.3, 0.08, 0.02];
+        assert_eq!(directions(&spectrum, 0.5), 1);
+        assert_eq!(directions(&spectrum, 0.9 - 1e-9), 2);
+        assert_eq!(directions(&spectrum, 0.99), 4);
+        assert_eq!(directions(&[1.0], 0.99), 1);
+    }
+
+    #[test]
+    fn the_spectrum_is_sorted_and_adds_up_to_one() {
+        let z = Tensor::from_slice(&[2.0, 0.0, 0.0, 1.0, 0.0, 1.0]).reshape([3, 2]);
+        let shares = spectrum(&z).unwrap();
+        assert!((shares[0] - 4.0 / 6.0).abs() < 1e-12 && (shares[1] - 2.0 / 6.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,32 @@
+//! Charts side by side in one SVG file, for documents and browsers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Context, Failure, Result};
+use report::chart::{Chart, svg_of};
+
+/// Refuses a name that does not end in `.svg`, before anything is computed.
+pub fn check_name(path: Option<&PathBuf>) -> Result<()> {
+    match path {
+        Some(path) if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("svg")) => {
+            Err(Failure::usage(format!("--plot: must end in .svg (got {})", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes the charts, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(charts: &[Chart], path: &Path) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).context(failed)?;
+    }
+    let unfinished = path.with_extension("svg.new");
+    fs::write(&unfinished, svg_of(charts))
+        .and_then(|()| fs::rename(&unfinished, path))
+        .context(failed)
+}

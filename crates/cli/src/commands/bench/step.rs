@@ -1,0 +1,151 @@
+//! `simdino bench step`: throughput and memory of a config's training step, on random input.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use data::loader::Position;
+use data::masking::MaskGenerator;
+use data::sampler::Share;
+use serde_json::json;
+use tch::{Cuda, Device, Tensor};
+use trainer::input::{Intake, Views, part_of};
+use trainer::learner::Learner;
+use trainer::processes::Processes;
+use trainer::schedule::Schedules;
+use trainer::step::{StepRequest, StepResult};
+
+use crate::config::{self, RunConfig};
+use crate::failure::{Failure, Result};
+use simdino::assemble::learner_config;
+use simdino::device;
+
+/// What `bench step` takes.
+#[derive(Debug, clap::Args)]
+pub struct StepArgs {
+    /// Config file
+    config: PathBuf,
+    /// Values that replace those of the file
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Steps before the clock starts
+    #[arg(long, default_value_t = 3)]
+    warmup: usize,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 10)]
+    steps: usize,
+    /// One JSON object on the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &StepArgs) -> Result<()> {
+    if args.steps == 0 {
+        return Err(Failure::usage("--steps: must be at least 1 (got 0)"));
+    }
+    // The data section is not used: a config without data.path can be timed.
+    let config = config::load_unchecked(&args.config, &args.overrides)?.config;
+    let problems: Vec<_> =
+        config.validate().into_iter().filter(|p| !p.starts_with("data.")).collect();
+    if !problems.is_empty() {
+        return Err(Failure::problems(problems));
+    }
+    let device = device::resolve(&config.run.device)?;
+    if config.run.threads > 0 {
+        tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
+    }
+    let step_ms = time_steps(&config, device, args)?;
+    report(&config, device, args, step_ms)
+}
+
+/// Median time of a step, in milliseconds.
+fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64> {
+    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
+    let request = StepRequest { values: schedules.at(5000), seed: 0, look: false };
+    let intake = random_intake(config, &learner)?;
+    let mut times = Vec::new();
+    for i in 0..args.warmup + args.steps {
+        if i == args.warmup {
+            torch_ext::reset_peak_memory(device);
+        }
+        synchronize(device);
+        let start = Instant::now();
+        let mut micro = 0..config.train.accumulate;
+        let mut next = || random_views(config, &intake, micro.next().unwrap_or_default());
+        if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
+            return Err(Failure::failed(format!("on random input {}", skipped.what)));
+        }
+        synchronize(device);
+        if i >= args.warmup {
+            times.push(1e3 * start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+/// Takes no pixels, but draws masks as training does.
+fn random_intake(config: &RunConfig, learner: &Learner) -> Result<Intake> {
+    let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
+    let masks = learner.needs().patches;
+    let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
+    Ok(Intake {
+        normalize: learner.config().normalize.clone(),
+        device: learner.config().device,
+        kind: learner.config().precision.weights(),
+        masks,
+        seed: 0,
+        global_batch: config.train.batch_size,
+        share: Share { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
+    })
+}
+
+fn random_views(config: &RunConfig, intake: &Intake, micro: usize) -> trainer::Result<Views> {
+    let part = part_of(intake.share, intake.global_batch, micro);
+    let view = |count: i64, size: u32| {
+        let size = i64::from(size);
+        let shape = [count * part.count, config.model.in_channels, size, size];
+        Tensor::randn(shape, (intake.kind, intake.device))
+    };
+    let local = config.augment.local_crops_number as i64;
+    Ok(Views {
+        global: view(2, config.augment.global_crops_size),
+        local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
+        masks: intake.masks_at(Position::default(), micro)?,
+        part,
+        samples: Vec::new(),
+    })
+}
+
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+fn report(config: &RunConfig, device: Device, args: &StepArgs, step_ms: f64) -> Result<()> {
+    let img_s = 1e3 * config.train.batch_size as f64 / step_ms;
+    let peak = torch_ext::device_memory(device)?.peak_allocated_bytes;
+    let name = torch_ext::device_name(device);
+    if args.json {
+        let line = json!({
+            "device": name,
+            "batch_size": config.train.batch_size,
+            "precision": config.train.precision,
+            "step_ms": step_ms,
+            "img_s": img_s,
+            "peak_memory_bytes": peak,
+            "threads": tch::get_num_threads(),
+            "config": config,
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "{name}: {step_ms:.1} ms a step of {} images, {img_s:.1} img/s, peak memory {:.2} GB",
+            config.train.batch_size,
+            peak as f64 / 1e9
+        );
+    }
+    Ok(())
+}

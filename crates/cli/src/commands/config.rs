@@ -1,0 +1,115 @@
+//! `simdino config`: what a config resolves to, and all that is wrong with it.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::config::{self, RunConfig};
+use crate::console::{answer, note};
+use crate::failure::{Failure, Result};
+
+/// What `simdino config` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print the config with every default and override filled in
+    Show(Source),
+    /// Print all problems, or `ok` and what follows from the config
+    Check(Source),
+}
+
+/// A config file and what wins over it.
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// Config file (YAML)
+    config: PathBuf,
+    /// Values that win over the file, such as train.epochs=10
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// All that is wrong with the config.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.action {
+        Action::Show(source) => show(source),
+        Action::Check(source) => check(source),
+    }
+}
+
+/// Shows a config whose values make no sense too, since looking at it is how one finds out.
+fn show(source: &Source) -> Result<()> {
+    let loaded = config::load_unchecked(&source.config, &source.overrides)?;
+    for problem in loaded.config.validate() {
+        note(&format!("note: {problem}"));
+    }
+    answer(&config::to_yaml(&loaded.config)?)
+}
+
+fn check(source: &Source) -> Result<()> {
+    let loaded = config::load_unchecked(&source.config, &source.overrides)?;
+    for warning in &loaded.warnings {
+        note(&format!("warning: {warning}"));
+    }
+    let problems = loaded.config.validate();
+    if !problems.is_empty() {
+        return Err(Failure::problems(problems));
+    }
+    let lines = derived(&loaded.config).into_iter();
+    let lines: String = lines.map(|(name, value)| format!("  {name:<22}{value}\n")).collect();
+    answer(&format!("ok\n{lines}"))
+}
+
+/// Numbers that follow from the config alone.
+fn derived(config: &RunConfig) -> Vec<(&'static str, String)> {
+    let (train, augment) = (&config.train, &config.augment);
+    let tokens = |size: u32| {
+        let side = i64::from(size) / config.model.patch_size;
+        format!("{}", side * side + 1)
+    };
+    let mut derived = vec![
+        ("learning rate", format!("{:.6} after warm-up", config.learning_rate())),
+        ("images in a pass", format!("{}", train.batch_size / train.accumulate)),
+        ("crops of an image", format!("{}", 2 + augment.local_crops_number)),
+        ("tokens of global crop", tokens(augment.global_crops_size)),
+    ];
+    if augment.local_crops_number > 0 {
+        derived.push(("tokens of local crop", tokens(augment.local_crops_size)));
+    }
+    let width = config.head.out_dim;
+    for (key, groups) in config.groups() {
+        let rows = train.batch_size / groups;
+        derived.push(match key {
+            "objective.rate_groups" => {
+                ("coding rate", format!("{rows} images x {width} dimensions in a group"))
+            }
+            _ => ("KoLeo", format!("{rows} images in a group")),
+        });
+    }
+    if config.head.prototypes > 0 {
+        derived.push(("prototypes", format!("{} of {width} dimensions", config.head.prototypes)));
+    }
+    derived
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_numbers_of_the_defaults() {
+        let derived = derived(&RunConfig::default());
+        let find = |name: &str| &derived.iter().find(|(n, _)| *n == name).unwrap().1;
+        assert_eq!(find("learning rate"), "0.001000 after warm-up");
+        assert_eq!(find("tokens of global crop"), "197");
+        assert_eq!(find("tokens of local crop"), "37");
+        assert_eq!(find("coding rate"), "64 images x 256 dimensions in a group");
+    }
+}

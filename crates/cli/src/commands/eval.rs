@@ -1,0 +1,140 @@
+//! `simdino eval`: what a backbone learnt, measured on labelled images.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use eval::knn::{KnnConfig, KnnResult};
+use serde_json::json;
+
+use crate::commands::train::write_json;
+use crate::config;
+use crate::failure::{Failure, Result};
+use crate::train::knn::{KnnOptions, KnnTable, KnnTask, eval_transform, top1};
+use crate::weights::Weights;
+use simdino::device;
+
+/// What `eval` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    protocol: Protocol,
+}
+
+#[derive(Debug, Subcommand)]
+enum Protocol {
+    /// Weighted k-NN, beside raw pixels and the same network untrained
+    Knn(KnnArgs),
+}
+
+/// What `eval knn` takes.
+#[derive(Debug, clap::Args)]
+pub struct KnnArgs {
+    /// A weight file, a checkpoint, or a run
+    #[arg(long, value_name = "PATH")]
+    weights: PathBuf,
+    /// Labelled images that vote: folder, list or shards
+    #[arg(long, value_name = "PATH")]
+    train: String,
+    /// Labelled images that are classified
+    #[arg(long, value_name = "PATH")]
+    test: String,
+    /// Neighbours that vote; the first is the one reported
+    #[arg(long, value_delimiter = ',', default_value = "20,10,100,200")]
+    k: Vec<usize>,
+    /// Temperature of the votes
+    #[arg(long, default_value_t = 0.07)]
+    temperature: f64,
+    /// Shorter side before the centre crop, in pixels; default: as the run's probe, or 8/7 of the
+    /// model's image size
+    #[arg(long)]
+    resize: Option<u32>,
+    /// Most images used of the first set; 0 = all
+    #[arg(long, default_value_t = 0)]
+    max_train: usize,
+    /// Most images used of the second set; 0 = all
+    #[arg(long, default_value_t = 0)]
+    max_test: usize,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// One JSON object on the last line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.protocol {
+        Protocol::Knn(args) => run_knn(args),
+    }
+}
+
+fn run_knn(args: &KnnArgs) -> Result<()> {
+    if args.k.contains(&0) {
+        return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
+    }
+    let device = device::resolve(&args.device)?;
+    let weights = Weights::open(&args.weights, device)?;
+    let resize = args.resize.unwrap_or_else(|| resize_of_run(&args.weights));
+    let options = KnnOptions {
+        paths: [args.train.clone(), args.test.clone()],
+        limits: [args.max_train, args.max_test],
+        knn: KnnConfig { k: args.k.clone(), temperature: args.temperature },
+        transform: eval_transform(&weights.model, resize),
+        normalize: weights.normalize.clone(),
+        device,
+    };
+    let task = KnnTask::open(options, &weights.data(""))?;
+    let table = KnnTable {
+        knn: task.score(&weights.backbone)?,
+        untrained: task.score(&weights.untrained()?)?,
+        pixels: task.score_pixels()?,
+    };
+    if args.weights.join("config.resolved.yaml").is_file() {
+        write_json(&args.weights.join("results.json"), &table)?;
+    }
+    print(args, &table, weights.step)
+}
+
+/// What the probe of a run used, where `weights` is a run; 0 = the default of the protocol.
+fn resize_of_run(weights: &Path) -> u32 {
+    let config = config::load_unchecked(&weights.join("config.resolved.yaml"), &[]);
+    config.map_or(0, |loaded| loaded.config.probe.resize)
+}
+
+fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
+    if args.json {
+        let summary = json!({
+            "top1": top1(&table.knn),
+            "untrained": top1(&table.untrained),
+            "pixels": top1(&table.pixels),
+            "step": step,
+            "results": table,
+        });
+        println!("{}", serde_json::to_string(&summary)?);
+        return Ok(());
+    }
+    println!(
+        "{}: {} images vote, {} are classified, {} classes",
+        Path::new(&args.weights).display(),
+        table.knn.num_train,
+        table.knn.num_test,
+        table.knn.classes
+    );
+    println!("{:>6}  {:>16}  {:>16}  {:>16}", "k", "this network", "untrained", "raw pixels");
+    for (i, score) in table.knn.scores.iter().enumerate() {
+        let cell = |result: &KnnResult| {
+            result.scores.get(i).map_or_else(String::new, |s| {
+                format!("{:.1} % (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
+            })
+        };
+        println!(
+            "{:>6}  {:>20}  {:>20}  {:>20}",
+            score.k,
+            cell(&table.knn),
+            cell(&table.untrained),
+            cell(&table.pixels)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! `simdino train`: from a config to a trained backbone and its report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use data::dataset::Dataset;
+use simdino::assemble::{self, learner_config};
+use simdino::device;
+use trainer::checkpoint;
+use trainer::learner::Learner;
+use trainer::plan::Plan;
+use trainer::probe::Probe;
+use trainer::processes::Processes;
+use trainer::run::{Job, Outcome};
+
+use crate::config::{self, Loaded, RunConfig};
+use crate::console::Console;
+use crate::failure::{Failure, Result, chain};
+use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask};
+use crate::train::observer::{RunObserver, of_rank};
+use crate::train::run_dir::{Resume, RunDir};
+use crate::train::signals::StopFlag;
+use crate::train::start::{self, run_root};
+use crate::train::team::Team;
+use crate::train::{dry_run, pictures, settings};
+
+/// What `train` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Config file
+    config: PathBuf,
+    /// Values that replace those of the file, such as train.epochs=10
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// never: refuse a folder that holds a run; auto: continue it, or start; or the folder of a
+    /// run or checkpoint to continue
+    #[arg(long, default_value = "never", value_name = "never|auto|DIR")]
+    resume: Resume,
+    /// Check everything, print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    let loaded = config::load(&args.config, &args.overrides)?;
+    let config = &loaded.config;
+    if args.dry_run {
+        return dry_run(config);
+    }
+    let team = Team::meet(config)?;
+    run_with(args, &loaded, &team).inspect_err(|failure| team.leave(failure))
+}
+
+fn dry_run(config: &RunConfig) -> Result<()> {
+    let device = device::resolve(&config.run.device)?;
+    let (dataset, plan) = open_data(config)?;
+    KnnOptions::of_run(config, device)
+        .map(|options| KnnTask::open(options, &config.data))
+        .transpose()?;
+    dry_run::print(config, &dataset, &plan, device)
+}
+
+/// What one process of a run does.
+fn run_with(args: &Args, loaded: &Loaded, team: &Team) -> Result<()> {
+    let config = &loaded.config;
+    if config.run.threads > 0 {
+        tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
+    }
+    let console = if team.is_first() { Console::new() } else { Console::silent() };
+    loaded.warnings.iter().for_each(|warning| console.warn(warning));
+    let (dataset, plan) = open_data(config)?;
+    let knn = KnnOptions::of_run(config, team.device).filter(|_| team.is_first());
+    let knn = knn.map(|options| KnnTask::open(options, &config.data)).transpose()?;
+    train(&Session { args, loaded, team, dataset, plan }, knn, console)
+}
+
+fn open_data(config: &RunConfig) -> Result<(Arc<Dataset>, Plan)> {
+    let (dataset, plan) = assemble::open_data(config)?;
+    ensure_readable(&dataset)?;
+    Ok((dataset, plan))
+}
+
+/// Refuses a set without a readable image before anything is written.
+fn ensure_readable(dataset: &Dataset) -> Result<()> {
+    let tries = dataset.len().min(64);
+    let indices = (0..tries).map(|i| i * (dataset.len() / tries));
+    let mut first_error = None;
+    for index in indices {
+        match dataset.image(index) {
+            Ok(_) => return Ok(()),
+            Err(error) => first_error = first_error.or(Some((index, error))),
+        }
+    }
+    match first_error {
+        Some((index, error)) => Err(Failure::failed(format!(
+            "none of the {tries} images tried can be read, the first {}: {}",
+            dataset.name(index),
+            chain(&error)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What is known before anything is written.
+struct Session<'a> {
+    args: &'a Args,
+    loaded: &'a Loaded,
+    team: &'a Team,
+    dataset: Arc<Dataset>,
+    plan: Plan,
+}
+
+fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Result<()> {
+    let Session { args, loaded, team, plan, .. } = session;
+    let config = &loaded.config;
+    let root = run_root(config, &args.resume);
+    let dir = open_dir(team, &root, &args.resume)?;
+    let mut learner = Learner::new(learner_config(config, team.device), team.processes.clone())?;
+    let job = job(session, &dir)?;
+    console.log_to(&dir.file(&of_rank("log.txt", team.launch.rank)))?;
+    let wish = (root.as_path(), &args.resume);
+    let start = start::begin(&job, &config.init, wish, &mut learner, &console)?;
+    console.note(&headline(session, &root, &learner, start));
+    team.roll()?.iter().for_each(|line| console.note(line));
+    if team.is_first() {
+        settings::write(&dir, loaded, team, &session.dataset.fingerprint())?;
+    }
+    let knn = knn.map(Rc::new);
+    let mut probes: Vec<Box<dyn Probe>> = Vec::new();
+    if let Some(task) = &knn {
+        probes.push(Box::new(KnnProbe::new(Rc::clone(task), start == 0)?));
+    }
+    console.start(start, plan.last_step);
+    let mut observer =
+        RunObserver::open(&dir, start, console, StopFlag::listen()?, team.launch.rank)?;
+    let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
+    observer.finish()?;
+    match outcome? {
+        Outcome::Stopped => Err(Failure::stopped(format!(
+            "stopped by a signal; the checkpoint is written: continue with --resume auto ({})",
+            root.display()
+        ))),
+        Outcome::Finished if team.is_first() => {
+            finish(session, &dir, &learner, knn.as_deref(), &mut observer)
+        }
+        Outcome::Finished => Ok(()),
+    }
+}
+
+/// The run's folder, made by the first process before the others look at it.
+fn open_dir(team: &Team, root: &Path, resume: &Resume) -> Result<RunDir> {
+    let dir = if team.is_first() { Some(RunDir::open(root, resume)?) } else { None };
+    team.processes.collective().barrier()?;
+    dir.map_or_else(|| RunDir::of_others(root), Ok)
+}
+
+fn headline(session: &Session, root: &Path, learner: &Learner, start: u64) -> String {
+    let Session { loaded, team, dataset, plan, .. } = session;
+    let device = match team.launch.size {
+        1 => torch_ext::device_name(team.device),
+        size => format!("{size} processes"),
+    };
+    format!(
+        "{} {} with {} on {device}, {:.2} M parameters, {} images, {} steps of {} images, from step \
+         {start}",
+        if start == 0 { "training" } else { "continuing" },
+        root.display(),
+        loaded.config.method.name(),
+        learner.num_parameters() as f64 / 1e6,
+        dataset.len(),
+        plan.last_step,
+        loaded.config.train.batch_size,
+    )
+}
+
+/// Results, pictures and report of a finished run.
+fn finish(
+    session: &Session,
+    dir: &RunDir,
+    learner: &Learner,
+    knn: Option<&KnnTask>,
+    observer: &mut RunObserver,
+) -> Result<()> {
+    let config = &session.loaded.config;
+    if let Some(task) = knn {
+        let untrained =
+            Learner::new(learner_config(config, session.team.device), Processes::Alone)?;
+        let table = KnnTable {
+            knn: task.score(&learner.teacher.network.backbone)?,
+            untrained: task.score(&untrained.teacher.network.backbone)?,
+            pixels: task.score_pixels()?,
+        };
+        write_json(&dir.file("results.json"), &table)?;
+        observer.console().note(&table.sentence());
+    }
+    let backbone = &learner.teacher.network.backbone;
+    pictures::draw(&dir.file("pictures"), config, &session.dataset, backbone, session.team.device)?;
+    let report = crate::commands::report::write(dir.root())?;
+    observer
+        .console()
+        .note(&format!("weights {}", dir.file("weights/teacher.safetensors").display()));
+    observer.console().note(&format!("report {}", report.display()));
+    Ok(())
+}
+
+fn job(session: &Session, dir: &RunDir) -> Result<Job> {
+    let team = session.team;
+    let dataset = Arc::clone(&session.dataset);
+    let config = &session.loaded.config;
+    let mut job = assemble::job(config, dataset, session.plan, dir.root(), team.processes.clone())?;
+    job.data.workers = team.workers(config.data.workers);
+    Ok(job)
+}
+
+/// Writes a JSON file of the run.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value)?;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    Ok(checkpoint::write_atomic(path, &text)?)
+}

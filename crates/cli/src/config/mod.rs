@@ -1,0 +1,107 @@
+//! Config files: YAML and `key=value` overrides become a [`RunConfig`], or a list of everything that is
+//! wrong with them.
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+use std::fs;
+use std::path::Path;
+
+use data::PixelFormat;
+use data::config::AugmentConfig;
+use serde_json::Value;
+pub use simdino::RunConfig;
+use simdino::config::from_document;
+
+use crate::failure::{Failure, Result};
+
+/// A config that has passed every check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The values, every default filled in.
+    pub config: RunConfig,
+    /// The file as written.
+    pub text: String,
+    /// Settings that have no effect in this run, or not the one that one expects.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a config file, lays the overrides on it and checks everything.
+///
+/// # Errors
+/// All problems at once, each a sentence that starts with its key.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    let loaded = load_unchecked(path, overrides)?;
+    let problems = loaded.config.validate();
+    if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
+}
+
+/// The `augment` section alone, of a config file or with its defaults, checked, and the pixels that
+/// it is for.
+///
+/// # Errors
+/// The file cannot be read, or a value of the section is wrong.
+pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConfig, PixelFormat)> {
+    let RunConfig { augment, data, .. } = match path {
+        Some(file) => load_unchecked(file, overrides)?.config,
+        None => parse("{}", "the command line", overrides)?,
+    };
+    let unfit = augment.validate_channels(data.channels);
+    let problems = augment.validate().into_iter().chain(unfit);
+    let problems: Vec<_> = problems.map(|(key, what)| format!("augment.{key}: {what}")).collect();
+    if problems.is_empty() {
+        Ok((augment, data.pixels()))
+    } else {
+        Err(Failure::problems(problems))
+    }
+}
+
+/// As [`load`], without the checks that need the meaning of a value: for looking at a config.
+///
+/// # Errors
+/// All unknown keys and values of a wrong type at once.
+pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    let text = fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let mut config = parse(&text, &path.display().to_string(), overrides)?;
+    if config.run.name.is_empty() {
+        config.run.name = stem.unwrap_or_default();
+    }
+    let warnings = config.without_effect();
+    Ok(Loaded { config, text, warnings })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    Failure::usage(match error.kind() {
+        std::io::ErrorKind::NotFound => format!("config file {path} does not exist"),
+        std::io::ErrorKind::InvalidData => format!("config file {path} is not UTF-8 text"),
+        _ => format!("cannot read the config file {path}: {error}"),
+    })
+}
+
+/// Reads a config from text; `name` stands for it in messages.
+pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
+    let document =
+        yaml::read(text).map_err(|sentence| Failure::usage(format!("{name}: {sentence}")))?;
+    match &document {
+        Value::Null => return Err(Failure::usage(format!("{name}: the config is empty"))),
+        Value::Object(_) => {}
+        _ => {
+            let message = format!("{name}: expected sections of keys such as 'data:' and 'train:'");
+            return Err(Failure::usage(message));
+        }
+    }
+    Ok(from_document(document, overrides, &yaml::read)?)
+}
+
+/// A config as YAML, with every key.
+///
+/// # Errors
+/// None in practice: every section can be written.
+pub fn to_yaml(config: &RunConfig) -> Result<String> {
+    yaml::write(config).map_err(Failure::failed)
+}

@@ -1,0 +1,344 @@
+//! Files, overrides and what is said about the wrong ones.
+
+use std::fs;
+
+use super::*;
+use objectives::Method;
+use serde_json::json;
+use simdino::config::{problems, schema};
+
+fn problems(text: &str, overrides: &[&str]) -> Vec<String> {
+    let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
+    match parse(text, "c.yaml", &overrides) {
+        Ok(config) => config.validate(),
+        Err(failure) => {
+            assert_eq!(failure.code(), 2);
+            failure.lines().to_vec()
+        }
+    }
+}
+
+const GOOD: &str = "data: {path: photos}\n";
+
+#[test]
+fn a_small_file_is_enough() {
+    assert_eq!(problems(GOOD, &[]), Vec::<String>::new());
+    let config = parse(GOOD, "c.yaml", &[]).unwrap();
+    let mut expect = RunConfig::default();
+    expect.data.path = "photos".into();
+    assert_eq!(config, expect);
+}
+
+#[test]
+fn overrides_win_over_the_file() {
+    let overrides = [
+        "train.batch_size=64",
+        "objective.gamma=0.5",
+        "objective.eps_end=0.1",
+        "augment.blur_prob=[1, 0.1, 0.5]",
+        "run.name=007",
+        "run.seed=7",
+        "run.seed=8",
+        "optim={base_lr: 1e-3, beta1: 0.8}",
+        "method=simdino",
+    ]
+    .map(str::to_owned);
+    let file =
+        "data: {path: a}\ntrain: {batch_size: 3, epochs: 2}\nobjective: {eps_end: 1}\noptim:\n";
+    let config = parse(file, "c.yaml", &overrides).unwrap();
+    assert_eq!(config.train.batch_size, 64);
+    assert_eq!(config.train.epochs, 2.0);
+    assert_eq!(config.objective.gamma, objectives::config::Gamma::Constant(0.5));
+    assert_eq!(config.objective.eps_end, Some(0.1));
+    assert_eq!(config.run.name, "007");
+    assert_eq!(config.run.seed, 8);
+    assert_eq!((config.optim.base_lr, config.optim.beta1), (1e-3, 0.8));
+}
+
+#[test]
+fn an_absent_value_may_be_put_back() {
+    let file = "data: {path: a}\nobjective: {eps_end: 1}\n";
+    let config = parse(file, "c.yaml", &["objective.eps_end=null".into()]).unwrap();
+    assert_eq!(config.objective.eps_end, None);
+}
+
+#[test]
+fn each_mistake_is_a_sentence() {
+    let cases = [
+        ("optim: {base_ir: 1}", "unknown key 'optim.base_ir': did you mean 'optim.base_lr'?"),
+        ("train: {base_lr: 1}", "unknown key 'train.base_lr': did you mean 'optim.base_lr'?"),
+        ("epochs: 3", "unknown key 'epochs': did you mean 'train.epochs'?"),
+        ("optm: {base_lr: 1}", "unknown key 'optm': did you mean 'optim'?"),
+        (
+            "head: {protos: 65536}",
+            "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, prototypes, separate_patch_head, use_bn",
+        ),
+        ("train: {batch_size: many}", "train.batch_size: expected a whole number, got 'many'"),
+        ("train: {batch_size: 1.5}", "train.batch_size: expected a whole number, got 1.5"),
+        (
+            "train: {batch_size: -1}",
+            "train.batch_size: expected a whole number of at least 0, got -1",
+        ),
+        (
+            "augment: {solarize_threshold: 256}",
+            "augment.solarize_threshold: expected a whole number from 0 to 255, got 256",
+        ),
+        ("optim: {base_lr: '1e-3'}", "optim.base_lr: expected a number, got '1e-3'"),
+        ("optim: {base_lr: .nan}", "optim.base_lr: expected a number, got '.nan'"),
+        ("optim: {base_lr: }", "optim.base_lr: expected a number, got nothing"),
+        ("optim: 3", "optim: expected a section of keys, got 3"),
+        ("head: {use_bn: yes}", "head.use_bn: expected true or false, got 'yes'"),
+        ("data: {path: 12}", "data.path: expected text, got 12 (put it in quotes)"),
+        (
+            "data: {source: tar}",
+            "data.source: expected one of auto, folder, list, shards, parquet, synthetic, got 'tar'",
+        ),
+        ("method: moco", "method: expected one of simdino, simdinov2, dino, dinov2, got 'moco'"),
+        ("augment: {blur_sigma: [1]}", "augment.blur_sigma: expected a list of 2 numbers, got [1]"),
+        (
+            "augment: {blur_prob: [0, much, 1]}",
+            "augment.blur_prob[1]: expected a number, got 'much'",
+        ),
+        (
+            "objective: {gamma: big}",
+            "objective.gamma: expected code, theorem, ceiling, balanced or a number, got 'big'",
+        ),
+        ("objective: {eps_end: soon}", "objective.eps_end: expected a number, got 'soon'"),
+        ("", "c.yaml: the config is empty"),
+        ("[1, 2]", "c.yaml: expected sections of keys such as 'data:' and 'train:'"),
+    ];
+    for (text, expect) in cases {
+        assert_eq!(problems(text, &[]), [expect], "{text}");
+    }
+}
+
+#[test]
+fn overrides_are_checked_like_the_file() {
+    for (text, expect) in [
+        ("train.batch_size", "override 'train.batch_size': expected key.path=value"),
+        (".a=1", "override '.a=1': '.a' is not a key.path"),
+        ("train.bach_size=4", "unknown key 'train.bach_size': did you mean 'train.batch_size'?"),
+        ("train.epochs.x=4", "train.epochs: expected a number, got a section of keys"),
+        ("train.epochs=", "train.epochs: expected a number, got nothing"),
+    ] {
+        assert_eq!(problems(GOOD, &[text]), [expect], "{text}");
+    }
+    let bad_list = problems(GOOD, &["augment.blur_sigma=[1, 2"]);
+    assert!(bad_list[0].starts_with("override 'augment.blur_sigma=[1, 2': not valid YAML"));
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = "data: {path: a}\ntrain: {epochs: x, bogus_key: 1}\noptim: {base_ir: 1}";
+    assert_eq!(problems(text, &["run.seed=-1"]).len(), 4);
+    let text = "train: {batch_size: 0}\noptim: {beta1: 2}\nmodel: {patch_size: 0}";
+    let found = problems(text, &["run.device=gpu", "run.name=a/b"]);
+    for start in [
+        "data.path",
+        "train.batch_size",
+        "optim.beta1",
+        "model.patch_size",
+        "run.device",
+        "run.name",
+    ] {
+        assert!(found.iter().any(|p| p.starts_with(start)), "{start}: {found:?}");
+    }
+}
+
+#[test]
+fn mistakes_of_form_name_the_line() {
+    for (text, expect) in [
+        ("train:\n  epochs: 1\n  epochs: 2\n", "duplicate entry with key \"epochs\""),
+        ("train:\n  epochs: [1\nmodel: 2\n", "line 3"),
+    ] {
+        let found = problems(text, &[]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("c.yaml: ") && found[0].contains("line"), "{found:?}");
+        assert!(found[0].contains(expect), "{found:?}");
+    }
+}
+
+#[test]
+fn sections_are_checked_against_each_other() {
+    for (overrides, expect) in [
+        (
+            &["train.batch_size=60"][..],
+            "train.batch_size: must be a multiple of objective.rate_groups 8 (got 60)",
+        ),
+        (
+            &["train.accumulate=3"],
+            "train.batch_size: must be a multiple of train.accumulate 3 (got 512)",
+        ),
+        (
+            &["train.accumulate=16"],
+            "objective.rate_groups: must be a multiple of train.accumulate 16, \
+             so that a group lies in one pass (got 8)",
+        ),
+        (
+            &["augment.local_crops_size=97"],
+            "augment.local_crops_size: must be a multiple of model.patch_size 16 (got 97)",
+        ),
+        (&["train.epochs=5"], "optim.warmup_epochs: must not exceed train.epochs 5 (got 10)"),
+        (
+            &["probe.train_path=a"],
+            "probe.test_path: required when the other path is given: the probe needs both",
+        ),
+        (
+            &["optim.min_lr=0.1"],
+            "optim.min_lr: must not exceed the learning rate 0.001 that optim.base_lr gives \
+             at this batch size (got 0.1)",
+        ),
+    ] {
+        let found = problems(GOOD, overrides);
+        assert!(found.iter().any(|p| p == expect), "{found:?}");
+    }
+}
+
+#[test]
+fn settings_without_effect_are_warned_of() {
+    let overrides = [
+        "augment.local_crops_number=0",
+        "augment.local_crops_size=97",
+        "augment.solarize_prob=0",
+        "augment.solarize_threshold=1",
+        "probe.k=3",
+        "data.synthetic.count=7",
+    ]
+    .map(str::to_owned);
+    let config = parse(GOOD, "c.yaml", &overrides).unwrap();
+    assert_eq!(config.validate(), Vec::<String>::new());
+    assert_eq!(
+        config.without_effect(),
+        [
+            "augment.local_crops_size has no effect: augment.local_crops_number is 0",
+            "augment.solarize_threshold has no effect: augment.solarize_prob is 0",
+            "data.synthetic has no effect: data.source is not synthetic",
+            "probe has no effect: probe.train_path and probe.test_path are empty",
+        ]
+    );
+    let quiet = parse(GOOD, "c.yaml", &[]).unwrap();
+    assert_eq!(quiet.without_effect(), Vec::<String>::new());
+}
+
+#[test]
+fn files_are_named_in_messages() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = load(&folder.path().join("no.yaml"), &[]).unwrap_err();
+    assert!(missing.lines()[0].ends_with("no.yaml does not exist"), "{missing:?}");
+    let path = folder.path().join("my_run.yaml");
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(load(&path, &[]).unwrap_err().lines()[0].ends_with("is not UTF-8 text"));
+    fs::write(&path, GOOD).unwrap();
+    assert_eq!(load(&path, &[]).unwrap().config.run.name, "my_run");
+}
+
+#[test]
+fn what_is_shown_reads_back_the_same() {
+    let overrides = ["objective.gamma=0.25".to_owned(), "objective.eps_end=0.5".to_owned()];
+    let config = parse(GOOD, "c.yaml", &overrides).unwrap();
+    let yaml = to_yaml(&config).unwrap();
+    assert!(yaml.contains("  mean: [0.485, 0.456, 0.406]\n"), "{yaml}");
+    assert_eq!(parse(&yaml, "c.yaml", &[]).unwrap(), config);
+}
+
+#[test]
+fn every_key_of_the_defaults_is_in_the_shape() {
+    fn keys(value: &Value, path: &str, found: &mut Vec<String>) {
+        let Value::Object(entries) = value else { return found.push(path.to_owned()) };
+        for (key, value) in entries {
+            keys(value, format!("{path}.{key}").trim_start_matches('.'), found);
+        }
+    }
+    let mut defaults = Vec::new();
+    keys(&serde_json::to_value(RunConfig::default()).unwrap(), "", &mut defaults);
+    let shape = schema::of::<RunConfig>().unwrap();
+    let mut shapes = Vec::new();
+    problems::leaves(&shape, "", &mut shapes);
+    defaults.sort();
+    shapes.sort();
+    assert_eq!(shapes, defaults);
+    for key in shapes {
+        let kind = problems::kind_at(&shape, &key).unwrap();
+        let words = problems::expectation(kind, &key);
+        assert_ne!(words, "another value", "{key} needs words in problems.rs");
+    }
+}
+
+#[test]
+fn a_preset_gives_the_values_that_are_not_given() {
+    let load = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        parse(GOOD, "good", &overrides).unwrap().augment
+    };
+    let plain = load(&[]);
+    let dinov2 = load(&["augment.preset=dinov2", "augment.local_crops_number=3"]);
+    assert_eq!(dinov2.local_crops_scale, [0.05, 0.32]);
+    assert_eq!((dinov2.local_crops_number, dinov2.blur), (3, data::BlurKind::Kernel9));
+    assert_ne!(plain.blur, dinov2.blur);
+    // A resolved config, which has every key, is read back as it is.
+    let again = AugmentConfig { flip_prob: 0.25, ..dinov2 };
+    let text = yaml::write(&json!({"data": {"path": "x"}, "augment": again})).unwrap();
+    assert_eq!(parse(&text, "again", &[]).unwrap().augment, again);
+}
+
+#[test]
+fn a_method_is_a_whole_recipe() {
+    for (name, method) in [
+        ("simdino", Method::SimDino),
+        ("simdinov2", Method::SimDinoV2),
+        ("dino", Method::Dino),
+        ("dinov2", Method::DinoV2),
+    ] {
+        let text = format!("data: {{path: a}}\nmethod: {name}\n");
+        assert_eq!(problems(&text, &[]), Vec::<String>::new(), "{name}");
+        let config = parse(&text, "c.yaml", &[]).unwrap();
+        let mut expect = RunConfig::of(method);
+        expect.data.path = "a".into();
+        assert_eq!(config, expect);
+        assert_eq!(config.without_effect(), Vec::<String>::new(), "{name}");
+        // What is written in full is read back.
+        assert_eq!(parse(&to_yaml(&config).unwrap(), "c.yaml", &[]).unwrap(), config);
+    }
+}
+
+#[test]
+fn the_file_wins_over_the_recipe_and_its_preset() {
+    let text = "data: {path: a}\nmethod: dinov2\nmodel: {layer_scale: null, drop_path_rate: 0}\n\
+                augment: {preset: simdino, local_crops_number: 4}\n";
+    let config = parse(text, "c.yaml", &[]).unwrap();
+    assert_eq!(config.model.layer_scale, None);
+    assert_eq!(config.model.drop_path_rate, 0.0);
+    assert!(config.model.mask_token, "what the file does not say is the recipe's");
+    assert_eq!(config.augment.global_crops_scale, [0.4, 1.0]);
+    assert_eq!(config.augment.local_crops_number, 4);
+}
+
+#[test]
+fn network_and_loss_belong_to_the_same_method() {
+    let cases = [
+        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs some (got 0)"),
+        (
+            "method: simdinov2\nhead: {prototypes: 8}",
+            "head.prototypes: SimDINOv2 has none: must be 0 (got 8)",
+        ),
+        (
+            "method: simdinov2\nmodel: {mask_token: false}",
+            "model.mask_token: SimDINOv2 masks patches: must be true, or terms.patch_weight 0",
+        ),
+        (
+            "head: {separate_patch_head: true}",
+            "head.separate_patch_head: SimDINO with these terms looks at no patches: must be false",
+        ),
+        (
+            "method: dino\nprototypes: {centering: sinkhorn_knopp}",
+            "prototypes.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's",
+        ),
+        (
+            "method: dinov2\ntrain: {batch_size: 12}\nterms: {koleo_groups: 12}",
+            "terms.koleo_groups: a group needs 2 images or more: at most 6 (got 12)",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(&format!("{GOOD}{text}\n"), &[]), [expected], "{text}");
+    }
+}

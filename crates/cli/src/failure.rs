@@ -1,0 +1,130 @@
+//! What stops a command: sentences for the terminal and the exit code that goes with them.
+
+use std::any::Any;
+use std::error::Error;
+
+/// Exit code of a run that failed.
+const FAILED: u8 = 1;
+/// Exit code of wrong usage or a wrong config.
+const USAGE: u8 = 2;
+/// Exit code of a run that a signal stopped after its checkpoint was written.
+const STOPPED: u8 = 3;
+
+/// The runner's result.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// Sentences for the user, one a line, and the exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    code: u8,
+    lines: Vec<String>,
+}
+
+impl Failure {
+    /// The command failed.
+    pub fn failed(sentence: impl Into<String>) -> Self {
+        Self { code: FAILED, lines: vec![sentence.into()] }
+    }
+
+    /// The command line or the config is wrong.
+    pub fn usage(sentence: impl Into<String>) -> Self {
+        Self { code: USAGE, lines: vec![sentence.into()] }
+    }
+
+    /// All that is wrong with a config, one problem a line.
+    pub fn problems(lines: Vec<String>) -> Self {
+        Self { code: USAGE, lines }
+    }
+
+    /// A signal stopped the run; its checkpoint is written.
+    pub fn stopped(sentence: impl Into<String>) -> Self {
+        Self { code: STOPPED, lines: vec![sentence.into()] }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// The sentences.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+/// An error of a library fails the command: the error and all its causes on one line. What is wrong
+/// with a config is wrong usage.
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        match (&error as &dyn Any).downcast_ref::<simdino::Error>() {
+            Some(simdino::Error::Config(problems)) => Self::problems(problems.clone()),
+            _ => Self::failed(chain(&error)),
+        }
+    }
+}
+
+/// An error and its causes, joined by `: `; a cause that the message before it already ends with
+/// is not repeated.
+pub fn chain(error: &dyn Error) -> String {
+    let mut sentence = one_line(&error.to_string());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = one_line(&error.to_string());
+        if !sentence.ends_with(&text) {
+            sentence.push_str(": ");
+            sentence.push_str(&text);
+        }
+        cause = error.source();
+    }
+    sentence
+}
+
+/// The first line of a message that has anything on it: libtorch appends its stack to some.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error").to_owned()
+}
+
+/// Says what was being done when a lower error came.
+pub trait Context<T> {
+    /// Puts `what` and a colon before the error.
+    ///
+    /// # Errors
+    /// The error, with `what` before it.
+    fn context(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Error> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Failure::failed(format!("{}: {}", what(), chain(&error))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read {file}")]
+    struct Outer {
+        file: &'static str,
+        source: Inner,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no such file\nstack of calls")]
+    struct Inner;
+
+    #[test]
+    fn an_error_and_its_causes_are_one_line() {
+        let failure = Failure::from(Outer { file: "a.jpg", source: Inner });
+        assert_eq!(failure.lines(), ["cannot read a.jpg: no such file"]);
+        assert_eq!(failure.code(), 1);
+    }
+
+    #[test]
+    fn context_comes_first() {
+        let result: std::result::Result<(), Inner> = Err(Inner);
+        let failure = result.context(|| "cannot make the report".into()).unwrap_err();
+        assert_eq!(failure.lines(), ["cannot make the report: no such file"]);
+    }
+}

@@ -1,0 +1,27 @@
+//! The `simdino` command: the only place that prints, reads the command line or the environment,
+//! or knows YAML. One verb a file in `commands/`.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod console;
+mod failure;
+mod train;
+mod weights;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::dispatch(cli::Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.lines() {
+                console::note(line);
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}

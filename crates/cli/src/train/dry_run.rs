@@ -1,0 +1,62 @@
+//! `simdino train --dry-run`: what would be done, without doing it.
+
+use data::dataset::Dataset;
+use tch::Device;
+use trainer::learner::Learner;
+use trainer::plan::Plan;
+use trainer::processes::Processes;
+
+use super::start;
+use crate::config::RunConfig;
+use crate::console::Console;
+use crate::failure::Result;
+use simdino::assemble::learner_config;
+
+/// Prints data, steps, learning rate, parameters and the range of the coding rate.
+pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device) -> Result<()> {
+    // Builds the network, so that what cannot be built is found here.
+    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    start::weights(&config.init, &mut learner, &Console::new())?;
+    let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
+    let classes = match dataset.num_classes() {
+        0 => "no labels".to_owned(),
+        n => format!("{n} classes (not used for training)"),
+    };
+    let data_path = config.data.describe();
+    let lines = [
+        ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
+        ("first image", first.unwrap_or_else(|error| format!("not readable: {error}"))),
+        ("device", torch_ext::device_name(device)),
+        ("parameters", format!("{:.2} M (student)", learner.num_parameters() as f64 / 1e6)),
+        (
+            "steps",
+            format!(
+                "{} of {} images, {} an epoch, {} in all",
+                plan.last_step, config.train.batch_size, plan.steps_per_epoch, plan.total_steps
+            ),
+        ),
+        ("learning rate", format!("{:e} after scaling", config.learning_rate())),
+        ("method", config.method.name().to_owned()),
+        ("loss", groups(config)),
+        (
+            "checkpoints",
+            format!(
+                "every {} steps, {} kept",
+                plan.checkpoint_every, config.train.keep_checkpoints
+            ),
+        ),
+    ];
+    for (what, value) in lines {
+        println!("{what:<15}{value}");
+    }
+    Ok(())
+}
+
+/// The groups that the loss is computed in.
+fn groups(config: &RunConfig) -> String {
+    let groups = config.groups().into_iter().map(|(key, groups)| {
+        format!("{groups} groups of {} images ({key})", config.train.batch_size / groups)
+    });
+    let groups: Vec<String> = groups.collect();
+    if groups.is_empty() { "over the whole batch".into() } else { groups.join(", ") }
+}

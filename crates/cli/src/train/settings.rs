@@ -1,0 +1,22 @@
+//! What a run writes about itself before its first step.
+
+use trainer::checkpoint;
+
+use super::environment;
+use super::run_dir::RunDir;
+use super::team::Team;
+use crate::config::{Loaded, to_yaml};
+use crate::failure::Result;
+
+/// Writes `config.yaml`, `config.resolved.yaml` and `env.json`.
+///
+/// # Errors
+/// The disk does not take them.
+pub fn write(dir: &RunDir, loaded: &Loaded, team: &Team, fingerprint: &str) -> Result<()> {
+    let resolved = to_yaml(&loaded.config)?;
+    let environment = serde_json::to_vec_pretty(&environment::describe(team, fingerprint))?;
+    checkpoint::write_atomic(&dir.file("config.resolved.yaml"), resolved.as_bytes())?;
+    checkpoint::write_atomic(&dir.file("env.json"), &environment)?;
+    checkpoint::write_atomic(&dir.file("config.yaml"), loaded.text.as_bytes())?;
+    Ok(())
+}

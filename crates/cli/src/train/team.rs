@@ -1,0 +1,129 @@
+//! The processes of a run: how they meet, on which device each works, and what they may share.
+
+use std::time::Duration;
+
+use tch::Device;
+use torch_ext::{Launch, ProcessGroup, host_name};
+use trainer::processes::Processes;
+
+use crate::config::RunConfig;
+use crate::failure::{Failure, Result};
+use simdino::device;
+
+/// This process among those of the run.
+pub struct Team {
+    /// What the launcher says.
+    pub launch: Launch,
+    /// Where this process computes.
+    pub device: Device,
+    /// All of them, connected.
+    pub processes: Processes,
+}
+
+impl Team {
+    /// Reads the launcher's variables, takes a device and meets the others.
+    ///
+    /// # Errors
+    /// Variables that contradict each other, a batch that cannot be shared, a device that is not
+    /// there, processes that do not come.
+    pub fn meet(config: &RunConfig) -> Result<Self> {
+        let launch = Launch::from_variables(&std::env::vars().collect())?;
+        let problems = shared_problems(config, launch.size);
+        if !problems.is_empty() {
+            return Err(Failure::problems(problems));
+        }
+        let device = device::of_process(&config.run.device, &launch)?;
+        if launch.size == 1 {
+            return Ok(Self { launch, device, processes: Processes::Alone });
+        }
+        let timeout = Duration::from_secs_f64(config.run.timeout_s);
+        let mut group = ProcessGroup::join(launch.meeting(timeout))?;
+        if let Device::Cuda(index) = device {
+            group = group.with_cuda(index)?;
+        }
+        Ok(Self { launch, device, processes: Processes::Group(group) })
+    }
+
+    /// Whether this is the process that writes.
+    pub fn is_first(&self) -> bool {
+        self.launch.rank == 0
+    }
+
+    /// Threads that prepare images, where the config leaves that open: a share of the machine's cores.
+    pub fn workers(&self, configured: usize) -> usize {
+        let here = self.launch.local_size.unwrap_or(1);
+        if configured > 0 || here == 1 {
+            return configured;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        (cores / here).max(1)
+    }
+
+    /// One line a process: where it runs and on what; none where it is alone.
+    ///
+    /// # Errors
+    /// A process that does not answer.
+    pub fn roll(&self) -> Result<Vec<String>> {
+        if self.launch.size == 1 {
+            return Ok(Vec::new());
+        }
+        let own = format!("{}, {}", host_name(), torch_ext::device_name(self.device));
+        let all = self.processes.collective().all_gather_text(&own)?;
+        let of = all.len();
+        let line = |(rank, place): (usize, &String)| format!("process {rank} of {of}: {place}");
+        Ok(all.iter().enumerate().map(line).collect())
+    }
+
+    /// Tells the others why this process leaves.
+    pub fn leave(&self, failure: &Failure) {
+        if let Processes::Group(group) = &self.processes {
+            group.announce_failure(failure.lines().first().map_or("unknown error", String::as_str));
+        }
+    }
+}
+
+/// What of the config does not go with this number of processes.
+fn shared_problems(config: &RunConfig, size: usize) -> Vec<String> {
+    if size == 1 {
+        return Vec::new();
+    }
+    let (batch, accumulate) = (config.train.batch_size, config.train.accumulate);
+    let parts = accumulate * size;
+    let mut problems = Vec::new();
+    if !batch.is_multiple_of(parts) {
+        problems.push(format!(
+            "train.batch_size: must be a multiple of {parts}, {size} processes of {accumulate} passes \
+             (got {batch})"
+        ));
+    }
+    for (key, groups) in config.groups() {
+        let spanning = key == "objective.rate_groups" && groups == 1 && accumulate == 1;
+        if !spanning && !groups.is_multiple_of(parts) {
+            problems.push(format!(
+                "{key}: must be a multiple of {parts}, {size} processes of {accumulate} passes, so \
+                 that a group lies in one of them (got {groups})"
+            ));
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_shared_in_whole_groups() {
+        let mut config = RunConfig::default();
+        assert_eq!(shared_problems(&config, 1), Vec::<String>::new());
+        assert_eq!(shared_problems(&config, 8), Vec::<String>::new());
+        let problems = shared_problems(&config, 3);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].starts_with("train.batch_size: must be a multiple of 3"));
+        assert!(problems[1].starts_with("objective.rate_groups: must be a multiple of 3"));
+        config.objective.rate_groups = 1;
+        assert_eq!(shared_problems(&config, 8), Vec::<String>::new(), "one group may span them");
+        config.train.accumulate = 2;
+        assert_eq!(shared_problems(&config, 8).len(), 1);
+    }
+}

@@ -1,0 +1,228 @@
+//! The curves of a run: which records become which charts.
+
+use trainer::metrics::Record;
+
+use super::chart::{Chart, Series};
+use super::markup::{absent, section};
+use super::run::Run;
+
+/// All curves but the probe's.
+pub fn training(run: &Run) -> String {
+    if let Err(why) = &run.records {
+        return absent("Curves", why);
+    }
+    let charts = [loss(run), rate(run), targets(run), rank(run), gradients(run)]
+        .into_iter()
+        .chain(PLAIN.iter().map(|plain| plain.chart(run)))
+        .chain([memory(run)])
+        .filter_map(|chart| chart.to_html());
+    let html: String = charts.collect();
+    if html.is_empty() {
+        return absent("Curves", "metrics.jsonl has no values of training steps yet");
+    }
+    section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n"))
+}
+
+/// k-NN accuracy over the epochs with its baselines; nothing without a probe.
+pub fn probe(run: &Run) -> Option<String> {
+    let percent = |(x, share): (f64, f64)| (x, 100.0 * share);
+    let points = points(run, "probe/knn_top1").into_iter().map(percent).collect();
+    let guide = |name: &str, key: &str| run.last(key).map(|share| (name.to_owned(), 100.0 * share));
+    let chart = Chart {
+        title: "k-NN accuracy during training".into(),
+        note: "percent of held-out images whose nearest neighbours vote for the right class".into(),
+        x_label: "epoch".into(),
+        series: vec![Series { name: "this network".into(), points }],
+        guides: [guide("untrained", "probe/untrained"), guide("raw pixels", "probe/pixels")]
+            .into_iter()
+            .flatten()
+            .collect(),
+        ..Chart::default()
+    };
+    chart.to_html()
+}
+
+fn loss(run: &Run) -> Chart {
+    let note = match run.last("loss/compression") {
+        Some(_) => "compression pulls views of an image together, expansion spreads images out",
+        None => "the student's views predict the prototypes that the teacher sees",
+    };
+    let uniform = run.last("loss/uniform").map(|value| ("that of guessing".to_owned(), value));
+    Chart {
+        title: "Loss".into(),
+        note: note.into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[
+                ("total", "loss/total"),
+                ("compression", "loss/compression"),
+                ("expansion", "loss/expansion"),
+                ("class tokens", "loss/cls"),
+                ("masked patches", "loss/patches"),
+                ("KoLeo", "loss/koleo"),
+            ],
+        ),
+        guides: uniform.into_iter().collect(),
+        ..Chart::default()
+    }
+}
+
+/// How sure the teacher is, and whether of the same thing for all images.
+fn targets(run: &Run) -> Chart {
+    Chart {
+        title: "Entropy of the teacher".into(),
+        note: "as a share of the most it can be: 1 is no opinion; of the mean, 0 is one for all"
+            .into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[("of an image", "teacher/entropy"), ("of the mean", "teacher/entropy_of_mean")],
+        ),
+        from_zero: true,
+        ..Chart::default()
+    }
+}
+
+fn rank(run: &Run) -> Chart {
+    Chart {
+        title: "Effective rank".into(),
+        note: "directions that the teacher's features spread over".into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[("in a batch", "health/effective_rank"), ("in the probe", "probe/effective_rank")],
+        ),
+        from_zero: true,
+        ..Chart::default()
+    }
+}
+
+fn gradients(run: &Run) -> Chart {
+    Chart {
+        title: "Gradient norm".into(),
+        note: "before clipping".into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[
+                ("all", "optim/grad_norm"),
+                ("backbone", "optim/grad_norm_backbone"),
+                ("head", "optim/grad_norm_head"),
+                ("head of patches", "optim/grad_norm_patch_head"),
+            ],
+        ),
+        from_zero: true,
+        ..Chart::default()
+    }
+}
+
+fn memory(run: &Run) -> Chart {
+    Chart {
+        title: "Memory".into(),
+        note: "in GB".into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[("process", "memory/process_gb"), ("device, peak", "memory/device_gb")],
+        ),
+        from_zero: true,
+        ..Chart::default()
+    }
+}
+
+/// A line for each value that was recorded.
+fn present(run: &Run, lines: &[(&str, &str)]) -> Vec<Series> {
+    lines
+        .iter()
+        .map(|&(name, key)| Series { name: name.into(), points: points(run, key) })
+        .filter(|series| !series.points.is_empty())
+        .collect()
+}
+
+/// The collapse alarm: at the floor all features are equal, at the ceiling they fill the sphere.
+fn rate(run: &Run) -> Chart {
+    let (floor, ceiling) = (run.last("rate/floor"), run.last("rate/ceiling"));
+    let guides = [("floor: collapsed", floor), ("ceiling", ceiling)];
+    Chart {
+        title: "Coding rate".into(),
+        note: "between its floor, where all features are the same, and its ceiling".into(),
+        x_label: "epoch".into(),
+        series: vec![Series { name: "expansion".into(), points: points(run, "loss/expansion") }],
+        guides: guides
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value)))
+            .collect(),
+        band: floor.zip(ceiling),
+        ..Chart::default()
+    }
+}
+
+/// A chart of one value.
+struct Plain {
+    title: &'static str,
+    note: &'static str,
+    key: &'static str,
+    factor: f64,
+    from_zero: bool,
+}
+
+const PLAIN: [Plain; 6] = [
+    Plain { title: "Learning rate", note: "", key: "optim/lr", factor: 1.0, from_zero: true },
+    Plain {
+        title: "Pace",
+        note: "how far a step moves weights, in parts per thousand of their length",
+        key: "optim/update_ratio",
+        factor: 1000.0,
+        from_zero: true,
+    },
+    Plain {
+        title: "Weight decay",
+        note: "",
+        key: "optim/weight_decay",
+        factor: 1.0,
+        from_zero: false,
+    },
+    Plain {
+        title: "Momentum of the teacher",
+        note: "",
+        key: "optim/momentum_teacher",
+        factor: 1.0,
+        from_zero: false,
+    },
+    Plain {
+        title: "Throughput",
+        note: "images a second",
+        key: "speed/img_s",
+        factor: 1.0,
+        from_zero: true,
+    },
+    Plain {
+        title: "Waiting for data",
+        note: "percent of a step's time",
+        key: "speed/data_wait",
+        factor: 100.0,
+        from_zero: true,
+    },
+];
+
+impl Plain {
+    fn chart(&self, run: &Run) -> Chart {
+        let points = points(run, self.key).into_iter().map(|(x, y)| (x, self.factor * y));
+        let name = self.title.to_lowercase();
+        Chart {
+            title: self.title.into(),
+            note: self.note.into(),
+            x_label: "epoch".into(),
+            series: vec![Series { name, points: points.collect() }],
+            from_zero: self.from_zero,
+            ..Chart::default()
+        }
+    }
+}
+
+/// A value over the epochs.
+fn points(run: &Run, key: &str) -> Vec<(f64, f64)> {
+    let point = |record: &Record| record.get(key).map(|value| (record.epoch, value));
+    run.records().iter().filter_map(point).filter(|(epoch, _)| epoch.is_finite()).collect()
+}

@@ -1,0 +1,59 @@
+//! The folder of a run as one HTML page: a single file without scripts from elsewhere or fonts from
+//! the network, that says so where a piece of the run is missing. [`chart`] draws its curves.
+//!
+//! It deliberately writes no file and does not read YAML: the caller brings the parser of the run's
+//! config, and takes a string.
+
+#![forbid(unsafe_code)]
+
+pub mod chart;
+mod curves;
+mod error;
+mod markup;
+mod results;
+mod run;
+mod scale;
+mod sections;
+
+use std::path::Path;
+
+pub use error::{Error, Result};
+use run::Run;
+use simdino::RunConfig;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+
+/// The page about the run in `folder`, as HTML. `read_config` reads the text of
+/// `config.resolved.yaml`; where it gives nothing, the page shows the text alone.
+///
+/// # Errors
+/// The folder does not exist, or is not a run's.
+pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<String> {
+    Ok(page(&Run::read(folder, read_config)?))
+}
+
+fn page(run: &Run) -> String {
+    let parts = [
+        sections::header(run),
+        sections::learnt(run),
+        curves::training(run),
+        sections::pictures(run),
+        sections::broken(run),
+        sections::config(run),
+        sections::environment(run),
+    ];
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}\n\
+         <footer>Made by simdino {}.</footer>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        markup::escape(&run.name),
+        parts.concat(),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+#[cfg(test)]
+mod tests;

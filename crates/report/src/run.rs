@@ -1,0 +1,136 @@
+//! What the folder of a run tells: its files, as far as they are there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use simdino::RunConfig;
+use trainer::metrics::{Record, read_jsonl};
+
+use crate::error::{Error, Result};
+
+/// Largest picture that goes into a page.
+const MAX_PICTURE_BYTES: u64 = 16_000_000;
+
+/// A piece of a run, or why it is not there.
+pub type Piece<T> = std::result::Result<T, String>;
+
+/// The pieces of a run.
+#[derive(Debug)]
+pub struct Run {
+    /// Its name: that of its folder.
+    pub name: String,
+    /// `metrics.jsonl`.
+    pub records: Piece<Vec<Record>>,
+    /// `config.resolved.yaml` as text.
+    pub config_text: Piece<String>,
+    /// The same, when this version can read it.
+    pub config: Option<RunConfig>,
+    /// `env.json`.
+    pub environment: Piece<Value>,
+    /// `results.json`.
+    pub results: Piece<Value>,
+    /// `pictures/crops.png`.
+    pub crops: Piece<Vec<u8>>,
+    /// `pictures/pca.png`.
+    pub pca: Piece<Vec<u8>>,
+    /// Lines of `bad_images.tsv`: file and reason.
+    pub broken: Vec<(String, String)>,
+}
+
+impl Run {
+    /// Reads what is there; `read_config` reads the text of the config.
+    ///
+    /// # Errors
+    /// The folder does not exist, or nothing in it is a run's.
+    pub fn read(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::NoFolder { folder: folder.display().to_string() });
+        }
+        let records = read_records(&folder.join("metrics.jsonl"));
+        let config_text = read_text(&folder.join("config.resolved.yaml"));
+        if let (Err(why), Err(_)) = (&records, &config_text) {
+            let (folder, why) = (folder.display().to_string(), why.clone());
+            return Err(Error::NotARun { folder, why });
+        }
+        Ok(Self {
+            name: name_of(folder),
+            records,
+            config: config_text.as_deref().ok().and_then(read_config),
+            config_text,
+            environment: read_json(&folder.join("env.json")),
+            results: read_json(&folder.join("results.json")),
+            crops: read_png(&folder.join("pictures/crops.png")),
+            pca: read_png(&folder.join("pictures/pca.png")),
+            broken: read_broken(&folder.join("bad_images.tsv")),
+        })
+    }
+
+    /// The records, none where they are missing.
+    pub fn records(&self) -> &[Record] {
+        self.records.as_deref().unwrap_or_default()
+    }
+
+    /// The newest finite value of this name.
+    pub fn last(&self, name: &str) -> Option<f64> {
+        let values = self.records().iter().rev().filter_map(|record| record.get(name));
+        values.into_iter().find(|value| value.is_finite())
+    }
+}
+
+fn name_of(folder: &Path) -> String {
+    let absolute: PathBuf = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    absolute.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_default()
+}
+
+fn because(path: &Path) -> impl FnOnce(std::io::Error) -> String {
+    let name = file_name(path);
+    move |error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no {name}"),
+        _ => format!("{name} cannot be read: {error}"),
+    }
+}
+
+fn read_text(path: &Path) -> Piece<String> {
+    fs::read_to_string(path).map_err(because(path))
+}
+
+fn read_records(path: &Path) -> Piece<Vec<Record>> {
+    fs::metadata(path).map_err(because(path))?;
+    let records = read_jsonl(path).map_err(|error| error.to_string())?;
+    if records.is_empty() {
+        return Err(format!("{} has no complete line yet", file_name(path)));
+    }
+    Ok(records)
+}
+
+fn read_json(path: &Path) -> Piece<Value> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text).map_err(|error| format!("{} is damaged: {error}", file_name(path)))
+}
+
+fn read_png(path: &Path) -> Piece<Vec<u8>> {
+    let size = fs::metadata(path).map_err(because(path))?.len();
+    if size > MAX_PICTURE_BYTES {
+        return Err(format!("{} is too large for a page ({size} bytes)", file_name(path)));
+    }
+    let bytes = fs::read(path).map_err(because(path))?;
+    if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        return Err(format!("{} is not a PNG", file_name(path)));
+    }
+    Ok(bytes)
+}
+
+/// Lines `file, tab, reason` under a heading.
+fn read_broken(path: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let rows = text.lines().filter_map(|line| line.split_once('\t'));
+    rows.filter(|row| *row != ("file", "reason"))
+        .map(|(file, reason)| (file.to_owned(), reason.to_owned()))
+        .collect()
+}

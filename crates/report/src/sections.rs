@@ -1,0 +1,263 @@
+//! The parts of the page that are not curves.
+
+use serde_json::Value;
+
+use super::markup::{absent, escape, picture, section, table};
+use super::run::{Piece, Run};
+use super::scale::{number, percent};
+use super::{curves, results};
+use simdino::RunConfig;
+
+/// Rows of broken images that a page lists; the file has all of them.
+const MAX_BROKEN: usize = 100;
+
+/// Name, one line about the run, and its key numbers.
+pub fn header(run: &Run) -> String {
+    let mut tiles = results::tiles(run);
+    if let Some(position) = run.last("rate/position") {
+        tiles.push(tile("coding rate", &percent(position), "of the way from floor to ceiling"));
+    }
+    if let Some(speed) = run.last("speed/img_s") {
+        tiles.push(tile("speed", &number(speed), "images a second"));
+    }
+    if let Some(seconds) = training_seconds(run) {
+        tiles.push(tile("training time", &duration(seconds), "measured over the steps"));
+    }
+    format!(
+        "<header>\n<p class=\"kind\">simdino run</p>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n\
+         <div class=\"tiles\">{}</div>\n</header>\n",
+        escape(&run.name),
+        escape(&summary(run)),
+        tiles.concat()
+    )
+}
+
+/// A key number with its name above and a remark below.
+pub fn tile(name: &str, value: &str, remark: &str) -> String {
+    format!(
+        "<div class=\"tile\"><span>{}</span><b>{}</b><small>{}</small></div>\n",
+        escape(name),
+        escape(value),
+        escape(remark)
+    )
+}
+
+/// What was trained on what, and how far.
+fn summary(run: &Run) -> String {
+    let mut parts = Vec::new();
+    if let Some(config) = &run.config {
+        let arch = word(&config.model.arch);
+        let data = config.data.describe();
+        let batch = config.train.batch_size;
+        parts.push(format!(
+            "{} with {arch}, patches of {} px, on {data}, batches of {batch}",
+            word(&config.method),
+            config.model.patch_size
+        ));
+    }
+    if let Some(last) = run.records().last() {
+        parts.push(format!("{} steps, {:.1} epochs", last.step, last.epoch));
+    }
+    parts.join("; ")
+}
+
+/// An enum's word in a config.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// Time in steps, from the mean step time of each logged interval.
+fn training_seconds(run: &Run) -> Option<f64> {
+    let (mut seconds, mut before) = (0.0, 0);
+    for record in run.records() {
+        let Some(step_ms) = record.get("speed/step_ms").filter(|ms| ms.is_finite()) else {
+            continue;
+        };
+        seconds += step_ms * 1e-3 * record.step.saturating_sub(before) as f64;
+        before = record.step;
+    }
+    (seconds > 0.0).then_some(seconds)
+}
+
+fn duration(seconds: f64) -> String {
+    let minutes = (seconds / 60.0) as u64;
+    match minutes {
+        0 => format!("{seconds:.0} s"),
+        1..60 => format!("{minutes} min {:.0} s", (seconds - 60.0 * minutes as f64).floor()),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+/// What the network learnt: the k-NN table and its curve.
+pub fn learnt(run: &Run) -> String {
+    let (table, curve) = (results::table(run), curves::probe(run));
+    let cards: Vec<&str> =
+        [table.as_deref().ok(), curve.as_deref()].into_iter().flatten().collect();
+    let mut body = format!("<div class=\"charts\">\n{}</div>\n", cards.concat());
+    if let Err(why) = &table {
+        body.push_str(&absent("k-NN table", why));
+    }
+    if curve.is_none() {
+        body.push_str(&absent("k-NN during training", "this run had no probe"));
+    }
+    section("learnt", "What it learnt", &body)
+}
+
+/// Crops and PCA pictures.
+pub fn pictures(run: &Run) -> String {
+    let pieces = [
+        (
+            &run.pca,
+            "Patch features",
+            "Patch features: an image a column; below it the first three principal components of \
+             its patch features as red, green and blue, then the same for the foreground alone. \
+             Parts with like colours are alike to the network, across all images.",
+        ),
+        (
+            &run.crops,
+            "Crops",
+            "Crops: an image a row; its middle, its two global crops, then its local crops, as the \
+             networks see them in training.",
+        ),
+    ];
+    let body: String = pieces
+        .into_iter()
+        .map(|(piece, title, caption): (&Piece<Vec<u8>>, &str, &str)| match piece {
+            Ok(png) => picture(png, caption),
+            Err(why) => absent(title, why),
+        })
+        .collect();
+    section("pictures", "What it sees", &body)
+}
+
+/// Images that could not be read; nothing when there are none.
+pub fn broken(run: &Run) -> String {
+    if run.broken.is_empty() {
+        return String::new();
+    }
+    let count = run.broken.len();
+    let mut body = format!(
+        "<p>{count} {} could not be read and {} replaced by others.</p>\n",
+        if count == 1 { "image" } else { "images" },
+        if count == 1 { "was" } else { "were" }
+    );
+    let rows: Vec<Vec<&str>> = run
+        .broken
+        .iter()
+        .take(MAX_BROKEN)
+        .map(|(file, reason)| vec![file.as_str(), reason.as_str()])
+        .collect();
+    body.push_str(&table(&["file", "reason"], &rows).replacen(
+        "<table",
+        "<table class=\"text\"",
+        1,
+    ));
+    if count > MAX_BROKEN {
+        body.push_str(&format!("<p>The others are in bad_images.tsv ({count} in all).</p>\n"));
+    }
+    section("broken", "Broken images", &body)
+}
+
+/// What differs from the defaults, then the whole config.
+pub fn config(run: &Run) -> String {
+    let text = match &run.config_text {
+        Ok(text) => text,
+        Err(why) => return absent("Config", why),
+    };
+    let mut body = String::new();
+    if let Some(config) = &run.config {
+        let rows = changes(config);
+        body.push_str("<p>What differs from the defaults:</p>\n");
+        let head = ["key", "this run", "default"];
+        body.push_str(&table(&head, &rows).replacen("<table", "<table class=\"text\"", 1));
+    }
+    body.push_str(&format!(
+        "<details><summary>The whole config</summary><pre>{}</pre></details>\n",
+        escape(text)
+    ));
+    section("config", "Config", &body)
+}
+
+fn changes(config: &RunConfig) -> Vec<Vec<String>> {
+    let flat = |config: &RunConfig| {
+        let mut rows = Vec::new();
+        flatten("", &serde_json::to_value(config).unwrap_or_default(), &mut rows);
+        rows
+    };
+    let (here, default) = (flat(config), flat(&RunConfig::default()));
+    let changed = here.into_iter().zip(default).filter(|(here, default)| here != default);
+    changed.map(|((key, value), (_, default))| vec![key, value, default]).collect()
+}
+
+/// What the run was made with and on.
+pub fn environment(run: &Run) -> String {
+    let value = match &run.environment {
+        Ok(value) => value,
+        Err(why) => return absent("Environment", why),
+    };
+    let mut rows = Vec::new();
+    flatten("", value, &mut rows);
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|(key, value)| vec![key.replace('_', " "), value]).collect();
+    let body = table(&[], &rows).replacen("<table", "<table class=\"text\"", 1);
+    section("environment", "Environment", &body)
+}
+
+/// Dotted keys and their values as text.
+fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+    let text = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, value, rows);
+            }
+        }
+        // A command line, not a list of numbers.
+        Value::Array(words) if words.iter().any(Value::is_string) => {
+            let words: Vec<String> = words.iter().map(text).collect();
+            rows.push((prefix.to_owned(), words.join(" ")));
+        }
+        other => rows.push((prefix.to_owned(), text(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_listed() {
+        let mut config = RunConfig::default();
+        assert_eq!(changes(&config), Vec::<Vec<String>>::new());
+        config.train.batch_size = 64;
+        config.objective.eps_end = Some(0.5);
+        assert_eq!(
+            changes(&config),
+            [["objective.eps_end", "0.5", "none"], ["train.batch_size", "64", "512"]]
+        );
+    }
+
+    #[test]
+    fn durations_read_well() {
+        for (seconds, expect) in [(4.4, "4 s"), (245.0, "4 min 5 s"), (7384.0, "2 h 3 min")] {
+            assert_eq!(duration(seconds), expect);
+        }
+    }
+
+    #[test]
+    fn nested_values_become_rows() {
+        let mut rows = Vec::new();
+        let value = serde_json::json!({"a": {"b": null}, "line": ["x", "y"], "mean": [0.5, 1.0]});
+        flatten("", &value, &mut rows);
+        let expect = [("a.b", "none"), ("line", "x y"), ("mean", "[0.5,1.0]")];
+        assert_eq!(rows, expect.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+}

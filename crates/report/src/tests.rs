@@ -1,0 +1,104 @@
+//! Pages of made-up runs, whole and in pieces.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+
+/// The smallest PNG that passes for one here.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
+
+fn run_folder(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join(name);
+    fs::create_dir_all(folder.join("pictures")).unwrap();
+    (root, folder)
+}
+
+/// JSON is YAML too, and needs no other parser here.
+fn read_config(text: &str) -> Option<RunConfig> {
+    let document = serde_json::from_str(text).ok()?;
+    simdino::config::from_document(document, &[], &|value| Err(value.to_owned())).ok()
+}
+
+fn metrics() -> String {
+    let mut text = String::from(
+        "{\"step\":0,\"epoch\":0,\"probe/knn_top1\":0.31,\"probe/untrained\":0.31,\"probe/pixels\":0.28}\n",
+    );
+    for step in 1..=40 {
+        let epoch = f64::from(step) / 10.0;
+        text += &format!(
+            "{{\"step\":{step},\"epoch\":{epoch},\"loss/total\":-0.5,\"loss/expansion\":0.4,\
+             \"rate/floor\":0.02,\"rate/ceiling\":0.45,\"rate/position\":0.88,\"speed/step_ms\":500}}\n"
+        );
+    }
+    text + "{\"step\":40,\"epoch\":4,\"probe/knn_top1\":0.62}\n"
+}
+
+#[test]
+fn a_whole_run_has_every_section() {
+    let (_root, folder) = run_folder("demo");
+    fs::write(folder.join("metrics.jsonl"), metrics()).unwrap();
+    let config = r#"{"data": {"path": "photos"}, "train": {"batch_size": 64}}"#;
+    fs::write(folder.join("config.resolved.yaml"), config).unwrap();
+    fs::write(folder.join("env.json"), r#"{"device": "A & B", "cuda": null}"#).unwrap();
+    let scores = r#"{"scores":[{"k":20,"top1":0.62,"top5":0.91}],"num_train":300,"num_test":100}"#;
+    let results =
+        format!(r#"{{"knn":{scores},"untrained":{scores},"pixels":[{{"k":20,"top1":0.25}}]}}"#);
+    fs::write(folder.join("results.json"), results).unwrap();
+    fs::write(folder.join("bad_images.tsv"), "file\treason\na<b>.jpg\tcut short\n").unwrap();
+    fs::write(folder.join("pictures/crops.png"), PNG).unwrap();
+    fs::write(folder.join("pictures/pca.png"), PNG).unwrap();
+
+    let html = super::html(&folder, &read_config).unwrap();
+    for expect in [
+        "<h1>demo</h1>",
+        "62.0 %",
+        "this run is 37.0 points above",
+        "<td>k = 20</td><td>62.0 %</td><td>62.0 %</td><td>25.0 %</td>",
+        "<td>k = 20, top-5</td><td>91.0 %</td><td>91.0 %</td><td>-</td>",
+        "300 labelled images vote on 100 others",
+        "floor: collapsed",
+        "simdino with vit_small, patches of 16 px, on photos, batches of 64; 40 steps, 4.0 epochs",
+        "<td>train.batch_size</td><td>64</td><td>512</td>",
+        "A &amp; B",
+        "a&lt;b&gt;.jpg",
+        "1 image could not be read and was replaced",
+        "20 s",
+        "data:image/png;base64,iVBORw0KGgpyZXN0",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+    assert!(!html.contains("class=\"absent\""), "nothing is missing");
+    assert!(!html.contains("http"), "nothing comes from the network");
+}
+
+#[test]
+fn missing_pieces_are_said() {
+    let (_root, folder) = run_folder("half");
+    fs::write(folder.join("metrics.jsonl"), "{\"step\":1,\"epoch\":0.1,\"loss/total\":null}\n")
+        .unwrap();
+    fs::write(folder.join("pictures/pca.png"), "not a picture").unwrap();
+    fs::write(folder.join("results.json"), "{").unwrap();
+    let html = super::html(&folder, &read_config).unwrap();
+    for expect in [
+        "<b>Curves</b>: metrics.jsonl has no values of training steps yet",
+        "<b>k-NN table</b>: results.json is damaged",
+        "<b>k-NN during training</b>: this run had no probe",
+        "there is no crops.png",
+        "pca.png is not a PNG",
+        "<b>Config</b>: there is no config.resolved.yaml",
+        "<b>Environment</b>: there is no env.json",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+}
+
+#[test]
+fn what_is_no_run_is_a_sentence() {
+    let (_root, folder) = run_folder("empty");
+    let error = super::html(&folder, &read_config).unwrap_err().to_string();
+    assert!(error.ends_with("is not a run: there is no metrics.jsonl"), "{error}");
+    let error = super::html(&folder.join("no"), &read_config).unwrap_err().to_string();
+    assert!(error.ends_with("no such folder"), "{error}");
+}

@@ -1,0 +1,147 @@
+//! From a config to what the training loop takes: the data set, the plan, the learner's config and
+//! the job.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use data::config::AugmentConfig;
+use data::dataset::Dataset;
+use model::normalize::Normalize;
+use serde_json::Value;
+use tch::Device;
+use trainer::learner::LearnerConfig;
+use trainer::plan::Plan;
+use trainer::processes::Processes;
+use trainer::run::Job;
+use trainer::schedule::Schedules;
+
+use crate::config::RunConfig;
+use crate::error::Result;
+
+/// Opens the images of a run and plans its steps.
+///
+/// # Errors
+/// The images cannot be opened, or there are too few for a batch.
+pub fn open_data(config: &RunConfig) -> Result<(Arc<Dataset>, Plan)> {
+    let dataset = Arc::new(data::open(&config.data)?);
+    let plan = Plan::new(&config.train, config.probe.every_epochs, dataset.len())?;
+    Ok((dataset, plan))
+}
+
+/// Everything that the loop is given beside the learner. `folder` is the run's: checkpoints and
+/// weights go below it.
+///
+/// # Errors
+/// None in practice: every section can be written.
+pub fn job(
+    config: &RunConfig,
+    dataset: Arc<Dataset>,
+    plan: Plan,
+    folder: &Path,
+    processes: Processes,
+) -> Result<Job> {
+    Ok(Job {
+        dataset,
+        data: config.data.clone(),
+        augment: config.augment.clone(),
+        masks: config.masks.clone(),
+        train: config.train.clone(),
+        schedules: schedules(config, &plan),
+        plan,
+        seed: config.run.seed,
+        checkpoints: folder.join("checkpoints"),
+        weights: folder.join("weights/teacher.safetensors"),
+        settings: resume_settings(config)?,
+        processes,
+    })
+}
+
+/// The value of every schedule at every step.
+pub fn schedules(config: &RunConfig, plan: &Plan) -> Schedules {
+    let batch = config.train.batch_size;
+    Schedules::new(&config.optim, batch, plan.steps_per_epoch, plan.total_steps)
+        .with_frozen_backbone(config.init.freeze_backbone_steps)
+}
+
+/// What a learner needs of a config.
+pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
+    LearnerConfig {
+        model: config.model.clone(),
+        head: config.head.clone(),
+        objective: config.objective(),
+        optim: config.optim.clone(),
+        precision: config.train.precision,
+        batch_size: config.train.batch_size,
+        accumulate: config.train.accumulate,
+        seed: config.run.seed,
+        normalize: normalize(&config.augment),
+        value_range: config.data.value_range.clone(),
+        device,
+    }
+}
+
+/// How a run normalizes its images.
+pub fn normalize(augment: &AugmentConfig) -> Normalize {
+    Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
+}
+
+/// Keys that may change when a run is continued: they do not enter the mathematics. The data set
+/// is compared by its fingerprint, so it may have moved.
+const KEYS_IGNORED_ON_RESUME: [&str; 26] = [
+    "run.name",
+    "run.dir",
+    "run.device",
+    "run.threads",
+    "run.timeout_s",
+    "init.from",
+    "data.source",
+    "data.path",
+    "data.mix",
+    "data.cache",
+    "data.remote_retries",
+    "data.remote_timeout_s",
+    "data.cache_gb",
+    "data.workers",
+    "data.prefetch",
+    "data.max_bad_fraction",
+    "data.shard_cache_gb",
+    "data.spill_dir",
+    "train.accumulate",
+    "train.stop_after",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.max_skipped_steps",
+    "data.synthetic",
+    "probe",
+];
+
+/// The settings that a continued run must share with its checkpoint, by dotted key.
+///
+/// # Errors
+/// None in practice: every section can be written.
+pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
+    let mut settings = BTreeMap::new();
+    flatten("", &serde_json::to_value(config)?, &mut settings);
+    settings.retain(|key, _| {
+        !KEYS_IGNORED_ON_RESUME.iter().any(|free| {
+            key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    });
+    Ok(settings)
+}
+
+fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, value, into);
+            }
+        }
+        _ => {
+            into.insert(prefix.to_owned(), value.clone());
+        }
+    }
+}

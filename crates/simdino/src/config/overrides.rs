@@ -1,0 +1,55 @@
+//! `key.path=value` arguments: they are checked like the config itself, and win over it.
+
+use serde_json::{Map, Value, json};
+
+use super::ReadValue;
+use super::problems::kind_at;
+use super::schema::Kind;
+
+/// Reads one override into a document that holds this key alone; `read_value` reads what is not text.
+///
+/// # Errors
+/// A sentence about what is wrong with its form; whether the key exists is checked with the document.
+pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, String> {
+    let Some((path, value)) = text.split_once('=') else {
+        return Err(format!("override '{text}': expected key.path=value"));
+    };
+    let path = path.trim();
+    if path.is_empty() || path.split('.').any(str::is_empty) {
+        return Err(format!("override '{text}': '{path}' is not a key.path"));
+    }
+    // Text is taken as it stands, so that `run.name=007` or `data.path=a: b` need no quotes.
+    let value = match kind_at(root, path) {
+        Some(Kind::Text) => Value::String(value.to_owned()),
+        _ => read_value(value).map_err(|e| format!("override '{text}': {e}"))?,
+    };
+    Ok(path.rsplit('.').fold(value, |value, key| json!({ key: value })))
+}
+
+/// Lays `over` on `under`: sections are merged, everything else is replaced.
+pub fn merge(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        // Nothing on a section leaves it; nothing on a value that may be absent removes it.
+        (Value::Object(_), Value::Null) => {}
+        (under, over) => *under = over,
+    }
+}
+
+/// Drops sections that hold nothing, which `serde` would take for a wrong type.
+pub fn drop_empty_sections(kind: &Kind, value: &mut Value) {
+    let (Kind::Section(keys), Value::Object(entries)) = (kind, value) else { return };
+    let kept = std::mem::take(entries).into_iter().filter_map(|(key, mut value)| {
+        let inner = keys.get(key.as_str())?;
+        if matches!(inner, Kind::Section(_)) && value.is_null() {
+            return None;
+        }
+        drop_empty_sections(inner, &mut value);
+        Some((key, value))
+    });
+    *entries = kept.collect::<Map<_, _>>();
+}

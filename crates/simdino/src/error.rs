@@ -1,0 +1,38 @@
+//! What can go wrong between a config and a run.
+
+use crate::config::schema::Unsupported;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a config and a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Keys or values of a config are wrong: one sentence for each.
+    #[error("{}", .0.join("\n"))]
+    Config(Vec<String>),
+    /// The device of the config is not on this machine.
+    #[error(
+        "device '{name}' is not available: libtorch sees {count} CUDA devices here; use \
+         run.device=cpu, or a libtorch built for CUDA"
+    )]
+    NoDevice {
+        /// What the config asks for.
+        name: String,
+        /// GPUs that libtorch sees.
+        count: usize,
+    },
+    /// The images cannot be opened.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// The run cannot be planned.
+    #[error(transparent)]
+    Trainer(#[from] trainer::Error),
+    /// A section cannot be written as JSON.
+    #[error("cannot write the config")]
+    Json(#[from] serde_json::Error),
+    /// A config type that this crate cannot describe: a mistake in our code.
+    #[error(transparent)]
+    Schema(#[from] Unsupported),
+}
