@@ -55,6 +55,10 @@ const FREE_KEYS: [&str; 26] = [
     "probe",
 ];
 
+/// Keys that are younger than some checkpoints, with what those runs did: left out where they say the
+/// same, so that such a checkpoint can be continued.
+const LATER_KEYS: [(&str, &str); 1] = [("prototypes.teacher_temp_warmup_form", "inclusive")];
+
 /// The settings that a continued run must share with its checkpoint, by dotted key.
 ///
 /// # Errors
@@ -67,6 +71,7 @@ pub fn mathematics(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
             key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         })
     });
+    settings.retain(|key, value| !LATER_KEYS.contains(&(key, value.as_str().unwrap_or_default())));
     Ok(settings)
 }
 
@@ -81,5 +86,23 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
         _ => {
             into.insert(prefix.to_owned(), value.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use objectives::config::WarmupForm;
+
+    use super::*;
+
+    #[test]
+    fn a_younger_key_does_not_keep_an_older_checkpoint_from_being_continued() {
+        let mut config = RunConfig::default();
+        for (key, _) in LATER_KEYS {
+            assert!(!mathematics(&config).unwrap().contains_key(key), "{key}");
+        }
+        config.prototypes.teacher_temp_warmup_form = WarmupForm::Exclusive;
+        let settings = mathematics(&config).unwrap();
+        assert_eq!(settings["prototypes.teacher_temp_warmup_form"], "exclusive");
     }
 }
