@@ -4,8 +4,11 @@
 //! Every section belongs to the crate that uses it; this module joins them, and checks what only
 //! shows when they are seen together. It does not look at the data or at the machine.
 
+mod length;
 pub mod overrides;
 pub mod problems;
+#[cfg(test)]
+mod published;
 mod recipe;
 #[cfg(test)]
 mod reference;
@@ -100,6 +103,8 @@ pub struct Loaded {
     pub config: RunConfig,
     /// The file as written.
     pub text: String,
+    /// What was made to fit the rest, in a sentence each.
+    pub notes: Vec<String>,
     /// Settings that have no effect in this run, or not the one that one expects.
     pub warnings: Vec<String>,
 }
@@ -141,12 +146,12 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
     let text = fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let mut config = parse(&text, &path.display().to_string(), overrides)?;
+    let (mut config, shortened) = read(&text, &path.display().to_string(), overrides)?;
     if config.run.name.is_empty() {
         config.run.name = stem.unwrap_or_default();
     }
     let warnings = config.without_effect();
-    Ok(Loaded { config, text, warnings })
+    Ok(Loaded { config, text, notes: shortened.into_iter().collect(), warnings })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
@@ -158,8 +163,14 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     })
 }
 
-/// Reads a config from text; `name` stands for it in messages.
+/// The config of [`read`] alone.
 fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
+    read(text, name, overrides).map(|(config, _)| config)
+}
+
+/// Reads a config from text, and says what was made to fit a short run; `name` stands for the text in
+/// messages.
+fn read(text: &str, name: &str, overrides: &[String]) -> Result<(RunConfig, Option<String>)> {
     let shape = schema::of::<RunConfig>()?;
     let mut document =
         yaml::read(text).map_err(|sentence| Failure::usage(format!("{name}: {sentence}")))?;
@@ -172,10 +183,13 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
         }
     }
     let mut problems = problems::find(&shape, &document, &accepts);
+    let file = document.clone();
+    let mut above = json!({});
     for text in overrides {
         match overrides::read(&shape, text) {
             Ok(over) => {
                 problems.extend(problems::find(&shape, &over, &accepts));
+                overrides::merge(&mut above, over.clone());
                 overrides::merge(&mut document, over);
             }
             Err(problem) => problems.push(problem),
@@ -186,12 +200,14 @@ fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
         return Err(Failure::problems(problems));
     }
     overrides::drop_empty_sections(&shape, &mut document);
-    let mut config = recipe_of(&document)?;
+    let recipe = recipe_of(&document)?;
+    let mut config = recipe.clone();
     overrides::merge(&mut config, document);
     let mut config: RunConfig =
         serde_json::from_value(config).map_err(|e| Failure::usage(format!("{name}: {e}")))?;
     config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
-    Ok(config)
+    let shortened = length::shorten(&mut config, &[&recipe, &file, &above]);
+    Ok((config, shortened))
 }
 
 /// What the document's keys are laid on: the recipe of its method, with the augmentation of its
