@@ -156,13 +156,21 @@ fn progress_words(record: &Record) -> String {
     ] {
         parts.extend(get(name).map(|value| format!("{label} {value:.4}")));
     }
-    if let (Some(floor), Some(ceiling), Some(position)) =
-        (get("rate/floor"), get("rate/ceiling"), get("rate/position"))
-    {
-        let percent = 100.0 * position;
-        parts.push(format!("(floor {floor:.3}, ceiling {ceiling:.3}, at {percent:.0} %)"));
+    if let (Some(floor), Some(ceiling)) = (get("rate/floor"), get("rate/ceiling")) {
+        let position = get("rate/position").filter(|position| position.is_finite());
+        let position = position.map(|at| format!(", at {}", percent(at, 0))).unwrap_or_default();
+        parts.push(format!("(floor {floor:.3}, ceiling {ceiling:.3}{position})"));
     }
     parts.join(" ")
+}
+
+/// A share as percent.
+pub fn percent(share: f64, decimals: usize) -> String {
+    if share.is_finite() {
+        format!("{:.decimals$} %", 100.0 * share)
+    } else {
+        "not finite".to_owned()
+    }
 }
 
 /// How fast it goes and what it takes; what is there of it.
@@ -172,7 +180,7 @@ fn pace_words(record: &Record) -> String {
     let parts = [
         get("optim/lr").map(|lr| format!("lr {lr:.1e}")),
         get("speed/img_s").map(|speed| format!("img/s {speed:.0}")),
-        get("speed/data_wait").map(|wait| format!("data-wait {:.0} %", 100.0 * wait)),
+        get("speed/data_wait").map(|wait| format!("data-wait {}", percent(wait, 0))),
         memory.map(|gb| format!("mem {gb:.1} GB")),
         get("time/eta_s").map(|eta| format!("eta {}", clock(eta))),
     ];
@@ -186,7 +194,7 @@ fn other_line(record: &Record) -> String {
         .iter()
         .map(|(name, value)| match name.strip_prefix("probe/") {
             Some("effective_rank") => format!("effective rank {value:.1}"),
-            Some(name) => format!("{} {:.1} %", probe_name(name), 100.0 * value),
+            Some(name) => format!("{} {}", probe_name(name), percent(*value, 1)),
             None => format!("{name} {value:.4}"),
         })
         .collect();
@@ -247,6 +255,21 @@ mod tests {
             (progress_words(&record), pace_words(&record)),
             ("loss NaN".into(), String::new())
         );
+    }
+
+    #[test]
+    fn what_is_not_finite_is_no_percentage() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let record = record(&[
+                ("loss/total", 1.0),
+                ("rate/floor", 0.5),
+                ("rate/ceiling", 0.5),
+                ("rate/position", value),
+                ("speed/data_wait", value),
+            ]);
+            assert_eq!(progress_words(&record), "loss 1.0000 (floor 0.500, ceiling 0.500)");
+            assert_eq!(pace_words(&record), "data-wait not finite");
+        }
     }
 
     #[test]

@@ -43,7 +43,9 @@ fn a_run_leaves_everything_it_promises() {
     assert_eq!(fs::read_dir(run.join("tensorboard")).unwrap().count(), 1);
     assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 4, "3 kept and latest");
     let report = fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(!report.contains("http://") || !report.contains("src=\"http"), "needs no network");
+    for fetched in ["src=\"http", "src=\"//", "url(http", "@import", "<link "] {
+        assert!(!report.contains(fetched), "the report needs no network, and has {fetched}");
+    }
 }
 
 #[test]
@@ -102,6 +104,7 @@ fn accumulation_does_not_change_the_objective() {
     };
     let whole = loss("run.name=a1", "train.accumulate=1");
     let halves = loss("run.name=a2", "train.accumulate=2");
+    assert_eq!((whole.len(), halves.len()), (2, 2));
     for (a, b) in whole.iter().zip(&halves) {
         assert!((a - b).abs() < 1e-5 * a.abs(), "{whole:?} {halves:?}");
     }

@@ -24,21 +24,28 @@ fn free_port() -> u16 {
 
 /// Starts the same command as each of `size` processes.
 fn start(bench: &Bench, args: &[&str], size: usize) -> Vec<Child> {
-    let port = free_port().to_string();
-    let one = |rank: usize| {
-        let mut command = bench.command(args);
-        for (name, value) in [
-            ("RANK", rank.to_string()),
-            ("LOCAL_RANK", rank.to_string()),
-            ("WORLD_SIZE", size.to_string()),
-            ("MASTER_ADDR", "127.0.0.1".to_owned()),
-            ("MASTER_PORT", port.clone()),
-        ] {
-            command.env(name, value);
-        }
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    (0..size).map(one).collect()
+    let port = free_port();
+    (0..size).map(|rank| start_one(bench, args, (rank, size), ("127.0.0.1", port))).collect()
+}
+
+/// Starts process `rank` of `size` alone.
+fn start_one(
+    bench: &Bench,
+    args: &[&str],
+    (rank, size): (usize, usize),
+    (host, port): (&str, u16),
+) -> Child {
+    let mut command = bench.command(args);
+    for (name, value) in [
+        ("RANK", rank.to_string()),
+        ("LOCAL_RANK", rank.to_string()),
+        ("WORLD_SIZE", size.to_string()),
+        ("MASTER_ADDR", host.to_owned()),
+        ("MASTER_PORT", port.to_string()),
+    ] {
+        command.env(name, value);
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Exit code and what was said, of each process.
@@ -140,6 +147,26 @@ fn a_batch_that_cannot_be_shared_is_refused_by_all() {
         assert!(said.contains("train.batch_size: must be a multiple of 3"), "{said}");
         assert!(said.contains("objective.rate_groups: must be a multiple of 3"), "{said}");
     }
+}
+
+#[test]
+fn a_meeting_place_that_is_none_is_one_sentence() {
+    let bench = Bench::new();
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = silent.local_addr().unwrap().port();
+    for (rank, place, words) in [
+        (1, ("127.0.0.1", taken), "what listens there does not answer"),
+        (0, ("127.0.0.1", taken), "another program listens at this port already"),
+        (1, ("127.0.0.1", free_port()), "nobody is reached there"),
+        (1, ("no host", 29_500), "no host has no address"),
+    ] {
+        let args = ["train", "tiny.yaml", "run.timeout_s=4"];
+        let (code, said) = finish(vec![start_one(&bench, &args, (rank, 2), place)]).pop().unwrap();
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        let start = format!("simdino: process {rank} of 2 at {}:{}: ", place.0, place.1);
+        assert!(said.starts_with(&start) && said.contains(words), "{said}");
+    }
+    assert!(!bench.path("runs").exists(), "nothing was begun");
 }
 
 #[test]

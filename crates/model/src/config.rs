@@ -207,6 +207,9 @@ pub struct HeadConfig {
     /// A second head of this shape for masked patches; off in SimDINOv2 and in DINOv2's short recipe,
     /// on in its long ones.
     pub separate_patch_head: bool,
+    /// Width of that second head's unit vectors, where it is another; absent = `out_dim`. 256 beside 384 in
+    /// DINOv2's long recipes.
+    pub patch_out_dim: Option<i64>,
 }
 
 impl Default for HeadConfig {
@@ -219,6 +222,7 @@ impl Default for HeadConfig {
             prototypes: 0,
             norm_last_layer: true,
             separate_patch_head: false,
+            patch_out_dim: None,
         }
     }
 }
@@ -279,12 +283,19 @@ impl HeadConfig {
         if self.prototypes > 0 { self.prototypes } else { self.out_dim }
     }
 
+    /// The second head, on masked patches; none where they share this one.
+    pub fn of_patches(&self) -> Option<Self> {
+        let out_dim = self.patch_out_dim.unwrap_or(self.out_dim);
+        self.separate_patch_head.then(|| Self { out_dim, ..self.clone() })
+    }
+
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
         let least = [
             ("hidden_dim", self.hidden_dim),
             ("out_dim", self.out_dim),
             ("num_layers", self.num_layers),
+            ("patch_out_dim", self.patch_out_dim.unwrap_or(1)),
         ];
         let mut problems: Vec<Problem> = least
             .into_iter()

@@ -28,8 +28,9 @@ impl Network {
         let root = vs.root();
         let backbone = VisionTransformer::new(&(&root / "backbone"), model)?;
         let width = backbone.embed_dim();
-        let own = head.separate_patch_head;
-        let patch_head = own.then(|| ProjectionHead::new(&(&root / "patch_head"), width, head));
+        let patch_head = head.of_patches();
+        let patch_head =
+            patch_head.map(|head| ProjectionHead::new(&(&root / "patch_head"), width, &head));
         let head = ProjectionHead::new(&(&root / "head"), width, head)?;
         Ok(Self { backbone, head, patch_head: patch_head.transpose()? })
     }

@@ -105,7 +105,12 @@ fn teacher_and_student_come_out_of_training_checkpoints() {
 
 #[test]
 fn the_head_on_patches_comes_too() {
-    let head = HeadConfig { separate_patch_head: true, prototypes: 4, ..small_head() };
+    let head = HeadConfig {
+        separate_patch_head: true,
+        patch_out_dim: Some(small_head().out_dim + 3),
+        prototypes: 4,
+        ..small_head()
+    };
     let source = side(1, &nano(), &head);
     let tensors = source.renamed(|name| {
         let name = name.replace("patch_head.", "ibot_head.");

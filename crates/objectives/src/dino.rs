@@ -95,6 +95,7 @@ impl ClsLoss {
                 start: config.teacher_temp_start,
                 end: config.teacher_temp,
                 warmup_epochs: config.teacher_temp_warmup_epochs,
+                warmup_form: config.teacher_temp_warmup_form,
                 every_step,
             },
             student_temp: config.student_temp,

@@ -5,7 +5,7 @@ use tch::Tensor;
 use torch_ext::Collective;
 
 use crate::Result;
-use crate::config::Centering;
+use crate::config::{Centering, WarmupForm};
 use crate::inputs::StepContext;
 use crate::objective::Statistics;
 use crate::sinkhorn::sinkhorn_knopp;
@@ -20,12 +20,14 @@ pub struct TeacherTemperature {
     pub end: f64,
     /// Length of the warm-up in epochs.
     pub warmup_epochs: f64,
+    /// Whether its last step (or epoch) has the final value already.
+    pub warmup_form: WarmupForm,
     /// Whether it changes at each step, as in DINOv2, or at each epoch, as in DINO.
     pub every_step: bool,
 }
 
 impl TeacherTemperature {
-    /// Value of a step. The last step (or epoch) of the warm-up has the final value already.
+    /// Value of a step.
     pub fn at(&self, context: StepContext) -> f64 {
         let per_epoch = context.steps_per_epoch.max(1);
         let (now, length) = if self.every_step {
@@ -33,10 +35,11 @@ impl TeacherTemperature {
         } else {
             (context.step / per_epoch, self.warmup_epochs.round())
         };
-        if now as f64 >= length {
+        let length = length as u64;
+        if now >= length {
             return self.end;
         }
-        let passed = now as f64 / (length - 1.0).max(1.0);
+        let passed = now as f64 / self.warmup_form.span(length) as f64;
         self.start + (self.end - self.start) * passed
     }
 }
@@ -222,7 +225,40 @@ pub fn entropies(targets: &Tensor) -> Tensor {
 mod tests {
     use tch::{Device, Kind};
 
-    use super::entropies;
+    use super::{TeacherTemperature, entropies};
+    use crate::config::WarmupForm;
+    use crate::inputs::StepContext;
+
+    #[test]
+    fn the_temperature_ends_its_warm_up_with_it_or_after_it() {
+        use WarmupForm::{Exclusive, Inclusive};
+        let at = |warmup_form, every_step, step| {
+            let warmup_epochs = 3.0;
+            let t = TeacherTemperature {
+                start: 0.04,
+                end: 0.07,
+                warmup_epochs,
+                warmup_form,
+                every_step,
+            };
+            t.at(StepContext { step, steps_per_epoch: 2, ..StepContext::first(8) })
+        };
+        for (form, every_step, step, expected) in [
+            (Inclusive, true, 0, 0.04),
+            (Inclusive, true, 4, 0.04 + 0.03 * 4.0 / 5.0),
+            (Inclusive, true, 5, 0.07),
+            (Exclusive, true, 0, 0.04),
+            (Exclusive, true, 5, 0.04 + 0.03 * 5.0 / 6.0),
+            (Exclusive, true, 6, 0.07),
+            (Inclusive, false, 3, 0.04 + 0.03 / 2.0),
+            (Inclusive, false, 4, 0.07),
+            (Exclusive, false, 5, 0.04 + 0.03 * 2.0 / 3.0),
+            (Exclusive, false, 6, 0.07),
+        ] {
+            let got = at(form, every_step, step);
+            assert!((got - expected).abs() < 1e-12, "{form:?} {every_step} {step}: {got}");
+        }
+    }
 
     #[test]
     fn a_teacher_without_opinion_has_the_most_entropy_in_however_small_a_batch() {

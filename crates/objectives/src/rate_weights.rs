@@ -36,7 +36,7 @@ impl Weights {
     /// Those of a step.
     ///
     /// # Errors
-    /// A share of the training that is not between 0 and 1.
+    /// A share of the training that is not between 0 and 1; a ceiling of 0, which no weight raises.
     pub fn at(config: &SimDinoConfig, context: StepContext, sizes: Sizes) -> Result<Self> {
         let progress = context.progress;
         if !(0.0..=1.0).contains(&progress) {
@@ -57,7 +57,12 @@ impl Weights {
             Gamma::Theorem => gamma_theorem(eps_paper, n, d),
             Gamma::Constant(gamma) => gamma,
             Gamma::Ceiling | Gamma::Balanced => {
-                config.gamma_ceiling / range(alpha, sizes, config.center_cov).1
+                let (_, ceiling) = range(alpha, sizes, config.center_cov);
+                if ceiling <= 0.0 {
+                    let (what, expected) = ("the coding rate's ceiling", "greater than 0");
+                    return Err(Error::Number { what, expected, got: ceiling });
+                }
+                config.gamma_ceiling / ceiling
             }
         };
         Ok(Self { eps, coeff, gamma, alpha })

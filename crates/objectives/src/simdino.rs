@@ -242,13 +242,15 @@ impl SimDinoOutput {
     /// The same in the form that all objectives share.
     pub fn into_output(self) -> LossOutput {
         let (floor, ceiling) = (self.expansion_floor, self.expansion_ceiling);
-        let position = (&self.expansion - floor) / (ceiling - floor).max(f64::MIN_POSITIVE);
+        // The same for one row or one direction, and with a huge `eps` as far as precision goes.
+        let far_apart = ceiling - floor > 1e-6 * ceiling;
+        let position = far_apart.then(|| (&self.expansion - floor) / (ceiling - floor));
         let mut terms = vec![
             ("loss/total", self.loss.detach()),
             ("loss/compression", self.compression),
             ("loss/expansion", self.expansion),
-            ("rate/position", position),
         ];
+        terms.extend(position.map(|position| ("rate/position", position)));
         terms.extend(self.proportion.map(|proportion| ("rate/proportion", proportion)));
         LossOutput {
             terms,

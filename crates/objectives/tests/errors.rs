@@ -57,6 +57,40 @@ fn batches_that_do_not_split_are_refused() {
 }
 
 #[test]
+fn a_ceiling_of_nothing_is_refused() {
+    let config = SimDinoConfig {
+        rate_groups: 2,
+        center_cov: true,
+        gamma: Gamma::Ceiling,
+        ..SimDinoConfig::default()
+    };
+    let one = StepContext { global_batch: 2, ..CTX };
+    let error = simdino(&config, &rows([3, 2, 4]), &rows([2, 2, 4]), one).unwrap_err();
+    assert_eq!(error.to_string(), "the coding rate's ceiling must be greater than 0 (got 0)");
+}
+
+#[test]
+fn where_floor_and_ceiling_meet_no_position_is_given() {
+    for (eps, width, rate_groups, there) in [
+        (0.05, 4, 2, true),
+        (1e9, 4, 2, false),
+        (1e300, 4, 2, false),
+        (0.05, 1, 2, false),
+        (0.05, 4, 8, false), // one image a group
+    ] {
+        let config = SimDinoConfig { eps, rate_groups, ..SimDinoConfig::default() };
+        let of = |views| match width {
+            1 => Tensor::ones([views, 8, 1], FLOAT),
+            _ => rows([views, 8, width]),
+        };
+        let output = simdino(&config, &of(3), &of(2), CTX).unwrap();
+        let position = output.into_output().value("rate/position");
+        assert_eq!(position.is_some_and(f64::is_finite), there, "{eps}: {position:?}");
+        assert_eq!(position.is_some(), there, "{eps}: {position:?}");
+    }
+}
+
+#[test]
 fn progress_outside_the_run_is_refused() {
     for progress in [-0.1, 1.1, f64::NAN] {
         let error = refused(&rows([2, 8, 4]), &rows([2, 8, 4]), StepContext { progress, ..CTX });

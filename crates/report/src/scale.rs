@@ -88,7 +88,7 @@ fn trimmed(text: &str) -> String {
 
 /// A share as percent.
 pub fn percent(share: f64) -> String {
-    if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "not finite".into() }
+    crate::console::percent(share, 1)
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ fn run_folder(name: &str) -> (tempfile::TempDir, PathBuf) {
 /// JSON is YAML too, and needs no other parser here.
 fn read_config(text: &str) -> Option<RunConfig> {
     let document = serde_json::from_str(text).ok()?;
-    simdino::config::from_document(document, &[], &|value| Err(value.to_owned())).ok()
+    let read_value = |value: &str| Err(value.to_owned());
+    simdino::config::from_document(document, &[], &read_value).ok().map(|resolved| resolved.config)
 }
 
 fn metrics() -> String {

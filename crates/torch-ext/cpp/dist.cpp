@@ -1,7 +1,10 @@
 // The TCP store, and process groups of c10d with Gloo for tensors of the CPU.
 #include "dist.h"
 
+#include <cstring>
+
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStoreBackend.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 
 namespace {
@@ -27,6 +30,15 @@ void simdino_store_free(SimdinoStore* store) noexcept {
   } catch (...) {
     // The other end may be gone already; there is nobody to tell.
   }
+}
+
+void simdino_store_greeting(uint32_t nonce, uint8_t out[10]) noexcept {
+  using c10d::detail::QueryType;
+  const uint32_t magic = c10d::detail::validationMagicNumber;
+  out[0] = static_cast<uint8_t>(QueryType::VALIDATE);
+  std::memcpy(out + 1, &magic, sizeof magic);
+  out[5] = static_cast<uint8_t>(QueryType::PING);
+  std::memcpy(out + 6, &nonce, sizeof nonce);
 }
 
 const char* simdino_store_set(

@@ -108,6 +108,8 @@ struct SimdinoStore;
 const char* simdino_store_new(
     const char* host, uint16_t port, int serves, int64_t timeout_ms, SimdinoStore** out) noexcept;
 void simdino_store_free(SimdinoStore* store) noexcept;
+// What a client says first to a store, which answers with the four bytes of `nonce`.
+void simdino_store_greeting(uint32_t nonce, uint8_t out[10]) noexcept;
 const char* simdino_store_set(
     SimdinoStore* store, const char* key, const uint8_t* data, size_t len) noexcept;
 // Waits for the key. The bytes live until this thread's next call.

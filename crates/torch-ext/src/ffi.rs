@@ -136,6 +136,7 @@ unsafe extern "C" {
         out: *mut *mut Store,
     ) -> Message;
     pub fn simdino_store_free(store: *mut Store);
+    fn simdino_store_greeting(nonce: u32, out: *mut u8);
     pub fn simdino_store_set(
         store: *mut Store,
         key: *const c_char,
@@ -196,6 +197,14 @@ unsafe extern "C" {
     pub fn simdino_reducer_unused(reducer: *mut Reducer, unused: *mut c_int) -> Message;
     pub fn simdino_reducer_zero_grad(reducer: *mut Reducer) -> Message;
     pub fn simdino_has_nccl() -> c_int;
+}
+
+/// What a client says first to a store, which answers with the bytes of `nonce`.
+pub fn store_greeting(nonce: u32) -> [u8; 10] {
+    let mut greeting = [0; 10];
+    // SAFETY: the shim writes ten bytes.
+    unsafe { simdino_store_greeting(nonce, greeting.as_mut_ptr()) };
+    greeting
 }
 
 /// Turns what a function of the shim returned into a result, copying the message.

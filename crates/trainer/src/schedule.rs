@@ -32,11 +32,8 @@ impl CosineSchedule {
     /// Value at `step`, counted from 0; past the end it is `end`.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
-            let length = match self.warmup_form {
-                WarmupForm::Inclusive => (self.warmup_steps - 1).max(1),
-                WarmupForm::Exclusive => self.warmup_steps,
-            };
-            return self.start + (self.base - self.start) * step as f64 / length as f64;
+            let span = self.warmup_form.span(self.warmup_steps);
+            return self.start + (self.base - self.start) * step as f64 / span as f64;
         }
         if step >= self.total_steps {
             return self.end;

@@ -19,13 +19,14 @@ use crate::workspace::Workspace;
 const CONFIG: &str = "configs/demo.yaml";
 const DIR: &str = "runs/soak";
 /// A run of 24 steps that takes some seconds.
-const SMALL: [&str; 13] = [
+const SMALL: [&str; 14] = [
     "augment.global_crops_size=32",
     "augment.local_crops_size=16",
     "model.image_size=32",
     "train.batch_size=16",
     "train.epochs=3",
     "train.accumulate=2",
+    "objective.rate_groups=2", // one for each of the two passes
     "train.checkpoint_every=2",
     "train.log_every=1",
     "optim.warmup_epochs=1",

@@ -47,14 +47,14 @@ pub fn run(args: &Args) -> Result<()> {
 /// Shows a config whose values make no sense too, since looking at it is how one finds out.
 fn show(source: &Source) -> Result<()> {
     let loaded = config::load_unchecked(&source.config, &source.overrides)?;
-    for problem in loaded.config.validate() {
-        note(&format!("note: {problem}"));
-    }
+    let problems = loaded.config.validate();
+    loaded.notes.iter().chain(&problems).for_each(|text| note(&format!("note: {text}")));
     answer(&config::to_yaml(&loaded.config)?)
 }
 
 fn check(source: &Source) -> Result<()> {
     let loaded = config::load_unchecked(&source.config, &source.overrides)?;
+    loaded.notes.iter().for_each(|text| note(&format!("note: {text}")));
     for warning in &loaded.warnings {
         note(&format!("warning: {warning}"));
     }

@@ -48,6 +48,9 @@ pub fn run(args: &Args) -> Result<()> {
     let loaded = config::load(&args.config, &args.overrides)?;
     let config = &loaded.config;
     if args.dry_run {
+        let console = Console::new();
+        loaded.notes.iter().for_each(|note| console.note(note));
+        loaded.warnings.iter().for_each(|warning| console.warn(warning));
         return dry_run(config);
     }
     let team = Team::meet(config)?;
@@ -70,6 +73,7 @@ fn run_with(args: &Args, loaded: &Loaded, team: &Team) -> Result<()> {
         tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
     }
     let console = if team.is_first() { Console::new() } else { Console::silent() };
+    loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
     let (dataset, plan) = open_data(config)?;
     let knn = KnnOptions::of_run(config, team.device).filter(|_| team.is_first());

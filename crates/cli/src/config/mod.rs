@@ -2,7 +2,11 @@
 //! wrong with them.
 
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod short_run;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -14,7 +18,7 @@ use data::PixelFormat;
 use data::config::AugmentConfig;
 use serde_json::Value;
 pub use simdino::RunConfig;
-use simdino::config::from_document;
+use simdino::config::{Resolved, from_document};
 
 use crate::failure::{Failure, Result};
 
@@ -25,6 +29,8 @@ pub struct Loaded {
     pub config: RunConfig,
     /// The file as written.
     pub text: String,
+    /// What was changed to fit a short run, one sentence each.
+    pub notes: Vec<String>,
     /// Settings that have no effect in this run, or not the one that one expects.
     pub warnings: Vec<String>,
 }
@@ -66,12 +72,12 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
     let text = fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let mut config = parse(&text, &path.display().to_string(), overrides)?;
+    let Resolved { mut config, notes } = read(&text, &path.display().to_string(), overrides)?;
     if config.run.name.is_empty() {
         config.run.name = stem.unwrap_or_default();
     }
     let warnings = config.without_effect();
-    Ok(Loaded { config, text, warnings })
+    Ok(Loaded { config, text, notes, warnings })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
@@ -83,8 +89,14 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     })
 }
 
-/// Reads a config from text; `name` stands for it in messages.
+/// The config of [`read`] alone.
 pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
+    read(text, name, overrides).map(|resolved| resolved.config)
+}
+
+/// Reads a config from text, and says what was changed to fit a short run; `name` stands for the text
+/// in messages.
+fn read(text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
     let document =
         yaml::read(text).map_err(|sentence| Failure::usage(format!("{name}: {sentence}")))?;
     match &document {

@@ -71,7 +71,7 @@ fn each_mistake_is_a_sentence() {
         ("optm: {base_lr: 1}", "unknown key 'optm': did you mean 'optim'?"),
         (
             "head: {protos: 65536}",
-            "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, prototypes, separate_patch_head, use_bn",
+            "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, patch_out_dim, prototypes, separate_patch_head, use_bn",
         ),
         ("train: {batch_size: many}", "train.batch_size: expected a whole number, got 'many'"),
         ("train: {batch_size: 1.5}", "train.batch_size: expected a whole number, got 1.5"),
@@ -163,7 +163,8 @@ fn sections_are_checked_against_each_other() {
     for (overrides, expect) in [
         (
             &["train.batch_size=60"][..],
-            "train.batch_size: must be a multiple of objective.rate_groups 8 (got 60)",
+            "train.batch_size: must be a multiple of objective.rate_groups 8 (got 60); \
+             objective.rate_groups=6 or train.batch_size=64 would do",
         ),
         (
             &["train.accumulate=3"],
@@ -172,13 +173,16 @@ fn sections_are_checked_against_each_other() {
         (
             &["train.accumulate=16"],
             "objective.rate_groups: must be a multiple of train.accumulate 16, \
-             so that a group lies in one pass (got 8)",
+             so that a group lies in one pass (got 8); objective.rate_groups=16 would do",
         ),
         (
             &["augment.local_crops_size=97"],
             "augment.local_crops_size: must be a multiple of model.patch_size 16 (got 97)",
         ),
-        (&["train.epochs=5"], "optim.warmup_epochs: must not exceed train.epochs 5 (got 10)"),
+        (
+            &["train.epochs=5", "optim.warmup_epochs=10"],
+            "optim.warmup_epochs: must not exceed train.epochs 5 (got 10)",
+        ),
         (
             &["probe.train_path=a"],
             "probe.test_path: required when the other path is given: the probe needs both",
@@ -316,7 +320,7 @@ fn the_file_wins_over_the_recipe_and_its_preset() {
 #[test]
 fn network_and_loss_belong_to_the_same_method() {
     let cases = [
-        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs some (got 0)"),
+        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs 2 or more (got 0)"),
         (
             "method: simdinov2\nhead: {prototypes: 8}",
             "head.prototypes: SimDINOv2 has none: must be 0 (got 8)",
@@ -335,10 +339,59 @@ fn network_and_loss_belong_to_the_same_method() {
         ),
         (
             "method: dinov2\ntrain: {batch_size: 12}\nterms: {koleo_groups: 12}",
-            "terms.koleo_groups: a group needs 2 images or more: at most 6 (got 12)",
+            "terms.koleo_groups: a group needs 2 images or more (got 12 groups of train.batch_size \
+             12); terms.koleo_groups=6 or train.batch_size=24 would do",
+        ),
+        (
+            "method: dinov2\nhead: {prototypes: 1}",
+            "head.prototypes: DINOv2 needs 2 or more (got 1)",
+        ),
+        (
+            "head: {out_dim: 1}",
+            "head.out_dim: SimDINO spreads features over directions, so it needs 2 or more (got 1)",
+        ),
+        (
+            "method: dinov2\nhead: {patch_out_dim: 8}",
+            "head.patch_out_dim: patches have no head of their own: needs head.separate_patch_head",
         ),
     ];
     for (text, expected) in cases {
         assert_eq!(problems(&format!("{GOOD}{text}\n"), &[]), [expected], "{text}");
     }
+}
+
+#[test]
+fn a_group_of_one_image_is_refused_with_a_way_out() {
+    let start = "objective.rate_groups: a group needs 2 images or more";
+    for (batch, groups, passes, ways) in [
+        (1, 8, 1, "train.batch_size=16"),
+        (1, 1, 1, "train.batch_size=2"),
+        (8, 8, 1, "objective.rate_groups=4 or train.batch_size=16"),
+        (4, 8, 1, "objective.rate_groups=2 or train.batch_size=16"),
+        (2, 2, 1, "objective.rate_groups=1 or train.batch_size=4"),
+        (8, 8, 4, "objective.rate_groups=4 or train.batch_size=16"),
+        (4, 4, 4, "train.batch_size=8"), // no fewer groups fill four passes
+    ] {
+        let overrides = [
+            format!("train.batch_size={batch}"),
+            format!("objective.rate_groups={groups}"),
+            format!("train.accumulate={passes}"),
+        ];
+        let found = problems(GOOD, &overrides.each_ref().map(String::as_str));
+        let expected =
+            format!("{start} (got {groups} groups of train.batch_size {batch}); {ways} would do");
+        assert_eq!(found, [expected], "{overrides:?}");
+        // What is recommended is right.
+        for way in ways.split(" or ") {
+            let overrides = [&overrides[..], &[way.to_owned()]].concat();
+            let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+            assert_eq!(problems(GOOD, &overrides), Vec::<String>::new(), "{overrides:?}");
+        }
+    }
+    // DINO compares no images of a batch.
+    assert_eq!(problems(GOOD, &["method=dino", "train.batch_size=1"]), Vec::<String>::new());
+    // However absurd the numbers, an answer comes at once.
+    let absurd =
+        ["train.batch_size=4611686018427387903", "objective.rate_groups=4611686018427387902"];
+    assert_eq!(problems(GOOD, &absurd).len(), 1);
 }

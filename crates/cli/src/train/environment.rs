@@ -1,14 +1,12 @@
 //! `env.json`: what a run was made with and on.
 
-use std::process::Command;
-
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::team::Team;
 
 /// Versions, device, processes, threads, commit and command line.
 pub fn describe(team: &Team, data_fingerprint: &str) -> Value {
-    json!({
+    let mut all = json!({
         "simdino": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::libtorch_version(),
         "cuda": torch_ext::cuda_version(),
@@ -19,14 +17,22 @@ pub fn describe(team: &Team, data_fingerprint: &str) -> Value {
         "cores": std::thread::available_parallelism().map_or(1, |n| n.get()),
         "host": std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).ok(),
         "os": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-        "git_commit": git_commit(),
         "data_fingerprint": data_fingerprint,
         "command_line": std::env::args().collect::<Vec<_>>(),
-    })
+    });
+    if let Value::Object(all) = &mut all {
+        all.append(&mut build());
+    }
+    all
 }
 
-/// Commit of the working directory, where there is one.
-fn git_commit() -> Option<String> {
-    let output = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// The commit that the program was built from, and whether its sources had changed since; absent where
+/// it was built without git.
+fn build() -> Map<String, Value> {
+    let mut build = Map::new();
+    if let Some(commit) = option_env!("SIMDINO_COMMIT") {
+        build.insert("git_commit".into(), commit.into());
+        build.insert("git_dirty".into(), option_env!("SIMDINO_DIRTY").is_some().into());
+    }
+    build
 }

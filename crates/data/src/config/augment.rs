@@ -27,7 +27,9 @@ pub enum Preset {
     Simdinov2,
     /// DINO: 8 local crops, Pillow's blur.
     Dino,
-    /// DINOv2: 8 local crops, scales (0.32, 1) and (0.05, 0.32), the blur of 9 taps.
+    /// DINOv2: 8 local crops, scales (0.32, 1) and (0.05, 0.32), the blur of 9 taps. It falls on the crops
+    /// with the probabilities 1, 0.1 and 0.5, which the reference states and SimDINO's copy applies; Meta's
+    /// own code draws the opposite event, so its published runs had `blur_prob: [0, 0.9, 0.5]`.
     Dinov2,
 }
 
@@ -66,7 +68,8 @@ pub struct AugmentConfig {
     pub blur: BlurKind,
     /// Sigma of the blur, [low, high], in pixels of the crop.
     pub blur_sigma: [f64; 2],
-    /// Probability of blur on the first global crop, the second, and each local crop.
+    /// Probability of blur on the first global crop, the second, and each local crop; Meta's runs of DINOv2
+    /// had [0, 0.9, 0.5].
     pub blur_prob: [f64; 3],
     /// Probability of solarisation on the second global crop.
     pub solarize_prob: f64,

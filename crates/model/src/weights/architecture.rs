@@ -48,7 +48,12 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     ];
     let head = Shapes { file, recipes: &network.head }.head();
     let separate_patch_head = network.has_patch_head();
-    let head = head.map(|head| HeadConfig { separate_patch_head, ..head });
+    let of_patches = Shapes { file, recipes: &network.patch_head }.head();
+    let head = head.map(|head| {
+        let patch_out_dim = of_patches.map(|patches| patches.out_dim);
+        let patch_out_dim = patch_out_dim.filter(|&width| width != head.out_dim);
+        HeadConfig { separate_patch_head, patch_out_dim, ..head }
+    });
     Ok(Inferred { model, head, assumed })
 }
 

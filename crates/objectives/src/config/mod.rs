@@ -3,11 +3,13 @@
 mod prototypes;
 mod simdino;
 mod terms;
+mod warmup;
 
 pub use prototypes::{Centering, PrototypeConfig};
 use serde::{Deserialize, Serialize};
 pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
 pub use terms::TermsConfig;
+pub use warmup::WarmupForm;
 
 use crate::Result;
 use crate::dino::DinoLoss;

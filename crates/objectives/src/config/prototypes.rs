@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, negative, not_positive};
+use super::{Problem, WarmupForm, negative, not_positive};
 
 /// How the teacher's targets are kept from collapsing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -27,6 +27,9 @@ pub struct PrototypeConfig {
     pub teacher_temp: f64,
     /// Epochs in which the teacher's temperature grows; 30 in the longer runs of DINO, and in DINOv2.
     pub teacher_temp_warmup_epochs: f64,
+    /// Whether the last step of that warm-up has the final temperature already, or the step after it; in DINO,
+    /// which changes it once an epoch, the epoch. `exclusive` in the DINOv2 that SimDINOv2 was compared with.
+    pub teacher_temp_warmup_form: WarmupForm,
     /// How targets are kept from collapsing. DINO knows `softmax` only.
     pub centering: Centering,
     /// Momentum of the moving average that `softmax` subtracts.
@@ -40,6 +43,7 @@ impl Default for PrototypeConfig {
             teacher_temp_start: 0.04,
             teacher_temp: 0.04,
             teacher_temp_warmup_epochs: 0.0,
+            teacher_temp_warmup_form: WarmupForm::Inclusive,
             centering: Centering::Softmax,
             center_momentum: 0.9,
         }

@@ -4,6 +4,7 @@
 //! shows when they are seen together. It reads no file and knows no file format: a config comes in
 //! as a [`serde_json::Value`]. It does not look at the data or at the machine.
 
+mod length;
 pub mod overrides;
 pub mod problems;
 mod recipe;
@@ -89,6 +90,15 @@ pub struct RunConfig {
 /// Reads one value of the command line, the `VALUE` of `key.path=VALUE`; the error is a sentence.
 pub type ReadValue<'a> = &'a dyn Fn(&str) -> std::result::Result<Value, String>;
 
+/// A config with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The values.
+    pub config: RunConfig,
+    /// What was changed to fit a short run, one sentence each.
+    pub notes: Vec<String>,
+}
+
 /// Lays a config's keys, and then the `key.path=value` overrides, on the recipe of the method that
 /// they name. Values are checked for their types, not for their meaning: see [`RunConfig::validate`].
 ///
@@ -98,13 +108,16 @@ pub fn from_document(
     mut document: Value,
     overrides: &[String],
     read_value: ReadValue,
-) -> Result<RunConfig> {
+) -> Result<Resolved> {
     let shape = schema::of::<RunConfig>()?;
     let mut problems = problems::find(&shape, &document, &accepts);
+    let file = document.clone();
+    let mut above = json!({});
     for text in overrides {
         match overrides::read(&shape, text, read_value) {
             Ok(over) => {
                 problems.extend(problems::find(&shape, &over, &accepts));
+                overrides::merge(&mut above, over.clone());
                 overrides::merge(&mut document, over);
             }
             Err(problem) => problems.push(problem),
@@ -115,12 +128,14 @@ pub fn from_document(
         return Err(Error::Config(problems));
     }
     overrides::drop_empty_sections(&shape, &mut document);
-    let mut config = recipe_of(&document)?;
+    let recipe = recipe_of(&document)?;
+    let mut config = recipe.clone();
     overrides::merge(&mut config, document);
     let mut config: RunConfig =
         serde_json::from_value(config).map_err(|e| Error::Config(vec![e.to_string()]))?;
     config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
-    Ok(config)
+    let shortened = length::shorten(&mut config, &[&recipe, &file, &above]);
+    Ok(Resolved { config, notes: shortened.into_iter().collect() })
 }
 
 /// What the document's keys are laid on: the recipe of its method, with the augmentation of its

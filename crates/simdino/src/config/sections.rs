@@ -57,34 +57,55 @@ impl RunConfig {
 
     /// The global batch is split into passes, and those into the groups of the loss.
     fn batch_problems(&self) -> Vec<String> {
-        let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
-        let mut problems = Vec::new();
-        let mut divides = |key: &str, parts: usize| {
-            // 0 has been named by the section that owns it.
-            if parts > 0 && !batch.is_multiple_of(parts) {
-                problems.push(format!(
-                    "train.batch_size: must be a multiple of {key} {parts} (got {batch})"
-                ));
-            }
-        };
-        divides("train.accumulate", accumulate);
-        let groups = self.groups();
-        groups.iter().for_each(|&(key, groups)| divides(key, groups));
-        for (key, groups) in groups {
-            if accumulate > 0 && !groups.is_multiple_of(accumulate) {
-                problems.push(format!(
-                    "{key}: must be a multiple of train.accumulate {accumulate}, so that a group \
-                     lies in one pass (got {groups})"
-                ));
-            }
-            if key == KOLEO_GROUPS && groups > 0 && batch / groups < 2 {
-                problems.push(format!(
-                    "{key}: a group needs 2 images or more: at most {} (got {groups})",
-                    batch / 2
-                ));
-            }
+        let (batch, passes) = (self.train.batch_size, self.train.accumulate);
+        // 0 has been named by the section that owns it.
+        if batch == 0 || passes == 0 {
+            return Vec::new();
         }
+        let mut problems = Vec::new();
+        if !batch.is_multiple_of(passes) {
+            problems.push(format!(
+                "train.batch_size: must be a multiple of train.accumulate {passes} (got {batch})"
+            ));
+        }
+        let groups = self.groups().into_iter().filter(|&(_, groups)| groups > 0);
+        problems.extend(groups.filter_map(|(key, groups)| self.group_problem(key, groups)));
         problems
+    }
+
+    /// A group lies in one pass as a whole, and has images to compare: one alone has no neighbor, and
+    /// a coding rate that cannot grow.
+    fn group_problem(&self, key: &str, groups: usize) -> Option<String> {
+        let (batch, passes) = (self.train.batch_size, self.train.accumulate);
+        let fits = |groups: &usize| {
+            groups.is_multiple_of(passes) && batch.is_multiple_of(*groups) && batch / groups >= 2
+        };
+        if fits(&groups) {
+            return None;
+        }
+        let whole = groups.is_multiple_of(passes);
+        let problem = if !whole {
+            format!(
+                "{key}: must be a multiple of train.accumulate {passes}, so that a group lies in one \
+                 pass (got {groups})"
+            )
+        } else if batch <= groups || batch.is_multiple_of(groups) {
+            format!(
+                "{key}: a group needs 2 images or more (got {groups} groups of train.batch_size {batch})"
+            )
+        } else {
+            format!("train.batch_size: must be a multiple of {key} {groups} (got {batch})")
+        };
+        let fewer = (1..=groups).rev().take(MOST_TRIES).find(fits);
+        let more = || (groups..=batch / 2).take(MOST_TRIES).find(fits);
+        let number = fewer.or_else(more).map(|number| format!("{key}={number}"));
+        let larger = whole.then(|| groups.saturating_mul(batch.div_ceil(groups).max(2)));
+        let larger = larger.map(|batch| format!("train.batch_size={batch}"));
+        let ways: Vec<String> = number.into_iter().chain(larger).collect();
+        Some(match ways.is_empty() {
+            true => problem,
+            false => format!("{problem}; {} would do", ways.join(" or ")),
+        })
     }
 
     /// Groups of the batch that the method's loss is computed in, by their keys.
@@ -94,7 +115,7 @@ impl RunConfig {
             groups.push(("objective.rate_groups", self.objective.rate_groups));
         }
         if self.has_terms() && self.terms.koleo_weight > 0.0 {
-            groups.push((KOLEO_GROUPS, self.terms.koleo_groups));
+            groups.push(("terms.koleo_groups", self.terms.koleo_groups));
         }
         groups
     }
@@ -105,7 +126,7 @@ impl RunConfig {
     }
 
     /// Whether the method's loss scores prototypes.
-    fn has_prototypes(&self) -> bool {
+    pub(super) fn has_prototypes(&self) -> bool {
         matches!(self.method, Method::Dino | Method::DinoV2)
     }
 
@@ -114,7 +135,12 @@ impl RunConfig {
         let method = self.method.name();
         let mut problems = Vec::new();
         match (self.has_prototypes(), self.head.prototypes) {
-            (true, 0) => problems.push(format!("head.prototypes: {method} needs some (got 0)")),
+            (true, got @ 0..2) => {
+                problems.push(format!("head.prototypes: {method} needs 2 or more (got {got})"));
+            }
+            (false, _) if self.head.out_dim == 1 => problems.push(format!(
+                "head.out_dim: {method} spreads features over directions, so it needs 2 or more (got 1)"
+            )),
             (false, got) if got != 0 => {
                 problems.push(format!("head.prototypes: {method} has none: must be 0 (got {got})"));
             }
@@ -131,6 +157,13 @@ impl RunConfig {
                 "head.separate_patch_head: {method} with these terms looks at no patches: must be \
                  false"
             ));
+        }
+        if self.head.patch_out_dim.is_some() && !self.head.separate_patch_head {
+            problems.push(
+                "head.patch_out_dim: patches have no head of their own: needs \
+                 head.separate_patch_head"
+                    .into(),
+            );
         }
         if self.method == Method::Dino && self.prototypes.centering != Centering::Softmax {
             problems.push(
@@ -162,6 +195,7 @@ impl RunConfig {
     }
 
     fn length_problems(&self) -> Vec<String> {
+        // A shorter run than a recipe is meant for has been seen to by `length`.
         let (warmup, epochs) = (self.optim.warmup_epochs, self.train.epochs);
         let mut problems = Vec::new();
         if epochs > 0.0 && warmup > epochs {
@@ -219,17 +253,25 @@ impl RunConfig {
     }
 
     /// Settings that work, and may not do what one expects.
-    fn cautions(&self) -> Option<String> {
+    fn cautions(&self) -> Vec<String> {
+        let frozen = self.optim.freeze_last_layer_epochs;
+        let never = self.has_prototypes() && frozen >= self.train.epochs && frozen > 0.0;
+        let never = never.then(|| {
+            format!(
+                "optim.freeze_last_layer_epochs {frozen} is the whole run: prototypes never move"
+            )
+        });
         let sinkhorn = self.method == Method::DinoV2
             && self.prototypes.centering == Centering::SinkhornKnopp
             && self.train.accumulate > 1;
-        sinkhorn.then(|| {
+        let apart = sinkhorn.then(|| {
             format!(
                 "prototypes.centering: sinkhorn_knopp balances the targets of each of the \
                  train.accumulate {} passes by itself, not those of the whole batch",
                 self.train.accumulate
             )
-        })
+        });
+        never.into_iter().chain(apart).collect()
     }
 
     /// Sections of other losses than the method's.
@@ -257,8 +299,8 @@ impl RunConfig {
 
 /// A month: longer waits are none.
 const MOST_SECONDS: f64 = 2_592_000.0;
-/// The key of KoLeo's groups.
-const KOLEO_GROUPS: &str = "terms.koleo_groups";
+/// Numbers of groups that are tried for one to recommend.
+const MOST_TRIES: usize = 4096;
 
 type Warning = Option<(&'static str, &'static str)>;
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::greeting::{NoStore, free_to_listen, wait_for_store};
 use super::store::Store;
 use crate::{Error, GroupFailure, Result};
 
@@ -47,15 +48,33 @@ impl Meeting {
         self.rank == 0 && !self.held_elsewhere
     }
 
+    /// A connection to the store, which this process opens where it is to.
     pub(super) fn connect(&self) -> Result<Store> {
-        let store = Store::connect(&self.host, self.port, self.serves(), self.timeout);
+        if !self.serves() {
+            return self.connect_again();
+        }
+        free_to_listen(self.port).map_err(|reason| self.no_store(reason))?;
+        let store = Store::open(self.port, self.timeout);
+        let store = store.map_err(|error| self.failed(WHAT, &error))?;
+        // The others come by that name.
+        self.wait_for_store()?;
+        Ok(store)
+    }
+
+    /// A connection to the store that is there, which may be a second one, for another thread.
+    pub(super) fn connect_again(&self) -> Result<Store> {
+        self.wait_for_store()?;
+        let store = Store::connect(&self.host, self.port, self.timeout);
         store.map_err(|error| self.failed(WHAT, &error))
     }
 
-    /// A second connection, for another thread.
-    pub(super) fn connect_again(&self) -> Result<Store> {
-        let store = Store::connect(&self.host, self.port, false, self.timeout);
-        store.map_err(|error| self.failed(WHAT, &error))
+    fn wait_for_store(&self) -> Result<()> {
+        let deadline = Instant::now() + self.timeout;
+        wait_for_store(&self.host, self.port, deadline).map_err(|reason| self.no_store(reason))
+    }
+
+    fn no_store(&self, NoStore { what, advice }: NoStore) -> Error {
+        self.error(WHAT, what, Vec::new(), advice)
     }
 
     /// Waits until every process is there; gives what the keys of this group begin with.

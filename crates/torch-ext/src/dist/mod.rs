@@ -36,6 +36,7 @@
 
 mod collective;
 mod exchange;
+mod greeting;
 mod group;
 mod launch;
 mod meeting;

@@ -13,8 +13,17 @@ pub struct Store(*mut ffi::Store);
 unsafe impl Send for Store {}
 
 impl Store {
-    /// Connects, waiting for the store to be there; opens it first where this process `serves`.
-    pub fn connect(host: &str, port: u16, serves: bool, timeout: Duration) -> Result<Self> {
+    /// Connects to the store that is there.
+    pub fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self> {
+        Self::new(host, port, false, timeout)
+    }
+
+    /// Opens the store in this process, at all of its machine's addresses, and connects to it.
+    pub fn open(port: u16, timeout: Duration) -> Result<Self> {
+        Self::new("127.0.0.1", port, true, timeout)
+    }
+
+    fn new(host: &str, port: u16, serves: bool, timeout: Duration) -> Result<Self> {
         let host = text("host", host)?;
         let timeout = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         let (serves, mut store) = (i32::from(serves), std::ptr::null_mut());

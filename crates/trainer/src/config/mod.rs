@@ -7,7 +7,8 @@ mod probe;
 mod train;
 
 pub use init::InitConfig;
-pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Rule, WarmupForm};
+pub use objectives::config::WarmupForm;
+pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Rule};
 pub use probe::ProbeConfig;
 pub use train::{Precision, TrainConfig};
 

@@ -1,5 +1,6 @@
 //! The optimiser, its schedules, gradient clipping and the teacher's average.
 
+use objectives::config::WarmupForm;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
@@ -65,17 +66,6 @@ pub enum ClipScope {
     Module,
 }
 
-/// How the learning rate warms up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum WarmupForm {
-    /// The last step of the warm-up has the full rate already (DINO, SimDINO, DINOv2).
-    #[default]
-    Inclusive,
-    /// The step after the warm-up is the first with the full rate (SimDINOv2).
-    Exclusive,
-}
-
 /// How the last layer is kept from moving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -103,7 +93,7 @@ pub struct OptimConfig {
     pub warmup_epochs: f64,
     /// Learning rate at the start of the warm-up; 0, in SimDINOv2 1e-6.
     pub warmup_start_lr: f64,
-    /// How the learning rate warms up.
+    /// Whether the last step of the warm-up has the full rate already, or the step after it; `exclusive` in SimDINOv2.
     pub warmup_form: WarmupForm,
     /// Learning rate of a block over that of the block after it; 0.9 in SimDINOv2 and DINOv2.
     pub layerwise_decay: f64,

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::features::{read, unit_rows};
 use super::{EPS, figure, parse_eps};
-use crate::console::answer;
+use crate::console::{answer, percent};
 use crate::failure::Result;
 use report::chart::{Chart, Series};
 
@@ -70,9 +70,11 @@ fn spectrum(z: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(shares)?)
 }
 
-/// Where the rate lies between floor (0) and ceiling (1) of unit rows.
-fn position(scale: &GradientScale) -> f64 {
-    (scale.rate - scale.floor) / (scale.ceiling - scale.floor).max(f64::MIN_POSITIVE)
+/// Where the rate lies between floor (0) and ceiling (1) of unit rows; nowhere where those are the
+/// same, as for one row.
+fn position(scale: &GradientScale) -> Option<f64> {
+    let range = scale.ceiling - scale.floor;
+    (range > 1e-9 * scale.ceiling).then(|| (scale.rate - scale.floor) / range)
 }
 
 /// Directions that hold this share of the energy.
@@ -99,14 +101,15 @@ fn text(args: &Args, scale: &GradientScale, rank: f64, spectrum: &[f64]) -> Stri
     let GradientScale { n, d, eps, rate, floor, ceiling, norm, bound } = *scale;
     let rows = if args.raw { "rows as they are" } else { "unit rows" };
     let centred = if args.center { ", centred" } else { "" };
+    let share = position(scale).map(|at| format!(" ({} of the way)", percent(at, 1)));
+    let share = share.unwrap_or_default();
     let mut text = format!(
         "{}: {n} x {d}, {rows}{centred}, eps {eps:.4}\n\
          coding rate     {rate:.3} nats; {floor:.3} when all rows are equal, {ceiling:.3} when they \
-         spread evenly ({:.1} % of the way)\n\
+         spread evenly{share}\n\
          gradient        norm {norm:.4}, at most {bound:.4} (Theorem 3.1)\n\
          effective rank  {rank:.1} of {}\n",
         args.features.display(),
-        100.0 * position(scale),
         n.min(d),
     );
     let _ = writeln!(

@@ -71,7 +71,9 @@ fn training(card: &mut String, source: &Path, weights: &Weights) {
         ("device", "device"),
     ] {
         if let Some(value) = environment[key].as_str() {
-            let _ = writeln!(card, "- {words}: {value}");
+            let dirty = key == "git_commit" && environment["git_dirty"] == true;
+            let _ =
+                writeln!(card, "- {words}: {value}{}", if dirty { ", with changes" } else { "" });
         }
     }
     card.push('\n');

@@ -1,0 +1,70 @@
+//! A run that is made shorter takes with it what is counted in epochs.
+//!
+//! A config is laid in layers: the recipe of the method, the file, the command line. A warm-up of 5
+//! epochs was meant for the length that its own layer, or one below, gives the run. Where a higher layer
+//! makes the run so short that the warm-up would fill it, the warm-up is shortened in proportion, and
+//! that is said. Two values of one layer that contradict each other are left to the checks.
+
+use serde_json::Value;
+
+use super::RunConfig;
+
+const EPOCHS: &str = "train.epochs";
+
+/// A setting in epochs.
+struct Setting {
+    key: &'static str,
+    of: fn(&mut RunConfig) -> &mut f64,
+    /// Whether it means something without prototypes.
+    always: bool,
+}
+
+const SETTINGS: [Setting; 3] = [
+    Setting { key: "optim.warmup_epochs", of: |c| &mut c.optim.warmup_epochs, always: true },
+    Setting {
+        key: "optim.freeze_last_layer_epochs",
+        of: |c| &mut c.optim.freeze_last_layer_epochs,
+        always: false,
+    },
+    Setting {
+        key: "prototypes.teacher_temp_warmup_epochs",
+        of: |c| &mut c.prototypes.teacher_temp_warmup_epochs,
+        always: false,
+    },
+];
+
+/// Shortens what would fill the run of `config`, which was made of `layers`, the lowest first; says
+/// what was shortened, in a sentence.
+pub fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<String> {
+    let epochs = config.train.epochs;
+    let (of_epochs, _) = given(layers, EPOCHS)?;
+    let mut changes = Vec::new();
+    for Setting { key, of, always } in SETTINGS {
+        let Some((layer, value)) = given(layers, key) else { continue };
+        let Some((_, meant)) = given(&layers[..=layer], EPOCHS) else { continue };
+        let fills = layer < of_epochs && epochs > 0.0 && value >= epochs && value <= meant;
+        if !fills || !(always || config.has_prototypes()) {
+            continue;
+        }
+        let shorter = short(value * epochs / meant);
+        *of(config) = shorter;
+        changes.push(format!("{key} from {value} to {shorter}"));
+    }
+    (!changes.is_empty()).then(|| {
+        format!(
+            "{EPOCHS} {epochs} is a short run, so these are shorter, too: {}",
+            changes.join(", ")
+        )
+    })
+}
+
+/// With few digits: good to read, and the same number when a file of JSON or YAML is read back.
+fn short(epochs: f64) -> f64 {
+    (epochs * 1e4).round() / 1e4
+}
+
+/// The number at a dotted path, and the highest layer that gives it.
+fn given(layers: &[&Value], path: &str) -> Option<(usize, f64)> {
+    let number = |layer: &Value| path.split('.').try_fold(layer, |at, key| at.get(key))?.as_f64();
+    layers.iter().enumerate().rev().find_map(|(at, layer)| Some((at, number(layer)?)))
+}

@@ -1,0 +1,164 @@
+//! Whether what listens at an address is a store.
+//!
+//! c10d's client waits for ever for the answer of a listener that is no store, and prints pages of stack
+//! frames where nobody listens. So this process says first, over a connection of its own that has a
+//! deadline, what that client would say.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::ffi;
+
+/// Pause between two rounds over the addresses of a host.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest wait for one address to take a connection, so that the others get their turn.
+const ONE_ADDRESS: Duration = Duration::from_secs(10);
+
+/// Why there is no store, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoStore {
+    /// A clause about what listens there.
+    pub what: String,
+    /// A question that leads on.
+    pub advice: &'static str,
+}
+
+/// What an address says to the greeting.
+enum Answer {
+    Store,
+    /// It may be one later.
+    NotYet(NoStore),
+    /// It is something else.
+    Stranger(NoStore),
+}
+
+/// Waits until a store answers at the address.
+///
+/// # Errors
+/// Something else answers there; or nothing, before the deadline.
+pub fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), NoStore> {
+    loop {
+        let mut last = None;
+        match addresses(host, port, deadline) {
+            Err(reason) => last = Some(reason),
+            Ok(addresses) => {
+                for address in addresses {
+                    match greet(address, deadline) {
+                        Answer::Store => return Ok(()),
+                        Answer::Stranger(reason) => return Err(reason),
+                        Answer::NotYet(reason) => last = Some(reason),
+                    }
+                }
+            }
+        }
+        if let Some(reason) = last.filter(|_| Instant::now() + PAUSE >= deadline) {
+            return Err(reason);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Whether this process can listen at a port; a clause where it cannot.
+pub fn free_to_listen(port: u16) -> Result<(), NoStore> {
+    // As the store does: for both kinds of address at once, else for the older.
+    let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
+    let listened = match both {
+        Err(error) if error.kind() != ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        }
+        listened => listened,
+    };
+    listened.map(drop).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => stranger("another program listens at this port already".into()),
+        _ => NoStore {
+            what: format!("this process cannot listen at port {port}: {error}"),
+            advice: "choose another MASTER_PORT",
+        },
+    })
+}
+
+fn stranger(what: String) -> NoStore {
+    NoStore { what, advice: "is this port another program's? choose another MASTER_PORT" }
+}
+
+fn absent(what: String) -> NoStore {
+    NoStore { what, advice: "is process 0 running, and MASTER_ADDR its machine?" }
+}
+
+/// Addresses of a host. The system's resolver knows no deadline, so a thread asks it, which is left behind
+/// when it takes too long.
+fn addresses(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, NoStore> {
+    let (send, receive) = mpsc::channel();
+    let name = host.to_owned();
+    let resolve = move || {
+        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let _ = send.send(found); // nobody waits any more after the deadline
+    };
+    let started = thread::Builder::new().name("resolve".into()).spawn(resolve);
+    started.map_err(|error| absent(format!("{host} cannot be looked up: {error}")))?;
+    match receive.recv_timeout(left(deadline)) {
+        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+        Ok(Ok(_)) => Err(absent(format!("{host} has no address"))),
+        Ok(Err(error)) => Err(absent(format!("{host} has no address: {error}"))),
+        Err(_) => Err(absent(format!("looking up {host} takes too long"))),
+    }
+}
+
+fn greet(address: SocketAddr, deadline: Instant) -> Answer {
+    let stream = TcpStream::connect_timeout(&address, left(deadline).min(ONE_ADDRESS));
+    let answered = stream.map_err(|error| absent(format!("nobody is reached there: {error}")));
+    match answered.map(|stream| converse(stream, deadline)) {
+        Ok(answer) => answer,
+        Err(reason) => Answer::NotYet(reason),
+    }
+}
+
+/// Says what c10d's client says, and listens.
+fn converse(mut stream: TcpStream, deadline: Instant) -> Answer {
+    let nonce = nonce();
+    let mut heard = Vec::new();
+    let mut talk = || -> std::io::Result<()> {
+        stream.set_write_timeout(Some(left(deadline)))?;
+        stream.write_all(&ffi::store_greeting(u32::from_ne_bytes(nonce)))?;
+        while heard.len() < nonce.len() {
+            stream.set_read_timeout(Some(left(deadline)))?;
+            let mut bytes = [0; 4];
+            match stream.read(&mut bytes[..nonce.len() - heard.len()])? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => heard.extend_from_slice(&bytes[..count]),
+            }
+        }
+        Ok(())
+    };
+    let talked = talk();
+    if heard == nonce {
+        return Answer::Store;
+    }
+    match talked.map_err(|error| error.kind()) {
+        _ if !heard.is_empty() => {
+            let words = heard.escape_ascii();
+            Answer::Stranger(stranger(format!(
+                "what listens there is no store of torch: its answer begins with '{words}'"
+            )))
+        }
+        Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Answer::NotYet(stranger("what listens there does not answer".into()))
+        }
+        _ => Answer::NotYet(stranger("what listens there closes the connection".into())),
+    }
+}
+
+/// Four bytes that a stranger does not say by chance, nor one that repeats what it hears.
+fn nonce() -> [u8; 4] {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let [a, b, c, d] = (since.subsec_nanos() ^ std::process::id().rotate_left(16)).to_ne_bytes();
+    [a | 0x80, b, c, d] // the greeting begins with 0
+}
+
+/// Time until the deadline; never 0, which sockets do not take.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
