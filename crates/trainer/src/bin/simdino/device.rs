@@ -29,7 +29,7 @@ pub fn parse(name: &str) -> Option<Wish> {
     }
 }
 
-/// Finds the device on this machine.
+/// Finds the device on this machine, and makes a GPU the one that this process uses.
 ///
 /// # Errors
 /// The name is none, or this machine or this libtorch has no such device.
@@ -37,16 +37,20 @@ pub fn resolve(name: &str) -> Result<Device> {
     let wish = parse(name)
         .ok_or_else(|| Failure::usage(format!("device: expected {EXPECTED}, got '{name}'")))?;
     let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
-    match wish {
-        Wish::Cpu => Ok(Device::Cpu),
-        Wish::Auto if count > 0 => Ok(Device::Cuda(0)),
-        Wish::Auto => Ok(Device::Cpu),
-        Wish::Cuda(index) if index < count => Ok(Device::Cuda(index)),
-        Wish::Cuda(_) => Err(Failure::failed(format!(
-            "device '{name}' is not available: libtorch sees {count} CUDA devices here; \
-             use run.device=cpu, or a libtorch built for CUDA"
-        ))),
-    }
+    let device = match wish {
+        Wish::Cpu => Device::Cpu,
+        Wish::Auto if count > 0 => Device::Cuda(0),
+        Wish::Auto => Device::Cpu,
+        Wish::Cuda(index) if index < count => Device::Cuda(index),
+        Wish::Cuda(_) => {
+            return Err(Failure::failed(format!(
+                "device '{name}' is not available: libtorch sees {count} CUDA devices here; \
+                 use run.device=cpu, or a libtorch built for CUDA"
+            )));
+        }
+    };
+    torch_ext::set_current_device(device)?;
+    Ok(device)
 }
 
 /// The device of one of several processes: on each machine the first takes GPU 0, the next GPU 1.
