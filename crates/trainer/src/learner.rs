@@ -297,14 +297,14 @@ fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Te
     state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
 }
 
-/// The largest size of a value in fp32, 0 of none; not finite where one value is not. One pass that
-/// keeps nothing, where a sum in fp64 would first make a copy in fp64.
+/// The largest size of a value, 0 of none; not finite where one value is not. One pass that keeps
+/// nothing, where a sum in fp64 would first make a copy in fp64.
 fn largest(x: &Tensor) -> Result<Tensor> {
     if x.numel() == 0 {
-        return Ok(Tensor::f_zeros([], (Kind::Float, x.device()))?);
+        return Ok(Tensor::f_zeros([], (Kind::Double, x.device()))?);
     }
-    let largest = x.detach().f_linalg_vector_norm(f64::INFINITY, None::<&[i64]>, false, None)?;
-    Ok(largest.f_to_kind(Kind::Float)?)
+    let (low, high) = x.detach().f_aminmax(None, false)?;
+    Ok(low.f_abs()?.f_maximum(&high.f_abs()?)?.f_to_kind(Kind::Double)?)
 }
 
 /// Parameters of the student that the objective reaches, by name.
@@ -354,7 +354,11 @@ mod tests {
     fn one_value_that_is_not_finite_is_seen_among_many_and_large_ones_are_fine() {
         for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
             // All of one sign and as large as can be: a sum of them would be infinite.
-            let most = if kind == Kind::Half { 65_504.0 } else { 3.3e38 };
+            let most = match kind {
+                Kind::Half => 65_504.0,
+                Kind::Double => 1e308,
+                _ => 3.3e38,
+            };
             let fine = Tensor::full([70, 333], most, (kind, Device::Cpu));
             let finite = |x: &Tensor| largest(x).unwrap().double_value(&[]).is_finite();
             assert!(finite(&fine), "{kind:?}");
