@@ -71,6 +71,23 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     finish(&out, shards.is_some(), MOST_BYTES)
 }
 
+/// What `gpu_check.py` promises, by its own tests: with programs that only pretend, so that neither
+/// torch nor a GPU is needed.
+///
+/// # Errors
+/// A test that fails.
+pub fn test(workspace: &Workspace) -> Result<()> {
+    let python = setup::python_with_torch(workspace).unwrap_or_else(|| "python3".into());
+    let new_enough = "import sys; sys.exit(sys.version_info < (3, 11))";
+    if process::probe(workspace.command(&python).args(["-c", new_enough])).is_none() {
+        println!("gpu-check: skipped, since there is no Python of 3.11 or later");
+        return Ok(());
+    }
+    let mut command = workspace.command(&python);
+    command.current_dir(workspace.path("tools")).env("PYTHONDONTWRITEBYTECODE", "1");
+    process::run(command.args(["-m", "unittest", "test_gpu_check"]))
+}
+
 fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request { cifar: None, out: OUT.into() };
     let mut words = arguments.iter();
