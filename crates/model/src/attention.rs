@@ -1,10 +1,11 @@
 //! Multi-head self-attention.
 
 use tch::nn::Module;
-use tch::{Kind, Tensor, nn};
+use tch::{Tensor, nn};
 
 use crate::error::Result;
 use crate::init::{self, of_linear};
+use crate::precision::{without_autocast, working_kind};
 
 /// Self-attention with one projection for queries, keys and values.
 ///
@@ -54,7 +55,7 @@ impl Attention {
         let q = self.normed(self.heads(&q, 1).remove(0)); // -> [B, H, 1, D/H]
         let mut kv = self.heads(&kv, 2); // -> 2 x [B, H, T, D/H]
         let (v, k) = (kv.remove(1), kv.remove(0));
-        self.attend(&q, &self.normed(k), &v)
+        self.proj.forward(&attend_one(&q, &self.normed(k), &v))
     }
 
     /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32,
@@ -63,8 +64,7 @@ impl Attention {
         let [q, k, _] = self.project(x);
         let scale = (q.size()[3] as f64).powf(-0.5);
         let scores = (q * scale).matmul(&k.transpose(-2, -1)); // 2 x [B, H, T, D/H] -> [B, H, T, T]
-        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        scores.softmax(-1, kind)
+        scores.softmax(-1, working_kind(x))
     }
 
     /// Queries, keys and values, each `[B, H, T, D/H]`; without a norm they are views of one product.
@@ -79,8 +79,7 @@ impl Attention {
         if !self.qk_norm {
             return x;
         }
-        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let mean_square = x.square().mean_dim([-1].as_slice(), true, kind);
+        let mean_square = x.square().mean_dim([-1].as_slice(), true, working_kind(&x));
         (&x * (mean_square + QK_NORM_EPS).rsqrt()).to_kind(x.kind())
     }
 
@@ -102,5 +101,116 @@ impl Attention {
             Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false);
         let merged = mixed.transpose(1, 2).flatten(2, 3); // [B, H, Q, D/H] -> [B, Q, D]
         self.proj.forward(&merged)
+    }
+}
+
+/// Attention of one query `[B, H, 1, D/H]` over `k` and `v` `[B, H, T, D/H]`: `[B, 1, D]`.
+///
+/// As precise as the fused kernels of [`Attention::forward`]: scores and softmax are in fp32, fp64
+/// where the network is, also under autocast; probabilities meet `v` in its own type.
+///
+/// Two batched products on every device. A fused kernel gains nothing from a single query, and those
+/// of a GPU have come and gone for one with gradients from release to release. The query of a head is
+/// laid into a row of its own between zeros, so that the products take keys and values as the
+/// projection wrote them, `[B, T, D]`, and nothing is copied.
+fn attend_one(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    let kind = working_kind(q);
+    let side_by_side = |x: &Tensor| x.transpose(1, 2).flatten(2, 3); // [B, H, T, D/H] -> [B, T, D]
+    let scale = (q.size()[3] as f64).powf(-0.5);
+    without_autocast(q.device(), || {
+        let q = q.squeeze_dim(2).to_kind(kind) * scale; // -> [B, H, D/H]
+        let rows = q.transpose(1, 2).diag_embed(0, 1, 2).flatten(2, 3); // -> [B, H, H, D/H] -> [B, H, D]
+        let scores = rows.bmm(&side_by_side(k).to_kind(kind).transpose(1, 2)); // -> [B, H, T]
+        let mixed = scores.softmax(-1, kind).to_kind(v.kind()).bmm(&side_by_side(v)); // -> [B, H, D]
+        let (size, heads) = (q.size(), q.size()[1]);
+        let own = mixed.view([size[0], heads, heads, size[2]]).diagonal(0, 1, 2); // -> [B, D/H, H]
+        own.transpose(1, 2).flatten(1, 2).unsqueeze(1) // -> [B, 1, D]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    /// A query of one token, and keys and values as the projection lays them, `[B, T, 2 D]`.
+    fn inputs(tokens: i64, kind: Kind, size: f64) -> [Tensor; 2] {
+        tch::manual_seed(tokens);
+        [[3, 1, 96], [3, tokens, 192]]
+            .map(|shape| (Tensor::randn(shape, (Kind::Float, Device::Cpu)) * size).to_kind(kind))
+    }
+
+    /// Output and both gradients of attention with 4 heads, in fp64.
+    fn computed(
+        inputs: &[Tensor; 2],
+        kind: Kind,
+        f: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
+    ) -> [Tensor; 3] {
+        let [q, kv] = inputs.each_ref().map(|x| x.to_kind(kind).set_requires_grad(true));
+        let size = kv.size();
+        let heads = |x: &Tensor| x.view([size[0], -1, 4, 24]).transpose(1, 2);
+        let (k, v) =
+            (heads(&kv.narrow(2, 0, 96).contiguous()), heads(&kv.narrow(2, 96, 96).contiguous()));
+        let out = f(&heads(&q), &k, &v); // [B, 1, D]
+        let factors = Tensor::arange(out.numel() as i64, (Kind::Double, Device::Cpu)).sin();
+        (out.to_kind(Kind::Double) * factors.view_as(&out)).sum(None).backward();
+        [out.detach(), q.grad(), kv.grad()].map(|x| x.to_kind(Kind::Double))
+    }
+
+    fn fused(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false)
+            .transpose(1, 2)
+            .flatten(2, 3)
+    }
+
+    fn errors(got: &[Tensor; 3], exact: &[Tensor; 3]) -> [f64; 3] {
+        [0, 1, 2].map(|i| {
+            assert_eq!(got[i].size(), exact[i].size());
+            ((&got[i] - &exact[i]).abs().max() / exact[i].abs().max()).double_value(&[])
+        })
+    }
+
+    #[test]
+    fn one_query_attends_as_the_fused_kernel_does() {
+        for tokens in [2, 17, 37, 65, 197] {
+            for (kind, allowed) in
+                [(Kind::Double, 1e-14), (Kind::Float, 3e-6), (Kind::BFloat16, 2e-2)]
+            {
+                let inputs = inputs(tokens, kind, 1.0);
+                let exact = computed(&inputs, Kind::Double, fused);
+                let ours = errors(&computed(&inputs, kind, attend_one), &exact);
+                assert!(ours.iter().all(|error| *error < allowed), "{tokens} {kind:?}: {ours:?}");
+            }
+        }
+    }
+
+    /// Scores of 30 and more, where rounding them to bf16 would move probabilities by a tenth.
+    #[test]
+    fn scores_are_not_rounded_to_the_type_of_the_network() {
+        let inputs = inputs(65, Kind::BFloat16, 3.0);
+        let exact = computed(&inputs, Kind::Double, fused);
+        let region = || computed(&inputs, Kind::BFloat16, attend_one);
+        let ours = torch_ext::autocast(Device::Cpu, Some(Kind::BFloat16), region).unwrap();
+        let (ours, theirs) =
+            (errors(&ours, &exact), errors(&computed(&inputs, Kind::BFloat16, fused), &exact));
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert!(*ours < 1.5 * theirs + 4e-3, "{ours}, the fused kernel {theirs}");
+        }
+    }
+
+    #[test]
+    fn heads_do_not_see_one_another() {
+        let [q, kv] = inputs(5, Kind::Float, 1.0);
+        let heads = |x: &Tensor| x.view([3, -1, 4, 24]).transpose(1, 2);
+        let (k, v) = (kv.narrow(2, 0, 96), kv.narrow(2, 96, 96));
+        let before = attend_one(&heads(&q), &heads(&k.contiguous()), &heads(&v.contiguous()));
+        let other = v.copy();
+        let _ = other.narrow(2, 24, 24).fill_(7.0); // the second head's values
+        let after = attend_one(&heads(&q), &heads(&k.contiguous()), &heads(&other));
+        assert_eq!(before.narrow(2, 0, 24), after.narrow(2, 0, 24));
+        assert_eq!(before.narrow(2, 48, 48), after.narrow(2, 48, 48));
+        let second = after.narrow(2, 24, 24);
+        assert!((second - 7.0).abs().max().double_value(&[]) < 1e-5);
     }
 }

@@ -23,6 +23,7 @@ mod mlp;
 mod network;
 mod patch_embed;
 mod pos_embed;
+mod precision;
 mod size;
 mod tokens;
 mod vit;

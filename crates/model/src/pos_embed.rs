@@ -1,20 +1,24 @@
 //! The learnt positional embedding and its interpolation to other grids.
 
-use tch::{Kind, Tensor, nn};
+use std::sync::{Mutex, PoisonError};
+
+use tch::{Device, Kind, Tensor, nn};
 
 use crate::config::PosInterpolation;
 use crate::error::Result;
 use crate::init;
+use crate::precision::{without_autocast, working_kind};
 
 /// Added to the number of patches before the scale is computed, as the reference does.
 const OFFSET: f64 = 0.1;
+/// Matrices that are kept: training needs one or two, pictures of any shape some more.
+const KEPT: usize = 8;
 
 /// One vector a token: the class token's, then those of an `M x M` grid of patches.
 #[derive(Debug)]
 pub(crate) struct PosEmbed {
     weight: Tensor, // [1, 1 + M M, D]
-    side: i64,      // M
-    interpolation: PosInterpolation,
+    interpolation: Interpolation,
 }
 
 impl PosEmbed {
@@ -23,10 +27,10 @@ impl PosEmbed {
         path: &nn::Path,
         side: i64,
         embed_dim: i64,
-        interpolation: PosInterpolation,
+        form: PosInterpolation,
     ) -> Result<Self> {
         let weight = init::trunc_normal(path, "pos_embed", &[1, 1 + side * side, embed_dim])?;
-        Ok(Self { weight, side, interpolation })
+        Ok(Self { weight, interpolation: Interpolation::new(side, form) })
     }
 
     /// The embedding for a grid of `rows x cols` patches, `[1, 1 + rows * cols, D]`.
@@ -40,8 +44,8 @@ impl PosEmbed {
     /// `interpolate_pos_encoding` of DINO, where the scale is `(rows + 0.1) / M`, not `rows / M`,
     /// and source coordinates follow from that scale; of DINOv2, which can do either, and
     /// antialias. Released weights go with the form that they were trained with.
-    pub(crate) fn for_grid(&self, (rows, cols): (i64, i64)) -> Tensor {
-        interpolate(&self.weight, self.side, (rows, cols), self.interpolation)
+    pub(crate) fn for_grid(&self, grid: (i64, i64)) -> Tensor {
+        self.interpolation.apply(&self.weight, grid)
     }
 
     /// The parameter itself.
@@ -50,37 +54,172 @@ impl PosEmbed {
     }
 }
 
-/// Positions `[1, 1 + side^2, D]` of a square grid for one of `rows x cols`; those of the same grid
-/// are the weight itself.
-pub(crate) fn interpolate(
-    weight: &Tensor,
-    side: i64,
-    (rows, cols): (i64, i64),
+/// Interpolation from a grid of `M x M` positions to others.
+///
+/// Two products with constant matrices, one along each axis. They are the same on every device and
+/// in every run; a GPU's own kernel has one thread a patch, and adds up gradients in whatever order
+/// they come.
+#[derive(Debug)]
+pub(crate) struct Interpolation {
+    side: i64, // M
     form: PosInterpolation,
-) -> Tensor {
-    if (rows, cols) == (side, side) {
-        return weight.shallow_clone();
+    /// Matrices `[patches, M]` used last, on the device of the weight.
+    matrices: Mutex<Vec<Tensor>>,
+}
+
+impl Interpolation {
+    /// From a grid of `side x side`.
+    pub(crate) fn new(side: i64, form: PosInterpolation) -> Self {
+        Self { side, form, matrices: Mutex::default() }
     }
-    let dim = weight.size()[2];
-    let scale = |patches: i64| (patches as f64 + OFFSET) / side as f64;
-    let patches = weight
-        .narrow(1, 1, side * side) // [1, 1 + M M, D] -> [1, M M, D]
-        .reshape([1, side, side, dim]) // -> [1, M, M, D]
-        .permute([0, 3, 1, 2]) // -> [1, D, M, M]
-        .to_kind(Kind::Float); // as every implementation does
-    let size = [rows, cols];
-    let patches = match form {
-        PosInterpolation::Offset => {
-            patches.upsample_bicubic2d(size, false, scale(rows), scale(cols))
+
+    /// Positions `[1, 1 + M M, D]` for a grid of `rows x cols`; those of the same grid are the
+    /// weight itself. In fp32 as every implementation does, fp64 where the weight is.
+    pub(crate) fn apply(&self, weight: &Tensor, (rows, cols): (i64, i64)) -> Tensor {
+        let (side, dim) = (self.side, weight.size()[2]);
+        if (rows, cols) == (side, side) {
+            return weight.shallow_clone();
         }
-        PosInterpolation::Size => patches.upsample_bicubic2d(size, false, None, None),
-        PosInterpolation::Antialias => {
-            patches.internal_upsample_bicubic2d_aa(size, false, None, None)
+        let kind = working_kind(weight);
+        let [along_rows, along_cols] =
+            [rows, cols].map(|patches| self.matrix(patches, (kind, weight.device())));
+        let patches = without_autocast(weight.device(), || {
+            let patches = weight.narrow(1, 1, side * side).to_kind(kind); // [1, 1 + M M, D] -> [1, M M, D]
+            let patches = along_rows.matmul(&patches.reshape([side, side * dim])); // -> [rows, M D]
+            along_cols.matmul(&patches.view([rows, side, dim])) // -> [rows, cols, D]
+        });
+        let patches = patches.to_kind(weight.kind()).view([1, rows * cols, dim]); // -> [1, N, D]
+        Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
+    }
+
+    /// Weights of the `M` positions of an axis at each of its `patches`, `[patches, M]`.
+    fn matrix(&self, patches: i64, (kind, device): (Kind, Device)) -> Tensor {
+        let mut kept = self.matrices.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |m: &Tensor| m.size()[0] == patches && m.kind() == kind && m.device() == device;
+        if let Some(matrix) = kept.iter().find(|matrix| fits(matrix)) {
+            return matrix.shallow_clone();
         }
-    };
-    let patches = patches // [1, D, rows, cols]
-        .to_kind(weight.kind())
-        .permute([0, 2, 3, 1]) // -> [1, rows, cols, D]
-        .reshape([1, rows * cols, dim]); // -> [1, N, D]
-    Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
+        let matrix = tch::no_grad(|| self.interpolated_identity(patches));
+        let matrix = matrix.to_kind(kind).to_device(device);
+        if kept.len() == KEPT {
+            drop(kept.remove(0));
+        }
+        kept.push(matrix.shallow_clone());
+        matrix
+    }
+
+    /// What libtorch's interpolation along one axis makes of each position alone: it is linear, and
+    /// does the same along each axis. In fp64, `[patches, M]`.
+    fn interpolated_identity(&self, patches: i64) -> Tensor {
+        let side = self.side;
+        let positions = Tensor::eye(side, (Kind::Double, Device::Cpu)).view([1, 1, side, side]);
+        let size = [patches, side];
+        let interpolated = match self.form {
+            PosInterpolation::Offset => {
+                let scale = (patches as f64 + OFFSET) / side as f64;
+                positions.upsample_bicubic2d(size, false, scale, 1.0)
+            }
+            PosInterpolation::Size => positions.upsample_bicubic2d(size, false, None, None),
+            PosInterpolation::Antialias => {
+                positions.internal_upsample_bicubic2d_aa(size, false, None, None)
+            }
+        };
+        interpolated.view([patches, side])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORMS: [PosInterpolation; 3] =
+        [PosInterpolation::Offset, PosInterpolation::Size, PosInterpolation::Antialias];
+
+    /// All positions at once by libtorch's own kernel, in two dimensions.
+    fn by_kernel(
+        weight: &Tensor,
+        side: i64,
+        (rows, cols): (i64, i64),
+        form: PosInterpolation,
+    ) -> Tensor {
+        let dim = weight.size()[2];
+        let patches = weight.narrow(1, 1, side * side).reshape([1, side, side, dim]);
+        let patches = patches.permute([0, 3, 1, 2]); // -> [1, D, M, M]
+        let size = [rows, cols];
+        let scale = |patches: i64| (patches as f64 + OFFSET) / side as f64;
+        let patches = match form {
+            PosInterpolation::Offset => {
+                patches.upsample_bicubic2d(size, false, scale(rows), scale(cols))
+            }
+            PosInterpolation::Size => patches.upsample_bicubic2d(size, false, None, None),
+            PosInterpolation::Antialias => {
+                patches.internal_upsample_bicubic2d_aa(size, false, None, None)
+            }
+        };
+        let patches = patches.permute([0, 2, 3, 1]).reshape([1, rows * cols, dim]);
+        Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1)
+    }
+
+    /// Positions for a grid and the gradient of something that all of them take part in.
+    fn with_gradient(weight: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> [Tensor; 2] {
+        let weight = weight.detach().copy().set_requires_grad(true);
+        let positions = f(&weight);
+        let factors = Tensor::arange(positions.numel() as i64, (Kind::Double, Device::Cpu)).sin();
+        (&positions * factors.to_kind(positions.kind()).view_as(&positions)).sum(None).backward();
+        [positions.detach(), weight.grad()]
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f64 {
+        assert_eq!(a.size(), b.size());
+        let [a, b] = [a, b].map(|x| x.to_kind(Kind::Double));
+        ((a - &b).abs().max() / b.abs().max()).double_value(&[])
+    }
+
+    #[test]
+    fn matrices_give_what_the_kernel_gives() {
+        // The kernel computes the places it reads from in the type of the weight, we in fp64.
+        for (kind, exact, alike) in [(Kind::Double, 1e-13, 1e-13), (Kind::Float, 1e-6, 1e-5)] {
+            let grids = [(14, (6, 6)), (14, (9, 21)), (4, (7, 2)), (37, (16, 7)), (5, (5, 3))];
+            for ((side, grid), form) in grids.iter().flat_map(|of| FORMS.map(|form| (*of, form))) {
+                let weight = Tensor::randn([1, 1 + side * side, 8], (kind, Device::Cpu));
+                let ours = Interpolation::new(side, form);
+                let ours = with_gradient(&weight, |w| ours.apply(w, grid));
+                let kernel =
+                    |kind| with_gradient(&weight.to_kind(kind), |w| by_kernel(w, side, grid, form));
+                for (expected, allowed) in [(kernel(Kind::Double), exact), (kernel(kind), alike)] {
+                    for (ours, expected) in ours.iter().zip(&expected) {
+                        let error = difference(ours, expected);
+                        assert!(error < allowed, "{kind:?} {side} {grid:?} {form:?}: {error:e}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn autocast_leaves_positions_as_precise_as_they_are() {
+        let weight = Tensor::randn([1, 1 + 14 * 14, 8], (Kind::Float, Device::Cpu));
+        let positions = Interpolation::new(14, PosInterpolation::Offset);
+        let plain = positions.apply(&weight, (6, 6));
+        let region = || positions.apply(&weight, (6, 6));
+        assert_eq!(torch_ext::autocast(Device::Cpu, Some(Kind::BFloat16), region).unwrap(), plain);
+    }
+
+    #[test]
+    fn matrices_are_made_once_and_follow_the_weight() {
+        let positions = Interpolation::new(4, PosInterpolation::Size);
+        let kept = || positions.matrices.lock().unwrap().len();
+        let weight = Tensor::randn([1, 17, 2], (Kind::Float, Device::Cpu));
+        for _ in 0..3 {
+            let _ = positions.apply(&weight, (3, 3));
+        }
+        assert_eq!(kept(), 1);
+        assert_eq!(positions.apply(&weight.to_kind(Kind::Double), (3, 2)).kind(), Kind::Double);
+        assert_eq!(kept(), 3, "[3, 4] in fp32, [3, 4] and [2, 4] in fp64");
+        for cols in 1..40 {
+            let _ = positions.apply(&weight, (3, cols));
+        }
+        assert_eq!(kept(), KEPT);
+        assert_eq!(positions.apply(&weight.to_kind(Kind::BFloat16), (3, 3)).kind(), Kind::BFloat16);
+    }
 }

@@ -204,10 +204,9 @@ impl Groups {
 /// Rows without their group's mean, `[G, n, d]`.
 fn centred(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
     let mut sum = z.sum_dim_intlist(1, true, z.kind()); // [G, 1, d]
-    let mut rows = Tensor::from(z.size()[1] as f64);
+    let mut rows = Tensor::full([], z.size()[1], (Kind::Double, z.device()));
     if let Some(all) = across {
         all.all_reduce_sum(&mut sum)?;
-        rows = rows.to_device(z.device());
         all.all_reduce_sum(&mut rows)?;
     }
     Ok(z - sum / rows.to_kind(z.kind()))

@@ -106,7 +106,7 @@ pub trait Objective {
         Vec::new()
     }
 
-    /// Puts back what [`Self::state`] gave.
+    /// Puts back what [`Self::state`] gave, on the device of the features.
     ///
     /// # Errors
     /// A name that this objective does not know.

@@ -67,22 +67,21 @@ impl Center {
     }
 
     /// Softmax of the centred scores, `[.., K]`.
-    fn targets(&self, scores: &Tensor, temperature: f64) -> Tensor {
+    fn targets(&self, scores: &Tensor, temperature: f64) -> Result<Tensor> {
         let centred = match &self.value {
-            Some(center) => scores - center.to_kind(scores.kind()).to_device(scores.device()),
+            Some(center) => scores.f_sub(&center.f_type_as(scores)?)?,
             None => scores.shallow_clone(),
         };
-        (centred / temperature).softmax(-1, scores.kind())
+        Ok((centred / temperature).softmax(-1, scores.kind()))
     }
 
     /// What [`Self::update`] needs of `[.., K]` scores: their sum and their number, `[K + 1]`.
     fn record(&self, scores: &Tensor, statistics: &mut Statistics) {
         let width = scores.size()[scores.dim() - 1];
         let rows = scores.reshape([-1, width]);
-        let count =
-            Tensor::from(rows.size()[0] as f64).to_kind(rows.kind()).to_device(rows.device());
+        let count = Tensor::full([1], rows.size()[0], (rows.kind(), rows.device()));
         let sum = rows.sum_dim_intlist(0, false, rows.kind()); // [K]
-        statistics.put(self.name, Tensor::cat(&[sum, count.reshape([1])], 0));
+        statistics.put(self.name, Tensor::cat(&[sum, count], 0));
     }
 
     fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
@@ -95,8 +94,12 @@ impl Center {
         let mean = recorded.narrow(0, 0, width) / count.clamp_min(1.0); // [K]
         let weight = count.clamp_max(1.0) * (1.0 - self.momentum);
         let mean = mean.unsqueeze(0);
-        let before = self.value.take().unwrap_or_else(|| mean.zeros_like());
-        self.value = Some(&before + (mean - &before) * weight);
+        // A center that was loaded may be on another device than the features, or of another type.
+        let before = match &self.value {
+            Some(value) => value.f_type_as(&mean)?,
+            None => mean.f_zeros_like()?,
+        };
+        self.value = Some(before.f_add(&mean.f_sub(&before)?.f_mul(&weight)?)?);
         Ok(())
     }
 
@@ -139,7 +142,7 @@ impl Teacher {
         match self {
             Self::Centered(center) => {
                 center.record(&scores, statistics);
-                Ok(center.targets(&scores, temperature))
+                center.targets(&scores, temperature)
             }
             Self::Sinkhorn => {
                 let width = scores.size()[scores.dim() - 1];

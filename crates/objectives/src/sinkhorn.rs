@@ -17,7 +17,7 @@
 //! # Deviations
 //! No rows at all in any process (no patch was masked) give no targets instead of a division by 0.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use torch_ext::Collective;
 
 use crate::Result;
@@ -35,7 +35,7 @@ pub fn sinkhorn_knopp(
 ) -> Result<Tensor> {
     let scores = scores.detach() / temperature;
     let (rows, prototypes) = scores.size2()?;
-    let mut total = Tensor::from(rows as f64).to_device(scores.device());
+    let mut total = Tensor::full([], rows, (Kind::Double, scores.device()));
     collective.all_reduce_sum(&mut total)?;
     // Without rows anywhere its logarithm is -inf, and nothing is added to nothing.
     let log_rows = total.log().to_kind(scores.kind());

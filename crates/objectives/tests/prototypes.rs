@@ -76,6 +76,43 @@ fn the_center_is_subtracted_in_the_next_step() {
     assert!((second.value("teacher/entropy").unwrap() - 1.0).abs() < 1e-12);
 }
 
+/// A checkpoint is read to the CPU and in the type that it was written in. Another type stands in for
+/// another device here: the center takes over both of the features at once, or neither.
+#[test]
+fn a_loaded_center_lives_where_the_features_do() {
+    let config = PrototypeConfig::default();
+    let steps: Vec<Tensor> =
+        [0.5, 0.6, 0.7].iter().map(|&s| waves(&[2, 5, 4], s).to_kind(Kind::Float)).collect();
+    let walk = |dino: &mut DinoLoss, scores: &Tensor| {
+        let (student, teacher) = (cls(scores.shallow_clone()), cls(scores.shallow_clone()));
+        let output = evaluate(dino, &student, &teacher, None).unwrap();
+        dino.update(&output.statistics, &Alone).unwrap();
+        number(&output.loss)
+    };
+    let mut straight = DinoLoss::new(&config).unwrap();
+    let mut resumed = DinoLoss::new(&config).unwrap();
+    walk(&mut straight, &steps[0]);
+    let saved = straight.state();
+    resumed.load_state(&[(saved[0].0.clone(), saved[0].1.to_kind(Kind::Double))]).unwrap();
+    for scores in &steps[1..] {
+        assert_eq!(walk(&mut resumed, scores), walk(&mut straight, scores));
+        assert_eq!(resumed.state()[0].1.kind(), Kind::Float);
+        assert_eq!(resumed.state()[0].1, straight.state()[0].1);
+    }
+}
+
+/// Another width stands in for another device: what cannot be joined is an error, not a panic.
+#[test]
+fn a_center_that_does_not_fit_is_an_error() {
+    let mut dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    dino.load_state(&[("center".to_owned(), Tensor::zeros([1, 7], DOUBLE))]).unwrap();
+    let scores = waves(&[2, 5, 4], 0.5);
+    assert!(evaluate(&dino, &cls(scores.copy()), &cls(scores.copy()), None).is_err());
+    let fresh = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let output = evaluate(&fresh, &cls(scores.copy()), &cls(scores), None).unwrap();
+    assert!(dino.update(&output.statistics, &Alone).is_err());
+}
+
 #[test]
 fn dino_refuses_sinkhorn_knopp() {
     let config =

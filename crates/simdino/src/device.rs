@@ -29,7 +29,7 @@ pub fn parse(name: &str) -> Option<DeviceSpec> {
     }
 }
 
-/// Finds the device on this machine.
+/// Finds the device on this machine, and makes a GPU the one that this process uses.
 ///
 /// # Errors
 /// The name is none, or this machine or this libtorch has no such device.
@@ -37,13 +37,15 @@ pub fn resolve(name: &str) -> Result<Device> {
     let spec = parse(name)
         .ok_or_else(|| Error::Config(vec![format!("device: expected {EXPECTED}, got '{name}'")]))?;
     let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
-    match spec {
-        DeviceSpec::Cpu => Ok(Device::Cpu),
-        DeviceSpec::Auto if count > 0 => Ok(Device::Cuda(0)),
-        DeviceSpec::Auto => Ok(Device::Cpu),
-        DeviceSpec::Cuda(index) if index < count => Ok(Device::Cuda(index)),
-        DeviceSpec::Cuda(_) => Err(Error::NoDevice { name: name.to_owned(), count }),
-    }
+    let device = match spec {
+        DeviceSpec::Cpu => Device::Cpu,
+        DeviceSpec::Auto if count > 0 => Device::Cuda(0),
+        DeviceSpec::Auto => Device::Cpu,
+        DeviceSpec::Cuda(index) if index < count => Device::Cuda(index),
+        DeviceSpec::Cuda(_) => return Err(Error::NoDevice { name: name.to_owned(), count }),
+    };
+    torch_ext::set_current_device(device)?;
+    Ok(device)
 }
 
 /// The device of one of several processes: on each machine the first takes GPU 0, the next GPU 1.

@@ -29,6 +29,9 @@ pub enum Error {
     /// The run cannot be planned.
     #[error(transparent)]
     Trainer(#[from] trainer::Error),
+    /// libtorch cannot use the device.
+    #[error(transparent)]
+    Torch(#[from] torch_ext::Error),
     /// A section cannot be written as JSON.
     #[error("cannot write the config")]
     Json(#[from] serde_json::Error),

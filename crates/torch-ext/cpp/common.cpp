@@ -1,7 +1,9 @@
 // Messages, versions, and the reference that keeps libtorch_cuda.so in the program.
 #include "shim.h"
 
-#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
 
 #include <torch/headeronly/version.h>
 
@@ -17,15 +19,24 @@ int (*volatile simdino_keep_libtorch_cuda)() = &at::cuda::warp_size;
 }
 #endif
 
+bool simdino_shows_backtraces() noexcept {
+  const char* value = std::getenv("TORCH_SHOW_CPP_STACKTRACES");
+  return value != nullptr && std::strcmp(value, "1") == 0;
+}
+
 const char* simdino_message(const char* text) noexcept {
-  thread_local char buffer[4096];
-  std::snprintf(buffer, sizeof buffer, "%s", text == nullptr ? "" : text);
+  thread_local std::string buffer;
 #ifdef SIMDINO_CUDA
   if (simdino_keep_libtorch_cuda == nullptr) {
     return "libtorch_cuda is not linked";
   }
 #endif
-  return buffer;
+  try {
+    buffer = text == nullptr ? "" : text;
+  } catch (const std::exception&) {
+    return "out of memory, while a message was kept";
+  }
+  return buffer.c_str();
 }
 
 const char* simdino_torch_version() noexcept {

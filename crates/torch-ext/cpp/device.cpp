@@ -12,6 +12,9 @@
 
 #ifdef SIMDINO_CUDA
 struct cudaDeviceProp;
+namespace c10::cuda {
+void set_device(c10::DeviceIndex device, bool force);
+}
 namespace at::cuda {
 cudaDeviceProp* getDeviceProperties(c10::DeviceIndex device);
 }
@@ -42,6 +45,18 @@ const char* simdino_cuda_version(int64_t* out) noexcept {
     *out = at::detail::getCUDAHooks().versionCUDART();
 #else
     *out = 0;
+#endif
+  });
+}
+
+const char* simdino_cuda_set_device(int index) noexcept {
+  return guarded([&] {
+    const auto device = cuda_device(index);
+#ifdef SIMDINO_CUDA
+    c10::cuda::set_device(device.index(), /*force=*/false);
+#else
+    (void)device;
+    TORCH_CHECK(false, "this libtorch was built without CUDA");
 #endif
   });
 }

@@ -16,9 +16,10 @@ const char* simdino_group_add_nccl(
     auto store = keys_of(*member, "nccl");
     auto nccl = c10::make_intrusive<Nccl>(store, member->rank, member->size, options);
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(cuda_index));
+    // In this order: a backend takes the group's device over when it is set.
+    group->group->setBoundDeviceId(device);
     group->group->setBackend(
         c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, nccl);
-    group->group->setBoundDeviceId(device);
   });
 }
 

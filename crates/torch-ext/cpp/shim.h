@@ -1,8 +1,9 @@
 // The C interface of the shim: what tch lacks of libtorch.
 //
 // Every function that can fail returns null when it went well and otherwise a message, which
-// lives in a buffer of the calling thread until its next call into the shim. No C++ exception
-// leaves a function. A tensor is passed as tch holds it: a pointer to an at::Tensor.
+// lives in a buffer of the calling thread until its next call into the shim. It is libtorch's
+// sentence alone, or with its C++ backtrace where TORCH_SHOW_CPP_STACKTRACES is 1, as in PyTorch. No
+// C++ exception leaves a function. A tensor is passed as tch holds it: a pointer to an at::Tensor.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,9 @@ class Tensor;
 // Keeps a copy of `text` for this thread and returns it.
 const char* simdino_message(const char* text) noexcept;
 
+// Whether the environment asks for backtraces.
+bool simdino_shows_backtraces() noexcept;
+
 // Runs `body`; null, or the message of what it threw.
 template <class Body>
 const char* guarded(Body&& body) noexcept {
@@ -25,7 +29,8 @@ const char* guarded(Body&& body) noexcept {
     body();
     return nullptr;
   } catch (const c10::Error& error) {
-    return simdino_message(error.what_without_backtrace());
+    return simdino_message(
+        simdino_shows_backtraces() ? error.what() : error.what_without_backtrace());
   } catch (const std::exception& error) {
     return simdino_message(error.what());
   } catch (...) {
@@ -40,6 +45,8 @@ typedef at::Tensor* tensor_ptr;
 const char* simdino_torch_version() noexcept;
 // CUDA version of libtorch as major * 1000 + minor * 10; 0 when it was built without CUDA.
 const char* simdino_cuda_version(int64_t* out) noexcept;
+// Makes CUDA device `index` the one that this thread uses where nothing else is said.
+const char* simdino_cuda_set_device(int index) noexcept;
 // Name of CUDA device `index`, as the driver gives it, cut to `size - 1` bytes.
 const char* simdino_cuda_name(int index, char* out, size_t size) noexcept;
 

@@ -23,6 +23,21 @@ pub fn cuda_version() -> Option<String> {
     (version > 0).then(|| format!("{}.{}", version / 1000, version % 1000 / 10))
 }
 
+/// Makes a CUDA device the one that this thread uses where nothing else is said; does nothing for the
+/// CPU. A process that computes on another GPU than the first calls it before all else, or it would
+/// hold some memory of the first GPU as well.
+///
+/// # Errors
+/// The device does not exist.
+pub fn set_current_device(device: Device) -> Result<()> {
+    const WHAT: &str = "set_current_device";
+    match ffi::cuda_index(WHAT, device)? {
+        index if index < 0 => Ok(()),
+        // SAFETY: takes a number, which the shim checks.
+        index => unsafe { ffi::check(WHAT, ffi::simdino_cuda_set_device(index)) },
+    }
+}
+
 /// What people call the device: the GPU's name, or the processor's. Where the system does not
 /// tell, the device's own notation.
 pub fn device_name(device: Device) -> String {

@@ -14,7 +14,7 @@ pub enum Error {
     Torch {
         /// The operation asked for.
         what: &'static str,
-        /// libtorch's own words, without its backtrace.
+        /// libtorch's own words, without its backtrace unless `TORCH_SHOW_CPP_STACKTRACES` is 1.
         message: String,
     },
     /// tch refused a tensor.

@@ -95,6 +95,7 @@ pub struct Reducer {
 unsafe extern "C" {
     pub fn simdino_torch_version() -> *const c_char;
     pub fn simdino_cuda_version(out: *mut i64) -> Message;
+    pub fn simdino_cuda_set_device(index: c_int) -> Message;
     pub fn simdino_cuda_name(index: c_int, out: *mut c_char, size: usize) -> Message;
     pub fn simdino_foreach_lerp(
         targets: *const *mut C_tensor,

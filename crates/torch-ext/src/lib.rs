@@ -26,7 +26,7 @@ mod rng;
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::autocast;
 pub use checkpoint::checkpoint;
-pub use device::{cuda_version, device_name, libtorch_version};
+pub use device::{cuda_version, device_name, libtorch_version, set_current_device};
 pub use dist::{
     Alone, Collective, Launch, Launcher, Meeting, ProcessGroup, Reducer, ReducerOptions, has_nccl,
     host_name,

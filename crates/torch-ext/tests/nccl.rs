@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use processes::free_port;
 use tch::{Cuda, Device, Kind, Tensor};
-use torch_ext::{Collective, Error, Meeting, ProcessGroup};
+use torch_ext::{Collective, Error, Meeting, ProcessGroup, Reducer, ReducerOptions};
 
 fn alone() -> ProcessGroup {
     let timeout = Duration::from_secs(60);
@@ -47,4 +47,35 @@ fn nccl_serves_the_gpu_and_gloo_the_cpu() {
         assert_eq!(group.all_gather(&ones).unwrap().len(), 1);
     }
     group.barrier().unwrap();
+}
+
+/// Gradients of a process alone are those without a reducer, wherever they are: by Gloo on the CPU, by
+/// NCCL on a GPU.
+#[test]
+fn a_reducer_of_one_process_changes_nothing() {
+    let mut devices = vec![Device::Cpu];
+    let mut group = alone();
+    if Cuda::is_available() && torch_ext::has_nccl() {
+        group = group.with_cuda(0).unwrap();
+        devices.push(Device::Cuda(0));
+    } else {
+        println!("skipped: the GPU's part, no GPU, or no NCCL in this build");
+    }
+    for device in devices {
+        let weight = || {
+            let values = Tensor::arange(12, (Kind::Float, device)).view([3, 4]);
+            (values / 7.0).set_requires_grad(true)
+        };
+        let loss = |weight: &Tensor| weight.sin().square().sum(Kind::Float);
+        let (shared, plain) = (weight(), weight());
+        let named = [("weight".to_owned(), shared.shallow_clone())];
+        let reducer = Reducer::new(&group, &named, ReducerOptions::default()).unwrap();
+        for _ in 0..2 {
+            reducer.zero_grad().unwrap();
+            reducer.prepare_for_forward().unwrap();
+            reducer.backward(&loss(&shared)).unwrap();
+        }
+        loss(&plain).backward();
+        assert_eq!(shared.grad(), plain.grad(), "{device:?}");
+    }
 }

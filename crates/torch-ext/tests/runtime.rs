@@ -1,11 +1,16 @@
 //! Autocast, generators, memory and names, on the CPU; on CUDA where a device is present.
 
+#[path = "support/processes.rs"]
+mod processes;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+use processes::command_of;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::{
-    autocast, device_memory, manual_seed, reset_peak_memory, rng_state, set_rng_state,
+    autocast, device_memory, manual_seed, reset_peak_memory, rng_state, set_current_device,
+    set_rng_state,
 };
 
 const CPU: Device = Device::Cpu;
@@ -120,6 +125,8 @@ fn names_and_versions_are_told() {
 fn a_missing_device_is_an_error_and_a_present_one_answers() {
     let missing = Device::Cuda(1000);
     assert!(device_memory(missing).is_err() && rng_state(missing).is_err());
+    assert!(set_current_device(missing).is_err());
+    set_current_device(CPU).unwrap();
     reset_peak_memory(missing);
     assert_eq!(torch_ext::device_name(missing), "cuda(1000)");
     if !Cuda::is_available() {
@@ -127,6 +134,7 @@ fn a_missing_device_is_an_error_and_a_present_one_answers() {
         return;
     }
     let device = Device::Cuda(0);
+    set_current_device(device).unwrap();
     let held = Tensor::zeros([1 << 20], (Kind::Float, device));
     let memory = device_memory(device).unwrap();
     assert!(memory.allocated_bytes >= 4 << 20 && memory.reserved_bytes >= memory.allocated_bytes);
@@ -140,4 +148,28 @@ fn a_missing_device_is_an_error_and_a_present_one_answers() {
         autocast(device, Some(Kind::BFloat16), || x.matmul(&x).kind()).unwrap(),
         Kind::BFloat16
     );
+}
+
+const BACKTRACES: &str = "TORCH_SHOW_CPP_STACKTRACES";
+
+/// An error of the shim in a process of its own, whose environment says whether a backtrace is wanted.
+#[test]
+fn a_backtrace_is_kept_where_it_is_asked_for() {
+    let words = |value: &str| {
+        let output = command_of("says_an_error", 0, 1, 0).env(BACKTRACES, value).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("state is undefined"), "{text}");
+        text
+    };
+    for unset in ["", "0"] {
+        assert!(!words(unset).contains("frame #"), "{}", words(unset));
+    }
+    let traced = words("1");
+    assert!(traced.contains("frame #1") && traced.contains("device.cpp"), "{traced}");
+}
+
+#[test]
+#[ignore = "started by a_backtrace_is_kept_where_it_is_asked_for"]
+fn says_an_error() {
+    println!("{}", set_rng_state(CPU, &Tensor::new()).unwrap_err());
 }

@@ -1,6 +1,6 @@
 //! Gradient clipping, of each parameter tensor or of each module, as the references do it.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::config::ClipScope;
 use crate::error::Result;
@@ -11,8 +11,8 @@ pub struct Clip {
     scope: ClipScope,
     /// First part of the names of parameters: `backbone`, `head`, `patch_head`.
     fronts: Vec<String>,
-    /// Place in `fronts` of each parameter.
-    modules: Vec<i64>,
+    /// Place in `fronts` of each parameter, `[P]`, on the device of the gradients.
+    modules: Tensor,
 }
 
 /// L2 norms of gradients before clipping, 0-dim and on their device.
@@ -24,8 +24,17 @@ pub struct GradNorms {
 }
 
 impl Clip {
-    /// Clipping of parameters of these names to norms of at most `max_norm`; 0 only measures.
-    pub fn new<'a>(names: impl Iterator<Item = &'a str>, scope: ClipScope, max_norm: f64) -> Self {
+    /// Clipping of parameters of these names, on `device`, to norms of at most `max_norm`; 0 only
+    /// measures.
+    ///
+    /// # Errors
+    /// The device is not there.
+    pub fn new<'a>(
+        names: impl Iterator<Item = &'a str>,
+        device: Device,
+        scope: ClipScope,
+        max_norm: f64,
+    ) -> Result<Self> {
         let mut fronts: Vec<String> = Vec::new();
         let mut modules = Vec::new();
         for name in names {
@@ -36,7 +45,8 @@ impl Clip {
             });
             modules.push(place as i64);
         }
-        Self { max_norm, scope, fronts, modules }
+        let modules = Tensor::f_from_slice(&modules)?.f_to_device(device)?;
+        Ok(Self { max_norm, scope, fronts, modules })
     }
 
     /// Scales the gradients so that no norm is above the largest allowed,
@@ -51,13 +61,12 @@ impl Clip {
     pub fn apply(&self, params: &[Tensor]) -> Result<GradNorms> {
         let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();
         let norms = Tensor::stack(&torch_ext::foreach_norm(&grads)?, 0); // [P]
-        let modules = Tensor::from_slice(&self.modules).to_device(norms.device()); // [P]
         let squares = Tensor::zeros([self.fronts.len() as i64], (norms.kind(), norms.device()));
-        let by_module = squares.index_add(0, &modules, &norms.square()).sqrt(); // [modules]
+        let by_module = squares.index_add(0, &self.modules, &norms.square()).sqrt(); // [modules]
         if self.max_norm > 0.0 {
             let judged = match self.scope {
                 ClipScope::Tensor => norms.shallow_clone(),
-                ClipScope::Module => by_module.index_select(0, &modules),
+                ClipScope::Module => by_module.index_select(0, &self.modules),
             };
             let factors = (self.max_norm / (judged + 1e-6)).clamp_max(1.0);
             torch_ext::foreach_mul_(&grads, &factors.unbind(0))?;
@@ -74,7 +83,7 @@ mod tests {
     use super::*;
 
     fn parameter(gradient: &[f32]) -> Tensor {
-        let p = Tensor::zeros([gradient.len() as i64], (Kind::Float, tch::Device::Cpu))
+        let p = Tensor::zeros([gradient.len() as i64], (Kind::Float, Device::Cpu))
             .set_requires_grad(true);
         (&p * Tensor::from_slice(gradient)).sum(Kind::Float).backward();
         p
@@ -94,7 +103,8 @@ mod tests {
     #[test]
     fn clips_each_tensor_on_its_own() {
         let params = [parameter(&[3.0, 4.0]), parameter(&[0.3, 0.4])];
-        let clip = Clip::new(NAMES[..2].iter().copied(), ClipScope::Tensor, 1.0);
+        let clip =
+            Clip::new(NAMES[..2].iter().copied(), Device::Cpu, ClipScope::Tensor, 1.0).unwrap();
         close(&[clip.apply(&params).unwrap().all.double_value(&[])], &[25.25f64.sqrt()]);
         close(&norms(&params), &[1.0, 0.5]);
     }
@@ -102,7 +112,7 @@ mod tests {
     #[test]
     fn clips_a_module_as_a_whole() {
         let params = [parameter(&[3.0]), parameter(&[4.0]), parameter(&[0.5])];
-        let clip = Clip::new(NAMES.into_iter(), ClipScope::Module, 1.0);
+        let clip = Clip::new(NAMES.into_iter(), Device::Cpu, ClipScope::Module, 1.0).unwrap();
         close(&[clip.apply(&params).unwrap().all.double_value(&[])], &[25.25f64.sqrt()]);
         close(&norms(&params), &[0.6, 0.8, 0.5]);
         let clipped = clip.apply(&params).unwrap().by_module;
@@ -113,7 +123,8 @@ mod tests {
     #[test]
     fn zero_only_measures() {
         let params = [parameter(&[3.0, 4.0])];
-        let clip = Clip::new(NAMES[..1].iter().copied(), ClipScope::Tensor, 0.0);
+        let clip =
+            Clip::new(NAMES[..1].iter().copied(), Device::Cpu, ClipScope::Tensor, 0.0).unwrap();
         close(&[clip.apply(&params).unwrap().all.double_value(&[])], &[5.0]);
         close(&norms(&params), &[5.0]);
     }

@@ -83,7 +83,7 @@ impl Learner {
         let names = named.iter().map(|(name, _)| name.as_str());
         let depth = student.network.backbone.depth();
         Ok(Self {
-            clip: Clip::new(names, config.optim.clip_scope, config.optim.clip_grad),
+            clip: Clip::new(names, config.device, config.optim.clip_scope, config.optim.clip_grad)?,
             optimizer: Optimizer::new(&named, depth, &config.optim),
             loss_scale: (config.precision == Precision::Fp16).then(LossScale::default),
             watched: watched(&named, depth),
@@ -165,13 +165,11 @@ impl Learner {
     /// # Errors
     /// State of another objective.
     pub fn load_objective_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        match &mut self.loss_scale {
-            Some(scale) => {
-                let others = scale.load(state);
-                Ok(self.objective.load_state(&others)?)
-            }
-            None => Ok(self.objective.load_state(state)?),
-        }
+        let others = match &mut self.loss_scale {
+            Some(scale) => scale.load(state),
+            None => state.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect(),
+        };
+        Ok(self.objective.load_state(&moved(others, self.config.device)?)?)
     }
 
     /// One optimiser step over `accumulate` micro-batches that `next_views` supplies: forward,
@@ -251,13 +249,12 @@ impl Learner {
 
     /// Whose outputs are not finite, in any of the processes.
     fn not_finite(&self, student: &Outputs, teacher: &Outputs) -> Result<Option<String>> {
-        let bad = |outputs: &Outputs| -> Tensor {
-            let patches = outputs.patches.iter();
-            let sums = patches.chain([&outputs.cls]).map(|x| x.sum(Kind::Double));
-            let sums: Vec<Tensor> = sums.collect();
-            Tensor::stack(&sums, 0).isfinite().logical_not().any()
+        let bad = |outputs: &Outputs| -> Result<Tensor> {
+            let all = outputs.patches.iter().chain([&outputs.cls]);
+            let largest = all.map(largest).collect::<Result<Vec<Tensor>>>()?;
+            Ok(Tensor::stack(&largest, 0).isfinite().logical_not().any())
         };
-        let both = Tensor::stack(&[bad(student), bad(teacher)], 0).to_kind(Kind::Float);
+        let both = Tensor::stack(&[bad(student)?, bad(teacher)?], 0).to_kind(Kind::Float);
         let mut both = both.to_device(Device::Cpu); // sync
         self.processes.collective().all_reduce_max(&mut both)?;
         let [student, teacher] = [0, 1].map(|i| both.double_value(&[i]) != 0.0);
@@ -293,6 +290,21 @@ impl Learner {
             .map(StepResult::Done)
             .ok_or_else(|| Error::Settings("train.accumulate: must be at least 1 (got 0)".into()))
     }
+}
+
+/// State on the device that everything else is on: a checkpoint is read to the CPU.
+fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Tensor)>> {
+    state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
+}
+
+/// The largest size of a value, 0 of none; not finite where one value is not. One pass that keeps
+/// nothing, where a sum in fp64 would first make a copy in fp64.
+fn largest(x: &Tensor) -> Result<Tensor> {
+    if x.numel() == 0 {
+        return Ok(Tensor::f_zeros([], (Kind::Double, x.device()))?);
+    }
+    let (low, high) = x.detach().f_aminmax(None, false)?;
+    Ok(low.f_abs()?.f_maximum(&high.f_abs()?)?.f_to_kind(Kind::Double)?)
 }
 
 /// Parameters of the student that the objective reaches, by name.
@@ -331,5 +343,42 @@ fn context(values: &StepValues, global_batch: usize) -> StepContext {
         steps_per_epoch: values.steps_per_epoch,
         progress: values.progress,
         global_batch,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_that_is_not_finite_is_seen_among_many_and_large_ones_are_fine() {
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
+            // All of one sign and as large as can be: a sum of them would be infinite.
+            let most = match kind {
+                Kind::Half => 65_504.0,
+                Kind::Double => 1e308,
+                _ => 3.3e38,
+            };
+            let fine = Tensor::full([70, 333], most, (kind, Device::Cpu));
+            let finite = |x: &Tensor| largest(x).unwrap().double_value(&[]).is_finite();
+            assert!(finite(&fine), "{kind:?}");
+            for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                for place in [0, 1, 4097, 70 * 333 - 1] {
+                    let x = fine.copy();
+                    let _ = x.view([-1]).get(place).fill_(wrong);
+                    assert!(!finite(&x), "{kind:?}: {wrong} at {place}");
+                }
+            }
+        }
+        let none = Tensor::zeros([0, 5], (Kind::Float, Device::Cpu));
+        assert_eq!(largest(&none).unwrap().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn state_goes_to_the_device_of_the_learner_or_the_error_says_why_not() {
+        let state = || vec![("center".to_owned(), Tensor::from_slice(&[1.0f32, 2.0]))];
+        let here = moved(state(), Device::Cpu).unwrap();
+        assert_eq!(here[0].1, Tensor::from_slice(&[1.0f32, 2.0]));
+        assert!(moved(state(), Device::Cuda(1000)).is_err());
     }
 }

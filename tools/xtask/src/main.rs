@@ -9,6 +9,7 @@ mod bench_model;
 mod demo;
 mod fail;
 mod figures;
+mod gpu_bundle;
 mod layering;
 mod process;
 mod round_trip;
@@ -30,6 +31,8 @@ cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests,
 cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
                                    kill a small run at random moments; each must end the same
 cargo xtask docs-figures           draw the figures of docs/ anew
+cargo xtask gpu-bundle [--cifar DIR] [OUT]
+                                   make the folder that travels to a machine with a GPU and no Rust
 cargo xtask setup                  only install what the build needs (the others do it too)
 cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] [key=value ...]
                                    the training step beside the same step in PyTorch and timm
@@ -66,6 +69,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
         ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
+        ["gpu-bundle", ..] => gpu_bundle::run(&Workspace::find()?, &arguments[1..]),
         ["docs-figures"] => figures::run(&Workspace::find()?),
         ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
         ["bench", "coding-rate", ..] => {

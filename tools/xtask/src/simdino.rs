@@ -96,6 +96,18 @@ impl<'a> Simdino<'a> {
         command
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The resolved config, as a line of JSON.
+    pub fn config_json(&self, config: &str, overrides: &[String]) -> Command {
+        let mut command = self.verb(&["config", "show", "--json", config]);
+        command.args(overrides);
+        command
+    }
+
     /// Times the training step of a config; its JSON has the resolved config under `config`.
     pub fn bench_step(&self, config: &str, steps: u32, overrides: &[String]) -> Command {
         let mut command = self.verb(&["bench", "step", config]);

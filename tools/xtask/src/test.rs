@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
-use crate::{layering, process, round_trip, setup, smoke, soak};
+use crate::{gpu_bundle, layering, process, round_trip, setup, smoke, soak};
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
@@ -32,6 +32,7 @@ const STAGES: [Stage; 10] = [
         process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))
     }),
     ("python", round_trip::run),
+    ("gpu-check", gpu_bundle::test),
     ("smoke", smoke::run),
     ("soak", |ws| {
         // As documented, with its own method; then the method that remembers most: masks, two

@@ -18,7 +18,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Print the config with every default and override filled in
-    Show(Source),
+    Show {
+        #[command(flatten)]
+        source: Source,
+        /// One JSON object instead of YAML
+        #[arg(long)]
+        json: bool,
+    },
     /// Print all problems, or `ok` and what follows from the config
     Check(Source),
 }
@@ -39,16 +45,20 @@ struct Source {
 /// All that is wrong with the config.
 pub fn run(args: &Args) -> Result<()> {
     match &args.action {
-        Action::Show(source) => show(source),
+        Action::Show { source, json } => show(source, *json),
         Action::Check(source) => check(source),
     }
 }
 
 /// Shows a config whose values make no sense too, since looking at it is how one finds out.
-fn show(source: &Source) -> Result<()> {
+fn show(source: &Source, json: bool) -> Result<()> {
     let loaded = config::load_unchecked(&source.config, &source.overrides)?;
     let problems = loaded.config.validate();
     loaded.notes.iter().chain(&problems).for_each(|text| note(&format!("note: {text}")));
+    if json {
+        return answer(&format!("{}
+", serde_json::to_string(&loaded.config)?));
+    }
     answer(&config::to_yaml(&loaded.config)?)
 }
 

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::PosInterpolation;
 use crate::error::Result;
-use crate::pos_embed;
+use crate::pos_embed::Interpolation;
 
 /// Singular values below this share of the largest count as none.
 const PINV_CUTOFF: f64 = 1e-10;
@@ -13,7 +13,7 @@ const PINV_CUTOFF: f64 = 1e-10;
 /// interpolate them, so that its features on images of that size stay what they were.
 pub(super) fn positions(weight: &Tensor, side: i64, form: PosInterpolation) -> Tensor {
     let from = ((weight.size()[1] - 1) as f64).sqrt().round() as i64;
-    pos_embed::interpolate(weight, from, (side, side), form)
+    Interpolation::new(from, form).apply(weight, (side, side))
 }
 
 /// Kernels `[D, C, P, P]` of a patch embedding for patches of `side`: those that give an image

@@ -17,18 +17,23 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Starts the ignored test `name` as process `rank` of `size`.
-pub fn start(name: &str, rank: usize, size: usize, port: u16) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+/// The ignored test `name` as process `rank` of `size`, to be started.
+pub fn command_of(name: &str, rank: usize, size: usize, port: u16) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"])
         .env(RANK, rank.to_string())
         .env(SIZE, size.to_string())
         .env(PORT, port.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Starts the ignored test `name` as process `rank` of `size`.
+pub fn start(name: &str, rank: usize, size: usize, port: u16) -> Child {
+    command_of(name, rank, size, port).spawn().unwrap()
 }
 
 /// Runs the ignored test `name` in `size` processes; all must pass.

@@ -62,6 +62,7 @@ impl fmt::Display for Outcome {
 pub fn run(device: Device) -> Result<Vec<Outcome>> {
     let mut outcomes = rate(device)?;
     outcomes.extend(network(device)?);
+    outcomes.extend(one_query(device)?);
     outcomes.extend(updates(device)?);
     Ok(outcomes)
 }
@@ -115,6 +116,42 @@ fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
     Ok((vars, network))
 }
 
+/// Sides of square images, in pixels, whose tokens are 17, 37, 65 and 197; and what is compared.
+const ONE_QUERY: [(i64, [&str; 2]); 4] = [
+    (32, ["class token of 17, bf16", "class token of 17, gradient"]),
+    (48, ["class token of 37, bf16", "class token of 37, gradient"]),
+    (64, ["class token of 65, bf16", "class token of 65, gradient"]),
+    (112, ["class token of 197, bf16", "class token of 197, gradient"]),
+];
+
+/// The last block with the class token as its only query, as every step of SimDINO and DINO has it,
+/// there and back in bfloat16; against all queries in double.
+fn one_query(device: Device) -> Result<Vec<Outcome>> {
+    let (expect_vars, reference) = nano(Device::Cpu, Kind::Double)?;
+    let (vars, here) = nano(device, Kind::Float)?;
+    let last = "backbone.blocks.3.attn.qkv.weight";
+    let mut outcomes = Vec::new();
+    for (side, [value, gradient]) in ONE_QUERY {
+        let images = noise(&[4, 3, side, side], 5.0);
+        let factors = noise(&[4, 128], 6.0);
+        let expect = reference.backbone.forward(&images, Mode::Eval)?.cls;
+        (&expect * &factors).sum(None).f_backward()?;
+        let images = images.to_kind(Kind::Float).to_device(device);
+        let got = autocast(device, Some(Kind::BFloat16), || {
+            here.backbone.forward_cls(&images, Mode::Eval)
+        })??;
+        let factors = factors.to_kind(Kind::Float).to_device(device);
+        (&got * factors).sum(None).f_backward()?;
+        outcomes.push(Outcome::new(value, &got, &expect, 0.1));
+        let gradients = [&vars, &expect_vars].map(|vars| gradient_of(vars, last));
+        outcomes.push(Outcome::new(gradient, &gradients[0], &gradients[1], 0.1));
+        for vars in [&vars, &expect_vars] {
+            vars.trainable_variables().iter_mut().for_each(Tensor::zero_grad);
+        }
+    }
+    Ok(outcomes)
+}
+
 fn network(device: Device) -> Result<Vec<Outcome>> {
     // A loss whose gradient reaches every weight, without randomness.
     let forward = |network: &Network, images: &Tensor| -> Result<(Tensor, Tensor)> {
@@ -148,9 +185,13 @@ fn network(device: Device) -> Result<Vec<Outcome>> {
 
 /// Gradient of the weight that all others stand between and the loss.
 fn first_gradient(vars: &nn::VarStore) -> Tensor {
+    gradient_of(vars, "backbone.patch_embed.proj.weight")
+}
+
+fn gradient_of(vars: &nn::VarStore, weight: &str) -> Tensor {
     let variables = model::weights::named_variables(vars);
-    let first = variables.iter().find(|(name, _)| name == "backbone.patch_embed.proj.weight");
-    first.map_or_else(Tensor::new, |(_, variable)| variable.grad())
+    let found = variables.iter().find(|(name, _)| name == weight);
+    found.map_or_else(Tensor::new, |(_, variable)| variable.grad().copy())
 }
 
 /// AdamW and the teacher's average, against their formulas.

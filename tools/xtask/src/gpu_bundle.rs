@@ -1,0 +1,252 @@
+//! `cargo xtask gpu-bundle`: the folder that travels to a machine with a GPU and no Rust, where
+//! `gpu_check.py` in it runs everything.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fail::{Context, Result, failed, usage};
+use crate::simdino::Simdino;
+use crate::workspace::Workspace;
+use crate::{process, setup};
+
+const OUT: &str = "gpu-bundle";
+/// What may travel at once is 64 MiB; the repository itself takes a part of it.
+const MOST_BYTES: u64 = 56 << 20;
+/// Files that are copied as they are.
+const FILES: [(&str, &str); 6] = [
+    ("tools/gpu_check.py", "gpu_check.py"),
+    ("benches/peers/step.py", "step.py"),
+    ("configs/cifar10_gpu.yaml", "configs/cifar10_gpu.yaml"),
+    ("configs/simdino_vits16_in1k.yaml", "configs/simdino_vits16_in1k.yaml"),
+    ("configs/simdino_vitb16_in1k.yaml", "configs/simdino_vitb16_in1k.yaml"),
+    ("configs/simdino_vitl16_in1k.yaml", "configs/simdino_vitl16_in1k.yaml"),
+];
+/// Tests of torch-ext that have something to say of a GPU.
+const TESTS: [&str; 4] = ["nccl", "reducer", "runtime", "foreach"];
+/// Name of a peer's config, ours, and its batch, which fits a GPU of 80 GB.
+const PEERS: [(&str, &str, u32); 3] = [
+    ("S", "configs/simdino_vits16_in1k.yaml", 128),
+    ("B", "configs/simdino_vitb16_in1k.yaml", 128),
+    ("L", "configs/simdino_vitl16_in1k.yaml", 64),
+];
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+struct Request {
+    cifar: Option<PathBuf>,
+    out: PathBuf,
+}
+
+/// Makes the folder anew and says what to run there.
+///
+/// # Errors
+/// A wrong option, no shards where they should be, a build that fails, a folder that is too large.
+pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let request = parse(arguments)?;
+    let shards = request.cifar.as_deref().map(shards_of).transpose()?;
+    setup::run(workspace)?;
+    let simdino = Simdino::build(workspace)?;
+    let out = workspace.path(&request.out);
+    empty(&out)?;
+    for (from, to) in FILES {
+        copy(&workspace.path(from), &out.join(to))?;
+    }
+    strip(workspace, simdino.path(), &out.join("simdino"))?;
+    for (name, path) in test_binaries(workspace)? {
+        strip(workspace, &path, &out.join("tests").join(name))?;
+    }
+    for (name, config, batch) in PEERS {
+        let config = process::json(&mut simdino.config_json(config, &peer_settings(batch)))?;
+        let path = out.join(format!("peers/{name}.json"));
+        fs::write(&path, config.to_string())
+            .context(|| format!("cannot write {}", path.display()))?;
+    }
+    for shard in shards.iter().flatten() {
+        let name = shard.file_name().unwrap_or_default();
+        copy(shard, &out.join("shards").join(name))?;
+    }
+    finish(&out, shards.is_some(), MOST_BYTES)
+}
+
+/// What `gpu_check.py` promises, by its own tests: with programs that only pretend, so that neither
+/// torch nor a GPU is needed.
+///
+/// # Errors
+/// A test that fails.
+pub fn test(workspace: &Workspace) -> Result<()> {
+    let python = setup::python_with_torch(workspace).unwrap_or_else(|| "python3".into());
+    let new_enough = "import sys; sys.exit(sys.version_info < (3, 11))";
+    if process::probe(workspace.command(&python).args(["-c", new_enough])).is_none() {
+        println!("gpu-check: skipped, since there is no Python of 3.11 or later");
+        return Ok(());
+    }
+    let mut command = workspace.command(&python);
+    command.current_dir(workspace.path("tools")).env("PYTHONDONTWRITEBYTECODE", "1");
+    process::run(command.args(["-m", "unittest", "test_gpu_check"]))
+}
+
+fn parse(arguments: &[String]) -> Result<Request> {
+    let mut request = Request { cifar: None, out: OUT.into() };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--cifar" => match words.next() {
+                Some(dir) => request.cifar = Some(dir.into()),
+                None => return usage("--cifar needs the folder of cifar10-train-*.tar.gz"),
+            },
+            other if !other.starts_with('-') && request.out == Path::new(OUT) => {
+                request.out = other.into();
+            }
+            other => return usage(format!("gpu-bundle does not take '{other}'")),
+        }
+    }
+    Ok(request)
+}
+
+fn peer_settings(batch: u32) -> Vec<String> {
+    let settings = ["train.precision=bf16", "train.accumulate=1"].map(str::to_owned);
+    settings.into_iter().chain([format!("train.batch_size={batch}")]).collect()
+}
+
+/// The shards of CIFAR-10 in `dir`, both for training and for the test.
+fn shards_of(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).context(|| format!("cannot read {}", dir.display()))?;
+    let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    let named = |path: &PathBuf, which: &str| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&format!("cifar10-{which}-")) && name.ends_with(".tar.gz")
+    };
+    for which in ["train", "test"] {
+        if !found.iter().any(|path| named(path, which)) {
+            return failed(format!("{} has no cifar10-{which}-*.tar.gz", dir.display()));
+        }
+    }
+    found.retain(|path| named(path, "train") || named(path, "test"));
+    found.sort();
+    Ok(found)
+}
+
+/// A folder that holds nothing; only one that an earlier call made is emptied.
+fn empty(out: &Path) -> Result<()> {
+    if out.join("gpu_check.py").exists() {
+        fs::remove_dir_all(out).context(|| format!("cannot empty {}", out.display()))?;
+    } else if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return failed(format!(
+            "{} is not empty and no earlier bundle: name another",
+            out.display()
+        ));
+    }
+    for folder in ["configs", "tests", "peers", "shards"] {
+        let folder = out.join(folder);
+        fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+        .map(drop)
+}
+
+fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
+    process::run(workspace.command("strip").arg("-o").arg(to).arg(from))
+}
+
+/// Builds the tests and asks cargo where they are.
+fn test_binaries(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut cargo: Command = workspace.cargo(&["test", "--package", "torch-ext", "--no-run"]);
+    for name in TESTS {
+        cargo.args(["--test", name]);
+    }
+    let mut found = Vec::new();
+    process::each_line(cargo.arg("--message-format=json-render-diagnostics"), |line| {
+        found.extend(test_binary(line));
+    })?;
+    match TESTS.iter().find(|name| found.iter().all(|(have, _)| have != *name)) {
+        Some(name) => failed(format!("cargo built the test {name} and did not say where it is")),
+        None => Ok(found),
+    }
+}
+
+/// The test that a line of cargo's JSON messages tells of.
+fn test_binary(line: &str) -> Option<(&'static str, PathBuf)> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let name = TESTS.into_iter().find(|name| message["target"]["name"] == *name)?;
+    Some((name, message["executable"].as_str()?.into()))
+}
+
+fn bytes_below(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(std::result::Result::ok);
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
+fn finish(out: &Path, shards: bool, most: u64) -> Result<()> {
+    let (bytes, mib) = (bytes_below(out), f64::from(1 << 20));
+    if bytes > most {
+        return failed(format!(
+            "{} has {:.1} MiB, and no more than {:.0} travel: leave shards out",
+            out.display(),
+            bytes as f64 / mib,
+            most as f64 / mib
+        ));
+    }
+    println!("{}: {:.1} MiB", out.display(), bytes as f64 / mib);
+    if !shards {
+        println!("without --cifar DIR it trains on drawn images there");
+    }
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    println!("to be run there, where OUT is the folder that comes back:");
+    println!("    python3 {name}/gpu_check.py smoke OUT    # at most 90 s");
+    println!("    python3 {name}/gpu_check.py times OUT    # at most 330 s");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let read =
+            |text: &str| parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(read("").unwrap(), Request { cifar: None, out: OUT.into() });
+        let both = Request { cifar: Some("shards".into()), out: "there".into() };
+        assert_eq!(read("--cifar shards there").unwrap(), both);
+        assert_eq!(read("--cifar").unwrap_err().code(), 2);
+        assert_eq!(read("--fast").unwrap_err().code(), 2);
+        assert_eq!(read("one two").unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_left_alone_and_a_large_bundle_refused() {
+        let dir = std::env::temp_dir().join(format!("xtask-bundle-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("thesis.txt"), "x").unwrap();
+        assert!(empty(&dir).unwrap_err().to_string().contains("no earlier bundle"));
+        assert!(shards_of(&dir).unwrap_err().to_string().contains("cifar10-train"));
+        fs::write(dir.join("gpu_check.py"), "").unwrap();
+        empty(&dir).unwrap();
+        assert!(!dir.join("thesis.txt").exists() && dir.join("peers").is_dir());
+        fs::write(dir.join("peers/x"), vec![0; 2048]).unwrap();
+        assert!(finish(&dir, true, 2048).is_ok());
+        assert!(finish(&dir, true, 2047).unwrap_err().to_string().contains("leave shards out"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn tests_are_read_from_cargos_messages() {
+        let line = r#"{"target":{"name":"nccl"},"executable":"/x/nccl-12"}"#;
+        assert_eq!(test_binary(line), Some(("nccl", "/x/nccl-12".into())));
+        assert_eq!(test_binary(r#"{"target":{"name":"nccl"},"executable":null}"#), None);
+        assert_eq!(test_binary(r#"{"target":{"name":"torch_ext"},"executable":"/x"}"#), None);
+    }
+}
