@@ -4,19 +4,20 @@
 //! them: so an edit elsewhere in `data` does not compile them again. It knows no files, no data
 //! sets and no augmentation.
 //!
-//! The format is told by content, never by the file's name. As RGB, grey is replicated and alpha is
+//! The format is told by content, never by the file's name. As RGB, gray is replicated and alpha is
 //! dropped (as Pillow's `convert("RGB")` does); with another number of channels ([`PixelFormat`])
 //! a file must have just so many. 16 bits and floats are scaled to 8 bits, palettes are expanded,
-//! CMYK and YCCK are converted to RGB, only the first frame or page is read, and the EXIF
-//! orientation is applied, so that a photograph stands as its viewer sees it. Colour profiles are
-//! ignored, as in the usual training pipelines.
+//! CMYK, YCCK and YCbCr are converted to RGB, only the first frame or page is read, and the
+//! orientation is applied, so that a photograph stands as its viewer sees it: by one rule for all
+//! formats, Pillow's. Color profiles are ignored, as in the usual training pipelines.
 //!
-//! No input makes this crate panic, and a file that ends early is an error: half a grey picture
+//! No input makes this crate panic, and a file that ends early is an error: half a gray picture
 //! must not enter a training run.
 
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod ifd;
 mod jpeg;
 mod orientation;
 mod pixels;
@@ -37,7 +38,6 @@ pub use error::{Error, Result};
 pub use pixels::{Image, PixelFormat};
 pub use raw::Raw;
 
-use orientation::Metadata;
 use raw::{Layout, Values};
 
 /// Most bytes that the pixels of one image may take before they are converted to RGB: a guard
@@ -145,10 +145,7 @@ type Parts = (Values, Layout, Orientation);
 fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Failure> {
     let orientation = match format {
         ImageFormat::Jpeg => return jpeg::read(bytes),
-        ImageFormat::Tiff => match tiff::read(bytes)? {
-            Some(parts) => return Ok(parts),
-            None => orientation::of(&Metadata { exif: Some(bytes), xmp: None }),
-        },
+        ImageFormat::Tiff => return tiff::read(bytes),
         ImageFormat::WebP if !webp::has_whole_chunks(bytes) => return Err(Failure::Truncated),
         ImageFormat::Png if !png::has_whole_palette(bytes) => {
             let reason = "the palette ends inside a color";

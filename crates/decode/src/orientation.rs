@@ -5,7 +5,9 @@
 
 use image::metadata::Orientation;
 
-const TAG: u64 = 0x0112;
+use crate::ifd::{Entry, size_of_kind};
+
+const TAG: u16 = 0x0112;
 
 /// What an image file says besides its pixels.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,73 +30,20 @@ fn of_exif(block: &[u8]) -> Option<u8> {
     // Some writers repeat what stands before the block.
     let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
-    let reader = Reader { block, big_endian: block.first()? == &b'M' };
-    let big_tiff = match block.first_chunk()? {
-        b"II\x2A\0" | b"MM\0\x2A" | b"II\0\x2A" | b"MM\x2A\0" => false,
-        b"II\x2B\0" | b"MM\0\x2B" => true,
-        _ => return None,
+    let entry = Entry::find(block, TAG)?;
+    let place = entry.values(block)?;
+    let kind = entry.kind(block)?;
+    let number = |place: usize, length: usize| entry.number(block, place, length);
+    let first = number(place, size_of_kind(kind)? as usize)?;
+    let value = match kind {
+        // Bytes and text are no numbers.
+        1 | 2 | 7 => 0.0,
+        5 | 10 => number(place, 4)? as f64 / number(place + 4, 4)? as f64,
+        11 => f64::from(f32::from_bits(first as u32)),
+        12 => f64::from_bits(first),
+        _ => first as f64,
     };
-    // Of the directory's place, the number of entries, an entry, and the value in it.
-    let (offset, count_bytes, entry_bytes) =
-        if big_tiff { (reader.number(8, 8)?, 8, 20) } else { (reader.number(4, 4)?, 2, 12) };
-    let directory = usize::try_from(offset).ok()?;
-    let first = directory.checked_add(count_bytes)?;
-    let entries = usize::try_from(reader.number(directory, count_bytes)?).ok()?;
-    let end = first.checked_add(entries.checked_mul(entry_bytes)?)?;
-    let mut places = (first..end.min(block.len())).step_by(entry_bytes);
-    places.find_map(|entry| {
-        let is_it = reader.number(entry, 2)? == TAG;
-        is_it.then(|| reader.value(entry, big_tiff)).flatten()
-    })
-}
-
-/// The bytes of an Exif block.
-struct Reader<'a> {
-    block: &'a [u8],
-    big_endian: bool,
-}
-
-impl Reader<'_> {
-    fn number(&self, place: usize, length: usize) -> Option<u64> {
-        let digits = self.block.get(place..place.checked_add(length)?)?;
-        let add = |sum: u64, &digit: &u8| sum << 8 | u64::from(digit);
-        Some(match self.big_endian {
-            true => digits.iter().fold(0, add),
-            false => digits.iter().rev().fold(0, add),
-        })
-    }
-
-    /// The first value of an entry as a whole number from 1 to 8, 0 for another one; none if the
-    /// entry has no values, or of no type that there is.
-    fn value(&self, entry: usize, big_tiff: bool) -> Option<u8> {
-        let length = match self.number(entry + 2, 2)? {
-            1 | 2 | 6 | 7 => 1,
-            3 | 8 => 2,
-            4 | 9 | 11 | 13 => 4,
-            5 | 10 | 12 | 16 => 8,
-            _ => return None,
-        };
-        let width = if big_tiff { 8 } else { 4 };
-        let count = self.number(entry + 4, width)?;
-        let bytes = count.checked_mul(length).filter(|&bytes| bytes > 0)?;
-        let inline = entry + 4 + width;
-        let place = match bytes <= width as u64 {
-            true => inline,
-            false => usize::try_from(self.number(inline, width)?).ok()?,
-        };
-        let end = place.checked_add(usize::try_from(bytes).ok()?)?;
-        self.block.get(place..end)?;
-        let first = self.number(place, length as usize)?;
-        let value = match self.number(entry + 2, 2)? {
-            // Bytes and text are no numbers.
-            1 | 2 | 7 => 0.0,
-            5 | 10 => self.number(place, 4)? as f64 / self.number(place + 4, 4)? as f64,
-            11 => f64::from(f32::from_bits(first as u32)),
-            12 => f64::from_bits(first),
-            _ => first as f64,
-        };
-        Some((1..=8).find(|&whole| f64::from(whole) == value).unwrap_or(0))
-    }
+    Some((1..=8).find(|&whole| f64::from(whole) == value).unwrap_or(0))
 }
 
 /// The first digit that stands as `tiff:Orientation="6"` or `<tiff:Orientation>6`.

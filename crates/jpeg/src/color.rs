@@ -40,7 +40,7 @@ pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
 /// What is seen of a color under black ink; both are stored the other way round, 255 for none. The
 /// formula and its rounding are Pillow's.
 #[inline(always)]
-pub(crate) fn ink(color: u8, black: u8) -> u8 {
+pub fn ink(color: u8, black: u8) -> u8 {
     let product = u32::from(255 - color) * u32::from(black) + 128;
     black - ((product + (product >> 8)) >> 8) as u8
 }

@@ -55,6 +55,7 @@ mod whole;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use color::ink;
 pub use error::{Error, Result};
 pub use header::Colors;
 
