@@ -1,6 +1,15 @@
-//! What the PNG decoder takes for granted.
+//! What the PNG decoder takes for granted, and how an image is to be turned.
+
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
+use image::metadata::Orientation;
+
+use crate::orientation::{self, Metadata};
 
 const SIGNATURE_BYTES: usize = 8;
+/// Most bytes of a text that is compressed.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Whether each palette before the image data holds whole colours, of three bytes. The standard
 /// asks for it, and the decoder panics where it is not so.
@@ -18,9 +27,81 @@ pub(super) fn has_whole_palette(bytes: &[u8]) -> bool {
     true
 }
 
+/// How the image is to be turned: as its Exif chunk says, or else an Exif block in a text as
+/// ImageMagick writes it, or else its XMP packet. Later ones count.
+pub(super) fn orientation(bytes: &[u8]) -> Orientation {
+    let (mut exif, mut profile, mut xmp) = (None, None, None);
+    let mut position = SIGNATURE_BYTES;
+    while let Some(head) = bytes.get(position..position.saturating_add(8)) {
+        let length = head.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize);
+        let start = position + 8;
+        let Some(content) = bytes.get(start..start.saturating_add(length)) else { break };
+        match &head[4..] {
+            b"eXIf" => exif = Some(content.to_vec()),
+            name @ (b"tEXt" | b"zTXt" | b"iTXt") => match text(name, content) {
+                Some((b"Raw profile type exif", text)) => profile = Some(text),
+                Some((b"XML:com.adobe.xmp", text)) => xmp = Some(text),
+                _ => {}
+            },
+            b"IEND" => break,
+            _ => {}
+        }
+        position = start.saturating_add(length).saturating_add(4);
+    }
+    let exif = exif.or_else(|| profile.as_deref().and_then(of_profile));
+    orientation::of(&Metadata { exif: exif.as_deref(), xmp: xmp.as_deref() })
+}
+
+/// Name and content of a text chunk; none if it is broken.
+fn text<'a>(chunk: &[u8], content: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
+    let until_zero = |bytes: &'a [u8]| {
+        let end = memchr::memchr(0, bytes)?;
+        Some((&bytes[..end], &bytes[end + 1..]))
+    };
+    let (name, rest) = until_zero(content)?;
+    let (compressed, text) = match (chunk, rest) {
+        (b"tEXt", text) => (false, text),
+        (b"zTXt", [0, text @ ..]) => (true, text),
+        (b"iTXt", [compressed, method, rest @ ..]) if *compressed == 0 || *method == 0 => {
+            let (_language, rest) = until_zero(rest)?;
+            let (_translated, text) = until_zero(rest)?;
+            (*compressed != 0, text)
+        }
+        _ => return None,
+    };
+    if !compressed {
+        return Some((name, text.to_vec()));
+    }
+    let mut inflated = Vec::new();
+    ZlibDecoder::new(text).take(MAX_TEXT_BYTES).read_to_end(&mut inflated).ok()?;
+    Some((name, inflated))
+}
+
+/// The block of a profile as text: an empty line, its name, its length, and hexadecimal digits.
+fn of_profile(text: &[u8]) -> Option<Vec<u8>> {
+    let lines = text.split(|&byte| byte == b'\n').skip(3).flatten();
+    let digits: Vec<u8> = lines
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|&byte| char::from(byte).to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::has_whole_palette;
+    use super::{has_whole_palette, of_profile, text};
+
+    #[test]
+    fn texts_are_read_in_all_their_forms() {
+        let found = |name, content: &[u8]| text(name, content).map(|(_, text)| text);
+        assert_eq!(found(b"tEXt", b"key\0value"), Some(b"value".to_vec()));
+        assert_eq!(found(b"iTXt", b"key\0\0\0en\0\0value"), Some(b"value".to_vec()));
+        assert_eq!(found(b"iTXt", b"key\0\0\0en"), None);
+        assert_eq!(found(b"zTXt", b"key\0\0not compressed"), None);
+        assert_eq!(found(b"tEXt", b"no key"), None);
+        assert_eq!(of_profile(b"\nexif\n  3\n0aF\nf 01\n"), Some(vec![0x0A, 0xFF, 1]));
+        assert_eq!(of_profile(b"\nexif\n  3\nno"), None);
+    }
 
     fn file(chunks: &[(&[u8; 4], u32)]) -> Vec<u8> {
         let mut bytes = vec![0; 8];

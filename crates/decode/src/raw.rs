@@ -80,7 +80,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Values from one pixel to the next, and from one channel to the next.
-    fn steps(&self) -> (usize, usize) {
+    pub(crate) fn steps(&self) -> (usize, usize) {
         self.plane.map_or((self.channels, 1), |plane| (1, plane))
     }
 

@@ -1,4 +1,6 @@
-//! What the WebP decoder takes for granted.
+//! What the WebP decoder takes for granted, and the metadata of all WebP files, also of animated ones.
+
+use crate::orientation::Metadata;
 
 /// "RIFF", the size of the rest, "WEBP".
 const HEADER_BYTES: usize = 12;
@@ -26,9 +28,46 @@ pub(super) fn has_whole_chunks(bytes: &[u8]) -> bool {
     true
 }
 
+/// The first Exif and XMP chunks, where the header says that there are such: else they do not count.
+pub(super) fn metadata(bytes: &[u8]) -> Metadata<'_> {
+    const EXIF: u8 = 0x08;
+    const XMP: u8 = 0x04;
+    let header = bytes.get(HEADER_BYTES..).and_then(<[u8]>::first_chunk::<9>);
+    let Some([b'V', b'P', b'8', b'X', .., flags]) = header else { return Metadata::default() };
+    let (mut metadata, mut position) = (Metadata::default(), HEADER_BYTES);
+    while let Some(head) = bytes.get(position..).and_then(<[u8]>::first_chunk::<8>) {
+        let [name @ .., a, b, c, d] = *head;
+        let start = position + 8;
+        let end = start.saturating_add(u32::from_le_bytes([a, b, c, d]) as usize);
+        let Some(content) = bytes.get(start..end) else { break };
+        match &name {
+            b"EXIF" if flags & EXIF != 0 => metadata.exif = metadata.exif.or(Some(content)),
+            b"XMP " if flags & XMP != 0 => metadata.xmp = metadata.xmp.or(Some(content)),
+            _ => {}
+        }
+        position = end.next_multiple_of(2);
+    }
+    metadata
+}
+
 #[cfg(test)]
 mod tests {
-    use super::has_whole_chunks;
+    use super::{has_whole_chunks, metadata};
+
+    #[test]
+    fn metadata_count_where_the_header_says_so() {
+        let mut bytes = b"RIFF\0\0\0\0WEBPVP8X\x0A\0\0\0\x08\0\0\0\0\0\0\0\0\0".to_vec();
+        for content in [&b"EXIF\x03\0\0\0abc\0"[..], b"XMP \x01\0\0\0x\0", b"EXIF\x01\0\0\0d\0"] {
+            bytes.extend(content);
+        }
+        let found = metadata(&bytes);
+        assert_eq!((found.exif, found.xmp), (Some(&b"abc"[..]), None));
+        bytes[20] = 0x04;
+        let found = metadata(&bytes);
+        assert_eq!((found.exif, found.xmp), (None, Some(&b"x"[..])));
+        bytes[12..16].copy_from_slice(b"VP8L");
+        assert_eq!(metadata(&bytes).xmp, None);
+    }
 
     #[test]
     fn a_chunk_that_ends_behind_the_file_is_found() {

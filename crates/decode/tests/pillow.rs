@@ -15,14 +15,13 @@ fn largest_and_mean_difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
     (differences.iter().copied().max().unwrap(), sum / differences.len() as f64)
 }
 
-/// (file, largest difference allowed, mean difference allowed) on 0-255. Only the kinds of JPEG that
-/// our own decoder leaves to `image`'s differ, in the last bits of the transform.
+/// (file, largest difference allowed, mean difference allowed) on 0-255. None differs.
 const FIXTURES: [(&str, u8, f64); 30] = [
     ("grey.jpg", 0, 0.0),
     ("subsampled.jpg", 0, 0.0),
-    ("progressive.jpg", 2, 0.03),
-    ("cmyk.jpg", 1, 0.02),
-    ("ycck.jpg", 2, 0.03),
+    ("progressive.jpg", 0, 0.0),
+    ("cmyk.jpg", 0, 0.0),
+    ("ycck.jpg", 0, 0.0),
     ("orientation3.jpg", 0, 0.0),
     ("orientation6.jpg", 0, 0.0),
     ("orientation2.jpg", 0, 0.0),
@@ -67,9 +66,9 @@ fn pillow_reads_the_same_pixels() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Our own JPEG decoder refuses what is not as it should be. `image` has the last word.
+/// What does no harm to the pixels is passed over.
 #[test]
-fn what_the_fast_decoder_refuses_is_still_read() {
+fn odd_bytes_between_segments_are_passed_over() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images/subsampled.jpg");
     let bytes = std::fs::read(file).unwrap();
     let expected = decode(&bytes).unwrap();
@@ -79,9 +78,7 @@ fn what_the_fast_decoder_refuses_is_still_read() {
         ("bytes between segments", with(place(0xC4), &[1, 2, 3])),
         ("a comment behind the data", with(bytes.len() - 2, &[0xFF, 0xFE, 0, 4, 1, 2])),
     ] {
-        let got = decode(&changed).unwrap();
-        let found = largest_and_mean_difference(&got, &expected);
-        assert!(found.0 <= 4 && found.1 < 0.5, "{what}: {found:?}");
+        assert_eq!(decode(&changed).unwrap(), expected, "{what}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Coefficients of one block from its bits (T.81, F.2.2).
 
 use crate::bits::Bits;
-use crate::header::ZIGZAG;
 use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 use crate::idct::{BLOCKS, Group, WIDE};
 use crate::pairs::{PAIR_BITS, Pairs};
+use crate::tables::ZIGZAG;
 
 /// Place of the last coefficient.
 const LAST: usize = 63;
@@ -12,7 +12,7 @@ const LAST: usize = 63;
 /// For each block of a [`Group`] and each coefficient in the order of the file, its place in the
 /// group. Those that are no coefficients any more have a place, too: that they came up is found out
 /// afterwards.
-const PLACES: [[u8; 128]; BLOCKS] = {
+pub(crate) const PLACES: [[u8; 128]; BLOCKS] = {
     let mut places = [[0; 128]; BLOCKS];
     let mut i = 0;
     while i < 128 * BLOCKS {
@@ -89,8 +89,9 @@ pub(crate) fn decode(
     last
 }
 
+/// The next symbol; [`Symbol::UNKNOWN`] where there is none.
 #[inline(always)]
-fn look_up(bits: &Bits<'_>, table: &Table) -> Symbol {
+pub(crate) fn look_up(bits: &Bits<'_>, table: &Table) -> Symbol {
     let symbol = table.look_up(bits.peek::<LOOKUP_BITS>());
     if symbol == Symbol::UNKNOWN { table.search(bits.peek::<16>()) } else { symbol }
 }

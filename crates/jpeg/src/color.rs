@@ -37,6 +37,14 @@ pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
     rgb
 }
 
+/// What is seen of a color under black ink; both are stored the other way round, 255 for none. The
+/// formula and its rounding are Pillow's.
+#[inline(always)]
+pub fn ink(color: u8, black: u8) -> u8 {
+    let product = u32::from(255 - color) * u32::from(black) + 128;
+    black - ((product + (product >> 8)) >> 8) as u8
+}
+
 #[inline(always)]
 fn product(a: i16, b: i16) -> i32 {
     i32::from(a) * i32::from(b)

@@ -1,56 +1,63 @@
-//! The segments before the image data: frame, tables, scan (T.81, annex B).
-//!
-//! Whatever this crate does not decode, or what is unusual enough to be doubtful, ends in "not
-//! mine" (`Ok(None)`), so that a more lenient decoder can have a look at it.
+//! The segments before the image data: frame, tables, first scan, and what applications add.
+
+use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::huffman::Codes;
+use crate::frame::{Frame, ScanHeader, is_frame};
+use crate::markers::{Segment, marker, next_segment};
 use crate::sampling::Sampling;
+use crate::tables::Tables;
 
-/// Markers, by their second byte.
-mod marker {
-    pub(super) const BASELINE_FRAME: u8 = 0xC0;
-    pub(super) const EXTENDED_FRAME: u8 = 0xC1;
-    pub(super) const HUFFMAN_TABLES: u8 = 0xC4;
-    pub(super) const START_OF_SCAN: u8 = 0xDA;
-    pub(super) const QUANTISATION_TABLES: u8 = 0xDB;
-    pub(super) const RESTART_INTERVAL: u8 = 0xDD;
-    pub(super) const JFIF: u8 = 0xE0;
-    pub(super) const EXIF: u8 = 0xE1;
-    pub(super) const ADOBE: u8 = 0xEE;
-    pub(super) const COMMENT: u8 = 0xFE;
-}
-
-/// Elements of a quantisation table, row by row.
-pub(crate) type Quantisation = [i16; 64];
-
-/// A component of the scan, with its tables.
-#[derive(Debug, Clone)]
-pub(crate) struct Component<'a> {
-    pub(crate) quantisation: Quantisation,
-    pub(crate) dc: Codes<'a>,
-    pub(crate) ac: Codes<'a>,
+/// What the components of a file stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colors {
+    /// Luminance alone.
+    Gray,
+    /// Luminance, blue and red; becomes RGB.
+    YCbCr,
+    /// Red, green and blue.
+    Rgb,
+    /// Cyan, magenta, yellow and black, 255 for no ink; becomes RGB.
+    Cmyk,
+    /// As CMYK, the first three of which are stored as YCbCr; becomes RGB.
+    Ycck,
+    /// Whatever they are, they are left as they are.
+    AsStored,
 }
 
 /// All that is to be known before the image data.
 #[derive(Debug, Clone)]
 pub(crate) struct Header<'a> {
-    pub(crate) width: usize,
-    pub(crate) height: usize,
-    pub(crate) sampling: Sampling,
-    pub(crate) components: Vec<Component<'a>>,
-    /// MCUs from one restart marker to the next; 0: there are none.
-    pub(crate) restart_interval: usize,
+    pub(crate) frame: Frame,
+    pub(crate) colors: Colors,
+    /// Tables as they are at the first scan.
+    pub(crate) tables: Tables<'a>,
+    /// The first scan.
+    pub(crate) scan: ScanHeader,
     /// The Exif block, from its TIFF header on.
-    pub(crate) exif: Option<&'a [u8]>,
-    /// The bytes behind the header of the scan.
+    pub(crate) exif: Option<Cow<'a, [u8]>>,
+    pub(crate) xmp: Option<&'a [u8]>,
+    /// The bytes behind the header of the first scan.
     pub(crate) data: &'a [u8],
 }
 
 impl Header<'_> {
-    /// How many pixels there are.
-    pub(crate) fn pixels(&self) -> usize {
-        self.width * self.height
+    /// Values of a pixel.
+    pub(crate) fn channels(&self) -> usize {
+        match self.colors {
+            Colors::Gray => 1,
+            Colors::YCbCr | Colors::Rgb | Colors::Cmyk | Colors::Ycck => 3,
+            Colors::AsStored => self.frame.components.len(),
+        }
+    }
+
+    /// The sampling of a file of the usual kind: all of it in one scan, gray or YCbCr; else none.
+    pub(crate) fn usual(&self) -> Option<Sampling> {
+        let colors = matches!(self.colors, Colors::Gray | Colors::YCbCr);
+        let scanned = self.scan.components.iter().map(|selected| selected.component);
+        let whole = scanned.eq(0..self.frame.components.len());
+        let usual = colors && whole && !self.frame.progressive;
+        self.frame.sampling().filter(|_| usual)
     }
 }
 
@@ -58,260 +65,151 @@ impl Header<'_> {
 #[derive(Debug, Default)]
 struct Segments<'a> {
     frame: Option<Frame>,
-    quantisation: [Option<Quantisation>; 4],
-    dc: [Option<Codes<'a>>; 4],
-    ac: [Option<Codes<'a>>; 4],
-    restart_interval: usize,
-    exif: Option<&'a [u8]>,
+    tables: Tables<'a>,
+    exif: Option<Cow<'a, [u8]>>,
+    xmp: Option<&'a [u8]>,
     jfif: bool,
-    /// The transform of colours that an Adobe segment names.
+    /// The transform of colors that an Adobe segment names.
     adobe: Option<u8>,
 }
 
-#[derive(Debug)]
-struct Frame {
-    width: usize,
-    height: usize,
-    /// Identifier, sampling factors, quantisation table of each component.
-    components: Vec<[u8; 3]>,
+/// Reads up to the first scan.
+///
+/// # Errors
+/// [`Error::NotJpeg`], [`Error::Truncated`], [`Error::Segment`], [`Error::Unsupported`].
+pub(crate) fn read(bytes: &[u8]) -> Result<Header<'_>> {
+    let (frame, segments, scan, data) = read_with(bytes, Tables::default())?;
+    let colors = segments.colors(&frame)?;
+    Ok(segments.finish(frame, colors, scan, data))
 }
 
-/// Reads up to the first scan; none if the file is for another decoder.
-pub(crate) fn read(bytes: &[u8]) -> Result<Option<Header<'_>>> {
-    let [0xFF, 0xD8, rest @ ..] = bytes else { return Ok(None) };
-    let mut rest = rest;
-    let mut segments = Segments::default();
-    while let Some((segment, behind)) = next_segment(rest)? {
-        if segment.marker == marker::START_OF_SCAN {
-            return segments.finish(segment.content, behind);
+/// As [`read`], for a file whose tables may stand in another one, `tables`, and whose colors are
+/// known from elsewhere.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_abbreviated<'a>(
+    tables: Option<&'a [u8]>,
+    bytes: &'a [u8],
+    colors: Colors,
+) -> Result<Header<'a>> {
+    let tables = tables.map(read_tables).transpose()?.unwrap_or_default();
+    let (frame, segments, scan, data) = read_with(bytes, tables)?;
+    let expected = match colors {
+        Colors::Gray => 1..=1,
+        Colors::YCbCr | Colors::Rgb => 3..=3,
+        Colors::Cmyk | Colors::Ycck => 4..=4,
+        Colors::AsStored => 1..=4,
+    };
+    if !expected.contains(&frame.components.len()) {
+        return Err(Error::Unsupported { what: "another number of components than is due" });
+    }
+    Ok(segments.finish(frame, colors, scan, data))
+}
+
+/// The tables of a file that has nothing else.
+fn read_tables(bytes: &[u8]) -> Result<Tables<'_>> {
+    let mut rest = bytes.strip_prefix(&[0xFF, marker::START_OF_IMAGE]).ok_or(Error::NotJpeg)?;
+    let mut tables = Tables::default();
+    loop {
+        let (segment, behind) = next_segment(rest)?;
+        if segment.marker == marker::END_OF_IMAGE {
+            return Ok(tables);
         }
-        if segments.read(segment)?.is_none() {
-            return Ok(None);
+        tables.read(segment)?;
+        rest = behind;
+    }
+}
+
+type Parts<'a> = (Frame, Segments<'a>, ScanHeader, &'a [u8]);
+
+fn read_with<'a>(bytes: &'a [u8], tables: Tables<'a>) -> Result<Parts<'a>> {
+    let mut rest = bytes.strip_prefix(&[0xFF, marker::START_OF_IMAGE]).ok_or(Error::NotJpeg)?;
+    let mut segments = Segments { tables, ..Segments::default() };
+    loop {
+        let (segment, behind) = next_segment(rest)?;
+        let broken = Error::Segment { marker: segment.marker };
+        match segment.marker {
+            marker::START_OF_SCAN => {
+                let frame = segments.frame.take().ok_or(broken)?;
+                let scan = ScanHeader::read(segment.content, &frame)?;
+                return Ok((frame, segments, scan, behind));
+            }
+            marker::END_OF_IMAGE => return Err(Error::Truncated),
+            _ => segments.read(segment)?,
         }
         rest = behind;
     }
-    Ok(None)
-}
-
-/// A marker and what belongs to it.
-struct Segment<'a> {
-    marker: u8,
-    content: &'a [u8],
-}
-
-/// The next segment and what follows; none where no segment begins.
-fn next_segment(bytes: &[u8]) -> Result<Option<(Segment<'_>, &[u8])>> {
-    let fill = bytes.iter().take_while(|&&byte| byte == 0xFF).count();
-    let rest = &bytes[fill..];
-    let (Some(&marker), Some(length)) = (rest.first(), rest.get(1..3)) else {
-        return Err(Error::Truncated);
-    };
-    if fill == 0 || !matches!(marker, 0xC0..=0xFE) || matches!(marker, 0xD0..=0xD9) {
-        return Ok(None);
-    }
-    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-    let length = length.checked_sub(2).ok_or(Error::Segment { marker })?;
-    let (content, behind) = rest[3..].split_at_checked(length).ok_or(Error::Truncated)?;
-    Ok(Some((Segment { marker, content }, behind)))
 }
 
 impl<'a> Segments<'a> {
-    /// Takes note of a segment; none if it shows that the file is for another decoder.
-    fn read(&mut self, segment: Segment<'a>) -> Result<Option<()>> {
-        let Segment { marker, content: segment } = segment;
-        let broken = Error::Segment { marker };
+    /// Takes note of a segment before the first scan.
+    fn read(&mut self, segment: Segment<'a>) -> Result<()> {
+        let Segment { marker, content } = segment;
         match marker {
-            marker::BASELINE_FRAME | marker::EXTENDED_FRAME => {
+            _ if self.tables.read(segment)? => {}
+            _ if is_frame(marker) => {
                 if self.frame.is_some() {
-                    return Ok(None);
+                    return Err(Error::Segment { marker });
                 }
-                self.frame = Frame::read(segment).ok_or(broken)?;
-                return Ok(self.frame.is_some().then_some(()));
-            }
-            marker::HUFFMAN_TABLES => self.huffman(segment).ok_or(broken)?,
-            marker::QUANTISATION_TABLES => self.quantisation(segment).ok_or(broken)?,
-            marker::RESTART_INTERVAL => {
-                let &[high, low] = segment else { return Err(broken) };
-                self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
+                self.frame = Some(Frame::read(segment)?);
             }
             // A shorter segment is none to libjpeg.
-            marker::JFIF => self.jfif |= segment.len() >= 14 && segment.starts_with(b"JFIF\0"),
-            // The first one counts: to Pillow, others are more of its bytes.
-            marker::EXIF => {
-                let block = segment.strip_prefix(b"Exif\0\0").filter(|block| !block.is_empty());
-                self.exif = self.exif.or(block);
-            }
+            marker::JFIF => self.jfif |= content.len() >= 14 && content.starts_with(b"JFIF\0"),
+            marker::EXIF_OR_XMP => self.metadata(content),
             marker::ADOBE => {
-                let transform = segment.strip_prefix(b"Adobe").and_then(|rest| rest.get(6));
+                let transform = content.strip_prefix(b"Adobe").and_then(|rest| rest.get(6));
                 self.adobe = transform.copied().or(self.adobe);
             }
-            0xE0..=0xEF | marker::COMMENT => {}
-            // Progressive, lossless and arithmetic frames, conditioning, hierarchies, late heights.
-            _ => return Ok(None),
+            _ => check_skipped(marker)?,
         }
-        Ok(Some(()))
+        Ok(())
     }
 
-    fn huffman(&mut self, mut segment: &'a [u8]) -> Option<()> {
-        while let [kind, rest @ ..] = segment {
-            let (counts, rest) = rest.split_first_chunk::<16>()?;
-            let symbols = counts.iter().map(|&count| usize::from(count)).sum();
-            let (symbols, rest) = rest.split_at_checked(symbols).filter(|_| symbols <= 256)?;
-            let tables = match kind >> 4 {
-                0 => &mut self.dc,
-                1 => &mut self.ac,
-                _ => return None,
-            };
-            *tables.get_mut(usize::from(kind & 15))? = Some(Codes { counts, symbols });
-            segment = rest;
-        }
-        Some(())
-    }
-
-    fn quantisation(&mut self, mut segment: &[u8]) -> Option<()> {
-        while let [kind, rest @ ..] = segment {
-            let bytes = match kind >> 4 {
-                0 => 1,
-                1 => 2,
-                _ => return None,
-            };
-            let (elements, rest) = rest.split_at_checked(64 * bytes)?;
-            let mut table = [0; 64];
-            for (element, &place) in elements.chunks_exact(bytes).zip(&ZIGZAG) {
-                let value = element.iter().fold(0_u16, |sum, &byte| sum << 8 | u16::from(byte));
-                // Transforms work on 16 bits; a larger one wraps in them as in libjpeg-turbo's.
-                table[usize::from(place)] = value as i16;
+    /// Exif and XMP, as Pillow takes them: of several Exif blocks, the later ones are more bytes of
+    /// the first; of several XMP packets, the last one counts.
+    fn metadata(&mut self, content: &'a [u8]) {
+        if let Some(block) = content.strip_prefix(b"Exif\0\0") {
+            match &mut self.exif {
+                Some(exif) => exif.to_mut().extend_from_slice(block),
+                None => self.exif = Some(Cow::Borrowed(block)),
             }
-            *self.quantisation.get_mut(usize::from(kind & 15))? = Some(table);
-            segment = rest;
-        }
-        Some(())
-    }
-
-    /// The header, if `segment`, that of the scan, is of one scan of all components.
-    fn finish(self, segment: &'a [u8], data: &'a [u8]) -> Result<Option<Header<'a>>> {
-        let Some(frame) = &self.frame else {
-            return Err(Error::Segment { marker: marker::START_OF_SCAN });
-        };
-        let Some((&count, rest)) = segment.split_first() else {
-            return Err(Error::Segment { marker: marker::START_OF_SCAN });
-        };
-        let (selectors, parameters) = rest.as_chunks::<2>();
-        let (selectors, spectral) = match selectors {
-            [selectors @ .., [first, last]] => (selectors, [*first, *last]),
-            [] => return Ok(None),
-        };
-        let all = selectors.len() == frame.components.len()
-            && usize::from(count) == selectors.len()
-            && selectors.iter().zip(&frame.components).all(|(of, component)| of[0] == component[0]);
-        if !all || spectral != [0, 63] || parameters != [0] {
-            return Ok(None);
-        }
-        let Some(sampling) = frame.sampling() else { return Ok(None) };
-        if sampling != Sampling::Gray && !self.is_ycbcr(frame) {
-            return Ok(None);
-        }
-        let components = selectors.iter().zip(&frame.components);
-        Ok(Some(Header {
-            width: frame.width,
-            height: frame.height,
-            sampling,
-            components: components
-                .map(|([_, tables], [_, _, quantisation])| self.component(*tables, *quantisation))
-                .collect::<Result<_>>()?,
-            restart_interval: self.restart_interval,
-            exif: self.exif,
-            data,
-        }))
-    }
-
-    /// Whether three components are luminance and colour. Segments contradict each other in some
-    /// files; libjpeg believes JFIF first, then Adobe, and then the components' names.
-    fn is_ycbcr(&self, frame: &Frame) -> bool {
-        match (self.jfif, self.adobe) {
-            (true, _) => true,
-            (false, Some(transform)) => transform == 1,
-            (false, None) => !frame.components.iter().map(|component| &component[0]).eq(b"RGB"),
+        } else if let Some(packet) = content.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0") {
+            self.xmp = Some(packet);
         }
     }
 
-    fn component(&self, tables: u8, quantisation: u8) -> Result<Component<'a>> {
-        let codes = |tables: &[Option<Codes<'a>>; 4], place: u8| {
-            let table = tables.get(usize::from(place)).copied().flatten();
-            table.ok_or(Error::MissingTable { what: "huffman" })
-        };
-        let table = self.quantisation.get(usize::from(quantisation)).copied().flatten();
-        Ok(Component {
-            quantisation: table.ok_or(Error::MissingTable { what: "quantisation" })?,
-            dc: codes(&self.dc, tables >> 4)?,
-            ac: codes(&self.ac, tables & 15)?,
+    fn finish(self, frame: Frame, colors: Colors, scan: ScanHeader, data: &'a [u8]) -> Header<'a> {
+        let Self { tables, exif, xmp, .. } = self;
+        Header { frame, colors, tables, scan, exif, xmp, data }
+    }
+
+    /// What the components stand for. Segments contradict each other in some files; libjpeg believes
+    /// JFIF first, then Adobe, and then the components' names.
+    fn colors(&self, frame: &Frame) -> Result<Colors> {
+        let named = |names: &[u8]| frame.components.iter().map(|one| &one.name).eq(names);
+        Ok(match (frame.components.len(), self.adobe) {
+            (1, _) => Colors::Gray,
+            (3, _) if self.jfif => Colors::YCbCr,
+            (3, Some(0)) => Colors::Rgb,
+            (3, None) if named(b"RGB") => Colors::Rgb,
+            (3, _) => Colors::YCbCr,
+            (4, None | Some(0)) => Colors::Cmyk,
+            (4, _) => Colors::Ycck,
+            _ => return Err(Error::Unsupported { what: "two components" }),
         })
     }
 }
 
-impl Frame {
-    /// The outer none: it is broken; the inner: it is for another decoder.
-    fn read(segment: &[u8]) -> Option<Option<Self>> {
-        let (&[precision, height, h, width, w, count], rest) = segment.split_first_chunk()?;
-        let (components, []) = rest.as_chunks::<3>() else { return None };
-        let number = |high, low| usize::from(u16::from_be_bytes([high, low]));
-        let frame = Self {
-            width: number(width, w),
-            height: number(height, h),
-            components: components.to_vec(),
-        };
-        if components.len() != usize::from(count) || frame.width == 0 {
-            return None;
-        }
-        // Without a height, it comes behind the scan.
-        let mine = precision == 8 && frame.height > 0 && matches!(components.len(), 1 | 3);
-        Some(mine.then_some(frame))
-    }
-
-    /// How the components are sampled; none for other ratios than the usual ones.
-    fn sampling(&self) -> Option<Sampling> {
-        let factors = |component: &[u8; 3]| (component[1] >> 4, component[1] & 15);
-        match self.components.as_slice() {
-            // A component by itself is not interleaved, whatever its factors are.
-            [gray] => matches!(factors(gray), (1..=4, 1..=4)).then_some(Sampling::Gray),
-            [y, cb, cr] if factors(cb) == (1, 1) && factors(cr) == (1, 1) => {
-                Sampling::of_luma(factors(y))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Places of coefficients, row by row, in the order of the file (T.81, figure A.6).
-pub(crate) const ZIGZAG: [u8; 64] = {
-    let mut places = [0; 64];
-    let (mut row, mut column, mut i) = (0_usize, 0_usize, 0);
-    while i < 64 {
-        places[i] = (8 * row + column) as u8;
-        let up = (row + column) % 2 == 0;
-        match (up, row, column) {
-            (true, _, 7) => row += 1,
-            (true, 0, _) => column += 1,
-            (true, ..) => (row, column) = (row - 1, column + 1),
-            (false, 7, _) => column += 1,
-            (false, _, 0) => row += 1,
-            (false, ..) => (row, column) = (row + 1, column - 1),
-        }
-        i += 1;
-    }
-    places
-};
-
-#[cfg(test)]
-mod tests {
-    use super::ZIGZAG;
-
-    #[test]
-    fn coefficients_come_in_the_order_of_the_standard() {
-        assert_eq!(ZIGZAG[..12], [0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25]);
-        assert_eq!(ZIGZAG[52..], [45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63][1..]);
-        let mut sorted = ZIGZAG;
-        sorted.sort();
-        assert!(sorted.iter().enumerate().all(|(i, &place)| usize::from(place) == i));
+/// Whether a segment that is none of tables may be passed over.
+///
+/// # Errors
+/// [`Error::Segment`].
+pub(crate) fn check_skipped(marker: u8) -> Result<()> {
+    match marker {
+        marker::JFIF..=marker::LAST_APPLICATION | marker::COMMENT => Ok(()),
+        // Only arithmetic coding uses the first; the second repeats the height.
+        marker::ARITHMETIC_CONDITIONING | marker::NUMBER_OF_LINES => Ok(()),
+        _ => Err(Error::Segment { marker }),
     }
 }

@@ -45,6 +45,18 @@ impl Symbol {
         (self.0 >> 24) as usize
     }
 
+    /// Bits of the number behind the code.
+    #[inline(always)]
+    pub(crate) fn size(self) -> u32 {
+        63 - (self.0 >> 16 & 63)
+    }
+
+    /// The number as it stands, without a sign, where `bits` are those from the code on.
+    #[inline(always)]
+    pub(crate) fn bits(self, bits: u64) -> u32 {
+        (bits << (self.0 >> 8 & 63) >> 1 >> (self.0 >> 16 & 63)) as u32
+    }
+
     /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0
     /// are negative; they are that of the opposite bits, negated.
     #[inline(always)]
@@ -64,6 +76,9 @@ pub(crate) enum Class {
     Dc,
     /// Runs of zeros and sizes of the coefficient behind them.
     Ac,
+    /// The same of a progressive scan, where blocks end in runs: those symbols have the step 0, and
+    /// their number, which is no signed one ([`Symbol::bits`]), is part of the run's length.
+    Progressive,
 }
 
 impl Class {
@@ -73,10 +88,11 @@ impl Class {
         match (self, run, size) {
             (Class::Dc, 0, ..=11) => Some((1, size)),
             (Class::Dc, ..) => None,
-            (Class::Ac, 15, 0) => Some((16, 0)),
+            (Class::Ac | Class::Progressive, 15, 0) => Some((16, 0)),
             // End of block; other runs with nothing behind them are read as that, too.
             (Class::Ac, _, 0) => Some((0, 0)),
-            (Class::Ac, ..) => Some((run + 1, size)),
+            (Class::Progressive, _, 0) => Some((0, run)),
+            (Class::Ac | Class::Progressive, ..) => Some((run + 1, size)),
         }
     }
 }
@@ -183,7 +199,8 @@ mod tests {
     fn numbers_are_those_of_the_standard() {
         let number = |size: u32, bits: u64| {
             let symbol = Symbol::new(3, (1, size));
-            assert_eq!(u32::from(symbol.length()), 3 + size);
+            assert_eq!((u32::from(symbol.length()), symbol.size()), (3 + size, size));
+            assert_eq!(u64::from(symbol.bits(0b101 << 61 | bits << (61 - size))), bits);
             symbol.number(0b101 << 61 | bits << (61 - size))
         };
         assert_eq!(number(0, 0), 0);

@@ -10,7 +10,7 @@
 //!
 //! These loops serve machines that [`crate::x86`] does not know, and its tests.
 
-use crate::header::Quantisation;
+use crate::tables::Quantization;
 
 /// Blocks that are transformed together.
 pub(crate) const BLOCKS: usize = 4;
@@ -53,14 +53,14 @@ pub(crate) const SECOND_SHIFT: u32 = 18;
 
 /// Samples from coefficients.
 #[inline(always)]
-pub(crate) fn transform(group: &Group, quantisation: &Quantisation) -> Tile {
+pub(crate) fn transform(group: &Group, quantization: &Quantization) -> Tile {
     let mut tile = Tile::ZERO;
     for block in 0..BLOCKS {
         let mut values = [[0; 8]; 8];
         for (row, values) in values.iter_mut().enumerate() {
             for (column, value) in values.iter_mut().enumerate() {
                 let coefficient = group.0[WIDE * row + 8 * block + column];
-                *value = coefficient.wrapping_mul(quantisation[8 * row + column]);
+                *value = coefficient.wrapping_mul(quantization[8 * row + column]);
             }
         }
         let columns = transpose(pass::<FIRST_SHIFT>(values));
@@ -170,16 +170,16 @@ pub(crate) mod tests {
         for round in 0..500_u64 {
             // From few small coefficients to all large ones.
             let (most, every) = (1 << (round % 7), 1 + round % 9);
-            let quantisation: Quantisation = std::array::from_fn(|i| 1 + (i as i16 * 3) % 15);
+            let quantization: Quantization = std::array::from_fn(|i| 1 + (i as i16 * 3) % 15);
             let mut group = Group::ZERO;
             for (i, value) in group.0.iter_mut().enumerate() {
                 *value = if (i as u64).is_multiple_of(every) { next(most) } else { 0 };
             }
-            let tile = transform(&group, &quantisation);
+            let tile = transform(&group, &quantization);
             for block in 0..BLOCKS {
                 let value = |row: usize, column: usize| {
                     let coefficient = i64::from(group.0[WIDE * row + 8 * block + column]);
-                    coefficient * i64::from(quantisation[8 * row + column])
+                    coefficient * i64::from(quantization[8 * row + column])
                 };
                 let values = std::array::from_fn(|r| std::array::from_fn(|c| value(r, c)));
                 for (row, expected) in reference(values).into_iter().enumerate() {

@@ -6,13 +6,13 @@
 //! closures: what is not inlined is compiled without the instructions.
 
 use crate::color::{self, Line, RgbLine};
-use crate::header::Quantisation;
 use crate::idct::{self, Group, Tile};
+use crate::tables::Quantization;
 
 /// The operations that compilers do not turn into good SIMD code by themselves.
 pub(crate) trait Isa: Copy {
     /// Samples from coefficients, as [`idct::transform`].
-    fn transform(self, group: &Group, quantisation: &Quantisation) -> Tile;
+    fn transform(self, group: &Group, quantization: &Quantization) -> Tile;
     /// Pixels from samples, as [`color::to_rgb`].
     fn to_rgb(self, y: &Line, cb: &Line, cr: &Line) -> RgbLine;
 }
@@ -23,8 +23,8 @@ pub(crate) struct Baseline;
 
 impl Isa for Baseline {
     #[inline(always)]
-    fn transform(self, group: &Group, quantisation: &Quantisation) -> Tile {
-        idct::transform(group, quantisation)
+    fn transform(self, group: &Group, quantization: &Quantization) -> Tile {
+        idct::transform(group, quantization)
     }
 
     #[inline(always)]
@@ -64,6 +64,7 @@ mod tests {
     use crate::header;
     use crate::idct::tests::numbers;
     use crate::scan::Scan;
+    use crate::whole::Whole;
 
     /// The kernel's results with the baseline, and with each instruction set that this machine has.
     fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
@@ -81,7 +82,7 @@ mod tests {
         (baseline, others)
     }
 
-    struct Transform<'a>(&'a Group, &'a Quantisation);
+    struct Transform<'a>(&'a Group, &'a Quantization);
 
     impl Kernel for Transform<'_> {
         type Output = Tile;
@@ -111,9 +112,9 @@ mod tests {
             // Up to numbers that fit in no way.
             let shift = 16 - round % 16;
             group.0.fill_with(|| (numbers.next().unwrap() as i16) >> shift.min(15));
-            let quantisation =
+            let quantization =
                 std::array::from_fn(|_| numbers.next().unwrap() as i16 >> (round % 13));
-            let (expected, others) = with_all(|| Transform(&group, &quantisation));
+            let (expected, others) = with_all(|| Transform(&group, &quantization));
             assert!(others.iter().all(|tile| *tile == expected), "{round}");
         }
     }
@@ -139,8 +140,11 @@ mod tests {
             include_bytes!("../tests/fixtures/grey.jpg"),
         ];
         for file in files {
-            let header = header::read(file).unwrap().unwrap();
-            let (expected, others) = with_all(|| Scan(&header));
+            let header = header::read(file).unwrap();
+            let sampling = header.usual().unwrap();
+            let (expected, others) = with_all(|| Scan { header: &header, sampling });
+            let (whole, all) = with_all(|| Whole(&header));
+            assert!(whole == expected && all.iter().all(|pixels| *pixels == expected));
             assert!(expected.is_ok() && others.iter().all(|pixels| *pixels == expected));
         }
     }

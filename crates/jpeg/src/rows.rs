@@ -4,7 +4,7 @@
 //! samples of the one before, which interpolation needs.
 
 use crate::color::RgbLine;
-use crate::header::Header;
+use crate::frame::Frame;
 use crate::idct::{Tile, WIDE};
 use crate::isa::Isa;
 use crate::sampling::Sampling;
@@ -63,10 +63,9 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn new(header: &Header<'_>) -> Self {
-        let sampling = header.sampling;
+    pub(crate) fn new(frame: &Frame, sampling: Sampling) -> Self {
         let (across, down) = (sampling.across(), sampling.down());
-        let mcus = header.width.div_ceil(8 * across);
+        let mcus = frame.width.div_ceil(8 * across);
         // Blocks are transformed four at a time, also those beyond the edge.
         let width = (8 * mcus).next_multiple_of(WIDE);
         let plane = |component| match component {
@@ -74,11 +73,11 @@ impl Rows {
             _ => Plane::new(width, 1),
         };
         Self {
-            planes: (0..header.components.len()).map(plane).collect(),
-            width: header.width,
-            height: header.height,
+            planes: (0..frame.components.len()).map(plane).collect(),
+            width: frame.width,
+            height: frame.height,
             sampling,
-            sums: Sums::new(header.width.div_ceil(across)),
+            sums: Sums::new(frame.width.div_ceil(across)),
             colors: [vec![0; across * width], vec![0; across * width]],
             pixels: vec![0; 3 * across * width],
         }

@@ -17,7 +17,7 @@ pub(crate) enum Sampling {
 
 impl Sampling {
     /// By the horizontal and vertical sampling factor of luminance, where those of colour are 1.
-    pub(crate) fn of_luma(factors: (u8, u8)) -> Option<Self> {
+    pub(crate) fn of_luma(factors: (usize, usize)) -> Option<Self> {
         match factors {
             (1, 1) => Some(Self::Full),
             (2, 1) => Some(Self::HalfWidth),

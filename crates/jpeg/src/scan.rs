@@ -1,45 +1,49 @@
 //! The image data: MCU by MCU from bits to samples, row of MCUs by row of MCUs to pixels.
 
 use crate::bits::{Bits, PADDING};
-use crate::block::{self, Coder};
+use crate::block;
+use crate::coders::{Component, Shared};
 use crate::error::{Error, Result};
-use crate::header::{Component, Header};
-use crate::huffman::{Class, Table};
+use crate::header::Header;
 use crate::idct::Group;
+use crate::intervals::Intervals;
 use crate::isa::{Isa, Kernel};
 use crate::layout::{BATCH, Layout, MOST_GROUPS};
-use crate::pairs::Pairs;
+use crate::markers::expect_end;
 use crate::rows::Rows;
-use crate::segment::Segments;
-
-const FIRST_RESTART: u8 = 0xD0;
-const END_OF_IMAGE: u8 = 0xD9;
+use crate::sampling::Sampling;
 
 /// Pixels that a byte of a JPEG can hold at most: every block of 64 takes at least one bit, that of
 /// its mean.
-pub const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
+const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
 
-/// The decoding of a file whose header was read. Gives all pixels, row by row.
-pub(crate) struct Scan<'a>(pub(crate) &'a Header<'a>);
+/// The decoding of a file of the usual kind ([`Header::usual`]) whose header was read. Gives all
+/// pixels, row by row.
+pub(crate) struct Scan<'a> {
+    pub(crate) header: &'a Header<'a>,
+    pub(crate) sampling: Sampling,
+}
 
 impl Kernel for Scan<'_> {
     type Output = Result<Vec<u8>>;
 
     #[inline(always)]
     fn run(self, isa: impl Isa) -> Result<Vec<u8>> {
-        let header = self.0;
-        if header.pixels() > header.data.len().saturating_mul(MAX_PIXELS_PER_BYTE) {
+        let Self { header, sampling } = self;
+        let frame = &header.frame;
+        let pixel_count = frame.width * frame.height;
+        if pixel_count > header.data.len().saturating_mul(MAX_PIXELS_PER_BYTE) {
             return Err(Error::Truncated);
         }
-        let (tables, places) = tables(&header.components)?;
-        let mut coders = coders(&tables, &places);
-        let layout = Layout::new(header.sampling);
-        let mcus = header.width.div_ceil(8 * header.sampling.across());
-        let mcu_rows = header.height.div_ceil(8 * header.sampling.down());
+        let components = Component::of_scan(header, &header.tables, &header.scan)?;
+        let shared = Shared::new(&components)?;
+        let mut coders = shared.coders();
+        let layout = Layout::new(sampling);
+        let [mcus, mcu_rows] = frame.mcus();
 
-        let mut rows = Rows::new(header);
-        let mut pixels = Vec::with_capacity(header.pixels() * header.sampling.channels());
-        let mut intervals = Intervals::new(header);
+        let mut rows = Rows::new(frame, sampling);
+        let mut pixels = Vec::with_capacity(pixel_count * sampling.channels());
+        let mut intervals = Intervals::new(header.data, header.tables.restart_interval);
         let mut segment = Vec::with_capacity(header.data.len() + PADDING);
         intervals.next(&mut segment)?;
         let mut bits = Bits::new(&segment);
@@ -65,8 +69,8 @@ impl Kernel for Scan<'_> {
                     }
                 }
                 for (group, target) in groups.iter_mut().zip(&layout.targets) {
-                    let component = &header.components[target.component];
-                    let tile = isa.transform(group, &component.quantisation);
+                    let component = &components[target.component];
+                    let tile = isa.transform(group, &component.quantization);
                     *group = Group::ZERO;
                     let column = batch * layout.tiles[target.component] + target.column;
                     rows.planes[target.component].put(&tile, column, target.row);
@@ -81,89 +85,7 @@ impl Kernel for Scan<'_> {
             }
             rows.write(isa, mcu_row, &mut pixels);
         }
-        intervals.finish()?;
+        expect_end(intervals.behind())?;
         Ok(pixels)
     }
-}
-
-/// The data between restart markers.
-struct Intervals<'a> {
-    segments: Segments<'a>,
-    /// MCUs from one marker to the next.
-    length: usize,
-    /// MCUs until the next marker is due.
-    left: usize,
-    /// Segments so far.
-    count: usize,
-    /// The marker behind the last segment.
-    marker: u8,
-}
-
-impl<'a> Intervals<'a> {
-    fn new(header: &Header<'a>) -> Self {
-        let length = match header.restart_interval {
-            0 => usize::MAX,
-            length => length,
-        };
-        Self { segments: Segments::new(header.data), length, left: 0, count: 0, marker: 0 }
-    }
-
-    /// Reads the next segment; before it, the markers count up to seven and begin again.
-    #[cold]
-    #[inline(never)]
-    fn next(&mut self, segment: &mut Vec<u8>) -> Result<()> {
-        let due = |count: usize| FIRST_RESTART + (count - 1) as u8 % 8;
-        if self.count > 0 && self.marker != due(self.count) {
-            return Err(Error::Restart);
-        }
-        self.marker = self.segments.next(segment)?;
-        self.left = self.length;
-        self.count += 1;
-        Ok(())
-    }
-
-    /// What it means that the data of a segment is not enough: at the end of the image, that some is
-    /// missing; elsewhere it may go on behind a marker that does not belong there.
-    fn ended_early(&self) -> Error {
-        if self.marker == END_OF_IMAGE { Error::Truncated } else { Error::Corrupt }
-    }
-
-    /// Whether the image ends here.
-    fn finish(&self) -> Result<()> {
-        if self.marker == END_OF_IMAGE { Ok(()) } else { Err(Error::Corrupt) }
-    }
-}
-
-/// The Huffman tables of a component.
-struct Tables {
-    dc: Table,
-    ac: Table,
-    pairs: Pairs,
-}
-
-/// All tables, each once, and for each component the place of its own: fewer stay in a nearer
-/// cache.
-#[inline(always)]
-fn tables(components: &[Component<'_>]) -> Result<(Vec<Tables>, Vec<usize>)> {
-    let (mut tables, mut places) = (Vec::new(), Vec::<usize>::new());
-    for component in components {
-        let same = |other: &Component<'_>| other.dc == component.dc && other.ac == component.ac;
-        let known = components[..places.len()].iter().position(same);
-        places.push(known.map_or(tables.len(), |before| places[before]));
-        if known.is_none() {
-            let dc = Table::new(&component.dc, Class::Dc)?;
-            let ac = Table::new(&component.ac, Class::Ac)?;
-            let pairs = Pairs::new(&ac);
-            tables.push(Tables { dc, ac, pairs });
-        }
-    }
-    Ok((tables, places))
-}
-
-fn coders<'a>(tables: &'a [Tables], places: &[usize]) -> Vec<Coder<'a>> {
-    let coder = |&place: &usize| {
-        let Tables { dc, ac, pairs } = &tables[place];
-        Coder { dc, ac, pairs, mean: 0 }
-    };
-    places.iter().map(coder).collect()
 }

@@ -10,11 +10,18 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(crate) struct Segments<'a> {
     rest: &'a [u8],
+    /// From the last marker on.
+    last: &'a [u8],
 }
 
 impl<'a> Segments<'a> {
     pub(crate) fn new(rest: &'a [u8]) -> Self {
-        Self { rest }
+        Self { rest, last: rest }
+    }
+
+    /// What is left of the file, from the marker behind the last segment on.
+    pub(crate) fn behind(&self) -> &'a [u8] {
+        self.last
     }
 
     /// Writes the next segment to `out`, with [`PADDING`], and returns the marker behind it.
@@ -30,28 +37,19 @@ impl<'a> Segments<'a> {
                     out.extend_from_slice(&self.rest[..=end]);
                     self.rest = &behind[2..];
                 }
+                // Bytes that fill up; behind them, 0 makes the last one data, as in libjpeg.
                 0xFF => {
                     out.extend_from_slice(data);
-                    self.rest = fill_bytes(behind)?;
+                    self.rest = &behind[1..];
                 }
                 marker => {
                     out.extend_from_slice(data);
                     out.extend_from_slice(&[0; PADDING]);
-                    self.rest = &behind[2..];
+                    (self.rest, self.last) = (&behind[2..], behind);
                     return Ok(marker);
                 }
             }
         }
-    }
-}
-
-/// What is left when the bytes 0xFF that may stand before a marker are passed over.
-fn fill_bytes(bytes: &[u8]) -> Result<&[u8]> {
-    let count = bytes.iter().take_while(|&&byte| byte == 0xFF).count();
-    match bytes.get(count) {
-        None => Err(Error::Truncated),
-        Some(0) => Err(Error::Corrupt),
-        Some(_) => Ok(&bytes[count - 1..]),
     }
 }
 
@@ -73,6 +71,9 @@ mod tests {
             let mut segments = Segments::new(&bytes[8..end]);
             assert_eq!(segments.next(&mut out), Err(Error::Truncated), "{end}");
         }
-        assert_eq!(Segments::new(&[1, 0xFF, 0xFF, 0]).next(&mut out), Err(Error::Corrupt));
+        let filled = [1, 0xFF, 0xFF, 0, 2, 0xFF, 0xE5, 7];
+        let mut segments = Segments::new(&filled);
+        assert_eq!((segments.next(&mut out), &out[..3]), (Ok(0xE5), &[1, 0xFF, 2][..]));
+        assert_eq!(segments.behind(), &filled[5..]);
     }
 }

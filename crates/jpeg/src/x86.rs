@@ -9,10 +9,10 @@ use pulp::bytemuck::{cast, cast_ref};
 use pulp::x86::{V3, V4};
 
 use crate::color::{CB_BLUE, CR_RED, GREEN, Line, RgbLine};
-use crate::header::Quantisation;
 use crate::idct::{EVEN_04, EVEN_26, FIRST_SHIFT, Group, ODD_13, ODD_57, SECOND_SHIFT, Tile, WIDE};
 use crate::isa::{Isa, Kernel};
 use crate::lanes::Lanes;
+use crate::tables::Quantization;
 
 /// A kernel and the instruction set that it was dispatched to.
 pub(crate) struct With<I, K>(pub(crate) I, pub(crate) K);
@@ -26,7 +26,7 @@ impl<I: Isa, K: Kernel> pulp::WithSimd for With<I, K> {
     }
 }
 
-/// Both passes. `rows` holds coefficients times quantisation; a register of the result holds two
+/// Both passes. `rows` holds coefficients times quantization; a register of the result holds two
 /// rows of samples.
 #[inline(always)]
 fn transform<L: Lanes>(l: L, rows: [L::V; 8]) -> [L::V; 4] {
@@ -112,11 +112,11 @@ fn to_rgb<L: Lanes>(l: L, y: L::V, cb: L::V, cr: L::V) -> [L::V; 3] {
 /// AVX-512: a register is a row of four blocks.
 impl Isa for V4 {
     #[inline(always)]
-    fn transform(self, group: &Group, quantisation: &Quantisation) -> Tile {
+    fn transform(self, group: &Group, quantization: &Quantization) -> Tile {
         let mut rows: [__m512i; 8] = *cast_ref(&group.0);
-        let quantisation = quantisation.as_chunks::<8>().0;
+        let quantization = quantization.as_chunks::<8>().0;
         for i in 0..8 {
-            let row = self.avx512f._mm512_broadcast_i32x4(cast(quantisation[i]));
+            let row = self.avx512f._mm512_broadcast_i32x4(cast(quantization[i]));
             rows[i] = self.mul(rows[i], row);
         }
         let order = self.avx512f._mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
@@ -151,14 +151,14 @@ impl Isa for V4 {
 /// AVX2: a register is a row of two blocks.
 impl Isa for V3 {
     #[inline(always)]
-    fn transform(self, group: &Group, quantisation: &Quantisation) -> Tile {
+    fn transform(self, group: &Group, quantization: &Quantization) -> Tile {
         let rows: &[[__m256i; 2]; 8] = cast_ref(&group.0);
-        let quantisation = quantisation.as_chunks::<8>().0;
+        let quantization = quantization.as_chunks::<8>().0;
         let mut tile = Tile::ZERO;
         for part in 0..2 {
             let mut values = [rows[0][part]; 8];
             for i in 0..8 {
-                let row = self.avx2._mm256_broadcastsi128_si256(cast(quantisation[i]));
+                let row = self.avx2._mm256_broadcastsi128_si256(cast(quantization[i]));
                 values[i] = self.mul(rows[i][part], row);
             }
             for (i, two) in transform(self, values).into_iter().enumerate() {

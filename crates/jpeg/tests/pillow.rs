@@ -5,31 +5,36 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jpeg::{Error, Jpeg};
+use jpeg::{Colors, Error, Jpeg};
 use proptest::prelude::*;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// Name and bytes of each file.
-fn files() -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(folder())
+/// Path without suffix and bytes of each file in a folder.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "jpg"))
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().into(), fs::read(&path).unwrap()))
+        .map(|path| (path.with_extension(""), fs::read(&path).unwrap()))
         .collect();
     files.sort();
     files
+}
+
+/// Files of the usual kind, and of all others.
+fn all_files() -> Vec<(PathBuf, Vec<u8>)> {
+    [files(&folder()), files(&folder().join("kinds"))].concat()
 }
 
 fn file(name: &str) -> Vec<u8> {
     fs::read(folder().join(name)).unwrap()
 }
 
-fn decode(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-    Jpeg::open(bytes)?.map(|jpeg| jpeg.decode()).transpose()
+fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    Jpeg::open(bytes)?.decode()
 }
 
 /// Place of the first marker of this kind.
@@ -39,14 +44,16 @@ fn marker(bytes: &[u8], kind: u8) -> usize {
 
 #[test]
 fn pillow_reads_the_same_pixels() {
-    let files = files();
-    assert_eq!(files.len(), 32);
-    for (name, bytes) in files {
-        let jpeg = Jpeg::open(&bytes).unwrap().expect(&name);
-        let pixels = jpeg.decode().unwrap();
-        assert_eq!(jpeg.channels(), if name.starts_with("grey") { 1 } else { 3 });
+    let files = all_files();
+    assert_eq!(files.len(), 32 + 65);
+    for (path, bytes) in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let jpeg = Jpeg::open(&bytes).expect(name);
+        let pixels = jpeg.decode().expect(name);
+        let gray = name.starts_with("grey") || name.starts_with("gray");
+        assert_eq!(jpeg.channels(), if gray { 1 } else { 3 }, "{name}");
         assert_eq!(pixels.len(), jpeg.width() as usize * jpeg.height() as usize * jpeg.channels());
-        let expected = file(&format!("{name}.pixels"));
+        let expected = fs::read(path.with_extension("pixels")).unwrap();
         let first = pixels.iter().zip(&expected).position(|(a, b)| a != b);
         assert_eq!((first, pixels.len()), (None, expected.len()), "{name}");
     }
@@ -54,16 +61,57 @@ fn pillow_reads_the_same_pixels() {
 
 #[test]
 fn every_cut_is_an_error() {
-    for name in ["420.jpg", "444_restart.jpg", "grey_5x3.jpg"] {
+    for name in [
+        "420.jpg",
+        "444_restart.jpg",
+        "grey_5x3.jpg",
+        "kinds/scans_420.jpg",
+        "kinds/scans_440_restarts.jpg",
+        "kinds/scans_420_progressive.jpg",
+        "kinds/ycck_420_scans.jpg",
+    ] {
         let bytes = file(name);
         for end in 2..bytes.len() {
             let cut = decode(&bytes[..end]);
             assert!(matches!(cut, Err(Error::Truncated)), "{name} cut at {end}: {cut:?}");
         }
-        assert_eq!(decode(&bytes[..1]), Ok(None));
+        assert_eq!(decode(&bytes[..1]), Err(Error::NotJpeg));
         let longer = [&bytes, &b"trailing"[..]].concat();
         assert_eq!(decode(&longer), decode(&bytes));
     }
+}
+
+/// Without one of its scans, a file is no whole picture; with one twice, none at all.
+#[test]
+fn scans_may_not_be_missing_or_come_twice() {
+    for name in ["kinds/scans_420.jpg", "kinds/scans_444_progressive.jpg"] {
+        let bytes = file(name);
+        let starts: Vec<_> = (0..bytes.len())
+            // Each scan has its restart interval before it.
+            .filter(|&at| bytes[at..].starts_with(&[0xFF, 0xDD]))
+            .chain([bytes.len() - 2])
+            .collect();
+        assert!(starts.len() > 3);
+        let mut missing = 0;
+        for scan in starts.windows(2) {
+            let (before, behind) = (&bytes[..scan[0]], &bytes[scan[1]..]);
+            missing += usize::from(decode(&[before, behind].concat()).is_err());
+            let twice = decode(&[&bytes[..scan[1]], &bytes[scan[0]..]].concat());
+            assert_eq!(twice, Err(Error::Corrupt), "{name} {scan:?}");
+        }
+        // The last bits of high frequencies may be missing: without them, too, libjpeg shows what
+        // there is, and invents nothing.
+        let optional = if name.contains("progressive") { starts.len() / 2 } else { 0 };
+        assert!(missing + optional >= starts.len() - 1, "{name}: {missing}");
+    }
+}
+
+#[test]
+fn a_component_that_no_scan_has_is_missing() {
+    let bytes = file("kinds/scans_420.jpg");
+    let last = bytes.windows(2).rposition(|pair| pair == [0xFF, 0xDD]).unwrap();
+    let cut = [&bytes[..last], &[0xFF, 0xD9]].concat();
+    assert_eq!(decode(&cut), Err(Error::Truncated));
 }
 
 #[test]
@@ -89,40 +137,50 @@ fn restart_markers_must_come_in_turn() {
 }
 
 #[test]
-fn what_is_for_others_is_told_by_the_header() {
+fn kinds_that_are_not_decoded_are_named() {
     let bytes = file("444.jpg");
     let frame = marker(&bytes, 0xC0);
     let changed = |place: usize, value: u8| {
         let mut bytes = bytes.clone();
         bytes[place] = value;
-        Jpeg::open(&bytes).map(|jpeg| jpeg.is_some())
+        decode(&bytes)
     };
-    assert_eq!(changed(frame + 1, 0xC1), Ok(true), "extended");
+    assert_eq!(changed(frame + 1, 0xC1), decode(&bytes), "extended");
     for (what, place, value) in [
-        ("progressive", frame + 1, 0xC2),
-        ("lossless", frame + 1, 0xC3),
-        ("arithmetic", frame + 1, 0xC9),
-        ("12 bits", frame + 4, 12),
-        ("odd sampling", frame + 11, 0x31),
-        ("finer colour", frame + 14, 0x21),
-        ("no start", 1, 0xD9),
-        ("part of the spectrum", marker(&bytes, 0xDA) + 12, 5),
+        ("lossless coding", frame + 1, 0xC3),
+        ("arithmetic coding", frame + 1, 0xC9),
+        ("arithmetic coding", frame + 1, 0xCA),
+        ("a hierarchy of frames", frame + 1, 0xC5),
+        ("lossless coding", frame + 1, 0xCB),
+        ("other than 8 bits in a sample", frame + 4, 12),
+        ("sampling factors of no whole ratio", frame + 11, 0x31),
+        ("sampling factors of no whole ratio", frame + 14, 0x32),
     ] {
-        assert_eq!(changed(place, value), Ok(false), "{what}");
+        let mut bytes = bytes.clone();
+        // Beside a factor of 2 or 3 of another component.
+        if place == frame + 11 {
+            bytes[frame + 14] = 0x21;
+        } else if place == frame + 14 {
+            bytes[frame + 11] = 0x21;
+        }
+        bytes[place] = value;
+        assert_eq!(decode(&bytes), Err(Error::Unsupported { what }), "{place}");
     }
+    assert_eq!(changed(1, 0xD9), Err(Error::NotJpeg));
+    assert_eq!(changed(frame + 11, 0x51), Err(Error::Segment { marker: 0xC0 }), "factors");
+    let more_blocks_than_may_be = file("kinds/factors_22_22_22.jpg");
+    let scan = marker(&more_blocks_than_may_be, 0xDA);
+    let all = [0xFF, 0xDA, 0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 63, 0];
+    let bytes_of_all =
+        [&more_blocks_than_may_be[..scan], &all, &more_blocks_than_may_be[scan + 10..]].concat();
+    assert_eq!(decode(&bytes_of_all), Err(Error::Segment { marker: 0xDA }));
+    // A sequential scan has all coefficients, whatever it says; libjpeg takes it so, too.
+    assert_eq!(changed(marker(&bytes, 0xDA) + 12, 5), decode(&bytes));
     // The height comes later.
     let mut late = bytes.clone();
     late[frame + 5..frame + 7].fill(0);
-    assert!(Jpeg::open(&late).unwrap().is_none());
-    // Without a JFIF segment, components may be called red, green and blue.
-    let mut rgb = bytes.clone();
-    rgb[marker(&bytes, 0xE0) + 4..][..4].copy_from_slice(b"ABCD");
-    assert!(Jpeg::open(&rgb).unwrap().is_some());
-    let scan = marker(&bytes, 0xDA);
-    for (i, name) in b"RGB".iter().enumerate() {
-        (rgb[frame + 10 + 3 * i], rgb[scan + 5 + 2 * i]) = (*name, *name);
-    }
-    assert!(Jpeg::open(&rgb).unwrap().is_none());
+    let what = "a height that comes behind the data";
+    assert_eq!(decode(&late), Err(Error::Unsupported { what }));
 }
 
 /// The file with another segment in front of all others.
@@ -131,52 +189,101 @@ fn with_segment(bytes: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
     [&bytes[..2], &[0xFF, kind], &length, content, &bytes[2..]].concat()
 }
 
+/// The values of YCbCr, in fixed point as libjpeg has it, to RGB.
+fn to_rgb(&[y, cb, cr]: &[u8; 3]) -> [u8; 3] {
+    let rounded = |sum: i32| (sum + (1 << 15)) >> 16;
+    let [y, cb, cr] = [i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128];
+    [rounded(91881 * cr), rounded(-22554 * cb - 46802 * cr), rounded(116130 * cb)]
+        .map(|color| (y + color).clamp(0, 255) as u8)
+}
+
 #[test]
-fn colours_are_what_libjpeg_takes_them_for() {
-    let mine = |bytes: &[u8]| Jpeg::open(bytes).unwrap().is_some();
+fn colors_are_what_libjpeg_takes_them_for() {
     let adobe = |bytes: &[u8], transform: u8| {
         with_segment(bytes, 0xEE, &[b"Adobe", &[0, 100, 0, 0, 0, 0, transform][..]].concat())
     };
-    let (jfif, grey) = (file("444.jpg"), file("grey.jpg"));
+    let (jfif, gray) = (file("444.jpg"), file("grey.jpg"));
+    let expected = decode(&jfif);
     let mut bare = jfif.clone();
     bare[marker(&jfif, 0xE0) + 4..][..4].copy_from_slice(b"ABCD");
+    assert_eq!(decode(&bare), expected, "named 1, 2, 3");
+    // The same values, taken for red, green and blue.
+    let rgb = decode(&adobe(&bare, 0)).unwrap();
+    let converted: Vec<u8> = rgb.as_chunks().0.iter().flat_map(to_rgb).collect();
+    assert_eq!(Ok(converted), expected);
     for transform in 0..3 {
-        assert_eq!(mine(&adobe(&bare, transform)), transform == 1, "{transform}");
-        assert_eq!(decode(&adobe(&jfif, transform)), decode(&jfif), "JFIF comes first");
-        assert_eq!(decode(&adobe(&grey, transform)), decode(&grey), "grey is grey");
+        assert_eq!(decode(&adobe(&bare, transform)) == expected, transform != 0, "{transform}");
+        assert_eq!(decode(&adobe(&jfif, transform)), expected, "JFIF comes first");
+        assert_eq!(decode(&adobe(&gray, transform)), decode(&gray), "gray is gray");
     }
     // A JFIF segment that is cut short does not keep red, green and blue from being what they are.
     let (frame, scan) = (marker(&bare, 0xC0), marker(&bare, 0xDA));
     for (i, name) in b"RGB".iter().enumerate() {
         (bare[frame + 10 + 3 * i], bare[scan + 5 + 2 * i]) = (*name, *name);
     }
-    assert!(!mine(&with_segment(&bare, 0xE0, b"JFIF\0\x01\x01")));
-    assert!(mine(&with_segment(&bare, 0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0")));
+    assert_eq!(decode(&with_segment(&bare, 0xE0, b"JFIF\0\x01\x01")), Ok(rgb));
+    let whole = with_segment(&bare, 0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
+    assert_eq!(decode(&whole), expected);
 }
 
+/// Parts of a TIFF: tables in a file of their own, colors told from outside.
 #[test]
-fn missing_tables_are_named() {
-    let bytes = file("444.jpg");
-    for (kind, what) in [(0xDB, "quantisation"), (0xC4, "huffman")] {
-        let mut bytes = bytes.clone();
-        while let Some(at) = bytes.windows(2).position(|pair| pair == [0xFF, kind]) {
-            bytes[at + 1] = 0xFE;
+fn tables_and_colors_may_come_from_elsewhere() {
+    let bytes = file("422.jpg");
+    let (quantization, frame) = (marker(&bytes, 0xDB), marker(&bytes, 0xC0));
+    let tables = [&bytes[..2], &bytes[quantization..frame], &[0xFF, 0xD9]].concat();
+    let part = [&bytes[..2], &bytes[frame..]].concat();
+    assert_eq!(decode(&part), Err(Error::MissingTable { what: "quantization" }));
+    let open = |colors| Jpeg::open_abbreviated(Some(&tables), &part, colors);
+    assert_eq!(open(Colors::YCbCr).unwrap().decode(), decode(&bytes));
+    let stored = open(Colors::AsStored).unwrap().decode().unwrap();
+    let converted: Vec<u8> = stored.as_chunks().0.iter().flat_map(to_rgb).collect();
+    assert_eq!(Ok(converted), decode(&bytes));
+    assert!(open(Colors::Cmyk).is_err());
+}
+
+/// Frames of videos leave out the tables that the standard gives as examples, which most encoders use.
+#[test]
+fn without_huffman_tables_those_of_the_standard_hold() {
+    for name in ["422.jpg", "420_noise_q100.jpg", "grey.jpg"] {
+        let bytes = file(name);
+        let mut without = bytes.clone();
+        while let Some(at) = without.windows(2).position(|pair| pair == [0xFF, 0xC4]) {
+            without[at + 1] = 0xFE;
         }
-        assert_eq!(Jpeg::open(&bytes).err(), Some(Error::MissingTable { what }));
+        assert_eq!(decode(&without), decode(&bytes), "{name}");
     }
 }
 
 #[test]
-fn the_exif_block_is_handed_out() {
+fn missing_tables_are_named() {
+    let without = |name: &str, kind: u8| {
+        let mut bytes = file(name);
+        while let Some(at) = bytes.windows(2).position(|pair| pair == [0xFF, kind]) {
+            bytes[at + 1] = 0xFE;
+        }
+        decode(&bytes)
+    };
+    let missing = |what| Err(Error::MissingTable { what });
+    assert_eq!(without("444.jpg", 0xDB), missing("quantization"));
+    assert_eq!(without("kinds/scans_444_progressive.jpg", 0xDB), missing("quantization"));
+    assert_eq!(without("kinds/scans_444_progressive.jpg", 0xC4), missing("huffman"));
+}
+
+#[test]
+fn exif_and_xmp_are_handed_out() {
     let bytes = file("grey.jpg");
-    assert_eq!(Jpeg::open(&bytes).unwrap().unwrap().exif(), None);
+    let exif = |bytes: &[u8]| Jpeg::open(bytes).unwrap().exif().map(<[u8]>::to_vec);
+    assert_eq!(exif(&bytes), None);
     let with = with_segment(&bytes, 0xE1, b"Exif\0\0MM\0*");
-    assert_eq!(Jpeg::open(&with).unwrap().unwrap().exif(), Some(&b"MM\0*"[..]));
-    // Of two, the first.
+    assert_eq!(exif(&with), Some(b"MM\0*".to_vec()));
+    // Another one is more bytes of it.
     let two = with_segment(&with, 0xE1, b"Exif\0\0II*\0");
-    assert_eq!(Jpeg::open(&two).unwrap().unwrap().exif(), Some(&b"II*\0"[..]));
+    assert_eq!(exif(&two), Some(b"II*\0MM\0*".to_vec()));
     let empty = with_segment(&with, 0xE1, b"Exif\0\0");
-    assert_eq!(Jpeg::open(&empty).unwrap().unwrap().exif(), Some(&b"MM\0*"[..]));
+    assert_eq!(exif(&empty), Some(b"MM\0*".to_vec()));
+    let packet = with_segment(&bytes, 0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>");
+    assert_eq!(Jpeg::open(&packet).unwrap().xmp(), Some(&b"<x/>"[..]));
 }
 
 proptest! {
@@ -184,17 +291,17 @@ proptest! {
 
     #[test]
     fn damaged_bytes_never_panic(
-        which in 0_usize..32,
+        which in 0_usize..32 + 65,
         hits in proptest::collection::vec((0.0_f64..1.0, any::<u8>()), 1..8),
         cut in 0.5_f64..2.0,
     ) {
-        let (_, mut bytes) = files().swap_remove(which);
+        let (_, mut bytes) = all_files().swap_remove(which);
         bytes.truncate((cut * bytes.len() as f64) as usize);
         for (place, value) in hits {
             let index = (place * bytes.len() as f64) as usize;
             bytes[index] = value;
         }
-        if let Ok(Some(jpeg)) = Jpeg::open(&bytes)
+        if let Ok(jpeg) = Jpeg::open(&bytes)
             && let Ok(pixels) = jpeg.decode()
         {
             let size = jpeg.width() as usize * jpeg.height() as usize * jpeg.channels();

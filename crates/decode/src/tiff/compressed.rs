@@ -1,0 +1,83 @@
+//! Strips and tiles that are JPEG files: by our own decoder, which libtiff's users know the pixels of.
+
+use ::jpeg::{Colors, Jpeg};
+use tiff::tags::{PhotometricInterpretation, Tag};
+
+use super::edit::chunks;
+use super::{Head, Reader, broken, failed, unsupported};
+use crate::Failure;
+use crate::raw::{Layout, Values};
+
+/// All values; those of YCbCr as RGB.
+///
+/// # Errors
+/// [`Failure::Truncated`], [`Failure::Image`].
+pub(super) fn read(
+    bytes: &[u8],
+    decoder: &mut Reader<'_>,
+    head: &Head,
+) -> Result<(Values, Layout), Failure> {
+    let ycbcr = head.colors == PhotometricInterpretation::YCbCr;
+    if head.bits != 8 || ycbcr && (head.planar || head.channels != 3) {
+        return Err(unsupported(format!("JPEG of {} bits, or of planes of YCbCr", head.bits)));
+    }
+    let tables = decoder.find_tag(Tag::JPEGTables).map_err(failed)?;
+    let tables = tables.map(|tables| tables.into_u8_vec().map_err(failed)).transpose()?;
+    let colors = if ycbcr { Colors::YCbCr } else { Colors::AsStored };
+    let [width, height] = [head.width, head.height].map(|side| side as usize);
+    let [across, down] = match head.tile {
+        Some(tile) => tile.map(|side| side as usize),
+        None => [width, (head.rows_per_strip as usize).min(height)],
+    };
+    let (channels, planes) = match (usize::from(head.channels), head.planar) {
+        (channels, true) => (1, channels),
+        (channels, false) => (channels, 1),
+    };
+    if across == 0 || down == 0 {
+        return Err(broken("strips of no rows"));
+    }
+    let chunks = chunks(decoder)?;
+    let (columns, rows) = (width.div_ceil(across), height.div_ceil(down));
+    if chunks.len() != columns * rows * planes {
+        return Err(broken("another number of strips or tiles than the picture needs"));
+    }
+    let stride = width * channels;
+    let mut values = vec![0; stride * height * planes];
+    for ((start, end), place) in chunks.into_iter().zip(0..) {
+        let (plane, row, column) =
+            (place / columns / rows, place / columns % rows * down, place % columns * across);
+        let data = bytes.get(start..end).ok_or(Failure::Truncated)?;
+        let need = [across.min(width - column), down.min(height - row)];
+        let part = read_part(tables.as_deref(), data, colors, [across, need[1], channels])?;
+        for (y, line) in part.chunks_exact(across * channels).take(need[1]).enumerate() {
+            let to = (plane * height + row + y) * stride + column * channels;
+            values[to..to + need[0] * channels].copy_from_slice(&line[..need[0] * channels]);
+        }
+    }
+    let layout = Layout {
+        width: head.width,
+        height: head.height,
+        channels: channels * planes,
+        plane: (planes > 1).then_some(width * height),
+        alpha: head.alpha,
+    };
+    Ok((Values::U8(values), layout))
+}
+
+/// The pixels of a strip or tile, as wide as it is said to be and at least so high, of so many
+/// channels.
+fn read_part(
+    tables: Option<&[u8]>,
+    data: &[u8],
+    colors: Colors,
+    [width, least_height, channels]: [usize; 3],
+) -> Result<Vec<u8>, Failure> {
+    let part = Jpeg::open_abbreviated(tables, data, colors).map_err(crate::jpeg::failed)?;
+    let size = [part.width() as usize, part.height() as usize, part.channels()];
+    // A file that says less than is needed has no other pixels; one that says much more is a bomb.
+    let fits = size[0] == width && size[2] == channels;
+    if !fits || !(least_height..least_height + 4096).contains(&size[1]) {
+        return Err(broken("a strip or tile of JPEG is of another size than the picture's"));
+    }
+    part.decode().map_err(crate::jpeg::failed)
+}

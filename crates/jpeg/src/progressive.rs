@@ -1,0 +1,156 @@
+//! Coefficients of one block from the scans of a progressive picture (T.81, G.1.2).
+//!
+//! Each function reads what one scan has of a block, into the part of `group` that is its
+//! `place`-th, and tells whether there is such data.
+
+use crate::bits::Bits;
+use crate::block::{PLACES, look_up};
+use crate::huffman::{Symbol, Table};
+use crate::idct::{BLOCKS, Group};
+
+/// A scan of coefficients other than the mean.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spectrum<'a> {
+    pub(crate) table: &'a Table,
+    /// The numbers of the first and the last coefficient.
+    pub(crate) first: usize,
+    pub(crate) last: usize,
+    /// The bit that the scan ends with.
+    pub(crate) low: u8,
+}
+
+/// The mean, down to the bit `low`; `mean` is that of the last block of this component.
+#[inline(always)]
+pub(crate) fn first_mean(
+    bits: &mut Bits<'_>,
+    table: &Table,
+    mean: &mut i16,
+    low: u8,
+    (group, place): (&mut Group, usize),
+) -> bool {
+    bits.refill();
+    let symbol = look_up(bits, table);
+    if symbol == Symbol::UNKNOWN {
+        return false;
+    }
+    *mean = mean.wrapping_add(symbol.number(bits.all()));
+    bits.skip(symbol.length());
+    *coefficient(group, place, 0) = *mean << low;
+    true
+}
+
+/// The bit `low` of the mean.
+#[inline(always)]
+pub(crate) fn next_mean(bits: &mut Bits<'_>, low: u8, (group, place): (&mut Group, usize)) {
+    bits.refill();
+    if bits.peek::<1>() == 1 {
+        *coefficient(group, place, 0) |= 1 << low;
+    }
+    bits.skip(1);
+}
+
+/// Coefficients down to the bit `low`. `run`: of how many blocks, this one included, the rest is
+/// zero.
+#[inline(always)]
+pub(crate) fn first_coefficients(
+    bits: &mut Bits<'_>,
+    scan: &Spectrum<'_>,
+    run: &mut u32,
+    (group, place): (&mut Group, usize),
+) -> bool {
+    let mut next = scan.first;
+    while *run == 0 && next <= scan.last {
+        bits.refill();
+        let symbol = look_up(bits, scan.table);
+        if symbol == Symbol::UNKNOWN {
+            return false;
+        }
+        let number = next + symbol.step();
+        if symbol.step() == 0 {
+            *run = (1 << symbol.size()) + symbol.bits(bits.all());
+        } else if symbol.size() > 0 {
+            if number > scan.last + 1 {
+                return false;
+            }
+            *coefficient(group, place, number - 1) = symbol.number(bits.all()) << scan.low;
+        }
+        next = number;
+        bits.skip(symbol.length());
+    }
+    *run = run.saturating_sub(1);
+    true
+}
+
+/// The bit `low` of coefficients: of those that are not zero yet, and new ones between them. `run`
+/// as in [`first_coefficients`].
+#[inline(always)]
+pub(crate) fn next_coefficients(
+    bits: &mut Bits<'_>,
+    scan: &Spectrum<'_>,
+    run: &mut u32,
+    (group, place): (&mut Group, usize),
+) -> bool {
+    let mut next = scan.first;
+    while *run == 0 && next <= scan.last {
+        bits.refill();
+        let symbol = look_up(bits, scan.table);
+        let (step, size, number) = (symbol.step(), symbol.size(), symbol.bits(bits.all()));
+        if symbol == Symbol::UNKNOWN || step > 0 && size > 1 {
+            return false;
+        }
+        bits.skip(symbol.length());
+        if step == 0 {
+            *run = (1 << size) + number;
+            break;
+        }
+        // Zeros that stay zero are passed over, and the others get their bit.
+        next = refine(bits, scan, next, step - 1, (group, place));
+        if size > 0 {
+            if next > scan.last {
+                return false;
+            }
+            let value = 1 << scan.low;
+            *coefficient(group, place, next) = if number == 1 { value } else { -value };
+        }
+        next += 1;
+    }
+    if *run > 0 {
+        refine(bits, scan, next, usize::MAX, (group, place));
+        *run -= 1;
+    }
+    true
+}
+
+/// Reads a bit for each coefficient from `next` on that is not zero, until `zeros` others were passed
+/// over and one more comes. Returns the number of that one.
+#[inline(always)]
+fn refine(
+    bits: &mut Bits<'_>,
+    scan: &Spectrum<'_>,
+    mut next: usize,
+    mut zeros: usize,
+    (group, place): (&mut Group, usize),
+) -> usize {
+    let bit = 1_i16 << scan.low;
+    while next <= scan.last {
+        let value = coefficient(group, place, next);
+        if *value != 0 {
+            bits.refill();
+            if bits.peek::<1>() == 1 && *value & bit == 0 {
+                *value = value.wrapping_add(if *value > 0 { bit } else { -bit });
+            }
+            bits.skip(1);
+        } else if zeros == 0 {
+            break;
+        } else {
+            zeros -= 1;
+        }
+        next += 1;
+    }
+    next
+}
+
+#[inline(always)]
+fn coefficient(group: &mut Group, place: usize, number: usize) -> &mut i16 {
+    &mut group.0[usize::from(PLACES[place % BLOCKS][number & 127])]
+}
