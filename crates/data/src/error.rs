@@ -230,7 +230,7 @@ mod tests {
     fn a_reason_is_said_once() {
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\x01PLTE0000".as_slice();
         let error = Error::from(decode::decode(png).unwrap_err()).chain();
-        assert_eq!(error.matches("the palette ends inside a colour").count(), 1, "{error}");
+        assert_eq!(error.matches("the palette ends inside a color").count(), 1, "{error}");
         assert!(error.starts_with("broken png image: "), "{error}");
     }
 }

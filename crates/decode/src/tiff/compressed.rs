@@ -1,12 +1,12 @@
-//! Strips and tiles that are JPEG files: by our own decoder, which libtiff's users know the pixels of.
+//! Strips and tiles that are JPEG files: by our own decoder, whose pixels are those of libtiff.
 
 use ::jpeg::{Colors, Jpeg};
 use tiff::tags::{PhotometricInterpretation, Tag};
 
 use super::edit::chunks;
 use super::{Head, Reader, broken, failed, unsupported};
-use crate::Failure;
 use crate::raw::{Layout, Values};
+use crate::{Failure, check_size};
 
 /// All values; those of YCbCr as RGB.
 ///
@@ -74,10 +74,12 @@ fn read_part(
 ) -> Result<Vec<u8>, Failure> {
     let part = Jpeg::open_abbreviated(tables, data, colors).map_err(crate::jpeg::failed)?;
     let size = [part.width() as usize, part.height() as usize, part.channels()];
-    // A file that says less than is needed has no other pixels; one that says much more is a bomb.
+    // Encoders write whole strips also at the lower edge.
     let fits = size[0] == width && size[2] == channels;
     if !fits || !(least_height..least_height + 4096).contains(&size[1]) {
         return Err(broken("a strip or tile of JPEG is of another size than the picture's"));
     }
+    // Tiles may be larger than the picture.
+    check_size(part.width(), part.height(), size.iter().map(|&side| side as u64).product())?;
     part.decode().map_err(crate::jpeg::failed)
 }
