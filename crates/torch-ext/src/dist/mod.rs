@@ -35,7 +35,6 @@
 //! left with a reason, or is behind, and names it: see [`crate::Error::Group`].
 
 mod collective;
-mod exchange;
 mod group;
 mod launch;
 mod meeting;
