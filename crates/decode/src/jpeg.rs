@@ -7,7 +7,7 @@ use image::{ImageError, ImageFormat};
 
 use crate::orientation::{self, Metadata};
 use crate::raw::{Layout, Values};
-use crate::{Failure, Parts, check_size};
+use crate::parts::{Failure, Parts, check_size};
 
 /// Reads a file.
 ///

@@ -20,6 +20,7 @@ pub mod error;
 mod ifd;
 mod jpeg;
 mod orientation;
+mod parts;
 mod pixels;
 mod png;
 mod raw;
@@ -30,23 +31,16 @@ use std::any::Any;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::error::{DecodingError, LimitError, LimitErrorKind};
+use image::error::DecodingError;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 pub use error::{Error, Result};
+pub use parts::{MAX_IMAGE_BYTES, MAX_PIXELS};
 pub use pixels::{Image, PixelFormat};
 pub use raw::Raw;
 
-use raw::{Layout, Values};
-
-/// Most bytes that the pixels of one image may take before they are converted to RGB: a guard
-/// against decompression bombs that leaves room for 170 megapixels.
-pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
-
-/// Most pixels of one image, whatever its format: the number at which Pillow speaks of a
-/// decompression bomb and refuses.
-pub const MAX_PIXELS: u64 = 178_956_970;
+use parts::{Failure, Parts, check_size};
 
 /// Decodes one image file to RGB, see the [crate](self) for the conversions.
 ///
@@ -127,21 +121,6 @@ fn guess_format(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
     Ok((format, name))
 }
 
-/// What can be wrong with an image whose format is known.
-enum Failure {
-    TooLarge { width: u32, height: u32 },
-    Truncated,
-    Image(ImageError),
-}
-
-impl From<ImageError> for Failure {
-    fn from(error: ImageError) -> Self {
-        Self::Image(error)
-    }
-}
-
-type Parts = (Values, Layout, Orientation);
-
 fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Failure> {
     let orientation = match format {
         ImageFormat::Jpeg => return jpeg::read(bytes),
@@ -170,18 +149,6 @@ fn read_dynamic(bytes: &[u8], format: ImageFormat) -> std::result::Result<Dynami
     // Not every decoder compares the picture's size with the limit by itself.
     check_size(width, height, decoder.total_bytes())?;
     Ok(DynamicImage::from_decoder(decoder)?)
-}
-
-/// Refuses what is more than [`MAX_PIXELS`] or [`MAX_IMAGE_BYTES`].
-fn check_size(width: u32, height: u32, bytes: u64) -> std::result::Result<(), Failure> {
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(Failure::TooLarge { width, height });
-    }
-    if bytes > MAX_IMAGE_BYTES {
-        let kind = LimitErrorKind::InsufficientMemory;
-        return Err(ImageError::Limits(LimitError::from_kind(kind)).into());
-    }
-    Ok(())
 }
 
 /// Whether the decoder ran out of bytes, wherever in its chain of reasons that is said.

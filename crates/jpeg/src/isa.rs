@@ -40,6 +40,20 @@ pub(crate) trait Kernel {
     fn run(self, isa: impl Isa) -> Self::Output;
 }
 
+/// A kernel and the instruction set that it was dispatched to.
+#[cfg(target_arch = "x86_64")]
+struct With<I, K>(I, K);
+
+#[cfg(target_arch = "x86_64")]
+impl<I: Isa, K: Kernel> pulp::WithSimd for With<I, K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> K::Output {
+        self.1.run(self.0)
+    }
+}
+
 /// Runs `kernel` with the best instruction set of this machine.
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
@@ -47,7 +61,6 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     {
         use pulp::x86::{V3, V4};
 
-        use crate::x86::With;
         if let Some(v4) = V4::try_new() {
             return pulp::Simd::vectorize(v4, With(v4, kernel));
         }
@@ -72,7 +85,6 @@ mod tests {
         let others = vec![dispatch(kernel())];
         #[cfg(target_arch = "x86_64")]
         let others = {
-            use crate::x86::With;
             let v3 = pulp::x86::V3::try_new();
             let v3 = v3.map(|v3| pulp::Simd::vectorize(v3, With(v3, kernel())));
             let v4 = pulp::x86::V4::try_new();

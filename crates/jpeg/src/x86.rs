@@ -10,21 +10,9 @@ use pulp::x86::{V3, V4};
 
 use crate::color::{CB_BLUE, CR_RED, GREEN, Line, RgbLine};
 use crate::idct::{EVEN_04, EVEN_26, FIRST_SHIFT, Group, ODD_13, ODD_57, SECOND_SHIFT, Tile, WIDE};
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
 use crate::lanes::Lanes;
 use crate::tables::Quantization;
-
-/// A kernel and the instruction set that it was dispatched to.
-pub(crate) struct With<I, K>(pub(crate) I, pub(crate) K);
-
-impl<I: Isa, K: Kernel> pulp::WithSimd for With<I, K> {
-    type Output = K::Output;
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> K::Output {
-        self.1.run(self.0)
-    }
-}
 
 /// Both passes. `rows` holds coefficients times quantization; a register of the result holds two
 /// rows of samples.

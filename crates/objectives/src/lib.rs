@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod build;
 mod cholesky;
 pub mod coding_rate;
 mod compression;

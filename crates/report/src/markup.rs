@@ -75,6 +75,16 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// A key number with its name above and a remark below.
+pub fn tile(name: &str, value: &str, remark: &str) -> String {
+    format!(
+        "<div class=\"tile\"><span>{}</span><b>{}</b><small>{}</small></div>\n",
+        escape(name),
+        escape(value),
+        escape(remark)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

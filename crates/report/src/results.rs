@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use super::markup::{escape, table as html_table};
+use super::markup::{escape, table as html_table, tile};
 use super::run::Run;
 use super::scale::percent;
-use super::sections::tile;
 
 /// Columns of the table: the key in `results.json` and what it is.
 const COLUMNS: [(&str, &str); 3] =

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::markup::{absent, escape, picture, section, table};
+use super::markup::{absent, escape, picture, section, table, tile};
 use super::run::{Piece, Run};
 use super::scale::{number, percent};
 use super::{curves, results};
@@ -29,16 +29,6 @@ pub fn header(run: &Run) -> String {
         escape(&run.name),
         escape(&summary(run)),
         tiles.concat()
-    )
-}
-
-/// A key number with its name above and a remark below.
-pub fn tile(name: &str, value: &str, remark: &str) -> String {
-    format!(
-        "<div class=\"tile\"><span>{}</span><b>{}</b><small>{}</small></div>\n",
-        escape(name),
-        escape(value),
-        escape(remark)
     )
 }
 

@@ -1,15 +1,15 @@
 //! Student, teacher and one optimiser step. The loop around it is in [`crate::run`].
 
-use model::normalize::Normalize;
+mod config;
+
 use model::weights::{ImportPolicy, ImportReport, Target, TensorFile, import};
 use objectives::health::Signals;
-use objectives::{
-    Inputs, LossOutput, Needs, Objective, ObjectiveConfig, Outputs, Statistics, StepContext,
-};
+use objectives::{Inputs, LossOutput, Needs, Objective, Outputs, Statistics, StepContext};
 use tch::{Device, Kind, Tensor};
 
+pub use self::config::LearnerConfig;
 use crate::clip::Clip;
-use crate::config::{OptimConfig, Precision};
+use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::input::Views;
 use crate::loss_scale::LossScale;
@@ -19,34 +19,6 @@ use crate::schedule::StepValues;
 use crate::side::Side;
 use crate::step::{Skipped, StepRequest, StepResult, Sum};
 use crate::{ema, forward};
-
-/// What a learner is made of.
-#[derive(Debug, Clone)]
-pub struct LearnerConfig {
-    /// Architecture of student and teacher.
-    pub model: model::config::ModelConfig,
-    /// Their heads.
-    pub head: model::config::HeadConfig,
-    /// The loss.
-    pub objective: ObjectiveConfig,
-    /// The optimiser.
-    pub optim: OptimConfig,
-    /// Precision of the networks.
-    pub precision: Precision,
-    /// Images in one optimiser step, over all processes.
-    pub batch_size: usize,
-    /// Passes a step is split into.
-    pub accumulate: usize,
-    /// Seed of the initial weights.
-    pub seed: u64,
-    /// Mean and deviation of the input's channels; they travel with the weights.
-    pub normalize: Normalize,
-    /// Which values of deeper images become 0 and 255; written into weight files, so that images are
-    /// read alike later.
-    pub value_range: Vec<[f64; 2]>,
-    /// Where everything lives.
-    pub device: Device,
-}
 
 /// Student, teacher, optimiser and objective.
 pub struct Learner {

@@ -1,5 +1,7 @@
 //! The rules of docs/ARCHITECTURE.md that a machine can check: which crate may use which, where
-//! unsafe code, YAML and printing may live.
+//! unsafe code, YAML and printing may live, and that no source files use one another in a circle.
+
+mod cycles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,6 +104,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let sources = sources(&workspace.path("crates"), workspace.root())?;
     broken.extend(sources.iter().flat_map(|(path, text)| library_words(path, text)));
     broken.extend(yaml_files(&sources));
+    broken.extend(cycles::check(packages, workspace.root())?);
     if broken.is_empty() {
         return Ok(());
     }

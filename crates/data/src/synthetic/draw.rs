@@ -38,7 +38,7 @@ pub struct Drawing {
 ///
 /// `config.count` plays no part: a longer set begins like a shorter one.
 pub fn draw(config: &SyntheticConfig, index: usize) -> Drawing {
-    let label = super::label_of(index);
+    let label = super::classes::label_of(index);
     let mut rng = Rng::new(config.seed, 0, index as u64, Purpose::Synthetic);
     Scene::random(&mut rng, label as usize).render(config.size, label)
 }

@@ -6,16 +6,17 @@
 //! the pixels at fixed places tell it; what does is learnable without labels. It needs no file
 //! and no network, and it has masks of the objects.
 
+mod classes;
 mod draw;
 mod shape;
 mod texture;
 mod write;
 
-use std::sync::OnceLock;
-
 use image::GrayImage;
 use sha2::{Digest, Sha256};
 
+pub use self::classes::class_names;
+use self::classes::{CLASS_NAMES, label_of};
 pub use self::draw::{Drawing, draw};
 pub use self::write::write_folder;
 use crate::config::SyntheticConfig;
@@ -24,33 +25,6 @@ use crate::source::{Payload, Source};
 
 /// Changes with every change of what is drawn.
 const VERSION: u32 = 1;
-/// Number of classes.
-const NUM_CLASSES: usize = 10;
-/// Names of the classes by label.
-const CLASS_NAMES: [&str; NUM_CLASSES] = [
-    "striped_disc",
-    "checked_square",
-    "dotted_triangle",
-    "ringed_star",
-    "wavy_cross",
-    "speckled_ring",
-    "zigzag_crescent",
-    "gridded_arrow",
-    "plaid_heart",
-    "blotched_capsule",
-];
-
-/// Names of the classes by label.
-pub fn class_names() -> &'static [String] {
-    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
-    NAMES.get_or_init(|| CLASS_NAMES.iter().map(|&name| name.to_owned()).collect())
-}
-
-/// The class of image `index`: classes take turns, so any stretch of indices is balanced.
-pub(crate) fn label_of(index: usize) -> u32 {
-    (index % NUM_CLASSES) as u32
-}
-
 /// The synthetic set as a source: images are drawn when they are asked for.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
@@ -112,6 +86,7 @@ impl Source for Synthetic {
 
 #[cfg(test)]
 mod tests {
+    use super::classes::NUM_CLASSES;
     use super::*;
 
     const CONFIG: SyntheticConfig = SyntheticConfig { count: 1000, size: 32, seed: 11 };

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::{class_names, draw, label_of};
+use super::classes::{class_names, label_of};
+use super::draw;
 use crate::config::SyntheticConfig;
 use crate::error::{Error, Result};
 

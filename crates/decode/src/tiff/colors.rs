@@ -5,7 +5,7 @@ use tiff::decoder::ifd::Value;
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
 
 use super::{Head, Reader, broken, failed, unsupported};
-use crate::Failure;
+use crate::parts::Failure;
 use crate::raw::{Layout, Values};
 
 /// What the values mean, as values. Gray, RGB and plain channels are left as they are; palettes, ink

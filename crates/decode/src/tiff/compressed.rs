@@ -6,7 +6,7 @@ use tiff::tags::{PhotometricInterpretation, Tag};
 use super::edit::chunks;
 use super::{Head, Reader, broken, failed, unsupported};
 use crate::raw::{Layout, Values};
-use crate::{Failure, check_size};
+use crate::parts::{Failure, check_size};
 
 /// All values; those of YCbCr as RGB.
 ///

@@ -5,7 +5,7 @@ use weezl::LzwStatus;
 
 use super::{Head, Reader, broken, failed, unsupported};
 use crate::ifd::Entry;
-use crate::{Failure, check_size};
+use crate::parts::{Failure, check_size};
 
 /// A copy of the file that the crate reads as channels without a meaning; none if it does so anyway.
 ///

@@ -25,7 +25,7 @@ use tiff::tags::{CompressionMethod, PhotometricInterpretation, PlanarConfigurati
 
 use crate::orientation::{self, Metadata};
 use crate::raw::{Layout, Values};
-use crate::{Failure, MAX_IMAGE_BYTES, Parts, check_size};
+use crate::parts::{Failure, MAX_IMAGE_BYTES, Parts, check_size};
 
 /// Most bytes of one tag; places of tiles are the longest.
 const MAX_TAG_BYTES: usize = 16 << 20;

@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ReadValue;
 use super::problems::kind_at;
 use super::schema::Kind;
+
+/// Reads one value of the command line, the `VALUE` of `key.path=VALUE`; the error is a sentence.
+pub type ReadValue<'a> = &'a dyn Fn(&str) -> std::result::Result<Value, String>;
 
 /// Reads one override into a document that holds this key alone; `read_value` reads what is not text.
 ///

@@ -1,9 +1,8 @@
 //! What the processes of a run do together, seen from one of them.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::exchange;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Operations that every process of a run takes part in, in the same order.
 ///
@@ -65,7 +64,17 @@ pub trait Collective {
     /// # Errors
     /// See [`Collective`].
     fn broadcast_bytes(&self, bytes: &[u8], root: usize) -> Result<Vec<u8>> {
-        exchange::broadcast_bytes(self, bytes, root)
+        let mut length = Tensor::from_slice(&[bytes.len() as i64]);
+        self.broadcast(&mut length, root)?;
+        let mut buffer = if self.rank() == root {
+            Tensor::from_slice(bytes)
+        } else {
+            Tensor::zeros([i64::try_from(&length)?], (Kind::Uint8, Device::Cpu))
+        };
+        if buffer.numel() > 0 {
+            self.broadcast(&mut buffer, root)?;
+        }
+        Ok(Vec::try_from(&buffer)?)
     }
 
     /// The bytes of each process, by rank; lengths may differ.
@@ -73,7 +82,21 @@ pub trait Collective {
     /// # Errors
     /// See [`Collective`].
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        exchange::all_gather_bytes(self, bytes)
+        let lengths = self.all_gather(&Tensor::from_slice(&[bytes.len() as i64]))?;
+        let lengths = lengths
+            .iter()
+            .map(|length| Ok(i64::try_from(length)?))
+            .collect::<Result<Vec<i64>>>()?;
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        if longest == 0 {
+            return Ok(vec![Vec::new(); lengths.len()]);
+        }
+        let padded = Tensor::zeros([longest], (Kind::Uint8, Device::Cpu));
+        padded.narrow(0, 0, bytes.len() as i64).copy_(&Tensor::from_slice(bytes));
+        let gathered = self.all_gather(&padded)?;
+        let cut =
+            |(tensor, &length): (&Tensor, &i64)| Ok(Vec::try_from(tensor.narrow(0, 0, length))?);
+        gathered.iter().zip(&lengths).map(cut).collect()
     }
 
     /// The text of each process, by rank.
@@ -91,7 +114,21 @@ pub trait Collective {
     /// The first process that differs and its first parameter that does, in every process; also
     /// see [`Collective`].
     fn require_same(&self, parameters: &[(String, Tensor)]) -> Result<()> {
-        exchange::require_same(self, parameters)
+        let own: Vec<String> = parameters.iter().map(description).collect();
+        let first = self.broadcast_bytes(own.join("\n").as_bytes(), 0)?;
+        let first = String::from_utf8_lossy(&first);
+        let difference = first_difference(&own, &first).map_or(String::new(), |(own, first)| {
+            let or_nothing = |text: Option<&str>| text.unwrap_or("no further parameter").to_owned();
+            format!("{}\n{}", or_nothing(own), or_nothing(first))
+        });
+        let differences = self.all_gather_text(&difference)?;
+        match differences.iter().position(|difference| !difference.is_empty()) {
+            None => Ok(()),
+            Some(rank) => {
+                let (got, expected) = differences[rank].split_once('\n').unwrap_or_default();
+                Err(Error::Parameters { rank, got: got.to_owned(), expected: expected.to_owned() })
+            }
+        }
     }
 }
 
@@ -126,5 +163,25 @@ impl Collective for Alone {
 
     fn barrier(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// One line: name, shape and data type.
+fn description((name, tensor): &(String, Tensor)) -> String {
+    format!("{name} {:?} {:?}", tensor.size(), tensor.kind()).replace('\n', " ")
+}
+
+/// Where a list first differs from the lines of another, with none where one has ended.
+fn first_difference<'a>(
+    own: &'a [String],
+    lines: &'a str,
+) -> Option<(Option<&'a str>, Option<&'a str>)> {
+    let (mut own, mut lines) = (own.iter().map(String::as_str), lines.lines());
+    loop {
+        match (own.next(), lines.next()) {
+            (None, None) => return None,
+            (a, b) if a != b => return Some((a, b)),
+            _ => {}
+        }
     }
 }

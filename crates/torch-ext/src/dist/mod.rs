@@ -35,7 +35,6 @@
 //! left with a reason, or is behind, and names it: see [`crate::Error::Group`].
 
 mod collective;
-mod exchange;
 mod greeting;
 mod group;
 mod launch;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::files::{read_json, write_json};
 use crate::error::{Error, Result};
 
 /// Name of the manifest in a checkpoint.
@@ -39,7 +40,7 @@ pub fn write(dir: &Path) -> Result<()> {
             hashes.insert(name.to_owned(), sha256_of(&path)?);
         }
     }
-    super::write_json(&dir.join(MANIFEST), &hashes)
+    write_json(&dir.join(MANIFEST), &hashes)
 }
 
 /// Checks every file that the manifest names.
@@ -48,7 +49,7 @@ pub fn write(dir: &Path) -> Result<()> {
 /// If the manifest is missing or unreadable, or a file is missing or differs.
 pub fn verify(dir: &Path) -> Result<()> {
     let path = dir.join(MANIFEST);
-    let hashes: BTreeMap<String, String> = super::read_json(&path)?;
+    let hashes: BTreeMap<String, String> = read_json(&path)?;
     for (name, expected) in hashes {
         let file = dir.join(&name);
         if !file.is_file() {

@@ -13,18 +13,21 @@
 //! A checkpoint is written under a temporary name, flushed and renamed; `latest` moves last. A
 //! reader therefore sees an old checkpoint or a new one, never a part of one.
 
+mod files;
 mod manifest;
 mod resume;
 mod retention;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use files::write_atomic;
 pub use manifest::verify;
 pub use resume::{Found, load, newest_intact};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
+use self::files::{sync_dir, write_json};
 use crate::error::{Error, Result};
 use crate::learner::Learner;
 
@@ -138,37 +141,4 @@ fn metadata(learner: &Learner, role: &str, step: u64) -> Result<BTreeMap<String,
         ("std".into(), json(serde_json::to_string(&config.normalize.std))?),
         ("value_range".into(), json(serde_json::to_string(&config.value_range))?),
     ]))
-}
-
-/// Writes a file so that it is whole or not there.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(Error::io(path, "write the file"))
-}
-
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::io(path, "write the file")(e.into()))?;
-    text.push(b'\n');
-    write_atomic(path, &text)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(Error::io(path, "read the file"))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::Checkpoint {
-        path: path.to_owned(),
-        reason: format!("is damaged ({e})"),
-    })
-}
-
-/// Flushes the entries of a folder, so that a rename survives a power cut.
-fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io(dir, "flush the folder"))
 }

@@ -62,7 +62,7 @@ pub fn load(
     data_fingerprint: &str,
 ) -> Result<RunState> {
     verify(path)?;
-    let state: RunState = super::read_json(&path.join(STATE))?;
+    let state: RunState = super::files::read_json(&path.join(STATE))?;
     if state.version != STATE_VERSION {
         return Err(Error::Checkpoint {
             path: path.to_owned(),

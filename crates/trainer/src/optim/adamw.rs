@@ -3,7 +3,7 @@
 use tch::Tensor;
 use torch_ext::AdamWStep;
 
-use super::{Group, Pace, Update};
+use super::rule::{Group, Pace, Update};
 use crate::config::OptimConfig;
 use crate::error::Result;
 

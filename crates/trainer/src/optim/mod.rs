@@ -3,39 +3,18 @@
 //! None owns schedules: learning rate and weight decay come with each step.
 
 mod adamw;
+mod rule;
 mod sgd;
 
 use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use self::rule::{Group, Pace, Update};
 use crate::config::{FreezeForm, OptimConfig, Rule};
 use crate::error::{Error, Result};
-use crate::param_groups::{self, ParamGroup, Part};
+use crate::param_groups::{self, Part};
 use crate::schedule::StepValues;
-
-/// A group with what the rule remembers of its parameters.
-struct Group {
-    of: ParamGroup,
-    /// One list a slot, in the order of [`Update::slots`]; one tensor a parameter.
-    slots: Vec<Vec<Tensor>>,
-}
-
-/// What one update of a group needs besides its tensors.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    lr: f64,
-    weight_decay: f64,
-}
-
-/// A rule that turns gradients into updates.
-trait Update {
-    /// Names of what is remembered of each parameter, and whether it is one number.
-    fn slots(&self) -> &'static [(&'static str, bool)];
-
-    /// One update from the gradients that the parameters hold.
-    fn update(&self, group: &mut Group, pace: Pace) -> Result<()>;
-}
 
 /// Groups of parameters, and the rule by which they move.
 pub struct Optimizer {

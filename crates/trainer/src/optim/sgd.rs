@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Group, Pace, Update};
+use super::rule::{Group, Pace, Update};
 use crate::error::Result;
 
 /// For each parameter `p` with gradient `g`, all of them in place:

@@ -4,6 +4,7 @@ use std::env::consts::{ARCH, OS};
 use std::path::Path;
 use std::process::Command;
 
+use super::pinned::TORCH;
 use crate::fail::{Result, failed};
 use crate::process;
 use crate::workspace::Workspace;
@@ -41,7 +42,7 @@ pub fn check_platform() -> Result<()> {
     failed(format!(
         "libtorch is installed by itself on Linux x86-64 and aarch64 alone, and this is {OS} \
          {ARCH}: set LIBTORCH to the folder of a libtorch {} made for it",
-        super::TORCH
+        TORCH
     ))
 }
 
@@ -62,7 +63,7 @@ pub fn check_disk(root: &Path) -> Result<()> {
         "set-up and build need {NEEDED_GB} GB of free disk and {} has {free_gb} GB: free some, or \
          set LIBTORCH to the folder of a libtorch {} that is already here",
         root.display(),
-        super::TORCH
+        TORCH
     ))
 }
 

@@ -5,6 +5,7 @@
 //! returns, without network.
 
 mod machine;
+mod pinned;
 mod python;
 mod venv;
 mod version;
@@ -15,11 +16,9 @@ use std::path::{Path, PathBuf};
 use crate::fail::{Context, Result, failed};
 use crate::workspace::{LIBTORCH_LINK, Workspace};
 
+pub use pinned::{TORCH, VENV_PYTHON};
 pub use python::with_torch as python_with_torch;
-pub use venv::{PYTHON as VENV_PYTHON, add as add_to_venv};
-
-/// The libtorch that tch is pinned to.
-pub const TORCH: &str = "2.11.0";
+pub use venv::add as add_to_venv;
 
 /// Brings the machine to where `cargo build` works.
 ///
@@ -34,7 +33,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     }
     let link = workspace.path(LIBTORCH_LINK);
     let leads = link.canonicalize().ok();
-    let venv = workspace.path(venv::DIR);
+    let venv = workspace.path(pinned::VENV);
     let chosen = leads.filter(|dir| !dir.starts_with(&venv) && check(dir, "").is_ok());
     if chosen.is_some() {
         return Ok(()); // an earlier LIBTORCH of the user's

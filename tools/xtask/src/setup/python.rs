@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{TORCH, VENV_PYTHON, version};
+use super::pinned::{TORCH, VENV_PYTHON};
+use super::version;
 use crate::fail::{Result, failed};
 use crate::process;
 use crate::workspace::Workspace;

@@ -9,15 +9,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{TORCH, machine, python, version};
+use super::pinned::{TORCH, VENV, VENV_PYTHON};
+use super::{machine, python, version};
 use crate::fail::{Context, Fail, Result, failed};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// The folder, in the root.
-pub const DIR: &str = ".venv";
-/// Its Python.
-pub const PYTHON: &str = ".venv/bin/python";
 const STAMP: &str = "simdino-setup.txt";
 const BEGUN: &str = "simdino-setup.begun";
 const LOG: &str = ".cache/setup.log";
@@ -35,7 +32,7 @@ const PINS: [(&str, &str); 4] = [
 /// # Errors
 /// One sentence, when Python, pip, disk or network are missing.
 pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
-    let venv = workspace.path(DIR);
+    let venv = workspace.path(VENV);
     if let Some(torch) = complete(&venv) {
         return Ok(torch);
     }
@@ -49,7 +46,7 @@ pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
     start_log(workspace)?;
     let result = make(workspace, python).and_then(|()| match complete(&venv) {
         Some(torch) => Ok(torch),
-        None => failed(format!("pip ended well, but {DIR} lacks what it should hold; see {LOG}")),
+        None => failed(format!("pip ended well, but {VENV} lacks what it should hold; see {LOG}")),
     });
     if result.is_err() && venv.join(BEGUN).exists() {
         let _ = fs::remove_dir_all(&venv); // nothing half-made; the sentence matters more
@@ -67,7 +64,7 @@ fn refuse_foreign(venv: &Path) -> Result<()> {
     }
     failed(format!(
         "{} is there, was not made by this set-up and lacks torch {TORCH}: move it away, or run \
-         `{PYTHON} -m pip install {}`",
+         `{VENV_PYTHON} -m pip install {}`",
         venv.display(),
         requirements().join(" ")
     ))
@@ -76,7 +73,7 @@ fn refuse_foreign(venv: &Path) -> Result<()> {
 /// Installs more packages into `.venv`; what they need of torch is there already.
 pub fn add(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     start_log(workspace)?;
-    pip(workspace, workspace.command(workspace.path(PYTHON)), packages)
+    pip(workspace, workspace.command(workspace.path(VENV_PYTHON)), packages)
 }
 
 /// The folder of torch, when `venv` holds everything; writes the stamp where it is missing.
@@ -135,7 +132,7 @@ fn satisfied(installed: &[String], name: &str, pin: &str) -> bool {
 }
 
 fn make(workspace: &Workspace, python: &str) -> Result<()> {
-    let venv = workspace.path(DIR);
+    let venv = workspace.path(VENV);
     if venv.join(STAMP).exists() {
         // ours, with other pins: pip changes what differs
         fs::rename(venv.join(STAMP), venv.join(BEGUN))
@@ -145,7 +142,7 @@ fn make(workspace: &Workspace, python: &str) -> Result<()> {
     }
     let requirements = requirements();
     let packages: Vec<&str> = requirements.iter().map(String::as_str).collect();
-    pip(workspace, workspace.command(workspace.path(PYTHON)), &packages)
+    pip(workspace, workspace.command(workspace.path(VENV_PYTHON)), &packages)
 }
 
 fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
@@ -157,9 +154,9 @@ fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
         .context(|| format!("cannot make {}", venv.display()))?;
     let made = |options: &[&str]| {
         let mut command = workspace.command(python);
-        process::probe(command.args(["-m", "venv"]).args(options).arg(DIR)).is_some()
+        process::probe(command.args(["-m", "venv"]).args(options).arg(VENV)).is_some()
     };
-    if made(&[]) && runs_pip(workspace.command(workspace.path(PYTHON))) {
+    if made(&[]) && runs_pip(workspace.command(workspace.path(VENV_PYTHON))) {
         return Ok(());
     }
     // Debian ships venv without ensurepip; the pip beside it can put a pip inside.
@@ -177,7 +174,7 @@ fn create(workspace: &Workspace, python: &str, venv: &Path) -> Result<()> {
         ));
     }
     let Some(site) = site_packages(venv) else {
-        return failed(format!("{python} made a {DIR} without site-packages; see {LOG}"));
+        return failed(format!("{python} made a {VENV} without site-packages; see {LOG}"));
     };
     pip(workspace, workspace.command(python), &["--target", &site.to_string_lossy(), "pip"])
 }

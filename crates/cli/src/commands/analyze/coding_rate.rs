@@ -8,8 +8,9 @@ use objectives::health::effective_rank;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use super::arguments::{EPS, parse_eps};
 use super::features::{read, unit_rows};
-use super::{EPS, figure, parse_eps};
+use super::figure;
 use crate::console::{answer, percent};
 use crate::failure::Result;
 use report::chart::{Chart, Series};

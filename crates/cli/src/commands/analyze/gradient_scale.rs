@@ -7,8 +7,9 @@ use objectives::gradient_scale::{GradientScale, gamma_code, gamma_theorem};
 use serde_json::json;
 use tch::Tensor;
 
+use super::arguments::{EPS, parse_eps, parse_size};
 use super::features::{Made, read, unit_rows};
-use super::{EPS, figure, parse_eps, parse_size};
+use super::figure;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 use report::chart::{Chart, Series};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use tch::{Cuda, Device};
 
-use super::Findings;
+use super::findings::Findings;
 use super::self_check::{self, Outcome};
 use crate::failure::Result;
 

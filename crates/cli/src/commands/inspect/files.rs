@@ -9,7 +9,7 @@ use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, networks};
 use serde_json::{Value, json};
 use trainer::metrics::read_jsonl;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::failure::Result;
 
 /// Endings of weight files.

@@ -2,12 +2,12 @@
 
 mod environment;
 mod files;
+mod findings;
 mod self_check;
 
 use std::path::Path;
 
-use serde_json::Value;
-
+use self::findings::Findings;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 
@@ -22,12 +22,6 @@ pub struct Args {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
-}
-
-/// What was found: the same as text and as JSON.
-struct Findings {
-    text: String,
-    json: Value,
 }
 
 /// Runs the verb.

@@ -1,6 +1,7 @@
 //! `simdino picture`: pictures to look at before and after training.
 
 mod network;
+mod out;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use data::source::{List, is_image};
 use data::{DataConfig, Dataset, PixelFormat};
 use eval::pictures::crop_sheet;
 
+use self::out::png;
 use crate::config;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
@@ -83,14 +85,6 @@ fn crops(args: &CropsArgs) -> Result<()> {
         augment.local_crops_number,
         augment.local_crops_size,
     ))
-}
-
-/// Fails unless the file is to be a PNG.
-fn png(out: &Path) -> Result<()> {
-    if out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("--out: must end in .png (got {})", out.display())))
 }
 
 /// Images with the epochs in which they are seen.

@@ -6,7 +6,7 @@ use data::Dataset;
 use eval::pictures::{AttentionOptions, PcaOptions, attention_sheet, pca_sheet};
 use image::RgbImage;
 
-use super::png;
+use super::out::png;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 use crate::train::pictures::{readable, save};

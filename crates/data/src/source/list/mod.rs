@@ -2,6 +2,7 @@
 
 mod cache;
 mod parse;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 
 use self::cache::Key;
 use self::parse::Format;
+use self::table::Table;
 use super::names::Names;
 use super::{Payload, Source, digest, extension, file_size, missing, read_file};
 use crate::error::{Error, Result};
@@ -32,19 +34,6 @@ const PROBED: usize = 16;
 pub struct List {
     base: PathBuf,
     table: Table,
-}
-
-/// The content of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Table {
-    names: Names,
-    /// Class of each image, or [`Table::UNLABELLED`]; empty if none has one.
-    classes: Vec<u32>,
-    class_names: Vec<String>,
-}
-
-impl Table {
-    const UNLABELLED: u32 = u32::MAX;
 }
 
 impl List {

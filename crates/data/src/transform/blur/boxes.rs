@@ -5,49 +5,16 @@
 //! extended box filtering", equations 7, 11 and 14). As there, each of the six passes rounds to
 //! whole levels.
 
-use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, line_length, long_box, narrow, widen};
+use super::extended_box::{ExtendedBox, WEIGHT_BITS};
+use super::{BAND, Block, OUTSIDE, REACH, SCRATCH, Scratch, WIDE};
+use super::{block_at, line_length, long_box, narrow, widen};
 use crate::transform::planes::Planes;
 use crate::transform::simd::{dispatch, mul_high};
 
-/// Box filters along each axis.
-const PASSES: usize = 3;
-/// Fractional bits of a weight.
-const WEIGHT_BITS: u32 = 15;
 /// Bits that a sum of up to three values has added before it is multiplied: 3 * 128 * 2^6 < 2^15.
 const SUM_BITS: u32 = 6;
 /// Fractional bits of a product, of which 16 are dropped.
 const PRODUCT_BITS: u32 = SUM_BITS + WEIGHT_BITS - 16;
-
-/// A box of 2 `radius` + 1 pixels and a share of one more pixel at both ends.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct ExtendedBox {
-    pub(super) radius: usize,
-    /// Weight of each whole pixel, of 1.
-    pub(super) whole: f64,
-    /// Weight of each of the two end pixels.
-    pub(super) end: f64,
-}
-
-impl ExtendedBox {
-    /// The box whose [`PASSES`]-fold repetition has the standard deviation `sigma`.
-    fn new(sigma: f64) -> Self {
-        let variance = sigma * sigma / PASSES as f64;
-        let length = (12.0 * variance + 1.0).sqrt();
-        let radius = ((length - 1.0) / 2.0).floor();
-        let next = (radius + 1.0) * (radius + 1.0);
-        let fraction = (2.0 * radius + 1.0) * (radius * (radius + 1.0) - 3.0 * variance)
-            / (6.0 * (variance - next));
-        let whole = 1.0 / (2.0 * (radius + fraction) + 1.0);
-        let end = (1.0 - (2.0 * radius + 1.0) * whole) / 2.0;
-        Self { radius: radius as usize, whole, end }
-    }
-
-    /// Weights (whole, end) with [`WEIGHT_BITS`] fractional bits.
-    fn weights(&self) -> (i16, i16) {
-        let fixed = |weight: f64| (weight * f64::from(1_u32 << WEIGHT_BITS)).round();
-        (fixed(self.whole) as i16, fixed(self.end) as i16)
-    }
-}
 
 /// Pillow's Gaussian blur with standard deviation `sigma` in pixels, in place.
 pub fn pillow(planes: &mut Planes, sigma: f64) {
@@ -114,11 +81,6 @@ fn blur<const RADIUS: usize>(
         }
     }
 }
-
-/// Rows that go through a pass before the next pass begins.
-pub(super) const BAND: usize = 8;
-/// Rows beyond each end of a column: the reach of a pass.
-pub(super) const OUTSIDE: usize = 2;
 
 /// One pass over `rows` lines of the first buffer into the second.
 #[inline(always)]
@@ -214,17 +176,6 @@ fn weigh<const RADIUS: usize>(rows: [&Block; 5], (whole, end): (i16, i16)) -> Bl
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_box_is_pillows() {
-        // sigma 2: length sqrt 17, radius 1, fraction 3/8.
-        let kernel = ExtendedBox::new(2.0);
-        assert_eq!(kernel.radius, 1);
-        assert!((kernel.whole - 1.0 / 3.75).abs() < 1e-12, "{kernel:?}");
-        assert!((kernel.end - 0.1).abs() < 1e-12, "{kernel:?}");
-        assert_eq!(ExtendedBox::new(0.1).radius, 0);
-        assert_eq!(ExtendedBox::new(5.0).radius, 4);
-    }
 
     #[test]
     fn short_and_long_boxes_agree() {

@@ -1,7 +1,7 @@
 //! Extended box filters of any length, with running sums. Only a sigma above 2.4 needs them, which
 //! no published recipe has: plain and short here, fast in `boxes`.
 
-use super::boxes::ExtendedBox;
+use super::extended_box::ExtendedBox;
 
 /// Fractional bits of a weight.
 const WEIGHT_BITS: u32 = 24;

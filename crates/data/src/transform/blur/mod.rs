@@ -5,6 +5,7 @@
 //! 16-bit lanes on bytes less 128, so that sums of neighbours fit.
 
 mod boxes;
+mod extended_box;
 mod gaussian;
 mod long_box;
 
@@ -19,6 +20,10 @@ use super::simd::put;
 const WIDE: usize = 32;
 /// Values beside a line in memory: the taps on each side of the 9-tap kernel's middle.
 const REACH: usize = 4;
+/// Rows that go through a pass before the next pass begins.
+const BAND: usize = 8;
+/// Rows beyond each end of a column: the reach of a pass.
+const OUTSIDE: usize = 2;
 
 type Block = [i16; WIDE];
 
@@ -34,9 +39,9 @@ struct Scratch {
 impl Scratch {
     fn reserve(&mut self, width: usize, height: usize) {
         let blocks = width.div_ceil(WIDE);
-        let rows = height + 2 * boxes::OUTSIDE;
+        let rows = height + 2 * OUTSIDE;
         for lines in &mut self.lines {
-            lines.resize(boxes::BAND * line_length(blocks), 0);
+            lines.resize(BAND * line_length(blocks), 0);
         }
         let [plane, spare] = &mut self.planes;
         plane.resize(blocks * rows, [0; WIDE]);

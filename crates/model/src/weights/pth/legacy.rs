@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use super::contents::{Contents, MAX_PICKLE, Packing, arena_budget};
 use super::error::{PthError, Result};
-use super::machine;
 use super::values::{Node, Pickle};
-use super::{Contents, MAX_PICKLE, Packing, arena_budget, tree};
+use super::{machine, tree};
 use crate::weights::stored::Extent;
 
 /// The number that the first pickle holds, little-endian.

@@ -10,6 +10,7 @@
 //! file, text stays in the bytes of the pickle, and a tensor must fit into its storage and the
 //! storage into the file. Tensors are read one by one when asked for.
 
+mod contents;
 mod error;
 mod kinds;
 mod legacy;
@@ -18,36 +19,13 @@ mod tree;
 mod values;
 mod zip;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
+pub(crate) use contents::{Contents, Packing};
 pub use error::PthError;
 
 use error::Result;
-
-use super::stored::StoredTensor;
-
-/// Longest pickle that is run; those of the largest published checkpoints have under 2 MB.
-const MAX_PICKLE: u64 = 128 << 20;
-
-/// How `torch.save` packed a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    /// A zip archive, since torch 1.6.
-    Zip,
-    /// Pickles one after the other, then the storages.
-    Legacy,
-}
-
-/// What a file of `torch.save` holds; tensors are still in the file.
-#[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) packing: Packing,
-    pub(crate) tensors: BTreeMap<String, StoredTensor>,
-    /// Numbers and words by the same kind of key, and the class of each opaque object.
-    pub(crate) values: BTreeMap<String, String>,
-}
 
 /// Whether `head`, the first bytes of a file, may be one of `torch.save`.
 pub(crate) fn looks_like(head: &[u8]) -> bool {
@@ -66,11 +44,4 @@ pub(crate) fn read(file: &mut File) -> Result<Contents> {
     } else {
         Err(PthError::Format("it begins with neither a zip archive nor a pickle"))
     }
-}
-
-/// Bytes that the arena of a pickle may take in a file of `file_len` bytes: small files get a
-/// constant more, since theirs are mostly names.
-fn arena_budget(file_len: u64) -> usize {
-    const FLOOR: u64 = 4 << 20;
-    usize::try_from(file_len.saturating_add(FLOOR)).unwrap_or(usize::MAX)
 }

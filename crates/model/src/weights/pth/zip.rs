@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use super::contents::{Contents, MAX_PICKLE, Packing, arena_budget};
 use super::error::{PthError, Result};
-use super::{Contents, MAX_PICKLE, Packing, arena_budget, machine, tree};
+use super::{machine, tree};
 use crate::weights::stored::Extent;
 
 /// Storages and the few other parts that an archive may list.

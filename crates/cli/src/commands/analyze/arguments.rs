@@ -1,0 +1,20 @@
+//! What the parts of `analyze` take alike.
+
+/// The paper's eps of the published runs: the root of the 0.05 that its code takes.
+pub(super) const EPS: f64 = 0.223_606_797_749_979;
+
+/// `eps` must be a number above 0.
+pub(super) fn parse_eps(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(eps) if eps > 0.0 && eps.is_finite() => Ok(eps),
+        _ => Err("must be a number greater than 0".into()),
+    }
+}
+
+/// Rows and widths must be whole numbers from 1 to 65536.
+pub(super) fn parse_size(text: &str) -> std::result::Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(size) if (1..=1 << 16).contains(&size) => Ok(size),
+        _ => Err("must be a whole number from 1 to 65536".into()),
+    }
+}

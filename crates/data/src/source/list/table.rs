@@ -1,0 +1,16 @@
+//! What a list says, line by line.
+
+use super::super::names::Names;
+
+/// The content of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) names: Names,
+    /// Class of each image, or [`Table::UNLABELLED`]; empty if none has one.
+    pub(super) classes: Vec<u32>,
+    pub(super) class_names: Vec<String>,
+}
+
+impl Table {
+    pub(super) const UNLABELLED: u32 = u32::MAX;
+}

@@ -1,0 +1,24 @@
+//! From the options to the objective.
+
+use crate::Result;
+use crate::config::{Method, ObjectiveConfig};
+use crate::dino::DinoLoss;
+use crate::dinov2::DinoV2Loss;
+use crate::objective::Objective;
+use crate::simdino::SimDinoLoss;
+use crate::simdinov2::SimDinoV2Loss;
+
+impl ObjectiveConfig {
+    /// The objective, in its first state.
+    ///
+    /// # Errors
+    /// Values that cannot be, all at once.
+    pub fn build(&self) -> Result<Box<dyn Objective>> {
+        Ok(match self.method {
+            Method::SimDino => Box::new(SimDinoLoss::new(&self.simdino)?),
+            Method::SimDinoV2 => Box::new(SimDinoV2Loss::new(&self.simdino, &self.terms)?),
+            Method::Dino => Box::new(DinoLoss::new(&self.prototypes)?),
+            Method::DinoV2 => Box::new(DinoV2Loss::new(&self.prototypes, &self.terms)?),
+        })
+    }
+}

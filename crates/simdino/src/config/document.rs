@@ -1,0 +1,80 @@
+//! From a config file's content to a [`RunConfig`].
+
+use data::config::{AugmentConfig, Preset};
+use serde_json::{Value, json};
+
+use super::overrides::ReadValue;
+use super::{RunConfig, length, overrides, problems, schema};
+use crate::error::{Error, Result};
+
+/// A config with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The values.
+    pub config: RunConfig,
+    /// What was changed to fit a short run, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Lays a config's keys, and then the `key.path=value` overrides, on the recipe of the method that
+/// they name. Values are checked for their types, not for their meaning: see [`RunConfig::validate`].
+///
+/// # Errors
+/// [`Error::Config`] with all unknown keys and values of a wrong type at once.
+pub fn from_document(
+    mut document: Value,
+    overrides: &[String],
+    read_value: ReadValue,
+) -> Result<Resolved> {
+    let shape = schema::of::<RunConfig>()?;
+    let mut problems = problems::find(&shape, &document, &accepts);
+    let file = document.clone();
+    let mut above = json!({});
+    for text in overrides {
+        match overrides::read(&shape, text, read_value) {
+            Ok(over) => {
+                problems.extend(problems::find(&shape, &over, &accepts));
+                overrides::merge(&mut above, over.clone());
+                overrides::merge(&mut document, over);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        problems.dedup();
+        return Err(Error::Config(problems));
+    }
+    overrides::drop_empty_sections(&shape, &mut document);
+    let recipe = recipe_of(&document)?;
+    let mut config = recipe.clone();
+    overrides::merge(&mut config, document);
+    let mut config: RunConfig =
+        serde_json::from_value(config).map_err(|e| Error::Config(vec![e.to_string()]))?;
+    config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
+    let shortened = length::shorten(&mut config, &[&recipe, &file, &above]);
+    Ok(Resolved { config, notes: shortened.into_iter().collect() })
+}
+
+/// What the document's keys are laid on: the recipe of its method, with the augmentation of its
+/// preset if it names one.
+fn recipe_of(document: &Value) -> Result<Value> {
+    let method = word(document.get("method"), "method")?.unwrap_or_default();
+    let preset = document.get("augment").and_then(|augment| augment.get("preset"));
+    let preset: Option<Preset> = word(preset, "augment.preset")?;
+    let mut config = RunConfig::of(method);
+    if let Some(preset) = preset {
+        config.augment = AugmentConfig::of(preset);
+    }
+    Ok(serde_json::to_value(config)?)
+}
+
+fn word<T: serde::de::DeserializeOwned>(value: Option<&Value>, key: &str) -> Result<Option<T>> {
+    let read = |value: &Value| serde_json::from_value(value.clone());
+    value.map(read).transpose().map_err(|e| Error::Config(vec![format!("{key}: {e}")]))
+}
+
+/// Whether the type at a dotted path takes a value: for keys whose kind depends on the value.
+fn accepts(path: &str, value: &Value) -> bool {
+    let document = path.rsplit('.').fold(value.clone(), |value, key| json!({ key: value }));
+    serde_json::from_value::<RunConfig>(document).is_ok()
+}

@@ -1,0 +1,35 @@
+//! What a learner is made of.
+
+use model::normalize::Normalize;
+use objectives::ObjectiveConfig;
+use tch::Device;
+
+use crate::config::{OptimConfig, Precision};
+
+/// What a learner is made of.
+#[derive(Debug, Clone)]
+pub struct LearnerConfig {
+    /// Architecture of student and teacher.
+    pub model: model::config::ModelConfig,
+    /// Their heads.
+    pub head: model::config::HeadConfig,
+    /// The loss.
+    pub objective: ObjectiveConfig,
+    /// The optimiser.
+    pub optim: OptimConfig,
+    /// Precision of the networks.
+    pub precision: Precision,
+    /// Images in one optimiser step, over all processes.
+    pub batch_size: usize,
+    /// Passes a step is split into.
+    pub accumulate: usize,
+    /// Seed of the initial weights.
+    pub seed: u64,
+    /// Mean and deviation of the input's channels; they travel with the weights.
+    pub normalize: Normalize,
+    /// Which values of deeper images become 0 and 255; written into weight files, so that images are
+    /// read alike later.
+    pub value_range: Vec<[f64; 2]>,
+    /// Where everything lives.
+    pub device: Device,
+}
