@@ -42,6 +42,11 @@ fn a_run_leaves_everything_it_promises() {
     }
     assert_eq!(fs::read_dir(run.join("tensorboard")).unwrap().count(), 1);
     assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 4, "3 kept and latest");
+    // The commit of the build, in a folder that is no repository.
+    let environment = fs::read(run.join("env.json")).unwrap();
+    let environment: serde_json::Value = serde_json::from_slice(&environment).unwrap();
+    assert_eq!(environment["git_commit"].as_str(), option_env!("SIMDINO_COMMIT"));
+    assert_eq!(environment.get("git_dirty").is_some(), option_env!("SIMDINO_COMMIT").is_some());
     let report = fs::read_to_string(run.join("report.html")).unwrap();
     for fetched in ["src=\"http", "src=\"//", "url(http", "@import", "<link "] {
         assert!(!report.contains(fetched), "the report needs no network, and has {fetched}");
