@@ -10,18 +10,21 @@ mod labels;
 mod list;
 mod mix;
 mod names;
+mod notices;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod shards;
 
 use std::path::Path;
 
+use decode::MAX_IMAGE_BYTES;
 use image::GrayImage;
 use sha2::{Digest, Sha256};
 
 pub use folder::Folder;
 pub use list::List;
 pub use mix::Mix;
+pub use notices::{Named, Notices};
 #[cfg(feature = "parquet")]
 pub use parquet::Parquet;
 pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
@@ -30,10 +33,15 @@ use self::find::{PARQUET, SHARDS};
 use crate::config::{DataConfig, MixEntry, SourceKind};
 use crate::error::{Error, Result};
 use crate::pixels::Image;
+use crate::storage::plain_file;
 use crate::synthetic::Synthetic;
 
-/// File extensions that count as images, compared without regard to case.
-pub const IMAGE_EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
+/// File extensions that count as images, compared without regard to case: those that the formats
+/// which can be read go by, the usual one of each first.
+pub const IMAGE_EXTENSIONS: [&str; 15] = [
+    "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "pjpeg", "pjp", // JPEG
+    "png", "apng", "webp", "bmp", "dib", "tif", "tiff",
+];
 
 /// One image as its source has it.
 #[derive(Debug, Clone)]
@@ -89,6 +97,11 @@ pub trait Source: Send + Sync {
     /// The mask of the object in image `index` (0 or 255), for sources that know it.
     fn mask(&self, _index: usize) -> Option<GrayImage> {
         None
+    }
+
+    /// What was met besides the images when the source was opened.
+    fn notices(&self) -> Notices {
+        Notices::default()
     }
 
     /// How an epoch is put together; together the parts hold all images.
@@ -169,10 +182,10 @@ fn detect(path: &Path) -> Result<SourceKind> {
         return Err(missing(path));
     }
     match extension(path).as_str() {
-        "txt" | "csv" | "jsonl" => Ok(SourceKind::List),
+        "txt" | "csv" | "tsv" | "jsonl" => Ok(SourceKind::List),
         _ if is_image(path) => Err(problem("a single image; give the folder that holds it")),
         _ => Err(problem(
-            "not a folder, a list (.txt, .csv, .jsonl), a shard (.tar, .tar.gz, .tgz) or a .parquet file",
+            "not a folder, a list (.txt, .csv, .tsv, .jsonl), a shard (.tar, .tar.gz, .tgz) or a .parquet file",
         )),
     }
 }
@@ -206,6 +219,12 @@ fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -> String {
 
 /// The whole of an image file.
 fn read_file(path: &Path) -> Result<Payload> {
+    let bytes = plain_file(path, "read")?;
+    if bytes > MAX_IMAGE_BYTES {
+        let most = MAX_IMAGE_BYTES >> 20;
+        let problem = format!("a file of {} MiB; at most {most} are read", bytes >> 20);
+        return Err(Error::Path { path: path.into(), problem });
+    }
     std::fs::read(path).map(Payload::Encoded).map_err(|source| Error::Io {
         action: "read",
         path: path.into(),
