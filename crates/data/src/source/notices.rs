@@ -34,6 +34,17 @@ impl Named {
         }
     }
 
+    /// Adds `count` that have one reason, and what they have in common for a name.
+    pub(super) fn push_many(
+        &mut self,
+        name: impl Into<String>,
+        reason: impl Into<String>,
+        count: u64,
+    ) {
+        self.push(name, reason);
+        self.count += count.saturating_sub(1);
+    }
+
     /// Adds those of another part of the data set, whose names get a prefix.
     fn append(&mut self, prefix: &str, other: Self) {
         self.count += other.count;
@@ -131,7 +142,8 @@ impl Notices {
         self.hidden_folders += other.hidden_folders;
         self.lost.append(prefix, other.lost);
         self.unread_labels.append(prefix, other.unread_labels);
-        self.remarks.extend(other.remarks.into_iter().map(|text| format!("{prefix}{text}")));
+        let of = prefix.trim_end_matches('/');
+        self.remarks.extend(other.remarks.into_iter().map(|text| format!("{of}: {text}")));
     }
 
     /// All of it for people, a sentence each.
@@ -268,10 +280,12 @@ mod tests {
         let mut notices = Notices::default();
         (0..7).for_each(|i| notices.unread_labels.push(format!("{i}.json"), "empty"));
         notices.lost.push("line 3", "no path");
+        notices.remarks.push("so it is".into());
         let mut all = Notices::default();
         all.append("a.tar/", notices.clone());
         all.append("b.tar/", notices);
-        let [lost, labels] = &all.sentences()[..] else { panic!("{all:?}") };
+        let [lost, labels, first, second] = &all.sentences()[..] else { panic!("{all:?}") };
+        assert_eq!([first, second], ["a.tar: so it is", "b.tar: so it is"]);
         assert_eq!(
             lost,
             "2 entries cannot be used: a.tar/line 3 (no path), b.tar/line 3 (no path)"

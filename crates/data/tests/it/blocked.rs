@@ -102,7 +102,7 @@ fn a_file_larger_than_any_image_is_not_read() {
 struct Stuck(Mutex<Receiver<()>>);
 
 impl Stuck {
-    fn new() -> (Sender<()>, Arc<Dataset>, Arc<AtomicBool>) {
+    fn dataset() -> (Sender<()>, Arc<Dataset>, Arc<AtomicBool>) {
         let (sender, receiver) = channel();
         let dataset = Arc::new(Dataset::new(Box::new(Self(Mutex::new(receiver))), 8));
         let flag = Arc::new(AtomicBool::new(false));
@@ -146,7 +146,7 @@ impl Source for Stuck {
 
 #[test]
 fn a_loader_that_waits_for_ever_is_called_back() {
-    let (sender, dataset, flag) = Stuck::new();
+    let (sender, dataset, flag) = Stuck::dataset();
     let config = LoaderConfig { workers: 2, ..settings(20) };
     let crops = MultiCrop::new(&augment());
     let mut loader = TrainLoader::new(dataset, crops, config, Position::default()).unwrap();
@@ -163,7 +163,7 @@ fn a_loader_that_waits_for_ever_is_called_back() {
 #[test]
 fn an_evaluation_that_is_asked_to_stop_ends_at_once() {
     for stuck in [true, false] {
-        let (sender, dataset, flag) = Stuck::new();
+        let (sender, dataset, flag) = Stuck::dataset();
         let transform = EvalTransform { resize: 20, crop: 16 };
         let indices = Some(if stuck { (40..60).collect() } else { (0..40).collect() });
         let mut loader = EvalLoader::new(dataset, transform, 4, 2, indices).unwrap();

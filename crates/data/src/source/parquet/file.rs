@@ -138,10 +138,10 @@ impl ImageFile {
         if let Some(label) = self.columns.label {
             let column = self.column(|group| group.label.as_ref())?;
             rows.notices.unread_labels = column.unread;
-            let name = self.metadata.schema_descr().column(label).path().string();
-            rows.notices.remarks.extend(column.problem.map(|why| {
-                format!("no labels from the column {name} ({why}): their images have none")
-            }));
+            if let Some((why, count)) = column.problem {
+                let name = self.metadata.schema_descr().column(label).path().string();
+                rows.notices.unread_labels.push_many(format!("column {name}"), why, count);
+            }
             rows.labels = column.texts;
         }
         rows.paths = self.column(|group| group.path.as_ref())?.texts;
@@ -159,7 +159,7 @@ impl ImageFile {
                 Err(Why::Storage(error)) => return Err(error),
                 Err(Why::Reader(why)) => {
                     column.texts.truncate(before);
-                    column.problem.get_or_insert(why);
+                    column.problem.get_or_insert((why, 0)).1 += self.rows_of(number) as u64;
                 }
             }
             column.texts.resize(before + self.rows_of(number), None);
@@ -252,8 +252,8 @@ struct Column {
     texts: Vec<Option<String>>,
     /// Rows whose value cannot be read.
     unread: Named,
-    /// Why rows of a group have no values at all.
-    problem: Option<String>,
+    /// Why rows of some groups have no values at all, and how many rows.
+    problem: Option<(String, u64)>,
 }
 
 impl Column {

@@ -9,12 +9,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use tar::Header;
 
-use super::members::{HEADER_BYTES, Sparse};
+use super::members::HEADER_BYTES;
+use super::sparse::Sparse;
 
 /// Bytes of a block; everything in an archive is a number of them.
-const BLOCK: u64 = HEADER_BYTES as u64;
+pub(super) const BLOCK: u64 = HEADER_BYTES as u64;
 /// Longest extended header or long name.
-const MAX_EXTENDED: u64 = 8 << 20;
+pub(super) const MAX_EXTENDED: u64 = 8 << 20;
 
 /// A stream that can leap.
 pub(super) trait Leap: Read {
@@ -69,8 +70,8 @@ pub(super) struct Archive<R> {
     /// Bytes passed.
     position: u64,
     /// Bytes of the member that were not read, and behind it up to the next block.
-    left: u64,
-    padding: u64,
+    pub(super) left: u64,
+    pub(super) padding: u64,
     /// CRC-32 of the block read last.
     last: u32,
     /// A header that was read already.
@@ -80,16 +81,16 @@ pub(super) struct Archive<R> {
 }
 
 /// Fields of extended headers, by their keys.
-type Fields = BTreeMap<String, Vec<u8>>;
+pub(super) type Fields = BTreeMap<String, Vec<u8>>;
 
 /// What stands before a header and is about its member.
 #[derive(Default)]
-struct Before {
+pub(super) struct Before {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-    fields: Fields,
+    pub(super) fields: Fields,
     /// Pieces of a sparse file, from fields that may come many times.
-    pieces: Vec<u64>,
+    pub(super) pieces: Vec<u64>,
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -153,7 +154,7 @@ impl<R: Leap> Archive<R> {
     }
 
     /// The next block; none at the end of the stream, even within a block.
-    fn block(&mut self) -> io::Result<Option<Block>> {
+    pub(super) fn block(&mut self) -> io::Result<Option<Block>> {
         let (mut block, mut filled) = ([0; HEADER_BYTES], 0);
         while filled < block.len() {
             match self.reader.read(&mut block[filled..]) {
@@ -203,7 +204,7 @@ impl<R: Leap> Archive<R> {
     }
 
     /// The next `size` bytes are a member's.
-    fn begin(&mut self, size: u64) {
+    pub(super) fn begin(&mut self, size: u64) {
         self.left = size;
         self.padding = size.next_multiple_of(BLOCK).saturating_sub(size);
     }
@@ -265,85 +266,6 @@ impl<R: Leap> Archive<R> {
     }
 }
 
-/// Stored bytes and their places.
-type Stored = (u64, Sparse);
-
-impl<R: Leap> Archive<R> {
-    /// How a sparse file is stored: none for other files, none within if that cannot be. Reads what
-    /// of its map stands before its bytes, which are left to be read or passed.
-    fn sparse(
-        &mut self,
-        header: &Header,
-        size: u64,
-        before: &Before,
-    ) -> io::Result<Option<Option<Stored>>> {
-        let field = |key: &str| before.fields.get(key).and_then(|value| number(value));
-        let len = field("GNU.sparse.realsize").or_else(|| field("GNU.sparse.size"));
-        if let (b'S', Some(gnu)) = (header.entry_type().as_byte(), header.as_gnu()) {
-            let (numbers, real) = (self.old_map(gnu)?, gnu.real_size());
-            return Ok(Some(numbers.zip(real.ok()).and_then(|(n, len)| whole(size, len, &n))));
-        }
-        if field("GNU.sparse.major") == Some(1) {
-            (self.left, self.padding) = (0, 0);
-            let (numbers, bytes) = self.map_before(size)?;
-            let stored = size.saturating_sub(bytes);
-            self.begin(stored);
-            return Ok(Some(len.and_then(|len| whole(stored, len, &numbers?))));
-        }
-        let numbers: Option<Vec<u64>> = match before.fields.get("GNU.sparse.map") {
-            Some(map) => map.split(|&byte| byte == b',').map(number).collect(),
-            None if before.pieces.is_empty() => return Ok(None),
-            None => Some(before.pieces.clone()),
-        };
-        Ok(Some(numbers.zip(len).and_then(|(numbers, len)| whole(size, len, &numbers))))
-    }
-
-    /// The map in a header of GNU tar's own format and in the blocks behind it.
-    fn old_map(&mut self, gnu: &tar::GnuHeader) -> io::Result<Option<Vec<u64>>> {
-        let mut numbers = Vec::new();
-        let mut good = true;
-        let mut take = |pieces: &[tar::GnuSparseHeader]| {
-            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                match (piece.offset(), piece.length()) {
-                    (Ok(offset), Ok(length)) => numbers.extend([offset, length]),
-                    _ => good = false,
-                }
-            }
-        };
-        take(&gnu.sparse);
-        let mut goes_on = gnu.is_extended();
-        let mut extension = tar::GnuExtSparseHeader::new();
-        while goes_on {
-            let block = self.block()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            extension.as_mut_bytes().copy_from_slice(&block);
-            take(extension.sparse());
-            goes_on = extension.is_extended();
-        }
-        Ok(good.then_some(numbers))
-    }
-
-    /// The map that stands in decimal numbers, one a line, before the bytes; and its size in bytes.
-    fn map_before(&mut self, size: u64) -> io::Result<(Option<Vec<u64>>, u64)> {
-        let (mut text, mut bytes) = (Vec::new(), 0);
-        while bytes < size.min(MAX_EXTENDED) {
-            let block = self.block()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            bytes += BLOCK;
-            text.extend_from_slice(&block);
-            let lines = text.split(|&byte| byte == b'\n');
-            let complete = text.iter().filter(|&&byte| byte == b'\n').count();
-            let numbers: Option<Vec<u64>> = lines.clone().take(1).map(number).collect();
-            let count = numbers.and_then(|n| n.first().copied()).and_then(|n| n.checked_mul(2));
-            let Some(count) = count.and_then(|count| usize::try_from(count).ok()) else {
-                return Ok((None, bytes));
-            };
-            if complete > count {
-                return Ok((lines.skip(1).take(count).map(number).collect(), bytes));
-            }
-        }
-        Ok((None, bytes))
-    }
-}
-
 impl<R: Read> Read for Archive<R> {
     /// Reads the bytes of the member.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -374,14 +296,6 @@ fn kind(header: &Header, name: &str, before: &Before) -> Kind {
     }
 }
 
-/// Offsets and lengths as the pieces of a file of `len` bytes of which `stored` are there.
-fn whole(stored: u64, len: u64, numbers: &[u64]) -> Option<Stored> {
-    let pieces: Vec<(u64, u64)> =
-        numbers.as_chunks::<2>().0.iter().map(|&[offset, length]| (offset, length)).collect();
-    let sparse = Sparse { len, pieces };
-    (numbers.len().is_multiple_of(2) && sparse.fits(stored)).then_some((stored, sparse))
-}
-
 fn is_zero(block: &Block) -> bool {
     block.iter().all(|&byte| byte == 0)
 }
@@ -410,7 +324,7 @@ fn c_text(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn number(text: &[u8]) -> Option<u64> {
+pub(super) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 

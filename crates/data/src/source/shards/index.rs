@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::find::SHARDS;
 use super::super::notices::Notices;
-use super::members::{HEADER_BYTES, Member, Members, Sparse};
+use super::members::{HEADER_BYTES, Member, Members};
 use super::scan;
+use super::sparse::Sparse;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, read_error, replace};
 

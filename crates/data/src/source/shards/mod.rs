@@ -6,6 +6,7 @@ mod members;
 mod pack;
 mod samples;
 mod scan;
+mod sparse;
 
 use std::path::Path;
 

@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::notices::{Named, Notices};
-use super::members::{Member, Members, Sparse};
+use super::members::{Member, Members};
+use super::sparse::Sparse;
 
 /// Links to links that are followed.
 const MAX_LINKS: usize = 8;

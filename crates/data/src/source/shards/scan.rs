@@ -7,6 +7,7 @@
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use decode::MAX_IMAGE_BYTES;
 use flate2::bufread::MultiGzDecoder;
 
 use super::super::is_image;
@@ -102,6 +103,11 @@ impl Scan<'_> {
         let content = match link(&entry) {
             Some(Ok(link)) => link,
             Some(Err(why)) => {
+                self.samples.notices.lost.push(entry.name, why);
+                return Ok(());
+            }
+            None if entry.size > MAX_IMAGE_BYTES => {
+                let why = format!("{} MiB, more than is read", entry.size >> 20);
                 self.samples.notices.lost.push(entry.name, why);
                 return Ok(());
             }
