@@ -176,9 +176,10 @@ impl Notices {
     /// The sentence about labels, if some cannot be read.
     pub fn label_sentence(&self) -> Option<String> {
         let count = self.unread_labels.count;
-        let what = plural(count, "label", "labels");
+        let what =
+            plural(count, "label cannot be read and counts", "labels cannot be read and count");
         let list = self.unread_labels.list();
-        (count > 0).then(|| format!("{count} {what} cannot be read and count as none: {list}"))
+        (count > 0).then(|| format!("{count} {what} as none: {list}"))
     }
 
     fn hidden_sentence(&self) -> Option<String> {

@@ -172,7 +172,7 @@ impl Packer<'_> {
             let (bytes, extension) = match self.read(index) {
                 Ok(image) => image,
                 Err(error) if self.options.skip_unreadable => {
-                    written.skipped.push((self.source.name(index), error.chain()));
+                    written.skipped.push((self.source.name(index), error.reason()));
                     continue;
                 }
                 Err(error) => {
