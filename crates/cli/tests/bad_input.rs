@@ -73,7 +73,19 @@ fn wrong_configs_say_everything_at_once() {
 #[test]
 fn a_batch_larger_than_the_data() {
     let bench = Bench::new();
-    check(&bench, 1, &["train", "tiny.yaml", "train.batch_size=96"], &["96", "80 images"]);
+    let train = |last: &'static str| ["train", "tiny.yaml", "train.batch_size=96", last];
+    let words = ["96", "80 images", "train.batch_size=80 "];
+    check(&bench, 1, &train("train.accumulate=1"), &words);
+    // What is advised keeps to the groups of the loss and the passes of a step.
+    let words = ["80 images", "train.batch_size=72 ", "a multiple of 24"];
+    check(
+        &bench,
+        1,
+        &[&train("objective.rate_groups=24")[..], &["train.accumulate=3"]].concat(),
+        &words,
+    );
+    let words = ["80 images", "at least 96 are needed", "objective.rate_groups = 48"];
+    check(&bench, 1, &train("objective.rate_groups=48"), &words);
 }
 
 #[test]

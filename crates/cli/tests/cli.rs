@@ -41,6 +41,24 @@ fn synthetic_images_are_written_and_checked() {
 }
 
 #[test]
+fn the_largest_of_many_classes_are_named() {
+    let bench = Bench::without_images();
+    for class in 0..1000 {
+        let folder = bench.path(&format!("set/c{class:03}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        // The last three classes are the largest, c999 with four images.
+        for number in 0..1 + class.saturating_sub(996_usize) {
+            std::fs::write(folder.join(format!("{number}.png")), "x").unwrap();
+        }
+    }
+    image::RgbImage::new(8, 8).save(bench.path("set/c000/good.bmp")).unwrap();
+    let table = bench.ok(&["data", "check", "set"]);
+    let row = table.lines().find(|line| line.starts_with("labels")).unwrap();
+    let start = "1000 classes: c999 4, c998 3, c000 2, c997 2, c001 1,";
+    assert!(row.contains(start) && row.ends_with("c016 1, and 980 more classes"), "{row}");
+}
+
+#[test]
 fn bad_input_is_one_sentence() {
     let bench = Bench::without_images();
     fs::create_dir(bench.path("empty")).unwrap();

@@ -18,7 +18,7 @@ pub type Problem = (&'static str, String);
 pub enum SourceKind {
     /// Decide from the path: a folder with tar files or a pattern of them is `shards`, one with
     /// `.parquet` files or a pattern of them is `parquet`, another folder is `folder`, a `.txt`,
-    /// `.csv` or `.jsonl` file is `list`.
+    /// `.csv`, `.tsv` or `.jsonl` file is `list`.
     #[default]
     Auto,
     /// A tree of image files; the first folder level names the class where there is one.

@@ -1,5 +1,8 @@
 //! A source of images joined with their decoding: the one type that loaders and tools read from.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
 use decode::Decoded;
 use image::GrayImage;
 use sha2::{Digest, Sha256};
@@ -8,7 +11,7 @@ use crate::cache::Cache;
 use crate::config::{CacheKind, DataConfig};
 use crate::error::{Error, Result};
 use crate::pixels::{Image, PixelFormat};
-use crate::source::{self, Part, Payload, Source};
+use crate::source::{self, Notices, Part, Payload, Source};
 
 /// Opens what `config` names.
 ///
@@ -26,6 +29,8 @@ pub struct Dataset {
     min_side: u32,
     pixels: PixelFormat,
     cache: Cache,
+    fingerprint: OnceLock<String>,
+    stop: OnceLock<Arc<AtomicBool>>,
 }
 
 impl std::fmt::Debug for Dataset {
@@ -38,7 +43,8 @@ impl Dataset {
     /// Reads RGB from `source`; an image with a shorter side than `min_side` pixels is broken.
     pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
         let cache = Cache::new(CacheKind::None, 0.0);
-        Self { source, min_side, pixels: PixelFormat::RGB, cache }
+        let (fingerprint, stop) = (OnceLock::new(), OnceLock::new());
+        Self { source, min_side, pixels: PixelFormat::RGB, cache, fingerprint, stop }
     }
 
     /// The same with other pixels; an image that has not its channels is broken.
@@ -97,10 +103,27 @@ impl Dataset {
         largest.map_or(0, |label| label as usize + 1)
     }
 
+    /// What the source met besides its images: files left out, labels that cannot be read.
+    pub fn notices(&self) -> Notices {
+        self.source.notices()
+    }
+
     /// A short hex digest that changes when the names, labels or sizes of the images change.
-    /// Looks at every file of a folder, so it takes a while on a large one.
+    /// Looks at every file of a folder, so it takes a while on a large one, the first time: it is that
+    /// of the images as they were then.
     pub fn fingerprint(&self) -> String {
-        self.source.fingerprint()
+        self.fingerprint.get_or_init(|| self.source.fingerprint()).clone()
+    }
+
+    /// From when `flag` is set on, loaders of this data set do not wait for images that do not come:
+    /// whatever a source reads from may never answer. The first flag given stays.
+    pub fn stop_on(&self, flag: Arc<AtomicBool>) {
+        let _ = self.stop.set(flag);
+    }
+
+    /// Whether the flag is set.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Reads and decodes image `index`.

@@ -197,6 +197,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The data set was asked to stop while images were waited for.
+    #[error("asked to stop while waiting for images")]
+    Interrupted,
     /// A worker thread panicked or could not be started.
     #[error("a data worker failed: {message}")]
     Worker {
@@ -206,6 +209,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The reason without the name of the file or image, for where that stands beside it.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Image { source, .. } => source.reason(),
+            Self::Path { problem, .. } | Self::List { problem, .. } => problem.clone(),
+            other => other.chain(),
+        }
+    }
+
     /// The whole chain of reasons in one line, outermost first; one that the line ends with already
     /// is not repeated.
     pub fn chain(&self) -> String {

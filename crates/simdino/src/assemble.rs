@@ -25,8 +25,16 @@ use crate::error::Result;
 /// The images cannot be opened, or there are too few for a batch.
 pub fn open_data(config: &RunConfig) -> Result<(Arc<Dataset>, Plan)> {
     let dataset = Arc::new(data::open(&config.data)?);
-    let plan = Plan::new(&config.train, config.probe.every_epochs, dataset.len())?;
+    let plan = plan(config, &dataset)?;
     Ok((dataset, plan))
+}
+
+/// The steps of a run on these images.
+///
+/// # Errors
+/// There are fewer images than a batch has.
+pub fn plan(config: &RunConfig, dataset: &Dataset) -> Result<Plan> {
+    Ok(Plan::new(&config.train, config.probe.every_epochs, dataset.len())?)
 }
 
 /// Everything that the loop is given beside the learner. `folder` is the run's: checkpoints and

@@ -2,6 +2,7 @@
 //! checkpoint -> probe`, on one page.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,7 +92,7 @@ pub trait Observer {
 pub enum Outcome {
     /// After its last step.
     Finished,
-    /// Early, as asked, with a checkpoint written.
+    /// Early, as asked, with a checkpoint of its last whole step.
     Stopped,
 }
 
@@ -119,7 +120,13 @@ pub fn run(
         let values = job.schedules.at(step);
         let look = plan.log_due(done);
         let request = StepRequest { values, seed: step_seed(job.seed, step), look };
-        let result = learner.step(&request, || feed.next_views())?;
+        let result = match learner.step(&request, || feed.next_views()) {
+            // A step whose images did not come has changed nothing.
+            Err(Error::Data(data::Error::Interrupted)) => {
+                return interrupted(job, learner, start..step, observer);
+            }
+            result => result?,
+        };
 
         let broken = feed.take_broken();
         meter.step_done(feed.take_waited(), broken.len());
@@ -156,6 +163,28 @@ pub fn run(
         checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
     }
     Ok(Outcome::Finished)
+}
+
+/// Ends a run that was asked to stop while it waited for the images of step `done.end`, of those that it
+/// began with step `done.start`. The process that writes needs no other one for that: all stand behind
+/// the same step.
+fn interrupted(
+    job: &Job,
+    learner: &Learner,
+    done: Range<u64>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    observer.warning(
+        "asked to stop, and the images of the next step do not come: not waiting for them",
+    );
+    if done.end == 0 || !job.writes() {
+        return Err(data::Error::Interrupted.into());
+    }
+    // At its start a run stands where its checkpoint is.
+    if !done.is_empty() && !job.plan.checkpoint_due(done.end) {
+        save(job, learner, done.end, observer)?;
+    }
+    Ok(Outcome::Stopped)
 }
 
 /// Opens the loader at the first batch of step `start`.
@@ -278,10 +307,14 @@ fn probe(
 ) -> Result<()> {
     let mut record = Record { step: done, epoch: job.plan.epoch(done), values: Vec::new() };
     for probe in probes {
-        let values = probe
-            .measure(&learner.teacher.network.backbone)
-            .map_err(|source| Error::Probe { name: probe.name().to_owned(), source })?;
-        record.values.extend(values);
+        match probe.measure(&learner.teacher.network.backbone) {
+            Ok(values) => record.values.extend(values),
+            Err(_) if observer.stop_requested() => {
+                let text = format!("asked to stop: the {} probe is left out", probe.name());
+                observer.warning(&text);
+            }
+            Err(source) => return Err(Error::Probe { name: probe.name().to_owned(), source }),
+        }
     }
     if record.values.is_empty() { Ok(()) } else { observer.record(&record) }
 }

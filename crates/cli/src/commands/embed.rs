@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 
 use crate::console::{answer, note, progress};
 use crate::failure::{Context, Failure, Result};
-use crate::train::knn::eval_transform;
+use crate::train::knn::{eval_transform, notices};
 use crate::weights::Weights;
 use simdino::device;
 
@@ -96,6 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = device::resolve(&args.device)?;
     let weights = Weights::open(&args.weights, device)?;
     let dataset = Arc::new(data::open(&weights.data(&args.data))?);
+    notices(&args.data, &dataset).iter().for_each(|text| note(text));
     let options = ExtractOptions {
         transform: eval_transform(&weights.model, args.resize),
         mean: weights.normalize.mean.clone(),

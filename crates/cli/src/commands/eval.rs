@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::commands::train::write_json;
 use crate::config;
+use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::train::knn::{KnnOptions, KnnTable, KnnTask, eval_transform, top1};
 use crate::weights::Weights;
@@ -85,6 +86,7 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
         device,
     };
     let task = KnnTask::open(options, &weights.data(""))?;
+    task.notices().iter().for_each(|text| note(text));
     let table = KnnTable {
         knn: task.score(&weights.backbone)?,
         untrained: task.score(&weights.untrained()?)?,

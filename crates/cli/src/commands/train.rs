@@ -18,7 +18,7 @@ use trainer::run::{Job, Outcome};
 use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
 use crate::failure::{Failure, Result, chain};
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask};
+use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask, notices};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
@@ -59,10 +59,11 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn dry_run(config: &RunConfig) -> Result<()> {
     let device = device::resolve(&config.run.device)?;
-    let (dataset, plan) = open_data(config)?;
-    KnnOptions::of_run(config, device)
+    let (dataset, plan) = open_data(config, 1)?;
+    let knn = KnnOptions::of_run(config, device)
         .map(|options| KnnTask::open(options, &config.data))
         .transpose()?;
+    say_notices(&Console::new(), config, &dataset, knn.as_ref());
     dry_run::print(config, &dataset, &plan, device)
 }
 
@@ -75,16 +76,63 @@ fn run_with(args: &Args, loaded: &Loaded, team: &Team) -> Result<()> {
     let console = if team.is_first() { Console::new() } else { Console::silent() };
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
-    let (dataset, plan) = open_data(config)?;
+    let (dataset, plan) = open_data(config, team.launch.size)?;
     let knn = KnnOptions::of_run(config, team.device).filter(|_| team.is_first());
     let knn = knn.map(|options| KnnTask::open(options, &config.data)).transpose()?;
+    say_notices(&console, config, &dataset, knn.as_ref());
     train(&Session { args, loaded, team, dataset, plan }, knn, console)
 }
 
-fn open_data(config: &RunConfig) -> Result<(Arc<Dataset>, Plan)> {
-    let (dataset, plan) = assemble::open_data(config)?;
+/// Says what was met besides images: files that were left out, labels that cannot be read.
+fn say_notices(console: &Console, config: &RunConfig, dataset: &Dataset, knn: Option<&KnnTask>) {
+    let probe = knn.map(KnnTask::notices).unwrap_or_default();
+    notices(&config.data.describe(), dataset)
+        .iter()
+        .chain(&probe)
+        .for_each(|text| console.note(text));
+}
+
+/// Opens the images of a run of so many processes.
+fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
+    let dataset = Arc::new(data::open(&config.data)?);
+    if dataset.len() < config.train.batch_size {
+        return Err(Failure::failed(batch_too_large(config, dataset.len(), processes)));
+    }
+    let plan = assemble::plan(config, &dataset)?;
     ensure_readable(&dataset)?;
     Ok((dataset, plan))
+}
+
+/// What to do about a batch of more images than there are.
+fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
+    let (batch, groups) = (config.train.batch_size, config.groups());
+    // A batch is a whole number of passes of all processes, and of groups of the loss.
+    let counts = groups.iter().map(|&(_, groups)| groups.max(1));
+    let unit = counts.fold((config.train.accumulate * processes).max(1), least_common_multiple);
+    let least = groups.iter().map(|&(_, groups)| 2 * groups).max().unwrap_or(1).max(unit);
+    let fits = images / unit * unit;
+    let advice = match fits >= least {
+        true => {
+            format!("give train.batch_size={fits} (it must be a multiple of {unit}), or add images")
+        }
+        false => {
+            let keys = groups.iter().map(|(key, groups)| format!("{key} = {groups}"));
+            let keys: Vec<String> = keys.collect();
+            format!(
+                "add images, at least {least} are needed with {}",
+                if keys.is_empty() { "train.accumulate".to_owned() } else { keys.join(", ") }
+            )
+        }
+    };
+    format!("train.batch_size = {batch} is larger than the data set of {images} images: {advice}")
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
 }
 
 /// Refuses a set without a readable image before anything is written.
@@ -138,9 +186,12 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
         probes.push(Box::new(KnnProbe::new(Rc::clone(task), start == 0)?));
     }
     console.start(start, plan.last_step);
-    let mut observer =
-        RunObserver::open(&dir, start, console, StopFlag::listen()?, team.launch.rank)?;
+    let stop = StopFlag::listen()?;
+    session.dataset.stop_on(stop.flag());
+    knn.iter().for_each(|task| task.stop_on(&stop.flag()));
+    let mut observer = RunObserver::open(&dir, start, console, stop.clone(), team.launch.rank)?;
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
+    stop.release();
     observer.finish()?;
     match outcome? {
         Outcome::Stopped => Err(Failure::stopped(format!(

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use data::config::DataConfig;
 use data::dataset::Dataset;
@@ -114,6 +115,17 @@ impl KnnTask {
         Ok(Self { sets, options, workers: data.workers })
     }
 
+    /// From when `flag` is set on, no image is waited for.
+    pub fn stop_on(&self, flag: &Arc<AtomicBool>) {
+        self.sets.iter().for_each(|set| set.stop_on(Arc::clone(flag)));
+    }
+
+    /// What else than images was met in both sets, a sentence each.
+    pub fn notices(&self) -> Vec<String> {
+        let told = self.sets.iter().zip(&self.options.paths);
+        told.flat_map(|(set, path)| notices(path, set)).collect()
+    }
+
     /// k-NN on the features of a backbone.
     ///
     /// # Errors
@@ -158,6 +170,11 @@ impl KnnTask {
             limit: self.options.limits[set],
         }
     }
+}
+
+/// What else than images was met in a data set, a sentence each, with its name.
+pub fn notices(path: &str, dataset: &Dataset) -> Vec<String> {
+    dataset.notices().sentences().iter().map(|text| format!("{path}: {text}")).collect()
 }
 
 /// The probe of a run. Its first measurement is of the untrained network and brings raw pixels

@@ -1,11 +1,12 @@
 //! The evaluation loader: every image once, in order, resized and cropped in the middle.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::Array4;
 
 use super::BrokenImage;
-use super::pipeline::{Crew, Pipeline};
+use super::pipeline::{Crew, Patience, Pipeline};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::transform::EvalTransform;
@@ -27,8 +28,10 @@ pub struct EvalBatch {
 }
 
 /// An iterator over [`EvalBatch`]es in the order of the indices. Broken images are left out, so
-/// a batch can be smaller than asked for; if all are broken the only item is an error.
+/// a batch can be smaller than asked for; if all are broken the only item is an error. A data set that
+/// is asked to stop ([`Dataset::stop_on`]) ends it with [`Error::Interrupted`].
 pub struct EvalLoader {
+    dataset: Arc<Dataset>,
     pipeline: Pipeline<Vec<usize>, EvalBatch>,
     /// Batches not yet submitted.
     ahead: std::vec::IntoIter<Vec<usize>>,
@@ -65,10 +68,12 @@ impl EvalLoader {
             return Err(Error::Index { index, len });
         }
         let batches: Vec<Vec<usize>> = indices.chunks(batch).map(<[usize]>::to_vec).collect();
+        let all = Arc::clone(&dataset);
         let pipeline = Pipeline::start(workers, PREFETCH, move |indices, crew: &Crew| {
-            make(&dataset, &transform, indices, crew)
+            make(&all, &transform, indices, crew)
         })?;
-        Ok(Self { pipeline, ahead: batches.into_iter(), held: None, orphans: Vec::new() })
+        let ahead = batches.into_iter();
+        Ok(Self { dataset, pipeline, ahead, held: None, orphans: Vec::new() })
     }
 
     fn next_made(&mut self) -> Option<Result<EvalBatch>> {
@@ -76,7 +81,12 @@ impl EvalLoader {
             let Some(indices) = self.ahead.next() else { break };
             self.pipeline.submit(indices);
         }
-        self.pipeline.next()
+        // An evaluation that is asked to stop has no result that is worth a wait.
+        let stop = || self.dataset.is_stopped();
+        if stop() && self.pipeline.pending() > 0 {
+            return Some(Err(Error::Interrupted));
+        }
+        self.pipeline.next(&Patience { stop: &stop, grace: Duration::ZERO })
     }
 }
 

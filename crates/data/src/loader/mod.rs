@@ -28,10 +28,7 @@ impl BrokenImage {
     /// Image `index`, called `name`, with what its reading returned.
     pub(crate) fn new(index: usize, name: String, error: Error) -> Self {
         // The name stands in a field of its own.
-        let reason = match error {
-            Error::Image { source, .. } => source.chain(),
-            other => other.chain(),
-        };
+        let reason = error.reason();
         Self { index, name, reason }
     }
 }

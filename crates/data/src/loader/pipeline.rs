@@ -9,9 +9,10 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -19,6 +20,20 @@ use crate::error::{Error, Result};
 
 /// More conductors than this gain nothing: two batches in work keep all workers busy.
 const MAX_CONDUCTORS: usize = 4;
+
+/// How often somebody who waits looks whether to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the end of a pipeline waits for images in hand. A worker may read from something that never
+/// answers, and it cannot be called back: it is left behind then.
+const LAST_IMAGE: Duration = Duration::from_secs(5);
+
+/// When somebody who waits gives up.
+pub(super) struct Patience<'a> {
+    /// Whether to stop.
+    pub(super) stop: &'a dyn Fn() -> bool,
+    /// How long to wait on from then.
+    pub(super) grace: Duration,
+}
 
 /// What a job may use.
 pub(super) struct Crew {
@@ -52,6 +67,8 @@ pub(super) struct Pipeline<J, O> {
     pending: VecDeque<Receiver<Result<O>>>,
     conductors: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
+    /// Somebody gave up: what is under way is not waited for.
+    interrupted: bool,
 }
 
 impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
@@ -72,6 +89,7 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
             pending: VecDeque::new(),
             conductors: Vec::new(),
             workers,
+            interrupted: false,
         };
         for _ in 0..ahead.clamp(1, MAX_CONDUCTORS) {
             let (queue, work, crew) = (queue.clone(), work.clone(), crew.clone());
@@ -100,28 +118,52 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
     }
 
     /// Waits for the result of the oldest job; none if no job is under way.
-    pub(super) fn next(&mut self) -> Option<Result<O>> {
-        let result = self.pending.pop_front()?.recv();
-        Some(result.unwrap_or_else(|_| Err(Error::Worker { message: "it ended early".into() })))
+    pub(super) fn next(&mut self, patience: &Patience<'_>) -> Option<Result<O>> {
+        let receiver = self.pending.pop_front()?;
+        let mut asked: Option<Instant> = None;
+        loop {
+            match receiver.recv_timeout(LOOK) {
+                Ok(result) => return Some(result),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Some(Err(Error::Worker { message: "it ended early".into() }));
+                }
+                Err(RecvTimeoutError::Timeout) if !(patience.stop)() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if asked.get_or_insert_with(Instant::now).elapsed() >= patience.grace {
+                        self.interrupted = true;
+                        return Some(Err(Error::Interrupted));
+                    }
+                }
+            }
+        }
     }
 }
 
 impl<J, O> Drop for Pipeline<J, O> {
-    /// Ends all threads; a worker finishes the image it has in hand.
+    /// Ends all threads; a worker finishes the image it has in hand, if it does so soon.
     fn drop(&mut self) {
         if let Some(crew) = &self.crew {
             crew.stop.store(true, Ordering::Relaxed);
         }
         self.jobs = None;
         self.pending.clear();
-        for conductor in self.conductors.drain(..) {
-            let _ = conductor.join();
-        }
+        let wait = if self.interrupted { Duration::ZERO } else { LAST_IMAGE };
+        let deadline = Instant::now() + wait;
+        self.conductors.drain(..).for_each(|thread| join_until(thread, deadline));
         self.crew = None; // the last owner of the pool: its threads end now
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
-        }
+        self.workers.drain(..).for_each(|thread| join_until(thread, deadline));
     }
+}
+
+/// Waits for the end of a thread, but not beyond `deadline`.
+fn join_until(thread: JoinHandle<()>, deadline: Instant) {
+    while !thread.is_finished() {
+        if Instant::now() >= deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = thread.join();
 }
 
 /// What a panic said, where it said it in text.
@@ -171,6 +213,8 @@ fn conduct<J, O>(
 mod tests {
     use super::*;
 
+    const FOREVER: Patience<'static> = Patience { stop: &|| false, grace: Duration::ZERO };
+
     fn squares(workers: usize, ahead: usize) -> Pipeline<Vec<u64>, u64> {
         Pipeline::start(workers, ahead, |job: Vec<u64>, crew: &Crew| {
             let sum = Mutex::new(0);
@@ -191,7 +235,7 @@ mod tests {
                 pipeline.submit(if first == 9 { vec![] } else { vec![first, 2, 3] });
             }
             let got: Vec<u64> =
-                std::iter::from_fn(|| pipeline.next()).map(Result::unwrap).collect();
+                std::iter::from_fn(|| pipeline.next(&FOREVER)).map(Result::unwrap).collect();
             let expected = (0..9).map(|first| first * first + 13).chain([0]);
             assert!(got.iter().copied().eq(expected), "{got:?}");
         }
@@ -203,11 +247,11 @@ mod tests {
         for job in [vec![1], vec![2, 13, 4], vec![5]] {
             pipeline.submit(job);
         }
-        assert_eq!(pipeline.next().unwrap().unwrap(), 1);
-        let error = pipeline.next().unwrap().unwrap_err().to_string();
+        assert_eq!(pipeline.next(&FOREVER).unwrap().unwrap(), 1);
+        let error = pipeline.next(&FOREVER).unwrap().unwrap_err().to_string();
         assert!(error.contains("thirteen"), "{error}");
-        assert_eq!(pipeline.next().unwrap().unwrap(), 25);
-        assert!(pipeline.next().is_none());
+        assert_eq!(pipeline.next(&FOREVER).unwrap().unwrap(), 25);
+        assert!(pipeline.next(&FOREVER).is_none());
     }
 
     #[test]
@@ -227,5 +271,31 @@ mod tests {
         drop(pipeline);
         // The work's closure lived in the threads; it is gone, so they are.
         assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    /// A worker that never comes back holds up neither who waits nor the end.
+    #[test]
+    fn who_waits_is_called_back_and_a_stuck_worker_left_behind() {
+        let (never, waits) = channel::<()>();
+        let (never, waits) = (Arc::new(Mutex::new(never)), Arc::new(Mutex::new(waits)));
+        let mut pipeline: Pipeline<Vec<u64>, ()> =
+            Pipeline::start(2, 2, move |job: Vec<u64>, crew: &Crew| {
+                crew.for_each(job, |_| {
+                    let _ = waits.lock().unwrap().recv();
+                });
+                Ok(())
+            })
+            .unwrap();
+        pipeline.submit(vec![1, 2, 3]);
+        pipeline.submit(vec![4]);
+        let asked = AtomicBool::new(false);
+        let stop = || asked.swap(true, Ordering::Relaxed);
+        let patience = Patience { stop: &stop, grace: Duration::from_millis(10) };
+        let error = pipeline.next(&patience).unwrap().unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error:?}");
+        let start = Instant::now();
+        drop(pipeline);
+        assert!(start.elapsed() < LAST_IMAGE, "{:?}", start.elapsed());
+        drop(never);
     }
 }

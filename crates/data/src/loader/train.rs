@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::Array4;
 
 use super::BrokenImage;
-use super::pipeline::{Crew, Pipeline};
+use super::pipeline::{Crew, Patience, Pipeline};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
@@ -17,6 +18,10 @@ use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
 const MAX_TRIES: usize = 64;
 /// The share of broken images is judged from this number of images on.
 const MIN_READ: usize = 50;
+
+/// How long a batch is waited for when the run is asked to stop: one that comes until then still makes a
+/// whole step.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How a [`TrainLoader`] makes its batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +75,7 @@ pub struct Batch {
 
 /// Endless micro-batches in order; epochs follow each other. Dropping it ends its threads.
 pub struct TrainLoader {
+    dataset: Arc<Dataset>,
     pipeline: Pipeline<Job, Made>,
     sampler: Sampler,
     share: Share,
@@ -103,14 +109,14 @@ impl TrainLoader {
         crops.config().check_colors(dataset.channels())?;
         let steps = sampler.steps_per_epoch();
         let start = Position { epoch: start.epoch + start.step / steps, step: start.step % steps };
-        let kitchen = Kitchen { dataset, crops, seed: config.seed };
+        let kitchen = Kitchen { dataset: Arc::clone(&dataset), crops, seed: config.seed };
         let pipeline =
             Pipeline::start(config.workers, config.prefetch, move |job, crew: &Crew| {
                 kitchen.make(job, crew)
             })?;
         let health = Health::new(config.max_bad_fraction);
         let prefetch = config.prefetch;
-        Ok(Self { pipeline, sampler, share, prefetch, next: (start, 0), health })
+        Ok(Self { dataset, pipeline, sampler, share, prefetch, next: (start, 0), health })
     }
 
     /// Optimiser steps in an epoch.
@@ -121,10 +127,12 @@ impl TrainLoader {
     /// Waits for the next micro-batch.
     ///
     /// # Errors
-    /// Too many images are broken, or a worker failed.
+    /// Too many images are broken, a worker failed, or the data set was asked to stop
+    /// ([`Dataset::stop_on`]) and no batch came for some seconds ([`Error::Interrupted`]).
     pub fn next_batch(&mut self) -> Result<Batch> {
         self.refill();
-        let made = match self.pipeline.next() {
+        let stop = || self.dataset.is_stopped();
+        let made = match self.pipeline.next(&Patience { stop: &stop, grace: GRACE }) {
             Some(made) => made?,
             None => return Err(Error::Worker { message: "no batch under way".into() }),
         };

@@ -6,9 +6,10 @@ use rayon::prelude::*;
 
 use super::braces::expand;
 use super::missing;
+use super::notices::Notices;
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, LocalFile};
+use crate::storage::{Blob, LocalFile, plain_file};
 
 /// Objects that are asked for at a time when they are opened.
 #[cfg(feature = "remote")]
@@ -43,6 +44,8 @@ pub(super) struct FileKind {
 
 /// Tar shards.
 pub(super) const SHARDS: FileKind = FileKind { what: "shards", ends: &[".tar", ".tar.gz", ".tgz"] };
+/// What `simdino data pack` and `data index` write beside shards.
+const PACKED: [&str; 2] = [".index", "pack.json"];
 /// Parquet files.
 pub(super) const PARQUET: FileKind = FileKind { what: "parquet files", ends: &[".parquet"] };
 
@@ -58,18 +61,43 @@ impl FileKind {
         Ok(!in_folder(folder, "*", *self)?.is_empty())
     }
 
-    /// Opens the files that `data.path` means, in the order of their names.
-    pub(super) fn open(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
+    /// Opens the files that `data.path` means, in the order of their names, and tells what else lies in
+    /// it where that is a folder.
+    pub(super) fn open(&self, config: &DataConfig) -> Result<(Vec<Box<dyn Blob>>, Notices)> {
         if is_address(&config.path) {
-            return self.open_remote(config);
+            return Ok((self.open_remote(config)?, Notices::default()));
         }
-        let paths = self.find(Path::new(&config.path))?;
+        let path = Path::new(&config.path);
+        let notices = if path.is_dir() { self.others_in(path)? } else { Notices::default() };
+        Ok((self.open_local(&self.find(path)?)?, notices))
+    }
+
+    fn open_local(&self, paths: &[PathBuf]) -> Result<Vec<Box<dyn Blob>>> {
         let keep_open = paths.len() <= LocalFile::MAX_OPEN;
         let open = |path: &PathBuf| {
             LocalFile::open(path, keep_open).map(|file| Box::new(file) as Box<dyn Blob>)
         };
         let files: Vec<Result<Box<dyn Blob>>> = paths.par_iter().map(open).collect();
         files.into_iter().collect()
+    }
+
+    /// What lies directly in the folder and is neither of this kind nor made by `simdino data pack`.
+    fn others_in(&self, folder: &Path) -> Result<Notices> {
+        let mut notices = Notices::default();
+        for path in entries(folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let about = std::fs::metadata(&path);
+            let is_folder = about.as_ref().is_ok_and(std::fs::Metadata::is_dir);
+            if name.starts_with('.') || is_folder || PACKED.iter().any(|end| name.ends_with(end)) {
+                continue;
+            }
+            if !self.is(&path) {
+                notices.leave_out(&name);
+            } else if let Err(error) = plain_file(&path, "open") {
+                notices.lost.push(name, error.reason());
+            }
+        }
+        Ok(notices)
     }
 
     #[cfg(not(feature = "remote"))]
@@ -139,6 +167,9 @@ impl FileKind {
             };
         }
         let pattern = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.exists() {
+            plain_file(path, "open")?;
+        }
         if !pattern.contains('*') {
             return Err(missing(path));
         }
@@ -159,17 +190,24 @@ impl FileKind {
 }
 
 fn in_folder(folder: &Path, pattern: &str, kind: FileKind) -> Result<Vec<PathBuf>> {
-    let io = |source| Error::Io { action: "list", path: folder.into(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if kind.is(&path) && matches(pattern, &name) && path.is_file() {
-            found.push(path);
-        }
-    }
-    found.sort_unstable();
+    let mut found = entries(folder)?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        kind.is(path) && matches(pattern, &name) && path.is_file()
+    });
     Ok(found)
+}
+
+/// What lies directly in a folder, sorted.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let io = |source| Error::Io { action: "list", path: folder.into(), source };
+    let entries = std::fs::read_dir(folder).map_err(io)?;
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()
+        .map_err(io)?;
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 /// Whether `name` matches `pattern`, in which `*` stands for any run of characters.

@@ -4,16 +4,21 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use walkdir::{DirEntry, WalkDir};
+use walkdir::WalkDir;
 
 use super::names::Names;
+use super::notices::Notices;
 use super::{Payload, Source, digest, file_size, is_image, missing, read_file};
 use crate::error::{Error, Result};
 
+/// Where the library `datasets` keeps the labels of a folder of images.
+const METADATA: [&str; 2] = ["metadata.csv", "metadata.jsonl"];
+
 /// All image files below a folder, sorted by path.
 ///
-/// Files are told by their extension ([`super::IMAGE_EXTENSIONS`]). Names that begin with a dot
-/// are left out, links are followed, and a link back to a folder above it is passed over.
+/// Files are told by their extension ([`super::IMAGE_EXTENSIONS`]), the others are counted by theirs
+/// ([`Notices::left_out`]). Names that begin with a dot are left out, links are followed, and a link
+/// back to a folder above it is passed over.
 ///
 /// The first folder level names the class where that makes sense: every image lies in a folder
 /// below the root, and there are at least two of them. Otherwise there are no labels.
@@ -26,6 +31,7 @@ pub struct Folder {
     odd: HashMap<usize, PathBuf>,
     labels: Vec<u32>,
     class_names: Vec<String>,
+    notices: Notices,
 }
 
 impl Folder {
@@ -41,18 +47,25 @@ impl Folder {
         if !root.is_dir() {
             return Err(problem("not a folder: set data.source or give a folder".into()));
         }
-        let Listing { names, odd, others } = list(root)?;
-        if names.len() == 0 && others == 0 {
-            return Err(problem("the folder is empty".into()));
+        let Listing { names, odd, mut notices } = list(root)?;
+        if names.len() == 0 && notices.left_out_count() == 0 {
+            let hidden = notices.sentences();
+            return Err(problem(match hidden.first() {
+                Some(hidden) => format!("no images: {hidden}"),
+                None => "the folder is empty".into(),
+            }));
         }
         if names.len() == 0 {
             return Err(problem(format!(
-                "none of the {others} files below it is an image ({})",
-                super::IMAGE_EXTENSIONS.join(", ")
+                "none of the {} files below it is an image by its suffix ({}): {}",
+                notices.left_out_count(),
+                super::IMAGE_EXTENSIONS.join(", "),
+                notices.by_suffix(),
             )));
         }
         let (labels, class_names) = classes(&names);
-        Ok(Self { root: root.into(), names, odd, labels, class_names })
+        notices.remarks.extend(metadata(root));
+        Ok(Self { root: root.into(), names, odd, labels, class_names, notices })
     }
 
     /// File `index`, where there is one.
@@ -88,6 +101,10 @@ impl Source for Folder {
         read_file(&self.file(index).ok_or(Error::Index { index, len: self.len() })?)
     }
 
+    fn notices(&self) -> Notices {
+        self.notices.clone()
+    }
+
     fn fingerprint(&self) -> String {
         let size = |index| self.file(index).map_or(0, |file| file_size(&file));
         let sizes: Vec<u64> = (0..self.len()).into_par_iter().map(size).collect();
@@ -102,35 +119,50 @@ struct Listing {
     names: Names,
     /// Those that are not UTF-8.
     odd: HashMap<usize, PathBuf>,
-    /// Number of other files.
-    others: usize,
+    /// What else there is.
+    notices: Notices,
 }
 
 /// Walks in the order of the names, so that no path is kept for sorting.
 fn list(root: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
-    let walk = WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(is_visible) {
-        let path = match entry {
-            Ok(entry) if entry.file_type().is_dir() => continue,
-            Ok(entry) => entry.into_path(),
+    let mut walk =
+        WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        let (path, is_folder) = match entry {
+            Ok(entry) => (entry.path().to_path_buf(), entry.file_type().is_dir()),
             Err(error) => match unreadable(root, error)? {
-                Some(path) => path,
+                Some(path) => (path, false),
                 None => continue,
             },
         };
-        if !is_image(&path) {
-            listing.others += 1;
-            continue;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && is_folder {
+            listing.notices.hidden_folders += 1;
+            walk.skip_current_dir();
+        } else if name.starts_with('.') {
+            listing.notices.hide(&name);
+        } else if !is_folder && !is_image(&path) {
+            listing.notices.leave_out(&name);
+        } else if !is_folder {
+            let file = path.strip_prefix(root).unwrap_or(&path);
+            if file.to_str().is_none() {
+                listing.odd.insert(listing.names.len(), file.into());
+            }
+            listing.names.push(&file.to_string_lossy());
         }
-        let file = path.strip_prefix(root).unwrap_or(&path);
-        if file.to_str().is_none() {
-            listing.odd.insert(listing.names.len(), file.into());
-        }
-        listing.names.push(&file.to_string_lossy());
     }
     listing.names.shrink();
     Ok(listing)
+}
+
+/// What to do about a file that names labels as the library `datasets` has it, which a folder ignores.
+fn metadata(root: &Path) -> Option<String> {
+    let found = METADATA.map(|name| root.join(name)).into_iter().find(|path| path.is_file())?;
+    Some(format!(
+        "{} is not read here: give it as the path to take images and labels from it",
+        found.display()
+    ))
 }
 
 /// What becomes of an entry that cannot be looked at: a loop of links is passed over, a dangling
@@ -144,10 +176,6 @@ fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
         return Ok(Some(path));
     }
     Err(Error::Io { action: "list", path, source: error.into() })
-}
-
-fn is_visible(entry: &DirEntry) -> bool {
-    !entry.file_name().to_string_lossy().starts_with('.')
 }
 
 /// Labels and class names by the first folder level; both empty where that names no classes.

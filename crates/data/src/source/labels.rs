@@ -1,6 +1,8 @@
-//! Labels written as text, in lists and shards, to class numbers.
+//! Labels written as text or JSON, in lists and shards, to class numbers.
 
 use std::collections::BTreeSet;
+
+use serde_json::Value;
 
 /// Labels above this are taken for names: a class number indexes arrays.
 const MAX_NUMBER: u32 = 1_000_000;
@@ -15,14 +17,16 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Where every label is a whole number it is the class itself; otherwise all are names and
+    /// Where every label is a whole number (`3`, or `3.0` as programs write it that know no whole
+    /// numbers with gaps) it is the class itself, and `nan` is none; otherwise all are names and
     /// classes are numbered in the names' order. An absent, empty or negative label is none.
     pub(super) fn from_texts(texts: &[Option<String>]) -> Self {
         let texts: Vec<Option<&str>> = texts.iter().map(|text| present(text.as_deref())).collect();
         let numbers: Vec<Option<u32>> =
-            texts.iter().map(|text| text.and_then(|text| text.parse().ok())).collect();
+            texts.iter().map(|text| text.and_then(|text| whole(text).parse().ok())).collect();
         let numeric = texts.iter().zip(&numbers).all(|(text, number)| {
-            text.is_none() || number.is_some_and(|number| number <= MAX_NUMBER)
+            text.is_none_or(|text| text.eq_ignore_ascii_case("nan"))
+                || number.is_some_and(|number| number <= MAX_NUMBER)
         });
         if numeric {
             return Self { labels: numbers, names: Vec::new() };
@@ -40,13 +44,49 @@ impl Labels {
 /// The label's text, unless it stands for "no label".
 fn present(text: Option<&str>) -> Option<&str> {
     let text = text?.trim();
-    let negative = text.parse::<i64>().is_ok_and(|number| number < 0);
+    let negative = whole(text).parse::<i64>().is_ok_and(|number| number < 0);
     (!text.is_empty() && !negative).then_some(text)
+}
+
+/// A number without the zeros behind its point; any other text as it is.
+fn whole(text: &str) -> &str {
+    match text.split_once('.') {
+        Some((head, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => head,
+        _ => text,
+    }
+}
+
+/// The label that a value of JSON stands for, none for null, or why it stands for none.
+pub(super) fn of_json(value: &Value) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(name) => Ok(Some(name.clone())),
+        Value::Number(number) => of_number(number.as_f64()).ok_or(number.to_string()),
+        other => Err(other.to_string()),
+    }
+    .map_err(|text| {
+        let text: String = text.chars().take(40).collect();
+        format!("neither a name nor a whole number: {text}")
+    })
+}
+
+/// The label that a number stands for; none within if it is not a number, none at all if it is no
+/// whole one.
+pub(super) fn of_number(number: Option<f64>) -> Option<Option<String>> {
+    let number = number?;
+    if number.is_nan() {
+        return Some(None);
+    }
+    // Beyond this not every whole number can be told from its neighbors.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    (number.fract() == 0.0 && number.abs() < EXACT).then(|| Some(format!("{number:.0}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Labels;
+    use serde_json::json;
+
+    use super::{Labels, of_json};
 
     fn check(texts: &[&str], labels: &[Option<u32>], names: &[&str]) {
         let texts: Vec<Option<String>> = texts.iter().map(|text| Some(text.to_string())).collect();
@@ -59,8 +99,32 @@ mod tests {
     fn numbers_stay_and_names_are_numbered() {
         check(&["3", " 0", "", "-1"], &[Some(3), Some(0), None, None], &[]);
         check(&["dog", "cat", "dog", ""], &[Some(1), Some(0), Some(1), None], &["cat", "dog"]);
+        check(
+            &["3.0", "0", "-1.0", "NaN", "12.00"],
+            &[Some(3), Some(0), None, None, Some(12)],
+            &[],
+        );
+        check(&["1.5", "1"], &[Some(1), Some(0)], &["1", "1.5"]);
+        check(&["nan", "cat"], &[Some(1), Some(0)], &["cat", "nan"]);
         check(&["7", "cat"], &[Some(0), Some(1)], &["7", "cat"]);
         check(&["4000000000", "1"], &[Some(1), Some(0)], &["1", "4000000000"]);
         assert_eq!(Labels::from_texts(&[None, None]).labels, [None, None]);
+    }
+
+    #[test]
+    fn a_value_of_json_is_a_label_or_says_why_not() {
+        for (value, label) in [
+            (json!(null), None),
+            (json!("a cat"), Some("a cat")),
+            (json!(7), Some("7")),
+            (json!(-1), Some("-1")),
+            (json!(3.0), Some("3")),
+        ] {
+            assert_eq!(of_json(&value), Ok(label.map(str::to_owned)), "{value}");
+        }
+        for value in [json!(1.5), json!(true), json!([1]), json!({"a": 1}), json!(1e300)] {
+            let why = of_json(&value).unwrap_err();
+            assert!(why.starts_with("neither a name nor a whole number: "), "{value}: {why}");
+        }
     }
 }

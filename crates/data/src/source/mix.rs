@@ -1,6 +1,6 @@
 //! Several sources as one.
 
-use super::{Part, Payload, Source};
+use super::{Notices, Part, Payload, Source};
 use crate::error::{Error, Result};
 use image::GrayImage;
 
@@ -139,6 +139,14 @@ impl Source for Mix {
     fn mask(&self, index: usize) -> Option<GrayImage> {
         let (source, place) = self.find(index)?;
         self.sources[source].mask(place)
+    }
+
+    fn notices(&self) -> Notices {
+        let mut all = Notices::default();
+        for (prefix, source) in self.prefixes.iter().zip(&self.sources) {
+            all.append(&format!("{prefix}/"), source.notices());
+        }
+        all
     }
 
     fn parts(&self) -> Vec<Part> {

@@ -10,6 +10,7 @@ mod labels;
 mod list;
 mod mix;
 mod names;
+mod notices;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -17,12 +18,14 @@ mod shards;
 
 use std::path::Path;
 
+use decode::MAX_IMAGE_BYTES;
 use image::GrayImage;
 use sha2::{Digest, Sha256};
 
 pub use folder::Folder;
 pub use list::List;
 pub use mix::Mix;
+pub use notices::{Named, Notices};
 pub use open::open;
 #[cfg(feature = "parquet")]
 pub use parquet::Parquet;
@@ -30,9 +33,14 @@ pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
 
 use crate::error::{Error, Result};
 use crate::pixels::Image;
+use crate::storage::plain_file;
 
-/// File extensions that count as images, compared without regard to case.
-pub const IMAGE_EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
+/// File extensions that count as images, compared without regard to case: those that the formats
+/// which can be read go by, the usual one of each first.
+pub const IMAGE_EXTENSIONS: [&str; 15] = [
+    "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "pjpeg", "pjp", // JPEG
+    "png", "apng", "webp", "bmp", "dib", "tif", "tiff",
+];
 
 /// One image as its source has it.
 #[derive(Debug, Clone)]
@@ -90,6 +98,11 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// What was met besides the images when the source was opened.
+    fn notices(&self) -> Notices {
+        Notices::default()
+    }
+
     /// How an epoch is put together; together the parts hold all images.
     fn parts(&self) -> Vec<Part> {
         vec![Part { len: self.len(), per_epoch: self.len() }]
@@ -125,6 +138,12 @@ fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -> String {
 
 /// The whole of an image file.
 fn read_file(path: &Path) -> Result<Payload> {
+    let bytes = plain_file(path, "read")?;
+    if bytes > MAX_IMAGE_BYTES {
+        let most = MAX_IMAGE_BYTES >> 20;
+        let problem = format!("a file of {} MiB; at most {most} are read", bytes >> 20);
+        return Err(Error::Path { path: path.into(), problem });
+    }
     std::fs::read(path).map(Payload::Encoded).map_err(|source| Error::Io {
         action: "read",
         path: path.into(),

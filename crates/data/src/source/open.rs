@@ -82,10 +82,10 @@ fn detect(path: &Path) -> Result<SourceKind> {
         return Err(missing(path));
     }
     match extension(path).as_str() {
-        "txt" | "csv" | "jsonl" => Ok(SourceKind::List),
+        "txt" | "csv" | "tsv" | "jsonl" => Ok(SourceKind::List),
         _ if is_image(path) => Err(problem("a single image; give the folder that holds it")),
         _ => Err(problem(
-            "not a folder, a list (.txt, .csv, .jsonl), a shard (.tar, .tar.gz, .tgz) or a .parquet file",
+            "not a folder, a list (.txt, .csv, .tsv, .jsonl), a shard (.tar, .tar.gz, .tgz) or a .parquet file",
         )),
     }
 }

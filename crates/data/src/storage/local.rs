@@ -2,11 +2,30 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use super::Blob;
 use crate::error::{Error, Result};
+
+/// The size of the file at `path`, which a link may lead to. Asked before a file is opened: opening a
+/// pipe waits for somebody who writes, and reading a device may never end.
+///
+/// # Errors
+/// There is none, or it is a pipe, a socket, a device or a folder.
+pub(crate) fn plain_file(path: &Path, action: &'static str) -> Result<u64> {
+    let io = |source| Error::Io { action, path: path.into(), source };
+    let about = std::fs::metadata(path).map_err(io)?;
+    let kind = about.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(about.len()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(Error::Path { path: path.into(), problem: format!("{what}, not a file") })
+}
 
 /// A file that is either kept open or opened for each read, because the number of open files of a
 /// process is limited.
@@ -24,6 +43,7 @@ impl LocalFile {
     /// The file at `path`.
     pub(crate) fn open(path: &Path, keep_open: bool) -> Result<Self> {
         let io = |source| Error::Io { action: "open", path: path.into(), source };
+        plain_file(path, "open")?;
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
         Ok(Self { path: path.into(), file: keep_open.then_some(file), len })
@@ -54,8 +74,10 @@ impl Blob for LocalFile {
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        match std::fs::read(name) {
-            Ok(bytes) => Ok(Some(bytes)),
+        // A folder, a pipe or a device of that name is nothing that was written beside this file.
+        match std::fs::metadata(&name).map(|about| about.is_file()) {
+            Ok(true) => std::fs::read(name).map(Some),
+            Ok(false) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

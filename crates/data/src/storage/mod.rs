@@ -15,7 +15,7 @@ use std::path::Path;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use failure::{failure_in, read_error};
-pub(crate) use local::LocalFile;
+pub(crate) use local::{LocalFile, plain_file};
 #[cfg(feature = "remote")]
 pub(crate) use remote::{Place, Stores};
 pub(crate) use spool::{Spool, SpoolError, SpoolLimits};

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bands;
+mod blocked;
 mod broken;
+mod left_out;
+mod lists;
 mod loader;
 mod masks;
 mod mix_cache;
@@ -15,3 +18,5 @@ mod remote;
 mod shards;
 mod sources;
 mod support;
+mod tars;
+mod unread;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use data::{Dataset, SourceKind, open};
 use parquet::basic::Compression;
-use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -28,6 +28,8 @@ const DESCRIPTION: &str = r#"{"info": {"features": {"image": {"_type": "Image"},
 enum Column<'a> {
     Bytes(Vec<Option<&'a [u8]>>, i16),
     Numbers(Vec<Option<i64>>, i16),
+    Floats(Vec<Option<f64>>, i16),
+    Truths(Vec<Option<bool>>, i16),
 }
 
 /// Row groups of columns.
@@ -60,6 +62,18 @@ fn write_parquet(path: &Path, schema: &str, told: Option<&str>, groups: &[Vec<Co
                     let levels: Vec<i16> =
                         values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
                     to.typed::<Int64Type>().write_batch(&present, Some(&levels), None).unwrap();
+                }
+                Column::Floats(values, level) => {
+                    let present: Vec<f64> = values.iter().flatten().copied().collect();
+                    let levels: Vec<i16> =
+                        values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
+                    to.typed::<DoubleType>().write_batch(&present, Some(&levels), None).unwrap();
+                }
+                Column::Truths(values, level) => {
+                    let present: Vec<bool> = values.iter().flatten().copied().collect();
+                    let levels: Vec<i16> =
+                        values.iter().map(|v| if v.is_some() { *level } else { 0 }).collect();
+                    to.typed::<BoolType>().write_batch(&present, Some(&levels), None).unwrap();
                 }
             }
             to.close().unwrap();
@@ -226,4 +240,63 @@ fn damaged_files_are_survived() {
         let Ok(dataset) = open(&config(SourceKind::Auto, &path)) else { continue };
         (0..dataset.len().min(100)).for_each(|index| drop(dataset.image(index)));
     }
+}
+
+#[test]
+fn labels_of_many_types_are_read_or_named() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    let images: Vec<Vec<u8>> = (0..4).map(png).collect();
+    let rows = || Column::Bytes(images.iter().map(|image| Some(&image[..])).collect(), 1);
+    let open = |kind: &str, column: Column<'_>| {
+        let schema = format!("message m {{ OPTIONAL BYTE_ARRAY image; OPTIONAL {kind} label; }}");
+        plain(&path, &schema, vec![rows(), column]);
+        let dataset = auto(&path);
+        (0..4).for_each(|i| assert_eq!(dataset.image(i).unwrap(), picture(i as u32, 32, 24)));
+        let named = dataset.notices().unread_labels;
+        let names: Vec<String> = named.first.into_iter().map(|(name, _)| name).collect();
+        (labels(&dataset), names, named.count)
+    };
+    // As pandas writes whole numbers with gaps.
+    let floats = Column::Floats(vec![Some(3.0), Some(f64::NAN), None, Some(0.0)], 1);
+    assert_eq!(open("DOUBLE", floats), (vec![Some(3), None, None, Some(0)], vec![], 0));
+    let floats = Column::Floats(vec![Some(3.0), Some(1.5), Some(-1.0), Some(2.0)], 1);
+    let named = vec!["x.parquet/row 1".to_owned()];
+    assert_eq!(open("DOUBLE", floats), (vec![Some(3), None, None, Some(2)], named.clone(), 1));
+    let truths = Column::Truths(vec![Some(true), Some(false), None, Some(true)], 1);
+    assert_eq!(open("BOOLEAN", truths), (vec![Some(1), Some(0), None, Some(1)], vec![], 0));
+    let texts: [&[u8]; 4] = [b"cat", b"caf\xE9", b"dog", b"cat"];
+    let texts = Column::Bytes(texts.map(Some).to_vec(), 1);
+    assert_eq!(open("BYTE_ARRAY", texts), (vec![Some(0), None, Some(1), Some(0)], named, 1));
+}
+
+/// A damaged column of labels costs labels, and says so; the images are there.
+#[test]
+fn a_damaged_column_of_labels_costs_no_image() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    let images: Vec<Vec<u8>> = (0..4).map(png).collect();
+    let rows = Column::Bytes(images.iter().map(|image| Some(&image[..])).collect(), 1);
+    let schema = "message m { OPTIONAL BYTE_ARRAY image; OPTIONAL INT64 label; }";
+    let numbers = Column::Numbers((0..4).map(Some).collect(), 1);
+    plain(&path, schema, vec![rows, numbers]);
+    let bytes = std::fs::read(&path).unwrap();
+    // The labels stand behind the images, and before the metadata, whose length is at the end.
+    let metadata = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap());
+    let end = bytes.len() - 8 - metadata as usize;
+    let mut lost = 0;
+    for at in end - 120..end {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0xFF;
+        write(&path, &damaged);
+        let Ok(dataset) = open(&config(SourceKind::Auto, &path)) else { continue };
+        assert_eq!(dataset.len(), 4, "byte {at}");
+        let named = dataset.notices().unread_labels;
+        if named.count > 0 {
+            assert!(named.first[0].0 == "x.parquet/column label", "{named:?}");
+            assert_eq!((named.count, dataset.num_classes()), (4, 0), "{named:?}");
+            lost += 1;
+        }
+    }
+    assert!(lost > 3, "{lost}");
 }

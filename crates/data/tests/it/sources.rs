@@ -114,67 +114,6 @@ fn the_fingerprint_follows_names_and_sizes() {
 }
 
 #[test]
-fn lists_of_all_three_kinds() {
-    let dir = tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    write_picture(&at("x/1.png"), 1);
-    write_picture(&at("x/2.png"), 2);
-    let absolute = at("x/2.png").to_str().unwrap().to_owned();
-    write(&at("l.txt"), format!("x/1.png\r\n\n{absolute}\n"));
-    write(&at("h.csv"), "\u{feff}width,label,path\n3,dog,x/1.png\n4,cat,x/2.png\n");
-    write(&at("p.csv"), "x/1.png,7\n\"x/2.png\",\n");
-    write(
-        &at("j.jsonl"),
-        "{\"path\": \"x/1.png\", \"label\": 1}\n\n{\"path\": \"x/2.png\", \"more\": [1]}\n",
-    );
-    for (list, expected, classes) in [
-        ("l.txt", [None, None], 0),
-        ("h.csv", [Some(1), Some(0)], 2),
-        ("p.csv", [Some(7), None], 8),
-        ("j.jsonl", [Some(1), None], 2),
-    ] {
-        let dataset = auto(&at(list));
-        assert_eq!((dataset.len(), dataset.kind()), (2, "list"), "{list}");
-        assert_eq!(labels(&dataset), expected, "{list}");
-        assert_eq!(dataset.num_classes(), classes, "{list}");
-        for index in 0..2 {
-            assert_eq!(dataset.image(index).unwrap(), picture(index as u32 + 1, 32, 24));
-        }
-    }
-    assert_eq!(auto(&at("h.csv")).class_names(), ["cat", "dog"]);
-}
-
-#[test]
-fn broken_lists_name_file_and_line() {
-    let dir = tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    write_picture(&at("1.png"), 1);
-    for (file, text, parts) in [
-        (
-            "a.jsonl",
-            &b"{\"path\": \"1.png\"}\n{\"file\": 3}\n"[..],
-            &["a.jsonl", "line 2", "path"][..],
-        ),
-        ("b.jsonl", b"1.png\n", &["b.jsonl", "line 1", "not a JSON object"]),
-        ("c.jsonl", b"{\"path\": \"1.png\", \"label\": 1.5}", &["line 1", "label"]),
-        ("d.csv", b"path,label\n1.png,3\n,4\n", &["d.csv", "line 3", "path is missing"]),
-        ("e.txt", b"\n \n", &["e.txt", "names no images"]),
-        ("f.txt", b"2.png\n3.png\n", &["f.txt", "none of the first 2", "2.png", "relative"]),
-        ("g.txt", b"\xFF\xFE1.png", &["g.txt", "UTF-8"]),
-        ("h.csv", b"", &["h.csv", "names no images"]),
-        ("i.txt", b"1.png\n\n2\x00.png\n", &["i.txt", "line 3", "NUL"]),
-        ("j.csv", b"1.png,3\n\"2\x00.png\",4\n", &["j.csv", "line 2", "NUL"]),
-        ("k.txt", &[b'a'; 1 << 20], &["k.txt", "line 1", "longer than 65536 bytes"]),
-        ("l.csv", &[b'a'; 1 << 20], &["l.csv", "line 1", "1048576 bytes"]),
-    ] {
-        write(&at(file), text);
-        refused(SourceKind::Auto, &at(file), parts);
-    }
-    write(&at("list.md"), "1.png");
-    refused(SourceKind::List, &at("list.md"), &["list.md", ".jsonl"]);
-}
-
-#[test]
 fn paths_that_cannot_be_used_say_why() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -186,7 +125,11 @@ fn paths_that_cannot_be_used_say_why() {
         refused(source, &at("missing"), &["missing", "no such file or folder"]);
     }
     refused(SourceKind::Auto, &at("empty"), &["empty", "the folder is empty"]);
-    refused(SourceKind::Auto, &at("texts"), &["texts", "none of the 2 files", "jpg"]);
+    refused(
+        SourceKind::Auto,
+        &at("texts"),
+        &["texts", "none of the 2 files", "jpg", "1 .md, 1 .txt"],
+    );
     refused(SourceKind::Auto, &at("one.png"), &["single image", "folder"]);
     refused(SourceKind::Auto, &at("texts/b.md"), &["not a folder, a list"]);
     refused(SourceKind::Folder, &at("one.png"), &["not a folder"]);

@@ -16,7 +16,7 @@ use crate::failure::{Failure, Result};
 const MAX_BROKEN: usize = 20;
 /// Groups of equal files that the table names; `--json` names all.
 const MAX_DUPLICATES: usize = 20;
-/// Classes that the table names; `--json` names all.
+/// Classes that the table names, the largest; `--json` names all.
 const MAX_CLASSES: usize = 20;
 
 /// What `data check` takes.
@@ -115,6 +115,7 @@ fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     row("source", format!("{} ({})", path.display(), dataset.kind()));
     row("images", report.images.to_string());
     row("broken", report.broken.len().to_string());
+    dataset.notices().sentences().into_iter().for_each(|sentence| row("note", sentence));
     let formats = report.formats.iter().map(|(format, count)| format!("{format} {count}"));
     row("formats", formats.collect::<Vec<_>>().join(", "));
     for (name, extent) in [("width", report.width), ("height", report.height)] {
@@ -155,14 +156,15 @@ fn labels(dataset: &Dataset, report: &CheckReport) -> String {
     if report.labels.is_empty() {
         return "none".into();
     }
-    let mut parts: Vec<String> = report
-        .labels
-        .iter()
-        .take(MAX_CLASSES)
-        .map(|(&label, count)| format!("{} {count}", class_name(dataset, label)))
-        .collect();
+    let mut largest: Vec<(u32, usize)> = report.labels.iter().map(|(&l, &c)| (l, c)).collect();
+    if largest.len() > MAX_CLASSES {
+        largest.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        largest.truncate(MAX_CLASSES);
+    }
+    let words = |&(label, count): &(u32, usize)| format!("{} {count}", class_name(dataset, label));
+    let mut parts: Vec<String> = largest.iter().map(words).collect();
     if report.labels.len() > MAX_CLASSES {
-        parts.push(format!("and {} more", report.labels.len() - MAX_CLASSES));
+        parts.push(format!("and {} more classes", report.labels.len() - MAX_CLASSES));
     }
     if report.unlabelled > 0 {
         parts.push(format!("without a label {}", report.unlabelled));
@@ -182,6 +184,7 @@ fn as_json(dataset: &Dataset, report: &CheckReport) -> Value {
         .iter()
         .map(|image| json!({"name": image.name, "index": image.index, "reason": image.reason}))
         .collect();
+    let notices = dataset.notices();
     let duplicates: Vec<Vec<String>> = report
         .duplicates
         .iter()
@@ -202,5 +205,10 @@ fn as_json(dataset: &Dataset, report: &CheckReport) -> Value {
         "std": report.std,
         "value_percentiles": report.value_percentiles,
         "broken": broken,
+        "left_out": notices.left_out,
+        "hidden": {"files": notices.hidden_files, "folders": notices.hidden_folders},
+        "lost": notices.lost,
+        "unread_labels": notices.unread_labels,
+        "remarks": notices.remarks,
     })
 }

@@ -42,6 +42,7 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     let source = source::open(&DataConfig { path: args.path.clone(), ..DataConfig::default() })?;
     let options =
         PackOptions { shard_images: args.shard_images, skip_unreadable: args.skip_unreadable };
+    source.notices().sentences().iter().for_each(|sentence| note(sentence));
     let bar = progress(source.len(), "images packed");
     let report = source::pack(source.as_ref(), &args.out, &options, |images| {
         bar.inc(images as u64);

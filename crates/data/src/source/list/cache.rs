@@ -11,11 +11,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::names::Names;
-use super::Table;
-use crate::storage::replace;
+use super::table::Table;
+use crate::storage::{plain_file, replace};
 
 /// Changes with the format.
-const MAGIC: u64 = u64::from_le_bytes(*b"sdlist01");
+const MAGIC: u64 = u64::from_le_bytes(*b"sdlist02");
 /// Bytes at both ends of a list that belong to its key.
 const ENDS: u64 = 64 << 10;
 /// Lists below this size are read as fast as a cache.
@@ -50,8 +50,9 @@ fn place(path: &Path) -> Option<PathBuf> {
 
 /// What is cached for the list at `path`, if it is still the one of `key` and undamaged.
 pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
-    let mut file = File::open(place(path)?).ok()?;
-    let length = file.metadata().ok()?.len();
+    let place = place(path)?;
+    let length = plain_file(&place, "open").ok()?;
+    let mut file = File::open(place).ok()?;
     let header: [u64; 9] = numbers(&mut file, 9)?.try_into().ok()?;
     let [magic, k0, k1, k2, k3, check, names_len, count, labelled] = header;
     if magic != MAGIC || Key([k0, k1, k2, k3]) != key || labelled > 1 {
@@ -74,9 +75,9 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     }
     let ends = ends.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect();
     let classes = classes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
-    let class_names: Vec<String> = serde_json::from_slice(&class_names).ok()?;
+    let (class_names, notices) = serde_json::from_slice(&class_names).ok()?;
     let names = Names::new(String::from_utf8(names).ok()?, ends)?;
-    Some(Table { names, classes, class_names })
+    Some(Table { names, classes, class_names, notices })
 }
 
 /// Writes the cache, whole or not at all. A place that cannot be written is no error: the next
@@ -90,7 +91,7 @@ fn try_store(path: &Path, Key(key): Key, table: &Table) -> io::Result<()> {
     let (names, ends) = table.names.parts();
     let ends: Vec<u8> = ends.iter().flat_map(|end| end.to_le_bytes()).collect();
     let classes: Vec<u8> = table.classes.iter().flat_map(|class| class.to_le_bytes()).collect();
-    let class_names = serde_json::to_vec(&table.class_names)?;
+    let class_names = serde_json::to_vec(&(&table.class_names, &table.notices))?;
     let parts = [names.as_bytes(), &ends, &classes, &class_names];
     let header = [
         MAGIC,

@@ -1,7 +1,10 @@
 //! A text file that names image files.
 
 mod cache;
+mod columns;
+mod json;
 mod parse;
+mod rows;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -12,8 +15,10 @@ use self::cache::Key;
 use self::parse::Format;
 use self::table::Table;
 use super::names::Names;
+use super::notices::Notices;
 use super::{Payload, Source, digest, extension, file_size, missing, read_file};
 use crate::error::{Error, Result};
+use crate::storage::plain_file;
 
 /// How many files are looked for when a list is opened, to catch a wrong base folder at once.
 const PROBED: usize = 16;
@@ -21,12 +26,16 @@ const PROBED: usize = 16;
 /// The images of a list, in its order. Relative paths are relative to the list's folder.
 ///
 /// - `.txt`: one path a line.
-/// - `.csv`: a header with a `path` and, where there are labels, a `label` column; without such
-///   a header, the path and optionally the label.
-/// - `.jsonl`: one object a line, `{"path": "a.jpg", "label": "cat"}`; the label may be absent.
+/// - `.csv`, `.tsv`: a header that names the column of the paths (`path`, `file_name`, `image`, ...) and,
+///   where there are labels, theirs (`label`, `class`, ...); without a header, the path and optionally
+///   the label. A first line that is neither a known header nor begins with an image is an error.
+/// - `.jsonl`: one object a line, `{"path": "a.jpg", "label": "cat"}`, with the same names of keys; the
+///   label may be absent.
 ///
-/// Empty lines are passed over. Labels are class numbers where all of them are whole numbers,
-/// and names otherwise; an empty or negative label means none.
+/// `metadata.csv` and `metadata.jsonl` of the library `datasets` are such lists. Empty lines are passed
+/// over. Labels are class numbers where all of them are whole numbers, and names otherwise; an empty or
+/// negative label means none. A line or a label that cannot be read costs no other one: it is counted
+/// and named ([`Notices`]).
 ///
 /// In memory an image takes its path and 8 bytes, and 4 more with labels. What was read from a
 /// large list is kept in `.NAME.index` beside it, if that can be written.
@@ -40,8 +49,8 @@ impl List {
     /// Reads the list at `path`, or what was kept of it.
     ///
     /// # Errors
-    /// The file does not exist, a line cannot be read, there is no line, or none of the first
-    /// files named exists.
+    /// The file does not exist, its header is not understood, no line can be used, or none of the
+    /// first files named exists.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(missing(path));
@@ -49,10 +58,12 @@ impl List {
         let problem = |problem: String| Error::Path { path: path.into(), problem };
         let format = match extension(path).as_str() {
             "csv" => Format::Csv,
+            "tsv" => Format::Tsv,
             "jsonl" => Format::Jsonl,
             "txt" => Format::Text,
-            _ => return Err(problem("a list must end in .txt, .csv or .jsonl".into())),
+            _ => return Err(problem("a list must end in .txt, .csv, .tsv or .jsonl".into())),
         };
+        plain_file(path, "open")?;
         let key = Key::of(path);
         let table = match key.and_then(|key| cache::load(path, key)) {
             Some(table) => table,
@@ -84,7 +95,8 @@ impl List {
     pub fn of_files(paths: &[PathBuf]) -> Self {
         let mut names = Names::default();
         paths.iter().for_each(|path| names.push(&path.to_string_lossy()));
-        let table = Table { names, classes: Vec::new(), class_names: Vec::new() };
+        let (classes, class_names) = (Vec::new(), Vec::new());
+        let table = Table { names, classes, class_names, notices: Notices::default() };
         Self { base: PathBuf::new(), table }
     }
 
@@ -116,6 +128,10 @@ impl Source for List {
 
     fn load(&self, index: usize) -> Result<Payload> {
         read_file(&self.path(index).ok_or(Error::Index { index, len: self.len() })?)
+    }
+
+    fn notices(&self) -> Notices {
+        self.table.notices.clone()
     }
 
     fn fingerprint(&self) -> String {

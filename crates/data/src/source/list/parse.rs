@@ -1,25 +1,28 @@
-//! The lines of a list, one at a time: nothing but names and labels stays in memory.
+//! The lines of a list, one at a time.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use super::super::labels::Labels;
-use super::super::names::Names;
-use super::Table;
+use csv::ByteRecord;
+
+use super::columns::{self, Columns, First, first_line};
+use super::rows::Rows;
+use super::json;
+use super::table::Table;
 use crate::error::{Error, Result};
 
 /// Longest line or field in bytes: far above any path, far below what would fill memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
-/// "No label" among the numbers of label texts.
-const NONE: u32 = u32::MAX;
+/// Characters of a line that a message shows.
+const SHOWN: usize = 120;
 
 /// How a list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Text,
     Csv,
+    Tsv,
     Jsonl,
 }
 
@@ -27,82 +30,76 @@ pub(super) enum Format {
 pub(super) fn read(path: &Path, format: Format) -> Result<Table> {
     let io = |source| Error::Io { action: "read", path: path.into(), source };
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?);
-    if reader.fill_buf().map_err(io)?.starts_with("\u{feff}".as_bytes()) {
+    let start = reader.fill_buf().map_err(io)?;
+    let is_utf16 = start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]);
+    if start.starts_with("\u{feff}".as_bytes()) {
         reader.consume(3);
     }
-    let mut rows =
-        Rows { path, names: Names::default(), labels: Vec::new(), texts: HashMap::new() };
+    let mut rows = Rows::new(path);
+    if is_utf16 {
+        return Err(rows.problem(1, "the text is UTF-16: save it as UTF-8"));
+    }
     match format {
-        Format::Text => each_line(path, reader, |number, line| rows.push(number, line, None))?,
-        Format::Jsonl => each_line(path, reader, |number, line| {
-            let (file, label) = json_row(line).map_err(|problem| rows.problem(number, problem))?;
-            rows.push(number, &file, label.as_deref())
-        })?,
-        Format::Csv => csv_rows(reader, &mut rows)?,
+        Format::Text => text_rows(path, reader, &mut rows)?,
+        Format::Jsonl => json_rows(path, reader, &mut rows)?,
+        Format::Csv => {
+            let delimiter = delimiter(reader.fill_buf().map_err(io)?);
+            csv_rows(reader, delimiter, &mut rows, path)?;
+        }
+        Format::Tsv => csv_rows(reader, b'\t', &mut rows, path)?,
     }
-    Ok(rows.finish())
+    rows.finish()
 }
 
-/// The rows so far; a label is the number of its text.
-struct Rows<'a> {
-    path: &'a Path,
-    names: Names,
-    labels: Vec<u32>,
-    texts: HashMap<String, u32>,
+/// A path that is not UTF-8 keeps its line, and is a broken image where no file has that name.
+fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
+    let mut first = true;
+    each_line(path, reader, |number, line| {
+        let line = String::from_utf8_lossy(line);
+        let is_header = || columns::find(&[&*line]).is_some() && !is_file(path, &line);
+        if !(std::mem::take(&mut first) && is_header()) {
+            rows.push(number, &line, Ok(None));
+        }
+    })
 }
 
-impl Rows<'_> {
-    fn problem(&self, line: usize, problem: impl Into<String>) -> Error {
-        Error::List { path: self.path.into(), line, problem: problem.into() }
-    }
-
-    fn push(&mut self, line: usize, file: &str, label: Option<&str>) -> Result<()> {
-        if file.contains('\0') {
-            return Err(self.problem(line, "the path has a NUL byte"));
+fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
+    let mut first = true;
+    each_line(path, reader, |number, line| {
+        // What is not UTF-8 spoils a label, not a path.
+        let is_text = std::str::from_utf8(line).is_ok();
+        match json::row(&String::from_utf8_lossy(line)) {
+            Ok(row) => {
+                let label = match (&row.label, is_text) {
+                    (Ok(Some(_)), false) => Err("not a UTF-8 text".into()),
+                    (label, _) => label.as_ref().map(Option::as_deref).map_err(String::clone),
+                };
+                rows.push(number, &row.file, label);
+                if std::mem::take(&mut first) {
+                    let keys: Vec<&str> = row.keys.iter().map(String::as_str).collect();
+                    let found = Columns { path: row.path, label: columns::label(&keys) };
+                    rows.notices.remarks.extend(columns::remark(&keys, found));
+                }
+            }
+            Err(problem) => rows.lose(number, problem),
         }
-        if file.len() > MAX_LINE_BYTES {
-            return Err(self.problem(line, format!("the path has {} bytes", file.len())));
-        }
-        self.names.push(file);
-        let next = self.texts.len() as u32;
-        let number = match label {
-            None => NONE,
-            Some(label) => match self.texts.get(label) {
-                Some(&number) => number,
-                None => *self.texts.entry(label.to_owned()).or_insert(next),
-            },
-        };
-        self.labels.push(number);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Table {
-        self.names.shrink();
-        let mut texts: Vec<(String, u32)> = self.texts.into_iter().collect();
-        texts.sort_unstable_by_key(|(_, number)| *number);
-        let texts: Vec<Option<String>> = texts.into_iter().map(|(text, _)| Some(text)).collect();
-        let Labels { labels: classes, names: class_names } = Labels::from_texts(&texts);
-        if classes.iter().all(Option::is_none) {
-            return Table { names: self.names, classes: Vec::new(), class_names };
-        }
-        let class = |number: u32| classes.get(number as usize).copied().flatten();
-        let mut classes: Vec<u32> =
-            self.labels.iter().map(|&number| class(number).unwrap_or(Table::UNLABELLED)).collect();
-        classes.shrink_to_fit();
-        Table { names: self.names, classes, class_names }
-    }
+    })
 }
 
-/// Calls `row` with the number, from 1, and the trimmed text of every line that has any.
+/// Whether a path, relative to the list's folder, names a file.
+fn is_file(list: &Path, file: &str) -> bool {
+    list.parent().unwrap_or(Path::new("")).join(file).is_file()
+}
+
+/// Calls `row` with the number, from 1, and the trimmed bytes of every line that has any.
 fn each_line(
     path: &Path,
     mut reader: impl BufRead,
-    mut row: impl FnMut(usize, &str) -> Result<()>,
+    mut row: impl FnMut(usize, &[u8]),
 ) -> Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let problem = |problem: String| Error::List { path: path.into(), line: number, problem };
         let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES as u64 + 1);
         let read = limited.read_until(b'\n', &mut line).map_err(|source| Error::Io {
             action: "read",
@@ -113,61 +110,99 @@ fn each_line(
             break;
         }
         if read > MAX_LINE_BYTES {
-            let text = format!("longer than {MAX_LINE_BYTES} bytes: is this a list of images?");
-            return Err(problem(text));
+            let problem = format!("longer than {MAX_LINE_BYTES} bytes: is this a list of images?");
+            return Err(Error::List { path: path.into(), line: number, problem });
         }
-        let text = std::str::from_utf8(&line).map_err(|_| problem("not a UTF-8 text".into()))?;
-        let text = text.trim();
+        let text = line.trim_ascii();
         if !text.is_empty() {
-            row(number, text)?;
+            row(number, text);
         }
     }
     Ok(())
 }
 
-fn csv_rows(reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
+/// What divides the fields: a comma, unless the first line is a known header with something else.
+fn delimiter(start: &[u8]) -> u8 {
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let is_header = |delimiter: &u8| {
+        let names: Vec<&str> =
+            line.split(char::from(*delimiter)).map(|name| name.trim().trim_matches('"')).collect();
+        columns::find(&names).is_some()
+    };
+    [b',', b'\t', b';'].into_iter().find(is_header).unwrap_or(b',')
+}
+
+fn csv_rows(reader: impl BufRead, delimiter: u8, rows: &mut Rows<'_>, path: &Path) -> Result<()> {
+    let mut builder = csv::ReaderBuilder::new();
     let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader);
-    let (mut path_column, mut label_column) = (0, Some(1));
-    let mut record = csv::StringRecord::new();
-    let mut first = true;
+        builder.has_headers(false).flexible(true).delimiter(delimiter).from_reader(reader);
+    let mut columns = None;
+    let mut record = ByteRecord::new();
     loop {
-        let more = reader.read_record(&mut record).map_err(|error| {
+        let more = reader.read_byte_record(&mut record).map_err(|error| {
             let line = error.position().map_or(0, csv::Position::line);
             rows.problem(line as usize, error.to_string())
         })?;
         if !more {
             return Ok(());
         }
-        let column =
-            |name: &str| record.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
-        if let (true, Some(found)) = (first, column("path")) {
-            (path_column, label_column) = (found, column("label"));
-            first = false;
-            continue;
-        }
-        first = false;
         let line = record.position().map_or(0, csv::Position::line) as usize;
-        let field = |at: usize| record.get(at).map(str::trim).filter(|field| !field.is_empty());
-        let Some(file) = field(path_column) else {
-            return Err(rows.problem(line, "the path is missing"));
+        let columns = match columns {
+            Some(columns) => columns,
+            None => match first_record(&record, line, rows, path)? {
+                Some(named) => {
+                    columns = Some(named);
+                    continue;
+                }
+                None => *columns.insert(Columns { path: 0, label: Some(1) }),
+            },
         };
-        rows.push(line, file, label_column.and_then(field))?;
+        push(&record, columns, line, rows)?;
     }
 }
 
-/// Path and label of a line of JSON, or what is wrong with it.
-fn json_row(line: &str) -> std::result::Result<(String, Option<String>), String> {
-    let mut object: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))?;
-    let Some(serde_json::Value::String(file)) = object.remove("path") else {
-        return Err("no \"path\" with a text".into());
+/// The columns that the first line names; none if it is an image.
+fn first_record(
+    record: &ByteRecord,
+    line: usize,
+    rows: &mut Rows<'_>,
+    path: &Path,
+) -> Result<Option<Columns>> {
+    let fields: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
+    let fields: Vec<&str> = fields.iter().map(|field| field.trim()).collect();
+    if let Some(long) = fields.iter().map(|field| field.len()).find(|&len| len > MAX_LINE_BYTES) {
+        return Err(rows.problem(line, format!("a field has {long} bytes: is this a list?")));
+    }
+    match first_line(&fields, |file| is_file(path, file)) {
+        First::Image => Ok(None),
+        First::Header(columns) => {
+            rows.notices.remarks.extend(columns::remark(&fields, columns));
+            Ok(Some(columns))
+        }
+        First::Unknown => {
+            let shown: String = fields.join(",").chars().take(SHOWN).collect();
+            let problem = format!(
+                "`{shown}` is neither a header that is understood nor does it begin with an image: \
+                 call the column of the paths `path` or `file_name`, and that of the labels `label`"
+            );
+            Err(rows.problem(line, problem))
+        }
+    }
+}
+
+fn push(record: &ByteRecord, columns: Columns, line: usize, rows: &mut Rows<'_>) -> Result<()> {
+    let field =
+        |at: usize| record.get(at).map(<[u8]>::trim_ascii).filter(|field| !field.is_empty());
+    let Some(file) = field(columns.path) else {
+        rows.lose(line, "the path is missing");
+        return Ok(());
     };
-    let label = match object.remove("label") {
-        None | Some(serde_json::Value::Null) => None,
-        Some(serde_json::Value::String(name)) => Some(name),
-        Some(serde_json::Value::Number(number)) if !number.is_f64() => Some(number.to_string()),
-        Some(other) => return Err(format!("\"label\" must be a name or a whole number: {other}")),
-    };
-    Ok((file, label))
+    if file.len() > MAX_LINE_BYTES {
+        return Err(rows.problem(line, format!("the path has {} bytes", file.len())));
+    }
+    let label = columns.label.and_then(field).map(std::str::from_utf8).transpose();
+    let label = label.map_err(|_| "not a UTF-8 text".to_owned());
+    rows.push(line, &String::from_utf8_lossy(file), label);
+    Ok(())
 }

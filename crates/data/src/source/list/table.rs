@@ -1,6 +1,7 @@
 //! What a list says, line by line.
 
 use super::super::names::Names;
+use super::super::notices::Notices;
 
 /// The content of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +10,7 @@ pub(super) struct Table {
     /// Class of each image, or [`Table::UNLABELLED`]; empty if none has one.
     pub(super) classes: Vec<u32>,
     pub(super) class_names: Vec<String>,
+    pub(super) notices: Notices,
 }
 
 impl Table {

@@ -8,14 +8,18 @@ use parquet::basic::Type;
 use parquet::column::reader::{
     ColumnReader, ColumnReaderImpl, get_column_reader, get_typed_column_reader,
 };
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
-use parquet::errors::Result as ParquetResult;
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type,
+};
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, PageIndexPolicy, ParquetMetaDataReader, RowGroupMetaData,
 };
 use parquet::file::page_index::offset_index::PageLocation;
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::super::labels::of_number;
+use super::super::notices::{Named, Notices};
 use super::chunk::{Part, Shared, pages};
 use super::columns::{Columns, class_names};
 use super::pages::{Page, PageCache};
@@ -49,9 +53,12 @@ struct Group {
 }
 
 /// What is read of all rows when a file is opened; empty without such a column.
+#[derive(Default)]
 pub(super) struct Rows {
     pub(super) labels: Vec<Option<String>>,
     pub(super) paths: Vec<Option<String>>,
+    /// Labels that cannot be read.
+    pub(super) notices: Notices,
 }
 
 impl ImageFile {
@@ -121,39 +128,71 @@ impl ImageFile {
         Error::Parquet { path: self.path.clone(), problem }
     }
 
-    /// Labels and paths of all rows.
+    /// Labels and paths of all rows. A column that cannot be read costs no image: without labels its
+    /// rows have none, without paths their number is their name.
+    ///
+    /// # Errors
+    /// The storage failed.
     pub(super) fn rows(&self) -> Result<Rows> {
-        let column = |of: fn(&Group) -> Option<&ColumnChunkMetaData>| {
-            let read = || self.texts(of);
-            let failed = |why| self.failed(format!("cannot read its labels ({why})"));
-            guarded(read).map_err(|why| why.or_else(failed))
-        };
-        let labels = column(|group| group.label.as_ref())?;
-        Ok(Rows { labels, paths: column(|group| group.path.as_ref())? })
+        let mut rows = Rows::default();
+        if let Some(label) = self.columns.label {
+            let column = self.column(|group| group.label.as_ref())?;
+            rows.notices.unread_labels = column.unread;
+            if let Some((why, count)) = column.problem {
+                let name = self.metadata.schema_descr().column(label).path().string();
+                rows.notices.unread_labels.push_many(format!("column {name}"), why, count);
+            }
+            rows.labels = column.texts;
+        }
+        rows.paths = self.column(|group| group.path.as_ref())?.texts;
+        Ok(rows)
     }
 
-    /// A column of numbers or texts, as texts; absent or of another type, nothing.
-    fn texts(
-        &self,
-        of: fn(&Group) -> Option<&ColumnChunkMetaData>,
-    ) -> ParquetResult<Vec<Option<String>>> {
-        let mut texts = Vec::new();
+    /// A column of numbers or texts, as texts; nothing if it is absent.
+    fn column(&self, of: fn(&Group) -> Option<&ColumnChunkMetaData>) -> Result<Column> {
+        let mut column = Column::default();
         for (number, group) in self.groups.iter().enumerate() {
-            let Some(chunk) = of(group) else { return Ok(Vec::new()) };
-            let part = Arc::new(Part::read(&self.blob, chunk)?);
-            let pages = SerializedPageReader::new(part, chunk, self.rows_of(number), None)?;
-            let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
-            let level = chunk.column_descr().max_def_level();
-            match chunk.column_type() {
-                Type::INT32 => all::<Int32Type>(reader, level, &mut texts, |v| v.to_string())?,
-                Type::INT64 => all::<Int64Type>(reader, level, &mut texts, |v| v.to_string())?,
-                Type::BYTE_ARRAY => all::<ByteArrayType>(reader, level, &mut texts, |v| {
-                    String::from_utf8_lossy(v.data()).into_owned()
-                })?,
-                _ => return Ok(Vec::new()),
+            let Some(chunk) = of(group) else { return Ok(Column::default()) };
+            let before = column.texts.len();
+            match guarded(|| self.chunk(number, chunk, &mut column)) {
+                Ok(()) => {}
+                Err(Why::Storage(error)) => return Err(error),
+                Err(Why::Reader(why)) => {
+                    column.texts.truncate(before);
+                    column.problem.get_or_insert((why, 0)).1 += self.rows_of(number) as u64;
+                }
             }
+            column.texts.resize(before + self.rows_of(number), None);
         }
-        Ok(texts)
+        Ok(column)
+    }
+
+    /// Adds the values of a column chunk.
+    fn chunk(
+        &self,
+        group: usize,
+        chunk: &ColumnChunkMetaData,
+        column: &mut Column,
+    ) -> ParquetResult<()> {
+        let part = Arc::new(Part::read(&self.blob, chunk)?);
+        let pages = SerializedPageReader::new(part, chunk, self.rows_of(group), None)?;
+        let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
+        let level = chunk.column_descr().max_def_level();
+        let real = |value: f64| {
+            of_number(Some(value)).ok_or_else(|| format!("not a whole number: {value}"))
+        };
+        match chunk.column_type() {
+            Type::BOOLEAN => column.all::<BoolType>(reader, level, |&v| whole(u8::from(v))),
+            Type::INT32 => column.all::<Int32Type>(reader, level, |&v| whole(v)),
+            Type::INT64 => column.all::<Int64Type>(reader, level, |&v| whole(v)),
+            Type::FLOAT => column.all::<FloatType>(reader, level, |&v| real(v.into())),
+            Type::DOUBLE => column.all::<DoubleType>(reader, level, |&v| real(v)),
+            Type::BYTE_ARRAY => column.all::<ByteArrayType>(reader, level, |v| {
+                let text = std::str::from_utf8(v.data());
+                text.map(|text| Some(text.to_owned())).map_err(|_| "not a UTF-8 text".into())
+            }),
+            other => Err(ParquetError::General(format!("values of the type {other}"))),
+        }
     }
 
     /// Number of rows of a row group.
@@ -207,29 +246,53 @@ impl ImageFile {
     }
 }
 
-/// All values of a column chunk, absent ones included, added to `texts`.
-fn all<T: DataType>(
-    reader: ColumnReader,
-    max_level: i16,
-    texts: &mut Vec<Option<String>>,
-    text: impl Fn(&T::T) -> String,
-) -> ParquetResult<()> {
-    let mut reader = get_typed_column_reader::<T>(reader);
-    let (mut values, mut levels) = (Vec::new(), Vec::new());
-    loop {
-        values.clear();
-        levels.clear();
-        let (rows, _, _) = reader.read_records(ROWS, Some(&mut levels), None, &mut values)?;
-        if rows == 0 {
-            return Ok(());
-        }
-        let mut present = values.iter();
-        for row in 0..rows {
-            // A required column has no levels.
-            let is_there = levels.get(row).is_none_or(|&level| level == max_level);
-            texts.push(if is_there { present.next().map(&text) } else { None });
+/// The values of a column, as texts.
+#[derive(Default)]
+struct Column {
+    texts: Vec<Option<String>>,
+    /// Rows whose value cannot be read.
+    unread: Named,
+    /// Why rows of some groups have no values at all, and how many rows.
+    problem: Option<(String, u64)>,
+}
+
+impl Column {
+    /// Adds all values of a column chunk, absent ones included.
+    fn all<T: DataType>(
+        &mut self,
+        reader: ColumnReader,
+        max_level: i16,
+        text: impl Fn(&T::T) -> std::result::Result<Option<String>, String>,
+    ) -> ParquetResult<()> {
+        let mut reader = get_typed_column_reader::<T>(reader);
+        let (mut values, mut levels) = (Vec::new(), Vec::new());
+        loop {
+            values.clear();
+            levels.clear();
+            let (rows, _, _) = reader.read_records(ROWS, Some(&mut levels), None, &mut values)?;
+            if rows == 0 {
+                return Ok(());
+            }
+            let mut present = values.iter();
+            for row in 0..rows {
+                // A required column has no levels.
+                let is_there = levels.get(row).is_none_or(|&level| level == max_level);
+                let value = if is_there { present.next() } else { None };
+                match value.map_or(Ok(None), &text) {
+                    Ok(text) => self.texts.push(text),
+                    Err(why) => {
+                        self.unread.push(format!("row {}", self.texts.len()), why);
+                        self.texts.push(None);
+                    }
+                }
+            }
         }
     }
+}
+
+/// A whole number as text.
+fn whole(value: impl ToString) -> std::result::Result<Option<String>, String> {
+    Ok(Some(value.to_string()))
 }
 
 /// Why reading failed.

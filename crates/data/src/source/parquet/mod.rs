@@ -14,6 +14,7 @@ use self::pages::PageCache;
 use super::find::{PARQUET, together};
 use super::labels::Labels;
 use super::names::Names;
+use super::notices::Notices;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -22,8 +23,8 @@ use crate::error::{Error, Result};
 ///
 /// The image is a column of bytes, or of a group with a field `bytes` and perhaps `path`, as the
 /// library `datasets` writes it: named `image` or `img`, or else the only one of that kind. Its
-/// label is the column `label` (`labels`, `fine_label`, `cls`) of numbers or texts; names of classes
-/// come from the library's description where there is one.
+/// label is the column `label` (`labels`, `fine_label`, `cls`) of whole numbers, in whatever type, of
+/// texts, or of truth values (0 and 1); names of classes come from the library's description where there is one.
 ///
 /// Opening reads labels and paths alone. An image is read at random by decompressing its page, which
 /// the file's page index tells or the headers of its row group. A page holds about 1 MB of images in
@@ -37,6 +38,7 @@ pub struct Parquet {
     /// Paths told by the rows, `row` where there is none.
     names: Names,
     labels: Labels,
+    notices: Notices,
     cache: PageCache,
 }
 
@@ -52,7 +54,7 @@ impl Parquet {
             let rows = file.rows()?;
             Ok((file, rows))
         };
-        let files = PARQUET.open(config)?;
+        let (files, mut notices) = PARQUET.open(config)?;
         let opened: Vec<Result<(ImageFile, Rows)>> =
             together(config, || files.into_par_iter().map(open).collect())?;
         let (mut files, mut starts, mut len) = (Vec::new(), Vec::new(), 0);
@@ -72,6 +74,7 @@ impl Parquet {
             let missing = file.len() - rows.labels.len();
             texts.extend(rows.labels);
             texts.extend(std::iter::repeat_n(None, missing));
+            notices.append(&format!("{}/", file.name()), rows.notices);
             files.push(file);
         }
         if len == 0 {
@@ -87,7 +90,8 @@ impl Parquet {
                 labels.names = told;
             }
         }
-        Ok(Self { files, starts, names, labels, cache: PageCache::new(config.shard_cache_gb) })
+        let cache = PageCache::new(config.shard_cache_gb);
+        Ok(Self { files, starts, names, labels, notices, cache })
     }
 
     /// The number of the file of image `index`, and its row there.
@@ -123,6 +127,10 @@ impl Source for Parquet {
     fn load(&self, index: usize) -> Result<Payload> {
         let (file, row) = self.find(index).ok_or(Error::Index { index, len: self.len() })?;
         self.files[file].image(row, file, &self.cache).map(Payload::Encoded)
+    }
+
+    fn notices(&self) -> Notices {
+        self.notices.clone()
     }
 
     /// Of names, labels and the sizes of the files; those of single images would cost reading all.

@@ -2,17 +2,21 @@
 //! it a shard opens without being read, and every image is compared with what was indexed.
 //!
 //! Text, one JSON value a line: an object with the format's name and version, the shard's size, the
-//! number of images and the CRC-32 of what follows; then an array for each image, `[offset, size,
-//! crc32 of the header, crc32 of the content, label or null, name]`.
+//! number of images, what else was met in it, and the CRC-32 of what follows and of that; then an
+//! array for each image, `[offset, size, crc32 of the header, crc32 of the content, label or null,
+//! name]`, and for one stored in pieces its length and `[offset, length]` of each.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::super::find::SHARDS;
+use super::super::notices::Notices;
 use super::members::{HEADER_BYTES, Member, Members};
 use super::scan;
+use super::sparse::Sparse;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, read_error, replace};
 
@@ -27,12 +31,34 @@ struct Head {
     version: u32,
     shard_bytes: u64,
     images: usize,
+    #[serde(default, skip_serializing_if = "Notices::is_empty")]
+    notices: Notices,
     crc32: u32,
 }
 
-/// Offset, size, checksums of header and content, label, name.
-type Line<'a> = (u64, u64, u32, u32, Option<&'a str>, &'a str);
-type OwnedLine = (u64, u64, u32, u32, Option<String>, String);
+impl Head {
+    /// The checksum of the lines behind the head, and of the notices where there are any.
+    fn checksum(body: &[u8], notices: &Notices) -> serde_json::Result<u32> {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(body);
+        if !notices.is_empty() {
+            hasher.update(&serde_json::to_vec(notices)?);
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+/// Offset, size, checksums of header and content, label, name; length and pieces.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line<'a>(
+    u64,
+    u64,
+    u32,
+    u32,
+    #[serde(borrow)] Option<Cow<'a, str>>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<(u64, Vec<(u64, u64)>)>,
+);
 
 /// The index beside `shard`, if there is one.
 ///
@@ -48,7 +74,8 @@ pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
     };
     let (head, body) = split_line(&bytes).ok_or_else(damaged)?;
     let head: Head = serde_json::from_slice(head).map_err(|_| damaged())?;
-    if head.format != FORMAT || head.version != VERSION || head.crc32 != crc32fast::hash(body) {
+    let checksum = Head::checksum(body, &head.notices).map_err(|_| damaged())?;
+    if head.format != FORMAT || head.version != VERSION || head.crc32 != checksum {
         return Err(damaged());
     }
     if head.shard_bytes != shard.len() {
@@ -56,20 +83,24 @@ pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
         return Err(Error::ShardChanged { path: shard.path().into(), problem });
     }
     let members = parse(body, shard.len()).filter(|members| members.len() == head.images);
-    members.ok_or_else(damaged).map(Some)
+    let mut members = members.ok_or_else(damaged)?;
+    members.notices = head.notices;
+    Ok(Some(members))
 }
 
 fn parse(mut body: &[u8], shard_bytes: u64) -> Option<Members> {
     let mut members = Members::default();
     while let Some((line, rest)) = split_line(body) {
-        let (offset, size, header, content, label, name): OwnedLine =
+        let Line(offset, size, header, content, label, name, pieces) =
             serde_json::from_slice(line).ok()?;
-        let inside = offset.checked_add(size).is_some_and(|end| end <= shard_bytes);
+        let sparse = pieces.map(|(len, pieces)| Sparse { len, pieces });
+        let inside = offset.checked_add(size).is_some_and(|end| end <= shard_bytes)
+            && sparse.as_ref().is_none_or(|sparse| sparse.fits(size));
         if !inside || offset < HEADER_BYTES as u64 {
             return None;
         }
         let member = Member { offset, size, header: Some(header), content: Some(content) };
-        members.push(&name, member, label);
+        members.push(&name, member, label.map(Cow::into_owned), sparse);
         body = rest;
     }
     members.shrink();
@@ -125,13 +156,17 @@ pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<
     let mut body = Vec::new();
     for (index, (name, member)) in members.iter().enumerate() {
         let (header, content) = (member.header.unwrap_or(0), member.content.unwrap_or(0));
-        let label = members.labels[index].as_deref();
-        let line: Line = (member.offset, member.size, header, content, label, name);
+        let label = members.labels[index].as_deref().map(Cow::Borrowed);
+        let pieces = members.sparse(index).map(|sparse| (sparse.len, sparse.pieces.clone()));
+        let (offset, size) = (member.offset, member.size);
+        let line = Line(offset, size, header, content, label, name.into(), pieces);
         serde_json::to_writer(&mut body, &line).map_err(|error| io(error.into()))?;
         body.push(b'\n');
     }
-    let (images, crc32) = (members.len(), crc32fast::hash(&body));
-    let head = Head { format: FORMAT.into(), version: VERSION, shard_bytes, images, crc32 };
+    let (images, notices) = (members.len(), members.notices.clone());
+    let crc32 = Head::checksum(&body, &notices).map_err(|error| io(error.into()))?;
+    let head =
+        Head { format: FORMAT.into(), version: VERSION, shard_bytes, images, notices, crc32 };
     let mut text = serde_json::to_vec(&head).map_err(|error| io(error.into()))?;
     text.push(b'\n');
     replace(&place, &[&text, &body]).map_err(io)

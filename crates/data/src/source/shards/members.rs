@@ -1,6 +1,10 @@
 //! The table of contents of one shard.
 
+use std::collections::BTreeMap;
+
 use super::super::names::Names;
+use super::super::notices::Notices;
+use super::sparse::Sparse;
 
 /// Bytes of the header that stands before each member of a tar file.
 pub(super) const HEADER_BYTES: usize = 512;
@@ -12,7 +16,7 @@ pub(super) struct Member {
     pub(super) offset: u64,
     /// Number of bytes.
     pub(super) size: u64,
-    /// CRC-32 of the header before it; none where that is not kept.
+    /// CRC-32 of the block before it, its header; none where that is not kept.
     pub(super) header: Option<u32>,
     /// CRC-32 of its bytes, where an index tells it.
     pub(super) content: Option<u32>,
@@ -25,10 +29,21 @@ pub(super) struct Members {
     members: Vec<Member>,
     /// Label of each image as text, where there is one.
     pub(super) labels: Vec<Option<String>>,
+    /// Those that are stored in pieces, by their place.
+    sparse: BTreeMap<usize, Sparse>,
+    /// What else there is.
+    pub(super) notices: Notices,
 }
 
 impl Members {
-    pub(super) fn push(&mut self, name: &str, member: Member, label: Option<String>) {
+    pub(super) fn push(
+        &mut self,
+        name: &str,
+        member: Member,
+        label: Option<String>,
+        sparse: Option<Sparse>,
+    ) {
+        self.sparse.extend(sparse.map(|sparse| (self.members.len(), sparse)));
         self.names.push(name);
         self.members.push(member);
         self.labels.push(label);
@@ -40,6 +55,10 @@ impl Members {
 
     pub(super) fn get(&self, index: usize) -> Option<&Member> {
         self.members.get(index)
+    }
+
+    pub(super) fn sparse(&self, index: usize) -> Option<&Sparse> {
+        self.sparse.get(&index)
     }
 
     pub(super) fn name(&self, index: usize) -> &str {

@@ -1,9 +1,12 @@
 //! WebDataset shards: images and labels in tar or tar.gz files.
 
+mod archive;
 mod index;
 mod members;
 mod pack;
+mod samples;
 mod scan;
+mod sparse;
 
 use std::path::Path;
 
@@ -14,6 +17,7 @@ use self::members::{HEADER_BYTES, Member, Members};
 pub use self::pack::{PackOptions, PackReport, pack};
 use super::find::{SHARDS, together};
 use super::labels::Labels;
+use super::notices::Notices;
 use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -32,6 +36,7 @@ pub struct Shards {
     starts: Vec<usize>,
     len: usize,
     labels: Labels,
+    notices: Notices,
 }
 
 #[derive(Debug)]
@@ -53,28 +58,34 @@ impl Shards {
     /// there is no room to decompress it; there are no images.
     pub fn open(config: &DataConfig) -> Result<Self> {
         let path = Path::new(&config.path);
-        let files = SHARDS.open(config)?;
+        let (files, notices) = SHARDS.open(config)?;
         let count = files.len();
         let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
         let open = |file| open_shard(file, &limits);
         let opened: Vec<Result<Shard>> =
             together(config, || files.into_par_iter().map(open).collect())?;
         let shards = opened.into_iter().collect::<Result<_>>()?;
-        Self::join(shards).ok_or_else(|| Error::Path {
-            path: path.into(),
-            problem: format!("no image files in its {count} shard(s)"),
-        })
+        let joined = Self::join(shards, notices);
+        if joined.len == 0 {
+            let also = joined.notices.sentences().into_iter().next();
+            let also = also.map(|also| format!(": {also}")).unwrap_or_default();
+            let problem = format!("no image files in its {count} shard(s){also}");
+            return Err(Error::Path { path: path.into(), problem });
+        }
+        Ok(joined)
     }
 
-    /// Numbers the images of all shards; none if there are no images.
-    fn join(mut shards: Vec<Shard>) -> Option<Self> {
+    /// Numbers the images of all shards.
+    fn join(mut shards: Vec<Shard>, mut notices: Notices) -> Self {
         let (mut starts, mut len, mut texts) = (Vec::new(), 0, Vec::new());
         for shard in &mut shards {
             texts.append(&mut std::mem::take(&mut shard.members.labels));
+            let met = std::mem::take(&mut shard.members.notices);
+            notices.append(&format!("{}/", shard.name), met);
             starts.push(len);
             len += shard.members.len();
         }
-        (len > 0).then(|| Self { shards, starts, len, labels: Labels::from_texts(&texts) })
+        Self { shards, starts, len, labels: Labels::from_texts(&texts), notices }
     }
 
     /// The shard of image `index`, and its place there.
@@ -109,7 +120,7 @@ impl Shard {
         let Some(header) = member.header else {
             let mut bytes = vec![0; member.size as usize];
             self.body.read_at(member.offset, &mut bytes).map_err(io)?;
-            return Ok(bytes);
+            return self.whole(place, bytes);
         };
         // One read for both; a remote shard answers once.
         let mut bytes = vec![0; HEADER_BYTES + member.size as usize];
@@ -121,7 +132,15 @@ impl Shard {
             return Err(Error::ShardChanged { path: path.into(), problem });
         }
         bytes.drain(..HEADER_BYTES);
-        Ok(bytes)
+        self.whole(place, bytes)
+    }
+
+    /// A member from its stored bytes.
+    fn whole(&self, place: usize, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let Some(sparse) = self.members.sparse(place) else { return Ok(bytes) };
+        let problem = || "a sparse file whose pieces are not all there".to_owned();
+        let path = self.body.path();
+        sparse.expand(&bytes).ok_or_else(|| Error::Path { path: path.into(), problem: problem() })
     }
 }
 
@@ -151,6 +170,10 @@ impl Source for Shards {
         let (shard, place, member) =
             self.find(index).ok_or(Error::Index { index, len: self.len })?;
         shard.load(place, member).map(Payload::Encoded)
+    }
+
+    fn notices(&self) -> Notices {
+        self.notices.clone()
     }
 
     fn fingerprint(&self) -> String {

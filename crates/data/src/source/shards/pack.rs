@@ -172,7 +172,7 @@ impl Packer<'_> {
             let (bytes, extension) = match self.read(index) {
                 Ok(image) => image,
                 Err(error) if self.options.skip_unreadable => {
-                    written.skipped.push((self.source.name(index), error.chain()));
+                    written.skipped.push((self.source.name(index), error.reason()));
                     continue;
                 }
                 Err(error) => {
@@ -208,7 +208,7 @@ impl Packer<'_> {
         let name = self.source.name(index);
         let name = Path::new(&name);
         if is_image(name) {
-            return Ok((bytes, extension(name)));
+            return Ok((bytes, usual(&extension(name)).to_owned()));
         }
         let extension = image::guess_format(&bytes).ok().and_then(|f| f.extensions_str().first());
         match extension {
@@ -231,6 +231,16 @@ impl Packer<'_> {
         index::store(&self.path, &members, bytes)?;
         let (images, skipped) = (members.len(), written.skipped);
         Ok(PackReport { shards: 1, earlier: 0, images, bytes, skipped })
+    }
+}
+
+/// The suffix that other readers of shards know, for those that mean the same.
+fn usual(extension: &str) -> &str {
+    match extension {
+        "jpe" | "jfif" | "jif" | "jfi" | "pjpeg" | "pjp" => "jpg",
+        "apng" => "png",
+        "dib" => "bmp",
+        other => other,
     }
 }
 

@@ -1,22 +1,23 @@
 //! The table of contents of one WebDataset shard, read from the shard itself.
 //!
-//! The members of a sample share their key: the name up to the first dot of its last part. The
-//! rest of the name says what the member is: `.jpg` (or another image extension) the picture,
-//! `.cls` its class in text, `.json` an object with a `label`.
+//! What stands behind the first dot of a member's name says what it is: `.jpg` (or another image
+//! extension) the picture, `.cls` its class in text, `.json` an object with a `label`. The rest is
+//! counted.
 
-use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Read};
+use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-use tar::{Archive, Entries, Entry};
+use decode::MAX_IMAGE_BYTES;
+use flate2::bufread::MultiGzDecoder;
 
 use super::super::is_image;
+use super::super::labels::of_json;
+use super::archive::{Archive, Entry, Kind, Leap};
 use super::members::{Member, Members};
+use super::samples::{Content, LabelText, Place, Samples, split, target};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, Cursor, Spool, SpoolError, SpoolLimits, failure_in, read_error};
 
-const BLOCK_BYTES: u64 = 512;
 /// Larger `.cls` and `.json` members are not looked into.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
 
@@ -37,15 +38,9 @@ pub(super) fn is_gzip(shard: &dyn Blob) -> Result<bool> {
 /// # Errors
 /// It cannot be read, is no tar file, or ends early.
 pub(super) fn plain(shard: &dyn Blob) -> Result<Members> {
-    let mut archive = Archive::new(Cursor::new(shard));
-    let mut scan = Scan::new(shard.path());
-    scan.run(archive.entries_with_seek().map_err(|e| scan.broken(e))?)?;
-    // The reader leaps over contents and takes any end for the end; an archive that was cut off
-    // between two members is known by its missing end marker, a block of zeros.
-    if scan.end.saturating_add(BLOCK_BYTES) > shard.len() {
-        return Err(scan.broken(io::ErrorKind::UnexpectedEof.into()));
-    }
-    Ok(scan.finish())
+    let mut scan = Scan { path: shard.path(), spool: None, samples: Samples::default() };
+    scan.run(&mut Archive::new(Cursor::new(shard)))?;
+    Ok(scan.samples.finish())
 }
 
 /// Lists the images of a gzip-compressed shard, and gives their bytes a place with random access.
@@ -56,14 +51,14 @@ pub(super) fn compressed(
     shard: &dyn Blob,
     limits: &SpoolLimits,
 ) -> Result<(Members, Box<dyn Blob>)> {
-    let mut archive = Archive::new(MultiGzDecoder::new(io::BufReader::new(Cursor::new(shard))));
-    let mut scan = Scan::new(shard.path());
-    scan.spool = Some(Spool::new(shard.path(), limits));
-    scan.run(archive.entries().map_err(|e| scan.broken(e))?)?;
+    let mut archive = Archive::new(MultiGzDecoder::new(BufReader::new(Cursor::new(shard))));
+    let spool = Spool::new(shard.path(), limits);
+    let mut scan = Scan { path: shard.path(), spool: Some(spool), samples: Samples::default() };
+    scan.run(&mut archive)?;
     // Whatever stands behind the last member: reaching the end checks the gzip checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| scan.broken(e))?;
     let spool = scan.spool.take().unwrap_or_else(|| Spool::new(shard.path(), limits));
-    Ok((scan.finish(), spool.finish()?))
+    Ok((scan.samples.finish(), spool.finish()?))
 }
 
 /// The members found so far.
@@ -71,17 +66,10 @@ struct Scan<'a> {
     path: &'a Path,
     /// Present: image bytes are copied to it.
     spool: Option<Spool<'a>>,
-    images: Vec<(String, Member)>,
-    labels: HashMap<String, String>,
-    /// Where the last member ends, padding included.
-    end: u64,
+    samples: Samples,
 }
 
-impl<'a> Scan<'a> {
-    fn new(path: &'a Path) -> Self {
-        Self { path, spool: None, images: Vec::new(), labels: HashMap::new(), end: 0 }
-    }
-
+impl Scan<'_> {
     fn broken(&self, source: io::Error) -> Error {
         match failure_in(&source) {
             Some(failure) => failure.into(),
@@ -89,116 +77,155 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn run<R: Read>(&mut self, entries: Entries<'_, R>) -> Result<()> {
-        for entry in entries {
-            let mut entry = entry.map_err(|e| self.broken(e))?;
-            let (offset, size) = (entry.raw_file_position(), entry.size());
-            self.end =
-                offset.saturating_add(size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES));
-            let kind = entry.header().entry_type();
-            if !(kind.is_file() || kind.is_contiguous()) {
+    fn run<R: Leap>(&mut self, archive: &mut Archive<R>) -> Result<()> {
+        while let Some(entry) = archive.next().map_err(|e| self.broken(e))? {
+            if entry.kind == Kind::Folder {
                 continue;
             }
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let (key, extension) = split(&name);
-            if is_hidden(&name) {
+            let base = entry.name.rsplit('/').next().unwrap_or_default();
+            if base.starts_with('.') {
+                self.samples.notices.hide(base);
                 continue;
             }
-            if is_image(Path::new(&name)) {
-                let member = self.member(&mut entry, offset, size)?;
-                self.images.push((name, member));
-            } else if matches!(extension, "cls" | "json") && size <= MAX_LABEL_BYTES {
-                let mut text = Vec::new();
-                entry.read_to_end(&mut text).map_err(|e| self.broken(e))?;
-                if let Some(label) = label_of(&text, extension, self.path, &name)? {
-                    self.labels.insert(key.to_owned(), label);
-                }
+            self.samples.meet(&entry.name);
+            if is_image(Path::new(&entry.name)) {
+                self.image(entry, archive)?;
+            } else if is_label(&entry.name) {
+                self.label(entry, archive)?;
+            } else {
+                self.samples.notices.leave_out(&entry.name);
             }
         }
         Ok(())
     }
 
-    /// An image: where it is in the shard, or where its bytes were copied to.
-    fn member<R: Read>(
-        &mut self,
-        entry: &mut Entry<'_, R>,
-        offset: u64,
-        size: u64,
-    ) -> Result<Member> {
-        let Some(spool) = &mut self.spool else {
-            let header = Some(crc32fast::hash(entry.header().as_bytes()));
-            return Ok(Member { offset, size, header, content: None });
+    fn image<R: Leap>(&mut self, entry: Entry, archive: &mut Archive<R>) -> Result<()> {
+        let content = match link(&entry) {
+            Some(Ok(link)) => link,
+            Some(Err(why)) => {
+                self.samples.notices.lost.push(entry.name, why);
+                return Ok(());
+            }
+            None if entry.size > MAX_IMAGE_BYTES => {
+                let why = format!("{} MiB, more than is read", entry.size >> 20);
+                self.samples.notices.lost.push(entry.name, why);
+                return Ok(());
+            }
+            None => Content::Own(self.place(&entry, archive)?),
         };
-        let offset = spool.add(entry, size).map_err(|error| match error {
+        self.samples.image(entry.name, content);
+        Ok(())
+    }
+
+    fn label<R: Leap>(&mut self, entry: Entry, archive: &mut Archive<R>) -> Result<()> {
+        let content = match link(&entry) {
+            Some(Ok(link)) => link,
+            Some(Err(why)) => Content::Own(Err(why)),
+            None if entry.size > MAX_LABEL_BYTES || entry.sparse.is_some() => {
+                Content::Own(Err(format!("{} bytes, too many for a label", entry.size)))
+            }
+            None => {
+                let mut text = Vec::new();
+                archive.read_to_end(&mut text).map_err(|e| self.broken(e))?;
+                if text.len() as u64 != entry.size {
+                    return Err(self.broken(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Content::Own(label_of(&text, split(&entry.name).1))
+            }
+        };
+        self.samples.label(entry.name, content);
+        Ok(())
+    }
+
+    /// Where an image's bytes are in the shard, or where they were copied to.
+    fn place<R: Leap>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<Place> {
+        let (offset, size) = (entry.offset, entry.size);
+        let sparse = entry.sparse.clone();
+        let Some(spool) = &mut self.spool else {
+            let member = Member { offset, size, header: Some(entry.header), content: None };
+            return Ok((member, sparse));
+        };
+        let offset = spool.add(archive, size).map_err(|error| match error {
             SpoolError::Read(source) => self.broken(source),
             SpoolError::Write(error) => error,
         })?;
-        Ok(Member { offset, size, header: None, content: None })
-    }
-
-    fn finish(self) -> Members {
-        let Self { images, labels, .. } = self;
-        let plain: HashSet<&str> = images
-            .iter()
-            .map(|(name, _)| split(name))
-            .filter(|(_, extension)| !extension.contains('.'))
-            .map(|(key, _)| key)
-            .collect();
-        let mut members = Members::default();
-        for (name, member) in &images {
-            let (key, extension) = split(name);
-            // `0001.seg.png` beside `0001.jpg` is no picture of its own; `IMG.2020.01.jpg` alone is.
-            if !extension.contains('.') || !plain.contains(key) {
-                members.push(name, *member, labels.get(key).cloned());
-            }
-        }
-        members.shrink();
-        members
+        Ok((Member { offset, size, header: None, content: None }, sparse))
     }
 }
 
-/// Key and extension of a member's name.
-fn split(name: &str) -> (&str, &str) {
-    let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    match name[base..].find('.') {
-        Some(dot) => (&name[..base + dot], &name[base + dot + 1..]),
-        None => (name, ""),
+/// Where the content of a member is that has none of its own, or why it cannot be had; none for others.
+fn link<T>(entry: &Entry) -> Option<std::result::Result<Content<T>, String>> {
+    match &entry.kind {
+        Kind::File | Kind::Folder => None,
+        Kind::HardLink(to) => Some(Ok(Content::Before(to.clone()))),
+        Kind::SymLink(to) => Some(match target(&entry.name, to) {
+            Some(target) => Ok(Content::Anywhere(target)),
+            None => Err(format!("a link to {to}, outside of this shard")),
+        }),
+        Kind::Other(what) => Some(Err((*what).to_owned())),
     }
 }
 
-/// Whether the last part of the name begins with a dot, as macOS names its side files.
-fn is_hidden(name: &str) -> bool {
-    name.rsplit('/').next().is_some_and(|base| base.starts_with('.'))
+/// Whether a member of this name holds a label.
+fn is_label(name: &str) -> bool {
+    let extension = split(name).1;
+    ["cls", "json"].iter().any(|label| extension.eq_ignore_ascii_case(label))
 }
 
-/// The label in a `.cls` or `.json` member; none in a JSON document without a usable `label`.
-fn label_of(text: &[u8], extension: &str, path: &Path, name: &str) -> Result<Option<String>> {
-    let problem = |problem: &str| Error::Path {
-        path: PathBuf::from(path),
-        problem: format!("member {name}: {problem}"),
-    };
-    if extension == "cls" {
-        let text = std::str::from_utf8(text).map_err(|_| problem("not a class in ASCII"))?;
-        return Ok(Some(text.trim().to_owned()));
+/// The label in a `.cls` or `.json` member; none in a JSON document without a `label`.
+fn label_of(text: &[u8], extension: &str) -> LabelText {
+    let Ok(text) = std::str::from_utf8(text) else { return Err("not a UTF-8 text".into()) };
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err("empty".into());
+    }
+    if trimmed.starts_with('\u{feff}') {
+        return Err("it begins with a byte order mark".into());
+    }
+    if extension.eq_ignore_ascii_case("cls") {
+        return match trimmed.contains(char::is_control) {
+            true => Err("more than a line of text".into()),
+            false => Ok(Some(trimmed.to_owned())),
+        };
     }
     let value: serde_json::Value =
-        serde_json::from_slice(text).map_err(|_| problem("not a JSON document"))?;
-    Ok(match value.get("label") {
-        Some(serde_json::Value::String(name)) => Some(name.clone()),
-        Some(serde_json::Value::Number(number)) if !number.is_f64() => Some(number.to_string()),
-        _ => None,
-    })
+        serde_json::from_str(text).map_err(|error| format!("not a JSON document: {error}"))?;
+    value.get("label").map_or(Ok(None), of_json)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_hidden, split};
+    use super::label_of;
 
     #[test]
-    fn the_key_ends_at_the_first_dot_of_the_last_part() {
-        assert_eq!(split("a.b/0001.seg.png"), ("a.b/0001", "seg.png"));
-        assert_eq!(split("0001.jpg"), ("0001", "jpg"));
-        assert_eq!(split("dir/none"), ("dir/none", ""));
-        assert!(is_hidden("a/._b.jpg") && !is_hidden("./a/b.jpg"));
+    fn a_label_is_read_or_says_why_not() {
+        let json = |text: &str| label_of(text.as_bytes(), "json");
+        let some = |label: &str| Ok(Some(label.to_owned()));
+        assert_eq!(label_of(b" 3\n", "cls"), some("3"));
+        assert_eq!(label_of("chaud-froid \u{e9}".as_bytes(), "cls"), some("chaud-froid \u{e9}"));
+        assert_eq!(json(r#"{"label": 3.0}"#), some("3"));
+        assert_eq!(json(r#"{"label": "3"}"#), some("3"));
+        assert_eq!(json(r#"{"label": null}"#), Ok(None));
+        for text in ["{}", "[1]", "7", r#"{"Label": 1}"#] {
+            assert_eq!(json(text), Ok(None), "{text}");
+        }
+        for bad in
+            [&b""[..], b" \n", b"\xe9t\xe9", b"\xef\xbb\xbf3", b"3\n4", b"3\0", b"\xff\xfe3\0"]
+        {
+            assert!(label_of(bad, "cls").is_err(), "{bad:?}");
+        }
+        for bad in [
+            "",
+            "{",
+            r#"{"label": 1, "s": NaN}"#,
+            r#"{"label": Infinity}"#,
+            "\u{feff}{\"label\": 1}",
+            r#"{"label": "\ud800"}"#,
+            r#"{"label": 1} x"#,
+            r#"{"label": 1.5}"#,
+            r#"{"label": [1]}"#,
+        ] {
+            assert!(json(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -1,0 +1,297 @@
+//! What a source met besides the images that it lists: nothing of it may go without a word.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// Names that are kept of each kind.
+const MAX_NAMED: usize = 5;
+/// Suffixes that a sentence names, the most frequent first.
+const MAX_SUFFIXES: usize = 8;
+/// Different suffixes that are kept apart; names that are cut from addresses can have any number.
+const MAX_KEPT: usize = 256;
+/// Where the suffixes beyond [`MAX_KEPT`] are counted.
+const OTHER: &str = "*";
+/// Files that systems put beside others; nobody misses them.
+const SYSTEM_FILES: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"];
+
+/// Things of one kind: how many, and the first of them with reasons.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// How many there are.
+    pub count: u64,
+    /// Name and reason of the first few.
+    pub first: Vec<(String, String)>,
+}
+
+impl Named {
+    /// Adds one.
+    pub fn push(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+        self.count += 1;
+        if self.first.len() < MAX_NAMED {
+            self.first.push((name.into(), reason.into()));
+        }
+    }
+
+    /// Adds `count` that have one reason, and what they have in common for a name.
+    pub(super) fn push_many(
+        &mut self,
+        name: impl Into<String>,
+        reason: impl Into<String>,
+        count: u64,
+    ) {
+        self.push(name, reason);
+        self.count += count.saturating_sub(1);
+    }
+
+    /// Adds those of another part of the data set, whose names get a prefix.
+    fn append(&mut self, prefix: &str, other: Self) {
+        self.count += other.count;
+        let room = MAX_NAMED - self.first.len();
+        let named = other.first.into_iter().take(room);
+        self.first.extend(named.map(|(name, reason)| (format!("{prefix}{name}"), reason)));
+    }
+
+    fn list(&self) -> String {
+        let named = self.first.iter().map(|(name, reason)| format!("{name} ({reason})"));
+        let mut parts: Vec<String> = named.collect();
+        let more = self.count - self.first.len() as u64;
+        if more > 0 {
+            parts.push(format!("and {more} more"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// What [`Source::notices`](super::Source::notices) tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notices {
+    /// Files, or members of shards, that are no images by their names: how many of each suffix, which
+    /// is in lower case with its dot; empty for those without one, `*` for rare ones together.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
+    /// Files whose names begin with a dot, other than those that systems make.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hidden_files: u64,
+    /// Folders whose names begin with a dot; what is in them is not looked at.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hidden_folders: u64,
+    /// Entries that should be images and cannot be found or told to be: lines of lists, links in shards.
+    #[serde(skip_serializing_if = "is_none")]
+    pub lost: Named,
+    /// Labels that are there and cannot be read; their images have none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unread_labels: Named,
+    /// What else is worth a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn is_none(named: &Named) -> bool {
+    named.count == 0
+}
+
+impl Notices {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Number of files that were left out by their suffix.
+    pub fn left_out_count(&self) -> u64 {
+        self.left_out.values().sum()
+    }
+
+    /// Counts a file that is no image by its name.
+    pub(super) fn leave_out(&mut self, name: &str) {
+        if !is_system_file(name) {
+            self.count_suffix(suffix(name), 1);
+        }
+    }
+
+    /// Counts a member that is no image of its own, by the whole of what stands behind its key.
+    pub(super) fn leave_out_as(&mut self, extension: &str) {
+        self.count_suffix(format!(".{}", extension.to_lowercase()), 1);
+    }
+
+    /// Counts a file whose name begins with a dot.
+    pub(super) fn hide(&mut self, name: &str) {
+        if !is_system_file(name) {
+            self.hidden_files += 1;
+        }
+    }
+
+    fn count_suffix(&mut self, suffix: String, count: u64) {
+        let known = self.left_out.contains_key(&suffix) || self.left_out.len() < MAX_KEPT;
+        *self.left_out.entry(if known { suffix } else { OTHER.into() }).or_default() += count;
+    }
+
+    /// Adds those of a part of the data set, whose names get `prefix` before them.
+    pub(super) fn append(&mut self, prefix: &str, other: Self) {
+        for (suffix, count) in other.left_out {
+            self.count_suffix(suffix, count);
+        }
+        self.hidden_files += other.hidden_files;
+        self.hidden_folders += other.hidden_folders;
+        self.lost.append(prefix, other.lost);
+        self.unread_labels.append(prefix, other.unread_labels);
+        let of = prefix.trim_end_matches('/');
+        self.remarks.extend(other.remarks.into_iter().map(|text| format!("{of}: {text}")));
+    }
+
+    /// All of it for people, a sentence each.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if let Some(text) = self.left_out_sentence() {
+            sentences.push(text);
+        }
+        if let Some(text) = self.hidden_sentence() {
+            sentences.push(text);
+        }
+        if self.lost.count > 0 {
+            let (count, what) = (self.lost.count, plural(self.lost.count, "entry", "entries"));
+            sentences.push(format!("{count} {what} cannot be used: {}", self.lost.list()));
+        }
+        if let Some(text) = self.label_sentence() {
+            sentences.push(text);
+        }
+        sentences.extend(self.remarks.iter().cloned());
+        sentences
+    }
+
+    /// The sentence about suffixes, if files were left out.
+    pub fn left_out_sentence(&self) -> Option<String> {
+        let count = self.left_out_count();
+        let were = plural(count, "file was", "files were");
+        (count > 0).then(|| format!("{count} {were} left out: {}", self.by_suffix()))
+    }
+
+    /// The sentence about labels, if some cannot be read.
+    pub fn label_sentence(&self) -> Option<String> {
+        let count = self.unread_labels.count;
+        let what =
+            plural(count, "label cannot be read and counts", "labels cannot be read and count");
+        let list = self.unread_labels.list();
+        (count > 0).then(|| format!("{count} {what} as none: {list}"))
+    }
+
+    fn hidden_sentence(&self) -> Option<String> {
+        let (files, folders) = (self.hidden_files, self.hidden_folders);
+        let mut parts = Vec::new();
+        if files > 0 {
+            parts.push(format!("{files} hidden {}", plural(files, "file", "files")));
+        }
+        if folders > 0 {
+            parts.push(format!("{folders} hidden {}", plural(folders, "folder", "folders")));
+        }
+        let were = plural(files + folders, "was", "were");
+        (files + folders > 0).then(|| {
+            format!("{} {were} passed over (the names begin with a dot)", parts.join(" and "))
+        })
+    }
+
+    /// `5 .heic, 2 without a suffix`, the most frequent first.
+    pub(super) fn by_suffix(&self) -> String {
+        let mut counts: Vec<(&str, u64)> =
+            self.left_out.iter().map(|(suffix, &count)| (suffix.as_str(), count)).collect();
+        counts.sort_by_key(|&(suffix, count)| (suffix == OTHER, std::cmp::Reverse(count)));
+        let words = |&(suffix, count): &(&str, u64)| match suffix {
+            "" => format!("{count} without a suffix"),
+            OTHER => format!("{count} with others"),
+            _ => format!("{count} {suffix}"),
+        };
+        let mut parts: Vec<String> = counts.iter().take(MAX_SUFFIXES).map(words).collect();
+        let rest: u64 = counts.iter().skip(MAX_SUFFIXES).map(|(_, count)| count).sum();
+        if rest > 0 {
+            parts.push(format!("{rest} with others"));
+        }
+        parts.join(", ")
+    }
+}
+
+fn plural<'a>(count: u64, one: &'a str, more: &'a str) -> &'a str {
+    if count == 1 { one } else { more }
+}
+
+/// The suffix that a name is counted by. What stands behind the last dot is one only if it looks like
+/// one: `IMG.2020.01.12` and `photo.jpg?width=200` have none.
+fn suffix(name: &str) -> String {
+    let end = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let looks = end.len() <= 10
+        && end.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        && end.bytes().any(|byte| byte.is_ascii_alphabetic());
+    if looks { format!(".{end}") } else { String::new() }
+}
+
+/// Whether a system made the file: `Thumbs.db`, `.DS_Store`, and the `._` files that macOS puts beside
+/// others on foreign disks.
+pub(super) fn is_system_file(name: &str) -> bool {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    base.starts_with("._") || SYSTEM_FILES.contains(&base.to_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(names: &[&str]) -> Notices {
+        let mut notices = Notices::default();
+        names.iter().for_each(|name| notices.leave_out(name));
+        notices
+    }
+
+    #[test]
+    fn files_are_counted_by_suffix() {
+        let notices = of(&[
+            "a.HEIC",
+            "b.heic",
+            "c",
+            "d/e.2020",
+            "x.jpg?w=2",
+            "Thumbs.db",
+            ".DS_Store",
+            "d/._a.jpg",
+            "x.json",
+        ]);
+        let sentence = notices.left_out_sentence().unwrap();
+        assert_eq!(sentence, "6 files were left out: 3 without a suffix, 2 .heic, 1 .json");
+        assert_eq!(of(&["a.gif"]).sentences(), ["1 file was left out: 1 .gif"]);
+        assert!(of(&["Desktop.ini"]).is_empty());
+    }
+
+    #[test]
+    fn many_suffixes_take_little_room() {
+        let names: Vec<String> = (0..1000).map(|i| format!("x.a{i}")).collect();
+        let mut notices = of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((notices.left_out.len(), notices.left_out_count()), (257, 1000));
+        assert!(notices.left_out_sentence().unwrap().ends_with("992 with others"));
+        notices.append("b/", of(&["y.zzz", "y.a0"]));
+        assert_eq!((notices.left_out.len(), notices.left_out_count()), (257, 1002));
+    }
+
+    #[test]
+    fn the_first_are_named_and_the_rest_counted() {
+        let mut notices = Notices::default();
+        (0..7).for_each(|i| notices.unread_labels.push(format!("{i}.json"), "empty"));
+        notices.lost.push("line 3", "no path");
+        notices.remarks.push("so it is".into());
+        let mut all = Notices::default();
+        all.append("a.tar/", notices.clone());
+        all.append("b.tar/", notices);
+        let [lost, labels, first, second] = &all.sentences()[..] else { panic!("{all:?}") };
+        assert_eq!([first, second], ["a.tar: so it is", "b.tar: so it is"]);
+        assert_eq!(
+            lost,
+            "2 entries cannot be used: a.tar/line 3 (no path), b.tar/line 3 (no path)"
+        );
+        assert!(labels.starts_with("14 labels cannot be read and count as none: a.tar/0.json ("));
+        assert!(labels.ends_with("a.tar/4.json (empty), and 9 more"), "{labels}");
+    }
+}
