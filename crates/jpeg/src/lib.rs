@@ -1,18 +1,11 @@
-//! Sequential Huffman-coded JPEG of 8 bits to pixels: what nearly all photographs of training sets
-//! are, in half the time that general decoders take.
+#![doc = include_str!("../README.md")]
 //!
-//! The pixels are those of libjpeg-turbo's defaults bit for bit (accurate integer transform,
-//! "fancy" upsampling), and so those that Pillow and torchvision train on. Decoded are grey
-//! pictures and YCbCr with 4:4:4, 4:2:2, 4:4:0 and 4:2:0, with and without restart markers, in one
-//! scan. All else is left to others: [`Jpeg::open`] tells so before any work is done. The crate
-//! knows no orientation and no colour profiles; the Exif block is handed out as it is.
+//! # Inside
 //!
 //! Names are those of the standard, ITU-T T.81. The way of the data: `segment` frees it of stuffed
 //! bytes, `bits` and `block` read coefficients by the tables of `huffman` and `pairs`, `idct`
-//! makes samples of them, `rows` pixels; `scan` leads through all of it.
-//!
-//! No input makes this crate panic. A file that ends early or whose data is corrupt is an error;
-//! the memory taken is that of the pixels, of the file's data once more, and of a few rows.
+//! makes samples of them, `rows` makes pixels; `scan` leads through all of it. The memory taken is that of
+//! the pixels, of the file's data once more, and of a few rows.
 
 #![forbid(unsafe_code)]
 
