@@ -1,6 +1,6 @@
 //! Time and memory of opening a long list, cold and from its cache, or a large folder.
 //!
-//! `cargo run -p data --example list_memory -- [IMAGES] [folder]` (10 million unless told otherwise)
+//! `cargo run -p simdino-data --example list_memory -- [IMAGES] [folder]` (10 million unless told otherwise)
 //! writes a list of so many lines to a temporary folder, or so many empty files, opens it twice, each
 //! time in a fresh process, and prints seconds and resident bytes an image.
 

@@ -1,19 +1,4 @@
-//! Bytes of an image file to pixels, whatever the bytes are.
-//!
-//! A crate of its own because the decoders are generic code, compiled into the crate that names
-//! them: so an edit elsewhere in `data` does not compile them again. It knows no files, no data
-//! sets and no augmentation.
-//!
-//! The format is told by content, never by the file's name. As RGB, gray is replicated and alpha is
-//! dropped (as Pillow's `convert("RGB")` does); with another number of channels ([`PixelFormat`])
-//! a file must have just so many. 16 bits and floats are scaled to 8 bits, palettes are expanded,
-//! CMYK, YCCK and YCbCr are converted to RGB, only the first frame or page is read, and the
-//! orientation is applied, so that a photograph stands as its viewer sees it: by one rule for all
-//! formats, Pillow's. Color profiles are ignored, as in the usual training pipelines.
-//!
-//! No input makes this crate panic, and a file that ends early is an error: half a gray picture
-//! must not enter a training run.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod error;

@@ -1,9 +1,12 @@
-//! What a backbone learnt, measured without training anything on top: features of a data set,
-//! weighted k-NN with a pixel baseline beside it, pictures of patch features and of crops.
+#![doc = include_str!("../README.md")]
 //!
-//! Results are plain values that serialise; nothing here prints. This crate knows no trainer.
+//! # Inside
+//!
+//! [`extract`] makes a [`FeatureSet`] with any [`FeatureExtractor`], [`fn@knn`] classifies it, [`baseline`]
+//! has the features of raw pixels, and [`pca`] and [`pictures`] show what patches mean.
 //!
 //! Shape legend: `B` images, `n` images of a whole set, `N` patches, `D` width, `K` classes.
+
 #![forbid(unsafe_code)]
 
 pub mod baseline;

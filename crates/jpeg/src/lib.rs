@@ -1,26 +1,17 @@
-//! JPEG to pixels, fast where it matters, with the pixels of libjpeg-turbo; no input that panics.
+#![doc = include_str!("../README.md")]
 //!
-//! The pixels are those of libjpeg-turbo's defaults bit for bit (accurate integer transform,
-//! "fancy" upsampling), and so those that Pillow and torchvision train on. Decoded is what is
-//! Huffman-coded with 8 bits, sequential or progressive: gray, YCbCr, RGB, CMYK and YCCK, any
-//! sampling of whole ratios, any order of scans, with and without restart markers. Two kinds of work
-//! lead there:
+//! # Inside
+//!
+//! Names are those of the standard, ITU-T T.81. There are two ways through the crate:
 //!
 //! - What nearly all photographs of training sets are (sequential, gray or YCbCr with 4:4:4, 4:2:2,
 //!   4:4:0 or 4:2:0, in one scan) takes half the time that general decoders take. `scan` leads
 //!   through it: `segment` frees the data of stuffed bytes, `bits` and `block` read coefficients by
-//!   the tables of `huffman` and `pairs`, `idct` makes samples of them, `rows` pixels.
+//!   the tables of `huffman` and `pairs`, `idct` makes samples of them, `rows` makes pixels.
 //! - For all else, `whole` keeps the coefficients of the whole picture until the last scan is read
 //!   (`progressive`, `progress`); `output` makes pixels of its samples.
 //!
-//! Arithmetic coding, lossless and hierarchical frames, 12 bits and two components are refused by
-//! name ([`Error::Unsupported`]). The crate knows no orientation and no color profiles; Exif and XMP
-//! are handed out as they are. Names are those of the standard, ITU-T T.81.
-//!
-//! No input makes this crate panic. A file that ends early or whose data is corrupt is an error,
-//! also where libjpeg would go on and fill in what is missing; so is a progressive file whose lowest
-//! frequencies are not sent to their last bit, which libjpeg makes up from the blocks around. The
-//! memory taken is that of the pixels, of the file's data once more, and of a few rows; where there
+//! The memory taken is that of the pixels, of the file's data once more, and of a few rows; where there
 //! are several scans, of two bytes for each coefficient and one for each sample.
 
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! Features of prepared images by a backbone of any weight file.
 //!
 //! ```text
-//! cargo run -p model --example features -- WEIGHTS IMAGES OUT [offset|size|antialias]
+//! cargo run -p simdino-model --example features -- WEIGHTS IMAGES OUT [offset|size|antialias]
 //! ```
 //!
 //! `IMAGES` is a safetensors file with `images` `[B, C, H, W]`, normalised, fp32; `OUT` gets `cls`

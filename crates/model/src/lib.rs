@@ -1,10 +1,13 @@
-//! Vision transformers and projection heads of the DINO family, and their weight files.
+#![doc = include_str!("../README.md")]
 //!
-//! Names of parameters are the reference's keys (`blocks.0.attn.qkv.weight`), so weights move to
-//! and from Python without a map. This crate knows no loss, no optimiser and no image file.
+//! # Inside
+//!
+//! [`VisionTransformer`] and [`ProjectionHead`] make a [`Network`], each from its part of [`config`];
+//! [`weights`] reads and writes files.
 //!
 //! Shape legend used throughout: `B` images, `C` channels, `P` patch side, `N` patches,
 //! `R` registers, `T = 1 + R + N` tokens, `D` width, `H` heads, `d` width of the head's output.
+
 #![forbid(unsafe_code)]
 
 pub mod config;

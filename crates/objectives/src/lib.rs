@@ -1,14 +1,13 @@
-//! The coding rate `R_eps` and the four objectives: SimDINO, SimDINOv2, DINO, DINOv2.
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
 //!
 //! [`mod@coding_rate`] is the mathematics of the paper's term: value and closed-form gradient of
 //! one covariance or of many at once; [`gradient_scale`] is how large both can be and what follows
-//! for the weight `gamma`. [`simdino`], [`simdinov2`], [`dino`] and [`dinov2`] are the objectives:
+//! for the weight `gamma`. [`simdino`], [`simdinov2`], [`dino`], and [`dinov2`] are the objectives:
 //! what is compared with what, and how it is weighted. All of them are an
 //! [`objective::Objective`], made by [`config::ObjectiveConfig::build`]; [`health`] says in plain
 //! words when one of them has collapsed.
-//!
-//! This crate knows no model, no optimiser and no process group: features come in as tensors, and
-//! other processes as a [`torch_ext::Collective`].
 
 #![forbid(unsafe_code)]
 

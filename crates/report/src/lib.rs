@@ -1,9 +1,4 @@
-//! The folder of a run as one HTML page: a single file without scripts from elsewhere or fonts from
-//! the network, that says so where a piece of the run is missing. [`chart`] draws its curves.
-//!
-//! It deliberately writes no file and does not read YAML: the caller brings the parser of the run's
-//! config, and takes a string.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod chart;

@@ -1,15 +1,9 @@
-//! What tch lacks of libtorch, through a small C++ shim: autocast with a choice of data type,
-//! operations on lists of tensors and the fused AdamW step, generator state, memory statistics;
-//! and, in `dist`, what several processes need: who they are ([`Launch`]), process groups and the
-//! gradient reducer of c10d, the engine under PyTorch's own distributed training
-//! ([`ProcessGroup`], [`Reducer`]), behind the interface [`Collective`].
+#![doc = include_str!("../README.md")]
 //!
-//! The only crate with `unsafe` and the only one with C++. Each function of the shim catches C++
-//! exceptions and hands back a message, which becomes an [`Error`]; nothing unwinds across the
-//! boundary. It holds no training logic: which tensors, which numbers and when is the caller's.
+//! # Inside
 //!
-//! Linking this crate also keeps `libtorch_cuda` in the program, which linkers otherwise drop,
-//! so that `tch::Cuda` sees the devices that are there.
+//! Start at [`autocast`], [`fused_adamw_`], and [`checkpoint`]; for several processes at [`Launch`],
+//! [`ProcessGroup`], and [`Reducer`], which share the interface [`Collective`].
 
 mod adamw;
 mod autocast;

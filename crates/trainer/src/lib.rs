@@ -1,8 +1,6 @@
-//! The training loop of simdino: one step, many steps, and nothing lost in between.
+#![doc = include_str!("../README.md")]
 //!
-//! It knows tensors and the files of a run. It deliberately does not print, read arguments or
-//! YAML, nor does it evaluate: the program (`crates/cli`) joins it with the rest through
-//! [`run::Observer`] and [`probe::Probe`].
+//! # Inside
 //!
 //! Start reading at [`run::run`], then [`learner::Learner::step`].
 

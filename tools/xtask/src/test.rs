@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
-use crate::{gpu_bundle, layering, process, round_trip, setup, smoke, soak};
+use crate::{gpu_bundle, layering, process, round_trip, setup, smoke, soak, spelling};
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
@@ -43,18 +43,24 @@ const STAGES: [Stage; 11] = [
     }),
 ];
 
+/// Stages that run only where they are named, since they do not pass on the whole tree yet.
+const ON_REQUEST: [Stage; 1] = [("spelling", spelling::check)];
+
 /// Runs all stages, or set-up and those of `only`.
 ///
 /// # Errors
 /// An unknown name, or the first stage that fails, with its command.
 pub fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
-    if let Some(name) = only.iter().find(|name| STAGES.iter().all(|(known, _)| known != name)) {
-        let known: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
+    let all = || STAGES.iter().chain(&ON_REQUEST);
+    if let Some(name) = only.iter().find(|name| all().all(|(known, _)| known != name)) {
+        let known: Vec<&str> = all().map(|(name, _)| *name).collect();
         return usage(format!("no stage is called '{name}': there are {}", known.join(", ")));
     }
-    let wanted = |name: &str| only.is_empty() || name == "setup" || only.iter().any(|o| o == name);
+    let named = |name: &str| only.iter().any(|o| o == name);
+    let usual = |name: &str| only.is_empty() || name == "setup" || named(name);
+    let requested = ON_REQUEST.iter().filter(|(name, _)| named(name));
     let start = Instant::now();
-    for (name, stage) in STAGES.iter().filter(|(name, _)| wanted(name)) {
+    for (name, stage) in STAGES.iter().filter(|(name, _)| usual(name)).chain(requested) {
         println!("== {name} [{}]", clock(start));
         stage(workspace).map_err(|fail| Fail::Failed(format!("stage {name}: {fail}")))?;
     }

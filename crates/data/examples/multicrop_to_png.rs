@@ -1,0 +1,64 @@
+//! The crops that a network sees of one image, as PNG files.
+//!
+//! ```text
+//! cargo run -p simdino-data --example multicrop_to_png -- [IMAGE] [FOLDER]
+//! ```
+//!
+//! Without an image it takes one of the built-in synthetic set; without a folder it writes to `crops`. The name of a
+//! file says what was drawn for it. Another `epoch` or `sample` gives other crops; the same key gives the same
+//! crops, on any machine.
+
+use std::path::{Path, PathBuf};
+
+use data::synthetic::draw;
+use data::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
+use data::{AugmentConfig, Preset, SyntheticConfig, decode};
+use image::RgbImage;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let image = match arguments.next() {
+        Some(path) => decode::decode(&std::fs::read(&path)?)?,
+        None => draw(&SyntheticConfig { count: 1, size: 256, seed: 0 }, 0).image,
+    };
+    let folder = arguments.next().unwrap_or_else(|| "crops".into());
+    std::fs::create_dir_all(&folder)?;
+
+    // SimDINO's recipe: 2 global crops of 224 pixels, 10 local ones of 96.
+    let multicrop = MultiCrop::new(&AugmentConfig::of(Preset::Simdino));
+    let key = CropKey { seed: 0, epoch: 0, sample: 0 };
+    let views = GLOBAL_CROPS + multicrop.config().local_crops_number;
+
+    // Every random choice is made first and can be looked at; then all crops are made together.
+    let plans: Vec<_> =
+        (0..views).map(|view| multicrop.plan(image.dimensions(), key, view)).collect();
+    let mut crops: Vec<Vec<u8>> =
+        plans.iter().map(|plan| vec![0; 3 * (plan.side as usize).pow(2)]).collect();
+    multicrop.apply_plans((&image).into(), &plans, crops.iter_mut().map(Vec::as_mut_slice))?;
+
+    for (view, (plan, pixels)) in plans.iter().zip(crops).enumerate() {
+        let kind = if view < GLOBAL_CROPS { "global" } else { "local" };
+        let mut name = format!("{view:02}-{kind}");
+        for (happened, what) in [
+            (plan.flip, "flip"),
+            (plan.jitter.is_some(), "jitter"),
+            (plan.gray, "gray"),
+            (plan.blur_sigma.is_some(), "blur"),
+            (plan.solarize, "solarize"),
+        ] {
+            if happened {
+                name += &format!("-{what}");
+            }
+        }
+        let path = folder.join(name + ".png");
+        save(&path, plan.side, pixels)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn save(path: &Path, side: u32, pixels: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+    let crop =
+        RgbImage::from_raw(side, side, pixels).ok_or("a crop has another size than planned")?;
+    Ok(crop.save(path)?)
+}

@@ -1,0 +1,103 @@
+//! An objective of your own: similarity of views, and uniformity in place of the coding rate.
+//!
+//! ```text
+//! cargo run -p simdino-objectives --example custom_objective
+//! ```
+//!
+//! Whatever implements [`Objective`] can be trained by a loop that takes `&mut dyn Objective`, as `train` does
+//! below; here it stands beside SimDINO. To make it a `method` of the program, follow "Add a loss" in CONTRIBUTING.md.
+//!
+//! # Source
+//! Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+//! Hypersphere", ICML 2020, for the second term:
+//!
+//! ```text
+//! uniformity = log of the mean over all pairs i != j of exp(-2 |x_i - x_j|^2)
+//! ```
+
+use objectives::{
+    Inputs, LossOutput, Needs, Objective, Outputs, RateEvents, Result, SimDinoConfig, SimDinoLoss,
+    Statistics, StepContext,
+};
+use tch::{Device, Kind, Tensor};
+use torch_ext::Alone;
+
+/// Mean distance of views plus `weight` times uniformity.
+struct AlignAndSpread {
+    weight: f64,
+}
+
+impl Objective for AlignAndSpread {
+    /// Only the head's output of class tokens; no masked patches, no prototypes.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// `student.cls` is `[V, B, d]`, `teacher.cls` is `[2, B, d]`, rows of length 1.
+    fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
+        let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
+        // Each global view of the student meets the teacher's other one.
+        let other = teacher.flip([0]); // [2, B, d]
+        let global = student.narrow(0, 0, 2); // [V, B, d] -> [2, B, d]
+        let align =
+            (&global - other).square().sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float);
+        let spread = (uniformity(&global.get(0)) + uniformity(&global.get(1))) / 2.0;
+        let loss = &align + &spread * self.weight;
+        Ok(LossOutput {
+            // Terms are detached: they are for the log.
+            terms: vec![
+                ("loss/total", loss.detach()),
+                ("loss/align", align.detach()),
+                ("loss/uniformity", spread.detach()),
+            ],
+            loss,
+            numbers: vec![("uniformity/weight", self.weight)], // known without the device
+            events: RateEvents::default(),
+            statistics: Statistics::default(), // it remembers nothing, so `update` has nothing to do
+        })
+    }
+}
+
+/// Of unit rows `[B, d]`: 0 where all are equal, negative where they are apart.
+fn uniformity(rows: &Tensor) -> Tensor {
+    let batch = rows.size()[0];
+    let squares = (rows.matmul(&rows.tr()) * -2.0 + 2.0).clamp_min(0.0); // |x - y|^2, [B, B]
+    let itself = Tensor::eye(batch, (Kind::Float, rows.device())) * -1e9; // a row is no pair with itself
+    let pairs = (batch * (batch - 1)) as f64;
+    (squares * -2.0 + itself).flatten(0, 1).logsumexp([0].as_slice(), false) - pairs.ln()
+}
+
+fn main() -> Result<()> {
+    let simdino = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
+    train("SimDINO", &mut SimDinoLoss::new(&simdino)?)?;
+    train("align and spread", &mut AlignAndSpread { weight: 0.5 })
+}
+
+/// Moves 64 free features of 2 views, which begin almost in one place, and prints the terms.
+fn train(name: &str, objective: &mut dyn Objective) -> Result<()> {
+    tch::manual_seed(0);
+    let start = Tensor::ones([1, 1, 16], (Kind::Float, Device::Cpu));
+    let start = start + Tensor::randn([2, 64, 16], (Kind::Float, Device::Cpu)) * 0.3;
+    let mut features = start.set_requires_grad(true);
+    println!("{name}");
+    for step in 0..=300 {
+        let rows = &features / features.norm_scalaropt_dim(2.0, [-1].as_slice(), true);
+        let output = objective.evaluate(&Inputs {
+            student: &Outputs::of_cls(rows.shallow_clone()),
+            teacher: &Outputs::of_cls(rows.detach()),
+            masked: None,
+            context: StepContext::first(64),
+            collective: &Alone,
+        })?;
+        if step % 100 == 0 {
+            let terms = output.terms.iter();
+            let terms = terms.map(|(term, value)| format!("{term} {:.3}", value.double_value(&[])));
+            println!("  step {step:>3}: {}", terms.collect::<Vec<_>>().join(", "));
+        }
+        features.zero_grad();
+        output.loss.backward();
+        tch::no_grad(|| features -= features.grad() * 10.0);
+        objective.update(&output.statistics, &Alone)?;
+    }
+    Ok(())
+}
