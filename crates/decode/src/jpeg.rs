@@ -6,8 +6,8 @@ use image::error::{DecodingError, UnsupportedError, UnsupportedErrorKind};
 use image::{ImageError, ImageFormat};
 
 use crate::orientation::{self, Metadata};
-use crate::raw::{Layout, Values};
 use crate::parts::{Failure, Parts, check_size};
+use crate::raw::{Layout, Values};
 
 /// Reads a file.
 ///

@@ -158,7 +158,8 @@ fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
 
 /// Builds the tests and asks cargo where they are.
 fn test_binaries(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
-    let mut cargo: Command = workspace.cargo(&["test", "--package", "simdino-torch-ext", "--no-run"]);
+    let mut cargo: Command =
+        workspace.cargo(&["test", "--package", "simdino-torch-ext", "--no-run"]);
     for name in TESTS {
         cargo.args(["--test", name]);
     }

@@ -34,7 +34,9 @@ fn config_keys() -> BTreeSet<String> {
         if let Some(name) = line.strip_prefix("## `") {
             section = name.trim_end_matches('`').to_owned();
             keys.insert(section.clone());
-        } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) {
+        } else if let Some((key, _)) =
+            line.strip_prefix("| `").and_then(|rest| rest.split_once('`'))
+        {
             keys.insert(format!("{section}.{key}"));
         }
     }

@@ -56,8 +56,11 @@ fn show(source: &Source, json: bool) -> Result<()> {
     let problems = loaded.config.validate();
     loaded.notes.iter().chain(&problems).for_each(|text| note(&format!("note: {text}")));
     if json {
-        return answer(&format!("{}
-", serde_json::to_string(&loaded.config)?));
+        return answer(&format!(
+            "{}
+",
+            serde_json::to_string(&loaded.config)?
+        ));
     }
     answer(&config::to_yaml(&loaded.config)?)
 }

@@ -65,8 +65,7 @@ fn what_fits_is_left_and_what_contradicts_itself_is_refused() {
 
 #[test]
 fn a_frozen_last_layer_may_be_asked_for() {
-    let text =
-        format!("{DINOV2}train: {{epochs: 40}}\noptim: {{freeze_last_layer_epochs: 99}}\n");
+    let text = format!("{DINOV2}train: {{epochs: 40}}\noptim: {{freeze_last_layer_epochs: 99}}\n");
     assert_eq!(said(&text, &[]), None);
     let config = parse(&text, "c.yaml", &[]).unwrap();
     assert_eq!(config.validate(), Vec::<String>::new());

@@ -5,8 +5,8 @@ use tiff::tags::{PhotometricInterpretation, Tag};
 
 use super::edit::chunks;
 use super::{Head, Reader, broken, failed, unsupported};
-use crate::raw::{Layout, Values};
 use crate::parts::{Failure, check_size};
+use crate::raw::{Layout, Values};
 
 /// All values; those of YCbCr as RGB.
 ///

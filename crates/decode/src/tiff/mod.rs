@@ -24,8 +24,8 @@ use tiff::decoder::{Decoder, Limits};
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, PlanarConfiguration, Tag};
 
 use crate::orientation::{self, Metadata};
-use crate::raw::{Layout, Values};
 use crate::parts::{Failure, MAX_IMAGE_BYTES, Parts, check_size};
+use crate::raw::{Layout, Values};
 
 /// Most bytes of one tag; places of tiles are the longest.
 const MAX_TAG_BYTES: usize = 16 << 20;

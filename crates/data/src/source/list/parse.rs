@@ -7,8 +7,8 @@ use std::path::Path;
 use csv::ByteRecord;
 
 use super::columns::{self, Columns, First, first_line};
-use super::rows::Rows;
 use super::json;
+use super::rows::Rows;
 use super::table::Table;
 use crate::error::{Error, Result};
 
