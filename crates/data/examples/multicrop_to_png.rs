@@ -18,7 +18,7 @@ use image::RgbImage;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let image = match arguments.next() {
-        Some(path) => decode::decode(&std::fs::read(&path)?)?,
+        Some(path) => open(&path).map_err(|error| format!("{}: {error}", path.display()))?,
         None => draw(&SyntheticConfig { count: 1, size: 256, seed: 0 }, 0).image,
     };
     let folder = arguments.next().unwrap_or_else(|| "crops".into());
@@ -55,6 +55,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", path.display());
     }
     Ok(())
+}
+
+fn open(path: &Path) -> Result<RgbImage, Box<dyn std::error::Error>> {
+    Ok(decode::decode(&std::fs::read(path)?)?)
 }
 
 fn save(path: &Path, side: u32, pixels: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {

@@ -54,10 +54,18 @@ fn print_scores(train: &Path, test: &Path) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<FeatureSet> {
-    let failed = |path: &Path, error: &dyn Error| format!("{}: {error}", path.display());
-    let table: Array2<f32> = ndarray_npy::read_npy(path).map_err(|e| failed(path, &e))?;
+    let failed = |path: &Path, wanted: &str, error: &dyn Error| {
+        format!("{}: cannot read {wanted}: {error}", path.display())
+    };
+    let table: Array2<f32> =
+        ndarray_npy::read_npy(path).map_err(|e| failed(path, "a table of float32", &e))?;
     let beside = path.with_extension("labels.npy");
-    let labels: Array1<i64> = ndarray_npy::read_npy(&beside).map_err(|e| failed(&beside, &e))?;
+    let labels: Array1<i64> =
+        ndarray_npy::read_npy(&beside).map_err(|e| failed(&beside, "a list of int64", &e))?;
+    if labels.len() != table.nrows() {
+        let (rows, labels) = (table.nrows(), labels.len());
+        return Err(format!("{}: {labels} labels for {rows} rows", beside.display()).into());
+    }
     let label = |&label: &i64| u32::try_from(label).ok(); // -1, for instance, is an image without a label
     Ok(FeatureSet {
         features: Tensor::try_from(table)?, // [n, D]

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let z = rows_in(directions, n as i64, d as i64);
         let rate = coding_rate(&z, &RateOptions::new(alpha))?;
         let value = rate.value.double_value(&[0]);
-        let position = (value - floor) / (ceiling - floor); // what a run logs as rate/position
+        let position = ((value - floor) / (ceiling - floor)).max(0.0); // a run's rate/position
         let (_, rank) = spread(&z)?;
         let norm = rate.gradient.norm().double_value(&[]);
         println!("{directions:>10} {value:>6.2} {position:>9.2} {rank:>15.1} {norm:>14.3}");

@@ -238,9 +238,7 @@ fn of_ise(word: &str) -> Option<String> {
 fn is_true_ise(verb: &str) -> bool {
     let known = |word: &str| TRUE_ISE.split_whitespace().any(|known| known == word);
     known(verb)
-        || FRONTS
-            .split_whitespace()
-            .any(|front| verb.strip_prefix(front).is_some_and(|rest| known(rest)))
+        || FRONTS.split_whitespace().any(|front| verb.strip_prefix(front).is_some_and(known))
 }
 
 #[cfg(test)]
