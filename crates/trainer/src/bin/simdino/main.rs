@@ -9,6 +9,7 @@ mod console;
 mod device;
 mod failure;
 mod report;
+mod sizes;
 mod train;
 mod weights;
 

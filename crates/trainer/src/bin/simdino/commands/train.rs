@@ -20,7 +20,7 @@ use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
 use crate::device;
 use crate::failure::{Failure, Result, chain};
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask, normalize};
+use crate::train::knn::{KnnOptions, KnnProbe, KnnTask, normalize};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
@@ -191,11 +191,8 @@ fn finish(
     if let Some(task) = knn {
         let untrained =
             Learner::new(learner_config(config, session.team.device), Processes::Alone)?;
-        let table = KnnTable {
-            knn: task.score(&learner.teacher.network.backbone)?,
-            untrained: task.score(&untrained.teacher.network.backbone)?,
-            pixels: task.score_pixels()?,
-        };
+        let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
+        let table = task.table(&ours.backbone, &fresh.backbone)?;
         write_json(&dir.file("results.json"), &table)?;
         observer.console().note(&table.sentence());
     }
