@@ -86,10 +86,13 @@ class Timm:
 class HuggingFace:
     def __init__(self, model_class, config_class, size, patch, **options):
         dim, depth, heads = SIZES[size]
-        config = config_class(
-            hidden_size=dim, num_hidden_layers=depth, num_attention_heads=heads, patch_size=patch,
-            image_size=4 * patch, layer_norm_eps=1e-6, attn_implementation="sdpa", **options,
-        )
+        sizes = {"hidden_size": dim, "num_hidden_layers": depth, "num_attention_heads": heads}
+        sizes |= {"patch_size": patch, "image_size": 4 * patch, "layer_norm_eps": 1e-6}
+        config = config_class(attn_implementation="sdpa", **(sizes | options))
+        heads = config.num_attention_heads
+        # What a config says beside what the shapes do.
+        odd = options.keys() & {"num_attention_heads", "layer_norm_eps"}
+        self.config = {"model_type": config.model_type, **{key: getattr(config, key) for key in sizes}} if odd else None
         if model_class is ViTModel:
             config.intermediate_size = 4 * dim
         extra = {"add_pooling_layer": False} if model_class is ViTModel else {}
@@ -140,6 +143,9 @@ CASES = [
     ("hf_dinov2_nano_swiglu_p14", lambda: HuggingFace(*DINOV2, "nano", 14, use_swiglu_ffn=True), "size"),
     ("hf_registers_small_p14", lambda: HuggingFace(*REGISTERS, "small", 14, num_register_tokens=4), "antialias"),
     ("hf_vit_tiny_p16", lambda: HuggingFace(*VIT, "tiny", 16), "size"),
+    # Other heads and another epsilon, which only config.json tells.
+    ("hf_dinov2_nano_heads_p14", lambda: HuggingFace(*DINOV2, "nano", 14, num_attention_heads=8), "size"),
+    ("hf_vit_nano_eps_p16", lambda: HuggingFace(*VIT, "nano", 16, layer_norm_eps=0.05), "size"),
 ]
 
 
@@ -155,7 +161,9 @@ def main(folder):
         library = build()
         names = fill(library.model)
         patch = int(name.rsplit("_p", 1)[1])
-        cases.append({"name": name, "tensors": names, "pos_interpolation": interpolation})
+        case = {"name": name, "tensors": names, "pos_interpolation": interpolation}
+        config = getattr(library, "config", None)
+        cases.append(case | ({"config": config} if config else {}))
         for rows, cols in ((4, 4), (6, 3)):
             images = tensor((2, 3, rows * patch, cols * patch), 1000, 2.0)
             with torch.no_grad():

@@ -8,10 +8,14 @@ use data::{DataConfig, PixelFormat};
 use model::VisionTransformer;
 use model::config::{HeadConfig, ModelConfig};
 use model::normalize::Normalize;
-use model::weights::{ImportPolicy, ImportReport, Role, Target, TensorFile, choose, import, infer};
+use model::weights::{
+    ImportPolicy, ImportReport, Role, Target, TensorFile, import, infer, is_index, is_part,
+    networks, normalization,
+};
 use serde_json::Value;
 use tch::{Device, nn};
 
+use crate::console::note;
 use crate::failure::{Context, Failure, Result};
 
 /// A backbone, the variables that hold it, and what its file says about it.
@@ -46,13 +50,25 @@ pub struct Wishes {
 }
 
 impl Weights {
-    /// Reads the teacher at `path`: a weight file, an exported folder, a checkpoint, or a run (its
-    /// weights, or the newest checkpoint).
+    /// Reads the teacher at `path`, or the network whose keys begin with `prefix`: a weight file, an
+    /// exported folder, a checkpoint, or a run (its weights, or the newest checkpoint). Says what had
+    /// to be assumed.
     ///
     /// # Errors
-    /// There is no such file, it is damaged, or it holds no vision transformer.
-    pub fn open(path: &Path, device: Device) -> Result<Self> {
-        Self::open_with(path, &Wishes::default(), device)
+    /// There is no such file, it is damaged, or it holds no vision transformer that is known whole.
+    pub fn open(path: &Path, prefix: Option<&str>, device: Device) -> Result<Self> {
+        let policy = ImportPolicy { prefix: prefix.map(str::to_owned), ..ImportPolicy::default() };
+        let weights = Self::open_with(path, &Wishes { policy, ..Wishes::default() }, device)?;
+        weights.say_assumed();
+        Ok(weights)
+    }
+
+    /// Says on the console what no file told.
+    pub fn say_assumed(&self) {
+        if !self.assumed.is_empty() {
+            let (path, what) = (self.report.path.display(), self.assumed.join("; "));
+            note(&format!("{path} does not say, so it is assumed: {what}"));
+        }
     }
 
     /// [`Self::open`] with wishes.
@@ -62,8 +78,9 @@ impl Weights {
     pub fn open_with(path: &Path, wishes: &Wishes, device: Device) -> Result<Self> {
         let path = find(path, wishes.policy.role)?;
         let file = TensorFile::open(&path)?;
-        let network = choose(&file, wishes.policy.role)?;
+        let network = wishes.policy.choose(&file)?;
         let inferred = infer(&file, &network)?;
+        let others: Vec<_> = networks(&file).into_iter().map(|other| other.prefix).collect();
         let model = overridden(&inferred.model, &wishes.model)?;
         let mut vars = nn::VarStore::new(device);
         let backbone = VisionTransformer::new(&vars.root(), &model)?;
@@ -71,8 +88,21 @@ impl Weights {
             Target { vars: &vars, model: &model, backbone: "", head: None, patch_head: None };
         let report = import(&file, &target, &wishes.policy)?;
         vars.freeze();
+        // What was stated is not assumed.
+        let stated = |line: &String| {
+            let key = line.split(':').next().unwrap_or_default().trim_start_matches("model.");
+            wishes.model.iter().any(|wish| wish.trim_start_matches("model.").starts_with(key))
+        };
         let mut assumed = inferred.assumed;
-        let normalize = normalize(&file).unwrap_or_else(|| usual(model.in_channels, &mut assumed));
+        assumed.retain(|line| !stated(line));
+        if others.len() > 1 && wishes.policy.prefix.is_none() {
+            let (taken, all) = (&network.prefix, others.join(", "));
+            assumed.push(format!("the network meant is {taken} (--prefix names another): {all}"));
+        }
+        let known = normalization(&file, inferred.model.in_channels)?;
+        let normalize = known
+            .filter(|known| known.mean.len() as i64 == model.in_channels)
+            .unwrap_or_else(|| usual(model.in_channels, &mut assumed));
         let number = |key: &str| file.entries().get(key)?.parse().ok();
         let (step, seed) = (number("step").unwrap_or(0), number("seed").unwrap_or(0) as i64);
         let head = inferred.head;
@@ -125,28 +155,6 @@ fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
     Normalize { mean: of_each(0.5), std: of_each(0.25) }
 }
 
-/// Mean and deviation, from the entries of a file of simdino, or the files that libraries put beside
-/// theirs.
-pub fn normalize(file: &TensorFile) -> Option<Normalize> {
-    let array = |value: &Value| -> Option<Vec<f32>> { serde_json::from_value(value.clone()).ok() };
-    let entry = |key: &str| serde_json::from_str(file.entries().get(key)?).ok();
-    if let (Some(mean), Some(std)) = (entry("mean"), entry("std")) {
-        return Some(Normalize { mean, std });
-    }
-    let json = |name: &str| -> Option<Value> {
-        serde_json::from_slice(&fs::read(file.path().with_file_name(name)).ok()?).ok()
-    };
-    let of = |json: &Value, [mean, std]: [&str; 2]| {
-        Some(Normalize { mean: array(&json[mean])?, std: array(&json[std])? })
-    };
-    let hugging_face =
-        json("preprocessor_config.json").and_then(|json| of(&json, ["image_mean", "image_std"]));
-    let config = || json("config.json");
-    hugging_face
-        .or_else(|| of(&config()?["pretrained_cfg"], ["mean", "std"]))
-        .or_else(|| of(&config()?, ["image_mean", "image_std"]))
-}
-
 /// `model` with some values replaced, `key=value` each; the prefix `model.` may stand before.
 fn overridden(model: &ModelConfig, wishes: &[String]) -> Result<ModelConfig> {
     let mut section = serde_json::to_value(model)?;
@@ -163,9 +171,23 @@ fn overridden(model: &ModelConfig, wishes: &[String]) -> Result<ModelConfig> {
     Ok(serde_json::from_value(section)?)
 }
 
-/// The weight file that a path stands for.
+/// Files of libraries in a folder of their own, the one to be taken first.
+const FILES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// The weight file, or the index of several, that a path stands for.
 pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     if path.is_file() {
+        if is_part(path) {
+            return Err(Failure::failed(format!(
+                "{}: is one of several parts; name their index (*.index.json) or the folder",
+                path.display()
+            )));
+        }
         return Ok(path.to_owned());
     }
     if !path.exists() {
@@ -176,14 +198,12 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
         Role::Student => "student.safetensors",
     };
     let of_run = PathBuf::from("weights").join(of_checkpoint);
-    let names: [&Path; 4] = [
-        &of_run,
-        of_checkpoint.as_ref(),
-        "model.safetensors".as_ref(),
-        "pytorch_model.bin".as_ref(),
-    ];
-    if let Some(file) = names.map(|name| path.join(name)).into_iter().find(|file| file.is_file()) {
+    let names = [&of_run, Path::new(of_checkpoint)].into_iter().chain(FILES.map(Path::new));
+    if let Some(file) = names.map(|name| path.join(name)).find(|file| file.is_file()) {
         return Ok(file);
+    }
+    if let Some(index) = other_index(path)? {
+        return Ok(index);
     }
     let newest = trainer::checkpoint::newest_intact(&path.join("checkpoints"))
         .context(|| path.display().to_string())?
@@ -191,6 +211,26 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     newest.map(|checkpoint| checkpoint.join(of_checkpoint)).ok_or_else(|| {
         Failure::failed(format!("{}: holds neither weights nor a checkpoint", path.display()))
     })
+}
+
+/// The only index of a folder, under whatever name; parts without one are an error.
+fn other_index(folder: &Path) -> Result<Option<PathBuf>> {
+    let entries = fs::read_dir(folder).context(|| folder.display().to_string())?;
+    let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut indexes: Vec<&PathBuf> = files.iter().filter(|file| is_index(file)).collect();
+    indexes.sort();
+    match indexes[..] {
+        [index] => Ok(Some(index.clone())),
+        [] if files.iter().any(|file| is_part(file)) => Err(Failure::failed(format!(
+            "{}: holds parts of weights without their index (*.index.json); fetch it too",
+            folder.display()
+        ))),
+        [] => Ok(None),
+        _ => Err(Failure::failed(format!(
+            "{}: holds several indexes of weights; name one of them",
+            folder.display()
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -94,3 +94,74 @@ fn pictures_are_drawn_from_any_weights() {
         simdino(dir, &["picture", "pca", "images", "-w", "foreign.safetensors", "--side", "50"]);
     assert_eq!(wrong.status.code(), Some(2));
 }
+
+/// A sentence of one line and the exit code of a refusal.
+fn refusal(output: &Output) -> String {
+    let sentence = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{sentence}");
+    assert_eq!(sentence.trim().lines().count(), 1, "{sentence}");
+    sentence
+}
+
+#[test]
+fn a_network_that_is_not_computed_whole_is_refused_by_every_verb() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let path = foreign(dir);
+    let mut tensors = model::weights::read_safetensors(&path).unwrap().tensors;
+    let norm = tensors["teacher.module.backbone.norm.weight"].shallow_clone();
+    tensors.insert("teacher.module.backbone.norm_pre.weight".into(), norm);
+    let tensors: Vec<_> = tensors.into_iter().collect();
+    write_safetensors(&dir.join("clip.safetensors"), &tensors, &BTreeMap::new()).unwrap();
+    text(&simdino(dir, &["data", "synth", "images", "--count", "6", "--size", "40"]));
+    for arguments in [
+        &["import", "clip.safetensors", "--out", "own.safetensors"][..],
+        &["embed", "--weights", "clip.safetensors", "--data", "images", "--out", "x.npy"],
+        &["export", "clip.safetensors", "--to", "timm", "--out", "out", "--check"],
+        &["picture", "pca", "images", "-w", "clip.safetensors"],
+    ] {
+        let sentence = refusal(&simdino(dir, arguments));
+        assert!(sentence.contains("norm_pre.weight"), "{sentence}");
+    }
+    assert!(!dir.join("own.safetensors").exists() && !dir.join("x.npy").exists());
+    let import = ["import", "clip.safetensors", "--out", "own.safetensors", "--ignore-unused"];
+    assert!(text(&simdino(dir, &import)).contains("unexpected  teacher.module.backbone.norm_pre"));
+    let embed = ["embed", "--weights", "own.safetensors", "--data", "images", "--out", "x.npy"];
+    let said = text(&simdino(dir, &embed));
+    assert!(said.contains("shorter side to 40 pixels, center crop of 32"), "{said}");
+    let said = text(&simdino(dir, &[&embed[..], &["--crop", "24", "--resize", "24"]].concat()));
+    assert!(said.contains("shorter side to 24 pixels, center crop of 24"), "{said}");
+    let odd = simdino(dir, &[&embed[..], &["--crop", "30"]].concat());
+    assert_eq!(odd.status.code(), Some(2));
+}
+
+#[test]
+fn parts_and_prefixes_are_found_in_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let path = foreign(dir);
+    let tensors = model::weights::read_safetensors(&path).unwrap().tensors;
+    let named: Vec<_> = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name.replace("teacher.module", "left"), tensor))
+        .collect();
+    let folder = dir.join("parts");
+    std::fs::create_dir(&folder).unwrap();
+    let part = "model-00001-of-00002.safetensors";
+    write_safetensors(&folder.join(part), &named, &BTreeMap::new()).unwrap();
+    let sentence = refusal(&simdino(dir, &["import", "parts"]));
+    assert!(sentence.contains("without their index"), "{sentence}");
+    let map: BTreeMap<_, _> = named.iter().map(|(name, _)| (name, part)).collect();
+    let index = serde_json::json!({"weight_map": map}).to_string();
+    std::fs::write(folder.join("model.fp32.safetensors.index.json"), index).unwrap();
+    for prefix in ["left", "left.backbone"] {
+        let report = text(&simdino(dir, &["import", "parts", "--prefix", prefix]));
+        assert!(report.contains("under left.backbone"), "{report}");
+    }
+    let sentence = refusal(&simdino(dir, &["import", "parts", "--prefix", "right"]));
+    assert!(sentence.contains("begin with left.backbone"), "{sentence}");
+    let sentence = refusal(&simdino(dir, &["import", &format!("parts/{part}")]));
+    assert!(sentence.contains("one of several parts"), "{sentence}");
+    let seen = text(&simdino(dir, &["inspect", "parts/model.fp32.safetensors.index.json"]));
+    assert!(seen.contains("left.backbone: vit_nano"), "{seen}");
+}

@@ -27,13 +27,12 @@ pub(crate) struct Block {
 impl Block {
     /// Parameters `norm1`, `attn`, `ls1`, `norm2`, `mlp`, `ls2` of block `index`.
     pub(crate) fn new(path: &nn::Path, config: &ModelConfig, index: i64) -> Result<Self> {
-        let dims = config.arch.dimensions();
-        let dim = dims.embed_dim;
+        let dim = config.arch.dimensions().embed_dim;
         Ok(Self {
-            norm1: init::layer_norm(&(path / "norm1"), dim),
-            attn: Attention::new(&(path / "attn"), dim, dims.num_heads, config.qk_norm)?,
+            norm1: init::layer_norm(&(path / "norm1"), dim, config.norm_eps),
+            attn: Attention::new(&(path / "attn"), dim, config.heads(), config.qk_norm)?,
             ls1: LayerScale::new(&(path / "ls1"), dim, config.layer_scale)?,
-            norm2: init::layer_norm(&(path / "norm2"), dim),
+            norm2: init::layer_norm(&(path / "norm2"), dim, config.norm_eps),
             mlp: FeedForward::new(&(path / "mlp"), config.ffn, dim, config.ffn_hidden())?,
             ls2: LayerScale::new(&(path / "ls2"), dim, config.layer_scale)?,
             drop_path: DropPath::of_block(config, index),

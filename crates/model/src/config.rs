@@ -158,6 +158,10 @@ pub struct ModelConfig {
     pub ffn: Ffn,
     /// Divide queries and keys by their root mean square.
     pub qk_norm: bool,
+    /// Attention heads; absent = those of `arch`. For weights of other programs that split the width otherwise.
+    pub num_heads: Option<i64>,
+    /// Added to the variance in each layer norm; 1e-6 in DINO and DINOv2.
+    pub norm_eps: f64,
     /// How the positional embedding meets a grid that it was not made for.
     pub pos_interpolation: PosInterpolation,
     /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
@@ -181,6 +185,8 @@ impl Default for ModelConfig {
             layer_scale: None,
             ffn: Ffn::Mlp,
             qk_norm: false,
+            num_heads: None,
+            norm_eps: 1e-6,
             pos_interpolation: PosInterpolation::Offset,
             token_std: 0.02,
             checkpoint_blocks: 0,
@@ -233,9 +239,23 @@ impl ModelConfig {
         self.ffn.hidden(self.arch)
     }
 
+    /// Attention heads of each block.
+    pub fn heads(&self) -> i64 {
+        self.num_heads.unwrap_or_else(|| self.arch.dimensions().num_heads)
+    }
+
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let width = self.arch.dimensions().embed_dim;
+        if self.heads() < 1 || width % self.heads() != 0 {
+            let got = self.heads();
+            problems.push(("num_heads", format!("must divide the width {width} (got {got})")));
+        }
+        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
+            let got = self.norm_eps;
+            problems.push(("norm_eps", format!("must be greater than 0 (got {got})")));
+        }
         if self.patch_size < 1 {
             problems.push(("patch_size", format!("must be at least 1 (got {})", self.patch_size)));
         } else if self.image_size < self.patch_size || self.image_size % self.patch_size != 0 {

@@ -130,14 +130,48 @@ pub enum Error {
         keys: String,
     },
     /// A file holds several networks, and none is called as asked.
-    #[error("{}: holds the networks {found} and no {role}; say which is meant", path.display())]
+    #[error(
+        "{}: it is not clear which network is {wanted}: their keys begin with {found}; name one with \
+         --prefix",
+        path.display()
+    )]
     WhichNetwork {
         /// The file.
         path: PathBuf,
         /// Which was asked for.
-        role: &'static str,
+        wanted: String,
         /// What stands before the keys of each.
         found: String,
+    },
+    /// A network has tensors that are not computed here.
+    #[error(
+        "{}: the network has tensors without a place in this model: {names}{hint}; its features \
+         would be wrong. If they are to be left out, `simdino import --ignore-unused` does that",
+        path.display()
+    )]
+    Unused {
+        /// The file.
+        path: PathBuf,
+        /// The first of the tensors, as the file calls them.
+        names: String,
+        /// What is known about them, after a colon; or nothing.
+        hint: String,
+    },
+    /// A file beside the weights says what cannot be done, or is damaged.
+    #[error("{}: {problem}", path.display())]
+    Beside {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        problem: String,
+    },
+    /// A part of weights that are spread over several files is not as their index says.
+    #[error("{}: {problem}", path.display())]
+    Part {
+        /// The index, or the part.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
     },
     /// The tensors of a file are those of another kind of network.
     #[error("{}: {problem}", path.display())]
@@ -149,8 +183,8 @@ pub enum Error {
     },
     /// Too little of a network was found in a file.
     #[error(
-        "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.0} %); {names}; \
-         accept this on purpose by lowering the share that must match",
+        "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.1} %); {names}; \
+         accept this on purpose by lowering the share that must match (--min-matched)",
         path.display()
     )]
     TooFewMatched {

@@ -11,8 +11,6 @@ use crate::error::Result;
 const STD: f64 = 0.02;
 /// Where the normal distribution is cut; an absolute value in the reference, so 100 sigma.
 const CUT: f64 = 2.0;
-/// Epsilon of the layer norms.
-const LAYER_NORM_EPS: f64 = 1e-6;
 
 fn register(path: &nn::Path, name: &str, value: Tensor) -> Tensor {
     path.add(name, value.to_device(path.device()).to_kind(path.kind()), true)
@@ -61,9 +59,9 @@ pub(crate) fn linear(path: &nn::Path, in_dim: i64, out_dim: i64) -> Result<nn::L
     Ok(nn::Linear { ws, bs })
 }
 
-/// Layer norm over the last dimension: weight 1, bias 0, epsilon 1e-6.
-pub(crate) fn layer_norm(path: &nn::Path, dim: i64) -> nn::LayerNorm {
-    let config = nn::LayerNormConfig { eps: LAYER_NORM_EPS, ..Default::default() };
+/// Layer norm over the last dimension: weight 1, bias 0.
+pub(crate) fn layer_norm(path: &nn::Path, dim: i64, eps: f64) -> nn::LayerNorm {
+    let config = nn::LayerNormConfig { eps, ..Default::default() };
     nn::layer_norm(path, vec![dim], config)
 }
 

@@ -58,7 +58,7 @@ impl VisionTransformer {
         let blocks = (0..dims.depth)
             .map(|i| Block::new(&(path / "blocks" / i), config, i).map(SharedBlock::new))
             .collect::<Result<_>>()?;
-        let norm = init::layer_norm(&(path / "norm"), dim);
+        let norm = init::layer_norm(&(path / "norm"), dim, config.norm_eps);
         let config = config.clone();
         Ok(Self {
             config,

@@ -23,6 +23,8 @@ struct Case {
     name: String,
     tensors: Vec<(String, Vec<i64>)>,
     pos_interpolation: PosInterpolation,
+    /// `config.json` beside the tensors.
+    config: Option<serde_json::Value>,
 }
 
 impl Case {
@@ -51,6 +53,11 @@ impl Case {
             })
             .collect();
         write_safetensors(path, &tensors, &BTreeMap::new()).unwrap();
+        let config = path.with_file_name("config.json");
+        let _ = std::fs::remove_file(&config); // of another case
+        if let Some(text) = &self.config {
+            std::fs::write(config, text.to_string()).unwrap();
+        }
     }
 }
 
@@ -87,6 +94,9 @@ fn check(case: &Case, expected: &WeightsFile, path: &std::path::Path, kind: Kind
     let file = TensorFile::open(path).unwrap();
     let network = choose(&file, Role::Teacher).unwrap();
     let inferred = infer(&file, &network).unwrap();
+    if !case.name.starts_with("timm") || inferred.model.num_register_tokens > 0 {
+        assert_eq!(inferred.model.pos_interpolation, case.pos_interpolation, "{}", case.name);
+    }
     let config = ModelConfig { pos_interpolation: case.pos_interpolation, ..inferred.model };
     let mut vars = nn::VarStore::new(Device::Cpu);
     let vit = VisionTransformer::new(&vars.root(), &config).unwrap();

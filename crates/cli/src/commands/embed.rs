@@ -12,7 +12,8 @@ use tch::{Kind, Tensor};
 
 use crate::console::{answer, note, progress};
 use crate::failure::{Context, Failure, Result};
-use crate::train::knn::{eval_transform, notices};
+use crate::sizes::{Sizes, words};
+use crate::train::knn::notices;
 use crate::weights::Weights;
 use simdino::device;
 
@@ -32,9 +33,11 @@ pub struct Args {
     /// Which vector of an image
     #[arg(long, value_enum, default_value_t = Pooling::Cls)]
     pooling: Pooling,
-    /// Shorter side before the centre crop, in pixels; 0 = 8/7 of the model's image size
-    #[arg(long, default_value_t = 0)]
-    resize: u32,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// What the keys of the network in the file begin with, where there are several
+    #[arg(long)]
+    prefix: Option<String>,
     /// Most images used, spread over the set; 0 = all
     #[arg(long, default_value_t = 0)]
     limit: usize,
@@ -94,11 +97,12 @@ impl FeatureExtractor for MeanPatch<'_> {
 pub fn run(args: &Args) -> Result<()> {
     let format = Format::of(&args.out)?;
     let device = device::resolve(&args.device)?;
-    let weights = Weights::open(&args.weights, device)?;
+    let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
+    let transform = args.sizes.transform(&args.weights, &weights.model)?;
     let dataset = Arc::new(data::open(&weights.data(&args.data))?);
     notices(&args.data, &dataset).iter().for_each(|text| note(text));
     let options = ExtractOptions {
-        transform: eval_transform(&weights.model, args.resize),
+        transform,
         mean: weights.normalize.mean.clone(),
         std: weights.normalize.std.clone(),
         batch: args.batch,
@@ -123,7 +127,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     write(&args.out, format, &set)?;
     let (rows, width) = set.features.size2()?;
-    answer(&format!("{rows} x {width} features in {}\n", args.out.display()))
+    let (out, sizes) = (args.out.display(), words(transform));
+    answer(&format!("{rows} x {width} features in {out}; {sizes}\n"))
 }
 
 fn write(path: &Path, format: Format, set: &FeatureSet) -> Result<()> {

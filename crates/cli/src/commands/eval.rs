@@ -1,16 +1,17 @@
 //! `simdino eval`: what a backbone learnt, measured on labelled images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
+use data::transform::EvalTransform;
 use eval::knn::{KnnConfig, KnnResult};
 use serde_json::json;
 
 use crate::commands::train::write_json;
-use crate::config;
 use crate::console::note;
 use crate::failure::{Failure, Result};
-use crate::train::knn::{KnnOptions, KnnTable, KnnTask, eval_transform, top1};
+use crate::sizes::{Sizes, words};
+use crate::train::knn::{KnnOptions, KnnTable, KnnTask, top1};
 use crate::weights::Weights;
 use simdino::device;
 
@@ -45,10 +46,11 @@ pub struct KnnArgs {
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
-    /// Shorter side before the centre crop, in pixels; default: as the run's probe, or 8/7 of the
-    /// model's image size
+    #[command(flatten)]
+    sizes: Sizes,
+    /// What the keys of the network in the file begin with, where there are several
     #[arg(long)]
-    resize: Option<u32>,
+    prefix: Option<String>,
     /// Most images used of the first set; 0 = all
     #[arg(long, default_value_t = 0)]
     max_train: usize,
@@ -75,33 +77,22 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
     let device = device::resolve(&args.device)?;
-    let weights = Weights::open(&args.weights, device)?;
-    let resize = args.resize.unwrap_or_else(|| resize_of_run(&args.weights));
+    let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let options = KnnOptions {
         paths: [args.train.clone(), args.test.clone()],
         limits: [args.max_train, args.max_test],
         knn: KnnConfig { k: args.k.clone(), temperature: args.temperature },
-        transform: eval_transform(&weights.model, resize),
+        transform: args.sizes.transform(&args.weights, &weights.model)?,
         normalize: weights.normalize.clone(),
         device,
     };
     let task = KnnTask::open(options, &weights.data(""))?;
     task.notices().iter().for_each(|text| note(text));
-    let table = KnnTable {
-        knn: task.score(&weights.backbone)?,
-        untrained: task.score(&weights.untrained()?)?,
-        pixels: task.score_pixels()?,
-    };
+    let table = task.table(&weights.backbone, &weights.untrained()?)?;
     if args.weights.join("config.resolved.yaml").is_file() {
         write_json(&args.weights.join("results.json"), &table)?;
     }
     print(args, &table, weights.step)
-}
-
-/// What the probe of a run used, where `weights` is a run; 0 = the default of the protocol.
-fn resize_of_run(weights: &Path) -> u32 {
-    let config = config::load_unchecked(&weights.join("config.resolved.yaml"), &[]);
-    config.map_or(0, |loaded| loaded.config.probe.resize)
 }
 
 fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
@@ -111,17 +102,20 @@ fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
             "untrained": top1(&table.untrained),
             "pixels": top1(&table.pixels),
             "step": step,
+            "resize": table.resize,
+            "crop": table.crop,
             "results": table,
         });
         println!("{}", serde_json::to_string(&summary)?);
         return Ok(());
     }
     println!(
-        "{}: {} images vote, {} are classified, {} classes",
-        Path::new(&args.weights).display(),
+        "{}: {} images vote, {} are classified, {} classes; {}",
+        args.weights.display(),
         table.knn.num_train,
         table.knn.num_test,
-        table.knn.classes
+        table.knn.classes,
+        words(EvalTransform { resize: table.resize, crop: table.crop })
     );
     println!("{:>6}  {:>16}  {:>16}  {:>16}", "k", "this network", "untrained", "raw pixels");
     for (i, score) in table.knn.scores.iter().enumerate() {

@@ -13,6 +13,10 @@ use crate::console::answer;
 use crate::failure::{Failure, Result};
 use crate::weights::{Weights, Wishes};
 
+/// What is to be known of weights of SimDINOv2 whose config sets `qknorm`.
+const QK_NORM: &str = "with model.qk_norm: SimDINOv2's code leaves this norm out where xformers \
+                       computes attention; weights trained that way are imported without it\n";
+
 /// What `simdino import` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,15 +25,22 @@ pub struct Args {
     /// safetensors file to write; absent: only the report
     #[arg(short, long)]
     out: Option<PathBuf>,
-    /// Values that no tensor tells: model.pos_interpolation=size, model.qk_norm=true
+    /// Values that no tensor tells: model.pos_interpolation=size, model.num_heads=8,
+    /// model.norm_eps=1e-5, model.qk_norm=true
     #[arg(value_name = "KEY=VALUE")]
     model: Vec<String>,
     /// The student of a training checkpoint instead of the teacher
     #[arg(long)]
     student: bool,
-    /// Least share of the backbone's tensors that must be found
-    #[arg(long, default_value_t = 0.9)]
+    /// What the keys of the network in the file begin with, where there are several
+    #[arg(long, conflicts_with = "student")]
+    prefix: Option<String>,
+    /// Least share of the backbone's tensors that must be found; others keep random values
+    #[arg(long, default_value_t = 1.0)]
     min_matched: f64,
+    /// Leave out tensors of the network that are not computed here: its features change
+    #[arg(long)]
+    ignore_unused: bool,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -46,7 +57,13 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Failure::usage(format!("--min-matched: must be 0 to 1 (got {got})")));
     }
     let role = if args.student { Role::Student } else { Role::Teacher };
-    let policy = ImportPolicy { role, min_matched: args.min_matched, ..ImportPolicy::default() };
+    let policy = ImportPolicy {
+        role,
+        prefix: args.prefix.clone(),
+        min_matched: args.min_matched,
+        ignore_unused: args.ignore_unused,
+        ..ImportPolicy::default()
+    };
     let wishes = Wishes { policy, model: args.model.clone() };
     let weights = Weights::open_with(&args.file, &wishes, Device::Cpu)?;
     if let Some(out) = &args.out {
@@ -92,7 +109,10 @@ fn text(args: &Args, weights: &Weights) -> String {
     );
     list(&mut text, &weights.report);
     for assumption in &weights.assumed {
-        let _ = writeln!(text, "assumed, since no tensor tells: {assumption}");
+        let _ = writeln!(text, "assumed, since no file tells: {assumption}");
+    }
+    if model.qk_norm {
+        text.push_str(QK_NORM);
     }
     if weights.head.is_some() {
         text.push_str("a projection head is in the file too; training from the file loads it\n");
@@ -119,6 +139,12 @@ fn list(text: &mut String, report: &ImportReport) {
     for name in &report.unexpected {
         let _ = writeln!(text, "  unexpected  {name}");
     }
+    for name in &report.zero {
+        let _ = writeln!(text, "  0           {name}, which the network was made without");
+    }
+    for name in &report.behind {
+        let _ = writeln!(text, "  left out    {name}, which features do not depend on");
+    }
 }
 
 fn as_json(weights: &Weights) -> serde_json::Value {
@@ -134,6 +160,8 @@ fn as_json(weights: &Weights) -> serde_json::Value {
         "resized": resized.collect::<Vec<_>>(),
         "missing": report.missing,
         "unexpected": report.unexpected,
+        "zero": report.zero,
+        "left_out": report.behind,
         "other_shape": report.other_shape.iter().map(|o| &o.name).collect::<Vec<_>>(),
         "model": weights.model,
         "head": weights.head,

@@ -18,7 +18,7 @@ use trainer::run::{Job, Outcome};
 use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
 use crate::failure::{Failure, Result, chain};
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTable, KnnTask, notices};
+use crate::train::knn::{KnnOptions, KnnProbe, KnnTask, notices};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
@@ -243,11 +243,8 @@ fn finish(
     if let Some(task) = knn {
         let untrained =
             Learner::new(learner_config(config, session.team.device), Processes::Alone)?;
-        let table = KnnTable {
-            knn: task.score(&learner.teacher.network.backbone)?,
-            untrained: task.score(&untrained.teacher.network.backbone)?,
-            pixels: task.score_pixels()?,
-        };
+        let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
+        let table = task.table(&ours.backbone, &fresh.backbone)?;
         write_json(&dir.file("results.json"), &table)?;
         observer.console().note(&table.sentence());
     }

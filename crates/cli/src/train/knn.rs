@@ -12,7 +12,6 @@ use eval::baseline::{PixelOptions, pixel_features};
 use eval::features::{ExtractOptions, FeatureSet, extract};
 use eval::knn::{KnnConfig, KnnResult, knn};
 use model::VisionTransformer;
-use model::config::ModelConfig;
 use model::normalize::Normalize;
 use serde::Serialize;
 use simdino::assemble::normalize;
@@ -33,6 +32,10 @@ pub struct KnnTable {
     pub untrained: KnnResult,
     /// Raw pixels.
     pub pixels: KnnResult,
+    /// Shorter side that images were resized to, in pixels.
+    pub resize: u32,
+    /// Side of the center crop that the networks saw, in pixels.
+    pub crop: u32,
 }
 
 impl KnnTable {
@@ -65,10 +68,10 @@ pub struct KnnOptions {
     pub device: Device,
 }
 
-/// Sizes of the evaluation transform: the crop is the model's image size, the shorter side before
-/// it `resize`, or 8/7 of the crop where that is 0.
-pub fn eval_transform(model: &ModelConfig, resize: u32) -> EvalTransform {
-    let crop = u32::try_from(model.image_size).unwrap_or(u32::MAX);
+/// Sizes of the evaluation transform: a crop of `side`, and the shorter side before it `resize`, or
+/// 8/7 of the crop where that is 0.
+pub fn eval_transform(side: i64, resize: u32) -> EvalTransform {
+    let crop = u32::try_from(side).unwrap_or(u32::MAX);
     EvalTransform { resize: if resize == 0 { crop.div_ceil(7) * 8 } else { resize }, crop }
 }
 
@@ -80,7 +83,7 @@ impl KnnOptions {
             paths: [probe.train_path.clone(), probe.test_path.clone()],
             limits: [probe.max_train, probe.max_test],
             knn: KnnConfig { k: vec![probe.k], temperature: probe.temperature },
-            transform: eval_transform(&config.model, probe.resize),
+            transform: eval_transform(config.model.image_size, probe.resize),
             normalize: normalize(&config.augment),
             device,
         })
@@ -124,6 +127,25 @@ impl KnnTask {
     pub fn notices(&self) -> Vec<String> {
         let told = self.sets.iter().zip(&self.options.paths);
         told.flat_map(|(set, path)| notices(path, set)).collect()
+    }
+
+    /// All three measurements: of a network, of the same untrained, and of raw pixels.
+    ///
+    /// # Errors
+    /// Images cannot be read, or have no labels.
+    pub fn table(
+        &self,
+        trained: &VisionTransformer,
+        untrained: &VisionTransformer,
+    ) -> eval::error::Result<KnnTable> {
+        let EvalTransform { resize, crop } = self.options.transform;
+        Ok(KnnTable {
+            knn: self.score(trained)?,
+            untrained: self.score(untrained)?,
+            pixels: self.score_pixels()?,
+            resize,
+            crop,
+        })
     }
 
     /// k-NN on the features of a backbone.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use model::weights::{ImportPolicy, TensorFile};
+use model::config::ModelConfig;
+use model::weights::{ImportPolicy, TensorFile, infer, normalization};
 use trainer::checkpoint;
 use trainer::config::InitConfig;
 use trainer::learner::Learner;
@@ -71,10 +72,12 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
     let file = TensorFile::open(&path)?;
     let policy =
         ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };
+    let model = infer(&file, &policy.choose(&file)?)?.model;
+    same_function(&path, &model, &learner.config().model)?;
     let report = learner.start_from(&file, &policy, init.head)?;
     console.note(&format!("starting from {report}"));
     let ours = &learner.config().normalize;
-    if let Some(theirs) = crate::weights::normalize(&file).filter(|theirs| theirs != ours) {
+    if let Some(theirs) = normalization(&file, model.in_channels)?.filter(|theirs| theirs != ours) {
         console.warn(&format!(
             "these weights know images of mean {:?} and std {:?}, augment.mean and augment.std are \
              {:?} and {:?}",
@@ -82,6 +85,25 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
         ));
     }
     Ok(())
+}
+
+/// Fails where weights were made for another function than the run's model computes with them.
+fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Result<()> {
+    // Epsilons of 1e-12 to 1e-5 are all far below the variances that they are added to.
+    let eps = (theirs.norm_eps - ours.norm_eps).abs() > 1e-5;
+    let (key, needed) = if theirs.heads() != ours.heads() {
+        ("num_heads", theirs.heads().to_string())
+    } else if eps {
+        ("norm_eps", theirs.norm_eps.to_string())
+    } else if theirs.qk_norm && !ours.qk_norm {
+        ("qk_norm", "true".to_owned())
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(format!(
+        "init.from: {} was made for another model: set model.{key}={needed}",
+        path.display()
+    )))
 }
 
 /// The checkpoint to continue from.

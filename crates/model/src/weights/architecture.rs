@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::beside::Beside;
 use super::file::TensorFile;
-use super::keys::Recipe;
+use super::keys::{KeyStyle, Recipe};
 use super::networks::NetworkInFile;
+use super::{shorten, unknown};
 use crate::config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
@@ -20,33 +22,27 @@ pub struct Inferred {
 }
 
 /// Architecture of a network in a file. A file that simdino wrote says it in its entries; all
-/// others by their shapes.
+/// others by their shapes, and by the `config.json` of Hugging Face or timm beside them.
 ///
-/// No tensor tells the number of heads (taken from the table of [`Arch`], where width and depth
-/// decide), how positions are interpolated (DINO's offset, antialiased where there are registers),
-/// or whether queries and keys are normalised (assumed not).
+/// No tensor tells the number of heads (without a config that of the table of [`Arch`], where width
+/// and depth decide), the epsilon of the norms (1e-6), how positions are interpolated (as the library
+/// does whose names they are: DINO's offset, antialiased where there are registers), or whether queries
+/// and keys are normalised (assumed not).
 ///
 /// # Errors
 /// Tensors that a vision transformer must have are missing or do not fit together; a width and
-/// depth that no [`Arch`] has.
+/// depth that no [`Arch`] has; a config of another network, or of one that is not computed here.
 pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     if let Some(stated) = stated(file, network) {
         return Ok(stated);
     }
-    let shapes = Shapes { file, recipes: &network.backbone };
-    let model = shapes.model()?;
-    let dims = model.arch.dimensions();
-    let assumed = vec![
-        format!("model.arch: {} attention heads", dims.num_heads),
-        format!(
-            "model.pos_interpolation: {}",
-            match model.pos_interpolation {
-                PosInterpolation::Antialias => "antialias, as with DINOv2's registers",
-                _ => "offset, as in DINO and DINOv2",
-            }
-        ),
-    ];
-    let head = Shapes { file, recipes: &network.head }.head();
+    let shapes = Shapes { file, recipes: &network.backbone, network };
+    let model = shapes.model().map_err(|error| of_parts(file, network, error))?;
+    let beside = Beside::of(file)?;
+    let model = beside.complete(model)?;
+    let assumed = assumed(&model, &beside, network.style, file);
+    let shapes = Shapes { recipes: &network.head, ..shapes };
+    let head = shapes.head();
     let separate_patch_head = network.has_patch_head();
     let of_patches = Shapes { file, recipes: &network.patch_head }.head();
     let head = head.map(|head| {
@@ -55,6 +51,57 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
         HeadConfig { separate_patch_head, patch_out_dim, ..head }
     });
     Ok(Inferred { model, head, assumed })
+}
+
+/// The error of a network with parts that no network of ours has names those.
+fn of_parts(file: &TensorFile, network: &NetworkInFile, error: Error) -> Error {
+    let strange = network.unknown();
+    let Error::Architecture { problem, .. } = &error else { return error };
+    if strange.is_empty() {
+        return error;
+    }
+    let hint = unknown::hint(&strange).filter(|hint| !problem.contains(hint));
+    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+    let names = shorten(&strange);
+    let problem = format!("{problem}; it has parts of another kind of network: {names}{hint}");
+    Error::Architecture { path: file.path().to_path_buf(), problem }
+}
+
+/// What neither the tensors nor a file beside them say.
+fn assumed(
+    model: &ModelConfig,
+    beside: &Beside,
+    style: KeyStyle,
+    file: &TensorFile,
+) -> Vec<String> {
+    let mut assumed = Vec::new();
+    if beside.num_heads.is_none() {
+        assumed.push(format!("model.num_heads: {} attention heads", model.heads()));
+    }
+    if beside.norm_eps.is_none() {
+        assumed.push(format!("model.norm_eps: {:e}", model.norm_eps));
+    }
+    if beside.pos_interpolation.is_none() {
+        let form = match (style, model.pos_interpolation) {
+            (KeyStyle::Timm, _) => "antialias, as in timm",
+            (_, PosInterpolation::Antialias) => "antialias, as with DINOv2's registers",
+            (_, PosInterpolation::Size) => "size, as in transformers",
+            (_, PosInterpolation::Offset) => "offset, as in DINO and DINOv2",
+        };
+        assumed.push(format!("model.pos_interpolation: {form}"));
+    }
+    let says_norm = |(key, value): (&String, &String)| {
+        let key = key.rsplit('.').next().unwrap_or(key);
+        ["qknorm", "qk_norm"].contains(&key) && value.eq_ignore_ascii_case("true")
+    };
+    if beside.qk_norm.is_none() && file.entries().iter().any(says_norm) {
+        assumed.push(
+            "model.qk_norm: false, though the file's config sets it: SimDINOv2's code leaves the \
+             norm out where xformers computes attention; state model.qk_norm=true if yours did not"
+                .to_owned(),
+        );
+    }
+    assumed
 }
 
 /// What a file of simdino says of itself.
@@ -69,6 +116,7 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Option<Inferred> {
 struct Shapes<'a> {
     file: &'a TensorFile,
     recipes: &'a BTreeMap<String, Recipe>,
+    network: &'a NetworkInFile,
 }
 
 impl Shapes<'_> {
@@ -79,7 +127,9 @@ impl Shapes<'_> {
     }
 
     fn need<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
-        let shape = self.get(name).unwrap_or_default();
+        let Some(shape) = self.get(name) else {
+            return Err(self.error(format!("there is no {name} in the file")));
+        };
         shape.try_into().map_err(|_| {
             self.error(format!(
                 "{name} should have {N} dimensions and has the shape {shape:?} in the file"
@@ -93,6 +143,9 @@ impl Shapes<'_> {
 
     fn model(&self) -> Result<ModelConfig> {
         let [_, _, embed_dim] = self.need::<3>("cls_token")?;
+        if self.get("pos_embed").is_none() {
+            return Err(self.error(self.network.without_positions()));
+        }
         let [kernels, in_channels, patch_size, other] = self.need("patch_embed.proj.weight")?;
         if kernels != embed_dim || patch_size != other || patch_size < 1 {
             let got = [kernels, in_channels, patch_size, other];
@@ -104,6 +157,10 @@ impl Shapes<'_> {
         let swiglu = self.get("blocks.0.mlp.w12.weight").is_some();
         let ffn = if swiglu { Ffn::Swiglu } else { Ffn::Mlp };
         let hidden = self.hidden();
+        if hidden == 0 {
+            let problem = "its first block has no feed-forward network of a known name".to_owned();
+            return Err(self.error(problem));
+        }
         let arch = arch(embed_dim, depth, ffn, hidden).ok_or_else(|| {
             self.error(format!(
                 "a transformer {embed_dim} wide with {depth} blocks, whose feed-forward network is \
@@ -122,9 +179,10 @@ impl Shapes<'_> {
             mask_token: self.get("mask_token").is_some(),
             layer_scale: self.get("blocks.0.ls1.gamma").map(|_| 1e-5),
             ffn,
-            pos_interpolation: match registers {
-                Some(_) => PosInterpolation::Antialias,
-                None => PosInterpolation::Offset,
+            pos_interpolation: match (self.network.style, registers) {
+                (_, Some(_)) | (KeyStyle::Timm, _) => PosInterpolation::Antialias,
+                (KeyStyle::HfDinov2 | KeyStyle::HfVit, None) => PosInterpolation::Size,
+                (KeyStyle::Dino, None) => PosInterpolation::Offset,
             },
             drop_path_rate: 0.0,
             ..ModelConfig::default()

@@ -49,7 +49,8 @@ pub struct Backbone<'a> {
 /// position of the class token: it is added to the token.
 ///
 /// # Errors
-/// A network that the library cannot compute (`qk_norm`); a tensor that is missing; a folder that cannot be written.
+/// A network that the library cannot compute (`qk_norm`), or whose epsilon it has no place for
+/// (`norm_eps`, but for Hugging Face); a tensor that is missing; a folder that cannot be written.
 pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<()> {
     let tensors = tensors(backbone, layout)?;
     let io = |path: &Path, source| Error::Io { action: "write", path: path.to_path_buf(), source };
@@ -78,6 +79,9 @@ fn tensors(backbone: &Backbone<'_>, layout: Layout) -> Result<Vec<(String, Tenso
         |problem: &str| Err(Error::Export { layout: layout.name(), problem: problem.into() });
     if layout != Layout::Dinov2 && model.qk_norm {
         return refuse("model.qk_norm has no parameters here, and none of its networks has that");
+    }
+    if layout != Layout::HuggingFace && model.norm_eps != 1e-6 {
+        return refuse("model.norm_eps is not 1e-6, and its files have no place for that");
     }
     let given: BTreeMap<&str, Tensor> =
         backbone.tensors.iter().map(|(name, t)| (name.as_str(), t.detach())).collect();
@@ -166,12 +170,13 @@ fn dinov2_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         "in_chans": model.in_channels,
         "embed_dim": dims.embed_dim,
         "depth": dims.depth,
-        "num_heads": dims.num_heads,
+        "num_heads": model.heads(),
         "mlp_ratio": mlp_ratio(model),
         "init_values": model.layer_scale,
         "ffn_layer": if model.ffn == Ffn::Swiglu { "swiglufused" } else { "mlp" },
         "block_chunks": 0,
         "num_register_tokens": model.num_register_tokens,
+        "qk_norm": model.qk_norm,
         "interpolate_antialias": model.pos_interpolation == PosInterpolation::Antialias,
         "interpolate_offset": if model.pos_interpolation == PosInterpolation::Offset { 0.1 } else { 0.0 },
         "image_mean": decimals(&normalize.mean),
@@ -207,7 +212,7 @@ fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         "in_chans": model.in_channels,
         "embed_dim": dims.embed_dim,
         "depth": dims.depth,
-        "num_heads": dims.num_heads,
+        "num_heads": model.heads(),
         "mlp_ratio": mlp_ratio(model),
         "init_values": model.layer_scale,
         "reg_tokens": model.num_register_tokens,
@@ -254,13 +259,13 @@ fn hf_config(model: &ModelConfig) -> Value {
         "model_type": if registers { "dinov2_with_registers" } else { "dinov2" },
         "hidden_size": dims.embed_dim,
         "num_hidden_layers": dims.depth,
-        "num_attention_heads": dims.num_heads,
+        "num_attention_heads": model.heads(),
         "mlp_ratio": mlp_ratio(model),
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "initializer_range": 0.02,
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": model.norm_eps,
         "image_size": model.image_size,
         "patch_size": model.patch_size,
         "num_channels": model.in_channels,
@@ -325,13 +330,20 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
 /// exported folder gives back: 0 unless something was added up on the way.
 ///
 /// # Errors
-/// The folder cannot be read, or lacks a tensor.
+/// The folder cannot be read, lacks a tensor, or says another architecture.
 pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
     use super::file::TensorFile;
     use super::import::read;
     use super::networks::{Role, choose};
     let file = TensorFile::open(&folder.join(WEIGHTS))?;
     let network = choose(&file, Role::Teacher)?;
+    let (back, given) = (super::infer(&file, &network)?.model, backbone.model);
+    let said = |m: &ModelConfig| (m.arch, m.patch_size, m.heads(), m.norm_eps, m.qk_norm, m.ffn);
+    if said(&back) != said(given) {
+        let (back, given) = (said(&back), said(given));
+        let summary = format!("read back as {back:?}, exported as {given:?}");
+        return Err(Error::Mismatch { summary });
+    }
     let merged = backbone.model.num_register_tokens > 0 && network.style == keys::KeyStyle::Timm;
     let mut worst = 0f64;
     for (name, tensor) in backbone.tensors {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tch::{Kind, TchError, Tensor};
 
 use super::header::{self, HeaderError};
+use super::parts;
 use super::pth;
 use super::stored::StoredTensor;
 use crate::error::{Error, Result};
@@ -32,8 +33,8 @@ pub struct TensorInfo<'a> {
     pub shape: &'a [i64],
 }
 
-/// An open file with tensors. It knows their names and shapes; the elements are read when asked
-/// for.
+/// An open file with tensors, or several that an index makes one. It knows their names and shapes;
+/// the elements are read when asked for.
 ///
 /// Nothing in a file is run: pickles of `torch.save` are read as data, and objects of unknown
 /// classes stay opaque. A file is never trusted: reading takes at most twice the memory that it
@@ -41,18 +42,33 @@ pub struct TensorInfo<'a> {
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    file: File,
+    /// The file, or its parts.
+    files: Vec<Part>,
     format: FileFormat,
-    tensors: BTreeMap<String, StoredTensor>,
+    /// Each tensor, and in which of the files it lies.
+    tensors: BTreeMap<String, (usize, StoredTensor)>,
     entries: BTreeMap<String, String>,
 }
 
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: File,
+}
+
 impl TensorFile {
-    /// Opens a safetensors file or one of `torch.save`; its first bytes say which.
+    /// Opens a safetensors file or one of `torch.save`, whose first bytes say which; or the index
+    /// (`*.index.json`) of several.
     ///
     /// # Errors
-    /// A file that cannot be read, is neither, or is damaged. Every error names the file.
+    /// A file that cannot be read, is neither, or is damaged; an index whose parts are not there, or
+    /// lack a tensor. Every error names the file.
     pub fn open(path: &Path) -> Result<Self> {
+        if parts::is_index(path) { Self::indexed(path) } else { Self::single(path) }
+    }
+
+    /// Opens one file.
+    fn single(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { action: "read", path: path.to_path_buf(), source };
         let mut file = File::open(path).map_err(io)?;
         let mut head = Vec::with_capacity(9);
@@ -67,10 +83,52 @@ impl TensorFile {
                 pth::Packing::Zip => FileFormat::Pth,
                 pth::Packing::Legacy => FileFormat::PthLegacy,
             };
-            let (tensors, entries) = (contents.tensors, contents.values);
-            return Ok(Self { path: path.to_path_buf(), file, format, tensors, entries });
+            return Ok(Self::of(path, file, format, contents.tensors, contents.values));
         }
         Self::safetensors(path, file)
+    }
+
+    /// Opens all parts that an index names.
+    fn indexed(path: &Path) -> Result<Self> {
+        let wanted = parts::read(path)?;
+        let mut whole: Option<Self> = None;
+        for (part, names) in wanted {
+            let opened = Self::single(&part).map_err(|error| parts::absent(path, &part, error))?;
+            if let Some(name) = names.iter().find(|name| !opened.tensors.contains_key(*name)) {
+                return Err(parts::lacks(path, &part, name));
+            }
+            match &mut whole {
+                None => whole = Some(Self { path: path.to_path_buf(), ..opened }),
+                Some(whole) => whole.append(opened, &names),
+            }
+        }
+        whole.ok_or_else(|| parts::names_nothing(path))
+    }
+
+    /// Adds the tensors of another part; where both have one, the index decides: `names` are its.
+    fn append(&mut self, part: Self, names: &[String]) {
+        let at = self.files.len();
+        self.files.extend(part.files);
+        for (name, (_, tensor)) in part.tensors {
+            if names.contains(&name) || !self.tensors.contains_key(&name) {
+                self.tensors.insert(name, (at, tensor));
+            }
+        }
+        for (key, value) in part.entries {
+            self.entries.entry(key).or_insert(value);
+        }
+    }
+
+    fn of(
+        path: &Path,
+        file: File,
+        format: FileFormat,
+        tensors: BTreeMap<String, StoredTensor>,
+        entries: BTreeMap<String, String>,
+    ) -> Self {
+        let path = path.to_path_buf();
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
+        Self { files: vec![Part { path: path.clone(), file }], path, format, tensors, entries }
     }
 
     /// Opens a file that must be safetensors.
@@ -81,16 +139,10 @@ impl TensorFile {
 
     fn safetensors(path: &Path, file: File) -> Result<Self> {
         let header = header::read(&file).map_err(|error| of_header(path, error))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            format: FileFormat::Safetensors,
-            tensors: header.tensors,
-            entries: header.metadata,
-        })
+        Ok(Self::of(path, file, FileFormat::Safetensors, header.tensors, header.metadata))
     }
 
-    /// The file.
+    /// The file, or the index.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -102,14 +154,14 @@ impl TensorFile {
 
     /// Names, kinds and shapes of all tensors, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorInfo<'_>)> {
-        self.tensors.iter().map(|(name, tensor)| {
+        self.tensors.iter().map(|(name, (_, tensor))| {
             (name.as_str(), TensorInfo { kind: tensor.kind, shape: &tensor.shape })
         })
     }
 
     /// Kind and shape of one tensor.
     pub fn info(&self, name: &str) -> Option<TensorInfo<'_>> {
-        let tensor = self.tensors.get(name)?;
+        let (_, tensor) = self.tensors.get(name)?;
         Some(TensorInfo { kind: tensor.kind, shape: &tensor.shape })
     }
 
@@ -124,12 +176,15 @@ impl TensorFile {
     pub(super) fn num_bytes<'a>(&self, names: impl Iterator<Item = &'a str>) -> u64 {
         names
             .filter_map(|name| self.tensors.get(name))
-            .fold(0, |sum: u64, tensor| sum.saturating_add(tensor.num_bytes()))
+            .fold(0, |sum: u64, (_, tensor)| sum.saturating_add(tensor.num_bytes()))
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file, or of all parts.
     pub(super) fn len(&self) -> Result<u64> {
-        Ok(self.file.metadata().map_err(|source| self.io(source))?.len())
+        self.files.iter().try_fold(0, |sum: u64, part| {
+            let len = part.file.metadata().map_err(|source| part.io(source))?.len();
+            Ok(sum.saturating_add(len))
+        })
     }
 
     /// Reads one tensor, on the CPU.
@@ -137,32 +192,33 @@ impl TensorFile {
     /// # Errors
     /// There is none of this name, or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Tensor> {
-        self.stored(name)?.read(&self.file).map_err(|source| self.of_tensor(name, source))
+        let (part, tensor) = self.stored(name)?;
+        tensor.read(&part.file).map_err(|source| part.of_tensor(name, tensor, source))
     }
 
     /// Reads one tensor into another of the same shape, of any kind and device.
     pub(super) fn read_into(&self, name: &str, tensor: &mut Tensor) -> Result<()> {
-        self.stored(name)?
-            .read_into(&self.file, tensor)
-            .map_err(|source| self.of_tensor(name, source))
+        let (part, stored) = self.stored(name)?;
+        stored.read_into(&part.file, tensor).map_err(|source| part.of_tensor(name, stored, source))
     }
 
-    fn stored(&self, name: &str) -> Result<&StoredTensor> {
-        self.tensors
-            .get(name)
-            .ok_or_else(|| Error::NoTensor { path: self.path.clone(), name: name.to_owned() })
+    fn stored(&self, name: &str) -> Result<(&Part, &StoredTensor)> {
+        let found = self.tensors.get(name);
+        let found = found.and_then(|(at, tensor)| Some((self.files.get(*at)?, tensor)));
+        found.ok_or_else(|| Error::NoTensor { path: self.path.clone(), name: name.to_owned() })
     }
+}
 
+impl Part {
     fn io(&self, source: std::io::Error) -> Error {
         Error::Io { action: "read", path: self.path.clone(), source }
     }
 
     /// An error of reading one tensor; what libtorch refused comes as the io error's inner one.
-    fn of_tensor(&self, name: &str, source: std::io::Error) -> Error {
+    fn of_tensor(&self, name: &str, stored: &StoredTensor, source: std::io::Error) -> Error {
         match source.downcast::<TchError>() {
             Ok(source) => {
-                let shape = self.tensors.get(name).map(|t| t.shape.as_slice()).unwrap_or_default();
-                let tensor = format!("{name} of shape {shape:?}");
+                let tensor = format!("{name} of shape {:?}", stored.shape);
                 Error::WeightsTensor { path: self.path.clone(), tensor, source }
             }
             Err(source) => self.io(source),

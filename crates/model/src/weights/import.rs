@@ -1,16 +1,15 @@
 //! Weights of any file into the variables of a network, with an account of every tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::PathBuf;
 
 use tch::{Tensor, nn};
 
 use super::file::TensorFile;
-use super::keys::{KeyStyle, Recipe};
+use super::keys::Recipe;
 use super::networks::{self, NetworkInFile, Role};
+use super::report::{ImportReport, OtherShape, Resized};
 use super::resize;
-use super::shorten;
+use super::{shorten, unknown};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 
@@ -32,12 +31,16 @@ pub struct Target<'a> {
 }
 
 /// What is asked of a file.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImportPolicy {
     /// Which network of a training checkpoint.
     pub role: Role,
+    /// What the keys of the network begin with, in the place of its role; see [`networks::named`].
+    pub prefix: Option<String>,
     /// Share of the backbone's tensors that must be found, 0 to 1; below it nothing is loaded.
     pub min_matched: f64,
+    /// Leave tensors of the network out that have no place here; without it they are an error.
+    pub ignore_unused: bool,
     /// Adapt positions, patch kernels and channels to the target's sizes; without it they count as
     /// not found.
     pub resize: bool,
@@ -45,81 +48,21 @@ pub struct ImportPolicy {
 
 impl Default for ImportPolicy {
     fn default() -> Self {
-        Self { role: Role::Teacher, min_matched: 0.9, resize: true }
+        let role = Role::Teacher;
+        Self { role, prefix: None, min_matched: 1.0, ignore_unused: false, resize: true }
     }
 }
 
-/// A tensor that was made to fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resized {
-    /// Name of the variable.
-    pub name: String,
-    /// Its shape in the file.
-    pub from: Vec<i64>,
-    /// Its shape in the network.
-    pub to: Vec<i64>,
-}
-
-/// A tensor whose shape in the file is another and cannot be made to fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtherShape {
-    /// Name of the variable.
-    pub name: String,
-    /// Its shape in the file.
-    pub in_file: Vec<i64>,
-    /// Its shape in the network.
-    pub here: Vec<i64>,
-}
-
-/// What became of every tensor. Names of variables are whole, keys of the file as written there;
-/// all lists are sorted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportReport {
-    /// The file.
-    pub path: PathBuf,
-    /// What stands before the keys of the network that was taken.
-    pub prefix: String,
-    /// Whose names they are.
-    pub style: KeyStyle,
-    /// Variables loaded as they are.
-    pub matched: Vec<String>,
-    /// Variables loaded after they were made to fit.
-    pub resized: Vec<Resized>,
-    /// Variables that the file has nothing for; they keep their values.
-    pub missing: Vec<String>,
-    /// Variables of another shape; they keep their values.
-    pub other_shape: Vec<OtherShape>,
-    /// Keys of the network in the file that have no place here.
-    pub unexpected: Vec<String>,
-    /// Whether heads were asked for and all of them found.
-    pub head_loaded: bool,
-    /// Tensors of the backbone that were found, and all of them.
-    pub backbone: (usize, usize),
-}
-
-impl fmt::Display for ImportReport {
-    /// One line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (found, total) = self.backbone;
-        write!(f, "{} ({} keys", self.path.display(), self.style.name())?;
-        if !self.prefix.is_empty() {
-            write!(f, " under {}", self.prefix.trim_end_matches('.'))?;
+impl ImportPolicy {
+    /// The network of `file` that is meant.
+    ///
+    /// # Errors
+    /// There is none, or it is not clear which.
+    pub fn choose(&self, file: &TensorFile) -> Result<NetworkInFile> {
+        match &self.prefix {
+            Some(prefix) => networks::named(file, prefix),
+            None => networks::choose(file, self.role),
         }
-        write!(f, "): {found} of {total} tensors of the backbone")?;
-        if !self.resized.is_empty() {
-            let names: Vec<_> = self.resized.iter().map(|r| r.name.clone()).collect();
-            write!(f, ", resized {}", shorten(&names))?;
-        }
-        for (what, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
-            if !names.is_empty() {
-                write!(f, ", {what} {}", shorten(names))?;
-            }
-        }
-        let other: Vec<_> = self.other_shape.iter().map(|o| o.name.clone()).collect();
-        if !other.is_empty() {
-            write!(f, ", of another shape {}", shorten(&other))?;
-        }
-        f.write_str(if self.head_loaded { ", and its head" } else { "; no head loaded" })
     }
 }
 
@@ -127,7 +70,8 @@ impl fmt::Display for ImportReport {
 /// all of it is there with the same shapes. Keys of every style are recognised (see
 /// [`networks::networks`]), and nothing is changed unless enough of the backbone is found.
 ///
-/// Kinds and devices are those of the variables. Positions are resized as the target's
+/// Tensors of the network that have no place here are an error unless the policy lets them go; a mask
+/// token is no part of the features. Kinds and devices are those of the variables. Positions are resized as the target's
 /// `pos_interpolation` does, patch kernels by pseudo-inverse, channels by summing or repeating.
 ///
 /// ```no_run
@@ -140,17 +84,18 @@ impl fmt::Display for ImportReport {
 /// ```
 ///
 /// # Errors
-/// No network in the file, or none of the role; too little of it matches; tensors that overlap; a
-/// file that cannot be read.
+/// No network in the file, or none of the role; tensors of it without a place; too little of it
+/// matches; tensors that overlap; a file that cannot be read.
 pub fn import(
     file: &TensorFile,
     target: &Target<'_>,
     policy: &ImportPolicy,
 ) -> Result<ImportReport> {
-    let network = networks::choose(file, policy.role)?;
+    let network = policy.choose(file)?;
     let variables: BTreeMap<String, Tensor> = target.vars.variables().into_iter().collect();
     let mut plan = Plan::new(file, &network);
     plan.backbone(&variables, target.backbone, policy.resize);
+    plan.check_unused(&variables, target.backbone, policy.ignore_unused)?;
     check_share(&plan.report, policy.min_matched)?;
     let heads = [(target.head, &network.head), (target.patch_head, &network.patch_head)];
     let asked = heads.into_iter().filter_map(|(prefix, recipes)| Some((prefix?, recipes)));
@@ -161,6 +106,9 @@ pub fn import(
     let Plan { steps, report, .. } = plan;
     for step in steps {
         step.run(file, &variables, target.model)?;
+    }
+    for variable in report.zero.iter().filter_map(|name| variables.get(name)) {
+        let _ = tch::no_grad(|| variable.detach().f_zero_())?;
     }
     Ok(report)
 }
@@ -210,6 +158,8 @@ impl<'a> Plan<'a> {
             missing: Vec::new(),
             other_shape: Vec::new(),
             unexpected: Vec::new(),
+            behind: network.behind.clone(),
+            zero: Vec::new(),
             head_loaded: false,
             backbone: (0, 0),
         };
@@ -224,7 +174,12 @@ impl<'a> Plan<'a> {
             let recipe = self.network.backbone.get(ours);
             let found = recipe.and_then(|recipe| Some((recipe, shape(self.file, recipe)?)));
             let Some((recipe, from)) = found else {
-                self.report.missing.push(name.clone());
+                if ours.ends_with(".attn.qkv.bias") && self.network.lacks_qkv_bias() {
+                    self.report.zero.push(name.clone());
+                    self.report.backbone.0 += 1;
+                } else {
+                    self.report.missing.push(name.clone());
+                }
                 continue;
             };
             let to = variable.size();
@@ -267,6 +222,32 @@ impl<'a> Plan<'a> {
         self.report.matched.extend(steps.iter().map(|step| step.name.clone()));
         self.steps.extend(steps);
         true
+    }
+
+    /// Fails, naming them, if tensors of the backbone have no place and are not to be left out.
+    fn check_unused(
+        &self,
+        variables: &BTreeMap<String, Tensor>,
+        prefix: &str,
+        ignore: bool,
+    ) -> Result<()> {
+        let placed = |name: &String| {
+            // Features never depend on the mask token.
+            name == "mask_token" || variables.contains_key(&format!("{prefix}{name}"))
+        };
+        let unused = self.network.backbone.iter().filter(|(name, _)| !placed(name));
+        let mut keys: Vec<_> =
+            unused.flat_map(|(_, recipe)| recipe.keys().iter().cloned()).collect();
+        if ignore || keys.is_empty() {
+            return Ok(());
+        }
+        keys.sort();
+        let mut hint = unknown::hint(&keys).map(|hint| format!(": {hint}")).unwrap_or_default();
+        if !self.report.missing.is_empty() {
+            hint.push_str(&format!("; and it lacks {}", shorten(&self.report.missing)));
+        }
+        let (path, names) = (self.report.path.clone(), shorten(&keys));
+        Err(Error::Unused { path, names, hint })
     }
 
     /// Names what is left over, and checks that what is to be read is no more than the file holds.

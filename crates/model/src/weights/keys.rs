@@ -92,24 +92,69 @@ pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeM
             KeyStyle::HfDinov2 | KeyStyle::HfVit => match from_hf(style, key) {
                 Hf::Named(name) => whole(name),
                 Hf::Part { name, index, sibling } => {
-                    if index != 0 {
-                        continue; // taken together with the queries
-                    }
                     let parts = ["query", "key", "value"].map(|part| keys.get(&sibling(part)));
-                    let [Some(q), Some(k), Some(v)] = parts else { continue };
-                    (name, Recipe::Stacked([q, k, v].map(String::clone)))
+                    match parts {
+                        // Without one of the three the others have no place.
+                        [Some(q), Some(k), Some(v)] if index == 0 => {
+                            (name, Recipe::Stacked([q, k, v].map(String::clone)))
+                        }
+                        [Some(_), Some(_), Some(_)] => continue, // taken together with the queries
+                        _ => whole(key.clone()),
+                    }
                 }
             },
         };
+        let name = layer_scale(&name).unwrap_or(name);
         let recipe = match recipe {
             Recipe::Whole(key) if name == "pos_embed" && !traits.class_has_position => {
                 Recipe::WithoutClass(key)
             }
             other => other,
         };
-        recipes.entry(name).or_insert(recipe);
+        // A second tensor for the same place stays in the account, under no name of ours.
+        let name = if recipes.contains_key(&name) { format!("second {name} {key}") } else { name };
+        recipes.insert(name, recipe);
     }
     recipes
+}
+
+/// Our name of a LayerScale under one of the names of the field: `blocks.0.gamma_1`,
+/// `blocks.0.ls1.weight`, `blocks.0.layer_scale_1.scale_factor`.
+fn layer_scale(name: &str) -> Option<String> {
+    const VALUES: [&str; 7] =
+        ["gamma", "weight", "scale", "scale_factor", "lambda", "lambda1", "lambda2"];
+    let (block, rest) = name.strip_prefix("blocks.")?.split_once('.')?;
+    let (module, value) = rest.split_once('.').map_or((rest, None), |(m, v)| (m, Some(v)));
+    if value.is_some_and(|value| !VALUES.contains(&value)) {
+        return None;
+    }
+    let which = match module.replace('_', "").as_str() {
+        "ls1" | "layerscale1" | "gamma1" | "lambda1" => 1,
+        "ls2" | "layerscale2" | "gamma2" | "lambda2" => 2,
+        _ => return None,
+    };
+    Some(format!("blocks.{block}.ls{which}.gamma"))
+}
+
+/// Whether a name is one that a backbone of ours may have.
+pub(super) fn is_ours(name: &str) -> bool {
+    const ALONE: [&str; 4] = ["cls_token", "pos_embed", "register_tokens", "mask_token"];
+    const LAYERS: [&str; 8] =
+        ["norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "mlp.w12", "mlp.w3"];
+    fn layer(name: &str) -> Option<&str> {
+        name.strip_suffix(".weight").or_else(|| name.strip_suffix(".bias"))
+    }
+    match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+        Some((index, rest)) => {
+            let known = |rest: &str| layer(rest).is_some_and(|layer| LAYERS.contains(&layer));
+            let scale = ["ls1.gamma", "ls2.gamma"].contains(&rest);
+            index.parse::<u32>().is_ok() && (scale || known(rest))
+        }
+        None => {
+            let known = |layer| ["norm", "patch_embed.proj"].contains(&layer);
+            ALONE.contains(&name) || layer(name).is_some_and(known)
+        }
+    }
 }
 
 fn from_timm(key: &str, gated: bool) -> String {
@@ -149,14 +194,13 @@ const HF_LAYER: [(&str, &str); 12] = [
 ];
 
 /// The same outside of the layers.
-pub(super) const HF_OUTSIDE: [(&str, &str); 7] = [
+const HF_OUTSIDE: [(&str, &str); 6] = [
     ("embeddings.cls_token", "cls_token"),
     ("embeddings.position_embeddings", "pos_embed"),
     ("embeddings.mask_token", "mask_token"),
     ("embeddings.register_tokens", "register_tokens"),
     ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
     ("layernorm", "norm"),
-    ("pooler.dense", "pooler.dense"), // of ViTModel, which has no place here
 ];
 
 fn from_hf(style: KeyStyle, key: &str) -> Hf<'_> {
@@ -241,6 +285,30 @@ mod tests {
             ("backbone.blocks.0.2.mlp.w12.bias", "backbone.blocks.2.mlp.w12.bias"),
         ] {
             assert_eq!(cleaned(key), expected);
+        }
+    }
+
+    #[test]
+    fn a_layer_scale_is_known_by_all_its_names() {
+        let names = ["gamma_1", "gamma1", "ls1", "ls1.gamma", "ls1.weight", "ls1.scale_factor"];
+        let more = ["lambda_1", "lambda1", "layer_scale_1.scale", "layer_scale1.lambda1"];
+        for name in names.iter().chain(&more) {
+            let found = layer_scale(&format!("blocks.3.{name}"));
+            assert_eq!(found.as_deref(), Some("blocks.3.ls1.gamma"), "{name}");
+        }
+        assert_eq!(layer_scale("blocks.3.gamma_2").as_deref(), Some("blocks.3.ls2.gamma"));
+        for name in ["blocks.3.norm1.weight", "gamma_1", "blocks.3.ls1.bias", "blocks.3.gamma_3"] {
+            assert_eq!(layer_scale(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_ours_are_told_from_others() {
+        for name in ["cls_token", "norm.bias", "blocks.11.attn.qkv.bias", "blocks.0.ls2.gamma"] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in ["norm_pre.weight", "blocks.0.attn.q_norm.weight", "blocks.0.gamma_1", "head"] {
+            assert!(!is_ours(name), "{name}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Weights in files, and how their keys meet a model's.
 
 mod architecture;
+mod beside;
 mod export;
 mod file;
 mod header;
@@ -8,21 +9,28 @@ mod import;
 mod keys;
 mod native;
 mod networks;
+mod parts;
 pub mod pth;
+mod report;
 mod resize;
+mod roles;
 mod stored;
+mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Tensor, nn};
 
 pub use architecture::{Inferred, infer};
+pub use beside::normalization;
 pub use export::{Backbone, Layout, export, loading_lines, verify};
 pub use file::{FileFormat, TensorFile, TensorInfo};
-pub use import::{ImportPolicy, ImportReport, OtherShape, Resized, Target, import};
+pub use import::{ImportPolicy, Target, import};
 pub use keys::KeyStyle;
 pub use native::{WeightsFile, read_safetensors, write_safetensors};
-pub use networks::{NetworkInFile, Role, choose, networks};
+pub use networks::{NetworkInFile, Role, choose, named, networks};
+pub use parts::{is_index, is_part};
+pub use report::{ImportReport, OtherShape, Resized};
 
 use crate::error::{Error, Result};
 

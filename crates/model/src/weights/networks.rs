@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::file::TensorFile;
 use super::keys::{self, KeyStyle, Recipe};
+use super::{roles, unknown};
 use crate::error::{Error, Result};
 
 /// Endings of the key that every backbone has, the longer first, and what they say of the style.
@@ -37,17 +38,20 @@ pub struct NetworkInFile {
     pub(super) head: BTreeMap<String, Recipe>,
     /// Tensors of the head on patches by our names; empty where there is none.
     pub(super) patch_head: BTreeMap<String, Recipe>,
+    /// Keys of the file under this network that have no part in its features: classifiers,
+    /// decoders.
+    pub(super) behind: Vec<String>,
 }
 
 impl NetworkInFile {
-    /// Whether its keys say that it is the student of a checkpoint.
-    pub fn is_student(&self) -> bool {
-        self.prefix.split('.').any(|part| part == "student")
+    /// What its prefix says that it is in a checkpoint, if anything.
+    pub fn role(&self) -> Option<Role> {
+        roles::role(&self.prefix)
     }
 
-    /// Whether its keys say that it is the teacher of a checkpoint.
-    pub fn is_teacher(&self) -> bool {
-        self.prefix.split('.').any(|part| part == "teacher" || part == "model_ema")
+    /// Whether no block has a bias of queries, keys and values: the same as one of 0.
+    pub(super) fn lacks_qkv_bias(&self) -> bool {
+        !self.backbone.keys().any(|name| name.ends_with(".attn.qkv.bias"))
     }
 
     /// Whether a head stands beside the backbone.
@@ -63,26 +67,49 @@ impl NetworkInFile {
 
 /// All networks of a file, by their prefix.
 pub fn networks(file: &TensorFile) -> Vec<NetworkInFile> {
-    let mut keys = BTreeMap::new();
-    for (name, _) in file.tensors() {
-        keys.entry(keys::cleaned(name)).or_insert_with(|| name.to_owned());
-    }
+    let keys = cleaned(file);
     let anchors = keys.keys().filter_map(|key| {
         ANCHORS.iter().find_map(|anchor| {
             let prefix = key.strip_suffix(anchor)?;
             (prefix.is_empty() || prefix.ends_with('.')).then(|| (prefix.to_owned(), *anchor))
         })
     });
-    anchors.map(|(prefix, anchor)| network(file, &keys, prefix, anchor)).collect()
+    let anchors: Vec<_> = anchors.collect();
+    let prefixes: Vec<_> = anchors.iter().map(|(prefix, _)| prefix.clone()).collect();
+    let own = |prefix: &str| {
+        let mut own = under(&keys, prefix);
+        let inner = |other: &&String| other.len() > prefix.len() && other.starts_with(prefix);
+        for other in prefixes.iter().filter(inner) {
+            own.retain(|key, _| !key.starts_with(&other[prefix.len()..]));
+        }
+        own
+    };
+    anchors
+        .iter()
+        .map(|(prefix, anchor)| network(file, &keys, own(prefix), prefix.clone(), anchor))
+        .collect()
+}
+
+/// Keys of a file by what they are without wrappers. A second key that becomes the same one gets
+/// a name that no network knows, so that it stays in the account; one without wrappers is the first.
+fn cleaned(file: &TensorFile) -> BTreeMap<String, String> {
+    let names = || file.tensors().map(|(name, _)| (keys::cleaned(name), name.to_owned()));
+    let (plain, wrapped): (Vec<_>, Vec<_>) = names().partition(|(clean, name)| clean == name);
+    let mut keys: BTreeMap<_, _> = plain.into_iter().collect();
+    for (clean, name) in wrapped {
+        let key = if keys.contains_key(&clean) { format!("{clean} of {name}") } else { clean };
+        keys.insert(key, name);
+    }
+    keys
 }
 
 fn network(
     file: &TensorFile,
     keys: &BTreeMap<String, String>,
+    mut own: BTreeMap<String, String>,
     prefix: String,
     anchor: &str,
 ) -> NetworkInFile {
-    let mut own = under(keys, &prefix);
     let shape = |key: &str| own.get(key).and_then(|key| file.info(key)).map(|info| info.shape);
     let hugging_face = anchor.starts_with("embeddings");
     let positions = if hugging_face { "embeddings.position_embeddings" } else { "pos_embed" };
@@ -102,8 +129,22 @@ fn network(
             own.retain(|key, _| !names.iter().any(|head| key.starts_with(head)));
         }
     }
+    let behind = take_behind(file, &mut own, anchor);
     let backbone = keys::recipes(keys::Traits { style, class_has_position, gated }, &own);
-    NetworkInFile { prefix, style, backbone, head, patch_head }
+    NetworkInFile { prefix, style, backbone, head, patch_head, behind }
+}
+
+/// Takes the keys out of a network that have no part in its features.
+fn take_behind(file: &TensorFile, own: &mut BTreeMap<String, String>, anchor: &str) -> Vec<String> {
+    let width = |key: &str| file.info(own.get(key)?)?.shape.last().copied();
+    // The mask token of MAE's decoder, which is narrower.
+    let mask = anchor.replace("cls_token", "mask_token");
+    let foreign_mask = width(&mask) != width(anchor);
+    let is_behind = |key: &str| unknown::is_behind(key) || (foreign_mask && key == mask);
+    let behind = own.iter().filter(|(key, _)| is_behind(key)).map(|(_, original)| original.clone());
+    let behind = behind.collect();
+    own.retain(|key, _| !is_behind(key));
+    behind
 }
 
 /// Keys below `prefix`, without it.
@@ -158,27 +199,55 @@ fn gated(file: &TensorFile, own: &BTreeMap<String, String>) -> bool {
 /// # Errors
 /// There is no vision transformer in the file, or several and none of this role.
 pub fn choose(file: &TensorFile, role: Role) -> Result<NetworkInFile> {
-    let mut found = networks(file);
-    let wanted = |network: &NetworkInFile| match role {
-        Role::Teacher => network.is_teacher(),
-        Role::Student => network.is_student(),
-    };
-    if let Some(index) = found.iter().position(wanted) {
+    let mut found = some(file)?;
+    let prefixes: Vec<_> = found.iter().map(|network| network.prefix.as_str()).collect();
+    match roles::find(&prefixes, role) {
+        Some(index) => Ok(found.swap_remove(index)),
+        // A single network is the teacher.
+        None if found.len() == 1 && role == Role::Teacher => Ok(found.swap_remove(0)),
+        None => {
+            let wanted = if role == Role::Teacher { "the teacher" } else { "the student" };
+            Err(which(file, &found, wanted.to_owned()))
+        }
+    }
+}
+
+/// The network of `file` whose keys begin with `prefix`, as far as wrappers are no part of it; the
+/// last point, and what no other network has behind it, may be left out (`teacher` for
+/// `teacher.backbone.`).
+///
+/// # Errors
+/// There is no vision transformer in the file, or none or several of this name.
+pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
+    let mut found = some(file)?;
+    let clean = keys::cleaned(prefix.trim_end_matches('.'));
+    let inner = if clean.is_empty() { String::new() } else { format!("{clean}.") };
+    if let Some(index) = found.iter().position(|network| network.prefix == inner) {
         return Ok(found.swap_remove(index));
     }
-    match found.len() {
-        // One network is the teacher unless it says otherwise.
-        1 if role == Role::Teacher => Ok(found.swap_remove(0)),
-        0 => Err(Error::NoNetwork {
-            path: file.path().to_path_buf(),
-            keys: super::shorten(
-                &file.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>(),
-            ),
-        }),
-        _ => Err(Error::WhichNetwork {
-            path: file.path().to_path_buf(),
-            role: if role == Role::Teacher { "teacher" } else { "student" },
-            found: found.iter().map(|n| n.prefix.as_str()).collect::<Vec<_>>().join(", "),
-        }),
+    let mut inside = (0..found.len()).filter(|&i| found[i].prefix.starts_with(&inner));
+    match (inside.next(), inside.next()) {
+        (Some(index), None) => Ok(found.swap_remove(index)),
+        _ => Err(which(file, &found, format!("the one of prefix '{prefix}'"))),
     }
+}
+
+/// All networks of a file that has one.
+fn some(file: &TensorFile) -> Result<Vec<NetworkInFile>> {
+    let found = networks(file);
+    if found.is_empty() {
+        let names: Vec<_> = file.tensors().map(|(name, _)| name.to_owned()).collect();
+        let keys = super::shorten(&names);
+        return Err(Error::NoNetwork { path: file.path().to_path_buf(), keys });
+    }
+    Ok(found)
+}
+
+fn which(file: &TensorFile, found: &[NetworkInFile], wanted: String) -> Error {
+    let shown = |network: &NetworkInFile| match network.prefix.trim_end_matches('.') {
+        "" => "'' (no prefix)".to_owned(),
+        prefix => prefix.to_owned(),
+    };
+    let found = found.iter().map(shown).collect::<Vec<_>>().join(", ");
+    Error::WhichNetwork { path: file.path().to_path_buf(), wanted, found }
 }

@@ -33,7 +33,7 @@ pub fn write(source: &Path, weights: &Weights, role: Role, loading: &[String; 2]
         name(model.arch),
         dims.embed_dim,
         dims.depth,
-        dims.num_heads,
+        model.heads(),
         model.patch_size,
         model.image_size,
         model.num_register_tokens

@@ -26,6 +26,9 @@ pub struct Args {
     /// The student instead of the teacher
     #[arg(long)]
     student: bool,
+    /// What the keys of the network in the file begin with, where there are several
+    #[arg(long, conflicts_with = "student")]
+    prefix: Option<String>,
     /// Read the folder back, compare, and print the Python that opens it
     #[arg(long)]
     check: bool,
@@ -59,8 +62,10 @@ impl To {
 /// written or does not give back what was written.
 pub fn run(args: &Args) -> Result<()> {
     let role = if args.student { Role::Student } else { Role::Teacher };
-    let wishes = Wishes { policy: ImportPolicy { role, ..Default::default() }, model: Vec::new() };
+    let policy = ImportPolicy { role, prefix: args.prefix.clone(), ..Default::default() };
+    let wishes = Wishes { policy, ..Wishes::default() };
     let weights = Weights::open_with(&args.weights, &wishes, Device::Cpu)?;
+    weights.say_assumed();
     let tensors = weights.tensors();
     let (model, normalize) = (&weights.model, weights.normalize.clone());
     let backbone = Backbone { tensors: &tensors, model, normalize };

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use data::config::DataConfig;
-use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, networks};
+use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, is_index, networks};
 use serde_json::{Value, json};
 use trainer::metrics::read_jsonl;
 
@@ -18,7 +18,7 @@ const WEIGHT_FILES: [&str; 5] = ["safetensors", "pth", "pt", "bin", "ckpt"];
 /// Looks at `path` and says what it is.
 pub fn inspect(path: &Path) -> Result<Findings> {
     let weight_file = |e: &std::ffi::OsStr| WEIGHT_FILES.iter().any(|known| e == *known);
-    if path.is_file() && path.extension().is_some_and(weight_file) {
+    if path.is_file() && (path.extension().is_some_and(weight_file) || is_index(path)) {
         weights(path)
     } else if path.join("manifest.json").is_file() || path.join("state.json").is_file() {
         checkpoint(path)
@@ -93,7 +93,11 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
                 network.style.name()
             );
             row(text, "network", words);
-            json!({"prefix": network.prefix, "style": network.style.name(), "model": model, "head": inferred.head})
+            let unknown = network.unknown();
+            for key in &unknown {
+                row(text, "not computed", key);
+            }
+            json!({"prefix": network.prefix, "style": network.style.name(), "model": model, "head": inferred.head, "not_computed": unknown})
         }
         Err(error) => {
             let problem = crate::failure::chain(&error);

@@ -25,6 +25,9 @@ pub struct Common {
     /// A run, a checkpoint, or a weight file of any kind that `simdino import` reads
     #[arg(short, long)]
     weights: PathBuf,
+    /// What the keys of the network in the file begin with, where there are several
+    #[arg(long)]
+    prefix: Option<String>,
     /// Images on the sheet, spread over the set
     #[arg(long, default_value_t = 8)]
     images: usize,
@@ -81,7 +84,7 @@ impl Scene {
             return Err(Failure::usage(format!("--images: must be 1 to 64 (got {})", args.images)));
         }
         let device = device::resolve(&args.device)?;
-        let weights = Weights::open(&args.weights, device)?;
+        let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
         let patch = weights.model.patch_size;
         let side = args.side.map_or(PATCHES * patch, i64::from);
         if side < patch || side % patch != 0 {

@@ -1,0 +1,110 @@
+//! The size at which a network sees the images of an evaluation.
+
+use std::path::Path;
+
+use data::transform::EvalTransform;
+use model::config::ModelConfig;
+
+use crate::config;
+use crate::failure::{Failure, Result};
+use crate::train::knn::eval_transform;
+
+/// Side of the central square in the published protocols of DINO and DINOv2, after a resize to 256;
+/// whatever size positions are made for.
+const CROP: i64 = 224;
+
+/// Sizes as one types them.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Sizes {
+    /// Shorter side before the center crop, in pixels; by default as the run's probe, or 8/7 of the
+    /// crop (256 for 224)
+    #[arg(long, value_name = "N")]
+    resize: Option<u32>,
+    /// Side of the center crop, in pixels; by default as the run's probe, or 224, less where the
+    /// network's own images are smaller
+    #[arg(long, value_name = "N")]
+    crop: Option<u32>,
+}
+
+impl Sizes {
+    /// The transform of an evaluation of `model`, whose weights stand at `weights`.
+    ///
+    /// # Errors
+    /// Sizes that were typed and cannot be.
+    pub fn transform(&self, weights: &Path, model: &ModelConfig) -> Result<EvalTransform> {
+        let probe = probe_of_run(weights);
+        let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
+        let crop = self.crop.filter(|&crop| crop > 0).unwrap_or(usual);
+        if i64::from(crop) % model.patch_size != 0 {
+            let patch = model.patch_size;
+            let sentence =
+                format!("--crop {crop}: must be a multiple of the patch, {patch} pixels");
+            return Err(Failure::usage(sentence));
+        }
+        let resize = match (self.resize.filter(|&resize| resize > 0), probe) {
+            (Some(resize), _) => resize,
+            (None, Some(probe)) if probe.crop == crop => probe.resize,
+            (None, _) => default_resize(crop),
+        };
+        if self.resize.is_some() && self.crop.is_some() && resize < crop {
+            let sentence = format!("--resize {resize}: must be at least --crop {crop}");
+            return Err(Failure::usage(sentence));
+        }
+        Ok(EvalTransform { resize, crop })
+    }
+}
+
+/// The transform in words.
+pub fn words(transform: EvalTransform) -> String {
+    let EvalTransform { resize, crop } = transform;
+    format!("shorter side to {resize} pixels, center crop of {crop}")
+}
+
+/// The side that a network sees by default: at most 224 pixels, in whole patches.
+fn crop(model: &ModelConfig) -> u32 {
+    let side = model.image_size.min(CROP.max(model.patch_size));
+    u32::try_from(side / model.patch_size * model.patch_size).unwrap_or(u32::MAX)
+}
+
+fn default_resize(crop: u32) -> u32 {
+    eval_transform(i64::from(crop), 0).resize
+}
+
+/// What the probe of a run used, where `weights` is a run.
+fn probe_of_run(weights: &Path) -> Option<EvalTransform> {
+    let config = config::load_unchecked(&weights.join("config.resolved.yaml"), &[]).ok()?.config;
+    Some(eval_transform(config.model.image_size, config.probe.resize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(image_size: i64, patch_size: i64, [resize, crop]: [Option<u32>; 2]) -> [u32; 2] {
+        let model = ModelConfig { image_size, patch_size, ..ModelConfig::default() };
+        let sizes = Sizes { resize, crop };
+        let found = sizes.transform(Path::new("no run"), &model).unwrap();
+        [found.resize, found.crop]
+    }
+
+    #[test]
+    fn the_published_protocol_is_the_default() {
+        assert_eq!(sizes(224, 16, [None; 2]), [256, 224]);
+        assert_eq!(sizes(518, 14, [None; 2]), [256, 224]);
+        assert_eq!(sizes(384, 16, [None; 2]), [256, 224]);
+        assert_eq!(sizes(260, 13, [None; 2]), [256, 221]);
+        assert_eq!(sizes(32, 4, [None; 2]), [40, 32]);
+        assert_eq!(sizes(96, 8, [Some(96), None]), [96, 96]);
+        assert_eq!(sizes(518, 14, [None, Some(518)]), [592, 518]);
+        assert_eq!(sizes(518, 14, [Some(0), Some(0)]), [256, 224]);
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let model = ModelConfig::default();
+        for [resize, crop] in [[None, Some(100)], [Some(200), Some(224)]] {
+            let refused = Sizes { resize, crop }.transform(Path::new("no run"), &model);
+            assert_eq!(refused.unwrap_err().code(), 2);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `config.json`, in the forms of Hugging Face, timm and this program's exports.
+
+use serde_json::Value;
+
+use super::{Beside, Json, Size};
+use crate::config::PosInterpolation;
+use crate::error::Result;
+
+/// Hugging Face's types that are computed here, with the epsilon that they have where none is said.
+const HF_TYPES: [(&str, f64); 5] = [
+    ("vit", 1e-12),
+    ("vit_mae", 1e-12),
+    ("vit_msn", 1e-6),
+    ("dinov2", 1e-6),
+    ("dinov2_with_registers", 1e-6),
+];
+/// Attention heads of all of those where none are said.
+const HF_HEADS: i64 = 12;
+
+/// Beginnings of timm's architectures that are computed here, as far as their tensors are ours.
+const TIMM_ARCHITECTURES: [&str; 5] = ["vit_", "deit_", "deit3_", "flexivit_", "test_vit"];
+/// Arguments of timm's that change nothing without training, or that the tensors tell.
+const TIMM_NEUTRAL: [&str; 25] = [
+    "img_size",
+    "num_classes",
+    "global_pool",
+    "drop_rate",
+    "pos_drop_rate",
+    "patch_drop_rate",
+    "proj_drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "weight_init",
+    "fix_init",
+    "dynamic_img_size",
+    "dynamic_img_pad",
+    "strict_img_size",
+    "no_embed_class",
+    "init_values",
+    "mlp_ratio",
+    "qkv_bias",
+    "class_token",
+    "pre_norm",
+    "final_norm",
+    "fc_norm",
+    "pretrained",
+    "pretrained_strict",
+    "features_only",
+];
+
+/// What a config says, of whichever form.
+pub(super) fn read(json: &Json) -> Result<Beside> {
+    let beside = if json.get("architecture").is_some() {
+        timm(json)?
+    } else if ["model_type", "hidden_size", "num_attention_heads", "hidden_act", "layer_norm_eps"]
+        .iter()
+        .any(|key| json.get(key).is_some())
+    {
+        hugging_face(json)?
+    } else if json.get("embed_dim").is_some() {
+        dinov2(json)?
+    } else {
+        Beside::default() // the file of something else
+    };
+    Ok(Beside { path: json.path.clone(), ..beside })
+}
+
+fn sizes(json: &Json, keys: &[(&'static str, Size)]) -> Result<Vec<(&'static str, i64, Size)>> {
+    let mut sizes = Vec::new();
+    for &(key, size) in keys {
+        let value = match json.get(key) {
+            None => continue,
+            // Sides of a patch, one by one.
+            Some(Value::Array(sides)) if sides.iter().all(|side| Some(side) == sides.first()) => {
+                sides.first().and_then(Value::as_i64)
+            }
+            Some(value) => value.as_i64(),
+        };
+        match value {
+            Some(value) => sizes.push((key, value, size)),
+            None => return json.refused(key, "a whole number is"),
+        }
+    }
+    Ok(sizes)
+}
+
+fn hugging_face(json: &Json) -> Result<Beside> {
+    for key in ["quantization_config", "auto_map"] {
+        if json.get(key).is_some() {
+            return json.refused(key, "only plain weights of the library's own classes are");
+        }
+    }
+    let mut eps = json.number("layer_norm_eps")?;
+    let mut heads = json.integer("num_attention_heads")?;
+    let mut form = None;
+    if let Some(kind) = json.text("model_type")? {
+        let Some((_, usual)) = HF_TYPES.iter().find(|(name, _)| *name == kind) else {
+            let known = HF_TYPES.map(|(name, _)| name).join(", ");
+            return json.refused("model_type", &format!("{known} and timm's networks are"));
+        };
+        eps = eps.or(Some(*usual));
+        heads = heads.or(Some(HF_HEADS));
+        // As each class of theirs does.
+        form = Some(match kind {
+            "dinov2_with_registers" => PosInterpolation::Antialias,
+            _ => PosInterpolation::Size,
+        });
+    }
+    let swiglu = json.flag("use_swiglu_ffn")?.unwrap_or(false);
+    let exact = ["gelu", "gelu_python"]; // that of the error function
+    if json.text("hidden_act")?.is_some_and(|act| !swiglu && !exact.contains(&act)) {
+        return json.refused("hidden_act", "the exact GELU (\"gelu\") is");
+    }
+    let sizes = sizes(
+        json,
+        &[
+            ("hidden_size", Size::Width),
+            ("num_hidden_layers", Size::Depth),
+            ("patch_size", Size::Patch),
+            ("num_channels", Size::Channels),
+            ("num_register_tokens", Size::Registers),
+        ],
+    )?;
+    Ok(Beside {
+        num_heads: heads,
+        norm_eps: eps,
+        pos_interpolation: form,
+        sizes,
+        ..Beside::default()
+    })
+}
+
+fn timm(json: &Json) -> Result<Beside> {
+    let name = json.text("architecture")?.unwrap_or_default();
+    let known = TIMM_ARCHITECTURES.iter().any(|front| name.starts_with(front));
+    if !known || name.contains("quickgelu") {
+        return json.refused("architecture", "plain vision transformers of timm are");
+    }
+    let mut beside =
+        Beside { pos_interpolation: Some(PosInterpolation::Antialias), ..Beside::default() };
+    let Some(arguments) = json.inner("model_args") else { return Ok(beside) };
+    let checked = [
+        ("embed_dim", Size::Width),
+        ("depth", Size::Depth),
+        ("patch_size", Size::Patch),
+        ("in_chans", Size::Channels),
+        ("reg_tokens", Size::Registers),
+    ];
+    beside.sizes = sizes(&arguments, &checked)?;
+    beside.num_heads = arguments.integer("num_heads")?;
+    let keys = arguments.value.as_object().into_iter().flat_map(|object| object.keys());
+    for key in keys.filter(|key| arguments.get(key).is_some()) {
+        let text = arguments.get(key).and_then(Value::as_str).map(str::to_lowercase);
+        let fine = match key.as_str() {
+            "num_heads" => true,
+            "act_layer" => text.as_deref() == Some("gelu"),
+            "norm_layer" => text.as_deref() == Some("layernorm"),
+            "pos_embed" => text.as_deref() == Some("learn"),
+            "qk_norm" | "scale_attn_norm" | "scale_mlp_norm" => {
+                arguments.get(key) == Some(&Value::Bool(false))
+            }
+            key => {
+                TIMM_NEUTRAL.contains(&key) || checked.iter().any(|(checked, _)| *checked == key)
+            }
+        };
+        if !fine {
+            return arguments.refused(key, "timm's plain vision transformer is");
+        }
+    }
+    Ok(beside)
+}
+
+/// The file of this program's exports for DINOv2's code.
+fn dinov2(json: &Json) -> Result<Beside> {
+    let antialias = json.flag("interpolate_antialias")?;
+    let offset = json.number("interpolate_offset")?;
+    let form = match (antialias, offset) {
+        (Some(true), _) => Some(PosInterpolation::Antialias),
+        (_, Some(offset)) if offset > 0.0 => Some(PosInterpolation::Offset),
+        (None, None) => None,
+        _ => Some(PosInterpolation::Size),
+    };
+    let checked = [
+        ("embed_dim", Size::Width),
+        ("depth", Size::Depth),
+        ("patch_size", Size::Patch),
+        ("in_chans", Size::Channels),
+        ("num_register_tokens", Size::Registers),
+    ];
+    Ok(Beside {
+        num_heads: json.integer("num_heads")?,
+        qk_norm: json.flag("qk_norm")?,
+        pos_interpolation: form,
+        sizes: sizes(json, &checked)?,
+        ..Beside::default()
+    })
+}

@@ -1,0 +1,80 @@
+//! How pixels become input, in the files of Hugging Face and timm.
+
+use serde_json::Value;
+
+use super::Json;
+use crate::error::Result;
+use crate::normalize::Normalize;
+
+/// What `preprocessor_config.json` does to pixels, as mean and deviation on [0, 1].
+pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
+    if json.flag("do_flip_channel_order")? == Some(true) {
+        return json.refused("do_flip_channel_order", "channels in the order of the file are");
+    }
+    let rescales = json.flag("do_rescale")?.unwrap_or(true);
+    let factor = json.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
+    if !(factor > 0.0 && factor.is_finite()) {
+        return json.refused("rescale_factor", "a number greater than 0 is");
+    }
+    // What a value of 1 on [0, 1] becomes before the mean is subtracted: 1, unless pixels stay as they
+    // are (0 to 255) or are scaled otherwise.
+    let white = if rescales { 255.0 * factor } else { 255.0 };
+    let white = if (white - 1.0).abs() < 1e-6 { 1.0 } else { white };
+    let normalizes = json.flag("do_normalize")?.unwrap_or(true);
+    let stated = if normalizes { pair(json, ["image_mean", "image_std"])? } else { None };
+    match stated {
+        Some(Normalize { mean, std }) => {
+            let scaled = |values: Vec<f32>| values.into_iter().map(|v| v / white as f32).collect();
+            Ok(Some(Normalize { mean: scaled(mean), std: scaled(std) }))
+        }
+        None if normalizes => Err(json.error(
+            "says neither image_mean and image_std nor do_normalize false: add what its class uses"
+                .to_owned(),
+        )),
+        // One value stands for all channels.
+        None => Ok(Some(Normalize { mean: vec![0.0], std: vec![(1.0 / white) as f32] })),
+    }
+}
+
+/// Mean and deviation from `config.json`: timm's, or those of this program's exports.
+pub(super) fn of_config(json: &Json) -> Result<Option<Normalize>> {
+    if json.flag("do_normalize")? == Some(false) {
+        return Ok(Some(Normalize { mean: vec![0.0], std: vec![1.0] }));
+    }
+    let inner = json.inner("pretrained_cfg");
+    let timm = match &inner {
+        Some(inner) => pair(inner, ["mean", "std"])?,
+        // Older files of timm's have everything in one.
+        None if json.get("architecture").is_some() => pair(json, ["mean", "std"])?,
+        None => None,
+    };
+    Ok(match timm {
+        Some(found) => Some(found),
+        None => pair(json, ["image_mean", "image_std"])?,
+    })
+}
+
+fn pair(json: &Json, [mean, std]: [&str; 2]) -> Result<Option<Normalize>> {
+    match (array(json, mean)?, array(json, std)?) {
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(json.error(format!("says {mean} without {std}"))),
+        (None, Some(_)) => Err(json.error(format!("says {std} without {mean}"))),
+        (Some(_), Some(values)) if values.iter().any(|&value| value <= 0.0) => {
+            json.refused(std, "numbers greater than 0 are")
+        }
+        (Some(mean), Some(std)) => Ok(Some(Normalize { mean, std })),
+    }
+}
+
+/// Numbers, one a channel; a number by itself stands for all.
+fn array(json: &Json, key: &str) -> Result<Option<Vec<f32>>> {
+    let Some(value) = json.get(key) else { return Ok(None) };
+    let values = match value {
+        Value::Array(values) => values.iter().map(Value::as_f64).collect::<Option<Vec<_>>>(),
+        value => value.as_f64().map(|value| vec![value]),
+    };
+    match values.filter(|values| !values.is_empty() && values.iter().all(|v| v.is_finite())) {
+        Some(values) => Ok(Some(values.into_iter().map(|value| value as f32).collect())),
+        None => json.refused(key, "numbers are"),
+    }
+}

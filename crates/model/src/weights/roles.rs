@@ -1,0 +1,100 @@
+//! Which of the networks of a file the front part of its keys makes it.
+
+use super::networks::Role;
+
+/// Words of the network that follows another slowly, the surer ones first.
+const FOLLOWS: [&str; 6] = ["teacher", "ema", "momentum", "target", "k", "key"];
+/// Words of the network that is trained.
+const TRAINED: [&str; 7] = ["student", "online", "q", "query", "base", "context", "live"];
+/// Words of a network that is neither: DINOv3 keeps an old teacher as the anchor of Gram matrices.
+const NEITHER: [&str; 3] = ["gram", "anchor", "predictor"];
+
+/// What the words of a prefix say: the role, and how sure they are, smaller being surer.
+/// `teacher_backbone.`, `state_dict_ema.`, `momentum_encoder.`, `module.encoder_q.`.
+fn stated(prefix: &str) -> Option<(Role, usize)> {
+    let words = || prefix.split(['.', '_', '-']);
+    let place = |table: &[&str]| words().filter_map(|w| table.iter().position(|t| *t == w)).min();
+    if place(&NEITHER).is_some() {
+        return None;
+    }
+    match (place(&FOLLOWS), place(&TRAINED)) {
+        (Some(rank), _) => Some((Role::Teacher, rank)), // `student_ema` is the average too
+        (None, Some(rank)) => Some((Role::Student, rank)),
+        (None, None) => None,
+    }
+}
+
+/// Role that the prefix of a network states, if it does.
+pub(super) fn role(prefix: &str) -> Option<Role> {
+    stated(prefix).map(|(role, _)| role)
+}
+
+/// Index of the prefix that `role` means; `None` where none does, or several do as surely.
+///
+/// Of a single network and one that follows it (`backbone.` and `momentum_backbone.`) the first is
+/// the student.
+pub(super) fn find(prefixes: &[&str], role: Role) -> Option<usize> {
+    let roles: Vec<_> = prefixes.iter().map(|prefix| stated(prefix)).collect();
+    let of_role = || {
+        let all = roles.iter().enumerate();
+        all.filter_map(|(i, stated)| stated.filter(|&(r, _)| r == role).map(|(_, rank)| (rank, i)))
+    };
+    match of_role().map(|(rank, _)| rank).min() {
+        Some(best) => only(of_role().filter(|&(rank, _)| rank == best).map(|(_, i)| i)),
+        None if role == Role::Student && roles.iter().any(Option::is_some) => {
+            only((0..roles.len()).filter(|&i| roles[i].is_none() && !neither(prefixes[i])))
+        }
+        None => None,
+    }
+}
+
+fn neither(prefix: &str) -> bool {
+    prefix.split(['.', '_', '-']).any(|word| NEITHER.contains(&word))
+}
+
+fn only(mut indices: impl Iterator<Item = usize>) -> Option<usize> {
+    indices.next().filter(|_| indices.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_the_field_are_told_apart() {
+        for [teacher, student] in [
+            ["teacher.backbone.", "student.backbone."],
+            ["state_dict.teacher_backbone.", "state_dict.student_backbone."],
+            ["state_dict.momentum_backbone.", "state_dict.backbone."],
+            ["teacher_embedding_model.wrapped.", "student_embedding_model.wrapped."],
+            ["state_dict_ema.", "state_dict."],
+            ["model_ema.", "model."],
+            ["ema_model.", "model."],
+            ["teacher_ema.", "student."],
+            ["encoder_k.", "encoder_q."],
+            ["target_encoder.", "encoder."],
+            ["target_encoder.", "context_encoder."],
+            ["momentum_encoder.", "base_encoder."],
+            ["target_network.encoder.", "online_network.encoder."],
+            ["backbone_ema.", "backbone."],
+        ] {
+            for pair in [[teacher, student], [student, teacher]] {
+                let at = |prefix| pair.iter().position(|p| *p == prefix);
+                assert_eq!(find(&pair, Role::Teacher), at(teacher), "{pair:?}");
+                assert_eq!(find(&pair, Role::Student), at(student), "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_sure_is_not_guessed() {
+        assert_eq!(find(&["a.", "b."], Role::Teacher), None);
+        assert_eq!(find(&["a.", "b."], Role::Student), None);
+        assert_eq!(find(&["teacher.a.", "teacher.b."], Role::Teacher), None);
+        assert_eq!(find(&["student.", "other."], Role::Teacher), None);
+        assert_eq!(find(&["a.", "b.", "teacher."], Role::Student), None);
+        let dinov3 = ["gram_teacher.backbone.", "model_ema.backbone.", "teacher.backbone."];
+        assert_eq!(find(&dinov3, Role::Teacher), Some(2));
+        assert_eq!(find(&dinov3, Role::Student), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Tensors of a network in a file that have no place in ours: those that its features do not
+//! depend on, and those that make it another network.
+
+use super::keys;
+use super::networks::NetworkInFile;
+
+/// First components of what stands behind the final norm, or beside the network: heads, poolers
+/// and decoders.
+const BEHIND: [&str; 20] = [
+    "head",
+    "heads",
+    "fc",
+    "classifier",
+    "cls_head",
+    "linear",
+    "last_layer",
+    "pre_logits",
+    "pooler",
+    "attn_pool",
+    "lm_head",
+    "projector",
+    "projection",
+    "projection_head",
+    "prediction_head",
+    "predictor",
+    "dino_head",
+    "ibot_head",
+    "patch_head",
+    "neck",
+];
+/// Buffers that change no feature.
+const BUFFERS: [&str; 2] = ["position_ids", "n_averaged"];
+
+/// Whether a tensor, by its (cleaned) key inside the network, has no part in the features.
+pub(super) fn is_behind(key: &str) -> bool {
+    let first = key.split('.').next().unwrap_or(key);
+    let last = key.rsplit('.').next().unwrap_or(key);
+    BEHIND.contains(&first) || first.starts_with("decoder") || BUFFERS.contains(&last)
+}
+
+/// Parts of other networks by what their keys contain, and what is not computed here.
+const PARTS: [(&[&str], &str); 11] = [
+    (&["rope", "inv_freq", "freqs_cis"], "rotary positions are not supported"),
+    (&["relative_position", "rel_pos"], "relative positions are not supported"),
+    (&["dist_token", "distillation_token"], "a distillation token (DeiT) is not supported"),
+    (
+        &["norm_pre", "pre_layrnorm", "pre_layernorm", "ln_pre"],
+        "a norm before the first block (CLIP) is not supported",
+    ),
+    (&["q_norm", "k_norm", "qk_norm"], "a learnt norm of queries and keys is not supported"),
+    (&["fc_norm"], "a norm after pooling, in the place of the final one, is not supported"),
+    (&["patch_embed.norm"], "a norm of the patches is not supported"),
+    (
+        &["attn.norm", "mlp.norm", "ffn_ln", "inner_attn_ln"],
+        "norms inside of attention and feed-forward network (EVA-02) are not supported",
+    ),
+    (&["q_bias", "v_bias"], "separate biases of queries and values (BEiT, EVA) are not supported"),
+    (&["lora_", "base_layer."], "adapters are not supported: merge them into the weights first"),
+    (&["weight_scale", "absmax", "qweight", "SCB"], "quantized weights are not supported"),
+];
+
+/// What is not computed here, for the first of `keys` that is known.
+pub(super) fn hint<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'static str> {
+    keys.into_iter().find_map(|key| {
+        PARTS.iter().find(|(marks, _)| marks.iter().any(|mark| key.contains(mark))).map(|(_, w)| *w)
+    })
+}
+
+impl NetworkInFile {
+    /// Keys of the file that are under this network and have no place in any network of ours,
+    /// sorted: its features are others than those computed without them.
+    pub fn unknown(&self) -> Vec<String> {
+        let strange = self.backbone.iter().filter(|(name, _)| !keys::is_ours(name));
+        let mut found: Vec<_> =
+            strange.flat_map(|(_, recipe)| recipe.keys().iter().cloned()).collect();
+        found.sort();
+        found
+    }
+
+    /// Why a network without positions has none.
+    pub(super) fn without_positions(&self) -> String {
+        let why = match hint(&self.unknown()) {
+            Some(why) if why.contains("positions") => why,
+            _ => "rotary positions are not supported",
+        };
+        format!("there is no positional embedding (pos_embed) in the file: {why}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_and_decoders_stand_behind_the_features() {
+        for key in ["head.weight", "fc.bias", "decoder_blocks.0.norm1.weight", "pooler.dense.bias"]
+        {
+            assert!(is_behind(key), "{key}");
+        }
+        for key in ["fc_norm.weight", "head_token", "blocks.0.mlp.fc1.weight", "norm.weight"] {
+            assert!(!is_behind(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_known_part_is_called_by_its_name() {
+        let hint = |key: &str| hint(&[key.to_owned()]);
+        assert_eq!(hint("rope_embed.periods"), Some("rotary positions are not supported"));
+        assert!(hint("blocks.0.attn.q_norm.weight").is_some_and(|words| words.contains("queries")));
+        assert_eq!(hint("norm.weight"), None);
+    }
+}
