@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use report::percent;
 use trainer::metrics::Record;
 
 use crate::failure::{Context, Failure, Result};
@@ -162,15 +163,6 @@ fn progress_words(record: &Record) -> String {
         parts.push(format!("(floor {floor:.3}, ceiling {ceiling:.3}{position})"));
     }
     parts.join(" ")
-}
-
-/// A share as percent.
-pub fn percent(share: f64, decimals: usize) -> String {
-    if share.is_finite() {
-        format!("{:.decimals$} %", 100.0 * share)
-    } else {
-        "not finite".to_owned()
-    }
 }
 
 /// How fast it goes and what it takes; what is there of it.

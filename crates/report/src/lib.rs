@@ -14,6 +14,7 @@ use std::path::Path;
 
 pub use error::{Error, Result};
 use run::Run;
+pub use scale::percent;
 use simdino::RunConfig;
 
 const STYLE: &str = include_str!("style.css");

@@ -40,7 +40,8 @@ fn top1(run: &Run, key: &str) -> Option<f64> {
 pub fn tiles(run: &Run) -> Vec<String> {
     let value = |key, probe| top1(run, key).or_else(|| run.last(probe));
     let Some(here) = value("knn", "probe/knn_top1") else { return Vec::new() };
-    let mut tiles = vec![tile("k-NN accuracy", &percent(here), "without any training on labels")];
+    let mut tiles =
+        vec![tile("k-NN accuracy", &percent(here, 1), "without any training on labels")];
     for (name, baseline) in [
         ("untrained network", value("untrained", "probe/untrained")),
         ("raw pixels", value("pixels", "probe/pixels")),
@@ -48,7 +49,7 @@ pub fn tiles(run: &Run) -> Vec<String> {
         let Some(baseline) = baseline else { continue };
         let points = 100.0 * (here - baseline);
         let remark = format!("this run is {:.1} points {}", points.abs(), above(points));
-        tiles.push(tile(name, &percent(baseline), &remark));
+        tiles.push(tile(name, &percent(baseline, 1), &remark));
     }
     tiles
 }
@@ -68,7 +69,7 @@ pub fn table(run: &Run) -> Result<String, String> {
     let row = |name: String, k: u64, value: &dyn Fn(&Score) -> Option<f64>| {
         let cell = |scores: &Vec<Score>| {
             let found = scores.iter().find(|score| score.k == k).and_then(value);
-            found.map_or_else(|| "-".into(), percent)
+            found.map_or_else(|| "-".into(), |top1| percent(top1, 1))
         };
         std::iter::once(name).chain(columns.iter().map(cell)).collect::<Vec<String>>()
     };

@@ -86,9 +86,13 @@ fn trimmed(text: &str) -> String {
     format!("{digits}{exponent}")
 }
 
-/// A share as percent.
-pub fn percent(share: f64) -> String {
-    crate::console::percent(share, 1)
+/// A share (0-1) as a percentage with so many decimals; `not finite` where it is none.
+pub fn percent(share: f64, decimals: usize) -> String {
+    if share.is_finite() {
+        format!("{:.decimals$} %", 100.0 * share)
+    } else {
+        "not finite".to_owned()
+    }
 }
 
 #[cfg(test)]

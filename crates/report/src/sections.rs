@@ -15,7 +15,7 @@ const MAX_BROKEN: usize = 100;
 pub fn header(run: &Run) -> String {
     let mut tiles = results::tiles(run);
     if let Some(position) = run.last("rate/position") {
-        tiles.push(tile("coding rate", &percent(position), "of the way from floor to ceiling"));
+        tiles.push(tile("coding rate", &percent(position, 1), "of the way from floor to ceiling"));
     }
     if let Some(speed) = run.last("speed/img_s") {
         tiles.push(tile("speed", &number(speed), "images a second"));

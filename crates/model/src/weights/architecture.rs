@@ -44,7 +44,7 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     let shapes = Shapes { recipes: &network.head, ..shapes };
     let head = shapes.head();
     let separate_patch_head = network.has_patch_head();
-    let of_patches = Shapes { file, recipes: &network.patch_head }.head();
+    let of_patches = Shapes { recipes: &network.patch_head, ..shapes }.head();
     let head = head.map(|head| {
         let patch_out_dim = of_patches.map(|patches| patches.out_dim);
         let patch_out_dim = patch_out_dim.filter(|&width| width != head.out_dim);

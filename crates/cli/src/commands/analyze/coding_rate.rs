@@ -11,9 +11,10 @@ use tch::{Kind, Tensor};
 use super::arguments::{EPS, parse_eps};
 use super::features::{read, unit_rows};
 use super::figure;
-use crate::console::{answer, percent};
+use crate::console::answer;
 use crate::failure::Result;
 use report::chart::{Chart, Series};
+use report::percent;
 
 /// What `coding-rate` takes.
 #[derive(Debug, clap::Args)]
