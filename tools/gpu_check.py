@@ -45,7 +45,7 @@ METHODS = {
     "simdinov2": ["method=simdinov2"],
     "dino": ["method=dino", "head.prototypes=4096"],
     "dinov2": ["method=dinov2", "head.prototypes=4096"],
-    "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "prototypes.centering=sinkhorn_knopp"],
+    "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "dino.centering=sinkhorn_knopp"],
 }
 TESTS = ["nccl", "reducer", "runtime", "foreach"]
 CURVES = ["simdino", "dino"]
@@ -53,12 +53,12 @@ CURVES = ["simdino", "dino"]
 SMALL_STEP = {
     "model.arch": "vit_nano", "model.image_size": 32, "model.patch_size": 8,
     "augment.global_crops_size": 32, "augment.local_crops_size": 16, "augment.local_crops_number": 2,
-    "head.hidden_dim": 64, "head.out_dim": 32, "objective.rate_groups": 2, "train.batch_size": 16,
+    "head.hidden_dim": 64, "head.out_dim": 32, "simdino.rate_groups": 2, "train.batch_size": 16,
     "run.threads": 1,
 }  # fmt: skip
 SMALL_RUN = {
     "model.arch": "vit_nano", "augment.local_crops_number": 2, "head.hidden_dim": 64,
-    "head.out_dim": 32, "objective.rate_groups": 2, "train.batch_size": 32, "train.epochs": 2,
+    "head.out_dim": 32, "simdino.rate_groups": 2, "train.batch_size": 32, "train.epochs": 2,
     "probe.max_train": 200, "probe.max_test": 100, "data.workers": 1, "run.threads": 1,
 }  # fmt: skip
 

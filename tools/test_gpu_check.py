@@ -51,7 +51,7 @@ PEER = "import json, sys; print(json.dumps(%s | {'peer': 'torch'}))" % (
 CONFIG = {
     "model": {"arch": "vit_small", "image_size": 224, "patch_size": 16},
     "augment": {"global_crops_size": 224, "local_crops_size": 96, "local_crops_number": 10},
-    "head": {}, "objective": {}, "run": {}, "train": {"batch_size": 128, "precision": "bf16"},
+    "head": {}, "simdino": {}, "run": {}, "train": {"batch_size": 128, "precision": "bf16"},
 }  # fmt: skip
 
 

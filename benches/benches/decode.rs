@@ -13,12 +13,12 @@ use image::{DynamicImage, ImageError, ImageFormat, imageops};
 
 const QUALITY: u8 = 92;
 
-/// A drawing of the size of a usual photograph, in colour or grey.
-fn encoded(grey: bool) -> Result<Vec<u8>, ImageError> {
+/// A drawing of the size of a usual photograph, in color or gray.
+fn encoded(gray: bool) -> Result<Vec<u8>, ImageError> {
     let drawing = draw(&SyntheticConfig { size: 500, ..SyntheticConfig::default() }, 0);
     let picture =
         DynamicImage::from(imageops::crop_imm(&drawing.image, 0, 60, 500, 375).to_image());
-    let picture = if grey { picture.grayscale() } else { picture };
+    let picture = if gray { picture.grayscale() } else { picture };
     let mut bytes = Vec::new();
     picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY))?;
     Ok(bytes)
@@ -26,8 +26,8 @@ fn encoded(grey: bool) -> Result<Vec<u8>, ImageError> {
 
 fn main() -> Result<(), ImageError> {
     let mut criterion = Criterion::default().configure_from_args();
-    for (name, grey) in [("colour", false), ("grey", true)] {
-        let bytes = encoded(grey)?;
+    for (name, gray) in [("color", false), ("gray", true)] {
+        let bytes = encoded(gray)?;
         let mut group = criterion.benchmark_group(format!("decode_{name}"));
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function("decode", |b| b.iter(|| decode::decode(black_box(&bytes))));

@@ -8,7 +8,7 @@ use objectives::{Inputs, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
 use std::hint::black_box;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Alone, device_memory, reset_peak_memory};
+use torch_ext::{SingleProcess, device_memory, reset_peak_memory};
 
 const BATCH: i64 = 512;
 const WIDTH: i64 = 256;
@@ -26,8 +26,13 @@ fn step(loss: &SimDinoLoss, student: &Tensor, teacher: &Tensor) -> Option<Tensor
     let student = Outputs::of_cls(leaf.shallow_clone());
     let teacher = Outputs::of_cls(teacher.shallow_clone());
     let context = StepContext::first(BATCH as usize);
-    let inputs =
-        Inputs { student: &student, teacher: &teacher, masked: None, context, collective: &Alone };
+    let inputs = Inputs {
+        student: &student,
+        teacher: &teacher,
+        masked: None,
+        context,
+        collective: &SingleProcess,
+    };
     let output = loss.forward(&inputs).ok()?;
     output.loss.backward();
     Some(leaf.grad())

@@ -65,7 +65,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainVit(nn.Module):
-    """DINO's ViT; gives the normalised CLS token, [B, D]."""
+    """DINO's ViT; gives the normalized CLS token, [B, D]."""
 
     def __init__(self, dim, depth, heads, patch, image, drop_path):
         super().__init__()
@@ -169,7 +169,7 @@ def loss_of(student, teacher, objective, groups, global_batch):
 
 
 class Step:
-    """Networks, optimiser and one call a step."""
+    """Networks, optimizer and one call a step."""
 
     def __init__(self, config, device, mode):
         torch.manual_seed(config["run"]["seed"])
@@ -204,7 +204,7 @@ class Step:
         return [torch.randn(n * batch, 3, s, s, device=self.device) for n, s in shapes]
 
     def __call__(self):
-        train, objective = self.config["train"], self.config["objective"]
+        train, objective = self.config["train"], self.config["simdino"]
         parts = train["accumulate"]
         batch, width = train["batch_size"] // parts, self.config["head"]["out_dim"]
         self.optimizer.zero_grad(set_to_none=True)

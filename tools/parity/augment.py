@@ -24,7 +24,7 @@ OUT = Path(__file__).parents[2] / "crates/data/tests/fixtures/augment.safetensor
 
 
 def picture() -> Image.Image:
-    """Smooth colours, fine texture, noise, hard edges and clipped corners."""
+    """Smooth colors, fine texture, noise, hard edges and clipped corners."""
     rng = np.random.default_rng(SEED)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     base = np.stack(

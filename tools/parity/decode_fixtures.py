@@ -38,7 +38,7 @@ def picture() -> np.ndarray:
 def save_all() -> None:
     pixels = picture()
     rgb = Image.fromarray(pixels)
-    grey = rgb.convert("L")
+    gray = rgb.convert("L")
     alpha = Image.fromarray(np.linspace(0, 255, WIDTH * HEIGHT).astype(np.uint8).reshape(HEIGHT, WIDTH))
     rgba = rgb.copy()
     rgba.putalpha(alpha)
@@ -46,7 +46,7 @@ def save_all() -> None:
     # Ink in the black channel, which Pillow's conversion leaves empty.
     cmyk = Image.merge("CMYK", [*cmyk.split()[:3], alpha.point(lambda v: v // 3)])
 
-    grey.save(OUT / "grey.jpg", quality=92)
+    gray.save(OUT / "gray.jpg", quality=92)
     rgb.save(OUT / "subsampled.jpg", quality=92, subsampling="4:2:0")
     rgb.save(OUT / "progressive.jpg", quality=92, progressive=True, subsampling="4:4:4")
     cmyk.save(OUT / "cmyk.jpg", quality=92)
@@ -68,9 +68,9 @@ def save_all() -> None:
     palette = rgb.quantize(32)
     palette.save(OUT / "palette.png")
     palette.save(OUT / "palette_transparent.png", transparency=3)
-    grey.point(lambda v: 255 * (v > 120)).convert("1").save(OUT / "bilevel.png")
+    gray.point(lambda v: 255 * (v > 120)).convert("1").save(OUT / "bilevel.png")
     rgba.save(OUT / "rgba.png")
-    Image.merge("LA", [grey, alpha]).save(OUT / "grey_alpha.png")
+    Image.merge("LA", [gray, alpha]).save(OUT / "gray_alpha.png")
     rgba.save(OUT / "alpha.webp", lossless=True, exact=True)
     rgb.save(OUT / "lossy.webp", quality=90)
     rgb.save(OUT / "lzw.tiff", compression="tiff_lzw")
@@ -91,13 +91,13 @@ def scene(width: int, height: int) -> np.ndarray:
 def save_jpegs() -> None:
     def save(name, pixels, sampling, quality=90, **options):
         image = Image.fromarray(pixels)
-        if sampling == "grey":
+        if sampling == "gray":
             image = image.convert("L")
         else:
             options["subsampling"] = sampling
         image.save(JPEG_OUT / f"{name}.jpg", quality=quality, **options)
 
-    samplings = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0", "grey": "grey"}
+    samplings = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0", "gray": "gray"}
     for name, sampling in samplings.items():
         save(name, scene(77, 45), sampling)
         save(f"{name}_noise_q100", noise(33, 17), sampling, quality=100)

@@ -8,7 +8,7 @@ import torch
 
 
 def hashed(count, stream):
-    """`count` values in [-1, 1): the splitmix64 finaliser of (stream, index), upper 24 bits."""
+    """`count` values in [-1, 1): the splitmix64 finalizer of (stream, index), upper 24 bits."""
     with np.errstate(over="ignore"):
         z = np.arange(count, dtype=np.uint64) + np.uint64(stream) * np.uint64(1 << 32)
         z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)

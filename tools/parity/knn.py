@@ -13,9 +13,9 @@ CLASSES, DIM, TRAIN, TEST = 8, 12, 320, 400
 KS, TEMPERATURE = (1, 5, 20, 100), 0.07
 
 
-def draw(rng, centres, count):
+def draw(rng, centers, count):
     labels = rng.integers(0, CLASSES, count)
-    features = centres[labels] + 1.6 * rng.standard_normal((count, DIM))
+    features = centers[labels] + 1.6 * rng.standard_normal((count, DIM))
     return features.astype(np.float32), labels.astype(np.int64)
 
 
@@ -40,9 +40,9 @@ def accuracy(train, train_labels, test, test_labels, k):
 
 def main(folder):
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((CLASSES, DIM))
-    train, train_labels = draw(rng, centres, TRAIN)
-    test, test_labels = draw(rng, centres, TEST)
+    centers = rng.standard_normal((CLASSES, DIM))
+    train, train_labels = draw(rng, centers, TRAIN)
+    test, test_labels = draw(rng, centers, TEST)
     correct = [accuracy(train, train_labels, test, test_labels, k) for k in KS]
     print({k: tuple(map(int, c)) for k, c in zip(KS, correct)})
     save_file(

@@ -67,7 +67,7 @@ LOSSES = [
         },
         (0.37, 2, 8),
     ),
-    ("centred", (3, 20, 8), {"rate_groups": 2, "center_cov": True}, (1.0, 2, 20)),
+    ("centered", (3, 20, 8), {"rate_groups": 2, "center_cov": True}, (1.0, 2, 20)),
     ("theorem_code_eps", (3, 8, 16), {"rate_groups": 2, "gamma": "theorem"}, (0.0, 2, 8)),
     ("accumulated", (4, 8, 16), {"rate_groups": 8}, (0.0, 2, 32)),
     ("ceiling_below", (3, 8, 16), {"rate_groups": 2, "gamma": "ceiling"}, (0.0, 2, 8)),

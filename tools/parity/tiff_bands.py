@@ -74,7 +74,7 @@ def main() -> None:
     options = {"compression": "deflate", "predictor": 2, "tile": (16, 16)}
     save("five_u16", five, {"range": each}, planarconfig="contig", **options, **gray)
     save("five_planar_u16", five, {"range": each}, planarconfig="separate", byteorder=">", **options, **gray)
-    # Colours and more, beyond 4 GB if it had to be.
+    # Colors and more, beyond 4 GB if it had to be.
     options = {"photometric": "rgb", "extrasamples": ["unspecified"] * 3, "bigtiff": True}
     save("rgb_six_u16", values(rng, 6, 0, 9000, "uint16"), one, planarconfig="contig", **options)
     save("thirteen_u16", values(rng, 13, 0, 9000, "uint16"), one, planarconfig="contig", compression="deflate", **gray)

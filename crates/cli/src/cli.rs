@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use crate::commands;
 use crate::failure::Result;
 
-/// Pre-train vision transformers on images without labels, and see what they learnt.
+/// Pre-train vision transformers on images without labels, and see what they learned.
 #[derive(Debug, Parser)]
 #[command(name = "simdino", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or config, \
@@ -22,7 +22,7 @@ pub struct Cli {
 pub enum Command {
     /// Train a backbone on images without labels
     Train(commands::train::Args),
-    /// Measure what a backbone learnt
+    /// Measure what a backbone learned
     Eval(commands::eval::Args),
     /// Write the features of images to a file
     Embed(commands::embed::Args),

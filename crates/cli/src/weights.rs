@@ -26,7 +26,7 @@ pub struct Weights {
     pub model: ModelConfig,
     /// Head beside it in the file, which is not loaded.
     pub head: Option<HeadConfig>,
-    /// Mean and deviation that its input is normalised with.
+    /// Mean and deviation that its input is normalized with.
     pub normalize: Normalize,
     /// Which values of deeper images it takes for 0 and 255, see `data.value_range`.
     pub value_range: Vec<[f64; 2]>,
@@ -42,7 +42,7 @@ pub struct Weights {
 
 /// What is asked of a weight file beside its name.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct LoadOptions {
     /// Which network, and how much of it must be there.
     pub policy: ImportPolicy,
     /// Values of the section `model`, as `key=value`, in the place of what was read or assumed.
@@ -58,7 +58,8 @@ impl Weights {
     /// There is no such file, it is damaged, or it holds no vision transformer that is known whole.
     pub fn open(path: &Path, prefix: Option<&str>, device: Device) -> Result<Self> {
         let policy = ImportPolicy { prefix: prefix.map(str::to_owned), ..ImportPolicy::default() };
-        let weights = Self::open_with(path, &Wishes { policy, ..Wishes::default() }, device)?;
+        let weights =
+            Self::open_with(path, &LoadOptions { policy, ..LoadOptions::default() }, device)?;
         weights.say_assumed();
         Ok(weights)
     }
@@ -75,27 +76,27 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Self::open`]; a wish that does not fit.
-    pub fn open_with(path: &Path, wishes: &Wishes, device: Device) -> Result<Self> {
-        let path = find(path, wishes.policy.role)?;
+    pub fn open_with(path: &Path, options: &LoadOptions, device: Device) -> Result<Self> {
+        let path = find(path, options.policy.role)?;
         let file = TensorFile::open(&path)?;
-        let network = wishes.policy.choose(&file)?;
+        let network = options.policy.choose(&file)?;
         let inferred = infer(&file, &network)?;
         let others: Vec<_> = networks(&file).into_iter().map(|other| other.prefix).collect();
-        let model = overridden(&inferred.model, &wishes.model)?;
+        let model = overridden(&inferred.model, &options.model)?;
         let mut vars = nn::VarStore::new(device);
         let backbone = VisionTransformer::new(&vars.root(), &model)?;
         let target =
             Target { vars: &vars, model: &model, backbone: "", head: None, patch_head: None };
-        let report = import(&file, &target, &wishes.policy)?;
+        let report = import(&file, &target, &options.policy)?;
         vars.freeze();
         // What was stated is not assumed.
         let stated = |line: &String| {
             let key = line.split(':').next().unwrap_or_default().trim_start_matches("model.");
-            wishes.model.iter().any(|wish| wish.trim_start_matches("model.").starts_with(key))
+            options.model.iter().any(|option| option.trim_start_matches("model.").starts_with(key))
         };
         let mut assumed = inferred.assumed;
         assumed.retain(|line| !stated(line));
-        if others.len() > 1 && wishes.policy.prefix.is_none() {
+        if others.len() > 1 && options.policy.prefix.is_none() {
             let (taken, all) = (&network.prefix, others.join(", "));
             assumed.push(format!("the network meant is {taken} (--prefix names another): {all}"));
         }
@@ -143,7 +144,7 @@ impl Weights {
     }
 }
 
-/// Normalisation where no file says one: that of ImageNet for colour, as in nearly all public
+/// Normalization where no file says one: that of ImageNet for color, as in nearly all public
 /// backbones; for other channels one that brings [0, 1] near the same range.
 fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
     if channels == 3 {
@@ -156,11 +157,11 @@ fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
 }
 
 /// `model` with some values replaced, `key=value` each; the prefix `model.` may stand before.
-fn overridden(model: &ModelConfig, wishes: &[String]) -> Result<ModelConfig> {
+fn overridden(model: &ModelConfig, options: &[String]) -> Result<ModelConfig> {
     let mut section = serde_json::to_value(model)?;
-    for wish in wishes {
-        let Some((key, value)) = wish.split_once('=') else {
-            return Err(Failure::usage(format!("'{wish}': expected model.KEY=VALUE")));
+    for option in options {
+        let Some((key, value)) = option.split_once('=') else {
+            return Err(Failure::usage(format!("'{option}': expected model.KEY=VALUE")));
         };
         let key = key.strip_prefix("model.").unwrap_or(key);
         section[key] = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
@@ -240,8 +241,8 @@ mod tests {
     #[test]
     fn values_of_the_model_are_replaced() {
         let model = ModelConfig::default();
-        let wishes = ["model.pos_interpolation=size", "qk_norm=true", "layer_scale=0.5"];
-        let changed = overridden(&model, &wishes.map(str::to_owned)).unwrap();
+        let options = ["model.pos_interpolation=size", "qk_norm=true", "layer_scale=0.5"];
+        let changed = overridden(&model, &options.map(str::to_owned)).unwrap();
         assert!(changed.qk_norm && changed.layer_scale == Some(0.5));
         assert_eq!(changed.pos_interpolation, model::PosInterpolation::Size);
         for wrong in ["qk_norm", "model.qk_norms=true", "model.arch=vit_huge"] {

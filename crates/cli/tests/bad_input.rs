@@ -67,7 +67,7 @@ fn wrong_configs_say_everything_at_once() {
         ["train", "tiny.yaml", "optim.base_ir=1", "train.batch_size=many", "model.arch=vit_huge"];
     check(&bench, 2, &args, &["optim.base_lr", "train.batch_size", "vit_nano"]);
     check(&bench, 2, &["train", "nowhere.yaml"], &["nowhere.yaml"]);
-    check(&bench, 2, &["train", "tiny.yaml", "train.batch_size=15"], &["objective.rate_groups"]);
+    check(&bench, 2, &["train", "tiny.yaml", "train.batch_size=15"], &["simdino.rate_groups"]);
 }
 
 #[test]
@@ -81,11 +81,11 @@ fn a_batch_larger_than_the_data() {
     check(
         &bench,
         1,
-        &[&train("objective.rate_groups=24")[..], &["train.accumulate=3"]].concat(),
+        &[&train("simdino.rate_groups=24")[..], &["train.accumulate=3"]].concat(),
         &words,
     );
-    let words = ["80 images", "at least 96 are needed", "objective.rate_groups = 48"];
-    check(&bench, 1, &train("objective.rate_groups=48"), &words);
+    let words = ["80 images", "at least 96 are needed", "simdino.rate_groups = 48"];
+    check(&bench, 1, &train("simdino.rate_groups=48"), &words);
 }
 
 #[test]

@@ -38,8 +38,8 @@ fn values_that_make_no_sense_together_are_named() {
         said,
         [
             "simdino: data.path: required: a folder, a list file, tar shards or parquet files",
-            "simdino: train.batch_size: must be a multiple of objective.rate_groups 8 (got 12); \
-             objective.rate_groups=6 or train.batch_size=16 would do",
+            "simdino: train.batch_size: must be a multiple of simdino.rate_groups 8 (got 12); \
+             simdino.rate_groups=6 or train.batch_size=16 would do",
             "simdino: optim.warmup_epochs: must not exceed train.epochs 100 (got 200)",
         ]
     );

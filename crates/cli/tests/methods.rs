@@ -13,7 +13,7 @@ const METHODS: [(&str, &[&str], &[&str]); 4] = [
     ("dino", &["head.prototypes=32"], &["loss/cls", "teacher/entropy"]),
     (
         "dinov2",
-        &["head.prototypes=32", "terms.koleo_groups=2"],
+        &["head.prototypes=32", "koleo.groups=2"],
         &["loss/cls", "loss/patches", "loss/koleo"],
     ),
 ];
@@ -111,11 +111,11 @@ fn a_teacher_without_momentum_is_the_student() {
 }
 
 #[test]
-fn other_optimisers_and_precisions_train() {
+fn other_optimizers_and_precisions_train() {
     let bench = Bench::new();
     for (name, extra) in [
-        ("sgd", &["optim.rule=sgd"][..]),
-        ("lars", &["optim.rule=lars", "optim.base_lr=0.3"]),
+        ("sgd", &["optim.optimizer=sgd"][..]),
+        ("lars", &["optim.optimizer=lars", "optim.base_lr=0.3"]),
         ("bf16", &["train.precision=bf16"]),
         ("fp16", &["train.precision=fp16", "train.checkpoint_every=4"]),
     ] {

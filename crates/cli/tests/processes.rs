@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use common::{Bench, COMPARABLE, lines, stderr};
 
 const METHODS: [(&str, &[&str]); 4] = [
-    ("simdino", &["objective.rate_groups=4"]),
-    ("simdinov2", &["objective.rate_groups=4"]),
+    ("simdino", &["simdino.rate_groups=4"]),
+    ("simdinov2", &["simdino.rate_groups=4"]),
     ("dino", &["head.prototypes=32"]),
-    ("dinov2", &["head.prototypes=32", "terms.koleo_groups=4"]),
+    ("dinov2", &["head.prototypes=32", "koleo.groups=4"]),
 ];
 
 fn free_port() -> u16 {
@@ -145,7 +145,7 @@ fn a_batch_that_cannot_be_shared_is_refused_by_all() {
     for (code, said) in finish(start(&bench, &["train", "tiny.yaml"], 3)) {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("train.batch_size: must be a multiple of 3"), "{said}");
-        assert!(said.contains("objective.rate_groups: must be a multiple of 3"), "{said}");
+        assert!(said.contains("simdino.rate_groups: must be a multiple of 3"), "{said}");
     }
 }
 

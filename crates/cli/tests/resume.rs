@@ -45,7 +45,7 @@ fn accumulation_resumes_exactly_too() {
 #[test]
 fn what_the_objective_remembers_is_resumed() {
     let bench = Bench::new();
-    let overrides = ["objective.gamma=balanced", "objective.gamma_balance=3"];
+    let overrides = ["simdino.gamma=balanced", "simdino.gamma_balance=3"];
     bench.ok(&[&["train", "tiny.yaml", "run.name=whole"][..], &overrides].concat());
     kill_run(&bench, "killed", "step 5/", &overrides);
     let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);

@@ -17,12 +17,12 @@ const PARTS: usize = 16;
 /// Bytes that an entry takes beside the image: its place in the map, the counters, the heap's own.
 const OVERHEAD: u64 = 160;
 
-type Part = RwLock<HashMap<u32, Arc<Payload>>>;
+type SourcePart = RwLock<HashMap<u32, Arc<Payload>>>;
 
 /// Images by index.
 pub(crate) struct Cache {
     kind: CacheKind,
-    parts: [Part; PARTS],
+    parts: [SourcePart; PARTS],
     bytes_left: AtomicU64,
 }
 
@@ -73,7 +73,7 @@ impl Cache {
         self.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    fn part(&self, index: u32) -> &Part {
+    fn part(&self, index: u32) -> &SourcePart {
         &self.parts[index as usize % PARTS]
     }
 }

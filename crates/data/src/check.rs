@@ -39,7 +39,7 @@ pub struct CheckReport {
     /// Images by label, broken ones included.
     pub labels: BTreeMap<u32, usize>,
     /// Images without a label.
-    pub unlabelled: usize,
+    pub unlabeled: usize,
     /// Groups of images whose files are equal byte for byte, by index; the first of each group is
     /// the one to keep.
     pub duplicates: Vec<Vec<usize>>,
@@ -75,7 +75,7 @@ pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport 
     for label in (0..dataset.len()).map(|index| dataset.label(index)) {
         match label {
             Some(label) => *report.labels.entry(label).or_default() += 1,
-            None => report.unlabelled += 1,
+            None => report.unlabeled += 1,
         }
     }
     let mut good = Vec::with_capacity(looks.len());
@@ -91,7 +91,7 @@ pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport 
     }
     report.duplicates = seen.into_values().filter(|group| group.len() > 1).collect();
     report.duplicates.sort_unstable();
-    summarise(&good, dataset.channels(), &mut report);
+    summarize(&good, dataset.channels(), &mut report);
     report.value_percentiles = percentiles(&good, dataset.channels());
     report
 }
@@ -132,7 +132,7 @@ fn look(dataset: &Dataset, index: usize, sample: usize) -> Result<Look, BrokenIm
     Ok(Look { digest, format, width, height, sums, squares, values })
 }
 
-fn summarise(looks: &[Look], channels: usize, report: &mut CheckReport) {
+fn summarize(looks: &[Look], channels: usize, report: &mut CheckReport) {
     (report.mean, report.std) = (vec![0.0; channels], vec![0.0; channels]);
     for look in looks {
         *report.formats.entry(look.format).or_default() += 1;
@@ -158,7 +158,7 @@ fn summarise(looks: &[Look], channels: usize, report: &mut CheckReport) {
 /// See [`CheckReport::value_percentiles`].
 fn percentiles(looks: &[Look], channels: usize) -> Vec<[f64; 2]> {
     let sampled = |channel: usize| {
-        // A grey image among colours stands for each of them.
+        // A gray image among colors stands for each of them.
         let values = looks.iter().filter_map(|look| look.values.as_ref());
         let values = values.filter_map(|values| values.get(channel).or(values.first()));
         let mut values: Vec<f64> = values.flatten().copied().filter(|v| v.is_finite()).collect();

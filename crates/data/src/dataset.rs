@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::config::{CacheKind, DataConfig};
 use crate::error::{Error, Result};
 use crate::pixels::{Image, PixelFormat};
-use crate::source::{self, Notices, Part, Payload, Source};
+use crate::source::{self, Notices, Payload, Source, SourcePart};
 
 /// Opens what `config` names.
 ///
@@ -68,7 +68,7 @@ impl Dataset {
     }
 
     /// How an epoch is put together, see [`Source::parts`].
-    pub fn parts(&self) -> Vec<Part> {
+    pub fn parts(&self) -> Vec<SourcePart> {
         self.source.parts()
     }
 

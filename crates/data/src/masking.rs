@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Problem;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
-use crate::sampler::Share;
+use crate::sampler::BatchShare;
 use crate::transform::GLOBAL_CROPS;
 
 /// Tries to place a block before a mask is left as it is.
@@ -76,7 +76,7 @@ pub struct MaskKey {
     pub seed: u64,
     /// Epoch.
     pub epoch: u64,
-    /// Optimiser step inside the epoch.
+    /// Optimizer step inside the epoch.
     pub step: u64,
 }
 
@@ -130,8 +130,14 @@ impl MaskGenerator {
     /// `mask_ratio` evenly.
     ///
     /// # Errors
-    /// `batch` cannot be divided, see [`Share::validate`].
-    pub fn batch(&self, key: MaskKey, batch: usize, share: Share, micro: usize) -> Result<Masks> {
+    /// `batch` cannot be divided, see [`BatchShare::validate`].
+    pub fn batch(
+        &self,
+        key: MaskKey,
+        batch: usize,
+        share: BatchShare,
+        micro: usize,
+    ) -> Result<Masks> {
         share.validate(batch)?;
         let crops = GLOBAL_CROPS * batch;
         let masked = (crops as f64 * self.config.mask_probability) as usize;
@@ -225,7 +231,7 @@ mod tests {
     use crate::rng::Rng;
 
     const KEY: MaskKey = MaskKey { seed: 3, epoch: 1, step: 7 };
-    const ALONE: Share = Share { accumulate: 1, rank: 0, world_size: 1 };
+    const ALONE: BatchShare = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
 
     fn generator(grid: (usize, usize)) -> MaskGenerator {
         MaskGenerator::new(&MaskConfig::default(), grid).unwrap()
@@ -276,7 +282,7 @@ mod tests {
             let whole = generator.batch(key, batch, ALONE, 0).unwrap();
             for rank in 0..world_size {
                 for micro in 0..accumulate {
-                    let share = Share { accumulate, rank, world_size };
+                    let share = BatchShare { accumulate, rank, world_size };
                     let part = generator.batch(key, batch, share, micro).unwrap();
                     let first = (micro * world_size + rank) * images;
                     for (i, mask) in part.masks.rows().into_iter().enumerate() {
@@ -351,7 +357,7 @@ mod tests {
         // A grid of one row has no room for a block, which must be smaller than the grid.
         assert_eq!(generator((1, 9)).batch(KEY, 4, ALONE, 0).unwrap().indices.len(), 0);
         assert!(MaskGenerator::new(&MaskConfig::default(), (0, 7)).is_err());
-        assert!(generator((7, 7)).batch(KEY, 3, Share { world_size: 2, ..ALONE }, 0).is_err());
+        assert!(generator((7, 7)).batch(KEY, 3, BatchShare { world_size: 2, ..ALONE }, 0).is_err());
         let bad = MaskConfig {
             mask_probability: 1.5,
             mask_ratio: [0.6, 0.5],

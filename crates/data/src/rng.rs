@@ -87,7 +87,7 @@ impl Rng {
     /// Uniform on 0..n without bias; 0 for n = 0.
     ///
     /// Source: Lemire, "Fast random integer generation in an interval" (2019): the high half of
-    /// a 64 x n product, redrawn in the few cases that would favour some values.
+    /// a 64 x n product, redrawn in the few cases that would favor some values.
     pub fn index(&mut self, n: usize) -> usize {
         let n = n as u64;
         if n == 0 {

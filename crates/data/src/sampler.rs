@@ -1,13 +1,13 @@
 //! Which image stands at which place of which batch.
 //!
 //! An epoch is a permutation of the data set that depends on (seed, epoch) only. Where several
-//! sources are mixed by weight ([`Part`]), each is gone through in passes of its own, every one a
+//! sources are mixed by weight ([`SourcePart`]), each is gone through in passes of its own, every one a
 //! permutation; an epoch takes the next so many images of each and shuffles them together.
 //!
 //! The global batch of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is
-//! left at the end is dropped. It is cut into `A * W` contiguous parts ([`Share::rows`]): first by
+//! left at the end is dropped. It is cut into `A * W` contiguous parts ([`BatchShare::rows`]): first by
 //! micro-batch, then by process. So the same images meet in the same step, and in the same group of
-//! neighbouring rows, whatever the number of processes and micro-batches, and a run can go on with
+//! neighboring rows, whatever the number of processes and micro-batches, and a run can go on with
 //! another number of them.
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
-use crate::source::Part;
+use crate::source::SourcePart;
 
 /// The order of the data set in every epoch.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Sampler {
     seed: u64,
     len: usize,
     /// What an epoch takes of which images; one part: all of them.
-    parts: Vec<Part>,
+    parts: Vec<SourcePart>,
     global_batch: usize,
     /// The permutation that was asked for last.
     cached: Mutex<Option<(u64, Arc<Epoch>)>>,
@@ -49,7 +49,7 @@ pub struct Draw {
 
 /// The share of a process in a global batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct BatchShare {
     /// Micro-batches in a global batch.
     pub accumulate: usize,
     /// This process, from 0.
@@ -64,14 +64,14 @@ impl Sampler {
     /// # Errors
     /// The batch is empty or larger than the data set, or there are more than 2^32 - 1 images.
     pub fn new(seed: u64, len: usize, global_batch: usize) -> Result<Self> {
-        Self::of_parts(seed, vec![Part { len, per_epoch: len }], global_batch)
+        Self::of_parts(seed, vec![SourcePart { len, per_epoch: len }], global_batch)
     }
 
     /// A sampler over the images of all `parts`.
     ///
     /// # Errors
     /// As [`Sampler::new`], where the images of an epoch count.
-    pub fn of_parts(seed: u64, parts: Vec<Part>, global_batch: usize) -> Result<Self> {
+    pub fn of_parts(seed: u64, parts: Vec<SourcePart>, global_batch: usize) -> Result<Self> {
         let len = parts.iter().map(|part| part.per_epoch).sum();
         if global_batch == 0 {
             return Err(Error::Config {
@@ -89,7 +89,7 @@ impl Sampler {
         // Where each image comes once, parts make no difference: a mix without weights is in the
         // order of one source of as many images.
         let parts = match parts.iter().all(|part| part.len == part.per_epoch) {
-            true => vec![Part { len, per_epoch: len }],
+            true => vec![SourcePart { len, per_epoch: len }],
             false => parts,
         };
         Ok(Self { seed, len, parts, global_batch, cached: Mutex::new(None) })
@@ -142,7 +142,7 @@ impl Sampler {
 
     /// Images of micro-batch `micro` of the batch at `step` of `epoch`, for one process.
     /// A step beyond the epoch's end has none.
-    pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: Share) -> Vec<Draw> {
+    pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: BatchShare) -> Vec<Draw> {
         let order = self.order(epoch);
         let n = self.global_batch;
         let start = (step as usize).saturating_mul(n);
@@ -157,7 +157,7 @@ impl Sampler {
     }
 }
 
-impl Share {
+impl BatchShare {
     /// Rows of a global batch of `n` images that this process has in micro-batch `micro`.
     pub fn rows(&self, n: usize, micro: usize) -> Range<usize> {
         let parts = (self.accumulate * self.world_size).max(1);
@@ -218,7 +218,7 @@ mod tests {
                 let mut batch = Vec::new();
                 for micro in 0..accumulate {
                     for rank in 0..world_size {
-                        let share = Share { accumulate, rank, world_size };
+                        let share = BatchShare { accumulate, rank, world_size };
                         share.validate(global_batch).unwrap();
                         let part = sampler.micro_batch(epoch, step, micro, share);
                         prop_assert_eq!(part.len(), rows);
@@ -226,7 +226,7 @@ mod tests {
                     }
                 }
                 // One process without accumulation sees the same images in this step.
-                let whole = Share { accumulate: 1, rank: 0, world_size: 1 };
+                let whole = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
                 let mut alone = sampler.micro_batch(epoch, step, 0, whole);
                 batch.sort_unstable();
                 alone.sort_unstable();
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    const ALONE: Share = Share { accumulate: 1, rank: 0, world_size: 1 };
+    const ALONE: BatchShare = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
 
     fn epoch(sampler: &Sampler, epoch: u64) -> Vec<Draw> {
         let steps = 0..sampler.steps_per_epoch();
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_mix_without_weights_is_one_source() {
-        let parts = [30, 50, 20].map(|len| Part { len, per_epoch: len }).to_vec();
+        let parts = [30, 50, 20].map(|len| SourcePart { len, per_epoch: len }).to_vec();
         let mixed = Sampler::of_parts(3, parts, 10).unwrap();
         assert_eq!(epoch(&mixed, 5), epoch(&Sampler::new(3, 100, 10).unwrap(), 5));
     }
@@ -275,8 +275,8 @@ mod tests {
         fn weighted_parts_are_gone_through_in_turn(
             parts in proptest::collection::vec((1_usize..40, 0_usize..60), 2..5), seed: u64,
         ) {
-            let parts: Vec<Part> =
-                parts.into_iter().map(|(len, per_epoch)| Part { len, per_epoch }).collect();
+            let parts: Vec<SourcePart> =
+                parts.into_iter().map(|(len, per_epoch)| SourcePart { len, per_epoch }).collect();
             let total: usize = parts.iter().map(|part| part.per_epoch).sum();
             prop_assume!(total > 0 && parts.iter().any(|part| part.len != part.per_epoch));
             let sampler = Sampler::of_parts(seed, parts.clone(), 1).unwrap();
@@ -320,7 +320,7 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         assert!(Sampler::new(0, 30, 0).is_err());
-        let share = |accumulate, rank, world_size| Share { accumulate, rank, world_size };
+        let share = |accumulate, rank, world_size| BatchShare { accumulate, rank, world_size };
         for (bad, batch) in
             [(share(0, 0, 1), 8), (share(1, 2, 2), 8), (share(1, 0, 0), 8), (share(3, 0, 2), 8)]
         {

@@ -186,7 +186,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_palette_of_parts_of_colours_is_an_error() {
+    fn a_palette_of_parts_of_colors_is_an_error() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/palette.png");
         let bytes = std::fs::read(path).unwrap();
         let place = bytes.windows(4).position(|name| name == b"PLTE").unwrap();
@@ -335,7 +335,7 @@ mod tests {
         let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
         bytes[frame + 5..frame + 9].copy_from_slice(&[0x32, 0xC8, 0x32, 0xC8]);
         assert!(matches!(decode(&bytes), Err(Error::Truncated { format: "jpeg" })));
-        // The smallest file that a picture of one colour takes passes.
+        // The smallest file that a picture of one color takes passes.
         let flat = RgbImage::from_pixel(2000, 2000, image::Rgb([90; 3]));
         let bytes = encoded(&flat.into(), ImageFormat::Jpeg);
         assert_eq!(decode(&bytes).unwrap().dimensions(), (2000, 2000), "{} bytes", bytes.len());

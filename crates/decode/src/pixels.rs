@@ -6,7 +6,7 @@ use image::{Rgb, RgbImage};
 /// What a decoded image shall be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelFormat {
-    /// Values of a pixel. With 3, grey is replicated and alpha dropped; with another number an
+    /// Values of a pixel. With 3, gray is replicated and alpha dropped; with another number an
     /// image must have just so many.
     pub channels: usize,
     /// For images of more than 8 bits a value: the values that become 0 and 255, those between
@@ -82,7 +82,7 @@ impl Image {
     }
 
     /// For people to look at: the first three channels as red, green and blue, or with fewer than
-    /// three the first as grey.
+    /// three the first as gray.
     pub fn to_rgb(&self) -> RgbImage {
         let mut rgb = RgbImage::new(self.width, self.height);
         for (to, from) in rgb.pixels_mut().zip(self.data.chunks_exact(self.channels)) {

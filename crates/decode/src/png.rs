@@ -11,7 +11,7 @@ const SIGNATURE_BYTES: usize = 8;
 /// Most bytes of a text that is compressed.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// Whether each palette before the image data holds whole colours, of three bytes. The standard
+/// Whether each palette before the image data holds whole colors, of three bytes. The standard
 /// asks for it, and the decoder panics where it is not so.
 pub(super) fn has_whole_palette(bytes: &[u8]) -> bool {
     let mut position = SIGNATURE_BYTES;
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_palette_of_parts_of_colours_is_found() {
+    fn a_palette_of_parts_of_colors_is_found() {
         assert!(has_whole_palette(&file(&[(b"IHDR", 13), (b"PLTE", 6), (b"IDAT", 4)])));
         assert!(!has_whole_palette(&file(&[(b"IHDR", 13), (b"tEXt", 5), (b"PLTE", 112)])));
         assert!(!has_whole_palette(&file(&[(b"PLTE", 3), (b"PLTE", 4), (b"IDAT", 4)])));

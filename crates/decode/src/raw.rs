@@ -108,7 +108,7 @@ fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Imag
         let same = channels == pixels.channels && plane.is_none();
         let bytes = match (same, sources.as_slice()) {
             (true, _) => bytes,
-            // Grey photographs, in one pass.
+            // Gray photographs, in one pass.
             (false, [0, 0, 0]) if channels == 1 => bytes.iter().flat_map(|&v| [v; 3]).collect(),
             (false, sources) => gather(&bytes, layout, sources, |_, v| v),
         };

@@ -80,7 +80,7 @@ fn another_number_of_channels_is_named() {
 /// Of four channels that the file calls red, green, blue and more, the last is dropped, and with a
 /// predictor over all four the others are right.
 #[test]
-fn colours_of_four_channels_are_rgb() {
+fn colors_of_four_channels_are_rgb() {
     let four = file("rgb_nir_u8.full.bin");
     let three: Vec<u8> = four.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
     assert_eq!(decode(&file("rgb_nir_u8.tif")).unwrap().as_raw(), &three);
@@ -99,7 +99,7 @@ fn png_keeps_its_channels() {
     let rgba_bytes = encoded(DynamicImage::ImageRgba8(rgba.clone()), ImageFormat::Png);
     let got = decode_as(&rgba_bytes, &pixels(4, &[])).unwrap();
     assert_eq!((got.image.data(), got.format), (rgba.as_raw().as_slice(), "png"));
-    // Grey with 16 bits and alpha: 0 to 1800 become 0 to 255; with two pairs each has its own.
+    // Gray with 16 bits and alpha: 0 to 1800 become 0 to 255; with two pairs each has its own.
     let la_bytes = encoded(DynamicImage::ImageLumaA16(la), ImageFormat::Png);
     let got = decode_as(&la_bytes, &pixels(2, &[[0.0, 1800.0], [0.0, 65535.0]])).unwrap();
     assert_eq!(got.image.data()[..6], [0, 0, 128, 0, 255, 0]);

@@ -17,7 +17,7 @@ fn largest_and_mean_difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
 
 /// (file, largest difference allowed, mean difference allowed) on 0-255. None differs.
 const FIXTURES: [(&str, u8, f64); 30] = [
-    ("grey.jpg", 0, 0.0),
+    ("gray.jpg", 0, 0.0),
     ("subsampled.jpg", 0, 0.0),
     ("progressive.jpg", 0, 0.0),
     ("cmyk.jpg", 0, 0.0),
@@ -33,7 +33,7 @@ const FIXTURES: [(&str, u8, f64); 30] = [
     ("palette_transparent.png", 0, 0.0),
     ("bilevel.png", 0, 0.0),
     ("rgba.png", 0, 0.0),
-    ("grey_alpha.png", 0, 0.0),
+    ("gray_alpha.png", 0, 0.0),
     ("alpha.webp", 0, 0.0),
     ("lossy.webp", 0, 0.0),
     ("lzw.tiff", 0, 0.0),
@@ -93,24 +93,24 @@ fn sixteen_bits_are_scaled_to_eight() {
     // 257 * v is the 16-bit value of the 8-bit v; the decoder rounds to the nearest.
     let values: Vec<u16> = (0..=255).map(|v| v * 257).collect();
     let expected: Vec<u8> = (0..=255).flat_map(|v| [v; 3]).collect();
-    let grey = ImageBuffer::from_raw(16, 16, values.clone()).unwrap();
-    let colour: Vec<u16> = values.iter().flat_map(|&v| [v; 3]).collect();
-    let colour = ImageBuffer::from_raw(16, 16, colour).unwrap();
+    let gray = ImageBuffer::from_raw(16, 16, values.clone()).unwrap();
+    let color: Vec<u16> = values.iter().flat_map(|&v| [v; 3]).collect();
+    let color = ImageBuffer::from_raw(16, 16, color).unwrap();
     for format in [ImageFormat::Png, ImageFormat::Tiff] {
-        let grey = round_trip(DynamicImage::ImageLuma16(grey.clone()), format);
-        assert_eq!(grey.as_raw(), &expected, "{format:?}");
-        let colour = round_trip(DynamicImage::ImageRgb16(colour.clone()), format);
-        assert_eq!(colour.as_raw(), &expected, "{format:?}");
+        let gray = round_trip(DynamicImage::ImageLuma16(gray.clone()), format);
+        assert_eq!(gray.as_raw(), &expected, "{format:?}");
+        let color = round_trip(DynamicImage::ImageRgb16(color.clone()), format);
+        assert_eq!(color.as_raw(), &expected, "{format:?}");
     }
 }
 
 #[test]
-fn alpha_is_dropped_and_grey_replicated() {
+fn alpha_is_dropped_and_gray_replicated() {
     let rgba = ImageBuffer::from_fn(5, 4, |x, y| image::Rgba([10, x as u8, y as u8, 0]));
     let rgb = round_trip(DynamicImage::ImageRgba8(rgba), ImageFormat::Png);
     assert_eq!(rgb.get_pixel(3, 2).0, [10, 3, 2]);
-    let grey = ImageBuffer::from_fn(5, 4, |x, _| image::Luma([40 * x as u8]));
-    let rgb = round_trip(DynamicImage::ImageLuma8(grey), ImageFormat::Bmp);
+    let gray = ImageBuffer::from_fn(5, 4, |x, _| image::Luma([40 * x as u8]));
+    let rgb = round_trip(DynamicImage::ImageLuma8(gray), ImageFormat::Bmp);
     assert_eq!(rgb.get_pixel(3, 2).0, [120, 120, 120]);
 }
 
@@ -126,7 +126,7 @@ fn a_float_picture_is_scaled_and_clamped() {
 fn the_format_is_told_by_content() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images");
     for (file, expected) in
-        [("grey.jpg", "jpeg"), ("rgba.png", "png"), ("lossy.webp", "webp"), ("lzw.tiff", "tiff")]
+        [("gray.jpg", "jpeg"), ("rgba.png", "png"), ("lossy.webp", "webp"), ("lzw.tiff", "tiff")]
     {
         let bytes = std::fs::read(folder.join(file)).unwrap();
         assert_eq!(decode_as(&bytes, &PixelFormat::RGB).unwrap().format, expected);

@@ -30,7 +30,7 @@ impl Default for PixelOptions {
 }
 
 /// Images shrunk to a small square and flattened to `side * side * C` values of C channels, each dimension
-/// standardised with the mean and standard deviation of the train set.
+/// standardized with the mean and standard deviation of the train set.
 ///
 /// # Errors
 /// A side of 0, no readable image at all.

@@ -27,14 +27,14 @@ pub enum Error {
     #[error(
         "the {set} images have no labels: put them into one folder a class, or list them with labels"
     )]
-    Unlabelled {
+    Unlabeled {
         /// Which set, "train" or "test".
         set: &'static str,
     },
     /// All train images belong to one class.
-    #[error("the {count} labelled train images are all of one class: nothing to tell apart")]
+    #[error("the {count} labeled train images are all of one class: nothing to tell apart")]
     OneClass {
-        /// Number of labelled train images.
+        /// Number of labeled train images.
         count: usize,
     },
     /// The test set has classes that the train set does not know.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// Anything that turns images into one vector each.
 pub trait FeatureExtractor {
-    /// `[B, 3, H, W]` normalised to `[B, D]` in fp32, without gradients.
+    /// `[B, 3, H, W]` normalized to `[B, D]` in fp32, without gradients.
     ///
     /// # Errors
     /// Images that the model does not take.
@@ -103,7 +103,7 @@ pub fn extract_with_progress(
     })
 }
 
-/// Pixels `[B, H, W, C]` to normalised input `[B, C, H, W]` in fp32 on `device`.
+/// Pixels `[B, H, W, C]` to normalized input `[B, C, H, W]` in fp32 on `device`.
 ///
 /// # Errors
 /// There are not C means and deviations.
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn input_is_normalised_channels_first() {
+    fn input_is_normalized_channels_first() {
         let images =
             Array4::from_shape_fn((2, 1, 2, 3), |(b, _, x, c)| (60 * b + 20 * x + c) as u8);
         let input = to_input(&images, &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! Weighted k-nearest-neighbour classification.
+//! Weighted k-nearest-neighbor classification.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ const NORM_EPS: f64 = 1e-12;
 /// Settings of the classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KnnConfig {
-    /// Numbers of neighbours; 10, 20, 100 and 200 in DINO, which reports 20.
+    /// Numbers of neighbors; 10, 20, 100 and 200 in DINO, which reports 20.
     pub k: Vec<usize>,
     /// Temperature of the weights `exp(similarity / temperature)`; 0.07 in DINO.
     pub temperature: f64,
@@ -30,12 +30,12 @@ impl Default for KnnConfig {
     }
 }
 
-/// Accuracy at one number of neighbours.
+/// Accuracy at one number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KnnScore {
-    /// Number of neighbours asked for.
+    /// Number of neighbors asked for.
     pub k: usize,
-    /// Number of neighbours used: `k`, or all train images where there are fewer.
+    /// Number of neighbors used: `k`, or all train images where there are fewer.
     pub k_used: usize,
     /// Test images whose class has the highest score, 0-1.
     pub top1: f64,
@@ -50,9 +50,9 @@ pub struct KnnResult {
     pub scores: Vec<KnnScore>,
     /// Temperature of the weights.
     pub temperature: f64,
-    /// Labelled train images.
+    /// Labeled train images.
     pub num_train: usize,
-    /// Labelled test images.
+    /// Labeled test images.
     pub num_test: usize,
     /// Classes among the train images.
     pub classes: usize,
@@ -62,7 +62,7 @@ pub struct KnnResult {
 
 /// Classifies each test image by its `k` nearest train images.
 ///
-/// Features are scaled to length 1. Neighbour `i` with cosine similarity `s_i` votes for its class
+/// Features are scaled to length 1. Neighbor `i` with cosine similarity `s_i` votes for its class
 /// with weight `exp(s_i / temperature)`; the class with the largest sum wins, the lower label
 /// on a tie. Exact search, in chunks of the test set, on the device of the train features.
 ///
@@ -111,7 +111,7 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
 }
 
 /// The images of a set that have a label.
-struct Labelled {
+struct Labeled {
     features: Tensor, // [n, D]
     labels: Vec<u32>, // n
 }
@@ -177,14 +177,14 @@ fn check_config(config: &KnnConfig) -> Result<()> {
     Ok(())
 }
 
-/// The labelled images of both sets, with test labels in the numbering of the train set.
+/// The labeled images of both sets, with test labels in the numbering of the train set.
 fn comparable(
     train: &FeatureSet,
     test: &FeatureSet,
     notes: &mut Vec<String>,
-) -> Result<(Labelled, Labelled)> {
-    let known = labelled(train, "train", notes)?;
-    let mut asked = labelled(test, "test", notes)?;
+) -> Result<(Labeled, Labeled)> {
+    let known = labeled(train, "train", notes)?;
+    let mut asked = labeled(test, "test", notes)?;
     let (train_width, test_width) = (known.features.size()[1], asked.features.size()[1]);
     if train_width != test_width {
         return Err(Error::Width { train: train_width, test: test_width });
@@ -198,8 +198,8 @@ fn comparable(
     Ok((known, asked))
 }
 
-/// The labelled images of `set`.
-fn labelled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Result<Labelled> {
+/// The labeled images of `set`.
+fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Result<Labeled> {
     let size = set.features.size();
     if size.len() != 2 || size[0] != set.labels.len() as i64 {
         let expected = "[number of labels, D]";
@@ -208,7 +208,7 @@ fn labelled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Re
     let (rows, labels): (Vec<i64>, Vec<u32>) =
         (0..).zip(&set.labels).filter_map(|(i, label)| label.map(|label| (i, label))).unzip();
     if rows.is_empty() {
-        return Err(Error::Unlabelled { set: name });
+        return Err(Error::Unlabeled { set: name });
     }
     let finite = set.features.isfinite().all_dim(1, false); // [n, D] -> [n]
     let count = size[0] - finite.sum(Kind::Int64).int64_value(&[]);
@@ -220,7 +220,7 @@ fn labelled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Re
         notes.push(format!("{skipped} {name} images have no label and are left out"));
     }
     let rows = Tensor::from_slice(&rows).to_device(set.features.device());
-    Ok(Labelled { features: set.features.index_select(0, &rows), labels })
+    Ok(Labeled { features: set.features.index_select(0, &rows), labels })
 }
 
 /// Test labels in the numbering of the train set.

@@ -29,8 +29,8 @@ impl Pca {
         }
         let features = features.to_kind(Kind::Double);
         let mean = features.mean_dim([0].as_slice(), true, Kind::Double); // [n, D] -> [1, D]
-        let centred = features - &mean;
-        let covariance = centred.tr().matmul(&centred) / (n - 1); // -> [D, D]
+        let centered = features - &mean;
+        let covariance = centered.tr().matmul(&centered) / (n - 1); // -> [D, D]
         let (values, vectors) = covariance.f_linalg_eigh("L")?; // ascending: [D], columns of [D, D]
         let variance = values.narrow(0, dim - k, k).flip([0]).clamp_min(0.0); // -> [k]
         let components = vectors.narrow(1, dim - k, k).flip([1]).tr(); // -> [k, D]

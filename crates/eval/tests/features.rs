@@ -97,7 +97,7 @@ fn a_limit_takes_images_from_the_whole_set() {
 }
 
 #[test]
-fn pixels_are_standardised_with_the_train_set() {
+fn pixels_are_standardized_with_the_train_set() {
     let (train, test) = (dataset(200, 1), dataset(100, 2));
     let options = PixelOptions { side: 8, workers: 2, limits: [0; 2] };
     let (train, test) = pixel_features(&train, &test, &options).unwrap();
@@ -107,7 +107,7 @@ fn pixels_are_standardised_with_the_train_set() {
     assert!(largest(train.features.mean_dim(axis, false, Kind::Float)) < 1e-5);
     assert!(largest(train.features.std_dim(axis, false, false) - 1.0) < 1e-4);
     let off = largest(test.features.mean_dim(axis, false, Kind::Float));
-    assert!(off > 1e-3, "the test set must not be standardised with its own mean");
+    assert!(off > 1e-3, "the test set must not be standardized with its own mean");
     let result = knn(&train, &test, &KnnConfig { k: vec![20], temperature: 0.07 }).unwrap();
     assert_eq!((result.num_train, result.num_test), (200, 100));
 }

@@ -55,7 +55,7 @@ fn agrees_with_the_reference() {
     }
 }
 
-/// One neighbour of class 0 close by, three of class 1 farther away; lengths must not matter.
+/// One neighbor of class 0 close by, three of class 1 farther away; lengths must not matter.
 fn two_classes() -> (FeatureSet, FeatureSet) {
     let rows = [at(5.0, 2.0), at(-30.0, 0.1), at(31.0, 9.0), at(-32.0, 1.0), at(180.0, 1.0)];
     let train = set(&rows, &[Some(0), Some(1), Some(1), Some(1), Some(0)]);
@@ -90,7 +90,7 @@ fn a_tie_goes_to_the_lower_label() {
 }
 
 #[test]
-fn more_neighbours_than_images_are_clamped_and_noted() {
+fn more_neighbors_than_images_are_clamped_and_noted() {
     let (train, test) = two_classes();
     let result = knn(&train, &test, &config(&[5, 200], 0.07)).unwrap();
     let used: Vec<_> = result.scores.iter().map(|s| (s.k, s.k_used)).collect();
@@ -129,9 +129,9 @@ fn error(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Error {
 fn what_cannot_be_classified_is_a_typed_error() {
     let (train, test) = two_classes();
     let good = config(&[1], 0.07);
-    let unlabelled = set(&[at(0.0, 1.0)], &[None]);
-    assert!(matches!(error(&unlabelled, &test, &good), Error::Unlabelled { set: "train" }));
-    assert!(matches!(error(&train, &unlabelled, &good), Error::Unlabelled { set: "test" }));
+    let unlabeled = set(&[at(0.0, 1.0)], &[None]);
+    assert!(matches!(error(&unlabeled, &test, &good), Error::Unlabeled { set: "train" }));
+    assert!(matches!(error(&train, &unlabeled, &good), Error::Unlabeled { set: "test" }));
     let single = set(&[at(0.0, 1.0), at(1.0, 1.0)], &[Some(3); 2]);
     assert!(matches!(error(&single, &test, &good), Error::OneClass { count: 2 }));
     let foreign = set(&[at(0.0, 1.0)], &[Some(7)]);
@@ -160,7 +160,7 @@ fn wrong_settings_are_typed_errors() {
 }
 
 #[test]
-fn a_result_serialises() {
+fn a_result_serializes() {
     let (train, test) = two_classes();
     let result: KnnResult = knn(&train, &test, &config(&[2], 0.07)).unwrap();
     let json = serde_json::to_value(&result).unwrap();

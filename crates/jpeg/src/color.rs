@@ -19,7 +19,7 @@ pub(crate) const GREEN: [i16; 2] = [-22554, 18734];
 /// Pixels of a line.
 #[inline(always)]
 pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
-    // Channel by channel, in 16 bits where those are enough, which compilers vectorise well.
+    // Channel by channel, in 16 bits where those are enough, which compilers vectorize well.
     let mut channels = [[0; WIDE]; 3];
     for i in 0..WIDE {
         let (y, cb, cr) = (i16::from(y[i]), i16::from(cb[i]) - 128, i16::from(cr[i]) - 128);

@@ -149,7 +149,7 @@ mod tests {
             include_bytes!("../tests/fixtures/422_noise_q100.jpg"),
             include_bytes!("../tests/fixtures/420_wide.jpg"),
             include_bytes!("../tests/fixtures/440_tall.jpg"),
-            include_bytes!("../tests/fixtures/grey.jpg"),
+            include_bytes!("../tests/fixtures/gray.jpg"),
         ];
         for file in files {
             let header = header::read(file).unwrap();

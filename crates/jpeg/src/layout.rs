@@ -1,6 +1,6 @@
 //! Which block of an MCU is decoded with what, and where it goes.
 //!
-//! Several MCUs are decoded before their blocks are transformed, so that [`BLOCKS`] neighbours of
+//! Several MCUs are decoded before their blocks are transformed, so that [`BLOCKS`] neighbors of
 //! each component are transformed together.
 
 use crate::idct::BLOCKS;
@@ -8,7 +8,7 @@ use crate::sampling::Sampling;
 
 /// MCUs that are decoded together.
 pub(crate) const BATCH: usize = BLOCKS;
-/// Most groups of blocks in a batch: four of luminance, two of colour.
+/// Most groups of blocks in a batch: four of luminance, two of color.
 pub(crate) const MOST_GROUPS: usize = 6;
 
 /// A block of an MCU.

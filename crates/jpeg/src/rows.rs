@@ -110,7 +110,7 @@ impl Rows {
         }
     }
 
-    /// Brings the colour of row `y` of the picture to full resolution.
+    /// Brings the color of row `y` of the picture to full resolution.
     #[inline(always)]
     fn upsample(&mut self, y: usize, mcu_row: usize) {
         let count = self.width.div_ceil(self.sampling.across());
@@ -135,7 +135,7 @@ impl Rows {
         }
     }
 
-    /// Where row `y` of the picture takes its colour from: the nearer row of the planes, and the
+    /// Where row `y` of the picture takes its color from: the nearer row of the planes, and the
     /// farther one, above or below it. Beyond the edge, the last row goes on.
     #[inline(always)]
     fn color_rows(&self, y: usize, mcu_row: usize) -> (usize, usize) {

@@ -1,9 +1,9 @@
 //! How finely the components of a frame are sampled, and how many blocks that makes.
 
-/// The samplings that are decoded: of luminance, as against colour.
+/// The samplings that are decoded: of luminance, as against color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sampling {
-    /// No colour at all.
+    /// No color at all.
     Gray,
     /// As finely: 4:4:4.
     Full,
@@ -16,7 +16,7 @@ pub(crate) enum Sampling {
 }
 
 impl Sampling {
-    /// By the horizontal and vertical sampling factor of luminance, where those of colour are 1.
+    /// By the horizontal and vertical sampling factor of luminance, where those of color are 1.
     pub(crate) fn of_luma(factors: (usize, usize)) -> Option<Self> {
         match factors {
             (1, 1) => Some(Self::Full),

@@ -1,4 +1,4 @@
-//! Colour at full resolution from colour at half, by libjpeg's "fancy" (triangle) filter: three
+//! Color at full resolution from color at half, by libjpeg's "fancy" (triangle) filter: three
 //! parts of the nearer sample and one of the farther one, with its rounding, which alternates.
 
 use crate::idct::WIDE;
@@ -43,7 +43,7 @@ impl Sums {
         self.values[self.count + 1] = self.values[self.count];
     }
 
-    /// Twice as many samples: with one neighbour, and all divided by `1 << SHIFT`.
+    /// Twice as many samples: with one neighbor, and all divided by `1 << SHIFT`.
     #[inline(always)]
     pub(crate) fn spread<const SHIFT: u32>(&self, out: &mut [u8]) {
         // Just below a half and a half, in turn.

@@ -50,7 +50,7 @@ fn pillow_reads_the_same_pixels() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let jpeg = Jpeg::open(&bytes).expect(name);
         let pixels = jpeg.decode().expect(name);
-        let gray = name.starts_with("grey") || name.starts_with("gray");
+        let gray = name.starts_with("gray") || name.starts_with("gray");
         assert_eq!(jpeg.channels(), if gray { 1 } else { 3 }, "{name}");
         assert_eq!(pixels.len(), jpeg.width() as usize * jpeg.height() as usize * jpeg.channels());
         let expected = fs::read(path.with_extension("pixels")).unwrap();
@@ -64,7 +64,7 @@ fn every_cut_is_an_error() {
     for name in [
         "420.jpg",
         "444_restart.jpg",
-        "grey_5x3.jpg",
+        "gray_5x3.jpg",
         "kinds/scans_420.jpg",
         "kinds/scans_440_restarts.jpg",
         "kinds/scans_420_progressive.jpg",
@@ -202,7 +202,7 @@ fn colors_are_what_libjpeg_takes_them_for() {
     let adobe = |bytes: &[u8], transform: u8| {
         with_segment(bytes, 0xEE, &[b"Adobe", &[0, 100, 0, 0, 0, 0, transform][..]].concat())
     };
-    let (jfif, gray) = (file("444.jpg"), file("grey.jpg"));
+    let (jfif, gray) = (file("444.jpg"), file("gray.jpg"));
     let expected = decode(&jfif);
     let mut bare = jfif.clone();
     bare[marker(&jfif, 0xE0) + 4..][..4].copy_from_slice(b"ABCD");
@@ -245,7 +245,7 @@ fn tables_and_colors_may_come_from_elsewhere() {
 /// Frames of videos leave out the tables that the standard gives as examples, which most encoders use.
 #[test]
 fn without_huffman_tables_those_of_the_standard_hold() {
-    for name in ["422.jpg", "420_noise_q100.jpg", "grey.jpg"] {
+    for name in ["422.jpg", "420_noise_q100.jpg", "gray.jpg"] {
         let bytes = file(name);
         let mut without = bytes.clone();
         while let Some(at) = without.windows(2).position(|pair| pair == [0xFF, 0xC4]) {
@@ -272,7 +272,7 @@ fn missing_tables_are_named() {
 
 #[test]
 fn exif_and_xmp_are_handed_out() {
-    let bytes = file("grey.jpg");
+    let bytes = file("gray.jpg");
     let exif = |bytes: &[u8]| Jpeg::open(bytes).unwrap().exif().map(<[u8]>::to_vec);
     assert_eq!(exif(&bytes), None);
     let with = with_segment(&bytes, 0xE1, b"Exif\0\0MM\0*");

@@ -4,7 +4,7 @@
 //! cargo run -p simdino-model --example features -- WEIGHTS IMAGES OUT [offset|size|antialias]
 //! ```
 //!
-//! `IMAGES` is a safetensors file with `images` `[B, C, H, W]`, normalised, fp32; `OUT` gets `cls`
+//! `IMAGES` is a safetensors file with `images` `[B, C, H, W]`, normalized, fp32; `OUT` gets `cls`
 //! `[B, D]`, `patches` `[B, N, D]` and, where there are any, `registers` `[B, R, D]`.
 
 use std::collections::BTreeMap;

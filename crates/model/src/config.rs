@@ -148,11 +148,11 @@ pub struct ModelConfig {
     pub drop_path_schedule: DropPathSchedule,
     /// What stochastic depth drops.
     pub drop_path_form: DropPathForm,
-    /// Learnt tokens beside the class token that stand for no place in the image; 4 in SimDINOv2 and in DINOv2 with registers.
+    /// Learned tokens beside the class token that stand for no place in the image; 4 in SimDINOv2 and in DINOv2 with registers.
     pub num_register_tokens: i64,
-    /// A learnt token that takes the place of masked patches; on in DINOv2 and SimDINOv2.
+    /// A learned token that takes the place of masked patches; on in DINOv2 and SimDINOv2.
     pub mask_token: bool,
-    /// Initial factor of each branch, learnt by channel (LayerScale); absent = none. 0.1 in SimDINOv2, 1e-5 in DINOv2.
+    /// Initial factor of each branch, learned by channel (LayerScale); absent = none. 0.1 in SimDINOv2, 1e-5 in DINOv2.
     pub layer_scale: Option<f64>,
     /// The feed-forward network of each block.
     pub ffn: Ffn,
@@ -194,7 +194,7 @@ impl Default for ModelConfig {
     }
 }
 
-/// The projection head: an MLP, an L2 normalisation, and prototypes if any. Section `head`.
+/// The projection head: an MLP, an L2 normalization, and prototypes if any. Section `head`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadConfig {
@@ -204,7 +204,7 @@ pub struct HeadConfig {
     pub out_dim: i64,
     /// Number of linear layers; 3 in the reference.
     pub num_layers: i64,
-    /// Batch normalisation after each hidden layer; off in the reference.
+    /// Batch normalization after each hidden layer; off in the reference.
     pub use_bn: bool,
     /// Prototypes that the unit vectors are scored against; 0 in SimDINO and SimDINOv2, 65536 in DINO.
     pub prototypes: i64,

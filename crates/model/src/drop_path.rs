@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{DropPathForm, DropPathSchedule, ModelConfig};
-use crate::tokens::{Mode, Part};
+use crate::tokens::{ImageRange, Mode};
 
 /// Drops the residual branch of whole images while training.
 ///
@@ -78,7 +78,7 @@ impl DropPath {
 fn draws(batch: i64, mode: Mode, device: Device) -> Tensor {
     let options = (Kind::Float, device);
     match mode {
-        Mode::TrainPart(Part { first, count, of }) => {
+        Mode::TrainPart(ImageRange { first, count, of }) => {
             let all = Tensor::rand([batch / count, of], options); // [V, images of the whole]
             all.narrow(1, first, count).reshape([batch])
         }

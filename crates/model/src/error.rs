@@ -167,7 +167,7 @@ pub enum Error {
     },
     /// A part of weights that are spread over several files is not as their index says.
     #[error("{}: {problem}", path.display())]
-    Part {
+    ImageRange {
         /// The index, or the part.
         path: PathBuf,
         /// What does not fit.

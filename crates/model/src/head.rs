@@ -29,7 +29,7 @@ pub struct ProjectionHead {
     in_dim: i64,
 }
 
-/// `K` directions of weight-normalised rows, `g v / |v|`, without bias; a row's scores are its
+/// `K` directions of weight-normalized rows, `g v / |v|`, without bias; a row's scores are its
 /// inner products with them.
 #[derive(Debug)]
 struct Prototypes {
@@ -90,7 +90,7 @@ impl ProjectionHead {
 }
 
 impl Prototypes {
-    /// Parameters `weight_g`, 1 and frozen unless asked for, and `weight_v`, as torch initialises a
+    /// Parameters `weight_g`, 1 and frozen unless asked for, and `weight_v`, as torch initializes a
     /// linear layer; none where there are no prototypes.
     fn new(path: &nn::Path, config: &HeadConfig) -> Result<Option<Self>> {
         let (count, dim) = (config.prototypes, config.out_dim);

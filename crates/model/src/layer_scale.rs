@@ -1,4 +1,4 @@
-//! LayerScale: a learnt factor for each channel of a residual branch.
+//! LayerScale: a learned factor for each channel of a residual branch.
 
 use tch::{Tensor, nn};
 

@@ -35,5 +35,5 @@ pub use config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 pub use error::{Error, Result};
 pub use head::ProjectionHead;
 pub use network::Network;
-pub use tokens::{Mode, Part, Tokens};
+pub use tokens::{ImageRange, Mode, Tokens};
 pub use vit::VisionTransformer;

@@ -1,4 +1,4 @@
-//! From u8 pixels on the host to normalised input on the device.
+//! From u8 pixels on the host to normalized input on the device.
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moves_channels_first_and_normalises() {
+    fn moves_channels_first_and_normalizes() {
         let normalize = Normalize { mean: vec![0.5, 0.0, 0.0], std: vec![0.5, 1.0, 0.5] };
         // one image of 1 x 2 pixels
         let x = normalize.apply(&[255, 0, 51, 0, 255, 102], [1, 1, 2], Device::Cpu).unwrap();

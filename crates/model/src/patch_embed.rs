@@ -9,7 +9,7 @@ use crate::init;
 ///
 /// # Source
 /// DINO's `PatchEmbed`, a convolution with kernel and stride `P`, with torch's default
-/// initialisation of a convolution: weight and bias uniform within `1 / sqrt(C P^2)`.
+/// initialization of a convolution: weight and bias uniform within `1 / sqrt(C P^2)`.
 ///
 /// # Deviations
 /// Computed as a matrix product over flattened patches, which gives `[B, N, D]` directly. The

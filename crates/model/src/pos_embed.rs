@@ -1,4 +1,4 @@
-//! The learnt positional embedding and its interpolation to other grids.
+//! The learned positional embedding and its interpolation to other grids.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -64,8 +64,8 @@ mod tests {
         assert_eq!(HeadConfig::default().num_parameters(768), 6_295_808);
         let dino = HeadConfig { prototypes: 65536, ..HeadConfig::default() };
         assert_eq!(dino.num_parameters(768) - 6_295_808, 16_777_216);
-        let learnt = HeadConfig { norm_last_layer: false, ..dino };
-        assert_eq!(learnt.num_parameters(768) - 6_295_808, 16_777_216 + 65_536);
+        let learned = HeadConfig { norm_last_layer: false, ..dino };
+        assert_eq!(learned.num_parameters(768) - 6_295_808, 16_777_216 + 65_536);
     }
 
     #[test]

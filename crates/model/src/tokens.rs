@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-/// Whether the regularisers of training act.
+/// Whether the regularizers of training act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Stochastic depth is on: the student, on a batch that is all there is.
@@ -10,7 +10,7 @@ pub enum Mode {
     /// The same on some of the images of a larger batch. Draws that belong to an image are made for
     /// all of them and these images' taken, so from one state of the generator every part of the
     /// batch gets what it would get in the whole.
-    TrainPart(Part),
+    TrainPart(ImageRange),
     /// Everything is deterministic: the teacher and every evaluation.
     Eval,
 }
@@ -18,7 +18,7 @@ pub enum Mode {
 /// Which images of a larger batch are here. With `V` views of each, crop-major, the rows are those
 /// of view 0, then those of view 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct ImageRange {
     /// The first of them.
     pub first: i64,
     /// How many they are, at least 1.
@@ -27,7 +27,7 @@ pub struct Part {
     pub of: i64,
 }
 
-/// The final, normalised tokens of a batch.
+/// The final, normalized tokens of a batch.
 #[derive(Debug)]
 pub struct Tokens {
     /// Class token, `[B, D]`.

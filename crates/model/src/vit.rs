@@ -12,7 +12,7 @@ use crate::patch_embed::PatchEmbed;
 use crate::pos_embed::PosEmbed;
 use crate::tokens::{Mode, Tokens};
 
-/// Vision transformer with a class token, a learnt positional embedding, and whatever of DINOv2's
+/// Vision transformer with a class token, a learned positional embedding, and whatever of DINOv2's
 /// additions the configuration asks for: registers, mask token, LayerScale, SwiGLU.
 ///
 /// Takes images of any size whose sides are multiples of the patch; the positional embedding is
@@ -90,7 +90,7 @@ impl VisionTransformer {
     /// All tokens after the final norm.
     ///
     /// # Shapes
-    /// - `images`: `[B, C, height, width]`, normalised, of the parameters' dtype and device
+    /// - `images`: `[B, C, height, width]`, normalized, of the parameters' dtype and device
     ///
     /// # Errors
     /// Images of another shape, dtype or device than the model takes.

@@ -199,19 +199,19 @@ fn patch_kernels_are_resized_as_timm_does() {
 }
 
 #[test]
-fn a_grey_image_gives_what_three_equal_channels_gave() {
+fn a_gray_image_gives_what_three_equal_channels_gave() {
     let source = side(1, &nano(), &small_head());
     let (_folder, path) = scratch(&source.renamed(|name| Some(name.to_owned())));
     for channels in [1, 5] {
         let fresh = side(2, &ModelConfig { in_channels: channels, ..nano() }, &small_head());
         fresh.import(&path, &ImportPolicy::default()).unwrap();
         if channels == 1 {
-            let grey = tensor(&[1, 1, 32, 32], 7, 1.0, 0.0);
+            let gray = tensor(&[1, 1, 32, 32], 7, 1.0, 0.0);
             let cls = |side: &Side, images: &Tensor| {
                 side.network.backbone.forward_cls(images, Mode::Eval).unwrap()
             };
-            let rgb = grey.expand([1, 3, 32, 32], false).contiguous();
-            assert_close("cls", &cls(&fresh, &grey), &cls(&source, &rgb), 1e-5);
+            let rgb = gray.expand([1, 3, 32, 32], false).contiguous();
+            assert_close("cls", &cls(&fresh, &gray), &cls(&source, &rgb), 1e-5);
         }
     }
 }

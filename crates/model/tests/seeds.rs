@@ -5,7 +5,7 @@ mod common;
 
 use common::{assert_close, tensor};
 use model::weights::named_variables;
-use model::{Arch, Mode, ModelConfig, Part, VisionTransformer};
+use model::{Arch, ImageRange, Mode, ModelConfig, VisionTransformer};
 use tch::{Device, Kind, Tensor, nn};
 
 fn nano() -> ModelConfig {
@@ -73,7 +73,7 @@ fn a_part_of_a_batch_gets_what_it_would_get_in_the_whole() {
     let cls = |first, count| {
         tch::manual_seed(11);
         let x = crops.narrow(1, first, count).reshape([views * count, 3, 32, 32]);
-        let mode = Mode::TrainPart(Part { first, count, of: 6 });
+        let mode = Mode::TrainPart(ImageRange { first, count, of: 6 });
         vit.forward_cls(&x, mode).unwrap().view([views, count, -1])
     };
     let whole = cls(0, count);

@@ -20,7 +20,7 @@ use objectives::{
     Statistics, StepContext,
 };
 use tch::{Device, Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 /// Mean distance of views plus `weight` times uniformity.
 struct AlignAndSpread {
@@ -87,7 +87,7 @@ fn train(name: &str, objective: &mut dyn Objective) -> Result<()> {
             teacher: &Outputs::of_cls(rows.detach()),
             masked: None,
             context: StepContext::first(64),
-            collective: &Alone,
+            collective: &SingleProcess,
         })?;
         if step % 100 == 0 {
             let terms = output.terms.iter();
@@ -97,7 +97,7 @@ fn train(name: &str, objective: &mut dyn Objective) -> Result<()> {
         features.zero_grad();
         output.loss.backward();
         tch::no_grad(|| features -= features.grad() * 10.0);
-        objective.update(&output.statistics, &Alone)?;
+        objective.update(&output.statistics, &SingleProcess)?;
     }
     Ok(())
 }

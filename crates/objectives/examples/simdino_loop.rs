@@ -11,7 +11,7 @@
 use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 const POINTS: i64 = 256;
 const STEPS: u64 = 200;
@@ -47,11 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 progress: step as f64 / STEPS as f64, // schedules inside the loss follow it
                 global_batch: POINTS as usize,
             },
-            collective: &Alone, // a single process
+            collective: &SingleProcess, // a single process
         };
         let output = objective.evaluate(&inputs)?;
         optimizer.backward_step(&output.loss);
-        objective.update(&output.statistics, &Alone)?; // what it remembers, if anything
+        objective.update(&output.statistics, &SingleProcess)?; // what it remembers, if anything
         follow(&teacher_vars, &student_vars);
         if step % 40 == 0 || step + 1 == STEPS {
             let value = |name| output.value(name).unwrap_or(f64::NAN);

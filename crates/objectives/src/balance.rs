@@ -8,7 +8,7 @@
 //! ```
 //!
 //! where `|.|` is the norm over all the student's rows `s`, of what turns them: a pull along a row
-//! is undone by its normalisation.
+//! is undone by its normalization.
 //!
 //! # What it assumes
 //! - What pulls on the features pulls on the weights: the network's Jacobian is not looked at.

@@ -16,9 +16,11 @@ impl ObjectiveConfig {
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         Ok(match self.method {
             Method::SimDino => Box::new(SimDinoLoss::new(&self.simdino)?),
-            Method::SimDinoV2 => Box::new(SimDinoV2Loss::new(&self.simdino, &self.terms)?),
-            Method::Dino => Box::new(DinoLoss::new(&self.prototypes)?),
-            Method::DinoV2 => Box::new(DinoV2Loss::new(&self.prototypes, &self.terms)?),
+            Method::SimDinoV2 => {
+                Box::new(SimDinoV2Loss::new(&self.simdino, &self.ibot, &self.koleo)?)
+            }
+            Method::Dino => Box::new(DinoLoss::new(&self.dino)?),
+            Method::DinoV2 => Box::new(DinoV2Loss::new(&self.dino, &self.ibot, &self.koleo)?),
         })
     }
 }

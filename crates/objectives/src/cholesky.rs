@@ -1,6 +1,6 @@
 //! `I + alpha Z^T Z` of groups of rows: factor, half log-determinant, and how a failure is met.
 //!
-//! `G` groups, `n` rows each, `d` width, `p` the side of the matrix that is factorised: `min(n, d)`,
+//! `G` groups, `n` rows each, `d` width, `p` the side of the matrix that is factorized: `min(n, d)`,
 //! or `d` where a group spans processes. Knows nothing of losses.
 
 use tch::{Device, Kind, Tensor};
@@ -9,14 +9,14 @@ use torch_ext::Collective;
 use crate::Result;
 use crate::config::RatePrecision;
 
-/// Sides up to this are factorised in double precision whatever the products are computed in: it
+/// Sides up to this are factorized in double precision whatever the products are computed in: it
 /// takes no longer, and near a collapse, where the identity stands beside far larger numbers, the
 /// value keeps digits that it loses in single.
 const SMALL: i64 = 128;
 /// Added to the diagonal after a failure, in units of its mean.
 const JITTERS: [f64; 2] = [1e-6, 1e-4];
 
-/// Retries that the factorisation of some groups needed.
+/// Retries that the factorization of some groups needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateEvents {
     /// Retries with something added to the diagonal.
@@ -26,7 +26,7 @@ pub struct RateEvents {
 }
 
 impl RateEvents {
-    /// Whether every group was factorised at once.
+    /// Whether every group was factorized at once.
     pub fn is_clean(self) -> bool {
         self == Self::default()
     }
@@ -50,21 +50,21 @@ pub fn kind(precision: RatePrecision) -> Kind {
 /// Which of the two Gram matrices stands in `I + alpha K`. Both have the same non-zero
 /// eigenvalues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum GramSide {
     /// `Z Z^T`, of side `n`.
-    Rows,
+    Samples,
     /// `Z^T Z`, of side `d`.
-    Width,
+    Features,
 }
 
-impl Side {
-    /// The smaller one. Products and factorisation both cost less on it.
+impl GramSide {
+    /// The smaller one. Products and factorization both cost less on it.
     pub fn cheaper(z: &Tensor) -> Self {
-        if z.size()[1] <= z.size()[2] { Self::Rows } else { Self::Width }
+        if z.size()[1] <= z.size()[2] { Self::Samples } else { Self::Features }
     }
 }
 
-/// A Cholesky factorisation that may have failed.
+/// A Cholesky factorization that may have failed.
 pub struct Factor {
     /// The lower factor, `[G, p, p]`, in the precision it was computed in.
     pub lower: Tensor,
@@ -74,14 +74,14 @@ pub struct Factor {
     pub failed: Tensor,
 }
 
-/// `I + alpha K`, of which only the lower triangle is meant: factorisations read no more.
+/// `I + alpha K`, of which only the lower triangle is meant: factorizations read no more.
 /// `[G, n, d] -> [G, p, p]`
 ///
 /// On the CPU in panels of columns from the diagonal down, which spares up to half of the product.
-pub fn regularised_gram(z: &Tensor, side: Side, alpha: f64) -> Tensor {
+pub fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     let rows = match side {
-        Side::Rows => z.shallow_clone(),
-        Side::Width => z.transpose(1, 2),
+        GramSide::Samples => z.shallow_clone(),
+        GramSide::Features => z.transpose(1, 2),
     }; // [G, p, .]
     let (groups, p) = (rows.size()[0], rows.size()[1]);
     let panel = if z.device() == Device::Cpu { SMALL } else { p };
@@ -92,29 +92,29 @@ pub fn regularised_gram(z: &Tensor, side: Side, alpha: f64) -> Tensor {
         let mut part = gram.narrow(1, first, height).narrow(2, first, width);
         let _ = part.baddbmm_(&rows.narrow(1, first, height), &columns);
     }
-    regularised(gram, alpha)
+    regularized(gram, alpha)
 }
 
-/// [`regularised_gram`] on the side of the width, of the rows of all processes together.
-pub fn regularised_gram_across(
+/// [`regularized_gram`] on the side of the width, of the rows of all processes together.
+pub fn regularized_gram_across(
     z: &Tensor,
     alpha: f64,
     collective: &dyn Collective,
 ) -> Result<Tensor> {
     let mut gram = z.transpose(1, 2).bmm(z);
     collective.all_reduce_sum(&mut gram)?;
-    Ok(regularised(gram, alpha))
+    Ok(regularized(gram, alpha))
 }
 
 /// `I + alpha K`, in the place of `K`.
-fn regularised(mut gram: Tensor, alpha: f64) -> Tensor {
+fn regularized(mut gram: Tensor, alpha: f64) -> Tensor {
     let _ = gram.g_mul_scalar_(alpha);
     let _ = gram.diagonal(0, -2, -1).g_add_scalar_(1.0);
     gram
 }
 
-/// Factorises all groups in one call. Reads nothing back to the host.
-pub fn factorise(matrix: &Tensor) -> Factor {
+/// Factorizes all groups in one call. Reads nothing back to the host.
+pub fn factorize(matrix: &Tensor) -> Factor {
     let kind = if matrix.size()[1] <= SMALL { Kind::Double } else { matrix.kind() };
     let (lower, info) = matrix.to_kind(kind).linalg_cholesky_ex(false, false);
     let diagonal = lower.diagonal(0, -2, -1); // [G, p]
@@ -128,11 +128,11 @@ pub fn factorise(matrix: &Tensor) -> Factor {
 ///
 /// An explicit inverse and a product beat two triangular solves here, and lose no digits: the
 /// eigenvalues start at 1.
-pub fn gradient(lower: &Tensor, z: &Tensor, side: Side, alpha: f64) -> Tensor {
+pub fn gradient(lower: &Tensor, z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     let inverse = lower.cholesky_inverse(false).to_kind(z.kind()) * alpha; // [G, p, p]
     match side {
-        Side::Rows => inverse.bmm(z),
-        Side::Width => z.bmm(&inverse),
+        GramSide::Samples => inverse.bmm(z),
+        GramSide::Features => z.bmm(&inverse),
     }
 }
 
@@ -148,7 +148,7 @@ pub fn retry(
     let eye = Tensor::eye(p, (matrix.kind(), matrix.device()));
     for jitter in JITTERS {
         events.jitter += 1;
-        let factor = factorise(&(matrix + &eye * mean.unsqueeze(-1) * jitter));
+        let factor = factorize(&(matrix + &eye * mean.unsqueeze(-1) * jitter));
         if succeeded(&factor) {
             return Some(factor);
         }
@@ -157,11 +157,11 @@ pub fn retry(
         return None;
     }
     events.fp64 += 1;
-    let factor = factorise(&double());
+    let factor = factorize(&double());
     succeeded(&factor).then_some(factor)
 }
 
-/// Whether the one group was factorised.
+/// Whether the one group was factorized.
 fn succeeded(factor: &Factor) -> bool {
     factor.failed.int64_value(&[0]) == 0 // sync, on the path of failures only
 }

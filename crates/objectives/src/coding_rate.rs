@@ -12,9 +12,9 @@
 //!
 //! When `n < d` the `n x n` matrix `I + alpha Z Z^T` takes the place of `M`: it has the same
 //! determinant, and `dR/dZ = alpha (I + alpha Z Z^T)^-1 Z`. The gradient is in closed form because
-//! autograd through a Cholesky factorisation costs several times as much.
+//! autograd through a Cholesky factorization costs several times as much.
 //!
-//! Centred rows `Z - mean` have the same formulas, and need no step back through the mean: the
+//! Centered rows `Z - mean` have the same formulas, and need no step back through the mean: the
 //! rows of `alpha (Z - mean) M^-1` add up to nothing already.
 //!
 //! # Source
@@ -24,15 +24,15 @@
 //!
 //! # Deviations
 //! The reference computes the Gram matrix in half precision, always of width `d`, and does not
-//! look whether the factorisation failed. Here it is in single or double precision with autocast
-//! off, on the smaller side (factorised in double where that is small, which costs nothing), and a
+//! look whether the factorization failed. Here it is in single or double precision with autocast
+//! off, on the smaller side (factorized in double where that is small, which costs nothing), and a
 //! failure is retried, counted, and in the end an error.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
 
 pub use crate::cholesky::RateEvents;
-use crate::cholesky::{self, Side};
+use crate::cholesky::{self, GramSide};
 use crate::config::RatePrecision;
 use crate::{Error, Result};
 
@@ -41,7 +41,7 @@ use crate::{Error, Result};
 pub struct RateOptions<'a> {
     /// Factor of the covariance, `d / (n eps^2)`.
     pub alpha: f64,
-    /// Precision of Gram matrix, factorisation and logarithms.
+    /// Precision of Gram matrix, factorization and logarithms.
     pub precision: RatePrecision,
     /// Subtract the mean of each group first.
     pub center: bool,
@@ -50,7 +50,7 @@ pub struct RateOptions<'a> {
 }
 
 impl RateOptions<'_> {
-    /// Uncentred, in single precision, every group as a whole in this process.
+    /// Uncentered, in single precision, every group as a whole in this process.
     pub fn new(alpha: f64) -> Self {
         Self { alpha, precision: RatePrecision::Fp32, center: false, across: None }
     }
@@ -95,7 +95,7 @@ impl CodingRate {
 ///
 /// # Errors
 /// A wrong shape; `alpha` not positive; features that are not finite; a covariance that cannot be
-/// factorised even after retries; a process that does not answer.
+/// factorized even after retries; a process that does not answer.
 pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
     let z = z.detach();
     let groups = match z.dim() {
@@ -117,7 +117,7 @@ pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
 pub(crate) enum Fault {
     /// Its features hold NaN or infinity.
     NonFinite(usize),
-    /// No attempt to factorise its matrix succeeded.
+    /// No attempt to factorize its matrix succeeded.
     NotPositiveDefinite(usize),
     /// A tensor that was to be looked at along the way is not finite; its index.
     Other(usize),
@@ -163,9 +163,9 @@ pub(crate) fn rate_of_groups(
 
 /// The matrices of all groups, and what they were made of.
 struct Groups {
-    /// Features in working precision, centred if asked for. `[G, n, d]`
+    /// Features in working precision, centered if asked for. `[G, n, d]`
     z: Tensor,
-    side: Side,
+    side: GramSide,
     /// `I + alpha K`, `[G, p, p]`.
     matrix: Tensor,
     alpha: f64,
@@ -177,14 +177,14 @@ impl Groups {
     fn new(z: &Tensor, options: &RateOptions) -> Result<Self> {
         let mut z = z.to_kind(cholesky::kind(options.precision));
         if options.center {
-            z = centred(&z, options.across)?;
+            z = centered(&z, options.across)?;
         }
         let alpha = options.alpha;
         let (side, matrix) = match options.across {
-            Some(all) => (Side::Width, cholesky::regularised_gram_across(&z, alpha, all)?),
+            Some(all) => (GramSide::Features, cholesky::regularized_gram_across(&z, alpha, all)?),
             None => {
-                let side = Side::cheaper(&z);
-                (side, cholesky::regularised_gram(&z, side, alpha))
+                let side = GramSide::cheaper(&z);
+                (side, cholesky::regularized_gram(&z, side, alpha))
             }
         };
         Ok(Self { z, side, matrix, alpha, spanning: options.across.is_some() })
@@ -197,12 +197,12 @@ impl Groups {
             return self.matrix.narrow(0, group, 1).to_kind(Kind::Double);
         }
         let z = self.z.narrow(0, group, 1).to_kind(Kind::Double);
-        cholesky::regularised_gram(&z, self.side, self.alpha)
+        cholesky::regularized_gram(&z, self.side, self.alpha)
     }
 }
 
 /// Rows without their group's mean, `[G, n, d]`.
-fn centred(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
+fn centered(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
     let mut sum = z.sum_dim_intlist(1, true, z.kind()); // [G, 1, d]
     let mut rows = Tensor::full([], z.size()[1], (Kind::Double, z.device()));
     if let Some(all) = across {
@@ -214,7 +214,7 @@ fn centred(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
 
 fn rate_in_precision(z: &Tensor, options: &RateOptions, others: &[&Tensor]) -> Result<Checked> {
     let groups = Groups::new(z, options)?;
-    let mut factor = cholesky::factorise(&groups.matrix);
+    let mut factor = cholesky::factorize(&groups.matrix);
     let flags = read_flags(&factor.failed, others)?;
     let (failed, not_finite) = flags.split_at(z.size()[0] as usize);
     let any_failed = failed.contains(&true);
@@ -268,7 +268,7 @@ fn recover(
     Ok(faults)
 }
 
-/// For each group whether its factorisation failed, which NaN and infinity among its features
+/// For each group whether its factorization failed, which NaN and infinity among its features
 /// also lead to; then for each of `others` whether it is not finite. The one read from the device.
 fn read_flags(failed: &Tensor, others: &[&Tensor]) -> Result<Vec<bool>> {
     let mut flags = vec![failed.shallow_clone()];

@@ -21,10 +21,10 @@ use tch::Tensor;
 use torch_ext::Collective;
 
 use crate::coding_rate::RateEvents;
-use crate::config::{Centering, PrototypeConfig};
+use crate::config::{Centering, DinoConfig};
 use crate::inputs::{Inputs, check_cls, require_finite, working_kind};
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
-use crate::prototypes::{Teacher, TeacherTemperature, cross_entropy_of_views, entropies};
+use crate::prototypes::{TeacherTargets, TeacherTemperature, cross_entropy_of_views, entropies};
 use crate::{Error, Result};
 
 /// Name of the center among the state.
@@ -41,7 +41,7 @@ impl DinoLoss {
     ///
     /// # Errors
     /// Values that cannot be; Sinkhorn-Knopp, which is DINOv2's.
-    pub fn new(config: &PrototypeConfig) -> Result<Self> {
+    pub fn new(config: &DinoConfig) -> Result<Self> {
         if config.centering != Centering::Softmax {
             let what = "sinkhorn_knopp belongs to DINOv2; DINO takes softmax".to_owned();
             return Err(Error::Config(vec![("centering", what)]));
@@ -77,20 +77,20 @@ impl Objective for DinoLoss {
 /// The loss of class tokens over prototypes, which DINO and DINOv2 share.
 #[derive(Debug)]
 pub(crate) struct ClsLoss {
-    pub(crate) teacher: Teacher,
+    pub(crate) teacher: TeacherTargets,
     pub(crate) temperature: TeacherTemperature,
     student_temp: f64,
 }
 
 impl ClsLoss {
     /// `every_step`: whether the teacher's temperature grows at each step or at each epoch.
-    pub(crate) fn new(config: &PrototypeConfig, every_step: bool) -> Result<Self> {
+    pub(crate) fn new(config: &DinoConfig, every_step: bool) -> Result<Self> {
         let problems = config.validate();
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
         Ok(Self {
-            teacher: Teacher::new(config.centering, CENTER, config.center_momentum),
+            teacher: TeacherTargets::new(config.centering, CENTER, config.center_momentum),
             temperature: TeacherTemperature {
                 start: config.teacher_temp_start,
                 end: config.teacher_temp,

@@ -3,8 +3,8 @@
 //! ```text
 //! q = softmax((teacher - center) / teacher_temp)      or Sinkhorn-Knopp over the batch
 //! loss = dino(cls)
-//!      + patch_weight * -sum_j weight[j] sum_k q[j][k] log_softmax(s[j] / student_temp)[k] / (2B)
-//!      + koleo_weight * koleo(student's backbone)
+//!      + ibot.loss_weight * -sum_j weight[j] sum_k q[j][k] log_softmax(s[j] / student_temp)[k] / (2B)
+//!      + koleo.loss_weight * koleo(student's backbone)
 //! ```
 //!
 //! Patches have a center of their own. Whether they share the head of the class tokens is the
@@ -22,13 +22,13 @@ use tch::Tensor;
 use torch_ext::Collective;
 
 use crate::Result;
-use crate::config::{PrototypeConfig, TermsConfig};
+use crate::config::{DinoConfig, IbotConfig, KoleoConfig};
 use crate::dino::ClsLoss;
+use crate::ibot::PatchPairs;
 use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
-use crate::patches::Patches;
-use crate::prototypes::{Teacher, log_likelihood};
-use crate::simdinov2::{add_koleo, add_term, check};
+use crate::prototypes::{TeacherTargets, log_likelihood};
+use crate::terms::{self, add_koleo, add_term};
 
 /// Names of the centers among the state.
 const CENTERS: [&str; 2] = ["center", "patch_center"];
@@ -37,9 +37,10 @@ const CENTERS: [&str; 2] = ["center", "patch_center"];
 #[derive(Debug)]
 pub struct DinoV2Loss {
     cls: ClsLoss,
-    patch_teacher: Teacher,
+    patch_teacher: TeacherTargets,
     student_temp: f64,
-    terms: TermsConfig,
+    ibot: IbotConfig,
+    koleo: KoleoConfig,
 }
 
 impl DinoV2Loss {
@@ -47,18 +48,23 @@ impl DinoV2Loss {
     ///
     /// # Errors
     /// Values that cannot be.
-    pub fn new(config: &PrototypeConfig, terms: &TermsConfig) -> Result<Self> {
-        check(terms)?;
+    pub fn new(config: &DinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
+        terms::check(ibot, koleo)?;
         Ok(Self {
             cls: ClsLoss::new(config, true)?,
-            patch_teacher: Teacher::new(config.centering, CENTERS[1], config.center_momentum),
+            patch_teacher: TeacherTargets::new(
+                config.centering,
+                CENTERS[1],
+                config.center_momentum,
+            ),
             student_temp: config.student_temp,
-            terms: terms.clone(),
+            ibot: ibot.clone(),
+            koleo: koleo.clone(),
         })
     }
 
     fn patch_loss(&self, inputs: &Inputs, statistics: &mut Statistics) -> Result<Tensor> {
-        let patches = Patches::of(inputs)?;
+        let patches = PatchPairs::of(inputs)?;
         let targets = self.patch_teacher.targets(
             &patches.teacher,
             self.cls.temperature.at(inputs.context),
@@ -72,8 +78,8 @@ impl DinoV2Loss {
 impl Objective for DinoV2Loss {
     fn needs(&self) -> Needs {
         Needs {
-            patches: self.terms.patch_weight > 0.0,
-            backbone: self.terms.koleo_weight > 0.0,
+            patches: self.ibot.loss_weight > 0.0,
+            backbone: self.koleo.loss_weight > 0.0,
             prototypes: true,
         }
     }
@@ -81,12 +87,12 @@ impl Objective for DinoV2Loss {
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         torch_ext::autocast(inputs.student.cls.device(), None, || {
             let mut output = self.cls.evaluate(inputs)?;
-            if self.terms.patch_weight > 0.0 {
+            if self.ibot.loss_weight > 0.0 {
                 let loss = self.patch_loss(inputs, &mut output.statistics)?;
-                add_term(&mut output, ("patches", "loss/patches"), &loss, self.terms.patch_weight)?;
+                add_term(&mut output, ("patches", "loss/patches"), &loss, self.ibot.loss_weight)?;
             }
-            if self.terms.koleo_weight > 0.0 {
-                add_koleo(&mut output, inputs, &self.terms)?;
+            if self.koleo.loss_weight > 0.0 {
+                add_koleo(&mut output, inputs, &self.koleo)?;
             }
             Ok(output)
         })?

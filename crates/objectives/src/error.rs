@@ -43,7 +43,7 @@ pub enum Error {
     /// A (micro-)batch that is no whole number of rate groups.
     #[error(
         "a batch of {batch} is no whole number of rate groups of {rows} rows, the global batch \
-         over objective.rate_groups"
+         over simdino.rate_groups"
     )]
     GroupRows {
         /// Rows of a group.
@@ -57,10 +57,8 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
-    /// A batch in which no feature has a neighbour.
-    #[error(
-        "KoLeo needs at least 2 images in each of its groups (got {got}): lower terms.koleo_groups"
-    )]
+    /// A batch in which no feature has a neighbor.
+    #[error("KoLeo needs at least 2 images in each of its groups (got {got}): lower koleo.groups")]
     KoLeoBatch {
         /// Images in the batch.
         got: i64,
@@ -89,10 +87,10 @@ pub enum Error {
         /// What was not finite.
         what: String,
     },
-    /// Every way to factorise `I + alpha Z^T Z` failed.
+    /// Every way to factorize `I + alpha Z^T Z` failed.
     #[error(
-        "{term}: {what} have a covariance that cannot be factorised, not even in double precision \
-         (features too large, or objective.eps too small)"
+        "{term}: {what} have a covariance that cannot be factorized, not even in double precision \
+         (features too large, or simdino.eps too small)"
     )]
     NotPositiveDefinite {
         /// Which term of the loss.

@@ -98,7 +98,7 @@ impl Signals {
 
 /// Says once that a run has collapsed, when it has for long enough.
 #[derive(Debug, Clone, Default)]
-pub struct Watch {
+pub struct CollapseDetector {
     in_a_row: u32,
     raised: bool,
     /// Collapsed since the first step, and said so then.
@@ -110,12 +110,12 @@ const LOOKS: u32 = 3;
 /// Share of the training after which a collapse is called one.
 const GRACE: f64 = 0.02;
 
-impl Watch {
+impl CollapseDetector {
     /// Takes in the signals of a step; a warning the first time that it is due.
     ///
     /// At the very first step a warning comes at once, but for collapsed features alone: a run
     /// that starts so trains badly. It is not repeated unless the run recovers and collapses again.
-    pub fn look(&mut self, step: u64, progress: f64, signals: &Signals) -> Option<String> {
+    pub fn observe(&mut self, step: u64, progress: f64, signals: &Signals) -> Option<String> {
         let verdict = signals.verdict();
         if step == 0 && signals.rate_position.is_some() {
             self.since_start = verdict.is_some();

@@ -16,7 +16,7 @@ pub struct Outputs {
     /// prototypes for DINO.
     pub cls: Tensor,
     /// Head outputs of the masked patches of the global views, `[m, k]`, in the order of
-    /// [`Masked::weights`]. The student saw them masked, the teacher did not.
+    /// [`MaskWeights::weights`]. The student saw them masked, the teacher did not.
     pub patches: Option<Tensor>,
     /// Class tokens of the backbone on the global views, before the head: `[2, B, D]`.
     pub backbone: Option<Tensor>,
@@ -31,7 +31,7 @@ impl Outputs {
 
 /// Which patches were masked, as far as a loss needs to know.
 #[derive(Debug)]
-pub struct Masked {
+pub struct MaskWeights {
     /// One over the number of masked patches of the same crop, `[m]`.
     pub weights: Tensor,
     /// Global crops, masked or not: `2 B`.
@@ -41,9 +41,9 @@ pub struct Masked {
 /// Where a batch stands in the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepContext {
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: u64,
-    /// Optimiser steps in a pass over the data.
+    /// Optimizer steps in a pass over the data.
     pub steps_per_epoch: u64,
     /// Share of the training that is done, 0 to 1.
     pub progress: f64,
@@ -82,7 +82,7 @@ pub struct Inputs<'a> {
     /// No gradient flows through it.
     pub teacher: &'a Outputs,
     /// None without masking.
-    pub masked: Option<&'a Masked>,
+    pub masked: Option<&'a MaskWeights>,
     /// Where the batch stands in the run.
     pub context: StepContext,
     /// The processes of the run.

@@ -1,4 +1,4 @@
-//! The KoLeo regulariser: every feature away from its nearest neighbour in the batch.
+//! The KoLeo regularizer: every feature away from its nearest neighbor in the batch.
 //!
 //! ```text
 //! x = rows of norm 1
@@ -7,14 +7,14 @@
 //! ```
 //!
 //! Equal rows have the finite loss `-log(1e-8 (1 + sqrt(d)))` and a finite, if steep, gradient:
-//! that is how they come apart. A batch of one image has no neighbour and is refused.
+//! that is how they come apart. A batch of one image has no neighbor and is refused.
 //!
 //! # Source
 //! DINOv2, `KoLeoLoss` of facebookresearch/dinov2@b8931f7, on the class tokens of the backbone, one
 //! view at a time.
 //!
 //! # Deviations
-//! The reference looks for neighbours within a process, so its loss depends on how many there are.
+//! The reference looks for neighbors within a process, so its loss depends on how many there are.
 //! Here the rows are in groups, as many as the configuration says; a group stands for a process.
 
 use tch::{Kind, Tensor};
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 
 const EPS: f64 = 1e-8;
 
-/// Sum of the losses of all views; 0-dimensional. Neighbours are looked for within each group.
+/// Sum of the losses of all views; 0-dimensional. Neighbors are looked for within each group.
 ///
 /// # Shapes
 /// - `x`: `[views, groups, B, D]`
@@ -44,8 +44,8 @@ pub fn koleo(x: &Tensor) -> Result<Tensor> {
     }
     let x = x.reshape([views * groups, batch, width]);
     let rows = unit_rows(&x.to_kind(working_kind(&x)));
-    let neighbours = nearest_neighbours(&rows); // [views * groups, B]
-    let index = neighbours.unsqueeze(-1).expand_as(&rows);
+    let neighbors = nearest_neighbors(&rows); // [views * groups, B]
+    let index = neighbors.unsqueeze(-1).expand_as(&rows);
     let difference = &rows - rows.gather(1, &index, false) + EPS;
     let distance = difference.square().sum_dim_intlist(-1, false, rows.kind()).sqrt();
     let mean = (distance + EPS).log().mean(rows.kind()); // over views, too
@@ -53,7 +53,7 @@ pub fn koleo(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Index of the nearest other row, `[groups, B, D] -> [groups, B]`.
-fn nearest_neighbours(rows: &Tensor) -> Tensor {
+fn nearest_neighbors(rows: &Tensor) -> Tensor {
     tch::no_grad(|| {
         let rows = rows.detach();
         let products = rows.matmul(&rows.transpose(1, 2)); // [groups, B, B]

@@ -29,7 +29,7 @@ pub struct Needs {
 /// What an objective says of a (micro-)batch.
 #[derive(Debug)]
 pub struct LossOutput {
-    /// What to minimise, 0-dimensional; its backward reaches the student's outputs.
+    /// What to minimize, 0-dimensional; its backward reaches the student's outputs.
     pub loss: Tensor,
     /// Values by the name of their metric, 0-dimensional and detached; still on the device.
     /// Their mean over micro-batches is that of the step.
@@ -92,7 +92,7 @@ pub trait Objective {
     /// Outputs that are missing, of a wrong shape or not finite; a process that does not answer.
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput>;
 
-    /// Takes in what a step has shown, after the optimiser step.
+    /// Takes in what a step has shown, after the optimizer step.
     ///
     /// # Errors
     /// A process that does not answer.

@@ -66,13 +66,13 @@ impl Center {
         Self { name, momentum, value: None }
     }
 
-    /// Softmax of the centred scores, `[.., K]`.
+    /// Softmax of the centered scores, `[.., K]`.
     fn targets(&self, scores: &Tensor, temperature: f64) -> Result<Tensor> {
-        let centred = match &self.value {
+        let centered = match &self.value {
             Some(center) => scores.f_sub(&center.f_type_as(scores)?)?,
             None => scores.shallow_clone(),
         };
-        Ok((centred / temperature).softmax(-1, scores.kind()))
+        Ok((centered / temperature).softmax(-1, scores.kind()))
     }
 
     /// What [`Self::update`] needs of `[.., K]` scores: their sum and their number, `[K + 1]`.
@@ -111,14 +111,14 @@ impl Center {
 
 /// How targets are kept from collapsing.
 #[derive(Debug)]
-pub enum Teacher {
+pub enum TeacherTargets {
     /// Subtract a moving average.
     Centered(Center),
     /// Sinkhorn-Knopp over the batch; has no state.
     Sinkhorn,
 }
 
-impl Teacher {
+impl TeacherTargets {
     /// A fresh one. `name` is that of its center, if it has one.
     pub fn new(centering: Centering, name: &'static str, momentum: f64) -> Self {
         match centering {
@@ -152,7 +152,7 @@ impl Teacher {
         }
     }
 
-    /// Moves the center, after the optimiser step.
+    /// Moves the center, after the optimizer step.
     ///
     /// # Errors
     /// A process that does not answer.

@@ -71,9 +71,9 @@ impl Weights {
 
 /// Coding rate of unit rows at collapse and at its best. Subtracting the mean leaves nothing of
 /// equal rows, and one direction less to spread over.
-pub fn range(alpha: f64, sizes: Sizes, centred: bool) -> (f64, f64) {
+pub fn range(alpha: f64, sizes: Sizes, centered: bool) -> (f64, f64) {
     let Sizes { rows, width, .. } = sizes;
-    if !centred {
+    if !centered {
         return (rate_floor(alpha, rows), rate_ceiling(alpha, rows, width));
     }
     (0.0, spread_over(width.min(rows - 1), alpha, rows))

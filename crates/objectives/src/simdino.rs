@@ -31,7 +31,7 @@
 //! RobinWu218/SimDINO@8149fc4 (`reduce_cov 0`; `reduce_cov 1` is `rate_groups: 1`).
 //!
 //! # Deviations
-//! Single precision where the reference is in half, a checked factorisation (see
+//! Single precision where the reference is in half, a checked factorization (see
 //! [`mod@crate::coding_rate`]), and the options of [`SimDinoConfig`] that the reference lacks.
 
 use tch::Tensor;
@@ -51,7 +51,7 @@ use crate::{Error, Result};
 /// The loss, its terms, and the numbers they were computed with.
 #[derive(Debug)]
 pub struct SimDinoOutput {
-    /// What to minimise, 0-dimensional; its backward reaches the student's features.
+    /// What to minimize, 0-dimensional; its backward reaches the student's features.
     pub loss: Tensor,
     /// Mean similarity of different views, 1 at best; detached. A cosine, or 1 minus half the
     /// squared distance: the same for rows of norm 1.

@@ -1,7 +1,7 @@
 //! The SimDINOv2 loss: SimDINO on class tokens, cosines of masked patches, and KoLeo if asked for.
 //!
 //! ```text
-//! loss = simdino(cls) + patch_weight * patch_loss + koleo_weight * koleo(student's backbone)
+//! loss = simdino(cls) + ibot.loss_weight * patch_loss + koleo.loss_weight * koleo(student's backbone)
 //! ```
 //!
 //! The student's global views are masked, the teacher's are not; both class and patch tokens pass
@@ -11,25 +11,26 @@
 //! SimDINOv2, `MCRLoss` and `CosinePatchLoss` in simdinov2/loss of RobinWu218/SimDINO@8149fc4.
 //!
 //! # Deviations
-//! Cosines are taken of normalised rows in single precision, where the reference multiplies rows
-//! that were normalised in half precision.
+//! Cosines are taken of normalized rows in single precision, where the reference multiplies rows
+//! that were normalized in half precision.
 
 use tch::Tensor;
 use torch_ext::Collective;
 
-use crate::config::{SimDinoConfig, TermsConfig};
-use crate::inputs::{Inputs, require_finite};
-use crate::koleo::koleo;
+use crate::Result;
+use crate::config::{IbotConfig, KoleoConfig, SimDinoConfig};
+use crate::ibot::PatchPairs;
+use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics};
-use crate::patches::Patches;
 use crate::simdino::SimDinoLoss;
-use crate::{Error, Result};
+use crate::terms::{self, add_koleo, add_term};
 
 /// The SimDINOv2 loss; see the module's text.
 #[derive(Debug, Clone)]
 pub struct SimDinoV2Loss {
     cls: SimDinoLoss,
-    terms: TermsConfig,
+    ibot: IbotConfig,
+    koleo: KoleoConfig,
 }
 
 impl SimDinoV2Loss {
@@ -37,17 +38,17 @@ impl SimDinoV2Loss {
     ///
     /// # Errors
     /// Values that cannot be.
-    pub fn new(cls: &SimDinoConfig, terms: &TermsConfig) -> Result<Self> {
-        check(terms)?;
-        Ok(Self { cls: SimDinoLoss::new(cls)?, terms: terms.clone() })
+    pub fn new(cls: &SimDinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
+        terms::check(ibot, koleo)?;
+        Ok(Self { cls: SimDinoLoss::new(cls)?, ibot: ibot.clone(), koleo: koleo.clone() })
     }
 }
 
 impl Objective for SimDinoV2Loss {
     fn needs(&self) -> Needs {
         Needs {
-            patches: self.terms.patch_weight > 0.0,
-            backbone: self.terms.koleo_weight > 0.0,
+            patches: self.ibot.loss_weight > 0.0,
+            backbone: self.koleo.loss_weight > 0.0,
             prototypes: false,
         }
     }
@@ -55,12 +56,12 @@ impl Objective for SimDinoV2Loss {
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         torch_ext::autocast(inputs.student.cls.device(), None, || {
             let mut output = self.cls.evaluate(inputs)?;
-            if self.terms.patch_weight > 0.0 {
-                let loss = Patches::of(inputs)?.cosine_loss();
-                add_term(&mut output, ("patches", "loss/patches"), &loss, self.terms.patch_weight)?;
+            if self.ibot.loss_weight > 0.0 {
+                let loss = PatchPairs::of(inputs)?.cosine_loss();
+                add_term(&mut output, ("patches", "loss/patches"), &loss, self.ibot.loss_weight)?;
             }
-            if self.terms.koleo_weight > 0.0 {
-                add_koleo(&mut output, inputs, &self.terms)?;
+            if self.koleo.loss_weight > 0.0 {
+                add_koleo(&mut output, inputs, &self.koleo)?;
             }
             Ok(output)
         })?
@@ -77,41 +78,4 @@ impl Objective for SimDinoV2Loss {
     fn load_state(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
         self.cls.load_state(tensors)
     }
-}
-
-/// Refuses values that cannot be.
-pub(crate) fn check(terms: &TermsConfig) -> Result<()> {
-    let problems = terms.validate();
-    if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
-}
-
-/// Adds `weight * term` to the loss and notes the term without its weight.
-pub(crate) fn add_term(
-    output: &mut LossOutput,
-    (name, metric): (&'static str, &'static str),
-    term: &Tensor,
-    weight: f64,
-) -> Result<()> {
-    require_finite(term, name, "outputs")?;
-    output.loss = &output.loss + term * weight;
-    output.terms.push((metric, term.detach()));
-    if let Some((_, total)) = output.terms.iter_mut().find(|(name, _)| *name == "loss/total") {
-        *total = output.loss.detach();
-    }
-    Ok(())
-}
-
-/// Adds KoLeo of the student's class tokens before the head.
-pub(crate) fn add_koleo(
-    output: &mut LossOutput,
-    inputs: &Inputs,
-    terms: &TermsConfig,
-) -> Result<()> {
-    let backbone = inputs.student.backbone.as_ref();
-    let backbone =
-        backbone.ok_or(Error::Missing { what: "class tokens of the student's backbone" })?;
-    let (views, batch, width) = backbone.size3()?;
-    let groups = inputs.context.groups_of(batch as usize, terms.koleo_groups)? as i64;
-    let in_groups = backbone.reshape([views, groups, batch / groups, width]);
-    add_term(output, ("koleo", "loss/koleo"), &koleo(&in_groups)?, terms.koleo_weight)
 }

@@ -19,10 +19,10 @@ fn unit_rows(shape: [i64; 3], seed: f64, options: (Kind, Device)) -> Tensor {
     let count: i64 = shape.iter().product();
     let angles = (Tensor::arange(count, DOUBLE) + 1.0) * (12.9898 + seed);
     let noise = (angles.sin() * 43_758.545_3).frac() - 0.5;
-    normalised(&noise.reshape(shape)).to_kind(options.0)
+    normalized(&noise.reshape(shape)).to_kind(options.0)
 }
 
-fn normalised(x: &Tensor) -> Tensor {
+fn normalized(x: &Tensor) -> Tensor {
     x / x.square().sum_dim_intlist(-1, true, x.kind()).sqrt()
 }
 
@@ -88,14 +88,14 @@ fn floor_and_ceiling_bracket_ordinary_features() {
 }
 
 #[test]
-fn centred_features_have_their_own_floor_and_ceiling() {
+fn centered_features_have_their_own_floor_and_ceiling() {
     let config = SimDinoConfig { center_cov: true, rate_groups: 1, ..SimDinoConfig::default() };
     let same = extreme_rows(16, false);
     let out = loss(&config, &same, &same, StepContext::first(16));
     assert_eq!((number(&out.expansion), out.expansion_floor), (0.0, 0.0));
-    // The corners of a simplex: after centring they spread evenly over 15 directions.
+    // The corners of a simplex: after centering they spread evenly over 15 directions.
     let corners = Tensor::eye(16, DOUBLE) - 1.0 / 16.0;
-    let corners = normalised(&corners).to_kind(Kind::Float).unsqueeze(0).expand([2, -1, -1], false);
+    let corners = normalized(&corners).to_kind(Kind::Float).unsqueeze(0).expand([2, -1, -1], false);
     let out = loss(&config, &corners, &corners, StepContext::first(16));
     assert!((number(&out.expansion) - out.expansion_ceiling).abs() < 1e-6);
 }

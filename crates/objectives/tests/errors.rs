@@ -1,4 +1,4 @@
-//! What is refused, in which words, and what a failed factorisation leads to.
+//! What is refused, in which words, and what a failed factorization leads to.
 
 #![allow(clippy::unwrap_used)]
 
@@ -52,7 +52,7 @@ fn batches_that_do_not_split_are_refused() {
     assert_eq!(
         partial.to_string(),
         "a batch of 6 is no whole number of rate groups of 4 rows, the global batch over \
-         objective.rate_groups"
+         simdino.rate_groups"
     );
 }
 
@@ -155,7 +155,7 @@ fn exact(z: &Tensor, alpha: f64) -> f64 {
 }
 
 #[test]
-fn a_failed_factorisation_is_retried_with_jitter_and_counted() {
+fn a_failed_factorization_is_retried_with_jitter_and_counted() {
     // Nearly equal rows so long that the identity drowns in rounding errors.
     let ordinary = rows([1, 6, 12]);
     let row = ordinary.narrow(1, 0, 1);
@@ -186,7 +186,7 @@ fn what_overflows_in_single_precision_is_computed_in_double() {
 }
 
 #[test]
-fn what_no_precision_can_factorise_is_an_error() {
+fn what_no_precision_can_factorize_is_an_error() {
     let z = rows([1, 6, 12]).to_kind(Kind::Double) * 1e200;
     let error = coding_rate(&z, 10.0, RatePrecision::Fp64).unwrap_err();
     assert!(matches!(error, Error::NotPositiveDefinite { .. }), "{error}");

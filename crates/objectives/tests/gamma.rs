@@ -9,7 +9,7 @@ use objectives::config::{EpsSemantics, ExpaSource, Gamma, RatePrecision};
 use objectives::gradient_scale::{GradientScale, gamma_theorem};
 use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
 use tch::{Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Double, tch::Device::Cpu))
@@ -95,7 +95,7 @@ fn the_bound_of_theorem_3_1_holds_in_ten_thousand_draws() {
 
 fn inputs<'a>(student: &'a Outputs, teacher: &'a Outputs, batch: usize) -> Inputs<'a> {
     let context = StepContext::first(batch);
-    Inputs { student, teacher, masked: None, context, collective: &Alone }
+    Inputs { student, teacher, masked: None, context, collective: &SingleProcess }
 }
 
 /// Pulls on the student's rows, each across its row: of the similarity, of the coding rate.
@@ -104,7 +104,7 @@ fn pulls(config: &SimDinoConfig, student: &Tensor, teacher: &Tensor, batch: usiz
         let gamma = Gamma::Constant(gamma);
         let config = SimDinoConfig { coeff, gamma, ..config.clone() };
         let z = student.copy().set_requires_grad(true);
-        // Through the normalisation, which undoes what is along a row.
+        // Through the normalization, which undoes what is along a row.
         let out = simdino(&config, &unit_rows(&z), teacher, StepContext::first(batch)).unwrap();
         out.loss.backward();
         number(&z.grad().norm())
@@ -139,7 +139,7 @@ fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
 
         let logged = first.value("rate/proportion").unwrap();
         assert!((logged * config.coeff * of_views / (gamma * of_rate) - 1.0).abs() < 1e-9);
-        loss.update(&first.statistics, &Alone).unwrap();
+        loss.update(&first.statistics, &SingleProcess).unwrap();
         let moved = number(&loss.state()[0].1);
         let measured = gamma * of_rate / (config.coeff * of_views);
         let want = gamma * (0.01 * (0.7 / measured).ln()).clamp(-0.05, 0.05).exp();
@@ -148,7 +148,7 @@ fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
         // On features that do not change it settles at the proportion asked for.
         for _ in 0..1500 {
             let output = loss.evaluate(&inputs(&student, &teacher, 12)).unwrap();
-            loss.update(&output.statistics, &Alone).unwrap();
+            loss.update(&output.statistics, &SingleProcess).unwrap();
         }
         let settled = number(&loss.state()[0].1) * of_rate / (config.coeff * of_views);
         assert!((settled - 0.7).abs() < 1e-3, "{settled}");
@@ -163,7 +163,7 @@ fn balance_stays_where_nothing_pulls() {
     let same = same.unsqueeze(0).expand([2, 6, 4], false);
     let (student, teacher) = (Outputs::of_cls(same.copy()), Outputs::of_cls(same));
     let output = loss.evaluate(&inputs(&student, &teacher, 6)).unwrap();
-    loss.update(&output.statistics, &Alone).unwrap();
+    loss.update(&output.statistics, &SingleProcess).unwrap();
     let gamma = number(&loss.state()[0].1);
     assert!((gamma / output.value("rate/gamma").unwrap() - 1.0).abs() < 1e-12);
 }

@@ -4,18 +4,23 @@
 
 mod common;
 
-use objectives::health::{Signals, Watch, spread};
-use objectives::{Inputs, Objective, Outputs, PrototypeConfig, SimDinoConfig, StepContext};
+use objectives::health::{CollapseDetector, Signals, spread};
+use objectives::{DinoConfig, Inputs, Objective, Outputs, SimDinoConfig, StepContext};
 use tch::{Device, Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 fn signals(objective: &dyn Objective, student: Tensor, teacher: Tensor) -> Signals {
     let context = StepContext::first(student.size()[1] as usize);
     let (student, teacher) = (Outputs::of_cls(student), Outputs::of_cls(teacher));
-    let inputs =
-        Inputs { student: &student, teacher: &teacher, masked: None, context, collective: &Alone };
+    let inputs = Inputs {
+        student: &student,
+        teacher: &teacher,
+        masked: None,
+        context,
+        collective: &SingleProcess,
+    };
     let output = objective.evaluate(&inputs).unwrap();
     Signals::measure(&inputs, &output).unwrap()
 }
@@ -26,7 +31,7 @@ fn simdino() -> objectives::SimDinoLoss {
 }
 
 fn dino() -> objectives::DinoLoss {
-    objectives::DinoLoss::new(&PrototypeConfig::default()).unwrap()
+    objectives::DinoLoss::new(&DinoConfig::default()).unwrap()
 }
 
 /// 16 images along 16 directions, or all along the first.
@@ -75,26 +80,26 @@ fn a_warning_comes_once_and_not_for_a_moment_or_at_the_start() {
     let uniform = Tensor::zeros([2, 16, 32], FLOAT);
     let bad = signals(&dino(), uniform.shallow_clone(), uniform);
     let good = signals(&dino(), features(2, true), features(2, true));
-    let mut watch = Watch::default();
+    let mut watch = CollapseDetector::default();
     // DINO starts at the loss of guessing.
-    assert!((0..9).all(|step| watch.look(step, 0.001 * step as f64, &bad).is_none()));
-    let mut watch = Watch::default();
+    assert!((0..9).all(|step| watch.observe(step, 0.001 * step as f64, &bad).is_none()));
+    let mut watch = CollapseDetector::default();
     let looks = [&bad, &bad, &good, &bad, &bad, &bad, &bad, &bad];
-    let raised: Vec<_> = (100..).zip(looks).filter_map(|(i, s)| watch.look(i, 0.5, s)).collect();
+    let raised: Vec<_> = (100..).zip(looks).filter_map(|(i, s)| watch.observe(i, 0.5, s)).collect();
     assert_eq!(raised.len(), 1, "{raised:?}");
     assert!(raised[0].starts_with("the training has collapsed: "));
 }
 
 #[test]
 fn a_run_that_starts_collapsed_is_told_at_once() {
-    let mut watch = Watch::default();
+    let mut watch = CollapseDetector::default();
     let collapsed = signals(&simdino(), features(4, false), features(2, false));
-    let words = watch.look(0, 0.0, &collapsed).unwrap();
+    let words = watch.observe(0, 0.0, &collapsed).unwrap();
     assert!(words.starts_with("the run starts almost collapsed: "), "{words}");
     // While it lasts that was enough; a later collapse is another one.
-    assert!((1..9).all(|step| watch.look(step, 0.5, &collapsed).is_none()));
+    assert!((1..9).all(|step| watch.observe(step, 0.5, &collapsed).is_none()));
     let healthy = signals(&simdino(), features(4, true), features(2, true));
-    assert_eq!(watch.look(9, 0.5, &healthy), None);
-    let raised = (10..20).filter_map(|step| watch.look(step, 0.5, &collapsed)).count();
+    assert_eq!(watch.observe(9, 0.5, &healthy), None);
+    let raised = (10..20).filter_map(|step| watch.observe(step, 0.5, &collapsed)).count();
     assert_eq!(raised, 1);
 }

@@ -11,12 +11,12 @@ use std::collections::HashMap;
 
 use common::{DOUBLE, SINGLE, assert_close, fixture};
 use objectives::{
-    Inputs, LossOutput, Masked, Method, Objective, ObjectiveConfig, Outputs, StepContext,
-    TermsConfig,
+    IbotConfig, Inputs, KoleoConfig, LossOutput, MaskWeights, Method, Objective, ObjectiveConfig,
+    Outputs, StepContext,
 };
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 /// Options of a case in the sections that they belong to.
 fn objective(case: &Value, double: bool) -> Box<dyn Objective> {
@@ -28,14 +28,15 @@ fn objective(case: &Value, double: bool) -> Box<dyn Objective> {
         options.insert("precision".into(), "fp64".into());
     }
     // The reference's batch is that of one process, so it is one group.
-    let terms = TermsConfig { patch_weight, koleo_weight, koleo_groups: 1 };
-    let mut config = ObjectiveConfig { method, terms, ..Default::default() };
+    let ibot = IbotConfig { loss_weight: patch_weight };
+    let koleo = KoleoConfig { loss_weight: koleo_weight, groups: 1 };
+    let mut config = ObjectiveConfig { method, ibot, koleo, ..Default::default() };
     fn section<T: serde::de::DeserializeOwned>(options: Map<String, Value>) -> T {
         serde_json::from_value(Value::Object(options)).unwrap()
     }
     match method {
         Method::SimDino | Method::SimDinoV2 => config.simdino = section(options),
-        Method::Dino | Method::DinoV2 => config.prototypes = section(options),
+        Method::Dino | Method::DinoV2 => config.dino = section(options),
     }
     config.build().unwrap()
 }
@@ -77,10 +78,15 @@ fn evaluate(
     };
     let (student, teacher) = (step.outputs("student"), step.outputs("teacher"));
     let crops = number(&case["crops"]) as usize;
-    let masked = step.get("weights").map(|weights| Masked { weights, crops });
+    let masked = step.get("weights").map(|weights| MaskWeights { weights, crops });
     let masked = masked.as_ref();
-    let inputs =
-        Inputs { student: &student, teacher: &teacher, masked, context, collective: &Alone };
+    let inputs = Inputs {
+        student: &student,
+        teacher: &teacher,
+        masked,
+        context,
+        collective: &SingleProcess,
+    };
     let output = objective.evaluate(&inputs).unwrap();
     (student, output)
 }
@@ -123,7 +129,7 @@ fn check_case(case: &Value, tensors: &HashMap<String, Tensor>, kind: Kind, toler
         let step = Step { tensors, at: format!("{name}/{index}"), kind };
         let (student, output) = evaluate(objective.as_ref(), &step, case, index);
         check_step(name, &step, &student, &output, tolerance);
-        objective.update(&output.statistics, &Alone).unwrap();
+        objective.update(&output.statistics, &SingleProcess).unwrap();
     }
     let prefix = format!("{name}/state/");
     let expected = tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix(&prefix)?, t)));
@@ -165,7 +171,7 @@ fn state_that_was_saved_goes_on_where_it_stood() {
             kind: Kind::Double,
         };
         let (_, output) = evaluate(first.as_ref(), &step(0), case, 0);
-        first.update(&output.statistics, &Alone).unwrap();
+        first.update(&output.statistics, &SingleProcess).unwrap();
         second.load_state(&first.state()).unwrap();
         let [a, b] = [&first, &second].map(|o| evaluate(o.as_ref(), &step(1), case, 1).1.loss);
         assert_eq!(a, b, "{name}");
@@ -195,11 +201,11 @@ fn micro_batches_move_the_center_as_their_whole_batch_does() {
                 teacher: &teacher,
                 masked: None,
                 context: StepContext::first(5),
-                collective: &Alone,
+                collective: &SingleProcess,
             };
             statistics += objective.evaluate(&inputs).unwrap().statistics;
         }
-        objective.update(&statistics, &Alone).unwrap();
+        objective.update(&statistics, &SingleProcess).unwrap();
         objective.state()[0].1.shallow_clone()
     };
     let want = step(&mut whole, &[(0, 5)]);

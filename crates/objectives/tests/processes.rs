@@ -11,13 +11,13 @@ mod processes;
 use std::time::Duration;
 
 use common::assert_close;
-use objectives::config::{Centering, RatePrecision, TermsConfig};
+use objectives::config::{Centering, KoleoConfig, RatePrecision};
 use objectives::{
-    Inputs, Masked, Method, ObjectiveConfig, Outputs, PrototypeConfig, SimDinoConfig, StepContext,
+    DinoConfig, Inputs, MaskWeights, Method, ObjectiveConfig, Outputs, SimDinoConfig, StepContext,
 };
-use processes::{all_pass, meeting};
+use processes::{all_pass, rendezvous};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Alone, Collective, ProcessGroup};
+use torch_ext::{Collective, ProcessGroup, SingleProcess};
 
 const BATCH: i64 = 12;
 const WIDTH: i64 = 6;
@@ -34,13 +34,13 @@ fn noise(shape: &[i64], seed: f64) -> Tensor {
 
 /// What the objectives are given: functions of a weight, in this process's share of the batch.
 #[derive(Clone, Copy)]
-struct Share {
+struct BatchShare {
     first: i64,
     images: i64,
     masked: [i64; 24],
 }
 
-impl Share {
+impl BatchShare {
     fn of(rank: usize, size: usize) -> Self {
         let images = BATCH / size as i64;
         Self { first: rank as i64 * images, images, masked: MASKED }
@@ -51,7 +51,7 @@ impl Share {
     }
 
     /// Masked patches of the crops of this share, and their weights.
-    fn patches(&self, seed: f64) -> (Tensor, Masked) {
+    fn patches(&self, seed: f64) -> (Tensor, MaskWeights) {
         let (mut rows, mut weights, mut at) = (Vec::new(), Vec::new(), 0);
         for (crop, &count) in self.masked.iter().enumerate() {
             let image = crop as i64 % BATCH;
@@ -64,13 +64,13 @@ impl Share {
         let all = noise(&[self.masked.iter().sum(), WIDTH], seed);
         let own = all.index_select(0, &Tensor::from_slice(&rows));
         let crops = 2 * self.images as usize;
-        (own, Masked { weights: Tensor::from_slice(&weights), crops })
+        (own, MaskWeights { weights: Tensor::from_slice(&weights), crops })
     }
 }
 
 /// Loss of two steps, the gradient of the weight in the second one, and the state after it; each
 /// as data-parallel training sees them, means over the processes.
-fn two_steps(config: &ObjectiveConfig, share: &Share, all: &dyn Collective) -> Vec<Tensor> {
+fn two_steps(config: &ObjectiveConfig, share: &BatchShare, all: &dyn Collective) -> Vec<Tensor> {
     let mut objective = config.build().unwrap();
     let unit = |x: Tensor| &x / x.square().sum_dim_intlist(-1, true, None).sqrt();
     let prototypes = objective.needs().prototypes;
@@ -79,10 +79,10 @@ fn two_steps(config: &ObjectiveConfig, share: &Share, all: &dyn Collective) -> V
     for step in [0.0, 0.5] {
         let weight = noise(&[WIDTH, WIDTH], 3.0 + step).set_requires_grad(true);
         let (patches, masked) = share.patches(2.0 + step);
-        let learnt = |x: &Tensor| head(x.matmul(&weight));
+        let learned = |x: &Tensor| head(x.matmul(&weight));
         let student = Outputs {
-            cls: learnt(&share.cls(4, step)),
-            patches: Some(learnt(&patches)),
+            cls: learned(&share.cls(4, step)),
+            patches: Some(learned(&patches)),
             backbone: Some(share.cls(2, step).matmul(&weight)),
         };
         let teacher = Outputs {
@@ -120,20 +120,20 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
     };
     let of = |method, simdino| ObjectiveConfig { method, simdino, ..ObjectiveConfig::default() };
     let prototypes = |method, centering| ObjectiveConfig {
-        prototypes: PrototypeConfig { centering, ..PrototypeConfig::default() },
+        dino: DinoConfig { centering, ..DinoConfig::default() },
         ..of(method, simdino(1, false))
     };
     let balanced =
         SimDinoConfig { gamma: objectives::config::Gamma::Balanced, ..simdino(1, false) };
     let koleo = ObjectiveConfig {
-        terms: TermsConfig { koleo_weight: 0.1, koleo_groups: 2, ..TermsConfig::default() },
+        koleo: KoleoConfig { loss_weight: 0.1, groups: 2 },
         ..prototypes(Method::DinoV2, Centering::Softmax)
     };
     vec![
         ("groups", of(Method::SimDino, simdino(2, false)), 0),
         ("more groups than processes", of(Method::SimDino, simdino(6, true)), 0),
         ("one covariance", of(Method::SimDino, simdino(1, false)), 0),
-        ("one covariance, centred", of(Method::SimDino, simdino(1, true)), 0),
+        ("one covariance, centered", of(Method::SimDino, simdino(1, true)), 0),
         ("balanced", of(Method::SimDino, balanced), 1),
         ("SimDINOv2", of(Method::SimDinoV2, simdino(2, false)), 0),
         ("DINO", prototypes(Method::Dino, Centering::Softmax), 1),
@@ -151,12 +151,12 @@ fn two_processes_are_one() {
 #[test]
 #[ignore = "started by two_processes_are_one"]
 fn as_a_share_of_the_batch() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
-    let (whole, own) = (Share::of(0, 1), Share::of(group.rank(), group.size()));
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
+    let (whole, own) = (BatchShare::of(0, 1), BatchShare::of(group.rank(), group.size()));
     for (name, config, states) in configs() {
         for masked in [MASKED, UNEVEN] {
-            let whole = two_steps(&config, &Share { masked, ..whole }, &Alone);
-            let parts = two_steps(&config, &Share { masked, ..own }, &group);
+            let whole = two_steps(&config, &BatchShare { masked, ..whole }, &SingleProcess);
+            let parts = two_steps(&config, &BatchShare { masked, ..own }, &group);
             assert_eq!((whole.len(), parts.len()), (4 + states, 4 + states), "{name}");
             for (part, (got, want)) in parts.iter().zip(&whole).enumerate() {
                 assert_close(&format!("{name}, result {part}"), got, want, 1e-9);
@@ -173,8 +173,8 @@ fn a_group_that_no_process_holds_as_a_whole_is_refused() {
 #[test]
 #[ignore = "started by a_group_that_no_process_holds_as_a_whole_is_refused"]
 fn as_a_third_of_two_groups() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
-    let share = Share::of(group.rank(), group.size());
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
+    let share = BatchShare::of(group.rank(), group.size());
     let (student, teacher) =
         (Outputs::of_cls(share.cls(4, 0.0)), Outputs::of_cls(share.cls(2, 1.0)));
     let config = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };

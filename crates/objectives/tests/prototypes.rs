@@ -6,15 +6,15 @@
 mod common;
 
 use common::{assert_close, number};
-use objectives::config::{Centering, PrototypeConfig, TermsConfig};
+use objectives::config::{Centering, DinoConfig, IbotConfig, KoleoConfig};
 use objectives::koleo::koleo;
 use objectives::sinkhorn::sinkhorn_knopp;
 use objectives::{
-    DinoLoss, DinoV2Loss, Inputs, LossOutput, Masked, Objective, Outputs, Result, SimDinoConfig,
-    SimDinoV2Loss, StepContext,
+    DinoLoss, DinoV2Loss, Inputs, LossOutput, MaskWeights, Objective, Outputs, Result,
+    SimDinoConfig, SimDinoV2Loss, StepContext,
 };
 use tch::{Device, Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -28,10 +28,10 @@ fn evaluate(
     objective: &dyn Objective,
     student: &Outputs,
     teacher: &Outputs,
-    masked: Option<&Masked>,
+    masked: Option<&MaskWeights>,
 ) -> Result<LossOutput> {
     let context = StepContext::first(student.cls.size()[1] as usize);
-    objective.evaluate(&Inputs { student, teacher, masked, context, collective: &Alone })
+    objective.evaluate(&Inputs { student, teacher, masked, context, collective: &SingleProcess })
 }
 
 fn cls(x: Tensor) -> Outputs {
@@ -40,7 +40,7 @@ fn cls(x: Tensor) -> Outputs {
 
 #[test]
 fn a_teacher_without_opinion_costs_the_logarithm_of_the_prototypes() {
-    let dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let dino = DinoLoss::new(&DinoConfig::default()).unwrap();
     let (student, teacher) =
         (cls(Tensor::zeros([4, 3, 50], DOUBLE)), cls(Tensor::zeros([2, 3, 50], DOUBLE)));
     let output = evaluate(&dino, &student, &teacher, None).unwrap();
@@ -51,7 +51,7 @@ fn a_teacher_without_opinion_costs_the_logarithm_of_the_prototypes() {
 
 #[test]
 fn scores_far_beyond_the_range_of_exp_are_taken() {
-    let dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let dino = DinoLoss::new(&DinoConfig::default()).unwrap();
     let far = (waves(&[3, 4, 20], 0.1) * 1e4).to_kind(Kind::Float);
     let teacher = cls(far.narrow(0, 0, 2));
     let student = cls(far.set_requires_grad(true));
@@ -63,7 +63,7 @@ fn scores_far_beyond_the_range_of_exp_are_taken() {
 
 #[test]
 fn the_center_is_subtracted_in_the_next_step() {
-    let config = PrototypeConfig { center_momentum: 0.0, ..PrototypeConfig::default() };
+    let config = DinoConfig { center_momentum: 0.0, ..DinoConfig::default() };
     let mut dino = DinoLoss::new(&config).unwrap();
     // One prototype wins everywhere; once it is subtracted, no prototype does.
     let scores = Tensor::from_slice(&[3.0, 0.0, 0.0, 0.0]).expand([2, 5, 4], false);
@@ -71,7 +71,7 @@ fn the_center_is_subtracted_in_the_next_step() {
     let first = evaluate(&dino, &student, &teacher, None).unwrap();
     assert!(first.value("teacher/entropy").unwrap() < 1e-6);
     assert!(first.value("teacher/entropy_of_mean").unwrap() < 1e-6);
-    dino.update(&first.statistics, &Alone).unwrap();
+    dino.update(&first.statistics, &SingleProcess).unwrap();
     let second = evaluate(&dino, &student, &teacher, None).unwrap();
     assert!((second.value("teacher/entropy").unwrap() - 1.0).abs() < 1e-12);
 }
@@ -80,13 +80,13 @@ fn the_center_is_subtracted_in_the_next_step() {
 /// another device here: the center takes over both of the features at once, or neither.
 #[test]
 fn a_loaded_center_lives_where_the_features_do() {
-    let config = PrototypeConfig::default();
+    let config = DinoConfig::default();
     let steps: Vec<Tensor> =
         [0.5, 0.6, 0.7].iter().map(|&s| waves(&[2, 5, 4], s).to_kind(Kind::Float)).collect();
     let walk = |dino: &mut DinoLoss, scores: &Tensor| {
         let (student, teacher) = (cls(scores.shallow_clone()), cls(scores.shallow_clone()));
         let output = evaluate(dino, &student, &teacher, None).unwrap();
-        dino.update(&output.statistics, &Alone).unwrap();
+        dino.update(&output.statistics, &SingleProcess).unwrap();
         number(&output.loss)
     };
     let mut straight = DinoLoss::new(&config).unwrap();
@@ -104,19 +104,18 @@ fn a_loaded_center_lives_where_the_features_do() {
 /// Another width stands in for another device: what cannot be joined is an error, not a panic.
 #[test]
 fn a_center_that_does_not_fit_is_an_error() {
-    let mut dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let mut dino = DinoLoss::new(&DinoConfig::default()).unwrap();
     dino.load_state(&[("center".to_owned(), Tensor::zeros([1, 7], DOUBLE))]).unwrap();
     let scores = waves(&[2, 5, 4], 0.5);
     assert!(evaluate(&dino, &cls(scores.copy()), &cls(scores.copy()), None).is_err());
-    let fresh = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let fresh = DinoLoss::new(&DinoConfig::default()).unwrap();
     let output = evaluate(&fresh, &cls(scores.copy()), &cls(scores), None).unwrap();
-    assert!(dino.update(&output.statistics, &Alone).is_err());
+    assert!(dino.update(&output.statistics, &SingleProcess).is_err());
 }
 
 #[test]
 fn dino_refuses_sinkhorn_knopp() {
-    let config =
-        PrototypeConfig { centering: Centering::SinkhornKnopp, ..PrototypeConfig::default() };
+    let config = DinoConfig { centering: Centering::SinkhornKnopp, ..DinoConfig::default() };
     let error = DinoLoss::new(&config).unwrap_err().to_string();
     assert!(error.contains("sinkhorn_knopp belongs to DINOv2"), "{error}");
 }
@@ -124,7 +123,7 @@ fn dino_refuses_sinkhorn_knopp() {
 #[test]
 fn sinkhorn_gives_every_row_and_nearly_every_prototype_its_share() {
     let scores = waves(&[64, 16], 0.2);
-    let targets = sinkhorn_knopp(&scores, 0.5, &Alone).unwrap();
+    let targets = sinkhorn_knopp(&scores, 0.5, &SingleProcess).unwrap();
     let rows = targets.sum_dim_intlist(1, false, None);
     assert_close("rows", &rows, &rows.ones_like(), 1e-14);
     let columns = targets.sum_dim_intlist(0, false, None);
@@ -135,20 +134,20 @@ fn sinkhorn_gives_every_row_and_nearly_every_prototype_its_share() {
 fn sinkhorn_takes_any_scores() {
     // exp(scores / temperature) overflows, and beside it whole rows vanish.
     let scores = (waves(&[8, 6], 0.3) * 50.0).to_kind(Kind::Float);
-    let targets = sinkhorn_knopp(&scores, 0.04, &Alone).unwrap();
+    let targets = sinkhorn_knopp(&scores, 0.04, &SingleProcess).unwrap();
     let rows = targets.sum_dim_intlist(1, false, None);
     assert_close("rows", &rows, &rows.ones_like(), 1e-4);
-    let none = sinkhorn_knopp(&Tensor::zeros([0, 6], DOUBLE), 0.04, &Alone).unwrap();
+    let none = sinkhorn_knopp(&Tensor::zeros([0, 6], DOUBLE), 0.04, &SingleProcess).unwrap();
     assert_eq!(none.size(), [0, 6]);
     // Moving all scores changes nothing.
     let small = waves(&[8, 6], 0.4);
-    let moved = sinkhorn_knopp(&(&small + 1e6), 0.1, &Alone).unwrap();
-    assert_close("moved", &moved, &sinkhorn_knopp(&small, 0.1, &Alone).unwrap(), 1e-7);
+    let moved = sinkhorn_knopp(&(&small + 1e6), 0.1, &SingleProcess).unwrap();
+    assert_close("moved", &moved, &sinkhorn_knopp(&small, 0.1, &SingleProcess).unwrap(), 1e-7);
 }
 
 #[test]
 fn koleo_of_three_points_by_hand() {
-    // At 0, 90 and 120 degrees: the neighbour of the first is the second, of both others each other.
+    // At 0, 90 and 120 degrees: the neighbor of the first is the second, of both others each other.
     let angles = Tensor::from_slice(&[0.0, 90.0, 120.0]) * (std::f64::consts::PI / 180.0);
     let points = Tensor::stack(&[angles.cos(), angles.sin()], 1) * 7.0; // lengths do not matter
     let want = -(2f64.sqrt().ln() + 2.0 * (2.0 * 15f64.to_radians().sin()).ln()) / 3.0;
@@ -158,7 +157,7 @@ fn koleo_of_three_points_by_hand() {
     let of = |shape: &[i64]| number(&koleo(&twice.view(shape)).unwrap());
     assert!((of(&[2, 1, 3, 2]) - 2.0 * got).abs() < 1e-12, "views add up");
     assert!((of(&[1, 2, 3, 2]) - got).abs() < 1e-12, "groups are averaged");
-    assert!((of(&[1, 1, 6, 2]) - got).abs() > 1.0, "a group's rows have no neighbours outside it");
+    assert!((of(&[1, 1, 6, 2]) - got).abs() > 1.0, "a group's rows have no neighbors outside it");
 }
 
 #[test]
@@ -172,12 +171,12 @@ fn koleo_of_equal_rows_is_finite_and_of_one_row_refused() {
     let one = koleo(&Tensor::ones([2, 1, 1, 9], DOUBLE)).unwrap_err();
     assert_eq!(
         one.to_string(),
-        "KoLeo needs at least 2 images in each of its groups (got 1): lower terms.koleo_groups"
+        "KoLeo needs at least 2 images in each of its groups (got 1): lower koleo.groups"
     );
 }
 
 /// 8 crops, half of them masked, with student and teacher of one opinion.
-fn agreed(patches: &Tensor, counts: &[i64]) -> (Outputs, Outputs, Masked) {
+fn agreed(patches: &Tensor, counts: &[i64]) -> (Outputs, Outputs, MaskWeights) {
     let weights: Vec<f64> =
         counts.iter().flat_map(|&n| (0..n).map(move |_| 1.0 / n as f64)).collect();
     let unit = |x: Tensor| &x / x.square().sum_dim_intlist(-1, true, None).sqrt();
@@ -187,7 +186,7 @@ fn agreed(patches: &Tensor, counts: &[i64]) -> (Outputs, Outputs, Masked) {
         patches: Some(patches.shallow_clone()),
         backbone: None,
     };
-    let masked = Masked { weights: Tensor::from_slice(&weights), crops: counts.len() };
+    let masked = MaskWeights { weights: Tensor::from_slice(&weights), crops: counts.len() };
     (of(views(3)), of(views(2)), masked)
 }
 
@@ -196,7 +195,8 @@ fn perfect_patches_cost_minus_the_share_of_masked_crops() {
     let counts = [3, 0, 1, 0, 7, 2, 0, 0];
     let (student, teacher, masked) = agreed(&waves(&[13, 8], 0.6), &counts);
     let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
-    let objective = SimDinoV2Loss::new(&config, &TermsConfig::default()).unwrap();
+    let objective =
+        SimDinoV2Loss::new(&config, &IbotConfig::default(), &KoleoConfig::default()).unwrap();
     let output = evaluate(&objective, &student, &teacher, Some(&masked)).unwrap();
     assert!((output.value("loss/patches").unwrap() + 0.5).abs() < 1e-12);
     let cls = -output.value("loss/compression").unwrap() - output.value("loss/expansion").unwrap();
@@ -207,8 +207,10 @@ fn perfect_patches_cost_minus_the_share_of_masked_crops() {
 fn what_is_missing_or_does_not_fit_is_named() {
     let counts = [3, 0, 1, 0, 7, 2, 0, 0];
     let (mut student, teacher, mut masked) = agreed(&waves(&[13, 8], 0.6), &counts);
-    let objective = DinoV2Loss::new(&PrototypeConfig::default(), &TermsConfig::default()).unwrap();
-    let words = |student: &Outputs, masked: Option<&Masked>| {
+    let objective =
+        DinoV2Loss::new(&DinoConfig::default(), &IbotConfig::default(), &KoleoConfig::default())
+            .unwrap();
+    let words = |student: &Outputs, masked: Option<&MaskWeights>| {
         evaluate(&objective, student, &teacher, masked).unwrap_err().to_string()
     };
     assert_eq!(words(&student, None), "the objective needs the masks");
@@ -219,8 +221,9 @@ fn what_is_missing_or_does_not_fit_is_named() {
     );
     student.patches = None;
     assert_eq!(words(&student, Some(&masked)), "the objective needs the patches of the student");
-    let koleo = TermsConfig { patch_weight: 0.0, koleo_weight: 0.1, koleo_groups: 1 };
-    let koleo = DinoV2Loss::new(&PrototypeConfig::default(), &koleo).unwrap();
+    let (ibot, koleo) =
+        (IbotConfig { loss_weight: 0.0 }, KoleoConfig { loss_weight: 0.1, groups: 1 });
+    let koleo = DinoV2Loss::new(&DinoConfig::default(), &ibot, &koleo).unwrap();
     let error = evaluate(&koleo, &student, &teacher, None).unwrap_err().to_string();
     assert_eq!(error, "the objective needs the class tokens of the student's backbone");
     assert!(koleo.needs().backbone && !koleo.needs().patches && koleo.needs().prototypes);
@@ -228,7 +231,7 @@ fn what_is_missing_or_does_not_fit_is_named() {
 
 #[test]
 fn scores_that_are_not_finite_are_named_by_term() {
-    let dino = DinoLoss::new(&PrototypeConfig::default()).unwrap();
+    let dino = DinoLoss::new(&DinoConfig::default()).unwrap();
     let student = waves(&[2, 3, 8], 0.7);
     let _ = student.get(1).get(0).get(0).fill_(f64::NAN);
     let error = evaluate(&dino, &cls(student), &cls(waves(&[2, 3, 8], 0.8)), None).unwrap_err();
@@ -238,18 +241,19 @@ fn scores_that_are_not_finite_are_named_by_term() {
 
 #[test]
 fn weights_and_temperatures_that_cannot_be_are_named() {
-    let config = PrototypeConfig {
+    let config = DinoConfig {
         student_temp: 0.0,
         center_momentum: 1.0,
         teacher_temp: f64::NAN,
-        ..PrototypeConfig::default()
+        ..DinoConfig::default()
     };
     let error = DinoLoss::new(&config).unwrap_err().to_string();
     for key in ["student_temp: ", "center_momentum: ", "teacher_temp: "] {
         assert!(error.contains(key), "{error}");
     }
-    let terms = TermsConfig { patch_weight: -1.0, koleo_groups: 0, ..TermsConfig::default() };
-    let error = DinoV2Loss::new(&PrototypeConfig::default(), &terms).unwrap_err().to_string();
-    assert!(error.contains("patch_weight: must not be negative (got -1)"), "{error}");
-    assert!(error.contains("koleo_groups: must be at least 1 (got 0)"), "{error}");
+    let (ibot, koleo) =
+        (IbotConfig { loss_weight: -1.0 }, KoleoConfig { groups: 0, ..KoleoConfig::default() });
+    let error = DinoV2Loss::new(&DinoConfig::default(), &ibot, &koleo).unwrap_err().to_string();
+    assert!(error.contains("loss_weight: must not be negative (got -1)"), "{error}");
+    assert!(error.contains("groups: must be at least 1 (got 0)"), "{error}");
 }

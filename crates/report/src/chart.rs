@@ -15,7 +15,7 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
 
-/// Longer lines are thinned to this many points, each the mean of its neighbours.
+/// Longer lines are thinned to this many points, each the mean of its neighbors.
 const MAX_POINTS: usize = 300;
 
 /// A line: points of (x, y) in the order of x.
@@ -48,7 +48,7 @@ pub struct Chart {
     pub x_is_log2: bool,
 }
 
-/// Colours and lines of a drawing that stands alone, as in the page's style sheet.
+/// Colors and lines of a drawing that stands alone, as in the page's style sheet.
 const STYLE: &str = include_str!("figure.css");
 /// Height of title, note and legend above a drawing that stands alone.
 const HEAD: f64 = 58.0;

@@ -30,7 +30,7 @@ pub fn probe(run: &Run) -> Option<String> {
     let guide = |name: &str, key: &str| run.last(key).map(|share| (name.to_owned(), 100.0 * share));
     let chart = Chart {
         title: "k-NN accuracy during training".into(),
-        note: "percent of held-out images whose nearest neighbours vote for the right class".into(),
+        note: "percent of held-out images whose nearest neighbors vote for the right class".into(),
         x_label: "epoch".into(),
         series: vec![Series { name: "this network".into(), points }],
         guides: [guide("untrained", "probe/untrained"), guide("raw pixels", "probe/pixels")]

@@ -32,7 +32,7 @@ pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> R
 fn page(run: &Run) -> String {
     let parts = [
         sections::header(run),
-        sections::learnt(run),
+        sections::learned(run),
         curves::training(run),
         sections::pictures(run),
         sections::broken(run),

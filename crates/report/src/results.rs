@@ -10,7 +10,7 @@ use super::scale::percent;
 const COLUMNS: [(&str, &str); 3] =
     [("knn", "this network"), ("untrained", "untrained"), ("pixels", "raw pixels")];
 
-/// Accuracies at one number of neighbours.
+/// Accuracies at one number of neighbors.
 struct Score {
     k: u64,
     top1: f64,
@@ -93,7 +93,7 @@ fn sizes(results: &Value) -> String {
     match (count("num_train"), count("num_test")) {
         (Some(train), Some(test)) => {
             format!(
-                "{protocol}: {train} labelled images vote on {test} others. \
+                "{protocol}: {train} labeled images vote on {test} others. \
                  Untrained is the same network before its first step."
             )
         }

@@ -45,7 +45,7 @@ impl Scale {
     }
 }
 
-/// A tick's value with the digits that its neighbours differ in.
+/// A tick's value with the digits that its neighbors differ in.
 fn label(value: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".into();

@@ -81,8 +81,8 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// What the network learnt: the k-NN table and its curve.
-pub fn learnt(run: &Run) -> String {
+/// What the network learned: the k-NN table and its curve.
+pub fn learned(run: &Run) -> String {
     let (table, curve) = (results::table(run), curves::probe(run));
     let cards: Vec<&str> =
         [table.as_deref().ok(), curve.as_deref()].into_iter().flatten().collect();
@@ -93,7 +93,7 @@ pub fn learnt(run: &Run) -> String {
     if curve.is_none() {
         body.push_str(&absent("k-NN during training", "this run had no probe"));
     }
-    section("learnt", "What it learnt", &body)
+    section("learned", "What it learned", &body)
 }
 
 /// Crops and PCA pictures.
@@ -104,7 +104,7 @@ pub fn pictures(run: &Run) -> String {
             "Patch features",
             "Patch features: an image a column; below it the first three principal components of \
              its patch features as red, green and blue, then the same for the foreground alone. \
-             Parts with like colours are alike to the network, across all images.",
+             Parts with like colors are alike to the network, across all images.",
         ),
         (
             &run.crops,
@@ -228,10 +228,10 @@ mod tests {
         let mut config = RunConfig::default();
         assert_eq!(changes(&config), Vec::<Vec<String>>::new());
         config.train.batch_size = 64;
-        config.objective.eps_end = Some(0.5);
+        config.simdino.eps_end = Some(0.5);
         assert_eq!(
             changes(&config),
-            [["objective.eps_end", "0.5", "none"], ["train.batch_size", "64", "512"]]
+            [["simdino.eps_end", "0.5", "none"], ["train.batch_size", "64", "512"]]
         );
     }
 

@@ -58,7 +58,7 @@ fn a_whole_run_has_every_section() {
         "this run is 37.0 points above",
         "<td>k = 20</td><td>62.0 %</td><td>62.0 %</td><td>25.0 %</td>",
         "<td>k = 20, top-5</td><td>91.0 %</td><td>91.0 %</td><td>-</td>",
-        "300 labelled images vote on 100 others",
+        "300 labeled images vote on 100 others",
         "floor: collapsed",
         "simdino with vit_small, patches of 16 px, on photos, batches of 64; 40 steps, 4.0 epochs",
         "<td>train.batch_size</td><td>64</td><td>512</td>",

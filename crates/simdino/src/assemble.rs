@@ -13,7 +13,7 @@ use tch::Device;
 use trainer::learner::LearnerConfig;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
-use trainer::run::Job;
+use trainer::run::TrainingJob;
 use trainer::schedule::Schedules;
 
 use crate::config::RunConfig;
@@ -48,8 +48,8 @@ pub fn job(
     plan: Plan,
     folder: &Path,
     processes: Processes,
-) -> Result<Job> {
-    Ok(Job {
+) -> Result<TrainingJob> {
+    Ok(TrainingJob {
         dataset,
         data: config.data.clone(),
         augment: config.augment.clone(),

@@ -22,8 +22,8 @@ pub use autocast::autocast;
 pub use checkpoint::checkpoint;
 pub use device::{cuda_version, device_name, libtorch_version, set_current_device};
 pub use dist::{
-    Alone, Collective, Launch, Launcher, Meeting, ProcessGroup, Reducer, ReducerOptions, has_nccl,
-    host_name,
+    Collective, Launch, Launcher, ProcessGroup, Reducer, ReducerOptions, Rendezvous, SingleProcess,
+    has_nccl, host_name,
 };
 pub use error::{Error, GroupFailure, Result};
 pub use foreach::{drop_gradients, foreach_lerp_, foreach_mul_, foreach_norm};

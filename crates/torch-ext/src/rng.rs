@@ -9,7 +9,7 @@ use crate::{Result, ffi};
 /// A device whose generator cannot be reached is left alone: its first use tells why.
 pub fn manual_seed(seed: u64) {
     // SAFETY: takes a number, and touches generators only under their own locks or, for
-    // accelerators, through libtorch's own initialisation.
+    // accelerators, through libtorch's own initialization.
     let _ = unsafe { ffi::check("manual_seed", ffi::simdino_manual_seed(seed)) };
 }
 

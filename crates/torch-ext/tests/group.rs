@@ -7,9 +7,9 @@ mod processes;
 
 use std::time::{Duration, Instant};
 
-use processes::{PORT, all_pass, free_port, meeting, start};
+use processes::{PORT, all_pass, free_port, rendezvous, start};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Alone, Collective, Error, Meeting, ProcessGroup};
+use torch_ext::{Collective, Error, ProcessGroup, Rendezvous, SingleProcess};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -21,7 +21,7 @@ fn sums_maxima_and_broadcasts_reach_every_process() {
 #[test]
 #[ignore = "started by sums_maxima_and_broadcasts_reach_every_process"]
 fn as_one_process_of_several() {
-    let group = ProcessGroup::join(meeting(LONG)).unwrap();
+    let group = ProcessGroup::join(rendezvous(LONG)).unwrap();
     assert_eq!(group.size(), 3);
     let rank = group.rank() as f64;
     let ramp = Tensor::arange(5, (Kind::Double, Device::Cpu));
@@ -61,7 +61,7 @@ fn tensors_bytes_and_texts_of_all_are_gathered() {
 #[test]
 #[ignore = "started by tensors_bytes_and_texts_of_all_are_gathered"]
 fn as_one_who_gathers() {
-    let group = ProcessGroup::join(meeting(LONG)).unwrap();
+    let group = ProcessGroup::join(rendezvous(LONG)).unwrap();
     let rank = group.rank();
     let grid = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]);
     let turned = (&grid + rank as f64).tr(); // with gaps
@@ -84,11 +84,11 @@ fn every_process_names_the_one_with_other_parameters() {
 #[test]
 #[ignore = "started by every_process_names_the_one_with_other_parameters"]
 fn as_one_of_different_networks() {
-    let group = ProcessGroup::join(meeting(LONG)).unwrap();
+    let group = ProcessGroup::join(rendezvous(LONG)).unwrap();
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
     let mut named = vec![("a".to_owned(), zeros(&[2])), ("b".to_owned(), zeros(&[3, 2]))];
     group.require_same(&named).unwrap();
-    Alone.require_same(&named).unwrap();
+    SingleProcess.require_same(&named).unwrap();
     if group.rank() == 2 {
         named[1].1 = zeros(&[2, 3]);
     }
@@ -110,7 +110,7 @@ fn gradients_flow_through_a_differentiable_sum() {
 #[test]
 #[ignore = "started by gradients_flow_through_a_differentiable_sum"]
 fn as_one_of_a_sum_with_gradient() {
-    let group = ProcessGroup::join(meeting(LONG)).unwrap();
+    let group = ProcessGroup::join(rendezvous(LONG)).unwrap();
     let factor = group.rank() as f64 + 1.0;
     let x = (Tensor::ones([2, 2], (Kind::Double, Device::Cpu)) * factor).set_requires_grad(true);
     let sum = group.differentiable_sum(&x.tr()).unwrap();
@@ -153,7 +153,7 @@ fn a_process_that_dies_is_named_by_all_others_in_time() {
 #[ignore = "started by a_process_that_dies_is_named_by_all_others_in_time"]
 fn as_one_of_three_of_whom_one_dies() {
     let timeout = Duration::from_secs(20);
-    let group = ProcessGroup::join(meeting(timeout)).unwrap();
+    let group = ProcessGroup::join(rendezvous(timeout)).unwrap();
     group.barrier().unwrap();
     if group.rank() == 2 {
         std::process::exit(0); // as if killed: nothing is said to the others
@@ -173,13 +173,13 @@ fn process_0_takes_the_store_with_it_and_is_named() {
 #[test]
 #[ignore = "started by process_0_takes_the_store_with_it_and_is_named"]
 fn as_one_of_three_of_whom_the_first_dies() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(20))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(20))).unwrap();
     group.barrier().unwrap();
     if group.rank() == 0 {
         std::process::exit(0);
     }
     let error = error_of_survivor(&group);
-    assert!(error.starts_with("process 0, which holds the meeting place, is gone ("), "{error}");
+    assert!(error.starts_with("process 0, which holds the rendezvous place, is gone ("), "{error}");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_process_that_says_why_it_leaves_is_quoted() {
 #[test]
 #[ignore = "started by a_process_that_says_why_it_leaves_is_quoted"]
 fn as_one_of_three_of_whom_one_leaves() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(20))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(20))).unwrap();
     if group.rank() == 2 {
         group.announce_failure("cannot read x.jpg");
         std::process::exit(0);
@@ -207,7 +207,7 @@ fn a_process_that_is_late_is_named_too() {
 #[test]
 #[ignore = "started by a_process_that_is_late_is_named_too"]
 fn as_one_of_two_of_whom_one_waits() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(4))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(4))).unwrap();
     group.barrier().unwrap();
     if group.rank() == 1 {
         // Alive and not at the barrier, until the other says that it gave up.
@@ -224,21 +224,22 @@ fn as_one_of_two_of_whom_one_waits() {
 fn processes_that_do_not_come_are_waited_for_in_vain() {
     let timeout = Duration::from_secs(2);
     let host = "127.0.0.1";
-    let alone = Meeting::new(host, free_port(), 0, 2, timeout);
+    let alone = Rendezvous::new(host, free_port(), 0, 2, timeout);
     let error = ProcessGroup::join(alone.clone()).unwrap_err().to_string();
     assert!(error.starts_with("process 0 of 2 at 127.0.0.1:"), "{error}");
     assert!(error.contains("process 1 did not come (is every process running"), "{error}");
-    let error = ProcessGroup::join(Meeting { rank: 1, ..alone.clone() }).unwrap_err().to_string();
+    let error =
+        ProcessGroup::join(Rendezvous { rank: 1, ..alone.clone() }).unwrap_err().to_string();
     assert!(error.starts_with("process 1 of 2 at 127.0.0.1:"), "{error}");
-    let beyond = ProcessGroup::join(Meeting { rank: 2, ..alone }).unwrap_err().to_string();
+    let beyond = ProcessGroup::join(Rendezvous { rank: 2, ..alone }).unwrap_err().to_string();
     assert!(beyond.contains("ranks go from 0"), "{beyond}");
 }
 
 #[test]
 fn alone_there_is_nothing_to_exchange() {
     let mut x = Tensor::ones([2], (Kind::Float, Device::Cpu));
-    Alone.all_reduce_sum(&mut x).unwrap();
-    Alone.all_reduce_max(&mut x).unwrap();
+    SingleProcess.all_reduce_sum(&mut x).unwrap();
+    SingleProcess.all_reduce_max(&mut x).unwrap();
     assert_eq!(x, x.ones_like());
-    assert_eq!((Alone.size(), Alone.rank()), (1, 0));
+    assert_eq!((SingleProcess.size(), SingleProcess.rank()), (1, 0));
 }

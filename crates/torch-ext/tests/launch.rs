@@ -46,11 +46,11 @@ fn each_launcher_is_read() {
     let torchrun = read(TORCHRUN).unwrap();
     assert_eq!(place(&torchrun), (5, 8, 1, "a", 1234));
     assert_eq!((torchrun.local_size, torchrun.restarts), (Some(4), 2));
-    assert!(torchrun.held_by_launcher);
+    assert!(torchrun.store_is_external);
     let slurm = read(SLURM).unwrap();
     assert_eq!(place(&slurm), (5, 8, 1, "gpu07", 23_456));
     assert_eq!((slurm.launcher, slurm.local_size), (Launcher::Slurm, Some(4)));
-    assert!(!slurm.held_by_launcher);
+    assert!(!slurm.store_is_external);
     let open_mpi = read(OPEN_MPI).unwrap();
     assert_eq!(place(&open_mpi), (2, 4, 2, "127.0.0.1", 29_500));
     assert_eq!(open_mpi.launcher, Launcher::OpenMpi);
@@ -64,9 +64,12 @@ fn one_launcher_inside_another() {
     let both = format!("{SLURM} MASTER_ADDR=b MASTER_PORT=77 GLOO_SOCKET_IFNAME=eth1");
     let launch = read(&both).unwrap();
     assert_eq!(place(&launch), (5, 8, 1, "b", 77));
-    let meeting = launch.meeting(Duration::from_secs(9));
-    assert_eq!((meeting.host.as_str(), meeting.port, meeting.rank, meeting.size), ("b", 77, 5, 8));
-    assert_eq!(meeting.interface.as_deref(), Some("eth1"));
+    let rendezvous = launch.rendezvous(Duration::from_secs(9));
+    assert_eq!(
+        (rendezvous.host.as_str(), rendezvous.port, rendezvous.rank, rendezvous.size),
+        ("b", 77, 5, 8)
+    );
+    assert_eq!(rendezvous.interface.as_deref(), Some("eth1"));
     // A job script may set WORLD_SIZE for scripts that want it.
     assert_eq!(read(&format!("{SLURM} WORLD_SIZE=8")).unwrap(), read(SLURM).unwrap());
     let step = "SLURM_STEP_NUM_TASKS=6 SLURM_STEP_NODELIST=gpu08 SLURM_STEP_TASKS_PER_NODE=3,3";
@@ -173,7 +176,7 @@ fn as_a_worker_of_torchrun() {
     let launch = Launch::from_variables(&env::vars().collect()).unwrap();
     assert_eq!(launch.launcher, Launcher::Torchrun);
     assert_eq!((launch.local_rank, launch.local_size), (launch.rank, Some(2)));
-    let group = ProcessGroup::join(launch.meeting(Duration::from_secs(60))).unwrap();
+    let group = ProcessGroup::join(launch.rendezvous(Duration::from_secs(60))).unwrap();
     let mut sum = Tensor::ones([3], (Kind::Float, Device::Cpu)) * (launch.rank as f64 + 1.0);
     group.all_reduce_sum(&mut sum).unwrap();
     assert_eq!(sum, Tensor::ones([3], (Kind::Float, Device::Cpu)) * 3.0);

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use processes::free_port;
 use tch::{Cuda, Device, Kind, Tensor};
-use torch_ext::{Collective, Error, Meeting, ProcessGroup, Reducer, ReducerOptions};
+use torch_ext::{Collective, Error, ProcessGroup, Reducer, ReducerOptions, Rendezvous};
 
 fn alone() -> ProcessGroup {
     let timeout = Duration::from_secs(60);
-    ProcessGroup::join(Meeting::new("127.0.0.1", free_port(), 0, 1, timeout)).unwrap()
+    ProcessGroup::join(Rendezvous::new("127.0.0.1", free_port(), 0, 1, timeout)).unwrap()
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod processes;
 
 use std::time::Duration;
 
-use processes::{all_pass, meeting};
+use processes::{all_pass, rendezvous};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Collective, ProcessGroup, Reducer, ReducerOptions};
 
@@ -63,7 +63,7 @@ fn averaged_gradients_are_those_of_the_whole_batch() {
 #[test]
 #[ignore = "started by averaged_gradients_are_those_of_the_whole_batch"]
 fn as_half_of_the_batch() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
     for micro_batches in [1, 2] {
         for bucket_bytes in [ReducerOptions::default().bucket_bytes, 1024] {
             let options = ReducerOptions { bucket_bytes, ..ReducerOptions::default() };
@@ -112,7 +112,7 @@ fn a_new_reducer_repeats_the_bits_of_an_old_one() {
 #[test]
 #[ignore = "started by a_new_reducer_repeats_the_bits_of_an_old_one"]
 fn as_one_third_that_starts_again() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
     let options = ReducerOptions { bucket_bytes: 1024, ..ReducerOptions::default() };
     let (old, new) = (parameters(), parameters());
     let reducer = Reducer::new(&group, &old, options).unwrap();
@@ -139,7 +139,7 @@ fn gradients_of_micro_batches_stay_at_home() {
 #[test]
 #[ignore = "started by gradients_of_micro_batches_stay_at_home"]
 fn as_one_who_accumulates() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
     let shared = parameters();
     let reducer = Reducer::new(&group, &shared, ReducerOptions::default()).unwrap();
     let batch = rows(group.rank(), 0, BATCH);
@@ -156,7 +156,7 @@ fn a_parameter_without_a_part_in_the_loss_is_named_or_counts_as_zero() {
 #[test]
 #[ignore = "started by a_parameter_without_a_part_in_the_loss_is_named_or_counts_as_zero"]
 fn as_one_with_an_unused_parameter() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
     let weight = |value: f64| {
         (Tensor::ones([2], (Kind::Double, Device::Cpu)) * value).set_requires_grad(true)
     };
@@ -196,7 +196,7 @@ fn a_process_that_dies_during_backward_is_named() {
 #[test]
 #[ignore = "started by a_process_that_dies_during_backward_is_named"]
 fn as_one_of_two_of_whom_one_dies() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(20))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(20))).unwrap();
     let shared = parameters();
     let reducer = Reducer::new(&group, &shared, ReducerOptions::default()).unwrap();
     reducer.prepare_for_forward().unwrap();
@@ -217,7 +217,7 @@ fn what_cannot_be_averaged_is_refused() {
 #[test]
 #[ignore = "started by what_cannot_be_averaged_is_refused"]
 fn as_one_with_nothing_to_average() {
-    let group = ProcessGroup::join(meeting(Duration::from_secs(60))).unwrap();
+    let group = ProcessGroup::join(rendezvous(Duration::from_secs(60))).unwrap();
     let frozen = [("frozen".to_owned(), Tensor::ones([2], (Kind::Float, Device::Cpu)))];
     for (parameters, words) in [(&frozen[..], "frozen needs no gradient"), (&[], "there are none")]
     {

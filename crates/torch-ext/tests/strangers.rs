@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use processes::free_port;
-use torch_ext::{Meeting, ProcessGroup};
+use torch_ext::{ProcessGroup, Rendezvous};
 
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(60);
@@ -20,8 +20,9 @@ const LONG: Duration = Duration::from_secs(60);
 fn said(host: &str, port: u16, timeout: Duration) -> (String, Duration) {
     let start = Instant::now();
     let error =
-        ProcessGroup::join(Meeting::new(host, port, 1, 2, timeout)).unwrap_err().to_string();
-    let words = format!("process 1 of 2 at {host}:{port}: the meeting of all processes failed: ");
+        ProcessGroup::join(Rendezvous::new(host, port, 1, 2, timeout)).unwrap_err().to_string();
+    let words =
+        format!("process 1 of 2 at {host}:{port}: the rendezvous of all processes failed: ");
     assert!(error.starts_with(&words) && !error.contains('\n'), "{error}");
     (error[words.len()..].to_owned(), start.elapsed())
 }
@@ -106,10 +107,10 @@ fn process_0_says_that_its_port_is_taken() {
         let Ok(taken) = TcpListener::bind(address) else { continue }; // a machine without IPv6
         let port = taken.local_addr().unwrap().port();
         let start = Instant::now();
-        let error = ProcessGroup::join(Meeting::new("127.0.0.1", port, 0, 2, LONG)).unwrap_err();
+        let error = ProcessGroup::join(Rendezvous::new("127.0.0.1", port, 0, 2, LONG)).unwrap_err();
         let error = error.to_string();
         let words = format!(
-            "process 0 of 2 at 127.0.0.1:{port}: the meeting of all processes failed: another program \
+            "process 0 of 2 at 127.0.0.1:{port}: the rendezvous of all processes failed: another program \
              listens at this port already ("
         );
         assert!(error.starts_with(&words) && !error.contains('\n'), "{error}");
@@ -120,10 +121,11 @@ fn process_0_says_that_its_port_is_taken() {
 #[test]
 fn process_0_says_that_the_others_will_not_find_it() {
     let port = listener(drop);
-    let meeting = Meeting { held_elsewhere: true, ..Meeting::new("127.0.0.1", port, 0, 2, SHORT) };
-    let error = ProcessGroup::join(meeting).unwrap_err().to_string();
+    let rendezvous =
+        Rendezvous { store_is_external: true, ..Rendezvous::new("127.0.0.1", port, 0, 2, SHORT) };
+    let error = ProcessGroup::join(rendezvous).unwrap_err().to_string();
     assert!(error.contains("what listens there closes the connection ("), "{error}");
-    let meeting = Meeting::new("no host", free_port(), 0, 2, SHORT);
-    let error = ProcessGroup::join(meeting).unwrap_err().to_string();
+    let rendezvous = Rendezvous::new("no host", free_port(), 0, 2, SHORT);
+    let error = ProcessGroup::join(rendezvous).unwrap_err().to_string();
     assert!(error.contains("no host has no address"), "{error}");
 }

@@ -1,14 +1,14 @@
-//! What a step takes in: normalised views and masks on the device, fed from the loader.
+//! What a step takes in: normalized views and masks on the device, fed from the loader.
 
 use std::time::{Duration, Instant};
 
 use data::loader::{Batch, BrokenImage, Position, TrainLoader};
 use data::masking::{MaskGenerator, MaskKey, Masks};
-use data::sampler::Share;
-use model::Part;
+use data::sampler::BatchShare;
+use model::ImageRange;
 use model::normalize::Normalize;
 use ndarray::Array4;
-use objectives::Masked;
+use objectives::MaskWeights;
 use objectives::inputs::GLOBAL_VIEWS;
 use tch::{Device, Kind, Tensor};
 
@@ -18,14 +18,14 @@ use crate::error::Result;
 ///
 /// `B` images, `V_l` local views, views before images: all `B` of view 0, then all of view 1.
 pub struct Views {
-    /// `[2 B, C, S, S]`, C channels, normalised.
+    /// `[2 B, C, S, S]`, C channels, normalized.
     pub global: Tensor,
-    /// `[V_l B, C, s, s]`, normalised; none without local crops.
+    /// `[V_l B, C, s, s]`, normalized; none without local crops.
     pub local: Option<Tensor>,
     /// Patches that the student does not see, for objectives that ask for them.
     pub masks: Option<MaskedPatches>,
     /// Which images of the step these are: `B` of them.
-    pub part: Part,
+    pub part: ImageRange,
     /// Index of each image in the data set.
     pub samples: Vec<u64>,
 }
@@ -37,7 +37,7 @@ pub struct MaskedPatches {
     /// Places of the hidden patches in the flattened masks, `[m]`, ascending.
     pub indices: Tensor,
     /// Their weights.
-    pub masked: Masked,
+    pub masked: MaskWeights,
 }
 
 impl Views {
@@ -66,14 +66,14 @@ impl MaskedPatches {
         Ok(Self {
             masks: flat.f_to_device(device)?,
             indices: Tensor::f_from_slice(&masks.indices)?.f_to_device(device)?,
-            masked: Masked { weights, crops },
+            masked: MaskWeights { weights, crops },
         })
     }
 }
 
 /// Where the pixels of a batch go, and how.
 #[derive(Debug, Clone)]
-pub struct Intake {
+pub struct InputPipeline {
     /// Mean and deviation of the channels.
     pub normalize: Normalize,
     /// The device.
@@ -87,10 +87,10 @@ pub struct Intake {
     /// Images of a step, over all processes and micro-batches.
     pub global_batch: usize,
     /// Which of them are this process's.
-    pub share: Share,
+    pub share: BatchShare,
 }
 
-impl Intake {
+impl InputPipeline {
     /// The views of a batch from the loader.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Intake {
             global: move_in(&batch.global)?,
             local: batch.local.as_ref().map(move_in).transpose()?,
             masks: self.masks_at(batch.position, batch.micro)?,
-            part: part_of(self.share, self.global_batch, batch.micro),
+            part: image_range(self.share, self.global_batch, batch.micro),
             samples: batch.samples.clone(),
         })
     }
@@ -124,23 +124,23 @@ impl Intake {
 }
 
 /// The images of a micro-batch among those of the step.
-pub fn part_of(share: Share, global_batch: usize, micro: usize) -> Part {
+pub fn image_range(share: BatchShare, global_batch: usize, micro: usize) -> ImageRange {
     let rows = share.rows(global_batch, micro);
-    Part { first: rows.start as i64, count: rows.len() as i64, of: global_batch as i64 }
+    ImageRange { first: rows.start as i64, count: rows.len() as i64, of: global_batch as i64 }
 }
 
 /// Takes batches from the loader, and notes how long the step waited and what was broken.
-pub struct Feed {
+pub struct DeviceLoader {
     loader: TrainLoader,
-    intake: Intake,
+    pipeline: InputPipeline,
     waited: Duration,
     broken: Vec<BrokenImage>,
 }
 
-impl Feed {
+impl DeviceLoader {
     /// A feed of what the loader makes.
-    pub fn new(loader: TrainLoader, intake: Intake) -> Self {
-        Self { loader, intake, waited: Duration::ZERO, broken: Vec::new() }
+    pub fn new(loader: TrainLoader, pipeline: InputPipeline) -> Self {
+        Self { loader, pipeline, waited: Duration::ZERO, broken: Vec::new() }
     }
 
     /// The next micro-batch.
@@ -152,11 +152,11 @@ impl Feed {
         let mut batch = self.loader.next_batch()?;
         self.waited += start.elapsed();
         self.broken.append(&mut batch.broken);
-        self.intake.views(&batch)
+        self.pipeline.views(&batch)
     }
 
     /// Time waited for data since the last call.
-    pub fn take_waited(&mut self) -> Duration {
+    pub fn take_wait_time(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
 

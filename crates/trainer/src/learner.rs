@@ -1,4 +1,4 @@
-//! Student, teacher and one optimiser step. The loop around it is in [`crate::run`].
+//! Student, teacher and one optimizer step. The loop around it is in [`crate::run`].
 
 mod config;
 
@@ -8,28 +8,28 @@ use objectives::{Inputs, LossOutput, Needs, Objective, Outputs, Statistics, Step
 use tch::{Device, Kind, Tensor};
 
 pub use self::config::LearnerConfig;
+use crate::branch::Branch;
 use crate::clip::Clip;
 use crate::config::Precision;
 use crate::error::{Error, Result};
+use crate::grad_scaler::GradScaler;
 use crate::input::Views;
-use crate::loss_scale::LossScale;
 use crate::optim::Optimizer;
 use crate::processes::{Gradients, Processes};
 use crate::schedule::StepValues;
-use crate::side::Side;
-use crate::step::{Skipped, StepRequest, StepResult, Sum};
+use crate::step::{Skipped, StepAccumulator, StepRequest, StepResult};
 use crate::{ema, forward};
 
-/// Student, teacher, optimiser and objective.
+/// Student, teacher, optimizer and objective.
 pub struct Learner {
     /// The network that is trained.
-    pub student: Side,
+    pub student: Branch,
     /// Its moving average, which is what people take away.
-    pub teacher: Side,
-    /// The optimiser and its state.
+    pub teacher: Branch,
+    /// The optimizer and its state.
     pub optimizer: Optimizer,
     objective: Box<dyn Objective>,
-    loss_scale: Option<LossScale>,
+    loss_scale: Option<GradScaler>,
     clip: Clip,
     config: LearnerConfig,
     trainable: Vec<Tensor>,
@@ -47,8 +47,8 @@ impl Learner {
     pub fn new(config: LearnerConfig, processes: Processes) -> Result<Self> {
         torch_ext::manual_seed(config.seed);
         let objective = config.objective.build()?;
-        let student = Side::new(&config)?;
-        let mut teacher = Side::new(&config)?;
+        let student = Branch::new(&config)?;
+        let mut teacher = Branch::new(&config)?;
         teacher.vars.copy(&student.vars)?;
         teacher.vars.freeze();
         let named = trainable(&student, objective.needs());
@@ -57,7 +57,7 @@ impl Learner {
         Ok(Self {
             clip: Clip::new(names, config.device, config.optim.clip_scope, config.optim.clip_grad)?,
             optimizer: Optimizer::new(&named, depth, &config.optim),
-            loss_scale: (config.precision == Precision::Fp16).then(LossScale::default),
+            loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
             watched: watched(&named, depth),
             gradients: Gradients::new(&processes, &named)?,
             trainable: named.into_iter().map(|(_, p)| p).collect(),
@@ -126,9 +126,9 @@ impl Learner {
         self.objective.needs()
     }
 
-    /// What is remembered from step to step besides weights and optimiser, by name.
+    /// What is remembered from step to step besides weights and optimizer, by name.
     pub fn objective_state(&self) -> Vec<(String, Tensor)> {
-        let scale = self.loss_scale.as_ref().map(LossScale::state);
+        let scale = self.loss_scale.as_ref().map(GradScaler::state);
         self.objective.state().into_iter().chain(scale).collect()
     }
 
@@ -144,7 +144,7 @@ impl Learner {
         Ok(self.objective.load_state(&moved(others, self.config.device)?)?)
     }
 
-    /// One optimiser step over `accumulate` micro-batches that `next_views` supplies: forward,
+    /// One optimizer step over `accumulate` micro-batches that `next_views` supplies: forward,
     /// backward, clip, update, moving average. Where a loss or gradient is not finite, in whatever
     /// process, the step changes nothing in any.
     ///
@@ -156,7 +156,7 @@ impl Learner {
         mut next_views: impl FnMut() -> Result<Views>,
     ) -> Result<StepResult> {
         self.gradients.clear()?;
-        let (mut sum, mut statistics) = (Sum::default(), Statistics::default());
+        let (mut sum, mut statistics) = (StepAccumulator::default(), Statistics::default());
         let (mut lost, mut samples) = (None, Vec::new());
         for micro_batch in 1..=self.config.accumulate {
             let views = next_views()?;
@@ -202,9 +202,9 @@ impl Learner {
             collective: self.processes.collective(),
         };
         let output = self.objective.evaluate(&inputs)?;
-        let look = request.look && last;
+        let look = request.log_metrics && last;
         let signals = look.then(|| Signals::measure(&inputs, &output)).transpose()?;
-        let scale = self.loss_scale.as_ref().map_or(1.0, LossScale::factor);
+        let scale = self.loss_scale.as_ref().map_or(1.0, GradScaler::factor);
         let share = scale / self.config.accumulate as f64;
         self.gradients.backward(&(&output.loss * share), last)?;
         Ok(Ok((output, signals)))
@@ -238,7 +238,7 @@ impl Learner {
     fn finish(
         &mut self,
         request: &StepRequest,
-        sum: Sum,
+        sum: StepAccumulator,
         statistics: &Statistics,
         samples: Vec<u64>,
     ) -> Result<StepResult> {
@@ -252,7 +252,7 @@ impl Learner {
             let what = "the gradient is not finite".to_owned();
             return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
         }
-        let before = request.look.then(|| copies(&self.watched));
+        let before = request.log_metrics.then(|| copies(&self.watched));
         self.optimizer.step(&request.values)?;
         let update_ratio = before.map(|before| update_ratio(&before, &self.watched));
         ema::update(&self.teacher, &self.student, request.values.momentum_teacher)?;
@@ -280,7 +280,7 @@ fn largest(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Parameters of the student that the objective reaches, by name.
-fn trainable(student: &Side, needs: Needs) -> Vec<(String, Tensor)> {
+fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)> {
     // Without masked patches the mask token takes no part, and would have no gradient.
     let reached = |name: &str| needs.patches || name != "backbone.mask_token";
     let named = student.named().into_iter();

@@ -6,15 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod branch;
 pub mod checkpoint;
 mod clip;
 pub mod config;
 mod ema;
 pub mod error;
 mod forward;
+mod grad_scaler;
 pub mod input;
 pub mod learner;
-mod loss_scale;
 mod meter;
 pub mod metrics;
 mod optim;
@@ -24,8 +25,7 @@ pub mod probe;
 pub mod processes;
 pub mod run;
 pub mod schedule;
-pub mod side;
 pub mod step;
-mod symptoms;
+mod warnings;
 
 pub use error::{Error, Result};

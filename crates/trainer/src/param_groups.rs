@@ -18,12 +18,12 @@ pub struct ParamGroup {
     /// Whether weight decay applies.
     pub decayed: bool,
     /// Which of the parts they are that may stay as they are at first.
-    pub part: Part,
+    pub part: ParamRole,
 }
 
 /// Parts of a network that may stay as they are for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ParamRole {
     /// The backbone.
     Backbone,
     /// Prototypes.
@@ -32,7 +32,7 @@ pub enum Part {
     Head,
 }
 
-impl Part {
+impl ParamRole {
     fn of(name: &str) -> Self {
         if name.starts_with("backbone.") {
             Self::Backbone
@@ -53,7 +53,7 @@ pub fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Vec<P
     for (name, param) in named {
         let lr_mult = lr_multiplier(name, depth, config);
         let decayed = is_decayed(name, param, config.no_decay);
-        let (key, empty) = ((lr_mult, decayed, Part::of(name)), (Vec::new(), Vec::new()));
+        let (key, empty) = ((lr_mult, decayed, ParamRole::of(name)), (Vec::new(), Vec::new()));
         let place = groups.iter().position(|g| (g.lr_mult, g.decayed, g.part) == key);
         let place = place.unwrap_or_else(|| {
             let ((lr_mult, decayed, part), (names, params)) = (key, empty);
@@ -147,7 +147,7 @@ mod tests {
         let groups = of(&named, 2, &OptimConfig::default());
         let names: Vec<_> = groups.iter().map(|group| group.names.len()).collect();
         assert_eq!(names, [2, 1, 1]);
-        assert!(groups[2].part == Part::LastLayer && groups[2].decayed && !groups[1].decayed);
+        assert!(groups[2].part == ParamRole::LastLayer && groups[2].decayed && !groups[1].decayed);
         let config = OptimConfig { layerwise_decay: 0.9, ..Default::default() };
         assert_eq!(of(&named, 2, &config).len(), 4);
     }

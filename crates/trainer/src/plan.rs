@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// Step counts of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Optimiser steps in one pass over the data; a remainder smaller than a batch is dropped.
+    /// Optimizer steps in one pass over the data; a remainder smaller than a batch is dropped.
     pub steps_per_epoch: u64,
     /// Steps that the schedules span.
     pub total_steps: u64,

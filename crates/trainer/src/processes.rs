@@ -1,7 +1,7 @@
 //! The processes of a run, seen from one of them.
 
 use tch::Tensor;
-use torch_ext::{Alone, Collective, ProcessGroup, Reducer, ReducerOptions};
+use torch_ext::{Collective, ProcessGroup, Reducer, ReducerOptions, SingleProcess};
 
 use crate::error::Result;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 pub enum Processes {
     /// There is no other.
     #[default]
-    Alone,
+    Single,
     /// Connected to the others.
     Group(ProcessGroup),
 }
@@ -19,7 +19,7 @@ impl Processes {
     /// What they do together.
     pub fn collective(&self) -> &dyn Collective {
         match self {
-            Self::Alone => &Alone,
+            Self::Single => &SingleProcess,
             Self::Group(group) => group,
         }
     }

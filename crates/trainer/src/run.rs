@@ -10,14 +10,14 @@ use data::config::{AugmentConfig, DataConfig};
 use data::dataset::Dataset;
 use data::loader::{BrokenImage, LoaderConfig, Position, TrainLoader};
 use data::masking::{MaskConfig, MaskGenerator};
-use data::sampler::Share;
+use data::sampler::BatchShare;
 use data::transform::MultiCrop;
-use objectives::health::Watch;
+use objectives::health::CollapseDetector;
 
 use crate::checkpoint::{self, RunState, STATE_VERSION};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::input::{Feed, Intake};
+use crate::input::{DeviceLoader, InputPipeline};
 use crate::learner::Learner;
 use crate::meter::Meter;
 use crate::metrics::Record;
@@ -26,10 +26,10 @@ use crate::probe::Probe;
 use crate::processes::Processes;
 use crate::schedule::Schedules;
 use crate::step::{Skipped, StepOutput, StepRequest, StepResult};
-use crate::symptoms::Symptoms;
+use crate::warnings::TrainingWarnings;
 
 /// What a run needs besides its learner.
-pub struct Job {
+pub struct TrainingJob {
     /// The images.
     pub dataset: Arc<Dataset>,
     /// How they are read.
@@ -56,10 +56,10 @@ pub struct Job {
     pub processes: Processes,
 }
 
-impl Job {
+impl TrainingJob {
     /// What of each step is this process's.
-    pub fn share(&self) -> Share {
-        Share {
+    pub fn share(&self) -> BatchShare {
+        BatchShare {
             accumulate: self.train.accumulate,
             rank: self.processes.rank(),
             world_size: self.processes.size(),
@@ -101,26 +101,26 @@ pub enum Outcome {
 /// # Errors
 /// The first error of data, objective, disk or probe; checkpoints written before it stay.
 pub fn run(
-    job: &Job,
+    job: &TrainingJob,
     learner: &mut Learner,
     start: u64,
     observer: &mut dyn Observer,
     probes: &mut [Box<dyn Probe>],
 ) -> Result<Outcome> {
     let plan = &job.plan;
-    let mut feed = open_feed(job, learner, start)?;
+    let mut loader = open_loader(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, job.train.batch_size);
-    let mut watch = Watch::default();
-    let (mut symptoms, mut skips) = (Symptoms::default(), Skips::default());
+    let mut collapse = CollapseDetector::default();
+    let (mut warnings, mut skips) = (TrainingWarnings::default(), SkipCounter::default());
     if start == 0 {
         meter.pause(|| probe(job, learner, 0, observer, probes))?;
     }
     for step in start..plan.last_step {
         let done = step + 1;
         let values = job.schedules.at(step);
-        let look = plan.log_due(done);
-        let request = StepRequest { values, seed: step_seed(job.seed, step), look };
-        let result = match learner.step(&request, || feed.next_views()) {
+        let log_metrics = plan.log_due(done);
+        let request = StepRequest { values, seed: step_seed(job.seed, step), log_metrics };
+        let result = match learner.step(&request, || loader.next_views()) {
             // A step whose images did not come has changed nothing.
             Err(Error::Data(data::Error::Interrupted)) => {
                 return interrupted(job, learner, start..step, observer);
@@ -128,23 +128,24 @@ pub fn run(
             result => result?,
         };
 
-        let broken = feed.take_broken();
-        meter.step_done(feed.take_waited(), broken.len());
+        let broken = loader.take_broken();
+        meter.step_done(loader.take_wait_time(), broken.len());
         if !broken.is_empty() {
             observer.broken(&broken)?;
         }
-        let mut output = skips.take(result, job, done, &mut meter, observer)?;
-        if look {
+        let mut output = skips.handle(result, job, done, &mut meter, observer)?;
+        if log_metrics {
             if let Some(output) = &mut output {
                 output.average(job.processes.collective())?;
             }
             let record = meter.record(done, plan, &values, output.as_ref())?;
             observer.record(&record)?;
-            for text in symptoms.look(&record, values.progress) {
+            for text in warnings.check(&record, values.progress) {
                 observer.warning(&text);
             }
             let signals = output.as_ref().and_then(|output| output.signals.as_ref());
-            let warning = signals.and_then(|signals| watch.look(step, values.progress, signals));
+            let warning =
+                signals.and_then(|signals| collapse.observe(step, values.progress, signals));
             warning.iter().for_each(|text| observer.warning(text));
         }
         // Probe and log come first, so that a checkpoint's step has all its lines on disk.
@@ -169,7 +170,7 @@ pub fn run(
 /// began with step `done.start`. The process that writes needs no other one for that: all stand behind
 /// the same step.
 fn interrupted(
-    job: &Job,
+    job: &TrainingJob,
     learner: &Learner,
     done: Range<u64>,
     observer: &mut dyn Observer,
@@ -188,7 +189,7 @@ fn interrupted(
 }
 
 /// Opens the loader at the first batch of step `start`.
-fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
+fn open_loader(job: &TrainingJob, learner: &Learner, start: u64) -> Result<DeviceLoader> {
     let share = job.share();
     let config = LoaderConfig {
         seed: job.seed,
@@ -210,7 +211,7 @@ fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
     let side = job.augment.global_crops_size as usize / config.model.patch_size as usize;
     let masks = learner.needs().patches;
     let masks = masks.then(|| MaskGenerator::new(&job.masks, (side, side))).transpose()?;
-    let intake = Intake {
+    let pipeline = InputPipeline {
         normalize: config.normalize.clone(),
         device: config.device,
         kind: config.precision.weights(),
@@ -219,22 +220,22 @@ fn open_feed(job: &Job, learner: &Learner, start: u64) -> Result<Feed> {
         global_batch: job.train.batch_size,
         share,
     };
-    Ok(Feed::new(loader, intake))
+    Ok(DeviceLoader::new(loader, pipeline))
 }
 
 /// Counts the steps in a row that were skipped.
 #[derive(Default)]
-struct Skips {
+struct SkipCounter {
     in_a_row: u64,
 }
 
-impl Skips {
+impl SkipCounter {
     /// The output of a step that was done; of one that was not, a warning, and the end of the run
     /// where it comes after too many others.
-    fn take(
+    fn handle(
         &mut self,
         result: StepResult,
-        job: &Job,
+        job: &TrainingJob,
         step: u64,
         meter: &mut Meter,
         observer: &mut dyn Observer,
@@ -271,14 +272,19 @@ impl Skips {
 
 /// Seed of torch's generators at a step: whatever came before it does not matter.
 fn step_seed(seed: u64, step: u64) -> u64 {
-    // SplitMix64, so that neighbouring steps and seeds share nothing
+    // SplitMix64, so that neighboring steps and seeds share nothing
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_add(0x6a09_e667_f3bc_c909);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-fn save(job: &Job, learner: &Learner, done: u64, observer: &mut dyn Observer) -> Result<()> {
+fn save(
+    job: &TrainingJob,
+    learner: &Learner,
+    done: u64,
+    observer: &mut dyn Observer,
+) -> Result<()> {
     if !learner.is_finite()? {
         return Err(Error::Lost { step: done });
     }
@@ -299,7 +305,7 @@ fn save(job: &Job, learner: &Learner, done: u64, observer: &mut dyn Observer) ->
 }
 
 fn probe(
-    job: &Job,
+    job: &TrainingJob,
     learner: &Learner,
     done: u64,
     observer: &mut dyn Observer,

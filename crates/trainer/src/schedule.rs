@@ -1,4 +1,4 @@
-//! Schedules by optimiser step: warm-up and cosine, as in DINO and SimDINO.
+//! Schedules by optimizer step: warm-up and cosine, as in DINO and SimDINO.
 //!
 //! Every schedule is a pure function of the step, so a resumed run needs no schedule state.
 

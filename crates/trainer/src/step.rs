@@ -1,4 +1,4 @@
-//! What one optimiser step is asked, and what it tells.
+//! What one optimizer step is asked, and what it tells.
 
 use objectives::LossOutput;
 use objectives::health::Signals;
@@ -17,7 +17,7 @@ pub struct StepRequest {
     /// Seed of torch's generators, the same in all processes.
     pub seed: u64,
     /// Whether the features' health is measured too.
-    pub look: bool,
+    pub log_metrics: bool,
 }
 
 /// What one step tells. Tensors are left on the device; reading them waits for it.
@@ -36,7 +36,7 @@ pub struct StepOutput {
     pub grad_norms: Vec<(String, Tensor)>,
     /// Length of the update of some matrices over their own length, on average; if it was asked for.
     pub update_ratio: Option<Tensor>,
-    /// Coding-rate factorisations that had to be repeated with jitter or in fp64.
+    /// Coding-rate factorizations that had to be repeated with jitter or in fp64.
     pub rate_retries: u64,
 }
 
@@ -61,9 +61,9 @@ pub struct Skipped {
 
 /// Adds up the micro-batches of a step.
 #[derive(Default)]
-pub struct Sum(Option<StepOutput>);
+pub struct StepAccumulator(Option<StepOutput>);
 
-impl Sum {
+impl StepAccumulator {
     /// Adds the share of one micro-batch.
     pub fn add(&mut self, output: &LossOutput, signals: Option<Signals>, share: f64) {
         let step = self.0.get_or_insert_with(|| StepOutput {

@@ -10,10 +10,13 @@ use hash::{assert_close, hashed, tensor};
 use model::config::{DropPathForm, DropPathSchedule};
 use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
-use model::{Arch, HeadConfig, ModelConfig, Part, PosInterpolation};
+use model::{Arch, HeadConfig, ImageRange, ModelConfig, PosInterpolation};
 use objectives::config::{Centering, RatePrecision};
-use objectives::{Masked, Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig, TermsConfig};
+use objectives::{
+    DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
+};
 use tch::{Device, Kind, Tensor};
+use trainer::branch::Branch;
 use trainer::config::{
     ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Precision, WarmupForm,
 };
@@ -21,7 +24,6 @@ use trainer::input::{MaskedPatches, Views};
 use trainer::learner::{Learner, LearnerConfig};
 use trainer::processes::Processes;
 use trainer::schedule::Schedules;
-use trainer::side::Side;
 use trainer::step::{StepRequest, StepResult};
 
 const BATCH: i64 = 6;
@@ -98,17 +100,17 @@ fn config(method: Method) -> LearnerConfig {
                 precision: RatePrecision::Fp64,
                 ..SimDinoConfig::default()
             },
-            prototypes: PrototypeConfig {
+            dino: DinoConfig {
                 teacher_temp: 0.07,
                 teacher_temp_warmup_epochs: 2.0,
                 centering: Centering::Softmax,
-                ..PrototypeConfig::default()
+                ..DinoConfig::default()
             },
-            terms: TermsConfig {
-                koleo_weight: if method == Method::DinoV2 { 0.1 } else { 0.0 },
-                koleo_groups: 1,
-                ..TermsConfig::default()
+            koleo: KoleoConfig {
+                loss_weight: if method == Method::DinoV2 { 0.1 } else { 0.0 },
+                groups: 1,
             },
+            ibot: IbotConfig::default(),
         },
         optim,
         precision: Precision::Fp64,
@@ -123,7 +125,7 @@ fn config(method: Method) -> LearnerConfig {
 
 /// Weights as in the reference: one stream a variable, in the order of the names; those that are
 /// not trained keep what they are.
-fn fill(side: &Side, template: &Side) {
+fn fill(side: &Branch, template: &Branch) {
     let trained = template.named().into_iter().map(|(_, variable)| variable.requires_grad());
     for ((stream, (name, variable)), trained) in (0..).zip(side.named()).zip(trained) {
         if trained {
@@ -162,7 +164,7 @@ fn masks(step: u64) -> MaskedPatches {
     MaskedPatches {
         masks: Tensor::from_slice(&flat).view([crops as i64, PATCHES]),
         indices: Tensor::from_slice(&indices),
-        masked: Masked { weights: Tensor::from_slice(&weights), crops },
+        masked: MaskWeights { weights: Tensor::from_slice(&weights), crops },
     }
 }
 
@@ -171,7 +173,7 @@ fn views(step: u64, masked: bool) -> Views {
         global: crops(step, 0, 2, 32),
         local: Some(crops(step, 1, LOCAL_VIEWS, 16)),
         masks: masked.then(|| masks(step)),
-        part: Part { first: 0, count: BATCH, of: BATCH },
+        part: ImageRange { first: 0, count: BATCH, of: BATCH },
         samples: Vec::new(),
     }
 }
@@ -186,7 +188,7 @@ fn fingerprint(parameter: &Tensor) -> Tensor {
     Tensor::stack(&[flat.norm()].into_iter().chain(products).collect::<Vec<_>>(), 0)
 }
 
-fn check_side(fixture: &WeightsFile, name: &str, side: &Side) {
+fn check_side(fixture: &WeightsFile, name: &str, side: &Branch) {
     for (parameter, value) in side.named() {
         let key = format!("{name}/{parameter}");
         assert_close(&key, &fingerprint(&value), &fixture.tensors[&key], TOLERANCE);
@@ -200,12 +202,12 @@ fn check(method: Method, name: &str) {
     let fixture = read_safetensors(std::path::Path::new(path)).unwrap();
     let config = config(method);
     let schedules = Schedules::new(&config.optim, BATCH as usize, 5, 40);
-    let mut learner = Learner::new(config, Processes::Alone).unwrap();
+    let mut learner = Learner::new(config, Processes::Single).unwrap();
     fill(&learner.student, &learner.student);
     fill(&learner.teacher, &learner.student);
     let mut losses = Vec::new();
     for step in 0..STEPS {
-        let request = StepRequest { values: schedules.at(step), seed: 0, look: step == 3 };
+        let request = StepRequest { values: schedules.at(step), seed: 0, log_metrics: step == 3 };
         let views = views(step, learner.needs().patches);
         let mut views = Some(views);
         let result = learner.step(&request, || Ok(views.take().unwrap())).unwrap();

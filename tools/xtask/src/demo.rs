@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: from a clone to a trained backbone and a number that says it learnt.
+//! `cargo xtask demo`: from a clone to a trained backbone and a number that says it learned.
 
 use std::fs;
 use std::path::{Path, PathBuf};

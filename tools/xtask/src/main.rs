@@ -27,7 +27,7 @@ use fail::{Result, usage};
 use workspace::Workspace;
 
 const HELP: &str = "\
-cargo xtask demo [key=value ...]   train on drawn images and say what was learnt (about 5 minutes)
+cargo xtask demo [key=value ...]   train on drawn images and say what was learned (about 5 minutes)
 cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
 cargo xtask test spelling          American spelling, which the others do not look at yet
 cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]

@@ -140,7 +140,7 @@ pub struct Knn {
     pub trained: f64,
     /// Of the same network with its first weights.
     pub untrained: f64,
-    /// Of standardised pixels.
+    /// Of standardized pixels.
     pub pixels: f64,
 }
 

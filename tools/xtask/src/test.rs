@@ -38,7 +38,7 @@ const STAGES: [Stage; 11] = [
         // As documented, with its own method; then the method that remembers most: masks, two
         // centers, a frozen last layer.
         soak::run(ws, &["--kills", "1", "--json"].map(str::to_owned))?;
-        let words = ["--kills", "5", "method=dinov2", "head.prototypes=64", "terms.koleo_groups=2"];
+        let words = ["--kills", "5", "method=dinov2", "head.prototypes=64", "koleo.groups=2"];
         soak::run(ws, &words.map(str::to_owned))
     }),
 ];

@@ -96,7 +96,7 @@ impl Workspace {
     }
 }
 
-/// Whether `path` is `.libtorch` in the root, however the root is spelt.
+/// Whether `path` is `.libtorch` in the root, however the root is spelled.
 fn is_our_link(path: &Path, root: &Path) -> bool {
     path.file_name() == Some(OsStr::new(LIBTORCH_LINK))
         && path.parent().and_then(|parent| parent.canonicalize().ok()).as_deref() == Some(root)

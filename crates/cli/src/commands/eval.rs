@@ -1,4 +1,4 @@
-//! `simdino eval`: what a backbone learnt, measured on labelled images.
+//! `simdino eval`: what a backbone learned, measured on labeled images.
 
 use std::path::PathBuf;
 
@@ -34,13 +34,13 @@ pub struct KnnArgs {
     /// A weight file, a checkpoint, or a run
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
-    /// Labelled images that vote: folder, list or shards
+    /// Labeled images that vote: folder, list or shards
     #[arg(long, value_name = "PATH")]
     train: String,
-    /// Labelled images that are classified
+    /// Labeled images that are classified
     #[arg(long, value_name = "PATH")]
     test: String,
-    /// Neighbours that vote; the first is the one reported
+    /// Neighbors that vote; the first is the one reported
     #[arg(long, value_delimiter = ',', default_value = "20,10,100,200")]
     k: Vec<usize>,
     /// Temperature of the votes

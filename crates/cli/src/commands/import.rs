@@ -11,7 +11,7 @@ use tch::Device;
 
 use crate::console::answer;
 use crate::failure::{Failure, Result};
-use crate::weights::{Weights, Wishes};
+use crate::weights::{LoadOptions, Weights};
 
 /// What is to be known of weights of SimDINOv2 whose config sets `qknorm`.
 const QK_NORM: &str = "with model.qk_norm: SimDINOv2's code leaves this norm out where xformers \
@@ -64,8 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
         ignore_unused: args.ignore_unused,
         ..ImportPolicy::default()
     };
-    let wishes = Wishes { policy, model: args.model.clone() };
-    let weights = Weights::open_with(&args.file, &wishes, Device::Cpu)?;
+    let options = LoadOptions { policy, model: args.model.clone() };
+    let weights = Weights::open_with(&args.file, &options, Device::Cpu)?;
     if let Some(out) = &args.out {
         let tensors = weights.tensors().into_iter();
         let tensors: Vec<_> =

@@ -13,17 +13,17 @@ use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
 use trainer::processes::Processes;
-use trainer::run::{Job, Outcome};
+use trainer::run::{Outcome, TrainingJob};
 
 use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
 use crate::failure::{Failure, Result, chain};
+use crate::train::distributed::DistributedContext;
 use crate::train::knn::{KnnOptions, KnnProbe, KnnTask, notices};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
 use crate::train::start::{self, run_root};
-use crate::train::team::Team;
 use crate::train::{dry_run, pictures, settings};
 
 /// What `train` takes.
@@ -53,8 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
         loaded.warnings.iter().for_each(|warning| console.warn(warning));
         return dry_run(config);
     }
-    let team = Team::meet(config)?;
-    run_with(args, &loaded, &team).inspect_err(|failure| team.leave(failure))
+    let distributed = DistributedContext::init(config)?;
+    run_with(args, &loaded, &distributed).inspect_err(|failure| distributed.leave(failure))
 }
 
 fn dry_run(config: &RunConfig) -> Result<()> {
@@ -68,19 +68,19 @@ fn dry_run(config: &RunConfig) -> Result<()> {
 }
 
 /// What one process of a run does.
-fn run_with(args: &Args, loaded: &Loaded, team: &Team) -> Result<()> {
+fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> Result<()> {
     let config = &loaded.config;
     if config.run.threads > 0 {
         tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
     }
-    let console = if team.is_first() { Console::new() } else { Console::silent() };
+    let console = if distributed.is_first() { Console::new() } else { Console::silent() };
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
-    let (dataset, plan) = open_data(config, team.launch.size)?;
-    let knn = KnnOptions::of_run(config, team.device).filter(|_| team.is_first());
+    let (dataset, plan) = open_data(config, distributed.launch.size)?;
+    let knn = KnnOptions::of_run(config, distributed.device).filter(|_| distributed.is_first());
     let knn = knn.map(|options| KnnTask::open(options, &config.data)).transpose()?;
     say_notices(&console, config, &dataset, knn.as_ref());
-    train(&Session { args, loaded, team, dataset, plan }, knn, console)
+    train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
 }
 
 /// Says what was met besides images: files that were left out, labels that cannot be read.
@@ -160,25 +160,26 @@ fn ensure_readable(dataset: &Dataset) -> Result<()> {
 struct Session<'a> {
     args: &'a Args,
     loaded: &'a Loaded,
-    team: &'a Team,
+    distributed: &'a DistributedContext,
     dataset: Arc<Dataset>,
     plan: Plan,
 }
 
 fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Result<()> {
-    let Session { args, loaded, team, plan, .. } = session;
+    let Session { args, loaded, distributed, plan, .. } = session;
     let config = &loaded.config;
     let root = run_root(config, &args.resume);
-    let dir = open_dir(team, &root, &args.resume)?;
-    let mut learner = Learner::new(learner_config(config, team.device), team.processes.clone())?;
+    let dir = open_dir(distributed, &root, &args.resume)?;
+    let mut learner =
+        Learner::new(learner_config(config, distributed.device), distributed.processes.clone())?;
     let job = job(session, &dir)?;
-    console.log_to(&dir.file(&of_rank("log.txt", team.launch.rank)))?;
-    let wish = (root.as_path(), &args.resume);
-    let start = start::begin(&job, &config.init, wish, &mut learner, &console)?;
+    console.log_to(&dir.file(&of_rank("log.txt", distributed.launch.rank)))?;
+    let option = (root.as_path(), &args.resume);
+    let start = start::begin(&job, &config.init, option, &mut learner, &console)?;
     console.note(&headline(session, &root, &learner, start));
-    team.roll()?.iter().for_each(|line| console.note(line));
-    if team.is_first() {
-        settings::write(&dir, loaded, team, &session.dataset.fingerprint())?;
+    distributed.describe_ranks()?.iter().for_each(|line| console.note(line));
+    if distributed.is_first() {
+        settings::write(&dir, loaded, distributed, &session.dataset.fingerprint())?;
     }
     let knn = knn.map(Rc::new);
     let mut probes: Vec<Box<dyn Probe>> = Vec::new();
@@ -189,7 +190,8 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     let stop = StopFlag::listen()?;
     session.dataset.stop_on(stop.flag());
     knn.iter().for_each(|task| task.stop_on(&stop.flag()));
-    let mut observer = RunObserver::open(&dir, start, console, stop.clone(), team.launch.rank)?;
+    let mut observer =
+        RunObserver::open(&dir, start, console, stop.clone(), distributed.launch.rank)?;
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
     stop.release();
     observer.finish()?;
@@ -198,7 +200,7 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
             "stopped by a signal; the checkpoint is written: continue with --resume auto ({})",
             root.display()
         ))),
-        Outcome::Finished if team.is_first() => {
+        Outcome::Finished if distributed.is_first() => {
             finish(session, &dir, &learner, knn.as_deref(), &mut observer)
         }
         Outcome::Finished => Ok(()),
@@ -206,16 +208,16 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
 }
 
 /// The run's folder, made by the first process before the others look at it.
-fn open_dir(team: &Team, root: &Path, resume: &Resume) -> Result<RunDir> {
-    let dir = if team.is_first() { Some(RunDir::open(root, resume)?) } else { None };
-    team.processes.collective().barrier()?;
+fn open_dir(distributed: &DistributedContext, root: &Path, resume: &Resume) -> Result<RunDir> {
+    let dir = if distributed.is_first() { Some(RunDir::open(root, resume)?) } else { None };
+    distributed.processes.collective().barrier()?;
     dir.map_or_else(|| RunDir::of_others(root), Ok)
 }
 
 fn headline(session: &Session, root: &Path, learner: &Learner, start: u64) -> String {
-    let Session { loaded, team, dataset, plan, .. } = session;
-    let device = match team.launch.size {
-        1 => torch_ext::device_name(team.device),
+    let Session { loaded, distributed, dataset, plan, .. } = session;
+    let device = match distributed.launch.size {
+        1 => torch_ext::device_name(distributed.device),
         size => format!("{size} processes"),
     };
     format!(
@@ -242,14 +244,20 @@ fn finish(
     let config = &session.loaded.config;
     if let Some(task) = knn {
         let untrained =
-            Learner::new(learner_config(config, session.team.device), Processes::Alone)?;
+            Learner::new(learner_config(config, session.distributed.device), Processes::Single)?;
         let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
         let table = task.table(&ours.backbone, &fresh.backbone)?;
         write_json(&dir.file("results.json"), &table)?;
         observer.console().note(&table.sentence());
     }
     let backbone = &learner.teacher.network.backbone;
-    pictures::draw(&dir.file("pictures"), config, &session.dataset, backbone, session.team.device)?;
+    pictures::draw(
+        &dir.file("pictures"),
+        config,
+        &session.dataset,
+        backbone,
+        session.distributed.device,
+    )?;
     let report = crate::commands::report::write(dir.root())?;
     observer
         .console()
@@ -258,12 +266,13 @@ fn finish(
     Ok(())
 }
 
-fn job(session: &Session, dir: &RunDir) -> Result<Job> {
-    let team = session.team;
+fn job(session: &Session, dir: &RunDir) -> Result<TrainingJob> {
+    let distributed = session.distributed;
     let dataset = Arc::clone(&session.dataset);
     let config = &session.loaded.config;
-    let mut job = assemble::job(config, dataset, session.plan, dir.root(), team.processes.clone())?;
-    job.data.workers = team.workers(config.data.workers);
+    let mut job =
+        assemble::job(config, dataset, session.plan, dir.root(), distributed.processes.clone())?;
+    job.data.workers = distributed.workers(config.data.workers);
     Ok(job)
 }
 

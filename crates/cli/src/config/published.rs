@@ -49,7 +49,7 @@ fn steps(name: &str, images: usize) -> [u64; 4] {
     [
         plan.total_steps,
         of(config.optim.warmup_epochs),
-        of(config.prototypes.teacher_temp_warmup_epochs),
+        of(config.dino.teacher_temp_warmup_epochs),
         frozen.unwrap(),
     ]
 }
@@ -90,11 +90,11 @@ fn dinov2_on_imagenet_1k_is_the_baseline_of_simdino() {
                 "head": {
                     "prototypes": 65536, "out_dim": 256, "separate_patch_head": false,
                 },
-                "prototypes": {
+                "dino": {
                     "teacher_temp": 0.07, "teacher_temp_warmup_epochs": 30.0,
                     "teacher_temp_warmup_form": "exclusive", "centering": "softmax",
                 },
-                "terms": { "koleo_weight": 0.1, "koleo_groups": 8 },
+                "koleo": { "loss_weight": 0.1, "groups": 8 },
                 "optim": {
                     "base_lr": 4e-3, "warmup_epochs": 10.0, "warmup_start_lr": 1e-6,
                     "warmup_form": "exclusive", "weight_decay_end": 0.4, "layerwise_decay": 0.9,
@@ -123,8 +123,8 @@ fn dinov2_short_is_metas() {
                 "drop_path_schedule": "uniform", "drop_path_form": "batch",
             },
             "head": { "prototypes": 65536, "out_dim": 256, "separate_patch_head": false },
-            "prototypes": { "teacher_temp_warmup_form": "inclusive", "centering": "softmax" },
-            "terms": { "koleo_weight": 0.1, "koleo_groups": 32 },
+            "dino": { "teacher_temp_warmup_form": "inclusive", "centering": "softmax" },
+            "koleo": { "loss_weight": 0.1, "groups": 32 },
             "optim": {
                 "base_lr": 4e-3, "warmup_start_lr": 0.0, "warmup_form": "inclusive",
                 "weight_decay_end": 0.4, "layerwise_decay": 0.9, "patch_embed_lr_mult": 0.2,
@@ -156,10 +156,10 @@ fn dinov2_long_is_metas() {
                 "prototypes": 131_072, "out_dim": 384, "separate_patch_head": true,
                 "patch_out_dim": 256, "norm_last_layer": false,
             },
-            "prototypes": {
+            "dino": {
                 "teacher_temp_warmup_form": "inclusive", "centering": "sinkhorn_knopp",
             },
-            "terms": { "koleo_weight": 0.1, "koleo_groups": 96 },
+            "koleo": { "loss_weight": 0.1, "groups": 96 },
             "optim": {
                 "base_lr": 2e-4, "warmup_start_lr": 0.0, "weight_decay": 0.04,
                 "weight_decay_end": 0.2, "layerwise_decay": 1.0, "patch_embed_lr_mult": 0.2,
@@ -181,7 +181,7 @@ fn boosted_dino_is_that_of_its_readme() {
             "augment": { "local_crops_number": 8, "blur": "pillow" },
             "model": { "arch": "vit_small", "patch_size": 16, "drop_path_rate": 0.1 },
             "head": { "prototypes": 65536, "norm_last_layer": false },
-            "prototypes": {
+            "dino": {
                 "teacher_temp_start": 0.04, "teacher_temp": 0.07, "teacher_temp_warmup_epochs": 30.0,
             },
             "optim": { "base_lr": 5e-4, "lr_scaling": "linear_wrt256", "warmup_epochs": 10.0 },

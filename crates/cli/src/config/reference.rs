@@ -13,15 +13,16 @@ use simdino::config::problems::{expectation, kind_at};
 use simdino::config::schema;
 
 /// Source files that hold the config types, relative to this package.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "../simdino/src/config/mod.rs",
     "../data/src/config.rs",
     "../data/src/config/augment.rs",
     "../data/src/masking.rs",
     "../model/src/config.rs",
     "../objectives/src/config/simdino.rs",
-    "../objectives/src/config/prototypes.rs",
-    "../objectives/src/config/terms.rs",
+    "../objectives/src/config/dino.rs",
+    "../objectives/src/config/ibot.rs",
+    "../objectives/src/config/koleo.rs",
     "../trainer/src/config/init.rs",
     "../trainer/src/config/optim.rs",
     "../trainer/src/config/train.rs",

@@ -28,7 +28,7 @@ fn a_short_run_has_a_short_warm_up() {
         said(DINOV2, &["train.epochs=2"]),
         Some(format!(
             "{start}optim.warmup_epochs from 10 to 0.2, \
-             prototypes.teacher_temp_warmup_epochs from 30 to 0.6"
+             dino.teacher_temp_warmup_epochs from 30 to 0.6"
         ))
     );
     // The file itself is a layer above the recipe, and one epoch would be frozen as a whole.
@@ -37,7 +37,7 @@ fn a_short_run_has_a_short_warm_up() {
         said(&own, &[]).unwrap(),
         "train.epochs 1 is a short run, so these are shorter, too: \
          optim.freeze_last_layer_epochs from 1 to 0.01, \
-         prototypes.teacher_temp_warmup_epochs from 30 to 0.3"
+         dino.teacher_temp_warmup_epochs from 30 to 0.3"
     );
     let third = "data: {path: a}\ntrain: {epochs: 30}\noptim: {warmup_epochs: 10}\n";
     assert!(said(third, &["train.epochs=2"]).unwrap().ends_with("from 10 to 0.6667"));

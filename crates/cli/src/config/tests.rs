@@ -33,8 +33,8 @@ fn a_small_file_is_enough() {
 fn overrides_win_over_the_file() {
     let overrides = [
         "train.batch_size=64",
-        "objective.gamma=0.5",
-        "objective.eps_end=0.1",
+        "simdino.gamma=0.5",
+        "simdino.eps_end=0.1",
         "augment.blur_prob=[1, 0.1, 0.5]",
         "run.name=007",
         "run.seed=7",
@@ -44,12 +44,12 @@ fn overrides_win_over_the_file() {
     ]
     .map(str::to_owned);
     let file =
-        "data: {path: a}\ntrain: {batch_size: 3, epochs: 2}\nobjective: {eps_end: 1}\noptim:\n";
+        "data: {path: a}\ntrain: {batch_size: 3, epochs: 2}\nsimdino: {eps_end: 1}\noptim:\n";
     let config = parse(file, "c.yaml", &overrides).unwrap();
     assert_eq!(config.train.batch_size, 64);
     assert_eq!(config.train.epochs, 2.0);
-    assert_eq!(config.objective.gamma, objectives::config::Gamma::Constant(0.5));
-    assert_eq!(config.objective.eps_end, Some(0.1));
+    assert_eq!(config.simdino.gamma, objectives::config::Gamma::Constant(0.5));
+    assert_eq!(config.simdino.eps_end, Some(0.1));
     assert_eq!(config.run.name, "007");
     assert_eq!(config.run.seed, 8);
     assert_eq!((config.optim.base_lr, config.optim.beta1), (1e-3, 0.8));
@@ -57,9 +57,9 @@ fn overrides_win_over_the_file() {
 
 #[test]
 fn an_absent_value_may_be_put_back() {
-    let file = "data: {path: a}\nobjective: {eps_end: 1}\n";
-    let config = parse(file, "c.yaml", &["objective.eps_end=null".into()]).unwrap();
-    assert_eq!(config.objective.eps_end, None);
+    let file = "data: {path: a}\nsimdino: {eps_end: 1}\n";
+    let config = parse(file, "c.yaml", &["simdino.eps_end=null".into()]).unwrap();
+    assert_eq!(config.simdino.eps_end, None);
 }
 
 #[test]
@@ -100,16 +100,33 @@ fn each_mistake_is_a_sentence() {
             "augment.blur_prob[1]: expected a number, got 'much'",
         ),
         (
-            "objective: {gamma: big}",
-            "objective.gamma: expected code, theorem, ceiling, balanced or a number, got 'big'",
+            "simdino: {gamma: big}",
+            "simdino.gamma: expected code, theorem, ceiling, balanced or a number, got 'big'",
         ),
-        ("objective: {eps_end: soon}", "objective.eps_end: expected a number, got 'soon'"),
+        ("simdino: {eps_end: soon}", "simdino.eps_end: expected a number, got 'soon'"),
         ("", "c.yaml: the config is empty"),
         ("[1, 2]", "c.yaml: expected sections of keys such as 'data:' and 'train:'"),
     ];
     for (text, expect) in cases {
         assert_eq!(problems(text, &[]), [expect], "{text}");
     }
+}
+
+#[test]
+fn a_key_that_was_renamed_says_its_new_name() {
+    let now = |old: &str, new: &str| format!("unknown key '{old}': it is now called '{new}'");
+    assert_eq!(problems("objective: {eps: 0.1}", &[]), [now("objective", "simdino")]);
+    assert_eq!(problems("prototypes: {centering: softmax}", &[]), [now("prototypes", "dino")]);
+    assert_eq!(
+        problems("terms: {koleo_groups: 2, patch_weight: 0}\noptim: {rule: sgd}", &[]),
+        [
+            now("optim.rule", "optim.optimizer"),
+            now("terms.patch_weight", "ibot.loss_weight"),
+            now("terms.koleo_groups", "koleo.groups"),
+        ]
+    );
+    assert_eq!(problems(GOOD, &["optim.trust=1"]), [now("optim.trust", "optim.trust_coefficient")]);
+    assert!(problems("terms: {no_such: 1}", &[])[0].starts_with("unknown key 'terms': "));
 }
 
 #[test]
@@ -163,8 +180,8 @@ fn sections_are_checked_against_each_other() {
     for (overrides, expect) in [
         (
             &["train.batch_size=60"][..],
-            "train.batch_size: must be a multiple of objective.rate_groups 8 (got 60); \
-             objective.rate_groups=6 or train.batch_size=64 would do",
+            "train.batch_size: must be a multiple of simdino.rate_groups 8 (got 60); \
+             simdino.rate_groups=6 or train.batch_size=64 would do",
         ),
         (
             &["train.accumulate=3"],
@@ -172,8 +189,8 @@ fn sections_are_checked_against_each_other() {
         ),
         (
             &["train.accumulate=16"],
-            "objective.rate_groups: must be a multiple of train.accumulate 16, \
-             so that a group lies in one pass (got 8); objective.rate_groups=16 would do",
+            "simdino.rate_groups: must be a multiple of train.accumulate 16, \
+             so that a group lies in one pass (got 8); simdino.rate_groups=16 would do",
         ),
         (
             &["augment.local_crops_size=97"],
@@ -238,7 +255,7 @@ fn files_are_named_in_messages() {
 
 #[test]
 fn what_is_shown_reads_back_the_same() {
-    let overrides = ["objective.gamma=0.25".to_owned(), "objective.eps_end=0.5".to_owned()];
+    let overrides = ["simdino.gamma=0.25".to_owned(), "simdino.eps_end=0.5".to_owned()];
     let config = parse(GOOD, "c.yaml", &overrides).unwrap();
     let yaml = to_yaml(&config).unwrap();
     assert!(yaml.contains("  mean: [0.485, 0.456, 0.406]\n"), "{yaml}");
@@ -327,20 +344,20 @@ fn network_and_loss_belong_to_the_same_method() {
         ),
         (
             "method: simdinov2\nmodel: {mask_token: false}",
-            "model.mask_token: SimDINOv2 masks patches: must be true, or terms.patch_weight 0",
+            "model.mask_token: SimDINOv2 masks patches: must be true, or ibot.loss_weight 0",
         ),
         (
             "head: {separate_patch_head: true}",
             "head.separate_patch_head: SimDINO with these terms looks at no patches: must be false",
         ),
         (
-            "method: dino\nprototypes: {centering: sinkhorn_knopp}",
-            "prototypes.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's",
+            "method: dino\ndino: {centering: sinkhorn_knopp}",
+            "dino.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's",
         ),
         (
-            "method: dinov2\ntrain: {batch_size: 12}\nterms: {koleo_groups: 12}",
-            "terms.koleo_groups: a group needs 2 images or more (got 12 groups of train.batch_size \
-             12); terms.koleo_groups=6 or train.batch_size=24 would do",
+            "method: dinov2\ntrain: {batch_size: 12}\nkoleo: {groups: 12}",
+            "koleo.groups: a group needs 2 images or more (got 12 groups of train.batch_size \
+             12); koleo.groups=6 or train.batch_size=24 would do",
         ),
         (
             "method: dinov2\nhead: {prototypes: 1}",
@@ -362,19 +379,19 @@ fn network_and_loss_belong_to_the_same_method() {
 
 #[test]
 fn a_group_of_one_image_is_refused_with_a_way_out() {
-    let start = "objective.rate_groups: a group needs 2 images or more";
+    let start = "simdino.rate_groups: a group needs 2 images or more";
     for (batch, groups, passes, ways) in [
         (1, 8, 1, "train.batch_size=16"),
         (1, 1, 1, "train.batch_size=2"),
-        (8, 8, 1, "objective.rate_groups=4 or train.batch_size=16"),
-        (4, 8, 1, "objective.rate_groups=2 or train.batch_size=16"),
-        (2, 2, 1, "objective.rate_groups=1 or train.batch_size=4"),
-        (8, 8, 4, "objective.rate_groups=4 or train.batch_size=16"),
+        (8, 8, 1, "simdino.rate_groups=4 or train.batch_size=16"),
+        (4, 8, 1, "simdino.rate_groups=2 or train.batch_size=16"),
+        (2, 2, 1, "simdino.rate_groups=1 or train.batch_size=4"),
+        (8, 8, 4, "simdino.rate_groups=4 or train.batch_size=16"),
         (4, 4, 4, "train.batch_size=8"), // no fewer groups fill four passes
     ] {
         let overrides = [
             format!("train.batch_size={batch}"),
-            format!("objective.rate_groups={groups}"),
+            format!("simdino.rate_groups={groups}"),
             format!("train.accumulate={passes}"),
         ];
         let found = problems(GOOD, &overrides.each_ref().map(String::as_str));
@@ -392,6 +409,6 @@ fn a_group_of_one_image_is_refused_with_a_way_out() {
     assert_eq!(problems(GOOD, &["method=dino", "train.batch_size=1"]), Vec::<String>::new());
     // However absurd the numbers, an answer comes at once.
     let absurd =
-        ["train.batch_size=4611686018427387903", "objective.rate_groups=4611686018427387902"];
+        ["train.batch_size=4611686018427387903", "simdino.rate_groups=4611686018427387902"];
     assert_eq!(problems(GOOD, &absurd).len(), 1);
 }

@@ -15,7 +15,7 @@ use simdino::assemble::learner_config;
 /// Prints data, steps, learning rate, parameters and the range of the coding rate.
 pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device) -> Result<()> {
     // Builds the network, so that what cannot be built is found here.
-    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    let mut learner = Learner::new(learner_config(config, device), Processes::Single)?;
     start::weights(&config.init, &mut learner, &Console::new())?;
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let classes = match dataset.num_classes() {

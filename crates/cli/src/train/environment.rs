@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::team::Team;
+use super::distributed::DistributedContext;
 
 /// Versions, device, processes, threads, commit and command line.
-pub fn describe(team: &Team, data_fingerprint: &str) -> Value {
+pub fn describe(distributed: &DistributedContext, data_fingerprint: &str) -> Value {
     let mut all = json!({
         "simdino": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::libtorch_version(),
         "cuda": torch_ext::cuda_version(),
-        "device": torch_ext::device_name(team.device),
-        "processes": team.launch.size,
-        "launcher": team.launch.launcher.to_string(),
+        "device": torch_ext::device_name(distributed.device),
+        "processes": distributed.launch.size,
+        "launcher": distributed.launch.launcher.to_string(),
         "threads": tch::get_num_threads(),
         "cores": std::thread::available_parallelism().map_or(1, |n| n.get()),
         "host": std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).ok(),

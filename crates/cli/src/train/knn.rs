@@ -1,4 +1,4 @@
-//! k-NN of a backbone on labelled images, beside its two baselines: raw pixels, and the same
+//! k-NN of a backbone on labeled images, beside its two baselines: raw pixels, and the same
 //! network untrained. Serves the probe during training and `simdino eval knn`.
 
 use std::rc::Rc;
@@ -54,15 +54,15 @@ impl KnnTable {
 /// What a [`KnnTask`] is made of.
 #[derive(Debug, Clone)]
 pub struct KnnOptions {
-    /// Labelled images that vote, and labelled images that are classified.
+    /// Labeled images that vote, and labeled images that are classified.
     pub paths: [String; 2],
     /// Most images used of each; 0 = all.
     pub limits: [usize; 2],
-    /// Neighbours and temperature.
+    /// Neighbors and temperature.
     pub knn: KnnConfig,
     /// How the images are brought to size.
     pub transform: EvalTransform,
-    /// How they are normalised.
+    /// How they are normalized.
     pub normalize: Normalize,
     /// Where the features are computed.
     pub device: Device,
@@ -76,7 +76,7 @@ pub fn eval_transform(side: i64, resize: u32) -> EvalTransform {
 }
 
 impl KnnOptions {
-    /// The probe of a run; none where the config names no labelled images.
+    /// The probe of a run; none where the config names no labeled images.
     pub fn of_run(config: &RunConfig, device: Device) -> Option<Self> {
         let probe = &config.probe;
         (!probe.train_path.is_empty()).then(|| Self {
@@ -90,7 +90,7 @@ impl KnnOptions {
     }
 }
 
-/// Labelled images that vote and labelled images that are classified.
+/// Labeled images that vote and labeled images that are classified.
 pub struct KnnTask {
     sets: [Arc<Dataset>; 2],
     options: KnnOptions,

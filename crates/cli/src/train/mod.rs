@@ -1,5 +1,6 @@
 //! The parts of `simdino train`: the run's folder, its outputs, signals and the k-NN probe.
 
+pub mod distributed;
 pub mod dry_run;
 pub mod environment;
 pub mod knn;
@@ -9,4 +10,3 @@ pub mod run_dir;
 pub mod settings;
 pub mod signals;
 pub mod start;
-pub mod team;

@@ -2,9 +2,9 @@
 
 use trainer::checkpoint;
 
+use super::distributed::DistributedContext;
 use super::environment;
 use super::run_dir::RunDir;
-use super::team::Team;
 use crate::config::{Loaded, to_yaml};
 use crate::failure::Result;
 
@@ -12,9 +12,14 @@ use crate::failure::Result;
 ///
 /// # Errors
 /// The disk does not take them.
-pub fn write(dir: &RunDir, loaded: &Loaded, team: &Team, fingerprint: &str) -> Result<()> {
+pub fn write(
+    dir: &RunDir,
+    loaded: &Loaded,
+    distributed: &DistributedContext,
+    fingerprint: &str,
+) -> Result<()> {
     let resolved = to_yaml(&loaded.config)?;
-    let environment = serde_json::to_vec_pretty(&environment::describe(team, fingerprint))?;
+    let environment = serde_json::to_vec_pretty(&environment::describe(distributed, fingerprint))?;
     checkpoint::write_atomic(&dir.file("config.resolved.yaml"), resolved.as_bytes())?;
     checkpoint::write_atomic(&dir.file("env.json"), &environment)?;
     checkpoint::write_atomic(&dir.file("config.yaml"), loaded.text.as_bytes())?;

@@ -8,7 +8,7 @@ use trainer::checkpoint;
 use trainer::config::InitConfig;
 use trainer::learner::Learner;
 use trainer::processes::Processes;
-use trainer::run::Job;
+use trainer::run::TrainingJob;
 
 use super::run_dir::Resume;
 use crate::config::RunConfig;
@@ -38,13 +38,13 @@ fn is_checkpoint(path: &Path) -> bool {
 /// No checkpoint where one was asked for; one that does not fit; a process that cannot read it;
 /// weights to start from that do not fit.
 pub fn begin(
-    job: &Job,
+    job: &TrainingJob,
     init: &InitConfig,
-    (root, wish): (&Path, &Resume),
+    (root, option): (&Path, &Resume),
     learner: &mut Learner,
     console: &Console,
 ) -> Result<u64> {
-    let own = if job.processes.rank() == 0 { find(job, root, wish, console)? } else { None };
+    let own = if job.processes.rank() == 0 { find(job, root, option, console)? } else { None };
     let Some(path) = agreed(&job.processes, own)? else {
         weights(init, learner, console)?;
         return Ok(0);
@@ -107,8 +107,13 @@ fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Resul
 }
 
 /// The checkpoint to continue from.
-fn find(job: &Job, root: &Path, wish: &Resume, console: &Console) -> Result<Option<PathBuf>> {
-    match wish {
+fn find(
+    job: &TrainingJob,
+    root: &Path,
+    option: &Resume,
+    console: &Console,
+) -> Result<Option<PathBuf>> {
+    match option {
         Resume::Never => return Ok(None),
         Resume::From(path) if is_checkpoint(path) => return Ok(Some(path.clone())),
         _ => {}
@@ -117,7 +122,7 @@ fn find(job: &Job, root: &Path, wish: &Resume, console: &Console) -> Result<Opti
     for reason in &found.damaged {
         console.warn(&format!("passed over a damaged checkpoint: {reason}"));
     }
-    if found.path.is_none() && matches!(wish, Resume::From(_)) {
+    if found.path.is_none() && matches!(option, Resume::From(_)) {
         let sentence = format!("{} holds no checkpoint to continue from", root.display());
         return Err(Failure::failed(sentence));
     }

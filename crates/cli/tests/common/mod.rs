@@ -17,7 +17,7 @@ data: {path: images/images, workers: 1}
 augment: {global_crops_size: 32, local_crops_size: 16, local_crops_number: 2}
 model: {arch: vit_nano, patch_size: 8, image_size: 32, drop_path_rate: 0.1}
 head: {hidden_dim: 32, out_dim: 16}
-objective: {rate_groups: 2}
+simdino: {rate_groups: 2}
 optim: {warmup_epochs: 1}
 train: {batch_size: 16, epochs: 2, log_every: 1, checkpoint_every: 3}
 run: {device: cpu, threads: 1}
@@ -25,7 +25,7 @@ run: {device: cpu, threads: 1}
 
 /// What makes runs comparable that split a batch in different ways. Dropping images of a batch
 /// together depends on the batch they are in. With the published LayerScale of DINOv2, 1e-5, all
-/// images have the same features at first, and KoLeo's neighbours are a matter of rounding.
+/// images have the same features at first, and KoLeo's neighbors are a matter of rounding.
 pub const COMPARABLE: [&str; 2] = ["model.drop_path_form=image", "model.layer_scale=0.1"];
 
 impl Bench {
@@ -95,7 +95,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Bytes of the files that a finished run is judged by: weights and optimiser of its last checkpoint.
+/// Bytes of the files that a finished run is judged by: weights and optimizer of its last checkpoint.
 pub fn final_state(run: &Path, step: u64) -> Vec<(String, Vec<u8>)> {
     let checkpoint = run.join(format!("checkpoints/step-{step:08}"));
     ["student", "teacher", "optimizer", "objective"]

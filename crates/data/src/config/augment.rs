@@ -52,7 +52,7 @@ pub struct AugmentConfig {
     pub local_crops_scale: [f64; 2],
     /// Probability of a horizontal flip.
     pub flip_prob: f64,
-    /// Probability of colour jitter.
+    /// Probability of color jitter.
     pub jitter_prob: f64,
     /// Brightness factor is drawn from 1 +- this.
     pub brightness: f64,
@@ -62,7 +62,7 @@ pub struct AugmentConfig {
     pub saturation: f64,
     /// Hue shift is drawn from +- this (0-0.5, in turns).
     pub hue: f64,
-    /// Probability of grey.
+    /// Probability of gray.
     pub gray_prob: f64,
     /// Which Gaussian blur.
     pub blur: BlurKind,
@@ -198,7 +198,7 @@ impl AugmentConfig {
         problems
     }
 
-    /// Refuses changes of colour where there is none.
+    /// Refuses changes of color where there is none.
     ///
     /// # Errors
     /// [`Error::Config`] names the first key.
@@ -207,7 +207,7 @@ impl AugmentConfig {
         problem.map_or(Ok(()), |(key, problem)| Err(Error::Config { key, problem }))
     }
 
-    /// Saturation, hue and grey are defined on red, green and blue; everything else on any values.
+    /// Saturation, hue and gray are defined on red, green and blue; everything else on any values.
     fn color_problem(&self, channels: usize) -> Option<Problem> {
         let strengths =
             [("saturation", self.saturation), ("hue", self.hue), ("gray_prob", self.gray_prob)];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ndarray::Array4;
 
 use super::BrokenImage;
-use super::pipeline::{Crew, Patience, Pipeline};
+use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::transform::EvalTransform;
@@ -69,9 +69,10 @@ impl EvalLoader {
         }
         let batches: Vec<Vec<usize>> = indices.chunks(batch).map(<[usize]>::to_vec).collect();
         let all = Arc::clone(&dataset);
-        let pipeline = Pipeline::start(workers, PREFETCH, move |indices, crew: &Crew| {
-            make(&all, &transform, indices, crew)
-        })?;
+        let pipeline =
+            Pipeline::start(workers, PREFETCH, move |indices, workers_pool: &WorkerPool| {
+                make(&all, &transform, indices, workers_pool)
+            })?;
         let ahead = batches.into_iter();
         Ok(Self { dataset, pipeline, ahead, held: None, orphans: Vec::new() })
     }
@@ -86,7 +87,7 @@ impl EvalLoader {
         if stop() && self.pipeline.pending() > 0 {
             return Some(Err(Error::Interrupted));
         }
-        self.pipeline.next(&Patience { stop: &stop, grace: Duration::ZERO })
+        self.pipeline.next(&RetryPolicy { stop: &stop, grace: Duration::ZERO })
     }
 }
 
@@ -135,7 +136,7 @@ fn make(
     dataset: &Dataset,
     transform: &EvalTransform,
     indices: Vec<usize>,
-    crew: &Crew,
+    workers_pool: &WorkerPool,
 ) -> Result<EvalBatch> {
     let side = transform.crop as usize;
     let bytes = dataset.channels() * side * side;
@@ -147,11 +148,13 @@ fn make(
         .zip(&mut failures)
         .map(|((&index, pixels), broken)| Row { index, pixels, broken })
         .collect();
-    crew.for_each(rows, |row: Row<'_>| match read(dataset, transform, row.index, row.pixels) {
-        Ok(()) => {}
-        Err(error) => {
-            let name = dataset.name(row.index);
-            *row.broken = Some(BrokenImage::new(row.index, name, error));
+    workers_pool.for_each(rows, |row: Row<'_>| {
+        match read(dataset, transform, row.index, row.pixels) {
+            Ok(()) => {}
+            Err(error) => {
+                let name = dataset.name(row.index);
+                *row.broken = Some(BrokenImage::new(row.index, name, error));
+            }
         }
     });
 

@@ -19,7 +19,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::error::{Error, Result};
 
 /// More conductors than this gain nothing: two batches in work keep all workers busy.
-const MAX_CONDUCTORS: usize = 4;
+const MAX_COORDINATORS: usize = 4;
 
 /// How often somebody who waits looks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const LAST_IMAGE: Duration = Duration::from_secs(5);
 
 /// When somebody who waits gives up.
-pub(super) struct Patience<'a> {
+pub(super) struct RetryPolicy<'a> {
     /// Whether to stop.
     pub(super) stop: &'a dyn Fn() -> bool,
     /// How long to wait on from then.
@@ -36,12 +36,12 @@ pub(super) struct Patience<'a> {
 }
 
 /// What a job may use.
-pub(super) struct Crew {
+pub(super) struct WorkerPool {
     pool: ThreadPool,
     stop: AtomicBool,
 }
 
-impl Crew {
+impl WorkerPool {
     /// Carries out the tasks on the workers, in their order, and waits for them. After a stop the
     /// rest is left undone.
     pub(super) fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Sync) {
@@ -62,10 +62,10 @@ type Job<J, O> = (J, SyncSender<Result<O>>);
 
 /// The threads and the queue.
 pub(super) struct Pipeline<J, O> {
-    crew: Option<Arc<Crew>>,
+    workers_pool: Option<Arc<WorkerPool>>,
     jobs: Option<Sender<Job<J, O>>>,
     pending: VecDeque<Receiver<Result<O>>>,
-    conductors: Vec<JoinHandle<()>>,
+    coordinators: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     /// Somebody gave up: what is under way is not waited for.
     interrupted: bool,
@@ -77,27 +77,27 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
     pub(super) fn start(
         workers: usize,
         ahead: usize,
-        work: impl Fn(J, &Crew) -> Result<O> + Send + Sync + 'static,
+        work: impl Fn(J, &WorkerPool) -> Result<O> + Send + Sync + 'static,
     ) -> Result<Self> {
         let (pool, workers) = start_pool(workers)?;
-        let crew = Arc::new(Crew { pool, stop: AtomicBool::new(false) });
+        let workers_pool = Arc::new(WorkerPool { pool, stop: AtomicBool::new(false) });
         let (jobs, queue) = channel::<Job<J, O>>();
         let (queue, work) = (Arc::new(Mutex::new(queue)), Arc::new(work));
         let mut pipeline = Self {
-            crew: Some(crew.clone()),
+            workers_pool: Some(workers_pool.clone()),
             jobs: Some(jobs),
             pending: VecDeque::new(),
-            conductors: Vec::new(),
+            coordinators: Vec::new(),
             workers,
             interrupted: false,
         };
-        for _ in 0..ahead.clamp(1, MAX_CONDUCTORS) {
-            let (queue, work, crew) = (queue.clone(), work.clone(), crew.clone());
-            let conductor = std::thread::Builder::new()
-                .name("data-conductor".into())
-                .spawn(move || conduct(&queue, &crew, work.as_ref()))
+        for _ in 0..ahead.clamp(1, MAX_COORDINATORS) {
+            let (queue, work, workers_pool) = (queue.clone(), work.clone(), workers_pool.clone());
+            let coordinator = std::thread::Builder::new()
+                .name("data-coordinator".into())
+                .spawn(move || coordinate(&queue, &workers_pool, work.as_ref()))
                 .map_err(|error| Error::Worker { message: error.to_string() })?;
-            pipeline.conductors.push(conductor);
+            pipeline.coordinators.push(coordinator);
         }
         Ok(pipeline)
     }
@@ -118,7 +118,7 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
     }
 
     /// Waits for the result of the oldest job; none if no job is under way.
-    pub(super) fn next(&mut self, patience: &Patience<'_>) -> Option<Result<O>> {
+    pub(super) fn next(&mut self, retry: &RetryPolicy<'_>) -> Option<Result<O>> {
         let receiver = self.pending.pop_front()?;
         let mut asked: Option<Instant> = None;
         loop {
@@ -127,9 +127,9 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
                 Err(RecvTimeoutError::Disconnected) => {
                     return Some(Err(Error::Worker { message: "it ended early".into() }));
                 }
-                Err(RecvTimeoutError::Timeout) if !(patience.stop)() => {}
+                Err(RecvTimeoutError::Timeout) if !(retry.stop)() => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    if asked.get_or_insert_with(Instant::now).elapsed() >= patience.grace {
+                    if asked.get_or_insert_with(Instant::now).elapsed() >= retry.grace {
                         self.interrupted = true;
                         return Some(Err(Error::Interrupted));
                     }
@@ -142,15 +142,15 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
 impl<J, O> Drop for Pipeline<J, O> {
     /// Ends all threads; a worker finishes the image it has in hand, if it does so soon.
     fn drop(&mut self) {
-        if let Some(crew) = &self.crew {
-            crew.stop.store(true, Ordering::Relaxed);
+        if let Some(workers_pool) = &self.workers_pool {
+            workers_pool.stop.store(true, Ordering::Relaxed);
         }
         self.jobs = None;
         self.pending.clear();
         let wait = if self.interrupted { Duration::ZERO } else { LAST_IMAGE };
         let deadline = Instant::now() + wait;
-        self.conductors.drain(..).for_each(|thread| join_until(thread, deadline));
-        self.crew = None; // the last owner of the pool: its threads end now
+        self.coordinators.drain(..).for_each(|thread| join_until(thread, deadline));
+        self.workers_pool = None; // the last owner of the pool: its threads end now
         self.workers.drain(..).for_each(|thread| join_until(thread, deadline));
     }
 }
@@ -189,21 +189,22 @@ fn start_pool(workers: usize) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
 }
 
 /// Takes jobs in their order until there are no more.
-fn conduct<J, O>(
+fn coordinate<J, O>(
     queue: &Mutex<Receiver<Job<J, O>>>,
-    crew: &Crew,
-    work: &(impl Fn(J, &Crew) -> Result<O> + ?Sized),
+    workers_pool: &WorkerPool,
+    work: &(impl Fn(J, &WorkerPool) -> Result<O> + ?Sized),
 ) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((job, sender)) = next else { return };
-        if crew.stop.load(Ordering::Relaxed) {
+        if workers_pool.stop.load(Ordering::Relaxed) {
             return;
         }
         // A job owns what it works on: after a panic nothing half-done is left to be seen.
-        let result = catch_unwind(AssertUnwindSafe(|| work(job, crew))).unwrap_or_else(|payload| {
-            Err(Error::Worker { message: panic_message(payload.as_ref()) })
-        });
+        let result =
+            catch_unwind(AssertUnwindSafe(|| work(job, workers_pool))).unwrap_or_else(|payload| {
+                Err(Error::Worker { message: panic_message(payload.as_ref()) })
+            });
         // The receiver is gone when the loader was dropped meanwhile.
         let _ = sender.send(result);
     }
@@ -213,12 +214,12 @@ fn conduct<J, O>(
 mod tests {
     use super::*;
 
-    const FOREVER: Patience<'static> = Patience { stop: &|| false, grace: Duration::ZERO };
+    const FOREVER: RetryPolicy<'static> = RetryPolicy { stop: &|| false, grace: Duration::ZERO };
 
     fn squares(workers: usize, ahead: usize) -> Pipeline<Vec<u64>, u64> {
-        Pipeline::start(workers, ahead, |job: Vec<u64>, crew: &Crew| {
+        Pipeline::start(workers, ahead, |job: Vec<u64>, workers_pool: &WorkerPool| {
             let sum = Mutex::new(0);
-            crew.for_each(job, |value| {
+            workers_pool.for_each(job, |value| {
                 assert!(value != 13, "thirteen");
                 *sum.lock().unwrap() += value * value;
             });
@@ -259,9 +260,9 @@ mod tests {
         let alive = Arc::new(());
         let held = alive.clone();
         let mut pipeline: Pipeline<Vec<u64>, ()> =
-            Pipeline::start(2, 2, move |job: Vec<u64>, crew: &Crew| {
+            Pipeline::start(2, 2, move |job: Vec<u64>, workers_pool: &WorkerPool| {
                 let _held = &held;
-                crew.for_each(job, |_| ());
+                workers_pool.for_each(job, |_| ());
                 Ok(())
             })
             .unwrap();
@@ -279,8 +280,8 @@ mod tests {
         let (never, waits) = channel::<()>();
         let (never, waits) = (Arc::new(Mutex::new(never)), Arc::new(Mutex::new(waits)));
         let mut pipeline: Pipeline<Vec<u64>, ()> =
-            Pipeline::start(2, 2, move |job: Vec<u64>, crew: &Crew| {
-                crew.for_each(job, |_| {
+            Pipeline::start(2, 2, move |job: Vec<u64>, workers_pool: &WorkerPool| {
+                workers_pool.for_each(job, |_| {
                     let _ = waits.lock().unwrap().recv();
                 });
                 Ok(())
@@ -290,8 +291,8 @@ mod tests {
         pipeline.submit(vec![4]);
         let asked = AtomicBool::new(false);
         let stop = || asked.swap(true, Ordering::Relaxed);
-        let patience = Patience { stop: &stop, grace: Duration::from_millis(10) };
-        let error = pipeline.next(&patience).unwrap().unwrap_err();
+        let retry = RetryPolicy { stop: &stop, grace: Duration::from_millis(10) };
+        let error = pipeline.next(&retry).unwrap().unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error:?}");
         let start = Instant::now();
         drop(pipeline);

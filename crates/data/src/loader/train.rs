@@ -7,11 +7,11 @@ use std::time::Duration;
 use ndarray::Array4;
 
 use super::BrokenImage;
-use super::pipeline::{Crew, Patience, Pipeline};
+use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
-use crate::sampler::{Draw, Sampler, Share};
+use crate::sampler::{BatchShare, Draw, Sampler};
 use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
 
 /// Images tried for one place of a batch before the data set is given up.
@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct LoaderConfig {
     /// Seed of order and crops.
     pub seed: u64,
-    /// Images of one optimiser step, over all processes.
+    /// Images of one optimizer step, over all processes.
     pub global_batch: usize,
     /// Micro-batches in which a step is done.
     pub accumulate: usize,
@@ -49,7 +49,7 @@ pub struct LoaderConfig {
 pub struct Position {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Optimiser step inside the epoch, from 0.
+    /// Optimizer step inside the epoch, from 0.
     pub step: u64,
 }
 
@@ -65,7 +65,7 @@ pub struct Batch {
     /// Index in the data set of each image. A broken image's substitute stands in its place; the
     /// crops are still drawn for the original index, so they differ from the substitute's own.
     pub samples: Vec<u64>,
-    /// The optimiser step this batch belongs to.
+    /// The optimizer step this batch belongs to.
     pub position: Position,
     /// Which micro-batch of that step, from 0.
     pub micro: usize,
@@ -76,9 +76,9 @@ pub struct Batch {
 /// Endless micro-batches in order; epochs follow each other. Dropping it ends its threads.
 pub struct TrainLoader {
     dataset: Arc<Dataset>,
-    pipeline: Pipeline<Job, Made>,
+    pipeline: Pipeline<Job, BuiltBatch>,
     sampler: Sampler,
-    share: Share,
+    share: BatchShare,
     prefetch: usize,
     /// What is submitted next.
     next: (Position, usize),
@@ -90,7 +90,7 @@ impl TrainLoader {
     ///
     /// # Errors
     /// The batch is larger than the data set or cannot be divided among micro-batches and
-    /// processes, a count is 0, `crops` changes colours that the images do not have, or the threads
+    /// processes, a count is 0, `crops` changes colors that the images do not have, or the threads
     /// cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
@@ -99,7 +99,7 @@ impl TrainLoader {
         start: Position,
     ) -> Result<Self> {
         let LoaderConfig { accumulate, rank, world_size, .. } = config;
-        let share = Share { accumulate, rank, world_size };
+        let share = BatchShare { accumulate, rank, world_size };
         let sampler = Sampler::of_parts(config.seed, dataset.parts(), config.global_batch)?;
         share.validate(config.global_batch)?;
         if config.prefetch == 0 {
@@ -109,17 +109,18 @@ impl TrainLoader {
         crops.config().check_colors(dataset.channels())?;
         let steps = sampler.steps_per_epoch();
         let start = Position { epoch: start.epoch + start.step / steps, step: start.step % steps };
-        let kitchen = Kitchen { dataset: Arc::clone(&dataset), crops, seed: config.seed };
-        let pipeline =
-            Pipeline::start(config.workers, config.prefetch, move |job, crew: &Crew| {
-                kitchen.make(job, crew)
-            })?;
+        let builder = BatchBuilder { dataset: Arc::clone(&dataset), crops, seed: config.seed };
+        let pipeline = Pipeline::start(
+            config.workers,
+            config.prefetch,
+            move |job, workers_pool: &WorkerPool| builder.make(job, workers_pool),
+        )?;
         let health = Health::new(config.max_bad_fraction);
         let prefetch = config.prefetch;
         Ok(Self { dataset, pipeline, sampler, share, prefetch, next: (start, 0), health })
     }
 
-    /// Optimiser steps in an epoch.
+    /// Optimizer steps in an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         self.sampler.steps_per_epoch()
     }
@@ -132,7 +133,7 @@ impl TrainLoader {
     pub fn next_batch(&mut self) -> Result<Batch> {
         self.refill();
         let stop = || self.dataset.is_stopped();
-        let made = match self.pipeline.next(&Patience { stop: &stop, grace: GRACE }) {
+        let made = match self.pipeline.next(&RetryPolicy { stop: &stop, grace: GRACE }) {
             Some(made) => made?,
             None => return Err(Error::Worker { message: "no batch under way".into() }),
         };
@@ -173,7 +174,7 @@ struct Job {
 }
 
 /// A micro-batch with what its making met.
-struct Made {
+struct BuiltBatch {
     batch: Batch,
     /// Images read, substitutes included.
     read: usize,
@@ -182,7 +183,7 @@ struct Made {
 }
 
 /// Where micro-batches are made; shared by all threads, never changed.
-struct Kitchen {
+struct BatchBuilder {
     dataset: Arc<Dataset>,
     crops: MultiCrop,
     seed: u64,
@@ -202,8 +203,8 @@ struct Outcome {
     broken: Vec<BrokenImage>,
 }
 
-impl Kitchen {
-    fn make(&self, job: Job, crew: &Crew) -> Result<Made> {
+impl BatchBuilder {
+    fn make(&self, job: Job, workers_pool: &WorkerPool) -> Result<BuiltBatch> {
         let config = self.crops.config();
         let (b, views) = (job.images.len(), config.local_crops_number);
         let channels = self.dataset.channels();
@@ -218,7 +219,7 @@ impl Kitchen {
             .zip(&mut outcomes)
             .map(|(((&draw, global), local), outcome)| Row { draw, global, local, outcome })
             .collect();
-        crew.for_each(rows, |mut row: Row<'_>| *row.outcome = Some(self.fill(&mut row)));
+        workers_pool.for_each(rows, |mut row: Row<'_>| *row.outcome = Some(self.fill(&mut row)));
 
         let (mut samples, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
         for outcome in outcomes {
@@ -238,7 +239,7 @@ impl Kitchen {
             micro: job.micro,
             broken: Vec::new(),
         };
-        Ok(Made { batch, read, broken })
+        Ok(BuiltBatch { batch, read, broken })
     }
 
     /// Makes the crops of one row, from a substitute where the image is broken.

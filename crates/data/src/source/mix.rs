@@ -1,6 +1,6 @@
 //! Several sources as one.
 
-use super::{Notices, Part, Payload, Source};
+use super::{Notices, Payload, Source, SourcePart};
 use crate::error::{Error, Result};
 use image::GrayImage;
 
@@ -15,7 +15,7 @@ pub struct Mix {
     /// Index of each source's first image.
     starts: Vec<usize>,
     len: usize,
-    parts: Vec<Part>,
+    parts: Vec<SourcePart>,
     labels: MixedLabels,
 }
 
@@ -56,9 +56,9 @@ impl Mix {
 
 /// How many images of an epoch come from each source: as many in all as there are images, divided
 /// by weight, what rounding leaves to the largest remainders.
-fn shares(lens: &[usize], weights: &[Option<f64>]) -> Result<Vec<Part>> {
+fn shares(lens: &[usize], weights: &[Option<f64>]) -> Result<Vec<SourcePart>> {
     let problem = |problem: &str| Error::Config { key: "data.mix", problem: problem.into() };
-    let part = |(&len, per_epoch)| Part { len, per_epoch };
+    let part = |(&len, per_epoch)| SourcePart { len, per_epoch };
     if weights.iter().all(Option::is_none) {
         return Ok(lens.iter().zip(lens.iter().copied()).map(part).collect());
     }
@@ -149,7 +149,7 @@ impl Source for Mix {
         all
     }
 
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<SourcePart> {
         self.parts.clone()
     }
 }

@@ -53,7 +53,7 @@ pub enum Payload {
 
 /// Some of a source's images, one after the other, and how many of an epoch come from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct SourcePart {
     /// Number of images.
     pub len: usize,
     /// Images of an epoch that come from here; more than there are come again within the epoch.
@@ -104,8 +104,8 @@ pub trait Source: Send + Sync {
     }
 
     /// How an epoch is put together; together the parts hold all images.
-    fn parts(&self) -> Vec<Part> {
-        vec![Part { len: self.len(), per_epoch: self.len() }]
+    fn parts(&self) -> Vec<SourcePart> {
+        vec![SourcePart { len: self.len(), per_epoch: self.len() }]
     }
 }
 

@@ -37,14 +37,14 @@ const PIECE_BYTES: usize = 8 << 20;
 
 /// How long a server is waited for, and how often.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct RetryPolicy {
     tries: u32,
     timeout: Duration,
 }
 
 /// The stores that were asked so far, one a host or bucket.
 pub(crate) struct Stores {
-    patience: Patience,
+    retry: RetryPolicy,
     stores: HashMap<String, Arc<dyn ObjectStore>>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Remote {
     key: Key,
     /// What it was when it was opened.
     opened: ObjectMeta,
-    patience: Patience,
+    retry: RetryPolicy,
 }
 
 /// Where an object is, not yet asked for.
@@ -64,15 +64,15 @@ pub(crate) struct Place {
     address: String,
     store: Arc<dyn ObjectStore>,
     key: Key,
-    patience: Patience,
+    retry: RetryPolicy,
 }
 
 impl Stores {
     pub(crate) fn new(config: &DataConfig) -> Self {
         let timeout = Duration::try_from_secs_f64(config.remote_timeout_s.clamp(0.001, 86_400.0));
         let timeout = timeout.unwrap_or(Duration::from_secs(30)); // not a number
-        let patience = Patience { tries: config.remote_retries.saturating_add(1), timeout };
-        Self { patience, stores: HashMap::new() }
+        let retry = RetryPolicy { tries: config.remote_retries.saturating_add(1), timeout };
+        Self { retry, stores: HashMap::new() }
     }
 
     /// The object at an address.
@@ -92,13 +92,13 @@ impl Stores {
         let store = match self.stores.get(&base) {
             Some(store) => store.clone(),
             None => {
-                let store = connect(scheme, &url, self.patience.timeout)
+                let store = connect(scheme, &url, self.retry.timeout)
                     .map_err(|why| problem(format!("cannot set up its store: {}", first(&why))))?;
                 self.stores.insert(base, store.clone());
                 store
             }
         };
-        Ok(Place { address: address.to_owned(), store, key, patience: self.patience })
+        Ok(Place { address: address.to_owned(), store, key, retry: self.retry })
     }
 
     /// The addresses of all objects directly under the one that `address` names, up to its last `/`.
@@ -113,7 +113,7 @@ impl Stores {
             return Err(Error::Path { path: address.into(), problem: problem.into() });
         }
         let place = self.place(folder)?;
-        let found = place.patience.ask(Path::new(folder), "listing", || async {
+        let found = place.retry.ask(Path::new(folder), "listing", || async {
             Ok(place.store.list_with_delimiter(Some(&place.key)).await?)
         })?;
         let names = found.objects.iter().filter_map(|object| object.location.filename());
@@ -127,13 +127,13 @@ impl Place {
     /// # Errors
     /// There is none, or the server does not answer.
     pub(crate) fn open(self) -> Result<Remote> {
-        let Self { store, key, patience, .. } = self;
+        let Self { store, key, retry, .. } = self;
         let address = PathBuf::from(self.address);
         let options = || GetOptions { head: true, ..GetOptions::default() };
-        let opened = patience.ask(&address, "asking for its size", || async {
+        let opened = retry.ask(&address, "asking for its size", || async {
             Ok(store.get_opts(&key, options()).await?.meta)
         })?;
-        Ok(Remote { address, store, key, opened, patience })
+        Ok(Remote { address, store, key, opened, retry })
     }
 }
 
@@ -145,10 +145,10 @@ impl Remote {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
-        let bytes = self.patience.ask(&self.address, "reading", || async {
+        let bytes = self.retry.ask(&self.address, "reading", || async {
             let answer = self.store.get_opts(&self.key, options()).await?;
             if let Some(problem) = difference(&self.opened, &answer.meta) {
-                return Err(Trouble::Changed(problem));
+                return Err(RequestError::Changed(problem));
             }
             Ok(answer.bytes().await?)
         })?;
@@ -196,7 +196,7 @@ impl Blob for Remote {
 
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
         let key = Key::from(format!("{}{suffix}", self.key));
-        let answer = self.patience.ask(&self.address, "reading its index", || async {
+        let answer = self.retry.ask(&self.address, "reading its index", || async {
             match self.store.get_opts(&key, GetOptions::default()).await {
                 Ok(answer) => Ok(Some(answer.bytes().await?)),
                 // S3 refuses what is not there to whom may not list; the shard itself was not refused.
@@ -213,19 +213,19 @@ impl Blob for Remote {
 }
 
 /// Why a request failed.
-enum Trouble {
+enum RequestError {
     Store(StoreError),
     /// The object is not the one that was opened.
     Changed(String),
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for RequestError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl Patience {
+impl RetryPolicy {
     /// Does `request` about the object at `address` until it succeeds, cannot succeed, or was tried
     /// often enough.
     fn ask<T, F>(
@@ -235,7 +235,7 @@ impl Patience {
         request: impl Fn() -> F,
     ) -> std::result::Result<T, Failure>
     where
-        F: Future<Output = std::result::Result<T, Trouble>>,
+        F: Future<Output = std::result::Result<T, RequestError>>,
     {
         let path = || address.to_path_buf();
         let unread = |problem: String| Failure::Unread { path: path(), problem };
@@ -245,13 +245,13 @@ impl Patience {
             let limited = async { tokio::time::timeout(self.timeout, request()).await };
             let why = match runtime.block_on(limited) {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Trouble::Changed(problem))) => {
+                Ok(Err(RequestError::Changed(problem))) => {
                     return Err(Failure::Changed { path: path(), problem });
                 }
-                Ok(Err(Trouble::Store(error))) if is_final(&error) => {
+                Ok(Err(RequestError::Store(error))) if is_final(&error) => {
                     return Err(unread(first(&error)));
                 }
-                Ok(Err(Trouble::Store(error))) => first(&error),
+                Ok(Err(RequestError::Store(error))) => first(&error),
                 Err(_) => format!("no whole answer within {} s", self.timeout.as_secs_f64()),
             };
             tried += 1;
@@ -315,7 +315,7 @@ fn runtime() -> io::Result<&'static Runtime> {
 }
 
 /// What all clients are told, beside what the environment says of them: of time limits the one for a
-/// whole request is ours ([`Patience::ask`]), so that there is one.
+/// whole request is ours ([`RetryPolicy::ask`]), so that there is one.
 fn client_settings(timeout: Duration) -> [(ClientConfigKey, String); 3] {
     let seconds = timeout.as_secs().saturating_add(1);
     [
@@ -331,7 +331,7 @@ fn connect(
     timeout: Duration,
 ) -> std::result::Result<Arc<dyn ObjectStore>, StoreError> {
     runtime().map_err(|source| StoreError::Generic { store: "remote", source: source.into() })?;
-    // Trying again is ours ([`Patience`]), so that it covers the whole answer and is counted once.
+    // Trying again is ours ([`RetryPolicy`]), so that it covers the whole answer and is counted once.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let settings = client_settings(timeout).into_iter();
     Ok(match scheme {

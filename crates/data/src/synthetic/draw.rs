@@ -46,7 +46,7 @@ pub fn draw(config: &SyntheticConfig, index: usize) -> Drawing {
 /// Everything random about a drawing, in units of the image's side.
 struct Scene {
     shape: Shape,
-    centre: (f32, f32),
+    center: (f32, f32),
     /// Length of the shape's unit.
     scale: f32,
     /// Sine and cosine of its rotation.
@@ -65,7 +65,7 @@ impl Scene {
         let scale = (rng.uniform(COVERAGE[0], COVERAGE[1]) as f32 / extent.area).sqrt();
         let room = (0.5 - (1.0 - OVERHANG) * scale * extent.reach).max(0.0);
         let mut place = || 0.5 + room * rng.uniform(-1.0, 1.0) as f32;
-        let centre = (place(), place());
+        let center = (place(), place());
         let rotation = (rng.uniform(-TURN, TURN) as f32).sin_cos();
         let (near, far) = two_colors(rng);
         let object = Texture::random(rng, FAMILIES[label], near, OBJECT);
@@ -74,7 +74,7 @@ impl Scene {
         let (sin, cos) = (rng.uniform(0.0, std::f64::consts::TAU) as f32).sin_cos();
         let slope = rng.uniform(0.0, 0.5) as f32;
         let light = (rng.uniform(0.85, 1.1) as f32, [slope * cos, slope * sin]);
-        Self { shape, centre, scale, rotation, object, background, light }
+        Self { shape, center, scale, rotation, object, background, light }
     }
 
     fn render(&self, size: u32, label: u32) -> Drawing {
@@ -99,9 +99,9 @@ impl Scene {
         Drawing { image, mask, label }
     }
 
-    /// Whether the object is at (`u`, `v`), and the colour there, 0-1 before clipping.
+    /// Whether the object is at (`u`, `v`), and the color there, 0-1 before clipping.
     fn sample(&self, u: f32, v: f32) -> (bool, [f32; 3]) {
-        let (dx, dy) = ((u - self.centre.0) / self.scale, (v - self.centre.1) / self.scale);
+        let (dx, dy) = ((u - self.center.0) / self.scale, (v - self.center.1) / self.scale);
         let (sin, cos) = self.rotation;
         let inside = self.shape.contains(cos * dx + sin * dy, cos * dy - sin * dx);
         let texture = if inside { &self.object } else { &self.background };
@@ -111,7 +111,7 @@ impl Scene {
     }
 }
 
-/// Two colours of medium lightness that differ, so that the object can be seen.
+/// Two colors of medium lightness that differ, so that the object can be seen.
 fn two_colors(rng: &mut Rng) -> ([f32; 3], [f32; 3]) {
     let mut color = || -> [f32; 3] { std::array::from_fn(|_| rng.uniform(0.2, 0.8) as f32) };
     let (near, mut far) = (color(), color());

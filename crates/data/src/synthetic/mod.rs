@@ -1,8 +1,8 @@
 //! The synthetic set: ten classes of textured shapes on textured backgrounds.
 //!
 //! A class is a shape together with the texture family of its surface. Everything else (place,
-//! size, rotation, all colours, frequency and direction of the textures, the family of the
-//! background, the light) is random and independent of the class, so neither a mean colour nor
+//! size, rotation, all colors, frequency and direction of the textures, the family of the
+//! background, the light) is random and independent of the class, so neither a mean color nor
 //! the pixels at fixed places tell it; what does is learnable without labels. It needs no file
 //! and no network, and it has masks of the objects.
 
@@ -95,7 +95,7 @@ mod tests {
         a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
     }
 
-    /// Top-1 accuracy of 20 neighbours, leaving the image itself out.
+    /// Top-1 accuracy of 20 neighbors, leaving the image itself out.
     fn knn(rows: &[Vec<f32>]) -> f64 {
         let right = (0..rows.len()).filter(|&i| {
             let others = (0..rows.len()).filter(|&j| j != i);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     /// Each column with mean 0 and deviation 1.
-    fn standardise(rows: &mut [Vec<f32>]) {
+    fn standardize(rows: &mut [Vec<f32>]) {
         let n = rows.len() as f32;
         for d in 0..rows[0].len() {
             let mean = rows.iter().map(|r| r[d]).sum::<f32>() / n;
@@ -125,31 +125,31 @@ mod tests {
     }
 
     #[test]
-    fn neither_mean_colour_nor_raw_pixels_tell_the_class() {
+    fn neither_mean_color_nor_raw_pixels_tell_the_class() {
         let mut rows = pixels();
         let mut means: Vec<Vec<f32>> = rows
             .iter()
             .map(|row| (0..3).map(|c| row[c..].iter().step_by(3).sum::<f32>() / 1024.0).collect())
             .collect();
-        standardise(&mut means);
+        standardize(&mut means);
         let by_color = knn(&means);
-        assert!(by_color < 0.16, "mean colour: {by_color}");
+        assert!(by_color < 0.16, "mean color: {by_color}");
         let (seen, unseen) = means.split_at(500);
-        let mut centres = vec![vec![0.0; 3]; NUM_CLASSES];
+        let mut centers = vec![vec![0.0; 3]; NUM_CLASSES];
         for (i, row) in seen.iter().enumerate() {
-            (0..3).for_each(|c| centres[i % NUM_CLASSES][c] += row[c] / 50.0);
+            (0..3).for_each(|c| centers[i % NUM_CLASSES][c] += row[c] / 50.0);
         }
         let nearest = unseen.iter().enumerate().filter(|(i, row)| {
             let order = |a: &usize, b: &usize| {
-                distance(&centres[*a], row).total_cmp(&distance(&centres[*b], row))
+                distance(&centers[*a], row).total_cmp(&distance(&centers[*b], row))
             };
             (0..NUM_CLASSES).min_by(order) == Some(i % NUM_CLASSES)
         });
-        let by_centre = nearest.count() as f64 / 500.0;
-        assert!(by_centre < 0.16, "nearest class mean: {by_centre}");
-        standardise(&mut rows);
+        let by_center = nearest.count() as f64 / 500.0;
+        assert!(by_center < 0.16, "nearest class mean: {by_center}");
+        standardize(&mut rows);
         let by_pixels = knn(&rows);
-        println!("mean colour {by_color}, class mean {by_centre}, pixels {by_pixels}");
+        println!("mean color {by_color}, class mean {by_center}, pixels {by_pixels}");
         assert!(by_pixels < 0.3, "pixels: {by_pixels}");
     }
 

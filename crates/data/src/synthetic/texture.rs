@@ -1,4 +1,4 @@
-//! Ten families of two-colour patterns.
+//! Ten families of two-color patterns.
 
 use std::f32::consts::TAU;
 
@@ -33,7 +33,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     Family::Blobs,
 ];
 
-/// A pattern over the unit square: a family, where it lies, and its two colours.
+/// A pattern over the unit square: a family, where it lies, and its two colors.
 #[derive(Debug, Clone)]
 pub(super) struct Texture {
     family: Family,
@@ -44,10 +44,10 @@ pub(super) struct Texture {
     /// Where the pattern starts, in periods.
     phase: (f32, f32),
     /// Middle of concentric patterns, in image sides.
-    centre: (f32, f32),
+    center: (f32, f32),
     /// Seed of patterns with random cells.
     cells: u32,
-    /// The colours between which the pattern changes, 0-1.
+    /// The colors between which the pattern changes, 0-1.
     colors: [[f32; 3]; 2],
 }
 
@@ -58,21 +58,21 @@ pub(super) struct Look {
     pub tilt: f64,
     /// Periods per image side.
     pub frequency: (f64, f64),
-    /// Distance of the two colours.
+    /// Distance of the two colors.
     pub contrast: (f64, f64),
 }
 
 impl Texture {
-    /// A texture of `family` around the colour `base`, with a random place, direction, size and
-    /// pair of colours within the bounds of `look`.
+    /// A texture of `family` around the color `base`, with a random place, direction, size and
+    /// pair of colors within the bounds of `look`.
     pub fn random(rng: &mut Rng, family: Family, base: [f32; 3], look: Look) -> Self {
         let angle = rng.uniform(-look.tilt, look.tilt) as f32;
         let frequency = rng.uniform(look.frequency.0, look.frequency.1) as f32;
         let phase = (rng.unit() as f32, rng.unit() as f32);
-        let centre = (rng.uniform(0.2, 0.8) as f32, rng.uniform(0.2, 0.8) as f32);
+        let center = (rng.uniform(0.2, 0.8) as f32, rng.uniform(0.2, 0.8) as f32);
         let cells = rng.bits() as u32;
         let half = rng.uniform(look.contrast.0, look.contrast.1) as f32 / 2.0;
-        // Mostly a change of lightness, so that grey and hue-shifted crops keep the pattern. The
+        // Mostly a change of lightness, so that gray and hue-shifted crops keep the pattern. The
         // sign is random: otherwise a family's share of light pixels would tell its class.
         let sign = if rng.chance(0.5) { half } else { -half };
         let tint: [f32; 3] = std::array::from_fn(|_| sign * (1.0 + 0.4 * rng.normal() as f32));
@@ -83,13 +83,13 @@ impl Texture {
             direction: (angle.cos(), angle.sin()),
             frequency,
             phase,
-            centre,
+            center,
             cells,
             colors,
         }
     }
 
-    /// The colour at (`u`, `v`) in image sides.
+    /// The color at (`u`, `v`) in image sides.
     pub fn color(&self, u: f32, v: f32) -> [f32; 3] {
         let t = self.value(u, v);
         std::array::from_fn(|i| self.colors[0][i] + t * (self.colors[1][i] - self.colors[0][i]))
@@ -108,7 +108,7 @@ impl Texture {
                 edge(6.0 * (0.33 - offset(x).hypot(offset(y))))
             }
             Family::Rings => {
-                let radius = (u - self.centre.0).hypot(v - self.centre.1);
+                let radius = (u - self.center.0).hypot(v - self.center.1);
                 edge(2.0 * wave(radius * self.frequency + self.phase.0))
             }
             Family::Waves => 0.5 + 0.5 * wave(x + 0.35 * wave(0.6 * y)),

@@ -1,7 +1,7 @@
-//! Colour jitter on 8-bit values with Pillow's rounding.
+//! Color jitter on 8-bit values with Pillow's rounding.
 //!
 //! Brightness, contrast and saturation are blends `base + factor * (value - base)` with black,
-//! the rounded mean grey of the image, and the grey of the pixel; results are cut off towards
+//! the rounded mean gray of the image, and the gray of the pixel; results are cut off towards
 //! zero and clipped to 0-255. Hue turns the hue byte of Pillow's 8-bit HSV.
 //!
 //! # Deviations
@@ -28,7 +28,7 @@ fn fixed(factor: f64) -> i16 {
 fn blend(value: u8, base: u8, factor: i16) -> u8 {
     let difference = (i16::from(value) - i16::from(base)) << 7;
     let scaled = mul_high(difference, factor);
-    // Cannot overflow; said to wrap, because a check would keep the loops from vectorising.
+    // Cannot overflow; said to wrap, because a check would keep the loops from vectorizing.
     (scaled.wrapping_add(i16::from(base) << 4) >> 4).clamp(0, 255) as u8
 }
 
@@ -48,14 +48,14 @@ pub fn brightness(planes: &mut Planes, factor: f64) {
     blend_all(planes, 0, fixed(factor));
 }
 
-/// Blends with the image's mean grey: factor 0 is that grey, 1 changes nothing.
+/// Blends with the image's mean gray: factor 0 is that gray, 1 changes nothing.
 pub fn contrast(planes: &mut Planes, factor: f64) {
     let mean = mean_gray(planes);
     blend_all(planes, mean, fixed(factor));
 }
 
-/// Blends with the pixel's grey: factor 0 is a grey image, 1 changes nothing. Without three
-/// channels there is no colour, and nothing changes.
+/// Blends with the pixel's gray: factor 0 is a gray image, 1 changes nothing. Without three
+/// channels there is no color, and nothing changes.
 pub fn saturation(planes: &mut Planes, factor: f64) {
     let factor = fixed(factor);
     planes.map_pixels(
@@ -74,13 +74,13 @@ pub fn saturation(planes: &mut Planes, factor: f64) {
     );
 }
 
-/// Turns the hue by `turns` (-0.5 to 0.5 of the colour circle), which as in the reference is cut to a
-/// multiple of 1/255. Grey stays as it is; without three channels nothing changes.
+/// Turns the hue by `turns` (-0.5 to 0.5 of the color circle), which as in the reference is cut to a
+/// multiple of 1/255. Gray stays as it is; without three channels nothing changes.
 ///
 /// # Deviations
 /// The reference passes through 8-bit HSV and so rounds the hue of each pixel to 1/255 turn and its
 /// saturation to 1/255. Here nothing is rounded but the result. The hue's rounding is downwards, half
-/// a step on average, and that half is turned back. Over all colours values differ by up to 4 levels,
+/// a step on average, and that half is turned back. Over all colors values differ by up to 4 levels,
 /// by 0.36 on average.
 pub fn hue(planes: &mut Planes, turns: f64) {
     let steps = (turns * 255.0).trunc().rem_euclid(255.0) - 0.5;
@@ -100,7 +100,7 @@ pub fn hue(planes: &mut Planes, turns: f64) {
 /// Fractional bits of hues.
 const HUE_BITS: u32 = 3;
 
-/// One pixel, without branches and in 16-bit lanes, so that the loop vectorises.
+/// One pixel, without branches and in 16-bit lanes, so that the loop vectorizes.
 ///
 /// Hues are in sixths of a turn times the pixel's chroma: so no division is needed, and nine times 255
 /// fit with [`HUE_BITS`]. `shift` is in sixths with 13 fractional bits.
@@ -109,7 +109,7 @@ fn turn_hue([r, g, b]: [u8; 3], shift: i16) -> [u8; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
     let chroma = i16::from(max.wrapping_sub(min));
     let (red, green, blue) = (i16::from(r), i16::from(g), i16::from(b));
-    // From the colour that is largest.
+    // From the color that is largest.
     let from_green = if g == max { (blue - red) + 2 * chroma } else { (red - green) + 4 * chroma };
     let sixths = if r == max { green - blue } else { from_green };
     let sixths = if sixths < 0 { sixths + 6 * chroma } else { sixths };

@@ -24,7 +24,7 @@ pub struct CropBox {
 ///
 /// The area is uniform in `scale` times the image's area, the logarithm of width / height uniform
 /// between ln 3/4 and ln 4/3; a box that does not fit is redrawn, up to ten times; then follows
-/// the largest centred box with an allowed ratio. Both sides of the image must be at least 1.
+/// the largest centered box with an allowed ratio. Both sides of the image must be at least 1.
 ///
 /// # Source
 /// `RandomResizedCrop.get_params` of torchvision, rounding half to even as Python does.
@@ -41,11 +41,11 @@ pub fn random_resized_crop(rng: &mut Rng, width: u32, height: u32, scale: [f64; 
             return CropBox { left, top, width: w, height: h };
         }
     }
-    centred_fallback(width, height)
+    centered_fallback(width, height)
 }
 
-/// The largest centred box whose ratio lies within [`RATIO`].
-fn centred_fallback(width: u32, height: u32) -> CropBox {
+/// The largest centered box whose ratio lies within [`RATIO`].
+fn centered_fallback(width: u32, height: u32) -> CropBox {
     let ratio = f64::from(width) / f64::from(height);
     let (w, h) = if ratio < RATIO[0] {
         (width, (f64::from(width) / RATIO[0]).round_ties_even() as u32)
@@ -90,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn a_strip_falls_back_to_a_centred_box() {
+    fn a_strip_falls_back_to_a_centered_box() {
         let mut rng = Rng::new(0, 0, 0, Purpose::Crop(0));
         let b = random_resized_crop(&mut rng, 1000, 10, [0.9, 1.0]);
         assert_eq!(b, CropBox { left: 493, top: 0, width: 13, height: 10 });
         let b = random_resized_crop(&mut rng, 10, 1000, [0.9, 1.0]);
         assert_eq!(b, CropBox { left: 0, top: 493, width: 10, height: 13 });
-        assert_eq!(centred_fallback(8, 7), CropBox { left: 0, top: 0, width: 8, height: 7 });
+        assert_eq!(centered_fallback(8, 7), CropBox { left: 0, top: 0, width: 8, height: 7 });
     }
 }

@@ -6,7 +6,7 @@ use crate::pixels::{Image, Pixels};
 
 /// Shorter side to `resize` (bicubic, antialiased), then the central square of side `crop`.
 ///
-/// Where the resized image is smaller than the square it is centred on black, as torchvision's
+/// Where the resized image is smaller than the square it is centered on black, as torchvision's
 /// `CenterCrop` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvalTransform {

@@ -1,4 +1,4 @@
-//! Grey values as Pillow computes them.
+//! Gray values as Pillow computes them.
 
 use super::planes::Planes;
 use super::simd::{LANES, dispatch, mul_high};
@@ -15,7 +15,7 @@ pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {
 }
 
 /// [`luma`] in 16-bit lanes, of which twice as many fit a register: one value in a hundred is off by
-/// one level. Enough where the grey is blended or averaged, and not seen itself.
+/// one level. Enough where the gray is blended or averaged, and not seen itself.
 #[inline(always)]
 pub(super) fn near_luma(r: u8, g: u8, b: u8) -> u8 {
     let (r, g, b) = (i16::from(r), i16::from(g), i16::from(b));
@@ -24,7 +24,7 @@ pub(super) fn near_luma(r: u8, g: u8, b: u8) -> u8 {
     g.wrapping_add(rest.wrapping_add(64 + 1) >> 7) as u8
 }
 
-/// Makes the image grey, in place; the three channels become equal. Without three channels
+/// Makes the image gray, in place; the three channels become equal. Without three channels
 /// nothing changes.
 pub fn grayscale(planes: &mut Planes) {
     planes.map_pixels(
@@ -38,7 +38,7 @@ pub fn grayscale(planes: &mut Planes) {
     );
 }
 
-/// The mean grey value, rounded half up, as Pillow's contrast uses it; without three channels the
+/// The mean gray value, rounded half up, as Pillow's contrast uses it; without three channels the
 /// mean of all values; 0 for an empty image.
 pub fn mean_gray(planes: &Planes) -> u8 {
     let (sum, count) = match planes.rgb() {

@@ -32,14 +32,14 @@ pub struct CropKey {
     pub sample: u64,
 }
 
-/// A colour operation of the jitter.
+/// A color operation of the jitter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Jitter {
     /// Factor of the blend with black.
     Brightness(f64),
-    /// Factor of the blend with the mean grey.
+    /// Factor of the blend with the mean gray.
     Contrast(f64),
-    /// Factor of the blend with the pixel's grey.
+    /// Factor of the blend with the pixel's gray.
     Saturation(f64),
     /// Turn of the hue, in turns.
     Hue(f64),
@@ -54,9 +54,9 @@ pub struct CropPlan {
     pub side: u32,
     /// Whether it is mirrored.
     pub flip: bool,
-    /// Colour operations in their order, absent if the jitter does not happen.
+    /// Color operations in their order, absent if the jitter does not happen.
     pub jitter: Option<[Jitter; 4]>,
-    /// Whether it becomes grey.
+    /// Whether it becomes gray.
     pub gray: bool,
     /// Standard deviation of the blur, in pixels, if there is one.
     pub blur_sigma: Option<f64>,

@@ -1,6 +1,6 @@
 //! The working form of a crop: one plane a channel.
 //!
-//! Colour operations mix the channels of one pixel. With the channels apart they become loops
+//! Color operations mix the channels of one pixel. With the channels apart they become loops
 //! over three byte slices, which the compiler turns into SIMD code on every target.
 
 use image::RgbImage;

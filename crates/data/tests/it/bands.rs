@@ -25,14 +25,14 @@ fn config(dir: &TempDir, channels: usize) -> DataConfig {
     DataConfig { path, channels, value_range: vec![[0.0, 5000.0]], ..DataConfig::default() }
 }
 
-/// Small crops without changes of colour.
-fn colourless() -> AugmentConfig {
+/// Small crops without changes of color.
+fn colorless() -> AugmentConfig {
     AugmentConfig { saturation: 0.0, hue: 0.0, gray_prob: 0.0, ..augment() }
 }
 
 fn loader(dataset: &Arc<Dataset>, workers: usize) -> TrainLoader {
     let config = data::loader::LoaderConfig { workers, ..settings(4) };
-    let crops = MultiCrop::new(&colourless());
+    let crops = MultiCrop::new(&colorless());
     TrainLoader::new(dataset.clone(), crops, config, Position::default()).unwrap()
 }
 
@@ -98,13 +98,13 @@ fn statistics_are_those_of_each_channel() {
 }
 
 #[test]
-fn colours_are_refused_where_there_are_none() {
+fn colors_are_refused_where_there_are_none() {
     let dir = copies("five_u16.tif", 5);
     let dataset = Arc::new(open(&config(&dir, 5)).unwrap());
     for (key, change) in [
-        ("saturation", AugmentConfig { saturation: 0.1, ..colourless() }),
-        ("hue", AugmentConfig { hue: 0.1, ..colourless() }),
-        ("gray_prob", AugmentConfig { gray_prob: 0.1, ..colourless() }),
+        ("saturation", AugmentConfig { saturation: 0.1, ..colorless() }),
+        ("hue", AugmentConfig { hue: 0.1, ..colorless() }),
+        ("gray_prob", AugmentConfig { gray_prob: 0.1, ..colorless() }),
     ] {
         let crops = MultiCrop::new(&change);
         let refused = TrainLoader::new(dataset.clone(), crops, settings(4), Position::default());

@@ -157,7 +157,7 @@ fn a_check_counts_everything() {
     assert_eq!(extent(report.shorter_side), [8, 24, 40]);
     let histogram: Vec<(u32, usize)> = report.side_histogram.into_iter().collect();
     assert_eq!(histogram, [(8, 1), (16, 3), (32, 1)]);
-    assert_eq!((report.unlabelled, report.labels.len()), (9, 0));
+    assert_eq!((report.unlabeled, report.labels.len()), (9, 0));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_check_finds_files_that_are_there_twice() {
 }
 
 #[test]
-fn a_check_measures_colour_and_labels() {
+fn a_check_measures_color_and_labels() {
     let dir = tempdir().unwrap();
     let fill = |name: &str, value: [u8; 3], height| {
         std::fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();

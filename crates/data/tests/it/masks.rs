@@ -1,7 +1,7 @@
 //! Block-wise masks against a restatement in Python with the same draws (tools/parity/masks.py).
 
 use data::masking::{MaskConfig, MaskGenerator, MaskKey};
-use data::sampler::Share;
+use data::sampler::BatchShare;
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<u64> {
@@ -18,7 +18,7 @@ fn unpacked(mask: &str, width: usize) -> Vec<bool> {
 fn masks_are_those_of_the_published_sampler() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("../fixtures/masks.json")).unwrap();
     assert_eq!(cases.len(), 5);
-    let alone = Share { accumulate: 1, rank: 0, world_size: 1 };
+    let alone = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
     for case in &cases {
         let config: MaskConfig = serde_json::from_value(case["settings"].clone()).unwrap();
         let grid = numbers(&case["grid"]);

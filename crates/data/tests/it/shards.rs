@@ -14,7 +14,7 @@ use crate::support::{
     auto, config, jpeg, labels, names, picture, png, refused, write, write_picture,
 };
 
-/// The members of a small shard: two labelled images in each of two ways, and side files.
+/// The members of a small shard: two labeled images in each of two ways, and side files.
 fn members(first: u32) -> Vec<(String, Vec<u8>)> {
     let name = |number: u32, end: &str| format!("d/{number:04}.{end}");
     vec![

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// Anything that gives the class token's attention on the patches of an image.
 pub trait AttentionExtractor {
-    /// `[1, C, H, W]` normalised to `[heads, N]` in fp32, rows of patches from the top left, and
+    /// `[1, C, H, W]` normalized to `[heads, N]` in fp32, rows of patches from the top left, and
     /// the rows and columns of the grid.
     ///
     /// # Errors
@@ -130,13 +130,13 @@ fn mass_mask(attention: &[f32], mass: f64) -> Vec<bool> {
     mask
 }
 
-/// A map in colours, from its least to its largest value, as large as `like`.
+/// A map in colors, from its least to its largest value, as large as `like`.
 fn heat(values: &[f32], (rows, cols): (i64, i64), like: &RgbImage) -> RgbImage {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let range = (high - low).max(f32::MIN_POSITIVE);
     let small = RgbImage::from_fn(cols as u32, rows as u32, |x, y| {
-        colour((values[(i64::from(y) * cols + i64::from(x)) as usize] - low) / range)
+        color((values[(i64::from(y) * cols + i64::from(x)) as usize] - low) / range)
     });
     imageops::resize(&small, like.width(), like.height(), FilterType::Nearest)
 }
@@ -155,7 +155,7 @@ fn spotlight(image: &RgbImage, mask: &[bool], (rows, cols): (i64, i64)) -> RgbIm
 }
 
 /// From dark violet over red to light yellow, brighter throughout.
-fn colour(value: f32) -> Rgb<u8> {
+fn color(value: f32) -> Rgb<u8> {
     const STOPS: [[f32; 3]; 5] = [
         [8.0, 5.0, 30.0],
         [86.0, 20.0, 110.0],
@@ -187,9 +187,9 @@ mod tests {
         let image = RgbImage::from_pixel(8, 8, Rgb([100; 3]));
         let map = heat(&[0.0, 1.0, 2.0, 4.0], (2, 2), &image);
         assert_eq!(map.dimensions(), (8, 8));
-        assert_eq!((*map.get_pixel(0, 0), *map.get_pixel(7, 7)), (colour(0.0), colour(1.0)));
+        assert_eq!((*map.get_pixel(0, 0), *map.get_pixel(7, 7)), (color(0.0), color(1.0)));
         let bright: Vec<u32> = (0..=20)
-            .map(|i| colour(i as f32 / 20.0).0.iter().map(|&c| u32::from(c)).sum())
+            .map(|i| color(i as f32 / 20.0).0.iter().map(|&c| u32::from(c)).sum())
             .collect();
         assert!(bright.windows(2).all(|pair| pair[0] < pair[1]), "{bright:?}");
         let lit = spotlight(&image, &[true, false, false, true], (2, 2));

@@ -1,4 +1,4 @@
-//! Patch features as colours.
+//! Patch features as colors.
 
 use data::Dataset;
 use data::transform::EvalTransform;
@@ -11,12 +11,12 @@ use super::sheet::{enlarge, lay_out, zoom};
 use crate::error::{Error, Result};
 use crate::pca::Pca;
 
-/// Colours need this many foreground patches; below it every patch counts as foreground.
+/// Colors need this many foreground patches; below it every patch counts as foreground.
 const FEWEST_FOREGROUND: i64 = 4;
 
 /// Anything that gives one vector for each patch of an image.
 pub trait PatchExtractor {
-    /// `[1, 3, H, W]` normalised to `[N, D]` in fp32, rows of patches from the top left, and the
+    /// `[1, 3, H, W]` normalized to `[N, D]` in fp32, rows of patches from the top left, and the
     /// rows and columns of the grid.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ pub struct PcaOptions {
 
 /// A column for each image: the image, the first three principal components of its patch features
 /// as red, green and blue, and the same for the foreground alone on black. Components are shared
-/// by all images, so one colour means one thing across the sheet.
+/// by all images, so one color means one thing across the sheet.
 ///
 /// Foreground is told by the first component; its sign is chosen so that patches at the border of
 /// the images are background on average.
@@ -86,7 +86,7 @@ pub fn pca_sheet(
     let everything = Tensor::ones([features.size()[0]], (Kind::Bool, Device::Cpu));
     let foreground = foreground(&features, grid, options.threshold)?;
     let maps = |mask: &Tensor| -> Result<Vec<RgbImage>> {
-        Ok(paint(&colours(&features, mask)?, mask, grid))
+        Ok(paint(&colors(&features, mask)?, mask, grid))
     };
     let factor = zoom(options.side);
     let side = options.side * factor;
@@ -125,7 +125,7 @@ fn border((rows, cols): (i64, i64), total: i64) -> Tensor {
 }
 
 /// Red, green and blue on [0, 1] of each patch, `[n, 3]`: components and range from those in `mask`.
-fn colours(features: &Tensor, mask: &Tensor) -> Result<Tensor> {
+fn colors(features: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let chosen = features.index_select(0, &mask.nonzero().flatten(0, -1)); // [n, D] -> [m, D]
     let pca = Pca::fit(&chosen, 3)?;
     Ok(unit_range(&pca.project(features), &pca.project(&chosen)).clamp(0.0, 1.0))
@@ -142,8 +142,8 @@ fn unit_range(values: &Tensor, reference: &Tensor) -> Tensor {
 }
 
 /// One small image of `cols x rows` pixels for each grid of patches; black outside the mask.
-fn paint(colours: &Tensor, mask: &Tensor, (rows, cols): (i64, i64)) -> Vec<RgbImage> {
-    let levels = (colours * 255.0).round() * mask.unsqueeze(1).to_kind(Kind::Double);
+fn paint(colors: &Tensor, mask: &Tensor, (rows, cols): (i64, i64)) -> Vec<RgbImage> {
+    let levels = (colors * 255.0).round() * mask.unsqueeze(1).to_kind(Kind::Double);
     let per_image = levels.to_kind(Kind::Uint8).view([-1, rows, cols, 3]); // [n, 3] -> [images, h, w, 3]
     (0..per_image.size()[0])
         .map(|i| {
@@ -183,27 +183,27 @@ mod tests {
     }
 
     #[test]
-    fn colours_use_the_whole_range_of_the_foreground() {
+    fn colors_use_the_whole_range_of_the_foreground() {
         let features = framed();
         let mask = foreground(&features, (6, 6), None).unwrap();
-        let colours = colours(&features, &mask).unwrap();
-        let inside = colours.index_select(0, &mask.nonzero().flatten(0, -1));
+        let colors = colors(&features, &mask).unwrap();
+        let inside = colors.index_select(0, &mask.nonzero().flatten(0, -1));
         for (value, expected) in
             [(inside.amin([0].as_slice(), false), 0.0), (inside.amax([0].as_slice(), false), 1.0)]
         {
             assert!((value - expected).abs().max().double_value(&[]) < 1e-9);
         }
-        let maps = paint(&colours, &mask, (6, 6));
+        let maps = paint(&colors, &mask, (6, 6));
         assert_eq!(maps.len(), 2);
         assert_eq!(maps[1].get_pixel(0, 3).0, [0; 3]);
         assert!(maps.iter().flat_map(|m| m.pixels()).any(|p| p.0.contains(&255)));
     }
 
     #[test]
-    fn collapsed_features_give_a_grey_map() {
+    fn collapsed_features_give_a_gray_map() {
         let features = Tensor::ones([16, 4], (Kind::Float, Device::Cpu));
         let mask = foreground(&features, (4, 4), None).unwrap();
-        let maps = paint(&colours(&features, &mask).unwrap(), &mask, (4, 4));
+        let maps = paint(&colors(&features, &mask).unwrap(), &mask, (4, 4));
         assert!(maps[0].pixels().all(|p| p.0 == [128; 3]));
     }
 }

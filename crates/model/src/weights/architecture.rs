@@ -27,7 +27,7 @@ pub struct Inferred {
 /// No tensor tells the number of heads (without a config that of the table of [`Arch`], where width
 /// and depth decide), the epsilon of the norms (1e-6), how positions are interpolated (as the library
 /// does whose names they are: DINO's offset, antialiased where there are registers), or whether queries
-/// and keys are normalised (assumed not).
+/// and keys are normalized (assumed not).
 ///
 /// # Errors
 /// Tensors that a vision transformer must have are missing or do not fit together; a width and

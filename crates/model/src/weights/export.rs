@@ -37,7 +37,7 @@ pub struct Backbone<'a> {
     pub tensors: &'a [(String, Tensor)],
     /// Its architecture.
     pub model: &'a ModelConfig,
-    /// Mean and deviation that its input is normalised with.
+    /// Mean and deviation that its input is normalized with.
     pub normalize: Normalize,
 }
 

@@ -43,7 +43,7 @@ pub struct TensorInfo<'a> {
 pub struct TensorFile {
     path: PathBuf,
     /// The file, or its parts.
-    files: Vec<Part>,
+    files: Vec<ImageRange>,
     format: FileFormat,
     /// Each tensor, and in which of the files it lies.
     tensors: BTreeMap<String, (usize, StoredTensor)>,
@@ -51,7 +51,7 @@ pub struct TensorFile {
 }
 
 #[derive(Debug)]
-struct Part {
+struct ImageRange {
     path: PathBuf,
     file: File,
 }
@@ -128,7 +128,13 @@ impl TensorFile {
     ) -> Self {
         let path = path.to_path_buf();
         let tensors = tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
-        Self { files: vec![Part { path: path.clone(), file }], path, format, tensors, entries }
+        Self {
+            files: vec![ImageRange { path: path.clone(), file }],
+            path,
+            format,
+            tensors,
+            entries,
+        }
     }
 
     /// Opens a file that must be safetensors.
@@ -202,14 +208,14 @@ impl TensorFile {
         stored.read_into(&part.file, tensor).map_err(|source| part.of_tensor(name, stored, source))
     }
 
-    fn stored(&self, name: &str) -> Result<(&Part, &StoredTensor)> {
+    fn stored(&self, name: &str) -> Result<(&ImageRange, &StoredTensor)> {
         let found = self.tensors.get(name);
         let found = found.and_then(|(at, tensor)| Some((self.files.get(*at)?, tensor)));
         found.ok_or_else(|| Error::NoTensor { path: self.path.clone(), name: name.to_owned() })
     }
 }
 
-impl Part {
+impl ImageRange {
     fn io(&self, source: std::io::Error) -> Error {
         Error::Io { action: "read", path: self.path.clone(), source }
     }

@@ -67,7 +67,7 @@ impl ImportPolicy {
 }
 
 /// Loads a network of `file` into variables: the backbone, and the head where one is asked for and
-/// all of it is there with the same shapes. Keys of every style are recognised (see
+/// all of it is there with the same shapes. Keys of every style are recognized (see
 /// [`networks::networks`]), and nothing is changed unless enough of the backbone is found.
 ///
 /// Tensors of the network that have no place here are an error unless the policy lets them go; a mask

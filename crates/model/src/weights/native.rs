@@ -23,7 +23,7 @@ const ALIGNMENT: usize = 8;
 pub struct WeightsFile {
     /// Tensors by name, on the CPU.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Free text by key: source, licence, configuration.
+    /// Free text by key: source, license, configuration.
     pub metadata: BTreeMap<String, String>,
 }
 

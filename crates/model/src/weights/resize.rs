@@ -39,7 +39,7 @@ pub(super) fn patch_kernel(weight: &Tensor, side: i64) -> Result<Tensor> {
     Ok(kernels.view([size[0], size[1], side, side]).to_kind(kind))
 }
 
-/// Kernels `[D, C, P, P]` for another number of channels: their sum for one, so that a grey image
+/// Kernels `[D, C, P, P]` for another number of channels: their sum for one, so that a gray image
 /// gives what it gave as three equal channels; else repeated in turn and scaled by the ratio.
 pub(super) fn channels(weight: &Tensor, count: i64) -> Tensor {
     let from = weight.size()[1];

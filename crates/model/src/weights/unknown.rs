@@ -47,7 +47,7 @@ const PARTS: [(&[&str], &str); 11] = [
         &["norm_pre", "pre_layrnorm", "pre_layernorm", "ln_pre"],
         "a norm before the first block (CLIP) is not supported",
     ),
-    (&["q_norm", "k_norm", "qk_norm"], "a learnt norm of queries and keys is not supported"),
+    (&["q_norm", "k_norm", "qk_norm"], "a learned norm of queries and keys is not supported"),
     (&["fc_norm"], "a norm after pooling, in the place of the final one, is not supported"),
     (&["patch_embed.norm"], "a norm of the patches is not supported"),
     (

@@ -1,17 +1,19 @@
 //! Options of the objectives. The only place where their defaults live.
 
+mod dino;
+mod ibot;
+mod koleo;
 mod problem;
-mod prototypes;
 mod simdino;
-mod terms;
 mod warmup;
 
+pub use dino::{Centering, DinoConfig};
+pub use ibot::IbotConfig;
+pub use koleo::KoleoConfig;
 pub use problem::Problem;
 pub(crate) use problem::{negative, not_positive};
-pub use prototypes::{Centering, PrototypeConfig};
 use serde::{Deserialize, Serialize};
 pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
-pub use terms::TermsConfig;
 pub use warmup::WarmupForm;
 
 /// The objectives.
@@ -23,7 +25,7 @@ pub enum Method {
     SimDino,
     /// SimDINO with masked patches.
     SimDinoV2,
-    /// Cross-entropy of prototypes, centred and sharpened.
+    /// Cross-entropy of prototypes, centered and sharpened.
     Dino,
     /// DINO with masked patches (iBOT) and KoLeo.
     DinoV2,
@@ -48,8 +50,10 @@ pub struct ObjectiveConfig {
     pub method: Method,
     /// Similarity and coding rate: SimDINO and SimDINOv2.
     pub simdino: SimDinoConfig,
-    /// Prototypes, their temperatures and centres: DINO and DINOv2.
-    pub prototypes: PrototypeConfig,
-    /// Masked patches and KoLeo: SimDINOv2 and DINOv2.
-    pub terms: TermsConfig,
+    /// Prototypes, their temperatures and centers: DINO and DINOv2.
+    pub dino: DinoConfig,
+    /// Masked patches: SimDINOv2 and DINOv2.
+    pub ibot: IbotConfig,
+    /// Neighbors that are pushed apart: SimDINOv2 and DINOv2.
+    pub koleo: KoleoConfig,
 }

@@ -61,7 +61,7 @@ pub enum LossForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum RatePrecision {
-    /// Single precision; a failed factorisation is retried with jitter and then in double.
+    /// Single precision; a failed factorization is retried with jitter and then in double.
     #[default]
     Fp32,
     /// Double precision throughout.

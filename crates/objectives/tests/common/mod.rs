@@ -13,7 +13,7 @@ use objectives::{
 use safetensors::SafeTensors;
 use serde_json::Value;
 use tch::{Kind, Tensor};
-use torch_ext::Alone;
+use torch_ext::SingleProcess;
 
 /// Allowed of the largest number, in double and in single precision.
 pub const DOUBLE: f64 = 1e-10;
@@ -53,7 +53,7 @@ pub fn assert_close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     assert!(error <= tolerance, "{name}: off by {error:e}, allowed {tolerance:e}");
 }
 
-/// The coding rate of whole, uncentred groups.
+/// The coding rate of whole, uncentered groups.
 pub fn coding_rate(z: &Tensor, alpha: f64, precision: RatePrecision) -> Result<CodingRate> {
     objectives::coding_rate(z, &RateOptions { precision, ..RateOptions::new(alpha) })
 }
@@ -72,6 +72,6 @@ pub fn simdino(
         teacher: &teacher,
         masked: None,
         context,
-        collective: &Alone,
+        collective: &SingleProcess,
     })
 }

@@ -27,8 +27,8 @@ const SETTINGS: [Setting; 3] = [
         always: false,
     },
     Setting {
-        key: "prototypes.teacher_temp_warmup_epochs",
-        of: |c| &mut c.prototypes.teacher_temp_warmup_epochs,
+        key: "dino.teacher_temp_warmup_epochs",
+        of: |c| &mut c.dino.teacher_temp_warmup_epochs,
         always: false,
     },
 ];

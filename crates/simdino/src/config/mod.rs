@@ -15,7 +15,7 @@ mod sections;
 use data::config::{AugmentConfig, DataConfig};
 use data::masking::MaskConfig;
 use model::config::{HeadConfig, ModelConfig};
-use objectives::{Method, ObjectiveConfig, PrototypeConfig, SimDinoConfig, TermsConfig};
+use objectives::{DinoConfig, IbotConfig, KoleoConfig, Method, ObjectiveConfig, SimDinoConfig};
 use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
@@ -72,14 +72,16 @@ pub struct RunConfig {
     /// The projection head.
     pub head: HeadConfig,
     /// Similarity and coding rate: the loss of SimDINO and SimDINOv2.
-    pub objective: SimDinoConfig,
+    pub simdino: SimDinoConfig,
     /// Prototypes and their targets: the loss of DINO and DINOv2.
-    pub prototypes: PrototypeConfig,
-    /// Masked patches and KoLeo: what SimDINOv2 and DINOv2 add.
-    pub terms: TermsConfig,
+    pub dino: DinoConfig,
+    /// The loss of masked patches: what SimDINOv2 and DINOv2 take from iBOT.
+    pub ibot: IbotConfig,
+    /// KoLeo, which pushes nearest neighbors apart; for SimDINOv2 and DINOv2.
+    pub koleo: KoleoConfig,
     /// How patches are masked, for SimDINOv2 and DINOv2.
     pub masks: MaskConfig,
-    /// The optimiser and its schedules.
+    /// The optimizer and its schedules.
     pub optim: OptimConfig,
     /// Length and pace.
     pub train: TrainConfig,
@@ -92,9 +94,10 @@ impl RunConfig {
     pub fn objective(&self) -> ObjectiveConfig {
         ObjectiveConfig {
             method: self.method,
-            simdino: self.objective.clone(),
-            prototypes: self.prototypes.clone(),
-            terms: self.terms.clone(),
+            simdino: self.simdino.clone(),
+            dino: self.dino.clone(),
+            ibot: self.ibot.clone(),
+            koleo: self.koleo.clone(),
         }
     }
 

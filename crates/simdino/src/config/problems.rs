@@ -7,8 +7,18 @@ use serde_json::Value;
 use super::schema::Kind;
 
 /// What the keys take whose kind depends on the value.
-const OPEN: [(&str, &str); 1] =
-    [("objective.gamma", "code, theorem, ceiling, balanced or a number")];
+const OPEN: [(&str, &str); 1] = [("simdino.gamma", "code, theorem, ceiling, balanced or a number")];
+
+/// Sections and keys of earlier versions, with their names of today.
+const RENAMED: [(&str, &str); 7] = [
+    ("objective", "simdino"),
+    ("prototypes", "dino"),
+    ("terms.patch_weight", "ibot.loss_weight"),
+    ("terms.koleo_weight", "koleo.loss_weight"),
+    ("terms.koleo_groups", "koleo.groups"),
+    ("optim.rule", "optim.optimizer"),
+    ("optim.trust", "optim.trust_coefficient"),
+];
 
 /// Longest value that a message quotes, in characters.
 const QUOTED: usize = 60;
@@ -73,7 +83,7 @@ impl Walk<'_> {
                     let path = join(path, key);
                     match keys.get(key.as_str()) {
                         Some(kind) => self.check(kind, &path, value),
-                        None => self.problems.push(unknown_key(self.root, keys, &path)),
+                        None => self.problems.extend(unknown(self.root, keys, &path, value)),
                     }
                 }
             }
@@ -142,6 +152,28 @@ fn show(value: &Value) -> String {
     text.chars().take(QUOTED).chain("...".chars()).collect()
 }
 
+/// What is wrong with a key that no section has: today's name of one that was renamed, else the key
+/// that was probably meant.
+fn unknown(
+    root: &Kind,
+    siblings: &BTreeMap<&'static str, Kind>,
+    path: &str,
+    value: &Value,
+) -> Vec<String> {
+    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == path) {
+        return vec![format!("unknown key '{path}': it is now called '{new}'")];
+    }
+    // A section whose keys went to several others.
+    let inside = format!("{path}.");
+    let moved = RENAMED.iter().filter(|(old, _)| old.starts_with(&inside));
+    let given = |old: &str| value.get(&old[inside.len()..]).is_some();
+    let moved: Vec<String> = moved
+        .filter(|(old, _)| given(old))
+        .map(|(old, new)| format!("unknown key '{old}': it is now called '{new}'"))
+        .collect();
+    if moved.is_empty() { vec![unknown_key(root, siblings, path)] } else { moved }
+}
+
 fn unknown_key(root: &Kind, siblings: &BTreeMap<&'static str, Kind>, path: &str) -> String {
     let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     match nearest(root, siblings, section, key) {
@@ -154,8 +186,8 @@ fn unknown_key(root: &Kind, siblings: &BTreeMap<&'static str, Kind>, path: &str)
     }
 }
 
-/// The key that was probably meant: one of the same section that is spelt alike, else one of
-/// another section with this very name, else one there that is spelt alike.
+/// The key that was probably meant: one of the same section that is spelled alike, else one of
+/// another section with this very name, else one there that is spelled alike.
 fn nearest(
     root: &Kind,
     siblings: &BTreeMap<&'static str, Kind>,

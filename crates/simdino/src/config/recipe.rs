@@ -6,7 +6,7 @@
 
 use data::config::{AugmentConfig, Preset};
 use model::config::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
-use objectives::{Method, PrototypeConfig, TermsConfig};
+use objectives::{DinoConfig, KoleoConfig, Method};
 use trainer::config::{
     ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, TrainConfig, WarmupForm,
 };
@@ -45,7 +45,7 @@ fn simdinov2(config: RunConfig) -> RunConfig {
             warmup_start_lr: 1e-6,
             warmup_form: WarmupForm::Exclusive,
             momentum_teacher: 0.9,
-            ..second_optimiser()
+            ..second_optimizer()
         },
         train: TrainConfig { batch_size: 1024, ..config.train.clone() },
         ..config
@@ -66,13 +66,13 @@ fn dinov2(config: RunConfig) -> RunConfig {
         augment: AugmentConfig::of(Preset::Dinov2),
         model: ModelConfig { drop_path_rate: 0.3, layer_scale: Some(1e-5), ..second_generation() },
         head: HeadConfig { prototypes: 65_536, norm_last_layer: false, ..HeadConfig::default() },
-        prototypes: PrototypeConfig {
+        dino: DinoConfig {
             teacher_temp: 0.07,
             teacher_temp_warmup_epochs: 30.0,
-            ..PrototypeConfig::default()
+            ..DinoConfig::default()
         },
-        terms: TermsConfig { koleo_weight: 0.1, ..TermsConfig::default() },
-        optim: OptimConfig { momentum_teacher: 0.992, ..second_optimiser() },
+        koleo: KoleoConfig { loss_weight: 0.1, ..KoleoConfig::default() },
+        optim: OptimConfig { momentum_teacher: 0.992, ..second_optimizer() },
         train: TrainConfig { batch_size: 1024, ..config.train.clone() },
         ..config
     }
@@ -89,8 +89,8 @@ fn second_generation() -> ModelConfig {
     }
 }
 
-/// What the optimisers of SimDINOv2 and DINOv2 have in common.
-fn second_optimiser() -> OptimConfig {
+/// What the optimizers of SimDINOv2 and DINOv2 have in common.
+fn second_optimizer() -> OptimConfig {
     OptimConfig {
         base_lr: 4e-3,
         lr_scaling: LrScaling::SqrtWrt1024,

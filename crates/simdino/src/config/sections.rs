@@ -3,7 +3,7 @@
 use data::config::{AugmentConfig, CacheKind, SourceKind};
 use objectives::Method;
 use objectives::config::Centering;
-use trainer::config::Rule;
+use trainer::config::OptimizerKind;
 
 use super::RunConfig;
 
@@ -16,9 +16,10 @@ impl RunConfig {
             ("model", self.model.validate()),
             ("init", self.init.validate()),
             ("head", self.head.validate()),
-            ("objective", self.objective.validate()),
-            ("prototypes", self.prototypes.validate()),
-            ("terms", self.terms.validate()),
+            ("simdino", self.simdino.validate()),
+            ("dino", self.dino.validate()),
+            ("ibot", self.ibot.validate()),
+            ("koleo", self.koleo.validate()),
             ("masks", self.masks.validate()),
             ("optim", self.optim.validate()),
             ("train", self.train.validate()),
@@ -112,16 +113,16 @@ impl RunConfig {
     pub fn groups(&self) -> Vec<(&'static str, usize)> {
         let mut groups = Vec::new();
         if matches!(self.method, Method::SimDino | Method::SimDinoV2) {
-            groups.push(("objective.rate_groups", self.objective.rate_groups));
+            groups.push(("simdino.rate_groups", self.simdino.rate_groups));
         }
-        if self.has_terms() && self.terms.koleo_weight > 0.0 {
-            groups.push(("terms.koleo_groups", self.terms.koleo_groups));
+        if self.masks_patches() && self.koleo.loss_weight > 0.0 {
+            groups.push(("koleo.groups", self.koleo.groups));
         }
         groups
     }
 
-    /// Whether the method may look at masked patches and neighbours.
-    fn has_terms(&self) -> bool {
+    /// Whether the method may look at masked patches and neighbors.
+    fn masks_patches(&self) -> bool {
         matches!(self.method, Method::SimDinoV2 | Method::DinoV2)
     }
 
@@ -146,10 +147,10 @@ impl RunConfig {
             }
             _ => {}
         }
-        let masks = self.has_terms() && self.terms.patch_weight > 0.0;
+        let masks = self.masks_patches() && self.ibot.loss_weight > 0.0;
         if masks && !self.model.mask_token {
             problems.push(format!(
-                "model.mask_token: {method} masks patches: must be true, or terms.patch_weight 0"
+                "model.mask_token: {method} masks patches: must be true, or ibot.loss_weight 0"
             ));
         }
         if self.head.separate_patch_head && !masks {
@@ -165,10 +166,8 @@ impl RunConfig {
                     .into(),
             );
         }
-        if self.method == Method::Dino && self.prototypes.centering != Centering::Softmax {
-            problems.push(
-                "prototypes.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's".into(),
-            );
+        if self.method == Method::Dino && self.dino.centering != Centering::Softmax {
+            problems.push("dino.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's".into());
         }
         problems
     }
@@ -262,11 +261,11 @@ impl RunConfig {
             )
         });
         let sinkhorn = self.method == Method::DinoV2
-            && self.prototypes.centering == Centering::SinkhornKnopp
+            && self.dino.centering == Centering::SinkhornKnopp
             && self.train.accumulate > 1;
         let apart = sinkhorn.then(|| {
             format!(
-                "prototypes.centering: sinkhorn_knopp balances the targets of each of the \
+                "dino.centering: sinkhorn_knopp balances the targets of each of the \
                  train.accumulate {} passes by itself, not those of the whole batch",
                 self.train.accumulate
             )
@@ -277,22 +276,27 @@ impl RunConfig {
     /// Sections of other losses than the method's.
     fn loss_without_effect(&self, default: &Self) -> Vec<Warning> {
         const OTHER: &str = "the method's loss does not use it";
-        let adamw = self.optim.rule == Rule::Adamw;
+        let adamw = self.optim.optimizer == OptimizerKind::Adamw;
         let (optim, usual) = (&self.optim, &default.optim);
         vec![
-            (self.has_prototypes() && self.objective != default.objective)
-                .then_some(("objective", OTHER)),
-            (!self.has_prototypes() && self.prototypes != default.prototypes)
-                .then_some(("prototypes", OTHER)),
-            (!self.has_terms() && self.terms != default.terms).then_some(("terms", OTHER)),
-            (!self.has_terms() && self.masks != default.masks).then_some(("masks", OTHER)),
+            (self.has_prototypes() && self.simdino != default.simdino)
+                .then_some(("simdino", OTHER)),
+            (!self.has_prototypes() && self.dino != default.dino).then_some(("dino", OTHER)),
+            (!self.masks_patches() && self.ibot != default.ibot).then_some(("ibot", OTHER)),
+            (!self.masks_patches() && self.koleo != default.koleo).then_some(("koleo", OTHER)),
+            (!self.masks_patches() && self.masks != default.masks).then_some(("masks", OTHER)),
             (!self.has_prototypes()
                 && optim.freeze_last_layer_epochs != usual.freeze_last_layer_epochs)
                 .then_some(("optim.freeze_last_layer_epochs", "there are no prototypes")),
-            (adamw && (optim.momentum, optim.trust) != (usual.momentum, usual.trust))
-                .then_some(("optim.momentum and optim.trust", "optim.rule is adamw")),
+            (adamw
+                && (optim.momentum, optim.trust_coefficient)
+                    != (usual.momentum, usual.trust_coefficient))
+                .then_some((
+                    "optim.momentum and optim.trust_coefficient",
+                    "optim.optimizer is adamw",
+                )),
             (!adamw && (optim.beta1, optim.beta2) != (usual.beta1, usual.beta2))
-                .then_some(("optim.beta1 and optim.beta2", "optim.rule is not adamw")),
+                .then_some(("optim.beta1 and optim.beta2", "optim.optimizer is not adamw")),
         ]
     }
 }

@@ -134,9 +134,9 @@ pub trait Collective {
 
 /// A run of one process: nothing to exchange.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Collective for Alone {
+impl Collective for SingleProcess {
     fn size(&self) -> usize {
         1
     }

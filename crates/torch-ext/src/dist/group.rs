@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use tch::{Device, Tensor};
 
-use super::roll_call::{Caller, FAILED};
+use super::failure_report::{FAILED, FailureReporter};
+use super::failure_watcher::FailureWatcher;
 use super::store::Store;
-use super::watch::Watch;
-use super::{Collective, Meeting};
+use super::{Collective, Rendezvous};
 use crate::{Error, Result, ffi};
 
 /// The processes of a run, connected. Tensors of the CPU travel by Gloo, those of a CUDA device by
@@ -25,10 +25,10 @@ pub struct ProcessGroup(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     group: *mut ffi::Group,
-    watch: Watch,
+    watch: FailureWatcher,
     store: Store,
     prefix: String,
-    meeting: Meeting,
+    rendezvous: Rendezvous,
     cuda: Cell<Option<usize>>,
 }
 
@@ -37,24 +37,30 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// A rank beyond the number of processes; nobody at that address; who did not come in time.
-    pub fn join(meeting: Meeting) -> Result<Self> {
-        if meeting.rank >= meeting.size {
-            return Err(meeting.refused("ranks go from 0 to one less than the number of processes"));
+    pub fn join(rendezvous: Rendezvous) -> Result<Self> {
+        if rendezvous.rank >= rendezvous.size {
+            return Err(
+                rendezvous.refused("ranks go from 0 to one less than the number of processes")
+            );
         }
-        let store = meeting.connect()?;
-        let prefix = meeting.wait_for_all(&store)?;
+        let store = rendezvous.connect()?;
+        let prefix = rendezvous.wait_for_all(&store)?;
         let mut group = ptr::null_mut();
-        with_member(&store, &prefix, &meeting, |member| {
+        with_member(&store, &prefix, &rendezvous, |member| {
             // SAFETY: what `member` points to outlives the call; `group` is written before it
             // returns.
             unsafe { ffi::check("connecting", ffi::simdino_group_new(member, &mut group)) }
         })
-        .map_err(|error| meeting.failed("connecting all processes", &error))?;
-        let second = meeting.connect_again()?;
-        let caller = Caller { store: second, prefix: prefix.clone(), meeting: meeting.clone() };
-        let watch = Watch::start(caller)?;
+        .map_err(|error| rendezvous.failed("connecting all processes", &error))?;
+        let second = rendezvous.connect_again()?;
+        let reporter = FailureReporter {
+            store: second,
+            prefix: prefix.clone(),
+            rendezvous: rendezvous.clone(),
+        };
+        let watch = FailureWatcher::start(reporter)?;
         let cuda = Cell::new(None);
-        Ok(Self(Rc::new(Inner { group, watch, store, prefix, meeting, cuda })))
+        Ok(Self(Rc::new(Inner { group, watch, store, prefix, rendezvous, cuda })))
     }
 
     /// Adds NCCL for tensors of this CUDA device.
@@ -65,9 +71,9 @@ impl ProcessGroup {
         if !has_nccl() {
             return Err(Error::NcclNotBuilt);
         }
-        let Inner { group, store, prefix, meeting, .. } = &*self.0;
+        let Inner { group, store, prefix, rendezvous, .. } = &*self.0;
         let device = i32::try_from(index).unwrap_or(i32::MAX);
-        let added = with_member(store, prefix, meeting, |member| {
+        let added = with_member(store, prefix, rendezvous, |member| {
             // SAFETY: the group lives as long as `self`; what `member` points to outlives the call.
             unsafe { ffi::check("NCCL", ffi::simdino_group_add_nccl(*group, member, device)) }
         });
@@ -87,9 +93,9 @@ impl ProcessGroup {
     /// Tells the others why this process leaves, so that their errors can say so. Call it before
     /// leaving on an error of one's own; the group is of no use afterwards.
     pub fn announce_failure(&self, reason: &str) {
-        let Inner { store, prefix, meeting, .. } = &*self.0;
+        let Inner { store, prefix, rendezvous, .. } = &*self.0;
         // Where the store is gone there is nobody to tell.
-        let _ = store.set(&format!("{prefix}left/{}", meeting.rank), reason);
+        let _ = store.set(&format!("{prefix}left/{}", rendezvous.rank), reason);
         let _ = store.set(&format!("{prefix}{FAILED}"), "");
     }
 
@@ -133,9 +139,9 @@ impl ProcessGroup {
 
     /// An error that says which process is at fault.
     pub(super) fn blame(&self, what: &'static str, message: &str) -> Error {
-        let (roll, own) = self.0.watch.ask();
-        let who = roll.sentence(&self.0.meeting, &own);
-        self.0.meeting.error(what, who, roll.gone(), message)
+        let (reports, own) = self.0.watch.ask();
+        let who = reports.sentence(&self.0.rendezvous, &own);
+        self.0.rendezvous.error(what, who, reports.gone(), message)
     }
 
     fn check_device(&self, what: &'static str, device: Device) -> Result<()> {
@@ -174,11 +180,11 @@ impl Drop for Inner {
 
 impl Collective for ProcessGroup {
     fn size(&self) -> usize {
-        self.0.meeting.size
+        self.0.rendezvous.size
     }
 
     fn rank(&self) -> usize {
-        self.0.meeting.rank
+        self.0.rendezvous.rank
     }
 
     fn all_reduce_sum(&self, tensor: &mut Tensor) -> Result<()> {
@@ -246,7 +252,7 @@ pub fn has_nccl() -> bool {
 fn with_member<T>(
     store: &Store,
     prefix: &str,
-    meeting: &Meeting,
+    rendezvous: &Rendezvous,
     call: impl FnOnce(*const ffi::Member) -> Result<T>,
 ) -> Result<T> {
     let text = |what, text: &str| {
@@ -255,14 +261,14 @@ fn with_member<T>(
     };
     let prefix = text("prefix", prefix)?;
     let interface =
-        meeting.interface.as_deref().map(|name| text("network interface", name)).transpose()?;
+        rendezvous.interface.as_deref().map(|name| text("network interface", name)).transpose()?;
     let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
     call(&ffi::Member {
         store: store.as_ptr(),
         prefix: prefix.as_ptr(),
-        rank: number(meeting.rank),
-        size: number(meeting.size),
-        timeout_ms: i64::try_from(meeting.timeout.as_millis()).unwrap_or(i64::MAX),
+        rank: number(rendezvous.rank),
+        size: number(rendezvous.size),
+        timeout_ms: i64::try_from(rendezvous.timeout.as_millis()).unwrap_or(i64::MAX),
         interface: interface.as_ref().map_or(ptr::null(), |name| name.as_ptr()),
     })
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Meeting, slurm};
+use super::{Rendezvous, slurm};
 use crate::{Error, Result};
 
 /// Port where the launcher names none and gives nothing to derive one from.
@@ -18,7 +18,7 @@ const TORCHRUN: &str = "start with torchrun --no-python, which sets them all";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launcher {
     /// Nothing: one process.
-    Alone,
+    SingleProcess,
     /// torchrun, or whoever sets its variables.
     Torchrun,
     /// `srun` of SLURM.
@@ -30,7 +30,7 @@ pub enum Launcher {
 impl std::fmt::Display for Launcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Alone => "no launcher",
+            Self::SingleProcess => "no launcher",
             Self::Torchrun => "torchrun",
             Self::Slurm => "SLURM",
             Self::OpenMpi => "Open MPI",
@@ -56,7 +56,7 @@ pub struct Launch {
     /// Port there.
     pub port: u16,
     /// Whether the launcher holds the meeting place, as torchrun does: process 0 does otherwise.
-    pub held_by_launcher: bool,
+    pub store_is_external: bool,
     /// Times that the launcher has started the processes again.
     pub restarts: usize,
     /// Network interface that Gloo is told to use, such as `eth0`.
@@ -67,14 +67,14 @@ impl Launch {
     /// One process.
     pub fn alone() -> Self {
         Self {
-            launcher: Launcher::Alone,
+            launcher: Launcher::SingleProcess,
             rank: 0,
             size: 1,
             local_rank: 0,
             local_size: Some(1),
             host: LOOPBACK.to_owned(),
             port: DEFAULT_PORT,
-            held_by_launcher: false,
+            store_is_external: false,
             restarts: 0,
             interface: None,
         }
@@ -106,14 +106,14 @@ impl Launch {
     }
 
     /// Where this process meets the others.
-    pub fn meeting(&self, timeout: Duration) -> Meeting {
-        Meeting {
+    pub fn rendezvous(&self, timeout: Duration) -> Rendezvous {
+        Rendezvous {
             host: self.host.clone(),
             port: self.port,
             rank: self.rank,
             size: self.size,
             timeout,
-            held_elsewhere: self.held_by_launcher,
+            store_is_external: self.store_is_external,
             interface: self.interface.clone(),
         }
     }
@@ -146,7 +146,7 @@ fn torchrun(variables: &Variables) -> Result<Launch> {
         local_size,
         host,
         port,
-        held_by_launcher: variables.text("TORCHELASTIC_USE_AGENT_STORE") == Some("True"),
+        store_is_external: variables.text("TORCHELASTIC_USE_AGENT_STORE") == Some("True"),
         restarts: variables.number("TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
         interface: None,
     })

@@ -35,18 +35,18 @@
 //! left with a reason, or is behind, and names it: see [`crate::Error::Group`].
 
 mod collective;
+mod failure_report;
+mod failure_watcher;
 mod greeting;
 mod group;
 mod launch;
-mod meeting;
 mod reducer;
-mod roll_call;
+mod rendezvous;
 mod slurm;
 mod store;
-mod watch;
 
-pub use collective::{Alone, Collective};
+pub use collective::{Collective, SingleProcess};
 pub use group::{ProcessGroup, has_nccl};
 pub use launch::{Launch, Launcher};
-pub use meeting::{Meeting, host_name};
 pub use reducer::{Reducer, ReducerOptions};
+pub use rendezvous::{Rendezvous, host_name};

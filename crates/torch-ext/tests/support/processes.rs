@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use torch_ext::Meeting;
+use torch_ext::Rendezvous;
 
 const RANK: &str = "SIMDINO_TEST_RANK";
 const SIZE: &str = "SIMDINO_TEST_SIZE";
@@ -49,9 +49,9 @@ pub fn all_pass(name: &str, size: usize) {
     }
 }
 
-/// The meeting that the environment of a started process describes.
-pub fn meeting(timeout: Duration) -> Meeting {
+/// The rendezvous that the environment of a started process describes.
+pub fn rendezvous(timeout: Duration) -> Rendezvous {
     let number = |name: &str| std::env::var(name).unwrap().parse::<usize>().unwrap();
     let port = u16::try_from(number(PORT)).unwrap();
-    Meeting::new("127.0.0.1", port, number(RANK), number(SIZE), timeout)
+    Rendezvous::new("127.0.0.1", port, number(RANK), number(SIZE), timeout)
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use files::write_atomic;
 pub use manifest::verify;
-pub use resume::{Found, load, newest_intact};
+pub use resume::{NewestCheckpoint, load, newest_intact};
 use serde::{Deserialize, Serialize};
 
 use self::files::{sync_dir, write_json};
@@ -37,7 +37,7 @@ use crate::learner::Learner;
 pub struct RunState {
     /// Layout of this file.
     pub version: u32,
-    /// Optimiser steps taken.
+    /// Optimizer steps taken.
     pub step: u64,
     /// Epoch that the next step belongs to.
     pub epoch: u64,

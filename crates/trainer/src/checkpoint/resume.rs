@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use super::{
     OBJECTIVE, OPTIMIZER, RunState, STATE, STATE_VERSION, STUDENT, TEACHER, retention, verify,
 };
+use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::learner::Learner;
 use crate::optim::copy_named;
-use crate::side::Side;
 
 /// The newest checkpoint that is intact, and what was wrong with newer ones.
 #[derive(Debug)]
-pub struct Found {
+pub struct NewestCheckpoint {
     /// Folder of the checkpoint; none if the run has none yet.
     pub path: Option<PathBuf>,
     /// Newer checkpoints that were passed over, each with its reason.
@@ -24,19 +24,19 @@ pub struct Found {
 ///
 /// # Errors
 /// If there are checkpoints and none is intact.
-pub fn newest_intact(dir: &Path) -> Result<Found> {
+pub fn newest_intact(dir: &Path) -> Result<NewestCheckpoint> {
     let mut damaged = Vec::new();
     let mut first_error = None;
     for (_, path) in retention::list(dir)?.into_iter().rev() {
         match verify(&path) {
-            Ok(()) => return Ok(Found { path: Some(path), damaged }),
+            Ok(()) => return Ok(NewestCheckpoint { path: Some(path), damaged }),
             Err(error) => {
                 damaged.push(describe(&error));
                 first_error.get_or_insert(error);
             }
         }
     }
-    first_error.map_or(Ok(Found { path: None, damaged }), Err)
+    first_error.map_or(Ok(NewestCheckpoint { path: None, damaged }), Err)
 }
 
 /// An error and its causes in one line.
@@ -108,7 +108,7 @@ fn check_settings(
     Err(Error::SettingsChanged { path: path.to_owned(), changes: changes.join("; ") })
 }
 
-fn load_side(path: &Path, side: &mut Side) -> Result<()> {
+fn load_side(path: &Path, side: &mut Branch) -> Result<()> {
     let file = model::weights::read_safetensors(path)?;
     for (name, mut tensor) in side.named() {
         copy_named(&mut tensor, &name, &file.tensors)?;

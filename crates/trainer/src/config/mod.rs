@@ -1,4 +1,4 @@
-//! How a run is optimised and paced. The only place where these defaults live.
+//! How a run is optimized and paced. The only place where these defaults live.
 
 mod check;
 mod init;
@@ -8,7 +8,7 @@ mod train;
 
 pub use init::InitConfig;
 pub use objectives::config::WarmupForm;
-pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Rule};
+pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, OptimizerKind};
 pub use probe::ProbeConfig;
 pub use train::{Precision, TrainConfig};
 

@@ -1,4 +1,4 @@
-//! The optimiser, its schedules, gradient clipping and the teacher's average.
+//! The optimizer, its schedules, gradient clipping and the teacher's average.
 
 use objectives::config::WarmupForm;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ impl LrScaling {
 /// How gradients become updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
-pub enum Rule {
+pub enum OptimizerKind {
     /// Adam with decoupled weight decay.
     #[default]
     Adamw,
@@ -70,19 +70,19 @@ pub enum ClipScope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum FreezeForm {
-    /// It has no gradient, and the optimiser passes it over (DINO).
+    /// It has no gradient, and the optimizer passes it over (DINO).
     #[default]
     Gradient,
-    /// Its learning rate is 0; the optimiser sees its gradients (DINOv2).
+    /// Its learning rate is 0; the optimizer sees its gradients (DINOv2).
     LearningRate,
 }
 
-/// The optimiser, its schedules, gradient clipping and the teacher's average. Section `optim`.
+/// The optimizer, its schedules, gradient clipping and the teacher's average. Section `optim`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimConfig {
     /// How gradients become updates.
-    pub rule: Rule,
+    pub optimizer: OptimizerKind,
     /// Learning rate before scaling by the batch size; 5e-4 in SimDINO and DINO, 4e-3 in SimDINOv2 and DINOv2.
     pub base_lr: f64,
     /// How `base_lr` follows the global batch size.
@@ -114,7 +114,7 @@ pub struct OptimConfig {
     /// SGD and LARS: momentum.
     pub momentum: f64,
     /// LARS: length of a step over that of the parameter, before the learning rate; 0.001 in DINO.
-    pub trust: f64,
+    pub trust_coefficient: f64,
     /// Largest L2 norm of a gradient; 0 = no clipping.
     pub clip_grad: f64,
     /// What is clipped together.
@@ -133,7 +133,7 @@ pub struct OptimConfig {
 impl Default for OptimConfig {
     fn default() -> Self {
         Self {
-            rule: Rule::Adamw,
+            optimizer: OptimizerKind::Adamw,
             base_lr: 5e-4,
             lr_scaling: LrScaling::LinearWrt256,
             min_lr: 1e-6,
@@ -149,7 +149,7 @@ impl Default for OptimConfig {
             beta2: 0.999,
             adam_eps: 1e-8,
             momentum: 0.9,
-            trust: 1e-3,
+            trust_coefficient: 1e-3,
             clip_grad: 3.0,
             clip_scope: ClipScope::Tensor,
             freeze_last_layer_epochs: 1.0,
@@ -177,7 +177,7 @@ impl OptimConfig {
         check.decay("beta2", self.beta2);
         check.positive("adam_eps", self.adam_eps);
         check.decay("momentum", self.momentum);
-        check.positive("trust", self.trust);
+        check.positive("trust_coefficient", self.trust_coefficient);
         check.not_negative("clip_grad", self.clip_grad);
         check.not_negative("freeze_last_layer_epochs", self.freeze_last_layer_epochs);
         check.share("momentum_teacher", self.momentum_teacher);

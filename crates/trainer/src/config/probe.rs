@@ -9,9 +9,9 @@ use super::check::Check;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
-    /// Labelled images whose features vote; empty = no probe.
+    /// Labeled images whose features vote; empty = no probe.
     pub train_path: String,
-    /// Labelled images that are classified.
+    /// Labeled images that are classified.
     pub test_path: String,
     /// Epochs between two probes; the last step always has one. 0 = only there.
     pub every_epochs: f64,
@@ -19,11 +19,11 @@ pub struct ProbeConfig {
     pub max_train: usize,
     /// Most images of `test_path` that are used; 0 = all.
     pub max_test: usize,
-    /// Neighbours that vote; 20 in DINO.
+    /// Neighbors that vote; 20 in DINO.
     pub k: usize,
     /// Temperature of the votes; 0.07 in DINO.
     pub temperature: f64,
-    /// Shorter side, in pixels, that images are resized to before the centre crop of
+    /// Shorter side, in pixels, that images are resized to before the center crop of
     /// model.image_size; 0 = 8/7 of it, as 256 and 224 in DINO.
     pub resize: u32,
 }

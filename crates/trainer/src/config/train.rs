@@ -26,7 +26,7 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Images in one optimiser step, over all processes and accumulation steps.
+    /// Images in one optimizer step, over all processes and accumulation steps.
     pub batch_size: usize,
     /// Passes that a step is split into to save memory; the objective stays the same.
     pub accumulate: usize,

@@ -15,11 +15,11 @@ pub struct LearnerConfig {
     pub head: model::config::HeadConfig,
     /// The loss.
     pub objective: ObjectiveConfig,
-    /// The optimiser.
+    /// The optimizer.
     pub optim: OptimConfig,
     /// Precision of the networks.
     pub precision: Precision,
-    /// Images in one optimiser step, over all processes.
+    /// Images in one optimizer step, over all processes.
     pub batch_size: usize,
     /// Passes a step is split into.
     pub accumulate: usize,

@@ -23,7 +23,7 @@ use crate::error::Result;
 /// Named numbers of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record {
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: u64,
     /// Passes over the data done.
     pub epoch: f64,

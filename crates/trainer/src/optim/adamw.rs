@@ -3,7 +3,7 @@
 use tch::Tensor;
 use torch_ext::AdamWStep;
 
-use super::rule::{Group, Pace, Update};
+use super::rule::{Group, StepHyperparams, Update};
 use crate::config::OptimConfig;
 use crate::error::Result;
 
@@ -26,7 +26,7 @@ impl Update for AdamW {
         &[("exp_avg", false), ("exp_avg_sq", false), ("step", true)]
     }
 
-    fn update(&self, group: &mut Group, pace: Pace) -> Result<()> {
+    fn update(&self, group: &mut Group, pace: StepHyperparams) -> Result<()> {
         let grads: Vec<Tensor> = group.of.params.iter().map(Tensor::grad).collect();
         Ok(torch_ext::fused_adamw_(&AdamWStep {
             params: &group.of.params,

@@ -1,4 +1,4 @@
-//! The optimisers. Their whole state is in our hands, so that a checkpoint holds all of it.
+//! The optimizers. Their whole state is in our hands, so that a checkpoint holds all of it.
 //!
 //! None owns schedules: learning rate and weight decay come with each step.
 
@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use self::rule::{Group, Pace, Update};
-use crate::config::{FreezeForm, OptimConfig, Rule};
+use self::rule::{Group, StepHyperparams, Update};
+use crate::config::{FreezeForm, OptimConfig, OptimizerKind};
 use crate::error::{Error, Result};
-use crate::param_groups::{self, Part};
+use crate::param_groups::{self, ParamRole};
 use crate::schedule::StepValues;
 
 /// Groups of parameters, and the rule by which they move.
@@ -24,14 +24,17 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Optimiser of named parameters of a network of `depth` blocks, with zero state.
+    /// Optimizer of named parameters of a network of `depth` blocks, with zero state.
     pub fn new(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Self {
-        let rule: Box<dyn Update> = match config.rule {
-            Rule::Adamw => Box::new(adamw::AdamW::new(config)),
-            Rule::Sgd => Box::new(sgd::Sgd { momentum: config.momentum, trust: None }),
-            Rule::Lars => {
-                Box::new(sgd::Sgd { momentum: config.momentum, trust: Some(config.trust) })
+        let rule: Box<dyn Update> = match config.optimizer {
+            OptimizerKind::Adamw => Box::new(adamw::AdamW::new(config)),
+            OptimizerKind::Sgd => {
+                Box::new(sgd::Sgd { momentum: config.momentum, trust_coefficient: None })
             }
+            OptimizerKind::Lars => Box::new(sgd::Sgd {
+                momentum: config.momentum,
+                trust_coefficient: Some(config.trust_coefficient),
+            }),
         };
         let groups = param_groups::of(named, depth, config).into_iter();
         let groups = groups.map(|of| Group { slots: zeros(&of.params, rule.slots()), of });
@@ -44,12 +47,12 @@ impl Optimizer {
     /// libtorch refuses.
     pub fn step(&mut self, values: &StepValues) -> Result<()> {
         for group in &mut self.groups {
-            let frozen = group.of.part == Part::LastLayer && values.last_layer_frozen;
-            let kept = group.of.part == Part::Backbone && values.backbone_frozen;
+            let frozen = group.of.part == ParamRole::LastLayer && values.last_layer_frozen;
+            let kept = group.of.part == ParamRole::Backbone && values.backbone_frozen;
             if kept || (frozen && self.freeze_form == FreezeForm::Gradient) {
                 continue;
             }
-            let pace = Pace {
+            let pace = StepHyperparams {
                 lr: if frozen { 0.0 } else { values.lr * group.of.lr_mult },
                 weight_decay: if group.of.decayed { values.weight_decay } else { 0.0 },
             };
@@ -58,7 +61,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The whole state under stable names, sharing storage with the optimiser.
+    /// The whole state under stable names, sharing storage with the optimizer.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = Vec::new();
         for group in &self.groups {
@@ -138,7 +141,7 @@ mod tests {
     #[test]
     fn sgd_by_hand() {
         let named = [parameter("backbone.cls_token")];
-        let config = OptimConfig { rule: Rule::Sgd, ..Default::default() };
+        let config = OptimConfig { optimizer: OptimizerKind::Sgd, ..Default::default() };
         let mut optimizer = Optimizer::new(&named, 4, &config);
         // decayed gradients 2.3, 2.4
         optimizer.step(&values(false)).unwrap();
@@ -151,7 +154,11 @@ mod tests {
     #[test]
     fn lars_moves_a_share_of_the_norm() {
         let named = [parameter("backbone.cls_token")];
-        let config = OptimConfig { rule: Rule::Lars, trust: 0.01, ..Default::default() };
+        let config = OptimConfig {
+            optimizer: OptimizerKind::Lars,
+            trust_coefficient: 0.01,
+            ..Default::default()
+        };
         let mut optimizer = Optimizer::new(&named, 4, &config);
         let before = named[0].1.detach().copy();
         optimizer.step(&values(false)).unwrap();

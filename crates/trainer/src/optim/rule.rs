@@ -1,4 +1,4 @@
-//! What a rule of optimisation is given and what it does.
+//! What a rule of optimization is given and what it does.
 
 use tch::Tensor;
 
@@ -14,7 +14,7 @@ pub(super) struct Group {
 
 /// What one update of a group needs besides its tensors.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct StepHyperparams {
     pub(super) lr: f64,
     pub(super) weight_decay: f64,
 }
@@ -25,5 +25,5 @@ pub(super) trait Update {
     fn slots(&self) -> &'static [(&'static str, bool)];
 
     /// One update from the gradients that the parameters hold.
-    fn update(&self, group: &mut Group, pace: Pace) -> Result<()>;
+    fn update(&self, group: &mut Group, pace: StepHyperparams) -> Result<()>;
 }

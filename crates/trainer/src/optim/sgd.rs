@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::rule::{Group, Pace, Update};
+use super::rule::{Group, StepHyperparams, Update};
 use crate::error::Result;
 
 /// For each parameter `p` with gradient `g`, all of them in place:
@@ -21,7 +21,7 @@ pub struct Sgd {
     /// Momentum.
     pub momentum: f64,
     /// LARS: the length of a step over that of the parameter.
-    pub trust: Option<f64>,
+    pub trust_coefficient: Option<f64>,
 }
 
 impl Update for Sgd {
@@ -29,11 +29,11 @@ impl Update for Sgd {
         &[("momentum_buffer", false)]
     }
 
-    fn update(&self, group: &mut Group, pace: Pace) -> Result<()> {
+    fn update(&self, group: &mut Group, pace: StepHyperparams) -> Result<()> {
         tch::no_grad(|| {
             for (param, buffer) in group.of.params.iter_mut().zip(&mut group.slots[0]) {
                 let mut step = param.grad() + &*param * pace.weight_decay;
-                if let Some(trust) = self.trust.filter(|_| param.dim() != 1) {
+                if let Some(trust) = self.trust_coefficient.filter(|_| param.dim() != 1) {
                     step = &step * trust_ratio(param, &step, trust);
                 }
                 let _ = buffer.f_mul_scalar_(self.momentum)?.f_add_(&step)?;

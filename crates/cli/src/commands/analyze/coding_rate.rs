@@ -102,11 +102,11 @@ fn json(scale: &GradientScale, rank: f64, spectrum: &[f64]) -> serde_json::Value
 fn text(args: &Args, scale: &GradientScale, rank: f64, spectrum: &[f64]) -> String {
     let GradientScale { n, d, eps, rate, floor, ceiling, norm, bound } = *scale;
     let rows = if args.raw { "rows as they are" } else { "unit rows" };
-    let centred = if args.center { ", centred" } else { "" };
+    let centered = if args.center { ", centered" } else { "" };
     let share = position(scale).map(|at| format!(" ({} of the way)", percent(at, 1)));
     let share = share.unwrap_or_default();
     let mut text = format!(
-        "{}: {n} x {d}, {rows}{centred}, eps {eps:.4}\n\
+        "{}: {n} x {d}, {rows}{centered}, eps {eps:.4}\n\
          coding rate     {rate:.3} nats; {floor:.3} when all rows are equal, {ceiling:.3} when they \
          spread evenly{share}\n\
          gradient        norm {norm:.4}, at most {bound:.4} (Theorem 3.1)\n\

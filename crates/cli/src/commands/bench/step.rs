@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use data::loader::Position;
 use data::masking::MaskGenerator;
-use data::sampler::Share;
+use data::sampler::BatchShare;
 use serde_json::json;
 use tch::{Cuda, Device, Tensor};
-use trainer::input::{Intake, Views, part_of};
+use trainer::input::{InputPipeline, Views, image_range};
 use trainer::learner::Learner;
 use trainer::processes::Processes;
 use trainer::schedule::Schedules;
@@ -60,9 +60,9 @@ pub fn run(args: &StepArgs) -> Result<()> {
 
 /// Median time of a step, in milliseconds.
 fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64> {
-    let mut learner = Learner::new(learner_config(config, device), Processes::Alone)?;
+    let mut learner = Learner::new(learner_config(config, device), Processes::Single)?;
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
-    let request = StepRequest { values: schedules.at(5000), seed: 0, look: false };
+    let request = StepRequest { values: schedules.at(5000), seed: 0, log_metrics: false };
     let intake = random_intake(config, &learner)?;
     let mut times = Vec::new();
     for i in 0..args.warmup + args.steps {
@@ -86,23 +86,27 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
 }
 
 /// Takes no pixels, but draws masks as training does.
-fn random_intake(config: &RunConfig, learner: &Learner) -> Result<Intake> {
+fn random_intake(config: &RunConfig, learner: &Learner) -> Result<InputPipeline> {
     let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
     let masks = learner.needs().patches;
     let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
-    Ok(Intake {
+    Ok(InputPipeline {
         normalize: learner.config().normalize.clone(),
         device: learner.config().device,
         kind: learner.config().precision.weights(),
         masks,
         seed: 0,
         global_batch: config.train.batch_size,
-        share: Share { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
+        share: BatchShare { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
     })
 }
 
-fn random_views(config: &RunConfig, intake: &Intake, micro: usize) -> trainer::Result<Views> {
-    let part = part_of(intake.share, intake.global_batch, micro);
+fn random_views(
+    config: &RunConfig,
+    intake: &InputPipeline,
+    micro: usize,
+) -> trainer::Result<Views> {
+    let part = image_range(intake.share, intake.global_batch, micro);
     let view = |count: i64, size: u32| {
         let size = i64::from(size);
         let shape = [count * part.count, config.model.in_channels, size, size];

@@ -166,8 +166,8 @@ fn labels(dataset: &Dataset, report: &CheckReport) -> String {
     if report.labels.len() > MAX_CLASSES {
         parts.push(format!("and {} more classes", report.labels.len() - MAX_CLASSES));
     }
-    if report.unlabelled > 0 {
-        parts.push(format!("without a label {}", report.unlabelled));
+    if report.unlabeled > 0 {
+        parts.push(format!("without a label {}", report.unlabeled));
     }
     format!("{} classes: {}", report.labels.len(), parts.join(", "))
 }
@@ -200,7 +200,7 @@ fn as_json(dataset: &Dataset, report: &CheckReport) -> Value {
         "height": extent(report.height),
         "shorter_side": extent(report.shorter_side),
         "labels": labels,
-        "unlabelled": report.unlabelled,
+        "unlabeled": report.unlabeled,
         "mean": report.mean,
         "std": report.std,
         "value_percentiles": report.value_percentiles,

@@ -10,7 +10,7 @@ use tch::Device;
 
 use crate::console::answer;
 use crate::failure::{Context, Failure, Result};
-use crate::weights::{Weights, Wishes};
+use crate::weights::{LoadOptions, Weights};
 
 /// What `simdino export` takes.
 #[derive(Debug, clap::Args)]
@@ -63,8 +63,8 @@ impl To {
 pub fn run(args: &Args) -> Result<()> {
     let role = if args.student { Role::Student } else { Role::Teacher };
     let policy = ImportPolicy { role, prefix: args.prefix.clone(), ..Default::default() };
-    let wishes = Wishes { policy, ..Wishes::default() };
-    let weights = Weights::open_with(&args.weights, &wishes, Device::Cpu)?;
+    let options = LoadOptions { policy, ..LoadOptions::default() };
+    let weights = Weights::open_with(&args.weights, &options, Device::Cpu)?;
     weights.say_assumed();
     let tensors = weights.tensors();
     let (model, normalize) = (&weights.model, weights.normalize.clone());

@@ -27,7 +27,7 @@ pub struct Args {
 enum What {
     /// What the augmentation makes of images: a row of crops each
     Crops(CropsArgs),
-    /// Patch features of a backbone as colours
+    /// Patch features of a backbone as colors
     Pca(network::PcaArgs),
     /// What the class token of a backbone looks at
     Attention(network::AttentionArgs),

@@ -130,7 +130,7 @@ pub fn pca(args: &PcaArgs) -> Result<()> {
         &sheet,
         &args.out,
         &scene,
-        "from the top the image, its patch features as colours, and \
+        "from the top the image, its patch features as colors, and \
              the same of the foreground alone",
     )
 }

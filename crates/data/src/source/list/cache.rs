@@ -54,18 +54,18 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     let length = plain_file(&place, "open").ok()?;
     let mut file = File::open(place).ok()?;
     let header: [u64; 9] = numbers(&mut file, 9)?.try_into().ok()?;
-    let [magic, k0, k1, k2, k3, check, names_len, count, labelled] = header;
-    if magic != MAGIC || Key([k0, k1, k2, k3]) != key || labelled > 1 {
+    let [magic, k0, k1, k2, k3, check, names_len, count, labeled] = header;
+    if magic != MAGIC || Key([k0, k1, k2, k3]) != key || labeled > 1 {
         return None;
     }
     // Sizes are compared with the file before memory is taken for them.
-    let words = count.checked_mul(8)?.checked_add(labelled.checked_mul(count)?.checked_mul(4)?)?;
+    let words = count.checked_mul(8)?.checked_add(labeled.checked_mul(count)?.checked_mul(4)?)?;
     let class_bytes = length.checked_sub(9 * 8)?.checked_sub(names_len.checked_add(words)?)?;
     let mut names = vec![0; usize::try_from(names_len).ok()?];
     file.read_exact(&mut names).ok()?;
     let mut ends = vec![0; usize::try_from(count.checked_mul(8)?).ok()?];
     file.read_exact(&mut ends).ok()?;
-    let mut classes = vec![0; usize::try_from(labelled * count * 4).ok()?];
+    let mut classes = vec![0; usize::try_from(labeled * count * 4).ok()?];
     file.read_exact(&mut classes).ok()?;
     let mut class_names = vec![0; usize::try_from(class_bytes).ok()?];
     file.read_exact(&mut class_names).ok()?;

@@ -119,7 +119,7 @@ impl Source for List {
     }
 
     fn label(&self, index: usize) -> Option<u32> {
-        self.table.classes.get(index).copied().filter(|&class| class != Table::UNLABELLED)
+        self.table.classes.get(index).copied().filter(|&class| class != Table::UNLABELED)
     }
 
     fn class_names(&self) -> &[String] {

@@ -85,7 +85,7 @@ impl<'a> Rows<'a> {
         }
         let class = |number: u32| classes.get(number as usize).copied().flatten();
         let mut classes: Vec<u32> =
-            self.labels.iter().map(|&number| class(number).unwrap_or(Table::UNLABELLED)).collect();
+            self.labels.iter().map(|&number| class(number).unwrap_or(Table::UNLABELED)).collect();
         classes.shrink_to_fit();
         Ok(Table { names, classes, class_names, notices })
     }

@@ -7,12 +7,12 @@ use super::super::notices::Notices;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) names: Names,
-    /// Class of each image, or [`Table::UNLABELLED`]; empty if none has one.
+    /// Class of each image, or [`Table::UNLABELED`]; empty if none has one.
     pub(super) classes: Vec<u32>,
     pub(super) class_names: Vec<String>,
     pub(super) notices: Notices,
 }
 
 impl Table {
-    pub(super) const UNLABELLED: u32 = u32::MAX;
+    pub(super) const UNLABELED: u32 = u32::MAX;
 }

@@ -138,12 +138,12 @@ impl ChunkReader for Headers {
 }
 
 /// A whole column chunk in memory: for short columns, one read in place of two for each page.
-pub(super) struct Part {
+pub(super) struct SourcePart {
     start: u64,
     bytes: Bytes,
 }
 
-impl Part {
+impl SourcePart {
     pub(super) fn read(blob: &Shared, chunk: &ColumnChunkMetaData) -> Result<Self> {
         let (start, length) = chunk.byte_range();
         Ok(Self { start, bytes: blob.get_bytes(start, usize::try_from(length)?)? })
@@ -156,13 +156,13 @@ impl Part {
     }
 }
 
-impl Length for Part {
+impl Length for SourcePart {
     fn len(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 }
 
-impl ChunkReader for Part {
+impl ChunkReader for SourcePart {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {

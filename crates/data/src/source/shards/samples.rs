@@ -226,8 +226,8 @@ fn several<'a>(
         .map(|(key, _, run)| (key, run))
         .filter(|(key, _)| several.contains_key(key))
         .collect();
-    let labelled: HashSet<&str> = with_labels.iter().map(|&(key, _)| key).collect();
-    several.retain(|key, _| labelled.contains(key));
+    let labeled: HashSet<&str> = with_labels.iter().map(|&(key, _)| key).collect();
+    several.retain(|key, _| labeled.contains(key));
     for &(key, _) in with_images.symmetric_difference(&with_labels) {
         if let Some(own) = several.get_mut(key) {
             *own = false;

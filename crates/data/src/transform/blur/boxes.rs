@@ -151,7 +151,7 @@ fn repeat_ends(column: &mut [Block]) {
 }
 
 /// A box of 1 (`RADIUS` 0) or 3 (`RADIUS` 1) values around the middle one of `rows` and the ends
-/// beside it. The rows are neighbours in either direction: a shifted line or lines of an image.
+/// beside it. The rows are neighbors in either direction: a shifted line or lines of an image.
 #[inline(always)]
 fn weigh<const RADIUS: usize>(rows: [&Block; 5], (whole, end): (i16, i16)) -> Block {
     // Half a level, and half a bit for each of the two products that are cut off below.

@@ -107,7 +107,7 @@ fn mirror_edges(line: &mut [i16], width: usize) {
     }
 }
 
-/// The symmetric 9-tap sum over neighbouring rows, with `UP` bits added to the values.
+/// The symmetric 9-tap sum over neighboring rows, with `UP` bits added to the values.
 ///
 /// Sums of pairs fit 16 bits: their magnitude is at most 2 * 128 * 2^7 = 2^15, reached only on
 /// the negative side.

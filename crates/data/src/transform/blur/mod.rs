@@ -2,7 +2,7 @@
 //!
 //! [`pillow`] approximates the Gaussian by three extended box filters along each axis, with the
 //! edge pixel repeated; [`kernel9`] is a plain 9-tap kernel with the edge mirrored. Both work in
-//! 16-bit lanes on bytes less 128, so that sums of neighbours fit.
+//! 16-bit lanes on bytes less 128, so that sums of neighbors fit.
 
 mod boxes;
 mod extended_box;

@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a small machine whose instructions can call any function by name.
 //! `machine` runs it without calling: what a pickle would build becomes a tree of plain values,
-//! in which a call is a node that says what would have been called. `tree` then recognises the
+//! in which a call is a node that says what would have been called. `tree` then recognizes the
 //! calls by which torch rebuilds tensors, and dictionaries; every other object (an argparse
 //! namespace, an omegaconf config, somebody's class) stays an opaque value.
 //!

@@ -10,7 +10,7 @@ use super::values::{Id, Node, Object, Pickle};
 use crate::weights::stored::{Extent, StoredTensor};
 
 /// Tensors that a file may hold: a network of the largest size, its teacher and the state of their
-/// optimiser have 3,000.
+/// optimizer have 3,000.
 pub(super) const MAX_TENSORS: usize = 65_536;
 /// Entries that are kept beside the tensors, and characters of each.
 const MAX_VALUES: usize = 4096;
@@ -162,7 +162,7 @@ impl Walk<'_, '_> {
             ("_rebuild_tensor_v3", &[storage, offset, size, stride, _, _, dtype, ..]) => {
                 self.tensor(key, [storage, offset, size, stride], Some(dtype))
             }
-            _ => self.class(key, Some(("torch._utils", function))), // quantised, sparse and others
+            _ => self.class(key, Some(("torch._utils", function))), // quantized, sparse and others
         }
     }
 

@@ -20,18 +20,18 @@ const LEAST: f64 = 1.0;
 /// # Source
 /// `torch.amp.GradScaler` with its defaults, as SimDINO and DINO use it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LossScale {
+pub struct GradScaler {
     factor: f64,
     good_steps: f64,
 }
 
-impl Default for LossScale {
+impl Default for GradScaler {
     fn default() -> Self {
         Self { factor: INITIAL, good_steps: 0.0 }
     }
 }
 
-impl LossScale {
+impl GradScaler {
     /// What the loss is multiplied by.
     pub fn factor(&self) -> f64 {
         self.factor
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn halves_at_an_overflow_and_doubles_after_a_while() {
-        let mut scale = LossScale::default();
+        let mut scale = GradScaler::default();
         assert!(scale.update(false));
         assert_eq!(scale.factor(), INITIAL / 2.0);
         for _ in 0..1999 {
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn is_resumed() {
-        let mut scale = LossScale::default();
+        let mut scale = GradScaler::default();
         scale.update(false);
         scale.update(true);
         let other = ("center".to_owned(), Tensor::from(1.0));
-        let mut resumed = LossScale::default();
+        let mut resumed = GradScaler::default();
         let others = resumed.load(&[scale.state(), other]);
         assert_eq!(resumed, scale);
         assert_eq!(others.len(), 1);

@@ -11,7 +11,7 @@ use crate::failure::{Failure, Result};
 use simdino::device;
 
 /// This process among those of the run.
-pub struct Team {
+pub struct DistributedContext {
     /// What the launcher says.
     pub launch: Launch,
     /// Where this process computes.
@@ -20,13 +20,13 @@ pub struct Team {
     pub processes: Processes,
 }
 
-impl Team {
+impl DistributedContext {
     /// Reads the launcher's variables, takes a device and meets the others.
     ///
     /// # Errors
     /// Variables that contradict each other, a batch that cannot be shared, a device that is not
     /// there, processes that do not come.
-    pub fn meet(config: &RunConfig) -> Result<Self> {
+    pub fn init(config: &RunConfig) -> Result<Self> {
         let launch = Launch::from_variables(&std::env::vars().collect())?;
         let problems = shared_problems(config, launch.size);
         if !problems.is_empty() {
@@ -34,10 +34,10 @@ impl Team {
         }
         let device = device::of_process(&config.run.device, &launch)?;
         if launch.size == 1 {
-            return Ok(Self { launch, device, processes: Processes::Alone });
+            return Ok(Self { launch, device, processes: Processes::Single });
         }
         let timeout = Duration::from_secs_f64(config.run.timeout_s);
-        let mut group = ProcessGroup::join(launch.meeting(timeout))?;
+        let mut group = ProcessGroup::join(launch.rendezvous(timeout))?;
         if let Device::Cuda(index) = device {
             group = group.with_cuda(index)?;
         }
@@ -63,7 +63,7 @@ impl Team {
     ///
     /// # Errors
     /// A process that does not answer.
-    pub fn roll(&self) -> Result<Vec<String>> {
+    pub fn describe_ranks(&self) -> Result<Vec<String>> {
         if self.launch.size == 1 {
             return Ok(Vec::new());
         }
@@ -97,7 +97,7 @@ fn shared_problems(config: &RunConfig, size: usize) -> Vec<String> {
         ));
     }
     for (key, groups) in config.groups() {
-        let spanning = key == "objective.rate_groups" && groups == 1 && accumulate == 1;
+        let spanning = key == "simdino.rate_groups" && groups == 1 && accumulate == 1;
         if !spanning && !groups.is_multiple_of(parts) {
             problems.push(format!(
                 "{key}: must be a multiple of {parts}, {size} processes of {accumulate} passes, so \
@@ -120,8 +120,8 @@ mod tests {
         let problems = shared_problems(&config, 3);
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].starts_with("train.batch_size: must be a multiple of 3"));
-        assert!(problems[1].starts_with("objective.rate_groups: must be a multiple of 3"));
-        config.objective.rate_groups = 1;
+        assert!(problems[1].starts_with("simdino.rate_groups: must be a multiple of 3"));
+        config.simdino.rate_groups = 1;
         assert_eq!(shared_problems(&config, 8), Vec::<String>::new(), "one group may span them");
         config.train.accumulate = 2;
         assert_eq!(shared_problems(&config, 8).len(), 1);

@@ -18,7 +18,7 @@ pub enum Centering {
 /// Prototypes and their targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PrototypeConfig {
+pub struct DinoConfig {
     /// Temperature of the student's softmax.
     pub student_temp: f64,
     /// Temperature of the teacher's softmax at the start.
@@ -36,7 +36,7 @@ pub struct PrototypeConfig {
     pub center_momentum: f64,
 }
 
-impl Default for PrototypeConfig {
+impl Default for DinoConfig {
     fn default() -> Self {
         Self {
             student_temp: 0.1,
@@ -50,7 +50,7 @@ impl Default for PrototypeConfig {
     }
 }
 
-impl PrototypeConfig {
+impl DinoConfig {
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = not_positive(&[

@@ -13,13 +13,13 @@ use super::greeting::{NoStore, free_to_listen, wait_for_store};
 use super::store::Store;
 use crate::{Error, GroupFailure, Result};
 
-const WHAT: &str = "the meeting of all processes";
+const WHAT: &str = "the rendezvous of all processes";
 const ARRIVALS: &str = "simdino/arrivals";
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the processes of a run meet, and which of them this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meeting {
+pub struct Rendezvous {
     /// Name or address of the machine of process 0.
     pub host: String,
     /// Port that process 0 listens on.
@@ -31,21 +31,21 @@ pub struct Meeting {
     /// Longest wait for the others, at the start and in each operation.
     pub timeout: Duration,
     /// Whether somebody else listens there already, as torchrun does.
-    pub held_elsewhere: bool,
+    pub store_is_external: bool,
     /// Network interface for Gloo, such as `eth0`; none: that of this machine's name.
     pub interface: Option<String>,
 }
 
-impl Meeting {
+impl Rendezvous {
     /// At the machine of process 0, which listens there.
     pub fn new(host: &str, port: u16, rank: usize, size: usize, timeout: Duration) -> Self {
         let host = host.to_owned();
-        Self { host, port, rank, size, timeout, held_elsewhere: false, interface: None }
+        Self { host, port, rank, size, timeout, store_is_external: false, interface: None }
     }
 
     /// Whether this process holds the store.
     pub(super) fn serves(&self) -> bool {
-        self.rank == 0 && !self.held_elsewhere
+        self.rank == 0 && !self.store_is_external
     }
 
     /// A connection to the store, which this process opens where it is to.

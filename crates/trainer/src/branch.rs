@@ -7,14 +7,14 @@ use crate::error::Result;
 use crate::learner::LearnerConfig;
 
 /// A network and the variables that hold its weights.
-pub struct Side {
+pub struct Branch {
     /// The variables.
     pub vars: nn::VarStore,
     /// Backbone and heads on them.
     pub network: Network,
 }
 
-impl Side {
+impl Branch {
     /// A network with fresh weights, drawn from torch's generator.
     ///
     /// # Errors

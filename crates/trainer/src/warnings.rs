@@ -1,6 +1,6 @@
 //! What the metrics of a run say about it, in plain words, each thing once.
 //!
-//! Collapse has its own watch, [`objectives::health::Watch`]; this is about a run that goes on, but
+//! Collapse has its own watch, [`objectives::health::CollapseDetector`]; this is about a run that goes on, but
 //! slower or worse than it need.
 
 use crate::metrics::Record;
@@ -19,7 +19,7 @@ const LATE: f64 = 0.2;
 const LINES: u32 = 3;
 
 /// One thing that may be wrong.
-struct Symptom {
+struct Condition {
     shows: fn(&Record, f64) -> bool,
     words: fn(&Record) -> String,
     in_a_row: u32,
@@ -27,30 +27,30 @@ struct Symptom {
 }
 
 /// Looks at each line of metrics.
-pub struct Symptoms([Symptom; 3]);
+pub struct TrainingWarnings([Condition; 3]);
 
-impl Default for Symptoms {
+impl Default for TrainingWarnings {
     fn default() -> Self {
-        let symptom = |shows, words| Symptom { shows, words, in_a_row: 0, said: false };
+        let condition = |shows, words| Condition { shows, words, in_a_row: 0, said: false };
         Self([
-            symptom(waits_for_data, data_words),
-            symptom(outweighs, outweighs_words),
-            symptom(needs_retries, retry_words),
+            condition(waits_for_data, data_words),
+            condition(outweighs, outweighs_words),
+            condition(needs_retries, retry_words),
         ])
     }
 }
 
-impl Symptoms {
+impl TrainingWarnings {
     /// What is worth saying after a line of metrics; `progress` is the share of the training that is
     /// done.
-    pub fn look(&mut self, record: &Record, progress: f64) -> Vec<String> {
+    pub fn check(&mut self, record: &Record, progress: f64) -> Vec<String> {
         let mut said = Vec::new();
-        for symptom in &mut self.0 {
-            let shows = (symptom.shows)(record, progress);
-            symptom.in_a_row = if shows { symptom.in_a_row + 1 } else { 0 };
-            if symptom.in_a_row >= LINES && !symptom.said {
-                symptom.said = true;
-                said.push((symptom.words)(record));
+        for condition in &mut self.0 {
+            let shows = (condition.shows)(record, progress);
+            condition.in_a_row = if shows { condition.in_a_row + 1 } else { 0 };
+            if condition.in_a_row >= LINES && !condition.said {
+                condition.said = true;
+                said.push((condition.words)(record));
             }
         }
         said
@@ -83,7 +83,7 @@ fn outweighs(record: &Record, progress: f64) -> bool {
 fn outweighs_words(record: &Record) -> String {
     format!(
         "the coding rate outweighs the similarity of views, which is only {:.2}: the rate can reach \
-         {:.2} here, 0.45 in the paper; raise objective.rate_groups, or set objective.gamma to ceiling",
+         {:.2} here, 0.45 in the paper; raise simdino.rate_groups, or set simdino.gamma to ceiling",
         value(record, "loss/compression"),
         value(record, "rate/ceiling")
     )
@@ -95,7 +95,7 @@ fn needs_retries(record: &Record, _: f64) -> bool {
 
 fn retry_words(_: &Record) -> String {
     "the matrix of the coding rate is again and again not positive definite in single precision, and \
-     is factorised in double: set objective.precision to fp64, or raise objective.eps"
+     is factorized in double: set simdino.precision to fp64, or raise simdino.eps"
         .to_owned()
 }
 
@@ -110,8 +110,8 @@ mod tests {
 
     /// What is said after each of some equal lines.
     fn said(values: &[(&str, f64)], progress: f64) -> Vec<usize> {
-        let (mut symptoms, line) = (Symptoms::default(), record(values));
-        (0..5).map(|_| symptoms.look(&line, progress).len()).collect()
+        let (mut warnings, line) = (TrainingWarnings::default(), record(values));
+        (0..5).map(|_| warnings.check(&line, progress).len()).collect()
     }
 
     #[test]
@@ -129,8 +129,8 @@ mod tests {
         assert_eq!(said(&line, 0.1), [0; 5]);
         let paper = [("rate/ceiling", 0.45), ("rate/position", 0.99), ("loss/compression", 0.2)];
         assert_eq!(said(&paper, 0.5), [0; 5]);
-        let mut symptoms = Symptoms::default();
-        let words: Vec<String> = (0..3).flat_map(|_| symptoms.look(&record(&line), 0.5)).collect();
+        let mut warnings = TrainingWarnings::default();
+        let words: Vec<String> = (0..3).flat_map(|_| warnings.check(&record(&line), 0.5)).collect();
         assert!(words[0].contains("only 0.20") && words[0].contains("can reach 1.39"), "{words:?}");
     }
 }

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Meeting;
-use super::meeting::list;
+use super::Rendezvous;
+use super::rendezvous::list;
 use super::store::Store;
 use crate::Result;
 
@@ -21,7 +21,7 @@ pub struct Position {
 
 /// What became of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum RankStatus {
     /// It does not answer.
     Gone,
     /// It said why it leaves.
@@ -32,78 +32,78 @@ pub enum Fate {
 
 /// What all processes answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Roll {
+pub enum RankReports {
     /// By rank: host and fate.
-    Answers(Vec<(String, Fate)>),
+    Answers(Vec<(String, RankStatus)>),
     /// Nobody can be asked, for the store is gone.
     NoStore,
 }
 
 /// A process of a group, as it asks and answers through the store.
-pub struct Caller {
+pub struct FailureReporter {
     pub store: Store,
     pub prefix: String,
-    pub meeting: Meeting,
+    pub rendezvous: Rendezvous,
 }
 
-impl Caller {
+impl FailureReporter {
     /// Whether some process has failed.
-    pub fn called(&self) -> Result<bool> {
+    pub fn failure_reported(&self) -> Result<bool> {
         self.store.has(&self.key(FAILED))
     }
 
     /// Says that there was a failure and where this process is; waits a while for the others.
-    pub fn call(&self, own: &Position) -> Roll {
-        self.ask(own).unwrap_or(Roll::NoStore)
+    pub fn report(&self, own: &Position) -> RankReports {
+        self.ask(own).unwrap_or(RankReports::NoStore)
     }
 
-    fn ask(&self, own: &Position) -> Result<Roll> {
+    fn ask(&self, own: &Position) -> Result<RankReports> {
         let answer = format!("{} {}", own.operations, own.what);
-        self.store.set(&self.of_rank("alive", self.meeting.rank), &answer)?;
+        self.store.set(&self.of_rank("alive", self.rendezvous.rank), &answer)?;
         self.store.set(&self.key(FAILED), "")?;
-        let deadline = Instant::now() + grace(self.meeting.timeout);
+        let deadline = Instant::now() + grace(self.rendezvous.timeout);
         loop {
-            let fates = self.fates()?;
-            let complete = fates.iter().all(|(_, fate)| *fate != Fate::Gone);
+            let statuses = self.statuses()?;
+            let complete = statuses.iter().all(|(_, status)| *status != RankStatus::Gone);
             if complete || Instant::now() > deadline {
-                self.store.set(&self.of_rank("told", self.meeting.rank), "")?;
-                return Ok(Roll::Answers(fates));
+                self.store.set(&self.of_rank("told", self.rendezvous.rank), "")?;
+                return Ok(RankReports::Answers(statuses));
             }
             thread::sleep(PAUSE);
         }
     }
 
-    fn fates(&self) -> Result<Vec<(String, Fate)>> {
-        (0..self.meeting.size)
+    fn statuses(&self) -> Result<Vec<(String, RankStatus)>> {
+        (0..self.rendezvous.size)
             .map(|rank| {
                 let host = self.store.find(&self.of_rank("here", rank))?.unwrap_or_default();
-                Ok((host, self.fate(rank)?))
+                Ok((host, self.status(rank)?))
             })
             .collect()
     }
 
-    fn fate(&self, rank: usize) -> Result<Fate> {
+    fn status(&self, rank: usize) -> Result<RankStatus> {
         if let Some(reason) = self.store.find(&self.of_rank("left", rank))? {
-            return Ok(Fate::Left(reason));
+            return Ok(RankStatus::Left(reason));
         }
-        Ok(self.store.find(&self.of_rank("alive", rank))?.map_or(Fate::Gone, |answer| {
+        Ok(self.store.find(&self.of_rank("alive", rank))?.map_or(RankStatus::Gone, |answer| {
             let (operations, what) = answer.split_once(' ').unwrap_or_default();
             let operations = operations.parse().unwrap_or(0);
-            Fate::At(Position { operations, what: what.to_owned() })
+            RankStatus::At(Position { operations, what: what.to_owned() })
         }))
     }
 
     /// Keeps a store that this process holds, until all who answered have read the answers.
-    pub fn linger(&self, roll: &Roll) {
-        let Roll::Answers(answers) = roll else { return };
-        let deadline = Instant::now() + grace(self.meeting.timeout);
+    pub fn wait_until_read(&self, reports: &RankReports) {
+        let RankReports::Answers(answers) = reports else { return };
+        let deadline = Instant::now() + grace(self.rendezvous.timeout);
         let all_told = || {
-            answers.iter().enumerate().all(|(rank, (_, fate))| {
-                !matches!(fate, Fate::At(_))
+            answers.iter().enumerate().all(|(rank, (_, status))| {
+                !matches!(status, RankStatus::At(_))
                     || self.store.has(&self.of_rank("told", rank)).unwrap_or(true)
             })
         };
-        while self.meeting.serves() && Instant::now() < deadline && !all_told() {
+        while self.rendezvous.serves() && Instant::now() < deadline && !all_told() {
             thread::sleep(PAUSE);
         }
     }
@@ -122,12 +122,15 @@ fn grace(timeout: Duration) -> Duration {
     (timeout / 2).min(Duration::from_secs(5))
 }
 
-impl Roll {
+impl RankReports {
     /// Processes that do not answer.
     pub fn gone(&self) -> Vec<usize> {
         match self {
             Self::Answers(answers) => {
-                let gone = answers.iter().enumerate().filter(|(_, (_, fate))| *fate == Fate::Gone);
+                let gone = answers
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, (_, status))| *status == RankStatus::Gone);
                 gone.map(|(rank, _)| rank).collect()
             }
             Self::NoStore => Vec::new(),
@@ -135,12 +138,12 @@ impl Roll {
     }
 
     /// Who is at fault, in a sentence.
-    pub fn sentence(&self, meeting: &Meeting, own: &Position) -> String {
+    pub fn sentence(&self, rendezvous: &Rendezvous, own: &Position) -> String {
         match self {
-            Self::NoStore if meeting.held_elsewhere => {
-                "the launcher, which holds the meeting place, is gone".into()
+            Self::NoStore if rendezvous.store_is_external => {
+                "the launcher, which holds the rendezvous place, is gone".into()
             }
-            Self::NoStore => "process 0, which holds the meeting place, is gone".into(),
+            Self::NoStore => "process 0, which holds the rendezvous place, is gone".into(),
             Self::Answers(answers) => {
                 let told = answers.iter().enumerate();
                 let told: Vec<String> =
@@ -156,16 +159,16 @@ impl Roll {
 }
 
 /// What there is to say about a process; nothing about one that is where this process is.
-fn clause(rank: usize, (host, fate): &(String, Fate), own: &Position) -> Option<String> {
+fn clause(rank: usize, (host, status): &(String, RankStatus), own: &Position) -> Option<String> {
     let who = format!("{} on {host}", list(&[rank]));
-    match fate {
-        Fate::Gone => Some(format!("{who} is gone")),
-        Fate::Left(reason) => Some(format!("{who} left: {reason}")),
-        Fate::At(there) if there.operations < own.operations => Some(format!(
+    match status {
+        RankStatus::Gone => Some(format!("{who} is gone")),
+        RankStatus::Left(reason) => Some(format!("{who} left: {reason}")),
+        RankStatus::At(there) if there.operations < own.operations => Some(format!(
             "{who} is behind, at its operation {} ({}), this one at {}",
             there.operations, there.what, own.operations
         )),
-        Fate::At(_) => None,
+        RankStatus::At(_) => None,
     }
 }
 
@@ -173,34 +176,35 @@ fn clause(rank: usize, (host, fate): &(String, Fate), own: &Position) -> Option<
 mod tests {
     use super::*;
 
-    fn at(operations: u64) -> (String, Fate) {
-        ("a".into(), Fate::At(Position { operations, what: "barrier".into() }))
+    fn at(operations: u64) -> (String, RankStatus) {
+        ("a".into(), RankStatus::At(Position { operations, what: "barrier".into() }))
     }
 
     #[test]
     fn a_sentence_names_who_is_gone_left_or_behind() {
-        let meeting = Meeting {
+        let rendezvous = Rendezvous {
             host: "a".into(),
             port: 1,
             rank: 0,
             size: 4,
             timeout: Duration::from_secs(1),
-            held_elsewhere: false,
+            store_is_external: false,
             interface: None,
         };
         let own = Position { operations: 7, what: "sum".into() };
-        let left = ("b".into(), Fate::Left("no disk".into()));
-        let roll = Roll::Answers(vec![at(7), ("b".into(), Fate::Gone), left, at(6)]);
+        let left = ("b".into(), RankStatus::Left("no disk".into()));
+        let reports =
+            RankReports::Answers(vec![at(7), ("b".into(), RankStatus::Gone), left, at(6)]);
         assert_eq!(
-            roll.sentence(&meeting, &own),
+            reports.sentence(&rendezvous, &own),
             "process 1 on b is gone; process 2 on b left: no disk; process 3 on a is behind, at \
              its operation 6 (barrier), this one at 7"
         );
-        assert_eq!(roll.gone(), [1]);
-        let all = Roll::Answers(vec![at(7), at(8)]).sentence(&meeting, &own);
+        assert_eq!(reports.gone(), [1]);
+        let all = RankReports::Answers(vec![at(7), at(8)]).sentence(&rendezvous, &own);
         assert!(all.contains("same step"), "{all}");
-        assert!(Roll::NoStore.sentence(&meeting, &own).starts_with("process 0"));
-        let elsewhere = Meeting { held_elsewhere: true, ..meeting };
-        assert!(Roll::NoStore.sentence(&elsewhere, &own).starts_with("the launcher"));
+        assert!(RankReports::NoStore.sentence(&rendezvous, &own).starts_with("process 0"));
+        let elsewhere = Rendezvous { store_is_external: true, ..rendezvous };
+        assert!(RankReports::NoStore.sentence(&elsewhere, &own).starts_with("the launcher"));
     }
 }

@@ -18,20 +18,20 @@
 
 use tch::Tensor;
 
-use crate::inputs::{Inputs, Masked, check_kind, working_kind};
+use crate::inputs::{Inputs, MaskWeights, check_kind, working_kind};
 use crate::rows::unit_rows;
 use crate::{Error, Result};
 
 /// Patches of student and teacher with their weights, in working precision.
-pub struct Patches<'a> {
+pub struct PatchPairs<'a> {
     /// `[m, k]`, gradients flow.
     pub student: Tensor,
     /// `[m, k]`, no gradients.
     pub teacher: Tensor,
-    masked: &'a Masked,
+    masked: &'a MaskWeights,
 }
 
-impl<'a> Patches<'a> {
+impl<'a> PatchPairs<'a> {
     /// The patches of a batch.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl<'a> Patches<'a> {
     }
 }
 
-fn check(student: &Tensor, teacher: &Tensor, masked: &Masked) -> Result<()> {
+fn check(student: &Tensor, teacher: &Tensor, masked: &MaskWeights) -> Result<()> {
     let got = student.size();
     if got.len() != 2 {
         return Err(Error::Shape {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::roll_call::{Caller, Position, Roll};
+use super::failure_report::{FailureReporter, Position, RankReports};
 use crate::{Error, Result};
 
 /// How often the thread looks whether some process has failed.
@@ -18,7 +18,7 @@ struct State {
     failed: bool,
     operations: u64,
     what: &'static str,
-    roll: Option<Roll>,
+    reports: Option<RankReports>,
 }
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Shared {
     }
 
     /// Waits for something to do: true to call the roll, false to stop.
-    fn wait(&self, caller: &Caller) -> bool {
+    fn wait(&self, reporter: &FailureReporter) -> bool {
         loop {
             let idle = |state: &mut State| !state.stop && !state.failed;
             let waited = self.changed.wait_timeout_while(self.lock(), PERIOD, idle);
@@ -42,7 +42,7 @@ impl Shared {
                 return !state.stop;
             }
             drop(state);
-            if caller.called().unwrap_or(true) {
+            if reporter.failure_reported().unwrap_or(true) {
                 return true;
             }
         }
@@ -56,25 +56,25 @@ impl Shared {
 
 /// The thread, seen from the process.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FailureWatcher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watch {
-    pub fn start(caller: Caller) -> Result<Self> {
+impl FailureWatcher {
+    pub fn start(reporter: FailureReporter) -> Result<Self> {
         let state =
-            State { stop: false, failed: false, operations: 0, what: "the start", roll: None };
+            State { stop: false, failed: false, operations: 0, what: "the start", reports: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let of_thread = Arc::clone(&shared);
         let run = move || {
-            if !of_thread.wait(&caller) {
+            if !of_thread.wait(&reporter) {
                 return;
             }
-            let roll = caller.call(&of_thread.position());
-            of_thread.lock().roll = Some(roll.clone());
+            let reports = reporter.report(&of_thread.position());
+            of_thread.lock().reports = Some(reports.clone());
             of_thread.changed.notify_all();
-            caller.linger(&roll);
+            reporter.wait_until_read(&reports);
         };
         let thread = thread::Builder::new().name("group watch".into()).spawn(run);
         let thread = thread.map_err(|source| Error::Thread { what: "group watch", source })?;
@@ -89,17 +89,17 @@ impl Watch {
     }
 
     /// After an operation has failed: what became of the others, and where this process is.
-    pub fn ask(&self) -> (Roll, Position) {
+    pub fn ask(&self) -> (RankReports, Position) {
         self.shared.lock().failed = true;
         self.shared.changed.notify_all();
-        let waiting = |state: &mut State| state.roll.is_none();
+        let waiting = |state: &mut State| state.reports.is_none();
         let state = self.shared.changed.wait_while(self.shared.lock(), waiting);
-        let roll = state.unwrap_or_else(PoisonError::into_inner).roll.clone();
-        (roll.unwrap_or(Roll::NoStore), self.shared.position())
+        let reports = state.unwrap_or_else(PoisonError::into_inner).reports.clone();
+        (reports.unwrap_or(RankReports::NoStore), self.shared.position())
     }
 }
 
-impl Drop for Watch {
+impl Drop for FailureWatcher {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();

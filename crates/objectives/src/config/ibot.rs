@@ -1,0 +1,26 @@
+//! Options of iBOT's loss of masked patches.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Problem, negative};
+
+/// The loss of masked patches, for SimDINOv2 and DINOv2. Section `ibot`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IbotConfig {
+    /// Weight of the loss of masked patches; 1 in SimDINOv2 and DINOv2, 0 turns masking off.
+    pub loss_weight: f64,
+}
+
+impl Default for IbotConfig {
+    fn default() -> Self {
+        Self { loss_weight: 1.0 }
+    }
+}
+
+impl IbotConfig {
+    /// Every invalid value.
+    pub fn validate(&self) -> Vec<Problem> {
+        negative(&[("loss_weight", Some(self.loss_weight))])
+    }
+}

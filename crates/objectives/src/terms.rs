@@ -1,0 +1,46 @@
+//! Adding further terms, such as those of masked patches and of KoLeo, to the loss of class tokens.
+
+use tch::Tensor;
+
+use crate::config::{IbotConfig, KoleoConfig};
+use crate::inputs::{Inputs, require_finite};
+use crate::koleo::koleo;
+use crate::objective::LossOutput;
+use crate::{Error, Result};
+
+/// Refuses invalid values, all in one error.
+pub(crate) fn check(ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<()> {
+    let problems: Vec<_> = ibot.validate().into_iter().chain(koleo.validate()).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
+}
+
+/// Adds `weight * term` to the loss and notes the term without its weight.
+pub(crate) fn add_term(
+    output: &mut LossOutput,
+    (name, metric): (&'static str, &'static str),
+    term: &Tensor,
+    weight: f64,
+) -> Result<()> {
+    require_finite(term, name, "outputs")?;
+    output.loss = &output.loss + term * weight;
+    output.terms.push((metric, term.detach()));
+    if let Some((_, total)) = output.terms.iter_mut().find(|(name, _)| *name == "loss/total") {
+        *total = output.loss.detach();
+    }
+    Ok(())
+}
+
+/// Adds KoLeo of the student's class tokens before the head.
+pub(crate) fn add_koleo(
+    output: &mut LossOutput,
+    inputs: &Inputs,
+    config: &KoleoConfig,
+) -> Result<()> {
+    let backbone = inputs.student.backbone.as_ref();
+    let backbone =
+        backbone.ok_or(Error::Missing { what: "class tokens of the student's backbone" })?;
+    let (views, batch, width) = backbone.size3()?;
+    let groups = inputs.context.groups_of(batch as usize, config.groups)? as i64;
+    let in_groups = backbone.reshape([views, groups, batch / groups, width]);
+    add_term(output, ("koleo", "loss/koleo"), &koleo(&in_groups)?, config.loss_weight)
+}
