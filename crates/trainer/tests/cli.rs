@@ -43,11 +43,11 @@ fn synthetic_images_are_written_and_checked() {
 #[test]
 fn the_largest_of_many_classes_are_named() {
     let bench = Bench::without_images();
-    for class in 0..1000 {
+    for class in 0_usize..1000 {
         let folder = bench.path(&format!("set/c{class:03}"));
         std::fs::create_dir_all(&folder).unwrap();
         // The last three classes are the largest, c999 with four images.
-        for number in 0..1 + class.saturating_sub(996_usize) {
+        for number in 0..1 + class.saturating_sub(996) {
             std::fs::write(folder.join(format!("{number}.png")), "x").unwrap();
         }
     }
