@@ -8,6 +8,8 @@ use parquet::basic::Compression;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tempfile::tempdir;
@@ -281,11 +283,10 @@ fn a_damaged_column_of_labels_costs_no_image() {
     let numbers = Column::Numbers((0..4).map(Some).collect(), 1);
     plain(&path, schema, vec![rows, numbers]);
     let bytes = std::fs::read(&path).unwrap();
-    // The labels stand behind the images, and before the metadata, whose length is at the end.
-    let metadata = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap());
-    let end = bytes.len() - 8 - metadata as usize;
+    let file = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
+    let (start, length) = file.metadata().row_group(0).column(1).byte_range();
     let mut lost = 0;
-    for at in end - 120..end {
+    for at in start as usize..(start + length) as usize {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0xFF;
         write(&path, &damaged);
