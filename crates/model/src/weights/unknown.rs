@@ -81,7 +81,7 @@ impl NetworkInFile {
     pub(super) fn without_positions(&self) -> String {
         let why = match hint(&self.unknown()) {
             Some(why) if why.contains("positions") => why,
-            _ => "rotary positions are not supported",
+            _ => "rotary positions are not supported, nor networks without positions",
         };
         format!("there is no positional embedding (pos_embed) in the file: {why}")
     }
