@@ -4,7 +4,7 @@ use ::jpeg::ink;
 use tiff::decoder::ifd::Value;
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
 
-use super::{Head, Reader, broken, failed, unsupported};
+use super::head::{Head, Reader, broken, failed, unsupported};
 use crate::parts::Failure;
 use crate::raw::{Layout, Values};
 

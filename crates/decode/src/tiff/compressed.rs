@@ -4,7 +4,7 @@ use ::jpeg::{Colors, Jpeg};
 use tiff::tags::{PhotometricInterpretation, Tag};
 
 use super::edit::chunks;
-use super::{Head, Reader, broken, failed, unsupported};
+use super::head::{Head, Reader, broken, failed, unsupported};
 use crate::parts::{Failure, check_size};
 use crate::raw::{Layout, Values};
 

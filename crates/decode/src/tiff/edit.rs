@@ -3,7 +3,7 @@
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
 use weezl::LzwStatus;
 
-use super::{Head, Reader, broken, failed, unsupported};
+use super::head::{Head, Reader, broken, failed, unsupported};
 use crate::ifd::Entry;
 use crate::parts::{Failure, check_size};
 

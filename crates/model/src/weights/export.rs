@@ -334,7 +334,8 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
 pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
     use super::file::TensorFile;
     use super::import::read;
-    use super::networks::{Role, choose};
+    use super::networks::choose;
+    use super::roles::Role;
     let file = TensorFile::open(&folder.join(WEIGHTS))?;
     let network = choose(&file, Role::Teacher)?;
     let (back, given) = (super::infer(&file, &network)?.model, backbone.model);

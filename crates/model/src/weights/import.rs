@@ -6,9 +6,10 @@ use tch::{Tensor, nn};
 
 use super::file::TensorFile;
 use super::keys::Recipe;
-use super::networks::{self, NetworkInFile, Role};
+use super::networks::{self, NetworkInFile};
 use super::report::{ImportReport, OtherShape, Resized};
 use super::resize;
+use super::roles::Role;
 use super::{shorten, unknown};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};

@@ -28,9 +28,10 @@ pub use file::{FileFormat, TensorFile, TensorInfo};
 pub use import::{ImportPolicy, Target, import};
 pub use keys::KeyStyle;
 pub use native::{WeightsFile, read_safetensors, write_safetensors};
-pub use networks::{NetworkInFile, Role, choose, named, networks};
+pub use networks::{NetworkInFile, choose, named, networks};
 pub use parts::{is_index, is_part};
 pub use report::{ImportReport, OtherShape, Resized};
+pub use roles::Role;
 
 use crate::error::{Error, Result};
 

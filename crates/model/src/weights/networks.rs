@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::file::TensorFile;
 use super::keys::{self, KeyStyle, Recipe};
-use super::{roles, unknown};
+use super::roles::{self, Role};
+use super::unknown;
 use crate::error::{Error, Result};
 
 /// Endings of the key that every backbone has, the longer first, and what they say of the style.
@@ -13,17 +14,6 @@ const ANCHORS: [&str; 2] = ["embeddings.cls_token", "cls_token"];
 const HEADS: [&str; 2] = ["dino_head.", "head."];
 /// Names of the head on patches beside it, where that is another.
 const PATCH_HEADS: [&str; 2] = ["ibot_head.", "patch_head."];
-
-/// Which of the networks of a training checkpoint is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The moving average, which is what people take away; the only network where there is one.
-    #[default]
-    Teacher,
-    /// The network that is trained.
-    Student,
-}
 
 /// A backbone that a file holds, with the head beside it, if there is one.
 #[derive(Debug, Clone)]
@@ -62,6 +52,25 @@ impl NetworkInFile {
     /// Whether patches have a head of their own.
     pub fn has_patch_head(&self) -> bool {
         !self.patch_head.is_empty()
+    }
+
+    /// Keys of the file that are under this network and have no place in any network of ours,
+    /// sorted: its features are others than those computed without them.
+    pub fn unknown(&self) -> Vec<String> {
+        let strange = self.backbone.iter().filter(|(name, _)| !keys::is_ours(name));
+        let mut found: Vec<_> =
+            strange.flat_map(|(_, recipe)| recipe.keys().iter().cloned()).collect();
+        found.sort();
+        found
+    }
+
+    /// Why a network without positions has none.
+    pub(super) fn without_positions(&self) -> String {
+        let why = match unknown::hint(&self.unknown()) {
+            Some(why) if why.contains("positions") => why,
+            _ => "rotary positions are not supported",
+        };
+        format!("there is no positional embedding (pos_embed) in the file: {why}")
     }
 }
 

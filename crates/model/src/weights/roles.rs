@@ -1,13 +1,22 @@
 //! Which of the networks of a file the front part of its keys makes it.
 
-use super::networks::Role;
-
 /// Words of the network that follows another slowly, the surer ones first.
 const FOLLOWS: [&str; 6] = ["teacher", "ema", "momentum", "target", "k", "key"];
 /// Words of the network that is trained.
 const TRAINED: [&str; 7] = ["student", "online", "q", "query", "base", "context", "live"];
 /// Words of a network that is neither: DINOv3 keeps an old teacher as the anchor of Gram matrices.
 const NEITHER: [&str; 3] = ["gram", "anchor", "predictor"];
+
+/// Which of the networks of a training checkpoint is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The moving average, which is what people take away; the only network where there is one.
+    #[default]
+    Teacher,
+    /// The network that is trained.
+    Student,
+}
 
 /// What the words of a prefix say: the role, and how sure they are, smaller being surer.
 /// `teacher_backbone.`, `state_dict_ema.`, `momentum_encoder.`, `module.encoder_q.`.

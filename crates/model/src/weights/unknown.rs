@@ -1,9 +1,6 @@
 //! Tensors of a network in a file that have no place in ours: those that its features do not
 //! depend on, and those that make it another network.
 
-use super::keys;
-use super::networks::NetworkInFile;
-
 /// First components of what stands behind the final norm, or beside the network: heads, poolers
 /// and decoders.
 const BEHIND: [&str; 20] = [
@@ -64,27 +61,6 @@ pub(super) fn hint<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'s
     keys.into_iter().find_map(|key| {
         PARTS.iter().find(|(marks, _)| marks.iter().any(|mark| key.contains(mark))).map(|(_, w)| *w)
     })
-}
-
-impl NetworkInFile {
-    /// Keys of the file that are under this network and have no place in any network of ours,
-    /// sorted: its features are others than those computed without them.
-    pub fn unknown(&self) -> Vec<String> {
-        let strange = self.backbone.iter().filter(|(name, _)| !keys::is_ours(name));
-        let mut found: Vec<_> =
-            strange.flat_map(|(_, recipe)| recipe.keys().iter().cloned()).collect();
-        found.sort();
-        found
-    }
-
-    /// Why a network without positions has none.
-    pub(super) fn without_positions(&self) -> String {
-        let why = match hint(&self.unknown()) {
-            Some(why) if why.contains("positions") => why,
-            _ => "rotary positions are not supported, nor networks without positions",
-        };
-        format!("there is no positional embedding (pos_embed) in the file: {why}")
-    }
 }
 
 #[cfg(test)]

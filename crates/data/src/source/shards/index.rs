@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::find::SHARDS;
 use super::super::notices::Notices;
-use super::members::{HEADER_BYTES, Member, Members};
+use super::blocks::HEADER_BYTES;
+use super::members::{Member, Members};
 use super::scan;
 use super::sparse::Sparse;
 use crate::error::{Error, Result};

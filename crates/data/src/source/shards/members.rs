@@ -6,9 +6,6 @@ use super::super::names::Names;
 use super::super::notices::Notices;
 use super::sparse::Sparse;
 
-/// Bytes of the header that stands before each member of a tar file.
-pub(super) const HEADER_BYTES: usize = 512;
-
 /// One image of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {

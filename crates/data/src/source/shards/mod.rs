@@ -1,6 +1,7 @@
 //! WebDataset shards: images and labels in tar or tar.gz files.
 
 mod archive;
+mod blocks;
 mod index;
 mod members;
 mod pack;
@@ -12,8 +13,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use self::blocks::HEADER_BYTES;
 pub use self::index::write_index;
-use self::members::{HEADER_BYTES, Member, Members};
+use self::members::{Member, Members};
 pub use self::pack::{PackOptions, PackReport, pack};
 use super::find::{SHARDS, together};
 use super::labels::Labels;

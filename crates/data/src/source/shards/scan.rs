@@ -12,7 +12,8 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::super::is_image;
 use super::super::labels::of_json;
-use super::archive::{Archive, Entry, Kind, Leap};
+use super::archive::{Entry, Kind};
+use super::blocks::{Archive, Leap};
 use super::members::{Member, Members};
 use super::samples::{Content, LabelText, Place, Samples, split, target};
 use crate::error::{Error, Result};

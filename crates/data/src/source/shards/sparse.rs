@@ -5,7 +5,7 @@ use std::io;
 use decode::MAX_IMAGE_BYTES;
 use tar::Header;
 
-use super::archive::{Archive, BLOCK, Before, Leap, MAX_EXTENDED, number};
+use super::blocks::{Archive, BLOCK, Before, Leap, MAX_EXTENDED, number};
 
 /// A file of which not all bytes are stored: what is between the pieces is zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Beside, Json, Size};
+use super::json::Json;
+use super::stated::{Beside, Size};
 use crate::config::PosInterpolation;
 use crate::error::Result;
 

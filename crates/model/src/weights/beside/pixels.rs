@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Json;
+use super::json::Json;
 use crate::error::Result;
 use crate::normalize::Normalize;
 

@@ -1,0 +1,68 @@
+//! What a description of a network says, and the network that it completes.
+
+use std::path::PathBuf;
+
+use crate::config::{ModelConfig, PosInterpolation};
+use crate::error::{Error, Result};
+
+/// What the files say. Absent: not a word of it.
+#[derive(Debug, Default)]
+pub(in super::super) struct Beside {
+    pub(in super::super) num_heads: Option<i64>,
+    pub(in super::super) norm_eps: Option<f64>,
+    pub(in super::super) qk_norm: Option<bool>,
+    pub(in super::super) pos_interpolation: Option<PosInterpolation>,
+    /// Sizes that the tensors have too, by key: another network's file is noticed by them.
+    pub(super) sizes: Vec<(&'static str, i64, Size)>,
+    pub(super) path: PathBuf,
+}
+
+/// A size of the network that tensors tell.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Size {
+    Width,
+    Depth,
+    Patch,
+    Channels,
+    Registers,
+}
+
+impl Beside {
+    /// `model`, as its tensors told it, with what they do not tell.
+    ///
+    /// # Errors
+    /// The file describes a network of another size, or one that cannot be.
+    pub(in super::super) fn complete(&self, model: ModelConfig) -> Result<ModelConfig> {
+        let dims = model.arch.dimensions();
+        for &(key, stated, size) in &self.sizes {
+            let found = match size {
+                Size::Width => dims.embed_dim,
+                Size::Depth => dims.depth,
+                Size::Patch => model.patch_size,
+                Size::Channels => model.in_channels,
+                Size::Registers => model.num_register_tokens,
+            };
+            if stated != found {
+                return Err(self.error(format!(
+                    "{key} is {stated} there and {found} in the tensors beside it: if it describes \
+                     another network, move the weights to a folder of their own"
+                )));
+            }
+        }
+        let model = ModelConfig {
+            num_heads: self.num_heads.filter(|&heads| heads != dims.num_heads),
+            norm_eps: self.norm_eps.unwrap_or(model.norm_eps),
+            qk_norm: self.qk_norm.unwrap_or(model.qk_norm),
+            pos_interpolation: self.pos_interpolation.unwrap_or(model.pos_interpolation),
+            ..model
+        };
+        match model.validate().first() {
+            Some((key, problem)) => Err(self.error(format!("{key} {problem}"))),
+            None => Ok(model),
+        }
+    }
+
+    fn error(&self, problem: String) -> Error {
+        Error::Beside { path: self.path.clone(), problem }
+    }
+}
