@@ -91,3 +91,16 @@ fn a_continued_run_does_not_start_again() {
     std::fs::remove_dir_all(bench.path("runs/first")).unwrap();
     bench.ok(&[&second[..], &["--resume", "auto"]].concat());
 }
+
+#[test]
+fn weights_of_another_function_are_refused_with_the_key_to_set() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=first", "train.stop_after=1", "model.qk_norm=true"]);
+    let second = ["train", "tiny.yaml", "run.name=second", "init.from=runs/first"];
+    let message = bench.fails(2, &second);
+    assert!(message.contains("set model.qk_norm=true"), "{message}");
+    let heads = [&second[..], &["model.qk_norm=true", "model.num_heads=2"]].concat();
+    let message = bench.fails(2, &heads);
+    assert!(message.contains("set model.num_heads="), "{message}");
+    bench.ok(&[&second[..], &["model.qk_norm=true", "train.stop_after=1"]].concat());
+}

@@ -107,7 +107,7 @@ fn wrong_configurations_are_refused_all_at_once() {
 }
 
 /// `shape` rows with one number replaced.
-fn spoilt(shape: [i64; 3], view: i64, value: f64) -> Tensor {
+fn spoiled(shape: [i64; 3], view: i64, value: f64) -> Tensor {
     let x = rows(shape);
     let _ = x.get(view).get(5).get(1).fill_(value);
     x
@@ -118,15 +118,15 @@ fn features_that_are_not_finite_are_named_by_term_and_view() {
     let (s, t) = (rows([3, 8, 4]), rows([2, 8, 4]));
     let words = |s: &Tensor, t: &Tensor| refused(s, t, CTX).to_string();
     assert_eq!(
-        words(&spoilt([3, 8, 4], 1, f64::NAN), &t),
+        words(&spoiled([3, 8, 4], 1, f64::NAN), &t),
         "expansion: student features of view 1 hold a value that is not finite"
     );
     assert_eq!(
-        words(&spoilt([3, 8, 4], 2, f64::INFINITY), &t),
+        words(&spoiled([3, 8, 4], 2, f64::INFINITY), &t),
         "compression: student features of view 2 hold a value that is not finite"
     );
     assert_eq!(
-        words(&s, &spoilt([2, 8, 4], 0, f64::NAN)),
+        words(&s, &spoiled([2, 8, 4], 0, f64::NAN)),
         "expansion: teacher features of view 0 hold a value that is not finite"
     );
 }
@@ -141,7 +141,7 @@ fn coding_rate_refuses_what_it_cannot_measure() {
     assert!(matches!(refused(&z, 0.0), Error::Number { .. }));
     assert!(matches!(refused(&z, f64::NAN), Error::Number { .. }));
     assert_eq!(
-        refused(&spoilt([2, 8, 4], 1, f64::NAN), 1.0).to_string(),
+        refused(&spoiled([2, 8, 4], 1, f64::NAN), 1.0).to_string(),
         "coding rate: features of group 1 hold a value that is not finite"
     );
 }

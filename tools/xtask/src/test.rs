@@ -9,11 +9,12 @@ use crate::{gpu_bundle, layering, process, round_trip, setup, smoke, soak, spell
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
     ("layering", layering::check),
+    ("spelling", spelling::check),
     ("clippy", |ws| {
         let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         process::run(&mut ws.cargo(&args))?;
@@ -43,24 +44,18 @@ const STAGES: [Stage; 11] = [
     }),
 ];
 
-/// Stages that run only where they are named, since they do not pass on the whole tree yet.
-const ON_REQUEST: [Stage; 1] = [("spelling", spelling::check)];
-
 /// Runs all stages, or set-up and those of `only`.
 ///
 /// # Errors
 /// An unknown name, or the first stage that fails, with its command.
 pub fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
-    let all = || STAGES.iter().chain(&ON_REQUEST);
-    if let Some(name) = only.iter().find(|name| all().all(|(known, _)| known != name)) {
-        let known: Vec<&str> = all().map(|(name, _)| *name).collect();
+    if let Some(name) = only.iter().find(|name| STAGES.iter().all(|(known, _)| known != name)) {
+        let known: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
         return usage(format!("no stage is called '{name}': there are {}", known.join(", ")));
     }
-    let named = |name: &str| only.iter().any(|o| o == name);
-    let usual = |name: &str| only.is_empty() || name == "setup" || named(name);
-    let requested = ON_REQUEST.iter().filter(|(name, _)| named(name));
+    let wanted = |name: &str| only.is_empty() || name == "setup" || only.iter().any(|o| o == name);
     let start = Instant::now();
-    for (name, stage) in STAGES.iter().filter(|(name, _)| usual(name)).chain(requested) {
+    for (name, stage) in STAGES.iter().filter(|(name, _)| wanted(name)) {
         println!("== {name} [{}]", clock(start));
         stage(workspace).map_err(|fail| Fail::Failed(format!("stage {name}: {fail}")))?;
     }

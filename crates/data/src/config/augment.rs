@@ -71,9 +71,9 @@ pub struct AugmentConfig {
     /// Probability of blur on the first global crop, the second, and each local crop; Meta's runs of DINOv2
     /// had [0, 0.9, 0.5].
     pub blur_prob: [f64; 3],
-    /// Probability of solarisation on the second global crop.
+    /// Probability of solarization on the second global crop.
     pub solarize_prob: f64,
-    /// Values at or above this are inverted by solarisation (0-255).
+    /// Values at or above this are inverted by solarization (0-255).
     pub solarize_threshold: u8,
     /// Mean of each channel on [0, 1], subtracted on the device; `simdino data check --stats` prints
     /// those of your images.

@@ -60,7 +60,7 @@ pub struct CropPlan {
     pub gray: bool,
     /// Standard deviation of the blur, in pixels, if there is one.
     pub blur_sigma: Option<f64>,
-    /// Whether it is solarised.
+    /// Whether it is solarized.
     pub solarize: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Solarisation: bright values are inverted.
+//! Solarization: bright values are inverted.
 
 use super::planes::Planes;
 

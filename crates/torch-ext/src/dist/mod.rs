@@ -12,7 +12,7 @@
 //! use torch_ext::{Collective, Launch, ProcessGroup, Reducer, ReducerOptions};
 //!
 //! let launch = Launch::from_variables(&std::env::vars().collect())?;
-//! let group = ProcessGroup::join(launch.meeting(Duration::from_secs(600)))?;
+//! let group = ProcessGroup::join(launch.rendezvous(Duration::from_secs(600)))?;
 //! group.require_same(&named)?; // same parameters everywhere
 //! let parameters: Vec<_> = named.iter().map(|(_, p)| p.shallow_clone()).collect();
 //! group.broadcast_all(&parameters, 0)?; // with the same values
