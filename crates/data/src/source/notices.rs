@@ -35,6 +35,7 @@ impl Named {
     }
 
     /// Adds `count` that have one reason, and what they have in common for a name.
+    #[cfg(feature = "parquet")]
     pub(super) fn push_many(
         &mut self,
         name: impl Into<String>,
