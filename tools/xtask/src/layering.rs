@@ -1,7 +1,7 @@
 //! The rules of docs/ARCHITECTURE.md that a machine can check: which crate may use which, where
 //! unsafe code, YAML and printing may live, and that no source files use one another in a circle.
 
-mod cycles;
+pub(crate) mod cycles;
 
 use std::fs;
 use std::path::{Path, PathBuf};

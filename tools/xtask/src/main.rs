@@ -11,6 +11,7 @@ mod fail;
 mod figures;
 mod gpu_bundle;
 mod layering;
+mod messages;
 mod process;
 mod round_trip;
 mod setup;
@@ -32,6 +33,7 @@ cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests,
 cargo xtask test spelling          American spelling, which the others do not look at yet
 cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
                                    kill a small run at random moments; each must end the same
+cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
 cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask gpu-bundle [--cifar DIR] [OUT]
                                    make the folder that travels to a machine with a GPU and no Rust
@@ -72,6 +74,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
         ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
         ["gpu-bundle", ..] => gpu_bundle::run(&Workspace::find()?, &arguments[1..]),
+        ["messages"] => messages::write(&Workspace::find()?),
         ["docs-figures"] => figures::run(&Workspace::find()?),
         ["bench", "step", ..] => bench::step(&Workspace::find()?, &arguments[2..]),
         ["bench", "coding-rate", ..] => {

@@ -4,17 +4,18 @@ use std::time::Instant;
 
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
-use crate::{gpu_bundle, layering, process, round_trip, setup, smoke, soak, spelling};
+use crate::{gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling};
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
     ("layering", layering::check),
     ("spelling", spelling::check),
+    ("messages", messages::check),
     ("clippy", |ws| {
         let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         process::run(&mut ws.cargo(&args))?;

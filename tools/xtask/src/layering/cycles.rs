@@ -6,7 +6,7 @@
 //! where the method's `impl` block stands in another file than its type. Paths in the strings of
 //! attributes are not read.
 
-mod attributes;
+pub(crate) mod attributes;
 mod members;
 mod modules;
 mod names;
