@@ -30,7 +30,6 @@ use workspace::Workspace;
 const HELP: &str = "\
 cargo xtask demo [key=value ...]   train on drawn images and say what was learned (about 5 minutes)
 cargo xtask test [STAGE ...]       every check: format, layering, clippy, tests, docs, a short run
-cargo xtask test spelling          American spelling, which the others do not look at yet
 cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
                                    kill a small run at random moments; each must end the same
 cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
