@@ -328,7 +328,7 @@ def saved_and_continued(check, method, images):
         if [r["step"] for r in records] != list(range(1, steps + 1)):
             return f"steps {[r['step'] for r in records]} are logged, not 1 to {steps}"
         wrong = [r["step"] for r in records if not abs(r["loss/total"]) < 1e6]
-        return f"the loss of steps {wrong} is no number" if wrong else None
+        return f"the loss of steps {wrong} is not a number" if wrong else None
 
     def run(name, steps, resume):
         judge = lambda: went_on(steps)  # noqa: E731

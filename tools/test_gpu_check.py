@@ -143,7 +143,7 @@ class Calls(unittest.TestCase):
     def test_a_loss_that_is_no_number_is_a_failure(self):
         code, _, _ = self.call("smoke", NO_NUMBER="run_simdino")
         self.assertEqual(code, 1)
-        self.assertIn("the loss of steps [1, 2, 3] is no number", self.looked_at()[0])
+        self.assertIn("the loss of steps [1, 2, 3] is not a number", self.looked_at()[0])
 
     def test_time_is_kept(self):
         start = time.monotonic()

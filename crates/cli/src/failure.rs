@@ -13,7 +13,7 @@ const STOPPED: u8 = 3;
 /// The runner's result.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// Sentences for the user, one a line, and the exit code.
+/// Sentences for the user, one per line, and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     code: u8,

@@ -98,7 +98,7 @@ impl Weights {
         assumed.retain(|line| !stated(line));
         if others.len() > 1 && options.policy.prefix.is_none() {
             let (taken, all) = (&network.prefix, others.join(", "));
-            assumed.push(format!("the network meant is {taken} (--prefix names another): {all}"));
+            assumed.push(format!("using the network {taken} (--prefix chooses another): {all}"));
         }
         let known = normalization(&file, inferred.model.in_channels)?;
         let normalize = known
@@ -185,7 +185,7 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     if path.is_file() {
         if is_part(path) {
             return Err(Failure::failed(format!(
-                "{}: is one of several parts; name their index (*.index.json) or the folder",
+                "{}: is one of several parts; give their index (*.index.json) or the folder",
                 path.display()
             )));
         }

@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p simdino-data --example list_memory -- [IMAGES] [folder]` (10 million unless told otherwise)
 //! writes a list of so many lines to a temporary folder, or so many empty files, opens it twice, each
-//! time in a fresh process, and prints seconds and resident bytes an image.
+//! time in a fresh process, and prints seconds and resident bytes per image.
 
 use std::io::Write;
 use std::path::Path;

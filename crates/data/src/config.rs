@@ -23,7 +23,7 @@ pub enum SourceKind {
     Auto,
     /// A tree of image files; the first folder level names the class where there is one.
     Folder,
-    /// A text file that names image files, one a line.
+    /// A text file that names image files, one per line.
     List,
     /// WebDataset tar or tar.gz shards.
     Shards,

@@ -100,7 +100,7 @@ impl Sampler {
         (self.len / self.global_batch) as u64
     }
 
-    /// The order of `epoch`. The latest one is kept; it takes four bytes an image, eight with
+    /// The order of `epoch`. The latest one is kept; it takes four bytes per image, eight with
     /// weights.
     fn order(&self, epoch: u64) -> Arc<Epoch> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);

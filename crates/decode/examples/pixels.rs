@@ -1,4 +1,4 @@
-//! Decodes the files whose paths come on standard input, one a line, and writes beside each its RGB
+//! Decodes the files whose paths come on standard input, one per line, and writes beside each its RGB
 //! pixels (`PATH.rgb`: width and height as 32 bits, lowest byte first, then all rows) or, where it is
 //! refused, the reason (`PATH.error`). What the scripts in tools/parity compare with other decoders.
 

@@ -141,7 +141,7 @@ fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Imag
     Image::new(bytes, width, height, pixels.channels)
 }
 
-/// The range of each channel to 0..=255, rounded to the nearest; what is no number becomes 0.
+/// The range of each channel to 0..=255, rounded to the nearest; what is not a number becomes 0.
 fn scale<T: Copy + Into<f64>>(
     values: &[T],
     layout: Layout,

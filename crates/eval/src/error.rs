@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// A set without any label where labels are needed.
     #[error(
-        "the {set} images have no labels: put them into one folder a class, or list them with labels"
+        "the {set} images have no labels: put them into one folder per class, or list them with labels"
     )]
     Unlabeled {
         /// Which set, "train" or "test".
@@ -82,7 +82,7 @@ pub enum Error {
     /// The model refused its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
-    /// libtorch refused an operation.
-    #[error("libtorch refused an operation")]
+    /// a libtorch operation failed.
+    #[error("a libtorch operation failed")]
     Torch(#[from] tch::TchError),
 }

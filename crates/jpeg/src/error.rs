@@ -8,7 +8,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The bytes do not begin as a JPEG file does.
-    #[error("the bytes are no jpeg file")]
+    #[error("the bytes are not a jpeg file")]
     NotJpeg,
     /// The file ends before its last pixel, or lacks data that a complete picture needs.
     #[error("the jpeg file ends early")]

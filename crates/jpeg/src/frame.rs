@@ -81,7 +81,7 @@ impl Frame {
             return Err(broken);
         }
         if !(1..=4).contains(&self.components.len()) {
-            return Err(Error::Unsupported { what: "none or more than four components" });
+            return Err(Error::Unsupported { what: "no components, or more than four" });
         }
         // A component by itself is not interleaved, whatever its factors are.
         if let [one] = self.components.as_mut_slice() {
@@ -89,7 +89,9 @@ impl Frame {
         }
         let (across, down) = (self.across(), self.down());
         if self.components.iter().any(|one| across % one.across != 0 || down % one.down != 0) {
-            return Err(Error::Unsupported { what: "sampling factors of no whole ratio" });
+            return Err(Error::Unsupported {
+                what: "sampling factors whose ratio is not a whole number",
+            });
         }
         Ok(self)
     }

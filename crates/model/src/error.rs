@@ -72,7 +72,7 @@ pub enum Error {
         got: Vec<i64>,
     },
     /// Masks of another shape or type than the patches.
-    #[error("masks must be bool of shape {expected:?}, one a patch (got {kind:?} of {got:?})")]
+    #[error("masks must be bool of shape {expected:?}, one per patch (got {kind:?} of {got:?})")]
     Masks {
         /// Images and patches.
         expected: Vec<i64>,
@@ -276,8 +276,8 @@ pub enum Error {
     /// A libtorch extension failed.
     #[error("libtorch extension failed")]
     TorchExt(#[from] torch_ext::Error),
-    /// libtorch refused an operation.
-    #[error("libtorch refused an operation")]
+    /// a libtorch operation failed.
+    #[error("a libtorch operation failed")]
     Torch(#[from] TchError),
 }
 

@@ -30,7 +30,7 @@ impl Normalize {
         if channels != self.std.len() || pixels.len() != b * h * w * channels {
             let (deviations, bytes) = (self.std.len(), pixels.len());
             return Err(TchError::Shape(format!(
-                "{bytes} bytes are no [{b}, {h}, {w}, {channels}], or {deviations} deviations do not \
+                "{bytes} bytes are not [{b}, {h}, {w}, {channels}], or {deviations} deviations do not \
                  go with {channels} means"
             )));
         }

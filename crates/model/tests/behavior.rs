@@ -199,7 +199,7 @@ fn masks_need_a_token_and_the_shape_of_the_patches() {
     let hidden = masked(&none.logical_not()).unwrap().cls;
     assert_eq!(hidden.get(0), hidden.get(1), "all is masked: nothing of the image is left");
     let error = masked(&none.narrow(1, 0, 15)).unwrap_err().to_string();
-    assert_eq!(error, "masks must be bool of shape [2, 16], one a patch (got Bool of [2, 15])");
+    assert_eq!(error, "masks must be bool of shape [2, 16], one per patch (got Bool of [2, 15])");
     assert!(matches!(masked(&none.to_kind(Kind::Float)).unwrap_err(), Error::Masks { .. }));
     let (_vs, without) = build(&nano());
     let error = without.forward_masked(&images, Some(&none), Mode::Eval).unwrap_err();

@@ -69,7 +69,7 @@ impl Balance {
     /// Moves the weight. Waits for the device.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
         let Some(squares) = statistics.get(SQUARES) else { return Ok(()) };
         let mut squares = squares.to_kind(tch::Kind::Double);

@@ -12,7 +12,7 @@ impl ObjectiveConfig {
     /// The objective, in its first state.
     ///
     /// # Errors
-    /// Values that cannot be, all at once.
+    /// Returns every invalid value in one error.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         Ok(match self.method {
             Method::SimDino => Box::new(SimDinoLoss::new(&self.simdino)?),

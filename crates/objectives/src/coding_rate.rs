@@ -295,6 +295,6 @@ fn check_arguments(z: &Tensor, alpha: f64) -> Result<()> {
 }
 
 fn wrong_shape(z: &Tensor) -> Error {
-    let expected = "[n, d] or [G, n, d], none of them 0".to_owned();
+    let expected = "[n, d] or [G, n, d], all sizes at least 1".to_owned();
     Error::Shape { what: "features", expected, got: z.size() }
 }

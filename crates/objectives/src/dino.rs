@@ -40,7 +40,7 @@ impl DinoLoss {
     /// The loss that the options describe.
     ///
     /// # Errors
-    /// Values that cannot be; Sinkhorn-Knopp, which is DINOv2's.
+    /// Returns every invalid value in one error, Sinkhorn-Knopp among them, which belongs to DINOv2.
     pub fn new(config: &DinoConfig) -> Result<Self> {
         if config.centering != Centering::Softmax {
             let what = "sinkhorn_knopp belongs to DINOv2; DINO takes softmax".to_owned();

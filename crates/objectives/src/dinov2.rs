@@ -47,7 +47,7 @@ impl DinoV2Loss {
     /// The loss that the options describe.
     ///
     /// # Errors
-    /// Values that cannot be.
+    /// Returns every invalid value in one error.
     pub fn new(config: &DinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
         terms::check(ibot, koleo)?;
         Ok(Self {

@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// A (micro-)batch that is no whole number of rate groups.
     #[error(
-        "a batch of {batch} is no whole number of rate groups of {rows} rows, the global batch \
+        "a batch of {batch} is not a multiple of the rate-group size {rows}, the global batch \
          over simdino.rate_groups"
     )]
     GroupRows {

@@ -153,7 +153,7 @@ pub fn spread(rows: &Tensor) -> Result<(f64, f64)> {
 /// Exponential of the entropy of eigenvalues, each as a share of their sum.
 ///
 /// # Errors
-/// libtorch refuses.
+/// A libtorch operation fails.
 pub fn effective_rank(eigenvalues: &Tensor) -> Result<f64> {
     let p = eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
     let entropy = -p.xlogy(&p).sum(Kind::Double); // 0 log 0 = 0

@@ -74,7 +74,7 @@ fn check(student: &Tensor, teacher: &Tensor, masked: &MaskWeights) -> Result<()>
         return Err(Error::Shape { what: "patches of the teacher", expected, got });
     }
     if masked.weights.size() != [got[0]] {
-        let expected = format!("[{}], one number a masked patch", got[0]);
+        let expected = format!("[{}], one number per masked patch", got[0]);
         let got = masked.weights.size();
         return Err(Error::Shape { what: "weights of the masked patches", expected, got });
     }

@@ -105,7 +105,7 @@ pub(crate) fn check_cls(student: &Tensor, teacher: &Tensor) -> Result<(i64, i64,
     check_kind("student features", student)?;
     check_kind("teacher features", teacher)?;
     if views == 0 || batch == 0 || width == 0 {
-        let expected = "[V, B, d], none of them 0".into();
+        let expected = "[V, B, d], all sizes at least 1".into();
         return Err(Error::Shape { what: "student features", expected, got });
     }
     Ok((views, batch, width))

@@ -95,7 +95,7 @@ pub trait Objective {
     /// Takes in what a step has shown, after the optimizer step.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
         let _ = (statistics, collective);
         Ok(())

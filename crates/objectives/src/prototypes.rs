@@ -130,7 +130,7 @@ impl TeacherTargets {
     /// Probabilities of the prototypes, `[.., K]`, and what [`Self::update`] will need.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn targets(
         &self,
         scores: &Tensor,
@@ -155,7 +155,7 @@ impl TeacherTargets {
     /// Moves the center, after the optimizer step.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
         match self {
             Self::Centered(center) => center.update(statistics, collective),

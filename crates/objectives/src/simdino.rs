@@ -97,7 +97,7 @@ impl SimDinoLoss {
     /// The loss that a configuration describes.
     ///
     /// # Errors
-    /// Values that cannot be, all at once.
+    /// Returns every invalid value in one error.
     pub fn new(config: &SimDinoConfig) -> Result<Self> {
         let problems = config.validate();
         if !problems.is_empty() {

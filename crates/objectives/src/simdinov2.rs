@@ -37,7 +37,7 @@ impl SimDinoV2Loss {
     /// The loss that the options describe.
     ///
     /// # Errors
-    /// Values that cannot be.
+    /// Returns every invalid value in one error.
     pub fn new(cls: &SimDinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
         terms::check(ibot, koleo)?;
         Ok(Self { cls: SimDinoLoss::new(cls)?, ibot: ibot.clone(), koleo: koleo.clone() })

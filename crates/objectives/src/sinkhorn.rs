@@ -27,7 +27,7 @@ const ITERATIONS: usize = 3;
 /// Targets of the rows of this process, `[B_local, K] -> [B_local, K]`.
 ///
 /// # Errors
-/// A process that does not answer.
+/// A process does not answer.
 pub fn sinkhorn_knopp(
     scores: &Tensor,
     temperature: f64,

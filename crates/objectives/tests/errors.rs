@@ -36,7 +36,7 @@ fn wrong_shapes_are_named() {
         "teacher features must have shape [2, 8, 4], as the student's (got [3, 8, 4])"
     );
     let none = refused(&s.narrow(0, 0, 0), &t, CTX);
-    assert!(none.to_string().contains("none of them 0"), "{none}");
+    assert!(none.to_string().contains("all sizes at least 1"), "{none}");
     let integers = s.to_kind(Kind::Int64);
     assert!(matches!(refused(&integers, &t, CTX), Error::Kind { .. }));
 }
@@ -51,7 +51,7 @@ fn batches_that_do_not_split_are_refused() {
     let partial = of(6, CTX);
     assert_eq!(
         partial.to_string(),
-        "a batch of 6 is no whole number of rate groups of 4 rows, the global batch over \
+        "a batch of 6 is not a multiple of the rate-group size 4 rows, the global batch over \
          simdino.rate_groups"
     );
 }

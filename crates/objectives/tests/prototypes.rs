@@ -217,7 +217,7 @@ fn what_is_missing_or_does_not_fit_is_named() {
     masked.weights = masked.weights.narrow(0, 0, 12);
     assert_eq!(
         words(&student, Some(&masked)),
-        "weights of the masked patches must have shape [13], one number a masked patch (got [12])"
+        "weights of the masked patches must have shape [13], one number per masked patch (got [12])"
     );
     student.patches = None;
     assert_eq!(words(&student, Some(&masked)), "the objective needs the patches of the student");

@@ -192,7 +192,7 @@ const PLAIN: [Plain; 6] = [
     },
     Plain {
         title: "Throughput",
-        note: "images a second",
+        note: "images per second",
         key: "speed/img_s",
         factor: 1.0,
         from_zero: true,

@@ -18,7 +18,7 @@ pub fn header(run: &Run) -> String {
         tiles.push(tile("coding rate", &percent(position, 1), "of the way from floor to ceiling"));
     }
     if let Some(speed) = run.last("speed/img_s") {
-        tiles.push(tile("speed", &number(speed), "images a second"));
+        tiles.push(tile("speed", &number(speed), "images per second"));
     }
     if let Some(seconds) = training_seconds(run) {
         tiles.push(tile("training time", &duration(seconds), "measured over the steps"));

@@ -179,7 +179,7 @@ fn as_one_of_three_of_whom_the_first_dies() {
         std::process::exit(0);
     }
     let error = error_of_survivor(&group);
-    assert!(error.starts_with("process 0, which holds the rendezvous place, is gone ("), "{error}");
+    assert!(error.starts_with("process 0, which hosts the store, is gone ("), "{error}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn an_http_server_is_found_out_at_once() {
     let (error, took) = said("127.0.0.1", port, LONG);
     assert_eq!(
         error,
-        "what listens there is no store of torch: its answer begins with 'HTTP' (is this port another \
+        "what listens there is not a torch store: its answer begins with 'HTTP' (is this port another \
          program's? choose another MASTER_PORT)"
     );
     assert!(took < LONG / 2, "{took:?}");
@@ -63,7 +63,7 @@ fn so_is_one_that_repeats_what_it_hears_and_one_that_says_little() {
     });
     for (port, begins) in [(echo, "'\\x00"), (brief, "'hm'")] {
         let (error, took) = said("127.0.0.1", port, LONG);
-        let words = "what listens there is no store of torch: its answer begins with ";
+        let words = "what listens there is not a torch store: its answer begins with ";
         assert!(error.starts_with(&format!("{words}{begins}")), "{error}");
         assert!(took < LONG / 2, "{took:?}");
     }

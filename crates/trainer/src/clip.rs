@@ -54,7 +54,7 @@ impl Clip {
     /// for the device.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A libtorch operation fails.
     ///
     /// # Source
     /// `clip_gradients` of DINO; the clipping of each of backbone and heads in DINOv2.

@@ -40,7 +40,7 @@ impl GradScaler {
     /// Divides the gradients by the factor.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A libtorch operation fails.
     pub fn unscale(&self, params: &[Tensor]) -> Result<()> {
         let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();
         let Some(first) = grads.first() else { return Ok(()) };

@@ -57,7 +57,7 @@ impl MaskedPatches {
     /// Copies masks to `device`.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A libtorch operation fails.
     pub fn new(masks: &Masks, device: Device) -> Result<Self> {
         let (crops, patches) = masks.masks.dim();
         let flat: Vec<bool> = masks.masks.iter().copied().collect();
@@ -94,7 +94,7 @@ impl InputPipeline {
     /// The views of a batch from the loader.
     ///
     /// # Errors
-    /// libtorch refuses, or a batch that the share does not divide.
+    /// A libtorch operation fails, or the share does not divide the batch.
     pub fn views(&self, batch: &Batch) -> Result<Views> {
         let move_in = |pixels: &Array4<u8>| -> Result<Tensor> {
             let (b, h, w, _) = pixels.dim();
@@ -114,7 +114,7 @@ impl InputPipeline {
     /// The masks of a micro-batch, where the objective wants some.
     ///
     /// # Errors
-    /// libtorch refuses, or a batch that the share does not divide.
+    /// A libtorch operation fails, or the share does not divide the batch.
     pub fn masks_at(&self, at: Position, micro: usize) -> Result<Option<MaskedPatches>> {
         let Some(generator) = &self.masks else { return Ok(None) };
         let key = MaskKey { seed: self.seed, epoch: at.epoch, step: at.step };
@@ -146,7 +146,7 @@ impl DeviceLoader {
     /// The next micro-batch.
     ///
     /// # Errors
-    /// Too many images are broken; libtorch refuses.
+    /// Too many images are broken, or a libtorch operation fails.
     pub fn next_views(&mut self) -> Result<Views> {
         let start = Instant::now();
         let mut batch = self.loader.next_batch()?;

@@ -95,7 +95,7 @@ impl Learner {
     /// Makes the student of every process that of the first, and the teacher a copy of it.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn share_weights(&mut self) -> Result<()> {
         let weights: Vec<Tensor> = self.student.named().into_iter().map(|(_, w)| w).collect();
         self.processes.collective().broadcast_all(&weights, 0)?;
@@ -115,7 +115,7 @@ impl Learner {
     /// Whether all weights of the student are numbers. Waits for the device.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A libtorch operation fails.
     pub fn is_finite(&self) -> Result<bool> {
         let norms = Tensor::stack(&torch_ext::foreach_norm(&self.trainable)?, 0);
         Ok(norms.isfinite().all().double_value(&[]) != 0.0)

@@ -37,7 +37,7 @@ impl Processes {
     /// Whether any process says yes.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn any(&self, own: bool) -> Result<bool> {
         if self.size() == 1 {
             return Ok(own);
@@ -71,7 +71,7 @@ impl Gradients {
     /// Before a step.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A libtorch operation fails.
     pub fn clear(&mut self) -> Result<()> {
         match self {
             Self::Own(parameters) => torch_ext::drop_gradients(parameters)?,

@@ -57,7 +57,7 @@ pub struct TrainingJob {
 }
 
 impl TrainingJob {
-    /// What of each step is this process's.
+    /// The share of each global batch that this process handles.
     pub fn share(&self) -> BatchShare {
         BatchShare {
             accumulate: self.train.accumulate,
@@ -71,7 +71,7 @@ impl TrainingJob {
     }
 }
 
-/// What happens to what a run says.
+/// Receives what a run reports.
 pub trait Observer {
     /// A line of metrics.
     fn record(&mut self, record: &Record) -> Result<()>;
@@ -176,7 +176,7 @@ fn interrupted(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     observer.warning(
-        "asked to stop, and the images of the next step do not come: not waiting for them",
+        "asked to stop while the images of the next step do not arrive: not waiting for them",
     );
     if done.end == 0 || !job.writes() {
         return Err(data::Error::Interrupted.into());

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn matches_the_published_run() {
-        // SimDINO's log, ViT-B/16, 8 x 64 images, 2502 steps an epoch: epoch means of the
+        // SimDINO's log, ViT-B/16, 8 x 64 images, 2502 steps per epoch: epoch means of the
         // learning rate. Epoch 4 of warm-up 4.5e-4, epoch 20 9.67e-4, epoch 60 4.05e-4.
         let optim = OptimConfig::default();
         let s = Schedules::new(&optim, 512, 2502, 250_200);

@@ -96,7 +96,7 @@ impl StepOutput {
     /// Replaces loss and terms, which are those of this process, by their means over all of them.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn average(&mut self, collective: &dyn Collective) -> Result<()> {
         if collective.size() == 1 {
             return Ok(());

@@ -94,7 +94,7 @@ fn needs_retries(record: &Record, _: f64) -> bool {
 }
 
 fn retry_words(_: &Record) -> String {
-    "the matrix of the coding rate is again and again not positive definite in single precision, and \
+    "the matrix of the coding rate is repeatedly not positive definite in single precision, and \
      is factorized in double: set simdino.precision to fp64, or raise simdino.eps"
         .to_owned()
 }

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 
 const CONFIG: &str = "configs/demo.yaml";
 const DIR: &str = "runs/smoke";
-/// What makes the demo's recipe small: 9 steps an epoch, 27 in all, a checkpoint every 5.
+/// What makes the demo's recipe small: 9 steps per epoch, 27 in all, a checkpoint every 5.
 const SMALLER: [&str; 7] = [
     "train.batch_size=64",
     "train.epochs=3",

@@ -59,10 +59,10 @@ impl DistributedContext {
         (cores / here).max(1)
     }
 
-    /// One line a process: where it runs and on what; none where it is alone.
+    /// One line per process: where it runs and on what; none where it is alone.
     ///
     /// # Errors
-    /// A process that does not answer.
+    /// A process does not answer.
     pub fn describe_ranks(&self) -> Result<Vec<String>> {
         if self.launch.size == 1 {
             return Ok(Vec::new());

@@ -20,7 +20,7 @@ pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device)
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let classes = match dataset.num_classes() {
         0 => "no labels".to_owned(),
-        n => format!("{n} classes (not used for training)"),
+        n => format!("{n} classes (labels are not used for training)"),
     };
     let data_path = config.data.describe();
     let lines = [

@@ -32,7 +32,7 @@ pub fn draw(
     device: Device,
 ) -> Result<()> {
     std::fs::create_dir_all(dir)
-        .context(|| format!("{}: cannot make the folder", dir.display()))?;
+        .context(|| format!("{}: cannot create the folder", dir.display()))?;
     let indices = readable(dataset, NUM_IMAGES);
     let rows: Vec<_> = indices.iter().map(|&index| (index, 0)).collect();
     let crops = crop_sheet(dataset, &rows, &config.augment, config.run.seed)?;

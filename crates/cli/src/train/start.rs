@@ -79,7 +79,7 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
     let ours = &learner.config().normalize;
     if let Some(theirs) = normalization(&file, model.in_channels)?.filter(|theirs| theirs != ours) {
         console.warn(&format!(
-            "these weights know images of mean {:?} and std {:?}, augment.mean and augment.std are \
+            "these weights expect images of mean {:?} and std {:?}, augment.mean and augment.std are \
              {:?} and {:?}",
             theirs.mean, theirs.std, ours.mean, ours.std
         ));
@@ -124,7 +124,7 @@ fn find(
     }
     let found = checkpoint::newest_intact(&job.checkpoints)?;
     for reason in &found.damaged {
-        console.warn(&format!("passed over a damaged checkpoint: {reason}"));
+        console.warn(&format!("skipped a damaged checkpoint: {reason}"));
     }
     if found.path.is_none() && matches!(option, Resume::From(_)) {
         let sentence = format!("{} holds no checkpoint to continue from", root.display());

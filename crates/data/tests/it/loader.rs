@@ -96,7 +96,7 @@ fn threads_and_prefetch_change_nothing() {
 fn a_run_goes_on_from_any_step_as_if_never_stopped() {
     let (_dir, dataset) = pictures(20);
     let config = LoaderConfig { accumulate: 2, ..settings(6) };
-    // 3 steps an epoch, 2 micro-batches a step.
+    // 3 steps per epoch, 2 micro-batches a step.
     let whole = take(&mut start(&dataset, config.clone(), (0, 0)), 24);
     for (step, from) in whole.iter().step_by(2).enumerate() {
         assert_eq!(from.position, Position { epoch: step as u64 / 3, step: step as u64 % 3 });

@@ -124,7 +124,7 @@ fn one_bad_label_of_a_list_costs_no_other() {
         assert_eq!(unread(&dataset), ["line 1, 1.png"], "{line}");
         assert_eq!(dataset.image(0).unwrap(), picture(1, 32, 24), "{line}");
     }
-    // Without a label in it, nothing is lost by what is no strict JSON.
+    // Without a label in it, nothing is lost by what is not strict JSON.
     write(&at("l.jsonl"), format!("{{\"path\": \"1.png\", \"score\": NaN}}\n{rest}"));
     assert_eq!(
         (labels(&auto(&at("l.jsonl"))), unread(&auto(&at("l.jsonl"))).len()),

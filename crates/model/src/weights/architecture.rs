@@ -216,7 +216,7 @@ impl Shapes<'_> {
         let side = (patches.max(0) as f64).sqrt().round() as i64;
         if side < 1 || side.checked_mul(side) != Some(patches) {
             return Err(self.error(format!(
-                "positions for {patches} patches, which are no square, are not supported"
+                "positions for {patches} patches, which are not a square, are not supported"
             )));
         }
         Ok(side)

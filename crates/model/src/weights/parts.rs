@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>> {
     for (name, part) in index.weight_map {
         // A name and no path: nothing outside of the folder is opened.
         if Path::new(&part).file_name() != Some(part.as_ref()) {
-            return Err(of(path, format!("names the part '{part}', which is no file name")));
+            return Err(of(path, format!("names the part '{part}', which is not a file name")));
         }
         parts.entry(path.with_file_name(part)).or_default().push(name);
     }

@@ -11,7 +11,7 @@ pub struct KoleoConfig {
     /// Weight of KoLeo, which pushes neighbors apart; 0.1 in DINOv2, 0 in SimDINOv2.
     pub loss_weight: f64,
     /// Groups that the global batch is split into, in which KoLeo looks for neighbors. The reference's
-    /// groups are its GPUs: 32 at batch 2048, so 64 images a group.
+    /// groups are its GPUs: 32 at batch 2048, so 64 images per group.
     pub groups: usize,
 }
 

@@ -34,7 +34,7 @@ pub struct RunSection {
     pub seed: u64,
     /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// Threads of the CPU's tensor operations; 0 = one a core.
+    /// Threads of the CPU's tensor operations; 0 = one per core.
     pub threads: usize,
     /// Longest wait, in seconds, for the other processes of a run; a probe must fit in it.
     pub timeout_s: f64,

@@ -141,9 +141,9 @@ impl RankReports {
     pub fn sentence(&self, rendezvous: &Rendezvous, own: &Position) -> String {
         match self {
             Self::NoStore if rendezvous.store_is_external => {
-                "the launcher, which holds the rendezvous place, is gone".into()
+                "the launcher, which hosts the store, is gone".into()
             }
-            Self::NoStore => "process 0, which holds the rendezvous place, is gone".into(),
+            Self::NoStore => "process 0, which hosts the store, is gone".into(),
             Self::Answers(answers) => {
                 let told = answers.iter().enumerate();
                 let told: Vec<String> =

@@ -81,7 +81,7 @@ pub fn free_to_listen(port: u16) -> Result<(), NoStore> {
 }
 
 fn stranger(what: String) -> NoStore {
-    NoStore { what, advice: "is this port another program's? choose another MASTER_PORT" }
+    NoStore { what, advice: "does another program use this port? choose another MASTER_PORT" }
 }
 
 fn absent(what: String) -> NoStore {
@@ -141,7 +141,7 @@ fn converse(mut stream: TcpStream, deadline: Instant) -> Answer {
         _ if !heard.is_empty() => {
             let words = heard.escape_ascii();
             Answer::Stranger(stranger(format!(
-                "what listens there is no store of torch: its answer begins with '{words}'"
+                "what listens there is not a torch store: its answer begins with '{words}'"
             )))
         }
         Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => {

@@ -88,7 +88,7 @@ impl Launch {
     /// job's number. `GLOO_SOCKET_IFNAME` names the network interface.
     ///
     /// # Errors
-    /// A variable that is missing beside others, is no number, or contradicts another.
+    /// A variable that is missing beside others, is not a number, or contradicts another.
     pub fn from_variables(variables: &HashMap<String, String>) -> Result<Self> {
         let variables = Variables(variables);
         let has = |name: &str| variables.text(name).is_some();

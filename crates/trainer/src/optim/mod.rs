@@ -44,7 +44,7 @@ impl Optimizer {
     /// One update from the gradients that the parameters hold.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A libtorch operation fails.
     pub fn step(&mut self, values: &StepValues) -> Result<()> {
         for group in &mut self.groups {
             let frozen = group.of.part == ParamRole::LastLayer && values.last_layer_frozen;

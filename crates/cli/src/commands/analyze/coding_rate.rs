@@ -41,7 +41,7 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// Features that cannot be read, a figure that cannot be written.
+/// The features cannot be read, or the figure cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     figure::check_name(args.plot.as_ref())?;
     let mut z = read(&args.features)?;

@@ -49,7 +49,7 @@ struct Row {
 /// Runs the verb.
 ///
 /// # Errors
-/// Features that cannot be read or are too few; a figure that cannot be written.
+/// The features cannot be read or are too few, or the figure cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     figure::check_name(args.plot.as_ref())?;
     let mut rows = made(args)?;

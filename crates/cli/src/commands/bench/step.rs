@@ -146,7 +146,7 @@ fn report(config: &RunConfig, device: Device, args: &StepArgs, step_ms: f64) -> 
         println!("{line}");
     } else {
         println!(
-            "{name}: {step_ms:.1} ms a step of {} images, {img_s:.1} img/s, peak memory {:.2} GB",
+            "{name}: {step_ms:.1} ms per step of {} images, {img_s:.1} img/s, peak memory {:.2} GB",
             config.train.batch_size,
             peak as f64 / 1e9
         );

@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// `LOW:HIGH`.
 fn range(text: &str) -> std::result::Result<[f64; 2], String> {
     let (low, high) = text.split_once(':').ok_or("expected LOW:HIGH")?;
-    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("{text:?} is no number"));
+    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("{text:?} is not a number"));
     Ok([number(low)?, number(high)?])
 }
 

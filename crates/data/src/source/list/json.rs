@@ -38,7 +38,7 @@ pub(super) fn row(line: &str) -> Result<Row, String> {
         return Err(format!("no \"path\" or \"file_name\" with a text among {}", names.join(", ")));
     };
     let label = match (why, columns::label(&names).and_then(|at| object.get(names[at]))) {
-        (Some(why), Some(_)) => Err(format!("the line is no strict JSON: {why}")),
+        (Some(why), Some(_)) => Err(format!("the line is not strict JSON: {why}")),
         (None, Some(value)) => of_json(value),
         (_, None) => Ok(None),
     };

@@ -27,7 +27,7 @@ impl Json {
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Some(Self { path, value })),
             Err(error) => {
-                let problem = format!("is no JSON ({error}): fetch it again, or move it away");
+                let problem = format!("is not JSON ({error}): fetch it again, or move it away");
                 Err(Error::Beside { path, problem })
             }
         }

@@ -224,7 +224,7 @@ impl<'a> Machine<'a> {
         };
         match (text(module), text(name)) {
             (Some(module), Some(name)) => Ok(Node::Global(module, name)),
-            _ => Err(self.broken("a class whose name is no text")),
+            _ => Err(self.broken("a class whose name is not text")),
         }
     }
 

@@ -191,7 +191,7 @@ impl Walk<'_, '_> {
         };
         let numbers = (self.pickle.int(offset), numbers(size), numbers(stride));
         let (Some(first), Some(shape), Some(strides)) = numbers else {
-            return Err(bad("whose size, stride or offset is no number"));
+            return Err(bad("whose size, stride or offset is not a number"));
         };
         let tensor = StoredTensor { kind, shape, strides, first, storage: extent };
         tensor.check().map_err(bad)?;
