@@ -51,7 +51,7 @@ fn batches_that_do_not_split_are_refused() {
     let partial = of(6, CTX);
     assert_eq!(
         partial.to_string(),
-        "a batch of 6 is not a multiple of the rate-group size 4 rows, the global batch over \
+        "a batch of 6 is not a multiple of the rate-group size 4, the global batch over \
          simdino.rate_groups"
     );
 }
