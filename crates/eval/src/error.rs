@@ -37,6 +37,17 @@ pub enum Error {
         /// Number of labeled train images.
         count: usize,
     },
+    /// One set names its classes and the other numbers them: nothing tells which belongs to which.
+    #[error(
+        "the {named} set names its classes and the {numbered} set numbers them: list both with names, \
+         or both with numbers"
+    )]
+    NamesAndNumbers {
+        /// The set with names.
+        named: &'static str,
+        /// The set with numbers.
+        numbered: &'static str,
+    },
     /// The test set has classes that the train set does not know.
     #[error(
         "classes of the test set that the train set does not have: {classes}; both must name \

@@ -223,28 +223,58 @@ fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Res
     Ok(Labeled { features: set.features.index_select(0, &rows), labels })
 }
 
-/// Test labels in the numbering of the train set.
+/// Test labels in the numbering of the train set. Classes are matched by name; where only one set has
+/// names, such as folders called `0` to `9` beside a list of numbers, they must be the numbers.
 fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Result<Vec<u32>> {
-    if train.class_names.is_empty() || test.class_names.is_empty() {
-        return Ok(labels.to_vec());
+    let one_sided = |named, numbered| Error::NamesAndNumbers { named, numbered };
+    match (train.class_names.as_slice(), test.class_names.as_slice()) {
+        ([], []) => Ok(labels.to_vec()),
+        ([], names) => {
+            let numbers = as_numbers(names).ok_or(one_sided("test", "train"))?;
+            let number = |&label: &u32| numbers.get(label as usize).copied().unwrap_or(label);
+            Ok(labels.iter().map(number).collect())
+        }
+        (names, []) => {
+            let numbers = as_numbers(names).ok_or(one_sided("train", "test"))?;
+            let labels_by_number: BTreeMap<u32, u32> = numbers.into_iter().zip(0..).collect();
+            translated(labels, |label| {
+                labels_by_number.get(&label).copied().ok_or(format!("number {label}"))
+            })
+        }
+        (names, others) => {
+            let labels_by_name: BTreeMap<&str, u32> =
+                names.iter().map(String::as_str).zip(0..).collect();
+            translated(labels, |label| {
+                let name = others.get(label as usize).ok_or(format!("number {label}"))?;
+                labels_by_name.get(name.as_str()).copied().ok_or(name.clone())
+            })
+        }
     }
-    let numbers: BTreeMap<&str, u32> =
-        train.class_names.iter().map(String::as_str).zip(0..).collect();
-    let mut unknown = BTreeSet::new();
-    let mut matched = Vec::with_capacity(labels.len());
+}
+
+/// Every label in the other numbering; all classes that it lacks in one error.
+fn translated(
+    labels: &[u32],
+    translate: impl Fn(u32) -> std::result::Result<u32, String>,
+) -> Result<Vec<u32>> {
+    let (mut matched, mut unknown) = (Vec::with_capacity(labels.len()), BTreeSet::new());
     for &label in labels {
-        let name = test.class_names.get(label as usize);
-        match name.and_then(|name| numbers.get(name.as_str())) {
-            Some(&number) => matched.push(number),
-            None => {
-                unknown.insert(name.cloned().unwrap_or_else(|| format!("number {label}")));
-            }
+        match translate(label) {
+            Ok(number) => matched.push(number),
+            Err(name) => _ = unknown.insert(name),
         }
     }
     if unknown.is_empty() {
         return Ok(matched);
     }
     Err(Error::ClassMismatch { classes: unknown.into_iter().collect::<Vec<_>>().join(", ") })
+}
+
+/// Names that are whole numbers as a list would have them, such as `7` but not `07`; none where one is
+/// another word.
+fn as_numbers(names: &[String]) -> Option<Vec<u32>> {
+    let number = |name: &String| name.parse::<u32>().ok().filter(|n| n.to_string() == *name);
+    names.iter().map(number).collect()
 }
 
 /// Notes test images of classes without a train image; they cannot be right.

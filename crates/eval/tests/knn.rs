@@ -121,6 +121,36 @@ fn classes_are_matched_by_name() {
     assert!(matches!(&error, Error::ClassMismatch { classes } if classes == "ant"), "{error}");
 }
 
+#[test]
+fn folders_called_by_numbers_are_those_numbers() {
+    // Folders sort as text: 0, 1, 10, 2.
+    let names = ["0", "1", "10", "2"].map(str::to_owned).to_vec();
+    let rows = [at(0.0, 1.0), at(30.0, 1.0), at(60.0, 1.0), at(90.0, 1.0)];
+    let mut folders = set(&rows, &[Some(0), Some(1), Some(2), Some(3)]);
+    folders.class_names = names;
+    let list = set(&rows, &[Some(0), Some(1), Some(10), Some(2)]);
+    for (train, test) in [(&folders, &list), (&list, &folders), (&folders, &folders)] {
+        let result = knn(train, test, &config(&[1], 0.07)).unwrap();
+        assert_eq!(result.scores[0].top1, 1.0);
+    }
+}
+
+#[test]
+fn names_beside_numbers_are_refused() {
+    let (mut train, test) = two_classes();
+    train.class_names = vec!["ant".into(), "bee".into()];
+    let named = error(&train, &test, &config(&[1], 0.07)).to_string();
+    assert!(
+        named.starts_with("the train set names its classes and the test set numbers"),
+        "{named}"
+    );
+    let named = error(&test, &train, &config(&[1], 0.07)).to_string();
+    assert!(
+        named.starts_with("the test set names its classes and the train set numbers"),
+        "{named}"
+    );
+}
+
 fn error(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Error {
     knn(train, test, config).unwrap_err()
 }
