@@ -210,8 +210,9 @@ class Check:
                 tail = tail_of(self.file(f"{failed}.err")) or tail_of(self.file(f"{failed}.out"))
                 self.failures.append((name, result, tail))
             well = result.startswith(("ok", "ended as"))
-            self.say(f"{name}: {result}" + (f", {seconds:.1f} s" if seconds else ""))
+            # First the files: who reads the line may end the machine.
             self.publish()
+            self.say(f"{name}: {result}" + (f", {seconds:.1f} s" if seconds else ""))
         return well
 
     def together(self, jobs):
