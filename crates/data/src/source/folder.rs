@@ -21,7 +21,8 @@ const METADATA: [&str; 2] = ["metadata.csv", "metadata.jsonl"];
 /// back to a folder above it is passed over.
 ///
 /// The first folder level names the class where that makes sense: every image lies in a folder
-/// below the root, and there are at least two of them. Otherwise there are no labels.
+/// below the root, and there are at least two of them. Otherwise there are no labels; where that is
+/// because of images beside at least two folders, the notices say so.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -64,6 +65,7 @@ impl Folder {
             )));
         }
         let (labels, class_names) = classes(&names);
+        notices.remarks.extend(stray(&names));
         notices.remarks.extend(metadata(root));
         Ok(Self { root: root.into(), names, odd, labels, class_names, notices })
     }
@@ -162,6 +164,32 @@ fn metadata(root: &Path) -> Option<String> {
     Some(format!(
         "{} is not read here: give it as the path to take images and labels from it",
         found.display()
+    ))
+}
+
+/// Why folders that look like classes are none: images lie beside them.
+fn stray(files: &Names) -> Option<String> {
+    let (mut beside, mut first) = (0_u64, None);
+    let mut folders: Vec<&str> = Vec::new();
+    for file in (0..files.len()).filter_map(|index| files.get(index)) {
+        match file.split_once('/') {
+            Some((folder, _)) if folders.last() == Some(&folder) => {}
+            Some((folder, _)) => folders.push(folder),
+            None => {
+                beside += 1;
+                first.get_or_insert(file);
+            }
+        }
+    }
+    let (first, 2..) = (first?, folders.len()) else { return None };
+    let what = match beside {
+        1 => format!("{first} lies"),
+        _ => format!("{first} and {} more lie", beside - 1),
+    };
+    Some(format!(
+        "there are no labels: {what} beside the {} folders, so folders are not taken as classes; \
+         if they are, move what lies beside them",
+        folders.len()
     ))
 }
 

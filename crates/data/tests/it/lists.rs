@@ -1,6 +1,9 @@
 //! Lists: their headers, and lines that cannot be used.
 
+use std::path::Path;
+
 use data::SourceKind;
+use data::source::Named;
 use tempfile::tempdir;
 
 use crate::support::{auto, labels, names, picture, refused, write, write_picture};
@@ -165,6 +168,172 @@ fn a_header_that_is_not_understood_is_shown() {
         write(&at(file), text);
         refused(SourceKind::Auto, &at(file), &[file, "line 1", shown, "`path` or `file_name`"]);
     }
+    refused(SourceKind::Auto, &at("e.tsv"), &["fields of a .tsv file are divided by tabs"]);
+    write(&at("f.csv"), "\"path,label\n0.png,cat\n");
+    refused(SourceKind::Auto, &at("f.csv"), &["f.csv", "line 1", "a quote is not closed"]);
+}
+
+/// Names and labels of what a list in `dir` is read as, and the lines that its notices name: those that
+/// are lost, and those whose labels are.
+fn read_as(dir: &Path, file: &str, text: &str) -> (String, Vec<String>, Vec<String>) {
+    write(&dir.join(file), text);
+    let dataset = auto(&dir.join(file));
+    let label = |index: usize| match dataset.label(index) {
+        Some(class) => dataset.class_names().get(class as usize).cloned().unwrap(),
+        None => "-".to_owned(),
+    };
+    let images: Vec<String> = (0..dataset.len())
+        .map(|index| format!("{}={}", dataset.name(index), label(index)))
+        .collect();
+    let notices = dataset.notices();
+    let named = |named: Named| {
+        assert_eq!(named.first.len() as u64, named.count, "{named:?}");
+        named.first.into_iter().map(|(line, _)| line).collect()
+    };
+    (images.join(" "), named(notices.lost), named(notices.unread_labels))
+}
+
+#[test]
+fn a_quote_that_is_not_closed_costs_its_line_alone() {
+    let dir = tempdir().unwrap();
+    (0..4).for_each(|number| write_picture(&dir.path().join(format!("{number}.png")), number));
+    for (file, text, images, lost) in [
+        (
+            "a.csv",
+            "path,label\n0.png,\"5 inch\n1.png,a\n2.png,b\n",
+            "1.png=a 2.png=b",
+            &["line 2"][..],
+        ),
+        ("b.csv", "path,label\r\n\"0.png,a\r\n1.png,\"b\"\r\n", "1.png=b", &["line 2"]),
+        ("c.csv", "0.png,a\n1.png,\"b\n2.png,\"a\"\n", "0.png=a 2.png=a", &["line 2"]),
+        (
+            "d.csv",
+            "path,label\n0.png,\"a\"\"\n1.png,\"b\"\"c\"\n2.png,5\"\n",
+            "1.png=b\"c 2.png=5\"",
+            &["line 2"],
+        ),
+        // A text over several lines: none of its pieces is an image.
+        (
+            "e.csv",
+            "path,text,label\n0.png,\"two\nor three\nlines\",a\n1.png,\"t, u\",b\n",
+            "1.png=b",
+            &["line 2", "line 3", "line 4"],
+        ),
+        ("f.csv", "path,label\r0.png,\"a\r1.png,b\r", "1.png=b", &["line 2"]),
+        // Quotes are ordinary in a .tsv, unless its writer quotes every text.
+        (
+            "g.tsv",
+            "path\tlabel\n0.png\t\"q\n1.png\t\"r\n2.png\t\"q\"\n",
+            "0.png=\"q 1.png=\"r 2.png=\"q\"",
+            &[],
+        ),
+        (
+            "h.tsv",
+            "\"path\"\t\"label\"\n\"0.png\"\t\"a\tb\"\n\"1.png\"\t\"c\n",
+            "0.png=a\tb",
+            &["line 3"],
+        ),
+    ] {
+        let found = read_as(dir.path(), file, text);
+        assert_eq!(
+            (found.0.as_str(), found.1),
+            (images, lost.iter().map(ToString::to_string).collect()),
+            "{file}"
+        );
+        assert!(found.2.is_empty(), "{file}: {:?}", found.2);
+    }
+    let long: String = (0..1000).map(|i| format!("{}.png,{}\n", i % 4, i % 2)).collect();
+    write(&dir.path().join("long.csv"), format!("path,label\n0.png,\"5 inch\n{long}"));
+    assert_eq!(auto(&dir.path().join("long.csv")).len(), 1000);
+}
+
+#[test]
+fn a_line_of_another_length_has_no_wrong_label() {
+    let dir = tempdir().unwrap();
+    (0..4).for_each(|number| write_picture(&dir.path().join(format!("{number}.png")), number));
+    std::fs::copy(dir.path().join("0.png"), dir.path().join("hash0")).unwrap();
+    for (file, text, images, lost, unread) in [
+        (
+            "a.csv",
+            "path,text,label\n0.png,hi,a\n1.png,hello, world,b\nhash0,x,y,b\n2.png,hi\n3.png,hi,b\n",
+            "0.png=a 1.png=- hash0=- 2.png=- 3.png=b",
+            &[][..],
+            &["line 3, 1.png", "line 4, hash0", "line 5, 2.png"][..],
+        ),
+        // An empty field too many may be a comma too many before the label.
+        (
+            "b.csv",
+            "path,text,label\n0.png,hi,a\n1.png,hello, world,\n",
+            "0.png=a 1.png=-",
+            &[],
+            &["line 3, 1.png"],
+        ),
+        // A field too few before the label.
+        (
+            "c.csv",
+            "path,width,label,split\n0.png,9,a,train\n1.png,b,train\n",
+            "0.png=a 1.png=-",
+            &[],
+            &["line 3, 1.png"],
+        ),
+        // Where the path is not the first field it is as doubtful as the label.
+        (
+            "d.csv",
+            "text,path,label\nhi,0.png,a\nhello, world,1.png,b\nhi,2.png\n",
+            "0.png=a",
+            &["line 3", "line 4"],
+            &[],
+        ),
+        ("e.csv", "path,label\n0.png,a\ndogs, big/1.png,b\n", "0.png=a", &["line 3"], &[]),
+        // Without a header the first line is the measure; a path alone has no label.
+        (
+            "f.csv",
+            "0.png\n1.png,b\n2.png,b,c\n",
+            "0.png=- 1.png=b 2.png=-",
+            &[],
+            &["line 3, 2.png"],
+        ),
+        ("g.csv", "path,label\n0.png\n1.png,b\n", "0.png=- 1.png=b", &[], &[]),
+        // Nothing is lost where there are no labels.
+        ("h.csv", "path,text\n0.png,a\n1.png,a, b\n", "0.png=- 1.png=-", &[], &[]),
+        (
+            "i.tsv",
+            "path\ttext\tlabel\n0.png\ta\tb\tc\n1.png\td\te\n",
+            "0.png=- 1.png=e",
+            &[],
+            &["line 2, 0.png"],
+        ),
+    ] {
+        let (found, no_image, no_label) = read_as(dir.path(), file, text);
+        assert_eq!(found, images, "{file}");
+        assert_eq!(
+            (no_image, no_label),
+            (
+                lost.iter().map(ToString::to_string).collect(),
+                unread.iter().map(ToString::to_string).collect()
+            ),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_says_why_it_has_no_labels() {
+    let dir = tempdir().unwrap();
+    let said = || auto(dir.path()).notices().sentences().join("; ");
+    write_picture(&dir.path().join("b/0.png"), 0);
+    write_picture(&dir.path().join("logo.png"), 1);
+    assert_eq!(said(), "", "one folder is no class");
+    write_picture(&dir.path().join("x/0.png"), 2);
+    let sentence = "there are no labels: logo.png lies beside the 2 folders";
+    assert!(said().contains(sentence), "{}", said());
+    assert_eq!(labels(&auto(dir.path())), [None; 3]);
+    write_picture(&dir.path().join("zoo.png"), 3);
+    assert!(said().contains("logo.png and 1 more lie beside"), "{}", said());
+    std::fs::remove_file(dir.path().join("logo.png")).unwrap();
+    std::fs::remove_file(dir.path().join("zoo.png")).unwrap();
+    assert_eq!(said(), "");
+    assert_eq!(labels(&auto(dir.path())), [Some(0), Some(1)]);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::super::names::Names;
 use super::table::Table;
 use crate::storage::{plain_file, replace};
 
-/// Changes with the format.
-const MAGIC: u64 = u64::from_le_bytes(*b"sdlist02");
+/// Changes with the format, and with what is read from a list.
+const MAGIC: u64 = u64::from_le_bytes(*b"sdlist03");
 /// Bytes at both ends of a list that belong to its key.
 const ENDS: u64 = 64 << 10;
 /// Lists below this size are read as fast as a cache.

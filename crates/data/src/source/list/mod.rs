@@ -2,6 +2,7 @@
 
 mod cache;
 mod columns;
+mod fields;
 mod json;
 mod parse;
 mod rows;
@@ -29,6 +30,8 @@ const PROBED: usize = 16;
 /// - `.csv`, `.tsv`: a header that names the column of the paths (`path`, `file_name`, `image`, ...) and,
 ///   where there are labels, theirs (`label`, `class`, ...); without a header, the path and optionally
 ///   the label. A first line that is neither a known header nor begins with an image is an error.
+///   A line is a row: a quoted field cannot go on in the next one. A line with another number of fields
+///   than the first has no label, and no image unless its path is the first field.
 /// - `.jsonl`: one object a line, `{"path": "a.jpg", "label": "cat"}`, with the same names of keys; the
 ///   label may be absent.
 ///

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use csv::ByteRecord;
-
+use super::super::is_image;
 use super::columns::{self, Columns, First, first_line};
+use super::fields::{Fields, read_line};
 use super::json;
 use super::rows::Rows;
 use super::table::Table;
@@ -14,8 +14,12 @@ use crate::error::{Error, Result};
 
 /// Longest line or field in bytes: far above any path, far below what would fill memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
+/// Longest line of a table in bytes: its other columns may hold anything.
+const MAX_ROW_BYTES: usize = 16 << 20;
 /// Characters of a line that a message shows.
 const SHOWN: usize = 120;
+/// Why a line with an odd quote is not used.
+const UNCLOSED: &str = "a quote is not closed in this line";
 
 /// How a list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +46,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<Table> {
     match format {
         Format::Text => text_rows(path, reader, &mut rows)?,
         Format::Jsonl => json_rows(path, reader, &mut rows)?,
-        Format::Csv => {
-            let delimiter = delimiter(reader.fill_buf().map_err(io)?);
-            csv_rows(reader, delimiter, &mut rows, path)?;
-        }
-        Format::Tsv => csv_rows(reader, b'\t', &mut rows, path)?,
+        Format::Csv | Format::Tsv => table_rows(path, reader, format, &mut rows)?,
     }
     rows.finish()
 }
@@ -121,79 +121,133 @@ fn each_line(
     Ok(())
 }
 
-/// What divides the fields: a comma, unless the first line is a known header with something else.
-fn delimiter(start: &[u8]) -> u8 {
-    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let is_header = |delimiter: &u8| {
-        let names: Vec<&str> =
-            line.split(char::from(*delimiter)).map(|name| name.trim().trim_matches('"')).collect();
-        columns::find(&names).is_some()
-    };
-    [b',', b'\t', b';'].into_iter().find(is_header).unwrap_or(b',')
+/// How the lines of a table are divided.
+#[derive(Clone, Copy)]
+struct Dialect {
+    delimiter: u8,
+    quoting: bool,
 }
 
-fn csv_rows(reader: impl BufRead, delimiter: u8, rows: &mut Rows<'_>, path: &Path) -> Result<()> {
-    let mut builder = csv::ReaderBuilder::new();
-    let mut reader =
-        builder.has_headers(false).flexible(true).delimiter(delimiter).from_reader(reader);
-    let mut columns = None;
-    let mut record = ByteRecord::new();
-    loop {
-        let more = reader.read_byte_record(&mut record).map_err(|error| {
-            let line = error.position().map_or(0, csv::Position::line);
-            rows.problem(line as usize, error.to_string())
-        })?;
-        if !more {
-            return Ok(());
+impl Dialect {
+    /// By the first line. In a `.csv` a comma divides, unless the line is a known header with something
+    /// else. In a `.tsv` quotes are ordinary characters, unless the line begins with one: then its
+    /// writer quotes every text.
+    fn of(format: Format, first: &[u8]) -> Self {
+        if format == Format::Tsv {
+            return Self { delimiter: b'\t', quoting: first.starts_with(b"\"") };
         }
-        let line = record.position().map_or(0, csv::Position::line) as usize;
-        let columns = match columns {
-            Some(columns) => columns,
-            None => match first_record(&record, line, rows, path)? {
-                Some(named) => {
-                    columns = Some(named);
-                    continue;
-                }
-                None => *columns.insert(Columns { path: 0, label: Some(1) }),
-            },
+        let line = String::from_utf8_lossy(first);
+        let is_header = |delimiter: &u8| {
+            let names = line.split(char::from(*delimiter));
+            let names: Vec<&str> = names.map(|name| name.trim().trim_matches('"')).collect();
+            columns::find(&names).is_some()
         };
-        push(&record, columns, line, rows)?;
+        let delimiter = [b',', b'\t', b';'].into_iter().find(is_header).unwrap_or(b',');
+        Self { delimiter, quoting: true }
     }
 }
 
-/// The columns that the first line names; none if it is an image.
-fn first_record(
-    record: &ByteRecord,
+/// What the first line says about the others.
+#[derive(Clone, Copy)]
+struct Layout {
+    dialect: Dialect,
+    columns: Columns,
+    /// Number of fields.
+    width: usize,
+}
+
+fn table_rows(
+    path: &Path,
+    mut reader: impl BufRead,
+    format: Format,
+    rows: &mut Rows<'_>,
+) -> Result<()> {
+    let io = |source| Error::Io { action: "read", path: path.into(), source };
+    let (mut line, mut fields, mut layout) = (Vec::new(), Fields::default(), None);
+    for number in 1.. {
+        if !read_line(&mut reader, &mut line, MAX_ROW_BYTES).map_err(io)? {
+            break;
+        }
+        if line.len() > MAX_ROW_BYTES {
+            let problem = format!("longer than {MAX_ROW_BYTES} bytes: is this a list of images?");
+            return Err(rows.problem(number, problem));
+        }
+        if line.is_empty() {
+            continue;
+        }
+        let dialect =
+            layout.map_or_else(|| Dialect::of(format, &line), |Layout { dialect, .. }| dialect);
+        let closed = fields.split(&line, dialect.delimiter, dialect.quoting);
+        match layout {
+            // Without its first line it is not known what the others mean.
+            None if !closed => return Err(rows.problem(number, UNCLOSED)),
+            None => {
+                let (known, is_header) = first_row(&fields, dialect, number, rows, path)?;
+                layout = Some(known);
+                if !is_header {
+                    push(&fields, known, number, rows, path)?;
+                }
+            }
+            Some(_) if !closed => rows.lose(number, UNCLOSED),
+            Some(known) => push(&fields, known, number, rows, path)?,
+        }
+    }
+    Ok(())
+}
+
+/// What the first line says about the others, and whether it is a header; otherwise it is an image.
+fn first_row(
+    fields: &Fields,
+    dialect: Dialect,
     line: usize,
     rows: &mut Rows<'_>,
     path: &Path,
-) -> Result<Option<Columns>> {
-    let fields: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
-    let fields: Vec<&str> = fields.iter().map(|field| field.trim()).collect();
-    if let Some(long) = fields.iter().map(|field| field.len()).find(|&len| len > MAX_LINE_BYTES) {
+) -> Result<(Layout, bool)> {
+    let names: Vec<_> = fields.iter().map(String::from_utf8_lossy).collect();
+    let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
+    if let Some(long) = names.iter().map(|name| name.len()).find(|&len| len > MAX_LINE_BYTES) {
         return Err(rows.problem(line, format!("a field has {long} bytes: is this a list?")));
     }
-    match first_line(&fields, |file| is_file(path, file)) {
-        First::Image => Ok(None),
+    match first_line(&names, |file| is_file(path, file)) {
+        First::Image => {
+            // The label may be missing in this line and be there in others.
+            let (columns, width) = (Columns { path: 0, label: Some(1) }, fields.len().max(2));
+            Ok((Layout { dialect, columns, width }, false))
+        }
         First::Header(columns) => {
-            rows.notices.remarks.extend(columns::remark(&fields, columns));
-            Ok(Some(columns))
+            rows.notices.remarks.extend(columns::remark(&names, columns));
+            Ok((Layout { dialect, columns, width: fields.len() }, true))
         }
         First::Unknown => {
-            let shown: String = fields.join(",").chars().take(SHOWN).collect();
+            let shown: String = names.join(",").chars().take(SHOWN).collect();
+            let tabs = if dialect.delimiter == b'\t' && names.len() == 1 {
+                "; the fields of a .tsv file are divided by tabs, and this line has none"
+            } else {
+                ""
+            };
             let problem = format!(
                 "`{shown}` is neither a header that is understood nor does it begin with an image: \
-                 call the column of the paths `path` or `file_name`, and that of the labels `label`"
+                 call the column of the paths `path` or `file_name`, and that of the labels `label`{tabs}"
             );
             Err(rows.problem(line, problem))
         }
     }
 }
 
-fn push(record: &ByteRecord, columns: Columns, line: usize, rows: &mut Rows<'_>) -> Result<()> {
+/// Adds the image of a line.
+///
+/// Where the line has more or fewer fields than the first one, for example because of a comma without
+/// quotes, nobody knows which field is the label. The path is known if it comes first and is one.
+fn push(
+    fields: &Fields,
+    layout: Layout,
+    line: usize,
+    rows: &mut Rows<'_>,
+    list: &Path,
+) -> Result<()> {
+    let Layout { columns, width, .. } = layout;
     let field =
-        |at: usize| record.get(at).map(<[u8]>::trim_ascii).filter(|field| !field.is_empty());
+        |at: usize| fields.get(at).map(<[u8]>::trim_ascii).filter(|field| !field.is_empty());
     let Some(file) = field(columns.path) else {
         rows.lose(line, "the path is missing");
         return Ok(());
@@ -201,8 +255,21 @@ fn push(record: &ByteRecord, columns: Columns, line: usize, rows: &mut Rows<'_>)
     if file.len() > MAX_LINE_BYTES {
         return Err(rows.problem(line, format!("the path has {} bytes", file.len())));
     }
+    let file = String::from_utf8_lossy(file);
+    let count = fields.len();
+    // A path alone is an image without a label.
+    let is_regular = count == width || (count, width) == (1, 2);
+    if !is_regular {
+        let why = format!("the number of fields is {count} instead of {width}");
+        if columns.path == 0 && (is_image(Path::new(&*file)) || is_file(list, &file)) {
+            let is_labeled = columns.label.is_some() && count > 1;
+            rows.push(line, &file, if is_labeled { Err(why) } else { Ok(None) });
+        } else {
+            rows.lose(line, why);
+        }
+        return Ok(());
+    }
     let label = columns.label.and_then(field).map(std::str::from_utf8).transpose();
-    let label = label.map_err(|_| "not a UTF-8 text".to_owned());
-    rows.push(line, &String::from_utf8_lossy(file), label);
+    rows.push(line, &file, label.map_err(|_| "not a UTF-8 text".to_owned()));
     Ok(())
 }
