@@ -141,6 +141,9 @@ def main(folder):
     torch.save(training(), folder / "training_legacy.pth", _use_new_zipfile_serialization=False)
     torch.save(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), folder / "module.pth")
     torch.save({"weight": values(2, 2).float(), "hook": Runs()}, folder / "runs.pth")
+    negative = {"weight": torch._neg_view(values(4).float())}
+    torch.save(negative, folder / "negative_bit.pth")
+    torch.save(negative, folder / "negative_bit_legacy.pth", _use_new_zipfile_serialization=False)
     hostile(folder)
     # A reader that is confused by an early tar archive or a plain pickle must say so.
     (folder / "hostile_plain.pth").write_bytes(pickle.dumps({"a": 1}, protocol=2))

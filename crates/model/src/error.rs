@@ -251,6 +251,32 @@ pub enum Error {
         /// Its dtype.
         dtype: String,
     },
+    /// A tensor of whole numbers or flags in the place of weights.
+    #[error(
+        "{}: tensor {name} holds values of the type {kind:?}, and weights are f16, bf16, f32 or f64: \
+         if the network is quantized, export it in floating point",
+        path.display()
+    )]
+    NotReal {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Type of its elements.
+        kind: tch::Kind,
+    },
+    /// A tensor with NaN or an infinity.
+    #[error(
+        "{}: tensor {name} holds values that are not finite (NaN or infinity): the training that wrote \
+         it diverged, or the file is damaged",
+        path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
     /// Two tensors with the same name, or a name that the format reserves.
     #[error("{}: the name {name} is used twice or reserved by the format", path.display())]
     WeightsName {

@@ -237,7 +237,18 @@ fn what_a_config_says_and_is_not_computed_is_refused_by_its_key() {
         ("num_register_tokens", hf("num_register_tokens", 4.into())),
         ("num_heads", hf("num_attention_heads", 3.into())),
         ("num_attention_heads", hf("num_attention_heads", "8".into())),
-        ("num_heads", json!({"model_type": "vit"})), // 12 where none are said
+        ("does not say num_attention_heads", json!({"model_type": "vit"})), // 12 does not fit
+        ("image_size", hf("image_size", json!([32, 64]))),
+        ("image_size", hf("image_size", 48.into())),
+        ("image_size", hf("image_size", "32".into())),
+        ("img_size", timm("img_size", json!([32, 64]))),
+        ("img_size", timm("img_size", 24.into())),
+        ("no_embed_class", timm("no_embed_class", true.into())),
+        (
+            "input_size",
+            json!({"architecture": "vit_tiny_patch16_224", "pretrained_cfg":
+                {"fixed_input_size": true, "input_size": [3, 32, 40]}}),
+        ),
         ("architecture", json!({"architecture": "beit_base_patch16_224"})),
         ("act_layer", timm("act_layer", "quick_gelu".into())),
         ("norm_layer", timm("norm_layer", "rmsnorm".into())),
@@ -251,7 +262,7 @@ fn what_a_config_says_and_is_not_computed_is_refused_by_its_key() {
     }
     let path = write(dir.path(), "model.safetensors", &network(&nano()));
     fs::write(dir.path().join("config.json"), "{").unwrap();
-    assert!(refusal(&path).contains("is no JSON"));
+    assert!(refusal(&path).contains("is not JSON"));
 }
 
 #[test]
@@ -281,6 +292,8 @@ fn pixels_are_prepared_as_the_preprocessor_says() {
     }
     for (key, config) in [
         ("do_flip_channel_order", json!({"do_flip_channel_order": true, "do_normalize": false})),
+        ("do_grayscale", json!({"do_grayscale": true, "do_normalize": false})),
+        ("offset", json!({"offset": true, "image_mean": half, "image_std": half})),
         ("image_mean", json!({"do_resize": true})),
         ("image_std", json!({"image_mean": half})),
         ("image_std", json!({"image_mean": half, "image_std": [0.0, 0.5, 0.5]})),
@@ -332,7 +345,7 @@ fn parts_that_are_not_as_their_index_says_are_named() {
     assert!(sentence.contains("norm.weight should be in") && sentence.contains("00001"));
     for outside in ["../x.safetensors", "/etc/passwd", "", "a/b"] {
         index(dir.path(), &BTreeMap::from([("norm.weight".to_owned(), outside.to_owned())]));
-        assert!(refusal(&path).contains("no file name"), "{outside}");
+        assert!(refusal(&path).contains("not a file name"), "{outside}");
     }
     index(dir.path(), &BTreeMap::new());
     assert!(refusal(&path).contains("names no tensor"));
@@ -353,6 +366,11 @@ fn an_epsilon_of_its_own_goes_to_hugging_face_alone() {
     let backbone = Backbone { tensors: &tensors, model: &model, normalize };
     let dir = tempfile::tempdir().unwrap();
     export(dir.path(), &backbone, Layout::HuggingFace).unwrap();
+    let config = fs::read_to_string(dir.path().join("config.json")).unwrap();
+    assert!(
+        config.contains("\"mlp_ratio\": 4,"),
+        "an integer, as transformers 5 demands: {config}"
+    );
     assert_eq!(verify(dir.path(), &backbone).unwrap(), 0.0);
     let other = ModelConfig { num_heads: None, ..model.clone() };
     let wrong = Backbone { model: &other, normalize: backbone.normalize.clone(), ..backbone };

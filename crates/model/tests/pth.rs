@@ -114,6 +114,17 @@ fn hostile_files_are_errors_in_a_sentence() {
     assert_eq!(seen, 18);
 }
 
+/// The storage of such a tensor holds the values with the other sign.
+#[test]
+fn a_negative_bit_is_refused_by_name() {
+    for name in ["negative_bit.pth", "negative_bit_legacy.pth"] {
+        let error = TensorFile::open(&folder().join(name)).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let text = format!("{error}: {cause}");
+        assert!(text.contains("tensor weight") && text.contains("resolve_neg"), "{text}");
+    }
+}
+
 #[test]
 fn every_truncation_is_an_error() {
     let dir = tempfile::tempdir().unwrap();

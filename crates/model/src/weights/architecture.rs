@@ -40,7 +40,9 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     let model = shapes.model().map_err(|error| of_parts(file, network, error))?;
     let beside = Beside::of(file)?;
     let model = beside.complete(model)?;
-    let assumed = assumed(&model, &beside, network.style, file);
+    let doubt = shapes.check_positions(&beside)?;
+    let mut assumed = assumed(&model, &beside, network.style, file);
+    assumed.extend(doubt);
     let shapes = Shapes { recipes: &network.head, ..shapes };
     let head = shapes.head();
     let separate_patch_head = network.has_patch_head();
@@ -111,6 +113,12 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Option<Inferred> {
     let head = entry("head").and_then(|text| serde_json::from_str(text).ok());
     let head = head.filter(|_| network.has_head());
     Some(Inferred { model, head, assumed: Vec::new() })
+}
+
+/// Whether so many patches, at least one, fill a square.
+fn is_square(patches: i64) -> bool {
+    let side = (patches.max(0) as f64).sqrt().round() as i64;
+    side > 0 && side.checked_mul(side) == Some(patches)
 }
 
 struct Shapes<'a> {
@@ -220,6 +228,56 @@ impl Shapes<'_> {
             )));
         }
         Ok(side)
+    }
+
+    /// Fails where the number of positions has another meaning than a square grid, with or without
+    /// the class token's, and nothing says which; what is assumed where only one is likely.
+    fn check_positions(&self, beside: &Beside) -> Result<Option<String>> {
+        let ([_, count, _], side) = (self.need::<3>("pos_embed")?, self.side()?);
+        let class = count != side * side;
+        let stated = beside.class_has_position;
+        if stated.is_some_and(|stated| stated != class) {
+            return Err(beside.error(format!(
+                "no_embed_class is {class} there, and {count} positions in the tensors beside it are \
+                 those of {side} x {side} patches {} the class token's: positions of registers and \
+                 grids that are not square are not supported",
+                if class { "and" } else { "without" }
+            )));
+        }
+        let style = self.network.style;
+        let with_registers = self.get("register_tokens").and_then(|s| s.get(1)).copied();
+        let key = self.recipes.get("register_tokens").and_then(|recipe| recipe.keys().first());
+        let of_timm = key.is_some_and(|key| key.ends_with("reg_token"));
+        // timm gives the class token and the registers positions, or neither.
+        if let (true, Some(registers), None) = (of_timm, with_registers, &beside.grid)
+            && is_square(count - 1 - registers)
+        {
+            return Err(self.error(format!(
+                "{count} positions are those of {side} x {side} patches, or of fewer with the class \
+                 token and {registers} registers: put the config.json of timm with model_args.img_size \
+                 beside the file"
+            )));
+        }
+        if class {
+            return Ok(None);
+        }
+        let always = matches!(style, KeyStyle::HfDinov2 | KeyStyle::HfVit)
+            || self.get("mask_token").is_some()
+            || (with_registers.is_some() && !of_timm);
+        let others = count - 1;
+        if always {
+            return Err(self.error(format!(
+                "{count} positions, one of them the class token's as in all networks with such names, \
+                 are for {others} patches: grids that are not square are not supported"
+            )));
+        }
+        let known = beside.grid.is_some() || with_registers.is_some();
+        Ok((!known).then(|| {
+            format!(
+                "{count} positions: those of {side} x {side} patches without the class token's (timm's \
+                 no_embed_class), not of {others} patches in a grid that is not square"
+            )
+        }))
     }
 
     /// The projection head, if there is one that is understood.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use super::import::is_finite;
 use super::keys;
 use super::native::write_safetensors;
 use crate::config::{Ffn, ModelConfig, PosInterpolation};
@@ -50,7 +51,8 @@ pub struct Backbone<'a> {
 ///
 /// # Errors
 /// A network that the library cannot compute (`qk_norm`), or whose epsilon it has no place for
-/// (`norm_eps`, but for Hugging Face); a tensor that is missing; a folder that cannot be written.
+/// (`norm_eps`, but for Hugging Face); a tensor that is missing or holds values that are not finite;
+/// a folder that cannot be written.
 pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<()> {
     let tensors = tensors(backbone, layout)?;
     let io = |path: &Path, source| Error::Io { action: "write", path: path.to_path_buf(), source };
@@ -85,6 +87,11 @@ fn tensors(backbone: &Backbone<'_>, layout: Layout) -> Result<Vec<(String, Tenso
     }
     let given: BTreeMap<&str, Tensor> =
         backbone.tensors.iter().map(|(name, t)| (name.as_str(), t.detach())).collect();
+    for (name, tensor) in &given {
+        if !is_finite(tensor)? {
+            return refuse(&format!("{name} holds values that are not finite"));
+        }
+    }
     match layout {
         Layout::Dinov2 => Ok(given.into_iter().map(|(name, t)| (name.to_owned(), t)).collect()),
         Layout::Timm => timm_tensors(&given, model),
@@ -202,6 +209,11 @@ fn mlp_ratio(model: &ModelConfig) -> f64 {
     }
 }
 
+/// A number without a fraction as an integer, which transformers 5 demands where its class has one.
+fn whole(value: f64) -> Value {
+    if value.fract() == 0.0 { json!(value as i64) } else { json!(value) }
+}
+
 fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
     let dims = model.arch.dimensions();
     let registers = model.num_register_tokens > 0;
@@ -260,7 +272,7 @@ fn hf_config(model: &ModelConfig) -> Value {
         "hidden_size": dims.embed_dim,
         "num_hidden_layers": dims.depth,
         "num_attention_heads": model.heads(),
-        "mlp_ratio": mlp_ratio(model),
+        "mlp_ratio": whole(mlp_ratio(model)),
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,

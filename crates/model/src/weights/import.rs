@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 use super::file::TensorFile;
 use super::keys::Recipe;
@@ -86,7 +86,8 @@ impl ImportPolicy {
 ///
 /// # Errors
 /// No network in the file, or none of the role; tensors of it without a place; too little of it
-/// matches; tensors that overlap; a file that cannot be read.
+/// matches; tensors that overlap, are of whole numbers, or hold a value that is not finite (the
+/// variables are then loaded in part); a file that cannot be read.
 pub fn import(
     file: &TensorFile,
     target: &Target<'_>,
@@ -104,6 +105,7 @@ pub fn import(
         asked.map(|(prefix, recipes)| plan.head(&variables, prefix, recipes)).collect();
     plan.report.head_loaded = !loaded.is_empty() && loaded.iter().all(|&loaded| loaded);
     plan.finish(&variables, target)?;
+    plan.check_kinds()?;
     let Plan { steps, report, .. } = plan;
     for step in steps {
         step.run(file, &variables, target.model)?;
@@ -251,6 +253,19 @@ impl<'a> Plan<'a> {
         Err(Error::Unused { path, names, hint })
     }
 
+    /// Fails, naming it, if a tensor to be loaded is not of real numbers: whole numbers or flags in
+    /// the place of weights are those of a quantized network, or of something else.
+    fn check_kinds(&self) -> Result<()> {
+        let keys = self.steps.iter().flat_map(|step| step.recipe.keys());
+        for (key, info) in keys.filter_map(|key| Some((key, self.file.info(key)?))) {
+            if !matches!(info.kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
+                let (path, name) = (self.report.path.clone(), key.clone());
+                return Err(Error::NotReal { path, name, kind: info.kind });
+            }
+        }
+        Ok(())
+    }
+
     /// Names what is left over, and checks that what is to be read is no more than the file holds.
     fn finish(&mut self, variables: &BTreeMap<String, Tensor>, target: &Target<'_>) -> Result<()> {
         let has = |prefix: &str, name: &str| variables.contains_key(&format!("{prefix}{name}"));
@@ -335,6 +350,11 @@ fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     }
 }
 
+/// Whether no value of a tensor is infinite or none at all.
+pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
+    Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}
+
 impl Step {
     fn run(
         &self,
@@ -348,14 +368,31 @@ impl Step {
         if let Recipe::Whole(key) = &self.recipe
             && self.from == to
         {
-            return file.read_into(key, &mut variable);
+            file.read_into(key, &mut variable)?;
+            return self.check_finite(file, &variable);
         }
         let mut tensor = read(file, &self.recipe)?;
         if !same_elements(&self.from, &to) {
             tensor = resized(&tensor, &to, model)?;
         }
         tch::no_grad(|| variable.f_copy_(&tensor.f_view(to.as_slice())?))?;
-        Ok(())
+        self.check_finite(file, &variable)
+    }
+
+    /// Fails, naming the tensor of the file, unless all of a loaded variable is finite.
+    fn check_finite(&self, file: &TensorFile, variable: &Tensor) -> Result<()> {
+        if is_finite(variable)? {
+            return Ok(());
+        }
+        let mut name = None;
+        for key in self.recipe.keys() {
+            if name.is_none() && !is_finite(&file.read(key)?)? {
+                name = Some(key.clone());
+            }
+        }
+        // Finite there, and beyond the range of the variable's own kind.
+        let name = name.unwrap_or_else(|| shorten(self.recipe.keys()));
+        Err(Error::NotFinite { path: file.path().to_path_buf(), name })
     }
 }
 

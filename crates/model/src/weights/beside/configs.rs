@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::grid::Grid;
 use super::json::Json;
 use super::stated::{Beside, Size};
 use crate::config::PosInterpolation;
@@ -94,12 +95,14 @@ fn hugging_face(json: &Json) -> Result<Beside> {
     let mut eps = json.number("layer_norm_eps")?;
     let mut heads = json.integer("num_attention_heads")?;
     let mut form = None;
+    let mut heads_by_default = false;
     if let Some(kind) = json.text("model_type")? {
         let Some((_, usual)) = HF_TYPES.iter().find(|(name, _)| *name == kind) else {
             let known = HF_TYPES.map(|(name, _)| name).join(", ");
             return json.refused("model_type", &format!("{known} and timm's networks are"));
         };
         eps = eps.or(Some(*usual));
+        heads_by_default = heads.is_none();
         heads = heads.or(Some(HF_HEADS));
         // As each class of theirs does.
         form = Some(match kind {
@@ -124,6 +127,8 @@ fn hugging_face(json: &Json) -> Result<Beside> {
     )?;
     Ok(Beside {
         num_heads: heads,
+        heads_by_default,
+        grid: Grid::at(json, "image_size")?,
         norm_eps: eps,
         pos_interpolation: form,
         sizes,
@@ -139,6 +144,7 @@ fn timm(json: &Json) -> Result<Beside> {
     }
     let mut beside =
         Beside { pos_interpolation: Some(PosInterpolation::Antialias), ..Beside::default() };
+    beside.grid = fixed_grid(json)?;
     let Some(arguments) = json.inner("model_args") else { return Ok(beside) };
     let checked = [
         ("embed_dim", Size::Width),
@@ -149,6 +155,8 @@ fn timm(json: &Json) -> Result<Beside> {
     ];
     beside.sizes = sizes(&arguments, &checked)?;
     beside.num_heads = arguments.integer("num_heads")?;
+    beside.grid = Grid::at(&arguments, "img_size")?.or(beside.grid);
+    beside.class_has_position = arguments.flag("no_embed_class")?.map(|without| !without);
     let keys = arguments.value.as_object().into_iter().flat_map(|object| object.keys());
     for key in keys.filter(|key| arguments.get(key).is_some()) {
         let text = arguments.get(key).and_then(Value::as_str).map(str::to_lowercase);
@@ -171,6 +179,17 @@ fn timm(json: &Json) -> Result<Beside> {
     Ok(beside)
 }
 
+/// The size of images that timm gives to a network that is for one size alone, unless its arguments
+/// say another.
+fn fixed_grid(json: &Json) -> Result<Option<Grid>> {
+    let inner = json.inner("pretrained_cfg"); // older files have everything in one
+    let config = inner.as_ref().unwrap_or(json);
+    match config.flag("fixed_input_size")? {
+        Some(true) => Grid::at(config, "input_size"),
+        _ => Ok(None),
+    }
+}
+
 /// The file of this program's exports for DINOv2's code.
 fn dinov2(json: &Json) -> Result<Beside> {
     let antialias = json.flag("interpolate_antialias")?;
@@ -190,6 +209,7 @@ fn dinov2(json: &Json) -> Result<Beside> {
     ];
     Ok(Beside {
         num_heads: json.integer("num_heads")?,
+        grid: Grid::at(json, "img_size")?,
         qk_norm: json.flag("qk_norm")?,
         pos_interpolation: form,
         sizes: sizes(json, &checked)?,

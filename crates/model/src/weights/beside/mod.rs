@@ -4,6 +4,7 @@
 //! What no tensor tells is taken from them; what cannot be computed here is refused by its key.
 
 mod configs;
+mod grid;
 mod json;
 mod pixels;
 mod stated;

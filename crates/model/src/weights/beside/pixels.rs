@@ -11,6 +11,13 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     if json.flag("do_flip_channel_order")? == Some(true) {
         return json.refused("do_flip_channel_order", "channels in the order of the file are");
     }
+    if json.flag("do_grayscale")? == Some(true) {
+        return json.refused("do_grayscale", "the colors of the file are");
+    }
+    // Pixels on [-1, 1] before the mean is subtracted (ViViT).
+    if json.flag("offset")? == Some(true) {
+        return json.refused("offset", "pixels on [0, 1] before they are normalized are");
+    }
     let rescales = json.flag("do_rescale")?.unwrap_or(true);
     let factor = json.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
     if !(factor > 0.0 && factor.is_finite()) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::grid::Grid;
 use crate::config::{ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
@@ -9,11 +10,17 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub(in super::super) struct Beside {
     pub(in super::super) num_heads: Option<i64>,
+    /// The heads are those that the library takes where its file says none.
+    pub(super) heads_by_default: bool,
     pub(in super::super) norm_eps: Option<f64>,
     pub(in super::super) qk_norm: Option<bool>,
     pub(in super::super) pos_interpolation: Option<PosInterpolation>,
     /// Sizes that the tensors have too, by key: another network's file is noticed by them.
     pub(super) sizes: Vec<(&'static str, i64, Size)>,
+    /// The images that the positions are for.
+    pub(in super::super) grid: Option<Grid>,
+    /// Whether positions begin with the class token's.
+    pub(in super::super) class_has_position: Option<bool>,
     pub(super) path: PathBuf,
 }
 
@@ -49,6 +56,10 @@ impl Beside {
                 )));
             }
         }
+        if let Some(grid) = &self.grid {
+            let side = model.image_size / model.patch_size;
+            grid.check(model.patch_size, side).map_err(|problem| self.error(problem))?;
+        }
         let model = ModelConfig {
             num_heads: self.num_heads.filter(|&heads| heads != dims.num_heads),
             norm_eps: self.norm_eps.unwrap_or(model.norm_eps),
@@ -57,12 +68,18 @@ impl Beside {
             ..model
         };
         match model.validate().first() {
+            Some(("num_heads", _)) if self.heads_by_default => Err(self.error(format!(
+                "it does not say num_attention_heads, and the {} that the library takes then do not \
+                 divide the width of {}: add num_attention_heads",
+                model.heads(),
+                dims.embed_dim
+            ))),
             Some((key, problem)) => Err(self.error(format!("{key} {problem}"))),
             None => Ok(model),
         }
     }
 
-    fn error(&self, problem: String) -> Error {
+    pub(in super::super) fn error(&self, problem: String) -> Error {
         Error::Beside { path: self.path.clone(), problem }
     }
 }

@@ -156,6 +156,14 @@ impl Walk<'_, '_> {
             ("_rebuild_parameter" | "_rebuild_parameter_with_state", &[data, ..]) => {
                 self.visit(key, data, depth + 1)
             }
+            ("_rebuild_tensor_v2", &[_, _, _, _, _, _, metadata, ..])
+            | ("_rebuild_tensor_v3", &[_, _, _, _, _, _, _, metadata, ..])
+                if self.is_view(metadata) =>
+            {
+                let problem = "whose negative or conjugate bit is set, so that its values are not \
+                               those of the file: save it again after resolve_neg() or resolve_conj()";
+                Err(PthError::Tensor { name: key.to_owned(), problem })
+            }
             ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, size, stride, ..]) => {
                 self.tensor(key, [storage, offset, size, stride], None)
             }
@@ -164,6 +172,20 @@ impl Walk<'_, '_> {
             }
             _ => self.class(key, Some(("torch._utils", function))), // quantized, sparse and others
         }
+    }
+
+    /// Whether the last argument of torch's rebuilds says that the tensor is the negative (`neg`) or
+    /// the conjugate (`conj`) of what its storage holds.
+    fn is_view(&self, metadata: Id) -> bool {
+        let items = match self.pickle.node(metadata) {
+            Node::Dict(items) => items,
+            Node::Object(object) => &object.items,
+            _ => return false,
+        };
+        items.chunks_exact(2).any(|pair| {
+            let bit = matches!(self.pickle.text(pair[0]), Some("neg" | "conj"));
+            bit && !matches!(self.pickle.node(pair[1]), Node::Bool(false))
+        })
     }
 
     /// `_rebuild_from_type_v2(function, type, args, state)`: a tensor of a class of its own.

@@ -1,0 +1,60 @@
+//! The grid of patches that positions are for, as a config says it.
+
+use serde_json::Value;
+
+use super::json::Json;
+use crate::error::Result;
+
+/// Images that positions are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Grid {
+    /// The key that says it.
+    key: &'static str,
+    /// Height and width in pixels.
+    sides: [i64; 2],
+}
+
+impl Grid {
+    /// What stands at `key`: one side, or height and width. timm and Hugging Face write both.
+    pub(super) fn at(json: &Json, key: &'static str) -> Result<Option<Self>> {
+        let side = |value: &Value| value.as_i64().filter(|&side| side > 0);
+        let Some(value) = json.get(key) else { return Ok(None) };
+        let sides = match value {
+            Value::Array(sides) => match sides.as_slice() {
+                [one] => side(one).map(|side| [side; 2]),
+                // A third stands in front: the channels.
+                [height, width] | [_, height, width] => {
+                    side(height).zip(side(width)).map(|(height, width)| [height, width])
+                }
+                _ => None,
+            },
+            value => side(value).map(|side| [side; 2]),
+        };
+        match sides {
+            Some(sides) => Ok(Some(Self { key, sides })),
+            None => json.refused(key, "one side or height and width in pixels are"),
+        }
+    }
+
+    /// Fails, saying why, unless the positions are for a square grid of `side x side` patches.
+    pub(super) fn check(&self, patch_size: i64, side: i64) -> std::result::Result<(), String> {
+        let [height, width] = self.sides;
+        let [rows, columns] = self.sides.map(|side| side / patch_size.max(1));
+        let key = self.key;
+        if rows != columns {
+            return Err(format!(
+                "{key} is {height} x {width} pixels, a grid of {rows} x {columns} patches, and only \
+                 square grids are supported"
+            ));
+        }
+        if rows != side {
+            return Err(format!(
+                "{key} is {height} pixels, a grid of {rows} x {rows} patches, and the positions in \
+                 the tensors beside it are read as those of {side} x {side}: positions of registers \
+                 or of another grid are not supported; if it describes another network, move the \
+                 weights to a folder of their own"
+            ));
+        }
+        Ok(())
+    }
+}
