@@ -110,5 +110,5 @@ proptest! {
     }
 }
 
-const TIFF_FILES: usize = 52;
+const TIFF_FILES: usize = 59;
 const ORIENTATION_FILES: usize = 34;
