@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod bmp;
 pub mod error;
 mod ifd;
 mod jpeg;
@@ -119,7 +120,12 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
         ImageFormat::Png => png::orientation(bytes),
         _ => Orientation::NoTransforms,
     };
-    let (values, layout) = raw::of_dynamic(read_dynamic(bytes, format)?);
+    let image = match format {
+        ImageFormat::Bmp => bmp::read(bytes)?,
+        ImageFormat::WebP => read_dynamic(&webp::with_first_frame_as_it_is(bytes), format)?,
+        _ => read_dynamic(bytes, format)?,
+    };
+    let (values, layout) = raw::of_dynamic(image);
     Ok((values, layout, orientation))
 }
 
