@@ -169,6 +169,9 @@ def draw(rng, **choice) -> tuple:
     if choose("short_tags", [False, True]) and tags[266] == (3, [1]):
         del tags[266]
     odd = compression == NONE and (colors == YCBCR or planar)
+    # A tag that means nothing beside these compressions.
+    if compression in (NONE, PACKBITS) and not odd and choice.get("ignored", width % 4 == 0):
+        tags[317] = (3, [2])
     files = []
     for form in (compression, DEFLATE) if odd else (compression,):
         tags[259] = (3, [form])
@@ -244,10 +247,15 @@ def save_fixtures() -> None:
         ("jpeg_tables", "YCbCr", "jpeg", {}),
         ("group4", "1", "group4", {}),
         ("group4_reversed", "1", "group4", {266: 2}),
+        ("group4_predictor", "1", "group4", {317: 2}),
     ]:
         out = io.BytesIO()
         image.convert(mode).save(out, "TIFF", compression=compression, tiffinfo=tags)
         save(name, out.getvalue(), out.getvalue())
+    for name, compression in {"none": NONE, "packbits": PACKBITS}.items():
+        for kind, colors, bits in [("rgb", RGB, 8), ("gray", GRAY, 4), ("palette", PALETTE, 8)]:
+            tiled = (kind == "gray") == (compression == NONE)
+            case(f"{kind}_predictor_{name}", colors=colors, bits=bits, compression=compression, tiled=tiled, ignored=True)
 
 
 def main() -> None:

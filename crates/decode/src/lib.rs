@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod bmp;
 pub mod error;
+mod generic;
 mod ifd;
 mod jpeg;
 mod orientation;
@@ -13,19 +15,19 @@ mod tiff;
 mod webp;
 
 use std::any::Any;
-use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::error::DecodingError;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{ImageError, ImageFormat, RgbImage};
 
 pub use error::{Error, Result};
 pub use parts::{MAX_IMAGE_BYTES, MAX_PIXELS};
 pub use pixels::{Image, PixelFormat};
 pub use raw::Raw;
 
-use parts::{Failure, Parts, check_size};
+use generic::read_dynamic;
+use parts::{Failure, Parts};
 
 /// Decodes one image file to RGB, see the [crate](self) for the conversions.
 ///
@@ -119,21 +121,13 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
         ImageFormat::Png => png::orientation(bytes),
         _ => Orientation::NoTransforms,
     };
-    let (values, layout) = raw::of_dynamic(read_dynamic(bytes, format)?);
+    let image = match format {
+        ImageFormat::Bmp => bmp::read(bytes)?,
+        ImageFormat::WebP => read_dynamic(&webp::with_first_frame_as_it_is(bytes), format)?,
+        _ => read_dynamic(bytes, format)?,
+    };
+    let (values, layout) = raw::of_dynamic(image);
     Ok((values, layout, orientation))
-}
-
-/// As the `image` crate reads it, not turned.
-fn read_dynamic(bytes: &[u8], format: ImageFormat) -> std::result::Result<DynamicImage, Failure> {
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let decoder = reader.into_decoder()?;
-    let (width, height) = decoder.dimensions();
-    // Not every decoder compares the picture's size with the limit by itself.
-    check_size(width, height, decoder.total_bytes())?;
-    Ok(DynamicImage::from_decoder(decoder)?)
 }
 
 /// Whether the decoder ran out of bytes, wherever in its chain of reasons that is said.
@@ -162,6 +156,10 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use std::io::Cursor;
+
+    use image::DynamicImage;
 
     use super::*;
 

@@ -1,5 +1,7 @@
 //! What the WebP decoder takes for granted, and the metadata of all WebP files, also of animated ones.
 
+use std::borrow::Cow;
+
 use crate::orientation::Metadata;
 
 /// "RIFF", the size of the rest, "WEBP".
@@ -48,6 +50,31 @@ pub(super) fn metadata(bytes: &[u8]) -> Metadata<'_> {
         position = end.next_multiple_of(2);
     }
     metadata
+}
+
+/// The file with a first frame that is not blended with what lies below it. Below it lies nothing, so
+/// Pillow shows its colors as they are; the decoder blends them with black.
+pub(super) fn with_first_frame_as_it_is(bytes: &[u8]) -> Cow<'_, [u8]> {
+    /// In the frame's head: the bit says "do not blend".
+    const FLAGS: usize = 15;
+    const NO_BLEND: u8 = 2;
+    let extended = bytes.get(HEADER_BYTES..).is_some_and(|rest| rest.starts_with(b"VP8X"));
+    let mut position = HEADER_BYTES;
+    while extended && let Some(head) = bytes.get(position..).and_then(<[u8]>::first_chunk::<8>) {
+        let [name @ .., a, b, c, d] = *head;
+        let flags = position + 8 + FLAGS;
+        if &name == b"ANMF" && bytes.get(flags).is_some_and(|flags| flags & NO_BLEND == 0) {
+            let mut copy = bytes.to_vec();
+            copy[flags] |= NO_BLEND;
+            return copy.into();
+        }
+        if &name == b"ANMF" {
+            break;
+        }
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        position = (position + 8).saturating_add(length).next_multiple_of(2);
+    }
+    bytes.into()
 }
 
 #[cfg(test)]

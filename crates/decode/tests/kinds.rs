@@ -1,5 +1,6 @@
 //! Whole kinds of files against Pillow: colors and orders of bits of TIFF (tools/parity/tiff_kinds.py),
-//! and orientations in all formats (tools/parity/orientation.py). Every pixel must be equal.
+//! few bits and runs of BMP and animations of WebP (tools/parity/bmp_webp_kinds.py), and orientations in
+//! all formats (tools/parity/orientation.py). Every pixel must be equal.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -38,11 +39,75 @@ fn colors_and_orders_of_bits_of_tiff_are_those_of_pillow() {
 
 #[test]
 fn orientation_is_that_of_pillow_in_all_formats() {
-    let files = files("orientation");
-    assert_eq!(files.len(), ORIENTATION_FILES);
+    expect_all_equal("orientation", ORIENTATION_FILES);
+}
+
+#[test]
+fn few_bits_runs_and_first_frames_are_those_of_pillow() {
+    expect_all_equal("bmp_webp", BMP_WEBP_FILES);
+}
+
+fn expect_all_equal(folder: &str, count: usize) {
+    let files = files(folder);
+    assert_eq!(files.len(), count);
     for (path, bytes) in files {
         let expected = format!("{}.expected.png", path.to_str().unwrap());
         expect_equal(&path, &bytes, Path::new(&expected));
+    }
+}
+
+/// A BMP of 4 x 2 pixels, with the palette red, green, blue.
+fn runs(bits: u8, data: &[u8]) -> Vec<u8> {
+    let mut bytes = b"BM\0\0\0\0\0\0\0\0".to_vec();
+    for number in [66, 40, 4, 2] {
+        bytes.extend(u32::to_le_bytes(number));
+    }
+    bytes.extend([1, 0, bits, 0, if bits == 8 { 1 } else { 2 }, 0, 0, 0]);
+    for number in [0, 0, 0, 3, 0, 0x00FF_0000, 0x0000_FF00, 0x0000_00FF] {
+        bytes.extend(u32::to_le_bytes(number));
+    }
+    [&bytes, data].concat()
+}
+
+#[test]
+fn what_no_run_sets_has_the_first_color() {
+    let (r, g, b) = ([255, 0, 0], [0, 255, 0], [0, 0, 255]);
+    // The first row in the file is the lower one.
+    for (what, bits, data, expected) in [
+        ("ends of rows", 8, &[1, 1, 0, 0, 0, 0, 0, 1][..], [r, r, r, r, g, r, r, r]),
+        ("a step", 8, &[0, 2, 1, 1, 2, 2, 1, 1], [r, b, b, g, r, r, r, r]),
+        (
+            "an index behind the palette",
+            8,
+            &[4, 1, 0, 0, 4, 7],
+            [[0; 3], [0; 3], [0; 3], [0; 3], g, g, g, g],
+        ),
+        ("too long a run", 8, &[9, 2, 0, 0, 9, 1, 0, 0, 0, 1], [g, g, g, g, b, b, b, b]),
+        ("halves", 4, &[3, 0x12, 0, 0, 0, 3, 0x21, 0x20, 0, 0], [b, g, b, r, g, b, g, r]),
+        ("a long run of halves", 4, &[9, 0x12, 0, 0, 4, 0x11], [g, g, g, g, g, b, g, b]),
+    ] {
+        let got = decode(&runs(bits, data)).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(got.as_raw(), &expected.concat(), "{what}");
+    }
+}
+
+#[test]
+fn runs_that_lead_nowhere_are_refused() {
+    for (data, reason) in [
+        (&[4, 1, 0, 0, 2, 1, 0, 1][..], "end before the last pixel"),
+        (&[0, 2, 5, 0, 1, 1], "a step behind"),
+        (&[0, 2, 0, 2, 1, 1], "a step behind"),
+        (&[2, 1, 0, 3, 1, 1, 1, 0], "colors behind"),
+    ] {
+        let error = decode(&runs(8, data)).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(reason), "{data:?}: {source}");
+    }
+    let whole = [4, 1, 0, 0, 0, 4, 1, 1, 1, 1];
+    assert!(decode(&runs(8, &whole)).is_ok());
+    for end in 0..whole.len() {
+        let error = decode(&runs(8, &whole[..end])).unwrap_err();
+        assert!(matches!(error, Error::Truncated { format: "bmp" }), "{end}: {error:?}");
     }
 }
 
@@ -94,11 +159,11 @@ proptest! {
 
     #[test]
     fn damaged_bytes_never_panic(
-        which in 0_usize..TIFF_FILES + ORIENTATION_FILES,
+        which in 0_usize..TIFF_FILES + ORIENTATION_FILES + BMP_WEBP_FILES,
         hits in proptest::collection::vec((0.0_f64..1.0, any::<u8>()), 1..6),
         cut in 0.6_f64..1.5,
     ) {
-        let mut all = [files("tiff"), files("orientation")].concat();
+        let mut all = [files("tiff"), files("orientation"), files("bmp_webp")].concat();
         let (_, mut bytes) = all.swap_remove(which);
         bytes.truncate((cut * bytes.len() as f64) as usize);
         for (place, value) in hits {
@@ -110,5 +175,6 @@ proptest! {
     }
 }
 
-const TIFF_FILES: usize = 52;
+const TIFF_FILES: usize = 59;
 const ORIENTATION_FILES: usize = 34;
+const BMP_WEBP_FILES: usize = 16;

@@ -1,6 +1,6 @@
 //! Other tags and other bits for files that the `tiff` crate would read wrongly.
 
-use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
+use tiff::tags::{CompressionMethod, PhotometricInterpretation, Predictor, Tag};
 use weezl::LzwStatus;
 
 use super::head::{Head, Reader, broken, failed, unsupported};
@@ -29,6 +29,9 @@ pub(super) fn readable(
             Tag::PhotometricInterpretation,
             PhotometricInterpretation::BlackIsZero.to_u16().into(),
         ));
+    }
+    if head.predictor_ignored {
+        tags.push((Tag::Predictor, Predictor::None.to_u16().into()));
     }
     // In whole tiles there are no rows to be counted.
     let whole = head.tile.and_then(|[_, tile]| head.height.checked_next_multiple_of(tile));

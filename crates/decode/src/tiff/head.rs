@@ -36,6 +36,8 @@ pub(super) struct Head {
     pub(super) reversed: bool,
     /// Values are stored as differences.
     pub(super) predicted: bool,
+    /// The file speaks of differences, but its compression knows none.
+    pub(super) predictor_ignored: bool,
     /// Pixels in a row, and rows, that have one value of color together.
     pub(super) shared: [u32; 2],
     /// Width and height of tiles, if there are such.
@@ -82,7 +84,12 @@ pub(super) fn read_head(decoder: &mut Reader<'_>, bytes: &[u8]) -> Result<Head, 
         .ok_or_else(|| unsupported(format!("colors of kind {colors}")))?;
     let compression = CompressionMethod::from_u16_exhaustive(short(Tag::Compression, 1)?);
     let planar = short(Tag::PlanarConfiguration, 1)? == PlanarConfiguration::Planar.to_u16();
-    let (reversed, predicted) = (short(Tag::FillOrder, 1)? == 2, short(Tag::Predictor, 1)? != 1);
+    let (reversed, predictor) = (short(Tag::FillOrder, 1)? == 2, short(Tag::Predictor, 1)? != 1);
+    // As libtiff has it: beside other compressions, the tag means nothing.
+    let takes_predictor = matches!(
+        compression,
+        CompressionMethod::LZW | CompressionMethod::Deflate | CompressionMethod::OldDeflate
+    );
     let xmp = decoder.find_tag(XMP).ok().flatten().and_then(|packet| packet.into_u8_vec().ok());
     // 1 and 2 are two ways to store alpha. Four channels that are called RGB are taken for it.
     let rgb = colors == PhotometricInterpretation::RGB;
@@ -97,7 +104,8 @@ pub(super) fn read_head(decoder: &mut Reader<'_>, bytes: &[u8]) -> Result<Head, 
         alpha,
         planar,
         reversed,
-        predicted,
+        predicted: predictor && takes_predictor,
+        predictor_ignored: predictor && !takes_predictor,
         shared: match shared.as_deref() {
             Some(&[across, down]) => [across, down],
             _ => [2, 2],

@@ -1,0 +1,20 @@
+//! Formats whose pixels the `image` crate reads as Pillow does.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use crate::parts::{Failure, MAX_IMAGE_BYTES, check_size};
+
+/// As the `image` crate reads it, not turned.
+pub(crate) fn read_dynamic(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, Failure> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    // Not every decoder compares the picture's size with the limit by itself.
+    check_size(width, height, decoder.total_bytes())?;
+    Ok(DynamicImage::from_decoder(decoder)?)
+}
