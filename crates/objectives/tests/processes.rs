@@ -186,6 +186,6 @@ fn as_a_third_of_two_groups() {
         collective: &group,
     };
     let error = objectives::SimDinoLoss::new(&config).unwrap().forward(&inputs).unwrap_err();
-    assert!(error.to_string().contains("a batch of 4 is no whole number"), "{error}");
+    assert!(error.to_string().contains("a batch of 4 is not a multiple"), "{error}");
     group.barrier().unwrap();
 }
