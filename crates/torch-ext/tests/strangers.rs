@@ -44,8 +44,8 @@ fn an_http_server_is_found_out_at_once() {
     let (error, took) = said("127.0.0.1", port, LONG);
     assert_eq!(
         error,
-        "what listens there is not a torch store: its answer begins with 'HTTP' (is this port another \
-         program's? choose another MASTER_PORT)"
+        "what listens there is not a torch store: its answer begins with 'HTTP' (does another program \
+         use this port? choose another MASTER_PORT)"
     );
     assert!(took < LONG / 2, "{took:?}");
 }
