@@ -1,6 +1,6 @@
 //! Damaged weight files by the thousand: an error or tensors, never a panic, never much memory.
 //!
-//! `SIMDINO_MUTATIONS=1000000 cargo test -p model --test mutations` runs more of them.
+//! `SIMDINO_MUTATIONS=1000000 cargo test -p simdino-model --test mutations` runs more of them.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;

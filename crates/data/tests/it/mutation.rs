@@ -1,7 +1,7 @@
 //! Damaged input: whatever the bytes, an answer comes back, soon, and without a panic.
 //!
 //! A seeded run of a few thousand mutated files a target belongs to every test run. More:
-//! `SIMDINO_MUTATIONS=1000000 cargo test -p data --test it mutation -- --nocapture`
+//! `SIMDINO_MUTATIONS=1000000 cargo test -p simdino-data --test it mutation -- --nocapture`
 //!
 //! This stands in for cargo-fuzz, which needs a nightly compiler: the inputs are drawn, not steered by
 //! what code they reach, but they start from whole files of every kind.
