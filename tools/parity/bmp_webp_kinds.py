@@ -10,13 +10,11 @@ crates/decode/tests/fixtures/bmp_webp. Needs pillow and numpy.
 
 import io
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
-import PIL
-from jpeg_kinds import compare, pillow
-from PIL import Image, features
+from PIL import Image
+from pillow_check import pillow, run
 
 OUT = Path(__file__).resolve().parents[2] / "crates/decode/tests/fixtures/bmp_webp"
 SEED = 20266
@@ -134,18 +132,5 @@ def save_fixtures() -> None:
         Image.fromarray(pixels).save(OUT / f"{name}.expected.png", optimize=True)
 
 
-def main() -> None:
-    print(f"pillow {PIL.__version__}, libwebp {features.version('webp')}, numpy {np.__version__}")
-    match sys.argv[1:]:
-        case ["check", program, *more]:
-            count, seed = [int(v) for v in more] + [300, SEED][len(more) :]
-            rng = np.random.default_rng(seed)
-            sys.exit(int(compare(program, [draw(rng) for _ in range(count)]) > 0))
-        case ["fixtures"]:
-            save_fixtures()
-        case _:
-            sys.exit(__doc__)
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, "webp", SEED, draw, save_fixtures, count=300)

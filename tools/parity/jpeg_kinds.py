@@ -11,17 +11,12 @@ crates/jpeg/tests/fixtures/kinds. Needs pillow and numpy.
 """
 
 import io
-import subprocess
-import sys
-import tempfile
-import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import PIL
 from jpeg_writer import JFIF, Component, Scan, adobe, draw_blocks, jpeg, quantization, segment
-from PIL import Image, ImageOps, features
+from PIL import Image
+from pillow_check import pillow, run
 
 OUT = Path(__file__).resolve().parents[2] / "crates/jpeg/tests/fixtures/kinds"
 SEED = 20264
@@ -116,56 +111,6 @@ def draw(rng) -> tuple:
     return data, f"{width}x{height} {factors} {marker} {order}"
 
 
-def pillow(data: bytes):
-    """Pixels [H, W, 3], or the reason why there are none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
-    except Exception as error:  # whatever Pillow says
-        return str(error)
-
-
-def ours(path: Path):
-    """As `pillow`, from what the program wrote."""
-    pixels = Path(f"{path}.rgb")
-    if not pixels.exists():
-        return Path(f"{path}.error").read_text()
-    data = pixels.read_bytes()
-    width, height = np.frombuffer(data[:8], "<u4")
-    return np.frombuffer(data[8:], np.uint8).reshape(height, width, 3)
-
-
-def compare(program: str, files: list) -> int:
-    """Says what became of `files`: bytes, words, and, where Pillow is to read another file, that one's
-    bytes. Returns how many differ."""
-    counts, wrong = Counter(), 0
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{i}.bin" for i in range(len(files))]
-        for path, file in zip(paths, files):
-            path.write_bytes(file[0])
-        subprocess.run([program], input="\n".join(map(str, paths)), text=True, check=True)
-        for path, (data, words, *reference) in zip(paths, files):
-            theirs, mine = pillow(*(reference or [data])), ours(path)
-            match isinstance(theirs, str), isinstance(mine, str):
-                case True, True:
-                    counts["refused by both"] += 1
-                case True, False:
-                    counts[f"refused by Pillow alone: {theirs.split(' <')[0].split(' (')[0]}"] += 1
-                case False, True:
-                    counts[f"refused by us alone: {mine}"] += 1
-                case _ if theirs.shape == mine.shape and (theirs == mine).all():
-                    counts["equal"] += 1
-                case _:
-                    wrong += 1
-                    far = theirs.shape == mine.shape and np.abs(theirs.astype(int) - mine).max()
-                    print(f"DIFFERENT {words}: by {far}, {theirs.shape} {mine.shape}")
-    for words, count in counts.most_common():
-        print(f"{count:6} {words}")
-    print(f"{wrong:6} different")
-    return wrong
-
-
 def case(name: str, factors: str, groups=None, size=(21, 19), head=JFIF, names=None, **options) -> None:
     """A fixture: `factors` as "2x2 1x1 1x1"; `groups` of components as scans, none for a progressive
     file. `before` stands in front of each scan but the first, `interval` is that of every second."""
@@ -228,19 +173,5 @@ def save_fixtures() -> None:
         case(f"behind_{name}_progressive", "2x2 1x1 1x1", tail=tail, before=tail)
 
 
-def main() -> None:
-    jpeg_version = features.version("libjpeg_turbo")
-    print(f"pillow {PIL.__version__}, libjpeg-turbo {jpeg_version}, numpy {np.__version__}")
-    match sys.argv[1:]:
-        case ["check", program, *more]:
-            count, seed = [int(v) for v in more] + [1000, SEED][len(more) :]
-            rng = np.random.default_rng(seed)
-            sys.exit(int(compare(program, [draw(rng) for _ in range(count)]) > 0))
-        case ["fixtures"]:
-            save_fixtures()
-        case _:
-            sys.exit(__doc__)
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, "libjpeg_turbo", SEED, draw, save_fixtures)

@@ -14,15 +14,13 @@ are right.
 
 import io
 import struct
-import sys
 import zlib
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
-import PIL
-from jpeg_kinds import compare, pillow
-from PIL import Image, features
+from PIL import Image
+from pillow_check import pillow, run
 
 OUT = Path(__file__).resolve().parents[2] / "crates/decode/tests/fixtures/tiff"
 SEED = 20265
@@ -258,18 +256,5 @@ def save_fixtures() -> None:
             case(f"{kind}_predictor_{name}", colors=colors, bits=bits, compression=compression, tiled=tiled, ignored=True)
 
 
-def main() -> None:
-    print(f"pillow {PIL.__version__}, libtiff {features.version('libtiff')}, numpy {np.__version__}")
-    match sys.argv[1:]:
-        case ["check", program, *more]:
-            count, seed = [int(v) for v in more] + [1000, SEED][len(more) :]
-            rng = np.random.default_rng(seed)
-            sys.exit(int(compare(program, [draw(rng) for _ in range(count)]) > 0))
-        case ["fixtures"]:
-            save_fixtures()
-        case _:
-            sys.exit(__doc__)
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, "libtiff", SEED, draw, save_fixtures)
