@@ -5,8 +5,8 @@ this file lies in it beside what it runs.
     python3 gpu_check.py smoke OUT    at most 90 s: does everything run, and give the right numbers?
     python3 gpu_check.py times OUT    at most 330 s: how fast is it, beside PyTorch?
 
-OUT/summary.md is what to read, OUT/all.tgz holds everything else that was written, but weights. Both
-are whole after every part, so that a call that is stopped loses one part at most. Every part prints a
+OUT/summary.md is what to read, OUT/all.tgz holds everything else that was written, but weights, and
+OUT/trace_*.json.gz the traces of a step. All are whole after every part, so that a call that is stopped loses one part at most. Every part prints a
 line, has a limit of its own, and leaves the others to run where it fails: it is then run once more with
 what makes CUDA's errors name their place. Exit code: 0 all went well, 1 not, 2 it could not begin.
 """
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import ctypes
 import glob
+import gzip
 import importlib.util
 import json
 import os
@@ -30,9 +31,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gpu_trace
+
 HERE = Path(__file__).resolve().parent
 SECONDS = {"smoke": 90, "times": 330}
 RESERVE = 8  # seconds kept for the last summary, and for a part that has to be killed
+TRACED_STEPS = 3  # as crates/cli/src/commands/bench/step.rs
 PATIENCE = 5  # seconds that a part has to end by itself once it is asked to
 TRACED = {"CUDA_LAUNCH_BLOCKING": "1", "TORCH_SHOW_CPP_STACKTRACES": "1"}
 LARGEST_FILE, LARGEST_ARCHIVE = 2 << 20, 15 << 20  # bytes that go into all.tgz, and of it
@@ -283,7 +287,7 @@ class Check:
         path.write_text(json.dumps(config))
         return config, path
 
-    def step(self, size, name, limit, env=None):
+    def step(self, size, name, limit, env=None, counts=None):
         """Our step, on the config that the peers get: its few keys that are not the recipe's."""
         config, _ = self.config(size)
         recipe = HERE / f"configs/simdino_vit{size.lower()}16_in1k.yaml"
@@ -291,7 +295,17 @@ class Check:
         keys |= {"train.precision": config["train"]["precision"], "run.device": self.device}
         command = [self.simdino, "bench", "step", str(recipe), *words(keys)]
         command += words(SMALL_STEP) if self.small else []
-        self.part(f"{size}_{name}", limit, [*command, "--json", *self.counts()], env)
+        self.part(f"{size}_{name}", limit, [*command, "--json", *(counts or self.counts())], env)
+
+    def trace(self, size, limit):
+        """Where the time of our step goes; the trace itself lies in OUT."""
+        name = f"{size}_trace"
+        trace, counts = self.file("cache") / f"{name}.json", ["--warmup", "5", "--steps", "1"]
+        trace.parent.mkdir(exist_ok=True)
+        self.step(size, "trace", limit, counts=[*counts, "--trace", str(trace)])
+        if trace.exists():
+            (self.out / f"{name}.json.gz").write_bytes(gzip.compress(trace.read_bytes(), 6))
+            self.file(f"{name}.md").write_text(gpu_trace.tables(gpu_trace.load(trace), TRACED_STEPS))
 
     def counts(self):
         return ["--warmup", "1", "--steps", "3"] if self.small else ["--warmup", "5", "--steps", "20"]
@@ -383,6 +397,7 @@ def times(check):
         if limits[2]:
             check.peer(size, "compile", limits[2])
         if size == "B":
+            check.trace(size, 40)
             check.step(size, "without_cudnn", 40, {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"})
     throughput(check)
     check.peer("L", "compile", 90)
@@ -449,7 +464,10 @@ def summary(check):
     text = [f"# GPU check: {check.call}", f"{check.passed():.0f} s of {check.seconds}, {check.device}."]
     sections = {
         "smoke": [("Card", card), ("Numbers", numbers), ("Tests", tests), ("Methods", methods)],
-        "times": [("Training step", steps), ("Training from files", trained), ("k-NN on CIFAR-10", curves)],
+        "times": [
+            ("Training step", steps), ("Training from files", trained), ("k-NN on CIFAR-10", curves),
+            ("Where the time of ViT-B/16's step goes", traced),
+        ],
     }
     for title, section in sections[check.call]:
         text.append(f"## {title}\n\n{section(check)}")
@@ -524,6 +542,10 @@ def steps(check):
     header = ["model, batch", "program", "step ms", "img/s", "MFU %", "simdino / it", "peak GiB"]
     note = f"Random input, {crops or 'no'} crops. MFU is of an H100's {H100_BF16 / 1e12:.0f} TFLOP/s."
     return f"{note}\n\n{table(header, rows)}"
+
+
+def traced(check):
+    return tail_of(check.file("B_trace.md"), 400) or "No trace."
 
 
 def trained(check):

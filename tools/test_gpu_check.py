@@ -15,6 +15,7 @@ import unittest
 from pathlib import Path
 
 import gpu_check
+import gpu_trace
 
 PRETENDER = """#!{python}
 import json, os, sys, time
@@ -41,6 +42,10 @@ elif verb == "data":
 elif sys.argv[1:3] == ["bench", "data"]:
     print(json.dumps({{"pipeline": [{{"threads": 0, "img_s": 12.0}}]}}))
 elif verb == "bench":
+    if "--trace" in sys.argv:
+        event = {{"ph": "X", "ts": 0, "dur": 3000, "args": {{"External id": 1}}}}
+        events = [event | {{"cat": "cpu_op", "name": "mm"}}, event | {{"cat": "kernel", "name": "gemm"}}]
+        open(sys.argv[sys.argv.index("--trace") + 1], "w").write(json.dumps({{"traceEvents": events}}))
     print(json.dumps(result))
 else:
     print(json.dumps({{"passed": True, "self_check": [{{"what": "x", "error": 0.0}}]}}))
@@ -70,7 +75,8 @@ class Calls(unittest.TestCase):
         program(bundle / "simdino", PRETENDER.format(python=sys.executable))
         for name in gpu_check.TESTS:
             program(bundle / "tests" / name, "#!/bin/sh\necho 'test result: ok. 2 passed'\n")
-        shutil.copy(gpu_check.__file__, bundle)
+        for module in [gpu_check, gpu_trace]:
+            shutil.copy(module.__file__, bundle)
         (bundle / "step.py").write_text(PEER)
         (bundle / "peers").mkdir()
         for size in gpu_check.SIZES:
@@ -131,6 +137,8 @@ class Calls(unittest.TestCase):
         self.assertIn("| ViT-B/16, 16 | torch compile | 200.0 | 5 |", summary)
         self.assertIn("| training, data and step | 8 |", summary)
         self.assertIn("| 4 | 0.5 | 0.2500 |", summary)
+        self.assertIn("| mm | 1.000 | 0.3 |", summary)
+        self.assertTrue((self.out / "B_trace.json.gz").exists())
 
     def test_a_part_that_fails_is_run_again_with_traces_and_the_others_run(self):
         code, said, _ = self.call("smoke", BROKEN="run_dino")
@@ -191,6 +199,24 @@ class Numbers(unittest.TestCase):
         forward = 4 * (24 * 2 * 128**2 + 4 * 4 * 128) + 2 * 128 * 64  # two tokens
         self.assertEqual(gpu_check.flops_per_image(one), (2 + 3 * 3) * forward)
         self.assertEqual(gpu_check.crops_of(one), "2 x 8 + 1 x 8")
+
+    def test_a_trace_is_added_up(self):
+        def event(cat, name, start, length, launcher):
+            args = {"External id": launcher}
+            return {"cat": cat, "name": name, "ts": start, "dur": length, "args": args}
+
+        events = [event("cpu_op", "mm", 0, 5, 1), event("cpu_op", "add", 5, 5, 2)]
+        events += [event("kernel", "void at::native::gemm", 10, 4000, 1)]
+        events += [event("kernel", "sum", 3010, 2000, 2), event("gpu_memcpy", "copy", 9010, 1000, 3)]
+        events += [event("cuda_runtime", "cudaStreamSynchronize", 0, 500, 3)]
+        self.assertEqual(gpu_trace.busy(events[2:5]), (6000, 10000))
+        text = gpu_trace.tables(events, 2)
+        self.assertIn("5.00 ms per step, of which the GPU was busy 60.0 %; 2 kernels and copies", text)
+        for row in ["| mm | 2.000 | 0.5 |", "| ? | 0.500 | 0.5 |", "| gemm | 2.000 | 0.5 |"]:
+            self.assertIn(row, text)
+        self.assertIn("| cudaStreamSynchronize | 0.250 | 0.5 |", text)
+        self.assertIn("| 2 others | 1.500 | 1.0 |", gpu_trace.tables(events, 2, most=1))
+        self.assertIn("no event of a GPU", gpu_trace.tables(events[:2], 2))
 
     def test_cut_lines_are_passed_over(self):
         with tempfile.TemporaryDirectory() as dir:

@@ -3,12 +3,13 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
     "checkpoint.cpp",
     "device.cpp",
+    "profiler.cpp",
     "dist.cpp",
     "reducer.cpp",
 ];

@@ -109,6 +109,11 @@ struct SimdinoMemory {
 const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept;
 const char* simdino_cuda_reset_peak(int index) noexcept;
 
+// Starts to record the operators of this thread and its backward pass, and with `cuda` the GPU's kernels.
+const char* simdino_profiler_start(int cuda) noexcept;
+// Stops, and writes what was recorded to `path` in Chrome's trace format; null: throws it away.
+const char* simdino_profiler_stop(const char* path) noexcept;
+
 // A key-value store over TCP, in one of the processes of a run or beside them.
 struct SimdinoStore;
 // Connects to the store, which this process opens first where `serves` is not 0.

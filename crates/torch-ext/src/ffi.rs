@@ -129,6 +129,8 @@ unsafe extern "C" {
     ) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
+    pub fn simdino_profiler_start(cuda: c_int) -> Message;
+    pub fn simdino_profiler_stop(path: *const c_char) -> Message;
     pub fn simdino_store_new(
         host: *const c_char,
         port: u16,

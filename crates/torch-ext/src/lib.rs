@@ -14,6 +14,7 @@ mod error;
 mod ffi;
 mod foreach;
 mod memory;
+mod profiler;
 mod read;
 mod rng;
 
@@ -28,5 +29,6 @@ pub use dist::{
 pub use error::{Error, GroupFailure, Result};
 pub use foreach::{drop_gradients, foreach_lerp_, foreach_mul_, foreach_norm};
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
+pub use profiler::profile;
 pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};

@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use processes::command_of;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::{
-    autocast, device_memory, manual_seed, reset_peak_memory, rng_state, set_current_device,
-    set_rng_state,
+    autocast, device_memory, manual_seed, profile, reset_peak_memory, rng_state,
+    set_current_device, set_rng_state,
 };
 
 const CPU: Device = Device::Cpu;
@@ -172,4 +172,28 @@ fn a_backtrace_is_kept_where_it_is_asked_for() {
 #[ignore = "started by a_backtrace_is_kept_where_it_is_asked_for"]
 fn says_an_error() {
     println!("{}", set_rng_state(CPU, &Tensor::new()).unwrap_err());
+}
+
+#[test]
+fn a_trace_names_the_operators_that_ran_forward_and_backward() {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.json");
+    let product = || -> torch_ext::Result<()> {
+        let x = Tensor::ones([4, 4], (Kind::Float, CPU)).set_requires_grad(true);
+        x.matmul(&x).sum(None).backward();
+        Ok(())
+    };
+    profile(&path, CPU, product).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    for name in ["aten::matmul", "MmBackward0"] {
+        assert!(text.contains(name), "{name} is not in the trace");
+    }
+    // A body that fails, and a folder that is missing, leave a profiler that starts again.
+    let failed = profile(&path, CPU, || Err::<(), _>(torch_ext::Error::AutocastKind(Kind::Int8)));
+    assert!(failed.unwrap_err().to_string().contains("autocast"));
+    let nowhere = profile(&dir.path().join("none/trace.json"), CPU, product);
+    assert!(nowhere.unwrap_err().to_string().contains("cannot write"));
+    profile(&path, CPU, product).unwrap();
 }

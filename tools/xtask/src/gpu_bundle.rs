@@ -16,8 +16,9 @@ const OUT: &str = "gpu-bundle";
 /// What may travel at once is 64 MiB; the repository itself takes a part of it.
 const MOST_BYTES: u64 = 56 << 20;
 /// Files that are copied as they are.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("tools/gpu_check.py", "gpu_check.py"),
+    ("tools/gpu_trace.py", "gpu_trace.py"),
     ("benches/peers/step.py", "step.py"),
     ("configs/cifar10_gpu.yaml", "configs/cifar10_gpu.yaml"),
     ("configs/simdino_vits16_in1k.yaml", "configs/simdino_vits16_in1k.yaml"),

@@ -19,6 +19,9 @@ use crate::failure::{Failure, Result};
 use simdino::assemble::learner_config;
 use simdino::device;
 
+/// Steps in a trace.
+const TRACED_STEPS: usize = 3;
+
 /// What `bench step` takes.
 #[derive(Debug, clap::Args)]
 pub struct StepArgs {
@@ -33,6 +36,9 @@ pub struct StepArgs {
     /// Steps that are timed
     #[arg(long, default_value_t = 10)]
     steps: usize,
+    /// Also write a trace of three more steps, after the timed ones, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// One JSON object on the last line
     #[arg(long)]
     json: bool,
@@ -64,6 +70,15 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
     let request = StepRequest { values: schedules.at(5000), seed: 0, log_metrics: false };
     let intake = random_intake(config, &learner)?;
+    let mut step = || -> Result<()> {
+        let mut micro = 0..config.train.accumulate;
+        let mut next = || random_views(config, &intake, micro.next().unwrap_or_default());
+        if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
+            return Err(Failure::failed(format!("on random input {}", skipped.what)));
+        }
+        synchronize(device);
+        Ok(())
+    };
     let mut times = Vec::new();
     for i in 0..args.warmup + args.steps {
         if i == args.warmup {
@@ -71,15 +86,13 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
         }
         synchronize(device);
         let start = Instant::now();
-        let mut micro = 0..config.train.accumulate;
-        let mut next = || random_views(config, &intake, micro.next().unwrap_or_default());
-        if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
-            return Err(Failure::failed(format!("on random input {}", skipped.what)));
-        }
-        synchronize(device);
+        step()?;
         if i >= args.warmup {
             times.push(1e3 * start.elapsed().as_secs_f64());
         }
+    }
+    if let Some(path) = &args.trace {
+        torch_ext::profile(path, device, || (0..TRACED_STEPS).try_for_each(|_| step()))?;
     }
     times.sort_by(f64::total_cmp);
     Ok(times[times.len() / 2])
