@@ -1,9 +1,10 @@
 //! Compiles the C++ shim against the libtorch that torch-sys found.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
@@ -12,6 +13,7 @@ const SOURCES: [&str; 8] = [
     "profiler.cpp",
     "dist.cpp",
     "reducer.cpp",
+    "fused/fused.cpp",
 ];
 
 fn main() -> Result<(), String> {
@@ -25,7 +27,9 @@ fn main() -> Result<(), String> {
     compiler(&include, cuda)
         .files(SOURCES.iter().map(|name| Path::new("cpp").join(name)))
         .compile("simdino_torch_ext");
-    compile_nccl(&lib_dir, &include, cuda);
+    let headers = if cuda { cuda_headers(&lib_dir) } else { None };
+    compile_kernels(&include, headers.as_deref())?;
+    compile_nccl(&include, cuda, headers.as_deref());
     link(&lib_dir, cuda);
     Ok(())
 }
@@ -51,11 +55,30 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
     build
 }
 
+/// The fused kernels' launcher, in an archive of its own: it needs CUDA's headers, and the kernels' text,
+/// which the user's machine compiles. Without the headers it says that there are none.
+fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), String> {
+    let mut build = compiler(include, headers.is_some());
+    build.file("cpp/fused/kernels.cpp");
+    if let Some(headers) = headers {
+        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+        let text = fs::read_to_string("cpp/fused/kernels.cu").map_err(|e| e.to_string())?;
+        // A string literal of C++ holds at most 65,536 characters everywhere.
+        let source = format!("static const char KERNELS_SOURCE[] = R\"cuda({text})cuda\";\n");
+        fs::write(out.join("kernels_source.h"), source).map_err(|e| e.to_string())?;
+        build.define("SIMDINO_KERNELS", None).include(out);
+        for dir in headers {
+            build.flag("-isystem").flag(dir);
+        }
+    }
+    build.compile("simdino_torch_ext_kernels");
+    Ok(())
+}
+
 /// NCCL's part, in an archive of its own: where the headers are missing, or are not those that
 /// libtorch was made with, the build goes on without it and `inspect env` says so.
-fn compile_nccl(lib_dir: &Path, include: &Path, cuda: bool) {
+fn compile_nccl(include: &Path, cuda: bool, headers: Option<&[PathBuf]>) {
     const ARCHIVE: &str = "simdino_torch_ext_nccl";
-    let headers = if cuda { cuda_headers(lib_dir) } else { None };
     if let Some(headers) = headers {
         let mut build = compiler(include, cuda);
         build.file("cpp/nccl.cpp").define("USE_C10D_NCCL", "1");

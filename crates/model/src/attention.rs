@@ -2,6 +2,7 @@
 
 use tch::nn::Module;
 use tch::{Tensor, nn};
+use torch_ext::fused;
 
 use crate::error::Result;
 use crate::init::{self, of_linear};
@@ -41,7 +42,17 @@ impl Attention {
     /// `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         let [q, k, v] = self.project(x);
-        self.attend(&q, &k, &v)
+        self.proj.forward(&mix(&q, &k, &v))
+    }
+
+    /// [`Self::forward`] without its last bias, by fused steps; and that bias.
+    pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
+        // The bias gets its gradient where heads are split: it is a sum over what is written there.
+        let added = self.qkv.bs.as_ref().map(Tensor::detach);
+        let qkv = x.f_linear(&self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
+        let [q, k, v] = fused::split_heads(&qkv, self.qkv.bs.as_ref(), self.num_heads)?;
+        let mixed = mix(&self.normed(q), &self.normed(k), &v);
+        Ok((mixed.f_linear(&self.proj.ws, None::<&Tensor>)?, self.proj.bs.as_ref()))
     }
 
     /// The class token's row of [`Self::forward`] alone, `[B, T, D]` to `[B, 1, D]`: queries of
@@ -94,19 +105,18 @@ impl Attention {
             .map(|part| part.transpose(1, 2)) // -> [B, H, T, D/H]
             .collect()
     }
+}
 
-    /// Attention of `q` `[B, H, Q, D/H]` over `k` and `v` `[B, H, T, D/H]`, projected: `[B, Q, D]`.
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        let mixed =
-            Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false);
-        let merged = mixed.transpose(1, 2).flatten(2, 3); // [B, H, Q, D/H] -> [B, Q, D]
-        self.proj.forward(&merged)
-    }
+/// Attention of `q` over `k` and `v`, each `[B, H, T, D/H]`: `[B, T, D]`.
+fn mix(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    let mixed =
+        Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false);
+    mixed.transpose(1, 2).flatten(2, 3) // [B, H, T, D/H] -> [B, T, D]
 }
 
 /// Attention of one query `[B, H, 1, D/H]` over `k` and `v` `[B, H, T, D/H]`: `[B, 1, D]`.
 ///
-/// As precise as the fused kernels of [`Attention::forward`]: scores and softmax are in fp32, fp64
+/// As precise as the fused kernels of [`mix`]: scores and softmax are in fp32, fp64
 /// where the network is, also under autocast; probabilities meet `v` in its own type.
 ///
 /// Two batched products on every device. A fused kernel gains nothing from a single query, and those

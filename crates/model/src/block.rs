@@ -1,7 +1,8 @@
 //! One transformer block.
 
 use tch::nn::Module;
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
+use torch_ext::fused::{Branch, Norm};
 
 use crate::attention::Attention;
 use crate::config::ModelConfig;
@@ -10,6 +11,7 @@ use crate::error::Result;
 use crate::init;
 use crate::layer_scale::LayerScale;
 use crate::mlp::FeedForward;
+use crate::stream::Stream;
 use crate::tokens::Mode;
 
 /// Pre-norm block: `x += drop(ls1(attn(norm1(x))))`, then `x += drop(ls2(mlp(norm2(x))))`.
@@ -22,6 +24,7 @@ pub(crate) struct Block {
     mlp: FeedForward,
     ls2: LayerScale,
     drop_path: DropPath,
+    eps: f64,
 }
 
 impl Block {
@@ -36,6 +39,7 @@ impl Block {
             mlp: FeedForward::new(&(path / "mlp"), config.ffn, dim, config.ffn_hidden())?,
             ls2: LayerScale::new(&(path / "ls2"), dim, config.layer_scale)?,
             drop_path: DropPath::of_block(config, index),
+            eps: config.norm_eps,
         })
     }
 
@@ -63,6 +67,63 @@ impl Block {
         self.feed_forward(&x, mode)
     }
 
+    /// Whether this block computes by fused steps, see [`torch_ext::fused`], on tokens `x` and activations
+    /// of `kind`. Never where the images of a branch are chosen before it is computed.
+    pub(crate) fn is_fusible(&self, x: &Tensor, kind: Kind, mode: Mode) -> bool {
+        let normal = self.norms().iter().all(Option::is_some);
+        let kinds = x.kind() == Kind::Float && kind == Kind::BFloat16;
+        kinds && normal && self.drop_path.is_factor(mode)
+    }
+
+    /// [`Self::forward`] of tokens whose last branch has not been added, and so it leaves them.
+    pub(crate) fn forward_fused(&self, stream: Stream, kind: Kind, mode: Mode) -> Result<Stream> {
+        let [Some(norm1), Some(norm2)] = self.norms() else {
+            return Ok(Stream::from(self.forward(&stream.added(), mode)));
+        };
+        let (normed, stream) = stream.normed(norm1, kind)?;
+        let attended = self.attn.forward_fused(&normed)?;
+        let stream = stream.with(self.branch(attended, &self.ls1, mode));
+        let (normed, stream) = stream.normed(norm2, kind)?;
+        let fed = self.mlp.forward_fused(&normed)?;
+        Ok(stream.with(self.branch(fed, &self.ls2, mode)))
+    }
+
+    /// [`Self::forward_cls`] of tokens whose last branch has not been added: `[B, 1, D]`.
+    pub(crate) fn forward_cls_fused(
+        &self,
+        stream: Stream,
+        kind: Kind,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let [Some(norm1), Some(_)] = self.norms() else {
+            return Ok(self.forward_cls(&stream.added(), mode));
+        };
+        let (normed, stream) = stream.normed(norm1, kind)?;
+        let x = stream.added();
+        let attend = |normed: &Tensor| self.ls1.forward(self.attn.forward_cls(normed));
+        let x = self.drop_path.add(&x.narrow(1, 0, 1), &normed, mode, attend); // -> [B, 1, D]
+        Ok(self.feed_forward(&x, mode))
+    }
+
+    /// Weights of both norms, where they have any.
+    fn norms(&self) -> [Option<Norm<'_>>; 2] {
+        [&self.norm1, &self.norm2].map(|norm| {
+            let (weight, shift) = (norm.ws.as_ref()?, norm.bs.as_ref()?);
+            Some(Norm { weight, shift, eps: self.eps })
+        })
+    }
+
+    fn branch(
+        &self,
+        (output, bias): (Tensor, Option<&Tensor>),
+        scale: &LayerScale,
+        mode: Mode,
+    ) -> Branch {
+        let factor = self.drop_path.factor(output.size()[0], mode, output.device());
+        let [bias, gamma] = [bias, scale.gamma()].map(|t| t.map(Tensor::shallow_clone));
+        Branch { output, bias, gamma, factor }
+    }
+
     /// Queries, keys and values of this block, `[B, T, D]` to three of `[B, H, T, D/H]`.
     pub(crate) fn qkv(&self, x: &Tensor) -> [Tensor; 3] {
         self.attn.project(&self.norm1.forward(x))
@@ -76,5 +137,94 @@ impl Block {
     fn feed_forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let branch = |x: &Tensor| self.ls2.forward(self.mlp.forward(&self.norm2.forward(x)));
         self.drop_path.add(x, x, mode, branch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::config::{Arch, DropPathSchedule, Ffn};
+    use crate::tokens::ImageRange;
+
+    const MODES: [Mode; 3] =
+        [Mode::Eval, Mode::Train, Mode::TrainPart(ImageRange { first: 1, count: 3, of: 5 })];
+
+    fn configs() -> Vec<ModelConfig> {
+        let plain = ModelConfig {
+            arch: Arch::VitNano,
+            drop_path_rate: 0.4,
+            drop_path_schedule: DropPathSchedule::Uniform,
+            ..ModelConfig::default()
+        };
+        let scaled = ModelConfig { layer_scale: Some(0.5), ..plain.clone() };
+        let swiglu = ModelConfig { ffn: Ffn::Swiglu, qk_norm: true, ..scaled.clone() };
+        vec![plain, scaled, swiglu]
+    }
+
+    /// The sum of a fixed function of the output, and the gradients of input and parameters.
+    fn computed(
+        (vars, block): &(nn::VarStore, Block),
+        mode: Mode,
+        f: impl Fn(&Block, Stream) -> Tensor,
+    ) -> Vec<Tensor> {
+        tch::manual_seed(7);
+        let x = Tensor::randn([6, 5, 128], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let out = f(block, Stream::from(x.shallow_clone()));
+        let weights = Tensor::arange(out.numel() as i64, (Kind::Float, Device::Cpu)).sin();
+        (&out * weights.view_as(&out)).sum(None).backward();
+        let variables = vars.variables();
+        let mut names: Vec<&String> = variables.keys().collect();
+        names.sort();
+        let gradients = names.into_iter().map(|name| {
+            let gradient = variables[name].grad();
+            let mut variable = variables[name].shallow_clone();
+            variable.zero_grad();
+            if gradient.defined() { gradient.copy() } else { Tensor::zeros_like(&variable) }
+        });
+        let gradients: Vec<Tensor> = gradients.collect();
+        [out.detach(), x.grad()].into_iter().chain(gradients).collect()
+    }
+
+    fn assert_same(ours: &[Tensor], eager: &[Tensor], what: &str) {
+        assert_eq!(ours.len(), eager.len());
+        for (i, (ours, eager)) in ours.iter().zip(eager).enumerate() {
+            let error = (ours - eager).abs().max().double_value(&[]);
+            let largest = eager.abs().max().double_value(&[]);
+            assert!(error <= 2e-5 * largest + 1e-6, "{what}: result {i} is off by {error} of {largest}");
+        }
+    }
+
+    #[test]
+    fn fused_steps_compute_what_the_block_computes() {
+        for config in configs() {
+            let vars = nn::VarStore::new(Device::Cpu);
+            tch::manual_seed(3);
+            let block = Block::new(&vars.root(), &config, 1).unwrap();
+            // Away from initial zeros, which would hide a missing bias.
+            for (_, mut variable) in vars.variables() {
+                let noise = variable.randn_like() * 0.1;
+                tch::no_grad(|| variable += noise);
+            }
+            let made = (vars, block);
+            for mode in MODES {
+                let what = format!("{config:?} {mode:?}");
+                let eager = computed(&made, mode, |block, x| block.forward(&x.added(), mode));
+                let ours = computed(&made, mode, |block, x| {
+                    block.forward_fused(x, Kind::Float, mode).unwrap().added()
+                });
+                assert_same(&ours, &eager, &what);
+                // Two blocks, so that a branch meets the next norm.
+                let eager = computed(&made, mode, |block, x| {
+                    block.forward_cls(&block.forward(&x.added(), mode), mode)
+                });
+                let ours = computed(&made, mode, |block, x| {
+                    let between = block.forward_fused(x, Kind::Float, mode).unwrap();
+                    block.forward_cls_fused(between, Kind::Float, mode).unwrap()
+                });
+                assert_same(&ours, &eager, &what);
+            }
+        }
     }
 }

@@ -55,7 +55,8 @@ impl DropPath {
         match self.form {
             DropPathForm::Image => {
                 let branch = branch(input);
-                x + &branch * self.factors(&draws(batch, mode, x.device()), &branch)
+                let factors = self.factors(&draws(batch, mode, x.device()));
+                x + &branch * factors.to_kind(branch.kind()).view([-1, 1, 1])
             }
             DropPathForm::Batch => {
                 let kept = ((batch as f64 * self.keep) as i64).max(1);
@@ -67,10 +68,21 @@ impl DropPath {
         }
     }
 
-    /// Per sample 0 or `1 / keep`, `[B, 1, 1]`: `floor(keep + U) / keep`. In fp32: in bf16 `keep + U`
-    /// would round to a biased rate.
-    fn factors(self, draws: &Tensor, like: &Tensor) -> Tensor {
-        ((draws + self.keep).floor_() / self.keep).to_kind(like.kind()).view([-1, 1, 1])
+    /// Whether [`Self::factor`] says all of [`Self::add`].
+    pub(crate) fn is_factor(self, mode: Mode) -> bool {
+        mode == Mode::Eval || self.keep >= 1.0 || self.form == DropPathForm::Image
+    }
+
+    /// What [`Self::add`] multiplies the branch of each image by, `[B]` in fp32; none for 1.
+    pub(crate) fn factor(self, batch: i64, mode: Mode, device: Device) -> Option<Tensor> {
+        let acts = mode != Mode::Eval && self.keep < 1.0;
+        acts.then(|| self.factors(&draws(batch, mode, device)))
+    }
+
+    /// Per image 0 or `1 / keep`, `[B]`: `floor(keep + U) / keep`. In fp32: in bf16 `keep + U` would
+    /// round to a biased rate.
+    fn factors(self, draws: &Tensor) -> Tensor {
+        (draws + self.keep).floor_() / self.keep
     }
 }
 

@@ -24,6 +24,11 @@ impl LayerScale {
         self.0.iter()
     }
 
+    /// Its factors `[D]`, if it has any.
+    pub(crate) fn gamma(&self) -> Option<&Tensor> {
+        self.0.as_ref()
+    }
+
     /// `[.., D]` to `[.., D]`.
     pub(crate) fn forward(&self, x: Tensor) -> Tensor {
         match &self.0 {

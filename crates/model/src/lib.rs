@@ -28,6 +28,7 @@ mod patch_embed;
 mod pos_embed;
 mod precision;
 mod size;
+mod stream;
 mod tokens;
 mod vit;
 

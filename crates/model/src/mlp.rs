@@ -2,6 +2,7 @@
 
 use tch::nn::Module;
 use tch::{Tensor, nn};
+use torch_ext::fused;
 
 use crate::config::Ffn;
 use crate::error::Result;
@@ -53,5 +54,22 @@ impl FeedForward {
                 w3.forward(&(halves[0].silu() * &halves[1])) // -> [B, T, D]
             }
         }
+    }
+
+    /// [`Self::forward`] without its last bias, by fused steps; and that bias.
+    pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
+        let dim = x.size()[2];
+        let (hidden, last) = match self {
+            Self::Mlp { fc1: nn::Linear { ws, bs: Some(bias) }, fc2 } => {
+                let hidden = x.f_linear(ws, None::<&Tensor>)?; // [B, T, D] -> [B, T, hidden]
+                (fused::bias_gelu(&hidden, bias, dim)?, fc2)
+            }
+            Self::Mlp { fc1, fc2 } => (fc1.forward(x).gelu("none"), fc2),
+            Self::Swiglu { w12, w3 } => {
+                let halves = w12.forward(x).chunk(2, -1); // -> 2 x [B, T, hidden]
+                (halves[0].silu() * &halves[1], w3)
+            }
+        };
+        Ok((hidden.f_linear(&last.ws, None::<&Tensor>)?, last.bs.as_ref()))
     }
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result, check};
 use crate::init;
 use crate::patch_embed::PatchEmbed;
 use crate::pos_embed::PosEmbed;
+use crate::stream::Stream;
 use crate::tokens::{Mode, Tokens};
 
 /// Vision transformer with a class token, a learned positional embedding, and whatever of DINOv2's
@@ -115,8 +116,12 @@ impl VisionTransformer {
         let Some((last, before)) = self.blocks.split_last() else {
             return Ok(Tokens::split(&self.norm.forward(&x), grid));
         };
-        let x = self.run(before, x, mode)?;
-        let x = last.get().forward(&x, mode);
+        let fused = checkpoint::fusible(&self.blocks, &x, mode);
+        let stream = self.run(before, x, mode)?;
+        let x = match fused {
+            Some(kind) => last.get().forward_fused(stream, kind, mode)?.added(),
+            None => last.get().forward(&stream.added(), mode),
+        };
         Ok(Tokens::split(&self.norm.forward(&x), grid))
     }
 
@@ -128,8 +133,12 @@ impl VisionTransformer {
     pub fn forward_cls(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (mut x, _) = self.embed(images, None)?;
         if let Some((last, before)) = self.blocks.split_last() {
-            x = self.run(before, x, mode)?;
-            x = last.get().forward_cls(&x, mode); // [B, T, D] -> [B, 1, D]
+            let fused = checkpoint::fusible(&self.blocks, &x, mode);
+            let stream = self.run(before, x, mode)?;
+            x = match fused {
+                Some(kind) => last.get().forward_cls_fused(stream, kind, mode)?,
+                None => last.get().forward_cls(&stream.added(), mode),
+            }; // [B, T, D] -> [B, 1, D]
         }
         Ok(self.norm.forward(&x.select(1, 0))) // [B, 1, D] -> [B, D]
     }
@@ -180,11 +189,11 @@ impl VisionTransformer {
         let Some((last, before)) = self.blocks.split_last() else {
             return Err(Error::Layers { asked: 1, depth: 0 });
         };
-        Ok((last, self.run(before, x, Mode::Eval)?))
+        Ok((last, self.run(before, x, Mode::Eval)?.added()))
     }
 
     /// All blocks but the last, whose activations the backward pass wants first anyway.
-    fn run(&self, before: &[SharedBlock], x: Tensor, mode: Mode) -> Result<Tensor> {
+    fn run(&self, before: &[SharedBlock], x: Tensor, mode: Mode) -> Result<Stream> {
         checkpoint::run(before, x, mode, self.config.checkpoint_blocks)
     }
 

@@ -21,6 +21,14 @@ c10::DeviceType device_type(int cuda) {
 }
 }  // namespace
 
+const char* simdino_autocast_state(int cuda, SimdinoAutocast* now) noexcept {
+  return guarded([&] {
+    const auto device = device_type(cuda);
+    now->enabled = at::autocast::is_autocast_enabled(device) ? 1 : 0;
+    now->dtype = static_cast<int32_t>(at::autocast::get_autocast_dtype(device));
+  });
+}
+
 const char* simdino_autocast_enter(int cuda, int dtype, SimdinoAutocast* before) noexcept {
   return guarded([&] {
     const auto device = device_type(cuda);

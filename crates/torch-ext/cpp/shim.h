@@ -84,6 +84,8 @@ struct SimdinoAutocast {
   int32_t enabled;
   int32_t dtype;
 };
+// Autocast of this thread as it stands.
+const char* simdino_autocast_state(int cuda, SimdinoAutocast* now) noexcept;
 // Enters a region. `dtype` is c10::ScalarType's number; negative switches autocast off.
 const char* simdino_autocast_enter(int cuda, int dtype, SimdinoAutocast* before) noexcept;
 // Leaves it: restores `before`, and forgets cached casts when no region is left.
@@ -101,6 +103,25 @@ struct SimdinoBody {
 const char* simdino_checkpoint(
     tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
     tensor_ptr* out) noexcept;
+
+// Why the fused kernels do not run on a CUDA device for networks of width `dim`: null if they do.
+const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept;
+// A residual branch that is added and normalized; the layout is repeated in src/ffi.rs. Null: there is
+// none. `kind` is c10::ScalarType's number, of the normalized tokens.
+struct SimdinoAddNorm {
+  tensor_ptr x, output, bias, gamma, factor, weight, shift;
+  double eps;
+  int32_t kind;
+};
+// Writes the normalized tokens to out[0], and with an `output` the sum to out[1].
+const char* simdino_fused_add_norm(const SimdinoAddNorm* arguments, tensor_ptr* out) noexcept;
+// GELU(x + bias) within a network of width `dim`.
+const char* simdino_fused_bias_gelu(
+    tensor_ptr x, tensor_ptr bias, int64_t dim, tensor_ptr* out) noexcept;
+// Queries, keys and values of [B, T, 3 D], to three of `out`. `bias`, null or what was added to `qkv`,
+// gets its gradient here.
+const char* simdino_fused_split_heads(
+    tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
 // Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
 struct SimdinoMemory {

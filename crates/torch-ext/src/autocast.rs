@@ -28,6 +28,22 @@ pub fn autocast<T>(device: Device, dtype: Option<Kind>, f: impl FnOnce() -> T) -
     Ok(value)
 }
 
+/// The type in which matrix products on `device` compute here: that of the innermost [`autocast`] region
+/// of this thread; none outside of one, and for devices other than CPU and CUDA.
+pub fn autocast_kind(device: Device) -> Option<Kind> {
+    const WHAT: &str = "autocast_kind";
+    let cuda = c_int::from(ffi::cuda_index(WHAT, device).ok()? >= 0);
+    let mut now = ffi::Autocast::default();
+    // SAFETY: `now` is written before the call returns.
+    unsafe { ffi::check(WHAT, ffi::simdino_autocast_state(cuda, &mut now)) }.ok()?;
+    match (now.enabled, now.dtype) {
+        (0, _) => None,
+        (_, HALF) => Some(Kind::Half),
+        (_, BFLOAT16) => Some(Kind::BFloat16),
+        _ => None,
+    }
+}
+
 /// An autocast region of this thread; leaving the scope leaves it.
 struct Region {
     cuda: c_int,

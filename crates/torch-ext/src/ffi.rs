@@ -42,6 +42,20 @@ pub struct Body {
     pub drop: extern "C" fn(*mut c_void),
 }
 
+/// `SimdinoAddNorm` of the shim.
+#[repr(C)]
+pub struct AddNorm {
+    pub x: *mut C_tensor,
+    pub output: *mut C_tensor,
+    pub bias: *mut C_tensor,
+    pub gamma: *mut C_tensor,
+    pub factor: *mut C_tensor,
+    pub weight: *mut C_tensor,
+    pub shift: *mut C_tensor,
+    pub eps: f64,
+    pub kind: i32,
+}
+
 /// `SimdinoMemory` of the shim.
 #[repr(C)]
 #[derive(Default)]
@@ -118,6 +132,7 @@ unsafe extern "C" {
     pub fn simdino_manual_seed(seed: u64) -> Message;
     pub fn simdino_rng_state(cuda_index: c_int, out: *mut *mut C_tensor) -> Message;
     pub fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
+    pub fn simdino_autocast_state(cuda: c_int, now: *mut Autocast) -> Message;
     pub fn simdino_autocast_enter(cuda: c_int, dtype: c_int, before: *mut Autocast) -> Message;
     pub fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
     pub fn simdino_checkpoint(
@@ -125,6 +140,20 @@ unsafe extern "C" {
         params: *const *mut C_tensor,
         len: usize,
         body: *const Body,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub fn simdino_fused_why_not(cuda_index: c_int, dim: i64) -> Message;
+    pub fn simdino_fused_add_norm(arguments: *const AddNorm, out: *mut *mut C_tensor) -> Message;
+    pub fn simdino_fused_bias_gelu(
+        x: *mut C_tensor,
+        bias: *mut C_tensor,
+        dim: i64,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub fn simdino_fused_split_heads(
+        qkv: *mut C_tensor,
+        bias: *mut C_tensor,
+        heads: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;

@@ -13,13 +13,14 @@ pub mod dist;
 mod error;
 mod ffi;
 mod foreach;
+pub mod fused;
 mod memory;
 mod profiler;
 mod read;
 mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw_};
-pub use autocast::autocast;
+pub use autocast::{autocast, autocast_kind};
 pub use checkpoint::checkpoint;
 pub use device::{cuda_version, device_name, libtorch_version, set_current_device};
 pub use dist::{

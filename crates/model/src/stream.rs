@@ -1,0 +1,52 @@
+//! Tokens on their way from block to block.
+
+use tch::{Kind, Tensor};
+use torch_ext::fused::{self, Branch, Norm};
+
+use crate::error::Result;
+
+/// Tokens `[B, T, D]`, and the last residual branch where it has not been added yet: the norm that comes
+/// next does both in one pass over memory.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    x: Tensor,
+    branch: Option<Branch>,
+}
+
+impl From<Tensor> for Stream {
+    fn from(x: Tensor) -> Self {
+        Self { x, branch: None }
+    }
+}
+
+impl Stream {
+    /// The tokens with a branch that is to be added.
+    pub(crate) fn with(self, branch: Branch) -> Self {
+        Self { x: self.added(), branch: Some(branch) }
+    }
+
+    /// Adds the branch: the norm of the sum in type `kind`, and the sum.
+    pub(crate) fn normed(self, norm: Norm<'_>, kind: Kind) -> Result<(Tensor, Self)> {
+        let Some(branch) = &self.branch else {
+            return Ok((fused::norm(&self.x, norm, kind)?, self));
+        };
+        let (normed, x) = fused::add_norm(&self.x, branch, norm, kind)?;
+        Ok((normed, Self::from(x)))
+    }
+
+    /// The tokens with everything added.
+    pub(crate) fn added(self) -> Tensor {
+        let Some(Branch { output, bias, gamma, factor }) = self.branch else { return self.x };
+        let mut value = output.to_kind(self.x.kind());
+        if let Some(bias) = bias {
+            value += bias;
+        }
+        if let Some(gamma) = gamma {
+            value = value * gamma;
+        }
+        if let Some(factor) = factor {
+            value = value * factor.to_kind(self.x.kind()).view([-1, 1, 1]);
+        }
+        self.x + value
+    }
+}

@@ -1,0 +1,308 @@
+// Fused steps of a transformer block as functions that autograd knows: on CUDA by kernels.cu, elsewhere by
+// the same formulas in libtorch's operators, which is how they are tested on a CPU.
+#include "../shim.h"
+
+#include <memory>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <ATen/ops/native_layer_norm.h>
+#include <ATen/ops/native_layer_norm_backward.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "kernels.h"
+
+namespace {
+using at::Tensor;
+using simdino::fused::AddNormGradients;
+using simdino::fused::Branch;
+using simdino::fused::Normed;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using Optional = std::optional<Tensor>;
+
+// Operators see the tensors as they are, not as autocast would have them.
+struct WithoutAutocast {
+  c10::impl::ExcludeDispatchKeyGuard cpu{c10::DispatchKey::AutocastCPU};
+  c10::impl::ExcludeDispatchKeyGuard cuda{c10::DispatchKey::AutocastCUDA};
+};
+
+// By operators
+
+// factor[image] * gamma, broadcastable to [B, T, D]; undefined where there is neither.
+Tensor scale_of(const Branch& branch, const Tensor& x) {
+  Tensor scale;
+  if (branch.factor.defined()) {
+    scale = branch.factor.to(x.scalar_type()).view({-1, 1, 1});
+  }
+  if (branch.gamma.defined()) {
+    scale = scale.defined() ? scale * branch.gamma : branch.gamma;
+  }
+  return scale;
+}
+
+Tensor with_bias(const Branch& branch, const Tensor& x) {
+  const auto output = branch.output.to(x.scalar_type());
+  return branch.bias.defined() ? output + branch.bias : output;
+}
+
+namespace plain {
+Normed add_norm(
+    const Tensor& x, const Branch& branch, const Tensor& weight, const Tensor& shift, double eps,
+    c10::ScalarType kind) {
+  Normed made;
+  made.out = x;
+  if (branch.output.defined()) {
+    const auto scale = scale_of(branch, x);
+    const auto value = with_bias(branch, x);
+    made.out = x + (scale.defined() ? scale * value : value);
+  }
+  Tensor normed;
+  std::tie(normed, made.mean, made.inverse) =
+      at::native_layer_norm(made.out, weight.sizes(), weight, shift, eps);
+  made.normed = normed.to(kind);
+  return made;
+}
+
+AddNormGradients add_norm_backward(
+    const Tensor& d_normed, const Tensor& d_out, const Normed& saved, const Branch& branch,
+    const Tensor& weight) {
+  AddNormGradients made;
+  const auto kind = saved.out.scalar_type();
+  const auto shift = at::zeros_like(weight);
+  std::tie(made.x, made.weight, made.shift) = at::native_layer_norm_backward(
+      d_normed.to(kind), saved.out, weight.sizes(), saved.mean, saved.inverse, weight, shift,
+      {true, true, true});
+  if (d_out.defined()) {
+    made.x = made.x + d_out;
+  }
+  if (branch.kind == c10::ScalarType::Undefined) {
+    return made;
+  }
+  const auto scale = scale_of(branch, made.x);
+  const auto d_value = scale.defined() ? made.x * scale : made.x;
+  made.branch = d_value.to(branch.kind);
+  const auto rows = [](const Tensor& t) { return t.flatten(0, -2).sum(0); };
+  if (branch.bias.defined()) {
+    made.bias = rows(d_value);
+  }
+  if (branch.gamma.defined()) {
+    auto d_scaled = made.x * with_bias(branch, made.x);
+    if (branch.factor.defined()) {
+      d_scaled = d_scaled * branch.factor.to(kind).view({-1, 1, 1});
+    }
+    made.gamma = rows(d_scaled);
+  }
+  return made;
+}
+
+Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
+  return at::gelu(x.to(bias.scalar_type()) + bias).to(x.scalar_type());
+}
+
+std::pair<Tensor, Tensor> bias_gelu_backward(
+    const Tensor& d_activated, const Tensor& x, const Tensor& bias) {
+  const auto kind = bias.scalar_type();
+  const auto d_sum = at::gelu_backward(d_activated.to(kind), x.to(kind) + bias);
+  return {d_sum.to(x.scalar_type()), d_sum.flatten(0, -2).sum(0)};
+}
+
+std::pair<Tensor, Tensor> merge_heads_backward(
+    const Tensor& d_query, const Tensor& d_key, const Tensor& d_value) {
+  // 3 x [B, H, T, W] -> [B, T, 3, H, W] -> [B, T, 3 D]
+  const auto merged = at::stack({d_query, d_key, d_value}, 0).permute({1, 3, 0, 2, 4}).flatten(2);
+  const auto wide = merged.scalar_type() == at::kBFloat16 ? merged.to(at::kFloat) : merged;
+  return {merged, wide.flatten(0, -2).sum(0)};
+}
+}  // namespace plain
+
+// What autograd sees
+
+void check_norm(const Tensor& x, const Tensor& weight, const Tensor& shift) {
+  TORCH_CHECK(x.dim() == 3, "x must be [B, T, D], got ", x.sizes());
+  for (const auto& [name, parameter] : {std::pair{"weight", weight}, std::pair{"shift", shift}}) {
+    TORCH_CHECK(
+        parameter.dim() == 1 && parameter.size(0) == x.size(2) &&
+            parameter.scalar_type() == x.scalar_type(),
+        name, " must be [", x.size(2), "] of ", x.scalar_type(), ", got ", parameter.sizes(), " of ",
+        parameter.scalar_type());
+  }
+}
+
+void check_branch(const Branch& branch, const Tensor& x) {
+  if (!branch.output.defined()) {
+    return;
+  }
+  TORCH_CHECK(
+      branch.output.sizes() == x.sizes(), "the branch must be ", x.sizes(), ", got ",
+      branch.output.sizes());
+  const auto check = [](const char* name, const Tensor& t, int64_t size, c10::ScalarType kind) {
+    TORCH_CHECK(
+        !t.defined() || (t.dim() == 1 && t.size(0) == size && t.scalar_type() == kind), name,
+        " must be [", size, "] of ", kind);
+  };
+  check("bias", branch.bias, x.size(2), x.scalar_type());
+  check("gamma", branch.gamma, x.size(2), x.scalar_type());
+  check("factor", branch.factor, x.size(0), at::kFloat);
+}
+
+// Whether a kernel may read 16 bytes at once from the start.
+bool aligned(const Tensor& tensor) {
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
+}
+
+// As the kernels read it.
+Tensor ready(const Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_cuda()) {
+    return tensor;
+  }
+  const auto dense = tensor.contiguous();
+  return aligned(dense) ? dense : dense.clone();
+}
+
+Tensor ready(const Optional& tensor) {
+  return tensor ? ready(*tensor) : Tensor();
+}
+
+bool by_kernels(const Tensor& x, c10::ScalarType kind) {
+  return x.is_cuda() && x.scalar_type() == at::kFloat && kind == at::kBFloat16;
+}
+
+struct AddNorm : public torch::autograd::Function<AddNorm> {
+  static variable_list forward(
+      AutogradContext* ctx, const Tensor& x, const Optional& output, const Optional& bias,
+      const Optional& gamma, const Optional& factor, const Tensor& weight, const Tensor& shift,
+      double eps, int64_t kind_number) {
+    const WithoutAutocast plain_types;
+    const auto kind = static_cast<c10::ScalarType>(kind_number);
+    const Branch branch{
+        output ? output->scalar_type() : c10::ScalarType::Undefined, ready(output), ready(bias),
+        ready(gamma), ready(factor)};
+    check_norm(x, weight, shift);
+    check_branch(branch, x);
+    Normed made;
+    if (by_kernels(x, kind)) {
+      made = simdino::fused::add_norm(ready(x), branch, ready(weight), ready(shift), eps);
+    } else {
+      made = plain::add_norm(x, branch, weight, shift, eps, kind);
+    }
+    // Of the output itself only gamma's gradient wants to know.
+    const auto seen = branch.gamma.defined() ? branch.output : Tensor();
+    ctx->save_for_backward(
+        {made.out, made.mean, made.inverse, seen, branch.bias, branch.gamma, branch.factor, weight});
+    ctx->saved_data["branch"] = static_cast<int64_t>(branch.kind);
+    ctx->saved_data["normed"] = kind_number;
+    ctx->set_materialize_grads(false);
+    return output ? variable_list{made.normed, made.out} : variable_list{made.normed};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Normed made{saved[0], {}, saved[1], saved[2]};
+    const auto kind = [&](const char* of) {
+      return static_cast<c10::ScalarType>(ctx->saved_data[of].toInt());
+    };
+    const Branch branch{kind("branch"), saved[3], saved[4], saved[5], saved[6]};
+    const auto& weight = saved[7];
+    const auto d_normed = grads[0].defined()
+        ? ready(grads[0])
+        : at::zeros_like(made.out, made.out.options().dtype(kind("normed")));
+    const auto d_out = grads.size() > 1 ? ready(grads[1]) : Tensor();
+    const auto d = by_kernels(made.out, kind("normed"))
+        ? simdino::fused::add_norm_backward(d_normed, d_out, made, branch, ready(weight))
+        : plain::add_norm_backward(d_normed, d_out, made, branch, weight);
+    return {d.x, d.branch, d.bias, d.gamma, {}, d.weight, d.shift, {}, {}};
+  }
+};
+
+struct BiasGelu : public torch::autograd::Function<BiasGelu> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& bias, int64_t dim) {
+    const WithoutAutocast plain_types;
+    TORCH_CHECK(
+        bias.dim() == 1 && x.size(-1) == bias.size(0), "bias must be [", x.size(-1), "], got ",
+        bias.sizes());
+    ctx->save_for_backward({x, bias});
+    ctx->saved_data["dim"] = dim;
+    return by_kernels(bias, x.scalar_type())
+        ? simdino::fused::bias_gelu(ready(x), ready(bias), dim)
+        : plain::bias_gelu(x, bias);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &bias = saved[1];
+    const auto [d_x, d_bias] = by_kernels(bias, x.scalar_type())
+        ? simdino::fused::bias_gelu_backward(
+              ready(grads[0]), ready(x), ready(bias), ctx->saved_data["dim"].toInt())
+        : plain::bias_gelu_backward(grads[0], x, bias);
+    return {d_x, d_bias, {}};
+  }
+};
+
+struct SplitHeads : public torch::autograd::Function<SplitHeads> {
+  static variable_list forward(
+      AutogradContext* ctx, const Tensor& qkv, const Optional& bias, int64_t heads) {
+    const WithoutAutocast plain_types;
+    TORCH_CHECK(
+        qkv.dim() == 3 && heads > 0 && qkv.size(2) % (3 * heads) == 0, "qkv must be [B, T, 3 D] for ",
+        heads, " heads, got ", qkv.sizes());
+    ctx->saved_data["bias"] = bias.has_value();
+    // [B, T, 3 D] -> [B, T, 3, H, W] -> 3 x [B, H, T, W]
+    auto parts = qkv.view({qkv.size(0), qkv.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4}).unbind(0);
+    return {parts[0], parts[1], parts[2]};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list d) {
+    // The last dimension without gaps, as the kernel reads it: what attention gives is so already.
+    for (auto& one : d) {
+      one = one.stride(-1) == 1 && aligned(one) ? one : one.contiguous();
+    }
+    const bool kernels = d[0].is_cuda() && d[0].scalar_type() == at::kBFloat16 && d[0].size(3) % 8 == 0;
+    const auto [merged, sums] = kernels ? simdino::fused::merge_heads_backward(d[0], d[1], d[2])
+                                        : plain::merge_heads_backward(d[0], d[1], d[2]);
+    return {merged, ctx->saved_data["bias"].toBool() ? sums : Tensor(), {}};
+  }
+};
+
+Optional optional(tensor_ptr tensor) {
+  return tensor == nullptr ? Optional() : Optional(*tensor);
+}
+
+// Hands tensors over to the caller, all of them or none.
+void hand_over(const variable_list& tensors, tensor_ptr* out) {
+  std::vector<std::unique_ptr<Tensor>> owned;
+  for (const auto& tensor : tensors) {
+    owned.push_back(std::make_unique<Tensor>(tensor));
+  }
+  for (auto& tensor : owned) {
+    *out++ = tensor.release();
+  }
+}
+}  // namespace
+
+const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept {
+  return guarded([&] {
+    const auto why = simdino::fused::why_not(cuda_index, dim);
+    TORCH_CHECK(why.empty(), why);
+  });
+}
+
+const char* simdino_fused_add_norm(const SimdinoAddNorm* a, tensor_ptr* out) noexcept {
+  return guarded([&] {
+    const auto made = AddNorm::apply(
+        *a->x, optional(a->output), optional(a->bias), optional(a->gamma),
+        optional(a->factor), *a->weight, *a->shift, a->eps, static_cast<int64_t>(a->kind));
+    hand_over(made, out);
+  });
+}
+
+const char* simdino_fused_bias_gelu(
+    tensor_ptr x, tensor_ptr bias, int64_t dim, tensor_ptr* out) noexcept {
+  return guarded([&] { hand_over({BiasGelu::apply(*x, *bias, dim)}, out); });
+}
+
+const char* simdino_fused_split_heads(
+    tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept {
+  return guarded([&] { hand_over(SplitHeads::apply(*qkv, optional(bias), heads), out); });
+}

@@ -1,0 +1,379 @@
+// Compiles kernels.cu with NVRTC, which libtorch brings, and launches it through the driver. Both are
+// opened at run time, so that a machine without a GPU needs neither.
+#include "kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include <dlfcn.h>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/util/Exception.h>
+
+#ifdef SIMDINO_KERNELS
+#include <cuda.h>
+#include <nvrtc.h>
+
+#include <ATen/cuda/CUDAContextLight.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "kernels_source.h" // KERNELS_SOURCE, the text of kernels.cu, written by build.rs
+#endif
+
+namespace simdino::fused {
+
+#ifdef SIMDINO_KERNELS
+namespace {
+constexpr uint32_t WARPS = 4, GELU_WARPS = 8, LANES = 32, WIDE = 8;
+constexpr int64_t WIDEST = 1536; // beyond, a lane would hold more than fits its registers
+
+// A function of a library that is opened at run time.
+template <class Signature>
+Signature* symbol(void* library, const char* name) {
+  auto* found = reinterpret_cast<Signature*>(dlsym(library, name));
+  TORCH_CHECK(found != nullptr, name, " is missing");
+  return found;
+}
+
+void* open_library(std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (void* library = dlopen(name, RTLD_LAZY | RTLD_LOCAL)) {
+      return library;
+    }
+  }
+  TORCH_CHECK(false, "cannot open ", *names.begin(), ": ", dlerror());
+}
+
+struct Api {
+  void* driver = open_library({"libcuda.so.1", "libcuda.so"});
+  // The first is libtorch's own and depends on the NVRTC that libtorch was made with.
+  void* nvrtc = open_library({"libcaffe2_nvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"});
+#define SIMDINO_SYMBOL(library, name) decltype(::name)* name = symbol<decltype(::name)>(library, #name)
+  SIMDINO_SYMBOL(nvrtc, nvrtcCreateProgram);
+  SIMDINO_SYMBOL(nvrtc, nvrtcDestroyProgram);
+  SIMDINO_SYMBOL(nvrtc, nvrtcCompileProgram);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetCUBINSize);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetCUBIN);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetProgramLogSize);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetProgramLog);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetErrorString);
+  SIMDINO_SYMBOL(driver, cuModuleLoadData);
+  SIMDINO_SYMBOL(driver, cuModuleGetFunction);
+  SIMDINO_SYMBOL(driver, cuLaunchKernel);
+  SIMDINO_SYMBOL(driver, cuGetErrorString);
+#undef SIMDINO_SYMBOL
+
+  void check(CUresult status, const char* what) const {
+    const char* text = nullptr;
+    if (status != CUDA_SUCCESS) {
+      cuGetErrorString(status, &text);
+      TORCH_CHECK(false, what, ": ", text ? text : "unknown error of the driver");
+    }
+  }
+  void check(nvrtcResult status, const char* what) const {
+    TORCH_CHECK(status == NVRTC_SUCCESS, what, ": ", nvrtcGetErrorString(status));
+  }
+
+  static const Api& get() {
+    static const Api api; // tried again at the next call if it throws
+    return api;
+  }
+};
+
+// Machine code of kernels.cu for a GPU and a width.
+std::string compile(const Api& api, const cudaDeviceProp& gpu, int64_t dim) {
+  nvrtcProgram program = nullptr;
+  api.check(
+      api.nvrtcCreateProgram(&program, KERNELS_SOURCE, "kernels.cu", 0, nullptr, nullptr), "NVRTC");
+  const auto destroy = [&](nvrtcProgram* p) { api.nvrtcDestroyProgram(p); };
+  const std::unique_ptr<nvrtcProgram, decltype(destroy)> owner(&program, destroy);
+  const std::string arch =
+      "--gpu-architecture=sm_" + std::to_string(gpu.major) + std::to_string(gpu.minor);
+  const std::string width = "-DDIM=" + std::to_string(dim);
+  const std::array<const char*, 3> options{arch.c_str(), width.c_str(), "--std=c++17"};
+  const auto status =
+      api.nvrtcCompileProgram(program, static_cast<int>(options.size()), options.data());
+  size_t size = 0;
+  if (status != NVRTC_SUCCESS && api.nvrtcGetProgramLogSize(program, &size) == NVRTC_SUCCESS) {
+    std::string log(size, '\0');
+    api.nvrtcGetProgramLog(program, log.data());
+    TORCH_CHECK(false, "NVRTC: ", api.nvrtcGetErrorString(status), "\n", log.c_str());
+  }
+  api.check(status, "NVRTC");
+  api.check(api.nvrtcGetCUBINSize(program, &size), "NVRTC");
+  std::string code(size, '\0');
+  api.check(api.nvrtcGetCUBIN(program, code.data()), "NVRTC");
+  return code;
+}
+
+// The kernels of one device and width.
+struct Kernels {
+  const Api& api;
+  CUmodule module = nullptr;
+  uint32_t processors = 0;
+  CUfunction forward, backward, backward_branch, backward_gamma, sum, gelu, gelu_backward, merge;
+
+  Kernels(int index, int64_t dim) : api(Api::get()) {
+    const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
+    TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
+    TORCH_CHECK(dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is no multiple of 8 up to ", WIDEST);
+    processors = static_cast<uint32_t>(gpu->multiProcessorCount);
+    const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
+    const auto code = compile(api, *gpu, dim);
+    api.check(api.cuModuleLoadData(&module, code.data()), "the kernels");
+    const std::pair<const char*, CUfunction*> functions[] = {
+        {"add_norm_forward", &forward},
+        {"norm_backward", &backward},
+        {"add_norm_backward_plain", &backward_branch},
+        {"add_norm_backward_gamma", &backward_gamma},
+        {"sum_of_parts", &sum},
+        {"bias_gelu_forward", &gelu},
+        {"bias_gelu_backward", &gelu_backward},
+        {"merge_heads_backward", &merge},
+    };
+    for (const auto& [name, function] : functions) {
+      api.check(api.cuModuleGetFunction(function, module, name), name);
+    }
+  }
+
+  // Those of a device and a width, compiled at the first call. They live as long as the process.
+  static const Kernels& of(int index, int64_t dim) {
+    static std::mutex mutex;
+    static std::map<std::pair<int, int64_t>, std::unique_ptr<Kernels>> all;
+    const std::lock_guard<std::mutex> lock(mutex);
+    auto& found = all[{index, dim}];
+    if (!found) {
+      found = std::make_unique<Kernels>(index, dim);
+    }
+    return *found;
+  }
+
+  template <class... Arguments>
+  void launch(CUfunction f, uint32_t x, uint32_t y, uint32_t threads, Arguments... arguments) const {
+    void* pointers[] = {&arguments...};
+    const auto stream = c10::cuda::getCurrentCUDAStream().stream();
+    const auto status =
+        api.cuLaunchKernel(f, x, y, 1, threads, 1, 1, 0, stream, pointers, nullptr);
+    api.check(status, "a fused kernel");
+  }
+
+  // Adds up [count, stride] to [columns].
+  at::Tensor sum_parts(const at::Tensor& parts, int64_t offset, int64_t columns) const {
+    auto to = at::empty({columns}, parts.options());
+    const auto count = static_cast<uint32_t>(parts.size(0));
+    const auto stride = static_cast<uint32_t>(parts.stride(0));
+    launch(
+        sum, (static_cast<uint32_t>(columns) + LANES - 1) / LANES, 1, 256,
+        parts.const_data_ptr<float>() + offset, count, stride, static_cast<uint32_t>(columns),
+        to.mutable_data_ptr<float>());
+    return to;
+  }
+};
+
+using bf16 = at::BFloat16;
+
+template <class T>
+const T* data_or_null(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
+}
+
+uint32_t rows_of(const at::Tensor& x) {
+  const auto rows = x.numel() / x.size(-1);
+  TORCH_CHECK(rows < (int64_t{1} << 31), "too many rows for the fused kernels: ", rows);
+  return static_cast<uint32_t>(rows);
+}
+
+uint32_t rows_per_factor(uint32_t rows, const at::Tensor& factor) {
+  return factor.defined() ? rows / static_cast<uint32_t>(factor.numel()) : 1;
+}
+
+// Blocks along the columns and along the rows, for kernels that take LANES * WIDE columns a block.
+std::pair<uint32_t, uint32_t> tiles(const Kernels& k, uint32_t rows, int64_t columns) {
+  const auto across = (static_cast<uint32_t>(columns) + LANES * WIDE - 1) / (LANES * WIDE);
+  const auto wanted = std::max(1u, k.processors * 6 / across); // six blocks a processor
+  return {across, std::clamp((rows + GELU_WARPS - 1) / GELU_WARPS, 1u, wanted)};
+}
+}  // namespace
+
+std::string why_not(int index, int64_t dim) {
+  static std::mutex mutex;
+  static std::map<std::pair<int, int64_t>, std::string> all;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [found, first] = all.try_emplace({index, dim});
+  if (first) { // tried once: a network asks in each of its passes
+    const char* set = std::getenv("SIMDINO_FUSED_KERNELS");
+    if (set != nullptr && std::string(set) == "0") {
+      found->second = "SIMDINO_FUSED_KERNELS=0 switches them off";
+      return found->second;
+    }
+    try {
+      Kernels::of(index, dim);
+    } catch (const c10::Error& error) {
+      found->second = error.what_without_backtrace();
+    }
+  }
+  return found->second;
+}
+
+Normed add_norm(
+    const at::Tensor& x, const Branch& branch, const at::Tensor& weight, const at::Tensor& shift,
+    double eps) {
+  const c10::DeviceGuard guard(x.device());
+  const auto& k = Kernels::of(x.device().index(), x.size(-1));
+  const auto rows = rows_of(x);
+  Normed made;
+  made.normed = at::empty(x.sizes(), x.options().dtype(at::kBFloat16));
+  made.mean = at::empty({static_cast<int64_t>(rows)}, x.options());
+  made.inverse = at::empty_like(made.mean);
+  made.out = branch.output.defined() ? at::empty_like(x) : x;
+  if (rows == 0) {
+    return made;
+  }
+  const auto blocks = std::min((rows + WARPS - 1) / WARPS, k.processors * 16);
+  k.launch(
+      k.forward, blocks, 1, LANES * WARPS, x.const_data_ptr<float>(),
+      data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
+      data_or_null<float>(branch.gamma), data_or_null<float>(branch.factor),
+      rows_per_factor(rows, branch.factor), weight.const_data_ptr<float>(),
+      shift.const_data_ptr<float>(), static_cast<float>(eps), rows,
+      branch.output.defined() ? made.out.mutable_data_ptr<float>() : nullptr,
+      made.normed.mutable_data_ptr<bf16>(), made.mean.mutable_data_ptr<float>(),
+      made.inverse.mutable_data_ptr<float>());
+  return made;
+}
+
+AddNormGradients add_norm_backward(
+    const at::Tensor& d_normed, const at::Tensor& d_out, const Normed& saved, const Branch& branch,
+    const at::Tensor& weight) {
+  const c10::DeviceGuard guard(d_normed.device());
+  const auto dim = d_normed.size(-1);
+  const auto& k = Kernels::of(d_normed.device().index(), dim);
+  const auto rows = rows_of(d_normed);
+  const bool gamma = branch.gamma.defined();
+  // Three blocks of this many registers fit a processor up to a width of 768, two above.
+  const auto most = k.processors * (dim > 768 || gamma ? 2u : 3u);
+  const auto blocks = std::clamp((rows + WARPS - 1) / WARPS, 1u, most);
+  const auto options = saved.out.options();
+  const auto parts = at::empty({static_cast<int64_t>(blocks), 4 * dim}, options);
+  AddNormGradients made;
+  made.x = at::empty_like(saved.out);
+  const bool has_branch = branch.kind != c10::ScalarType::Undefined;
+  if (has_branch) {
+    made.branch = at::empty(saved.out.sizes(), options.dtype(branch.kind));
+  }
+  k.launch(
+      gamma ? k.backward_gamma : has_branch ? k.backward_branch : k.backward, blocks, 1,
+      LANES * WARPS, d_normed.const_data_ptr<bf16>(), data_or_null<float>(d_out),
+      saved.out.const_data_ptr<float>(), saved.mean.const_data_ptr<float>(),
+      saved.inverse.const_data_ptr<float>(), weight.const_data_ptr<float>(),
+      data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
+      data_or_null<float>(branch.gamma), data_or_null<float>(branch.factor),
+      rows_per_factor(rows, branch.factor), rows, made.x.mutable_data_ptr<float>(),
+      has_branch ? made.branch.mutable_data_ptr<bf16>() : nullptr, parts.mutable_data_ptr<float>());
+  const auto sums = k.sum_parts(parts, 0, (gamma ? 4 : has_branch ? 3 : 2) * dim);
+  made.weight = sums.narrow(0, 0, dim);
+  made.shift = sums.narrow(0, dim, dim);
+  made.bias = branch.bias.defined() ? sums.narrow(0, 2 * dim, dim) : at::Tensor();
+  made.gamma = gamma ? sums.narrow(0, 3 * dim, dim) : at::Tensor();
+  return made;
+}
+
+at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, int64_t dim) {
+  const c10::DeviceGuard guard(x.device());
+  const auto& k = Kernels::of(x.device().index(), dim);
+  const auto rows = rows_of(x);
+  auto activated = at::empty_like(x);
+  if (rows == 0) {
+    return activated;
+  }
+  const auto columns = x.size(-1);
+  const auto [across, down] = tiles(k, rows, columns);
+  k.launch(
+      k.gelu, across, down, LANES * GELU_WARPS, x.const_data_ptr<bf16>(),
+      bias.const_data_ptr<float>(), rows, static_cast<uint32_t>(columns),
+      activated.mutable_data_ptr<bf16>());
+  return activated;
+}
+
+std::pair<at::Tensor, at::Tensor> bias_gelu_backward(
+    const at::Tensor& d_activated, const at::Tensor& x, const at::Tensor& bias, int64_t dim) {
+  const c10::DeviceGuard guard(x.device());
+  const auto& k = Kernels::of(x.device().index(), dim);
+  const auto rows = rows_of(x);
+  const auto columns = x.size(-1);
+  const auto [across, down] = tiles(k, rows, columns);
+  auto d_x = at::empty_like(x);
+  const auto parts = at::empty({static_cast<int64_t>(down), columns}, bias.options());
+  k.launch(
+      k.gelu_backward, across, down, LANES * GELU_WARPS, d_activated.const_data_ptr<bf16>(),
+      x.const_data_ptr<bf16>(), bias.const_data_ptr<float>(), rows, static_cast<uint32_t>(columns),
+      d_x.mutable_data_ptr<bf16>(), parts.mutable_data_ptr<float>());
+  return {d_x, k.sum_parts(parts, 0, columns)};
+}
+
+std::pair<at::Tensor, at::Tensor> merge_heads_backward(
+    const at::Tensor& d_query, const at::Tensor& d_key, const at::Tensor& d_value) {
+  struct Strides {
+    uint64_t batch, head, token;
+  };
+  const auto strides = [](const at::Tensor& t) {
+    return Strides{
+        static_cast<uint64_t>(t.stride(0)), static_cast<uint64_t>(t.stride(1)),
+        static_cast<uint64_t>(t.stride(2))};
+  };
+  const c10::DeviceGuard guard(d_query.device());
+  const auto batch = d_query.size(0), heads = d_query.size(1), tokens = d_query.size(2),
+             width = d_query.size(3), dim = heads * width;
+  const auto& k = Kernels::of(d_query.device().index(), dim);
+  const auto rows = static_cast<uint32_t>(batch * tokens);
+  const auto [across, down] = tiles(k, rows, 3 * dim);
+  auto merged = at::empty({batch, tokens, 3 * dim}, d_query.options());
+  const auto parts = at::empty(
+      {static_cast<int64_t>(down), 3 * dim}, d_query.options().dtype(at::kFloat));
+  k.launch(
+      k.merge, across, down, LANES * GELU_WARPS, d_query.const_data_ptr<bf16>(),
+      d_key.const_data_ptr<bf16>(), d_value.const_data_ptr<bf16>(), strides(d_query),
+      strides(d_key), strides(d_value), static_cast<uint32_t>(tokens),
+      static_cast<uint32_t>(width), rows, merged.mutable_data_ptr<bf16>(),
+      parts.mutable_data_ptr<float>());
+  return {merged, k.sum_parts(parts, 0, 3 * dim)};
+}
+
+#else // without CUDA's headers
+
+namespace {
+constexpr const char* WITHOUT = "this program was built without CUDA";
+}
+
+std::string why_not(int, int64_t) {
+  return WITHOUT;
+}
+Normed add_norm(
+    const at::Tensor&, const Branch&, const at::Tensor&, const at::Tensor&, double) {
+  TORCH_CHECK(false, WITHOUT);
+}
+AddNormGradients add_norm_backward(
+    const at::Tensor&, const at::Tensor&, const Normed&, const Branch&, const at::Tensor&) {
+  TORCH_CHECK(false, WITHOUT);
+}
+at::Tensor bias_gelu(const at::Tensor&, const at::Tensor&, int64_t) {
+  TORCH_CHECK(false, WITHOUT);
+}
+std::pair<at::Tensor, at::Tensor> bias_gelu_backward(
+    const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t) {
+  TORCH_CHECK(false, WITHOUT);
+}
+std::pair<at::Tensor, at::Tensor> merge_heads_backward(
+    const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  TORCH_CHECK(false, WITHOUT);
+}
+#endif
+
+}  // namespace simdino::fused

@@ -1,0 +1,169 @@
+//! The element-wise work of a transformer block, one pass over memory each, with gradients.
+//!
+//! On a CUDA device, for float residuals and bfloat16 activations, each function is one kernel of ours,
+//! compiled for the GPU at its first use; [`supported`] says whether that is possible. Everywhere else the
+//! same formulas are computed by libtorch's operators: correct for every type and device, and no faster
+//! than writing them out.
+//!
+//! Biases belong to these functions rather than to the matrix products before them, since their gradients
+//! are sums of what the functions write anyway.
+
+use std::ffi::c_int;
+use std::ptr;
+
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+use crate::{Error, Result, ffi};
+
+/// Whether the kernels run on `device` for networks of width `dim`, compiling them if need be. The
+/// answer stays the same for as long as the process lives.
+///
+/// # Errors
+/// They do not, and why: no CUDA, a GPU without bfloat16, a width that is no multiple of 8 or above 1536,
+/// no NVRTC, or `SIMDINO_FUSED_KERNELS=0` in the environment.
+pub fn supported(device: Device, dim: i64) -> Result<()> {
+    const WHAT: &str = "fused kernels";
+    match ffi::cuda_index(WHAT, device)? {
+        index if index < 0 => Err(Error::Device { what: WHAT, device }),
+        // SAFETY: takes numbers.
+        index => unsafe { ffi::check(WHAT, ffi::simdino_fused_why_not(index, dim)) },
+    }
+}
+
+/// A residual branch that has not been added yet.
+#[derive(Debug)]
+pub struct Branch {
+    /// What it computed, without the last bias, `[B, T, D]`.
+    pub output: Tensor,
+    /// The last bias, `[D]`.
+    pub bias: Option<Tensor>,
+    /// A factor of each channel, `[D]`.
+    pub gamma: Option<Tensor>,
+    /// A factor of each image, `[B]`, in fp32. It gets no gradient.
+    pub factor: Option<Tensor>,
+}
+
+/// Weights of a layer norm.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// Factor of each channel, `[D]`.
+    pub weight: &'a Tensor,
+    /// What is added to each channel, `[D]`.
+    pub shift: &'a Tensor,
+    /// What is added to the variance.
+    pub eps: f64,
+}
+
+/// `out = x + factor * gamma * (output + bias)`, and its layer norm in type `kind`: `(normed, out)`,
+/// both `[B, T, D]`.
+///
+/// # Errors
+/// Shapes or types that do not fit; what libtorch or the driver refuses.
+pub fn add_norm(
+    x: &Tensor,
+    branch: &Branch,
+    norm: Norm<'_>,
+    kind: Kind,
+) -> Result<(Tensor, Tensor)> {
+    let (normed, out) = call_add_norm(x, Some(branch), norm, kind)?;
+    out.map(|out| (normed, out))
+        .ok_or_else(|| Error::Torch { what: ADD_NORM, message: "there is no sum".into() })
+}
+
+/// The layer norm of `x` `[B, T, D]` in type `kind`.
+///
+/// # Errors
+/// As [`add_norm`].
+pub fn norm(x: &Tensor, norm: Norm<'_>, kind: Kind) -> Result<Tensor> {
+    call_add_norm(x, None, norm, kind).map(|(normed, _)| normed)
+}
+
+/// `GELU(x + bias)`, the exact one, of `x` `[.., C]` within a network of width `dim`; in the type of `x`.
+///
+/// # Errors
+/// As [`add_norm`].
+pub fn bias_gelu(x: &Tensor, bias: &Tensor, dim: i64) -> Result<Tensor> {
+    const WHAT: &str = "bias_gelu";
+    let mut out = ptr::null_mut();
+    // SAFETY: both tensors are alive for the call, and `out` has room for the one pointer written.
+    unsafe {
+        ffi::check(WHAT, ffi::simdino_fused_bias_gelu(pointer(x), pointer(bias), dim, &mut out))?;
+        // Without an error it is a new tensor of which we become the only owner.
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
+/// Queries, keys and values of a projection `[B, T, 3 D]`, each a view `[B, H, T, D / H]`.
+///
+/// `bias` `[3 D]`, where there is one, must have been added to `qkv` already, detached: it gets its
+/// gradient here.
+///
+/// # Errors
+/// A shape that does not fit.
+pub fn split_heads(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<[Tensor; 3]> {
+    const WHAT: &str = "split_heads";
+    let mut out = [ptr::null_mut(); 3];
+    let bias = optional(bias);
+    // SAFETY: the tensors are alive for the call, and `out` has room for the three pointers written.
+    unsafe {
+        ffi::check(
+            WHAT,
+            ffi::simdino_fused_split_heads(pointer(qkv), bias, heads, out.as_mut_ptr()),
+        )?;
+        // Without an error each is a new tensor of which we become the only owner.
+        Ok(out.map(|tensor| Tensor::from_ptr(tensor)))
+    }
+}
+
+const ADD_NORM: &str = "add_norm";
+
+/// The normalized tokens, and the sum where there is a branch.
+fn call_add_norm(
+    x: &Tensor,
+    branch: Option<&Branch>,
+    norm: Norm<'_>,
+    kind: Kind,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let arguments = ffi::AddNorm {
+        x: pointer(x),
+        output: optional(branch.map(|b| &b.output)),
+        bias: optional(branch.and_then(|b| b.bias.as_ref())),
+        gamma: optional(branch.and_then(|b| b.gamma.as_ref())),
+        factor: optional(branch.and_then(|b| b.factor.as_ref())),
+        weight: pointer(norm.weight),
+        shift: pointer(norm.shift),
+        eps: norm.eps,
+        kind: number_of(kind)?,
+    };
+    let mut out = [ptr::null_mut(); 2];
+    // SAFETY: all tensors are alive for the call, and `out` has room for the two pointers written at most.
+    unsafe {
+        ffi::check(ADD_NORM, ffi::simdino_fused_add_norm(&arguments, out.as_mut_ptr()))?;
+        // Without an error each that is not null is a new tensor of which we become the only owner.
+        let [normed, sum] = out;
+        Ok((Tensor::from_ptr(normed), (!sum.is_null()).then(|| Tensor::from_ptr(sum))))
+    }
+}
+
+/// `c10::ScalarType`'s number.
+fn number_of(kind: Kind) -> Result<c_int> {
+    match kind {
+        Kind::Half => Ok(5),
+        Kind::Float => Ok(6),
+        Kind::Double => Ok(7),
+        Kind::BFloat16 => Ok(15),
+        other => Err(Error::Torch {
+            what: ADD_NORM,
+            message: format!("tokens are of a floating point type (got {other:?})"),
+        }),
+    }
+}
+
+fn pointer(tensor: &Tensor) -> *mut C_tensor {
+    tensor.as_ptr().cast_mut()
+}
+
+fn optional(tensor: Option<&Tensor>) -> *mut C_tensor {
+    tensor.map_or(ptr::null_mut(), pointer)
+}

@@ -1,0 +1,347 @@
+//! The fused steps of a block: their formulas against libtorch's own operators in fp64, the kernels
+//! against the formulas where there is a GPU, and the kernels' text compiled for the CPU everywhere.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tch::{Cuda, Device, Kind, Tensor};
+use torch_ext::fused::{self, Branch, Norm};
+
+const CPU: Device = Device::Cpu;
+
+/// What a case has beside an output.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    branch: bool,
+    bias: bool,
+    gamma: bool,
+    factor: bool,
+}
+
+const PARTS: [Parts; 6] = [
+    Parts { branch: false, bias: false, gamma: false, factor: false },
+    Parts { branch: true, bias: false, gamma: false, factor: false },
+    Parts { branch: true, bias: true, gamma: false, factor: false },
+    Parts { branch: true, bias: true, gamma: false, factor: true },
+    Parts { branch: true, bias: true, gamma: true, factor: true },
+    Parts { branch: true, bias: false, gamma: true, factor: false },
+];
+
+/// Leaves of a case, in fp64 on the CPU: x, output, bias, gamma, weight, shift; and the factor.
+struct Case {
+    leaves: [Tensor; 6],
+    factor: Tensor,
+}
+
+/// Values that bfloat16 holds exactly, so that all types compute with the same inputs.
+fn exact(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, CPU)).to_kind(Kind::BFloat16).to_kind(Kind::Double)
+}
+
+fn case(batch: i64, tokens: i64, dim: i64) -> Case {
+    tch::manual_seed(dim);
+    let large = [batch, tokens, dim];
+    Case {
+        leaves: [
+            exact(&large) * 3.0 + 0.5,
+            exact(&large),
+            exact(&[dim]),
+            exact(&[dim]),
+            exact(&[dim]) * 0.25 + 1.0,
+            exact(&[dim]),
+        ],
+        // Some images dropped, the others scaled.
+        factor: Tensor::from_slice(
+            &(0..batch).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect::<Vec<f32>>(),
+        ),
+    }
+}
+
+/// Outputs and the gradients of a fixed function of them: normed, out, and those of the leaves in use.
+fn run(
+    case: &Case,
+    parts: Parts,
+    device: Device,
+    (stream, activation): (Kind, Kind),
+    f: impl Fn(&Tensor, Option<&Branch>, Norm<'_>) -> (Tensor, Option<Tensor>),
+) -> Vec<(&'static str, Tensor)> {
+    let kinds = [stream, activation, stream, stream, stream, stream];
+    let leaves: Vec<Tensor> = case
+        .leaves
+        .iter()
+        .zip(kinds)
+        .map(|(leaf, kind)| {
+            leaf.to_device(device).to_kind(kind).detach().copy().set_requires_grad(true)
+        })
+        .collect();
+    let branch = parts.branch.then(|| Branch {
+        output: leaves[1].shallow_clone(),
+        bias: parts.bias.then(|| leaves[2].shallow_clone()),
+        gamma: parts.gamma.then(|| leaves[3].shallow_clone()),
+        factor: parts.factor.then(|| case.factor.to_device(device)),
+    });
+    let norm = Norm { weight: &leaves[4], shift: &leaves[5], eps: 1e-6 };
+    let (normed, out) = f(&leaves[0], branch.as_ref(), norm);
+    // Weights that are exact in bfloat16, so that what arrives is the same in all types.
+    let weights = |like: &Tensor, step: i64| {
+        let count =
+            (Tensor::arange(like.numel() as i64, (Kind::Int64, device)) * step).remainder(17);
+        (count.to_kind(Kind::Double).view_as(like) - 8.0) / 8.0
+    };
+    let mut loss = (normed.to_kind(Kind::Double) * weights(&normed, 1)).sum(None);
+    if let Some(out) = &out {
+        loss += (out.to_kind(Kind::Double) * weights(out, 5)).sum(None);
+    }
+    loss.backward();
+    let mut results = vec![("normed", normed)];
+    results.extend(out.map(|out| ("out", out)));
+    let used = [true, parts.branch, parts.bias, parts.gamma, true, true];
+    let names = ["d_x", "d_output", "d_bias", "d_gamma", "d_weight", "d_shift"];
+    for ((leaf, used), name) in leaves.iter().zip(used).zip(names) {
+        assert_eq!(leaf.grad().defined(), used, "{name}");
+        if used {
+            results.push((name, leaf.grad()));
+        }
+    }
+    results
+        .into_iter()
+        .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
+        .collect()
+}
+
+fn by_us(
+    x: &Tensor,
+    branch: Option<&Branch>,
+    norm: Norm<'_>,
+    kind: Kind,
+) -> (Tensor, Option<Tensor>) {
+    match branch {
+        Some(branch) => {
+            let (normed, out) = fused::add_norm(x, branch, norm, kind).unwrap();
+            (normed, Some(out))
+        }
+        None => (fused::norm(x, norm, kind).unwrap(), None),
+    }
+}
+
+fn by_operators(x: &Tensor, branch: Option<&Branch>, norm: Norm<'_>) -> (Tensor, Option<Tensor>) {
+    let out = branch.map(|branch| {
+        let mut value = branch.output.shallow_clone();
+        if let Some(bias) = &branch.bias {
+            value = value + bias;
+        }
+        if let Some(gamma) = &branch.gamma {
+            value = value * gamma;
+        }
+        if let Some(factor) = &branch.factor {
+            value = value * factor.to_kind(Kind::Double).view([-1, 1, 1]);
+        }
+        x + value
+    });
+    let input = out.as_ref().unwrap_or(x);
+    let dim = x.size()[2];
+    let normed = input.layer_norm([dim], Some(norm.weight), Some(norm.shift), norm.eps, false);
+    (normed, out)
+}
+
+/// Largest error of each result, relative to the largest value of the exact one.
+fn compare(
+    got: &[(&str, Tensor)],
+    exact: &[(&str, Tensor)],
+    allowed: impl Fn(&str) -> f64,
+    what: &str,
+) {
+    assert_eq!(got.len(), exact.len(), "{what}");
+    for ((name, got), (_, exact)) in got.iter().zip(exact) {
+        assert_eq!(got.size(), exact.size(), "{what}: {name}");
+        let error = ((got - exact).abs().max() / exact.abs().max()).double_value(&[]);
+        assert!(error <= allowed(name), "{what}: {name} is off by {error}");
+    }
+}
+
+#[test]
+fn the_formulas_are_those_of_libtorch() {
+    let case = case(4, 5, 24);
+    for parts in PARTS {
+        let double = (Kind::Double, Kind::Double);
+        let exact = run(&case, parts, CPU, double, by_operators);
+        let ours = run(&case, parts, CPU, double, |x, b, n| by_us(x, b, n, Kind::Double));
+        compare(&ours, &exact, |_| 1e-12, &format!("{parts:?}"));
+        let mixed = (Kind::Float, Kind::BFloat16);
+        let ours = run(&case, parts, CPU, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16));
+        compare(&ours, &exact, tolerance, &format!("{parts:?} in bfloat16"));
+    }
+}
+
+/// bfloat16 for what is stored in it, and float sums of rounded terms for the rest.
+fn tolerance(name: &str) -> f64 {
+    if matches!(name, "normed" | "d_output") { 5e-3 } else { 2e-5 }
+}
+
+/// GPUs to test on; says so where there is none.
+fn gpu() -> Option<Device> {
+    let there = Cuda::is_available();
+    if !there {
+        println!("skipped: this machine has no GPU");
+    }
+    there.then_some(Device::Cuda(0))
+}
+
+#[test]
+fn kernels_add_and_normalize_as_the_formulas_do() {
+    let Some(device) = gpu() else { return };
+    for (batch, tokens, dim) in
+        [(3, 7, 128), (5, 37, 192), (6, 197, 384), (7, 65, 768), (5, 50, 1024), (4, 33, 1536)]
+    {
+        fused::supported(device, dim).unwrap();
+        let case = case(batch, tokens, dim);
+        for parts in PARTS {
+            let exact = run(&case, parts, CPU, (Kind::Double, Kind::Double), by_operators);
+            let mixed = (Kind::Float, Kind::BFloat16);
+            let ours = run(&case, parts, device, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16));
+            compare(&ours, &exact, tolerance, &format!("width {dim}, {parts:?}"));
+        }
+    }
+}
+
+/// Output, gradient of x and of the bias.
+fn gelu(
+    x: &Tensor,
+    bias: &Tensor,
+    kinds: (Kind, Kind),
+    device: Device,
+    f: impl Fn(&Tensor, &Tensor) -> Tensor,
+) -> Vec<(&'static str, Tensor)> {
+    let leaf = |t: &Tensor, kind| {
+        t.to_device(device).to_kind(kind).detach().copy().set_requires_grad(true)
+    };
+    let (x, bias) = (leaf(x, kinds.0), leaf(bias, kinds.1));
+    let out = f(&x, &bias);
+    let weights = (Tensor::arange(out.numel() as i64, (Kind::Int64, device)).remainder(17) - 8)
+        .to_kind(Kind::Double)
+        / 8.0;
+    (out.to_kind(Kind::Double) * weights.view_as(&out)).sum(None).backward();
+    [("normed", out), ("d_output", x.grad()), ("d_bias", bias.grad())]
+        .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
+        .into()
+}
+
+#[test]
+fn gelu_of_a_sum_and_its_gradients() {
+    let plain = |x: &Tensor, b: &Tensor| (x + b).gelu("none");
+    for (rows, columns, dim) in [(6, 40, 16), (777, 512, 128), (301, 1536, 384), (130, 3072, 768)] {
+        tch::manual_seed(columns);
+        let (x, bias) = (exact(&[3, rows, columns]) * 2.0, exact(&[columns]));
+        let double = (Kind::Double, Kind::Double);
+        let want = gelu(&x, &bias, double, CPU, plain);
+        let ours = gelu(&x, &bias, double, CPU, |x, b| fused::bias_gelu(x, b, dim).unwrap());
+        compare(&ours, &want, |_| 1e-12, "operators");
+        if dim > 16
+            && let Some(device) = gpu()
+        {
+            let mixed = (Kind::BFloat16, Kind::Float);
+            let ours = gelu(&x, &bias, mixed, device, |x, b| fused::bias_gelu(x, b, dim).unwrap());
+            compare(&ours, &want, tolerance, &format!("kernels, {columns} columns"));
+        }
+    }
+}
+
+#[test]
+fn heads_are_split_and_their_gradients_merged_with_those_of_the_bias() {
+    let mut devices = vec![(CPU, Kind::Double, 1e-12), (CPU, Kind::BFloat16, 5e-3)];
+    devices.extend(gpu().map(|device| (device, Kind::BFloat16, 5e-3)));
+    for (device, kind, allowed) in devices {
+        for (batch, tokens, heads, width) in [(2, 5, 3, 8), (5, 37, 6, 64), (3, 197, 12, 64)] {
+            let dim = heads * width;
+            if device != CPU && dim < 128 {
+                continue;
+            }
+            tch::manual_seed(dim);
+            let leaf = |t: Tensor, kind| t.to_device(device).to_kind(kind).set_requires_grad(true);
+            let values = (exact(&[batch, tokens, 3 * dim]), exact(&[3 * dim]) * 0.5);
+            let weights = exact(&[3, batch, heads, tokens, width]);
+            let run = |device: Device,
+                       kind: Kind,
+                       split: &dyn Fn(&Tensor, &Tensor) -> [Tensor; 3]| {
+                let leaf = |t: &Tensor, kind| {
+                    t.to_device(device).to_kind(kind).detach().copy().set_requires_grad(true)
+                };
+                let wide = if kind == Kind::BFloat16 { Kind::Float } else { kind };
+                let (x, bias) = (leaf(&values.0, kind), leaf(&values.1, wide));
+                let parts = split(&x, &bias);
+                let loss = parts.iter().zip(0..).map(|(part, i)| {
+                    // As attention gives them: the gradient has the layout of [B, T, H, W], or its own.
+                    (part.to_kind(Kind::Double) * weights.select(0, i).to_device(device)).sum(None)
+                });
+                loss.sum::<Tensor>().backward();
+                let out = Tensor::stack(&parts, 0);
+                [("out", out), ("d_qkv", x.grad()), ("d_bias", bias.grad())]
+                    .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
+            };
+            let want = run(CPU, Kind::Double, &|x, bias| {
+                let parts =
+                    (x + bias).view([batch, tokens, 3, heads, width]).permute([2, 0, 3, 1, 4]);
+                [0, 1, 2].map(|i| parts.select(0, i))
+            });
+            let got = run(device, kind, &|x, bias| {
+                let sum = x + bias.detach().to_kind(x.kind());
+                fused::split_heads(&sum, Some(bias), heads).unwrap()
+            });
+            compare(&got, &want, |_| allowed, &format!("{device:?} {kind:?} {heads} heads"));
+            let _ = leaf;
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let x = Tensor::zeros([2, 3, 8], (Kind::Float, CPU));
+    let (right, wrong) = (x.zeros_like().get(0).get(0), Tensor::zeros([4], (Kind::Float, CPU)));
+    let norm = |weight| Norm { weight, shift: &right, eps: 1e-6 };
+    let refused = |norm, branch: &Branch| {
+        fused::add_norm(&x, branch, norm, Kind::Float).unwrap_err().to_string()
+    };
+    let branch = |output: &Tensor, factor| Branch {
+        output: output.shallow_clone(),
+        bias: None,
+        gamma: None,
+        factor,
+    };
+    assert!(refused(norm(&wrong), &branch(&x, None)).contains("weight must be [8]"));
+    assert!(refused(norm(&right), &branch(&right, None)).contains("the branch must be [2, 3, 8]"));
+    assert!(
+        refused(norm(&right), &branch(&x, Some(wrong.shallow_clone())))
+            .contains("factor must be [2]")
+    );
+    assert!(fused::bias_gelu(&x, &wrong, 8).unwrap_err().to_string().contains("bias must be [8]"));
+    assert!(fused::split_heads(&x, None, 3).unwrap_err().to_string().contains("for 3 heads"));
+    assert!(
+        fused::norm(&x, norm(&right), Kind::Int64)
+            .unwrap_err()
+            .to_string()
+            .contains("floating point")
+    );
+    assert!(fused::supported(CPU, 8).is_err());
+}
+
+/// A C++ program that runs the kernels' own text on the CPU, thread by thread, and compares.
+#[test]
+fn the_text_of_the_kernels_computes_what_plain_loops_do() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !here.join("cpp").exists() {
+        println!("skipped: the sources are not here");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for dim in [24, 136, 384] {
+        let program = dir.path().join(format!("kernels{dim}"));
+        let mut compiler =
+            Command::new(std::env::var_os("CXX").map_or("c++".into(), PathBuf::from));
+        compiler.args(["-std=c++17", "-O1", "-pthread"]).arg(format!("-DDIM={dim}"));
+        compiler.arg("-I").arg(here.join("cpp/fused")).arg(here.join("tests/kernels/emulated.cpp"));
+        let compiled = compiler.arg("-o").arg(&program).output().unwrap();
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        let ran = Command::new(&program).output().unwrap();
+        assert!(ran.status.success(), "width {dim}: {}", String::from_utf8_lossy(&ran.stdout));
+    }
+}

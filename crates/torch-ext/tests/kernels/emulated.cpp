@@ -1,0 +1,309 @@
+// Runs the text of kernels.cu on the CPU, a thread of the machine for each of a block's, and compares it
+// with plain loops in double. Compiled and run by tests/fused.rs with -DDIM.
+#include <algorithm>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+// What a GPU's compiler knows by itself
+
+#define SIMDINO_EMULATED
+#define __global__
+#define __device__
+#define __shared__ static // blocks run one after the other
+#define __launch_bounds__(...)
+#define __restrict__
+#define EVERY_LANE 0
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef unsigned long long u64;
+struct Index {
+  u32 x, y;
+};
+struct float4 {
+  float x, y, z, w;
+};
+struct uint2 {
+  u32 x, y;
+};
+struct uint4 {
+  u32 x, y, z, w;
+};
+static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
+static uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+static float fast_exp(float x) { return std::exp(x); }
+using std::min;
+
+static float bits_to_float(u32 bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+static u32 rounded(float value) {
+  u32 bits;
+  std::memcpy(&bits, &value, 4);
+  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+static u32 to_bf16_pair(float low, float high) { return rounded(low) | rounded(high) << 16; }
+
+// Waits until all of `count` threads are here.
+class Barrier {
+ public:
+  explicit Barrier(int count) : count_(count) {}
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const auto round = round_;
+    if (++here_ == count_) {
+      here_ = 0;
+      ++round_;
+      all_.notify_all();
+    } else {
+      all_.wait(lock, [&] { return round_ != round; });
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable all_;
+  int count_, here_ = 0;
+  unsigned round_ = 0;
+};
+
+struct Warp {
+  Barrier barrier{32};
+  float values[32];
+};
+static thread_local Index threadIdx, blockIdx;
+static Index gridDim;
+static thread_local Warp* warp_of_thread;
+static Barrier* barrier_of_block;
+
+static void __syncthreads() { barrier_of_block->wait(); }
+static float __shfl_xor_sync(u32, float value, int distance) {
+  const u32 lane = threadIdx.x % 32;
+  warp_of_thread->values[lane] = value;
+  warp_of_thread->barrier.wait();
+  const float other = warp_of_thread->values[lane ^ distance];
+  warp_of_thread->barrier.wait();
+  return other;
+}
+
+#include "kernels.cu"
+
+static void launch(u32 x, u32 y, u32 threads, const std::function<void()>& kernel) {
+  gridDim = {x, y};
+  for (u32 by = 0; by < y; ++by) {
+    for (u32 bx = 0; bx < x; ++bx) {
+      Barrier barrier(static_cast<int>(threads));
+      barrier_of_block = &barrier;
+      std::vector<Warp> warps(threads / 32);
+      std::vector<std::thread> all;
+      for (u32 i = 0; i < threads; ++i) {
+        all.emplace_back([&, i] {
+          threadIdx = {i, 0};
+          blockIdx = {bx, by};
+          warp_of_thread = &warps[i / 32];
+          kernel();
+        });
+      }
+      for (auto& one : all) {
+        one.join();
+      }
+    }
+  }
+}
+
+// Data
+
+static std::mt19937 generator(DIM);
+
+static std::vector<float> drawn(size_t count, float scale = 1.0f, float shift = 0.0f) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (auto& value : values) {
+    value = normal(generator) * scale + shift;
+  }
+  return values;
+}
+
+// Aligned as the kernels read them; filled with NaN, so that what is not written shows.
+static std::vector<u16> halves(size_t count) { return std::vector<u16>(count, 0x7fc0); }
+static std::vector<float> unwritten(size_t count) { return std::vector<float>(count, NAN); }
+static std::vector<u16> rounded_all(const std::vector<float>& values) {
+  std::vector<u16> to(values.size());
+  std::transform(values.begin(), values.end(), to.begin(), [](float v) { return static_cast<u16>(rounded(v)); });
+  return to;
+}
+static double value(u16 half) { return bits_to_float(static_cast<u32>(half) << 16); }
+static double value(float v) { return v; }
+
+static bool failed = false;
+
+template <class T>
+static void same(const char* what, const std::vector<T>& got, const std::vector<double>& want, double allowed) {
+  double largest = 0, error = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    largest = std::max(largest, std::abs(want[i]));
+    const double one = std::abs(value(got[i]) - want[i]);
+    error = std::isnan(one) ? INFINITY : std::max(error, one);
+  }
+  if (got.size() != want.size() || !(error <= allowed * largest)) {
+    std::printf("%s is off by %g of %g\n", what, error, largest);
+    failed = true;
+  }
+}
+
+static void same_sums(
+    const char* what, const std::vector<float>& parts, u32 count, u32 stride, u32 offset,
+    const std::vector<double>& want) {
+  std::vector<float> sums = unwritten(want.size());
+  const u32 columns = static_cast<u32>(want.size());
+  launch((columns + 31) / 32, 1, 256, [&] {
+    sum_of_parts(parts.data() + offset, count, stride, columns, sums.data());
+  });
+  same(what, sums, want, 1e-4);
+}
+
+static void test_add_norm(bool has_branch, bool has_bias, bool has_gamma, bool has_factor) {
+  const u32 images = 3, tokens = 5, rows = images * tokens, blocks = 2;
+  const size_t size = static_cast<size_t>(rows) * DIM;
+  const auto x = drawn(size, 3, 0.5), bias = drawn(DIM), gamma = drawn(DIM), weight = drawn(DIM, 0.25, 1),
+             shift = drawn(DIM), d_out = drawn(size);
+  const auto branch = rounded_all(drawn(size)), d_normed = rounded_all(drawn(size));
+  const std::vector<float> factor{1.25f, 0.0f, 1.25f};
+  auto out = unwritten(size), means = unwritten(rows), inverses = unwritten(rows), d_x = unwritten(size),
+       parts = unwritten(static_cast<size_t>(blocks) * 4 * DIM);
+  auto normed = halves(size), d_branch = halves(size);
+  const float eps = 1e-6f;
+
+  launch(blocks, 1, 128, [&] {
+    add_norm_forward(
+        x.data(), has_branch ? branch.data() : nullptr, has_bias ? bias.data() : nullptr,
+        has_gamma ? gamma.data() : nullptr, has_factor ? factor.data() : nullptr, tokens,
+        weight.data(), shift.data(), eps, rows, out.data(), normed.data(), means.data(),
+        inverses.data());
+  });
+  launch(blocks, 1, 128, [&] {
+    auto* kernel = has_gamma ? add_norm_backward_gamma : has_branch ? add_norm_backward_plain : norm_backward;
+    kernel(
+        d_normed.data(), d_out.data(), out.data(), means.data(), inverses.data(), weight.data(),
+        branch.data(), has_bias ? bias.data() : nullptr, gamma.data(),
+        has_factor ? factor.data() : nullptr, tokens, rows, d_x.data(), d_branch.data(), parts.data());
+  });
+
+  std::vector<double> w_out(size), w_normed(size), w_d_x(size), w_d_branch(size), w_weight(DIM), w_shift(DIM),
+      w_bias(DIM), w_gamma(DIM);
+  for (u32 row = 0; row < rows; ++row) {
+    const size_t at = static_cast<size_t>(row) * DIM;
+    const double scale = has_factor ? factor[row / tokens] : 1.0;
+    double mean = 0, variance = 0, sum = 0, product = 0;
+    std::vector<double> hat(DIM), g(DIM);
+    const auto biased = [&](u32 c) { return value(branch[at + c]) + (has_bias ? bias[c] : 0.0); };
+    for (u32 c = 0; c < DIM; ++c) {
+      const double one = scale * (has_gamma ? gamma[c] : 1.0) * biased(c);
+      w_out[at + c] = x[at + c] + (has_branch ? one : 0.0);
+      mean += w_out[at + c] / DIM;
+    }
+    for (u32 c = 0; c < DIM; ++c) variance += std::pow(w_out[at + c] - mean, 2) / DIM;
+    const double inverse = 1 / std::sqrt(variance + eps);
+    for (u32 c = 0; c < DIM; ++c) {
+      hat[c] = (w_out[at + c] - mean) * inverse;
+      w_normed[at + c] = hat[c] * weight[c] + shift[c];
+      const double d = value(d_normed[at + c]);
+      w_weight[c] += d * hat[c];
+      w_shift[c] += d;
+      g[c] = d * weight[c];
+      sum += g[c] / DIM;
+      product += g[c] * hat[c] / DIM;
+    }
+    for (u32 c = 0; c < DIM; ++c) {
+      const double d = d_out[at + c] + (g[c] - sum - hat[c] * product) * inverse;
+      w_d_x[at + c] = d;
+      w_d_branch[at + c] = scale * (has_gamma ? gamma[c] : 1.0) * d;
+      w_bias[c] += w_d_branch[at + c];
+      w_gamma[c] += scale * d * biased(c);
+    }
+  }
+  same("out", out, w_out, 1e-6);
+  same("normed", normed, w_normed, 4e-3);
+  same("d_x", d_x, w_d_x, 1e-5);
+  same_sums("d_weight", parts, blocks, 4 * DIM, 0, w_weight);
+  same_sums("d_shift", parts, blocks, 4 * DIM, DIM, w_shift);
+  if (has_branch) {
+    same("d_branch", d_branch, w_d_branch, 4e-3);
+    same_sums("d_bias", parts, blocks, 4 * DIM, 2 * DIM, w_bias);
+  }
+  if (has_gamma) {
+    same_sums("d_gamma", parts, blocks, 4 * DIM, 3 * DIM, w_gamma);
+  }
+}
+
+static void test_gelu() {
+  const u32 rows = 19, columns = 2 * DIM, across = (columns + 255) / 256, down = 2;
+  const size_t size = static_cast<size_t>(rows) * columns;
+  const auto x = rounded_all(drawn(size, 2)), d = rounded_all(drawn(size));
+  const auto bias = drawn(columns);
+  auto activated = halves(size), d_x = halves(size);
+  auto parts = unwritten(static_cast<size_t>(down) * columns);
+  launch(across, down, 256, [&] { bias_gelu_forward(x.data(), bias.data(), rows, columns, activated.data()); });
+  launch(across, down, 256, [&] {
+    bias_gelu_backward(d.data(), x.data(), bias.data(), rows, columns, d_x.data(), parts.data());
+  });
+  std::vector<double> want(size), want_d(size), want_bias(columns);
+  for (size_t i = 0; i < size; ++i) {
+    const double z = value(x[i]) + bias[i % columns];
+    const double below = 0.5 * std::erfc(-z / std::sqrt(2.0));
+    want[i] = z * below;
+    want_d[i] = value(d[i]) * (below + z * std::exp(-z * z / 2) / std::sqrt(2 * 3.14159265358979));
+    want_bias[i % columns] += want_d[i];
+  }
+  same("gelu", activated, want, 4e-3);
+  same("gelu backward", d_x, want_d, 4e-3);
+  same_sums("gelu bias", parts, down, columns, 0, want_bias);
+}
+
+static void test_heads() {
+  const u32 images = 2, tokens = 7, width = 8, heads = DIM / width, rows = images * tokens, down = 2;
+  const size_t size = static_cast<size_t>(rows) * DIM;
+  std::vector<u16> d[3] = {rounded_all(drawn(size)), rounded_all(drawn(size)), rounded_all(drawn(size))};
+  // The first as [B, T, H, W], the others as [B, H, T, W].
+  const Strides interleaved{u64{tokens} * DIM, width, DIM}, dense{u64{tokens} * DIM, u64{tokens} * width, width};
+  auto merged = halves(3 * size);
+  auto parts = unwritten(static_cast<size_t>(down) * 3 * DIM);
+  launch((3 * DIM + 255) / 256, down, 256, [&] {
+    merge_heads_backward(
+        d[0].data(), d[1].data(), d[2].data(), interleaved, dense, dense, tokens, width, rows,
+        merged.data(), parts.data());
+  });
+  std::vector<double> want(3 * size), want_bias(3 * DIM);
+  for (u32 part = 0; part < 3; ++part)
+    for (u32 image = 0; image < images; ++image)
+      for (u32 token = 0; token < tokens; ++token)
+        for (u32 c = 0; c < DIM; ++c) {
+          const auto& s = part == 0 ? interleaved : dense;
+          const double v = value(d[part][image * s.batch + token * s.token + c / width * s.head + c % width]);
+          want[(static_cast<size_t>(image * tokens + token) * 3 + part) * DIM + c] = v;
+          want_bias[part * DIM + c] += v;
+        }
+  same("merged heads", merged, want, 0);
+  same_sums("bias of heads", parts, down, 3 * DIM, 0, want_bias);
+  (void)heads;
+}
+
+int main() {
+  test_add_norm(false, false, false, false);
+  test_add_norm(true, true, false, true);
+  test_add_norm(true, false, false, false);
+  test_add_norm(true, true, true, true);
+  test_gelu();
+  test_heads();
+  return failed ? 1 : 0;
+}
