@@ -55,12 +55,13 @@ impl DropPath {
         match self.form {
             DropPathForm::Image => {
                 let branch = branch(input);
-                let factors = self.factors(&draws(batch, mode, x.device()));
+                let factors = self.factors(&draws(&[], batch, mode, x.device()));
                 x + &branch * factors.to_kind(branch.kind()).view([-1, 1, 1])
             }
             DropPathForm::Batch => {
                 let kept = ((batch as f64 * self.keep) as i64).max(1);
-                let images = draws(batch, mode, x.device()).argsort(0, false).narrow(0, 0, kept);
+                let images =
+                    draws(&[], batch, mode, x.device()).argsort(0, false).narrow(0, 0, kept);
                 let branch = branch(&input.index_select(0, &images));
                 let scaled = branch * (batch as f64 / kept as f64);
                 x.index_add(0, &images, &scaled.to_kind(x.kind()))
@@ -68,15 +69,14 @@ impl DropPath {
         }
     }
 
-    /// Whether [`Self::factor`] says all of [`Self::add`].
+    /// Whether a factor of each image says all of [`Self::add`].
     pub(crate) fn is_factor(self, mode: Mode) -> bool {
         mode == Mode::Eval || self.keep >= 1.0 || self.form == DropPathForm::Image
     }
 
-    /// What [`Self::add`] multiplies the branch of each image by, `[B]` in fp32; none for 1.
-    pub(crate) fn factor(self, batch: i64, mode: Mode, device: Device) -> Option<Tensor> {
-        let acts = mode != Mode::Eval && self.keep < 1.0;
-        acts.then(|| self.factors(&draws(batch, mode, device)))
+    /// Whether branches are dropped at all.
+    pub(crate) fn acts(self, mode: Mode) -> bool {
+        mode != Mode::Eval && self.keep < 1.0
     }
 
     /// Per image 0 or `1 / keep`, `[B]`: `floor(keep + U) / keep`. In fp32: in bf16 `keep + U` would
@@ -86,15 +86,40 @@ impl DropPath {
     }
 }
 
-/// A number of each image, uniform in [0, 1), `[B]`.
-fn draws(batch: i64, mode: Mode, device: Device) -> Tensor {
+/// What the two branches of each block are multiplied by, `[depth, 2, B]` in fp32, of
+/// [`DropPathForm::Image`]; none where nothing is dropped. A few operations for all of them: one by one they
+/// are hundreds of small launches on a GPU. Not the draws of [`DropPath::add`], but as good.
+pub(crate) fn factors_of_all(
+    config: &ModelConfig,
+    batch: i64,
+    mode: Mode,
+    device: Device,
+) -> Option<Tensor> {
+    if mode == Mode::Eval || config.drop_path_rate <= 0.0 {
+        return None;
+    }
+    let (depth, last) = (config.arch.dimensions().depth, 1.0 - config.drop_path_rate);
     let options = (Kind::Float, device);
+    let keep = match config.drop_path_schedule {
+        DropPathSchedule::Uniform => Tensor::full([depth], last, options),
+        DropPathSchedule::Linear if depth > 1 => Tensor::linspace(1.0, last, depth, options),
+        DropPathSchedule::Linear => Tensor::ones([depth], options),
+    };
+    let keep = keep.view([depth, 1, 1]);
+    let draws = draws(&[depth, 2], batch, mode, device); // [depth, 2, B]
+    Some((draws + &keep).floor_() / keep)
+}
+
+/// Numbers of each image, uniform in [0, 1), `[.., B]`.
+fn draws(before: &[i64], batch: i64, mode: Mode, device: Device) -> Tensor {
+    let options = (Kind::Float, device);
+    let shape = |last: &[i64]| [before, last].concat();
     match mode {
         Mode::TrainPart(ImageRange { first, count, of }) => {
-            let all = Tensor::rand([batch / count, of], options); // [V, images of the whole]
-            all.narrow(1, first, count).reshape([batch])
+            let all = Tensor::rand(shape(&[batch / count, of]), options); // [.., V, images of the whole]
+            all.narrow(-1, first, count).reshape(shape(&[batch]))
         }
-        Mode::Train | Mode::Eval => Tensor::rand([batch], options),
+        Mode::Train | Mode::Eval => Tensor::rand(shape(&[batch]), options),
     }
 }
 
@@ -125,6 +150,35 @@ mod tests {
         assert!((kept - keep).abs() < 0.02, "kept {kept}"); // 6 sigma of 20,000 draws
         assert!((per_sample.max().double_value(&[]) - 1.0 / keep).abs() < 1e-6);
         assert_eq!(per_sample.min().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn factors_of_all_blocks_drop_at_their_rates_and_are_one_part_of_a_whole() {
+        let config = ModelConfig {
+            arch: crate::config::Arch::VitNano, // 4 blocks
+            drop_path_rate: 0.6,
+            drop_path_schedule: DropPathSchedule::Linear,
+            ..ModelConfig::default()
+        };
+        let of = |mode, batch| factors_of_all(&config, batch, mode, Device::Cpu);
+        assert!(of(Mode::Eval, 4).is_none());
+        let factors = of(Mode::Train, 20_000).unwrap();
+        assert_eq!(factors.size(), [4, 2, 20_000]);
+        for (block, keep) in (0..).zip([1.0, 0.8, 0.6, 0.4]) {
+            for branch in 0..2 {
+                let one = factors.get(block).get(branch);
+                let kept = one.gt(0.0).to_kind(Kind::Double).mean(None).double_value(&[]);
+                assert!((kept - keep).abs() < 0.02, "block {block}: {kept}"); // 6 sigma
+                assert!((one.max().double_value(&[]) - 1.0 / keep).abs() < 1e-5);
+            }
+        }
+        let part = |first, count| Mode::TrainPart(ImageRange { first, count, of: 8 });
+        let drawn = |mode, batch| {
+            tch::manual_seed(5);
+            of(mode, batch).unwrap().view([4, 2, 2, -1]) // two views
+        };
+        let whole = drawn(part(0, 8), 16);
+        assert_eq!(drawn(part(3, 2), 4), whole.narrow(3, 3, 2));
     }
 
     #[test]

@@ -4,6 +4,17 @@ use tch::{Kind, Tensor};
 use torch_ext::fused::{self, Branch, Norm};
 
 use crate::error::Result;
+use crate::tokens::Mode;
+
+/// How the blocks of a network compute by fused steps in one pass, see [`torch_ext::fused`].
+#[derive(Debug)]
+pub(crate) struct FusedPlan {
+    /// The type of activations.
+    pub kind: Kind,
+    pub mode: Mode,
+    /// What the two branches of each block are multiplied by, `[depth, 2, B]`; none for 1.
+    pub factors: Option<Tensor>,
+}
 
 /// Tokens `[B, T, D]`, and the last residual branch where it has not been added yet: the norm that comes
 /// next does both in one pass over memory.

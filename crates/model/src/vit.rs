@@ -2,15 +2,17 @@
 
 use tch::nn::Module;
 use tch::{Kind, Tensor, nn};
+use torch_ext::fused;
 
 use crate::block::Block;
 use crate::checkpoint::{self, SharedBlock};
 use crate::config::ModelConfig;
+use crate::drop_path;
 use crate::error::{Error, Result, check};
 use crate::init;
 use crate::patch_embed::PatchEmbed;
 use crate::pos_embed::PosEmbed;
-use crate::stream::Stream;
+use crate::stream::{FusedPlan, Stream};
 use crate::tokens::{Mode, Tokens};
 
 /// Vision transformer with a class token, a learned positional embedding, and whatever of DINOv2's
@@ -116,10 +118,10 @@ impl VisionTransformer {
         let Some((last, before)) = self.blocks.split_last() else {
             return Ok(Tokens::split(&self.norm.forward(&x), grid));
         };
-        let fused = checkpoint::fusible(&self.blocks, &x, mode);
-        let stream = self.run(before, x, mode)?;
-        let x = match fused {
-            Some(kind) => last.get().forward_fused(stream, kind, mode)?.added(),
+        let plan = self.fused_plan(&x, mode);
+        let stream = self.run(before, x, mode, plan.as_ref())?;
+        let x = match plan {
+            Some(plan) => last.get().forward_fused(stream, &plan)?.added(),
             None => last.get().forward(&stream.added(), mode),
         };
         Ok(Tokens::split(&self.norm.forward(&x), grid))
@@ -133,10 +135,10 @@ impl VisionTransformer {
     pub fn forward_cls(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (mut x, _) = self.embed(images, None)?;
         if let Some((last, before)) = self.blocks.split_last() {
-            let fused = checkpoint::fusible(&self.blocks, &x, mode);
-            let stream = self.run(before, x, mode)?;
-            x = match fused {
-                Some(kind) => last.get().forward_cls_fused(stream, kind, mode)?,
+            let plan = self.fused_plan(&x, mode);
+            let stream = self.run(before, x, mode, plan.as_ref())?;
+            x = match plan {
+                Some(plan) => last.get().forward_cls_fused(stream, &plan)?,
                 None => last.get().forward_cls(&stream.added(), mode),
             }; // [B, T, D] -> [B, 1, D]
         }
@@ -189,12 +191,44 @@ impl VisionTransformer {
         let Some((last, before)) = self.blocks.split_last() else {
             return Err(Error::Layers { asked: 1, depth: 0 });
         };
-        Ok((last, self.run(before, x, Mode::Eval)?.added()))
+        let plan = self.fused_plan(&x, Mode::Eval);
+        Ok((last, self.run(before, x, Mode::Eval, plan.as_ref())?.added()))
+    }
+
+    /// How blocks compute by fused steps on tokens `x`; none where one of them cannot, and where
+    /// activations are computed again, whose memory is what matters then.
+    fn fused_plan(&self, x: &Tensor, mode: Mode) -> Option<FusedPlan> {
+        let kind = torch_ext::autocast_kind(x.device())?;
+        fused::supported(x.device(), self.embed_dim()).ok()?;
+        let fusible = |block: &SharedBlock| block.get().is_fusible(x, kind, mode);
+        let plan = self.checkpoint_every(mode) == 0 && self.blocks.iter().all(fusible);
+        plan.then(|| FusedPlan {
+            kind,
+            mode,
+            factors: drop_path::factors_of_all(&self.config, x.size()[0], mode, x.device()),
+        })
+    }
+
+    /// How many blocks keep their input alone, together; 0 for none.
+    fn checkpoint_every(&self, mode: Mode) -> usize {
+        let every = usize::try_from(self.config.checkpoint_blocks).unwrap_or_default();
+        if mode == Mode::Eval { 0 } else { every }
     }
 
     /// All blocks but the last, whose activations the backward pass wants first anyway.
-    fn run(&self, before: &[SharedBlock], x: Tensor, mode: Mode) -> Result<Stream> {
-        checkpoint::run(before, x, mode, self.config.checkpoint_blocks)
+    fn run(
+        &self,
+        before: &[SharedBlock],
+        x: Tensor,
+        mode: Mode,
+        plan: Option<&FusedPlan>,
+    ) -> Result<Stream> {
+        let Some(plan) = plan else {
+            return checkpoint::run(before, x, mode, self.checkpoint_every(mode)).map(Stream::from);
+        };
+        before
+            .iter()
+            .try_fold(Stream::from(x), |stream, block| block.get().forward_fused(stream, plan))
     }
 
     /// Images to the sequence that enters the first block, `[B, T, D]`, and the patch grid.

@@ -22,6 +22,7 @@
 
 #include <ATen/cuda/CUDAContextLight.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include "kernels_source.h" // KERNELS_SOURCE, the text of kernels.cu, written by build.rs
@@ -67,6 +68,7 @@ struct Api {
   SIMDINO_SYMBOL(driver, cuModuleLoadData);
   SIMDINO_SYMBOL(driver, cuModuleGetFunction);
   SIMDINO_SYMBOL(driver, cuLaunchKernel);
+  SIMDINO_SYMBOL(driver, cuOccupancyMaxActiveBlocksPerMultiprocessor);
   SIMDINO_SYMBOL(driver, cuGetErrorString);
 #undef SIMDINO_SYMBOL
 
@@ -113,33 +115,50 @@ std::string compile(const Api& api, const cudaDeviceProp& gpu, int64_t dim) {
   return code;
 }
 
+// A kernel, the threads of a block, and how many blocks the device runs at once: more of them would have to
+// wait for the others, and then run without them.
+struct Kernel {
+  const char* name;
+  uint32_t threads;
+  CUfunction function = nullptr;
+  uint32_t resident = 1;
+};
+
+// The device that a kernel runs on, also for the driver: a thread that has not computed there yet has no
+// context of it.
+struct On {
+  c10::DeviceGuard guard;
+  explicit On(c10::Device device) : guard(device) { c10::cuda::set_device(device.index(), true); }
+};
+
 // The kernels of one device and width.
 struct Kernels {
   const Api& api;
   CUmodule module = nullptr;
-  uint32_t processors = 0;
-  CUfunction forward, backward, backward_branch, backward_gamma, sum, gelu, gelu_backward, merge;
+  Kernel forward{"add_norm_forward", LANES * WARPS};
+  Kernel backward{"norm_backward", LANES * WARPS};
+  Kernel backward_branch{"add_norm_backward_plain", LANES * WARPS};
+  Kernel backward_gamma{"add_norm_backward_gamma", LANES * WARPS};
+  Kernel sum{"sum_of_parts", 256};
+  Kernel gelu{"bias_gelu_forward", LANES * GELU_WARPS};
+  Kernel gelu_backward{"bias_gelu_backward", LANES * GELU_WARPS};
+  Kernel merge{"merge_heads_backward", LANES * GELU_WARPS};
 
   Kernels(int index, int64_t dim) : api(Api::get()) {
     const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
     TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
     TORCH_CHECK(dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is no multiple of 8 up to ", WIDEST);
-    processors = static_cast<uint32_t>(gpu->multiProcessorCount);
-    const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
+    const On device(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
     const auto code = compile(api, *gpu, dim);
     api.check(api.cuModuleLoadData(&module, code.data()), "the kernels");
-    const std::pair<const char*, CUfunction*> functions[] = {
-        {"add_norm_forward", &forward},
-        {"norm_backward", &backward},
-        {"add_norm_backward_plain", &backward_branch},
-        {"add_norm_backward_gamma", &backward_gamma},
-        {"sum_of_parts", &sum},
-        {"bias_gelu_forward", &gelu},
-        {"bias_gelu_backward", &gelu_backward},
-        {"merge_heads_backward", &merge},
-    };
-    for (const auto& [name, function] : functions) {
-      api.check(api.cuModuleGetFunction(function, module, name), name);
+    for (Kernel* kernel : {&forward, &backward, &backward_branch, &backward_gamma, &sum, &gelu,
+                           &gelu_backward, &merge}) {
+      api.check(api.cuModuleGetFunction(&kernel->function, module, kernel->name), kernel->name);
+      int of_a_processor = 0;
+      const auto status = api.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+          &of_a_processor, kernel->function, static_cast<int>(kernel->threads), 0);
+      api.check(status, kernel->name);
+      kernel->resident = static_cast<uint32_t>(std::max(1, of_a_processor) * gpu->multiProcessorCount);
     }
   }
 
@@ -156,12 +175,12 @@ struct Kernels {
   }
 
   template <class... Arguments>
-  void launch(CUfunction f, uint32_t x, uint32_t y, uint32_t threads, Arguments... arguments) const {
+  void launch(const Kernel& kernel, uint32_t x, uint32_t y, Arguments... arguments) const {
     void* pointers[] = {&arguments...};
     const auto stream = c10::cuda::getCurrentCUDAStream().stream();
     const auto status =
-        api.cuLaunchKernel(f, x, y, 1, threads, 1, 1, 0, stream, pointers, nullptr);
-    api.check(status, "a fused kernel");
+        api.cuLaunchKernel(kernel.function, x, y, 1, kernel.threads, 1, 1, 0, stream, pointers, nullptr);
+    api.check(status, kernel.name);
   }
 
   // Adds up [count, stride] to [columns].
@@ -170,8 +189,7 @@ struct Kernels {
     const auto count = static_cast<uint32_t>(parts.size(0));
     const auto stride = static_cast<uint32_t>(parts.stride(0));
     launch(
-        sum, (static_cast<uint32_t>(columns) + LANES - 1) / LANES, 1, 256,
-        parts.const_data_ptr<float>() + offset, count, stride, static_cast<uint32_t>(columns),
+        sum, (static_cast<uint32_t>(columns) + LANES - 1) / LANES, 1, parts.const_data_ptr<float>() + offset, count, stride, static_cast<uint32_t>(columns),
         to.mutable_data_ptr<float>());
     return to;
   }
@@ -195,9 +213,9 @@ uint32_t rows_per_factor(uint32_t rows, const at::Tensor& factor) {
 }
 
 // Blocks along the columns and along the rows, for kernels that take LANES * WIDE columns a block.
-std::pair<uint32_t, uint32_t> tiles(const Kernels& k, uint32_t rows, int64_t columns) {
+std::pair<uint32_t, uint32_t> tiles(const Kernel& kernel, uint32_t rows, int64_t columns) {
   const auto across = (static_cast<uint32_t>(columns) + LANES * WIDE - 1) / (LANES * WIDE);
-  const auto wanted = std::max(1u, k.processors * 6 / across); // six blocks a processor
+  const auto wanted = std::max(1u, kernel.resident / across);
   return {across, std::clamp((rows + GELU_WARPS - 1) / GELU_WARPS, 1u, wanted)};
 }
 }  // namespace
@@ -225,7 +243,7 @@ std::string why_not(int index, int64_t dim) {
 Normed add_norm(
     const at::Tensor& x, const Branch& branch, const at::Tensor& weight, const at::Tensor& shift,
     double eps) {
-  const c10::DeviceGuard guard(x.device());
+  const On device(x.device());
   const auto& k = Kernels::of(x.device().index(), x.size(-1));
   const auto rows = rows_of(x);
   Normed made;
@@ -236,9 +254,9 @@ Normed add_norm(
   if (rows == 0) {
     return made;
   }
-  const auto blocks = std::min((rows + WARPS - 1) / WARPS, k.processors * 16);
+  const auto blocks = std::min((rows + WARPS - 1) / WARPS, k.forward.resident);
   k.launch(
-      k.forward, blocks, 1, LANES * WARPS, x.const_data_ptr<float>(),
+      k.forward, blocks, 1, x.const_data_ptr<float>(),
       data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
       data_or_null<float>(branch.gamma), data_or_null<float>(branch.factor),
       rows_per_factor(rows, branch.factor), weight.const_data_ptr<float>(),
@@ -252,25 +270,23 @@ Normed add_norm(
 AddNormGradients add_norm_backward(
     const at::Tensor& d_normed, const at::Tensor& d_out, const Normed& saved, const Branch& branch,
     const at::Tensor& weight) {
-  const c10::DeviceGuard guard(d_normed.device());
+  const On device(d_normed.device());
   const auto dim = d_normed.size(-1);
   const auto& k = Kernels::of(d_normed.device().index(), dim);
   const auto rows = rows_of(d_normed);
   const bool gamma = branch.gamma.defined();
-  // Three blocks of this many registers fit a processor up to a width of 768, two above.
-  const auto most = k.processors * (dim > 768 || gamma ? 2u : 3u);
-  const auto blocks = std::clamp((rows + WARPS - 1) / WARPS, 1u, most);
+  const bool has_branch = branch.kind != c10::ScalarType::Undefined;
+  const auto& kernel = gamma ? k.backward_gamma : has_branch ? k.backward_branch : k.backward;
+  const auto blocks = std::clamp((rows + WARPS - 1) / WARPS, 1u, kernel.resident);
   const auto options = saved.out.options();
   const auto parts = at::empty({static_cast<int64_t>(blocks), 4 * dim}, options);
   AddNormGradients made;
   made.x = at::empty_like(saved.out);
-  const bool has_branch = branch.kind != c10::ScalarType::Undefined;
   if (has_branch) {
     made.branch = at::empty(saved.out.sizes(), options.dtype(branch.kind));
   }
   k.launch(
-      gamma ? k.backward_gamma : has_branch ? k.backward_branch : k.backward, blocks, 1,
-      LANES * WARPS, d_normed.const_data_ptr<bf16>(), data_or_null<float>(d_out),
+      kernel, blocks, 1, d_normed.const_data_ptr<bf16>(), data_or_null<float>(d_out),
       saved.out.const_data_ptr<float>(), saved.mean.const_data_ptr<float>(),
       saved.inverse.const_data_ptr<float>(), weight.const_data_ptr<float>(),
       data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
@@ -286,7 +302,7 @@ AddNormGradients add_norm_backward(
 }
 
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, int64_t dim) {
-  const c10::DeviceGuard guard(x.device());
+  const On device(x.device());
   const auto& k = Kernels::of(x.device().index(), dim);
   const auto rows = rows_of(x);
   auto activated = at::empty_like(x);
@@ -294,9 +310,9 @@ at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, int64_t dim) {
     return activated;
   }
   const auto columns = x.size(-1);
-  const auto [across, down] = tiles(k, rows, columns);
+  const auto [across, down] = tiles(k.gelu, rows, columns);
   k.launch(
-      k.gelu, across, down, LANES * GELU_WARPS, x.const_data_ptr<bf16>(),
+      k.gelu, across, down, x.const_data_ptr<bf16>(),
       bias.const_data_ptr<float>(), rows, static_cast<uint32_t>(columns),
       activated.mutable_data_ptr<bf16>());
   return activated;
@@ -304,15 +320,15 @@ at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias, int64_t dim) {
 
 std::pair<at::Tensor, at::Tensor> bias_gelu_backward(
     const at::Tensor& d_activated, const at::Tensor& x, const at::Tensor& bias, int64_t dim) {
-  const c10::DeviceGuard guard(x.device());
+  const On device(x.device());
   const auto& k = Kernels::of(x.device().index(), dim);
   const auto rows = rows_of(x);
   const auto columns = x.size(-1);
-  const auto [across, down] = tiles(k, rows, columns);
+  const auto [across, down] = tiles(k.gelu_backward, rows, columns);
   auto d_x = at::empty_like(x);
   const auto parts = at::empty({static_cast<int64_t>(down), columns}, bias.options());
   k.launch(
-      k.gelu_backward, across, down, LANES * GELU_WARPS, d_activated.const_data_ptr<bf16>(),
+      k.gelu_backward, across, down, d_activated.const_data_ptr<bf16>(),
       x.const_data_ptr<bf16>(), bias.const_data_ptr<float>(), rows, static_cast<uint32_t>(columns),
       d_x.mutable_data_ptr<bf16>(), parts.mutable_data_ptr<float>());
   return {d_x, k.sum_parts(parts, 0, columns)};
@@ -328,17 +344,17 @@ std::pair<at::Tensor, at::Tensor> merge_heads_backward(
         static_cast<uint64_t>(t.stride(0)), static_cast<uint64_t>(t.stride(1)),
         static_cast<uint64_t>(t.stride(2))};
   };
-  const c10::DeviceGuard guard(d_query.device());
+  const On device(d_query.device());
   const auto batch = d_query.size(0), heads = d_query.size(1), tokens = d_query.size(2),
              width = d_query.size(3), dim = heads * width;
   const auto& k = Kernels::of(d_query.device().index(), dim);
   const auto rows = static_cast<uint32_t>(batch * tokens);
-  const auto [across, down] = tiles(k, rows, 3 * dim);
+  const auto [across, down] = tiles(k.merge, rows, 3 * dim);
   auto merged = at::empty({batch, tokens, 3 * dim}, d_query.options());
   const auto parts = at::empty(
       {static_cast<int64_t>(down), 3 * dim}, d_query.options().dtype(at::kFloat));
   k.launch(
-      k.merge, across, down, LANES * GELU_WARPS, d_query.const_data_ptr<bf16>(),
+      k.merge, across, down, d_query.const_data_ptr<bf16>(),
       d_key.const_data_ptr<bf16>(), d_value.const_data_ptr<bf16>(), strides(d_query),
       strides(d_key), strides(d_value), static_cast<uint32_t>(tokens),
       static_cast<uint32_t>(width), rows, merged.mutable_data_ptr<bf16>(),

@@ -40,6 +40,7 @@ static float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 static uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
 static uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
 static float fast_exp(float x) { return std::exp(x); }
+static float fast_divide(float x, float y) { return x / y; }
 using std::min;
 
 static float bits_to_float(u32 bits) {
