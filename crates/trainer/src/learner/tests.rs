@@ -207,6 +207,26 @@ fn features_that_are_not_finite_change_nothing_and_are_named() {
 }
 
 #[test]
+fn a_loss_that_is_not_finite_is_the_error_that_it_is_under_watch() {
+    let _alone = alone();
+    for method in [Method::Dino, Method::DinoV2] {
+        let config = config(method);
+        let mut learner = learner(&config);
+        // Scores that are finite, and not any more once they are divided by the temperature.
+        let named = learner.teacher.named().into_iter();
+        let mut length = named.filter(|(name, _)| name.ends_with("last_layer.weight_g"));
+        let _ = tch::no_grad(|| length.next().unwrap().1.fill_(3e38));
+        let before = state(&learner);
+        let request = request(0, false);
+        assert!(learner.unwatched(&request, &views(&config, 0)).unwrap().is_none());
+        let error = learner.step(&request, || Ok(views(&config, 0))).err().unwrap().to_string();
+        let words = "cross-entropy: scores of student or teacher hold a value that is not finite";
+        assert!(error.contains(words), "{error}");
+        assert_same(&before, &state(&learner));
+    }
+}
+
+#[test]
 fn a_gradient_that_is_not_finite_changes_nothing_and_lowers_the_factor() {
     let _alone = alone();
     let huge = ("loss_scale".to_owned(), Tensor::from_slice(&[1e300, 0.0]));
