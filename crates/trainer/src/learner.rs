@@ -159,7 +159,8 @@ impl Learner {
     ///
     /// A step of one micro-batch waits for the device once, before anything changes. Only if a number
     /// is not as it should be then is the same repeated under watch, which costs a second pass and tells
-    /// what it was. Steps of several are watched, since their images would have to be kept.
+    /// what it was. Steps of several are watched, since their images would have to be kept; so is batch
+    /// norm, whose running statistics move in each pass.
     ///
     /// # Errors
     /// No data, features that the objective refuses, a process that does not answer.
@@ -169,7 +170,7 @@ impl Learner {
         mut next_views: impl FnMut() -> Result<Views>,
     ) -> Result<StepResult> {
         self.gradients.clear()?;
-        if self.config.accumulate > 1 {
+        if self.config.accumulate > 1 || self.config.head.use_bn {
             return self.watched(request, next_views);
         }
         let views = next_views()?;
