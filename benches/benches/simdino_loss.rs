@@ -32,6 +32,7 @@ fn step(loss: &SimDinoLoss, student: &Tensor, teacher: &Tensor) -> Option<Tensor
         masked: None,
         context,
         collective: &SingleProcess,
+        deferred: None,
     };
     let output = loss.forward(&inputs).ok()?;
     output.loss.backward();

@@ -88,6 +88,7 @@ fn train(name: &str, objective: &mut dyn Objective) -> Result<()> {
             masked: None,
             context: StepContext::first(64),
             collective: &SingleProcess,
+            deferred: None,
         })?;
         if step % 100 == 0 {
             let terms = output.terms.iter();

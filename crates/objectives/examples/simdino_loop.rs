@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 global_batch: POINTS as usize,
             },
             collective: &SingleProcess, // a single process
+            deferred: None,
         };
         let output = objective.evaluate(&inputs)?;
         optimizer.backward_step(&output.loss);

@@ -34,6 +34,7 @@ use torch_ext::Collective;
 pub use crate::cholesky::RateEvents;
 use crate::cholesky::{self, GramSide};
 use crate::config::RatePrecision;
+use crate::deferred::Deferred;
 use crate::{Error, Result};
 
 /// What to measure, and how.
@@ -103,7 +104,7 @@ pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
         3 => z.shallow_clone(),
         _ => return Err(wrong_shape(&z)),
     };
-    let checked = rate_of_groups(&groups, options, &[])?;
+    let checked = rate_of_groups(&groups, options, &[], None)?;
     if let Some(fault) = checked.faults.first() {
         let what = format!("features of group {}", fault.group());
         return Err(fault.error("coding rate", what));
@@ -149,15 +150,17 @@ pub(crate) struct Checked {
 }
 
 /// [`coding_rate`] of `[G, n, d]`, which also looks, in the same one read from the device, whether
-/// the `others` are finite.
+/// the `others` are finite. All of that is left to `deferred` where it is given, and the rate of a
+/// group that could not be factorized then means nothing.
 pub(crate) fn rate_of_groups(
     z: &Tensor,
     options: &RateOptions,
     others: &[&Tensor],
+    deferred: Option<&Deferred>,
 ) -> Result<Checked> {
     check_arguments(z, options.alpha)?;
     torch_ext::autocast(z.device(), None, || {
-        tch::no_grad(|| rate_in_precision(&z.detach(), options, others))
+        tch::no_grad(|| rate_in_precision(&z.detach(), options, others, deferred))
     })?
 }
 
@@ -212,10 +215,22 @@ fn centered(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
     Ok(z - sum / rows.to_kind(z.kind()))
 }
 
-fn rate_in_precision(z: &Tensor, options: &RateOptions, others: &[&Tensor]) -> Result<Checked> {
+fn rate_in_precision(
+    z: &Tensor,
+    options: &RateOptions,
+    others: &[&Tensor],
+    deferred: Option<&Deferred>,
+) -> Result<Checked> {
     let groups = Groups::new(z, options)?;
     let mut factor = cholesky::factorize(&groups.matrix);
-    let flags = read_flags(&factor.failed, others)?;
+    let flags = match deferred {
+        None => read_flags(&factor.failed, others)?,
+        Some(deferred) => {
+            deferred.note(&factor.half_logdet.masked_fill(&factor.failed, f64::NAN));
+            others.iter().for_each(|other| deferred.note(other));
+            vec![false; z.size()[0] as usize + others.len()]
+        }
+    };
     let (failed, not_finite) = flags.split_at(z.size()[0] as usize);
     let any_failed = failed.contains(&true);
     if any_failed {

@@ -22,7 +22,7 @@ use torch_ext::Collective;
 
 use crate::coding_rate::RateEvents;
 use crate::config::{Centering, DinoConfig};
-use crate::inputs::{Inputs, check_cls, require_finite, working_kind};
+use crate::inputs::{Inputs, check_cls, working_kind};
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
 use crate::prototypes::{TeacherTargets, TeacherTemperature, cross_entropy_of_views, entropies};
 use crate::{Error, Result};
@@ -115,7 +115,7 @@ impl ClsLoss {
             &mut statistics,
         )?;
         let loss = cross_entropy_of_views(&targets, &student.to_kind(kind), self.student_temp);
-        require_finite(&loss, "cross-entropy", "scores of student or teacher")?;
+        inputs.require_finite(&loss, "cross-entropy", "scores of student or teacher")?;
         let entropies = entropies(&targets);
         Ok(LossOutput {
             terms: vec![

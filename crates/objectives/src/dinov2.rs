@@ -89,7 +89,8 @@ impl Objective for DinoV2Loss {
             let mut output = self.cls.evaluate(inputs)?;
             if self.ibot.loss_weight > 0.0 {
                 let loss = self.patch_loss(inputs, &mut output.statistics)?;
-                add_term(&mut output, ("patches", "loss/patches"), &loss, self.ibot.loss_weight)?;
+                let names = ("patches", "loss/patches");
+                add_term(&mut output, inputs, names, &loss, self.ibot.loss_weight)?;
             }
             if self.koleo.loss_weight > 0.0 {
                 add_koleo(&mut output, inputs, &self.koleo)?;

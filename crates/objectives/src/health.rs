@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::inputs::Inputs;
+use crate::inputs::Outputs;
 use crate::objective::LossOutput;
 use crate::{Error, Result};
 
@@ -36,8 +36,8 @@ impl Signals {
     ///
     /// # Errors
     /// Features that are not finite.
-    pub fn measure(inputs: &Inputs, output: &LossOutput) -> Result<Self> {
-        let features = inputs.teacher.backbone.as_ref().unwrap_or(&inputs.teacher.cls);
+    pub fn measure(teacher: &Outputs, output: &LossOutput) -> Result<Self> {
+        let features = teacher.backbone.as_ref().unwrap_or(&teacher.cls);
         let width = features.size()[features.dim() - 1];
         let rows = features.detach().reshape([-1, width]);
         let (feature_std, effective_rank) = spread(&rows)?;

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
 
+use crate::deferred::Deferred;
 use crate::{Error, Result};
 
 /// Global views of each image; the teacher sees these alone.
@@ -87,6 +88,28 @@ pub struct Inputs<'a> {
     pub context: StepContext,
     /// The processes of the run.
     pub collective: &'a dyn Collective,
+    /// Where numbers that must be finite are noted instead of being looked at, so that nothing waits
+    /// for the device. A loss is then given whatever they are; where one of them is not finite it
+    /// means nothing, and without this the same inputs give the error, or the loss by a retry.
+    pub deferred: Option<&'a Deferred>,
+}
+
+impl Inputs<'_> {
+    /// Looks at numbers that must be finite, or notes them.
+    ///
+    /// # Errors
+    /// They were looked at, and one is not finite.
+    pub(crate) fn require_finite(&self, x: &Tensor, term: &'static str, what: &str) -> Result<()> {
+        if let Some(deferred) = self.deferred {
+            deferred.note(x);
+            return Ok(());
+        }
+        let finite = f64::try_from(x.detach().isfinite().all())?; // sync
+        if finite == 0.0 {
+            return Err(Error::NonFinite { term, what: what.to_owned() });
+        }
+        Ok(())
+    }
 }
 
 /// Shape of `[V, B, k]` student outputs that the teacher's `[2, B, k]` go with.
@@ -121,13 +144,4 @@ pub(crate) fn check_kind(what: &'static str, x: &Tensor) -> Result<()> {
 /// Double stays double; every other type is computed in single precision.
 pub(crate) fn working_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
-}
-
-/// A number that a training loop reads on its own time; an error if it is not finite.
-pub(crate) fn require_finite(x: &Tensor, term: &'static str, what: &str) -> Result<()> {
-    let finite = f64::try_from(x.detach().isfinite().all())?; // sync
-    if finite == 0.0 {
-        return Err(Error::NonFinite { term, what: what.to_owned() });
-    }
-    Ok(())
 }

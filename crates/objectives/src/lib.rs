@@ -17,6 +17,7 @@ mod cholesky;
 pub mod coding_rate;
 mod compression;
 pub mod config;
+mod deferred;
 pub mod dino;
 pub mod dinov2;
 mod error;
@@ -37,6 +38,7 @@ mod views;
 
 pub use coding_rate::{CodingRate, RateEvents, RateOptions, coding_rate};
 pub use config::{DinoConfig, IbotConfig, KoleoConfig, Method, ObjectiveConfig, SimDinoConfig};
+pub use deferred::Deferred;
 pub use dino::DinoLoss;
 pub use dinov2::DinoV2Loss;
 pub use error::{Error, Result};

@@ -89,10 +89,10 @@ pub trait Objective {
     /// The mean over the micro-batches and processes of a step is the loss of the step.
     ///
     /// # Errors
-    /// Outputs that are missing, of a wrong shape or not finite; a process that does not answer.
+    /// Outputs that are missing, of a wrong shape or (unless [`Inputs::deferred`]) not finite; a process that does not answer.
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput>;
 
-    /// Takes in what a step has shown, after the optimizer step.
+    /// Takes in what a step has shown, once it is known that the step is done and not left out.
     ///
     /// # Errors
     /// A process does not answer.

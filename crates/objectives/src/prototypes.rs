@@ -152,7 +152,7 @@ impl TeacherTargets {
         }
     }
 
-    /// Moves the center, after the optimizer step.
+    /// Moves the center, once the step is known to be done.
     ///
     /// # Errors
     /// A process does not answer.

@@ -109,7 +109,7 @@ impl SimDinoLoss {
     }
 
     /// Loss of one (micro-)batch. Computes in single precision, or in double when the features
-    /// are double; autocast is off inside. Waits for the device once.
+    /// are double; autocast is off inside. Waits for the device once, unless checks are deferred.
     ///
     /// # Shapes
     /// - `student.cls`: `[V, B, d]`, global views first; gradients flow through it
@@ -139,7 +139,7 @@ impl SimDinoLoss {
             weights.gamma = balance.gamma(weights.gamma);
         }
         let compression = compression(student, teacher, self.config.loss_form);
-        let rate = self.rate(&features, weights.alpha, inputs.collective, &compression);
+        let rate = self.rate(&features, weights.alpha, inputs, &compression);
         let rate = rate?.map_err(|fault| describe(fault, student, teacher))?;
         let expansion = rate.attached_to(&features.rows).mean(student.kind()) * weights.gamma;
         let loss = match self.config.loss_form {
@@ -177,16 +177,17 @@ impl SimDinoLoss {
         &self,
         features: &RateFeatures,
         alpha: f64,
-        collective: &dyn Collective,
+        inputs: &Inputs,
         compression: &Tensor,
     ) -> Result<std::result::Result<coding_rate::CodingRate, Fault>> {
         let options = RateOptions {
             alpha,
             precision: self.config.precision,
             center: self.config.center_cov,
-            across: features.spanning.then_some(collective),
+            across: features.spanning.then_some(inputs.collective),
         };
-        let checked = coding_rate::rate_of_groups(&features.rows, &options, &[compression])?;
+        let (rows, deferred) = (&features.rows, inputs.deferred);
+        let checked = coding_rate::rate_of_groups(rows, &options, &[compression], deferred)?;
         Ok(match checked.faults.first() {
             Some(&fault) => Err(fault),
             None => Ok(checked.rate),

@@ -58,7 +58,8 @@ impl Objective for SimDinoV2Loss {
             let mut output = self.cls.evaluate(inputs)?;
             if self.ibot.loss_weight > 0.0 {
                 let loss = PatchPairs::of(inputs)?.cosine_loss();
-                add_term(&mut output, ("patches", "loss/patches"), &loss, self.ibot.loss_weight)?;
+                let names = ("patches", "loss/patches");
+                add_term(&mut output, inputs, names, &loss, self.ibot.loss_weight)?;
             }
             if self.koleo.loss_weight > 0.0 {
                 add_koleo(&mut output, inputs, &self.koleo)?;

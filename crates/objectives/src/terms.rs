@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::config::{IbotConfig, KoleoConfig};
-use crate::inputs::{Inputs, require_finite};
+use crate::inputs::Inputs;
 use crate::koleo::koleo;
 use crate::objective::LossOutput;
 use crate::{Error, Result};
@@ -17,11 +17,12 @@ pub(crate) fn check(ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<()> {
 /// Adds `weight * term` to the loss and notes the term without its weight.
 pub(crate) fn add_term(
     output: &mut LossOutput,
+    inputs: &Inputs,
     (name, metric): (&'static str, &'static str),
     term: &Tensor,
     weight: f64,
 ) -> Result<()> {
-    require_finite(term, name, "outputs")?;
+    inputs.require_finite(term, name, "outputs")?;
     output.loss = &output.loss + term * weight;
     output.terms.push((metric, term.detach()));
     if let Some((_, total)) = output.terms.iter_mut().find(|(name, _)| *name == "loss/total") {
@@ -42,5 +43,6 @@ pub(crate) fn add_koleo(
     let (views, batch, width) = backbone.size3()?;
     let groups = inputs.context.groups_of(batch as usize, config.groups)? as i64;
     let in_groups = backbone.reshape([views, groups, batch / groups, width]);
-    add_term(output, ("koleo", "loss/koleo"), &koleo(&in_groups)?, config.loss_weight)
+    let term = koleo(&in_groups)?;
+    add_term(output, inputs, ("koleo", "loss/koleo"), &term, config.loss_weight)
 }

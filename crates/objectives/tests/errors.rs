@@ -6,8 +6,9 @@ mod common;
 
 use common::{coding_rate, simdino};
 use objectives::config::{Gamma, RatePrecision};
-use objectives::{Error, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::{Deferred, Error, Inputs, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
 use tch::{Device, Kind, Tensor};
+use torch_ext::SingleProcess;
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -129,6 +130,47 @@ fn features_that_are_not_finite_are_named_by_term_and_view() {
         words(&s, &spoiled([2, 8, 4], 0, f64::NAN)),
         "expansion: teacher features of view 0 hold a value that is not finite"
     );
+}
+
+/// The loss of features that nothing is looked at of, and what was noted instead.
+fn deferred(config: &SimDinoConfig, student: &Tensor, teacher: &Tensor) -> (f64, Vec<f64>) {
+    let noted = Deferred::default();
+    let batch = student.size()[1] as usize;
+    let output = SimDinoLoss::new(config).unwrap().forward(&Inputs {
+        student: &Outputs::of_cls(student.shallow_clone()),
+        teacher: &Outputs::of_cls(teacher.shallow_clone()),
+        masked: None,
+        context: StepContext::first(batch),
+        collective: &SingleProcess,
+        deferred: Some(&noted),
+    });
+    let noted = Vec::try_from(Tensor::cat(&noted.into_numbers(), 0)).unwrap();
+    (output.unwrap().loss.double_value(&[]), noted)
+}
+
+#[test]
+fn what_is_not_looked_at_is_noted() {
+    let config = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };
+    let (s, t) = (rows([3, 8, 4]), rows([2, 8, 4]));
+    let all_finite = |noted: &[f64]| noted.iter().all(|number| number.is_finite());
+    let (loss, noted) = deferred(&config, &s, &t);
+    let at_once = simdino(&config, &s, &t, StepContext::first(8)).unwrap();
+    assert_eq!(loss, at_once.loss.double_value(&[]));
+    assert!(all_finite(&noted) && noted.len() == 5, "4 groups and the similarity: {noted:?}");
+    for (s, t) in [
+        (spoiled([3, 8, 4], 1, f64::NAN), t.shallow_clone()),
+        (spoiled([3, 8, 4], 2, f64::INFINITY), t.shallow_clone()),
+        (s.shallow_clone(), spoiled([2, 8, 4], 0, f64::NAN)),
+    ] {
+        assert!(!all_finite(&deferred(&config, &s, &t).1));
+    }
+    // All that differs from the first is that the coding rate has to be tried again.
+    let config = SimDinoConfig { rate_groups: 1, eps: 1e-9, ..SimDinoConfig::default() };
+    let (s, t) = (rows([2, 140, 150]), rows([2, 140, 150]));
+    let (s, t) = (s.narrow(1, 0, 1).expand_as(&s), t.narrow(1, 0, 1).expand_as(&t));
+    let at_once = simdino(&config, &s, &t, StepContext::first(140)).unwrap();
+    assert!(!at_once.events.is_clean());
+    assert!(!all_finite(&deferred(&config, &s, &t).1));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn the_bound_of_theorem_3_1_holds_in_ten_thousand_draws() {
 
 fn inputs<'a>(student: &'a Outputs, teacher: &'a Outputs, batch: usize) -> Inputs<'a> {
     let context = StepContext::first(batch);
-    Inputs { student, teacher, masked: None, context, collective: &SingleProcess }
+    Inputs { student, teacher, masked: None, context, collective: &SingleProcess, deferred: None }
 }
 
 /// Pulls on the student's rows, each across its row: of the similarity, of the coding rate.

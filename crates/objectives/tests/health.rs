@@ -20,9 +20,10 @@ fn signals(objective: &dyn Objective, student: Tensor, teacher: Tensor) -> Signa
         masked: None,
         context,
         collective: &SingleProcess,
+        deferred: None,
     };
     let output = objective.evaluate(&inputs).unwrap();
-    Signals::measure(&inputs, &output).unwrap()
+    Signals::measure(&teacher, &output).unwrap()
 }
 
 fn simdino() -> objectives::SimDinoLoss {

@@ -86,6 +86,7 @@ fn evaluate(
         masked,
         context,
         collective: &SingleProcess,
+        deferred: None,
     };
     let output = objective.evaluate(&inputs).unwrap();
     (student, output)
@@ -202,6 +203,7 @@ fn micro_batches_move_the_center_as_their_whole_batch_does() {
                 masked: None,
                 context: StepContext::first(5),
                 collective: &SingleProcess,
+                deferred: None,
             };
             statistics += objective.evaluate(&inputs).unwrap().statistics;
         }

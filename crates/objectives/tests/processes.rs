@@ -97,6 +97,7 @@ fn two_steps(config: &ObjectiveConfig, share: &BatchShare, all: &dyn Collective)
                 masked: Some(&masked),
                 context: StepContext::first(BATCH as usize),
                 collective: all,
+                deferred: None,
             })
             .unwrap();
         output.loss.backward();
@@ -184,6 +185,7 @@ fn as_a_third_of_two_groups() {
         masked: None,
         context: StepContext::first(BATCH as usize),
         collective: &group,
+        deferred: None,
     };
     let error = objectives::SimDinoLoss::new(&config).unwrap().forward(&inputs).unwrap_err();
     assert!(error.to_string().contains("a batch of 4 is not a multiple"), "{error}");

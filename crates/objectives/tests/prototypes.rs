@@ -31,7 +31,14 @@ fn evaluate(
     masked: Option<&MaskWeights>,
 ) -> Result<LossOutput> {
     let context = StepContext::first(student.cls.size()[1] as usize);
-    objective.evaluate(&Inputs { student, teacher, masked, context, collective: &SingleProcess })
+    objective.evaluate(&Inputs {
+        student,
+        teacher,
+        masked,
+        context,
+        collective: &SingleProcess,
+        deferred: None,
+    })
 }
 
 fn cls(x: Tensor) -> Outputs {

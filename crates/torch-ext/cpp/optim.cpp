@@ -90,15 +90,11 @@ const char* simdino_foreach_norm(const tensor_ptr* tensors, size_t len, tensor_p
 }
 
 const char* simdino_foreach_mul(
-    const tensor_ptr* tensors, const tensor_ptr* factors, size_t len) noexcept {
+    const tensor_ptr* tensors, const double* factors, size_t len) noexcept {
   return guarded([&] {
     const at::NoGradGuard no_grad;
     const auto list = collect(tensors, len, "tensors");
-    const auto by = collect(factors, len, "factors");
-    for (size_t i = 0; i < len; ++i) {
-      TORCH_CHECK(by[i].dim() == 0, "factors[", i, "] has shape ", by[i].sizes(), ", not []");
-    }
-    at::_foreach_mul_(list, by);
+    at::_foreach_mul_(list, std::vector<at::Scalar>(factors, factors + len));
   });
 }
 

@@ -55,9 +55,9 @@ const char* simdino_foreach_lerp(
     const tensor_ptr* targets, const tensor_ptr* sources, size_t len, double weight) noexcept;
 // out[i] = ||tensors[i]||_2, a new tensor owned by the caller
 const char* simdino_foreach_norm(const tensor_ptr* tensors, size_t len, tensor_ptr* out) noexcept;
-// tensors[i] *= factors[i], the factors being 0-dimensional
+// tensors[i] *= factors[i]
 const char* simdino_foreach_mul(
-    const tensor_ptr* tensors, const tensor_ptr* factors, size_t len) noexcept;
+    const tensor_ptr* tensors, const double* factors, size_t len) noexcept;
 // tensors[i].grad becomes undefined
 const char* simdino_drop_gradients(const tensor_ptr* tensors, size_t len) noexcept;
 

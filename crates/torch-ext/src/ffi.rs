@@ -125,7 +125,7 @@ unsafe extern "C" {
     pub fn simdino_drop_gradients(tensors: *const *mut C_tensor, len: usize) -> Message;
     pub fn simdino_foreach_mul(
         tensors: *const *mut C_tensor,
-        factors: *const *mut C_tensor,
+        factors: *const f64,
         len: usize,
     ) -> Message;
     pub fn simdino_fused_adamw(step: *const AdamW) -> Message;

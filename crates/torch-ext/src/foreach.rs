@@ -46,20 +46,21 @@ pub fn foreach_norm(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
 
 /// Multiplies each tensor by its factor, in place and outside autograd: `tensors[i] *= factors[i]`.
 ///
-/// # Shapes
-/// - `factors[i]`: `[]`
+/// Factors are numbers of the host: with tensors libtorch launches one kernel a factor.
 ///
 /// # Errors
-/// The lists differ in length, or a factor has a dimension.
-pub fn foreach_mul_(tensors: &[Tensor], factors: &[Tensor]) -> Result<()> {
+/// The lists differ in length.
+pub fn foreach_mul_(tensors: &[Tensor], factors: &[f64]) -> Result<()> {
     const WHAT: &str = "foreach_mul_";
     ffi::same_length(WHAT, tensors.len(), &[("factors", factors.len())])?;
     if tensors.is_empty() {
         return Ok(());
     }
-    let (list, by) = (ffi::pointers(tensors), ffi::pointers(factors));
-    // SAFETY: both arrays hold `list.len()` pointers to live tensors, which the borrows keep alive.
-    unsafe { ffi::check(WHAT, ffi::simdino_foreach_mul(list.as_ptr(), by.as_ptr(), list.len())) }
+    let list = ffi::pointers(tensors);
+    // SAFETY: `list` holds pointers to live tensors, and `factors` as many numbers.
+    unsafe {
+        ffi::check(WHAT, ffi::simdino_foreach_mul(list.as_ptr(), factors.as_ptr(), list.len()))
+    }
 }
 
 /// Gives back the memory of the tensors' gradients; the next backward pass makes new ones, where

@@ -54,7 +54,8 @@ fn norm_and_mul_agree_with_plain_operations() {
         assert_close(norm, &(tensor * tensor).sum(Kind::Float).sqrt(), 1e-6);
     }
     let want: Vec<_> = list.iter().zip(&norms).map(|(tensor, norm)| tensor * norm).collect();
-    foreach_mul_(&list, &norms).unwrap();
+    let factors: Vec<f64> = norms.iter().map(|norm| norm.double_value(&[])).collect();
+    foreach_mul_(&list, &factors).unwrap();
     list.iter().zip(&want).for_each(|(got, want)| assert_close(got, want, 0.0));
 }
 
@@ -79,8 +80,8 @@ fn lists_that_do_not_fit_are_errors_and_write_nothing() {
     assert!(shape.contains("sources[3] has shape [2]"), "{shape}");
     let kind = message(foreach_lerp_(&targets, &tensors(1.0, Kind::Double), 0.1));
     assert!(kind.contains("sources[0] is Double"), "{kind}");
-    let factors = message(foreach_mul_(&targets, &sources));
-    assert!(factors.contains("factors[0] has shape [3]"), "{factors}");
+    let factors = message(foreach_mul_(&targets, &[0.5]));
+    assert!(factors.contains("factors has 1 tensors, expected 4"), "{factors}");
     let undefined = message(foreach_lerp_(&targets[..1], &[Tensor::new()], 0.1));
     assert!(undefined.contains("sources[0] is undefined"), "{undefined}");
     let integers = [Tensor::from_slice(&[1i64, 2])];

@@ -1,6 +1,6 @@
 //! Gradient clipping, of each parameter tensor or of each module, as the references do it.
 
-use tch::{Device, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::config::ClipScope;
 use crate::error::Result;
@@ -11,30 +11,23 @@ pub struct Clip {
     scope: ClipScope,
     /// First part of the names of parameters: `backbone`, `head`, `patch_head`.
     fronts: Vec<String>,
-    /// Place in `fronts` of each parameter, `[P]`, on the device of the gradients.
-    modules: Tensor,
+    /// Place in `fronts` of each parameter.
+    modules: Vec<usize>,
 }
 
-/// L2 norms of gradients before clipping, 0-dim and on their device.
+/// L2 norms of gradients before clipping.
 pub struct GradNorms {
     /// Of all of them together.
-    pub all: Tensor,
+    pub all: f64,
     /// Of each module.
-    pub by_module: Vec<(String, Tensor)>,
+    pub by_module: Vec<(String, f64)>,
+    /// Of each parameter.
+    of_each: Vec<f64>,
 }
 
 impl Clip {
-    /// Clipping of parameters of these names, on `device`, to norms of at most `max_norm`; 0 only
-    /// measures.
-    ///
-    /// # Errors
-    /// The device is not there.
-    pub fn new<'a>(
-        names: impl Iterator<Item = &'a str>,
-        device: Device,
-        scope: ClipScope,
-        max_norm: f64,
-    ) -> Result<Self> {
+    /// Clipping of parameters of these names to norms of at most `max_norm`; 0 only measures.
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>, scope: ClipScope, max_norm: f64) -> Self {
         let mut fronts: Vec<String> = Vec::new();
         let mut modules = Vec::new();
         for name in names {
@@ -43,42 +36,59 @@ impl Clip {
                 fronts.push(front.to_owned());
                 fronts.len() - 1
             });
-            modules.push(place as i64);
+            modules.push(place);
         }
-        let modules = Tensor::f_from_slice(&modules)?.f_to_device(device)?;
-        Ok(Self { max_norm, scope, fronts, modules })
+        Self { max_norm, scope, fronts, modules }
+    }
+
+    /// What the norms `of_each` gradient come to. A sum of squares that the gradients' own `kind`
+    /// cannot hold counts as infinite, although a square is kept in more digits here: an optimizer
+    /// squares them too.
+    pub fn norms(&self, of_each: Vec<f64>, kind: Kind) -> GradNorms {
+        let root = |squares: f64| match kind {
+            Kind::Double => squares.sqrt(),
+            _ => f64::from(squares as f32).sqrt(),
+        };
+        let mut by_module = vec![0.0; self.fronts.len()];
+        for (norm, &module) in of_each.iter().zip(&self.modules) {
+            by_module[module] += norm * norm;
+        }
+        let all = root(by_module.iter().sum());
+        let by_module = self.fronts.iter().cloned().zip(by_module.into_iter().map(root)).collect();
+        GradNorms { all, by_module, of_each }
     }
 
     /// Scales the gradients so that no norm is above the largest allowed,
-    /// `g <- g * min(1, max_norm / (|g| + 1e-6))`, and returns the norms before that. Does not wait
-    /// for the device.
+    /// `g <- g * min(1, max_norm / (|g| + 1e-6))`. Touches only those that become smaller.
     ///
     /// # Errors
     /// A libtorch operation fails.
     ///
     /// # Source
     /// `clip_gradients` of DINO; the clipping of each of backbone and heads in DINOv2.
-    pub fn apply(&self, params: &[Tensor]) -> Result<GradNorms> {
-        let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();
-        let norms = Tensor::stack(&torch_ext::foreach_norm(&grads)?, 0); // [P]
-        let squares = Tensor::zeros([self.fronts.len() as i64], (norms.kind(), norms.device()));
-        let by_module = squares.index_add(0, &self.modules, &norms.square()).sqrt(); // [modules]
-        if self.max_norm > 0.0 {
-            let judged = match self.scope {
-                ClipScope::Tensor => norms.shallow_clone(),
-                ClipScope::Module => by_module.index_select(0, &self.modules),
-            };
-            let factors = (self.max_norm / (judged + 1e-6)).clamp_max(1.0);
-            torch_ext::foreach_mul_(&grads, &factors.unbind(0))?;
+    pub fn apply(&self, grads: &[Tensor], norms: &GradNorms) -> Result<()> {
+        if self.max_norm <= 0.0 {
+            return Ok(());
         }
-        let by_module = self.fronts.iter().cloned().zip(by_module.unbind(0)).collect();
-        Ok(GradNorms { all: norms.norm(), by_module })
+        let (mut clipped, mut factors) = (Vec::new(), Vec::new());
+        for (i, grad) in grads.iter().enumerate() {
+            let judged = match self.scope {
+                ClipScope::Tensor => norms.of_each[i],
+                ClipScope::Module => norms.by_module[self.modules[i]].1,
+            };
+            let factor = self.max_norm / (judged + 1e-6);
+            if factor < 1.0 {
+                clipped.push(grad.shallow_clone());
+                factors.push(factor);
+            }
+        }
+        Ok(torch_ext::foreach_mul_(&clipped, &factors)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
 
@@ -89,8 +99,17 @@ mod tests {
         p
     }
 
-    fn norms(params: &[Tensor]) -> Vec<f64> {
+    fn sizes(params: &[Tensor]) -> Vec<f64> {
         params.iter().map(|p| p.grad().norm().double_value(&[])).collect()
+    }
+
+    /// Clips, and tells the norms before.
+    fn clipped(scope: ClipScope, max_norm: f64, params: &[Tensor]) -> GradNorms {
+        let clip = Clip::new(NAMES[..params.len()].iter().copied(), scope, max_norm);
+        let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();
+        let norms = clip.norms(sizes(params), Kind::Float);
+        clip.apply(&grads, &norms).unwrap();
+        norms
     }
 
     fn close(got: &[f64], expected: &[f64]) {
@@ -103,29 +122,39 @@ mod tests {
     #[test]
     fn clips_each_tensor_on_its_own() {
         let params = [parameter(&[3.0, 4.0]), parameter(&[0.3, 0.4])];
-        let clip =
-            Clip::new(NAMES[..2].iter().copied(), Device::Cpu, ClipScope::Tensor, 1.0).unwrap();
-        close(&[clip.apply(&params).unwrap().all.double_value(&[])], &[25.25f64.sqrt()]);
-        close(&norms(&params), &[1.0, 0.5]);
+        close(&[clipped(ClipScope::Tensor, 1.0, &params).all], &[25.25f64.sqrt()]);
+        close(&sizes(&params), &[1.0, 0.5]);
     }
 
     #[test]
     fn clips_a_module_as_a_whole() {
         let params = [parameter(&[3.0]), parameter(&[4.0]), parameter(&[0.5])];
-        let clip = Clip::new(NAMES.into_iter(), Device::Cpu, ClipScope::Module, 1.0).unwrap();
-        close(&[clip.apply(&params).unwrap().all.double_value(&[])], &[25.25f64.sqrt()]);
-        close(&norms(&params), &[0.6, 0.8, 0.5]);
-        let clipped = clip.apply(&params).unwrap().by_module;
-        close(&[clipped[0].1.double_value(&[]), clipped[1].1.double_value(&[])], &[1.0, 0.5]);
-        assert_eq!([&*clipped[0].0, &*clipped[1].0], ["backbone", "head"]);
+        let norms = clipped(ClipScope::Module, 1.0, &params);
+        close(
+            &[norms.all, norms.by_module[0].1, norms.by_module[1].1],
+            &[25.25f64.sqrt(), 5.0, 0.5],
+        );
+        close(&sizes(&params), &[0.6, 0.8, 0.5]);
+        assert_eq!([&*norms.by_module[0].0, &*norms.by_module[1].0], ["backbone", "head"]);
     }
 
     #[test]
     fn zero_only_measures() {
         let params = [parameter(&[3.0, 4.0])];
-        let clip =
-            Clip::new(NAMES[..1].iter().copied(), Device::Cpu, ClipScope::Tensor, 0.0).unwrap();
-        close(&[clip.apply(&params).unwrap().all.double_value(&[])], &[5.0]);
-        close(&norms(&params), &[5.0]);
+        close(&[clipped(ClipScope::Tensor, 0.0, &params).all], &[5.0]);
+        close(&sizes(&params), &[5.0]);
+    }
+
+    #[test]
+    fn norms_that_the_gradients_could_not_hold_are_not_finite() {
+        let clip = Clip::new(NAMES.into_iter(), ClipScope::Tensor, 1.0);
+        let all = |of_each: [f64; 3], kind| clip.norms(of_each.to_vec(), kind).all;
+        for wrong in [f64::NAN, f64::INFINITY] {
+            assert!(!all([1.0, wrong, 1.0], Kind::Double).is_finite());
+        }
+        // Their squares add up to more than 3.4e38.
+        assert!(!all([1.5e19, 1.5e19, 0.0], Kind::Float).is_finite());
+        assert!(all([1.5e19, 1.5e19, 0.0], Kind::Double).is_finite());
+        assert!(all([1.5e19, 0.0, 0.0], Kind::Float).is_finite());
     }
 }

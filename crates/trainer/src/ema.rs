@@ -5,13 +5,28 @@ use tch::Tensor;
 use crate::branch::Branch;
 use crate::error::Result;
 
-/// `teacher <- m teacher + (1 - m) student`, over all variables in one foreach call.
-pub fn update(teacher: &Branch, student: &Branch, momentum: f64) -> Result<()> {
-    if momentum >= 1.0 {
-        return Ok(());
+/// Handles of all variables of both networks, in the same order.
+pub struct MovingAverage {
+    teacher: Vec<Tensor>,
+    student: Vec<Tensor>,
+}
+
+impl MovingAverage {
+    /// Of variables that are changed in place from now on, never replaced.
+    pub fn new(teacher: &Branch, student: &Branch) -> Self {
+        let tensors =
+            |side: &Branch| -> Vec<Tensor> { side.named().into_iter().map(|(_, t)| t).collect() };
+        Self { teacher: tensors(teacher), student: tensors(student) }
     }
-    let tensors =
-        |side: &Branch| -> Vec<Tensor> { side.named().into_iter().map(|(_, t)| t).collect() };
-    torch_ext::foreach_lerp_(&tensors(teacher), &tensors(student), 1.0 - momentum)?;
-    Ok(())
+
+    /// `teacher <- m teacher + (1 - m) student`, over all variables in one foreach call.
+    ///
+    /// # Errors
+    /// A libtorch operation fails.
+    pub fn update(&self, momentum: f64) -> Result<()> {
+        if momentum >= 1.0 {
+            return Ok(());
+        }
+        Ok(torch_ext::foreach_lerp_(&self.teacher, &self.student, 1.0 - momentum)?)
+    }
 }

@@ -4,7 +4,7 @@
 //! pass and the gradients divided after it. Where they overflow the step is skipped and the factor
 //! halved; after a long time without overflow it is doubled.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::Result;
 
@@ -41,12 +41,8 @@ impl GradScaler {
     ///
     /// # Errors
     /// A libtorch operation fails.
-    pub fn unscale(&self, params: &[Tensor]) -> Result<()> {
-        let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();
-        let Some(first) = grads.first() else { return Ok(()) };
-        let by = Tensor::full([], 1.0 / self.factor, (Kind::Float, first.device()));
-        let factors: Vec<Tensor> = grads.iter().map(|_| by.shallow_clone()).collect();
-        Ok(torch_ext::foreach_mul_(&grads, &factors)?)
+    pub fn unscale(&self, grads: &[Tensor]) -> Result<()> {
+        Ok(torch_ext::foreach_mul_(grads, &vec![1.0 / self.factor; grads.len()])?)
     }
 
     /// Takes in whether the gradients were finite; tells whether, if not, the factor was at fault.

@@ -1,24 +1,31 @@
 //! Student, teacher and one optimizer step. The loop around it is in [`crate::run`].
 
 mod config;
+mod finite;
+#[cfg(test)]
+mod tests;
 
 use model::weights::{ImportPolicy, ImportReport, Target, TensorFile, import};
 use objectives::health::Signals;
-use objectives::{Inputs, LossOutput, Needs, Objective, Outputs, Statistics, StepContext};
-use tch::{Device, Kind, Tensor};
+use objectives::{
+    Deferred, Inputs, LossOutput, Needs, Objective, Outputs, Statistics, StepContext,
+};
+use tch::{Device, Tensor};
 
 pub use self::config::LearnerConfig;
+use self::finite::{read, sizes};
 use crate::branch::Branch;
 use crate::clip::Clip;
 use crate::config::Precision;
+use crate::ema::MovingAverage;
 use crate::error::{Error, Result};
+use crate::forward;
 use crate::grad_scaler::GradScaler;
 use crate::input::Views;
 use crate::optim::Optimizer;
 use crate::processes::{Gradients, Processes};
 use crate::schedule::StepValues;
 use crate::step::{Skipped, StepAccumulator, StepRequest, StepResult};
-use crate::{ema, forward};
 
 /// Student, teacher, optimizer and objective.
 pub struct Learner {
@@ -31,6 +38,7 @@ pub struct Learner {
     objective: Box<dyn Objective>,
     loss_scale: Option<GradScaler>,
     clip: Clip,
+    average: MovingAverage,
     config: LearnerConfig,
     trainable: Vec<Tensor>,
     /// Matrices whose updates are measured.
@@ -55,7 +63,8 @@ impl Learner {
         let names = named.iter().map(|(name, _)| name.as_str());
         let depth = student.network.backbone.depth();
         Ok(Self {
-            clip: Clip::new(names, config.device, config.optim.clip_scope, config.optim.clip_grad)?,
+            clip: Clip::new(names, config.optim.clip_scope, config.optim.clip_grad),
+            average: MovingAverage::new(&teacher, &student),
             optimizer: Optimizer::new(&named, depth, &config.optim),
             loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
             watched: watched(&named, depth),
@@ -148,6 +157,11 @@ impl Learner {
     /// backward, clip, update, moving average. Where a loss or gradient is not finite, in whatever
     /// process, the step changes nothing in any.
     ///
+    /// A step of one micro-batch waits for the device once, before anything changes. Only if a number
+    /// is not as it should be then is the same repeated under watch, which costs a second pass and tells
+    /// what it was. Steps of several are watched, since their images would have to be kept; so is batch
+    /// norm, whose running statistics move in each pass.
+    ///
     /// # Errors
     /// No data, features that the objective refuses, a process that does not answer.
     pub fn step(
@@ -156,61 +170,81 @@ impl Learner {
         mut next_views: impl FnMut() -> Result<Views>,
     ) -> Result<StepResult> {
         self.gradients.clear()?;
-        let (mut sum, mut statistics) = (StepAccumulator::default(), Statistics::default());
-        let (mut lost, mut samples) = (None, Vec::new());
+        if self.config.accumulate > 1 || self.config.head.use_bn {
+            return self.watched(request, next_views);
+        }
+        let views = next_views()?;
+        if let Some(result) = self.unwatched(request, &views)? {
+            return Ok(result);
+        }
+        self.gradients.clear()?;
+        let mut again = Some(views);
+        self.watched(request, || again.take().map_or_else(&mut next_views, Ok))
+    }
+
+    /// The step of one micro-batch that launches everything before it looks. None, and nothing has
+    /// changed but gradients, where features or loss are not finite, or a coding rate has to be tried
+    /// again, in any of the processes.
+    fn unwatched(&mut self, request: &StepRequest, views: &Views) -> Result<Option<StepResult>> {
+        let (student, teacher) = self.features(views, request, true)?;
+        let deferred = Deferred::default();
+        deferred.note(&sizes(&student)?);
+        deferred.note(&sizes(&teacher)?);
+        let inputs =
+            Inputs { deferred: Some(&deferred), ..self.inputs(views, request, &student, &teacher) };
+        let output = self.evaluate(&inputs, true)?;
+        let grads = self.grads()?;
+        let (numbers, norms) = read(deferred.into_numbers(), &grads)?; // sync
+        if self.processes.any(numbers.iter().any(|number| !number.is_finite()))? {
+            return Ok(None);
+        }
+        let mut step = Gathered { samples: views.samples.clone(), ..Gathered::default() };
+        step.add(output, &teacher, request.log_metrics, 1.0)?;
+        self.finish(request, step, &grads, norms).map(Some)
+    }
+
+    /// The step that looks at the features of each micro-batch before it goes on.
+    fn watched(
+        &mut self,
+        request: &StepRequest,
+        mut next_views: impl FnMut() -> Result<Views>,
+    ) -> Result<StepResult> {
+        let (mut lost, mut step) = (None, Gathered::default());
+        let share = 1.0 / self.config.accumulate as f64;
         for micro_batch in 1..=self.config.accumulate {
             let views = next_views()?;
-            samples.extend_from_slice(&views.samples);
+            step.samples.extend_from_slice(&views.samples);
             if lost.is_some() {
                 continue; // what is left of the step is taken in and passed over
             }
             let last = micro_batch == self.config.accumulate;
-            match self.micro_batch(&views, request, last)? {
-                Ok((mut output, signals)) => {
-                    statistics += std::mem::take(&mut output.statistics);
-                    sum.add(&output, signals, 1.0 / self.config.accumulate as f64);
-                }
-                Err(what) => lost = Some(what),
+            let (student, teacher) = self.features(&views, request, last)?;
+            lost = self.not_finite(&student, &teacher)?;
+            if lost.is_none() {
+                let output =
+                    self.evaluate(&self.inputs(&views, request, &student, &teacher), last)?;
+                step.add(output, &teacher, request.log_metrics && last, share)?;
             }
         }
         if let Some(what) = lost {
+            let samples = step.samples;
             return Ok(StepResult::Skipped(Skipped { what, scaling: false, samples }));
         }
-        self.finish(request, sum, &statistics, samples)
+        let grads = self.grads()?;
+        let (_, norms) = read(Vec::new(), &grads)?; // sync
+        self.finish(request, step, &grads, norms)
     }
 
-    /// Adds the gradients of one micro-batch, or tells whose features are not finite. Every process
-    /// answers the same.
-    fn micro_batch(
+    /// What student and teacher make of a micro-batch.
+    fn features(
         &self,
         views: &Views,
         request: &StepRequest,
         last: bool,
-    ) -> Result<std::result::Result<(LossOutput, Option<Signals>), String>> {
+    ) -> Result<(Outputs, Outputs)> {
         // Each micro-batch and process starts from the same seed: draws are made for the whole batch.
         torch_ext::manual_seed(request.seed);
         self.gradients.prepare(last)?;
-        let (student, teacher) = self.forward(views)?;
-        if let Some(what) = self.not_finite(&student, &teacher)? {
-            return Ok(Err(what));
-        }
-        let inputs = Inputs {
-            student: &student,
-            teacher: &teacher,
-            masked: views.masks.as_ref().map(|masks| &masks.masked),
-            context: context(&request.values, self.config.batch_size),
-            collective: self.processes.collective(),
-        };
-        let output = self.objective.evaluate(&inputs)?;
-        let look = request.log_metrics && last;
-        let signals = look.then(|| Signals::measure(&inputs, &output)).transpose()?;
-        let scale = self.loss_scale.as_ref().map_or(1.0, GradScaler::factor);
-        let share = scale / self.config.accumulate as f64;
-        self.gradients.backward(&(&output.loss * share), last)?;
-        Ok(Ok((output, signals)))
-    }
-
-    fn forward(&self, views: &Views) -> Result<(Outputs, Outputs)> {
         let dtype = self.config.precision.autocast();
         let needs = self.objective.needs();
         torch_ext::autocast(self.config.device, dtype, || {
@@ -219,64 +253,111 @@ impl Learner {
         })?
     }
 
+    fn inputs<'a>(
+        &'a self,
+        views: &'a Views,
+        request: &StepRequest,
+        student: &'a Outputs,
+        teacher: &'a Outputs,
+    ) -> Inputs<'a> {
+        Inputs {
+            student,
+            teacher,
+            masked: views.masks.as_ref().map(|masks| &masks.masked),
+            context: context(&request.values, self.config.batch_size),
+            collective: self.processes.collective(),
+            deferred: None,
+        }
+    }
+
+    /// The loss of a micro-batch; adds its gradients.
+    fn evaluate(&self, inputs: &Inputs, last: bool) -> Result<LossOutput> {
+        let output = self.objective.evaluate(inputs)?;
+        let scale = self.loss_scale.as_ref().map_or(1.0, GradScaler::factor);
+        let share = scale / self.config.accumulate as f64;
+        self.gradients.backward(&(&output.loss * share), last)?;
+        Ok(output)
+    }
+
     /// Whose outputs are not finite, in any of the processes.
     fn not_finite(&self, student: &Outputs, teacher: &Outputs) -> Result<Option<String>> {
-        let bad = |outputs: &Outputs| -> Result<Tensor> {
-            let all = outputs.patches.iter().chain([&outputs.cls]);
-            let largest = all.map(largest).collect::<Result<Vec<Tensor>>>()?;
-            Ok(Tensor::stack(&largest, 0).isfinite().logical_not().any())
-        };
-        let both = Tensor::stack(&[bad(student)?, bad(teacher)?], 0).to_kind(Kind::Float);
-        let mut both = both.to_device(Device::Cpu); // sync
-        self.processes.collective().all_reduce_max(&mut both)?;
-        let [student, teacher] = [0, 1].map(|i| both.double_value(&[i]) != 0.0);
+        let student = sizes(student)?;
+        let (all, _) = read(vec![student.shallow_clone(), sizes(teacher)?], &[])?; // sync
+        let (student, teacher) = all.split_at(student.numel());
+        let bad = |sizes: &[f64]| f32::from(sizes.iter().any(|size| !size.is_finite()));
+        let mut bad = Tensor::from_slice(&[bad(student), bad(teacher)]);
+        self.processes.collective().all_reduce_max(&mut bad)?;
+        let [student, teacher] = [0, 1].map(|i| bad.double_value(&[i]) != 0.0);
         let whose = if student { "student" } else { "teacher" };
         Ok((student || teacher).then(|| format!("the {whose}'s features are not finite")))
+    }
+
+    /// The gradients of the step, without the factor of half precision.
+    fn grads(&self) -> Result<Vec<Tensor>> {
+        let grads: Vec<Tensor> = self.trainable.iter().map(Tensor::grad).collect();
+        if let Some(scale) = &self.loss_scale {
+            scale.unscale(&grads)?;
+        }
+        Ok(grads)
     }
 
     /// Clips, updates the student, moves the teacher: if all gradients are finite.
     fn finish(
         &mut self,
         request: &StepRequest,
-        sum: StepAccumulator,
-        statistics: &Statistics,
-        samples: Vec<u64>,
+        step: Gathered,
+        grads: &[Tensor],
+        norms: Vec<f64>,
     ) -> Result<StepResult> {
-        if let Some(scale) = &self.loss_scale {
-            scale.unscale(&self.trainable)?;
-        }
-        let norms = self.clip.apply(&self.trainable)?;
-        let finite = norms.all.double_value(&[]).is_finite(); // sync
+        let kind = self.config.precision.weights();
+        let norms = self.clip.norms(norms, kind);
+        let finite = norms.all.is_finite();
         let scaling = self.loss_scale.as_mut().is_some_and(|scale| scale.update(finite) && !finite);
         if !finite {
-            let what = "the gradient is not finite".to_owned();
+            let (what, samples) = ("the gradient is not finite".to_owned(), step.samples);
             return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
         }
+        // First, since what it may read is there already, and what follows is not.
+        self.objective.update(&step.statistics, self.processes.collective())?;
+        self.clip.apply(grads, &norms)?;
         let before = request.log_metrics.then(|| copies(&self.watched));
         self.optimizer.step(&request.values)?;
         let update_ratio = before.map(|before| update_ratio(&before, &self.watched));
-        ema::update(&self.teacher, &self.student, request.values.momentum_teacher)?;
-        self.objective.update(statistics, self.processes.collective())?;
-        let output = sum.finish(norms, update_ratio);
+        self.average.update(request.values.momentum_teacher)?;
+        let output = step.sum.finish(norms, update_ratio);
         output
             .map(StepResult::Done)
             .ok_or_else(|| Error::Settings("train.accumulate: must be at least 1 (got 0)".into()))
     }
 }
 
+/// What a step has come to while nothing has changed yet.
+#[derive(Default)]
+struct Gathered {
+    sum: StepAccumulator,
+    statistics: Statistics,
+    samples: Vec<u64>,
+}
+
+impl Gathered {
+    /// Takes in the loss of a micro-batch, and looks at the teacher's features if asked to.
+    fn add(
+        &mut self,
+        mut output: LossOutput,
+        teacher: &Outputs,
+        look: bool,
+        share: f64,
+    ) -> Result<()> {
+        let signals = look.then(|| Signals::measure(teacher, &output)).transpose()?;
+        self.statistics += std::mem::take(&mut output.statistics);
+        self.sum.add(&output, signals, share);
+        Ok(())
+    }
+}
+
 /// State on the device that everything else is on: a checkpoint is read to the CPU.
 fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Tensor)>> {
     state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
-}
-
-/// The largest size of a value, 0 of none; not finite where one value is not. One pass that keeps
-/// nothing, where a sum in fp64 would first make a copy in fp64.
-fn largest(x: &Tensor) -> Result<Tensor> {
-    if x.numel() == 0 {
-        return Ok(Tensor::f_zeros([], (Kind::Double, x.device()))?);
-    }
-    let (low, high) = x.detach().f_aminmax(None, false)?;
-    Ok(low.f_abs()?.f_maximum(&high.f_abs()?)?.f_to_kind(Kind::Double)?)
 }
 
 /// Parameters of the student that the objective reaches, by name.
@@ -315,42 +396,5 @@ fn context(values: &StepValues, global_batch: usize) -> StepContext {
         steps_per_epoch: values.steps_per_epoch,
         progress: values.progress,
         global_batch,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_value_that_is_not_finite_is_seen_among_many_and_large_ones_are_fine() {
-        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
-            // All of one sign and as large as can be: a sum of them would be infinite.
-            let most = match kind {
-                Kind::Half => 65_504.0,
-                Kind::Double => 1e308,
-                _ => 3.3e38,
-            };
-            let fine = Tensor::full([70, 333], most, (kind, Device::Cpu));
-            let finite = |x: &Tensor| largest(x).unwrap().double_value(&[]).is_finite();
-            assert!(finite(&fine), "{kind:?}");
-            for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-                for place in [0, 1, 4097, 70 * 333 - 1] {
-                    let x = fine.copy();
-                    let _ = x.view([-1]).get(place).fill_(wrong);
-                    assert!(!finite(&x), "{kind:?}: {wrong} at {place}");
-                }
-            }
-        }
-        let none = Tensor::zeros([0, 5], (Kind::Float, Device::Cpu));
-        assert_eq!(largest(&none).unwrap().double_value(&[]), 0.0);
-    }
-
-    #[test]
-    fn state_goes_to_the_device_of_the_learner_or_the_error_says_why_not() {
-        let state = || vec![("center".to_owned(), Tensor::from_slice(&[1.0f32, 2.0]))];
-        let here = moved(state(), Device::Cpu).unwrap();
-        assert_eq!(here[0].1, Tensor::from_slice(&[1.0f32, 2.0]));
-        assert!(moved(state(), Device::Cuda(1000)).is_err());
     }
 }

@@ -122,9 +122,9 @@ fn put_output(put: &mut impl FnMut(&str, f64), output: &StepOutput) {
     output.numbers.iter().for_each(|&(name, number)| put(name, number));
     let signals = output.signals.iter().flat_map(Signals::metrics);
     signals.for_each(|(name, signal)| put(name, signal));
-    put("optim/grad_norm", read(&output.grad_norm));
+    put("optim/grad_norm", output.grad_norm);
     for (module, norm) in &output.grad_norms {
-        put(&format!("optim/grad_norm_{module}"), read(norm));
+        put(&format!("optim/grad_norm_{module}"), *norm);
     }
     if let Some(ratio) = &output.update_ratio {
         put("optim/update_ratio", read(ratio));

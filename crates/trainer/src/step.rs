@@ -30,10 +30,10 @@ pub struct StepOutput {
     pub numbers: Vec<(&'static str, f64)>,
     /// How healthy the features are, if it was asked for: of the last micro-batch.
     pub signals: Option<Signals>,
-    /// L2 norm of all gradients together before clipping, 0-dim.
-    pub grad_norm: Tensor,
+    /// L2 norm of all gradients together before clipping.
+    pub grad_norm: f64,
     /// The same of backbone and heads, by their names.
-    pub grad_norms: Vec<(String, Tensor)>,
+    pub grad_norms: Vec<(String, f64)>,
     /// Length of the update of some matrices over their own length, on average; if it was asked for.
     pub update_ratio: Option<Tensor>,
     /// Coding-rate factorizations that had to be repeated with jitter or in fp64.
@@ -66,20 +66,27 @@ pub struct StepAccumulator(Option<StepOutput>);
 impl StepAccumulator {
     /// Adds the share of one micro-batch.
     pub fn add(&mut self, output: &LossOutput, signals: Option<Signals>, share: f64) {
-        let step = self.0.get_or_insert_with(|| StepOutput {
-            loss: output.loss.detach().zeros_like(),
-            terms: output.terms.iter().map(|(name, term)| (*name, term.zeros_like())).collect(),
-            numbers: Vec::new(),
-            signals: None,
-            grad_norm: output.loss.detach(), // of the step, once all its gradients are there
-            grad_norms: Vec::new(),
-            update_ratio: None,
-            rate_retries: 0,
-        });
-        step.loss = &step.loss + output.loss.detach() * share;
-        for ((_, sum), (_, term)) in step.terms.iter_mut().zip(&output.terms) {
-            *sum = &*sum + term * share;
-        }
+        let loss = output.loss.detach() * share;
+        let terms = output.terms.iter().map(|(name, term)| (*name, term * share));
+        let step = match &mut self.0 {
+            Some(step) => {
+                step.loss = &step.loss + loss;
+                for ((_, sum), (_, term)) in step.terms.iter_mut().zip(terms) {
+                    *sum = &*sum + term;
+                }
+                step
+            }
+            None => self.0.insert(StepOutput {
+                loss,
+                terms: terms.collect(),
+                numbers: Vec::new(),
+                signals: None,
+                grad_norm: f64::NAN, // of the step, once all its gradients are there
+                grad_norms: Vec::new(),
+                update_ratio: None,
+                rate_retries: 0,
+            }),
+        };
         step.numbers.clone_from(&output.numbers);
         step.signals = signals;
         step.rate_retries += u64::from(output.events.jitter + output.events.fp64);
@@ -87,7 +94,7 @@ impl StepAccumulator {
 
     /// The step, once its update is done.
     pub fn finish(self, norms: GradNorms, update_ratio: Option<Tensor>) -> Option<StepOutput> {
-        let GradNorms { all: grad_norm, by_module: grad_norms } = norms;
+        let GradNorms { all: grad_norm, by_module: grad_norms, .. } = norms;
         self.0.map(|step| StepOutput { grad_norm, grad_norms, update_ratio, ..step })
     }
 }

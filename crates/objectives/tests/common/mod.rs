@@ -73,5 +73,6 @@ pub fn simdino(
         masked: None,
         context,
         collective: &SingleProcess,
+        deferred: None,
     })
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use data::loader::Position;
 use data::masking::MaskGenerator;
 use data::sampler::BatchShare;
+use objectives::MaskWeights;
 use serde_json::json;
 use tch::{Cuda, Device, Tensor};
-use trainer::input::{InputPipeline, Views, image_range};
+use trainer::input::{InputPipeline, MaskedPatches, Views, image_range};
 use trainer::learner::Learner;
 use trainer::processes::Processes;
 use trainer::schedule::Schedules;
@@ -70,9 +71,16 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
     let request = StepRequest { values: schedules.at(5000), seed: 0, log_metrics: false };
     let intake = random_intake(config, &learner)?;
+    // Masks are part of the input, of which nothing is timed.
+    let masks = (0..config.train.accumulate)
+        .map(|micro| intake.masks_at(Position::default(), micro))
+        .collect::<trainer::Result<Vec<_>>>()?;
     let mut step = || -> Result<()> {
-        let mut micro = 0..config.train.accumulate;
-        let mut next = || random_views(config, &intake, micro.next().unwrap_or_default());
+        let mut micro = masks.iter().enumerate();
+        let mut next = || {
+            let (micro, masks) = micro.next().unwrap_or((0, &None));
+            random_views(config, &intake, micro, masks.as_ref())
+        };
         if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
             return Err(Failure::failed(format!("on random input {}", skipped.what)));
         }
@@ -118,6 +126,7 @@ fn random_views(
     config: &RunConfig,
     intake: &InputPipeline,
     micro: usize,
+    masks: Option<&MaskedPatches>,
 ) -> trainer::Result<Views> {
     let part = image_range(intake.share, intake.global_batch, micro);
     let view = |count: i64, size: u32| {
@@ -129,10 +138,20 @@ fn random_views(
     Ok(Views {
         global: view(2, config.augment.global_crops_size),
         local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
-        masks: intake.masks_at(Position::default(), micro)?,
+        masks: masks.map(copy_of),
         part,
         samples: Vec::new(),
     })
+}
+
+/// The same masks on the same device.
+fn copy_of(masks: &MaskedPatches) -> MaskedPatches {
+    let MaskWeights { weights, crops } = &masks.masked;
+    MaskedPatches {
+        masks: masks.masks.shallow_clone(),
+        indices: masks.indices.shallow_clone(),
+        masked: MaskWeights { weights: weights.shallow_clone(), crops: *crops },
+    }
 }
 
 fn synchronize(device: Device) {

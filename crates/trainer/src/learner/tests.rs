@@ -1,0 +1,330 @@
+//! A step that looks once, at its end, does what one does that looks on its way, and seldom waits.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::ImageRange;
+use model::config::{Arch, HeadConfig, ModelConfig};
+use model::normalize::Normalize;
+use objectives::config::{Centering, Gamma};
+use objectives::{
+    DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
+};
+use tch::Kind;
+
+use super::*;
+use crate::config::OptimConfig;
+use crate::input::MaskedPatches;
+use crate::schedule::Schedules;
+use crate::step::StepOutput;
+
+/// torch has one generator for all threads, and records one trace at a time.
+static TORCH: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    TORCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const BATCH: i64 = 6;
+const SIDE: i64 = 16;
+
+fn config(method: Method) -> LearnerConfig {
+    let prototypes = i64::from(matches!(method, Method::Dino | Method::DinoV2)) * 24;
+    let second = matches!(method, Method::SimDinoV2 | Method::DinoV2);
+    LearnerConfig {
+        model: ModelConfig {
+            arch: Arch::VitNano,
+            patch_size: 8,
+            image_size: SIDE,
+            mask_token: second,
+            ..ModelConfig::default()
+        },
+        head: HeadConfig { hidden_dim: 32, out_dim: 16, prototypes, ..HeadConfig::default() },
+        objective: ObjectiveConfig {
+            method,
+            simdino: SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() },
+            dino: DinoConfig::default(),
+            koleo: KoleoConfig { loss_weight: if second { 0.1 } else { 0.0 }, groups: 1 },
+            ibot: IbotConfig::default(),
+        },
+        // Small enough that some gradients are clipped.
+        optim: OptimConfig { clip_grad: 0.1, ..OptimConfig::default() },
+        precision: Precision::Fp32,
+        batch_size: BATCH as usize,
+        accumulate: 1,
+        seed: 0,
+        normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
+        value_range: Vec::new(),
+        device: Device::Cpu,
+    }
+}
+
+fn learner(config: &LearnerConfig) -> Learner {
+    Learner::new(config.clone(), Processes::Single).unwrap()
+}
+
+/// All views of a batch; half of the crops have one masked patch.
+fn views(config: &LearnerConfig, seed: u64) -> Views {
+    let batch = config.batch_size as i64;
+    torch_ext::manual_seed(seed);
+    let crops = |count: i64, side: i64| {
+        Tensor::randn([count * batch, 3, side, side], (Kind::Float, Device::Cpu))
+    };
+    let patches = (SIDE / 8).pow(2);
+    let masked: Vec<i64> = (0..batch).map(|crop| 2 * crop * patches + crop % patches).collect();
+    let masks = || {
+        let indices = Tensor::from_slice(&masked);
+        let flat = Tensor::zeros([2 * batch * patches], (Kind::Bool, Device::Cpu));
+        let weights = Tensor::ones([batch], (Kind::Float, Device::Cpu));
+        MaskedPatches {
+            masks: flat.index_fill(0, &indices, 1).view([2 * batch, patches]),
+            indices,
+            masked: MaskWeights { weights, crops: 2 * batch as usize },
+        }
+    };
+    Views {
+        global: crops(2, SIDE),
+        local: (batch == BATCH).then(|| crops(2, SIDE / 2)),
+        masks: config.model.mask_token.then(masks),
+        part: ImageRange { first: 0, count: batch, of: batch },
+        samples: (0..batch as u64).collect(),
+    }
+}
+
+fn request(step: u64, log_metrics: bool) -> StepRequest {
+    let schedules = Schedules::new(&OptimConfig::default(), BATCH as usize, 5, 40);
+    StepRequest { values: schedules.at(step), seed: step, log_metrics }
+}
+
+/// Everything that a step may change.
+fn state(learner: &Learner) -> Vec<(String, Tensor)> {
+    let sides = learner.student.named().into_iter().chain(learner.teacher.named());
+    let all = sides.chain(learner.optimizer.state()).chain(learner.objective_state());
+    all.map(|(name, value)| (name, value.detach().copy())).collect()
+}
+
+fn assert_same(before: &[(String, Tensor)], after: &[(String, Tensor)]) {
+    assert_eq!(before.len(), after.len());
+    for ((name, before), (_, after)) in before.iter().zip(after) {
+        assert_eq!(before, after, "{name}");
+    }
+}
+
+fn done(result: StepResult) -> StepOutput {
+    match result {
+        StepResult::Done(output) => output,
+        StepResult::Skipped(skipped) => panic!("skipped: {}", skipped.what),
+    }
+}
+
+/// Three steps, of which the last is logged: under watch or not.
+fn three_steps(config: &LearnerConfig, watched: bool) -> (Vec<StepOutput>, Learner) {
+    let mut learner = learner(config);
+    let mut outputs = Vec::new();
+    for step in 0..3 {
+        let (request, views) = (request(step, step == 2), views(config, step));
+        learner.gradients.clear().unwrap();
+        let result = if watched {
+            let mut views = Some(views);
+            learner.watched(&request, || Ok(views.take().unwrap())).unwrap()
+        } else {
+            learner.unwatched(&request, &views).unwrap().expect("nothing is wrong")
+        };
+        outputs.push(done(result));
+    }
+    (outputs, learner)
+}
+
+/// One of each kind of step: the methods, an adapted weight, and Sinkhorn-Knopp.
+fn configs() -> Vec<(&'static str, LearnerConfig)> {
+    let mut balanced = config(Method::SimDino);
+    balanced.objective.simdino.gamma = Gamma::Balanced;
+    let mut sinkhorn = config(Method::DinoV2);
+    sinkhorn.objective.dino.centering = Centering::SinkhornKnopp;
+    vec![
+        ("simdino", config(Method::SimDino)),
+        ("simdino, balanced", balanced),
+        ("simdinov2", config(Method::SimDinoV2)),
+        ("dino", config(Method::Dino)),
+        ("dinov2", config(Method::DinoV2)),
+        ("dinov2, sinkhorn_knopp", sinkhorn),
+    ]
+}
+
+#[test]
+fn looking_once_gives_the_bits_of_looking_on_the_way() {
+    let _alone = alone();
+    for (_, config) in configs() {
+        let (late, one) = three_steps(&config, false);
+        let (early, other) = three_steps(&config, true);
+        assert_same(&state(&one), &state(&other));
+        for (late, early) in late.iter().zip(&early) {
+            assert_eq!(late.loss, early.loss);
+            assert_eq!((late.grad_norm, &late.grad_norms), (early.grad_norm, &early.grad_norms));
+            assert_eq!(late.signals, early.signals);
+        }
+        assert!(late[2].signals.is_some() && late[1].signals.is_none());
+    }
+}
+
+/// One good step, then one that something is done to; what it says, and whether all is as before.
+fn spoiled(config: &LearnerConfig, spoil: impl Fn(&mut Learner, &mut Views)) -> Skipped {
+    let mut learner = learner(config);
+    done(learner.step(&request(0, false), || Ok(views(config, 0))).unwrap());
+    let mut views = Some(views(config, 1));
+    spoil(&mut learner, views.as_mut().unwrap());
+    let before = state(&learner);
+    let result = learner.step(&request(1, true), || Ok(views.take().unwrap())).unwrap();
+    let scale = |name: &str| name != "loss_scale"; // moves where a step is left out
+    let after = state(&learner).into_iter().filter(|(name, _)| scale(name));
+    let before: Vec<_> = before.into_iter().filter(|(name, _)| scale(name)).collect();
+    assert_same(&before, &after.collect::<Vec<_>>());
+    match result {
+        StepResult::Done(_) => panic!("the step was done"),
+        StepResult::Skipped(skipped) => skipped,
+    }
+}
+
+fn infinite(branch: &Branch) {
+    let named = branch.named().into_iter();
+    let mut found = named.filter(|(name, _)| name == "backbone.norm.bias");
+    let (_, mut bias) = found.next().unwrap();
+    let _ = tch::no_grad(|| bias.fill_(f64::INFINITY));
+}
+
+#[test]
+fn features_that_are_not_finite_change_nothing_and_are_named() {
+    let _alone = alone();
+    for (_, config) in configs() {
+        let skipped = spoiled(&config, |_, views| {
+            let _ = views.global.get(3).fill_(f64::NAN);
+        });
+        assert_eq!(skipped.what, "the student's features are not finite");
+        assert!(!skipped.scaling);
+        assert_eq!(skipped.samples, (0..BATCH as u64).collect::<Vec<_>>());
+        let skipped = spoiled(&config, |learner, _| infinite(&learner.teacher));
+        assert_eq!(skipped.what, "the teacher's features are not finite");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_the_error_that_it_is_under_watch() {
+    let _alone = alone();
+    for method in [Method::Dino, Method::DinoV2] {
+        let config = config(method);
+        let mut learner = learner(&config);
+        // Scores that are finite, and not any more once they are divided by the temperature.
+        let named = learner.teacher.named().into_iter();
+        let mut length = named.filter(|(name, _)| name.ends_with("last_layer.weight_g"));
+        let _ = tch::no_grad(|| length.next().unwrap().1.fill_(1e38));
+        let before = state(&learner);
+        let request = request(0, false);
+        assert!(learner.unwatched(&request, &views(&config, 0)).unwrap().is_none());
+        let error = learner.step(&request, || Ok(views(&config, 0))).err().unwrap().to_string();
+        let words = "cross-entropy: scores of student or teacher hold a value that is not finite";
+        assert!(error.contains(words), "{error}");
+        assert_same(&before, &state(&learner));
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing_and_lowers_the_factor() {
+    let _alone = alone();
+    let huge = ("loss_scale".to_owned(), Tensor::from_slice(&[1e300, 0.0]));
+    for (_, config) in configs() {
+        let skipped = spoiled(&config, |learner, _| {
+            let mut scale = GradScaler::default();
+            scale.load(&[(huge.0.clone(), huge.1.shallow_clone())]);
+            learner.loss_scale = Some(scale);
+        });
+        assert_eq!(skipped.what, "the gradient is not finite");
+        assert!(skipped.scaling);
+    }
+}
+
+#[test]
+fn a_coding_rate_that_has_to_be_tried_again_is_and_the_step_is_done() {
+    let _alone = alone();
+    let mut config = config(Method::SimDino);
+    config.batch_size = 132; // more than is factorized in double precision anyway
+    config.head.out_dim = 140;
+    config.objective.simdino.rate_groups = 1;
+    config.objective.simdino.eps = 1e-9;
+    let (mut one, mut other) = (learner(&config), learner(&config));
+    let request = request(1, true);
+    assert!(one.unwatched(&request, &views(&config, 0)).unwrap().is_none());
+    let late = done(one.step(&request, || Ok(views(&config, 0))).unwrap());
+    other.gradients.clear().unwrap();
+    let early = done(other.watched(&request, || Ok(views(&config, 0))).unwrap());
+    assert!(late.rate_retries > 0);
+    assert_eq!((late.rate_retries, &late.loss), (early.rate_retries, &early.loss));
+    assert_same(&state(&one), &state(&other));
+}
+
+/// Operators that wait for a GPU: they give the host a number, or a shape that depends on numbers.
+const WAITING: [&str; 6] = [
+    "aten::item",
+    "aten::_local_scalar_dense",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+];
+
+/// Whether an operator ran inside another.
+fn within(event: &serde_json::Value, outer: &serde_json::Value) -> bool {
+    let span = |event: &serde_json::Value| {
+        let [start, length] = ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
+        (start, start + length)
+    };
+    let ((start, end), (from, to)) = (span(event), span(outer));
+    event["tid"] == outer["tid"] && from <= start && end <= to
+}
+
+/// How often a step runs one of them outside of the optimizer's kernel, which reads the number of steps
+/// on a CPU, where that costs nothing, and not on a GPU.
+fn waits(config: &LearnerConfig) -> usize {
+    let mut learner = learner(config);
+    let mut step = |step| {
+        let result = learner.step(&request(step, false), || Ok(views(config, step)));
+        done(result.unwrap());
+    };
+    step(0); // makes what is made once
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    torch_ext::profile(&path, Device::Cpu, || -> torch_ext::Result<()> {
+        step(1);
+        Ok(())
+    })
+    .unwrap();
+    let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of_name = |name: &str| events.iter().filter(|event| event["name"] == name).collect();
+    let optimizer: Vec<&serde_json::Value> = of_name("aten::_fused_adamw_");
+    assert!(!optimizer.is_empty(), "the trace is of a step");
+    let waiting = WAITING.iter().flat_map(|name| of_name(name));
+    waiting.filter(|event| !optimizer.iter().any(|outer| within(event, outer))).count()
+}
+
+/// The one read at the end of a step is a copy,
+/// which none of these operators is.
+#[test]
+fn a_step_does_not_wait_on_its_way() {
+    let _alone = alone();
+    for (name, config) in configs() {
+        assert_eq!(waits(&config), 0, "{name}");
+    }
+    let accumulate = LearnerConfig { accumulate: 2, ..config(Method::SimDino) };
+    let mut batch_norm = config(Method::SimDino);
+    batch_norm.head.use_bn = true;
+    for config in [accumulate, batch_norm] {
+        assert!(waits(&config) > 0, "a step that looks at its features does wait");
+    }
+}
+
+#[test]
+fn state_goes_to_the_device_of_the_learner_or_the_error_says_why_not() {
+    let state = || vec![("center".to_owned(), Tensor::from_slice(&[1.0f32, 2.0]))];
+    let here = moved(state(), Device::Cpu).unwrap();
+    assert_eq!(here[0].1, Tensor::from_slice(&[1.0f32, 2.0]));
+    assert!(moved(state(), Device::Cuda(1000)).is_err());
+}
