@@ -3,13 +3,14 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
     "checkpoint.cpp",
     "device.cpp",
     "profiler.cpp",
+    "transfer.cpp",
     "dist.cpp",
     "reducer.cpp",
 ];

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use data::loader::Position;
-use data::masking::MaskGenerator;
+use data::masking::{MaskGenerator, MaskKey};
 use data::sampler::BatchShare;
 use serde_json::json;
-use tch::{Cuda, Device, Tensor};
-use trainer::input::{InputPipeline, Views, image_range};
+use tch::{Cuda, Device, Kind, Tensor};
+use trainer::feed::Sender;
+use trainer::input::{MaskedPatches, Views, image_range};
 use trainer::learner::Learner;
 use trainer::processes::Processes;
 use trainer::schedule::Schedules;
@@ -69,10 +69,10 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     let mut learner = Learner::new(learner_config(config, device), Processes::Single)?;
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
     let request = StepRequest { values: schedules.at(5000), seed: 0, log_metrics: false };
-    let intake = random_intake(config, &learner)?;
+    let input = RandomInput::new(config, &learner)?;
     let mut step = || -> Result<()> {
         let mut micro = 0..config.train.accumulate;
-        let mut next = || random_views(config, &intake, micro.next().unwrap_or_default());
+        let mut next = || input.views(config, device, micro.next().unwrap_or_default());
         if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
             return Err(Failure::failed(format!("on random input {}", skipped.what)));
         }
@@ -98,41 +98,50 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     Ok(times[times.len() / 2])
 }
 
-/// Takes no pixels, but draws masks as training does.
-fn random_intake(config: &RunConfig, learner: &Learner) -> Result<InputPipeline> {
-    let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
-    let masks = learner.needs().patches;
-    let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
-    Ok(InputPipeline {
-        normalize: learner.config().normalize.clone(),
-        device: learner.config().device,
-        kind: learner.config().precision.weights(),
-        masks,
-        seed: 0,
-        global_batch: config.train.batch_size,
-        share: BatchShare { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
-    })
+/// What stands in for images: noise for their pixels, and masks as training draws them.
+struct RandomInput {
+    sender: Sender,
+    kind: Kind,
+    masks: Option<MaskGenerator>,
+    share: BatchShare,
 }
 
-fn random_views(
-    config: &RunConfig,
-    intake: &InputPipeline,
-    micro: usize,
-) -> trainer::Result<Views> {
-    let part = image_range(intake.share, intake.global_batch, micro);
-    let view = |count: i64, size: u32| {
-        let size = i64::from(size);
-        let shape = [count * part.count, config.model.in_channels, size, size];
-        Tensor::randn(shape, (intake.kind, intake.device))
-    };
-    let local = config.augment.local_crops_number as i64;
-    Ok(Views {
-        global: view(2, config.augment.global_crops_size),
-        local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
-        masks: intake.masks_at(Position::default(), micro)?,
-        part,
-        samples: Vec::new(),
-    })
+impl RandomInput {
+    fn new(config: &RunConfig, learner: &Learner) -> Result<Self> {
+        let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
+        let masks = learner.needs().patches;
+        let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
+        Ok(Self {
+            sender: Sender::new(learner.config().device)?,
+            kind: learner.config().precision.weights(),
+            masks,
+            share: BatchShare { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
+        })
+    }
+
+    fn masks(&self, batch: usize, micro: usize) -> trainer::Result<Option<MaskedPatches>> {
+        let Some(masks) = &self.masks else { return Ok(None) };
+        let masks = masks.batch(MaskKey { seed: 0, epoch: 0, step: 0 }, batch, self.share, micro)?;
+        Ok(Some(self.sender.send_masks(&masks)?.receive()?))
+    }
+
+    fn views(&self, config: &RunConfig, device: Device, micro: usize) -> trainer::Result<Views> {
+        let batch = config.train.batch_size;
+        let part = image_range(self.share, batch, micro);
+        let view = |count: i64, size: u32| {
+            let size = i64::from(size);
+            let shape = [count * part.count, config.model.in_channels, size, size];
+            Tensor::randn(shape, (self.kind, device))
+        };
+        let local = config.augment.local_crops_number as i64;
+        Ok(Views {
+            global: view(2, config.augment.global_crops_size),
+            local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
+            masks: self.masks(batch, micro)?,
+            part,
+            samples: Vec::new(),
+        })
+    }
 }
 
 fn synchronize(device: Device) {
