@@ -112,7 +112,8 @@ fn memory_comes_back_from_whoever_drops_it_and_sizes_are_kept_apart() {
         let from_thread = thread::spawn(move || place(&filled(&other, large, 1))).join().unwrap();
         assert!(known.contains(&from_thread));
         // A few bytes do not take the place of many, and vary without more memory.
-        let small: HashSet<usize> = (900..1000).map(|len| place(&pool.take(len).unwrap())).collect();
+        let small: HashSet<usize> =
+            (900..1000).map(|len| place(&pool.take(len).unwrap())).collect();
         assert_eq!(small.len(), 1);
         assert!(known.iter().all(|large| !small.contains(large)));
         let both = [pool.take(large).unwrap(), pool.take(large).unwrap()].map(|b| place(&b));
@@ -128,9 +129,8 @@ fn pixels_of_a_gpu_become_floats_as_on_the_cpu() {
             let (pool, uploader) = (HostPool::new(device).unwrap(), Uploader::new(device).unwrap());
             let sent = uploader.send(filled(&pool, 24 * 3, 5), Kind::Uint8, &[2, 3, 4, 3]).unwrap();
             let pixels = sent.receive().unwrap().permute([0, 3, 1, 2]);
-            let of_channels = |values: &[f32]| {
-                Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device)
-            };
+            let of_channels =
+                |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
             let out = Tensor::empty([2, 3, 3, 4], (Kind::Float, device));
             let shift = of_channels(&[-2.1, -2.0, -1.8]);
             let _ = shift.addcmul_out(&out, &pixels, &of_channels(&[0.017, 0.018, 0.019]));

@@ -181,9 +181,8 @@ impl DeviceLoader {
 
     fn receive(&mut self, mut sent: SentBatch) -> Result<Views> {
         self.broken.append(&mut sent.broken);
-        let normalized = |pixels: Upload| -> Result<_> {
-            Ok(self.normalizer.apply(&pixels.receive()?)?)
-        };
+        let normalized =
+            |pixels: Upload| -> Result<_> { Ok(self.normalizer.apply(&pixels.receive()?)?) };
         Ok(Views {
             global: normalized(sent.global)?,
             local: sent.local.map(normalized).transpose()?,

@@ -175,7 +175,8 @@ impl<F: Fn(usize, usize) -> data::Result<()> + Send + Sync> Source for Scripted<
     }
     fn load(&self, index: usize) -> data::Result<Payload> {
         (self.0)(index, self.1.fetch_add(1, Ordering::SeqCst))?;
-        Ok(Payload::Pixels(data::Pixels::filled(index)))
+        let pixels = (0..20 * 20 * 3).map(|place| (place * 7 + index * 50) as u8).collect();
+        Ok(Payload::Pixels(data::Image::new(pixels, 20, 20, 3).unwrap()))
     }
     fn fingerprint(&self) -> String {
         String::new()
@@ -191,8 +192,7 @@ fn broken(index: usize) -> data::Result<()> {
 fn an_error_and_broken_images_come_with_the_batch_that_met_them() {
     let dataset = scripted(|index, _| broken(index));
     let config = LoaderConfig { max_bad_fraction: 0.05, ..settings() };
-    let mut loader =
-        TrainLoader::new(dataset.clone(), plan(3), config.clone(), START).unwrap();
+    let mut loader = TrainLoader::new(dataset.clone(), plan(3), config.clone(), START).unwrap();
     let mut feed = feed_with(&dataset, plan(3), config, START, Device::Cpu);
     let mut named = 0;
     for number in 0..100 {

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn one_core_of_each_process_is_left_to_its_step() {
-        for (cores, here, expected) in [(1, 1, 1), (2, 1, 1), (16, 1, 15), (16, 8, 1), (192, 8, 23)] {
+        for (cores, here, expected) in [(1, 1, 1), (2, 1, 1), (16, 1, 15), (16, 8, 1), (192, 8, 23)]
+        {
             assert_eq!(workers(0, cores, here), expected, "{cores} cores, {here} processes");
             assert_eq!(workers(5, cores, here), 5);
         }

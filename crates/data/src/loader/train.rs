@@ -324,9 +324,8 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
     fn masks(&self, job: &Job) -> Result<Option<Masks>> {
         let Position { epoch, step } = job.position;
         let key = MaskKey { seed: self.seed, epoch, step };
-        let draw = |masks: &MaskGenerator| {
-            masks.batch(key, self.global_batch, self.share, job.micro)
-        };
+        let draw =
+            |masks: &MaskGenerator| masks.batch(key, self.global_batch, self.share, job.micro);
         self.views.masks.as_ref().map(draw).transpose()
     }
 
@@ -346,7 +345,12 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
             match self.dataset.image(used) {
                 Ok(image) => {
                     let key = CropKey { seed: self.seed, epoch, sample };
-                    self.views.crops.apply((&image).into(), key, &mut row.global, &mut row.local)?;
+                    self.views.crops.apply(
+                        (&image).into(),
+                        key,
+                        &mut row.global,
+                        &mut row.local,
+                    )?;
                     return Ok(Outcome { used, broken });
                 }
                 Err(error) => {

@@ -121,7 +121,8 @@ impl RandomInput {
 
     fn masks(&self, batch: usize, micro: usize) -> trainer::Result<Option<MaskedPatches>> {
         let Some(masks) = &self.masks else { return Ok(None) };
-        let masks = masks.batch(MaskKey { seed: 0, epoch: 0, step: 0 }, batch, self.share, micro)?;
+        let masks =
+            masks.batch(MaskKey { seed: 0, epoch: 0, step: 0 }, batch, self.share, micro)?;
         Ok(Some(self.sender.send_masks(&masks)?.receive()?))
     }
 
