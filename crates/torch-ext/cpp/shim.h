@@ -118,8 +118,9 @@ const char* simdino_pinned_bytes(int64_t len, tensor_ptr* out) noexcept;
 // Something that happens on a device.
 struct SimdinoEvent;
 void simdino_event_free(SimdinoEvent* event) noexcept;
-// A copy of `host` on the stream's device, owned by the caller, and when it is made. Waits for nothing
-// where `host` is page-locked; `host` must not change before that.
+// A copy of `host` on the stream's device, owned by the caller. `made` is when it is there: an event of an
+// earlier copy, or null, and then a new one. Waits for nothing where `host` is page-locked, which must not
+// change before that.
 const char* simdino_stream_upload(
     SimdinoStream* stream, tensor_ptr host, tensor_ptr* out, SimdinoEvent** made) noexcept;
 // Whether it has happened.

@@ -3,10 +3,11 @@
 #include "device.h"
 #include "shim.h"
 
-#include <memory>
+#include <utility>
 
 #include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -49,19 +50,27 @@ const char* simdino_stream_upload(
     const c10::StreamGuard on_side(side);
     auto copy = at::empty(host->sizes(), host->options().device(side.device()));
     copy.copy_(*host, /*non_blocking=*/true);
-    auto event = std::make_unique<SimdinoEvent>(SimdinoEvent{c10::Event(side.device_type())});
-    event->event.record(side);
+    if (*made == nullptr) {
+      *made = new SimdinoEvent{c10::Event(side.device_type())};
+    }
+    (*made)->event.record(side);
     *out = new at::Tensor(std::move(copy));
-    *made = event.release();
   });
 }
 
 const char* simdino_event_done(SimdinoEvent* event, int* out) noexcept {
-  return guarded([&] { *out = event->event.query() ? 1 : 0; });
+  return guarded([&] {
+    // A thread that has used no device would begin to use the first, and take memory there.
+    const c10::DeviceGuard guard(event->event.device());
+    *out = event->event.query() ? 1 : 0;
+  });
 }
 
 const char* simdino_event_wait(SimdinoEvent* event) noexcept {
-  return guarded([&] { event->event.synchronize(); });
+  return guarded([&] {
+    const c10::DeviceGuard guard(event->event.device());
+    event->event.synchronize();
+  });
 }
 
 const char* simdino_event_join(SimdinoEvent* event, tensor_ptr tensor) noexcept {

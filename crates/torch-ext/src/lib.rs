@@ -2,7 +2,7 @@
 //!
 //! # Inside
 //!
-//! Start at [`autocast`], [`fused_adamw_`], and [`checkpoint`]; for several processes at [`Launch`],
+//! Start at [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for several processes at [`Launch`],
 //! [`ProcessGroup`], and [`Reducer`], which share the interface [`Collective`].
 
 mod adamw;

@@ -22,16 +22,17 @@ struct Shared {
     free: Mutex<Vec<Piece>>,
 }
 
-/// Some memory, and the last copy from it.
+/// Some memory, and the end of the last copy from it.
 struct Piece {
     memory: Tensor,
+    /// None before the first. Kept from copy to copy, so that events are made and freed by the thread that
+    /// sends: where another does that, it begins to use the first device.
     copied: Option<Event>,
 }
 
 /// Bytes of a [`HostPool`], which takes them back when this is dropped.
 pub struct HostBuffer {
-    /// None while it is dropped.
-    piece: Option<Piece>,
+    piece: Piece,
     len: usize,
     pool: Arc<Shared>,
 }
@@ -60,15 +61,13 @@ impl HostPool {
             done.or_else(|| free.iter().position(fits)).map(|place| free.remove(place))
         };
         let piece = match found {
-            Some(mut piece) => {
-                if let Some(copied) = piece.copied.take() {
-                    copied.wait()?;
-                }
+            Some(piece) => {
+                piece.copied.as_ref().map_or(Ok(()), Event::wait)?;
                 piece
             }
             None => Piece { memory: self.0.allocate(capacity)?, copied: None },
         };
-        Ok(HostBuffer { piece: Some(piece), len, pool: Arc::clone(&self.0) })
+        Ok(HostBuffer { piece, len, pool: Arc::clone(&self.0) })
     }
 }
 
@@ -100,8 +99,8 @@ impl Piece {
 
 impl HostBuffer {
     fn start(&self) -> *mut u8 {
-        let memory = self.piece.as_ref().filter(|_| self.len > 0);
-        memory.map_or(ptr::dangling_mut(), |piece| piece.memory.data_ptr().cast())
+        // Without bytes there may be no memory.
+        if self.len > 0 { self.piece.memory.data_ptr().cast() } else { ptr::dangling_mut() }
     }
 }
 
@@ -122,9 +121,8 @@ impl AsMut<[u8]> for HostBuffer {
 
 impl Drop for HostBuffer {
     fn drop(&mut self) {
-        if let Some(piece) = self.piece.take() {
-            self.pool.free().push(piece);
-        }
+        let (memory, copied) = (self.piece.memory.shallow_clone(), self.piece.copied.take());
+        self.pool.free().push(Piece { memory, copied });
     }
 }
 
@@ -162,14 +160,9 @@ impl Uploader {
         if kind == Kind::Bool {
             buffer.as_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
         }
-        let Some(piece) = &mut buffer.piece else { return Err(tch_error("no memory")) };
-        let bytes = piece.memory.f_narrow(0, 0, buffer.len as i64)?;
+        let bytes = buffer.piece.memory.f_narrow(0, 0, buffer.len as i64)?;
         let sent = match &self.stream {
-            Some(stream) => {
-                let (sent, copied) = stream.upload(&bytes)?;
-                piece.copied = Some(copied);
-                sent
-            }
+            Some(stream) => stream.upload(&bytes, &mut buffer.piece.copied)?,
             None => {
                 let mut copy = bytes.f_empty_like()?;
                 copy.f_copy_(&bytes)?;
@@ -193,16 +186,11 @@ impl Upload {
     /// # Errors
     /// The device is lost.
     pub fn receive(self) -> Result<Tensor> {
-        let copied = self.buffer.piece.as_ref().and_then(|piece| piece.copied.as_ref());
-        if let Some(copied) = copied {
+        if let Some(copied) = &self.buffer.piece.copied {
             copied.join(&self.tensor)?;
         }
         Ok(self.tensor)
     }
-}
-
-fn tch_error(message: &str) -> crate::Error {
-    tch::TchError::Torch(message.to_owned()).into()
 }
 
 /// A stream of a CUDA device.
@@ -219,15 +207,20 @@ impl Stream {
         Ok(Self(stream))
     }
 
-    fn upload(&self, host: &Tensor) -> Result<(Tensor, Event)> {
-        let (mut tensor, mut copied) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: stream and tensor are alive; the shim writes a tensor and an event that are ours, or
-        // returns a message. The event keeps `host` from being used before the copy is made.
+    /// A copy on the device; `copied` becomes its end.
+    fn upload(&self, host: &Tensor, copied: &mut Option<Event>) -> Result<Tensor> {
+        let mut event = copied.as_ref().map_or(ptr::null_mut(), |event| event.0);
+        let (host, mut tensor) = (host.as_ptr().cast_mut(), ptr::null_mut());
+        // SAFETY: stream, tensor and event are alive or null; the shim writes an event that is ours where
+        // there was none. The caller lets nobody write to `host` before it.
+        let message = unsafe { ffi::simdino_stream_upload(self.0, host, &mut tensor, &mut event) };
+        if copied.is_none() && !event.is_null() {
+            *copied = Some(Event(event));
+        }
+        // SAFETY: returned by the shim just now; without an error the tensor is new and ours.
         unsafe {
-            let host = host.as_ptr().cast_mut();
-            let message = ffi::simdino_stream_upload(self.0, host, &mut tensor, &mut copied);
             ffi::check("copy to a device", message)?;
-            Ok((Tensor::from_ptr(tensor), Event(copied)))
+            Ok(Tensor::from_ptr(tensor))
         }
     }
 }

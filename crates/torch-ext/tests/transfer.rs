@@ -34,7 +34,7 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
 
 /// Something that keeps the device busy for some milliseconds.
 fn busy(device: Device) -> Tensor {
-    let side = if device.is_cuda() { 8192 } else { 64 };
+    let side = if device.is_cuda() { 4096 } else { 64 };
     let x = Tensor::ones([side, side], (Kind::Float, device));
     (0..10).fold(x.shallow_clone(), |product, _| product.matmul(&x) * 1e-4)
 }

@@ -6,6 +6,7 @@
 
 mod crops;
 mod eval;
+mod health;
 mod pipeline;
 mod train;
 

@@ -1,9 +1,9 @@
 //! The training loader: endless micro-batches of global and local crops.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::health::Health;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use super::{BrokenImage, Crops};
 use crate::dataset::Dataset;
@@ -15,8 +15,6 @@ use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
 
 /// Images tried for one place of a batch before the data set is given up.
 const MAX_TRIES: usize = 64;
-/// The share of broken images is judged from this number of images on.
-const MIN_READ: usize = 50;
 
 /// How long a batch is waited for when the run is asked to stop: one that comes until then still makes a
 /// whole step.
@@ -365,43 +363,4 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
 
 fn no_crops<'a>(rows: usize) -> Vec<Vec<&'a mut [u8]>> {
     (0..rows).map(|_| Vec::new()).collect()
-}
-
-/// Counts broken images, in the order of delivery, so the verdict depends on no thread.
-struct Health {
-    max_bad_fraction: f64,
-    read: usize,
-    broken: usize,
-    first: Option<BrokenImage>,
-    reported: HashSet<usize>,
-}
-
-impl Health {
-    fn new(max_bad_fraction: f64) -> Self {
-        Self { max_bad_fraction, read: 0, broken: 0, first: None, reported: HashSet::new() }
-    }
-
-    /// Counts a batch; those of its broken images that were not reported before.
-    fn note(&mut self, read: usize, broken: Vec<BrokenImage>) -> Result<Vec<BrokenImage>> {
-        self.read += read;
-        self.broken += broken.len();
-        if self.first.is_none() {
-            self.first = broken.first().cloned();
-        }
-        if let Some(first) = &self.first
-            && self.read >= MIN_READ
-            && self.broken as f64 > self.max_bad_fraction * self.read as f64
-        {
-            return Err(Error::TooManyBroken {
-                broken: self.broken,
-                read: self.read,
-                max_bad_fraction: self.max_bad_fraction,
-                first: first.name.clone(),
-                reason: first.reason.clone(),
-            });
-        }
-        let mut fresh = broken;
-        fresh.retain(|image| self.reported.insert(image.index));
-        Ok(fresh)
-    }
 }
