@@ -51,7 +51,7 @@ METHODS = {
     "dinov2": ["method=dinov2", "head.prototypes=4096"],
     "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "dino.centering=sinkhorn_knopp"],
 }
-TESTS = ["nccl", "reducer", "runtime", "foreach", "fused"]
+TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "transfer"]
 CURVES = ["simdino", "dino"]
 # For a try without a GPU: the same parts, of networks that a processor trains at once.
 SMALL_STEP = {

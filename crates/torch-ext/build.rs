@@ -4,13 +4,14 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
     "checkpoint.cpp",
     "device.cpp",
     "profiler.cpp",
+    "transfer.cpp",
     "dist.cpp",
     "reducer.cpp",
     "fused/fused.cpp",

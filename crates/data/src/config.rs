@@ -54,7 +54,7 @@ pub struct DataConfig {
     pub channels: usize,
     /// What `source: synthetic` draws.
     pub synthetic: SyntheticConfig,
-    /// Threads that decode and augment; 0 = one per core.
+    /// Threads that decode and augment; 0 = one per core but one, which the training step keeps.
     pub workers: usize,
     /// Batches prepared ahead of the training step.
     pub prefetch: usize,

@@ -135,6 +135,17 @@ pub enum Error {
         /// The encoder's reason.
         source: image::ImageError,
     },
+    /// There is no memory for the crops of a batch.
+    #[error(
+        "no memory for {bytes} bytes of crops (lower data.prefetch, or train.batch_size over \
+         train.accumulate)"
+    )]
+    BatchMemory {
+        /// Bytes that were asked for.
+        bytes: usize,
+        /// What whoever gives memory says.
+        source: crate::loader::MemoryError,
+    },
     /// A buffer has not the size that the crops need.
     #[error("{what}: expected {expected}, got {got}")]
     Buffer {

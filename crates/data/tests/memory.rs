@@ -41,7 +41,10 @@ fn read(dir: &Path, lines: usize) -> usize {
     let mut loader =
         TrainLoader::new(dataset, MultiCrop::new(&crops), CONFIG, Position::default()).unwrap();
     let batches = (0..25).map(|_| loader.next_batch().unwrap());
-    batches.map(|batch| batch.global.len() + batch.local.unwrap().len()).max().unwrap()
+    batches
+        .map(|batch| batch.global.pixels.len() + batch.local.unwrap().pixels.len())
+        .max()
+        .unwrap()
 }
 
 #[test]

@@ -11,7 +11,37 @@ pub struct Normalize {
     pub std: Vec<f32>,
 }
 
+/// A [`Normalize`] on a device, where its numbers lie ready.
+#[derive(Debug)]
+pub struct Normalizer {
+    /// `1 / (255 std)`, `[1, C, 1, 1]`, fp32.
+    scale: Tensor,
+    /// `-mean / std`, likewise.
+    shift: Tensor,
+    kind: Kind,
+}
+
 impl Normalize {
+    /// This normalization on `device`, whose results are of type `kind`.
+    ///
+    /// # Errors
+    /// There are not as many deviations as means, or the device does not exist.
+    pub fn on(&self, device: Device, kind: Kind) -> Result<Normalizer, TchError> {
+        let (means, deviations) = (self.mean.len(), self.std.len());
+        if means != deviations {
+            let text = format!("{deviations} deviations do not go with {means} means");
+            return Err(TchError::Shape(text));
+        }
+        // Rounded once, so that the sum is as exact as the formula computed step by step.
+        let both = self.mean.iter().zip(&self.std).map(|(m, s)| (f64::from(*m), f64::from(*s)));
+        let (scale, shift): (Vec<f32>, Vec<f32>) =
+            both.map(|(mean, std)| ((1.0 / (255.0 * std)) as f32, (-mean / std) as f32)).unzip();
+        let of_channels = |values: &[f32]| {
+            Tensor::f_from_slice(values)?.f_view([1, -1, 1, 1])?.f_to_device(device)
+        };
+        Ok(Normalizer { scale: of_channels(&scale)?, shift: of_channels(&shift)?, kind })
+    }
+
     /// Copies pixels to `device` as they are, a quarter of the bytes of floats, and computes
     /// `(x / 255 - mean) / std` there.
     ///
@@ -26,27 +56,44 @@ impl Normalize {
         [b, h, w]: [usize; 3],
         device: Device,
     ) -> Result<Tensor, TchError> {
-        let channels = self.mean.len();
-        if channels != self.std.len() || pixels.len() != b * h * w * channels {
-            let (deviations, bytes) = (self.std.len(), pixels.len());
-            return Err(TchError::Shape(format!(
-                "{bytes} bytes are not [{b}, {h}, {w}, {channels}], or {deviations} deviations do not \
-                 go with {channels} means"
-            )));
+        let (bytes, channels) = (pixels.len(), self.mean.len());
+        if bytes != b * h * w * channels {
+            let text = format!("{bytes} bytes are not [{b}, {h}, {w}, {channels}]");
+            return Err(TchError::Shape(text));
         }
         let shape = [b, h, w, channels].map(|length| length as i64);
         // Not from_slice, which fills the memory with zeros before it copies.
         let mut host = Tensor::f_empty(shape, (Kind::Uint8, Device::Cpu))?;
         torch_ext::read_into(&mut &*pixels, &mut host)?;
-        let x = host.f_to_device(device)?.f_permute([0, 3, 1, 2])?;
-        let x = x.f_to_kind(Kind::Float)?.f_contiguous()?; // -> [B, C, H, W]
-        // Numbers rather than tensors of them, which would be copied to the device each time.
-        for (channel, (mean, std)) in (0..).zip(self.mean.iter().zip(&self.std)) {
-            let mut of_channel = x.f_select(1, channel)?;
-            let _ = of_channel.f_sub_scalar_(f64::from(mean * 255.0))?;
-            let _ = of_channel.f_div_scalar_(f64::from(std * 255.0))?;
+        self.on(device, Kind::Float)?.apply(&host.f_to_device(device)?)
+    }
+}
+
+impl Normalizer {
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.scale.device()
+    }
+
+    /// `(x / 255 - mean) / std` of pixels that are on the device, in one pass over them.
+    ///
+    /// # Shapes
+    /// `pixels`: `[B, H, W, C]`, u8; result: `[B, C, H, W]`, contiguous.
+    ///
+    /// # Errors
+    /// Another number of dimensions or channels.
+    pub fn apply(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
+        let size = pixels.size();
+        let &[b, h, w, c] = size.as_slice() else {
+            return Err(TchError::Shape(format!("pixels of shape {size:?} are not [B, H, W, C]")));
+        };
+        let channels = self.scale.size()[1];
+        if c != channels {
+            let text = format!("pixels have {c} channels, and {channels} have a mean");
+            return Err(TchError::Shape(text));
         }
-        Ok(x)
+        let out = Tensor::f_empty([b, c, h, w], (self.kind, pixels.device()))?;
+        self.shift.f_addcmul_out(&out, &pixels.f_permute([0, 3, 1, 2])?, &self.scale)
     }
 }
 
@@ -76,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_is_that_of_the_formula_in_single_precision() {
+    fn every_value_is_that_of_the_formula_to_rounding() {
         let normalize =
             Normalize { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] };
         let bytes: Vec<u8> = (0..=255).flat_map(|value| [value, 255 - value, value]).collect();
@@ -84,7 +131,27 @@ mod tests {
         let got: Vec<f32> = got.permute([0, 2, 3, 1]).contiguous().view([-1]).try_into().unwrap();
         for (i, (got, byte)) in got.iter().zip(&bytes).enumerate() {
             let (mean, std) = (normalize.mean[i % 3] * 255.0, normalize.std[i % 3] * 255.0);
-            assert_eq!(*got, (f32::from(*byte) - mean) / std, "value {byte} of channel {}", i % 3);
+            let expected = (f32::from(*byte) - mean) / std;
+            assert!((got - expected).abs() < 1e-6, "value {byte} of channel {}", i % 3);
+        }
+    }
+
+    #[test]
+    fn every_type_is_that_of_single_precision_rounded_and_contiguous() {
+        let normalize = Normalize { mean: vec![0.485, 0.1, 0.9], std: vec![0.229, 0.05, 0.5] };
+        let pixels: Vec<u8> = (0..2 * 5 * 7 * 3_u32).map(|i| (i * 37) as u8).collect();
+        let pixels = Tensor::from_slice(&pixels).view([2, 5, 7, 3]);
+        let of = |kind| normalize.on(Device::Cpu, kind).unwrap().apply(&pixels).unwrap();
+        let single = of(Kind::Float);
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
+            let got = of(kind);
+            assert_eq!((got.kind(), got.size()), (kind, vec![2, 3, 5, 7]));
+            assert!(got.is_contiguous());
+            assert_eq!(got, single.to_kind(kind));
+        }
+        let normalizer = normalize.on(Device::Cpu, Kind::Float).unwrap();
+        for wrong in [pixels.view([2, 5, 21, 1]), pixels.view([2, 35, 3])] {
+            assert!(normalizer.apply(&wrong).is_err());
         }
     }
 

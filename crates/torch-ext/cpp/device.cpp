@@ -1,5 +1,6 @@
 // Generators, memory statistics and names of devices. Needs no CUDA header: statistics come
 // through c10's device-independent allocator interface.
+#include "device.h"
 #include "shim.h"
 
 #include <cstdio>
@@ -20,7 +21,6 @@ cudaDeviceProp* getDeviceProperties(c10::DeviceIndex device);
 }
 #endif
 
-namespace {
 c10::Device cuda_device(int index) {
   TORCH_CHECK(at::globalContext().hasCUDA(), "no CUDA device is available");
   const auto count = at::detail::getCUDAHooks().getNumGPUs();
@@ -29,6 +29,7 @@ c10::Device cuda_device(int index) {
   return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)};
 }
 
+namespace {
 at::Generator generator(int cuda_index) {
   const auto device = cuda_index < 0 ? c10::Device(c10::DeviceType::CPU) : cuda_device(cuda_index);
   return at::globalContext().defaultGenerator(device);

@@ -130,6 +130,27 @@ struct SimdinoMemory {
 const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept;
 const char* simdino_cuda_reset_peak(int index) noexcept;
 
+// A stream of CUDA device `index` beside the one that its threads compute on.
+struct SimdinoStream;
+const char* simdino_stream_new(int index, SimdinoStream** out) noexcept;
+void simdino_stream_free(SimdinoStream* stream) noexcept;
+// `len` bytes of page-locked memory, all 0: a tensor owned by the caller.
+const char* simdino_pinned_bytes(int64_t len, tensor_ptr* out) noexcept;
+// Something that happens on a device.
+struct SimdinoEvent;
+void simdino_event_free(SimdinoEvent* event) noexcept;
+// A copy of `host` on the stream's device, owned by the caller. `made` is when it is there: an event of an
+// earlier copy, or null, and then a new one. Waits for nothing where `host` is page-locked, which must not
+// change before that.
+const char* simdino_stream_upload(
+    SimdinoStream* stream, tensor_ptr host, tensor_ptr* out, SimdinoEvent** made) noexcept;
+// Whether it has happened.
+const char* simdino_event_done(SimdinoEvent* event, int* out) noexcept;
+const char* simdino_event_wait(SimdinoEvent* event) noexcept;
+// What this thread launches from now on, on the device of `tensor`, comes after the event, and the
+// memory of `tensor` is not given to anybody else before it is done.
+const char* simdino_event_join(SimdinoEvent* event, tensor_ptr tensor) noexcept;
+
 // Starts to record the operators of this thread and its backward pass, and with `cuda` the GPU's kernels.
 const char* simdino_profiler_start(int cuda) noexcept;
 // Stops, and writes what was recorded to `path` in Chrome's trace format; null: throws it away.

@@ -88,6 +88,18 @@ pub struct ReducerSpec {
     pub find_unused: i32,
 }
 
+/// `SimdinoStream` of the shim, which only C++ sees into.
+#[repr(C)]
+pub struct Stream {
+    _private: [u8; 0],
+}
+
+/// `SimdinoEvent` of the shim, which only C++ sees into.
+#[repr(C)]
+pub struct Event {
+    _private: [u8; 0],
+}
+
 /// `SimdinoStore` of the shim, which only C++ sees into.
 #[repr(C)]
 pub struct Store {
@@ -158,6 +170,19 @@ unsafe extern "C" {
     ) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
+    pub fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;
+    pub fn simdino_stream_free(stream: *mut Stream);
+    pub fn simdino_pinned_bytes(len: i64, out: *mut *mut C_tensor) -> Message;
+    pub fn simdino_event_free(event: *mut Event);
+    pub fn simdino_stream_upload(
+        stream: *mut Stream,
+        host: *mut C_tensor,
+        out: *mut *mut C_tensor,
+        made: *mut *mut Event,
+    ) -> Message;
+    pub fn simdino_event_done(event: *mut Event, out: *mut c_int) -> Message;
+    pub fn simdino_event_wait(event: *mut Event) -> Message;
+    pub fn simdino_event_join(event: *mut Event, tensor: *mut C_tensor) -> Message;
     pub fn simdino_profiler_start(cuda: c_int) -> Message;
     pub fn simdino_profiler_stop(path: *const c_char) -> Message;
     pub fn simdino_store_new(

@@ -2,7 +2,7 @@
 //!
 //! # Inside
 //!
-//! Start at [`autocast`], [`fused_adamw_`], and [`checkpoint`]; for several processes at [`Launch`],
+//! Start at [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for several processes at [`Launch`],
 //! [`ProcessGroup`], and [`Reducer`], which share the interface [`Collective`].
 
 mod adamw;
@@ -18,6 +18,7 @@ mod memory;
 mod profiler;
 mod read;
 mod rng;
+mod transfer;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::{autocast, autocast_kind};
@@ -33,3 +34,4 @@ pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use profiler::profile;
 pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};
+pub use transfer::{HostBuffer, HostPool, Upload, Uploader};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use data::config::{AugmentConfig, DataConfig};
 use data::dataset::Dataset;
-use data::loader::{BrokenImage, LoaderConfig, Position, TrainLoader};
+use data::loader::{BrokenImage, LoaderConfig, Position, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::sampler::BatchShare;
 use data::transform::MultiCrop;
@@ -17,7 +17,7 @@ use objectives::health::CollapseDetector;
 use crate::checkpoint::{self, RunState, STATE_VERSION};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::input::{DeviceLoader, InputPipeline};
+use crate::feed::DeviceLoader;
 use crate::learner::Learner;
 use crate::meter::Meter;
 use crate::metrics::Record;
@@ -205,22 +205,14 @@ fn open_loader(job: &TrainingJob, learner: &Learner, start: u64) -> Result<Devic
         epoch: start / job.plan.steps_per_epoch,
         step: start % job.plan.steps_per_epoch,
     };
-    let multi_crop = MultiCrop::new(&job.augment);
-    let loader = TrainLoader::new(Arc::clone(&job.dataset), multi_crop, config, position)?;
-    let config = learner.config();
-    let side = job.augment.global_crops_size as usize / config.model.patch_size as usize;
+    let learner_config = learner.config();
+    let side = job.augment.global_crops_size as usize / learner_config.model.patch_size as usize;
     let masks = learner.needs().patches;
     let masks = masks.then(|| MaskGenerator::new(&job.masks, (side, side))).transpose()?;
-    let pipeline = InputPipeline {
-        normalize: config.normalize.clone(),
-        device: config.device,
-        kind: config.precision.weights(),
-        masks,
-        seed: job.seed,
-        global_batch: job.train.batch_size,
-        share,
-    };
-    Ok(DeviceLoader::new(loader, pipeline))
+    let views = ViewPlan { crops: MultiCrop::new(&job.augment), masks };
+    let (device, kind) = (learner_config.device, learner_config.precision.weights());
+    let normalizer = learner_config.normalize.on(device, kind)?;
+    DeviceLoader::new(Arc::clone(&job.dataset), views, config, position, normalizer)
 }
 
 /// Counts the steps in a row that were skipped.

@@ -49,14 +49,10 @@ impl DistributedContext {
         self.launch.rank == 0
     }
 
-    /// Threads that prepare images, where the config leaves that open: a share of the machine's cores.
+    /// Threads that prepare images.
     pub fn workers(&self, configured: usize) -> usize {
-        let here = self.launch.local_size.unwrap_or(1);
-        if configured > 0 || here == 1 {
-            return configured;
-        }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        (cores / here).max(1)
+        workers(configured, cores, self.launch.local_size.unwrap_or(1))
     }
 
     /// One line per process: where it runs and on what; none where it is alone.
@@ -79,6 +75,15 @@ impl DistributedContext {
         if let Processes::Group(group) = &self.processes {
             group.announce_failure(failure.lines().first().map_or("unknown error", String::as_str));
         }
+    }
+}
+
+/// As many as the config says; where it leaves that open, this process's share of the machine's cores
+/// but one, which launches the training step.
+fn workers(configured: usize, cores: usize, processes_here: usize) -> usize {
+    match configured {
+        0 => (cores / processes_here.max(1)).saturating_sub(1).max(1),
+        configured => configured,
     }
 }
 
@@ -111,6 +116,16 @@ fn shared_problems(config: &RunConfig, size: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_core_of_each_process_is_left_to_its_step() {
+        for (cores, here, expected) in [(1, 1, 1), (2, 1, 1), (16, 1, 15), (16, 8, 1), (192, 8, 23)]
+        {
+            assert_eq!(workers(0, cores, here), expected, "{cores} cores, {here} processes");
+            assert_eq!(workers(5, cores, here), 5);
+        }
+        assert_eq!(workers(0, 4, 0), 3);
+    }
 
     #[test]
     fn a_batch_is_shared_in_whole_groups() {

@@ -4,12 +4,15 @@
 //! on nothing else: not on the number of threads, nor on how far ahead they work, nor on where
 //! the run was begun.
 
+mod crops;
 mod eval;
+mod health;
 mod pipeline;
 mod train;
 
+pub use crops::Crops;
 pub use eval::{EvalBatch, EvalLoader};
-pub use train::{Batch, LoaderConfig, Position, TrainLoader};
+pub use train::{Batch, LoaderConfig, MemoryError, Position, TrainLoader, ViewPlan};
 
 use crate::error::Error;
 

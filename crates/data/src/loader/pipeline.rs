@@ -9,7 +9,9 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -117,6 +119,17 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         }
     }
 
+    /// The result of the oldest job, if it is there; none too if no job is under way.
+    pub(super) fn try_next(&mut self) -> Option<Result<O>> {
+        let result = match self.pending.front()?.try_recv() {
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err(ended_early()),
+        };
+        self.pending.pop_front();
+        Some(result)
+    }
+
     /// Waits for the result of the oldest job; none if no job is under way.
     pub(super) fn next(&mut self, retry: &RetryPolicy<'_>) -> Option<Result<O>> {
         let receiver = self.pending.pop_front()?;
@@ -124,9 +137,7 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         loop {
             match receiver.recv_timeout(LOOK) {
                 Ok(result) => return Some(result),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Some(Err(Error::Worker { message: "it ended early".into() }));
-                }
+                Err(RecvTimeoutError::Disconnected) => return Some(Err(ended_early())),
                 Err(RecvTimeoutError::Timeout) if !(retry.stop)() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     if asked.get_or_insert_with(Instant::now).elapsed() >= retry.grace {
@@ -137,6 +148,10 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
             }
         }
     }
+}
+
+fn ended_early() -> Error {
+    Error::Worker { message: "it ended early".into() }
 }
 
 impl<J, O> Drop for Pipeline<J, O> {

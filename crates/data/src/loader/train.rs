@@ -1,23 +1,20 @@
 //! The training loader: endless micro-batches of global and local crops.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::Array4;
-
-use super::BrokenImage;
+use super::health::Health;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
+use super::{BrokenImage, Crops};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::masking::{MaskGenerator, MaskKey, Masks};
 use crate::rng::{Purpose, Rng};
 use crate::sampler::{BatchShare, Draw, Sampler};
 use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
 
 /// Images tried for one place of a batch before the data set is given up.
 const MAX_TRIES: usize = 64;
-/// The share of broken images is judged from this number of images on.
-const MIN_READ: usize = 50;
 
 /// How long a batch is waited for when the run is asked to stop: one that comes until then still makes a
 /// whole step.
@@ -53,13 +50,30 @@ pub struct Position {
     pub step: u64,
 }
 
-/// One micro-batch of one process; B images.
+/// What is made of the images of a batch.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub struct ViewPlan {
+    /// Their crops.
+    pub crops: MultiCrop,
+    /// Masks of the global crops, where somebody wants some.
+    pub masks: Option<MaskGenerator>,
+}
+
+impl From<MultiCrop> for ViewPlan {
+    fn from(crops: MultiCrop) -> Self {
+        Self { crops, masks: None }
+    }
+}
+
+/// One micro-batch of one process; B images, whose pixels are in memory of the kind `P`.
+#[derive(Debug, Clone)]
+pub struct Batch<P = Vec<u8>> {
     /// Global crops, `[2 * B, S, S, C]`, C values of a pixel: all B of the first view, then all B of the second.
-    pub global: Array4<u8>,
+    pub global: Crops<P>,
     /// Local crops, `[V_l * B, s, s, C]`, view by view; none if there are no local views.
-    pub local: Option<Array4<u8>>,
+    pub local: Option<Crops<P>>,
+    /// Masks of the global crops, where the loader's [`ViewPlan`] has some.
+    pub masks: Option<Masks>,
     /// B.
     pub batch_size: usize,
     /// Index in the data set of each image. A broken image's substitute stands in its place; the
@@ -74,9 +88,9 @@ pub struct Batch {
 }
 
 /// Endless micro-batches in order; epochs follow each other. Dropping it ends its threads.
-pub struct TrainLoader {
+pub struct TrainLoader<P = Vec<u8>> {
     dataset: Arc<Dataset>,
-    pipeline: Pipeline<Job, BuiltBatch>,
+    pipeline: Pipeline<Job, BuiltBatch<P>>,
     sampler: Sampler,
     share: BatchShare,
     prefetch: usize,
@@ -86,18 +100,38 @@ pub struct TrainLoader {
 }
 
 impl TrainLoader {
-    /// A loader that begins at `start`; a start at the end of an epoch means the next one.
+    /// A loader that begins at `start`, and makes each batch in fresh memory; a start at the end of an
+    /// epoch means the next one.
     ///
     /// # Errors
     /// The batch is larger than the data set or cannot be divided among micro-batches and
-    /// processes, a count is 0, `crops` changes colors that the images do not have, or the threads
+    /// processes, a count is 0, the crops change colors that the images do not have, or the threads
     /// cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
-        crops: MultiCrop,
+        views: impl Into<ViewPlan>,
         config: LoaderConfig,
         start: Position,
     ) -> Result<Self> {
+        Self::with_memory(dataset, views, config, start, |bytes| Ok(vec![0; bytes]))
+    }
+}
+
+impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
+    /// A loader as [`TrainLoader::new`] makes it, whose threads write the pixels straight into what
+    /// `memory` gives them: for a number of bytes so many, whatever they hold. It is asked by several
+    /// threads at once.
+    ///
+    /// # Errors
+    /// As [`TrainLoader::new`]. What `memory` answers belongs to the batch that it was asked for.
+    pub fn with_memory(
+        dataset: Arc<Dataset>,
+        views: impl Into<ViewPlan>,
+        config: LoaderConfig,
+        start: Position,
+        memory: impl Fn(usize) -> std::result::Result<P, MemoryError> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let views = views.into();
         let LoaderConfig { accumulate, rank, world_size, .. } = config;
         let share = BatchShare { accumulate, rank, world_size };
         let sampler = Sampler::of_parts(config.seed, dataset.parts(), config.global_batch)?;
@@ -106,10 +140,17 @@ impl TrainLoader {
             let problem = "must be at least 1 (got 0)".into();
             return Err(Error::Config { key: "data.prefetch", problem });
         }
-        crops.config().check_colors(dataset.channels())?;
+        views.crops.config().check_colors(dataset.channels())?;
         let steps = sampler.steps_per_epoch();
         let start = Position { epoch: start.epoch + start.step / steps, step: start.step % steps };
-        let builder = BatchBuilder { dataset: Arc::clone(&dataset), crops, seed: config.seed };
+        let builder = BatchBuilder {
+            dataset: Arc::clone(&dataset),
+            views,
+            seed: config.seed,
+            global_batch: config.global_batch,
+            share,
+            memory: Box::new(memory),
+        };
         let pipeline = Pipeline::start(
             config.workers,
             config.prefetch,
@@ -130,13 +171,26 @@ impl TrainLoader {
     /// # Errors
     /// Too many images are broken, a worker failed, or the data set was asked to stop
     /// ([`Dataset::stop_on`]) and no batch came for some seconds ([`Error::Interrupted`]).
-    pub fn next_batch(&mut self) -> Result<Batch> {
+    pub fn next_batch(&mut self) -> Result<Batch<P>> {
         self.refill();
         let stop = || self.dataset.is_stopped();
-        let made = match self.pipeline.next(&RetryPolicy { stop: &stop, grace: GRACE }) {
-            Some(made) => made?,
-            None => return Err(Error::Worker { message: "no batch under way".into() }),
-        };
+        match self.pipeline.next(&RetryPolicy { stop: &stop, grace: GRACE }) {
+            Some(made) => self.deliver(made?),
+            None => Err(Error::Worker { message: "no batch under way".into() }),
+        }
+    }
+
+    /// The next micro-batch if it is made already: does not wait.
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`], but for the stop.
+    pub fn try_next_batch(&mut self) -> Option<Result<Batch<P>>> {
+        self.refill();
+        let made = self.pipeline.try_next()?;
+        Some(made.and_then(|made| self.deliver(made)))
+    }
+
+    fn deliver(&mut self, made: BuiltBatch<P>) -> Result<Batch<P>> {
         // What was taken is replaced at once, so the workers go on while this batch is used.
         self.refill();
         let mut batch = made.batch;
@@ -174,8 +228,8 @@ struct Job {
 }
 
 /// A micro-batch with what its making met.
-struct BuiltBatch {
-    batch: Batch,
+struct BuiltBatch<P> {
+    batch: Batch<P>,
     /// Images read, substitutes included.
     read: usize,
     /// Every broken one among them, in the order of the rows.
@@ -183,11 +237,18 @@ struct BuiltBatch {
 }
 
 /// Where micro-batches are made; shared by all threads, never changed.
-struct BatchBuilder {
+struct BatchBuilder<P> {
     dataset: Arc<Dataset>,
-    crops: MultiCrop,
+    views: ViewPlan,
     seed: u64,
+    global_batch: usize,
+    share: BatchShare,
+    memory: Box<Memory<P>>,
 }
+
+/// Why there is no memory for a batch.
+pub type MemoryError = Box<dyn std::error::Error + Send + Sync>;
+type Memory<P> = dyn Fn(usize) -> std::result::Result<P, MemoryError> + Send + Sync;
 
 /// One image of a batch and the places its crops go to.
 struct Row<'a> {
@@ -203,19 +264,21 @@ struct Outcome {
     broken: Vec<BrokenImage>,
 }
 
-impl BatchBuilder {
-    fn make(&self, job: Job, workers_pool: &WorkerPool) -> Result<BuiltBatch> {
-        let config = self.crops.config();
+impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
+    fn make(&self, job: Job, workers_pool: &WorkerPool) -> Result<BuiltBatch<P>> {
+        let config = self.views.crops.config();
         let (b, views) = (job.images.len(), config.local_crops_number);
-        let channels = self.dataset.channels();
-        let mut global = crops_array(GLOBAL_CROPS * b, config.global_crops_size, channels);
-        let mut local = crops_array(views * b, config.local_crops_size, channels);
+        let mut global = self.crops(GLOBAL_CROPS * b, config.global_crops_size)?;
+        let mut local = match views {
+            0 => None,
+            views => Some(self.crops(views * b, config.local_crops_size)?),
+        };
         let mut outcomes: Vec<Option<Result<Outcome>>> = (0..b).map(|_| None).collect();
         let rows = job
             .images
             .iter()
-            .zip(by_row(&mut global, b))
-            .zip(by_row(&mut local, b))
+            .zip(global.by_row(b))
+            .zip(local.as_mut().map_or_else(|| no_crops(b), |local| local.by_row(b)))
             .zip(&mut outcomes)
             .map(|(((&draw, global), local), outcome)| Row { draw, global, local, outcome })
             .collect();
@@ -232,7 +295,8 @@ impl BatchBuilder {
         }
         let batch = Batch {
             global,
-            local: (views > 0).then_some(local),
+            local,
+            masks: self.masks(&job)?,
             batch_size: b,
             samples,
             position: job.position,
@@ -240,6 +304,27 @@ impl BatchBuilder {
             broken: Vec::new(),
         };
         Ok(BuiltBatch { batch, read, broken })
+    }
+
+    /// Memory for so many crops.
+    fn crops(&self, count: usize, side: u32) -> Result<Crops<P>> {
+        let side = side as usize;
+        let shape = [count, side, side, self.dataset.channels()];
+        let expected = shape.iter().product();
+        let pixels = (self.memory)(expected)
+            .map_err(|source| Error::BatchMemory { bytes: expected, source })?;
+        match pixels.as_ref().len() {
+            got if got == expected => Ok(Crops { pixels, shape }),
+            got => Err(Error::Buffer { what: "memory of a batch", expected, got }),
+        }
+    }
+
+    fn masks(&self, job: &Job) -> Result<Option<Masks>> {
+        let Position { epoch, step } = job.position;
+        let key = MaskKey { seed: self.seed, epoch, step };
+        let draw =
+            |masks: &MaskGenerator| masks.batch(key, self.global_batch, self.share, job.micro);
+        self.views.masks.as_ref().map(draw).transpose()
     }
 
     /// Makes the crops of one row, from a substitute where the image is broken.
@@ -258,7 +343,12 @@ impl BatchBuilder {
             match self.dataset.image(used) {
                 Ok(image) => {
                     let key = CropKey { seed: self.seed, epoch, sample };
-                    self.crops.apply((&image).into(), key, &mut row.global, &mut row.local)?;
+                    self.views.crops.apply(
+                        (&image).into(),
+                        key,
+                        &mut row.global,
+                        &mut row.local,
+                    )?;
                     return Ok(Outcome { used, broken });
                 }
                 Err(error) => {
@@ -271,56 +361,6 @@ impl BatchBuilder {
     }
 }
 
-fn crops_array(crops: usize, side: u32, channels: usize) -> Array4<u8> {
-    Array4::zeros((crops, side as usize, side as usize, channels))
-}
-
-/// The crops of each of `rows` images in a crop-major array: row i owns i, rows + i, ...
-fn by_row(array: &mut Array4<u8>, rows: usize) -> Vec<Vec<&mut [u8]>> {
-    let bytes = array.len() / array.dim().0.max(1);
-    let mut split: Vec<Vec<&mut [u8]>> = (0..rows).map(|_| Vec::new()).collect();
-    let whole = array.as_slice_mut().unwrap_or_default();
-    for (number, crop) in whole.chunks_exact_mut(bytes.max(1)).enumerate() {
-        split[number % rows].push(crop);
-    }
-    split
-}
-
-/// Counts broken images, in the order of delivery, so the verdict depends on no thread.
-struct Health {
-    max_bad_fraction: f64,
-    read: usize,
-    broken: usize,
-    first: Option<BrokenImage>,
-    reported: HashSet<usize>,
-}
-
-impl Health {
-    fn new(max_bad_fraction: f64) -> Self {
-        Self { max_bad_fraction, read: 0, broken: 0, first: None, reported: HashSet::new() }
-    }
-
-    /// Counts a batch; those of its broken images that were not reported before.
-    fn note(&mut self, read: usize, broken: Vec<BrokenImage>) -> Result<Vec<BrokenImage>> {
-        self.read += read;
-        self.broken += broken.len();
-        if self.first.is_none() {
-            self.first = broken.first().cloned();
-        }
-        if let Some(first) = &self.first
-            && self.read >= MIN_READ
-            && self.broken as f64 > self.max_bad_fraction * self.read as f64
-        {
-            return Err(Error::TooManyBroken {
-                broken: self.broken,
-                read: self.read,
-                max_bad_fraction: self.max_bad_fraction,
-                first: first.name.clone(),
-                reason: first.reason.clone(),
-            });
-        }
-        let mut fresh = broken;
-        fresh.retain(|image| self.reported.insert(image.index));
-        Ok(fresh)
-    }
+fn no_crops<'a>(rows: usize) -> Vec<Vec<&'a mut [u8]>> {
+    (0..rows).map(|_| Vec::new()).collect()
 }

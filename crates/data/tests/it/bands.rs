@@ -43,8 +43,8 @@ fn batches_have_a_place_for_every_channel() {
         let dataset = Arc::new(open(&config(&dir, channels)).unwrap());
         assert_eq!(dataset.channels(), channels);
         let batches = take(&mut loader(&dataset, 1), 3);
-        assert_eq!(batches[0].global.dim(), (8, 16, 16, channels));
-        assert_eq!(batches[0].local.as_ref().unwrap().dim(), (12, 8, 8, channels));
+        assert_eq!(batches[0].global.shape, [8, 16, 16, channels]);
+        assert_eq!(batches[0].local.as_ref().unwrap().shape, [12, 8, 8, channels]);
         let again = take(&mut loader(&dataset, 3), 3);
         assert!(batches.iter().zip(&again).all(|(a, b)| same(a, b)), "{name}");
         // From memory as from files.

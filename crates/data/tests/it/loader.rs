@@ -33,9 +33,9 @@ fn rows_hold_the_crops_of_their_image_view_by_view() {
         let epoch = number as u64 / 2;
         assert_eq!(batch.position, Position { epoch, step: number as u64 % 2 });
         assert_eq!((batch.batch_size, batch.micro), (4, 0));
-        assert_eq!(batch.global.dim(), (8, 16, 16, 3));
+        assert_eq!(batch.global.shape, [8, 16, 16, 3]);
         let local = batch.local.as_ref().unwrap();
-        assert_eq!(local.dim(), (12, 8, 8, 3));
+        assert_eq!(local.shape, [12, 8, 8, 3]);
         for (row, &sample) in batch.samples.iter().enumerate() {
             let image = dataset.image(sample as usize).unwrap();
             let (mut global, mut small) =
@@ -45,12 +45,10 @@ fn rows_hold_the_crops_of_their_image_view_by_view() {
             let key = CropKey { seed: 7, epoch, sample };
             crops.apply((&image).into(), key, &mut global_out, &mut small_out).unwrap();
             for (view, crop) in global.iter().enumerate() {
-                let got = batch.global.index_axis(ndarray::Axis(0), view * 4 + row);
-                assert!(got.iter().eq(crop.iter()), "global view {view}, row {row}");
+                assert!(batch.global.crop(view * 4 + row) == crop, "global view {view}, row {row}");
             }
             for (view, crop) in small.iter().enumerate() {
-                let got = local.index_axis(ndarray::Axis(0), view * 4 + row);
-                assert!(got.iter().eq(crop.iter()), "local view {view}, row {row}");
+                assert!(local.crop(view * 4 + row) == crop, "local view {view}, row {row}");
             }
         }
     }
@@ -125,9 +123,7 @@ fn processes_and_micro_batches_share_the_same_global_batch() {
             let rows = &whole.samples[4 * micro..4 * micro + 4];
             assert_eq!([&a.samples[..], &b.samples[..]].concat(), *rows);
             // The crops of an image do not depend on who makes them.
-            let crop = |batch: &Batch, row: usize| {
-                batch.global.index_axis(ndarray::Axis(0), row).iter().copied().collect::<Vec<_>>()
-            };
+            let crop = |batch: &Batch, row: usize| batch.global.crop(row).to_vec();
             assert_eq!(crop(a, 1), crop(whole, 4 * micro + 1));
             assert_eq!(crop(b, 2), crop(whole, 12 + 4 * micro + 2));
         }

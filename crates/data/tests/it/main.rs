@@ -8,6 +8,7 @@ mod left_out;
 mod lists;
 mod loader;
 mod masks;
+mod memory_of_batches;
 mod mix_cache;
 mod mutation;
 mod packs;

@@ -67,7 +67,7 @@ fn weights_are_shares_of_every_epoch() {
     let crops = |image: u64| {
         let rows = batches[..2].iter().flat_map(|batch| {
             let rows = batch.samples.iter().enumerate().filter(move |(_, s)| **s == image);
-            rows.map(|(row, _)| batch.global.index_axis(ndarray::Axis(0), row).to_owned())
+            rows.map(|(row, _)| batch.global.crop(row).to_vec())
         });
         rows.collect::<Vec<_>>()
     };

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use data::loader::Position;
-use data::masking::MaskGenerator;
+use data::masking::{MaskGenerator, MaskKey};
 use data::sampler::BatchShare;
 use objectives::MaskWeights;
 use serde_json::json;
-use tch::{Cuda, Device, Tensor};
-use trainer::input::{InputPipeline, MaskedPatches, Views, image_range};
+use tch::{Cuda, Device, Kind, Tensor};
+use trainer::feed::Sender;
+use trainer::input::{MaskedPatches, Views, image_range};
 use trainer::learner::Learner;
 use trainer::processes::Processes;
 use trainer::schedule::Schedules;
@@ -70,17 +70,10 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     let mut learner = Learner::new(learner_config(config, device), Processes::Single)?;
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
     let request = StepRequest { values: schedules.at(5000), seed: 0, log_metrics: false };
-    let intake = random_intake(config, &learner)?;
-    // Masks are part of the input, of which nothing is timed.
-    let masks = (0..config.train.accumulate)
-        .map(|micro| intake.masks_at(Position::default(), micro))
-        .collect::<trainer::Result<Vec<_>>>()?;
+    let input = RandomInput::new(config, &learner)?;
     let mut step = || -> Result<()> {
-        let mut micro = masks.iter().enumerate();
-        let mut next = || {
-            let (micro, masks) = micro.next().unwrap_or((0, &None));
-            random_views(config, &intake, micro, masks.as_ref())
-        };
+        let mut micro = 0..config.train.accumulate;
+        let mut next = || Ok(input.views(config, device, micro.next().unwrap_or_default()));
         if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
             return Err(Failure::failed(format!("on random input {}", skipped.what)));
         }
@@ -106,42 +99,58 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     Ok(times[times.len() / 2])
 }
 
-/// Takes no pixels, but draws masks as training does.
-fn random_intake(config: &RunConfig, learner: &Learner) -> Result<InputPipeline> {
-    let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
-    let masks = learner.needs().patches;
-    let masks = masks.then(|| MaskGenerator::new(&config.masks, (side, side))).transpose()?;
-    Ok(InputPipeline {
-        normalize: learner.config().normalize.clone(),
-        device: learner.config().device,
-        kind: learner.config().precision.weights(),
-        masks,
-        seed: 0,
-        global_batch: config.train.batch_size,
-        share: BatchShare { accumulate: config.train.accumulate, rank: 0, world_size: 1 },
-    })
+/// What stands in for images: noise for their pixels, and masks as training draws them.
+struct RandomInput {
+    kind: Kind,
+    /// Of each micro-batch: drawn and sent once, since no input is timed.
+    masks: Vec<Option<MaskedPatches>>,
+    share: BatchShare,
 }
 
-fn random_views(
+impl RandomInput {
+    fn new(config: &RunConfig, learner: &Learner) -> Result<Self> {
+        let share = BatchShare { accumulate: config.train.accumulate, rank: 0, world_size: 1 };
+        let masks = (0..share.accumulate).map(|micro| masks(config, learner, share, micro));
+        Ok(Self {
+            kind: learner.config().precision.weights(),
+            masks: masks.collect::<Result<_>>()?,
+            share,
+        })
+    }
+
+    fn views(&self, config: &RunConfig, device: Device, micro: usize) -> Views {
+        let part = image_range(self.share, config.train.batch_size, micro);
+        let view = |count: i64, size: u32| {
+            let size = i64::from(size);
+            let shape = [count * part.count, config.model.in_channels, size, size];
+            Tensor::randn(shape, (self.kind, device))
+        };
+        let local = config.augment.local_crops_number as i64;
+        Views {
+            global: view(2, config.augment.global_crops_size),
+            local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
+            masks: self.masks.get(micro).and_then(Option::as_ref).map(copy_of),
+            part,
+            samples: Vec::new(),
+        }
+    }
+}
+
+/// Masks of a micro-batch as training draws them, where the method has any.
+fn masks(
     config: &RunConfig,
-    intake: &InputPipeline,
+    learner: &Learner,
+    share: BatchShare,
     micro: usize,
-    masks: Option<&MaskedPatches>,
-) -> trainer::Result<Views> {
-    let part = image_range(intake.share, intake.global_batch, micro);
-    let view = |count: i64, size: u32| {
-        let size = i64::from(size);
-        let shape = [count * part.count, config.model.in_channels, size, size];
-        Tensor::randn(shape, (intake.kind, intake.device))
-    };
-    let local = config.augment.local_crops_number as i64;
-    Ok(Views {
-        global: view(2, config.augment.global_crops_size),
-        local: (local > 0).then(|| view(local, config.augment.local_crops_size)),
-        masks: masks.map(copy_of),
-        part,
-        samples: Vec::new(),
-    })
+) -> Result<Option<MaskedPatches>> {
+    if !learner.needs().patches {
+        return Ok(None);
+    }
+    let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
+    let generator = MaskGenerator::new(&config.masks, (side, side))?;
+    let key = MaskKey { seed: 0, epoch: 0, step: 0 };
+    let masks = generator.batch(key, config.train.batch_size, share, micro)?;
+    Ok(Some(Sender::new(learner.config().device)?.send_masks(&masks)?.receive()?))
 }
 
 /// The same masks on the same device.

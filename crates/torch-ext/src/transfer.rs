@@ -1,0 +1,268 @@
+//! From the host to a device beside what is computed there: page-locked memory that is used again and
+//! again, and copies on a stream of their own. Without a GPU the same, of ordinary memory and at once.
+
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Result, ffi};
+
+/// Up to this size, memory is had by powers of two, so that sizes that vary a little share it.
+const SMALL: usize = 1 << 20;
+
+/// Memory of the host for copies to one device. Clones share it; what is handed out comes back by
+/// itself, so there is as much of it as was in use at one time.
+#[derive(Clone)]
+pub struct HostPool(Arc<Shared>);
+
+struct Shared {
+    page_locked: bool,
+    free: Mutex<Vec<Piece>>,
+}
+
+/// Some memory, and the end of the last copy from it.
+struct Piece {
+    memory: Tensor,
+    /// None before the first. Kept from copy to copy, so that events are made and freed by the thread that
+    /// sends: where another does that, it begins to use the first device.
+    copied: Option<Event>,
+}
+
+/// Bytes of a [`HostPool`], which takes them back when this is dropped.
+pub struct HostBuffer {
+    piece: Piece,
+    len: usize,
+    pool: Arc<Shared>,
+}
+
+impl HostPool {
+    /// A pool with nothing in it yet: of page-locked memory for a CUDA device, else of any.
+    ///
+    /// # Errors
+    /// The device is neither a CPU nor a CUDA device.
+    pub fn new(device: Device) -> Result<Self> {
+        let page_locked = ffi::cuda_index("copy to a device", device)? >= 0;
+        Ok(Self(Arc::new(Shared { page_locked, free: Mutex::new(Vec::new()) })))
+    }
+
+    /// `len` bytes of whatever content. Where all that would fit was just sent, it waits for the end of
+    /// the oldest copy rather than take more memory.
+    ///
+    /// # Errors
+    /// No memory can be page-locked.
+    pub fn take(&self, len: usize) -> Result<HostBuffer> {
+        let capacity = if len <= SMALL { len.next_power_of_two() } else { len };
+        let found = {
+            let mut free = self.0.free();
+            let fits = |piece: &Piece| piece.memory.numel() == capacity;
+            let done = free.iter().position(|piece| fits(piece) && piece.is_done());
+            done.or_else(|| free.iter().position(fits)).map(|place| free.remove(place))
+        };
+        let piece = match found {
+            Some(piece) => {
+                piece.copied.as_ref().map_or(Ok(()), Event::wait)?;
+                piece
+            }
+            None => Piece { memory: self.0.allocate(capacity)?, copied: None },
+        };
+        Ok(HostBuffer { piece, len, pool: Arc::clone(&self.0) })
+    }
+}
+
+impl Shared {
+    fn free(&self) -> MutexGuard<'_, Vec<Piece>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Tensor> {
+        let len = bytes as i64;
+        if !self.page_locked {
+            return Ok(Tensor::f_zeros([len], (Kind::Uint8, Device::Cpu))?);
+        }
+        let mut memory = ptr::null_mut();
+        // SAFETY: the shim writes a tensor that is ours, or returns a message.
+        unsafe {
+            ffi::check("page-lock memory", ffi::simdino_pinned_bytes(len, &mut memory))?;
+            Ok(Tensor::from_ptr(memory))
+        }
+    }
+}
+
+impl Piece {
+    /// Whether nothing is being copied from it any more; an event that cannot tell is waited for.
+    fn is_done(&self) -> bool {
+        self.copied.as_ref().is_none_or(|copied| copied.is_done().unwrap_or(false))
+    }
+}
+
+impl HostBuffer {
+    fn start(&self) -> *mut u8 {
+        // Without bytes there may be no memory.
+        if self.len > 0 { self.piece.memory.data_ptr().cast() } else { ptr::dangling_mut() }
+    }
+}
+
+impl AsRef<[u8]> for HostBuffer {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the piece has at least `len` bytes, all of them written when it was made; it is this
+        // buffer's alone, whose copies have ended.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
+    }
+}
+
+impl AsMut<[u8]> for HostBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+}
+
+impl Drop for HostBuffer {
+    fn drop(&mut self) {
+        let (memory, copied) = (self.piece.memory.shallow_clone(), self.piece.copied.take());
+        self.pool.free().push(Piece { memory, copied });
+    }
+}
+
+/// Sends bytes to one device.
+pub struct Uploader {
+    device: Device,
+    /// None where the device is the host.
+    stream: Option<Stream>,
+}
+
+impl Uploader {
+    /// For copies to `device`.
+    ///
+    /// # Errors
+    /// The device does not exist.
+    pub fn new(device: Device) -> Result<Self> {
+        let stream = match ffi::cuda_index("copy to a device", device)? {
+            index if index < 0 => None,
+            index => Some(Stream::new(index)?),
+        };
+        Ok(Self { device, stream })
+    }
+
+    /// The device that it was made for.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Starts to copy the bytes, which are a tensor of this type and shape in row-major order. Does not
+    /// wait for a GPU; a copy from host to host is made at once.
+    ///
+    /// # Errors
+    /// The bytes are more or less than the shape needs, or the device has no memory for them.
+    pub fn send(&self, mut buffer: HostBuffer, kind: Kind, shape: &[i64]) -> Result<Upload> {
+        if kind == Kind::Bool {
+            buffer.as_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+        }
+        let bytes = buffer.piece.memory.f_narrow(0, 0, buffer.len as i64)?;
+        let sent = match &self.stream {
+            Some(stream) => stream.upload(&bytes, &mut buffer.piece.copied)?,
+            None => {
+                let mut copy = bytes.f_empty_like()?;
+                copy.f_copy_(&bytes)?;
+                copy
+            }
+        };
+        Ok(Upload { tensor: sent.f_view_dtype(kind)?.f_view(shape)?, buffer })
+    }
+}
+
+/// A tensor on its way to a device. It may be dropped at any time.
+pub struct Upload {
+    tensor: Tensor,
+    buffer: HostBuffer,
+}
+
+impl Upload {
+    /// The tensor, for what this thread launches from now on: the device waits for it, the thread does
+    /// not.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn receive(self) -> Result<Tensor> {
+        if let Some(copied) = &self.buffer.piece.copied {
+            copied.join(&self.tensor)?;
+        }
+        Ok(self.tensor)
+    }
+}
+
+/// A stream of a CUDA device.
+struct Stream(*mut ffi::Stream);
+
+// SAFETY: the handle names a stream and holds no state of a thread.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    fn new(index: c_int) -> Result<Self> {
+        let mut stream = ptr::null_mut();
+        // SAFETY: the shim writes a stream that is ours, or returns a message.
+        unsafe { ffi::check("copy to a device", ffi::simdino_stream_new(index, &mut stream))? };
+        Ok(Self(stream))
+    }
+
+    /// A copy on the device; `copied` becomes its end.
+    fn upload(&self, host: &Tensor, copied: &mut Option<Event>) -> Result<Tensor> {
+        let mut event = copied.as_ref().map_or(ptr::null_mut(), |event| event.0);
+        let (host, mut tensor) = (host.as_ptr().cast_mut(), ptr::null_mut());
+        // SAFETY: stream, tensor and event are alive or null; the shim writes an event that is ours where
+        // there was none. The caller lets nobody write to `host` before it.
+        let message = unsafe { ffi::simdino_stream_upload(self.0, host, &mut tensor, &mut event) };
+        if copied.is_none() && !event.is_null() {
+            *copied = Some(Event(event));
+        }
+        // SAFETY: returned by the shim just now; without an error the tensor is new and ours.
+        unsafe {
+            ffi::check("copy to a device", message)?;
+            Ok(Tensor::from_ptr(tensor))
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, freed once.
+        unsafe { ffi::simdino_stream_free(self.0) }
+    }
+}
+
+/// The end of a copy.
+struct Event(*mut ffi::Event);
+
+// SAFETY: used by one thread at a time, any of them, since it is no `Sync`.
+unsafe impl Send for Event {}
+
+impl Event {
+    fn is_done(&self) -> Result<bool> {
+        let mut done = 0;
+        // SAFETY: the event is alive, and `done` is written before the call returns.
+        unsafe { ffi::check("look after a copy", ffi::simdino_event_done(self.0, &mut done))? };
+        Ok(done != 0)
+    }
+
+    fn wait(&self) -> Result<()> {
+        // SAFETY: the event is alive.
+        unsafe { ffi::check("wait for a copy", ffi::simdino_event_wait(self.0)) }
+    }
+
+    fn join(&self, tensor: &Tensor) -> Result<()> {
+        // SAFETY: event and tensor are alive.
+        unsafe {
+            let message = ffi::simdino_event_join(self.0, tensor.as_ptr().cast_mut());
+            ffi::check("wait for a copy", message)
+        }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made by the shim, freed once.
+        unsafe { ffi::simdino_event_free(self.0) }
+    }
+}

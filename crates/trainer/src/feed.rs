@@ -1,0 +1,204 @@
+//! From the loader to the device: the batch of the next step is on its way while a step computes.
+//!
+//! The loader's threads write the pixels into memory that the device can copy from by itself. The copies
+//! wait for nothing that is computed, and what is computed waits for its own copies alone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data::dataset::Dataset;
+use data::loader::{Batch, BrokenImage, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
+use data::masking::Masks;
+use data::sampler::BatchShare;
+use model::ImageRange;
+use model::normalize::Normalizer;
+use objectives::MaskWeights;
+use tch::{Device, Kind};
+use torch_ext::{HostBuffer, HostPool, Upload, Uploader};
+
+use crate::error::Result;
+use crate::input::{MaskedPatches, Views, image_range};
+
+/// Starts copies to a device.
+pub struct Sender {
+    memory: HostPool,
+    uploader: Uploader,
+}
+
+/// Masks on their way to a device.
+pub struct SentMasks {
+    masks: Upload,
+    indices: Upload,
+    weights: Upload,
+    crops: usize,
+}
+
+/// A micro-batch on its way to a device.
+struct SentBatch {
+    global: Upload,
+    local: Option<Upload>,
+    masks: Option<SentMasks>,
+    part: ImageRange,
+    samples: Vec<u64>,
+    broken: Vec<BrokenImage>,
+}
+
+impl Sender {
+    /// For copies to `device`.
+    ///
+    /// # Errors
+    /// The device does not exist.
+    pub fn new(device: Device) -> Result<Self> {
+        Ok(Self { memory: HostPool::new(device)?, uploader: Uploader::new(device)? })
+    }
+
+    /// Starts to copy masks.
+    ///
+    /// # Errors
+    /// There is no memory for them, here or there.
+    pub fn send_masks(&self, masks: &Masks) -> Result<SentMasks> {
+        let (crops, patches) = masks.masks.dim();
+        let shape = [crops as i64, patches as i64];
+        let hidden = [masks.indices.len() as i64];
+        let flags = masks.masks.iter().map(|&hidden| [u8::from(hidden)]);
+        let indices = masks.indices.iter().map(|index| index.to_ne_bytes());
+        let weights = masks.weights.iter().map(|weight| weight.to_ne_bytes());
+        Ok(SentMasks {
+            masks: self.send_values(flags, Kind::Bool, &shape)?,
+            indices: self.send_values(indices, Kind::Int64, &hidden)?,
+            weights: self.send_values(weights, Kind::Float, &hidden)?,
+            crops,
+        })
+    }
+
+    /// A few values of `N` bytes each.
+    fn send_values<const N: usize>(
+        &self,
+        values: impl ExactSizeIterator<Item = [u8; N]>,
+        kind: Kind,
+        shape: &[i64],
+    ) -> Result<Upload> {
+        let mut buffer = self.memory.take(values.len() * N)?;
+        buffer.as_mut().chunks_exact_mut(N).zip(values).for_each(|(to, v)| to.copy_from_slice(&v));
+        Ok(self.uploader.send(buffer, kind, shape)?)
+    }
+
+    fn send_crops(&self, crops: Crops<HostBuffer>) -> Result<Upload> {
+        let shape = crops.shape.map(|length| length as i64);
+        Ok(self.uploader.send(crops.pixels, Kind::Uint8, &shape)?)
+    }
+
+    fn send(&self, batch: Batch<HostBuffer>, part: ImageRange) -> Result<SentBatch> {
+        let Batch { global, local, masks, samples, broken, .. } = batch;
+        Ok(SentBatch {
+            global: self.send_crops(global)?,
+            local: local.map(|local| self.send_crops(local)).transpose()?,
+            masks: masks.map(|masks| self.send_masks(&masks)).transpose()?,
+            part,
+            samples,
+            broken,
+        })
+    }
+}
+
+impl SentMasks {
+    /// The masks, for what this thread launches from now on.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn receive(self) -> Result<MaskedPatches> {
+        Ok(MaskedPatches {
+            masks: self.masks.receive()?,
+            indices: self.indices.receive()?,
+            masked: MaskWeights { weights: self.weights.receive()?, crops: self.crops },
+        })
+    }
+}
+
+/// Takes batches from the loader, sends each to the device a batch ahead, and notes how long the step
+/// waited and what was broken. Dropping it ends the loader's threads.
+pub struct DeviceLoader {
+    loader: TrainLoader<HostBuffer>,
+    sender: Sender,
+    normalizer: Normalizer,
+    global_batch: usize,
+    share: BatchShare,
+    /// The batch after the one that was handed out, or the error that stands in its place.
+    ahead: Option<Result<SentBatch>>,
+    waited: Duration,
+    broken: Vec<BrokenImage>,
+}
+
+impl DeviceLoader {
+    /// A feed of what a loader from `start` on makes, to the device of `normalizer`.
+    ///
+    /// # Errors
+    /// As [`TrainLoader::new`].
+    pub fn new(
+        dataset: Arc<Dataset>,
+        views: ViewPlan,
+        config: LoaderConfig,
+        start: Position,
+        normalizer: Normalizer,
+    ) -> Result<Self> {
+        let LoaderConfig { global_batch, accumulate, rank, world_size, .. } = config;
+        let share = BatchShare { accumulate, rank, world_size };
+        let sender = Sender::new(normalizer.device())?;
+        let memory = sender.memory.clone();
+        let memory = move |bytes| memory.take(bytes).map_err(Into::into);
+        let loader = TrainLoader::with_memory(dataset, views, config, start, memory)?;
+        let (ahead, waited, broken) = (None, Duration::ZERO, Vec::new());
+        Ok(Self { loader, sender, normalizer, global_batch, share, ahead, waited, broken })
+    }
+
+    /// The next micro-batch.
+    ///
+    /// # Errors
+    /// Too many images are broken, or a libtorch operation fails.
+    pub fn next_views(&mut self) -> Result<Views> {
+        let sent = match self.ahead.take() {
+            Some(sent) => sent?,
+            None => self.wait()?,
+        };
+        let views = self.receive(sent)?;
+        // Only what is there already: the step at hand waits for no image of the next.
+        let next = self.loader.try_next_batch();
+        self.ahead = next.map(|batch| self.send(batch?));
+        Ok(views)
+    }
+
+    fn wait(&mut self) -> Result<SentBatch> {
+        let start = Instant::now();
+        let batch = self.loader.next_batch()?;
+        self.waited += start.elapsed();
+        self.send(batch)
+    }
+
+    fn send(&self, batch: Batch<HostBuffer>) -> Result<SentBatch> {
+        let part = image_range(self.share, self.global_batch, batch.micro);
+        self.sender.send(batch, part)
+    }
+
+    fn receive(&mut self, mut sent: SentBatch) -> Result<Views> {
+        self.broken.append(&mut sent.broken);
+        let normalized =
+            |pixels: Upload| -> Result<_> { Ok(self.normalizer.apply(&pixels.receive()?)?) };
+        Ok(Views {
+            global: normalized(sent.global)?,
+            local: sent.local.map(normalized).transpose()?,
+            masks: sent.masks.map(SentMasks::receive).transpose()?,
+            part: sent.part,
+            samples: sent.samples,
+        })
+    }
+
+    /// Time waited for data since the last call.
+    pub fn take_wait_time(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
+    }
+
+    /// Broken images of the micro-batches that were handed out since the last call.
+    pub fn take_broken(&mut self) -> Vec<BrokenImage> {
+        std::mem::take(&mut self.broken)
+    }
+}
