@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Why there is no memory for a batch, in the words of whoever was asked for it.
+pub type MemoryError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Everything that can go wrong between a path and a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -144,7 +147,7 @@ pub enum Error {
         /// Bytes that were asked for.
         bytes: usize,
         /// What whoever gives memory says.
-        source: crate::loader::MemoryError,
+        source: MemoryError,
     },
     /// A buffer has not the size that the crops need.
     #[error("{what}: expected {expected}, got {got}")]

@@ -1,5 +1,7 @@
 //! Copies to a device: of ordinary memory here, and on CUDA where a device is present.
 
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
 use std::collections::HashSet;
 use std::thread;
 

@@ -12,7 +12,7 @@ mod train;
 
 pub use crops::Crops;
 pub use eval::{EvalBatch, EvalLoader};
-pub use train::{Batch, LoaderConfig, MemoryError, Position, TrainLoader, ViewPlan};
+pub use train::{Batch, LoaderConfig, Position, TrainLoader, ViewPlan};
 
 use crate::error::Error;
 

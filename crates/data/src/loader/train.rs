@@ -7,7 +7,7 @@ use super::health::Health;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use super::{BrokenImage, Crops};
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, MemoryError, Result};
 use crate::masking::{MaskGenerator, MaskKey, Masks};
 use crate::rng::{Purpose, Rng};
 use crate::sampler::{BatchShare, Draw, Sampler};
@@ -246,8 +246,6 @@ struct BatchBuilder<P> {
     memory: Box<Memory<P>>,
 }
 
-/// Why there is no memory for a batch.
-pub type MemoryError = Box<dyn std::error::Error + Send + Sync>;
 type Memory<P> = dyn Fn(usize) -> std::result::Result<P, MemoryError> + Send + Sync;
 
 /// One image of a batch and the places its crops go to.
