@@ -13,9 +13,11 @@ pub mod baseline;
 pub mod error;
 pub mod features;
 pub mod knn;
+mod knn_task;
 pub mod pca;
 pub mod pictures;
 
 pub use error::{Error, Result};
-pub use features::{ExtractOptions, FeatureExtractor, FeatureSet, extract, to_input};
+pub use features::{ExtractOptions, FeatureExtractor, FeatureSet, extract, to_input, unit_rows};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
+pub use knn_task::{KnnOptions, KnnTable, KnnTask};

@@ -191,6 +191,19 @@ fn wrong_settings_are_typed_errors() {
 }
 
 #[test]
+fn the_scale_of_features_does_not_count() {
+    let (mut train, mut test) = two_classes();
+    let expected = knn(&train, &test, &config(&[2], 0.07)).unwrap();
+    for scale in [1e-9, 1e18] {
+        (train.features, test.features) = (&train.features * scale, &test.features * scale);
+        assert_eq!(knn(&train, &test, &config(&[2], 0.07)).unwrap(), expected, "{scale}");
+    }
+    test.features = test.features.zeros_like();
+    let zeros = knn(&train, &test, &config(&[2], 0.07)).unwrap();
+    assert!(zeros.scores[0].top1.is_finite(), "rows of zeros are as near to all");
+}
+
+#[test]
 fn a_result_serializes() {
     let (train, test) = two_classes();
     let result: KnnResult = knn(&train, &test, &config(&[2], 0.07)).unwrap();

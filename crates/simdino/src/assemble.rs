@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use data::config::AugmentConfig;
 use data::dataset::Dataset;
+use data::transform::EvalTransform;
 use model::normalize::Normalize;
 use serde_json::Value;
 use tch::Device;
@@ -92,6 +93,16 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
 /// How a run normalizes its images.
 pub fn normalize(augment: &AugmentConfig) -> Normalize {
     Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
+}
+
+/// The size at which the probe of a run sees images: the model's, after a resize to `probe.resize`, or
+/// to 8/7 of it where that is 0.
+pub fn probe_transform(config: &RunConfig) -> EvalTransform {
+    let crop = u32::try_from(config.model.image_size).unwrap_or(u32::MAX);
+    match config.probe.resize {
+        0 => EvalTransform::for_crop(crop),
+        resize => EvalTransform { resize, crop },
+    }
 }
 
 /// Keys that may change when a run is continued: they do not enter the mathematics. The data set

@@ -26,7 +26,10 @@ pub enum Error {
     /// The images cannot be opened.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// The run cannot be planned.
+    /// A weight file cannot be found or read.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The run cannot be planned, or its checkpoints are damaged.
     #[error(transparent)]
     Trainer(#[from] trainer::Error),
     /// libtorch cannot use the device.

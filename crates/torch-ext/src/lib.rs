@@ -17,6 +17,7 @@ mod memory;
 mod profiler;
 mod read;
 mod rng;
+mod unit_rows;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::autocast;
@@ -32,3 +33,4 @@ pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use profiler::profile;
 pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};
+pub use unit_rows::unit_rows;

@@ -12,6 +12,7 @@ mod clip;
 pub mod config;
 mod ema;
 pub mod error;
+pub mod files;
 mod forward;
 mod grad_scaler;
 pub mod input;

@@ -13,9 +13,9 @@ use tch::{Kind, Tensor};
 use crate::console::{answer, note, progress};
 use crate::failure::{Context, Failure, Result};
 use crate::sizes::{Sizes, words};
-use crate::train::knn::notices;
-use crate::weights::Weights;
+use crate::weights;
 use simdino::device;
+use simdino::weights::data_config;
 
 /// What `simdino embed` takes.
 #[derive(Debug, clap::Args)]
@@ -97,19 +97,12 @@ impl FeatureExtractor for MeanPatch<'_> {
 pub fn run(args: &Args) -> Result<()> {
     let format = Format::of(&args.out)?;
     let device = device::resolve(&args.device)?;
-    let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
+    let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let transform = args.sizes.transform(&args.weights, &weights.model)?;
-    let dataset = Arc::new(data::open(&weights.data(&args.data))?);
-    notices(&args.data, &dataset).iter().for_each(|text| note(text));
-    let options = ExtractOptions {
-        transform,
-        mean: weights.normalize.mean.clone(),
-        std: weights.normalize.std.clone(),
-        batch: args.batch,
-        workers: 0,
-        device,
-        limit: args.limit,
-    };
+    let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
+    dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
+    let mut options = ExtractOptions::new(transform, weights.normalize.clone());
+    (options.batch, options.device, options.limit) = (args.batch, device, args.limit);
     let backbone = &weights.backbone;
     let mean = MeanPatch(backbone);
     let extractor: &dyn FeatureExtractor = match args.pooling {
@@ -137,26 +130,20 @@ fn write(path: &Path, format: Format, set: &FeatureSet) -> Result<()> {
         fs::create_dir_all(parent).context(failed)?;
     }
     match format {
-        Format::Csv => return replace(path, &csv(set)?),
+        Format::Csv => return base::write_atomic(path, csv(set)?.as_bytes()).context(failed),
         Format::Npy => {
-            let unfinished = path.with_extension("npy.new");
-            set.features.write_npy(&unfinished).context(failed)?;
-            fs::rename(&unfinished, path).context(failed)?;
+            let written =
+                base::replace_atomic(path, |unfinished| set.features.write_npy(unfinished));
+            written.context(failed)?;
         }
         Format::Safetensors => {
             let tensors = [("features".to_owned(), set.features.shallow_clone())];
             model::weights::write_safetensors(path, &tensors, &[].into())?;
         }
     }
-    replace(&path.with_extension("names.csv"), &names(set))
-}
-
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, path))
-        .context(|| format!("cannot write {}", path.display()))
+    let beside = path.with_extension("names.csv");
+    base::write_atomic(&beside, names(set).as_bytes())
+        .context(|| format!("cannot write {}", beside.display()))
 }
 
 /// Name, label and class of row `i`.

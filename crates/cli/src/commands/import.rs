@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use model::weights::{ImportPolicy, ImportReport, Role, write_safetensors};
+use model::weights::{
+    ImportPolicy, ImportReport, LoadOptions, PretrainedBackbone, Role, write_safetensors,
+};
 use serde_json::json;
 use tch::Device;
 
 use crate::console::answer;
 use crate::failure::{Failure, Result};
-use crate::weights::{LoadOptions, Weights};
 
 /// What is to be known of weights of SimDINOv2 whose config sets `qknorm`.
 const QK_NORM: &str = "with model.qk_norm: SimDINOv2's code leaves this norm out where xformers \
@@ -65,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
         ..ImportPolicy::default()
     };
     let options = LoadOptions { policy, model: args.model.clone() };
-    let weights = Weights::open_with(&args.file, &options, Device::Cpu)?;
+    let weights = simdino::weights::open(&args.file, &options, Device::Cpu)?;
     if let Some(out) = &args.out {
         let tensors = weights.tensors().into_iter();
         let tensors: Vec<_> =
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What the file says of itself, as the trainer's files do.
-fn metadata(weights: &Weights, role: Role) -> Result<BTreeMap<String, String>> {
+fn metadata(weights: &PretrainedBackbone, role: Role) -> Result<BTreeMap<String, String>> {
     let role = if role == Role::Student { "student" } else { "teacher" };
     Ok(BTreeMap::from([
         ("format".into(), "simdino".into()),
@@ -95,7 +96,7 @@ fn metadata(weights: &Weights, role: Role) -> Result<BTreeMap<String, String>> {
     ]))
 }
 
-fn text(args: &Args, weights: &Weights) -> String {
+fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     let mut text = format!("{}\n", weights.report);
     let model = &weights.model;
     let _ = writeln!(
@@ -147,7 +148,7 @@ fn list(text: &mut String, report: &ImportReport) {
     }
 }
 
-fn as_json(weights: &Weights) -> serde_json::Value {
+fn as_json(weights: &PretrainedBackbone) -> serde_json::Value {
     let report = &weights.report;
     let resized =
         report.resized.iter().map(|r| json!({"name": r.name, "from": r.from, "to": r.to}));

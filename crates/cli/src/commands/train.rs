@@ -1,14 +1,14 @@
 //! `simdino train`: from a config to a trained backbone and its report.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use data::dataset::Dataset;
+use eval::KnnTask;
 use simdino::assemble::{self, learner_config};
 use simdino::device;
-use trainer::checkpoint;
+use trainer::files::write_json;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
@@ -17,10 +17,10 @@ use trainer::run::{Outcome, TrainingJob};
 
 use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::train::distributed::DistributedContext;
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTask, notices};
 use crate::train::observer::{RunObserver, of_rank};
+use crate::train::probe::{self, KnnProbe};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
 use crate::train::start::{self, run_root};
@@ -60,9 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn dry_run(config: &RunConfig) -> Result<()> {
     let device = device::resolve(&config.run.device)?;
     let (dataset, plan) = open_data(config, 1)?;
-    let knn = KnnOptions::of_run(config, device)
-        .map(|options| KnnTask::open(options, &config.data))
-        .transpose()?;
+    let knn = probe::open(config, device)?;
     say_notices(&Console::new(), config, &dataset, knn.as_ref());
     dry_run::print(config, &dataset, &plan, device)
 }
@@ -77,8 +75,7 @@ fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> R
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
     let (dataset, plan) = open_data(config, distributed.launch.size)?;
-    let knn = KnnOptions::of_run(config, distributed.device).filter(|_| distributed.is_first());
-    let knn = knn.map(|options| KnnTask::open(options, &config.data)).transpose()?;
+    let knn = if distributed.is_first() { probe::open(config, distributed.device)? } else { None };
     say_notices(&console, config, &dataset, knn.as_ref());
     train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
 }
@@ -86,10 +83,8 @@ fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> R
 /// Says what was met besides images: files that were left out, labels that cannot be read.
 fn say_notices(console: &Console, config: &RunConfig, dataset: &Dataset, knn: Option<&KnnTask>) {
     let probe = knn.map(KnnTask::notices).unwrap_or_default();
-    notices(&config.data.describe(), dataset)
-        .iter()
-        .chain(&probe)
-        .for_each(|text| console.note(text));
+    let images = dataset.notices().sentences_about(&config.data.describe());
+    images.iter().chain(&probe).for_each(|text| console.note(text));
 }
 
 /// Opens the images of a run of so many processes.
@@ -150,7 +145,7 @@ fn ensure_readable(dataset: &Dataset) -> Result<()> {
         Some((index, error)) => Err(Failure::failed(format!(
             "none of the {tries} images tried can be read, the first {}: {}",
             dataset.name(index),
-            chain(&error)
+            base::error_chain(&error)
         ))),
         None => Ok(()),
     }
@@ -274,13 +269,4 @@ fn job(session: &Session, dir: &RunDir) -> Result<TrainingJob> {
         assemble::job(config, dataset, session.plan, dir.root(), distributed.processes.clone())?;
     job.data.workers = distributed.workers(config.data.workers);
     Ok(job)
-}
-
-/// Writes a JSON file of the run.
-pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value)?;
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    Ok(checkpoint::write_atomic(path, &text)?)
 }

@@ -8,6 +8,7 @@ use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
 use image::RgbImage;
 use model::VisionTransformer;
 use model::config::ModelConfig;
+use simdino::assemble::normalize;
 use tch::Device;
 
 use crate::config::RunConfig;
@@ -37,13 +38,8 @@ pub fn draw(
     let rows: Vec<_> = indices.iter().map(|&index| (index, 0)).collect();
     let crops = crop_sheet(dataset, &rows, &config.augment, config.run.seed)?;
     save(&crops, &dir.join("crops.png"))?;
-    let options = PcaOptions {
-        side: pca_side(&config.model),
-        mean: config.augment.mean.clone(),
-        std: config.augment.std.clone(),
-        device,
-        threshold: None,
-    };
+    let mut options = PcaOptions::new(pca_side(&config.model), normalize(&config.augment));
+    options.device = device;
     let pca = pca_sheet(dataset, &indices, backbone, &options)?;
     save(&pca, &dir.join("pca.png"))
 }

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use eval::unit_rows;
 use objectives::gradient_scale::GradientScale;
 use objectives::health::effective_rank;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::arguments::{EPS, parse_eps};
-use super::features::{read, unit_rows};
+use super::features::read;
 use super::figure;
 use crate::console::answer;
 use crate::failure::Result;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eval::unit_rows;
 use ndarray::Array2;
 use ndarray_npy::ReadNpyError;
 use tch::{Device, Kind, Tensor};
@@ -93,12 +94,6 @@ fn csv(path: &Path) -> Result<Tensor> {
         return Err(Failure::failed(format!("{shown}: has no columns f0, f1, ..")));
     }
     Ok(Tensor::from_slice(&numbers).reshape([rows, columns.len() as i64]))
-}
-
-/// Rows of norm 1; a row of zeros stays.
-pub fn unit_rows(x: &Tensor) -> Tensor {
-    let norm = x.square().sum_dim_intlist(-1, true, None).sqrt();
-    x / norm.clamp_min(f64::MIN_POSITIVE)
 }
 
 /// Features whose coding rate is known in advance.

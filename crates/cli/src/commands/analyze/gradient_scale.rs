@@ -3,12 +3,13 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use eval::unit_rows;
 use objectives::gradient_scale::{GradientScale, gamma_code, gamma_theorem};
 use serde_json::json;
 use tch::Tensor;
 
 use super::arguments::{EPS, parse_eps, parse_size};
-use super::features::{Made, read, unit_rows};
+use super::features::{Made, read};
 use super::figure;
 use crate::console::answer;
 use crate::failure::{Failure, Result};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use data::config::DataConfig;
 use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, is_index, networks};
 use serde_json::{Value, json};
+use trainer::files::read_json;
 use trainer::metrics::read_jsonl;
 
 use super::findings::Findings;
@@ -100,7 +101,7 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
             json!({"prefix": network.prefix, "style": network.style.name(), "model": model, "head": inferred.head, "not_computed": unknown})
         }
         Err(error) => {
-            let problem = crate::failure::chain(&error);
+            let problem = base::error_chain(&error);
             row(text, "network", format!("{place}: {problem}"));
             json!({"prefix": network.prefix, "problem": problem})
         }
@@ -122,7 +123,7 @@ fn grouped(number: usize) -> String {
 
 fn checkpoint(path: &Path) -> Result<Findings> {
     trainer::checkpoint::verify(path)?;
-    let state: Value = serde_json::from_slice(&fs::read(path.join("state.json"))?)?;
+    let state: Value = read_json(&path.join("state.json"))?;
     let mut text = String::new();
     row(&mut text, "checkpoint", path.display());
     row(&mut text, "integrity", "every file has the checksum of its manifest");
@@ -217,7 +218,7 @@ fn first_image(dataset: &data::Dataset) -> String {
         Ok(data::dataset::Inspection { image, format, .. }) => {
             format!("{}, {format}, {} x {}", dataset.name(0), image.width(), image.height())
         }
-        Err(error) => crate::failure::chain(&error),
+        Err(error) => base::error_chain(&error),
     }
 }
 

@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+mod files;
+
+pub use error::{error_chain, panic_message};
+pub use files::{replace_atomic, write_atomic, write_atomic_with};
