@@ -55,12 +55,19 @@ impl Failure {
 }
 
 /// An error of a library fails the command: the error and all its causes on one line. What is wrong
-/// with a config, or with a value of the model on the command line, is wrong usage.
+/// with a config, with a value of the model or with the name of a file is wrong usage.
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        match (&error as &dyn Any).downcast_ref::<simdino::Error>() {
-            Some(simdino::Error::Config(problems)) => Self::problems(problems.clone()),
-            Some(simdino::Error::Model(model::Error::ModelValue(problem))) => Self::usage(problem),
+        let any = &error as &dyn Any;
+        match any.downcast_ref::<simdino::Error>() {
+            Some(simdino::Error::Config(problems)) => return Self::problems(problems.clone()),
+            Some(simdino::Error::Model(model::Error::ModelValue(what))) => {
+                return Self::usage(what);
+            }
+            _ => {}
+        }
+        match any.downcast_ref::<eval::Error>() {
+            Some(eval::Error::FeatureFormat { .. }) => Self::usage(error.to_string()),
             _ => Self::failed(error_chain(&error)),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use data::transform::EvalTransform;
-use model::config::ModelConfig;
+use model::ModelConfig;
 use simdino::assemble::probe_transform;
 
 use crate::config;

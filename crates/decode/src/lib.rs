@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 mod bmp;
-pub mod error;
+mod error;
 mod generic;
 mod ifd;
 mod jpeg;

@@ -29,14 +29,26 @@ impl FeatureExtractor for VisionTransformer {
     }
 }
 
+/// The mean of the patch tokens after the final norm, in the place of the class token.
+#[derive(Debug)]
+pub struct MeanPatch<'a>(pub &'a VisionTransformer);
+
+impl FeatureExtractor for MeanPatch<'_> {
+    fn features(&self, images: &Tensor) -> Result<Tensor> {
+        let tokens = tch::no_grad(|| self.0.forward(images, Mode::Eval))?;
+        Ok(tokens.patches.to_kind(Kind::Float).mean_dim(1, false, None)) // [B, N, D] -> [B, D]
+    }
+}
+
 /// Features of the readable images of a data set, in its order.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct FeatureSet {
     /// `[n, D]`, fp32, on the CPU.
     pub features: Tensor,
     /// Class of each image, where it has one.
     pub labels: Vec<Option<u32>>,
-    /// Name of each image.
+    /// Name of each image; empty if they have none.
     pub names: Vec<String>,
     /// Names of the classes by label; empty if they have none.
     pub class_names: Vec<String>,
@@ -45,6 +57,12 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
+    /// Features `[n, D]` of images with these `n` labels, without names.
+    pub fn new(features: Tensor, labels: Vec<Option<u32>>) -> Self {
+        let (names, class_names, broken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { features, labels, names, class_names, broken }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -30,6 +30,7 @@ impl Default for KnnConfig {
 
 /// Accuracy at one number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct KnnScore {
     /// Number of neighbors asked for.
     pub k: usize,
@@ -43,6 +44,7 @@ pub struct KnnScore {
 
 /// Result of [`knn`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct KnnResult {
     /// One score for each `k`, in the order asked for.
     pub scores: Vec<KnnScore>,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use data::config::SourceKind;
+use data::SourceKind;
 use data::transform::EvalTransform;
 use data::{CacheKind, DataConfig, Dataset};
 use model::normalize::Normalize;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use data::transform::EvalTransform;
 use data::{AugmentConfig, DataConfig, Dataset, SourceKind, SyntheticConfig};
 use eval::baseline::{PixelOptions, pixel_features};
-use eval::features::extract_with_progress;
+use eval::extract_with_progress;
 use eval::pca::Pca;
 use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
 use eval::{Error, ExtractOptions, FeatureExtractor, KnnConfig, extract, knn};

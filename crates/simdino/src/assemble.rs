@@ -1,12 +1,12 @@
-//! From a config to what the training loop takes: the data set, the plan, the learner's config and
-//! the job.
+//! From a config to what the training loop takes: the plan, the learner's config and the
+//! job.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use data::config::AugmentConfig;
-use data::dataset::Dataset;
+use data::AugmentConfig;
+use data::Dataset;
 use data::transform::EvalTransform;
 use model::normalize::Normalize;
 use serde_json::Value;
@@ -19,16 +19,6 @@ use trainer::schedule::Schedules;
 
 use crate::config::RunConfig;
 use crate::error::Result;
-
-/// Opens the images of a run and plans its steps.
-///
-/// # Errors
-/// The images cannot be opened, or there are too few for a batch.
-pub fn open_data(config: &RunConfig) -> Result<(Arc<Dataset>, Plan)> {
-    let dataset = Arc::new(data::open(&config.data)?);
-    let plan = plan(config, &dataset)?;
-    Ok((dataset, plan))
-}
 
 /// The steps of a run on these images.
 ///

@@ -11,7 +11,7 @@ pub mod checkpoint;
 mod clip;
 pub mod config;
 mod ema;
-pub mod error;
+mod error;
 pub mod files;
 mod forward;
 mod grad_scaler;

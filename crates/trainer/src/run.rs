@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use data::config::{AugmentConfig, DataConfig};
-use data::dataset::Dataset;
+use data::Dataset;
 use data::loader::{BrokenImage, LoaderConfig, Position, TrainLoader};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::sampler::BatchShare;
 use data::transform::MultiCrop;
+use data::{AugmentConfig, DataConfig};
 use objectives::health::CollapseDetector;
 
 use crate::checkpoint::{self, RunState, STATE_VERSION};

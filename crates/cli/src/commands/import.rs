@@ -1,13 +1,10 @@
 //! `simdino import`: weights of other programs as a file of this one, with an account of every
 //! tensor.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use model::weights::{
-    ImportPolicy, ImportReport, LoadOptions, PretrainedBackbone, Role, write_safetensors,
-};
+use model::weights::{ImportPolicy, ImportReport, LoadOptions, PretrainedBackbone, Role};
 use serde_json::json;
 use tch::Device;
 
@@ -68,32 +65,13 @@ pub fn run(args: &Args) -> Result<()> {
     let options = LoadOptions { policy, model: args.model.clone() };
     let weights = simdino::weights::open(&args.file, &options, Device::Cpu)?;
     if let Some(out) = &args.out {
-        let tensors = weights.tensors().into_iter();
-        let tensors: Vec<_> =
-            tensors.map(|(name, tensor)| (format!("backbone.{name}"), tensor)).collect();
-        write_safetensors(out, &tensors, &metadata(&weights, role)?)?;
+        weights.save(out, role)?;
     }
     if args.json {
         answer(&format!("{}\n", as_json(&weights)))
     } else {
         answer(&text(args, &weights))
     }
-}
-
-/// What the file says of itself, as the trainer's files do.
-fn metadata(weights: &PretrainedBackbone, role: Role) -> Result<BTreeMap<String, String>> {
-    let role = if role == Role::Student { "student" } else { "teacher" };
-    Ok(BTreeMap::from([
-        ("format".into(), "simdino".into()),
-        ("role".into(), role.into()),
-        ("step".into(), weights.step.to_string()),
-        ("seed".into(), "0".into()),
-        ("model".into(), serde_json::to_string(&weights.model)?),
-        ("mean".into(), serde_json::to_string(&weights.normalize.mean)?),
-        ("std".into(), serde_json::to_string(&weights.normalize.std)?),
-        ("value_range".into(), serde_json::to_string(&weights.value_range)?),
-        ("imported_from".into(), weights.report.path.display().to_string()),
-    ]))
 }
 
 fn text(args: &Args, weights: &PretrainedBackbone) -> String {

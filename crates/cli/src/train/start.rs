@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::config::ModelConfig;
+use model::ModelConfig;
 use model::weights::{ImportPolicy, TensorFile, infer, normalization};
 use trainer::checkpoint;
 use trainer::config::InitConfig;

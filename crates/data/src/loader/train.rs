@@ -8,6 +8,7 @@ use ndarray::Array4;
 
 use super::BrokenImage;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
+use crate::config::DataConfig;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Rng};
@@ -44,6 +45,23 @@ pub struct LoaderConfig {
     pub max_bad_fraction: f64,
 }
 
+impl Default for LoaderConfig {
+    /// One process that takes 64 images at a time, with the threads and limits of [`DataConfig`].
+    fn default() -> Self {
+        let DataConfig { workers, prefetch, max_bad_fraction, .. } = DataConfig::default();
+        Self {
+            seed: 0,
+            global_batch: 64,
+            accumulate: 1,
+            rank: 0,
+            world_size: 1,
+            workers,
+            prefetch,
+            max_bad_fraction,
+        }
+    }
+}
+
 /// A place in the run from which a loader starts, exactly as if it had come there by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
@@ -55,6 +73,7 @@ pub struct Position {
 
 /// One micro-batch of one process; B images.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Batch {
     /// Global crops, `[2 * B, S, S, C]`, C values of a pixel: all B of the first view, then all B of the second.
     pub global: Array4<u8>,
@@ -83,6 +102,15 @@ pub struct TrainLoader {
     /// What is submitted next.
     next: (Position, usize),
     health: Health,
+}
+
+impl std::fmt::Debug for TrainLoader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrainLoader")
+            .field("dataset", &self.dataset)
+            .field("share", &self.share)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TrainLoader {

@@ -16,6 +16,7 @@ pub mod pth;
 mod report;
 mod resize;
 mod roles;
+mod step;
 mod stored;
 mod unknown;
 
@@ -60,6 +61,7 @@ pub struct KeyRules {
 
 /// A tensor whose shape in the file is not the model's.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShapeMismatch {
     /// Name of the variable.
     pub name: String,
@@ -71,6 +73,7 @@ pub struct ShapeMismatch {
 
 /// What became of each key. All lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct MatchReport {
     /// Variables that were loaded.
     pub matched: Vec<String>,

@@ -1,6 +1,7 @@
 //! A backbone from any weight file in one call: one of simdino, which says its own architecture, or
 //! one of DINO, DINOv2, timm or Hugging Face, whose tensors tell it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -12,8 +13,10 @@ use super::file::TensorFile;
 use super::import::{ImportPolicy, Target, import};
 use super::locate::find;
 use super::named_variables;
+use super::native::write_safetensors;
 use super::networks::networks;
 use super::report::ImportReport;
+use super::roles::Role;
 use crate::config::{HeadConfig, ModelConfig};
 use crate::error::{Error, Result};
 use crate::normalize::Normalize;
@@ -141,6 +144,33 @@ impl PretrainedBackbone {
         tch::manual_seed(self.seed);
         let vars = nn::VarStore::new(self.vars.device());
         VisionTransformer::new(&vars.root(), &self.model)
+    }
+
+    /// Writes the backbone as a weight file of simdino, which says all that is known of it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path, role: Role) -> Result<()> {
+        let tensors = self.tensors().into_iter();
+        let tensors: Vec<_> =
+            tensors.map(|(name, tensor)| (format!("backbone.{name}"), tensor)).collect();
+        let header = |source| Error::WeightsHeader { path: path.to_owned(), source };
+        write_safetensors(path, &tensors, &self.metadata(role).map_err(header)?)
+    }
+
+    /// What the file says of itself, as those of the trainer do.
+    fn metadata(&self, role: Role) -> serde_json::Result<BTreeMap<String, String>> {
+        Ok(BTreeMap::from([
+            ("format".into(), "simdino".into()),
+            ("role".into(), role.name().into()),
+            ("step".into(), self.step.to_string()),
+            ("seed".into(), "0".into()),
+            ("model".into(), serde_json::to_string(&self.model)?),
+            ("mean".into(), serde_json::to_string(&self.normalize.mean)?),
+            ("std".into(), serde_json::to_string(&self.normalize.std)?),
+            ("value_range".into(), serde_json::to_string(&self.value_range)?),
+            ("imported_from".into(), self.report.path.display().to_string()),
+        ]))
     }
 
     /// Tensors of the backbone by name.

@@ -19,6 +19,14 @@ pub enum Role {
 }
 
 impl Role {
+    /// `teacher` or `student`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Student => "student",
+        }
+    }
+
     /// Its weight file in a checkpoint of simdino, and in the folder `weights` of a run.
     pub(super) fn file_name(self) -> &'static str {
         match self {

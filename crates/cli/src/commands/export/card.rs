@@ -21,7 +21,7 @@ pub fn write(
     role: Role,
     loading: &[String; 2],
 ) -> String {
-    let role = if role == Role::Student { "student" } else { "teacher" };
+    let role = role.name();
     let model = &weights.model;
     let dims = model.arch.dimensions();
     let mut card = String::from(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data::config::DataConfig;
+use data::DataConfig;
 use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, is_index, networks};
 use serde_json::{Value, json};
 use trainer::files::read_json;
@@ -215,7 +215,7 @@ fn source(path: &Path) -> Result<Findings> {
 
 fn first_image(dataset: &data::Dataset) -> String {
     match dataset.inspect(0, 0) {
-        Ok(data::dataset::Inspection { image, format, .. }) => {
+        Ok(data::Inspection { image, format, .. }) => {
             format!("{}, {format}, {} x {}", dataset.name(0), image.width(), image.height())
         }
         Err(error) => base::error_chain(&error),

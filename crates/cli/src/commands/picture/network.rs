@@ -10,7 +10,7 @@ use model::weights::PretrainedBackbone;
 use super::out::png;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
-use crate::train::pictures::{readable, save};
+use crate::train::pictures::save;
 use crate::weights;
 use simdino::device;
 use simdino::weights::data_config;
@@ -97,7 +97,7 @@ impl Scene {
         let side = u32::try_from(side)
             .map_err(|_| Failure::usage(format!("--side: {side} is too large")))?;
         let dataset = data::open(&data_config(&weights, &args.data))?;
-        let indices = readable(&dataset, args.images);
+        let indices = dataset.readable(args.images);
         if indices.is_empty() {
             let advice = "`simdino data check` says why";
             return Err(Failure::failed(format!(

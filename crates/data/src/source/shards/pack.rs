@@ -39,6 +39,7 @@ impl Default for PackOptions {
 
 /// What [`pack`] did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PackReport {
     /// Shards there are now.
     pub shards: usize,
