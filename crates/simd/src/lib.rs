@@ -38,15 +38,15 @@ pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
 #[macro_export]
 macro_rules! dispatcher {
     ($isa:ident, $baseline:ident) => {
-        /// Work that is done with the instructions of any set.
+        // Work that is done with the instructions of any set.
         pub(crate) trait Kernel {
-            /// What comes of it.
+            // What comes of it.
             type Output;
-            /// Does it. The body and all of it that takes time must be `#[inline(always)]`.
+            // Does it. The body and all of it that takes time must be `#[inline(always)]`.
             fn run(self, isa: impl $isa) -> Self::Output;
         }
 
-        /// A kernel and the instruction set that it was dispatched to.
+        // A kernel and the instruction set that it was dispatched to.
         #[cfg(target_arch = "x86_64")]
         struct With<I, K>(I, K);
 
@@ -60,7 +60,7 @@ macro_rules! dispatcher {
             }
         }
 
-        /// Runs `kernel` with the best instruction set of this machine.
+        // Runs `kernel` with the best instruction set of this machine.
         #[inline]
         pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
             #[cfg(target_arch = "x86_64")]
@@ -78,7 +78,7 @@ macro_rules! dispatcher {
             kernel.run($baseline)
         }
 
-        /// The kernel's results with the baseline, and with each instruction set that this machine has.
+        // The kernel's results with the baseline, and with each instruction set that this machine has.
         #[cfg(test)]
         fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
             let baseline = kernel().run($baseline);
