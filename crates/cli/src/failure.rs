@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::error::Error;
 
+use base::error_chain;
+
 /// Exit code of a run that failed.
 const FAILED: u8 = 1;
 /// Exit code of wrong usage or a wrong config.
@@ -53,35 +55,22 @@ impl Failure {
 }
 
 /// An error of a library fails the command: the error and all its causes on one line. What is wrong
-/// with a config is wrong usage.
+/// with a config, with a value of the model or with the name of a file is wrong usage.
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        match (&error as &dyn Any).downcast_ref::<simdino::Error>() {
-            Some(simdino::Error::Config(problems)) => Self::problems(problems.clone()),
-            _ => Self::failed(chain(&error)),
+        let any = &error as &dyn Any;
+        match any.downcast_ref::<simdino::Error>() {
+            Some(simdino::Error::Config(problems)) => return Self::problems(problems.clone()),
+            Some(simdino::Error::Model(model::Error::ModelValue(what))) => {
+                return Self::usage(what);
+            }
+            _ => {}
+        }
+        match any.downcast_ref::<eval::Error>() {
+            Some(eval::Error::FeatureFormat { .. }) => Self::usage(error.to_string()),
+            _ => Self::failed(error_chain(&error)),
         }
     }
-}
-
-/// An error and its causes, joined by `: `; a cause that the message before it already ends with
-/// is not repeated.
-pub fn chain(error: &dyn Error) -> String {
-    let mut sentence = one_line(&error.to_string());
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = one_line(&error.to_string());
-        if !sentence.ends_with(&text) {
-            sentence.push_str(": ");
-            sentence.push_str(&text);
-        }
-        cause = error.source();
-    }
-    sentence
-}
-
-/// The first line of a message that has anything on it: libtorch appends its stack to some.
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error").to_owned()
 }
 
 /// Says what was being done when a lower error came.
@@ -95,7 +84,7 @@ pub trait Context<T> {
 
 impl<T, E: Error> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Failure::failed(format!("{}: {}", what(), chain(&error))))
+        self.map_err(|error| Failure::failed(format!("{}: {}", what(), error_chain(&error))))
     }
 }
 
@@ -104,21 +93,17 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("cannot read {file}")]
-    struct Outer {
-        file: &'static str,
-        source: Inner,
-    }
-
-    #[derive(Debug, thiserror::Error)]
     #[error("no such file\nstack of calls")]
     struct Inner;
 
     #[test]
-    fn an_error_and_its_causes_are_one_line() {
-        let failure = Failure::from(Outer { file: "a.jpg", source: Inner });
-        assert_eq!(failure.lines(), ["cannot read a.jpg: no such file"]);
-        assert_eq!(failure.code(), 1);
+    fn a_value_of_the_model_is_wrong_usage() {
+        let wrong = || model::Error::ModelValue("model.arch: unknown".into());
+        let failure = Failure::from(simdino::Error::from(wrong()));
+        assert_eq!(
+            (failure.code(), failure.lines()),
+            (2, ["model.arch: unknown".into()].as_slice())
+        );
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use data::transform::EvalTransform;
-use model::config::ModelConfig;
+use model::ModelConfig;
+use simdino::assemble::probe_transform;
 
 use crate::config;
 use crate::failure::{Failure, Result};
-use crate::train::knn::eval_transform;
 
 /// Side of the central square in the published protocols of DINO and DINOv2, after a resize to 256;
 /// whatever size positions are made for.
@@ -44,7 +44,7 @@ impl Sizes {
         let resize = match (self.resize.filter(|&resize| resize > 0), probe) {
             (Some(resize), _) => resize,
             (None, Some(probe)) if probe.crop == crop => probe.resize,
-            (None, _) => default_resize(crop),
+            (None, _) => EvalTransform::for_crop(crop).resize,
         };
         if self.resize.is_some() && self.crop.is_some() && resize < crop {
             let sentence = format!("--resize {resize}: must be at least --crop {crop}");
@@ -66,14 +66,10 @@ fn crop(model: &ModelConfig) -> u32 {
     u32::try_from(side / model.patch_size * model.patch_size).unwrap_or(u32::MAX)
 }
 
-fn default_resize(crop: u32) -> u32 {
-    eval_transform(i64::from(crop), 0).resize
-}
-
 /// What the probe of a run used, where `weights` is a run.
 fn probe_of_run(weights: &Path) -> Option<EvalTransform> {
     let config = config::load_unchecked(&weights.join("config.resolved.yaml"), &[]).ok()?.config;
-    Some(eval_transform(config.model.image_size, config.probe.resize))
+    Some(probe_transform(&config))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::loader::BrokenImage;
 
 /// Smallest, median and largest of some sizes, in pixels; all 0 without images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Extent {
     /// Smallest.
     pub min: u32,
@@ -21,6 +22,7 @@ pub struct Extent {
 
 /// What [`check`] found.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct CheckReport {
     /// Images, broken ones included.
     pub images: usize,

@@ -115,6 +115,18 @@ impl Dataset {
         self.fingerprint.get_or_init(|| self.source.fingerprint()).clone()
     }
 
+    /// Up to `count` readable images spread over the set, so that classes that are stored one after the
+    /// other all show. A few images are tried for each place.
+    pub fn readable(&self, count: usize) -> Vec<usize> {
+        const TRIES: usize = 8;
+        let len = self.len();
+        let count = count.min(len);
+        let bounds = |part: usize| part * len / count..(part + 1) * len / count;
+        (0..count)
+            .filter_map(|part| bounds(part).take(TRIES).find(|&index| self.image(index).is_ok()))
+            .collect()
+    }
+
     /// From when `flag` is set on, loaders of this data set do not wait for images that do not come:
     /// whatever a source reads from may never answer. The first flag given stays.
     pub fn stop_on(&self, flag: Arc<AtomicBool>) {

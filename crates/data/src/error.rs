@@ -232,19 +232,9 @@ impl Error {
         }
     }
 
-    /// The whole chain of reasons in one line, outermost first; one that the line ends with already
-    /// is not repeated.
+    /// The whole chain of reasons in one line, see [`base::error_chain`].
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            let reason = error.to_string();
-            if !text.ends_with(&reason) {
-                text = format!("{text}: {reason}");
-            }
-            next = error.source();
-        }
-        text
+        base::error_chain(self)
     }
 }
 

@@ -8,15 +8,16 @@
 //! and [`masking`] chooses the patches that are hidden.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 mod cache;
 pub mod check;
-pub mod config;
-pub mod dataset;
-pub mod error;
+mod config;
+mod dataset;
+mod error;
 pub mod loader;
 pub mod masking;
-pub mod pixels;
+mod pixels;
 pub mod rng;
 pub mod sampler;
 pub mod source;
@@ -28,8 +29,9 @@ pub mod transform;
 pub use decode;
 
 pub use config::{
-    AugmentConfig, BlurKind, CacheKind, DataConfig, MixEntry, Preset, SourceKind, SyntheticConfig,
+    AugmentConfig, BlurKind, CacheKind, DataConfig, MixEntry, Preset, Problem, SourceKind,
+    SyntheticConfig,
 };
-pub use dataset::{Dataset, open};
-pub use error::{Error, Result};
+pub use dataset::{Dataset, Inspection, open};
+pub use error::{Error, MemoryError, Result};
 pub use pixels::{Image, PixelFormat, Pixels};

@@ -26,14 +26,11 @@ pub fn pipeline(
     seconds: f64,
 ) -> Result<f64> {
     let config = LoaderConfig {
-        seed: 0,
         global_batch: BATCH.min(dataset.len()),
-        accumulate: 1,
-        rank: 0,
-        world_size: 1,
         workers,
         prefetch: PREFETCH,
         max_bad_fraction: 1.0,
+        ..LoaderConfig::default()
     };
     let crops = MultiCrop::new(augment);
     let mut loader = TrainLoader::new(dataset.clone(), crops, config, Position::default())?;

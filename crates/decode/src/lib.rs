@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 mod bmp;
-pub mod error;
+mod error;
 mod generic;
 mod ifd;
 mod jpeg;
@@ -14,7 +15,6 @@ mod raw;
 mod tiff;
 mod webp;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::error::DecodingError;
@@ -75,7 +75,8 @@ pub fn read(bytes: &[u8]) -> Result<Raw> {
         }
         Ok(Err(failure)) => failure,
         Err(payload) => {
-            return Err(Error::DecoderPanic { format, message: panic_message(payload.as_ref()) });
+            let message = base::panic_message(payload.as_ref()).unwrap_or("no message").to_owned();
+            return Err(Error::DecoderPanic { format, message });
         }
     };
     Err(match failure {
@@ -144,13 +145,6 @@ fn is_end_of_file(error: &ImageError) -> bool {
         next = reason.source();
     }
     false
-}
-
-/// What a panic said, where it said it in text.
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }
 
 #[cfg(test)]

@@ -67,13 +67,8 @@ fn read(path: &Path) -> Result<FeatureSet> {
         return Err(format!("{}: {labels} labels for {rows} rows", beside.display()).into());
     }
     let label = |&label: &i64| u32::try_from(label).ok(); // -1, for instance, is an image without a label
-    Ok(FeatureSet {
-        features: Tensor::try_from(table)?, // [n, D]
-        labels: labels.iter().map(label).collect(),
-        names: Vec::new(),
-        class_names: Vec::new(), // with names on both sides, classes would be matched by name
-        broken: Vec::new(),
-    })
+    // [n, D]. With `class_names` on both sides, classes would be matched by name.
+    Ok(FeatureSet::new(Tensor::try_from(table)?, labels.iter().map(label).collect()))
 }
 
 /// `n` rows around ten centers, the same for every seed.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use data::Dataset;
 use data::transform::EvalTransform;
-use tch::{Device, Kind, Tensor};
+use model::normalize::Normalize;
+use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::features::{ExtractOptions, FeatureSet, collect};
@@ -49,15 +50,14 @@ pub fn pixel_features(
 }
 
 fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> Result<FeatureSet> {
+    let transform = EvalTransform { resize: options.side, crop: options.side };
+    // The pixels are taken as they are.
+    let normalize = Normalize { mean: Vec::new(), std: Vec::new() };
     let extract = ExtractOptions {
-        transform: EvalTransform { resize: options.side, crop: options.side },
-        // The pixels are taken as they are.
-        mean: Vec::new(),
-        std: Vec::new(),
         batch: 256,
         workers: options.workers,
-        device: Device::Cpu,
         limit,
+        ..ExtractOptions::new(transform, normalize)
     };
     collect(dataset, &extract, &mut |_, _| (), &|batch| {
         let pixels = batch.images.as_standard_layout();

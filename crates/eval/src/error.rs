@@ -1,5 +1,7 @@
 //! What can go wrong in this crate.
 
+use std::path::PathBuf;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -87,6 +89,39 @@ pub enum Error {
         /// What came.
         got: Vec<i64>,
     },
+    /// A file of features is called like none that can be read or written.
+    #[error("{}: expected a file that ends in .npy, .safetensors or .csv", path.display())]
+    FeatureFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file holds no features.
+    #[error("{}: {problem}", path.display())]
+    FeatureFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of features cannot be read.
+    #[error("{}: cannot read it", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file of features cannot be written.
+    #[error("cannot write {}", path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A safetensors file of features cannot be read or written.
+    #[error(transparent)]
+    Tensors(model::Error),
     /// Images could not be read or transformed.
     #[error("cannot read images")]
     Data(#[from] data::Error),

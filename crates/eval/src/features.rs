@@ -29,14 +29,26 @@ impl FeatureExtractor for VisionTransformer {
     }
 }
 
+/// The mean of the patch tokens after the final norm, in the place of the class token.
+#[derive(Debug)]
+pub struct MeanPatch<'a>(pub &'a VisionTransformer);
+
+impl FeatureExtractor for MeanPatch<'_> {
+    fn features(&self, images: &Tensor) -> Result<Tensor> {
+        let tokens = tch::no_grad(|| self.0.forward(images, Mode::Eval))?;
+        Ok(tokens.patches.to_kind(Kind::Float).mean_dim(1, false, None)) // [B, N, D] -> [B, D]
+    }
+}
+
 /// Features of the readable images of a data set, in its order.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct FeatureSet {
     /// `[n, D]`, fp32, on the CPU.
     pub features: Tensor,
     /// Class of each image, where it has one.
     pub labels: Vec<Option<u32>>,
-    /// Name of each image.
+    /// Name of each image; empty if they have none.
     pub names: Vec<String>,
     /// Names of the classes by label; empty if they have none.
     pub class_names: Vec<String>,
@@ -45,6 +57,12 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
+    /// Features `[n, D]` of images with these `n` labels, without names.
+    pub fn new(features: Tensor, labels: Vec<Option<u32>>) -> Self {
+        let (names, class_names, broken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { features, labels, names, class_names, broken }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -58,13 +76,12 @@ impl FeatureSet {
 
 /// How images are read and where the model runs.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ExtractOptions {
     /// Resize and crop. 256 and 224 in DINO.
     pub transform: EvalTransform,
-    /// Mean of each channel on [0, 1]; must be that of training.
-    pub mean: Vec<f32>,
-    /// Standard deviation of each channel on [0, 1].
-    pub std: Vec<f32>,
+    /// Mean and standard deviation of each channel on [0, 1]; must be those of training.
+    pub normalize: Normalize,
     /// Images a forward pass.
     pub batch: usize,
     /// Decoding threads; 0 = one per core.
@@ -73,6 +90,13 @@ pub struct ExtractOptions {
     pub device: Device,
     /// Most images used, spread evenly over the data set; 0 = all.
     pub limit: usize,
+}
+
+impl ExtractOptions {
+    /// All images, 64 in a forward pass, on the CPU with every core.
+    pub fn new(transform: EvalTransform, normalize: Normalize) -> Self {
+        Self { transform, normalize, batch: 64, workers: 0, device: Device::Cpu, limit: 0 }
+    }
 }
 
 /// Features of `dataset`.
@@ -98,7 +122,7 @@ pub fn extract_with_progress(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<FeatureSet> {
     collect(dataset, options, progress, &|batch| {
-        let images = to_input(&batch.images, &options.mean, &options.std, options.device)?;
+        let images = to_input(&batch.images, &options.normalize, options.device)?;
         extractor.features(&images)
     })
 }
@@ -107,15 +131,23 @@ pub fn extract_with_progress(
 ///
 /// # Errors
 /// There are not C means and deviations.
-pub fn to_input(images: &Array4<u8>, mean: &[f32], std: &[f32], device: Device) -> Result<Tensor> {
+pub fn to_input(images: &Array4<u8>, normalize: &Normalize, device: Device) -> Result<Tensor> {
     let (b, h, w, channels) = images.dim();
     let contiguous = images.as_standard_layout();
-    let (true, Some(pixels)) = (channels == mean.len(), contiguous.as_slice()) else {
+    let (true, Some(pixels)) = (channels == normalize.mean.len(), contiguous.as_slice()) else {
         let got = images.shape().iter().map(|&n| n as i64).collect();
         let expected = "[B, H, W, C] with a mean for each of C channels";
         return Err(Error::Shape { what: "images", expected, got });
     };
-    Ok(Normalize { mean: mean.to_vec(), std: std.to_vec() }.apply(pixels, [b, h, w], device)?)
+    Ok(normalize.apply(pixels, [b, h, w], device)?)
+}
+
+/// Each row divided by its norm. `[n, D] -> [n, D]`, in the kind of the features.
+///
+/// Measurements do not depend on the scale of features, so that only rows of zeros stay as they are:
+/// those shorter than 1e-12, as in `torch.nn.functional.normalize`, which DINO's k-NN uses.
+pub fn unit_rows(features: &Tensor) -> Tensor {
+    torch_ext::unit_rows(features, 1e-12)
 }
 
 /// Runs `to_features` over the batches of `dataset` and gathers the rows on the CPU.
@@ -188,13 +220,14 @@ mod tests {
     fn input_is_normalized_channels_first() {
         let images =
             Array4::from_shape_fn((2, 1, 2, 3), |(b, _, x, c)| (60 * b + 20 * x + c) as u8);
-        let input = to_input(&images, &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
+        let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
+        let input = to_input(&images, &normalize, Device::Cpu).unwrap();
         assert_eq!(input.size(), [2, 3, 1, 2]);
         let expected = (82.0 / 255.0 - 0.5) / 0.25;
         assert!((input.double_value(&[1, 2, 0, 1]) - expected).abs() < 1e-6);
         let transposed = images.clone().permuted_axes([0, 2, 1, 3]);
-        let input = to_input(&transposed, &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
+        let input = to_input(&transposed, &normalize, Device::Cpu).unwrap();
         assert!((input.double_value(&[1, 2, 1, 0]) - expected).abs() < 1e-6);
-        assert!(to_input(&Array4::zeros((1, 2, 2, 4)), &[0.5; 3], &[0.5; 3], Device::Cpu).is_err());
+        assert!(to_input(&Array4::zeros((1, 2, 2, 4)), &normalize, Device::Cpu).is_err());
     }
 }

@@ -6,14 +6,12 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::FeatureSet;
+use crate::features::{FeatureSet, unit_rows};
 
 /// Similarities held at a time, 64 MB of fp32.
 const CHUNK_ELEMENTS: i64 = 16 << 20;
 /// Most test rows a chunk.
 const CHUNK_ROWS: i64 = 1024;
-/// Smallest norm that a feature is divided by.
-const NORM_EPS: f64 = 1e-12;
 
 /// Settings of the classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +30,7 @@ impl Default for KnnConfig {
 
 /// Accuracy at one number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct KnnScore {
     /// Number of neighbors asked for.
     pub k: usize,
@@ -45,6 +44,7 @@ pub struct KnnScore {
 
 /// Result of [`knn`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct KnnResult {
     /// One score for each `k`, in the order asked for.
     pub scores: Vec<KnnScore>,
@@ -58,6 +58,13 @@ pub struct KnnResult {
     pub classes: usize,
     /// What a reader of the numbers should know: clamped `k`, images left out.
     pub notes: Vec<String>,
+}
+
+impl KnnResult {
+    /// Accuracy at the first `k`, 0-1.
+    pub fn top1(&self) -> f64 {
+        self.scores.first().map_or(f64::NAN, |score| score.top1)
+    }
 }
 
 /// Classifies each test image by its `k` nearest train images.
@@ -86,14 +93,14 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     }
     let device = train.features.device();
     let search = Search {
-        train: unit_rows(&train.features),
+        train: unit_rows(&train.features.to_kind(Kind::Float)),
         labels: label_tensor(&train.labels).to_device(device),
         classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
         temperature: config.temperature,
         k: &k_used,
     };
     let rows_at_once = (CHUNK_ELEMENTS / num_train as i64).clamp(1, CHUNK_ROWS);
-    let test_rows = unit_rows(&test.features.to_device(device));
+    let test_rows = unit_rows(&test.features.to_device(device).to_kind(Kind::Float));
     let test_labels = label_tensor(&test.labels).to_device(device);
     let correct = search.run(&test_rows, &test_labels, rows_at_once);
     let share = |count: i64| count as f64 / test.labels.len() as f64;
@@ -289,12 +296,6 @@ fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>)
         notes.push(format!("{unseen} test images are of classes without a train image"));
     }
     Ok(())
-}
-
-fn unit_rows(features: &Tensor) -> Tensor {
-    let features = features.to_kind(Kind::Float);
-    let norm = features.norm_scalaropt_dim(2.0, [1].as_slice(), true); // [n, D] -> [n, 1]
-    &features / norm.clamp_min(NORM_EPS)
 }
 
 fn label_tensor(labels: &[u32]) -> Tensor {

@@ -8,14 +8,23 @@
 //! Shape legend: `B` images, `n` images of a whole set, `N` patches, `D` width, `K` classes.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod baseline;
-pub mod error;
-pub mod features;
-pub mod knn;
+mod error;
+mod features;
+mod files;
+mod knn;
+mod knn_task;
 pub mod pca;
 pub mod pictures;
+pub mod spectrum;
 
 pub use error::{Error, Result};
-pub use features::{ExtractOptions, FeatureExtractor, FeatureSet, extract, to_input};
+pub use features::{
+    ExtractOptions, FeatureExtractor, FeatureSet, MeanPatch, extract, extract_with_progress,
+    to_input, unit_rows,
+};
+pub use files::{FeatureFormat, read_features, write_features};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
+pub use knn_task::{KnnOptions, KnnTable, KnnTask};

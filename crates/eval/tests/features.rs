@@ -7,10 +7,11 @@ use std::sync::Arc;
 use data::transform::EvalTransform;
 use data::{AugmentConfig, DataConfig, Dataset, SourceKind, SyntheticConfig};
 use eval::baseline::{PixelOptions, pixel_features};
-use eval::features::extract_with_progress;
+use eval::extract_with_progress;
 use eval::pca::Pca;
 use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
 use eval::{Error, ExtractOptions, FeatureExtractor, KnnConfig, extract, knn};
+use model::normalize::Normalize;
 use model::{Arch, Mode, ModelConfig, VisionTransformer};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -28,16 +29,14 @@ fn vit() -> (nn::VarStore, VisionTransformer) {
     (vs, vit)
 }
 
+fn normalize() -> Normalize {
+    Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] }
+}
+
 fn options() -> ExtractOptions {
-    ExtractOptions {
-        transform: EvalTransform { resize: 32, crop: 32 },
-        mean: vec![0.5; 3],
-        std: vec![0.25; 3],
-        batch: 7,
-        workers: 2,
-        device: Device::Cpu,
-        limit: 0,
-    }
+    let mut options = ExtractOptions::new(EvalTransform { resize: 32, crop: 32 }, normalize());
+    (options.batch, options.workers) = (7, 2);
+    options
 }
 
 /// The mean of each channel: three numbers that can be recomputed from the image.
@@ -81,7 +80,7 @@ fn a_backbone_gives_its_class_token() {
     assert!(!set.features.requires_grad());
     let pixels =
         ndarray::Array4::from_shape_vec((1, 32, 32, 3), dataset.image(4).unwrap().into_data());
-    let input = eval::to_input(&pixels.unwrap(), &[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
+    let input = eval::to_input(&pixels.unwrap(), &normalize(), Device::Cpu).unwrap();
     let expected = vit.forward(&input, Mode::Eval).unwrap().cls.squeeze();
     let error = (set.features.get(4) - expected).abs().max().double_value(&[]);
     assert!(error < 1e-4, "{error}");
@@ -90,9 +89,13 @@ fn a_backbone_gives_its_class_token() {
 #[test]
 fn a_limit_takes_images_from_the_whole_set() {
     let dataset = dataset(30, 1);
-    let set = extract(&dataset, &ChannelMeans, &ExtractOptions { limit: 3, ..options() }).unwrap();
+    let mut few = options();
+    few.limit = 3;
+    let set = extract(&dataset, &ChannelMeans, &few).unwrap();
     assert_eq!(set.names, [0, 10, 20].map(|i| dataset.name(i)));
-    let error = extract(&dataset, &ChannelMeans, &ExtractOptions { batch: 0, ..options() });
+    let mut none = options();
+    none.batch = 0;
+    let error = extract(&dataset, &ChannelMeans, &none);
     assert!(matches!(error.unwrap_err(), Error::Setting { key: "batch", .. }));
 }
 
@@ -143,13 +146,7 @@ fn pca_recovers_the_directions_of_variance() {
 #[test]
 fn sheets_have_a_place_for_every_picture() {
     let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
-    let options = PcaOptions {
-        side: 48,
-        mean: vec![0.5; 3],
-        std: vec![0.25; 3],
-        device: Device::Cpu,
-        threshold: None,
-    };
+    let options = PcaOptions::new(48, normalize());
     let sheet = pca_sheet(&dataset, &[0, 3, 5], &vit, &options).unwrap();
     // 48 px are enlarged 3 times; 4 px between cells.
     assert_eq!(sheet.dimensions(), (3 * (144 + 4) + 4, 3 * (144 + 4) + 4));
@@ -170,13 +167,7 @@ fn sheets_have_a_place_for_every_picture() {
 #[test]
 fn sheets_refuse_what_they_cannot_show() {
     let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
-    let mut options = PcaOptions {
-        side: 50,
-        mean: vec![0.5; 3],
-        std: vec![0.25; 3],
-        device: Device::Cpu,
-        threshold: None,
-    };
+    let mut options = PcaOptions::new(50, normalize());
     assert!(matches!(pca_sheet(&dataset, &[0], &vit, &options), Err(Error::Model(_))));
     options.side = 48;
     assert!(matches!(pca_sheet(&dataset, &[6], &vit, &options), Err(Error::Data(_))));

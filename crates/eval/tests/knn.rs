@@ -8,13 +8,7 @@ use model::weights::read_safetensors;
 use tch::Tensor;
 
 fn set(rows: &[[f32; 2]], labels: &[Option<u32>]) -> FeatureSet {
-    FeatureSet {
-        features: Tensor::from_slice(rows.as_flattened()).view([-1, 2]),
-        labels: labels.to_vec(),
-        names: (0..labels.len()).map(|i| format!("image {i}")).collect(),
-        class_names: Vec::new(),
-        broken: Vec::new(),
-    }
+    FeatureSet::new(Tensor::from_slice(rows.as_flattened()).view([-1, 2]), labels.to_vec())
 }
 
 /// A unit vector at an angle in degrees, times a length.
@@ -36,12 +30,10 @@ fn agrees_with_the_reference() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/knn.safetensors");
     let file = read_safetensors(&path).unwrap();
     let ints = |name: &str| Vec::<i64>::try_from(file.tensors[name].flatten(0, -1)).unwrap();
-    let read = |name: &str| FeatureSet {
-        features: file.tensors[name].shallow_clone(),
-        labels: ints(&format!("{name}_labels")).into_iter().map(|l| Some(l as u32)).collect(),
-        names: vec![String::new(); file.tensors[name].size()[0] as usize],
-        class_names: Vec::new(),
-        broken: Vec::new(),
+    let read = |name: &str| {
+        let labels = ints(&format!("{name}_labels")).into_iter();
+        let labels = labels.map(|label| Some(label as u32)).collect();
+        FeatureSet::new(file.tensors[name].shallow_clone(), labels)
     };
     let (train, test) = (read("train"), read("test"));
     let k: Vec<usize> = ints("k").into_iter().map(|k| k as usize).collect();
@@ -172,7 +164,7 @@ fn what_cannot_be_classified_is_a_typed_error() {
         error(&train, &broken, &good),
         Error::NotFinite { set: "test", count: 1, .. }
     ));
-    let wide = FeatureSet { features: Tensor::from_slice(&[1f32; 3]).view([1, 3]), ..test };
+    let wide = FeatureSet::new(Tensor::from_slice(&[1f32; 3]).view([1, 3]), test.labels);
     assert!(matches!(error(&train, &wide, &good), Error::Width { train: 2, test: 3 }));
 }
 
@@ -188,6 +180,19 @@ fn wrong_settings_are_typed_errors() {
         let error = error(&train, &test, &config(&k, temperature));
         assert!(matches!(error, Error::Setting { key: got, .. } if got == key), "{error}");
     }
+}
+
+#[test]
+fn the_scale_of_features_does_not_count() {
+    let (mut train, mut test) = two_classes();
+    let expected = knn(&train, &test, &config(&[2], 0.07)).unwrap();
+    for scale in [1e-9, 1e18] {
+        (train.features, test.features) = (&train.features * scale, &test.features * scale);
+        assert_eq!(knn(&train, &test, &config(&[2], 0.07)).unwrap(), expected, "{scale}");
+    }
+    test.features = test.features.zeros_like();
+    let zeros = knn(&train, &test, &config(&[2], 0.07)).unwrap();
+    assert!(zeros.scores[0].top1.is_finite(), "rows of zeros are as near to all");
 }
 
 #[test]

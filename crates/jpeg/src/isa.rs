@@ -33,43 +33,7 @@ impl Isa for Baseline {
     }
 }
 
-/// Work that needs an [`Isa`].
-pub(crate) trait Kernel {
-    type Output;
-    /// Does it. The body and all of it that takes time must be `#[inline(always)]`.
-    fn run(self, isa: impl Isa) -> Self::Output;
-}
-
-/// A kernel and the instruction set that it was dispatched to.
-#[cfg(target_arch = "x86_64")]
-struct With<I, K>(I, K);
-
-#[cfg(target_arch = "x86_64")]
-impl<I: Isa, K: Kernel> pulp::WithSimd for With<I, K> {
-    type Output = K::Output;
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> K::Output {
-        self.1.run(self.0)
-    }
-}
-
-/// Runs `kernel` with the best instruction set of this machine.
-#[inline]
-pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use pulp::x86::{V3, V4};
-
-        if let Some(v4) = V4::try_new() {
-            return pulp::Simd::vectorize(v4, With(v4, kernel));
-        }
-        if let Some(v3) = V3::try_new() {
-            return pulp::Simd::vectorize(v3, With(v3, kernel));
-        }
-    }
-    kernel.run(Baseline)
-}
+simd::dispatcher!(Isa, Baseline);
 
 #[cfg(test)]
 mod tests {
@@ -78,21 +42,6 @@ mod tests {
     use crate::idct::tests::numbers;
     use crate::scan::Scan;
     use crate::whole::Whole;
-
-    /// The kernel's results with the baseline, and with each instruction set that this machine has.
-    fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
-        let baseline = kernel().run(Baseline);
-        let others = vec![dispatch(kernel())];
-        #[cfg(target_arch = "x86_64")]
-        let others = {
-            let v3 = pulp::x86::V3::try_new();
-            let v3 = v3.map(|v3| pulp::Simd::vectorize(v3, With(v3, kernel())));
-            let v4 = pulp::x86::V4::try_new();
-            let v4 = v4.map(|v4| pulp::Simd::vectorize(v4, With(v4, kernel())));
-            others.into_iter().chain(v3).chain(v4).collect()
-        };
-        (baseline, others)
-    }
 
     struct Transform<'a>(&'a Group, &'a Quantization);
 

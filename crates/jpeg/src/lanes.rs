@@ -4,8 +4,8 @@
 
 use std::arch::x86_64::{__m256i, __m512i};
 
-use pulp::bytemuck::cast;
-use pulp::x86::{V3, V4};
+use simd::pulp::bytemuck::cast;
+use simd::pulp::x86::{V3, V4};
 
 use crate::idct::{FIRST_SHIFT, Pair, SECOND_SHIFT};
 

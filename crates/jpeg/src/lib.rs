@@ -15,12 +15,13 @@
 //! are several scans, of two bytes for each coefficient and one for each sample.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 mod bits;
 mod block;
 mod coders;
 mod color;
-pub mod error;
+mod error;
 mod frame;
 mod header;
 mod huffman;

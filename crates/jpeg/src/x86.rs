@@ -5,8 +5,8 @@
 
 use std::arch::x86_64::{__m256i, __m512i};
 
-use pulp::bytemuck::{cast, cast_ref};
-use pulp::x86::{V3, V4};
+use simd::pulp::bytemuck::{cast, cast_ref};
+use simd::pulp::x86::{V3, V4};
 
 use crate::color::{CB_BLUE, CR_RED, GREEN, Line, RgbLine};
 use crate::idct::{EVEN_04, EVEN_26, FIRST_SHIFT, Group, ODD_13, ODD_57, SECOND_SHIFT, Tile, WIDE};

@@ -165,14 +165,29 @@ pub enum Error {
         /// What it says.
         problem: String,
     },
-    /// A part of weights that are spread over several files is not as their index says.
+    /// Weights that are spread over several files are not whole, or not as their index says.
     #[error("{}: {problem}", path.display())]
-    ImageRange {
-        /// The index, or the part.
+    Parts {
+        /// The index, the part, or their folder.
         path: PathBuf,
         /// What does not fit.
         problem: String,
     },
+    /// Nothing is at this path.
+    #[error("{}: no such file or folder", path.display())]
+    NoSuchFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A folder is neither a run nor a checkpoint of simdino, nor that of an exported network.
+    #[error("{}: holds neither weights nor a checkpoint", path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A value of the model that was given beside a weight file makes no sense.
+    #[error("{0}")]
+    ModelValue(String),
     /// The tensors of a file are those of another kind of network.
     #[error("{}: {problem}", path.display())]
     Architecture {

@@ -2,16 +2,17 @@
 //!
 //! # Inside
 //!
-//! [`VisionTransformer`] and [`ProjectionHead`] make a [`Network`], each from its part of [`config`];
+//! [`VisionTransformer`] and [`ProjectionHead`] make a [`Network`], each from its config;
 //! [`weights`] reads and writes files.
 //!
 //! Shape legend used throughout: `B` images, `C` channels, `P` patch side, `N` patches,
 //! `R` registers, `T = 1 + R + N` tokens, `D` width, `H` heads, `d` width of the head's output.
 
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
-pub mod config;
-pub mod error;
+mod config;
+mod error;
 pub mod normalize;
 pub mod weights;
 
@@ -32,7 +33,10 @@ mod stream;
 mod tokens;
 mod vit;
 
-pub use config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
+pub use config::{
+    Arch, Dimensions, DropPathForm, DropPathSchedule, Ffn, HeadConfig, ModelConfig,
+    PosInterpolation, Problem,
+};
 pub use error::{Error, Result};
 pub use head::ProjectionHead;
 pub use network::Network;

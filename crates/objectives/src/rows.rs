@@ -2,14 +2,13 @@
 
 use tch::Tensor;
 
-/// Least norm that is divided by.
+/// Least norm that is divided by: that of `cosine_similarity` in torch, and of DINOv2's KoLeo. It bounds
+/// the gradient of a row that all but vanishes.
 const NORM_EPS: f64 = 1e-8;
 
 /// Each row divided by its norm.
 pub fn unit_rows(x: &Tensor) -> Tensor {
-    let square = x.square().sum_dim_intlist(-1, true, x.kind());
-    // The root of 0 has no derivative; clamping the square cuts it off.
-    x / square.clamp_min(NORM_EPS * NORM_EPS).sqrt()
+    torch_ext::unit_rows(x, NORM_EPS)
 }
 
 /// `sum_b |x_b - (x_b . u_b) u_b|^2`: the part of `x` that moves unit rows `u` at all; the rest

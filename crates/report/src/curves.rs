@@ -7,7 +7,7 @@ use super::markup::{absent, section};
 use super::run::Run;
 
 /// All curves but the probe's.
-pub fn training(run: &Run) -> String {
+pub(crate) fn training(run: &Run) -> String {
     if let Err(why) = &run.records {
         return absent("Curves", why);
     }
@@ -24,7 +24,7 @@ pub fn training(run: &Run) -> String {
 }
 
 /// k-NN accuracy over the epochs with its baselines; nothing without a probe.
-pub fn probe(run: &Run) -> Option<String> {
+pub(crate) fn probe(run: &Run) -> Option<String> {
     let percent = |(x, share): (f64, f64)| (x, 100.0 * share);
     let points = points(run, "probe/knn_top1").into_iter().map(percent).collect();
     let guide = |name: &str, key: &str| run.last(key).map(|share| (name.to_owned(), 100.0 * share));

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Text as HTML, inside an element or a quoted attribute.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -23,17 +23,17 @@ pub fn escape(text: &str) -> String {
 }
 
 /// A section under a heading; `body` is HTML.
-pub fn section(id: &str, heading: &str, body: &str) -> String {
+pub(crate) fn section(id: &str, heading: &str, body: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{}</h2>\n{body}</section>\n", escape(heading))
 }
 
 /// A section that is left out, and why.
-pub fn absent(heading: &str, why: &str) -> String {
+pub(crate) fn absent(heading: &str, why: &str) -> String {
     format!("<p class=\"absent\"><b>{}</b>: {}</p>\n", escape(heading), escape(why))
 }
 
 /// A table; cells are text. The first column is left-aligned, the others take numbers.
-pub fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
+pub(crate) fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
     let mut html = String::from("<div class=\"scroll\"><table>\n");
     let mut row = |tag: &str, cells: &mut dyn Iterator<Item = String>| {
         html.push_str("<tr>");
@@ -53,7 +53,7 @@ pub fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
 }
 
 /// A PNG inside the page.
-pub fn picture(png: &[u8], caption: &str) -> String {
+pub(crate) fn picture(png: &[u8], caption: &str) -> String {
     let caption = escape(caption);
     format!(
         "<figure class=\"picture\"><img alt=\"{caption}\" src=\"data:image/png;base64,{}\">\
@@ -76,7 +76,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// A key number with its name above and a remark below.
-pub fn tile(name: &str, value: &str, remark: &str) -> String {
+pub(crate) fn tile(name: &str, value: &str, remark: &str) -> String {
     format!(
         "<div class=\"tile\"><span>{}</span><b>{}</b><small>{}</small></div>\n",
         escape(name),

@@ -37,7 +37,7 @@ fn top1(run: &Run, key: &str) -> Option<f64> {
 
 /// Key numbers: accuracy, and how far it is above the baselines. The probe's newest value stands in
 /// while there is no final result.
-pub fn tiles(run: &Run) -> Vec<String> {
+pub(crate) fn tiles(run: &Run) -> Vec<String> {
     let value = |key, probe| top1(run, key).or_else(|| run.last(probe));
     let Some(here) = value("knn", "probe/knn_top1") else { return Vec::new() };
     let mut tiles =
@@ -59,7 +59,7 @@ fn above(points: f64) -> &'static str {
 }
 
 /// The k-NN table as HTML, or why there is none.
-pub fn table(run: &Run) -> Result<String, String> {
+pub(crate) fn table(run: &Run) -> Result<String, String> {
     let results = run.results.as_ref().map_err(Clone::clone)?;
     let columns = COLUMNS.map(|(key, _)| scores(results, key));
     let [here, ..] = &columns;

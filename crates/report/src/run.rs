@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 const MAX_PICTURE_BYTES: u64 = 16_000_000;
 
 /// A piece of a run, or why it is not there.
-pub type Piece<T> = std::result::Result<T, String>;
+pub(crate) type Piece<T> = std::result::Result<T, String>;
 
 /// The pieces of a run.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// Its name: that of its folder.
     pub name: String,
     /// `metrics.jsonl`.
@@ -43,7 +43,10 @@ impl Run {
     ///
     /// # Errors
     /// The folder does not exist, or nothing in it is a run's.
-    pub fn read(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<Self> {
+    pub(crate) fn read(
+        folder: &Path,
+        read_config: &dyn Fn(&str) -> Option<RunConfig>,
+    ) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::NoFolder { folder: folder.display().to_string() });
         }
@@ -67,12 +70,12 @@ impl Run {
     }
 
     /// The records, none where they are missing.
-    pub fn records(&self) -> &[Record] {
+    pub(crate) fn records(&self) -> &[Record] {
         self.records.as_deref().unwrap_or_default()
     }
 
     /// The newest finite value of this name.
-    pub fn last(&self, name: &str) -> Option<f64> {
+    pub(crate) fn last(&self, name: &str) -> Option<f64> {
         let values = self.records().iter().rev().filter_map(|record| record.get(name));
         values.into_iter().find(|value| value.is_finite())
     }

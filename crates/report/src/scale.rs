@@ -2,7 +2,7 @@
 
 /// The range of an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// Lowest value.
     pub low: f64,
     /// Highest value.
@@ -12,7 +12,7 @@ pub struct Scale {
 impl Scale {
     /// A range that holds all finite values, `margin` of it free at both ends. A range of no width
     /// is widened around its value.
-    pub fn around(values: impl Iterator<Item = f64>, margin: f64) -> Self {
+    pub(crate) fn around(values: impl Iterator<Item = f64>, margin: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.filter(|value| value.is_finite()) {
             low = low.min(value);
@@ -29,12 +29,12 @@ impl Scale {
     }
 
     /// Where `value` lies, 0 at the low end and 1 at the high one.
-    pub fn place(&self, value: f64) -> f64 {
+    pub(crate) fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
     /// Round values inside the range, about `count` of them, and their labels.
-    pub fn ticks(&self, count: usize) -> Vec<(f64, String)> {
+    pub(crate) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         let rough = (self.high - self.low) / count.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
         let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= rough * 0.999);
@@ -60,7 +60,7 @@ fn label(value: f64, step: f64) -> String {
 }
 
 /// Four significant digits, with an exponent for the very small and the very large.
-pub fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "not finite".into();
     }

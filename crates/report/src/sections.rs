@@ -12,7 +12,7 @@ use simdino::RunConfig;
 const MAX_BROKEN: usize = 100;
 
 /// Name, one line about the run, and its key numbers.
-pub fn header(run: &Run) -> String {
+pub(crate) fn header(run: &Run) -> String {
     let mut tiles = results::tiles(run);
     if let Some(position) = run.last("rate/position") {
         tiles.push(tile("coding rate", &percent(position, 1), "of the way from floor to ceiling"));
@@ -82,7 +82,7 @@ fn duration(seconds: f64) -> String {
 }
 
 /// What the network learned: the k-NN table and its curve.
-pub fn learned(run: &Run) -> String {
+pub(crate) fn learned(run: &Run) -> String {
     let (table, curve) = (results::table(run), curves::probe(run));
     let cards: Vec<&str> =
         [table.as_deref().ok(), curve.as_deref()].into_iter().flatten().collect();
@@ -97,7 +97,7 @@ pub fn learned(run: &Run) -> String {
 }
 
 /// Crops and PCA pictures.
-pub fn pictures(run: &Run) -> String {
+pub(crate) fn pictures(run: &Run) -> String {
     let pieces = [
         (
             &run.pca,
@@ -124,7 +124,7 @@ pub fn pictures(run: &Run) -> String {
 }
 
 /// Images that could not be read; nothing when there are none.
-pub fn broken(run: &Run) -> String {
+pub(crate) fn broken(run: &Run) -> String {
     if run.broken.is_empty() {
         return String::new();
     }
@@ -152,7 +152,7 @@ pub fn broken(run: &Run) -> String {
 }
 
 /// What differs from the defaults, then the whole config.
-pub fn config(run: &Run) -> String {
+pub(crate) fn config(run: &Run) -> String {
     let text = match &run.config_text {
         Ok(text) => text,
         Err(why) => return absent("Config", why),
@@ -183,7 +183,7 @@ fn changes(config: &RunConfig) -> Vec<Vec<String>> {
 }
 
 /// What the run was made with and on.
-pub fn environment(run: &Run) -> String {
+pub(crate) fn environment(run: &Run) -> String {
     let value = match &run.environment {
         Ok(value) => value,
         Err(why) => return absent("Environment", why),

@@ -1,12 +1,13 @@
-//! From a config to what the training loop takes: the data set, the plan, the learner's config and
-//! the job.
+//! From a config to what the training loop takes: the plan, the learner's config and the
+//! job.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use data::config::AugmentConfig;
-use data::dataset::Dataset;
+use data::AugmentConfig;
+use data::Dataset;
+use data::transform::EvalTransform;
 use model::normalize::Normalize;
 use serde_json::Value;
 use tch::Device;
@@ -18,16 +19,6 @@ use trainer::schedule::Schedules;
 
 use crate::config::RunConfig;
 use crate::error::Result;
-
-/// Opens the images of a run and plans its steps.
-///
-/// # Errors
-/// The images cannot be opened, or there are too few for a batch.
-pub fn open_data(config: &RunConfig) -> Result<(Arc<Dataset>, Plan)> {
-    let dataset = Arc::new(data::open(&config.data)?);
-    let plan = plan(config, &dataset)?;
-    Ok((dataset, plan))
-}
 
 /// The steps of a run on these images.
 ///
@@ -92,6 +83,16 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
 /// How a run normalizes its images.
 pub fn normalize(augment: &AugmentConfig) -> Normalize {
     Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
+}
+
+/// The size at which the probe of a run sees images: the model's, after a resize to `probe.resize`, or
+/// to 8/7 of it where that is 0.
+pub fn probe_transform(config: &RunConfig) -> EvalTransform {
+    let crop = u32::try_from(config.model.image_size).unwrap_or(u32::MAX);
+    match config.probe.resize {
+        0 => EvalTransform::for_crop(crop),
+        resize => EvalTransform { resize, crop },
+    }
 }
 
 /// Keys that may change when a run is continued: they do not enter the mathematics. The data set

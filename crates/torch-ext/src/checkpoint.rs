@@ -95,12 +95,7 @@ extern "C" fn call(
             return std::ptr::null();
         }
         Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("the body panicked")
-            .to_owned(),
+        Err(panic) => base::panic_message(&*panic).unwrap_or("the body panicked").to_owned(),
     };
     keep(problem)
 }

@@ -19,6 +19,7 @@ mod profiler;
 mod read;
 mod rng;
 mod transfer;
+mod unit_rows;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::{autocast, autocast_kind};
@@ -35,3 +36,4 @@ pub use profiler::profile;
 pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};
 pub use transfer::{HostBuffer, HostPool, Upload, Uploader};
+pub use unit_rows::unit_rows;

@@ -11,10 +11,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The images could not be read.
     #[error(transparent)]
-    Data(#[from] data::error::Error),
+    Data(#[from] data::Error),
     /// A network could not be built, or its weights not read or written.
     #[error(transparent)]
-    Model(#[from] model::error::Error),
+    Model(#[from] model::Error),
     /// The loss refused its input.
     #[error(transparent)]
     Objective(#[from] objectives::Error),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use data::dataset::Dataset;
+use data::Dataset;
 use data::loader::{Batch, BrokenImage, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::Masks;
 use data::sampler::BatchShare;

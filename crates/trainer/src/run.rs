@@ -6,12 +6,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use data::config::{AugmentConfig, DataConfig};
-use data::dataset::Dataset;
 use data::loader::{BrokenImage, LoaderConfig, Position, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::sampler::BatchShare;
 use data::transform::MultiCrop;
+use data::{AugmentConfig, DataConfig, Dataset};
 use objectives::health::CollapseDetector;
 
 use crate::checkpoint::{self, RunState, STATE_VERSION};

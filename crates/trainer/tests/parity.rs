@@ -7,10 +7,10 @@
 mod hash;
 
 use hash::{assert_close, hashed, tensor};
-use model::config::{DropPathForm, DropPathSchedule};
 use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
 use model::{Arch, HeadConfig, ImageRange, ModelConfig, PosInterpolation};
+use model::{DropPathForm, DropPathSchedule};
 use objectives::config::{Centering, RatePrecision};
 use objectives::{
     DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,

@@ -13,17 +13,25 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What each package may depend on of ours; a new arrow needs a line in docs/ARCHITECTURE.md.
-const ALLOWED: [(&str, &[&str]); 13] = [
-    ("simdino-torch-ext", &[]),
-    ("simdino-jpeg", &[]),
-    ("simdino-decode", &["simdino-jpeg"]),
-    ("simdino-data", &["simdino-decode"]),
-    ("simdino-model", &["simdino-torch-ext"]),
+const ALLOWED: [(&str, &[&str]); 15] = [
+    ("simdino-base", &[]),
+    ("simdino-torch-ext", &["simdino-base"]),
+    ("simdino-simd", &[]),
+    ("simdino-jpeg", &["simdino-simd"]),
+    ("simdino-decode", &["simdino-base", "simdino-jpeg"]),
+    ("simdino-data", &["simdino-base", "simdino-decode", "simdino-simd"]),
+    ("simdino-model", &["simdino-base", "simdino-torch-ext"]),
     ("simdino-objectives", &["simdino-torch-ext"]),
-    ("simdino-eval", &["simdino-data", "simdino-model", "simdino-torch-ext"]),
+    ("simdino-eval", &["simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"]),
     (
         "simdino-trainer",
-        &["simdino-data", "simdino-model", "simdino-objectives", "simdino-torch-ext"],
+        &[
+            "simdino-base",
+            "simdino-data",
+            "simdino-model",
+            "simdino-objectives",
+            "simdino-torch-ext",
+        ],
     ),
     (
         "simdino",
@@ -45,7 +53,9 @@ const ALLOWED: [(&str, &[&str]); 13] = [
 const PROGRAM: &str = "trainer";
 
 /// Every library of ours.
-const ALL_LIBRARIES: [&str; 10] = [
+const ALL_LIBRARIES: [&str; 12] = [
+    "simdino-simd",
+    "simdino-base",
     "simdino-torch-ext",
     "simdino-jpeg",
     "simdino-decode",

@@ -1,21 +1,18 @@
 //! `simdino embed`: one vector an image, for use elsewhere.
 
-use std::fmt::Write;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use eval::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract_with_progress};
-use model::{Mode, VisionTransformer};
-use tch::{Kind, Tensor};
+use eval::{ExtractOptions, FeatureExtractor, MeanPatch, extract_with_progress};
+use eval::{FeatureFormat, write_features};
 
 use crate::console::{answer, note, progress};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::sizes::{Sizes, words};
-use crate::train::knn::notices;
-use crate::weights::Weights;
+use crate::weights;
 use simdino::device;
+use simdino::weights::data_config;
 
 /// What `simdino embed` takes.
 #[derive(Debug, clap::Args)]
@@ -58,58 +55,24 @@ enum Pooling {
     Mean,
 }
 
-/// A way to write features, told by the file's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Npy,
-    Safetensors,
-    Csv,
-}
-
-impl Format {
-    fn of(path: &Path) -> Result<Self> {
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("npy") => Ok(Self::Npy),
-            Some("safetensors") => Ok(Self::Safetensors),
-            Some("csv") => Ok(Self::Csv),
-            _ => Err(Failure::usage(format!(
-                "--out {}: expected a name that ends in .npy, .safetensors or .csv",
-                path.display()
-            ))),
-        }
-    }
-}
-
-/// The mean of the patch tokens after the final norm.
-struct MeanPatch<'a>(&'a VisionTransformer);
-
-impl FeatureExtractor for MeanPatch<'_> {
-    fn features(&self, images: &Tensor) -> eval::Result<Tensor> {
-        let tokens = tch::no_grad(|| self.0.forward(images, Mode::Eval))?;
-        Ok(tokens.patches.to_kind(Kind::Float).mean_dim(1, false, None)) // [B, N, D] -> [B, D]
-    }
-}
-
 /// Runs the verb.
 ///
 /// # Errors
 /// Weights or images cannot be read, or the file not be written.
 pub fn run(args: &Args) -> Result<()> {
-    let format = Format::of(&args.out)?;
+    if FeatureFormat::of(&args.out).is_none() {
+        return Err(Failure::usage(format!(
+            "--out {}: expected a name that ends in .npy, .safetensors or .csv",
+            args.out.display()
+        )));
+    }
     let device = device::resolve(&args.device)?;
-    let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
+    let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let transform = args.sizes.transform(&args.weights, &weights.model)?;
-    let dataset = Arc::new(data::open(&weights.data(&args.data))?);
-    notices(&args.data, &dataset).iter().for_each(|text| note(text));
-    let options = ExtractOptions {
-        transform,
-        mean: weights.normalize.mean.clone(),
-        std: weights.normalize.std.clone(),
-        batch: args.batch,
-        workers: 0,
-        device,
-        limit: args.limit,
-    };
+    let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
+    dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
+    let mut options = ExtractOptions::new(transform, weights.normalize.clone());
+    (options.batch, options.device, options.limit) = (args.batch, device, args.limit);
     let backbone = &weights.backbone;
     let mean = MeanPatch(backbone);
     let extractor: &dyn FeatureExtractor = match args.pooling {
@@ -125,119 +88,8 @@ pub fn run(args: &Args) -> Result<()> {
     for image in &set.broken {
         note(&format!("warning: skipped {}: {}", image.name, image.reason));
     }
-    write(&args.out, format, &set)?;
+    write_features(&args.out, &set)?;
     let (rows, width) = set.features.size2()?;
     let (out, sizes) = (args.out.display(), words(transform));
     answer(&format!("{rows} x {width} features in {out}; {sizes}\n"))
-}
-
-fn write(path: &Path, format: Format, set: &FeatureSet) -> Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).context(failed)?;
-    }
-    match format {
-        Format::Csv => return replace(path, &csv(set)?),
-        Format::Npy => {
-            let unfinished = path.with_extension("npy.new");
-            set.features.write_npy(&unfinished).context(failed)?;
-            fs::rename(&unfinished, path).context(failed)?;
-        }
-        Format::Safetensors => {
-            let tensors = [("features".to_owned(), set.features.shallow_clone())];
-            model::weights::write_safetensors(path, &tensors, &[].into())?;
-        }
-    }
-    replace(&path.with_extension("names.csv"), &names(set))
-}
-
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, path))
-        .context(|| format!("cannot write {}", path.display()))
-}
-
-/// Name, label and class of row `i`.
-fn name_cells(set: &FeatureSet, i: usize) -> String {
-    let label = set.labels[i];
-    let class = label.and_then(|label| set.class_names.get(label as usize));
-    let label = label.map(|label| label.to_string()).unwrap_or_default();
-    format!("{},{label},{}", cell(&set.names[i]), class.map(|c| cell(c)).unwrap_or_default())
-}
-
-/// RFC 4180: quotes around text that holds a separator.
-fn cell(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-fn names(set: &FeatureSet) -> String {
-    let rows = (0..set.len()).map(|i| format!("{}\n", name_cells(set, i)));
-    std::iter::once("name,label,class\n".to_owned()).chain(rows).collect()
-}
-
-fn csv(set: &FeatureSet) -> Result<String> {
-    let (_, width) = set.features.size2()?;
-    let mut text = String::from("name,label,class");
-    (0..width).for_each(|i| {
-        let _ = write!(text, ",f{i}");
-    });
-    text.push('\n');
-    for (i, row) in set.features.unbind(0).iter().enumerate() {
-        text.push_str(&name_cells(set, i));
-        let values: Vec<f32> = row.try_into()?;
-        values.iter().for_each(|value| {
-            let _ = write!(text, ",{value}");
-        });
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set() -> FeatureSet {
-        FeatureSet {
-            features: Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.25]).view([2, 2]),
-            labels: vec![Some(1), None],
-            names: vec!["a,b.jpg".into(), "c.jpg".into()],
-            class_names: vec!["cat".into(), "dog".into()],
-            broken: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn every_format_holds_the_features() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["deep/x.npy", "x.safetensors", "x.csv"] {
-            let path = dir.path().join(name);
-            write(&path, Format::of(&path).unwrap(), &set()).unwrap();
-        }
-        let npy = Tensor::read_npy(dir.path().join("deep/x.npy")).unwrap();
-        assert_eq!(npy, set().features);
-        let file = model::weights::read_safetensors(&dir.path().join("x.safetensors")).unwrap();
-        assert_eq!(file.tensors["features"], set().features);
-        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
-        assert_eq!(
-            read("x.csv"),
-            "name,label,class,f0,f1\n\"a,b.jpg\",1,dog,0.5,-1\nc.jpg,,,2,0.25\n"
-        );
-        let names = "name,label,class\n\"a,b.jpg\",1,dog\nc.jpg,,\n";
-        assert_eq!(read("x.names.csv"), names);
-        assert_eq!(read("deep/x.names.csv"), names);
-    }
-
-    #[test]
-    fn another_ending_is_a_usage_error() {
-        let failure = Format::of(Path::new("features.parquet")).unwrap_err();
-        assert_eq!(failure.code(), 2);
-        assert!(failure.lines()[0].contains(".npy, .safetensors or .csv"), "{failure:?}");
-    }
 }

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use data::transform::EvalTransform;
-use eval::knn::{KnnConfig, KnnResult};
+use eval::{KnnConfig, KnnOptions, KnnResult, KnnTable, KnnTask};
 use serde_json::json;
+use simdino::device;
+use simdino::weights::data_config;
+use trainer::files::write_json;
 
-use crate::commands::train::write_json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::{Sizes, words};
-use crate::train::knn::{KnnOptions, KnnTable, KnnTask, top1};
-use crate::weights::Weights;
-use simdino::device;
+use crate::weights;
 
 /// What `eval` takes.
 #[derive(Debug, clap::Args)]
@@ -77,16 +77,14 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
     let device = device::resolve(&args.device)?;
-    let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
-    let options = KnnOptions {
-        paths: [args.train.clone(), args.test.clone()],
-        limits: [args.max_train, args.max_test],
-        knn: KnnConfig { k: args.k.clone(), temperature: args.temperature },
-        transform: args.sizes.transform(&args.weights, &weights.model)?,
-        normalize: weights.normalize.clone(),
-        device,
-    };
-    let task = KnnTask::open(options, &weights.data(""))?;
+    let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
+    let transform = args.sizes.transform(&args.weights, &weights.model)?;
+    let (train, test) = (args.train.as_str(), args.test.as_str());
+    let mut options = KnnOptions::new(train, test, transform, weights.normalize.clone());
+    (options.max_train, options.max_test) = (args.max_train, args.max_test);
+    options.knn = KnnConfig { k: args.k.clone(), temperature: args.temperature };
+    options.device = device;
+    let task = KnnTask::open(options, &data_config(&weights, ""))?;
     task.notices().iter().for_each(|text| note(text));
     let table = task.table(&weights.backbone, &weights.untrained()?)?;
     if args.weights.join("config.resolved.yaml").is_file() {
@@ -98,9 +96,9 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
 fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
     if args.json {
         let summary = json!({
-            "top1": top1(&table.knn),
-            "untrained": top1(&table.untrained),
-            "pixels": top1(&table.pixels),
+            "top1": table.knn.top1(),
+            "untrained": table.untrained.top1(),
+            "pixels": table.pixels.top1(),
             "step": step,
             "resize": table.resize,
             "crop": table.crop,

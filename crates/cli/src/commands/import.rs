@@ -1,17 +1,15 @@
 //! `simdino import`: weights of other programs as a file of this one, with an account of every
 //! tensor.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use model::weights::{ImportPolicy, ImportReport, Role, write_safetensors};
+use model::weights::{ImportPolicy, ImportReport, LoadOptions, PretrainedBackbone, Role};
 use serde_json::json;
 use tch::Device;
 
 use crate::console::answer;
 use crate::failure::{Failure, Result};
-use crate::weights::{LoadOptions, Weights};
 
 /// What is to be known of weights of SimDINOv2 whose config sets `qknorm`.
 const QK_NORM: &str = "with model.qk_norm: SimDINOv2's code leaves this norm out where xformers \
@@ -65,12 +63,9 @@ pub fn run(args: &Args) -> Result<()> {
         ..ImportPolicy::default()
     };
     let options = LoadOptions { policy, model: args.model.clone() };
-    let weights = Weights::open_with(&args.file, &options, Device::Cpu)?;
+    let weights = simdino::weights::open(&args.file, &options, Device::Cpu)?;
     if let Some(out) = &args.out {
-        let tensors = weights.tensors().into_iter();
-        let tensors: Vec<_> =
-            tensors.map(|(name, tensor)| (format!("backbone.{name}"), tensor)).collect();
-        write_safetensors(out, &tensors, &metadata(&weights, role)?)?;
+        weights.save(out, role)?;
     }
     if args.json {
         answer(&format!("{}\n", as_json(&weights)))
@@ -79,23 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// What the file says of itself, as the trainer's files do.
-fn metadata(weights: &Weights, role: Role) -> Result<BTreeMap<String, String>> {
-    let role = if role == Role::Student { "student" } else { "teacher" };
-    Ok(BTreeMap::from([
-        ("format".into(), "simdino".into()),
-        ("role".into(), role.into()),
-        ("step".into(), weights.step.to_string()),
-        ("seed".into(), "0".into()),
-        ("model".into(), serde_json::to_string(&weights.model)?),
-        ("mean".into(), serde_json::to_string(&weights.normalize.mean)?),
-        ("std".into(), serde_json::to_string(&weights.normalize.std)?),
-        ("value_range".into(), serde_json::to_string(&weights.value_range)?),
-        ("imported_from".into(), weights.report.path.display().to_string()),
-    ]))
-}
-
-fn text(args: &Args, weights: &Weights) -> String {
+fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     let mut text = format!("{}\n", weights.report);
     let model = &weights.model;
     let _ = writeln!(
@@ -147,7 +126,7 @@ fn list(text: &mut String, report: &ImportReport) {
     }
 }
 
-fn as_json(weights: &Weights) -> serde_json::Value {
+fn as_json(weights: &PretrainedBackbone) -> serde_json::Value {
     let report = &weights.report;
     let resized =
         report.resized.iter().map(|r| json!({"name": r.name, "from": r.from, "to": r.to}));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use trainer::checkpoint::write_atomic;
+use trainer::files::write_atomic;
 
 use crate::config;
 use crate::console::answer;

@@ -1,14 +1,14 @@
 //! `simdino train`: from a config to a trained backbone and its report.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use data::dataset::Dataset;
+use data::Dataset;
+use eval::KnnTask;
 use simdino::assemble::{self, learner_config};
-use simdino::device;
-use trainer::checkpoint;
+use simdino::{device, images};
+use trainer::files::write_json;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
@@ -17,10 +17,10 @@ use trainer::run::{Outcome, TrainingJob};
 
 use crate::config::{self, Loaded, RunConfig};
 use crate::console::Console;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::train::distributed::DistributedContext;
-use crate::train::knn::{KnnOptions, KnnProbe, KnnTask, notices};
 use crate::train::observer::{RunObserver, of_rank};
+use crate::train::probe::{self, KnnProbe};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
 use crate::train::start::{self, run_root};
@@ -59,10 +59,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn dry_run(config: &RunConfig) -> Result<()> {
     let device = device::resolve(&config.run.device)?;
-    let (dataset, plan) = open_data(config, 1)?;
-    let knn = KnnOptions::of_run(config, device)
-        .map(|options| KnnTask::open(options, &config.data))
-        .transpose()?;
+    let (dataset, plan) = images::open_data(config, 1)?;
+    let knn = probe::open(config, device)?;
     say_notices(&Console::new(), config, &dataset, knn.as_ref());
     dry_run::print(config, &dataset, &plan, device)
 }
@@ -76,9 +74,8 @@ fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> R
     let console = if distributed.is_first() { Console::new() } else { Console::silent() };
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
-    let (dataset, plan) = open_data(config, distributed.launch.size)?;
-    let knn = KnnOptions::of_run(config, distributed.device).filter(|_| distributed.is_first());
-    let knn = knn.map(|options| KnnTask::open(options, &config.data)).transpose()?;
+    let (dataset, plan) = images::open_data(config, distributed.launch.size)?;
+    let knn = if distributed.is_first() { probe::open(config, distributed.device)? } else { None };
     say_notices(&console, config, &dataset, knn.as_ref());
     train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
 }
@@ -86,74 +83,8 @@ fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> R
 /// Says what was met besides images: files that were left out, labels that cannot be read.
 fn say_notices(console: &Console, config: &RunConfig, dataset: &Dataset, knn: Option<&KnnTask>) {
     let probe = knn.map(KnnTask::notices).unwrap_or_default();
-    notices(&config.data.describe(), dataset)
-        .iter()
-        .chain(&probe)
-        .for_each(|text| console.note(text));
-}
-
-/// Opens the images of a run of so many processes.
-fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
-    let dataset = Arc::new(data::open(&config.data)?);
-    if dataset.len() < config.train.batch_size {
-        return Err(Failure::failed(batch_too_large(config, dataset.len(), processes)));
-    }
-    let plan = assemble::plan(config, &dataset)?;
-    ensure_readable(&dataset)?;
-    Ok((dataset, plan))
-}
-
-/// What to do about a batch of more images than there are.
-fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
-    let (batch, groups) = (config.train.batch_size, config.groups());
-    // A batch is a whole number of passes of all processes, and of groups of the loss.
-    let counts = groups.iter().map(|&(_, groups)| groups.max(1));
-    let unit = counts.fold((config.train.accumulate * processes).max(1), least_common_multiple);
-    let least = groups.iter().map(|&(_, groups)| 2 * groups).max().unwrap_or(1).max(unit);
-    let fits = images / unit * unit;
-    let advice = match fits >= least {
-        true => {
-            format!("give train.batch_size={fits} (it must be a multiple of {unit}), or add images")
-        }
-        false => {
-            let keys = groups.iter().map(|(key, groups)| format!("{key} = {groups}"));
-            let keys: Vec<String> = keys.collect();
-            format!(
-                "add images, at least {least} are needed with {}",
-                if keys.is_empty() { "train.accumulate".to_owned() } else { keys.join(", ") }
-            )
-        }
-    };
-    format!("train.batch_size = {batch} is larger than the data set of {images} images: {advice}")
-}
-
-fn least_common_multiple(a: usize, b: usize) -> usize {
-    let (mut x, mut y) = (a, b);
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x.max(1) * b
-}
-
-/// Refuses a set without a readable image before anything is written.
-fn ensure_readable(dataset: &Dataset) -> Result<()> {
-    let tries = dataset.len().min(64);
-    let indices = (0..tries).map(|i| i * (dataset.len() / tries));
-    let mut first_error = None;
-    for index in indices {
-        match dataset.image(index) {
-            Ok(_) => return Ok(()),
-            Err(error) => first_error = first_error.or(Some((index, error))),
-        }
-    }
-    match first_error {
-        Some((index, error)) => Err(Failure::failed(format!(
-            "none of the {tries} images tried can be read, the first {}: {}",
-            dataset.name(index),
-            chain(&error)
-        ))),
-        None => Ok(()),
-    }
+    let images = dataset.notices().sentences_about(&config.data.describe());
+    images.iter().chain(&probe).for_each(|text| console.note(text));
 }
 
 /// What is known before anything is written.
@@ -274,13 +205,4 @@ fn job(session: &Session, dir: &RunDir) -> Result<TrainingJob> {
         assemble::job(config, dataset, session.plan, dir.root(), distributed.processes.clone())?;
     job.data.workers = distributed.workers(config.data.workers);
     Ok(job)
-}
-
-/// Writes a JSON file of the run.
-pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value)?;
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    Ok(checkpoint::write_atomic(path, &text)?)
 }

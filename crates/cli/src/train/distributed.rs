@@ -28,7 +28,7 @@ impl DistributedContext {
     /// there, processes that do not come.
     pub fn init(config: &RunConfig) -> Result<Self> {
         let launch = Launch::from_variables(&std::env::vars().collect())?;
-        let problems = shared_problems(config, launch.size);
+        let problems = config.problems_of_sharing(launch.size);
         if !problems.is_empty() {
             return Err(Failure::problems(problems));
         }
@@ -87,32 +87,6 @@ fn workers(configured: usize, cores: usize, processes_here: usize) -> usize {
     }
 }
 
-/// What of the config does not go with this number of processes.
-fn shared_problems(config: &RunConfig, size: usize) -> Vec<String> {
-    if size == 1 {
-        return Vec::new();
-    }
-    let (batch, accumulate) = (config.train.batch_size, config.train.accumulate);
-    let parts = accumulate * size;
-    let mut problems = Vec::new();
-    if !batch.is_multiple_of(parts) {
-        problems.push(format!(
-            "train.batch_size: must be a multiple of {parts}, {size} processes of {accumulate} passes \
-             (got {batch})"
-        ));
-    }
-    for (key, groups) in config.groups() {
-        let spanning = key == "simdino.rate_groups" && groups == 1 && accumulate == 1;
-        if !spanning && !groups.is_multiple_of(parts) {
-            problems.push(format!(
-                "{key}: must be a multiple of {parts}, {size} processes of {accumulate} passes, so \
-                 that a group lies in one of them (got {groups})"
-            ));
-        }
-    }
-    problems
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,20 +99,5 @@ mod tests {
             assert_eq!(workers(5, cores, here), 5);
         }
         assert_eq!(workers(0, 4, 0), 3);
-    }
-
-    #[test]
-    fn a_batch_is_shared_in_whole_groups() {
-        let mut config = RunConfig::default();
-        assert_eq!(shared_problems(&config, 1), Vec::<String>::new());
-        assert_eq!(shared_problems(&config, 8), Vec::<String>::new());
-        let problems = shared_problems(&config, 3);
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].starts_with("train.batch_size: must be a multiple of 3"));
-        assert!(problems[1].starts_with("simdino.rate_groups: must be a multiple of 3"));
-        config.simdino.rate_groups = 1;
-        assert_eq!(shared_problems(&config, 8), Vec::<String>::new(), "one group may span them");
-        config.train.accumulate = 2;
-        assert_eq!(shared_problems(&config, 8).len(), 1);
     }
 }

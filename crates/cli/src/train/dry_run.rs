@@ -1,6 +1,6 @@
 //! `simdino train --dry-run`: what would be done, without doing it.
 
-use data::dataset::Dataset;
+use data::Dataset;
 use tch::Device;
 use trainer::learner::Learner;
 use trainer::plan::Plan;

@@ -3,9 +3,9 @@
 pub mod distributed;
 pub mod dry_run;
 pub mod environment;
-pub mod knn;
 pub mod observer;
 pub mod pictures;
+pub mod probe;
 pub mod run_dir;
 pub mod settings;
 pub mod signals;

@@ -95,7 +95,7 @@ impl Observer for RunObserver {
         let lines = [format!("# images of step {step}, whose loss or gradient was not finite")];
         let lines: Vec<String> =
             lines.into_iter().chain(images.iter().map(|n| one_field(n))).collect();
-        trainer::checkpoint::write_atomic(&self.lost, (lines.join("\n") + "\n").as_bytes())?;
+        trainer::files::write_atomic(&self.lost, (lines.join("\n") + "\n").as_bytes())?;
         Ok(self.lost.clone())
     }
 

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use data::dataset::Dataset;
+use data::Dataset;
 use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
 use image::RgbImage;
+use model::ModelConfig;
 use model::VisionTransformer;
-use model::config::ModelConfig;
+use simdino::assemble::normalize;
 use tch::Device;
 
 use crate::config::RunConfig;
@@ -15,8 +16,6 @@ use crate::failure::{Context, Result};
 
 /// Images on a sheet.
 const NUM_IMAGES: usize = 8;
-/// Images tried for one place on a sheet.
-const TRIES: usize = 8;
 /// A grid of fewer patches a side is too coarse for a picture.
 const COARSE_GRID: i64 = 14;
 
@@ -33,17 +32,12 @@ pub fn draw(
 ) -> Result<()> {
     std::fs::create_dir_all(dir)
         .context(|| format!("{}: cannot create the folder", dir.display()))?;
-    let indices = readable(dataset, NUM_IMAGES);
+    let indices = dataset.readable(NUM_IMAGES);
     let rows: Vec<_> = indices.iter().map(|&index| (index, 0)).collect();
     let crops = crop_sheet(dataset, &rows, &config.augment, config.run.seed)?;
     save(&crops, &dir.join("crops.png"))?;
-    let options = PcaOptions {
-        side: pca_side(&config.model),
-        mean: config.augment.mean.clone(),
-        std: config.augment.std.clone(),
-        device,
-        threshold: None,
-    };
+    let mut options = PcaOptions::new(pca_side(&config.model), normalize(&config.augment));
+    options.device = device;
     let pca = pca_sheet(dataset, &indices, backbone, &options)?;
     save(&pca, &dir.join("pca.png"))
 }
@@ -54,17 +48,6 @@ fn pca_side(model: &ModelConfig) -> u32 {
     let coarse = model.image_size / model.patch_size < COARSE_GRID;
     let side = if coarse { 2 * model.image_size } else { model.image_size };
     u32::try_from(side).unwrap_or(u32::MAX)
-}
-
-/// Up to `count` readable images spread over the set, so that classes stored one after the other
-/// all show.
-pub fn readable(dataset: &Dataset, count: usize) -> Vec<usize> {
-    let len = dataset.len();
-    let count = count.min(len);
-    let bounds = |part: usize| part * len / count..(part + 1) * len / count;
-    (0..count)
-        .filter_map(|part| bounds(part).take(TRIES).find(|&i| dataset.image(i).is_ok()))
-        .collect()
 }
 
 /// Writes a picture; its name says the format.

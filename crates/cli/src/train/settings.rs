@@ -1,6 +1,6 @@
 //! What a run writes about itself before its first step.
 
-use trainer::checkpoint;
+use trainer::files::{write_atomic, write_json};
 
 use super::distributed::DistributedContext;
 use super::environment;
@@ -19,9 +19,8 @@ pub fn write(
     fingerprint: &str,
 ) -> Result<()> {
     let resolved = to_yaml(&loaded.config)?;
-    let environment = serde_json::to_vec_pretty(&environment::describe(distributed, fingerprint))?;
-    checkpoint::write_atomic(&dir.file("config.resolved.yaml"), resolved.as_bytes())?;
-    checkpoint::write_atomic(&dir.file("env.json"), &environment)?;
-    checkpoint::write_atomic(&dir.file("config.yaml"), loaded.text.as_bytes())?;
+    write_atomic(&dir.file("config.resolved.yaml"), resolved.as_bytes())?;
+    write_json(&dir.file("env.json"), &environment::describe(distributed, fingerprint))?;
+    write_atomic(&dir.file("config.yaml"), loaded.text.as_bytes())?;
     Ok(())
 }

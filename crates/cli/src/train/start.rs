@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::config::ModelConfig;
+use model::ModelConfig;
 use model::weights::{ImportPolicy, TensorFile, infer, normalization};
 use trainer::checkpoint;
 use trainer::config::InitConfig;
@@ -68,7 +68,7 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
         console.note("starting from fresh weights");
         return Ok(learner.share_weights()?);
     }
-    let path = crate::weights::find(Path::new(&init.from), init.network)?;
+    let path = simdino::weights::find(Path::new(&init.from), init.network)?;
     let file = TensorFile::open(&path)?;
     let policy =
         ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };

@@ -146,6 +146,21 @@ impl AugmentConfig {
                 problems.push((key, format!("needs 0 < low <= high <= 1 (got [{low}, {high}])")));
             }
         }
+        problems.extend(self.wrong_shares());
+        let [low, high] = self.blur_sigma;
+        if !(low > 0.0 && low <= high) {
+            problems.push(("blur_sigma", format!("needs 0 < low <= high (got [{low}, {high}])")));
+        }
+        if self.std.iter().any(|&s| s.is_nan() || s <= 0.0) {
+            problems
+                .push(("std", format!("every value must be greater than 0 (got {:?})", self.std)));
+        }
+        problems
+    }
+
+    /// Probabilities and strengths beyond their range.
+    fn wrong_shares(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
         let probabilities = [
             ("flip_prob", self.flip_prob),
             ("jitter_prob", self.jitter_prob),
@@ -170,14 +185,6 @@ impl AugmentConfig {
             if !(0.0..=most).contains(&value) {
                 problems.push((key, format!("must be between 0 and {most} (got {value})")));
             }
-        }
-        let [low, high] = self.blur_sigma;
-        if !(low > 0.0 && low <= high) {
-            problems.push(("blur_sigma", format!("needs 0 < low <= high (got [{low}, {high}])")));
-        }
-        if self.std.iter().any(|&s| s.is_nan() || s <= 0.0) {
-            problems
-                .push(("std", format!("every value must be greater than 0 (got {:?})", self.std)));
         }
         problems
     }

@@ -41,6 +41,12 @@ pub struct EvalLoader {
     orphans: Vec<BrokenImage>,
 }
 
+impl std::fmt::Debug for EvalLoader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EvalLoader").field("dataset", &self.dataset).finish_non_exhaustive()
+    }
+}
+
 impl EvalLoader {
     /// Goes through `indices` of the data set, or all of it, in batches of `batch` images, on
     /// `workers` threads (0 = one per core).

@@ -5,7 +5,6 @@
 //! Because a worker never waits for another one, no batch is held up by a later batch, and
 //! because several jobs are split at once, no worker idles at the end of a batch.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,13 +180,6 @@ fn join_until(thread: JoinHandle<()>, deadline: Instant) {
     let _ = thread.join();
 }
 
-/// What a panic said, where it said it in text.
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
-}
-
 /// A pool whose threads can be joined; rayon by itself lets them end unseen.
 fn start_pool(workers: usize) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
     let mut handles = Vec::new();
@@ -218,7 +210,8 @@ fn coordinate<J, O>(
         // A job owns what it works on: after a panic nothing half-done is left to be seen.
         let result =
             catch_unwind(AssertUnwindSafe(|| work(job, workers_pool))).unwrap_or_else(|payload| {
-                Err(Error::Worker { message: panic_message(payload.as_ref()) })
+                let message = base::panic_message(payload.as_ref()).unwrap_or("no message");
+                Err(Error::Worker { message: message.to_owned() })
             });
         // The receiver is gone when the loader was dropped meanwhile.
         let _ = sender.send(result);

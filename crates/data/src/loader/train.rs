@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::health::Health;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use super::{BrokenImage, Crops};
+use crate::config::DataConfig;
 use crate::dataset::Dataset;
 use crate::error::{Error, MemoryError, Result};
 use crate::masking::{MaskGenerator, MaskKey, Masks};
@@ -41,6 +42,23 @@ pub struct LoaderConfig {
     pub max_bad_fraction: f64,
 }
 
+impl Default for LoaderConfig {
+    /// One process that takes 64 images at a time, with the threads and limits of [`DataConfig`].
+    fn default() -> Self {
+        let DataConfig { workers, prefetch, max_bad_fraction, .. } = DataConfig::default();
+        Self {
+            seed: 0,
+            global_batch: 64,
+            accumulate: 1,
+            rank: 0,
+            world_size: 1,
+            workers,
+            prefetch,
+            max_bad_fraction,
+        }
+    }
+}
+
 /// A place in the run from which a loader starts, exactly as if it had come there by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
@@ -67,6 +85,7 @@ impl From<MultiCrop> for ViewPlan {
 
 /// One micro-batch of one process; B images, whose pixels are in memory of the kind `P`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Batch<P = Vec<u8>> {
     /// Global crops, `[2 * B, S, S, C]`, C values of a pixel: all B of the first view, then all B of the second.
     pub global: Crops<P>,
@@ -97,6 +116,15 @@ pub struct TrainLoader<P = Vec<u8>> {
     /// What is submitted next.
     next: (Position, usize),
     health: Health,
+}
+
+impl<P> std::fmt::Debug for TrainLoader<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrainLoader")
+            .field("dataset", &self.dataset)
+            .field("share", &self.share)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TrainLoader {

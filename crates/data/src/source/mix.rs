@@ -26,6 +26,15 @@ enum MixedLabels {
     None,
 }
 
+impl std::fmt::Debug for Mix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mix")
+            .field("prefixes", &self.prefixes)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Mix {
     /// Joins `sources`, each with the prefix of its images' names and its share: the images of an
     /// epoch that come from it are in proportion to it. Without shares each image comes once.

@@ -167,6 +167,11 @@ impl Notices {
         sentences
     }
 
+    /// The same with the name of the data set before each.
+    pub fn sentences_about(&self, name: &str) -> Vec<String> {
+        self.sentences().iter().map(|text| format!("{name}: {text}")).collect()
+    }
+
     /// The sentence about suffixes, if files were left out.
     pub fn left_out_sentence(&self) -> Option<String> {
         let count = self.left_out_count();

@@ -8,9 +8,7 @@ mod remote;
 mod spool;
 
 use std::fmt::Debug;
-use std::fs::Permissions;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::Path;
 
 pub(crate) use cursor::Cursor;
@@ -39,19 +37,4 @@ pub(crate) trait Blob: Send + Sync + Debug {
     fn block(&self) -> usize {
         16 << 10
     }
-}
-
-/// Writes the file at `path` from its `parts`, whole or not at all.
-pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let readable = Permissions::from_mode(0o666); // less what the umask says
-    let mut file = tempfile::Builder::new()
-        .permissions(readable)
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }

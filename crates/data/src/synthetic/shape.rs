@@ -43,7 +43,7 @@ pub(super) struct Extent {
 
 impl Shape {
     /// Whether (`x`, `y`) lies on the shape; y points down, as in images.
-    pub fn contains(self, x: f32, y: f32) -> bool {
+    pub(crate) fn contains(self, x: f32, y: f32) -> bool {
         let radius = x.hypot(y);
         match self {
             Self::Disc => radius <= 1.0,
@@ -67,7 +67,7 @@ impl Shape {
     }
 
     /// Area and reach, measured once on a fine grid.
-    pub fn extent(self) -> Extent {
+    pub(crate) fn extent(self) -> Extent {
         static EXTENTS: OnceLock<[Extent; 10]> = OnceLock::new();
         EXTENTS.get_or_init(|| SHAPES.map(Self::measure))[self as usize]
     }

@@ -65,7 +65,7 @@ pub(super) struct Look {
 impl Texture {
     /// A texture of `family` around the color `base`, with a random place, direction, size and
     /// pair of colors within the bounds of `look`.
-    pub fn random(rng: &mut Rng, family: Family, base: [f32; 3], look: Look) -> Self {
+    pub(crate) fn random(rng: &mut Rng, family: Family, base: [f32; 3], look: Look) -> Self {
         let angle = rng.uniform(-look.tilt, look.tilt) as f32;
         let frequency = rng.uniform(look.frequency.0, look.frequency.1) as f32;
         let phase = (rng.unit() as f32, rng.unit() as f32);
@@ -90,7 +90,7 @@ impl Texture {
     }
 
     /// The color at (`u`, `v`) in image sides.
-    pub fn color(&self, u: f32, v: f32) -> [f32; 3] {
+    pub(crate) fn color(&self, u: f32, v: f32) -> [f32; 3] {
         let t = self.value(u, v);
         std::array::from_fn(|i| self.colors[0][i] + t * (self.colors[1][i] - self.colors[0][i]))
     }

@@ -9,8 +9,8 @@
 //! how many depends on the factor and on the image.
 
 use super::gray::{mean_gray, near_luma};
+use super::lanes::{LANES, mul_high};
 use super::planes::Planes;
-use super::simd::{LANES, mul_high};
 
 /// Largest factor of a blend; larger ones are cut to it.
 const MAX_FACTOR: f64 = 3.99;

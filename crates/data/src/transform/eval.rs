@@ -17,6 +17,12 @@ pub struct EvalTransform {
 }
 
 impl EvalTransform {
+    /// The square of side `crop` after a resize of the shorter side to 8/7 of it, as DINO has it: 256
+    /// for 224.
+    pub fn for_crop(crop: u32) -> Self {
+        Self { resize: crop.div_ceil(7) * 8, crop }
+    }
+
     /// The transformed image, `crop` x `crop` pixels.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Gray values as Pillow computes them.
 
 use super::planes::Planes;
-use super::simd::{LANES, dispatch, mul_high};
+use simd::dispatch;
+
+use super::lanes::{LANES, mul_high};
 
 /// Pillow's `L`: `(19595 r + 38470 g + 7471 b + 0x8000) >> 16`, the weights .299, .587, .114.
 ///

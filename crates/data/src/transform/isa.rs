@@ -2,22 +2,22 @@
 //! sum of rows of samples and the turning of squares of bytes, written once for each instruction
 //! set, behind [`Isa`].
 //!
-//! Everything else is plain loops, see [`super::simd`]. Closures are kept out: one that is not inlined
+//! Everything else is plain loops, see [`super::lanes`]. Closures are kept out: one that is not inlined
 //! is compiled without the instructions, and every operation in it becomes a call.
 
-use super::simd::{mul_high, transpose};
+use super::lanes::{mul_high, transpose};
 
 /// Samples that are worked on together, see [`super::strip`].
-pub(super) const WIDE: usize = 32;
+pub(crate) const WIDE: usize = 32;
 /// Side of the squares of bytes that are turned.
-pub(super) const SQUARE: usize = WIDE / 2;
+pub(crate) const SQUARE: usize = WIDE / 2;
 /// Fractional bits of a sum: those of a sample and of a weight, less the 16 that are dropped.
 pub(super) const SUM_BITS: u32 = 6;
 
 /// So many samples: a byte less 128 each, with eight fractional bits. Aligned to a register.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Samples(pub(super) [i16; WIDE]);
+pub(crate) struct Samples(pub(super) [i16; WIDE]);
 
 impl Samples {
     pub(super) const ZERO: Self = Self([0; WIDE]);
@@ -25,7 +25,7 @@ impl Samples {
 
 /// A weight, twice: two 16-bit values at a time are spread over a register for less.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Weight([i16; 2]);
+pub(crate) struct Weight(pub(super) [i16; 2]);
 
 impl Weight {
     pub(super) const fn new(weight: i16) -> Self {
@@ -38,10 +38,10 @@ impl Weight {
 }
 
 /// [`SQUARE`] pixels of red, green and blue.
-pub(super) type RgbLine = [u8; 3 * SQUARE];
+pub(crate) type RgbLine = [u8; 3 * SQUARE];
 
 /// Sums of [`WIDE`] samples times weights, and what becomes of them.
-pub(super) trait Isa: Copy {
+pub(crate) trait Isa: Copy {
     /// Sums in 16 bits.
     type Sums: Copy;
     /// Bytes less 128.
@@ -153,225 +153,26 @@ fn flipped(mut bytes: [u8; WIDE]) -> [u8; WIDE] {
     bytes
 }
 
-/// Work that needs an [`Isa`].
-pub(super) trait Kernel {
-    /// Does it. The body and all it calls must be `#[inline(always)]`.
-    fn run(self, isa: impl Isa);
-}
-
-/// Runs `kernel` with the best instruction set of this machine.
-#[inline]
-pub(super) fn dispatch_kernel(kernel: impl Kernel) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use pulp::x86::{V3, V4};
-        if let Some(v4) = V4::try_new() {
-            return pulp::Simd::vectorize(v4, x86::With(v4, kernel));
-        }
-        if let Some(v3) = V3::try_new() {
-            return pulp::Simd::vectorize(v3, x86::With(v3, kernel));
-        }
-    }
-    kernel.run(Baseline);
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{__m256i, __m512i};
-
-    use pulp::bytemuck::{cast, cast_ref, pod_read_unaligned};
-    use pulp::x86::{V3, V4};
-
-    use super::{Isa, Kernel, RgbLine, SQUARE, SUM_BITS, Samples, WIDE, Weight};
-
-    /// `[channel][third]`: where in a third of [`RgbLine`] the bytes of a channel are, for both halves
-    /// of a register; with the highest bit set where they are not there.
-    const SPLIT: [[[u8; WIDE]; 3]; 3] = {
-        let mut places = [[[0x80; WIDE]; 3]; 3];
-        let mut i = 0;
-        while i < 3 * WIDE {
-            let (c, lane, pixel) = (i % 3, i / 3 / SQUARE, i / 3 % SQUARE);
-            let byte = 3 * pixel + c;
-            places[c][byte / 16][lane * SQUARE + pixel] = (byte % 16) as u8;
-            i += 1;
-        }
-        places
-    };
-
-    /// A kernel and the instruction set that it was dispatched to.
-    pub(super) struct With<I, K>(pub(super) I, pub(super) K);
-
-    impl<I: Isa, K: Kernel> pulp::WithSimd for With<I, K> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) {
-            self.1.run(self.0);
-        }
-    }
-
-    /// AVX-512.
-    impl Isa for V4 {
-        type Sums = __m512i;
-        type Bytes = __m256i;
-
-        #[inline(always)]
-        fn start(self, value: i16) -> __m512i {
-            self.avx512f._mm512_set1_epi16(value)
-        }
-
-        #[inline(always)]
-        fn add(self, sums: __m512i, samples: &Samples, weight: Weight) -> __m512i {
-            let weight = self.avx512f._mm512_set1_epi32(cast(weight.0));
-            let products = self.avx512bw._mm512_mulhi_epi16(*cast_ref(&samples.0), weight);
-            self.avx512bw._mm512_add_epi16(sums, products)
-        }
-
-        #[inline(always)]
-        fn levels(self, sums: __m512i) -> __m256i {
-            self.avx512bw._mm512_cvtsepi16_epi8(self.avx512bw._mm512_srai_epi16::<SUM_BITS>(sums))
-        }
-
-        #[inline(always)]
-        fn load(self, bytes: [u8; WIDE]) -> __m256i {
-            (*self).load(bytes)
-        }
-
-        #[inline(always)]
-        fn store(self, bytes: __m256i) -> [u8; WIDE] {
-            (*self).store(bytes)
-        }
-
-        #[inline(always)]
-        fn samples(self, bytes: __m256i) -> [[i16; SQUARE]; 2] {
-            (*self).samples(bytes)
-        }
-
-        #[inline(always)]
-        fn split(self, one: &RgbLine, other: &RgbLine) -> [__m256i; 3] {
-            (*self).split(one, other)
-        }
-
-        #[inline(always)]
-        fn transpose(self, lines: [__m256i; SQUARE]) -> [__m256i; SQUARE] {
-            (*self).transpose(lines)
-        }
-    }
-
-    /// AVX2.
-    impl Isa for V3 {
-        type Sums = [__m256i; 2];
-        type Bytes = __m256i;
-
-        #[inline(always)]
-        fn start(self, value: i16) -> Self::Sums {
-            [self.avx._mm256_set1_epi16(value); 2]
-        }
-
-        #[inline(always)]
-        fn add(self, [low, high]: Self::Sums, samples: &Samples, weight: Weight) -> Self::Sums {
-            let weight = self.avx._mm256_set1_epi32(cast(weight.0));
-            let &[first, second]: &[__m256i; 2] = cast_ref(&samples.0);
-            let (first, second) = (
-                self.avx2._mm256_mulhi_epi16(first, weight),
-                self.avx2._mm256_mulhi_epi16(second, weight),
-            );
-            [self.avx2._mm256_add_epi16(low, first), self.avx2._mm256_add_epi16(high, second)]
-        }
-
-        #[inline(always)]
-        fn levels(self, [low, high]: Self::Sums) -> __m256i {
-            let low = self.avx2._mm256_srai_epi16::<{ SUM_BITS as i32 }>(low);
-            let high = self.avx2._mm256_srai_epi16::<{ SUM_BITS as i32 }>(high);
-            // Packing interleaves the halves of its two registers; the permutation undoes that.
-            let packed = self.avx2._mm256_packs_epi16(low, high);
-            self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
-        }
-
-        #[inline(always)]
-        fn load(self, bytes: [u8; WIDE]) -> __m256i {
-            self.avx2._mm256_xor_si256(cast(bytes), self.avx._mm256_set1_epi8(i8::MIN))
-        }
-
-        #[inline(always)]
-        fn store(self, bytes: __m256i) -> [u8; WIDE] {
-            cast(self.avx2._mm256_xor_si256(bytes, self.avx._mm256_set1_epi8(i8::MIN)))
-        }
-
-        #[inline(always)]
-        fn samples(self, bytes: __m256i) -> [[i16; SQUARE]; 2] {
-            let low = self.avx._mm256_castsi256_si128(bytes);
-            let low = self.avx2._mm256_cvtepi8_epi16(low);
-            let high = self.avx2._mm256_extracti128_si256::<1>(bytes);
-            let high = self.avx2._mm256_cvtepi8_epi16(high);
-            [
-                cast(self.avx2._mm256_slli_epi16::<8>(low)),
-                cast(self.avx2._mm256_slli_epi16::<8>(high)),
-            ]
-        }
-
-        #[inline(always)]
-        fn split(self, one: &RgbLine, other: &RgbLine) -> [__m256i; 3] {
-            let (one, other) = (one.as_chunks::<16>().0, other.as_chunks::<16>().0);
-            let mut channels = [self.avx._mm256_set1_epi8(i8::MIN); 3];
-            for third in 0..3 {
-                // Read as registers: a cast would take them through the stack.
-                let [one, other] = [one, other].map(|line| pod_read_unaligned(&line[third]));
-                let bytes = self.avx._mm256_setr_m128i(one, other);
-                for c in 0..3 {
-                    let places = cast(SPLIT[c][third]);
-                    let here = self.avx2._mm256_shuffle_epi8(bytes, places);
-                    channels[c] = self.avx2._mm256_xor_si256(channels[c], here);
-                }
-            }
-            channels
-        }
-
-        /// In four rounds the lines of one half are interleaved with those of the other.
-        #[inline(always)]
-        fn transpose(self, mut lines: [__m256i; SQUARE]) -> [__m256i; SQUARE] {
-            for _ in 0..SQUARE.ilog2() {
-                let from = lines;
-                for i in 0..SQUARE / 2 {
-                    let (one, other) = (from[i], from[i + SQUARE / 2]);
-                    lines[2 * i] = self.avx2._mm256_unpacklo_epi8(one, other);
-                    lines[2 * i + 1] = self.avx2._mm256_unpackhi_epi8(one, other);
-                }
-            }
-            lines
-        }
-    }
-}
+simd::dispatcher!(Isa, Baseline);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Sum<'a>(&'a [Samples], &'a [i16], &'a mut [u8; WIDE]);
-
-    /// Sums, turned: the sums of all rows are the lines.
-    struct Turn<'a>(&'a [Samples; SQUARE], &'a mut [[[i16; SQUARE]; 2]; SQUARE]);
-
-    impl Kernel for Turn<'_> {
-        #[inline(always)]
-        fn run(self, isa: impl Isa) {
-            let sums = |row| isa.add(isa.start(0), row, Weight::new(16_384));
-            let lines = std::array::from_fn(|i| isa.load(isa.store(isa.levels(sums(&self.0[i])))));
-            *self.1 = isa.transpose(lines).map(|line| isa.samples(line));
-        }
-    }
+    struct Sum<'a>(&'a [Samples], &'a [i16]);
 
     impl Kernel for Sum<'_> {
+        type Output = [u8; WIDE];
+
         #[inline(always)]
-        fn run(self, isa: impl Isa) {
+        fn run(self, isa: impl Isa) -> [u8; WIDE] {
             let sums = self.0.iter().zip(self.1);
             let add =
                 |sums, (row, &weight): (&Samples, &i16)| isa.add(sums, row, Weight::new(weight));
-            *self.2 = isa.store(isa.levels(sums.fold(isa.start(33), add)));
+            isa.store(isa.levels(sums.fold(isa.start(33), add)))
         }
     }
 
-    /// On the machine that runs this: its best instruction set, AVX2 if it has that, the baseline.
     #[test]
     fn all_instruction_sets_agree() {
         let rows: Vec<Samples> = (0..9_i32)
@@ -381,18 +182,22 @@ mod tests {
             })
             .collect();
         let weights = [-300, 900, -1200, 4000, 9000, 4000, 700, -600, -116];
-        let run = |with: &dyn Fn(Sum<'_>)| {
-            let mut bytes = [0; WIDE];
-            with(Sum(&rows, &weights, &mut bytes));
-            bytes
-        };
-        let baseline = run(&|sum: Sum<'_>| sum.run(Baseline));
+        let (baseline, others) = with_all(|| Sum(&rows, &weights));
         assert!(baseline.iter().any(|&v| v > 0) && baseline.iter().any(|&v| v < 255));
-        assert_eq!(run(&|sum: Sum<'_>| dispatch_kernel(sum)), baseline);
-        #[cfg(target_arch = "x86_64")]
-        if let Some(v3) = pulp::x86::V3::try_new() {
-            let with = |sum: Sum<'_>| pulp::Simd::vectorize(v3, x86::With(v3, sum));
-            assert_eq!(run(&with), baseline);
+        assert!(others.iter().all(|bytes| *bytes == baseline));
+    }
+
+    /// Sums, turned: the sums of all rows are the lines.
+    struct Turn<'a>(&'a [Samples; SQUARE]);
+
+    impl Kernel for Turn<'_> {
+        type Output = [[[i16; SQUARE]; 2]; SQUARE];
+
+        #[inline(always)]
+        fn run(self, isa: impl Isa) -> Self::Output {
+            let sums = |row| isa.add(isa.start(0), row, Weight::new(16_384));
+            let lines = std::array::from_fn(|i| isa.load(isa.store(isa.levels(sums(&self.0[i])))));
+            isa.transpose(lines).map(|line| isa.samples(line))
         }
     }
 
@@ -402,30 +207,24 @@ mod tests {
         let rows = std::array::from_fn(|line| {
             Samples(std::array::from_fn(|place| value(line, place) << 8))
         });
-        let check = |with: &dyn Fn(Turn<'_>)| {
-            let mut turned = [[[0; SQUARE]; 2]; SQUARE];
-            with(Turn(&rows, &mut turned));
-            for (i, line) in turned.iter().enumerate() {
-                for (j, &got) in line.as_flattened().iter().enumerate() {
-                    let (line, place) = (j % SQUARE, j / SQUARE * SQUARE + i);
-                    assert_eq!(got, value(line, place) << 8, "{i} {j}");
-                }
+        let (baseline, others) = with_all(|| Turn(&rows));
+        for (i, line) in baseline.iter().enumerate() {
+            for (j, &got) in line.as_flattened().iter().enumerate() {
+                let (line, place) = (j % SQUARE, j / SQUARE * SQUARE + i);
+                assert_eq!(got, value(line, place) << 8, "{i} {j}");
             }
-        };
-        check(&|turn: Turn<'_>| turn.run(Baseline));
-        check(&|turn: Turn<'_>| dispatch_kernel(turn));
-        #[cfg(target_arch = "x86_64")]
-        if let Some(v3) = pulp::x86::V3::try_new() {
-            check(&|turn: Turn<'_>| pulp::Simd::vectorize(v3, x86::With(v3, turn)));
         }
+        assert!(others.iter().all(|turned| *turned == baseline));
     }
 
-    struct Split<'a>([&'a RgbLine; 2], &'a mut [[u8; WIDE]; 3]);
+    struct Split<'a>([&'a RgbLine; 2]);
 
     impl Kernel for Split<'_> {
+        type Output = [[u8; WIDE]; 3];
+
         #[inline(always)]
-        fn run(self, isa: impl Isa) {
-            *self.1 = isa.split(self.0[0], self.0[1]).map(|channel| isa.store(channel));
+        fn run(self, isa: impl Isa) -> Self::Output {
+            isa.split(self.0[0], self.0[1]).map(|channel| isa.store(channel))
         }
     }
 
@@ -433,21 +232,13 @@ mod tests {
     fn pixels_are_split_alike() {
         let one: RgbLine = std::array::from_fn(|i| i as u8);
         let other: RgbLine = std::array::from_fn(|i| 255 - i as u8);
-        let check = |with: &dyn Fn(Split<'_>)| {
-            let mut channels = [[0; WIDE]; 3];
-            with(Split([&one, &other], &mut channels));
-            for (c, channel) in channels.iter().enumerate() {
-                for pixel in 0..SQUARE {
-                    let got = [channel[pixel], channel[SQUARE + pixel]];
-                    assert_eq!(got, [one[3 * pixel + c], other[3 * pixel + c]]);
-                }
+        let (baseline, others) = with_all(|| Split([&one, &other]));
+        for (c, channel) in baseline.iter().enumerate() {
+            for pixel in 0..SQUARE {
+                let got = [channel[pixel], channel[SQUARE + pixel]];
+                assert_eq!(got, [one[3 * pixel + c], other[3 * pixel + c]]);
             }
-        };
-        check(&|split: Split<'_>| split.run(Baseline));
-        check(&|split: Split<'_>| dispatch_kernel(split));
-        #[cfg(target_arch = "x86_64")]
-        if let Some(v3) = pulp::x86::V3::try_new() {
-            check(&|split: Split<'_>| pulp::Simd::vectorize(v3, x86::With(v3, split)));
         }
+        assert!(others.iter().all(|channels| *channels == baseline));
     }
 }

@@ -11,10 +11,12 @@ pub mod eval;
 mod filter;
 pub mod gray;
 mod isa;
+#[cfg(target_arch = "x86_64")]
+mod isa_x86;
+mod lanes;
 pub mod multicrop;
 pub mod planes;
 pub mod resize;
-mod simd;
 pub mod solarize;
 mod strip;
 mod sum;

@@ -5,7 +5,9 @@
 
 use image::RgbImage;
 
-use super::simd::{LANES, dispatch, map, map_pixels};
+use simd::dispatch;
+
+use super::lanes::{LANES, map, map_pixels};
 use crate::pixels::Pixels;
 
 /// Pixels that are split or joined at a time.

@@ -14,9 +14,9 @@ use std::rc::Rc;
 
 use super::crop::CropBox;
 use super::filter::{Filter, filter};
-use super::isa::{Isa, Kernel, Samples, WIDE, dispatch_kernel};
+use super::isa::{Isa, Kernel, Samples, WIDE, dispatch};
+use super::lanes::put;
 use super::planes::Planes;
-use super::simd::put;
 use super::strip::{self, BLOCK, ROWS};
 use super::sum::{WeightedSum, with_sum};
 use crate::error::{Error, Result};
@@ -95,7 +95,7 @@ pub fn resize_each(
         for (job, middle) in jobs.iter().zip(middles) {
             planes.reshape(job.width as usize, job.height as usize, image.channels());
             let filter = filter(job.area.height, job.height, false);
-            dispatch_kernel(SecondPass { middle, filter: &filter, planes });
+            dispatch(SecondPass { middle, filter: &filter, planes });
             take(planes)?;
         }
         Ok(())
@@ -144,7 +144,7 @@ fn first_passes(image: Pixels<'_>, jobs: &[Job], strip: &mut Vec<Samples>, middl
     let top = jobs.iter().map(|job| job.area.top).min().unwrap_or(0) as usize;
     let bottom = jobs.iter().map(|job| job.area.top + job.area.height).max().unwrap_or(0) as usize;
     for start in (top..bottom).step_by(ROWS) {
-        dispatch_kernel(FirstPass { image, start, strip, jobs, columns: &columns, middles });
+        dispatch(FirstPass { image, start, strip, jobs, columns: &columns, middles });
     }
 }
 
@@ -160,6 +160,8 @@ struct FirstPass<'a> {
 }
 
 impl Kernel for FirstPass<'_> {
+    type Output = ();
+
     #[inline(always)]
     fn run(self, isa: impl Isa) {
         strip::turn(isa, self.image, self.start, self.strip);
@@ -241,6 +243,8 @@ struct SecondPass<'a> {
 }
 
 impl Kernel for SecondPass<'_> {
+    type Output = ();
+
     #[inline(always)]
     fn run(self, isa: impl Isa) {
         with_sum!(self.filter, Sum => self.filter_rows::<Sum>(isa));

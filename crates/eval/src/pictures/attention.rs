@@ -36,13 +36,12 @@ impl AttentionExtractor for VisionTransformer {
 
 /// How the sheet is made.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct AttentionOptions {
     /// Side of the square that the model sees, in pixels; a multiple of the patch. 480 in DINO.
     pub side: u32,
-    /// Mean of each channel on [0, 1].
-    pub mean: Vec<f32>,
-    /// Standard deviation of each channel on [0, 1].
-    pub std: Vec<f32>,
+    /// Mean and standard deviation of each channel on [0, 1].
+    pub normalize: Normalize,
     /// Where the model lives.
     pub device: Device,
     /// Share of the attention that the patches shown bright in the second map hold together; 0.6
@@ -50,6 +49,13 @@ pub struct AttentionOptions {
     pub mass: f64,
     /// A map for each head too, after those of their mean.
     pub heads: bool,
+}
+
+impl AttentionOptions {
+    /// 60 % of the attention, the mean over heads alone, on the CPU.
+    pub fn new(side: u32, normalize: Normalize) -> Self {
+        Self { side, normalize, device: Device::Cpu, mass: 0.6, heads: false }
+    }
 }
 
 /// A row for each image: the image, the mean of its heads' attention, the image where that
@@ -92,8 +98,7 @@ fn row(
     options: &AttentionOptions,
 ) -> Result<Vec<RgbImage>> {
     let side = options.side as usize;
-    let normalize = Normalize { mean: options.mean.clone(), std: options.std.clone() };
-    let input = normalize.apply(image.data(), [1, side, side], options.device)?;
+    let input = options.normalize.apply(image.data(), [1, side, side], options.device)?;
     let (heads, grid) = extractor.attention(&input)?; // [heads, N]
     let heads = heads.to_device(Device::Cpu);
     let mean = heads.mean_dim([0].as_slice(), false, Kind::Float); // -> [N]

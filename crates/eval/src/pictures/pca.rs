@@ -34,18 +34,24 @@ impl PatchExtractor for VisionTransformer {
 
 /// How the sheet is made.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct PcaOptions {
     /// Side of the square that the model sees, in pixels; a multiple of the patch.
     pub side: u32,
-    /// Mean of each channel on [0, 1].
-    pub mean: Vec<f32>,
-    /// Standard deviation of each channel on [0, 1].
-    pub std: Vec<f32>,
+    /// Mean and standard deviation of each channel on [0, 1].
+    pub normalize: Normalize,
     /// Where the model lives.
     pub device: Device,
     /// Foreground is where the first component, scaled to [0, 1] over all images, is above this;
     /// `None`: where it is above its mean.
     pub threshold: Option<f64>,
+}
+
+impl PcaOptions {
+    /// Foreground where the first component is above its mean, on the CPU.
+    pub fn new(side: u32, normalize: Normalize) -> Self {
+        Self { side, normalize, device: Device::Cpu, threshold: None }
+    }
 }
 
 /// A column for each image: the image, the first three principal components of its patch features
@@ -75,8 +81,7 @@ pub fn pca_sheet(
         let image = dataset.image(index)?;
         let image = transform.apply((&image).into())?;
         let side = options.side as usize;
-        let normalize = Normalize { mean: options.mean.clone(), std: options.std.clone() };
-        let input = normalize.apply(image.data(), [1, side, side], options.device)?;
+        let input = options.normalize.apply(image.data(), [1, side, side], options.device)?;
         let (patches, found) = extractor.patches(&input)?;
         features.push(patches.to_device(Device::Cpu));
         grid = found;

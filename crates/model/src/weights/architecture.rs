@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 
 /// An architecture that was read from tensors.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Inferred {
     /// The backbone.
     pub model: ModelConfig,

@@ -7,15 +7,15 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::import::is_finite;
 use super::keys;
 use super::native::write_safetensors;
+use super::step::is_finite;
 use crate::config::{Ffn, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 use crate::normalize::Normalize;
 
 /// File of the tensors in an exported folder, under the name that the libraries look for.
-pub const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 const PREPROCESSOR: &str = "preprocessor_config.json";
 
@@ -345,9 +345,9 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
 /// The folder cannot be read, lacks a tensor, or says another architecture.
 pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
     use super::file::TensorFile;
-    use super::import::read;
     use super::networks::choose;
     use super::roles::Role;
+    use super::step::read;
     let file = TensorFile::open(&folder.join(WEIGHTS))?;
     let network = choose(&file, Role::Teacher)?;
     let (back, given) = (super::infer(&file, &network)?.model, backbone.model);

@@ -43,7 +43,7 @@ pub struct TensorInfo<'a> {
 pub struct TensorFile {
     path: PathBuf,
     /// The file, or its parts.
-    files: Vec<ImageRange>,
+    files: Vec<Part>,
     format: FileFormat,
     /// Each tensor, and in which of the files it lies.
     tensors: BTreeMap<String, (usize, StoredTensor)>,
@@ -51,7 +51,7 @@ pub struct TensorFile {
 }
 
 #[derive(Debug)]
-struct ImageRange {
+struct Part {
     path: PathBuf,
     file: File,
 }
@@ -128,13 +128,7 @@ impl TensorFile {
     ) -> Self {
         let path = path.to_path_buf();
         let tensors = tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
-        Self {
-            files: vec![ImageRange { path: path.clone(), file }],
-            path,
-            format,
-            tensors,
-            entries,
-        }
+        Self { files: vec![Part { path: path.clone(), file }], path, format, tensors, entries }
     }
 
     /// Opens a file that must be safetensors.
@@ -208,14 +202,14 @@ impl TensorFile {
         stored.read_into(&part.file, tensor).map_err(|source| part.of_tensor(name, stored, source))
     }
 
-    fn stored(&self, name: &str) -> Result<(&ImageRange, &StoredTensor)> {
+    fn stored(&self, name: &str) -> Result<(&Part, &StoredTensor)> {
         let found = self.tensors.get(name);
         let found = found.and_then(|(at, tensor)| Some((self.files.get(*at)?, tensor)));
         found.ok_or_else(|| Error::NoTensor { path: self.path.clone(), name: name.to_owned() })
     }
 }
 
-impl ImageRange {
+impl Part {
     fn io(&self, source: std::io::Error) -> Error {
         Error::Io { action: "read", path: self.path.clone(), source }
     }

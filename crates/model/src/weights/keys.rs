@@ -91,7 +91,7 @@ pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeM
             KeyStyle::Timm => whole(from_timm(key, traits.gated)),
             KeyStyle::HfDinov2 | KeyStyle::HfVit => match from_hf(style, key) {
                 Hf::Named(name) => whole(name),
-                Hf::ImageRange { name, index, sibling } => {
+                Hf::Part { name, index, sibling } => {
                     let parts = ["query", "key", "value"].map(|part| keys.get(&sibling(part)));
                     match parts {
                         // Without one of the three the others have no place.
@@ -169,7 +169,7 @@ fn from_timm(key: &str, gated: bool) -> String {
 enum Hf<'a> {
     Named(String),
     /// One of queries, keys and values, which are one tensor here.
-    ImageRange {
+    Part {
         name: String,
         index: usize,
         sibling: Box<dyn Fn(&str) -> String + 'a>,
@@ -216,7 +216,7 @@ fn from_hf(style: KeyStyle, key: &str) -> Hf<'_> {
         let sibling =
             move |part: &str| format!("encoder.layer.{layer}.attention.attention.{part}.{kind}");
         let name = ours(&format!("attn.qkv.{kind}"));
-        return Hf::ImageRange { name, index, sibling: Box::new(sibling) };
+        return Hf::Part { name, index, sibling: Box::new(sibling) };
     }
     // `output.dense` ends the feed-forward network of ViTModel, and nothing of Dinov2Model.
     match rest.strip_prefix("output.dense.") {

@@ -7,13 +7,16 @@ mod file;
 mod header;
 mod import;
 mod keys;
+mod locate;
 mod native;
 mod networks;
 mod parts;
+mod pretrained;
 pub mod pth;
 mod report;
 mod resize;
 mod roles;
+mod step;
 mod stored;
 mod unknown;
 
@@ -27,9 +30,11 @@ pub use export::{Backbone, Layout, export, loading_lines, verify};
 pub use file::{FileFormat, TensorFile, TensorInfo};
 pub use import::{ImportPolicy, Target, import};
 pub use keys::KeyStyle;
+pub use locate::find;
 pub use native::{WeightsFile, read_safetensors, write_safetensors};
 pub use networks::{NetworkInFile, choose, named, networks};
 pub use parts::{is_index, is_part};
+pub use pretrained::{LoadOptions, PretrainedBackbone};
 pub use report::{ImportReport, OtherShape, Resized};
 pub use roles::Role;
 
@@ -56,6 +61,7 @@ pub struct KeyRules {
 
 /// A tensor whose shape in the file is not the model's.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShapeMismatch {
     /// Name of the variable.
     pub name: String,
@@ -67,6 +73,7 @@ pub struct ShapeMismatch {
 
 /// What became of each key. All lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct MatchReport {
     /// Variables that were loaded.
     pub matched: Vec<String>,

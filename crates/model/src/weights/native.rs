@@ -4,10 +4,10 @@
 //! and metadata give the same bytes. Reading trusts nothing: a broken file is an error.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
+use base::write_atomic_with;
 use safetensors::tensor::{Dtype, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
@@ -37,25 +37,33 @@ pub fn write_safetensors(
     tensors: &[(String, Tensor)],
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let io = |action| move |source| Error::Io { action, path: path.to_path_buf(), source };
     let ordered = file_order(path, tensors)?;
     let header = encode_header(path, &ordered, metadata)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut temporary = temporary_file(folder).map_err(io("create a temporary file beside"))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(io("write"))?;
-    writer.write_all(&header).map_err(io("write"))?;
-    for entry in &ordered {
-        writer.write_all(&bytes(entry.tensor)?).map_err(io("write"))?;
+    let write = |file: &mut dyn Write, bytes: &[u8]| file.write_all(bytes).map_err(Unwritten::Io);
+    let written = write_atomic_with(path, |file| {
+        write(file, &(header.len() as u64).to_le_bytes())?;
+        write(file, &header)?;
+        for entry in &ordered {
+            write(file, &bytes(entry.tensor).map_err(Unwritten::Tensor)?)?;
+        }
+        Ok(())
+    });
+    written.map_err(|error| match error {
+        Unwritten::Io(source) => Error::Io { action: "write", path: path.to_path_buf(), source },
+        Unwritten::Tensor(error) => error,
+    })
+}
+
+/// Why a file could not be written.
+enum Unwritten {
+    Io(std::io::Error),
+    Tensor(Error),
+}
+
+impl From<std::io::Error> for Unwritten {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
     }
-    writer.flush().map_err(io("write"))?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(io("flush"))?;
-    temporary.persist(path).map_err(|e| io("rename the finished file to")(e.error))?;
-    sync_folder(folder).map_err(io("flush the folder of"))
 }
 
 /// Reads a whole file.
@@ -145,21 +153,4 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
         Kind::Uint8 => Dtype::U8,
         _ => return None,
     })
-}
-
-/// A temporary file in `folder` with the permissions of an ordinary new file.
-fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".weights-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666)); // the umask takes from it
-    }
-    builder.tempfile_in(folder)
-}
-
-/// Makes a rename durable, where folders can be flushed.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -17,6 +17,7 @@ const PATCH_HEADS: [&str; 2] = ["ibot_head.", "patch_head."];
 
 /// A backbone that a file holds, with the head beside it, if there is one.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NetworkInFile {
     /// What stands before its keys, without wrappers: `teacher.backbone.`.
     pub prefix: String,

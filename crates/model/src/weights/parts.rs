@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>> {
 }
 
 fn of(path: &Path, problem: String) -> Error {
-    Error::ImageRange { path: path.to_path_buf(), problem }
+    Error::Parts { path: path.to_path_buf(), problem }
 }
 
 /// The error of opening a part: one that is not there is said in terms of the index.

@@ -8,6 +8,7 @@ use super::shorten;
 
 /// A tensor that was made to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Resized {
     /// Name of the variable.
     pub name: String,
@@ -19,6 +20,7 @@ pub struct Resized {
 
 /// A tensor whose shape in the file is another and cannot be made to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OtherShape {
     /// Name of the variable.
     pub name: String,
@@ -31,6 +33,7 @@ pub struct OtherShape {
 /// What became of every tensor. Names of variables are whole, keys of the file as written there;
 /// all lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// The file.
     pub path: PathBuf,

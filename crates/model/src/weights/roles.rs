@@ -18,6 +18,24 @@ pub enum Role {
     Student,
 }
 
+impl Role {
+    /// `teacher` or `student`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Student => "student",
+        }
+    }
+
+    /// Its weight file in a checkpoint of simdino, and in the folder `weights` of a run.
+    pub(super) fn file_name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher.safetensors",
+            Self::Student => "student.safetensors",
+        }
+    }
+}
+
 /// What the words of a prefix say: the role, and how sure they are, smaller being surer.
 /// `teacher_backbone.`, `state_dict_ema.`, `momentum_encoder.`, `module.encoder_q.`.
 fn stated(prefix: &str) -> Option<(Role, usize)> {

@@ -1,6 +1,6 @@
 //! From a config file's content to a [`RunConfig`].
 
-use data::config::{AugmentConfig, Preset};
+use data::{AugmentConfig, Preset};
 use serde_json::{Value, json};
 
 use super::overrides::ReadValue;

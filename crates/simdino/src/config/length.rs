@@ -35,7 +35,7 @@ const SETTINGS: [Setting; 3] = [
 
 /// Shortens what would fill the run of `config`, which was made of `layers`, the lowest first; says
 /// what was shortened, in a sentence.
-pub fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<String> {
+pub(crate) fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<String> {
     let epochs = config.train.epochs;
     let (of_epochs, _) = given(layers, EPOCHS)?;
     let mut changes = Vec::new();

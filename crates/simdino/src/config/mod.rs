@@ -11,10 +11,11 @@ pub mod problems;
 mod recipe;
 pub mod schema;
 mod sections;
+mod sharing;
 
-use data::config::{AugmentConfig, DataConfig};
 use data::masking::MaskConfig;
-use model::config::{HeadConfig, ModelConfig};
+use data::{AugmentConfig, DataConfig};
+use model::{HeadConfig, ModelConfig};
 use objectives::{DinoConfig, IbotConfig, KoleoConfig, Method, ObjectiveConfig, SimDinoConfig};
 use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};

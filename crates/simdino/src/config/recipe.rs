@@ -4,8 +4,8 @@
 //! them, and the file's own keys come on top; so a config that names a method and some images is a
 //! whole one.
 
-use data::config::{AugmentConfig, Preset};
-use model::config::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
+use data::{AugmentConfig, Preset};
+use model::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
 use objectives::{DinoConfig, KoleoConfig, Method};
 use trainer::config::{
     ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, TrainConfig, WarmupForm,

@@ -1,6 +1,6 @@
 //! Checks of a config's values: each section's own, and what only shows between sections.
 
-use data::config::{AugmentConfig, CacheKind, SourceKind};
+use data::{AugmentConfig, CacheKind, SourceKind};
 use objectives::Method;
 use objectives::config::Centering;
 use trainer::config::OptimizerKind;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::files::{read_json, write_json};
 use crate::error::{Error, Result};
+use crate::files::{read_json, write_json};
 
 /// Name of the manifest in a checkpoint.
 pub const MANIFEST: &str = "manifest.json";

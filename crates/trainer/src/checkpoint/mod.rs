@@ -13,7 +13,6 @@
 //! A checkpoint is written under a temporary name, flushed and renamed; `latest` moves last. A
 //! reader therefore sees an old checkpoint or a new one, never a part of one.
 
-mod files;
 mod manifest;
 mod resume;
 mod retention;
@@ -22,13 +21,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use files::write_atomic;
 pub use manifest::verify;
 pub use resume::{NewestCheckpoint, load, newest_intact};
 use serde::{Deserialize, Serialize};
 
-use self::files::{sync_dir, write_json};
 use crate::error::{Error, Result};
+use crate::files::{sync_dir, write_atomic, write_json};
 use crate::learner::Learner;
 
 /// Everything of a run that is no tensor.

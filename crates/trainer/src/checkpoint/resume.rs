@@ -8,6 +8,7 @@ use super::{
 };
 use crate::branch::Branch;
 use crate::error::{Error, Result};
+use crate::files::read_json;
 use crate::learner::Learner;
 use crate::optim::copy_named;
 
@@ -31,23 +32,12 @@ pub fn newest_intact(dir: &Path) -> Result<NewestCheckpoint> {
         match verify(&path) {
             Ok(()) => return Ok(NewestCheckpoint { path: Some(path), damaged }),
             Err(error) => {
-                damaged.push(describe(&error));
+                damaged.push(base::error_chain(&error));
                 first_error.get_or_insert(error);
             }
         }
     }
     first_error.map_or(Ok(NewestCheckpoint { path: None, damaged }), Err)
-}
-
-/// An error and its causes in one line.
-fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }
 
 /// Loads a checkpoint into a learner of the same settings and returns where the run stood.
@@ -62,7 +52,7 @@ pub fn load(
     data_fingerprint: &str,
 ) -> Result<RunState> {
     verify(path)?;
-    let state: RunState = super::files::read_json(&path.join(STATE))?;
+    let state: RunState = read_json(&path.join(STATE))?;
     if state.version != STATE_VERSION {
         return Err(Error::Checkpoint {
             path: path.to_owned(),

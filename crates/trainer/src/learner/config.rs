@@ -10,9 +10,9 @@ use crate::config::{OptimConfig, Precision};
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
     /// Architecture of student and teacher.
-    pub model: model::config::ModelConfig,
+    pub model: model::ModelConfig,
     /// Their heads.
-    pub head: model::config::HeadConfig,
+    pub head: model::HeadConfig,
     /// The loss.
     pub objective: ObjectiveConfig,
     /// The optimizer.

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::ImageRange;
-use model::config::{Arch, HeadConfig, ModelConfig};
 use model::normalize::Normalize;
+use model::{Arch, HeadConfig, ModelConfig};
 use objectives::config::{Centering, Gamma};
 use objectives::{
     DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Record, read_jsonl, replace};
+use super::{Record, read_jsonl};
 use crate::error::{Error, Result};
 
 /// Writes the records of `jsonl` to `csv`: a row a step, a column a name that occurs anywhere, in
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// If a file cannot be read or written.
 pub fn write_csv(jsonl: &Path, csv: &Path) -> Result<()> {
     let table = table(&read_jsonl(jsonl)?);
-    replace(csv, |file| file.write_all(table.as_bytes())).map_err(Error::io(csv, "write the table"))
+    base::write_atomic(csv, table.as_bytes()).map_err(Error::io(csv, "write the table"))
 }
 
 fn table(records: &[Record]) -> String {

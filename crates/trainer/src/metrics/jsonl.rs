@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Record, Sink, replace};
+use super::{Record, Sink};
 use crate::error::{Error, Result};
 
 /// Appends each record as one line, in one write, so that a reader never waits for a buffer.
@@ -57,7 +57,7 @@ fn keep_until(path: &Path, resume_step: Option<u64>) -> Result<()> {
         let step = parse(bytes).map(|record| record.step);
         step.is_some_and(|step| resume_step.is_some_and(|resume| step <= resume))
     };
-    let copy = replace(path, |new| {
+    let copy = base::write_atomic_with(path, |new| -> io::Result<()> {
         for bytes in old.split(b'\n') {
             let bytes = bytes?;
             if kept(&bytes) {

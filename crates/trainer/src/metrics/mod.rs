@@ -13,11 +13,6 @@ pub use csv::write_csv;
 pub use jsonl::{JsonlSink, read_jsonl};
 pub use tensorboard::TensorBoardSink;
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
-
 use crate::error::Result;
 
 /// Named numbers of one step.
@@ -51,14 +46,4 @@ pub trait Sink {
     /// # Errors
     /// If it cannot be brought there.
     fn flush(&mut self) -> Result<()>;
-}
-
-/// Replaces the file `path` by what `write` writes; the old file stays whole until the new one is.
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut name = OsString::from(path);
-    name.push(".new");
-    let mut file = BufWriter::new(File::create(&name)?);
-    write(&mut file)?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&name, path)
 }

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use eval::spectrum::{directions, spectrum};
+use eval::{read_features, unit_rows};
 use objectives::gradient_scale::GradientScale;
 use objectives::health::effective_rank;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::arguments::{EPS, parse_eps};
-use super::features::{read, unit_rows};
 use super::figure;
 use crate::console::answer;
 use crate::failure::Result;
@@ -44,7 +45,7 @@ pub struct Args {
 /// The features cannot be read, or the figure cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     figure::check_name(args.plot.as_ref())?;
-    let mut z = read(&args.features)?;
+    let mut z = read_features(&args.features)?;
     if !args.raw {
         z = unit_rows(&z);
     }
@@ -63,30 +64,11 @@ pub fn run(args: &Args) -> Result<()> {
     answer(&text(args, &scale, rank, &spectrum))
 }
 
-/// Eigenvalues of the second moment as shares of their sum, the largest first.
-fn spectrum(z: &Tensor) -> Result<Vec<f64>> {
-    let (n, d) = z.size2()?;
-    let gram = if n < d { z.matmul(&z.tr()) } else { z.tr().matmul(z) };
-    let eigenvalues = gram.linalg_eigvalsh("L").clamp_min(0.0).flip([0]);
-    let shares = &eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
-    Ok(Vec::<f64>::try_from(shares)?)
-}
-
 /// Where the rate lies between floor (0) and ceiling (1) of unit rows; nowhere where those are the
 /// same, as for one row.
 fn position(scale: &GradientScale) -> Option<f64> {
     let range = scale.ceiling - scale.floor;
     (range > 1e-9 * scale.ceiling).then(|| (scale.rate - scale.floor) / range)
-}
-
-/// Directions that hold this share of the energy.
-fn directions(spectrum: &[f64], share: f64) -> usize {
-    let mut sum = 0.0;
-    let before = spectrum.iter().take_while(|&&part| {
-        sum += part;
-        sum < share
-    });
-    (before.count() + 1).min(spectrum.len())
 }
 
 fn json(scale: &GradientScale, rank: f64, spectrum: &[f64]) -> serde_json::Value {
@@ -143,26 +125,5 @@ fn chart(spectrum: &[f64]) -> Chart {
         x_label: "direction, the strongest first".into(),
         series: vec![Series { name: "log10 of share".into(), points: points(&log) }],
         ..Chart::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directions_are_counted_up_to_their_share() {
-        let spectrum = [0.6, 0.3, 0.08, 0.02];
-        assert_eq!(directions(&spectrum, 0.5), 1);
-        assert_eq!(directions(&spectrum, 0.9 - 1e-9), 2);
-        assert_eq!(directions(&spectrum, 0.99), 4);
-        assert_eq!(directions(&[1.0], 0.99), 1);
-    }
-
-    #[test]
-    fn the_spectrum_is_sorted_and_adds_up_to_one() {
-        let z = Tensor::from_slice(&[2.0, 0.0, 0.0, 1.0, 0.0, 1.0]).reshape([3, 2]);
-        let shares = spectrum(&z).unwrap();
-        assert!((shares[0] - 4.0 / 6.0).abs() < 1e-12 && (shares[1] - 2.0 / 6.0).abs() < 1e-12);
     }
 }

@@ -25,8 +25,5 @@ pub fn write(charts: &[Chart], path: &Path) -> Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).context(failed)?;
     }
-    let unfinished = path.with_extension("svg.new");
-    fs::write(&unfinished, svg_of(charts))
-        .and_then(|()| fs::rename(&unfinished, path))
-        .context(failed)
+    base::write_atomic(path, svg_of(charts).as_bytes()).context(failed)
 }

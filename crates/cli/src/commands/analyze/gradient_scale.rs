@@ -3,16 +3,17 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use objectives::gradient_scale::{GradientScale, gamma_code, gamma_theorem};
+use eval::{read_features, unit_rows};
+use objectives::gradient_scale::GradientScale;
 use serde_json::json;
 use tch::Tensor;
 
 use super::arguments::{EPS, parse_eps, parse_size};
-use super::features::{Made, read, unit_rows};
+use super::charts::{charts, weighted};
+use super::features::Made;
 use super::figure;
 use crate::console::answer;
-use crate::failure::{Failure, Result};
-use report::chart::{Chart, Series};
+use crate::failure::Result;
 
 /// What `gradient-scale` takes.
 #[derive(Debug, clap::Args)]
@@ -54,11 +55,11 @@ pub fn run(args: &Args) -> Result<()> {
     figure::check_name(args.plot.as_ref())?;
     let mut rows = made(args)?;
     for path in &args.features {
-        let features = unit_rows(&read(path)?);
+        let features = unit_rows(&read_features(path)?);
         rows.extend(saved(args, &path.display().to_string(), &features)?);
     }
     if let Some(path) = &args.plot {
-        figure::write(&charts(args)?, path)?;
+        figure::write(&charts(args.eps.first().copied().unwrap_or(EPS), args.seed)?, path)?;
     }
     if args.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
@@ -102,15 +103,9 @@ fn saved(args: &Args, name: &str, features: &Tensor) -> Result<Vec<Row>> {
 }
 
 impl Row {
-    /// The gradient's norm times each weight: as in the code, as from the theorem.
-    fn weighted(&self) -> (f64, f64) {
-        let GradientScale { n, d, eps, norm, .. } = self.scale;
-        (gamma_code(n, d) * norm, gamma_theorem(eps, n, d) * norm)
-    }
-
     fn json(&self) -> serde_json::Value {
         let s = &self.scale;
-        let (code, theorem) = self.weighted();
+        let (code, theorem) = weighted(&self.scale);
         json!({
             "features": self.features, "n": s.n, "d": s.d, "eps": s.eps,
             "rate": s.rate, "floor": s.floor, "ceiling": s.ceiling,
@@ -138,7 +133,7 @@ fn table(rows: &[Row]) -> String {
     );
     for row in rows {
         let s = &row.scale;
-        let (code, theorem) = row.weighted();
+        let (code, theorem) = weighted(&row.scale);
         let _ = writeln!(
             text,
             "{:>5} {:>5} {:>7.4}  {:<12} {:>9.3} {:>8.3} {:>9.3} {:>10.4} {:>9.4} {:>5.1} % {code:>10.4} {theorem:>13.4}",
@@ -155,65 +150,4 @@ fn table(rows: &[Row]) -> String {
         );
     }
     text + "The last two columns are the gradient's norm times each weight; the theorem's is at most 0.5.\n"
-}
-
-/// The study as three charts: the bound, and what two weights make of the gradient, over n and d.
-fn charts(args: &Args) -> Result<Vec<Chart>> {
-    let eps = args.eps.first().copied().unwrap_or(EPS);
-    let (ns, ds): (Vec<usize>, Vec<usize>) =
-        ((3..=12).map(|i| 1 << i).collect(), (4..=10).map(|i| 1 << i).collect());
-    let (n, d) = (512, 256);
-    let measure = |kind: Made, n: usize, d: usize| -> Result<Row> {
-        let scale =
-            GradientScale::measure(&kind.rows(n, d, args.seed), eps).map_err(Failure::from)?;
-        Ok(Row { features: kind.name().into(), scale })
-    };
-    let mut shares = Vec::new();
-    for kind in Made::ALL {
-        let mut points = Vec::new();
-        for &n in &ns {
-            let row = measure(kind, n, d)?;
-            points.push(((n as f64).log2(), row.scale.norm / row.scale.bound));
-        }
-        shares.push(Series { name: kind.name().into(), points });
-    }
-    let weighted = |sizes: &[usize], at: &dyn Fn(usize) -> (usize, usize)| -> Result<Vec<Series>> {
-        let (mut code, mut theorem) = (Vec::new(), Vec::new());
-        for &size in sizes {
-            let (n, d) = at(size);
-            let (by_code, by_theorem) = measure(Made::Random, n, d)?.weighted();
-            code.push(((size as f64).log2(), by_code));
-            theorem.push(((size as f64).log2(), by_theorem));
-        }
-        let series = |name: &str, points| Series { name: name.into(), points };
-        Ok(vec![series("gamma: code", code), series("gamma: theorem", theorem)])
-    };
-    let chart = |title: &str, note: String, x_label: &str, series| Chart {
-        title: title.into(),
-        note,
-        x_label: x_label.into(),
-        x_is_log2: true,
-        from_zero: true,
-        series,
-        ..Chart::default()
-    };
-    let at = |what: &str| format!("random unit rows, {what}, eps {eps}");
-    Ok(vec![
-        Chart {
-            guides: vec![("bound", 1.0)].into_iter().map(|(s, y)| (s.to_owned(), y)).collect(),
-            ..chart("Gradient norm over its bound", format!("d = {d}, eps {eps}"), "rows n", shares)
-        },
-        chart(
-            "Weighted gradient norm over n",
-            at("d = 256"),
-            "rows n",
-            weighted(&ns, &|n| (n, d))?,
-        ),
-        chart(
-            "Weighted gradient norm over d",
-            at("n = 512"),
-            "width d",
-            weighted(&ds, &|d| (n, d))?,
-        ),
-    ])
 }

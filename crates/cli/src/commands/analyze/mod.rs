@@ -1,6 +1,7 @@
 //! `simdino analyze`: the coding rate as the paper studies it, on made-up and on saved features.
 
 mod arguments;
+mod charts;
 mod coding_rate;
 mod features;
 mod figure;

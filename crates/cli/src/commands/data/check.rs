@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use data::DataConfig;
+use data::Dataset;
 use data::PixelFormat;
 use data::check::CheckReport;
-use data::config::DataConfig;
-use data::dataset::Dataset;
 use serde_json::{Value, json};
 
 use crate::console::{answer, progress};

@@ -6,7 +6,7 @@ mod pack;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use data::config::{DataConfig, SourceKind, SyntheticConfig};
+use data::{DataConfig, SourceKind, SyntheticConfig};
 
 use crate::console::{answer, progress};
 use crate::failure::{Failure, Result};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use data::config::DataConfig;
+use data::DataConfig;
 use data::source::{self, PackOptions};
 use indicatif::HumanBytes;
 

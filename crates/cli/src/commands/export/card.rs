@@ -4,19 +4,24 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use model::weights::Role;
+use model::weights::{PretrainedBackbone, Role};
 use serde_json::Value;
+use trainer::files::read_json;
 
 use crate::commands::import::name;
-use crate::weights::Weights;
 
 /// Lines of a recipe that are shown.
 const RECIPE_LINES: usize = 200;
 
 /// The card of `weights`, which came from `source`: with the recipe, the data's fingerprint and the
 /// metrics where `source` is a run.
-pub fn write(source: &Path, weights: &Weights, role: Role, loading: &[String; 2]) -> String {
-    let role = if role == Role::Student { "student" } else { "teacher" };
+pub fn write(
+    source: &Path,
+    weights: &PretrainedBackbone,
+    role: Role,
+    loading: &[String; 2],
+) -> String {
+    let role = role.name();
     let model = &weights.model;
     let dims = model.arch.dimensions();
     let mut card = String::from(
@@ -48,22 +53,18 @@ pub fn write(source: &Path, weights: &Weights, role: Role, loading: &[String; 2]
     );
     let _ = writeln!(card, "## Open it\n\n```python\n{}\n```\n", loading.join("\n"));
     training(&mut card, source, weights);
-    results(&mut card, &read_json(&source.join("results.json")));
+    results(&mut card, &read_json(&source.join("results.json")).unwrap_or_default());
     recipe(&mut card, source);
     card
 }
 
-fn read_json(path: &Path) -> Value {
-    fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
-}
-
-fn training(card: &mut String, source: &Path, weights: &Weights) {
+fn training(card: &mut String, source: &Path, weights: &PretrainedBackbone) {
     card.push_str("## Where it is from\n\n");
     let _ = writeln!(card, "- read from `{}`", weights.report.path.display());
     if weights.step > 0 {
         let _ = writeln!(card, "- trained for {} steps", weights.step);
     }
-    let environment = read_json(&source.join("env.json"));
+    let environment = read_json::<Value>(&source.join("env.json")).unwrap_or_default();
     for (key, words) in [
         ("simdino", "version of simdino"),
         ("git_commit", "commit"),

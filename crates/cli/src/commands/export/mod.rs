@@ -5,12 +5,14 @@ mod card;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use model::weights::{Backbone, ImportPolicy, Layout, Role, export, loading_lines, verify};
+use model::weights::{
+    Backbone, ImportPolicy, Layout, LoadOptions, Role, export, loading_lines, verify,
+};
 use tch::Device;
 
 use crate::console::answer;
 use crate::failure::{Context, Failure, Result};
-use crate::weights::{LoadOptions, Weights};
+use crate::weights::say_assumed;
 
 /// What `simdino export` takes.
 #[derive(Debug, clap::Args)]
@@ -64,8 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
     let role = if args.student { Role::Student } else { Role::Teacher };
     let policy = ImportPolicy { role, prefix: args.prefix.clone(), ..Default::default() };
     let options = LoadOptions { policy, ..LoadOptions::default() };
-    let weights = Weights::open_with(&args.weights, &options, Device::Cpu)?;
-    weights.say_assumed();
+    let weights = simdino::weights::open(&args.weights, &options, Device::Cpu)?;
+    say_assumed(&weights);
     let tensors = weights.tensors();
     let (model, normalize) = (&weights.model, weights.normalize.clone());
     let backbone = Backbone { tensors: &tensors, model, normalize };

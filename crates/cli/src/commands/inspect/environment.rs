@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
+use simdino::self_check::{self, Outcome};
 use tch::{Cuda, Device};
 
 use super::findings::Findings;
-use super::self_check::{self, Outcome};
 use crate::failure::Result;
 
 /// Describes the machine, and with `check` computes on each device; tells whether all went well.

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data::config::DataConfig;
+use data::DataConfig;
 use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, is_index, networks};
 use serde_json::{Value, json};
+use trainer::files::read_json;
 use trainer::metrics::read_jsonl;
 
 use super::findings::Findings;
@@ -100,7 +101,7 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
             json!({"prefix": network.prefix, "style": network.style.name(), "model": model, "head": inferred.head, "not_computed": unknown})
         }
         Err(error) => {
-            let problem = crate::failure::chain(&error);
+            let problem = base::error_chain(&error);
             row(text, "network", format!("{place}: {problem}"));
             json!({"prefix": network.prefix, "problem": problem})
         }
@@ -122,7 +123,7 @@ fn grouped(number: usize) -> String {
 
 fn checkpoint(path: &Path) -> Result<Findings> {
     trainer::checkpoint::verify(path)?;
-    let state: Value = serde_json::from_slice(&fs::read(path.join("state.json"))?)?;
+    let state: Value = read_json(&path.join("state.json"))?;
     let mut text = String::new();
     row(&mut text, "checkpoint", path.display());
     row(&mut text, "integrity", "every file has the checksum of its manifest");
@@ -214,10 +215,10 @@ fn source(path: &Path) -> Result<Findings> {
 
 fn first_image(dataset: &data::Dataset) -> String {
     match dataset.inspect(0, 0) {
-        Ok(data::dataset::Inspection { image, format, .. }) => {
+        Ok(data::Inspection { image, format, .. }) => {
             format!("{}, {format}, {} x {}", dataset.name(0), image.width(), image.height())
         }
-        Err(error) => crate::failure::chain(&error),
+        Err(error) => base::error_chain(&error),
     }
 }
 

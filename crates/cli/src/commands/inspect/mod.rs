@@ -3,7 +3,6 @@
 mod environment;
 mod files;
 mod findings;
-mod self_check;
 
 use std::path::Path;
 

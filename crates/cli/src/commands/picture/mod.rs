@@ -14,7 +14,7 @@ use self::out::png;
 use crate::config;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
-use crate::train::pictures::{readable, save};
+use crate::train::pictures::save;
 
 /// What `picture` takes.
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,7 @@ fn rows(path: &Path, count: usize, pixels: PixelFormat) -> Result<(Dataset, Vec<
     let path = path.to_string_lossy().into_owned();
     let config = DataConfig { path: path.clone(), ..DataConfig::default() }.with_pixels(pixels);
     let dataset = data::open(&config)?;
-    let rows: Vec<_> = readable(&dataset, count).into_iter().map(|index| (index, 0)).collect();
+    let rows: Vec<_> = dataset.readable(count).into_iter().map(|index| (index, 0)).collect();
     if rows.is_empty() {
         let advice = "`simdino data check` says why";
         return Err(Failure::failed(format!("{path}: no readable image found ({advice})")));

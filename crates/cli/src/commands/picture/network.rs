@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use data::Dataset;
 use eval::pictures::{AttentionOptions, PcaOptions, attention_sheet, pca_sheet};
 use image::RgbImage;
+use model::weights::PretrainedBackbone;
 
 use super::out::png;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
-use crate::train::pictures::{readable, save};
-use crate::weights::Weights;
+use crate::train::pictures::save;
+use crate::weights;
 use simdino::device;
+use simdino::weights::data_config;
 
 /// Patches along a side of what the network sees, unless told otherwise: as many as DINO's pictures
 /// have.
@@ -73,7 +75,7 @@ pub struct AttentionArgs {
 struct Scene {
     dataset: Dataset,
     indices: Vec<usize>,
-    weights: Weights,
+    weights: PretrainedBackbone,
     side: u32,
     device: tch::Device,
 }
@@ -84,7 +86,7 @@ impl Scene {
             return Err(Failure::usage(format!("--images: must be 1 to 64 (got {})", args.images)));
         }
         let device = device::resolve(&args.device)?;
-        let weights = Weights::open(&args.weights, args.prefix.as_deref(), device)?;
+        let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
         let patch = weights.model.patch_size;
         let side = args.side.map_or(PATCHES * patch, i64::from);
         if side < patch || side % patch != 0 {
@@ -94,8 +96,8 @@ impl Scene {
         }
         let side = u32::try_from(side)
             .map_err(|_| Failure::usage(format!("--side: {side} is too large")))?;
-        let dataset = data::open(&weights.data(&args.data))?;
-        let indices = readable(&dataset, args.images);
+        let dataset = data::open(&data_config(&weights, &args.data))?;
+        let indices = dataset.readable(args.images);
         if indices.is_empty() {
             let advice = "`simdino data check` says why";
             return Err(Failure::failed(format!(
@@ -117,13 +119,8 @@ pub fn pca(args: &PcaArgs) -> Result<()> {
         return Err(Failure::usage("--threshold: must be at least 0 and below 1"));
     }
     let scene = Scene::open(&args.common)?;
-    let options = PcaOptions {
-        side: scene.side,
-        mean: scene.weights.normalize.mean.clone(),
-        std: scene.weights.normalize.std.clone(),
-        device: scene.device,
-        threshold: args.threshold,
-    };
+    let mut options = PcaOptions::new(scene.side, scene.weights.normalize.clone());
+    (options.device, options.threshold) = (scene.device, args.threshold);
     let backbone = &scene.weights.backbone;
     let sheet = pca_sheet(&scene.dataset, &scene.indices, backbone, &options)?;
     written(
@@ -142,14 +139,8 @@ pub fn pca(args: &PcaArgs) -> Result<()> {
 pub fn attention(args: &AttentionArgs) -> Result<()> {
     png(&args.out)?;
     let scene = Scene::open(&args.common)?;
-    let options = AttentionOptions {
-        side: scene.side,
-        mean: scene.weights.normalize.mean.clone(),
-        std: scene.weights.normalize.std.clone(),
-        device: scene.device,
-        mass: args.mass,
-        heads: args.heads,
-    };
+    let mut options = AttentionOptions::new(scene.side, scene.weights.normalize.clone());
+    (options.device, options.mass, options.heads) = (scene.device, args.mass, args.heads);
     let backbone = &scene.weights.backbone;
     let sheet = attention_sheet(&scene.dataset, &scene.indices, backbone, &options)?;
     let heads = if args.heads { ", and each head" } else { "" };

@@ -10,9 +10,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use base::write_atomic_with;
+
 use super::super::names::Names;
 use super::table::Table;
-use crate::storage::{plain_file, replace};
+use crate::storage::plain_file;
 
 /// Changes with the format, and with what is read from a list.
 const MAGIC: u64 = u64::from_le_bytes(*b"sdlist03");
@@ -105,7 +107,8 @@ fn try_store(path: &Path, Key(key): Key, table: &Table) -> io::Result<()> {
         u64::from(!table.classes.is_empty()),
     ];
     let header: Vec<u8> = header.iter().flat_map(|number| number.to_le_bytes()).collect();
-    replace(&place, &[&header, parts[0], parts[1], parts[2], parts[3]])
+    let parts = [&header, parts[0], parts[1], parts[2], parts[3]];
+    write_atomic_with(&place, |file| parts.iter().try_for_each(|part| file.write_all(part)))
 }
 
 fn numbers(file: &mut File, count: usize) -> Option<Vec<u64>> {

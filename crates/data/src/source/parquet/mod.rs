@@ -42,6 +42,12 @@ pub struct Parquet {
     cache: PageCache,
 }
 
+impl std::fmt::Debug for Parquet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parquet").field("starts", &self.starts).finish_non_exhaustive()
+    }
+}
+
 impl Parquet {
     /// Opens one file, all `.parquet` files directly in a folder, or those whose name matches a
     /// pattern, found as those of [`Shards::open`](super::Shards::open) are.

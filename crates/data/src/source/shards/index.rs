@@ -19,7 +19,7 @@ use super::members::{Member, Members};
 use super::scan;
 use super::sparse::Sparse;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, LocalFile, read_error, replace};
+use crate::storage::{Blob, LocalFile, read_error};
 
 /// What is added to a shard's name.
 pub(super) const SUFFIX: &str = ".index";
@@ -170,7 +170,11 @@ pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<
         Head { format: FORMAT.into(), version: VERSION, shard_bytes, images, notices, crc32 };
     let mut text = serde_json::to_vec(&head).map_err(|error| io(error.into()))?;
     text.push(b'\n');
-    replace(&place, &[&text, &body]).map_err(io)
+    base::write_atomic_with(&place, |file| {
+        file.write_all(&text)?;
+        file.write_all(&body)
+    })
+    .map_err(io)
 }
 
 /// Writes an index beside each plain shard that `path` means, from the shard itself; the number of

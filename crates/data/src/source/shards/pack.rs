@@ -17,7 +17,7 @@ use tar::{Builder, Header};
 use super::super::{Payload, Source, digest, extension, is_image};
 use super::index;
 use crate::error::{Error, Result};
-use crate::storage::{LocalFile, replace};
+use crate::storage::LocalFile;
 
 /// What a folder of shards was packed from; packing goes on only where this is the same.
 const PLAN: &str = "pack.json";
@@ -39,6 +39,7 @@ impl Default for PackOptions {
 
 /// What [`pack`] did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PackReport {
     /// Shards there are now.
     pub shards: usize,
@@ -133,7 +134,8 @@ fn prepare(out: &Path, plan: &Plan) -> Result<()> {
             }
             let text = serde_json::to_vec_pretty(plan);
             let text = text.map_err(|error| io("write", &place, error.into()))?;
-            replace(&place, &[&text, b"\n"]).map_err(|error| io("write", &place, error))
+            base::write_atomic(&place, &[text.as_slice(), b"\n"].concat())
+                .map_err(|error| io("write", &place, error))
         }
         Err(error) => Err(io("read", &place, error)),
     }

@@ -5,7 +5,9 @@
 
 use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, widen};
 use crate::transform::planes::Planes;
-use crate::transform::simd::{dispatch, mul_high, put};
+use simd::dispatch;
+
+use crate::transform::lanes::{mul_high, put};
 
 /// Fractional bits of a weight.
 const WEIGHT_BITS: u32 = 15;

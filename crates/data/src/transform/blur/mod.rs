@@ -14,7 +14,7 @@ use std::cell::RefCell;
 pub use boxes::pillow;
 pub use gaussian::kernel9;
 
-use super::simd::put;
+use super::lanes::put;
 
 /// Values that are worked on together.
 const WIDE: usize = 32;

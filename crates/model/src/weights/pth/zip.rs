@@ -34,9 +34,9 @@ pub(super) fn looks_like(head: &[u8]) -> bool {
     head.starts_with(&LOCAL)
 }
 
-/// A part as the list at the end describes it.
+/// An entry as the list at the end describes it.
 #[derive(Debug, Clone, Copy)]
-struct ImageRange {
+struct Entry {
     header: u64,
     len: u64,
     stored: bool,
@@ -75,7 +75,7 @@ pub(super) fn read(file: &mut File, len: u64) -> Result<Contents> {
 }
 
 struct Parts {
-    by_name: BTreeMap<String, ImageRange>,
+    by_name: BTreeMap<String, Entry>,
     file_len: u64,
 }
 
@@ -102,7 +102,7 @@ impl Parts {
     }
 
     /// Where the bytes of a part lie: after its own header, whose length only that header says.
-    fn place(&self, file: &mut File, name: &str, part: ImageRange) -> Result<Extent> {
+    fn place(&self, file: &mut File, name: &str, part: Entry) -> Result<Extent> {
         if !part.stored {
             return Err(PthError::Compressed(name.to_owned()));
         }
@@ -162,7 +162,7 @@ fn directory_64(file: &mut File, end_at: u64, narrow: (u64, u64, u64)) -> Result
 }
 
 /// The first entry of `list`, and what follows it.
-fn central_entry(list: &[u8]) -> Result<(&str, ImageRange, &[u8])> {
+fn central_entry(list: &[u8]) -> Result<(&str, Entry, &[u8])> {
     let broken = PthError::Archive("its list is cut off");
     if list.len() < CENTRAL_LEN || !list.starts_with(&CENTRAL) {
         return Err(broken);
@@ -184,7 +184,7 @@ fn central_entry(list: &[u8]) -> Result<(&str, ImageRange, &[u8])> {
     let name = name.ok_or(PthError::Archive("a part has no proper name"))?;
     let [len, packed, header] = wide_fields(extra, [len, packed, header])?;
     let stored = method == 0 && packed == len;
-    Ok((name, ImageRange { header, len, stored }, tail))
+    Ok((name, Entry { header, len, stored }, tail))
 }
 
 /// Replaces those numbers that are all ones by their wide forms, which follow in this order.

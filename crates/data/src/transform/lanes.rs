@@ -1,22 +1,11 @@
-//! One source for every instruction set.
-//!
-//! Kernels are plain loops over arrays of a fixed size. [`dispatch`] runs one of several compiled
-//! copies of them: for AVX-512, AVX2, NEON, or what the target has at least. The choice is made
-//! when the program runs, so a binary for plain x86-64 is as fast as one built for the machine.
+//! Kernels as plain loops over blocks of a fixed size, which [`simd::dispatch`] runs compiled for this
+//! machine.
 //!
 //! For that a kernel and all it calls must be `#[inline(always)]`: only what is inlined into the
 //! dispatched closure is compiled with its instructions.
 
-use pulp::Arch;
-
 /// Bytes that kernels work on at a time: one AVX-512 register.
 pub(crate) const LANES: usize = 64;
-
-/// Runs `kernel`, compiled for the best instruction set of this machine.
-#[inline]
-pub(crate) fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(kernel)
-}
 
 /// Applies `f` to all bytes, [`LANES`] at a time; the rest is padded with its last byte.
 #[inline(always)]
@@ -110,6 +99,8 @@ fn interleave(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
 
 #[cfg(test)]
 mod tests {
+    use simd::dispatch;
+
     use super::*;
 
     #[test]

@@ -6,14 +6,14 @@
 
 use std::fmt;
 
-use model::config::{Arch, HeadConfig, ModelConfig};
+use model::{Arch, HeadConfig, ModelConfig};
 use model::{Mode, Network};
 use objectives::config::RatePrecision;
 use objectives::{RateOptions, coding_rate};
 use tch::{Device, Kind, Tensor, nn};
 use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_};
 
-use crate::failure::Result;
+use crate::error::Result;
 
 /// Rows, width and `alpha` of the coding rate that is checked.
 const RATE: (i64, i64, f64) = (64, 256, 80.0);
@@ -21,6 +21,8 @@ const RATE: (i64, i64, f64) = (64, 256, 80.0);
 const STEPS: i64 = 3;
 
 /// One comparison.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// What was compared.
     pub what: &'static str,

@@ -1,0 +1,148 @@
+//! Files that are whole or not there.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Replaces the file `path` by these bytes.
+///
+/// # Errors
+/// As [`replace_atomic`].
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// Replaces the file `path` by what `write` writes.
+///
+/// # Errors
+/// As [`replace_atomic`].
+pub fn write_atomic_with<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    replace_atomic(path, |unfinished| {
+        let file = OpenOptions::new().write(true).open(unfinished)?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        write(&mut file)?;
+        Ok(file.flush()?)
+    })
+}
+
+/// Replaces the file `path` by the one that `make` makes under the name it is given, which is that of an
+/// empty file in the same folder. That file is flushed to disk and renamed; who reads `path` meanwhile,
+/// or after a power cut, finds the old file or the new one, never a part. It has the permissions of
+/// any new file.
+///
+/// # Errors
+/// The folder does not exist or cannot be written, the disk is full, or what `make` says; the old file
+/// is then as it was, and nothing is left behind.
+pub fn replace_atomic<E: From<io::Error>>(
+    path: &Path,
+    make: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let unfinished = unfinished(folder, path)?;
+    let finish = || -> Result<(), E> {
+        make(&unfinished)?;
+        File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        Ok(())
+    };
+    if let Err(error) = finish() {
+        // What counts is the first error.
+        let _ = fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    // Makes the rename durable, where folders can be flushed.
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Makes an empty file of a name that nobody else has: hidden, so that no reader of the folder takes it
+/// for content. Processes on other machines may have the same number and share the folder.
+fn unfinished(folder: &Path, path: &Path) -> io::Result<PathBuf> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}-{count}.new", process::id()));
+        let hidden = folder.join(hidden);
+        match OpenOptions::new().write(true).create_new(true).open(&hidden) {
+            Ok(_) => return Ok(hidden),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_stays_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_atomic(&path, b"old").unwrap();
+        write_atomic(&path, b"new and longer").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new and longer");
+        assert_eq!(names(folder.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_atomic(&path, b"old").unwrap();
+        let failed = write_atomic_with(&path, |file| {
+            file.write_all(&[0; 3 << 20])?;
+            Err(io::Error::other("the tensor is gone"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "the tensor is gone");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.txt"]);
+        // A folder in the way of the rename, and a folder that is not there.
+        fs::create_dir_all(folder.path().join("b/full")).unwrap();
+        assert!(write_atomic(&folder.path().join("b"), b"x").is_err());
+        assert!(write_atomic(&folder.path().join("c/a.txt"), b"x").is_err());
+        assert!(write_atomic(Path::new("/"), b"x").is_err());
+        assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn names_of_another_process_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let theirs: Vec<PathBuf> = (0..1000)
+            .map(|count| folder.path().join(format!(".a.txt.{}-{count}.new", process::id())))
+            .collect();
+        theirs.iter().for_each(|path| fs::write(path, "theirs").unwrap());
+        write_atomic(&path, b"ours").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+        assert!(theirs.iter().all(|path| fs::read(path).unwrap() == b"theirs"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_permissions_are_those_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode =
+            |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        fs::write(folder.path().join("plain"), b"x").unwrap();
+        write_atomic(&folder.path().join("atomic"), b"x").unwrap();
+        assert_eq!(mode("atomic"), mode("plain"));
+    }
+}

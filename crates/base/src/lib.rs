@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
+
+mod error;
+mod files;
+
+pub use error::{error_chain, panic_message};
+pub use files::{replace_atomic, write_atomic, write_atomic_with};

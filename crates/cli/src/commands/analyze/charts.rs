@@ -1,0 +1,93 @@
+//! The gradient of the coding rate as charts: the bound, and what two weights make of it.
+
+use objectives::gradient_scale::{GradientScale, gamma_code, gamma_theorem};
+use report::chart::{Chart, Series};
+
+use super::features::Made;
+use crate::failure::Result;
+
+/// Rows, and width, where the other is varied.
+const FIXED: (usize, usize) = (512, 256);
+
+/// The gradient's norm times each weight: as in the code, as from the theorem.
+pub(super) fn weighted(scale: &GradientScale) -> (f64, f64) {
+    let GradientScale { n, d, eps, norm, .. } = *scale;
+    (gamma_code(n, d) * norm, gamma_theorem(eps, n, d) * norm)
+}
+
+/// The study as three charts over n and d, at one `eps`.
+pub(super) fn charts(eps: f64, seed: i64) -> Result<Vec<Chart>> {
+    let ns: Vec<usize> = (3..=12).map(|i| 1 << i).collect();
+    let ds: Vec<usize> = (4..=10).map(|i| 1 << i).collect();
+    let study = Study { eps, seed };
+    let (n, d) = FIXED;
+    let of_bound = study.shares_of_bound(&ns, d)?;
+    let over_n = study.weighted(ns.iter().map(|&n| (n, (n, d))))?;
+    let over_d = study.weighted(ds.iter().map(|&d| (d, (n, d))))?;
+    let at = |what: &str| format!("random unit rows, {what}, eps {eps}");
+    Ok(vec![
+        Chart {
+            guides: vec![("bound".to_owned(), 1.0)],
+            ..chart(
+                "Gradient norm over its bound",
+                format!("d = {d}, eps {eps}"),
+                "rows n",
+                of_bound,
+            )
+        },
+        chart("Weighted gradient norm over n", at("d = 256"), "rows n", over_n),
+        chart("Weighted gradient norm over d", at("n = 512"), "width d", over_d),
+    ])
+}
+
+fn chart(title: &str, note: String, x_label: &str, series: Vec<Series>) -> Chart {
+    Chart {
+        title: title.into(),
+        note,
+        x_label: x_label.into(),
+        x_is_log2: true,
+        from_zero: true,
+        series,
+        ..Chart::default()
+    }
+}
+
+struct Study {
+    eps: f64,
+    seed: i64,
+}
+
+impl Study {
+    fn measure(&self, kind: Made, n: usize, d: usize) -> Result<GradientScale> {
+        Ok(GradientScale::measure(&kind.rows(n, d, self.seed), self.eps)?)
+    }
+
+    /// For each kind of features, the norm as a share of its bound.
+    fn shares_of_bound(&self, ns: &[usize], d: usize) -> Result<Vec<Series>> {
+        let mut shares = Vec::new();
+        for kind in Made::ALL {
+            let mut points = Vec::new();
+            for &n in ns {
+                let scale = self.measure(kind, n, d)?;
+                points.push(((n as f64).log2(), scale.norm / scale.bound));
+            }
+            shares.push(Series { name: kind.name().into(), points });
+        }
+        Ok(shares)
+    }
+
+    /// For each weight, the weighted norm of random rows; `sizes` are places on the axis with `n` and `d`.
+    fn weighted(
+        &self,
+        sizes: impl Iterator<Item = (usize, (usize, usize))>,
+    ) -> Result<Vec<Series>> {
+        let (mut code, mut theorem) = (Vec::new(), Vec::new());
+        for (size, (n, d)) in sizes {
+            let (by_code, by_theorem) = weighted(&self.measure(Made::Random, n, d)?);
+            code.push(((size as f64).log2(), by_code));
+            theorem.push(((size as f64).log2(), by_theorem));
+        }
+        let series = |name: &str, points| Series { name: name.into(), points };
+        Ok(vec![series("gamma: code", code), series("gamma: theorem", theorem)])
+    }
+}

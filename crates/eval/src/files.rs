@@ -1,0 +1,204 @@
+//! Features in files: `.npy`, `.safetensors`, and `.csv`.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use ndarray::Array2;
+use ndarray_npy::ReadNpyError;
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeatureSet;
+
+/// A way to keep features, told by the name of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FeatureFormat {
+    /// A table of NumPy.
+    Npy,
+    /// The tensor `features`.
+    Safetensors,
+    /// The columns `name`, `label`, `class`, `f0`, `f1`, ..
+    Csv,
+}
+
+impl FeatureFormat {
+    /// The format of files that are called like this.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "npy" => Some(Self::Npy),
+            "safetensors" => Some(Self::Safetensors),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+}
+
+/// Reads features that [`write_features`] wrote, or anybody else: `[n, D]` in double precision.
+///
+/// A NumPy table holds float32 or float64; a safetensors file has a tensor `features`, or one alone; a CSV
+/// file has a header, and numbers in the columns `f0`, `f1`, ..; its other columns are left out.
+///
+/// # Errors
+/// Names the file when it cannot be read, is called otherwise ([`Error::FeatureFormat`]), holds no table of
+/// numbers, or not all of them are finite.
+pub fn read_features(path: &Path) -> Result<Tensor> {
+    if !path.is_file() {
+        return Err(wrong(path, "no such file".to_owned()));
+    }
+    let unknown = || Error::FeatureFormat { path: path.to_owned() };
+    let table = match FeatureFormat::of(path).ok_or_else(unknown)? {
+        FeatureFormat::Npy => npy(path)?,
+        FeatureFormat::Safetensors => {
+            only(path, model::weights::read_safetensors(path).map_err(Error::Tensors)?.tensors)?
+        }
+        FeatureFormat::Csv => csv(path)?,
+    };
+    if table.dim() != 2 || table.numel() == 0 {
+        let got = table.size();
+        return Err(wrong(path, format!("expected features of shape [n, d] (got {got:?})")));
+    }
+    let table = table.to_kind(Kind::Double);
+    if f64::try_from(table.isfinite().all())? == 0.0 {
+        return Err(wrong(path, "holds numbers that are not finite".to_owned()));
+    }
+    Ok(table)
+}
+
+/// Writes features, whole or not at all, and makes the folder. Names, labels and classes are in the same
+/// file for CSV, else in `NAME.names.csv` beside it.
+///
+/// # Errors
+/// The file is called otherwise, or the disk does not take it.
+pub fn write_features(path: &Path, set: &FeatureSet) -> Result<()> {
+    let format = FeatureFormat::of(path);
+    let format = format.ok_or_else(|| Error::FeatureFormat { path: path.to_owned() })?;
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(unwritten(path))?;
+    }
+    match format {
+        FeatureFormat::Csv => {
+            return base::write_atomic(path, table(set)?.as_bytes()).map_err(unwritten(path));
+        }
+        FeatureFormat::Npy => {
+            base::replace_atomic(path, |unfinished| set.features.write_npy(unfinished))
+                .map_err(unwritten(path))?;
+        }
+        FeatureFormat::Safetensors => {
+            let tensors = [("features".to_owned(), set.features.shallow_clone())];
+            model::weights::write_safetensors(path, &tensors, &BTreeMap::new())
+                .map_err(Error::Tensors)?;
+        }
+    }
+    let beside = path.with_extension("names.csv");
+    base::write_atomic(&beside, names(set).as_bytes()).map_err(unwritten(&beside))
+}
+
+fn wrong(path: &Path, problem: String) -> Error {
+    Error::FeatureFile { path: path.to_owned(), problem }
+}
+
+fn unreadable<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Error {
+    |error| Error::Unreadable { path: path.to_owned(), source: Box::new(error) }
+}
+
+fn unwritten<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Error {
+    |error| Error::Unwritten { path: path.to_owned(), source: Box::new(error) }
+}
+
+/// A NumPy array of two dimensions, in single or double precision.
+fn npy(path: &Path) -> Result<Tensor> {
+    let table: Array2<f64> = match ndarray_npy::read_npy::<_, Array2<f32>>(path) {
+        Ok(table) => table.mapv(f64::from),
+        Err(ReadNpyError::WrongDescriptor(_)) => {
+            ndarray_npy::read_npy(path).map_err(unreadable(path))?
+        }
+        Err(error) => return Err(unreadable(path)(error)),
+    };
+    let numbers: Vec<f64> = table.iter().copied().collect();
+    let (n, d) = table.dim();
+    Ok(Tensor::from_slice(&numbers).reshape([n as i64, d as i64]))
+}
+
+/// The tensor named `features`, or the only one.
+fn only(path: &Path, mut tensors: BTreeMap<String, Tensor>) -> Result<Tensor> {
+    if let Some(features) = tensors.remove("features") {
+        return Ok(features);
+    }
+    if tensors.len() == 1
+        && let Some(tensor) = tensors.into_values().next()
+    {
+        return Ok(tensor);
+    }
+    Err(wrong(path, "expected a tensor 'features', or one tensor alone".to_owned()))
+}
+
+/// The columns `f0, f1, ..` of a table with a header.
+fn csv(path: &Path) -> Result<Tensor> {
+    let mut reader = csv::Reader::from_path(path).map_err(unreadable(path))?;
+    let named = |name: &str| name.strip_prefix('f').is_some_and(|i| i.parse::<u32>().is_ok());
+    let header = reader.headers().map_err(unreadable(path))?;
+    let columns: Vec<usize> =
+        header.iter().enumerate().filter(|(_, name)| named(name)).map(|(i, _)| i).collect();
+    let mut numbers: Vec<f64> = Vec::new();
+    let mut rows = 0;
+    for record in reader.records() {
+        let record = record.map_err(unreadable(path))?;
+        rows += 1;
+        for &column in &columns {
+            let cell = record.get(column).unwrap_or_default();
+            let number = cell.parse().map_err(|_| {
+                wrong(path, format!("row {rows} holds '{cell}' in place of a number"))
+            })?;
+            numbers.push(number);
+        }
+    }
+    if columns.is_empty() {
+        return Err(wrong(path, "has no columns f0, f1, ..".to_owned()));
+    }
+    Ok(Tensor::from_slice(&numbers).reshape([rows, columns.len() as i64]))
+}
+
+/// Name, label and class of row `i`.
+fn name_cells(set: &FeatureSet, i: usize) -> String {
+    let label = set.labels.get(i).copied().flatten();
+    let class = label.and_then(|label| set.class_names.get(label as usize));
+    let label = label.map(|label| label.to_string()).unwrap_or_default();
+    let name = set.names.get(i).map(|name| cell(name)).unwrap_or_default();
+    format!("{name},{label},{}", class.map(|class| cell(class)).unwrap_or_default())
+}
+
+/// RFC 4180: quotes around text that holds a separator.
+fn cell(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn names(set: &FeatureSet) -> String {
+    let rows = (0..set.len()).map(|i| format!("{}\n", name_cells(set, i)));
+    std::iter::once("name,label,class\n".to_owned()).chain(rows).collect()
+}
+
+fn table(set: &FeatureSet) -> Result<String> {
+    let (_, width) = set.features.size2()?;
+    let mut text = String::from("name,label,class");
+    (0..width).for_each(|i| {
+        let _ = write!(text, ",f{i}");
+    });
+    text.push('\n');
+    for (i, row) in set.features.unbind(0).iter().enumerate() {
+        text.push_str(&name_cells(set, i));
+        let values: Vec<f32> = row.try_into()?;
+        values.iter().for_each(|value| {
+            let _ = write!(text, ",{value}");
+        });
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,242 @@
+//! A backbone from any weight file in one call: one of simdino, which says its own architecture, or
+//! one of DINO, DINOv2, timm or Hugging Face, whose tensors tell it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+use tch::{Device, Tensor, nn};
+
+use super::architecture::infer;
+use super::beside::normalization;
+use super::file::TensorFile;
+use super::import::{ImportPolicy, Target, import};
+use super::locate::find;
+use super::named_variables;
+use super::native::write_safetensors;
+use super::networks::networks;
+use super::report::ImportReport;
+use super::roles::Role;
+use crate::config::{HeadConfig, ModelConfig};
+use crate::error::{Error, Result};
+use crate::normalize::Normalize;
+use crate::vit::VisionTransformer;
+
+/// A backbone, the variables that hold it, and what its file says about it.
+///
+/// ```
+/// use model::weights::{PretrainedBackbone, named_variables, write_safetensors};
+/// use model::{Arch, Mode, ModelConfig, VisionTransformer};
+/// use tch::{Device, Kind, Tensor, nn};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("model.safetensors");
+/// # let made = nn::VarStore::new(Device::Cpu);
+/// # let config = ModelConfig { arch: Arch::VitNano, image_size: 64, ..ModelConfig::default() };
+/// # VisionTransformer::new(&made.root(), &config)?;
+/// # write_safetensors(&path, &named_variables(&made), &[].into())?;
+/// // A .pth or safetensors file, or the folder of one.
+/// let pretrained = PretrainedBackbone::open(&path, Device::Cpu)?;
+/// assert_eq!((pretrained.model.arch, pretrained.model.patch_size), (Arch::VitNano, 16));
+/// for assumption in &pretrained.assumed {
+///     println!("the file does not say, so it is assumed: {assumption}");
+/// }
+///
+/// let pixels = vec![128; 2 * 64 * 64 * 3]; // two images
+/// let images = pretrained.normalize.apply(&pixels, [2, 64, 64], Device::Cpu)?;
+/// let cls = tch::no_grad(|| pretrained.backbone.forward_cls(&images, Mode::Eval))?;
+/// assert_eq!(cls.size(), [2, 128]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PretrainedBackbone {
+    /// The vision transformer. Its parameters take no gradients.
+    pub backbone: VisionTransformer,
+    /// The architecture.
+    pub model: ModelConfig,
+    /// Architecture of the projection head beside it in the file, which is not loaded.
+    pub head: Option<HeadConfig>,
+    /// Mean and standard deviation that its input is normalized with.
+    pub normalize: Normalize,
+    /// For images of more than 8 bits: the values of each channel that became 0 and 255 in training,
+    /// given once where they are the same for all channels; empty where they were the whole range.
+    pub value_range: Vec<[f64; 2]>,
+    /// Steps it was trained for; 0 where the file does not say.
+    pub step: u64,
+    /// What became of every tensor.
+    pub report: ImportReport,
+    /// What the file does not say and was assumed, a sentence each.
+    pub assumed: Vec<String>,
+    seed: i64,
+    vars: nn::VarStore,
+}
+
+/// What is asked of a weight file beside its name.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Which network, and how much of it must be there.
+    pub policy: ImportPolicy,
+    /// Values of [`ModelConfig`] as `key=value`, with or without `model.` in front: they replace what
+    /// was read or assumed.
+    pub model: Vec<String>,
+}
+
+impl PretrainedBackbone {
+    /// Reads the teacher at `path`: a weight file, the index of several, or a folder with one of
+    /// them (see [`find`]).
+    ///
+    /// # Errors
+    /// There is no such file, it is damaged, or it holds no vision transformer that is known whole.
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
+        Self::open_with(path, &LoadOptions::default(), device)
+    }
+
+    /// As [`Self::open`], with options.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::ModelValue`] for a value that does not fit.
+    pub fn open_with(path: &Path, options: &LoadOptions, device: Device) -> Result<Self> {
+        let file = TensorFile::open(&find(path, options.policy.role)?)?;
+        let network = options.policy.choose(&file)?;
+        let inferred = infer(&file, &network)?;
+        let model = overridden(&inferred.model, &options.model)?;
+        let mut vars = nn::VarStore::new(device);
+        let backbone = VisionTransformer::new(&vars.root(), &model)?;
+        let target =
+            Target { vars: &vars, model: &model, backbone: "", head: None, patch_head: None };
+        let report = import(&file, &target, &options.policy)?;
+        vars.freeze();
+        let mut assumed = inferred.assumed;
+        assumed.retain(|line| !is_stated(line, &options.model));
+        if options.policy.prefix.is_none() {
+            assumed.extend(chosen_among(&file, &network.prefix));
+        }
+        let known = normalization(&file, inferred.model.in_channels)?;
+        let normalize = known
+            .filter(|known| known.mean.len() as i64 == model.in_channels)
+            .unwrap_or_else(|| usual(model.in_channels, &mut assumed));
+        let number = |key: &str| file.entries().get(key)?.parse().ok();
+        // Files of earlier versions do not say; they were made with the full range.
+        let value_range = file.entries().get("value_range");
+        let value_range = value_range.and_then(|text| serde_json::from_str(text).ok());
+        Ok(Self {
+            backbone,
+            model,
+            head: inferred.head,
+            normalize,
+            value_range: value_range.unwrap_or_default(),
+            step: number("step").unwrap_or(0),
+            report,
+            assumed,
+            seed: number("seed").unwrap_or(0) as i64,
+            vars,
+        })
+    }
+
+    /// The same backbone with random weights: for a run of simdino those that its training began
+    /// with, since its files say the seed.
+    ///
+    /// # Errors
+    /// A libtorch operation fails.
+    pub fn untrained(&self) -> Result<VisionTransformer> {
+        tch::manual_seed(self.seed);
+        let vars = nn::VarStore::new(self.vars.device());
+        VisionTransformer::new(&vars.root(), &self.model)
+    }
+
+    /// Writes the backbone as a weight file of simdino, which says all that is known of it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path, role: Role) -> Result<()> {
+        let tensors = self.tensors().into_iter();
+        let tensors: Vec<_> =
+            tensors.map(|(name, tensor)| (format!("backbone.{name}"), tensor)).collect();
+        let header = |source| Error::WeightsHeader { path: path.to_owned(), source };
+        write_safetensors(path, &tensors, &self.metadata(role).map_err(header)?)
+    }
+
+    /// What the file says of itself, as those of the trainer do.
+    fn metadata(&self, role: Role) -> serde_json::Result<BTreeMap<String, String>> {
+        Ok(BTreeMap::from([
+            ("format".into(), "simdino".into()),
+            ("role".into(), role.name().into()),
+            ("step".into(), self.step.to_string()),
+            ("seed".into(), "0".into()),
+            ("model".into(), serde_json::to_string(&self.model)?),
+            ("mean".into(), serde_json::to_string(&self.normalize.mean)?),
+            ("std".into(), serde_json::to_string(&self.normalize.std)?),
+            ("value_range".into(), serde_json::to_string(&self.value_range)?),
+            ("imported_from".into(), self.report.path.display().to_string()),
+        ]))
+    }
+
+    /// Tensors of the backbone by name.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        named_variables(&self.vars)
+    }
+}
+
+/// Whether the value that an assumption is about was given.
+fn is_stated(assumption: &str, options: &[String]) -> bool {
+    let key = assumption.split(':').next().unwrap_or_default().trim_start_matches("model.");
+    options.iter().any(|option| option.trim_start_matches("model.").starts_with(key))
+}
+
+/// Which network was taken, where a file has several.
+fn chosen_among(file: &TensorFile, taken: &str) -> Option<String> {
+    let all: Vec<_> = networks(file).into_iter().map(|network| network.prefix).collect();
+    let all = (all.len() > 1).then(|| all.join(", "))?;
+    Some(format!("using the network {taken} (--prefix chooses another): {all}"))
+}
+
+/// Normalization where no file says one: that of ImageNet for color, as in nearly all public
+/// backbones; for other channels one that brings [0, 1] near the same range.
+fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
+    if channels == 3 {
+        assumed.push("mean and std of the input: those of ImageNet".to_owned());
+        return Normalize { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] };
+    }
+    let of_each = |value: f32| vec![value; usize::try_from(channels).unwrap_or_default()];
+    assumed.push("mean and std of the input: 0.5 and 0.25 for each channel".to_owned());
+    Normalize { mean: of_each(0.5), std: of_each(0.25) }
+}
+
+/// `model` with some values replaced, `key=value` each; the prefix `model.` may stand before.
+fn overridden(model: &ModelConfig, options: &[String]) -> Result<ModelConfig> {
+    let mut overridden = model.clone();
+    for option in options {
+        let Some((key, value)) = option.split_once('=') else {
+            return Err(Error::ModelValue(format!("'{option}': expected model.KEY=VALUE")));
+        };
+        let key = key.strip_prefix("model.").unwrap_or(key);
+        let replaced = || {
+            let mut section = serde_json::to_value(&overridden)?;
+            section[key] = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            serde_json::from_value(section)
+        };
+        overridden =
+            replaced().map_err(|error| Error::ModelValue(format!("model.{key}: {error}")))?;
+    }
+    Ok(overridden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_the_model_are_replaced() {
+        let model = ModelConfig::default();
+        let options = ["model.pos_interpolation=size", "qk_norm=true", "layer_scale=0.5"];
+        let changed = overridden(&model, &options.map(str::to_owned)).unwrap();
+        assert!(changed.qk_norm && changed.layer_scale == Some(0.5));
+        assert_eq!(changed.pos_interpolation, crate::PosInterpolation::Size);
+        for wrong in ["qk_norm", "model.qk_norms=true", "model.arch=vit_huge"] {
+            let error = overridden(&model, &[wrong.to_owned()]).unwrap_err();
+            assert!(matches!(error, Error::ModelValue(_)), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One tensor of a file into one variable.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::file::TensorFile;
+use super::keys::Recipe;
+use super::{resize, shorten};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+
+/// One variable to be loaded.
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) recipe: Recipe,
+    /// Shape of what the recipe gives.
+    pub(super) from: Vec<i64>,
+}
+
+impl Step {
+    /// Reads the tensor and copies it into the variable, resized where it has to be.
+    pub(super) fn run(
+        &self,
+        file: &TensorFile,
+        variables: &BTreeMap<String, Tensor>,
+        model: &ModelConfig,
+    ) -> Result<()> {
+        let Some(variable) = variables.get(&self.name) else { return Ok(()) };
+        let mut variable = variable.detach();
+        let to = variable.size();
+        if let Recipe::Whole(key) = &self.recipe
+            && self.from == to
+        {
+            file.read_into(key, &mut variable)?;
+            return self.check_finite(file, &variable);
+        }
+        let mut tensor = read(file, &self.recipe)?;
+        if !same_elements(&self.from, &to) {
+            tensor = resized(&tensor, &to, model)?;
+        }
+        tch::no_grad(|| variable.f_copy_(&tensor.f_view(to.as_slice())?))?;
+        self.check_finite(file, &variable)
+    }
+
+    /// Fails, naming the tensor of the file, unless all of a loaded variable is finite.
+    fn check_finite(&self, file: &TensorFile, variable: &Tensor) -> Result<()> {
+        if is_finite(variable)? {
+            return Ok(());
+        }
+        let mut name = None;
+        for key in self.recipe.keys() {
+            if name.is_none() && !is_finite(&file.read(key)?)? {
+                name = Some(key.clone());
+            }
+        }
+        // Finite there, and beyond the range of the variable's own kind.
+        let name = name.unwrap_or_else(|| shorten(self.recipe.keys()));
+        Err(Error::NotFinite { path: file.path().to_path_buf(), name })
+    }
+}
+
+/// Shape of what a recipe gives; `None` when its parts do not fit together.
+pub(super) fn shape(file: &TensorFile, recipe: &Recipe) -> Option<Vec<i64>> {
+    let of = |key: &String| file.info(key).map(|info| info.shape.to_vec());
+    match recipe {
+        Recipe::Whole(key) => of(key),
+        Recipe::Stacked(keys) => {
+            let mut first = of(&keys[0])?;
+            let same = keys.iter().all(|key| of(key).as_ref() == Some(&first));
+            let rows = first.first_mut().filter(|_| same)?;
+            *rows = rows.checked_mul(3)?;
+            Some(first)
+        }
+        Recipe::WithoutClass(key) => {
+            let mut shape = of(key)?;
+            *shape.get_mut(1)? += 1;
+            Some(shape)
+        }
+    }
+}
+
+/// Reads what a recipe gives.
+pub(super) fn read(file: &TensorFile, recipe: &Recipe) -> Result<Tensor> {
+    Ok(match recipe {
+        Recipe::Whole(key) => file.read(key)?,
+        Recipe::Stacked(keys) => {
+            let parts = keys.iter().map(|key| file.read(key)).collect::<Result<Vec<_>>>()?;
+            Tensor::f_cat(&parts, 0)?
+        }
+        Recipe::WithoutClass(key) => {
+            let patches = file.read(key)?; // [1, N, D]
+            let class = patches.f_narrow(1, 0, 1)?.f_zeros_like()?; // [1, 1, D]
+            Tensor::f_cat(&[class, patches], 1)?
+        }
+    })
+}
+
+/// Whether shapes differ only in dimensions of 1: a mask token `[1, 1, D]` is one `[1, D]`.
+pub(super) fn same_elements(from: &[i64], to: &[i64]) -> bool {
+    let wide = |shape: &[i64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    wide(from) == wide(to)
+}
+
+/// Whether a tensor can be resized to the shape wanted.
+pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
+    match (name, from, to) {
+        ("pos_embed", &[_, n, d], &[_, _, dim]) => {
+            let side = (n.max(1) as f64 - 1.0).sqrt().round() as i64;
+            d == dim && side > 0 && side * side == n - 1
+        }
+        ("patch_embed.proj.weight", &[d, c, p, q], &[dim, _, _, _]) => {
+            d == dim && p == q && p > 0 && c > 0
+        }
+        _ => false,
+    }
+}
+
+/// Whether no value of a tensor is infinite or none at all.
+pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
+    Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}
+
+/// Positions or patch kernels in the shape wanted.
+fn resized(tensor: &Tensor, to: &[i64], model: &ModelConfig) -> Result<Tensor> {
+    let &[_, channels, patch_size, _] = to else {
+        let side = model.image_size / model.patch_size;
+        return Ok(resize::positions(tensor, side, model.pos_interpolation).contiguous());
+    };
+    let mut kernel = tensor.shallow_clone();
+    if kernel.size()[1] != channels {
+        kernel = resize::channels(&kernel, channels);
+    }
+    if kernel.size()[3] != patch_size {
+        kernel = resize::patch_kernel(&kernel, patch_size)?;
+    }
+    Ok(kernel.contiguous())
+}

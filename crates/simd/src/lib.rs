@@ -1,0 +1,98 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
+
+pub use pulp;
+
+/// Runs a closure, compiled for the best instruction set of this machine: AVX-512, AVX2, NEON, or what
+/// the target has at least.
+///
+/// It and all that it calls must be `#[inline(always)]`: only what is inlined into it is compiled with
+/// the instructions.
+///
+/// ```
+/// let bytes: Vec<u8> = (0..100).collect();
+/// let sum = simd::dispatch(
+///     #[inline(always)]
+///     || bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>(),
+/// );
+/// assert_eq!(sum, 4950);
+/// ```
+#[inline]
+pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(kernel)
+}
+
+/// Defines, for a trait `Isa` with the operations that are written once for each instruction set:
+///
+/// - the trait `Kernel` of work that needs an `Isa`;
+/// - `dispatch(kernel)`, which runs it with the best instruction set of this machine;
+/// - in tests, `with_all(make_kernel)`, which runs it with the baseline and with each instruction set
+///   that this machine has.
+///
+/// `Isa` must be implemented for the `V3` (AVX2) and `V4` (AVX-512) of [`pulp::x86`] on x86-64, and for
+/// the type of the baseline everywhere.
+///
+/// All of a kernel that takes time must be `#[inline(always)]` and without closures: what is not
+/// inlined is compiled without the instructions, and every operation in it becomes a call.
+#[macro_export]
+macro_rules! dispatcher {
+    ($isa:ident, $baseline:ident) => {
+        // Work that is done with the instructions of any set.
+        pub(crate) trait Kernel {
+            // What comes of it.
+            type Output;
+            // Does it. The body and all of it that takes time must be `#[inline(always)]`.
+            fn run(self, isa: impl $isa) -> Self::Output;
+        }
+
+        // A kernel and the instruction set that it was dispatched to.
+        #[cfg(target_arch = "x86_64")]
+        struct With<I, K>(I, K);
+
+        #[cfg(target_arch = "x86_64")]
+        impl<I: $isa, K: Kernel> $crate::pulp::WithSimd for With<I, K> {
+            type Output = K::Output;
+
+            #[inline(always)]
+            fn with_simd<S: $crate::pulp::Simd>(self, _: S) -> K::Output {
+                self.1.run(self.0)
+            }
+        }
+
+        // Runs `kernel` with the best instruction set of this machine.
+        #[inline]
+        pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use $crate::pulp::Simd;
+                use $crate::pulp::x86::{V3, V4};
+
+                if let Some(v4) = V4::try_new() {
+                    return Simd::vectorize(v4, With(v4, kernel));
+                }
+                if let Some(v3) = V3::try_new() {
+                    return Simd::vectorize(v3, With(v3, kernel));
+                }
+            }
+            kernel.run($baseline)
+        }
+
+        // The kernel's results with the baseline, and with each instruction set that this machine has.
+        #[cfg(test)]
+        fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
+            let baseline = kernel().run($baseline);
+            let others = vec![dispatch(kernel())];
+            #[cfg(target_arch = "x86_64")]
+            let others = {
+                use $crate::pulp::Simd;
+                use $crate::pulp::x86::{V3, V4};
+
+                let v3 = V3::try_new().map(|v3| Simd::vectorize(v3, With(v3, kernel())));
+                let v4 = V4::try_new().map(|v4| Simd::vectorize(v4, With(v4, kernel())));
+                others.into_iter().chain(v3).chain(v4).collect()
+            };
+            (baseline, others)
+        }
+    };
+}

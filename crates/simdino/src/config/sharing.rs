@@ -1,0 +1,51 @@
+//! What shows only when several processes share a batch.
+
+use super::RunConfig;
+
+impl RunConfig {
+    /// What of the config does not go with this number of processes, a sentence each.
+    pub fn problems_of_sharing(&self, size: usize) -> Vec<String> {
+        if size == 1 {
+            return Vec::new();
+        }
+        let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
+        let parts = accumulate * size;
+        let mut problems = Vec::new();
+        if !batch.is_multiple_of(parts) {
+            problems.push(format!(
+                "train.batch_size: must be a multiple of {parts}, {size} processes of {accumulate} passes \
+                 (got {batch})"
+            ));
+        }
+        for (key, groups) in self.groups() {
+            let spanning = key == "simdino.rate_groups" && groups == 1 && accumulate == 1;
+            if !spanning && !groups.is_multiple_of(parts) {
+                problems.push(format!(
+                    "{key}: must be a multiple of {parts}, {size} processes of {accumulate} passes, so \
+                     that a group lies in one of them (got {groups})"
+                ));
+            }
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_shared_in_whole_groups() {
+        let mut config = RunConfig::default();
+        assert_eq!(config.problems_of_sharing(1), Vec::<String>::new());
+        assert_eq!(config.problems_of_sharing(8), Vec::<String>::new());
+        let problems = config.problems_of_sharing(3);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].starts_with("train.batch_size: must be a multiple of 3"));
+        assert!(problems[1].starts_with("simdino.rate_groups: must be a multiple of 3"));
+        config.simdino.rate_groups = 1;
+        assert_eq!(config.problems_of_sharing(8), Vec::<String>::new(), "one group may span them");
+        config.train.accumulate = 2;
+        assert_eq!(config.problems_of_sharing(8).len(), 1);
+    }
+}

@@ -1,0 +1,80 @@
+//! The images of a run: opened, and refused before anything is written where the run cannot work with
+//! them.
+
+use std::sync::Arc;
+
+use data::Dataset;
+use trainer::plan::Plan;
+
+use crate::assemble::plan;
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+
+/// Images tried before a set counts as unreadable.
+const TRIES: usize = 64;
+
+/// Opens the images of a run of so many processes and plans its steps.
+///
+/// # Errors
+/// The images cannot be opened, none of them can be read, or there are too few for a batch; the message
+/// has numbers that would work.
+pub fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
+    let dataset = Arc::new(data::open(&config.data)?);
+    if dataset.len() < config.train.batch_size {
+        return Err(Error::Batch(batch_too_large(config, dataset.len(), processes)));
+    }
+    let plan = plan(config, &dataset)?;
+    ensure_readable(&dataset)?;
+    Ok((dataset, plan))
+}
+
+/// What to do about a batch of more images than there are.
+fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
+    let (batch, groups) = (config.train.batch_size, config.groups());
+    // A batch is a whole number of passes of all processes, and of groups of the loss.
+    let counts = groups.iter().map(|&(_, groups)| groups.max(1));
+    let unit = counts.fold((config.train.accumulate * processes).max(1), least_common_multiple);
+    let least = groups.iter().map(|&(_, groups)| 2 * groups).max().unwrap_or(1).max(unit);
+    let fits = images / unit * unit;
+    let advice = match fits >= least {
+        true => {
+            format!("give train.batch_size={fits} (it must be a multiple of {unit}), or add images")
+        }
+        false => {
+            let keys = groups.iter().map(|(key, groups)| format!("{key} = {groups}"));
+            let keys: Vec<String> = keys.collect();
+            format!(
+                "add images, at least {least} are needed with {}",
+                if keys.is_empty() { "train.accumulate".to_owned() } else { keys.join(", ") }
+            )
+        }
+    };
+    format!("train.batch_size = {batch} is larger than the data set of {images} images: {advice}")
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
+}
+
+/// Refuses a set without a readable image before anything is written.
+fn ensure_readable(dataset: &Dataset) -> Result<()> {
+    let tries = dataset.len().min(TRIES);
+    let indices = (0..tries).map(|i| i * (dataset.len() / tries));
+    let mut first_error = None;
+    for index in indices {
+        match dataset.image(index) {
+            Ok(_) => return Ok(()),
+            Err(error) => first_error = first_error.or(Some((index, error))),
+        }
+    }
+    match first_error {
+        Some((index, source)) => {
+            Err(Error::Unreadable { tries, name: dataset.name(index), source })
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,21 @@
+//! `torch.nn.functional.normalize`, which tch does not have.
+
+use tch::Tensor;
+
+/// Each row divided by its norm, or by `least_norm` where that is larger. `[.., d] -> [.., d]`
+///
+/// Rows of zeros stay zeros. The derivative is finite everywhere, and up to `1 / least_norm`: what a
+/// loss differentiates needs a larger one than what only measures.
+///
+/// ```
+/// use tch::Tensor;
+///
+/// let x = Tensor::from_slice(&[3.0, 4.0, 0.0, 0.0]).view([2, 2]);
+/// let unit = torch_ext::unit_rows(&x, 1e-12);
+/// assert_eq!(Vec::<Vec<f64>>::try_from(unit).unwrap(), [[0.6, 0.8], [0.0, 0.0]]);
+/// ```
+pub fn unit_rows(x: &Tensor, least_norm: f64) -> Tensor {
+    let square = x.square().sum_dim_intlist(-1, true, x.kind());
+    // The root of 0 has no derivative; clamping the square cuts it off.
+    x / square.clamp_min(least_norm * least_norm).sqrt()
+}
