@@ -48,16 +48,13 @@ impl Stream {
     /// The tokens with everything added.
     pub(crate) fn added(self) -> Tensor {
         let Some(Branch { output, bias, gamma, factor }) = self.branch else { return self.x };
-        let mut value = output.to_kind(self.x.kind());
-        if let Some(bias) = bias {
-            value += bias;
-        }
-        if let Some(gamma) = gamma {
-            value = value * gamma;
-        }
-        if let Some(factor) = factor {
-            value = value * factor.to_kind(self.x.kind()).view([-1, 1, 1]);
-        }
+        // Not in place: autograd keeps what gamma was multiplied by.
+        let kind = self.x.kind();
+        let value = output.to_kind(kind);
+        let value = bias.map_or_else(|| value.shallow_clone(), |bias| &value + bias);
+        let value = gamma.map_or_else(|| value.shallow_clone(), |gamma| &value * gamma);
+        let per_image = |factor: Tensor| &value * factor.to_kind(kind).view([-1, 1, 1]);
+        let value = factor.map_or_else(|| value.shallow_clone(), per_image);
         self.x + value
     }
 }

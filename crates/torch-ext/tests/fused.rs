@@ -63,7 +63,7 @@ fn run(
     parts: Parts,
     device: Device,
     (stream, activation): (Kind, Kind),
-    f: impl Fn(&Tensor, Option<&Branch>, Norm<'_>) -> (Tensor, Option<Tensor>),
+    f: impl Fn(&Tensor, Option<&Branch>, Norm<'_>) -> Outputs,
 ) -> Vec<(&'static str, Tensor)> {
     let kinds = [stream, activation, stream, stream, stream, stream];
     let leaves: Vec<Tensor> = case
@@ -109,34 +109,33 @@ fn run(
         .collect()
 }
 
+type Outputs = (Tensor, Option<Tensor>);
+
+/// The normalized tokens, and the sum where there is a branch.
 fn by_us(
     x: &Tensor,
     branch: Option<&Branch>,
     norm: Norm<'_>,
     kind: Kind,
-) -> (Tensor, Option<Tensor>) {
+) -> torch_ext::Result<Outputs> {
     match branch {
         Some(branch) => {
-            let (normed, out) = fused::add_norm(x, branch, norm, kind).unwrap();
-            (normed, Some(out))
+            fused::add_norm(x, branch, norm, kind).map(|(normed, out)| (normed, Some(out)))
         }
-        None => (fused::norm(x, norm, kind).unwrap(), None),
+        None => fused::norm(x, norm, kind).map(|normed| (normed, None)),
     }
 }
 
-fn by_operators(x: &Tensor, branch: Option<&Branch>, norm: Norm<'_>) -> (Tensor, Option<Tensor>) {
-    let out = branch.map(|branch| {
-        let mut value = branch.output.shallow_clone();
-        if let Some(bias) = &branch.bias {
-            value = value + bias;
-        }
-        if let Some(gamma) = &branch.gamma {
-            value = value * gamma;
-        }
-        if let Some(factor) = &branch.factor {
-            value = value * factor.to_kind(Kind::Double).view([-1, 1, 1]);
-        }
-        x + value
+fn by_operators(x: &Tensor, branch: Option<&Branch>, norm: Norm<'_>) -> Outputs {
+    let out = branch.map(|Branch { output, bias, gamma, factor }| {
+        let with = |value: Tensor, other: &Option<Tensor>, f: fn(&Tensor, &Tensor) -> Tensor| {
+            other.as_ref().map_or(value.shallow_clone(), |other| f(&value, other))
+        };
+        let value = with(output.shallow_clone(), bias, |value, bias| value + bias);
+        let value = with(value, gamma, |value, gamma| value * gamma);
+        let per_image =
+            |value: &Tensor, factor: &Tensor| value * factor.to_kind(Kind::Double).view([-1, 1, 1]);
+        x + with(value, factor, per_image)
     });
     let input = out.as_ref().unwrap_or(x);
     let dim = x.size()[2];
@@ -165,10 +164,10 @@ fn the_formulas_are_those_of_libtorch() {
     for parts in PARTS {
         let double = (Kind::Double, Kind::Double);
         let exact = run(&case, parts, CPU, double, by_operators);
-        let ours = run(&case, parts, CPU, double, |x, b, n| by_us(x, b, n, Kind::Double));
+        let ours = run(&case, parts, CPU, double, |x, b, n| by_us(x, b, n, Kind::Double).unwrap());
         compare(&ours, &exact, |_| 1e-12, &format!("{parts:?}"));
         let mixed = (Kind::Float, Kind::BFloat16);
-        let ours = run(&case, parts, CPU, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16));
+        let ours = run(&case, parts, CPU, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16).unwrap());
         compare(&ours, &exact, tolerance, &format!("{parts:?} in bfloat16"));
     }
 }
@@ -198,7 +197,8 @@ fn kernels_add_and_normalize_as_the_formulas_do() {
         for parts in PARTS {
             let exact = run(&case, parts, CPU, (Kind::Double, Kind::Double), by_operators);
             let mixed = (Kind::Float, Kind::BFloat16);
-            let ours = run(&case, parts, device, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16));
+            let ours =
+                run(&case, parts, device, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16).unwrap());
             compare(&ours, &exact, tolerance, &format!("width {dim}, {parts:?}"));
         }
     }
@@ -257,7 +257,6 @@ fn heads_are_split_and_their_gradients_merged_with_those_of_the_bias() {
                 continue;
             }
             tch::manual_seed(dim);
-            let leaf = |t: Tensor, kind| t.to_device(device).to_kind(kind).set_requires_grad(true);
             let values = (exact(&[batch, tokens, 3 * dim]), exact(&[3 * dim]) * 0.5);
             let weights = exact(&[3, batch, heads, tokens, width]);
             let run = |device: Device,
@@ -288,7 +287,6 @@ fn heads_are_split_and_their_gradients_merged_with_those_of_the_bias() {
                 fused::split_heads(&sum, Some(bias), heads).unwrap()
             });
             compare(&got, &want, |_| allowed, &format!("{device:?} {kind:?} {heads} heads"));
-            let _ = leaf;
         }
     }
 }
