@@ -4,11 +4,15 @@
 mod common;
 
 use model::weights::named_variables;
-use model::{Arch, Mode, ModelConfig, VisionTransformer};
+use model::{Arch, ImageRange, Mode, ModelConfig, VisionTransformer};
 use tch::{Device, Kind, Tensor, nn};
 
+/// As the loop trains: on a part of a batch, or on all of it as a part.
+const MODES: [Mode; 2] =
+    [Mode::Train, Mode::TrainPart(ImageRange { first: 0, count: 2, of: 2 })];
+
 /// Value and all gradients of one training pass over two resolutions.
-fn trained(checkpoint_blocks: i64) -> Vec<Tensor> {
+fn trained(checkpoint_blocks: i64, mode: Mode) -> Vec<Tensor> {
     let config = ModelConfig {
         arch: Arch::VitNano,
         patch_size: 8,
@@ -22,8 +26,8 @@ fn trained(checkpoint_blocks: i64) -> Vec<Tensor> {
     let vit = VisionTransformer::new(&vs.root(), &config).unwrap();
     common::fill(&named_variables(&vs));
     let images = |side| common::tensor(&[4, 3, side, side], 1000, 2.0, 0.0);
-    let large = vit.forward(&images(32), Mode::Train).unwrap();
-    let small = vit.forward_cls(&images(16), Mode::Train).unwrap();
+    let large = vit.forward(&images(32), mode).unwrap();
+    let small = vit.forward_cls(&images(16), mode).unwrap();
     let loss = large.cls.square().sum(Kind::Float)
         + large.patches.sum(Kind::Float)
         + small.sum(Kind::Float);
@@ -32,15 +36,29 @@ fn trained(checkpoint_blocks: i64) -> Vec<Tensor> {
     gradients.chain([loss.detach()]).collect()
 }
 
+/// How often GELU is computed in one training pass: once in each block, and again where it is not kept.
+fn times_computed(checkpoint_blocks: i64, mode: Mode) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.json");
+    let run = || Ok::<_, torch_ext::Error>(trained(checkpoint_blocks, mode));
+    torch_ext::profile(&path, Device::Cpu, run).unwrap();
+    std::fs::read_to_string(&path).unwrap().matches("\"aten::gelu\"").count()
+}
+
 /// Alone in its file, since torch's generator is shared by the threads that run tests.
 #[test]
-fn gradients_are_the_same_to_the_last_bit() {
-    let seeded = |every| {
-        tch::manual_seed(5);
-        trained(every)
-    };
-    let expected = seeded(0);
-    for every in [1, 2, 3, 9] {
-        assert_eq!(seeded(every), expected, "every {every} blocks");
+fn gradients_are_the_same_to_the_last_bit_and_activations_are_computed_again() {
+    for mode in MODES {
+        let seeded = |every| {
+            tch::manual_seed(5);
+            trained(every, mode)
+        };
+        let expected = seeded(0);
+        for every in [1, 2, 3, 9] {
+            assert_eq!(seeded(every), expected, "every {every} blocks, {mode:?}");
+        }
+        // Four blocks, two resolutions; the last block is never computed again.
+        assert_eq!(times_computed(0, mode), 8, "{mode:?}");
+        assert_eq!(times_computed(1, mode), 14, "{mode:?}");
     }
 }

@@ -119,21 +119,21 @@ fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
 }
 
 /// Sides of square images, in pixels, whose tokens are 17, 37, 65 and 197; and what is compared.
-const ONE_QUERY: [(i64, [&str; 2]); 4] = [
-    (32, ["class token of 17, bf16", "class token of 17, gradient"]),
-    (48, ["class token of 37, bf16", "class token of 37, gradient"]),
-    (64, ["class token of 65, bf16", "class token of 65, gradient"]),
-    (112, ["class token of 197, bf16", "class token of 197, gradient"]),
+const ONE_QUERY: [(i64, [&str; 3]); 4] = [
+    (32, ["class token of 17, bf16", "class token of 17, gradient", "through all blocks of 17"]),
+    (48, ["class token of 37, bf16", "class token of 37, gradient", "through all blocks of 37"]),
+    (64, ["class token of 65, bf16", "class token of 65, gradient", "through all blocks of 65"]),
+    (112, ["class token of 197, bf16", "class token of 197, gradient", "through all blocks of 197"]),
 ];
 
 /// The last block with the class token as its only query, as every step of SimDINO and DINO has it,
-/// there and back in bfloat16; against all queries in double.
+/// there and back in bfloat16, to the last block and to the first weight; against all queries in double.
 fn one_query(device: Device) -> Result<Vec<Outcome>> {
     let (expect_vars, reference) = nano(Device::Cpu, Kind::Double)?;
     let (vars, here) = nano(device, Kind::Float)?;
     let last = "backbone.blocks.3.attn.qkv.weight";
     let mut outcomes = Vec::new();
-    for (side, [value, gradient]) in ONE_QUERY {
+    for (side, [value, gradient, through]) in ONE_QUERY {
         let images = noise(&[4, 3, side, side], 5.0);
         let factors = noise(&[4, 128], 6.0);
         let expect = reference.backbone.forward(&images, Mode::Eval)?.cls;
@@ -147,6 +147,8 @@ fn one_query(device: Device) -> Result<Vec<Outcome>> {
         outcomes.push(Outcome::new(value, &got, &expect, 0.1));
         let gradients = [&vars, &expect_vars].map(|vars| gradient_of(vars, last));
         outcomes.push(Outcome::new(gradient, &gradients[0], &gradients[1], 0.1));
+        let gradients = [&vars, &expect_vars].map(first_gradient);
+        outcomes.push(Outcome::new(through, &gradients[0], &gradients[1], 0.1));
         for vars in [&vars, &expect_vars] {
             vars.trainable_variables().iter_mut().for_each(Tensor::zero_grad);
         }

@@ -2,8 +2,9 @@
 //!
 //! # Inside
 //!
-//! Start at [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for several processes at [`Launch`],
-//! [`ProcessGroup`], and [`Reducer`], which share the interface [`Collective`].
+//! Start at [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for the blocks of a transformer at
+//! [`fused`]; for several processes at [`Launch`], [`ProcessGroup`], and [`Reducer`], which share the interface
+//! [`Collective`].
 
 mod adamw;
 mod autocast;

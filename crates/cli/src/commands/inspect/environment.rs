@@ -71,11 +71,15 @@ fn name_of(device: Device) -> String {
 fn describe(device: Device) -> Value {
     let memory = torch_ext::device_memory(device).ok();
     let gb = |bytes: u64| (bytes as f64 / 1e8).round() / 10.0;
+    // A width of the published networks: whether the kernels compile for the GPU is the same for all.
+    let fused = device.is_cuda().then(|| torch_ext::fused::supported(device, 768));
     json!({
         "device": name_of(device),
         "name": torch_ext::device_name(device),
         "total_gb": memory.map(|m| gb(m.total_bytes)),
         "free_gb": memory.map(|m| gb(m.free_bytes)),
+        "fused_kernels": fused.as_ref().map(std::result::Result::is_ok),
+        "without_fused_kernels": fused.and_then(std::result::Result::err).map(|e| e.to_string()),
     })
 }
 
@@ -84,7 +88,12 @@ fn sentence(entry: &Value) -> String {
         (Some(free), Some(total)) => format!("{free} of {total} GB free"),
         _ => "memory unknown".into(),
     };
-    format!("{}, {memory}", entry["name"].as_str().unwrap_or_default())
+    let fused = match (entry["fused_kernels"].as_bool(), entry["without_fused_kernels"].as_str()) {
+        (Some(true), _) => ", with fused kernels for bf16".to_owned(),
+        (Some(false), Some(why)) => format!(", slower in bf16 than it could be: {why}"),
+        _ => String::new(),
+    };
+    format!("{}, {memory}{fused}", entry["name"].as_str().unwrap_or_default())
 }
 
 fn as_json(device: Device, outcome: &Outcome) -> Value {
