@@ -6,12 +6,13 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput};
-use data::synthetic::draw;
-use data::transform::{
+use augment::{AugmentConfig, BlurKind};
+use augment::{
     CropBox, CropKey, EvalTransform, Job, MultiCrop, Planes, blur, color, gray, resize, solarize,
 };
-use data::{AugmentConfig, BlurKind, SyntheticConfig};
+use criterion::{Criterion, Throughput};
+use data::SyntheticConfig;
+use data::synthetic::draw;
 use image::RgbImage;
 
 const SIDE: u32 = 224;

@@ -1,4 +1,4 @@
-"""Makes crates/data/tests/fixtures/augment.safetensors with torchvision and Pillow.
+"""Makes crates/augment/tests/fixtures/augment.safetensors with torchvision and Pillow.
 
 One small image, the outputs of every augmentation on it, and quantiles of the boxes that
 RandomResizedCrop draws. See README.md beside this file.
@@ -20,7 +20,7 @@ from torchvision.transforms import functional as F
 SEED = 20262
 WIDTH, HEIGHT = 64, 48
 DRAWS = 20_000
-OUT = Path(__file__).parents[2] / "crates/data/tests/fixtures/augment.safetensors"
+OUT = Path(__file__).parents[2] / "crates/augment/tests/fixtures/augment.safetensors"
 
 
 def picture() -> Image.Image:

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data::transform::EvalTransform;
+use augment::EvalTransform;
 use model::ModelConfig;
 use simdino::assemble::probe_transform;
 

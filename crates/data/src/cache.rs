@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::CacheKind;
-use crate::pixels::Image;
 use crate::source::Payload;
+use decode::Image;
 
 /// Parts with a lock each, so that threads seldom wait for each other.
 const PARTS: usize = 16;

@@ -1,16 +1,9 @@
-//! What a run says about its images: where they are ([`DataConfig`]) and how they are cropped
-//! ([`AugmentConfig`]). The only place where their defaults live.
+//! What a run says about its images: where they are and how they are read. The only place where these
+//! defaults live.
 
-mod augment;
-
+use augment::Problem;
+use decode::PixelFormat;
 use serde::{Deserialize, Serialize};
-
-pub use augment::{AugmentConfig, BlurKind, Preset};
-
-use crate::pixels::PixelFormat;
-
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);
 
 /// Which reader opens [`DataConfig::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::cache::Cache;
 use crate::config::{CacheKind, DataConfig};
 use crate::error::{Error, Result};
-use crate::pixels::{Image, PixelFormat};
 use crate::source::{self, Notices, Payload, Source, SourcePart};
+use decode::{Image, PixelFormat};
 
 /// Opens what `config` names.
 ///

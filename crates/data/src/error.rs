@@ -149,26 +149,9 @@ pub enum Error {
         /// What whoever gives memory says.
         source: MemoryError,
     },
-    /// A buffer has not the size that the crops need.
-    #[error("{what}: expected {expected}, got {got}")]
-    Buffer {
-        /// Which buffer or count.
-        what: &'static str,
-        /// Expected size.
-        expected: usize,
-        /// Size found.
-        got: usize,
-    },
-    /// A crop that reaches beyond its image.
-    #[error("the crop {area:?} does not lie inside an image of {width}x{height} pixels")]
-    CropOutside {
-        /// The crop.
-        area: crate::transform::CropBox,
-        /// Width of the image in pixels.
-        width: u32,
-        /// Height of the image in pixels.
-        height: u32,
-    },
+    /// Crops cannot be made.
+    #[error(transparent)]
+    Augment(#[from] augment::Error),
     /// A batch is larger than the data set.
     #[error(
         "train.batch_size = {batch} is larger than the data set ({len} images): lower \

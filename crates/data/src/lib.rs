@@ -3,8 +3,8 @@
 //! # Inside
 //!
 //! The path of an image: [`source`] lists and reads it, [`decode`] turns its bytes into pixels,
-//! [`transform`] cuts crops from them, [`loader`] does all this on its own threads and delivers
-//! batches in order; [`sampler`] says which image stands where, [`rng`] draws every random number,
+//! [`augment`] cuts crops from them, [`loader`] does all this on its own threads and delivers
+//! batches in order; [`sampler`] says which image stands where, [`augment::rng`] draws every random number,
 //! and [`masking`] chooses the patches that are hidden.
 
 #![forbid(unsafe_code)]
@@ -17,21 +17,14 @@ mod dataset;
 mod error;
 pub mod loader;
 pub mod masking;
-mod pixels;
-pub mod rng;
 pub mod sampler;
 pub mod source;
 mod storage;
 pub mod synthetic;
 pub mod throughput;
-pub mod transform;
 
-pub use decode;
+pub use {augment, decode};
 
-pub use config::{
-    AugmentConfig, BlurKind, CacheKind, DataConfig, MixEntry, Preset, Problem, SourceKind,
-    SyntheticConfig,
-};
+pub use config::{CacheKind, DataConfig, MixEntry, SourceKind, SyntheticConfig};
 pub use dataset::{Dataset, Inspection, open};
 pub use error::{Error, MemoryError, Result};
-pub use pixels::{Image, PixelFormat, Pixels};

@@ -16,11 +16,11 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Problem;
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Rng};
 use crate::sampler::BatchShare;
-use crate::transform::GLOBAL_CROPS;
+use augment::GLOBAL_CROPS;
+use augment::Problem;
+use augment::rng::{Purpose, Rng};
 
 /// Tries to place a block before a mask is left as it is.
 const TRIES: usize = 10;
@@ -228,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rng::Rng;
+    use augment::rng::Rng;
 
     const KEY: MaskKey = MaskKey { seed: 3, epoch: 1, step: 7 };
     const ALONE: BatchShare = BatchShare { accumulate: 1, rank: 0, world_size: 1 };

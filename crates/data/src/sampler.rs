@@ -14,8 +14,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Rng};
 use crate::source::SourcePart;
+use augment::rng::{Purpose, Rng};
 
 /// The order of the data set in every epoch.
 #[derive(Debug)]
@@ -254,7 +254,7 @@ mod tests {
         assert_ne!(first, epoch(&sampler, 1));
         assert_eq!(first, epoch(&sampler, 0));
         assert_ne!(first, epoch(&Sampler::new(4, 100, 10).unwrap(), 0));
-        let permutation = crate::rng::Rng::new(3, 0, 0, Purpose::Shuffle).permutation(100);
+        let permutation = augment::rng::Rng::new(3, 0, 0, Purpose::Shuffle).permutation(100);
         assert!(first.iter().map(|draw| draw.index).eq(permutation));
         assert!(epoch(&sampler, 7).iter().all(|draw| draw.visit == 7));
         assert_eq!(sampler.micro_batch(0, 2, 0, ALONE), first[20..30]);

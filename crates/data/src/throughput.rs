@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::AugmentConfig;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::loader::{LoaderConfig, Position, TrainLoader};
-use crate::transform::MultiCrop;
+use augment::AugmentConfig;
+use augment::MultiCrop;
 
 /// Images of a batch, if there are so many.
 const BATCH: usize = 32;

@@ -6,9 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use augment::AugmentConfig;
+use augment::MultiCrop;
 use data::loader::{LoaderConfig, Position, TrainLoader};
-use data::transform::MultiCrop;
-use data::{AugmentConfig, DataConfig, SourceKind, open};
+use data::{DataConfig, SourceKind, open};
 
 const MB: usize = 1 << 20;
 /// Side of the image, whose pixels take 3 MB.

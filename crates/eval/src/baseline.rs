@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use augment::EvalTransform;
 use data::Dataset;
-use data::transform::EvalTransform;
 use model::normalize::Normalize;
 use tch::{Kind, Tensor};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use augment::EvalTransform;
 use data::Dataset;
 use data::loader::{BrokenImage, EvalBatch, EvalLoader};
-use data::transform::EvalTransform;
 use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};
 use ndarray::Array4;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use augment::EvalTransform;
 use data::SourceKind;
-use data::transform::EvalTransform;
 use data::{CacheKind, DataConfig, Dataset};
 use model::normalize::Normalize;
 use serde::Serialize;
@@ -91,7 +91,7 @@ impl KnnOptions {
 /// Labeled images that vote and labeled images that are classified, opened.
 ///
 /// ```
-/// use data::transform::EvalTransform;
+/// use augment::EvalTransform;
 /// use data::{DataConfig, SourceKind, SyntheticConfig};
 /// use eval::{KnnOptions, KnnTask};
 /// use model::normalize::Normalize;

@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use data::transform::EvalTransform;
-use data::{AugmentConfig, DataConfig, Dataset, SourceKind, SyntheticConfig};
+use augment::AugmentConfig;
+use augment::EvalTransform;
+use data::{DataConfig, Dataset, SourceKind, SyntheticConfig};
 use eval::baseline::{PixelOptions, pixel_features};
 use eval::extract_with_progress;
 use eval::pca::Pca;

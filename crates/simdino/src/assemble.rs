@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use data::AugmentConfig;
+use augment::AugmentConfig;
+use augment::EvalTransform;
 use data::Dataset;
-use data::transform::EvalTransform;
 use model::normalize::Normalize;
 use serde_json::Value;
 use tch::Device;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use data::{DataConfig, PixelFormat};
+use data::DataConfig;
+use data::decode::PixelFormat;
 use model::weights::{self, LoadOptions, PretrainedBackbone, Role};
 use tch::Device;
 

@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use augment::AugmentConfig;
+use augment::MultiCrop;
 use data::loader::{BrokenImage, LoaderConfig, Position, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::sampler::BatchShare;
-use data::transform::MultiCrop;
-use data::{AugmentConfig, DataConfig, Dataset};
+use data::{DataConfig, Dataset};
 use objectives::health::CollapseDetector;
 
 use crate::checkpoint::{self, RunState, STATE_VERSION};

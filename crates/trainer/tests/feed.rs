@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use augment::AugmentConfig;
+use augment::MultiCrop;
 use data::loader::{Batch, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::source::{Payload, Source};
-use data::transform::MultiCrop;
-use data::{AugmentConfig, DataConfig, Dataset, SourceKind, SyntheticConfig};
+use data::{DataConfig, Dataset, SourceKind, SyntheticConfig};
 use model::normalize::Normalize;
 use tch::{Cuda, Device, Kind, Tensor};
 use trainer::Error;
@@ -176,7 +177,7 @@ impl<F: Fn(usize, usize) -> data::Result<()> + Send + Sync> Source for Scripted<
     fn load(&self, index: usize) -> data::Result<Payload> {
         (self.0)(index, self.1.fetch_add(1, Ordering::SeqCst))?;
         let pixels = (0..20 * 20 * 3).map(|place| (place * 7 + index * 50) as u8).collect();
-        Ok(Payload::Pixels(data::Image::new(pixels, 20, 20, 3).unwrap()))
+        Ok(Payload::Pixels(data::decode::Image::new(pixels, 20, 20, 3).unwrap()))
     }
     fn fingerprint(&self) -> String {
         String::new()

@@ -13,19 +13,24 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What each package may depend on of ours; a new arrow needs a line in docs/ARCHITECTURE.md.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("simdino-base", &[]),
     ("simdino-torch-ext", &["simdino-base"]),
     ("simdino-simd", &[]),
     ("simdino-jpeg", &["simdino-simd"]),
     ("simdino-decode", &["simdino-base", "simdino-jpeg"]),
-    ("simdino-data", &["simdino-base", "simdino-decode", "simdino-simd"]),
+    ("simdino-augment", &["simdino-decode", "simdino-simd"]),
+    ("simdino-data", &["simdino-augment", "simdino-base", "simdino-decode"]),
     ("simdino-model", &["simdino-base", "simdino-torch-ext"]),
     ("simdino-objectives", &["simdino-torch-ext"]),
-    ("simdino-eval", &["simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"]),
+    (
+        "simdino-eval",
+        &["simdino-augment", "simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"],
+    ),
     (
         "simdino-trainer",
         &[
+            "simdino-augment",
             "simdino-base",
             "simdino-data",
             "simdino-model",
@@ -36,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "simdino",
         &[
+            "simdino-augment",
             "simdino-data",
             "simdino-model",
             "simdino-objectives",
@@ -53,12 +59,13 @@ const ALLOWED: [(&str, &[&str]); 15] = [
 const PROGRAM: &str = "trainer";
 
 /// Every library of ours.
-const ALL_LIBRARIES: [&str; 12] = [
+const ALL_LIBRARIES: [&str; 13] = [
     "simdino-simd",
     "simdino-base",
     "simdino-torch-ext",
     "simdino-jpeg",
     "simdino-decode",
+    "simdino-augment",
     "simdino-data",
     "simdino-model",
     "simdino-objectives",

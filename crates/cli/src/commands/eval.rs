@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use augment::EvalTransform;
 use clap::Subcommand;
-use data::transform::EvalTransform;
 use eval::{KnnConfig, KnnOptions, KnnResult, KnnTable, KnnTask};
 use serde_json::json;
 use simdino::device;

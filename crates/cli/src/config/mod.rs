@@ -14,8 +14,8 @@ mod yaml;
 use std::fs;
 use std::path::Path;
 
-use data::AugmentConfig;
-use data::PixelFormat;
+use augment::AugmentConfig;
+use data::decode::PixelFormat;
 use serde_json::Value;
 pub use simdino::RunConfig;
 use simdino::config::{Resolved, from_document};

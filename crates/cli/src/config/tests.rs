@@ -294,7 +294,7 @@ fn a_preset_gives_the_values_that_are_not_given() {
     let plain = load(&[]);
     let dinov2 = load(&["augment.preset=dinov2", "augment.local_crops_number=3"]);
     assert_eq!(dinov2.local_crops_scale, [0.05, 0.32]);
-    assert_eq!((dinov2.local_crops_number, dinov2.blur), (3, data::BlurKind::Kernel9));
+    assert_eq!((dinov2.local_crops_number, dinov2.blur), (3, augment::BlurKind::Kernel9));
     assert_ne!(plain.blur, dinov2.blur);
     // A resolved config, which has every key, is read back as it is.
     let again = AugmentConfig { flip_prob: 0.25, ..dinov2 };

@@ -9,7 +9,7 @@ use super::BrokenImage;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::transform::EvalTransform;
+use augment::EvalTransform;
 
 /// Batches prepared ahead.
 const PREFETCH: usize = 3;
@@ -173,7 +173,7 @@ fn make(
     pixels.truncate(good.len() * bytes);
     let got = pixels.len();
     let images = Array4::from_shape_vec((good.len(), side, side, dataset.channels()), pixels)
-        .map_err(|_| Error::Buffer { what: "pixels of a batch", expected: bytes, got })?;
+        .map_err(|_| augment::Error::Buffer { what: "pixels of a batch", expected: bytes, got })?;
     let labels = good.iter().map(|&index| dataset.label(index)).collect();
     let broken = failures.into_iter().flatten().collect();
     Ok(EvalBatch { images, indices: good, labels, broken })
@@ -189,7 +189,7 @@ fn read(
     let image = transform.apply((&image).into())?;
     if image.data().len() != pixels.len() {
         let (expected, got) = (pixels.len(), image.data().len());
-        return Err(Error::Buffer { what: "pixels of an image", expected, got });
+        return Err(augment::Error::Buffer { what: "pixels of an image", expected, got }.into());
     }
     pixels.copy_from_slice(image.data());
     Ok(())

@@ -10,9 +10,9 @@ use crate::config::DataConfig;
 use crate::dataset::Dataset;
 use crate::error::{Error, MemoryError, Result};
 use crate::masking::{MaskGenerator, MaskKey, Masks};
-use crate::rng::{Purpose, Rng};
 use crate::sampler::{BatchShare, Draw, Sampler};
-use crate::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
+use augment::rng::{Purpose, Rng};
+use augment::{CropKey, GLOBAL_CROPS, MultiCrop};
 
 /// Images tried for one place of a batch before the data set is given up.
 const MAX_TRIES: usize = 64;
@@ -341,7 +341,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
             .map_err(|source| Error::BatchMemory { bytes: expected, source })?;
         match pixels.as_ref().len() {
             got if got == expected => Ok(Crops { pixels, shape }),
-            got => Err(Error::Buffer { what: "memory of a batch", expected, got }),
+            got => Err(augment::Error::Buffer { what: "memory of a batch", expected, got }.into()),
         }
     }
 

@@ -32,8 +32,8 @@ pub use parquet::Parquet;
 pub use shards::{PackOptions, PackReport, Shards, pack, write_index};
 
 use crate::error::{Error, Result};
-use crate::pixels::Image;
 use crate::storage::plain_file;
+use decode::Image;
 
 /// File extensions that count as images, compared without regard to case: those that the formats
 /// which can be read go by, the usual one of each first.

@@ -5,7 +5,7 @@ use image::{GrayImage, Luma, Rgb, RgbImage};
 use super::shape::{SHAPES, Shape};
 use super::texture::{FAMILIES, Look, Texture};
 use crate::config::SyntheticConfig;
-use crate::rng::{Purpose, Rng};
+use augment::rng::{Purpose, Rng};
 
 /// Share of the image's area that the object covers.
 pub(super) const COVERAGE: [f64; 2] = [0.16, 0.5];

@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use crate::rng::Rng;
+use augment::rng::Rng;
 
 /// A pattern family, without its random parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

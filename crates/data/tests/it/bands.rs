@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use augment::AugmentConfig;
+use augment::{EvalTransform, MultiCrop};
 use data::loader::{EvalLoader, Position, TrainLoader};
-use data::transform::{EvalTransform, MultiCrop};
-use data::{AugmentConfig, CacheKind, DataConfig, Dataset, Error, open};
+use data::{CacheKind, DataConfig, Dataset, Error, open};
 use tempfile::TempDir;
 
 use crate::support::{augment, same, settings, take, write_picture};
@@ -108,7 +109,9 @@ fn colors_are_refused_where_there_are_none() {
     ] {
         let crops = MultiCrop::new(&change);
         let refused = TrainLoader::new(dataset.clone(), crops, settings(4), Position::default());
-        let Err(Error::Config { key: found, problem }) = refused else { panic!("{key} passed") };
+        let Err(Error::Augment(augment::Error::Config { key: found, problem })) = refused else {
+            panic!("{key} passed")
+        };
         assert!(found == key && problem.contains("5 channels"), "{found}: {problem}");
     }
 }

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use augment::{EvalTransform, MultiCrop};
 use data::loader::{EvalLoader, LoaderConfig, Position, TrainLoader};
 use data::source::{Payload, Source};
-use data::transform::{EvalTransform, MultiCrop};
 use data::{Dataset, Error, SourceKind};
 use tempfile::tempdir;
 

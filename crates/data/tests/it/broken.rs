@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use augment::EvalTransform;
 use data::loader::{EvalBatch, EvalLoader, LoaderConfig};
-use data::transform::EvalTransform;
 use data::{Dataset, Error};
 use tempfile::{TempDir, tempdir};
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use augment::AugmentConfig;
+use augment::{CropKey, EvalTransform, MultiCrop};
+use data::Dataset;
 use data::loader::{Batch, EvalLoader, LoaderConfig, Position, TrainLoader};
 use data::source::{Payload, Source};
-use data::transform::{CropKey, EvalTransform, MultiCrop};
-use data::{AugmentConfig, Dataset};
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use augment::MultiCrop;
 use data::loader::{Batch, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator, MaskKey};
 use data::sampler::BatchShare;
-use data::transform::MultiCrop;
 use data::{Dataset, Error};
 use tempfile::{TempDir, tempdir};
 

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use data::rng::{Purpose, Rng};
-use data::{DataConfig, PixelFormat, SourceKind};
+use augment::rng::{Purpose, Rng};
+use data::decode::PixelFormat;
+use data::{DataConfig, SourceKind};
 use rayon::prelude::*;
 
 /// Longest time for one input.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::support::{config, packs};
+use augment::EvalTransform;
 use data::loader::EvalLoader;
-use data::transform::EvalTransform;
 use data::{SourceKind, open};
 
 #[test]

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use augment::AugmentConfig;
+use augment::{EvalTransform, MultiCrop};
 use data::loader::{Batch, EvalBatch, EvalLoader, LoaderConfig, Position, TrainLoader};
-use data::transform::{EvalTransform, MultiCrop};
-use data::{AugmentConfig, DataConfig, Dataset, SourceKind, open};
+use data::{DataConfig, Dataset, SourceKind, open};
 use image::{Rgb, RgbImage};
 
 /// A picture that differs for every number.

@@ -1,7 +1,8 @@
 //! What the class token looks at.
 
-use data::transform::EvalTransform;
-use data::{Dataset, Image};
+use augment::EvalTransform;
+use data::Dataset;
+use data::decode::Image;
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use model::VisionTransformer;

@@ -1,8 +1,10 @@
 //! What the multi-crop augmentation makes of images.
 
-use data::transform::EvalTransform;
-use data::transform::multicrop::{CropKey, GLOBAL_CROPS, MultiCrop};
-use data::{AugmentConfig, Dataset, Image};
+use augment::AugmentConfig;
+use augment::EvalTransform;
+use augment::multicrop::{CropKey, GLOBAL_CROPS, MultiCrop};
+use data::Dataset;
+use data::decode::Image;
 use image::RgbImage;
 
 use super::sheet::{enlarge, lay_out, stack, zoom};

@@ -1,7 +1,7 @@
 //! Patch features as colors.
 
+use augment::EvalTransform;
 use data::Dataset;
-use data::transform::EvalTransform;
 use image::{Rgb, RgbImage};
 use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};

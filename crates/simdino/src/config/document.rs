@@ -1,6 +1,6 @@
 //! From a config file's content to a [`RunConfig`].
 
-use data::{AugmentConfig, Preset};
+use augment::{AugmentConfig, Preset};
 use serde_json::{Value, json};
 
 use super::overrides::ReadValue;

@@ -13,8 +13,9 @@ pub mod schema;
 mod sections;
 mod sharing;
 
+use augment::AugmentConfig;
+use data::DataConfig;
 use data::masking::MaskConfig;
-use data::{AugmentConfig, DataConfig};
 use model::{HeadConfig, ModelConfig};
 use objectives::{DinoConfig, IbotConfig, KoleoConfig, Method, ObjectiveConfig, SimDinoConfig};
 use serde::{Deserialize, Serialize};

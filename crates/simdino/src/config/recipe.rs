@@ -4,7 +4,7 @@
 //! them, and the file's own keys come on top; so a config that names a method and some images is a
 //! whole one.
 
-use data::{AugmentConfig, Preset};
+use augment::{AugmentConfig, Preset};
 use model::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
 use objectives::{DinoConfig, KoleoConfig, Method};
 use trainer::config::{

@@ -1,6 +1,7 @@
 //! Checks of a config's values: each section's own, and what only shows between sections.
 
-use data::{AugmentConfig, CacheKind, SourceKind};
+use augment::AugmentConfig;
+use data::{CacheKind, SourceKind};
 use objectives::Method;
 use objectives::config::Centering;
 use trainer::config::OptimizerKind;

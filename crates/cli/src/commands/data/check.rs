@@ -5,8 +5,8 @@ use std::path::Path;
 
 use data::DataConfig;
 use data::Dataset;
-use data::PixelFormat;
 use data::check::CheckReport;
+use data::decode::PixelFormat;
 use serde_json::{Value, json};
 
 use crate::console::{answer, progress};

@@ -6,8 +6,9 @@ mod out;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use data::decode::PixelFormat;
 use data::source::{List, is_image};
-use data::{DataConfig, Dataset, PixelFormat};
+use data::{DataConfig, Dataset};
 use eval::pictures::crop_sheet;
 
 use self::out::png;

@@ -7,7 +7,7 @@
 //!
 //! # Deviations
 //! Weights have 14 fractional bits and products 6 (Pillow: 22), so that sums fit 16 bits: about
-//! one value in thirty differs by one level (`tests/parity_augment.rs`).
+//! one value in thirty differs by one level (`tests/parity.rs`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -273,8 +273,8 @@ mod tests {
     use image::{Rgb, RgbImage};
     use proptest::prelude::*;
 
-    use super::super::filter::WEIGHT_BITS;
     use super::*;
+    use crate::filter::WEIGHT_BITS;
 
     fn cut(image: &RgbImage, area: CropBox, (width, height): (u32, u32)) -> Result<RgbImage> {
         let mut planes = [Planes::default()];

@@ -33,15 +33,15 @@ macro_rules! with_sum {
     ($filter:expr, $sum:ident => $work:expr; $($pairs:literal)*) => {
         match $filter.pairs() {
             $($pairs => {
-                type $sum = $crate::transform::sum::Pairs<$pairs>;
+                type $sum = $crate::sum::Pairs<$pairs>;
                 $work
             })*
-            0..=$crate::transform::sum::MAX_SHORT_PAIRS => {
-                type $sum = $crate::transform::sum::Short;
+            0..=$crate::sum::MAX_SHORT_PAIRS => {
+                type $sum = $crate::sum::Short;
                 $work
             }
             _ => {
-                type $sum = $crate::transform::sum::Long;
+                type $sum = $crate::sum::Long;
                 $work
             }
         }
@@ -101,8 +101,8 @@ fn add<I: Isa>(isa: I, samples: &[[Samples; 2]], weights: &[[Weight; 2]], count:
 
 #[cfg(test)]
 mod tests {
-    use super::super::isa::Baseline;
     use super::*;
+    use crate::isa::Baseline;
     use crate::rng::{Purpose, Rng};
 
     /// By each way, from the second sample on.

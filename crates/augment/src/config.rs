@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use crate::error::{Error, Result};
+
+/// A wrong value: the key relative to the section it stands in, and what to do about it.
+pub type Problem = (&'static str, String);
 
 /// Which Gaussian blur is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -209,7 +211,7 @@ impl AugmentConfig {
     ///
     /// # Errors
     /// [`Error::Config`] names the first key.
-    pub(crate) fn check_colors(&self, channels: usize) -> Result<()> {
+    pub fn check_colors(&self, channels: usize) -> Result<()> {
         let problem = self.color_problem(channels);
         problem.map_or(Ok(()), |(key, problem)| Err(Error::Config { key, problem }))
     }

@@ -8,10 +8,10 @@
 use super::extended_box::{ExtendedBox, WEIGHT_BITS};
 use super::{BAND, Block, OUTSIDE, REACH, SCRATCH, Scratch, WIDE};
 use super::{block_at, line_length, long_box, narrow, widen};
-use crate::transform::planes::Planes;
+use crate::planes::Planes;
 use simd::dispatch;
 
-use crate::transform::lanes::mul_high;
+use crate::lanes::mul_high;
 
 /// Bits that a sum of up to three values has added before it is multiplied: 3 * 128 * 2^6 < 2^15.
 const SUM_BITS: u32 = 6;

@@ -6,13 +6,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use data::rng::{Purpose, Rng};
-use data::transform::crop::random_resized_crop;
-use data::transform::resize::resize_crops;
-use data::transform::{
-    CropBox, CropPlan, EvalTransform, Jitter, Job, MultiCrop, Planes, blur, color, gray, solarize,
+use augment::crop::random_resized_crop;
+use augment::resize::resize_crops;
+use augment::rng::{Purpose, Rng};
+use augment::{
+    AugmentConfig, BlurKind, CropBox, CropPlan, EvalTransform, Jitter, Job, MultiCrop, Planes,
+    blur, color, gray, solarize,
 };
-use data::{AugmentConfig, BlurKind};
 use image::RgbImage;
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -1,25 +1,23 @@
 //! The crops that a network sees of one image, as PNG files.
 //!
 //! ```text
-//! cargo run -p simdino-data --example multicrop_to_png -- [IMAGE] [FOLDER]
+//! cargo run -p simdino-augment --example multicrop_to_png -- [IMAGE] [FOLDER]
 //! ```
 //!
-//! Without an image it takes one of the built-in synthetic set; without a folder it writes to `crops`. The name of a
+//! Without an image it draws one; without a folder it writes to `crops`. The name of a
 //! file says what was drawn for it. Another `epoch` or `sample` gives other crops; the same key gives the same
 //! crops, on any machine.
 
 use std::path::{Path, PathBuf};
 
-use data::synthetic::draw;
-use data::transform::{CropKey, GLOBAL_CROPS, MultiCrop};
-use data::{AugmentConfig, Preset, SyntheticConfig, decode};
-use image::RgbImage;
+use augment::{AugmentConfig, CropKey, GLOBAL_CROPS, MultiCrop, Preset, decode};
+use image::{Rgb, RgbImage};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let image = match arguments.next() {
         Some(path) => open(&path).map_err(|error| format!("{}: {error}", path.display()))?,
-        None => draw(&SyntheticConfig { count: 1, size: 256, seed: 0 }, 0).image,
+        None => rings(256),
     };
     let folder = arguments.next().unwrap_or_else(|| "crops".into());
     std::fs::create_dir_all(&folder)?;
@@ -65,4 +63,14 @@ fn save(path: &Path, side: u32, pixels: Vec<u8>) -> Result<(), Box<dyn std::erro
     let crop =
         RgbImage::from_raw(side, side, pixels).ok_or("a crop has another size than planned")?;
     Ok(crop.save(path)?)
+}
+
+/// Colored rings, `side` pixels wide and high.
+fn rings(side: u32) -> RgbImage {
+    let middle = f64::from(side) / 2.0;
+    RgbImage::from_fn(side, side, |x, y| {
+        let distance = (f64::from(x) - middle).hypot(f64::from(y) - middle);
+        let wave = |period: f64| (127.5 * (1.0 + (distance / period).sin())) as u8;
+        Rgb([wave(5.0), wave(9.0), (255 * x / side) as u8])
+    })
 }

@@ -4,10 +4,10 @@
 //! `gaussian_blur` of torchvision, which computes in 32-bit floats.
 
 use super::{Block, REACH, SCRATCH, Scratch, WIDE, block_at, widen};
-use crate::transform::planes::Planes;
+use crate::planes::Planes;
 use simd::dispatch;
 
-use crate::transform::lanes::{mul_high, put};
+use crate::lanes::{mul_high, put};
 
 /// Fractional bits of a weight.
 const WEIGHT_BITS: u32 = 15;

@@ -89,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::transform::Planes;
+    use crate::Planes;
 
     proptest! {
         #[test]

@@ -1,6 +1,6 @@
 //! Decoded images as plain memory: 8 bits a value, any number of channels.
 
-pub use decode::{Image, PixelFormat};
+use decode::Image;
 use image::RgbImage;
 
 /// A borrowed image: rows from the top, channels interleaved.

@@ -2,7 +2,9 @@
 
 use super::resize::resize;
 use crate::error::{Error, Result};
-use crate::pixels::{Image, Pixels};
+use decode::Image;
+
+use crate::pixels::Pixels;
 
 /// Shorter side to `resize` (bicubic, antialiased), then the central square of side `crop`.
 ///

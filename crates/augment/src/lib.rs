@@ -1,0 +1,42 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! [`MultiCrop`] draws a [`CropPlan`] for each view from a [`CropKey`] and applies it; [`EvalTransform`] is the
+//! transform of evaluations. Each operation is a file of its own and follows Pillow and torchvision value by
+//! value, up to the deviations that its documentation states (`tests/parity.rs` holds it to that).
+
+#![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
+
+pub mod blur;
+pub mod color;
+mod config;
+pub mod crop;
+mod error;
+mod eval;
+mod filter;
+pub mod gray;
+mod isa;
+#[cfg(target_arch = "x86_64")]
+mod isa_x86;
+mod lanes;
+mod multicrop;
+mod pixels;
+mod planes;
+pub mod resize;
+pub mod rng;
+pub mod solarize;
+mod strip;
+mod sum;
+
+pub use decode;
+
+pub use config::{AugmentConfig, BlurKind, Preset, Problem};
+pub use crop::CropBox;
+pub use error::{Error, Result};
+pub use eval::EvalTransform;
+pub use multicrop::{CropKey, CropPlan, GLOBAL_CROPS, Jitter, MultiCrop};
+pub use pixels::Pixels;
+pub use planes::Planes;
+pub use resize::Job;
