@@ -6,9 +6,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use augment::{AugmentConfig, BlurKind};
 use augment::{
-    CropBox, CropKey, EvalTransform, Job, MultiCrop, Planes, blur, color, gray, resize, solarize,
+    AugmentConfig, BlurKind, CropBox, CropKey, EvalTransform, Job, MultiCrop, Planes, blur, color,
+    gray, resize, solarize,
 };
 use criterion::{Criterion, Throughput};
 use data::SyntheticConfig;

@@ -18,9 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::sampler::BatchShare;
-use augment::GLOBAL_CROPS;
-use augment::Problem;
 use augment::rng::{Purpose, Rng};
+use augment::{GLOBAL_CROPS, Problem};
 
 /// Tries to place a block before a mask is left as it is.
 const TRIES: usize = 10;

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::loader::{LoaderConfig, Position, TrainLoader};
-use augment::AugmentConfig;
-use augment::MultiCrop;
+use augment::{AugmentConfig, MultiCrop};
 
 /// Images of a batch, if there are so many.
 const BATCH: usize = 32;

@@ -6,8 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use augment::AugmentConfig;
-use augment::MultiCrop;
+use augment::{AugmentConfig, MultiCrop};
 use data::loader::{LoaderConfig, Position, TrainLoader};
 use data::{DataConfig, SourceKind, open};
 

@@ -125,6 +125,9 @@ pub enum Error {
     /// Images could not be read or transformed.
     #[error("cannot read images")]
     Data(#[from] data::Error),
+    /// An image could not be cropped.
+    #[error("cannot crop an image")]
+    Augment(#[from] augment::Error),
     /// The model refused its input.
     #[error("the model failed")]
     Model(#[from] model::Error),

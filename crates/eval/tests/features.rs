@@ -4,8 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use augment::AugmentConfig;
-use augment::EvalTransform;
+use augment::{AugmentConfig, EvalTransform};
 use data::{DataConfig, Dataset, SourceKind, SyntheticConfig};
 use eval::baseline::{PixelOptions, pixel_features};
 use eval::extract_with_progress;

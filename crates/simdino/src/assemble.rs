@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use augment::AugmentConfig;
-use augment::EvalTransform;
+use augment::{AugmentConfig, EvalTransform};
 use data::Dataset;
 use model::normalize::Normalize;
 use serde_json::Value;

@@ -6,8 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use augment::AugmentConfig;
-use augment::MultiCrop;
+use augment::{AugmentConfig, MultiCrop};
 use data::loader::{BrokenImage, LoaderConfig, Position, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::sampler::BatchShare;

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use augment::AugmentConfig;
-use augment::MultiCrop;
+use augment::{AugmentConfig, MultiCrop};
 use data::loader::{Batch, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::source::{Payload, Source};

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use augment::AugmentConfig;
-use augment::{EvalTransform, MultiCrop};
+use augment::{AugmentConfig, EvalTransform, MultiCrop};
 use data::loader::{EvalLoader, Position, TrainLoader};
 use data::{CacheKind, DataConfig, Dataset, Error, open};
 use tempfile::TempDir;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use augment::AugmentConfig;
-use augment::{CropKey, EvalTransform, MultiCrop};
+use augment::{AugmentConfig, CropKey, EvalTransform, MultiCrop};
 use data::Dataset;
 use data::loader::{Batch, EvalLoader, LoaderConfig, Position, TrainLoader};
 use data::source::{Payload, Source};

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use augment::AugmentConfig;
-use augment::{EvalTransform, MultiCrop};
+use augment::{AugmentConfig, EvalTransform, MultiCrop};
 use data::loader::{Batch, EvalBatch, EvalLoader, LoaderConfig, Position, TrainLoader};
 use data::{DataConfig, Dataset, SourceKind, open};
 use image::{Rgb, RgbImage};

@@ -1,8 +1,6 @@
 //! What the multi-crop augmentation makes of images.
 
-use augment::AugmentConfig;
-use augment::EvalTransform;
-use augment::multicrop::{CropKey, GLOBAL_CROPS, MultiCrop};
+use augment::{AugmentConfig, CropKey, EvalTransform, GLOBAL_CROPS, MultiCrop};
 use data::Dataset;
 use data::decode::Image;
 use image::RgbImage;
