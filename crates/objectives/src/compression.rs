@@ -22,11 +22,12 @@ pub fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) -> Tensor
     mean_over_pairs(&similarity)
 }
 
-/// Square of the gradient of [`compression`] by the student's rows, as far as it turns them; it is
-/// the same for both forms when rows have norm 1. 0-dimensional.
+/// Squared norm of the gradient of [`compression`] with respect to the student's rows, counting
+/// only the part that rotates them; it is the same for both forms if rows have norm 1.
+/// 0-dimensional.
 ///
-/// With `T[v]` the sum of the teacher's rows that face view `v`, the part of `T` across `s` is
-/// `|T|^2 - (T . s)^2`, and both come from inner products.
+/// With `T[v]` the sum of the teacher's rows that are compared with view `v`, the part of `T`
+/// orthogonal to `s` is `|T|^2 - (T . s)^2`, and both terms follow from inner products.
 pub fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
     let size = student.size();
     let (views, batch) = (size[0], size[1]);
