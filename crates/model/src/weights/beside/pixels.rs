@@ -1,4 +1,4 @@
-//! How pixels become input, in the files of Hugging Face and timm.
+//! Preprocessing of pixels, as described by files of Hugging Face and timm.
 
 use serde_json::Value;
 
@@ -6,7 +6,8 @@ use super::json::Json;
 use crate::error::Result;
 use crate::normalize::Normalize;
 
-/// What `preprocessor_config.json` does to pixels, as mean and deviation on [0, 1].
+/// Converts the operations of `preprocessor_config.json` to mean and deviation on the scale [0,
+/// 1].
 pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     if json.flag("do_flip_channel_order")? == Some(true) {
         return json.refused("do_flip_channel_order", "channels in the order of the file are");
@@ -43,7 +44,7 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     }
 }
 
-/// Mean and deviation from `config.json`: timm's, or those of this program's exports.
+/// Reads mean and deviation from `config.json`, as written by timm or by simdino's exports.
 pub(super) fn of_config(json: &Json) -> Result<Option<Normalize>> {
     if json.flag("do_normalize")? == Some(false) {
         return Ok(Some(Normalize { mean: vec![0.0], std: vec![1.0] }));
@@ -73,7 +74,7 @@ fn pair(json: &Json, [mean, std]: [&str; 2]) -> Result<Option<Normalize>> {
     }
 }
 
-/// Numbers, one a channel; a number by itself stands for all.
+/// Reads one number per channel; a single number applies to all.
 fn array(json: &Json, key: &str) -> Result<Option<Vec<f32>>> {
     let Some(value) = json.get(key) else { return Ok(None) };
     let values = match value {
