@@ -2,10 +2,10 @@
 
 use tch::Tensor;
 
-/// Each row divided by its norm, or by `least_norm` where that is larger. `[.., d] -> [.., d]`
+/// Divides each row by its norm, or by `least_norm` if that is larger. `[.., d] -> [.., d]`
 ///
-/// Rows of zeros stay zeros. The derivative is finite everywhere, and up to `1 / least_norm`: what a
-/// loss differentiates needs a larger one than what only measures.
+/// Rows of zeros stay zeros. The derivative is finite everywhere and at most `1 / least_norm`:
+/// code that differentiates a loss needs a larger value than code that only measures.
 ///
 /// ```
 /// use tch::Tensor;
