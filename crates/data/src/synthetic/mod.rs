@@ -1,10 +1,10 @@
 //! The synthetic set: ten classes of textured shapes on textured backgrounds.
 //!
-//! A class is a shape together with the texture family of its surface. Everything else (place,
+//! A class is a shape together with the texture family of its surface. Everything else (position,
 //! size, rotation, all colors, frequency and direction of the textures, the family of the
-//! background, the light) is random and independent of the class, so neither a mean color nor
-//! the pixels at fixed places tell it; what does is learnable without labels. It needs no file
-//! and no network, and it has masks of the objects.
+//! background, the light) is random and independent of the class, so neither a mean color nor the
+//! pixels at fixed positions reveal it; the distinguishing features can be learned without labels.
+//! The set needs no files and no network, and it has masks of the objects.
 
 mod classes;
 mod draw;
@@ -23,9 +23,9 @@ use crate::config::SyntheticConfig;
 use crate::error::{Error, Result};
 use crate::source::{Payload, Source};
 
-/// Changes with every change of what is drawn.
+/// Must change whenever the images change.
 const VERSION: u32 = 1;
-/// The synthetic set as a source: images are drawn when they are asked for.
+/// The synthetic set as a source: images are drawn on request.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
     config: SyntheticConfig,

@@ -1,8 +1,8 @@
-//! From a decoded image to crops: the multi-crop augmentation and the evaluation transform.
+//! Turns a decoded image into crops: the multi-crop augmentation and the evaluation transform.
 //!
-//! Each operation is a file of its own and follows Pillow and torchvision value by value, up to
-//! the deviations its documentation states (`tests/parity_augment.rs` holds it to that). This
-//! module knows neither files nor threads: an image is worked on by the thread that calls.
+//! Each operation has its own file and matches Pillow and torchvision value by value, up to the
+//! deviations in its documentation (which `tests/parity_augment.rs` verifies). This module knows
+//! neither files nor threads: the calling thread processes an image.
 
 pub mod blur;
 pub mod color;
