@@ -64,7 +64,7 @@ impl Cache {
         };
         let mut part = self.part(index).write().unwrap_or_else(PoisonError::into_inner);
         if part.insert(index, Arc::new(keep())).is_some() {
-            // Two threads read it at once.
+            // Two threads have read it at once.
             self.bytes_left.fetch_add(bytes as u64 + OVERHEAD, Ordering::Relaxed);
         }
     }

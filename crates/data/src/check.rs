@@ -161,7 +161,7 @@ fn summarize(looks: &[Look], channels: usize, report: &mut CheckReport) {
 /// See [`CheckReport::value_percentiles`].
 fn percentiles(looks: &[Look], channels: usize) -> Vec<[f64; 2]> {
     let sampled = |channel: usize| {
-        // A gray image among colors stands for each of them.
+        // Among color images, the value of a gray image counts for each channel.
         let values = looks.iter().filter_map(|look| look.values.as_ref());
         let values = values.filter_map(|values| values.get(channel).or(values.first()));
         let mut values: Vec<f64> = values.flatten().copied().filter(|v| v.is_finite()).collect();

@@ -89,8 +89,8 @@ impl Sampler {
             let problem = format!("at most {} images (got {len})", u32::MAX);
             return Err(Error::Config { key: "data.path", problem });
         }
-        // Where each image comes once, parts make no difference: a mix without weights is in the
-        // order of one source of as many images.
+        // If each image occurs once, parts make no difference: a mix without weights has the order
+        // of a single source with the same number of images.
         let parts = match parts.iter().all(|part| part.len == part.per_epoch) {
             true => vec![SourcePart { len, per_epoch: len }],
             false => parts,

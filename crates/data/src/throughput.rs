@@ -34,7 +34,7 @@ pub fn pipeline(
     };
     let crops = MultiCrop::new(augment);
     let mut loader = TrainLoader::new(dataset.clone(), crops, config, Position::default())?;
-    // What was prepared before the clock starts would count as made in no time.
+    // Batches prepared before the clock starts would count as made in no time.
     for _ in 0..PREFETCH {
         loader.next_batch()?;
     }

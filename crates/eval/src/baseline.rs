@@ -52,7 +52,7 @@ pub fn pixel_features(
 
 fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> Result<FeatureSet> {
     let transform = EvalTransform { resize: options.side, crop: options.side };
-    // The pixels are taken as they are.
+    // The pixels are used without normalization.
     let normalize = Normalize { mean: Vec::new(), std: Vec::new() };
     let extract = ExtractOptions {
         batch: 256,

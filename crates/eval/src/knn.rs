@@ -156,7 +156,8 @@ impl Search<'_> {
         let similarity = test.matmul(&self.train.tr()); // [b, D] x [D, n] -> [b, n]
         let (nearest, indices) = similarity.topk(most, 1, true, true); // -> 2 x [b, k]
         let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(&indices); // -> [b, k]
-        // Relative to the nearest: a common factor of all weights, and no overflow at any temperature.
+        // Relative to the nearest: this is a common factor of all weights, and avoids overflow at
+        // any temperature.
         let weights = ((&nearest - nearest.narrow(1, 0, 1)) / self.temperature).exp();
         self.k.iter().map(|&k| self.hits(&votes, &weights, labels, k as i64)).collect()
     }

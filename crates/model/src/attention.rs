@@ -47,7 +47,8 @@ impl Attention {
 
     /// [`Self::forward`] with fused kernels, without the last bias; also returns that bias.
     pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
-        // The bias gets its gradient where heads are split: it is a sum over what is written there.
+        // The bias gets its gradient when heads are split, because it is a sum over values that
+        // are written there.
         let added = self.qkv.bs.as_ref().map(Tensor::detach);
         let qkv = x.f_linear(&self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
         let [q, k, v] = fused::split_heads(&qkv, self.qkv.bs.as_ref(), self.num_heads)?;

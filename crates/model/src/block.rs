@@ -158,7 +158,8 @@ mod tests {
         [Mode::Eval, Mode::Train, Mode::TrainPart(ImageRange { first: 1, count: 3, of: 5 })];
 
     fn configs() -> Vec<ModelConfig> {
-        // Without drop path: both ways draw alike, but not the same numbers.
+        // No drop path here: both variants draw from the same distribution, but not the same
+        // numbers.
         let plain =
             ModelConfig { arch: Arch::VitNano, drop_path_rate: 0.0, ..ModelConfig::default() };
         let scaled = ModelConfig { layer_scale: Some(0.5), ..plain.clone() };
@@ -207,7 +208,7 @@ mod tests {
             let vars = nn::VarStore::new(Device::Cpu);
             tch::manual_seed(3);
             let block = Block::new(&vars.root(), &config, 1).unwrap();
-            // Away from initial zeros, which would hide a missing bias.
+            // Moves parameters away from their initial zeros, which would hide a missing bias.
             for (_, mut variable) in vars.variables() {
                 let noise = variable.randn_like() * 0.1;
                 tch::no_grad(|| variable += noise);
@@ -220,7 +221,7 @@ mod tests {
                 let fused = |block: &Block, x| block.forward_fused(x, &plan).unwrap();
                 let ours = computed(&made, |block, x| fused(block, x).added());
                 assert_same(&ours, &eager, &what);
-                // Two blocks, so that a branch meets the next norm.
+                // Two blocks, so that a branch reaches the next norm.
                 let eager = computed(&made, |block, x| {
                     block.forward_cls(&block.forward(&x.added(), mode), mode)
                 });

@@ -64,7 +64,7 @@ impl Normalize {
             return Err(TchError::Shape(text));
         }
         let shape = [b, h, w, channels].map(|length| length as i64);
-        // Not from_slice, which fills the memory with zeros before it copies.
+        // `from_slice` would fill the memory with zeros before copying.
         let mut host = Tensor::f_empty(shape, (Kind::Uint8, Device::Cpu))?;
         torch_ext::read_into(&mut &*pixels, &mut host)?;
         self.on(device, Kind::Float)?.apply(&host.f_to_device(device)?)

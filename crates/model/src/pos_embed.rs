@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn matrices_give_what_the_kernel_gives() {
-        // The kernel computes the places it reads from in the type of the weight, we in fp64.
+        // The kernel computes source positions in the type of the weight; we use fp64.
         for (kind, exact, alike) in [(Kind::Double, 1e-13, 1e-13), (Kind::Float, 1e-6, 1e-5)] {
             let grids = [(14, (6, 6)), (14, (9, 21)), (4, (7, 2)), (37, (16, 7)), (5, (5, 3))];
             for ((side, grid), form) in grids.iter().flat_map(|of| FORMS.map(|form| (*of, form))) {

@@ -9,6 +9,6 @@ pub(crate) fn working_kind(x: &Tensor) -> Kind {
 
 /// Runs `f` with autocast off, and then restores it.
 pub(crate) fn without_autocast<T>(device: Device, f: impl Fn() -> T) -> T {
-    // Refused for devices alone that have no autocast here, where there is none to leave.
+    // This fails only for devices without autocast, where there is nothing to disable.
     torch_ext::autocast(device, None, &f).unwrap_or_else(|_| f())
 }

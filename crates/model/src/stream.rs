@@ -48,7 +48,7 @@ impl Stream {
     /// Returns the tokens with everything added.
     pub(crate) fn added(self) -> Tensor {
         let Some(Branch { output, bias, gamma, factor }) = self.branch else { return self.x };
-        // Not in place: autograd keeps what gamma was multiplied by.
+        // Not in place, because autograd keeps the tensor that gamma was multiplied by.
         let kind = self.x.kind();
         let value = output.to_kind(kind);
         let value = bias.map_or_else(|| value.shallow_clone(), |bias| &value + bias);

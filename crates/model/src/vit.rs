@@ -253,7 +253,7 @@ impl VisionTransformer {
         let tokens = Tensor::cat(&[all(&self.cls_token), patches], 1); // -> [B, 1 + N, D]
         let tokens = tokens + self.pos_embed.for_grid(grid);
         let Some(registers) = &self.register_tokens else { return Ok((tokens, grid)) };
-        // Registers have no place in the image, so they come after the positions.
+        // Registers have no position in the image, so they are added after the positions.
         let (cls, patches) = (tokens.narrow(1, 0, 1), tokens.narrow(1, 1, grid.0 * grid.1));
         Ok((Tensor::cat(&[cls, all(registers), patches], 1), grid))
     }
@@ -266,7 +266,8 @@ impl VisionTransformer {
             let (expected, got) = (expected.to_vec(), masks.size());
             return Err(Error::Masks { expected, got, kind: masks.kind() });
         }
-        // The token keeps the parameters' dtype where autocast has made patches shorter.
+        // The token keeps the dtype of the parameters if autocast has reduced the precision of the
+        // patches.
         let token = token.to_kind(patches.kind()).unsqueeze(0); // [1, D] -> [1, 1, D]
         Ok(token.where_self(&masks.unsqueeze(-1), patches))
     }

@@ -81,7 +81,7 @@ impl Balance {
         let gamma = gamma / count;
         let measured = (expansion / compression).sqrt();
         let step = RATE * (self.target / measured).ln();
-        // 0 / 0, where nothing pulls.
+        // 0 / 0 if both gradients vanish.
         let step = if step.is_nan() { 0.0 } else { step.clamp(-MOST, MOST) };
         self.gamma = Some(gamma * step.exp());
         Ok(())

@@ -81,7 +81,7 @@ impl CodingRate {
     /// Attaches the values to autograd: `z` must be the tensor that was measured, and its
     /// derivative will be [`Self::gradient`]. `[G]`
     pub fn attached_to(&self, z: &Tensor) -> Tensor {
-        // Nothing in size; its derivative is the closed form.
+        // Its value is zero, and its derivative is the closed form.
         let nothing = (z - z.detach()) * &self.gradient;
         let groups = self.value.size()[0];
         let nothing = nothing.reshape([groups, -1]).sum_dim_intlist(1, false, z.kind());
@@ -240,7 +240,7 @@ fn rate_in_precision(
     let (failed, not_finite) = flags.split_at(z.size()[0] as usize);
     let any_failed = failed.contains(&true);
     if any_failed {
-        // Their factors are arbitrary; any will do until they are replaced.
+        // Their factors are arbitrary until they are replaced.
         let eye = Tensor::eye(factor.lower.size()[1], (factor.lower.kind(), z.device()));
         factor.lower = eye.where_self(&factor.failed.view([-1, 1, 1]), &factor.lower);
     }

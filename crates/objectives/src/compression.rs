@@ -36,7 +36,8 @@ pub fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
     let along =
         (pair_products(&teacher, &student) * &other).sum_dim_intlist(0, false, student.kind());
     let across_views = (teacher.get(0) * teacher.get(1)).sum_dim_intlist(-1, false, student.kind()); // [B]
-    // |t_0 + t_1|^2 = 2 + 2 t_0 . t_1 where a view faces both, 1 where it faces one.
+    // |t_0 + t_1|^2 = 2 + 2 t_0 . t_1 if a view is compared with both, 1 if it is compared with
+    // one.
     let facing = other.sum_dim_intlist(0, false, student.kind()); // [V, 1]
     let whole = &facing + (&facing - 1.0) * 2.0 * across_views.unsqueeze(0); // [V, B]
     let square = (whole - along.square()).clamp_min(0.0).sum(student.kind());

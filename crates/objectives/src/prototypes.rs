@@ -91,11 +91,13 @@ impl Center {
         collective.all_reduce_sum(&mut recorded)?;
         let width = recorded.size()[0] - 1;
         let count = recorded.narrow(0, width, 1);
-        // Without rows (no patch was masked) the mean is 0 / 1 and the weight 0: nothing changes.
+        // Without rows (no patch was masked), the mean is 0 / 1 and the weight is 0, so nothing
+        // changes.
         let mean = recorded.narrow(0, 0, width) / count.clamp_min(1.0); // [K]
         let weight = count.clamp_max(1.0) * (1.0 - self.momentum);
         let mean = mean.unsqueeze(0);
-        // A center that was loaded may be on another device than the features, or of another type.
+        // A loaded center may be on a different device than the features, or have a different
+        // type.
         let before = match &self.value {
             Some(value) => value.f_type_as(&mean)?,
             None => mean.f_zeros_like()?,
@@ -187,7 +189,7 @@ impl TeacherTargets {
 /// 0; also returns the logarithm of the sum of their exponentials. `[.., K] -> [.., K], [..]`
 fn stable_logits(scores: &Tensor, temperature: f64) -> (Tensor, Tensor) {
     let logits = scores / temperature;
-    // Moving a row changes nothing, because targets add up to 1; it keeps digits.
+    // Shifting a row changes nothing, because targets sum to 1, and it preserves precision.
     let logits = &logits - logits.detach().amax([-1].as_slice(), true);
     let log_sum = logits.logsumexp(-1, false);
     (logits, log_sum)
@@ -223,7 +225,7 @@ pub fn entropies(targets: &Tensor) -> Tensor {
     };
     let own = entropy(&rows).mean(rows.kind());
     let mean_row = rows.mean_dim(0, false, rows.kind());
-    // However few the rows are: soft ones can share out all prototypes.
+    // Any number of rows works: soft targets can spread over all prototypes.
     Tensor::stack(&[own, entropy(&mean_row)], 0) / most
 }
 

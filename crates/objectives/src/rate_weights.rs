@@ -46,7 +46,7 @@ impl Weights {
         }
         let eps = cosine(config.eps, config.eps_end, progress);
         let coeff = cosine(config.coeff, config.coeff_end, progress);
-        // Squared, as it enters the rate, and as the paper's formulas name it.
+        // `eps` is squared in the rate, as in the formulas of the paper.
         let (eps_squared, eps_paper) = match config.eps_semantics {
             EpsSemantics::Code => (eps, eps.sqrt()),
             EpsSemantics::Paper => (eps * eps, eps),

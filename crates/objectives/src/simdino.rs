@@ -236,7 +236,8 @@ impl SimDinoLoss {
             ExpaSource::Student => 1.0,
             ExpaSource::MeanStudentTeacher => 0.5,
         };
-        // As data-parallel training sees it, before the mean over processes; so is that of the views.
+        // The gradient is what data-parallel training sees before the mean over processes, as is
+        // that of the views.
         let share = of_source / features.rows.size()[0] as f64;
         tangential_square(&gradient, &unit_rows(&global)).clamp_min(0.0) * share.powi(2)
     }
@@ -246,7 +247,8 @@ impl SimDinoOutput {
     /// Converts it to the form that all objectives share.
     pub fn into_output(self) -> LossOutput {
         let (floor, ceiling) = (self.expansion_floor, self.expansion_ceiling);
-        // The same for one row or one direction, and with a huge `eps` as far as precision goes.
+        // Floor and ceiling are equal for one row or one direction, and, within the precision, for
+        // a huge `eps`.
         let far_apart = ceiling - floor > 1e-6 * ceiling;
         let position = far_apart.then(|| (&self.expansion - floor) / (ceiling - floor));
         let mut terms = vec![

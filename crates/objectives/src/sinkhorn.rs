@@ -39,7 +39,7 @@ pub fn sinkhorn_knopp(
     let (rows, prototypes) = scores.size2()?;
     let mut total = Tensor::full([], rows, (Kind::Double, scores.device()));
     collective.all_reduce_sum(&mut total)?;
-    // Without rows anywhere its logarithm is -inf, and nothing is added to nothing.
+    // Without any rows, its logarithm is -inf, and there is nothing to add it to.
     let log_rows = total.log().to_kind(scores.kind());
     let log_prototypes = (prototypes as f64).ln();
     let mut row_term = Tensor::zeros([rows, 1], (scores.kind(), scores.device())); // g

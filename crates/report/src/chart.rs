@@ -56,7 +56,7 @@ const HEAD: f64 = 58.0;
 /// Draws charts side by side as one SVG image; charts without a finite point are omitted.
 pub fn svg_of(charts: &[Chart]) -> String {
     let drawn: Vec<String> = charts.iter().filter_map(Chart::to_svg).collect();
-    // The last tick's label reaches beyond its drawing.
+    // The label of the last tick extends beyond its drawing.
     let (width, height) = (WIDTH * drawn.len() as f64 + RIGHT, HEIGHT + HEAD);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
@@ -303,7 +303,7 @@ fn thinned(series: &Series) -> Series {
         (x, finite.iter().sum::<f64>() / finite.len() as f64)
     };
     let mut points: Vec<_> = series.points.chunks(size).map(mean).collect();
-    // The newest value is what people look for: it stays as it is.
+    // The newest value is the most important one, so it is not averaged.
     if let (Some(last), Some(newest)) = (points.last_mut(), series.points.last()) {
         *last = *newest;
     }

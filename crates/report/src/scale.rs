@@ -51,7 +51,7 @@ fn label(value: f64, step: f64) -> String {
         return "0".into();
     }
     if step < 9e-4 || value.abs() >= 1e6 {
-        // 3 digits tell ticks apart that are a hundredth of their value apart.
+        // 3 digits distinguish ticks that differ by a hundredth of their value.
         let digits = (value.abs() / step).log10().ceil().clamp(0.0, 3.0) as usize;
         return trimmed(&format!("{value:.digits$e}"));
     }

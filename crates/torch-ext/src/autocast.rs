@@ -71,7 +71,8 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // Setting thread-local flags to values they had cannot fail, and drop could not tell.
+        // Restoring thread-local flags to previous values cannot fail, and `drop` could not report
+        // an error.
         // SAFETY: `before` is what entering this region on this thread wrote.
         let _ =
             unsafe { ffi::check("autocast", ffi::simdino_autocast_exit(self.cuda, &self.before)) };

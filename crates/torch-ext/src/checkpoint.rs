@@ -38,7 +38,7 @@ pub fn checkpoint(
         let (list, len) = (params.as_ptr(), params.len());
         let message = ffi::simdino_checkpoint(x.as_ptr().cast_mut(), list, len, &body, &mut out);
         ffi::check(WHAT, message)?;
-        // Without an error it is a new tensor of which we become the only owner.
+        // Without an error, it is a new tensor, and we become its only owner.
         Ok(Tensor::from_ptr(out))
     }
 }

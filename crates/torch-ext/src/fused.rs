@@ -91,7 +91,7 @@ pub fn bias_gelu(x: &Tensor, bias: &Tensor, dim: i64) -> Result<Tensor> {
     // SAFETY: both tensors are alive for the call, and `out` has room for the one pointer written.
     unsafe {
         ffi::check(WHAT, ffi::simdino_fused_bias_gelu(pointer(x), pointer(bias), dim, &mut out))?;
-        // Without an error it is a new tensor of which we become the only owner.
+        // Without an error, it is a new tensor, and we become its only owner.
         Ok(Tensor::from_ptr(out))
     }
 }
@@ -114,7 +114,7 @@ pub fn split_heads(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<[T
             WHAT,
             ffi::simdino_fused_split_heads(pointer(qkv), bias, heads, out.as_mut_ptr()),
         )?;
-        // Without an error each is a new tensor of which we become the only owner.
+        // Without an error, each is a new tensor, and we become its only owner.
         Ok(out.map(|tensor| Tensor::from_ptr(tensor)))
     }
 }
@@ -143,7 +143,7 @@ fn call_add_norm(
     // SAFETY: all tensors are alive for the call, and `out` has room for the two pointers written at most.
     unsafe {
         ffi::check(ADD_NORM, ffi::simdino_fused_add_norm(&arguments, out.as_mut_ptr()))?;
-        // Without an error each that is not null is a new tensor of which we become the only owner.
+        // Without an error, each that is not null is a new tensor, and we become its only owner.
         let [normed, sum] = out;
         Ok((Tensor::from_ptr(normed), (!sum.is_null()).then(|| Tensor::from_ptr(sum))))
     }

@@ -63,7 +63,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if self.on {
-            // What `f` failed with matters more than that its trace cannot be thrown away.
+            // The error of `f` matters more than a failure to discard its trace.
             let _ = self.stop(None);
         }
     }

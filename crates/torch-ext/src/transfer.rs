@@ -102,7 +102,7 @@ impl Piece {
 
 impl HostBuffer {
     fn start(&self) -> *mut u8 {
-        // Without bytes there may be no memory.
+        // Without bytes, there may be no memory.
         if self.len > 0 { self.piece.memory.data_ptr().cast() } else { ptr::dangling_mut() }
     }
 }

@@ -16,6 +16,6 @@ use tch::Tensor;
 /// ```
 pub fn unit_rows(x: &Tensor, least_norm: f64) -> Tensor {
     let square = x.square().sum_dim_intlist(-1, true, x.kind());
-    // The root of 0 has no derivative; clamping the square cuts it off.
+    // The square root has no derivative at 0; clamping the square prevents that.
     x / square.clamp_min(least_norm * least_norm).sqrt()
 }

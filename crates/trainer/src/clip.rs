@@ -152,7 +152,7 @@ mod tests {
         for wrong in [f64::NAN, f64::INFINITY] {
             assert!(!all([1.0, wrong, 1.0], Kind::Double).is_finite());
         }
-        // Their squares add up to more than 3.4e38.
+        // The sum of their squares exceeds 3.4e38.
         assert!(!all([1.5e19, 1.5e19, 0.0], Kind::Float).is_finite());
         assert!(all([1.5e19, 1.5e19, 0.0], Kind::Double).is_finite());
         assert!(all([1.5e19, 0.0, 0.0], Kind::Float).is_finite());

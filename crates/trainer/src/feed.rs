@@ -162,7 +162,7 @@ impl DeviceLoader {
             None => self.wait()?,
         };
         let views = self.receive(sent)?;
-        // Only what is there already: the step at hand waits for no image of the next.
+        // Takes only a batch that is ready: the current step does not wait for images of the next.
         let next = self.loader.try_next_batch();
         self.ahead = next.map(|batch| self.send(batch?));
         Ok(views)

@@ -319,7 +319,8 @@ impl Learner {
             let (what, samples) = ("the gradient is not finite".to_owned(), step.samples);
             return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
         }
-        // First, since what it may read is there already, and what follows is not.
+        // This comes first, because the data it may read is already available, unlike what
+        // follows.
         self.objective.update(&step.statistics, self.processes.collective())?;
         self.clip.apply(grads, &norms)?;
         let before = request.log_metrics.then(|| copies(&self.watched));
@@ -364,7 +365,7 @@ fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Te
 
 /// Returns the student's parameters that the objective reaches, by name.
 fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)> {
-    // Without masked patches the mask token takes no part, and would have no gradient.
+    // Without masked patches, the mask token is not used and would have no gradient.
     let reached = |name: &str| needs.patches || name != "backbone.mask_token";
     let named = student.named().into_iter();
     named.filter(|(name, p)| p.requires_grad() && reached(name)).collect()

@@ -122,7 +122,7 @@ pub fn run(
         let log_metrics = plan.log_due(done);
         let request = StepRequest { values, seed: step_seed(job.seed, step), log_metrics };
         let result = match learner.step(&request, || loader.next_views()) {
-            // A step whose images did not come has changed nothing.
+            // A step whose images did not arrive has changed nothing.
             Err(Error::Data(data::Error::Interrupted)) => {
                 return interrupted(job, learner, start..step, observer);
             }
@@ -182,7 +182,7 @@ fn interrupted(
     if done.end == 0 || !job.writes() {
         return Err(data::Error::Interrupted.into());
     }
-    // At its start a run stands where its checkpoint is.
+    // At its start, a run is at the position of its checkpoint.
     if !done.is_empty() && !job.plan.checkpoint_due(done.end) {
         save(job, learner, done.end, observer)?;
     }

@@ -90,7 +90,7 @@ impl EvalLoader {
             let Some(indices) = self.ahead.next() else { break };
             self.pipeline.submit(indices);
         }
-        // An evaluation that is asked to stop has no result that is worth a wait.
+        // A stopped evaluation has no result that is worth waiting for.
         let stop = || self.dataset.is_stopped();
         if stop() && self.pipeline.pending() > 0 {
             return Some(Err(Error::Interrupted));
@@ -168,7 +168,7 @@ fn make(
 
     let mut good = Vec::with_capacity(indices.len());
     for (row, index) in indices.iter().enumerate().filter(|(row, _)| failures[*row].is_none()) {
-        // Closes the gaps that broken images leave.
+        // Closes the gaps of broken images.
         pixels.copy_within(row * bytes..(row + 1) * bytes, good.len() * bytes);
         good.push(*index);
     }

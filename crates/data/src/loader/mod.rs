@@ -29,7 +29,7 @@ pub struct BrokenImage {
 impl BrokenImage {
     /// Image `index`, called `name`, with the error of reading it.
     pub(crate) fn new(index: usize, name: String, error: Error) -> Self {
-        // The name stands in a field of its own.
+        // The name is in its own field.
         let reason = error.reason();
         Self { index, name, reason }
     }

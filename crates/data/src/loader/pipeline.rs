@@ -113,7 +113,8 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         let (sender, receiver) = sync_channel(1);
         self.pending.push_back(receiver);
         if let Some(jobs) = &self.jobs {
-            // Without a conductor left, the receiver says so when the result is asked for.
+            // Without any coordinator left, the receiver reports this when the result is
+            // requested.
             let _ = jobs.send((job, sender));
         }
     }
@@ -207,13 +208,13 @@ fn coordinate<J, O>(
         if workers_pool.stop.load(Ordering::Relaxed) {
             return;
         }
-        // A job owns what it works on: after a panic nothing half-done is left to be seen.
+        // A job owns its data, so after a panic, no incomplete state is visible.
         let result =
             catch_unwind(AssertUnwindSafe(|| work(job, workers_pool))).unwrap_or_else(|payload| {
                 let message = base::panic_message(payload.as_ref()).unwrap_or("no message");
                 Err(Error::Worker { message: message.to_owned() })
             });
-        // The receiver is gone when the loader was dropped meanwhile.
+        // The receiver is gone if the loader was dropped in the meantime.
         let _ = sender.send(result);
     }
 }
@@ -278,7 +279,7 @@ mod tests {
             pipeline.submit((0..100).collect());
         }
         drop(pipeline);
-        // The work's closure lived in the threads; it is gone, so they are.
+        // The closure with the work was owned by the threads; it is gone, so they have ended.
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 

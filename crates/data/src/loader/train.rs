@@ -222,7 +222,8 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     }
 
     fn deliver(&mut self, made: BuiltBatch<P>) -> Result<Batch<P>> {
-        // What was taken is replaced at once, so the workers go on while this batch is used.
+        // The batch that was taken is replaced immediately, so the workers continue while it is
+        // used.
         self.refill();
         let mut batch = made.batch;
         batch.broken = self.health.note(made.read, made.broken)?;
@@ -315,7 +316,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
 
         let (mut samples, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
         for outcome in outcomes {
-            // Rows are left out only when the loader is being dropped.
+            // Rows are skipped only when the loader is being dropped.
             let stopped = || Err(Error::Worker { message: "stopped".into() });
             let outcome = outcome.unwrap_or_else(stopped)?;
             samples.push(outcome.used as u64);
@@ -359,7 +360,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
     /// Makes the crops of one row, from a replacement if the image is broken.
     fn fill(&self, row: &mut Row<'_>) -> Result<Outcome> {
         let mut broken = Vec::new();
-        // A place's draws depend on the image and on how often it was seen.
+        // The draws for a position depend on the image and on how often it was used.
         let (sample, epoch) = (row.draw.index as u64, row.draw.visit);
         for attempt in 0..MAX_TRIES {
             let used = match attempt {

@@ -78,7 +78,7 @@ pub(super) fn of_number(number: Option<f64>) -> Option<Option<String>> {
     if number.is_nan() {
         return Some(None);
     }
-    // Beyond this not every whole number can be told from its neighbors.
+    // Beyond this, not every integer can be distinguished from its neighbors.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     (number.fract() == 0.0 && number.abs() < EXACT).then(|| Some(format!("{number:.0}")))
 }

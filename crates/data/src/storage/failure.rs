@@ -47,7 +47,7 @@ pub(crate) fn failure_in(error: &(dyn StdError + 'static)) -> Option<Failure> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return Some(failure.clone());
     }
-    // An `io::Error` hides what it holds from `source`.
+    // `source` does not return the error inside an `io::Error`.
     let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match held {
         Some(held) => failure_in(held),

@@ -74,7 +74,7 @@ impl Blob for LocalFile {
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        // A folder, a pipe or a device of that name is nothing that was written beside this file.
+        // A folder, a pipe, or a device with that name was not written beside this file.
         match std::fs::metadata(&name).map(|about| about.is_file()) {
             Ok(true) => std::fs::read(name).map(Some),
             Ok(false) => Ok(None),

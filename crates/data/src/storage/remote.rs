@@ -140,7 +140,7 @@ impl Place {
 impl Remote {
     fn read_piece(&self, offset: u64, piece: &mut [u8]) -> std::result::Result<(), Failure> {
         let range = offset..offset + piece.len() as u64;
-        // No `If-Match`: it never matches weak tags, and some servers do not look at it.
+        // `If-Match` is not used: it never matches weak tags, and some servers ignore it.
         let options = || GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
@@ -199,7 +199,8 @@ impl Blob for Remote {
         let answer = self.retry.ask(&self.address, "reading its index", || async {
             match self.store.get_opts(&key, GetOptions::default()).await {
                 Ok(answer) => Ok(Some(answer.bytes().await?)),
-                // S3 refuses what is not there to whom may not list; the shard itself was not refused.
+                // S3 denies access to missing objects for users who may not list; access to the
+                // shard itself was granted.
                 Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             }
@@ -303,7 +304,7 @@ fn jitter() -> f64 {
 fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<io::Result<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
-        // Another part of the program may have chosen already, which is as good.
+        // Another part of the program may already have chosen one, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Builder::new_multi_thread()
             .worker_threads(2)
@@ -331,7 +332,8 @@ fn connect(
     timeout: Duration,
 ) -> std::result::Result<Arc<dyn ObjectStore>, StoreError> {
     runtime().map_err(|source| StoreError::Generic { store: "remote", source: source.into() })?;
-    // Trying again is ours ([`RetryPolicy`]), so that it covers the whole answer and is counted once.
+    // Retries are our own ([`RetryPolicy`]), so that they cover the whole response and are counted
+    // once.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let settings = client_settings(timeout).into_iter();
     Ok(match scheme {

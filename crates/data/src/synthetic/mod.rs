@@ -170,12 +170,12 @@ mod tests {
             let Drawing { mask, label, .. } = draw(&config, index);
             assert!(mask.iter().all(|&v| v == 0 || v == 255));
             let share = mask.iter().filter(|&&v| v > 0).count() as f64 / 4096.0;
-            // Less than was asked for where the image's edge cuts the object.
+            // Less than requested if the edge of the image cuts the object.
             assert!((0.75 * low..1.03 * high).contains(&share), "{index}: {share}");
             means[label as usize] += share / 40.0;
         }
         println!("mean coverage by class: {means:.3?}");
-        // The size must not tell the class either.
+        // The size must not reveal the class either.
         let middle = (low + high) / 2.0;
         assert!(means.iter().all(|mean| (mean / middle - 1.0).abs() < 0.2), "{means:?}");
     }

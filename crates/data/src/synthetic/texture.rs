@@ -73,7 +73,7 @@ impl Texture {
         let cells = rng.bits() as u32;
         let half = rng.uniform(look.contrast.0, look.contrast.1) as f32 / 2.0;
         // Mostly a change of lightness, so that gray and hue-shifted crops keep the pattern. The
-        // sign is random: otherwise a family's share of light pixels would tell its class.
+        // sign is random: otherwise, a family's fraction of light pixels would reveal its class.
         let sign = if rng.chance(0.5) { half } else { -half };
         let tint: [f32; 3] = std::array::from_fn(|_| sign * (1.0 + 0.4 * rng.normal() as f32));
         let mix = |side: f32| std::array::from_fn(|i| (base[i] + side * tint[i]).clamp(0.0, 1.0));

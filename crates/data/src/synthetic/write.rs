@@ -40,7 +40,7 @@ pub fn write_folder(
         .prefix(".synthetic-")
         .tempdir_in(parent)
         .map_err(io("create a temporary folder in", parent))?;
-    // One level below, because temporary folders are closed to other users.
+    // One level below, because temporary folders are not accessible to other users.
     let root = partial.path().join("set");
     for kind in ["images", "masks"] {
         for class in class_names() {

@@ -28,7 +28,8 @@ fn fixed(factor: f64) -> i16 {
 fn blend(value: u8, base: u8, factor: i16) -> u8 {
     let difference = (i16::from(value) - i16::from(base)) << 7;
     let scaled = mul_high(difference, factor);
-    // Cannot overflow; said to wrap, because a check would keep the loops from vectorizing.
+    // Cannot overflow; it is declared to wrap, because a check would prevent vectorization of the
+    // loops.
     (scaled.wrapping_add(i16::from(base) << 4) >> 4).clamp(0, 255) as u8
 }
 

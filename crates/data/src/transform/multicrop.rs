@@ -108,7 +108,7 @@ impl MultiCrop {
         let blurs = rng.chance(c.blur_prob[view.min(GLOBAL_CROPS)]);
         let sigma = rng.uniform(c.blur_sigma[0], c.blur_sigma[1]);
         let solarize = rng.chance(c.solarize_prob) && view == 1;
-        // Last, because it takes as many draws as it needs.
+        // This comes last, because it takes a variable number of draws.
         let area = random_resized_crop(&mut rng, width, height, scale);
         CropPlan { area, side, flip, jitter, gray, blur_sigma: blurs.then_some(sigma), solarize }
     }

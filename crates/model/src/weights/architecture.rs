@@ -252,7 +252,7 @@ impl Shapes<'_> {
         let with_registers = self.get("register_tokens").and_then(|s| s.get(1)).copied();
         let key = self.recipes.get("register_tokens").and_then(|recipe| recipe.keys().first());
         let of_timm = key.is_some_and(|key| key.ends_with("reg_token"));
-        // timm gives the class token and the registers positions, or neither.
+        // timm has positions either for both the class token and the registers, or for neither.
         if let (true, Some(registers), None) = (of_timm, with_registers, &beside.grid)
             && is_square(count - 1 - registers)
         {

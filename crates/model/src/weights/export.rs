@@ -240,7 +240,7 @@ fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         arguments["mlp_ratio"] = json!((both as f64 + 0.5) / dims.embed_dim as f64);
     }
     json!({
-        // The architecture that every argument above is given to; only the gated one differs.
+        // The architecture that receives all of the arguments above; only the gated one differs.
         "architecture": if swiglu { "vit_giant_patch14_dinov2" } else { "vit_base_patch16_224" },
         "num_classes": 0,
         "num_features": dims.embed_dim,
@@ -326,7 +326,7 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
         ],
         Layout::Timm => [
             "import timm".to_owned(),
-            // With `pretrained=True` timm 1.0.22 takes every file of a folder for a pickle.
+            // With `pretrained=True`, timm 1.0.22 treats every file in a folder as a pickle.
             format!(
                 "model = timm.create_model(\"local-dir:{folder}\", \
                  checkpoint_path=\"{folder}/{WEIGHTS}\").eval()"
@@ -364,7 +364,7 @@ pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
     for (name, tensor) in backbone.tensors {
         let ours = match name.as_str() {
             "mask_token" if !network.backbone.contains_key(name) => continue,
-            // Their sum is what is kept.
+            // Only their sum is stored.
             "cls_token" | "pos_embed" if merged => continue,
             _ => tensor.detach().f_to_device(tch::Device::Cpu)?,
         };

@@ -74,7 +74,7 @@ impl TensorFile {
         let mut head = Vec::with_capacity(9);
         file.by_ref().take(9).read_to_end(&mut head).map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        // The length that safetensors begin with may look like anything; its JSON does not.
+        // The length at the start of safetensors may look like anything, but its JSON does not.
         let json = head.get(8) == Some(&b'{');
         if !json && pth::looks_like(&head) {
             let contents = pth::read(&mut file)

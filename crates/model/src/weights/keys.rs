@@ -94,7 +94,7 @@ pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeM
                 Hf::Part { name, index, sibling } => {
                     let parts = ["query", "key", "value"].map(|part| keys.get(&sibling(part)));
                     match parts {
-                        // Without one of the three the others have no place.
+                        // Without one of the three, the other two are unused.
                         [Some(q), Some(k), Some(v)] if index == 0 => {
                             (name, Recipe::Stacked([q, k, v].map(String::clone)))
                         }
@@ -111,7 +111,8 @@ pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeM
             }
             other => other,
         };
-        // A second tensor for the same place stays in the account, under no name of ours.
+        // A second tensor for the same parameter is still accounted for, but not under one of our
+        // names.
         let name = if recipes.contains_key(&name) { format!("second {name} {key}") } else { name };
         recipes.insert(name, recipe);
     }
@@ -218,7 +219,8 @@ fn from_hf(style: KeyStyle, key: &str) -> Hf<'_> {
         let name = ours(&format!("attn.qkv.{kind}"));
         return Hf::Part { name, index, sibling: Box::new(sibling) };
     }
-    // `output.dense` ends the feed-forward network of ViTModel, and nothing of Dinov2Model.
+    // `output.dense` is the end of the feed-forward network in ViTModel, and does not exist in
+    // Dinov2Model.
     match rest.strip_prefix("output.dense.") {
         Some(kind) if style == KeyStyle::HfVit => Hf::Named(ours(&format!("mlp.fc2.{kind}"))),
         _ => Hf::Named(ours(&renamed(rest, &HF_LAYER))),

@@ -215,7 +215,7 @@ pub fn choose(file: &TensorFile, role: Role) -> Result<NetworkInFile> {
     let prefixes: Vec<_> = found.iter().map(|network| network.prefix.as_str()).collect();
     match roles::find(&prefixes, role) {
         Some(index) => Ok(found.swap_remove(index)),
-        // A single network is the teacher.
+        // The only network is the teacher.
         None if found.len() == 1 && role == Role::Teacher => Ok(found.swap_remove(0)),
         None => {
             let wanted = if role == Role::Teacher { "the teacher" } else { "the student" };

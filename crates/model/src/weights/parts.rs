@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>> {
         .map_err(|error| of(path, format!("is not an index of weights: {error}")))?;
     let mut parts: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for (name, part) in index.weight_map {
-        // A name and no path: nothing outside of the folder is opened.
+        // This must be a name and not a path: nothing outside of the folder is opened.
         if Path::new(&part).file_name() != Some(part.as_ref()) {
             return Err(of(path, format!("names the part '{part}', which is not a file name")));
         }

@@ -120,7 +120,7 @@ impl PretrainedBackbone {
             .filter(|known| known.mean.len() as i64 == model.in_channels)
             .unwrap_or_else(|| usual(model.in_channels, &mut assumed));
         let number = |key: &str| file.entries().get(key)?.parse().ok();
-        // Files of earlier versions do not say; they were made with the full range.
+        // Files of earlier versions do not state it; they were made with the full range.
         let value_range = file.entries().get("value_range");
         let value_range = value_range.and_then(|text| serde_json::from_str(text).ok());
         Ok(Self {

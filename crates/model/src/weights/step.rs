@@ -55,7 +55,7 @@ impl Step {
                 name = Some(key.clone());
             }
         }
-        // Finite there, and beyond the range of the variable's own kind.
+        // The value is finite in the file, but outside the range of the variable's own kind.
         let name = name.unwrap_or_else(|| shorten(self.recipe.keys()));
         Err(Error::NotFinite { path: file.path().to_path_buf(), name })
     }

@@ -75,7 +75,7 @@ impl StoredTensor {
             self.shape.iter().zip(&self.strides).try_fold(0i64, |reach, (size, stride)| {
                 (size - 1).checked_mul(*stride).and_then(|step| reach.checked_add(step))
             })?;
-        // Far below overflow once the offset is added too, or out of any storage anyway.
+        // Far from overflow even after the offset is added, or outside of any storage anyway.
         reach.checked_add(1).filter(|&span| span.checked_add(self.first).is_some())
     }
 

@@ -63,7 +63,7 @@ pub fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), No
 
 /// Checks whether this process can listen on a port; returns a clause if it cannot.
 pub fn free_to_listen(port: u16) -> Result<(), NoStore> {
-    // As the store does: for both kinds of address at once, else for the older.
+    // As the store does: for both kinds of address at once, otherwise for the older one.
     let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
     let listened = match both {
         Err(error) if error.kind() != ErrorKind::AddrInUse => {

@@ -96,7 +96,7 @@ impl ProcessGroup {
     /// afterwards.
     pub fn announce_failure(&self, reason: &str) {
         let Inner { store, prefix, rendezvous, .. } = &*self.0;
-        // Where the store is gone there is nobody to tell.
+        // If the store is gone, no process can be told.
         let _ = store.set(&format!("{prefix}left/{}", rendezvous.rank), reason);
         let _ = store.set(&format!("{prefix}{FAILED}"), "");
     }

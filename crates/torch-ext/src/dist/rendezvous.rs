@@ -56,7 +56,7 @@ impl Rendezvous {
         free_to_listen(self.port).map_err(|reason| self.no_store(reason))?;
         let store = Store::open(self.port, self.timeout);
         let store = store.map_err(|error| self.failed(WHAT, &error))?;
-        // The others come by that name.
+        // The others use that name.
         self.wait_for_store()?;
         Ok(store)
     }
@@ -175,7 +175,7 @@ impl Rendezvous {
         message: &str,
     ) -> Error {
         let address = format!("{}:{}", self.host, self.port);
-        // libtorch's messages have advice for its own developers on further lines.
+        // The further lines of libtorch's messages contain advice for its own developers.
         let message = message.lines().next().unwrap_or_default().to_owned();
         let (rank, size) = (self.rank, self.size);
         Error::Group(Box::new(GroupFailure { what, rank, size, address, who, gone, message }))

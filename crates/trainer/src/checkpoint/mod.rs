@@ -80,7 +80,7 @@ pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Res
         fs::rename(&temporary, &target).map_err(Error::io(&target, "rename the checkpoint"))
     });
     if let Err(error) = written {
-        // Best effort: what matters is the first error, and the next save clears the rest.
+        // Best effort: the first error matters, and the next save removes the rest.
         let _ = fs::remove_dir_all(&temporary);
         return Err(error);
     }

@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn one_value_that_is_not_finite_is_seen_among_many_and_large_ones_are_fine() {
         for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
-            // All of one sign and as large as can be: a sum of them would be infinite.
+            // All have the same sign and the largest magnitude, so their sum would be infinite.
             let most = match kind {
                 Kind::Half => 65_504.0,
                 Kind::Double => 1e308,

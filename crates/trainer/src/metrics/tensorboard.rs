@@ -39,7 +39,8 @@ impl TensorBoardSink {
         let mut sink = Self { file, path };
         sink.put(&event::file_version(wall_time()))?;
         if !is_first {
-            // Records of the step that is continued from exist already; the next one is new.
+            // The record of the step that the run resumes from exists already; the next one is
+            // new.
             let first_new = resume_step.map_or(0, |step| step + 1);
             sink.put(&event::session_start(wall_time(), first_new))?;
         }
@@ -99,7 +100,7 @@ mod tests {
     fn names_sort_in_the_order_of_writing() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = Vec::new();
-        // A clock that stands still, and one that goes back.
+        // A clock that stands still, and one that goes backward.
         for (i, now) in [1000.0, 1000.9, 900.0, 2000.0].into_iter().enumerate() {
             let (path, is_first) = next_path(dir.path(), now).unwrap();
             assert_eq!(is_first, i == 0);

@@ -60,7 +60,7 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     if magic != MAGIC || Key([k0, k1, k2, k3]) != key || labeled > 1 {
         return None;
     }
-    // Sizes are compared with the file before memory is taken for them.
+    // Sizes are compared with the file before memory is allocated for them.
     let words = count.checked_mul(8)?.checked_add(labeled.checked_mul(count)?.checked_mul(4)?)?;
     let class_bytes = length.checked_sub(9 * 8)?.checked_sub(names_len.checked_add(words)?)?;
     let mut names = vec![0; usize::try_from(names_len).ok()?];

@@ -106,7 +106,7 @@ mod tests {
             ("\"a,\"5 inch", false, Some(&["\"a", "\"5 inch"])),
         ] {
             let mut fields = Fields::default();
-            // What the line before left behind must not show.
+            // Contents of the previous line must not remain visible.
             fields.split(b"x,\"y", b',', true);
             let closed = fields.split(line.as_bytes(), b',', quoting);
             let found: Vec<&[u8]> = fields.iter().collect();

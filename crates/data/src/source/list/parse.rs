@@ -66,7 +66,7 @@ fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<(
 fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
     let mut first = true;
     each_line(path, reader, |number, line| {
-        // What is not UTF-8 spoils a label, not a path.
+        // Invalid UTF-8 makes a label unreadable, but not a path.
         let is_text = std::str::from_utf8(line).is_ok();
         match json::row(&String::from_utf8_lossy(line)) {
             Ok(row) => {
@@ -179,7 +179,7 @@ fn table_rows(
             layout.map_or_else(|| Dialect::of(format, &line), |Layout { dialect, .. }| dialect);
         let closed = fields.split(&line, dialect.delimiter, dialect.quoting);
         match layout {
-            // Without its first line it is not known what the others mean.
+            // Without the first line, the meaning of the others is unknown.
             None if !closed => return Err(rows.problem(number, UNCLOSED)),
             None => {
                 let (known, is_header) = first_row(&fields, dialect, number, rows, path)?;
@@ -211,7 +211,7 @@ fn first_row(
     }
     match first_line(&names, |file| is_file(path, file)) {
         First::Image => {
-            // The label may be missing in this line and be there in others.
+            // The label may be missing in this line but present in others.
             let (columns, width) = (Columns { path: 0, label: Some(1) }, fields.len().max(2));
             Ok((Layout { dialect, columns, width }, false))
         }
@@ -259,7 +259,7 @@ fn push(
     }
     let file = String::from_utf8_lossy(file);
     let count = fields.len();
-    // A path alone is an image without a label.
+    // A path by itself is an image without a label.
     let is_regular = count == width || (count, width) == (1, 2);
     if !is_regular {
         let why = format!("the number of fields is {count} instead of {width}");

@@ -54,7 +54,7 @@ fn walk(blob: &Shared, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Vec<P
     while let Some(page) = reader.peek_next_page()? {
         let offset = headers.last.load(Ordering::Relaxed);
         if !page.is_dict {
-            // The columns looked at have one value a row, so levels are rows.
+            // The columns that are read have one value per row, so levels are rows.
             let count = page.num_rows.or(page.num_levels).unwrap_or(0);
             let first_row_index = row as i64;
             pages.push(PageLocation {
@@ -102,7 +102,7 @@ impl ChunkReader for Shared {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        // The size is the file's own word: compared before memory is taken for it.
+        // The size is stated by the file, so it is checked before memory is allocated for it.
         if start.checked_add(length as u64).is_none_or(|end| end > self.0.len()) {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }

@@ -83,7 +83,7 @@ impl ImageFile {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
             starts.push(starts.last().copied().unwrap_or(0).saturating_add(rows));
         }
-        // An image takes more than a byte; a damaged count must not take memory.
+        // An image takes more than a byte; a damaged count must not allocate memory.
         if let Some(rows) = starts.last().filter(|rows| **rows > bytes) {
             return Err(failed(format!("announces {rows} rows in {bytes} bytes: it is damaged")));
         }

@@ -103,7 +103,8 @@ impl Parquet {
 
     /// Returns the number of the file of image `index`, and its row in that file.
     fn find(&self, index: usize) -> Option<(usize, usize)> {
-        // An empty file starts where the next one does; the last of equal starts is meant.
+        // An empty file starts at the same index as the next one; the last of equal starts is the
+        // right one.
         let file = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         (index < self.len()).then(|| (file, index - self.starts[file]))
     }

@@ -108,7 +108,8 @@ impl Kept {
 
     /// Records that the page `key` was read.
     fn add(&mut self, key: Key, bytes: usize) {
-        // Absent: it failed for another thread, and what this one read is not kept.
+        // It is absent if reading failed for another thread; what this thread read is then not
+        // cached.
         if let Some(entry) = self.pages.get_mut(&key).filter(|entry| entry.bytes == 0) {
             entry.bytes = bytes;
             self.bytes += bytes;

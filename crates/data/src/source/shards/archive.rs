@@ -61,7 +61,7 @@ impl<R: Leap> Archive<R> {
                 }
                 _ => {
                     let fields = self.global.iter().filter(|(key, _)| {
-                        // A global name would be that of all members.
+                        // A global name would apply to all members.
                         key.as_str() != "path" && key.as_str() != "linkpath"
                     });
                     for (key, value) in fields {

@@ -94,7 +94,8 @@ impl Shards {
 
     /// Returns the shard of image `index`, and its position in that shard.
     fn find(&self, index: usize) -> Option<(&Shard, usize, &Member)> {
-        // An empty shard starts where the next one does; the last of equal starts is meant.
+        // An empty shard starts at the same index as the next one; the last of equal starts is the
+        // right one.
         let shard = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         let place = index - self.starts[shard];
         let member = self.shards[shard].members.get(place)?;
@@ -126,7 +127,7 @@ impl Shard {
             self.body.read_at(member.offset, &mut bytes).map_err(io)?;
             return self.whole(place, bytes);
         };
-        // One read for both; a remote shard answers once.
+        // One read for both, because a remote shard then needs a single request.
         let mut bytes = vec![0; HEADER_BYTES + member.size as usize];
         self.body.read_at(member.offset - HEADER_BYTES as u64, &mut bytes).map_err(io)?;
         let same = crc32fast::hash(&bytes[..HEADER_BYTES]) == header

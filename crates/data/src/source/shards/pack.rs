@@ -188,7 +188,7 @@ impl Packer<'_> {
             if let Some(label) = self.source.label(index) {
                 let number = label.to_string();
                 append(&mut tar, &format!("{key}.cls"), number.as_bytes()).map_err(io)?;
-                // A name stands behind the number: the reader takes the later one.
+                // A name follows the number: the reader uses the later one.
                 if let Some(name) = self.source.class_names().get(label as usize) {
                     let json = serde_json::json!({ "label": name }).to_string();
                     append(&mut tar, &format!("{key}.json"), json.as_bytes()).map_err(io)?;

@@ -89,7 +89,8 @@ impl Samples {
         let (mut shown, mut masks) = (Vec::with_capacity(images.len()), Vec::new());
         for image in &images {
             let (key, extension) = split(&image.0);
-            // `0001.seg.png` beside `0001.jpg` is no picture of its own; `IMG.2020.01.jpg` alone is.
+            // `0001.seg.png` beside `0001.jpg` is not an image of its own; `IMG.2020.01.jpg` by
+            // itself is.
             let is_shown = !extension.contains('.') || !plain.contains(key);
             if is_shown { shown.push(image) } else { masks.push(extension) }
         }
@@ -174,7 +175,7 @@ impl<'a> LabelTable<'a> {
                 true => by_run.entry(*run).or_insert(Ok(None)),
                 false => by_key.entry(key).or_insert(Ok(None)),
             };
-            // The later one counts, if it says anything.
+            // The later one takes precedence, if it states anything.
             if label != Ok(None) {
                 *of = label;
             }
@@ -333,7 +334,7 @@ mod tests {
             ("a.jpg a.cls=1 a.json=!", "-", 1),
             ("a.jpg a.cls=! a.json=x", "x", 0),
             ("a.jpg a.txt", "-", 0),
-            // One key twice.
+            // The same key twice.
             ("a.jpg a.cls=1 a.jpg a.cls=2", "1 2", 0),
             ("a.cls=1 a.jpg a.cls=2 a.jpg", "1 2", 0),
             ("a.jpg a.cls=1 b.jpg b.cls=3 a.jpg a.cls=2", "1 3 2", 0),
@@ -345,7 +346,7 @@ mod tests {
             ("a.jpg a.cls=1 b.jpg b.cls=3 a.cls=2", "- 3", 1),
             ("a.jpg a.cls=! a.jpg a.cls=2", "- 2", 1),
             ("a.jpg a.jpg", "- -", 0),
-            // Two pictures of one sample.
+            // Two images of one sample.
             ("a.jpg a.png a.cls=1", "1 1", 0),
         ] {
             let expected: Vec<Option<String>> =

@@ -57,7 +57,7 @@ pub(super) fn compressed(
     let spool = Spool::new(shard.path(), limits);
     let mut scan = Scan { path: shard.path(), spool: Some(spool), samples: Samples::default() };
     scan.run(&mut archive)?;
-    // Whatever stands behind the last member: reaching the end checks the gzip checksum.
+    // Reads everything after the last member, because reaching the end verifies the gzip checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| scan.broken(e))?;
     let spool = scan.spool.take().unwrap_or_else(|| Spool::new(shard.path(), limits));
     Ok((scan.samples.finish(), spool.finish()?))

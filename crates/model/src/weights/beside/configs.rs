@@ -104,7 +104,7 @@ fn hugging_face(json: &Json) -> Result<Beside> {
         eps = eps.or(Some(*usual));
         heads_by_default = heads.is_none();
         heads = heads.or(Some(HF_HEADS));
-        // As each class of theirs does.
+        // The default of each of their classes.
         form = Some(match kind {
             "dinov2_with_registers" => PosInterpolation::Antialias,
             _ => PosInterpolation::Size,

@@ -23,7 +23,7 @@ impl Grid {
         let sides = match value {
             Value::Array(sides) => match sides.as_slice() {
                 [one] => side(one).map(|side| [side; 2]),
-                // A third stands in front: the channels.
+                // A third value in front is the number of channels.
                 [height, width] | [_, height, width] => {
                     side(height).zip(side(width)).map(|(height, width)| [height, width])
                 }

@@ -24,8 +24,8 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     if !(factor > 0.0 && factor.is_finite()) {
         return json.refused("rescale_factor", "a number greater than 0 is");
     }
-    // What a value of 1 on [0, 1] becomes before the mean is subtracted: 1, unless pixels stay as they
-    // are (0 to 255) or are scaled otherwise.
+    // The result of the value 1 on the scale [0, 1] before the mean is subtracted: 1, unless
+    // pixels are not rescaled (0 to 255) or use another factor.
     let white = if rescales { 255.0 * factor } else { 255.0 };
     let white = if (white - 1.0).abs() < 1e-6 { 1.0 } else { white };
     let normalizes = json.flag("do_normalize")?.unwrap_or(true);
@@ -39,7 +39,7 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
             "says neither image_mean and image_std nor do_normalize false: add what its class uses"
                 .to_owned(),
         )),
-        // One value stands for all channels.
+        // A single value applies to all channels.
         None => Ok(Some(Normalize { mean: vec![0.0], std: vec![(1.0 / white) as f32] })),
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn of_config(json: &Json) -> Result<Option<Normalize>> {
     let inner = json.inner("pretrained_cfg");
     let timm = match &inner {
         Some(inner) => pair(inner, ["mean", "std"])?,
-        // Older files of timm's have everything in one.
+        // Older timm files have everything in one object.
         None if json.get("architecture").is_some() => pair(json, ["mean", "std"])?,
         None => None,
     };
