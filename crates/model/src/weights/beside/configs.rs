@@ -1,4 +1,4 @@
-//! `config.json`, in the forms of Hugging Face, timm and this program's exports.
+//! Reads `config.json` as written by Hugging Face, timm, or simdino's exports.
 
 use serde_json::Value;
 
