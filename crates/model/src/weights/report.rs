@@ -54,8 +54,8 @@ pub struct ImportReport {
     /// Keys of the file beside or after the network that do not affect its features and are not
     /// loaded: classifiers, decoders.
     pub behind: Vec<String>,
-    /// Variables that the network does not have and that are set to 0: biases of queries, keys,
-    /// and values.
+    /// Variables that the network in the file does not have and that are therefore 0: biases of
+    /// queries, keys, and values.
     pub zero: Vec<String>,
     /// Whether heads were requested and all of them were found.
     pub head_loaded: bool,
