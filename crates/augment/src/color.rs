@@ -1,12 +1,12 @@
 //! Color jitter on 8-bit values with Pillow's rounding.
 //!
-//! Brightness, contrast and saturation are blends `base + factor * (value - base)` with black,
-//! the rounded mean gray of the image, and the gray of the pixel; results are cut off towards
-//! zero and clipped to 0-255. Hue turns the hue byte of Pillow's 8-bit HSV.
+//! Brightness, contrast, and saturation are blends `base + factor * (value - base)` with black,
+//! the rounded mean gray of the image, and the gray of the pixel; results are truncated towards
+//! zero and clipped to 0-255. Hue rotates the hue byte of Pillow's 8-bit HSV.
 //!
 //! # Deviations
 //! Factors are rounded to 1/8192 (16-bit fixed point), which changes values by at most one level;
-//! how many depends on the factor and on the image.
+//! how many values change depends on the factor and on the image.
 
 use super::gray::{mean_gray, near_luma};
 use super::lanes::{LANES, mul_high};
@@ -28,7 +28,8 @@ fn fixed(factor: f64) -> i16 {
 fn blend(value: u8, base: u8, factor: i16) -> u8 {
     let difference = (i16::from(value) - i16::from(base)) << 7;
     let scaled = mul_high(difference, factor);
-    // Cannot overflow; said to wrap, because a check would keep the loops from vectorizing.
+    // Cannot overflow; it is declared to wrap, because a check would prevent vectorization of the
+    // loops.
     (scaled.wrapping_add(i16::from(base) << 4) >> 4).clamp(0, 255) as u8
 }
 
@@ -74,14 +75,14 @@ pub fn saturation(planes: &mut Planes, factor: f64) {
     );
 }
 
-/// Turns the hue by `turns` (-0.5 to 0.5 of the color circle), which as in the reference is cut to a
-/// multiple of 1/255. Gray stays as it is; without three channels nothing changes.
+/// Rotates the hue by `turns` (-0.5 to 0.5 of the color circle), which is truncated to a multiple
+/// of 1/255 as in the reference. Gray is unchanged; without three channels, nothing changes.
 ///
 /// # Deviations
-/// The reference passes through 8-bit HSV and so rounds the hue of each pixel to 1/255 turn and its
-/// saturation to 1/255. Here nothing is rounded but the result. The hue's rounding is downwards, half
-/// a step on average, and that half is turned back. Over all colors values differ by up to 4 levels,
-/// by 0.36 on average.
+/// The reference goes through 8-bit HSV and therefore rounds the hue of each pixel to 1/255 turn
+/// and its saturation to 1/255. Here, only the result is rounded. The hue is rounded downwards, by
+/// half a step on average, and that half is added back. Over all colors, values differ by up to 4
+/// levels, by 0.36 on average.
 pub fn hue(planes: &mut Planes, turns: f64) {
     let steps = (turns * 255.0).trunc().rem_euclid(255.0) - 0.5;
     // Sixths of a turn, -3 to 3, with 13 fractional bits.

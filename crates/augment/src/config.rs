@@ -1,4 +1,4 @@
-//! How images are cropped and changed.
+//! How images are cropped and augmented.
 
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,7 @@ impl Default for AugmentConfig {
 }
 
 impl AugmentConfig {
-    /// The augmentation of a published recipe.
+    /// Returns the augmentation of a published recipe.
     pub fn of(preset: Preset) -> Self {
         let v1 = Self { preset, ..Self::default() };
         match preset {
@@ -129,7 +129,7 @@ impl AugmentConfig {
         }
     }
 
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (key, size) in [
@@ -191,7 +191,7 @@ impl AugmentConfig {
         problems
     }
 
-    /// What does not fit images of `channels` values a pixel.
+    /// Returns the settings that do not fit images with `channels` values per pixel.
     pub fn validate_channels(&self, channels: usize) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self.color_problem(channels).into_iter().collect();
         for (key, values) in [("mean", &self.mean), ("std", &self.std)] {

@@ -1,8 +1,8 @@
-//! Which part of the image a crop shows.
+//! Chooses the part of the image that a crop shows.
 
 use crate::rng::Rng;
 
-/// Tries before the fallback.
+/// Number of tries before the fallback.
 const TRIES: usize = 10;
 /// Bounds of width / height.
 const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
@@ -22,9 +22,10 @@ pub struct CropBox {
 
 /// Draws the box of a random resized crop in an image of `width` x `height` pixels.
 ///
-/// The area is uniform in `scale` times the image's area, the logarithm of width / height uniform
-/// between ln 3/4 and ln 4/3; a box that does not fit is redrawn, up to ten times; then follows
-/// the largest centered box with an allowed ratio. Both sides of the image must be at least 1.
+/// The area is uniform within `scale` times the image's area, and the logarithm of width / height
+/// is uniform between ln 3/4 and ln 4/3. A box that does not fit is redrawn, up to ten times;
+/// after that, the largest centered box with an allowed ratio is used. Both sides of the image
+/// must be at least 1.
 ///
 /// # Source
 /// `RandomResizedCrop.get_params` of torchvision, rounding half to even as Python does.

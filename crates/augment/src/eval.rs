@@ -1,4 +1,4 @@
-//! The transform of evaluations: resize, then the middle.
+//! The evaluation transform: resize and center crop.
 
 use super::resize::resize;
 use crate::error::{Error, Result};
@@ -6,29 +6,30 @@ use decode::Image;
 
 use crate::pixels::Pixels;
 
-/// Shorter side to `resize` (bicubic, antialiased), then the central square of side `crop`.
+/// Resizes the shorter side to `resize` (bicubic, antialiased), then cuts out the central square
+/// of side `crop`.
 ///
-/// Where the resized image is smaller than the square it is centered on black, as torchvision's
-/// `CenterCrop` does.
+/// If the resized image is smaller than the square, it is centered on black, as in torchvision's
+/// `CenterCrop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvalTransform {
     /// Length of the shorter side after resizing, in pixels.
     pub resize: u32,
-    /// Side of the square that is cut out, in pixels.
+    /// Side of the center crop, in pixels.
     pub crop: u32,
 }
 
 impl EvalTransform {
-    /// The square of side `crop` after a resize of the shorter side to 8/7 of it, as DINO has it: 256
+    /// The square of side `crop` after a resize of the shorter side to 8/7 of it, as in DINO: 256
     /// for 224.
     pub fn for_crop(crop: u32) -> Self {
         Self { resize: crop.div_ceil(7) * 8, crop }
     }
 
-    /// The transformed image, `crop` x `crop` pixels.
+    /// Returns the transformed image, `crop` x `crop` pixels.
     ///
     /// # Errors
-    /// The image has no pixels, or `resize` or `crop` is 0.
+    /// Returns an error if the image has no pixels, or if `resize` or `crop` is 0.
     pub fn apply(&self, image: Pixels<'_>) -> Result<Image> {
         let nothing = || Error::Buffer { what: "pixels to evaluate", expected: 1, got: 0 };
         if image.data().is_empty() || self.crop == 0 {
@@ -50,7 +51,7 @@ impl EvalTransform {
         Image::new(out, self.crop, self.crop, channels).ok_or_else(nothing)
     }
 
-    /// Which part of a side of the resized image the square shows, and where.
+    /// Returns which part of a side of the resized image the square shows, and where.
     fn overlap(&self, side: u32) -> Overlap {
         let offset = self.offset(side);
         let (from, to) = (offset.max(0) as usize, (-offset).max(0) as usize);
@@ -69,10 +70,10 @@ impl EvalTransform {
         }
     }
 
-    /// Where the square begins in a side of the resized image; negative where it is larger.
+    /// Start of the square along a side of the resized image; negative if the square is larger.
     ///
-    /// torchvision pads by half of what is missing, rounded down, and cuts at half of what is too
-    /// much, rounded half to even.
+    /// torchvision pads by half of the missing size, rounded down, and crops at half of the
+    /// excess, rounded half to even.
     fn offset(&self, side: u32) -> i64 {
         if side < self.crop {
             -i64::from((self.crop - side) / 2)

@@ -131,10 +131,10 @@ impl Filter {
 fn push_rounded(exact: &[f64], all: &mut Vec<i16>) -> u32 {
     let factor = f64::from(1_u32 << WEIGHT_BITS) / exact.iter().sum::<f64>();
     let first = all.len();
-    // A cast, which drops the fraction, because `round` is a call on most targets.
+    // A cast, which drops the fraction, because `round` is a function call on most targets.
     all.extend(exact.iter().map(|w| (w * factor + 0.5_f64.copysign(*w)) as i16));
     let weights = &mut all[first..];
-    // What rounding lost goes to the largest weight, so that a flat image stays as it is.
+    // The rounding error is added to the largest weight, so that a flat image does not change.
     let lost = (1 << WEIGHT_BITS) - weights.iter().map(|&w| i32::from(w)).sum::<i32>();
     if let Some(largest) = weights.iter_mut().max_by_key(|w| **w) {
         *largest += lost as i16;
@@ -149,7 +149,7 @@ fn push_rounded(exact: &[f64], all: &mut Vec<i16>) -> u32 {
 /// Keys' cubic with a = -0.5.
 fn cubic(x: f64) -> f64 {
     let x = x.abs();
-    // Both, so that there is a choice of values and no branch.
+    // Computes both, so that the compiler selects a value without a branch.
     let near = (1.5 * x - 2.5) * x * x + 1.0;
     let far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0;
     let inside = if x < 1.0 { near } else { far };
@@ -209,7 +209,7 @@ mod tests {
                 prop_assert!(used > 0 && used <= usize::from(taps.count));
                 let last = weights.iter().rposition(|w| *w != 0).unwrap();
                 prop_assert!(taps.start + last < from as usize);
-                // At most one beyond the end, to make a pair.
+                // At most one after the end, to complete a pair.
                 prop_assert!(taps.start + weights.len() <= from as usize + 1);
                 let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
                 prop_assert_eq!(sum, 1 << WEIGHT_BITS);

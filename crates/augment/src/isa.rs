@@ -1,9 +1,9 @@
-//! The operations that compilers do not reliably turn into good SIMD code by themselves, the weighted
-//! sum of rows of samples and the turning of squares of bytes, written once for each instruction
-//! set, behind [`Isa`].
+//! The operations for which compilers do not reliably generate good SIMD code: the weighted sum of
+//! rows of samples and the transpose of squares of bytes, written once for each instruction set,
+//! behind [`Isa`].
 //!
-//! Everything else is plain loops, see [`super::lanes`]. Closures are kept out: one that is not inlined
-//! is compiled without the instructions, and every operation in it becomes a call.
+//! Everything else is plain loops, see [`super::lanes`]. Closures are avoided: one that is not
+//! inlined is compiled without the instructions, and every operation in it becomes a call.
 
 use super::lanes::{mul_high, transpose};
 

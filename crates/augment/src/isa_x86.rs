@@ -123,7 +123,7 @@ impl Isa for V3 {
         let (one, other) = (one.as_chunks::<16>().0, other.as_chunks::<16>().0);
         let mut channels = [self.avx._mm256_set1_epi8(i8::MIN); 3];
         for third in 0..3 {
-            // Read as registers: a cast would take them through the stack.
+            // Read as registers, because a cast would go through the stack.
             let [one, other] = [one, other].map(|line| pod_read_unaligned(&line[third]));
             let bytes = self.avx._mm256_setr_m128i(one, other);
             for c in 0..3 {

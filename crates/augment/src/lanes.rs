@@ -1,8 +1,8 @@
-//! Kernels as plain loops over blocks of a fixed size, which [`simd::dispatch`] runs compiled for this
-//! machine.
+//! Kernels as plain loops over blocks of a fixed size, compiled for this machine and run through
+//! [`simd::dispatch`].
 //!
-//! For that a kernel and all it calls must be `#[inline(always)]`: only what is inlined into the
-//! dispatched closure is compiled with its instructions.
+//! This requires a kernel and everything it calls to be `#[inline(always)]`: only code that is
+//! inlined into the dispatched closure is compiled with its instructions.
 
 /// Bytes that kernels work on at a time: one AVX-512 register.
 pub(crate) const LANES: usize = 64;

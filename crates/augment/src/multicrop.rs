@@ -1,7 +1,7 @@
 //! The multi-crop augmentation: all crops of one image.
 //!
-//! A crop is planned first ([`CropPlan`], every random choice) and then carried out. One image is
-//! worked on by one thread; the scratch memory belongs to the thread.
+//! A crop is first planned ([`CropPlan`], with every random choice) and then executed. A single
+//! thread processes each image and owns the scratch memory.
 
 use std::cell::RefCell;
 
@@ -21,12 +21,12 @@ thread_local! {
     static PLANES: RefCell<Planes> = RefCell::default();
 }
 
-/// What the random choices of an image's crops depend on.
+/// The inputs of the random choices for an image's crops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CropKey {
     /// Seed of the run.
     pub seed: u64,
-    /// Epoch; of a weighted mix, how often the image was seen before.
+    /// Epoch; for a weighted mix, how often the image was used before.
     pub epoch: u64,
     /// Index of the image in its data set.
     pub sample: u64,
@@ -41,24 +41,24 @@ pub enum Jitter {
     Contrast(f64),
     /// Factor of the blend with the pixel's gray.
     Saturation(f64),
-    /// Turn of the hue, in turns.
+    /// Rotation of the hue, in turns.
     Hue(f64),
 }
 
-/// Every random choice of one crop.
+/// All random choices for one crop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CropPlan {
-    /// What the crop shows.
+    /// The area that the crop shows.
     pub area: CropBox,
     /// Side of the crop in pixels.
     pub side: u32,
     /// Whether it is mirrored.
     pub flip: bool,
-    /// Color operations in their order, absent if the jitter does not happen.
+    /// Color operations in order; `None` if the jitter is not applied.
     pub jitter: Option<[Jitter; 4]>,
-    /// Whether it becomes gray.
+    /// Whether it is converted to gray.
     pub gray: bool,
-    /// Standard deviation of the blur, in pixels, if there is one.
+    /// Standard deviation of the blur, in pixels, if it is blurred.
     pub blur_sigma: Option<f64>,
     /// Whether it is solarized.
     pub solarize: bool,
@@ -77,21 +77,21 @@ pub struct MultiCrop {
 }
 
 impl MultiCrop {
-    /// The augmentation that `config` describes.
+    /// Creates the augmentation that `config` describes.
     pub fn new(config: &AugmentConfig) -> Self {
         Self { config: config.clone() }
     }
 
-    /// What it was made of.
+    /// Returns its configuration.
     pub fn config(&self) -> &AugmentConfig {
         &self.config
     }
 
-    /// The choices for crop `view` of an image of `width` x `height` pixels, both at least 1;
-    /// views 0 and 1 are the global crops.
+    /// Draws the choices for crop `view` of an image of `width` x `height` pixels, both at least
+    /// 1; views 0 and 1 are the global crops.
     ///
-    /// All choices but the box take a fixed number of draws, made whether they are needed or not:
-    /// a changed probability leaves the other choices as they were.
+    /// All choices except the box take a fixed number of draws, whether they are needed or not, so
+    /// changing one probability does not affect the other choices.
     pub fn plan(&self, (width, height): (u32, u32), key: CropKey, view: usize) -> CropPlan {
         let c = &self.config;
         let mut rng = Rng::new(key.seed, key.epoch, key.sample, Purpose::Crop(view as u32));
@@ -108,7 +108,7 @@ impl MultiCrop {
         let blurs = rng.chance(c.blur_prob[view.min(GLOBAL_CROPS)]);
         let sigma = rng.uniform(c.blur_sigma[0], c.blur_sigma[1]);
         let solarize = rng.chance(c.solarize_prob) && view == 1;
-        // Last, because it takes as many draws as it needs.
+        // This comes last, because it takes a variable number of draws.
         let area = random_resized_crop(&mut rng, width, height, scale);
         CropPlan { area, side, flip, jitter, gray, blur_sigma: blurs.then_some(sigma), solarize }
     }
@@ -129,9 +129,9 @@ impl MultiCrop {
     /// Makes all crops of `image`, each into its slice, `[side, side, channels]`.
     ///
     /// # Errors
-    /// The image has no pixels, or number or size of the slices do not match the configuration:
-    /// two of `channels * global_crops_size^2` bytes, `local_crops_number` of
-    /// `channels * local_crops_size^2`.
+    /// Returns an error if the image has no pixels, or if the number or size of the slices does
+    /// not match the configuration: two of `channels * global_crops_size^2` bytes,
+    /// `local_crops_number` of `channels * local_crops_size^2`.
     pub fn apply(
         &self,
         image: Pixels<'_>,
@@ -152,10 +152,11 @@ impl MultiCrop {
         self.apply_plans(image, &plans, global_out.chain(local_out))
     }
 
-    /// Makes crops as planned, all together, each into the next of `outs`.
+    /// Makes crops according to their plans, all together, each into the next of `outs`.
     ///
     /// # Errors
-    /// A slice has another size than `channels * side^2`, or a plan is one for another image.
+    /// Returns an error if the size of a slice is not `channels * side^2`, or a plan is for a
+    /// different image.
     pub fn apply_plans<'a>(
         &self,
         image: Pixels<'_>,
@@ -192,7 +193,7 @@ impl MultiCrop {
         }
     }
 
-    /// An operation of strength 0 is left out, as torchvision does: a hue turn of 0 is not free.
+    /// Operations of strength 0 are skipped, as in torchvision: a hue turn of 0 is not free.
     fn jitter(&self, planes: &mut Planes, step: Jitter) {
         match step {
             Jitter::Brightness(factor) => color::brightness(planes, factor),

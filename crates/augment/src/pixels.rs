@@ -1,9 +1,9 @@
-//! Decoded images as plain memory: 8 bits a value, any number of channels.
+//! Decoded images as plain memory: 8 bits per value, any number of channels.
 
 use decode::Image;
 use image::RgbImage;
 
-/// A borrowed image: rows from the top, channels interleaved.
+/// A borrowed image: rows from the top, with interleaved channels.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixels<'a> {
     data: &'a [u8],
@@ -13,7 +13,8 @@ pub struct Pixels<'a> {
 }
 
 impl<'a> Pixels<'a> {
-    /// `data` as an image; none if it has not `width * height * channels` bytes or no channels.
+    /// Interprets `data` as an image; `None` if it does not have `width * height * channels`
+    /// bytes, or if there are no channels.
     pub fn new(data: &'a [u8], width: u32, height: u32, channels: usize) -> Option<Self> {
         let bytes = (width as usize).checked_mul(height as usize)?.checked_mul(channels)?;
         (bytes == data.len() && channels > 0).then_some(Self { data, width, height, channels })

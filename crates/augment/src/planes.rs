@@ -1,7 +1,7 @@
-//! The working form of a crop: one plane a channel.
+//! The working form of a crop: one plane per channel.
 //!
-//! Color operations mix the channels of one pixel. With the channels apart they become loops
-//! over three byte slices, which the compiler turns into SIMD code on every target.
+//! Color operations mix the channels of one pixel. With separate channels, they become loops over
+//! three byte slices, which the compiler turns into SIMD code on every target.
 
 use image::RgbImage;
 
@@ -13,7 +13,7 @@ use crate::pixels::Pixels;
 /// Pixels that are split or joined at a time.
 const BLOCK: usize = 64;
 
-/// An image as planes of `width * height` bytes, one a channel, rows from the top.
+/// An image as planes of `width * height` bytes, one per channel, rows from the top.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planes {
     width: usize,
@@ -30,13 +30,13 @@ impl Planes {
         planes
     }
 
-    /// Gives the planes a size; what they held is lost, the allocation is kept.
+    /// Resizes the planes; their contents are lost, but the allocation is kept.
     pub fn reshape(&mut self, width: usize, height: usize, channels: usize) {
         (self.width, self.height, self.channels) = (width, height, channels);
         self.data.resize(width * height * channels, 0);
     }
 
-    /// Takes over the pixels of `image`; keeps the allocation.
+    /// Loads the pixels of `image`; keeps the allocation.
     pub fn load(&mut self, image: Pixels<'_>) {
         self.reshape(image.width() as usize, image.height() as usize, image.channels());
         match self.rgb_mut() {
@@ -53,7 +53,7 @@ impl Planes {
         }
     }
 
-    /// Writes interleaved pixels, `[height, width, channels]`, into as many bytes.
+    /// Writes interleaved pixels, `[height, width, channels]`, to a slice of the same size.
     pub fn store(&self, pixels: &mut [u8]) {
         debug_assert_eq!(pixels.len(), self.data.len());
         if let Some(planes) = self.rgb() {
@@ -68,7 +68,7 @@ impl Planes {
         }
     }
 
-    /// The image with interleaved pixels; black if there are not three channels.
+    /// Returns the image with interleaved pixels; black if there are not three channels.
     pub fn to_rgb(&self) -> RgbImage {
         let mut image = RgbImage::new(self.width as u32, self.height as u32);
         if self.channels == 3 {

@@ -1,9 +1,9 @@
 //! Crop and antialiased bicubic resize in one pass, for all crops of an image together.
 //!
-//! Both passes of a separable filter are sums of rows times weights, if the rows are those of the
-//! other axis. So the image is turned, strip by strip (`strip.rs`), every crop filters its
-//! part of a strip along x while that is in the cache (`Middle`), and filters along y at the
-//! end. The order, x before y, and the rounding in between are Pillow's.
+//! Both passes of a separable filter are weighted sums of rows if the rows are those of the other
+//! axis. Therefore, the image is transposed strip by strip (`strip.rs`); every crop filters its
+//! part of a strip along x while that is in the cache (`Middle`), and filters along y at the end.
+//! The order, x before y, and the intermediate rounding are Pillow's.
 //!
 //! # Deviations
 //! Weights have 14 fractional bits and products 6 (Pillow: 22), so that sums fit 16 bits: about
@@ -25,7 +25,7 @@ use crate::pixels::Pixels;
 /// One crop: what it shows, its size, and whether it is mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Job {
-    /// What the crop shows.
+    /// The area that the crop shows.
     pub area: CropBox,
     /// Width in pixels.
     pub width: u32,
@@ -38,8 +38,8 @@ pub struct Job {
 /// A crop after its first pass: its rows, filtered along x.
 #[derive(Default)]
 struct Middle {
-    /// `[channels, blocks, rows]`: a block is [`WIDE`] columns. And at least one more, which weights of
-    /// zero may meet; what images before needed stays.
+    /// `[channels, blocks, rows]`: a block is [`WIDE`] columns. There is at least one more, which
+    /// weights of zero may access; leftovers from previous images are kept.
     values: Vec<Samples>,
     /// Blocks in a row.
     blocks: usize,
@@ -47,7 +47,7 @@ struct Middle {
     rows: usize,
 }
 
-/// What one thread reuses from image to image.
+/// Buffers that a thread reuses from image to image.
 #[derive(Default)]
 struct Scratch {
     strip: Vec<Samples>,
@@ -58,12 +58,12 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Cuts and resizes all `jobs` from `image`, each into its planes. As in torchvision the cut
-/// comes first: nothing outside a job's area reaches its result.
+/// Crops and resizes all `jobs` from `image`, each into its planes. As in torchvision, the crop
+/// comes first: nothing outside a job's area affects its result.
 ///
 /// # Errors
-/// An area is empty or does not lie inside the image, a size is 0, or there are not as many planes
-/// as jobs.
+/// Returns an error if an area is empty or not inside the image, a size is 0, or the numbers of
+/// planes and jobs differ.
 pub fn resize_crops(image: Pixels<'_>, jobs: &[Job], planes: &mut [Planes]) -> Result<()> {
     if jobs.len() != planes.len() {
         let (expected, got) = (jobs.len(), planes.len());
@@ -77,11 +77,11 @@ pub fn resize_crops(image: Pixels<'_>, jobs: &[Job], planes: &mut [Planes]) -> R
     resize_each(image, jobs, &mut Planes::default(), take)
 }
 
-/// As [`resize_crops`], but one crop after the other is handed to `take`, in `planes`: with what is
-/// done to it next, it stays in a near cache.
+/// Like [`resize_crops`], but passes one crop after the other to `take`, in `planes`, so that it
+/// stays in a near cache for the next operations.
 ///
 /// # Errors
-/// As [`resize_crops`], and those of `take`.
+/// As [`resize_crops`], and the errors of `take`.
 pub fn resize_each(
     image: Pixels<'_>,
     jobs: &[Job],
@@ -102,10 +102,10 @@ pub fn resize_each(
     })
 }
 
-/// Resizes the whole of `image` to `width` x `height`.
+/// Resizes the whole `image` to `width` x `height`.
 ///
 /// # Errors
-/// A side is 0.
+/// Returns an error if a side is 0.
 pub fn resize(image: Pixels<'_>, width: u32, height: u32) -> Result<Planes> {
     let area = CropBox { left: 0, top: 0, width: image.width(), height: image.height() };
     let mut planes = [Planes::default()];
@@ -129,7 +129,7 @@ fn check(image: Pixels<'_>, job: &Job) -> Result<()> {
     }
 }
 
-/// Filters along x, for all jobs, strip by strip of the image.
+/// Filters along x for all jobs, one strip of the image after the other.
 fn first_passes(image: Pixels<'_>, jobs: &[Job], strip: &mut Vec<Samples>, middles: &mut [Middle]) {
     let channels = image.channels();
     for (job, middle) in jobs.iter().zip(middles.iter_mut()) {
@@ -148,7 +148,7 @@ fn first_passes(image: Pixels<'_>, jobs: &[Job], strip: &mut Vec<Samples>, middl
     }
 }
 
-/// Turns one strip and filters it along x, for all jobs.
+/// Transposes one strip and filters it along x for all jobs.
 struct FirstPass<'a> {
     image: Pixels<'a>,
     /// First row of the strip.

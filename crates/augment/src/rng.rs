@@ -1,38 +1,39 @@
-//! The crate's only source of randomness: a counter-based generator keyed by what is drawn.
+//! The crate's only source of randomness: a counter-based generator whose key states what is
+//! drawn.
 //!
 //! Every draw is a pure function of (seed, epoch, sample, [`Purpose`]): no generator state is
-//! shared or stored anywhere, so neither the number of threads nor the order of work nor a
-//! resume can change a value. The stream is ChaCha with 8 rounds and the key itself is the seed,
-//! so streams never overlap. The values are a compatibility promise: a checkpoint resumed by a
-//! later version must see the same crops (golden values in the tests below).
+//! shared or stored anywhere, so neither the number of threads, nor the order of work, nor
+//! resuming a run can change a value. The stream is ChaCha with 8 rounds and the key itself is the
+//! seed, so streams never overlap. The values are a compatibility promise: a checkpoint resumed by
+//! a later version must produce the same crops (golden values in the tests below).
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-/// What a stream of draws is for; streams of different purposes are independent.
+/// The purpose of a stream of draws; streams of different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The permutation of an epoch (sample = 0).
     Shuffle,
     /// All parameters of one crop; the view counts global crops first, then local ones.
     Crop(u32),
-    /// Which crops of a step are masked how much (sample = step).
+    /// Which crops of a step are masked, and how much (sample = step).
     Mask,
-    /// The blocks of one mask (sample = step); holds the number of the crop in the step.
+    /// The blocks of one mask (sample = step); contains the index of the crop in the step.
     MaskBlocks(u32),
-    /// One drawing of the synthetic set (epoch = 0, sample = index).
+    /// One image of the synthetic set (epoch = 0, sample = index).
     Synthetic,
-    /// The substitute of a broken image; holds the number of the attempt.
+    /// The replacement of a broken image; contains the number of the attempt.
     Replacement(u32),
     /// The permutation of one pass through a source that is mixed with others (epoch = number of
-    /// the pass, sample = number of the source).
+    /// the pass, sample = index of the source).
     Mix,
-    /// Choosing items for an evaluation or a picture; holds the caller's number.
+    /// Choosing items for an evaluation or a picture; contains the caller's number.
     Choice(u32),
 }
 
 impl Purpose {
-    /// (tag, detail). Tags are never reused: they are part of the stream's key.
+    /// (tag, detail). Tags are never reused, because they are part of the stream's key.
     fn parts(self) -> (u32, u32) {
         match self {
             Self::Shuffle => (1, 0),
@@ -52,7 +53,7 @@ impl Purpose {
 pub struct Rng(ChaCha8Rng);
 
 impl Rng {
-    /// The stream of `purpose` for `sample` in `epoch`, always from its beginning.
+    /// Creates the stream of `purpose` for `sample` in `epoch`, always from its beginning.
     pub fn new(seed: u64, epoch: u64, sample: u64, purpose: Purpose) -> Self {
         let (tag, detail) = purpose.parts();
         let mut key = [0_u8; 32];
@@ -74,12 +75,12 @@ impl Rng {
         (self.bits() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// Uniform on [low, high]; `low` where the two are equal. Takes one draw in any case.
+    /// Uniform on [low, high]; `low` if the two are equal. Always takes one draw.
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// True with probability `p`. Takes one draw in any case.
+    /// True with probability `p`. Always takes one draw.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
@@ -110,7 +111,7 @@ impl Rng {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Puts `items` in a uniformly random order (Fisher-Yates).
+    /// Shuffles `items` uniformly (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.index(i + 1));

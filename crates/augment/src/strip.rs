@@ -1,20 +1,20 @@
-//! Some rows of an image, turned: pixel column by pixel column, as 16-bit samples.
+//! Some rows of an image, transposed: pixel column by pixel column, as 16-bit samples.
 
 use super::isa::{Isa, SQUARE, Samples, WIDE};
 use crate::pixels::Pixels;
 
-/// Rows of a strip.
+/// Number of rows in a strip.
 pub(super) const ROWS: usize = WIDE;
-/// Columns that are turned at a time.
+/// Number of columns that are transposed at a time.
 pub(super) const BLOCK: usize = SQUARE;
 
-/// Columns of a strip, those that fill the last block included.
+/// Number of columns in a strip, including those that fill the last block.
 pub(super) fn columns(width: usize) -> usize {
     width.next_multiple_of(BLOCK)
 }
 
-/// Turns the rows `start..start + ROWS` of `image`: `strip[c * columns(width) + x]` holds channel
-/// `c` of column `x`. Rows beyond the image hold nothing of use.
+/// Transposes the rows `start..start + ROWS` of `image`: `strip[c * columns(width) + x]` contains
+/// channel `c` of column `x`. Rows beyond the image have no defined content.
 #[inline(always)]
 pub(super) fn turn(isa: impl Isa, image: Pixels<'_>, start: usize, strip: &mut [Samples]) {
     let width = columns(image.width() as usize);

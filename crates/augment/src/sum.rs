@@ -1,4 +1,4 @@
-//! The weighted sum that a resized sample is, in ways for different numbers of weights.
+//! The weighted sums of resized samples, with variants for different numbers of weights.
 
 use super::filter::{Taps, WEIGHT_BITS};
 use super::isa::{Isa, SUM_BITS, Samples, WIDE, Weight};
@@ -9,7 +9,7 @@ const _: () = assert!(SUM_BITS == 8 + WEIGHT_BITS - 16);
 /// shrunk to less than a twelfth) sum in 32 bits.
 pub(super) const MAX_SHORT_PAIRS: usize = 24;
 
-/// A way to sum samples times weights.
+/// A variant of the sum of samples times weights.
 pub(super) trait WeightedSum {
     /// The sum of samples from `taps.start` on, rounded and clipped to bytes.
     fn of<I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>) -> I::Bytes;

@@ -1,12 +1,13 @@
-//! Errors and panics in words.
+//! Formats errors and panics.
 
 use std::any::Any;
 use std::error::Error;
 
-/// An error and its causes on one line, joined by `: `, the outermost first.
+/// Returns an error and its causes on one line, joined by `: `, the outermost first.
 ///
-/// A cause that the line ends with already is not repeated: many errors quote what caused them. Of a
-/// message of several lines the first that has anything on it counts: libtorch appends its stack.
+/// A cause with which the line already ends is not repeated, because many errors quote their
+/// cause. Of a message with several lines, only the first non-empty one is used: libtorch appends
+/// its stack.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = first_line(&error.to_string());
     let mut cause = error.source();
@@ -25,7 +26,8 @@ fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error").to_owned()
 }
 
-/// What a panic said that [`std::panic::catch_unwind`] caught; none where it said nothing in text.
+/// Returns the message of a panic caught by [`std::panic::catch_unwind`]; `None` if it is not
+/// text.
 pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))

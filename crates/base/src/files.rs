@@ -1,4 +1,4 @@
-//! Files that are whole or not there.
+//! Writes files atomically: they are either complete or absent.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Replaces the file `path` by these bytes.
+/// Replaces the contents of the file `path` by these bytes.
 ///
 /// # Errors
 /// As [`replace_atomic`].
@@ -15,7 +15,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// Replaces the file `path` by what `write` writes.
+/// Replaces the contents of the file `path` by what `write` writes.
 ///
 /// # Errors
 /// As [`replace_atomic`].
@@ -31,14 +31,14 @@ pub fn write_atomic_with<E: From<io::Error>>(
     })
 }
 
-/// Replaces the file `path` by the one that `make` makes under the name it is given, which is that of an
-/// empty file in the same folder. That file is flushed to disk and renamed; who reads `path` meanwhile,
-/// or after a power cut, finds the old file or the new one, never a part. It has the permissions of
-/// any new file.
+/// Replaces the file `path` by one that `make` writes under the name it receives, which is that of
+/// an empty file in the same folder. That file is flushed to disk and renamed, so a reader of
+/// `path` sees the old file or the new one, never part of one, even after a power cut. It has the
+/// permissions of any new file.
 ///
 /// # Errors
-/// The folder does not exist or cannot be written, the disk is full, or what `make` says; the old file
-/// is then as it was, and nothing is left behind.
+/// Returns an error if the folder does not exist or is not writable, the disk is full, or `make`
+/// fails; the old file is then unchanged, and nothing is left behind.
 pub fn replace_atomic<E: From<io::Error>>(
     path: &Path,
     make: impl FnOnce(&Path) -> Result<(), E>,
@@ -64,8 +64,9 @@ pub fn replace_atomic<E: From<io::Error>>(
     Ok(())
 }
 
-/// Makes an empty file of a name that nobody else has: hidden, so that no reader of the folder takes it
-/// for content. Processes on other machines may have the same number and share the folder.
+/// Creates an empty file with a unique name. It is hidden, so that readers of the folder do not
+/// mistake it for content. Processes on other machines may have the same number and share the
+/// folder.
 fn unfinished(folder: &Path, path: &Path) -> io::Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;

@@ -1,5 +1,5 @@
-//! The verbs of the command line and where each of them lives. What a verb takes stands beside it,
-//! in `commands/`.
+//! The commands of the program, and the module of each. The arguments of a command are defined
+//! next to it, in `commands/`.
 
 use clap::{Parser, Subcommand};
 

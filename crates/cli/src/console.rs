@@ -1,5 +1,5 @@
-//! What a run says on the terminal: a progress bar on a terminal, plain lines elsewhere. Both on
-//! standard error, so that standard output stays for answers.
+//! The terminal output of a run: a progress bar on a terminal, plain lines elsewhere. Both go to
+//! standard error, so that standard output is reserved for results.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! What stops a command: sentences for the terminal and the exit code that goes with them.
+//! Errors that stop a command: sentences for the terminal, and the exit code.
 
 use std::any::Any;
 use std::error::Error;

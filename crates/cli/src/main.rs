@@ -1,5 +1,5 @@
-//! The `simdino` command: the only place that prints, reads the command line or the environment,
-//! or knows YAML. One verb a file in `commands/`.
+//! The `simdino` command: the only crate that prints, reads the command line or the environment,
+//! or knows YAML. Each command has its own file in `commands/`.
 #![forbid(unsafe_code)]
 
 mod cli;

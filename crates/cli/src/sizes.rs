@@ -1,4 +1,4 @@
-//! The size at which a network sees the images of an evaluation.
+//! The image size in an evaluation.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! A backbone from any weight file or run, and on the console what had to be assumed of it.
+//! Opens a backbone from any weight file or run, and prints the assumptions that were made about
+//! it.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
-//! Images kept in memory from one epoch to the next, within a budget.
+//! Caches images in memory from one epoch to the next, within a budget.
 //!
-//! What is kept stays kept: every epoch reads all images once in a new order, so an image that was
-//! put out to make room for another would be missed just as soon. A cache for half the images
-//! saves half the reading.
+//! Cached images are never evicted: every epoch reads all images once in a new order, so an image
+//! evicted for another would be needed just as soon. A cache for half of the images saves half of
+//! the reads.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +12,10 @@ use crate::config::CacheKind;
 use crate::source::Payload;
 use decode::Image;
 
-/// Parts with a lock each, so that threads seldom wait for each other.
+/// Number of parts with a lock each, so that threads rarely wait for each other.
 const PARTS: usize = 16;
-/// Bytes that an entry takes beside the image: its place in the map, the counters, the heap's own.
+/// Bytes that an entry takes in addition to the image: its place in the map, the counters, and the
+/// heap's overhead.
 const OVERHEAD: u64 = 160;
 
 type SourcePart = RwLock<HashMap<u32, Arc<Payload>>>;
@@ -27,13 +28,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// A cache of up to `budget_gb` GB, its own tables included.
+    /// Creates a cache of up to `budget_gb` GB, including its own tables.
     pub(crate) fn new(kind: CacheKind, budget_gb: f64) -> Self {
         let bytes_left = AtomicU64::new((budget_gb * 1e9) as u64);
         Self { kind, parts: Default::default(), bytes_left }
     }
 
-    /// Image `index`, if it is kept.
+    /// Returns image `index`, if it is cached.
     pub(crate) fn get(&self, index: usize) -> Option<Arc<Payload>> {
         if self.kind == CacheKind::None {
             return None;
@@ -42,8 +43,8 @@ impl Cache {
         self.part(index).read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
     }
 
-    /// Keeps image `index` if there is room: the bytes it was read as, or what they were decoded
-    /// to. Only images that could be decoded may be given.
+    /// Caches image `index` if there is room: the bytes of its file, or the decoded pixels. Only
+    /// images that could be decoded may be passed.
     pub(crate) fn offer(&self, index: usize, read: Payload, decoded: &Image) {
         let (bytes, keep): (_, Box<dyn FnOnce() -> Payload>) = match (self.kind, read) {
             (CacheKind::Encoded, Payload::Encoded(mut bytes)) => (
@@ -63,7 +64,7 @@ impl Cache {
         };
         let mut part = self.part(index).write().unwrap_or_else(PoisonError::into_inner);
         if part.insert(index, Arc::new(keep())).is_some() {
-            // Two threads read it at once.
+            // Two threads have read it at once.
             self.bytes_left.fetch_add(bytes as u64 + OVERHEAD, Ordering::Relaxed);
         }
     }

@@ -1,4 +1,4 @@
-//! A look at a whole data set: what is in it, and which images are broken.
+//! Checks a whole data set: what it contains, and which images are broken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,25 +8,25 @@ use rayon::prelude::*;
 use crate::dataset::{Dataset, Inspection};
 use crate::loader::BrokenImage;
 
-/// Smallest, median and largest of some sizes, in pixels; all 0 without images.
+/// Minimum, median, and maximum of some sizes, in pixels; all 0 without images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Extent {
     /// Smallest.
     pub min: u32,
-    /// The middle one in order; of two middle ones the lower.
+    /// The median; of two middle values, the lower.
     pub median: u32,
     /// Largest.
     pub max: u32,
 }
 
-/// What [`check`] found.
+/// The result of [`check`].
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Images, broken ones included.
+    /// Number of images, including broken ones.
     pub images: usize,
-    /// The broken ones, by index.
+    /// The broken images, by index.
     pub broken: Vec<BrokenImage>,
     /// Readable images by format.
     pub formats: BTreeMap<&'static str, usize>,
@@ -36,32 +36,33 @@ pub struct CheckReport {
     pub height: Extent,
     /// Shorter sides.
     pub shorter_side: Extent,
-    /// Readable images by shorter side; the key is the largest power of two not above it.
+    /// Number of readable images by shorter side; the key is the largest power of two not above
+    /// it.
     pub side_histogram: BTreeMap<u32, usize>,
-    /// Images by label, broken ones included.
+    /// Number of images by label, including broken ones.
     pub labels: BTreeMap<u32, usize>,
     /// Images without a label.
     pub unlabeled: usize,
-    /// Groups of images whose files are equal byte for byte, by index; the first of each group is
-    /// the one to keep.
+    /// Groups of images whose files are equal byte for byte, by index; keep the first of each
+    /// group.
     pub duplicates: Vec<Vec<usize>>,
-    /// Of images of more than 8 bits a value, the 2nd and the 98th percentile of each channel, in the
-    /// files' own values, from a sample of pixels: what to choose `data.value_range` by. Empty where
-    /// all images have 8 bits.
+    /// For images of more than 8 bits per value, the 2nd and the 98th percentile of each channel,
+    /// in the values of the files, from a sample of pixels. Use them to choose `data.value_range`.
+    /// Empty if all images have 8 bits.
     pub value_percentiles: Vec<[f64; 2]>,
-    /// Mean of each channel over all pixels, on [0, 1].
+    /// Mean of each channel over all pixels, on the scale [0, 1].
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel over all pixels, on [0, 1].
+    /// Standard deviation of each channel over all pixels, on the scale [0, 1].
     pub std: Vec<f64>,
 }
 
-/// Pixels whose values are kept, of all images together.
+/// Number of pixels whose values are kept, over all images.
 const SAMPLED_PIXELS: usize = 1 << 18;
-/// At least so many of each image.
+/// Minimum number of pixels kept per image.
 const LEAST_SAMPLED: usize = 8;
 
-/// Reads every image on all cores. `progress` gets the number of images done so far, once an
-/// image, from many threads.
+/// Reads every image on all cores. `progress` is called from many threads, once per image, with
+/// the number of images done so far.
 pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport {
     let done = AtomicUsize::new(0);
     let sample = (SAMPLED_PIXELS / dataset.len().max(1)).max(LEAST_SAMPLED);
@@ -99,20 +100,20 @@ pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport 
 }
 
 impl CheckReport {
-    /// Images that are there already: the members of all groups of duplicates but the first.
+    /// Number of redundant images: the members of all groups of duplicates except the first.
     pub fn superfluous(&self) -> usize {
         self.duplicates.iter().map(|group| group.len() - 1).sum()
     }
 }
 
-/// One readable image.
+/// Measurements of one readable image.
 struct Look {
     digest: [u8; 16],
     format: &'static str,
     width: u32,
     height: u32,
-    /// Sums of the channels' values and of their squares; whole numbers, so that no order of
-    /// summation changes the result.
+    /// Sums of the channels' values and of their squares; they are integers, so that the order of
+    /// summation does not change the result.
     sums: Vec<u64>,
     squares: Vec<u64>,
     values: Option<Vec<Vec<f64>>>,
@@ -160,7 +161,7 @@ fn summarize(looks: &[Look], channels: usize, report: &mut CheckReport) {
 /// See [`CheckReport::value_percentiles`].
 fn percentiles(looks: &[Look], channels: usize) -> Vec<[f64; 2]> {
     let sampled = |channel: usize| {
-        // A gray image among colors stands for each of them.
+        // Among color images, the value of a gray image counts for each channel.
         let values = looks.iter().filter_map(|look| look.values.as_ref());
         let values = values.filter_map(|values| values.get(channel).or(values.first()));
         let mut values: Vec<f64> = values.flatten().copied().filter(|v| v.is_finite()).collect();

@@ -1,5 +1,5 @@
-//! What a run says about its images: where they are and how they are read. The only place where these
-//! defaults live.
+//! Config sections about images: where they are and how they are read. Their defaults are defined only
+//! here.
 
 use augment::Problem;
 use decode::PixelFormat;
@@ -94,7 +94,7 @@ impl Default for DataConfig {
     }
 }
 
-/// What is kept in memory from epoch to epoch.
+/// What is cached in memory from epoch to epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheKind {
@@ -139,7 +139,7 @@ impl Default for SyntheticConfig {
 }
 
 impl DataConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.mix.is_empty() && self.path.is_empty() && self.source != SourceKind::Synthetic {
@@ -190,7 +190,7 @@ impl DataConfig {
 }
 
 impl DataConfig {
-    /// What the images are, for people: the path or paths, or "synthetic images".
+    /// Describes the images for messages: the path or paths, or "synthetic images".
     pub fn describe(&self) -> String {
         let of = |path: &str, source| match source {
             SourceKind::Synthetic => "synthetic images".to_owned(),
@@ -203,17 +203,17 @@ impl DataConfig {
         parts.collect::<Vec<_>>().join(" + ")
     }
 
-    /// What the images are decoded to.
+    /// Returns the pixel format to which images are decoded.
     pub fn pixels(&self) -> PixelFormat {
         PixelFormat { channels: self.channels, value_range: self.value_range.clone() }
     }
 
-    /// The same for images that are decoded to `pixels`.
+    /// Returns the same config for images that are decoded to `pixels`.
     pub fn with_pixels(self, pixels: PixelFormat) -> Self {
         Self { channels: pixels.channels, value_range: pixels.value_range, ..self }
     }
 
-    /// Whether some of the images are drawn.
+    /// Whether some of the images are synthetic.
     pub fn draws(&self) -> bool {
         let synthetic = |source| source == SourceKind::Synthetic;
         synthetic(self.source) || self.mix.iter().any(|entry| synthetic(entry.source))

@@ -1,4 +1,4 @@
-//! A source of images joined with their decoding: the one type that loaders and tools read from.
+//! A source of images combined with decoding: the type that loaders and tools read from.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 use crate::source::{self, Notices, Payload, Source, SourcePart};
 use decode::{Image, PixelFormat};
 
-/// Opens what `config` names.
+/// Opens the data set that `config` names.
 ///
 /// # Errors
-/// The path does not exist, holds no images, or cannot be read; the message says which.
+/// Returns an error if the path does not exist, contains no images, or cannot be read; the message
+/// says which.
 pub fn open(config: &DataConfig) -> Result<Dataset> {
     let mut dataset = Dataset::new(source::open(config)?, config.min_side).with(config.pixels());
     dataset.cache = Cache::new(config.cache, config.cache_gb);
@@ -40,19 +41,21 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Reads RGB from `source`; an image with a shorter side than `min_side` pixels is broken.
+    /// Reads RGB images from `source`; an image whose shorter side is below `min_side` pixels is
+    /// broken.
     pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
         let cache = Cache::new(CacheKind::None, 0.0);
         let (fingerprint, stop) = (OnceLock::new(), OnceLock::new());
         Self { source, min_side, pixels: PixelFormat::RGB, cache, fingerprint, stop }
     }
 
-    /// The same with other pixels; an image that has not its channels is broken.
+    /// Returns the same data set with a different pixel format; an image with other channels is
+    /// broken.
     pub fn with(self, pixels: PixelFormat) -> Self {
         Self { pixels, ..self }
     }
 
-    /// Values of a pixel, of every image.
+    /// Number of values per pixel, for every image.
     pub fn channels(&self) -> usize {
         self.pixels.channels
     }
@@ -62,38 +65,38 @@ impl Dataset {
         self.source.len()
     }
 
-    /// Whether there are no images; never so for a data set that [`open`] made.
+    /// Whether there are no images; never the case for a data set from [`open`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How an epoch is put together, see [`Source::parts`].
+    /// How an epoch is composed, see [`Source::parts`].
     pub fn parts(&self) -> Vec<SourcePart> {
         self.source.parts()
     }
 
-    /// Kind of the source: "folder", "list", "shards", "synthetic" or "mix".
+    /// Kind of the source: "folder", "list", "shards", "synthetic", or "mix".
     pub fn kind(&self) -> &'static str {
         self.source.kind()
     }
 
-    /// Name of image `index` in its source; empty beyond the end.
+    /// Name of image `index` in its source; empty if the index is out of range.
     pub fn name(&self, index: usize) -> String {
         self.source.name(index)
     }
 
-    /// Class of image `index`, where it has one.
+    /// Class of image `index`, if it has one.
     pub fn label(&self, index: usize) -> Option<u32> {
         self.source.label(index)
     }
 
-    /// Names of the classes by label. Empty where there are no labels or they are bare numbers.
+    /// Names of the classes by label. Empty if there are no labels or they are plain numbers.
     pub fn class_names(&self) -> &[String] {
         self.source.class_names()
     }
 
-    /// Number of classes: the number of their names, or else one more than the largest label;
-    /// 0 without labels. Bare numbers are counted on each call.
+    /// Number of classes: the number of names, or one more than the largest label; 0 without
+    /// labels. Plain numbers are counted on each call.
     pub fn num_classes(&self) -> usize {
         let named = self.class_names().len();
         if named > 0 {
@@ -103,20 +106,20 @@ impl Dataset {
         largest.map_or(0, |label| label as usize + 1)
     }
 
-    /// What the source met besides its images: files left out, labels that cannot be read.
+    /// What the source found besides images: ignored files, unreadable labels.
     pub fn notices(&self) -> Notices {
         self.source.notices()
     }
 
-    /// A short hex digest that changes when the names, labels or sizes of the images change.
-    /// Looks at every file of a folder, so it takes a while on a large one, the first time: it is that
-    /// of the images as they were then.
+    /// A short hex digest that changes when names, labels, or sizes of the images change. The
+    /// first call reads the metadata of every file in a folder, which takes a while for a large
+    /// one; later calls return the same digest.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.get_or_init(|| self.source.fingerprint()).clone()
     }
 
-    /// Up to `count` readable images spread over the set, so that classes that are stored one after the
-    /// other all show. A few images are tried for each place.
+    /// Returns up to `count` readable images, spread over the set so that classes that are stored
+    /// one after the other are all included. A few images are tried for each position.
     pub fn readable(&self, count: usize) -> Vec<usize> {
         const TRIES: usize = 8;
         let len = self.len();
@@ -127,8 +130,8 @@ impl Dataset {
             .collect()
     }
 
-    /// From when `flag` is set on, loaders of this data set do not wait for images that do not come:
-    /// whatever a source reads from may never answer. The first flag given stays.
+    /// As soon as `flag` is set, loaders of this data set stop waiting for images that do not
+    /// arrive, because a source may never respond. Only the first flag that is passed counts.
     pub fn stop_on(&self, flag: Arc<AtomicBool>) {
         let _ = self.stop.set(flag);
     }
@@ -141,7 +144,7 @@ impl Dataset {
     /// Reads and decodes image `index`.
     ///
     /// # Errors
-    /// [`Error::Image`] with the image's name around the reason.
+    /// [`Error::Image`] with the name of the image and the reason.
     pub fn image(&self, index: usize) -> Result<Image> {
         self.read(index).map_err(|error| self.named(index, error))
     }
@@ -156,8 +159,8 @@ impl Dataset {
         Ok(image)
     }
 
-    /// Like [`Dataset::image`], and tells more of the file, values of about `sample` of its pixels
-    /// among that.
+    /// Like [`Dataset::image`], but also returns information about the file, including the values
+    /// of about `sample` of its pixels.
     ///
     /// # Errors
     /// As [`Dataset::image`].
@@ -178,7 +181,7 @@ impl Dataset {
         inspection.map_err(|error| self.named(index, error))
     }
 
-    /// The object's mask in image `index` (0 or 255), where the source knows it.
+    /// Mask of the object in image `index` (0 or 255), if the source knows it.
     pub fn mask(&self, index: usize) -> Option<GrayImage> {
         self.source.mask(index)
     }
@@ -217,16 +220,16 @@ impl Dataset {
     }
 }
 
-/// An image and what its file is.
+/// An image and information about its file.
 #[derive(Debug, Clone)]
 pub struct Inspection {
     /// The pixels.
     pub image: Image,
     /// Format of the file, or "pixels".
     pub format: &'static str,
-    /// The first half of the SHA-256 of the file's bytes: equal files have equal digests.
+    /// The first half of the SHA-256 of the file: equal files have equal digests.
     pub digest: [u8; 16],
-    /// Of a file of more than 8 bits a value: values of each channel, at pixels spread evenly.
+    /// For a file of more than 8 bits per value: values of each channel, at evenly spread pixels.
     pub values: Option<Vec<Vec<f64>>>,
 }
 

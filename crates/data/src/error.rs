@@ -1,33 +1,33 @@
-//! The crate's error: what failed, on which file or key, and what to do about it.
+//! Errors of this crate: what failed, for which file or key, and what to do about it.
 
 use std::path::PathBuf;
 
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why there is no memory for a batch, in the words of whoever was asked for it.
+/// The reason why there is no memory for a batch, from the provider of the memory.
 pub type MemoryError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Everything that can go wrong between a path and a batch.
+/// All errors on the way from a path to a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused a file operation.
+    /// The operating system rejected a file operation.
     #[error("cannot {action} {path}", path = .path.display())]
     Io {
-        /// What was tried: "open", "read", "write", ...
+        /// The attempted action: "open", "read", "write", ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// `data.path` cannot be what it should be (missing, empty, of the wrong kind).
+    /// `data.path` is not valid (missing, empty, or of the wrong kind).
     #[error("{path}: {problem}", path = .path.display())]
     Path {
-        /// The path as given.
+        /// The path as it was given.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// What is wrong with it, and what to do.
         problem: String,
     },
     /// A line of a list file cannot be used.
@@ -40,15 +40,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A tar or tar.gz shard cannot be read to its end.
+    /// A tar or tar.gz shard cannot be read to the end.
     #[error("shard {path} is truncated or not a tar file: copy or download it again", path = .path.display())]
     Shard {
         /// The shard.
         path: PathBuf,
-        /// The reader's reason.
+        /// The error of the reader.
         source: std::io::Error,
     },
-    /// A shard is not the one that was listed.
+    /// A shard differs from the one that was listed.
     #[error(
         "shard {path} has changed since it was listed ({problem}): if that was meant, start anew, \
          and if it has an index, write that anew with `simdino data index`",
@@ -57,7 +57,7 @@ pub enum Error {
     ShardChanged {
         /// The shard.
         path: PathBuf,
-        /// What is different.
+        /// The difference.
         problem: String,
     },
     /// An object on a server cannot be read.
@@ -68,10 +68,10 @@ pub enum Error {
     Remote {
         /// Its address.
         path: PathBuf,
-        /// What was tried, how often, and what happened the last time.
+        /// What was tried, how often, and the last failure.
         problem: String,
     },
-    /// There is no room for the images of a compressed shard.
+    /// There is no space for the images of a compressed shard.
     #[error(
         "cannot decompress {path} into {folder}: set data.spill_dir to a folder with more room, \
          raise data.shard_cache_gb, or gunzip the shards (plain .tar files are read in place)",
@@ -80,12 +80,12 @@ pub enum Error {
     Spill {
         /// The shard.
         path: PathBuf,
-        /// Where temporary files go.
+        /// The folder for temporary files.
         folder: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A parquet file cannot be read, or holds no images.
+    /// A parquet file cannot be read or contains no images.
     #[error("parquet file {path}: {problem}", path = .path.display())]
     Parquet {
         /// The file.
@@ -93,49 +93,49 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A setting is outside its range or does not fit the others.
+    /// A setting is out of range or does not fit the others.
     #[error("{key}: {problem}")]
     Config {
         /// The key, with its section.
         key: &'static str,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do.
         problem: String,
     },
-    /// An index beyond the end of the data set.
+    /// An index is out of range.
     #[error("image {index} was asked for but there are {len}")]
     Index {
-        /// What was asked for.
+        /// The requested index.
         index: usize,
         /// Number of images.
         len: usize,
     },
-    /// The bytes are no usable image.
+    /// The bytes are not a usable image.
     #[error(transparent)]
     Decode(#[from] decode::Error),
-    /// An image with a shorter side than `data.min_side`.
+    /// The shorter side of an image is below `data.min_side`.
     #[error("{width}x{height} pixels, smaller than data.min_side = {min_side}")]
     TooSmall {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// The least shorter side in pixels.
+        /// Minimum of the shorter side in pixels.
         min_side: u32,
     },
-    /// A named image of a data set failed.
+    /// An image of a data set, given by name, failed.
     #[error("image {name}")]
     Image {
         /// Name of the image in its source.
         name: String,
-        /// Why.
+        /// The reason.
         source: Box<Error>,
     },
-    /// The decoding of one file cannot be encoded or written.
+    /// The decoded image cannot be encoded or written.
     #[error("cannot write image {path}", path = .path.display())]
     WriteImage {
         /// The file.
         path: PathBuf,
-        /// The encoder's reason.
+        /// The error of the encoder.
         source: image::ImageError,
     },
     /// There is no memory for the crops of a batch.
@@ -144,9 +144,9 @@ pub enum Error {
          train.accumulate)"
     )]
     BatchMemory {
-        /// Bytes that were asked for.
+        /// Number of bytes requested.
         bytes: usize,
-        /// What whoever gives memory says.
+        /// The error of the provider of the memory.
         source: MemoryError,
     },
     /// Crops cannot be made.
@@ -158,9 +158,9 @@ pub enum Error {
          train.batch_size to {len} or less, or add images"
     )]
     BatchTooLarge {
-        /// Images in a global batch.
+        /// Number of images in a global batch.
         batch: usize,
-        /// Images there are.
+        /// Number of images in the data set.
         len: usize,
     },
     /// More images are broken than `data.max_bad_fraction` allows.
@@ -174,39 +174,40 @@ pub enum Error {
         broken: usize,
         /// Images read.
         read: usize,
-        /// The limit, a share.
+        /// The limit, as a fraction.
         max_bad_fraction: f64,
         /// Name of the first broken image.
         first: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Replacement after replacement was broken too.
+    /// One replacement after another was broken, too.
     #[error(
         "no readable image found in {tried} tries for one place of a batch; the first broken one \
          is {first} ({reason}): check the data set"
     )]
     NoReadableImage {
-        /// Images tried.
+        /// Number of images tried.
         tried: usize,
         /// Name of the first broken image.
         first: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The data set was asked to stop while images were waited for.
+    /// The data set was stopped while a loader waited for images.
     #[error("asked to stop while waiting for images")]
     Interrupted,
     /// A worker thread panicked or could not be started.
     #[error("a data worker failed: {message}")]
     Worker {
-        /// What it said.
+        /// The message.
         message: String,
     },
 }
 
 impl Error {
-    /// The reason without the name of the file or image, for where that stands beside it.
+    /// Returns the reason without the name of the file or image, for contexts that already show
+    /// it.
     pub fn reason(&self) -> String {
         match self {
             Self::Image { source, .. } => source.reason(),
@@ -215,7 +216,7 @@ impl Error {
         }
     }
 
-    /// The whole chain of reasons in one line, see [`base::error_chain`].
+    /// Returns the whole chain of reasons in one line, see [`base::error_chain`].
     pub fn chain(&self) -> String {
         base::error_chain(self)
     }

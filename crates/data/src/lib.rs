@@ -2,10 +2,10 @@
 //!
 //! # Inside
 //!
-//! The path of an image: [`source`] lists and reads it, [`decode`] turns its bytes into pixels,
-//! [`augment`] cuts crops from them, [`loader`] does all this on its own threads and delivers
-//! batches in order; [`sampler`] says which image stands where, [`augment::rng`] draws every random number,
-//! and [`masking`] chooses the patches that are hidden.
+//! An image takes the following path: [`source`] lists and reads it, [`decode`] turns its bytes
+//! into pixels, [`augment`] cuts crops from them, and [`loader`] does all of this on its own
+//! threads and delivers batches in order. [`sampler`] determines the position of each image,
+//! [`augment::rng`] draws every random number, and [`masking`] chooses the patches to hide.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]

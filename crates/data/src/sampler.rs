@@ -1,14 +1,15 @@
-//! Which image stands at which place of which batch.
+//! Determines which image is at which position of which batch.
 //!
-//! An epoch is a permutation of the data set that depends on (seed, epoch) only. Where several
-//! sources are mixed by weight ([`SourcePart`]), each is gone through in passes of its own, every one a
-//! permutation; an epoch takes the next so many images of each and shuffles them together.
+//! An epoch is a permutation of the data set that depends only on (seed, epoch). If several
+//! sources are mixed by weight ([`SourcePart`]), each is traversed in its own passes, each of
+//! which is a permutation; an epoch takes the next images of each source, in the configured
+//! number, and shuffles them together.
 //!
-//! The global batch of `n` images at step `s` uses its positions `s * n .. (s + 1) * n`; what is
-//! left at the end is dropped. It is cut into `A * W` contiguous parts ([`BatchShare::rows`]): first by
-//! micro-batch, then by process. So the same images meet in the same step, and in the same group of
-//! neighboring rows, whatever the number of processes and micro-batches, and a run can go on with
-//! another number of them.
+//! The global batch of `n` images at step `s` uses positions `s * n .. (s + 1) * n` of the epoch;
+//! a remainder at the end is dropped. It is cut into `A * W` contiguous parts
+//! ([`BatchShare::rows`]): first by micro-batch, then by process. The same images are therefore in
+//! the same step, and in the same group of neighboring rows, whatever the number of processes and
+//! micro-batches, and a run can continue with different numbers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,55 +23,57 @@ use augment::rng::{Purpose, Rng};
 pub struct Sampler {
     seed: u64,
     len: usize,
-    /// What an epoch takes of which images; one part: all of them.
+    /// How many images an epoch takes from which part; a single part means all of them.
     parts: Vec<SourcePart>,
     global_batch: usize,
-    /// The permutation that was asked for last.
+    /// The most recently requested permutation.
     cached: Mutex<Option<(u64, Arc<Epoch>)>>,
 }
 
-/// The images of an epoch in their order.
+/// The images of an epoch in order.
 #[derive(Debug)]
 struct Epoch {
     images: Vec<u32>,
-    /// Number of the visit to each image; empty where that is the number of the epoch.
+    /// Visit number of each image; empty if it equals the number of the epoch.
     visits: Vec<u32>,
 }
 
-/// One image at one place of a batch.
+/// One image at one position of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Draw {
     /// Index in the data set.
     pub index: usize,
-    /// How often the image was seen before. Without weights that is the number of the epoch; with
-    /// them an image may come more than once an epoch, and (index, visit) tells the times apart.
+    /// How often the image was used before. Without weights, this is the number of the epoch; with
+    /// weights, an image may occur more than once in an epoch, and (index, visit) distinguishes
+    /// the occurrences.
     pub visit: u64,
 }
 
-/// The share of a process in a global batch.
+/// The part of a global batch that a process handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchShare {
     /// Micro-batches in a global batch.
     pub accumulate: usize,
-    /// This process, from 0.
+    /// Rank of this process, from 0.
     pub rank: usize,
     /// Number of processes.
     pub world_size: usize,
 }
 
 impl Sampler {
-    /// A sampler over `len` images in batches of `global_batch`.
+    /// Creates a sampler over `len` images in batches of `global_batch`.
     ///
     /// # Errors
-    /// The batch is empty or larger than the data set, or there are more than 2^32 - 1 images.
+    /// Returns an error if the batch is empty or larger than the data set, or if there are more
+    /// than 2^32 - 1 images.
     pub fn new(seed: u64, len: usize, global_batch: usize) -> Result<Self> {
         Self::of_parts(seed, vec![SourcePart { len, per_epoch: len }], global_batch)
     }
 
-    /// A sampler over the images of all `parts`.
+    /// Creates a sampler over the images of all `parts`.
     ///
     /// # Errors
-    /// As [`Sampler::new`], where the images of an epoch count.
+    /// As [`Sampler::new`], for the number of images in an epoch.
     pub fn of_parts(seed: u64, parts: Vec<SourcePart>, global_batch: usize) -> Result<Self> {
         let len = parts.iter().map(|part| part.per_epoch).sum();
         if global_batch == 0 {
@@ -86,8 +89,8 @@ impl Sampler {
             let problem = format!("at most {} images (got {len})", u32::MAX);
             return Err(Error::Config { key: "data.path", problem });
         }
-        // Where each image comes once, parts make no difference: a mix without weights is in the
-        // order of one source of as many images.
+        // If each image occurs once, parts make no difference: a mix without weights has the order
+        // of a single source with the same number of images.
         let parts = match parts.iter().all(|part| part.len == part.per_epoch) {
             true => vec![SourcePart { len, per_epoch: len }],
             false => parts,
@@ -95,13 +98,13 @@ impl Sampler {
         Ok(Self { seed, len, parts, global_batch, cached: Mutex::new(None) })
     }
 
-    /// Global batches in an epoch; the rest of the images is left out of it.
+    /// Number of global batches in an epoch; remaining images are dropped.
     pub fn steps_per_epoch(&self) -> u64 {
         (self.len / self.global_batch) as u64
     }
 
-    /// The order of `epoch`. The latest one is kept; it takes four bytes per image, eight with
-    /// weights.
+    /// Returns the order of `epoch`. The latest one is cached; it takes four bytes per image, or
+    /// eight with weights.
     fn order(&self, epoch: u64) -> Arc<Epoch> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, order)) = &*cached
@@ -118,8 +121,8 @@ impl Sampler {
         order
     }
 
-    /// Puts images in the places of shuffled numbers, and tells which visit to them this is: number
-    /// `i` of a part is its image `epoch * per_epoch + i`, counted through all its passes.
+    /// Replaces shuffled numbers by images and returns the visit numbers: number `i` of a part is
+    /// its image `epoch * per_epoch + i`, counted through all of its passes.
     fn fill(&self, epoch: u64, places: &mut [u32]) -> Vec<u32> {
         let (mut chosen, mut first) = (Vec::with_capacity(places.len()), 0);
         for (number, part) in (0..).zip(&self.parts) {
@@ -140,8 +143,8 @@ impl Sampler {
         visits
     }
 
-    /// Images of micro-batch `micro` of the batch at `step` of `epoch`, for one process.
-    /// A step beyond the epoch's end has none.
+    /// Returns the images of micro-batch `micro` of the batch at `step` of `epoch`, for one
+    /// process. A step after the end of the epoch has none.
     pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: BatchShare) -> Vec<Draw> {
         let order = self.order(epoch);
         let n = self.global_batch;
@@ -158,7 +161,7 @@ impl Sampler {
 }
 
 impl BatchShare {
-    /// Rows of a global batch of `n` images that this process has in micro-batch `micro`.
+    /// Rows of a global batch of `n` images that this process handles in micro-batch `micro`.
     pub fn rows(&self, n: usize, micro: usize) -> Range<usize> {
         let parts = (self.accumulate * self.world_size).max(1);
         let part = micro * self.world_size + self.rank;
@@ -166,10 +169,11 @@ impl BatchShare {
         edge(part)..edge(part + 1)
     }
 
-    /// Checks that every process gets equally many images of every micro-batch.
+    /// Checks that every process gets the same number of images of every micro-batch.
     ///
     /// # Errors
-    /// A count is 0, the rank is not below the world size, or `global_batch` cannot be divided.
+    /// Returns an error if a count is 0, the rank is not below the world size, or `global_batch`
+    /// cannot be divided.
     pub fn validate(&self, global_batch: usize) -> Result<()> {
         let problem = |key, problem| Err(Error::Config { key, problem });
         let Self { accumulate, rank, world_size } = *self;

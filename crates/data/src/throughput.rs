@@ -1,4 +1,4 @@
-//! How fast a data set is read: the whole training pipeline, or its decoding alone.
+//! Measures how fast a data set is read: with the whole training pipeline, or by decoding alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use crate::error::Result;
 use crate::loader::{LoaderConfig, Position, TrainLoader};
 use augment::{AugmentConfig, MultiCrop};
 
-/// Images of a batch, if there are so many.
+/// Images per batch, if there are that many.
 const BATCH: usize = 32;
 /// Batches prepared ahead.
 const PREFETCH: usize = 4;
 
-/// Images per second of the training loader: encoded bytes from the source to batches of crops, on
-/// `workers` threads (0 = one per core), taken as fast as they come for `seconds`.
+/// Images per second of the training loader: from encoded bytes of the source to batches of crops,
+/// on `workers` threads (0 = one per core), consumed as fast as they arrive for `seconds`.
 ///
 /// # Errors
 /// As [`TrainLoader::new`] and [`TrainLoader::next_batch`].
@@ -33,7 +33,7 @@ pub fn pipeline(
     };
     let crops = MultiCrop::new(augment);
     let mut loader = TrainLoader::new(dataset.clone(), crops, config, Position::default())?;
-    // What was prepared before the clock starts would count as made in no time.
+    // Batches prepared before the clock starts would count as made in no time.
     for _ in 0..PREFETCH {
         loader.next_batch()?;
     }
@@ -44,11 +44,11 @@ pub fn pipeline(
     Ok(images as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Images per second of reading and decoding alone, on the calling thread, for `seconds`: what no
-/// augmentation, however fast, can exceed.
+/// Images per second of reading and decoding alone, on the calling thread, for `seconds`: the
+/// upper limit for any augmentation.
 ///
 /// # Errors
-/// No image can be read. Broken ones among others are passed over and not counted.
+/// Returns an error if no image can be read. Broken images are otherwise skipped and not counted.
 pub fn decoding(dataset: &Dataset, seconds: f64) -> Result<f64> {
     let (start, mut images) = (Instant::now(), 0);
     for index in (0..dataset.len()).cycle() {

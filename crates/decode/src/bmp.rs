@@ -1,4 +1,5 @@
-//! BMP where the `image` crate reads other pixels than Pillow: runs, and colors of 16 bits.
+//! BMP files for which the `image` crate reads different pixels than Pillow: run-length encoding,
+//! and 16-bit colors.
 
 use std::io::Cursor;
 
@@ -41,7 +42,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<DynamicImage, Failure> {
     }
 }
 
-/// The crate rounds values of few bits to the nearest of 8 bits, Pillow rounds them down.
+/// The crate rounds values of few bits to the nearest 8-bit value, whereas Pillow rounds them
+/// down.
 fn round_down(image: &mut DynamicImage, lengths: [u32; 3]) {
     let tables = lengths.map(|bits| {
         let most = (1_u32 << bits.min(8)) - 1;
@@ -73,7 +75,8 @@ enum Runs {
     Halves,
 }
 
-/// The crate makes pixels that no run sets black; they have the first color of the palette.
+/// Pixels that no run sets are black in the crate; in Pillow, they have the first color of the
+/// palette.
 fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
     let decoder = BmpDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();

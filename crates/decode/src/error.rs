@@ -1,33 +1,33 @@
-//! The crate's error: what is wrong with the bytes.
+//! Errors of this crate: what is wrong with the bytes.
 
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why bytes are no usable image.
+/// Reasons why bytes are not a usable image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of no bytes.
+    /// The file is empty.
     #[error("the file is empty (0 bytes)")]
     Empty,
-    /// Bytes that are no image of a format we read.
+    /// The bytes are not an image of a supported format.
     #[error("not an image: the content is none of JPEG, PNG, WebP, TIFF, BMP")]
     UnknownFormat,
-    /// The decoder refused the bytes.
+    /// The decoder rejected the bytes.
     #[error("broken {format} image")]
     Decode {
         /// Format by content.
         format: &'static str,
-        /// The decoder's reason.
+        /// The error of the decoder.
         source: image::ImageError,
     },
-    /// An image that ends before its last pixel.
+    /// The image ends before its last pixel.
     #[error("{format} image is cut off: the file ends early")]
     Truncated {
         /// Format by content.
         format: &'static str,
     },
-    /// More pixels than the limit allows.
+    /// The image has more pixels than the limit allows.
     #[error(
         "{format} image of {width}x{height} pixels: more than {max_pixels} pixels are refused as \
          a decompression bomb"
@@ -42,22 +42,22 @@ pub enum Error {
         /// The limit.
         max_pixels: u64,
     },
-    /// Another number of channels than was asked for.
+    /// The number of channels differs from the requested one.
     #[error("{format} image of {found} channels, where {expected} are asked for")]
     Channels {
         /// Format by content.
         format: &'static str,
-        /// Channels of the file.
+        /// Number of channels in the file.
         found: usize,
-        /// Channels asked for.
+        /// Requested number of channels.
         expected: usize,
     },
-    /// The decoder itself failed (a defect in it, not in this crate).
+    /// The decoder itself failed (a bug in the decoder, not in this crate).
     #[error("the {format} decoder failed on this image: {message}")]
     DecoderPanic {
         /// Format by content.
         format: &'static str,
-        /// What the decoder said.
+        /// The message of the decoder.
         message: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Formats whose pixels the `image` crate reads as Pillow does.
+//! Formats for which the `image` crate reads the same pixels as Pillow.
 
 use std::io::Cursor;
 
@@ -6,7 +6,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::parts::{Failure, MAX_IMAGE_BYTES, check_size};
 
-/// As the `image` crate reads it, not turned.
+/// Reads an image with the `image` crate, without applying the orientation.
 pub(crate) fn read_dynamic(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, Failure> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_IMAGE_BYTES);

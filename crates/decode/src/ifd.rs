@@ -1,4 +1,4 @@
-//! The first directory of a TIFF, and of an Exif block, which is one without pixels.
+//! The first directory of a TIFF, or of an Exif block, which is a TIFF without pixels.
 
 /// Where an entry of a directory stands.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,5 @@
-//! JPEG by our own decoder, the crate `jpeg`, which has the last word: what it refuses is no image.
-//! Others fill what is missing with gray and say nothing.
+//! JPEG through our own decoder, the crate `jpeg`, whose decision is final: what it refuses is not
+//! an image. Other decoders silently fill missing parts with gray.
 
 use ::jpeg::{Error, Jpeg};
 use image::error::{DecodingError, UnsupportedError, UnsupportedErrorKind};
@@ -23,7 +23,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, Failure> {
     Ok((values, layout, orientation))
 }
 
-/// What the crate `jpeg` says, in words of this one.
+/// Converts an error of the crate `jpeg` to one of this crate.
 pub(super) fn failed(error: Error) -> Failure {
     let format = ImageFormat::Jpeg.into();
     match error {

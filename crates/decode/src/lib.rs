@@ -29,7 +29,7 @@ pub use raw::Raw;
 use generic::read_dynamic;
 use parts::{Failure, Parts};
 
-/// Decodes one image file to RGB, see the [crate](self) for the conversions.
+/// Decodes one image file to RGB; see the [crate](self) documentation for the conversions.
 ///
 /// # Errors
 /// As [`decode_as`].
@@ -40,16 +40,16 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     Ok(RgbImage::from_raw(width, height, image.into_data()).unwrap_or_default())
 }
 
-/// A decoded image and what its file was.
+/// A decoded image and the format of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
     /// The pixels.
     pub image: Image,
-    /// "jpeg", "png", "webp", "tiff" or "bmp".
+    /// "jpeg", "png", "webp", "tiff", or "bmp".
     pub format: &'static str,
 }
 
-/// Decodes one image file to what `pixels` asks for.
+/// Decodes one image file to the format that `pixels` requests.
 ///
 /// # Errors
 /// As [`read`], and [`Error::Channels`].
@@ -59,7 +59,7 @@ pub fn decode_as(bytes: &[u8], pixels: &PixelFormat) -> Result<Decoded> {
     Ok(Decoded { image: raw.into_image(pixels)?, format })
 }
 
-/// Decodes one image file and leaves its values as they are.
+/// Decodes one image file without converting its values.
 ///
 /// # Errors
 /// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::TooLarge`],
@@ -131,7 +131,7 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
     Ok((values, layout, orientation))
 }
 
-/// Whether the decoder ran out of bytes, wherever in its chain of reasons that is said.
+/// Whether the decoder ran out of bytes, according to any error in its chain of causes.
 fn is_end_of_file(error: &ImageError) -> bool {
     if let ImageError::IoError(io) = error {
         return io.kind() == std::io::ErrorKind::UnexpectedEof;

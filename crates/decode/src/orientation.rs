@@ -1,7 +1,7 @@
-//! How an image is to be turned: one rule for all formats, that of Pillow's `exif_transpose`.
+//! Orientation of images: one rule for all formats, that of Pillow's `exif_transpose`.
 //!
-//! The Exif block says it, whatever kind of number it is stored as; where that has no orientation at
-//! all, the XMP packet does (`tiff:Orientation`). Each format only hands out its blocks.
+//! The Exif block determines it, stored as any kind of number; if the block has no orientation at
+//! all, the XMP packet does (`tiff:Orientation`). Each format only provides its blocks.
 
 use image::metadata::Orientation;
 
@@ -9,7 +9,7 @@ use crate::ifd::{Entry, size_of_kind};
 
 const TAG: u16 = 0x0112;
 
-/// What an image file says besides its pixels.
+/// Metadata of an image file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Metadata<'a> {
     /// An Exif block, which is a TIFF file without pixels; or a whole TIFF file.
@@ -18,14 +18,14 @@ pub(crate) struct Metadata<'a> {
     pub(crate) xmp: Option<&'a [u8]>,
 }
 
-/// How the image is to be turned. What is no orientation does not turn it.
+/// Returns the orientation. An invalid value does not change the image.
 pub(crate) fn of(metadata: &Metadata<'_>) -> Orientation {
     let exif = metadata.exif.and_then(of_exif);
     let value = exif.or_else(|| metadata.xmp.and_then(of_xmp)).unwrap_or(1);
     Orientation::from_exif(value).unwrap_or(Orientation::NoTransforms)
 }
 
-/// The orientation in the first directory; 0 for one that is there and means nothing.
+/// Returns the orientation in the first directory; 0 if it is present but invalid.
 fn of_exif(block: &[u8]) -> Option<u8> {
     // Some writers repeat what stands before the block.
     let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);

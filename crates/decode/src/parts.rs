@@ -1,4 +1,4 @@
-//! What the reader of a format gives, and why it may give nothing.
+//! The result of reading a format, and the reasons for failure.
 
 use image::ImageError;
 use image::error::{LimitError, LimitErrorKind};
@@ -6,12 +6,12 @@ use image::metadata::Orientation;
 
 use crate::raw::{Layout, Values};
 
-/// Most bytes that the pixels of one image may take before they are converted to RGB: a guard
-/// against decompression bombs that leaves room for 170 megapixels.
+/// Maximum size in bytes of one image's pixels before they are converted to RGB: a guard against
+/// decompression bombs that leaves room for 170 megapixels.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
-/// Most pixels of one image, whatever its format: the number at which Pillow speaks of a
-/// decompression bomb and refuses.
+/// Maximum number of pixels in an image of any format: the number at which Pillow reports a
+/// decompression bomb and refuses the file.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// What can be wrong with an image whose format is known.
@@ -27,10 +27,10 @@ impl From<ImageError> for Failure {
     }
 }
 
-/// Values, how they lie, and how the picture is to be turned.
+/// The values, their layout, and the orientation.
 pub(crate) type Parts = (Values, Layout, Orientation);
 
-/// Refuses what is more than [`MAX_PIXELS`] or [`MAX_IMAGE_BYTES`].
+/// Refuses images with more than [`MAX_PIXELS`] or [`MAX_IMAGE_BYTES`].
 pub(crate) fn check_size(width: u32, height: u32, bytes: u64) -> std::result::Result<(), Failure> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Failure::TooLarge { width, height });

@@ -1,25 +1,25 @@
-//! Decoded pixels, and what is asked of them.
+//! Decoded pixels, and their requested format.
 
 use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
-/// What a decoded image shall be.
+/// The requested format of a decoded image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelFormat {
-    /// Values of a pixel. With 3, gray is replicated and alpha dropped; with another number an
-    /// image must have just so many.
+    /// Number of values per pixel. With 3, gray is replicated and alpha is dropped; with any other
+    /// number, an image must have exactly that many.
     pub channels: usize,
-    /// For images of more than 8 bits a value: the values that become 0 and 255, those between
-    /// evenly, those beyond cut off. One pair for all channels, or one each; empty: the full range
-    /// of the file's type, [0, 1] for floats.
+    /// For images of more than 8 bits per value: the values that become 0 and 255, with linear
+    /// scaling between them and clipping outside. One pair for all channels, or one per channel;
+    /// empty means the full range of the file's type, [0, 1] for floats.
     pub value_range: Vec<[f64; 2]>,
 }
 
 impl PixelFormat {
-    /// Red, green and blue.
+    /// Red, green, and blue.
     pub const RGB: Self = Self { channels: 3, value_range: Vec::new() };
 
-    /// The pair for `channel`, if there is one.
+    /// Returns the pair for `channel`, if there is one.
     pub(crate) fn range(&self, channel: usize) -> Option<[f64; 2]> {
         match self.value_range.as_slice() {
             [one] => Some(*one),
@@ -34,7 +34,8 @@ impl Default for PixelFormat {
     }
 }
 
-/// An image of 8 bits a value and any number of channels: rows from the top, channels interleaved.
+/// An image with 8 bits per value and any number of channels: rows from the top, with interleaved
+/// channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     data: Vec<u8>,
@@ -44,19 +45,19 @@ pub struct Image {
 }
 
 impl Image {
-    /// `data`, `[height, width, channels]`, as an image; none if it has not so many bytes or no
-    /// channels.
+    /// Interprets `data`, `[height, width, channels]`, as an image; `None` if the size does not
+    /// match or there are no channels.
     pub fn new(data: Vec<u8>, width: u32, height: u32, channels: usize) -> Option<Self> {
         let bytes = (width as usize).checked_mul(height as usize)?.checked_mul(channels)?;
         (bytes == data.len() && channels > 0).then_some(Self { data, width, height, channels })
     }
 
-    /// Pixels in a row.
+    /// Number of pixels per row.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn height(&self) -> u32 {
         self.height
     }
@@ -66,7 +67,7 @@ impl Image {
         (self.width, self.height)
     }
 
-    /// Values of a pixel.
+    /// Number of values per pixel.
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -81,8 +82,8 @@ impl Image {
         self.data
     }
 
-    /// For people to look at: the first three channels as red, green and blue, or with fewer than
-    /// three the first as gray.
+    /// Converts the image for display: the first three channels as red, green, and blue, or with
+    /// fewer than three, the first as gray.
     pub fn to_rgb(&self) -> RgbImage {
         let mut rgb = RgbImage::new(self.width, self.height);
         for (to, from) in rgb.pixels_mut().zip(self.data.chunks_exact(self.channels)) {
@@ -95,7 +96,7 @@ impl Image {
         rgb
     }
 
-    /// The image as its viewer sees it.
+    /// Applies the orientation.
     pub(crate) fn oriented(self, orientation: Orientation) -> Self {
         use Orientation::*;
         if orientation == NoTransforms {

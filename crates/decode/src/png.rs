@@ -1,4 +1,4 @@
-//! What the PNG decoder takes for granted, and how an image is to be turned.
+//! Checks that the PNG decoder relies on, and the orientation.
 
 use std::io::Read;
 
@@ -11,8 +11,8 @@ const SIGNATURE_BYTES: usize = 8;
 /// Most bytes of a text that is compressed.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// Whether each palette before the image data holds whole colors, of three bytes. The standard
-/// asks for it, and the decoder panics where it is not so.
+/// Whether each palette before the image data contains complete colors of three bytes. The
+/// standard requires this, and the decoder panics otherwise.
 pub(super) fn has_whole_palette(bytes: &[u8]) -> bool {
     let mut position = SIGNATURE_BYTES;
     // A chunk: its length, its name, so many bytes, and a checksum.
@@ -27,8 +27,8 @@ pub(super) fn has_whole_palette(bytes: &[u8]) -> bool {
     true
 }
 
-/// How the image is to be turned: as its Exif chunk says, or else an Exif block in a text as
-/// ImageMagick writes it, or else its XMP packet. Later ones count.
+/// Returns the orientation from the Exif chunk, or else from an Exif block in a text chunk as
+/// ImageMagick writes it, or else from the XMP packet. Later ones take precedence.
 pub(super) fn orientation(bytes: &[u8]) -> Orientation {
     let (mut exif, mut profile, mut xmp) = (None, None, None);
     let mut position = SIGNATURE_BYTES;

@@ -1,4 +1,4 @@
-//! Values of any type, and from them to bytes.
+//! Values of any type, and their conversion to bytes.
 
 use image::DynamicImage;
 use image::metadata::Orientation;
@@ -7,26 +7,26 @@ use tiff::decoder::DecodingResult;
 use crate::error::{Error, Result};
 use crate::pixels::{Image, PixelFormat};
 
-/// An image with the values of its file, of whatever type they are.
+/// An image with the original values of its file, of any type.
 #[derive(Debug)]
 pub struct Raw {
     pub(crate) values: Values,
     pub(crate) layout: Layout,
-    /// How it is to be turned.
+    /// The orientation.
     pub(crate) orientation: Orientation,
     pub(crate) format: &'static str,
 }
 
 impl Raw {
-    /// "jpeg", "png", "webp", "tiff" or "bmp".
+    /// "jpeg", "png", "webp", "tiff", or "bmp".
     pub fn format(&self) -> &'static str {
         self.format
     }
 
-    /// The image as `pixels` asks for it.
+    /// Converts the image to the format that `pixels` requests.
     ///
     /// # Errors
-    /// [`Error::Channels`]: the file has others.
+    /// [`Error::Channels`] if the file has a different number of channels.
     pub fn into_image(self, pixels: &PixelFormat) -> Result<Image> {
         let (format, found, expected) = (self.format, self.layout.channels, pixels.channels);
         to_image(self.values, self.layout, pixels)
@@ -34,8 +34,9 @@ impl Raw {
             .ok_or(Error::Channels { format, found, expected })
     }
 
-    /// Of each channel of the file the values of about `count` pixels, evenly spread, for statistics
-    /// that choose a [`PixelFormat::value_range`]; none for 8 bits, to which it does not apply.
+    /// Returns the values of about `count` evenly spread pixels for each channel of the file, for
+    /// statistics to choose a [`PixelFormat::value_range`]; `None` for 8 bits, to which it does
+    /// not apply.
     pub fn sample(&self, count: usize) -> Option<Vec<Vec<f64>>> {
         let (layout, pixels) =
             (self.layout, self.layout.width as usize * self.layout.height as usize);
@@ -65,7 +66,7 @@ impl Raw {
     }
 }
 
-/// How the values of an image lie in memory, and what its channels mean.
+/// The memory layout of an image's values, and the meaning of its channels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) width: u32,

@@ -1,4 +1,5 @@
-//! What the WebP decoder takes for granted, and the metadata of all WebP files, also of animated ones.
+//! Checks that the WebP decoder relies on, and the metadata of all WebP files, including animated
+//! ones.
 
 use std::borrow::Cow;
 
@@ -7,9 +8,9 @@ use crate::orientation::Metadata;
 /// "RIFF", the size of the rest, "WEBP".
 const HEADER_BYTES: usize = 12;
 
-/// Whether every chunk ends inside the file. The decoder makes room for a chunk of metadata, of up to
-/// 4 GB by what its head says, before it looks whether there is so much. What comes behind the chunks
-/// is left alone.
+/// Whether every chunk ends inside the file. The decoder allocates memory for a metadata chunk, up
+/// to 4 GB according to its header, before it checks whether that much data exists. Data after the
+/// chunks is ignored.
 pub(super) fn has_whole_chunks(bytes: &[u8]) -> bool {
     let length_at = |position: usize| {
         let length = bytes.get(position..)?.first_chunk()?;
@@ -30,7 +31,8 @@ pub(super) fn has_whole_chunks(bytes: &[u8]) -> bool {
     true
 }
 
-/// The first Exif and XMP chunks, where the header says that there are such: else they do not count.
+/// Returns the first Exif and XMP chunks, if the header announces them; otherwise, they are
+/// ignored.
 pub(super) fn metadata(bytes: &[u8]) -> Metadata<'_> {
     const EXIF: u8 = 0x08;
     const XMP: u8 = 0x04;
@@ -52,8 +54,8 @@ pub(super) fn metadata(bytes: &[u8]) -> Metadata<'_> {
     metadata
 }
 
-/// The file with a first frame that is not blended with what lies below it. Below it lies nothing, so
-/// Pillow shows its colors as they are; the decoder blends them with black.
+/// Returns the file with a first frame that is not blended with its background. There is no
+/// background, so Pillow shows its colors unchanged, whereas the decoder blends them with black.
 pub(super) fn with_first_frame_as_it_is(bytes: &[u8]) -> Cow<'_, [u8]> {
     /// In the frame's head: the bit says "do not blend".
     const FLAGS: usize = 15;

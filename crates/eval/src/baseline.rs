@@ -1,4 +1,4 @@
-//! The number a backbone must beat: k-NN on the pixels themselves.
+//! The baseline that a backbone must beat: k-NN on the pixels themselves.
 
 use std::sync::Arc;
 
@@ -16,11 +16,12 @@ const STD_MIN: f64 = 1e-6;
 /// How the pixel baseline reads images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PixelOptions {
-    /// Side of the square that images are shrunk to, in pixels; the shorter side is resized, the middle kept.
+    /// Side of the square to which images are shrunk, in pixels; the shorter side is resized, and
+    /// the center is cropped.
     pub side: u32,
     /// Decoding threads; 0 = one per core.
     pub workers: usize,
-    /// Most images used of the train and of the test set, spread evenly over each; 0 = all.
+    /// Maximum number of images of the train and the test set, spread evenly over each; 0 = all.
     pub limits: [usize; 2],
 }
 
@@ -30,11 +31,11 @@ impl Default for PixelOptions {
     }
 }
 
-/// Images shrunk to a small square and flattened to `side * side * C` values of C channels, each dimension
-/// standardized with the mean and standard deviation of the train set.
+/// Shrinks images to a small square and flattens them to `side * side * C` values of C channels,
+/// with each dimension standardized by the mean and standard deviation of the train set.
 ///
 /// # Errors
-/// A side of 0, no readable image at all.
+/// Returns an error if the side is 0 or no image is readable.
 pub fn pixel_features(
     train: &Arc<Dataset>,
     test: &Arc<Dataset>,
@@ -51,7 +52,7 @@ pub fn pixel_features(
 
 fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> Result<FeatureSet> {
     let transform = EvalTransform { resize: options.side, crop: options.side };
-    // The pixels are taken as they are.
+    // The pixels are used without normalization.
     let normalize = Normalize { mean: Vec::new(), std: Vec::new() };
     let extract = ExtractOptions {
         batch: 256,

@@ -1,31 +1,31 @@
-//! What can go wrong in this crate.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of an evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting makes no sense.
+    /// A setting is invalid.
     #[error("{key}: {problem}")]
     Setting {
         /// The setting.
         key: &'static str,
-        /// What is wrong with it and what to do.
+        /// What is wrong with it, and what to do.
         problem: String,
     },
     /// No image of a set could be read.
     #[error("none of the {asked} images could be read; the first: {first}")]
     NoImages {
-        /// Number of images asked for.
+        /// Number of images requested.
         asked: usize,
-        /// Name and reason of the first.
+        /// Name of the first image, with the reason.
         first: String,
     },
-    /// A set without any label where labels are needed.
+    /// A set has no labels, but labels are required.
     #[error(
         "the {set} images have no labels: put them into one folder per class, or list them with labels"
     )]
@@ -39,7 +39,8 @@ pub enum Error {
         /// Number of labeled train images.
         count: usize,
     },
-    /// One set names its classes and the other numbers them: nothing tells which belongs to which.
+    /// One set names its classes and the other numbers them, so nothing tells which classes
+    /// correspond.
     #[error(
         "the {named} set names its classes and the {numbered} set numbers them: list both with names, \
          or both with numbers"
@@ -50,16 +51,16 @@ pub enum Error {
         /// The set with numbers.
         numbered: &'static str,
     },
-    /// The test set has classes that the train set does not know.
+    /// The test set has classes that are not in the train set.
     #[error(
         "classes of the test set that the train set does not have: {classes}; both must name \
          their classes alike"
     )]
     ClassMismatch {
-        /// The classes, joined.
+        /// The classes, as one string.
         classes: String,
     },
-    /// Two sets of features of different width.
+    /// Two sets of features have different widths.
     #[error(
         "train features are {train} wide but test features {test}: use the same model for both"
     )]
@@ -69,33 +70,33 @@ pub enum Error {
         /// Width of the test features.
         test: i64,
     },
-    /// Features that are infinite or not a number.
+    /// Features are infinite or NaN.
     #[error("features of {count} of {total} {set} images are not finite: the weights are broken")]
     NotFinite {
         /// Which set.
         set: &'static str,
-        /// Images with such a feature.
+        /// Number of images with such a feature.
         count: i64,
-        /// Images of the set.
+        /// Number of images in the set.
         total: i64,
     },
-    /// A tensor does not have the shape that was agreed.
+    /// A tensor does not have the expected shape.
     #[error("{what} must have the shape {expected} (got {got:?})")]
     Shape {
         /// Which tensor.
         what: &'static str,
-        /// The shape in words.
+        /// The expected shape, in words.
         expected: &'static str,
-        /// What came.
+        /// The actual shape.
         got: Vec<i64>,
     },
-    /// A file of features is called like none that can be read or written.
+    /// The name of a feature file does not indicate a supported format.
     #[error("{}: expected a file that ends in .npy, .safetensors or .csv", path.display())]
     FeatureFormat {
         /// The file.
         path: PathBuf,
     },
-    /// A file holds no features.
+    /// A file contains no features.
     #[error("{}: {problem}", path.display())]
     FeatureFile {
         /// The file.
@@ -103,23 +104,23 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A file of features cannot be read.
+    /// A feature file cannot be read.
     #[error("{}: cannot read it", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A file of features cannot be written.
+    /// A feature file cannot be written.
     #[error("cannot write {}", path.display())]
     Unwritten {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A safetensors file of features cannot be read or written.
+    /// A safetensors feature file cannot be read or written.
     #[error(transparent)]
     Tensors(model::Error),
     /// Images could not be read or transformed.
@@ -128,7 +129,7 @@ pub enum Error {
     /// An image could not be cropped.
     #[error("cannot crop an image")]
     Augment(#[from] augment::Error),
-    /// The model refused its input.
+    /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
     /// a libtorch operation failed.

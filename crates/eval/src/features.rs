@@ -1,4 +1,4 @@
-//! Features of a whole data set.
+//! Feature extraction for a whole data set.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Anything that turns images into one vector each.
+/// Turns each image into one vector.
 pub trait FeatureExtractor {
-    /// `[B, 3, H, W]` normalized to `[B, D]` in fp32, without gradients.
+    /// Computes features from normalized `[B, 3, H, W]` to `[B, D]` in fp32, without gradients.
     ///
     /// # Errors
-    /// Images that the model does not take.
+    /// Returns an error if the model does not accept the images.
     fn features(&self, images: &Tensor) -> Result<Tensor>;
 }
 
@@ -29,7 +29,7 @@ impl FeatureExtractor for VisionTransformer {
     }
 }
 
-/// The mean of the patch tokens after the final norm, in the place of the class token.
+/// The mean of the patch tokens after the final norm, instead of the class token.
 #[derive(Debug)]
 pub struct MeanPatch<'a>(pub &'a VisionTransformer);
 
@@ -40,13 +40,13 @@ impl FeatureExtractor for MeanPatch<'_> {
     }
 }
 
-/// Features of the readable images of a data set, in its order.
+/// Features of the readable images of a data set, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FeatureSet {
     /// `[n, D]`, fp32, on the CPU.
     pub features: Tensor,
-    /// Class of each image, where it has one.
+    /// Class of each image, if it has one.
     pub labels: Vec<Option<u32>>,
     /// Name of each image; empty if they have none.
     pub names: Vec<String>,
@@ -57,7 +57,7 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
-    /// Features `[n, D]` of images with these `n` labels, without names.
+    /// Creates a set from features `[n, D]` of images with these `n` labels, without names.
     pub fn new(features: Tensor, labels: Vec<Option<u32>>) -> Self {
         let (names, class_names, broken) = (Vec::new(), Vec::new(), Vec::new());
         Self { features, labels, names, class_names, broken }
@@ -74,35 +74,37 @@ impl FeatureSet {
     }
 }
 
-/// How images are read and where the model runs.
+/// How images are read, and where the model runs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ExtractOptions {
     /// Resize and crop. 256 and 224 in DINO.
     pub transform: EvalTransform,
-    /// Mean and standard deviation of each channel on [0, 1]; must be those of training.
+    /// Mean and standard deviation of each channel on the scale [0, 1]; must match those of
+    /// training.
     pub normalize: Normalize,
-    /// Images a forward pass.
+    /// Images per forward pass.
     pub batch: usize,
     /// Decoding threads; 0 = one per core.
     pub workers: usize,
-    /// Where the model lives.
+    /// Device of the model.
     pub device: Device,
-    /// Most images used, spread evenly over the data set; 0 = all.
+    /// Maximum number of images, spread evenly over the data set; 0 = all.
     pub limit: usize,
 }
 
 impl ExtractOptions {
-    /// All images, 64 in a forward pass, on the CPU with every core.
+    /// Uses all images, 64 per forward pass, on the CPU with all cores.
     pub fn new(transform: EvalTransform, normalize: Normalize) -> Self {
         Self { transform, normalize, batch: 64, workers: 0, device: Device::Cpu, limit: 0 }
     }
 }
 
-/// Features of `dataset`.
+/// Extracts the features of `dataset`.
 ///
 /// # Errors
-/// A batch size of 0, no readable image at all, images that the model does not take.
+/// Returns an error if the batch size is 0, no image is readable, or the model does not accept the
+/// images.
 pub fn extract(
     dataset: &Arc<Dataset>,
     extractor: &dyn FeatureExtractor,
@@ -111,7 +113,7 @@ pub fn extract(
     extract_with_progress(dataset, extractor, options, &mut |_, _| ())
 }
 
-/// As [`extract`], and calls `progress(images done, images in all)` after each batch.
+/// Like [`extract`], but calls `progress(images done, total images)` after each batch.
 ///
 /// # Errors
 /// As [`extract`].
@@ -127,10 +129,10 @@ pub fn extract_with_progress(
     })
 }
 
-/// Pixels `[B, H, W, C]` to normalized input `[B, C, H, W]` in fp32 on `device`.
+/// Converts pixels `[B, H, W, C]` to normalized input `[B, C, H, W]` in fp32 on `device`.
 ///
 /// # Errors
-/// There are not C means and deviations.
+/// Returns an error if there are not C means and deviations.
 pub fn to_input(images: &Array4<u8>, normalize: &Normalize, device: Device) -> Result<Tensor> {
     let (b, h, w, channels) = images.dim();
     let contiguous = images.as_standard_layout();
@@ -142,15 +144,15 @@ pub fn to_input(images: &Array4<u8>, normalize: &Normalize, device: Device) -> R
     Ok(normalize.apply(pixels, [b, h, w], device)?)
 }
 
-/// Each row divided by its norm. `[n, D] -> [n, D]`, in the kind of the features.
+/// Divides each row by its norm. `[n, D] -> [n, D]`, in the kind of the features.
 ///
-/// Measurements do not depend on the scale of features, so that only rows of zeros stay as they are:
-/// those shorter than 1e-12, as in `torch.nn.functional.normalize`, which DINO's k-NN uses.
+/// Measurements do not depend on the scale of features, so only rows of zeros are left unchanged:
+/// those with a norm below 1e-12, as in `torch.nn.functional.normalize`, which DINO's k-NN uses.
 pub fn unit_rows(features: &Tensor) -> Tensor {
     torch_ext::unit_rows(features, 1e-12)
 }
 
-/// Runs `to_features` over the batches of `dataset` and gathers the rows on the CPU.
+/// Runs `to_features` over the batches of `dataset` and collects the rows on the CPU.
 pub(crate) fn collect(
     dataset: &Arc<Dataset>,
     options: &ExtractOptions,
@@ -195,7 +197,8 @@ fn check_rows(features: &Tensor, expected: usize) -> Result<()> {
     Err(Error::Shape { what: "features of a batch", expected: "[B, D]", got })
 }
 
-/// `limit` of `len` indices at even distances, so that a set sorted by class keeps all classes.
+/// Returns `limit` of `len` indices at even distances, so that a set sorted by class keeps all
+/// classes.
 fn spread(len: usize, limit: usize) -> Vec<usize> {
     if limit == 0 || limit >= len {
         return (0..len).collect();

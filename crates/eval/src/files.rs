@@ -1,4 +1,4 @@
-//! Features in files: `.npy`, `.safetensors`, and `.csv`.
+//! Feature files: `.npy`, `.safetensors`, and `.csv`.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -13,11 +13,11 @@ use tch::{Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 
-/// A way to keep features, told by the name of the file.
+/// A file format for features, determined by the file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeatureFormat {
-    /// A table of NumPy.
+    /// A NumPy array.
     Npy,
     /// The tensor `features`.
     Safetensors,
@@ -26,7 +26,7 @@ pub enum FeatureFormat {
 }
 
 impl FeatureFormat {
-    /// The format of files that are called like this.
+    /// Returns the format for files with this name.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "npy" => Some(Self::Npy),
@@ -37,14 +37,17 @@ impl FeatureFormat {
     }
 }
 
-/// Reads features that [`write_features`] wrote, or anybody else: `[n, D]` in double precision.
+/// Reads features that [`write_features`] or any other program wrote: `[n, D]` in double
+/// precision.
 ///
-/// A NumPy table holds float32 or float64; a safetensors file has a tensor `features`, or one alone; a CSV
-/// file has a header, and numbers in the columns `f0`, `f1`, ..; its other columns are left out.
+/// A NumPy array contains float32 or float64; a safetensors file has a tensor `features`, or a
+/// single tensor; a CSV file has a header, and numbers in the columns `f0`, `f1`, ..; its other
+/// columns are ignored.
 ///
 /// # Errors
-/// Names the file when it cannot be read, is called otherwise ([`Error::FeatureFormat`]), holds no table of
-/// numbers, or not all of them are finite.
+/// Returns an error that names the file if it cannot be read, its name indicates no supported
+/// format ([`Error::FeatureFormat`]), it contains no table of numbers, or not all of them are
+/// finite.
 pub fn read_features(path: &Path) -> Result<Tensor> {
     if !path.is_file() {
         return Err(wrong(path, "no such file".to_owned()));
@@ -68,11 +71,11 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
     Ok(table)
 }
 
-/// Writes features, whole or not at all, and makes the folder. Names, labels and classes are in the same
-/// file for CSV, else in `NAME.names.csv` beside it.
+/// Writes features atomically, and creates the folder. Names, labels, and classes are in the same
+/// file for CSV, otherwise in `NAME.names.csv` beside it.
 ///
 /// # Errors
-/// The file is called otherwise, or the disk does not take it.
+/// Returns an error if the name indicates no supported format or writing fails.
 pub fn write_features(path: &Path, set: &FeatureSet) -> Result<()> {
     let format = FeatureFormat::of(path);
     let format = format.ok_or_else(|| Error::FeatureFormat { path: path.to_owned() })?;
@@ -109,7 +112,7 @@ fn unwritten<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E)
     |error| Error::Unwritten { path: path.to_owned(), source: Box::new(error) }
 }
 
-/// A NumPy array of two dimensions, in single or double precision.
+/// Reads a NumPy array with two dimensions, in single or double precision.
 fn npy(path: &Path) -> Result<Tensor> {
     let table: Array2<f64> = match ndarray_npy::read_npy::<_, Array2<f32>>(path) {
         Ok(table) => table.mapv(f64::from),
@@ -123,7 +126,7 @@ fn npy(path: &Path) -> Result<Tensor> {
     Ok(Tensor::from_slice(&numbers).reshape([n as i64, d as i64]))
 }
 
-/// The tensor named `features`, or the only one.
+/// Returns the tensor named `features`, or the only one.
 fn only(path: &Path, mut tensors: BTreeMap<String, Tensor>) -> Result<Tensor> {
     if let Some(features) = tensors.remove("features") {
         return Ok(features);
@@ -136,7 +139,7 @@ fn only(path: &Path, mut tensors: BTreeMap<String, Tensor>) -> Result<Tensor> {
     Err(wrong(path, "expected a tensor 'features', or one tensor alone".to_owned()))
 }
 
-/// The columns `f0, f1, ..` of a table with a header.
+/// Reads the columns `f0, f1, ..` of a table with a header.
 fn csv(path: &Path) -> Result<Tensor> {
     let mut reader = csv::Reader::from_path(path).map_err(unreadable(path))?;
     let named = |name: &str| name.strip_prefix('f').is_some_and(|i| i.parse::<u32>().is_ok());
@@ -162,7 +165,7 @@ fn csv(path: &Path) -> Result<Tensor> {
     Ok(Tensor::from_slice(&numbers).reshape([rows, columns.len() as i64]))
 }
 
-/// Name, label and class of row `i`.
+/// Returns name, label, and class of row `i`.
 fn name_cells(set: &FeatureSet, i: usize) -> String {
     let label = set.labels.get(i).copied().flatten();
     let class = label.and_then(|label| set.class_names.get(label as usize));
@@ -171,7 +174,7 @@ fn name_cells(set: &FeatureSet, i: usize) -> String {
     format!("{name},{label},{}", class.map(|class| cell(class)).unwrap_or_default())
 }
 
-/// RFC 4180: quotes around text that holds a separator.
+/// RFC 4180: quotes text that contains a separator.
 fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

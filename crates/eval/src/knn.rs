@@ -8,15 +8,15 @@ use tch::{Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
 
-/// Similarities held at a time, 64 MB of fp32.
+/// Number of similarities computed at once, 64 MB of fp32.
 const CHUNK_ELEMENTS: i64 = 16 << 20;
-/// Most test rows a chunk.
+/// Maximum number of test rows per chunk.
 const CHUNK_ROWS: i64 = 1024;
 
 /// Settings of the classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KnnConfig {
-    /// Numbers of neighbors; 10, 20, 100 and 200 in DINO, which reports 20.
+    /// Numbers of neighbors; 10, 20, 100, and 200 in DINO, which reports 20.
     pub k: Vec<usize>,
     /// Temperature of the weights `exp(similarity / temperature)`; 0.07 in DINO.
     pub temperature: f64,
@@ -28,17 +28,17 @@ impl Default for KnnConfig {
     }
 }
 
-/// Accuracy at one number of neighbors.
+/// Accuracy for one number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnScore {
-    /// Number of neighbors asked for.
+    /// Requested number of neighbors.
     pub k: usize,
-    /// Number of neighbors used: `k`, or all train images where there are fewer.
+    /// Number of neighbors used: `k`, or all train images if there are fewer.
     pub k_used: usize,
-    /// Test images whose class has the highest score, 0-1.
+    /// Fraction of test images whose class has the highest score, 0-1.
     pub top1: f64,
-    /// Test images whose class is among the `min(5, k)` highest scores, 0-1.
+    /// Fraction of test images whose class is among the `min(5, k)` highest scores, 0-1.
     pub top5: f64,
 }
 
@@ -46,17 +46,17 @@ pub struct KnnScore {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnResult {
-    /// One score for each `k`, in the order asked for.
+    /// One score per `k`, in the order of the request.
     pub scores: Vec<KnnScore>,
     /// Temperature of the weights.
     pub temperature: f64,
-    /// Labeled train images.
+    /// Number of labeled train images.
     pub num_train: usize,
-    /// Labeled test images.
+    /// Number of labeled test images.
     pub num_test: usize,
-    /// Classes among the train images.
+    /// Number of classes among the train images.
     pub classes: usize,
-    /// What a reader of the numbers should know: clamped `k`, images left out.
+    /// Notes for the reader of the numbers: reduced `k`, ignored images.
     pub notes: Vec<String>,
 }
 
@@ -69,16 +69,18 @@ impl KnnResult {
 
 /// Classifies each test image by its `k` nearest train images.
 ///
-/// Features are scaled to length 1. Neighbor `i` with cosine similarity `s_i` votes for its class
-/// with weight `exp(s_i / temperature)`; the class with the largest sum wins, the lower label
-/// on a tie. Exact search, in chunks of the test set, on the device of the train features.
+/// Features are scaled to norm 1. Neighbor `i` with cosine similarity `s_i` votes for its class
+/// with weight `exp(s_i / temperature)`; the class with the largest sum wins, and the lower label
+/// wins a tie. The search is exact, in chunks of the test set, on the device of the train
+/// features.
 ///
-/// Classes are matched by name where both sets have names, else by number. Images without a label
-/// are left out and noted.
+/// Classes are matched by name if both sets have names, otherwise by number. Images without a
+/// label are ignored and noted.
 ///
 /// # Errors
-/// No `k`, a `k` of 0, a temperature not above 0; a set without labels; train images of one
-/// class; test classes that the train set does not have; features of different width or not finite.
+/// Returns an error if there is no `k`, a `k` is 0, or the temperature is not above 0; if a set
+/// has no labels, all train images belong to one class, or the train set lacks classes of the test
+/// set; or if features have different widths or are not finite.
 ///
 /// # Source
 /// DINO's eval_knn.py at 7c446df.
@@ -117,13 +119,13 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     })
 }
 
-/// The images of a set that have a label.
+/// The labeled images of a set.
 struct Labeled {
     features: Tensor, // [n, D]
     labels: Vec<u32>, // n
 }
 
-/// The train side of a search.
+/// The train set of a search.
 struct Search<'a> {
     train: Tensor,  // [n, D], unit rows
     labels: Tensor, // [n]
@@ -133,7 +135,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// For each `k`, how many test rows have their class first, and among the first five.
+    /// Returns, for each `k`, how many test rows have their class first, and among the first five.
     fn run(&self, test: &Tensor, labels: &Tensor, rows_at_once: i64) -> Vec<[i64; 2]> {
         let mut correct = vec![[0; 2]; self.k.len()];
         let total = test.size()[0];
@@ -154,7 +156,8 @@ impl Search<'_> {
         let similarity = test.matmul(&self.train.tr()); // [b, D] x [D, n] -> [b, n]
         let (nearest, indices) = similarity.topk(most, 1, true, true); // -> 2 x [b, k]
         let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(&indices); // -> [b, k]
-        // Relative to the nearest: a common factor of all weights, and no overflow at any temperature.
+        // Relative to the nearest: this is a common factor of all weights, and avoids overflow at
+        // any temperature.
         let weights = ((&nearest - nearest.narrow(1, 0, 1)) / self.temperature).exp();
         self.k.iter().map(|&k| self.hits(&votes, &weights, labels, k as i64)).collect()
     }
@@ -184,7 +187,7 @@ fn check_config(config: &KnnConfig) -> Result<()> {
     Ok(())
 }
 
-/// The labeled images of both sets, with test labels in the numbering of the train set.
+/// Returns the labeled images of both sets, with test labels in the numbering of the train set.
 fn comparable(
     train: &FeatureSet,
     test: &FeatureSet,
@@ -205,7 +208,7 @@ fn comparable(
     Ok((known, asked))
 }
 
-/// The labeled images of `set`.
+/// Returns the labeled images of `set`.
 fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Result<Labeled> {
     let size = set.features.size();
     if size.len() != 2 || size[0] != set.labels.len() as i64 {
@@ -230,8 +233,9 @@ fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Res
     Ok(Labeled { features: set.features.index_select(0, &rows), labels })
 }
 
-/// Test labels in the numbering of the train set. Classes are matched by name; where only one set has
-/// names, such as folders called `0` to `9` beside a list of numbers, they must be the numbers.
+/// Returns test labels in the numbering of the train set. Classes are matched by name; if only one
+/// set has names, such as folders called `0` to `9` and a list of numbers, the names must be the
+/// numbers.
 fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Result<Vec<u32>> {
     let one_sided = |named, numbered| Error::NamesAndNumbers { named, numbered };
     match (train.class_names.as_slice(), test.class_names.as_slice()) {
@@ -259,7 +263,7 @@ fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Resul
     }
 }
 
-/// Every label in the other numbering; all classes that it lacks in one error.
+/// Translates every label to the other numbering; one error lists all missing classes.
 fn translated(
     labels: &[u32],
     translate: impl Fn(u32) -> std::result::Result<u32, String>,
@@ -277,14 +281,15 @@ fn translated(
     Err(Error::ClassMismatch { classes: unknown.into_iter().collect::<Vec<_>>().join(", ") })
 }
 
-/// Names that are whole numbers as a list would have them, such as `7` but not `07`; none where one is
-/// another word.
+/// Parses names as whole numbers in the form that a list uses, such as `7` but not `07`; `None` if
+/// any name is something else.
 fn as_numbers(names: &[String]) -> Option<Vec<u32>> {
     let number = |name: &String| name.parse::<u32>().ok().filter(|n| n.to_string() == *name);
     names.iter().map(number).collect()
 }
 
-/// Notes test images of classes without a train image; they cannot be right.
+/// Adds a note about test images of classes without a train image, which cannot be classified
+/// correctly.
 fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>) -> Result<()> {
     let unseen = labels.iter().filter(|label| !classes.contains(label)).count();
     if unseen == labels.len() {

@@ -1,5 +1,5 @@
-//! k-NN of a backbone on labeled images, beside its two baselines: raw pixels, and the same network
-//! untrained.
+//! k-NN of a backbone on labeled images, compared with two baselines: raw pixels, and the same
+//! network untrained.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,24 +16,24 @@ use crate::error::Result;
 use crate::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract};
 use crate::knn::{KnnConfig, KnnResult, knn};
 
-/// k-NN of a network beside its baselines: what `results.json` of a run holds.
+/// k-NN of a network and its baselines: the contents of `results.json` of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnTable {
     /// The trained network.
     pub knn: KnnResult,
-    /// The same network as it was before training.
+    /// The same network before training.
     pub untrained: KnnResult,
     /// Raw pixels.
     pub pixels: KnnResult,
-    /// Shorter side that images were resized to, in pixels.
+    /// Size of the shorter side after resizing, in pixels.
     pub resize: u32,
-    /// Side of the center crop that the networks saw, in pixels.
+    /// Side of the center crop that the networks see, in pixels.
     pub crop: u32,
 }
 
 impl KnnTable {
-    /// The result in a sentence.
+    /// Describes the result in a sentence.
     pub fn sentence(&self) -> String {
         let percent = |result: &KnnResult| 100.0 * result.top1();
         format!(
@@ -45,7 +45,7 @@ impl KnnTable {
     }
 }
 
-/// What a [`KnnTask`] is made of.
+/// Options of a [`KnnTask`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KnnOptions {
@@ -53,22 +53,22 @@ pub struct KnnOptions {
     pub train_path: String,
     /// Labeled images that are classified.
     pub test_path: String,
-    /// Most images that vote, spread evenly over the set; 0 = all.
+    /// Maximum number of images that vote, spread evenly over the set; 0 = all.
     pub max_train: usize,
-    /// Most images that are classified, spread evenly over the set; 0 = all.
+    /// Maximum number of images that are classified, spread evenly over the set; 0 = all.
     pub max_test: usize,
     /// Neighbors and temperature.
     pub knn: KnnConfig,
-    /// How the images are brought to size.
+    /// How images are resized and cropped.
     pub transform: EvalTransform,
-    /// How they are normalized.
+    /// How images are normalized.
     pub normalize: Normalize,
-    /// Where the networks live.
+    /// Device of the networks.
     pub device: Device,
 }
 
 impl KnnOptions {
-    /// All images of both sets, the neighbors of DINO, on the CPU.
+    /// Uses all images of both sets, the numbers of neighbors of DINO, and the CPU.
     pub fn new(
         train_path: impl Into<String>,
         test_path: impl Into<String>,
@@ -88,7 +88,7 @@ impl KnnOptions {
     }
 }
 
-/// Labeled images that vote and labeled images that are classified, opened.
+/// Opened sets of labeled images that vote and that are classified.
 ///
 /// ```
 /// use augment::EvalTransform;
@@ -128,11 +128,11 @@ pub struct KnnTask {
 }
 
 impl KnnTask {
-    /// Opens both sets. `data` says how they are read: its values of pixels, threads, and limits; its
-    /// own images, mix and cache are those of training and stay out.
+    /// Opens both sets. `data` determines how they are read: its settings for pixels, threads, and
+    /// limits apply; its images, mix, and cache belong to training and do not.
     ///
     /// # Errors
-    /// A set cannot be opened.
+    /// Returns an error if a set cannot be opened.
     pub fn open(options: KnnOptions, data: &DataConfig) -> Result<Self> {
         let open = |path: &String| -> Result<Arc<Dataset>> {
             let config = DataConfig {
@@ -148,22 +148,22 @@ impl KnnTask {
         Ok(Self { train, test, options, workers: data.workers })
     }
 
-    /// From when `flag` is set on, no image is waited for.
+    /// Stops waiting for images as soon as `flag` is set.
     pub fn stop_on(&self, flag: &Arc<AtomicBool>) {
         [&self.train, &self.test].into_iter().for_each(|set| set.stop_on(Arc::clone(flag)));
     }
 
-    /// What else than images was met in both sets, a sentence each, with the set's name.
+    /// Returns one sentence per set about files other than images, with the name of the set.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.train.notices().sentences_about(&self.options.train_path);
         notices.extend(self.test.notices().sentences_about(&self.options.test_path));
         notices
     }
 
-    /// All three measurements: of a network, of the same untrained, and of raw pixels.
+    /// Measures k-NN of a network, of the same network untrained, and of raw pixels.
     ///
     /// # Errors
-    /// Images cannot be read, or have no labels.
+    /// Returns an error if images cannot be read or have no labels.
     pub fn table(
         &self,
         trained: &dyn FeatureExtractor,
@@ -179,10 +179,11 @@ impl KnnTask {
         })
     }
 
-    /// k-NN on the features of a network, and the features of the images that vote.
+    /// Measures k-NN on the features of a network; also returns the features of the images that
+    /// vote.
     ///
     /// # Errors
-    /// Images cannot be read, or have no labels.
+    /// Returns an error if images cannot be read or have no labels.
     pub fn score(&self, network: &dyn FeatureExtractor) -> Result<(KnnResult, FeatureSet)> {
         let KnnOptions { max_train, max_test, .. } = self.options;
         let train = extract(&self.train, network, &self.extract_options(max_train))?;
@@ -190,7 +191,7 @@ impl KnnTask {
         Ok((knn(&train, &test, &self.options.knn)?, train))
     }
 
-    /// k-NN on raw pixels.
+    /// Measures k-NN on raw pixels.
     ///
     /// # Errors
     /// As [`Self::score`].

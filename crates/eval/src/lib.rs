@@ -2,8 +2,9 @@
 //!
 //! # Inside
 //!
-//! [`extract`] makes a [`FeatureSet`] with any [`FeatureExtractor`], [`fn@knn`] classifies it, [`baseline`]
-//! has the features of raw pixels, and [`pca`] and [`pictures`] show what patches mean.
+//! [`extract`] creates a [`FeatureSet`] with any [`FeatureExtractor`], [`fn@knn`] classifies it,
+//! and [`baseline`] provides the features of raw pixels. [`pca`] and [`pictures`] visualize patch
+//! features.
 //!
 //! Shape legend: `B` images, `n` images of a whole set, `N` patches, `D` width, `K` classes.
 

@@ -9,18 +9,19 @@ use crate::error::{Error, Result};
 pub struct Pca {
     /// Mean of the vectors, `[1, D]`, fp64.
     pub mean: Tensor,
-    /// Unit directions, largest variance first, `[k, D]`, fp64. The sign of each is such that its
-    /// entry of largest magnitude is positive.
+    /// Unit directions, largest variance first, `[k, D]`, fp64. The sign of each is chosen so that
+    /// its entry of largest magnitude is positive.
     pub components: Tensor,
     /// Variance along each, `[k]`, fp64.
     pub variance: Tensor,
 }
 
 impl Pca {
-    /// The first `k` components of `features` `[n, D]`, from the covariance matrix in fp64.
+    /// Computes the first `k` components of `features` `[n, D]` from the covariance matrix in
+    /// fp64.
     ///
     /// # Errors
-    /// Fewer than 2 rows, more components than dimensions.
+    /// Returns an error if there are fewer than 2 rows, or more components than dimensions.
     pub fn fit(features: &Tensor, k: i64) -> Result<Self> {
         let size = features.size();
         let &[n, dim] = size.as_slice() else { return Err(shape(size)) };
@@ -39,7 +40,7 @@ impl Pca {
         Ok(Self { mean, components: components * sign, variance })
     }
 
-    /// Coordinates along the components, `[n, D]` to `[n, k]`, fp64.
+    /// Returns the coordinates along the components, `[n, D]` to `[n, k]`, fp64.
     pub fn project(&self, features: &Tensor) -> Tensor {
         (features.to_kind(Kind::Double) - &self.mean).matmul(&self.components.tr())
     }

@@ -4,12 +4,12 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Eigenvalues of the second moment of rows as shares of their sum, the largest first.
+/// Eigenvalues of the second moment of rows, as fractions of their sum, in descending order.
 ///
-/// `[n, D]` in double precision to `min(n, D)` shares.
+/// `[n, D]` in double precision to `min(n, D)` fractions.
 ///
 /// # Errors
-/// A tensor of another shape; a libtorch operation fails.
+/// Returns an error if the tensor has a different shape or a libtorch operation fails.
 pub fn spectrum(rows: &Tensor) -> Result<Vec<f64>> {
     let (n, d) = rows.size2()?;
     let gram = if n < d { rows.matmul(&rows.tr()) } else { rows.tr().matmul(rows) };
@@ -18,7 +18,8 @@ pub fn spectrum(rows: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(shares)?)
 }
 
-/// How many directions, the strongest first, hold this share of the energy of a [`spectrum`].
+/// Returns how many directions, the strongest first, contain this fraction of the energy of a
+/// [`spectrum`].
 pub fn directions(spectrum: &[f64], share: f64) -> usize {
     let mut sum = 0.0;
     let before = spectrum.iter().take_while(|&&part| {

@@ -1,8 +1,8 @@
-//! Bits of one entropy-coded segment, from the highest of each byte.
+//! Reads the bits of one entropy-coded segment, from the highest of each byte.
 //!
-//! The segment was freed of stuffed bytes before ([`crate::segment`]), so that many bits are loaded
-//! at once and nothing is looked for in them. Nothing is checked per bit either: behind the end
-//! come zeros, and [`Bits::overrun`] tells it afterwards.
+//! Stuffed bytes were removed from the segment before ([`crate::segment`]), so that many bits can
+//! be loaded at once without searching for markers. Nothing is checked per bit either: the segment
+//! is followed by zeros, and [`Bits::overrun`] detects reads beyond its end afterwards.
 
 /// Zero bytes that a segment must have behind its end.
 pub(crate) const PADDING: usize = 8;

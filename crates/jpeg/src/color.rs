@@ -1,6 +1,6 @@
 //! YCbCr to RGB, as plain loops: in fixed point with 16 fractional bits, rounded as in libjpeg.
 //!
-//! These loops serve machines that [`crate::x86`] does not know, and its tests.
+//! These loops are for machines that [`crate::x86`] does not support, and for its tests.
 
 use crate::idct::WIDE;
 

@@ -1,4 +1,4 @@
-//! The segments before the image data: frame, tables, first scan, and what applications add.
+//! The segments before the image data: frame, tables, first scan, and application data.
 
 use std::borrow::Cow;
 
@@ -8,20 +8,20 @@ use crate::markers::{Segment, marker, next_segment};
 use crate::sampling::Sampling;
 use crate::tables::Tables;
 
-/// What the components of a file stand for.
+/// The meaning of a file's components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colors {
-    /// Luminance alone.
+    /// Luminance only.
     Gray,
-    /// Luminance, blue and red; becomes RGB.
+    /// Luminance, blue, and red; converted to RGB.
     YCbCr,
-    /// Red, green and blue.
+    /// Red, green, and blue.
     Rgb,
-    /// Cyan, magenta, yellow and black, 255 for no ink; becomes RGB.
+    /// Cyan, magenta, yellow, and black, with 255 for no ink; converted to RGB.
     Cmyk,
-    /// As CMYK, the first three of which are stored as YCbCr; becomes RGB.
+    /// Like CMYK, with the first three stored as YCbCr; converted to RGB.
     Ycck,
-    /// Whatever they are, they are left as they are.
+    /// Any meaning; the values are not converted.
     AsStored,
 }
 
@@ -184,8 +184,9 @@ impl<'a> Segments<'a> {
         Header { frame, colors, tables, scan, exif, xmp, data }
     }
 
-    /// What the components stand for. Segments contradict each other in some files; libjpeg believes
-    /// JFIF first, then Adobe, and then the components' names.
+    /// Returns the meaning of the components. Segments contradict each other in some files; like
+    /// libjpeg, this gives precedence to JFIF, then to Adobe, and then to the names of the
+    /// components.
     fn colors(&self, frame: &Frame) -> Result<Colors> {
         let named = |names: &[u8]| frame.components.iter().map(|one| &one.name).eq(names);
         Ok(match (frame.components.len(), self.adobe) {

@@ -1,5 +1,5 @@
-//! Huffman tables: from the lengths of a file's codes to a table that decodes most symbols in one
-//! look-up.
+//! Huffman tables: builds a table that decodes most symbols in one look-up from the code lengths
+//! of a file.
 
 use crate::error::{Error, Result};
 

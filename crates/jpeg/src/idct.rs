@@ -1,14 +1,14 @@
 //! The inverse cosine transform, as plain loops.
 //!
-//! It is the accurate integer one of libjpeg ("islow"), after Loeffler, Ligtenberg and Moschytz: 13
-//! fractional bits in the constants, two in the values between the two passes. What other
-//! implementations build in steps from fewer products is summed up here to one factor for each
-//! input, which gives the same integers. What does not fit into 16 bits is cut off, but not always
-//! where libjpeg-turbo's SIMD code does that, which adds in 16 bits: in damaged data, where
-//! coefficients come out several times too large, samples may differ from its own. No picture that
-//! an encoder made comes that far.
+//! This is the accurate integer transform of libjpeg ("islow"), after Loeffler, Ligtenberg, and
+//! Moschytz: 13 fractional bits in the constants, and two in the values between the two passes.
+//! Where other implementations use several steps with fewer products, this one combines them into
+//! one factor per input, which gives the same integers. Values that do not fit 16 bits are
+//! truncated, but not always at the same point as in libjpeg-turbo's SIMD code, which adds in 16
+//! bits: in damaged data, where coefficients are several times too large, samples may differ from
+//! its own. This does not happen for any image from an encoder.
 //!
-//! These loops serve machines that [`crate::x86`] does not know, and its tests.
+//! These loops are for machines that [`crate::x86`] does not support, and for its tests.
 
 use crate::tables::Quantization;
 

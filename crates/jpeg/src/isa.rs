@@ -1,15 +1,17 @@
-//! What is written once for each instruction set, behind [`Isa`], and the choice among them.
+//! The operations that are written once for each instruction set, behind [`Isa`], and the choice
+//! among them.
 //!
-//! The choice is made when the program runs, and the whole decoding is compiled for each set, not
-//! only what is written by hand: reading bits gains much from shifts that take their count from any
-//! register. For that, all of a [`Kernel`] that takes time must be `#[inline(always)]` and without
-//! closures: what is not inlined is compiled without the instructions.
+//! The choice is made at run time, and the whole decoder is compiled for each instruction set, not
+//! only the parts that use intrinsics: reading bits benefits from shifts that take their count
+//! from any register. This requires all time-critical code of a [`Kernel`] to be
+//! `#[inline(always)]` and without closures: code that is not inlined is compiled without the
+//! instructions.
 
 use crate::color::{self, Line, RgbLine};
 use crate::idct::{self, Group, Tile};
 use crate::tables::Quantization;
 
-/// The operations that compilers do not turn into good SIMD code by themselves.
+/// The operations for which compilers do not generate good SIMD code.
 pub(crate) trait Isa: Copy {
     /// Samples from coefficients, as [`idct::transform`].
     fn transform(self, group: &Group, quantization: &Quantization) -> Tile;
@@ -17,7 +19,7 @@ pub(crate) trait Isa: Copy {
     fn to_rgb(self, y: &Line, cb: &Line, cr: &Line) -> RgbLine;
 }
 
-/// What the target has at least.
+/// The baseline of the target.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Baseline;
 

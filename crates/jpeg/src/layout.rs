@@ -1,7 +1,7 @@
 //! Which block of an MCU is decoded with what, and where it goes.
 //!
 //! Several MCUs are decoded before their blocks are transformed, so that [`BLOCKS`] neighbors of
-//! each component are transformed together.
+//! each component can be transformed together.
 
 use crate::idct::BLOCKS;
 use crate::sampling::Sampling;

@@ -2,17 +2,18 @@
 //!
 //! # Inside
 //!
-//! Names are those of the standard, ITU-T T.81. There are two ways through the crate:
+//! Names follow the standard, ITU-T T.81. There are two paths through the crate:
 //!
-//! - What nearly all photographs of training sets are (sequential, gray or YCbCr with 4:4:4, 4:2:2,
-//!   4:4:0 or 4:2:0, in one scan) takes half the time that general decoders take. `scan` leads
-//!   through it: `segment` frees the data of stuffed bytes, `bits` and `block` read coefficients by
-//!   the tables of `huffman` and `pairs`, `idct` makes samples of them, `rows` makes pixels.
-//! - For all else, `whole` keeps the coefficients of the whole picture until the last scan is read
-//!   (`progressive`, `progress`); `output` makes pixels of its samples.
+//! - Nearly all photos in training sets (sequential, gray or YCbCr with 4:4:4, 4:2:2, 4:4:0, or
+//!   4:2:0, in one scan) take half the time that general-purpose decoders take. `scan` implements
+//!   this path: `segment` removes stuffed bytes, `bits` and `block` read coefficients with the
+//!   tables of `huffman` and `pairs`, `idct` converts them to samples, and `rows` converts these
+//!   to pixels.
+//! - For all other files, `whole` keeps the coefficients of the whole image until the last scan is
+//!   read (`progressive`, `progress`), and `output` converts its samples to pixels.
 //!
-//! The memory taken is that of the pixels, of the file's data once more, and of a few rows; where there
-//! are several scans, of two bytes for each coefficient and one for each sample.
+//! The memory use is that of the pixels, a second copy of the file's data, and a few rows; for
+//! several scans, two bytes per coefficient and one per sample are added.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]
@@ -66,8 +67,8 @@ impl<'a> Jpeg<'a> {
         Ok(Self { header: header::read(bytes)? })
     }
 
-    /// Reads the header of a part of a TIFF, whose tables may stand in another file, `tables`, and
-    /// whose colors are told by the TIFF and not by the part's own segments.
+    /// Reads the header of a part of a TIFF, whose tables may be in another file, `tables`, and
+    /// whose colors are determined by the TIFF and not by the part's own segments.
     ///
     /// # Errors
     /// As [`Jpeg::open`].
@@ -79,33 +80,34 @@ impl<'a> Jpeg<'a> {
         Ok(Self { header: header::read_abbreviated(tables, bytes, colors)? })
     }
 
-    /// Pixels in a row.
+    /// Number of pixels per row.
     pub fn width(&self) -> u32 {
         self.header.frame.width as u32
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn height(&self) -> u32 {
         self.header.frame.height as u32
     }
 
-    /// Values of a pixel: 1 or 3; those of the file where colors are left as they are.
+    /// Number of values per pixel: 1 or 3; that of the file if colors are not converted.
     pub fn channels(&self) -> usize {
         self.header.channels()
     }
 
-    /// The Exif block, from its TIFF header on. Of several, the later ones continue the first.
+    /// The Exif block, starting at its TIFF header. If there are several, the later ones continue
+    /// the first.
     pub fn exif(&self) -> Option<&[u8]> {
         self.header.exif.as_deref()
     }
 
-    /// The XMP packet; of several, the last one.
+    /// The XMP packet; if there are several, the last one.
     pub fn xmp(&self) -> Option<&'a [u8]> {
         self.header.xmp
     }
 
-    /// All pixels, `[height, width, channels]`. They take memory as soon as this is called, so
-    /// their number is to be looked at before.
+    /// Decodes all pixels, `[height, width, channels]`. Their memory is allocated immediately, so
+    /// check their number first.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::MissingTable`], [`Error::Oversubscribed`], [`Error::Corrupt`],

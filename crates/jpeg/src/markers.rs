@@ -31,8 +31,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) content: &'a [u8],
 }
 
-/// The next segment and what follows it. Bytes that are no marker are passed over, as libjpeg does,
-/// and so are restart markers: some encoders write one behind the last interval.
+/// Returns the next segment and the data after it. Bytes that are not a marker are skipped, as in
+/// libjpeg, and so are restart markers, because some encoders write one after the last interval.
 ///
 /// # Errors
 /// [`Error::Truncated`]; [`Error::Segment`] for a marker that may not be there.

@@ -1,4 +1,4 @@
-//! From the samples of a whole picture to pixels: any sampling, any colors.
+//! Converts the samples of a whole image to pixels, with any sampling and any colors.
 
 use crate::color::{RgbLine, ink};
 use crate::frame::{Component, Frame};

@@ -1,8 +1,8 @@
 //! Two coefficients in one look-up.
 //!
-//! Decoding waits for look-ups: where the next one is to be made is known only after the last. As
-//! most codes are short, the next bits often tell of two coefficients, or of the last one of a
-//! block and its end.
+//! Decoding is limited by the latency of look-ups: the position of each one is known only after
+//! the previous one. Because most codes are short, the next bits often determine two coefficients,
+//! or the last one of a block and its end.
 
 use crate::huffman::{LOOKUP_BITS, Symbol, Table};
 
@@ -13,12 +13,12 @@ const PAIRS: usize = 1 << PAIR_BITS;
 
 /// Up to two coefficients, in half the memory that they would take at ease.
 ///
-/// From the lowest bit: 6 bits for the bits to be dropped, 1 that says that the block ends, 1 for
-/// [`Pair::UNKNOWN`], 8 for the first coefficient, 4 for the places between the last coefficient
-/// and the first one, 5 for the step from that to the second one, 7 for the second one. Where there
-/// is only one, the second step is 0; where there is none, there is the zero that follows in any
-/// block. The bits to be dropped are the lowest, where a shift takes its count from without further
-/// ado: this is the path that decoding waits on.
+/// From the lowest bit: 6 bits for the number of bits to drop, 1 for the end of the block, 1 for
+/// [`Pair::UNKNOWN`], 8 for the first coefficient, 4 for the positions between the last
+/// coefficient and the first one, 5 for the step from that to the second one, 7 for the second
+/// one. If there is only one, the second step is 0; if there is none, the first one is the zero
+/// that follows in any block. The number of bits to drop is lowest, because a shift takes its
+/// count from there directly: this is the critical path of decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pair(u32);
 

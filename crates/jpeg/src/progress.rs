@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::frame::{Frame, ScanHeader};
 
-/// Coefficients of the lowest frequencies, which must be known to their last bit: where one is not,
-/// libjpeg makes it up from the blocks around.
+/// Coefficients of the lowest frequencies, which must be known to their last bit: if one is not,
+/// libjpeg estimates it from the surrounding blocks.
 const LOWEST: usize = 10;
 
 /// A coefficient that no scan has brought anything of.

@@ -1,7 +1,7 @@
 //! From the samples of a row of MCUs to pixels.
 //!
-//! No component is ever kept whole: of each there is one row of MCUs, and above it the last row of
-//! samples of the one before, which interpolation needs.
+//! No component is ever stored completely: for each, there is one row of MCUs, and above it the
+//! last row of samples of the previous one, which interpolation needs.
 
 use crate::color::RgbLine;
 use crate::frame::Frame;

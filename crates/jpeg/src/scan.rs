@@ -13,11 +13,11 @@ use crate::markers::expect_end;
 use crate::rows::Rows;
 use crate::sampling::Sampling;
 
-/// Pixels that a byte of a JPEG can hold at most: every block of 64 takes at least one bit, that of
+/// Maximum number of pixels per byte of a JPEG: every block of 64 takes at least one bit, that of
 /// its mean.
 const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
 
-/// The decoding of a file of the usual kind ([`Header::usual`]) whose header was read. Gives all
+/// Decodes a file of the common kind ([`Header::usual`]) whose header was read. Produces all
 /// pixels, row by row.
 pub(crate) struct Scan<'a> {
     pub(crate) header: &'a Header<'a>,

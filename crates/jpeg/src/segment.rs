@@ -26,7 +26,7 @@ impl<'a> Segments<'a> {
 
     /// Writes the next segment to `out`, with [`PADDING`], and returns the marker behind it.
     ///
-    /// Each segment is read when it is needed, so that `out` is the only memory this takes.
+    /// Each segment is read when it is needed, so that `out` is the only memory that this uses.
     pub(crate) fn next(&mut self, out: &mut Vec<u8>) -> Result<u8> {
         out.clear();
         loop {

@@ -8,10 +8,10 @@ use crate::error::Result;
 use crate::init::{self, of_linear};
 use crate::precision::{without_autocast, working_kind};
 
-/// Self-attention with one projection for queries, keys and values.
+/// Self-attention with one projection for queries, keys, and values.
 ///
-/// Scores are scaled by `(D/H)^-0.5`. The fused kernel of libtorch is used wherever the maps
-/// themselves are not asked for.
+/// Scores are scaled by `(D/H)^-0.5`. The fused kernel of libtorch is used unless the attention
+/// maps are requested.
 #[derive(Debug)]
 pub(crate) struct Attention {
     qkv: nn::Linear,
@@ -20,7 +20,7 @@ pub(crate) struct Attention {
     qk_norm: bool,
 }
 
-/// Added to the mean square before its root is divided by.
+/// Added to the mean square before taking the root.
 const QK_NORM_EPS: f64 = 1e-6;
 
 impl Attention {
@@ -34,7 +34,7 @@ impl Attention {
         })
     }
 
-    /// Its parameters.
+    /// Returns its parameters.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         [&self.qkv, &self.proj].into_iter().flat_map(of_linear)
     }
@@ -45,9 +45,10 @@ impl Attention {
         self.proj.forward(&mix(&q, &k, &v))
     }
 
-    /// [`Self::forward`] without its last bias, by fused steps; and that bias.
+    /// [`Self::forward`] with fused kernels, without the last bias; also returns that bias.
     pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
-        // The bias gets its gradient where heads are split: it is a sum over what is written there.
+        // The bias gets its gradient when heads are split, because it is a sum over values that
+        // are written there.
         let added = self.qkv.bs.as_ref().map(Tensor::detach);
         let qkv = x.f_linear(&self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
         let [q, k, v] = fused::split_heads(&qkv, self.qkv.bs.as_ref(), self.num_heads)?;
@@ -55,8 +56,8 @@ impl Attention {
         Ok((mixed.f_linear(&self.proj.ws, None::<&Tensor>)?, self.proj.bs.as_ref()))
     }
 
-    /// The class token's row of [`Self::forward`] alone, `[B, T, D]` to `[B, 1, D]`: queries of
-    /// other tokens are never computed.
+    /// Computes only the class token's row of [`Self::forward`], `[B, T, D]` to `[B, 1, D]`: the
+    /// queries of other tokens are never computed.
     pub(crate) fn forward_cls(&self, x: &Tensor) -> Tensor {
         let dim = x.size()[2];
         let bias = |start, length| self.qkv.bs.as_ref().map(|b| b.narrow(0, start, length));
@@ -69,8 +70,8 @@ impl Attention {
         self.proj.forward(&attend_one(&q, &self.normed(k), &v))
     }
 
-    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32,
-    /// fp64 where the network is.
+    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32, or fp64 if the
+    /// network is.
     pub(crate) fn maps(&self, x: &Tensor) -> Tensor {
         let [q, k, _] = self.project(x);
         let scale = (q.size()[3] as f64).powf(-0.5);
@@ -78,14 +79,15 @@ impl Attention {
         scores.softmax(-1, working_kind(x))
     }
 
-    /// Queries, keys and values, each `[B, H, T, D/H]`; without a norm they are views of one product.
+    /// Queries, keys, and values, each `[B, H, T, D/H]`; without a norm, they are views of one
+    /// product.
     pub(crate) fn project(&self, x: &Tensor) -> [Tensor; 3] {
         let mut heads = self.heads(&self.qkv.forward(x), 3);
         let (v, k, q) = (heads.remove(2), heads.remove(1), heads.remove(0));
         [self.normed(q), self.normed(k), v]
     }
 
-    /// Each head's vector over its root mean square, if asked for. `[B, H, T, D/H]`
+    /// Divides each head's vector by its root mean square, if enabled. `[B, H, T, D/H]`
     fn normed(&self, x: Tensor) -> Tensor {
         if !self.qk_norm {
             return x;
@@ -95,7 +97,7 @@ impl Attention {
     }
 
     /// Splits `[B, T, parts * D]` into `parts` of `[B, H, T, D/H]`. Unbinding before the
-    /// transposition lets the backward pass write the gradient in the projection's own layout.
+    /// transposition lets the backward pass write the gradient in the layout of the projection.
     fn heads(&self, x: &Tensor, parts: i64) -> Vec<Tensor> {
         let (size, h) = (x.size(), self.num_heads);
         let (b, t, head_dim) = (size[0], size[1], size[2] / (parts * h));
@@ -116,13 +118,13 @@ fn mix(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 
 /// Attention of one query `[B, H, 1, D/H]` over `k` and `v` `[B, H, T, D/H]`: `[B, 1, D]`.
 ///
-/// As precise as the fused kernels of [`mix`]: scores and softmax are in fp32, fp64
-/// where the network is, also under autocast; probabilities meet `v` in its own type.
+/// As precise as the fused kernels of [`mix`]: scores and softmax are in fp32 (fp64 if the network
+/// is), even under autocast; probabilities are multiplied with `v` in its own type.
 ///
-/// Two batched products on every device. A fused kernel gains nothing from a single query, and those
-/// of a GPU have come and gone for one with gradients from release to release. The query of a head is
-/// laid into a row of its own between zeros, so that the products take keys and values as the
-/// projection wrote them, `[B, T, D]`, and nothing is copied.
+/// Two batched products on every device. A fused kernel gains nothing with a single query, and
+/// support for a single query with gradients has changed between releases of the GPU kernels. The
+/// query of each head is placed in its own row between zeros, so that the products use keys and
+/// values in the layout of the projection, `[B, T, D]`, without copies.
 fn attend_one(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     let kind = working_kind(q);
     let side_by_side = |x: &Tensor| x.transpose(1, 2).flatten(2, 3); // [B, H, T, D/H] -> [B, T, D]

@@ -45,7 +45,7 @@ impl Block {
         })
     }
 
-    /// Its parameters.
+    /// Returns its parameters.
     pub(crate) fn parameters(&self) -> Vec<Tensor> {
         let norms = [&self.norm1, &self.norm2];
         let norms = norms.into_iter().flat_map(|norm| norm.ws.iter().chain(&norm.bs));
@@ -61,23 +61,26 @@ impl Block {
         self.feed_forward(&x, mode)
     }
 
-    /// The class token of [`Self::forward`] alone, `[B, T, D]` to `[B, 1, D]`. For the last block:
-    /// nothing reads the other tokens there, so their queries and their MLP are not computed.
+    /// Computes only the class token of [`Self::forward`], `[B, T, D]` to `[B, 1, D]`. Used for
+    /// the last block: nothing reads the other tokens there, so their queries and MLP are not
+    /// computed.
     pub(crate) fn forward_cls(&self, x: &Tensor, mode: Mode) -> Tensor {
         let attend = |x: &Tensor| self.ls1.forward(self.attn.forward_cls(&self.norm1.forward(x)));
         let x = self.drop_path.add(&x.narrow(1, 0, 1), x, mode, attend); // [B, T, D] -> [B, 1, D]
         self.feed_forward(&x, mode)
     }
 
-    /// Whether this block computes by fused steps, see [`torch_ext::fused`], on tokens `x` and activations
-    /// of `kind`. Never where the images of a branch are chosen before it is computed.
+    /// Whether this block can use fused kernels, see [`torch_ext::fused`], for tokens `x` and
+    /// activations of `kind`. It cannot if the images of a branch are chosen before it is
+    /// computed.
     pub(crate) fn is_fusible(&self, x: &Tensor, kind: Kind, mode: Mode) -> bool {
         let normal = self.norms().iter().all(Option::is_some);
         let kinds = x.kind() == Kind::Float && kind == Kind::BFloat16;
         kinds && normal && self.drop_path.is_factor(mode)
     }
 
-    /// [`Self::forward`] of tokens whose last branch has not been added, and so it leaves them.
+    /// [`Self::forward`] for tokens whose last branch has not been added yet; the result has a
+    /// pending branch, too.
     pub(crate) fn forward_fused(&self, stream: Stream, plan: &FusedPlan) -> Result<Stream> {
         let [Some(norm1), Some(norm2)] = self.norms() else {
             return Ok(Stream::from(self.forward(&stream.added(), plan.mode)));
@@ -90,7 +93,7 @@ impl Block {
         Ok(stream.with(branch(fed, &self.ls2, self.factor(1, plan))))
     }
 
-    /// [`Self::forward_cls`] of tokens whose last branch has not been added: `[B, 1, D]`.
+    /// [`Self::forward_cls`] for tokens whose last branch has not been added yet: `[B, 1, D]`.
     pub(crate) fn forward_cls_fused(&self, stream: Stream, plan: &FusedPlan) -> Result<Tensor> {
         let [Some(norm1), Some(_)] = self.norms() else {
             return Ok(self.forward_cls(&stream.added(), plan.mode));
@@ -102,7 +105,7 @@ impl Block {
         Ok(self.feed_forward(&x, plan.mode))
     }
 
-    /// Weights of both norms, where they have any.
+    /// Weights of both norms, if they have any.
     fn norms(&self) -> [Option<Norm<'_>>; 2] {
         [&self.norm1, &self.norm2].map(|norm| {
             let (weight, shift) = (norm.ws.as_ref()?, norm.bs.as_ref()?);
@@ -110,14 +113,14 @@ impl Block {
         })
     }
 
-    /// What a branch is multiplied by in each image, `[B]`: `which` is 0 for attention, 1 for the MLP.
+    /// Factor of a branch for each image, `[B]`: `which` is 0 for attention and 1 for the MLP.
     fn factor(&self, which: i64, plan: &FusedPlan) -> Option<Tensor> {
         let acts = self.drop_path.acts(plan.mode);
         let all = plan.factors.as_ref().filter(|_| acts)?;
         Some(all.get(self.index).get(which))
     }
 
-    /// Queries, keys and values of this block, `[B, T, D]` to three of `[B, H, T, D/H]`.
+    /// Queries, keys, and values of this block, `[B, T, D]` to three of `[B, H, T, D/H]`.
     pub(crate) fn qkv(&self, x: &Tensor) -> [Tensor; 3] {
         self.attn.project(&self.norm1.forward(x))
     }
@@ -155,7 +158,8 @@ mod tests {
         [Mode::Eval, Mode::Train, Mode::TrainPart(ImageRange { first: 1, count: 3, of: 5 })];
 
     fn configs() -> Vec<ModelConfig> {
-        // Without drop path: both ways draw alike, but not the same numbers.
+        // No drop path here: both variants draw from the same distribution, but not the same
+        // numbers.
         let plain =
             ModelConfig { arch: Arch::VitNano, drop_path_rate: 0.0, ..ModelConfig::default() };
         let scaled = ModelConfig { layer_scale: Some(0.5), ..plain.clone() };
@@ -204,7 +208,7 @@ mod tests {
             let vars = nn::VarStore::new(Device::Cpu);
             tch::manual_seed(3);
             let block = Block::new(&vars.root(), &config, 1).unwrap();
-            // Away from initial zeros, which would hide a missing bias.
+            // Moves parameters away from their initial zeros, which would hide a missing bias.
             for (_, mut variable) in vars.variables() {
                 let noise = variable.randn_like() * 0.1;
                 tch::no_grad(|| variable += noise);
@@ -217,7 +221,7 @@ mod tests {
                 let fused = |block: &Block, x| block.forward_fused(x, &plan).unwrap();
                 let ours = computed(&made, |block, x| fused(block, x).added());
                 assert_same(&ours, &eager, &what);
-                // Two blocks, so that a branch meets the next norm.
+                // Two blocks, so that a branch reaches the next norm.
                 let eager = computed(&made, |block, x| {
                     block.forward_cls(&block.forward(&x.added(), mode), mode)
                 });

@@ -1,4 +1,4 @@
-//! Activation checkpointing: blocks whose activations are computed again in the backward pass.
+//! Activation checkpointing: the backward pass recomputes the activations of blocks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::block::Block;
 use crate::error::Result;
 use crate::tokens::Mode;
 
-/// A block that the backward pass reaches too, on a GPU from a thread of libtorch.
+/// A block that the backward pass also uses, on a GPU from a libtorch thread.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBlock(Arc<Mutex<Block>>);
 
@@ -17,14 +17,15 @@ impl SharedBlock {
         Self(Arc::new(Mutex::new(block)))
     }
 
-    /// The block; nobody waits, since forward and backward passes take turns.
+    /// Returns the block. The lock is never contended, because forward and backward passes
+    /// alternate.
     pub(crate) fn get(&self) -> MutexGuard<'_, Block> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs `blocks` one after the other, `[B, T, D]` to `[B, T, D]`. With `every` above 0, only what enters
-/// each `every` of them is kept for the backward pass.
+/// Runs `blocks` one after the other, `[B, T, D]` to `[B, T, D]`. If `every` is above 0, only the
+/// input of each group of `every` blocks is kept for the backward pass.
 ///
 /// # Source
 /// Chen et al., Training Deep Nets with Sublinear Memory Cost (arXiv 1604.06174).

@@ -1,4 +1,4 @@
-//! Architecture and head of a network. The only place where their defaults live.
+//! Architecture and head of a network. Their defaults are defined only here.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ pub enum Ffn {
 }
 
 impl Ffn {
-    /// Hidden width in an architecture.
+    /// Returns the hidden width for an architecture.
     pub fn hidden(self, arch: Arch) -> i64 {
         let hidden = arch.dimensions().mlp_hidden;
         match self {
@@ -56,7 +56,7 @@ impl Ffn {
     }
 }
 
-/// How the positional embedding meets a grid that it was not made for.
+/// How the positional embedding is interpolated to other grids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum PosInterpolation {
@@ -69,7 +69,7 @@ pub enum PosInterpolation {
     Antialias,
 }
 
-/// How the rate of stochastic depth goes over the blocks.
+/// How the rate of stochastic depth varies over the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathSchedule {
@@ -91,7 +91,7 @@ pub enum DropPathForm {
     Batch,
 }
 
-/// Width, depth and heads of an [`Arch`].
+/// Width, depth, and number of heads of an [`Arch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dimensions {
     /// Width `D` of a token.
@@ -105,7 +105,7 @@ pub struct Dimensions {
 }
 
 impl Arch {
-    /// Width, depth and heads.
+    /// Returns width, depth, and number of heads.
     pub fn dimensions(self) -> Dimensions {
         let (embed_dim, depth, num_heads) = match self {
             Self::VitNano => (128, 4, 4),
@@ -234,17 +234,17 @@ impl Default for HeadConfig {
 }
 
 impl ModelConfig {
-    /// Hidden width of the feed-forward network.
+    /// Returns the hidden width of the feed-forward network.
     pub fn ffn_hidden(&self) -> i64 {
         self.ffn.hidden(self.arch)
     }
 
-    /// Attention heads of each block.
+    /// Returns the number of attention heads per block.
     pub fn heads(&self) -> i64 {
         self.num_heads.unwrap_or_else(|| self.arch.dimensions().num_heads)
     }
 
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let width = self.arch.dimensions().embed_dim;
@@ -298,18 +298,18 @@ impl ModelConfig {
 }
 
 impl HeadConfig {
-    /// Width of what the head gives: `K` with prototypes, else `d`.
+    /// Returns the width of the head's output: `K` with prototypes, otherwise `d`.
     pub fn width(&self) -> i64 {
         if self.prototypes > 0 { self.prototypes } else { self.out_dim }
     }
 
-    /// The second head, on masked patches; none where they share this one.
+    /// Returns the second head, for masked patches; `None` if they share this one.
     pub fn of_patches(&self) -> Option<Self> {
         let out_dim = self.patch_out_dim.unwrap_or(self.out_dim);
         self.separate_patch_head.then(|| Self { out_dim, ..self.clone() })
     }
 
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let least = [
             ("hidden_dim", self.hidden_dim),

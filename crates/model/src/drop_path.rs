@@ -5,11 +5,12 @@ use tch::{Device, Kind, Tensor};
 use crate::config::{DropPathForm, DropPathSchedule, ModelConfig};
 use crate::tokens::{ImageRange, Mode};
 
-/// Drops the residual branch of whole images while training.
+/// Drops the residual branch of whole images during training.
 ///
 /// # Source
 /// `DropPath` of DINO; `drop_add_residual_stochastic_depth` of DINOv2, where the number of images
-/// kept is the batch's share rounded down, at least 1, and what they add is scaled by the inverse.
+/// kept is the share of the batch rounded down, at least 1, and their contribution is scaled by
+/// the inverse.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DropPath {
     keep: f64,
@@ -22,7 +23,7 @@ impl DropPath {
         Self { keep: 1.0 - rate, form }
     }
 
-    /// That of block `index`.
+    /// Creates the drop path of block `index`.
     pub(crate) fn of_block(config: &ModelConfig, index: i64) -> Self {
         let rate = match config.drop_path_schedule {
             DropPathSchedule::Uniform => config.drop_path_rate,
@@ -33,13 +34,13 @@ impl DropPath {
         Self::new(rate, config.drop_path_form)
     }
 
-    /// The rate of block `index` of `depth`: linear from 0 to `rate` at the last.
+    /// Returns the rate of block `index` of `depth`: linear from 0 to `rate` at the last block.
     pub(crate) fn rate_at(rate: f64, index: i64, depth: i64) -> f64 {
         if depth > 1 { rate * index as f64 / (depth - 1) as f64 } else { 0.0 }
     }
 
-    /// `x + branch(input)`, where in training the branch of some images is dropped, and that
-    /// of the others scaled so that the mean stays. Shapes `[B, T, D]`; `input` may have more
+    /// Computes `x + branch(input)`. In training, the branch of some images is dropped, and that
+    /// of the others is scaled to preserve the mean. Shapes `[B, T, D]`; `input` may have more
     /// tokens than `x` and the branch.
     pub(crate) fn add(
         self,
@@ -69,26 +70,27 @@ impl DropPath {
         }
     }
 
-    /// Whether a factor of each image says all of [`Self::add`].
+    /// Whether one factor per image fully describes [`Self::add`].
     pub(crate) fn is_factor(self, mode: Mode) -> bool {
         mode == Mode::Eval || self.keep >= 1.0 || self.form == DropPathForm::Image
     }
 
-    /// Whether branches are dropped at all.
+    /// Whether any branches are dropped.
     pub(crate) fn acts(self, mode: Mode) -> bool {
         mode != Mode::Eval && self.keep < 1.0
     }
 
-    /// Per image 0 or `1 / keep`, `[B]`: `floor(keep + U) / keep`. In fp32: in bf16 `keep + U` would
-    /// round to a biased rate.
+    /// Per image, 0 or `1 / keep`, `[B]`: `floor(keep + U) / keep`. In fp32, because `keep + U`
+    /// would round to a biased rate in bf16.
     fn factors(self, draws: &Tensor) -> Tensor {
         (draws + self.keep).floor_() / self.keep
     }
 }
 
-/// What the two branches of each block are multiplied by, `[depth, 2, B]` in fp32, of
-/// [`DropPathForm::Image`]; none where nothing is dropped. A few operations for all of them: one by one they
-/// are hundreds of small launches on a GPU. Not the draws of [`DropPath::add`], but as good.
+/// Factors for the two branches of each block, `[depth, 2, B]` in fp32, with
+/// [`DropPathForm::Image`]; `None` if nothing is dropped. They are computed together in a few
+/// operations, because computing them one by one takes hundreds of small launches on a GPU. The
+/// draws differ from those of [`DropPath::add`], but have the same distribution.
 pub(crate) fn factors_of_all(
     config: &ModelConfig,
     batch: i64,
@@ -110,7 +112,7 @@ pub(crate) fn factors_of_all(
     Some((draws + &keep).floor_() / keep)
 }
 
-/// Numbers of each image, uniform in [0, 1), `[.., B]`.
+/// Uniform numbers in [0, 1) for each image, `[.., B]`.
 fn draws(before: &[i64], batch: i64, mode: Mode, device: Device) -> Tensor {
     let options = (Kind::Float, device);
     let shape = |last: &[i64]| [before, last].concat();

@@ -1,4 +1,4 @@
-//! What can go wrong in this crate.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use tch::{Device, Kind, TchError};
 
 use crate::weights::pth::PthError;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of a model or of a weight file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A value of a configuration makes no sense.
+    /// A configuration value is invalid.
     #[error("{section}.{key}: {problem}")]
     Config {
         /// Section of the configuration.
@@ -34,7 +34,7 @@ pub enum Error {
         /// Shape of the images.
         got: Vec<i64>,
     },
-    /// A side of the images is no multiple of the patch.
+    /// A side of the images is not a multiple of the patch size.
     #[error(
         "images of {height} x {width} pixels do not divide into patches of {patch_size}: \
          make both sides a multiple of it"
@@ -47,7 +47,7 @@ pub enum Error {
         /// Side of a patch in pixels.
         patch_size: i64,
     },
-    /// Images have another dtype than the parameters.
+    /// The images have a different dtype than the parameters.
     #[error("images are {got:?} but the parameters are {expected:?}: convert the images")]
     InputKind {
         /// Kind of the parameters.
@@ -55,7 +55,7 @@ pub enum Error {
         /// Kind of the images.
         got: Kind,
     },
-    /// Images live on another device than the parameters.
+    /// The images are on a different device than the parameters.
     #[error("images are on {got:?} but the parameters on {expected:?}: move the images")]
     InputDevice {
         /// Device of the parameters.
@@ -63,62 +63,62 @@ pub enum Error {
         /// Device of the images.
         got: Device,
     },
-    /// The head was given vectors of another width.
+    /// The input of the head has the wrong width.
     #[error("the head takes vectors of width {expected} (got a tensor of shape {got:?})")]
     HeadInput {
-        /// Width of the backbone the head was made for.
+        /// Width of the backbone that the head was created for.
         expected: i64,
-        /// Shape of what came.
+        /// Shape of the input.
         got: Vec<i64>,
     },
-    /// Masks of another shape or type than the patches.
+    /// The masks do not match the patches in shape or type.
     #[error("masks must be bool of shape {expected:?}, one per patch (got {kind:?} of {got:?})")]
     Masks {
-        /// Images and patches.
+        /// Expected shape: images and patches.
         expected: Vec<i64>,
         /// Shape of the masks.
         got: Vec<i64>,
         /// Type of the masks.
         kind: Kind,
     },
-    /// Patches are to be masked, and there is nothing to put in their place.
+    /// Patches are masked, but the model has no mask token.
     #[error("the model has no mask token: set model.mask_token to true")]
     NoMaskToken,
-    /// More layers were asked for than the model has.
+    /// More layers were requested than the model has.
     #[error("asked for the last {asked} layers of a model of {depth} blocks")]
     Layers {
-        /// Number asked for.
+        /// Requested number.
         asked: i64,
-        /// Blocks of the model.
+        /// Number of blocks in the model.
         depth: i64,
     },
-    /// A file could not be read, written or renamed.
+    /// A file could not be read, written, or renamed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A weight file is broken.
+    /// A weight file is damaged.
     #[error("{} is not a readable safetensors file; fetch or export it again", path.display())]
     WeightsFile {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// The error of the parser.
         source: SafeTensorError,
     },
-    /// A file of `torch.save` cannot be read.
+    /// A `torch.save` file cannot be read.
     #[error("{} {source}", path.display())]
     Pth {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: PthError,
     },
-    /// A file holds no vision transformer.
+    /// A file contains no vision transformer.
     #[error(
         "{}: no vision transformer found: no key ends in cls_token; its keys begin with {keys}",
         path.display()
@@ -129,7 +129,7 @@ pub enum Error {
         /// Its first keys.
         keys: String,
     },
-    /// A file holds several networks, and none is called as asked.
+    /// A file contains several networks, and none matches the request.
     #[error(
         "{}: it is not clear which network is {wanted}: their keys begin with {found}; name one with \
          --prefix",
@@ -138,12 +138,12 @@ pub enum Error {
     WhichNetwork {
         /// The file.
         path: PathBuf,
-        /// Which was asked for.
+        /// The requested network.
         wanted: String,
-        /// What stands before the keys of each.
+        /// The key prefixes of the networks that were found.
         found: String,
     },
-    /// A network has tensors that are not computed here.
+    /// A network has tensors that simdino does not compute.
     #[error(
         "{}: the network has tensors without a place in this model: {names}{hint}; its features \
          would be wrong. If they are to be left out, `simdino import --ignore-unused` does that",
@@ -152,51 +152,51 @@ pub enum Error {
     Unused {
         /// The file.
         path: PathBuf,
-        /// The first of the tensors, as the file calls them.
+        /// The first of these tensors, by their names in the file.
         names: String,
-        /// What is known about them, after a colon; or nothing.
+        /// Additional information after a colon, or empty.
         hint: String,
     },
-    /// A file beside the weights says what cannot be done, or is damaged.
+    /// A file beside the weights requests something unsupported or is damaged.
     #[error("{}: {problem}", path.display())]
     Beside {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// The problem.
         problem: String,
     },
-    /// Weights that are spread over several files are not whole, or not as their index says.
+    /// Weights that are split over several files are incomplete or do not match their index.
     #[error("{}: {problem}", path.display())]
     Parts {
         /// The index, the part, or their folder.
         path: PathBuf,
-        /// What does not fit.
+        /// The problem.
         problem: String,
     },
-    /// Nothing is at this path.
+    /// There is nothing at this path.
     #[error("{}: no such file or folder", path.display())]
     NoSuchFile {
         /// The path.
         path: PathBuf,
     },
-    /// A folder is neither a run nor a checkpoint of simdino, nor that of an exported network.
+    /// A folder is neither a run nor a checkpoint of simdino, nor an exported network.
     #[error("{}: holds neither weights nor a checkpoint", path.display())]
     NoWeights {
         /// The folder.
         path: PathBuf,
     },
-    /// A value of the model that was given beside a weight file makes no sense.
+    /// A model value that was given for a weight file is invalid.
     #[error("{0}")]
     ModelValue(String),
-    /// The tensors of a file are those of another kind of network.
+    /// The tensors of a file belong to a different kind of network.
     #[error("{}: {problem}", path.display())]
     Architecture {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The problem.
         problem: String,
     },
-    /// Too little of a network was found in a file.
+    /// A file contains too little of the network.
     #[error(
         "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.1} %); {names}; \
          accept this on purpose by lowering the share that must match (--min-matched)",
@@ -205,16 +205,16 @@ pub enum Error {
     TooFewMatched {
         /// The file.
         path: PathBuf,
-        /// Tensors found.
+        /// Number of tensors found.
         matched: usize,
-        /// Tensors of the backbone.
+        /// Number of tensors in the backbone.
         total: usize,
-        /// The share, in percent.
+        /// The fraction found, in percent.
         percent: f64,
-        /// The first of those that were not.
+        /// The first tensors that were not found.
         names: String,
     },
-    /// Tensors of a file share their bytes, so that they unfold to more than the file holds.
+    /// Tensors of a file share bytes and would expand to more than the file contains.
     #[error(
         "{}: its tensors overlap: {bytes} bytes of them in a file of {len}; export it again",
         path.display()
@@ -222,9 +222,9 @@ pub enum Error {
     Overlap {
         /// The file.
         path: PathBuf,
-        /// Bytes of the tensors.
+        /// Total size of the tensors in bytes.
         bytes: u64,
-        /// Bytes of the file.
+        /// Size of the file in bytes.
         len: u64,
     },
     /// A network cannot be exported to a library.
@@ -232,7 +232,7 @@ pub enum Error {
     Export {
         /// The library.
         layout: &'static str,
-        /// Why not.
+        /// The reason.
         problem: String,
     },
     /// A file has no tensor of this name.
@@ -253,7 +253,7 @@ pub enum Error {
         /// What is wrong with it.
         source: TchError,
     },
-    /// A dtype that weight files of ours do not carry.
+    /// Our weight files do not support this dtype.
     #[error(
         "{}: tensor {name} has dtype {dtype}; f16, bf16, f32, f64, i8, i16, i32, i64, u8 and bool are supported when read, f16, bf16, f32, f64, i64 and u8 when written",
         path.display()
@@ -266,7 +266,7 @@ pub enum Error {
         /// Its dtype.
         dtype: String,
     },
-    /// A tensor of whole numbers or flags in the place of weights.
+    /// A tensor that should contain weights contains integers or booleans.
     #[error(
         "{}: tensor {name} holds values of the type {kind:?}, and weights are f16, bf16, f32 or f64: \
          if the network is quantized, export it in floating point",
@@ -280,7 +280,7 @@ pub enum Error {
         /// Type of its elements.
         kind: tch::Kind,
     },
-    /// A tensor with NaN or an infinity.
+    /// A tensor contains NaN or infinity.
     #[error(
         "{}: tensor {name} holds values that are not finite (NaN or infinity): the training that wrote \
          it diverged, or the file is damaged",
@@ -292,7 +292,7 @@ pub enum Error {
         /// Name of the tensor.
         name: String,
     },
-    /// Two tensors with the same name, or a name that the format reserves.
+    /// Two tensors have the same name, or a name is reserved by the format.
     #[error("{}: the name {name} is used twice or reserved by the format", path.display())]
     WeightsName {
         /// The file.
@@ -305,24 +305,24 @@ pub enum Error {
     WeightsHeader {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: serde_json::Error,
     },
     /// A weight file does not fit the model.
     #[error("weights do not fit the model: {summary}")]
     Mismatch {
-        /// What is missing or of another shape.
+        /// What is missing or has a different shape.
         summary: String,
     },
     /// A libtorch extension failed.
     #[error("libtorch extension failed")]
     TorchExt(#[from] torch_ext::Error),
-    /// a libtorch operation failed.
+    /// A libtorch operation failed.
     #[error("a libtorch operation failed")]
     Torch(#[from] TchError),
 }
 
-/// The first wrong value of a section as an error.
+/// Returns the first invalid value of a section as an error.
 pub(crate) fn check(section: &'static str, problems: Vec<crate::config::Problem>) -> Result<()> {
     match problems.into_iter().next() {
         Some((key, problem)) => Err(Error::Config { section, key, problem }),

@@ -7,10 +7,11 @@ use crate::config::HeadConfig;
 use crate::error::{Error, Result, check};
 use crate::init;
 
-/// Smallest norm that a row is divided by.
+/// Smallest norm used as a divisor.
 const NORM_EPS: f64 = 1e-12;
 
-/// An MLP whose output rows are scaled to length 1, and a layer of prototypes if there are any.
+/// An MLP whose output rows are scaled to norm 1, followed by a layer of prototypes if there are
+/// any.
 ///
 /// # Source
 /// `DINOHead` of SimDINO (vision_transformer.py at 8149fc4), which ends with the unit rows; of DINO
@@ -19,8 +20,9 @@ const NORM_EPS: f64 = 1e-12;
 /// `mlp.4`, `mlp.6`; with a single layer plain `mlp`.
 ///
 /// # Deviations
-/// Batch norm always uses the statistics of the batch it is given, as the reference does, whose
-/// teacher stays in training mode too. They are those of this process: nothing is reduced over ranks.
+/// Batch norm always uses the statistics of its input batch, like the reference, whose teacher
+/// stays in training mode, too. The statistics are those of this process: nothing is reduced over
+/// ranks.
 #[derive(Debug)]
 pub struct ProjectionHead {
     hidden: Vec<Hidden>,
@@ -29,8 +31,8 @@ pub struct ProjectionHead {
     in_dim: i64,
 }
 
-/// `K` directions of weight-normalized rows, `g v / |v|`, without bias; a row's scores are its
-/// inner products with them.
+/// `K` directions of weight-normalized rows, `g v / |v|`, without bias; the scores of a row are
+/// its inner products with them.
 #[derive(Debug)]
 struct Prototypes {
     weight_g: Tensor, // [K, 1]
@@ -47,7 +49,7 @@ impl ProjectionHead {
     /// Creates the parameters under `path` for vectors of width `in_dim`.
     ///
     /// # Errors
-    /// A wrong value in `config`.
+    /// Returns an error if a value in `config` is invalid.
     pub fn new(path: &nn::Path, in_dim: i64, config: &HeadConfig) -> Result<Self> {
         check("head", config.validate())?;
         let mlp = path / "mlp";
@@ -66,11 +68,11 @@ impl ProjectionHead {
         Ok(Self { hidden, last, prototypes, in_dim })
     }
 
-    /// Unit rows, `[.., D]` to `[.., d]`, in fp32 whatever autocast does; with prototypes their
-    /// scores, `[.., K]`.
+    /// Computes unit rows, `[.., D]` to `[.., d]`, in fp32 regardless of autocast; with
+    /// prototypes, it returns their scores, `[.., K]`.
     ///
     /// # Errors
-    /// A last dimension that is not the width the head was made for.
+    /// Returns an error if the last dimension is not the width that the head was created for.
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
         let size = features.size();
         if size.last() != Some(&self.in_dim) {
@@ -90,8 +92,8 @@ impl ProjectionHead {
 }
 
 impl Prototypes {
-    /// Parameters `weight_g`, 1 and frozen unless asked for, and `weight_v`, as torch initializes a
-    /// linear layer; none where there are no prototypes.
+    /// Creates the parameters `weight_g`, which is 1 and frozen unless requested otherwise, and
+    /// `weight_v`, initialized like a linear layer of torch; `None` without prototypes.
     fn new(path: &nn::Path, config: &HeadConfig) -> Result<Option<Self>> {
         let (count, dim) = (config.prototypes, config.out_dim);
         if count == 0 {
@@ -131,7 +133,7 @@ fn batch_norm(path: &nn::Path, dim: i64) -> nn::BatchNorm {
     nn::batch_norm1d(path, dim, config)
 }
 
-/// Rows divided by `max(|row|, 1e-12)`, in fp32 (fp64 stays fp64).
+/// Divides rows by `max(|row|, 1e-12)`, in fp32 (fp64 stays fp64).
 fn normalize(x: &Tensor) -> Tensor {
     let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
     let norm = x.norm_scalaropt_dim(2.0, [-1].as_slice(), true); // [.., d] -> [.., 1]

@@ -1,4 +1,4 @@
-//! Parameters with the reference's initial values.
+//! Parameters with the initial values of the reference.
 //!
 //! Values are drawn on the CPU and then moved, so that a seed gives the same model on every
 //! device. Seed torch's generator before construction.
@@ -7,9 +7,9 @@ use tch::{Device, Kind, Tensor, nn};
 
 use crate::error::Result;
 
-/// Standard deviation of every weight but the patch embedding's.
+/// Standard deviation of all weights except the patch embedding.
 const STD: f64 = 0.02;
-/// Where the normal distribution is cut; an absolute value in the reference, so 100 sigma.
+/// Truncation point of the normal distribution; an absolute value in the reference, so 100 sigma.
 const CUT: f64 = 2.0;
 
 fn register(path: &nn::Path, name: &str, value: Tensor) -> Tensor {
@@ -20,34 +20,34 @@ fn empty(dims: &[i64]) -> Result<Tensor> {
     Ok(Tensor::f_empty(dims, (Kind::Float, Device::Cpu))?)
 }
 
-/// A parameter of normal values with standard deviation 0.02, cut at +-2.
+/// A parameter with normal values of standard deviation 0.02, truncated at +-2.
 ///
 /// # Deviations
 /// The reference samples by inverting the error function, which turns a uniform draw of exactly -1
-/// (one in 2^24) into -infinity and then into a weight of -2. We draw normals: same
-/// distribution, without those outliers.
+/// (one in 2^24) into -infinity and then into a weight of -2. We draw from the normal distribution
+/// directly, without these outliers.
 pub(crate) fn trunc_normal(path: &nn::Path, name: &str, dims: &[i64]) -> Result<Tensor> {
     let value = empty(dims)?.f_normal_(0.0, STD)?.f_clamp_(-CUT, CUT)?;
     Ok(register(path, name, value))
 }
 
-/// A parameter of normal values with standard deviation `std`, not cut.
+/// A parameter with normal values of standard deviation `std`, not truncated.
 pub(crate) fn normal(path: &nn::Path, name: &str, dims: &[i64], std: f64) -> Result<Tensor> {
     Ok(register(path, name, empty(dims)?.f_normal_(0.0, std)?))
 }
 
-/// A value that is saved and loaded like a parameter, but not trained.
+/// A value that is saved and loaded like a parameter but not trained.
 pub(crate) fn frozen(path: &nn::Path, name: &str, dims: &[i64], value: f64) -> Result<Tensor> {
     let value = Tensor::f_full(dims, value, (Kind::Float, Device::Cpu))?;
     Ok(path.add(name, value.to_device(path.device()).to_kind(path.kind()), false))
 }
 
-/// A parameter of one value.
+/// A parameter with a constant value.
 pub(crate) fn constant(path: &nn::Path, name: &str, dims: &[i64], value: f64) -> Result<Tensor> {
     Ok(register(path, name, Tensor::f_full(dims, value, (Kind::Float, Device::Cpu))?))
 }
 
-/// A parameter of uniform values in `[-bound, bound]`.
+/// A parameter with uniform values in `[-bound, bound]`.
 pub(crate) fn uniform(path: &nn::Path, name: &str, dims: &[i64], bound: f64) -> Result<Tensor> {
     Ok(register(path, name, empty(dims)?.f_uniform_(-bound, bound)?))
 }

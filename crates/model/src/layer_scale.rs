@@ -1,4 +1,4 @@
-//! LayerScale: a learned factor for each channel of a residual branch.
+//! LayerScale: a learned factor per channel of a residual branch.
 
 use tch::{Tensor, nn};
 
@@ -13,18 +13,18 @@ use crate::init;
 pub(crate) struct LayerScale(Option<Tensor>);
 
 impl LayerScale {
-    /// Parameter `gamma` of `initial`, if there is to be one.
+    /// Creates the parameter `gamma` with the value `initial`, if enabled.
     pub(crate) fn new(path: &nn::Path, dim: i64, initial: Option<f64>) -> Result<Self> {
         let gamma = initial.map(|value| init::constant(path, "gamma", &[dim], value));
         Ok(Self(gamma.transpose()?))
     }
 
-    /// Its parameter, if it has one.
+    /// Returns its parameter, if it has one.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.0.iter()
     }
 
-    /// Its factors `[D]`, if it has any.
+    /// Returns its factors `[D]`, if it has any.
     pub(crate) fn gamma(&self) -> Option<&Tensor> {
         self.0.as_ref()
     }

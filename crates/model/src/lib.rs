@@ -2,7 +2,7 @@
 //!
 //! # Inside
 //!
-//! [`VisionTransformer`] and [`ProjectionHead`] make a [`Network`], each from its config;
+//! [`VisionTransformer`] and [`ProjectionHead`] are built from configs and form a [`Network`];
 //! [`weights`] reads and writes files.
 //!
 //! Shape legend used throughout: `B` images, `C` channels, `P` patch side, `N` patches,

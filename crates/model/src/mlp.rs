@@ -8,13 +8,14 @@ use crate::config::Ffn;
 use crate::error::Result;
 use crate::init::{self, of_linear};
 
-/// The feed-forward network of either kind.
+/// The feed-forward network, of either kind.
 #[derive(Debug)]
 pub(crate) enum FeedForward {
     /// Two linear layers, `fc1` `[hidden, D]` and `fc2` `[D, hidden]`, with the exact (error
     /// function) GELU between them.
     Mlp { fc1: nn::Linear, fc2: nn::Linear },
-    /// `w3(silu(a) * b)` with `a` and `b` the halves of `w12`: `[2 hidden, D]` and `[D, hidden]`.
+    /// `w3(silu(a) * b)`, where `a` and `b` are the halves of `w12`: `[2 hidden, D]` and `[D,
+    /// hidden]`.
     Swiglu { w12: nn::Linear, w3: nn::Linear },
 }
 
@@ -33,7 +34,7 @@ impl FeedForward {
         })
     }
 
-    /// Its parameters.
+    /// Returns its parameters.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         let layers = match self {
             Self::Mlp { fc1, fc2 } => [fc1, fc2],
@@ -56,7 +57,7 @@ impl FeedForward {
         }
     }
 
-    /// [`Self::forward`] without its last bias, by fused steps; and that bias.
+    /// [`Self::forward`] with fused kernels, without the last bias; also returns that bias.
     pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
         let dim = x.size()[2];
         let (hidden, last) = match self {

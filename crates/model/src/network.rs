@@ -1,4 +1,4 @@
-//! Backbone and head together: what the student and the teacher are.
+//! The network of a student or teacher: backbone and heads.
 
 use tch::{Tensor, nn};
 
@@ -8,22 +8,22 @@ use crate::head::ProjectionHead;
 use crate::tokens::Mode;
 use crate::vit::VisionTransformer;
 
-/// A backbone and its projection heads, with keys `backbone.*`, `head.*` and `patch_head.*`.
+/// A backbone and its projection heads, with keys `backbone.*`, `head.*`, and `patch_head.*`.
 #[derive(Debug)]
 pub struct Network {
     /// The vision transformer.
     pub backbone: VisionTransformer,
-    /// The projection head on its class token.
+    /// The projection head for the class token.
     pub head: ProjectionHead,
-    /// That on masked patches, where they do not share `head`.
+    /// The projection head for masked patches, if they do not share `head`.
     pub patch_head: Option<ProjectionHead>,
 }
 
 impl Network {
-    /// Creates all parameters in `vs`. Draws from torch's generator: seed it before.
+    /// Creates all parameters in `vs`. Draws from torch's generator, so seed it before.
     ///
     /// # Errors
-    /// A wrong value in one of the configurations.
+    /// Returns an error if a value in one of the configurations is invalid.
     pub fn new(vs: &nn::VarStore, model: &ModelConfig, head: &HeadConfig) -> Result<Self> {
         let root = vs.root();
         let backbone = VisionTransformer::new(&(&root / "backbone"), model)?;
@@ -35,7 +35,7 @@ impl Network {
         Ok(Self { backbone, head, patch_head: patch_head.transpose()? })
     }
 
-    /// Projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`.
+    /// Computes projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`.
     ///
     /// # Errors
     /// As [`VisionTransformer::forward`].
@@ -43,11 +43,11 @@ impl Network {
         self.head.forward(&self.backbone.forward_cls(images, mode)?)
     }
 
-    /// What the heads make of class tokens `[B, D]` and of patches `[m, D]`: one pass where both
-    /// share a head.
+    /// Applies the heads to class tokens `[B, D]` and patches `[m, D]`, in one pass if both share
+    /// a head.
     ///
     /// # Errors
-    /// Tokens of another width.
+    /// Returns an error if the tokens have the wrong width.
     pub fn project(&self, cls: &Tensor, patches: &Tensor) -> Result<(Tensor, Tensor)> {
         if let Some(patch_head) = &self.patch_head {
             return Ok((self.head.forward(cls)?, patch_head.forward(patches)?));

@@ -1,31 +1,32 @@
-//! From u8 pixels on the host to normalized input on the device.
+//! Normalization of u8 pixels on the host to network input on the device.
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Mean and standard deviation of each of C channels, on [0, 1].
+/// Mean and standard deviation of each of C channels, on the scale [0, 1].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalize {
-    /// Subtracted.
+    /// The mean, which is subtracted.
     pub mean: Vec<f32>,
-    /// Divided by.
+    /// The standard deviation, which is the divisor.
     pub std: Vec<f32>,
 }
 
-/// A [`Normalize`] on a device, where its numbers lie ready.
+/// A [`Normalize`] whose constants are on a device.
 #[derive(Debug)]
 pub struct Normalizer {
     /// `1 / (255 std)`, `[1, C, 1, 1]`, fp32.
     scale: Tensor,
-    /// `-mean / std`, likewise.
+    /// `-mean / std`, in the same form.
     shift: Tensor,
     kind: Kind,
 }
 
 impl Normalize {
-    /// This normalization on `device`, whose results are of type `kind`.
+    /// Prepares this normalization on `device`, with results of type `kind`.
     ///
     /// # Errors
-    /// There are not as many deviations as means, or the device does not exist.
+    /// Returns an error if the numbers of means and deviations differ, or if the device does not
+    /// exist.
     pub fn on(&self, device: Device, kind: Kind) -> Result<Normalizer, TchError> {
         let (means, deviations) = (self.mean.len(), self.std.len());
         if means != deviations {
@@ -42,14 +43,15 @@ impl Normalize {
         Ok(Normalizer { scale: of_channels(&scale)?, shift: of_channels(&shift)?, kind })
     }
 
-    /// Copies pixels to `device` as they are, a quarter of the bytes of floats, and computes
-    /// `(x / 255 - mean) / std` there.
+    /// Copies pixels to `device` as bytes, a quarter of the size of floats, and computes `(x / 255
+    /// - mean) / std` there.
     ///
     /// # Shapes
     /// `pixels`: `B * H * W * C` bytes in `[B, H, W, C]` order; result: `[B, C, H, W]`, fp32.
     ///
     /// # Errors
-    /// If the number of bytes is not that of the shape, or there are not as many deviations as means.
+    /// Returns an error if the number of bytes does not match the shape, or if the numbers of
+    /// means and deviations differ.
     pub fn apply(
         &self,
         pixels: &[u8],
@@ -62,7 +64,7 @@ impl Normalize {
             return Err(TchError::Shape(text));
         }
         let shape = [b, h, w, channels].map(|length| length as i64);
-        // Not from_slice, which fills the memory with zeros before it copies.
+        // `from_slice` would fill the memory with zeros before copying.
         let mut host = Tensor::f_empty(shape, (Kind::Uint8, Device::Cpu))?;
         torch_ext::read_into(&mut &*pixels, &mut host)?;
         self.on(device, Kind::Float)?.apply(&host.f_to_device(device)?)
@@ -70,18 +72,18 @@ impl Normalize {
 }
 
 impl Normalizer {
-    /// Where it computes.
+    /// Returns the device of the computation.
     pub fn device(&self) -> Device {
         self.scale.device()
     }
 
-    /// `(x / 255 - mean) / std` of pixels that are on the device, in one pass over them.
+    /// Computes `(x / 255 - mean) / std` for pixels on the device, in one pass.
     ///
     /// # Shapes
     /// `pixels`: `[B, H, W, C]`, u8; result: `[B, C, H, W]`, contiguous.
     ///
     /// # Errors
-    /// Another number of dimensions or channels.
+    /// Returns an error if the number of dimensions or channels is wrong.
     pub fn apply(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
         let size = pixels.size();
         let &[b, h, w, c] = size.as_slice() else {

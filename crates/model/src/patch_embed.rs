@@ -8,12 +8,12 @@ use crate::init;
 /// Cuts images into squares of `P` pixels and maps each to a token.
 ///
 /// # Source
-/// DINO's `PatchEmbed`, a convolution with kernel and stride `P`, with torch's default
-/// initialization of a convolution: weight and bias uniform within `1 / sqrt(C P^2)`.
+/// DINO's `PatchEmbed`: a convolution with kernel and stride `P`, with torch's default
+/// initialization of a convolution: weight and bias are uniform within `1 / sqrt(C P^2)`.
 ///
 /// # Deviations
-/// Computed as a matrix product over flattened patches, which gives `[B, N, D]` directly. The
-/// parameters keep the convolution's shapes.
+/// It is computed as a matrix product over flattened patches, which gives `[B, N, D]` directly.
+/// The parameters keep the shapes of the convolution.
 #[derive(Debug)]
 pub(crate) struct PatchEmbed {
     weight: Tensor,
@@ -40,10 +40,11 @@ impl PatchEmbed {
         Ok(Self { weight, bias, patch_size, in_channels })
     }
 
-    /// Rows and columns of the patch grid of images `[B, C, height, width]`.
+    /// Returns the rows and columns of the patch grid for images `[B, C, height, width]`.
     ///
     /// # Errors
-    /// Another number of dimensions or channels, no image at all, a side that is no multiple of `P`.
+    /// Returns an error if the number of dimensions or channels is wrong, there is no image, or a
+    /// side is not a multiple of `P`.
     pub(crate) fn grid(&self, images: &Tensor) -> Result<(i64, i64)> {
         let size = images.size();
         let &[batch, channels, height, width] = size.as_slice() else {

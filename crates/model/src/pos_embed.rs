@@ -11,10 +11,11 @@ use crate::precision::{without_autocast, working_kind};
 
 /// Added to the number of patches before the scale is computed, as the reference does.
 const OFFSET: f64 = 0.1;
-/// Matrices that are kept: training needs one or two, pictures of any shape some more.
+/// Number of cached matrices: training needs one or two, and pictures of arbitrary shapes a few
+/// more.
 const KEPT: usize = 8;
 
-/// One vector a token: the class token's, then those of an `M x M` grid of patches.
+/// One vector per token: that of the class token, followed by those of an `M x M` grid of patches.
 #[derive(Debug)]
 pub(crate) struct PosEmbed {
     weight: Tensor, // [1, 1 + M M, D]
@@ -33,48 +34,49 @@ impl PosEmbed {
         Ok(Self { weight, interpolation: Interpolation::new(side, form) })
     }
 
-    /// The embedding for a grid of `rows x cols` patches, `[1, 1 + rows * cols, D]`.
+    /// Returns the embedding for a grid of `rows x cols` patches, `[1, 1 + rows * cols, D]`.
     ///
-    /// The grid it was made for gets the parameter itself. Every other is a bicubic
-    /// interpolation, border repeated, differentiable and recomputed at each call because the
-    /// parameter moves at each step. Without antialiasing the cubic has a = -0.75, with it -0.5
-    /// and a support that grows as the grid shrinks.
+    /// For the grid that it was made for, this is the parameter itself. Other grids use a bicubic
+    /// interpolation with repeated borders, which is differentiable and recomputed at each call,
+    /// because the parameter changes at each step. Without antialiasing, the cubic has a = -0.75;
+    /// with it, it has a = -0.5 and a support that grows as the grid shrinks.
     ///
     /// # Source
     /// `interpolate_pos_encoding` of DINO, where the scale is `(rows + 0.1) / M`, not `rows / M`,
-    /// and source coordinates follow from that scale; of DINOv2, which can do either, and
-    /// antialias. Released weights go with the form that they were trained with.
+    /// and source coordinates follow from that scale; of DINOv2, which supports either, and
+    /// antialiasing. Use released weights with the form that they were trained with.
     pub(crate) fn for_grid(&self, grid: (i64, i64)) -> Tensor {
         self.interpolation.apply(&self.weight, grid)
     }
 
-    /// The parameter itself.
+    /// Returns the parameter itself.
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
     }
 }
 
-/// Interpolation from a grid of `M x M` positions to others.
+/// Interpolation from a grid of `M x M` positions to other grids.
 ///
-/// Two products with constant matrices, one along each axis. They are the same on every device and
-/// in every run; a GPU's own kernel has one thread a patch, and adds up gradients in whatever order
-/// they come.
+/// It consists of two products with constant matrices, one along each axis. They are the same on
+/// every device and in every run, whereas a GPU's own kernel has one thread per patch and
+/// accumulates gradients in arbitrary order.
 #[derive(Debug)]
 pub(crate) struct Interpolation {
     side: i64, // M
     form: PosInterpolation,
-    /// Matrices `[patches, M]` used last, on the device of the weight.
+    /// Recently used matrices `[patches, M]`, on the device of the weight.
     matrices: Mutex<Vec<Tensor>>,
 }
 
 impl Interpolation {
-    /// From a grid of `side x side`.
+    /// Creates the interpolation from a grid of `side x side`.
     pub(crate) fn new(side: i64, form: PosInterpolation) -> Self {
         Self { side, form, matrices: Mutex::default() }
     }
 
-    /// Positions `[1, 1 + M M, D]` for a grid of `rows x cols`; those of the same grid are the
-    /// weight itself. In fp32 as every implementation does, fp64 where the weight is.
+    /// Interpolates positions `[1, 1 + M M, D]` to a grid of `rows x cols`; for the original grid,
+    /// it returns the weight itself. In fp32 like all implementations, or in fp64 if the weight
+    /// is.
     pub(crate) fn apply(&self, weight: &Tensor, (rows, cols): (i64, i64)) -> Tensor {
         let (side, dim) = (self.side, weight.size()[2]);
         if (rows, cols) == (side, side) {
@@ -92,7 +94,8 @@ impl Interpolation {
         Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
     }
 
-    /// Weights of the `M` positions of an axis at each of its `patches`, `[patches, M]`.
+    /// Returns the weights of the `M` positions of an axis for each of its `patches`, `[patches,
+    /// M]`.
     fn matrix(&self, patches: i64, (kind, device): (Kind, Device)) -> Tensor {
         let mut kept = self.matrices.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |m: &Tensor| m.size()[0] == patches && m.kind() == kind && m.device() == device;
@@ -108,8 +111,8 @@ impl Interpolation {
         matrix
     }
 
-    /// What libtorch's interpolation along one axis makes of each position alone: it is linear, and
-    /// does the same along each axis. In fp64, `[patches, M]`.
+    /// Applies libtorch's interpolation along one axis to each unit vector, because it is linear
+    /// and the same along each axis. In fp64, `[patches, M]`.
     fn interpolated_identity(&self, patches: i64) -> Tensor {
         let side = self.side;
         let positions = Tensor::eye(side, (Kind::Double, Device::Cpu)).view([1, 1, side, side]);
@@ -135,7 +138,7 @@ mod tests {
     const FORMS: [PosInterpolation; 3] =
         [PosInterpolation::Offset, PosInterpolation::Size, PosInterpolation::Antialias];
 
-    /// All positions at once by libtorch's own kernel, in two dimensions.
+    /// Interpolates all positions with libtorch's own kernel, in two dimensions.
     fn by_kernel(
         weight: &Tensor,
         side: i64,
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn matrices_give_what_the_kernel_gives() {
-        // The kernel computes the places it reads from in the type of the weight, we in fp64.
+        // The kernel computes source positions in the type of the weight; we use fp64.
         for (kind, exact, alike) in [(Kind::Double, 1e-13, 1e-13), (Kind::Float, 1e-6, 1e-5)] {
             let grids = [(14, (6, 6)), (14, (9, 21)), (4, (7, 2)), (37, (16, 7)), (5, (5, 3))];
             for ((side, grid), form) in grids.iter().flat_map(|of| FORMS.map(|form| (*of, form))) {

@@ -1,14 +1,14 @@
-//! What is computed in single precision or better, whatever autocast says.
+//! Computations in single precision or better, regardless of autocast.
 
 use tch::{Device, Kind, Tensor};
 
-/// Double stays double; every other type is computed in single precision.
+/// Double precision stays double; every other type is computed in single precision.
 pub(crate) fn working_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
-/// Runs `f` with autocast off, and then goes on as before.
+/// Runs `f` with autocast off, and then restores it.
 pub(crate) fn without_autocast<T>(device: Device, f: impl Fn() -> T) -> T {
-    // Refused for devices alone that have no autocast here, where there is none to leave.
+    // This fails only for devices without autocast, where there is nothing to disable.
     torch_ext::autocast(device, None, &f).unwrap_or_else(|_| f())
 }

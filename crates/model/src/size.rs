@@ -1,4 +1,4 @@
-//! Parameter counts from the configuration alone, so that nothing need be allocated to know them.
+//! Parameter counts computed from the configuration alone, without allocating anything.
 
 use crate::config::{Ffn, HeadConfig, ModelConfig};
 
@@ -24,7 +24,7 @@ impl ModelConfig {
 }
 
 impl HeadConfig {
-    /// Number of trainable parameters of the head on a backbone of width `in_dim`.
+    /// Number of trainable parameters of the head for a backbone of width `in_dim`.
     pub fn num_parameters(&self, in_dim: i64) -> i64 {
         let hidden_layers = self.num_layers - 1;
         let mut width = in_dim;

@@ -1,4 +1,4 @@
-//! Tokens on their way from block to block.
+//! Tokens that are passed from block to block.
 
 use tch::{Kind, Tensor};
 use torch_ext::fused::{self, Branch, Norm};
@@ -6,18 +6,18 @@ use torch_ext::fused::{self, Branch, Norm};
 use crate::error::Result;
 use crate::tokens::Mode;
 
-/// How the blocks of a network compute by fused steps in one pass, see [`torch_ext::fused`].
+/// How the blocks of a network use fused kernels in one pass, see [`torch_ext::fused`].
 #[derive(Debug)]
 pub(crate) struct FusedPlan {
     /// The type of activations.
     pub kind: Kind,
     pub mode: Mode,
-    /// What the two branches of each block are multiplied by, `[depth, 2, B]`; none for 1.
+    /// Factors for the two branches of each block, `[depth, 2, B]`; `None` means 1.
     pub factors: Option<Tensor>,
 }
 
-/// Tokens `[B, T, D]`, and the last residual branch where it has not been added yet: the norm that comes
-/// next does both in one pass over memory.
+/// Tokens `[B, T, D]`, and the last residual branch if it has not been added yet: the next norm
+/// adds it and normalizes in one pass over memory.
 #[derive(Debug)]
 pub(crate) struct Stream {
     x: Tensor,
@@ -31,12 +31,12 @@ impl From<Tensor> for Stream {
 }
 
 impl Stream {
-    /// The tokens with a branch that is to be added.
+    /// Attaches a branch to be added.
     pub(crate) fn with(self, branch: Branch) -> Self {
         Self { x: self.added(), branch: Some(branch) }
     }
 
-    /// Adds the branch: the norm of the sum in type `kind`, and the sum.
+    /// Adds the branch; returns the norm of the sum in type `kind`, and the sum.
     pub(crate) fn normed(self, norm: Norm<'_>, kind: Kind) -> Result<(Tensor, Self)> {
         let Some(branch) = &self.branch else {
             return Ok((fused::norm(&self.x, norm, kind)?, self));
@@ -45,10 +45,10 @@ impl Stream {
         Ok((normed, Self::from(x)))
     }
 
-    /// The tokens with everything added.
+    /// Returns the tokens with everything added.
     pub(crate) fn added(self) -> Tensor {
         let Some(Branch { output, bias, gamma, factor }) = self.branch else { return self.x };
-        // Not in place: autograd keeps what gamma was multiplied by.
+        // Not in place, because autograd keeps the tensor that gamma was multiplied by.
         let kind = self.x.kind();
         let value = output.to_kind(kind);
         let value = bias.map_or_else(|| value.shallow_clone(), |bias| &value + bias);

@@ -1,29 +1,29 @@
-//! What the backbone returns, and how it runs.
+//! Outputs of the backbone, and its modes.
 
 use tch::Tensor;
 
-/// Whether the regularizers of training act.
+/// Whether regularizers of training are active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Stochastic depth is on: the student, on a batch that is all there is.
+    /// Stochastic depth is on. Used for the student, with a complete batch.
     Train,
-    /// The same on some of the images of a larger batch. Draws that belong to an image are made for
-    /// all of them and these images' taken, so from one state of the generator every part of the
-    /// batch gets what it would get in the whole.
+    /// The same for some images of a larger batch. Per-image draws are made for all images, and
+    /// those of these images are used. With the same generator state, every part of the batch
+    /// therefore gets the same draws as in the whole batch.
     TrainPart(ImageRange),
-    /// Everything is deterministic: the teacher and every evaluation.
+    /// Everything is deterministic. Used for the teacher and for evaluation.
     Eval,
 }
 
-/// Which images of a larger batch are here. With `V` views of each, crop-major, the rows are those
-/// of view 0, then those of view 1.
+/// A range of images within a larger batch. With `V` views of each, ordered by view, the rows are
+/// those of view 0, then those of view 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageRange {
-    /// The first of them.
+    /// Index of the first image.
     pub first: i64,
-    /// How many they are, at least 1.
+    /// Number of images, at least 1.
     pub count: i64,
-    /// How many there are in the whole batch.
+    /// Number of images in the whole batch.
     pub of: i64,
 }
 
@@ -34,14 +34,14 @@ pub struct Tokens {
     pub cls: Tensor,
     /// Register tokens, `[B, R, D]`; `R` may be 0.
     pub registers: Tensor,
-    /// Patch tokens in rows from the top left, `[B, N, D]`.
+    /// Patch tokens in row-major order from the top left, `[B, N, D]`.
     pub patches: Tensor,
-    /// Rows and columns of the patch grid; their product is `N`.
+    /// Rows and columns of the patch grid, whose product is `N`.
     pub grid: (i64, i64),
 }
 
 impl Tokens {
-    /// Takes the sequence `[B, 1 + R + N, D]` apart, without copying.
+    /// Splits the sequence `[B, 1 + R + N, D]` without copying.
     pub(crate) fn split(sequence: &Tensor, grid: (i64, i64)) -> Self {
         let patches = grid.0 * grid.1;
         let registers = sequence.size()[1] - 1 - patches;

@@ -1,4 +1,4 @@
-//! The vision transformer of DINO, DINOv2 and SimDINO.
+//! The vision transformer of DINO, DINOv2, and SimDINO.
 
 use tch::nn::Module;
 use tch::{Kind, Tensor, nn};
@@ -15,11 +15,11 @@ use crate::pos_embed::PosEmbed;
 use crate::stream::{FusedPlan, Stream};
 use crate::tokens::{Mode, Tokens};
 
-/// Vision transformer with a class token, a learned positional embedding, and whatever of DINOv2's
-/// additions the configuration asks for: registers, mask token, LayerScale, SwiGLU.
+/// A vision transformer with a class token, a learned positional embedding, and the additions of
+/// DINOv2 that the configuration enables: registers, mask token, LayerScale, SwiGLU.
 ///
-/// Takes images of any size whose sides are multiples of the patch; the positional embedding is
-/// interpolated where the grid is not the one it was made for.
+/// It accepts images of any size whose sides are multiples of the patch size; the positional
+/// embedding is interpolated if the grid differs from the one it was made for.
 ///
 /// # Source
 /// `VisionTransformer` of DINO (vision_transformer.py at 7c446df), also SimDINO's;
@@ -37,11 +37,11 @@ pub struct VisionTransformer {
 }
 
 impl VisionTransformer {
-    /// Creates the parameters under `path`, named as in the reference, with its initial values.
-    /// Draws from torch's generator: seed it before.
+    /// Creates the parameters under `path`, with the names and initial values of the reference.
+    /// Draws from torch's generator, so seed it before.
     ///
     /// # Errors
-    /// A wrong value in `config`.
+    /// Returns an error if a value in `config` is invalid.
     pub fn new(path: &nn::Path, config: &ModelConfig) -> Result<Self> {
         check("model", config.validate())?;
         let dims = config.arch.dimensions();
@@ -75,39 +75,40 @@ impl VisionTransformer {
         })
     }
 
-    /// Width `D` of the tokens.
+    /// Returns the width `D` of the tokens.
     pub fn embed_dim(&self) -> i64 {
         self.config.arch.dimensions().embed_dim
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub fn depth(&self) -> i64 {
         self.config.arch.dimensions().depth
     }
 
-    /// The configuration it was made from.
+    /// Returns the configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// All tokens after the final norm.
+    /// Returns all tokens after the final norm.
     ///
     /// # Shapes
-    /// - `images`: `[B, C, height, width]`, normalized, of the parameters' dtype and device
+    /// - `images`: `[B, C, height, width]`, normalized, with the dtype and device of the
+    ///   parameters
     ///
     /// # Errors
-    /// Images of another shape, dtype or device than the model takes.
+    /// Returns an error if the model does not accept the shape, dtype, or device of the images.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tokens> {
         self.forward_masked(images, None, mode)
     }
 
-    /// [`Self::forward`] with the mask token in the place of some patches.
+    /// [`Self::forward`] with the mask token in place of the masked patches.
     ///
     /// # Shapes
-    /// - `masks`: `[B, N]` bool, set where a patch is not to be seen
+    /// - `masks`: `[B, N]` bool, set for patches to be masked
     ///
     /// # Errors
-    /// As [`Self::forward`]; masks of another shape, or a model without a mask token.
+    /// As [`Self::forward`], and if the masks have the wrong shape or the model has no mask token.
     pub fn forward_masked(
         &self,
         images: &Tensor,
@@ -127,8 +128,9 @@ impl VisionTransformer {
         Ok(Tokens::split(&self.norm.forward(&x), grid))
     }
 
-    /// The class token after the final norm, `[B, D]`: equal to that of [`Self::forward`], with
-    /// a last block that computes nothing for the other tokens. Use it where patches are not needed.
+    /// Returns the class token after the final norm, `[B, D]`. It equals that of
+    /// [`Self::forward`], but the last block computes nothing for the other tokens. Use it if you
+    /// do not need patches.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -145,11 +147,11 @@ impl VisionTransformer {
         Ok(self.norm.forward(&x.select(1, 0))) // [B, 1, D] -> [B, D]
     }
 
-    /// Tokens of the last `n` blocks, first of them first, each after the final norm. Runs in
+    /// Returns the tokens of the last `n` blocks in order, each after the final norm. Runs in
     /// [`Mode::Eval`].
     ///
     /// # Errors
-    /// As [`Self::forward`], and `n` of 0 or above the depth.
+    /// As [`Self::forward`], and if `n` is 0 or above the depth.
     pub fn intermediate_layers(&self, images: &Tensor, n: i64) -> Result<Vec<Tokens>> {
         if !(1..=self.depth()).contains(&n) {
             return Err(Error::Layers { asked: n, depth: self.depth() });
@@ -165,8 +167,8 @@ impl VisionTransformer {
         Ok(layers)
     }
 
-    /// Attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32 (fp64 stays fp64). Row 0 is
-    /// what the class token looks at. Runs in [`Mode::Eval`].
+    /// Returns the attention maps of the last block, `[B, H, T, T]` with `T = 1 + R + N`, in fp32
+    /// (fp64 stays fp64). Row 0 is the attention of the class token. Runs in [`Mode::Eval`].
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -175,7 +177,7 @@ impl VisionTransformer {
         Ok(last.get().attention_maps(&x))
     }
 
-    /// Queries, keys and values of the last block, each `[B, H, T, D/H]`; tokens as in
+    /// Returns queries, keys, and values of the last block, each `[B, H, T, D/H]`; tokens as in
     /// [`Self::last_self_attention`]. Runs in [`Mode::Eval`].
     ///
     /// # Errors
@@ -185,7 +187,7 @@ impl VisionTransformer {
         Ok(last.get().qkv(&x))
     }
 
-    /// The last block and what enters it, `[B, T, D]`.
+    /// Returns the last block and its input, `[B, T, D]`.
     fn before_last(&self, images: &Tensor) -> Result<(&SharedBlock, Tensor)> {
         let (x, _) = self.embed(images, None)?;
         let Some((last, before)) = self.blocks.split_last() else {
@@ -195,8 +197,8 @@ impl VisionTransformer {
         Ok((last, self.run(before, x, Mode::Eval, plan.as_ref())?.added()))
     }
 
-    /// How blocks compute by fused steps on tokens `x`; none where one of them cannot, and where
-    /// activations are computed again, whose memory is what matters then.
+    /// Returns how blocks use fused kernels for tokens `x`; `None` if one of them cannot, or if
+    /// activations are recomputed, in which case memory matters most.
     fn fused_plan(&self, x: &Tensor, mode: Mode) -> Option<FusedPlan> {
         let kind = torch_ext::autocast_kind(x.device())?;
         fused::supported(x.device(), self.embed_dim()).ok()?;
@@ -209,13 +211,13 @@ impl VisionTransformer {
         })
     }
 
-    /// How many blocks keep their input alone, together; 0 for none.
+    /// Number of consecutive blocks that keep only their joint input; 0 for none.
     fn checkpoint_every(&self, mode: Mode) -> usize {
         let every = usize::try_from(self.config.checkpoint_blocks).unwrap_or_default();
         if mode == Mode::Eval { 0 } else { every }
     }
 
-    /// All blocks but the last, whose activations the backward pass wants first anyway.
+    /// Runs all blocks except the last, whose activations the backward pass needs first anyway.
     fn run(
         &self,
         before: &[SharedBlock],
@@ -231,7 +233,7 @@ impl VisionTransformer {
             .try_fold(Stream::from(x), |stream, block| block.get().forward_fused(stream, plan))
     }
 
-    /// Images to the sequence that enters the first block, `[B, T, D]`, and the patch grid.
+    /// Converts images to the input sequence of the first block, `[B, T, D]`, and the patch grid.
     fn embed(&self, images: &Tensor, masks: Option<&Tensor>) -> Result<(Tensor, (i64, i64))> {
         let grid = self.patch_embed.grid(images)?;
         let (expected, got) = (self.pos_embed.weight().kind(), images.kind());
@@ -251,12 +253,12 @@ impl VisionTransformer {
         let tokens = Tensor::cat(&[all(&self.cls_token), patches], 1); // -> [B, 1 + N, D]
         let tokens = tokens + self.pos_embed.for_grid(grid);
         let Some(registers) = &self.register_tokens else { return Ok((tokens, grid)) };
-        // Registers have no place in the image, so they come after the positions.
+        // Registers have no position in the image, so they are added after the positions.
         let (cls, patches) = (tokens.narrow(1, 0, 1), tokens.narrow(1, 1, grid.0 * grid.1));
         Ok((Tensor::cat(&[cls, all(registers), patches], 1), grid))
     }
 
-    /// The mask token in the place of masked patches, `[B, N, D]`.
+    /// Replaces masked patches by the mask token, `[B, N, D]`.
     fn hide(&self, patches: &Tensor, masks: &Tensor) -> Result<Tensor> {
         let Some(token) = &self.mask_token else { return Err(Error::NoMaskToken) };
         let expected = &patches.size()[..2];
@@ -264,7 +266,8 @@ impl VisionTransformer {
             let (expected, got) = (expected.to_vec(), masks.size());
             return Err(Error::Masks { expected, got, kind: masks.kind() });
         }
-        // The token keeps the parameters' dtype where autocast has made patches shorter.
+        // The token keeps the dtype of the parameters if autocast has reduced the precision of the
+        // patches.
         let token = token.to_kind(patches.kind()).unsqueeze(0); // [1, D] -> [1, 1, D]
         Ok(token.where_self(&masks.unsqueeze(-1), patches))
     }

@@ -1,4 +1,4 @@
-//! A weight of the coding rate that keeps its pull and that of the similarity in proportion.
+//! A weight of the coding rate that keeps its gradient in proportion to that of the similarity.
 //!
 //! After each step, with `R` the mean coding rate and `S` the mean similarity of the step,
 //!
@@ -7,17 +7,19 @@
 //! log gamma <- log gamma + 0.01 * (log target - log measured)
 //! ```
 //!
-//! where `|.|` is the norm over all the student's rows `s`, of what turns them: a pull along a row
-//! is undone by its normalization.
+//! where `|.|` is the norm over all rows `s` of the student of the part of the gradient that
+//! rotates them: a gradient along a row is undone by its normalization.
 //!
 //! # What it assumes
-//! - What pulls on the features pulls on the weights: the network's Jacobian is not looked at.
-//! - The proportion changes slowly: about 100 steps are needed to follow it.
+//! - A gradient with respect to the features stands for one with respect to the weights: the
+//!   Jacobian of the network is ignored.
+//! - The proportion changes slowly: it takes about 100 steps to follow it.
 //! - The features are not at rest. At a minimum of the loss over the features themselves, the two
-//!   pulls on the global views are equal whatever `gamma` is; then nothing is left to measure.
+//!   gradients on the global views are equal for any `gamma`, and there is nothing left to
+//!   measure.
 //!
-//! A step changes `gamma` by a factor of `exp(0.05)` at most. When all features are equal nothing
-//! pulls at all, and `gamma` stays; it does not see a collapse, and does not end one.
+//! A step changes `gamma` by a factor of at most `exp(0.05)`. When all features are equal, both
+//! gradients vanish and `gamma` does not change; it neither detects nor ends a collapse.
 
 use tch::Tensor;
 use torch_ext::Collective;
@@ -25,34 +27,34 @@ use torch_ext::Collective;
 use crate::Result;
 use crate::objective::Statistics;
 
-/// Name of the weight among the objective's state.
+/// Name of the weight in the objective's state.
 pub const STATE: &str = "gamma";
-/// Name of the squares among the statistics of a step.
+/// Name of the squared gradient norms in the statistics of a step.
 const SQUARES: &str = "gamma";
 const RATE: f64 = 0.01;
-/// Most that the logarithm of the weight changes in a step.
+/// Largest change of the logarithm of the weight in a step.
 const MOST: f64 = 0.05;
 
 /// The weight and its target.
 #[derive(Debug, Clone)]
 pub struct Balance {
     target: f64,
-    /// None before the first step, which knows the batch and the width to start from.
+    /// `None` before the first step, which knows the initial batch size and width.
     gamma: Option<f64>,
 }
 
 impl Balance {
-    /// A balance that aims at `target`, the rate's pull over the similarity's.
+    /// Creates a balance with the ratio `target` of the rate's gradient to the similarity's.
     pub fn new(target: f64) -> Self {
         Self { target, gamma: None }
     }
 
-    /// The weight of this step, which is `first` in the first one.
+    /// Returns the weight of this step; in the first step, it is `first`.
     pub fn gamma(&self, first: f64) -> f64 {
         self.gamma.unwrap_or(first)
     }
 
-    /// Notes the squares of both pulls, each 0-dimensional, and what they are weighted with.
+    /// Records the squared norms of both gradients, each 0-dimensional, and their weights.
     pub fn record(
         statistics: &mut Statistics,
         expansion: &Tensor,
@@ -66,7 +68,7 @@ impl Balance {
         statistics.put(SQUARES, Tensor::stack(&squares, 0));
     }
 
-    /// Moves the weight. Waits for the device.
+    /// Updates the weight. Waits for the device.
     ///
     /// # Errors
     /// A process does not answer.
@@ -79,21 +81,21 @@ impl Balance {
         let gamma = gamma / count;
         let measured = (expansion / compression).sqrt();
         let step = RATE * (self.target / measured).ln();
-        // 0 / 0, where nothing pulls.
+        // 0 / 0 if both gradients vanish.
         let step = if step.is_nan() { 0.0 } else { step.clamp(-MOST, MOST) };
         self.gamma = Some(gamma * step.exp());
         Ok(())
     }
 
-    /// The weight, if it has moved.
+    /// Returns the weight, if it has been updated.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.gamma.iter().map(|&gamma| (STATE.to_owned(), Tensor::from_slice(&[gamma]))).collect()
     }
 
-    /// Puts back what [`Self::state`] gave.
+    /// Restores the result of [`Self::state`].
     ///
     /// # Errors
-    /// A tensor that holds no number.
+    /// Returns an error if a tensor does not contain a number.
     pub fn load(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
         let found = tensors.iter().find(|(name, _)| name == STATE);
         self.gamma = found.map(|(_, value)| f64::try_from(value.reshape([-1]))).transpose()?;

@@ -1,4 +1,4 @@
-//! From the options to the objective.
+//! Builds the objective that the options describe.
 
 use crate::Result;
 use crate::config::{Method, ObjectiveConfig};
@@ -9,7 +9,7 @@ use crate::simdino::SimDinoLoss;
 use crate::simdinov2::SimDinoV2Loss;
 
 impl ObjectiveConfig {
-    /// The objective, in its first state.
+    /// Builds the objective in its initial state.
     ///
     /// # Errors
     /// Returns every invalid value in one error.

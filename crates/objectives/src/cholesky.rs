@@ -1,7 +1,8 @@
-//! `I + alpha Z^T Z` of groups of rows: factor, half log-determinant, and how a failure is met.
+//! `I + alpha Z^T Z` for groups of rows: the factorization, half the log-determinant, and the
+//! handling of failures.
 //!
-//! `G` groups, `n` rows each, `d` width, `p` the side of the matrix that is factorized: `min(n, d)`,
-//! or `d` where a group spans processes. Knows nothing of losses.
+//! `G` groups, `n` rows each, `d` width, `p` the side of the matrix that is factorized: `min(n,
+//! d)`, or `d` if a group spans processes. This module knows nothing about losses.
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::Collective;
@@ -9,24 +10,24 @@ use torch_ext::Collective;
 use crate::Result;
 use crate::config::RatePrecision;
 
-/// Sides up to this are factorized in double precision whatever the products are computed in: it
-/// takes no longer, and near a collapse, where the identity stands beside far larger numbers, the
-/// value keeps digits that it loses in single.
+/// Matrices with sides up to this are factorized in double precision, whatever precision the
+/// products use: it takes no longer, and near a collapse, where the identity is added to far
+/// larger numbers, the value keeps digits that single precision loses.
 const SMALL: i64 = 128;
-/// Added to the diagonal after a failure, in units of its mean.
+/// Values added to the diagonal after a failure, in units of its mean.
 const JITTERS: [f64; 2] = [1e-6, 1e-4];
 
-/// Retries that the factorization of some groups needed.
+/// Number of retries that the factorization of some groups needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateEvents {
-    /// Retries with something added to the diagonal.
+    /// Retries with jitter on the diagonal.
     pub jitter: u32,
     /// Retries in double precision.
     pub fp64: u32,
 }
 
 impl RateEvents {
-    /// Whether every group was factorized at once.
+    /// Whether every group was factorized at the first attempt.
     pub fn is_clean(self) -> bool {
         self == Self::default()
     }
@@ -39,7 +40,7 @@ impl std::ops::AddAssign for RateEvents {
     }
 }
 
-/// Data type that a precision computes in.
+/// The data type for a precision.
 pub fn kind(precision: RatePrecision) -> Kind {
     match precision {
         RatePrecision::Fp32 => Kind::Float,
@@ -47,7 +48,7 @@ pub fn kind(precision: RatePrecision) -> Kind {
     }
 }
 
-/// Which of the two Gram matrices stands in `I + alpha K`. Both have the same non-zero
+/// Which of the two Gram matrices is `K` in `I + alpha K`. Both have the same non-zero
 /// eigenvalues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GramSide {
@@ -58,7 +59,7 @@ pub enum GramSide {
 }
 
 impl GramSide {
-    /// The smaller one. Products and factorization both cost less on it.
+    /// The smaller one, for which both the products and the factorization cost less.
     pub fn cheaper(z: &Tensor) -> Self {
         if z.size()[1] <= z.size()[2] { Self::Samples } else { Self::Features }
     }
@@ -66,7 +67,7 @@ impl GramSide {
 
 /// A Cholesky factorization that may have failed.
 pub struct Factor {
-    /// The lower factor, `[G, p, p]`, in the precision it was computed in.
+    /// The lower factor, `[G, p, p]`, in the precision of the computation.
     pub lower: Tensor,
     /// Half the log-determinant, `[G]`.
     pub half_logdet: Tensor,
@@ -74,10 +75,11 @@ pub struct Factor {
     pub failed: Tensor,
 }
 
-/// `I + alpha K`, of which only the lower triangle is meant: factorizations read no more.
+/// Returns `I + alpha K`. Only the lower triangle is valid, because factorizations read no more.
 /// `[G, n, d] -> [G, p, p]`
 ///
-/// On the CPU in panels of columns from the diagonal down, which spares up to half of the product.
+/// On the CPU, it is computed in panels of columns from the diagonal down, which saves up to half
+/// of the product.
 pub fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     let rows = match side {
         GramSide::Samples => z.shallow_clone(),
@@ -95,7 +97,7 @@ pub fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     regularized(gram, alpha)
 }
 
-/// [`regularized_gram`] on the side of the width, of the rows of all processes together.
+/// Like [`regularized_gram`] with the feature side, for the rows of all processes together.
 pub fn regularized_gram_across(
     z: &Tensor,
     alpha: f64,
@@ -106,14 +108,14 @@ pub fn regularized_gram_across(
     Ok(regularized(gram, alpha))
 }
 
-/// `I + alpha K`, in the place of `K`.
+/// Replaces `K` by `I + alpha K` in place.
 fn regularized(mut gram: Tensor, alpha: f64) -> Tensor {
     let _ = gram.g_mul_scalar_(alpha);
     let _ = gram.diagonal(0, -2, -1).g_add_scalar_(1.0);
     gram
 }
 
-/// Factorizes all groups in one call. Reads nothing back to the host.
+/// Factorizes all groups in one call, without a copy to the host.
 pub fn factorize(matrix: &Tensor) -> Factor {
     let kind = if matrix.size()[1] <= SMALL { Kind::Double } else { matrix.kind() };
     let (lower, info) = matrix.to_kind(kind).linalg_cholesky_ex(false, false);
@@ -126,8 +128,8 @@ pub fn factorize(matrix: &Tensor) -> Factor {
 /// `alpha (I + alpha Z Z^T)^-1 Z = alpha Z (I + alpha Z^T Z)^-1` from the factor of either side.
 /// `[G, p, p], [G, n, d] -> [G, n, d]`
 ///
-/// An explicit inverse and a product beat two triangular solves here, and lose no digits: the
-/// eigenvalues start at 1.
+/// An explicit inverse and a product are faster than two triangular solves here and lose no
+/// digits, because the eigenvalues start at 1.
 pub fn gradient(lower: &Tensor, z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     let inverse = inverse(lower).to_kind(z.kind()) * alpha; // [G, p, p]
     match side {
@@ -138,16 +140,17 @@ pub fn gradient(lower: &Tensor, z: &Tensor, side: GramSide, alpha: f64) -> Tenso
 
 /// `(L L^T)^-1` as the product of `L^-1` with itself, `[G, p, p]`.
 ///
-/// libtorch's `cholesky_inverse` waits for the device: on CUDA it goes through MAGMA, which allocates
-/// memory of its own, and elsewhere it looks whether it went well.
+/// libtorch's `cholesky_inverse` waits for the device: on CUDA, it goes through MAGMA, which
+/// allocates its own memory, and elsewhere it checks for success.
 fn inverse(lower: &Tensor) -> Tensor {
     let eye = Tensor::eye(lower.size()[1], (lower.kind(), lower.device()));
     let inverse = lower.linalg_solve_triangular(&eye.expand_as(lower), false, true, false);
     inverse.transpose(1, 2).bmm(&inverse)
 }
 
-/// Second chances of the matrix `[1, p, p]` of one group: more and more jitter, then the matrix
-/// that `double` makes, unless the first was in double precision already. None when all failed.
+/// Retries the matrix `[1, p, p]` of one group with increasing jitter, and then with the matrix
+/// from `double`, unless the first one was already in double precision. Returns `None` if all
+/// attempts failed.
 pub fn retry(
     matrix: &Tensor,
     double: impl FnOnce() -> Tensor,
@@ -171,7 +174,7 @@ pub fn retry(
     succeeded(&factor).then_some(factor)
 }
 
-/// Whether the one group was factorized.
+/// Whether the single group was factorized.
 fn succeeded(factor: &Factor) -> bool {
     factor.failed.int64_value(&[0]) == 0 // sync, on the path of failures only
 }

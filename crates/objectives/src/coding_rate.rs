@@ -10,12 +10,12 @@
 //! dR/dZ = alpha * Z * M^-1
 //! ```
 //!
-//! When `n < d` the `n x n` matrix `I + alpha Z Z^T` takes the place of `M`: it has the same
-//! determinant, and `dR/dZ = alpha (I + alpha Z Z^T)^-1 Z`. The gradient is in closed form because
-//! autograd through a Cholesky factorization costs several times as much.
+//! If `n < d`, the `n x n` matrix `I + alpha Z Z^T` replaces `M`: it has the same determinant, and
+//! `dR/dZ = alpha (I + alpha Z Z^T)^-1 Z`. The gradient is in closed form because autograd through
+//! a Cholesky factorization costs several times as much.
 //!
-//! Centered rows `Z - mean` have the same formulas, and need no step back through the mean: the
-//! rows of `alpha (Z - mean) M^-1` add up to nothing already.
+//! Centered rows `Z - mean` use the same formulas and need no backward pass through the mean,
+//! because the rows of `alpha (Z - mean) M^-1` already sum to zero.
 //!
 //! # Source
 //! SimDINO, equation of `R_eps` and Theorem 3.1 (scale of its gradient), where
@@ -23,10 +23,11 @@
 //! RobinWu218/SimDINO@8149fc4.
 //!
 //! # Deviations
-//! The reference computes the Gram matrix in half precision, always of width `d`, and does not
-//! look whether the factorization failed. Here it is in single or double precision with autocast
-//! off, on the smaller side (factorized in double where that is small, which costs nothing), and a
-//! failure is retried, counted, and in the end an error.
+//! The reference computes the Gram matrix in half precision, always on the feature side, and does
+//! not check whether the factorization failed. Here, it is computed in single or double precision
+//! with autocast off, on the smaller side (factorized in double precision where that is small,
+//! which costs nothing). A failure is retried and counted, and if all retries fail, it is an
+//! error.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
@@ -37,47 +38,50 @@ use crate::config::RatePrecision;
 use crate::deferred::Deferred;
 use crate::{Error, Result};
 
-/// What to measure, and how.
+/// Options of [`coding_rate`].
 #[derive(Clone, Copy)]
 pub struct RateOptions<'a> {
     /// Factor of the covariance, `d / (n eps^2)`.
     pub alpha: f64,
-    /// Precision of Gram matrix, factorization and logarithms.
+    /// Precision of the Gram matrix, the factorization, and the logarithms.
     pub precision: RatePrecision,
-    /// Subtract the mean of each group first.
+    /// Whether to subtract the mean of each group first.
     pub center: bool,
-    /// Processes whose rows together make each group; none when each group is here as a whole.
+    /// The processes whose rows together form each group; `None` if this process has every group
+    /// completely.
     pub across: Option<&'a dyn Collective>,
 }
 
 impl RateOptions<'_> {
-    /// Uncentered, in single precision, every group as a whole in this process.
+    /// Options without centering, in single precision, with every group completely in this
+    /// process.
     pub fn new(alpha: f64) -> Self {
         Self { alpha, precision: RatePrecision::Fp32, center: false, across: None }
     }
 }
 
-/// Coding rate of each group and its gradient, both detached.
+/// The coding rate of each group and its gradient, both detached.
 #[derive(Debug)]
 pub struct CodingRate {
-    /// `1/2 logdet(I + alpha Z^T Z)` of each group, in the precision asked for.
+    /// `1/2 logdet(I + alpha Z^T Z)` for each group, in the requested precision.
     pub value: Tensor,
-    /// Derivative of each group's value by its features, shaped and typed like them.
+    /// The derivative of each group's value with respect to its features, with the same shape and
+    /// type.
     ///
-    /// Where groups span `W` processes it is `W` times that: data-parallel training averages the
+    /// If groups span `W` processes, it is multiplied by `W`: data-parallel training averages the
     /// gradients of processes that all have the same value, and the mean must be the derivative of
-    /// that value. It is what the backward pass of a summing all-reduce would give, without a
-    /// second exchange.
+    /// that value. This equals the backward pass of a summing all-reduce, without a second
+    /// exchange.
     pub gradient: Tensor,
-    /// Retries that were needed.
+    /// Retries that the factorization needed.
     pub events: RateEvents,
 }
 
 impl CodingRate {
-    /// The values as a part of autograd: `z` must be what was measured, and its derivative will
-    /// be [`Self::gradient`]. `[G]`
+    /// Attaches the values to autograd: `z` must be the tensor that was measured, and its
+    /// derivative will be [`Self::gradient`]. `[G]`
     pub fn attached_to(&self, z: &Tensor) -> Tensor {
-        // Nothing in size; its derivative is the closed form.
+        // Its value is zero, and its derivative is the closed form.
         let nothing = (z - z.detach()) * &self.gradient;
         let groups = self.value.size()[0];
         let nothing = nothing.reshape([groups, -1]).sum_dim_intlist(1, false, z.kind());
@@ -85,18 +89,19 @@ impl CodingRate {
     }
 }
 
-/// Value and gradient of `1/2 logdet(I + alpha Z^T Z)`, in one batched call for all groups.
+/// Computes the value and the gradient of `1/2 logdet(I + alpha Z^T Z)` in one batched call for
+/// all groups.
 ///
-/// Takes no part in autograd itself; [`CodingRate::attached_to`] puts it there. Waits for the
-/// device once, to read whether all went well.
+/// The computation is not recorded by autograd; [`CodingRate::attached_to`] attaches the result.
+/// Waits for the device once, to check for failures.
 ///
 /// # Shapes
 /// - `z`: `[n, d]` or `[G, n, d]`, any floating point type
 /// - value: `[G]` (`[1]` for a single group); gradient: like `z`
 ///
 /// # Errors
-/// A wrong shape; `alpha` not positive; features that are not finite; a covariance that cannot be
-/// factorized even after retries; a process that does not answer.
+/// Returns an error if a shape is wrong, `alpha` is not positive, features are not finite, a
+/// covariance cannot be factorized even after retries, or a process does not respond.
 pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
     let z = z.detach();
     let groups = match z.dim() {
@@ -116,22 +121,22 @@ pub fn coding_rate(z: &Tensor, options: &RateOptions) -> Result<CodingRate> {
 /// What is wrong with a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Its features hold NaN or infinity.
+    /// Its features contain NaN or infinity.
     NonFinite(usize),
     /// No attempt to factorize its matrix succeeded.
     NotPositiveDefinite(usize),
-    /// A tensor that was to be looked at along the way is not finite; its index.
+    /// Another tensor that was checked at the same time is not finite; its index.
     Other(usize),
 }
 
 impl Fault {
-    /// The group, or the index of the other tensor.
+    /// The index of the group or of the other tensor.
     pub(crate) fn group(self) -> usize {
         let (Self::NonFinite(index) | Self::NotPositiveDefinite(index) | Self::Other(index)) = self;
         index
     }
 
-    /// The fault in words.
+    /// Describes the fault as an error.
     pub(crate) fn error(self, term: &'static str, what: String) -> Error {
         match self {
             Self::NotPositiveDefinite(_) => Error::NotPositiveDefinite { term, what },
@@ -140,18 +145,18 @@ impl Fault {
     }
 }
 
-/// Rates, and what must be reported instead of them.
+/// Coding rates, and the faults to report instead of them.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// Meaningful when there are no faults.
+    /// Valid only if there are no faults.
     pub(crate) rate: CodingRate,
-    /// Groups and other tensors that are not as they should be.
+    /// Groups and other tensors with a fault.
     pub(crate) faults: Vec<Fault>,
 }
 
-/// [`coding_rate`] of `[G, n, d]`, which also looks, in the same one read from the device, whether
-/// the `others` are finite. All of that is left to `deferred` where it is given, and the rate of a
-/// group that could not be factorized then means nothing.
+/// Like [`coding_rate`] for `[G, n, d]`, but also checks, in the same read from the device,
+/// whether the `others` are finite. If `deferred` is given, all checks are left to it, and the
+/// rate of a group that could not be factorized is meaningless.
 pub(crate) fn rate_of_groups(
     z: &Tensor,
     options: &RateOptions,
@@ -164,15 +169,15 @@ pub(crate) fn rate_of_groups(
     })?
 }
 
-/// The matrices of all groups, and what they were made of.
+/// The matrices of all groups, and their inputs.
 struct Groups {
-    /// Features in working precision, centered if asked for. `[G, n, d]`
+    /// Features in working precision, centered if requested. `[G, n, d]`
     z: Tensor,
     side: GramSide,
     /// `I + alpha K`, `[G, p, p]`.
     matrix: Tensor,
     alpha: f64,
-    /// Whether the rows of other processes are in the matrix.
+    /// Whether the matrix includes the rows of other processes.
     spanning: bool,
 }
 
@@ -193,8 +198,9 @@ impl Groups {
         Ok(Self { z, side, matrix, alpha, spanning: options.across.is_some() })
     }
 
-    /// The matrix of one group in double precision. That of several processes is only widened:
-    /// adding it up anew would need all of them, and only this one may have failed.
+    /// The matrix of one group in double precision. If the group spans processes, the matrix is
+    /// only converted: summing it again would need all processes, and only this one may have
+    /// failed.
     fn in_double(&self, group: i64) -> Tensor {
         if self.spanning {
             return self.matrix.narrow(0, group, 1).to_kind(Kind::Double);
@@ -204,7 +210,7 @@ impl Groups {
     }
 }
 
-/// Rows without their group's mean, `[G, n, d]`.
+/// Subtracts the mean of each group, `[G, n, d]`.
 fn centered(z: &Tensor, across: Option<&dyn Collective>) -> Result<Tensor> {
     let mut sum = z.sum_dim_intlist(1, true, z.kind()); // [G, 1, d]
     let mut rows = Tensor::full([], z.size()[1], (Kind::Double, z.device()));
@@ -234,7 +240,7 @@ fn rate_in_precision(
     let (failed, not_finite) = flags.split_at(z.size()[0] as usize);
     let any_failed = failed.contains(&true);
     if any_failed {
-        // Their factors are arbitrary; any will do until they are replaced.
+        // Their factors are arbitrary until they are replaced.
         let eye = Tensor::eye(factor.lower.size()[1], (factor.lower.kind(), z.device()));
         factor.lower = eye.where_self(&factor.failed.view([-1, 1, 1]), &factor.lower);
     }
@@ -253,7 +259,7 @@ fn rate_in_precision(
     Ok(Checked { rate, faults })
 }
 
-/// Tries the failed groups again and puts their values and gradients in place.
+/// Retries the failed groups and stores their values and gradients.
 fn recover(
     value: &Tensor,
     gradient: &Tensor,
@@ -283,8 +289,9 @@ fn recover(
     Ok(faults)
 }
 
-/// For each group whether its factorization failed, which NaN and infinity among its features
-/// also lead to; then for each of `others` whether it is not finite. The one read from the device.
+/// For each group, whether its factorization failed, which NaN and infinity in its features also
+/// cause; then, for each of `others`, whether it is not finite. This is the only read from the
+/// device.
 fn read_flags(failed: &Tensor, others: &[&Tensor]) -> Result<Vec<bool>> {
     let mut flags = vec![failed.shallow_clone()];
     for other in others {

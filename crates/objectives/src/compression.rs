@@ -22,11 +22,12 @@ pub fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) -> Tensor
     mean_over_pairs(&similarity)
 }
 
-/// Square of the gradient of [`compression`] by the student's rows, as far as it turns them; it is
-/// the same for both forms when rows have norm 1. 0-dimensional.
+/// Squared norm of the gradient of [`compression`] with respect to the student's rows, counting
+/// only the part that rotates them; it is the same for both forms if rows have norm 1.
+/// 0-dimensional.
 ///
-/// With `T[v]` the sum of the teacher's rows that face view `v`, the part of `T` across `s` is
-/// `|T|^2 - (T . s)^2`, and both come from inner products.
+/// With `T[v]` the sum of the teacher's rows that are compared with view `v`, the part of `T`
+/// orthogonal to `s` is `|T|^2 - (T . s)^2`, and both terms follow from inner products.
 pub fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
     let size = student.size();
     let (views, batch) = (size[0], size[1]);
@@ -35,7 +36,8 @@ pub fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
     let along =
         (pair_products(&teacher, &student) * &other).sum_dim_intlist(0, false, student.kind());
     let across_views = (teacher.get(0) * teacher.get(1)).sum_dim_intlist(-1, false, student.kind()); // [B]
-    // |t_0 + t_1|^2 = 2 + 2 t_0 . t_1 where a view faces both, 1 where it faces one.
+    // |t_0 + t_1|^2 = 2 + 2 t_0 . t_1 if a view is compared with both, 1 if it is compared with
+    // one.
     let facing = other.sum_dim_intlist(0, false, student.kind()); // [V, 1]
     let whole = &facing + (&facing - 1.0) * 2.0 * across_views.unsqueeze(0); // [V, B]
     let square = (whole - along.square()).clamp_min(0.0).sum(student.kind());

@@ -1,5 +1,5 @@
-//! The DINO loss: the student predicts, from every view, which prototypes the teacher sees in
-//! another.
+//! The DINO loss: from every view, the student predicts the prototypes that the teacher assigns to
+//! another view.
 //!
 //! `V` views, the first 2 of them global; `B` images; `K` prototypes. Scores `s[v][b]` of the
 //! student and `t[g][b]` of the teacher:
@@ -12,7 +12,7 @@
 //! after the step:  center <- 0.9 center + 0.1 mean(t)
 //! ```
 //!
-//! A teacher without an opinion gives the loss `ln K`.
+//! A teacher with uniform targets gives the loss `ln K`.
 //!
 //! # Source
 //! DINO, `DINOLoss` in main_dino.py of facebookresearch/dino@7c446df.
@@ -27,20 +27,21 @@ use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state}
 use crate::prototypes::{TeacherTargets, TeacherTemperature, cross_entropy_of_views, entropies};
 use crate::{Error, Result};
 
-/// Name of the center among the state.
+/// Name of the center in the state.
 const CENTER: &str = "center";
 
-/// The DINO loss; see the module's text.
+/// The DINO loss; see the module documentation.
 #[derive(Debug)]
 pub struct DinoLoss {
     cls: ClsLoss,
 }
 
 impl DinoLoss {
-    /// The loss that the options describe.
+    /// Creates the loss from its options.
     ///
     /// # Errors
-    /// Returns every invalid value in one error, Sinkhorn-Knopp among them, which belongs to DINOv2.
+    /// Returns an error that lists every invalid value, including Sinkhorn-Knopp, which belongs to
+    /// DINOv2.
     pub fn new(config: &DinoConfig) -> Result<Self> {
         if config.centering != Centering::Softmax {
             let what = "sinkhorn_knopp belongs to DINOv2; DINO takes softmax".to_owned();
@@ -74,7 +75,7 @@ impl Objective for DinoLoss {
     }
 }
 
-/// The loss of class tokens over prototypes, which DINO and DINOv2 share.
+/// The loss of class tokens over prototypes, shared by DINO and DINOv2.
 #[derive(Debug)]
 pub(crate) struct ClsLoss {
     pub(crate) teacher: TeacherTargets,
@@ -83,7 +84,7 @@ pub(crate) struct ClsLoss {
 }
 
 impl ClsLoss {
-    /// `every_step`: whether the teacher's temperature grows at each step or at each epoch.
+    /// `every_step`: whether the teacher's temperature is updated at each step or at each epoch.
     pub(crate) fn new(config: &DinoConfig, every_step: bool) -> Result<Self> {
         let problems = config.validate();
         if !problems.is_empty() {

@@ -7,16 +7,16 @@
 //!      + koleo.loss_weight * koleo(student's backbone)
 //! ```
 //!
-//! Patches have a center of their own. Whether they share the head of the class tokens is the
-//! network's business: scores of any width are taken.
+//! Patches have their own center. The network decides whether they share the head of the class
+//! tokens: scores of any width are accepted.
 //!
 //! # Source
 //! DINOv2, `DINOLoss`, `iBOTPatchLoss` and `KoLeoLoss` of facebookresearch/dinov2@b8931f7.
 //!
 //! # Deviations
-//! The reference averages the patches of each process before it averages processes; here every
-//! masked patch has the same say in the center, so it does not depend on the number of processes.
-//! Its center of step `i` is that of the steps before `i`, as here.
+//! The reference averages the patches of each process before it averages processes; here, every
+//! masked patch has the same weight in the center, so it does not depend on the number of
+//! processes. In both, the center of step `i` is that of the steps before `i`.
 
 use tch::Tensor;
 use torch_ext::Collective;
@@ -30,10 +30,10 @@ use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state}
 use crate::prototypes::{TeacherTargets, log_likelihood};
 use crate::terms::{self, add_koleo, add_term};
 
-/// Names of the centers among the state.
+/// Names of the centers in the state.
 const CENTERS: [&str; 2] = ["center", "patch_center"];
 
-/// The DINOv2 loss; see the module's text.
+/// The DINOv2 loss; see the module documentation.
 #[derive(Debug)]
 pub struct DinoV2Loss {
     cls: ClsLoss,
@@ -44,10 +44,10 @@ pub struct DinoV2Loss {
 }
 
 impl DinoV2Loss {
-    /// The loss that the options describe.
+    /// Creates the loss from its options.
     ///
     /// # Errors
-    /// Returns every invalid value in one error.
+    /// Returns an error that lists every invalid value.
     pub fn new(config: &DinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
         terms::check(ibot, koleo)?;
         Ok(Self {

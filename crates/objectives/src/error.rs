@@ -2,17 +2,17 @@
 
 use crate::config::Problem;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a loss could not be computed.
+/// Errors from computing a loss.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Values of the configuration that cannot be.
+    /// The configuration contains invalid values.
     #[error("objective: {}", joined(.0))]
     Config(Vec<Problem>),
-    /// A tensor of the wrong shape.
+    /// A tensor has the wrong shape.
     #[error("{what} must have shape {expected} (got {got:?})")]
     Shape {
         /// Which tensor.
@@ -22,7 +22,7 @@ pub enum Error {
         /// The shape it has.
         got: Vec<i64>,
     },
-    /// A tensor that is not of real floating point numbers.
+    /// A tensor does not have a real floating-point type.
     #[error("{what} must be of a floating point type (got {got:?})")]
     Kind {
         /// Which tensor.
@@ -30,17 +30,17 @@ pub enum Error {
         /// Its type.
         got: tch::Kind,
     },
-    /// A batch that does not split evenly into rate groups.
+    /// A batch does not split evenly into rate groups.
     #[error("{what} {batch} must be a multiple of {groups} rate groups")]
     Groups {
         /// Which batch.
         what: &'static str,
         /// Its size.
         batch: usize,
-        /// Groups that it should split into.
+        /// Number of groups that it should split into.
         groups: usize,
     },
-    /// A (micro-)batch that is no whole number of rate groups.
+    /// A (micro-)batch is not a whole number of rate groups.
     #[error(
         "a batch of {batch} is not a multiple of the rate-group size {rows}, the global batch \
          over simdino.rate_groups"
@@ -51,35 +51,35 @@ pub enum Error {
         /// Rows of this batch.
         batch: usize,
     },
-    /// Something that the objective looks at was not given.
+    /// An input that the objective needs is missing.
     #[error("the objective needs the {what}")]
     Missing {
-        /// What.
+        /// Which input.
         what: &'static str,
     },
-    /// A batch in which no feature has a neighbor.
+    /// No feature of the batch has a neighbor.
     #[error("KoLeo needs at least 2 images in each of its groups (got {got}): lower koleo.groups")]
     KoLeoBatch {
         /// Images in the batch.
         got: i64,
     },
-    /// State of another objective.
+    /// The state belongs to another objective.
     #[error("the objective keeps no '{name}': its state is that of another method")]
     State {
         /// Name of the tensor.
         name: String,
     },
-    /// A number that must be positive is not, or a fraction lies outside 0 to 1.
+    /// A number that must be positive is not, or a fraction is outside 0 to 1.
     #[error("{what} must be {expected} (got {got})")]
     Number {
         /// Which number.
         what: &'static str,
-        /// What it should be.
+        /// The expected value.
         expected: &'static str,
-        /// What it is.
+        /// The actual value.
         got: f64,
     },
-    /// NaN or infinity in a term of the loss.
+    /// A term of the loss contains NaN or infinity.
     #[error("{term}: {what} hold a value that is not finite")]
     NonFinite {
         /// Which term of the loss.
@@ -98,10 +98,10 @@ pub enum Error {
         /// Whose covariance.
         what: String,
     },
-    /// The shim around libtorch refused.
+    /// The shim around libtorch returned an error.
     #[error(transparent)]
     Shim(#[from] torch_ext::Error),
-    /// libtorch refused.
+    /// libtorch returned an error.
     #[error(transparent)]
     Torch(#[from] tch::TchError),
 }

@@ -1,14 +1,14 @@
-//! How large the coding rate and its gradient can be, and what follows for its weight `gamma`.
+//! Bounds on the coding rate and its gradient, and the resulting rules for its weight `gamma`.
 //!
-//! `n` rows of a group, `d` width, `alpha = d / (n eps^2)`. With singular values `s` of `Z` the
-//! gradient has the singular values `alpha s / (1 + alpha s^2)`, at most `sqrt(alpha) / 2` each and
-//! at most `min(n, d)` of them not 0. Hence
+//! `n` rows of a group, `d` width, `alpha = d / (n eps^2)`. If `Z` has the singular values `s`,
+//! its gradient has the singular values `alpha s / (1 + alpha s^2)`. Each is at most `sqrt(alpha)
+//! / 2`, and at most `min(n, d)` of them are not 0. Hence
 //!
 //! ```text
 //! |dR/dZ|_F <= sqrt(min(n, d) alpha) / 2 = 1/(2 eps) * sqrt(d min(n, d) / n)
 //! ```
 //!
-//! reached when every singular value is `1 / sqrt(alpha)`.
+//! with equality when every singular value is `1 / sqrt(alpha)`.
 //!
 //! # Source
 //! SimDINO, Theorem 3.1. The constant was derived here; the published code has the same scale in a
@@ -28,8 +28,8 @@ pub fn rate_floor(alpha: f64, n: usize) -> f64 {
 /// Largest coding rate of `n` unit rows of width `d`, reached when they spread evenly over
 /// `r = min(n, d)` directions: `r/2 log(1 + alpha n / r)`.
 ///
-/// Rows of norm `c` have the ceiling of `alpha c^2`; means of student and teacher are shorter
-/// than 1, `c^2 = (1 + cos) / 2`.
+/// Rows of norm `c` have the ceiling for `alpha c^2`; means of student and teacher are shorter
+/// than 1, with `c^2 = (1 + cos) / 2`.
 pub fn rate_ceiling(alpha: f64, n: usize, d: usize) -> f64 {
     spread_over(n.min(d), alpha, n)
 }
@@ -50,16 +50,16 @@ pub fn gamma_code(n: usize, d: usize) -> f64 {
     1.0 / n as f64 + 1.0 / d as f64
 }
 
-/// Weight with which the bound of the gradient becomes 1/2 whatever `n`, `d` and `eps` are:
-/// `eps sqrt(n / (d min(n, d)))`, with the paper's `eps`.
+/// Weight that makes the bound of the gradient 1/2 for all `n`, `d`, and `eps`: `eps sqrt(n / (d
+/// min(n, d)))`, with the paper's `eps`.
 pub fn gamma_theorem(eps: f64, n: usize, d: usize) -> f64 {
     eps * (n as f64 / (d * n.min(d)) as f64).sqrt()
 }
 
-/// What the theorem speaks of, measured on features.
+/// The quantities of the theorem, measured on features.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GradientScale {
-    /// Rows.
+    /// Number of rows.
     pub n: usize,
     /// Width.
     pub d: usize,
@@ -69,11 +69,11 @@ pub struct GradientScale {
     pub rate: f64,
     /// The coding rate if all rows were equal.
     pub floor: f64,
-    /// The coding rate if rows spread evenly, which must be of norm 1.
+    /// The coding rate if rows, which must have norm 1, spread evenly.
     pub ceiling: f64,
     /// Frobenius norm of the gradient.
     pub norm: f64,
-    /// The most that the norm can be.
+    /// The upper bound of the norm.
     pub bound: f64,
 }
 
@@ -84,7 +84,7 @@ impl GradientScale {
     /// - `z`: `[n, d]`
     ///
     /// # Errors
-    /// As [`coding_rate`]; `eps` not positive.
+    /// As [`coding_rate`], and if `eps` is not positive.
     pub fn measure(z: &Tensor, eps: f64) -> Result<Self> {
         let (n, d) = z.size2()?;
         let alpha = d as f64 / (n as f64 * eps * eps);

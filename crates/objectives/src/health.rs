@@ -1,6 +1,7 @@
-//! Is it collapsing? Signals of a step, and a verdict in plain words.
+//! Detection of collapse: signals of a step, and a verdict in plain words.
 //!
-//! Measured now and then, not in every step: the effective rank costs an eigenvalue decomposition.
+//! The signals are not measured in every step, because the effective rank requires an eigenvalue
+//! decomposition.
 
 use tch::{Kind, Tensor};
 
@@ -8,34 +9,35 @@ use crate::inputs::Outputs;
 use crate::objective::LossOutput;
 use crate::{Error, Result};
 
-/// What is looked at, by the names that it is logged under.
+/// The signals, by the names under which they are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Signals {
-    /// Mean deviation of the teacher's unit rows over the batch, times the root of their width:
-    /// 1 when they point everywhere, 0 when they are all the same.
+    /// Mean standard deviation of the teacher's unit rows over the batch, times the square root of
+    /// their width: 1 when they point in all directions, 0 when they are all equal.
     pub feature_std: f64,
-    /// Exponential of the entropy of the eigenvalues of the teacher's unit rows: over how many
-    /// directions they spread. 1 when they are all the same.
+    /// Exponential of the entropy of the eigenvalues of the teacher's unit rows: the number of
+    /// directions over which they spread. 1 when they are all equal.
     pub effective_rank: f64,
-    /// Where the coding rate lies between its floor (0) and its ceiling (1).
+    /// Position of the coding rate between its floor (0) and its ceiling (1).
     pub rate_position: Option<f64>,
     /// Similarity of views.
     pub compression: Option<f64>,
-    /// Loss of the class tokens over that of a teacher without opinion, `ln K`.
+    /// Loss of the class tokens relative to that of a teacher with uniform targets, `ln K`.
     pub loss_over_uniform: Option<f64>,
-    /// Entropy of the teacher's targets as a share of the most it can be.
+    /// Entropy of the teacher's targets as a fraction of its maximum.
     pub teacher_entropy: Option<f64>,
-    /// The same of the mean target; 0 when all images are given the same prototype.
+    /// The same for the mean target; 0 when all images are assigned to the same prototype.
     pub entropy_of_mean: Option<f64>,
 }
 
 impl Signals {
     /// Measures a (micro-)batch. Waits for the device.
     ///
-    /// Looks at the teacher's class tokens before the head where they are given, else after it.
+    /// Uses the teacher's class tokens before the head if they are given, otherwise those after
+    /// it.
     ///
     /// # Errors
-    /// Features that are not finite.
+    /// Returns an error if features are not finite.
     pub fn measure(teacher: &Outputs, output: &LossOutput) -> Result<Self> {
         let features = teacher.backbone.as_ref().unwrap_or(&teacher.cls);
         let width = features.size()[features.dim() - 1];
@@ -54,12 +56,12 @@ impl Signals {
         })
     }
 
-    /// Those that objectives do not log by themselves.
+    /// The signals that objectives do not log themselves.
     pub fn metrics(&self) -> [(&'static str, f64); 2] {
         [("health/feature_std", self.feature_std), ("health/effective_rank", self.effective_rank)]
     }
 
-    /// What has gone wrong, in words; none if nothing has.
+    /// Describes what has gone wrong; `None` if nothing has.
     pub fn verdict(&self) -> Option<String> {
         let over = |x: Option<f64>, most: f64| x.is_some_and(|x| x > most);
         let under = |x: Option<f64>, least: f64| x.is_some_and(|x| x < least);
@@ -96,25 +98,27 @@ impl Signals {
     }
 }
 
-/// Says once that a run has collapsed, when it has for long enough.
+/// Reports a collapse once, after it has lasted long enough.
 #[derive(Debug, Clone, Default)]
 pub struct CollapseDetector {
     in_a_row: u32,
     raised: bool,
-    /// Collapsed since the first step, and said so then.
+    /// Whether the run has been collapsed since the first step, and this was reported then.
     since_start: bool,
 }
 
-/// Looks in a row that must agree. DINO starts at the loss of guessing and leaves it.
+/// Number of consecutive checks that must agree. DINO starts at the loss of guessing and then
+/// leaves it.
 const LOOKS: u32 = 3;
-/// Share of the training after which a collapse is called one.
+/// Fraction of the training after which a collapse is reported.
 const GRACE: f64 = 0.02;
 
 impl CollapseDetector {
-    /// Takes in the signals of a step; a warning the first time that it is due.
+    /// Processes the signals of a step; returns a warning the first time that one is due.
     ///
-    /// At the very first step a warning comes at once, but for collapsed features alone: a run
-    /// that starts so trains badly. It is not repeated unless the run recovers and collapses again.
+    /// At the very first step, a warning is immediate, but only for collapsed features: a run that
+    /// starts this way trains badly. It is not repeated unless the run recovers and collapses
+    /// again.
     pub fn observe(&mut self, step: u64, progress: f64, signals: &Signals) -> Option<String> {
         let verdict = signals.verdict();
         if step == 0 && signals.rate_position.is_some() {
@@ -131,10 +135,10 @@ impl CollapseDetector {
     }
 }
 
-/// Mean deviation and effective rank of the directions of rows, `[n, d]`.
+/// Mean standard deviation and effective rank of the directions of rows, `[n, d]`.
 ///
 /// # Errors
-/// A wrong shape; rows that are not finite.
+/// Returns an error if the shape is wrong or rows are not finite.
 pub fn spread(rows: &Tensor) -> Result<(f64, f64)> {
     let (n, d) = rows.size2()?;
     let rows = crate::rows::unit_rows(&rows.to_kind(Kind::Double));
@@ -150,7 +154,7 @@ pub fn spread(rows: &Tensor) -> Result<(f64, f64)> {
     Ok((std, effective_rank(&eigenvalues)?))
 }
 
-/// Exponential of the entropy of eigenvalues, each as a share of their sum.
+/// Exponential of the entropy of eigenvalues, each as a fraction of their sum.
 ///
 /// # Errors
 /// A libtorch operation fails.

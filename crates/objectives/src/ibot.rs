@@ -1,7 +1,7 @@
-//! Losses of masked patches: what the student says of a patch it did not see against what the
-//! teacher, who saw it, says of it.
+//! Losses of masked patches: the student's output for a patch that it did not see is compared with
+//! that of the teacher, which saw the patch.
 //!
-//! `m` masked patches of the `2B` global crops. Each crop has the same say however many of its
+//! `m` masked patches of the `2B` global crops. Each crop has the same weight, however many of its
 //! patches were masked, and crops without masks count in the divisor:
 //!
 //! ```text
@@ -9,8 +9,8 @@
 //! weight[j] = 1 / masked patches of the crop of j
 //! ```
 //!
-//! With half of the crops masked a perfect prediction therefore has loss -1/2. Without any masked
-//! patch the loss is 0.
+//! With half of the crops masked, a perfect prediction therefore has loss -1/2. Without any masked
+//! patches, the loss is 0.
 //!
 //! # Source
 //! SimDINOv2, masked patch loss, `CosinePatchLoss.forward_masked` of RobinWu218/SimDINO@8149fc4;
@@ -22,20 +22,20 @@ use crate::inputs::{Inputs, MaskWeights, check_kind, working_kind};
 use crate::rows::unit_rows;
 use crate::{Error, Result};
 
-/// Patches of student and teacher with their weights, in working precision.
+/// Patches of the student and the teacher with their weights, in working precision.
 pub struct PatchPairs<'a> {
-    /// `[m, k]`, gradients flow.
+    /// `[m, k]`, with gradients.
     pub student: Tensor,
-    /// `[m, k]`, no gradients.
+    /// `[m, k]`, without gradients.
     pub teacher: Tensor,
     masked: &'a MaskWeights,
 }
 
 impl<'a> PatchPairs<'a> {
-    /// The patches of a batch.
+    /// Extracts the patches of a batch.
     ///
     /// # Errors
-    /// Outputs or weights that are missing or do not belong together.
+    /// Returns an error if outputs or weights are missing or do not match.
     pub fn of(inputs: &Inputs<'a>) -> Result<Self> {
         let missing = |what| Error::Missing { what };
         let masked = inputs.masked.ok_or(missing("masks"))?;
@@ -52,7 +52,7 @@ impl<'a> PatchPairs<'a> {
         (similarity * weights).sum(similarity.kind()) / -(self.masked.crops as f64)
     }
 
-    /// [`Self::loss`] of the cosines.
+    /// [`Self::loss`] with cosine similarity.
     pub fn cosine_loss(&self) -> Tensor {
         let products = unit_rows(&self.student) * unit_rows(&self.teacher); // [m, k]
         self.loss(&products.sum_dim_intlist(-1, false, products.kind()))

@@ -1,4 +1,4 @@
-//! What an objective looks at: outputs of student and teacher, masks, and where the run stands.
+//! Inputs of an objective: outputs of student and teacher, masks, and the position in the run.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
@@ -6,49 +6,49 @@ use torch_ext::Collective;
 use crate::deferred::Deferred;
 use crate::{Error, Result};
 
-/// Global views of each image; the teacher sees these alone.
+/// Number of global views of each image; the teacher sees only these.
 pub const GLOBAL_VIEWS: i64 = 2;
 
-/// What a network made of the views of a (micro-)batch of `B` images.
+/// Outputs of a network for the views of a (micro-)batch of `B` images.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Head outputs of class tokens, global views first: `[V, B, k]` of the student, which may see
-    /// a single view, `[2, B, k]` of the teacher. Unit rows of width `d` for SimDINO, scores of `K`
-    /// prototypes for DINO.
+    /// Head outputs of class tokens, global views first: `[V, B, k]` for the student, which may
+    /// see a single view, and `[2, B, k]` for the teacher. These are unit rows of width `d` for
+    /// SimDINO and scores of `K` prototypes for DINO.
     pub cls: Tensor,
     /// Head outputs of the masked patches of the global views, `[m, k]`, in the order of
-    /// [`MaskWeights::weights`]. The student saw them masked, the teacher did not.
+    /// [`MaskWeights::weights`]. The student saw them masked, and the teacher did not.
     pub patches: Option<Tensor>,
-    /// Class tokens of the backbone on the global views, before the head: `[2, B, D]`.
+    /// Class tokens of the backbone for the global views, before the head: `[2, B, D]`.
     pub backbone: Option<Tensor>,
 }
 
 impl Outputs {
-    /// Of class tokens alone.
+    /// Outputs that consist of class tokens only.
     pub fn of_cls(cls: Tensor) -> Self {
         Self { cls, patches: None, backbone: None }
     }
 }
 
-/// Which patches were masked, as far as a loss needs to know.
+/// The information about masked patches that a loss needs.
 #[derive(Debug)]
 pub struct MaskWeights {
-    /// One over the number of masked patches of the same crop, `[m]`.
+    /// The inverse of the number of masked patches in the same crop, `[m]`.
     pub weights: Tensor,
-    /// Global crops, masked or not: `2 B`.
+    /// Number of global crops, masked or not: `2 B`.
     pub crops: usize,
 }
 
-/// Where a batch stands in the run.
+/// Position of a batch in the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepContext {
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub step: u64,
-    /// Optimizer steps in a pass over the data.
+    /// Optimizer steps per epoch.
     pub steps_per_epoch: u64,
-    /// Share of the training that is done, 0 to 1.
+    /// Fraction of the training that is done, 0 to 1.
     pub progress: f64,
-    /// Images in a step of the whole run, over all processes and micro-batches.
+    /// Images per step of the whole run, over all processes and micro-batches.
     pub global_batch: usize,
 }
 
@@ -58,10 +58,12 @@ impl StepContext {
         Self { step: 0, steps_per_epoch: 1, progress: 0.0, global_batch }
     }
 
-    /// How many of the `groups` of the global batch a (micro-)batch of `batch` images is.
+    /// Returns how many of the `groups` of the global batch a (micro-)batch of `batch` images
+    /// contains.
     ///
     /// # Errors
-    /// A global batch that the groups do not divide, or a batch of other than whole groups.
+    /// Returns an error if the global batch does not divide into groups, or the batch is not a
+    /// whole number of them.
     pub(crate) fn groups_of(&self, batch: usize, groups: usize) -> Result<usize> {
         let whole = self.global_batch;
         if whole == 0 || !whole.is_multiple_of(groups) {
@@ -75,30 +77,31 @@ impl StepContext {
     }
 }
 
-/// Everything that a loss is computed from.
+/// All inputs of a loss.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// Gradients flow through it.
+    /// The student's outputs, with gradients.
     pub student: &'a Outputs,
-    /// No gradient flows through it.
+    /// The teacher's outputs, without gradients.
     pub teacher: &'a Outputs,
-    /// None without masking.
+    /// `None` without masking.
     pub masked: Option<&'a MaskWeights>,
-    /// Where the batch stands in the run.
+    /// Position of the batch in the run.
     pub context: StepContext,
     /// The processes of the run.
     pub collective: &'a dyn Collective,
-    /// Where numbers that must be finite are noted instead of being looked at, so that nothing waits
-    /// for the device. A loss is then given whatever they are; where one of them is not finite it
-    /// means nothing, and without this the same inputs give the error, or the loss by a retry.
+    /// Collects values that must be finite instead of checking them immediately, so that nothing
+    /// waits for the device. The loss is then returned in any case, but is meaningless if one of
+    /// them is not finite; without this, the same inputs give the error, or the loss after a
+    /// retry.
     pub deferred: Option<&'a Deferred>,
 }
 
 impl Inputs<'_> {
-    /// Looks at numbers that must be finite, or notes them.
+    /// Checks values that must be finite, or records them for later.
     ///
     /// # Errors
-    /// They were looked at, and one is not finite.
+    /// Returns an error if the values were checked and one is not finite.
     pub(crate) fn require_finite(&self, x: &Tensor, term: &'static str, what: &str) -> Result<()> {
         if let Some(deferred) = self.deferred {
             deferred.note(x);
@@ -112,10 +115,11 @@ impl Inputs<'_> {
     }
 }
 
-/// Shape of `[V, B, k]` student outputs that the teacher's `[2, B, k]` go with.
+/// Returns the shape of the student outputs `[V, B, k]` after checking that the teacher outputs
+/// `[2, B, k]` match.
 ///
 /// # Errors
-/// Wrong shapes or data types.
+/// Returns an error if shapes or data types are wrong.
 pub(crate) fn check_cls(student: &Tensor, teacher: &Tensor) -> Result<(i64, i64, i64)> {
     let got = student.size();
     let &[views, batch, width] = got.as_slice() else {
@@ -141,7 +145,7 @@ pub(crate) fn check_kind(what: &'static str, x: &Tensor) -> Result<()> {
     }
 }
 
-/// Double stays double; every other type is computed in single precision.
+/// Double precision stays double; every other type is computed in single precision.
 pub(crate) fn working_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }

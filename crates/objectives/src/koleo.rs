@@ -1,4 +1,4 @@
-//! The KoLeo regularizer: every feature away from its nearest neighbor in the batch.
+//! The KoLeo regularizer: pushes every feature away from its nearest neighbor in the batch.
 //!
 //! ```text
 //! x = rows of norm 1
@@ -6,16 +6,17 @@
 //! loss = -1/B * sum_b log( |x[b] - x[I(b)] + 1e-8| + 1e-8 )
 //! ```
 //!
-//! Equal rows have the finite loss `-log(1e-8 (1 + sqrt(d)))` and a finite, if steep, gradient:
-//! that is how they come apart. A batch of one image has no neighbor and is refused.
+//! Equal rows have the finite loss `-log(1e-8 (1 + sqrt(d)))` and a finite, if steep, gradient,
+//! which separates them. A batch of one image has no neighbor and is refused.
 //!
 //! # Source
 //! DINOv2, `KoLeoLoss` of facebookresearch/dinov2@b8931f7, on the class tokens of the backbone, one
 //! view at a time.
 //!
 //! # Deviations
-//! The reference looks for neighbors within a process, so its loss depends on how many there are.
-//! Here the rows are in groups, as many as the configuration says; a group stands for a process.
+//! The reference searches for neighbors within a process, so its loss depends on the number of
+//! processes. Here, rows are split into a configured number of groups; a group stands for a
+//! process.
 
 use tch::{Kind, Tensor};
 
@@ -25,13 +26,13 @@ use crate::{Error, Result};
 
 const EPS: f64 = 1e-8;
 
-/// Sum of the losses of all views; 0-dimensional. Neighbors are looked for within each group.
+/// Sum of the losses of all views; 0-dimensional. Neighbors are searched within each group.
 ///
 /// # Shapes
 /// - `x`: `[views, groups, B, D]`
 ///
 /// # Errors
-/// A wrong shape; a batch of one image.
+/// Returns an error if the shape is wrong or the batch contains one image.
 pub fn koleo(x: &Tensor) -> Result<Tensor> {
     let got = x.size();
     check_kind("features of KoLeo", x)?;

@@ -2,12 +2,12 @@
 //!
 //! # Inside
 //!
-//! [`mod@coding_rate`] is the mathematics of the paper's term: value and closed-form gradient of
-//! one covariance or of many at once; [`gradient_scale`] is how large both can be and what follows
-//! for the weight `gamma`. [`simdino`], [`simdinov2`], [`dino`], and [`dinov2`] are the objectives:
-//! what is compared with what, and how it is weighted. All of them are an
-//! [`objective::Objective`], made by [`config::ObjectiveConfig::build`]; [`health`] says in plain
-//! words when one of them has collapsed.
+//! [`mod@coding_rate`] implements the central term of the paper: value and closed-form gradient
+//! for one or many covariances at once. [`gradient_scale`] bounds both and derives rules for the
+//! weight `gamma`. [`simdino`], [`simdinov2`], [`dino`], and [`dinov2`] are the objectives: they
+//! define what is compared with what, and how it is weighted. Each implements
+//! [`objective::Objective`] and is built by [`config::ObjectiveConfig::build`]. [`health`] reports
+//! in plain words when one of them has collapsed.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,10 @@
 //! The interface of all objectives.
 //!
-//! An objective is a file with a struct made from its config. It says what it [`Needs`] of the
-//! networks, makes a [`LossOutput`] of a (micro-)batch, and keeps whatever it remembers between
-//! steps in the open: [`Objective::update`] changes it, once a step and nowhere else;
-//! [`Objective::state`] shows it to checkpoints. A new objective is a new file and a new variant
-//! of [`crate::config::Method`].
+//! An objective is a file with a struct that is built from its config. It declares what it
+//! [`Needs`] from the networks, computes a [`LossOutput`] for a (micro-)batch, and makes its state
+//! explicit: only [`Objective::update`] changes it, once per step, and [`Objective::state`]
+//! exports it to checkpoints. A new objective needs a new file and a new variant of
+//! [`crate::config::Method`].
 
 use std::ops::AddAssign;
 
@@ -15,35 +15,35 @@ use crate::coding_rate::RateEvents;
 use crate::inputs::Inputs;
 use crate::{Error, Result};
 
-/// Which outputs of the networks an objective looks at, besides class tokens.
+/// The outputs of the networks that an objective uses in addition to class tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
     /// Head outputs of masked patches.
     pub patches: bool,
     /// Class tokens of the student's backbone.
     pub backbone: bool,
-    /// Scores of prototypes rather than unit rows.
+    /// Whether the heads output scores of prototypes rather than unit rows.
     pub prototypes: bool,
 }
 
-/// What an objective says of a (micro-)batch.
+/// The result of an objective for a (micro-)batch.
 #[derive(Debug)]
 pub struct LossOutput {
-    /// What to minimize, 0-dimensional; its backward reaches the student's outputs.
+    /// The loss to minimize, 0-dimensional; its backward pass reaches the student's outputs.
     pub loss: Tensor,
-    /// Values by the name of their metric, 0-dimensional and detached; still on the device.
-    /// Their mean over micro-batches is that of the step.
+    /// Values by metric name, 0-dimensional and detached; still on the device. The value of a step
+    /// is the mean over its micro-batches.
     pub terms: Vec<(&'static str, Tensor)>,
-    /// What is known without the device, by the name of the metric.
+    /// Values that are known without the device, by metric name.
     pub numbers: Vec<(&'static str, f64)>,
     /// Retries that the coding rate needed.
     pub events: RateEvents,
-    /// What [`Objective::update`] wants to know of the step.
+    /// The input that [`Objective::update`] needs from the step.
     pub statistics: Statistics,
 }
 
 impl LossOutput {
-    /// The term or number of a metric.
+    /// Returns the term or number of a metric.
     pub fn value(&self, name: &str) -> Option<f64> {
         let term = self.terms.iter().find(|(key, _)| *key == name);
         term.map(|(_, value)| value.double_value(&[])).or_else(|| {
@@ -52,17 +52,17 @@ impl LossOutput {
     }
 }
 
-/// Sums over the rows of a batch. Those of its micro-batches, and of its processes, add up.
+/// Sums over the rows of a batch. The sums of micro-batches and of processes can be added.
 #[derive(Debug, Default)]
 pub struct Statistics(Vec<(&'static str, Tensor)>);
 
 impl Statistics {
-    /// Records a sum; a name occurs once.
+    /// Records a sum; each name must be unique.
     pub fn put(&mut self, name: &'static str, sum: Tensor) {
         self.0.push((name, sum.detach()));
     }
 
-    /// The sum of that name.
+    /// Returns the sum with this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, sum)| sum)
     }
@@ -79,20 +79,22 @@ impl AddAssign for Statistics {
     }
 }
 
-/// A loss of student and teacher.
+/// A loss that compares a student with a teacher.
 pub trait Objective {
-    /// What it looks at.
+    /// Returns which outputs it uses.
     fn needs(&self) -> Needs;
 
-    /// The loss of one (micro-)batch. Changes nothing.
+    /// Computes the loss of one (micro-)batch. Changes no state.
     ///
     /// The mean over the micro-batches and processes of a step is the loss of the step.
     ///
     /// # Errors
-    /// Outputs that are missing, of a wrong shape or (unless [`Inputs::deferred`]) not finite; a process that does not answer.
+    /// Returns an error if outputs are missing, have the wrong shape, or (unless
+    /// [`Inputs::deferred`]) are not finite, or if a process does not respond.
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput>;
 
-    /// Takes in what a step has shown, once it is known that the step is done and not left out.
+    /// Updates the state with the statistics of a step, after it is certain that the step was not
+    /// skipped.
     ///
     /// # Errors
     /// A process does not answer.
@@ -101,21 +103,21 @@ pub trait Objective {
         Ok(())
     }
 
-    /// Everything that is remembered from step to step, by name.
+    /// Returns all state that is kept from step to step, by name.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 
-    /// Puts back what [`Self::state`] gave, on the device of the features.
+    /// Restores the result of [`Self::state`], on the device of the features.
     ///
     /// # Errors
-    /// A name that this objective does not know.
+    /// Returns an error if a name is unknown to this objective.
     fn load_state(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
         no_other_state(tensors, &[])
     }
 }
 
-/// Refuses state of other names than these.
+/// Returns an error if the state has names other than these.
 pub(crate) fn no_other_state(tensors: &[(String, Tensor)], known: &[&str]) -> Result<()> {
     match tensors.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => Err(Error::State { name: name.clone() }),

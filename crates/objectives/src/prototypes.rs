@@ -1,5 +1,5 @@
-//! What DINO, DINOv2 and iBOT share: targets from the teacher's scores of `K` prototypes, kept from
-//! collapsing, and the cross-entropy of the student's scores with them.
+//! The parts that DINO, DINOv2, and iBOT share: targets from the teacher's scores of `K`
+//! prototypes, protected from collapse, and the cross-entropy with the student's scores.
 
 use tch::Tensor;
 use torch_ext::Collective;
@@ -14,20 +14,20 @@ use crate::views::{mean_over_pairs, pair_products};
 /// The teacher's temperature: a linear warm-up, then constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TeacherTemperature {
-    /// At the first step.
+    /// Temperature at the first step.
     pub start: f64,
-    /// After the warm-up.
+    /// Temperature after the warm-up.
     pub end: f64,
     /// Length of the warm-up in epochs.
     pub warmup_epochs: f64,
-    /// Whether its last step (or epoch) has the final value already.
+    /// Whether the last step (or epoch) of the warm-up already has the final value.
     pub warmup_form: WarmupForm,
     /// Whether it changes at each step, as in DINOv2, or at each epoch, as in DINO.
     pub every_step: bool,
 }
 
 impl TeacherTemperature {
-    /// Value of a step.
+    /// Returns the temperature at a step.
     pub fn at(&self, context: StepContext) -> f64 {
         let per_epoch = context.steps_per_epoch.max(1);
         let (now, length) = if self.every_step {
@@ -44,24 +44,24 @@ impl TeacherTemperature {
     }
 }
 
-/// The moving average of the teacher's scores, subtracted from them so that no prototype wins
-/// everywhere.
+/// The moving average of the teacher's scores. It is subtracted from them so that no prototype
+/// dominates.
 ///
 /// ```text
 /// center <- momentum * center + (1 - momentum) * mean of the teacher's rows of all processes
 /// ```
 ///
-/// after the step: targets of a step use the center of the steps before it.
+/// It is updated after the step: the targets of a step use the center of the steps before it.
 #[derive(Debug)]
 pub struct Center {
     name: &'static str,
     momentum: f64,
-    /// `[1, K]`; none before the first update, when it stands for 0.
+    /// `[1, K]`; `None` before the first update, when it stands for 0.
     value: Option<Tensor>,
 }
 
 impl Center {
-    /// A center at 0. Its statistics and its state carry `name`.
+    /// Creates a center at 0. Its statistics and its state are stored under `name`.
     pub fn new(name: &'static str, momentum: f64) -> Self {
         Self { name, momentum, value: None }
     }
@@ -75,7 +75,8 @@ impl Center {
         Ok((centered / temperature).softmax(-1, scores.kind()))
     }
 
-    /// What [`Self::update`] needs of `[.., K]` scores: their sum and their number, `[K + 1]`.
+    /// Records what [`Self::update`] needs from scores `[.., K]`: their sum and their number, `[K
+    /// + 1]`.
     fn record(&self, scores: &Tensor, statistics: &mut Statistics) {
         let width = scores.size()[scores.dim() - 1];
         let rows = scores.reshape([-1, width]);
@@ -90,11 +91,13 @@ impl Center {
         collective.all_reduce_sum(&mut recorded)?;
         let width = recorded.size()[0] - 1;
         let count = recorded.narrow(0, width, 1);
-        // Without rows (no patch was masked) the mean is 0 / 1 and the weight 0: nothing changes.
+        // Without rows (no patch was masked), the mean is 0 / 1 and the weight is 0, so nothing
+        // changes.
         let mean = recorded.narrow(0, 0, width) / count.clamp_min(1.0); // [K]
         let weight = count.clamp_max(1.0) * (1.0 - self.momentum);
         let mean = mean.unsqueeze(0);
-        // A center that was loaded may be on another device than the features, or of another type.
+        // A loaded center may be on a different device than the features, or have a different
+        // type.
         let before = match &self.value {
             Some(value) => value.f_type_as(&mean)?,
             None => mean.f_zeros_like()?,
@@ -109,17 +112,17 @@ impl Center {
     }
 }
 
-/// How targets are kept from collapsing.
+/// How targets are protected from collapse.
 #[derive(Debug)]
 pub enum TeacherTargets {
-    /// Subtract a moving average.
+    /// Subtracts a moving average.
     Centered(Center),
-    /// Sinkhorn-Knopp over the batch; has no state.
+    /// Applies Sinkhorn-Knopp over the batch; stateless.
     Sinkhorn,
 }
 
 impl TeacherTargets {
-    /// A fresh one. `name` is that of its center, if it has one.
+    /// Creates the initial state. `name` is the name of its center, if it has one.
     pub fn new(centering: Centering, name: &'static str, momentum: f64) -> Self {
         match centering {
             Centering::Softmax => Self::Centered(Center::new(name, momentum)),
@@ -127,7 +130,8 @@ impl TeacherTargets {
         }
     }
 
-    /// Probabilities of the prototypes, `[.., K]`, and what [`Self::update`] will need.
+    /// Returns the probabilities of the prototypes, `[.., K]`, and records what [`Self::update`]
+    /// will need.
     ///
     /// # Errors
     /// A process does not answer.
@@ -152,7 +156,7 @@ impl TeacherTargets {
         }
     }
 
-    /// Moves the center, once the step is known to be done.
+    /// Updates the center, once it is certain that the step was not skipped.
     ///
     /// # Errors
     /// A process does not answer.
@@ -163,7 +167,7 @@ impl TeacherTargets {
         }
     }
 
-    /// The center, if it has moved.
+    /// Returns the center, if it has been updated.
     pub fn state(&self) -> Option<(String, Tensor)> {
         match self {
             Self::Centered(Center { name, value: Some(value), .. }) => {
@@ -173,7 +177,7 @@ impl TeacherTargets {
         }
     }
 
-    /// Puts back what [`Self::state`] gave.
+    /// Restores the result of [`Self::state`].
     pub fn load(&mut self, tensors: &[(String, Tensor)]) {
         if let Self::Centered(center) = self {
             center.load(tensors);
@@ -181,11 +185,11 @@ impl TeacherTargets {
     }
 }
 
-/// Scores divided by the student's temperature and moved so that the largest of a row is 0, with
-/// the logarithm of the sum of their exponentials. `[.., K] -> [.., K], [..]`
+/// Divides scores by the student's temperature and shifts them so that the maximum of each row is
+/// 0; also returns the logarithm of the sum of their exponentials. `[.., K] -> [.., K], [..]`
 fn stable_logits(scores: &Tensor, temperature: f64) -> (Tensor, Tensor) {
     let logits = scores / temperature;
-    // Moving a row changes nothing, because targets add up to 1; it keeps digits.
+    // Shifting a row changes nothing, because targets sum to 1, and it preserves precision.
     let logits = &logits - logits.detach().amax([-1].as_slice(), true);
     let log_sum = logits.logsumexp(-1, false);
     (logits, log_sum)
@@ -195,7 +199,7 @@ fn stable_logits(scores: &Tensor, temperature: f64) -> (Tensor, Tensor) {
 /// `-sum_k q[g][b][k] log_softmax(s[v][b] / temperature)[k]`, without a tensor of all pairs.
 ///
 /// # Shapes
-/// - `targets`: `[2, B, K]`, rows that add up to 1; `student`: `[V, B, K]`; result 0-dimensional
+/// - `targets`: `[2, B, K]`, rows that sum to 1; `student`: `[V, B, K]`; result 0-dimensional
 pub fn cross_entropy_of_views(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
     let (logits, log_sum) = stable_logits(student, temperature); // [V, B, K], [V, B]
     let pairs = log_sum.unsqueeze(0) - pair_products(targets, &logits); // [2, V, B]
@@ -208,8 +212,9 @@ pub fn log_likelihood(targets: &Tensor, student: &Tensor, temperature: f64) -> T
     (targets * logits).sum_dim_intlist(-1, false, log_sum.kind()) - log_sum
 }
 
-/// Entropy of targets as a share of the most it can be, two numbers in `[2]`: the mean over rows
-/// (1 when the teacher has no opinion), and that of the mean row (0 when all rows say the same).
+/// Entropy of targets as a fraction of its maximum, two numbers in `[2]`: the mean over rows (1
+/// when the targets are uniform), and the entropy of the mean row (0 when all rows choose the same
+/// prototype).
 pub fn entropies(targets: &Tensor) -> Tensor {
     let size = targets.size();
     let width = size[size.len() - 1];
@@ -220,7 +225,7 @@ pub fn entropies(targets: &Tensor) -> Tensor {
     };
     let own = entropy(&rows).mean(rows.kind());
     let mean_row = rows.mean_dim(0, false, rows.kind());
-    // However few the rows are: soft ones can share out all prototypes.
+    // Any number of rows works: soft targets can spread over all prototypes.
     Tensor::stack(&[own, entropy(&mean_row)], 0) / most
 }
 

@@ -1,5 +1,5 @@
-//! The numbers of a step: `eps`, the weights of both terms, and what follows from the size of
-//! batch, groups and width.
+//! Values for a step: `eps`, the weights of both terms, and the quantities that follow from batch
+//! size, groups, and width.
 
 use std::f64::consts::PI;
 
@@ -8,35 +8,36 @@ use crate::gradient_scale::{gamma_code, gamma_theorem, rate_ceiling, rate_floor,
 use crate::inputs::StepContext;
 use crate::{Error, Result};
 
-/// Sizes that the weights depend on.
+/// The sizes on which the weights depend.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Images in a step of the whole run.
+    /// Images per step of the whole run.
     pub global_batch: usize,
-    /// Rows of a rate group.
+    /// Rows per rate group.
     pub rows: usize,
     /// Width of a feature.
     pub width: usize,
 }
 
-/// Numbers of one step.
+/// The values for one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights {
     /// `eps` of this step, as configured.
     pub eps: f64,
     /// Weight of the similarity.
     pub coeff: f64,
-    /// Weight of the coding rate; with `gamma: balanced` that of the first step.
+    /// Weight of the coding rate; with `gamma: balanced`, that of the first step.
     pub gamma: f64,
     /// Factor of the covariance.
     pub alpha: f64,
 }
 
 impl Weights {
-    /// Those of a step.
+    /// Computes the values for a step.
     ///
     /// # Errors
-    /// A share of the training that is not between 0 and 1; a ceiling of 0, which no weight raises.
+    /// Returns an error if the fraction of the training is not between 0 and 1, or if the ceiling
+    /// is 0, which no weight can raise.
     pub fn at(config: &SimDinoConfig, context: StepContext, sizes: Sizes) -> Result<Self> {
         let progress = context.progress;
         if !(0.0..=1.0).contains(&progress) {
@@ -45,7 +46,7 @@ impl Weights {
         }
         let eps = cosine(config.eps, config.eps_end, progress);
         let coeff = cosine(config.coeff, config.coeff_end, progress);
-        // Squared, as it enters the rate, and as the paper's formulas name it.
+        // `eps` is squared in the rate, as in the formulas of the paper.
         let (eps_squared, eps_paper) = match config.eps_semantics {
             EpsSemantics::Code => (eps, eps.sqrt()),
             EpsSemantics::Paper => (eps * eps, eps),
@@ -69,8 +70,8 @@ impl Weights {
     }
 }
 
-/// Coding rate of unit rows at collapse and at its best. Subtracting the mean leaves nothing of
-/// equal rows, and one direction less to spread over.
+/// The coding rate of unit rows at collapse and at its maximum. Subtracting the mean leaves
+/// nothing of equal rows, and one direction less to spread over.
 pub fn range(alpha: f64, sizes: Sizes, centered: bool) -> (f64, f64) {
     let Sizes { rows, width, .. } = sizes;
     if !centered {
@@ -79,7 +80,7 @@ pub fn range(alpha: f64, sizes: Sizes, centered: bool) -> (f64, f64) {
     (0.0, spread_over(width.min(rows - 1), alpha, rows))
 }
 
-/// From `start` to `end` on half a cosine.
+/// Interpolates from `start` to `end` along half a cosine.
 fn cosine(start: f64, end: Option<f64>, progress: f64) -> f64 {
     let end = end.unwrap_or(start);
     end + 0.5 * (start - end) * (1.0 + (PI * progress).cos())

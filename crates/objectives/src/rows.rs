@@ -1,18 +1,18 @@
-//! Rows of norm 1.
+//! Normalization of rows to norm 1.
 
 use tch::Tensor;
 
-/// Least norm that is divided by: that of `cosine_similarity` in torch, and of DINOv2's KoLeo. It bounds
-/// the gradient of a row that all but vanishes.
+/// Smallest norm used as a divisor: that of `cosine_similarity` in torch, and of DINOv2's KoLeo.
+/// It bounds the gradient of a row that is close to zero.
 const NORM_EPS: f64 = 1e-8;
 
-/// Each row divided by its norm.
+/// Divides each row by its norm.
 pub fn unit_rows(x: &Tensor) -> Tensor {
     torch_ext::unit_rows(x, NORM_EPS)
 }
 
-/// `sum_b |x_b - (x_b . u_b) u_b|^2`: the part of `x` that moves unit rows `u` at all; the rest
-/// would only make them longer. `[.., d], [.., d] -> []`
+/// `sum_b |x_b - (x_b . u_b) u_b|^2`: the part of `x` that rotates the unit rows `u`; the rest
+/// would only change their length. `[.., d], [.., d] -> []`
 pub fn tangential_square(x: &Tensor, u: &Tensor) -> Tensor {
     let along = (x * u).sum_dim_intlist(-1, false, x.kind());
     x.square().sum(x.kind()) - along.square().sum(x.kind())

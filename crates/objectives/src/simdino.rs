@@ -1,8 +1,9 @@
-//! The SimDINO loss: pull different views of an image together, push the batch apart.
+//! The SimDINO loss: it pulls different views of an image together and pushes the batch apart.
 //!
-//! `V` views, the first 2 of them global (a single one is compared with the teacher's other); `B`
-//! images of this (micro-)batch; `d` width; `G` rate groups in this batch. Student features `s[v][b]`, teacher features `t[g][b]`, rows of norm 1.
-//! With `n` the global batch and `N` the configured number of rate groups, as plain loops:
+//! `V` views, the first 2 of them global (a single view is compared with the teacher's other one);
+//! `B` images of this (micro-)batch; `d` width; `G` rate groups in this batch. Student features
+//! `s[v][b]` and teacher features `t[g][b]` are rows of norm 1. With `n` the global batch and `N`
+//! the configured number of rate groups, as plain loops:
 //!
 //! ```text
 //! comp = 0
@@ -20,19 +21,20 @@
 //! ```
 //!
 //! A rate group stands for one process of the published run: with `N` processes of `m` images,
-//! that run sums `m` rows but divides by `N m`. Here a run on any number of devices computes the
+//! that run sums `m` rows but divides by `N m`. Here, a run on any number of devices computes the
 //! same, because groups are part of the objective: a group has `n / N` rows, and a batch of `B`
-//! images is `G = B N / n` groups. In gradient accumulation `alpha` and `gamma` keep the global
-//! numbers, so the mean over micro-batches is the loss of the whole batch. With one group (`N = 1`)
-//! in several processes, their covariances are added up: the group spans them.
+//! images contains `G = B N / n` groups. In gradient accumulation, `alpha` and `gamma` keep the
+//! global numbers, so the mean over micro-batches is the loss of the whole batch. If a single
+//! group (`N = 1`) spans several processes, their covariances are summed.
 //!
 //! # Source
 //! SimDINO, loss of section 3; reference code `MCRLoss` in simdino/main_dino.py of
 //! RobinWu218/SimDINO@8149fc4 (`reduce_cov 0`; `reduce_cov 1` is `rate_groups: 1`).
 //!
 //! # Deviations
-//! Single precision where the reference is in half, a checked factorization (see
-//! [`mod@crate::coding_rate`]), and the options of [`SimDinoConfig`] that the reference lacks.
+//! This implementation uses single precision where the reference uses half, checks the
+//! factorization (see [`mod@crate::coding_rate`]), and has options in [`SimDinoConfig`] that the
+//! reference lacks.
 
 use tch::Tensor;
 use torch_ext::Collective;
@@ -48,20 +50,20 @@ use crate::rows::{tangential_square, unit_rows};
 use crate::views::global_views;
 use crate::{Error, Result};
 
-/// The loss, its terms, and the numbers they were computed with.
+/// The loss, its terms, and the values used to compute them.
 #[derive(Debug)]
 pub struct SimDinoOutput {
-    /// What to minimize, 0-dimensional; its backward reaches the student's features.
+    /// The loss to minimize, 0-dimensional; its backward pass reaches the student's features.
     pub loss: Tensor,
-    /// Mean similarity of different views, 1 at best; detached. A cosine, or 1 minus half the
-    /// squared distance: the same for rows of norm 1.
+    /// Mean similarity of different views, at most 1; detached. It is a cosine, or 1 minus half
+    /// the squared distance, which is the same for rows of norm 1.
     pub compression: Tensor,
     /// Weighted coding rate; detached.
     pub expansion: Tensor,
-    /// Expansion when all features are the same.
+    /// Expansion when all features are equal.
     pub expansion_floor: f64,
     /// Expansion when features of norm 1 spread evenly. Means of student and teacher are shorter,
-    /// so with them the expansion stays a little below, and may even pass below the floor.
+    /// so with them the expansion stays slightly lower, and may even be below the floor.
     pub expansion_ceiling: f64,
     /// `eps` of this step, as configured.
     pub eps: f64,
@@ -69,35 +71,35 @@ pub struct SimDinoOutput {
     pub coeff: f64,
     /// Weight of the coding rate in this step.
     pub gamma: f64,
-    /// With `gamma: balanced`, the pull of the coding rate on the student's features over that of
-    /// the similarity, 0-dimensional.
+    /// With `gamma: balanced`, the ratio of the gradient of the coding rate on the student's
+    /// features to that of the similarity, 0-dimensional.
     pub proportion: Option<Tensor>,
     /// Retries that the coding rate needed.
     pub events: RateEvents,
-    /// What [`Objective::update`] wants to know of the step.
+    /// The input that [`Objective::update`] needs from the step.
     pub statistics: Statistics,
 }
 
-/// The SimDINO loss; see the module's text.
+/// The SimDINO loss; see the module documentation.
 #[derive(Debug, Clone)]
 pub struct SimDinoLoss {
     config: SimDinoConfig,
     balance: Option<Balance>,
 }
 
-/// The rows whose coding rate is taken.
+/// The rows whose coding rate is computed.
 struct RateFeatures {
     /// `[2G, n / N, d]`, groups of view 0 first.
     rows: Tensor,
-    /// Whether other processes have further rows of the same groups.
+    /// Whether other processes have more rows of the same groups.
     spanning: bool,
 }
 
 impl SimDinoLoss {
-    /// The loss that a configuration describes.
+    /// Creates the loss from its configuration.
     ///
     /// # Errors
-    /// Returns every invalid value in one error.
+    /// Returns an error that lists every invalid value.
     pub fn new(config: &SimDinoConfig) -> Result<Self> {
         let problems = config.validate();
         if !problems.is_empty() {
@@ -108,16 +110,17 @@ impl SimDinoLoss {
         Ok(Self { config: config.clone(), balance })
     }
 
-    /// Loss of one (micro-)batch. Computes in single precision, or in double when the features
-    /// are double; autocast is off inside. Waits for the device once, unless checks are deferred.
+    /// Computes the loss of one (micro-)batch, in single precision, or in double precision if the
+    /// features are double; autocast is off inside. Waits for the device once, unless checks are
+    /// deferred.
     ///
     /// # Shapes
     /// - `student.cls`: `[V, B, d]`, global views first; gradients flow through it
     /// - `teacher.cls`: `[2, B, d]`; no gradient flows through it
     ///
     /// # Errors
-    /// Wrong shapes, a batch that does not split into the rate groups, and features that are not
-    /// finite, naming the term and the view.
+    /// Returns an error if shapes are wrong, if the batch does not split into the rate groups, or
+    /// if features are not finite; the error names the term and the view.
     pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
         check_cls(student, teacher)?;
@@ -171,8 +174,8 @@ impl SimDinoLoss {
         })
     }
 
-    /// Coding rate of all groups, or what is wrong with one; and whether `compression` is finite,
-    /// which costs nothing to ask at the same time.
+    /// Computes the coding rate of all groups, or the fault of one. Also checks whether
+    /// `compression` is finite, which costs nothing at the same time.
     fn rate(
         &self,
         features: &RateFeatures,
@@ -194,7 +197,7 @@ impl SimDinoLoss {
         })
     }
 
-    /// What the coding rate expands: `[V, B, d] -> [2G, B/G, d]`.
+    /// The rows that the coding rate expands: `[V, B, d] -> [2G, B/G, d]`.
     fn rate_features(
         &self,
         student: &Tensor,
@@ -214,7 +217,7 @@ impl SimDinoLoss {
         Ok(RateFeatures { rows, spanning })
     }
 
-    /// Groups that a batch is, and whether they reach beyond this process.
+    /// The number of groups in a batch, and whether they extend beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
         let (whole, groups) = (inputs.context.global_batch, self.config.rate_groups);
         let processes = inputs.collective.size();
@@ -224,8 +227,8 @@ impl SimDinoLoss {
         Ok((inputs.context.groups_of(batch, groups)?, false))
     }
 
-    /// Square of the gradient of the mean coding rate by the student's rows, as far as it turns
-    /// them; 0-dimensional.
+    /// Squared norm of the gradient of the mean coding rate with respect to the student's rows,
+    /// counting only the part that rotates them; 0-dimensional.
     fn pull_of_rate(&self, gradient: &Tensor, student: &Tensor, features: &RateFeatures) -> Tensor {
         let global = student.narrow(0, 0, global_views(student.size()[0])).detach();
         let gradient = gradient.reshape_as(&global);
@@ -233,17 +236,19 @@ impl SimDinoLoss {
             ExpaSource::Student => 1.0,
             ExpaSource::MeanStudentTeacher => 0.5,
         };
-        // As data-parallel training sees it, before the mean over processes; so is that of the views.
+        // The gradient is what data-parallel training sees before the mean over processes, as is
+        // that of the views.
         let share = of_source / features.rows.size()[0] as f64;
         tangential_square(&gradient, &unit_rows(&global)).clamp_min(0.0) * share.powi(2)
     }
 }
 
 impl SimDinoOutput {
-    /// The same in the form that all objectives share.
+    /// Converts it to the form that all objectives share.
     pub fn into_output(self) -> LossOutput {
         let (floor, ceiling) = (self.expansion_floor, self.expansion_ceiling);
-        // The same for one row or one direction, and with a huge `eps` as far as precision goes.
+        // Floor and ceiling are equal for one row or one direction, and, within the precision, for
+        // a huge `eps`.
         let far_apart = ceiling - floor > 1e-6 * ceiling;
         let position = far_apart.then(|| (&self.expansion - floor) / (ceiling - floor));
         let mut terms = vec![
@@ -297,7 +302,8 @@ impl Objective for SimDinoLoss {
     }
 }
 
-/// Names the term, whose features and which view. Reads the features; the run is over anyway.
+/// Names the term, the network, and the view. Reads the features, because the run ends in any
+/// case.
 fn describe(fault: Fault, student: &Tensor, teacher: &Tensor) -> Error {
     let finite = |x: &Tensor| f64::try_from(x.isfinite().all()).is_ok_and(|all| all != 0.0);
     let bad_view = |x: &Tensor| (0..x.size()[0]).find(|&view| !finite(&x.get(view)));

@@ -1,18 +1,18 @@
-//! The SimDINOv2 loss: SimDINO on class tokens, cosines of masked patches, and KoLeo if asked for.
+//! The SimDINOv2 loss: SimDINO on class tokens, cosines of masked patches, and optionally KoLeo.
 //!
 //! ```text
 //! loss = simdino(cls) + ibot.loss_weight * patch_loss + koleo.loss_weight * koleo(student's backbone)
 //! ```
 //!
-//! The student's global views are masked, the teacher's are not; both class and patch tokens pass
-//! through the head without a last layer, and patches are compared within the same view.
+//! The student's global views are masked, and the teacher's are not. Class and patch tokens both
+//! pass through the head without a last layer, and patches are compared within the same view.
 //!
 //! # Source
 //! SimDINOv2, `MCRLoss` and `CosinePatchLoss` in simdinov2/loss of RobinWu218/SimDINO@8149fc4.
 //!
 //! # Deviations
-//! Cosines are taken of normalized rows in single precision, where the reference multiplies rows
-//! that were normalized in half precision.
+//! Cosines are computed from rows normalized in single precision, where the reference multiplies
+//! rows that were normalized in half precision.
 
 use tch::Tensor;
 use torch_ext::Collective;
@@ -25,7 +25,7 @@ use crate::objective::{LossOutput, Needs, Objective, Statistics};
 use crate::simdino::SimDinoLoss;
 use crate::terms::{self, add_koleo, add_term};
 
-/// The SimDINOv2 loss; see the module's text.
+/// The SimDINOv2 loss; see the module documentation.
 #[derive(Debug, Clone)]
 pub struct SimDinoV2Loss {
     cls: SimDinoLoss,
@@ -34,10 +34,10 @@ pub struct SimDinoV2Loss {
 }
 
 impl SimDinoV2Loss {
-    /// The loss that the options describe.
+    /// Creates the loss from its options.
     ///
     /// # Errors
-    /// Returns every invalid value in one error.
+    /// Returns an error that lists every invalid value.
     pub fn new(cls: &SimDinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
         terms::check(ibot, koleo)?;
         Ok(Self { cls: SimDinoLoss::new(cls)?, ibot: ibot.clone(), koleo: koleo.clone() })

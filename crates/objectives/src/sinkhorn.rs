@@ -8,14 +8,16 @@
 //! result:   B * Q, rows that add up to 1
 //! ```
 //!
-//! Here in logarithms, `log Q = scores / temperature + f[k] + g[b]`, with sums by log-sum-exp: no
-//! score is too large or too far from the others, where `exp` overflows at 88 in single precision.
+//! This implementation works with logarithms, `log Q = scores / temperature + f[k] + g[b]`, and
+//! sums by log-sum-exp, so scores of any size and distance are safe; `exp` overflows at 88 in
+//! single precision.
 //!
 //! # Source
 //! DINOv2, `sinkhorn_knopp_teacher` of facebookresearch/dinov2@b8931f7.
 //!
 //! # Deviations
-//! No rows at all in any process (no patch was masked) give no targets instead of a division by 0.
+//! If no process has any rows (no patch was masked), there are no targets instead of a division by
+//! 0.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
@@ -24,7 +26,7 @@ use crate::Result;
 
 const ITERATIONS: usize = 3;
 
-/// Targets of the rows of this process, `[B_local, K] -> [B_local, K]`.
+/// Returns the targets of this process's rows, `[B_local, K] -> [B_local, K]`.
 ///
 /// # Errors
 /// A process does not answer.
@@ -37,7 +39,7 @@ pub fn sinkhorn_knopp(
     let (rows, prototypes) = scores.size2()?;
     let mut total = Tensor::full([], rows, (Kind::Double, scores.device()));
     collective.all_reduce_sum(&mut total)?;
-    // Without rows anywhere its logarithm is -inf, and nothing is added to nothing.
+    // Without any rows, its logarithm is -inf, and there is nothing to add it to.
     let log_rows = total.log().to_kind(scores.kind());
     let log_prototypes = (prototypes as f64).ln();
     let mut row_term = Tensor::zeros([rows, 1], (scores.kind(), scores.device())); // g

@@ -1,4 +1,5 @@
-//! Adding further terms, such as those of masked patches and of KoLeo, to the loss of class tokens.
+//! Helpers that add further terms, such as those of masked patches and KoLeo, to the loss of class
+//! tokens.
 
 use tch::Tensor;
 
@@ -8,13 +9,13 @@ use crate::koleo::koleo;
 use crate::objective::LossOutput;
 use crate::{Error, Result};
 
-/// Refuses invalid values, all in one error.
+/// Returns one error that lists all invalid values.
 pub(crate) fn check(ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<()> {
     let problems: Vec<_> = ibot.validate().into_iter().chain(koleo.validate()).collect();
     if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
 }
 
-/// Adds `weight * term` to the loss and notes the term without its weight.
+/// Adds `weight * term` to the loss and records the term without its weight.
 pub(crate) fn add_term(
     output: &mut LossOutput,
     inputs: &Inputs,
@@ -31,7 +32,7 @@ pub(crate) fn add_term(
     Ok(())
 }
 
-/// Adds KoLeo of the student's class tokens before the head.
+/// Adds KoLeo on the student's class tokens before the head.
 pub(crate) fn add_koleo(
     output: &mut LossOutput,
     inputs: &Inputs,

@@ -1,4 +1,4 @@
-//! Pairs of views: each of the teacher's 2 with every *other* view of the student.
+//! Pairs of views: each of the teacher's 2 views with every *other* view of the student.
 
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +12,7 @@ pub fn pair_products(teacher: &Tensor, student: &Tensor) -> Tensor {
     t_bgd.matmul(&s_bdv).permute([1, 2, 0])
 }
 
-/// 1 where teacher and student see different views, 0 where they see the same: `[2, V]`.
+/// 1 if teacher and student see different views, 0 if they see the same: `[2, V]`.
 pub fn other_views(views: i64, kind: Kind, device: Device) -> Tensor {
     1.0 - Tensor::eye_m(GLOBAL_VIEWS, views, (kind, device))
 }
@@ -25,12 +25,12 @@ pub fn mean_over_pairs(pairs: &Tensor) -> Tensor {
     (pairs * other).sum(pairs.kind()) / (number_of_pairs(views) * batch) as f64
 }
 
-/// Pairs of different views: `2V - 2`, or the one that a single student view has.
+/// Number of pairs of different views: `2V - 2`, or 1 for a single student view.
 pub fn number_of_pairs(views: i64) -> i64 {
     GLOBAL_VIEWS * views - global_views(views)
 }
 
-/// Global views among the student's.
+/// Number of global views of the student.
 pub fn global_views(views: i64) -> i64 {
     views.min(GLOBAL_VIEWS)
 }

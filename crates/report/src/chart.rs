@@ -7,7 +7,7 @@ use serde_json::json;
 use super::markup::escape;
 use super::scale::{Scale, number};
 
-/// Size of the drawing and its margins, in the units of its view box.
+/// Size of the drawing and its margins, in units of its view box.
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 50.0;
@@ -15,13 +15,13 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
 
-/// Longer lines are thinned to this many points, each the mean of its neighbors.
+/// Longer lines are reduced to this number of points, each the mean of its neighbors.
 const MAX_POINTS: usize = 300;
 
 /// A line: points of (x, y) in the order of x.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// What it shows.
+    /// Its name.
     pub name: String,
     /// Its points.
     pub points: Vec<(f64, f64)>,
@@ -32,11 +32,11 @@ pub struct Series {
 pub struct Chart {
     /// Heading.
     pub title: String,
-    /// A sentence under the heading: unit, or how to read it.
+    /// A sentence under the heading: the unit, or how to read the chart.
     pub note: String,
-    /// What the x axis counts.
+    /// Label of the x axis.
     pub x_label: String,
-    /// The lines; at most four.
+    /// The lines, at most four.
     pub series: Vec<Series>,
     /// Dashed horizontal lines with their names.
     pub guides: Vec<(String, f64)>,
@@ -44,19 +44,19 @@ pub struct Chart {
     pub band: Option<(f64, f64)>,
     /// Whether the y axis begins at 0.
     pub from_zero: bool,
-    /// Whether the points' x are powers of two, by their exponents.
+    /// Whether the x values of the points are exponents of powers of two.
     pub x_is_log2: bool,
 }
 
-/// Colors and lines of a drawing that stands alone, as in the page's style sheet.
+/// Colors and lines of a standalone drawing, as in the style sheet of the page.
 const STYLE: &str = include_str!("figure.css");
-/// Height of title, note and legend above a drawing that stands alone.
+/// Height of the title, note, and legend above a standalone drawing.
 const HEAD: f64 = 58.0;
 
-/// Charts side by side as one SVG image; those without a finite point are left out.
+/// Draws charts side by side as one SVG image; charts without a finite point are omitted.
 pub fn svg_of(charts: &[Chart]) -> String {
     let drawn: Vec<String> = charts.iter().filter_map(Chart::to_svg).collect();
-    // The last tick's label reaches beyond its drawing.
+    // The label of the last tick extends beyond its drawing.
     let (width, height) = (WIDTH * drawn.len() as f64 + RIGHT, HEIGHT + HEAD);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
@@ -70,13 +70,13 @@ pub fn svg_of(charts: &[Chart]) -> String {
 }
 
 impl Chart {
-    /// The chart as a figure; nothing when no line has a finite point.
+    /// Draws the chart as a figure; `None` if no line has a finite point.
     pub fn to_html(&self) -> Option<String> {
         let (series, plot) = self.plot()?;
         Some(self.figure(&series, &self.drawing(&series, &plot), &plot))
     }
 
-    /// The chart with its title and legend as a part of an SVG image.
+    /// Draws the chart with its title and legend as a part of an SVG image.
     fn to_svg(&self) -> Option<String> {
         let (series, plot) = self.plot()?;
         let mut svg = format!(
@@ -101,7 +101,7 @@ impl Chart {
         Some(svg)
     }
 
-    /// The thinned lines and their axes; none without a finite point.
+    /// Returns the reduced lines and their axes; `None` without a finite point.
     fn plot(&self) -> Option<(Vec<Series>, Plot)> {
         let series: Vec<Series> = self.series.iter().map(thinned).collect();
         let points = || series.iter().flat_map(|s| &s.points);
@@ -166,7 +166,7 @@ impl Chart {
     }
 }
 
-/// The plot's area between its scales.
+/// The area of the plot between its scales.
 struct Plot {
     x: Scale,
     y: Scale,
@@ -225,8 +225,8 @@ impl Plot {
         );
     }
 
-    /// A dashed line. Its name stands at the end that the lines leave free, above it unless another
-    /// guide or the frame is there.
+    /// Draws a dashed line. Its name is placed at the end with fewer lines, above it unless
+    /// another guide or the frame is there.
     fn guide(
         &self,
         svg: &mut String,
@@ -259,7 +259,7 @@ impl Plot {
         );
     }
 
-    /// A line, interrupted where values are not finite; a point alone is a dot.
+    /// Draws a line with gaps at non-finite values; an isolated point is a dot.
     fn line(&self, svg: &mut String, series: &Series, index: usize) {
         let mut path = String::new();
         let mut pen_down = false;
@@ -276,7 +276,7 @@ impl Plot {
         let _ = writeln!(svg, "<path class=\"line s{index}\" d=\"{path}\"/>");
     }
 
-    /// What the page's script needs to show values under the pointer.
+    /// Returns the data that the page's script needs to show values under the pointer.
     fn data(&self, series: &[Series]) -> String {
         let lines: Vec<_> = series
             .iter()
@@ -294,7 +294,7 @@ fn round(place: f64) -> f64 {
     (place * 10.0).round() / 10.0
 }
 
-/// At most [`MAX_POINTS`] points; those that are not finite stay visible as gaps.
+/// Returns at most [`MAX_POINTS`] points; non-finite ones stay visible as gaps.
 fn thinned(series: &Series) -> Series {
     let size = series.points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |points: &[(f64, f64)]| {
@@ -303,7 +303,7 @@ fn thinned(series: &Series) -> Series {
         (x, finite.iter().sum::<f64>() / finite.len() as f64)
     };
     let mut points: Vec<_> = series.points.chunks(size).map(mean).collect();
-    // The newest value is what people look for: it stays as it is.
+    // The newest value is the most important one, so it is not averaged.
     if let (Some(last), Some(newest)) = (points.last_mut(), series.points.last()) {
         *last = *newest;
     }

@@ -23,7 +23,7 @@ pub(crate) fn training(run: &Run) -> String {
     section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n"))
 }
 
-/// k-NN accuracy over the epochs with its baselines; nothing without a probe.
+/// k-NN accuracy over the epochs with its baselines; `None` without a probe.
 pub(crate) fn probe(run: &Run) -> Option<String> {
     let percent = |(x, share): (f64, f64)| (x, 100.0 * share);
     let points = points(run, "probe/knn_top1").into_iter().map(percent).collect();
@@ -68,7 +68,7 @@ fn loss(run: &Run) -> Chart {
     }
 }
 
-/// How sure the teacher is, and whether of the same thing for all images.
+/// How confident the teacher is, and whether it gives the same answer for all images.
 fn targets(run: &Run) -> Chart {
     Chart {
         title: "Entropy of the teacher".into(),
@@ -131,7 +131,7 @@ fn memory(run: &Run) -> Chart {
     }
 }
 
-/// A line for each value that was recorded.
+/// Draws a line for each recorded value.
 fn present(run: &Run, lines: &[(&str, &str)]) -> Vec<Series> {
     lines
         .iter()
@@ -140,7 +140,8 @@ fn present(run: &Run, lines: &[(&str, &str)]) -> Vec<Series> {
         .collect()
 }
 
-/// The collapse alarm: at the floor all features are equal, at the ceiling they fill the sphere.
+/// The indicator of collapse: at the floor, all features are equal; at the ceiling, they fill the
+/// sphere.
 fn rate(run: &Run) -> Chart {
     let (floor, ceiling) = (run.last("rate/floor"), run.last("rate/ceiling"));
     let guides = [("floor: collapsed", floor), ("ceiling", ceiling)];

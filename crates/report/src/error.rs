@@ -1,9 +1,9 @@
-//! What can go wrong with a report.
+//! Errors of a report.
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong with a report.
+/// Errors of a report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,7 +13,7 @@ pub enum Error {
         /// The folder.
         folder: String,
     },
-    /// Nothing in the folder belongs to a run.
+    /// The folder contains nothing that belongs to a run.
     #[error("{folder} is not a run: {why}")]
     NotARun {
         /// The folder.

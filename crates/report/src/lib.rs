@@ -21,11 +21,11 @@ use simdino::RunConfig;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// The page about the run in `folder`, as HTML. `read_config` reads the text of
-/// `config.resolved.yaml`; where it gives nothing, the page shows the text alone.
+/// Renders the run in `folder` as an HTML page. `read_config` parses the text of
+/// `config.resolved.yaml`; if it returns `None`, the page shows only the text.
 ///
 /// # Errors
-/// The folder does not exist, or is not a run's.
+/// Returns an error if the folder does not exist or is not that of a run.
 pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<String> {
     Ok(page(&Run::read(folder, read_config)?))
 }

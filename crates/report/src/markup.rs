@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Text as HTML, inside an element or a quoted attribute.
+/// Escapes text for HTML, inside an element or a quoted attribute.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -27,12 +27,12 @@ pub(crate) fn section(id: &str, heading: &str, body: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{}</h2>\n{body}</section>\n", escape(heading))
 }
 
-/// A section that is left out, and why.
+/// A section that is missing, with the reason.
 pub(crate) fn absent(heading: &str, why: &str) -> String {
     format!("<p class=\"absent\"><b>{}</b>: {}</p>\n", escape(heading), escape(why))
 }
 
-/// A table; cells are text. The first column is left-aligned, the others take numbers.
+/// A table; cells are text. The first column is left-aligned, and the others contain numbers.
 pub(crate) fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
     let mut html = String::from("<div class=\"scroll\"><table>\n");
     let mut row = |tag: &str, cells: &mut dyn Iterator<Item = String>| {
@@ -52,7 +52,7 @@ pub(crate) fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
     html
 }
 
-/// A PNG inside the page.
+/// Embeds a PNG in the page.
 pub(crate) fn picture(png: &[u8], caption: &str) -> String {
     let caption = escape(caption);
     format!(

@@ -1,4 +1,4 @@
-//! The k-NN results of a run beside their two baselines.
+//! The k-NN results of a run and its two baselines.
 
 use serde_json::Value;
 
@@ -6,18 +6,18 @@ use super::markup::{escape, table as html_table, tile};
 use super::run::Run;
 use super::scale::percent;
 
-/// Columns of the table: the key in `results.json` and what it is.
+/// Columns of the table: the key in `results.json` and its title.
 const COLUMNS: [(&str, &str); 3] =
     [("knn", "this network"), ("untrained", "untrained"), ("pixels", "raw pixels")];
 
-/// Accuracies at one number of neighbors.
+/// Accuracies for one number of neighbors.
 struct Score {
     k: u64,
     top1: f64,
     top5: Option<f64>,
 }
 
-/// The scores of one column, accuracies from 0 to 1: a list, or an object that holds it.
+/// The scores of one column, accuracies from 0 to 1: a list, or an object that contains it.
 fn scores(results: &Value, key: &str) -> Vec<Score> {
     let column = &results[key];
     let list = column.as_array().or_else(|| column["scores"].as_array());
@@ -35,8 +35,8 @@ fn top1(run: &Run, key: &str) -> Option<f64> {
     scores(run.results.as_ref().ok()?, key).first().map(|score| score.top1)
 }
 
-/// Key numbers: accuracy, and how far it is above the baselines. The probe's newest value stands in
-/// while there is no final result.
+/// Key numbers: the accuracy and its distance from the baselines. Without a final result, the
+/// newest value of the probe is used.
 pub(crate) fn tiles(run: &Run) -> Vec<String> {
     let value = |key, probe| top1(run, key).or_else(|| run.last(probe));
     let Some(here) = value("knn", "probe/knn_top1") else { return Vec::new() };
@@ -58,7 +58,7 @@ fn above(points: f64) -> &'static str {
     if points < 0.0 { "below" } else { "above" }
 }
 
-/// The k-NN table as HTML, or why there is none.
+/// The k-NN table as HTML, or the reason why there is none.
 pub(crate) fn table(run: &Run) -> Result<String, String> {
     let results = run.results.as_ref().map_err(Clone::clone)?;
     let columns = COLUMNS.map(|(key, _)| scores(results, key));
@@ -86,7 +86,7 @@ pub(crate) fn table(run: &Run) -> Result<String, String> {
     ))
 }
 
-/// How many images vote and are classified, where the file says so.
+/// How many images vote and are classified, if the file states it.
 fn sizes(results: &Value) -> String {
     let count = |key: &str| results["knn"][key].as_u64().or_else(|| results[key].as_u64());
     let protocol = "Weighted k-NN on frozen features";

@@ -1,4 +1,4 @@
-//! What the folder of a run tells: its files, as far as they are there.
+//! Reads the files in the folder of a run, as far as they exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use trainer::metrics::{Record, read_jsonl};
 
 use crate::error::{Error, Result};
 
-/// Largest picture that goes into a page.
+/// Largest picture that a page includes.
 const MAX_PICTURE_BYTES: u64 = 16_000_000;
 
-/// A piece of a run, or why it is not there.
+/// A part of a run, or the reason why it is missing.
 pub(crate) type Piece<T> = std::result::Result<T, String>;
 
-/// The pieces of a run.
+/// The parts of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Its name: that of its folder.
+    /// The name of the run, which is that of its folder.
     pub name: String,
     /// `metrics.jsonl`.
     pub records: Piece<Vec<Record>>,
     /// `config.resolved.yaml` as text.
     pub config_text: Piece<String>,
-    /// The same, when this version can read it.
+    /// The same, parsed, if this version can read it.
     pub config: Option<RunConfig>,
     /// `env.json`.
     pub environment: Piece<Value>,
@@ -39,10 +39,10 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Reads what is there; `read_config` reads the text of the config.
+    /// Reads all existing files; `read_config` parses the text of the config.
     ///
     /// # Errors
-    /// The folder does not exist, or nothing in it is a run's.
+    /// Returns an error if the folder does not exist or contains nothing that belongs to a run.
     pub(crate) fn read(
         folder: &Path,
         read_config: &dyn Fn(&str) -> Option<RunConfig>,
@@ -69,12 +69,12 @@ impl Run {
         })
     }
 
-    /// The records, none where they are missing.
+    /// The records; empty if they are missing.
     pub(crate) fn records(&self) -> &[Record] {
         self.records.as_deref().unwrap_or_default()
     }
 
-    /// The newest finite value of this name.
+    /// The newest finite value with this name.
     pub(crate) fn last(&self, name: &str) -> Option<f64> {
         let values = self.records().iter().rev().filter_map(|record| record.get(name));
         values.into_iter().find(|value| value.is_finite())
@@ -129,7 +129,7 @@ fn read_png(path: &Path) -> Piece<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Lines `file, tab, reason` under a heading.
+/// Reads lines of `file, tab, reason` below a heading.
 fn read_broken(path: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let rows = text.lines().filter_map(|line| line.split_once('\t'));

@@ -1,4 +1,4 @@
-//! From values to places on an axis: its range, its ticks, and numbers as people write them.
+//! Maps values to positions on an axis: its range, its ticks, and number formatting.
 
 /// The range of an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,8 +10,8 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// A range that holds all finite values, `margin` of it free at both ends. A range of no width
-    /// is widened around its value.
+    /// A range that contains all finite values, with `margin` of it free at both ends. A range of
+    /// zero width is widened around its value.
     pub(crate) fn around(values: impl Iterator<Item = f64>, margin: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.filter(|value| value.is_finite()) {
@@ -28,7 +28,7 @@ impl Scale {
         Self { low: low - free, high: high + free }
     }
 
-    /// Where `value` lies, 0 at the low end and 1 at the high one.
+    /// Position of `value`: 0 at the low end and 1 at the high end.
     pub(crate) fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
@@ -45,13 +45,13 @@ impl Scale {
     }
 }
 
-/// A tick's value with the digits that its neighbors differ in.
+/// Formats a tick with the digits in which it differs from its neighbors.
 fn label(value: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
     if step < 9e-4 || value.abs() >= 1e6 {
-        // 3 digits tell ticks apart that are a hundredth of their value apart.
+        // 3 digits distinguish ticks that differ by a hundredth of their value.
         let digits = (value.abs() / step).log10().ceil().clamp(0.0, 3.0) as usize;
         return trimmed(&format!("{value:.digits$e}"));
     }
@@ -59,7 +59,7 @@ fn label(value: f64, step: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Four significant digits, with an exponent for the very small and the very large.
+/// Formats four significant digits, with an exponent for very small and very large numbers.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "not finite".into();
@@ -76,7 +76,7 @@ pub(crate) fn number(value: f64) -> String {
     if text.contains('.') { trimmed(&text) } else { text }
 }
 
-/// Without zeros at the end of the fraction.
+/// Removes trailing zeros of the fraction.
 fn trimmed(text: &str) -> String {
     let (digits, exponent) = text.find('e').map_or((text, ""), |at| text.split_at(at));
     let digits = match digits.contains('.') {
@@ -86,7 +86,8 @@ fn trimmed(text: &str) -> String {
     format!("{digits}{exponent}")
 }
 
-/// A share (0-1) as a percentage with so many decimals; `not finite` where it is none.
+/// Formats a fraction (0-1) as a percentage with this number of decimals; `not finite` if it is
+/// not finite.
 pub fn percent(share: f64, decimals: usize) -> String {
     if share.is_finite() {
         format!("{:.decimals$} %", 100.0 * share)

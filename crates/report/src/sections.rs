@@ -1,4 +1,4 @@
-//! The parts of the page that are not curves.
+//! The parts of the page other than curves.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::scale::{number, percent};
 use super::{curves, results};
 use simdino::RunConfig;
 
-/// Rows of broken images that a page lists; the file has all of them.
+/// Number of broken images that a page lists; the file has all of them.
 const MAX_BROKEN: usize = 100;
 
 /// Name, one line about the run, and its key numbers.
@@ -32,7 +32,7 @@ pub(crate) fn header(run: &Run) -> String {
     )
 }
 
-/// What was trained on what, and how far.
+/// What was trained, on which data, and how far.
 fn summary(run: &Run) -> String {
     let mut parts = Vec::new();
     if let Some(config) = &run.config {
@@ -51,7 +51,7 @@ fn summary(run: &Run) -> String {
     parts.join("; ")
 }
 
-/// An enum's word in a config.
+/// The name of an enum value in a config.
 fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(word)) => word,
@@ -59,7 +59,7 @@ fn word(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// Time in steps, from the mean step time of each logged interval.
+/// Time spent in steps, from the mean step time of each logged interval.
 fn training_seconds(run: &Run) -> Option<f64> {
     let (mut seconds, mut before) = (0.0, 0);
     for record in run.records() {
@@ -123,7 +123,7 @@ pub(crate) fn pictures(run: &Run) -> String {
     section("pictures", "What it sees", &body)
 }
 
-/// Images that could not be read; nothing when there are none.
+/// Images that could not be read; empty if there are none.
 pub(crate) fn broken(run: &Run) -> String {
     if run.broken.is_empty() {
         return String::new();
@@ -151,7 +151,7 @@ pub(crate) fn broken(run: &Run) -> String {
     section("broken", "Broken images", &body)
 }
 
-/// What differs from the defaults, then the whole config.
+/// The settings that differ from the defaults, then the whole config.
 pub(crate) fn config(run: &Run) -> String {
     let text = match &run.config_text {
         Ok(text) => text,
@@ -182,7 +182,7 @@ fn changes(config: &RunConfig) -> Vec<Vec<String>> {
     changed.map(|((key, value), (_, default))| vec![key, value, default]).collect()
 }
 
-/// What the run was made with and on.
+/// The software and hardware of the run.
 pub(crate) fn environment(run: &Run) -> String {
     let value = match &run.environment {
         Ok(value) => value,

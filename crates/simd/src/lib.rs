@@ -4,11 +4,11 @@
 
 pub use pulp;
 
-/// Runs a closure, compiled for the best instruction set of this machine: AVX-512, AVX2, NEON, or what
-/// the target has at least.
+/// Runs a closure, compiled for the best instruction set of this machine: AVX-512, AVX2, NEON, or
+/// the baseline of the target.
 ///
-/// It and all that it calls must be `#[inline(always)]`: only what is inlined into it is compiled with
-/// the instructions.
+/// The closure and everything that it calls must be `#[inline(always)]`: only code that is inlined
+/// into it is compiled with the instructions.
 ///
 /// ```
 /// let bytes: Vec<u8> = (0..100).collect();
@@ -23,18 +23,19 @@ pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(kernel)
 }
 
-/// Defines, for a trait `Isa` with the operations that are written once for each instruction set:
+/// Defines the following items for a trait `Isa` with the operations that are written once for
+/// each instruction set:
 ///
-/// - the trait `Kernel` of work that needs an `Isa`;
+/// - the trait `Kernel` for work that needs an `Isa`;
 /// - `dispatch(kernel)`, which runs it with the best instruction set of this machine;
-/// - in tests, `with_all(make_kernel)`, which runs it with the baseline and with each instruction set
-///   that this machine has.
+/// - in tests, `with_all(make_kernel)`, which runs it with the baseline and with each instruction
+///   set of this machine.
 ///
-/// `Isa` must be implemented for the `V3` (AVX2) and `V4` (AVX-512) of [`pulp::x86`] on x86-64, and for
-/// the type of the baseline everywhere.
+/// `Isa` must be implemented for the `V3` (AVX2) and `V4` (AVX-512) of [`pulp::x86`] on x86-64,
+/// and for the baseline type everywhere.
 ///
-/// All of a kernel that takes time must be `#[inline(always)]` and without closures: what is not
-/// inlined is compiled without the instructions, and every operation in it becomes a call.
+/// All time-critical code of a kernel must be `#[inline(always)]` and without closures: code that
+/// is not inlined is compiled without the instructions, and every operation in it becomes a call.
 #[macro_export]
 macro_rules! dispatcher {
     ($isa:ident, $baseline:ident) => {

@@ -1,4 +1,4 @@
-//! From a config to what the training loop takes: the plan, the learner's config and the
+//! Turns a config into the inputs of the training loop: the plan, the learner's config, and the
 //! job.
 
 use std::collections::BTreeMap;
@@ -19,19 +19,19 @@ use trainer::schedule::Schedules;
 use crate::config::RunConfig;
 use crate::error::Result;
 
-/// The steps of a run on these images.
+/// Plans the steps of a run on these images.
 ///
 /// # Errors
-/// There are fewer images than a batch has.
+/// Returns an error if there are fewer images than a batch requires.
 pub fn plan(config: &RunConfig, dataset: &Dataset) -> Result<Plan> {
     Ok(Plan::new(&config.train, config.probe.every_epochs, dataset.len())?)
 }
 
-/// Everything that the loop is given beside the learner. `folder` is the run's: checkpoints and
-/// weights go below it.
+/// Builds all inputs of the loop except the learner. `folder` is the folder of the run, in which
+/// checkpoints and weights are written.
 ///
 /// # Errors
-/// None in practice: every section can be written.
+/// None in practice, because every section can be serialized.
 pub fn job(
     config: &RunConfig,
     dataset: Arc<Dataset>,
@@ -55,14 +55,14 @@ pub fn job(
     })
 }
 
-/// The value of every schedule at every step.
+/// Returns the schedules of a run.
 pub fn schedules(config: &RunConfig, plan: &Plan) -> Schedules {
     let batch = config.train.batch_size;
     Schedules::new(&config.optim, batch, plan.steps_per_epoch, plan.total_steps)
         .with_frozen_backbone(config.init.freeze_backbone_steps)
 }
 
-/// What a learner needs of a config.
+/// Returns the parts of a config that a learner needs.
 pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
     LearnerConfig {
         model: config.model.clone(),
@@ -79,13 +79,13 @@ pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
     }
 }
 
-/// How a run normalizes its images.
+/// Returns how a run normalizes its images.
 pub fn normalize(augment: &AugmentConfig) -> Normalize {
     Normalize { mean: augment.mean.clone(), std: augment.std.clone() }
 }
 
-/// The size at which the probe of a run sees images: the model's, after a resize to `probe.resize`, or
-/// to 8/7 of it where that is 0.
+/// Returns the size at which the probe of a run sees images: that of the model, after a resize to
+/// `probe.resize`, or to 8/7 of it if that is 0.
 pub fn probe_transform(config: &RunConfig) -> EvalTransform {
     let crop = u32::try_from(config.model.image_size).unwrap_or(u32::MAX);
     match config.probe.resize {
@@ -94,8 +94,8 @@ pub fn probe_transform(config: &RunConfig) -> EvalTransform {
     }
 }
 
-/// Keys that may change when a run is continued: they do not enter the mathematics. The data set
-/// is compared by its fingerprint, so it may have moved.
+/// Keys that may change when a run is resumed, because they do not affect the mathematics. The
+/// data set is compared by its fingerprint, so it may have moved.
 const KEYS_IGNORED_ON_RESUME: [&str; 26] = [
     "run.name",
     "run.dir",
@@ -125,10 +125,10 @@ const KEYS_IGNORED_ON_RESUME: [&str; 26] = [
     "probe",
 ];
 
-/// The settings that a continued run must share with its checkpoint, by dotted key.
+/// Returns the settings that a resumed run must share with its checkpoint, by dotted key.
 ///
 /// # Errors
-/// None in practice: every section can be written.
+/// None in practice, because every section can be serialized.
 pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
     let mut settings = BTreeMap::new();
     flatten("", &serde_json::to_value(config)?, &mut settings);

@@ -1,25 +1,25 @@
-//! The device that `auto`, `cpu`, `cuda` or `cuda:N` names on this machine.
+//! Resolves `auto`, `cpu`, `cuda`, or `cuda:N` to a device of this machine.
 
 use tch::{Cuda, Device};
 use torch_ext::Launch;
 
 use crate::error::{Error, Result};
 
-/// Words for `--help` and for messages.
+/// Text for `--help` and for messages.
 pub const EXPECTED: &str = "auto, cpu, cuda or cuda:N";
 
-/// What a device name asks for.
+/// The device that a name requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceSpec {
-    /// A GPU where there is one.
+    /// A GPU if there is one.
     Auto,
     /// The CPU.
     Cpu,
-    /// The GPU of this index.
+    /// The GPU with this index.
     Cuda(usize),
 }
 
-/// Reads a device name; `None` when it is none.
+/// Parses a device name; `None` if it is invalid.
 pub fn parse(name: &str) -> Option<DeviceSpec> {
     match name {
         "auto" => Some(DeviceSpec::Auto),
@@ -29,10 +29,11 @@ pub fn parse(name: &str) -> Option<DeviceSpec> {
     }
 }
 
-/// Finds the device on this machine, and makes a GPU the one that this process uses.
+/// Finds the device on this machine. If it is a GPU, this process uses it from now on.
 ///
 /// # Errors
-/// The name is none, or this machine or this libtorch has no such device.
+/// Returns an error if the name is invalid, or if this machine or this libtorch has no such
+/// device.
 pub fn resolve(name: &str) -> Result<Device> {
     let spec = parse(name)
         .ok_or_else(|| Error::Config(vec![format!("device: expected {EXPECTED}, got '{name}'")]))?;
@@ -48,10 +49,11 @@ pub fn resolve(name: &str) -> Result<Device> {
     Ok(device)
 }
 
-/// The device of one of several processes: on each machine the first takes GPU 0, the next GPU 1.
+/// Returns the device for one of several processes: on each machine, the first uses GPU 0, the
+/// next GPU 1, and so on.
 ///
 /// # Errors
-/// As [`resolve`]; a single GPU for several processes.
+/// As [`resolve`], and if several processes request the same GPU.
 pub fn of_process(name: &str, launch: &Launch) -> Result<Device> {
     if launch.size == 1 {
         return resolve(name);

@@ -1,42 +1,42 @@
-//! What can go wrong between a config and a run.
+//! Errors on the way from a config to a run.
 
 use crate::config::schema::Unsupported;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between a config and a run.
+/// Errors on the way from a config to a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Keys or values of a config are wrong: one sentence for each.
+    /// Keys or values of a config are invalid: one sentence each.
     #[error("{}", .0.join("\n"))]
     Config(Vec<String>),
-    /// The device of the config is not on this machine.
+    /// This machine does not have the device of the config.
     #[error(
         "device '{name}' is not available: libtorch sees {count} CUDA devices here; use \
          run.device=cpu, or a libtorch built for CUDA"
     )]
     NoDevice {
-        /// What the config asks for.
+        /// The device that the config requests.
         name: String,
-        /// GPUs that libtorch sees.
+        /// Number of GPUs that libtorch sees.
         count: usize,
     },
     /// The images cannot be opened.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A batch is larger than the data set: what to do about it.
+    /// A batch is larger than the data set; the message says what to do.
     #[error("{0}")]
     Batch(String),
-    /// No image of a data set can be read, by all that was tried.
+    /// None of the images that were tried can be read.
     #[error("none of the {tries} images tried can be read, the first {name}")]
     Unreadable {
-        /// Images tried.
+        /// Number of images tried.
         tries: usize,
-        /// Name of the first.
+        /// Name of the first image.
         name: String,
-        /// Why it cannot be read.
+        /// The reason why it cannot be read.
         source: data::Error,
     },
     /// A weight file cannot be found or read.
@@ -54,10 +54,10 @@ pub enum Error {
     /// A libtorch operation failed.
     #[error(transparent)]
     Tensor(#[from] tch::TchError),
-    /// A section cannot be written as JSON.
+    /// A section cannot be serialized as JSON.
     #[error("cannot write the config")]
     Json(#[from] serde_json::Error),
-    /// A config type that this crate cannot describe: a mistake in our code.
+    /// This crate cannot describe a config type, which is a bug in our code.
     #[error(transparent)]
     Schema(#[from] Unsupported),
 }

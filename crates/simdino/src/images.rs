@@ -1,5 +1,4 @@
-//! The images of a run: opened, and refused before anything is written where the run cannot work with
-//! them.
+//! Opens the images of a run, and refuses unusable ones before anything is written.
 
 use std::sync::Arc;
 
@@ -10,14 +9,14 @@ use crate::assemble::plan;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 
-/// Images tried before a set counts as unreadable.
+/// Number of images tried before a set counts as unreadable.
 const TRIES: usize = 64;
 
-/// Opens the images of a run of so many processes and plans its steps.
+/// Opens the images of a run with this number of processes and plans its steps.
 ///
 /// # Errors
-/// The images cannot be opened, none of them can be read, or there are too few for a batch; the message
-/// has numbers that would work.
+/// Returns an error if the images cannot be opened, none of them can be read, or there are too few
+/// for a batch; the message suggests numbers that work.
 pub fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
     let dataset = Arc::new(data::open(&config.data)?);
     if dataset.len() < config.train.batch_size {
@@ -28,7 +27,7 @@ pub fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, 
     Ok((dataset, plan))
 }
 
-/// What to do about a batch of more images than there are.
+/// Describes what to do about a batch that is larger than the data set.
 fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
     let (batch, groups) = (config.train.batch_size, config.groups());
     // A batch is a whole number of passes of all processes, and of groups of the loss.
@@ -60,7 +59,7 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     a / x.max(1) * b
 }
 
-/// Refuses a set without a readable image before anything is written.
+/// Refuses a set without readable images before anything is written.
 fn ensure_readable(dataset: &Dataset) -> Result<()> {
     let tries = dataset.len().min(TRIES);
     let indices = (0..tries).map(|i| i * (dataset.len() / tries));

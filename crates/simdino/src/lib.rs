@@ -2,9 +2,10 @@
 //!
 //! # Inside
 //!
-//! [`RunConfig::of`] has the recipes, [`config::from_document`] lays a document and overrides on them, and
-//! [`assemble`] makes of a config what the training loop takes. [`images`] opens the data set of a run, [`weights`] its backbone.
-//! [`self_check`] compares what a device computes with the CPU.
+//! [`RunConfig::of`] provides the recipes, [`config::from_document`] applies a document and
+//! overrides to them, and [`assemble`] turns a config into the inputs of the training loop.
+//! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
+//! the computations of a device with the CPU.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]

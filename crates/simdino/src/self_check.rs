@@ -1,8 +1,9 @@
-//! A short numeric check of a device: what training computes, against the CPU in double precision.
+//! A short numerical check of a device: compares training computations with the CPU in double
+//! precision.
 //!
-//! Errors are the largest difference over the largest value of the reference. The tolerances are
-//! those of single precision with some room; convolutions and matrix products of a GPU may run in
-//! TF32, whose mantissa has 10 bits, and those of autocast in bfloat16 with 7.
+//! Errors are the largest difference relative to the largest value of the reference. The
+//! tolerances are those of single precision with some margin; convolutions and matrix products of
+//! a GPU may run in TF32, whose mantissa has 10 bits, and those of autocast in bfloat16 with 7.
 
 use std::fmt;
 
@@ -15,9 +16,9 @@ use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_};
 
 use crate::error::Result;
 
-/// Rows, width and `alpha` of the coding rate that is checked.
+/// Rows, width, and `alpha` of the coding rate in the check.
 const RATE: (i64, i64, f64) = (64, 256, 80.0);
-/// Steps of AdamW that are checked.
+/// Number of AdamW steps in the check.
 const STEPS: i64 = 3;
 
 /// One comparison.
@@ -26,7 +27,7 @@ const STEPS: i64 = 3;
 pub struct Outcome {
     /// What was compared.
     pub what: &'static str,
-    /// Largest difference over the largest value of the reference.
+    /// Largest difference relative to the largest value of the reference.
     pub error: f64,
     /// Largest error that passes.
     pub tolerance: f64,
@@ -40,7 +41,7 @@ impl Outcome {
         Self { what, error: error.double_value(&[]), tolerance }
     }
 
-    /// Whether the error is within the tolerance; one that is not a number is not.
+    /// Whether the error is within the tolerance; NaN is not.
     pub fn passed(&self) -> bool {
         self.error <= self.tolerance
     }
@@ -60,7 +61,7 @@ impl fmt::Display for Outcome {
 /// Checks one device.
 ///
 /// # Errors
-/// An operation failed altogether.
+/// Returns an error if an operation fails entirely.
 pub fn run(device: Device) -> Result<Vec<Outcome>> {
     let mut outcomes = rate(device)?;
     outcomes.extend(network(device)?);
@@ -69,9 +70,9 @@ pub fn run(device: Device) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// Numbers of mean 0 and deviation 1 without a pattern, the same for the same `key`: no generator
-/// takes part, so that the check leaves none in another state. A pattern such as a wave would give
-/// matrices of low rank, whose results amplify rounding.
+/// Numbers with mean 0 and deviation 1 without a pattern, the same for the same `key`. No
+/// generator is used, so the check does not change the state of any. A pattern such as a wave
+/// would give matrices of low rank, whose results amplify rounding.
 fn noise(shape: &[i64], key: f64) -> Tensor {
     let count: i64 = shape.iter().product();
     let phase = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + key;
@@ -92,7 +93,7 @@ fn rate(device: Device) -> Result<Vec<Outcome>> {
     ])
 }
 
-/// A network with weights that are the same everywhere.
+/// Creates a network with weights that are the same everywhere.
 fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
     let mut vars = nn::VarStore::new(device);
     let model = ModelConfig {
@@ -118,7 +119,7 @@ fn nano(device: Device, kind: Kind) -> Result<(nn::VarStore, Network)> {
     Ok((vars, network))
 }
 
-/// Sides of square images, in pixels, whose tokens are 17, 37, 65 and 197; and what is compared.
+/// Sides of square images, in pixels, with 17, 37, 65, and 197 tokens, and what is compared.
 const ONE_QUERY: [(i64, [&str; 3]); 4] = [
     (32, ["class token of 17, bf16", "class token of 17, gradient", "through all blocks of 17"]),
     (48, ["class token of 37, bf16", "class token of 37, gradient", "through all blocks of 37"]),
@@ -129,8 +130,9 @@ const ONE_QUERY: [(i64, [&str; 3]); 4] = [
     ),
 ];
 
-/// The last block with the class token as its only query, as every step of SimDINO and DINO has it,
-/// there and back in bfloat16, to the last block and to the first weight; against all queries in double.
+/// Checks the last block with the class token as its only query, as in every step of SimDINO and
+/// DINO: forward and backward in bfloat16, to the last block and to the first weight, against all
+/// queries in double precision.
 fn one_query(device: Device) -> Result<Vec<Outcome>> {
     let (expect_vars, reference) = nano(Device::Cpu, Kind::Double)?;
     let (vars, here) = nano(device, Kind::Float)?;
@@ -190,7 +192,7 @@ fn network(device: Device) -> Result<Vec<Outcome>> {
     ])
 }
 
-/// Gradient of the weight that all others stand between and the loss.
+/// Gradient of the weight that is farthest from the loss.
 fn first_gradient(vars: &nn::VarStore) -> Tensor {
     gradient_of(vars, "backbone.patch_embed.proj.weight")
 }
@@ -201,7 +203,7 @@ fn gradient_of(vars: &nn::VarStore, weight: &str) -> Tensor {
     found.map_or_else(Tensor::new, |(_, variable)| variable.grad().copy())
 }
 
-/// AdamW and the teacher's average, against their formulas.
+/// Compares AdamW and the teacher's average with their formulas.
 fn updates(device: Device) -> Result<Vec<Outcome>> {
     let (lr, beta1, beta2, weight_decay, eps) = (1e-2, 0.9, 0.999, 0.1, 1e-8);
     let mut expect = noise(&[1000], 3.0);

@@ -1,4 +1,4 @@
-//! Weight files where a run may stand for them: its weights, or its newest checkpoint.
+//! Locates weight files, including those of runs: final weights or the newest checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,12 @@ use tch::Device;
 
 use crate::error::{Error, Result};
 
-/// The weight file that a path stands for: what [`model::weights::find`] finds, or where a run has no
+/// Returns the weight file for a path: the result of [`model::weights::find`], or, if a run has no
 /// weights yet, those of its newest intact checkpoint.
 ///
 /// # Errors
-/// There is nothing at this path, no weights in it, or every checkpoint is damaged.
+/// Returns an error if there is nothing at this path, it contains no weights, or every checkpoint
+/// is damaged.
 pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     match weights::find(path, role) {
         Err(model::Error::NoWeights { path }) => {
@@ -28,14 +29,14 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
 /// Opens the backbone of any weight file, exported folder, checkpoint, or run.
 ///
 /// # Errors
-/// As [`find`]; the file is damaged, or holds no vision transformer that is known whole; an option
-/// does not fit.
+/// As [`find`], and if the file is damaged, it contains no vision transformer that is completely
+/// supported, or an option does not fit.
 pub fn open(path: &Path, options: &LoadOptions, device: Device) -> Result<PretrainedBackbone> {
     let file = find(path, options.policy.role)?;
     Ok(PretrainedBackbone::open_with(&file, options, device)?)
 }
 
-/// How the images of `path` are read for this network.
+/// Returns how the images of `path` are read for this network.
 pub fn data_config(pretrained: &PretrainedBackbone, path: &str) -> DataConfig {
     let channels = usize::try_from(pretrained.model.in_channels).unwrap_or_default();
     let pixels = PixelFormat { channels, value_range: pretrained.value_range.clone() };

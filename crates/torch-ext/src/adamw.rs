@@ -4,21 +4,21 @@ use tch::Tensor;
 
 use crate::{Result, ffi};
 
-/// Tensors and numbers of one AdamW step over a group of parameters.
+/// Tensors and hyperparameters of one AdamW step over a group of parameters.
 ///
 /// # Shapes
-/// `grads[i]`, `exp_avgs[i]` and `exp_avg_sqs[i]` are like `params[i]`; `steps[i]` is `[]`, float.
+/// `grads[i]`, `exp_avgs[i]`, and `exp_avg_sqs[i]` match `params[i]`; `steps[i]` is `[]`, float.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep<'a> {
-    /// Parameters, written.
+    /// Parameters, updated in place.
     pub params: &'a [Tensor],
-    /// Their gradients, read.
+    /// Their gradients, only read.
     pub grads: &'a [Tensor],
-    /// Running means of the gradients, written.
+    /// Running means of the gradients, updated in place.
     pub exp_avgs: &'a [Tensor],
-    /// Running means of the squared gradients, written.
+    /// Running means of the squared gradients, updated in place.
     pub exp_avg_sqs: &'a [Tensor],
-    /// Steps taken so far; greater by 1 after the call.
+    /// Number of steps taken so far; incremented by the call.
     pub steps: &'a [Tensor],
     /// Learning rate.
     pub lr: f64,
@@ -28,11 +28,12 @@ pub struct AdamWStep<'a> {
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Added to the root of the mean square.
+    /// Added to the square root of the mean square.
     pub eps: f64,
 }
 
-/// One AdamW step, in place and outside autograd. For each parameter `p` with gradient `g`:
+/// Performs one AdamW step, in place and outside autograd. For each parameter `p` with gradient
+/// `g`:
 ///
 /// ```text
 /// t += 1
@@ -43,8 +44,8 @@ pub struct AdamWStep<'a> {
 /// ```
 ///
 /// # Errors
-/// Lists of different lengths; tensors that go together and differ in shape, data type, device or
-/// (for the two means) memory layout; then nothing was written.
+/// Returns an error if the lists have different lengths, or if corresponding tensors differ in
+/// shape, data type, device, or (for the two means) memory layout; nothing is written then.
 ///
 /// # Source
 /// Loshchilov and Hutter, "Decoupled weight decay regularization", algorithm 2; computed by

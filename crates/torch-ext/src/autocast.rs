@@ -6,21 +6,22 @@ use tch::{Device, Kind};
 
 use crate::{Error, Result, ffi};
 
-/// `c10::ScalarType`'s numbers.
+/// The values of `c10::ScalarType`.
 const HALF: c_int = 5;
 const BFLOAT16: c_int = 15;
 const OFF: c_int = -1;
 
-/// Runs `f` with autocast of `device` computing in `dtype`, or switched off (`None`), and then
-/// restores what was, also when `f` panics.
+/// Runs `f` with autocast of `device` in `dtype`, or with autocast disabled (`None`), and then
+/// restores the previous setting, even if `f` panics.
 ///
-/// It is a setting of the calling thread; threads that `f` starts do not inherit it. Regions
-/// nest. Call `backward` outside. Casts of parameters are remembered until the outermost region
-/// ends, so do not use a parameter that requires a gradient both under `no_grad` and with
-/// gradients inside one region: the remembered cast has no gradient.
+/// Autocast is a setting of the calling thread; threads that `f` starts do not inherit it. Regions
+/// can be nested. Call `backward` outside. Casts of parameters are cached until the outermost
+/// region ends, so do not use a parameter that requires a gradient both under `no_grad` and with
+/// gradients inside one region: the cached cast has no gradient.
 ///
 /// # Errors
-/// `dtype` is neither half nor bfloat16, or `device` neither a CPU nor CUDA; `f` was not run.
+/// Returns an error if `dtype` is neither half nor bfloat16, or if `device` is neither a CPU nor
+/// CUDA; `f` was not run then.
 pub fn autocast<T>(device: Device, dtype: Option<Kind>, f: impl FnOnce() -> T) -> Result<T> {
     let region = Region::enter(device, dtype)?;
     let value = f();
@@ -28,8 +29,9 @@ pub fn autocast<T>(device: Device, dtype: Option<Kind>, f: impl FnOnce() -> T) -
     Ok(value)
 }
 
-/// The type in which matrix products on `device` compute here: that of the innermost [`autocast`] region
-/// of this thread; none outside of one, and for devices other than CPU and CUDA.
+/// Returns the type in which matrix products on `device` compute: that of the innermost
+/// [`autocast`] region of this thread; `None` outside of one, and for devices other than CPU and
+/// CUDA.
 pub fn autocast_kind(device: Device) -> Option<Kind> {
     const WHAT: &str = "autocast_kind";
     let cuda = c_int::from(ffi::cuda_index(WHAT, device).ok()? >= 0);
@@ -44,7 +46,7 @@ pub fn autocast_kind(device: Device) -> Option<Kind> {
     }
 }
 
-/// An autocast region of this thread; leaving the scope leaves it.
+/// An autocast region of this thread, which ends with its scope.
 struct Region {
     cuda: c_int,
     before: ffi::Autocast,
@@ -69,7 +71,8 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // Setting thread-local flags to values they had cannot fail, and drop could not tell.
+        // Restoring thread-local flags to previous values cannot fail, and `drop` could not report
+        // an error.
         // SAFETY: `before` is what entering this region on this thread wrote.
         let _ =
             unsafe { ffi::check("autocast", ffi::simdino_autocast_exit(self.cuda, &self.before)) };

@@ -1,4 +1,4 @@
-//! Activation checkpointing: memory for time.
+//! Activation checkpointing, which trades time for memory.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,17 +11,17 @@ use crate::{Result, ffi, rng_state, set_rng_state};
 
 const WHAT: &str = "checkpoint";
 
-/// `body(x)`, of which autograd keeps `x` alone: what lies in between is computed again in the
-/// backward pass, with the generator of `x`'s device and autocast as they were, so that gradients
-/// are the same to the last bit where `body` uses each parameter once (where it uses one more often,
-/// sums of its gradients may have another order). Without gradients it is `body(x)`.
+/// Computes `body(x)` so that autograd stores only `x`: intermediate results are recomputed in the
+/// backward pass, with the same state of the generator of `x`'s device and the same autocast, so
+/// that gradients are bitwise equal if `body` uses each parameter once (if it uses one more often,
+/// its gradients may be summed in a different order). Without gradients, it is just `body(x)`.
 ///
-/// `params` must be all tensors that `body` uses and that gradients are wanted of; a change of one
-/// of them between the passes is an error of the backward pass. On a GPU `body` runs on a thread
-/// of libtorch there, hence `Send + Sync`.
+/// `params` must list all tensors that `body` uses and that need gradients; a change of one of
+/// them between the passes is an error of the backward pass. On a GPU, `body` runs on a libtorch
+/// thread in the backward pass, hence `Send + Sync`.
 ///
 /// # Errors
-/// What libtorch refuses, and a `body` that panics. In the backward pass either is a panic of
+/// Returns an error if libtorch fails or `body` panics. In the backward pass, either is a panic of
 /// tch's `backward`, or an error of `f_backward`.
 pub fn checkpoint(
     x: &Tensor,
@@ -38,7 +38,7 @@ pub fn checkpoint(
         let (list, len) = (params.as_ptr(), params.len());
         let message = ffi::simdino_checkpoint(x.as_ptr().cast_mut(), list, len, &body, &mut out);
         ffi::check(WHAT, message)?;
-        // Without an error it is a new tensor of which we become the only owner.
+        // Without an error, it is a new tensor, and we become its only owner.
         Ok(Tensor::from_ptr(out))
     }
 }
@@ -56,7 +56,7 @@ impl Data {
         Ok((self.body)(x))
     }
 
-    /// With the generator as it was the first time; afterwards it is as before.
+    /// Runs with the generator in its original state, and restores its current state afterwards.
     fn again(&self, x: &Tensor) -> Result<Tensor> {
         let now = rng_state(x.device())?;
         if let Some(state) = &*self.lock() {
@@ -105,7 +105,7 @@ extern "C" fn free(data: *mut c_void) {
     drop(unsafe { Box::from_raw(data.cast::<Data>()) });
 }
 
-/// A message that lives until the next one of this thread.
+/// Stores a message that lives until the next one of this thread.
 fn keep(message: String) -> *const c_char {
     thread_local! {
         static MESSAGE: std::cell::RefCell<CString> = std::cell::RefCell::default();

@@ -13,9 +13,9 @@ pub fn libtorch_version() -> String {
     unsafe { CStr::from_ptr(ffi::simdino_torch_version()) }.to_string_lossy().into_owned()
 }
 
-/// CUDA version that libtorch was built with, such as `13.0`; none for a CPU-only libtorch.
+/// CUDA version that libtorch was built with, such as `13.0`; `None` for a CPU-only libtorch.
 ///
-/// Says nothing about the devices of this machine.
+/// This says nothing about the devices of this machine.
 pub fn cuda_version() -> Option<String> {
     let mut version = 0;
     // SAFETY: `version` is written before the call returns.
@@ -23,12 +23,12 @@ pub fn cuda_version() -> Option<String> {
     (version > 0).then(|| format!("{}.{}", version / 1000, version % 1000 / 10))
 }
 
-/// Makes a CUDA device the one that this thread uses where nothing else is said; does nothing for the
-/// CPU. A process that computes on another GPU than the first calls it before all else, or it would
-/// hold some memory of the first GPU as well.
+/// Sets the default CUDA device of this thread; does nothing for the CPU. A process that computes
+/// on a GPU other than the first must call it before anything else, otherwise it also holds some
+/// memory of the first GPU.
 ///
 /// # Errors
-/// The device does not exist.
+/// Returns an error if the device does not exist.
 pub fn set_current_device(device: Device) -> Result<()> {
     const WHAT: &str = "set_current_device";
     match ffi::cuda_index(WHAT, device)? {
@@ -38,8 +38,8 @@ pub fn set_current_device(device: Device) -> Result<()> {
     }
 }
 
-/// What people call the device: the GPU's name, or the processor's. Where the system does not
-/// tell, the device's own notation.
+/// Returns the model name of the GPU or processor, or the device's own notation if the system does
+/// not report a name.
 pub fn device_name(device: Device) -> String {
     let name = match device {
         Device::Cpu => cpu_name(),

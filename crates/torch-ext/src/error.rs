@@ -2,28 +2,29 @@
 
 use tch::{Device, Kind};
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong in or around libtorch.
+/// Errors in or around libtorch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// libtorch threw an exception, or refused a tensor.
+    /// libtorch threw an exception or rejected a tensor.
     #[error("{what}: {message}")]
     Torch {
-        /// The operation asked for.
+        /// The requested operation.
         what: &'static str,
-        /// libtorch's own words, without its backtrace unless `TORCH_SHOW_CPP_STACKTRACES` is 1.
+        /// The message of libtorch, without its backtrace unless `TORCH_SHOW_CPP_STACKTRACES` is
+        /// 1.
         message: String,
     },
-    /// tch refused a tensor.
+    /// tch rejected a tensor.
     #[error("{0}")]
     Tch(#[from] tch::TchError),
-    /// Lists that go together differ in length.
+    /// Corresponding lists have different lengths.
     #[error("{what}: {name} has {got} tensors, expected {expected}")]
     Length {
-        /// The operation asked for.
+        /// The requested operation.
         what: &'static str,
         /// The list at fault.
         name: &'static str,
@@ -35,35 +36,35 @@ pub enum Error {
     /// The device is neither a CPU nor a CUDA device.
     #[error("{what} works on cpu and cuda devices (got {device:?})")]
     Device {
-        /// The operation asked for.
+        /// The requested operation.
         what: &'static str,
-        /// The device asked for.
+        /// The requested device.
         device: Device,
     },
-    /// A data type that autocast does not compute in.
+    /// Autocast does not support this data type.
     #[error("autocast computes in half or bfloat16 (got {0:?})")]
     AutocastKind(Kind),
-    /// A variable of a launcher is not set beside others that are.
+    /// A variable of a launcher is not set, although others are.
     #[error("{name} is not set, but {beside} is: {advice}")]
     LaunchMissing {
         /// The variable.
         name: &'static str,
-        /// One that is set.
+        /// A variable that is set.
         beside: &'static str,
         /// What to do.
         advice: &'static str,
     },
-    /// A variable of a launcher makes no sense.
+    /// A variable of a launcher has an invalid value.
     #[error("{name}: expected {expected} (got {got:?})")]
     LaunchValue {
         /// The variable.
         name: &'static str,
         /// Its value.
         got: String,
-        /// What would make sense.
+        /// The expected value.
         expected: String,
     },
-    /// Something between processes failed: one of them is gone, late, or does something else.
+    /// A collective operation failed: a process has died, is late, or does something else.
     #[error(transparent)]
     Group(Box<GroupFailure>),
     /// The processes do not train the same network.
@@ -76,7 +77,7 @@ pub enum Error {
         /// That of process 0.
         expected: String,
     },
-    /// Parameters that no gradient reached, so that the others wait for it.
+    /// No gradient reached some parameters, so the other processes wait for it.
     #[error(
         "the loss does not depend on {names}: leave them out of the parameters that are averaged, \
          or have unused ones searched for"
@@ -85,7 +86,7 @@ pub enum Error {
         /// Their names.
         names: String,
     },
-    /// The group has no way for tensors of this device.
+    /// The group has no backend for tensors of this device.
     #[error("{what}: the group was joined for other devices than {device:?}")]
     GroupDevice {
         /// The operation.
@@ -98,7 +99,7 @@ pub enum Error {
     Nccl {
         /// Index of the device.
         index: usize,
-        /// What libtorch says.
+        /// The message of libtorch.
         message: String,
     },
     /// The build has no NCCL.
@@ -107,48 +108,48 @@ pub enum Error {
          nccl's and cuda's headers beside libtorch, and build again"
     )]
     NcclNotBuilt,
-    /// The system starts no thread.
+    /// The system cannot start a thread.
     #[error("cannot start the {what} thread")]
     Thread {
-        /// What it is for.
+        /// The purpose of the thread.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The system's account of memory could not be read.
+    /// The system's memory information could not be read.
     #[error("cannot read {path}")]
     System {
         /// The file of /proc.
         path: &'static str,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The system's account of memory lacks a line.
+    /// The system's memory information lacks a line.
     #[error("{path} has no number for {key}")]
     MissingLine {
         /// The file of /proc.
         path: &'static str,
-        /// The line's name.
+        /// The name of the line.
         key: &'static str,
     },
 }
 
-/// Something between processes failed.
+/// A failed collective operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("process {rank} of {size} at {address}: {what} failed: {who} ({message})")]
 pub struct GroupFailure {
     /// The operation.
     pub what: &'static str,
-    /// This process.
+    /// The rank of this process.
     pub rank: usize,
     /// Number of processes.
     pub size: usize,
     /// Where they meet.
     pub address: String,
-    /// Which process is at fault, as far as the others know.
+    /// Which process is at fault, as far as it is known.
     pub who: String,
-    /// Ranks of the processes that do not answer.
+    /// Ranks of the processes that do not respond.
     pub gone: Vec<usize>,
-    /// What libtorch says.
+    /// The message of libtorch.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! Declarations of `cpp/shim.h`, and how its messages become errors.
+//! Declarations of `cpp/shim.h`, and the conversion of its messages to errors.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -7,7 +7,7 @@ use torch_sys::C_tensor;
 
 use crate::{Error, Result};
 
-/// Null, or a message in a buffer of this thread, valid until its next call into the shim.
+/// Null, or a message in a buffer of this thread that is valid until its next call into the shim.
 pub type Message = *const c_char;
 
 /// `SimdinoAdamW` of the shim.
@@ -88,31 +88,31 @@ pub struct ReducerSpec {
     pub find_unused: i32,
 }
 
-/// `SimdinoStream` of the shim, which only C++ sees into.
+/// `SimdinoStream` of the shim, opaque to Rust.
 #[repr(C)]
 pub struct Stream {
     _private: [u8; 0],
 }
 
-/// `SimdinoEvent` of the shim, which only C++ sees into.
+/// `SimdinoEvent` of the shim, opaque to Rust.
 #[repr(C)]
 pub struct Event {
     _private: [u8; 0],
 }
 
-/// `SimdinoStore` of the shim, which only C++ sees into.
+/// `SimdinoStore` of the shim, opaque to Rust.
 #[repr(C)]
 pub struct Store {
     _private: [u8; 0],
 }
 
-/// `SimdinoGroup` of the shim, which only C++ sees into.
+/// `SimdinoGroup` of the shim, opaque to Rust.
 #[repr(C)]
 pub struct Group {
     _private: [u8; 0],
 }
 
-/// `SimdinoReducer` of the shim, which only C++ sees into.
+/// `SimdinoReducer` of the shim, opaque to Rust.
 #[repr(C)]
 pub struct Reducer {
     _private: [u8; 0],
@@ -256,7 +256,7 @@ unsafe extern "C" {
     pub fn simdino_has_nccl() -> c_int;
 }
 
-/// What a client says first to a store, which answers with the bytes of `nonce`.
+/// The first message of a client to a store, which responds with the bytes of `nonce`.
 pub fn store_greeting(nonce: u32) -> [u8; 10] {
     let mut greeting = [0; 10];
     // SAFETY: the shim writes ten bytes.
@@ -264,10 +264,10 @@ pub fn store_greeting(nonce: u32) -> [u8; 10] {
     greeting
 }
 
-/// Turns what a function of the shim returned into a result, copying the message.
+/// Converts the return value of a shim function to a result, copying the message.
 ///
 /// # Safety
-/// `message` must be what a function of the shim has just returned on this thread.
+/// `message` must be the value that a function of the shim has just returned on this thread.
 pub unsafe fn check(what: &'static str, message: Message) -> Result<()> {
     if message.is_null() {
         return Ok(());
@@ -277,7 +277,7 @@ pub unsafe fn check(what: &'static str, message: Message) -> Result<()> {
     Err(Error::Torch { what, message: message.to_string_lossy().trim().to_owned() })
 }
 
-/// The C++ tensors behind a list. The pointers are good for as long as the list is borrowed.
+/// Returns pointers to the C++ tensors of a list. They are valid as long as the list is borrowed.
 pub fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
     tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
 }
@@ -291,7 +291,7 @@ pub fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
     }
 }
 
-/// Refuses lists of different lengths.
+/// Returns an error if lists have different lengths.
 pub fn same_length(what: &'static str, len: usize, lists: &[(&'static str, usize)]) -> Result<()> {
     match lists.iter().find(|(_, got)| *got != len) {
         Some(&(name, got)) => Err(Error::Length { what, name, expected: len, got }),

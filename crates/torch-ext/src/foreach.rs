@@ -1,4 +1,4 @@
-//! One operation on many tensors: on a GPU a few kernels instead of one for each tensor.
+//! Operations on many tensors at once: on a GPU, a few kernels instead of one per tensor.
 
 use tch::Tensor;
 
@@ -10,8 +10,8 @@ use crate::{Result, ffi};
 /// With `weight = 1 - momentum` this is the update of an exponential moving average.
 ///
 /// # Errors
-/// The lists differ in length, or a pair differs in shape, data type or device; then nothing was
-/// written.
+/// Returns an error if the lists differ in length, or a pair differs in shape, data type, or
+/// device; nothing is written then.
 pub fn foreach_lerp_(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
     const WHAT: &str = "foreach_lerp_";
     ffi::same_length(WHAT, targets.len(), &[("sources", sources.len())])?;
@@ -25,10 +25,11 @@ pub fn foreach_lerp_(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Res
     }
 }
 
-/// Euclidean norm of each tensor, 0-dimensional and on the tensor's device. Does not wait for it.
+/// Returns the Euclidean norm of each tensor, 0-dimensional and on the device of the tensor. Does
+/// not wait for the device.
 ///
 /// # Errors
-/// A tensor is not of a floating point type.
+/// Returns an error if a tensor does not have a floating-point type.
 pub fn foreach_norm(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
     const WHAT: &str = "foreach_norm";
     if tensors.is_empty() {
@@ -46,10 +47,10 @@ pub fn foreach_norm(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
 
 /// Multiplies each tensor by its factor, in place and outside autograd: `tensors[i] *= factors[i]`.
 ///
-/// Factors are numbers of the host: with tensors libtorch launches one kernel a factor.
+/// Factors are numbers on the host: with tensors, libtorch launches one kernel per factor.
 ///
 /// # Errors
-/// The lists differ in length.
+/// Returns an error if the lists differ in length.
 pub fn foreach_mul_(tensors: &[Tensor], factors: &[f64]) -> Result<()> {
     const WHAT: &str = "foreach_mul_";
     ffi::same_length(WHAT, tensors.len(), &[("factors", factors.len())])?;
@@ -63,13 +64,14 @@ pub fn foreach_mul_(tensors: &[Tensor], factors: &[f64]) -> Result<()> {
     }
 }
 
-/// Gives back the memory of the tensors' gradients; the next backward pass makes new ones, where
-/// `Tensor::zero_grad` would keep them, filled with zeros, all through the forward pass.
+/// Frees the memory of the tensors' gradients. The next backward pass allocates new ones, whereas
+/// `Tensor::zero_grad` would keep them, filled with zeros, during the forward pass.
 ///
-/// Not for parameters of a [`Reducer`](crate::Reducer), whose gradients are views into its buckets.
+/// Do not use it for parameters of a [`Reducer`](crate::Reducer), whose gradients are views into
+/// its buckets.
 ///
 /// # Errors
-/// A tensor is undefined.
+/// Returns an error if a tensor is undefined.
 pub fn drop_gradients(tensors: &[Tensor]) -> Result<()> {
     let list = ffi::pointers(tensors);
     // SAFETY: `list` holds that many pointers to live tensors, which the borrow keeps alive.

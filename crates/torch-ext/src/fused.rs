@@ -1,12 +1,13 @@
-//! The element-wise work of a transformer block, one pass over memory each, with gradients.
+//! The element-wise work of a transformer block, in one pass over memory per function, with
+//! gradients.
 //!
-//! On a CUDA device, for float residuals and bfloat16 activations, each function is one kernel of ours,
-//! compiled for the GPU at its first use; [`supported`] says whether that is possible. Everywhere else the
-//! same formulas are computed by libtorch's operators: correct for every type and device, and no faster
-//! than writing them out.
+//! On a CUDA device, for float residuals and bfloat16 activations, each function is a custom
+//! kernel that is compiled for the GPU on first use; [`supported`] checks whether that is
+//! possible. Everywhere else, libtorch's operators compute the same formulas: this is correct for
+//! every type and device, and no faster than writing them out.
 //!
-//! Biases belong to these functions rather than to the matrix products before them, since their gradients
-//! are sums of what the functions write anyway.
+//! Biases belong to these functions rather than to the matrix products before them, because their
+//! gradients are sums of values that the functions write anyway.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -16,12 +17,12 @@ use torch_sys::C_tensor;
 
 use crate::{Error, Result, ffi};
 
-/// Whether the kernels run on `device` for networks of width `dim`, compiling them if need be. The
-/// answer stays the same for as long as the process lives.
+/// Checks whether the kernels run on `device` for networks of width `dim`, compiling them if
+/// necessary. The answer does not change during the life of the process.
 ///
 /// # Errors
-/// They do not, and why: no CUDA, a GPU without bfloat16, a width that is no multiple of 8 or above 1536,
-/// no NVRTC, or `SIMDINO_FUSED_KERNELS=0` in the environment.
+/// Returns the reason if they do not: no CUDA, a GPU without bfloat16, a width that is not a
+/// multiple of 8 or is above 1536, no NVRTC, or `SIMDINO_FUSED_KERNELS=0` in the environment.
 pub fn supported(device: Device, dim: i64) -> Result<()> {
     const WHAT: &str = "fused kernels";
     match ffi::cuda_index(WHAT, device)? {
@@ -34,32 +35,32 @@ pub fn supported(device: Device, dim: i64) -> Result<()> {
 /// A residual branch that has not been added yet.
 #[derive(Debug)]
 pub struct Branch {
-    /// What it computed, without the last bias, `[B, T, D]`.
+    /// Its output without the last bias, `[B, T, D]`.
     pub output: Tensor,
     /// The last bias, `[D]`.
     pub bias: Option<Tensor>,
-    /// A factor of each channel, `[D]`.
+    /// A factor per channel, `[D]`.
     pub gamma: Option<Tensor>,
-    /// A factor of each image, `[B]`, in fp32. It gets no gradient.
+    /// A factor per image, `[B]`, in fp32. It gets no gradient.
     pub factor: Option<Tensor>,
 }
 
 /// Weights of a layer norm.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm<'a> {
-    /// Factor of each channel, `[D]`.
+    /// Factor per channel, `[D]`.
     pub weight: &'a Tensor,
-    /// What is added to each channel, `[D]`.
+    /// Offset per channel, `[D]`.
     pub shift: &'a Tensor,
-    /// What is added to the variance.
+    /// Added to the variance.
     pub eps: f64,
 }
 
-/// `out = x + factor * gamma * (output + bias)`, and its layer norm in type `kind`: `(normed, out)`,
-/// both `[B, T, D]`.
+/// Computes `out = x + factor * gamma * (output + bias)` and its layer norm in type `kind`:
+/// `(normed, out)`, both `[B, T, D]`.
 ///
 /// # Errors
-/// Shapes or types that do not fit; what libtorch or the driver refuses.
+/// Returns an error if shapes or types do not match, or if libtorch or the driver fails.
 pub fn add_norm(
     x: &Tensor,
     branch: &Branch,
@@ -71,7 +72,7 @@ pub fn add_norm(
         .ok_or_else(|| Error::Torch { what: ADD_NORM, message: "there is no sum".into() })
 }
 
-/// The layer norm of `x` `[B, T, D]` in type `kind`.
+/// Computes the layer norm of `x` `[B, T, D]` in type `kind`.
 ///
 /// # Errors
 /// As [`add_norm`].
@@ -79,7 +80,8 @@ pub fn norm(x: &Tensor, norm: Norm<'_>, kind: Kind) -> Result<Tensor> {
     call_add_norm(x, None, norm, kind).map(|(normed, _)| normed)
 }
 
-/// `GELU(x + bias)`, the exact one, of `x` `[.., C]` within a network of width `dim`; in the type of `x`.
+/// Computes `GELU(x + bias)` in its exact form for `x` `[.., C]` within a network of width `dim`;
+/// in the type of `x`.
 ///
 /// # Errors
 /// As [`add_norm`].
@@ -89,18 +91,19 @@ pub fn bias_gelu(x: &Tensor, bias: &Tensor, dim: i64) -> Result<Tensor> {
     // SAFETY: both tensors are alive for the call, and `out` has room for the one pointer written.
     unsafe {
         ffi::check(WHAT, ffi::simdino_fused_bias_gelu(pointer(x), pointer(bias), dim, &mut out))?;
-        // Without an error it is a new tensor of which we become the only owner.
+        // Without an error, it is a new tensor, and we become its only owner.
         Ok(Tensor::from_ptr(out))
     }
 }
 
-/// Queries, keys and values of a projection `[B, T, 3 D]`, each a view `[B, H, T, D / H]`.
+/// Splits a projection `[B, T, 3 D]` into queries, keys, and values, each a view `[B, H, T, D /
+/// H]`.
 ///
-/// `bias` `[3 D]`, where there is one, must have been added to `qkv` already, detached: it gets its
-/// gradient here.
+/// If there is a `bias` `[3 D]`, it must already have been added to `qkv`, detached: its gradient
+/// is computed here.
 ///
 /// # Errors
-/// A shape that does not fit.
+/// Returns an error if a shape does not match.
 pub fn split_heads(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<[Tensor; 3]> {
     const WHAT: &str = "split_heads";
     let mut out = [ptr::null_mut(); 3];
@@ -111,14 +114,14 @@ pub fn split_heads(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<[T
             WHAT,
             ffi::simdino_fused_split_heads(pointer(qkv), bias, heads, out.as_mut_ptr()),
         )?;
-        // Without an error each is a new tensor of which we become the only owner.
+        // Without an error, each is a new tensor, and we become its only owner.
         Ok(out.map(|tensor| Tensor::from_ptr(tensor)))
     }
 }
 
 const ADD_NORM: &str = "add_norm";
 
-/// The normalized tokens, and the sum where there is a branch.
+/// Returns the normalized tokens, and the sum if there is a branch.
 fn call_add_norm(
     x: &Tensor,
     branch: Option<&Branch>,
@@ -140,13 +143,13 @@ fn call_add_norm(
     // SAFETY: all tensors are alive for the call, and `out` has room for the two pointers written at most.
     unsafe {
         ffi::check(ADD_NORM, ffi::simdino_fused_add_norm(&arguments, out.as_mut_ptr()))?;
-        // Without an error each that is not null is a new tensor of which we become the only owner.
+        // Without an error, each that is not null is a new tensor, and we become its only owner.
         let [normed, sum] = out;
         Ok((Tensor::from_ptr(normed), (!sum.is_null()).then(|| Tensor::from_ptr(sum))))
     }
 }
 
-/// `c10::ScalarType`'s number.
+/// The value of `c10::ScalarType`.
 fn number_of(kind: Kind) -> Result<c_int> {
     match kind {
         Kind::Half => Ok(5),

@@ -2,9 +2,9 @@
 //!
 //! # Inside
 //!
-//! Start at [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for the blocks of a transformer at
-//! [`fused`]; for several processes at [`Launch`], [`ProcessGroup`], and [`Reducer`], which share the interface
-//! [`Collective`].
+//! Start with [`autocast`], [`fused_adamw_`], [`checkpoint`], and [`Uploader`]; for transformer
+//! blocks, with [`fused`]; for several processes, with [`Launch`], [`ProcessGroup`], and
+//! [`Reducer`], which share the interface [`Collective`].
 
 mod adamw;
 mod autocast;

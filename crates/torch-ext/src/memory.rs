@@ -1,4 +1,4 @@
-//! How much memory a device has, and how much of it we hold.
+//! Memory of a device: its total size, and how much this process holds.
 
 use std::fs;
 
@@ -11,26 +11,26 @@ const MEMINFO: &str = "/proc/meminfo";
 
 /// Memory of a device, in bytes.
 ///
-/// On CUDA what the caching allocator accounts for; on the CPU what the system accounts to this
-/// process, where `allocated` and `reserved` are both the resident set.
+/// On CUDA, these are the numbers of the caching allocator; on the CPU, those of the system for
+/// this process, where `allocated` and `reserved` are both the resident set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
-    /// In use by tensors.
+    /// Memory in use by tensors.
     pub allocated_bytes: u64,
-    /// Held, in use or kept for later.
+    /// Memory that is in use or cached.
     pub reserved_bytes: u64,
     /// Largest `allocated_bytes` so far, or since [`reset_peak_memory`].
     pub peak_allocated_bytes: u64,
-    /// All there is.
+    /// Total memory.
     pub total_bytes: u64,
-    /// What any process could still take.
+    /// Memory that any process can still allocate.
     pub free_bytes: u64,
 }
 
-/// Memory of `device` at this moment. Does not wait for the device.
+/// Returns the current memory of `device`. Does not wait for the device.
 ///
 /// # Errors
-/// The device does not exist; on the CPU, the system has no /proc.
+/// Returns an error if the device does not exist or, on the CPU, if the system has no /proc.
 pub fn device_memory(device: Device) -> Result<DeviceMemory> {
     const WHAT: &str = "device_memory";
     let index = ffi::cuda_index(WHAT, device)?;
@@ -49,7 +49,7 @@ pub fn device_memory(device: Device) -> Result<DeviceMemory> {
     })
 }
 
-/// Starts the peak afresh at what is held now. A system that cannot do so keeps the old peak.
+/// Resets the peak to the current value. A system that cannot do so keeps the old peak.
 pub fn reset_peak_memory(device: Device) {
     match ffi::cuda_index("reset_peak_memory", device) {
         Ok(index) if index >= 0 => {
@@ -79,7 +79,7 @@ fn read(path: &'static str) -> Result<String> {
     fs::read_to_string(path).map_err(|source| Error::System { path, source })
 }
 
-/// The number of a line such as `VmRSS:   1234 kB`, in bytes.
+/// Parses the number of a line such as `VmRSS:   1234 kB`, in bytes.
 fn kibibytes(path: &'static str, text: &str, key: &'static str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())

@@ -1,4 +1,4 @@
-//! Traces of what libtorch runs.
+//! Traces of the operations that libtorch runs.
 
 use std::ffi::{CString, c_int};
 use std::path::Path;
@@ -10,15 +10,16 @@ use crate::{Error, Result, ffi};
 
 const WHAT: &str = "profile";
 
-/// Runs `f` and writes what libtorch ran meanwhile, each operator with its time and on a GPU each
-/// kernel and copy, to `path` in Chrome's trace format, which `chrome://tracing` and Perfetto show.
+/// Runs `f` and writes a trace of what libtorch ran meanwhile to `path`: each operator with its
+/// time and, on a GPU, each kernel and copy. The file has Chrome's trace format, which
+/// `chrome://tracing` and Perfetto show.
 ///
-/// Only one trace is recorded at a time. On a GPU, `f` should wait for the device before it returns:
-/// kernels that have not run yet are not in the trace.
+/// Only one trace can be recorded at a time. On a GPU, `f` should wait for the device before it
+/// returns: kernels that have not run yet are not in the trace.
 ///
 /// # Errors
-/// `device` is neither a CPU nor CUDA, the profiler does not start, `f` fails, or the file cannot be
-/// written.
+/// Returns an error if `device` is neither a CPU nor CUDA, the profiler does not start, `f` fails,
+/// or the file cannot be written.
 pub fn profile<T, E: From<Error>>(
     path: &Path,
     device: Device,
@@ -38,7 +39,7 @@ pub fn profile<T, E: From<Error>>(
     Ok(value)
 }
 
-/// A running profiler; leaving the scope stops it.
+/// A running profiler, which stops at the end of its scope.
 struct Recording {
     on: bool,
 }
@@ -62,7 +63,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if self.on {
-            // What `f` failed with matters more than that its trace cannot be thrown away.
+            // The error of `f` matters more than a failure to discard its trace.
             let _ = self.stop(None);
         }
     }

@@ -1,15 +1,15 @@
-//! Bytes of a file straight into a tensor.
+//! Reads bytes of a file directly into a tensor.
 
 use std::io::{self, Read};
 
 use tch::{Device, Tensor};
 
 /// Fills `tensor` with the next bytes of `reader`, in row-major order and in this machine's byte
-/// order, without a copy in between.
+/// order, without an intermediate copy.
 ///
 /// # Errors
-/// A reader that fails or ends early, after which the content of `tensor` is not defined; a tensor
-/// that is not on the CPU or not contiguous.
+/// Returns an error if the reader fails or ends early, after which the content of `tensor` is
+/// undefined, or if the tensor is not on the CPU or not contiguous.
 pub fn read_into(reader: &mut impl Read, tensor: &mut Tensor) -> io::Result<()> {
     if tensor.device() != Device::Cpu || !tensor.is_contiguous() {
         let message = "a tensor to be read into must be contiguous and on the cpu";

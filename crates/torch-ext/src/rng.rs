@@ -6,17 +6,18 @@ use crate::{Result, ffi};
 
 /// Seeds the generators of the CPU and of every CUDA device.
 ///
-/// A device whose generator cannot be reached is left alone: its first use tells why.
+/// A device whose generator cannot be accessed is skipped: its first use reports the reason.
 pub fn manual_seed(seed: u64) {
     // SAFETY: takes a number, and touches generators only under their own locks or, for
     // accelerators, through libtorch's own initialization.
     let _ = unsafe { ffi::check("manual_seed", ffi::simdino_manual_seed(seed)) };
 }
 
-/// State of a device's default generator: bytes on the CPU, to be given to [`set_rng_state`].
+/// Returns the state of a device's default generator, as bytes on the CPU, for use with
+/// [`set_rng_state`].
 ///
 /// # Errors
-/// The device does not exist.
+/// Returns an error if the device does not exist.
 pub fn rng_state(device: Device) -> Result<Tensor> {
     const WHAT: &str = "rng_state";
     let index = ffi::cuda_index(WHAT, device)?;
@@ -27,10 +28,10 @@ pub fn rng_state(device: Device) -> Result<Tensor> {
     Ok(unsafe { Tensor::from_ptr(state) })
 }
 
-/// Puts a device's default generator into a state that [`rng_state`] gave.
+/// Restores the state of a device's default generator from [`rng_state`].
 ///
 /// # Errors
-/// The device does not exist, or `state` is not a state of its generator.
+/// Returns an error if the device does not exist, or `state` is not a state of its generator.
 pub fn set_rng_state(device: Device, state: &Tensor) -> Result<()> {
     const WHAT: &str = "set_rng_state";
     let index = ffi::cuda_index(WHAT, device)?;

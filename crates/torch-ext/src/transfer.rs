@@ -1,5 +1,6 @@
-//! From the host to a device beside what is computed there: page-locked memory that is used again and
-//! again, and copies on a stream of their own. Without a GPU the same, of ordinary memory and at once.
+//! Copies from the host to a device that overlap with computation: page-locked memory that is
+//! reused, and copies on a separate stream. Without a GPU, the same interface uses ordinary memory
+//! and copies immediately.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -9,11 +10,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Result, ffi};
 
-/// Up to this size, memory is had by powers of two, so that sizes that vary a little share it.
+/// Up to this size, memory is allocated in powers of two, so that slightly different sizes share
+/// it.
 const SMALL: usize = 1 << 20;
 
-/// Memory of the host for copies to one device. Clones share it; what is handed out comes back by
-/// itself, so there is as much of it as was in use at one time.
+/// Host memory for copies to one device. Clones share it. Buffers return to the pool when they are
+/// dropped, so it holds as much memory as was in use at any one time.
 #[derive(Clone)]
 pub struct HostPool(Arc<Shared>);
 
@@ -22,15 +24,15 @@ struct Shared {
     free: Mutex<Vec<Piece>>,
 }
 
-/// Some memory, and the end of the last copy from it.
+/// A piece of memory, and the end of the last copy from it.
 struct Piece {
     memory: Tensor,
-    /// None before the first. Kept from copy to copy, so that events are made and freed by the thread that
-    /// sends: where another does that, it begins to use the first device.
+    /// `None` before the first copy. It is reused from copy to copy, so that the sending thread
+    /// creates and frees events: any other thread that does so starts to use the first device.
     copied: Option<Event>,
 }
 
-/// Bytes of a [`HostPool`], which takes them back when this is dropped.
+/// Bytes of a [`HostPool`], which are returned to it when this is dropped.
 pub struct HostBuffer {
     piece: Piece,
     len: usize,
@@ -38,20 +40,21 @@ pub struct HostBuffer {
 }
 
 impl HostPool {
-    /// A pool with nothing in it yet: of page-locked memory for a CUDA device, else of any.
+    /// Creates an empty pool: of page-locked memory for a CUDA device, otherwise of ordinary
+    /// memory.
     ///
     /// # Errors
-    /// The device is neither a CPU nor a CUDA device.
+    /// Returns an error if the device is neither a CPU nor a CUDA device.
     pub fn new(device: Device) -> Result<Self> {
         let page_locked = ffi::cuda_index("copy to a device", device)? >= 0;
         Ok(Self(Arc::new(Shared { page_locked, free: Mutex::new(Vec::new()) })))
     }
 
-    /// `len` bytes of whatever content. Where all that would fit was just sent, it waits for the end of
-    /// the oldest copy rather than take more memory.
+    /// Returns `len` bytes with arbitrary content. If all buffers of suitable size were just sent,
+    /// it waits for the end of the oldest copy rather than allocate more memory.
     ///
     /// # Errors
-    /// No memory can be page-locked.
+    /// Returns an error if no memory can be page-locked.
     pub fn take(&self, len: usize) -> Result<HostBuffer> {
         let capacity = if len <= SMALL { len.next_power_of_two() } else { len };
         let found = {
@@ -91,7 +94,7 @@ impl Shared {
 }
 
 impl Piece {
-    /// Whether nothing is being copied from it any more; an event that cannot tell is waited for.
+    /// Whether no copy from it is running; if an event cannot tell, it is waited for.
     fn is_done(&self) -> bool {
         self.copied.as_ref().is_none_or(|copied| copied.is_done().unwrap_or(false))
     }
@@ -99,7 +102,7 @@ impl Piece {
 
 impl HostBuffer {
     fn start(&self) -> *mut u8 {
-        // Without bytes there may be no memory.
+        // Without bytes, there may be no memory.
         if self.len > 0 { self.piece.memory.data_ptr().cast() } else { ptr::dangling_mut() }
     }
 }
@@ -129,15 +132,15 @@ impl Drop for HostBuffer {
 /// Sends bytes to one device.
 pub struct Uploader {
     device: Device,
-    /// None where the device is the host.
+    /// `None` if the device is the host.
     stream: Option<Stream>,
 }
 
 impl Uploader {
-    /// For copies to `device`.
+    /// Creates an uploader for copies to `device`.
     ///
     /// # Errors
-    /// The device does not exist.
+    /// Returns an error if the device does not exist.
     pub fn new(device: Device) -> Result<Self> {
         let stream = match ffi::cuda_index("copy to a device", device)? {
             index if index < 0 => None,
@@ -146,16 +149,17 @@ impl Uploader {
         Ok(Self { device, stream })
     }
 
-    /// The device that it was made for.
+    /// Returns the device that it was created for.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Starts to copy the bytes, which are a tensor of this type and shape in row-major order. Does not
-    /// wait for a GPU; a copy from host to host is made at once.
+    /// Starts to copy the bytes of a tensor with this type and shape in row-major order. Does not
+    /// wait for a GPU; a copy from host to host is made immediately.
     ///
     /// # Errors
-    /// The bytes are more or less than the shape needs, or the device has no memory for them.
+    /// Returns an error if the number of bytes does not match the shape, or if the device has no
+    /// memory for them.
     pub fn send(&self, mut buffer: HostBuffer, kind: Kind, shape: &[i64]) -> Result<Upload> {
         if kind == Kind::Bool {
             buffer.as_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
@@ -173,18 +177,18 @@ impl Uploader {
     }
 }
 
-/// A tensor on its way to a device. It may be dropped at any time.
+/// A tensor that is being copied to a device. It may be dropped at any time.
 pub struct Upload {
     tensor: Tensor,
     buffer: HostBuffer,
 }
 
 impl Upload {
-    /// The tensor, for what this thread launches from now on: the device waits for it, the thread does
-    /// not.
+    /// Returns the tensor for use by work that this thread launches from now on: the device waits
+    /// for the copy, but the thread does not.
     ///
     /// # Errors
-    /// The device is lost.
+    /// Returns an error if the device is lost.
     pub fn receive(self) -> Result<Tensor> {
         if let Some(copied) = &self.buffer.piece.copied {
             copied.join(&self.tensor)?;
@@ -207,7 +211,7 @@ impl Stream {
         Ok(Self(stream))
     }
 
-    /// A copy on the device; `copied` becomes its end.
+    /// Starts a copy on the device; `copied` becomes its end.
     fn upload(&self, host: &Tensor, copied: &mut Option<Event>) -> Result<Tensor> {
         let mut event = copied.as_ref().map_or(ptr::null_mut(), |event| event.0);
         let (host, mut tensor) = (host.as_ptr().cast_mut(), ptr::null_mut());

@@ -2,10 +2,10 @@
 
 use tch::Tensor;
 
-/// Each row divided by its norm, or by `least_norm` where that is larger. `[.., d] -> [.., d]`
+/// Divides each row by its norm, or by `least_norm` if that is larger. `[.., d] -> [.., d]`
 ///
-/// Rows of zeros stay zeros. The derivative is finite everywhere, and up to `1 / least_norm`: what a
-/// loss differentiates needs a larger one than what only measures.
+/// Rows of zeros stay zeros. The derivative is finite everywhere and at most `1 / least_norm`:
+/// code that differentiates a loss needs a larger value than code that only measures.
 ///
 /// ```
 /// use tch::Tensor;
@@ -16,6 +16,6 @@ use tch::Tensor;
 /// ```
 pub fn unit_rows(x: &Tensor, least_norm: f64) -> Tensor {
     let square = x.square().sum_dim_intlist(-1, true, x.kind());
-    // The root of 0 has no derivative; clamping the square cuts it off.
+    // The square root has no derivative at 0; clamping the square prevents that.
     x / square.clamp_min(least_norm * least_norm).sqrt()
 }

@@ -1,4 +1,4 @@
-//! Student or teacher: a network and the variables that hold its weights.
+//! A student or teacher: a network and the variables that store its weights.
 
 use model::Network;
 use tch::{Tensor, nn};
@@ -6,19 +6,19 @@ use tch::{Tensor, nn};
 use crate::error::Result;
 use crate::learner::LearnerConfig;
 
-/// A network and the variables that hold its weights.
+/// A network and the variables that store its weights.
 pub struct Branch {
     /// The variables.
     pub vars: nn::VarStore,
-    /// Backbone and heads on them.
+    /// The backbone and the heads, which use these variables.
     pub network: Network,
 }
 
 impl Branch {
-    /// A network with fresh weights, drawn from torch's generator.
+    /// Creates a network with new weights, drawn from torch's generator.
     ///
     /// # Errors
-    /// A wrong value in a config.
+    /// Returns an error if a config value is invalid.
     pub fn new(config: &LearnerConfig) -> Result<Self> {
         let vars = nn::VarStore::new(config.device);
         let network = Network::new(&vars, &config.model, &config.head)?;
@@ -31,7 +31,7 @@ impl Branch {
         Ok(Self { vars, network })
     }
 
-    /// All variables by name, in a fixed order, sharing storage with the network.
+    /// Returns all variables by name, in a fixed order, sharing storage with the network.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         model::weights::named_variables(&self.vars)
     }

@@ -1,32 +1,32 @@
-//! Gradient clipping, of each parameter tensor or of each module, as the references do it.
+//! Gradient clipping per parameter tensor or per module, as in the references.
 
 use tch::{Kind, Tensor};
 
 use crate::config::ClipScope;
 use crate::error::Result;
 
-/// Gradients that are clipped, and what is clipped together.
+/// The gradients to clip, and which of them are clipped together.
 pub struct Clip {
     max_norm: f64,
     scope: ClipScope,
-    /// First part of the names of parameters: `backbone`, `head`, `patch_head`.
+    /// First components of the parameter names: `backbone`, `head`, `patch_head`.
     fronts: Vec<String>,
-    /// Place in `fronts` of each parameter.
+    /// Index into `fronts` for each parameter.
     modules: Vec<usize>,
 }
 
 /// L2 norms of gradients before clipping.
 pub struct GradNorms {
-    /// Of all of them together.
+    /// Norm of all gradients together.
     pub all: f64,
-    /// Of each module.
+    /// Norm per module.
     pub by_module: Vec<(String, f64)>,
-    /// Of each parameter.
+    /// Norm per parameter.
     of_each: Vec<f64>,
 }
 
 impl Clip {
-    /// Clipping of parameters of these names to norms of at most `max_norm`; 0 only measures.
+    /// Sets up clipping of the named parameters to norms of at most `max_norm`; 0 only measures.
     pub fn new<'a>(names: impl Iterator<Item = &'a str>, scope: ClipScope, max_norm: f64) -> Self {
         let mut fronts: Vec<String> = Vec::new();
         let mut modules = Vec::new();
@@ -41,9 +41,9 @@ impl Clip {
         Self { max_norm, scope, fronts, modules }
     }
 
-    /// What the norms `of_each` gradient come to. A sum of squares that the gradients' own `kind`
-    /// cannot hold counts as infinite, although a square is kept in more digits here: an optimizer
-    /// squares them too.
+    /// Combines the norms `of_each` gradient. A sum of squares that the `kind` of the gradients
+    /// cannot represent counts as infinite, although it is computed with more digits here, because
+    /// an optimizer squares the gradients too.
     pub fn norms(&self, of_each: Vec<f64>, kind: Kind) -> GradNorms {
         let root = |squares: f64| match kind {
             Kind::Double => squares.sqrt(),
@@ -58,14 +58,14 @@ impl Clip {
         GradNorms { all, by_module, of_each }
     }
 
-    /// Scales the gradients so that no norm is above the largest allowed,
-    /// `g <- g * min(1, max_norm / (|g| + 1e-6))`. Touches only those that become smaller.
+    /// Scales the gradients so that no norm exceeds the maximum, `g <- g * min(1, max_norm / (|g|
+    /// + 1e-6))`. Gradients that need no scaling are not touched.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     ///
     /// # Source
-    /// `clip_gradients` of DINO; the clipping of each of backbone and heads in DINOv2.
+    /// `clip_gradients` of DINO; the per-module clipping of backbone and heads in DINOv2.
     pub fn apply(&self, grads: &[Tensor], norms: &GradNorms) -> Result<()> {
         if self.max_norm <= 0.0 {
             return Ok(());
@@ -152,7 +152,7 @@ mod tests {
         for wrong in [f64::NAN, f64::INFINITY] {
             assert!(!all([1.0, wrong, 1.0], Kind::Double).is_finite());
         }
-        // Their squares add up to more than 3.4e38.
+        // The sum of their squares exceeds 3.4e38.
         assert!(!all([1.5e19, 1.5e19, 0.0], Kind::Float).is_finite());
         assert!(all([1.5e19, 1.5e19, 0.0], Kind::Double).is_finite());
         assert!(all([1.5e19, 0.0, 0.0], Kind::Float).is_finite());

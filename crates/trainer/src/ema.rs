@@ -5,14 +5,15 @@ use tch::Tensor;
 use crate::branch::Branch;
 use crate::error::Result;
 
-/// Handles of all variables of both networks, in the same order.
+/// Handles to all variables of both networks, in the same order.
 pub struct MovingAverage {
     teacher: Vec<Tensor>,
     student: Vec<Tensor>,
 }
 
 impl MovingAverage {
-    /// Of variables that are changed in place from now on, never replaced.
+    /// Creates the average of variables that from now on are only modified in place, never
+    /// replaced.
     pub fn new(teacher: &Branch, student: &Branch) -> Self {
         let tensors =
             |side: &Branch| -> Vec<Tensor> { side.named().into_iter().map(|(_, t)| t).collect() };
@@ -22,7 +23,7 @@ impl MovingAverage {
     /// `teacher <- m teacher + (1 - m) student`, over all variables in one foreach call.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     pub fn update(&self, momentum: f64) -> Result<()> {
         if momentum >= 1.0 {
             return Ok(());

@@ -1,24 +1,24 @@
-//! Everything that can end a run.
+//! Errors that can end a run.
 
 use std::path::PathBuf;
 
-/// Result of the trainer.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a run could not start, go on, or be continued.
+/// Reasons why a run could not start, continue, or be resumed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The images could not be read.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A network could not be built, or its weights not read or written.
+    /// A network could not be built, or its weights could not be read or written.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// The loss refused its input.
+    /// The loss rejected its input.
     #[error(transparent)]
     Objective(#[from] objectives::Error),
-    /// libtorch refused a call.
+    /// libtorch returned an error.
     #[error(transparent)]
     Torch(#[from] torch_ext::Error),
     /// A plain tensor operation failed.
@@ -29,20 +29,20 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried, as a verb with its object.
+        /// The attempted action, as a verb with its object.
         action: &'static str,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file of a checkpoint is not what its manifest says.
+    /// A file of a checkpoint does not match its manifest.
     #[error("{}: {reason}", path.display())]
     Checkpoint {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// The settings of the run that is continued are not those of its checkpoint.
+    /// The settings of the resumed run differ from those of its checkpoint.
     #[error(
         "{} was made with other settings, which would change the result: {changes}; restore them, or start anew under another run.name",
         path.display()
@@ -50,13 +50,13 @@ pub enum Error {
     SettingsChanged {
         /// The checkpoint.
         path: PathBuf,
-        /// The keys, with the value then and now.
+        /// The keys, with their old and new values.
         changes: String,
     },
-    /// The settings do not fit together or the data.
+    /// The settings do not fit together or do not fit the data.
     #[error("{0}")]
     Settings(String),
-    /// Loss or gradient were not finite, too often in a row.
+    /// The loss or the gradient was not finite too many times in a row.
     #[error(
         "{what} at step {step}, the last of {row} lost in a row; the checkpoints before them are intact: lower optim.base_lr or raise optim.warmup_epochs, look at the images named in {}, and continue",
         images.display()
@@ -66,12 +66,12 @@ pub enum Error {
         step: u64,
         /// What is not finite, as a clause.
         what: String,
-        /// Steps in a row.
+        /// Number of such steps in a row.
         row: u64,
-        /// File with the names of the step's images.
+        /// File with the names of the images of the step.
         images: PathBuf,
     },
-    /// The weights are not numbers any more.
+    /// The weights are no longer finite.
     #[error(
         "the student's weights are not finite after step {step}, and are not saved; the checkpoints before are intact: lower optim.base_lr or raise optim.warmup_epochs, and continue"
     )]
@@ -82,18 +82,18 @@ pub enum Error {
     /// A probe failed.
     #[error("the {name} probe failed")]
     Probe {
-        /// The probe.
+        /// The name of the probe.
         name: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The runner could not take a record or a message.
+    /// The runner could not process a record or a message.
     #[error("the run's output could not be written")]
     Output(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// Attaches the path and what was tried to an I/O error.
+    /// Attaches the path and the attempted action to an I/O error.
     pub fn io(
         path: impl Into<PathBuf>,
         action: &'static str,

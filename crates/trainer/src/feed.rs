@@ -1,7 +1,8 @@
-//! From the loader to the device: the batch of the next step is on its way while a step computes.
+//! Moves batches from the loader to the device: the next batch is copied while the current step
+//! computes.
 //!
-//! The loader's threads write the pixels into memory that the device can copy from by itself. The copies
-//! wait for nothing that is computed, and what is computed waits for its own copies alone.
+//! The loader's threads write the pixels into memory that the device can copy from directly. The
+//! copies do not wait for any computation, and a computation waits only for its own copies.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub struct Sender {
     uploader: Uploader,
 }
 
-/// Masks on their way to a device.
+/// Masks that are being copied to a device.
 pub struct SentMasks {
     masks: Upload,
     indices: Upload,
@@ -33,7 +34,7 @@ pub struct SentMasks {
     crops: usize,
 }
 
-/// A micro-batch on its way to a device.
+/// A micro-batch that is being copied to a device.
 struct SentBatch {
     global: Upload,
     local: Option<Upload>,
@@ -44,18 +45,18 @@ struct SentBatch {
 }
 
 impl Sender {
-    /// For copies to `device`.
+    /// Creates a sender for copies to `device`.
     ///
     /// # Errors
-    /// The device does not exist.
+    /// Returns an error if the device does not exist.
     pub fn new(device: Device) -> Result<Self> {
         Ok(Self { memory: HostPool::new(device)?, uploader: Uploader::new(device)? })
     }
 
-    /// Starts to copy masks.
+    /// Starts copying masks.
     ///
     /// # Errors
-    /// There is no memory for them, here or there.
+    /// Returns an error if there is not enough memory for them on the host or the device.
     pub fn send_masks(&self, masks: &Masks) -> Result<SentMasks> {
         let (crops, patches) = masks.masks.dim();
         let shape = [crops as i64, patches as i64];
@@ -102,10 +103,10 @@ impl Sender {
 }
 
 impl SentMasks {
-    /// The masks, for what this thread launches from now on.
+    /// Returns the masks, for use by work that this thread launches from now on.
     ///
     /// # Errors
-    /// The device is lost.
+    /// Returns an error if the device is lost.
     pub fn receive(self) -> Result<MaskedPatches> {
         Ok(MaskedPatches {
             masks: self.masks.receive()?,
@@ -115,22 +116,22 @@ impl SentMasks {
     }
 }
 
-/// Takes batches from the loader, sends each to the device a batch ahead, and notes how long the step
-/// waited and what was broken. Dropping it ends the loader's threads.
+/// Takes batches from the loader, sends each to the device one batch ahead, and records how long
+/// the step waited and which images were broken. Dropping it stops the loader's threads.
 pub struct DeviceLoader {
     loader: TrainLoader<HostBuffer>,
     sender: Sender,
     normalizer: Normalizer,
     global_batch: usize,
     share: BatchShare,
-    /// The batch after the one that was handed out, or the error that stands in its place.
+    /// The batch after the one that was returned last, or the error that occurred instead.
     ahead: Option<Result<SentBatch>>,
     waited: Duration,
     broken: Vec<BrokenImage>,
 }
 
 impl DeviceLoader {
-    /// A feed of what a loader from `start` on makes, to the device of `normalizer`.
+    /// Feeds the batches of a loader that starts at `start` to the device of `normalizer`.
     ///
     /// # Errors
     /// As [`TrainLoader::new`].
@@ -151,17 +152,17 @@ impl DeviceLoader {
         Ok(Self { loader, sender, normalizer, global_batch, share, ahead, waited, broken })
     }
 
-    /// The next micro-batch.
+    /// Returns the next micro-batch.
     ///
     /// # Errors
-    /// Too many images are broken, or a libtorch operation fails.
+    /// Returns an error if too many images are broken or a libtorch operation fails.
     pub fn next_views(&mut self) -> Result<Views> {
         let sent = match self.ahead.take() {
             Some(sent) => sent?,
             None => self.wait()?,
         };
         let views = self.receive(sent)?;
-        // Only what is there already: the step at hand waits for no image of the next.
+        // Takes only a batch that is ready: the current step does not wait for images of the next.
         let next = self.loader.try_next_batch();
         self.ahead = next.map(|batch| self.send(batch?));
         Ok(views)
@@ -192,12 +193,12 @@ impl DeviceLoader {
         })
     }
 
-    /// Time waited for data since the last call.
+    /// Returns the time spent waiting for data since the last call.
     pub fn take_wait_time(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
 
-    /// Broken images of the micro-batches that were handed out since the last call.
+    /// Returns the broken images of the micro-batches returned since the last call.
     pub fn take_broken(&mut self) -> Vec<BrokenImage> {
         std::mem::take(&mut self.broken)
     }

@@ -1,4 +1,4 @@
-//! Files of a run, written so that they outlive a power cut.
+//! Files of a run, written so that they survive a power cut.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -7,18 +7,18 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
 
-/// Writes a file so that it is whole or not there.
+/// Writes a file atomically: it is either complete or absent.
 ///
 /// # Errors
-/// The disk does not take it; the old file is then as it was.
+/// Returns an error if writing fails; the old file is then unchanged.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     base::write_atomic(path, bytes).map_err(Error::io(path, "write the file"))
 }
 
-/// Writes a value as JSON, whole or not at all, with a line end behind it.
+/// Writes a value as JSON atomically, followed by a newline.
 ///
 /// # Errors
-/// As [`write_atomic`]; the value cannot be written as JSON.
+/// As [`write_atomic`], and if the value cannot be serialized as JSON.
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::io(path, "write the file")(e.into()))?;
@@ -29,7 +29,7 @@ pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
 /// Reads a value from JSON.
 ///
 /// # Errors
-/// The file cannot be read, or is not JSON of this type.
+/// Returns an error if the file cannot be read or is not JSON of this type.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).map_err(Error::io(path, "read the file"))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::Checkpoint {

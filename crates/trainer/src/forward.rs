@@ -1,7 +1,7 @@
-//! The forward pass of a step: the teacher looks at the global views, the student at all of them.
+//! The forward pass of a step: the teacher sees the global views, and the student sees all views.
 //!
-//! Shapes: `B` images, `V` views of which 2 are global, `N` patches a crop, `m` masked patches in
-//! all, `D` width of the backbone, `k` width of the head's output.
+//! Shapes: `B` images, `V` views of which 2 are global, `N` patches per crop, `m` masked patches
+//! in total, `D` width of the backbone, `k` width of the head's output.
 
 use model::{Mode, Network};
 use objectives::inputs::GLOBAL_VIEWS;
@@ -11,10 +11,10 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 use crate::input::{MaskedPatches, Views};
 
-/// What the teacher makes of the global views, none of which it sees masked; without gradients.
+/// Computes the teacher's outputs for the global views, none of them masked, without gradients.
 ///
 /// # Errors
-/// Views that the network does not take.
+/// Returns an error if the network does not accept the views.
 pub fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
     tch::no_grad(|| {
         let (cls, patches) = global(network, views, false, Mode::Eval)?;
@@ -22,10 +22,11 @@ pub fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs
     })
 }
 
-/// What the student makes of all views: one pass of the backbone a resolution, one of the head.
+/// Computes the student's outputs for all views: one backbone pass per resolution, and one pass of
+/// the head.
 ///
 /// # Errors
-/// Views that the network does not take.
+/// Returns an error if the network does not accept the views.
 pub fn student(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
     let mode = Mode::TrainPart(views.part);
     let (mut cls, patches) = global(network, views, true, mode)?;
@@ -36,8 +37,8 @@ pub fn student(network: &Network, views: &Views, needs: Needs) -> Result<Outputs
     outputs(network, &cls, patches.as_ref(), views, needs.backbone)
 }
 
-/// Class tokens of the global views, `[2 B, D]`, and their masked patches, `[m, D]`. Where no patch
-/// is asked for, the last block computes none.
+/// Class tokens of the global views, `[2 B, D]`, and their masked patches, `[m, D]`. If no patches
+/// are requested, the last block computes none.
 fn global(
     network: &Network,
     views: &Views,
@@ -52,7 +53,7 @@ fn global(
     Ok((tokens.cls, Some(patches.index_select(0, indices))))
 }
 
-/// Through the heads, and by views.
+/// Applies the heads and splits the result by view.
 fn outputs(
     network: &Network,
     cls: &Tensor,
@@ -72,7 +73,7 @@ fn outputs(
     Ok(Outputs { cls: by_view(&head), patches, backbone }) // [V B, k] -> [V, B, k]
 }
 
-/// In single precision where autocast has made it shorter.
+/// Converts to single precision if autocast has reduced the precision.
 fn full(x: &Tensor) -> Tensor {
     if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) }
 }

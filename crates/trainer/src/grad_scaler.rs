@@ -1,21 +1,21 @@
-//! Scaling of the loss for training in half precision.
+//! Loss scaling for training in half precision.
 //!
-//! Gradients below the smallest half would vanish, so the loss is multiplied before the backward
-//! pass and the gradients divided after it. Where they overflow the step is skipped and the factor
-//! halved; after a long time without overflow it is doubled.
+//! Gradients below the smallest half-precision number would vanish, so the loss is multiplied
+//! before the backward pass and the gradients are divided after it. If they overflow, the step is
+//! skipped and the factor is halved; after a long time without overflow, it is doubled.
 
 use tch::Tensor;
 
 use crate::error::Result;
 
-/// Name of the state among that of a checkpoint.
+/// Name of this state in a checkpoint.
 const STATE: &str = "loss_scale";
 const INITIAL: f64 = 65_536.0;
 const GROWTH_INTERVAL: f64 = 2000.0;
-/// An overflow at this factor is no fault of the factor's.
+/// At or below this factor, an overflow is not caused by the factor.
 const LEAST: f64 = 1.0;
 
-/// The factor, and how long it has held.
+/// The scale factor, and how long it has been unchanged.
 ///
 /// # Source
 /// `torch.amp.GradScaler` with its defaults, as SimDINO and DINO use it.
@@ -32,7 +32,7 @@ impl Default for GradScaler {
 }
 
 impl GradScaler {
-    /// What the loss is multiplied by.
+    /// Returns the factor for the loss.
     pub fn factor(&self) -> f64 {
         self.factor
     }
@@ -40,12 +40,13 @@ impl GradScaler {
     /// Divides the gradients by the factor.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     pub fn unscale(&self, grads: &[Tensor]) -> Result<()> {
         Ok(torch_ext::foreach_mul_(grads, &vec![1.0 / self.factor; grads.len()])?)
     }
 
-    /// Takes in whether the gradients were finite; tells whether, if not, the factor was at fault.
+    /// Updates the factor, given whether the gradients were finite. Returns whether the factor was
+    /// the cause if they were not.
     pub fn update(&mut self, finite: bool) -> bool {
         if !finite {
             let at_fault = self.factor > LEAST;
@@ -59,12 +60,12 @@ impl GradScaler {
         true
     }
 
-    /// All of it, for a checkpoint.
+    /// Returns the complete state for a checkpoint.
     pub fn state(&self) -> (String, Tensor) {
         (STATE.to_owned(), Tensor::from_slice(&[self.factor, self.good_steps]))
     }
 
-    /// Takes over what [`Self::state`] gave, if it is among these; returns the others.
+    /// Restores the result of [`Self::state`] if it is present, and returns the other tensors.
     pub fn load(&mut self, state: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
         let mut others = Vec::new();
         for (name, tensor) in state {

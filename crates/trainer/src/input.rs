@@ -1,4 +1,4 @@
-//! What a step takes in: normalized views and masks on the device. [`crate::feed`] brings them there.
+//! Inputs of a step: normalized views and masks on the device, which [`crate::feed`] copies there.
 
 use data::sampler::BatchShare;
 use model::ImageRange;
@@ -8,25 +8,26 @@ use tch::Tensor;
 
 /// The views of one (micro-)batch on the device.
 ///
-/// `B` images, `V_l` local views, views before images: all `B` of view 0, then all of view 1.
+/// `B` images, `V_l` local views; ordered by view and then by image: all `B` images of view 0,
+/// then all of view 1.
 pub struct Views {
     /// `[2 B, C, S, S]`, C channels, normalized.
     pub global: Tensor,
-    /// `[V_l B, C, s, s]`, normalized; none without local crops.
+    /// `[V_l B, C, s, s]`, normalized; `None` without local crops.
     pub local: Option<Tensor>,
-    /// Patches that the student does not see, for objectives that ask for them.
+    /// Patches that are hidden from the student, for objectives that request them.
     pub masks: Option<MaskedPatches>,
-    /// Which images of the step these are: `B` of them.
+    /// Which `B` images of the step these are.
     pub part: ImageRange,
     /// Index of each image in the data set.
     pub samples: Vec<u64>,
 }
 
-/// Patches of the global crops that are hidden from the student; `N` patches a crop, `m` hidden.
+/// Patches of the global crops that are hidden from the student; `N` patches per crop, `m` hidden.
 pub struct MaskedPatches {
     /// `[2 B, N]` bool, set where a patch is hidden.
     pub masks: Tensor,
-    /// Places of the hidden patches in the flattened masks, `[m]`, ascending.
+    /// Positions of the hidden patches in the flattened masks, `[m]`, ascending.
     pub indices: Tensor,
     /// Their weights.
     pub masked: MaskWeights,
@@ -38,14 +39,14 @@ impl Views {
         self.part.count
     }
 
-    /// Number of views of an image.
+    /// Number of views per image.
     pub fn num_views(&self) -> i64 {
         let local = self.local.as_ref().map_or(0, |l| l.size()[0]);
         GLOBAL_VIEWS + local / self.batch_size()
     }
 }
 
-/// The images of a micro-batch among those of the step.
+/// Returns the range of a micro-batch's images among those of the step.
 pub fn image_range(share: BatchShare, global_batch: usize, micro: usize) -> ImageRange {
     let rows = share.rows(global_batch, micro);
     ImageRange { first: rows.start as i64, count: rows.len() as i64, of: global_batch as i64 }

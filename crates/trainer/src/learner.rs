@@ -1,4 +1,4 @@
-//! Student, teacher and one optimizer step. The loop around it is in [`crate::run`].
+//! Student, teacher, and one optimizer step. [`crate::run`] contains the training loop.
 
 mod config;
 mod finite;
@@ -27,11 +27,11 @@ use crate::processes::{Gradients, Processes};
 use crate::schedule::StepValues;
 use crate::step::{Skipped, StepAccumulator, StepRequest, StepResult};
 
-/// Student, teacher, optimizer and objective.
+/// Student, teacher, optimizer, and objective.
 pub struct Learner {
     /// The network that is trained.
     pub student: Branch,
-    /// Its moving average, which is what people take away.
+    /// The moving average of the student, which is the result of a run.
     pub teacher: Branch,
     /// The optimizer and its state.
     pub optimizer: Optimizer,
@@ -48,10 +48,10 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Student with fresh weights drawn from the seed; the teacher starts as its copy.
+    /// Creates a student with new weights drawn from the seed; the teacher starts as a copy of it.
     ///
     /// # Errors
-    /// Wrong values in the config; another network in another process.
+    /// Returns an error if the config is invalid, or if another process has a different network.
     pub fn new(config: LearnerConfig, processes: Processes) -> Result<Self> {
         torch_ext::manual_seed(config.seed);
         let objective = config.objective.build()?;
@@ -78,11 +78,11 @@ impl Learner {
         })
     }
 
-    /// Puts weights of a file, of whatever program, in the place of fresh ones, in student and teacher;
-    /// with `head` those of its head too. Call it before the first step.
+    /// Replaces the new weights in student and teacher by those of a weight file in any supported
+    /// format; with `head`, also those of the head. Call it before the first step.
     ///
     /// # Errors
-    /// A file that holds no network, or too little of this one.
+    /// Returns an error if the file contains no network or too little of this one.
     pub fn start_from(
         &mut self,
         file: &TensorFile,
@@ -101,50 +101,50 @@ impl Learner {
         Ok(report)
     }
 
-    /// Makes the student of every process that of the first, and the teacher a copy of it.
+    /// Copies the student of the first process to every process, and then to the teacher.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub fn share_weights(&mut self) -> Result<()> {
         let weights: Vec<Tensor> = self.student.named().into_iter().map(|(_, w)| w).collect();
         self.processes.collective().broadcast_all(&weights, 0)?;
         Ok(self.teacher.vars.copy(&self.student.vars)?)
     }
 
-    /// What the learner was made from.
+    /// Returns the configuration of the learner.
     pub fn config(&self) -> &LearnerConfig {
         &self.config
     }
 
-    /// Trainable parameters of the student, counted.
+    /// Returns the number of trainable parameters of the student.
     pub fn num_parameters(&self) -> usize {
         self.trainable.iter().map(Tensor::numel).sum()
     }
 
-    /// Whether all weights of the student are numbers. Waits for the device.
+    /// Whether all weights of the student are finite. Waits for the device.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     pub fn is_finite(&self) -> Result<bool> {
         let norms = Tensor::stack(&torch_ext::foreach_norm(&self.trainable)?, 0);
         Ok(norms.isfinite().all().double_value(&[]) != 0.0)
     }
 
-    /// What the objective looks at.
+    /// Returns the outputs that the objective needs.
     pub fn needs(&self) -> Needs {
         self.objective.needs()
     }
 
-    /// What is remembered from step to step besides weights and optimizer, by name.
+    /// Returns all state that is kept from step to step besides weights and optimizer, by name.
     pub fn objective_state(&self) -> Vec<(String, Tensor)> {
         let scale = self.loss_scale.as_ref().map(GradScaler::state);
         self.objective.state().into_iter().chain(scale).collect()
     }
 
-    /// Puts back what [`Self::objective_state`] gave.
+    /// Restores the result of [`Self::objective_state`].
     ///
     /// # Errors
-    /// State of another objective.
+    /// Returns an error if the state belongs to another objective.
     pub fn load_objective_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let others = match &mut self.loss_scale {
             Some(scale) => scale.load(state),
@@ -153,17 +153,19 @@ impl Learner {
         Ok(self.objective.load_state(&moved(others, self.config.device)?)?)
     }
 
-    /// One optimizer step over `accumulate` micro-batches that `next_views` supplies: forward,
-    /// backward, clip, update, moving average. Where a loss or gradient is not finite, in whatever
-    /// process, the step changes nothing in any.
+    /// Runs one optimizer step over `accumulate` micro-batches supplied by `next_views`: forward,
+    /// backward, clip, update, moving average. If a loss or gradient is not finite in any process,
+    /// the step changes nothing in any process.
     ///
-    /// A step of one micro-batch waits for the device once, before anything changes. Only if a number
-    /// is not as it should be then is the same repeated under watch, which costs a second pass and tells
-    /// what it was. Steps of several are watched, since their images would have to be kept; so is batch
-    /// norm, whose running statistics move in each pass.
+    /// A step with one micro-batch waits for the device once, before anything changes. Only if a
+    /// value is not finite is the step repeated with a check after each part, which costs a second
+    /// pass and finds the cause. Steps with several micro-batches are always checked this way,
+    /// because repeating them would require keeping all their images; so are networks with batch
+    /// norm, whose running statistics change in each pass.
     ///
     /// # Errors
-    /// No data, features that the objective refuses, a process that does not answer.
+    /// Returns an error if there is no data, the objective rejects features, or a process does not
+    /// respond.
     pub fn step(
         &mut self,
         request: &StepRequest,
@@ -182,9 +184,9 @@ impl Learner {
         self.watched(request, || again.take().map_or_else(&mut next_views, Ok))
     }
 
-    /// The step of one micro-batch that launches everything before it looks. None, and nothing has
-    /// changed but gradients, where features or loss are not finite, or a coding rate has to be tried
-    /// again, in any of the processes.
+    /// Runs a step with one micro-batch that launches everything before it checks. Returns `None`,
+    /// with nothing changed except gradients, if features or loss are not finite or a coding rate
+    /// must be retried in any process.
     fn unwatched(&mut self, request: &StepRequest, views: &Views) -> Result<Option<StepResult>> {
         let (student, teacher) = self.features(views, request, true)?;
         let deferred = Deferred::default();
@@ -203,7 +205,7 @@ impl Learner {
         self.finish(request, step, &grads, norms).map(Some)
     }
 
-    /// The step that looks at the features of each micro-batch before it goes on.
+    /// Runs a step that checks the features of each micro-batch before it continues.
     fn watched(
         &mut self,
         request: &StepRequest,
@@ -235,7 +237,7 @@ impl Learner {
         self.finish(request, step, &grads, norms)
     }
 
-    /// What student and teacher make of a micro-batch.
+    /// Computes the student's and teacher's outputs for a micro-batch.
     fn features(
         &self,
         views: &Views,
@@ -270,7 +272,7 @@ impl Learner {
         }
     }
 
-    /// The loss of a micro-batch; adds its gradients.
+    /// Computes the loss of a micro-batch and accumulates its gradients.
     fn evaluate(&self, inputs: &Inputs, last: bool) -> Result<LossOutput> {
         let output = self.objective.evaluate(inputs)?;
         let scale = self.loss_scale.as_ref().map_or(1.0, GradScaler::factor);
@@ -279,7 +281,7 @@ impl Learner {
         Ok(output)
     }
 
-    /// Whose outputs are not finite, in any of the processes.
+    /// Determines whose outputs are not finite in any process.
     fn not_finite(&self, student: &Outputs, teacher: &Outputs) -> Result<Option<String>> {
         let student = sizes(student)?;
         let (all, _) = read(vec![student.shallow_clone(), sizes(teacher)?], &[])?; // sync
@@ -292,7 +294,7 @@ impl Learner {
         Ok((student || teacher).then(|| format!("the {whose}'s features are not finite")))
     }
 
-    /// The gradients of the step, without the factor of half precision.
+    /// Returns the gradients of the step, without the half-precision scale factor.
     fn grads(&self) -> Result<Vec<Tensor>> {
         let grads: Vec<Tensor> = self.trainable.iter().map(Tensor::grad).collect();
         if let Some(scale) = &self.loss_scale {
@@ -301,7 +303,7 @@ impl Learner {
         Ok(grads)
     }
 
-    /// Clips, updates the student, moves the teacher: if all gradients are finite.
+    /// If all gradients are finite, clips them, updates the student, and then the teacher.
     fn finish(
         &mut self,
         request: &StepRequest,
@@ -317,7 +319,8 @@ impl Learner {
             let (what, samples) = ("the gradient is not finite".to_owned(), step.samples);
             return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
         }
-        // First, since what it may read is there already, and what follows is not.
+        // This comes first, because the data it may read is already available, unlike what
+        // follows.
         self.objective.update(&step.statistics, self.processes.collective())?;
         self.clip.apply(grads, &norms)?;
         let before = request.log_metrics.then(|| copies(&self.watched));
@@ -331,7 +334,7 @@ impl Learner {
     }
 }
 
-/// What a step has come to while nothing has changed yet.
+/// The results of a step before anything has changed.
 #[derive(Default)]
 struct Gathered {
     sum: StepAccumulator,
@@ -340,7 +343,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Takes in the loss of a micro-batch, and looks at the teacher's features if asked to.
+    /// Adds the loss of a micro-batch, and measures the teacher's features if requested.
     fn add(
         &mut self,
         mut output: LossOutput,
@@ -355,21 +358,21 @@ impl Gathered {
     }
 }
 
-/// State on the device that everything else is on: a checkpoint is read to the CPU.
+/// Moves state to the device of the learner, because a checkpoint is read to the CPU.
 fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Tensor)>> {
     state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
 }
 
-/// Parameters of the student that the objective reaches, by name.
+/// Returns the student's parameters that the objective reaches, by name.
 fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)> {
-    // Without masked patches the mask token takes no part, and would have no gradient.
+    // Without masked patches, the mask token is not used and would have no gradient.
     let reached = |name: &str| needs.patches || name != "backbone.mask_token";
     let named = student.named().into_iter();
     named.filter(|(name, p)| p.requires_grad() && reached(name)).collect()
 }
 
-/// The attention of the first, the middle and the last block: enough to see how fast weights move,
-/// and little to copy.
+/// Selects the attention of the first, middle, and last block: enough to see how fast weights
+/// change, and little to copy.
 fn watched(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
     let blocks = [0, depth / 2, depth - 1];
     let names = blocks.map(|block| format!("backbone.blocks.{block}.attn.qkv.weight"));

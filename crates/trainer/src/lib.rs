@@ -2,7 +2,7 @@
 //!
 //! # Inside
 //!
-//! Start reading at [`run::run`], then [`learner::Learner::step`].
+//! Start reading at [`run::run`], then continue with [`learner::Learner::step`].
 
 #![forbid(unsafe_code)]
 

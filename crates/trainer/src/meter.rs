@@ -1,4 +1,5 @@
-//! What a line of metrics says: the step's values, speed, waiting, memory and time left.
+//! Contents of a metrics line: values of the step, speed, waiting time, memory, and remaining
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter that starts now.
+    /// Creates a meter that starts now.
     pub fn new(device: Device, batch_size: usize) -> Self {
         Self {
             device,
@@ -45,7 +46,7 @@ impl Meter {
         self.broken += broken as u64;
     }
 
-    /// Counts the retries of a step that was done.
+    /// Counts the retries of a completed step.
     pub fn retried(&mut self, retries: u64) {
         self.rate_retries += retries;
     }
@@ -55,7 +56,7 @@ impl Meter {
         self.skipped += 1;
     }
 
-    /// Does something that is no training, without counting its time.
+    /// Runs something other than training without counting its time.
     pub fn pause<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = f();
@@ -63,10 +64,11 @@ impl Meter {
         result
     }
 
-    /// The line after `done` steps; starts the next interval. A step that was skipped has no output.
+    /// Returns the line after `done` steps and starts the next interval. A skipped step has no
+    /// output.
     ///
     /// # Errors
-    /// The device does not tell its memory.
+    /// Returns an error if the device does not report its memory.
     pub fn record(
         &mut self,
         done: u64,
@@ -116,7 +118,7 @@ impl Meter {
     }
 }
 
-/// What a step says of itself.
+/// Adds the values that a step reports.
 fn put_output(put: &mut impl FnMut(&str, f64), output: &StepOutput) {
     output.terms.iter().for_each(|(name, term)| put(name, read(term)));
     output.numbers.iter().for_each(|&(name, number)| put(name, number));
@@ -131,7 +133,7 @@ fn put_output(put: &mut impl FnMut(&str, f64), output: &StepOutput) {
     }
 }
 
-/// Value of a 0-dim tensor; waits for its device.
+/// Reads the value of a 0-dim tensor; waits for its device.
 pub fn read(value: &Tensor) -> f64 {
     value.double_value(&[]) // sync
 }

@@ -1,34 +1,34 @@
-//! Which parameters share a learning rate and a weight decay.
+//! Assigns parameters to groups that share a learning rate and a weight decay.
 //!
-//! Names are those of [`model::Network`]: `backbone.*`, `head.*`, `patch_head.*`.
+//! Parameter names are those of [`model::Network`]: `backbone.*`, `head.*`, `patch_head.*`.
 
 use tch::Tensor;
 
 use crate::config::{NoDecay, OptimConfig};
 
-/// Parameters that are updated alike.
+/// Parameters that are updated with the same hyperparameters.
 #[derive(Debug)]
 pub struct ParamGroup {
     /// Their names, sorted.
     pub names: Vec<String>,
     /// The parameters, in the order of the names.
     pub params: Vec<Tensor>,
-    /// Factor on the learning rate.
+    /// Factor for the learning rate.
     pub lr_mult: f64,
     /// Whether weight decay applies.
     pub decayed: bool,
-    /// Which of the parts they are that may stay as they are at first.
+    /// The part of the network that they belong to, which may be frozen at first.
     pub part: ParamRole,
 }
 
-/// Parts of a network that may stay as they are for a while.
+/// Parts of a network that may be frozen for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamRole {
     /// The backbone.
     Backbone,
     /// Prototypes.
     LastLayer,
-    /// What is left of the heads.
+    /// The rest of the heads.
     Head,
 }
 
@@ -44,10 +44,10 @@ impl ParamRole {
     }
 }
 
-/// Sorts named parameters into groups, in the order in which the first of each comes.
+/// Sorts named parameters into groups, in the order in which the first parameter of each occurs.
 ///
 /// # Source
-/// `get_params_groups` of DINO; `get_params_groups_with_decay` of DINOv2, also SimDINOv2's.
+/// `get_params_groups` of DINO; `get_params_groups_with_decay` of DINOv2, also used by SimDINOv2.
 pub fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Vec<ParamGroup> {
     let mut groups: Vec<ParamGroup> = Vec::new();
     for (name, param) in named {
@@ -66,8 +66,9 @@ pub fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Vec<P
     groups
 }
 
-/// Factor on the learning rate: `decay^(depth + 1 - layer)`, where the tokens and embeddings are
-/// layer 0, block `i` is layer `i + 1` and the final norm layer `depth + 1`; heads have factor 1.
+/// Factor for the learning rate: `decay^(depth + 1 - layer)`, where the tokens and embeddings are
+/// layer 0, block `i` is layer `i + 1`, and the final norm is layer `depth + 1`; heads have factor
+/// 1.
 fn lr_multiplier(name: &str, depth: i64, config: &OptimConfig) -> f64 {
     let Some(name) = name.strip_prefix("backbone.") else { return 1.0 };
     let first = ["pos_embed", "patch_embed.", "cls_token", "mask_token", "register_tokens"];

@@ -1,4 +1,4 @@
-//! How many steps a run has and when things are due, derived once from settings and data.
+//! The number of steps in a run and when things are due, derived once from settings and data.
 
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// Step counts of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Optimizer steps in one pass over the data; a remainder smaller than a batch is dropped.
+    /// Optimizer steps per epoch; a remainder smaller than a batch is dropped.
     pub steps_per_epoch: u64,
     /// Steps that the schedules span.
     pub total_steps: u64,
@@ -16,7 +16,7 @@ pub struct Plan {
     pub checkpoint_every: u64,
     /// Steps between two probes; 0 = only at the end.
     pub probe_every: u64,
-    /// Steps between two lines of metrics.
+    /// Steps between two metrics lines.
     pub log_every: u64,
 }
 
@@ -24,7 +24,7 @@ impl Plan {
     /// Plans a run over `num_images` images.
     ///
     /// # Errors
-    /// If the data set is smaller than one batch, or the run has no step.
+    /// Returns an error if the data set is smaller than one batch or the run has no steps.
     pub fn new(train: &TrainConfig, probe_every_epochs: f64, num_images: usize) -> Result<Self> {
         let steps_per_epoch = (num_images / train.batch_size.max(1)) as u64;
         if steps_per_epoch == 0 {
@@ -58,7 +58,7 @@ impl Plan {
         })
     }
 
-    /// Epochs passed after `step` steps.
+    /// Number of epochs completed after `step` steps.
     pub fn epoch(&self, step: u64) -> f64 {
         step as f64 / self.steps_per_epoch as f64
     }

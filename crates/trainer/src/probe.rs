@@ -1,19 +1,19 @@
-//! The seam through which the program looks at a network while it trains.
+//! The interface through which the program evaluates a network during training.
 
 use model::VisionTransformer;
 
-/// Something measured on the teacher's backbone from time to time, for example k-NN accuracy.
+/// A periodic measurement of the teacher's backbone, for example k-NN accuracy.
 ///
-/// A probe must not draw from torch's generators in a way that training depends on; the loop
-/// reseeds them at every step, so drawing is harmless.
+/// Training must not depend on a probe's draws from torch's generators. The loop reseeds them at
+/// every step, so drawing is harmless.
 pub trait Probe {
-    /// Name for messages.
+    /// Name used in messages.
     fn name(&self) -> &str;
 
     /// Measures the backbone; the values are logged under their names, such as `probe/knn_top1`.
     ///
     /// # Errors
-    /// Whatever the measurement met; the run stops with it.
+    /// Any error of the measurement ends the run.
     fn measure(
         &mut self,
         backbone: &VisionTransformer,

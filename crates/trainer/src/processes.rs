@@ -1,22 +1,22 @@
-//! The processes of a run, seen from one of them.
+//! The processes of a run, as seen by one of them.
 
 use tch::Tensor;
 use torch_ext::{Collective, ProcessGroup, Reducer, ReducerOptions, SingleProcess};
 
 use crate::error::Result;
 
-/// One process, or a group of them.
+/// A single process or a group of processes.
 #[derive(Debug, Clone, Default)]
 pub enum Processes {
-    /// There is no other.
+    /// There is only this process.
     #[default]
     Single,
-    /// Connected to the others.
+    /// This process is connected to the others.
     Group(ProcessGroup),
 }
 
 impl Processes {
-    /// What they do together.
+    /// Returns their collective operations.
     pub fn collective(&self) -> &dyn Collective {
         match self {
             Self::Single => &SingleProcess,
@@ -24,7 +24,7 @@ impl Processes {
         }
     }
 
-    /// Number of this process, from 0. The first one writes.
+    /// Rank of this process, from 0. The first process writes files.
     pub fn rank(&self) -> usize {
         self.collective().rank()
     }
@@ -34,10 +34,10 @@ impl Processes {
         self.collective().size()
     }
 
-    /// Whether any process says yes.
+    /// Whether `own` is true in any process.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub fn any(&self, own: bool) -> Result<bool> {
         if self.size() == 1 {
             return Ok(own);
@@ -50,17 +50,17 @@ impl Processes {
 
 /// Gradients of a list of parameters, summed over micro-batches and averaged over processes.
 pub enum Gradients {
-    /// Of one process.
+    /// Gradients of a single process.
     Own(Vec<Tensor>),
-    /// Exchanged while backward computes them.
+    /// Gradients that are exchanged while the backward pass computes them.
     Shared(Reducer),
 }
 
 impl Gradients {
-    /// Of named parameters, of which every process has the same.
+    /// Creates the gradients of named parameters, which must be the same in every process.
     ///
     /// # Errors
-    /// Other parameters in another process, or a process that does not answer.
+    /// Returns an error if another process has different parameters or does not respond.
     pub fn new(processes: &Processes, named: &[(String, Tensor)]) -> Result<Self> {
         let own = || named.iter().map(|(_, parameter)| parameter.shallow_clone()).collect();
         let Processes::Group(group) = processes else { return Ok(Self::Own(own())) };
@@ -68,10 +68,10 @@ impl Gradients {
         Ok(Self::Shared(Reducer::new(group, named, ReducerOptions::default())?))
     }
 
-    /// Before a step.
+    /// Clears the gradients before a step.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     pub fn clear(&mut self) -> Result<()> {
         match self {
             Self::Own(parameters) => torch_ext::drop_gradients(parameters)?,
@@ -80,11 +80,11 @@ impl Gradients {
         Ok(())
     }
 
-    /// Before the forward pass of a micro-batch; the last one of a step is the one whose backward
-    /// exchanges.
+    /// Call before the forward pass of a micro-batch; gradients are exchanged in the backward pass
+    /// of the last micro-batch of a step.
     ///
     /// # Errors
-    /// A process that is gone.
+    /// Returns an error if a process has died.
     pub fn prepare(&self, last: bool) -> Result<()> {
         match self {
             Self::Shared(reducer) if last => Ok(reducer.prepare_for_forward()?),
@@ -92,11 +92,11 @@ impl Gradients {
         }
     }
 
-    /// Adds the gradients of a micro-batch's loss; after the last one they are means over all
+    /// Adds the gradients of a micro-batch's loss; after the last one, they are means over all
     /// processes.
     ///
     /// # Errors
-    /// A process that is gone; a parameter without part in the loss.
+    /// Returns an error if a process has died or a parameter does not contribute to the loss.
     pub fn backward(&self, loss: &Tensor, last: bool) -> Result<()> {
         match self {
             Self::Own(_) => Ok(loss.f_backward()?),

@@ -27,17 +27,17 @@ use crate::schedule::Schedules;
 use crate::step::{Skipped, StepOutput, StepRequest, StepResult};
 use crate::warnings::TrainingWarnings;
 
-/// What a run needs besides its learner.
+/// The inputs of a run, apart from its learner.
 pub struct TrainingJob {
     /// The images.
     pub dataset: Arc<Dataset>,
-    /// How they are read.
+    /// How the images are read.
     pub data: DataConfig,
-    /// How they are cropped.
+    /// How the images are cropped.
     pub augment: AugmentConfig,
-    /// How patches are masked, where the objective wants that.
+    /// How patches are masked, if the objective requires it.
     pub masks: MaskConfig,
-    /// Length and pace.
+    /// Length and intervals.
     pub train: TrainConfig,
     /// Step counts.
     pub plan: Plan,
@@ -47,16 +47,16 @@ pub struct TrainingJob {
     pub seed: u64,
     /// Folder of checkpoints.
     pub checkpoints: PathBuf,
-    /// Where the teacher's weights go at the end.
+    /// Where the teacher's weights are written at the end.
     pub weights: PathBuf,
-    /// Settings that the mathematics depends on; they travel in each checkpoint.
+    /// Settings that affect the mathematics; they are stored in each checkpoint.
     pub settings: BTreeMap<String, serde_json::Value>,
-    /// All processes of the run; the first of them writes.
+    /// All processes of the run; the first one writes files.
     pub processes: Processes,
 }
 
 impl TrainingJob {
-    /// The share of each global batch that this process handles.
+    /// Returns the part of each global batch that this process handles.
     pub fn share(&self) -> BatchShare {
         BatchShare {
             accumulate: self.train.accumulate,
@@ -70,35 +70,37 @@ impl TrainingJob {
     }
 }
 
-/// Receives what a run reports.
+/// Receives the reports of a run.
 pub trait Observer {
-    /// A line of metrics.
+    /// A metrics line.
     fn record(&mut self, record: &Record) -> Result<()>;
-    /// Broken images met in a step.
+    /// Broken images found in a step.
     fn broken(&mut self, images: &[BrokenImage]) -> Result<()>;
-    /// Something that the person at the run should know.
+    /// A message for the user.
     fn warning(&mut self, text: &str);
-    /// A step was not finite, nor were those before it: keeps the names of its images, and says where.
+    /// A step was not finite, like those before it. Saves the names of its images and returns the
+    /// path.
     fn lost(&mut self, step: u64, images: &[String]) -> Result<PathBuf>;
     /// A checkpoint was written.
     fn checkpoint(&mut self, path: &Path) -> Result<()>;
-    /// Whether the run was asked to stop after this step.
+    /// Whether the run should stop after this step.
     fn stop_requested(&self) -> bool;
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// After its last step.
+    /// The run completed its last step.
     Finished,
-    /// Early, as asked, with a checkpoint of its last whole step.
+    /// The run stopped early on request, with a checkpoint of its last complete step.
     Stopped,
 }
 
 /// Trains from step `start` to the end of the plan.
 ///
 /// # Errors
-/// The first error of data, objective, disk or probe; checkpoints written before it stay.
+/// Returns the first error of data, objective, disk, or probe; checkpoints written before it are
+/// kept.
 pub fn run(
     job: &TrainingJob,
     learner: &mut Learner,
@@ -120,7 +122,7 @@ pub fn run(
         let log_metrics = plan.log_due(done);
         let request = StepRequest { values, seed: step_seed(job.seed, step), log_metrics };
         let result = match learner.step(&request, || loader.next_views()) {
-            // A step whose images did not come has changed nothing.
+            // A step whose images did not arrive has changed nothing.
             Err(Error::Data(data::Error::Interrupted)) => {
                 return interrupted(job, learner, start..step, observer);
             }
@@ -165,9 +167,9 @@ pub fn run(
     Ok(Outcome::Finished)
 }
 
-/// Ends a run that was asked to stop while it waited for the images of step `done.end`, of those that it
-/// began with step `done.start`. The process that writes needs no other one for that: all stand behind
-/// the same step.
+/// Ends a run that was asked to stop while it waited for the images of step `done.end`; it began
+/// with step `done.start`. The writing process does not need the others for this, because all have
+/// completed the same steps.
 fn interrupted(
     job: &TrainingJob,
     learner: &Learner,
@@ -180,7 +182,7 @@ fn interrupted(
     if done.end == 0 || !job.writes() {
         return Err(data::Error::Interrupted.into());
     }
-    // At its start a run stands where its checkpoint is.
+    // At its start, a run is at the position of its checkpoint.
     if !done.is_empty() && !job.plan.checkpoint_due(done.end) {
         save(job, learner, done.end, observer)?;
     }
@@ -214,15 +216,15 @@ fn open_loader(job: &TrainingJob, learner: &Learner, start: u64) -> Result<Devic
     DeviceLoader::new(Arc::clone(&job.dataset), views, config, position, normalizer)
 }
 
-/// Counts the steps in a row that were skipped.
+/// Counts consecutive skipped steps.
 #[derive(Default)]
 struct SkipCounter {
     in_a_row: u64,
 }
 
 impl SkipCounter {
-    /// The output of a step that was done; of one that was not, a warning, and the end of the run
-    /// where it comes after too many others.
+    /// Returns the output of a completed step. For a skipped step, it warns, and ends the run
+    /// after too many in a row.
     fn handle(
         &mut self,
         result: StepResult,
@@ -261,7 +263,7 @@ impl SkipCounter {
     }
 }
 
-/// Seed of torch's generators at a step: whatever came before it does not matter.
+/// Seed of torch's generators at a step, independent of earlier steps.
 fn step_seed(seed: u64, step: u64) -> u64 {
     // SplitMix64, so that neighboring steps and seeds share nothing
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_add(0x6a09_e667_f3bc_c909);

@@ -6,8 +6,8 @@ use std::f64::consts::PI;
 
 use crate::config::{OptimConfig, WarmupForm};
 
-/// Linear warm-up from `start` to `base`, then a cosine from `base` towards `end`, which it never
-/// quite reaches.
+/// Linear warm-up from `start` to `base`, followed by a cosine from `base` towards `end`, which it
+/// never quite reaches.
 ///
 /// # Source
 /// `cosine_scheduler` of DINO, whose last warm-up step already has `base`; `CosineScheduler` of
@@ -20,16 +20,16 @@ pub struct CosineSchedule {
     pub base: f64,
     /// Value that the cosine approaches.
     pub end: f64,
-    /// Steps of warm-up.
+    /// Number of warm-up steps.
     pub warmup_steps: u64,
-    /// Whether the last of them has the full value.
+    /// Whether the last of these steps has the full value.
     pub warmup_form: WarmupForm,
-    /// Steps of the whole schedule.
+    /// Number of steps in the whole schedule.
     pub total_steps: u64,
 }
 
 impl CosineSchedule {
-    /// Value at `step`, counted from 0; past the end it is `end`.
+    /// Returns the value at `step`, counted from 0; past the end, it is `end`.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             let span = self.warmup_form.span(self.warmup_steps);
@@ -49,19 +49,19 @@ impl CosineSchedule {
 pub struct StepValues {
     /// Learning rate.
     pub lr: f64,
-    /// Weight decay of matrices.
+    /// Weight decay for matrices.
     pub weight_decay: f64,
     /// Momentum of the teacher.
     pub momentum_teacher: f64,
-    /// Share of the schedule that has passed, 0-1.
+    /// Fraction of the schedule that has passed, 0-1.
     pub progress: f64,
     /// The step, counted from 0.
     pub step: u64,
-    /// Steps in a pass over the data.
+    /// Steps per epoch.
     pub steps_per_epoch: u64,
-    /// Whether the prototypes stay as they are.
+    /// Whether the prototypes are frozen.
     pub last_layer_frozen: bool,
-    /// Whether the backbone stays as it is.
+    /// Whether the backbone is frozen.
     pub backbone_frozen: bool,
 }
 
@@ -108,12 +108,12 @@ impl Schedules {
         }
     }
 
-    /// The same, with a backbone that stays as it is for a number of steps.
+    /// Returns the same schedules with the backbone frozen for a number of steps.
     pub fn with_frozen_backbone(self, steps: u64) -> Self {
         Self { backbone_frozen_steps: steps, ..self }
     }
 
-    /// Values at `step`, counted from 0.
+    /// Returns the values at `step`, counted from 0.
     pub fn at(&self, step: u64) -> StepValues {
         StepValues {
             lr: self.lr.at(step),

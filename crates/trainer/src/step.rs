@@ -1,4 +1,4 @@
-//! What one optimizer step is asked, and what it tells.
+//! Inputs and outputs of one optimizer step.
 
 use objectives::LossOutput;
 use objectives::health::Signals;
@@ -9,42 +9,42 @@ use crate::clip::GradNorms;
 use crate::error::Result;
 use crate::schedule::StepValues;
 
-/// What a step needs to know.
+/// Inputs of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepRequest {
     /// Values of the schedules.
     pub values: StepValues,
     /// Seed of torch's generators, the same in all processes.
     pub seed: u64,
-    /// Whether the features' health is measured too.
+    /// Whether to measure the health of the features, too.
     pub log_metrics: bool,
 }
 
-/// What one step tells. Tensors are left on the device; reading them waits for it.
+/// Outputs of one step. Tensors stay on the device; reading them waits for it.
 pub struct StepOutput {
     /// Loss of the step, 0-dim.
     pub loss: Tensor,
-    /// Parts of the loss and what belongs to them, 0-dim, by the names of their metrics.
+    /// Parts of the loss and related values, 0-dim, by metric name.
     pub terms: Vec<(&'static str, Tensor)>,
-    /// What the objective computed them with, by the names of their metrics.
+    /// Values that the objective used to compute them, by metric name.
     pub numbers: Vec<(&'static str, f64)>,
-    /// How healthy the features are, if it was asked for: of the last micro-batch.
+    /// Health of the features in the last micro-batch, if requested.
     pub signals: Option<Signals>,
-    /// L2 norm of all gradients together before clipping.
+    /// L2 norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// The same of backbone and heads, by their names.
+    /// The same for the backbone and the heads, by name.
     pub grad_norms: Vec<(String, f64)>,
-    /// Length of the update of some matrices over their own length, on average; if it was asked for.
+    /// Norm of the update of some matrices relative to their own norm, on average; if requested.
     pub update_ratio: Option<Tensor>,
-    /// Coding-rate factorizations that had to be repeated with jitter or in fp64.
+    /// Coding-rate factorizations that were retried with jitter or in fp64.
     pub rate_retries: u64,
 }
 
 /// How a step ended.
 pub enum StepResult {
-    /// Student and teacher have moved.
+    /// Student and teacher were updated.
     Done(StepOutput),
-    /// Nothing has moved.
+    /// Nothing was changed.
     Skipped(Skipped),
 }
 
@@ -53,18 +53,19 @@ pub enum StepResult {
 pub struct Skipped {
     /// What was not finite, as a clause.
     pub what: String,
-    /// Whether only the factor of half precision was too large, which happens and mends itself.
+    /// Whether only the half-precision scale factor was too large, which happens and corrects
+    /// itself.
     pub scaling: bool,
-    /// Images of the step in this process, by their index in the data set.
+    /// Images of the step in this process, by index in the data set.
     pub samples: Vec<u64>,
 }
 
-/// Adds up the micro-batches of a step.
+/// Accumulates the micro-batches of a step.
 #[derive(Default)]
 pub struct StepAccumulator(Option<StepOutput>);
 
 impl StepAccumulator {
-    /// Adds the share of one micro-batch.
+    /// Adds the contribution of one micro-batch.
     pub fn add(&mut self, output: &LossOutput, signals: Option<Signals>, share: f64) {
         let loss = output.loss.detach() * share;
         let terms = output.terms.iter().map(|(name, term)| (*name, term * share));
@@ -92,7 +93,7 @@ impl StepAccumulator {
         step.rate_retries += u64::from(output.events.jitter + output.events.fp64);
     }
 
-    /// The step, once its update is done.
+    /// Returns the output of the step, after its update.
     pub fn finish(self, norms: GradNorms, update_ratio: Option<Tensor>) -> Option<StepOutput> {
         let GradNorms { all: grad_norm, by_module: grad_norms, .. } = norms;
         self.0.map(|step| StepOutput { grad_norm, grad_norms, update_ratio, ..step })
@@ -100,10 +101,10 @@ impl StepAccumulator {
 }
 
 impl StepOutput {
-    /// Replaces loss and terms, which are those of this process, by their means over all of them.
+    /// Replaces the loss and terms of this process by their means over all processes.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub fn average(&mut self, collective: &dyn Collective) -> Result<()> {
         if collective.size() == 1 {
             return Ok(());

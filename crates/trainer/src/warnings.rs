@@ -1,24 +1,25 @@
-//! What the metrics of a run say about it, in plain words, each thing once.
+//! Warnings derived from the metrics of a run, in plain words, each given once.
 //!
-//! Collapse has its own watch, [`objectives::health::CollapseDetector`]; this is about a run that goes on, but
-//! slower or worse than it need.
+//! [`objectives::health::CollapseDetector`] detects collapse; this module covers runs that
+//! continue, but slower or worse than necessary.
 
 use crate::metrics::Record;
 
-/// Share of a step's time that may be spent waiting for data.
+/// Fraction of a step's time that may be spent waiting for data.
 const DATA_WAIT: f64 = 0.25;
-/// Most that the weighted coding rate can be before it outweighs the similarity, which is at most 1.
+/// Upper limit of the weighted coding rate's ceiling; above it, the rate outweighs the similarity,
+/// which is at most 1.
 const CEILING: f64 = 1.0;
-/// Share of the way to its ceiling beyond which the coding rate has had its way.
+/// Position between floor and ceiling above which the coding rate dominates.
 const AT_CEILING: f64 = 0.95;
-/// Similarity of views below which they hardly agree.
+/// Similarity below which views hardly agree.
 const DISAGREEMENT: f64 = 0.3;
-/// Share of the training after which that is worth a word.
+/// Fraction of the training after which that is worth a warning.
 const LATE: f64 = 0.2;
-/// Lines in a row that must agree.
+/// Number of consecutive lines that must agree.
 const LINES: u32 = 3;
 
-/// One thing that may be wrong.
+/// A condition that may indicate a problem.
 struct Condition {
     shows: fn(&Record, f64) -> bool,
     words: fn(&Record) -> String,
@@ -26,7 +27,7 @@ struct Condition {
     said: bool,
 }
 
-/// Looks at each line of metrics.
+/// Checks each metrics line.
 pub struct TrainingWarnings([Condition; 3]);
 
 impl Default for TrainingWarnings {
@@ -41,8 +42,8 @@ impl Default for TrainingWarnings {
 }
 
 impl TrainingWarnings {
-    /// What is worth saying after a line of metrics; `progress` is the share of the training that is
-    /// done.
+    /// Returns the warnings after a metrics line; `progress` is the fraction of the training that
+    /// is done.
     pub fn check(&mut self, record: &Record, progress: f64) -> Vec<String> {
         let mut said = Vec::new();
         for condition in &mut self.0 {

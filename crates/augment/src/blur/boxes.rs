@@ -46,9 +46,9 @@ pub fn pillow(planes: &mut Planes, sigma: f64) {
 
 /// All passes over one plane, with boxes of 1 or 3 pixels: those that a sigma of up to 2.4 needs.
 ///
-/// Rows go through the passes some at a time, so that what one pass has written has left the
-/// processor's queue of stores when the next reads it at other offsets. Columns go through them
-/// [`WIDE`] at a time, which fit the fastest cache.
+/// Rows go through the passes in groups, so that the results of one pass have left the processor's
+/// store queue when the next reads them at other offsets. Columns go through them [`WIDE`] at a
+/// time, which fit the fastest cache.
 #[inline(always)]
 fn blur<const RADIUS: usize>(
     plane: &mut [u8],

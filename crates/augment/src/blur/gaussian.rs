@@ -84,8 +84,8 @@ fn taps(sigma: f64) -> [i16; REACH + 1] {
     let one = f64::from(1_u32 << WEIGHT_BITS);
     let mut taps: [i16; REACH + 1] =
         std::array::from_fn(|x| (weight(x) / sum * one).round() as i16);
-    // What rounding lost goes to the middle, so that a flat image stays as it is. A middle of one
-    // does not fit by its last bit.
+    // The rounding error is added to the center, so that a flat image does not change. A center of
+    // one does not fit by its last bit.
     let beside: i32 = taps[1..].iter().map(|&w| i32::from(w)).sum();
     taps[0] = ((1 << WEIGHT_BITS) - 2 * beside).min(i32::from(i16::MAX)) as i16;
     taps

@@ -1,5 +1,5 @@
 //! Extended box filters of any length, with running sums. Only a sigma above 2.4 needs them, which
-//! no published recipe has: plain and short here, fast in `boxes`.
+//! no published recipe uses: the code here is simple and short, and that in `boxes` is fast.
 
 use super::extended_box::ExtendedBox;
 

@@ -2,7 +2,7 @@
 //!
 //! [`pillow`] approximates the Gaussian by three extended box filters along each axis, with the
 //! edge pixel repeated; [`kernel9`] is a plain 9-tap kernel with the edge mirrored. Both work in
-//! 16-bit lanes on bytes less 128, so that sums of neighbors fit.
+//! 16-bit lanes on bytes minus 128, so that sums of neighbors fit.
 
 mod boxes;
 mod extended_box;
@@ -27,7 +27,7 @@ const OUTSIDE: usize = 2;
 
 type Block = [i16; WIDE];
 
-/// What one thread reuses from blur to blur.
+/// Buffers that a thread reuses from blur to blur.
 #[derive(Default)]
 struct Scratch {
     /// Lines with [`REACH`] values more before and behind them.

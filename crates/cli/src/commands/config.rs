@@ -1,4 +1,4 @@
-//! `simdino config`: what a config resolves to, and all that is wrong with it.
+//! `simdino config`: what a config resolves to, and all problems with it.
 
 use std::path::PathBuf;
 

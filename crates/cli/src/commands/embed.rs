@@ -1,4 +1,4 @@
-//! `simdino embed`: one vector an image, for use elsewhere.
+//! `simdino embed`: one vector per image, for use elsewhere.
 
 use std::path::PathBuf;
 use std::sync::Arc;

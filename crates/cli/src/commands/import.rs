@@ -1,5 +1,5 @@
-//! `simdino import`: weights of other programs as a file of this one, with an account of every
-//! tensor.
+//! `simdino import`: converts weights of other programs to a file of simdino, and accounts for
+//! every tensor.
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! One verb a file: what it takes ([clap] arguments) and what it does.
+//! One file per command: its arguments ([clap]) and its implementation.
 
 pub mod analyze;
 pub mod bench;

@@ -1,5 +1,5 @@
-//! Config files: YAML and `key=value` overrides become a [`RunConfig`], or a list of everything that is
-//! wrong with them.
+//! Config files: parses YAML and `key=value` overrides into a [`RunConfig`], or lists all problems
+//! with them.
 
 #[cfg(test)]
 mod published;

@@ -1,5 +1,5 @@
-//! Recipes against the configs that they were published with: every value in which those differ from
-//! each other, under our names.
+//! Compares recipes with the published configs: every value in which those differ from each other,
+//! under our names.
 
 use std::path::Path;
 

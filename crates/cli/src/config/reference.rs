@@ -1,7 +1,7 @@
-//! Keeps `configs/default.yaml` and `docs/CONFIG.md` equal to the code: both are made from the
-//! config types, their defaults and the doc comments on their fields.
+//! Keeps `configs/default.yaml` and `docs/CONFIG.md` in sync with the code: both are generated
+//! from the config types, their defaults, and the doc comments of their fields.
 //!
-//! `SIMDINO_WRITE_REFERENCE=1 cargo test -p trainer --bin simdino reference` writes them anew.
+//! `SIMDINO_WRITE_REFERENCE=1 cargo test -p trainer --bin simdino reference` regenerates them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,5 @@
-//! YAML in and out. The only file that knows the YAML library: everything else sees JSON values.
+//! Reads and writes YAML. This is the only file that knows the YAML library: everything else sees
+//! JSON values.
 
 use serde::Serialize;
 use serde_json::{Map, Number, Value};

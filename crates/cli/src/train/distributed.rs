@@ -1,4 +1,4 @@
-//! The processes of a run: how they meet, on which device each works, and what they may share.
+//! The processes of a run: their rendezvous, their devices, and what they can share.
 
 use std::time::Duration;
 

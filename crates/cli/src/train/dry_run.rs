@@ -1,4 +1,4 @@
-//! `simdino train --dry-run`: what would be done, without doing it.
+//! `simdino train --dry-run`: reports what would be done, without doing it.
 
 use data::Dataset;
 use tch::Device;

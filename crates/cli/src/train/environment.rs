@@ -1,4 +1,4 @@
-//! `env.json`: what a run was made with and on.
+//! `env.json`: the software and hardware of a run.
 
 use serde_json::{Map, Value, json};
 

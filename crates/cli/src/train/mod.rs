@@ -1,4 +1,4 @@
-//! The parts of `simdino train`: the run's folder, its outputs, signals and the k-NN probe.
+//! The parts of `simdino train`: the folder of the run, its outputs, signals, and the k-NN probe.
 
 pub mod distributed;
 pub mod dry_run;

@@ -1,4 +1,5 @@
-//! Where everything goes that a run says: metrics files, the console, `log.txt`, `bad_images.tsv`.
+//! Distributes everything that a run reports: metrics files, the console, `log.txt`,
+//! `bad_images.tsv`.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};

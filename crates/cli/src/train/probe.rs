@@ -1,4 +1,4 @@
-//! The k-NN probe of a run: what it measures while training goes on.
+//! The k-NN probe of a run, which measures accuracy during training.
 
 use std::rc::Rc;
 

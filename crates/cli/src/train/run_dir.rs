@@ -1,4 +1,5 @@
-//! The folder of a run: its files by name, made once, held by one process, never overwritten.
+//! The folder of a run: its file names. It is created once, locked by one process, and never
+//! overwritten.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a run writes about itself before its first step.
+//! The files that a run writes about itself before its first step.
 
 use trainer::files::{write_atomic, write_json};
 

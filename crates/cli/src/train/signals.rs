@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGUSR1 ask a run to stop after its step, with a checkpoint.
+//! SIGINT, SIGTERM, and SIGUSR1 request that a run stop after its current step, with a checkpoint.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Where a run begins: its folder, and the checkpoint to continue from.
+//! The start of a run: its folder, and the checkpoint to resume from.
 
 use std::path::{Path, PathBuf};
 

@@ -1,16 +1,16 @@
-//! The pixels of a batch, in memory that the loader was given.
+//! The pixels of a batch, in memory that was passed to the loader.
 
-/// Crops of one size, one after the other; N of them, C values of a pixel. `P` is the memory.
+/// N crops of one size, stored consecutively, with C values per pixel. `P` is the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crops<P = Vec<u8>> {
-    /// Bytes in the order of `[N, S, S, C]`.
+    /// Bytes in `[N, S, S, C]` order.
     pub pixels: P,
     /// `[N, S, S, C]`.
     pub shape: [usize; 4],
 }
 
 impl<P: AsRef<[u8]>> Crops<P> {
-    /// The bytes of one crop, `[S, S, C]`; none beyond the last.
+    /// Returns the bytes of one crop, `[S, S, C]`; `None` if the number is out of range.
     pub fn crop(&self, number: usize) -> &[u8] {
         let bytes = self.shape[1..].iter().product::<usize>().max(1);
         self.pixels.as_ref().chunks_exact(bytes).nth(number).unwrap_or_default()
@@ -18,7 +18,8 @@ impl<P: AsRef<[u8]>> Crops<P> {
 }
 
 impl<P: AsMut<[u8]>> Crops<P> {
-    /// The crops of each of `rows` images, view by view: image i owns crops i, rows + i, ...
+    /// Returns the crops of each of `rows` images; they are stored view by view: image i owns
+    /// crops i, rows + i, ...
     pub(super) fn by_row(&mut self, rows: usize) -> Vec<Vec<&mut [u8]>> {
         let bytes = self.shape[1..].iter().product::<usize>().max(1);
         let mut split: Vec<Vec<&mut [u8]>> = (0..rows).map(|_| Vec::new()).collect();

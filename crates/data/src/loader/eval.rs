@@ -1,4 +1,4 @@
-//! The evaluation loader: every image once, in order, resized and cropped in the middle.
+//! The evaluation loader: every image once, in order, resized and center-cropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,31 +11,32 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use augment::EvalTransform;
 
-/// Batches prepared ahead.
+/// Number of batches prepared ahead.
 const PREFETCH: usize = 3;
 
-/// Some images of a data set; B of them, at least 1.
+/// A batch of B images of a data set, at least 1.
 #[derive(Debug, Clone)]
 pub struct EvalBatch {
-    /// `[B, H, W, C]`, C values of a pixel.
+    /// `[B, H, W, C]`, with C values per pixel.
     pub images: Array4<u8>,
-    /// Index in the data set of each.
+    /// Index of each image in the data set.
     pub indices: Vec<usize>,
-    /// Label of each, where it has one.
+    /// Label of each image, if it has one.
     pub labels: Vec<Option<u32>>,
-    /// Images left out because they are broken; they count neither in B nor above.
+    /// Images that were skipped because they are broken; they are not included in B or in the
+    /// fields above.
     pub broken: Vec<BrokenImage>,
 }
 
-/// An iterator over [`EvalBatch`]es in the order of the indices. Broken images are left out, so
-/// a batch can be smaller than asked for; if all are broken the only item is an error. A data set that
-/// is asked to stop ([`Dataset::stop_on`]) ends it with [`Error::Interrupted`].
+/// An iterator over [`EvalBatch`]es in the order of the indices. Broken images are skipped, so a
+/// batch can be smaller than requested; if all are broken, the only item is an error. If the data
+/// set is stopped ([`Dataset::stop_on`]), it ends with [`Error::Interrupted`].
 pub struct EvalLoader {
     dataset: Arc<Dataset>,
     pipeline: Pipeline<Vec<usize>, EvalBatch>,
-    /// Batches not yet submitted.
+    /// Batches that have not been submitted yet.
     ahead: std::vec::IntoIter<Vec<usize>>,
-    /// A batch held back for the broken images of empty batches behind it.
+    /// A batch held back to receive the broken images of empty batches after it.
     held: Option<EvalBatch>,
     /// Broken images before the first batch.
     orphans: Vec<BrokenImage>,
@@ -48,11 +49,12 @@ impl std::fmt::Debug for EvalLoader {
 }
 
 impl EvalLoader {
-    /// Goes through `indices` of the data set, or all of it, in batches of `batch` images, on
-    /// `workers` threads (0 = one per core).
+    /// Reads `indices` of the data set, or all of it, in batches of `batch` images, on `workers`
+    /// threads (0 = one per core).
     ///
     /// # Errors
-    /// `batch` or a size of `transform` is 0, an index lies beyond the end, or the threads cannot be started.
+    /// Returns an error if `batch` or a size of `transform` is 0, an index is out of range, or the
+    /// threads cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
         transform: EvalTransform,
@@ -88,7 +90,7 @@ impl EvalLoader {
             let Some(indices) = self.ahead.next() else { break };
             self.pipeline.submit(indices);
         }
-        // An evaluation that is asked to stop has no result that is worth a wait.
+        // A stopped evaluation has no result that is worth waiting for.
         let stop = || self.dataset.is_stopped();
         if stop() && self.pipeline.pending() > 0 {
             return Some(Err(Error::Interrupted));
@@ -131,7 +133,7 @@ impl EvalLoader {
     }
 }
 
-/// One image: its index, its pixels' place, and why it is broken if it is.
+/// One image: its index, the place for its pixels, and, if it is broken, the reason.
 struct Row<'a> {
     index: usize,
     pixels: &'a mut [u8],
@@ -166,7 +168,7 @@ fn make(
 
     let mut good = Vec::with_capacity(indices.len());
     for (row, index) in indices.iter().enumerate().filter(|(row, _)| failures[*row].is_none()) {
-        // Closes the gaps that broken images leave.
+        // Closes the gaps of broken images.
         pixels.copy_within(row * bytes..(row + 1) * bytes, good.len() * bytes);
         good.push(*index);
     }

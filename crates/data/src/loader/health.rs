@@ -1,14 +1,14 @@
-//! When a data set has too many broken images.
+//! Decides when a data set has too many broken images.
 
 use std::collections::HashSet;
 
 use super::BrokenImage;
 use crate::error::{Error, Result};
 
-/// The share of broken images is judged from this number of images on.
+/// The fraction of broken images is checked from this number of images on.
 const MIN_READ: usize = 50;
 
-/// Counts broken images, in the order of delivery, so the verdict depends on no thread.
+/// Counts broken images in the order of delivery, so the decision does not depend on threads.
 pub(super) struct Health {
     max_bad_fraction: f64,
     read: usize,
@@ -22,7 +22,7 @@ impl Health {
         Self { max_bad_fraction, read: 0, broken: 0, first: None, reported: HashSet::new() }
     }
 
-    /// Counts a batch; those of its broken images that were not reported before.
+    /// Counts a batch; returns its broken images that were not reported before.
     pub(super) fn note(
         &mut self,
         read: usize,

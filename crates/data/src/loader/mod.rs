@@ -1,8 +1,7 @@
 //! Batches of crops, prepared ahead on the loader's own threads and delivered in order.
 //!
-//! What a batch holds depends on the data set, the augmentation, the seed and its position, and
-//! on nothing else: not on the number of threads, nor on how far ahead they work, nor on where
-//! the run was begun.
+//! The contents of a batch depend only on the data set, the augmentation, the seed, and the
+//! position: not on the number of threads, how far ahead they work, or where the run started.
 
 mod crops;
 mod eval;
@@ -23,14 +22,14 @@ pub struct BrokenImage {
     pub index: usize,
     /// Name in its source.
     pub name: String,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
 impl BrokenImage {
-    /// Image `index`, called `name`, with what its reading returned.
+    /// Image `index`, called `name`, with the error of reading it.
     pub(crate) fn new(index: usize, name: String, error: Error) -> Self {
-        // The name stands in a field of its own.
+        // The name is in its own field.
         let reason = error.reason();
         Self { index, name, reason }
     }

@@ -1,9 +1,9 @@
-//! Jobs in, results out in the same order, several jobs in work at a time.
+//! Runs several jobs at a time and returns results in the order of submission.
 //!
-//! Two kinds of threads: workers (a rayon pool) carry out the small tasks of a job, one image
-//! each; a few conductors, idle most of the time, split a job into tasks and wait for them.
-//! Because a worker never waits for another one, no batch is held up by a later batch, and
-//! because several jobs are split at once, no worker idles at the end of a batch.
+//! There are two kinds of threads: workers (a rayon pool) execute the small tasks of a job, one
+//! image each; a few coordinators, idle most of the time, split a job into tasks and wait for
+//! them. A worker never waits for another one, so a later batch never delays an earlier one;
+//! several jobs are split at once, so no worker is idle at the end of a batch.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,32 +19,32 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
 
-/// More conductors than this gain nothing: two batches in work keep all workers busy.
+/// More coordinators than this gain nothing: two batches in progress keep all workers busy.
 const MAX_COORDINATORS: usize = 4;
 
-/// How often somebody who waits looks whether to stop.
+/// How often a waiting thread checks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the end of a pipeline waits for images in hand. A worker may read from something that never
-/// answers, and it cannot be called back: it is left behind then.
+/// How long the end of a pipeline waits for images in progress. A worker may read from a source
+/// that never responds, and the read cannot be canceled: the worker is then abandoned.
 const LAST_IMAGE: Duration = Duration::from_secs(5);
 
-/// When somebody who waits gives up.
+/// When a waiting thread gives up.
 pub(super) struct RetryPolicy<'a> {
     /// Whether to stop.
     pub(super) stop: &'a dyn Fn() -> bool,
-    /// How long to wait on from then.
+    /// How long to continue waiting from then on.
     pub(super) grace: Duration,
 }
 
-/// What a job may use.
+/// The workers that a job may use.
 pub(super) struct WorkerPool {
     pool: ThreadPool,
     stop: AtomicBool,
 }
 
 impl WorkerPool {
-    /// Carries out the tasks on the workers, in their order, and waits for them. After a stop the
-    /// rest is left undone.
+    /// Executes the tasks on the workers, in order, and waits for them. After a stop, the
+    /// remaining tasks are not executed.
     pub(super) fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Sync) {
         let work = &work;
         self.pool.in_place_scope_fifo(|scope| {
@@ -68,12 +68,12 @@ pub(super) struct Pipeline<J, O> {
     pending: VecDeque<Receiver<Result<O>>>,
     coordinators: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
-    /// Somebody gave up: what is under way is not waited for.
+    /// A waiting thread gave up: tasks in progress are not waited for.
     interrupted: bool,
 }
 
 impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
-    /// Starts `workers` threads (0 = one per core) that carry out `work` for each job, for up to
+    /// Starts `workers` threads (0 = one per core) that execute `work` for each job, with up to
     /// `ahead` jobs at a time.
     pub(super) fn start(
         workers: usize,
@@ -103,7 +103,7 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         Ok(pipeline)
     }
 
-    /// Jobs submitted whose result was not taken.
+    /// Number of submitted jobs whose result was not taken.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }
@@ -113,12 +113,13 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         let (sender, receiver) = sync_channel(1);
         self.pending.push_back(receiver);
         if let Some(jobs) = &self.jobs {
-            // Without a conductor left, the receiver says so when the result is asked for.
+            // Without any coordinator left, the receiver reports this when the result is
+            // requested.
             let _ = jobs.send((job, sender));
         }
     }
 
-    /// The result of the oldest job, if it is there; none too if no job is under way.
+    /// Returns the result of the oldest job if it is available; `None` also if there is no job.
     pub(super) fn try_next(&mut self) -> Option<Result<O>> {
         let result = match self.pending.front()?.try_recv() {
             Ok(result) => result,
@@ -129,7 +130,7 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         Some(result)
     }
 
-    /// Waits for the result of the oldest job; none if no job is under way.
+    /// Waits for the result of the oldest job; `None` if there is no job.
     pub(super) fn next(&mut self, retry: &RetryPolicy<'_>) -> Option<Result<O>> {
         let receiver = self.pending.pop_front()?;
         let mut asked: Option<Instant> = None;
@@ -154,7 +155,7 @@ fn ended_early() -> Error {
 }
 
 impl<J, O> Drop for Pipeline<J, O> {
-    /// Ends all threads; a worker finishes the image it has in hand, if it does so soon.
+    /// Ends all threads; a worker finishes the image in progress, if that does not take too long.
     fn drop(&mut self) {
         if let Some(workers_pool) = &self.workers_pool {
             workers_pool.stop.store(true, Ordering::Relaxed);
@@ -180,7 +181,7 @@ fn join_until(thread: JoinHandle<()>, deadline: Instant) {
     let _ = thread.join();
 }
 
-/// A pool whose threads can be joined; rayon by itself lets them end unseen.
+/// Starts a pool whose threads can be joined, which rayon alone does not support.
 fn start_pool(workers: usize) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
     let mut handles = Vec::new();
     let pool = ThreadPoolBuilder::new()
@@ -195,7 +196,7 @@ fn start_pool(workers: usize) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
     Ok((pool, handles))
 }
 
-/// Takes jobs in their order until there are no more.
+/// Takes jobs in order until there are no more.
 fn coordinate<J, O>(
     queue: &Mutex<Receiver<Job<J, O>>>,
     workers_pool: &WorkerPool,
@@ -207,13 +208,13 @@ fn coordinate<J, O>(
         if workers_pool.stop.load(Ordering::Relaxed) {
             return;
         }
-        // A job owns what it works on: after a panic nothing half-done is left to be seen.
+        // A job owns its data, so after a panic, no incomplete state is visible.
         let result =
             catch_unwind(AssertUnwindSafe(|| work(job, workers_pool))).unwrap_or_else(|payload| {
                 let message = base::panic_message(payload.as_ref()).unwrap_or("no message");
                 Err(Error::Worker { message: message.to_owned() })
             });
-        // The receiver is gone when the loader was dropped meanwhile.
+        // The receiver is gone if the loader was dropped in the meantime.
         let _ = sender.send(result);
     }
 }
@@ -278,7 +279,7 @@ mod tests {
             pipeline.submit((0..100).collect());
         }
         drop(pipeline);
-        // The work's closure lived in the threads; it is gone, so they are.
+        // The closure with the work was owned by the threads; it is gone, so they have ended.
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 

@@ -14,23 +14,23 @@ use crate::sampler::{BatchShare, Draw, Sampler};
 use augment::rng::{Purpose, Rng};
 use augment::{CropKey, GLOBAL_CROPS, MultiCrop};
 
-/// Images tried for one place of a batch before the data set is given up.
+/// Number of images tried for one position of a batch before an error is returned.
 const MAX_TRIES: usize = 64;
 
-/// How long a batch is waited for when the run is asked to stop: one that comes until then still makes a
-/// whole step.
+/// How long to wait for a batch after the run is asked to stop: one that arrives in time still
+/// makes a complete step.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How a [`TrainLoader`] makes its batches.
+/// Options of a [`TrainLoader`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoaderConfig {
-    /// Seed of order and crops.
+    /// Seed of the order and the crops.
     pub seed: u64,
-    /// Images of one optimizer step, over all processes.
+    /// Images per optimizer step, over all processes.
     pub global_batch: usize,
-    /// Micro-batches in which a step is done.
+    /// Micro-batches per step.
     pub accumulate: usize,
-    /// This process, from 0.
+    /// Rank of this process, from 0.
     pub rank: usize,
     /// Number of processes.
     pub world_size: usize,
@@ -38,12 +38,12 @@ pub struct LoaderConfig {
     pub workers: usize,
     /// Micro-batches prepared ahead, at least 1.
     pub prefetch: usize,
-    /// Largest share (0-1) of broken images among those read, judged from 50 images on.
+    /// Maximum fraction (0-1) of broken images among those read, checked from 50 images on.
     pub max_bad_fraction: f64,
 }
 
 impl Default for LoaderConfig {
-    /// One process that takes 64 images at a time, with the threads and limits of [`DataConfig`].
+    /// A single process with 64 images per step, with the threads and limits of [`DataConfig`].
     fn default() -> Self {
         let DataConfig { workers, prefetch, max_bad_fraction, .. } = DataConfig::default();
         Self {
@@ -59,7 +59,7 @@ impl Default for LoaderConfig {
     }
 }
 
-/// A place in the run from which a loader starts, exactly as if it had come there by itself.
+/// A position in the run at which a loader starts, exactly as if it had reached it by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
     /// Epoch, from 0.
@@ -68,12 +68,12 @@ pub struct Position {
     pub step: u64,
 }
 
-/// What is made of the images of a batch.
+/// What to produce from the images of a batch.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
-    /// Their crops.
+    /// The crops.
     pub crops: MultiCrop,
-    /// Masks of the global crops, where somebody wants some.
+    /// Masks of the global crops, if they are needed.
     pub masks: Option<MaskGenerator>,
 }
 
@@ -83,30 +83,32 @@ impl From<MultiCrop> for ViewPlan {
     }
 }
 
-/// One micro-batch of one process; B images, whose pixels are in memory of the kind `P`.
+/// One micro-batch of one process with B images, whose pixels are in memory of type `P`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Batch<P = Vec<u8>> {
-    /// Global crops, `[2 * B, S, S, C]`, C values of a pixel: all B of the first view, then all B of the second.
+    /// Global crops, `[2 * B, S, S, C]`, with C values per pixel: all B of the first view, then
+    /// all B of the second.
     pub global: Crops<P>,
-    /// Local crops, `[V_l * B, s, s, C]`, view by view; none if there are no local views.
+    /// Local crops, `[V_l * B, s, s, C]`, view by view; `None` if there are no local views.
     pub local: Option<Crops<P>>,
-    /// Masks of the global crops, where the loader's [`ViewPlan`] has some.
+    /// Masks of the global crops, if the loader's [`ViewPlan`] has a generator.
     pub masks: Option<Masks>,
     /// B.
     pub batch_size: usize,
-    /// Index in the data set of each image. A broken image's substitute stands in its place; the
-    /// crops are still drawn for the original index, so they differ from the substitute's own.
+    /// Index of each image in the data set. A broken image is replaced by another; the crops are
+    /// still drawn for the original index, so they differ from those that the replacement has at
+    /// its own position.
     pub samples: Vec<u64>,
     /// The optimizer step this batch belongs to.
     pub position: Position,
-    /// Which micro-batch of that step, from 0.
+    /// Index of the micro-batch in that step, from 0.
     pub micro: usize,
-    /// Broken images met here for the first time since the loader was made.
+    /// Broken images that the loader found for the first time in this batch.
     pub broken: Vec<BrokenImage>,
 }
 
-/// Endless micro-batches in order; epochs follow each other. Dropping it ends its threads.
+/// Endless micro-batches in order; epochs follow each other. Dropping it stops its threads.
 pub struct TrainLoader<P = Vec<u8>> {
     dataset: Arc<Dataset>,
     pipeline: Pipeline<Job, BuiltBatch<P>>,
@@ -128,13 +130,13 @@ impl<P> std::fmt::Debug for TrainLoader<P> {
 }
 
 impl TrainLoader {
-    /// A loader that begins at `start`, and makes each batch in fresh memory; a start at the end of an
-    /// epoch means the next one.
+    /// Creates a loader that begins at `start` and allocates new memory for each batch; a start at
+    /// the end of an epoch means the next one.
     ///
     /// # Errors
-    /// The batch is larger than the data set or cannot be divided among micro-batches and
-    /// processes, a count is 0, the crops change colors that the images do not have, or the threads
-    /// cannot be started.
+    /// Returns an error if the batch is larger than the data set or cannot be divided among
+    /// micro-batches and processes, a count is 0, the crops change colors that the images do not
+    /// have, or the threads cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
         views: impl Into<ViewPlan>,
@@ -146,12 +148,12 @@ impl TrainLoader {
 }
 
 impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
-    /// A loader as [`TrainLoader::new`] makes it, whose threads write the pixels straight into what
-    /// `memory` gives them: for a number of bytes so many, whatever they hold. It is asked by several
-    /// threads at once.
+    /// Like [`TrainLoader::new`], but the threads write pixels directly into the memory that
+    /// `memory` returns: for a number of bytes, a buffer of this size with arbitrary content.
+    /// Several threads call it at once.
     ///
     /// # Errors
-    /// As [`TrainLoader::new`]. What `memory` answers belongs to the batch that it was asked for.
+    /// As [`TrainLoader::new`]. An error of `memory` belongs to the batch that it was called for.
     pub fn with_memory(
         dataset: Arc<Dataset>,
         views: impl Into<ViewPlan>,
@@ -197,8 +199,9 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     /// Waits for the next micro-batch.
     ///
     /// # Errors
-    /// Too many images are broken, a worker failed, or the data set was asked to stop
-    /// ([`Dataset::stop_on`]) and no batch came for some seconds ([`Error::Interrupted`]).
+    /// Returns an error if too many images are broken, a worker failed, or the data set was
+    /// stopped ([`Dataset::stop_on`]) and no batch arrived for some seconds
+    /// ([`Error::Interrupted`]).
     pub fn next_batch(&mut self) -> Result<Batch<P>> {
         self.refill();
         let stop = || self.dataset.is_stopped();
@@ -208,10 +211,10 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         }
     }
 
-    /// The next micro-batch if it is made already: does not wait.
+    /// Returns the next micro-batch if it is ready; does not wait.
     ///
     /// # Errors
-    /// As [`Self::next_batch`], but for the stop.
+    /// As [`Self::next_batch`], except for the stop.
     pub fn try_next_batch(&mut self) -> Option<Result<Batch<P>>> {
         self.refill();
         let made = self.pipeline.try_next()?;
@@ -219,14 +222,15 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     }
 
     fn deliver(&mut self, made: BuiltBatch<P>) -> Result<Batch<P>> {
-        // What was taken is replaced at once, so the workers go on while this batch is used.
+        // The batch that was taken is replaced immediately, so the workers continue while it is
+        // used.
         self.refill();
         let mut batch = made.batch;
         batch.broken = self.health.note(made.read, made.broken)?;
         Ok(batch)
     }
 
-    /// Keeps `prefetch` micro-batches under way.
+    /// Keeps `prefetch` micro-batches in progress.
     fn refill(&mut self) {
         while self.pipeline.pending() < self.prefetch {
             let (position, micro) = self.next;
@@ -255,16 +259,16 @@ struct Job {
     images: Vec<Draw>,
 }
 
-/// A micro-batch with what its making met.
+/// A micro-batch and the broken images found while building it.
 struct BuiltBatch<P> {
     batch: Batch<P>,
-    /// Images read, substitutes included.
+    /// Number of images read, including replacements.
     read: usize,
-    /// Every broken one among them, in the order of the rows.
+    /// All broken images among them, in the order of the rows.
     broken: Vec<BrokenImage>,
 }
 
-/// Where micro-batches are made; shared by all threads, never changed.
+/// Builds micro-batches; shared by all threads, never changed.
 struct BatchBuilder<P> {
     dataset: Arc<Dataset>,
     views: ViewPlan,
@@ -276,7 +280,7 @@ struct BatchBuilder<P> {
 
 type Memory<P> = dyn Fn(usize) -> std::result::Result<P, MemoryError> + Send + Sync;
 
-/// One image of a batch and the places its crops go to.
+/// One image of a batch, and the places for its crops.
 struct Row<'a> {
     draw: Draw,
     global: Vec<&'a mut [u8]>,
@@ -284,7 +288,7 @@ struct Row<'a> {
     outcome: &'a mut Option<Result<Outcome>>,
 }
 
-/// The image that was used for a row, and the broken ones before it.
+/// The image that was used for a row, and the broken ones tried before it.
 struct Outcome {
     used: usize,
     broken: Vec<BrokenImage>,
@@ -312,7 +316,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
 
         let (mut samples, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
         for outcome in outcomes {
-            // Rows are left out only when the loader is being dropped.
+            // Rows are skipped only when the loader is being dropped.
             let stopped = || Err(Error::Worker { message: "stopped".into() });
             let outcome = outcome.unwrap_or_else(stopped)?;
             samples.push(outcome.used as u64);
@@ -332,7 +336,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
         Ok(BuiltBatch { batch, read, broken })
     }
 
-    /// Memory for so many crops.
+    /// Allocates memory for this number of crops.
     fn crops(&self, count: usize, side: u32) -> Result<Crops<P>> {
         let side = side as usize;
         let shape = [count, side, side, self.dataset.channels()];
@@ -353,10 +357,10 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
         self.views.masks.as_ref().map(draw).transpose()
     }
 
-    /// Makes the crops of one row, from a substitute where the image is broken.
+    /// Makes the crops of one row, from a replacement if the image is broken.
     fn fill(&self, row: &mut Row<'_>) -> Result<Outcome> {
         let mut broken = Vec::new();
-        // A place's draws depend on the image and on how often it was seen.
+        // The draws for a position depend on the image and on how often it was used.
         let (sample, epoch) = (row.draw.index as u64, row.draw.visit);
         for attempt in 0..MAX_TRIES {
             let used = match attempt {

@@ -1,10 +1,11 @@
-//! `train-{0000..0127}.tar` and `{a,b}.tar`: many files in one name, as shells and WebDataset have it.
+//! `train-{0000..0127}.tar` and `{a,b}.tar`: patterns for many file names, as in shells and
+//! WebDataset.
 
-/// Most names that one pattern may stand for.
+/// Maximum number of names for one pattern.
 const MAX_NAMES: usize = 1_000_000;
 
-/// All names that `text` stands for, in order; itself where it has no braces. None if there are
-/// too many.
+/// Returns all names that `text` stands for, in order; itself if it has no braces. `None` if there
+/// are too many.
 pub(super) fn expand(text: &str) -> Option<Vec<String>> {
     let Some((head, inside, tail)) = first_braces(text) else { return Some(vec![text.to_owned()]) };
     let tails = expand(tail)?;
@@ -18,14 +19,14 @@ pub(super) fn expand(text: &str) -> Option<Vec<String>> {
     Some(names.collect())
 }
 
-/// What stands before, in and behind the first pair of braces.
+/// Returns the text before, inside, and after the first pair of braces.
 fn first_braces(text: &str) -> Option<(&str, &str, &str)> {
     let open = text.find('{')?;
     let close = open + text[open..].find('}')?;
     Some((&text[..open], &text[open + 1..close], &text[close + 1..]))
 }
 
-/// `a,b,c` or `first..last`, both ends included, with the first one's leading zeros.
+/// Expands `a,b,c` or `first..last`, including both ends, with the leading zeros of the first one.
 fn range(inside: &str) -> Option<Vec<String>> {
     let numbers = inside.split_once("..").and_then(|(first, last)| {
         Some((first.len(), first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))

@@ -1,4 +1,4 @@
-//! Which files a path means: one file, a folder of them, or a pattern; here or behind an address.
+//! Resolves a path to files: one file, a folder of them, or a pattern; local or remote.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, plain_file};
 
-/// Objects that are asked for at a time when they are opened.
+/// Number of objects that are requested at a time when they are opened.
 #[cfg(feature = "remote")]
 const REQUESTS: usize = 32;
 
-/// Whether the path is an address of something elsewhere.
+/// Whether the path is the URL of a remote object.
 pub(super) fn is_address(path: &str) -> bool {
     path.contains("://")
 }
 
-/// Does `work`, which opens files in parallel: where they are behind an address, on threads that
-/// wait, of which there may be more than cores.
+/// Runs `work`, which opens files in parallel; for remote files, on threads that mostly wait, of
+/// which there may be more than cores.
 pub(super) fn together<T: Send>(config: &DataConfig, work: impl FnOnce() -> T + Send) -> Result<T> {
     #[cfg(feature = "remote")]
     if is_address(&config.path) {
@@ -33,36 +33,36 @@ pub(super) fn together<T: Send>(config: &DataConfig, work: impl FnOnce() -> T + 
     Ok(work())
 }
 
-/// A kind of file that holds many images.
+/// A kind of file that contains many images.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileKind {
-    /// What such files are called, for messages.
+    /// The name of such files in messages.
     pub(super) what: &'static str,
-    /// How their names end.
+    /// The suffixes of such files.
     pub(super) ends: &'static [&'static str],
 }
 
 /// Tar shards.
 pub(super) const SHARDS: FileKind = FileKind { what: "shards", ends: &[".tar", ".tar.gz", ".tgz"] };
-/// What `simdino data pack` and `data index` write beside shards.
+/// The files that `simdino data pack` and `data index` write beside shards.
 const PACKED: [&str; 2] = [".index", "pack.json"];
 /// Parquet files.
 pub(super) const PARQUET: FileKind = FileKind { what: "parquet files", ends: &[".parquet"] };
 
 impl FileKind {
-    /// Whether the name is one of this kind.
+    /// Whether the name belongs to a file of this kind.
     pub(super) fn is(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         self.ends.iter().any(|end| name.ends_with(end)) && !name.starts_with('.')
     }
 
-    /// Whether such a file lies directly in the folder.
+    /// Whether the folder directly contains such a file.
     pub(super) fn any_in(&self, folder: &Path) -> Result<bool> {
         Ok(!in_folder(folder, "*", *self)?.is_empty())
     }
 
-    /// Opens the files that `data.path` means, in the order of their names, and tells what else lies in
-    /// it where that is a folder.
+    /// Opens the files of `data.path` in the order of their names, and, for a folder, reports its
+    /// other contents.
     pub(super) fn open(&self, config: &DataConfig) -> Result<(Vec<Box<dyn Blob>>, Notices)> {
         if is_address(&config.path) {
             return Ok((self.open_remote(config)?, Notices::default()));
@@ -81,7 +81,8 @@ impl FileKind {
         files.into_iter().collect()
     }
 
-    /// What lies directly in the folder and is neither of this kind nor made by `simdino data pack`.
+    /// Returns the entries of the folder that are neither of this kind nor written by `simdino
+    /// data pack`.
     fn others_in(&self, folder: &Path) -> Result<Notices> {
         let mut notices = Notices::default();
         for path in entries(folder)? {
@@ -121,7 +122,7 @@ impl FileKind {
         opened.into_iter().collect()
     }
 
-    /// The addresses that one with braces, `*` or a `/` at its end stands for.
+    /// Returns the URLs for one with braces, `*`, or a trailing `/`.
     #[cfg(feature = "remote")]
     fn addresses(&self, text: &str, stores: &mut crate::storage::Stores) -> Result<Vec<String>> {
         let problem = |problem: String| Error::Path { path: text.into(), problem };
@@ -144,7 +145,7 @@ impl FileKind {
         Ok(found)
     }
 
-    /// The files that `path` means, sorted by name.
+    /// Returns the files for `path`, sorted by name.
     pub(super) fn find(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let problem = |problem: String| Error::Path { path: path.into(), problem };
         let (what, ends) = (self.what, self.ends.join(", "));
@@ -198,7 +199,7 @@ fn in_folder(folder: &Path, pattern: &str, kind: FileKind) -> Result<Vec<PathBuf
     Ok(found)
 }
 
-/// What lies directly in a folder, sorted.
+/// Returns the entries of a folder, sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let io = |source| Error::Io { action: "list", path: folder.into(), source };
     let entries = std::fs::read_dir(folder).map_err(io)?;

@@ -11,24 +11,24 @@ use super::notices::Notices;
 use super::{Payload, Source, digest, file_size, is_image, missing, read_file};
 use crate::error::{Error, Result};
 
-/// Where the library `datasets` keeps the labels of a folder of images.
+/// Files in which the library `datasets` stores the labels of an image folder.
 const METADATA: [&str; 2] = ["metadata.csv", "metadata.jsonl"];
 
 /// All image files below a folder, sorted by path.
 ///
-/// Files are told by their extension ([`super::IMAGE_EXTENSIONS`]), the others are counted by theirs
-/// ([`Notices::left_out`]). Names that begin with a dot are left out, links are followed, and a link
-/// back to a folder above it is passed over.
+/// Files are recognized by their extension ([`super::IMAGE_EXTENSIONS`]), and others are counted
+/// by extension ([`Notices::left_out`]). Names that begin with a dot are ignored, links are
+/// followed, and a link back to a parent folder is skipped.
 ///
-/// The first folder level names the class where that makes sense: every image lies in a folder
-/// below the root, and there are at least two of them. Otherwise there are no labels; where that is
-/// because of images beside at least two folders, the notices say so.
+/// The first folder level names the class if that is plausible: every image is in a folder below
+/// the root, and there are at least two of them. Otherwise there are no labels; if the reason is
+/// images beside at least two folders, the notices say so.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Relative to the root, sorted by path; for people where the file's own is not UTF-8.
+    /// Relative to the root, sorted by path; a printable form if the file's own name is not UTF-8.
     names: Names,
-    /// Those that are not UTF-8, by index.
+    /// Paths that are not UTF-8, by index.
     odd: HashMap<usize, PathBuf>,
     labels: Vec<u32>,
     class_names: Vec<String>,
@@ -39,7 +39,8 @@ impl Folder {
     /// Lists the images below `root`.
     ///
     /// # Errors
-    /// `root` does not exist, is no folder, cannot be listed or holds no image files.
+    /// Returns an error if `root` does not exist, is not a folder, cannot be listed, or contains
+    /// no image files.
     pub fn open(root: &Path) -> Result<Self> {
         if !root.exists() {
             return Err(missing(root));
@@ -70,7 +71,7 @@ impl Folder {
         Ok(Self { root: root.into(), names, odd, labels, class_names, notices })
     }
 
-    /// File `index`, where there is one.
+    /// Returns the path of file `index`, if there is one.
     fn file(&self, index: usize) -> Option<PathBuf> {
         let odd = self.odd.get(&index).map(PathBuf::as_path);
         let path = odd.or_else(|| self.names.get(index).map(Path::new))?;
@@ -114,18 +115,18 @@ impl Source for Folder {
     }
 }
 
-/// What a walk finds.
+/// The result of walking a folder.
 #[derive(Default)]
 struct Listing {
     /// Image files relative to the root, sorted by path.
     names: Names,
-    /// Those that are not UTF-8.
+    /// Paths that are not UTF-8.
     odd: HashMap<usize, PathBuf>,
-    /// What else there is.
+    /// Everything else that was found.
     notices: Notices,
 }
 
-/// Walks in the order of the names, so that no path is kept for sorting.
+/// Walks in the order of the names, so that no paths have to be kept for sorting.
 fn list(root: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     let mut walk =
@@ -158,7 +159,8 @@ fn list(root: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// What to do about a file that names labels as the library `datasets` has it, which a folder ignores.
+/// Describes what to do about a metadata file of the library `datasets`, which a folder source
+/// ignores.
 fn metadata(root: &Path) -> Option<String> {
     let found = METADATA.map(|name| root.join(name)).into_iter().find(|path| path.is_file())?;
     Some(format!(
@@ -167,7 +169,7 @@ fn metadata(root: &Path) -> Option<String> {
     ))
 }
 
-/// Why folders that look like classes are none: images lie beside them.
+/// Explains why folders that look like classes are not used: there are images beside them.
 fn stray(files: &Names) -> Option<String> {
     let (mut beside, mut first) = (0_u64, None);
     let mut folders: Vec<&str> = Vec::new();
@@ -193,8 +195,8 @@ fn stray(files: &Names) -> Option<String> {
     ))
 }
 
-/// What becomes of an entry that cannot be looked at: a loop of links is passed over, a dangling
-/// link keeps its name (so that it is counted and named as a broken image), the rest is an error.
+/// Handles an entry that cannot be read: a loop of links is skipped, a dangling link keeps its
+/// name (so that it is counted and named as a broken image), and anything else is an error.
 fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
     if error.loop_ancestor().is_some() {
         return Ok(None);
@@ -206,7 +208,8 @@ fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
     Err(Error::Io { action: "list", path, source: error.into() })
 }
 
-/// Labels and class names by the first folder level; both empty where that names no classes.
+/// Returns labels and class names by the first folder level; both are empty if it does not name
+/// classes.
 fn classes(files: &Names) -> (Vec<u32>, Vec<String>) {
     let mut labels = Vec::with_capacity(files.len());
     let mut names: Vec<String> = Vec::new();

@@ -1,10 +1,10 @@
-//! Labels written as text or JSON, in lists and shards, to class numbers.
+//! Converts labels written as text or JSON, in lists and shards, to class numbers.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Labels above this are taken for names: a class number indexes arrays.
+/// Larger labels are treated as names, because a class number indexes arrays.
 const MAX_NUMBER: u32 = 1_000_000;
 
 /// The classes of a source.
@@ -12,14 +12,15 @@ const MAX_NUMBER: u32 = 1_000_000;
 pub(super) struct Labels {
     /// Class of each image.
     pub(super) labels: Vec<Option<u32>>,
-    /// Names by class; empty for bare numbers.
+    /// Names by class; empty for plain numbers.
     pub(super) names: Vec<String>,
 }
 
 impl Labels {
-    /// Where every label is a whole number (`3`, or `3.0` as programs write it that know no whole
-    /// numbers with gaps) it is the class itself, and `nan` is none; otherwise all are names and
-    /// classes are numbered in the names' order. An absent, empty or negative label is none.
+    /// If every label is a whole number (`3`, or `3.0` as written by programs that have no
+    /// integers with missing values), it is the class itself, and `nan` means none; otherwise all
+    /// labels are names, and classes are numbered in the order of the names. An absent, empty, or
+    /// negative label means none.
     pub(super) fn from_texts(texts: &[Option<String>]) -> Self {
         let texts: Vec<Option<&str>> = texts.iter().map(|text| present(text.as_deref())).collect();
         let numbers: Vec<Option<u32>> =
@@ -41,14 +42,14 @@ impl Labels {
     }
 }
 
-/// The label's text, unless it stands for "no label".
+/// Returns the text of the label, unless it means "no label".
 fn present(text: Option<&str>) -> Option<&str> {
     let text = text?.trim();
     let negative = whole(text).parse::<i64>().is_ok_and(|number| number < 0);
     (!text.is_empty() && !negative).then_some(text)
 }
 
-/// A number without the zeros behind its point; any other text as it is.
+/// Removes zeros after the decimal point of a number; returns any other text unchanged.
 fn whole(text: &str) -> &str {
     match text.split_once('.') {
         Some((head, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => head,
@@ -56,7 +57,7 @@ fn whole(text: &str) -> &str {
     }
 }
 
-/// The label that a value of JSON stands for, none for null, or why it stands for none.
+/// Returns the label for a JSON value, `None` for null, or the reason why there is none.
 pub(super) fn of_json(value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
@@ -70,14 +71,14 @@ pub(super) fn of_json(value: &Value) -> Result<Option<String>, String> {
     })
 }
 
-/// The label that a number stands for; none within if it is not a number, none at all if it is no
-/// whole one.
+/// Returns the label for a number; the inner value is `None` if it is NaN, and the outer one if it
+/// is not whole.
 pub(super) fn of_number(number: Option<f64>) -> Option<Option<String>> {
     let number = number?;
     if number.is_nan() {
         return Some(None);
     }
-    // Beyond this not every whole number can be told from its neighbors.
+    // Beyond this, not every integer can be distinguished from its neighbors.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     (number.fract() == 0.0 && number.abs() < EXACT).then(|| Some(format!("{number:.0}")))
 }

@@ -1,4 +1,4 @@
-//! Several sources as one.
+//! Combines several sources into one.
 
 use super::{Notices, Payload, Source, SourcePart};
 use crate::error::{Error, Result};
@@ -6,11 +6,11 @@ use image::GrayImage;
 
 /// The images of several sources, one source after the other.
 ///
-/// Labels: where every source names its classes, classes of one name are one class; where none
-/// does, numbers stay as they are; otherwise there are none.
+/// If every source names its classes, classes with the same name are merged; if none does, numbers
+/// are kept; otherwise there are no labels.
 pub struct Mix {
     sources: Vec<Box<dyn Source>>,
-    /// What each is called in names of images.
+    /// Prefix of each source in the names of images.
     prefixes: Vec<String>,
     /// Index of each source's first image.
     starts: Vec<usize>,
@@ -36,11 +36,13 @@ impl std::fmt::Debug for Mix {
 }
 
 impl Mix {
-    /// Joins `sources`, each with the prefix of its images' names and its share: the images of an
-    /// epoch that come from it are in proportion to it. Without shares each image comes once.
+    /// Joins `sources`, each with a prefix for the names of its images and a weight: the number of
+    /// its images in an epoch is proportional to the weight. Without weights, each image occurs
+    /// once.
     ///
     /// # Errors
-    /// Some sources have a share and others have none, or a share is not above 0.
+    /// Returns an error if some sources have a weight and others do not, or a weight is not above
+    /// 0.
     pub fn new(sources: Vec<(String, Box<dyn Source>, Option<f64>)>) -> Result<Self> {
         let (mut starts, mut len) = (Vec::new(), 0);
         let lens: Vec<usize> = sources.iter().map(|(_, source, _)| source.len()).collect();
@@ -56,15 +58,15 @@ impl Mix {
         Ok(Self { sources, prefixes, starts, len, parts, labels })
     }
 
-    /// The source of image `index`, and its index there.
+    /// Returns the source of image `index`, and its index in that source.
     fn find(&self, index: usize) -> Option<(usize, usize)> {
         let source = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         (index < self.len).then(|| (source, index - self.starts[source]))
     }
 }
 
-/// How many images of an epoch come from each source: as many in all as there are images, divided
-/// by weight, what rounding leaves to the largest remainders.
+/// Returns how many images of an epoch come from each source: the total is the number of images,
+/// divided by weight, and the rest from rounding goes to the largest remainders.
 fn shares(lens: &[usize], weights: &[Option<f64>]) -> Result<Vec<SourcePart>> {
     let problem = |problem: &str| Error::Config { key: "data.mix", problem: problem.into() };
     let part = |(&len, per_epoch)| SourcePart { len, per_epoch };
@@ -139,7 +141,8 @@ impl Source for Mix {
         self.sources[source].load(place)
     }
 
-    /// Of the sources' fingerprints and shares: a mix may move as its sources may.
+    /// Based on the fingerprints and weights of the sources: a mix may be moved if its sources
+    /// may.
     fn fingerprint(&self) -> String {
         let parts = self.sources.iter().zip(&self.parts);
         super::digest(parts.map(|(s, part)| (s.fingerprint(), None, part.per_epoch as u64)))

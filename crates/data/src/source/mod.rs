@@ -1,7 +1,7 @@
-//! Where encoded images come from: one reader a kind of collection, all behind [`Source`].
+//! Sources of encoded images: one reader per kind of collection, all behind [`Source`].
 //!
-//! A source lists its images once, when it is opened, and from then on answers random reads from
-//! any number of threads. It does not decode.
+//! A source lists its images once, when it is opened, and then answers random reads from any
+//! number of threads. It does not decode.
 
 mod braces;
 mod find;
@@ -35,14 +35,14 @@ use crate::error::{Error, Result};
 use crate::storage::plain_file;
 use decode::Image;
 
-/// File extensions that count as images, compared without regard to case: those that the formats
-/// which can be read go by, the usual one of each first.
+/// File extensions that count as images, compared case-insensitively: those of all supported
+/// formats, with the most common one of each first.
 pub const IMAGE_EXTENSIONS: [&str; 15] = [
     "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "pjpeg", "pjp", // JPEG
     "png", "apng", "webp", "bmp", "dib", "tif", "tiff",
 ];
 
-/// One image as its source has it.
+/// An image in the form that its source provides.
 #[derive(Debug, Clone)]
 pub enum Payload {
     /// The bytes of an image file.
@@ -51,19 +51,19 @@ pub enum Payload {
     Pixels(Image),
 }
 
-/// Some of a source's images, one after the other, and how many of an epoch come from them.
+/// A contiguous part of a source's images, and how many images of an epoch come from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourcePart {
     /// Number of images.
     pub len: usize,
-    /// Images of an epoch that come from here; more than there are come again within the epoch.
+    /// Number of images per epoch; if it exceeds `len`, images repeat within the epoch.
     pub per_epoch: usize,
 }
 
 /// A fixed, ordered collection of images with random access.
 pub trait Source: Send + Sync {
-    /// What kind of source this is, for messages: "folder", "list", "shards", "parquet",
-    /// "synthetic", "mix".
+    /// The kind of this source, for messages: "folder", "list", "shards", "parquet", "synthetic",
+    /// "mix".
     fn kind(&self) -> &'static str;
 
     /// Number of images.
@@ -74,23 +74,23 @@ pub trait Source: Send + Sync {
         self.len() == 0
     }
 
-    /// The name of image `index` for people: a relative path, or shard and member. Empty beyond
-    /// the end.
+    /// Printable name of image `index`: a relative path, or shard and member. Empty if the index
+    /// is out of range.
     fn name(&self, index: usize) -> String;
 
-    /// The class of image `index`, where it has one.
+    /// The class of image `index`, if it has one.
     fn label(&self, index: usize) -> Option<u32>;
 
-    /// Names of the classes by label; empty where they have none.
+    /// Names of the classes by label; empty if they have none.
     fn class_names(&self) -> &[String];
 
     /// Reads image `index`.
     ///
     /// # Errors
-    /// The image cannot be read, or there is none of that index.
+    /// Returns an error if the image cannot be read or the index is out of range.
     fn load(&self, index: usize) -> Result<Payload>;
 
-    /// A short hex digest that changes when names, labels or sizes of the images change.
+    /// A short hex digest that changes when names, labels, or sizes of the images change.
     fn fingerprint(&self) -> String;
 
     /// The mask of the object in image `index` (0 or 255), for sources that know it.
@@ -98,18 +98,18 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// What was met besides the images when the source was opened.
+    /// What was found besides images when the source was opened.
     fn notices(&self) -> Notices {
         Notices::default()
     }
 
-    /// How an epoch is put together; together the parts hold all images.
+    /// How an epoch is composed; the parts together contain all images.
     fn parts(&self) -> Vec<SourcePart> {
         vec![SourcePart { len: self.len(), per_epoch: self.len() }]
     }
 }
 
-/// The path does not exist.
+/// Returns the error for a path that does not exist.
 fn missing(path: &Path) -> Error {
     Error::Path { path: path.into(), problem: "no such file or folder: check data.path".into() }
 }
@@ -119,7 +119,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// Whether the name is that of an image file.
+/// Whether the name belongs to an image file.
 pub fn is_image(path: &Path) -> bool {
     IMAGE_EXTENSIONS.contains(&extension(path).as_str())
 }
@@ -136,7 +136,7 @@ fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The whole of an image file.
+/// Reads an entire image file.
 fn read_file(path: &Path) -> Result<Payload> {
     let bytes = plain_file(path, "read")?;
     if bytes > MAX_IMAGE_BYTES {
@@ -151,7 +151,7 @@ fn read_file(path: &Path) -> Result<Payload> {
     })
 }
 
-/// Bytes in a file; 0 where it cannot be asked.
+/// Size of a file in bytes; 0 if it cannot be determined.
 fn file_size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

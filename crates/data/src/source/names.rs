@@ -1,15 +1,15 @@
-//! Many texts in one piece of memory.
+//! Stores many strings in one piece of memory.
 
-/// The names of a list: eight bytes more than the text for each.
+/// The names of a list; each takes eight bytes more than its text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Names {
     bytes: String,
-    /// Where each name ends.
+    /// End of each name.
     ends: Vec<u64>,
 }
 
 impl Names {
-    /// Names that end at `ends` of `bytes`; none if that cannot be.
+    /// Names that end at `ends` in `bytes`; `None` if these are invalid.
     pub(super) fn new(bytes: String, ends: Vec<u64>) -> Option<Self> {
         let ordered = ends.windows(2).all(|pair| pair[0] <= pair[1]);
         let whole = ends.last().copied().unwrap_or(0) == bytes.len() as u64;
@@ -23,7 +23,7 @@ impl Names {
         self.ends.push(self.bytes.len() as u64);
     }
 
-    /// Gives back memory that growing took too much.
+    /// Frees excess capacity.
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.ends.shrink_to_fit();
@@ -41,7 +41,7 @@ impl Names {
         self.bytes.get(start..end)
     }
 
-    /// All names in one, and where each ends.
+    /// Returns the concatenated names, and the end of each.
     pub(super) fn parts(&self) -> (&str, &[u64]) {
         (&self.bytes, &self.ends)
     }

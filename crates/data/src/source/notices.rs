@@ -1,22 +1,23 @@
-//! What a source met besides the images that it lists: nothing of it may go without a word.
+//! What a source found besides the images that it lists; all of it must be reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Names that are kept of each kind.
+/// Number of names kept of each kind.
 const MAX_NAMED: usize = 5;
-/// Suffixes that a sentence names, the most frequent first.
+/// Number of suffixes in a sentence, the most frequent first.
 const MAX_SUFFIXES: usize = 8;
-/// Different suffixes that are kept apart; names that are cut from addresses can have any number.
+/// Number of different suffixes that are counted separately; names taken from URLs can have
+/// arbitrarily many.
 const MAX_KEPT: usize = 256;
-/// Where the suffixes beyond [`MAX_KEPT`] are counted.
+/// Key under which suffixes beyond [`MAX_KEPT`] are counted.
 const OTHER: &str = "*";
-/// Files that systems put beside others; nobody misses them.
+/// Files that operating systems create beside others, and that nobody misses.
 const SYSTEM_FILES: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"];
 
-/// Things of one kind: how many, and the first of them with reasons.
+/// Items of one kind: how many there are, and the first of them with reasons.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// How many there are.
@@ -34,7 +35,7 @@ impl Named {
         }
     }
 
-    /// Adds `count` that have one reason, and what they have in common for a name.
+    /// Adds `count` items with the same reason, under a common name.
     #[cfg(feature = "parquet")]
     pub(super) fn push_many(
         &mut self,
@@ -46,7 +47,7 @@ impl Named {
         self.count += count.saturating_sub(1);
     }
 
-    /// Adds those of another part of the data set, whose names get a prefix.
+    /// Adds the items of another part of the data set, with a prefix for their names.
     fn append(&mut self, prefix: &str, other: Self) {
         self.count += other.count;
         let room = MAX_NAMED - self.first.len();
@@ -65,27 +66,29 @@ impl Named {
     }
 }
 
-/// What [`Source::notices`](super::Source::notices) tells.
+/// The result of [`Source::notices`](super::Source::notices).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notices {
-    /// Files, or members of shards, that are no images by their names: how many of each suffix, which
-    /// is in lower case with its dot; empty for those without one, `*` for rare ones together.
+    /// Number of files or members of shards that are not images by name, for each suffix, which is
+    /// in lower case with its dot; empty for names without one, and `*` for all rare ones
+    /// together.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
-    /// Files whose names begin with a dot, other than those that systems make.
+    /// Files whose names begin with a dot, except those that systems create.
     #[serde(skip_serializing_if = "is_zero")]
     pub hidden_files: u64,
-    /// Folders whose names begin with a dot; what is in them is not looked at.
+    /// Folders whose names begin with a dot; their contents are not read.
     #[serde(skip_serializing_if = "is_zero")]
     pub hidden_folders: u64,
-    /// Entries that should be images and cannot be found or told to be: lines of lists, links in shards.
+    /// Entries that should be images but cannot be found or identified: lines of lists, links in
+    /// shards.
     #[serde(skip_serializing_if = "is_none")]
     pub lost: Named,
-    /// Labels that are there and cannot be read; their images have none.
+    /// Labels that exist but cannot be read; their images have none.
     #[serde(skip_serializing_if = "is_none")]
     pub unread_labels: Named,
-    /// What else is worth a sentence.
+    /// Other remarks, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
 }
@@ -100,24 +103,24 @@ fn is_none(named: &Named) -> bool {
 }
 
 impl Notices {
-    /// Whether there is nothing to say.
+    /// Whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Number of files that were left out by their suffix.
+    /// Number of files that were ignored because of their suffix.
     pub fn left_out_count(&self) -> u64 {
         self.left_out.values().sum()
     }
 
-    /// Counts a file that is no image by its name.
+    /// Counts a file that is not an image by name.
     pub(super) fn leave_out(&mut self, name: &str) {
         if !is_system_file(name) {
             self.count_suffix(suffix(name), 1);
         }
     }
 
-    /// Counts a member that is no image of its own, by the whole of what stands behind its key.
+    /// Counts a member that is not an image itself, by everything after its key.
     pub(super) fn leave_out_as(&mut self, extension: &str) {
         self.count_suffix(format!(".{}", extension.to_lowercase()), 1);
     }
@@ -134,7 +137,7 @@ impl Notices {
         *self.left_out.entry(if known { suffix } else { OTHER.into() }).or_default() += count;
     }
 
-    /// Adds those of a part of the data set, whose names get `prefix` before them.
+    /// Adds the notices of a part of the data set, with `prefix` for their names.
     pub(super) fn append(&mut self, prefix: &str, other: Self) {
         for (suffix, count) in other.left_out {
             self.count_suffix(suffix, count);
@@ -147,7 +150,7 @@ impl Notices {
         self.remarks.extend(other.remarks.into_iter().map(|text| format!("{of}: {text}")));
     }
 
-    /// All of it for people, a sentence each.
+    /// Returns all notices as sentences for users.
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         if let Some(text) = self.left_out_sentence() {
@@ -167,19 +170,19 @@ impl Notices {
         sentences
     }
 
-    /// The same with the name of the data set before each.
+    /// Returns the same, each with the name of the data set in front.
     pub fn sentences_about(&self, name: &str) -> Vec<String> {
         self.sentences().iter().map(|text| format!("{name}: {text}")).collect()
     }
 
-    /// The sentence about suffixes, if files were left out.
+    /// Returns the sentence about suffixes, if files were ignored.
     pub fn left_out_sentence(&self) -> Option<String> {
         let count = self.left_out_count();
         let were = plural(count, "file was", "files were");
         (count > 0).then(|| format!("{count} {were} left out: {}", self.by_suffix()))
     }
 
-    /// The sentence about labels, if some cannot be read.
+    /// Returns the sentence about labels, if some cannot be read.
     pub fn label_sentence(&self) -> Option<String> {
         let count = self.unread_labels.count;
         let what =
@@ -226,8 +229,8 @@ fn plural<'a>(count: u64, one: &'a str, more: &'a str) -> &'a str {
     if count == 1 { one } else { more }
 }
 
-/// The suffix that a name is counted by. What stands behind the last dot is one only if it looks like
-/// one: `IMG.2020.01.12` and `photo.jpg?width=200` have none.
+/// Returns the suffix by which a name is counted. The text after the last dot is a suffix only if
+/// it looks like one: `IMG.2020.01.12` and `photo.jpg?width=200` have none.
 fn suffix(name: &str) -> String {
     let end = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let looks = end.len() <= 10
@@ -236,8 +239,8 @@ fn suffix(name: &str) -> String {
     if looks { format!(".{end}") } else { String::new() }
 }
 
-/// Whether a system made the file: `Thumbs.db`, `.DS_Store`, and the `._` files that macOS puts beside
-/// others on foreign disks.
+/// Whether the operating system created the file: `Thumbs.db`, `.DS_Store`, and the `._` files
+/// that macOS creates on foreign disks.
 pub(super) fn is_system_file(name: &str) -> bool {
     let base = name.rsplit('/').next().unwrap_or(name);
     base.starts_with("._") || SYSTEM_FILES.contains(&base.to_lowercase().as_str())

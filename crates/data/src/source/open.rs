@@ -1,4 +1,4 @@
-//! Which reader a config means.
+//! Chooses the reader for a config.
 
 use std::path::Path;
 
@@ -13,7 +13,8 @@ use crate::synthetic::Synthetic;
 /// Opens the source that `config` names.
 ///
 /// # Errors
-/// The path does not exist, holds no images, or cannot be read; the message says which.
+/// Returns an error if the path does not exist, contains no images, or cannot be read; the message
+/// says which.
 pub fn open(config: &DataConfig) -> Result<Box<dyn Source>> {
     if !config.mix.is_empty() {
         let open_entry = |entry: &MixEntry| {

@@ -4,15 +4,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use super::Blob;
 
-/// A stream's largest block, in the blob's smallest.
+/// Largest block of a stream, in multiples of the blob's smallest.
 const GROWTH: usize = 32;
 
-/// Reads a blob from front to back, a block at a time; leaping costs nothing.
+/// Reads a blob from front to back, one block at a time; skipping costs nothing.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     blob: &'a dyn Blob,
     position: u64,
-    /// The block read last and where it begins.
+    /// The most recently read block and its offset.
     block: Vec<u8>,
     start: u64,
 }
@@ -22,7 +22,8 @@ impl<'a> Cursor<'a> {
         Self { blob, position: 0, block: Vec::new(), start: 0 }
     }
 
-    /// Twice the last block where reading goes on behind it: a stream takes few, large reads.
+    /// Twice the last block if reading continues directly after it: a stream takes few, large
+    /// reads.
     fn next_block(&self) -> usize {
         let smallest = self.blob.block();
         let goes_on = self.position == self.start + self.block.len() as u64;
@@ -32,7 +33,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What of the block lies at or behind the position.
+    /// The part of the block at or after the position.
     fn buffered(&self) -> &[u8] {
         let at = self.position.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
         at.and_then(|at| self.block.get(at..)).unwrap_or_default()

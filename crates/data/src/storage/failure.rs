@@ -1,4 +1,4 @@
-//! What went wrong with a remote object, carried through readers that only know `io::Error`.
+//! Failures of remote objects, passed through readers that only know `io::Error`.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// A failure that is more than the system's word about a file.
+/// A failure with more information than the system's error about a file.
 #[derive(Debug, Clone, thiserror::Error)]
 #[cfg_attr(not(feature = "remote"), allow(dead_code))] // no other storage fails in these ways
 pub(crate) enum Failure {
-    /// The object is not the one that was opened.
+    /// The object differs from the one that was opened.
     #[error("{path} has changed ({problem})", path = .path.display())]
     Changed { path: PathBuf, problem: String },
-    /// It cannot be read, or not in the tries and times that were allowed.
+    /// It cannot be read, at least not within the allowed tries and time.
     #[error("cannot read {path}: {problem}", path = .path.display())]
     Unread { path: PathBuf, problem: String },
 }
@@ -33,7 +33,8 @@ impl From<Failure> for Error {
     }
 }
 
-/// The error of reading the blob at `path`, which says more where the storage said more.
+/// Returns the error of reading the blob at `path`, with more information if the storage provided
+/// it.
 pub(crate) fn read_error(path: &Path, source: io::Error) -> Error {
     match failure_in(&source) {
         Some(failure) => failure.into(),
@@ -41,12 +42,12 @@ pub(crate) fn read_error(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// The storage's failure in a chain of reasons, if it is one.
+/// Returns the storage's failure in a chain of reasons, if there is one.
 pub(crate) fn failure_in(error: &(dyn StdError + 'static)) -> Option<Failure> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return Some(failure.clone());
     }
-    // An `io::Error` hides what it holds from `source`.
+    // `source` does not return the error inside an `io::Error`.
     let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match held {
         Some(held) => failure_in(held),

@@ -1,4 +1,4 @@
-//! A file of this machine.
+//! A file on this machine.
 
 use std::fs::File;
 use std::io;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use super::Blob;
 use crate::error::{Error, Result};
 
-/// The size of the file at `path`, which a link may lead to. Asked before a file is opened: opening a
-/// pipe waits for somebody who writes, and reading a device may never end.
+/// Returns the size of the file at `path`, which may be a link. Call it before a file is opened:
+/// opening a pipe waits for a writer, and reading a device may never end.
 ///
 /// # Errors
-/// There is none, or it is a pipe, a socket, a device or a folder.
+/// Returns an error if there is none, or if it is a pipe, a socket, a device, or a folder.
 pub(crate) fn plain_file(path: &Path, action: &'static str) -> Result<u64> {
     let io = |source| Error::Io { action, path: path.into(), source };
     let about = std::fs::metadata(path).map_err(io)?;
@@ -27,7 +27,7 @@ pub(crate) fn plain_file(path: &Path, action: &'static str) -> Result<u64> {
     Err(Error::Path { path: path.into(), problem: format!("{what}, not a file") })
 }
 
-/// A file that is either kept open or opened for each read, because the number of open files of a
+/// A file that is either kept open or opened for each read, because the number of open files per
 /// process is limited.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
@@ -37,7 +37,7 @@ pub(crate) struct LocalFile {
 }
 
 impl LocalFile {
-    /// Of a set of files, up to so many are kept open.
+    /// Maximum number of files of a set that are kept open.
     pub(crate) const MAX_OPEN: usize = 256;
 
     /// The file at `path`.
@@ -49,7 +49,7 @@ impl LocalFile {
         Ok(Self { path: path.into(), file: keep_open.then_some(file), len })
     }
 
-    /// `len` bytes of a file without a name of its own, made from the one at `path`.
+    /// `len` bytes of an unnamed file, made from the one at `path`.
     pub(super) fn nameless(path: &Path, file: File, len: u64) -> Self {
         Self { path: path.into(), file: Some(file), len }
     }
@@ -74,7 +74,7 @@ impl Blob for LocalFile {
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        // A folder, a pipe or a device of that name is nothing that was written beside this file.
+        // A folder, a pipe, or a device with that name was not written beside this file.
         match std::fs::metadata(&name).map(|about| about.is_file()) {
             Ok(true) => std::fs::read(name).map(Some),
             Ok(false) => Ok(None),

@@ -1,4 +1,4 @@
-//! Bytes with random access, wherever they are: what shards are read from.
+//! Bytes with random access at any location, from which shards are read.
 
 mod cursor;
 mod failure;
@@ -18,22 +18,22 @@ pub(crate) use local::{LocalFile, plain_file};
 pub(crate) use remote::{Place, Stores};
 pub(crate) use spool::{Spool, SpoolError, SpoolLimits};
 
-/// An object of fixed length that is read at any place from any number of threads.
+/// An object of fixed length that can be read at any offset from any number of threads.
 pub(crate) trait Blob: Send + Sync + Debug {
-    /// Path or address, for messages.
+    /// Path or URL, for messages.
     fn path(&self) -> &Path;
 
     /// Number of bytes.
     fn len(&self) -> u64;
 
-    /// Fills `buffer` with the bytes that begin at `offset`.
+    /// Fills `buffer` with the bytes from `offset` on.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// The whole of the object whose name is this one's with `suffix` behind it; none if there is
-    /// no such object.
+    /// Reads the whole object whose name is this one's followed by `suffix`; `None` if there is no
+    /// such object.
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Bytes that sequential reading asks for at a time.
+    /// Number of bytes that sequential reading requests at a time.
     fn block(&self) -> usize {
         16 << 10
     }

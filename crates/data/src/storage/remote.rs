@@ -1,9 +1,9 @@
-//! Objects behind an address: HTTP, S3, Google Cloud Storage, Azure.
+//! Remote objects: HTTP, S3, Google Cloud Storage, Azure.
 //!
-//! Every request has a time limit that includes its answer's last byte, and is tried again, after
-//! growing pauses, where that can help. Every answer is compared with the object that was there when it
-//! was opened: one that has changed since is an error. Credentials come from the environment, under the names
-//! that the stores' own tools use.
+//! Every request has a time limit that includes the last byte of its response, and is retried
+//! after increasing pauses if that can help. Every response is compared with the object as it was
+//! when it was opened: a change since then is an error. Credentials come from the environment,
+//! under the names that the stores' own tools use.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -32,17 +32,17 @@ use crate::error::{Error, Result};
 /// Pause before the second try; each later one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// Bytes that one request asks for at most: its time is limited, so it must not grow with the object.
+/// Maximum number of bytes per request: its time is limited, so it must not grow with the object.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// How long a server is waited for, and how often.
+/// How long to wait for a server, and how often to retry.
 #[derive(Debug, Clone, Copy)]
 struct RetryPolicy {
     tries: u32,
     timeout: Duration,
 }
 
-/// The stores that were asked so far, one a host or bucket.
+/// The stores used so far, one per host or bucket.
 pub(crate) struct Stores {
     retry: RetryPolicy,
     stores: HashMap<String, Arc<dyn ObjectStore>>,
@@ -54,12 +54,12 @@ pub(crate) struct Remote {
     address: PathBuf,
     store: Arc<dyn ObjectStore>,
     key: Key,
-    /// What it was when it was opened.
+    /// Its metadata when it was opened.
     opened: ObjectMeta,
     retry: RetryPolicy,
 }
 
-/// Where an object is, not yet asked for.
+/// The location of an object that has not been requested yet.
 pub(crate) struct Place {
     address: String,
     store: Arc<dyn ObjectStore>,
@@ -75,10 +75,10 @@ impl Stores {
         Self { retry, stores: HashMap::new() }
     }
 
-    /// The object at an address.
+    /// Returns the object at a URL.
     ///
     /// # Errors
-    /// It is no address of a kind that is known, or its store cannot be set up.
+    /// Returns an error if the URL is of an unknown kind or its store cannot be set up.
     pub(crate) fn place(&mut self, address: &str) -> Result<Place> {
         let problem = |problem: String| Error::Path { path: address.into(), problem };
         let url = Url::parse(address).map_err(|why| problem(format!("not an address ({why})")))?;
@@ -101,10 +101,10 @@ impl Stores {
         Ok(Place { address: address.to_owned(), store, key, retry: self.retry })
     }
 
-    /// The addresses of all objects directly under the one that `address` names, up to its last `/`.
+    /// Lists the URLs of all objects directly under `address`, up to its last `/`.
     ///
     /// # Errors
-    /// The store cannot list, or does not answer.
+    /// Returns an error if the store cannot list or does not respond.
     pub(crate) fn list(&mut self, address: &str) -> Result<Vec<String>> {
         let folder = &address[..=address.rfind('/').unwrap_or(0)];
         if folder.starts_with("http") {
@@ -122,10 +122,10 @@ impl Stores {
 }
 
 impl Place {
-    /// Asks for the object's size.
+    /// Requests the size of the object.
     ///
     /// # Errors
-    /// There is none, or the server does not answer.
+    /// Returns an error if there is none or the server does not respond.
     pub(crate) fn open(self) -> Result<Remote> {
         let Self { store, key, retry, .. } = self;
         let address = PathBuf::from(self.address);
@@ -140,7 +140,7 @@ impl Place {
 impl Remote {
     fn read_piece(&self, offset: u64, piece: &mut [u8]) -> std::result::Result<(), Failure> {
         let range = offset..offset + piece.len() as u64;
-        // No `If-Match`: it never matches weak tags, and some servers do not look at it.
+        // `If-Match` is not used: it never matches weak tags, and some servers ignore it.
         let options = || GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
@@ -161,7 +161,7 @@ impl Remote {
     }
 }
 
-/// How an object differs from the one that was opened.
+/// Describes how an object differs from the one that was opened.
 fn difference(opened: &ObjectMeta, now: &ObjectMeta) -> Option<String> {
     if now.size != opened.size {
         return Some(format!("{} bytes instead of {}", now.size, opened.size));
@@ -199,7 +199,8 @@ impl Blob for Remote {
         let answer = self.retry.ask(&self.address, "reading its index", || async {
             match self.store.get_opts(&key, GetOptions::default()).await {
                 Ok(answer) => Ok(Some(answer.bytes().await?)),
-                // S3 refuses what is not there to whom may not list; the shard itself was not refused.
+                // S3 denies access to missing objects for users who may not list; access to the
+                // shard itself was granted.
                 Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             }
@@ -215,7 +216,7 @@ impl Blob for Remote {
 /// Why a request failed.
 enum RequestError {
     Store(StoreError),
-    /// The object is not the one that was opened.
+    /// The object differs from the one that was opened.
     Changed(String),
 }
 
@@ -226,8 +227,8 @@ impl From<StoreError> for RequestError {
 }
 
 impl RetryPolicy {
-    /// Does `request` about the object at `address` until it succeeds, cannot succeed, or was tried
-    /// often enough.
+    /// Repeats `request` for the object at `address` until it succeeds, cannot succeed, or was
+    /// tried often enough.
     fn ask<T, F>(
         &self,
         address: &Path,
@@ -264,7 +265,7 @@ impl RetryPolicy {
     }
 }
 
-/// Whether asking again cannot help.
+/// Whether a retry cannot help.
 fn is_final(error: &StoreError) -> bool {
     matches!(
         error,
@@ -292,8 +293,8 @@ fn first(error: &dyn std::error::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Half to one and a half, so that many readers do not come back all at once. Not a random draw of
-/// the run: it changes no result.
+/// A factor between one half and one and a half, so that many readers do not retry at once. It is
+/// not a random draw of the run: it changes no result.
 fn jitter() -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     0.5 + f64::from(now.subsec_nanos() % 1000) / 1000.0
@@ -303,7 +304,7 @@ fn jitter() -> f64 {
 fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<io::Result<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
-        // Another part of the program may have chosen already, which is as good.
+        // Another part of the program may already have chosen one, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Builder::new_multi_thread()
             .worker_threads(2)
@@ -314,8 +315,8 @@ fn runtime() -> io::Result<&'static Runtime> {
     runtime.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
 }
 
-/// What all clients are told, beside what the environment says of them: of time limits the one for a
-/// whole request is ours ([`RetryPolicy::ask`]), so that there is one.
+/// Settings of all clients, in addition to those from the environment. The only time limit is our
+/// own for a whole request ([`RetryPolicy::ask`]).
 fn client_settings(timeout: Duration) -> [(ClientConfigKey, String); 3] {
     let seconds = timeout.as_secs().saturating_add(1);
     [
@@ -331,7 +332,8 @@ fn connect(
     timeout: Duration,
 ) -> std::result::Result<Arc<dyn ObjectStore>, StoreError> {
     runtime().map_err(|source| StoreError::Generic { store: "remote", source: source.into() })?;
-    // Trying again is ours ([`RetryPolicy`]), so that it covers the whole answer and is counted once.
+    // Retries are our own ([`RetryPolicy`]), so that they cover the whole response and are counted
+    // once.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let settings = client_settings(timeout).into_iter();
     Ok(match scheme {

@@ -1,5 +1,5 @@
-//! Bytes that come as a stream and are wanted at random: in memory up to a limit that all share,
-//! beyond it in a temporary file.
+//! Stores the bytes of a stream for random access: in memory up to a limit that all share, beyond
+//! it in a temporary file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Blob, LocalFile};
 use crate::error::{Error, Result};
 
-/// Memory that all spools together may take, and where the rest goes.
+/// Memory that all spools together may use, and the location for the rest.
 #[derive(Debug)]
 pub(crate) struct SpoolLimits {
     memory_left: AtomicU64,
@@ -17,8 +17,8 @@ pub(crate) struct SpoolLimits {
 }
 
 impl SpoolLimits {
-    /// Up to `memory_gb` GB, then files in `folder`; the system's folder for temporary files if
-    /// that is empty.
+    /// Up to `memory_gb` GB in memory, then files in `folder`; the system's folder for temporary
+    /// files if that is empty.
     pub(crate) fn new(memory_gb: f64, folder: &Path) -> Self {
         let folder = match folder.as_os_str().is_empty() {
             true => std::env::temp_dir(),
@@ -27,7 +27,7 @@ impl SpoolLimits {
         Self { memory_left: AtomicU64::new((memory_gb * 1e9) as u64), folder }
     }
 
-    /// Whether that much memory was left; it is taken then.
+    /// Reserves this amount of memory; returns whether it was available.
     fn take(&self, bytes: u64) -> bool {
         let left = |left: u64| left.checked_sub(bytes);
         self.memory_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
@@ -38,10 +38,10 @@ impl SpoolLimits {
     }
 }
 
-/// One stream's bytes so far.
+/// The bytes of one stream so far.
 #[derive(Debug)]
 pub(crate) struct Spool<'a> {
-    /// What is spooled, for messages.
+    /// The stream's path, for messages.
     path: &'a Path,
     limits: &'a SpoolLimits,
     len: u64,
@@ -54,7 +54,8 @@ impl<'a> Spool<'a> {
         Self { path, limits, len: 0, memory: Vec::new(), file: None }
     }
 
-    /// Adds the next `size` bytes of `from`; where they begin. Fewer are `UnexpectedEof`.
+    /// Adds the next `size` bytes of `from` and returns their offset. If there are fewer, the
+    /// error is `UnexpectedEof`.
     pub(crate) fn add(
         &mut self,
         from: &mut impl Read,
@@ -86,7 +87,7 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// The bytes, to be read at random.
+    /// Returns the bytes for random access.
     pub(crate) fn finish(mut self) -> Result<Box<dyn Blob>> {
         let full = |error| self.limits.full(self.path, error);
         let Some(file) = self.file else {
@@ -104,12 +105,12 @@ impl SpoolLimits {
     }
 }
 
-/// Which side of a copy failed.
+/// The side of a copy that failed.
 #[derive(Debug)]
 pub(crate) enum SpoolError {
-    /// The stream that is spooled.
+    /// The stream that is read.
     Read(io::Error),
-    /// The place where it goes.
+    /// The destination.
     Write(Error),
 }
 
@@ -119,7 +120,7 @@ impl From<Error> for SpoolError {
     }
 }
 
-/// Like `io::copy`, and tells a failing reader from a failing writer.
+/// Like `io::copy`, but distinguishes a failing reader from a failing writer.
 fn copy(
     from: &mut impl Read,
     to: &mut impl Write,

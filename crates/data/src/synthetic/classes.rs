@@ -24,7 +24,7 @@ pub fn class_names() -> &'static [String] {
     NAMES.get_or_init(|| CLASS_NAMES.iter().map(|&name| name.to_owned()).collect())
 }
 
-/// The class of image `index`: classes take turns, so any stretch of indices is balanced.
+/// The class of image `index`: classes alternate, so any range of indices is balanced.
 pub(super) fn label_of(index: usize) -> u32 {
     (index % NUM_CLASSES) as u32
 }

@@ -1,4 +1,4 @@
-//! One drawing: what is random about it, and its pixels.
+//! One synthetic image: its random parameters and its pixels.
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
@@ -7,14 +7,14 @@ use super::texture::{FAMILIES, Look, Texture};
 use crate::config::SyntheticConfig;
 use augment::rng::{Purpose, Rng};
 
-/// Share of the image's area that the object covers.
+/// Fraction of the image's area that the object covers.
 pub(super) const COVERAGE: [f64; 2] = [0.16, 0.5];
-/// Share of the object's radius that may lie outside the image.
+/// Fraction of the object's radius that may be outside the image.
 const OVERHANG: f32 = 0.12;
-/// Largest turn of a shape, in radians.
+/// Largest rotation of a shape, in radians.
 const TURN: f64 = std::f64::consts::PI;
-/// Largest turn of a texture, in radians. Augmentation does not turn images, so a free direction
-/// would tell one image from another in every view, and a small network would learn that instead.
+/// Largest rotation of a texture, in radians. Augmentation does not rotate images, so a free
+/// direction would distinguish images in every view, and a small network would learn that instead.
 const TILT: f64 = 0.25;
 /// Texture of an object, which shows its class.
 const OBJECT: Look = Look { tilt: TILT, frequency: (5.5, 7.0), contrast: (0.5, 0.8) };
@@ -28,7 +28,7 @@ const SAMPLES: u32 = 2;
 pub struct Drawing {
     /// The image, square.
     pub image: RgbImage,
-    /// 255 where the object is, else 0.
+    /// 255 inside the object, otherwise 0.
     pub mask: GrayImage,
     /// The class, 0-9.
     pub label: u32,
@@ -36,14 +36,14 @@ pub struct Drawing {
 
 /// Draws image `index` of the set that `config` describes; a pure function of its arguments.
 ///
-/// `config.count` plays no part: a longer set begins like a shorter one.
+/// `config.count` has no effect: a longer set begins like a shorter one.
 pub fn draw(config: &SyntheticConfig, index: usize) -> Drawing {
     let label = super::classes::label_of(index);
     let mut rng = Rng::new(config.seed, 0, index as u64, Purpose::Synthetic);
     Scene::random(&mut rng, label as usize).render(config.size, label)
 }
 
-/// Everything random about a drawing, in units of the image's side.
+/// All random parameters of an image, in units of the image's side.
 struct Scene {
     shape: Shape,
     center: (f32, f32),
@@ -53,7 +53,7 @@ struct Scene {
     rotation: (f32, f32),
     object: Texture,
     background: Texture,
-    /// Brightness in the middle, and its change from one side of the image to the other.
+    /// Brightness at the center, and its change from one side of the image to the other.
     light: (f32, [f32; 2]),
 }
 
@@ -99,7 +99,7 @@ impl Scene {
         Drawing { image, mask, label }
     }
 
-    /// Whether the object is at (`u`, `v`), and the color there, 0-1 before clipping.
+    /// Returns whether the object is at (`u`, `v`), and the color there, 0-1 before clipping.
     fn sample(&self, u: f32, v: f32) -> (bool, [f32; 3]) {
         let (dx, dy) = ((u - self.center.0) / self.scale, (v - self.center.1) / self.scale);
         let (sin, cos) = self.rotation;
@@ -111,7 +111,7 @@ impl Scene {
     }
 }
 
-/// Two colors of medium lightness that differ, so that the object can be seen.
+/// Two different colors of medium lightness, so that the object is visible.
 fn two_colors(rng: &mut Rng) -> ([f32; 3], [f32; 3]) {
     let mut color = || -> [f32; 3] { std::array::from_fn(|_| rng.uniform(0.2, 0.8) as f32) };
     let (near, mut far) = (color(), color());

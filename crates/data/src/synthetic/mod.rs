@@ -1,10 +1,10 @@
 //! The synthetic set: ten classes of textured shapes on textured backgrounds.
 //!
-//! A class is a shape together with the texture family of its surface. Everything else (place,
+//! A class is a shape together with the texture family of its surface. Everything else (position,
 //! size, rotation, all colors, frequency and direction of the textures, the family of the
-//! background, the light) is random and independent of the class, so neither a mean color nor
-//! the pixels at fixed places tell it; what does is learnable without labels. It needs no file
-//! and no network, and it has masks of the objects.
+//! background, the light) is random and independent of the class, so neither a mean color nor the
+//! pixels at fixed positions reveal it; the distinguishing features can be learned without labels.
+//! The set needs no files and no network, and it has masks of the objects.
 
 mod classes;
 mod draw;
@@ -23,9 +23,9 @@ use crate::config::SyntheticConfig;
 use crate::error::{Error, Result};
 use crate::source::{Payload, Source};
 
-/// Changes with every change of what is drawn.
+/// Must change whenever the images change.
 const VERSION: u32 = 1;
-/// The synthetic set as a source: images are drawn when they are asked for.
+/// The synthetic set as a source: images are drawn on request.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
     config: SyntheticConfig,
@@ -170,12 +170,12 @@ mod tests {
             let Drawing { mask, label, .. } = draw(&config, index);
             assert!(mask.iter().all(|&v| v == 0 || v == 255));
             let share = mask.iter().filter(|&&v| v > 0).count() as f64 / 4096.0;
-            // Less than was asked for where the image's edge cuts the object.
+            // Less than requested if the edge of the image cuts the object.
             assert!((0.75 * low..1.03 * high).contains(&share), "{index}: {share}");
             means[label as usize] += share / 40.0;
         }
         println!("mean coverage by class: {means:.3?}");
-        // The size must not tell the class either.
+        // The size must not reveal the class either.
         let middle = (low + high) / 2.0;
         assert!(means.iter().all(|mean| (mean / middle - 1.0).abs() < 0.2), "{means:?}");
     }

@@ -1,4 +1,4 @@
-//! Ten shapes in their own coordinates: the origin near the middle, sizes about 1.
+//! Ten shapes in their own coordinates: the origin is near the center, and sizes are about 1.
 
 use std::f32::consts::{FRAC_PI_2, PI, TAU};
 use std::sync::OnceLock;
@@ -32,7 +32,7 @@ pub(super) const SHAPES: [Shape; 10] = [
     Shape::Capsule,
 ];
 
-/// How large a shape is in its own coordinates.
+/// The size of a shape in its own coordinates.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     /// Area.

@@ -33,7 +33,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     Family::Blobs,
 ];
 
-/// A pattern over the unit square: a family, where it lies, and its two colors.
+/// A pattern over the unit square: a family, its position, and its two colors.
 #[derive(Debug, Clone)]
 pub(super) struct Texture {
     family: Family,
@@ -41,9 +41,9 @@ pub(super) struct Texture {
     direction: (f32, f32),
     /// Periods per image side.
     frequency: f32,
-    /// Where the pattern starts, in periods.
+    /// Offset of the pattern, in periods.
     phase: (f32, f32),
-    /// Middle of concentric patterns, in image sides.
+    /// Center of concentric patterns, in image sides.
     center: (f32, f32),
     /// Seed of patterns with random cells.
     cells: u32,
@@ -51,10 +51,10 @@ pub(super) struct Texture {
     colors: [[f32; 3]; 2],
 }
 
-/// Bounds of what is random about a [`Texture`].
+/// Bounds of the random parameters of a [`Texture`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    /// Largest turn of the pattern, in radians.
+    /// Largest rotation of the pattern, in radians.
     pub tilt: f64,
     /// Periods per image side.
     pub frequency: (f64, f64),
@@ -63,8 +63,8 @@ pub(super) struct Look {
 }
 
 impl Texture {
-    /// A texture of `family` around the color `base`, with a random place, direction, size and
-    /// pair of colors within the bounds of `look`.
+    /// Creates a texture of `family` around the color `base`, with a random position, direction,
+    /// size, and pair of colors within the bounds of `look`.
     pub(crate) fn random(rng: &mut Rng, family: Family, base: [f32; 3], look: Look) -> Self {
         let angle = rng.uniform(-look.tilt, look.tilt) as f32;
         let frequency = rng.uniform(look.frequency.0, look.frequency.1) as f32;
@@ -73,7 +73,7 @@ impl Texture {
         let cells = rng.bits() as u32;
         let half = rng.uniform(look.contrast.0, look.contrast.1) as f32 / 2.0;
         // Mostly a change of lightness, so that gray and hue-shifted crops keep the pattern. The
-        // sign is random: otherwise a family's share of light pixels would tell its class.
+        // sign is random: otherwise, a family's fraction of light pixels would reveal its class.
         let sign = if rng.chance(0.5) { half } else { -half };
         let tint: [f32; 3] = std::array::from_fn(|_| sign * (1.0 + 0.4 * rng.normal() as f32));
         let mix = |side: f32| std::array::from_fn(|i| (base[i] + side * tint[i]).clamp(0.0, 1.0));

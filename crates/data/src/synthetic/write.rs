@@ -19,12 +19,12 @@ use crate::error::{Error, Result};
 /// dir/labels.csv                   path,label,class
 /// ```
 ///
-/// Works on the threads of the current rayon pool and calls `progress` with the number of images
-/// done. Everything is written to a temporary folder beside `dir` first and then renamed: `dir`
-/// is complete or not there.
+/// Runs on the threads of the current rayon pool and calls `progress` with the number of images
+/// done. Everything is first written to a temporary folder beside `dir`, which is then renamed:
+/// `dir` is either complete or absent.
 ///
 /// # Errors
-/// `dir` has content, or something cannot be written.
+/// Returns an error if `dir` is not empty or something cannot be written.
 pub fn write_folder(
     config: &SyntheticConfig,
     dir: &Path,
@@ -40,7 +40,7 @@ pub fn write_folder(
         .prefix(".synthetic-")
         .tempdir_in(parent)
         .map_err(io("create a temporary folder in", parent))?;
-    // One level below, because temporary folders are closed to other users.
+    // One level below, because temporary folders are not accessible to other users.
     let root = partial.path().join("set");
     for kind in ["images", "masks"] {
         for class in class_names() {

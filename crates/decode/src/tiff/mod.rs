@@ -1,12 +1,11 @@
-//! TIFF of all kinds that Pillow reads, and of any number of channels.
+//! TIFF files of all kinds that Pillow reads, with any number of channels.
 //!
-//! Tags and most data are read by the `tiff` crate, which has an opinion on what colors mean, and
-//! reads some kinds wrongly or not at all: where the first three channels are called red, green and
-//! blue, it leaves out the others; where channels lie in tiles of their own, it counts the rows of
-//! the last tiles wrongly; it knows no palettes, no subsampled color and no order of bits. Such a file
-//! is shown to it as what it reads well, channels that mean nothing ([`edit`]), and [`colors`] makes
-//! of them what they stand for. What is compressed as JPEG is read by our own decoder
-//! ([`compressed`]).
+//! The `tiff` crate reads tags and most data, but it interprets colors and reads some kinds
+//! incorrectly or not at all: if the first three channels are red, green, and blue, it drops the
+//! others; if channels have their own tiles, it miscounts the rows of the last tiles; and it does
+//! not support palettes, subsampled color, or reversed bit order. Such a file is presented to it
+//! in a form that it reads correctly, with channels without a meaning ([`edit`]), and [`colors`]
+//! interprets the result. Our own decoder reads JPEG-compressed data ([`compressed`]).
 
 mod colors;
 mod compressed;

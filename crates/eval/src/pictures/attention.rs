@@ -1,4 +1,4 @@
-//! What the class token looks at.
+//! Pictures of the class token's attention.
 
 use augment::EvalTransform;
 use data::Dataset;
@@ -12,18 +12,18 @@ use tch::{Device, Kind, Tensor};
 use super::sheet::{enlarge, lay_out, zoom};
 use crate::error::{Error, Result};
 
-/// Anything that gives the class token's attention on the patches of an image.
+/// Provides the attention of the class token on the patches of an image.
 pub trait AttentionExtractor {
-    /// `[1, C, H, W]` normalized to `[heads, N]` in fp32, rows of patches from the top left, and
-    /// the rows and columns of the grid.
+    /// Computes attention from normalized `[1, C, H, W]` to `[heads, N]` in fp32, with patches in
+    /// row-major order from the top left, and the rows and columns of the grid.
     ///
     /// # Errors
-    /// An image that the model does not take.
+    /// Returns an error if the model does not accept the image.
     fn attention(&self, image: &Tensor) -> Result<(Tensor, (i64, i64))>;
 }
 
 impl AttentionExtractor for VisionTransformer {
-    /// The last block's maps: the row of the class token, without itself and the registers.
+    /// The row of the class token in the last block's maps, without itself and the registers.
     fn attention(&self, image: &Tensor) -> Result<(Tensor, (i64, i64))> {
         let maps = tch::no_grad(|| self.last_self_attention(image))?; // [1, heads, T, T]
         let config = self.config();
@@ -35,43 +35,44 @@ impl AttentionExtractor for VisionTransformer {
     }
 }
 
-/// How the sheet is made.
+/// Options of the sheet.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AttentionOptions {
-    /// Side of the square that the model sees, in pixels; a multiple of the patch. 480 in DINO.
+    /// Side of the square that the model sees, in pixels; a multiple of the patch size. 480 in
+    /// DINO.
     pub side: u32,
-    /// Mean and standard deviation of each channel on [0, 1].
+    /// Mean and standard deviation of each channel on the scale [0, 1].
     pub normalize: Normalize,
-    /// Where the model lives.
+    /// Device of the model.
     pub device: Device,
-    /// Share of the attention that the patches shown bright in the second map hold together; 0.6
+    /// Fraction of the attention that the bright patches of the second map contain together; 0.6
     /// in the DINO paper.
     pub mass: f64,
-    /// A map for each head too, after those of their mean.
+    /// Whether to draw a map for each head, too, after those of their mean.
     pub heads: bool,
 }
 
 impl AttentionOptions {
-    /// 60 % of the attention, the mean over heads alone, on the CPU.
+    /// Uses 60 % of the attention and only the mean over heads, on the CPU.
     pub fn new(side: u32, normalize: Normalize) -> Self {
         Self { side, normalize, device: Device::Cpu, mass: 0.6, heads: false }
     }
 }
 
-/// A row for each image: the image, the mean of its heads' attention, the image where that
-/// attention's mass lies and dark elsewhere, and with `heads` each head by itself.
+/// Draws one row per image: the image, the mean attention of its heads, the image with everything
+/// dark except the main mass of that attention, and, with `heads`, each head separately.
 ///
 /// # Errors
-/// No index, a mass outside of 0 to 1, an image that cannot be read, a side that the model does not
-/// take.
+/// Returns an error if there is no index, the mass is outside of 0 to 1, an image cannot be read,
+/// or the model does not accept the side.
 ///
 /// # Source
 /// `visualize_attention.py` of DINO (at 7c446df); the mean over heads as in the SimDINO paper.
 ///
 /// # Deviations
-/// Images keep their proportions: the shorter side is resized and the middle cropped, where the
-/// script squeezes them into a square.
+/// Images keep their proportions: the shorter side is resized and the center is cropped, whereas
+/// the script squeezes them into a square.
 pub fn attention_sheet(
     dataset: &Dataset,
     indices: &[usize],
@@ -121,8 +122,8 @@ fn values(map: &Tensor) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Which patches hold `mass` of the attention: the largest, one by one, until those left out sum
-/// to no more than the rest.
+/// Selects patches that contain `mass` of the attention: the largest ones, until the others sum to
+/// no more than the rest.
 fn mass_mask(attention: &[f32], mass: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..attention.len()).collect();
     order.sort_by(|&a, &b| attention[a].total_cmp(&attention[b]));
@@ -136,7 +137,7 @@ fn mass_mask(attention: &[f32], mass: f64) -> Vec<bool> {
     mask
 }
 
-/// A map in colors, from its least to its largest value, as large as `like`.
+/// Draws a map in colors, from its smallest to its largest value, in the size of `like`.
 fn heat(values: &[f32], (rows, cols): (i64, i64), like: &RgbImage) -> RgbImage {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -147,7 +148,7 @@ fn heat(values: &[f32], (rows, cols): (i64, i64), like: &RgbImage) -> RgbImage {
     imageops::resize(&small, like.width(), like.height(), FilterType::Nearest)
 }
 
-/// The image, dark where the mask is not set.
+/// Draws the image, dark where the mask is not set.
 fn spotlight(image: &RgbImage, mask: &[bool], (rows, cols): (i64, i64)) -> RgbImage {
     let (width, height) = (i64::from(image.width()), i64::from(image.height()));
     let mut out = image.clone();
@@ -160,7 +161,7 @@ fn spotlight(image: &RgbImage, mask: &[bool], (rows, cols): (i64, i64)) -> RgbIm
     out
 }
 
-/// From dark violet over red to light yellow, brighter throughout.
+/// From dark violet over red to light yellow, with increasing brightness.
 fn color(value: f32) -> Rgb<u8> {
     const STOPS: [[f32; 3]; 5] = [
         [8.0, 5.0, 30.0],

@@ -1,4 +1,4 @@
-//! What the multi-crop augmentation makes of images.
+//! Pictures of the crops that the multi-crop augmentation makes.
 
 use augment::{AugmentConfig, CropKey, EvalTransform, GLOBAL_CROPS, MultiCrop};
 use data::Dataset;
@@ -8,11 +8,12 @@ use image::RgbImage;
 use super::sheet::{enlarge, lay_out, stack, zoom};
 use crate::error::{Error, Result};
 
-/// A row for each image and epoch: the image's middle as it is, the two global crops, then the
-/// local crops, as training with `seed` sees them; of more than three channels the first three.
+/// Draws one row per image and epoch: the unmodified center of the image, the two global crops,
+/// and the local crops, as in training with `seed`; with more than three channels, it shows the
+/// first three.
 ///
 /// # Errors
-/// No row, an image that cannot be read.
+/// Returns an error if there is no row or an image cannot be read.
 pub fn crop_sheet(
     dataset: &Dataset,
     rows: &[(usize, u64)],

@@ -1,4 +1,4 @@
-//! Pictures for people: what the model sees in an image, and what the augmentation makes of it.
+//! Pictures for people: what the model sees in an image, and what the augmentation does to it.
 
 mod attention;
 mod crops;

@@ -11,16 +11,16 @@ use super::sheet::{enlarge, lay_out, zoom};
 use crate::error::{Error, Result};
 use crate::pca::Pca;
 
-/// Colors need this many foreground patches; below it every patch counts as foreground.
+/// Minimum number of foreground patches for colors; below it, every patch counts as foreground.
 const FEWEST_FOREGROUND: i64 = 4;
 
-/// Anything that gives one vector for each patch of an image.
+/// Provides one vector per patch of an image.
 pub trait PatchExtractor {
-    /// `[1, 3, H, W]` normalized to `[N, D]` in fp32, rows of patches from the top left, and the
-    /// rows and columns of the grid.
+    /// Computes features from normalized `[1, 3, H, W]` to `[N, D]` in fp32, with patches in
+    /// row-major order from the top left, and the rows and columns of the grid.
     ///
     /// # Errors
-    /// An image that the model does not take.
+    /// Returns an error if the model does not accept the image.
     fn patches(&self, image: &Tensor) -> Result<(Tensor, (i64, i64))>;
 }
 
@@ -32,40 +32,41 @@ impl PatchExtractor for VisionTransformer {
     }
 }
 
-/// How the sheet is made.
+/// Options of the sheet.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PcaOptions {
-    /// Side of the square that the model sees, in pixels; a multiple of the patch.
+    /// Side of the square that the model sees, in pixels; a multiple of the patch size.
     pub side: u32,
-    /// Mean and standard deviation of each channel on [0, 1].
+    /// Mean and standard deviation of each channel on the scale [0, 1].
     pub normalize: Normalize,
-    /// Where the model lives.
+    /// Device of the model.
     pub device: Device,
-    /// Foreground is where the first component, scaled to [0, 1] over all images, is above this;
-    /// `None`: where it is above its mean.
+    /// A patch is foreground if the first component, scaled to [0, 1] over all images, is above
+    /// this value; `None` uses the mean.
     pub threshold: Option<f64>,
 }
 
 impl PcaOptions {
-    /// Foreground where the first component is above its mean, on the CPU.
+    /// Uses the mean of the first component as the threshold for foreground, on the CPU.
     pub fn new(side: u32, normalize: Normalize) -> Self {
         Self { side, normalize, device: Device::Cpu, threshold: None }
     }
 }
 
-/// A column for each image: the image, the first three principal components of its patch features
-/// as red, green and blue, and the same for the foreground alone on black. Components are shared
-/// by all images, so one color means one thing across the sheet.
+/// Draws one column per image: the image, the first three principal components of its patch
+/// features as red, green, and blue, and the same for the foreground only, on black. All images
+/// share the components, so a color has the same meaning across the sheet.
 ///
-/// Foreground is told by the first component; its sign is chosen so that patches at the border of
-/// the images are background on average.
+/// The first component determines the foreground; its sign is chosen so that patches at the
+/// borders of the images are background on average.
 ///
 /// # Errors
-/// No index, an image that cannot be read, a side that the model does not take.
+/// Returns an error if there is no index, an image cannot be read, or the model does not accept
+/// the side.
 ///
 /// # Source
-/// The picture of the DINOv2 paper (figure 1), from its description.
+/// The picture of the DINOv2 paper (figure 1), according to its description.
 pub fn pca_sheet(
     dataset: &Dataset,
     indices: &[usize],
@@ -104,7 +105,7 @@ pub fn pca_sheet(
     Ok(lay_out(&[images, plain, masked]))
 }
 
-/// Which patches show the object, `[n]` bool.
+/// Returns which patches show the object, `[n]` bool.
 fn foreground(features: &Tensor, grid: (i64, i64), threshold: Option<f64>) -> Result<Tensor> {
     let first = Pca::fit(features, 1)?.project(features).select(1, 0); // [n, D] -> [n]
     let border = border(grid, first.size()[0]);
@@ -129,14 +130,15 @@ fn border((rows, cols): (i64, i64), total: i64) -> Tensor {
     Tensor::from_slice(&(0..total).map(on_edge).collect::<Vec<_>>())
 }
 
-/// Red, green and blue on [0, 1] of each patch, `[n, 3]`: components and range from those in `mask`.
+/// Red, green, and blue on the scale [0, 1] for each patch, `[n, 3]`; components and range are
+/// computed from the patches in `mask`.
 fn colors(features: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let chosen = features.index_select(0, &mask.nonzero().flatten(0, -1)); // [n, D] -> [m, D]
     let pca = Pca::fit(&chosen, 3)?;
     Ok(unit_range(&pca.project(features), &pca.project(&chosen)).clamp(0.0, 1.0))
 }
 
-/// Columns of `values` scaled so that the range of the same column of `reference` is [0, 1]; a
+/// Scales the columns of `values` so that the range of the same column of `reference` is [0, 1]; a
 /// constant column becomes 0.5.
 fn unit_range(values: &Tensor, reference: &Tensor) -> Tensor {
     let low = reference.amin([0].as_slice(), true); // [m, k] -> [1, k]
@@ -146,7 +148,7 @@ fn unit_range(values: &Tensor, reference: &Tensor) -> Tensor {
     scaled.where_self(&flat.logical_not(), &Tensor::from(0.5f64))
 }
 
-/// One small image of `cols x rows` pixels for each grid of patches; black outside the mask.
+/// Draws one small image of `cols x rows` pixels per grid of patches; black outside the mask.
 fn paint(colors: &Tensor, mask: &Tensor, (rows, cols): (i64, i64)) -> Vec<RgbImage> {
     let levels = (colors * 255.0).round() * mask.unsqueeze(1).to_kind(Kind::Double);
     let per_image = levels.to_kind(Kind::Uint8).view([-1, rows, cols, 3]); // [n, 3] -> [images, h, w, 3]

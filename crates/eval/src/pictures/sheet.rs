@@ -1,16 +1,16 @@
-//! Images laid out in rows and columns.
+//! Arranges images in rows and columns.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
 /// Pixels between cells and around the sheet.
 pub(crate) const GAP: u32 = 4;
-/// Cells below this side are enlarged by a whole factor.
+/// Cells with a side below this are enlarged by an integer factor.
 const SMALL: u32 = 112;
 const BACKGROUND: Rgb<u8> = Rgb([255, 255, 255]);
 
-/// One picture of all cells. Columns are as wide as their widest cell and rows as high as their
-/// highest; cells stand at the top left of their place.
+/// Draws one picture of all cells. Columns are as wide as their widest cell and rows as high as
+/// their highest; cells are aligned to the top left.
 pub(crate) fn lay_out(rows: &[Vec<RgbImage>]) -> RgbImage {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<u32> = (0..columns)
@@ -29,7 +29,7 @@ pub(crate) fn lay_out(rows: &[Vec<RgbImage>]) -> RgbImage {
     sheet
 }
 
-/// Cells one below the other, up to `height` pixels a column.
+/// Stacks cells vertically, with up to `height` pixels per column.
 pub(crate) fn stack(cells: Vec<RgbImage>, height: u32) -> Vec<RgbImage> {
     let Some(first) = cells.first() else { return Vec::new() };
     let (width, side) = first.dimensions();
@@ -44,12 +44,12 @@ pub(crate) fn stack(cells: Vec<RgbImage>, height: u32) -> Vec<RgbImage> {
     cells.chunks(count as usize).map(column).collect()
 }
 
-/// The whole factor by which cells of `side` pixels are enlarged to be seen.
+/// Returns the integer factor by which cells of `side` pixels are enlarged.
 pub(crate) fn zoom(side: u32) -> u32 {
     SMALL.div_ceil(side.max(1)).max(1)
 }
 
-/// Every pixel repeated `factor` times both ways.
+/// Repeats every pixel `factor` times in both directions.
 pub(crate) fn enlarge(image: &RgbImage, factor: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     imageops::resize(image, width * factor, height * factor, FilterType::Nearest)

@@ -1,4 +1,4 @@
-//! The architecture of a network, from the shapes of its tensors.
+//! Infers the architecture of a network from the shapes of its tensors.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,31 @@ use super::{shorten, unknown};
 use crate::config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
-/// An architecture that was read from tensors.
+/// An architecture inferred from tensors.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Inferred {
     /// The backbone.
     pub model: ModelConfig,
-    /// The head, where the file has one.
+    /// The head, if the file has one.
     pub head: Option<HeadConfig>,
-    /// What no tensor tells and was assumed, each with the key that states it.
+    /// Values that the tensors do not determine and that were assumed, each with the key that sets
+    /// it.
     pub assumed: Vec<String>,
 }
 
-/// Architecture of a network in a file. A file that simdino wrote says it in its entries; all
-/// others by their shapes, and by the `config.json` of Hugging Face or timm beside them.
+/// Infers the architecture of a network in a file. A file written by simdino states it in its
+/// entries; for all others, it follows from shapes and from the `config.json` of Hugging Face or
+/// timm beside the file.
 ///
-/// No tensor tells the number of heads (without a config that of the table of [`Arch`], where width
-/// and depth decide), the epsilon of the norms (1e-6), how positions are interpolated (as the library
-/// does whose names they are: DINO's offset, antialiased where there are registers), or whether queries
-/// and keys are normalized (assumed not).
+/// The tensors do not determine the number of heads (without a config, it is that of the table of
+/// [`Arch`], if width and depth decide), the epsilon of the norms (1e-6), the interpolation of
+/// positions (that of the library whose names the file uses: DINO's offset, antialiased with
+/// registers), or whether queries and keys are normalized (assumed not).
 ///
 /// # Errors
-/// Tensors that a vision transformer must have are missing or do not fit together; a width and
-/// depth that no [`Arch`] has; a config of another network, or of one that is not computed here.
+/// Returns an error if required tensors are missing or do not match, if no [`Arch`] has this width
+/// and depth, or if a config describes a different or unsupported network.
 pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     if let Some(stated) = stated(file, network) {
         return Ok(stated);
@@ -56,7 +58,7 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     Ok(Inferred { model, head, assumed })
 }
 
-/// The error of a network with parts that no network of ours has names those.
+/// Adds unsupported parts of the network to its error.
 fn of_parts(file: &TensorFile, network: &NetworkInFile, error: Error) -> Error {
     let strange = network.unknown();
     let Error::Architecture { problem, .. } = &error else { return error };
@@ -70,7 +72,7 @@ fn of_parts(file: &TensorFile, network: &NetworkInFile, error: Error) -> Error {
     Error::Architecture { path: file.path().to_path_buf(), problem }
 }
 
-/// What neither the tensors nor a file beside them say.
+/// Collects values that neither the tensors nor a file beside them determine.
 fn assumed(
     model: &ModelConfig,
     beside: &Beside,
@@ -107,7 +109,7 @@ fn assumed(
     assumed
 }
 
-/// What a file of simdino says of itself.
+/// Reads what a simdino file states about itself.
 fn stated(file: &TensorFile, network: &NetworkInFile) -> Option<Inferred> {
     let entry = |key: &str| file.entries().get(key);
     let model = serde_json::from_str(entry("model")?).ok()?;
@@ -116,7 +118,7 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Option<Inferred> {
     Some(Inferred { model, head, assumed: Vec::new() })
 }
 
-/// Whether so many patches, at least one, fill a square.
+/// Whether this number of patches, at least one, fills a square.
 fn is_square(patches: i64) -> bool {
     let side = (patches.max(0) as f64).sqrt().round() as i64;
     side > 0 && side.checked_mul(side) == Some(patches)
@@ -129,7 +131,7 @@ struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
-    /// Shape of a tensor under our name, as the file has it.
+    /// Returns the shape of a tensor, by our name, in the file.
     fn get(&self, name: &str) -> Option<&[i64]> {
         let key = self.recipes.get(name)?.keys().first()?;
         Some(self.file.info(key)?.shape)
@@ -202,7 +204,7 @@ impl Shapes<'_> {
         }
     }
 
-    /// Blocks that the file has.
+    /// Number of blocks in the file.
     fn depth(&self) -> i64 {
         let indices = self.recipes.keys().filter_map(|name| {
             name.strip_prefix("blocks.")?.split('.').next()?.parse::<i64>().ok()
@@ -210,14 +212,14 @@ impl Shapes<'_> {
         indices.max().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// Hidden width of the feed-forward network of the first block; 0 where there is none.
+    /// Hidden width of the feed-forward network of the first block; 0 if there is none.
     fn hidden(&self) -> i64 {
         let weights = ["blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight"]; // [D, hidden]
         let found = weights.into_iter().find_map(|name| self.get(name)?.get(1).copied());
         found.unwrap_or(0)
     }
 
-    /// Side of the grid that the positions are for.
+    /// Returns the side of the grid that the positions belong to.
     fn side(&self) -> Result<i64> {
         let [_, count, _] = self.need::<3>("pos_embed")?;
         let class = !matches!(self.recipes.get("pos_embed"), Some(Recipe::WithoutClass(_)));
@@ -231,8 +233,9 @@ impl Shapes<'_> {
         Ok(side)
     }
 
-    /// Fails where the number of positions has another meaning than a square grid, with or without
-    /// the class token's, and nothing says which; what is assumed where only one is likely.
+    /// Fails if the number of positions could mean something other than a square grid, with or
+    /// without a position for the class token, and nothing decides; returns an assumption if only
+    /// one is likely.
     fn check_positions(&self, beside: &Beside) -> Result<Option<String>> {
         let ([_, count, _], side) = (self.need::<3>("pos_embed")?, self.side()?);
         let class = count != side * side;
@@ -249,7 +252,7 @@ impl Shapes<'_> {
         let with_registers = self.get("register_tokens").and_then(|s| s.get(1)).copied();
         let key = self.recipes.get("register_tokens").and_then(|recipe| recipe.keys().first());
         let of_timm = key.is_some_and(|key| key.ends_with("reg_token"));
-        // timm gives the class token and the registers positions, or neither.
+        // timm has positions either for both the class token and the registers, or for neither.
         if let (true, Some(registers), None) = (of_timm, with_registers, &beside.grid)
             && is_square(count - 1 - registers)
         {
@@ -281,7 +284,7 @@ impl Shapes<'_> {
         }))
     }
 
-    /// The projection head, if there is one that is understood.
+    /// Returns the projection head, if there is a supported one.
     fn head(&self) -> Option<HeadConfig> {
         let mut linear: Vec<(i64, [i64; 2])> = self
             .recipes

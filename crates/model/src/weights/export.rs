@@ -1,4 +1,4 @@
-//! A backbone as a folder that other libraries open as their own.
+//! Exports a backbone as a folder that other libraries open as their own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,15 +14,15 @@ use crate::config::{Ffn, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 use crate::normalize::Normalize;
 
-/// File of the tensors in an exported folder, under the name that the libraries look for.
+/// File name of the tensors in an exported folder, as the libraries expect it.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 const PREPROCESSOR: &str = "preprocessor_config.json";
 
-/// Whose names and files an export has.
+/// The library whose names and files an export uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// DINOv2's own code, and DINO's where the network has none of DINOv2's additions.
+    /// DINOv2's own code, and DINO's if the network has none of DINOv2's additions.
     Dinov2,
     /// timm: `timm.create_model("local-dir:FOLDER", checkpoint_path="FOLDER/model.safetensors")`.
     Timm,
@@ -31,28 +31,28 @@ pub enum Layout {
     HuggingFace,
 }
 
-/// A backbone to be exported.
+/// A backbone to export.
 #[derive(Debug)]
 pub struct Backbone<'a> {
     /// Its tensors by our names.
     pub tensors: &'a [(String, Tensor)],
     /// Its architecture.
     pub model: &'a ModelConfig,
-    /// Mean and deviation that its input is normalized with.
+    /// Mean and deviation for normalizing its input.
     pub normalize: Normalize,
 }
 
-/// Writes `model.safetensors`, `config.json` and, but for DINOv2's own layout, what the library
-/// needs to prepare images, into `folder`, which is made.
+/// Writes `model.safetensors`, `config.json`, and, except for DINOv2's own layout, the files that
+/// the library needs to prepare images, into `folder`, which is created.
 ///
-/// Where a layout demands a tensor that the network does not have, one that changes nothing is
-/// written: LayerScale of 1 and a mask token of 0 for Hugging Face. timm with registers keeps no
-/// position of the class token: it is added to the token.
+/// If a layout requires a tensor that the network does not have, a neutral one is written:
+/// LayerScale of 1 and a mask token of 0 for Hugging Face. timm with registers stores no position
+/// for the class token: it is added to the token.
 ///
 /// # Errors
-/// A network that the library cannot compute (`qk_norm`), or whose epsilon it has no place for
-/// (`norm_eps`, but for Hugging Face); a tensor that is missing or holds values that are not finite;
-/// a folder that cannot be written.
+/// Returns an error if the library cannot compute the network (`qk_norm`) or cannot store its
+/// epsilon (`norm_eps`, except Hugging Face), if a tensor is missing or not finite, or if the
+/// folder cannot be written.
 pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<()> {
     let tensors = tensors(backbone, layout)?;
     let io = |path: &Path, source| Error::Io { action: "write", path: path.to_path_buf(), source };
@@ -74,7 +74,7 @@ pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<
     }
 }
 
-/// The tensors under the names of a layout.
+/// Returns the tensors under the names of a layout.
 fn tensors(backbone: &Backbone<'_>, layout: Layout) -> Result<Vec<(String, Tensor)>> {
     let model = backbone.model;
     let refuse =
@@ -158,7 +158,7 @@ fn hf_tensors(
 }
 
 impl Layout {
-    /// In words.
+    /// Returns the name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dinov2 => "dinov2",
@@ -168,7 +168,7 @@ impl Layout {
     }
 }
 
-/// The arguments of DINOv2's `DinoVisionTransformer`, and those of this program.
+/// The arguments of DINOv2's `DinoVisionTransformer`, and those of simdino.
 fn dinov2_config(model: &ModelConfig, normalize: &Normalize) -> Value {
     let dims = model.arch.dimensions();
     json!({
@@ -191,14 +191,14 @@ fn dinov2_config(model: &ModelConfig, normalize: &Normalize) -> Value {
     })
 }
 
-/// Numbers of single precision as one writes them: 0.485, not 0.48500001430511475.
+/// Formats single-precision numbers in their short form: 0.485, not 0.48500001430511475.
 fn decimals(values: &[f32]) -> Vec<f64> {
     let decimal = |&value: &f32| value.to_string().parse().unwrap_or_else(|_| f64::from(value));
     values.iter().map(decimal).collect()
 }
 
-/// Hidden width of the plain feed-forward network over the width; a little more where rounding
-/// down would lose one.
+/// Ratio of the hidden width of the plain feed-forward network to the width; slightly more if
+/// rounding down would lose one.
 fn mlp_ratio(model: &ModelConfig) -> f64 {
     let dims = model.arch.dimensions();
     let ratio = dims.mlp_hidden as f64 / dims.embed_dim as f64;
@@ -209,7 +209,8 @@ fn mlp_ratio(model: &ModelConfig) -> f64 {
     }
 }
 
-/// A number without a fraction as an integer, which transformers 5 demands where its class has one.
+/// Writes a number without a fraction as an integer, as transformers 5 requires for integer
+/// fields.
 fn whole(value: f64) -> Value {
     if value.fract() == 0.0 { json!(value as i64) } else { json!(value) }
 }
@@ -239,7 +240,7 @@ fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         arguments["mlp_ratio"] = json!((both as f64 + 0.5) / dims.embed_dim as f64);
     }
     json!({
-        // The architecture that every argument above is given to; only the gated one differs.
+        // The architecture that receives all of the arguments above; only the gated one differs.
         "architecture": if swiglu { "vit_giant_patch14_dinov2" } else { "vit_base_patch16_224" },
         "num_classes": 0,
         "num_features": dims.embed_dim,
@@ -315,7 +316,7 @@ fn hf_preprocessor(model: &ModelConfig, normalize: &Normalize) -> Value {
     })
 }
 
-/// The Python that opens an exported folder.
+/// Returns the Python code that opens an exported folder.
 pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
     let folder = folder.display();
     match layout {
@@ -325,7 +326,7 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
         ],
         Layout::Timm => [
             "import timm".to_owned(),
-            // With `pretrained=True` timm 1.0.22 takes every file of a folder for a pickle.
+            // With `pretrained=True`, timm 1.0.22 treats every file in a folder as a pickle.
             format!(
                 "model = timm.create_model(\"local-dir:{folder}\", \
                  checkpoint_path=\"{folder}/{WEIGHTS}\").eval()"
@@ -338,11 +339,12 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
     }
 }
 
-/// Largest difference, over the largest value, between the tensors of a backbone and those that an
-/// exported folder gives back: 0 unless something was added up on the way.
+/// Returns the largest relative difference between the tensors of a backbone and those read back
+/// from an exported folder: 0 unless the export had to add tensors.
 ///
 /// # Errors
-/// The folder cannot be read, lacks a tensor, or says another architecture.
+/// Returns an error if the folder cannot be read, lacks a tensor, or states a different
+/// architecture.
 pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
     use super::file::TensorFile;
     use super::networks::choose;
@@ -362,7 +364,7 @@ pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
     for (name, tensor) in backbone.tensors {
         let ours = match name.as_str() {
             "mask_token" if !network.backbone.contains_key(name) => continue,
-            // Their sum is what is kept.
+            // Only their sum is stored.
             "cls_token" | "pos_embed" if merged => continue,
             _ => tensor.detach().f_to_device(tch::Device::Cpu)?,
         };

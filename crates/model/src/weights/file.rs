@@ -1,4 +1,4 @@
-//! A file with tensors, of any format that is read here.
+//! A file with tensors, in any supported format.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,14 +13,14 @@ use super::pth;
 use super::stored::StoredTensor;
 use crate::error::{Error, Result};
 
-/// How the tensors of a file are packed.
+/// The format of a file with tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
     /// safetensors.
     Safetensors,
-    /// A zip archive of `torch.save`.
+    /// A zip archive written by `torch.save`.
     Pth,
-    /// What `torch.save` wrote before torch 1.6.
+    /// The format of `torch.save` before torch 1.6.
     PthLegacy,
 }
 
@@ -33,19 +33,19 @@ pub struct TensorInfo<'a> {
     pub shape: &'a [i64],
 }
 
-/// An open file with tensors, or several that an index makes one. It knows their names and shapes;
-/// the elements are read when asked for.
+/// An open file with tensors, or several files joined by an index. It knows their names and
+/// shapes; elements are read on request.
 ///
-/// Nothing in a file is run: pickles of `torch.save` are read as data, and objects of unknown
-/// classes stay opaque. A file is never trusted: reading takes at most twice the memory that it
-/// has bytes, and 16 MiB.
+/// Nothing in a file is executed: pickles of `torch.save` are read as data, and objects of unknown
+/// classes stay opaque. Files are not trusted: reading uses at most twice the size of the file in
+/// memory, plus 16 MiB.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     /// The file, or its parts.
     files: Vec<Part>,
     format: FileFormat,
-    /// Each tensor, and in which of the files it lies.
+    /// Each tensor, and the file that contains it.
     tensors: BTreeMap<String, (usize, StoredTensor)>,
     entries: BTreeMap<String, String>,
 }
@@ -57,12 +57,12 @@ struct Part {
 }
 
 impl TensorFile {
-    /// Opens a safetensors file or one of `torch.save`, whose first bytes say which; or the index
-    /// (`*.index.json`) of several.
+    /// Opens a safetensors or `torch.save` file, detected from its first bytes, or the index
+    /// (`*.index.json`) of several files.
     ///
     /// # Errors
-    /// A file that cannot be read, is neither, or is damaged; an index whose parts are not there, or
-    /// lack a tensor. Every error names the file.
+    /// Returns an error if a file cannot be read, has a different format, or is damaged, or if
+    /// parts of an index are missing or lack a tensor. Every error names the file.
     pub fn open(path: &Path) -> Result<Self> {
         if parts::is_index(path) { Self::indexed(path) } else { Self::single(path) }
     }
@@ -74,7 +74,7 @@ impl TensorFile {
         let mut head = Vec::with_capacity(9);
         file.by_ref().take(9).read_to_end(&mut head).map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        // The length that safetensors begin with may look like anything; its JSON does not.
+        // The length at the start of safetensors may look like anything, but its JSON does not.
         let json = head.get(8) == Some(&b'{');
         if !json && pth::looks_like(&head) {
             let contents = pth::read(&mut file)
@@ -88,7 +88,7 @@ impl TensorFile {
         Self::safetensors(path, file)
     }
 
-    /// Opens all parts that an index names.
+    /// Opens all parts of an index.
     fn indexed(path: &Path) -> Result<Self> {
         let wanted = parts::read(path)?;
         let mut whole: Option<Self> = None;
@@ -105,7 +105,8 @@ impl TensorFile {
         whole.ok_or_else(|| parts::names_nothing(path))
     }
 
-    /// Adds the tensors of another part; where both have one, the index decides: `names` are its.
+    /// Adds the tensors of another part. If both have a tensor, the index decides: `names` are the
+    /// tensors it assigns to this part.
     fn append(&mut self, part: Self, names: &[String]) {
         let at = self.files.len();
         self.files.extend(part.files);
@@ -131,7 +132,7 @@ impl TensorFile {
         Self { files: vec![Part { path: path.clone(), file }], path, format, tensors, entries }
     }
 
-    /// Opens a file that must be safetensors.
+    /// Opens a file that must be in the safetensors format.
     pub(super) fn open_safetensors(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { action: "read", path: path.to_path_buf(), source };
         Self::safetensors(path, File::open(path).map_err(io)?)
@@ -142,17 +143,17 @@ impl TensorFile {
         Ok(Self::of(path, file, FileFormat::Safetensors, header.tensors, header.metadata))
     }
 
-    /// The file, or the index.
+    /// Returns the path of the file or the index.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How it is packed.
+    /// Returns the format.
     pub fn format(&self) -> FileFormat {
         self.format
     }
 
-    /// Names, kinds and shapes of all tensors, by name.
+    /// Returns names, kinds, and shapes of all tensors, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorInfo<'_>)> {
         self.tensors.iter().map(|(name, (_, tensor))| {
             (name.as_str(), TensorInfo { kind: tensor.kind, shape: &tensor.shape })
@@ -165,14 +166,14 @@ impl TensorFile {
         Some(TensorInfo { kind: tensor.kind, shape: &tensor.shape })
     }
 
-    /// What the file says beside its tensors: the metadata of safetensors; numbers, words and
-    /// names of opaque classes in a pickle (`args.arch`, `epoch`).
+    /// Returns what the file contains besides tensors: the metadata of safetensors, or numbers,
+    /// strings, and names of opaque classes in a pickle (`args.arch`, `epoch`).
     pub fn entries(&self) -> &BTreeMap<String, String> {
         &self.entries
     }
 
-    /// Bytes that the elements of these tensors take once they are read; tensors that share a
-    /// storage count each.
+    /// Size in bytes of the elements of these tensors once they are read; tensors that share a
+    /// storage are each counted.
     pub(super) fn num_bytes<'a>(&self, names: impl Iterator<Item = &'a str>) -> u64 {
         names
             .filter_map(|name| self.tensors.get(name))
@@ -190,7 +191,7 @@ impl TensorFile {
     /// Reads one tensor, on the CPU.
     ///
     /// # Errors
-    /// There is none of this name, or the file cannot be read.
+    /// Returns an error if there is no tensor of this name or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Tensor> {
         let (part, tensor) = self.stored(name)?;
         tensor.read(&part.file).map_err(|source| part.of_tensor(name, tensor, source))
@@ -214,7 +215,8 @@ impl Part {
         Error::Io { action: "read", path: self.path.clone(), source }
     }
 
-    /// An error of reading one tensor; what libtorch refused comes as the io error's inner one.
+    /// Returns the error of reading one tensor; an error from libtorch is the inner one of the I/O
+    /// error.
     fn of_tensor(&self, name: &str, stored: &StoredTensor, source: std::io::Error) -> Error {
         match source.downcast::<TchError>() {
             Ok(source) => {

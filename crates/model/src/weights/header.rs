@@ -1,4 +1,4 @@
-//! The header of a safetensors file: which tensors there are, and where.
+//! The header of a safetensors file: the list of tensors and their positions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,26 +12,26 @@ use tch::Kind;
 
 use super::stored::{Extent, StoredTensor};
 
-/// Longest header that is read; that of the largest network has under 100 KB.
+/// Longest accepted header; that of the largest network has under 100 KB.
 const MAX_HEADER: u64 = 32 << 20;
-/// Tensors that a file may hold.
+/// Largest number of tensors in a file.
 const MAX_TENSORS: usize = 65_536;
 /// Key under which the format keeps its metadata.
 pub(super) const METADATA_KEY: &str = "__metadata__";
 
-/// What a header says.
+/// The contents of a header.
 pub(super) struct Header {
     pub(super) tensors: BTreeMap<String, StoredTensor>,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Why a header cannot be used.
+/// Reasons why a header cannot be used.
 pub(super) enum HeaderError {
     Io(io::Error),
     Format(SafeTensorError),
-    /// A dtype that libtorch has no name for, or we none.
+    /// A dtype that libtorch or simdino does not support.
     Kind(String, Dtype),
-    /// A size that libtorch cannot hold.
+    /// A size that libtorch does not support.
     Shape(String, Vec<usize>),
 }
 
@@ -41,8 +41,8 @@ impl From<SafeTensorError> for HeaderError {
     }
 }
 
-/// Reads the header at the start of `file`, and checks that its tensors fill the rest of the file
-/// without gap or overlap.
+/// Reads the header at the start of `file` and checks that its tensors fill the rest of the file
+/// without gaps or overlaps.
 pub(super) fn read(mut file: &File) -> Result<Header, HeaderError> {
     let file_len = file.metadata().map_err(HeaderError::Io)?.len();
     if file_len < 8 {
@@ -65,7 +65,7 @@ pub(super) fn read(mut file: &File) -> Result<Header, HeaderError> {
     place(raw, 8 + len, file_len)
 }
 
-/// Turns offsets into places of the file.
+/// Converts offsets to positions in the file.
 fn place(raw: RawHeader, start: u64, file_len: u64) -> Result<Header, HeaderError> {
     let mut order: Vec<usize> = (0..raw.tensors.len()).collect();
     order.sort_by_key(|&i| raw.tensors[i].1.data_offsets);
@@ -100,7 +100,7 @@ fn place(raw: RawHeader, start: u64, file_len: u64) -> Result<Header, HeaderErro
     Ok(Header { tensors, metadata: raw.metadata })
 }
 
-/// The JSON as it stands. Read entry by entry, so that it takes no more than it holds.
+/// The raw JSON. It is read entry by entry, so that it uses no more memory than it contains.
 #[derive(Default)]
 struct RawHeader {
     tensors: Vec<(String, TensorInfo)>,
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-/// The kind that libtorch holds a dtype as.
+/// Returns the libtorch kind for a dtype.
 pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
     Some(match dtype {
         Dtype::F32 => Kind::Float,

@@ -1,4 +1,4 @@
-//! Weights of any file into the variables of a network, with an account of every tensor.
+//! Loads weights from any file into the variables of a network, and accounts for every tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,36 +14,37 @@ use super::{shorten, unknown};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 
-/// Where a network stands among the variables that it is loaded into.
+/// The location of a network among the variables that it is loaded into.
 #[derive(Debug)]
 pub struct Target<'a> {
     /// The variables.
     pub vars: &'a nn::VarStore,
-    /// Architecture of the backbone among them.
+    /// Architecture of the backbone.
     pub model: &'a ModelConfig,
-    /// Front part of the backbone's variables: `backbone.` in a [`crate::Network`], else empty.
+    /// Prefix of the backbone's variables: `backbone.` in a [`crate::Network`], otherwise empty.
     pub backbone: &'a str,
-    /// Front part of the head's variables, if the head is to be loaded too: `head.` in a
+    /// Prefix of the head's variables, if the head should be loaded, too: `head.` in a
     /// [`crate::Network`].
     pub head: Option<&'a str>,
-    /// The same of the head on patches, where that is another: `patch_head.` in a
+    /// The same for the patch head, if there is a separate one: `patch_head.` in a
     /// [`crate::Network`].
     pub patch_head: Option<&'a str>,
 }
 
-/// What is asked of a file.
+/// Options for loading a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportPolicy {
-    /// Which network of a training checkpoint.
+    /// Which network of a training checkpoint to load.
     pub role: Role,
-    /// What the keys of the network begin with, in the place of its role; see [`networks::named`].
+    /// Key prefix of the network, instead of its role; see [`networks::named`].
     pub prefix: Option<String>,
-    /// Share of the backbone's tensors that must be found, 0 to 1; below it nothing is loaded.
+    /// Minimum fraction of the backbone's tensors that must be found, 0 to 1; below it, nothing is
+    /// loaded.
     pub min_matched: f64,
-    /// Leave tensors of the network out that have no place here; without it they are an error.
+    /// Ignore tensors of the network that have no counterpart here; otherwise they are an error.
     pub ignore_unused: bool,
-    /// Adapt positions, patch kernels and channels to the target's sizes; without it they count as
-    /// not found.
+    /// Resize positions, patch kernels, and channels to the sizes of the target; otherwise they
+    /// count as not found.
     pub resize: bool,
 }
 
@@ -55,10 +56,10 @@ impl Default for ImportPolicy {
 }
 
 impl ImportPolicy {
-    /// The network of `file` that is meant.
+    /// Selects the requested network of `file`.
     ///
     /// # Errors
-    /// There is none, or it is not clear which.
+    /// Returns an error if there is none or the choice is ambiguous.
     pub fn choose(&self, file: &TensorFile) -> Result<NetworkInFile> {
         match &self.prefix {
             Some(prefix) => networks::named(file, prefix),
@@ -67,13 +68,14 @@ impl ImportPolicy {
     }
 }
 
-/// Loads a network of `file` into variables: the backbone, and the head where one is asked for and
-/// all of it is there with the same shapes. Keys of every style are recognized (see
-/// [`networks::networks`]), and nothing is changed unless enough of the backbone is found.
+/// Loads a network of `file` into variables: the backbone, and the head if it is requested and
+/// complete with the same shapes. Keys of every style are recognized (see [`networks::networks`]),
+/// and nothing is changed unless enough of the backbone is found.
 ///
-/// Tensors of the network that have no place here are an error unless the policy lets them go; a mask
-/// token is no part of the features. Kinds and devices are those of the variables. Positions are resized as the target's
-/// `pos_interpolation` does, patch kernels by pseudo-inverse, channels by summing or repeating.
+/// Tensors of the network that have no counterpart here are an error unless the policy ignores
+/// them; a mask token does not affect the features. Kinds and devices are those of the variables.
+/// Positions are resized according to the target's `pos_interpolation`, patch kernels by
+/// pseudo-inverse, and channels by summing or repeating.
 ///
 /// ```no_run
 /// # use model::weights::{ImportPolicy, Target, TensorFile, import};
@@ -85,9 +87,9 @@ impl ImportPolicy {
 /// ```
 ///
 /// # Errors
-/// No network in the file, or none of the role; tensors of it without a place; too little of it
-/// matches; tensors that overlap, are of whole numbers, or hold a value that is not finite (the
-/// variables are then loaded in part); a file that cannot be read.
+/// Returns an error if the file has no network or none with the role, has tensors without a
+/// counterpart, or matches too little; if tensors overlap, contain integers, or contain a
+/// non-finite value (the variables are then partly loaded); or if the file cannot be read.
 pub fn import(
     file: &TensorFile,
     target: &Target<'_>,
@@ -116,7 +118,7 @@ pub fn import(
     Ok(report)
 }
 
-/// Fails, naming what is not there, unless enough of the backbone was found.
+/// Returns an error that names the missing tensors unless enough of the backbone was found.
 fn check_share(report: &ImportReport, least: f64) -> Result<()> {
     let (matched, total) = report.backbone;
     if matched as f64 >= least * total as f64 {
@@ -193,7 +195,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Takes a head if every one of its variables is there as it is; whether it is.
+    /// Loads a head if every one of its variables is present and unchanged in shape; returns
+    /// whether it did.
     fn head(
         &mut self,
         variables: &BTreeMap<String, Tensor>,
@@ -219,7 +222,8 @@ impl<'a> Plan<'a> {
         true
     }
 
-    /// Fails, naming them, if tensors of the backbone have no place and are not to be left out.
+    /// Returns an error that names the tensors of the backbone without a counterpart, unless they
+    /// should be ignored.
     fn check_unused(
         &self,
         variables: &BTreeMap<String, Tensor>,
@@ -245,8 +249,8 @@ impl<'a> Plan<'a> {
         Err(Error::Unused { path, names, hint })
     }
 
-    /// Fails, naming it, if a tensor to be loaded is not of real numbers: whole numbers or flags in
-    /// the place of weights are those of a quantized network, or of something else.
+    /// Returns an error that names a tensor to be loaded if it does not contain real numbers:
+    /// integers or booleans in place of weights indicate a quantized network or something else.
     fn check_kinds(&self) -> Result<()> {
         let keys = self.steps.iter().flat_map(|step| step.recipe.keys());
         for (key, info) in keys.filter_map(|key| Some((key, self.file.info(key)?))) {
@@ -258,7 +262,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Names what is left over, and checks that what is to be read is no more than the file holds.
+    /// Names the remaining tensors, and checks that the total size to read does not exceed the
+    /// file.
     fn finish(&mut self, variables: &BTreeMap<String, Tensor>, target: &Target<'_>) -> Result<()> {
         let has = |prefix: &str, name: &str| variables.contains_key(&format!("{prefix}{name}"));
         let backbone = self.network.backbone.iter();

@@ -1,19 +1,19 @@
-//! Key styles of the field, and the one that this crate's parameters have.
+//! Key styles of other projects, and the style of this crate's parameters.
 //!
 //! Ours is DINOv2's: `blocks.0.attn.qkv.weight`. The table is in `docs/EXPORT.md`.
 
 use std::collections::BTreeMap;
 
-/// Components that training code leaves in keys, at any place.
+/// Components that training code adds to keys, at any position.
 const WRAPPERS: [&str; 4] =
     ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Whose names a file gives its tensors.
+/// The project whose names a file uses for its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyStyle {
-    /// DINO, DINOv2, SimDINO, SimDINOv2 and this program; timm's plain transformers too.
+    /// DINO, DINOv2, SimDINO, SimDINOv2, and simdino; also timm's plain transformers.
     Dino,
-    /// timm, where it differs: registers, SwiGLU, positions without the class token's.
+    /// timm, where it differs: registers, SwiGLU, positions without that of the class token.
     Timm,
     /// Hugging Face `Dinov2Model` and `Dinov2WithRegistersModel`.
     HfDinov2,
@@ -22,7 +22,7 @@ pub enum KeyStyle {
 }
 
 impl KeyStyle {
-    /// In words.
+    /// Returns the name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dino => "DINO / DINOv2",
@@ -33,8 +33,7 @@ impl KeyStyle {
     }
 }
 
-/// `key` without wrappers, and without the number of a chunk of blocks
-/// (`blocks.<chunk>.<block>.`).
+/// Removes wrappers from `key`, and the number of a chunk of blocks (`blocks.<chunk>.<block>.`).
 pub(super) fn cleaned(key: &str) -> String {
     let mut parts: Vec<&str> = key.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     let number = |part: Option<&&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
@@ -47,19 +46,20 @@ pub(super) fn cleaned(key: &str) -> String {
     parts.join(".")
 }
 
-/// How a tensor of ours is put together from tensors of a file.
+/// How one of our tensors is assembled from tensors of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Recipe {
-    /// As it is; another shape of as many elements is viewed as ours.
+    /// Unchanged; a different shape with the same number of elements is viewed as ours.
     Whole(String),
-    /// One below the other, along the first dimension: queries, keys, values.
+    /// Concatenated along the first dimension: queries, keys, values.
     Stacked([String; 3]),
-    /// Positions of patches alone: the class token's is zero, being part of that token.
+    /// Positions of patches only: that of the class token is zero, because it is part of that
+    /// token.
     WithoutClass(String),
 }
 
 impl Recipe {
-    /// The keys of the file that it takes.
+    /// Returns the keys of the file that it uses.
     pub(super) fn keys(&self) -> &[String] {
         match self {
             Self::Whole(key) | Self::WithoutClass(key) => std::slice::from_ref(key),
@@ -68,19 +68,19 @@ impl Recipe {
     }
 }
 
-/// What the shapes of a network say about its names.
+/// What the shapes of a network reveal about its names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traits {
-    /// Whose names they are.
+    /// The key style.
     pub(super) style: KeyStyle,
-    /// The positions begin with the class token's.
+    /// Whether the positions begin with that of the class token.
     pub(super) class_has_position: bool,
-    /// The feed-forward network is gated under the names of a plain one.
+    /// Whether the feed-forward network is gated but has the names of a plain one.
     pub(super) gated: bool,
 }
 
-/// Recipes by our names for the tensors of one network, from its own (cleaned) keys to those of
-/// the file.
+/// Returns recipes by our names for the tensors of one network, given a map from its own (cleaned)
+/// keys to those of the file.
 pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeMap<String, Recipe> {
     let style = traits.style;
     let mut recipes = BTreeMap::new();
@@ -94,7 +94,7 @@ pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeM
                 Hf::Part { name, index, sibling } => {
                     let parts = ["query", "key", "value"].map(|part| keys.get(&sibling(part)));
                     match parts {
-                        // Without one of the three the others have no place.
+                        // Without one of the three, the other two are unused.
                         [Some(q), Some(k), Some(v)] if index == 0 => {
                             (name, Recipe::Stacked([q, k, v].map(String::clone)))
                         }
@@ -111,14 +111,15 @@ pub(super) fn recipes(traits: Traits, keys: &BTreeMap<String, String>) -> BTreeM
             }
             other => other,
         };
-        // A second tensor for the same place stays in the account, under no name of ours.
+        // A second tensor for the same parameter is still accounted for, but not under one of our
+        // names.
         let name = if recipes.contains_key(&name) { format!("second {name} {key}") } else { name };
         recipes.insert(name, recipe);
     }
     recipes
 }
 
-/// Our name of a LayerScale under one of the names of the field: `blocks.0.gamma_1`,
+/// Returns our name for a LayerScale under any of its common names: `blocks.0.gamma_1`,
 /// `blocks.0.ls1.weight`, `blocks.0.layer_scale_1.scale_factor`.
 fn layer_scale(name: &str) -> Option<String> {
     const VALUES: [&str; 7] =
@@ -136,7 +137,7 @@ fn layer_scale(name: &str) -> Option<String> {
     Some(format!("blocks.{block}.ls{which}.gamma"))
 }
 
-/// Whether a name is one that a backbone of ours may have.
+/// Whether our backbone can have a tensor with this name.
 pub(super) fn is_ours(name: &str) -> bool {
     const ALONE: [&str; 4] = ["cls_token", "pos_embed", "register_tokens", "mask_token"];
     const LAYERS: [&str; 8] =
@@ -165,10 +166,10 @@ fn from_timm(key: &str, gated: bool) -> String {
     }
 }
 
-/// What a Hugging Face key is.
+/// The meaning of a Hugging Face key.
 enum Hf<'a> {
     Named(String),
-    /// One of queries, keys and values, which are one tensor here.
+    /// One of queries, keys, and values, which form one tensor here.
     Part {
         name: String,
         index: usize,
@@ -176,7 +177,7 @@ enum Hf<'a> {
     },
 }
 
-/// Names of both Hugging Face families, theirs and ours, inside a layer.
+/// Names inside a layer for both Hugging Face families, theirs and ours.
 const HF_LAYER: [(&str, &str); 12] = [
     ("norm1", "norm1"),
     ("norm2", "norm2"),
@@ -193,7 +194,7 @@ const HF_LAYER: [(&str, &str); 12] = [
     ("intermediate.dense", "mlp.fc1"),
 ];
 
-/// The same outside of the layers.
+/// The same for names outside of layers.
 const HF_OUTSIDE: [(&str, &str); 6] = [
     ("embeddings.cls_token", "cls_token"),
     ("embeddings.position_embeddings", "pos_embed"),
@@ -218,14 +219,15 @@ fn from_hf(style: KeyStyle, key: &str) -> Hf<'_> {
         let name = ours(&format!("attn.qkv.{kind}"));
         return Hf::Part { name, index, sibling: Box::new(sibling) };
     }
-    // `output.dense` ends the feed-forward network of ViTModel, and nothing of Dinov2Model.
+    // `output.dense` is the end of the feed-forward network in ViTModel, and does not exist in
+    // Dinov2Model.
     match rest.strip_prefix("output.dense.") {
         Some(kind) if style == KeyStyle::HfVit => Hf::Named(ours(&format!("mlp.fc2.{kind}"))),
         _ => Hf::Named(ours(&renamed(rest, &HF_LAYER))),
     }
 }
 
-/// `key` with the front part that stands in `table` replaced.
+/// Replaces the prefix of `key` that is listed in `table`.
 fn renamed(key: &str, table: &[(&str, &str)]) -> String {
     for (theirs, ours) in table {
         if let Some(rest) = key.strip_prefix(theirs)
@@ -237,7 +239,7 @@ fn renamed(key: &str, table: &[(&str, &str)]) -> String {
     key.to_owned()
 }
 
-/// The Hugging Face name of one of ours that is one tensor there too.
+/// Returns the Hugging Face name of one of our tensors that is a single tensor there, too.
 pub(super) fn to_hf(name: &str) -> String {
     let Some(rest) = name.strip_prefix("blocks.") else {
         return inverse(name, &HF_OUTSIDE);
@@ -259,7 +261,7 @@ fn inverse(name: &str, table: &[(&str, &str)]) -> String {
     name.to_owned()
 }
 
-/// timm's name of one of ours.
+/// Returns timm's name for one of our tensors.
 pub(super) fn to_timm(name: &str) -> String {
     match name {
         "register_tokens" => "reg_token".to_owned(),

@@ -1,4 +1,4 @@
-//! The weight file that a path stands for.
+//! Locates the weight file for a path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use super::parts::{is_index, is_part};
 use super::roles::Role;
 use crate::error::{Error, Result};
 
-/// Files of libraries in a folder of their own, the one to be taken first.
+/// File names that libraries use in a model folder, in order of precedence.
 const FILES: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -15,9 +15,10 @@ const FILES: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// The weight file, or the index of several, that a path stands for: itself, or what lies in this
-/// folder: the weights of a run of simdino (`weights/teacher.safetensors`), those of a checkpoint
-/// (`teacher.safetensors` or `student.safetensors`), or those of an exported or downloaded folder.
+/// Returns the weight file, or the index of several, for a path: the path itself, or a file in
+/// this folder: the weights of a run of simdino (`weights/teacher.safetensors`), those of a
+/// checkpoint (`teacher.safetensors` or `student.safetensors`), or those of an exported or
+/// downloaded folder.
 ///
 /// # Errors
 /// [`Error::NoSuchFile`]; [`Error::Parts`] for one part of several, parts without their index, or
@@ -42,7 +43,7 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     other_index(path)?.ok_or_else(|| Error::NoWeights { path: path.to_owned() })
 }
 
-/// The only index of a folder, under whatever name; parts without one are an error.
+/// Returns the only index of a folder, under any name; parts without an index are an error.
 fn other_index(folder: &Path) -> Result<Option<PathBuf>> {
     let io = |source| Error::Io { action: "read", path: folder.to_owned(), source };
     let entries = fs::read_dir(folder).map_err(io)?;

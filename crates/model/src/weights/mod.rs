@@ -1,4 +1,4 @@
-//! Weights in files, and how their keys meet a model's.
+//! Weight files, and how their keys map to those of a model.
 
 mod architecture;
 mod beside;
@@ -40,26 +40,26 @@ pub use roles::Role;
 
 use crate::error::{Error, Result};
 
-/// Names listed in full by [`MatchReport::require_complete`] before it counts the rest.
+/// Number of names that [`MatchReport::require_complete`] lists before it counts the rest.
 const NAMES_SHOWN: usize = 5;
-/// Wrappers that training code leaves in front of keys.
+/// Wrappers that training code adds in front of keys.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "_fsdp_wrapped_module."];
 
-/// How the keys of a file become names of variables.
+/// How the keys of a file map to names of variables.
 ///
-/// Wrappers (`module.`, `_orig_mod.`, `_fsdp_wrapped_module.`) are removed first, as often as
-/// they stand in front. Then a key that starts with `file_prefix` has it replaced by
-/// `model_prefix`; other keys are reported as unexpected. Variables outside `model_prefix` are
+/// Wrappers (`module.`, `_orig_mod.`, `_fsdp_wrapped_module.`) are removed from the front first,
+/// however many there are. Then, in a key that starts with `file_prefix`, this prefix is replaced
+/// by `model_prefix`; other keys are reported as unexpected. Variables outside `model_prefix` are
 /// neither loaded nor reported as missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyRules {
-    /// Front part of the file's keys, `backbone.` for instance; empty takes all.
+    /// Prefix of the file's keys, for example `backbone.`; empty matches all.
     pub file_prefix: String,
-    /// What stands in its place in the model.
+    /// The prefix that replaces it in the model.
     pub model_prefix: String,
 }
 
-/// A tensor whose shape in the file is not the model's.
+/// A tensor whose shape in the file differs from that in the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShapeMismatch {
@@ -71,22 +71,23 @@ pub struct ShapeMismatch {
     pub got: Vec<i64>,
 }
 
-/// What became of each key. All lists are sorted.
+/// What happened to each key. All lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MatchReport {
     /// Variables that were loaded.
     pub matched: Vec<String>,
-    /// Variables that the file has nothing for; left as they were.
+    /// Variables that are not in the file; they are unchanged.
     pub missing: Vec<String>,
-    /// Keys of the file, as written there, that the model has no variable for.
+    /// Keys of the file, as written there, for which the model has no variable.
     pub unexpected: Vec<String>,
-    /// Variables of another shape than in the file; left as they were.
+    /// Variables whose shape differs from that in the file; they are unchanged.
     pub shape_mismatch: Vec<ShapeMismatch>,
 }
 
 impl MatchReport {
-    /// Fails unless every variable was loaded; keys that the model does not have are accepted.
+    /// Returns an error unless every variable was loaded; keys that the model does not have are
+    /// accepted.
     ///
     /// # Errors
     /// [`Error::Mismatch`] naming the first few variables.
@@ -118,11 +119,11 @@ pub fn named_variables(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
     vs.variables().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
-/// Copies the tensors of `file` into the variables of `vs` whose names and shapes match,
+/// Copies the tensors of `file` into the variables of `vs` with matching names and shapes,
 /// converting dtype and device.
 ///
 /// # Errors
-/// Only libtorch's refusal to copy; keys that do not match are in the report.
+/// Returns an error only if libtorch fails to copy; keys that do not match are in the report.
 pub fn load_into(
     vs: &mut nn::VarStore,
     file: &WeightsFile,
@@ -156,7 +157,7 @@ pub fn load_into(
 }
 
 impl KeyRules {
-    /// Name of the variable that `key` is for, if it is for any.
+    /// Returns the name of the variable for `key`, if there is one.
     fn apply(&self, key: &str) -> Option<String> {
         let mut key = key;
         while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| key.strip_prefix(wrapper)) {

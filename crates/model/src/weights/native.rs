@@ -1,7 +1,8 @@
 //! Reading and writing safetensors files.
 //!
-//! Writing is atomic: a reader sees the old file or the new one, never a part. The same tensors
-//! and metadata give the same bytes. Reading trusts nothing: a broken file is an error.
+//! Writing is atomic: a reader sees either the old file or the new one, never part of one. The
+//! same tensors and metadata give the same bytes. Files are not trusted when they are read: a
+//! damaged file is an error.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,20 +19,21 @@ use crate::error::{Error, Result};
 /// The header is padded with spaces to a multiple of this, so that data is aligned.
 const ALIGNMENT: usize = 8;
 
-/// What a weight file holds.
+/// The contents of a weight file.
 #[derive(Debug)]
 pub struct WeightsFile {
     /// Tensors by name, on the CPU.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Free text by key: source, license, configuration.
+    /// Free text by key, for example source, license, configuration.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Writes tensors (any device, any stride) and metadata to `path`: into a temporary file beside
-/// it, flushed to disk, then renamed over it.
+/// Writes tensors (on any device, with any stride) and metadata to `path`: into a temporary file
+/// beside it, which is flushed to disk and then renamed.
 ///
 /// # Errors
-/// A dtype other than f32, f64, f16, bf16, i64, u8; a name used twice; the file system's refusal.
+/// Returns an error if a dtype is not f32, f64, f16, bf16, i64, or u8, if a name occurs twice, or
+/// if writing fails.
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -54,7 +56,7 @@ pub fn write_safetensors(
     })
 }
 
-/// Why a file could not be written.
+/// Reasons why a file could not be written.
 enum Unwritten {
     Io(std::io::Error),
     Tensor(Error),
@@ -69,8 +71,8 @@ impl From<std::io::Error> for Unwritten {
 /// Reads a whole file.
 ///
 /// # Errors
-/// A file that cannot be read, is no valid safetensors, or holds a dtype of another kind than
-/// floats, integers and bool of at most 64 bits. Every error names the file.
+/// Returns an error if the file cannot be read, is not valid safetensors, or contains a dtype
+/// other than floats, integers, and bool of at most 64 bits. Every error names the file.
 pub fn read_safetensors(path: &Path) -> Result<WeightsFile> {
     let file = TensorFile::open_safetensors(path)?;
     let mut tensors = BTreeMap::new();
@@ -86,7 +88,8 @@ struct Entry<'a> {
     dtype: Dtype,
 }
 
-/// Wide dtypes first, so that every tensor starts at a multiple of its element, then by name.
+/// Sorts wide dtypes first, so that every tensor starts at a multiple of its element size, then by
+/// name.
 fn file_order<'a>(path: &Path, tensors: &'a [(String, Tensor)]) -> Result<Vec<Entry<'a>>> {
     let mut ordered = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -105,7 +108,8 @@ fn file_order<'a>(path: &Path, tensors: &'a [(String, Tensor)]) -> Result<Vec<En
     Ok(ordered.into_values().collect())
 }
 
-/// The JSON header. Written by hand because the library's own keeps metadata in random order.
+/// The JSON header. It is written by hand because the library's own code writes metadata in random
+/// order.
 fn encode_header(
     path: &Path,
     ordered: &[Entry<'_>],
@@ -134,8 +138,8 @@ fn encode_header(
     Ok(encoded)
 }
 
-/// The elements in row-major order, little-endian as the format wants (and as every machine that
-/// libtorch runs on has them).
+/// The elements in row-major order, little-endian as the format requires (and as on every machine
+/// that libtorch supports).
 fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
     let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];

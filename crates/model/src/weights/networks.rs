@@ -1,4 +1,4 @@
-//! The networks that a file holds: which tensors are whose, and in whose style.
+//! The networks in a file: which tensors belong to which, and in which key style.
 
 use std::collections::BTreeMap;
 
@@ -8,55 +8,54 @@ use super::roles::{self, Role};
 use super::unknown;
 use crate::error::{Error, Result};
 
-/// Endings of the key that every backbone has, the longer first, and what they say of the style.
+/// Key endings that every backbone has, the longer first, and the style that they indicate.
 const ANCHORS: [&str; 2] = ["embeddings.cls_token", "cls_token"];
 /// Names of the projection head beside a backbone.
 const HEADS: [&str; 2] = ["dino_head.", "head."];
-/// Names of the head on patches beside it, where that is another.
+/// Names of the patch head beside it, if it is separate.
 const PATCH_HEADS: [&str; 2] = ["ibot_head.", "patch_head."];
 
-/// A backbone that a file holds, with the head beside it, if there is one.
+/// A backbone in a file, with the head beside it, if there is one.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NetworkInFile {
-    /// What stands before its keys, without wrappers: `teacher.backbone.`.
+    /// Prefix of its keys, without wrappers: `teacher.backbone.`.
     pub prefix: String,
-    /// Whose names its tensors have.
+    /// Key style of its tensors.
     pub style: KeyStyle,
     /// Tensors of the backbone by our names.
     pub(super) backbone: BTreeMap<String, Recipe>,
-    /// Tensors of the head by our names; empty where there is none.
+    /// Tensors of the head by our names; empty if there is none.
     pub(super) head: BTreeMap<String, Recipe>,
-    /// Tensors of the head on patches by our names; empty where there is none.
+    /// Tensors of the patch head by our names; empty if there is none.
     pub(super) patch_head: BTreeMap<String, Recipe>,
-    /// Keys of the file under this network that have no part in its features: classifiers,
-    /// decoders.
+    /// Keys of the file under this network that do not affect its features: classifiers, decoders.
     pub(super) behind: Vec<String>,
 }
 
 impl NetworkInFile {
-    /// What its prefix says that it is in a checkpoint, if anything.
+    /// Returns its role in a checkpoint according to its prefix, if any.
     pub fn role(&self) -> Option<Role> {
         roles::role(&self.prefix)
     }
 
-    /// Whether no block has a bias of queries, keys and values: the same as one of 0.
+    /// Whether no block has a bias for queries, keys, and values, which equals a bias of 0.
     pub(super) fn lacks_qkv_bias(&self) -> bool {
         !self.backbone.keys().any(|name| name.ends_with(".attn.qkv.bias"))
     }
 
-    /// Whether a head stands beside the backbone.
+    /// Whether there is a head beside the backbone.
     pub fn has_head(&self) -> bool {
         !self.head.is_empty()
     }
 
-    /// Whether patches have a head of their own.
+    /// Whether patches have their own head.
     pub fn has_patch_head(&self) -> bool {
         !self.patch_head.is_empty()
     }
 
-    /// Keys of the file that are under this network and have no place in any network of ours,
-    /// sorted: its features are others than those computed without them.
+    /// Returns the sorted keys of the file under this network that have no counterpart in any of
+    /// our networks: its features differ from those computed without them.
     pub fn unknown(&self) -> Vec<String> {
         let strange = self.backbone.iter().filter(|(name, _)| !keys::is_ours(name));
         let mut found: Vec<_> =
@@ -65,7 +64,7 @@ impl NetworkInFile {
         found
     }
 
-    /// Why a network without positions has none.
+    /// Explains why a network without positions has none.
     pub(super) fn without_positions(&self) -> String {
         let why = match unknown::hint(&self.unknown()) {
             Some(why) if why.contains("positions") => why,
@@ -75,7 +74,7 @@ impl NetworkInFile {
     }
 }
 
-/// All networks of a file, by their prefix.
+/// Returns all networks of a file, by prefix.
 pub fn networks(file: &TensorFile) -> Vec<NetworkInFile> {
     let keys = cleaned(file);
     let anchors = keys.keys().filter_map(|key| {
@@ -100,8 +99,9 @@ pub fn networks(file: &TensorFile) -> Vec<NetworkInFile> {
         .collect()
 }
 
-/// Keys of a file by what they are without wrappers. A second key that becomes the same one gets
-/// a name that no network knows, so that it stays in the account; one without wrappers is the first.
+/// Maps keys without wrappers to keys of the file. If a second key becomes the same, it gets a
+/// name that no network uses, so that it is still accounted for; a key without wrappers takes
+/// precedence.
 fn cleaned(file: &TensorFile) -> BTreeMap<String, String> {
     let names = || file.tensors().map(|(name, _)| (keys::cleaned(name), name.to_owned()));
     let (plain, wrapped): (Vec<_>, Vec<_>) = names().partition(|(clean, name)| clean == name);
@@ -144,7 +144,7 @@ fn network(
     NetworkInFile { prefix, style, backbone, head, patch_head, behind }
 }
 
-/// Takes the keys out of a network that have no part in its features.
+/// Removes keys from a network that do not affect its features.
 fn take_behind(file: &TensorFile, own: &mut BTreeMap<String, String>, anchor: &str) -> Vec<String> {
     let width = |key: &str| file.info(own.get(key)?)?.shape.last().copied();
     // The mask token of MAE's decoder, which is narrower.
@@ -157,7 +157,7 @@ fn take_behind(file: &TensorFile, own: &mut BTreeMap<String, String>, anchor: &s
     behind
 }
 
-/// Keys below `prefix`, without it.
+/// Returns the keys below `prefix`, without it.
 fn under(keys: &BTreeMap<String, String>, prefix: &str) -> BTreeMap<String, String> {
     keys.range(prefix.to_owned()..)
         .take_while(|(key, _)| key.starts_with(prefix))
@@ -165,7 +165,7 @@ fn under(keys: &BTreeMap<String, String>, prefix: &str) -> BTreeMap<String, Stri
         .collect()
 }
 
-/// The head inside the backbone's own module, or beside a module called `backbone`.
+/// Finds the head inside the backbone's own module, or beside a module called `backbone`.
 fn head(
     keys: &BTreeMap<String, String>,
     own: &BTreeMap<String, String>,
@@ -187,15 +187,15 @@ fn head(
     BTreeMap::new()
 }
 
-/// Whether positions are as many as a square has, so that the class token has none.
+/// Whether the number of positions fills a square, so that the class token has none.
 fn is_square(shape: &[i64]) -> bool {
     let [_, count, _] = *shape else { return false };
     let side = (count as f64).sqrt().round() as i64;
     side * side == count
 }
 
-/// Whether the feed-forward network is gated under plain names: its first layer makes twice what
-/// its second takes.
+/// Whether the feed-forward network is gated under plain names: the output of its first layer is
+/// twice the input of its second.
 fn gated(file: &TensorFile, own: &BTreeMap<String, String>) -> bool {
     let shape = |name: &str| own.get(name).and_then(|key| file.info(key)).map(|info| info.shape);
     match (shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.mlp.fc2.weight")) {
@@ -204,16 +204,18 @@ fn gated(file: &TensorFile, own: &BTreeMap<String, String>) -> bool {
     }
 }
 
-/// The network of `file` that `role` means: the only one, or the one whose keys say so.
+/// Returns the network of `file` for `role`: the only one, or the one whose keys indicate the
+/// role.
 ///
 /// # Errors
-/// There is no vision transformer in the file, or several and none of this role.
+/// Returns an error if the file contains no vision transformer, or several and none with this
+/// role.
 pub fn choose(file: &TensorFile, role: Role) -> Result<NetworkInFile> {
     let mut found = some(file)?;
     let prefixes: Vec<_> = found.iter().map(|network| network.prefix.as_str()).collect();
     match roles::find(&prefixes, role) {
         Some(index) => Ok(found.swap_remove(index)),
-        // A single network is the teacher.
+        // The only network is the teacher.
         None if found.len() == 1 && role == Role::Teacher => Ok(found.swap_remove(0)),
         None => {
             let wanted = if role == Role::Teacher { "the teacher" } else { "the student" };
@@ -222,12 +224,12 @@ pub fn choose(file: &TensorFile, role: Role) -> Result<NetworkInFile> {
     }
 }
 
-/// The network of `file` whose keys begin with `prefix`, as far as wrappers are no part of it; the
-/// last point, and what no other network has behind it, may be left out (`teacher` for
+/// Returns the network of `file` whose keys begin with `prefix`, ignoring wrappers. The trailing
+/// dot may be omitted, and so may the rest of the prefix if it is unambiguous (`teacher` for
 /// `teacher.backbone.`).
 ///
 /// # Errors
-/// There is no vision transformer in the file, or none or several of this name.
+/// Returns an error if the file contains no vision transformer, or none or several with this name.
 pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
     let mut found = some(file)?;
     let clean = keys::cleaned(prefix.trim_end_matches('.'));
@@ -242,7 +244,7 @@ pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
     }
 }
 
-/// All networks of a file that has one.
+/// Returns all networks of a file, which must have at least one.
 fn some(file: &TensorFile) -> Result<Vec<NetworkInFile>> {
     let found = networks(file);
     if found.is_empty() {

@@ -1,4 +1,4 @@
-//! Weights spread over several files, and the index that says where each tensor lies.
+//! Weights that are split over several files, and the index that maps tensors to files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Ending of an index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 const INDEX: &str = ".index.json";
 
-/// What an index says; its other entries are sums.
+/// The contents of an index; its other entries are sums.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -32,7 +32,7 @@ pub fn is_part(path: &Path) -> bool {
     index.is_some() && number(count).is_some_and(|count| count > 1)
 }
 
-/// The files of an index beside it, each with the tensors that it is to hold.
+/// Returns the files of an index, each with the tensors that it should contain.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>> {
     let io = |source| Error::Io { action: "read", path: path.to_path_buf(), source };
     let bytes = fs::read(path).map_err(io)?;
@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>> {
         .map_err(|error| of(path, format!("is not an index of weights: {error}")))?;
     let mut parts: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for (name, part) in index.weight_map {
-        // A name and no path: nothing outside of the folder is opened.
+        // This must be a name and not a path: nothing outside of the folder is opened.
         if Path::new(&part).file_name() != Some(part.as_ref()) {
             return Err(of(path, format!("names the part '{part}', which is not a file name")));
         }
@@ -53,7 +53,8 @@ fn of(path: &Path, problem: String) -> Error {
     Error::Parts { path: path.to_path_buf(), problem }
 }
 
-/// The error of opening a part: one that is not there is said in terms of the index.
+/// Returns the error for a part that cannot be opened; a missing one is described in terms of the
+/// index.
 pub(super) fn absent(index: &Path, part: &Path, error: Error) -> Error {
     match error {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -64,13 +65,13 @@ pub(super) fn absent(index: &Path, part: &Path, error: Error) -> Error {
     }
 }
 
-/// A part does not hold what the index says.
+/// Returns the error for a part that does not contain what the index states.
 pub(super) fn lacks(index: &Path, part: &Path, name: &str) -> Error {
     let part = part.display();
     of(index, format!("{name} should be in {part} and is not; fetch that part and the index again"))
 }
 
-/// The index is empty.
+/// Returns the error for an empty index.
 pub(super) fn names_nothing(index: &Path) -> Error {
     of(index, "names no tensor".to_owned())
 }

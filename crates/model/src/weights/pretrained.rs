@@ -1,5 +1,5 @@
-//! A backbone from any weight file in one call: one of simdino, which says its own architecture, or
-//! one of DINO, DINOv2, timm or Hugging Face, whose tensors tell it.
+//! Opens a backbone from any weight file in one call: a file of simdino, which states its own
+//! architecture, or one of DINO, DINOv2, timm, or Hugging Face, whose tensors determine it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::normalize::Normalize;
 use crate::vit::VisionTransformer;
 
-/// A backbone, the variables that hold it, and what its file says about it.
+/// A backbone, the variables that store it, and the information from its file.
 ///
 /// ```
 /// use model::weights::{PretrainedBackbone, named_variables, write_safetensors};
@@ -56,39 +56,41 @@ pub struct PretrainedBackbone {
     pub backbone: VisionTransformer,
     /// The architecture.
     pub model: ModelConfig,
-    /// Architecture of the projection head beside it in the file, which is not loaded.
+    /// Architecture of the projection head in the file, which is not loaded.
     pub head: Option<HeadConfig>,
-    /// Mean and standard deviation that its input is normalized with.
+    /// Mean and standard deviation for normalizing its input.
     pub normalize: Normalize,
-    /// For images of more than 8 bits: the values of each channel that became 0 and 255 in training,
-    /// given once where they are the same for all channels; empty where they were the whole range.
+    /// For images of more than 8 bits: the values of each channel that became 0 and 255 in
+    /// training, given once if they are the same for all channels; empty if they were the whole
+    /// range.
     pub value_range: Vec<[f64; 2]>,
-    /// Steps it was trained for; 0 where the file does not say.
+    /// Number of training steps; 0 if the file does not state it.
     pub step: u64,
-    /// What became of every tensor.
+    /// What happened to every tensor.
     pub report: ImportReport,
-    /// What the file does not say and was assumed, a sentence each.
+    /// Assumptions about values that the file does not state, one sentence each.
     pub assumed: Vec<String>,
     seed: i64,
     vars: nn::VarStore,
 }
 
-/// What is asked of a weight file beside its name.
+/// Options for opening a weight file.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Which network, and how much of it must be there.
+    /// Which network to load, and how much of it must be present.
     pub policy: ImportPolicy,
-    /// Values of [`ModelConfig`] as `key=value`, with or without `model.` in front: they replace what
-    /// was read or assumed.
+    /// Values of [`ModelConfig`] as `key=value`, with or without the prefix `model.`: they
+    /// override values that were read or assumed.
     pub model: Vec<String>,
 }
 
 impl PretrainedBackbone {
-    /// Reads the teacher at `path`: a weight file, the index of several, or a folder with one of
+    /// Loads the teacher at `path`: a weight file, the index of several, or a folder with one of
     /// them (see [`find`]).
     ///
     /// # Errors
-    /// There is no such file, it is damaged, or it holds no vision transformer that is known whole.
+    /// Returns an error if there is no such file, it is damaged, or it contains no vision
+    /// transformer that is completely supported.
     pub fn open(path: &Path, device: Device) -> Result<Self> {
         Self::open_with(path, &LoadOptions::default(), device)
     }
@@ -96,7 +98,7 @@ impl PretrainedBackbone {
     /// As [`Self::open`], with options.
     ///
     /// # Errors
-    /// As [`Self::open`]; [`Error::ModelValue`] for a value that does not fit.
+    /// As [`Self::open`], and [`Error::ModelValue`] for an invalid value.
     pub fn open_with(path: &Path, options: &LoadOptions, device: Device) -> Result<Self> {
         let file = TensorFile::open(&find(path, options.policy.role)?)?;
         let network = options.policy.choose(&file)?;
@@ -118,7 +120,7 @@ impl PretrainedBackbone {
             .filter(|known| known.mean.len() as i64 == model.in_channels)
             .unwrap_or_else(|| usual(model.in_channels, &mut assumed));
         let number = |key: &str| file.entries().get(key)?.parse().ok();
-        // Files of earlier versions do not say; they were made with the full range.
+        // Files of earlier versions do not state it; they were made with the full range.
         let value_range = file.entries().get("value_range");
         let value_range = value_range.and_then(|text| serde_json::from_str(text).ok());
         Ok(Self {
@@ -135,21 +137,21 @@ impl PretrainedBackbone {
         })
     }
 
-    /// The same backbone with random weights: for a run of simdino those that its training began
-    /// with, since its files say the seed.
+    /// Returns the same backbone with random weights. For a run of simdino, these are the initial
+    /// weights of its training, because its files state the seed.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     pub fn untrained(&self) -> Result<VisionTransformer> {
         tch::manual_seed(self.seed);
         let vars = nn::VarStore::new(self.vars.device());
         VisionTransformer::new(&vars.root(), &self.model)
     }
 
-    /// Writes the backbone as a weight file of simdino, which says all that is known of it.
+    /// Writes the backbone as a weight file of simdino, with everything that is known about it.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn save(&self, path: &Path, role: Role) -> Result<()> {
         let tensors = self.tensors().into_iter();
         let tensors: Vec<_> =
@@ -158,7 +160,7 @@ impl PretrainedBackbone {
         write_safetensors(path, &tensors, &self.metadata(role).map_err(header)?)
     }
 
-    /// What the file says of itself, as those of the trainer do.
+    /// The metadata of the file, as the trainer writes it.
     fn metadata(&self, role: Role) -> serde_json::Result<BTreeMap<String, String>> {
         Ok(BTreeMap::from([
             ("format".into(), "simdino".into()),
@@ -179,21 +181,21 @@ impl PretrainedBackbone {
     }
 }
 
-/// Whether the value that an assumption is about was given.
+/// Whether the value of an assumption was given.
 fn is_stated(assumption: &str, options: &[String]) -> bool {
     let key = assumption.split(':').next().unwrap_or_default().trim_start_matches("model.");
     options.iter().any(|option| option.trim_start_matches("model.").starts_with(key))
 }
 
-/// Which network was taken, where a file has several.
+/// Describes which network was chosen if a file has several.
 fn chosen_among(file: &TensorFile, taken: &str) -> Option<String> {
     let all: Vec<_> = networks(file).into_iter().map(|network| network.prefix).collect();
     let all = (all.len() > 1).then(|| all.join(", "))?;
     Some(format!("using the network {taken} (--prefix chooses another): {all}"))
 }
 
-/// Normalization where no file says one: that of ImageNet for color, as in nearly all public
-/// backbones; for other channels one that brings [0, 1] near the same range.
+/// Normalization if no file states one: that of ImageNet for color, as in nearly all public
+/// backbones; for other channels, one that maps [0, 1] to about the same range.
 fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
     if channels == 3 {
         assumed.push("mean and std of the input: those of ImageNet".to_owned());
@@ -204,7 +206,7 @@ fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
     Normalize { mean: of_each(0.5), std: of_each(0.25) }
 }
 
-/// `model` with some values replaced, `key=value` each; the prefix `model.` may stand before.
+/// Replaces some values of `model`, `key=value` each, optionally with the prefix `model.`.
 fn overridden(model: &ModelConfig, options: &[String]) -> Result<ModelConfig> {
     let mut overridden = model.clone();
     for option in options {

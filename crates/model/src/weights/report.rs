@@ -1,4 +1,4 @@
-//! The account of an import.
+//! The report of an import.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::keys::KeyStyle;
 use super::shorten;
 
-/// A tensor that was made to fit.
+/// A tensor that was resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resized {
@@ -18,7 +18,7 @@ pub struct Resized {
     pub to: Vec<i64>,
 }
 
-/// A tensor whose shape in the file is another and cannot be made to fit.
+/// A tensor whose shape in the file differs and cannot be resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtherShape {
@@ -30,36 +30,36 @@ pub struct OtherShape {
     pub here: Vec<i64>,
 }
 
-/// What became of every tensor. Names of variables are whole, keys of the file as written there;
-/// all lists are sorted.
+/// What happened to every tensor. Names of variables are complete, and keys of the file are as
+/// written there; all lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportReport {
     /// The file.
     pub path: PathBuf,
-    /// What stands before the keys of the network that was taken.
+    /// Key prefix of the network that was loaded.
     pub prefix: String,
-    /// Whose names they are.
+    /// Key style of the file.
     pub style: KeyStyle,
-    /// Variables loaded as they are.
+    /// Variables loaded unchanged.
     pub matched: Vec<String>,
-    /// Variables loaded after they were made to fit.
+    /// Variables loaded after resizing.
     pub resized: Vec<Resized>,
-    /// Variables that the file has nothing for; they keep their values.
+    /// Variables that are not in the file; they keep their values.
     pub missing: Vec<String>,
-    /// Variables of another shape; they keep their values.
+    /// Variables with a different shape; they keep their values.
     pub other_shape: Vec<OtherShape>,
-    /// Keys of the network in the file that have no place here.
+    /// Keys of the network in the file that have no counterpart here.
     pub unexpected: Vec<String>,
-    /// Keys of the file beside or behind the network that have no part in its features, and are not
+    /// Keys of the file beside or after the network that do not affect its features and are not
     /// loaded: classifiers, decoders.
     pub behind: Vec<String>,
-    /// Variables that the network was made without and that are 0: biases of queries, keys and
-    /// values.
+    /// Variables that the network in the file does not have and that are therefore 0: biases of
+    /// queries, keys, and values.
     pub zero: Vec<String>,
-    /// Whether heads were asked for and all of them found.
+    /// Whether heads were requested and all of them were found.
     pub head_loaded: bool,
-    /// Tensors of the backbone that were found, and all of them.
+    /// Number of backbone tensors that were found, and their total number.
     pub backbone: (usize, usize),
 }
 

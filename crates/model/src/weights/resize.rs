@@ -1,4 +1,4 @@
-//! Tensors of one image size, patch size or number of channels made into those of another.
+//! Resizes tensors to another image size, patch size, or number of channels.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,21 +6,21 @@ use crate::config::PosInterpolation;
 use crate::error::Result;
 use crate::pos_embed::Interpolation;
 
-/// Singular values below this share of the largest count as none.
+/// Singular values below this fraction of the largest count as zero.
 const PINV_CUTOFF: f64 = 1e-10;
 
-/// Positions `[1, 1 + M M, D]` for a grid of `side x side`, as the network itself would
-/// interpolate them, so that its features on images of that size stay what they were.
+/// Resizes positions `[1, 1 + M M, D]` to a grid of `side x side`, as the network itself would
+/// interpolate them, so that its features on images of that size do not change.
 pub(super) fn positions(weight: &Tensor, side: i64, form: PosInterpolation) -> Tensor {
     let from = ((weight.size()[1] - 1) as f64).sqrt().round() as i64;
     Interpolation::new(from, form).apply(weight, (side, side))
 }
 
-/// Kernels `[D, C, P, P]` of a patch embedding for patches of `side`: those that give an image
-/// resized along with its patches the same tokens, as nearly as can be.
+/// Resizes kernels `[D, C, P, P]` of a patch embedding to patches of `side`, so that an image that
+/// is resized along with its patches gets the same tokens as closely as possible.
 ///
 /// Resizing a patch is linear, `B x`; the new kernel is `pinv(B^T) w`, so that `<B x, w'>` is as
-/// close to `<x, w>` as the sizes allow, and equal when the patch grows.
+/// close to `<x, w>` as the sizes allow, and equal if the patch grows.
 ///
 /// # Source
 /// FlexiViT (arXiv 2212.08013, section 3.4); bicubic with antialiasing as in timm's
@@ -39,8 +39,9 @@ pub(super) fn patch_kernel(weight: &Tensor, side: i64) -> Result<Tensor> {
     Ok(kernels.view([size[0], size[1], side, side]).to_kind(kind))
 }
 
-/// Kernels `[D, C, P, P]` for another number of channels: their sum for one, so that a gray image
-/// gives what it gave as three equal channels; else repeated in turn and scaled by the ratio.
+/// Converts kernels `[D, C, P, P]` to a different number of channels: summed for one, so that a
+/// gray image gives the same result as with three equal channels; otherwise repeated in turn and
+/// scaled by the ratio.
 pub(super) fn channels(weight: &Tensor, count: i64) -> Tensor {
     let from = weight.size()[1];
     if count == 1 {

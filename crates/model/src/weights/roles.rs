@@ -1,17 +1,18 @@
-//! Which of the networks of a file the front part of its keys makes it.
+//! Roles of the networks in a file, according to the prefixes of their keys.
 
-/// Words of the network that follows another slowly, the surer ones first.
+/// Words for the network that slowly follows another, the more reliable ones first.
 const FOLLOWS: [&str; 6] = ["teacher", "ema", "momentum", "target", "k", "key"];
-/// Words of the network that is trained.
+/// Words for the network that is trained.
 const TRAINED: [&str; 7] = ["student", "online", "q", "query", "base", "context", "live"];
-/// Words of a network that is neither: DINOv3 keeps an old teacher as the anchor of Gram matrices.
+/// Words for a network that is neither: DINOv3 keeps an old teacher as the anchor of Gram
+/// matrices.
 const NEITHER: [&str; 3] = ["gram", "anchor", "predictor"];
 
-/// Which of the networks of a training checkpoint is meant.
+/// Which network of a training checkpoint to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The moving average, which is what people take away; the only network where there is one.
+    /// The moving average, which is the result of training; the only network if there is just one.
     #[default]
     Teacher,
     /// The network that is trained.
@@ -27,7 +28,7 @@ impl Role {
         }
     }
 
-    /// Its weight file in a checkpoint of simdino, and in the folder `weights` of a run.
+    /// Name of its weight file in a checkpoint of simdino, and in the folder `weights` of a run.
     pub(super) fn file_name(self) -> &'static str {
         match self {
             Self::Teacher => "teacher.safetensors",
@@ -36,7 +37,7 @@ impl Role {
     }
 }
 
-/// What the words of a prefix say: the role, and how sure they are, smaller being surer.
+/// Interprets the words of a prefix: the role, and how reliable it is (smaller is more reliable).
 /// `teacher_backbone.`, `state_dict_ema.`, `momentum_encoder.`, `module.encoder_q.`.
 fn stated(prefix: &str) -> Option<(Role, usize)> {
     let words = || prefix.split(['.', '_', '-']);
@@ -51,15 +52,16 @@ fn stated(prefix: &str) -> Option<(Role, usize)> {
     }
 }
 
-/// Role that the prefix of a network states, if it does.
+/// Returns the role that the prefix of a network states, if any.
 pub(super) fn role(prefix: &str) -> Option<Role> {
     stated(prefix).map(|(role, _)| role)
 }
 
-/// Index of the prefix that `role` means; `None` where none does, or several do as surely.
+/// Returns the index of the prefix for `role`; `None` if there is none, or several that are
+/// equally reliable.
 ///
-/// Of a single network and one that follows it (`backbone.` and `momentum_backbone.`) the first is
-/// the student.
+/// Given a network without a role and one that follows it (`backbone.` and `momentum_backbone.`),
+/// the first is the student.
 pub(super) fn find(prefixes: &[&str], role: Role) -> Option<usize> {
     let roles: Vec<_> = prefixes.iter().map(|prefix| stated(prefix)).collect();
     let of_role = || {

@@ -1,4 +1,4 @@
-//! One tensor of a file into one variable.
+//! Loads one tensor of a file into one variable.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::{resize, shorten};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 
-/// One variable to be loaded.
+/// One variable to load.
 pub(super) struct Step {
     pub(super) name: String,
     pub(super) recipe: Recipe,
-    /// Shape of what the recipe gives.
+    /// Shape of the recipe's result.
     pub(super) from: Vec<i64>,
 }
 
 impl Step {
-    /// Reads the tensor and copies it into the variable, resized where it has to be.
+    /// Reads the tensor and copies it into the variable, resizing it if necessary.
     pub(super) fn run(
         &self,
         file: &TensorFile,
@@ -43,7 +43,8 @@ impl Step {
         self.check_finite(file, &variable)
     }
 
-    /// Fails, naming the tensor of the file, unless all of a loaded variable is finite.
+    /// Returns an error that names the tensor of the file unless all values of a loaded variable
+    /// are finite.
     fn check_finite(&self, file: &TensorFile, variable: &Tensor) -> Result<()> {
         if is_finite(variable)? {
             return Ok(());
@@ -54,13 +55,13 @@ impl Step {
                 name = Some(key.clone());
             }
         }
-        // Finite there, and beyond the range of the variable's own kind.
+        // The value is finite in the file, but outside the range of the variable's own kind.
         let name = name.unwrap_or_else(|| shorten(self.recipe.keys()));
         Err(Error::NotFinite { path: file.path().to_path_buf(), name })
     }
 }
 
-/// Shape of what a recipe gives; `None` when its parts do not fit together.
+/// Returns the shape of a recipe's result; `None` if its parts do not fit together.
 pub(super) fn shape(file: &TensorFile, recipe: &Recipe) -> Option<Vec<i64>> {
     let of = |key: &String| file.info(key).map(|info| info.shape.to_vec());
     match recipe {
@@ -80,7 +81,7 @@ pub(super) fn shape(file: &TensorFile, recipe: &Recipe) -> Option<Vec<i64>> {
     }
 }
 
-/// Reads what a recipe gives.
+/// Reads the result of a recipe.
 pub(super) fn read(file: &TensorFile, recipe: &Recipe) -> Result<Tensor> {
     Ok(match recipe {
         Recipe::Whole(key) => file.read(key)?,
@@ -96,13 +97,13 @@ pub(super) fn read(file: &TensorFile, recipe: &Recipe) -> Result<Tensor> {
     })
 }
 
-/// Whether shapes differ only in dimensions of 1: a mask token `[1, 1, D]` is one `[1, D]`.
+/// Whether shapes differ only in dimensions of 1: a mask token `[1, 1, D]` equals one `[1, D]`.
 pub(super) fn same_elements(from: &[i64], to: &[i64]) -> bool {
     let wide = |shape: &[i64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
     wide(from) == wide(to)
 }
 
-/// Whether a tensor can be resized to the shape wanted.
+/// Whether a tensor can be resized to the requested shape.
 pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     match (name, from, to) {
         ("pos_embed", &[_, n, d], &[_, _, dim]) => {
@@ -116,12 +117,12 @@ pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     }
 }
 
-/// Whether no value of a tensor is infinite or none at all.
+/// Whether all values of a tensor are finite.
 pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
     Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// Positions or patch kernels in the shape wanted.
+/// Resizes positions or patch kernels to the requested shape.
 fn resized(tensor: &Tensor, to: &[i64], model: &ModelConfig) -> Result<Tensor> {
     let &[_, channels, patch_size, _] = to else {
         let side = model.image_size / model.patch_size;

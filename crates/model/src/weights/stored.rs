@@ -1,35 +1,35 @@
-//! A tensor that still lies in its file.
+//! A tensor whose data is still in its file.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 
 use tch::{Device, Kind, Tensor};
 
-/// Dimensions that libtorch takes at most.
+/// Maximum number of dimensions in libtorch.
 const MAX_RANK: usize = 64;
 
-/// Where the bytes of a storage lie in the file.
+/// Position of a storage's bytes in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
 
-/// A tensor as its file describes it: a view of some storage.
+/// A tensor as its file describes it: a view of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredTensor {
     pub(crate) kind: Kind,
     pub(crate) shape: Vec<i64>,
     /// Steps from one element to the next along each dimension, in elements.
     pub(crate) strides: Vec<i64>,
-    /// First element, counted from the start of the storage.
+    /// Offset of the first element from the start of the storage.
     pub(crate) first: i64,
     /// The storage.
     pub(crate) storage: Extent,
 }
 
 impl StoredTensor {
-    /// A tensor whose storage holds just its elements, in row-major order.
+    /// Creates a tensor whose storage contains exactly its elements, in row-major order.
     pub(crate) fn contiguous(kind: Kind, shape: Vec<i64>, storage: Extent) -> Self {
         let mut strides = vec![1i64; shape.len()];
         for i in (1..shape.len()).rev() {
@@ -38,13 +38,13 @@ impl StoredTensor {
         Self { kind, shape, strides, first: 0, storage }
     }
 
-    /// Bytes of its elements once they are read.
+    /// Size of its elements in bytes once they are read.
     pub(crate) fn num_bytes(&self) -> u64 {
         self.shape.iter().product::<i64>() as u64 * self.kind.elt_size_in_bytes() as u64
     }
 
-    /// Fails, naming what is wrong, unless every element lies inside the storage, and no more
-    /// elements are described than the storage holds.
+    /// Returns an error with the reason unless every element lies inside the storage, and no more
+    /// elements are described than the storage contains.
     pub(crate) fn check(&self) -> std::result::Result<(), &'static str> {
         if self.shape.len() > MAX_RANK || self.shape.len() != self.strides.len() {
             return Err("of too many dimensions, or with strides for other ones");
@@ -66,7 +66,7 @@ impl StoredTensor {
         }
     }
 
-    /// Elements from the first to the last, both counted; 0 where there is none.
+    /// Number of elements from the first to the last, inclusive; 0 if there are none.
     fn span(&self) -> Option<i64> {
         if self.shape.contains(&0) {
             return Some(0);
@@ -75,7 +75,7 @@ impl StoredTensor {
             self.shape.iter().zip(&self.strides).try_fold(0i64, |reach, (size, stride)| {
                 (size - 1).checked_mul(*stride).and_then(|step| reach.checked_add(step))
             })?;
-        // Far below overflow once the offset is added too, or out of any storage anyway.
+        // Far from overflow even after the offset is added, or outside of any storage anyway.
         reach.checked_add(1).filter(|&span| span.checked_add(self.first).is_some())
     }
 
@@ -91,7 +91,7 @@ impl StoredTensor {
     /// Reads the elements, in row-major order, on the CPU.
     ///
     /// # Errors
-    /// The file cannot be read, or libtorch refuses the shape.
+    /// Returns an error if the file cannot be read or libtorch rejects the shape.
     pub(crate) fn read(&self, file: &File) -> io::Result<Tensor> {
         if self.is_contiguous() {
             let mut tensor =
@@ -107,7 +107,8 @@ impl StoredTensor {
         Ok(view.contiguous())
     }
 
-    /// Reads into a tensor of the same shape. Nothing is allocated where the two agree in all else.
+    /// Reads into a tensor of the same shape. Nothing is allocated if the two agree in all other
+    /// respects.
     pub(crate) fn read_into(&self, file: &File, tensor: &mut Tensor) -> io::Result<()> {
         let direct = self.is_contiguous()
             && tensor.kind() == self.kind

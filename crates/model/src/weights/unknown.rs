@@ -1,8 +1,8 @@
-//! Tensors of a network in a file that have no place in ours: those that its features do not
-//! depend on, and those that make it another network.
+//! Tensors of a network in a file that have no counterpart in ours: those that do not affect its
+//! features, and those that make it a different network.
 
-/// First components of what stands behind the final norm, or beside the network: heads, poolers
-/// and decoders.
+/// First key components of modules after the final norm or beside the network: heads, poolers, and
+/// decoders.
 const BEHIND: [&str; 20] = [
     "head",
     "heads",
@@ -25,17 +25,18 @@ const BEHIND: [&str; 20] = [
     "patch_head",
     "neck",
 ];
-/// Buffers that change no feature.
+/// Buffers that do not affect features.
 const BUFFERS: [&str; 2] = ["position_ids", "n_averaged"];
 
-/// Whether a tensor, by its (cleaned) key inside the network, has no part in the features.
+/// Whether a tensor, by its (cleaned) key inside the network, does not affect the features.
 pub(super) fn is_behind(key: &str) -> bool {
     let first = key.split('.').next().unwrap_or(key);
     let last = key.rsplit('.').next().unwrap_or(key);
     BEHIND.contains(&first) || first.starts_with("decoder") || BUFFERS.contains(&last)
 }
 
-/// Parts of other networks by what their keys contain, and what is not computed here.
+/// Parts of other networks, recognized by substrings of their keys, and what simdino does not
+/// compute.
 const PARTS: [(&[&str], &str); 11] = [
     (&["rope", "inv_freq", "freqs_cis"], "rotary positions are not supported"),
     (&["relative_position", "rel_pos"], "relative positions are not supported"),
@@ -56,7 +57,7 @@ const PARTS: [(&[&str], &str); 11] = [
     (&["weight_scale", "absmax", "qweight", "SCB"], "quantized weights are not supported"),
 ];
 
-/// What is not computed here, for the first of `keys` that is known.
+/// Describes the unsupported part, for the first of `keys` that is known.
 pub(super) fn hint<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'static str> {
     keys.into_iter().find_map(|key| {
         PARTS.iter().find(|(marks, _)| marks.iter().any(|mark| key.contains(mark))).map(|(_, w)| *w)

@@ -1,10 +1,10 @@
-//! Options of the losses over prototypes: DINO and DINOv2.
+//! Options of the losses with prototypes: DINO and DINOv2.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, WarmupForm, negative, not_positive};
 
-/// How the teacher's targets are kept from collapsing.
+/// How the teacher's targets are protected from collapse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Centering {
@@ -51,7 +51,7 @@ impl Default for DinoConfig {
 }
 
 impl DinoConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = not_positive(&[
             ("student_temp", Some(self.student_temp)),

@@ -1,4 +1,4 @@
-//! Options of iBOT's loss of masked patches.
+//! Options of iBOT's masked patch loss.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ impl Default for IbotConfig {
 }
 
 impl IbotConfig {
-    /// Every invalid value.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         negative(&[("loss_weight", Some(self.loss_weight))])
     }

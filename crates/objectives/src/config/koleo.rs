@@ -22,7 +22,7 @@ impl Default for KoleoConfig {
 }
 
 impl KoleoConfig {
-    /// Every invalid value.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = negative(&[("loss_weight", Some(self.loss_weight))]);
         if self.groups == 0 {

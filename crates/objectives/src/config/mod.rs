@@ -1,4 +1,4 @@
-//! Options of the objectives. The only place where their defaults live.
+//! Options of the objectives. Their defaults are defined only here.
 
 mod dino;
 mod ibot;
@@ -32,7 +32,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Its name as papers write it.
+    /// Returns its name as in the papers.
     pub fn name(self) -> &'static str {
         match self {
             Self::SimDino => "SimDINO",
@@ -43,7 +43,7 @@ impl Method {
     }
 }
 
-/// All options of all objectives; each method uses those of its terms.
+/// All options of all objectives; each method uses those of its own terms.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ObjectiveConfig {
     /// Which objective.

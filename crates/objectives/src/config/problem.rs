@@ -1,4 +1,4 @@
-//! What can be wrong with an option.
+//! Problems with an option.
 
 /// A wrong value: the key relative to the section it stands in, and what to do about it.
 pub type Problem = (&'static str, String);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Problem, negative, not_positive};
 
-/// How `eps` is meant.
+/// How `eps` is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum EpsSemantics {
@@ -122,7 +122,7 @@ impl Default for SimDinoConfig {
 }
 
 impl SimDinoConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let constant = if let Gamma::Constant(gamma) = self.gamma { Some(gamma) } else { None };
         let mut problems = not_positive(&[

@@ -1,8 +1,8 @@
-//! How values warm up.
+//! Warm-up of values.
 
 use serde::{Deserialize, Serialize};
 
-/// Which step of a linear warm-up is the first with the full value.
+/// The first step of a linear warm-up that has the full value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum WarmupForm {
@@ -14,7 +14,8 @@ pub enum WarmupForm {
 }
 
 impl WarmupForm {
-    /// Steps from the first value to the full one, of a warm-up of `steps`; at least 1.
+    /// Returns the number of steps from the first value to the full one in a warm-up of `steps`;
+    /// at least 1.
     pub fn span(self, steps: u64) -> u64 {
         match self {
             Self::Inclusive => steps.saturating_sub(1).max(1),

@@ -1,4 +1,4 @@
-//! From a config file's content to a [`RunConfig`].
+//! Converts the contents of a config file to a [`RunConfig`].
 
 use augment::{AugmentConfig, Preset};
 use serde_json::{Value, json};
@@ -12,15 +12,16 @@ use crate::error::{Error, Result};
 pub struct Resolved {
     /// The values.
     pub config: RunConfig,
-    /// What was changed to fit a short run, one sentence each.
+    /// Changes that were made to fit a short run, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Lays a config's keys, and then the `key.path=value` overrides, on the recipe of the method that
-/// they name. Values are checked for their types, not for their meaning: see [`RunConfig::validate`].
+/// Applies the keys of a config, and then the `key.path=value` overrides, to the recipe of the
+/// method that they name. Values are checked for their types, not for their meaning: see
+/// [`RunConfig::validate`].
 ///
 /// # Errors
-/// [`Error::Config`] with all unknown keys and values of a wrong type at once.
+/// [`Error::Config`] with all unknown keys and all values of a wrong type.
 pub fn from_document(
     mut document: Value,
     overrides: &[String],
@@ -55,7 +56,7 @@ pub fn from_document(
     Ok(Resolved { config, notes: shortened.into_iter().collect() })
 }
 
-/// What the document's keys are laid on: the recipe of its method, with the augmentation of its
+/// Returns the base of the document's keys: the recipe of its method, with the augmentation of its
 /// preset if it names one.
 fn recipe_of(document: &Value) -> Result<Value> {
     let method = word(document.get("method"), "method")?.unwrap_or_default();
@@ -73,7 +74,7 @@ fn word<T: serde::de::DeserializeOwned>(value: Option<&Value>, key: &str) -> Res
     value.map(read).transpose().map_err(|e| Error::Config(vec![format!("{key}: {e}")]))
 }
 
-/// Whether the type at a dotted path takes a value: for keys whose kind depends on the value.
+/// Whether the type at a dotted path accepts a value: for keys whose kind depends on the value.
 fn accepts(path: &str, value: &Value) -> bool {
     let document = path.rsplit('.').fold(value.clone(), |value, key| json!({ key: value }));
     serde_json::from_value::<RunConfig>(document).is_ok()

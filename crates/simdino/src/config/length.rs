@@ -1,9 +1,10 @@
-//! A run that is made shorter takes with it what is counted in epochs.
+//! Scales settings that are counted in epochs when a run is made shorter.
 //!
-//! A config is laid in layers: the recipe of the method, the file, the command line. A warm-up of 5
-//! epochs was meant for the length that its own layer, or one below, gives the run. Where a higher layer
-//! makes the run so short that the warm-up would fill it, the warm-up is shortened in proportion, and
-//! that is said. Two values of one layer that contradict each other are left to the checks.
+//! A config consists of layers: the recipe of the method, the file, and the command line. A
+//! warm-up of 5 epochs was meant for the run length that is set in its own layer or a lower one.
+//! If a higher layer makes the run so short that the warm-up would fill it, the warm-up is
+//! shortened in proportion, and a message says so. Two contradictory values in the same layer are
+//! left to the checks.
 
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ const EPOCHS: &str = "train.epochs";
 struct Setting {
     key: &'static str,
     of: fn(&mut RunConfig) -> &mut f64,
-    /// Whether it means something without prototypes.
+    /// Whether it has an effect without prototypes.
     always: bool,
 }
 
@@ -33,8 +34,8 @@ const SETTINGS: [Setting; 3] = [
     },
 ];
 
-/// Shortens what would fill the run of `config`, which was made of `layers`, the lowest first; says
-/// what was shortened, in a sentence.
+/// Shortens settings that would fill the run of `config`, which was made of `layers`, the lowest
+/// first; describes the changes in a sentence.
 pub(crate) fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<String> {
     let epochs = config.train.epochs;
     let (of_epochs, _) = given(layers, EPOCHS)?;
@@ -58,12 +59,12 @@ pub(crate) fn shorten(config: &mut RunConfig, layers: &[&Value]) -> Option<Strin
     })
 }
 
-/// With few digits: good to read, and the same number when a file of JSON or YAML is read back.
+/// Rounds to few digits: readable, and unchanged when a JSON or YAML file is read back.
 fn short(epochs: f64) -> f64 {
     (epochs * 1e4).round() / 1e4
 }
 
-/// The number at a dotted path, and the highest layer that gives it.
+/// Returns the number at a dotted path, and the highest layer that sets it.
 fn given(layers: &[&Value], path: &str) -> Option<(usize, f64)> {
     let number = |layer: &Value| path.split('.').try_fold(layer, |at, key| at.get(key))?.as_f64();
     layers.iter().enumerate().rev().find_map(|(at, layer)| Some((at, number(layer)?)))

@@ -1,17 +1,18 @@
-//! `key.path=value` arguments: they are checked like the config itself, and win over it.
+//! `key.path=value` arguments: they are checked like the config itself, and override it.
 
 use serde_json::{Map, Value, json};
 
 use super::problems::kind_at;
 use super::schema::Kind;
 
-/// Reads one value of the command line, the `VALUE` of `key.path=VALUE`; the error is a sentence.
+/// Parses one value of the command line, the `VALUE` of `key.path=VALUE`; the error is a sentence.
 pub type ReadValue<'a> = &'a dyn Fn(&str) -> std::result::Result<Value, String>;
 
-/// Reads one override into a document that holds this key alone; `read_value` reads what is not text.
+/// Parses one override into a document that contains only this key; `read_value` parses values
+/// that are not text.
 ///
 /// # Errors
-/// A sentence about what is wrong with its form; whether the key exists is checked with the document.
+/// Returns a sentence about an invalid form; whether the key exists is checked with the document.
 pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, String> {
     let Some((path, value)) = text.split_once('=') else {
         return Err(format!("override '{text}': expected key.path=value"));
@@ -28,7 +29,7 @@ pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, Str
     Ok(path.rsplit('.').fold(value, |value, key| json!({ key: value })))
 }
 
-/// Lays `over` on `under`: sections are merged, everything else is replaced.
+/// Applies `over` to `under`: sections are merged, and everything else is replaced.
 pub fn merge(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -42,7 +43,7 @@ pub fn merge(under: &mut Value, over: Value) {
     }
 }
 
-/// Drops sections that hold nothing, which `serde` would take for a wrong type.
+/// Removes empty sections, which `serde` would reject as a wrong type.
 pub fn drop_empty_sections(kind: &Kind, value: &mut Value) {
     let (Kind::Section(keys), Value::Object(entries)) = (kind, value) else { return };
     let kept = std::mem::take(entries).into_iter().filter_map(|(key, mut value)| {

@@ -1,4 +1,5 @@
-//! Everything that is wrong with the keys and types of a config, found in one walk, in sentences.
+//! Finds all problems with the keys and types of a config in one traversal, and describes them in
+//! sentences.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +7,10 @@ use serde_json::Value;
 
 use super::schema::Kind;
 
-/// What the keys take whose kind depends on the value.
+/// Expected values of keys whose kind depends on the value.
 const OPEN: [(&str, &str); 1] = [("simdino.gamma", "code, theorem, ceiling, balanced or a number")];
 
-/// Sections and keys of earlier versions, with their names of today.
+/// Sections and keys of earlier versions, with their current names.
 const RENAMED: [(&str, &str); 7] = [
     ("objective", "simdino"),
     ("prototypes", "dino"),
@@ -23,16 +24,16 @@ const RENAMED: [(&str, &str); 7] = [
 /// Longest value that a message quotes, in characters.
 const QUOTED: usize = 60;
 
-/// Unknown keys and values of a wrong type in `value`.
+/// Returns unknown keys and values of a wrong type in `value`.
 ///
-/// `accepts` tells whether a key of [`Kind::Open`] takes a value.
+/// `accepts` decides whether a key of [`Kind::Open`] accepts a value.
 pub fn find(root: &Kind, value: &Value, accepts: &dyn Fn(&str, &Value) -> bool) -> Vec<String> {
     let mut walk = Walk { root, accepts, problems: Vec::new() };
     walk.check(root, "", value);
     walk.problems
 }
 
-/// What a key takes, for a person: `a whole number`, `one of fp32, bf16`.
+/// Describes the values that a key accepts: `a whole number`, `one of fp32, bf16`.
 pub fn expectation(kind: &Kind, path: &str) -> String {
     match kind {
         Kind::Bool => "true or false".into(),
@@ -61,7 +62,7 @@ fn plural(kind: &Kind) -> &'static str {
     }
 }
 
-/// The kind at a dotted path; `None` when there is no such key.
+/// Returns the kind at a dotted path; `None` if there is no such key.
 pub fn kind_at<'a>(root: &'a Kind, path: &str) -> Option<&'a Kind> {
     path.split('.').try_fold(root, |kind, key| match kind {
         Kind::Section(keys) => keys.get(key),
@@ -138,7 +139,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// A value as a message quotes it.
+/// Formats a value for a message.
 fn show(value: &Value) -> String {
     let text = match value {
         Value::Null => "nothing".into(),
@@ -152,8 +153,8 @@ fn show(value: &Value) -> String {
     text.chars().take(QUOTED).chain("...".chars()).collect()
 }
 
-/// What is wrong with a key that no section has: today's name of one that was renamed, else the key
-/// that was probably meant.
+/// Describes a key that no section has: the current name of a renamed key, or else the key that
+/// was probably meant.
 fn unknown(
     root: &Kind,
     siblings: &BTreeMap<&'static str, Kind>,
@@ -186,8 +187,8 @@ fn unknown_key(root: &Kind, siblings: &BTreeMap<&'static str, Kind>, path: &str)
     }
 }
 
-/// The key that was probably meant: one of the same section that is spelled alike, else one of
-/// another section with this very name, else one there that is spelled alike.
+/// Returns the key that was probably meant: one of the same section with similar spelling, or else
+/// one of another section with exactly this name, or else one there with similar spelling.
 fn nearest(
     root: &Kind,
     siblings: &BTreeMap<&'static str, Kind>,
@@ -209,7 +210,7 @@ fn nearest(
     closest(&here, &last).or_else(|| closest(&everywhere, &last))
 }
 
-/// Every key that is not a section, as a dotted path.
+/// Returns every key that is not a section, as a dotted path.
 pub fn leaves(kind: &Kind, path: &str, found: &mut Vec<String>) {
     match kind {
         Kind::Section(keys) => {

@@ -1,8 +1,8 @@
-//! What a method changes in the defaults: the recipe it was published with.
+//! The defaults that each method changes: its published recipe.
 //!
-//! The defaults of the config structs are SimDINO's. `method: NAME` lays that method's recipe on
-//! them, and the file's own keys come on top; so a config that names a method and some images is a
-//! whole one.
+//! The defaults of the config structs are those of SimDINO. `method: NAME` applies the recipe of
+//! that method to them, and the keys of the file override both, so a config that names a method
+//! and some images is complete.
 
 use augment::{AugmentConfig, Preset};
 use model::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
@@ -14,7 +14,7 @@ use trainer::config::{
 use super::RunConfig;
 
 impl RunConfig {
-    /// The recipe of a method.
+    /// Returns the recipe of a method.
     ///
     /// # Source
     /// SimDINO: simdino/main_dino.py and README of RobinWu218/SimDINO@8149fc4. SimDINOv2:
@@ -60,7 +60,7 @@ fn dino(config: RunConfig) -> RunConfig {
     }
 }
 
-/// Batch and groups are those of the paper's comparison, 8 GPUs of 128 images.
+/// Batch size and groups are those of the paper's comparison, 8 GPUs with 128 images each.
 fn dinov2(config: RunConfig) -> RunConfig {
     RunConfig {
         augment: AugmentConfig::of(Preset::Dinov2),
@@ -78,7 +78,7 @@ fn dinov2(config: RunConfig) -> RunConfig {
     }
 }
 
-/// What the backbones of SimDINOv2 and DINOv2 have in common.
+/// Settings that the backbones of SimDINOv2 and DINOv2 share.
 fn second_generation() -> ModelConfig {
     ModelConfig {
         drop_path_schedule: DropPathSchedule::Uniform,
@@ -89,7 +89,7 @@ fn second_generation() -> ModelConfig {
     }
 }
 
-/// What the optimizers of SimDINOv2 and DINOv2 have in common.
+/// Settings that the optimizers of SimDINOv2 and DINOv2 share.
 fn second_optimizer() -> OptimConfig {
     OptimConfig {
         base_lr: 4e-3,

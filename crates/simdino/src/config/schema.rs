@@ -1,6 +1,6 @@
-//! The shape of a config type, read from its `Deserialize` implementation: which keys it has and
-//! what each may hold. A deserializer that is fed by the default values and writes down what is
-//! asked of it, so that no list of keys has to be kept by hand.
+//! The schema of a config type, derived from its `Deserialize` implementation: its keys, and the
+//! values that each accepts. A deserializer that supplies the default values records what is
+//! requested from it, so that no list of keys has to be maintained by hand.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,12 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visit
 use serde::{Serialize, forward_to_deserialize_any};
 use serde_json::Value;
 
-/// What a key may hold.
+/// The values that a key accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// `true` or `false`.
     Bool,
-    /// A whole number from `min` to `max`.
+    /// An integer from `min` to `max`.
     Whole {
         /// Smallest value of the type.
         min: i128,
@@ -28,20 +28,21 @@ pub enum Kind {
     Text,
     /// One of these words.
     Words(&'static [&'static str]),
-    /// A list, of this many elements where the type fixes it.
+    /// A list, with this number of elements if the type fixes it.
     List(Box<Kind>, Option<usize>),
-    /// The same or nothing.
+    /// The same, or nothing.
     Optional(Box<Kind>),
     /// More keys.
     Section(BTreeMap<&'static str, Kind>),
-    /// A type that looks at the value to decide, such as a word or a number.
+    /// A type that depends on the value, such as a word or a number.
     Open,
 }
 
-/// The shape of `T`.
+/// Returns the schema of `T`.
 ///
 /// # Errors
-/// `T` holds something that no config needs, such as a map or a byte string.
+/// Returns an error if `T` contains something that no config needs, such as a map or a byte
+/// string.
 pub fn of<T: Serialize + DeserializeOwned + Default>() -> Result<Kind, Unsupported> {
     let defaults = serde_json::to_value(T::default()).map_err(|e| Unsupported(e.to_string()))?;
     let mut kind = Kind::Open;
@@ -49,7 +50,7 @@ pub fn of<T: Serialize + DeserializeOwned + Default>() -> Result<Kind, Unsupport
     Ok(kind)
 }
 
-/// A config type that this module cannot describe: a mistake in our code, found by a test.
+/// A config type that this module cannot describe, which is a bug in our code that a test finds.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot describe a config type: {0}")]
 pub struct Unsupported(String);
@@ -60,7 +61,7 @@ impl de::Error for Unsupported {
     }
 }
 
-/// Answers with the default value and writes down the kind.
+/// Supplies the default value and records the kind.
 struct Tracer<'a> {
     default: &'a Value,
     kind: &'a mut Kind,
@@ -77,7 +78,7 @@ impl Tracer<'_> {
     }
 }
 
-/// Methods for the whole numbers, which differ in their range alone.
+/// Methods for the integer types, which differ only in their range.
 macro_rules! whole_numbers {
     ($($method:ident $ty:ty),* $(,)?) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
@@ -185,7 +186,7 @@ impl<'de> de::Deserializer<'de> for Tracer<'_> {
     }
 }
 
-/// The keys of a section, one after the other.
+/// The keys of a section in order.
 struct Fields<'a> {
     default: &'a Value,
     fields: &'static [&'static str],
@@ -220,7 +221,7 @@ impl<'de> de::MapAccess<'de> for Fields<'_> {
     }
 }
 
-/// The elements of a list, all of one kind.
+/// The elements of a list, all of the same kind.
 struct Elements<'a> {
     kind: &'a mut Kind,
     left: usize,

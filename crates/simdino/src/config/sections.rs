@@ -1,4 +1,4 @@
-//! Checks of a config's values: each section's own, and what only shows between sections.
+//! Checks the values of a config: those of each section, and those across sections.
 
 use augment::AugmentConfig;
 use data::{CacheKind, SourceKind};
@@ -9,7 +9,7 @@ use trainer::config::OptimizerKind;
 use super::RunConfig;
 
 impl RunConfig {
-    /// Every value that makes no sense, as `key: what it must be`.
+    /// Returns every invalid value, as `key: what it must be`.
     pub fn validate(&self) -> Vec<String> {
         let sections = [
             ("data", self.data.validate()),
@@ -50,14 +50,14 @@ impl RunConfig {
         problems
     }
 
-    /// A run's name is one folder below `run.dir`.
+    /// The name of a run is a single folder below `run.dir`.
     fn name_problem(&self) -> Option<String> {
         let name = &self.run.name;
         let bad = name.contains(['/', '\\', '\0']) || name == "." || name == "..";
         bad.then(|| format!("run.name: must be the name of one folder (got '{name}')"))
     }
 
-    /// The global batch is split into passes, and those into the groups of the loss.
+    /// The global batch is split into passes, and these into the groups of the loss.
     fn batch_problems(&self) -> Vec<String> {
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
         // 0 has been named by the section that owns it.
@@ -75,8 +75,8 @@ impl RunConfig {
         problems
     }
 
-    /// A group lies in one pass as a whole, and has images to compare: one alone has no neighbor, and
-    /// a coding rate that cannot grow.
+    /// A group must be contained in one pass and have images to compare: a single image has no
+    /// neighbor, and a coding rate that cannot grow.
     fn group_problem(&self, key: &str, groups: usize) -> Option<String> {
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
         let fits = |groups: &usize| {
@@ -110,7 +110,7 @@ impl RunConfig {
         })
     }
 
-    /// Groups of the batch that the method's loss is computed in, by their keys.
+    /// The groups in which the method's loss is computed, by key.
     pub fn groups(&self) -> Vec<(&'static str, usize)> {
         let mut groups = Vec::new();
         if matches!(self.method, Method::SimDino | Method::SimDinoV2) {
@@ -122,17 +122,17 @@ impl RunConfig {
         groups
     }
 
-    /// Whether the method may look at masked patches and neighbors.
+    /// Whether the method can use masked patches and neighbors.
     fn masks_patches(&self) -> bool {
         matches!(self.method, Method::SimDinoV2 | Method::DinoV2)
     }
 
-    /// Whether the method's loss scores prototypes.
+    /// Whether the method's loss uses scores of prototypes.
     pub(super) fn has_prototypes(&self) -> bool {
         matches!(self.method, Method::Dino | Method::DinoV2)
     }
 
-    /// Network and loss belong to the same method.
+    /// Network and loss must belong to the same method.
     fn method_problems(&self) -> Vec<String> {
         let method = self.method.name();
         let mut problems = Vec::new();
@@ -173,7 +173,7 @@ impl RunConfig {
         problems
     }
 
-    /// Crops are cut into whole patches.
+    /// Crops are divided into whole patches.
     fn size_problems(&self) -> Vec<String> {
         let patch = self.model.patch_size;
         let mut sizes = vec![("augment.global_crops_size", self.augment.global_crops_size)];
@@ -189,7 +189,7 @@ impl RunConfig {
             .collect()
     }
 
-    /// The learning rate after warm-up, scaled by the global batch.
+    /// The learning rate after warm-up, scaled by the global batch size.
     pub fn learning_rate(&self) -> f64 {
         self.optim.lr_scaling.apply(self.optim.base_lr, self.train.batch_size)
     }
@@ -220,7 +220,7 @@ impl RunConfig {
         problems
     }
 
-    /// Settings that differ from their default and change nothing in this run.
+    /// Settings that differ from their default but have no effect in this run.
     pub fn without_effect(&self) -> Vec<String> {
         let default = Self::of(self.method);
         let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
@@ -252,7 +252,7 @@ impl RunConfig {
             .collect()
     }
 
-    /// Settings that work, and may not do what one expects.
+    /// Settings that are valid but may have unexpected effects.
     fn cautions(&self) -> Vec<String> {
         let frozen = self.optim.freeze_last_layer_epochs;
         let never = self.has_prototypes() && frozen >= self.train.epochs && frozen > 0.0;
@@ -274,7 +274,7 @@ impl RunConfig {
         never.into_iter().chain(apart).collect()
     }
 
-    /// Sections of other losses than the method's.
+    /// Sections of losses other than that of the method.
     fn loss_without_effect(&self, default: &Self) -> Vec<Warning> {
         const OTHER: &str = "the method's loss does not use it";
         let adamw = self.optim.optimizer == OptimizerKind::Adamw;
@@ -302,9 +302,9 @@ impl RunConfig {
     }
 }
 
-/// A month: longer waits are none.
+/// A month: longer waits make no sense.
 const MOST_SECONDS: f64 = 2_592_000.0;
-/// Numbers of groups that are tried for one to recommend.
+/// Maximum number of group counts that are tried to find one to recommend.
 const MOST_TRIES: usize = 4096;
 
 type Warning = Option<(&'static str, &'static str)>;

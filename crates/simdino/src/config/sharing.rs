@@ -1,9 +1,9 @@
-//! What shows only when several processes share a batch.
+//! Checks that apply only if several processes share a batch.
 
 use super::RunConfig;
 
 impl RunConfig {
-    /// What of the config does not go with this number of processes, a sentence each.
+    /// Returns what in the config does not fit this number of processes, one sentence each.
     pub fn problems_of_sharing(&self, size: usize) -> Vec<String> {
         if size == 1 {
             return Vec::new();

@@ -1,24 +1,24 @@
-//! What the processes of a run do together, seen from one of them.
+//! Collective operations of the processes of a run.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// Operations that every process of a run takes part in, in the same order.
+/// Operations that all processes of a run perform together, in the same order.
 ///
-/// They act on values: nothing here is recorded by autograd. [`ProcessGroup`] also has a sum that
-/// gradients flow through.
+/// They operate on values: autograd records nothing here. [`ProcessGroup`] also has a
+/// differentiable sum.
 ///
 /// # Errors
-/// Each fails where a process is gone, late by more than the group's timeout, or comes with another
-/// operation, shape or data type.
+/// Each returns an error if a process has died, is late by more than the group's timeout, or calls
+/// a different operation, shape, or data type.
 ///
 /// [`ProcessGroup`]: crate::ProcessGroup
 pub trait Collective {
     /// Number of processes.
     fn size(&self) -> usize;
 
-    /// Number of this process, from 0.
+    /// Rank of this process, from 0.
     fn rank(&self) -> usize;
 
     /// Replaces the tensor by its sum over all processes.
@@ -27,7 +27,7 @@ pub trait Collective {
     /// See [`Collective`].
     fn all_reduce_sum(&self, tensor: &mut Tensor) -> Result<()>;
 
-    /// Replaces each number of the tensor by the largest of all processes.
+    /// Replaces each element of the tensor by the maximum over all processes.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -39,13 +39,13 @@ pub trait Collective {
     /// See [`Collective`].
     fn broadcast_all(&self, tensors: &[Tensor], root: usize) -> Result<()>;
 
-    /// The tensor of each process, by rank. All have one shape and data type.
+    /// Returns the tensor of each process, by rank. All must have the same shape and data type.
     ///
     /// # Errors
     /// See [`Collective`].
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>>;
 
-    /// Waits until every process is here.
+    /// Waits until every process has called it.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -59,7 +59,7 @@ pub trait Collective {
         self.broadcast_all(std::slice::from_ref(tensor), root)
     }
 
-    /// The bytes of process `root`; those of the others are not looked at.
+    /// Returns the bytes of process `root`; those of the others are ignored.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -77,7 +77,7 @@ pub trait Collective {
         Ok(Vec::try_from(&buffer)?)
     }
 
-    /// The bytes of each process, by rank; lengths may differ.
+    /// Returns the bytes of each process, by rank; lengths may differ.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -99,7 +99,7 @@ pub trait Collective {
         gathered.iter().zip(&lengths).map(cut).collect()
     }
 
-    /// The text of each process, by rank.
+    /// Returns the text of each process, by rank.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -108,11 +108,11 @@ pub trait Collective {
         Ok(all.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect())
     }
 
-    /// Compares names, shapes and data types of parameters with those of process 0.
+    /// Compares names, shapes, and data types of parameters with those of process 0.
     ///
     /// # Errors
-    /// The first process that differs and its first parameter that does, in every process; also
-    /// see [`Collective`].
+    /// Returns, in every process, an error that names the first process that differs and its first
+    /// parameter that does; also see [`Collective`].
     fn require_same(&self, parameters: &[(String, Tensor)]) -> Result<()> {
         let own: Vec<String> = parameters.iter().map(description).collect();
         let first = self.broadcast_bytes(own.join("\n").as_bytes(), 0)?;
@@ -132,7 +132,7 @@ pub trait Collective {
     }
 }
 
-/// A run of one process: nothing to exchange.
+/// A run with a single process, where there is nothing to exchange.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SingleProcess;
 
@@ -166,12 +166,13 @@ impl Collective for SingleProcess {
     }
 }
 
-/// One line: name, shape and data type.
+/// Describes a parameter in one line: name, shape, and data type.
 fn description((name, tensor): &(String, Tensor)) -> String {
     format!("{name} {:?} {:?}", tensor.size(), tensor.kind()).replace('\n', " ")
 }
 
-/// Where a list first differs from the lines of another, with none where one has ended.
+/// Returns where a list first differs from the lines of another, with `None` for a list that has
+/// ended.
 fn first_difference<'a>(
     own: &'a [String],
     lines: &'a str,

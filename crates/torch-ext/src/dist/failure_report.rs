@@ -1,4 +1,4 @@
-//! After a failure: which processes still answer, and where they are.
+//! After a failure, finds out which processes still respond, and what they are doing.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,37 +9,37 @@ use super::store::Store;
 use crate::Result;
 
 const PAUSE: Duration = Duration::from_millis(20);
-/// Key that says that some process has failed.
+/// Key that is set when any process has failed.
 pub const FAILED: &str = "failed";
 
-/// The last operation that a process has begun, and how many it has.
+/// The last operation that a process has started, and how many operations it has started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     pub operations: u64,
     pub what: String,
 }
 
-/// What became of a process.
+/// The status of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RankStatus {
-    /// It does not answer.
+    /// It does not respond.
     Gone,
-    /// It said why it leaves.
+    /// It reported why it exited.
     Left(String),
-    /// It answers.
+    /// It responds.
     At(Position),
 }
 
-/// What all processes answered.
+/// The responses of all processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RankReports {
-    /// By rank: host and fate.
+    /// Host and status, by rank.
     Answers(Vec<(String, RankStatus)>),
-    /// Nobody can be asked, for the store is gone.
+    /// No process can be asked, because the store is gone.
     NoStore,
 }
 
-/// A process of a group, as it asks and answers through the store.
+/// Reports the failure of a process and collects responses through the store.
 pub struct FailureReporter {
     pub store: Store,
     pub prefix: String,
@@ -47,12 +47,12 @@ pub struct FailureReporter {
 }
 
 impl FailureReporter {
-    /// Whether some process has failed.
+    /// Whether any process has failed.
     pub fn failure_reported(&self) -> Result<bool> {
         self.store.has(&self.key(FAILED))
     }
 
-    /// Says that there was a failure and where this process is; waits a while for the others.
+    /// Reports a failure and the position of this process, and waits some time for the others.
     pub fn report(&self, own: &Position) -> RankReports {
         self.ask(own).unwrap_or(RankReports::NoStore)
     }
@@ -93,7 +93,8 @@ impl FailureReporter {
         }))
     }
 
-    /// Keeps a store that this process holds, until all who answered have read the answers.
+    /// Keeps a store that this process serves until all processes that responded have read the
+    /// responses.
     pub fn wait_until_read(&self, reports: &RankReports) {
         let RankReports::Answers(answers) = reports else { return };
         let deadline = Instant::now() + grace(self.rendezvous.timeout);
@@ -117,13 +118,13 @@ impl FailureReporter {
     }
 }
 
-/// How long the others have to answer; they look for a call far more often.
+/// How long the others have to respond; they check far more often.
 fn grace(timeout: Duration) -> Duration {
     (timeout / 2).min(Duration::from_secs(5))
 }
 
 impl RankReports {
-    /// Processes that do not answer.
+    /// Returns the processes that do not respond.
     pub fn gone(&self) -> Vec<usize> {
         match self {
             Self::Answers(answers) => {
@@ -137,7 +138,7 @@ impl RankReports {
         }
     }
 
-    /// Who is at fault, in a sentence.
+    /// Describes in a sentence which process is at fault.
     pub fn sentence(&self, rendezvous: &Rendezvous, own: &Position) -> String {
         match self {
             Self::NoStore if rendezvous.store_is_external => {
@@ -158,7 +159,7 @@ impl RankReports {
     }
 }
 
-/// What there is to say about a process; nothing about one that is where this process is.
+/// Describes a process; `None` if it is at the same position as this process.
 fn clause(rank: usize, (host, status): &(String, RankStatus), own: &Position) -> Option<String> {
     let who = format!("{} on {host}", list(&[rank]));
     match status {

@@ -1,6 +1,6 @@
-//! A thread beside each process that answers for it while it waits inside an operation.
+//! A thread in each process that responds for it while it waits inside an operation.
 //!
-//! Without it, a process that waits for a dead one looks as dead to the others as that one.
+//! Without it, a process that waits for a dead one would look dead to the others, too.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::failure_report::{FailureReporter, Position, RankReports};
 use crate::{Error, Result};
 
-/// How often the thread looks whether some process has failed.
+/// How often the thread checks whether any process has failed.
 const PERIOD: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to do: true to call the roll, false to stop.
+    /// Waits for work: true to report the position, false to stop.
     fn wait(&self, reporter: &FailureReporter) -> bool {
         loop {
             let idle = |state: &mut State| !state.stop && !state.failed;
@@ -54,7 +54,7 @@ impl Shared {
     }
 }
 
-/// The thread, seen from the process.
+/// Handle to the thread.
 #[derive(Debug)]
 pub struct FailureWatcher {
     shared: Arc<Shared>,
@@ -81,14 +81,15 @@ impl FailureWatcher {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Notes that an operation begins.
+    /// Records the start of an operation.
     pub fn begin(&self, what: &'static str) {
         let mut state = self.shared.lock();
         state.operations += 1;
         state.what = what;
     }
 
-    /// After an operation has failed: what became of the others, and where this process is.
+    /// After a failed operation, returns the status of the other processes and the position of
+    /// this one.
     pub fn ask(&self) -> (RankReports, Position) {
         self.shared.lock().failed = true;
         self.shared.changed.notify_all();

@@ -1,8 +1,8 @@
-//! Whether what listens at an address is a store.
+//! Checks whether the listener at an address is a store.
 //!
-//! c10d's client waits for ever for the answer of a listener that is no store, and prints pages of stack
-//! frames where nobody listens. So this process says first, over a connection of its own that has a
-//! deadline, what that client would say.
+//! c10d's client waits forever for a listener that is not a store, and prints pages of stack
+//! frames if nothing listens. Therefore, this process first sends the greeting of that client over
+//! its own connection, which has a deadline.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -14,31 +14,31 @@ use crate::ffi;
 
 /// Pause between two rounds over the addresses of a host.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest wait for one address to take a connection, so that the others get their turn.
+/// Longest wait for a connection to one address, so that the others are tried, too.
 const ONE_ADDRESS: Duration = Duration::from_secs(10);
 
 /// Why there is no store, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoStore {
-    /// A clause about what listens there.
+    /// A clause that describes the listener.
     pub what: String,
-    /// A question that leads on.
+    /// A question that helps to find the cause.
     pub advice: &'static str,
 }
 
-/// What an address says to the greeting.
+/// The response of an address to the greeting.
 enum Answer {
     Store,
-    /// It may be one later.
+    /// It may become a store later.
     NotYet(NoStore),
-    /// It is something else.
+    /// It is not a store.
     Stranger(NoStore),
 }
 
-/// Waits until a store answers at the address.
+/// Waits until a store responds at the address.
 ///
 /// # Errors
-/// Something else answers there; or nothing, before the deadline.
+/// Returns an error if something else responds, or if nothing does before the deadline.
 pub fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), NoStore> {
     loop {
         let mut last = None;
@@ -61,9 +61,9 @@ pub fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), No
     }
 }
 
-/// Whether this process can listen at a port; a clause where it cannot.
+/// Checks whether this process can listen on a port; returns a clause if it cannot.
 pub fn free_to_listen(port: u16) -> Result<(), NoStore> {
-    // As the store does: for both kinds of address at once, else for the older.
+    // As the store does: for both kinds of address at once, otherwise for the older one.
     let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
     let listened = match both {
         Err(error) if error.kind() != ErrorKind::AddrInUse => {
@@ -88,8 +88,8 @@ fn absent(what: String) -> NoStore {
     NoStore { what, advice: "is process 0 running, and MASTER_ADDR its machine?" }
 }
 
-/// Addresses of a host. The system's resolver knows no deadline, so a thread asks it, which is left behind
-/// when it takes too long.
+/// Resolves the addresses of a host. The system resolver has no deadline, so it runs in a thread,
+/// which is abandoned if it takes too long.
 fn addresses(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, NoStore> {
     let (send, receive) = mpsc::channel();
     let name = host.to_owned();
@@ -116,7 +116,7 @@ fn greet(address: SocketAddr, deadline: Instant) -> Answer {
     }
 }
 
-/// Says what c10d's client says, and listens.
+/// Sends the greeting of c10d's client, and reads the response.
 fn converse(mut stream: TcpStream, deadline: Instant) -> Answer {
     let nonce = nonce();
     let mut heard = Vec::new();
@@ -151,14 +151,14 @@ fn converse(mut stream: TcpStream, deadline: Instant) -> Answer {
     }
 }
 
-/// Four bytes that a stranger does not say by chance, nor one that repeats what it hears.
+/// Four bytes that another program does not send by chance or by echoing its input.
 fn nonce() -> [u8; 4] {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let [a, b, c, d] = (since.subsec_nanos() ^ std::process::id().rotate_left(16)).to_ne_bytes();
     [a | 0x80, b, c, d] // the greeting begins with 0
 }
 
-/// Time until the deadline; never 0, which sockets do not take.
+/// Time until the deadline; never 0, which sockets reject.
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

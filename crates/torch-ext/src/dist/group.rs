@@ -13,12 +13,12 @@ use super::store::Store;
 use super::{Collective, Rendezvous};
 use crate::{Error, Result, ffi};
 
-/// The processes of a run, connected. Tensors of the CPU travel by Gloo, those of a CUDA device by
-/// NCCL once [`Self::with_cuda`] has added it.
+/// The connected processes of a run. Gloo transfers CPU tensors; NCCL transfers those of a CUDA
+/// device after [`Self::with_cuda`] has added it.
 ///
-/// Every process must call the same operations in the same order. Clones are the same group, which
-/// is left when the last one is dropped; after a barrier, for process 0 may hold what the others
-/// meet at.
+/// Every process must call the same operations in the same order. Clones refer to the same group,
+/// which is left when the last one is dropped; call a barrier before, because process 0 may serve
+/// the store.
 #[derive(Debug, Clone)]
 pub struct ProcessGroup(Rc<Inner>);
 
@@ -33,10 +33,11 @@ struct Inner {
 }
 
 impl ProcessGroup {
-    /// Meets the others; returns when all are there.
+    /// Connects to the other processes; returns when all are present.
     ///
     /// # Errors
-    /// A rank beyond the number of processes; nobody at that address; who did not come in time.
+    /// Returns an error if the rank is not below the number of processes, if nothing responds at
+    /// the address, or if some processes did not arrive in time.
     pub fn join(rendezvous: Rendezvous) -> Result<Self> {
         if rendezvous.rank >= rendezvous.size {
             return Err(
@@ -66,7 +67,7 @@ impl ProcessGroup {
     /// Adds NCCL for tensors of this CUDA device.
     ///
     /// # Errors
-    /// NCCL is not in this build, or finds no such device.
+    /// Returns an error if this build has no NCCL or NCCL finds no such device.
     pub fn with_cuda(self, index: usize) -> Result<Self> {
         if !has_nccl() {
             return Err(Error::NcclNotBuilt);
@@ -90,17 +91,18 @@ impl ProcessGroup {
         }
     }
 
-    /// Tells the others why this process leaves, so that their errors can say so. Call it before
-    /// leaving on an error of one's own; the group is of no use afterwards.
+    /// Tells the other processes why this process exits, so that their errors can include the
+    /// reason. Call it before you exit because of your own error; the group cannot be used
+    /// afterwards.
     pub fn announce_failure(&self, reason: &str) {
         let Inner { store, prefix, rendezvous, .. } = &*self.0;
-        // Where the store is gone there is nobody to tell.
+        // If the store is gone, no process can be told.
         let _ = store.set(&format!("{prefix}left/{}", rendezvous.rank), reason);
         let _ = store.set(&format!("{prefix}{FAILED}"), "");
     }
 
-    /// The sum over all processes as a function of this process's tensor: in backward, the
-    /// gradients of all processes' losses by the sum are added.
+    /// Returns the sum over all processes as a differentiable function of this process's tensor:
+    /// the backward pass adds the gradients of all processes' losses with respect to the sum.
     ///
     /// # Errors
     /// See [`Collective`].
@@ -119,12 +121,12 @@ impl ProcessGroup {
         Ok(unsafe { Tensor::from_ptr(out) })
     }
 
-    /// For the shim, while `self` or a clone of it lives.
+    /// Pointer for the shim, valid while `self` or a clone of it lives.
     pub(super) fn as_ptr(&self) -> *mut ffi::Group {
         self.0.group
     }
 
-    /// Runs an operation; when it fails, finds out which process is at fault.
+    /// Runs an operation; if it fails, finds out which process is at fault.
     pub(super) fn perform<T>(
         &self,
         what: &'static str,
@@ -137,7 +139,7 @@ impl ProcessGroup {
         })
     }
 
-    /// An error that says which process is at fault.
+    /// Returns an error that names the process at fault.
     pub(super) fn blame(&self, what: &'static str, message: &str) -> Error {
         let (reports, own) = self.0.watch.ask();
         let who = reports.sentence(&self.0.rendezvous, &own);
@@ -242,7 +244,7 @@ impl Collective for ProcessGroup {
     }
 }
 
-/// Whether NCCL is in this build: libtorch has CUDA, and its headers were there.
+/// Whether this build has NCCL: libtorch has CUDA, and its headers were found.
 pub fn has_nccl() -> bool {
     // SAFETY: the function takes nothing and returns a number.
     unsafe { ffi::simdino_has_nccl() != 0 }

@@ -1,7 +1,7 @@
-//! Which process of a run this is, from the variables that a launcher sets: torchrun, SLURM's srun,
-//! Open MPI's mpirun, or none.
+//! Determines which process of a run this is from the variables that a launcher sets: torchrun,
+//! SLURM's srun, Open MPI's mpirun, or none.
 //!
-//! Nothing here reads the environment: the variables come as a map.
+//! This module does not read the environment: the variables are passed as a map.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use super::{Rendezvous, slurm};
 use crate::{Error, Result};
 
-/// Port where the launcher names none and gives nothing to derive one from.
+/// Port if the launcher sets none and provides nothing to derive one from.
 const DEFAULT_PORT: u16 = 29_500;
 const LOOPBACK: &str = "127.0.0.1";
 const TORCHRUN: &str = "start with torchrun --no-python, which sets them all";
 
-/// What started the processes.
+/// The program that started the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launcher {
-    /// Nothing: one process.
+    /// None: a single process.
     SingleProcess,
-    /// torchrun, or whoever sets its variables.
+    /// torchrun, or any program that sets its variables.
     Torchrun,
     /// `srun` of SLURM.
     Slurm,
@@ -38,33 +38,33 @@ impl std::fmt::Display for Launcher {
     }
 }
 
-/// Which process of how many this is, and where they meet.
+/// The rank of this process, the number of processes, and where they meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
-    /// What started it.
+    /// The launcher.
     pub launcher: Launcher,
-    /// Number of this process, from 0.
+    /// Rank of this process, from 0.
     pub rank: usize,
     /// Number of processes.
     pub size: usize,
-    /// Number of this process among those of its machine, from 0: the index of its GPU.
+    /// Rank of this process on its machine, from 0: the index of its GPU.
     pub local_rank: usize,
-    /// Number of processes of this machine, where the launcher tells.
+    /// Number of processes on this machine, if the launcher states it.
     pub local_size: Option<usize>,
-    /// Name or address of the machine where they meet.
+    /// Name or address of the machine at which the processes meet.
     pub host: String,
-    /// Port there.
+    /// Port on that machine.
     pub port: u16,
-    /// Whether the launcher holds the meeting place, as torchrun does: process 0 does otherwise.
+    /// Whether the launcher serves the store, as torchrun does; otherwise, process 0 serves it.
     pub store_is_external: bool,
-    /// Times that the launcher has started the processes again.
+    /// Number of times that the launcher has restarted the processes.
     pub restarts: usize,
-    /// Network interface that Gloo is told to use, such as `eth0`.
+    /// Network interface for Gloo, such as `eth0`.
     pub interface: Option<String>,
 }
 
 impl Launch {
-    /// One process.
+    /// Describes a single process.
     pub fn alone() -> Self {
         Self {
             launcher: Launcher::SingleProcess,
@@ -80,12 +80,12 @@ impl Launch {
         }
     }
 
-    /// Reads the variables of the launcher that set any: torchrun's before Open MPI's before
-    /// SLURM's, since those two may start torchrun. `MASTER_ADDR` and `MASTER_PORT` always decide
-    /// where the processes meet.
+    /// Reads the variables of the first launcher that has set any: torchrun before Open MPI before
+    /// SLURM, because the latter two may start torchrun. `MASTER_ADDR` and `MASTER_PORT` always
+    /// determine where the processes meet.
     ///
-    /// Under SLURM without them, that is the first machine of the step, at a port derived from the
-    /// job's number. `GLOO_SOCKET_IFNAME` names the network interface.
+    /// Under SLURM without them, the processes meet at the first machine of the step, at a port
+    /// derived from the job number. `GLOO_SOCKET_IFNAME` names the network interface.
     ///
     /// # Errors
     /// A variable that is missing beside others, is not a number, or contradicts another.
@@ -105,7 +105,7 @@ impl Launch {
         Ok(launch)
     }
 
-    /// Where this process meets the others.
+    /// Returns where this process meets the others.
     pub fn rendezvous(&self, timeout: Duration) -> Rendezvous {
         Rendezvous {
             host: self.host.clone(),
@@ -213,7 +213,8 @@ fn slurm(variables: &Variables) -> Result<Launch> {
     })
 }
 
-/// The machine of process 0: the first of the step, else of the job, else where srun ran.
+/// The machine of process 0: the first of the step, or else of the job, or else the one on which
+/// srun ran.
 fn slurm_first_node(variables: &Variables) -> Result<Option<String>> {
     let lists = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"];
     let Some(name) = variables.first_of(&lists) else {
@@ -224,7 +225,7 @@ fn slurm_first_node(variables: &Variables) -> Result<Option<String>> {
     node.map(Some).ok_or_else(|| wrong(name, list, "machines, such as node[01-04]"))
 }
 
-/// Tasks of this machine, from a list such as `4(x3),2`, one count for each machine.
+/// Number of tasks on this machine, from a list such as `4(x3),2`, with one count per machine.
 fn slurm_tasks_here(variables: &Variables) -> Result<Option<usize>> {
     let lists = ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"];
     let (Some(name), Some(node)) = (variables.first_of(&lists), variables.number("SLURM_NODEID")?)
@@ -236,7 +237,8 @@ fn slurm_tasks_here(variables: &Variables) -> Result<Option<usize>> {
     tasks.map(Some).ok_or_else(|| wrong(name, list, "counts, such as 4(x3),2"))
 }
 
-/// Apart for each job and step, below the ports that systems hand out by themselves.
+/// A port that is different for each job and step, below the range that systems assign
+/// automatically.
 fn slurm_port(variables: &Variables) -> Result<u16> {
     let job = variables.number("SLURM_JOB_ID")?;
     let step = variables.number("SLURM_STEP_ID")?.unwrap_or(0);
@@ -256,7 +258,7 @@ fn meeting_place(variables: &Variables, host: &str, port: u16) -> Result<(String
     Ok((host, port))
 }
 
-/// The variables a launcher uses for the same things.
+/// The variables that a launcher uses for the same quantities.
 struct Names {
     rank: &'static str,
     size: &'static str,
@@ -291,7 +293,7 @@ impl Names {
 struct Variables<'a>(&'a HashMap<String, String>);
 
 impl<'a> Variables<'a> {
-    /// A variable; an empty one counts as unset.
+    /// Returns a variable; an empty one counts as unset.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -310,7 +312,7 @@ impl<'a> Variables<'a> {
         self.number(name)?.ok_or_else(|| missing(name, beside, advice))
     }
 
-    /// The first of these names that is set.
+    /// Returns the first of these names that is set.
     fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
         names.iter().find(|name| self.text(name).is_some()).copied()
     }

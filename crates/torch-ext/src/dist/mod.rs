@@ -1,8 +1,9 @@
-//! The processes of a run: who they are, how they meet, what they do together.
+//! Training in several processes: launchers, rendezvous, and collective operations.
 //!
-//! [`Launch`] reads which process this is from a launcher's variables, [`ProcessGroup`] connects
-//! it to the others over libtorch's c10d (Gloo for the CPU, NCCL for CUDA devices), [`Collective`]
-//! is what they do together, and [`Reducer`] averages gradients while backward computes them.
+//! [`Launch`] determines which process this is from a launcher's variables, [`ProcessGroup`]
+//! connects it to the others over libtorch's c10d (Gloo for the CPU, NCCL for CUDA devices),
+//! [`Collective`] defines the operations that they perform together, and [`Reducer`] averages
+//! gradients during the backward pass.
 //!
 //! ```no_run,standalone_crate
 //! # fn main() -> torch_ext::Result<()> {
@@ -31,8 +32,8 @@
 //! # }
 //! ```
 //!
-//! When an operation fails, each process finds out through the store which of the others is gone,
-//! left with a reason, or is behind, and names it: see [`crate::Error::Group`].
+//! If an operation fails, each process finds out through the store which of the others has died,
+//! exited with a reason, or is behind, and names it: see [`crate::Error::Group`].
 
 mod collective;
 mod failure_report;

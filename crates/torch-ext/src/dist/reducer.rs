@@ -1,4 +1,4 @@
-//! Gradients averaged over processes: c10d's `Reducer`, the engine of PyTorch's
+//! Averages gradients over processes with c10d's `Reducer`, the engine of PyTorch's
 //! DistributedDataParallel.
 
 use std::ffi::CString;
@@ -11,14 +11,14 @@ use crate::{Error, Result, ffi};
 
 const WHAT: &str = "averaging gradients over all processes";
 
-/// How gradients are averaged.
+/// Options for averaging gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReducerOptions {
-    /// Bytes of gradients that travel together; 25 MiB, as in PyTorch. A bucket starts on its way
-    /// as soon as backward has filled it.
+    /// Size of a gradient bucket in bytes; 25 MiB, as in PyTorch. The exchange of a bucket starts
+    /// as soon as the backward pass has filled it.
     pub bucket_bytes: usize,
-    /// Whether a parameter may have no part in a loss. Costs a walk through the graph each step;
-    /// without it such a parameter is an error.
+    /// Whether a parameter may not contribute to a loss. This costs a traversal of the graph in
+    /// each step; without it, such a parameter is an error.
     pub find_unused_parameters: bool,
 }
 
@@ -29,21 +29,21 @@ impl Default for ReducerOptions {
 }
 
 /// Averages the gradients of a list of parameters over the processes of a group, in buckets, while
-/// backward is still computing others.
+/// the backward pass is still computing others.
 ///
-/// A step: [`Self::zero_grad`]; for all micro-batches but the last, forward and
-/// [`Self::accumulate`], which exchanges nothing; for the last, [`Self::prepare_for_forward`],
-/// forward, [`Self::backward`]. Then the gradient of each parameter is the mean over the processes
-/// of what it has added up.
+/// A step consists of [`Self::zero_grad`]; forward and [`Self::accumulate`], which exchanges
+/// nothing, for all micro-batches except the last; and [`Self::prepare_for_forward`], forward, and
+/// [`Self::backward`] for the last. The gradient of each parameter is then the mean over the
+/// processes of what it has accumulated.
 ///
-/// Afterwards the gradients are views into buckets. `Tensor::zero_grad` of tch refuses views, and
-/// putting another tensor in the place of a gradient costs a copy in each step: use
-/// [`Self::zero_grad`]. Parameters must not be replaced either, only changed in place.
+/// Afterwards, the gradients are views into buckets. `Tensor::zero_grad` of tch rejects views, and
+/// replacing a gradient by another tensor costs a copy in each step, so use [`Self::zero_grad`].
+/// Parameters must not be replaced either, only changed in place.
 ///
-/// With more than two processes the order in which numbers are added depends on the buckets. They
-/// are laid out when it is made, from the parameters alone, so that a run that was interrupted
-/// repeats the bits of one that was not (without [`ReducerOptions::find_unused_parameters`] c10d
-/// itself would lay them out anew after the first step).
+/// With more than two processes, the order of summation depends on the buckets. They are laid out
+/// at construction from the parameters alone, so that a resumed run is bitwise equal to an
+/// uninterrupted one (without [`ReducerOptions::find_unused_parameters`], c10d itself would
+/// rearrange them after the first step).
 #[derive(Debug)]
 pub struct Reducer {
     reducer: *mut ffi::Reducer,
@@ -52,11 +52,12 @@ pub struct Reducer {
 
 impl Reducer {
     /// Registers with the parameters, which must be the same in each process and in the same
-    /// order: see [`Collective::require_same`](super::Collective::require_same). All processes make
-    /// theirs together; their gradients are 0 afterwards.
+    /// order: see [`Collective::require_same`](super::Collective::require_same). All processes
+    /// must construct theirs together; the gradients are 0 afterwards.
     ///
     /// # Errors
-    /// No parameter, one that needs no gradient, or a name with a zero byte.
+    /// Returns an error if there is no parameter, one requires no gradient, or a name contains a
+    /// zero byte.
     pub fn new(
         group: &ProcessGroup,
         parameters: &[(String, Tensor)],
@@ -82,10 +83,10 @@ impl Reducer {
         Ok(Self { reducer, group: group.clone() })
     }
 
-    /// Before the forward pass of the micro-batch whose backward exchanges gradients.
+    /// Call before the forward pass of the micro-batch whose backward pass exchanges gradients.
     ///
     /// # Errors
-    /// The step before was not finished, or a process is gone.
+    /// Returns an error if the previous step was not finished or a process has died.
     pub fn prepare_for_forward(&self) -> Result<()> {
         self.group.perform(WHAT, || {
             // SAFETY: the reducer lives as long as `self`.
@@ -93,11 +94,11 @@ impl Reducer {
         })
     }
 
-    /// Before a backward pass that exchanges gradients and starts at these tensors;
-    /// [`Self::backward`] does it by itself.
+    /// Call before a backward pass that exchanges gradients and starts at these tensors;
+    /// [`Self::backward`] does so itself.
     ///
     /// # Errors
-    /// The step before was not finished.
+    /// Returns an error if the previous step was not finished.
     pub fn prepare_for_backward(&self, outputs: &[Tensor]) -> Result<()> {
         let outputs = ffi::pointers(outputs);
         // SAFETY: the reducer lives as long as `self`, the list as long as this block.
@@ -107,10 +108,11 @@ impl Reducer {
         }
     }
 
-    /// Backward from a loss. When it returns, the gradients are the mean over the processes.
+    /// Runs the backward pass of a loss. When it returns, the gradients are means over the
+    /// processes.
     ///
     /// # Errors
-    /// A process is gone; a parameter has no part in the loss.
+    /// Returns an error if a process has died or a parameter does not contribute to the loss.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
         self.prepare_for_backward(std::slice::from_ref(loss))?;
         self.group.perform(WHAT, || {
@@ -120,7 +122,7 @@ impl Reducer {
         self.check_finished()
     }
 
-    /// Refuses a backward pass that reached only some of the parameters.
+    /// Returns an error if a backward pass reached only some of the parameters.
     fn check_finished(&self) -> Result<()> {
         let mut unused = 0;
         // SAFETY: the reducer lives as long as `self`; `unused` is written before the call returns.
@@ -134,25 +136,26 @@ impl Reducer {
         }
     }
 
-    /// Backward from a loss without an exchange: its gradients are added to those that are there.
+    /// Runs the backward pass of a loss without an exchange: its gradients are added to the
+    /// existing ones.
     ///
     /// # Errors
-    /// What backward refuses.
+    /// Returns an error if the backward pass fails.
     pub fn accumulate(&self, loss: &Tensor) -> Result<()> {
         Ok(loss.f_backward()?)
     }
 
-    /// Fills the gradients with zeros where they lie.
+    /// Fills the gradients with zeros in place.
     ///
     /// # Errors
-    /// None that is known.
+    /// No errors are known.
     pub fn zero_grad(&self) -> Result<()> {
         // SAFETY: the reducer lives as long as `self`.
         unsafe { ffi::check("zero_grad", ffi::simdino_reducer_zero_grad(self.reducer)) }
     }
 }
 
-/// The names for C, of parameters that can be averaged.
+/// Converts the names of parameters that can be averaged to C strings.
 fn checked_names(parameters: &[(String, Tensor)]) -> Result<Vec<CString>> {
     let refuse = |message: String| Error::Torch { what: "data-parallel parameters", message };
     if parameters.is_empty() {

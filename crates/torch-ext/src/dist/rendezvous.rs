@@ -1,9 +1,9 @@
-//! How the processes of a run find each other.
+//! Rendezvous of the processes of a run.
 //!
 //! A store may outlive the processes that met at it: torchrun keeps one over restarts, and counts
-//! those per machine, so the count names no common thing. Therefore process 0 gives each group a
-//! name of its own and tells it to whoever arrives; all keys of the group begin with it, and what
-//! processes of earlier groups left behind is met by nobody.
+//! these per machine, so the count does not identify a group. Therefore, process 0 gives each
+//! group a unique name and tells it to arriving processes; all keys of the group begin with it, so
+//! leftovers of earlier groups are never read.
 
 use std::fs;
 use std::thread;
@@ -17,38 +17,38 @@ const WHAT: &str = "the rendezvous of all processes";
 const ARRIVALS: &str = "simdino/arrivals";
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Where the processes of a run meet, and which of them this is.
+/// Where the processes of a run meet, and the rank of this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendezvous {
     /// Name or address of the machine of process 0.
     pub host: String,
     /// Port that process 0 listens on.
     pub port: u16,
-    /// Number of this process, from 0.
+    /// Rank of this process, from 0.
     pub rank: usize,
     /// Number of processes.
     pub size: usize,
     /// Longest wait for the others, at the start and in each operation.
     pub timeout: Duration,
-    /// Whether somebody else listens there already, as torchrun does.
+    /// Whether the launcher already serves a store there, as torchrun does.
     pub store_is_external: bool,
-    /// Network interface for Gloo, such as `eth0`; none: that of this machine's name.
+    /// Network interface for Gloo, such as `eth0`; `None` uses that of this machine's name.
     pub interface: Option<String>,
 }
 
 impl Rendezvous {
-    /// At the machine of process 0, which listens there.
+    /// A rendezvous at the machine of process 0, which listens there.
     pub fn new(host: &str, port: u16, rank: usize, size: usize, timeout: Duration) -> Self {
         let host = host.to_owned();
         Self { host, port, rank, size, timeout, store_is_external: false, interface: None }
     }
 
-    /// Whether this process holds the store.
+    /// Whether this process serves the store.
     pub(super) fn serves(&self) -> bool {
         self.rank == 0 && !self.store_is_external
     }
 
-    /// A connection to the store, which this process opens where it is to.
+    /// Connects to the store, and opens it first if this process serves it.
     pub(super) fn connect(&self) -> Result<Store> {
         if !self.serves() {
             return self.connect_again();
@@ -56,12 +56,12 @@ impl Rendezvous {
         free_to_listen(self.port).map_err(|reason| self.no_store(reason))?;
         let store = Store::open(self.port, self.timeout);
         let store = store.map_err(|error| self.failed(WHAT, &error))?;
-        // The others come by that name.
+        // The others use that name.
         self.wait_for_store()?;
         Ok(store)
     }
 
-    /// A connection to the store that is there, which may be a second one, for another thread.
+    /// Connects to an existing store, possibly a second time for another thread.
     pub(super) fn connect_again(&self) -> Result<Store> {
         self.wait_for_store()?;
         let store = Store::connect(&self.host, self.port, self.timeout);
@@ -77,7 +77,7 @@ impl Rendezvous {
         self.error(WHAT, what, Vec::new(), advice)
     }
 
-    /// Waits until every process is there; gives what the keys of this group begin with.
+    /// Waits until every process is present; returns the key prefix of this group.
     pub(super) fn wait_for_all(&self, store: &Store) -> Result<String> {
         let prefix = if self.rank == 0 { self.call(store) } else { self.arrive(store) };
         prefix.map_err(|error| match error {
@@ -86,7 +86,7 @@ impl Rendezvous {
         })
     }
 
-    /// What process 0 does: answers whoever arrives until all are there.
+    /// The part of process 0: responds to arriving processes until all are present.
     fn call(&self, store: &Store) -> Result<String> {
         let deadline = Instant::now() + self.timeout;
         let prefix = format!("simdino/{}/", unique());
@@ -122,7 +122,7 @@ impl Rendezvous {
         }
     }
 
-    /// Processes that have not answered to the group's name.
+    /// Returns the processes that have not confirmed the group's name.
     fn absent(&self, store: &Store, prefix: &str) -> Result<Vec<usize>> {
         let mut absent = Vec::new();
         for rank in 1..self.size {
@@ -133,7 +133,7 @@ impl Rendezvous {
         Ok(absent)
     }
 
-    /// What the others do: say that they are there, and learn the group's name.
+    /// The part of the others: announces this process, and receives the group's name.
     fn arrive(&self, store: &Store) -> Result<String> {
         let name = unique();
         let number = store.add(ARRIVALS, 1)?;
@@ -161,7 +161,7 @@ impl Rendezvous {
         self.error(WHAT, who.to_owned(), Vec::new(), advice)
     }
 
-    /// An error of libtorch with the process it happened in.
+    /// Adds the process to an error of libtorch.
     pub(super) fn failed(&self, what: &'static str, error: &Error) -> Error {
         let who = "is every process running, and at the same step?".to_owned();
         self.error(what, who, Vec::new(), &error.to_string())
@@ -175,14 +175,14 @@ impl Rendezvous {
         message: &str,
     ) -> Error {
         let address = format!("{}:{}", self.host, self.port);
-        // libtorch's messages have advice for its own developers on further lines.
+        // The further lines of libtorch's messages contain advice for its own developers.
         let message = message.lines().next().unwrap_or_default().to_owned();
         let (rank, size) = (self.rank, self.size);
         Error::Group(Box::new(GroupFailure { what, rank, size, address, who, gone, message }))
     }
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "an unnamed machine".to_owned() } else { name.trim().to_owned() }
@@ -195,7 +195,7 @@ pub(super) fn list(ranks: &[usize]) -> String {
     format!("{noun} {}", numbers.join(", "))
 }
 
-/// A name that no other process has had.
+/// Returns a name that no other process has used.
 fn unique() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{}-{}-{}", host_name(), std::process::id(), since.as_nanos())

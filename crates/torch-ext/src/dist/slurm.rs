@@ -1,6 +1,6 @@
 //! SLURM's short forms of lists.
 
-/// The first machine of a list such as `rack[0-1]node[07-12,20],login`: `rack0node07`.
+/// Returns the first machine of a list such as `rack[0-1]node[07-12,20],login`: `rack0node07`.
 pub fn first_host(list: &str) -> Option<String> {
     let mut host = String::new();
     let mut rest = list.trim();
@@ -19,7 +19,7 @@ pub fn first_host(list: &str) -> Option<String> {
     (!host.is_empty()).then_some(host)
 }
 
-/// Tasks of the machine numbered `node`, of a list such as `4(x3),2`.
+/// Returns the number of tasks on the machine numbered `node`, from a list such as `4(x3),2`.
 pub fn tasks_of_node(list: &str, node: usize) -> Option<usize> {
     let mut before = 0;
     for part in list.trim().split(',') {

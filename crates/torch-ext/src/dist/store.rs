@@ -1,4 +1,4 @@
-//! The key-value store that the processes of a run meet at.
+//! The key-value store at which the processes of a run meet.
 
 use std::ffi::CString;
 use std::time::Duration;
@@ -13,12 +13,12 @@ pub struct Store(*mut ffi::Store);
 unsafe impl Send for Store {}
 
 impl Store {
-    /// Connects to the store that is there.
+    /// Connects to an existing store.
     pub fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self> {
         Self::new(host, port, false, timeout)
     }
 
-    /// Opens the store in this process, at all of its machine's addresses, and connects to it.
+    /// Opens the store in this process, on all addresses of its machine, and connects to it.
     pub fn open(port: u16, timeout: Duration) -> Result<Self> {
         Self::new("127.0.0.1", port, true, timeout)
     }
@@ -35,7 +35,7 @@ impl Store {
         Ok(Self(store))
     }
 
-    /// For the shim, while `self` lives.
+    /// Pointer for the shim, valid while `self` lives.
     pub fn as_ptr(&self) -> *mut ffi::Store {
         self.0
     }
@@ -63,7 +63,7 @@ impl Store {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// Adds to a number, 0 where it was not there, and gives the sum.
+    /// Adds to a number, which starts at 0, and returns the sum.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64> {
         let key = text("key", key)?;
         let mut sum = 0;
@@ -75,7 +75,7 @@ impl Store {
         Ok(sum)
     }
 
-    /// Whether a key is there.
+    /// Whether a key exists.
     pub fn has(&self, key: &str) -> Result<bool> {
         let key = text("key", key)?;
         let mut there = 0;
@@ -84,7 +84,7 @@ impl Store {
         Ok(there != 0)
     }
 
-    /// Reads a key that may not be there.
+    /// Reads a key that may not exist.
     pub fn find(&self, key: &str) -> Result<Option<String>> {
         if self.has(key)? { self.get(key).map(Some) } else { Ok(None) }
     }

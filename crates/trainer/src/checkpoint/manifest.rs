@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::files::{read_json, write_json};
 
-/// Name of the manifest in a checkpoint.
+/// File name of the manifest in a checkpoint.
 pub const MANIFEST: &str = "manifest.json";
 
-/// SHA-256 of a file, in hexadecimal.
+/// Returns the SHA-256 of a file in hexadecimal.
 pub fn sha256_of(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io(path, "open the file"))?;
     let mut hasher = Sha256::new();
@@ -46,7 +46,7 @@ pub fn write(dir: &Path) -> Result<()> {
 /// Checks every file that the manifest names.
 ///
 /// # Errors
-/// If the manifest is missing or unreadable, or a file is missing or differs.
+/// Returns an error if the manifest is missing or unreadable, or if a file is missing or differs.
 pub fn verify(dir: &Path) -> Result<()> {
     let path = dir.join(MANIFEST);
     let hashes: BTreeMap<String, String> = read_json(&path)?;

@@ -1,4 +1,4 @@
-//! Checkpoints of a run, whole or not there.
+//! Checkpoints of a run, which are either complete or absent.
 //!
 //! ```text
 //! checkpoints/step-00000123/student.safetensors    weights of the student
@@ -10,8 +10,8 @@
 //! checkpoints/latest                               name of the newest one
 //! ```
 //!
-//! A checkpoint is written under a temporary name, flushed and renamed; `latest` moves last. A
-//! reader therefore sees an old checkpoint or a new one, never a part of one.
+//! A checkpoint is written under a temporary name, flushed, and renamed; `latest` is updated last.
+//! A reader therefore sees either an old checkpoint or a new one, never part of one.
 
 mod manifest;
 mod resume;
@@ -29,23 +29,23 @@ use crate::error::{Error, Result};
 use crate::files::{sync_dir, write_atomic, write_json};
 use crate::learner::Learner;
 
-/// Everything of a run that is no tensor.
+/// The state of a run, apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
-    /// Layout of this file.
+    /// Version of this file's layout.
     pub version: u32,
-    /// Optimizer steps taken.
+    /// Number of optimizer steps taken.
     pub step: u64,
     /// Epoch that the next step belongs to.
     pub epoch: u64,
-    /// Images of that epoch already used.
+    /// Number of images of that epoch that have been used.
     pub position: u64,
     /// Seed of the run.
     pub seed: u64,
     /// Fingerprint of the data set.
     pub data_fingerprint: String,
-    /// Settings that the mathematics of the run depends on, by key.
+    /// Settings that affect the mathematics of the run, by key.
     pub settings: BTreeMap<String, serde_json::Value>,
 }
 
@@ -59,15 +59,16 @@ const OBJECTIVE: &str = "objective.safetensors";
 const STATE: &str = "state.json";
 const LATEST: &str = "latest";
 
-/// Name of the checkpoint after `step` steps.
+/// Returns the name of the checkpoint after `step` steps.
 pub fn name_of(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// Saves a checkpoint under `dir`, moves `latest` to it and drops the oldest beyond `keep`.
+/// Saves a checkpoint under `dir`, updates `latest`, and removes the oldest checkpoints beyond
+/// `keep`.
 ///
 /// # Errors
-/// If the disk does not take it; earlier checkpoints and `latest` are then as before.
+/// Returns an error if writing fails; earlier checkpoints and `latest` are then unchanged.
 pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Result<PathBuf> {
     fs::create_dir_all(dir).map_err(Error::io(dir, "create the folder"))?;
     let target = dir.join(name_of(state.step));
@@ -79,7 +80,7 @@ pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Res
         fs::rename(&temporary, &target).map_err(Error::io(&target, "rename the checkpoint"))
     });
     if let Err(error) = written {
-        // Best effort: what matters is the first error, and the next save clears the rest.
+        // Best effort: the first error matters, and the next save removes the rest.
         let _ = fs::remove_dir_all(&temporary);
         return Err(error);
     }
@@ -89,8 +90,8 @@ pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Res
     Ok(target)
 }
 
-/// Weights of the teacher as people take them away: the backbone and its head, with the
-/// architecture in the file's metadata.
+/// Exports the weights of the teacher, which are the result of a run: the backbone and its head,
+/// with the architecture in the metadata of the file.
 pub fn export_teacher(path: &Path, learner: &Learner, step: u64) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
@@ -122,7 +123,7 @@ fn write_all(dir: &Path, learner: &Learner, state: &RunState) -> Result<()> {
     sync_dir(dir)
 }
 
-/// What a weight file says of itself.
+/// Metadata that a weight file stores about itself.
 fn metadata(learner: &Learner, role: &str, step: u64) -> Result<BTreeMap<String, String>> {
     let config = learner.config();
     let json = |value: serde_json::Result<String>| {

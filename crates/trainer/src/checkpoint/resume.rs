@@ -1,4 +1,4 @@
-//! Finding, checking and loading a checkpoint.
+//! Finding, verifying, and loading checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use crate::files::read_json;
 use crate::learner::Learner;
 use crate::optim::copy_named;
 
-/// The newest checkpoint that is intact, and what was wrong with newer ones.
+/// The newest intact checkpoint, and the problems with newer ones.
 #[derive(Debug)]
 pub struct NewestCheckpoint {
-    /// Folder of the checkpoint; none if the run has none yet.
+    /// Folder of the checkpoint; `None` if the run has none yet.
     pub path: Option<PathBuf>,
-    /// Newer checkpoints that were passed over, each with its reason.
+    /// Newer checkpoints that were skipped, each with the reason.
     pub damaged: Vec<String>,
 }
 
-/// Looks through `dir` from the newest checkpoint to the oldest.
+/// Checks the checkpoints in `dir` from the newest to the oldest.
 ///
 /// # Errors
-/// If there are checkpoints and none is intact.
+/// Returns an error if there are checkpoints but none is intact.
 pub fn newest_intact(dir: &Path) -> Result<NewestCheckpoint> {
     let mut damaged = Vec::new();
     let mut first_error = None;
@@ -40,11 +40,11 @@ pub fn newest_intact(dir: &Path) -> Result<NewestCheckpoint> {
     first_error.map_or(Ok(NewestCheckpoint { path: None, damaged }), Err)
 }
 
-/// Loads a checkpoint into a learner of the same settings and returns where the run stood.
+/// Loads a checkpoint into a learner with the same settings, and returns the state of the run.
 ///
 /// # Errors
-/// If a file differs from the manifest, if settings or data changed in a way that changes the
-/// mathematics, or if a tensor does not fit.
+/// Returns an error if a file differs from the manifest, if settings or data have changed in a way
+/// that changes the mathematics, or if a tensor does not fit.
 pub fn load(
     path: &Path,
     learner: &mut Learner,

@@ -1,11 +1,11 @@
-//! Which checkpoints stay.
+//! Decides which checkpoints to keep.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Whole checkpoints in `dir`, oldest first, with their steps.
+/// Lists the complete checkpoints in `dir` with their steps, oldest first.
 pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !dir.exists() {
         return Ok(Vec::new());
@@ -26,7 +26,8 @@ pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes all but the `keep` newest checkpoints (at least one stays), and what a killed save left.
+/// Removes all but the `keep` newest checkpoints (at least one is kept), and the remains of an
+/// interrupted save.
 pub fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
     let checkpoints = list(dir)?;
     let surplus = checkpoints.len().saturating_sub(keep.max(1));

@@ -1,8 +1,8 @@
-//! Rules that values are held to.
+//! Rules for config values.
 
 use super::Problem;
 
-/// Names every value that a rule refuses.
+/// Collects every value that violates a rule.
 #[derive(Default)]
 pub struct Check(pub Vec<Problem>);
 

@@ -1,4 +1,4 @@
-//! What a network is before its first step.
+//! The initial state of a network.
 
 use model::weights::Role;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ impl Default for InitConfig {
 }
 
 impl InitConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
         check.share("min_matched", self.min_matched);

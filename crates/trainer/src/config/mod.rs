@@ -1,4 +1,4 @@
-//! How a run is optimized and paced. The only place where these defaults live.
+//! Optimizer settings and the length of a run. These defaults are defined only here.
 
 mod check;
 mod init;

@@ -1,4 +1,4 @@
-//! The optimizer, its schedules, gradient clipping and the teacher's average.
+//! The optimizer, its schedules, gradient clipping, and the teacher's average.
 
 use objectives::config::WarmupForm;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Problem;
 use super::check::Check;
 
-/// How `base_lr` follows the batch size.
+/// How `base_lr` scales with the batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum LrScaling {
@@ -20,7 +20,7 @@ pub enum LrScaling {
 }
 
 impl LrScaling {
-    /// The learning rate at a global batch of `batch_size` images.
+    /// Returns the learning rate for a global batch of `batch_size` images.
     pub fn apply(self, base_lr: f64, batch_size: usize) -> f64 {
         let batch = batch_size as f64;
         match self {
@@ -44,7 +44,7 @@ pub enum OptimizerKind {
     Lars,
 }
 
-/// Which parameters weight decay leaves out.
+/// Which parameters are excluded from weight decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum NoDecay {
@@ -55,7 +55,7 @@ pub enum NoDecay {
     Names,
 }
 
-/// What is clipped together.
+/// Which gradients are clipped together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum ClipScope {
@@ -66,7 +66,7 @@ pub enum ClipScope {
     Module,
 }
 
-/// How the last layer is kept from moving.
+/// How the last layer is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum FreezeForm {
@@ -161,7 +161,7 @@ impl Default for OptimConfig {
 }
 
 impl OptimConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
         check.positive("base_lr", self.base_lr);

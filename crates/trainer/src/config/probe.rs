@@ -1,4 +1,4 @@
-//! The evaluation that a run makes of itself.
+//! Evaluation during a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl Default for ProbeConfig {
 }
 
 impl ProbeConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
         check.not_negative("every_epochs", self.every_epochs);

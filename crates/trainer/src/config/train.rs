@@ -1,4 +1,4 @@
-//! Length, pace and precision of a run.
+//! Length, intervals, and precision of a run.
 
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -64,7 +64,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
         check.at_least_one("batch_size", self.batch_size as u64);
@@ -77,12 +77,12 @@ impl TrainConfig {
 }
 
 impl Precision {
-    /// What weights and images are.
+    /// Returns the kind of weights and images.
     pub fn weights(self) -> Kind {
         if self == Self::Fp64 { Kind::Double } else { Kind::Float }
     }
 
-    /// What matrix products are computed in, where that is not what the weights are.
+    /// Returns the kind of matrix products if it differs from that of the weights.
     pub fn autocast(self) -> Option<Kind> {
         match self {
             Self::Fp32 | Self::Fp64 => None,

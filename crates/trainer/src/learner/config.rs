@@ -1,4 +1,4 @@
-//! What a learner is made of.
+//! The configuration of a learner.
 
 use model::normalize::Normalize;
 use objectives::ObjectiveConfig;
@@ -6,7 +6,7 @@ use tch::Device;
 
 use crate::config::{OptimConfig, Precision};
 
-/// What a learner is made of.
+/// The configuration of a learner.
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
     /// Architecture of student and teacher.

@@ -1,14 +1,14 @@
-//! Whether numbers are finite, and the one point where a step waits for the device.
+//! Checks for finite values, and the only point at which a step waits for the device.
 
 use objectives::Outputs;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Numbers of the device, and the norm of each gradient, in one read.
+/// Reads values of the device and the norm of each gradient in one copy.
 ///
 /// # Shapes
-/// - `numbers`: `[n]` each, all of which are given in one list
+/// - `numbers`: `[n]` each, all returned in one list
 pub fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f64>, Vec<f64>)> {
     if !grads.is_empty() {
         numbers.push(Tensor::f_stack(&torch_ext::foreach_norm(grads)?, 0)?);
@@ -21,15 +21,15 @@ pub fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f64>, Vec
     Ok((numbers, norms))
 }
 
-/// The largest size of a value in each tensor that a network made, one or two numbers; not finite
-/// where one value is not.
+/// Returns the largest magnitude in each tensor of a network's outputs, one or two numbers; not
+/// finite if any value is not.
 pub fn sizes(outputs: &Outputs) -> Result<Tensor> {
     let all = outputs.patches.iter().chain([&outputs.cls]);
     Ok(Tensor::f_stack(&all.map(largest).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// The largest size of a value, 0 of none. One pass that keeps nothing, where a sum in fp64 would
-/// first make a copy in fp64.
+/// Returns the largest magnitude, or 0 for an empty tensor. One pass that keeps nothing, whereas a
+/// sum in fp64 would first create a copy in fp64.
 fn largest(x: &Tensor) -> Result<Tensor> {
     if x.numel() == 0 {
         return Ok(Tensor::f_zeros([], (Kind::Double, x.device()))?);
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn one_value_that_is_not_finite_is_seen_among_many_and_large_ones_are_fine() {
         for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
-            // All of one sign and as large as can be: a sum of them would be infinite.
+            // All have the same sign and the largest magnitude, so their sum would be infinite.
             let most = match kind {
                 Kind::Half => 65_504.0,
                 Kind::Double => 1e308,

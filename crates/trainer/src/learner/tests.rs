@@ -1,4 +1,5 @@
-//! A step that looks once, at its end, does what one does that looks on its way, and seldom waits.
+//! A step that checks once, at its end, gives the same result as one that checks along the way,
+//! and rarely waits.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! CRC-32C (Castagnoli) of small records, and its masked form that the TFRecord framing uses.
+//! CRC-32C (Castagnoli) of small records, and the masked form that TFRecord framing uses.
 
 /// Reflected form of the polynomial 0x1EDC6F41.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
@@ -27,7 +27,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, step)
 }
 
-/// CRC-32C rotated and offset, so that a CRC of data that holds CRCs stays meaningful.
+/// CRC-32C, rotated and offset, so that a CRC of data that contains CRCs stays meaningful.
 pub fn masked(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xA282_EAD8)
 }
@@ -36,7 +36,7 @@ pub fn masked(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// RFC 3720, appendix B.4, and the usual check value.
+    /// RFC 3720, appendix B.4, and the common check value.
     #[test]
     fn known_values() {
         let up: Vec<u8> = (0..32).collect();

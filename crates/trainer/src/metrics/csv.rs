@@ -6,12 +6,12 @@ use std::path::Path;
 use super::{Record, read_jsonl};
 use crate::error::{Error, Result};
 
-/// Writes the records of `jsonl` to `csv`: a row a step, a column a name that occurs anywhere, in
-/// the order in which names first occur. Records of one step share its row; a value that is absent
-/// or not finite leaves its cell empty.
+/// Writes the records of `jsonl` to `csv`: one row per step, and one column per name in the order
+/// in which names first occur. Records of the same step share a row; a missing or non-finite value
+/// leaves its cell empty.
 ///
 /// # Errors
-/// If a file cannot be read or written.
+/// Returns an error if a file cannot be read or written.
 pub fn write_csv(jsonl: &Path, csv: &Path) -> Result<()> {
     let table = table(&read_jsonl(jsonl)?);
     base::write_atomic(csv, table.as_bytes()).map_err(Error::io(csv, "write the table"))
@@ -51,7 +51,7 @@ fn cell(value: Option<&f64>) -> String {
     value.filter(|value| value.is_finite()).map(f64::to_string).unwrap_or_default()
 }
 
-/// RFC 4180: quotes around a name that holds a separator.
+/// RFC 4180: quotes a name that contains a separator.
 fn quoted(name: &str) -> String {
     if name.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", name.replace('"', "\"\""))

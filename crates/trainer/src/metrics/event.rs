@@ -1,5 +1,5 @@
-//! TensorBoard's events as bytes: the few fields of `tensorflow.Event` that scalars need, in
-//! protocol buffer encoding, inside TFRecord frames.
+//! TensorBoard events as bytes: the few fields of `tensorflow.Event` that scalars need, in
+//! protocol buffer encoding inside TFRecord frames.
 
 use super::crc32c::masked;
 
@@ -14,7 +14,7 @@ const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
 
-/// A protocol buffer message in the making.
+/// A protocol buffer message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -57,24 +57,25 @@ impl Message {
     }
 }
 
-/// `Event { wall_time, step }`. A step of 0 is the encoding's default and is left out.
+/// `Event { wall_time, step }`. A step of 0 is the default of the encoding and is omitted.
 fn event(wall_time: f64, step: u64) -> Message {
     let message = Message::default().double(1, wall_time);
     if step == 0 { message } else { message.whole(2, step) }
 }
 
-/// The event that opens a file. `wall_time` in seconds since 1970.
+/// Returns the event that opens a file. `wall_time` is in seconds since 1970.
 pub fn file_version(wall_time: f64) -> Vec<u8> {
     frame(&event(wall_time, 0).bytes(3, FILE_VERSION.as_bytes()).0)
 }
 
-/// The event that tells readers to forget what earlier files say about `step` and later.
+/// Returns the event that tells readers to discard what earlier files contain for `step` and
+/// later.
 pub fn session_start(wall_time: f64, step: u64) -> Vec<u8> {
     let log = Message::default().whole(1, SESSION_START);
     frame(&event(wall_time, step).bytes(7, &log.0).0)
 }
 
-/// One event with all scalars of a step.
+/// Returns one event with all scalars of a step.
 pub fn scalars(wall_time: f64, step: u64, values: &[(String, f64)]) -> Vec<u8> {
     let mut summary = Message::default();
     for (tag, value) in values {

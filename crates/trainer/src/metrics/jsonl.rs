@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object a record, `{"step":10,"epoch":0.5,"loss/total":-0.9}`.
+//! `metrics.jsonl`: one JSON object per record, `{"step":10,"epoch":0.5,"loss/total":-0.9}`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Record, Sink};
 use crate::error::{Error, Result};
 
-/// Appends each record as one line, in one write, so that a reader never waits for a buffer.
+/// Appends each record as one line in a single write, so that readers never wait for a buffer.
 #[derive(Debug)]
 pub struct JsonlSink {
     file: File,
@@ -19,11 +19,11 @@ pub struct JsonlSink {
 impl JsonlSink {
     /// Opens `path` for appending.
     ///
-    /// `resume_step` is the step that the run continues from: lines of later steps and a line that
-    /// was cut short are dropped, since the run writes them again. `None` drops all lines.
+    /// `resume_step` is the step that the run continues from: lines of later steps and a truncated
+    /// line are removed, because the run writes them again. `None` removes all lines.
     ///
     /// # Errors
-    /// If the file cannot be read, replaced or opened.
+    /// Returns an error if the file cannot be read, replaced, or opened.
     pub fn open(path: &Path, resume_step: Option<u64>) -> Result<Self> {
         keep_until(path, resume_step)?;
         let file = OpenOptions::new()
@@ -45,8 +45,8 @@ impl Sink for JsonlSink {
     }
 }
 
-/// Rewrites the file without the lines after `resume_step`. The old file stays whole until the new
-/// one is complete.
+/// Rewrites the file without the lines after `resume_step`. The old file stays intact until the
+/// new one is complete.
 fn keep_until(path: &Path, resume_step: Option<u64>) -> Result<()> {
     let old = match File::open(path) {
         Ok(file) => BufReader::new(file),
@@ -70,11 +70,11 @@ fn keep_until(path: &Path, resume_step: Option<u64>) -> Result<()> {
     copy.map_err(Error::io(path, "drop the lines after the step that is continued from"))
 }
 
-/// All records of a file, in its order; lines that are none are left out, such as one that is
-/// being written.
+/// Reads all records of a file in order; invalid lines, such as one that is still being written,
+/// are ignored.
 ///
 /// # Errors
-/// If the file cannot be read.
+/// Returns an error if the file cannot be read.
 pub fn read_jsonl(path: &Path) -> Result<Vec<Record>> {
     let bytes = fs::read(path).map_err(Error::io(path, "read the file"))?;
     Ok(bytes.split(|&byte| byte == b'\n').filter_map(parse).collect())
@@ -92,7 +92,7 @@ fn line(record: &Record) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// JSON has no words for values that are not finite.
+/// JSON cannot represent non-finite values.
 fn number(value: f64) -> String {
     Value::from(value).to_string()
 }

@@ -1,7 +1,7 @@
-//! What a run says about itself while it goes on, and the files that keep it.
+//! Metrics that a run reports while it trains, and the files that store them.
 //!
-//! A [`Record`] is a step and named numbers; a [`Sink`] keeps records. This module does not decide
-//! what is recorded or when, and does not print.
+//! A [`Record`] is a step with named values; a [`Sink`] stores records. This module does not
+//! decide what is recorded or when, and does not print.
 
 mod crc32c;
 mod csv;
@@ -15,35 +15,35 @@ pub use tensorboard::TensorBoardSink;
 
 use crate::error::Result;
 
-/// Named numbers of one step.
+/// Named values of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record {
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub step: u64,
-    /// Passes over the data done.
+    /// Number of epochs done.
     pub epoch: f64,
     /// Names such as `loss/total`, with their values.
     pub values: Vec<(String, f64)>,
 }
 
 impl Record {
-    /// The value of this name.
+    /// Returns the value with this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
 }
 
-/// Keeps records.
+/// Stores records.
 pub trait Sink {
-    /// Takes one record.
+    /// Stores one record.
     ///
     /// # Errors
-    /// If it cannot be kept.
+    /// Returns an error if it cannot be stored.
     fn write(&mut self, record: &Record) -> Result<()>;
 
-    /// Brings everything taken so far to where it can be read.
+    /// Makes everything stored so far available to readers.
     ///
     /// # Errors
-    /// If it cannot be brought there.
+    /// Returns an error if flushing fails.
     fn flush(&mut self) -> Result<()>;
 }

@@ -1,7 +1,7 @@
 //! Scalars as TensorBoard event files.
 //!
-//! A resumed run adds a file that begins with a session start at the first step it will write, so
-//! that TensorBoard drops what the interrupted run had said about later steps.
+//! A resumed run adds a file that begins with a session start at the first step that it will
+//! write, so that TensorBoard discards what the interrupted run wrote about later steps.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 const PREFIX: &str = "events.out.tfevents.";
 
-/// Writes each record as one event, and flushes it.
+/// Writes each record as one event and flushes it.
 #[derive(Debug)]
 pub struct TensorBoardSink {
     file: File,
@@ -21,13 +21,13 @@ pub struct TensorBoardSink {
 }
 
 impl TensorBoardSink {
-    /// Opens a new event file in the folder `dir`, which is made if need be.
+    /// Opens a new event file in the folder `dir`, which is created if necessary.
     ///
-    /// `resume_step` is the step that the run continues from, `None` for a run that begins; what
-    /// files of an earlier attempt say about later steps is then ignored by TensorBoard.
+    /// `resume_step` is the step that the run continues from, or `None` for a new run; TensorBoard
+    /// then ignores what files of an earlier attempt contain about later steps.
     ///
     /// # Errors
-    /// If the folder cannot be made or read, or the file not written.
+    /// Returns an error if the folder cannot be created or read, or if the file cannot be written.
     pub fn open(dir: &Path, resume_step: Option<u64>) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io(dir, "make the folder"))?;
         let (path, is_first) = next_path(dir, wall_time())?;
@@ -39,7 +39,8 @@ impl TensorBoardSink {
         let mut sink = Self { file, path };
         sink.put(&event::file_version(wall_time()))?;
         if !is_first {
-            // Records of the step that is continued from exist already; the next one is new.
+            // The record of the step that the run resumes from exists already; the next one is
+            // new.
             let first_new = resume_step.map_or(0, |step| step + 1);
             sink.put(&event::session_start(wall_time(), first_new))?;
         }
@@ -61,13 +62,13 @@ impl Sink for TensorBoardSink {
     }
 }
 
-/// Seconds since 1970; 0 where the clock is set before that.
+/// Seconds since 1970; 0 if the clock is set before that.
 fn wall_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A name that sorts after the event files already in `dir`, since TensorBoard reads them in the
-/// order of their names; and whether it is the first.
+/// Returns a name that sorts after the event files in `dir`, because TensorBoard reads them in
+/// order of their names, and whether it is the first.
 fn next_path(dir: &Path, now: f64) -> Result<(PathBuf, bool)> {
     let mut last = None;
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "read the folder"))? {
@@ -99,7 +100,7 @@ mod tests {
     fn names_sort_in_the_order_of_writing() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = Vec::new();
-        // A clock that stands still, and one that goes back.
+        // A clock that stands still, and one that goes backward.
         for (i, now) in [1000.0, 1000.9, 900.0, 2000.0].into_iter().enumerate() {
             let (path, is_first) = next_path(dir.path(), now).unwrap();
             assert_eq!(is_first, i == 0);

@@ -1,4 +1,4 @@
-//! AdamW on libtorch's fused kernel.
+//! AdamW with libtorch's fused kernel.
 
 use tch::Tensor;
 use torch_ext::AdamWStep;
@@ -15,7 +15,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// The rule that a config describes.
+    /// Creates the rule that a config describes.
     pub fn new(config: &OptimConfig) -> Self {
         Self { beta1: config.beta1, beta2: config.beta2, eps: config.adam_eps }
     }

@@ -1,6 +1,6 @@
-//! The optimizers. Their whole state is in our hands, so that a checkpoint holds all of it.
+//! The optimizers. All of their state is accessible, so that a checkpoint contains all of it.
 //!
-//! None owns schedules: learning rate and weight decay come with each step.
+//! Optimizers do not own schedules: the learning rate and weight decay are passed to each step.
 
 mod adamw;
 mod rule;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::param_groups::{self, ParamRole};
 use crate::schedule::StepValues;
 
-/// Groups of parameters, and the rule by which they move.
+/// Parameter groups, and the rule that updates them.
 pub struct Optimizer {
     groups: Vec<Group>,
     rule: Box<dyn Update>,
@@ -24,7 +24,8 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Optimizer of named parameters of a network of `depth` blocks, with zero state.
+    /// Creates an optimizer with zero state for the named parameters of a network with `depth`
+    /// blocks.
     pub fn new(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Self {
         let rule: Box<dyn Update> = match config.optimizer {
             OptimizerKind::Adamw => Box::new(adamw::AdamW::new(config)),
@@ -41,10 +42,10 @@ impl Optimizer {
         Self { groups: groups.collect(), rule, freeze_form: config.freeze_form }
     }
 
-    /// One update from the gradients that the parameters hold.
+    /// Updates the parameters from the gradients that they hold.
     ///
     /// # Errors
-    /// A libtorch operation fails.
+    /// Returns an error if a libtorch operation fails.
     pub fn step(&mut self, values: &StepValues) -> Result<()> {
         for group in &mut self.groups {
             let frozen = group.of.part == ParamRole::LastLayer && values.last_layer_frozen;
@@ -61,7 +62,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The whole state under stable names, sharing storage with the optimizer.
+    /// Returns the complete state under stable names, sharing storage with the optimizer.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = Vec::new();
         for group in &self.groups {
@@ -74,10 +75,10 @@ impl Optimizer {
         state
     }
 
-    /// Takes over a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape.
+    /// Returns an error if a tensor is missing or has a different shape.
     pub fn load_state(&mut self, saved: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, mut tensor) in self.state() {
             copy_named(&mut tensor, &name, saved)?;

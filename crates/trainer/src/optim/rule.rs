@@ -1,18 +1,18 @@
-//! What a rule of optimization is given and what it does.
+//! The interface of an update rule, and its inputs.
 
 use tch::Tensor;
 
 use crate::error::Result;
 use crate::param_groups::ParamGroup;
 
-/// A group with what the rule remembers of its parameters.
+/// A parameter group with the rule's state for each parameter.
 pub(super) struct Group {
     pub(super) of: ParamGroup,
-    /// One list a slot, in the order of [`Update::slots`]; one tensor a parameter.
+    /// One list per slot, in the order of [`Update::slots`], with one tensor per parameter.
     pub(super) slots: Vec<Vec<Tensor>>,
 }
 
-/// What one update of a group needs besides its tensors.
+/// Inputs of one update of a group, apart from its tensors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepHyperparams {
     pub(super) lr: f64,
@@ -21,9 +21,9 @@ pub(super) struct StepHyperparams {
 
 /// A rule that turns gradients into updates.
 pub(super) trait Update {
-    /// Names of what is remembered of each parameter, and whether it is one number.
+    /// Names of the state kept per parameter, and whether each is a single number.
     fn slots(&self) -> &'static [(&'static str, bool)];
 
-    /// One update from the gradients that the parameters hold.
+    /// Updates a group from the gradients that its parameters hold.
     fn update(&self, group: &mut Group, pace: StepHyperparams) -> Result<()>;
 }

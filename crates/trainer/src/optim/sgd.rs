@@ -1,11 +1,11 @@
-//! SGD with momentum, and LARS, which scales its steps to the parameters.
+//! SGD with momentum, and LARS, which scales its steps to the norm of the parameters.
 
 use tch::Tensor;
 
 use super::rule::{Group, StepHyperparams, Update};
 use crate::error::Result;
 
-/// For each parameter `p` with gradient `g`, all of them in place:
+/// For each parameter `p` with gradient `g`, all in place:
 ///
 /// ```text
 /// d = g + weight_decay p
@@ -20,7 +20,7 @@ use crate::error::Result;
 pub struct Sgd {
     /// Momentum.
     pub momentum: f64,
-    /// LARS: the length of a step over that of the parameter.
+    /// LARS: the ratio of the norm of a step to that of the parameter.
     pub trust_coefficient: Option<f64>,
 }
 
@@ -44,7 +44,7 @@ impl Update for Sgd {
     }
 }
 
-/// `trust |p| / |d|`, or 1 where one of them is 0; 0-dimensional, on the device.
+/// `trust |p| / |d|`, or 1 if one of them is 0; 0-dimensional, on the device.
 fn trust_ratio(param: &Tensor, step: &Tensor, trust: f64) -> Tensor {
     let (of_param, of_step) = (param.norm(), step.norm());
     let both = of_param.gt(0.0).logical_and(&of_step.gt(0.0));

@@ -1,4 +1,4 @@
-//! What the parts of `analyze` take alike.
+//! Arguments that the subcommands of `analyze` share.
 
 /// The paper's eps of the published runs: the root of the 0.05 that its code takes.
 pub(super) const EPS: f64 = 0.223_606_797_749_979;

@@ -1,4 +1,4 @@
-//! The gradient of the coding rate as charts: the bound, and what two weights make of it.
+//! Charts of the gradient of the coding rate: the bound, and the effect of two weights.
 
 use objectives::gradient_scale::{GradientScale, gamma_code, gamma_theorem};
 use report::chart::{Chart, Series};

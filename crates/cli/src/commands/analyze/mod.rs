@@ -1,4 +1,5 @@
-//! `simdino analyze`: the coding rate as the paper studies it, on made-up and on saved features.
+//! `simdino analyze`: studies the coding rate as in the paper, on artificial and on saved
+//! features.
 
 mod arguments;
 mod charts;

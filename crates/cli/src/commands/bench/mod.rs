@@ -1,4 +1,4 @@
-//! `simdino bench`: how fast this machine is at the parts of a training run.
+//! `simdino bench`: measures how fast this machine runs the parts of a training run.
 
 mod data;
 mod step;

@@ -1,4 +1,4 @@
-//! `simdino data check`: reads every image and says what there is.
+//! `simdino data check`: reads every image and reports what the data set contains.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `simdino data`: makes the synthetic images on disk, looks for broken images, packs shards.
+//! `simdino data`: writes the synthetic images to disk, finds broken images, and packs shards.
 
 mod check;
 mod pack;

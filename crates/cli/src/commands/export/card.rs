@@ -1,4 +1,4 @@
-//! The model card: what an exported folder is, how it came about, and how it is opened.
+//! The model card: what an exported folder contains, how it was made, and how to open it.
 
 use std::fmt::Write;
 use std::fs;

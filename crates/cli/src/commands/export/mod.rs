@@ -1,4 +1,5 @@
-//! `simdino export`: a backbone as a folder that timm, transformers or DINOv2's own code open.
+//! `simdino export`: exports a backbone as a folder that timm, transformers, or DINOv2's own code
+//! can open.
 
 mod card;
 

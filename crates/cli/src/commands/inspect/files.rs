@@ -1,4 +1,4 @@
-//! What is in a file or folder that simdino reads or writes.
+//! The contents of a file or folder that simdino reads or writes.
 
 use std::fmt::Write;
 use std::fs;

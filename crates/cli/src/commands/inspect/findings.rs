@@ -1,4 +1,4 @@
-//! What `simdino inspect` has found.
+//! The findings of `simdino inspect`.
 
 use serde_json::Value;
 

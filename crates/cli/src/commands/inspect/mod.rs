@@ -1,4 +1,5 @@
-//! `simdino inspect`: what is in a weight file, a checkpoint, a run, a data source, or this machine.
+//! `simdino inspect`: shows the contents of a weight file, a checkpoint, a run, or a data source,
+//! or describes this machine.
 
 mod environment;
 mod files;

@@ -1,4 +1,4 @@
-//! Where a picture goes.
+//! The destination of a picture.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
-//! The parsed list in a file of its own, `.NAME.index` beside it: opening ten million images takes
-//! a fraction of a second then.
+//! Caches the parsed list in a separate file, `.NAME.index` beside it, so that opening ten million
+//! images takes a fraction of a second.
 //!
-//! A cache is used only if the list has the size, the time of change and the ends that it was made
-//! from, and if its own checksum is right. Otherwise, and where none can be written, the list is
-//! read: a cache changes nothing but the time.
+//! A cache is used only if the list has the size, the modification time, and the ends from which
+//! it was made, and if its own checksum is correct. Otherwise, and if no cache can be written, the
+//! list is read: a cache changes nothing but the time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,17 +18,17 @@ use crate::storage::plain_file;
 
 /// Changes with the format, and with what is read from a list.
 const MAGIC: u64 = u64::from_le_bytes(*b"sdlist03");
-/// Bytes at both ends of a list that belong to its key.
+/// Number of bytes at both ends of a list that are part of its key.
 const ENDS: u64 = 64 << 10;
 /// Lists below this size are read as fast as a cache.
 const MIN_BYTES: u64 = 1 << 20;
 
-/// What identifies the list that a cache was made from.
+/// Identifies the list from which a cache was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key([u64; 4]);
 
 impl Key {
-    /// The key of the list at `path`; none for a list that is small or cannot be read.
+    /// Returns the key of the list at `path`; `None` for a list that is small or cannot be read.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let mut file = File::open(path).ok()?;
         let about = file.metadata().ok()?;
@@ -44,13 +44,13 @@ impl Key {
     }
 }
 
-/// Where the cache of the list at `path` is.
+/// Returns the path of the cache for the list at `path`.
 fn place(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_string_lossy();
     Some(path.with_file_name(format!(".{name}.index")))
 }
 
-/// What is cached for the list at `path`, if it is still the one of `key` and undamaged.
+/// Returns the cached contents of the list at `path`, if they match `key` and are undamaged.
 pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     let place = place(path)?;
     let length = plain_file(&place, "open").ok()?;
@@ -60,7 +60,7 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     if magic != MAGIC || Key([k0, k1, k2, k3]) != key || labeled > 1 {
         return None;
     }
-    // Sizes are compared with the file before memory is taken for them.
+    // Sizes are compared with the file before memory is allocated for them.
     let words = count.checked_mul(8)?.checked_add(labeled.checked_mul(count)?.checked_mul(4)?)?;
     let class_bytes = length.checked_sub(9 * 8)?.checked_sub(names_len.checked_add(words)?)?;
     let mut names = vec![0; usize::try_from(names_len).ok()?];
@@ -82,8 +82,8 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     Some(Table { names, classes, class_names, notices })
 }
 
-/// Writes the cache, whole or not at all. A place that cannot be written is no error: the next
-/// opening takes as long as this one.
+/// Writes the cache atomically. A location that is not writable is not an error: opening the list
+/// just takes as long as before.
 pub(super) fn store(path: &Path, key: Key, table: &Table) {
     let _ = try_store(path, key, table);
 }
@@ -117,7 +117,8 @@ fn numbers(file: &mut File, count: usize) -> Option<Vec<u64>> {
     Some(bytes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect())
 }
 
-/// Against damage, not against intent; four chains, so that it runs at the speed of memory.
+/// Protects against damage, not against intent; it has four chains, so that it runs at the speed
+/// of memory.
 fn checksum(bytes: &[u8]) -> u64 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |state: u64, word: u64| (state ^ word).wrapping_mul(ODD).rotate_left(29);

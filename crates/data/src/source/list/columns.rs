@@ -1,11 +1,12 @@
-//! Which columns of a list hold paths and labels, and whether its first line says so.
+//! Determines which columns of a list contain paths and labels, and whether its first line is a
+//! header.
 
 use std::path::Path;
 
 use super::super::is_image;
 
-/// Names of the column of paths, the likeliest first, as [`plain`] makes them: `file_name`, which the
-/// library `datasets` demands, is `filename`.
+/// Names of the path column, the most likely first, in the form of [`plain`]: `file_name`, which
+/// the library `datasets` requires, is `filename`.
 const PATHS: [&str; 22] = [
     "path",
     "filename",
@@ -30,7 +31,7 @@ const PATHS: [&str; 22] = [
     "paths",
     "files",
 ];
-/// Names of the column of labels, the likeliest first.
+/// Names of the label column, the most likely first.
 const LABELS: [&str; 14] = [
     "label",
     "labels",
@@ -48,28 +49,29 @@ const LABELS: [&str; 14] = [
     "categoryid",
 ];
 
-/// Numbers of the columns that matter.
+/// Indices of the relevant columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Columns {
     pub(super) path: usize,
     pub(super) label: Option<usize>,
 }
 
-/// What the first line of a table is.
+/// The kind of the first line of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum First {
     /// It names the columns.
     Header(Columns),
-    /// It is an image already: its path comes first, its label second.
+    /// It is an image: its path comes first, its label second.
     Image,
-    /// Neither can be told.
+    /// Neither can be determined.
     Unknown,
 }
 
-/// What the first line, of these fields, is; `exists` tells whether a path names a file.
+/// Classifies the first line by its fields; `exists` checks whether a path names a file.
 ///
-/// A line with the name of an image file is no header, whatever else it holds. Of the others one is a
-/// header if it has a known name for the paths, and an image if it begins with a file that exists.
+/// A line with the name of an image file is not a header, whatever else it contains. Any other
+/// line is a header if it has a known name for the paths, and an image if it begins with a file
+/// that exists.
 pub(super) fn first_line(fields: &[&str], exists: impl Fn(&str) -> bool) -> First {
     let Some(first) = fields.first() else { return First::Unknown };
     if fields.iter().any(|field| is_image(Path::new(field))) {
@@ -83,18 +85,18 @@ pub(super) fn first_line(fields: &[&str], exists: impl Fn(&str) -> bool) -> Firs
     }
 }
 
-/// The columns among those of these names; none if none is known to hold paths.
+/// Finds the columns by name; `None` if no known column contains paths.
 pub(super) fn find(names: &[&str]) -> Option<Columns> {
     let path = named(names, &PATHS)?;
     Some(Columns { path, label: named(names, &LABELS) })
 }
 
-/// Places of the names of paths among `names`, the likeliest first.
+/// Indices of path column names among `names`, the most likely first.
 pub(super) fn paths<'a>(names: &'a [&str]) -> impl Iterator<Item = usize> + 'a {
     places(names, &PATHS)
 }
 
-/// The place of the likeliest name of labels.
+/// Index of the most likely label column name.
 pub(super) fn label(names: &[&str]) -> Option<usize> {
     named(names, &LABELS)
 }
@@ -108,12 +110,13 @@ fn places<'a>(names: &'a [&str], known: &'a [&str]) -> impl Iterator<Item = usiz
     known.iter().filter_map(move |known| names.iter().position(|name| name == known))
 }
 
-/// Letters and digits alone, in lower case: `File Name`, `file_name` and `fileName` are one.
+/// Keeps only letters and digits, in lower case: `File Name`, `file_name`, and `fileName` are
+/// equal.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// What the columns are, where that is not plain from `path` and `label`.
+/// Describes the columns unless they are called `path` and `label`.
 pub(super) fn remark(names: &[&str], columns: Columns) -> Option<String> {
     let path = names.get(columns.path)?;
     let others = names.len() > 1;

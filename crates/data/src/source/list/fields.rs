@@ -1,12 +1,11 @@
-//! The lines of a table and their fields.
+//! Splits a table into lines and fields.
 //!
-//! A line is a row, whatever its quotes say: a quote that is not closed must not swallow the lines
-//! after it.
+//! A line is a row, whatever its quotes: an unclosed quote must not swallow the following lines.
 
 use std::io::{self, BufRead};
 
-/// Reads the next line into `line`, without its end (`\n`, `\r\n` or `\r`), and tells whether there was
-/// one. Of a line that is longer, `limit` bytes and one more are read.
+/// Reads the next line into `line`, without its line break (`\n`, `\r\n`, or `\r`), and returns
+/// whether there was one. Of a longer line, it reads `limit` bytes and one more.
 pub(super) fn read_line(
     reader: &mut impl BufRead,
     line: &mut Vec<u8>,
@@ -34,7 +33,7 @@ pub(super) fn read_line(
     }
 }
 
-/// The fields of one line; its memory serves the next line too.
+/// The fields of one line; the memory is reused for the next line.
 #[derive(Default)]
 pub(super) struct Fields {
     text: Vec<u8>,
@@ -42,8 +41,9 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Divides a line. With `quoting`, a field that begins with a quote ends with one, may hold the
-    /// delimiter, and has its own quotes doubled. False if such a field does not end.
+    /// Splits a line. With `quoting`, a field that begins with a quote must end with one, may
+    /// contain the delimiter, and has its own quotes doubled. Returns false if such a field does
+    /// not end.
     pub(super) fn split(&mut self, line: &[u8], delimiter: u8, quoting: bool) -> bool {
         self.text.clear();
         self.ends.clear();
@@ -74,7 +74,7 @@ impl Fields {
         self.ends.len()
     }
 
-    /// Field `at`, where there is one.
+    /// Returns field `at`, if there is one.
     pub(super) fn get(&self, at: usize) -> Option<&[u8]> {
         let start = if at == 0 { 0 } else { *self.ends.get(at - 1)? };
         self.text.get(start..*self.ends.get(at)?)
@@ -106,7 +106,7 @@ mod tests {
             ("\"a,\"5 inch", false, Some(&["\"a", "\"5 inch"])),
         ] {
             let mut fields = Fields::default();
-            // What the line before left behind must not show.
+            // Contents of the previous line must not remain visible.
             fields.split(b"x,\"y", b',', true);
             let closed = fields.split(line.as_bytes(), b',', quoting);
             let found: Vec<&[u8]> = fields.iter().collect();

@@ -8,21 +8,21 @@ use serde_json::Value;
 use super::super::labels::of_json;
 use super::columns;
 
-/// What a line holds.
+/// The contents of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) file: String,
-    /// The label, or why it cannot be read.
+    /// The label, or the reason why it cannot be read.
     pub(super) label: Result<Option<String>, String>,
-    /// All keys, and which of them is the path.
+    /// All keys, and the one that is the path.
     pub(super) keys: Vec<String>,
     pub(super) path: usize,
 }
 
-/// Path and label of a line, or why it has no path.
+/// Returns path and label of a line, or the reason why it has no path.
 ///
-/// The path of a line is read that is JSON but for what Python writes beyond it (`NaN`, `Infinity`,
-/// halves of surrogate pairs), but its label is not: strict JSON or none.
+/// The path is also read from a line that is JSON except for the extensions that Python writes
+/// (`NaN`, `Infinity`, halves of surrogate pairs), but the label is not: it requires strict JSON.
 pub(super) fn row(line: &str) -> Result<Row, String> {
     let strict = serde_json::from_str(line);
     let why = strict.as_ref().err().map(|error: &serde_json::Error| error.to_string());
@@ -45,13 +45,14 @@ pub(super) fn row(line: &str) -> Result<Row, String> {
     Ok(Row { path, file: file.to_owned(), label, keys: object.keys().cloned().collect() })
 }
 
-/// The path that a value is, or that it holds as the library `datasets` writes images.
+/// Returns the path in a value, either directly or in the form in which the library `datasets`
+/// writes images.
 fn path_of(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty())
 }
 
-/// The text with null for what Python writes for numbers that are none, and a replacement character
-/// for halves of surrogate pairs. What is in strings otherwise stays.
+/// Replaces what Python writes for non-finite numbers by null, and halves of surrogate pairs by a
+/// replacement character. Other contents of strings do not change.
 fn mend(line: &str) -> Cow<'_, str> {
     const BEYOND: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     let (mut out, mut rest, mut in_string) = (String::with_capacity(line.len()), line, false);
@@ -69,7 +70,7 @@ fn mend(line: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What replaces the escape that `text` begins with, and how long that is.
+/// Returns the replacement for the escape at the start of `text`, and the length of the escape.
 fn escape(text: &str) -> (&str, usize) {
     let unit = |at: usize| -> Option<u32> {
         let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;

@@ -21,27 +21,29 @@ use super::{Payload, Source, digest, extension, file_size, missing, read_file};
 use crate::error::{Error, Result};
 use crate::storage::plain_file;
 
-/// How many files are looked for when a list is opened, to catch a wrong base folder at once.
+/// Number of files that are probed when a list is opened, to detect a wrong base folder
+/// immediately.
 const PROBED: usize = 16;
 
-/// The images of a list, in its order. Relative paths are relative to the list's folder.
+/// The images of a list, in order. Relative paths are relative to the folder of the list.
 ///
-/// - `.txt`: one path a line.
-/// - `.csv`, `.tsv`: a header that names the column of the paths (`path`, `file_name`, `image`, ...) and,
-///   where there are labels, theirs (`label`, `class`, ...); without a header, the path and optionally
-///   the label. A first line that is neither a known header nor begins with an image is an error.
-///   A line is a row: a quoted field cannot go on in the next one. A line with another number of fields
-///   than the first has no label, and no image unless its path is the first field.
-/// - `.jsonl`: one object a line, `{"path": "a.jpg", "label": "cat"}`, with the same names of keys; the
-///   label may be absent.
+/// - `.txt`: one path per line.
+/// - `.csv`, `.tsv`: a header that names the path column (`path`, `file_name`, `image`, ...) and,
+///   if there are labels, the label column (`label`, `class`, ...); without a header, the path and
+///   optionally the label. A first line that is neither a known header nor begins with an image is
+///   an error. A line is a row: a quoted field cannot continue on the next line. A line whose
+///   number of fields differs from the first has no label, and no image unless its path is the
+///   first field.
+/// - `.jsonl`: one object per line, `{"path": "a.jpg", "label": "cat"}`, with the same names as
+///   keys; the label is optional.
 ///
-/// `metadata.csv` and `metadata.jsonl` of the library `datasets` are such lists. Empty lines are passed
-/// over. Labels are class numbers where all of them are whole numbers, and names otherwise; an empty or
-/// negative label means none. A line or a label that cannot be read costs no other one: it is counted
-/// and named ([`Notices`]).
+/// `metadata.csv` and `metadata.jsonl` of the library `datasets` are such lists. Empty lines are
+/// skipped. Labels are class numbers if all of them are whole numbers, and names otherwise; an
+/// empty or negative label means none. An unusable line or label affects no other line: it is
+/// counted and named ([`Notices`]).
 ///
-/// In memory an image takes its path and 8 bytes, and 4 more with labels. What was read from a
-/// large list is kept in `.NAME.index` beside it, if that can be written.
+/// In memory, an image takes its path and 8 bytes, and 4 more with labels. The parsed contents of
+/// a large list are cached in `.NAME.index` beside it, if that is writable.
 #[derive(Debug)]
 pub struct List {
     base: PathBuf,
@@ -49,11 +51,11 @@ pub struct List {
 }
 
 impl List {
-    /// Reads the list at `path`, or what was kept of it.
+    /// Reads the list at `path`, or its cache.
     ///
     /// # Errors
-    /// The file does not exist, its header is not understood, no line can be used, or none of the
-    /// first files named exists.
+    /// Returns an error if the file does not exist, its header is not recognized, no line can be
+    /// used, or none of the first files exists.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(missing(path));
@@ -94,7 +96,7 @@ impl List {
         Ok(Self { base, table })
     }
 
-    /// The images at `paths`, without labels.
+    /// Creates a list of the images at `paths`, without labels.
     pub fn of_files(paths: &[PathBuf]) -> Self {
         let mut names = Names::default();
         paths.iter().for_each(|path| names.push(&path.to_string_lossy()));

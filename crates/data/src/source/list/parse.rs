@@ -12,16 +12,16 @@ use super::rows::Rows;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Longest line or field in bytes: far above any path, far below what would fill memory.
+/// Longest line or field in bytes: far above any path, and far below what would fill memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
-/// Longest line of a table in bytes: its other columns may hold anything.
+/// Longest line of a table in bytes: its other columns may contain anything.
 const MAX_ROW_BYTES: usize = 16 << 20;
-/// Characters of a line that a message shows.
+/// Number of characters of a line that a message shows.
 const SHOWN: usize = 120;
-/// Why a line with an odd quote is not used.
+/// Why a line with an unmatched quote is not used.
 const UNCLOSED: &str = "a quote is not closed in this line";
 
-/// How a list is written.
+/// The format of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Text,
@@ -51,7 +51,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<Table> {
     rows.finish()
 }
 
-/// A path that is not UTF-8 keeps its line, and is a broken image where no file has that name.
+/// The line of a path that is not UTF-8 is kept, and is a broken image if no file has that name.
 fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
     let mut first = true;
     each_line(path, reader, |number, line| {
@@ -66,7 +66,7 @@ fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<(
 fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
     let mut first = true;
     each_line(path, reader, |number, line| {
-        // What is not UTF-8 spoils a label, not a path.
+        // Invalid UTF-8 makes a label unreadable, but not a path.
         let is_text = std::str::from_utf8(line).is_ok();
         match json::row(&String::from_utf8_lossy(line)) {
             Ok(row) => {
@@ -86,12 +86,12 @@ fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<(
     })
 }
 
-/// Whether a path, relative to the list's folder, names a file.
+/// Whether a path, relative to the folder of the list, names a file.
 fn is_file(list: &Path, file: &str) -> bool {
     list.parent().unwrap_or(Path::new("")).join(file).is_file()
 }
 
-/// Calls `row` with the number, from 1, and the trimmed bytes of every line that has any.
+/// Calls `row` for every non-empty line with its number, from 1, and its trimmed bytes.
 fn each_line(
     path: &Path,
     mut reader: impl BufRead,
@@ -121,7 +121,7 @@ fn each_line(
     Ok(())
 }
 
-/// How the lines of a table are divided.
+/// How the lines of a table are split.
 #[derive(Clone, Copy)]
 struct Dialect {
     delimiter: u8,
@@ -129,9 +129,9 @@ struct Dialect {
 }
 
 impl Dialect {
-    /// By the first line. In a `.csv` a comma divides, unless the line is a known header with something
-    /// else. In a `.tsv` quotes are ordinary characters, unless the line begins with one: then its
-    /// writer quotes every text.
+    /// Determined from the first line. In a `.csv`, the delimiter is a comma, unless the line is a
+    /// known header with a different one. In a `.tsv`, quotes are ordinary characters, unless the
+    /// line begins with one: then its writer quotes every text.
     fn of(format: Format, first: &[u8]) -> Self {
         if format == Format::Tsv {
             return Self { delimiter: b'\t', quoting: first.starts_with(b"\"") };
@@ -147,7 +147,7 @@ impl Dialect {
     }
 }
 
-/// What the first line says about the others.
+/// What the first line determines for the others.
 #[derive(Clone, Copy)]
 struct Layout {
     dialect: Dialect,
@@ -179,7 +179,7 @@ fn table_rows(
             layout.map_or_else(|| Dialect::of(format, &line), |Layout { dialect, .. }| dialect);
         let closed = fields.split(&line, dialect.delimiter, dialect.quoting);
         match layout {
-            // Without its first line it is not known what the others mean.
+            // Without the first line, the meaning of the others is unknown.
             None if !closed => return Err(rows.problem(number, UNCLOSED)),
             None => {
                 let (known, is_header) = first_row(&fields, dialect, number, rows, path)?;
@@ -195,7 +195,8 @@ fn table_rows(
     Ok(())
 }
 
-/// What the first line says about the others, and whether it is a header; otherwise it is an image.
+/// Returns what the first line determines for the others, and whether it is a header; otherwise,
+/// it is an image.
 fn first_row(
     fields: &Fields,
     dialect: Dialect,
@@ -210,7 +211,7 @@ fn first_row(
     }
     match first_line(&names, |file| is_file(path, file)) {
         First::Image => {
-            // The label may be missing in this line and be there in others.
+            // The label may be missing in this line but present in others.
             let (columns, width) = (Columns { path: 0, label: Some(1) }, fields.len().max(2));
             Ok((Layout { dialect, columns, width }, false))
         }
@@ -236,8 +237,9 @@ fn first_row(
 
 /// Adds the image of a line.
 ///
-/// Where the line has more or fewer fields than the first one, for example because of a comma without
-/// quotes, nobody knows which field is the label. The path is known if it comes first and is one.
+/// If the line has more or fewer fields than the first one, for example because of a comma without
+/// quotes, it is unclear which field is the label. The path is known if it comes first and is an
+/// image.
 fn push(
     fields: &Fields,
     layout: Layout,
@@ -257,7 +259,7 @@ fn push(
     }
     let file = String::from_utf8_lossy(file);
     let count = fields.len();
-    // A path alone is an image without a label.
+    // A path by itself is an image without a label.
     let is_regular = count == width || (count, width) == (1, 2);
     if !is_regular {
         let why = format!("the number of fields is {count} instead of {width}");

@@ -1,4 +1,4 @@
-//! The rows of a list while it is read: nothing but names and labels stays in memory.
+//! The rows of a list while it is read: only names and labels are kept in memory.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::super::notices::Notices;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// "No label" among the numbers of label texts.
+/// The number for "no label" among the numbers of label texts.
 const NONE: u32 = u32::MAX;
 
 /// The rows so far; a label is the number of its text.
@@ -29,12 +29,12 @@ impl<'a> Rows<'a> {
         Self { path, names, labels, texts, notices: Notices::default(), first_lost: None }
     }
 
-    /// The error of a list that cannot be read on.
+    /// Returns the error of a list that cannot be read further.
     pub(super) fn problem(&self, line: usize, problem: impl Into<String>) -> Error {
         Error::List { path: self.path.into(), line, problem: problem.into() }
     }
 
-    /// Adds an image and its label, or why that cannot be read.
+    /// Adds an image and its label, or the reason why the label cannot be read.
     pub(super) fn push(
         &mut self,
         line: usize,
@@ -60,7 +60,7 @@ impl<'a> Rows<'a> {
         self.labels.push(number);
     }
 
-    /// Notes a line that names no image.
+    /// Records a line that names no image.
     pub(super) fn lose(&mut self, line: usize, problem: impl Into<String>) {
         let problem = problem.into();
         if self.first_lost.is_none() {
@@ -69,7 +69,7 @@ impl<'a> Rows<'a> {
         self.notices.lost.push(format!("line {line}"), problem);
     }
 
-    /// The table; an error if no line of those that are there could be used.
+    /// Returns the table; an error if no line could be used.
     pub(super) fn finish(mut self) -> Result<Table> {
         if let (0, Some((line, problem))) = (self.names.len(), &self.first_lost) {
             return Err(self.problem(*line, problem.clone()));

@@ -1,4 +1,4 @@
-//! What a list says, line by line.
+//! The contents of a list, line by line.
 
 use super::super::names::Names;
 use super::super::notices::Notices;

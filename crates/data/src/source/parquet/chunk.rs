@@ -1,4 +1,4 @@
-//! Column chunks: where their pages are, and how their bytes are read.
+//! Column chunks: locating their pages and reading their bytes.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::storage::Blob;
 
-/// Bytes that are asked for at a time where only the short headers of pages are wanted.
+/// Number of bytes requested at a time if only the short headers of pages are needed.
 const HEADER_BYTES: usize = 8 << 10;
 
-/// Where the data pages of a column chunk of `rows` rows are: as the file's page index tells it
-/// (`told`), or else by going from header to header.
+/// Locates the data pages of a column chunk with `rows` rows: from the page index of the file
+/// (`told`), or by reading one header after the other.
 pub(super) fn pages(
     blob: &Shared,
     chunk: &ColumnChunkMetaData,
@@ -31,7 +31,7 @@ pub(super) fn pages(
     }
 }
 
-/// Whether the pages lie in the chunk and hold all of its rows, in order.
+/// Whether the pages are inside the chunk and contain all of its rows, in order.
 fn are_sound(pages: &[PageLocation], chunk: &ColumnChunkMetaData, rows: usize) -> bool {
     let (start, length) = chunk.byte_range();
     let inside = |page: &PageLocation| {
@@ -54,7 +54,7 @@ fn walk(blob: &Shared, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Vec<P
     while let Some(page) = reader.peek_next_page()? {
         let offset = headers.last.load(Ordering::Relaxed);
         if !page.is_dict {
-            // The columns looked at have one value a row, so levels are rows.
+            // The columns that are read have one value per row, so levels are rows.
             let count = page.num_rows.or(page.num_levels).unwrap_or(0);
             let first_row_index = row as i64;
             pages.push(PageLocation {
@@ -78,7 +78,7 @@ fn walk(blob: &Shared, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Vec<P
     }
 }
 
-/// A blob as the parquet reader wants it.
+/// Adapts a blob to the interface of the parquet reader.
 #[derive(Clone)]
 pub(super) struct Shared(pub(super) Arc<dyn Blob>);
 
@@ -102,7 +102,7 @@ impl ChunkReader for Shared {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        // The size is the file's own word: compared before memory is taken for it.
+        // The size is stated by the file, so it is checked before memory is allocated for it.
         if start.checked_add(length as u64).is_none_or(|end| end > self.0.len()) {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -112,7 +112,7 @@ impl ChunkReader for Shared {
     }
 }
 
-/// Remembers where the reader looked last, which it tells nobody: the header of a page.
+/// Records where the reader read last, which it does not report: the header of a page.
 struct Headers {
     blob: Shared,
     last: AtomicU64,
@@ -137,7 +137,7 @@ impl ChunkReader for Headers {
     }
 }
 
-/// A whole column chunk in memory: for short columns, one read in place of two for each page.
+/// A whole column chunk in memory: for short columns, this is one read instead of two per page.
 pub(super) struct SourcePart {
     start: u64,
     bytes: Bytes,
@@ -178,7 +178,7 @@ impl ChunkReader for SourcePart {
     }
 }
 
-/// A blob from a place on.
+/// A blob from a given offset on.
 pub(super) struct Stream {
     blob: Arc<dyn Blob>,
     position: u64,

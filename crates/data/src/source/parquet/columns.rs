@@ -1,15 +1,16 @@
-//! Which columns hold images and labels, and what the library `datasets` says of them.
+//! Determines which columns contain images and labels, and what the library `datasets` states
+//! about them.
 
 use parquet::basic::Type;
 use parquet::file::metadata::FileMetaData;
 use parquet::schema::types::SchemaDescriptor;
 
-/// Names of the image column, the likeliest first.
+/// Names of the image column, the most likely first.
 const IMAGE_NAMES: [&str; 8] = ["image", "img", "jpg", "jpeg", "png", "webp", "bytes", "picture"];
-/// Names of the label column, the likeliest first.
+/// Names of the label column, the most likely first.
 const LABEL_NAMES: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 
-/// Numbers of the columns that matter.
+/// Indices of the relevant columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     /// The bytes of the images.
@@ -20,7 +21,8 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// The columns of a schema; if no column can be told to hold images, the names of all.
+    /// Finds the columns of a schema; if no column can be identified as images, returns the names
+    /// of all.
     pub(super) fn find(schema: &SchemaDescriptor) -> Result<Self, String> {
         let plain = |i: usize| schema.column(i).max_rep_level() == 0;
         let path = |i: usize| schema.column(i).path().string();
@@ -60,14 +62,15 @@ fn is_group_of_bytes(path: &str) -> bool {
     path.ends_with(".bytes")
 }
 
-/// Whether the bytes of a column are not said to be text.
+/// Whether the bytes of a column are not declared as text.
 fn is_binary(schema: &SchemaDescriptor, column: usize) -> bool {
     let column = schema.column(column);
     column.logical_type_ref().is_none()
         && column.converted_type() == parquet::basic::ConvertedType::NONE
 }
 
-/// The names of the classes, from the description that `datasets` puts beside the schema.
+/// Returns the names of the classes, from the description that `datasets` stores beside the
+/// schema.
 pub(super) fn class_names(metadata: &FileMetaData, label: &str) -> Option<Vec<String>> {
     let pairs = metadata.key_value_metadata()?;
     let text = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;

@@ -1,4 +1,4 @@
-//! One parquet file: labels and paths at once, images at random.
+//! One parquet file: it reads labels and paths when it is opened, and images in random order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use super::pages::{Page, PageCache};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, failure_in};
 
-/// Rows of labels that are read at a time.
+/// Number of rows of labels that are read at a time.
 const ROWS: usize = 4096;
 
 /// A parquet file with a column of images.
@@ -41,18 +41,18 @@ pub(super) struct ImageFile {
     starts: Vec<usize>,
 }
 
-/// One row group: of its columns, those that matter.
+/// The relevant columns of one row group.
 struct Group {
     image: ColumnChunkMetaData,
     label: Option<ColumnChunkMetaData>,
     path: Option<ColumnChunkMetaData>,
-    /// The pages of `image` as the file's page index tells them.
+    /// The pages of `image` according to the page index of the file.
     told: Option<Vec<PageLocation>>,
-    /// Those pages, looked for when the first one is read.
+    /// These pages, located when the first one is read.
     pages: OnceLock<Vec<PageLocation>>,
 }
 
-/// What is read of all rows when a file is opened; empty without such a column.
+/// What is read for all rows when a file is opened; empty without such a column.
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) labels: Vec<Option<String>>,
@@ -83,7 +83,7 @@ impl ImageFile {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
             starts.push(starts.last().copied().unwrap_or(0).saturating_add(rows));
         }
-        // An image takes more than a byte; a damaged count must not take memory.
+        // An image takes more than a byte; a damaged count must not allocate memory.
         if let Some(rows) = starts.last().filter(|rows| **rows > bytes) {
             return Err(failed(format!("announces {rows} rows in {bytes} bytes: it is damaged")));
         }
@@ -118,7 +118,7 @@ impl ImageFile {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Names of the classes, where the file tells them.
+    /// Names of the classes, if the file states them.
     pub(super) fn class_names(&self) -> Option<Vec<String>> {
         let label = self.metadata.schema_descr().column(self.columns.label?);
         class_names(&self.metadata, label.name())
@@ -128,11 +128,11 @@ impl ImageFile {
         Error::Parquet { path: self.path.clone(), problem }
     }
 
-    /// Labels and paths of all rows. A column that cannot be read costs no image: without labels its
-    /// rows have none, without paths their number is their name.
+    /// Reads labels and paths of all rows. An unreadable column affects no image: without labels,
+    /// its rows have none, and without paths, their names are their numbers.
     ///
     /// # Errors
-    /// The storage failed.
+    /// Returns an error if the storage failed.
     pub(super) fn rows(&self) -> Result<Rows> {
         let mut rows = Rows::default();
         if let Some(label) = self.columns.label {
@@ -148,7 +148,7 @@ impl ImageFile {
         Ok(rows)
     }
 
-    /// A column of numbers or texts, as texts; nothing if it is absent.
+    /// Reads a column of numbers or strings as strings; empty if it is absent.
     fn column(&self, of: fn(&Group) -> Option<&ColumnChunkMetaData>) -> Result<Column> {
         let mut column = Column::default();
         for (number, group) in self.groups.iter().enumerate() {
@@ -200,7 +200,7 @@ impl ImageFile {
         self.starts[group + 1] - self.starts[group]
     }
 
-    /// The bytes of the image in `row`. `number`: that of this file, in the cache.
+    /// Returns the bytes of the image in `row`. `number` identifies this file in the cache.
     pub(super) fn image(&self, row: usize, number: usize, cache: &PageCache) -> Result<Vec<u8>> {
         let group = self.starts.partition_point(|&start| start <= row).saturating_sub(1);
         let in_group = row - self.starts[group];
@@ -214,7 +214,7 @@ impl ImageFile {
         image.ok_or_else(|| self.failed(format!("row {row} holds no image")))
     }
 
-    /// The pages of a row group's images; the first one begins with row 0.
+    /// Returns the pages of a row group's images; the first one begins with row 0.
     fn pages(&self, group: usize) -> ParquetResult<&[PageLocation]> {
         let rows = self.rows_of(group);
         let group = &self.groups[group];
@@ -246,7 +246,7 @@ impl ImageFile {
     }
 }
 
-/// The values of a column, as texts.
+/// The values of a column as strings.
 #[derive(Default)]
 struct Column {
     texts: Vec<Option<String>>,
@@ -257,7 +257,7 @@ struct Column {
 }
 
 impl Column {
-    /// Adds all values of a column chunk, absent ones included.
+    /// Adds all values of a column chunk, including absent ones.
     fn all<T: DataType>(
         &mut self,
         reader: ColumnReader,
@@ -295,16 +295,16 @@ fn whole(value: impl ToString) -> std::result::Result<Option<String>, String> {
     Ok(Some(value.to_string()))
 }
 
-/// Why reading failed.
+/// Why a read failed.
 enum Why {
-    /// The storage has more to say than the reader.
+    /// The error of the storage, which is more precise than that of the reader.
     Storage(Error),
-    /// What the reader said, in one line.
+    /// The message of the reader, in one line.
     Reader(String),
 }
 
 impl Why {
-    /// The storage's error, or else the one made of what the reader said.
+    /// Returns the error of the storage, or one made from the message of the reader.
     fn or_else(self, error: impl FnOnce(String) -> Error) -> Error {
         match self {
             Self::Storage(error) => error,
@@ -313,7 +313,7 @@ impl Why {
     }
 }
 
-/// Runs a reader that damaged files may make panic.
+/// Runs a reader that may panic on damaged files.
 fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T, Why> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|error| match failure_in(&error) {
@@ -324,7 +324,7 @@ fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T,
     }
 }
 
-/// What the reader said, in one line and for people who did not compile it.
+/// Returns the message of the reader in one line, in a form for users.
 fn plain(said: &str) -> String {
     match said.split_once("Disabled feature at compile time: ") {
         Some((_, codec)) => {

@@ -1,4 +1,4 @@
-//! Hugging Face image datasets: a row an image, in parquet files.
+//! Hugging Face image datasets: one image per row, in parquet files.
 
 mod chunk;
 mod columns;
@@ -19,23 +19,23 @@ use super::{Payload, Source, digest};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
-/// The images of one or more parquet files, in the order of the files' names and of their rows.
+/// The images of one or more parquet files, in the order of file names and rows.
 ///
-/// The image is a column of bytes, or of a group with a field `bytes` and perhaps `path`, as the
-/// library `datasets` writes it: named `image` or `img`, or else the only one of that kind. Its
-/// label is the column `label` (`labels`, `fine_label`, `cls`) of whole numbers, in whatever type, of
-/// texts, or of truth values (0 and 1); names of classes come from the library's description where there is one.
+/// The image is a column of bytes, or a group with a field `bytes` and optionally `path`, as the
+/// library `datasets` writes it: named `image` or `img`, or the only one of that kind. Its label
+/// is the column `label` (`labels`, `fine_label`, `cls`) with integers of any type, strings, or
+/// booleans (0 and 1); names of classes come from the description of the library, if there is one.
 ///
-/// Opening reads labels and paths alone. An image is read at random by decompressing its page, which
-/// the file's page index tells or the headers of its row group. A page holds about 1 MB of images in
-/// some files, and a whole row group in others. Those read last are kept, up to
-/// `data.shard_cache_gb`; beyond that memory is bound by a page and its dictionary for each thread
-/// that reads one.
+/// Opening reads only labels and paths. Random access to an image decompresses its page, which is
+/// located through the page index of the file or the headers of its row group. A page contains
+/// about 1 MB of images in some files, and a whole row group in others. The most recently read
+/// pages are cached, up to `data.shard_cache_gb`; beyond that, memory is bounded by a page and its
+/// dictionary per reader thread.
 pub struct Parquet {
     files: Vec<ImageFile>,
     /// Index of each file's first image.
     starts: Vec<usize>,
-    /// Paths told by the rows, `row` where there is none.
+    /// Paths stated by the rows; `row` if there is none.
     names: Names,
     labels: Labels,
     notices: Notices,
@@ -50,10 +50,11 @@ impl std::fmt::Debug for Parquet {
 
 impl Parquet {
     /// Opens one file, all `.parquet` files directly in a folder, or those whose name matches a
-    /// pattern, found as those of [`Shards::open`](super::Shards::open) are.
+    /// pattern, located in the same way as by [`Shards::open`](super::Shards::open).
     ///
     /// # Errors
-    /// Nothing matches, a file cannot be read or has no column of images, or there are no rows.
+    /// Returns an error if nothing matches, a file cannot be read or has no image column, or there
+    /// are no rows.
     pub fn open(config: &DataConfig) -> Result<Self> {
         let open = |blob| {
             let file = ImageFile::open(blob)?;
@@ -100,9 +101,10 @@ impl Parquet {
         Ok(Self { files, starts, names, labels, notices, cache })
     }
 
-    /// The number of the file of image `index`, and its row there.
+    /// Returns the number of the file of image `index`, and its row in that file.
     fn find(&self, index: usize) -> Option<(usize, usize)> {
-        // An empty file starts where the next one does; the last of equal starts is meant.
+        // An empty file starts at the same index as the next one; the last of equal starts is the
+        // right one.
         let file = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         (index < self.len()).then(|| (file, index - self.starts[file]))
     }
@@ -139,7 +141,8 @@ impl Source for Parquet {
         self.notices.clone()
     }
 
-    /// Of names, labels and the sizes of the files; those of single images would cost reading all.
+    /// Based on names, labels, and the sizes of the files; sizes of single images would require
+    /// reading all of them.
     fn fingerprint(&self) -> String {
         let rows = (0..self.len()).map(|index| (self.name(index), self.label(index), 0));
         digest(self.files.iter().map(|file| (file.name(), None, file.bytes())).chain(rows))

@@ -1,8 +1,8 @@
-//! Pages: the smallest parts of a parquet file that can be read, and those that are kept.
+//! Pages, the smallest parts of a parquet file that can be read, and their cache.
 //!
-//! A page holds one image or thousands, as its writer chose, and must be decompressed as a whole.
-//! Those read last are kept within a limit, so that reading in order, or a data set that fits,
-//! decompresses each once.
+//! A page contains one image or thousands, as its writer chose, and must be decompressed as a
+//! whole. The most recently read ones are kept within a limit, so that reading in order, or a data
+//! set that fits, decompresses each page once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use parquet::data_type::ByteArray;
 
 use crate::error::Result;
 
-/// The images of one page; they share the memory of the page and its dictionary.
+/// The images of one page, which share the memory of the page and its dictionary.
 pub(super) struct Page {
     images: Vec<Option<ByteArray>>,
-    /// Memory it takes, shared parts counted once.
+    /// Memory that it takes, with shared parts counted once.
     bytes: usize,
 }
 
@@ -29,7 +29,7 @@ impl Page {
         Self { images, bytes }
     }
 
-    /// The image in a row of this page; none where that is null.
+    /// Returns the image in a row of this page; `None` if it is null.
     pub(super) fn image(&self, row: usize) -> Option<Vec<u8>> {
         self.images.get(row)?.as_ref().map(|image| image.data().to_vec())
     }
@@ -38,10 +38,10 @@ impl Page {
 /// File, row group and page.
 pub(super) type Key = (usize, usize, usize);
 
-/// A page that is kept or just being read; whoever wants it too waits for the lock.
+/// A page that is cached or being read; other threads that need it wait for the lock.
 type Slot = Arc<Mutex<Option<Arc<Page>>>>;
 
-/// The pages read last, up to a limit. Beyond it each thread holds the one it reads.
+/// The most recently read pages, up to a limit. Beyond it, each thread holds the one it reads.
 pub(super) struct PageCache {
     limit: usize,
     kept: Mutex<Kept>,
@@ -63,7 +63,7 @@ struct Entry {
 }
 
 impl PageCache {
-    /// Of `gb` GB at most.
+    /// Creates a cache of at most `gb` GB.
     pub(super) fn new(gb: f64) -> Self {
         Self { limit: (gb * 1e9) as usize, kept: Mutex::default() }
     }
@@ -72,10 +72,10 @@ impl PageCache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page `key`, which `read` reads unless it is kept.
+    /// Returns the page `key`, which `read` reads unless it is cached.
     ///
     /// # Errors
-    /// Those of `read`; nothing is kept then.
+    /// Returns the errors of `read`; nothing is cached then.
     pub(super) fn get(&self, key: Key, read: impl FnOnce() -> Result<Page>) -> Result<Arc<Page>> {
         let slot = self.kept().slot(key);
         let mut page = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,16 +106,17 @@ impl Kept {
         entry.slot.clone()
     }
 
-    /// The page `key` was read.
+    /// Records that the page `key` was read.
     fn add(&mut self, key: Key, bytes: usize) {
-        // Absent: it failed for another thread, and what this one read is not kept.
+        // It is absent if reading failed for another thread; what this thread read is then not
+        // cached.
         if let Some(entry) = self.pages.get_mut(&key).filter(|entry| entry.bytes == 0) {
             entry.bytes = bytes;
             self.bytes += bytes;
         }
     }
 
-    /// Lets go of what was not used for longest, until the rest is within the limit.
+    /// Removes the least recently used pages until the rest is within the limit.
     fn shrink(&mut self, limit: usize) {
         while self.bytes > limit {
             let read = self.pages.iter().filter(|(_, entry)| entry.bytes > 0);

@@ -1,8 +1,8 @@
-//! The members of a tar archive, one after the other: old, POSIX and GNU headers, long names, sparse
-//! files in all four forms, archives that were joined by `cat`.
+//! The members of a tar archive in order: old, POSIX, and GNU headers, long names, sparse files in
+//! all four forms, and archives that were concatenated with `cat`.
 //!
-//! A reader of our own, because what is between the lines matters here: where the bytes of a member
-//! lie, what stands right before them, and whether an archive that ends was cut off.
+//! We have our own reader because details matter here that others do not expose: the position of a
+//! member's bytes, the block right before them, and whether an archive was truncated.
 
 use std::io;
 
@@ -11,16 +11,16 @@ use tar::Header;
 use super::blocks::{Archive, Before, Leap, number};
 use super::sparse::Sparse;
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
     Folder,
-    /// To the member of this name.
+    /// A hard link to the member with this name.
     HardLink(String),
-    /// To this path.
+    /// A symbolic link to this path.
     SymLink(String),
-    /// Something whose content cannot be had, in words.
+    /// A member whose content is not available, with a description.
     Other(&'static str),
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// Where its bytes begin, and how many are stored.
+    /// The offset of its bytes, and how many are stored.
     pub(super) offset: u64,
     pub(super) size: u64,
     /// CRC-32 of the block right before its bytes.
@@ -38,10 +38,11 @@ pub(super) struct Entry {
 }
 
 impl<R: Leap> Archive<R> {
-    /// The next member; none behind the last.
+    /// Returns the next member; `None` after the last.
     ///
     /// # Errors
-    /// The stream cannot be read, ends before the archive does, or is none.
+    /// Returns an error if the stream cannot be read, ends before the archive does, or is not an
+    /// archive.
     pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut before = Before::default();
         loop {
@@ -60,7 +61,7 @@ impl<R: Leap> Archive<R> {
                 }
                 _ => {
                     let fields = self.global.iter().filter(|(key, _)| {
-                        // A global name would be that of all members.
+                        // A global name would apply to all members.
                         key.as_str() != "path" && key.as_str() != "linkpath"
                     });
                     for (key, value) in fields {
@@ -134,21 +135,21 @@ fn kind(header: &Header, name: &str, before: &Before) -> Kind {
     }
 }
 
-/// The size in a header; an empty field is none.
+/// Returns the size in a header; an empty field is `None`.
 fn size_of(header: &Header) -> io::Result<u64> {
     let empty = header.as_old().size.iter().all(|&byte| byte == 0 || byte == b' ');
     if empty { Ok(0) } else { header.entry_size() }
 }
 
-/// A text without the zero that ends it.
+/// Returns a text without its terminating zero.
 fn c_text(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     bytes.truncate(end);
     bytes
 }
 
-/// Key and value of the first record of an extended header, `LENGTH KEY=VALUE\n`, and what is behind
-/// it. A value may hold anything, so only the length tells its end.
+/// Returns key and value of the first record of an extended header, `LENGTH KEY=VALUE\n`, and the
+/// rest. A value may contain anything, so only the length determines its end.
 fn record(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let space = bytes.iter().position(|&byte| byte == b' ')?;
     let length = usize::try_from(number(&bytes[..space])?).ok()?;

@@ -1,20 +1,20 @@
-//! The blocks of a tar archive, one after the other, and what stands in them before a member.
+//! The blocks of a tar archive in order, and the extension headers before a member.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use tar::Header;
 
-/// Bytes of the header that stands before each member of a tar file.
+/// Size in bytes of the header before each member of a tar file.
 pub(super) const HEADER_BYTES: usize = 512;
-/// Bytes of a block; everything in an archive is a number of them.
+/// Size of a block in bytes; everything in an archive consists of whole blocks.
 pub(super) const BLOCK: u64 = HEADER_BYTES as u64;
 /// Longest extended header or long name.
 pub(super) const MAX_EXTENDED: u64 = 8 << 20;
 
-/// A stream that can leap.
+/// A stream that can skip bytes.
 pub(super) trait Leap: Read {
-    /// Leaves out `count` bytes; fewer where the stream ends before.
+    /// Skips `count` bytes, or fewer if the stream ends before.
     fn leap(&mut self, count: u64) -> io::Result<()>;
 }
 
@@ -33,17 +33,17 @@ impl<R: io::BufRead> Leap for flate2::bufread::MultiGzDecoder<R> {
 
 type Block = [u8; HEADER_BYTES];
 
-/// An archive that is walked through.
+/// An archive that is read from front to back.
 pub(super) struct Archive<R> {
     reader: R,
-    /// Bytes passed.
+    /// Number of bytes read or skipped.
     pub(super) position: u64,
-    /// Bytes of the member that were not read, and behind it up to the next block.
+    /// Number of bytes of the member that were not read, and up to the next block.
     pub(super) left: u64,
     pub(super) padding: u64,
-    /// CRC-32 of the block read last.
+    /// CRC-32 of the most recently read block.
     pub(super) last: u32,
-    /// A header that was read already.
+    /// A header that was already read.
     ahead: Option<Block>,
     /// Fields of global headers.
     pub(super) global: Fields,
@@ -52,13 +52,13 @@ pub(super) struct Archive<R> {
 /// Fields of extended headers, by their keys.
 pub(super) type Fields = BTreeMap<String, Vec<u8>>;
 
-/// What stands before a header and is about its member.
+/// The extension headers before a header, which describe its member.
 #[derive(Default)]
 pub(super) struct Before {
     pub(super) name: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
     pub(super) fields: Fields,
-    /// Pieces of a sparse file, from fields that may come many times.
+    /// Pieces of a sparse file, from fields that may occur many times.
     pub(super) pieces: Vec<u64>,
 }
 
@@ -72,12 +72,12 @@ impl<R: Leap> Archive<R> {
         Self { reader, position: 0, left, padding, last, ahead: None, global: Fields::new() }
     }
 
-    /// What the archive was read from.
+    /// Returns the underlying stream.
     pub(super) fn into_inner(self) -> R {
         self.reader
     }
 
-    /// Leaves what is left of a member.
+    /// Skips the rest of a member.
     pub(super) fn pass(&mut self) -> io::Result<()> {
         let rest = self.left.saturating_add(self.padding);
         (self.left, self.padding) = (0, 0);
@@ -88,7 +88,7 @@ impl<R: Leap> Archive<R> {
         Ok(())
     }
 
-    /// The next block; none at the end of the stream, even within a block.
+    /// Reads the next block; `None` at the end of the stream, even within a block.
     pub(super) fn block(&mut self) -> io::Result<Option<Block>> {
         let (mut block, mut filled) = ([0; HEADER_BYTES], 0);
         while filled < block.len() {
@@ -104,8 +104,8 @@ impl<R: Leap> Archive<R> {
         Ok(Some(block))
     }
 
-    /// The next header. A block of zeros ends an archive; another one may stand behind it, or
-    /// something that is no header and of no account.
+    /// Reads the next header. A block of zeros ends an archive; another archive may follow it, or
+    /// something that is not a header and is ignored.
     pub(super) fn next_header(&mut self) -> io::Result<Option<Block>> {
         let mut ended = false;
         loop {
@@ -124,7 +124,7 @@ impl<R: Leap> Archive<R> {
         }
     }
 
-    /// The whole content of a member that is about another one.
+    /// Reads the whole content of a member that describes another one.
     pub(super) fn content(&mut self, size: u64) -> io::Result<Vec<u8>> {
         if size > MAX_EXTENDED {
             return Err(invalid("an extended header"));
@@ -138,14 +138,14 @@ impl<R: Leap> Archive<R> {
         }
     }
 
-    /// The next `size` bytes are a member's.
+    /// Starts a member whose content is the next `size` bytes.
     pub(super) fn begin(&mut self, size: u64) {
         self.left = size;
         self.padding = size.next_multiple_of(BLOCK).saturating_sub(size);
     }
 
-    /// Goes past the content of a member that need not have any. Some programs write into the header
-    /// how large the file is that a link leads to, and nothing behind it.
+    /// Skips the content of a member that may have none. For links, some programs write the size
+    /// of the target into the header, with no content after it.
     pub(super) fn pass_content(&mut self, size: u64) -> io::Result<()> {
         if size == 0 {
             return Ok(());
@@ -174,7 +174,7 @@ fn is_zero(block: &Block) -> bool {
     block.iter().all(|&byte| byte == 0)
 }
 
-/// Whether the checksum is right; old programs add up signed bytes.
+/// Whether the checksum is correct; old programs add signed bytes.
 fn is_header(block: &Block) -> bool {
     let Ok(expected) = Header::from_byte_slice(block).cksum() else { return false };
     let bytes = block.iter().enumerate();

@@ -1,10 +1,11 @@
-//! The table of contents of a shard in a file of its own, `NAME.tar.index` beside `NAME.tar`: with
-//! it a shard opens without being read, and every image is compared with what was indexed.
+//! The index of a shard in a separate file, `NAME.tar.index` beside `NAME.tar`: with it, a shard
+//! opens without being read, and every image is compared with its index entry.
 //!
-//! Text, one JSON value a line: an object with the format's name and version, the shard's size, the
-//! number of images, what else was met in it, and the CRC-32 of what follows and of that; then an
-//! array for each image, `[offset, size, crc32 of the header, crc32 of the content, label or null,
-//! name]`, and for one stored in pieces its length and `[offset, length]` of each.
+//! The format is text with one JSON value per line: an object with the format's name and version,
+//! the shard's size, the number of images, the notices, and the CRC-32 of the following lines and
+//! of the notices; then one array per image, `[offset, size, crc32 of the header, crc32 of the
+//! content, label or null, name]`, and for an image stored in pieces, its length and `[offset,
+//! length]` of each.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use super::sparse::Sparse;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, read_error};
 
-/// What is added to a shard's name.
+/// Suffix that is appended to the name of a shard.
 pub(super) const SUFFIX: &str = ".index";
 const FORMAT: &str = "simdino-tar-index";
 const VERSION: u32 = 1;
@@ -38,7 +39,7 @@ struct Head {
 }
 
 impl Head {
-    /// The checksum of the lines behind the head, and of the notices where there are any.
+    /// The checksum of the lines after the head, and of the notices if there are any.
     fn checksum(body: &[u8], notices: &Notices) -> serde_json::Result<u32> {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(body);
@@ -61,10 +62,10 @@ struct Line<'a>(
     #[serde(default, skip_serializing_if = "Option::is_none")] Option<(u64, Vec<(u64, u64)>)>,
 );
 
-/// The index beside `shard`, if there is one.
+/// Loads the index beside `shard`, if there is one.
 ///
 /// # Errors
-/// It is damaged, or the shard has another size than the one that was indexed.
+/// Returns an error if it is damaged, or if the size of the shard differs from that in the index.
 pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
     let place = place(shard.path());
     let io = |source| read_error(&place, source);
@@ -108,24 +109,24 @@ fn parse(mut body: &[u8], shard_bytes: u64) -> Option<Members> {
     body.is_empty().then_some(members)
 }
 
-/// The first line without its end, and the rest.
+/// Returns the first line without its line break, and the rest.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// Where the index of the shard at `path` is.
+/// Returns the path of the index of the shard at `path`.
 pub(super) fn place(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(SUFFIX);
     name.into()
 }
 
-/// The members of the plain shard at `path`, read from the shard itself, with the checksums of
+/// Lists the members of the plain shard at `path`, read from the shard itself, with checksums of
 /// their contents.
 ///
 /// # Errors
-/// The shard cannot be read, is cut off, or is compressed.
+/// Returns an error if the shard cannot be read, is truncated, or is compressed.
 pub(super) fn measure(path: &Path) -> Result<(Members, u64)> {
     let blob = LocalFile::open(path, true)?;
     if scan::is_gzip(&blob)? {
@@ -147,10 +148,10 @@ pub(super) fn measure(path: &Path) -> Result<(Members, u64)> {
     Ok((members, blob.len()))
 }
 
-/// Writes the index of the shard at `path`, whole or not at all.
+/// Writes the index of the shard at `path` atomically.
 ///
 /// # Errors
-/// It cannot be written.
+/// Returns an error if it cannot be written.
 pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<()> {
     let place = place(path);
     let io = |source: std::io::Error| Error::Io { action: "write", path: place.clone(), source };
@@ -177,11 +178,13 @@ pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<
     .map_err(io)
 }
 
-/// Writes an index beside each plain shard that `path` means, from the shard itself; the number of
-/// shards and of their images. `progress` gets the number of shards, once a shard is done.
+/// Writes an index beside each plain shard of `path`, read from the shard itself; returns the
+/// number of shards and of their images. `progress` is called with the number of shards after each
+/// one.
 ///
 /// # Errors
-/// Nothing matches, a shard is compressed or cannot be read, or an index cannot be written.
+/// Returns an error if nothing matches, a shard is compressed or cannot be read, or an index
+/// cannot be written.
 pub fn write_index(path: &Path, progress: impl Fn(usize) + Sync) -> Result<(usize, usize)> {
     let shards = SHARDS.find(path)?;
     let index = |shard: &PathBuf| {

@@ -1,4 +1,4 @@
-//! The table of contents of one shard.
+//! The contents of one shard.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,26 @@ use super::sparse::Sparse;
 /// One image of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Where its bytes begin.
+    /// Offset of its bytes.
     pub(super) offset: u64,
     /// Number of bytes.
     pub(super) size: u64,
-    /// CRC-32 of the block before it, its header; none where that is not kept.
+    /// CRC-32 of the block before it, its header; `None` if it is not kept.
     pub(super) header: Option<u32>,
-    /// CRC-32 of its bytes, where an index tells it.
+    /// CRC-32 of its bytes, if an index states it.
     pub(super) content: Option<u32>,
 }
 
-/// The images of one shard, in their order.
+/// The images of one shard, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Members {
     names: Names,
     members: Vec<Member>,
-    /// Label of each image as text, where there is one.
+    /// Label of each image as text, if there is one.
     pub(super) labels: Vec<Option<String>>,
-    /// Those that are stored in pieces, by their place.
+    /// Members that are stored in pieces, by position.
     sparse: BTreeMap<usize, Sparse>,
-    /// What else there is.
+    /// Everything else that was found.
     pub(super) notices: Notices,
 }
 
@@ -70,7 +70,7 @@ impl Members {
         self.members[index].content = Some(crc);
     }
 
-    /// Gives back memory that growing took too much.
+    /// Frees excess capacity.
     pub(super) fn shrink(&mut self) {
         self.names.shrink();
         self.members.shrink_to_fit();

@@ -25,11 +25,11 @@ use crate::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, SpoolLimits, read_error};
 
-/// The images of one or more shards, in the order of the shards' names and then of their members.
+/// The images of one or more shards, in the order of shard names and members.
 ///
-/// A plain tar file is read at random where it is; with an index beside it ([`pack`],
-/// [`write_index`]) it opens at once and every image is compared with what was indexed. A
-/// compressed one has no random access, so its images are held in memory and, beyond a limit, in a
+/// A plain tar file is read in place with random access; with an index beside it ([`pack`],
+/// [`write_index`]), it opens immediately, and every image is compared with its index entry. A
+/// compressed one has no random access, so its images are kept in memory and, beyond a limit, in a
 /// temporary file.
 #[derive(Debug)]
 pub struct Shards {
@@ -46,18 +46,20 @@ struct Shard {
     /// File name, for messages.
     name: String,
     members: Members,
-    /// Where the images' bytes are: the shard itself, or what it was decompressed to.
+    /// Location of the images' bytes: the shard itself, or its decompressed content.
     body: Box<dyn Blob>,
 }
 
 impl Shards {
     /// Opens one shard, all shards directly in a folder, or those whose name matches a pattern
     /// with `*` in the last part of the path or with braces (`{00..99}`), on this machine or, with
-    /// the feature `remote`, behind an address (`https://`, `s3://`, `gs://`, `az://`); reads all tables of contents, shards in parallel.
+    /// the feature `remote`, behind a URL (`https://`, `s3://`, `gs://`, `az://`); reads the
+    /// contents lists of all shards in parallel.
     ///
     /// # Errors
-    /// Nothing matches; a shard cannot be read, is cut off, has changed since it was indexed, or
-    /// there is no room to decompress it; there are no images.
+    /// Returns an error if nothing matches; if a shard cannot be read, is truncated, or has
+    /// changed since it was indexed; if there is no space to decompress it; or if there are no
+    /// images.
     pub fn open(config: &DataConfig) -> Result<Self> {
         let path = Path::new(&config.path);
         let (files, notices) = SHARDS.open(config)?;
@@ -90,9 +92,10 @@ impl Shards {
         Self { shards, starts, len, labels: Labels::from_texts(&texts), notices }
     }
 
-    /// The shard of image `index`, and its place there.
+    /// Returns the shard of image `index`, and its position in that shard.
     fn find(&self, index: usize) -> Option<(&Shard, usize, &Member)> {
-        // An empty shard starts where the next one does; the last of equal starts is meant.
+        // An empty shard starts at the same index as the next one; the last of equal starts is the
+        // right one.
         let shard = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         let place = index - self.starts[shard];
         let member = self.shards[shard].members.get(place)?;
@@ -100,7 +103,7 @@ impl Shards {
     }
 }
 
-/// Reads the table of contents: from the index beside the shard, or else from the shard.
+/// Reads the contents list: from the index beside the shard, or from the shard itself.
 fn open_shard(body: Box<dyn Blob>, limits: &SpoolLimits) -> Result<Shard> {
     let name = body.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     if scan::is_gzip(body.as_ref())? {
@@ -115,7 +118,7 @@ fn open_shard(body: Box<dyn Blob>, limits: &SpoolLimits) -> Result<Shard> {
 }
 
 impl Shard {
-    /// The bytes of a member, if they are still those that were listed.
+    /// Returns the bytes of a member, if they still match those that were listed.
     fn load(&self, place: usize, member: &Member) -> Result<Vec<u8>> {
         let path = self.body.path();
         let io = |source| read_error(path, source);
@@ -124,7 +127,7 @@ impl Shard {
             self.body.read_at(member.offset, &mut bytes).map_err(io)?;
             return self.whole(place, bytes);
         };
-        // One read for both; a remote shard answers once.
+        // One read for both, because a remote shard then needs a single request.
         let mut bytes = vec![0; HEADER_BYTES + member.size as usize];
         self.body.read_at(member.offset - HEADER_BYTES as u64, &mut bytes).map_err(io)?;
         let same = crc32fast::hash(&bytes[..HEADER_BYTES]) == header
@@ -137,7 +140,7 @@ impl Shard {
         self.whole(place, bytes)
     }
 
-    /// A member from its stored bytes.
+    /// Assembles a member from its stored bytes.
     fn whole(&self, place: usize, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let Some(sparse) = self.members.sparse(place) else { return Ok(bytes) };
         let problem = || "a sparse file whose pieces are not all there".to_owned();

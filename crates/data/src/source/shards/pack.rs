@@ -1,8 +1,8 @@
-//! Images of any source into tar shards with indexes.
+//! Packs images of any source into tar shards with indexes.
 //!
-//! Shard `i` holds images `i * n .. (i + 1) * n` of the source, so packing can stop anywhere and go
-//! on: a shard is written under another name, read back and compared, renamed, and only then gets
-//! its index. One with an index is done.
+//! Shard `i` contains images `i * n .. (i + 1) * n` of the source, so packing can stop anywhere
+//! and resume: a shard is written under a temporary name, read back and compared, renamed, and
+//! only then gets its index. A shard with an index is complete.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,15 +19,15 @@ use super::index;
 use crate::error::{Error, Result};
 use crate::storage::LocalFile;
 
-/// What a folder of shards was packed from; packing goes on only where this is the same.
+/// Describes what a folder of shards was packed from; packing resumes only if this is unchanged.
 const PLAN: &str = "pack.json";
 
-/// How [`pack`] divides and what it puts up with.
+/// How [`pack`] divides images, and which problems it tolerates.
 #[derive(Debug, Clone)]
 pub struct PackOptions {
-    /// Images in a shard; the last one may hold fewer.
+    /// Images per shard; the last one may contain fewer.
     pub shard_images: usize,
-    /// Leave out images that cannot be read instead of stopping at the first.
+    /// Skip images that cannot be read instead of stopping at the first.
     pub skip_unreadable: bool,
 }
 
@@ -37,19 +37,19 @@ impl Default for PackOptions {
     }
 }
 
-/// What [`pack`] did.
+/// The result of [`pack`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PackReport {
-    /// Shards there are now.
+    /// Total number of shards.
     pub shards: usize,
-    /// Shards of these that an earlier packing had written.
+    /// Number of these that an earlier run had written.
     pub earlier: usize,
     /// Images in all shards.
     pub images: usize,
-    /// Bytes of the shards written now.
+    /// Size of the newly written shards in bytes.
     pub bytes: u64,
-    /// Images left out now, with the reason.
+    /// Images skipped by this run, with the reason.
     pub skipped: Vec<(String, String)>,
 }
 
@@ -59,19 +59,20 @@ struct Plan {
     images: usize,
     shard_images: usize,
     skip_unreadable: bool,
-    /// Of names and labels, in order.
+    /// Digest of names and labels, in order.
     names: String,
 }
 
-/// Copies the image files of `source`, byte for byte, into shards `000000.tar`, `000001.tar`, ... in
-/// the folder `out`, each with its index. Each image keeps its path as its name, dots in it
+/// Copies the image files of `source`, byte for byte, into shards `000000.tar`, `000001.tar`, ...
+/// in the folder `out`, each with its index. Each image keeps its path as its name, with dots
 /// replaced by `_`, and gets its class as `.cls` (a number) and `.json` (its name).
 ///
-/// `progress` is told the number of images of each shard that is done.
+/// `progress` is called with the number of images of each completed shard.
 ///
 /// # Errors
-/// `out` holds something else; an image cannot be read (unless those are left out) or is no file; a
-/// shard cannot be written or reads back differently. What was finished before stays.
+/// Returns an error if `out` contains something else; if an image cannot be read (unless such
+/// images are skipped) or is not a file; or if a shard cannot be written or reads back
+/// differently. Completed shards are kept.
 pub fn pack(
     source: &dyn Source,
     out: &Path,
@@ -113,7 +114,7 @@ fn plan(source: &dyn Source, options: &PackOptions, shard_images: usize) -> Plan
     }
 }
 
-/// Makes `out`, or makes sure that what it holds is of the same plan.
+/// Creates `out`, or checks that its contents belong to the same plan.
 fn prepare(out: &Path, plan: &Plan) -> Result<()> {
     let problem = |problem: &str| Error::Path { path: out.into(), problem: problem.into() };
     let io = |action, path: &Path, source| Error::Io { action, path: path.into(), source };
@@ -164,7 +165,7 @@ impl Packer<'_> {
         written
     }
 
-    /// Writes the shard; the checksums of its images, in order, and what was left out.
+    /// Writes the shard; returns the checksums of its images, in order, and the skipped ones.
     fn write(&self, partial: &Path, range: Range<usize>) -> Result<Written> {
         let io = |source| Error::Io { action: "write", path: self.path.clone(), source };
         let file = BufWriter::with_capacity(1 << 20, File::create(partial).map_err(io)?);
@@ -187,7 +188,7 @@ impl Packer<'_> {
             if let Some(label) = self.source.label(index) {
                 let number = label.to_string();
                 append(&mut tar, &format!("{key}.cls"), number.as_bytes()).map_err(io)?;
-                // A name stands behind the number: the reader takes the later one.
+                // A name follows the number: the reader uses the later one.
                 if let Some(name) = self.source.class_names().get(label as usize) {
                     let json = serde_json::json!({ "label": name }).to_string();
                     append(&mut tar, &format!("{key}.json"), json.as_bytes()).map_err(io)?;
@@ -201,7 +202,7 @@ impl Packer<'_> {
         Ok(written)
     }
 
-    /// The bytes of an image and the extension that it gets.
+    /// Returns the bytes of an image, and its extension.
     fn read(&self, index: usize) -> Result<(Vec<u8>, String)> {
         let Payload::Encoded(bytes) = self.source.load(index)? else {
             let problem = "drawn images have no files: write them with `simdino data synth`".into();
@@ -236,7 +237,7 @@ impl Packer<'_> {
     }
 }
 
-/// The suffix that other readers of shards know, for those that mean the same.
+/// Returns the equivalent suffix that other shard readers know.
 fn usual(extension: &str) -> &str {
     match extension {
         "jpe" | "jfif" | "jif" | "jfi" | "pjpeg" | "pjp" => "jpg",
@@ -259,8 +260,8 @@ fn append(tar: &mut Builder<impl Write>, name: &str, bytes: &[u8]) -> io::Result
     tar.append_data(&mut header, name, bytes)
 }
 
-/// The key of a sample: its path without extension, made fit for a member's name, and unlike all
-/// `taken` ones, which it joins.
+/// Returns the key of a sample: its path without extension, made valid for a member's name and
+/// unique among the `taken` ones, to which it is added.
 fn key(name: &str, taken: &mut HashSet<String>) -> String {
     let path = Path::new(name);
     let stem = if is_image(path) { path.with_extension("") } else { path.into() };

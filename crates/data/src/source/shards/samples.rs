@@ -1,8 +1,8 @@
-//! Which members of a shard belong together, and what label an image has.
+//! Determines which members of a shard belong together, and the label of each image.
 //!
-//! The members of a sample share their key: the name up to the first dot of its last part. Where a key
-//! comes once, its members may stand anywhere. Where it comes again, a sample is what stands together,
-//! and a label is taken from there or not at all: never another one's.
+//! The members of a sample share their key: the name up to the first dot of its last part. If a
+//! key occurs once, its members may be anywhere. If it occurs again, only adjacent members form a
+//! sample, and a label is taken from there or not at all: never from another sample.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,33 +10,34 @@ use super::super::notices::{Named, Notices};
 use super::members::{Member, Members};
 use super::sparse::Sparse;
 
-/// Links to links that are followed.
+/// Maximum length of a chain of links.
 const MAX_LINKS: usize = 8;
 
-/// What a member's content is, if it has one of its own.
+/// The content of a member, if it has its own.
 #[derive(Debug, Clone)]
 pub(super) enum Content<T> {
     Own(T),
-    /// A hard link: that of the member before it that has this name.
+    /// A hard link: the content of the member with this name before it.
     Before(String),
-    /// A symbolic link: that of the member of this name, wherever it stands.
+    /// A symbolic link: the content of the member with this name, at any position.
     Anywhere(String),
 }
 
-/// The label of a `.cls` or `.json` member; none without one; why it cannot be read.
+/// The label of a `.cls` or `.json` member; `None` without one; or the reason why it cannot be
+/// read.
 pub(super) type LabelText = Result<Option<String>, String>;
 
-/// Where an image is.
+/// The position of an image.
 pub(super) type Place = (Member, Option<Sparse>);
 
 struct Found<T> {
     name: String,
-    /// Number of the run of members of one key that it stands in.
+    /// Number of its run, which consists of adjacent members with the same key.
     run: u32,
     content: Content<T>,
 }
 
-/// Members as they are met.
+/// Members in the order in which they are read.
 #[derive(Default)]
 pub(super) struct Samples {
     images: Vec<Found<Place>>,
@@ -49,8 +50,8 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Goes on to a member of this name: in the same run if it has its key and an extension that the
-    /// run has not.
+    /// Continues with a member of this name: it belongs to the same run if it has its key and an
+    /// extension that the run does not have.
     pub(super) fn meet(&mut self, name: &str) {
         let (key, extension) = split(name);
         let same = self.key == key && !self.extensions.is_empty();
@@ -61,17 +62,17 @@ impl Samples {
         }
     }
 
-    /// Adds the member met last, which is an image.
+    /// Adds the most recent member, which is an image.
     pub(super) fn image(&mut self, name: String, content: Content<Place>) {
         self.images.push(Found { name, run: self.run, content });
     }
 
-    /// Adds the member met last, which holds a label.
+    /// Adds the most recent member, which contains a label.
     pub(super) fn label(&mut self, name: String, content: Content<LabelText>) {
         self.labels.push(Found { name, run: self.run, content });
     }
 
-    /// The images with their labels.
+    /// Returns the images with their labels.
     pub(super) fn finish(self) -> Members {
         let Self { images, labels, mut notices, .. } = self;
         let (images, lost) = followed(images);
@@ -88,7 +89,8 @@ impl Samples {
         let (mut shown, mut masks) = (Vec::with_capacity(images.len()), Vec::new());
         for image in &images {
             let (key, extension) = split(&image.0);
-            // `0001.seg.png` beside `0001.jpg` is no picture of its own; `IMG.2020.01.jpg` alone is.
+            // `0001.seg.png` beside `0001.jpg` is not an image of its own; `IMG.2020.01.jpg` by
+            // itself is.
             let is_shown = !extension.contains('.') || !plain.contains(key);
             if is_shown { shown.push(image) } else { masks.push(extension) }
         }
@@ -105,10 +107,10 @@ impl Samples {
     }
 }
 
-/// Members with their content, and those whose links lead to none.
+/// Members with their content, and those whose links lead nowhere.
 type Followed<T> = (Vec<(String, u32, T)>, Vec<(String, u32, String)>);
 
-/// Puts the content of others in the place of links.
+/// Replaces links by the content of their targets.
 fn followed<T: Clone>(found: Vec<Found<T>>) -> Followed<T> {
     if found.iter().all(|member| matches!(member.content, Content::Own(_))) {
         let own = |Found { name, run, content }| match content {
@@ -148,15 +150,15 @@ fn followed<T: Clone>(found: Vec<Found<T>>) -> Followed<T> {
     (good, lost)
 }
 
-/// Labels by key, and by run for keys that come more than once.
+/// Labels by key, and by run for keys that occur more than once.
 struct LabelTable<'a> {
     by_key: HashMap<&'a str, Label<'a>>,
     by_run: HashMap<u32, Label<'a>>,
-    /// Keys of several samples: whether each of these has a label of its own.
+    /// Keys that several samples share: whether each of these has its own label.
     several: HashMap<&'a str, bool>,
 }
 
-/// A label, or the member that it cannot be read from and why.
+/// A label, or the member from which it cannot be read, with the reason.
 type Label<'a> = Result<Option<&'a str>, (&'a str, &'a str)>;
 
 impl<'a> LabelTable<'a> {
@@ -173,7 +175,7 @@ impl<'a> LabelTable<'a> {
                 true => by_run.entry(*run).or_insert(Ok(None)),
                 false => by_key.entry(key).or_insert(Ok(None)),
             };
-            // The later one counts, if it says anything.
+            // The later one takes precedence, if it states anything.
             if label != Ok(None) {
                 *of = label;
             }
@@ -181,7 +183,7 @@ impl<'a> LabelTable<'a> {
         Self { by_key, by_run, several }
     }
 
-    /// The label of an image; notes why it cannot be read.
+    /// Returns the label of an image; records the reason if it cannot be read.
     fn of(&self, name: &str, run: u32, unread: &mut Named) -> Option<String> {
         let (key, _) = split(name);
         let label = match self.several.get(key) {
@@ -203,7 +205,7 @@ impl<'a> LabelTable<'a> {
     }
 }
 
-/// The keys that several samples have which have labels, and whether each sample has its own.
+/// Returns the keys with labels that several samples share, and whether each sample has its own.
 fn several<'a>(
     images: &[&'a (String, u32, Place)],
     labels: &'a [(String, u32, LabelText)],
@@ -236,7 +238,7 @@ fn several<'a>(
     several
 }
 
-/// Key and extension of a member's name.
+/// Splits the name of a member into key and extension.
 pub(super) fn split(name: &str) -> (&str, &str) {
     let name = normal(name);
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -246,7 +248,7 @@ pub(super) fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// A name without the `./` that some programs put before it.
+/// Removes the `./` that some programs put before a name.
 fn normal(mut name: &str) -> &str {
     while let Some(rest) = name.strip_prefix("./") {
         name = rest;
@@ -254,7 +256,8 @@ fn normal(mut name: &str) -> &str {
     name
 }
 
-/// The name that a symbolic link at `from` leads to; none outside of the archive.
+/// Returns the name to which a symbolic link at `from` leads; `None` if it is outside of the
+/// archive.
 pub(super) fn target(from: &str, to: &str) -> Option<String> {
     let folder = normal(from).rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut parts: Vec<&str> = Vec::new();
@@ -331,7 +334,7 @@ mod tests {
             ("a.jpg a.cls=1 a.json=!", "-", 1),
             ("a.jpg a.cls=! a.json=x", "x", 0),
             ("a.jpg a.txt", "-", 0),
-            // One key twice.
+            // The same key twice.
             ("a.jpg a.cls=1 a.jpg a.cls=2", "1 2", 0),
             ("a.cls=1 a.jpg a.cls=2 a.jpg", "1 2", 0),
             ("a.jpg a.cls=1 b.jpg b.cls=3 a.jpg a.cls=2", "1 3 2", 0),
@@ -343,7 +346,7 @@ mod tests {
             ("a.jpg a.cls=1 b.jpg b.cls=3 a.cls=2", "- 3", 1),
             ("a.jpg a.cls=! a.jpg a.cls=2", "- 2", 1),
             ("a.jpg a.jpg", "- -", 0),
-            // Two pictures of one sample.
+            // Two images of one sample.
             ("a.jpg a.png a.cls=1", "1 1", 0),
         ] {
             let expected: Vec<Option<String>> =

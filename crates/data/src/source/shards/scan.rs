@@ -1,8 +1,8 @@
-//! The table of contents of one WebDataset shard, read from the shard itself.
+//! Reads the contents list of a WebDataset shard from the shard itself.
 //!
-//! What stands behind the first dot of a member's name says what it is: `.jpg` (or another image
-//! extension) the picture, `.cls` its class in text, `.json` an object with a `label`. The rest is
-//! counted.
+//! The text after the first dot of a member's name determines its meaning: `.jpg` (or another
+//! image extension) is the image, `.cls` is its class as text, and `.json` is an object with a
+//! `label`. Everything else is counted.
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -19,13 +19,13 @@ use super::samples::{Content, LabelText, Place, Samples, split, target};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, Cursor, Spool, SpoolError, SpoolLimits, failure_in, read_error};
 
-/// Larger `.cls` and `.json` members are not looked into.
+/// Larger `.cls` and `.json` members are not read.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
 
 /// Whether the shard is compressed.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns an error if it cannot be read.
 pub(super) fn is_gzip(shard: &dyn Blob) -> Result<bool> {
     let mut magic = [0; 2]; // not by a cursor, which would fetch a block
     if shard.len() >= magic.len() as u64 {
@@ -37,17 +37,18 @@ pub(super) fn is_gzip(shard: &dyn Blob) -> Result<bool> {
 /// Lists the images of a plain shard.
 ///
 /// # Errors
-/// It cannot be read, is no tar file, or ends early.
+/// Returns an error if it cannot be read, is not a tar file, or ends early.
 pub(super) fn plain(shard: &dyn Blob) -> Result<Members> {
     let mut scan = Scan { path: shard.path(), spool: None, samples: Samples::default() };
     scan.run(&mut Archive::new(Cursor::new(shard)))?;
     Ok(scan.samples.finish())
 }
 
-/// Lists the images of a gzip-compressed shard, and gives their bytes a place with random access.
+/// Lists the images of a gzip-compressed shard, and stores their bytes with random access.
 ///
 /// # Errors
-/// It cannot be read, is no tar file, or ends early; there is no room for its images.
+/// Returns an error if it cannot be read, is not a tar file, or ends early, or if there is no
+/// space for its images.
 pub(super) fn compressed(
     shard: &dyn Blob,
     limits: &SpoolLimits,
@@ -56,7 +57,7 @@ pub(super) fn compressed(
     let spool = Spool::new(shard.path(), limits);
     let mut scan = Scan { path: shard.path(), spool: Some(spool), samples: Samples::default() };
     scan.run(&mut archive)?;
-    // Whatever stands behind the last member: reaching the end checks the gzip checksum.
+    // Reads everything after the last member, because reaching the end verifies the gzip checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| scan.broken(e))?;
     let spool = scan.spool.take().unwrap_or_else(|| Spool::new(shard.path(), limits));
     Ok((scan.samples.finish(), spool.finish()?))
@@ -65,7 +66,7 @@ pub(super) fn compressed(
 /// The members found so far.
 struct Scan<'a> {
     path: &'a Path,
-    /// Present: image bytes are copied to it.
+    /// If present, image bytes are copied to it.
     spool: Option<Spool<'a>>,
     samples: Samples,
 }
@@ -138,7 +139,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Where an image's bytes are in the shard, or where they were copied to.
+    /// Returns where an image's bytes are in the shard, or where they were copied to.
     fn place<R: Leap>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<Place> {
         let (offset, size) = (entry.offset, entry.size);
         let sparse = entry.sparse.clone();
@@ -154,7 +155,8 @@ impl Scan<'_> {
     }
 }
 
-/// Where the content of a member is that has none of its own, or why it cannot be had; none for others.
+/// Returns the target of a member without its own content, or the reason why it has none; `None`
+/// for other members.
 fn link<T>(entry: &Entry) -> Option<std::result::Result<Content<T>, String>> {
     match &entry.kind {
         Kind::File | Kind::Folder => None,
@@ -167,13 +169,13 @@ fn link<T>(entry: &Entry) -> Option<std::result::Result<Content<T>, String>> {
     }
 }
 
-/// Whether a member of this name holds a label.
+/// Whether a member with this name contains a label.
 fn is_label(name: &str) -> bool {
     let extension = split(name).1;
     ["cls", "json"].iter().any(|label| extension.eq_ignore_ascii_case(label))
 }
 
-/// The label in a `.cls` or `.json` member; none in a JSON document without a `label`.
+/// Returns the label in a `.cls` or `.json` member; `None` in a JSON document without a `label`.
 fn label_of(text: &[u8], extension: &str) -> LabelText {
     let Ok(text) = std::str::from_utf8(text) else { return Err("not a UTF-8 text".into()) };
     let trimmed = text.trim();

@@ -7,18 +7,18 @@ use tar::Header;
 
 use super::blocks::{Archive, BLOCK, Before, Leap, MAX_EXTENDED, number};
 
-/// A file of which not all bytes are stored: what is between the pieces is zeros.
+/// A file of which only some pieces are stored; the bytes between them are zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sparse {
-    /// Number of bytes of the file.
+    /// Size of the file in bytes.
     pub(super) len: u64,
-    /// Where each piece begins and how long it is; they are stored one after the other.
+    /// Start and length of each piece; they are stored consecutively.
     pub(super) pieces: Vec<(u64, u64)>,
 }
 
 impl Sparse {
-    /// Whether the pieces are in order, lie within the file and are there, of `stored` bytes; and
-    /// whether the file is of a size that is read.
+    /// Whether the pieces are in order, inside the file, and contained in `stored` bytes, and
+    /// whether the size of the file is acceptable.
     pub(super) fn fits(&self, stored: u64) -> bool {
         let (mut end, mut sum) = (0_u64, 0_u64);
         for &(offset, length) in &self.pieces {
@@ -30,7 +30,7 @@ impl Sparse {
         end <= self.len && sum <= stored && self.len <= MAX_IMAGE_BYTES
     }
 
-    /// The whole file, from what is stored of it.
+    /// Expands the whole file from its stored bytes.
     pub(super) fn expand(&self, stored: &[u8]) -> Option<Vec<u8>> {
         let mut whole = vec![0; usize::try_from(self.len).ok()?];
         let mut rest = stored;
@@ -44,12 +44,13 @@ impl Sparse {
     }
 }
 
-/// Stored bytes and their places.
+/// Stored bytes and their positions.
 type Stored = (u64, Sparse);
 
 impl<R: Leap> Archive<R> {
-    /// How a sparse file is stored: none for other files, none within if that cannot be. Reads what
-    /// of its map stands before its bytes, which are left to be read or passed.
+    /// Returns how a sparse file is stored: the outer value is `None` for other files, and the
+    /// inner one if that is invalid. Reads the part of its map that precedes its bytes, which
+    /// remain to be read or skipped.
     pub(super) fn sparse(
         &mut self,
         header: &Header,
@@ -77,7 +78,7 @@ impl<R: Leap> Archive<R> {
         Ok(Some(numbers.zip(len).and_then(|(numbers, len)| whole(size, len, &numbers))))
     }
 
-    /// The map in a header of GNU tar's own format and in the blocks behind it.
+    /// Reads the map in a header of GNU tar's own format and in the blocks after it.
     fn old_map(&mut self, gnu: &tar::GnuHeader) -> io::Result<Option<Vec<u64>>> {
         let mut numbers = Vec::new();
         let mut good = true;
@@ -101,7 +102,8 @@ impl<R: Leap> Archive<R> {
         Ok(good.then_some(numbers))
     }
 
-    /// The map that stands in decimal numbers, one a line, before the bytes; and its size in bytes.
+    /// Reads the map in decimal numbers, one per line, before the bytes; also returns its size in
+    /// bytes.
     fn map_before(&mut self, size: u64) -> io::Result<(Option<Vec<u64>>, u64)> {
         let (mut text, mut bytes) = (Vec::new(), 0);
         while bytes < size.min(MAX_EXTENDED) {
@@ -123,7 +125,8 @@ impl<R: Leap> Archive<R> {
     }
 }
 
-/// Offsets and lengths as the pieces of a file of `len` bytes of which `stored` are there.
+/// Converts offsets and lengths to the pieces of a file of `len` bytes, of which `stored` are
+/// present.
 fn whole(stored: u64, len: u64, numbers: &[u64]) -> Option<Stored> {
     let pieces: Vec<(u64, u64)> =
         numbers.as_chunks::<2>().0.iter().map(|&[offset, length]| (offset, length)).collect();

@@ -1,4 +1,4 @@
-//! `config.json`, in the forms of Hugging Face, timm and this program's exports.
+//! Reads `config.json` as written by Hugging Face, timm, or simdino's exports.
 
 use serde_json::Value;
 
@@ -104,7 +104,7 @@ fn hugging_face(json: &Json) -> Result<Beside> {
         eps = eps.or(Some(*usual));
         heads_by_default = heads.is_none();
         heads = heads.or(Some(HF_HEADS));
-        // As each class of theirs does.
+        // The default of each of their classes.
         form = Some(match kind {
             "dinov2_with_registers" => PosInterpolation::Antialias,
             _ => PosInterpolation::Size,

@@ -1,28 +1,29 @@
-//! The grid of patches that positions are for, as a config says it.
+//! The patch grid of the positions, as stated in a config.
 
 use serde_json::Value;
 
 use super::json::Json;
 use crate::error::Result;
 
-/// Images that positions are for.
+/// The image size that the positions belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Grid {
-    /// The key that says it.
+    /// The key that states it.
     key: &'static str,
     /// Height and width in pixels.
     sides: [i64; 2],
 }
 
 impl Grid {
-    /// What stands at `key`: one side, or height and width. timm and Hugging Face write both.
+    /// Reads the value at `key`: one side, or height and width. timm and Hugging Face write both
+    /// forms.
     pub(super) fn at(json: &Json, key: &'static str) -> Result<Option<Self>> {
         let side = |value: &Value| value.as_i64().filter(|&side| side > 0);
         let Some(value) = json.get(key) else { return Ok(None) };
         let sides = match value {
             Value::Array(sides) => match sides.as_slice() {
                 [one] => side(one).map(|side| [side; 2]),
-                // A third stands in front: the channels.
+                // A third value in front is the number of channels.
                 [height, width] | [_, height, width] => {
                     side(height).zip(side(width)).map(|(height, width)| [height, width])
                 }
@@ -36,7 +37,8 @@ impl Grid {
         }
     }
 
-    /// Fails, saying why, unless the positions are for a square grid of `side x side` patches.
+    /// Returns an error with the reason unless the positions belong to a square grid of `side x
+    /// side` patches.
     pub(super) fn check(&self, patch_size: i64, side: i64) -> std::result::Result<(), String> {
         let [height, width] = self.sides;
         let [rows, columns] = self.sides.map(|side| side / patch_size.max(1));

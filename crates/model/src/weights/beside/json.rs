@@ -1,4 +1,4 @@
-//! Files of JSON beside weights, and what stands in them by its key.
+//! JSON files beside weights, and access to their values by key.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::super::file::TensorFile;
 use crate::error::{Error, Result};
 
-/// An object of JSON, and the file that it stands in.
+/// A JSON object, and the file that contains it.
 pub(super) struct Json {
     pub(super) path: PathBuf,
     pub(super) value: Value,
 }
 
 impl Json {
-    /// The file of this name beside weights, if there is one.
+    /// Opens the file with this name beside the weights, if there is one.
     pub(super) fn beside(file: &TensorFile, name: &str) -> Result<Option<Self>> {
         let path = file.path().with_file_name(name);
         let bytes = match fs::read(&path) {
@@ -33,12 +33,12 @@ impl Json {
         }
     }
 
-    /// The value of a key; null is none.
+    /// Returns the value of a key; null counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
-    /// The object at a key, as if it were a file.
+    /// Returns the object at a key, as if it were a file.
     pub(super) fn inner(&self, key: &str) -> Option<Self> {
         Some(Self { path: self.path.clone(), value: self.get(key)?.clone() })
     }
@@ -76,7 +76,7 @@ impl Json {
         Error::Beside { path: self.path.clone(), problem }
     }
 
-    /// The error of a value that is not computed here.
+    /// Returns the error for an unsupported value.
     pub(super) fn refused<T>(&self, key: &str, supported: &str) -> Result<T> {
         let value = self.get(key).unwrap_or(&Value::Null);
         Err(self.error(format!("{key} is {value}, which is not supported here: {supported}")))

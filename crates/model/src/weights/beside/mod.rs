@@ -1,7 +1,8 @@
-//! What the JSON files beside weights say about the network: `config.json` of Hugging Face, timm
-//! and this program's exports, and `preprocessor_config.json`.
+//! Information about the network in the JSON files beside weights: `config.json` of Hugging Face,
+//! timm, and simdino's exports, and `preprocessor_config.json`.
 //!
-//! What no tensor tells is taken from them; what cannot be computed here is refused by its key.
+//! They supply values that the tensors do not determine. Unsupported values are refused with an
+//! error that names the key.
 
 mod configs;
 mod grid;
@@ -15,14 +16,14 @@ use super::file::TensorFile;
 use crate::error::Result;
 use crate::normalize::Normalize;
 
-/// The description of a network, of any library.
+/// The description of a network, for any library.
 const CONFIG: &str = "config.json";
 
 impl Beside {
     /// Reads `config.json` beside `file`, if there is one.
     ///
     /// # Errors
-    /// A file that cannot be read, or that describes a network which is not computed here.
+    /// Returns an error if a file cannot be read or describes an unsupported network.
     pub(super) fn of(file: &TensorFile) -> Result<Self> {
         match Json::beside(file, CONFIG)? {
             Some(json) => configs::read(&json),
@@ -31,13 +32,13 @@ impl Beside {
     }
 }
 
-/// Mean and deviation of the input that a network of `file` with so many channels is made for: from
-/// the file's own entries, as this program writes them, or the files that libraries put beside
-/// theirs. Absent: nothing says them.
+/// Returns the mean and deviation of the input for which a network of `file` with this number of
+/// channels was made: from the entries of the file itself, as simdino writes them, or from the
+/// files that libraries write beside theirs. `None` if nothing states them.
 ///
 /// # Errors
-/// A file beside it that cannot be read, asks for what is not done here, or is for another number of
-/// channels.
+/// Returns an error if a file beside it cannot be read, requests something unsupported, or is for
+/// a different number of channels.
 pub fn normalization(file: &TensorFile, channels: i64) -> Result<Option<Normalize>> {
     let entry = |key: &str| serde_json::from_str(file.entries().get(key)?).ok();
     if let (Some(mean), Some(std)) = (entry("mean"), entry("std")) {
@@ -56,11 +57,11 @@ pub fn normalization(file: &TensorFile, channels: i64) -> Result<Option<Normaliz
 
 type Reader = fn(&Json) -> Result<Option<Normalize>>;
 
-/// The files that say how pixels become input, the one to be believed first.
+/// The files that describe the preprocessing of pixels, in order of precedence.
 const READERS: [(&str, Reader); 2] =
     [("preprocessor_config.json", pixels::of_preprocessor), (CONFIG, pixels::of_config)];
 
-/// As many values as channels; a single one stands for all.
+/// Expands values to one per channel; a single value applies to all.
 fn of_each(json: &Json, what: &str, values: Vec<f32>, channels: i64) -> Result<Vec<f32>> {
     let channels = usize::try_from(channels).unwrap_or_default();
     match values.len() {

@@ -1,4 +1,4 @@
-//! How pixels become input, in the files of Hugging Face and timm.
+//! Preprocessing of pixels, as described by files of Hugging Face and timm.
 
 use serde_json::Value;
 
@@ -6,7 +6,8 @@ use super::json::Json;
 use crate::error::Result;
 use crate::normalize::Normalize;
 
-/// What `preprocessor_config.json` does to pixels, as mean and deviation on [0, 1].
+/// Converts the operations of `preprocessor_config.json` to mean and deviation on the scale [0,
+/// 1].
 pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     if json.flag("do_flip_channel_order")? == Some(true) {
         return json.refused("do_flip_channel_order", "channels in the order of the file are");
@@ -23,8 +24,8 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
     if !(factor > 0.0 && factor.is_finite()) {
         return json.refused("rescale_factor", "a number greater than 0 is");
     }
-    // What a value of 1 on [0, 1] becomes before the mean is subtracted: 1, unless pixels stay as they
-    // are (0 to 255) or are scaled otherwise.
+    // The result of the value 1 on the scale [0, 1] before the mean is subtracted: 1, unless
+    // pixels are not rescaled (0 to 255) or use another factor.
     let white = if rescales { 255.0 * factor } else { 255.0 };
     let white = if (white - 1.0).abs() < 1e-6 { 1.0 } else { white };
     let normalizes = json.flag("do_normalize")?.unwrap_or(true);
@@ -38,12 +39,12 @@ pub(super) fn of_preprocessor(json: &Json) -> Result<Option<Normalize>> {
             "says neither image_mean and image_std nor do_normalize false: add what its class uses"
                 .to_owned(),
         )),
-        // One value stands for all channels.
+        // A single value applies to all channels.
         None => Ok(Some(Normalize { mean: vec![0.0], std: vec![(1.0 / white) as f32] })),
     }
 }
 
-/// Mean and deviation from `config.json`: timm's, or those of this program's exports.
+/// Reads mean and deviation from `config.json`, as written by timm or by simdino's exports.
 pub(super) fn of_config(json: &Json) -> Result<Option<Normalize>> {
     if json.flag("do_normalize")? == Some(false) {
         return Ok(Some(Normalize { mean: vec![0.0], std: vec![1.0] }));
@@ -51,7 +52,7 @@ pub(super) fn of_config(json: &Json) -> Result<Option<Normalize>> {
     let inner = json.inner("pretrained_cfg");
     let timm = match &inner {
         Some(inner) => pair(inner, ["mean", "std"])?,
-        // Older files of timm's have everything in one.
+        // Older timm files have everything in one object.
         None if json.get("architecture").is_some() => pair(json, ["mean", "std"])?,
         None => None,
     };
@@ -73,7 +74,7 @@ fn pair(json: &Json, [mean, std]: [&str; 2]) -> Result<Option<Normalize>> {
     }
 }
 
-/// Numbers, one a channel; a number by itself stands for all.
+/// Reads one number per channel; a single number applies to all.
 fn array(json: &Json, key: &str) -> Result<Option<Vec<f32>>> {
     let Some(value) = json.get(key) else { return Ok(None) };
     let values = match value {

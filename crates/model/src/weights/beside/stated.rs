@@ -1,4 +1,4 @@
-//! What a description of a network says, and the network that it completes.
+//! What a network description states, and how it completes a network.
 
 use std::path::PathBuf;
 
@@ -6,25 +6,25 @@ use super::grid::Grid;
 use crate::config::{ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
-/// What the files say. Absent: not a word of it.
+/// What the files state. `None` means that they do not state it.
 #[derive(Debug, Default)]
 pub(in super::super) struct Beside {
     pub(in super::super) num_heads: Option<i64>,
-    /// The heads are those that the library takes where its file says none.
+    /// Whether the number of heads is the library's default because its file states none.
     pub(super) heads_by_default: bool,
     pub(in super::super) norm_eps: Option<f64>,
     pub(in super::super) qk_norm: Option<bool>,
     pub(in super::super) pos_interpolation: Option<PosInterpolation>,
-    /// Sizes that the tensors have too, by key: another network's file is noticed by them.
+    /// Sizes that the tensors determine, too, by key; they reveal a file of a different network.
     pub(super) sizes: Vec<(&'static str, i64, Size)>,
-    /// The images that the positions are for.
+    /// The image size that the positions belong to.
     pub(in super::super) grid: Option<Grid>,
-    /// Whether positions begin with the class token's.
+    /// Whether positions begin with that of the class token.
     pub(in super::super) class_has_position: Option<bool>,
     pub(super) path: PathBuf,
 }
 
-/// A size of the network that tensors tell.
+/// A size of the network that the tensors determine.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Size {
     Width,
@@ -35,10 +35,10 @@ pub(super) enum Size {
 }
 
 impl Beside {
-    /// `model`, as its tensors told it, with what they do not tell.
+    /// Completes `model`, as inferred from tensors, with values that they do not determine.
     ///
     /// # Errors
-    /// The file describes a network of another size, or one that cannot be.
+    /// Returns an error if the file describes a network of a different size, or an impossible one.
     pub(in super::super) fn complete(&self, model: ModelConfig) -> Result<ModelConfig> {
         let dims = model.arch.dimensions();
         for &(key, stated, size) in &self.sizes {

@@ -2,7 +2,7 @@
 
 use tch::Kind;
 
-/// Kind of the elements of a storage class of torch; `None` for what libtorch calls otherwise.
+/// Returns the element kind of a torch storage class; `None` if libtorch does not support it.
 pub(super) fn kind_of_storage(class: &str) -> Option<Kind> {
     Some(match class {
         "FloatStorage" => Kind::Float,

@@ -1,5 +1,5 @@
-//! What `torch.save` wrote before 1.6, and still writes on request: five pickles, one after the
-//! other, then the storages.
+//! The format of `torch.save` before 1.6, which it still writes on request: five consecutive
+//! pickles, followed by the storages.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,12 +11,12 @@ use super::values::{Node, Pickle};
 use super::{machine, tree};
 use crate::weights::stored::Extent;
 
-/// The number that the first pickle holds, little-endian.
+/// The number in the first pickle, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// Bytes read at first; four times as many while the pickles turn out to be longer.
+/// Number of bytes read at first, multiplied by four as long as the pickles are longer.
 const FIRST_CHUNK: u64 = 1 << 20;
 
-/// Reads the pickles and finds the storages.
+/// Reads the pickles and locates the storages.
 pub(super) fn read(file: &mut File, len: u64) -> Result<Contents> {
     let mut chunk = FIRST_CHUNK;
     loop {
@@ -77,7 +77,7 @@ fn check_byte_order(pickle: &Pickle<'_>) -> Result<()> {
     }
 }
 
-/// Keys of the storages in the order of the file, and the bytes of an element of each.
+/// Returns the keys of the storages in the order of the file, and the element size of each.
 fn sizes<'a>(contents: &Pickle<'a>, keys: &Pickle<'a>) -> Result<Vec<(&'a str, u64)>> {
     let widths = contents.storage_widths();
     let listed = keys.sequence(keys.root).unwrap_or_default();
@@ -93,7 +93,7 @@ fn sizes<'a>(contents: &Pickle<'a>, keys: &Pickle<'a>) -> Result<Vec<(&'a str, u
     Ok(sizes)
 }
 
-/// Where each storage lies: its number of elements, then they.
+/// Locates each storage, which consists of its number of elements followed by the elements.
 fn places<'a>(
     file: &mut File,
     start: u64,

@@ -1,4 +1,4 @@
-//! The machine that a pickle is a program for, with every call replaced by a note of it.
+//! The virtual machine for pickles, which records every call instead of executing it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub(super) fn run(bytes: &[u8], budget: usize) -> Result<Pickle<'_>> {
     Ok(Pickle { bytes, nodes, root, len })
 }
 
-/// Values that have no state of their own are made once.
+/// Values without their own state are created once.
 const NONE: Id = 0;
 const TRUE: Id = 1;
 const FALSE: Id = 2;
@@ -46,7 +46,7 @@ impl<'a> Machine<'a> {
         Self { bytes, at: 0, nodes, stack, marks, memo, budget }
     }
 
-    /// One instruction; the value of the pickle when it was the last.
+    /// Executes one instruction; returns the value of the pickle after the last one.
     fn step(&mut self) -> Result<Option<Id>> {
         let opcode = self.byte()?;
         match opcode {
@@ -93,7 +93,7 @@ impl<'a> Machine<'a> {
         self.push(node)
     }
 
-    /// Tuples, lists, dictionaries and what fills them.
+    /// Tuples, lists, dictionaries, and the instructions that fill them.
     fn container(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b']' | 0x8f => self.push(Node::List(Vec::new())),
@@ -158,7 +158,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Calls, which are noted.
+    /// Calls, which are recorded.
     fn call(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b'R' | 0x81 => {
@@ -280,7 +280,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Lowest height that the stack may sink to.
+    /// Minimum height of the stack.
     fn floor(&self) -> usize {
         self.marks.last().map_or(0, |&height| height as usize)
     }
@@ -312,7 +312,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(height as usize))
     }
 
-    /// A value, or the mark when nothing is above it.
+    /// Removes a value, or the mark if nothing is above it.
     fn discard(&mut self) -> Result<()> {
         if self.stack.len() == self.floor() && self.marks.pop().is_some() {
             return Ok(());
@@ -346,7 +346,7 @@ impl<'a> Machine<'a> {
         Ok(range)
     }
 
-    /// As many bytes as a little-endian number of `width` bytes says.
+    /// Reads a byte count as a little-endian number of `width` bytes, and returns that many bytes.
     fn counted(&mut self, width: usize) -> Result<Range<u32>> {
         let count = match width {
             1 => u64::from(self.byte()?),
@@ -369,7 +369,7 @@ impl<'a> Machine<'a> {
         Ok(Node::Int(i64::from_le_bytes(wide)))
     }
 
-    /// Text up to the end of the line, which is left out.
+    /// Reads text up to the end of the line, which is not included.
     fn line(&mut self) -> Result<Range<u32>> {
         let rest = &self.bytes[self.at..];
         let len = rest.iter().position(|&byte| byte == b'\n');
@@ -378,7 +378,7 @@ impl<'a> Machine<'a> {
         Ok(range)
     }
 
-    /// An integer, or `00` and `01` for false and true, as a line.
+    /// Reads an integer, or `00` and `01` for false and true, as a line.
     fn decimal_line(&mut self) -> Result<Node> {
         let range = self.line()?;
         match &self.bytes[range.start as usize..range.end as usize] {

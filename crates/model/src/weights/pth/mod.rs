@@ -1,14 +1,14 @@
-//! Files of `torch.save`, read without running anything.
+//! Reads `torch.save` files without executing anything.
 //!
 //! A pickle is a program for a small machine whose instructions can call any function by name.
-//! `machine` runs it without calling: what a pickle would build becomes a tree of plain values,
-//! in which a call is a node that says what would have been called. `tree` then recognizes the
-//! calls by which torch rebuilds tensors, and dictionaries; every other object (an argparse
-//! namespace, an omegaconf config, somebody's class) stays an opaque value.
+//! `machine` runs it without making calls: the objects that a pickle would build become a tree of
+//! plain values, in which a node records each call. `tree` then recognizes the calls with which
+//! torch rebuilds tensors, and dictionaries; every other object (an argparse namespace, an
+//! omegaconf config, an instance of an unknown class) stays an opaque value.
 //!
-//! Nothing is trusted. The tree lives in one arena whose size is charged against the size of the
-//! file, text stays in the bytes of the pickle, and a tensor must fit into its storage and the
-//! storage into the file. Tensors are read one by one when asked for.
+//! Files are not trusted. The tree is stored in one arena whose size is charged against the size
+//! of the file, text stays in the bytes of the pickle, and a tensor must fit into its storage, and
+//! the storage into the file. Tensors are read one by one on request.
 
 mod contents;
 mod error;
@@ -27,12 +27,12 @@ pub use error::PthError;
 
 use error::Result;
 
-/// Whether `head`, the first bytes of a file, may be one of `torch.save`.
+/// Whether `head`, the first bytes of a file, may belong to a `torch.save` file.
 pub(crate) fn looks_like(head: &[u8]) -> bool {
     zip::looks_like(head) || head.first() == Some(&machine::PROTO)
 }
 
-/// Reads everything but the tensors.
+/// Reads everything except tensor data.
 pub(crate) fn read(file: &mut File) -> Result<Contents> {
     let len = file.metadata()?.len();
     let mut head = Vec::with_capacity(4);

@@ -1,4 +1,4 @@
-//! From the values of a pickle to tensors and entries by name.
+//! Converts the values of a pickle to tensors and entries by name.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,31 @@ use super::kinds::{kind_of_dtype, kind_of_storage};
 use super::values::{Id, Node, Object, Pickle};
 use crate::weights::stored::{Extent, StoredTensor};
 
-/// Tensors that a file may hold: a network of the largest size, its teacher and the state of their
+/// Largest number of tensors in a file: the largest network, its teacher, and the state of their
 /// optimizer have 3,000.
 pub(super) const MAX_TENSORS: usize = 65_536;
-/// Entries that are kept beside the tensors, and characters of each.
+/// Maximum number of entries kept besides tensors, and characters of each.
 const MAX_VALUES: usize = 4096;
 const MAX_VALUE_LEN: usize = 200;
 /// Longest key of a tensor.
 const MAX_KEY: usize = 1024;
 /// Deepest nesting of dictionaries.
 const MAX_DEPTH: usize = 32;
-/// Values looked at: one that is shared is looked at once for each place it stands in.
+/// Maximum number of visited values; a shared value is visited once for each place where it
+/// occurs.
 const MAX_VISITS: usize = 4_000_000;
 
-/// Gives the place of a storage: by its key, with the bytes that it must have at least.
+/// Returns the position of a storage, given its key and its minimum size in bytes.
 pub(super) type FindStorage<'a> = dyn Fn(&str, u64) -> Result<Extent> + 'a;
 
-/// Tensors and entries by their keys, joined with dots.
+/// Tensors and entries by key, with key components joined by dots.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) tensors: BTreeMap<String, StoredTensor>,
     pub(super) values: BTreeMap<String, String>,
 }
 
-/// Looks through all dictionaries and lists of a pickle.
+/// Searches all dictionaries and lists of a pickle.
 pub(super) fn collect(pickle: &Pickle<'_>, find_storage: &FindStorage<'_>) -> Result<Found> {
     let mut walk = Walk { pickle, find_storage, found: Found::default(), visits: 0 };
     walk.visit("", pickle.root, 0)?;
@@ -102,8 +103,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// An object of a class that means nothing here. Its items and the plain attributes of a
-    /// namespace are looked at; nothing is made of it.
+    /// An object of an unknown class. Its items and the plain attributes of a namespace are
+    /// searched; the object itself is not built.
     fn opaque(
         &mut self,
         key: &str,
@@ -125,7 +126,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The parameters, buffers and children of a whole module that was saved.
+    /// The parameters, buffers, and children of a complete module that was saved.
     fn module(&self, attributes: &[Id]) -> Option<Vec<Id>> {
         let of = |name: &str| {
             attributes.chunks_exact(2).find(|pair| self.pickle.text(pair[0]) == Some(name))
@@ -174,8 +175,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Whether the last argument of torch's rebuilds says that the tensor is the negative (`neg`) or
-    /// the conjugate (`conj`) of what its storage holds.
+    /// Whether the last argument of torch's rebuild functions marks the tensor as the negative
+    /// (`neg`) or the conjugate (`conj`) of its storage.
     fn is_view(&self, metadata: Id) -> bool {
         let items = match self.pickle.node(metadata) {
             Node::Dict(items) => items,
@@ -188,7 +189,7 @@ impl Walk<'_, '_> {
         })
     }
 
-    /// `_rebuild_from_type_v2(function, type, args, state)`: a tensor of a class of its own.
+    /// `_rebuild_from_type_v2(function, type, args, state)`: a tensor of a subclass.
     fn subclass(&mut self, key: &str, object: &Object, depth: usize) -> Result<()> {
         let Some(&[function, _, args, ..]) = self.pickle.sequence(object.args) else {
             return Ok(());
@@ -226,8 +227,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// `("storage", class, key, device, elements)`: the kind of its elements, if it is one that is
-    /// supported, and where it lies.
+    /// `("storage", class, key, device, elements)`: the kind of its elements, if it is supported,
+    /// and its position.
     fn storage(&self, name: &str, id: Id, dtype: Option<Id>) -> Result<(Option<Kind>, Extent)> {
         let bad = |problem| PthError::Tensor { name: name.to_owned(), problem };
         let pickle = self.pickle;

@@ -1,14 +1,14 @@
-//! What a pickle makes: values in an arena, and calls that were noted.
+//! The values of a pickle in an arena, and the recorded calls.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::kinds::kind_of_storage;
 
-/// A value's place in the arena.
+/// Index of a value in the arena.
 pub(super) type Id = u32;
 
-/// A value that the pickle made. Text is a range of the pickle's bytes.
+/// A value that the pickle created. Text is a range of the pickle's bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     None,
@@ -24,34 +24,34 @@ pub(super) enum Node {
     Tuple(Box<[Id]>),
     /// List, set or frozen set.
     List(Vec<Id>),
-    /// Keys and values one after the other.
+    /// Alternating keys and values.
     Dict(Vec<Id>),
-    /// What torch keeps outside of the pickle: a storage.
+    /// A reference to data that torch stores outside of the pickle: a storage.
     Persistent(Id),
     Object(Box<Object>),
 }
 
-/// The result of a call or an instantiation that was noted and not made.
+/// The result of a call or an instantiation that was recorded and not executed.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    /// What would have been called.
+    /// The function or class that would have been called.
     pub(super) class: Id,
     /// Its arguments.
     pub(super) args: Id,
-    /// What `__setstate__` would have been given.
+    /// The argument that `__setstate__` would have received.
     pub(super) state: Option<Id>,
-    /// Items that would have been set, keys and values one after the other.
+    /// Items that would have been set, as alternating keys and values.
     pub(super) items: Vec<Id>,
 }
 
-/// A finished pickle: the values it made and its bytes, which their text lies in.
+/// A processed pickle: the values it created, and its bytes, which contain their text.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) nodes: Vec<Node>,
-    /// The value that the pickle stands for.
+    /// The value that the pickle represents.
     pub(super) root: Id,
-    /// Bytes that the pickle took.
+    /// Number of bytes in the pickle.
     pub(super) len: usize,
 }
 
@@ -60,12 +60,12 @@ impl<'a> Pickle<'a> {
         self.nodes.get(id as usize).unwrap_or(&Node::None)
     }
 
-    /// The bytes of a text, bytes or long node.
+    /// Returns the bytes of a text, bytes, or long node.
     pub(super) fn slice(&self, range: &Range<u32>) -> &'a [u8] {
         self.bytes.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
-    /// The text of a node that is one.
+    /// Returns the text of a node, if it is text.
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {
         match self.node(id) {
             Node::Text(range) | Node::Bytes(range) => std::str::from_utf8(self.slice(range)).ok(),
@@ -73,7 +73,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The integer of a node that is one.
+    /// Returns the integer of a node, if it is an integer.
     pub(super) fn int(&self, id: Id) -> Option<i64> {
         match *self.node(id) {
             Node::Int(value) => Some(value),
@@ -82,14 +82,14 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Module and name of a node that is a class or a function.
+    /// Returns the module and name of a node, if it is a class or a function.
     pub(super) fn global(&self, id: Id) -> Option<(&'a str, &'a str)> {
         let Node::Global(module, name) = self.node(id) else { return None };
         let text = |range| std::str::from_utf8(self.slice(range)).ok();
         Some((text(module)?, text(name)?))
     }
 
-    /// The parts of a node that is a tuple or a list.
+    /// Returns the elements of a node, if it is a tuple or a list.
     pub(super) fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(parts) => Some(parts),
@@ -98,7 +98,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Bytes of an element of each storage that the pickle names, by key.
+    /// Returns the element size in bytes of each storage that the pickle names, by key.
     pub(super) fn storage_widths(&self) -> HashMap<&'a str, u64> {
         let named = self.nodes.iter().filter_map(|node| {
             let Node::Persistent(id) = node else { return None };

@@ -1,7 +1,7 @@
-//! The zip archive that `torch.save` writes: everything stored as it is, nothing compressed.
+//! The zip archive that `torch.save` writes: everything is stored uncompressed.
 //!
-//! Only the list at its end is read, and only what torch puts there is understood; so nothing
-//! can unfold to more than the file holds.
+//! Only the directory at its end is read, and only the structures that torch writes are supported,
+//! so nothing can expand to more than the file contains.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use super::error::{PthError, Result};
 use super::{machine, tree};
 use crate::weights::stored::Extent;
 
-/// Storages and the few other parts that an archive may list.
+/// Maximum number of storages and other parts in an archive.
 const MAX_PARTS: u64 = 2 * tree::MAX_TENSORS as u64;
 /// Longest name of a part.
 const MAX_NAME: usize = 512;
@@ -26,15 +26,15 @@ const END_LEN: u64 = 22;
 const LOCATOR_LEN: u64 = 20;
 const CENTRAL_LEN: usize = 46;
 const LOCAL_LEN: u64 = 30;
-/// The end record may be followed by a comment of this length.
+/// The end record may be followed by a comment of up to this length.
 const MAX_COMMENT: u64 = 65_535;
 
-/// Whether a file that begins like this may be a zip archive.
+/// Whether a file that starts with these bytes may be a zip archive.
 pub(super) fn looks_like(head: &[u8]) -> bool {
     head.starts_with(&LOCAL)
 }
 
-/// An entry as the list at the end describes it.
+/// An entry of the directory.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     header: u64,
@@ -42,7 +42,7 @@ struct Entry {
     stored: bool,
 }
 
-/// Reads the pickle and finds the storages.
+/// Reads the pickle and locates the storages.
 pub(super) fn read(file: &mut File, len: u64) -> Result<Contents> {
     let parts = Parts::list(file, len)?;
     if let Some(order) = parts.by_name.get("byteorder") {
@@ -80,7 +80,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Reads the list at the end of the archive.
+    /// Reads the directory at the end of the archive.
     fn list(file: &mut File, file_len: u64) -> Result<Self> {
         let (count, start, end) = directory(file, file_len)?;
         if count > MAX_PARTS {
@@ -101,7 +101,8 @@ impl Parts {
         Ok(Self { by_name, file_len })
     }
 
-    /// Where the bytes of a part lie: after its own header, whose length only that header says.
+    /// Locates the bytes of a part: after its own header, the only place that states the header's
+    /// length.
     fn place(&self, file: &mut File, name: &str, part: Entry) -> Result<Extent> {
         if !part.stored {
             return Err(PthError::Compressed(name.to_owned()));
@@ -120,7 +121,7 @@ impl Parts {
     }
 }
 
-/// Number of entries of the list, its start and its end.
+/// Returns the number of entries in the directory, its start, and its end.
 fn directory(file: &mut File, file_len: u64) -> Result<(u64, u64, u64)> {
     let tail_len = file_len.min(END_LEN + MAX_COMMENT);
     let tail_start = file_len - tail_len;
@@ -143,7 +144,7 @@ fn directory(file: &mut File, file_len: u64) -> Result<(u64, u64, u64)> {
     }
 }
 
-/// The same numbers from the record for archives of more than 4 GiB, where there is one.
+/// Returns the same numbers from the record for archives of more than 4 GiB, if there is one.
 fn directory_64(file: &mut File, end_at: u64, narrow: (u64, u64, u64)) -> Result<(u64, u64, u64)> {
     let offset = end_at - LOCATOR_LEN;
     let locator = bytes_at(file, Extent { offset, len: LOCATOR_LEN })?;
@@ -161,7 +162,7 @@ fn directory_64(file: &mut File, end_at: u64, narrow: (u64, u64, u64)) -> Result
     Ok((u64_at(&record, 32), u64_at(&record, 40), u64_at(&record, 48)))
 }
 
-/// The first entry of `list`, and what follows it.
+/// Parses the first entry of `list`, and returns the rest.
 fn central_entry(list: &[u8]) -> Result<(&str, Entry, &[u8])> {
     let broken = PthError::Archive("its list is cut off");
     if list.len() < CENTRAL_LEN || !list.starts_with(&CENTRAL) {
@@ -187,7 +188,7 @@ fn central_entry(list: &[u8]) -> Result<(&str, Entry, &[u8])> {
     Ok((name, Entry { header, len, stored }, tail))
 }
 
-/// Replaces those numbers that are all ones by their wide forms, which follow in this order.
+/// Replaces numbers with all bits set by their wide forms, which follow in this order.
 fn wide_fields(extra: &[u8], mut fields: [u64; 3]) -> Result<[u64; 3]> {
     if fields.iter().all(|&field| field != 0xffff_ffff) {
         return Ok(fields);
@@ -209,7 +210,7 @@ fn wide_fields(extra: &[u8], mut fields: [u64; 3]) -> Result<[u64; 3]> {
     Ok(fields)
 }
 
-/// Bytes of a place that must lie in the file.
+/// Reads the bytes of an extent that must lie in the file.
 fn bytes_at(file: &mut File, extent: Extent) -> Result<Vec<u8>> {
     let len = file.metadata()?.len();
     if extent.offset.checked_add(extent.len).is_none_or(|end| end > len) {
