@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A checkpoint is written under a temporary name, flushed, and renamed; `latest` is updated last.
-//! A reader therefore sees either an old checkpoint or a new one, never part of one.
+//! A reader therefore sees either an old checkpoint or a new one. Only while a checkpoint of the same step is being
+//! replaced may it see neither, or a part of the old one, which the manifest reveals.
 
 mod manifest;
 mod resume;
