@@ -2,7 +2,7 @@
 //!
 //! # Inside
 //!
-//! [`RunConfig::of`] has the recipes, [`config::from_document`] lays a document and overrides on them, and
+//! [`RunConfig::of`] has what each method was published with, [`recipes`] the files of `configs/`, [`config::from_document`] lays a document and overrides on them, and
 //! [`assemble`] makes of a config what the training loop takes. [`images`] opens the data set of a run, [`weights`] its backbone.
 //! [`self_check`] compares what a device computes with the CPU.
 
@@ -14,6 +14,7 @@ pub mod config;
 pub mod device;
 mod error;
 pub mod images;
+pub mod recipes;
 pub mod self_check;
 pub mod weights;
 

@@ -153,7 +153,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         .map(drop)
 }
 
-fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
+/// Copies a program without what only a debugger reads.
+pub fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
     process::run(workspace.command("strip").arg("-o").arg(to).arg(from))
 }
 
