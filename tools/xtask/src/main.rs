@@ -10,6 +10,7 @@ mod demo;
 mod dist;
 mod fail;
 mod figures;
+mod files;
 mod gpu_bundle;
 mod layering;
 mod messages;

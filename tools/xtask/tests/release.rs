@@ -73,7 +73,7 @@ fn the_archive_is_called_as_documents_say() {
     let of_readme = "simdino-VERSION-x86_64-unknown-linux-gnu.tar.gz";
     assert!(read("README.md").contains(of_readme));
     let format = "format!(\"simdino-{VERSION}-{target}\")";
-    assert!(read("tools/xtask/src/dist/mod.rs").contains(format));
+    assert!(read("tools/xtask/src/dist/archive.rs").contains(format));
     // The recipe that its instructions start with.
     assert!(read("tools/xtask/src/dist/INSTALL.txt").contains("train quickstart data.path=FOLDER"));
     read("configs/quickstart.yaml");

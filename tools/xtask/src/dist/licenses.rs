@@ -22,9 +22,11 @@ const FILES: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"
 ///
 /// # Errors
 /// cargo fails, a license cannot be read, or a crate names no license.
-pub fn third_party(workspace: &Workspace) -> Result<String> {
+pub fn third_party(workspace: &Workspace, target: &str) -> Result<String> {
     let linked = linked(workspace)?;
-    let mut metadata = workspace.cargo(&["metadata", "--format-version", "1", "--offline"]);
+    // Of this platform alone: cargo would download what others need.
+    let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", target];
+    let mut metadata = workspace.cargo(&args);
     let packages = process::json(&mut metadata)?["packages"].take();
     let mut list = String::new();
     // Each text once, under the names of all that it belongs to.
@@ -59,7 +61,7 @@ pub fn third_party(workspace: &Workspace) -> Result<String> {
 /// Name and version of each crate in the program. Macros run in the compiler alone.
 fn linked(workspace: &Workspace) -> Result<BTreeSet<String>> {
     let edges = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"];
-    let mut cargo = workspace.cargo(&["tree", "--offline", "--package", "trainer"]);
+    let mut cargo = workspace.cargo(&["tree", "--locked", "--package", "trainer"]);
     let mut found = BTreeSet::new();
     process::each_line(cargo.args(edges), |line| {
         let mut words = line.split_whitespace();

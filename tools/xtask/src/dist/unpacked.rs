@@ -6,8 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{COMPLETIONS, FILES, VERSION, executable, write};
+use super::archive::{COMPLETIONS, FILES, VERSION};
 use crate::fail::{Context, Result, failed};
+use crate::files::{make_executable, make_folder, write};
 use crate::setup::{self, TORCH};
 use crate::workspace::{LIBTORCH_LINK, Workspace};
 use crate::{process, simdino};
@@ -170,7 +171,7 @@ impl Unpacked {
         let folder = self.work.join(name);
         make_folder(&folder)?;
         write(&folder.join("python3"), &format!("#!/bin/sh\n{script}\n"))?;
-        executable(&folder.join("python3"))?;
+        make_executable(&folder.join("python3"))?;
         Ok(folder)
     }
 
@@ -211,8 +212,4 @@ fn path_with(folder: &Path) -> OsString {
         true => rest,
         false => [folder.as_os_str(), &rest].join(OsStr::new(":")),
     }
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))
 }
