@@ -13,10 +13,11 @@ use crate::workspace::Workspace;
 
 const HEAD: &str = "\
 What is linked into simdino besides its own code, and under which terms. The Rust standard library is under
-MIT or Apache-2.0 as well. The libraries of torch are not in this archive.
+MIT or Apache-2.0 as well. The libraries of torch are not in this archive; what PyTorch's headers compile to is,
+under the license that each torch has in its folder torch-VERSION.dist-info/licenses.
 ";
-/// How files of license texts start, in capitals.
-const FILES: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
+/// How files of license texts start, in capitals; some spell it with a C.
+const FILES: [&str; 5] = ["LICEN", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
 /// The text of THIRD-PARTY.txt.
 ///
@@ -79,14 +80,24 @@ fn declared<'a>(package: &'a Value, name: &str) -> Result<&'a str> {
     }
 }
 
+/// Those of the crate, and of C code in a folder of it.
 fn license_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
     let is_license = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
         path.is_file() && FILES.iter().any(|start| name.starts_with(start))
     };
-    let mut found: Vec<_> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_license).collect();
+    let inside = entries(folder)?;
+    let mut found: Vec<_> = inside.iter().filter(|path| is_license(path)).cloned().collect();
+    for folder in inside.iter().filter(|path| path.is_dir()) {
+        found.extend(entries(folder)?.into_iter().filter(is_license));
+    }
+    Ok(found)
+}
+
+/// What is in a folder, sorted.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
+    let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     found.sort();
     Ok(found)
 }

@@ -110,6 +110,11 @@ impl Unpacked {
             );
             return Ok(());
         };
+        // In full, since a stand-in that starts `python3` would find itself.
+        let find = format!("command -v '{}'", python.to_string_lossy());
+        let Some(python) = process::probe(workspace.command("sh").args(["-c", &find])) else {
+            return failed(format!("{python:?} ran and is not on PATH"));
+        };
         let path = path_with(Path::new(&python).parent().unwrap_or(Path::new("")));
         // A folder of this name is no torch.
         make_folder(&self.work.join("torch"))?;
@@ -120,7 +125,6 @@ impl Unpacked {
         }
         process::run(self.command(&["inspect", "env"]).env("PATH", &path))?;
         // The same Python without its packages.
-        let python = python.to_string_lossy();
         let bare = self.python("bare", &format!("exec '{python}' -S -E \"$@\""))?;
         refused(self.command(&["--version"]).env("PATH", path_with(&bare)), "has no torch")
     }
