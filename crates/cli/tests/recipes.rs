@@ -1,4 +1,5 @@
 //! The recipes inside the real binary, in a folder that holds none of them.
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;
 
