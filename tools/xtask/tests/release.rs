@@ -36,7 +36,9 @@ fn crates_ask_for_this_version_of_each_other() {
     let manifest = read("Cargo.toml");
     let ours: Vec<&str> =
         manifest.lines().filter(|line| line.contains("path = \"crates/")).collect();
-    assert_eq!(ours.len(), 10, "{ours:#?}");
+    let members = manifest.lines().filter(|line| line.starts_with("    \"crates/")).count();
+    // Nobody depends on the program.
+    assert_eq!(ours.len(), members - 1, "{ours:#?}");
     let version = format!("version = \"{VERSION}\"");
     for line in ours {
         assert!(line.contains(&version), "{line}");
