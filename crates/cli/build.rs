@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the program is made of, relative to the root of the workspace.
-const SOURCES: [&str; 4] = ["crates", "Cargo.toml", "Cargo.lock", ".cargo"];
+const SOURCES: [&str; 5] = ["crates", "Cargo.toml", "Cargo.lock", ".cargo", "configs"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,7 +1,7 @@
 //! The commands of the program, and the module of each. The arguments of a command are defined
 //! next to it, in `commands/`.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::failure::Result;
@@ -40,10 +40,12 @@ pub enum Command {
     Picture(commands::picture::Args),
     /// Write one HTML page about a run
     Report(commands::report::Args),
-    /// Print a config with every default, or all that is wrong with it
+    /// Print a config with every default, all that is wrong with it, or a recipe
     Config(commands::config::Args),
     /// Measure speed and memory
     Bench(commands::bench::Args),
+    /// Write a file of completions for a shell to standard output
+    Completions(commands::completions::Args),
 }
 
 /// Runs one verb.
@@ -64,5 +66,6 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Picture(args) => commands::picture::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Config(args) => commands::config::run(&args),
+        Command::Completions(args) => commands::completions::run(&args, Cli::command()),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Inside
 //!
-//! [`RunConfig::of`] provides the recipes, [`config::from_document`] applies a document and
+//! [`RunConfig::of`] provides the published settings of a method and [`recipes`] the files of `configs/`; [`config::from_document`] applies a document and
 //! overrides to them, and [`assemble`] turns a config into the inputs of the training loop.
 //! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
 //! the computations of a device with the CPU.
@@ -15,6 +15,7 @@ pub mod config;
 pub mod device;
 mod error;
 pub mod images;
+pub mod recipes;
 pub mod self_check;
 pub mod weights;
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::fail::{Context, Result, failed, usage};
+use crate::files::{copy, strip};
 use crate::simdino::Simdino;
 use crate::workspace::Workspace;
 use crate::{process, setup};
@@ -145,16 +146,6 @@ fn empty(out: &Path) -> Result<()> {
         fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
     }
     Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to)
-        .context(|| format!("cannot copy {} to {}", from.display(), to.display()))
-        .map(drop)
-}
-
-fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
-    process::run(workspace.command("strip").arg("-o").arg(to).arg(from))
 }
 
 /// Builds the tests and asks cargo where they are.

@@ -76,7 +76,7 @@ const ALL_LIBRARIES: [&str; 13] = [
 ];
 
 /// Crates from outside that only these packages may use.
-const RESERVED: [(&str, &[&str]); 5] = [
+const RESERVED: [(&str, &[&str]); 6] = [
     (
         "tch",
         &[
@@ -93,6 +93,7 @@ const RESERVED: [(&str, &[&str]); 5] = [
     ("torch-sys", &["simdino-torch-ext"]),
     ("serde_yaml", &[PROGRAM]),
     ("clap", &[PROGRAM]),
+    ("clap_complete", &[PROGRAM]),
     ("indicatif", &[PROGRAM]),
 ];
 

@@ -7,8 +7,10 @@ mod bench_coding_rate;
 mod bench_data;
 mod bench_model;
 mod demo;
+mod dist;
 mod fail;
 mod figures;
+mod files;
 mod gpu_bundle;
 mod layering;
 mod messages;
@@ -34,6 +36,7 @@ cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
                                    kill a small run at random moments; each must end the same
 cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
 cargo xtask docs-figures           draw the figures of docs/ anew
+cargo xtask dist [OUT]             make the archive of a release, which runs on the torch of a Python
 cargo xtask gpu-bundle [--cifar DIR] [OUT]
                                    make the folder that travels to a machine with a GPU and no Rust
 cargo xtask setup                  only install what the build needs (the others do it too)
@@ -72,6 +75,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
         ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
+        ["dist", ..] => dist::run(&Workspace::find()?, &arguments[1..]),
         ["gpu-bundle", ..] => gpu_bundle::run(&Workspace::find()?, &arguments[1..]),
         ["messages"] => messages::write(&Workspace::find()?),
         ["docs-figures"] => figures::run(&Workspace::find()?),

@@ -96,6 +96,11 @@ impl<'a> Simdino<'a> {
         command
     }
 
+    /// What `shell` needs to complete the command line.
+    pub fn completions(&self, shell: &str) -> Command {
+        self.verb(&["completions", shell])
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.binary

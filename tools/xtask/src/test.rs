@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
-use crate::{gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling};
+use crate::{
+    dist, gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling,
+};
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 14] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
@@ -35,6 +37,7 @@ const STAGES: [Stage; 13] = [
     }),
     ("python", round_trip::run),
     ("gpu-check", gpu_bundle::test),
+    ("dist", dist::test),
     ("smoke", smoke::run),
     ("soak", |ws| {
         // As documented, with its own method; then the method that remembers most: masks, two

@@ -36,9 +36,47 @@ fn crates_ask_for_this_version_of_each_other() {
     let manifest = read("Cargo.toml");
     let ours: Vec<&str> =
         manifest.lines().filter(|line| line.contains("path = \"crates/")).collect();
-    assert_eq!(ours.len(), 13, "{ours:#?}");
+    let members = manifest.lines().filter(|line| line.starts_with("    \"crates/")).count();
+    // Nobody depends on the program.
+    assert_eq!(ours.len(), members - 1, "{ours:#?}");
     let version = format!("version = \"{VERSION}\"");
     for line in ours {
         assert!(line.contains(&version), "{line}");
     }
+}
+
+/// Commands that documents tell people to type, as `cargo xtask WORDS`.
+fn told(text: &str) -> Vec<&str> {
+    let said = text.split("cargo xtask ").skip(1);
+    let words =
+        said.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '-').next());
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn every_task_that_documents_name_is_there() {
+    let xtask =
+        std::process::Command::new(env!("CARGO_BIN_EXE_xtask")).arg("--help").output().unwrap();
+    let help = String::from_utf8(xtask.stdout).unwrap();
+    let there = told(&help);
+    let mut named = 0;
+    for file in ["README.md", "RELEASE.md", "CONTRIBUTING.md", "docs/QUICKSTART.md", "Cargo.toml"] {
+        for word in told(&read(file)) {
+            assert!(there.contains(&word), "{file}: cargo xtask {word}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
+#[test]
+fn the_archive_is_called_as_documents_say() {
+    // What cargo builds for on the machines that releases are made on.
+    let of_readme = "simdino-VERSION-x86_64-unknown-linux-gnu.tar.gz";
+    assert!(read("README.md").contains(of_readme));
+    let format = "format!(\"simdino-{VERSION}-{target}\")";
+    assert!(read("tools/xtask/src/dist/archive.rs").contains(format));
+    // The recipe that its instructions start with.
+    assert!(read("tools/xtask/src/dist/INSTALL.txt").contains("train quickstart data.path=FOLDER"));
+    read("configs/quickstart.yaml");
 }

@@ -1,8 +1,9 @@
-//! `simdino config`: what a config resolves to, and all problems with it.
+//! `simdino config`: what a config resolves to, all problems with it, and the recipes.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use simdino::recipes;
 
 use crate::config::{self, RunConfig};
 use crate::console::{answer, note};
@@ -27,12 +28,17 @@ enum Action {
     },
     /// Print all problems, or `ok` and what follows from the config
     Check(Source),
+    /// List the recipes that are in the program, or print one to edit
+    Recipes {
+        /// Recipe to print, as YAML
+        name: Option<String>,
+    },
 }
 
 /// A config file and what wins over it.
 #[derive(Debug, clap::Args)]
 struct Source {
-    /// Config file (YAML)
+    /// Config file (YAML), or the name of a recipe (`simdino config recipes`)
     config: PathBuf,
     /// Values that win over the file, such as train.epochs=10
     #[arg(value_name = "KEY=VALUE")]
@@ -47,6 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.action {
         Action::Show { source, json } => show(source, *json),
         Action::Check(source) => check(source),
+        Action::Recipes { name: Some(name) } => print_recipe(name),
+        Action::Recipes { name: None } => list_recipes(),
     }
 }
 
@@ -78,6 +86,22 @@ fn check(source: &Source) -> Result<()> {
     let lines = derived(&loaded.config).into_iter();
     let lines: String = lines.map(|(name, value)| format!("  {name:<22}{value}\n")).collect();
     answer(&format!("ok\n{lines}"))
+}
+
+fn print_recipe(name: &str) -> Result<()> {
+    match recipes::text(name) {
+        Some(text) => answer(text),
+        None => Err(Failure::usage(config::no_recipe(name))),
+    }
+}
+
+fn list_recipes() -> Result<()> {
+    let width = recipes::names().map(str::len).max().unwrap_or_default();
+    let lines = recipes::names().filter_map(|name| {
+        let summary = recipes::summary(recipes::text(name)?);
+        Some(format!("{name:<width$}  {summary}\n"))
+    });
+    answer(&lines.collect::<String>())
 }
 
 /// Numbers that follow from the config alone.

@@ -29,7 +29,7 @@ use crate::train::{dry_run, pictures, settings};
 /// What `train` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Config file
+    /// Config file, or the name of a recipe (`simdino config recipes`)
     config: PathBuf,
     /// Values that replace those of the file, such as train.epochs=10
     #[arg(value_name = "KEY=VALUE")]

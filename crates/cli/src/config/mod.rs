@@ -9,9 +9,9 @@ mod reference;
 mod short_run;
 #[cfg(test)]
 mod tests;
+mod text;
 mod yaml;
 
-use std::fs;
 use std::path::Path;
 
 use augment::AugmentConfig;
@@ -20,6 +20,8 @@ use serde_json::Value;
 pub use simdino::RunConfig;
 use simdino::config::{Resolved, from_document};
 
+use self::text::ConfigText;
+pub use self::text::no_recipe;
 use crate::failure::{Failure, Result};
 
 /// A config that has passed every check.
@@ -27,15 +29,15 @@ use crate::failure::{Failure, Result};
 pub struct Loaded {
     /// The values, every default filled in.
     pub config: RunConfig,
-    /// The file as written.
+    /// The file or recipe as written.
     pub text: String,
-    /// What was changed to fit a short run, one sentence each.
+    /// What was changed to fit a short run, and which file was not read, one sentence each.
     pub notes: Vec<String>,
     /// Settings that have no effect in this run, or not the one that one expects.
     pub warnings: Vec<String>,
 }
 
-/// Reads a config file, lays the overrides on it and checks everything.
+/// Reads a config file, or the recipe that `path` names, lays the overrides on it and checks everything.
 ///
 /// # Errors
 /// All problems at once, each a sentence that starts with its key.
@@ -70,23 +72,14 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
 /// # Errors
 /// All unknown keys and values of a wrong type at once.
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
-    let text = fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let Resolved { mut config, notes } = read(&text, &path.display().to_string(), overrides)?;
+    let ConfigText { text, shown, stem, note } = text::of(path)?;
+    let Resolved { mut config, mut notes } = read(&text, &shown, overrides)?;
     if config.run.name.is_empty() {
-        config.run.name = stem.unwrap_or_default();
+        config.run.name = stem;
     }
     let warnings = config.without_effect();
+    notes.extend(note);
     Ok(Loaded { config, text, notes, warnings })
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    let path = path.display();
-    Failure::usage(match error.kind() {
-        std::io::ErrorKind::NotFound => format!("config file {path} does not exist"),
-        std::io::ErrorKind::InvalidData => format!("config file {path} is not UTF-8 text"),
-        _ => format!("cannot read the config file {path}: {error}"),
-    })
 }
 
 /// The config of [`read`] alone.

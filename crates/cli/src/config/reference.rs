@@ -16,7 +16,7 @@ use simdino::config::schema;
 const SOURCES: [&str; 13] = [
     "../simdino/src/config/mod.rs",
     "../data/src/config.rs",
-    "../data/src/config/augment.rs",
+    "../augment/src/config.rs",
     "../data/src/masking.rs",
     "../model/src/config.rs",
     "../objectives/src/config/simdino.rs",

@@ -16,7 +16,7 @@ use crate::failure::{Failure, Result};
 pub struct DataArgs {
     /// Folder, list file, or tar shards
     path: String,
-    /// Config file whose augmentation is used, instead of the defaults
+    /// Config file, or name of a recipe, whose augmentation is used instead of the defaults
     #[arg(long)]
     config: Option<PathBuf>,
     /// Values that replace those of the config file, or defaults

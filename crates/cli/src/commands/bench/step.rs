@@ -26,7 +26,7 @@ const TRACED_STEPS: usize = 3;
 /// What `bench step` takes.
 #[derive(Debug, clap::Args)]
 pub struct StepArgs {
-    /// Config file
+    /// Config file, or the name of a recipe (`simdino config recipes`)
     config: PathBuf,
     /// Values that replace those of the file
     #[arg(value_name = "KEY=VALUE")]

@@ -42,7 +42,7 @@ struct CropsArgs {
     /// PNG file to write
     #[arg(short, long, default_value = "crops.png")]
     out: PathBuf,
-    /// Config file whose augmentation and seed are used, instead of the defaults
+    /// Config file, or name of a recipe, whose augmentation and seed are used instead of the defaults
     #[arg(long)]
     config: Option<PathBuf>,
     /// Values that replace those of the config file

@@ -1,0 +1,109 @@
+//! Where the text of a config comes from: a file, or a recipe inside the program.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use simdino::recipes;
+
+use crate::failure::{Failure, Result};
+
+/// A config as written.
+#[derive(Debug)]
+pub(super) struct ConfigText {
+    /// Its YAML.
+    pub text: String,
+    /// What messages call it.
+    pub shown: String,
+    /// Name of a run that its config gives none.
+    pub stem: String,
+    /// What the user may have meant instead.
+    pub note: Option<String>,
+}
+
+/// The file `config`; where there is none, and it is a name without folder and extension, the recipe of
+/// that name.
+///
+/// # Errors
+/// There is neither, or the file cannot be read. A wrong name comes with those that are spelled alike.
+pub(super) fn of(config: &Path) -> Result<ConfigText> {
+    let error = match fs::read_to_string(config) {
+        Ok(text) => {
+            let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(ConfigText { text, shown: config.display().to_string(), stem, note: None });
+        }
+        Err(error) => error,
+    };
+    let name = plain_name(config).filter(|_| is_no_file(config));
+    match name.map(|name| (name, recipes::text(name))) {
+        Some((name, Some(text))) => Ok(recipe(name, text)),
+        Some((name, None)) if !config.is_dir() => Err(Failure::usage(neither(name))),
+        _ => Err(unreadable(config, &error)),
+    }
+}
+
+/// A link that leads nowhere was meant as a file; a folder was not.
+fn is_no_file(config: &Path) -> bool {
+    match fs::symlink_metadata(config) {
+        Ok(_) => config.is_dir(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
+/// That no recipe has this name, and what to do.
+pub fn no_recipe(name: &str) -> String {
+    format!("no recipe is called '{name}'{}", advice(name))
+}
+
+fn neither(name: &str) -> String {
+    match beside(name) {
+        Some(file) => format!("no config file is called '{name}': did you mean {file}?"),
+        None => {
+            format!("no config file and no recipe is called '{name}'{}", advice(name))
+        }
+    }
+}
+
+/// The end of a sentence about a name that no recipe has.
+fn advice(name: &str) -> String {
+    let similar = recipes::similar(name);
+    if similar.is_empty() {
+        return ": `simdino config recipes` lists the recipes".to_owned();
+    }
+    let similar = similar.join(" or ");
+    format!(": did you mean {similar}? `simdino config recipes` lists all")
+}
+
+fn recipe(name: &str, text: &str) -> ConfigText {
+    let note = beside(name).map(|file| {
+        format!("'{name}' is the recipe inside the program: the file {file} here is not read")
+    });
+    ConfigText { text: text.to_owned(), shown: format!("recipe {name}"), stem: name.into(), note }
+}
+
+/// The name, if it can be that of a recipe: no folder and no extension.
+fn plain_name(config: &Path) -> Option<&str> {
+    config.to_str().filter(|name| !name.contains(['/', '\\', '.']))
+}
+
+/// A file here that has the name and the extension of a config.
+fn beside(name: &str) -> Option<String> {
+    ["yaml", "yml"]
+        .map(|extension| format!("{name}.{extension}"))
+        .into_iter()
+        .find(|file| Path::new(file).is_file())
+}
+
+fn unreadable(config: &Path, error: &std::io::Error) -> Failure {
+    let path = config.display();
+    let stem = config.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    Failure::usage(match error.kind() {
+        ErrorKind::NotFound if recipes::text(stem).is_some() => format!(
+            "config file {path} does not exist: '{stem}' alone names the recipe inside the program"
+        ),
+        ErrorKind::NotFound => format!("config file {path} does not exist"),
+        ErrorKind::InvalidData => format!("config file {path} is not UTF-8 text"),
+        ErrorKind::IsADirectory => format!("config file {path} is a folder: name a file in it"),
+        _ => format!("cannot read the config file {path}: {error}"),
+    })
+}

@@ -1,0 +1,138 @@
+//! The recipes inside the real binary, in a folder that holds none of them.
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use common::{Bench, stderr};
+
+/// The name of the run that a config describes, and what was noted.
+fn run_name(bench: &Bench, config: &str) -> (String, String) {
+    let output = bench.run(&["config", "show", "--json", config]);
+    assert!(output.status.success(), "{config}: {}", stderr(&output));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    (shown["run"]["name"].as_str().unwrap().to_owned(), stderr(&output))
+}
+
+#[test]
+fn a_name_is_a_recipe_wherever_a_config_is_taken() {
+    let bench = Bench::new();
+    assert_eq!(run_name(&bench, "simdino_vitb16_in1k").0, "simdino_vitb16_in1k");
+    assert_eq!(run_name(&bench, "default").0, "default", "which gives its run no name");
+    let images = "data.path=images/images";
+    bench.ok(&["config", "check", "quickstart", images]);
+    bench.ok(&["train", "quickstart", images, "run.device=cpu", "--dry-run"]);
+    bench.ok(&["picture", "crops", "images/images", "--config", "quickstart"]);
+    let short = ["--threads", "1", "--seconds", "0.1"];
+    bench.ok(&[&["bench", "data", "images/images", "--config", "quickstart"][..], &short].concat());
+    let small = ["run.device=cpu", "model.arch=vit_nano", "train.batch_size=16"];
+    let step = ["bench", "step", "quickstart", "--steps", "1", "--warmup", "0"];
+    bench.ok(&[&step[..], &small].concat());
+}
+
+#[test]
+fn a_run_keeps_the_text_of_its_recipe() {
+    let bench = Bench::new();
+    let small = [
+        "train",
+        "quickstart",
+        "data.path=images/images",
+        "run.device=cpu",
+        "model.arch=vit_nano",
+        "model.image_size=32",
+        "augment.global_crops_size=32",
+        "augment.local_crops_size=16",
+        "train.epochs=1",
+        "train.stop_after=1",
+    ];
+    bench.ok(&small);
+    let kept = fs::read_to_string(bench.path("runs/quickstart/config.yaml")).unwrap();
+    assert_eq!(kept, bench.ok(&["config", "recipes", "quickstart"]));
+}
+
+#[test]
+fn a_file_wins_and_a_folder_does_not() {
+    let bench = Bench::without_images();
+    fs::create_dir(bench.path("demo")).unwrap();
+    assert_eq!(run_name(&bench, "demo"), ("demo".into(), String::new()));
+    fs::write(bench.path("quickstart"), "run: {name: mine}\n").unwrap();
+    assert_eq!(run_name(&bench, "quickstart").0, "mine");
+    // Whoever makes a link means what it should lead to.
+    symlink("gone.yaml", bench.path("default")).unwrap();
+    let said = bench.fails(2, &["config", "show", "default"]);
+    assert!(said.contains("config file default does not exist"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_not_read_is_named() {
+    let bench = Bench::without_images();
+    fs::write(bench.path("quickstart.yaml"), "run: {name: mine}\n").unwrap();
+    let (name, said) = run_name(&bench, "quickstart");
+    assert_eq!(name, "quickstart");
+    assert!(said.contains("the file quickstart.yaml here is not read"), "{said}");
+    assert_eq!(run_name(&bench, "quickstart.yaml").0, "mine");
+}
+
+#[test]
+fn a_wrong_name_says_what_was_meant() {
+    let bench = Bench::without_images();
+    let lists = "`simdino config recipes` lists";
+    for (typed, says) in [
+        ("quikstart", "did you mean quickstart?"),
+        ("simdino_vitb16", "did you mean simdino_vitb16_coco or simdino_vitb16_in1k?"),
+        ("my_own", "no config file and no recipe is called 'my_own': "),
+    ] {
+        let said = bench.fails(2, &["train", typed]);
+        assert!(said.contains(says) && said.contains(lists), "{typed}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    for (typed, says) in [
+        ("tiny", "did you mean tiny.yaml?"),
+        ("configs/demo.yaml", "'demo' alone names the recipe inside the program"),
+        ("demo.yaml", "'demo' alone names the recipe inside the program"),
+        ("./demo", "'demo' alone names the recipe inside the program"),
+        (".", "is a folder"),
+        ("no.yaml", "config file no.yaml does not exist\n"),
+    ] {
+        let said = bench.fails(2, &["config", "check", typed]);
+        assert!(said.contains(says), "{typed}: {said}");
+    }
+    let said = bench.fails(2, &["config", "recipes", "quikstart"]);
+    assert!(said.contains("no recipe is called 'quikstart': did you mean quickstart?"), "{said}");
+}
+
+#[test]
+fn recipes_are_listed_and_printed_as_they_are() {
+    let bench = Bench::without_images();
+    let list = bench.ok(&["config", "recipes"]);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut files = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let line = list.lines().find(|line| line.split(' ').next() == Some(name)).unwrap();
+        assert!(line.ends_with('.'), "{line}");
+        if name == "demo" {
+            let text = fs::read_to_string(&path).unwrap();
+            assert_eq!(bench.ok(&["config", "recipes", name]), text);
+        }
+        files += 1;
+    }
+    assert_eq!(list.lines().count(), files);
+}
+
+#[test]
+fn shells_get_completions_of_every_verb() {
+    let bench = Bench::without_images();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = bench.ok(&["completions", shell]);
+        for word in ["train", "inspect", "resume", "recipes", "completions"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let said = bench.run(&["completions", "tcsh"]);
+    assert_eq!(said.status.code(), Some(2), "{}", stderr(&said));
+}

@@ -1,0 +1,103 @@
+//! The licenses of the crates that are linked into the program, whose texts have to travel with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::fail::{Context, Result, failed};
+use crate::process;
+use crate::workspace::Workspace;
+
+const HEAD: &str = "\
+What is linked into simdino besides its own code, and under which terms. The Rust standard library is under
+MIT or Apache-2.0 as well. The libraries of torch are not in this archive; what PyTorch's headers compile to is,
+under the license that each torch has in its folder torch-VERSION.dist-info/licenses.
+";
+/// How files of license texts start, in capitals; some spell it with a C.
+const FILES: [&str; 5] = ["LICEN", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
+
+/// The text of THIRD-PARTY.txt.
+///
+/// # Errors
+/// cargo fails, a license cannot be read, or a crate names no license.
+pub fn third_party(workspace: &Workspace, target: &str) -> Result<String> {
+    let linked = linked(workspace)?;
+    // Of this platform alone: cargo would download what others need.
+    let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", target];
+    let mut metadata = workspace.cargo(&args);
+    let packages = process::json(&mut metadata)?["packages"].take();
+    let mut list = String::new();
+    // Each text once, under the names of all that it belongs to.
+    let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in packages.as_array().into_iter().flatten().filter(|p| !p["source"].is_null()) {
+        let text = |key: &str| package[key].as_str().unwrap_or_default();
+        let name = format!("{} {}", text("name"), text("version"));
+        if !linked.contains(&name) {
+            continue;
+        }
+        let folder = Path::new(text("manifest_path")).with_file_name("");
+        let files = license_files(&folder)?;
+        let license = declared(package, &name)?;
+        let note = if files.is_empty() { ", whose package has no text of it" } else { "" };
+        let _ = writeln!(list, "{name}: {license}{note}");
+        for file in files {
+            let bytes = fs::read(&file).context(|| format!("cannot read {}", file.display()))?;
+            let text = String::from_utf8_lossy(&bytes).replace("\r\n", "\n").trim().to_owned();
+            texts.entry(text).or_default().push(name.clone());
+        }
+    }
+    if texts.is_empty() {
+        return failed("cargo tells of no crate that is linked into simdino");
+    }
+    let mut whole = format!("{HEAD}\n{list}");
+    for (text, names) in texts {
+        let _ = write!(whole, "\n{:=<78}\n{}\n{:-<78}\n{text}\n", "", names.join(", "), "");
+    }
+    Ok(whole)
+}
+
+/// Name and version of each crate in the program. Macros run in the compiler alone.
+fn linked(workspace: &Workspace) -> Result<BTreeSet<String>> {
+    let edges = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"];
+    let mut cargo = workspace.cargo(&["tree", "--locked", "--package", "trainer"]);
+    let mut found = BTreeSet::new();
+    process::each_line(cargo.args(edges), |line| {
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
+            found.insert(format!("{name} {}", version.trim_start_matches('v')));
+        }
+    })?;
+    Ok(found)
+}
+
+fn declared<'a>(package: &'a Value, name: &str) -> Result<&'a str> {
+    match (package["license"].as_str(), package["license_file"].as_str()) {
+        (Some(license), _) | (None, Some(license)) => Ok(license),
+        (None, None) => failed(format!("{name} names no license")),
+    }
+}
+
+/// Those of the crate, and of C code in a folder of it.
+fn license_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let is_license = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
+        path.is_file() && FILES.iter().any(|start| name.starts_with(start))
+    };
+    let inside = entries(folder)?;
+    let mut found: Vec<_> = inside.iter().filter(|path| is_license(path)).cloned().collect();
+    for folder in inside.iter().filter(|path| path.is_dir()) {
+        found.extend(entries(folder)?.into_iter().filter(is_license));
+    }
+    Ok(found)
+}
+
+/// What is in a folder, sorted.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
+    let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    found.sort();
+    Ok(found)
+}
