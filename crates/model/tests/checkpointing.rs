@@ -8,8 +8,7 @@ use model::{Arch, ImageRange, Mode, ModelConfig, VisionTransformer};
 use tch::{Device, Kind, Tensor, nn};
 
 /// As the loop trains: on a part of a batch, or on all of it as a part.
-const MODES: [Mode; 2] =
-    [Mode::Train, Mode::TrainPart(ImageRange { first: 0, count: 2, of: 2 })];
+const MODES: [Mode; 2] = [Mode::Train, Mode::TrainPart(ImageRange { first: 0, count: 2, of: 2 })];
 
 /// Value and all gradients of one training pass over two resolutions.
 fn trained(checkpoint_blocks: i64, mode: Mode) -> Vec<Tensor> {

@@ -123,7 +123,10 @@ const ONE_QUERY: [(i64, [&str; 3]); 4] = [
     (32, ["class token of 17, bf16", "class token of 17, gradient", "through all blocks of 17"]),
     (48, ["class token of 37, bf16", "class token of 37, gradient", "through all blocks of 37"]),
     (64, ["class token of 65, bf16", "class token of 65, gradient", "through all blocks of 65"]),
-    (112, ["class token of 197, bf16", "class token of 197, gradient", "through all blocks of 197"]),
+    (
+        112,
+        ["class token of 197, bf16", "class token of 197, gradient", "through all blocks of 197"],
+    ),
 ];
 
 /// The last block with the class token as its only query, as every step of SimDINO and DINO has it,
