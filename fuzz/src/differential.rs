@@ -1,8 +1,8 @@
 //! The JPEG decoder beside the one of the crate `image` (zune-jpeg).
 //!
 //! Compared are files in which every component has full resolution, gray or YCbCr, since the decoders
-//! enlarge colors differently by design (ours as libjpeg-turbo does). Of these, blocks of 8x8 in which no
-//! value was clamped: transforms of integers agree to a level or so wherever the true value is a level
+//! enlarge colors differently by design (ours as libjpeg-turbo does). Of these, whole blocks of 8x8 in which
+//! no value was clamped: transforms of integers agree to a level or so wherever the true value is a level
 //! at all, and beyond that each standard decoder overflows in its own way, which only damaged files show.
 //! (A clamped color shows in RGB only once it is turned back, so blocks are judged in both.)
 //!
@@ -52,12 +52,11 @@ fn disagreement(
     row: usize,
     channels: usize,
 ) -> Option<(usize, usize, u8)> {
-    let (width, height) = (row / channels, ours.len() / row);
-    let blocks =
-        (0..height).step_by(SIDE).flat_map(|y| (0..width).step_by(SIDE).map(move |x| (x, y)));
+    // What lies beyond an edge is not seen, so nobody knows whether it was clamped: whole blocks only.
+    let [across, down] = [row / channels / SIDE, ours.len() / row / SIDE];
+    let blocks = (0..down).flat_map(|y| (0..across).map(move |x| (x * SIDE, y * SIDE)));
     blocks.into_iter().find_map(|(x, y)| {
-        let pixels = (y..(y + SIDE).min(height))
-            .flat_map(|y| (x..(x + SIDE).min(width)).map(move |x| y * row + x * channels));
+        let pixels = (y..y + SIDE).flat_map(|y| (x..x + SIDE).map(move |x| y * row + x * channels));
         let mut worst = 0;
         for at in pixels {
             let [a, b] = [ours, theirs].map(|picture| &picture[at..at + channels]);
@@ -124,13 +123,15 @@ mod tests {
 
     #[test]
     fn what_rounding_explains_is_no_disagreement() {
-        let gray = [100; 16 * 9];
+        let gray = [100; 16 * 17];
         let mut other = gray;
         other[16 * 8 + 9] += TOLERANCE;
         assert_eq!(found(&gray, &other, 16, 1), None);
         other[16 * 8 + 9] += 1;
         assert_eq!(found(&gray, &other, 16, 1), Some((8, 8, TOLERANCE + 1)));
         other[16 * 8 + 10] = 255; // in the same block
+        assert_eq!(found(&gray, &other, 16, 1), None);
+        other[16 * 16] = 90; // in no whole block
         assert_eq!(found(&gray, &other, 16, 1), None);
         other[0] = 90;
         assert_eq!(found(&gray, &other, 16, 1), Some((0, 0, 10)));

@@ -1,6 +1,8 @@
 //! Each target from its seeds, and from the same few thousand damaged copies of them in every run.
 //! `SIMDINO_MUTATIONS=1000000 cargo test -p simdino-fuzz` makes more.
 
+use std::panic::{catch_unwind, resume_unwind};
+
 use rayon::prelude::*;
 
 use crate::{TARGETS, Target};
@@ -73,7 +75,12 @@ fn attack(name: &str) {
     let accepted = (0..count).into_par_iter().filter(|&number| {
         let mut bytes = seeds[number as usize % seeds.len()].clone();
         mutate(&mut bytes, &mut Draws(number << 32));
-        run(&bytes)
+        catch_unwind(|| run(&bytes)).unwrap_or_else(|finding| {
+            let path = std::env::temp_dir().join(format!("simdino-fuzz-{name}-{number}"));
+            std::fs::write(&path, &bytes).unwrap();
+            println!("{name}: the input is in {}", path.display());
+            resume_unwind(finding)
+        })
     });
     let accepted = accepted.count() as u64;
     println!("{name}: {} seeds, {count} damaged, {accepted} of them accepted", seeds.len());
