@@ -1,9 +1,5 @@
-//! An image file as RGB.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(not(fuzzing), forbid(unsafe_code))]
+#![doc = "See the target of this name in simdino_fuzz."]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    // A decoder's own panic is caught and reported as a broken image; it must not happen all the same.
-    if let Err(error @ decode::Error::DecoderPanic { .. }) = decode::decode(bytes) {
-        panic!("{error}");
-    }
-});
+simdino_fuzz::target!(image);

@@ -341,17 +341,20 @@ mod tests {
         let (mut a, mut b) = (vec![0; 1728], vec![0; 1728]);
         let image = picture(8, 8);
         multicrop.apply((&image).into(), KEY, &mut [&mut a, &mut b], &mut []).unwrap();
-        assert!(multicrop.apply((&image).into(), KEY, &mut [&mut a], &mut []).is_err());
-        assert!(
-            multicrop.apply((&image).into(), KEY, &mut [&mut a, &mut b[1..]], &mut []).is_err()
-        );
-        assert!(
-            multicrop
-                .apply((&image).into(), KEY, &mut [&mut a, &mut b], &mut [&mut [0; 9]])
-                .is_err()
-        );
+        let wrong =
+            |image: &RgbImage, globals: &mut [&mut [u8]], locals: &mut [&mut [u8]]| match multicrop
+                .apply(image.into(), KEY, globals, locals)
+                .unwrap_err()
+            {
+                Error::Buffer { what, expected, got } => (what, expected, got),
+                other => panic!("{other}"),
+            };
+        let a = &mut a[..];
+        assert_eq!(wrong(&image, &mut [a], &mut []), ("global crops", 2, 1));
+        assert_eq!(wrong(&image, &mut [a, &mut b[1..]], &mut []), ("bytes of a crop", 1728, 1727));
+        assert_eq!(wrong(&image, &mut [a, &mut b], &mut [&mut [0; 9]]), ("local crops", 0, 1));
         let nothing = RgbImage::new(0, 0);
-        assert!(multicrop.apply((&nothing).into(), KEY, &mut [&mut a, &mut b], &mut []).is_err());
+        assert_eq!(wrong(&nothing, &mut [a, &mut b], &mut []), ("bytes of an image", 1, 0));
     }
 
     proptest! {

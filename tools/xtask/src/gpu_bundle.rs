@@ -151,7 +151,8 @@ fn empty(out: &Path) -> Result<()> {
 /// Builds the tests and asks cargo where they are.
 fn test_binaries(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
     let mut cargo: Command =
-        workspace.cargo(&["test", "--package", "simdino-torch-ext", "--no-run"]);
+        // With the program, whose features of shared crates they then have.
+        workspace.cargo(&["test", "-p", "simdino-torch-ext", "-p", "trainer", "--no-run"]);
     for name in TESTS {
         cargo.args(["--test", name]);
     }

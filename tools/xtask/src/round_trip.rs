@@ -35,13 +35,13 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         println!("python: skipped, since no timm and transformers are beside the torch in use");
         return Ok(());
     }
-    process::run(&mut workspace.cargo(&["build", "--package", "trainer", "--bin", "simdino"]))?;
+    // In one call: alone, the example would be built with other features of what both depend on.
     process::run(&mut workspace.cargo(&[
         "build",
-        "--package",
-        "simdino-model",
-        "--example",
-        "features",
+        "--package=trainer",
+        "--bin=simdino",
+        "--package=simdino-model",
+        "--example=features",
     ]))?;
     let target = workspace.path("target/debug");
     let mut command = workspace.command(&python);

@@ -10,7 +10,6 @@ mod loader;
 mod masks;
 mod memory_of_batches;
 mod mix_cache;
-mod mutation;
 mod packs;
 #[cfg(feature = "parquet")]
 mod parquet;

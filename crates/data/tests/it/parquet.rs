@@ -228,22 +228,6 @@ fn what_is_no_image_dataset_is_named() {
     refused(SourceKind::Auto, &nowhere, &["matches this pattern"]);
 }
 
-/// Flipped bytes: an error or another image, never a panic that gets out.
-#[test]
-fn damaged_files_are_survived() {
-    let dir = tempdir().unwrap();
-    let path = dir.path().join("x.parquet");
-    write_pictures(&path, 0);
-    let bytes = std::fs::read(&path).unwrap();
-    for at in (0..bytes.len()).step_by(bytes.len() / 300) {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0x41;
-        write(&path, &damaged);
-        let Ok(dataset) = open(&config(SourceKind::Auto, &path)) else { continue };
-        (0..dataset.len().min(100)).for_each(|index| drop(dataset.image(index)));
-    }
-}
-
 #[test]
 fn labels_of_many_types_are_read_or_named() {
     let dir = tempdir().unwrap();

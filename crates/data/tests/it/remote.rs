@@ -1,7 +1,7 @@
 //! Shards behind a web server that is slow, cuts answers off, fails, or changes files.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ enum Fault {
     BusyAfter(usize),
     /// Ends the connection in the middle of the body.
     Cut(usize),
-    /// Begins a body and leaves the rest out for a while.
+    /// Begins a body, and the rest never comes.
     Slow(usize),
     /// Answers 403 in place of 404, as S3 does without the right to list.
     Secretive,
@@ -194,8 +194,9 @@ fn answer(
         Fault::Slow(_) => {
             stream.write_all(&body[..body.len() / 2])?;
             stream.flush()?;
-            std::thread::sleep(Duration::from_secs(3));
-            stream.write_all(&body[body.len() / 2..])
+            // Until whoever waits has had enough and hangs up.
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            stream.read(&mut [0]).map(drop)
         }
         _ => stream.write_all(body),
     }
