@@ -1,4 +1,4 @@
-//! The JPEG decoder beside the one of the crate `image` (zune-jpeg).
+//! The JPEG decoder beside zune-jpeg, the one of the crate `image`.
 //!
 //! Compared are files in which every component has full resolution, gray or YCbCr, since the decoders
 //! enlarge colors differently by design (ours as libjpeg-turbo does). Of these, whole blocks of 8x8 in which
@@ -7,10 +7,15 @@
 //! (A clamped color shows in RGB only once it is turned back, so blocks are judged in both.)
 //!
 //! Not compared is what one of them refuses. Ours refuses files that end early and data with code words that
-//! no table has; `image` fills in what is missing.
+//! no table has. Theirs is strict here: as `image` uses it, it ends a progressive file at the first scan that it
+//! does not understand, and what it has is a picture all the same (where ours goes on, as libjpeg-turbo does,
+//! and has its pixels).
 
-use image::ImageFormat;
 use jpeg::Jpeg;
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
 
 /// Most levels between the two. Each transform rounds by up to one level; turning YCbCr into RGB multiplies
 /// the difference of a color by up to 1.8, and rounds again.
@@ -30,12 +35,10 @@ pub fn jpeg(bytes: &[u8]) -> bool {
     if !full_resolution(bytes) {
         return true;
     }
-    let Ok(theirs) = image::load_from_memory_with_format(bytes, ImageFormat::Jpeg) else {
+    let colors = if photo.channels() == 1 { ColorSpace::Luma } else { ColorSpace::RGB };
+    let strict = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(colors);
+    let Ok(theirs) = JpegDecoder::new_with_options(ZCursor::new(bytes), strict).decode() else {
         return true;
-    };
-    let theirs = match photo.channels() {
-        1 => theirs.into_luma8().into_raw(),
-        _ => theirs.into_rgb8().into_raw(),
     };
     assert_eq!(ours.len(), theirs.len(), "the decoders see pictures of different sizes");
     let row = photo.width() as usize * photo.channels();
