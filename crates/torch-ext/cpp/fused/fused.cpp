@@ -152,7 +152,7 @@ bool aligned(const Tensor& tensor) {
   return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
 }
 
-// As the kernels read it.
+// As the kernels read it: dense, and at such an address.
 Tensor ready(const Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_cuda()) {
     return tensor;
@@ -167,6 +167,21 @@ Tensor ready(const Optional& tensor) {
 
 bool by_kernels(const Tensor& x, c10::ScalarType kind) {
   return x.is_cuda() && x.scalar_type() == at::kFloat && kind == at::kBFloat16;
+}
+
+// Whether the kernel of GELU computes activations [.., C]: it takes eight columns at once.
+bool gelu_by_kernel(const Tensor& x, const Tensor& bias) {
+  return by_kernels(bias, x.scalar_type()) && x.size(-1) % 8 == 0;
+}
+
+// The gradient of a head [B, H, T, W] as its kernel reads it: eight values at once along W. What attention
+// gives is so already.
+Tensor ready_by_eights(const Tensor& d) {
+  bool by_eights = d.stride(3) == 1 && aligned(d);
+  for (int64_t dimension = 0; dimension < 3; ++dimension) {
+    by_eights = by_eights && d.stride(dimension) % 8 == 0;
+  }
+  return by_eights ? d : ready(d);
 }
 
 struct AddNorm : public torch::autograd::Function<AddNorm> {
@@ -224,7 +239,7 @@ struct BiasGelu : public torch::autograd::Function<BiasGelu> {
         bias.sizes());
     ctx->save_for_backward({x, bias});
     ctx->saved_data["dim"] = dim;
-    return by_kernels(bias, x.scalar_type())
+    return gelu_by_kernel(x, bias)
         ? simdino::fused::bias_gelu(ready(x), ready(bias), dim)
         : plain::bias_gelu(x, bias);
   }
@@ -232,7 +247,7 @@ struct BiasGelu : public torch::autograd::Function<BiasGelu> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto &x = saved[0], &bias = saved[1];
-    const auto [d_x, d_bias] = by_kernels(bias, x.scalar_type())
+    const auto [d_x, d_bias] = gelu_by_kernel(x, bias)
         ? simdino::fused::bias_gelu_backward(
               ready(grads[0]), ready(x), ready(bias), ctx->saved_data["dim"].toInt())
         : plain::bias_gelu_backward(grads[0], x, bias);
@@ -254,13 +269,11 @@ struct SplitHeads : public torch::autograd::Function<SplitHeads> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list d) {
-    // The last dimension without gaps, as the kernel reads it: what attention gives is so already.
-    for (auto& one : d) {
-      one = one.stride(-1) == 1 && aligned(one) ? one : one.contiguous();
-    }
     const bool kernels = d[0].is_cuda() && d[0].scalar_type() == at::kBFloat16 && d[0].size(3) % 8 == 0;
-    const auto [merged, sums] = kernels ? simdino::fused::merge_heads_backward(d[0], d[1], d[2])
-                                        : plain::merge_heads_backward(d[0], d[1], d[2]);
+    const auto [merged, sums] = kernels
+        ? simdino::fused::merge_heads_backward(
+              ready_by_eights(d[0]), ready_by_eights(d[1]), ready_by_eights(d[2]))
+        : plain::merge_heads_backward(d[0], d[1], d[2]);
     return {merged, ctx->saved_data["bias"].toBool() ? sums : Tensor(), {}};
   }
 };

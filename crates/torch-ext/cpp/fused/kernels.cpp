@@ -147,7 +147,7 @@ struct Kernels {
   Kernels(int index, int64_t dim) : api(Api::get()) {
     const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
     TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
-    TORCH_CHECK(dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is no multiple of 8 up to ", WIDEST);
+    TORCH_CHECK(dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is not a multiple of 8 up to ", WIDEST);
     const On device(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
     const auto code = compile(api, *gpu, dim);
     api.check(api.cuModuleLoadData(&module, code.data()), "the kernels");

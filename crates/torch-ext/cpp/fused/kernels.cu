@@ -272,8 +272,8 @@ __device__ inline void store8(u16* to, const Eight& e) {
 #define INVERSE_SQRT_2_PI 0.39894228040143268f
 
 // The normal distribution's function, and its density's exponential, exp(-z^2 / 2), which it needs anyway.
-// Of the error function by Abramowitz and Stegun, 7.1.26, to 1.5e-7: a twentieth of what erff costs, and
-// what is stored has eight bits.
+// The error function is that of Abramowitz and Stegun, 7.1.26, to 1.5e-7: it needs fewer instructions than
+// erff, and what is stored has eight bits.
 struct Normal {
   float below, exponential;
 };
