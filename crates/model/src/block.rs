@@ -6,12 +6,12 @@ use torch_ext::fused::{Branch, Norm};
 
 use crate::attention::Attention;
 use crate::config::ModelConfig;
-use crate::drop_path::DropPath;
+use crate::drop_path::{BranchDraw, DropPath};
 use crate::error::Result;
 use crate::init;
 use crate::layer_scale::LayerScale;
 use crate::mlp::FeedForward;
-use crate::stream::{FusedPlan, Stream};
+use crate::stream::{self, FusedPlan, Stream};
 use crate::tokens::Mode;
 
 /// Pre-norm block: `x += drop(ls1(attn(norm1(x))))`, then `x += drop(ls2(mlp(norm2(x))))`.
@@ -71,12 +71,11 @@ impl Block {
     }
 
     /// Whether this block can use fused kernels, see [`torch_ext::fused`], for tokens `x` and
-    /// activations of `kind`. It cannot if the images of a branch are chosen before it is
-    /// computed.
-    pub(crate) fn is_fusible(&self, x: &Tensor, kind: Kind, mode: Mode) -> bool {
+    /// activations of `kind`.
+    pub(crate) fn is_fusible(&self, x: &Tensor, kind: Kind) -> bool {
         let normal = self.norms().iter().all(Option::is_some);
-        let kinds = x.kind() == Kind::Float && kind == Kind::BFloat16;
-        kinds && normal && self.drop_path.is_factor(mode)
+        let streams = [Kind::Float, Kind::BFloat16];
+        kind == Kind::BFloat16 && streams.contains(&x.kind()) && normal
     }
 
     /// [`Self::forward`] for tokens whose last branch has not been added yet; the result has a
@@ -85,12 +84,13 @@ impl Block {
         let [Some(norm1), Some(norm2)] = self.norms() else {
             return Ok(Stream::from(self.forward(&stream.added(), plan.mode)));
         };
-        let (normed, stream) = stream.normed(norm1, plan.kind)?;
+        let [attention, mlp] = self.draws(plan);
+        let (normed, stream) = stream.normed(norm1, plan.kind, attention.subset())?;
         let attended = self.attn.forward_fused(&normed)?;
-        let stream = stream.with(branch(attended, &self.ls1, self.factor(0, plan)));
-        let (normed, stream) = stream.normed(norm2, plan.kind)?;
+        let stream = stream.with(branch(attended, &self.ls1, &attention));
+        let (normed, stream) = stream.normed(norm2, plan.kind, mlp.subset())?;
         let fed = self.mlp.forward_fused(&normed)?;
-        Ok(stream.with(branch(fed, &self.ls2, self.factor(1, plan))))
+        Ok(stream.with(branch(fed, &self.ls2, &mlp)))
     }
 
     /// [`Self::forward_cls`] for tokens whose last branch has not been added yet: `[B, 1, D]`.
@@ -98,10 +98,11 @@ impl Block {
         let [Some(norm1), Some(_)] = self.norms() else {
             return Ok(self.forward_cls(&stream.added(), plan.mode));
         };
-        let (normed, stream) = stream.normed(norm1, plan.kind)?;
-        let x = stream.added();
-        let attend = |normed: &Tensor| self.ls1.forward(self.attn.forward_cls(normed));
-        let x = self.drop_path.add(&x.narrow(1, 0, 1), &normed, plan.mode, attend); // -> [B, 1, D]
+        let [attention, _] = self.draws(plan);
+        let (normed, stream) = stream.normed(norm1, plan.kind, attention.subset())?;
+        let x = stream.added().narrow(1, 0, 1); // [B, T, D] -> [B, 1, D]
+        let attended = self.attn.forward_cls(&normed); // [K, T, D] -> [K, 1, D]
+        let x = stream::add(&x, &branch((attended, None), &self.ls1, &attention));
         Ok(self.feed_forward(&x, plan.mode))
     }
 
@@ -113,11 +114,9 @@ impl Block {
         })
     }
 
-    /// Factor of a branch for each image, `[B]`: `which` is 0 for attention and 1 for the MLP.
-    fn factor(&self, which: i64, plan: &FusedPlan) -> Option<Tensor> {
-        let acts = self.drop_path.acts(plan.mode);
-        let all = plan.factors.as_ref().filter(|_| acts)?;
-        Some(all.get(self.index).get(which))
+    /// Stochastic depth of attention and MLP.
+    fn draws(&self, plan: &FusedPlan) -> [BranchDraw; 2] {
+        plan.draws.get(self.index as usize).cloned().unwrap_or_default()
     }
 
     /// Queries, keys, and values of this block, `[B, T, D]` to three of `[B, H, T, D/H]`.
@@ -139,10 +138,11 @@ impl Block {
 fn branch(
     (output, bias): (Tensor, Option<&Tensor>),
     scale: &LayerScale,
-    factor: Option<Tensor>,
+    draw: &BranchDraw,
 ) -> Branch {
-    let [bias, gamma] = [bias, scale.gamma()].map(|t| t.map(Tensor::shallow_clone));
-    Branch { output, bias, gamma, factor }
+    let [bias, gamma, factor] =
+        [bias, scale.gamma(), draw.factor()].map(|t| t.map(Tensor::shallow_clone));
+    Branch { output, bias, gamma, factor, subset: draw.subset().cloned() }
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::config::{Arch, DropPathSchedule, Ffn};
+    use crate::config::{Arch, DropPathForm, DropPathSchedule, Ffn};
     use crate::drop_path;
     use crate::tokens::ImageRange;
 
@@ -216,7 +216,7 @@ mod tests {
             let made = (vars, block);
             for mode in MODES {
                 let what = format!("{config:?} {mode:?}");
-                let plan = FusedPlan { kind: Kind::Float, mode, factors: None };
+                let plan = FusedPlan { kind: Kind::Float, mode, draws: Vec::new() };
                 let eager = computed(&made, |block, x| block.forward(&x.added(), mode));
                 let fused = |block: &Block, x| block.forward_fused(x, &plan).unwrap();
                 let ours = computed(&made, |block, x| fused(block, x).added());
@@ -235,35 +235,56 @@ mod tests {
 
     #[test]
     fn branches_of_dropped_images_are_left_out_and_the_others_scaled() {
-        let config = ModelConfig {
-            arch: Arch::VitNano,
-            drop_path_rate: 0.4,
-            drop_path_schedule: DropPathSchedule::Uniform,
-            ..ModelConfig::default()
-        };
-        let vars = nn::VarStore::new(Device::Cpu);
-        let block = Block::new(&vars.root(), &config, 1).unwrap();
-        let x = Tensor::randn([6, 5, 128], (Kind::Float, Device::Cpu));
-        tch::manual_seed(2);
-        let factors = drop_path::factors_of_all(&config, 6, Mode::Train, Device::Cpu).unwrap();
-        // Of block 1: attention kept, dropped, both, ...
-        let row = |which| Vec::<f32>::try_from(factors.get(1).get(which)).unwrap();
-        let (attention, mlp) = (row(0), row(1));
-        let plan = |mode, factors| FusedPlan { kind: Kind::Float, mode, factors };
-        let run = |plan: &FusedPlan, x: &Tensor| {
-            block.forward_fused(Stream::from(x.shallow_clone()), plan).unwrap().added()
-        };
-        let out = run(&plan(Mode::Train, Some(factors)), &x);
-        let dropped = |image: usize| attention[image] == 0.0 && mlp[image] == 0.0;
-        for image in 0..6 {
-            let same = out.get(image as i64) == x.get(image as i64);
-            assert_eq!(same, dropped(image), "image {image}: {attention:?} {mlp:?}");
+        // Of six images, a keep rate of 0.6 keeps three as a share of the batch.
+        for (form, scale) in [(DropPathForm::Image, 1.0 / 0.6), (DropPathForm::Batch, 2.0)] {
+            let config = ModelConfig {
+                arch: Arch::VitNano,
+                drop_path_rate: 0.4,
+                drop_path_schedule: DropPathSchedule::Uniform,
+                drop_path_form: form,
+                ..ModelConfig::default()
+            };
+            let vars = nn::VarStore::new(Device::Cpu);
+            let block = Block::new(&vars.root(), &config, 1).unwrap();
+            let x = Tensor::randn([6, 5, 128], (Kind::Float, Device::Cpu));
+            tch::manual_seed(1);
+            let draws = drop_path::draw_all(&config, 6, Mode::Train, Device::Cpu);
+            // Of block 1: attention kept, dropped, both, ...
+            let [attention, mlp] = draws[1].each_ref().map(factors);
+            let plan = FusedPlan { kind: Kind::Float, mode: Mode::Train, draws };
+            let stream = Stream::from(x.shallow_clone());
+            let out = block.forward_fused(stream, &plan).unwrap().added();
+            let drawn = format!("{form:?}: {attention:?} {mlp:?}");
+            let dropped = |image: usize| attention[image] == 0.0 && mlp[image] == 0.0;
+            for image in 0..6 {
+                let same = out.get(image as i64) == x.get(image as i64);
+                assert_eq!(same, dropped(image), "image {image}, {drawn}");
+            }
+            let kept = |image: &usize| attention[*image] > 0.0 && mlp[*image] == 0.0;
+            let image = (0..6).find(kept).unwrap_or_else(|| panic!("{drawn}")) as i64;
+            let one = x.get(image).unsqueeze(0);
+            let attended = block.attn.forward(&block.norm1.forward(&one));
+            let error = (out.get(image) - (one + attended * scale).get(0)).abs().max();
+            assert!(error.double_value(&[]) < 1e-5, "{error:?}, {drawn}");
+
+            let stream = Stream::from(x.shallow_clone());
+            let cls = block.forward_cls_fused(stream, &plan).unwrap(); // its MLP draws anew
+            assert_eq!(cls.size(), [6, 1, 128]);
+            let same = |image: i64| cls.get(image) == x.get(image).narrow(0, 0, 1);
+            assert!((0..6).all(|i| attention[i] == 0.0 || !same(i as i64)), "{drawn}");
         }
-        let kept = |image: &usize| attention[*image] > 0.0 && mlp[*image] == 0.0;
-        let image = (0..6).find(kept).unwrap() as i64;
-        let one = x.get(image).unsqueeze(0);
-        let attended = block.attn.forward(&block.norm1.forward(&one));
-        let error = (out.get(image) - (one + attended / 0.6).get(0)).abs().max();
-        assert!(error.double_value(&[]) < 1e-5, "{error:?}");
+    }
+
+    /// Factor of each image of a batch, 0 for those that are not chosen.
+    fn factors(draw: &BranchDraw) -> Vec<f32> {
+        let all = draw.factor().unwrap();
+        let factors = match draw.subset() {
+            Some(subset) => {
+                let images = subset.images();
+                all.zeros_like().index_copy(0, &images, &all.index_select(0, &images))
+            }
+            None => all.shallow_clone(),
+        };
+        Vec::try_from(factors).unwrap()
     }
 }

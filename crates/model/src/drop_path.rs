@@ -1,6 +1,7 @@
 //! Stochastic depth.
 
 use tch::{Device, Kind, Tensor};
+use torch_ext::fused::Subset;
 
 use crate::config::{DropPathForm, DropPathSchedule, ModelConfig};
 use crate::tokens::{ImageRange, Mode};
@@ -50,17 +51,18 @@ impl DropPath {
         branch: impl Fn(&Tensor) -> Tensor,
     ) -> Tensor {
         if mode == Mode::Eval || self.keep >= 1.0 {
-            return x + branch(input);
+            return (x + branch(input)).to_kind(x.kind()); // LayerScale may have widened it
         }
         let batch = x.size()[0];
         match self.form {
             DropPathForm::Image => {
                 let branch = branch(input);
                 let factors = self.factors(&draws(&[], batch, mode, x.device()));
-                x + &branch * factors.to_kind(branch.kind()).view([-1, 1, 1])
+                let scaled = &branch * factors.to_kind(branch.kind()).view([-1, 1, 1]);
+                (x + scaled).to_kind(x.kind())
             }
             DropPathForm::Batch => {
-                let kept = ((batch as f64 * self.keep) as i64).max(1);
+                let kept = self.kept(batch);
                 let images =
                     draws(&[], batch, mode, x.device()).argsort(0, false).narrow(0, 0, kept);
                 let branch = branch(&input.index_select(0, &images));
@@ -70,14 +72,9 @@ impl DropPath {
         }
     }
 
-    /// Whether one factor per image fully describes [`Self::add`].
-    pub(crate) fn is_factor(self, mode: Mode) -> bool {
-        mode == Mode::Eval || self.keep >= 1.0 || self.form == DropPathForm::Image
-    }
-
-    /// Whether any branches are dropped.
-    pub(crate) fn acts(self, mode: Mode) -> bool {
-        mode != Mode::Eval && self.keep < 1.0
+    /// Number of images of a batch whose branch is computed with [`DropPathForm::Batch`].
+    fn kept(self, batch: i64) -> i64 {
+        ((batch as f64 * self.keep) as i64).max(1)
     }
 
     /// Per image, 0 or `1 / keep`, `[B]`: `floor(keep + U) / keep`. In fp32, because `keep + U`
@@ -87,29 +84,100 @@ impl DropPath {
     }
 }
 
-/// Factors for the two branches of each block, `[depth, 2, B]` in fp32, with
-/// [`DropPathForm::Image`]; `None` if nothing is dropped. They are computed together in a few
-/// operations, because computing them one by one takes hundreds of small launches on a GPU. The
-/// draws differ from those of [`DropPath::add`], but have the same distribution.
-pub(crate) fn factors_of_all(
+/// What stochastic depth does to a branch of one block; by default nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BranchDraw(Option<Drawn>);
+
+#[derive(Debug)]
+enum Drawn {
+    /// A factor per image, `[B]` in fp32.
+    Factor(Tensor),
+    /// The branch is computed for these images only, and multiplied by a factor per image, `[B]`.
+    Subset(Subset, Tensor),
+}
+
+impl Clone for Drawn {
+    /// Shares the tensors.
+    fn clone(&self) -> Self {
+        match self {
+            Self::Factor(factor) => Self::Factor(factor.shallow_clone()),
+            Self::Subset(subset, factor) => Self::Subset(subset.clone(), factor.shallow_clone()),
+        }
+    }
+}
+
+impl BranchDraw {
+    /// Returns the images that the branch is computed for; all of them if `None`.
+    pub(crate) fn subset(&self) -> Option<&Subset> {
+        match &self.0 {
+            Some(Drawn::Subset(subset, _)) => Some(subset),
+            Some(Drawn::Factor(_)) | None => None,
+        }
+    }
+
+    /// Returns the factor of each image of the batch, `[B]`; 1 if `None`.
+    pub(crate) fn factor(&self) -> Option<&Tensor> {
+        let (Drawn::Factor(factor) | Drawn::Subset(_, factor)) = self.0.as_ref()?;
+        Some(factor)
+    }
+}
+
+/// Draws stochastic depth for the two branches of each block. All are drawn together in a few
+/// operations, because one by one they take hundreds of small launches on a GPU. The draws differ
+/// from those of [`DropPath::add`], but have the same distribution.
+pub(crate) fn draw_all(
     config: &ModelConfig,
     batch: i64,
     mode: Mode,
     device: Device,
-) -> Option<Tensor> {
+) -> Vec<[BranchDraw; 2]> {
+    let depth = config.arch.dimensions().depth;
     if mode == Mode::Eval || config.drop_path_rate <= 0.0 {
-        return None;
+        return vec![<[BranchDraw; 2]>::default(); depth as usize];
     }
+    let draws = draws(&[depth, 2], batch, mode, device); // [depth, 2, B]
+    match config.drop_path_form {
+        DropPathForm::Image => factors_of_all(config, &draws),
+        DropPathForm::Batch => subsets_of_all(config, &draws),
+    }
+}
+
+/// [`draw_all`] with [`DropPathForm::Image`], from draws `[depth, 2, B]`.
+fn factors_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> {
     let (depth, last) = (config.arch.dimensions().depth, 1.0 - config.drop_path_rate);
-    let options = (Kind::Float, device);
+    let options = (Kind::Float, draws.device());
     let keep = match config.drop_path_schedule {
         DropPathSchedule::Uniform => Tensor::full([depth], last, options),
         DropPathSchedule::Linear if depth > 1 => Tensor::linspace(1.0, last, depth, options),
         DropPathSchedule::Linear => Tensor::ones([depth], options),
     };
     let keep = keep.view([depth, 1, 1]);
-    let draws = draws(&[depth, 2], batch, mode, device); // [depth, 2, B]
-    Some((draws + &keep).floor_() / keep)
+    let factors = (draws + &keep).floor_() / keep;
+    let of = |block: i64, branch| {
+        let acts = DropPath::of_block(config, block).keep < 1.0;
+        BranchDraw(acts.then(|| Drawn::Factor(factors.get(block).get(branch))))
+    };
+    (0..depth).map(|block| [of(block, 0), of(block, 1)]).collect()
+}
+
+/// [`draw_all`] with [`DropPathForm::Batch`], from draws `[depth, 2, B]`.
+fn subsets_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> {
+    let (depth, batch) = (config.arch.dimensions().depth, draws.size()[2]);
+    let of_block = |block| {
+        let drop_path = DropPath::of_block(config, block);
+        if drop_path.keep >= 1.0 {
+            return <[BranchDraw; 2]>::default();
+        }
+        let kept = drop_path.kept(batch);
+        let scale = batch as f64 / kept as f64;
+        let factor = Tensor::full([batch], scale, (Kind::Float, draws.device()));
+        let mut subsets = Subset::smallest(&draws.get(block), kept).into_iter();
+        [(); 2].map(|()| {
+            let subset = subsets.next();
+            BranchDraw(subset.map(|subset| Drawn::Subset(subset, factor.shallow_clone())))
+        })
+    };
+    (0..depth).map(of_block).collect()
 }
 
 /// Uniform numbers in [0, 1) for each image, `[.., B]`.
@@ -162,25 +230,61 @@ mod tests {
             drop_path_schedule: DropPathSchedule::Linear,
             ..ModelConfig::default()
         };
-        let of = |mode, batch| factors_of_all(&config, batch, mode, Device::Cpu);
-        assert!(of(Mode::Eval, 4).is_none());
-        let factors = of(Mode::Train, 20_000).unwrap();
-        assert_eq!(factors.size(), [4, 2, 20_000]);
-        for (block, keep) in (0..).zip([1.0, 0.8, 0.6, 0.4]) {
-            for branch in 0..2 {
-                let one = factors.get(block).get(branch);
+        let of = |mode, batch| draw_all(&config, batch, mode, Device::Cpu);
+        let none = |draw: &BranchDraw| draw.factor().is_none() && draw.subset().is_none();
+        assert!(of(Mode::Eval, 4).iter().flatten().all(none));
+        let drawn = of(Mode::Train, 20_000);
+        assert_eq!(drawn.len(), 4);
+        assert!(drawn[0].iter().all(none), "the first block drops nothing");
+        for (draws, keep) in drawn[1..].iter().zip([0.8, 0.6, 0.4]) {
+            for draw in draws {
+                let one = draw.factor().unwrap();
                 let kept = one.gt(0.0).to_kind(Kind::Double).mean(None).double_value(&[]);
-                assert!((kept - keep).abs() < 0.02, "block {block}: {kept}"); // 6 sigma
+                assert!((kept - keep).abs() < 0.02, "{keep}: {kept}"); // 6 sigma
                 assert!((one.max().double_value(&[]) - 1.0 / keep).abs() < 1e-5);
             }
         }
         let part = |first, count| Mode::TrainPart(ImageRange { first, count, of: 8 });
         let drawn = |mode, batch| {
             tch::manual_seed(5);
-            of(mode, batch).unwrap().view([4, 2, 2, -1]) // two views
+            let all = of(mode, batch);
+            let factors = all.iter().flatten().filter_map(BranchDraw::factor);
+            Tensor::stack(&factors.collect::<Vec<_>>(), 0).view([3, 2, 2, -1]) // two views
         };
         let whole = drawn(part(0, 8), 16);
         assert_eq!(drawn(part(3, 2), 4), whole.narrow(3, 3, 2));
+    }
+
+    #[test]
+    fn subsets_of_all_blocks_have_the_size_of_their_rates_and_are_fair() {
+        let config = ModelConfig {
+            arch: crate::config::Arch::VitNano, // 4 blocks
+            drop_path_rate: 0.6,
+            drop_path_schedule: DropPathSchedule::Linear,
+            drop_path_form: DropPathForm::Batch,
+            ..ModelConfig::default()
+        };
+        let mut chosen = Tensor::zeros([10], (Kind::Int64, Device::Cpu));
+        for _ in 0..2_000 {
+            let drawn = draw_all(&config, 10, Mode::Train, Device::Cpu);
+            assert!(drawn[0].iter().all(|draw| draw.subset().is_none()));
+            for (draws, kept) in drawn[1..].iter().zip([8, 6, 4]) {
+                for draw in draws {
+                    let subset = draw.subset().unwrap();
+                    let factor = draw.factor().unwrap().double_value(&[3]);
+                    assert_eq!(subset.count(), kept);
+                    assert!((factor - 10.0 / kept as f64).abs() < 1e-6);
+                    let images = Vec::<i64>::try_from(subset.images()).unwrap();
+                    let different: std::collections::BTreeSet<_> = images.iter().collect();
+                    assert_eq!(different.len() as i64, kept);
+                    let one = Tensor::ones([kept], (Kind::Int64, Device::Cpu));
+                    let _ = chosen.index_add_(0, &subset.images(), &one);
+                }
+            }
+        }
+        // Each image is chosen 2,000 * 2 * 1.8 times on average; 6 standard deviations are 300.
+        let counts = Vec::<i64>::try_from(chosen).unwrap();
+        assert!(counts.iter().all(|count| (count - 7_200).abs() < 300), "{counts:?}");
     }
 
     #[test]

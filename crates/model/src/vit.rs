@@ -6,12 +6,13 @@ use torch_ext::fused;
 
 use crate::block::Block;
 use crate::checkpoint::{self, SharedBlock};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, ResidualPrecision};
 use crate::drop_path;
 use crate::error::{Error, Result, check};
 use crate::init;
 use crate::patch_embed::PatchEmbed;
 use crate::pos_embed::PosEmbed;
+use crate::precision::working_kind;
 use crate::stream::{FusedPlan, Stream};
 use crate::tokens::{Mode, Tokens};
 
@@ -117,7 +118,7 @@ impl VisionTransformer {
     ) -> Result<Tokens> {
         let (x, grid) = self.embed(images, masks)?;
         let Some((last, before)) = self.blocks.split_last() else {
-            return Ok(Tokens::split(&self.norm.forward(&x), grid));
+            return Ok(Tokens::split(&self.normed(&x), grid));
         };
         let plan = self.fused_plan(&x, mode);
         let stream = self.run(before, x, mode, plan.as_ref())?;
@@ -125,7 +126,7 @@ impl VisionTransformer {
             Some(plan) => last.get().forward_fused(stream, &plan)?.added(),
             None => last.get().forward(&stream.added(), mode),
         };
-        Ok(Tokens::split(&self.norm.forward(&x), grid))
+        Ok(Tokens::split(&self.normed(&x), grid))
     }
 
     /// Returns the class token after the final norm, `[B, D]`. It equals that of
@@ -144,7 +145,7 @@ impl VisionTransformer {
                 None => last.get().forward_cls(&stream.added(), mode),
             }; // [B, T, D] -> [B, 1, D]
         }
-        Ok(self.norm.forward(&x.select(1, 0))) // [B, 1, D] -> [B, D]
+        Ok(self.normed(&x.select(1, 0))) // [B, 1, D] -> [B, D]
     }
 
     /// Returns the tokens of the last `n` blocks in order, each after the final norm. Runs in
@@ -161,7 +162,7 @@ impl VisionTransformer {
         for (i, block) in (0..).zip(&self.blocks) {
             x = block.get().forward(&x, Mode::Eval);
             if i >= self.depth() - n {
-                layers.push(Tokens::split(&self.norm.forward(&x), grid));
+                layers.push(Tokens::split(&self.normed(&x), grid));
             }
         }
         Ok(layers)
@@ -202,12 +203,12 @@ impl VisionTransformer {
     fn fused_plan(&self, x: &Tensor, mode: Mode) -> Option<FusedPlan> {
         let kind = torch_ext::autocast_kind(x.device())?;
         fused::supported(x.device(), self.embed_dim()).ok()?;
-        let fusible = |block: &SharedBlock| block.get().is_fusible(x, kind, mode);
+        let fusible = |block: &SharedBlock| block.get().is_fusible(x, kind);
         let plan = self.checkpoint_every(mode) == 0 && self.blocks.iter().all(fusible);
         plan.then(|| FusedPlan {
             kind,
             mode,
-            factors: drop_path::factors_of_all(&self.config, x.size()[0], mode, x.device()),
+            draws: drop_path::draw_all(&self.config, x.size()[0], mode, x.device()),
         })
     }
 
@@ -252,10 +253,24 @@ impl VisionTransformer {
         let all = |token: &Tensor| token.expand([batch, -1, -1], false); // [1, n, D] -> [B, n, D]
         let tokens = Tensor::cat(&[all(&self.cls_token), patches], 1); // -> [B, 1 + N, D]
         let tokens = tokens + self.pos_embed.for_grid(grid);
-        let Some(registers) = &self.register_tokens else { return Ok((tokens, grid)) };
+        let Some(registers) = &self.register_tokens else {
+            return Ok((self.residual(tokens), grid));
+        };
         // Registers have no position in the image, so they are added after the positions.
         let (cls, patches) = (tokens.narrow(1, 0, 1), tokens.narrow(1, 1, grid.0 * grid.1));
-        Ok((Tensor::cat(&[cls, all(registers), patches], 1), grid))
+        Ok((self.residual(Tensor::cat(&[cls, all(registers), patches], 1)), grid))
+    }
+
+    /// Rounds tokens to bf16 if the residual stream is to be in bf16 and the activations are.
+    fn residual(&self, tokens: Tensor) -> Tensor {
+        let bf16 = self.config.residual_precision == ResidualPrecision::Bf16
+            && torch_ext::autocast_kind(tokens.device()) == Some(Kind::BFloat16);
+        if bf16 { tokens.to_kind(Kind::BFloat16) } else { tokens }
+    }
+
+    /// Applies the final norm, in fp32 (fp64 if the network is) even if the tokens are in bf16.
+    fn normed(&self, x: &Tensor) -> Tensor {
+        self.norm.forward(&x.to_kind(working_kind(x)))
     }
 
     /// Replaces masked patches by the mask token, `[B, N, D]`.

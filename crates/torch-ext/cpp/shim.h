@@ -107,10 +107,12 @@ const char* simdino_checkpoint(
 // Why the fused kernels do not run on a CUDA device for networks of width `dim`: null if they do.
 const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept;
 // A residual branch that is added and normalized; the layout is repeated in src/ffi.rs. Null: there is
-// none. `kind` is c10::ScalarType's number, of the normalized tokens.
+// none. `kind` is c10::ScalarType's number, of the normalized tokens. `places` are those of images in the
+// output, `selected_places` those of the `selected` images that are normalized.
 struct SimdinoAddNorm {
-  tensor_ptr x, output, bias, gamma, factor, weight, shift;
+  tensor_ptr x, output, bias, gamma, factor, places, weight, shift, selected_places;
   double eps;
+  int64_t selected;
   int32_t kind;
 };
 // Writes the normalized tokens to out[0], and with an `output` the sum to out[1].

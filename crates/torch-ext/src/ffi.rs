@@ -50,9 +50,12 @@ pub struct AddNorm {
     pub bias: *mut C_tensor,
     pub gamma: *mut C_tensor,
     pub factor: *mut C_tensor,
+    pub places: *mut C_tensor,
     pub weight: *mut C_tensor,
     pub shift: *mut C_tensor,
+    pub selected_places: *mut C_tensor,
     pub eps: f64,
+    pub selected: i64,
     pub kind: i32,
 }
 

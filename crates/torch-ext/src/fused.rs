@@ -1,7 +1,7 @@
 //! The element-wise work of a transformer block, in one pass over memory per function, with
 //! gradients.
 //!
-//! On a CUDA device, for float residuals and bfloat16 activations, each function is a custom
+//! On a CUDA device, for residuals in fp32 or bf16 and activations in bf16, each function is a custom
 //! kernel that is compiled for the GPU on first use; [`supported`] checks whether that is
 //! possible. Everywhere else, libtorch's operators compute the same formulas: this is correct for
 //! every type and device, and no faster than writing them out.
@@ -32,17 +32,57 @@ pub fn supported(device: Device, dim: i64) -> Result<()> {
     }
 }
 
+/// Some of the images of a batch, in any order.
+#[derive(Debug)]
+pub struct Subset {
+    /// Place of each image of the batch among the chosen ones; -1 for the others. `[B]`, int32.
+    places: Tensor,
+    /// Number of chosen images, `K`.
+    count: i64,
+}
+
+impl Subset {
+    /// Chooses the `count` images with the smallest numbers in each row of `numbers` `[n, B]`, and
+    /// returns a subset per row. `count` is limited to 0 to `B`.
+    pub fn smallest(numbers: &Tensor, count: i64) -> Vec<Self> {
+        let count = count.clamp(0, numbers.size()[1]);
+        let ranks = numbers.argsort(1, false).argsort(1, false); // [n, B]
+        let places = ranks.where_scalarother(&ranks.lt(count), -1.0).to_kind(Kind::Int);
+        places.unbind(0).into_iter().map(|places| Self { places, count }).collect()
+    }
+
+    /// Returns the number of chosen images.
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+
+    /// Returns the chosen images in the order of their places, `[count]`, int64.
+    pub fn images(&self) -> Tensor {
+        let last = self.places.where_scalarother(&self.places.ge(0), f64::from(i32::MAX));
+        last.argsort(0, false).narrow(0, 0, self.count)
+    }
+}
+
+impl Clone for Subset {
+    /// Shares the tensor.
+    fn clone(&self) -> Self {
+        Self { places: self.places.shallow_clone(), count: self.count }
+    }
+}
+
 /// A residual branch that has not been added yet.
 #[derive(Debug)]
 pub struct Branch {
-    /// Its output without the last bias, `[B, T, D]`.
+    /// Its output without the last bias, `[B, T, D]`, or `[K, T, D]` for a subset of the images.
     pub output: Tensor,
     /// The last bias, `[D]`.
     pub bias: Option<Tensor>,
     /// A factor per channel, `[D]`.
     pub gamma: Option<Tensor>,
-    /// A factor per image, `[B]`, in fp32. It gets no gradient.
+    /// A factor per image of the batch, `[B]`, in fp32. It gets no gradient.
     pub factor: Option<Tensor>,
+    /// Images that the branch was computed for; all of them if `None`.
+    pub subset: Option<Subset>,
 }
 
 /// Weights of a layer norm.
@@ -56,8 +96,11 @@ pub struct Norm<'a> {
     pub eps: f64,
 }
 
-/// Computes `out = x + factor * gamma * (output + bias)` and its layer norm in type `kind`:
-/// `(normed, out)`, both `[B, T, D]`.
+/// Computes `out = x + factor * gamma * (output + bias)`, `[B, T, D]` in the type of `x`, and its
+/// layer norm in type `kind` for the images of `subset`: `(normed, out)`, where `normed` is
+/// `[K, T, D]`, or `[B, T, D]` without a subset.
+///
+/// A residual stream `x` in bf16 has parameters in fp32, and is computed with in fp32.
 ///
 /// # Errors
 /// Returns an error if shapes or types do not match, or if libtorch or the driver fails.
@@ -66,18 +109,19 @@ pub fn add_norm(
     branch: &Branch,
     norm: Norm<'_>,
     kind: Kind,
+    subset: Option<&Subset>,
 ) -> Result<(Tensor, Tensor)> {
-    let (normed, out) = call_add_norm(x, Some(branch), norm, kind)?;
+    let (normed, out) = call_add_norm(x, Some(branch), norm, kind, subset)?;
     out.map(|out| (normed, out))
         .ok_or_else(|| Error::Torch { what: ADD_NORM, message: "there is no sum".into() })
 }
 
-/// Computes the layer norm of `x` `[B, T, D]` in type `kind`.
+/// Computes the layer norm of `x` `[B, T, D]` in type `kind` for the images of `subset`.
 ///
 /// # Errors
 /// As [`add_norm`].
-pub fn norm(x: &Tensor, norm: Norm<'_>, kind: Kind) -> Result<Tensor> {
-    call_add_norm(x, None, norm, kind).map(|(normed, _)| normed)
+pub fn norm(x: &Tensor, norm: Norm<'_>, kind: Kind, subset: Option<&Subset>) -> Result<Tensor> {
+    call_add_norm(x, None, norm, kind, subset).map(|(normed, _)| normed)
 }
 
 /// Computes `GELU(x + bias)` in its exact form for `x` `[.., C]` within a network of width `dim`;
@@ -127,16 +171,21 @@ fn call_add_norm(
     branch: Option<&Branch>,
     norm: Norm<'_>,
     kind: Kind,
+    subset: Option<&Subset>,
 ) -> Result<(Tensor, Option<Tensor>)> {
+    let places = |subset: Option<&Subset>| optional(subset.map(|subset| &subset.places));
     let arguments = ffi::AddNorm {
         x: pointer(x),
         output: optional(branch.map(|b| &b.output)),
         bias: optional(branch.and_then(|b| b.bias.as_ref())),
         gamma: optional(branch.and_then(|b| b.gamma.as_ref())),
         factor: optional(branch.and_then(|b| b.factor.as_ref())),
+        places: places(branch.and_then(|b| b.subset.as_ref())),
         weight: pointer(norm.weight),
         shift: pointer(norm.shift),
+        selected_places: places(subset),
         eps: norm.eps,
+        selected: subset.map_or(-1, |subset| subset.count),
         kind: number_of(kind)?,
     };
     let mut out = [ptr::null_mut(); 2];

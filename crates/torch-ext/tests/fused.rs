@@ -5,32 +5,53 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tch::{Cuda, Device, Kind, Tensor};
-use torch_ext::fused::{self, Branch, Norm};
+use torch_ext::fused::{self, Branch, Norm, Subset};
 
 const CPU: Device = Device::Cpu;
 
-/// What a case has beside an output.
-#[derive(Debug, Clone, Copy)]
+/// What a case has beside an output. `subset`: the branch was computed for some of the images, and others
+/// are normalized.
+#[derive(Debug, Clone, Copy, Default)]
 struct Parts {
     branch: bool,
     bias: bool,
     gamma: bool,
     factor: bool,
+    subset: bool,
 }
 
-const PARTS: [Parts; 6] = [
-    Parts { branch: false, bias: false, gamma: false, factor: false },
-    Parts { branch: true, bias: false, gamma: false, factor: false },
-    Parts { branch: true, bias: true, gamma: false, factor: false },
-    Parts { branch: true, bias: true, gamma: false, factor: true },
-    Parts { branch: true, bias: true, gamma: true, factor: true },
-    Parts { branch: true, bias: false, gamma: true, factor: false },
+const NOTHING: Parts =
+    Parts { branch: false, bias: false, gamma: false, factor: false, subset: false };
+const PARTS: [Parts; 9] = [
+    NOTHING,
+    Parts { subset: true, ..NOTHING },
+    Parts { branch: true, ..NOTHING },
+    Parts { branch: true, bias: true, ..NOTHING },
+    Parts { branch: true, bias: true, factor: true, ..NOTHING },
+    Parts { branch: true, bias: true, factor: true, subset: true, ..NOTHING },
+    Parts { branch: true, bias: true, gamma: true, factor: true, subset: false },
+    Parts { branch: true, bias: true, gamma: true, factor: true, subset: true },
+    Parts { branch: true, gamma: true, ..NOTHING },
 ];
 
-/// Leaves of a case, in fp64 on the CPU: x, output, bias, gamma, weight, shift; and the factor.
+/// Leaves of a case, in fp64 on the CPU: x, output, bias, gamma, weight, shift; the factor; and numbers
+/// that choose images of the branch, and of the norm.
 struct Case {
     leaves: [Tensor; 6],
     factor: Tensor,
+    numbers: Tensor,
+}
+
+impl Case {
+    /// Of `B` images, `B - 1` have a branch, and `B - 2` are normalized.
+    fn subsets(&self, parts: Parts, device: Device) -> [Option<Subset>; 2] {
+        let batch = self.numbers.size()[1];
+        let subset = |row, count| {
+            let numbers = self.numbers.narrow(0, row, 1).to_device(device);
+            parts.subset.then(|| Subset::smallest(&numbers, count).remove(0))
+        };
+        [subset(0, batch - 1), subset(1, batch - 2)]
+    }
 }
 
 /// Values that bfloat16 holds exactly, so that all types compute with the same inputs.
@@ -54,6 +75,7 @@ fn case(batch: i64, tokens: i64, dim: i64) -> Case {
         factor: Tensor::from_slice(
             &(0..batch).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect::<Vec<f32>>(),
         ),
+        numbers: Tensor::rand([2, batch], (Kind::Float, CPU)),
     }
 }
 
@@ -63,9 +85,11 @@ fn run(
     parts: Parts,
     device: Device,
     (stream, activation): (Kind, Kind),
-    f: impl Fn(&Tensor, Option<&Branch>, Norm<'_>) -> Outputs,
+    f: impl Fn(&Tensor, Option<&Branch>, Norm<'_>, Option<&Subset>) -> Outputs,
 ) -> Vec<(&'static str, Tensor)> {
-    let kinds = [stream, activation, stream, stream, stream, stream];
+    let wide = if stream == Kind::BFloat16 { Kind::Float } else { stream };
+    let kinds = [stream, activation, wide, wide, wide, wide];
+    let [of_branch, of_norm] = case.subsets(parts, device);
     let leaves: Vec<Tensor> = case
         .leaves
         .iter()
@@ -74,14 +98,19 @@ fn run(
             leaf.to_device(device).to_kind(kind).detach().copy().set_requires_grad(true)
         })
         .collect();
+    let output = match &of_branch {
+        Some(subset) => leaves[1].index_select(0, &subset.images()),
+        None => leaves[1].shallow_clone(),
+    };
     let branch = parts.branch.then(|| Branch {
-        output: leaves[1].shallow_clone(),
+        output,
         bias: parts.bias.then(|| leaves[2].shallow_clone()),
         gamma: parts.gamma.then(|| leaves[3].shallow_clone()),
         factor: parts.factor.then(|| case.factor.to_device(device)),
+        subset: of_branch,
     });
     let norm = Norm { weight: &leaves[4], shift: &leaves[5], eps: 1e-6 };
-    let (normed, out) = f(&leaves[0], branch.as_ref(), norm);
+    let (normed, out) = f(&leaves[0], branch.as_ref(), norm, of_norm.as_ref());
     // Weights that are exact in bfloat16, so that what arrives is the same in all types.
     let weights = |like: &Tensor, step: i64| {
         let count =
@@ -117,29 +146,44 @@ fn by_us(
     branch: Option<&Branch>,
     norm: Norm<'_>,
     kind: Kind,
+    subset: Option<&Subset>,
 ) -> torch_ext::Result<Outputs> {
     match branch {
         Some(branch) => {
-            fused::add_norm(x, branch, norm, kind).map(|(normed, out)| (normed, Some(out)))
+            fused::add_norm(x, branch, norm, kind, subset).map(|(normed, out)| (normed, Some(out)))
         }
-        None => fused::norm(x, norm, kind).map(|normed| (normed, None)),
+        None => fused::norm(x, norm, kind, subset).map(|normed| (normed, None)),
     }
 }
 
-fn by_operators(x: &Tensor, branch: Option<&Branch>, norm: Norm<'_>) -> Outputs {
-    let out = branch.map(|Branch { output, bias, gamma, factor }| {
+fn by_operators(
+    x: &Tensor,
+    branch: Option<&Branch>,
+    norm: Norm<'_>,
+    subset: Option<&Subset>,
+) -> Outputs {
+    let out = branch.map(|Branch { output, bias, gamma, factor, subset }| {
         let with = |value: Tensor, other: &Option<Tensor>, f: fn(&Tensor, &Tensor) -> Tensor| {
             other.as_ref().map_or(value.shallow_clone(), |other| f(&value, other))
+        };
+        let images = match subset {
+            Some(subset) => subset.images(),
+            None => Tensor::arange(x.size()[0], (Kind::Int64, x.device())),
         };
         let value = with(output.shallow_clone(), bias, |value, bias| value + bias);
         let value = with(value, gamma, |value, gamma| value * gamma);
         let per_image =
             |value: &Tensor, factor: &Tensor| value * factor.to_kind(Kind::Double).view([-1, 1, 1]);
-        x + with(value, factor, per_image)
+        let factor = factor.as_ref().map(|factor| factor.index_select(0, &images));
+        x.index_add(0, &images, &with(value, &factor, per_image))
     });
     let input = out.as_ref().unwrap_or(x);
     let dim = x.size()[2];
     let normed = input.layer_norm([dim], Some(norm.weight), Some(norm.shift), norm.eps, false);
+    let normed = match subset {
+        Some(subset) => normed.index_select(0, &subset.images()),
+        None => normed,
+    };
     (normed, out)
 }
 
@@ -164,17 +208,33 @@ fn the_formulas_are_those_of_libtorch() {
     for parts in PARTS {
         let double = (Kind::Double, Kind::Double);
         let exact = run(&case, parts, CPU, double, by_operators);
-        let ours = run(&case, parts, CPU, double, |x, b, n| by_us(x, b, n, Kind::Double).unwrap());
+        let ours =
+            run(&case, parts, CPU, double, |x, b, n, s| by_us(x, b, n, Kind::Double, s).unwrap());
         compare(&ours, &exact, |_| 1e-12, &format!("{parts:?}"));
-        let mixed = (Kind::Float, Kind::BFloat16);
-        let ours = run(&case, parts, CPU, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16).unwrap());
-        compare(&ours, &exact, tolerance, &format!("{parts:?} in bfloat16"));
+        for stream in STREAMS {
+            let ours = mixed(&case, parts, CPU, stream);
+            let what = format!("{parts:?}, bfloat16 beside {stream:?}");
+            compare(&ours, &exact, |name| tolerance(name, stream), &what);
+        }
     }
 }
 
-/// bfloat16 for what is stored in it, and float sums of rounded terms for the rest.
-fn tolerance(name: &str) -> f64 {
-    if matches!(name, "normed" | "d_output") { 5e-3 } else { 2e-5 }
+/// Types of the residual stream beside activations in bfloat16.
+const STREAMS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
+
+fn mixed(case: &Case, parts: Parts, device: Device, stream: Kind) -> Vec<(&'static str, Tensor)> {
+    let kind = Kind::BFloat16;
+    run(case, parts, device, (stream, kind), |x, b, n, s| by_us(x, b, n, kind, s).unwrap())
+}
+
+/// bfloat16 for what is stored in it, and float sums of rounded terms for the rest; if the stream itself is
+/// rounded, then all that is computed from it is, too.
+fn tolerance(name: &str, stream: Kind) -> f64 {
+    match (name, stream) {
+        (_, Kind::BFloat16) => 1e-2,
+        ("normed" | "d_output", _) => 5e-3,
+        _ => 2e-5,
+    }
 }
 
 /// GPUs to test on; says so where there is none.
@@ -196,10 +256,11 @@ fn kernels_add_and_normalize_as_the_formulas_do() {
         let case = case(batch, tokens, dim);
         for parts in PARTS {
             let exact = run(&case, parts, CPU, (Kind::Double, Kind::Double), by_operators);
-            let mixed = (Kind::Float, Kind::BFloat16);
-            let ours =
-                run(&case, parts, device, mixed, |x, b, n| by_us(x, b, n, Kind::BFloat16).unwrap());
-            compare(&ours, &exact, tolerance, &format!("width {dim}, {parts:?}"));
+            for stream in STREAMS {
+                let ours = mixed(&case, parts, device, stream);
+                let what = format!("width {dim}, {parts:?}, {stream:?}");
+                compare(&ours, &exact, |name| tolerance(name, stream), &what);
+            }
         }
     }
 }
@@ -243,7 +304,12 @@ fn gelu_of_a_sum_and_its_gradients() {
         {
             let mixed = (Kind::BFloat16, Kind::Float);
             let ours = gelu(&x, &bias, mixed, device, |x, b| fused::bias_gelu(x, b, dim).unwrap());
-            compare(&ours, &want, tolerance, &format!("kernels, {columns} columns"));
+            compare(
+                &ours,
+                &want,
+                |name| tolerance(name, Kind::Float),
+                &format!("kernels, {columns} columns"),
+            );
         }
     }
 }
@@ -299,13 +365,14 @@ fn what_does_not_fit_is_refused() {
     let (right, wrong) = (x.zeros_like().get(0).get(0), Tensor::zeros([4], (Kind::Float, CPU)));
     let norm = |weight| Norm { weight, shift: &right, eps: 1e-6 };
     let refused = |norm, branch: &Branch| {
-        fused::add_norm(&x, branch, norm, Kind::Float).unwrap_err().to_string()
+        fused::add_norm(&x, branch, norm, Kind::Float, None).unwrap_err().to_string()
     };
     let branch = |output: &Tensor, factor| Branch {
         output: output.shallow_clone(),
         bias: None,
         gamma: None,
         factor,
+        subset: None,
     };
     assert!(refused(norm(&wrong), &branch(&x, None)).contains("weight must be [8]"));
     assert!(refused(norm(&right), &branch(&right, None)).contains("the branch must be [2, 3, 8]"));
@@ -316,7 +383,7 @@ fn what_does_not_fit_is_refused() {
     assert!(fused::bias_gelu(&x, &wrong, 8).unwrap_err().to_string().contains("bias must be [8]"));
     assert!(fused::split_heads(&x, None, 3).unwrap_err().to_string().contains("for 3 heads"));
     assert!(
-        fused::norm(&x, norm(&right), Kind::Int64)
+        fused::norm(&x, norm(&right), Kind::Int64, None)
             .unwrap_err()
             .to_string()
             .contains("floating point")

@@ -2,6 +2,8 @@
 // the same formulas in libtorch's operators, which is how they are tested on a CPU.
 #include "../shim.h"
 
+#include <array>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -18,6 +20,7 @@ using at::Tensor;
 using simdino::fused::AddNormGradients;
 using simdino::fused::Branch;
 using simdino::fused::Normed;
+using simdino::fused::Selection;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Optional = std::optional<Tensor>;
@@ -30,11 +33,34 @@ struct WithoutAutocast {
 
 // By operators
 
-// factor[image] * gamma, broadcastable to [B, T, D]; undefined where there is neither.
-Tensor scale_of(const Branch& branch, const Tensor& x) {
+// Images in the order of their places: `count` indices, from the place of each image, negative for none.
+Tensor images_by_place(const Tensor& places, int64_t count) {
+  const auto last = at::where(places < 0, std::numeric_limits<int32_t>::max(), places);
+  return last.argsort().narrow(0, 0, count);
+}
+
+// Of a tensor with an entry per image, those at their places; all where there are no places.
+Tensor placed(const Tensor& of_all, const Tensor& places, int64_t count) {
+  return places.defined() ? of_all.index_select(0, images_by_place(places, count)) : of_all;
+}
+
+// The way back, to `images` entries; zeros where an image has no place.
+Tensor spread(const Tensor& chosen, const Tensor& places, int64_t images) {
+  if (!places.defined()) {
+    return chosen;
+  }
+  auto sizes = chosen.sizes().vec();
+  sizes[0] = images;
+  return at::zeros(sizes, chosen.options())
+      .index_copy(0, images_by_place(places, chosen.size(0)), chosen);
+}
+
+// factor[image] * gamma for the images of a branch, broadcastable to [B, T, D]; undefined where there is
+// neither.
+Tensor scale_of(const Branch& branch, c10::ScalarType kind) {
   Tensor scale;
   if (branch.factor.defined()) {
-    scale = branch.factor.to(x.scalar_type()).view({-1, 1, 1});
+    scale = placed(branch.factor, branch.places, branch.images).to(kind).view({-1, 1, 1});
   }
   if (branch.gamma.defined()) {
     scale = scale.defined() ? scale * branch.gamma : branch.gamma;
@@ -42,55 +68,62 @@ Tensor scale_of(const Branch& branch, const Tensor& x) {
   return scale;
 }
 
-Tensor with_bias(const Branch& branch, const Tensor& x) {
-  const auto output = branch.output.to(x.scalar_type());
+Tensor with_bias(const Branch& branch, c10::ScalarType kind) {
+  const auto output = branch.output.to(kind);
   return branch.bias.defined() ? output + branch.bias : output;
 }
 
 namespace plain {
 Normed add_norm(
-    const Tensor& x, const Branch& branch, const Tensor& weight, const Tensor& shift, double eps,
-    c10::ScalarType kind) {
+    const Tensor& x, const Branch& branch, const Selection& selection, const Tensor& weight,
+    const Tensor& shift, double eps, c10::ScalarType kind) {
+  const auto wide = weight.scalar_type();
   Normed made;
   made.out = x;
   if (branch.output.defined()) {
-    const auto scale = scale_of(branch, x);
-    const auto value = with_bias(branch, x);
-    made.out = x + (scale.defined() ? scale * value : value);
+    const auto scale = scale_of(branch, wide);
+    const auto value = with_bias(branch, wide);
+    const auto added = scale.defined() ? scale * value : value;
+    made.out = (x.to(wide) + spread(added, branch.places, x.size(0))).to(x.scalar_type());
   }
   Tensor normed;
   std::tie(normed, made.mean, made.inverse) =
-      at::native_layer_norm(made.out, weight.sizes(), weight, shift, eps);
-  made.normed = normed.to(kind);
+      at::native_layer_norm(made.out.to(wide), weight.sizes(), weight, shift, eps);
+  made.normed = placed(normed, selection.places, selection.count).to(kind);
   return made;
 }
 
 AddNormGradients add_norm_backward(
     const Tensor& d_normed, const Tensor& d_out, const Normed& saved, const Branch& branch,
-    const Tensor& weight) {
+    const Selection& selection, const Tensor& weight) {
   AddNormGradients made;
-  const auto kind = saved.out.scalar_type();
+  const auto wide = weight.scalar_type();
+  const auto stream = saved.out.scalar_type();
   const auto shift = at::zeros_like(weight);
-  std::tie(made.x, made.weight, made.shift) = at::native_layer_norm_backward(
-      d_normed.to(kind), saved.out, weight.sizes(), saved.mean, saved.inverse, weight, shift,
-      {true, true, true});
+  Tensor d_x;
+  std::tie(d_x, made.weight, made.shift) = at::native_layer_norm_backward(
+      spread(d_normed.to(wide), selection.places, saved.out.size(0)), saved.out.to(wide),
+      weight.sizes(), saved.mean, saved.inverse, weight, shift, {true, true, true});
   if (d_out.defined()) {
-    made.x = made.x + d_out;
+    d_x = d_x + d_out;
   }
+  made.x = d_x.to(stream);
   if (branch.kind == c10::ScalarType::Undefined) {
     return made;
   }
-  const auto scale = scale_of(branch, made.x);
-  const auto d_value = scale.defined() ? made.x * scale : made.x;
+  d_x = placed(d_x, branch.places, branch.images);
+  const auto scale = scale_of(branch, wide);
+  const auto d_value = scale.defined() ? d_x * scale : d_x;
   made.branch = d_value.to(branch.kind);
   const auto rows = [](const Tensor& t) { return t.flatten(0, -2).sum(0); };
   if (branch.bias.defined()) {
     made.bias = rows(d_value);
   }
   if (branch.gamma.defined()) {
-    auto d_scaled = made.x * with_bias(branch, made.x);
+    auto d_scaled = d_x * with_bias(branch, wide);
     if (branch.factor.defined()) {
-      d_scaled = d_scaled * branch.factor.to(kind).view({-1, 1, 1});
+      const auto factor = placed(branch.factor, branch.places, branch.images);
+      d_scaled = d_scaled * factor.to(wide).view({-1, 1, 1});
     }
     made.gamma = rows(d_scaled);
   }
@@ -119,32 +152,42 @@ std::pair<Tensor, Tensor> merge_heads_backward(
 
 // What autograd sees
 
-void check_norm(const Tensor& x, const Tensor& weight, const Tensor& shift) {
+// What a stream of this type computes with, and its parameters have.
+c10::ScalarType wide_of(const Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? at::kFloat : x.scalar_type();
+}
+
+void check_vector(const char* name, const Tensor& t, int64_t size, c10::ScalarType kind) {
+  TORCH_CHECK(
+      !t.defined() || (t.dim() == 1 && t.size(0) == size && t.scalar_type() == kind), name,
+      " must be [", size, "] of ", kind, ", got ", t.defined() ? t.sizes() : at::IntArrayRef(), " of ",
+      t.defined() ? t.scalar_type() : kind);
+}
+
+void check_norm(
+    const Tensor& x, const Selection& selection, const Tensor& weight, const Tensor& shift) {
   TORCH_CHECK(x.dim() == 3, "x must be [B, T, D], got ", x.sizes());
-  for (const auto& [name, parameter] : {std::pair{"weight", weight}, std::pair{"shift", shift}}) {
-    TORCH_CHECK(
-        parameter.dim() == 1 && parameter.size(0) == x.size(2) &&
-            parameter.scalar_type() == x.scalar_type(),
-        name, " must be [", x.size(2), "] of ", x.scalar_type(), ", got ", parameter.sizes(), " of ",
-        parameter.scalar_type());
-  }
+  check_vector("weight", weight, x.size(2), wide_of(x));
+  check_vector("shift", shift, x.size(2), wide_of(x));
+  check_vector("places of normed images", selection.places, x.size(0), at::kInt);
+  TORCH_CHECK(
+      selection.count >= 0 && selection.count <= x.size(0), selection.count, " of ", x.size(0),
+      " images cannot be normalized");
 }
 
 void check_branch(const Branch& branch, const Tensor& x) {
   if (!branch.output.defined()) {
     return;
   }
+  const auto images = branch.places.defined() ? branch.images : x.size(0);
+  const std::array<int64_t, 3> expected{images, x.size(1), x.size(2)};
   TORCH_CHECK(
-      branch.output.sizes() == x.sizes(), "the branch must be ", x.sizes(), ", got ",
-      branch.output.sizes());
-  const auto check = [](const char* name, const Tensor& t, int64_t size, c10::ScalarType kind) {
-    TORCH_CHECK(
-        !t.defined() || (t.dim() == 1 && t.size(0) == size && t.scalar_type() == kind), name,
-        " must be [", size, "] of ", kind);
-  };
-  check("bias", branch.bias, x.size(2), x.scalar_type());
-  check("gamma", branch.gamma, x.size(2), x.scalar_type());
-  check("factor", branch.factor, x.size(0), at::kFloat);
+      branch.output.sizes() == at::IntArrayRef(expected), "the branch must be ",
+      at::IntArrayRef(expected), ", got ", branch.output.sizes());
+  check_vector("bias", branch.bias, x.size(2), wide_of(x));
+  check_vector("gamma", branch.gamma, x.size(2), wide_of(x));
+  check_vector("factor", branch.factor, x.size(0), at::kFloat);
+  check_vector("places of the branch's images", branch.places, x.size(0), at::kInt);
 }
 
 // Whether a kernel may read 16 bytes at once from the start.
@@ -165,8 +208,9 @@ Tensor ready(const Optional& tensor) {
   return tensor ? ready(*tensor) : Tensor();
 }
 
-bool by_kernels(const Tensor& x, c10::ScalarType kind) {
-  return x.is_cuda() && x.scalar_type() == at::kFloat && kind == at::kBFloat16;
+// Whether kernels compute with parameters like this one and activations of `kind`.
+bool by_kernels(const Tensor& parameter, c10::ScalarType kind) {
+  return parameter.is_cuda() && parameter.scalar_type() == at::kFloat && kind == at::kBFloat16;
 }
 
 // Whether the kernel of GELU computes activations [.., C]: it takes eight columns at once.
@@ -185,49 +229,60 @@ Tensor ready_by_eights(const Tensor& d) {
 }
 
 struct AddNorm : public torch::autograd::Function<AddNorm> {
+  // What it gets besides the tensors that have gradients.
+  struct Settings {
+    double eps;
+    int64_t kind, selected;
+  };
+
   static variable_list forward(
       AutogradContext* ctx, const Tensor& x, const Optional& output, const Optional& bias,
-      const Optional& gamma, const Optional& factor, const Tensor& weight, const Tensor& shift,
-      double eps, int64_t kind_number) {
+      const Optional& gamma, const Tensor& weight, const Tensor& shift, const Optional& factor,
+      const Optional& places, const Optional& selected_places, const Settings& settings) {
     const WithoutAutocast plain_types;
-    const auto kind = static_cast<c10::ScalarType>(kind_number);
+    const auto kind = static_cast<c10::ScalarType>(settings.kind);
     const Branch branch{
-        output ? output->scalar_type() : c10::ScalarType::Undefined, ready(output), ready(bias),
-        ready(gamma), ready(factor)};
-    check_norm(x, weight, shift);
+        output ? output->scalar_type() : c10::ScalarType::Undefined, output ? output->size(0) : 0,
+        ready(output), ready(bias), ready(gamma), ready(factor), ready(places)};
+    const Selection selection{selected_places ? settings.selected : x.size(0), ready(selected_places)};
+    check_norm(x, selection, weight, shift);
     check_branch(branch, x);
-    Normed made;
-    if (by_kernels(x, kind)) {
-      made = simdino::fused::add_norm(ready(x), branch, ready(weight), ready(shift), eps);
-    } else {
-      made = plain::add_norm(x, branch, weight, shift, eps, kind);
-    }
+    const auto made = by_kernels(weight, kind)
+        ? simdino::fused::add_norm(ready(x), branch, selection, ready(weight), ready(shift), settings.eps)
+        : plain::add_norm(x, branch, selection, weight, shift, settings.eps, kind);
     // Of the output itself only gamma's gradient wants to know.
     const auto seen = branch.gamma.defined() ? branch.output : Tensor();
     ctx->save_for_backward(
-        {made.out, made.mean, made.inverse, seen, branch.bias, branch.gamma, branch.factor, weight});
+        {made.out, made.mean, made.inverse, seen, branch.bias, branch.gamma, branch.factor,
+         branch.places, selection.places, weight});
     ctx->saved_data["branch"] = static_cast<int64_t>(branch.kind);
-    ctx->saved_data["normed"] = kind_number;
+    ctx->saved_data["images"] = branch.images;
+    ctx->saved_data["normed"] = settings.kind;
+    ctx->saved_data["selected"] = selection.count;
     ctx->set_materialize_grads(false);
     return output ? variable_list{made.normed, made.out} : variable_list{made.normed};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
+    const auto number = [&](const char* of) { return ctx->saved_data[of].toInt(); };
+    const auto kind = [&](const char* of) { return static_cast<c10::ScalarType>(number(of)); };
     const Normed made{saved[0], {}, saved[1], saved[2]};
-    const auto kind = [&](const char* of) {
-      return static_cast<c10::ScalarType>(ctx->saved_data[of].toInt());
-    };
-    const Branch branch{kind("branch"), saved[3], saved[4], saved[5], saved[6]};
-    const auto& weight = saved[7];
-    const auto d_normed = grads[0].defined()
-        ? ready(grads[0])
-        : at::zeros_like(made.out, made.out.options().dtype(kind("normed")));
+    const Branch branch{kind("branch"), number("images"), saved[3], saved[4],
+                        saved[5],       saved[6],         saved[7]};
+    const Selection selection{number("selected"), saved[8]};
+    const auto& weight = saved[9];
+    auto d_normed = grads[0].defined() ? ready(grads[0]) : Tensor();
+    if (!d_normed.defined()) {
+      const auto& out = made.out;
+      d_normed = at::zeros(
+          {selection.count, out.size(1), out.size(2)}, out.options().dtype(kind("normed")));
+    }
     const auto d_out = grads.size() > 1 ? ready(grads[1]) : Tensor();
-    const auto d = by_kernels(made.out, kind("normed"))
-        ? simdino::fused::add_norm_backward(d_normed, d_out, made, branch, ready(weight))
-        : plain::add_norm_backward(d_normed, d_out, made, branch, weight);
-    return {d.x, d.branch, d.bias, d.gamma, {}, d.weight, d.shift, {}, {}};
+    const auto d = by_kernels(weight, kind("normed"))
+        ? simdino::fused::add_norm_backward(d_normed, d_out, made, branch, selection, ready(weight))
+        : plain::add_norm_backward(d_normed, d_out, made, branch, selection, weight);
+    return {d.x, d.branch, d.bias, d.gamma, d.weight, d.shift, {}, {}, {}, {}};
   }
 };
 
@@ -303,9 +358,10 @@ const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept {
 
 const char* simdino_fused_add_norm(const SimdinoAddNorm* a, tensor_ptr* out) noexcept {
   return guarded([&] {
+    const AddNorm::Settings settings{a->eps, a->kind, a->selected};
     const auto made = AddNorm::apply(
-        *a->x, optional(a->output), optional(a->bias), optional(a->gamma),
-        optional(a->factor), *a->weight, *a->shift, a->eps, static_cast<int64_t>(a->kind));
+        *a->x, optional(a->output), optional(a->bias), optional(a->gamma), *a->weight, *a->shift,
+        optional(a->factor), optional(a->places), optional(a->selected_places), settings);
     hand_over(made, out);
   });
 }

@@ -135,10 +135,17 @@ struct On {
 struct Kernels {
   const Api& api;
   CUmodule module = nullptr;
-  Kernel forward{"add_norm_forward", LANES * WARPS};
-  Kernel backward{"norm_backward", LANES * WARPS};
-  Kernel backward_branch{"add_norm_backward_plain", LANES * WARPS};
-  Kernel backward_gamma{"add_norm_backward_gamma", LANES * WARPS};
+  // The first of two is for a stream in float, the second for bfloat16.
+  std::array<Kernel, 2> forward{
+      {{"add_norm_forward_float", LANES * WARPS}, {"add_norm_forward_bf16", LANES * WARPS}}};
+  std::array<Kernel, 2> backward{
+      {{"norm_backward_float", LANES * WARPS}, {"norm_backward_bf16", LANES * WARPS}}};
+  std::array<Kernel, 2> backward_branch{
+      {{"add_norm_backward_plain_float", LANES * WARPS},
+       {"add_norm_backward_plain_bf16", LANES * WARPS}}};
+  std::array<Kernel, 2> backward_gamma{
+      {{"add_norm_backward_gamma_float", LANES * WARPS},
+       {"add_norm_backward_gamma_bf16", LANES * WARPS}}};
   Kernel sum{"sum_of_parts", 256};
   Kernel gelu{"bias_gelu_forward", LANES * GELU_WARPS};
   Kernel gelu_backward{"bias_gelu_backward", LANES * GELU_WARPS};
@@ -151,8 +158,10 @@ struct Kernels {
     const On device(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
     const auto code = compile(api, *gpu, dim);
     api.check(api.cuModuleLoadData(&module, code.data()), "the kernels");
-    for (Kernel* kernel : {&forward, &backward, &backward_branch, &backward_gamma, &sum, &gelu,
-                           &gelu_backward, &merge}) {
+    for (Kernel* kernel :
+         {&forward[0], &forward[1], &backward[0], &backward[1], &backward_branch[0],
+          &backward_branch[1], &backward_gamma[0], &backward_gamma[1], &sum, &gelu, &gelu_backward,
+          &merge}) {
       api.check(api.cuModuleGetFunction(&kernel->function, module, kernel->name), kernel->name);
       int of_a_processor = 0;
       const auto status = api.cuOccupancyMaxActiveBlocksPerMultiprocessor(
@@ -208,8 +217,19 @@ uint32_t rows_of(const at::Tensor& x) {
   return static_cast<uint32_t>(rows);
 }
 
-uint32_t rows_per_factor(uint32_t rows, const at::Tensor& factor) {
-  return factor.defined() ? rows / static_cast<uint32_t>(factor.numel()) : 1;
+// The rows of one image of x [B, T, D].
+uint32_t rows_per_image(const at::Tensor& x) {
+  return static_cast<uint32_t>(x.size(-2));
+}
+
+// Of a pair of kernels, the one for a stream of this type.
+const Kernel& of_stream(const std::array<Kernel, 2>& kernels, const at::Tensor& stream) {
+  return kernels[stream.scalar_type() == at::kBFloat16 ? 1 : 0];
+}
+
+// The sizes of x [B, T, D] for another number of images.
+std::vector<int64_t> sized(const at::Tensor& x, int64_t images) {
+  return {images, x.size(1), x.size(2)};
 }
 
 // Blocks along the columns and along the rows, for kernels that take LANES * WIDE columns a block.
@@ -241,27 +261,28 @@ std::string why_not(int index, int64_t dim) {
 }
 
 Normed add_norm(
-    const at::Tensor& x, const Branch& branch, const at::Tensor& weight, const at::Tensor& shift,
-    double eps) {
+    const at::Tensor& x, const Branch& branch, const Selection& selection, const at::Tensor& weight,
+    const at::Tensor& shift, double eps) {
   const On device(x.device());
   const auto& k = Kernels::of(x.device().index(), x.size(-1));
   const auto rows = rows_of(x);
   Normed made;
-  made.normed = at::empty(x.sizes(), x.options().dtype(at::kBFloat16));
-  made.mean = at::empty({static_cast<int64_t>(rows)}, x.options());
+  made.normed = at::empty(sized(x, selection.count), x.options().dtype(at::kBFloat16));
+  made.mean = at::empty({static_cast<int64_t>(rows)}, x.options().dtype(at::kFloat));
   made.inverse = at::empty_like(made.mean);
   made.out = branch.output.defined() ? at::empty_like(x) : x;
   if (rows == 0) {
     return made;
   }
-  const auto blocks = std::min((rows + WARPS - 1) / WARPS, k.forward.resident);
+  const auto& kernel = of_stream(k.forward, x);
+  const auto blocks = std::min((rows + WARPS - 1) / WARPS, kernel.resident);
   k.launch(
-      k.forward, blocks, 1, x.const_data_ptr<float>(),
-      data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
-      data_or_null<float>(branch.gamma), data_or_null<float>(branch.factor),
-      rows_per_factor(rows, branch.factor), weight.const_data_ptr<float>(),
+      kernel, blocks, 1, x.const_data_ptr(), data_or_null<bf16>(branch.output),
+      data_or_null<float>(branch.bias), data_or_null<float>(branch.gamma),
+      data_or_null<float>(branch.factor), data_or_null<int>(branch.places),
+      data_or_null<int>(selection.places), rows_per_image(x), weight.const_data_ptr<float>(),
       shift.const_data_ptr<float>(), static_cast<float>(eps), rows,
-      branch.output.defined() ? made.out.mutable_data_ptr<float>() : nullptr,
+      branch.output.defined() ? made.out.mutable_data_ptr() : nullptr,
       made.normed.mutable_data_ptr<bf16>(), made.mean.mutable_data_ptr<float>(),
       made.inverse.mutable_data_ptr<float>());
   return made;
@@ -269,30 +290,33 @@ Normed add_norm(
 
 AddNormGradients add_norm_backward(
     const at::Tensor& d_normed, const at::Tensor& d_out, const Normed& saved, const Branch& branch,
-    const at::Tensor& weight) {
-  const On device(d_normed.device());
-  const auto dim = d_normed.size(-1);
-  const auto& k = Kernels::of(d_normed.device().index(), dim);
-  const auto rows = rows_of(d_normed);
+    const Selection& selection, const at::Tensor& weight) {
+  const On device(saved.out.device());
+  const auto dim = saved.out.size(-1);
+  const auto& k = Kernels::of(saved.out.device().index(), dim);
+  const auto rows = rows_of(saved.out);
   const bool gamma = branch.gamma.defined();
   const bool has_branch = branch.kind != c10::ScalarType::Undefined;
-  const auto& kernel = gamma ? k.backward_gamma : has_branch ? k.backward_branch : k.backward;
+  const auto& kernel =
+      of_stream(gamma ? k.backward_gamma : has_branch ? k.backward_branch : k.backward, saved.out);
   const auto blocks = std::clamp((rows + WARPS - 1) / WARPS, 1u, kernel.resident);
   const auto options = saved.out.options();
-  const auto parts = at::empty({static_cast<int64_t>(blocks), 4 * dim}, options);
+  const auto parts = at::empty({static_cast<int64_t>(blocks), 4 * dim}, options.dtype(at::kFloat));
   AddNormGradients made;
   made.x = at::empty_like(saved.out);
   if (has_branch) {
-    made.branch = at::empty(saved.out.sizes(), options.dtype(branch.kind));
+    made.branch = at::empty(sized(saved.out, branch.images), options.dtype(branch.kind));
   }
   k.launch(
-      kernel, blocks, 1, d_normed.const_data_ptr<bf16>(), data_or_null<float>(d_out),
-      saved.out.const_data_ptr<float>(), saved.mean.const_data_ptr<float>(),
-      saved.inverse.const_data_ptr<float>(), weight.const_data_ptr<float>(),
-      data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
-      data_or_null<float>(branch.gamma), data_or_null<float>(branch.factor),
-      rows_per_factor(rows, branch.factor), rows, made.x.mutable_data_ptr<float>(),
-      has_branch ? made.branch.mutable_data_ptr<bf16>() : nullptr, parts.mutable_data_ptr<float>());
+      kernel, blocks, 1, d_normed.const_data_ptr<bf16>(),
+      d_out.defined() ? d_out.const_data_ptr() : nullptr, saved.out.const_data_ptr(),
+      saved.mean.const_data_ptr<float>(), saved.inverse.const_data_ptr<float>(),
+      weight.const_data_ptr<float>(), data_or_null<bf16>(branch.output),
+      data_or_null<float>(branch.bias), data_or_null<float>(branch.gamma),
+      data_or_null<float>(branch.factor), data_or_null<int>(branch.places),
+      data_or_null<int>(selection.places), rows_per_image(saved.out), rows,
+      made.x.mutable_data_ptr(), has_branch ? made.branch.mutable_data_ptr<bf16>() : nullptr,
+      parts.mutable_data_ptr<float>());
   const auto sums = k.sum_parts(parts, 0, (gamma ? 4 : has_branch ? 3 : 2) * dim);
   made.weight = sums.narrow(0, 0, dim);
   made.shift = sums.narrow(0, dim, dim);
@@ -372,11 +396,12 @@ std::string why_not(int, int64_t) {
   return WITHOUT;
 }
 Normed add_norm(
-    const at::Tensor&, const Branch&, const at::Tensor&, const at::Tensor&, double) {
+    const at::Tensor&, const Branch&, const Selection&, const at::Tensor&, const at::Tensor&, double) {
   TORCH_CHECK(false, WITHOUT);
 }
 AddNormGradients add_norm_backward(
-    const at::Tensor&, const at::Tensor&, const Normed&, const Branch&, const at::Tensor&) {
+    const at::Tensor&, const at::Tensor&, const Normed&, const Branch&, const Selection&,
+    const at::Tensor&) {
   TORCH_CHECK(false, WITHOUT);
 }
 at::Tensor bias_gelu(const at::Tensor&, const at::Tensor&, int64_t) {

@@ -2,8 +2,9 @@
 // memory. Compiled on the user's machine by NVRTC, for its GPU; without any header, so that NVRTC needs
 // nothing but this text. tests/kernels compiles the same text for the CPU and compares it with plain loops.
 //
-// Activations of a branch are bfloat16, the residual stream and all parameters are float. Sums are in
-// float. Row r, column c of a matrix is at r * DIM + c. Pointers that may be null are marked with `?`.
+// Activations of a branch are bfloat16, all parameters are float, and the residual stream is one of both.
+// Sums are in float. Row r, column c of a matrix is at r * DIM + c. Pointers that may be null are marked
+// with `?`.
 //
 // DIM, a multiple of 4, is the width of the residual stream.
 
@@ -51,6 +52,15 @@ __device__ inline float4 load4(const u16* from) {
 __device__ inline void store4(u16* to, const float* v) {
   *reinterpret_cast<uint2*>(to) = make_uint2(to_bf16_pair(v[0], v[1]), to_bf16_pair(v[2], v[3]));
 }
+// Values as they will be read back after store4.
+__device__ inline void round4(const float*, float*) {}
+__device__ inline void round4(const u16*, float* v) {
+  const u32 low = to_bf16_pair(v[0], v[1]), high = to_bf16_pair(v[2], v[3]);
+  v[0] = low_bf16(low);
+  v[1] = high_bf16(low);
+  v[2] = low_bf16(high);
+  v[3] = high_bf16(high);
+}
 __device__ inline void unpack(float4 v, float* to) {
   to[0] = v.x;
   to[1] = v.y;
@@ -58,18 +68,33 @@ __device__ inline void unpack(float4 v, float* to) {
   to[3] = v.w;
 }
 
-// out = x + factor[row / rows_per_factor] * gamma * (branch + bias), and normed = LayerNorm(out) of
-// weight and shift, with the mean and the inverse standard deviation of each row.
-extern "C" __global__ void __launch_bounds__(LANES * WARPS) add_norm_forward(
-    const float* __restrict__ x, const u16* __restrict__ branch /*?*/,
+// Rows of an image in a matrix that holds some images only, in any order: image i is at places[i], and
+// nowhere where that is negative. Without `places` it holds all of them.
+#define NOWHERE 0xffffffffu
+__device__ inline u32 row_in(const int* places /*?*/, u32 row, u32 rows_per_image) {
+  if (!places) return row;
+  const u32 image = row / rows_per_image;
+  const int place = places[image];
+  return place < 0 ? NOWHERE : place * rows_per_image + (row - image * rows_per_image);
+}
+
+// out = x + factor[image] * gamma * (branch + bias), and normed = LayerNorm(out) of weight and shift, with
+// the mean and the inverse standard deviation of each row. `from` are the places of images in branch, `to`
+// those in normed.
+template <class Stream>
+__device__ inline void add_norm(
+    const Stream* __restrict__ x, const u16* __restrict__ branch /*?*/,
     const float* __restrict__ bias /*?*/, const float* __restrict__ gamma /*?*/,
-    const float* __restrict__ factor /*?*/, u32 rows_per_factor, const float* __restrict__ weight,
-    const float* __restrict__ shift, float eps, u32 rows, float* __restrict__ out /*?*/,
+    const float* __restrict__ factor /*?*/, const int* __restrict__ from /*?*/,
+    const int* __restrict__ to /*?*/, u32 rows_per_image, const float* __restrict__ weight,
+    const float* __restrict__ shift, float eps, u32 rows, Stream* __restrict__ out /*?*/,
     u16* __restrict__ normed, float* __restrict__ means, float* __restrict__ inverses) {
   const u32 lane = threadIdx.x % LANES;
   for (u32 row = blockIdx.x * WARPS + threadIdx.x / LANES; row < rows; row += gridDim.x * WARPS) {
     const u64 start = static_cast<u64>(row) * DIM;
-    const float scale = branch && factor ? factor[row / rows_per_factor] : 1.0f;
+    const u32 source = branch ? row_in(from, row, rows_per_image) : NOWHERE;
+    const u64 branch_start = static_cast<u64>(source) * DIM;
+    const float scale = source == NOWHERE ? 0.0f : factor ? factor[row / rows_per_image] : 1.0f;
     float v[CHUNKS][CHUNK];
     float sum = 0.0f;
 #pragma unroll
@@ -77,9 +102,9 @@ extern "C" __global__ void __launch_bounds__(LANES * WARPS) add_norm_forward(
       const u32 column = (i * LANES + lane) * CHUNK;
       if (column >= DIM) continue;
       unpack(load4(x + start + column), v[i]);
-      if (branch && scale != 0.0f) {
+      if (scale != 0.0f) {
         float b[CHUNK], one[CHUNK];
-        unpack(load4(branch + start + column), b);
+        unpack(load4(branch + branch_start + column), b);
         if (bias) {
           unpack(load4(bias + column), one);
 #pragma unroll
@@ -92,11 +117,15 @@ extern "C" __global__ void __launch_bounds__(LANES * WARPS) add_norm_forward(
         }
 #pragma unroll
         for (u32 j = 0; j < CHUNK; ++j) v[i][j] += scale * b[j];
+        round4(x, v[i]);
       }
       if (out) store4(out + start + column, v[i]);
 #pragma unroll
       for (u32 j = 0; j < CHUNK; ++j) sum += v[i][j];
     }
+    const u32 target = row_in(to, row, rows_per_image);
+    if (target == NOWHERE) continue;
+    const u64 normed_start = static_cast<u64>(target) * DIM;
     const float mean = sum_of_warp(sum) / DIM;
     float squares = 0.0f;
 #pragma unroll
@@ -115,7 +144,7 @@ extern "C" __global__ void __launch_bounds__(LANES * WARPS) add_norm_forward(
       unpack(load4(shift + column), s);
 #pragma unroll
       for (u32 j = 0; j < CHUNK; ++j) n[j] = (v[i][j] - mean) * inverse * w[j] + s[j];
-      store4(normed + start + column, n);
+      store4(normed + normed_start + column, n);
     }
     if (lane == 0) {
       means[row] = mean;
@@ -123,6 +152,18 @@ extern "C" __global__ void __launch_bounds__(LANES * WARPS) add_norm_forward(
     }
   }
 }
+
+#define ADD_NORM_FORWARD(NAME, STREAM)                                                              \
+  extern "C" __global__ void __launch_bounds__(LANES * WARPS) NAME(                                 \
+      const STREAM* x, const u16* branch, const float* bias, const float* gamma, const float* factor, \
+      const int* from, const int* to, u32 rows_per_image, const float* weight, const float* shift,  \
+      float eps, u32 rows, STREAM* out, u16* normed, float* means, float* inverses) {               \
+    add_norm<STREAM>(                                                                               \
+        x, branch, bias, gamma, factor, from, to, rows_per_image, weight, shift, eps, rows, out,    \
+        normed, means, inverses);                                                                   \
+  }
+ADD_NORM_FORWARD(add_norm_forward_float, float)
+ADD_NORM_FORWARD(add_norm_forward_bf16, u16)
 
 // Sums over the rows of a block, in a fixed order: `mine` of each warp after the other.
 __device__ inline void sum_of_block(
@@ -144,48 +185,56 @@ __device__ inline void sum_of_block(
   __syncthreads();
 }
 
-// Gradients of add_norm_forward. `d_out` is what arrives for `out`. Writes the gradient of x, and of the
-// branch where there is one; of the parameters the sums over the rows of each block, `parts`
-// [blocks, 4, DIM]: weight, shift, bias, gamma, the last two only where there is a branch, a gamma.
-template <bool HAS_BRANCH, bool HAS_GAMMA>
+// Gradients of add_norm. `d_out` is what arrives for `out`. Writes the gradient of x, and of the branch
+// where there is one; of the parameters the sums over the rows of each block, `parts` [blocks, 4, DIM]:
+// weight, shift, bias, gamma, the last two only where there is a branch, a gamma.
+template <class Stream, bool HAS_BRANCH, bool HAS_GAMMA>
 __device__ inline void add_norm_backward(
-    const u16* __restrict__ d_normed, const float* __restrict__ d_out /*?*/,
-    const float* __restrict__ out, const float* __restrict__ means,
+    const u16* __restrict__ d_normed, const Stream* __restrict__ d_out /*?*/,
+    const Stream* __restrict__ out, const float* __restrict__ means,
     const float* __restrict__ inverses, const float* __restrict__ weight,
     const u16* __restrict__ branch /*?*/, const float* __restrict__ bias /*?*/,
     const float* __restrict__ gamma /*?*/, const float* __restrict__ factor /*?*/,
-    u32 rows_per_factor, u32 rows, float* __restrict__ d_x, u16* __restrict__ d_branch /*?*/,
-    float* __restrict__ parts) {
+    const int* __restrict__ from /*?*/, const int* __restrict__ to /*?*/, u32 rows_per_image, u32 rows,
+    Stream* __restrict__ d_x, u16* __restrict__ d_branch /*?*/, float* __restrict__ parts) {
   __shared__ float shared[DIM];
   const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
   float d_weight[CHUNKS][CHUNK] = {}, d_shift[CHUNKS][CHUNK] = {};
   float d_bias[HAS_BRANCH ? CHUNKS : 1][CHUNK] = {}, d_gamma[HAS_GAMMA ? CHUNKS : 1][CHUNK] = {};
   for (u32 row = blockIdx.x * WARPS + warp; row < rows; row += gridDim.x * WARPS) {
     const u64 start = static_cast<u64>(row) * DIM;
-    const float mean = means[row], inverse = inverses[row];
-    float g[CHUNKS][CHUNK], hat[CHUNKS][CHUNK];  // the gradient of hat, and hat = (out - mean) / deviation
-    float sum = 0.0f, product = 0.0f;
+    const u32 target = row_in(to, row, rows_per_image);
+    // Of the gradient of hat, the sum and the sum of its products with hat = (out - mean) / deviation.
+    float g[CHUNKS][CHUNK] = {}, hat[CHUNKS][CHUNK] = {};
+    float sum = 0.0f, product = 0.0f, inverse = 0.0f;
+    if (target != NOWHERE) {
+      const u64 normed_start = static_cast<u64>(target) * DIM;
+      const float mean = means[row];
+      inverse = inverses[row];
 #pragma unroll
-    for (u32 i = 0; i < CHUNKS; ++i) {
-      const u32 column = (i * LANES + lane) * CHUNK;
-      if (column >= DIM) continue;
-      float w[CHUNK];
-      unpack(load4(d_normed + start + column), g[i]);
-      unpack(load4(out + start + column), hat[i]);
-      unpack(load4(weight + column), w);
+      for (u32 i = 0; i < CHUNKS; ++i) {
+        const u32 column = (i * LANES + lane) * CHUNK;
+        if (column >= DIM) continue;
+        float w[CHUNK];
+        unpack(load4(d_normed + normed_start + column), g[i]);
+        unpack(load4(out + start + column), hat[i]);
+        unpack(load4(weight + column), w);
 #pragma unroll
-      for (u32 j = 0; j < CHUNK; ++j) {
-        hat[i][j] = (hat[i][j] - mean) * inverse;
-        d_weight[i][j] += g[i][j] * hat[i][j];
-        d_shift[i][j] += g[i][j];
-        g[i][j] *= w[j];
-        sum += g[i][j];
-        product += g[i][j] * hat[i][j];
+        for (u32 j = 0; j < CHUNK; ++j) {
+          hat[i][j] = (hat[i][j] - mean) * inverse;
+          d_weight[i][j] += g[i][j] * hat[i][j];
+          d_shift[i][j] += g[i][j];
+          g[i][j] *= w[j];
+          sum += g[i][j];
+          product += g[i][j] * hat[i][j];
+        }
       }
+      sum = sum_of_warp(sum) / DIM;
+      product = sum_of_warp(product) / DIM;
     }
-    sum = sum_of_warp(sum) / DIM;
-    product = sum_of_warp(product) / DIM;
-    const float scale = HAS_BRANCH && factor ? factor[row / rows_per_factor] : 1.0f;
+    const u32 source = HAS_BRANCH ? row_in(from, row, rows_per_image) : NOWHERE;
+    const u64 branch_start = static_cast<u64>(source) * DIM;
+    const float scale = HAS_BRANCH && factor ? factor[row / rows_per_image] : 1.0f;
 #pragma unroll
     for (u32 i = 0; i < CHUNKS; ++i) {
       const u32 column = (i * LANES + lane) * CHUNK;
@@ -195,10 +244,10 @@ __device__ inline void add_norm_backward(
 #pragma unroll
       for (u32 j = 0; j < CHUNK; ++j) d[j] += (g[i][j] - sum - hat[i][j] * product) * inverse;
       store4(d_x + start + column, d);
-      if (!HAS_BRANCH) continue;
+      if (!HAS_BRANCH || source == NOWHERE) continue;
       if (HAS_GAMMA) {
         float b[CHUNK], one[CHUNK] = {};
-        unpack(load4(branch + start + column), b);
+        unpack(load4(branch + branch_start + column), b);
         if (bias) unpack(load4(bias + column), one);
 #pragma unroll
         for (u32 j = 0; j < CHUNK; ++j)
@@ -212,31 +261,35 @@ __device__ inline void add_norm_backward(
         d[j] = scale == 0.0f ? 0.0f : scale * d[j];
         d_bias[HAS_BRANCH ? i : 0][j] += d[j];
       }
-      store4(d_branch + start + column, d);
+      store4(d_branch + branch_start + column, d);
     }
   }
-  float* to = parts + static_cast<u64>(blockIdx.x) * 4 * DIM;
-  sum_of_block(d_weight, shared, to, warp, lane);
-  sum_of_block(d_shift, shared, to + DIM, warp, lane);
-  if constexpr (HAS_BRANCH) sum_of_block(d_bias, shared, to + 2 * DIM, warp, lane);
-  if constexpr (HAS_GAMMA) sum_of_block(d_gamma, shared, to + 3 * DIM, warp, lane);
+  float* sums = parts + static_cast<u64>(blockIdx.x) * 4 * DIM;
+  sum_of_block(d_weight, shared, sums, warp, lane);
+  sum_of_block(d_shift, shared, sums + DIM, warp, lane);
+  if constexpr (HAS_BRANCH) sum_of_block(d_bias, shared, sums + 2 * DIM, warp, lane);
+  if constexpr (HAS_GAMMA) sum_of_block(d_gamma, shared, sums + 3 * DIM, warp, lane);
 }
 
 // The last argument: blocks that a processor has registers for at once.
-#define ADD_NORM_BACKWARD(NAME, HAS_BRANCH, HAS_GAMMA, BLOCKS)                                      \
+#define ADD_NORM_BACKWARD(NAME, STREAM, HAS_BRANCH, HAS_GAMMA, BLOCKS)                              \
   extern "C" __global__ void __launch_bounds__(LANES * WARPS, BLOCKS) NAME(                         \
-      const u16* d_normed, const float* d_out, const float* out, const float* means,                \
+      const u16* d_normed, const STREAM* d_out, const STREAM* out, const float* means,              \
       const float* inverses, const float* weight, const u16* branch, const float* bias,             \
-      const float* gamma, const float* factor, u32 rows_per_factor, u32 rows, float* d_x,           \
-      u16* d_branch, float* parts) {                                                                \
-    add_norm_backward<HAS_BRANCH, HAS_GAMMA>(                                                       \
-        d_normed, d_out, out, means, inverses, weight, branch, bias, gamma, factor,                 \
-        rows_per_factor, rows, d_x, d_branch, parts);                                               \
+      const float* gamma, const float* factor, const int* from, const int* to, u32 rows_per_image,  \
+      u32 rows, STREAM* d_x, u16* d_branch, float* parts) {                                         \
+    add_norm_backward<STREAM, HAS_BRANCH, HAS_GAMMA>(                                               \
+        d_normed, d_out, out, means, inverses, weight, branch, bias, gamma, factor, from, to,       \
+        rows_per_image, rows, d_x, d_branch, parts);                                                \
   }
 #define PLAIN_BLOCKS (DIM <= 384 ? 5 : DIM <= 768 ? 3 : 2)
-ADD_NORM_BACKWARD(norm_backward, false, false, PLAIN_BLOCKS)
-ADD_NORM_BACKWARD(add_norm_backward_plain, true, false, PLAIN_BLOCKS)
-ADD_NORM_BACKWARD(add_norm_backward_gamma, true, true, (DIM <= 384 ? 4 : 2))
+#define GAMMA_BLOCKS (DIM <= 384 ? 4 : 2)
+#define ADD_NORM_BACKWARDS(KIND, STREAM)                                                \
+  ADD_NORM_BACKWARD(norm_backward_##KIND, STREAM, false, false, PLAIN_BLOCKS)           \
+  ADD_NORM_BACKWARD(add_norm_backward_plain_##KIND, STREAM, true, false, PLAIN_BLOCKS)  \
+  ADD_NORM_BACKWARD(add_norm_backward_gamma_##KIND, STREAM, true, true, GAMMA_BLOCKS)
+ADD_NORM_BACKWARDS(float, float)
+ADD_NORM_BACKWARDS(bf16, u16)
 
 // to[c] = sum over p of parts[p * stride + c], for `columns` columns, in a fixed order.
 extern "C" __global__ void __launch_bounds__(256) sum_of_parts(
