@@ -163,21 +163,18 @@ fn factors_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> 
 /// [`draw_all`] with [`DropPathForm::Batch`], from draws `[depth, 2, B]`.
 fn subsets_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> {
     let (depth, batch) = (config.arch.dimensions().depth, draws.size()[2]);
-    let of_block = |block| {
-        let drop_path = DropPath::of_block(config, block);
-        if drop_path.keep >= 1.0 {
-            return <[BranchDraw; 2]>::default();
-        }
-        let kept = drop_path.kept(batch);
-        let scale = batch as f64 / kept as f64;
+    let drop_paths: Vec<_> = (0..depth).map(|block| DropPath::of_block(config, block)).collect();
+    let counts: Vec<i64> = drop_paths.iter().flat_map(|d| [d.kept(batch); 2]).collect();
+    let mut subsets = Subset::smallest(&draws.flatten(0, 1), &counts).into_iter(); // [2 depth, B]
+    let of_block = |drop_path: &DropPath| {
+        let scale = batch as f64 / drop_path.kept(batch) as f64;
         let factor = Tensor::full([batch], scale, (Kind::Float, draws.device()));
-        let mut subsets = Subset::smallest(&draws.get(block), kept).into_iter();
         [(); 2].map(|()| {
-            let subset = subsets.next();
+            let subset = subsets.next().filter(|_| drop_path.keep < 1.0);
             BranchDraw(subset.map(|subset| Drawn::Subset(subset, factor.shallow_clone())))
         })
     };
-    (0..depth).map(of_block).collect()
+    drop_paths.iter().map(of_block).collect()
 }
 
 /// Uniform numbers in [0, 1) for each image, `[.., B]`.

@@ -42,13 +42,16 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Chooses the `count` images with the smallest numbers in each row of `numbers` `[n, B]`, and
-    /// returns a subset per row. `count` is limited to 0 to `B`.
-    pub fn smallest(numbers: &Tensor, count: i64) -> Vec<Self> {
-        let count = count.clamp(0, numbers.size()[1]);
+    /// Chooses the images with the smallest numbers in each row of `numbers` `[n, B]`, of row `i`
+    /// `counts[i]`, which is limited to 0 to `B`. Returns a subset per row and count.
+    pub fn smallest(numbers: &Tensor, counts: &[i64]) -> Vec<Self> {
         let ranks = numbers.argsort(1, false).argsort(1, false); // [n, B]
-        let places = ranks.where_scalarother(&ranks.lt(count), -1.0).to_kind(Kind::Int);
-        places.unbind(0).into_iter().map(|places| Self { places, count }).collect()
+        let of_row = |(ranks, &count): (Tensor, &i64)| {
+            let count = count.clamp(0, ranks.size()[0]);
+            let places = ranks.where_scalarother(&ranks.lt(count), -1.0).to_kind(Kind::Int);
+            Self { places, count }
+        };
+        ranks.unbind(0).into_iter().zip(counts).map(of_row).collect()
     }
 
     /// Returns the number of chosen images.

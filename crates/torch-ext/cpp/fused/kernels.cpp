@@ -275,7 +275,7 @@ Normed add_norm(
     return made;
   }
   const auto& kernel = of_stream(k.forward, x);
-  const auto blocks = std::min((rows + WARPS - 1) / WARPS, kernel.resident);
+  const auto blocks = std::min(rows, kernel.resident);
   k.launch(
       kernel, blocks, 1, x.const_data_ptr(), data_or_null<bf16>(branch.output),
       data_or_null<float>(branch.bias), data_or_null<float>(branch.gamma),
@@ -299,7 +299,7 @@ AddNormGradients add_norm_backward(
   const bool has_branch = branch.kind != c10::ScalarType::Undefined;
   const auto& kernel =
       of_stream(gamma ? k.backward_gamma : has_branch ? k.backward_branch : k.backward, saved.out);
-  const auto blocks = std::clamp((rows + WARPS - 1) / WARPS, 1u, kernel.resident);
+  const auto blocks = std::clamp(rows, 1u, kernel.resident);
   const auto options = saved.out.options();
   const auto parts = at::empty({static_cast<int64_t>(blocks), 4 * dim}, options.dtype(at::kFloat));
   AddNormGradients made;

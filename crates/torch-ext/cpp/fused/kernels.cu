@@ -15,6 +15,10 @@ typedef unsigned long long u64;
 #define EVERY_LANE 0xffffffffu
 
 __device__ inline float bits_to_float(u32 bits) { return __uint_as_float(bits); }
+// Until all threads of a team are here; barrier 0 is that of __syncthreads.
+__device__ inline void wait_for_team(u32 team, u32 threads) {
+  asm volatile("bar.sync %0, %1;" : : "r"(team + 1), "r"(threads) : "memory");
+}
 __device__ inline float fast_exp(float x) { return __expf(x); } // to two units in the last place
 __device__ inline float fast_divide(float x, float y) { return __fdividef(x, y); }
 // Two floats rounded to nearest even, the first in the low half.
@@ -27,8 +31,13 @@ __device__ inline u32 to_bf16_pair(float low, float high) {
 
 #define LANES 32
 #define CHUNK 4  // columns that a lane takes at once
-#define CHUNKS ((DIM + LANES * CHUNK - 1) / (LANES * CHUNK))
-#define WARPS 4  // of a block that takes a row a warp
+#define WARPS 4  // of a block that takes a row a team
+
+// A team of warps takes a row together: a wide one would need more registers than a warp has.
+#define FORWARD_TEAM (DIM > 1024 ? 2 : 1)
+#define BACKWARD_TEAM (DIM > 512 ? 2 : 1)
+// Chunks of a row of `warps` that each of their lanes takes.
+#define CHUNKS_OF(warps) ((DIM + (warps) * LANES * CHUNK - 1) / ((warps) * LANES * CHUNK))
 
 __device__ inline float low_bf16(u32 pair) { return bits_to_float(pair << 16); }
 __device__ inline float high_bf16(u32 pair) { return bits_to_float(pair & 0xffff0000u); }
@@ -39,6 +48,27 @@ __device__ inline float sum_of_warp(float value) {
     value += __shfl_xor_sync(EVERY_LANE, value, distance);
   return value;
 }
+
+// Adds up the values of a team's threads. The warps of a team meet once a call: those that are late still
+// read the sums of one call while the others write those of the next, elsewhere.
+template <u32 TEAM>
+struct TeamSums {
+  float (*sums)[WARPS];  // [2][WARPS], shared
+  u32 turn = 0;
+
+  __device__ float of(float value) {
+    value = sum_of_warp(value);
+    if (TEAM == 1) return value;
+    const u32 warp = threadIdx.x / LANES, first = warp / TEAM * TEAM;
+    if (threadIdx.x % LANES == 0) sums[turn][warp] = value;
+    wait_for_team(first / TEAM, TEAM * LANES);
+    value = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < TEAM; ++i) value += sums[turn][first + i];
+    turn = 1 - turn;
+    return value;
+  }
+};
 
 __device__ inline float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 __device__ inline void store4(float* to, const float* v) {
@@ -89,8 +119,11 @@ __device__ inline void add_norm(
     const int* __restrict__ to /*?*/, u32 rows_per_image, const float* __restrict__ weight,
     const float* __restrict__ shift, float eps, u32 rows, Stream* __restrict__ out /*?*/,
     u16* __restrict__ normed, float* __restrict__ means, float* __restrict__ inverses) {
-  const u32 lane = threadIdx.x % LANES;
-  for (u32 row = blockIdx.x * WARPS + threadIdx.x / LANES; row < rows; row += gridDim.x * WARPS) {
+  constexpr u32 TEAM = FORWARD_TEAM, TEAMS = WARPS / TEAM, CHUNKS = CHUNKS_OF(TEAM);
+  __shared__ float shared_sums[2][WARPS];
+  TeamSums<TEAM> team_sums{shared_sums};
+  const u32 lane = threadIdx.x % (TEAM * LANES), team = threadIdx.x / (TEAM * LANES);
+  for (u32 row = blockIdx.x * TEAMS + team; row < rows; row += gridDim.x * TEAMS) {
     const u64 start = static_cast<u64>(row) * DIM;
     const u32 source = branch ? row_in(from, row, rows_per_image) : NOWHERE;
     const u64 branch_start = static_cast<u64>(source) * DIM;
@@ -99,7 +132,7 @@ __device__ inline void add_norm(
     float sum = 0.0f;
 #pragma unroll
     for (u32 i = 0; i < CHUNKS; ++i) {
-      const u32 column = (i * LANES + lane) * CHUNK;
+      const u32 column = (i * TEAM * LANES + lane) * CHUNK;
       if (column >= DIM) continue;
       unpack(load4(x + start + column), v[i]);
       if (scale != 0.0f) {
@@ -126,18 +159,18 @@ __device__ inline void add_norm(
     const u32 target = row_in(to, row, rows_per_image);
     if (target == NOWHERE) continue;
     const u64 normed_start = static_cast<u64>(target) * DIM;
-    const float mean = sum_of_warp(sum) / DIM;
+    const float mean = team_sums.of(sum) / DIM;
     float squares = 0.0f;
 #pragma unroll
     for (u32 i = 0; i < CHUNKS; ++i) {
-      if ((i * LANES + lane) * CHUNK >= DIM) continue;
+      if ((i * TEAM * LANES + lane) * CHUNK >= DIM) continue;
 #pragma unroll
       for (u32 j = 0; j < CHUNK; ++j) squares += (v[i][j] - mean) * (v[i][j] - mean);
     }
-    const float inverse = 1.0f / sqrtf(sum_of_warp(squares) / DIM + eps);
+    const float inverse = 1.0f / sqrtf(team_sums.of(squares) / DIM + eps);
 #pragma unroll
     for (u32 i = 0; i < CHUNKS; ++i) {
-      const u32 column = (i * LANES + lane) * CHUNK;
+      const u32 column = (i * TEAM * LANES + lane) * CHUNK;
       if (column >= DIM) continue;
       float w[CHUNK], s[CHUNK], n[CHUNK];
       unpack(load4(weight + column), w);
@@ -165,14 +198,15 @@ __device__ inline void add_norm(
 ADD_NORM_FORWARD(add_norm_forward_float, float)
 ADD_NORM_FORWARD(add_norm_forward_bf16, u16)
 
-// Sums over the rows of a block, in a fixed order: `mine` of each warp after the other.
+// Sums over the rows of a block, in a fixed order: `mine` of each team after the other.
+template <u32 TEAM>
 __device__ inline void sum_of_block(
-    const float (&mine)[CHUNKS][CHUNK], float* shared, float* to, u32 warp, u32 lane) {
-  for (u32 turn = 0; turn < WARPS; ++turn) {
-    if (turn == warp) {
+    const float (&mine)[CHUNKS_OF(TEAM)][CHUNK], float* shared, float* to, u32 team, u32 lane) {
+  for (u32 turn = 0; turn < WARPS / TEAM; ++turn) {
+    if (turn == team) {
 #pragma unroll
-      for (u32 i = 0; i < CHUNKS; ++i) {
-        const u32 column = (i * LANES + lane) * CHUNK;
+      for (u32 i = 0; i < CHUNKS_OF(TEAM); ++i) {
+        const u32 column = (i * TEAM * LANES + lane) * CHUNK;
         if (column >= DIM) continue;
 #pragma unroll
         for (u32 j = 0; j < CHUNK; ++j)
@@ -197,11 +231,13 @@ __device__ inline void add_norm_backward(
     const float* __restrict__ gamma /*?*/, const float* __restrict__ factor /*?*/,
     const int* __restrict__ from /*?*/, const int* __restrict__ to /*?*/, u32 rows_per_image, u32 rows,
     Stream* __restrict__ d_x, u16* __restrict__ d_branch /*?*/, float* __restrict__ parts) {
-  __shared__ float shared[DIM];
-  const u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+  constexpr u32 TEAM = BACKWARD_TEAM, TEAMS = WARPS / TEAM, CHUNKS = CHUNKS_OF(TEAM);
+  __shared__ float shared[DIM], shared_sums[2][WARPS];
+  TeamSums<TEAM> team_sums{shared_sums};
+  const u32 lane = threadIdx.x % (TEAM * LANES), team = threadIdx.x / (TEAM * LANES);
   float d_weight[CHUNKS][CHUNK] = {}, d_shift[CHUNKS][CHUNK] = {};
   float d_bias[HAS_BRANCH ? CHUNKS : 1][CHUNK] = {}, d_gamma[HAS_GAMMA ? CHUNKS : 1][CHUNK] = {};
-  for (u32 row = blockIdx.x * WARPS + warp; row < rows; row += gridDim.x * WARPS) {
+  for (u32 row = blockIdx.x * TEAMS + team; row < rows; row += gridDim.x * TEAMS) {
     const u64 start = static_cast<u64>(row) * DIM;
     const u32 target = row_in(to, row, rows_per_image);
     // Of the gradient of hat, the sum and the sum of its products with hat = (out - mean) / deviation.
@@ -213,7 +249,7 @@ __device__ inline void add_norm_backward(
       inverse = inverses[row];
 #pragma unroll
       for (u32 i = 0; i < CHUNKS; ++i) {
-        const u32 column = (i * LANES + lane) * CHUNK;
+        const u32 column = (i * TEAM * LANES + lane) * CHUNK;
         if (column >= DIM) continue;
         float w[CHUNK];
         unpack(load4(d_normed + normed_start + column), g[i]);
@@ -229,15 +265,15 @@ __device__ inline void add_norm_backward(
           product += g[i][j] * hat[i][j];
         }
       }
-      sum = sum_of_warp(sum) / DIM;
-      product = sum_of_warp(product) / DIM;
+      sum = team_sums.of(sum) / DIM;
+      product = team_sums.of(product) / DIM;
     }
     const u32 source = HAS_BRANCH ? row_in(from, row, rows_per_image) : NOWHERE;
     const u64 branch_start = static_cast<u64>(source) * DIM;
     const float scale = HAS_BRANCH && factor ? factor[row / rows_per_image] : 1.0f;
 #pragma unroll
     for (u32 i = 0; i < CHUNKS; ++i) {
-      const u32 column = (i * LANES + lane) * CHUNK;
+      const u32 column = (i * TEAM * LANES + lane) * CHUNK;
       if (column >= DIM) continue;
       float d[CHUNK] = {};
       if (d_out) unpack(load4(d_out + start + column), d);
@@ -265,10 +301,10 @@ __device__ inline void add_norm_backward(
     }
   }
   float* sums = parts + static_cast<u64>(blockIdx.x) * 4 * DIM;
-  sum_of_block(d_weight, shared, sums, warp, lane);
-  sum_of_block(d_shift, shared, sums + DIM, warp, lane);
-  if constexpr (HAS_BRANCH) sum_of_block(d_bias, shared, sums + 2 * DIM, warp, lane);
-  if constexpr (HAS_GAMMA) sum_of_block(d_gamma, shared, sums + 3 * DIM, warp, lane);
+  sum_of_block<TEAM>(d_weight, shared, sums, team, lane);
+  sum_of_block<TEAM>(d_shift, shared, sums + DIM, team, lane);
+  if constexpr (HAS_BRANCH) sum_of_block<TEAM>(d_bias, shared, sums + 2 * DIM, team, lane);
+  if constexpr (HAS_GAMMA) sum_of_block<TEAM>(d_gamma, shared, sums + 3 * DIM, team, lane);
 }
 
 // The last argument: blocks that a processor has registers for at once.
@@ -282,8 +318,9 @@ __device__ inline void add_norm_backward(
         d_normed, d_out, out, means, inverses, weight, branch, bias, gamma, factor, from, to,       \
         rows_per_image, rows, d_x, d_branch, parts);                                                \
   }
-#define PLAIN_BLOCKS (DIM <= 384 ? 5 : DIM <= 768 ? 3 : 2)
-#define GAMMA_BLOCKS (DIM <= 384 ? 4 : 2)
+#define BACKWARD_CHUNKS CHUNKS_OF(BACKWARD_TEAM)
+#define PLAIN_BLOCKS (BACKWARD_CHUNKS <= 3 ? 5 : BACKWARD_CHUNKS <= 4 ? 4 : 3)
+#define GAMMA_BLOCKS (BACKWARD_CHUNKS <= 3 ? 4 : BACKWARD_CHUNKS <= 4 ? 3 : 2)
 #define ADD_NORM_BACKWARDS(KIND, STREAM)                                                \
   ADD_NORM_BACKWARD(norm_backward_##KIND, STREAM, false, false, PLAIN_BLOCKS)           \
   ADD_NORM_BACKWARD(add_norm_backward_plain_##KIND, STREAM, true, false, PLAIN_BLOCKS)  \

@@ -5,7 +5,9 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <random>
@@ -86,8 +88,13 @@ static thread_local Index threadIdx, blockIdx;
 static Index gridDim;
 static thread_local Warp* warp_of_thread;
 static Barrier* barrier_of_block;
+static std::deque<Barrier>* barriers_of_teams; // of two warps each
 
 static void __syncthreads() { barrier_of_block->wait(); }
+static void wait_for_team(u32 team, u32 threads) {
+  if (threads != 64) std::abort();
+  (*barriers_of_teams)[team].wait();
+}
 static float __shfl_xor_sync(u32, float value, int distance) {
   const u32 lane = threadIdx.x % 32;
   warp_of_thread->values[lane] = value;
@@ -105,6 +112,11 @@ static void launch(u32 x, u32 y, u32 threads, const std::function<void()>& kerne
     for (u32 bx = 0; bx < x; ++bx) {
       Barrier barrier(static_cast<int>(threads));
       barrier_of_block = &barrier;
+      std::deque<Barrier> teams;
+      for (u32 i = 0; i < threads / 64; ++i) {
+        teams.emplace_back(64);
+      }
+      barriers_of_teams = &teams;
       std::vector<Warp> warps(threads / 32);
       std::vector<std::thread> all;
       for (u32 i = 0; i < threads; ++i) {
