@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod console;
 mod failure;
+mod precision;
 mod sizes;
 mod train;
 mod weights;

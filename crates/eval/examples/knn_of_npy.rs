@@ -36,7 +36,7 @@ fn main() -> Result<()> {
 }
 
 fn print_scores(train: &Path, test: &Path) -> Result<()> {
-    let config = KnnConfig { k: vec![10, 20, 100], temperature: 0.07 };
+    let config = KnnConfig { k: vec![10, 20, 100], temperature: 0.07, ..KnnConfig::default() };
     let result = knn(&read(train)?, &read(test)?, &config)?;
     println!("{} of {} classes classify {}", result.num_train, result.classes, result.num_test);
     for score in &result.scores {

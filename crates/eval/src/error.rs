@@ -132,7 +132,10 @@ pub enum Error {
     /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
-    /// a libtorch operation failed.
+    /// The device has no autocast.
+    #[error(transparent)]
+    Autocast(#[from] torch_ext::Error),
+    /// A libtorch operation failed.
     #[error("a libtorch operation failed")]
     Torch(#[from] tch::TchError),
 }

@@ -8,6 +8,7 @@ use data::loader::{BrokenImage, EvalBatch, EvalLoader};
 use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};
 use ndarray::Array4;
+use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -74,6 +75,27 @@ impl FeatureSet {
     }
 }
 
+/// Precision in which features are computed. They are stored in fp32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FeaturePrecision {
+    /// Single precision.
+    #[default]
+    Fp32,
+    /// Matrix products in bf16 under autocast; several times as fast on a GPU.
+    Bf16,
+}
+
+impl FeaturePrecision {
+    fn autocast(self) -> Option<Kind> {
+        match self {
+            Self::Fp32 => None,
+            Self::Bf16 => Some(Kind::BFloat16),
+        }
+    }
+}
+
 /// How images are read, and where the model runs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -89,14 +111,29 @@ pub struct ExtractOptions {
     pub workers: usize,
     /// Device of the model.
     pub device: Device,
+    /// Precision of the forward pass.
+    pub precision: FeaturePrecision,
     /// Maximum number of images, spread evenly over the data set; 0 = all.
     pub limit: usize,
 }
 
 impl ExtractOptions {
-    /// Uses all images, 64 per forward pass, on the CPU with all cores.
+    /// Uses all images, in fp32, on the CPU with all cores.
     pub fn new(transform: EvalTransform, normalize: Normalize) -> Self {
-        Self { transform, normalize, batch: 64, workers: 0, device: Device::Cpu, limit: 0 }
+        Self {
+            transform,
+            normalize,
+            batch: Self::batch_for(Device::Cpu),
+            workers: 0,
+            device: Device::Cpu,
+            precision: FeaturePrecision::Fp32,
+            limit: 0,
+        }
+    }
+
+    /// Images per forward pass that keep `device` busy.
+    pub fn batch_for(device: Device) -> usize {
+        if device == Device::Cpu { 64 } else { 256 }
     }
 }
 
@@ -125,7 +162,10 @@ pub fn extract_with_progress(
 ) -> Result<FeatureSet> {
     collect(dataset, options, progress, &|batch| {
         let images = to_input(&batch.images, &options.normalize, options.device)?;
-        extractor.features(&images)
+        match options.precision.autocast() {
+            None => extractor.features(&images),
+            kind => torch_ext::autocast(options.device, kind, || extractor.features(&images))?,
+        }
     })
 }
 
@@ -167,14 +207,14 @@ pub(crate) fn collect(
     let total = chosen.len();
     let (transform, batch, workers) = (options.transform, options.batch, options.workers);
     let loader = EvalLoader::new(Arc::clone(dataset), transform, batch, workers, Some(chosen))?;
-    let mut rows = Vec::new();
+    let mut rows = Rows::default();
     let (mut labels, mut names, mut broken) = (Vec::new(), Vec::new(), Vec::new());
     for batch in loader {
         let batch = batch?;
         if !batch.indices.is_empty() {
             let features = to_features(&batch)?;
             check_rows(&features, batch.indices.len())?;
-            rows.push(features.to_device(Device::Cpu));
+            rows.push(features);
         }
         names.extend(batch.indices.iter().map(|&index| dataset.name(index)));
         labels.extend(batch.labels);
@@ -186,7 +226,47 @@ pub(crate) fn collect(
         return Err(Error::NoImages { asked: total, first: first.unwrap_or_default() });
     }
     let class_names = dataset.class_names().to_vec();
-    Ok(FeatureSet { features: Tensor::cat(&rows, 0), labels, names, class_names, broken })
+    Ok(FeatureSet { features: rows.into_tensor(), labels, names, class_names, broken })
+}
+
+/// Features of many batches. They leave the device in large pieces: a copy waits for all that the
+/// device has been asked for, and it should compute while the next images are decoded.
+#[derive(Default)]
+struct Rows {
+    on_cpu: Vec<Tensor>,
+    on_device: Vec<Tensor>,
+    waiting: usize,
+}
+
+impl Rows {
+    /// Values that stay on the device, 256 MB of fp32.
+    const MOST: usize = 64 << 20;
+
+    fn push(&mut self, features: Tensor) {
+        self.waiting += features.numel();
+        self.on_device.push(features);
+        if self.waiting > Self::MOST {
+            self.fetch();
+        }
+    }
+
+    fn fetch(&mut self) {
+        if !self.on_device.is_empty() {
+            self.on_cpu.push(Tensor::cat(&self.on_device, 0).to_device(Device::Cpu));
+        }
+        self.on_device.clear();
+        self.waiting = 0;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.on_cpu.is_empty() && self.on_device.is_empty()
+    }
+
+    /// Returns all rows, on the CPU; there must be one.
+    fn into_tensor(mut self) -> Tensor {
+        self.fetch();
+        Tensor::cat(&self.on_cpu, 0)
+    }
 }
 
 fn check_rows(features: &Tensor, expected: usize) -> Result<()> {

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
 
-/// Number of similarities computed at once, 64 MB of fp32.
-const CHUNK_ELEMENTS: i64 = 16 << 20;
-/// Maximum number of test rows per chunk.
-const CHUNK_ROWS: i64 = 1024;
+/// Test rows compared at once.
+const TEST_ROWS: i64 = 1024;
+/// Train rows compared at once on a CPU; with [`TEST_ROWS`], 64 MB of similarities.
+const TRAIN_ROWS_CPU: i64 = 16 << 10;
+/// The same elsewhere: 1 GB of similarities. A GPU needs large products.
+const TRAIN_ROWS_GPU: i64 = 256 << 10;
 
 /// Settings of the classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,11 +22,14 @@ pub struct KnnConfig {
     pub k: Vec<usize>,
     /// Temperature of the weights `exp(similarity / temperature)`; 0.07 in DINO.
     pub temperature: f64,
+    /// Device of the search.
+    #[serde(skip)]
+    pub device: Device,
 }
 
 impl Default for KnnConfig {
     fn default() -> Self {
-        Self { k: vec![10, 20, 100, 200], temperature: 0.07 }
+        Self { k: vec![10, 20, 100, 200], temperature: 0.07, device: Device::Cpu }
     }
 }
 
@@ -71,8 +76,8 @@ impl KnnResult {
 ///
 /// Features are scaled to norm 1. Neighbor `i` with cosine similarity `s_i` votes for its class
 /// with weight `exp(s_i / temperature)`; the class with the largest sum wins, and the lower label
-/// wins a tie. The search is exact, in chunks of the test set, on the device of the train
-/// features.
+/// wins a tie. The search is exact, in blocks of both sets, so that memory is bounded; it runs on
+/// `config.device`, and features are moved there block by block.
 ///
 /// Classes are matched by name if both sets have names, otherwise by number. Images without a
 /// label are ignored and noted.
@@ -93,18 +98,17 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     for &k in config.k.iter().filter(|&&k| k > num_train) {
         notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
     }
-    let device = train.features.device();
     let search = Search {
-        train: unit_rows(&train.features.to_kind(Kind::Float)),
-        labels: label_tensor(&train.labels).to_device(device),
+        labels: label_tensor(&train.labels).to_device(config.device),
         classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
+        train: train.features,
         temperature: config.temperature,
         k: &k_used,
+        device: config.device,
     };
-    let rows_at_once = (CHUNK_ELEMENTS / num_train as i64).clamp(1, CHUNK_ROWS);
-    let test_rows = unit_rows(&test.features.to_device(device).to_kind(Kind::Float));
-    let test_labels = label_tensor(&test.labels).to_device(device);
-    let correct = search.run(&test_rows, &test_labels, rows_at_once);
+    let train_rows = if config.device == Device::Cpu { TRAIN_ROWS_CPU } else { TRAIN_ROWS_GPU };
+    let test_labels = label_tensor(&test.labels).to_device(config.device);
+    let correct = search.run(&test.features, &test_labels, [train_rows, TEST_ROWS]);
     let share = |count: i64| count as f64 / test.labels.len() as f64;
     let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
         KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
@@ -127,38 +131,86 @@ struct Labeled {
 
 /// The train set of a search.
 struct Search<'a> {
-    train: Tensor,  // [n, D], unit rows
+    train: Tensor,  // [n, D]
     labels: Tensor, // [n]
     classes: i64,   // K
     temperature: f64,
     k: &'a [usize],
+    device: Device,
+}
+
+/// Similarities of the nearest train rows found so far, in descending order, and their indices:
+/// both `[b, k]`.
+struct Nearest {
+    similarities: Tensor,
+    indices: Tensor,
+}
+
+impl Nearest {
+    /// Keeps the `k` nearest of both.
+    fn merged(self, other: Self, k: i64) -> Self {
+        let all = Tensor::cat(&[self.similarities, other.similarities], 1);
+        let indices = Tensor::cat(&[self.indices, other.indices], 1);
+        let (similarities, places) = all.topk(k.min(all.size()[1]), 1, true, true);
+        Self { similarities, indices: indices.gather(1, &places, false) }
+    }
 }
 
 impl Search<'_> {
     /// Returns, for each `k`, how many test rows have their class first, and among the first five.
-    fn run(&self, test: &Tensor, labels: &Tensor, rows_at_once: i64) -> Vec<[i64; 2]> {
+    /// `block` is the number of train and of test rows compared at once.
+    fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Vec<[i64; 2]> {
+        let mut found: Vec<Nearest> = Vec::new();
+        for (start, train) in blocks(&self.train, block[0]) {
+            let train = self.prepared(&train);
+            for (i, (_, test)) in blocks(test, block[1]).enumerate() {
+                let new = self.nearest(&self.prepared(&test), &train, start);
+                match found.get_mut(i) {
+                    Some(old) => {
+                        let so_far = Nearest {
+                            similarities: old.similarities.shallow_clone(),
+                            indices: old.indices.shallow_clone(),
+                        };
+                        *old = so_far.merged(new, self.most());
+                    }
+                    None => found.push(new),
+                }
+            }
+        }
         let mut correct = vec![[0; 2]; self.k.len()];
-        let total = test.size()[0];
-        let mut start = 0;
-        while start < total {
-            let rows = rows_at_once.min(total - start);
-            let hits = self.chunk(&test.narrow(0, start, rows), &labels.narrow(0, start, rows));
-            for (sum, [top1, top5]) in correct.iter_mut().zip(hits) {
+        for (nearest, (_, labels)) in found.iter().zip(blocks(labels, block[1])) {
+            for (sum, [top1, top5]) in correct.iter_mut().zip(self.correct(nearest, &labels)) {
                 *sum = [sum[0] + top1, sum[1] + top5];
             }
-            start += rows;
         }
         correct
     }
 
-    fn chunk(&self, test: &Tensor, labels: &Tensor) -> Vec<[i64; 2]> {
-        let most = self.k.iter().copied().max().unwrap_or(1) as i64;
-        let similarity = test.matmul(&self.train.tr()); // [b, D] x [D, n] -> [b, n]
-        let (nearest, indices) = similarity.topk(most, 1, true, true); // -> 2 x [b, k]
-        let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(&indices); // -> [b, k]
+    /// The largest number of neighbors.
+    fn most(&self) -> i64 {
+        self.k.iter().copied().max().unwrap_or(1) as i64
+    }
+
+    /// Rows of norm 1 on the device, in fp32. `[b, D]`
+    fn prepared(&self, rows: &Tensor) -> Tensor {
+        unit_rows(&rows.to_device(self.device).to_kind(Kind::Float))
+    }
+
+    /// The nearest of `train` `[m, D]`, whose first row has index `start`, for `test` `[b, D]`.
+    fn nearest(&self, test: &Tensor, train: &Tensor, start: i64) -> Nearest {
+        let similarity = test.matmul(&train.tr()); // [b, D] x [D, m] -> [b, m]
+        let k = self.most().min(train.size()[0]);
+        let (similarities, indices) = similarity.topk(k, 1, true, true); // -> 2 x [b, k]
+        Nearest { similarities, indices: indices + start }
+    }
+
+    /// What [`Self::run`] returns, for the test rows of `nearest`.
+    fn correct(&self, nearest: &Nearest, labels: &Tensor) -> Vec<[i64; 2]> {
+        let Nearest { similarities, indices } = nearest;
+        let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(indices); // -> [b, k]
         // Relative to the nearest: this is a common factor of all weights, and avoids overflow at
         // any temperature.
-        let weights = ((&nearest - nearest.narrow(1, 0, 1)) / self.temperature).exp();
+        let weights = ((similarities - similarities.narrow(1, 0, 1)) / self.temperature).exp();
         self.k.iter().map(|&k| self.hits(&votes, &weights, labels, k as i64)).collect()
     }
 
@@ -303,14 +355,19 @@ fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>)
     Ok(())
 }
 
+/// Blocks of at most `size` rows, each with the index of its first.
+fn blocks(rows: &Tensor, size: i64) -> impl Iterator<Item = (i64, Tensor)> {
+    let total = rows.size()[0];
+    let starts = (0..total).step_by(size.max(1) as usize);
+    starts.map(move |start| (start, rows.narrow(0, start, size.min(total - start))))
+}
+
 fn label_tensor(labels: &[u32]) -> Tensor {
     Tensor::from_slice(&labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     #[test]
@@ -320,17 +377,18 @@ mod tests {
         let mix = |n: i64, scale: f64| (at(n * 9) * scale).sin().view([n, 9]) + 0.1;
         let label = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(classes);
         let search = Search {
-            train: unit_rows(&mix(120, 1.7)),
+            train: mix(120, 1.7),
             labels: label(120),
             classes,
             temperature: 0.07,
             k: &[1, 6, 50],
+            device: Device::Cpu,
         };
-        let (test, labels) = (unit_rows(&mix(53, 2.3)), label(53));
-        let whole = search.run(&test, &labels, 53);
+        let (test, labels) = (mix(53, 2.3), label(53));
+        let whole = search.run(&test, &labels, [120, 53]);
         assert!(whole.iter().all(|&[top1, top5]| top1 > 0 && top1 < 53 && top5 <= 53), "{whole:?}");
-        for rows in [1, 7, 52] {
-            assert_eq!(search.run(&test, &labels, rows), whole, "chunks of {rows}");
+        for block in [[120, 1], [120, 7], [7, 52], [1, 53], [119, 20], [30, 30]] {
+            assert_eq!(search.run(&test, &labels, block), whole, "blocks of {block:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tch::Device;
 
 use crate::baseline::{PixelOptions, pixel_features};
 use crate::error::Result;
-use crate::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract};
+use crate::features::{ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract};
 use crate::knn::{KnnConfig, KnnResult, knn};
 
 /// k-NN of a network and its baselines: the contents of `results.json` of a run.
@@ -30,6 +30,8 @@ pub struct KnnTable {
     pub resize: u32,
     /// Side of the center crop that the networks see, in pixels.
     pub crop: u32,
+    /// Precision of the networks.
+    pub precision: FeaturePrecision,
 }
 
 impl KnnTable {
@@ -63,8 +65,10 @@ pub struct KnnOptions {
     pub transform: EvalTransform,
     /// How images are normalized.
     pub normalize: Normalize,
-    /// Device of the networks.
+    /// Device of the networks and of the search.
     pub device: Device,
+    /// Precision of the networks.
+    pub precision: FeaturePrecision,
 }
 
 impl KnnOptions {
@@ -84,6 +88,7 @@ impl KnnOptions {
             transform,
             normalize,
             device: Device::Cpu,
+            precision: FeaturePrecision::default(),
         }
     }
 }
@@ -176,6 +181,7 @@ impl KnnTask {
             pixels: self.score_pixels()?,
             resize,
             crop,
+            precision: self.options.precision,
         })
     }
 
@@ -188,7 +194,7 @@ impl KnnTask {
         let KnnOptions { max_train, max_test, .. } = self.options;
         let train = extract(&self.train, network, &self.extract_options(max_train))?;
         let test = extract(&self.test, network, &self.extract_options(max_test))?;
-        Ok((knn(&train, &test, &self.options.knn)?, train))
+        Ok((knn(&train, &test, &self.knn_config())?, train))
     }
 
     /// Measures k-NN on raw pixels.
@@ -200,14 +206,20 @@ impl KnnTask {
         let limits = [max_train, max_test];
         let options = PixelOptions { workers: self.workers, limits, ..PixelOptions::default() };
         let (train, test) = pixel_features(&self.train, &self.test, &options)?;
-        knn(&train, &test, &self.options.knn)
+        knn(&train, &test, &self.knn_config())
+    }
+
+    fn knn_config(&self) -> KnnConfig {
+        KnnConfig { device: self.options.device, ..self.options.knn.clone() }
     }
 
     fn extract_options(&self, limit: usize) -> ExtractOptions {
-        let KnnOptions { transform, normalize, device, .. } = &self.options;
+        let KnnOptions { transform, normalize, device, precision, .. } = &self.options;
         ExtractOptions {
+            batch: ExtractOptions::batch_for(*device),
             workers: self.workers,
             device: *device,
+            precision: *precision,
             limit,
             ..ExtractOptions::new(*transform, normalize.clone())
         }

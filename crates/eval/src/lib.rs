@@ -23,8 +23,8 @@ pub mod spectrum;
 
 pub use error::{Error, Result};
 pub use features::{
-    ExtractOptions, FeatureExtractor, FeatureSet, MeanPatch, extract, extract_with_progress,
-    to_input, unit_rows,
+    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, extract,
+    extract_with_progress, to_input, unit_rows,
 };
 pub use files::{FeatureFormat, read_features, write_features};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};

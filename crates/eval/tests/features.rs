@@ -111,7 +111,7 @@ fn pixels_are_standardized_with_the_train_set() {
     assert!(largest(train.features.std_dim(axis, false, false) - 1.0) < 1e-4);
     let off = largest(test.features.mean_dim(axis, false, Kind::Float));
     assert!(off > 1e-3, "the test set must not be standardized with its own mean");
-    let result = knn(&train, &test, &KnnConfig { k: vec![20], temperature: 0.07 }).unwrap();
+    let result = knn(&train, &test, &KnnConfig { k: vec![20], ..KnnConfig::default() }).unwrap();
     assert_eq!((result.num_train, result.num_test), (200, 100));
 }
 

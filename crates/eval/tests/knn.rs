@@ -18,7 +18,7 @@ fn at(degrees: f32, length: f32) -> [f32; 2] {
 }
 
 fn config(k: &[usize], temperature: f64) -> KnnConfig {
-    KnnConfig { k: k.to_vec(), temperature }
+    KnnConfig { k: k.to_vec(), temperature, ..KnnConfig::default() }
 }
 
 fn close(got: f64, expected: f64) {

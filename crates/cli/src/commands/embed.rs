@@ -9,6 +9,7 @@ use eval::{FeatureFormat, write_features};
 
 use crate::console::{answer, note, progress};
 use crate::failure::{Failure, Result};
+use crate::precision::Precision;
 use crate::sizes::{Sizes, words};
 use crate::weights;
 use simdino::device;
@@ -38,12 +39,15 @@ pub struct Args {
     /// Most images used, spread over the set; 0 = all
     #[arg(long, default_value_t = 0)]
     limit: usize,
-    /// Images a forward pass
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
+    /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
+    #[arg(long)]
+    batch: Option<usize>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Precision of the network; bf16 is several times as fast on a GPU
+    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
+    precision: Precision,
 }
 
 /// Which vector stands for an image.
@@ -72,7 +76,9 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
     dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
     let mut options = ExtractOptions::new(transform, weights.normalize.clone());
-    (options.batch, options.device, options.limit) = (args.batch, device, args.limit);
+    (options.device, options.precision, options.limit) =
+        (device, args.precision.into(), args.limit);
+    options.batch = args.batch.unwrap_or(ExtractOptions::batch_for(device));
     let backbone = &weights.backbone;
     let mean = MeanPatch(backbone);
     let extractor: &dyn FeatureExtractor = match args.pooling {

@@ -12,6 +12,7 @@ use trainer::files::write_json;
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
+use crate::precision::Precision;
 use crate::sizes::{Sizes, words};
 use crate::weights;
 
@@ -60,6 +61,9 @@ pub struct KnnArgs {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Precision of the networks; bf16 is several times as fast on a GPU
+    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
+    precision: Precision,
     /// One JSON object on the last line instead of a table
     #[arg(long)]
     json: bool,
@@ -82,8 +86,9 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
     let (train, test) = (args.train.as_str(), args.test.as_str());
     let mut options = KnnOptions::new(train, test, transform, weights.normalize.clone());
     (options.max_train, options.max_test) = (args.max_train, args.max_test);
-    options.knn = KnnConfig { k: args.k.clone(), temperature: args.temperature };
-    options.device = device;
+    options.knn =
+        KnnConfig { k: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
+    (options.device, options.precision) = (device, args.precision.into());
     let task = KnnTask::open(options, &data_config(&weights, ""))?;
     task.notices().iter().for_each(|text| note(text));
     let table = task.table(&weights.backbone, &weights.untrained()?)?;
@@ -102,18 +107,20 @@ fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
             "step": step,
             "resize": table.resize,
             "crop": table.crop,
+            "precision": table.precision,
             "results": table,
         });
         println!("{}", serde_json::to_string(&summary)?);
         return Ok(());
     }
     println!(
-        "{}: {} images vote, {} are classified, {} classes; {}",
+        "{}: {} images vote, {} are classified, {} classes; {}, {}",
         args.weights.display(),
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,
-        words(EvalTransform { resize: table.resize, crop: table.crop })
+        words(EvalTransform { resize: table.resize, crop: table.crop }),
+        args.precision
     );
     println!("{:>6}  {:>16}  {:>16}  {:>16}", "k", "this network", "untrained", "raw pixels");
     for (i, score) in table.knn.scores.iter().enumerate() {

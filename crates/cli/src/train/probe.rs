@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use eval::{KnnConfig, KnnOptions, KnnTask};
+use eval::{FeaturePrecision, KnnConfig, KnnOptions, KnnTask};
 use model::VisionTransformer;
 use simdino::assemble::{normalize, probe_transform};
 use tch::Device;
+use trainer::config::Precision;
 use trainer::probe::Probe;
 
 use crate::config::RunConfig;
@@ -24,8 +25,13 @@ pub fn open(config: &RunConfig, device: Device) -> Result<Option<KnnTask>> {
     let mut options =
         KnnOptions::new(train, test, probe_transform(config), normalize(&config.augment));
     (options.max_train, options.max_test) = (probe.max_train, probe.max_test);
-    options.knn = KnnConfig { k: vec![probe.k], temperature: probe.temperature };
+    options.knn =
+        KnnConfig { k: vec![probe.k], temperature: probe.temperature, ..KnnConfig::default() };
     options.device = device;
+    // On a GPU, single precision would take several times as long as training does.
+    if device != Device::Cpu && config.train.precision == Precision::Bf16 {
+        options.precision = FeaturePrecision::Bf16;
+    }
     Ok(Some(KnnTask::open(options, &config.data)?))
 }
 
