@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::ImageRange;
 use model::normalize::Normalize;
-use model::{Arch, HeadConfig, ModelConfig};
+use model::{Arch, HeadConfig, ModelConfig, ResidualPrecision};
 use objectives::config::{Centering, Gamma};
 use objectives::{
     DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
@@ -259,6 +259,49 @@ fn a_coding_rate_that_has_to_be_tried_again_is_and_the_step_is_done() {
     assert!(late.rate_retries > 0);
     assert_eq!((late.rate_retries, &late.loss), (early.rate_retries, &early.loss));
     assert_same(&state(&one), &state(&other));
+}
+
+/// The losses of steps on four batches in turn, with a learning rate that changes them.
+fn losses(
+    precision: Precision,
+    residual: ResidualPrecision,
+    method: Method,
+    steps: u64,
+) -> Vec<f64> {
+    let mut config = LearnerConfig { precision, ..config(method) };
+    config.model.residual_precision = residual;
+    let mut learner = learner(&config);
+    let mut one = |step: u64| {
+        let mut request = request(step, false);
+        request.values.lr = 1e-3;
+        let output = done(learner.step(&request, || Ok(views(&config, step % 4))).unwrap());
+        output.loss.double_value(&[])
+    };
+    (0..steps).map(&mut one).collect()
+}
+
+/// With tokens in bf16 between the blocks, losses deviate from those in fp32 about as much as with
+/// activations in bf16 alone.
+#[test]
+fn a_residual_stream_in_bf16_learns_as_one_in_fp32_does() {
+    const STEPS: u64 = 24;
+    let _alone = alone();
+    for method in [Method::SimDino, Method::SimDinoV2] {
+        let run = |precision, residual| losses(precision, residual, method, STEPS);
+        let exact = run(Precision::Fp32, ResidualPrecision::Fp32);
+        let autocast = run(Precision::Bf16, ResidualPrecision::Fp32);
+        let rounded = run(Precision::Bf16, ResidualPrecision::Bf16);
+        assert_ne!(autocast, rounded, "the precision of the stream has an effect");
+        let unused = losses(Precision::Fp32, ResidualPrecision::Bf16, method, 2);
+        assert_eq!(unused, exact[..2], "it has none in fp32");
+        let learned = exact[0] - exact[STEPS as usize - 1];
+        let far = |losses: &[f64]| {
+            let deviations = losses.iter().zip(&exact).map(|(a, b)| (a - b).abs());
+            deviations.fold(0.0, f64::max) / learned.abs()
+        };
+        assert!(learned > 0.05, "{exact:?}");
+        assert!(far(&rounded) < 0.05 + 2.0 * far(&autocast), "{rounded:?}, {exact:?}");
+    }
 }
 
 /// Operators that wait for a GPU: they give the host a number, or a shape that depends on numbers.
