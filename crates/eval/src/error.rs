@@ -132,6 +132,12 @@ pub enum Error {
     /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
+    /// A feature was not requested from the store.
+    #[error("the features have no '{name}'")]
+    NoFeature {
+        /// The feature.
+        name: String,
+    },
     /// The device has no autocast.
     #[error(transparent)]
     Autocast(#[from] torch_ext::Error),

@@ -88,7 +88,7 @@ pub enum FeaturePrecision {
 }
 
 impl FeaturePrecision {
-    fn autocast(self) -> Option<Kind> {
+    pub(crate) fn autocast(self) -> Option<Kind> {
         match self {
             Self::Fp32 => None,
             Self::Bf16 => Some(Kind::BFloat16),
@@ -279,7 +279,7 @@ fn check_rows(features: &Tensor, expected: usize) -> Result<()> {
 
 /// Returns `limit` of `len` indices at even distances, so that a set sorted by class keeps all
 /// classes.
-fn spread(len: usize, limit: usize) -> Vec<usize> {
+pub(crate) fn spread(len: usize, limit: usize) -> Vec<usize> {
     if limit == 0 || limit >= len {
         return (0..len).collect();
     }

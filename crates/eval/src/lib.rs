@@ -20,6 +20,7 @@ mod knn_task;
 pub mod pca;
 pub mod pictures;
 pub mod spectrum;
+pub mod store;
 
 pub use error::{Error, Result};
 pub use features::{

@@ -1,0 +1,157 @@
+//! The features of some images of a data set, in one file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use data::loader::BrokenImage;
+use tch::{Device, Kind, Tensor};
+
+use super::ImageFeature;
+use crate::error::{Error, Result};
+
+/// Tensor of the indices of the images that have a row.
+const INDICES: &str = "indices";
+/// Entry of the file's header with the images that could not be read, as JSON.
+const BROKEN: &str = "broken";
+
+/// Rows of consecutive chosen images.
+#[derive(Debug)]
+pub(super) struct Part {
+    path: Option<PathBuf>,
+    chosen: Vec<usize>,
+    indices: Vec<usize>,
+    broken: Vec<BrokenImage>,
+    features: BTreeMap<ImageFeature, Vec<Tensor>>,
+    complete: bool,
+}
+
+impl Part {
+    /// Part `number` of the images `chosen`, at least one. It is complete if the folder has a
+    /// readable file of them with all `wanted` features; otherwise, it is empty.
+    pub(super) fn open(
+        folder: Option<&Path>,
+        number: usize,
+        chosen: Vec<usize>,
+        wanted: &BTreeSet<ImageFeature>,
+    ) -> Self {
+        let path = folder.map(|folder| folder.join(format!("part-{number:05}.safetensors")));
+        let empty = Self {
+            path,
+            chosen,
+            indices: Vec::new(),
+            broken: Vec::new(),
+            features: BTreeMap::new(),
+            complete: false,
+        };
+        // A file that is damaged, or lacks a feature, is replaced.
+        empty.read(wanted).unwrap_or(empty)
+    }
+
+    fn read(&self, wanted: &BTreeSet<ImageFeature>) -> Option<Self> {
+        let path = self.path.as_ref().filter(|path| path.is_file())?;
+        let mut file = model::weights::read_safetensors(path).ok()?;
+        let indices = Vec::<i64>::try_from(file.tensors.get(INDICES)?).ok()?;
+        let indices: Vec<usize> = indices.iter().map(|&i| i as usize).collect();
+        let broken: Vec<(usize, String, String)> =
+            serde_json::from_str(file.metadata.get(BROKEN)?).ok()?;
+        let broken: Vec<BrokenImage> = broken
+            .into_iter()
+            .map(|(index, name, reason)| BrokenImage { index, name, reason })
+            .collect();
+        let unreadable = broken.iter().map(|image| image.index);
+        let known: BTreeSet<usize> = indices.iter().copied().chain(unreadable).collect();
+        let all: BTreeSet<usize> = self.chosen.iter().copied().collect();
+        let mut features = BTreeMap::new();
+        // Where no image could be read, there are no rows, and no width to state.
+        for &feature in wanted.iter().filter(|_| !indices.is_empty()) {
+            let rows = file.tensors.remove(&feature.name())?;
+            let fits = rows.dim() == 2 && rows.size()[0] == indices.len() as i64;
+            if !fits || rows.kind() != Kind::Float {
+                return None;
+            }
+            features.insert(feature, vec![rows]);
+        }
+        let (path, chosen) = (self.path.clone(), self.chosen.clone());
+        (known == all).then_some(Self { path, chosen, indices, broken, features, complete: true })
+    }
+
+    /// The images, readable or not.
+    pub(super) fn chosen(&self) -> &[usize] {
+        &self.chosen
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether the image belongs to this part or one before it.
+    pub(super) fn holds(&self, index: usize) -> bool {
+        self.chosen.last().is_some_and(|&last| index <= last)
+    }
+
+    /// Adds the images `indices`, whose rows in `features` begin at `row`.
+    pub(super) fn push(
+        &mut self,
+        indices: &[usize],
+        features: &BTreeMap<ImageFeature, Tensor>,
+        row: usize,
+    ) {
+        if indices.is_empty() {
+            return;
+        }
+        self.indices.extend_from_slice(indices);
+        for (&feature, rows) in features {
+            let rows = rows.narrow(0, row as i64, indices.len() as i64);
+            self.features.entry(feature).or_default().push(rows);
+        }
+    }
+
+    /// Images without a row that are not known to be broken.
+    pub(super) fn open_images(&self) -> Vec<usize> {
+        let broken = self.broken.iter().map(|image| image.index);
+        let known: BTreeSet<usize> = self.indices.iter().copied().chain(broken).collect();
+        self.chosen.iter().copied().filter(|index| !known.contains(index)).collect()
+    }
+
+    pub(super) fn push_broken(&mut self, image: BrokenImage) {
+        self.broken.push(image);
+    }
+
+    /// Fetches the rows from the device and writes the file.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        for rows in self.features.values_mut() {
+            *rows = vec![Tensor::f_cat(rows, 0)?.f_to_device(Device::Cpu)?];
+        }
+        self.complete = true;
+        let Some(path) = &self.path else { return Ok(()) };
+        let indices: Vec<i64> = self.indices.iter().map(|&index| index as i64).collect();
+        let mut tensors = kept(path, &indices);
+        tensors.insert(INDICES.to_owned(), Tensor::from_slice(&indices));
+        for (feature, rows) in &self.features {
+            tensors.extend(rows.iter().map(|rows| (feature.name(), rows.shallow_clone())));
+        }
+        let tensors: Vec<_> = tensors.into_iter().collect();
+        let broken: Vec<_> = self.broken.iter().map(|b| (b.index, &b.name, &b.reason)).collect();
+        let unwritten = |error| Error::Unwritten { path: path.clone(), source: Box::new(error) };
+        let broken = serde_json::to_string(&broken).map_err(unwritten)?;
+        let header = BTreeMap::from([(BROKEN.to_owned(), broken)]);
+        model::weights::write_safetensors(path, &tensors, &header).map_err(Error::Tensors)
+    }
+
+    /// Indices of the rows, the rows of each feature, and the images without one.
+    pub(super) fn into_contents(
+        self,
+    ) -> (Vec<usize>, Vec<(ImageFeature, Tensor)>, Vec<BrokenImage>) {
+        let features = self.features.into_iter();
+        let rows = features.flat_map(|(feature, rows)| rows.into_iter().map(move |r| (feature, r)));
+        (self.indices, rows.collect(), self.broken)
+    }
+}
+
+/// Tensors of a file that is about to be replaced, if they belong to the same images.
+fn kept(path: &Path, indices: &[i64]) -> BTreeMap<String, Tensor> {
+    let tensors = model::weights::read_safetensors(path).map(|file| file.tensors);
+    let tensors = tensors.unwrap_or_default();
+    let same = tensors.get(INDICES).is_some_and(|old| *old == Tensor::from_slice(indices));
+    if same { tensors } else { BTreeMap::new() }
+}
