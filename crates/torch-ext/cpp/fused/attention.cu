@@ -8,34 +8,18 @@
 // then fits the registers, and its softmax needs no second pass. Tokens beyond the last are zeros in shared
 // memory; their probabilities as keys are set to zero, and their rows as queries are never stored.
 //
-// common.cu comes before this text. tests/kernels runs it on the CPU and compares it with plain loops.
+// common.cu and attention_sizes.h come before this text. tests/kernels runs it on the CPU and compares it with plain loops.
 
-#define WIDTH 64                 // columns of a head
-#define TILE 16                  // rows, columns, and depth of the matrix instruction's first operand
+#define WIDTH HEAD_WIDTH
 #define STEPS (WIDTH / TILE)     // blocks of 16 x 16 in a tile of 16 rows
 #define EIGHTS (WIDTH / 8)       // blocks of 8 columns in a row, of 16 bytes each
 #define ROWS (TILES * TILE)      // of a matrix in shared memory
-#define TILE_BYTES (TILE * WIDTH * 2)
 #define MATRIX_BYTES (TILES * TILE_BYTES)
 #define SCALE 0.125f             // of scores: WIDTH^-0.5
 #define SCALE_LOG2 (SCALE * 1.4426950408889634f)  // for exponentials of base 2, the hardware's
-
-// What the host needs to know of a launch is computed here and there: attention.cpp has the same formulas.
-#define FORWARD_WARPS (TILES < 4 ? TILES : 4)
-#define BACKWARD_WARPS (TILES <= 3 ? TILES : (TILES + 1) / 2)
 #define SUMS (2 * WIDTH)         // columns of the bias whose gradients are summed: queries' and values'
-#define BACKWARD_BYTES (4 * MATRIX_BYTES + (2 * ROWS + BACKWARD_WARPS * SUMS) * 4)
-
-// Blocks that a processor should have registers for at once. The more of them, the more of the time in which
-// one waits for memory another computes.
-#define FORWARD_BLOCKS (TILES <= 4 ? 6 : TILES <= 13 ? 3 : 2)
-#define PROCESSOR_BYTES (228 * 1024)  // of shared memory, and of each block 1024 are not ours
-#define BACKWARD_BLOCKS_BY_BYTES (PROCESSOR_BYTES / (BACKWARD_BYTES + 1024))
-#define BACKWARD_BLOCKS_BY_WARPS (16 / BACKWARD_WARPS)  // of 128 registers
-#define BACKWARD_BLOCKS                                                                           \
-  (BACKWARD_BLOCKS_BY_BYTES < 1 || BACKWARD_BLOCKS_BY_WARPS < 1 ? 1                               \
-   : BACKWARD_BLOCKS_BY_BYTES < BACKWARD_BLOCKS_BY_WARPS        ? BACKWARD_BLOCKS_BY_BYTES        \
-                                                                : BACKWARD_BLOCKS_BY_WARPS)
+static_assert(TILES <= MOST_TILES, "a row of scores must fit the registers");
+constexpr u32 FORWARD_WARPS = forward_warps(TILES), BACKWARD_WARPS = backward_warps(TILES);
 
 // Instructions
 
@@ -291,8 +275,7 @@ __device__ inline void attend(
 
 // out [images, tokens, D] = attention of qkv [images, tokens, 3 D], a block per image and head; of each row
 // of scores the logarithm of base 2 of its exponentials' sum, `log_sums` [images, heads, tokens].
-// Shared memory: keys, values, a tile of queries per warp.
-extern "C" __global__ void __launch_bounds__(LANES * FORWARD_WARPS, FORWARD_BLOCKS) attention_forward(
+extern "C" __global__ void __launch_bounds__(LANES * FORWARD_WARPS, forward_blocks(TILES)) attention_forward(
     const u16* __restrict__ qkv, u32 tokens, u32 heads, u16* __restrict__ out, float* __restrict__ log_sums) {
   const Lane lane = lane_of(threadIdx.x % LANES);
   const u32 warp = threadIdx.x / LANES;
@@ -456,9 +439,7 @@ __device__ inline void sum_of_rows(float (&of_lane)[EIGHTS][2], float* to, u32 l
 //
 // A bias of values is multiplied with probabilities, whose sum is 1: its gradient is the sum of dO. One of keys
 // adds the same to all scores of a row, which changes no probability: its gradient is 0, and nothing is summed.
-//
-// Shared memory: queries, keys, values, dO; logarithms, deltas; of each warp sums for queries, then values.
-extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) attention_backward(
+extern "C" __global__ void __launch_bounds__(THREADS, backward_blocks(TILES)) attention_backward(
     const u16* __restrict__ qkv, const u16* __restrict__ out, const u16* __restrict__ d_out,
     const float* __restrict__ log_sums, u32 tokens, u32 heads, u16* __restrict__ d_qkv,
     float* __restrict__ parts /*?*/) {
@@ -474,9 +455,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) attention
   copy_rows(m.queries, qkv, from, 0, ROWS, threadIdx.x, THREADS);
   copy_rows(m.keys, qkv + dim, from, 0, ROWS, threadIdx.x, THREADS);
   copy_rows(m.values, qkv + 2 * dim, from, 0, ROWS, threadIdx.x, THREADS);
-  // Beyond the last token, infinity makes all probabilities of a query zero.
+  // Beyond the last token a query is zeros, and so is its dO: with any finite logarithm, it adds nothing.
   for (u32 row = threadIdx.x; row < ROWS; row += THREADS)
-    logs[row] = row < tokens ? log_sums[static_cast<u64>(blockIdx.x) * tokens + row] : INFINITE;
+    logs[row] = row < tokens ? log_sums[static_cast<u64>(blockIdx.x) * tokens + row] : 0.0f;
   delta_of_rows(out, of_out, bytes + 3 * MATRIX_BYTES, deltas, sums + warp * SUMS + WIDTH, lane.index);
   __syncthreads();
 
@@ -511,7 +492,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) attention
 }
 
 // The gradient of the bias [3 D] from parts [images, 2, D], in a fixed order; a block for 32 columns.
-#define SUM_WARPS 32
 extern "C" __global__ void __launch_bounds__(LANES * SUM_WARPS) attention_bias(
     const float* __restrict__ parts, u32 images, u32 dim, float* __restrict__ d_bias) {
   __shared__ float sums[SUM_WARPS][LANES];

@@ -87,9 +87,8 @@ static float power_of_two(float x) { return std::exp2(x); }
 #define INFINITE INFINITY
 
 #include "common.cu"
+#include "attention_sizes.h"
 #include "attention.cu"
-
-static const u32 FORWARD_BYTES = 2 * MATRIX_BYTES + FORWARD_WARPS * TILE_BYTES;
 
 // What shared memory holds before a block on a GPU is not known: here it is NaN in both types.
 static std::function<void()> poisoned(u32 bytes) {
@@ -193,11 +192,11 @@ static void test(const Case& c, bool reversed, double allowed, const char* what)
        d_bias = unwritten(3 * c.dim());
   launch(blocks, 1, LANES * FORWARD_WARPS, [&] {
     attention_forward(c.qkv.data(), c.tokens, c.heads, out.data(), logs.data());
-  }, reversed, poisoned(FORWARD_BYTES));
+  }, reversed, poisoned(forward_bytes(TILES)));
   launch(blocks, 1, LANES * BACKWARD_WARPS, [&] {
     attention_backward(
         c.qkv.data(), out.data(), c.d_out.data(), logs.data(), c.tokens, c.heads, d_qkv.data(), parts.data());
-  }, reversed, poisoned(BACKWARD_BYTES));
+  }, reversed, poisoned(backward_bytes(TILES)));
   launch(3 * dim / LANES, 1, LANES * SUM_WARPS, [&] {
     attention_bias(parts.data(), c.images, dim, d_bias.data());
   }, reversed);
