@@ -18,6 +18,15 @@ const SOURCES: [&str; 11] = [
     "fused/attention_function.cpp",
 ];
 
+/// Texts that make the kernels of attention, in this order.
+const ATTENTION: [&str; 5] = [
+    "common.cu",
+    "attention_sizes.h",
+    "attention_tiles.cu",
+    "attention.cu",
+    "attention_backward.cu",
+];
+
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=cpp");
     for name in ["LIBTORCH", "LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CUDA_HOME"] {
@@ -65,7 +74,7 @@ fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), St
     if let Some(headers) = headers {
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
         embed(&out, "kernels", &["common.cu", "kernels.cu"])?;
-        embed(&out, "attention", &["common.cu", "attention_sizes.h", "attention.cu"])?;
+        embed(&out, "attention", &ATTENTION)?;
         build.define("SIMDINO_KERNELS", None).include(out);
         for dir in headers {
             build.flag("-isystem").flag(dir);

@@ -1,6 +1,7 @@
 // The element-wise work between the matrix products of a transformer block, each kernel one pass over
 // memory. Compiled on the user's machine by NVRTC, for its GPU; without any header, so that NVRTC needs
-// nothing but common.cu and this text. tests/kernels compiles the same text for the CPU and compares it with plain loops.
+// nothing but common.cu and this text. tests/kernels compiles the same text for the CPU and compares it with
+// plain loops.
 //
 // Activations of a branch are bfloat16, the residual stream and all parameters are float. Sums are in
 // float. Row r, column c of a matrix is at r * DIM + c. Pointers that may be null are marked with `?`.

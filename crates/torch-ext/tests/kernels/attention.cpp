@@ -1,4 +1,4 @@
-// Runs the text of attention.cu on the CPU, and compares it with plain loops in double. Compiled by
+// Runs the texts of attention on the CPU, and compares it with plain loops in double. Compiled by
 // tests/attention.rs with -DTILES, and run with numbers of tokens that have so many tiles.
 #include "emulation.h"
 
@@ -88,7 +88,9 @@ static float power_of_two(float x) { return std::exp2(x); }
 
 #include "common.cu"
 #include "attention_sizes.h"
+#include "attention_tiles.cu"
 #include "attention.cu"
+#include "attention_backward.cu"
 
 // What shared memory holds before a block on a GPU is not known: here it is NaN in both types.
 static std::function<void()> poisoned(u32 bytes) {
