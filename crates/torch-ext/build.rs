@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
@@ -15,6 +15,16 @@ const SOURCES: [&str; 10] = [
     "dist.cpp",
     "reducer.cpp",
     "fused/fused.cpp",
+    "fused/attention_function.cpp",
+];
+
+/// Texts that make the kernels of attention, in this order.
+const ATTENTION: [&str; 5] = [
+    "common.cu",
+    "attention_sizes.h",
+    "attention_tiles.cu",
+    "attention.cu",
+    "attention_backward.cu",
 ];
 
 fn main() -> Result<(), String> {
@@ -60,13 +70,11 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
 /// which the user's machine compiles. Without the headers it says that there are none.
 fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), String> {
     let mut build = compiler(include, headers.is_some());
-    build.file("cpp/fused/kernels.cpp");
+    build.files(["cpp/fused/kernels.cpp", "cpp/fused/attention.cpp"]);
     if let Some(headers) = headers {
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-        let text = fs::read_to_string("cpp/fused/kernels.cu").map_err(|e| e.to_string())?;
-        // A string literal of C++ holds at most 65,536 characters everywhere.
-        let source = format!("static const char KERNELS_SOURCE[] = R\"cuda({text})cuda\";\n");
-        fs::write(out.join("kernels_source.h"), source).map_err(|e| e.to_string())?;
+        embed(&out, "kernels", &["common.cu", "kernels.cu"])?;
+        embed(&out, "attention", &ATTENTION)?;
         build.define("SIMDINO_KERNELS", None).include(out);
         for dir in headers {
             build.flag("-isystem").flag(dir);
@@ -74,6 +82,17 @@ fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), St
     }
     build.compile("simdino_torch_ext_kernels");
     Ok(())
+}
+
+/// Writes `NAME_source.h`, which defines `NAME_SOURCE` as the texts of `files`, one after the other.
+fn embed(out: &Path, name: &str, files: &[&str]) -> Result<(), String> {
+    let read = |file: &&str| fs::read_to_string(Path::new("cpp/fused").join(file));
+    let text: String =
+        files.iter().map(read).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    // A string literal of C++ holds at most 65,536 characters everywhere.
+    let source =
+        format!("static const char {}_SOURCE[] = R\"cuda({text})cuda\";\n", name.to_uppercase());
+    fs::write(out.join(format!("{name}_source.h")), source).map_err(|e| e.to_string())
 }
 
 /// NCCL's part, in an archive of its own: where the headers are missing, or are not those that

@@ -374,8 +374,8 @@ fn gather(
 mod tests {
     use augment::EvalTransform;
     use data::DataConfig;
-    use data::synthetic::write_folder;
     use data::SyntheticConfig;
+    use data::synthetic::write_folder;
     use model::normalize::Normalize;
     use model::{Arch, ModelConfig};
     use tch::nn;

@@ -1,7 +1,7 @@
 //! Multi-head self-attention.
 
 use tch::nn::Module;
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
 use torch_ext::fused;
 
 use crate::error::Result;
@@ -47,13 +47,24 @@ impl Attention {
 
     /// [`Self::forward`] with fused kernels, without the last bias; also returns that bias.
     pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
-        // The bias gets its gradient when heads are split, because it is a sum over values that
-        // are written there.
+        // The bias gets its gradient in the next step, because it is a sum over values that are
+        // written there.
         let added = self.qkv.bs.as_ref().map(Tensor::detach);
         let qkv = x.f_linear(&self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
-        let [q, k, v] = fused::split_heads(&qkv, self.qkv.bs.as_ref(), self.num_heads)?;
-        let mixed = mix(&self.normed(q), &self.normed(k), &v);
+        let mixed = self.mix_fused(&qkv)?;
         Ok((mixed.f_linear(&self.proj.ws, None::<&Tensor>)?, self.proj.bs.as_ref()))
+    }
+
+    /// Attention of a projection `[B, T, 3 D]`: `[B, T, D]`.
+    fn mix_fused(&self, qkv: &Tensor) -> Result<Tensor> {
+        let (bias, size) = (self.qkv.bs.as_ref(), qkv.size());
+        let head_dim = size[2] / (3 * self.num_heads);
+        let kernels = || fused::attention_supported(qkv.device(), size[1], head_dim).is_ok();
+        if !self.qk_norm && qkv.kind() == Kind::BFloat16 && kernels() {
+            return Ok(fused::attention(qkv, bias, self.num_heads)?);
+        }
+        let [q, k, v] = fused::split_heads(qkv, bias, self.num_heads)?;
+        Ok(mix(&self.normed(q), &self.normed(k), &v))
     }
 
     /// Computes only the class token's row of [`Self::forward`], `[B, T, D]` to `[B, 1, D]`: the
@@ -142,7 +153,7 @@ fn attend_one(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
 

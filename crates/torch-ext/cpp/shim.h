@@ -125,6 +125,13 @@ const char* simdino_fused_bias_gelu(
 const char* simdino_fused_split_heads(
     tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
+// Why the kernels of attention do not run on a CUDA device for sequences of so many tokens and heads of `width`
+// columns: null if they do.
+const char* simdino_fused_attention_why_not(int cuda_index, int64_t tokens, int64_t width) noexcept;
+// Attention of queries, keys and values [B, T, 3 D], to one of `out`, [B, T, D]. `bias` as above.
+const char* simdino_fused_attention(
+    tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
+
 // Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;

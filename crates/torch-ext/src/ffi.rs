@@ -171,6 +171,13 @@ unsafe extern "C" {
         heads: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub fn simdino_fused_attention_why_not(cuda_index: c_int, tokens: i64, width: i64) -> Message;
+    pub fn simdino_fused_attention(
+        qkv: *mut C_tensor,
+        bias: *mut C_tensor,
+        heads: i64,
+        out: *mut *mut C_tensor,
+    ) -> Message;
     pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
     pub fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;

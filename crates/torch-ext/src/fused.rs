@@ -166,6 +166,50 @@ pub fn split_heads(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<[T
     }
 }
 
+const ATTENTION: &str = "attention";
+
+/// Checks whether kernels compute [`attention`] on `device` for sequences of `tokens` tokens and
+/// heads of `width` columns, in bfloat16, compiling them if necessary. The answer does not change
+/// during the life of the process.
+///
+/// # Errors
+/// Returns the reason if they do not: no CUDA, a GPU without bfloat16 or with too little shared
+/// memory, heads that do not have 64 columns, more than 272 tokens, no NVRTC, or
+/// `SIMDINO_FUSED_ATTENTION=0` in the environment.
+pub fn attention_supported(device: Device, tokens: i64, width: i64) -> Result<()> {
+    match ffi::cuda_index(ATTENTION, device)? {
+        index if index < 0 => Err(Error::Device { what: ATTENTION, device }),
+        // SAFETY: takes numbers.
+        index => unsafe {
+            ffi::check(ATTENTION, ffi::simdino_fused_attention_why_not(index, tokens, width))
+        },
+    }
+}
+
+/// Computes multi-head self-attention of a projection `[B, T, 3 D]` to queries, keys, and values:
+/// `[B, T, D]`, in the type of `qkv`. Scores are scaled by `(D/H)^-0.5`, and softmax is in fp32
+/// (fp64 if `qkv` is).
+///
+/// If there is a `bias` `[3 D]`, it must already have been added to `qkv`, detached: its gradient
+/// is computed here.
+///
+/// Where [`attention_supported`] refuses, operators compute it, which store all probabilities in
+/// between.
+///
+/// # Errors
+/// Returns an error if a shape does not match, or if libtorch or the driver fails.
+pub fn attention(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<Tensor> {
+    let mut out = ptr::null_mut();
+    let bias = optional(bias);
+    // SAFETY: the tensors are alive for the call, and `out` has room for the one pointer written.
+    unsafe {
+        let message = ffi::simdino_fused_attention(pointer(qkv), bias, heads, &mut out);
+        ffi::check(ATTENTION, message)?;
+        // Without an error, it is a new tensor, and we become its only owner.
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
 const ADD_NORM: &str = "add_norm";
 
 /// Returns the normalized tokens, and the sum if there is a branch.

@@ -1,35 +1,31 @@
 // Fused steps of a transformer block as functions that autograd knows: on CUDA by kernels.cu, elsewhere by
 // the same formulas in libtorch's operators, which is how they are tested on a CPU.
-#include "../shim.h"
+#include "function.h"
 
 #include <array>
 #include <limits>
-#include <memory>
 #include <utility>
 
 #include <ATen/ATen.h>
 #include <ATen/ops/native_layer_norm.h>
 #include <ATen/ops/native_layer_norm_backward.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels.h"
 
 namespace {
-using at::Tensor;
 using simdino::fused::AddNormGradients;
+using simdino::fused::aligned;
+using simdino::fused::AutogradContext;
 using simdino::fused::Branch;
+using simdino::fused::hand_over;
 using simdino::fused::Normed;
 using simdino::fused::Selection;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-using Optional = std::optional<Tensor>;
-
-// Operators see the tensors as they are, not as autocast would have them.
-struct WithoutAutocast {
-  c10::impl::ExcludeDispatchKeyGuard cpu{c10::DispatchKey::AutocastCPU};
-  c10::impl::ExcludeDispatchKeyGuard cuda{c10::DispatchKey::AutocastCUDA};
-};
+using simdino::fused::Optional;
+using simdino::fused::optional;
+using simdino::fused::ready;
+using simdino::fused::Tensor;
+using simdino::fused::variable_list;
+using simdino::fused::WithoutAutocast;
 
 // By operators
 
@@ -190,24 +186,6 @@ void check_branch(const Branch& branch, const Tensor& x) {
   check_vector("places of the branch's images", branch.places, x.size(0), at::kInt);
 }
 
-// Whether a kernel may read 16 bytes at once from the start.
-bool aligned(const Tensor& tensor) {
-  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
-}
-
-// As the kernels read it: dense, and at such an address.
-Tensor ready(const Tensor& tensor) {
-  if (!tensor.defined() || !tensor.is_cuda()) {
-    return tensor;
-  }
-  const auto dense = tensor.contiguous();
-  return aligned(dense) ? dense : dense.clone();
-}
-
-Tensor ready(const Optional& tensor) {
-  return tensor ? ready(*tensor) : Tensor();
-}
-
 // Whether kernels compute with parameters like this one and activations of `kind`.
 bool by_kernels(const Tensor& parameter, c10::ScalarType kind) {
   return parameter.is_cuda() && parameter.scalar_type() == at::kFloat && kind == at::kBFloat16;
@@ -332,21 +310,6 @@ struct SplitHeads : public torch::autograd::Function<SplitHeads> {
     return {merged, ctx->saved_data["bias"].toBool() ? sums : Tensor(), {}};
   }
 };
-
-Optional optional(tensor_ptr tensor) {
-  return tensor == nullptr ? Optional() : Optional(*tensor);
-}
-
-// Hands tensors over to the caller, all of them or none.
-void hand_over(const variable_list& tensors, tensor_ptr* out) {
-  std::vector<std::unique_ptr<Tensor>> owned;
-  for (const auto& tensor : tensors) {
-    owned.push_back(std::make_unique<Tensor>(tensor));
-  }
-  for (auto& tensor : owned) {
-    *out++ = tensor.release();
-  }
-}
 }  // namespace
 
 const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept {

@@ -1,31 +1,20 @@
-// Compiles kernels.cu with NVRTC, which libtorch brings, and launches it through the driver. Both are
-// opened at run time, so that a machine without a GPU needs neither.
+// Compiles kernels.cu for a GPU and a width, and launches it.
 #include "kernels.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include <dlfcn.h>
-
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/util/Exception.h>
 
 #ifdef SIMDINO_KERNELS
-#include <cuda.h>
-#include <nvrtc.h>
-
-#include <ATen/cuda/CUDAContextLight.h>
-#include <c10/core/DeviceGuard.h>
-#include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAStream.h>
-
-#include "kernels_source.h" // KERNELS_SOURCE, the text of kernels.cu, written by build.rs
+#include "driver.h"
+#include "kernels_source.h" // KERNELS_SOURCE, the texts of common.cu and kernels.cu, written by build.rs
 #endif
 
 namespace simdino::fused {
@@ -35,86 +24,6 @@ namespace {
 constexpr uint32_t WARPS = 4, GELU_WARPS = 8, LANES = 32, WIDE = 8;
 constexpr int64_t WIDEST = 1536; // beyond, a lane would hold more than fits its registers
 
-// A function of a library that is opened at run time.
-template <class Signature>
-Signature* symbol(void* library, const char* name) {
-  auto* found = reinterpret_cast<Signature*>(dlsym(library, name));
-  TORCH_CHECK(found != nullptr, name, " is missing");
-  return found;
-}
-
-void* open_library(std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (void* library = dlopen(name, RTLD_LAZY | RTLD_LOCAL)) {
-      return library;
-    }
-  }
-  TORCH_CHECK(false, "cannot open ", *names.begin(), ": ", dlerror());
-}
-
-struct Api {
-  void* driver = open_library({"libcuda.so.1", "libcuda.so"});
-  // The first is libtorch's own and depends on the NVRTC that libtorch was made with.
-  void* nvrtc = open_library({"libcaffe2_nvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"});
-#define SIMDINO_SYMBOL(library, name) decltype(::name)* name = symbol<decltype(::name)>(library, #name)
-  SIMDINO_SYMBOL(nvrtc, nvrtcCreateProgram);
-  SIMDINO_SYMBOL(nvrtc, nvrtcDestroyProgram);
-  SIMDINO_SYMBOL(nvrtc, nvrtcCompileProgram);
-  SIMDINO_SYMBOL(nvrtc, nvrtcGetCUBINSize);
-  SIMDINO_SYMBOL(nvrtc, nvrtcGetCUBIN);
-  SIMDINO_SYMBOL(nvrtc, nvrtcGetProgramLogSize);
-  SIMDINO_SYMBOL(nvrtc, nvrtcGetProgramLog);
-  SIMDINO_SYMBOL(nvrtc, nvrtcGetErrorString);
-  SIMDINO_SYMBOL(driver, cuModuleLoadData);
-  SIMDINO_SYMBOL(driver, cuModuleGetFunction);
-  SIMDINO_SYMBOL(driver, cuLaunchKernel);
-  SIMDINO_SYMBOL(driver, cuOccupancyMaxActiveBlocksPerMultiprocessor);
-  SIMDINO_SYMBOL(driver, cuGetErrorString);
-#undef SIMDINO_SYMBOL
-
-  void check(CUresult status, const char* what) const {
-    const char* text = nullptr;
-    if (status != CUDA_SUCCESS) {
-      cuGetErrorString(status, &text);
-      TORCH_CHECK(false, what, ": ", text ? text : "unknown error of the driver");
-    }
-  }
-  void check(nvrtcResult status, const char* what) const {
-    TORCH_CHECK(status == NVRTC_SUCCESS, what, ": ", nvrtcGetErrorString(status));
-  }
-
-  static const Api& get() {
-    static const Api api; // tried again at the next call if it throws
-    return api;
-  }
-};
-
-// Machine code of kernels.cu for a GPU and a width.
-std::string compile(const Api& api, const cudaDeviceProp& gpu, int64_t dim) {
-  nvrtcProgram program = nullptr;
-  api.check(
-      api.nvrtcCreateProgram(&program, KERNELS_SOURCE, "kernels.cu", 0, nullptr, nullptr), "NVRTC");
-  const auto destroy = [&](nvrtcProgram* p) { api.nvrtcDestroyProgram(p); };
-  const std::unique_ptr<nvrtcProgram, decltype(destroy)> owner(&program, destroy);
-  const std::string arch =
-      "--gpu-architecture=sm_" + std::to_string(gpu.major) + std::to_string(gpu.minor);
-  const std::string width = "-DDIM=" + std::to_string(dim);
-  const std::array<const char*, 3> options{arch.c_str(), width.c_str(), "--std=c++17"};
-  const auto status =
-      api.nvrtcCompileProgram(program, static_cast<int>(options.size()), options.data());
-  size_t size = 0;
-  if (status != NVRTC_SUCCESS && api.nvrtcGetProgramLogSize(program, &size) == NVRTC_SUCCESS) {
-    std::string log(size, '\0');
-    api.nvrtcGetProgramLog(program, log.data());
-    TORCH_CHECK(false, "NVRTC: ", api.nvrtcGetErrorString(status), "\n", log.c_str());
-  }
-  api.check(status, "NVRTC");
-  api.check(api.nvrtcGetCUBINSize(program, &size), "NVRTC");
-  std::string code(size, '\0');
-  api.check(api.nvrtcGetCUBIN(program, code.data()), "NVRTC");
-  return code;
-}
-
 // A kernel, the threads of a block, and how many blocks the device runs at once: more of them would have to
 // wait for the others, and then run without them.
 struct Kernel {
@@ -122,13 +31,6 @@ struct Kernel {
   uint32_t threads;
   CUfunction function = nullptr;
   uint32_t resident = 1;
-};
-
-// The device that a kernel runs on, also for the driver: a thread that has not computed there yet has no
-// context of it.
-struct On {
-  c10::DeviceGuard guard;
-  explicit On(c10::Device device) : guard(device) { c10::cuda::set_device(device.index(), true); }
 };
 
 // The kernels of one device and width.
@@ -156,7 +58,7 @@ struct Kernels {
     TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
     TORCH_CHECK(dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is not a multiple of 8 up to ", WIDEST);
     const On device(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
-    const auto code = compile(api, *gpu, dim);
+    const auto code = compile(api, *gpu, KERNELS_SOURCE, "-DDIM=" + std::to_string(dim));
     api.check(api.cuModuleLoadData(&module, code.data()), "the kernels");
     for (Kernel* kernel :
          {&forward[0], &forward[1], &backward[0], &backward[1], &backward_branch[0],

@@ -1,6 +1,7 @@
 // The element-wise work between the matrix products of a transformer block, each kernel one pass over
 // memory. Compiled on the user's machine by NVRTC, for its GPU; without any header, so that NVRTC needs
-// nothing but this text. tests/kernels compiles the same text for the CPU and compares it with plain loops.
+// nothing but common.cu and this text. tests/kernels compiles the same text for the CPU and compares it with
+// plain loops.
 //
 // Activations of a branch are bfloat16, all parameters are float, and the residual stream is one of both.
 // Sums are in float. Row r, column c of a matrix is at r * DIM + c. Pointers that may be null are marked
@@ -8,28 +9,6 @@
 //
 // DIM, a multiple of 4, is the width of the residual stream.
 
-#ifndef SIMDINO_EMULATED
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-#define EVERY_LANE 0xffffffffu
-
-__device__ inline float bits_to_float(u32 bits) { return __uint_as_float(bits); }
-// Until all threads of a team are here; barrier 0 is that of __syncthreads.
-__device__ inline void wait_for_team(u32 team, u32 threads) {
-  asm volatile("bar.sync %0, %1;" : : "r"(team + 1), "r"(threads) : "memory");
-}
-__device__ inline float fast_exp(float x) { return __expf(x); } // to two units in the last place
-__device__ inline float fast_divide(float x, float y) { return __fdividef(x, y); }
-// Two floats rounded to nearest even, the first in the low half.
-__device__ inline u32 to_bf16_pair(float low, float high) {
-  u32 pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-#endif
-
-#define LANES 32
 #define CHUNK 4  // columns that a lane takes at once
 #define WARPS 4  // of a block that takes a row a team
 
@@ -38,9 +17,6 @@ __device__ inline u32 to_bf16_pair(float low, float high) {
 #define BACKWARD_TEAM (DIM > 512 ? 2 : 1)
 // Chunks of a row of `warps` that each of their lanes takes.
 #define CHUNKS_OF(warps) ((DIM + (warps) * LANES * CHUNK - 1) / ((warps) * LANES * CHUNK))
-
-__device__ inline float low_bf16(u32 pair) { return bits_to_float(pair << 16); }
-__device__ inline float high_bf16(u32 pair) { return bits_to_float(pair & 0xffff0000u); }
 
 __device__ inline float sum_of_warp(float value) {
 #pragma unroll

@@ -1,0 +1,109 @@
+// NVRTC, which libtorch brings, compiles our kernels on the user's machine, and the driver launches them. Both
+// are opened at run time, so that a machine without a GPU needs neither. Only where there are CUDA's headers.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include <cuda.h>
+#include <dlfcn.h>
+#include <nvrtc.h>
+
+#include <ATen/cuda/CUDAContextLight.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+#include <c10/util/Exception.h>
+
+namespace simdino::fused {
+
+// A function of a library that is opened at run time.
+template <class Signature>
+Signature* symbol(void* library, const char* name) {
+  auto* found = reinterpret_cast<Signature*>(dlsym(library, name));
+  TORCH_CHECK(found != nullptr, name, " is missing");
+  return found;
+}
+
+inline void* open_library(std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (void* library = dlopen(name, RTLD_LAZY | RTLD_LOCAL)) {
+      return library;
+    }
+  }
+  TORCH_CHECK(false, "cannot open ", *names.begin(), ": ", dlerror());
+}
+
+struct Api {
+  void* driver = open_library({"libcuda.so.1", "libcuda.so"});
+  // The first is libtorch's own and depends on the NVRTC that libtorch was made with.
+  void* nvrtc = open_library({"libcaffe2_nvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"});
+#define SIMDINO_SYMBOL(library, name) decltype(::name)* name = symbol<decltype(::name)>(library, #name)
+  SIMDINO_SYMBOL(nvrtc, nvrtcCreateProgram);
+  SIMDINO_SYMBOL(nvrtc, nvrtcDestroyProgram);
+  SIMDINO_SYMBOL(nvrtc, nvrtcCompileProgram);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetCUBINSize);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetCUBIN);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetProgramLogSize);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetProgramLog);
+  SIMDINO_SYMBOL(nvrtc, nvrtcGetErrorString);
+  SIMDINO_SYMBOL(driver, cuModuleLoadData);
+  SIMDINO_SYMBOL(driver, cuModuleGetFunction);
+  SIMDINO_SYMBOL(driver, cuLaunchKernel);
+  SIMDINO_SYMBOL(driver, cuOccupancyMaxActiveBlocksPerMultiprocessor);
+  SIMDINO_SYMBOL(driver, cuFuncSetAttribute);
+  SIMDINO_SYMBOL(driver, cuGetErrorString);
+#undef SIMDINO_SYMBOL
+
+  void check(CUresult status, const char* what) const {
+    const char* text = nullptr;
+    if (status != CUDA_SUCCESS) {
+      cuGetErrorString(status, &text);
+      TORCH_CHECK(false, what, ": ", text ? text : "unknown error of the driver");
+    }
+  }
+  void check(nvrtcResult status, const char* what) const {
+    TORCH_CHECK(status == NVRTC_SUCCESS, what, ": ", nvrtcGetErrorString(status));
+  }
+
+  static const Api& get() {
+    static const Api api; // tried again at the next call if it throws
+    return api;
+  }
+};
+
+// Machine code of a text of kernels for a GPU, with a definition that the text needs.
+inline std::string compile(
+    const Api& api, const cudaDeviceProp& gpu, const char* text, const std::string& definition) {
+  nvrtcProgram program = nullptr;
+  api.check(
+      api.nvrtcCreateProgram(&program, text, "kernels.cu", 0, nullptr, nullptr), "NVRTC");
+  const auto destroy = [&](nvrtcProgram* p) { api.nvrtcDestroyProgram(p); };
+  const std::unique_ptr<nvrtcProgram, decltype(destroy)> owner(&program, destroy);
+  const std::string arch =
+      "--gpu-architecture=sm_" + std::to_string(gpu.major) + std::to_string(gpu.minor);
+  const std::array<const char*, 3> options{arch.c_str(), definition.c_str(), "--std=c++17"};
+  const auto status =
+      api.nvrtcCompileProgram(program, static_cast<int>(options.size()), options.data());
+  size_t size = 0;
+  if (status != NVRTC_SUCCESS && api.nvrtcGetProgramLogSize(program, &size) == NVRTC_SUCCESS) {
+    std::string log(size, '\0');
+    api.nvrtcGetProgramLog(program, log.data());
+    TORCH_CHECK(false, "NVRTC: ", api.nvrtcGetErrorString(status), "\n", log.c_str());
+  }
+  api.check(status, "NVRTC");
+  api.check(api.nvrtcGetCUBINSize(program, &size), "NVRTC");
+  std::string code(size, '\0');
+  api.check(api.nvrtcGetCUBIN(program, code.data()), "NVRTC");
+  return code;
+}
+
+// The device that a kernel runs on, also for the driver: a thread that has not computed there yet has no
+// context of it.
+struct On {
+  c10::DeviceGuard guard;
+  explicit On(c10::Device device) : guard(device) { c10::cuda::set_device(device.index(), true); }
+};
+
+}  // namespace simdino::fused
