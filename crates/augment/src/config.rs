@@ -9,6 +9,7 @@ pub type Problem = (&'static str, String);
 
 /// Which Gaussian blur is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BlurKind {
     /// Pillow's GaussianBlur, three box passes (DINO, SimDINO).
@@ -20,6 +21,7 @@ pub enum BlurKind {
 
 /// The augmentation of a published recipe, from which the keys that are not given are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// SimDINO: 10 local crops, Pillow's blur.
@@ -37,6 +39,7 @@ pub enum Preset {
 
 /// Multi-crop augmentation. Section `augment`. Names as in the reference implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
     /// Recipe whose values the keys below have where they are not given: `simdino`, `simdinov2`,

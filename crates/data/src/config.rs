@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which reader opens [`DataConfig::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// Decide from the path: a folder with tar files or a pattern of them is `shards`, one with
@@ -22,12 +23,13 @@ pub enum SourceKind {
     Shards,
     /// Hugging Face image datasets in parquet files; needs the feature `parquet`.
     Parquet,
-    /// Images drawn on the fly, see [`SyntheticConfig`].
+    /// Images drawn on the fly from the settings of `data.synthetic`.
     Synthetic,
 }
 
 /// Where the images are and how they are read. Section `data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// Reader of `path`; `auto` decides from the path.
@@ -96,6 +98,7 @@ impl Default for DataConfig {
 
 /// What is cached in memory from epoch to epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CacheKind {
     /// Nothing; the system may keep files.
@@ -109,6 +112,7 @@ pub enum CacheKind {
 
 /// One of several sources that are mixed. An element of `data.mix`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MixEntry {
     /// Folder, list file, tar or parquet file, or a pattern with `*` of such files.
@@ -122,6 +126,7 @@ pub struct MixEntry {
 
 /// The synthetic set: ten classes of textured shapes on textured backgrounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SyntheticConfig {
     /// Number of images.

@@ -26,6 +26,7 @@ const TRIES: usize = 10;
 
 /// How masks are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MaskConfig {
     /// Share of the global crops that are masked (0-1); 0.5 in DINOv2 and SimDINOv2.

@@ -7,6 +7,7 @@ pub type Problem = (&'static str, String);
 
 /// Sizes of the vision transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Arch {
     /// 128 wide, 4 blocks, 4 heads: under 1 M parameters, for demos and tests on a CPU.
@@ -35,6 +36,7 @@ pub enum Arch {
 
 /// The feed-forward network of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ffn {
     /// Two linear layers with GELU between them.
@@ -58,6 +60,7 @@ impl Ffn {
 
 /// How the positional embedding is interpolated to other grids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PosInterpolation {
     /// Bicubic with the scale of a tenth of a patch more, as DINO and the first DINOv2 do.
@@ -71,6 +74,7 @@ pub enum PosInterpolation {
 
 /// How the rate of stochastic depth varies over the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathSchedule {
     /// From 0 at the first block to the rate at the last, as in DINO.
@@ -82,6 +86,7 @@ pub enum DropPathSchedule {
 
 /// What stochastic depth drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathForm {
     /// Each image's branch by a draw of its own, after it was computed; as in DINO.
@@ -131,6 +136,7 @@ impl Arch {
 
 /// The backbone. Section `model`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// Size of the transformer.
@@ -196,6 +202,7 @@ impl Default for ModelConfig {
 
 /// The projection head: an MLP, an L2 normalization, and prototypes if any. Section `head`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadConfig {
     /// Width of the hidden layers; 2048 in the reference.

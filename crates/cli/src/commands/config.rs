@@ -33,6 +33,8 @@ enum Action {
         /// Recipe to print, as YAML
         name: Option<String>,
     },
+    /// Print the JSON schema of a config, with which editors complete and check keys
+    Schema,
 }
 
 /// A config file and what wins over it.
@@ -55,6 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
         Action::Check(source) => check(source),
         Action::Recipes { name: Some(name) } => print_recipe(name),
         Action::Recipes { name: None } => list_recipes(),
+        Action::Schema => answer(&config::json_schema()),
     }
 }
 

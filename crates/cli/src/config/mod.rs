@@ -103,6 +103,12 @@ fn read(text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
     Ok(from_document(document, overrides, &yaml::read)?)
 }
 
+/// The JSON schema of a config.
+pub fn json_schema() -> String {
+    let schema = simdino::config::schema::json_schema::<RunConfig>();
+    format!("{schema:#}\n")
+}
+
 /// A config as YAML, with every key.
 ///
 /// # Errors

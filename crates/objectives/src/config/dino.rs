@@ -6,6 +6,7 @@ use super::{Problem, WarmupForm, negative, not_positive};
 
 /// How the teacher's targets are protected from collapse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Centering {
     /// Subtract a moving average of the teacher's scores before the softmax.
@@ -17,6 +18,7 @@ pub enum Centering {
 
 /// Prototypes and their targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DinoConfig {
     /// Temperature of the student's softmax.

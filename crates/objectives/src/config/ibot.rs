@@ -6,6 +6,7 @@ use super::{Problem, negative};
 
 /// The loss of masked patches, for SimDINOv2 and DINOv2. Section `ibot`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IbotConfig {
     /// Weight of the loss of masked patches; 1 in SimDINOv2 and DINOv2, 0 turns masking off.

@@ -6,6 +6,7 @@ use super::{Problem, negative};
 
 /// KoLeo, which pushes nearest neighbors apart, for SimDINOv2 and DINOv2. Section `koleo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct KoleoConfig {
     /// Weight of KoLeo, which pushes neighbors apart; 0.1 in DINOv2, 0 in SimDINOv2.

@@ -18,6 +18,7 @@ pub use warmup::WarmupForm;
 
 /// The objectives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// Similarity of views and the coding rate.

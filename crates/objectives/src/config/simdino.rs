@@ -6,6 +6,7 @@ use super::{Problem, negative, not_positive};
 
 /// How `eps` is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EpsSemantics {
     /// As in the published code, where it stands for the paper's eps squared.
@@ -17,6 +18,7 @@ pub enum EpsSemantics {
 
 /// Weight of the coding rate in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gamma {
     /// `1/n + 1/d`, as in the published code.
@@ -37,6 +39,7 @@ pub enum Gamma {
 
 /// Features that the coding rate expands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExpaSource {
     /// The student's, as in the paper (`expa_type 0` of the code).
@@ -48,6 +51,7 @@ pub enum ExpaSource {
 
 /// Distance between student and teacher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LossForm {
     /// Minus the cosine, as in the code.
@@ -59,6 +63,7 @@ pub enum LossForm {
 
 /// Precision of Gram matrices, Cholesky and logarithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RatePrecision {
     /// Single precision; a failed factorization is retried with jitter and then in double.
@@ -70,6 +75,7 @@ pub enum RatePrecision {
 
 /// The SimDINO loss. Section `objective`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SimDinoConfig {
     /// Precision `eps` of the coding rate; 0.05 in SimDINO's recipe (`eps_semantics: code`).

@@ -18,6 +18,7 @@ use data::DataConfig;
 use data::masking::MaskConfig;
 use model::{HeadConfig, ModelConfig};
 use objectives::{DinoConfig, IbotConfig, KoleoConfig, Method, ObjectiveConfig, SimDinoConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
@@ -25,7 +26,7 @@ pub use self::document::{Resolved, from_document};
 use crate::device;
 
 /// Where a run is kept and on what it runs. Section `run`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSection {
     /// Name of the run and of its folder; empty = the config file's name.
@@ -56,7 +57,7 @@ impl Default for RunSection {
 }
 
 /// Everything a run is told.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// Where the run is kept and on what it runs.

@@ -8,6 +8,7 @@ use super::check::Check;
 
 /// Weights to start from. Section `init`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
     /// File, exported folder or run of simdino, DINO, DINOv2, timm or Hugging Face; empty = fresh weights.

@@ -8,6 +8,7 @@ use super::check::Check;
 
 /// How `base_lr` scales with the batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LrScaling {
     /// `base_lr * batch_size / 256` (DINO, SimDINO).
@@ -33,6 +34,7 @@ impl LrScaling {
 
 /// How gradients become updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
     /// Adam with decoupled weight decay.
@@ -46,6 +48,7 @@ pub enum OptimizerKind {
 
 /// Which parameters are excluded from weight decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NoDecay {
     /// Biases and everything of one dimension (DINO, SimDINO).
@@ -57,6 +60,7 @@ pub enum NoDecay {
 
 /// Which gradients are clipped together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ClipScope {
     /// Each parameter tensor by itself (DINO, SimDINO).
@@ -68,6 +72,7 @@ pub enum ClipScope {
 
 /// How the last layer is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FreezeForm {
     /// It has no gradient, and the optimizer passes it over (DINO).
@@ -79,6 +84,7 @@ pub enum FreezeForm {
 
 /// The optimizer, its schedules, gradient clipping and the teacher's average. Section `optim`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimConfig {
     /// How gradients become updates.

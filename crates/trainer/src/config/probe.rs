@@ -7,6 +7,7 @@ use super::check::Check;
 
 /// The k-NN probe during training. Section `probe`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
     /// Labeled images whose features vote; empty = no probe.

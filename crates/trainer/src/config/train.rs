@@ -8,6 +8,7 @@ use super::check::Check;
 
 /// Precision of the networks; the objective always runs in fp32 or better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
@@ -24,6 +25,7 @@ pub enum Precision {
 
 /// Length and pace of a run. Section `train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Images in one optimizer step, over all processes and accumulation steps.
