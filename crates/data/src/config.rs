@@ -33,12 +33,15 @@ pub enum SourceKind {
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// Reader of `path`; `auto` decides from the path.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub source: SourceKind,
     /// Folder, list file, tar or parquet file, or a pattern (`*`, `{00..99}`) of such files; with the
     /// feature `remote` also an address (`https://`, `s3://`, `gs://`, `az://`) of such files. Required unless `source: synthetic`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub path: String,
     /// Several sources in place of `path`, each with `path` and, where wanted, `source` and `weight`:
     /// its share of the images of an epoch, in proportion to the other weights.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub mix: Vec<MixEntry>,
     /// For images of more than 8 bits a value (PNG, TIFF): the values that become 0 and 255, those
     /// beyond cut off; `[[low, high]]` for all channels, or a pair for each. Empty: the full range of
@@ -48,28 +51,38 @@ pub struct DataConfig {
     #[serde(skip)]
     pub channels: usize,
     /// What `source: synthetic` draws.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub synthetic: SyntheticConfig,
     /// Threads that decode and augment; 0 = one per core but one, which the training step keeps.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub workers: usize,
     /// Batches prepared ahead of the training step.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub prefetch: usize,
     /// Images with a shorter side, in pixels, count as broken.
     pub min_side: u32,
     /// The run stops when more than this share of the images read so far was broken (0-1).
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub max_bad_fraction: f64,
     /// What is kept in memory from epoch to epoch: `none`, `encoded` (the files) or `decoded` (the
     /// pixels).
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub cache: CacheKind,
     /// Memory in GB for `cache`, of each process; images beyond it are read anew each time.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub cache_gb: f64,
     /// How often a request to a server is tried again.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub remote_retries: u32,
     /// Longest time for one request to a server, its answer included, in seconds.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub remote_timeout_s: f64,
     /// Memory in GB that decompressed `tar.gz` shards may take, of which the rest goes to `spill_dir`, or
     /// decompressed pages of parquet files, of which the rest is read anew.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub shard_cache_gb: f64,
     /// Folder of the temporary files for what passes `shard_cache_gb`; empty: the system's.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub spill_dir: String,
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use simdino::RunConfig;
 use simdino::config::problems::expectation;
-use simdino::config::schema::{self, Key, Kind, Word};
+use simdino::config::schema::{self, Key, Kind};
 
 /// The lines of the default config with their dotted paths, in the order of the code.
 fn lines() -> Vec<(String, String)> {
@@ -97,12 +97,11 @@ fn config_md() -> String {
         match path.rsplit_once('.') {
             Some((section, name)) => {
                 let (_, rows) = sections.iter_mut().find(|(name, _)| name == section).unwrap();
-                let inherited = schema::key_at(&root, section).unwrap().may_change_on_resume;
-                rows.push_str(&row(name, key, default, inherited));
+                rows.push_str(&row(name, key, default));
             }
             None => {
                 let mut text = format!("\n## `{path}`\n{} Default: `{default}`.\n\n", key.doc);
-                words(&key.kind).iter().for_each(|word| {
+                schema::words(&key.kind).iter().for_each(|word| {
                     writeln!(text, "- `{}`: {}", word.word, word.doc).unwrap();
                 });
                 sections.push((path.clone(), text));
@@ -118,32 +117,19 @@ fn config_md() -> String {
 fn elements(path: &str, key: &Key) -> Option<(String, String)> {
     let Kind::List(inner, None) = &key.kind else { return None };
     let Kind::Section(keys) = &**inner else { return None };
-    let rows = keys.iter().map(|(name, inner)| {
-        row(name, inner, &inner.default.to_string(), key.may_change_on_resume)
-    });
+    let rows = keys.iter().map(|(name, inner)| row(name, inner, &inner.default.to_string()));
     let head = format!("\n## Elements of `{path}`\n{TABLE}");
     Some((format!("{path}[]"), head + &rows.collect::<String>()))
 }
 
-fn row(name: &str, key: &Key, default: &str, inherited: bool) -> String {
-    let free = key.may_change_on_resume || inherited;
+fn row(name: &str, key: &Key, default: &str) -> String {
     let mut meaning = key.doc.replace('|', "\\|");
-    for word in words(&key.kind).iter().filter(|word| !word.doc.is_empty()) {
+    for word in schema::words(&key.kind).iter().filter(|word| !word.doc.is_empty()) {
         write!(meaning, "<br>`{}`: {}", word.word, word.doc.replace('|', "\\|")).unwrap();
     }
     let default = if default == "''" { "(empty)".into() } else { format!("`{default}`") };
-    let resume = if free { "may change" } else { "" };
+    let resume = if key.may_change_on_resume { "may change" } else { "" };
     format!("| `{name}` | {} | {default} | {resume} | {meaning} |\n", expectation(&key.kind))
-}
-
-/// The words that a key accepts.
-fn words(kind: &Kind) -> &[Word] {
-    match kind {
-        Kind::Words(words) => words,
-        Kind::Optional(inner) => words(inner),
-        Kind::Either(kinds) => kinds.first().map_or(&[], words),
-        _ => &[],
-    }
 }
 
 fn check(path: &str, expect: &str) {

@@ -30,16 +30,21 @@ use crate::device;
 #[serde(deny_unknown_fields, default)]
 pub struct RunSection {
     /// Name of the run and of its folder; empty = the config file's name.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub name: String,
     /// Folder that holds the runs.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub dir: String,
     /// Seed of every random draw.
     pub seed: u64,
     /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub device: String,
     /// Threads of the CPU's tensor operations; 0 = one per core.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub threads: usize,
     /// Longest wait, in seconds, for the other processes of a run; a probe must fit in it.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub timeout_s: f64,
 }
 
@@ -89,6 +94,7 @@ pub struct RunConfig {
     /// Length and pace.
     pub train: TrainConfig,
     /// The k-NN probe during training.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub probe: ProbeConfig,
 }
 

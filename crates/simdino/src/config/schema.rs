@@ -114,6 +114,16 @@ pub fn leaves(root: &Kind) -> Vec<(String, &Key)> {
     below.collect()
 }
 
+/// Returns the words that a kind accepts.
+pub fn words(kind: &Kind) -> &[Word] {
+    match kind {
+        Kind::Words(words) => words,
+        Kind::Optional(inner) => words(inner),
+        Kind::Either(kinds) => kinds.first().map_or(&[], words),
+        _ => &[],
+    }
+}
+
 /// Joins a section and a key to a dotted path.
 pub(super) fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
@@ -226,15 +236,30 @@ fn section(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
     let properties = keywords.0.get("properties").and_then(Value::as_object);
     let keys = properties.into_iter().flatten().map(|(name, schema)| {
         let about = Keywords::of(schema)?;
-        let key = Key {
+        let mut key = Key {
             kind: kind_of(schema)?,
             doc: about.text("description").to_owned(),
             default: about.0.get("default").cloned().unwrap_or_default(),
             may_change_on_resume: about.0.contains_key(ON_RESUME),
         };
+        if key.may_change_on_resume {
+            mark_all(&mut key.kind);
+        }
         Ok((name.clone(), key))
     });
     keys.collect::<Result<_, _>>().map(Kind::Section)
+}
+
+/// What holds for a section or a list holds for all keys in it.
+fn mark_all(kind: &mut Kind) {
+    match kind {
+        Kind::Section(keys) => keys.values_mut().for_each(|key| {
+            key.may_change_on_resume = true;
+            mark_all(&mut key.kind);
+        }),
+        Kind::List(inner, _) | Kind::Optional(inner) => mark_all(inner),
+        _ => {}
+    }
 }
 
 fn whole(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {

@@ -13,6 +13,7 @@ use super::check::Check;
 pub struct InitConfig {
     /// File, exported folder or run of simdino, DINO, DINOv2, timm or Hugging Face; empty = fresh weights.
     /// Positions, patch size and channels are made to fit the `model` section.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub from: String,
     /// Which network of a training checkpoint.
     pub network: Role,

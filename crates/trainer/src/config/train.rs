@@ -31,21 +31,27 @@ pub struct TrainConfig {
     /// Images in one optimizer step, over all processes and accumulation steps.
     pub batch_size: usize,
     /// Passes that a step is split into to save memory; the objective stays the same.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub accumulate: usize,
     /// Passes over the data.
     pub epochs: f64,
     /// Steps to stop after, for a shorter run with the same schedules; 0 = all of them.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub stop_after: u64,
     /// Precision of the networks.
     pub precision: Precision,
     /// Steps between two lines of metrics.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub log_every: u64,
     /// Steps between two checkpoints; 0 = once an epoch.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub checkpoint_every: u64,
     /// Checkpoints kept, newest first.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub keep_checkpoints: usize,
     /// Steps in a row that may be skipped because their loss or gradient is not finite; one more stops
     /// the run.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub max_skipped_steps: u64,
 }
 
