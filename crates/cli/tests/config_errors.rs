@@ -101,7 +101,7 @@ fn dry_run(bench: &Bench, recipe: &Path) {
         recipe.to_str().unwrap(),
         "--dry-run",
         "data.source=synthetic",
-        "data.path=",
+        "data.path=null",
         "probe.train_path=",
         "probe.test_path=",
         "init.from=",

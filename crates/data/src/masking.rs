@@ -24,18 +24,20 @@ use augment::{GLOBAL_CROPS, Problem};
 /// Tries to place a block before a mask is left as it is.
 const TRIES: usize = 10;
 
-/// How masks are drawn.
+/// How masks are drawn. Section `masks`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MaskConfig {
-    /// Share of the global crops that are masked (0-1); 0.5 in DINOv2 and SimDINOv2.
+    /// Fraction of the global crops that are masked. 0.5 in DINOv2 and SimDINOv2.
     pub mask_probability: f64,
-    /// Share of the patches of a masked crop that is hidden, [low, high]; (0.1, 0.5) in DINOv2.
+    /// Fraction of the patches that are hidden in a masked crop, [low, high]. [0.1, 0.5] in DINOv2
+    /// and SimDINOv2.
     pub mask_ratio: [f64; 2],
-    /// Least area of a block, in patches, where so many are left to hide; 4 in iBOT.
+    /// Smallest area of a masked block, in patches. 4 in iBOT. The last block of a crop may be
+    /// smaller.
     pub min_patches: usize,
-    /// Aspect ratio of a block lies between this and its inverse; 0.3 in iBOT.
+    /// Aspect ratio of a block, which lies between this and its inverse. 0.3 in iBOT.
     pub min_aspect: f64,
 }
 

@@ -85,18 +85,18 @@ pub struct ExtractOptions {
     pub normalize: Normalize,
     /// Images per forward pass.
     pub batch: usize,
-    /// Decoding threads; 0 = one per core.
-    pub workers: usize,
+    /// Decoding threads; `None` = one per core.
+    pub workers: Option<usize>,
     /// Device of the model.
     pub device: Device,
-    /// Maximum number of images, spread evenly over the data set; 0 = all.
-    pub limit: usize,
+    /// Maximum number of images, spread evenly over the data set; `None` = all.
+    pub limit: Option<usize>,
 }
 
 impl ExtractOptions {
     /// Uses all images, 64 per forward pass, on the CPU with all cores.
     pub fn new(transform: EvalTransform, normalize: Normalize) -> Self {
-        Self { transform, normalize, batch: 64, workers: 0, device: Device::Cpu, limit: 0 }
+        Self { transform, normalize, batch: 64, workers: None, device: Device::Cpu, limit: None }
     }
 }
 
@@ -199,10 +199,8 @@ fn check_rows(features: &Tensor, expected: usize) -> Result<()> {
 
 /// Returns `limit` of `len` indices at even distances, so that a set sorted by class keeps all
 /// classes.
-fn spread(len: usize, limit: usize) -> Vec<usize> {
-    if limit == 0 || limit >= len {
-        return (0..len).collect();
-    }
+fn spread(len: usize, limit: Option<usize>) -> Vec<usize> {
+    let limit = limit.unwrap_or(len).min(len);
     (0..limit).map(|i| (i as u128 * len as u128 / limit as u128) as usize).collect()
 }
 
@@ -212,10 +210,10 @@ mod tests {
 
     #[test]
     fn a_limit_spreads_over_the_set() {
-        assert_eq!(spread(4, 0), [0, 1, 2, 3]);
-        assert_eq!(spread(4, 9), [0, 1, 2, 3]);
-        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
-        let many = spread(1000, 333);
+        assert_eq!(spread(4, None), [0, 1, 2, 3]);
+        assert_eq!(spread(4, Some(9)), [0, 1, 2, 3]);
+        assert_eq!(spread(10, Some(4)), [0, 2, 5, 7]);
+        let many = spread(1000, Some(333));
         assert!(many.windows(2).all(|w| w[0] < w[1]) && many[332] < 1000);
     }
 

@@ -10,19 +10,19 @@ pub type Problem = (&'static str, String);
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Arch {
-    /// 128 wide, 4 blocks, 4 heads: under 1 M parameters, for demos and tests on a CPU.
+    /// 128 wide, 4 blocks, 4 heads. Fewer than 1 M parameters, for demos and tests on a CPU.
     VitNano,
     /// 192 wide, 12 blocks, 3 heads.
     VitTiny,
-    /// 384 wide, 12 blocks, 6 heads. The reference's default.
+    /// 384 wide, 12 blocks, 6 heads. The default of the published code.
     #[default]
     VitSmall,
     /// 768 wide, 12 blocks, 12 heads.
     VitBase,
     /// 1024 wide, 24 blocks, 16 heads.
     VitLarge,
-    /// 896 wide, 18 blocks, 14 heads, with a feed-forward network 2.6 times as wide. This and the next
-    /// three are the shapes that Alabdulmohsin et al. (arXiv 2305.13035) found best for their size.
+    /// 896 wide, 18 blocks, 14 heads, with a feed-forward network 2.6 times as wide. This and the
+    /// next three are the compute-optimal shapes of Alabdulmohsin et al. (arXiv 2305.13035).
     VitSo150m,
     /// 832 wide, 21 blocks, 13 heads, with a feed-forward network 2.6 times as wide.
     VitSo150m2,
@@ -42,8 +42,8 @@ pub enum Ffn {
     /// Two linear layers with GELU between them.
     #[default]
     Mlp,
-    /// `silu(a) * b` of two linear layers, then a third; two thirds as wide, so about as many
-    /// parameters.
+    /// SwiGLU: `silu(a) * b` of two linear layers, followed by a third. It is two thirds as wide, so
+    /// it has about as many parameters.
     Swiglu,
 }
 
@@ -63,7 +63,8 @@ impl Ffn {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PosInterpolation {
-    /// Bicubic with the scale of a tenth of a patch more, as DINO and the first DINOv2 do.
+    /// Bicubic, with a scale for a grid that is a tenth of a patch larger, as DINO and the first
+    /// DINOv2 do.
     #[default]
     Offset,
     /// Bicubic to the size of the grid.
@@ -80,7 +81,7 @@ pub enum DropPathSchedule {
     /// From 0 at the first block to the rate at the last, as in DINO.
     #[default]
     Linear,
-    /// The same at each block, as in DINOv2.
+    /// The same at every block, as in DINOv2.
     Uniform,
 }
 
@@ -89,10 +90,11 @@ pub enum DropPathSchedule {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathForm {
-    /// Each image's branch by a draw of its own, after it was computed; as in DINO.
+    /// Draws for each image whether its branch is dropped, after computing it, as in DINO.
     #[default]
     Image,
-    /// A fixed share of the batch, whose branches are never computed; as in DINOv2 for rates above 0.1.
+    /// Drops the branches of a fixed share of the batch without computing them, as in DINOv2 for
+    /// rates above 0.1.
     Batch,
 }
 
@@ -143,37 +145,46 @@ pub struct ModelConfig {
     pub arch: Arch,
     /// Side of a patch, in pixels.
     pub patch_size: i64,
-    /// Side, in pixels, of the image that the positional embedding is made for; other sizes
-    /// interpolate it. Usually `augment.global_crops_size`.
+    /// Side, in pixels, of the images that the positional embedding is made for; it is interpolated
+    /// for other sizes. Usually `augment.global_crops_size`.
     pub image_size: i64,
-    /// Channels of the input.
+    /// Number of channels of the input images.
     pub in_channels: i64,
-    /// Rate of stochastic depth (at the last block, if it grows); student only. 0.1 in DINO and SimDINO.
+    /// Rate of stochastic depth (that of the last block, if it grows), for the student only. 0.1 in
+    /// DINO and SimDINO, 0.2 in SimDINOv2, 0.3 in DINOv2.
     pub drop_path_rate: f64,
-    /// How the rate of stochastic depth goes over the blocks.
+    /// How the rate of stochastic depth varies over the blocks.
     pub drop_path_schedule: DropPathSchedule,
     /// What stochastic depth drops.
     pub drop_path_form: DropPathForm,
-    /// Learned tokens beside the class token that stand for no place in the image; 4 in SimDINOv2 and in DINOv2 with registers.
+    /// Number of learned tokens, besides the class token, that stand for no place in the image
+    /// (registers). 4 in SimDINOv2 and in DINOv2 with registers.
     pub num_register_tokens: i64,
-    /// A learned token that takes the place of masked patches; on in DINOv2 and SimDINOv2.
+    /// Whether there is a learned token that replaces masked patches. Needed by DINOv2 and
+    /// SimDINOv2.
     pub mask_token: bool,
-    /// Initial factor of each branch, learned by channel (LayerScale); absent = none. 0.1 in SimDINOv2, 1e-5 in DINOv2.
+    /// Initial factor of each residual branch, which is learned per channel (LayerScale). If it is
+    /// absent, there are no such factors. 0.1 in SimDINOv2, 1e-5 in DINOv2.
     pub layer_scale: Option<f64>,
-    /// The feed-forward network of each block.
+    /// Feed-forward network of each block.
     pub ffn: Ffn,
     /// Divide queries and keys by their root mean square.
     pub qk_norm: bool,
-    /// Attention heads; absent = those of `arch`. For weights of other programs that split the width otherwise.
+    /// Number of attention heads per block, for weights of other programs that split the width
+    /// differently. If it is absent, that of `arch`.
     pub num_heads: Option<i64>,
-    /// Added to the variance in each layer norm; 1e-6 in DINO and DINOv2.
+    /// Constant that is added to the variance in each layer norm. 1e-6 in DINO and DINOv2.
     pub norm_eps: f64,
-    /// How the positional embedding meets a grid that it was not made for.
+    /// How the positional embedding is interpolated to grids that it was not made for.
     pub pos_interpolation: PosInterpolation,
-    /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
+    /// Standard deviation of the initial class and register tokens. 0.02 in DINO, 1e-6 in DINOv2.
     pub token_std: f64,
-    /// Keep only the input of every so many blocks and compute the rest again in the backward pass (activation checkpointing): less memory, a third more time; 0 = keep all.
-    pub checkpoint_blocks: i64,
+    /// Activation checkpointing: keep only the input of every this many blocks, and compute the rest
+    /// again in the backward pass. It saves memory and takes about a third more time. If it is
+    /// absent, all activations are kept.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    pub checkpoint_blocks: Option<i64>,
 }
 
 impl Default for ModelConfig {
@@ -195,7 +206,7 @@ impl Default for ModelConfig {
             norm_eps: 1e-6,
             pos_interpolation: PosInterpolation::Offset,
             token_std: 0.02,
-            checkpoint_blocks: 0,
+            checkpoint_blocks: None,
         }
     }
 }
@@ -205,23 +216,24 @@ impl Default for ModelConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadConfig {
-    /// Width of the hidden layers; 2048 in the reference.
+    /// Width of the hidden layers. 2048 in the published code.
     pub hidden_dim: i64,
-    /// Width `d` of the unit vectors it gives; 256 in the reference.
+    /// Width of the output, which is normalized to length 1. 256 in the published code.
     pub out_dim: i64,
-    /// Number of linear layers; 3 in the reference.
+    /// Number of linear layers. 3 in the published code.
     pub num_layers: i64,
-    /// Batch normalization after each hidden layer; off in the reference.
+    /// Batch normalization after each hidden layer. Off in the published code.
     pub use_bn: bool,
-    /// Prototypes that the unit vectors are scored against; 0 in SimDINO and SimDINOv2, 65536 in DINO.
+    /// Number of prototypes that the output is scored against. 0 in SimDINO and SimDINOv2, 65536 in
+    /// DINO and DINOv2.
     pub prototypes: i64,
-    /// Keep all prototypes of length 1; off in the longer runs of DINO.
+    /// Keep all prototypes at length 1. Off in the longer runs of DINO and in DINOv2.
     pub norm_last_layer: bool,
-    /// A second head of this shape for masked patches; off in SimDINOv2 and in DINOv2's short recipe,
-    /// on in its long ones.
+    /// Use a second head of the same shape for masked patches. Off in SimDINOv2 and in DINOv2's
+    /// short recipe, on in its long ones.
     pub separate_patch_head: bool,
-    /// Width of that second head's unit vectors, where it is another; absent = `out_dim`. 256 beside 384 in
-    /// DINOv2's long recipes.
+    /// Width of the output of the second head. If it is absent, `out_dim`. 256, with an `out_dim` of
+    /// 384, in DINOv2's long recipes.
     pub patch_out_dim: Option<i64>,
 }
 
@@ -292,9 +304,9 @@ impl ModelConfig {
             let got = self.layer_scale.unwrap_or_default();
             problems.push(("layer_scale", format!("must be greater than 0 (got {got})")));
         }
-        if self.checkpoint_blocks < 0 {
-            let got = self.checkpoint_blocks;
-            problems.push(("checkpoint_blocks", format!("must not be negative (got {got})")));
+        if let Some(got @ ..1) = self.checkpoint_blocks {
+            problems
+                .push(("checkpoint_blocks", format!("must be at least 1, or null (got {got})")));
         }
         if !(self.token_std >= 0.0 && self.token_std.is_finite()) {
             let got = self.token_std;

@@ -85,12 +85,12 @@ pub fn normalize(augment: &AugmentConfig) -> Normalize {
 }
 
 /// Returns the size at which the probe of a run sees images: that of the model, after a resize to
-/// `probe.resize`, or to 8/7 of it if that is 0.
+/// `probe.resize`, or to 8/7 of it if that is absent.
 pub fn probe_transform(config: &RunConfig) -> EvalTransform {
     let crop = u32::try_from(config.model.image_size).unwrap_or(u32::MAX);
     match config.probe.resize {
-        0 => EvalTransform::for_crop(crop),
-        resize => EvalTransform { resize, crop },
+        None => EvalTransform::for_crop(crop),
+        Some(resize) => EvalTransform { resize, crop },
     }
 }
 

@@ -51,7 +51,7 @@ fn settings() -> LoaderConfig {
         accumulate: 2,
         rank: 1,
         world_size: 2,
-        workers: 2,
+        workers: Some(2),
         prefetch: 2,
         max_bad_fraction: 0.1,
     }
@@ -233,7 +233,7 @@ fn a_step_waits_for_no_image_of_the_next_and_a_stop_is_seen_while_it_waits() {
     let (sender, dataset) = blocked(4);
     let asked = Arc::new(AtomicBool::new(false));
     dataset.stop_on(Arc::clone(&asked));
-    let config = LoaderConfig { workers: 1, prefetch: 1, ..settings() };
+    let config = LoaderConfig { workers: Some(1), prefetch: 1, ..settings() };
     let mut feed = feed_with(&dataset, plan(3), config, START, Device::Cpu);
     assert_eq!(feed.next_views().unwrap().samples.len(), 4);
     let waited = feed.take_wait_time();

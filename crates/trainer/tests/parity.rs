@@ -33,7 +33,7 @@ const PATCHES: i64 = 16;
 const TOLERANCE: f64 = 1e-8;
 
 fn first(clip_grad: f64) -> OptimConfig {
-    OptimConfig { warmup_epochs: 2.0, clip_grad, ..OptimConfig::default() }
+    OptimConfig { warmup_epochs: 2.0, clip_grad: Some(clip_grad), ..OptimConfig::default() }
 }
 
 fn second() -> OptimConfig {

@@ -1,5 +1,6 @@
 //! `simdino embed`: one vector per image, for use elsewhere.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::console::{answer, note, progress};
 use crate::failure::{Failure, Result};
 use crate::sizes::{Sizes, words};
 use crate::weights;
-use simdino::device;
+use simdino::device::{self, DeviceSpec};
 use simdino::weights::data_config;
 
 /// What `simdino embed` takes.
@@ -35,15 +36,15 @@ pub struct Args {
     /// What the keys of the network in the file begin with, where there are several
     #[arg(long)]
     prefix: Option<String>,
-    /// Most images used, spread over the set; 0 = all
-    #[arg(long, default_value_t = 0)]
-    limit: usize,
+    /// Most images used, spread over the set; all if it is not given
+    #[arg(long)]
+    limit: Option<NonZeroUsize>,
     /// Images a forward pass
     #[arg(long, default_value_t = 64)]
     batch: usize,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: String,
+    device: DeviceSpec,
 }
 
 /// Which vector stands for an image.
@@ -66,13 +67,14 @@ pub fn run(args: &Args) -> Result<()> {
             args.out.display()
         )));
     }
-    let device = device::resolve(&args.device)?;
+    let device = device::resolve(args.device)?;
     let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let transform = args.sizes.transform(&args.weights, &weights.model)?;
     let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
     dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
     let mut options = ExtractOptions::new(transform, weights.normalize.clone());
-    (options.batch, options.device, options.limit) = (args.batch, device, args.limit);
+    (options.batch, options.device) = (args.batch, device);
+    options.limit = args.limit.map(NonZeroUsize::get);
     let backbone = &weights.backbone;
     let mean = MeanPatch(backbone);
     let extractor: &dyn FeatureExtractor = match args.pooling {

@@ -74,9 +74,7 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
     let ConfigText { text, shown, stem, note } = text::of(path)?;
     let Resolved { mut config, mut notes } = read(&text, &shown, overrides)?;
-    if config.run.name.is_empty() {
-        config.run.name = stem;
-    }
+    config.run.name.get_or_insert(stem);
     let warnings = config.without_effect();
     notes.extend(note);
     Ok(Loaded { config, text, notes, warnings })

@@ -34,8 +34,8 @@ pub struct LoaderConfig {
     pub rank: usize,
     /// Number of processes.
     pub world_size: usize,
-    /// Threads that decode and augment; 0 = one per core.
-    pub workers: usize,
+    /// Threads that decode and augment; `None` = one per core.
+    pub workers: Option<usize>,
     /// Micro-batches prepared ahead, at least 1.
     pub prefetch: usize,
     /// Maximum fraction (0-1) of broken images among those read, checked from 50 images on.

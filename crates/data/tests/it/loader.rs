@@ -82,7 +82,7 @@ fn threads_and_prefetch_change_nothing() {
     let (_dir, dataset) = pictures(30);
     let expected = take(&mut start(&dataset, settings(6), (0, 0)), 12);
     for (workers, prefetch) in [(1, 1), (1, 5), (2, 1), (8, 3), (8, 20), (0, 2)] {
-        let config = LoaderConfig { workers, prefetch, ..settings(6) };
+        let config = LoaderConfig { workers: Some(workers), prefetch, ..settings(6) };
         let got = take(&mut start(&dataset, config, (0, 0)), 12);
         assert!(expected.iter().zip(&got).all(|(a, b)| same(a, b)), "{workers} {prefetch}");
     }
@@ -206,7 +206,7 @@ proptest! {
         let mut union = Vec::new();
         for rank in 0..world_size {
             let config =
-                LoaderConfig { accumulate, rank, world_size, workers, prefetch, ..settings(global_batch) };
+                LoaderConfig { accumulate, rank, world_size, workers: Some(workers), prefetch, ..settings(global_batch) };
             let mut loader = start(&dataset, config, (step / steps, step % steps));
             union.extend(take(&mut loader, accumulate).iter().flat_map(|b| b.samples.clone()));
         }
@@ -252,7 +252,7 @@ fn a_slow_consumer_bounds_what_is_prepared() {
     for (workers, prefetch, taken) in [(1, 1, 0), (2, 3, 1), (4, 2, 5)] {
         let reads = Arc::new(AtomicUsize::new(0));
         let dataset = Arc::new(Dataset::new(Box::new(Counted(64, reads.clone())), 8));
-        let config = LoaderConfig { workers, prefetch, ..settings(4) };
+        let config = LoaderConfig { workers: Some(workers), prefetch, ..settings(4) };
         let mut loader = start(&dataset, config, (0, 0));
         take(&mut loader, taken);
         // Dropping waits for the threads: nothing is read later. However long the consumer is

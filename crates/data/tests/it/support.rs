@@ -44,7 +44,7 @@ pub fn jpeg(number: u32) -> Vec<u8> {
 
 /// A config that opens `path`.
 pub fn config(source: SourceKind, path: &Path) -> DataConfig {
-    DataConfig { source, path: path.to_str().unwrap().into(), ..DataConfig::default() }
+    DataConfig { source, path: Some(path.to_str().unwrap().into()), ..DataConfig::default() }
 }
 
 /// The folder of data packs, or none with a printed reason.
@@ -79,7 +79,7 @@ pub fn settings(global_batch: usize) -> LoaderConfig {
         accumulate: 1,
         rank: 0,
         world_size: 1,
-        workers: 2,
+        workers: Some(2),
         prefetch: 2,
         max_bad_fraction: 0.1,
     }

@@ -9,7 +9,7 @@ use super::{Problem, negative};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IbotConfig {
-    /// Weight of the loss of masked patches; 1 in SimDINOv2 and DINOv2, 0 turns masking off.
+    /// Weight of the loss. 1 in SimDINOv2 and DINOv2; 0 disables masking.
     pub loss_weight: f64,
 }
 

@@ -9,10 +9,10 @@ use super::{Problem, negative};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct KoleoConfig {
-    /// Weight of KoLeo, which pushes neighbors apart; 0.1 in DINOv2, 0 in SimDINOv2.
+    /// Weight of the regularizer. 0.1 in DINOv2, 0 in SimDINOv2.
     pub loss_weight: f64,
-    /// Groups that the global batch is split into, in which KoLeo looks for neighbors. The reference's
-    /// groups are its GPUs: 32 at batch 2048, so 64 images per group.
+    /// Number of groups that the batch is split into; neighbors are found within a group. In the
+    /// reference, each GPU is a group: 32 at a batch size of 2048, with 64 images each.
     pub groups: usize,
 }
 

@@ -21,12 +21,12 @@ pub use warmup::WarmupForm;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Similarity of views and the coding rate.
+    /// Pulls the views of an image together and spreads the batch with the coding rate.
     #[default]
     SimDino,
     /// SimDINO with masked patches.
     SimDinoV2,
-    /// Cross-entropy of prototypes, centered and sharpened.
+    /// Cross-entropy of prototype scores, with centered and sharpened targets.
     Dino,
     /// DINO with masked patches (iBOT) and KoLeo.
     DinoV2,

@@ -23,6 +23,10 @@ pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, Str
     // Text is taken as it stands, so that `run.name=007` or `data.path=a: b` need no quotes.
     let value = match key_at(root, path).map(|key| &key.kind) {
         Some(Kind::Text) => Value::String(value.to_owned()),
+        Some(Kind::Optional(inner)) if **inner == Kind::Text => match value {
+            "" | "null" => Value::Null,
+            text => Value::String(text.to_owned()),
+        },
         _ => read_value(value).map_err(|e| format!("override '{text}': {e}"))?,
     };
     Ok(path.rsplit('.').fold(value, |value, key| json!({ key: value })))

@@ -18,6 +18,26 @@ const RENAMED: [(&str, &str); 7] = [
     ("optim.trust", "optim.trust_coefficient"),
 ];
 
+/// Keys whose 0 or empty text once stood for something else, which null now says.
+const NULL_NOW: [(&str, &str); 16] = [
+    ("run.name", "the name of the config file"),
+    ("run.threads", "one thread per core"),
+    ("data.path", "no path"),
+    ("data.workers", "one thread per core but one"),
+    ("data.spill_dir", "the system's temporary folder"),
+    ("init.from", "fresh weights"),
+    ("model.checkpoint_blocks", "keeping all activations"),
+    ("optim.clip_grad", "no clipping"),
+    ("train.stop_after", "all steps"),
+    ("train.checkpoint_every", "one per epoch"),
+    ("probe.train_path", "no probe"),
+    ("probe.test_path", "no probe"),
+    ("probe.every_epochs", "only one at the end"),
+    ("probe.max_train", "all images"),
+    ("probe.max_test", "all images"),
+    ("probe.resize", "8/7 of the crop"),
+];
+
 /// Longest value that a message quotes, in characters.
 const QUOTED: usize = 60;
 
@@ -77,6 +97,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn check(&mut self, kind: &Kind, path: &str, value: &Value) {
+        if let Some(problem) = null_now(path, value) {
+            return self.problems.push(problem);
+        }
         match (kind, value) {
             (Kind::Section(keys), Value::Object(entries)) => {
                 for (key, value) in entries {
@@ -133,6 +156,13 @@ impl Walk<'_> {
         };
         self.problems.push(format!("{path}: expected a whole number {range}, got {}", show(value)));
     }
+}
+
+/// Names the current spelling of a value by which an earlier version meant that there is none.
+fn null_now(path: &str, value: &Value) -> Option<String> {
+    let nothing = value.as_f64() == Some(0.0) || value.as_str() == Some("");
+    let (_, meaning) = NULL_NOW.iter().find(|(key, _)| nothing && *key == path)?;
+    Some(format!("{path}: {} is no longer a value: null now stands for {meaning}", show(value)))
 }
 
 /// Whether a value is of a kind.

@@ -32,7 +32,6 @@ impl RunConfig {
                 list.into_iter().map(move |(key, what)| format!("{section}.{key}: {what}"))
             })
             .collect();
-        problems.extend(self.device_problem());
         problems.extend(self.name_problem());
         if !(self.run.timeout_s > 0.0 && self.run.timeout_s <= MOST_SECONDS) {
             let got = self.run.timeout_s;
@@ -52,8 +51,9 @@ impl RunConfig {
 
     /// The name of a run is a single folder below `run.dir`.
     fn name_problem(&self) -> Option<String> {
-        let name = &self.run.name;
-        let bad = name.contains(['/', '\\', '\0']) || name == "." || name == "..";
+        let name = self.run.name.as_deref()?;
+        let bad =
+            name.contains(['/', '\\', '\0']) || name.is_empty() || name == "." || name == "..";
         bad.then(|| format!("run.name: must be the name of one folder (got '{name}')"))
     }
 
@@ -211,8 +211,8 @@ impl RunConfig {
                  at this batch size (got {min})"
             ));
         }
-        if self.probe.train_path.is_empty() != self.probe.test_path.is_empty() {
-            let missing = if self.probe.train_path.is_empty() { "train_path" } else { "test_path" };
+        if self.probe.train_path.is_none() != self.probe.test_path.is_none() {
+            let missing = if self.probe.train_path.is_none() { "train_path" } else { "test_path" };
             problems.push(format!(
                 "probe.{missing}: required when the other path is given: the probe needs both"
             ));
@@ -223,14 +223,14 @@ impl RunConfig {
     /// Settings that differ from their default but have no effect in this run.
     pub fn without_effect(&self) -> Vec<String> {
         let default = Self::of(self.method);
-        let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
+        let no_probe = self.probe.train_path.is_none() && self.probe.test_path.is_none();
         let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
         let draws = self.data.draws();
         let uncached = self.data.cache == CacheKind::None;
         let mut warnings = crops_without_effect(&self.augment, &default.augment);
         warnings.extend([
-            (synthetic && !self.data.path.is_empty())
+            (synthetic && self.data.path.is_some())
                 .then_some(("data.path", "data.source is synthetic")),
             (!mix.is_empty() && self.data.source != default.data.source)
                 .then_some(("data.source", "the elements of data.mix have their own")),
@@ -238,10 +238,10 @@ impl RunConfig {
                 .then_some(("data.cache_gb", "data.cache is none")),
             (!draws && self.data.synthetic != default.data.synthetic)
                 .then_some(("data.synthetic", "data.source is not synthetic")),
-            (self.init.from.is_empty() && self.init != default.init)
-                .then_some(("init", "init.from is empty")),
+            (self.init.from.is_none() && self.init != default.init)
+                .then_some(("init", "init.from is null")),
             (no_probe && self.probe != default.probe)
-                .then_some(("probe", "probe.train_path and probe.test_path are empty")),
+                .then_some(("probe", "probe.train_path and probe.test_path are null")),
         ]);
         warnings.extend(self.loss_without_effect(&default));
         warnings

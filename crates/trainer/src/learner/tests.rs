@@ -48,7 +48,7 @@ fn config(method: Method) -> LearnerConfig {
             ibot: IbotConfig::default(),
         },
         // Small enough that some gradients are clipped.
-        optim: OptimConfig { clip_grad: 0.1, ..OptimConfig::default() },
+        optim: OptimConfig { clip_grad: Some(0.1), ..OptimConfig::default() },
         precision: Precision::Fp32,
         batch_size: BATCH as usize,
         accumulate: 1,

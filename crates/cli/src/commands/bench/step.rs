@@ -57,10 +57,8 @@ pub fn run(args: &StepArgs) -> Result<()> {
     if !problems.is_empty() {
         return Err(Failure::problems(problems));
     }
-    let device = device::resolve(&config.run.device)?;
-    if config.run.threads > 0 {
-        tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
-    }
+    let device = device::resolve(config.run.device)?;
+    crate::commands::train::set_threads(&config);
     let step_ms = time_steps(&config, device, args)?;
     report(&config, device, args, step_ms)
 }
