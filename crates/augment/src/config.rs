@@ -1,11 +1,12 @@
 //! How images are cropped and augmented.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);
+/// Sides of crops, in pixels.
+const SIDES: std::ops::RangeInclusive<u32> = 4..=4096;
 
 /// Which Gaussian blur is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -138,64 +139,26 @@ impl AugmentConfig {
 
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (key, size) in [
-            ("global_crops_size", self.global_crops_size),
-            ("local_crops_size", self.local_crops_size),
-        ] {
-            if !(4..=4096).contains(&size) {
-                problems.push((key, format!("must be between 4 and 4096 pixels (got {size})")));
-            }
-        }
-        for (key, [low, high]) in [
-            ("global_crops_scale", self.global_crops_scale),
-            ("local_crops_scale", self.local_crops_scale),
-        ] {
-            if !(low > 0.0 && low <= high && high <= 1.0) {
-                problems.push((key, format!("needs 0 < low <= high <= 1 (got [{low}, {high}])")));
-            }
-        }
-        problems.extend(self.wrong_shares());
-        let [low, high] = self.blur_sigma;
-        if !(low > 0.0 && low <= high) {
-            problems.push(("blur_sigma", format!("needs 0 < low <= high (got [{low}, {high}])")));
-        }
-        if self.std.iter().any(|&s| s.is_nan() || s <= 0.0) {
-            problems
-                .push(("std", format!("every value must be greater than 0 (got {:?})", self.std)));
-        }
-        problems
-    }
-
-    /// Probabilities and strengths beyond their range.
-    fn wrong_shares(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let probabilities = [
-            ("flip_prob", self.flip_prob),
-            ("jitter_prob", self.jitter_prob),
-            ("gray_prob", self.gray_prob),
-            ("blur_prob", self.blur_prob[0]),
-            ("blur_prob", self.blur_prob[1]),
-            ("blur_prob", self.blur_prob[2]),
-            ("solarize_prob", self.solarize_prob),
-        ];
-        for (key, p) in probabilities {
-            if !(0.0..=1.0).contains(&p) {
-                problems.push((key, format!("must be between 0 and 1 (got {p})")));
-            }
-        }
-        let strengths = [
-            ("brightness", self.brightness, 1.0),
-            ("contrast", self.contrast, 1.0),
-            ("saturation", self.saturation, 1.0),
-            ("hue", self.hue, 0.5),
-        ];
-        for (key, value, most) in strengths {
-            if !(0.0..=most).contains(&value) {
-                problems.push((key, format!("must be between 0 and {most} (got {value})")));
-            }
-        }
-        problems
+        let mut check = Check::default();
+        check.within("global_crops_size", self.global_crops_size, SIDES);
+        check.within("local_crops_size", self.local_crops_size, SIDES);
+        let fractions = (0.0, true, 1.0);
+        check.ordered("global_crops_scale", self.global_crops_scale, fractions);
+        check.ordered("local_crops_scale", self.local_crops_scale, fractions);
+        check.fraction("flip_prob", self.flip_prob);
+        check.fraction("jitter_prob", self.jitter_prob);
+        check.fraction("gray_prob", self.gray_prob);
+        self.blur_prob.iter().for_each(|&p| check.fraction("blur_prob", p));
+        check.fraction("solarize_prob", self.solarize_prob);
+        check.fraction("brightness", self.brightness);
+        check.fraction("contrast", self.contrast);
+        check.fraction("saturation", self.saturation);
+        check.within("hue", self.hue, 0.0..=0.5);
+        check.ordered("blur_sigma", self.blur_sigma, (0.0, true, f64::INFINITY));
+        check.that("std", self.std.iter().all(|&s| s > 0.0), || {
+            format!("every value must be greater than 0 (got {:?})", self.std)
+        });
+        check.problems()
     }
 
     /// Returns the settings that do not fit images with `channels` values per pixel.

@@ -1,7 +1,7 @@
 //! Config sections about images: where they are and how they are read. Their defaults are defined only
 //! here.
 
-use augment::Problem;
+use base::check::{Check, Problem};
 use decode::PixelFormat;
 use serde::{Deserialize, Serialize};
 
@@ -166,54 +166,28 @@ impl Default for SyntheticConfig {
 impl DataConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if self.mix.is_empty() && self.path.is_none() && self.source != SourceKind::Synthetic {
-            problems.push((
-                "path",
-                "required: a folder, a list file, tar shards or parquet files".into(),
-            ));
+        let mut check = Check::default();
+        let synthetic = self.source == SourceKind::Synthetic;
+        let named = !self.mix.is_empty() || self.path.is_some() || synthetic;
+        check.that("path", named, || {
+            "required: a folder, a list file, tar shards or parquet files".into()
+        });
+        check.extend(self.validate_mix().map(|problem| ("mix", problem)));
+        check.extend(self.validate_pixels().map(|problem| ("value_range", problem)));
+        check.that("source", self.channels == 3 || !self.draws(), || {
+            format!("drawn images are RGB (model.in_channels is {})", self.channels)
+        });
+        if synthetic {
+            check.at_least("synthetic.count", self.synthetic.count, 1);
+            check.at_least("synthetic.size", self.synthetic.size, 16);
         }
-        problems.extend(self.validate_mix().map(|problem| ("mix", problem)));
-        problems.extend(self.validate_pixels().map(|problem| ("value_range", problem)));
-        if self.channels != 3 && self.draws() {
-            let problem = format!("drawn images are RGB (model.in_channels is {})", self.channels);
-            problems.push(("source", problem));
-        }
-        if self.source == SourceKind::Synthetic && self.synthetic.count == 0 {
-            problems.push(("synthetic.count", "must be at least 1 (got 0)".into()));
-        }
-        if self.source == SourceKind::Synthetic && self.synthetic.size < 16 {
-            problems.push((
-                "synthetic.size",
-                format!("must be at least 16 pixels (got {})", self.synthetic.size),
-            ));
-        }
-        if self.workers == Some(0) {
-            problems.push(("workers", "must be at least 1, or null (got 0)".into()));
-        }
-        if self.prefetch == 0 {
-            problems.push(("prefetch", "must be at least 1 (got 0)".into()));
-        }
-        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
-            problems.push((
-                "max_bad_fraction",
-                format!("must be between 0 and 1 (got {})", self.max_bad_fraction),
-            ));
-        }
-        if self.cache_gb.is_nan() || self.cache_gb < 0.0 {
-            problems.push(("cache_gb", format!("must be 0 or more (got {})", self.cache_gb)));
-        }
-        if self.remote_timeout_s.is_nan() || self.remote_timeout_s <= 0.0 {
-            let got = self.remote_timeout_s;
-            problems.push(("remote_timeout_s", format!("must be greater than 0 (got {got})")));
-        }
-        if self.shard_cache_gb.is_nan() || self.shard_cache_gb < 0.0 {
-            problems.push((
-                "shard_cache_gb",
-                format!("must be 0 or more (got {})", self.shard_cache_gb),
-            ));
-        }
-        problems
+        check.at_least("workers", self.workers, 1);
+        check.at_least("prefetch", self.prefetch, 1);
+        check.fraction("max_bad_fraction", self.max_bad_fraction);
+        check.not_negative("cache_gb", self.cache_gb);
+        check.positive("remote_timeout_s", self.remote_timeout_s);
+        check.not_negative("shard_cache_gb", self.shard_cache_gb);
+        check.problems()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::batch::BatchGeometry;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::loader::{LoaderConfig, Position, TrainLoader};
@@ -25,11 +26,10 @@ pub fn pipeline(
     seconds: f64,
 ) -> Result<f64> {
     let config = LoaderConfig {
-        global_batch: BATCH.min(dataset.len()),
         workers: workers.into(),
         prefetch: PREFETCH,
         max_bad_fraction: 1.0,
-        ..LoaderConfig::default()
+        ..LoaderConfig::new(BatchGeometry::new(BATCH.min(dataset.len()))?)
     };
     let crops = MultiCrop::new(augment);
     let mut loader = TrainLoader::new(dataset.clone(), crops, config, Position::default())?;
@@ -39,7 +39,7 @@ pub fn pipeline(
     }
     let (start, mut images) = (Instant::now(), 0);
     while images == 0 || start.elapsed() < Duration::from_secs_f64(seconds) {
-        images += loader.next_batch()?.batch_size;
+        images += loader.next_batch()?.micro_batch_size;
     }
     Ok(images as f64 / start.elapsed().as_secs_f64())
 }

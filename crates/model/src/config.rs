@@ -1,9 +1,7 @@
 //! Architecture and head of a network. Their defaults are defined only here.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);
 
 /// Sizes of the vision transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -265,54 +263,24 @@ impl ModelConfig {
 
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let width = self.arch.dimensions().embed_dim;
-        if self.heads() < 1 || width % self.heads() != 0 {
-            let got = self.heads();
-            problems.push(("num_heads", format!("must divide the width {width} (got {got})")));
-        }
-        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
-            let got = self.norm_eps;
-            problems.push(("norm_eps", format!("must be greater than 0 (got {got})")));
-        }
-        if self.patch_size < 1 {
-            problems.push(("patch_size", format!("must be at least 1 (got {})", self.patch_size)));
-        } else if self.image_size < self.patch_size || self.image_size % self.patch_size != 0 {
-            problems.push((
-                "image_size",
-                format!(
-                    "must be a multiple of model.patch_size {} (got {})",
-                    self.patch_size, self.image_size
-                ),
-            ));
-        }
-        if self.in_channels < 1 {
-            problems
-                .push(("in_channels", format!("must be at least 1 (got {})", self.in_channels)));
-        }
-        if !(0.0..1.0).contains(&self.drop_path_rate) {
-            problems.push((
-                "drop_path_rate",
-                format!("must be at least 0 and below 1 (got {})", self.drop_path_rate),
-            ));
-        }
-        if !(0..=1024).contains(&self.num_register_tokens) {
-            let got = self.num_register_tokens;
-            problems.push(("num_register_tokens", format!("must be 0 to 1024 (got {got})")));
-        }
-        if self.layer_scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
-            let got = self.layer_scale.unwrap_or_default();
-            problems.push(("layer_scale", format!("must be greater than 0 (got {got})")));
-        }
-        if let Some(got @ ..1) = self.checkpoint_blocks {
-            problems
-                .push(("checkpoint_blocks", format!("must be at least 1, or null (got {got})")));
-        }
-        if !(self.token_std >= 0.0 && self.token_std.is_finite()) {
-            let got = self.token_std;
-            problems.push(("token_std", format!("must not be negative (got {got})")));
-        }
-        problems
+        let mut check = Check::default();
+        let (width, heads) = (self.arch.dimensions().embed_dim, self.heads());
+        check.that("num_heads", heads >= 1 && width % heads == 0, || {
+            format!("must divide the width {width} (got {heads})")
+        });
+        check.positive("norm_eps", self.norm_eps);
+        check.at_least("patch_size", self.patch_size, 1);
+        let (patch, image) = (self.patch_size, self.image_size);
+        check.that("image_size", patch < 1 || (image >= patch && image % patch == 0), || {
+            format!("must be a multiple of model.patch_size {patch} (got {image})")
+        });
+        check.at_least("in_channels", self.in_channels, 1);
+        check.below_one("drop_path_rate", self.drop_path_rate);
+        check.within("num_register_tokens", self.num_register_tokens, 0..=1024);
+        check.positive("layer_scale", self.layer_scale);
+        check.at_least("checkpoint_blocks", self.checkpoint_blocks, 1);
+        check.not_negative("token_std", self.token_std);
+        check.problems()
     }
 }
 
@@ -330,21 +298,12 @@ impl HeadConfig {
 
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let least = [
-            ("hidden_dim", self.hidden_dim),
-            ("out_dim", self.out_dim),
-            ("num_layers", self.num_layers),
-            ("patch_out_dim", self.patch_out_dim.unwrap_or(1)),
-        ];
-        let mut problems: Vec<Problem> = least
-            .into_iter()
-            .filter(|&(_, value)| value < 1)
-            .map(|(key, value)| (key, format!("must be at least 1 (got {value})")))
-            .collect();
-        if self.prototypes < 0 {
-            let got = self.prototypes;
-            problems.push(("prototypes", format!("must not be negative (got {got})")));
-        }
-        problems
+        let mut check = Check::default();
+        check.at_least("hidden_dim", self.hidden_dim, 1);
+        check.at_least("out_dim", self.out_dim, 1);
+        check.at_least("num_layers", self.num_layers, 1);
+        check.at_least("patch_out_dim", self.patch_out_dim, 1);
+        check.at_least("prototypes", self.prototypes, 0);
+        check.problems()
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use augment::{AugmentConfig, EvalTransform};
 use data::Dataset;
+use data::batch::BatchGeometry;
 use model::normalize::Normalize;
 use serde_json::Value;
 use tch::Device;
-use trainer::learner::LearnerConfig;
+use trainer::learner::{Learner, LearnerConfig};
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 use trainer::run::TrainingJob;
@@ -62,16 +63,34 @@ pub fn schedules(config: &RunConfig, plan: &Plan) -> Schedules {
         .with_frozen_backbone(config.init.freeze_backbone_steps)
 }
 
-/// Returns the parts of a config that a learner needs.
-pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
+/// Returns the batch of a step, and the part of it that this process handles.
+///
+/// # Errors
+/// Returns an error if the batch cannot be divided.
+fn geometry(config: &RunConfig, processes: &Processes) -> Result<BatchGeometry> {
+    let batch = BatchGeometry::new(config.train.batch_size)?;
+    let batch = batch.accumulated(config.train.accumulate)?;
+    Ok(batch.of_process(processes.rank(), processes.size())?)
+}
+
+/// Creates the learner of a run: student and teacher with new weights.
+///
+/// # Errors
+/// Returns an error if the config is invalid, the processes cannot share its batch, or another
+/// process has a different network.
+pub fn learner(config: &RunConfig, device: Device, processes: Processes) -> Result<Learner> {
+    let geometry = geometry(config, &processes)?;
+    Ok(Learner::new(learner_config(config, geometry, device), processes)?)
+}
+
+fn learner_config(config: &RunConfig, geometry: BatchGeometry, device: Device) -> LearnerConfig {
     LearnerConfig {
         model: config.model.clone(),
         head: config.head.clone(),
         objective: config.objective(),
         optim: config.optim.clone(),
         precision: config.train.precision,
-        batch_size: config.train.batch_size,
-        accumulate: config.train.accumulate,
+        geometry,
         seed: config.run.seed,
         normalize: normalize(&config.augment),
         value_range: config.data.value_range.clone(),

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use augment::{AugmentConfig, MultiCrop};
+use data::batch::BatchGeometry;
 use data::loader::{Batch, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::source::{Payload, Source};
@@ -47,10 +48,7 @@ fn plan(local_crops: usize) -> ViewPlan {
 fn settings() -> LoaderConfig {
     LoaderConfig {
         seed: 5,
-        global_batch: 16,
-        accumulate: 2,
-        rank: 1,
-        world_size: 2,
+        geometry: BatchGeometry::new(16).unwrap().accumulated(2).unwrap().of_process(1, 2).unwrap(),
         workers: Some(2),
         prefetch: 2,
         max_bad_fraction: 0.1,

@@ -6,6 +6,7 @@
 #[path = "../../model/tests/common/mod.rs"]
 mod hash;
 
+use data::batch::BatchGeometry;
 use hash::{assert_close, hashed, tensor};
 use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
@@ -114,8 +115,7 @@ fn config(method: Method) -> LearnerConfig {
         },
         optim,
         precision: Precision::Fp64,
-        batch_size: BATCH as usize,
-        accumulate: 1,
+        geometry: BatchGeometry::new(BATCH as usize).unwrap(),
         seed: 0,
         normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
         value_range: Vec::new(),

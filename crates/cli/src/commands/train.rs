@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use data::Dataset;
 use eval::KnnTask;
-use simdino::assemble::{self, learner_config};
+use simdino::assemble;
 use simdino::{device, images};
 use trainer::files::write_json;
 use trainer::learner::Learner;
@@ -106,8 +106,8 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     let config = &loaded.config;
     let root = run_root(config, &args.resume);
     let dir = open_dir(distributed, &root, &args.resume)?;
-    let mut learner =
-        Learner::new(learner_config(config, distributed.device), distributed.processes.clone())?;
+    let processes = distributed.processes.clone();
+    let mut learner = assemble::learner(config, distributed.device, processes)?;
     let job = job(session, &dir)?;
     console.log_to(&dir.file(&of_rank("log.txt", distributed.launch.rank)))?;
     let option = (root.as_path(), &args.resume);
@@ -179,8 +179,8 @@ fn finish(
 ) -> Result<()> {
     let config = &session.loaded.config;
     if let Some(task) = knn {
-        let untrained =
-            Learner::new(learner_config(config, session.distributed.device), Processes::Single)?;
+        let device = session.distributed.device;
+        let untrained = assemble::learner(config, device, Processes::Single)?;
         let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
         let table = task.table(&ours.backbone, &fresh.backbone)?;
         write_json(&dir.file("results.json"), &table)?;

@@ -1,8 +1,9 @@
 //! Options of the losses with prototypes: DINO and DINOv2.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, WarmupForm, negative, not_positive};
+use super::WarmupForm;
 
 /// How the teacher's targets are protected from collapse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -58,18 +59,12 @@ impl Default for DinoConfig {
 impl DinoConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = not_positive(&[
-            ("student_temp", Some(self.student_temp)),
-            ("teacher_temp_start", Some(self.teacher_temp_start)),
-            ("teacher_temp", Some(self.teacher_temp)),
-        ]);
-        let epochs = self.teacher_temp_warmup_epochs;
-        problems.extend(negative(&[("teacher_temp_warmup_epochs", Some(epochs))]));
-        let momentum = self.center_momentum;
-        if !(0.0..1.0).contains(&momentum) {
-            let what = format!("must be at least 0 and less than 1 (got {momentum})");
-            problems.push(("center_momentum", what));
-        }
-        problems
+        let mut check = Check::default();
+        check.positive("student_temp", self.student_temp);
+        check.positive("teacher_temp_start", self.teacher_temp_start);
+        check.positive("teacher_temp", self.teacher_temp);
+        check.not_negative("teacher_temp_warmup_epochs", self.teacher_temp_warmup_epochs);
+        check.below_one("center_momentum", self.center_momentum);
+        check.problems()
     }
 }

@@ -1,8 +1,7 @@
 //! Options of the KoLeo regularizer.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-use super::{Problem, negative};
 
 /// KoLeo, which pushes nearest neighbors apart, for SimDINOv2 and DINOv2. Section `koleo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,10 +24,9 @@ impl Default for KoleoConfig {
 impl KoleoConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = negative(&[("loss_weight", Some(self.loss_weight))]);
-        if self.groups == 0 {
-            problems.push(("groups", "must be at least 1 (got 0)".into()));
-        }
-        problems
+        let mut check = Check::default();
+        check.not_negative("loss_weight", self.loss_weight);
+        check.at_least("groups", self.groups, 1);
+        check.problems()
     }
 }

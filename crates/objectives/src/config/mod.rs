@@ -3,15 +3,12 @@
 mod dino;
 mod ibot;
 mod koleo;
-mod problem;
 mod simdino;
 mod warmup;
 
 pub use dino::{Centering, DinoConfig};
 pub use ibot::IbotConfig;
 pub use koleo::KoleoConfig;
-pub use problem::Problem;
-pub(crate) use problem::{negative, not_positive};
 use serde::{Deserialize, Serialize};
 pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
 pub use warmup::WarmupForm;

@@ -1,8 +1,7 @@
 //! Options of the SimDINO loss.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-use super::{Problem, negative, not_positive};
 
 /// How `eps` is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -139,18 +138,15 @@ impl SimDinoConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let constant = if let Gamma::Constant(gamma) = self.gamma { Some(gamma) } else { None };
-        let mut problems = not_positive(&[
-            ("eps", Some(self.eps)),
-            ("eps_end", self.eps_end),
-            ("gamma", constant),
-            ("gamma_ceiling", Some(self.gamma_ceiling)),
-            ("gamma_balance", Some(self.gamma_balance)),
-        ]);
-        let coeffs = [("coeff", Some(self.coeff)), ("coeff_end", self.coeff_end)];
-        problems.extend(negative(&coeffs));
-        if self.rate_groups == 0 {
-            problems.push(("rate_groups", "must be at least 1 (got 0)".into()));
-        }
-        problems
+        let mut check = Check::default();
+        check.positive("eps", self.eps);
+        check.positive("eps_end", self.eps_end);
+        check.positive("gamma", constant);
+        check.positive("gamma_ceiling", self.gamma_ceiling);
+        check.positive("gamma_balance", self.gamma_balance);
+        check.not_negative("coeff", self.coeff);
+        check.not_negative("coeff_end", self.coeff_end);
+        check.at_least("rate_groups", self.rate_groups, 1);
+        check.problems()
     }
 }

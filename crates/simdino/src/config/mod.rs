@@ -16,6 +16,7 @@ mod sharing;
 use std::path::{Path, PathBuf};
 
 use augment::AugmentConfig;
+use base::check::{Check, Problem};
 use data::DataConfig;
 use data::masking::MaskConfig;
 use model::{HeadConfig, ModelConfig};
@@ -66,7 +67,24 @@ impl Default for RunSection {
     }
 }
 
+/// A month: longer waits make no sense.
+const MOST_SECONDS: f64 = 2_592_000.0;
+
 impl RunSection {
+    /// Returns every invalid value.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut check = Check::default();
+        let name = self.name.as_deref().unwrap_or("run");
+        let bad = name.contains(['/', '\\', '\0']) || matches!(name, "" | "." | "..");
+        check.that("name", !bad, || format!("must be the name of one folder (got '{name}')"));
+        check.at_least("threads", self.threads, 1);
+        let seconds = self.timeout_s;
+        check.that("timeout_s", seconds > 0.0 && seconds <= MOST_SECONDS, || {
+            format!("must be above 0, to {MOST_SECONDS} (got {seconds})")
+        });
+        check.problems()
+    }
+
     /// Returns the folder of the run below `dir`; a run without a name is called `run`.
     pub fn folder(&self) -> PathBuf {
         Path::new(&self.dir).join(self.name.as_deref().unwrap_or("run"))

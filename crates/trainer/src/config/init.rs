@@ -1,10 +1,8 @@
 //! The initial state of a network.
 
+use base::check::{Check, Problem};
 use model::weights::Role;
 use serde::{Deserialize, Serialize};
-
-use super::Problem;
-use super::check::Check;
 
 /// Weights to start from. Section `init`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,7 +41,7 @@ impl InitConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
-        check.share("min_matched", self.min_matched);
-        check.0
+        check.fraction("min_matched", self.min_matched);
+        check.problems()
     }
 }

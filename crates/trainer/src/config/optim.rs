@@ -1,10 +1,8 @@
 //! The optimizer, its schedules, gradient clipping, and the teacher's average.
 
+use base::check::{Check, Problem};
 use objectives::config::WarmupForm;
 use serde::{Deserialize, Serialize};
-
-use super::Problem;
-use super::check::Check;
 
 /// How `base_lr` scales with the batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -21,7 +19,7 @@ pub enum LrScaling {
 }
 
 impl LrScaling {
-    /// Returns the learning rate for a global batch of `batch_size` images.
+    /// Returns the learning rate for a batch of `batch_size` images.
     pub fn apply(self, base_lr: f64, batch_size: usize) -> f64 {
         let batch = batch_size as f64;
         match self {
@@ -181,20 +179,20 @@ impl OptimConfig {
         check.not_negative("warmup_epochs", self.warmup_epochs);
         check.not_negative("warmup_start_lr", self.warmup_start_lr);
         check.positive("layerwise_decay", self.layerwise_decay);
-        check.share("layerwise_decay", self.layerwise_decay);
+        check.fraction("layerwise_decay", self.layerwise_decay);
         check.not_negative("patch_embed_lr_mult", self.patch_embed_lr_mult);
         check.not_negative("weight_decay", self.weight_decay);
         check.not_negative("weight_decay_end", self.weight_decay_end);
-        check.decay("beta1", self.beta1);
-        check.decay("beta2", self.beta2);
+        check.below_one("beta1", self.beta1);
+        check.below_one("beta2", self.beta2);
         check.positive("adam_eps", self.adam_eps);
-        check.decay("momentum", self.momentum);
+        check.below_one("momentum", self.momentum);
         check.positive("trust_coefficient", self.trust_coefficient);
-        check.positive("clip_grad", self.clip_grad.unwrap_or(1.0));
+        check.positive("clip_grad", self.clip_grad);
         check.not_negative("freeze_last_layer_epochs", self.freeze_last_layer_epochs);
-        check.share("momentum_teacher", self.momentum_teacher);
-        check.share("momentum_teacher_end", self.momentum_teacher_end);
-        check.0
+        check.fraction("momentum_teacher", self.momentum_teacher);
+        check.fraction("momentum_teacher_end", self.momentum_teacher_end);
+        check.problems()
     }
 }
 

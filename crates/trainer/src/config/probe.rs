@@ -1,9 +1,7 @@
 //! Evaluation during a run.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-use super::Problem;
-use super::check::Check;
 
 /// The k-NN probe during training. Section `probe`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,14 +52,13 @@ impl ProbeConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
-        check.positive("every_epochs", self.every_epochs.unwrap_or(1.0));
-        for (key, most) in [("max_train", self.max_train), ("max_test", self.max_test)] {
-            check.at_least_one(key, most.unwrap_or(1) as u64);
-        }
-        check.at_least_one("resize", self.resize.unwrap_or(1).into());
-        check.at_least_one("k", self.k as u64);
+        check.positive("every_epochs", self.every_epochs);
+        check.at_least("max_train", self.max_train, 1);
+        check.at_least("max_test", self.max_test, 1);
+        check.at_least("resize", self.resize, 1);
+        check.at_least("k", self.k, 1);
         check.positive("temperature", self.temperature);
-        check.0
+        check.problems()
     }
 }
 

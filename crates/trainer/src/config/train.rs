@@ -1,10 +1,8 @@
 //! Length, intervals, and precision of a run.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
-
-use super::Problem;
-use super::check::Check;
 
 /// Precision of the networks; the objective always runs in fp32 or better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -79,14 +77,14 @@ impl TrainConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
-        check.at_least_one("batch_size", self.batch_size as u64);
-        check.at_least_one("accumulate", self.accumulate as u64);
+        check.at_least("batch_size", self.batch_size, 1);
+        check.at_least("accumulate", self.accumulate, 1);
         check.positive("epochs", self.epochs);
-        check.at_least_one("stop_after", self.stop_after.unwrap_or(1));
-        check.at_least_one("checkpoint_every", self.checkpoint_every.unwrap_or(1));
-        check.at_least_one("log_every", self.log_every);
-        check.at_least_one("keep_checkpoints", self.keep_checkpoints as u64);
-        check.0
+        check.at_least("stop_after", self.stop_after, 1);
+        check.at_least("checkpoint_every", self.checkpoint_every, 1);
+        check.at_least("log_every", self.log_every, 1);
+        check.at_least("keep_checkpoints", self.keep_checkpoints, 1);
+        check.problems()
     }
 }
 
