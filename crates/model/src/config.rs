@@ -1,7 +1,7 @@
 //! Architecture and head of a network. Their defaults are defined only here.
 
 use base::check::{Check, Problem};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Sizes of the vision transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -182,7 +182,13 @@ pub struct ModelConfig {
     /// absent, all activations are kept.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    #[serde(deserialize_with = "none_if_zero")]
     pub checkpoint_blocks: Option<i64>,
+}
+
+/// Weight files of simdino 0.1 state 0 where nothing is meant.
+fn none_if_zero<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::deserialize(value)?.filter(|&blocks| blocks != 0))
 }
 
 impl Default for ModelConfig {
@@ -305,5 +311,19 @@ impl HeadConfig {
         check.at_least("patch_out_dim", self.patch_out_dim, 1);
         check.at_least("prototypes", self.prototypes, 0);
         check.problems()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_in_weight_files_of_earlier_versions_is_read() {
+        let read = |text: &str| serde_json::from_str::<ModelConfig>(text).unwrap();
+        for text in ["{}", r#"{"checkpoint_blocks": 0}"#, r#"{"checkpoint_blocks": null}"#] {
+            assert_eq!(read(text), ModelConfig::default(), "{text}");
+        }
+        assert_eq!(read(r#"{"checkpoint_blocks": 2}"#).checkpoint_blocks, Some(2));
     }
 }

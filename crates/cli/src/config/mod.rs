@@ -18,7 +18,7 @@ use augment::AugmentConfig;
 use data::decode::PixelFormat;
 use serde_json::Value;
 pub use simdino::RunConfig;
-use simdino::config::{Resolved, from_document};
+use simdino::config::{Resolved, from_document, problems};
 
 use self::text::ConfigText;
 pub use self::text::no_recipe;
@@ -78,6 +78,16 @@ pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
     let warnings = config.without_effect();
     notes.extend(note);
     Ok(Loaded { config, text, notes, warnings })
+}
+
+/// The resolved config of a run, of this version or of an earlier one.
+///
+/// # Errors
+/// All unknown keys and values of a wrong type at once.
+pub fn of_run(text: &str) -> Result<RunConfig> {
+    let mut document = yaml::read(text).map_err(Failure::usage)?;
+    problems::upgrade(&mut document);
+    Ok(from_document(document, &[], &yaml::read)?.config)
 }
 
 /// The config of [`read`] alone.

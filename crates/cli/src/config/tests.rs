@@ -179,6 +179,25 @@ fn nothing_is_written_as_null() {
 }
 
 #[test]
+fn the_resolved_config_of_an_earlier_version_is_read() {
+    let now = to_yaml(&parse(GOOD, "c.yaml", &["optim.clip_grad=null".into()]).unwrap()).unwrap();
+    let nothing = |line: &str| match line.trim().split_once(": ") {
+        Some(("name" | "spill_dir" | "from" | "train_path" | "test_path", "null")) => Some("''"),
+        Some(("layer_scale" | "num_heads" | "patch_out_dim" | "eps_end" | "coeff_end", _)) => None,
+        Some((_, "null")) => Some("0"),
+        _ => None,
+    };
+    let lines = now.lines().map(|line| match nothing(line) {
+        Some(old) => line.replace("null", old) + "\n",
+        None => format!("{line}\n"),
+    });
+    let before: String = lines.collect();
+    assert!(before.contains("  clip_grad: 0\n") && before.contains("  name: ''\n"), "{before}");
+    assert!(parse(&before, "c.yaml", &[]).is_err());
+    assert_eq!(of_run(&before).unwrap(), of_run(&now).unwrap());
+}
+
+#[test]
 fn all_problems_come_at_once() {
     let text = "data: {path: a}\ntrain: {epochs: x, bogus_key: 1}\noptim: {base_ir: 1}";
     assert_eq!(problems(text, &["run.seed=-1"]).len(), 4);

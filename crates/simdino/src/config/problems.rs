@@ -81,12 +81,14 @@ fn either(kinds: &[Kind]) -> String {
     }
 }
 
-fn plural(kind: &Kind) -> &'static str {
+fn plural(kind: &Kind) -> String {
     match kind {
-        Kind::Number => "numbers",
-        Kind::Whole { .. } => "whole numbers",
-        Kind::Text => "texts",
-        _ => "values",
+        Kind::Number => "numbers".into(),
+        Kind::Whole { .. } => "whole numbers".into(),
+        Kind::Text => "texts".into(),
+        Kind::Section(_) => "sections of keys".into(),
+        Kind::List(inner, Some(len)) => format!("lists of {len} {}", plural(inner)),
+        _ => "values".into(),
     }
 }
 
@@ -158,10 +160,25 @@ impl Walk<'_> {
     }
 }
 
+/// Puts null where an earlier version wrote 0 or empty text to that effect: for the resolved config
+/// of a run of that version, which nobody writes by hand.
+pub fn upgrade(document: &mut Value) {
+    for (key, _) in NULL_NOW {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        if let Some(value) = document.pointer_mut(&pointer).filter(|value| is_nothing(value)) {
+            *value = Value::Null;
+        }
+    }
+}
+
+/// Whether earlier versions wrote this value where there is none.
+fn is_nothing(value: &Value) -> bool {
+    value.as_f64() == Some(0.0) || value.as_str() == Some("")
+}
+
 /// Names the current spelling of a value by which an earlier version meant that there is none.
 fn null_now(path: &str, value: &Value) -> Option<String> {
-    let nothing = value.as_f64() == Some(0.0) || value.as_str() == Some("");
-    let (_, meaning) = NULL_NOW.iter().find(|(key, _)| nothing && *key == path)?;
+    let (_, meaning) = NULL_NOW.iter().find(|(key, _)| *key == path && is_nothing(value))?;
     Some(format!("{path}: {} is no longer a value: null now stands for {meaning}", show(value)))
 }
 
