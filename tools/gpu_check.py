@@ -341,7 +341,7 @@ def smoke(check):
 def saved_and_continued(check, method, images):
     """Three steps, a checkpoint, and three more by a process that starts from it."""
     settings = [*METHODS[method], f"data.path={images}", f"run.name=run_{method}", "train.log_every=1"]
-    settings += ["train.checkpoint_every=3", "probe.every_epochs=0"]
+    settings += ["train.checkpoint_every=3", "probe.every_epochs=null"]
     # Five run side by side: with as many threads each as the machine has cores they would wait for one
     # another most of the time.
     settings += ["run.threads=2", "data.workers=2"]
@@ -462,7 +462,7 @@ def throughput(check):
     check.part("data_alone", 30, [*command, "--seconds", str(seconds)])
     command = [check.simdino, "train", recipe, f"data.path={images}", "train.batch_size=128"]
     command += [f"run.device={check.device}", f"run.dir={check.work}", "run.name=trained_S", *small]
-    command += [f"train.stop_after={steps}", f"train.log_every={log}", "probe.every_epochs=0"]
+    command += [f"train.stop_after={steps}", f"train.log_every={log}", "probe.every_epochs=null"]
     check.part("trained_S", 60, command)
 
 

@@ -145,7 +145,7 @@ def make_backbone(config):
     return backbone, dim, "timm"
 
 
-def loss_of(student, teacher, objective, groups, global_batch):
+def loss_of(student, teacher, objective, groups, batch_size):
     """Minus similarity minus coding rate. student [V, B, d], teacher [2, B, d], fp32."""
     views, rows, width = student.shape
     similarity = F.cosine_similarity(teacher.unsqueeze(1), student.unsqueeze(0), dim=-1)
@@ -160,11 +160,11 @@ def loss_of(student, teacher, objective, groups, global_batch):
     features = features.reshape(2 * groups, rows // groups, width)
     covariance = features.transpose(1, 2) @ features  # [2 G, d, d]
     eps = objective["eps"] ** 2 if objective["eps_semantics"] == "paper" else objective["eps"]
-    alpha = width / (global_batch * eps)
+    alpha = width / (batch_size * eps)
     eye = torch.eye(width, device=student.device)
     factor = torch.linalg.cholesky_ex(eye + alpha * covariance)[0]
     rate = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).mean()
-    gamma = 1 / global_batch + 1 / width
+    gamma = 1 / batch_size + 1 / width
     return -objective["coeff"] * compression - gamma * rate
 
 
@@ -227,7 +227,7 @@ class Step:
 
     def clip(self, most):
         """Each gradient tensor to an L2 norm of at most `most`, without waiting for the device."""
-        if most <= 0:
+        if not most:
             return
         grads = [p.grad for p in self.params if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(grads))
@@ -292,7 +292,7 @@ def main():
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("step.py: this torch sees no CUDA device; use --device cpu")
-    if config["run"]["threads"] > 0:
+    if config["run"]["threads"]:
         torch.set_num_threads(config["run"]["threads"])
     step = Step(config, device, arguments.mode)
     times, peak = time_steps(step, device, arguments.warmup, arguments.steps)

@@ -106,8 +106,11 @@ pub fn safetensors(bytes: &[u8]) -> bool {
 
 /// Whether a data set opens; the first images are looked at, whatever becomes of them.
 fn opens(path: &Path, source: SourceKind) -> bool {
-    let config =
-        DataConfig { path: path.to_string_lossy().into_owned(), source, ..DataConfig::default() };
+    let config = DataConfig {
+        path: Some(path.to_string_lossy().into_owned()),
+        source,
+        ..DataConfig::default()
+    };
     let Ok(dataset) = data::open(&config) else { return false };
     (0..dataset.len().min(LOOKED_AT)).for_each(|index| look(&dataset, index));
     true

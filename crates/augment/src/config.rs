@@ -1,86 +1,94 @@
 //! How images are cropped and augmented.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);
+/// Sides of crops, in pixels.
+const SIDES: std::ops::RangeInclusive<u32> = 4..=4096;
 
 /// Which Gaussian blur is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BlurKind {
-    /// Pillow's GaussianBlur, three box passes (DINO, SimDINO).
+    /// Pillow's `GaussianBlur`, which is three passes of a box filter; used by DINO and SimDINO.
     #[default]
     Pillow,
-    /// torchvision's kernel of 9 taps (DINOv2, SimDINOv2).
+    /// torchvision's Gaussian kernel of 9 x 9 pixels; used by DINOv2 and SimDINOv2.
     Kernel9,
 }
 
 /// The augmentation of a published recipe, from which the keys that are not given are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
-    /// SimDINO: 10 local crops, Pillow's blur.
+    /// 10 local crops and Pillow's blur.
     #[default]
     Simdino,
-    /// SimDINOv2: as SimDINO, with the blur of 9 taps.
+    /// As `simdino`, with the blur `kernel9`.
     Simdinov2,
-    /// DINO: 8 local crops, Pillow's blur.
+    /// 8 local crops and Pillow's blur.
     Dino,
-    /// DINOv2: 8 local crops, scales (0.32, 1) and (0.05, 0.32), the blur of 9 taps. It falls on the crops
-    /// with the probabilities 1, 0.1 and 0.5, which the reference states and SimDINO's copy applies; Meta's
-    /// own code draws the opposite event, so its published runs had `blur_prob: [0, 0.9, 0.5]`.
+    /// 8 local crops, area ranges [0.32, 1] and [0.05, 0.32], and the blur `kernel9`. Blur
+    /// probabilities are 1, 0.1, and 0.5, as the reference states and SimDINO's copy applies; Meta's own
+    /// code draws the complement, so its published runs had `blur_prob: [0, 0.9, 0.5]`.
     Dinov2,
 }
 
 /// Multi-crop augmentation. Section `augment`. Names as in the reference implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
-    /// Recipe whose values the keys below have where they are not given: `simdino`, `simdinov2`,
-    /// `dino` or `dinov2`.
+    /// Published augmentation that supplies the values of the keys that are not given.
     pub preset: Preset,
-    /// Side of the two global crops, in pixels.
+    /// Side of the two global crops, in pixels. 224 in all four papers.
     pub global_crops_size: u32,
-    /// Share of the image's area that a global crop covers, [low, high]; (0.4, 1) in SimDINO.
+    /// Fraction of the image area that a global crop covers, [low, high]. [0.4, 1] in SimDINO,
+    /// [0.32, 1] in DINOv2.
     pub global_crops_scale: [f64; 2],
-    /// Number of local crops; 10 in SimDINO's recipe, 8 in DINO. 0 = none.
+    /// Number of local crops per image. 10 in SimDINO and SimDINOv2, 8 in DINO and DINOv2.
     pub local_crops_number: usize,
-    /// Side of the local crops, in pixels.
+    /// Side of the local crops, in pixels. 96 in the published recipes (98 with patches of 14
+    /// pixels).
     pub local_crops_size: u32,
-    /// Share of the image's area that a local crop covers, [low, high]; (0.05, 0.4) in SimDINO.
+    /// Fraction of the image area that a local crop covers, [low, high]. [0.05, 0.4] in SimDINO,
+    /// [0.05, 0.32] in DINOv2.
     pub local_crops_scale: [f64; 2],
     /// Probability of a horizontal flip.
     pub flip_prob: f64,
     /// Probability of color jitter.
     pub jitter_prob: f64,
-    /// Brightness factor is drawn from 1 +- this.
+    /// Strength of the brightness jitter b: the factor is drawn from [1 - b, 1 + b].
     pub brightness: f64,
-    /// Contrast factor is drawn from 1 +- this.
+    /// Strength of the contrast jitter c: the factor is drawn from [1 - c, 1 + c].
     pub contrast: f64,
-    /// Saturation factor is drawn from 1 +- this.
+    /// Strength of the saturation jitter s: the factor is drawn from [1 - s, 1 + s].
     pub saturation: f64,
-    /// Hue shift is drawn from +- this (0-0.5, in turns).
+    /// Strength of the hue jitter h, at most 0.5: the shift is drawn from [-h, h], where 1 is a full
+    /// turn.
     pub hue: f64,
-    /// Probability of gray.
+    /// Probability of conversion to grayscale.
     pub gray_prob: f64,
-    /// Which Gaussian blur.
+    /// Implementation of the Gaussian blur.
     pub blur: BlurKind,
-    /// Sigma of the blur, [low, high], in pixels of the crop.
+    /// Standard deviation of the blur, [low, high], in pixels of the crop.
     pub blur_sigma: [f64; 2],
-    /// Probability of blur on the first global crop, the second, and each local crop; Meta's runs of DINOv2
-    /// had [0, 0.9, 0.5].
+    /// Probability of blur for the first global crop, the second, and each local crop. Meta's
+    /// published runs of DINOv2 had [0, 0.9, 0.5].
     pub blur_prob: [f64; 3],
-    /// Probability of solarization on the second global crop.
+    /// Probability of solarization for the second global crop.
     pub solarize_prob: f64,
-    /// Values at or above this are inverted by solarization (0-255).
+    /// Values at or above this are inverted by solarization (0 to 255).
     pub solarize_threshold: u8,
-    /// Mean of each channel on [0, 1], subtracted on the device; `simdino data check --stats` prints
-    /// those of your images.
+    /// Mean of each channel on the scale [0, 1], which is subtracted from images. The default is
+    /// that of ImageNet; `simdino data check --stats` prints that of your images.
     pub mean: Vec<f32>,
-    /// Standard deviation of each channel on [0, 1].
+    /// Standard deviation of each channel on the scale [0, 1], by which images are divided. The
+    /// default is that of ImageNet.
     pub std: Vec<f32>,
 }
 
@@ -131,64 +139,26 @@ impl AugmentConfig {
 
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (key, size) in [
-            ("global_crops_size", self.global_crops_size),
-            ("local_crops_size", self.local_crops_size),
-        ] {
-            if !(4..=4096).contains(&size) {
-                problems.push((key, format!("must be between 4 and 4096 pixels (got {size})")));
-            }
-        }
-        for (key, [low, high]) in [
-            ("global_crops_scale", self.global_crops_scale),
-            ("local_crops_scale", self.local_crops_scale),
-        ] {
-            if !(low > 0.0 && low <= high && high <= 1.0) {
-                problems.push((key, format!("needs 0 < low <= high <= 1 (got [{low}, {high}])")));
-            }
-        }
-        problems.extend(self.wrong_shares());
-        let [low, high] = self.blur_sigma;
-        if !(low > 0.0 && low <= high) {
-            problems.push(("blur_sigma", format!("needs 0 < low <= high (got [{low}, {high}])")));
-        }
-        if self.std.iter().any(|&s| s.is_nan() || s <= 0.0) {
-            problems
-                .push(("std", format!("every value must be greater than 0 (got {:?})", self.std)));
-        }
-        problems
-    }
-
-    /// Probabilities and strengths beyond their range.
-    fn wrong_shares(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let probabilities = [
-            ("flip_prob", self.flip_prob),
-            ("jitter_prob", self.jitter_prob),
-            ("gray_prob", self.gray_prob),
-            ("blur_prob", self.blur_prob[0]),
-            ("blur_prob", self.blur_prob[1]),
-            ("blur_prob", self.blur_prob[2]),
-            ("solarize_prob", self.solarize_prob),
-        ];
-        for (key, p) in probabilities {
-            if !(0.0..=1.0).contains(&p) {
-                problems.push((key, format!("must be between 0 and 1 (got {p})")));
-            }
-        }
-        let strengths = [
-            ("brightness", self.brightness, 1.0),
-            ("contrast", self.contrast, 1.0),
-            ("saturation", self.saturation, 1.0),
-            ("hue", self.hue, 0.5),
-        ];
-        for (key, value, most) in strengths {
-            if !(0.0..=most).contains(&value) {
-                problems.push((key, format!("must be between 0 and {most} (got {value})")));
-            }
-        }
-        problems
+        let mut check = Check::default();
+        check.within("global_crops_size", self.global_crops_size, SIDES);
+        check.within("local_crops_size", self.local_crops_size, SIDES);
+        let fractions = (0.0, true, 1.0);
+        check.ordered("global_crops_scale", self.global_crops_scale, fractions);
+        check.ordered("local_crops_scale", self.local_crops_scale, fractions);
+        check.fraction("flip_prob", self.flip_prob);
+        check.fraction("jitter_prob", self.jitter_prob);
+        check.fraction("gray_prob", self.gray_prob);
+        self.blur_prob.iter().for_each(|&p| check.fraction("blur_prob", p));
+        check.fraction("solarize_prob", self.solarize_prob);
+        check.fraction("brightness", self.brightness);
+        check.fraction("contrast", self.contrast);
+        check.fraction("saturation", self.saturation);
+        check.within("hue", self.hue, 0.0..=0.5);
+        check.ordered("blur_sigma", self.blur_sigma, (0.0, true, f64::INFINITY));
+        check.that("std", self.std.iter().all(|&s| s > 0.0), || {
+            format!("every value must be greater than 0 (got {:?})", self.std)
+        });
+        check.problems()
     }
 
     /// Returns the settings that do not fit images with `channels` values per pixel.

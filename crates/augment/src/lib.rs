@@ -32,7 +32,7 @@ mod sum;
 
 pub use decode;
 
-pub use config::{AugmentConfig, BlurKind, Preset, Problem};
+pub use config::{AugmentConfig, BlurKind, Preset};
 pub use crop::CropBox;
 pub use error::{Error, Result};
 pub use eval::EvalTransform;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
+pub mod check;
 mod error;
 mod files;
 

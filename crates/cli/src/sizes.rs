@@ -68,8 +68,8 @@ fn crop(model: &ModelConfig) -> u32 {
 
 /// What the probe of a run used, where `weights` is a run.
 fn probe_of_run(weights: &Path) -> Option<EvalTransform> {
-    let config = config::load_unchecked(&weights.join("config.resolved.yaml"), &[]).ok()?.config;
-    Some(probe_transform(&config))
+    let text = std::fs::read_to_string(weights.join("config.resolved.yaml")).ok()?;
+    Some(probe_transform(&config::of_run(&text).ok()?))
 }
 
 #[cfg(test)]

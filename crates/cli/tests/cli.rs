@@ -9,6 +9,24 @@ use common::Bench;
 use serde_json::Value;
 
 #[test]
+fn keys_are_explained() {
+    let bench = Bench::without_images();
+    let one = bench.ok(&["config", "keys", "train.stop_after"]);
+    assert!(
+        one.starts_with("train.stop_after\n") && one.contains("; may change on resume\n"),
+        "{one}"
+    );
+    assert!(!bench.ok(&["config", "keys", "optim.base_lr"]).contains("may change"));
+    let section = bench.ok(&["config", "keys", "train"]);
+    assert!(section.contains("train.epochs\n") && !section.contains("optim."), "{section}");
+    assert!(section.contains("    bf16: "), "{section}");
+    let unknown = bench.fails(2, &["config", "keys", "train.epoch"]);
+    assert_eq!(unknown, "simdino: unknown key 'train.epoch': did you mean 'train.epochs'?\n");
+    let schema: serde_json::Value = serde_json::from_str(&bench.ok(&["config", "schema"])).unwrap();
+    assert_eq!(schema["properties"]["run"]["properties"]["seed"]["type"], "integer");
+}
+
+#[test]
 fn synthetic_images_are_written_and_checked() {
     let bench = Bench::without_images();
     let said = bench.ok(&["data", "synth", "set", "--count", "20", "--size", "16"]);

@@ -69,7 +69,7 @@ fn measure(list: &str) -> Result<()> {
     let before = resident_bytes()?;
     let start = Instant::now();
     let config =
-        DataConfig { path: list.into(), source: SourceKind::Auto, ..DataConfig::default() };
+        DataConfig { path: Some(list.into()), source: SourceKind::Auto, ..DataConfig::default() };
     let dataset = data::open(&config)?;
     let seconds = start.elapsed().as_secs_f64();
     let bytes = resident_bytes()?.saturating_sub(before) as f64 / dataset.len() as f64;

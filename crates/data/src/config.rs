@@ -1,86 +1,106 @@
 //! Config sections about images: where they are and how they are read. Their defaults are defined only
 //! here.
 
-use augment::Problem;
+use base::check::{Check, Problem};
 use decode::PixelFormat;
 use serde::{Deserialize, Serialize};
 
 /// Which reader opens [`DataConfig::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
-    /// Decide from the path: a folder with tar files or a pattern of them is `shards`, one with
-    /// `.parquet` files or a pattern of them is `parquet`, another folder is `folder`, a `.txt`,
-    /// `.csv`, `.tsv` or `.jsonl` file is `list`.
+    /// Decide from the path. A folder or pattern of tar files is `shards`, one of `.parquet` files
+    /// is `parquet`, any other folder is `folder`, and a `.txt`, `.csv`, `.tsv`, or `.jsonl` file is
+    /// `list`.
     #[default]
     Auto,
-    /// A tree of image files; the first folder level names the class where there is one.
+    /// A tree of image files. If there are subfolders, the first level names the class.
     Folder,
     /// A text file that names image files, one per line.
     List,
-    /// WebDataset tar or tar.gz shards.
+    /// WebDataset shards: `.tar` or `.tar.gz` files.
     Shards,
-    /// Hugging Face image datasets in parquet files; needs the feature `parquet`.
+    /// Hugging Face image datasets in parquet files. Needs a build with the feature `parquet`.
     Parquet,
-    /// Images drawn on the fly, see [`SyntheticConfig`].
+    /// Images that are drawn on the fly, as `data.synthetic` says.
     Synthetic,
 }
 
 /// Where the images are and how they are read. Section `data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// Reader of `path`; `auto` decides from the path.
+    /// Format of `path`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub source: SourceKind,
-    /// Folder, list file, tar or parquet file, or a pattern (`*`, `{00..99}`) of such files; with the
-    /// feature `remote` also an address (`https://`, `s3://`, `gs://`, `az://`) of such files. Required unless `source: synthetic`.
-    pub path: String,
-    /// Several sources in place of `path`, each with `path` and, where wanted, `source` and `weight`:
-    /// its share of the images of an epoch, in proportion to the other weights.
+    /// Folder, list file, tar or parquet file, or a pattern (`*`, `{00..99}`) of such files. A build
+    /// with the feature `remote` also takes URLs (`https://`, `s3://`, `gs://`, `az://`). Required
+    /// unless `source` is `synthetic` or `mix` is given.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    pub path: Option<String>,
+    /// Several sources in place of `path`. Each element has a `path` and, optionally, a `source` and
+    /// a `weight`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub mix: Vec<MixEntry>,
-    /// For images of more than 8 bits a value (PNG, TIFF): the values that become 0 and 255, those
-    /// beyond cut off; `[[low, high]]` for all channels, or a pair for each. Empty: the full range of
-    /// the file's type ([0, 1] for floats).
+    /// For images with more than 8 bits per value (PNG, TIFF): the values that become 0 and 255.
+    /// Values beyond them are clamped. `[[low, high]]` holds for all channels; otherwise give one
+    /// pair per channel. If the list is empty, the full range of the file's type is used, which is
+    /// [0, 1] for floats.
     pub value_range: Vec<[f64; 2]>,
     /// Values of a pixel. No key of a config file: `simdino::config` fills in `model.in_channels`.
     #[serde(skip)]
     pub channels: usize,
     /// What `source: synthetic` draws.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub synthetic: SyntheticConfig,
-    /// Threads that decode and augment; 0 = one per core but one, which the training step keeps.
-    pub workers: usize,
-    /// Batches prepared ahead of the training step.
+    /// Number of threads per process that decode and augment images. If it is absent, the process
+    /// uses its share of the machine's cores except one, which launches the training step.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub workers: Option<usize>,
+    /// Number of batches (of one process and pass) that are prepared ahead of the training step.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub prefetch: usize,
-    /// Images with a shorter side, in pixels, count as broken.
+    /// Images whose shorter side is below this, in pixels, count as broken.
     pub min_side: u32,
-    /// The run stops when more than this share of the images read so far was broken (0-1).
+    /// Largest fraction of broken images (0 to 1) among those read so far; beyond it, the run stops.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub max_bad_fraction: f64,
-    /// What is kept in memory from epoch to epoch: `none`, `encoded` (the files) or `decoded` (the
-    /// pixels).
+    /// What is kept in memory from one epoch to the next.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub cache: CacheKind,
-    /// Memory in GB for `cache`, of each process; images beyond it are read anew each time.
+    /// Memory for `cache`, in GB per process. Images that do not fit are read again in each epoch.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub cache_gb: f64,
-    /// How often a request to a server is tried again.
+    /// Number of times that a failed request to a server is repeated.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub remote_retries: u32,
-    /// Longest time for one request to a server, its answer included, in seconds.
+    /// Longest time for one request to a server, including its response, in seconds.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub remote_timeout_s: f64,
-    /// Memory in GB that decompressed `tar.gz` shards may take, of which the rest goes to `spill_dir`, or
-    /// decompressed pages of parquet files, of which the rest is read anew.
+    /// Memory for decompressed data, in GB per process: `.tar.gz` shards, whose remainder goes to
+    /// `spill_dir`, and pages of parquet files, whose remainder is decompressed again when it is
+    /// needed.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub shard_cache_gb: f64,
-    /// Folder of the temporary files for what passes `shard_cache_gb`; empty: the system's.
-    pub spill_dir: String,
+    /// Folder for temporary files with the decompressed shards that exceed `shard_cache_gb`. If it
+    /// is absent, the system's temporary folder.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    pub spill_dir: Option<String>,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
             source: SourceKind::Auto,
-            path: String::new(),
+            path: None,
             mix: Vec::new(),
             value_range: Vec::new(),
             channels: 3,
             synthetic: SyntheticConfig::default(),
-            workers: 0,
+            workers: None,
             prefetch: 4,
             min_side: 8,
             max_bad_fraction: 0.1,
@@ -89,46 +109,51 @@ impl Default for DataConfig {
             remote_retries: 5,
             remote_timeout_s: 30.0,
             shard_cache_gb: 4.0,
-            spill_dir: String::new(),
+            spill_dir: None,
         }
     }
 }
 
 /// What is cached in memory from epoch to epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CacheKind {
-    /// Nothing; the system may keep files.
+    /// Nothing. The operating system may still cache files.
     #[default]
     None,
-    /// Image files as they are: saves reading, where that is slow.
+    /// The image files. Saves reading, which matters for slow storage.
     Encoded,
-    /// Pixels: saves decoding too, and takes more memory: five times on photos of 500 x 375.
+    /// The pixels. Saves decoding as well, but takes more memory: five times as much for photos of
+    /// 500 x 375 pixels.
     Decoded,
 }
 
 /// One of several sources that are mixed. An element of `data.mix`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MixEntry {
-    /// Folder, list file, tar or parquet file, or a pattern with `*` of such files.
-    pub path: String,
-    /// Reader of `path`; `auto` decides from the path.
+    /// Folder, list file, tar or parquet file, or a pattern of such files. Required unless `source`
+    /// is `synthetic`.
+    pub path: Option<String>,
+    /// Format of `path`.
     pub source: SourceKind,
-    /// Share of the images of an epoch, in proportion to the other weights; given to all sources
-    /// or to none. Without it each image comes once an epoch.
+    /// Share of the images of an epoch, in proportion to the weights of the other sources. Give it
+    /// for all sources or for none; without weights, each image occurs once per epoch.
     pub weight: Option<f64>,
 }
 
 /// The synthetic set: ten classes of textured shapes on textured backgrounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SyntheticConfig {
     /// Number of images.
     pub count: usize,
     /// Side of the square images, in pixels.
     pub size: u32,
-    /// Seed of the drawing; images of different seeds are independent draws.
+    /// Seed of the drawings. Different seeds give independent images of the same classes.
     pub seed: u64,
 }
 
@@ -141,66 +166,48 @@ impl Default for SyntheticConfig {
 impl DataConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if self.mix.is_empty() && self.path.is_empty() && self.source != SourceKind::Synthetic {
-            problems.push((
-                "path",
-                "required: a folder, a list file, tar shards or parquet files".into(),
-            ));
+        let mut check = Check::default();
+        let synthetic = self.source == SourceKind::Synthetic;
+        let named = !self.mix.is_empty() || self.path.is_some() || synthetic;
+        check.that("path", named, || {
+            "required: a folder, a list file, tar shards or parquet files".into()
+        });
+        check.extend(self.validate_mix().map(|problem| ("mix", problem)));
+        check.extend(self.validate_pixels().map(|problem| ("value_range", problem)));
+        check.that("source", self.channels == 3 || !self.draws(), || {
+            format!("drawn images are RGB (model.in_channels is {})", self.channels)
+        });
+        if synthetic {
+            check.at_least("synthetic.count", self.synthetic.count, 1);
+            check.at_least("synthetic.size", self.synthetic.size, 16);
         }
-        problems.extend(self.validate_mix().map(|problem| ("mix", problem)));
-        problems.extend(self.validate_pixels().map(|problem| ("value_range", problem)));
-        if self.channels != 3 && self.draws() {
-            let problem = format!("drawn images are RGB (model.in_channels is {})", self.channels);
-            problems.push(("source", problem));
-        }
-        if self.source == SourceKind::Synthetic && self.synthetic.count == 0 {
-            problems.push(("synthetic.count", "must be at least 1 (got 0)".into()));
-        }
-        if self.source == SourceKind::Synthetic && self.synthetic.size < 16 {
-            problems.push((
-                "synthetic.size",
-                format!("must be at least 16 pixels (got {})", self.synthetic.size),
-            ));
-        }
-        if self.prefetch == 0 {
-            problems.push(("prefetch", "must be at least 1 (got 0)".into()));
-        }
-        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
-            problems.push((
-                "max_bad_fraction",
-                format!("must be between 0 and 1 (got {})", self.max_bad_fraction),
-            ));
-        }
-        if self.cache_gb.is_nan() || self.cache_gb < 0.0 {
-            problems.push(("cache_gb", format!("must be 0 or more (got {})", self.cache_gb)));
-        }
-        if self.remote_timeout_s.is_nan() || self.remote_timeout_s <= 0.0 {
-            let got = self.remote_timeout_s;
-            problems.push(("remote_timeout_s", format!("must be greater than 0 (got {got})")));
-        }
-        if self.shard_cache_gb.is_nan() || self.shard_cache_gb < 0.0 {
-            problems.push((
-                "shard_cache_gb",
-                format!("must be 0 or more (got {})", self.shard_cache_gb),
-            ));
-        }
-        problems
+        check.at_least("workers", self.workers, 1);
+        check.at_least("prefetch", self.prefetch, 1);
+        check.fraction("max_bad_fraction", self.max_bad_fraction);
+        check.not_negative("cache_gb", self.cache_gb);
+        check.positive("remote_timeout_s", self.remote_timeout_s);
+        check.not_negative("shard_cache_gb", self.shard_cache_gb);
+        check.problems()
     }
 }
 
 impl DataConfig {
     /// Describes the images for messages: the path or paths, or "synthetic images".
     pub fn describe(&self) -> String {
-        let of = |path: &str, source| match source {
+        let of = |path: &Option<String>, source| match source {
             SourceKind::Synthetic => "synthetic images".to_owned(),
-            _ => path.to_owned(),
+            _ => path.clone().unwrap_or_default(),
         };
         if self.mix.is_empty() {
             return of(&self.path, self.source);
         }
         let parts = self.mix.iter().map(|entry| of(&entry.path, entry.source));
         parts.collect::<Vec<_>>().join(" + ")
+    }
+
+    /// Returns the path; empty where there is none, which no source can be read from.
+    pub fn path_text(&self) -> &str {
+        self.path.as_deref().unwrap_or_default()
     }
 
     /// Returns the pixel format to which images are decoded.
@@ -234,10 +241,10 @@ impl DataConfig {
     fn validate_mix(&self) -> Option<String> {
         let weighted = self.mix.iter().filter(|entry| entry.weight.is_some()).count();
         let bad = |entry: &MixEntry| entry.weight.is_some_and(|w| !(w > 0.0 && w.is_finite()));
-        if !self.mix.is_empty() && !self.path.is_empty() {
+        if !self.mix.is_empty() && self.path.is_some() {
             return Some("give either data.path or data.mix, not both".into());
         }
-        if self.mix.iter().any(|e| e.path.is_empty() && e.source != SourceKind::Synthetic) {
+        if self.mix.iter().any(|e| e.path.is_none() && e.source != SourceKind::Synthetic) {
             return Some("every source needs a path".into());
         }
         if weighted != 0 && weighted != self.mix.len() {

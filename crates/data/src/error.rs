@@ -158,7 +158,7 @@ pub enum Error {
          train.batch_size to {len} or less, or add images"
     )]
     BatchTooLarge {
-        /// Number of images in a global batch.
+        /// Batch size, over all processes and micro-batches.
         batch: usize,
         /// Number of images in the data set.
         len: usize,

@@ -5,8 +5,8 @@
 //! range: one crop is masked lightly, the next a little more, and so on, in random order. A mask is
 //! a union of rectangles of patches.
 //!
-//! Masks are drawn for the global batch, crop by crop, from the counter generator: a crop's mask
-//! depends on (seed, epoch, step, crop) and on the size of the global batch, and not on how many
+//! Masks are drawn for the whole batch of a step, crop by crop, from the counter generator: a crop's mask
+//! depends on (seed, epoch, step, crop) and on the batch size, and not on how many
 //! processes and micro-batches share it.
 //!
 //! # Source
@@ -16,25 +16,29 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::BatchGeometry;
 use crate::error::{Error, Result};
-use crate::sampler::BatchShare;
+use augment::GLOBAL_CROPS;
 use augment::rng::{Purpose, Rng};
-use augment::{GLOBAL_CROPS, Problem};
+use base::check::{Check, Problem};
 
 /// Tries to place a block before a mask is left as it is.
 const TRIES: usize = 10;
 
-/// How masks are drawn.
+/// How masks are drawn. Section `masks`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MaskConfig {
-    /// Share of the global crops that are masked (0-1); 0.5 in DINOv2 and SimDINOv2.
+    /// Fraction of the global crops that are masked. 0.5 in DINOv2 and SimDINOv2.
     pub mask_probability: f64,
-    /// Share of the patches of a masked crop that is hidden, [low, high]; (0.1, 0.5) in DINOv2.
+    /// Fraction of the patches that are hidden in a masked crop, [low, high]. [0.1, 0.5] in DINOv2
+    /// and SimDINOv2.
     pub mask_ratio: [f64; 2],
-    /// Least area of a block, in patches, where so many are left to hide; 4 in iBOT.
+    /// Smallest area of a masked block, in patches. 4 in iBOT. The last block of a crop may be
+    /// smaller.
     pub min_patches: usize,
-    /// Aspect ratio of a block lies between this and its inverse; 0.3 in iBOT.
+    /// Aspect ratio of a block, which lies between this and its inverse. 0.3 in iBOT.
     pub min_aspect: f64,
 }
 
@@ -47,28 +51,19 @@ impl Default for MaskConfig {
 impl MaskConfig {
     /// Every wrong value, at once.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let p = self.mask_probability;
-        if !(0.0..=1.0).contains(&p) {
-            problems.push(("mask_probability", format!("must be between 0 and 1 (got {p})")));
-        }
-        let [low, high] = self.mask_ratio;
-        if !(0.0 <= low && low <= high && high <= 1.0) {
-            problems
-                .push(("mask_ratio", format!("needs 0 <= low <= high <= 1 (got [{low}, {high}])")));
-        }
-        if self.min_patches == 0 {
-            problems.push(("min_patches", "must be at least 1 (got 0)".into()));
-        }
+        let mut check = Check::default();
+        check.fraction("mask_probability", self.mask_probability);
+        check.ordered("mask_ratio", self.mask_ratio, (0.0, false, 1.0));
+        check.at_least("min_patches", self.min_patches, 1);
         let aspect = self.min_aspect;
-        if !(aspect > 0.0 && aspect <= 1.0) {
-            problems.push(("min_aspect", format!("must be above 0, to 1 (got {aspect})")));
-        }
-        problems
+        check.that("min_aspect", aspect > 0.0 && aspect <= 1.0, || {
+            format!("must be above 0, to 1 (got {aspect})")
+        });
+        check.problems()
     }
 }
 
-/// What the masks of a global batch depend on.
+/// What the masks of a batch depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskKey {
     /// Seed of the run.
@@ -122,26 +117,17 @@ impl MaskGenerator {
         self.height * self.width
     }
 
-    /// The masks of one process in micro-batch `micro` of a step of `batch` images.
+    /// The masks of one process in micro-batch `micro` of a step.
     ///
-    /// Of the step's `2 * batch` crops `mask_probability` are masked, rounded down; the i-th of
+    /// Of the `2 * batch_size` crops of the step, `mask_probability` are masked, rounded down; the i-th of
     /// them, in random order, hides between `r[i]` and `r[i + 1]` of its patches, where `r` divides
     /// `mask_ratio` evenly.
-    ///
-    /// # Errors
-    /// `batch` cannot be divided, see [`BatchShare::validate`].
-    pub fn batch(
-        &self,
-        key: MaskKey,
-        batch: usize,
-        share: BatchShare,
-        micro: usize,
-    ) -> Result<Masks> {
-        share.validate(batch)?;
+    pub fn batch(&self, key: MaskKey, geometry: BatchGeometry, micro: usize) -> Masks {
+        let batch = geometry.batch_size();
         let crops = GLOBAL_CROPS * batch;
         let masked = (crops as f64 * self.config.mask_probability) as usize;
         let strata = Rng::new(key.seed, key.epoch, key.step, Purpose::Mask).permutation(crops);
-        let rows = share.rows(batch, micro);
+        let rows = geometry.rows(micro);
         let mine =
             (0..GLOBAL_CROPS).flat_map(|view| rows.clone().map(move |row| view * batch + row));
         let (mut flat, mut upper_bound) = (Vec::new(), 0);
@@ -157,7 +143,7 @@ impl MaskGenerator {
             flat.extend(self.blocks(target, &mut rng));
             upper_bound += (self.patches() as f64 * high) as usize;
         }
-        Ok(self.collate(flat, upper_bound))
+        self.collate(flat, upper_bound)
     }
 
     /// Bounds of the ratio of the i-th of `masked` crops.
@@ -230,7 +216,9 @@ mod tests {
     use augment::rng::Rng;
 
     const KEY: MaskKey = MaskKey { seed: 3, epoch: 1, step: 7 };
-    const ALONE: BatchShare = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
+    fn of(batch_size: usize) -> BatchGeometry {
+        BatchGeometry::new(batch_size).unwrap()
+    }
 
     fn generator(grid: (usize, usize)) -> MaskGenerator {
         MaskGenerator::new(&MaskConfig::default(), grid).unwrap()
@@ -258,7 +246,7 @@ mod tests {
         ) {
             let config = MaskConfig { mask_probability: probability, ..MaskConfig::default() };
             let generator = MaskGenerator::new(&config, grid).unwrap();
-            let masks = generator.batch(MaskKey { seed, ..KEY }, batch, ALONE, 0).unwrap();
+            let masks = generator.batch(MaskKey { seed, ..KEY }, of(batch), 0);
             prop_assert_eq!(masks.masks.dim(), (2 * batch, grid.0 * grid.1));
             let flat: Vec<bool> = masks.masks.iter().copied().collect();
             let places = (0..flat.len()).filter(|&i| flat[i]).map(|i| i as i64);
@@ -278,11 +266,12 @@ mod tests {
         ) {
             let (generator, key) = (generator((14, 14)), MaskKey { seed, ..KEY });
             let batch = images * world_size * accumulate;
-            let whole = generator.batch(key, batch, ALONE, 0).unwrap();
+            let whole = generator.batch(key, of(batch), 0);
             for rank in 0..world_size {
                 for micro in 0..accumulate {
-                    let share = BatchShare { accumulate, rank, world_size };
-                    let part = generator.batch(key, batch, share, micro).unwrap();
+                    let geometry = of(batch).accumulated(accumulate).unwrap();
+                    let geometry = geometry.of_process(rank, world_size).unwrap();
+                    let part = generator.batch(key, geometry, micro);
                     let first = (micro * world_size + rank) * images;
                     for (i, mask) in part.masks.rows().into_iter().enumerate() {
                         let row = i / images * batch + first + i % images;
@@ -297,7 +286,7 @@ mod tests {
     fn ratios_are_spread_evenly_over_half_of_the_crops() {
         let generator = generator((14, 14));
         let batch = 64;
-        let masks = generator.batch(KEY, batch, ALONE, 0).unwrap();
+        let masks = generator.batch(KEY, of(batch), 0);
         let mut counts: Vec<usize> =
             masks.masks.rows().into_iter().map(|row| hidden(row.iter().copied())).collect();
         counts.sort_unstable();
@@ -339,7 +328,7 @@ mod tests {
     #[test]
     fn steps_and_seeds_differ_and_repeat() {
         let generator = generator((14, 14));
-        let draw = |key| generator.batch(key, 8, ALONE, 0).unwrap();
+        let draw = |key| generator.batch(key, of(8), 0);
         assert_eq!(draw(KEY), draw(KEY));
         for other in
             [MaskKey { seed: 4, ..KEY }, MaskKey { epoch: 2, ..KEY }, MaskKey { step: 8, ..KEY }]
@@ -351,12 +340,11 @@ mod tests {
     #[test]
     fn nothing_to_hide_is_defined_and_nonsense_is_refused() {
         let none = MaskConfig { mask_probability: 0.0, ..MaskConfig::default() };
-        let masks = MaskGenerator::new(&none, (7, 7)).unwrap().batch(KEY, 4, ALONE, 0).unwrap();
+        let masks = MaskGenerator::new(&none, (7, 7)).unwrap().batch(KEY, of(4), 0);
         assert!(masks.indices.is_empty() && masks.weights.is_empty() && masks.upper_bound == 0);
         // A grid of one row has no room for a block, which must be smaller than the grid.
-        assert_eq!(generator((1, 9)).batch(KEY, 4, ALONE, 0).unwrap().indices.len(), 0);
+        assert_eq!(generator((1, 9)).batch(KEY, of(4), 0).indices.len(), 0);
         assert!(MaskGenerator::new(&MaskConfig::default(), (0, 7)).is_err());
-        assert!(generator((7, 7)).batch(KEY, 3, BatchShare { world_size: 2, ..ALONE }, 0).is_err());
         let bad = MaskConfig {
             mask_probability: 1.5,
             mask_ratio: [0.6, 0.5],

@@ -5,15 +5,15 @@
 //! which is a permutation; an epoch takes the next images of each source, in the configured
 //! number, and shuffles them together.
 //!
-//! The global batch of `n` images at step `s` uses positions `s * n .. (s + 1) * n` of the epoch;
-//! a remainder at the end is dropped. It is cut into `A * W` contiguous parts
-//! ([`BatchShare::rows`]): first by micro-batch, then by process. The same images are therefore in
+//! The batch of `n` images at step `s` uses positions `s * n .. (s + 1) * n` of the epoch; a
+//! remainder at the end is dropped. It is cut into contiguous parts
+//! ([`BatchGeometry::rows`]): first by micro-batch, then by process. The same images are therefore in
 //! the same step, and in the same group of neighboring rows, whatever the number of processes and
 //! micro-batches, and a run can continue with different numbers.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::batch::BatchGeometry;
 use crate::error::{Error, Result};
 use crate::source::SourcePart;
 use augment::rng::{Purpose, Rng};
@@ -25,7 +25,7 @@ pub struct Sampler {
     len: usize,
     /// How many images an epoch takes from which part; a single part means all of them.
     parts: Vec<SourcePart>,
-    global_batch: usize,
+    geometry: BatchGeometry,
     /// The most recently requested permutation.
     cached: Mutex<Option<(u64, Arc<Epoch>)>>,
 }
@@ -49,41 +49,24 @@ pub struct Draw {
     pub visit: u64,
 }
 
-/// The part of a global batch that a process handles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchShare {
-    /// Micro-batches in a global batch.
-    pub accumulate: usize,
-    /// Rank of this process, from 0.
-    pub rank: usize,
-    /// Number of processes.
-    pub world_size: usize,
-}
-
 impl Sampler {
-    /// Creates a sampler over `len` images in batches of `global_batch`.
+    /// Creates a sampler over `len` images.
     ///
     /// # Errors
-    /// Returns an error if the batch is empty or larger than the data set, or if there are more
-    /// than 2^32 - 1 images.
-    pub fn new(seed: u64, len: usize, global_batch: usize) -> Result<Self> {
-        Self::of_parts(seed, vec![SourcePart { len, per_epoch: len }], global_batch)
+    /// Returns an error if a batch is larger than the data set, or if there are more than 2^32 - 1
+    /// images.
+    pub fn new(seed: u64, len: usize, geometry: BatchGeometry) -> Result<Self> {
+        Self::of_parts(seed, vec![SourcePart { len, per_epoch: len }], geometry)
     }
 
     /// Creates a sampler over the images of all `parts`.
     ///
     /// # Errors
     /// As [`Sampler::new`], for the number of images in an epoch.
-    pub fn of_parts(seed: u64, parts: Vec<SourcePart>, global_batch: usize) -> Result<Self> {
+    pub fn of_parts(seed: u64, parts: Vec<SourcePart>, geometry: BatchGeometry) -> Result<Self> {
         let len = parts.iter().map(|part| part.per_epoch).sum();
-        if global_batch == 0 {
-            return Err(Error::Config {
-                key: "train.batch_size",
-                problem: "must be at least 1 (got 0)".into(),
-            });
-        }
-        if global_batch > len {
-            return Err(Error::BatchTooLarge { batch: global_batch, len });
+        if geometry.batch_size() > len {
+            return Err(Error::BatchTooLarge { batch: geometry.batch_size(), len });
         }
         if u32::try_from(len).is_err() {
             let problem = format!("at most {} images (got {len})", u32::MAX);
@@ -95,12 +78,12 @@ impl Sampler {
             true => vec![SourcePart { len, per_epoch: len }],
             false => parts,
         };
-        Ok(Self { seed, len, parts, global_batch, cached: Mutex::new(None) })
+        Ok(Self { seed, len, parts, geometry, cached: Mutex::new(None) })
     }
 
-    /// Number of global batches in an epoch; remaining images are dropped.
+    /// Number of batches in an epoch; remaining images are dropped.
     pub fn steps_per_epoch(&self) -> u64 {
-        (self.len / self.global_batch) as u64
+        (self.len / self.geometry.batch_size()) as u64
     }
 
     /// Returns the order of `epoch`. The latest one is cached; it takes four bytes per image, or
@@ -143,56 +126,20 @@ impl Sampler {
         visits
     }
 
-    /// Returns the images of micro-batch `micro` of the batch at `step` of `epoch`, for one
+    /// Returns the images of micro-batch `micro` of the batch at `step` of `epoch`, for this
     /// process. A step after the end of the epoch has none.
-    pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize, share: BatchShare) -> Vec<Draw> {
+    pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize) -> Vec<Draw> {
         let order = self.order(epoch);
-        let n = self.global_batch;
+        let n = self.geometry.batch_size();
         let start = (step as usize).saturating_mul(n);
         if start.saturating_add(n) > order.images.len() {
             return Vec::new();
         }
-        let rows = share.rows(n, micro);
+        let rows = self.geometry.rows(micro);
         let visit = |place: usize| order.visits.get(place).map_or(epoch, |&visit| visit.into());
         (start + rows.start..start + rows.end)
             .map(|place| Draw { index: order.images[place] as usize, visit: visit(place) })
             .collect()
-    }
-}
-
-impl BatchShare {
-    /// Rows of a global batch of `n` images that this process handles in micro-batch `micro`.
-    pub fn rows(&self, n: usize, micro: usize) -> Range<usize> {
-        let parts = (self.accumulate * self.world_size).max(1);
-        let part = micro * self.world_size + self.rank;
-        let edge = |part: usize| (part * n / parts).min(n);
-        edge(part)..edge(part + 1)
-    }
-
-    /// Checks that every process gets the same number of images of every micro-batch.
-    ///
-    /// # Errors
-    /// Returns an error if a count is 0, the rank is not below the world size, or `global_batch`
-    /// cannot be divided.
-    pub fn validate(&self, global_batch: usize) -> Result<()> {
-        let problem = |key, problem| Err(Error::Config { key, problem });
-        let Self { accumulate, rank, world_size } = *self;
-        if accumulate == 0 {
-            return problem("train.accumulate", "must be at least 1 (got 0)".into());
-        }
-        if rank >= world_size {
-            let text = format!("rank {rank} of a world of {world_size} processes does not exist");
-            return problem("rank", text);
-        }
-        if !global_batch.is_multiple_of(accumulate * world_size) {
-            let text = format!(
-                "must be a multiple of {} = {accumulate} micro-batches x {world_size} processes \
-                 (got {global_batch})",
-                accumulate * world_size
-            );
-            return problem("train.batch_size", text);
-        }
-        Ok(())
     }
 }
 
@@ -213,25 +160,28 @@ mod tests {
             extra in 0_usize..50,
             steps in 1_usize..4,
         ) {
-            let global_batch = world_size * accumulate * rows;
-            let len = global_batch * steps + extra % global_batch;
-            let sampler = Sampler::new(seed, len, global_batch).unwrap();
+            let batch_size = world_size * accumulate * rows;
+            let len = batch_size * steps + extra % batch_size;
+            let whole = BatchGeometry::new(batch_size).unwrap();
+            let sampler = Sampler::new(seed, len, whole).unwrap();
+            let of_rank = |rank| {
+                let geometry = whole.accumulated(accumulate).unwrap();
+                Sampler::new(seed, len, geometry.of_process(rank, world_size).unwrap()).unwrap()
+            };
+            let ranks: Vec<Sampler> = (0..world_size).map(of_rank).collect();
             prop_assert_eq!(sampler.steps_per_epoch(), steps as u64);
             let mut seen = Vec::new();
             for step in 0..steps as u64 {
                 let mut batch = Vec::new();
                 for micro in 0..accumulate {
-                    for rank in 0..world_size {
-                        let share = BatchShare { accumulate, rank, world_size };
-                        share.validate(global_batch).unwrap();
-                        let part = sampler.micro_batch(epoch, step, micro, share);
+                    for rank in &ranks {
+                        let part = rank.micro_batch(epoch, step, micro);
                         prop_assert_eq!(part.len(), rows);
                         batch.extend(part);
                     }
                 }
                 // One process without accumulation sees the same images in this step.
-                let whole = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
-                let mut alone = sampler.micro_batch(epoch, step, 0, whole);
+                let mut alone = sampler.micro_batch(epoch, step, 0);
                 batch.sort_unstable();
                 alone.sort_unstable();
                 prop_assert_eq!(&batch, &alone);
@@ -239,37 +189,39 @@ mod tests {
             }
             seen.sort_unstable();
             prop_assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "an image came twice");
-            prop_assert_eq!(seen.len(), global_batch * steps);
+            prop_assert_eq!(seen.len(), batch_size * steps);
             prop_assert!(seen.last().is_none_or(|last| last.index < len));
         }
     }
 
-    const ALONE: BatchShare = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
+    fn batches_of(batch_size: usize) -> BatchGeometry {
+        BatchGeometry::new(batch_size).unwrap()
+    }
 
     fn epoch(sampler: &Sampler, epoch: u64) -> Vec<Draw> {
         let steps = 0..sampler.steps_per_epoch();
-        steps.flat_map(|step| sampler.micro_batch(epoch, step, 0, ALONE)).collect()
+        steps.flat_map(|step| sampler.micro_batch(epoch, step, 0)).collect()
     }
 
     #[test]
     fn epochs_and_seeds_differ_and_repeat() {
-        let sampler = Sampler::new(3, 100, 10).unwrap();
+        let sampler = Sampler::new(3, 100, batches_of(10)).unwrap();
         let first = epoch(&sampler, 0);
         assert_ne!(first, epoch(&sampler, 1));
         assert_eq!(first, epoch(&sampler, 0));
-        assert_ne!(first, epoch(&Sampler::new(4, 100, 10).unwrap(), 0));
+        assert_ne!(first, epoch(&Sampler::new(4, 100, batches_of(10)).unwrap(), 0));
         let permutation = augment::rng::Rng::new(3, 0, 0, Purpose::Shuffle).permutation(100);
         assert!(first.iter().map(|draw| draw.index).eq(permutation));
         assert!(epoch(&sampler, 7).iter().all(|draw| draw.visit == 7));
-        assert_eq!(sampler.micro_batch(0, 2, 0, ALONE), first[20..30]);
-        assert!(sampler.micro_batch(0, 10, 0, ALONE).is_empty());
+        assert_eq!(sampler.micro_batch(0, 2, 0), first[20..30]);
+        assert!(sampler.micro_batch(0, 10, 0).is_empty());
     }
 
     #[test]
     fn a_mix_without_weights_is_one_source() {
         let parts = [30, 50, 20].map(|len| SourcePart { len, per_epoch: len }).to_vec();
-        let mixed = Sampler::of_parts(3, parts, 10).unwrap();
-        assert_eq!(epoch(&mixed, 5), epoch(&Sampler::new(3, 100, 10).unwrap(), 5));
+        let mixed = Sampler::of_parts(3, parts, batches_of(10)).unwrap();
+        assert_eq!(epoch(&mixed, 5), epoch(&Sampler::new(3, 100, batches_of(10)).unwrap(), 5));
     }
 
     proptest! {
@@ -283,7 +235,7 @@ mod tests {
                 parts.into_iter().map(|(len, per_epoch)| SourcePart { len, per_epoch }).collect();
             let total: usize = parts.iter().map(|part| part.per_epoch).sum();
             prop_assume!(total > 0 && parts.iter().any(|part| part.len != part.per_epoch));
-            let sampler = Sampler::of_parts(seed, parts.clone(), 1).unwrap();
+            let sampler = Sampler::of_parts(seed, parts.clone(), batches_of(1)).unwrap();
             prop_assert_eq!(sampler.steps_per_epoch(), total as u64);
             let starts: Vec<usize> = parts.iter().scan(0, |start, part| {
                 *start += part.len;
@@ -312,24 +264,16 @@ mod tests {
                 }
                 prop_assert!(visits.windows(2).all(|pair| pair[0] < pair[1]));
             }
-            let late = Sampler::of_parts(seed, parts, 1).unwrap();
+            let late = Sampler::of_parts(seed, parts, batches_of(1)).unwrap();
             prop_assert_eq!(epoch(&late, 5), epoch(&sampler, 5));
         }
     }
 
     #[test]
-    fn impossible_batches_are_named() {
-        let message = Sampler::new(0, 30, 64).unwrap_err().to_string();
+    fn a_batch_larger_than_the_data_is_named() {
+        let message = Sampler::new(0, 30, batches_of(64)).unwrap_err().to_string();
         for part in ["64", "30", "lower train.batch_size"] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(Sampler::new(0, 30, 0).is_err());
-        let share = |accumulate, rank, world_size| BatchShare { accumulate, rank, world_size };
-        for (bad, batch) in
-            [(share(0, 0, 1), 8), (share(1, 2, 2), 8), (share(1, 0, 0), 8), (share(3, 0, 2), 8)]
-        {
-            assert!(bad.validate(batch).is_err(), "{bad:?}");
-        }
-        share(2, 1, 4).validate(8).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::batch::BatchGeometry;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::loader::{LoaderConfig, Position, TrainLoader};
@@ -14,22 +15,21 @@ const BATCH: usize = 32;
 const PREFETCH: usize = 4;
 
 /// Images per second of the training loader: from encoded bytes of the source to batches of crops,
-/// on `workers` threads (0 = one per core), consumed as fast as they arrive for `seconds`.
+/// on `workers` threads (`None` = one per core), consumed as fast as they arrive for `seconds`.
 ///
 /// # Errors
 /// As [`TrainLoader::new`] and [`TrainLoader::next_batch`].
 pub fn pipeline(
     dataset: &Arc<Dataset>,
     augment: &AugmentConfig,
-    workers: usize,
+    workers: impl Into<Option<usize>>,
     seconds: f64,
 ) -> Result<f64> {
     let config = LoaderConfig {
-        global_batch: BATCH.min(dataset.len()),
-        workers,
+        workers: workers.into(),
         prefetch: PREFETCH,
         max_bad_fraction: 1.0,
-        ..LoaderConfig::default()
+        ..LoaderConfig::new(BatchGeometry::new(BATCH.min(dataset.len()))?)
     };
     let crops = MultiCrop::new(augment);
     let mut loader = TrainLoader::new(dataset.clone(), crops, config, Position::default())?;
@@ -39,7 +39,7 @@ pub fn pipeline(
     }
     let (start, mut images) = (Instant::now(), 0);
     while images == 0 || start.elapsed() < Duration::from_secs_f64(seconds) {
-        images += loader.next_batch()?.batch_size;
+        images += loader.next_batch()?.micro_batch_size;
     }
     Ok(images as f64 / start.elapsed().as_secs_f64())
 }
@@ -75,7 +75,10 @@ mod tests {
         std::fs::write(dir.path().join("a.jpg"), "text").unwrap();
         let path = dir.path().to_string_lossy().into_owned();
         let open = || {
-            Arc::new(crate::open(&DataConfig { path: path.clone(), ..Default::default() }).unwrap())
+            Arc::new(
+                crate::open(&DataConfig { path: Some(path.clone()), ..Default::default() })
+                    .unwrap(),
+            )
         };
         assert!(decoding(&open(), 0.001).is_err());
         image::RgbImage::new(20, 20).save(dir.path().join("b.png")).unwrap();

@@ -7,22 +7,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use augment::{AugmentConfig, MultiCrop};
+use data::batch::BatchGeometry;
 use data::loader::{LoaderConfig, Position, TrainLoader};
 use data::{DataConfig, SourceKind, open};
 
 const MB: usize = 1 << 20;
 /// Side of the image, whose pixels take 3 MB.
 const SIDE: u32 = 1024;
-const CONFIG: LoaderConfig = LoaderConfig {
-    seed: 0,
-    global_batch: 8,
-    accumulate: 1,
-    rank: 0,
-    world_size: 1,
-    workers: 2,
-    prefetch: 2,
-    max_bad_fraction: 0.0,
-};
+const WORKERS: usize = 2;
+const PREFETCH: usize = 2;
+
+fn loader_config() -> LoaderConfig {
+    LoaderConfig {
+        seed: 0,
+        geometry: BatchGeometry::new(8).unwrap(),
+        workers: Some(WORKERS),
+        prefetch: PREFETCH,
+        max_bad_fraction: 0.0,
+    }
+}
 
 /// Largest memory of this process so far.
 fn peak_bytes() -> usize {
@@ -36,10 +39,11 @@ fn read(dir: &Path, lines: usize) -> usize {
     let list = dir.join(format!("{lines}.txt"));
     std::fs::write(&list, "image.png\n".repeat(lines)).unwrap();
     let path = list.to_string_lossy().into_owned();
-    let config = DataConfig { path, source: SourceKind::List, ..DataConfig::default() };
+    let config = DataConfig { path: Some(path), source: SourceKind::List, ..DataConfig::default() };
     let (dataset, crops) = (Arc::new(open(&config).unwrap()), AugmentConfig::default());
     let mut loader =
-        TrainLoader::new(dataset, MultiCrop::new(&crops), CONFIG, Position::default()).unwrap();
+        TrainLoader::new(dataset, MultiCrop::new(&crops), loader_config(), Position::default())
+            .unwrap();
     let batches = (0..25).map(|_| loader.next_batch().unwrap());
     batches
         .map(|batch| batch.global.pixels.len() + batch.local.unwrap().pixels.len())
@@ -60,8 +64,8 @@ fn memory_is_bounded_by_prefetch_and_batch() {
     let small = peak_bytes();
     // Batches that wait, that are made and the one in use; for each worker an image, what its decoder
     // takes, and the crops that are worked on. All 200 images that were read would take 600 MB.
-    let batches = (CONFIG.prefetch + 2) * batch;
-    let workers = CONFIG.workers * 4 * 3 * MB;
+    let batches = (PREFETCH + 2) * batch;
+    let workers = WORKERS * 4 * 3 * MB;
     let allowed = batches + workers + 60 * MB;
     println!("batch {batch} bytes, {} of {allowed} bytes used", small - before);
     assert!(small - before < allowed, "{} bytes", small - before);

@@ -19,15 +19,15 @@ pub struct PixelOptions {
     /// Side of the square to which images are shrunk, in pixels; the shorter side is resized, and
     /// the center is cropped.
     pub side: u32,
-    /// Decoding threads; 0 = one per core.
-    pub workers: usize,
-    /// Maximum number of images of the train and the test set, spread evenly over each; 0 = all.
-    pub limits: [usize; 2],
+    /// Decoding threads; `None` = one per core.
+    pub workers: Option<usize>,
+    /// Maximum number of images of the train and the test set, spread evenly over each; `None` = all.
+    pub limits: [Option<usize>; 2],
 }
 
 impl Default for PixelOptions {
     fn default() -> Self {
-        Self { side: 32, workers: 0, limits: [0; 2] }
+        Self { side: 32, workers: None, limits: [None; 2] }
     }
 }
 
@@ -50,7 +50,11 @@ pub fn pixel_features(
     Ok((train, test))
 }
 
-fn raw_pixels(dataset: &Arc<Dataset>, options: &PixelOptions, limit: usize) -> Result<FeatureSet> {
+fn raw_pixels(
+    dataset: &Arc<Dataset>,
+    options: &PixelOptions,
+    limit: Option<usize>,
+) -> Result<FeatureSet> {
     let transform = EvalTransform { resize: options.side, crop: options.side };
     // The pixels are used without normalization.
     let normalize = Normalize { mean: Vec::new(), std: Vec::new() };

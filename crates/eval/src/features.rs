@@ -107,14 +107,14 @@ pub struct ExtractOptions {
     pub normalize: Normalize,
     /// Images per forward pass.
     pub batch: usize,
-    /// Decoding threads; 0 = one per core.
-    pub workers: usize,
+    /// Decoding threads; `None` = one per core.
+    pub workers: Option<usize>,
     /// Device of the model.
     pub device: Device,
     /// Precision of the forward pass.
     pub precision: FeaturePrecision,
-    /// Maximum number of images, spread evenly over the data set; 0 = all.
-    pub limit: usize,
+    /// Maximum number of images, spread evenly over the data set; `None` = all.
+    pub limit: Option<usize>,
 }
 
 impl ExtractOptions {
@@ -124,10 +124,10 @@ impl ExtractOptions {
             transform,
             normalize,
             batch: Self::batch_for(Device::Cpu),
-            workers: 0,
+            workers: None,
             device: Device::Cpu,
             precision: FeaturePrecision::Fp32,
-            limit: 0,
+            limit: None,
         }
     }
 
@@ -279,10 +279,8 @@ fn check_rows(features: &Tensor, expected: usize) -> Result<()> {
 
 /// Returns `limit` of `len` indices at even distances, so that a set sorted by class keeps all
 /// classes.
-pub(crate) fn spread(len: usize, limit: usize) -> Vec<usize> {
-    if limit == 0 || limit >= len {
-        return (0..len).collect();
-    }
+pub(crate) fn spread(len: usize, limit: Option<usize>) -> Vec<usize> {
+    let limit = limit.unwrap_or(len).min(len);
     (0..limit).map(|i| (i as u128 * len as u128 / limit as u128) as usize).collect()
 }
 
@@ -292,10 +290,10 @@ mod tests {
 
     #[test]
     fn a_limit_spreads_over_the_set() {
-        assert_eq!(spread(4, 0), [0, 1, 2, 3]);
-        assert_eq!(spread(4, 9), [0, 1, 2, 3]);
-        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
-        let many = spread(1000, 333);
+        assert_eq!(spread(4, None), [0, 1, 2, 3]);
+        assert_eq!(spread(4, Some(9)), [0, 1, 2, 3]);
+        assert_eq!(spread(10, Some(4)), [0, 2, 5, 7]);
+        let many = spread(1000, Some(333));
         assert!(many.windows(2).all(|w| w[0] < w[1]) && many[332] < 1000);
     }
 

@@ -55,10 +55,10 @@ pub struct KnnOptions {
     pub train_path: String,
     /// Labeled images that are classified.
     pub test_path: String,
-    /// Maximum number of images that vote, spread evenly over the set; 0 = all.
-    pub max_train: usize,
-    /// Maximum number of images that are classified, spread evenly over the set; 0 = all.
-    pub max_test: usize,
+    /// Maximum number of images that vote, spread evenly over the set; `None` = all.
+    pub max_train: Option<usize>,
+    /// Maximum number of images that are classified, spread evenly over the set; `None` = all.
+    pub max_test: Option<usize>,
     /// Neighbors and temperature.
     pub knn: KnnConfig,
     /// How images are resized and cropped.
@@ -82,8 +82,8 @@ impl KnnOptions {
         Self {
             train_path: train_path.into(),
             test_path: test_path.into(),
-            max_train: 0,
-            max_test: 0,
+            max_train: None,
+            max_test: None,
             knn: KnnConfig::default(),
             transform,
             normalize,
@@ -129,7 +129,7 @@ pub struct KnnTask {
     train: Arc<Dataset>,
     test: Arc<Dataset>,
     options: KnnOptions,
-    workers: usize,
+    workers: Option<usize>,
 }
 
 impl KnnTask {
@@ -141,7 +141,7 @@ impl KnnTask {
     pub fn open(options: KnnOptions, data: &DataConfig) -> Result<Self> {
         let open = |path: &String| -> Result<Arc<Dataset>> {
             let config = DataConfig {
-                path: path.clone(),
+                path: Some(path.clone()),
                 source: SourceKind::Auto,
                 mix: Vec::new(),
                 cache: CacheKind::None,
@@ -213,7 +213,7 @@ impl KnnTask {
         KnnConfig { device: self.options.device, ..self.options.knn.clone() }
     }
 
-    fn extract_options(&self, limit: usize) -> ExtractOptions {
+    fn extract_options(&self, limit: Option<usize>) -> ExtractOptions {
         let KnnOptions { transform, normalize, device, precision, .. } = &self.options;
         ExtractOptions {
             batch: ExtractOptions::batch_for(*device),

@@ -135,7 +135,7 @@ struct Identity<'a> {
     weights: &'a str,
     data: String,
     images: usize,
-    limit: usize,
+    limit: Option<usize>,
     resize: u32,
     crop: u32,
     mean: &'a [f32],
@@ -402,7 +402,7 @@ mod tests {
     fn images(folder: &Path) -> Arc<Dataset> {
         write_folder(&SyntheticConfig { count: 25, size: 32, seed: 0 }, folder, |_| ()).unwrap();
         let path = folder.join("images").display().to_string();
-        let open = || data::open(&DataConfig { path: path.clone(), ..DataConfig::default() });
+        let open = || data::open(&DataConfig { path: Some(path.clone()), ..DataConfig::default() });
         let whole = open().unwrap();
         for index in [3, 12] {
             let name = folder.join("images").join(whole.name(index));
@@ -414,7 +414,7 @@ mod tests {
     fn options() -> ExtractOptions {
         let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
         let options = ExtractOptions::new(EvalTransform::for_crop(32), normalize);
-        ExtractOptions { batch: 4, workers: 2, ..options }
+        ExtractOptions { batch: 4, workers: Some(2), ..options }
     }
 
     fn wanted(parts: &[ImageFeature]) -> BTreeSet<ImageFeature> {
@@ -524,13 +524,16 @@ mod tests {
             store.folder_of(network, &dataset, options).unwrap()
         };
         let base = of(&fingerprint, &options());
-        assert_eq!(base, of(&fingerprint, &ExtractOptions { batch: 9, workers: 1, ..options() }));
+        assert_eq!(
+            base,
+            of(&fingerprint, &ExtractOptions { batch: 9, workers: Some(1), ..options() })
+        );
         let _ = tch::no_grad(|| tensors[3].1.shallow_clone().get(0).g_add_scalar_(1e-3));
         let changed = weights_fingerprint(&tensors).unwrap();
         let mut others = vec![of(&changed, &options())];
         let smaller = EvalTransform { resize: 32, crop: 24 };
         others.push(of(&fingerprint, &ExtractOptions { transform: smaller, ..options() }));
-        others.push(of(&fingerprint, &ExtractOptions { limit: 5, ..options() }));
+        others.push(of(&fingerprint, &ExtractOptions { limit: Some(5), ..options() }));
         let precision = FeaturePrecision::Bf16;
         others.push(of(&fingerprint, &ExtractOptions { precision, ..options() }));
         assert!(others.iter().all(|other| *other != base), "{others:?}");

@@ -35,7 +35,7 @@ fn normalize() -> Normalize {
 
 fn options() -> ExtractOptions {
     let mut options = ExtractOptions::new(EvalTransform { resize: 32, crop: 32 }, normalize());
-    (options.batch, options.workers) = (7, 2);
+    (options.batch, options.workers) = (7, Some(2));
     options
 }
 
@@ -90,7 +90,7 @@ fn a_backbone_gives_its_class_token() {
 fn a_limit_takes_images_from_the_whole_set() {
     let dataset = dataset(30, 1);
     let mut few = options();
-    few.limit = 3;
+    few.limit = Some(3);
     let set = extract(&dataset, &ChannelMeans, &few).unwrap();
     assert_eq!(set.names, [0, 10, 20].map(|i| dataset.name(i)));
     let mut none = options();
@@ -102,7 +102,7 @@ fn a_limit_takes_images_from_the_whole_set() {
 #[test]
 fn pixels_are_standardized_with_the_train_set() {
     let (train, test) = (dataset(200, 1), dataset(100, 2));
-    let options = PixelOptions { side: 8, workers: 2, limits: [0; 2] };
+    let options = PixelOptions { side: 8, workers: Some(2), limits: [None; 2] };
     let (train, test) = pixel_features(&train, &test, &options).unwrap();
     assert_eq!((train.features.size(), test.features.size()), (vec![200, 192], vec![100, 192]));
     let largest = |t: Tensor| t.abs().max().double_value(&[]);

@@ -38,7 +38,7 @@ fn step(steps: usize, threads: i32, checkpoint_blocks: i64) -> Result<(), Box<dy
     let config = ModelConfig {
         arch: Arch::VitSmall,
         drop_path_rate: 0.0,
-        checkpoint_blocks,
+        checkpoint_blocks: (checkpoint_blocks > 0).then_some(checkpoint_blocks),
         ..Default::default()
     };
     let backbone = VisionTransformer::new(&vars.root(), &config)?;

@@ -1,27 +1,26 @@
 //! Architecture and head of a network. Their defaults are defined only here.
 
-use serde::{Deserialize, Serialize};
-
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);
+use base::check::{Check, Problem};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Sizes of the vision transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Arch {
-    /// 128 wide, 4 blocks, 4 heads: under 1 M parameters, for demos and tests on a CPU.
+    /// 128 wide, 4 blocks, 4 heads. Fewer than 1 M parameters, for demos and tests on a CPU.
     VitNano,
     /// 192 wide, 12 blocks, 3 heads.
     VitTiny,
-    /// 384 wide, 12 blocks, 6 heads. The reference's default.
+    /// 384 wide, 12 blocks, 6 heads. The default of the published code.
     #[default]
     VitSmall,
     /// 768 wide, 12 blocks, 12 heads.
     VitBase,
     /// 1024 wide, 24 blocks, 16 heads.
     VitLarge,
-    /// 896 wide, 18 blocks, 14 heads, with a feed-forward network 2.6 times as wide. This and the next
-    /// three are the shapes that Alabdulmohsin et al. (arXiv 2305.13035) found best for their size.
+    /// 896 wide, 18 blocks, 14 heads, with a feed-forward network 2.6 times as wide. This and the
+    /// next three are the compute-optimal shapes of Alabdulmohsin et al. (arXiv 2305.13035).
     VitSo150m,
     /// 832 wide, 21 blocks, 13 heads, with a feed-forward network 2.6 times as wide.
     VitSo150m2,
@@ -35,13 +34,14 @@ pub enum Arch {
 
 /// The feed-forward network of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ffn {
     /// Two linear layers with GELU between them.
     #[default]
     Mlp,
-    /// `silu(a) * b` of two linear layers, then a third; two thirds as wide, so about as many
-    /// parameters.
+    /// SwiGLU: `silu(a) * b` of two linear layers, followed by a third. It is two thirds as wide, so
+    /// it has about as many parameters.
     Swiglu,
 }
 
@@ -58,9 +58,11 @@ impl Ffn {
 
 /// How the positional embedding is interpolated to other grids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PosInterpolation {
-    /// Bicubic with the scale of a tenth of a patch more, as DINO and the first DINOv2 do.
+    /// Bicubic, with a scale for a grid that is a tenth of a patch larger, as DINO and the first
+    /// DINOv2 do.
     #[default]
     Offset,
     /// Bicubic to the size of the grid.
@@ -71,34 +73,39 @@ pub enum PosInterpolation {
 
 /// How the rate of stochastic depth varies over the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathSchedule {
     /// From 0 at the first block to the rate at the last, as in DINO.
     #[default]
     Linear,
-    /// The same at each block, as in DINOv2.
+    /// The same at every block, as in DINOv2.
     Uniform,
 }
 
 /// What stochastic depth drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathForm {
-    /// Each image's branch by a draw of its own, after it was computed; as in DINO.
+    /// Draws for each image whether its branch is dropped, after computing it, as in DINO.
     #[default]
     Image,
-    /// A fixed share of the batch, whose branches are never computed; as in DINOv2 for rates above 0.1.
+    /// Drops the branches of a fixed share of the batch without computing them, as in DINOv2 for
+    /// rates above 0.1.
     Batch,
 }
 
-/// Type of the tokens between blocks where activations are in bf16.
+/// Precision of the tokens between blocks when training in bf16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ResidualPrecision {
-    /// Single precision: each branch is added without a loss.
+    /// Single precision, as with autocast in PyTorch.
     #[default]
     Fp32,
-    /// The sum after each branch is rounded to bf16; sums and norms are computed in fp32.
+    /// Sums and norms are computed in fp32, and the sum after each branch is rounded to bf16. It
+    /// takes less time and memory; DINOv2 trains with tokens in fp16.
     Bf16,
 }
 
@@ -142,45 +149,62 @@ impl Arch {
 
 /// The backbone. Section `model`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// Size of the transformer.
     pub arch: Arch,
     /// Side of a patch, in pixels.
     pub patch_size: i64,
-    /// Side, in pixels, of the image that the positional embedding is made for; other sizes
-    /// interpolate it. Usually `augment.global_crops_size`.
+    /// Side, in pixels, of the images that the positional embedding is made for; it is interpolated
+    /// for other sizes. Usually `augment.global_crops_size`.
     pub image_size: i64,
-    /// Channels of the input.
+    /// Number of channels of the input images.
     pub in_channels: i64,
-    /// Rate of stochastic depth (at the last block, if it grows); student only. 0.1 in DINO and SimDINO.
+    /// Rate of stochastic depth (that of the last block, if it grows), for the student only. 0.1 in
+    /// DINO and SimDINO, 0.2 in SimDINOv2, 0.3 in DINOv2.
     pub drop_path_rate: f64,
-    /// How the rate of stochastic depth goes over the blocks.
+    /// How the rate of stochastic depth varies over the blocks.
     pub drop_path_schedule: DropPathSchedule,
     /// What stochastic depth drops.
     pub drop_path_form: DropPathForm,
-    /// Learned tokens beside the class token that stand for no place in the image; 4 in SimDINOv2 and in DINOv2 with registers.
+    /// Number of learned tokens, besides the class token, that stand for no place in the image
+    /// (registers). 4 in SimDINOv2 and in DINOv2 with registers.
     pub num_register_tokens: i64,
-    /// A learned token that takes the place of masked patches; on in DINOv2 and SimDINOv2.
+    /// Whether there is a learned token that replaces masked patches. Needed by DINOv2 and
+    /// SimDINOv2.
     pub mask_token: bool,
-    /// Initial factor of each branch, learned by channel (LayerScale); absent = none. 0.1 in SimDINOv2, 1e-5 in DINOv2.
+    /// Initial factor of each residual branch, which is learned per channel (LayerScale). If it is
+    /// absent, there are no such factors. 0.1 in SimDINOv2, 1e-5 in DINOv2.
     pub layer_scale: Option<f64>,
-    /// The feed-forward network of each block.
+    /// Feed-forward network of each block.
     pub ffn: Ffn,
     /// Divide queries and keys by their root mean square.
     pub qk_norm: bool,
-    /// Attention heads; absent = those of `arch`. For weights of other programs that split the width otherwise.
+    /// Number of attention heads per block, for weights of other programs that split the width
+    /// differently. If it is absent, that of `arch`.
     pub num_heads: Option<i64>,
-    /// Added to the variance in each layer norm; 1e-6 in DINO and DINOv2.
+    /// Constant that is added to the variance in each layer norm. 1e-6 in DINO and DINOv2.
     pub norm_eps: f64,
-    /// How the positional embedding meets a grid that it was not made for.
+    /// How the positional embedding is interpolated to grids that it was not made for.
     pub pos_interpolation: PosInterpolation,
-    /// Standard deviation of the initial class and register tokens; 0.02 in DINO, 1e-6 in DINOv2.
+    /// Standard deviation of the initial class and register tokens. 0.02 in DINO, 1e-6 in DINOv2.
     pub token_std: f64,
-    /// Keep only the input of every so many blocks and compute the rest again in the backward pass (activation checkpointing): less memory, a third more time; 0 = keep all.
-    pub checkpoint_blocks: i64,
-    /// Type of the tokens between blocks when training in bf16. `bf16` takes less memory and time, as in DINOv2, whose tokens are in fp16; `fp32` is what autocast in PyTorch does.
+    /// Activation checkpointing: keep only the input of every this many blocks, and compute the rest
+    /// again in the backward pass. It saves memory and takes about a third more time. If it is
+    /// absent, all activations are kept.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    #[serde(deserialize_with = "none_if_zero")]
+    pub checkpoint_blocks: Option<i64>,
+    /// Precision of the tokens between blocks when training in bf16.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub residual_precision: ResidualPrecision,
+}
+
+/// Weight files of simdino 0.1 state 0 where nothing is meant.
+fn none_if_zero<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::deserialize(value)?.filter(|&blocks| blocks != 0))
 }
 
 impl Default for ModelConfig {
@@ -202,7 +226,7 @@ impl Default for ModelConfig {
             norm_eps: 1e-6,
             pos_interpolation: PosInterpolation::Offset,
             token_std: 0.02,
-            checkpoint_blocks: 0,
+            checkpoint_blocks: None,
             residual_precision: ResidualPrecision::Fp32,
         }
     }
@@ -210,25 +234,27 @@ impl Default for ModelConfig {
 
 /// The projection head: an MLP, an L2 normalization, and prototypes if any. Section `head`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadConfig {
-    /// Width of the hidden layers; 2048 in the reference.
+    /// Width of the hidden layers. 2048 in the published code.
     pub hidden_dim: i64,
-    /// Width `d` of the unit vectors it gives; 256 in the reference.
+    /// Width of the output, which is normalized to length 1. 256 in the published code.
     pub out_dim: i64,
-    /// Number of linear layers; 3 in the reference.
+    /// Number of linear layers. 3 in the published code.
     pub num_layers: i64,
-    /// Batch normalization after each hidden layer; off in the reference.
+    /// Batch normalization after each hidden layer. Off in the published code.
     pub use_bn: bool,
-    /// Prototypes that the unit vectors are scored against; 0 in SimDINO and SimDINOv2, 65536 in DINO.
+    /// Number of prototypes that the output is scored against. 0 in SimDINO and SimDINOv2, 65536 in
+    /// DINO and DINOv2.
     pub prototypes: i64,
-    /// Keep all prototypes of length 1; off in the longer runs of DINO.
+    /// Keep all prototypes at length 1. Off in the longer runs of DINO and in DINOv2.
     pub norm_last_layer: bool,
-    /// A second head of this shape for masked patches; off in SimDINOv2 and in DINOv2's short recipe,
-    /// on in its long ones.
+    /// Use a second head of the same shape for masked patches. Off in SimDINOv2 and in DINOv2's
+    /// short recipe, on in its long ones.
     pub separate_patch_head: bool,
-    /// Width of that second head's unit vectors, where it is another; absent = `out_dim`. 256 beside 384 in
-    /// DINOv2's long recipes.
+    /// Width of the output of the second head. If it is absent, `out_dim`. 256, with an `out_dim` of
+    /// 384, in DINOv2's long recipes.
     pub patch_out_dim: Option<i64>,
 }
 
@@ -260,54 +286,24 @@ impl ModelConfig {
 
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let width = self.arch.dimensions().embed_dim;
-        if self.heads() < 1 || width % self.heads() != 0 {
-            let got = self.heads();
-            problems.push(("num_heads", format!("must divide the width {width} (got {got})")));
-        }
-        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
-            let got = self.norm_eps;
-            problems.push(("norm_eps", format!("must be greater than 0 (got {got})")));
-        }
-        if self.patch_size < 1 {
-            problems.push(("patch_size", format!("must be at least 1 (got {})", self.patch_size)));
-        } else if self.image_size < self.patch_size || self.image_size % self.patch_size != 0 {
-            problems.push((
-                "image_size",
-                format!(
-                    "must be a multiple of model.patch_size {} (got {})",
-                    self.patch_size, self.image_size
-                ),
-            ));
-        }
-        if self.in_channels < 1 {
-            problems
-                .push(("in_channels", format!("must be at least 1 (got {})", self.in_channels)));
-        }
-        if !(0.0..1.0).contains(&self.drop_path_rate) {
-            problems.push((
-                "drop_path_rate",
-                format!("must be at least 0 and below 1 (got {})", self.drop_path_rate),
-            ));
-        }
-        if !(0..=1024).contains(&self.num_register_tokens) {
-            let got = self.num_register_tokens;
-            problems.push(("num_register_tokens", format!("must be 0 to 1024 (got {got})")));
-        }
-        if self.layer_scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
-            let got = self.layer_scale.unwrap_or_default();
-            problems.push(("layer_scale", format!("must be greater than 0 (got {got})")));
-        }
-        if self.checkpoint_blocks < 0 {
-            let got = self.checkpoint_blocks;
-            problems.push(("checkpoint_blocks", format!("must not be negative (got {got})")));
-        }
-        if !(self.token_std >= 0.0 && self.token_std.is_finite()) {
-            let got = self.token_std;
-            problems.push(("token_std", format!("must not be negative (got {got})")));
-        }
-        problems
+        let mut check = Check::default();
+        let (width, heads) = (self.arch.dimensions().embed_dim, self.heads());
+        check.that("num_heads", heads >= 1 && width % heads == 0, || {
+            format!("must divide the width {width} (got {heads})")
+        });
+        check.positive("norm_eps", self.norm_eps);
+        check.at_least("patch_size", self.patch_size, 1);
+        let (patch, image) = (self.patch_size, self.image_size);
+        check.that("image_size", patch < 1 || (image >= patch && image % patch == 0), || {
+            format!("must be a multiple of model.patch_size {patch} (got {image})")
+        });
+        check.at_least("in_channels", self.in_channels, 1);
+        check.below_one("drop_path_rate", self.drop_path_rate);
+        check.within("num_register_tokens", self.num_register_tokens, 0..=1024);
+        check.positive("layer_scale", self.layer_scale);
+        check.at_least("checkpoint_blocks", self.checkpoint_blocks, 1);
+        check.not_negative("token_std", self.token_std);
+        check.problems()
     }
 }
 
@@ -325,21 +321,26 @@ impl HeadConfig {
 
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let least = [
-            ("hidden_dim", self.hidden_dim),
-            ("out_dim", self.out_dim),
-            ("num_layers", self.num_layers),
-            ("patch_out_dim", self.patch_out_dim.unwrap_or(1)),
-        ];
-        let mut problems: Vec<Problem> = least
-            .into_iter()
-            .filter(|&(_, value)| value < 1)
-            .map(|(key, value)| (key, format!("must be at least 1 (got {value})")))
-            .collect();
-        if self.prototypes < 0 {
-            let got = self.prototypes;
-            problems.push(("prototypes", format!("must not be negative (got {got})")));
+        let mut check = Check::default();
+        check.at_least("hidden_dim", self.hidden_dim, 1);
+        check.at_least("out_dim", self.out_dim, 1);
+        check.at_least("num_layers", self.num_layers, 1);
+        check.at_least("patch_out_dim", self.patch_out_dim, 1);
+        check.at_least("prototypes", self.prototypes, 0);
+        check.problems()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_in_weight_files_of_earlier_versions_is_read() {
+        let read = |text: &str| serde_json::from_str::<ModelConfig>(text).unwrap();
+        for text in ["{}", r#"{"checkpoint_blocks": 0}"#, r#"{"checkpoint_blocks": null}"#] {
+            assert_eq!(read(text), ModelConfig::default(), "{text}");
         }
-        problems
+        assert_eq!(read(r#"{"checkpoint_blocks": 2}"#).checkpoint_blocks, Some(2));
     }
 }

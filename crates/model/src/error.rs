@@ -323,7 +323,7 @@ pub enum Error {
 }
 
 /// Returns the first invalid value of a section as an error.
-pub(crate) fn check(section: &'static str, problems: Vec<crate::config::Problem>) -> Result<()> {
+pub(crate) fn check(section: &'static str, problems: Vec<base::check::Problem>) -> Result<()> {
     match problems.into_iter().next() {
         Some((key, problem)) => Err(Error::Config { section, key, problem }),
         None => Ok(()),

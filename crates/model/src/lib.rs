@@ -35,7 +35,7 @@ mod vit;
 
 pub use config::{
     Arch, Dimensions, DropPathForm, DropPathSchedule, Ffn, HeadConfig, ModelConfig,
-    PosInterpolation, Problem, ResidualPrecision,
+    PosInterpolation, ResidualPrecision,
 };
 pub use error::{Error, Result};
 pub use head::ProjectionHead;

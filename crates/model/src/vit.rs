@@ -214,7 +214,8 @@ impl VisionTransformer {
 
     /// Number of consecutive blocks that keep only their joint input; 0 for none.
     fn checkpoint_every(&self, mode: Mode) -> usize {
-        let every = usize::try_from(self.config.checkpoint_blocks).unwrap_or_default();
+        let every =
+            usize::try_from(self.config.checkpoint_blocks.unwrap_or_default()).unwrap_or_default();
         if mode == Mode::Eval { 0 } else { every }
     }
 

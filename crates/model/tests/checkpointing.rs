@@ -18,7 +18,7 @@ fn trained(checkpoint_blocks: i64, mode: Mode) -> Vec<Tensor> {
         image_size: 32,
         drop_path_rate: 0.5,
         layer_scale: Some(0.5),
-        checkpoint_blocks,
+        checkpoint_blocks: (checkpoint_blocks > 0).then_some(checkpoint_blocks),
         ..Default::default()
     };
     let vs = nn::VarStore::new(Device::Cpu);

@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 step,
                 steps_per_epoch: 1,
                 progress: step as f64 / STEPS as f64, // schedules inside the loss follow it
-                global_batch: POINTS as usize,
+                batch_size: POINTS as usize,
             },
             collective: &SingleProcess, // a single process
             deferred: None,

@@ -1,6 +1,6 @@
 //! Errors of the objectives.
 
-use crate::config::Problem;
+use base::check::Problem;
 
 /// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// A (micro-)batch is not a whole number of rate groups.
     #[error(
-        "a batch of {batch} is not a multiple of the rate-group size {rows}, the global batch \
+        "a batch of {batch} is not a multiple of the rate-group size {rows}, the batch size \
          over simdino.rate_groups"
     )]
     GroupRows {

@@ -49,25 +49,25 @@ pub struct StepContext {
     /// Fraction of the training that is done, 0 to 1.
     pub progress: f64,
     /// Images per step of the whole run, over all processes and micro-batches.
-    pub global_batch: usize,
+    pub batch_size: usize,
 }
 
 impl StepContext {
     /// The first step of a run.
-    pub fn first(global_batch: usize) -> Self {
-        Self { step: 0, steps_per_epoch: 1, progress: 0.0, global_batch }
+    pub fn first(batch_size: usize) -> Self {
+        Self { step: 0, steps_per_epoch: 1, progress: 0.0, batch_size }
     }
 
-    /// Returns how many of the `groups` of the global batch a (micro-)batch of `batch` images
+    /// Returns how many of the `groups` of the whole batch a (micro-)batch of `batch` images
     /// contains.
     ///
     /// # Errors
-    /// Returns an error if the global batch does not divide into groups, or the batch is not a
+    /// Returns an error if the whole batch does not divide into groups, or the batch is not a
     /// whole number of them.
     pub(crate) fn groups_of(&self, batch: usize, groups: usize) -> Result<usize> {
-        let whole = self.global_batch;
+        let whole = self.batch_size;
         if whole == 0 || !whole.is_multiple_of(groups) {
-            return Err(Error::Groups { what: "the global batch", batch: whole, groups });
+            return Err(Error::Groups { what: "the batch size", batch: whole, groups });
         }
         let rows = whole / groups;
         if !batch.is_multiple_of(rows) {

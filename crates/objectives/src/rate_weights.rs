@@ -12,7 +12,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     /// Images per step of the whole run.
-    pub global_batch: usize,
+    pub batch_size: usize,
     /// Rows per rate group.
     pub rows: usize,
     /// Width of a feature.
@@ -51,7 +51,7 @@ impl Weights {
             EpsSemantics::Code => (eps, eps.sqrt()),
             EpsSemantics::Paper => (eps * eps, eps),
         };
-        let (n, d) = (sizes.global_batch, sizes.width);
+        let (n, d) = (sizes.batch_size, sizes.width);
         let alpha = d as f64 / (n as f64 * eps_squared);
         let gamma = match config.gamma {
             Gamma::Code => gamma_code(n, d),

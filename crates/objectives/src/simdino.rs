@@ -2,7 +2,7 @@
 //!
 //! `V` views, the first 2 of them global (a single view is compared with the teacher's other one);
 //! `B` images of this (micro-)batch; `d` width; `G` rate groups in this batch. Student features
-//! `s[v][b]` and teacher features `t[g][b]` are rows of norm 1. With `n` the global batch and `N`
+//! `s[v][b]` and teacher features `t[g][b]` are rows of norm 1. With `n` the batch size and `N`
 //! the configured number of rate groups, as plain loops:
 //!
 //! ```text
@@ -133,8 +133,8 @@ impl SimDinoLoss {
     fn terms(&self, student: &Tensor, teacher: &Tensor, inputs: &Inputs) -> Result<SimDinoOutput> {
         let features = self.rate_features(student, teacher, inputs)?;
         let sizes = Sizes {
-            global_batch: inputs.context.global_batch,
-            rows: inputs.context.global_batch / self.config.rate_groups,
+            batch_size: inputs.context.batch_size,
+            rows: inputs.context.batch_size / self.config.rate_groups,
             width: student.size()[2] as usize,
         };
         let mut weights = Weights::at(&self.config, inputs.context, sizes)?;
@@ -219,7 +219,7 @@ impl SimDinoLoss {
 
     /// The number of groups in a batch, and whether they extend beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
-        let (whole, groups) = (inputs.context.global_batch, self.config.rate_groups);
+        let (whole, groups) = (inputs.context.batch_size, self.config.rate_groups);
         let processes = inputs.collective.size();
         if groups == 1 && processes > 1 && batch > 0 && batch * processes == whole {
             return Ok((1, true));

@@ -23,8 +23,7 @@ fn refused(student: &Tensor, teacher: &Tensor, ctx: StepContext) -> Error {
     simdino(&config, student, teacher, ctx).unwrap_err()
 }
 
-const CTX: StepContext =
-    StepContext { step: 1, steps_per_epoch: 2, progress: 0.5, global_batch: 8 };
+const CTX: StepContext = StepContext { step: 1, steps_per_epoch: 2, progress: 0.5, batch_size: 8 };
 
 #[test]
 fn wrong_shapes_are_named() {
@@ -45,14 +44,14 @@ fn wrong_shapes_are_named() {
 #[test]
 fn batches_that_do_not_split_are_refused() {
     let of = |batch: i64, ctx| refused(&rows([3, batch, 4]), &rows([2, batch, 4]), ctx);
-    let odd = of(8, StepContext { global_batch: 7, ..CTX });
-    assert_eq!(odd.to_string(), "the global batch 7 must be a multiple of 2 rate groups");
-    assert!(matches!(of(8, StepContext { global_batch: 0, ..CTX }), Error::Groups { .. }));
+    let odd = of(8, StepContext { batch_size: 7, ..CTX });
+    assert_eq!(odd.to_string(), "the batch size 7 must be a multiple of 2 rate groups");
+    assert!(matches!(of(8, StepContext { batch_size: 0, ..CTX }), Error::Groups { .. }));
     assert!(matches!(of(0, CTX), Error::Shape { .. }));
     let partial = of(6, CTX);
     assert_eq!(
         partial.to_string(),
-        "a batch of 6 is not a multiple of the rate-group size 4, the global batch over \
+        "a batch of 6 is not a multiple of the rate-group size 4, the batch size over \
          simdino.rate_groups"
     );
 }
@@ -65,7 +64,7 @@ fn a_ceiling_of_nothing_is_refused() {
         gamma: Gamma::Ceiling,
         ..SimDinoConfig::default()
     };
-    let one = StepContext { global_batch: 2, ..CTX };
+    let one = StepContext { batch_size: 2, ..CTX };
     let error = simdino(&config, &rows([3, 2, 4]), &rows([2, 2, 4]), one).unwrap_err();
     assert_eq!(error.to_string(), "the coding rate's ceiling must be greater than 0 (got 0)");
 }

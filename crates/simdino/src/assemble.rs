@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use augment::{AugmentConfig, EvalTransform};
 use data::Dataset;
+use data::batch::BatchGeometry;
 use model::normalize::Normalize;
 use serde_json::Value;
 use tch::Device;
-use trainer::learner::LearnerConfig;
+use trainer::learner::{Learner, LearnerConfig};
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 use trainer::run::TrainingJob;
 use trainer::schedule::Schedules;
 
-use crate::config::RunConfig;
+use crate::config::{RunConfig, schema};
 use crate::error::Result;
 
 /// Plans the steps of a run on these images.
@@ -62,16 +63,34 @@ pub fn schedules(config: &RunConfig, plan: &Plan) -> Schedules {
         .with_frozen_backbone(config.init.freeze_backbone_steps)
 }
 
-/// Returns the parts of a config that a learner needs.
-pub fn learner_config(config: &RunConfig, device: Device) -> LearnerConfig {
+/// Returns the batch of a step, and the part of it that this process handles.
+///
+/// # Errors
+/// Returns an error if the batch cannot be divided.
+fn geometry(config: &RunConfig, processes: &Processes) -> Result<BatchGeometry> {
+    let batch = BatchGeometry::new(config.train.batch_size)?;
+    let batch = batch.accumulated(config.train.accumulate)?;
+    Ok(batch.of_process(processes.rank(), processes.size())?)
+}
+
+/// Creates the learner of a run: student and teacher with new weights.
+///
+/// # Errors
+/// Returns an error if the config is invalid, the processes cannot share its batch, or another
+/// process has a different network.
+pub fn learner(config: &RunConfig, device: Device, processes: Processes) -> Result<Learner> {
+    let geometry = geometry(config, &processes)?;
+    Ok(Learner::new(learner_config(config, geometry, device), processes)?)
+}
+
+fn learner_config(config: &RunConfig, geometry: BatchGeometry, device: Device) -> LearnerConfig {
     LearnerConfig {
         model: config.model.clone(),
         head: config.head.clone(),
         objective: config.objective(),
         optim: config.optim.clone(),
         precision: config.train.precision,
-        batch_size: config.train.batch_size,
-        accumulate: config.train.accumulate,
+        geometry,
         seed: config.run.seed,
         normalize: normalize(&config.augment),
         value_range: config.data.value_range.clone(),
@@ -85,71 +104,46 @@ pub fn normalize(augment: &AugmentConfig) -> Normalize {
 }
 
 /// Returns the size at which the probe of a run sees images: that of the model, after a resize to
-/// `probe.resize`, or to 8/7 of it if that is 0.
+/// `probe.resize`, or to 8/7 of it if that is absent.
 pub fn probe_transform(config: &RunConfig) -> EvalTransform {
     let crop = u32::try_from(config.model.image_size).unwrap_or(u32::MAX);
     match config.probe.resize {
-        0 => EvalTransform::for_crop(crop),
-        resize => EvalTransform { resize, crop },
+        None => EvalTransform::for_crop(crop),
+        Some(resize) => EvalTransform { resize, crop },
     }
 }
 
-/// Keys that may change when a run is resumed, because they do not affect the mathematics. The
-/// data set is compared by its fingerprint, so it may have moved.
-const KEYS_IGNORED_ON_RESUME: [&str; 26] = [
-    "run.name",
-    "run.dir",
-    "run.device",
-    "run.threads",
-    "run.timeout_s",
-    "init.from",
-    "data.source",
-    "data.path",
-    "data.mix",
-    "data.cache",
-    "data.remote_retries",
-    "data.remote_timeout_s",
-    "data.cache_gb",
-    "data.workers",
-    "data.prefetch",
-    "data.max_bad_fraction",
-    "data.shard_cache_gb",
-    "data.spill_dir",
-    "train.accumulate",
-    "train.stop_after",
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.max_skipped_steps",
-    "data.synthetic",
-    "probe",
-];
-
-/// Returns the settings that a resumed run must share with its checkpoint, by dotted key.
+/// Returns the settings that a resumed run must share with its checkpoint, by dotted key: all
+/// except those that the config structs mark with `x-on-resume`, on which the result does not
+/// depend. The data set is compared by its fingerprint, so it may have moved.
 ///
 /// # Errors
-/// None in practice, because every section can be serialized.
+/// None in practice, because every section can be serialized and described.
 pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
-    let mut settings = BTreeMap::new();
-    flatten("", &serde_json::to_value(config)?, &mut settings);
-    settings.retain(|key, _| {
-        !KEYS_IGNORED_ON_RESUME.iter().any(|free| {
-            key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
+    let (root, values) = (schema::of::<RunConfig>()?, serde_json::to_value(config)?);
+    let value_at = |path: &str| path.split('.').try_fold(&values, |at, key| at.get(key)).cloned();
+    let fixed = schema::leaves(&root).into_iter().filter(|(_, key)| !key.may_change_on_resume);
+    let settings = fixed.map(|(path, _)| {
+        let value = value_at(&path).unwrap_or_default();
+        (path, value)
     });
-    Ok(settings)
+    Ok(settings.collect())
 }
 
-fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&path, value, into);
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_shares_what_its_result_depends_on() {
+        let config = RunConfig::default();
+        let settings = resume_settings(&config).unwrap();
+        for fixed in ["run.seed", "method", "optim.base_lr", "data.min_side", "train.batch_size"] {
+            assert!(settings.contains_key(fixed), "{fixed}");
         }
-        _ => {
-            into.insert(prefix.to_owned(), value.clone());
+        assert_eq!(settings["train.batch_size"], 512);
+        for free in ["run.name", "data.workers", "data.synthetic.seed", "probe.k", "data.mix"] {
+            assert!(!settings.contains_key(free), "{free}");
         }
     }
 }

@@ -1,49 +1,122 @@
-//! Resolves `auto`, `cpu`, `cuda`, or `cuda:N` to a device of this machine.
+//! The device of a run: `auto`, `cpu`, `cuda`, or `cuda:N`, and the device of this machine that it
+//! stands for.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device};
 use torch_ext::Launch;
 
 use crate::error::{Error, Result};
 
-/// Text for `--help` and for messages.
-pub const EXPECTED: &str = "auto, cpu, cuda or cuda:N";
-
-/// The device that a name requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The device that a run requests, as one writes it in a config or behind `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceSpec {
-    /// A GPU if there is one.
+    /// `auto`: a GPU if there is one, otherwise the CPU.
+    #[default]
     Auto,
-    /// The CPU.
+    /// `cpu`.
     Cpu,
-    /// The GPU with this index.
-    Cuda(usize),
+    /// `cuda`: the first GPU, or, if a run has several processes, one GPU for each.
+    Cuda,
+    /// `cuda:N`: the GPU with the index N, from 0.
+    CudaIndex(u16),
 }
 
-/// Parses a device name; `None` if it is invalid.
-pub fn parse(name: &str) -> Option<DeviceSpec> {
-    match name {
-        "auto" => Some(DeviceSpec::Auto),
-        "cpu" => Some(DeviceSpec::Cpu),
-        "cuda" => Some(DeviceSpec::Cuda(0)),
-        _ => name.strip_prefix("cuda:")?.parse().ok().map(DeviceSpec::Cuda),
+/// Largest index of a GPU; the schema allows as many digits.
+const MAX_INDEX: u16 = 9999;
+
+impl FromStr for DeviceSpec {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let index = || {
+            let digits = name.strip_prefix("cuda:")?;
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse().ok().filter(|&index| plain && index <= MAX_INDEX).map(Self::CudaIndex)
+        };
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            _ => index().ok_or_else(|| format!("expected auto, cpu, cuda or cuda:N, got '{name}'")),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceSpec {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<DeviceSpec> for String {
+    fn from(spec: DeviceSpec) -> Self {
+        spec.to_string()
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda => f.write_str("cuda"),
+            Self::CudaIndex(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl JsonSchema for DeviceSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "DeviceSpec".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {
+                    "type": "string",
+                    "const": "auto",
+                    "description": "A GPU if there is one, otherwise the CPU.",
+                },
+                { "type": "string", "const": "cpu", "description": "The CPU." },
+                {
+                    "type": "string",
+                    "const": "cuda",
+                    "description": "The first GPU, or, if a run has several processes, one GPU for each.",
+                },
+                {
+                    "type": "string",
+                    "pattern": "^cuda:[0-9]{1,4}$",
+                    "description": "The GPU with this index, from 0.",
+                },
+            ],
+        })
     }
 }
 
 /// Finds the device on this machine. If it is a GPU, this process uses it from now on.
 ///
 /// # Errors
-/// Returns an error if the name is invalid, or if this machine or this libtorch has no such
-/// device.
-pub fn resolve(name: &str) -> Result<Device> {
-    let spec = parse(name)
-        .ok_or_else(|| Error::Config(vec![format!("device: expected {EXPECTED}, got '{name}'")]))?;
+/// Returns an error if this machine or this libtorch has no such device.
+pub fn resolve(spec: DeviceSpec) -> Result<Device> {
     let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+    let gpu = |index: usize| match index < count {
+        true => Ok(Device::Cuda(index)),
+        false => Err(Error::NoDevice { name: spec.to_string(), count }),
+    };
     let device = match spec {
+        DeviceSpec::Auto if count == 0 => Device::Cpu,
         DeviceSpec::Cpu => Device::Cpu,
-        DeviceSpec::Auto if count > 0 => Device::Cuda(0),
-        DeviceSpec::Auto => Device::Cpu,
-        DeviceSpec::Cuda(index) if index < count => Device::Cuda(index),
-        DeviceSpec::Cuda(_) => return Err(Error::NoDevice { name: name.to_owned(), count }),
+        DeviceSpec::Auto | DeviceSpec::Cuda => gpu(0)?,
+        DeviceSpec::CudaIndex(index) => gpu(index.into())?,
     };
     torch_ext::set_current_device(device)?;
     Ok(device)
@@ -54,20 +127,19 @@ pub fn resolve(name: &str) -> Result<Device> {
 ///
 /// # Errors
 /// As [`resolve`], and if several processes request the same GPU.
-pub fn of_process(name: &str, launch: &Launch) -> Result<Device> {
+pub fn of_process(spec: DeviceSpec, launch: &Launch) -> Result<Device> {
     if launch.size == 1 {
-        return resolve(name);
+        return resolve(spec);
     }
-    match parse(name) {
-        Some(DeviceSpec::Cuda(_)) if name != "cuda" => Err(Error::Config(vec![format!(
-            "run.device: {} processes share no GPU: must be auto, cuda or cpu (got '{name}')",
+    let own = u16::try_from(launch.local_rank).unwrap_or(u16::MAX);
+    match spec {
+        DeviceSpec::CudaIndex(_) => Err(Error::Config(vec![format!(
+            "run.device: {} processes share no GPU: must be auto, cuda or cpu (got '{spec}')",
             launch.size
         )])),
-        Some(DeviceSpec::Cuda(_)) => resolve(&format!("cuda:{}", launch.local_rank)),
-        Some(DeviceSpec::Auto) if Cuda::device_count() > 0 => {
-            resolve(&format!("cuda:{}", launch.local_rank))
-        }
-        _ => resolve(name),
+        DeviceSpec::Auto if Cuda::device_count() == 0 => resolve(spec),
+        DeviceSpec::Auto | DeviceSpec::Cuda => resolve(DeviceSpec::CudaIndex(own)),
+        DeviceSpec::Cpu => resolve(spec),
     }
 }
 
@@ -76,25 +148,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read() {
+    fn names_are_read_and_written() {
         for (name, expect) in [
             ("auto", Some(DeviceSpec::Auto)),
             ("cpu", Some(DeviceSpec::Cpu)),
-            ("cuda", Some(DeviceSpec::Cuda(0))),
-            ("cuda:3", Some(DeviceSpec::Cuda(3))),
+            ("cuda", Some(DeviceSpec::Cuda)),
+            ("cuda:3", Some(DeviceSpec::CudaIndex(3))),
+            ("cuda:9999", Some(DeviceSpec::CudaIndex(9999))),
+            ("cuda:10000", None),
             ("cuda:", None),
-            ("gpu", None),
+            ("cuda:+1", None),
             ("cuda:-1", None),
+            ("gpu", None),
+            ("", None),
         ] {
-            assert_eq!(parse(name), expect, "{name}");
+            assert_eq!(name.parse().ok(), expect, "{name}");
+            if let Some(spec) = expect {
+                assert_eq!(spec.to_string(), name);
+            }
         }
     }
 
     #[test]
     fn a_device_that_is_not_there_is_a_sentence() {
-        let error = resolve("cuda:4096").unwrap_err();
+        let error = resolve(DeviceSpec::CudaIndex(4096)).unwrap_err();
         assert!(error.to_string().contains("is not available"), "{error}");
-        assert!(matches!(resolve("gpu"), Err(Error::Config(_))));
-        assert_eq!(resolve("cpu").unwrap(), Device::Cpu);
+        assert_eq!(resolve(DeviceSpec::Cpu).unwrap(), Device::Cpu);
     }
 }

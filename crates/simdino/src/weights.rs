@@ -40,5 +40,5 @@ pub fn open(path: &Path, options: &LoadOptions, device: Device) -> Result<Pretra
 pub fn data_config(pretrained: &PretrainedBackbone, path: &str) -> DataConfig {
     let channels = usize::try_from(pretrained.model.in_channels).unwrap_or_default();
     let pixels = PixelFormat { channels, value_range: pretrained.value_range.clone() };
-    DataConfig { path: path.to_owned(), ..DataConfig::default() }.with_pixels(pixels)
+    DataConfig { path: Some(path.to_owned()), ..DataConfig::default() }.with_pixels(pixels)
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// The gradients to clip, and which of them are clipped together.
 pub struct Clip {
-    max_norm: f64,
+    max_norm: Option<f64>,
     scope: ClipScope,
     /// First components of the parameter names: `backbone`, `head`, `patch_head`.
     fronts: Vec<String>,
@@ -26,8 +26,12 @@ pub struct GradNorms {
 }
 
 impl Clip {
-    /// Sets up clipping of the named parameters to norms of at most `max_norm`; 0 only measures.
-    pub fn new<'a>(names: impl Iterator<Item = &'a str>, scope: ClipScope, max_norm: f64) -> Self {
+    /// Sets up clipping of the named parameters to norms of at most `max_norm`; `None` only measures.
+    pub fn new<'a>(
+        names: impl Iterator<Item = &'a str>,
+        scope: ClipScope,
+        max_norm: Option<f64>,
+    ) -> Self {
         let mut fronts: Vec<String> = Vec::new();
         let mut modules = Vec::new();
         for name in names {
@@ -67,16 +71,14 @@ impl Clip {
     /// # Source
     /// `clip_gradients` of DINO; the per-module clipping of backbone and heads in DINOv2.
     pub fn apply(&self, grads: &[Tensor], norms: &GradNorms) -> Result<()> {
-        if self.max_norm <= 0.0 {
-            return Ok(());
-        }
+        let Some(max_norm) = self.max_norm else { return Ok(()) };
         let (mut clipped, mut factors) = (Vec::new(), Vec::new());
         for (i, grad) in grads.iter().enumerate() {
             let judged = match self.scope {
                 ClipScope::Tensor => norms.of_each[i],
                 ClipScope::Module => norms.by_module[self.modules[i]].1,
             };
-            let factor = self.max_norm / (judged + 1e-6);
+            let factor = max_norm / (judged + 1e-6);
             if factor < 1.0 {
                 clipped.push(grad.shallow_clone());
                 factors.push(factor);
@@ -104,7 +106,7 @@ mod tests {
     }
 
     /// Clips, and tells the norms before.
-    fn clipped(scope: ClipScope, max_norm: f64, params: &[Tensor]) -> GradNorms {
+    fn clipped(scope: ClipScope, max_norm: Option<f64>, params: &[Tensor]) -> GradNorms {
         let clip = Clip::new(NAMES[..params.len()].iter().copied(), scope, max_norm);
         let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();
         let norms = clip.norms(sizes(params), Kind::Float);
@@ -122,14 +124,14 @@ mod tests {
     #[test]
     fn clips_each_tensor_on_its_own() {
         let params = [parameter(&[3.0, 4.0]), parameter(&[0.3, 0.4])];
-        close(&[clipped(ClipScope::Tensor, 1.0, &params).all], &[25.25f64.sqrt()]);
+        close(&[clipped(ClipScope::Tensor, Some(1.0), &params).all], &[25.25f64.sqrt()]);
         close(&sizes(&params), &[1.0, 0.5]);
     }
 
     #[test]
     fn clips_a_module_as_a_whole() {
         let params = [parameter(&[3.0]), parameter(&[4.0]), parameter(&[0.5])];
-        let norms = clipped(ClipScope::Module, 1.0, &params);
+        let norms = clipped(ClipScope::Module, Some(1.0), &params);
         close(
             &[norms.all, norms.by_module[0].1, norms.by_module[1].1],
             &[25.25f64.sqrt(), 5.0, 0.5],
@@ -141,13 +143,13 @@ mod tests {
     #[test]
     fn zero_only_measures() {
         let params = [parameter(&[3.0, 4.0])];
-        close(&[clipped(ClipScope::Tensor, 0.0, &params).all], &[5.0]);
+        close(&[clipped(ClipScope::Tensor, None, &params).all], &[5.0]);
         close(&sizes(&params), &[5.0]);
     }
 
     #[test]
     fn norms_that_the_gradients_could_not_hold_are_not_finite() {
-        let clip = Clip::new(NAMES.into_iter(), ClipScope::Tensor, 1.0);
+        let clip = Clip::new(NAMES.into_iter(), ClipScope::Tensor, Some(1.0));
         let all = |of_each: [f64; 3], kind| clip.norms(of_each.to_vec(), kind).all;
         for wrong in [f64::NAN, f64::INFINITY] {
             assert!(!all([1.0, wrong, 1.0], Kind::Double).is_finite());

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data::Dataset;
+use data::batch::BatchGeometry;
 use data::loader::{Batch, BrokenImage, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::Masks;
-use data::sampler::BatchShare;
 use model::ImageRange;
 use model::normalize::Normalizer;
 use objectives::MaskWeights;
@@ -122,8 +122,7 @@ pub struct DeviceLoader {
     loader: TrainLoader<HostBuffer>,
     sender: Sender,
     normalizer: Normalizer,
-    global_batch: usize,
-    share: BatchShare,
+    geometry: BatchGeometry,
     /// The batch after the one that was returned last, or the error that occurred instead.
     ahead: Option<Result<SentBatch>>,
     waited: Duration,
@@ -142,14 +141,13 @@ impl DeviceLoader {
         start: Position,
         normalizer: Normalizer,
     ) -> Result<Self> {
-        let LoaderConfig { global_batch, accumulate, rank, world_size, .. } = config;
-        let share = BatchShare { accumulate, rank, world_size };
+        let geometry = config.geometry;
         let sender = Sender::new(normalizer.device())?;
         let memory = sender.memory.clone();
         let memory = move |bytes| memory.take(bytes).map_err(Into::into);
         let loader = TrainLoader::with_memory(dataset, views, config, start, memory)?;
         let (ahead, waited, broken) = (None, Duration::ZERO, Vec::new());
-        Ok(Self { loader, sender, normalizer, global_batch, share, ahead, waited, broken })
+        Ok(Self { loader, sender, normalizer, geometry, ahead, waited, broken })
     }
 
     /// Returns the next micro-batch.
@@ -176,7 +174,7 @@ impl DeviceLoader {
     }
 
     fn send(&self, batch: Batch<HostBuffer>) -> Result<SentBatch> {
-        let part = image_range(self.share, self.global_batch, batch.micro);
+        let part = image_range(self.geometry, batch.micro);
         self.sender.send(batch, part)
     }
 

@@ -68,7 +68,7 @@ fn outputs(
         }
         None => (network.head.forward(cls)?, None),
     };
-    let by_view = |x: &Tensor| full(x).view([-1, views.batch_size(), x.size()[1]]);
+    let by_view = |x: &Tensor| full(x).view([-1, views.micro_batch_size(), x.size()[1]]);
     let backbone = backbone.then(|| by_view(cls).narrow(0, 0, GLOBAL_VIEWS)); // [2, B, D]
     Ok(Outputs { cls: by_view(&head), patches, backbone }) // [V B, k] -> [V, B, k]
 }

@@ -1,6 +1,6 @@
 //! Inputs of a step: normalized views and masks on the device, which [`crate::feed`] copies there.
 
-use data::sampler::BatchShare;
+use data::batch::BatchGeometry;
 use model::ImageRange;
 use objectives::MaskWeights;
 use objectives::inputs::GLOBAL_VIEWS;
@@ -35,19 +35,20 @@ pub struct MaskedPatches {
 
 impl Views {
     /// `B`.
-    pub fn batch_size(&self) -> i64 {
+    pub fn micro_batch_size(&self) -> i64 {
         self.part.count
     }
 
     /// Number of views per image.
     pub fn num_views(&self) -> i64 {
         let local = self.local.as_ref().map_or(0, |l| l.size()[0]);
-        GLOBAL_VIEWS + local / self.batch_size()
+        GLOBAL_VIEWS + local / self.micro_batch_size()
     }
 }
 
 /// Returns the range of a micro-batch's images among those of the step.
-pub fn image_range(share: BatchShare, global_batch: usize, micro: usize) -> ImageRange {
-    let rows = share.rows(global_batch, micro);
-    ImageRange { first: rows.start as i64, count: rows.len() as i64, of: global_batch as i64 }
+pub fn image_range(geometry: BatchGeometry, micro: usize) -> ImageRange {
+    let rows = geometry.rows(micro);
+    let of = geometry.batch_size() as i64;
+    ImageRange { first: rows.start as i64, count: rows.len() as i64, of }
 }

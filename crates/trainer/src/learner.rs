@@ -51,8 +51,19 @@ impl Learner {
     /// Creates a student with new weights drawn from the seed; the teacher starts as a copy of it.
     ///
     /// # Errors
-    /// Returns an error if the config is invalid, or if another process has a different network.
+    /// Returns an error if the config is invalid or was made for another process, or if another
+    /// process has a different network.
     pub fn new(config: LearnerConfig, processes: Processes) -> Result<Self> {
+        let (planned, is) = (config.geometry, (processes.rank(), processes.size()));
+        if (planned.rank(), planned.world_size()) != is {
+            return Err(Error::Settings(format!(
+                "the batch was divided for process {} of {}, and this is process {} of {}",
+                planned.rank(),
+                planned.world_size(),
+                is.0,
+                is.1
+            )));
+        }
         torch_ext::manual_seed(config.seed);
         let objective = config.objective.build()?;
         let student = Branch::new(&config)?;
@@ -172,7 +183,7 @@ impl Learner {
         mut next_views: impl FnMut() -> Result<Views>,
     ) -> Result<StepResult> {
         self.gradients.clear()?;
-        if self.config.accumulate > 1 || self.config.head.use_bn {
+        if self.config.geometry.accumulate() > 1 || self.config.head.use_bn {
             return self.watched(request, next_views);
         }
         let views = next_views()?;
@@ -212,14 +223,14 @@ impl Learner {
         mut next_views: impl FnMut() -> Result<Views>,
     ) -> Result<StepResult> {
         let (mut lost, mut step) = (None, Gathered::default());
-        let share = 1.0 / self.config.accumulate as f64;
-        for micro_batch in 1..=self.config.accumulate {
+        let share = 1.0 / self.config.geometry.accumulate() as f64;
+        for micro_batch in 1..=self.config.geometry.accumulate() {
             let views = next_views()?;
             step.samples.extend_from_slice(&views.samples);
             if lost.is_some() {
                 continue; // what is left of the step is taken in and passed over
             }
-            let last = micro_batch == self.config.accumulate;
+            let last = micro_batch == self.config.geometry.accumulate();
             let (student, teacher) = self.features(&views, request, last)?;
             lost = self.not_finite(&student, &teacher)?;
             if lost.is_none() {
@@ -266,7 +277,7 @@ impl Learner {
             student,
             teacher,
             masked: views.masks.as_ref().map(|masks| &masks.masked),
-            context: context(&request.values, self.config.batch_size),
+            context: context(&request.values, self.config.geometry.batch_size()),
             collective: self.processes.collective(),
             deferred: None,
         }
@@ -276,7 +287,7 @@ impl Learner {
     fn evaluate(&self, inputs: &Inputs, last: bool) -> Result<LossOutput> {
         let output = self.objective.evaluate(inputs)?;
         let scale = self.loss_scale.as_ref().map_or(1.0, GradScaler::factor);
-        let share = scale / self.config.accumulate as f64;
+        let share = scale / self.config.geometry.accumulate() as f64;
         self.gradients.backward(&(&output.loss * share), last)?;
         Ok(output)
     }
@@ -393,11 +404,11 @@ fn update_ratio(before: &[Tensor], after: &[Tensor]) -> Tensor {
     Tensor::stack(&ratios, 0).mean(None)
 }
 
-fn context(values: &StepValues, global_batch: usize) -> StepContext {
+fn context(values: &StepValues, batch_size: usize) -> StepContext {
     StepContext {
         step: values.step,
         steps_per_epoch: values.steps_per_epoch,
         progress: values.progress,
-        global_batch,
+        batch_size,
     }
 }

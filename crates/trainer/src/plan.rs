@@ -14,8 +14,8 @@ pub struct Plan {
     pub last_step: u64,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
-    /// Steps between two probes; 0 = only at the end.
-    pub probe_every: u64,
+    /// Steps between two probes; `None` = only at the end.
+    pub probe_every: Option<u64>,
     /// Steps between two metrics lines.
     pub log_every: u64,
 }
@@ -25,7 +25,11 @@ impl Plan {
     ///
     /// # Errors
     /// Returns an error if the data set is smaller than one batch or the run has no steps.
-    pub fn new(train: &TrainConfig, probe_every_epochs: f64, num_images: usize) -> Result<Self> {
+    pub fn new(
+        train: &TrainConfig,
+        probe_every_epochs: Option<f64>,
+        num_images: usize,
+    ) -> Result<Self> {
         let steps_per_epoch = (num_images / train.batch_size.max(1)) as u64;
         if steps_per_epoch == 0 {
             return Err(Error::Settings(format!(
@@ -41,19 +45,13 @@ impl Plan {
                 train.epochs, train.batch_size
             )));
         }
-        let last_step =
-            if train.stop_after == 0 { total_steps } else { train.stop_after.min(total_steps) };
-        let or_epoch = |every: u64| if every == 0 { steps_per_epoch } else { every };
+        let last_step = train.stop_after.unwrap_or(total_steps).min(total_steps);
         Ok(Self {
             steps_per_epoch,
             total_steps,
             last_step,
-            checkpoint_every: or_epoch(train.checkpoint_every),
-            probe_every: if probe_every_epochs > 0.0 {
-                steps(probe_every_epochs).max(1)
-            } else {
-                0
-            },
+            checkpoint_every: train.checkpoint_every.unwrap_or(steps_per_epoch),
+            probe_every: probe_every_epochs.map(|epochs| steps(epochs).max(1)),
             log_every: train.log_every.max(1),
         })
     }
@@ -70,7 +68,8 @@ impl Plan {
 
     /// Whether a probe is due after `step` steps.
     pub fn probe_due(&self, step: u64) -> bool {
-        step == self.last_step || (self.probe_every > 0 && step.is_multiple_of(self.probe_every))
+        let due = |every: u64| step.is_multiple_of(every);
+        step == self.last_step || self.probe_every.is_some_and(due)
     }
 
     /// Whether metrics are due after `step` steps.
@@ -86,16 +85,21 @@ mod tests {
     #[test]
     fn counts_steps_and_due_dates() {
         let train = TrainConfig { batch_size: 30, epochs: 2.5, ..TrainConfig::default() };
-        let plan = Plan::new(&train, 1.0, 100).unwrap();
+        let plan = Plan::new(&train, Some(1.0), 100).unwrap();
         assert_eq!((plan.steps_per_epoch, plan.total_steps, plan.last_step), (3, 8, 8));
         assert!(plan.checkpoint_due(3) && plan.checkpoint_due(8) && !plan.checkpoint_due(4));
         assert!(plan.probe_due(6) && plan.probe_due(8) && !plan.probe_due(7));
+        let train = TrainConfig { stop_after: Some(5), checkpoint_every: Some(4), ..train };
+        let plan = Plan::new(&train, None, 100).unwrap();
+        assert_eq!((plan.total_steps, plan.last_step), (8, 5));
+        assert!(plan.checkpoint_due(4) && plan.checkpoint_due(5) && !plan.checkpoint_due(3));
+        assert!(plan.probe_due(5) && !plan.probe_due(3));
     }
 
     #[test]
     fn refuses_a_batch_larger_than_the_data() {
         let train = TrainConfig { batch_size: 101, ..TrainConfig::default() };
-        let message = Plan::new(&train, 0.0, 100).unwrap_err().to_string();
+        let message = Plan::new(&train, None, 100).unwrap_err().to_string();
         assert!(message.contains("101") && message.contains("100 images"), "{message}");
     }
 }

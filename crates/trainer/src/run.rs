@@ -9,7 +9,6 @@ use std::sync::Arc;
 use augment::{AugmentConfig, MultiCrop};
 use data::loader::{BrokenImage, LoaderConfig, Position, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
-use data::sampler::BatchShare;
 use data::{DataConfig, Dataset};
 use objectives::health::CollapseDetector;
 
@@ -56,15 +55,6 @@ pub struct TrainingJob {
 }
 
 impl TrainingJob {
-    /// Returns the part of each global batch that this process handles.
-    pub fn share(&self) -> BatchShare {
-        BatchShare {
-            accumulate: self.train.accumulate,
-            rank: self.processes.rank(),
-            world_size: self.processes.size(),
-        }
-    }
-
     fn writes(&self) -> bool {
         self.processes.rank() == 0
     }
@@ -110,7 +100,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let plan = &job.plan;
     let mut loader = open_loader(job, learner, start)?;
-    let mut meter = Meter::new(learner.config().device, job.train.batch_size);
+    let mut meter = Meter::new(learner.config().device, learner.config().geometry.batch_size());
     let mut collapse = CollapseDetector::default();
     let (mut warnings, mut skips) = (TrainingWarnings::default(), SkipCounter::default());
     if start == 0 {
@@ -191,13 +181,9 @@ fn interrupted(
 
 /// Opens the loader at the first batch of step `start`.
 fn open_loader(job: &TrainingJob, learner: &Learner, start: u64) -> Result<DeviceLoader> {
-    let share = job.share();
     let config = LoaderConfig {
         seed: job.seed,
-        global_batch: job.train.batch_size,
-        accumulate: share.accumulate,
-        rank: share.rank,
-        world_size: share.world_size,
+        geometry: learner.config().geometry,
         workers: job.data.workers,
         prefetch: job.data.prefetch,
         max_bad_fraction: job.data.max_bad_fraction,
@@ -288,7 +274,7 @@ fn save(
         version: STATE_VERSION,
         step: done,
         epoch: done / job.plan.steps_per_epoch,
-        position: done % job.plan.steps_per_epoch * job.train.batch_size as u64,
+        position: done % job.plan.steps_per_epoch * learner.config().geometry.batch_size() as u64,
         seed: job.seed,
         data_fingerprint: job.dataset.fingerprint(),
         settings: job.settings.clone(),

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use augment::{AugmentConfig, MultiCrop};
+use data::batch::BatchGeometry;
 use data::loader::{Batch, Crops, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator};
 use data::source::{Payload, Source};
@@ -47,11 +48,8 @@ fn plan(local_crops: usize) -> ViewPlan {
 fn settings() -> LoaderConfig {
     LoaderConfig {
         seed: 5,
-        global_batch: 16,
-        accumulate: 2,
-        rank: 1,
-        world_size: 2,
-        workers: 2,
+        geometry: BatchGeometry::new(16).unwrap().accumulated(2).unwrap().of_process(1, 2).unwrap(),
+        workers: Some(2),
         prefetch: 2,
         max_bad_fraction: 0.1,
     }
@@ -233,7 +231,7 @@ fn a_step_waits_for_no_image_of_the_next_and_a_stop_is_seen_while_it_waits() {
     let (sender, dataset) = blocked(4);
     let asked = Arc::new(AtomicBool::new(false));
     dataset.stop_on(Arc::clone(&asked));
-    let config = LoaderConfig { workers: 1, prefetch: 1, ..settings() };
+    let config = LoaderConfig { workers: Some(1), prefetch: 1, ..settings() };
     let mut feed = feed_with(&dataset, plan(3), config, START, Device::Cpu);
     assert_eq!(feed.next_views().unwrap().samples.len(), 4);
     let waited = feed.take_wait_time();

@@ -6,6 +6,7 @@
 #[path = "../../model/tests/common/mod.rs"]
 mod hash;
 
+use data::batch::BatchGeometry;
 use hash::{assert_close, hashed, tensor};
 use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
@@ -33,7 +34,7 @@ const PATCHES: i64 = 16;
 const TOLERANCE: f64 = 1e-8;
 
 fn first(clip_grad: f64) -> OptimConfig {
-    OptimConfig { warmup_epochs: 2.0, clip_grad, ..OptimConfig::default() }
+    OptimConfig { warmup_epochs: 2.0, clip_grad: Some(clip_grad), ..OptimConfig::default() }
 }
 
 fn second() -> OptimConfig {
@@ -114,8 +115,7 @@ fn config(method: Method) -> LearnerConfig {
         },
         optim,
         precision: Precision::Fp64,
-        batch_size: BATCH as usize,
-        accumulate: 1,
+        geometry: BatchGeometry::new(BATCH as usize).unwrap(),
         seed: 0,
         normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
         value_range: Vec::new(),

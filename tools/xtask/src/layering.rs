@@ -19,10 +19,10 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("simdino-simd", &[]),
     ("simdino-jpeg", &["simdino-simd"]),
     ("simdino-decode", &["simdino-base", "simdino-jpeg"]),
-    ("simdino-augment", &["simdino-decode", "simdino-simd"]),
+    ("simdino-augment", &["simdino-base", "simdino-decode", "simdino-simd"]),
     ("simdino-data", &["simdino-augment", "simdino-base", "simdino-decode"]),
     ("simdino-model", &["simdino-base", "simdino-torch-ext"]),
-    ("simdino-objectives", &["simdino-torch-ext"]),
+    ("simdino-objectives", &["simdino-base", "simdino-torch-ext"]),
     (
         "simdino-eval",
         &["simdino-augment", "simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"],
@@ -42,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         "simdino",
         &[
             "simdino-augment",
+            "simdino-base",
             "simdino-data",
             "simdino-model",
             "simdino-objectives",

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde_json::{Value, json};
+use simdino::config::problems;
+use simdino::config::schema::{self, Key};
 use simdino::recipes;
 
 use crate::config::{self, RunConfig};
@@ -33,6 +36,14 @@ enum Action {
         /// Recipe to print, as YAML
         name: Option<String>,
     },
+    /// Explain the keys of a config: what each takes, its default, and whether it may change when a run
+    /// is resumed
+    Keys {
+        /// Section or key, such as train or train.epochs; all if none is given
+        path: Option<String>,
+    },
+    /// Print the JSON schema of a config, with which editors complete and check keys
+    Schema,
 }
 
 /// A config file and what wins over it.
@@ -55,6 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
         Action::Check(source) => check(source),
         Action::Recipes { name: Some(name) } => print_recipe(name),
         Action::Recipes { name: None } => list_recipes(),
+        Action::Keys { path } => explain(path.as_deref()),
+        Action::Schema => answer(&config::json_schema()),
     }
 }
 
@@ -102,6 +115,37 @@ fn list_recipes() -> Result<()> {
         Some(format!("{name:<width$}  {summary}\n"))
     });
     answer(&lines.collect::<String>())
+}
+
+/// Explains the keys at and below a dotted path.
+fn explain(path: Option<&str>) -> Result<()> {
+    let root = schema::of::<RunConfig>().map_err(simdino::Error::from)?;
+    let below = |key: &str| match path {
+        Some(path) => {
+            key.strip_prefix(path).is_some_and(|rest| matches!(rest.get(..1), None | Some(".")))
+        }
+        None => true,
+    };
+    let keys = schema::leaves(&root).into_iter().filter(|(key, _)| below(key));
+    let text: String = keys.map(|(path, key)| explained(&path, key)).collect();
+    match path {
+        Some(path) if text.is_empty() => {
+            let document = path.rsplit('.').fold(Value::Null, |value, key| json!({ key: value }));
+            Err(Failure::problems(problems::find(&root, &document)))
+        }
+        _ => answer(&text),
+    }
+}
+
+fn explained(path: &str, key: &Key) -> String {
+    let resume = if key.may_change_on_resume { "; may change on resume" } else { "" };
+    let takes = problems::expectation(&key.kind);
+    let mut text =
+        format!("{path}\n  takes {takes}; default {}{resume}\n  {}\n", key.default, key.doc);
+    for word in schema::words(&key.kind).iter().filter(|word| !word.doc.is_empty()) {
+        text.push_str(&format!("    {}: {}\n", word.word, word.doc));
+    }
+    text
 }
 
 /// Numbers that follow from the config alone.

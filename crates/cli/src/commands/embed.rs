@@ -1,5 +1,6 @@
 //! `simdino embed`: one vector per image, for use elsewhere.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::failure::{Failure, Result};
 use crate::precision::Precision;
 use crate::sizes::{Sizes, words};
 use crate::weights;
-use simdino::device;
+use simdino::device::{self, DeviceSpec};
 use simdino::weights::data_config;
 
 /// What `simdino embed` takes.
@@ -36,15 +37,15 @@ pub struct Args {
     /// What the keys of the network in the file begin with, where there are several
     #[arg(long)]
     prefix: Option<String>,
-    /// Most images used, spread over the set; 0 = all
-    #[arg(long, default_value_t = 0)]
-    limit: usize,
+    /// Most images used, spread over the set; all if it is not given
+    #[arg(long)]
+    limit: Option<NonZeroUsize>,
     /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
     #[arg(long)]
-    batch: Option<usize>,
+    batch: Option<NonZeroUsize>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: String,
+    device: DeviceSpec,
     /// Precision of the network; bf16 is several times as fast on a GPU
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
@@ -70,15 +71,15 @@ pub fn run(args: &Args) -> Result<()> {
             args.out.display()
         )));
     }
-    let device = device::resolve(&args.device)?;
+    let device = device::resolve(args.device)?;
     let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let transform = args.sizes.transform(&args.weights, &weights.model)?;
     let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
     dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
     let mut options = ExtractOptions::new(transform, weights.normalize.clone());
-    (options.device, options.precision, options.limit) =
-        (device, args.precision.into(), args.limit);
-    options.batch = args.batch.unwrap_or(ExtractOptions::batch_for(device));
+    (options.device, options.precision) = (device, args.precision.into());
+    options.batch = args.batch.map_or(ExtractOptions::batch_for(device), NonZeroUsize::get);
+    options.limit = args.limit.map(NonZeroUsize::get);
     let backbone = &weights.backbone;
     let mean = MeanPatch(backbone);
     let extractor: &dyn FeatureExtractor = match args.pooling {

@@ -1,12 +1,13 @@
 //! `simdino eval`: what a backbone learned, measured on labeled images.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use augment::EvalTransform;
 use clap::Subcommand;
 use eval::{KnnConfig, KnnOptions, KnnResult, KnnTable, KnnTask};
 use serde_json::json;
-use simdino::device;
+use simdino::device::{self, DeviceSpec};
 use simdino::weights::data_config;
 use trainer::files::write_json;
 
@@ -52,15 +53,15 @@ pub struct KnnArgs {
     /// What the keys of the network in the file begin with, where there are several
     #[arg(long)]
     prefix: Option<String>,
-    /// Most images used of the first set; 0 = all
-    #[arg(long, default_value_t = 0)]
-    max_train: usize,
-    /// Most images used of the second set; 0 = all
-    #[arg(long, default_value_t = 0)]
-    max_test: usize,
+    /// Most images used of the first set; all if it is not given
+    #[arg(long)]
+    max_train: Option<NonZeroUsize>,
+    /// Most images used of the second set; all if it is not given
+    #[arg(long)]
+    max_test: Option<NonZeroUsize>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: String,
+    device: DeviceSpec,
     /// Precision of the networks; bf16 is several times as fast on a GPU
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
@@ -80,12 +81,13 @@ fn run_knn(args: &KnnArgs) -> Result<()> {
     if args.k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
-    let device = device::resolve(&args.device)?;
+    let device = device::resolve(args.device)?;
     let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
     let transform = args.sizes.transform(&args.weights, &weights.model)?;
     let (train, test) = (args.train.as_str(), args.test.as_str());
     let mut options = KnnOptions::new(train, test, transform, weights.normalize.clone());
-    (options.max_train, options.max_test) = (args.max_train, args.max_test);
+    (options.max_train, options.max_test) =
+        (args.max_train.map(NonZeroUsize::get), args.max_test.map(NonZeroUsize::get));
     options.knn =
         KnnConfig { k: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
     (options.device, options.precision) = (device, args.precision.into());

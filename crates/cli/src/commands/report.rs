@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// The folder is not a run's, or cannot be written.
 pub fn write(folder: &Path) -> Result<PathBuf> {
-    let read_config = |text: &str| config::parse(text, "config.resolved.yaml", &[]).ok();
+    let read_config = |text: &str| config::of_run(text).ok();
     let page = report::html(folder, &read_config)?;
     let path = folder.join("report.html");
     write_atomic(&path, page.as_bytes())

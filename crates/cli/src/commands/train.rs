@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use data::Dataset;
 use eval::KnnTask;
-use simdino::assemble::{self, learner_config};
+use simdino::assemble;
 use simdino::{device, images};
 use trainer::files::write_json;
 use trainer::learner::Learner;
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn dry_run(config: &RunConfig) -> Result<()> {
-    let device = device::resolve(&config.run.device)?;
+    let device = device::resolve(config.run.device)?;
     let (dataset, plan) = images::open_data(config, 1)?;
     let knn = probe::open(config, device)?;
     say_notices(&Console::new(), config, &dataset, knn.as_ref());
@@ -68,9 +68,7 @@ fn dry_run(config: &RunConfig) -> Result<()> {
 /// What one process of a run does.
 fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> Result<()> {
     let config = &loaded.config;
-    if config.run.threads > 0 {
-        tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
-    }
+    set_threads(config);
     let console = if distributed.is_first() { Console::new() } else { Console::silent() };
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
@@ -78,6 +76,13 @@ fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> R
     let knn = if distributed.is_first() { probe::open(config, distributed.device)? } else { None };
     say_notices(&console, config, &dataset, knn.as_ref());
     train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
+}
+
+/// Limits the threads of the CPU's tensor operations to those of the config, if it names a number.
+pub(crate) fn set_threads(config: &RunConfig) {
+    if let Some(threads) = config.run.threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
 }
 
 /// Says what was met besides images: files that were left out, labels that cannot be read.
@@ -101,8 +106,8 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     let config = &loaded.config;
     let root = run_root(config, &args.resume);
     let dir = open_dir(distributed, &root, &args.resume)?;
-    let mut learner =
-        Learner::new(learner_config(config, distributed.device), distributed.processes.clone())?;
+    let processes = distributed.processes.clone();
+    let mut learner = assemble::learner(config, distributed.device, processes)?;
     let job = job(session, &dir)?;
     console.log_to(&dir.file(&of_rank("log.txt", distributed.launch.rank)))?;
     let option = (root.as_path(), &args.resume);
@@ -174,8 +179,8 @@ fn finish(
 ) -> Result<()> {
     let config = &session.loaded.config;
     if let Some(task) = knn {
-        let untrained =
-            Learner::new(learner_config(config, session.distributed.device), Processes::Single)?;
+        let device = session.distributed.device;
+        let untrained = assemble::learner(config, device, Processes::Single)?;
         let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
         let table = task.table(&ours.backbone, &fresh.backbone)?;
         write_json(&dir.file("results.json"), &table)?;
@@ -203,6 +208,6 @@ fn job(session: &Session, dir: &RunDir) -> Result<TrainingJob> {
     let config = &session.loaded.config;
     let mut job =
         assemble::job(config, dataset, session.plan, dir.root(), distributed.processes.clone())?;
-    job.data.workers = distributed.workers(config.data.workers);
+    job.data.workers = Some(distributed.workers(config.data.workers));
     Ok(job)
 }

@@ -18,7 +18,7 @@ use augment::AugmentConfig;
 use data::decode::PixelFormat;
 use serde_json::Value;
 pub use simdino::RunConfig;
-use simdino::config::{Resolved, from_document};
+use simdino::config::{Resolved, from_document, problems};
 
 use self::text::ConfigText;
 pub use self::text::no_recipe;
@@ -74,12 +74,20 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
     let ConfigText { text, shown, stem, note } = text::of(path)?;
     let Resolved { mut config, mut notes } = read(&text, &shown, overrides)?;
-    if config.run.name.is_empty() {
-        config.run.name = stem;
-    }
+    config.run.name.get_or_insert(stem);
     let warnings = config.without_effect();
     notes.extend(note);
     Ok(Loaded { config, text, notes, warnings })
+}
+
+/// The resolved config of a run, of this version or of an earlier one.
+///
+/// # Errors
+/// All unknown keys and values of a wrong type at once.
+pub fn of_run(text: &str) -> Result<RunConfig> {
+    let mut document = yaml::read(text).map_err(Failure::usage)?;
+    problems::upgrade(&mut document);
+    Ok(from_document(document, &[], &yaml::read)?.config)
 }
 
 /// The config of [`read`] alone.
@@ -101,6 +109,12 @@ fn read(text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
         }
     }
     Ok(from_document(document, overrides, &yaml::read)?)
+}
+
+/// The JSON schema of a config.
+pub fn json_schema() -> String {
+    let schema = simdino::config::schema::json_schema::<RunConfig>();
+    format!("{schema:#}\n")
 }
 
 /// A config as YAML, with every key.

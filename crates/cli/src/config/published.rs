@@ -37,7 +37,7 @@ fn assert_values(name: &str, expected: Value) {
 /// last layer is frozen for.
 fn steps(name: &str, images: usize) -> [u64; 4] {
     let config = recipe(name);
-    let plan = Plan::new(&config.train, 0.0, images).unwrap();
+    let plan = Plan::new(&config.train, None, images).unwrap();
     let of = |epochs: f64| (epochs * plan.steps_per_epoch as f64).round() as u64;
     let schedules = Schedules::new(
         &config.optim,
@@ -66,7 +66,7 @@ fn every_recipe_is_valid_and_means_what_it_says() {
     for name in names {
         let config = recipe(&name);
         let expected = name.trim_end_matches(".yaml");
-        assert!(config.run.name == expected || name == "default.yaml", "{name}");
+        assert!(config.run.name.as_deref() == Some(expected) || name == "default.yaml", "{name}");
     }
 }
 

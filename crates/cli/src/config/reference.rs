@@ -1,89 +1,15 @@
-//! Keeps `configs/default.yaml` and `docs/CONFIG.md` in sync with the code: both are generated
-//! from the config types, their defaults, and the doc comments of their fields.
+//! Keeps `configs/default.yaml`, `docs/CONFIG.md`, and `docs/config.schema.json` in sync with the
+//! code: all three are generated from the schema of the config types and their defaults.
 //!
-//! `SIMDINO_WRITE_REFERENCE=1 cargo test -p trainer --bin simdino reference` regenerates them.
+//! `SIMDINO_WRITE_REFERENCE=1 cargo test --workspace -- reference` regenerates them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use simdino::RunConfig;
-use simdino::config::problems::{expectation, kind_at};
-use simdino::config::schema;
-
-/// Source files that hold the config types, relative to this package.
-const SOURCES: [&str; 13] = [
-    "../simdino/src/config/mod.rs",
-    "../data/src/config.rs",
-    "../augment/src/config.rs",
-    "../data/src/masking.rs",
-    "../model/src/config.rs",
-    "../objectives/src/config/simdino.rs",
-    "../objectives/src/config/dino.rs",
-    "../objectives/src/config/ibot.rs",
-    "../objectives/src/config/koleo.rs",
-    "../trainer/src/config/init.rs",
-    "../trainer/src/config/optim.rs",
-    "../trainer/src/config/train.rs",
-    "../trainer/src/config/probe.rs",
-];
-
-/// Doc comment and type of each field of each struct.
-type Docs = BTreeMap<String, BTreeMap<String, (String, String)>>;
-
-fn here(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// Reads the doc comments of `pub struct` fields. Knows only the plain style of our config files.
-fn read_docs(source: &str, docs: &mut Docs) {
-    let (mut doc, mut owner) = (String::new(), None);
-    for line in source.lines() {
-        let line = line.trim();
-        if let Some(text) = line.strip_prefix("/// ") {
-            let space = if doc.is_empty() { "" } else { " " };
-            write!(doc, "{space}{text}").unwrap();
-        } else if let Some(name) = line.strip_prefix("pub struct ") {
-            let name = name.trim_end_matches([' ', '{']).to_owned();
-            docs.entry(name.clone()).or_default();
-            owner = Some(name);
-            doc.clear();
-        } else if line == "}" {
-            owner = None;
-            doc.clear();
-        } else if let (Some(owner), Some((name, kind))) =
-            (&owner, line.strip_prefix("pub ").and_then(|field| field.split_once(": ")))
-        {
-            let kind = kind.trim_end_matches(',').to_owned();
-            let field = (std::mem::take(&mut doc), kind);
-            docs.get_mut(owner).unwrap().insert(name.to_owned(), field);
-        } else if !line.starts_with("#[") {
-            doc.clear();
-        }
-    }
-}
-
-fn docs() -> Docs {
-    let mut docs = Docs::new();
-    for source in SOURCES {
-        read_docs(&fs::read_to_string(here(source)).unwrap(), &mut docs);
-    }
-    docs
-}
-
-/// The doc comment at a dotted path.
-fn doc_at(docs: &Docs, path: &str) -> String {
-    let mut owner = "RunConfig".to_owned();
-    let mut found = String::new();
-    for key in path.split('.') {
-        let (doc, kind) = &docs[&owner][key];
-        found.clone_from(doc);
-        owner.clone_from(kind);
-    }
-    assert!(!found.is_empty(), "{path} has no doc comment");
-    found
-}
+use simdino::config::problems::expectation;
+use simdino::config::schema::{self, Key, Kind};
 
 /// The lines of the default config with their dotted paths, in the order of the code.
 fn lines() -> Vec<(String, String)> {
@@ -97,6 +23,12 @@ fn lines() -> Vec<(String, String)> {
         lines.push((path.join("."), line.to_owned()));
     }
     lines
+}
+
+fn key<'a>(root: &'a Kind, path: &str) -> &'a Key {
+    let key = schema::key_at(root, path).unwrap();
+    assert!(!key.doc.is_empty(), "{path} has no doc comment");
+    key
 }
 
 fn wrapped(text: &str, indent: &str) -> String {
@@ -113,9 +45,10 @@ fn wrapped(text: &str, indent: &str) -> String {
 }
 
 fn default_yaml() -> String {
-    let docs = docs();
+    let root = schema::of::<RunConfig>().unwrap();
     let mut text = "\
-# Every key with its default. Generated from the code, see crates/cli/src/config/reference.rs: do not edit. A config of your own holds only what differs.
+# Every key with its default, which is that of SimDINO. Generated from the code: do not edit. A config
+# of your own holds only what differs.
 "
     .to_owned();
     for (path, line) in lines() {
@@ -123,63 +56,91 @@ fn default_yaml() -> String {
             text.push('\n');
         }
         let indent = &line[..line.len() - line.trim_start().len()];
-        text += &wrapped(&doc_at(&docs, &path), indent);
+        text += &wrapped(&key(&root, &path).doc, indent);
         text += &line;
         text.push('\n');
     }
     text
 }
 
-fn config_md() -> String {
-    let docs = docs();
-    let shape = schema::of::<RunConfig>().unwrap();
-    let mut text = "\
+const INTRODUCTION: &str = "\
 # Config reference
 
 Generated from the code: do not edit. A config is one YAML file that holds what differs from these
 defaults; `key.path=value` on the command line wins over the file. `simdino config show FILE` prints
-the result, `simdino config check FILE` all that is wrong with it.
-"
-    .to_owned();
+the result, and `simdino config check FILE` everything that is wrong with it.
+
+`simdino config schema > config.schema.json` writes the JSON schema of a config, which is also
+[here](config.schema.json). Editors with the YAML language server explain, complete, and check the
+keys of a file that names the schema in its first line:
+
+```yaml
+# yaml-language-server: $schema=config.schema.json
+```
+
+A run that is resumed must have the settings of its checkpoint, except for the keys that are marked
+\"may change\" in the column \"on resume\".
+";
+
+const TABLE: &str = "| key | takes | default | on resume | meaning |\n|---|---|---|---|---|\n";
+
+fn config_md() -> String {
+    let root = schema::of::<RunConfig>().unwrap();
     // Section by section, since one may stand in the middle of another.
     let mut sections: Vec<(String, String)> = Vec::new();
     for (path, line) in lines() {
-        let doc = doc_at(&docs, &path);
+        let key = key(&root, &path);
         let Some((_, default)) = line.split_once(": ") else {
-            let head = format!(
-                "\n## `{path}`\n{doc}\n\n| key | takes | default | meaning |\n|---|---|---|---|\n"
-            );
-            sections.push((path, head));
+            sections.push((path.clone(), format!("\n## `{path}`\n{}\n\n{TABLE}", key.doc)));
             continue;
         };
-        let takes = expectation(kind_at(&shape, &path).unwrap(), &path);
-        let default = if default == "''" { "(empty)".into() } else { format!("`{default}`") };
         match path.rsplit_once('.') {
-            Some((section, key)) => {
+            Some((section, name)) => {
                 let (_, rows) = sections.iter_mut().find(|(name, _)| name == section).unwrap();
-                let doc = doc.replace('|', "\\|");
-                writeln!(rows, "| `{key}` | {takes} | {default} | {doc} |").unwrap();
+                rows.push_str(&row(name, key, default));
             }
             None => {
-                let head = format!("\n## `{path}`\n{doc} Takes {takes}; default {default}.\n");
-                sections.push((path, head));
+                let mut text = format!("\n## `{path}`\n{} Default: `{default}`.\n\n", key.doc);
+                schema::words(&key.kind).iter().for_each(|word| {
+                    writeln!(text, "- `{}`: {}", word.word, word.doc).unwrap();
+                });
+                sections.push((path.clone(), text));
             }
         }
+        sections.extend(elements(&path, key));
     }
-    text.extend(sections.into_iter().map(|(_, section)| section));
-    text
+    let sections = sections.into_iter().map(|(_, section)| section);
+    INTRODUCTION.to_owned() + &sections.collect::<String>()
+}
+
+/// The keys of the elements of a list, if they have keys.
+fn elements(path: &str, key: &Key) -> Option<(String, String)> {
+    let Kind::List(inner, None) = &key.kind else { return None };
+    let Kind::Section(keys) = &**inner else { return None };
+    let rows = keys.iter().map(|(name, inner)| row(name, inner, &inner.default.to_string()));
+    let head = format!("\n## Elements of `{path}`\n{TABLE}");
+    Some((format!("{path}[]"), head + &rows.collect::<String>()))
+}
+
+fn row(name: &str, key: &Key, default: &str) -> String {
+    let mut meaning = key.doc.replace('|', "\\|");
+    for word in schema::words(&key.kind).iter().filter(|word| !word.doc.is_empty()) {
+        write!(meaning, "<br>`{}`: {}", word.word, word.doc.replace('|', "\\|")).unwrap();
+    }
+    let default = if default == "''" { "(empty)".into() } else { format!("`{default}`") };
+    let resume = if key.may_change_on_resume { "may change" } else { "" };
+    format!("| `{name}` | {} | {default} | {resume} | {meaning} |\n", expectation(&key.kind))
 }
 
 fn check(path: &str, expect: &str) {
-    let path = here(path);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if std::env::var_os("SIMDINO_WRITE_REFERENCE").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, expect).unwrap();
+        base::write_atomic(&path, expect.as_bytes()).unwrap(); // other tests read it meanwhile
     }
     assert!(
         fs::read_to_string(&path).unwrap_or_default() == expect,
         "{} differs from the code: run \
-         SIMDINO_WRITE_REFERENCE=1 cargo test -p trainer --bin simdino reference",
+         SIMDINO_WRITE_REFERENCE=1 cargo test --workspace -- reference",
         path.display()
     );
 }
@@ -189,10 +150,15 @@ fn default_yaml_is_up_to_date() {
     let text = default_yaml();
     let config = super::parse(&text, "default.yaml", &[]).unwrap();
     assert_eq!(config, RunConfig::default());
-    check("../../configs/default.yaml", &text);
+    check("configs/default.yaml", &text);
 }
 
 #[test]
 fn config_md_is_up_to_date() {
-    check("../../docs/CONFIG.md", &config_md());
+    check("docs/CONFIG.md", &config_md());
+}
+
+#[test]
+fn json_schema_is_up_to_date() {
+    check("docs/config.schema.json", &super::json_schema());
 }

@@ -32,7 +32,7 @@ impl DistributedContext {
         if !problems.is_empty() {
             return Err(Failure::problems(problems));
         }
-        let device = device::of_process(&config.run.device, &launch)?;
+        let device = device::of_process(config.run.device, &launch)?;
         if launch.size == 1 {
             return Ok(Self { launch, device, processes: Processes::Single });
         }
@@ -50,7 +50,7 @@ impl DistributedContext {
     }
 
     /// Threads that prepare images.
-    pub fn workers(&self, configured: usize) -> usize {
+    pub fn workers(&self, configured: Option<usize>) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         workers(configured, cores, self.launch.local_size.unwrap_or(1))
     }
@@ -80,11 +80,8 @@ impl DistributedContext {
 
 /// As many as the config says; where it leaves that open, this process's share of the machine's cores
 /// but one, which launches the training step.
-fn workers(configured: usize, cores: usize, processes_here: usize) -> usize {
-    match configured {
-        0 => (cores / processes_here.max(1)).saturating_sub(1).max(1),
-        configured => configured,
-    }
+fn workers(configured: Option<usize>, cores: usize, processes_here: usize) -> usize {
+    configured.unwrap_or_else(|| (cores / processes_here.max(1)).saturating_sub(1).max(1))
 }
 
 #[cfg(test)]
@@ -95,9 +92,9 @@ mod tests {
     fn one_core_of_each_process_is_left_to_its_step() {
         for (cores, here, expected) in [(1, 1, 1), (2, 1, 1), (16, 1, 15), (16, 8, 1), (192, 8, 23)]
         {
-            assert_eq!(workers(0, cores, here), expected, "{cores} cores, {here} processes");
-            assert_eq!(workers(5, cores, here), 5);
+            assert_eq!(workers(None, cores, here), expected, "{cores} cores, {here} processes");
+            assert_eq!(workers(Some(5), cores, here), 5);
         }
-        assert_eq!(workers(0, 4, 0), 3);
+        assert_eq!(workers(None, 4, 0), 3);
     }
 }

@@ -2,7 +2,6 @@
 
 use data::Dataset;
 use tch::Device;
-use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 
@@ -10,12 +9,12 @@ use super::start;
 use crate::config::RunConfig;
 use crate::console::Console;
 use crate::failure::Result;
-use simdino::assemble::learner_config;
+use simdino::assemble;
 
 /// Prints data, steps, learning rate, parameters and the range of the coding rate.
 pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device) -> Result<()> {
     // Builds the network, so that what cannot be built is found here.
-    let mut learner = Learner::new(learner_config(config, device), Processes::Single)?;
+    let mut learner = assemble::learner(config, device, Processes::Single)?;
     start::weights(&config.init, &mut learner, &Console::new())?;
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
     let classes = match dataset.num_classes() {

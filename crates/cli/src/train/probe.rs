@@ -18,10 +18,7 @@ use crate::failure::Result;
 /// A set cannot be opened.
 pub fn open(config: &RunConfig, device: Device) -> Result<Option<KnnTask>> {
     let probe = &config.probe;
-    if probe.train_path.is_empty() {
-        return Ok(None);
-    }
-    let (train, test) = (probe.train_path.as_str(), probe.test_path.as_str());
+    let (Some(train), Some(test)) = (&probe.train_path, &probe.test_path) else { return Ok(None) };
     let mut options =
         KnnOptions::new(train, test, probe_transform(config), normalize(&config.augment));
     (options.max_train, options.max_test) = (probe.max_train, probe.max_test);

@@ -22,7 +22,7 @@ pub fn run_root(config: &RunConfig, resume: &Resume) -> PathBuf {
             path.ancestors().nth(2).map_or_else(|| path.clone(), Path::to_path_buf)
         }
         Resume::From(path) => path.clone(),
-        _ => Path::new(&config.run.dir).join(&config.run.name),
+        _ => config.run.folder(),
     }
 }
 
@@ -64,11 +64,11 @@ pub fn begin(
 /// # Errors
 /// Weights that do not fit, or a process that does not answer.
 pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> Result<()> {
-    if init.from.is_empty() {
+    let Some(from) = &init.from else {
         console.note("starting from fresh weights");
         return Ok(learner.share_weights()?);
-    }
-    let path = simdino::weights::find(Path::new(&init.from), init.network)?;
+    };
+    let path = simdino::weights::find(Path::new(from), init.network)?;
     let file = TensorFile::open(&path)?;
     let policy =
         ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };

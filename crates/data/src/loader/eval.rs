@@ -50,7 +50,7 @@ impl std::fmt::Debug for EvalLoader {
 
 impl EvalLoader {
     /// Reads `indices` of the data set, or all of it, in batches of `batch` images, on `workers`
-    /// threads (0 = one per core).
+    /// threads (`None` = one per core).
     ///
     /// # Errors
     /// Returns an error if `batch` or a size of `transform` is 0, an index is out of range, or the
@@ -59,7 +59,7 @@ impl EvalLoader {
         dataset: Arc<Dataset>,
         transform: EvalTransform,
         batch: usize,
-        workers: usize,
+        workers: impl Into<Option<usize>>,
         indices: Option<Vec<usize>>,
     ) -> Result<Self> {
         if batch == 0 {
@@ -77,10 +77,11 @@ impl EvalLoader {
         }
         let batches: Vec<Vec<usize>> = indices.chunks(batch).map(<[usize]>::to_vec).collect();
         let all = Arc::clone(&dataset);
-        let pipeline =
-            Pipeline::start(workers, PREFETCH, move |indices, workers_pool: &WorkerPool| {
-                make(&all, &transform, indices, workers_pool)
-            })?;
+        let pipeline = Pipeline::start(
+            workers.into(),
+            PREFETCH,
+            move |indices, workers_pool: &WorkerPool| make(&all, &transform, indices, workers_pool),
+        )?;
         let ahead = batches.into_iter();
         Ok(Self { dataset, pipeline, ahead, held: None, orphans: Vec::new() })
     }

@@ -73,10 +73,10 @@ pub(super) struct Pipeline<J, O> {
 }
 
 impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
-    /// Starts `workers` threads (0 = one per core) that execute `work` for each job, with up to
+    /// Starts `workers` threads (`None` = one per core) that execute `work` for each job, with up to
     /// `ahead` jobs at a time.
     pub(super) fn start(
-        workers: usize,
+        workers: Option<usize>,
         ahead: usize,
         work: impl Fn(J, &WorkerPool) -> Result<O> + Send + Sync + 'static,
     ) -> Result<Self> {
@@ -182,10 +182,10 @@ fn join_until(thread: JoinHandle<()>, deadline: Instant) {
 }
 
 /// Starts a pool whose threads can be joined, which rayon alone does not support.
-fn start_pool(workers: usize) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
+fn start_pool(workers: Option<usize>) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
     let mut handles = Vec::new();
     let pool = ThreadPoolBuilder::new()
-        .num_threads(workers)
+        .num_threads(workers.unwrap_or_default())
         .spawn_handler(|thread| {
             let builder = std::thread::Builder::new().name(format!("data-{}", thread.index()));
             handles.push(builder.spawn(|| thread.run())?);
@@ -226,7 +226,7 @@ mod tests {
     const FOREVER: RetryPolicy<'static> = RetryPolicy { stop: &|| false, grace: Duration::ZERO };
 
     fn squares(workers: usize, ahead: usize) -> Pipeline<Vec<u64>, u64> {
-        Pipeline::start(workers, ahead, |job: Vec<u64>, workers_pool: &WorkerPool| {
+        Pipeline::start(Some(workers), ahead, |job: Vec<u64>, workers_pool: &WorkerPool| {
             let sum = Mutex::new(0);
             workers_pool.for_each(job, |value| {
                 assert!(value != 13, "thirteen");
@@ -269,7 +269,7 @@ mod tests {
         let alive = Arc::new(());
         let held = alive.clone();
         let mut pipeline: Pipeline<Vec<u64>, ()> =
-            Pipeline::start(2, 2, move |job: Vec<u64>, workers_pool: &WorkerPool| {
+            Pipeline::start(Some(2), 2, move |job: Vec<u64>, workers_pool: &WorkerPool| {
                 let _held = &held;
                 workers_pool.for_each(job, |_| ());
                 Ok(())
@@ -289,7 +289,7 @@ mod tests {
         let (never, waits) = channel::<()>();
         let (never, waits) = (Arc::new(Mutex::new(never)), Arc::new(Mutex::new(waits)));
         let mut pipeline: Pipeline<Vec<u64>, ()> =
-            Pipeline::start(2, 2, move |job: Vec<u64>, workers_pool: &WorkerPool| {
+            Pipeline::start(Some(2), 2, move |job: Vec<u64>, workers_pool: &WorkerPool| {
                 workers_pool.for_each(job, |_| {
                     let _ = waits.lock().unwrap().recv();
                 });

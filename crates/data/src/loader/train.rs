@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::health::Health;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use super::{BrokenImage, Crops};
+use crate::batch::BatchGeometry;
 use crate::config::DataConfig;
 use crate::dataset::Dataset;
 use crate::error::{Error, MemoryError, Result};
 use crate::masking::{MaskGenerator, MaskKey, Masks};
-use crate::sampler::{BatchShare, Draw, Sampler};
+use crate::sampler::{Draw, Sampler};
 use augment::rng::{Purpose, Rng};
 use augment::{CropKey, GLOBAL_CROPS, MultiCrop};
 
@@ -26,36 +27,21 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct LoaderConfig {
     /// Seed of the order and the crops.
     pub seed: u64,
-    /// Images per optimizer step, over all processes.
-    pub global_batch: usize,
-    /// Micro-batches per step.
-    pub accumulate: usize,
-    /// Rank of this process, from 0.
-    pub rank: usize,
-    /// Number of processes.
-    pub world_size: usize,
-    /// Threads that decode and augment; 0 = one per core.
-    pub workers: usize,
+    /// The batch of a step, and the part of it that this loader provides.
+    pub geometry: BatchGeometry,
+    /// Threads that decode and augment; `None` = one per core.
+    pub workers: Option<usize>,
     /// Micro-batches prepared ahead, at least 1.
     pub prefetch: usize,
     /// Maximum fraction (0-1) of broken images among those read, checked from 50 images on.
     pub max_bad_fraction: f64,
 }
 
-impl Default for LoaderConfig {
-    /// A single process with 64 images per step, with the threads and limits of [`DataConfig`].
-    fn default() -> Self {
+impl LoaderConfig {
+    /// Uses the seed 0, and the threads and limits of [`DataConfig`]'s defaults.
+    pub fn new(geometry: BatchGeometry) -> Self {
         let DataConfig { workers, prefetch, max_bad_fraction, .. } = DataConfig::default();
-        Self {
-            seed: 0,
-            global_batch: 64,
-            accumulate: 1,
-            rank: 0,
-            world_size: 1,
-            workers,
-            prefetch,
-            max_bad_fraction,
-        }
+        Self { seed: 0, geometry, workers, prefetch, max_bad_fraction }
     }
 }
 
@@ -95,7 +81,7 @@ pub struct Batch<P = Vec<u8>> {
     /// Masks of the global crops, if the loader's [`ViewPlan`] has a generator.
     pub masks: Option<Masks>,
     /// B.
-    pub batch_size: usize,
+    pub micro_batch_size: usize,
     /// Index of each image in the data set. A broken image is replaced by another; the crops are
     /// still drawn for the original index, so they differ from those that the replacement has at
     /// its own position.
@@ -113,7 +99,7 @@ pub struct TrainLoader<P = Vec<u8>> {
     dataset: Arc<Dataset>,
     pipeline: Pipeline<Job, BuiltBatch<P>>,
     sampler: Sampler,
-    share: BatchShare,
+    geometry: BatchGeometry,
     prefetch: usize,
     /// What is submitted next.
     next: (Position, usize),
@@ -124,7 +110,7 @@ impl<P> std::fmt::Debug for TrainLoader<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TrainLoader")
             .field("dataset", &self.dataset)
-            .field("share", &self.share)
+            .field("geometry", &self.geometry)
             .finish_non_exhaustive()
     }
 }
@@ -134,8 +120,7 @@ impl TrainLoader {
     /// the end of an epoch means the next one.
     ///
     /// # Errors
-    /// Returns an error if the batch is larger than the data set or cannot be divided among
-    /// micro-batches and processes, a count is 0, the crops change colors that the images do not
+    /// Returns an error if the batch is larger than the data set, `prefetch` is 0, the crops change colors that the images do not
     /// have, or the threads cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
@@ -162,10 +147,8 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         memory: impl Fn(usize) -> std::result::Result<P, MemoryError> + Send + Sync + 'static,
     ) -> Result<Self> {
         let views = views.into();
-        let LoaderConfig { accumulate, rank, world_size, .. } = config;
-        let share = BatchShare { accumulate, rank, world_size };
-        let sampler = Sampler::of_parts(config.seed, dataset.parts(), config.global_batch)?;
-        share.validate(config.global_batch)?;
+        let geometry = config.geometry;
+        let sampler = Sampler::of_parts(config.seed, dataset.parts(), geometry)?;
         if config.prefetch == 0 {
             let problem = "must be at least 1 (got 0)".into();
             return Err(Error::Config { key: "data.prefetch", problem });
@@ -177,8 +160,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
             dataset: Arc::clone(&dataset),
             views,
             seed: config.seed,
-            global_batch: config.global_batch,
-            share,
+            geometry,
             memory: Box::new(memory),
         };
         let pipeline = Pipeline::start(
@@ -188,7 +170,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         )?;
         let health = Health::new(config.max_bad_fraction);
         let prefetch = config.prefetch;
-        Ok(Self { dataset, pipeline, sampler, share, prefetch, next: (start, 0), health })
+        Ok(Self { dataset, pipeline, sampler, geometry, prefetch, next: (start, 0), health })
     }
 
     /// Optimizer steps in an epoch.
@@ -234,14 +216,14 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     fn refill(&mut self) {
         while self.pipeline.pending() < self.prefetch {
             let (position, micro) = self.next;
-            let images = self.sampler.micro_batch(position.epoch, position.step, micro, self.share);
+            let images = self.sampler.micro_batch(position.epoch, position.step, micro);
             self.pipeline.submit(Job { position, micro, images });
             self.next = self.after(position, micro);
         }
     }
 
     fn after(&self, mut position: Position, micro: usize) -> (Position, usize) {
-        if micro + 1 < self.share.accumulate {
+        if micro + 1 < self.geometry.accumulate() {
             return (position, micro + 1);
         }
         position.step += 1;
@@ -273,8 +255,7 @@ struct BatchBuilder<P> {
     dataset: Arc<Dataset>,
     views: ViewPlan,
     seed: u64,
-    global_batch: usize,
-    share: BatchShare,
+    geometry: BatchGeometry,
     memory: Box<Memory<P>>,
 }
 
@@ -327,7 +308,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
             global,
             local,
             masks: self.masks(&job)?,
-            batch_size: b,
+            micro_batch_size: b,
             samples,
             position: job.position,
             micro: job.micro,
@@ -352,9 +333,8 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
     fn masks(&self, job: &Job) -> Result<Option<Masks>> {
         let Position { epoch, step } = job.position;
         let key = MaskKey { seed: self.seed, epoch, step };
-        let draw =
-            |masks: &MaskGenerator| masks.batch(key, self.global_batch, self.share, job.micro);
-        self.views.masks.as_ref().map(draw).transpose()
+        let draw = |masks: &MaskGenerator| masks.batch(key, self.geometry, job.micro);
+        Ok(self.views.masks.as_ref().map(draw))
     }
 
     /// Makes the crops of one row, from a replacement if the image is broken.

@@ -24,7 +24,7 @@ pub(super) fn is_address(path: &str) -> bool {
 /// which there may be more than cores.
 pub(super) fn together<T: Send>(config: &DataConfig, work: impl FnOnce() -> T + Send) -> Result<T> {
     #[cfg(feature = "remote")]
-    if is_address(&config.path) {
+    if is_address(config.path_text()) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(REQUESTS).build();
         let pool = pool.map_err(|error| Error::Worker { message: error.to_string() })?;
         return Ok(pool.install(work));
@@ -64,10 +64,10 @@ impl FileKind {
     /// Opens the files of `data.path` in the order of their names, and, for a folder, reports its
     /// other contents.
     pub(super) fn open(&self, config: &DataConfig) -> Result<(Vec<Box<dyn Blob>>, Notices)> {
-        if is_address(&config.path) {
+        if is_address(config.path_text()) {
             return Ok((self.open_remote(config)?, Notices::default()));
         }
-        let path = Path::new(&config.path);
+        let path = Path::new(config.path_text());
         let notices = if path.is_dir() { self.others_in(path)? } else { Notices::default() };
         Ok((self.open_local(&self.find(path)?)?, notices))
     }
@@ -104,14 +104,14 @@ impl FileKind {
     #[cfg(not(feature = "remote"))]
     fn open_remote(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
         let problem = "addresses need a build with `--features remote`".into();
-        Err(Error::Path { path: (&config.path).into(), problem })
+        Err(Error::Path { path: config.path_text().into(), problem })
     }
 
     #[cfg(feature = "remote")]
     fn open_remote(&self, config: &DataConfig) -> Result<Vec<Box<dyn Blob>>> {
         let mut stores = crate::storage::Stores::new(config);
         let mut places = Vec::new();
-        for address in self.addresses(&config.path, &mut stores)? {
+        for address in self.addresses(config.path_text(), &mut stores)? {
             places.push(stores.place(&address)?);
         }
         let open = |place: crate::storage::Place| {

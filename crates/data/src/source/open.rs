@@ -20,13 +20,17 @@ pub fn open(config: &DataConfig) -> Result<Box<dyn Source>> {
         let open_entry = |entry: &MixEntry| {
             let (path, source) = (entry.path.clone(), entry.source);
             let one = DataConfig { path, source, mix: Vec::new(), ..config.clone() };
-            let prefix = if source == SourceKind::Synthetic { "synthetic" } else { &entry.path };
-            Ok((prefix.to_owned(), open(&one)?, entry.weight))
+            let prefix = if source == SourceKind::Synthetic {
+                Some("synthetic")
+            } else {
+                entry.path.as_deref()
+            };
+            Ok((prefix.unwrap_or_default().to_owned(), open(&one)?, entry.weight))
         };
         let sources = config.mix.iter().map(open_entry).collect::<Result<_>>()?;
         return Ok(Box::new(Mix::new(sources)?));
     }
-    let path = Path::new(&config.path);
+    let path = Path::new(config.path_text());
     let kind = match config.source {
         SourceKind::Auto => detect(path)?,
         kind => kind,
@@ -48,7 +52,7 @@ fn open_parquet(config: &DataConfig) -> Result<Box<dyn Source>> {
 #[cfg(not(feature = "parquet"))]
 fn open_parquet(config: &DataConfig) -> Result<Box<dyn Source>> {
     let problem = "parquet files need a build with `--features parquet`".into();
-    Err(Error::Path { path: (&config.path).into(), problem })
+    Err(Error::Path { path: config.path_text().into(), problem })
 }
 
 /// The reader for `path`: see [`SourceKind::Auto`].

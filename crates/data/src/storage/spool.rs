@@ -18,12 +18,9 @@ pub(crate) struct SpoolLimits {
 
 impl SpoolLimits {
     /// Up to `memory_gb` GB in memory, then files in `folder`; the system's folder for temporary
-    /// files if that is empty.
-    pub(crate) fn new(memory_gb: f64, folder: &Path) -> Self {
-        let folder = match folder.as_os_str().is_empty() {
-            true => std::env::temp_dir(),
-            false => folder.into(),
-        };
+    /// files if there is none.
+    pub(crate) fn new(memory_gb: f64, folder: Option<&Path>) -> Self {
+        let folder = folder.map_or_else(std::env::temp_dir, Path::to_path_buf);
         Self { memory_left: AtomicU64::new((memory_gb * 1e9) as u64), folder }
     }
 

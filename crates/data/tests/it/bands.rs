@@ -22,7 +22,12 @@ fn copies(name: &str, copies: usize) -> TempDir {
 
 fn config(dir: &TempDir, channels: usize) -> DataConfig {
     let path = dir.path().to_string_lossy().into_owned();
-    DataConfig { path, channels, value_range: vec![[0.0, 5000.0]], ..DataConfig::default() }
+    DataConfig {
+        path: Some(path),
+        channels,
+        value_range: vec![[0.0, 5000.0]],
+        ..DataConfig::default()
+    }
 }
 
 /// Small crops without changes of color.
@@ -31,7 +36,7 @@ fn colorless() -> AugmentConfig {
 }
 
 fn loader(dataset: &Arc<Dataset>, workers: usize) -> TrainLoader {
-    let config = data::loader::LoaderConfig { workers, ..settings(4) };
+    let config = data::loader::LoaderConfig { workers: Some(workers), ..settings(4) };
     let crops = MultiCrop::new(&colorless());
     TrainLoader::new(dataset.clone(), crops, config, Position::default()).unwrap()
 }

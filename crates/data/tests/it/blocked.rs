@@ -147,7 +147,7 @@ impl Source for Stuck {
 #[test]
 fn a_loader_that_waits_for_ever_is_called_back() {
     let (sender, dataset, flag) = Stuck::dataset();
-    let config = LoaderConfig { workers: 2, ..settings(20) };
+    let config = LoaderConfig { workers: Some(2), ..settings(20) };
     let crops = MultiCrop::new(&augment());
     let mut loader = TrainLoader::new(dataset, crops, config, Position::default()).unwrap();
     flag.store(true, Ordering::Relaxed);

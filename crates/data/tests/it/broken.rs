@@ -31,7 +31,12 @@ fn damaged(good: u32) -> (TempDir, Arc<Dataset>) {
 fn broken_images_are_replaced_named_once_and_the_same_for_any_threads() {
     let (_dir, dataset) = damaged(56);
     let run = |workers, prefetch| {
-        let config = LoaderConfig { workers, prefetch, max_bad_fraction: 0.12, ..settings(20) };
+        let config = LoaderConfig {
+            workers: Some(workers),
+            prefetch,
+            max_bad_fraction: 0.12,
+            ..settings(20)
+        };
         take(&mut start(&dataset, config, (0, 0)), 9)
     };
     let expected = run(1, 1);
@@ -72,7 +77,7 @@ fn too_many_broken_images_stop_the_run_with_counts_and_the_first() {
     }
     let dataset = folder(dir.path());
     let verdict = |workers, prefetch| {
-        let config = LoaderConfig { workers, prefetch, ..settings(10) };
+        let config = LoaderConfig { workers: Some(workers), prefetch, ..settings(10) };
         let mut loader = start(&dataset, config, (0, 0));
         let mut before = 0;
         loop {

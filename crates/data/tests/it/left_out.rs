@@ -67,10 +67,10 @@ fn what_is_left_out_is_counted() {
     // A mix says it of all its parts.
     let mut mixed = config(SourceKind::Auto, dir.path());
     let entry = |path: &str| data::MixEntry {
-        path: at(path).to_str().unwrap().into(),
+        path: Some(at(path).to_str().unwrap().into()),
         ..Default::default()
     };
-    (mixed.path, mixed.mix) = (String::new(), vec![entry("a"), entry("b")]);
+    (mixed.path, mixed.mix) = (None, vec![entry("a"), entry("b")]);
     let said = data::open(&mixed).unwrap().notices().sentences();
     assert_eq!(said[0], "5 files were left out: 2 without a suffix, 2 .heic, 1 .txt");
 }

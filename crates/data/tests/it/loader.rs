@@ -32,7 +32,7 @@ fn rows_hold_the_crops_of_their_image_view_by_view() {
     for (number, batch) in take(&mut loader, 5).iter().enumerate() {
         let epoch = number as u64 / 2;
         assert_eq!(batch.position, Position { epoch, step: number as u64 % 2 });
-        assert_eq!((batch.batch_size, batch.micro), (4, 0));
+        assert_eq!((batch.micro_batch_size, batch.micro), (4, 0));
         assert_eq!(batch.global.shape, [8, 16, 16, 3]);
         let local = batch.local.as_ref().unwrap();
         assert_eq!(local.shape, [12, 8, 8, 3]);
@@ -82,7 +82,7 @@ fn threads_and_prefetch_change_nothing() {
     let (_dir, dataset) = pictures(30);
     let expected = take(&mut start(&dataset, settings(6), (0, 0)), 12);
     for (workers, prefetch) in [(1, 1), (1, 5), (2, 1), (8, 3), (8, 20), (0, 2)] {
-        let config = LoaderConfig { workers, prefetch, ..settings(6) };
+        let config = LoaderConfig { workers: Some(workers), prefetch, ..settings(6) };
         let got = take(&mut start(&dataset, config, (0, 0)), 12);
         assert!(expected.iter().zip(&got).all(|(a, b)| same(a, b)), "{workers} {prefetch}");
     }
@@ -93,7 +93,8 @@ fn threads_and_prefetch_change_nothing() {
 #[test]
 fn a_run_goes_on_from_any_step_as_if_never_stopped() {
     let (_dir, dataset) = pictures(20);
-    let config = LoaderConfig { accumulate: 2, ..settings(6) };
+    let geometry = settings(6).geometry.accumulated(2).unwrap();
+    let config = LoaderConfig { geometry, ..settings(6) };
     // 3 steps per epoch, 2 micro-batches a step.
     let whole = take(&mut start(&dataset, config.clone(), (0, 0)), 24);
     for (step, from) in whole.iter().step_by(2).enumerate() {
@@ -108,18 +109,20 @@ fn a_run_goes_on_from_any_step_as_if_never_stopped() {
 }
 
 #[test]
-fn processes_and_micro_batches_share_the_same_global_batch() {
+fn processes_and_micro_batches_share_the_same_batch() {
     let (_dir, dataset) = pictures(24);
     let whole = take(&mut start(&dataset, settings(12), (0, 0)), 2);
     let parts = |rank, world_size| {
-        let config = LoaderConfig { accumulate: 3, rank, world_size, ..settings(12) };
+        let geometry = settings(12).geometry.accumulated(3).unwrap();
+        let geometry = geometry.of_process(rank, world_size).unwrap();
+        let config = LoaderConfig { geometry, ..settings(12) };
         take(&mut start(&dataset, config, (0, 0)), 6)
     };
     let (first, second) = (parts(0, 2), parts(1, 2));
     for (step, whole) in whole.iter().enumerate() {
         for micro in 0..3 {
             let (a, b) = (&first[3 * step + micro], &second[3 * step + micro]);
-            assert_eq!((a.micro, b.micro, a.batch_size), (micro, micro, 2));
+            assert_eq!((a.micro, b.micro, a.micro_batch_size), (micro, micro, 2));
             let rows = &whole.samples[4 * micro..4 * micro + 4];
             assert_eq!([&a.samples[..], &b.samples[..]].concat(), *rows);
             // The crops of an image do not depend on who makes them.
@@ -140,10 +143,6 @@ fn impossible_settings_are_refused() {
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     };
     refuse(settings(64), &["train.batch_size = 64", "8 images", "lower train.batch_size"]);
-    refuse(settings(0), &["train.batch_size", "at least 1"]);
-    refuse(LoaderConfig { accumulate: 3, ..settings(8) }, &["train.batch_size", "multiple of 3"]);
-    refuse(LoaderConfig { accumulate: 0, ..settings(8) }, &["train.accumulate"]);
-    refuse(LoaderConfig { rank: 1, ..settings(8) }, &["rank 1"]);
     refuse(LoaderConfig { prefetch: 0, ..settings(8) }, &["data.prefetch"]);
     let transform = EvalTransform { resize: 16, crop: 16 };
     assert!(EvalLoader::new(dataset.clone(), transform, 0, 1, None).is_err());
@@ -201,16 +200,18 @@ proptest! {
         step in 0_u64..4,
     ) {
         let (_dir, dataset) = pictures(25);
-        let global_batch = 12 / (world_size * accumulate) * world_size * accumulate;
-        let steps = 25 / global_batch as u64;
+        let batch_size = 12 / (world_size * accumulate) * world_size * accumulate;
+        let steps = 25 / batch_size as u64;
         let mut union = Vec::new();
         for rank in 0..world_size {
+            let geometry = settings(batch_size).geometry.accumulated(accumulate).unwrap();
+            let geometry = geometry.of_process(rank, world_size).unwrap();
             let config =
-                LoaderConfig { accumulate, rank, world_size, workers, prefetch, ..settings(global_batch) };
+                LoaderConfig { geometry, workers: Some(workers), prefetch, ..settings(batch_size) };
             let mut loader = start(&dataset, config, (step / steps, step % steps));
             union.extend(take(&mut loader, accumulate).iter().flat_map(|b| b.samples.clone()));
         }
-        let mut alone = start(&dataset, settings(global_batch), (step / steps, step % steps));
+        let mut alone = start(&dataset, settings(batch_size), (step / steps, step % steps));
         let mut expected = alone.next_batch().unwrap().samples;
         union.sort_unstable();
         expected.sort_unstable();
@@ -252,7 +253,7 @@ fn a_slow_consumer_bounds_what_is_prepared() {
     for (workers, prefetch, taken) in [(1, 1, 0), (2, 3, 1), (4, 2, 5)] {
         let reads = Arc::new(AtomicUsize::new(0));
         let dataset = Arc::new(Dataset::new(Box::new(Counted(64, reads.clone())), 8));
-        let config = LoaderConfig { workers, prefetch, ..settings(4) };
+        let config = LoaderConfig { workers: Some(workers), prefetch, ..settings(4) };
         let mut loader = start(&dataset, config, (0, 0));
         take(&mut loader, taken);
         // Dropping waits for the threads: nothing is read later. However long the consumer is
@@ -271,7 +272,8 @@ fn another_number_of_processes_in_the_middle_of_an_epoch_loses_and_repeats_nothi
     // Steps 0 and 1 with two processes, steps 2 to 4 with three.
     for (steps, world_size) in [(0..2, 2), (2..5, 3)] {
         for rank in 0..world_size {
-            let config = LoaderConfig { rank, world_size, ..settings(12) };
+            let geometry = settings(12).geometry.of_process(rank, world_size).unwrap();
+            let config = LoaderConfig { geometry, ..settings(12) };
             let mut loader = start(&dataset, config, (0, steps.start));
             for batch in take(&mut loader, (steps.end - steps.start) as usize) {
                 seen.extend(batch.samples);

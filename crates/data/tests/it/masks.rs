@@ -1,7 +1,7 @@
 //! Block-wise masks against a restatement in Python with the same draws (tools/parity/masks.py).
 
+use data::batch::BatchGeometry;
 use data::masking::{MaskConfig, MaskGenerator, MaskKey};
-use data::sampler::BatchShare;
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<u64> {
@@ -18,7 +18,6 @@ fn unpacked(mask: &str, width: usize) -> Vec<bool> {
 fn masks_are_those_of_the_published_sampler() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("../fixtures/masks.json")).unwrap();
     assert_eq!(cases.len(), 5);
-    let alone = BatchShare { accumulate: 1, rank: 0, world_size: 1 };
     for case in &cases {
         let config: MaskConfig = serde_json::from_value(case["settings"].clone()).unwrap();
         let grid = numbers(&case["grid"]);
@@ -27,7 +26,7 @@ fn masks_are_those_of_the_published_sampler() {
         let key = MaskKey { seed, epoch, step };
         let generator = MaskGenerator::new(&config, (height, width)).unwrap();
         let batch = case["batch"].as_u64().unwrap() as usize;
-        let masks = generator.batch(key, batch, alone, 0).unwrap();
+        let masks = generator.batch(key, BatchGeometry::new(batch).unwrap(), 0);
         let expected = case["masks"].as_array().unwrap();
         assert_eq!(masks.masks.nrows(), expected.len());
         let mut hidden = 0;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use augment::MultiCrop;
 use data::loader::{Batch, LoaderConfig, Position, TrainLoader, ViewPlan};
 use data::masking::{MaskConfig, MaskGenerator, MaskKey};
-use data::sampler::BatchShare;
 use data::{Dataset, Error};
 use tempfile::{TempDir, tempdir};
 
@@ -113,8 +112,8 @@ fn memory_that_is_refused_or_too_small_is_an_error_of_its_batch() {
 fn masks_come_with_the_crops_that_they_belong_to() {
     let (_dir, dataset) = pictures(20);
     let masks = MaskGenerator::new(&MaskConfig::default(), (4, 4)).unwrap();
-    let share = BatchShare { accumulate: 2, rank: 1, world_size: 2 };
-    let config = LoaderConfig { accumulate: 2, rank: 1, world_size: 2, ..settings(8) };
+    let geometry = settings(8).geometry.accumulated(2).unwrap().of_process(1, 2).unwrap();
+    let config = LoaderConfig { geometry, ..settings(8) };
     let views = ViewPlan { masks: Some(masks.clone()), ..plan() };
     let begin = Position { epoch: 3, step: 1 };
     let mut loader = TrainLoader::new(dataset.clone(), views, config.clone(), begin).unwrap();
@@ -122,7 +121,7 @@ fn masks_come_with_the_crops_that_they_belong_to() {
     for batch in take(&mut loader, 6) {
         let Position { epoch, step } = batch.position;
         let key = MaskKey { seed: config.seed, epoch, step };
-        let expected = masks.batch(key, 8, share, batch.micro).unwrap();
+        let expected = masks.batch(key, geometry, batch.micro);
         seen += expected.indices.len();
         assert_eq!(batch.masks, Some(expected), "{:?}, {}", batch.position, batch.micro);
     }

@@ -9,7 +9,7 @@ use tempfile::tempdir;
 use crate::support::{config, labels, names, same, settings, start, take, write, write_picture};
 
 fn entry(path: &Path, weight: Option<f64>) -> MixEntry {
-    MixEntry { path: path.to_str().unwrap().into(), source: SourceKind::Auto, weight }
+    MixEntry { path: Some(path.to_str().unwrap().into()), source: SourceKind::Auto, weight }
 }
 
 fn mix(entries: Vec<MixEntry>) -> DataConfig {
@@ -75,7 +75,8 @@ fn weights_are_shares_of_every_epoch() {
     assert_eq!(twice.len(), 2);
     assert_ne!(twice[0], twice[1]);
     // From anywhere, with other threads: the same.
-    let mut late = start(&mixed, data::loader::LoaderConfig { workers: 1, ..settings(5) }, (1, 1));
+    let mut late =
+        start(&mixed, data::loader::LoaderConfig { workers: Some(1), ..settings(5) }, (1, 1));
     assert!(take(&mut late, 3).iter().zip(&batches[3..]).all(|(a, b)| same(a, b)));
 }
 
@@ -87,7 +88,7 @@ fn wrong_mixes_say_what_is_wrong() {
         config.validate().iter().map(|(key, what)| format!("{key}: {what}; ")).collect::<String>()
     };
     assert_eq!(said(&mix(vec![entry(&a, None)])), "");
-    let both = DataConfig { path: "x".into(), ..mix(vec![entry(&a, None)]) };
+    let both = DataConfig { path: Some("x".into()), ..mix(vec![entry(&a, None)]) };
     assert!(said(&both).contains("not both"));
     assert!(said(&mix(vec![entry(&a, None), entry(&b, Some(1.0))])).contains("all sources"));
     assert!(said(&mix(vec![entry(&a, Some(0.0))])).contains("greater than 0"));

@@ -144,7 +144,7 @@ fn it_trains_and_packs_like_any_source() {
     write_pictures(&dir.path().join("a.parquet"), 0);
     let dataset = Arc::new(auto(dir.path()));
     let batches = |workers| {
-        let settings = data::loader::LoaderConfig { workers, ..settings(10) };
+        let settings = data::loader::LoaderConfig { workers: Some(workers), ..settings(10) };
         take(&mut start(&dataset, settings, (0, 0)), 5)
     };
     assert!(batches(1).iter().zip(&batches(3)).all(|(a, b)| same(a, b)));

@@ -90,7 +90,7 @@ impl Server {
 
     fn config(&self, path: &str) -> DataConfig {
         DataConfig {
-            path: format!("{}{path}", self.address),
+            path: Some(format!("{}{path}", self.address)),
             remote_retries: 2,
             remote_timeout_s: 20.0,
             ..DataConfig::default()
@@ -404,7 +404,8 @@ fn buckets_are_listed_and_read() {
     const NAME: &str = "remote::buckets_are_listed_and_read";
     if std::env::var_os("SIMDINO_TEST_BUCKET").is_some() {
         for path in ["s3://data/", "s3://data/0*.tar", "s3://data/000000.tar"] {
-            let dataset = open(&DataConfig { path: path.into(), ..DataConfig::default() }).unwrap();
+            let dataset =
+                open(&DataConfig { path: Some(path.into()), ..DataConfig::default() }).unwrap();
             println!("{path}: {}", names(&dataset).join(" "));
             dataset.image(3).unwrap();
         }
@@ -456,7 +457,7 @@ fn addresses_that_cannot_be_used_say_why() {
     for (path, word) in
         [("ftp://host/a.tar", "known kind"), ("http://[host/a.tar", "not an address")]
     {
-        let config = DataConfig { path: path.into(), ..DataConfig::default() };
+        let config = DataConfig { path: Some(path.into()), ..DataConfig::default() };
         let text = open(&config).unwrap_err().chain();
         assert!(text.contains(word), "{path}: {text}");
     }
@@ -464,7 +465,7 @@ fn addresses_that_cannot_be_used_say_why() {
     let config = DataConfig { remote_timeout_s: f64::NAN, ..server.config("/data/000000.tar") };
     open(&config).unwrap();
     // Nobody listens there.
-    let config = DataConfig { path: "http://127.0.0.1:1/a.tar".into(), ..server.config("") };
+    let config = DataConfig { path: Some("http://127.0.0.1:1/a.tar".into()), ..server.config("") };
     let text = open(&config).unwrap_err().chain();
     assert!(text.contains("127.0.0.1:1/a.tar") && text.contains("3 times"), "{text}");
 }

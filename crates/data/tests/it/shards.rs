@@ -154,7 +154,7 @@ fn compressed_shards_past_the_memory_limit_go_to_a_file() {
     let limit = |gb| {
         let mut config = config(SourceKind::Auto, dir.path());
         config.shard_cache_gb = gb;
-        config.spill_dir = dir.path().to_str().unwrap().into();
+        config.spill_dir = Some(dir.path().to_str().unwrap().into());
         config
     };
     let before = std::fs::read_dir(dir.path()).unwrap().count();
@@ -166,7 +166,7 @@ fn compressed_shards_past_the_memory_limit_go_to_a_file() {
     }
     assert_eq!(whole.fingerprint(), spilt.fingerprint());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "nothing is left behind");
-    let nowhere = DataConfig { spill_dir: "/does/not/exist".into(), ..limit(0.0) };
+    let nowhere = DataConfig { spill_dir: Some("/does/not/exist".into()), ..limit(0.0) };
     let error = open(&nowhere).unwrap_err();
     assert!(matches!(error, Error::Spill { .. }), "{error:?}");
     for part in ["s-1.tar.gz", "/does/not/exist", "data.spill_dir", "gunzip"] {

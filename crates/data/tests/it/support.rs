@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use augment::{AugmentConfig, EvalTransform, MultiCrop};
+use data::batch::BatchGeometry;
 use data::loader::{Batch, EvalBatch, EvalLoader, LoaderConfig, Position, TrainLoader};
 use data::{DataConfig, Dataset, SourceKind, open};
 use image::{Rgb, RgbImage};
@@ -44,7 +45,7 @@ pub fn jpeg(number: u32) -> Vec<u8> {
 
 /// A config that opens `path`.
 pub fn config(source: SourceKind, path: &Path) -> DataConfig {
-    DataConfig { source, path: path.to_str().unwrap().into(), ..DataConfig::default() }
+    DataConfig { source, path: Some(path.to_str().unwrap().into()), ..DataConfig::default() }
 }
 
 /// The folder of data packs, or none with a printed reason.
@@ -72,14 +73,11 @@ pub fn augment() -> AugmentConfig {
 }
 
 /// One process, two workers.
-pub fn settings(global_batch: usize) -> LoaderConfig {
+pub fn settings(batch_size: usize) -> LoaderConfig {
     LoaderConfig {
         seed: 7,
-        global_batch,
-        accumulate: 1,
-        rank: 0,
-        world_size: 1,
-        workers: 2,
+        geometry: BatchGeometry::new(batch_size).unwrap(),
+        workers: Some(2),
         prefetch: 2,
         max_bad_fraction: 0.1,
     }
@@ -100,7 +98,7 @@ pub fn take(loader: &mut TrainLoader, count: usize) -> Vec<Batch> {
 /// Whether two batches hold the same, but for the broken images they name.
 pub fn same(a: &Batch, b: &Batch) -> bool {
     (&a.global, &a.local, &a.samples) == (&b.global, &b.local, &b.samples)
-        && (a.position, a.micro, a.batch_size) == (b.position, b.micro, b.batch_size)
+        && (a.position, a.micro, a.micro_batch_size) == (b.position, b.micro, b.micro_batch_size)
 }
 
 /// All batches of an evaluation at 16 pixels.

@@ -10,6 +10,7 @@ const NEITHER: [&str; 3] = ["gram", "anchor", "predictor"];
 
 /// Which network of a training checkpoint to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The moving average, which is the result of training; the only network if there is just one.

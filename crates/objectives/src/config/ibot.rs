@@ -1,14 +1,14 @@
 //! Options of iBOT's masked patch loss.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-use super::{Problem, negative};
 
 /// The loss of masked patches, for SimDINOv2 and DINOv2. Section `ibot`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IbotConfig {
-    /// Weight of the loss of masked patches; 1 in SimDINOv2 and DINOv2, 0 turns masking off.
+    /// Weight of the loss. 1 in SimDINOv2 and DINOv2; 0 disables masking.
     pub loss_weight: f64,
 }
 
@@ -21,6 +21,8 @@ impl Default for IbotConfig {
 impl IbotConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        negative(&[("loss_weight", Some(self.loss_weight))])
+        let mut check = Check::default();
+        check.not_negative("loss_weight", self.loss_weight);
+        check.problems()
     }
 }

@@ -1,17 +1,17 @@
 //! Options of the KoLeo regularizer.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-use super::{Problem, negative};
 
 /// KoLeo, which pushes nearest neighbors apart, for SimDINOv2 and DINOv2. Section `koleo`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct KoleoConfig {
-    /// Weight of KoLeo, which pushes neighbors apart; 0.1 in DINOv2, 0 in SimDINOv2.
+    /// Weight of the regularizer. 0.1 in DINOv2, 0 in SimDINOv2.
     pub loss_weight: f64,
-    /// Groups that the global batch is split into, in which KoLeo looks for neighbors. The reference's
-    /// groups are its GPUs: 32 at batch 2048, so 64 images per group.
+    /// Number of groups that the batch is split into; neighbors are found within a group. In the
+    /// reference, each GPU is a group: 32 at a batch size of 2048, with 64 images each.
     pub groups: usize,
 }
 
@@ -24,10 +24,9 @@ impl Default for KoleoConfig {
 impl KoleoConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = negative(&[("loss_weight", Some(self.loss_weight))]);
-        if self.groups == 0 {
-            problems.push(("groups", "must be at least 1 (got 0)".into()));
-        }
-        problems
+        let mut check = Check::default();
+        check.not_negative("loss_weight", self.loss_weight);
+        check.at_least("groups", self.groups, 1);
+        check.problems()
     }
 }

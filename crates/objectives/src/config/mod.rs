@@ -3,29 +3,27 @@
 mod dino;
 mod ibot;
 mod koleo;
-mod problem;
 mod simdino;
 mod warmup;
 
 pub use dino::{Centering, DinoConfig};
 pub use ibot::IbotConfig;
 pub use koleo::KoleoConfig;
-pub use problem::Problem;
-pub(crate) use problem::{negative, not_positive};
 use serde::{Deserialize, Serialize};
 pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
 pub use warmup::WarmupForm;
 
 /// The objectives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Similarity of views and the coding rate.
+    /// Pulls the views of an image together and spreads the batch with the coding rate.
     #[default]
     SimDino,
     /// SimDINO with masked patches.
     SimDinoV2,
-    /// Cross-entropy of prototypes, centered and sharpened.
+    /// Cross-entropy of prototype scores, with centered and sharpened targets.
     Dino,
     /// DINO with masked patches (iBOT) and KoLeo.
     DinoV2,

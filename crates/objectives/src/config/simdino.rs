@@ -1,14 +1,14 @@
 //! Options of the SimDINO loss.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-
-use super::{Problem, negative, not_positive};
 
 /// How `eps` is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EpsSemantics {
-    /// As in the published code, where it stands for the paper's eps squared.
+    /// As in the published code, where it stands for the square of the epsilon in the paper.
     #[default]
     Code,
     /// As in the paper's formula, where it enters squared.
@@ -17,87 +17,100 @@ pub enum EpsSemantics {
 
 /// Weight of the coding rate in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gamma {
     /// `1/n + 1/d`, as in the published code.
     #[default]
     Code,
-    /// `eps * sqrt(n / (d min(d, n)))`, from Theorem 3.1.
+    /// `eps * sqrt(n / (d min(d, n)))`, from Theorem 3.1 of the paper.
     Theorem,
-    /// Such that the weighted coding rate of evenly spread features is `gamma_ceiling`, whatever
-    /// batch, groups, width and `eps` are.
+    /// Chosen so that the weighted coding rate of evenly spread features is `gamma_ceiling`,
+    /// whatever the batch size, groups, width, and `eps` are.
     Ceiling,
-    /// Adapted slowly, so that coding rate and similarity pull on the student's features in the
-    /// proportion `gamma_balance`. Starts like `ceiling`.
+    /// Adapted slowly, so that the coding rate and the similarity pull on the student's features in
+    /// the proportion `gamma_balance`. Starts like `ceiling`.
     Balanced,
-    /// A number.
+    /// This number.
     #[serde(untagged)]
     Constant(f64),
 }
 
 /// Features that the coding rate expands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExpaSource {
-    /// The student's, as in the paper (`expa_type 0` of the code).
+    /// Those of the student, as in the paper (`expa_type 0` of the code).
     Student,
-    /// The mean of student and teacher, the code's default (`expa_type 1`); gradient through the student alone.
+    /// The mean of student and teacher, which is the code's default (`expa_type 1`). Gradients flow
+    /// through the student only.
     #[default]
     MeanStudentTeacher,
 }
 
 /// Distance between student and teacher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LossForm {
-    /// Minus the cosine, as in the code.
+    /// Minus the cosine similarity, as in the code.
     #[default]
     NegCos,
-    /// Half the squared distance, as in the paper: the same plus one.
+    /// Half the squared Euclidean distance, as in the paper. It equals the other form plus 1.
     HalfSqL2,
 }
 
 /// Precision of Gram matrices, Cholesky and logarithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RatePrecision {
-    /// Single precision; a failed factorization is retried with jitter and then in double.
+    /// Single precision. A Cholesky factorization that fails is repeated with jitter, and then in
+    /// double precision.
     #[default]
     Fp32,
     /// Double precision throughout.
     Fp64,
 }
 
-/// The SimDINO loss. Section `objective`.
+/// The loss of SimDINO and SimDINOv2. Section `simdino`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SimDinoConfig {
-    /// Precision `eps` of the coding rate; 0.05 in SimDINO's recipe (`eps_semantics: code`).
+    /// Quantization error `eps` of the coding rate. 0.05 in SimDINO's recipe, with `eps_semantics:
+    /// code`.
     pub eps: f64,
-    /// Value of `eps` at the end of training, reached on a cosine; absent = constant.
+    /// Value of `eps` at the end of training, reached along a cosine. If it is absent, `eps` is
+    /// constant.
     pub eps_end: Option<f64>,
-    /// Whether `eps` is the code's (the paper's squared) or the paper's.
+    /// Meaning of `eps`.
     pub eps_semantics: EpsSemantics,
-    /// Weight of the compression term; 1 in the recipe.
+    /// Weight of the compression term, the similarity of views. 1 in the recipe.
     pub coeff: f64,
-    /// Value of `coeff` at the end of training, reached on a cosine; absent = constant.
+    /// Value of `coeff` at the end of training, reached along a cosine. If it is absent, `coeff` is
+    /// constant.
     pub coeff_end: Option<f64>,
-    /// Weight of the coding rate: `code`, `theorem`, `ceiling`, `balanced` or a number.
+    /// Weight of the coding rate: one of these rules, or a number.
     pub gamma: Gamma,
-    /// With `gamma: ceiling`, the most that the weighted coding rate can be. 0.45 is that of the paper's run.
+    /// With `gamma: ceiling`, the largest value of the weighted coding rate. 0.45 is that of the
+    /// paper's run.
     pub gamma_ceiling: f64,
-    /// With `gamma: balanced`, the norm of the coding rate's gradient over that of the similarity's.
+    /// With `gamma: balanced`, the ratio of the norms of the gradients of the coding rate and of the
+    /// similarity.
     pub gamma_balance: f64,
-    /// Features that the coding rate expands.
+    /// Features that the coding rate spreads.
     pub expa_source: ExpaSource,
-    /// Groups that the global batch is split into; the coding rate is computed for each and averaged.
-    /// 8 at batch 512 is the paper's run on 8 GPUs, whatever the number of GPUs here; 1 is one covariance of the whole batch.
+    /// Number of groups that the batch is split into. The coding rate is computed for each group and
+    /// averaged. 8 groups at a batch size of 512 are the paper's run on 8 GPUs, regardless of the
+    /// number of GPUs here; 1 is one covariance of the whole batch.
     pub rate_groups: usize,
-    /// Subtract the mean of each group before the covariance; off in the paper's run.
+    /// Subtract the mean of each group before computing the covariance. Off in the paper's run.
     pub center_cov: bool,
-    /// Distance between student and teacher.
+    /// Distance between the features of student and teacher.
     pub loss_form: LossForm,
-    /// Precision of the coding rate.
+    /// Precision of Gram matrices, Cholesky factorizations, and logarithms.
     pub precision: RatePrecision,
 }
 
@@ -125,18 +138,15 @@ impl SimDinoConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let constant = if let Gamma::Constant(gamma) = self.gamma { Some(gamma) } else { None };
-        let mut problems = not_positive(&[
-            ("eps", Some(self.eps)),
-            ("eps_end", self.eps_end),
-            ("gamma", constant),
-            ("gamma_ceiling", Some(self.gamma_ceiling)),
-            ("gamma_balance", Some(self.gamma_balance)),
-        ]);
-        let coeffs = [("coeff", Some(self.coeff)), ("coeff_end", self.coeff_end)];
-        problems.extend(negative(&coeffs));
-        if self.rate_groups == 0 {
-            problems.push(("rate_groups", "must be at least 1 (got 0)".into()));
-        }
-        problems
+        let mut check = Check::default();
+        check.positive("eps", self.eps);
+        check.positive("eps_end", self.eps_end);
+        check.positive("gamma", constant);
+        check.positive("gamma_ceiling", self.gamma_ceiling);
+        check.positive("gamma_balance", self.gamma_balance);
+        check.not_negative("coeff", self.coeff);
+        check.not_negative("coeff_end", self.coeff_end);
+        check.at_least("rate_groups", self.rate_groups, 1);
+        check.problems()
     }
 }

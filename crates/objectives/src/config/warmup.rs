@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The first step of a linear warm-up that has the full value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WarmupForm {
     /// The last step of the warm-up (DINO, SimDINO, DINOv2).

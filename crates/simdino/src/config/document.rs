@@ -28,13 +28,13 @@ pub fn from_document(
     read_value: ReadValue,
 ) -> Result<Resolved> {
     let shape = schema::of::<RunConfig>()?;
-    let mut problems = problems::find(&shape, &document, &accepts);
+    let mut problems = problems::find(&shape, &document);
     let file = document.clone();
     let mut above = json!({});
     for text in overrides {
         match overrides::read(&shape, text, read_value) {
             Ok(over) => {
-                problems.extend(problems::find(&shape, &over, &accepts));
+                problems.extend(problems::find(&shape, &over));
                 overrides::merge(&mut above, over.clone());
                 overrides::merge(&mut document, over);
             }
@@ -72,10 +72,4 @@ fn recipe_of(document: &Value) -> Result<Value> {
 fn word<T: serde::de::DeserializeOwned>(value: Option<&Value>, key: &str) -> Result<Option<T>> {
     let read = |value: &Value| serde_json::from_value(value.clone());
     value.map(read).transpose().map_err(|e| Error::Config(vec![format!("{key}: {e}")]))
-}
-
-/// Whether the type at a dotted path accepts a value: for keys whose kind depends on the value.
-fn accepts(path: &str, value: &Value) -> bool {
-    let document = path.rsplit('.').fold(value.clone(), |value, key| json!({ key: value }));
-    serde_json::from_value::<RunConfig>(document).is_ok()
 }

@@ -13,81 +13,119 @@ pub mod schema;
 mod sections;
 mod sharing;
 
+use std::path::{Path, PathBuf};
+
 use augment::AugmentConfig;
+use base::check::{Check, Problem};
 use data::DataConfig;
 use data::masking::MaskConfig;
 use model::{HeadConfig, ModelConfig};
 use objectives::{DinoConfig, IbotConfig, KoleoConfig, Method, ObjectiveConfig, SimDinoConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
 pub use self::document::{Resolved, from_document};
-use crate::device;
+use crate::device::DeviceSpec;
 
-/// Where a run is kept and on what it runs. Section `run`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Where a run is stored and which hardware it uses. Section `run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSection {
-    /// Name of the run and of its folder; empty = the config file's name.
-    pub name: String,
-    /// Folder that holds the runs.
+    /// Name of the run, and of its folder below `dir`. If it is absent, the name of the config file
+    /// is used.
+    #[schemars(extend("x-on-resume" = "may change"))]
+    pub name: Option<String>,
+    /// Folder that contains the runs.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub dir: String,
-    /// Seed of every random draw.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// Threads of the CPU's tensor operations; 0 = one per core.
-    pub threads: usize,
-    /// Longest wait, in seconds, for the other processes of a run; a probe must fit in it.
+    /// Device that the networks run on. `cuda:N` is the GPU with the index N, from 0.
+    #[schemars(extend("x-on-resume" = "may change"))]
+    pub device: DeviceSpec,
+    /// Number of threads for tensor operations on the CPU. If it is absent, one per core.
+    #[schemars(extend("x-on-resume" = "may change"))]
+    #[schemars(range(min = 1))]
+    pub threads: Option<usize>,
+    /// Longest time, in seconds, that a process waits for the other processes of a run. The k-NN
+    /// probe, which only the first process computes, must finish within it.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub timeout_s: f64,
 }
 
 impl Default for RunSection {
     fn default() -> Self {
         Self {
-            name: String::new(),
+            name: None,
             dir: "runs".into(),
             seed: 0,
-            device: "auto".into(),
-            threads: 0,
+            device: DeviceSpec::Auto,
+            threads: None,
             timeout_s: 1800.0,
         }
     }
 }
 
+/// A month: longer waits make no sense.
+const MOST_SECONDS: f64 = 2_592_000.0;
+
+impl RunSection {
+    /// Returns every invalid value.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut check = Check::default();
+        let name = self.name.as_deref().unwrap_or("run");
+        let bad = name.contains(['/', '\\', '\0']) || matches!(name, "" | "." | "..");
+        check.that("name", !bad, || format!("must be the name of one folder (got '{name}')"));
+        check.at_least("threads", self.threads, 1);
+        let seconds = self.timeout_s;
+        check.that("timeout_s", seconds > 0.0 && seconds <= MOST_SECONDS, || {
+            format!("must be above 0, to {MOST_SECONDS} (got {seconds})")
+        });
+        check.problems()
+    }
+
+    /// Returns the folder of the run below `dir`; a run without a name is called `run`.
+    pub fn folder(&self) -> PathBuf {
+        Path::new(&self.dir).join(self.name.as_deref().unwrap_or("run"))
+    }
+}
+
 /// Everything a run is told.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// Where the run is kept and on what it runs.
+    /// Where the run is stored and which hardware it uses.
     pub run: RunSection,
-    /// What is trained. Its published recipe takes the place of the defaults below, which are SimDINO's.
+    /// Training method. It applies the published recipe of that method in place of the defaults
+    /// below, which are those of SimDINO.
     pub method: Method,
-    /// Where the images are.
+    /// Where the images are and how they are read.
     pub data: DataConfig,
-    /// How they are cropped.
+    /// How images are cropped and augmented.
     pub augment: AugmentConfig,
-    /// The backbone.
+    /// Architecture of the backbone, a vision transformer.
     pub model: ModelConfig,
-    /// Weights to start from.
+    /// Weights that training starts from.
     pub init: InitConfig,
-    /// The projection head.
+    /// Architecture of the projection head.
     pub head: HeadConfig,
-    /// Similarity and coding rate: the loss of SimDINO and SimDINOv2.
+    /// Loss of SimDINO and SimDINOv2: similarity of views and the coding rate.
     pub simdino: SimDinoConfig,
-    /// Prototypes and their targets: the loss of DINO and DINOv2.
+    /// Loss of DINO and DINOv2: prototypes and their targets.
     pub dino: DinoConfig,
-    /// The loss of masked patches: what SimDINOv2 and DINOv2 take from iBOT.
+    /// Loss of masked patches, which SimDINOv2 and DINOv2 take from iBOT.
     pub ibot: IbotConfig,
-    /// KoLeo, which pushes nearest neighbors apart; for SimDINOv2 and DINOv2.
+    /// KoLeo regularizer, which pushes nearest neighbors apart, for SimDINOv2 and DINOv2.
     pub koleo: KoleoConfig,
     /// How patches are masked, for SimDINOv2 and DINOv2.
     pub masks: MaskConfig,
-    /// The optimizer and its schedules.
+    /// Optimizer, its schedules, gradient clipping, and the moving average of the teacher.
     pub optim: OptimConfig,
-    /// Length and pace.
+    /// Batch size, length, and precision of a run, and how often it logs and saves.
     pub train: TrainConfig,
-    /// The k-NN probe during training.
+    /// k-NN accuracy on labeled images, measured during training.
+    #[schemars(extend("x-on-resume" = "may change"))]
     pub probe: ProbeConfig,
 }
 
@@ -101,13 +139,5 @@ impl RunConfig {
             ibot: self.ibot.clone(),
             koleo: self.koleo.clone(),
         }
-    }
-
-    /// What is wrong with `run.device`, if anything.
-    fn device_problem(&self) -> Option<String> {
-        let name = &self.run.device;
-        device::parse(name)
-            .is_none()
-            .then(|| format!("run.device: expected {}, got '{name}'", device::EXPECTED))
     }
 }

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::problems::kind_at;
-use super::schema::Kind;
+use super::schema::{Kind, key_at};
 
 /// Parses one value of the command line, the `VALUE` of `key.path=VALUE`; the error is a sentence.
 pub type ReadValue<'a> = &'a dyn Fn(&str) -> std::result::Result<Value, String>;
@@ -22,8 +21,12 @@ pub fn read(root: &Kind, text: &str, read_value: ReadValue) -> Result<Value, Str
         return Err(format!("override '{text}': '{path}' is not a key.path"));
     }
     // Text is taken as it stands, so that `run.name=007` or `data.path=a: b` need no quotes.
-    let value = match kind_at(root, path) {
+    let value = match key_at(root, path).map(|key| &key.kind) {
         Some(Kind::Text) => Value::String(value.to_owned()),
+        Some(Kind::Optional(inner)) if **inner == Kind::Text => match value {
+            "" | "null" => Value::Null,
+            text => Value::String(text.to_owned()),
+        },
         _ => read_value(value).map_err(|e| format!("override '{text}': {e}"))?,
     };
     Ok(path.rsplit('.').fold(value, |value, key| json!({ key: value })))
@@ -47,7 +50,7 @@ pub fn merge(under: &mut Value, over: Value) {
 pub fn drop_empty_sections(kind: &Kind, value: &mut Value) {
     let (Kind::Section(keys), Value::Object(entries)) = (kind, value) else { return };
     let kept = std::mem::take(entries).into_iter().filter_map(|(key, mut value)| {
-        let inner = keys.get(key.as_str())?;
+        let inner = &keys.get(key.as_str())?.kind;
         if matches!(inner, Kind::Section(_)) && value.is_null() {
             return None;
         }

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::schema::Kind;
-
-/// Expected values of keys whose kind depends on the value.
-const OPEN: [(&str, &str); 1] = [("simdino.gamma", "code, theorem, ceiling, balanced or a number")];
+use super::schema::{Key, Kind, Word, join, leaves};
 
 /// Sections and keys of earlier versions, with their current names.
 const RENAMED: [(&str, &str); 7] = [
@@ -21,69 +18,96 @@ const RENAMED: [(&str, &str); 7] = [
     ("optim.trust", "optim.trust_coefficient"),
 ];
 
+/// Keys whose 0 or empty text once stood for something else, which null now says.
+const NULL_NOW: [(&str, &str); 16] = [
+    ("run.name", "the name of the config file"),
+    ("run.threads", "one thread per core"),
+    ("data.path", "no path"),
+    ("data.workers", "one thread per core but one"),
+    ("data.spill_dir", "the system's temporary folder"),
+    ("init.from", "fresh weights"),
+    ("model.checkpoint_blocks", "keeping all activations"),
+    ("optim.clip_grad", "no clipping"),
+    ("train.stop_after", "all steps"),
+    ("train.checkpoint_every", "one per epoch"),
+    ("probe.train_path", "no probe"),
+    ("probe.test_path", "no probe"),
+    ("probe.every_epochs", "only one at the end"),
+    ("probe.max_train", "all images"),
+    ("probe.max_test", "all images"),
+    ("probe.resize", "8/7 of the crop"),
+];
+
 /// Longest value that a message quotes, in characters.
 const QUOTED: usize = 60;
 
 /// Returns unknown keys and values of a wrong type in `value`.
-///
-/// `accepts` decides whether a key of [`Kind::Open`] accepts a value.
-pub fn find(root: &Kind, value: &Value, accepts: &dyn Fn(&str, &Value) -> bool) -> Vec<String> {
-    let mut walk = Walk { root, accepts, problems: Vec::new() };
+pub fn find(root: &Kind, value: &Value) -> Vec<String> {
+    let mut walk = Walk { root, problems: Vec::new() };
     walk.check(root, "", value);
     walk.problems
 }
 
 /// Describes the values that a key accepts: `a whole number`, `one of fp32, bf16`.
-pub fn expectation(kind: &Kind, path: &str) -> String {
+pub fn expectation(kind: &Kind) -> String {
     match kind {
         Kind::Bool => "true or false".into(),
         Kind::Whole { .. } => "a whole number".into(),
         Kind::Number => "a number".into(),
         Kind::Text => "text".into(),
-        Kind::Words([word]) => format!("'{word}', the only choice so far"),
-        Kind::Words(words) => format!("one of {}", words.join(", ")),
+        Kind::Words(words) => format!("one of {}", listed(words)),
+        Kind::Numbered(front) => format!("{front}N"),
         Kind::List(inner, Some(len)) => format!("a list of {len} {}", plural(inner)),
         Kind::List(inner, None) => format!("a list of {}", plural(inner)),
-        Kind::Optional(inner) => format!("{} or null", expectation(inner, path)),
+        Kind::Optional(inner) => format!("{} or null", expectation(inner)),
         Kind::Section(_) => "a section of keys".into(),
-        Kind::Open => OPEN
-            .iter()
-            .find(|(key, _)| *key == path)
-            .map_or_else(|| "another value".into(), |(_, words)| (*words).to_owned()),
+        Kind::Either(kinds) => either(kinds),
     }
 }
 
-fn plural(kind: &Kind) -> &'static str {
+fn listed(words: &[Word]) -> String {
+    words.iter().map(|word| word.word.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn either(kinds: &[Kind]) -> String {
+    let parts = kinds.iter().map(|kind| match kind {
+        Kind::Words(words) => listed(words),
+        kind => expectation(kind),
+    });
+    let parts: Vec<String> = parts.collect();
+    match parts.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => parts.concat(),
+    }
+}
+
+fn plural(kind: &Kind) -> String {
     match kind {
-        Kind::Number => "numbers",
-        Kind::Whole { .. } => "whole numbers",
-        Kind::Text => "texts",
-        _ => "values",
+        Kind::Number => "numbers".into(),
+        Kind::Whole { .. } => "whole numbers".into(),
+        Kind::Text => "texts".into(),
+        Kind::Section(_) => "sections of keys".into(),
+        Kind::List(inner, Some(len)) => format!("lists of {len} {}", plural(inner)),
+        _ => "values".into(),
     }
-}
-
-/// Returns the kind at a dotted path; `None` if there is no such key.
-pub fn kind_at<'a>(root: &'a Kind, path: &str) -> Option<&'a Kind> {
-    path.split('.').try_fold(root, |kind, key| match kind {
-        Kind::Section(keys) => keys.get(key),
-        _ => None,
-    })
 }
 
 struct Walk<'a> {
     root: &'a Kind,
-    accepts: &'a dyn Fn(&str, &Value) -> bool,
     problems: Vec<String>,
 }
 
 impl Walk<'_> {
     fn check(&mut self, kind: &Kind, path: &str, value: &Value) {
+        if let Some(problem) = null_now(path, value) {
+            return self.problems.push(problem);
+        }
         match (kind, value) {
             (Kind::Section(keys), Value::Object(entries)) => {
                 for (key, value) in entries {
                     let path = join(path, key);
                     match keys.get(key.as_str()) {
-                        Some(kind) => self.check(kind, &path, value),
+                        Some(key) => self.check(&key.kind, &path, value),
                         None => self.problems.extend(unknown(self.root, keys, &path, value)),
                     }
                 }
@@ -95,7 +119,10 @@ impl Walk<'_> {
             | (Kind::Number, Value::Number(_))
             | (Kind::Text, Value::String(_)) => {}
             (Kind::Optional(inner), value) => self.check(inner, path, value),
-            (Kind::Words(words), Value::String(word)) if words.contains(&word.as_str()) => {}
+            (Kind::Words(words), Value::String(text))
+                if words.iter().any(|word| word.word == *text) => {}
+            (Kind::Numbered(front), Value::String(text)) if is_numbered(front, text) => {}
+            (Kind::Either(kinds), value) if kinds.iter().any(|kind| fits(kind, value)) => {}
             (Kind::List(inner, len), Value::Array(items))
                 if len.is_none_or(|len| len == items.len()) =>
             {
@@ -110,15 +137,13 @@ impl Walk<'_> {
                     None => self.mismatch(kind, path, value),
                 }
             }
-            (Kind::Open, value) if (self.accepts)(path, value) => {}
             _ => self.mismatch(kind, path, value),
         }
     }
 
     fn mismatch(&mut self, kind: &Kind, path: &str, value: &Value) {
         let place = if path.is_empty() { "the config" } else { path };
-        let mut problem =
-            format!("{place}: expected {}, got {}", expectation(kind, path), show(value));
+        let mut problem = format!("{place}: expected {}, got {}", expectation(kind), show(value));
         if matches!((kind, value), (Kind::Text, Value::Number(_) | Value::Bool(_))) {
             problem.push_str(" (put it in quotes)");
         }
@@ -135,8 +160,37 @@ impl Walk<'_> {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+/// Puts null where an earlier version wrote 0 or empty text to that effect: for the resolved config
+/// of a run of that version, which nobody writes by hand.
+pub fn upgrade(document: &mut Value) {
+    for (key, _) in NULL_NOW {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        if let Some(value) = document.pointer_mut(&pointer).filter(|value| is_nothing(value)) {
+            *value = Value::Null;
+        }
+    }
+}
+
+/// Whether earlier versions wrote this value where there is none.
+fn is_nothing(value: &Value) -> bool {
+    value.as_f64() == Some(0.0) || value.as_str() == Some("")
+}
+
+/// Names the current spelling of a value by which an earlier version meant that there is none.
+fn null_now(path: &str, value: &Value) -> Option<String> {
+    let (_, meaning) = NULL_NOW.iter().find(|(key, _)| *key == path && is_nothing(value))?;
+    Some(format!("{path}: {} is no longer a value: null now stands for {meaning}", show(value)))
+}
+
+/// Whether a value is of a kind.
+fn fits(kind: &Kind, value: &Value) -> bool {
+    find(kind, value).is_empty()
+}
+
+/// Whether `text` is `front` and a number of up to four digits.
+fn is_numbered(front: &str, text: &str) -> bool {
+    let digits = text.strip_prefix(front).unwrap_or_default();
+    (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Formats a value for a message.
@@ -157,7 +211,7 @@ fn show(value: &Value) -> String {
 /// was probably meant.
 fn unknown(
     root: &Kind,
-    siblings: &BTreeMap<&'static str, Kind>,
+    siblings: &BTreeMap<String, Key>,
     path: &str,
     value: &Value,
 ) -> Vec<String> {
@@ -175,12 +229,12 @@ fn unknown(
     if moved.is_empty() { vec![unknown_key(root, siblings, path)] } else { moved }
 }
 
-fn unknown_key(root: &Kind, siblings: &BTreeMap<&'static str, Kind>, path: &str) -> String {
+fn unknown_key(root: &Kind, siblings: &BTreeMap<String, Key>, path: &str) -> String {
     let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     match nearest(root, siblings, section, key) {
         Some(nearest) => format!("unknown key '{path}': did you mean '{nearest}'?"),
         None => {
-            let keys: Vec<&str> = siblings.keys().copied().collect();
+            let keys: Vec<&str> = siblings.keys().map(String::as_str).collect();
             let place = if section.is_empty() { "the sections" } else { "the keys here" };
             format!("unknown key '{path}': {place} are {}", keys.join(", "))
         }
@@ -191,7 +245,7 @@ fn unknown_key(root: &Kind, siblings: &BTreeMap<&'static str, Kind>, path: &str)
 /// one of another section with exactly this name, or else one there with similar spelling.
 fn nearest(
     root: &Kind,
-    siblings: &BTreeMap<&'static str, Kind>,
+    siblings: &BTreeMap<String, Key>,
     section: &str,
     key: &str,
 ) -> Option<String> {
@@ -205,19 +259,6 @@ fn nearest(
     };
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let here: Vec<String> = siblings.keys().map(|name| join(section, name)).collect();
-    let mut everywhere = Vec::new();
-    leaves(root, "", &mut everywhere);
+    let everywhere: Vec<String> = leaves(root).into_iter().map(|(path, _)| path).collect();
     closest(&here, &last).or_else(|| closest(&everywhere, &last))
-}
-
-/// Returns every key that is not a section, as a dotted path.
-pub fn leaves(kind: &Kind, path: &str, found: &mut Vec<String>) {
-    match kind {
-        Kind::Section(keys) => {
-            for (key, kind) in keys {
-                leaves(kind, &join(path, key), found);
-            }
-        }
-        _ => found.push(path.to_owned()),
-    }
 }

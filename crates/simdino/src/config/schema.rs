@@ -1,14 +1,41 @@
-//! The schema of a config type, derived from its `Deserialize` implementation: its keys, and the
-//! values that each accepts. A deserializer that supplies the default values records what is
-//! requested from it, so that no list of keys has to be maintained by hand.
+//! The schema of a config type, which `schemars` derives from the structs: as a JSON schema for
+//! editors ([`json_schema`]), and as a tree of [`Key`]s, from which the checks of a config, its
+//! reference page, and the rules of resuming follow ([`of`]).
+//!
+//! The tree is read from the JSON schema, and a keyword that this module does not know is an error.
+//! An editor and this program therefore apply the same schema.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
-use serde::{Serialize, forward_to_deserialize_any};
-use serde_json::Value;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+/// Keyword of the schema that marks a key that may change when a run is resumed.
+const ON_RESUME: &str = "x-on-resume";
+
+/// A key of a config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// The values that it accepts.
+    pub kind: Kind,
+    /// Its meaning, on one line.
+    pub doc: String,
+    /// Its value where a config does not give one; null for a section.
+    pub default: Value,
+    /// Whether it may change when a run is resumed, because the result does not depend on it.
+    pub may_change_on_resume: bool,
+}
+
+/// One of the words that a key accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// The word.
+    pub word: String,
+    /// Its meaning, on one line; empty if the word speaks for itself.
+    pub doc: String,
+}
 
 /// The values that a key accepts.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,9 +44,9 @@ pub enum Kind {
     Bool,
     /// An integer from `min` to `max`.
     Whole {
-        /// Smallest value of the type.
+        /// Smallest value.
         min: i128,
-        /// Largest value of the type.
+        /// Largest value.
         max: i128,
     },
     /// Any finite number.
@@ -27,217 +54,298 @@ pub enum Kind {
     /// Text.
     Text,
     /// One of these words.
-    Words(&'static [&'static str]),
+    Words(Vec<Word>),
+    /// A word with this beginning and a number of up to four digits at its end, such as `cuda:1`.
+    Numbered(String),
     /// A list, with this number of elements if the type fixes it.
     List(Box<Kind>, Option<usize>),
     /// The same, or nothing.
     Optional(Box<Kind>),
     /// More keys.
-    Section(BTreeMap<&'static str, Kind>),
-    /// A type that depends on the value, such as a word or a number.
-    Open,
+    Section(BTreeMap<String, Key>),
+    /// One of several kinds, such as a word or a number.
+    Either(Vec<Kind>),
 }
 
-/// Returns the schema of `T`.
-///
-/// # Errors
-/// Returns an error if `T` contains something that no config needs, such as a map or a byte
-/// string.
-pub fn of<T: Serialize + DeserializeOwned + Default>() -> Result<Kind, Unsupported> {
-    let defaults = serde_json::to_value(T::default()).map_err(|e| Unsupported(e.to_string()))?;
-    let mut kind = Kind::Open;
-    T::deserialize(Tracer { default: &defaults, kind: &mut kind })?;
-    Ok(kind)
-}
-
-/// A config type that this module cannot describe, which is a bug in our code that a test finds.
+/// A schema that this module cannot read, which is a bug in our code that a test finds.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot describe a config type: {0}")]
+#[error("cannot read the schema of a config type: {0}")]
 pub struct Unsupported(String);
 
-impl de::Error for Unsupported {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string())
+/// Returns the JSON schema (draft 7) of a config type. It is written out in full, without
+/// references, because editors support that best.
+pub fn json_schema<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    let settings = settings.with_transform(RecursiveTransform(tidy));
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    schema.insert("type".into(), "object".into()); // a whole config is never empty
+    schema.to_value()
+}
+
+/// Returns the keys of a config type.
+///
+/// # Errors
+/// Returns an error if the type contains something that no config needs, such as a map.
+pub fn of<T: JsonSchema>() -> Result<Kind, Unsupported> {
+    kind_of(&json_schema::<T>())
+}
+
+/// Returns the key at a dotted path; `None` if there is no such key.
+pub fn key_at<'a>(root: &'a Kind, path: &str) -> Option<&'a Key> {
+    let (section, name) = match path.rsplit_once('.') {
+        Some((section, name)) => (&key_at(root, section)?.kind, name),
+        None => (root, path),
+    };
+    match section {
+        Kind::Section(keys) => keys.get(name),
+        _ => None,
     }
 }
 
-/// Supplies the default value and records the kind.
-struct Tracer<'a> {
-    default: &'a Value,
-    kind: &'a mut Kind,
-}
-
-impl Tracer<'_> {
-    fn whole<'de, V: Visitor<'de>>(
-        self,
-        range: (i128, i128),
-        v: V,
-    ) -> Result<V::Value, Unsupported> {
-        *self.kind = Kind::Whole { min: range.0, max: range.1 };
-        v.visit_u64(0)
-    }
-}
-
-/// Methods for the integer types, which differ only in their range.
-macro_rules! whole_numbers {
-    ($($method:ident $ty:ty),* $(,)?) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-            self.whole((<$ty>::MIN.into(), <$ty>::MAX.into()), visitor)
+/// Returns every key that is not a section, with its dotted path.
+pub fn leaves(root: &Kind) -> Vec<(String, &Key)> {
+    let Kind::Section(keys) = root else { return Vec::new() };
+    let below = keys.iter().flat_map(|(name, key)| match &key.kind {
+        Kind::Section(_) => {
+            leaves(&key.kind).into_iter().map(|(path, key)| (join(name, &path), key)).collect()
         }
-    )*};
+        _ => vec![(name.clone(), key)],
+    });
+    below.collect()
 }
 
-impl<'de> de::Deserializer<'de> for Tracer<'_> {
-    type Error = Unsupported;
-
-    whole_numbers!(
-        deserialize_i8 i8, deserialize_i16 i16, deserialize_i32 i32, deserialize_i64 i64,
-        deserialize_u8 u8, deserialize_u16 u16, deserialize_u32 u32, deserialize_u64 u64,
-    );
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        *self.kind = Kind::Open;
-        de::Deserializer::deserialize_any(self.default.clone(), visitor).map_err(de::Error::custom)
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        *self.kind = Kind::Bool;
-        visitor.visit_bool(false)
-    }
-
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        self.deserialize_f64(visitor)
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        *self.kind = Kind::Number;
-        visitor.visit_f64(0.0)
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        *self.kind = Kind::Text;
-        visitor.visit_str("")
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        let mut inner = Kind::Open;
-        let value = visitor.visit_some(Tracer { default: self.default, kind: &mut inner });
-        *self.kind = Kind::Optional(Box::new(inner));
-        value
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Unsupported> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unsupported> {
-        let mut inner = Kind::Open;
-        let value = visitor.visit_seq(Elements { kind: &mut inner, left: 1 });
-        *self.kind = Kind::List(Box::new(inner), None);
-        value
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(
-        self,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Unsupported> {
-        let mut inner = Kind::Open;
-        let value = visitor.visit_seq(Elements { kind: &mut inner, left: len });
-        *self.kind = Kind::List(Box::new(inner), Some(len));
-        value
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Unsupported> {
-        let mut keys = BTreeMap::new();
-        let value = visitor.visit_map(Fields { default: self.default, fields, keys: &mut keys });
-        *self.kind = Kind::Section(keys);
-        value
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Unsupported> {
-        *self.kind = Kind::Words(variants);
-        let first: StrDeserializer<'_, Unsupported> =
-            variants.first().copied().unwrap_or_default().into_deserializer();
-        visitor.visit_enum(first)
-    }
-
-    // No config of ours holds these.
-    forward_to_deserialize_any! {
-        i128 u128 char bytes byte_buf unit unit_struct tuple_struct map identifier ignored_any
+/// Returns the words that a kind accepts.
+pub fn words(kind: &Kind) -> &[Word] {
+    match kind {
+        Kind::Words(words) => words,
+        Kind::Optional(inner) => words(inner),
+        Kind::Either(kinds) => kinds.first().map_or(&[], words),
+        _ => &[],
     }
 }
 
-/// The keys of a section in order.
-struct Fields<'a> {
-    default: &'a Value,
-    fields: &'static [&'static str],
-    keys: &'a mut BTreeMap<&'static str, Kind>,
+/// Joins a section and a key to a dotted path.
+pub(super) fn join(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
-impl<'de> de::MapAccess<'de> for Fields<'_> {
-    type Error = Unsupported;
+/// Puts each description on one line, accepts a section with nothing under it, and omits the
+/// default of a section, which its keys state.
+fn tidy(schema: &mut Schema) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    if schema.get("properties").is_some() {
+        schema.insert("type".into(), json!(["object", "null"]));
+        schema.remove("default");
+    }
+}
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Unsupported> {
-        let Some(name) = self.fields.first() else { return Ok(None) };
-        let name: StrDeserializer<'_, Unsupported> = (*name).into_deserializer();
-        seed.deserialize(name).map(Some)
+/// Keywords of a schema that say nothing about the values that it accepts.
+const WORDS_ABOUT: [&str; 5] = ["$schema", "title", "description", "default", ON_RESUME];
+
+/// The keywords of one schema; each must be used.
+struct Keywords<'a>(&'a Map<String, Value>);
+
+impl<'a> Keywords<'a> {
+    fn of(schema: &'a Value) -> Result<Self, Unsupported> {
+        let map = schema.as_object().ok_or_else(|| Unsupported(schema.to_string()))?;
+        Ok(Self(map))
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<S::Value, Unsupported> {
-        let Some((&name, rest)) = self.fields.split_first() else {
-            return Err(de::Error::custom("a value without a key"));
+    /// Refuses every keyword beside `known` and those that say nothing about values.
+    fn only(&self, known: &[&str]) -> Result<(), Unsupported> {
+        let other =
+            |key: &&String| !known.contains(&key.as_str()) && !WORDS_ABOUT.contains(&key.as_str());
+        match self.0.keys().find(other) {
+            Some(key) => Err(Unsupported(format!("the keyword '{key}' is unknown"))),
+            None => Ok(()),
+        }
+    }
+
+    fn text(&self, keyword: &str) -> &'a str {
+        self.0.get(keyword).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn list(&self, keyword: &str) -> &'a [Value] {
+        self.0.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// The types that are accepted.
+    fn types(&self) -> Vec<&'a str> {
+        match self.0.get("type") {
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn kind_of(schema: &Value) -> Result<Kind, Unsupported> {
+    let keywords = Keywords::of(schema)?;
+    for several in ["oneOf", "anyOf"] {
+        if keywords.0.contains_key(several) {
+            keywords.only(&[several])?;
+            return either(keywords.list(several));
+        }
+    }
+    let types = keywords.types();
+    if let ["object"] | ["object", "null"] = types[..] {
+        return section(&keywords);
+    }
+    let others: Vec<&str> = types.iter().copied().filter(|&name| name != "null").collect();
+    let kind = match others[..] {
+        ["boolean"] => keywords.only(&["type"]).map(|()| Kind::Bool),
+        ["integer"] => whole(&keywords),
+        ["number"] => keywords.only(&["type", "format"]).map(|()| Kind::Number),
+        ["string"] => text(&keywords),
+        ["array"] => list(&keywords),
+        _ => Err(Unsupported(schema.to_string())),
+    }?;
+    Ok(if others.len() < types.len() { Kind::Optional(kind.into()) } else { kind })
+}
+
+/// Words are joined to one kind; nothing makes the others optional.
+fn either(alternatives: &[Value]) -> Result<Kind, Unsupported> {
+    let (mut words, mut kinds, mut optional) = (Vec::new(), Vec::new(), false);
+    for alternative in alternatives {
+        if Keywords::of(alternative)?.types() == ["null"] {
+            optional = true;
+            continue;
+        }
+        match kind_of(alternative)? {
+            Kind::Words(more) => words.extend(more),
+            kind => kinds.push(kind),
+        }
+    }
+    if !words.is_empty() {
+        kinds.insert(0, Kind::Words(words));
+    }
+    let kind = match kinds.len() {
+        1 => kinds.remove(0),
+        _ => Kind::Either(kinds),
+    };
+    Ok(if optional { Kind::Optional(kind.into()) } else { kind })
+}
+
+fn section(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
+    keywords.only(&["type", "properties", "additionalProperties"])?;
+    if keywords.0.get("additionalProperties") != Some(&Value::Bool(false)) {
+        return Err(Unsupported("a section must refuse unknown keys".into()));
+    }
+    let properties = keywords.0.get("properties").and_then(Value::as_object);
+    let keys = properties.into_iter().flatten().map(|(name, schema)| {
+        let about = Keywords::of(schema)?;
+        let mut key = Key {
+            kind: kind_of(schema)?,
+            doc: about.text("description").to_owned(),
+            default: about.0.get("default").cloned().unwrap_or_default(),
+            may_change_on_resume: about.0.contains_key(ON_RESUME),
         };
-        self.fields = rest;
-        let default = self.default.get(name).unwrap_or(&Value::Null);
-        let mut kind = Kind::Open;
-        let value = seed.deserialize(Tracer { default, kind: &mut kind });
-        self.keys.insert(name, kind);
-        value
+        if key.may_change_on_resume {
+            mark_all(&mut key.kind);
+        }
+        Ok((name.clone(), key))
+    });
+    keys.collect::<Result<_, _>>().map(Kind::Section)
+}
+
+/// What holds for a section or a list holds for all keys in it.
+fn mark_all(kind: &mut Kind) {
+    match kind {
+        Kind::Section(keys) => keys.values_mut().for_each(|key| {
+            key.may_change_on_resume = true;
+            mark_all(&mut key.kind);
+        }),
+        Kind::List(inner, _) | Kind::Optional(inner) => mark_all(inner),
+        _ => {}
     }
 }
 
-/// The elements of a list, all of the same kind.
-struct Elements<'a> {
-    kind: &'a mut Kind,
-    left: usize,
+fn whole(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
+    keywords.only(&["type", "format", "minimum", "maximum"])?;
+    let (min, max): (i128, i128) = match keywords.text("format") {
+        "uint8" => (0, u8::MAX.into()),
+        "uint16" => (0, u16::MAX.into()),
+        "uint32" => (0, u32::MAX.into()),
+        "uint64" | "uint" => (0, u64::MAX.into()),
+        "int64" => (i64::MIN.into(), i64::MAX.into()),
+        other => return Err(Unsupported(format!("the format '{other}' is unknown"))),
+    };
+    let bound = |keyword| keywords.0.get(keyword).and_then(Value::as_i64).map(i128::from);
+    let (min, max) = (bound("minimum").unwrap_or(min), bound("maximum").unwrap_or(max));
+    Ok(Kind::Whole { min, max })
 }
 
-impl<'de> de::SeqAccess<'de> for Elements<'_> {
-    type Error = Unsupported;
+/// Text, words, or a word with a number.
+fn text(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
+    keywords.only(&["type", "const", "enum", "pattern"])?;
+    let constant = keywords.0.get("const").and_then(Value::as_str);
+    let word = |word: &str, doc: &str| Word { word: word.to_owned(), doc: doc.to_owned() };
+    if let Some(constant) = constant {
+        return Ok(Kind::Words(vec![word(constant, keywords.text("description"))]));
+    }
+    if keywords.0.contains_key("enum") {
+        let words = keywords.list("enum").iter().filter_map(Value::as_str);
+        return Ok(Kind::Words(words.map(|text| word(text, "")).collect()));
+    }
+    if keywords.0.contains_key("pattern") {
+        let pattern = keywords.text("pattern");
+        let front = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix("[0-9]{1,4}$"));
+        let front = front.ok_or_else(|| Unsupported(format!("the pattern {pattern}")))?;
+        return Ok(Kind::Numbered(front.to_owned()));
+    }
+    Ok(Kind::Text)
+}
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Unsupported> {
-        if self.left == 0 {
-            return Ok(None);
+fn list(keywords: &Keywords<'_>) -> Result<Kind, Unsupported> {
+    keywords.only(&["type", "items", "minItems", "maxItems"])?;
+    let items = keywords.0.get("items").ok_or_else(|| Unsupported("a list of anything".into()))?;
+    let bound = |keyword| keywords.0.get(keyword).and_then(Value::as_u64);
+    let len = match (bound("minItems"), bound("maxItems")) {
+        (None, None) => None,
+        (Some(min), Some(max)) if min == max => usize::try_from(max).ok(),
+        _ => return Err(Unsupported("a list of a length in a range".into())),
+    };
+    Ok(Kind::List(kind_of(items)?.into(), len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunConfig;
+
+    #[test]
+    fn a_keyword_that_is_not_understood_is_refused() {
+        for (schema, named) in [
+            (json!({"type": "number", "multipleOf": 2}), "multipleOf"),
+            (json!({"type": "object", "properties": {}}), "unknown keys"),
+            (json!({"type": "string", "pattern": "a|b"}), "a|b"),
+            (json!({"type": "integer", "format": "int128"}), "int128"),
+            (json!({"type": "array", "items": true, "maxItems": 2}), "length"),
+            (json!({"type": "array"}), "list of anything"),
+            (json!({"$ref": "#/definitions/Other"}), "$ref"),
+        ] {
+            let error = kind_of(&schema).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
         }
-        self.left -= 1;
-        seed.deserialize(Tracer { default: &Value::Null, kind: self.kind }).map(Some)
+        assert_eq!(
+            kind_of(&json!({"type": ["integer", "null"], "format": "uint32", "minimum": 1}))
+                .unwrap(),
+            Kind::Optional(Box::new(Kind::Whole { min: 1, max: u32::MAX.into() }))
+        );
+    }
+
+    #[test]
+    fn every_key_and_every_word_is_explained() {
+        let root = of::<RunConfig>().unwrap();
+        for (path, key) in leaves(&root) {
+            assert!(!key.doc.is_empty() && !key.doc.contains("[`"), "{path}: {}", key.doc);
+            assert_eq!(key_at(&root, &path), Some(key));
+        }
+        let gamma = &key_at(&root, "simdino.gamma").unwrap().kind;
+        let Kind::Either(kinds) = gamma else { panic!("{gamma:?}") };
+        let [Kind::Words(words), Kind::Number] = &kinds[..] else { panic!("{kinds:?}") };
+        assert!(words.len() == 4 && words.iter().all(|word| !word.doc.is_empty()), "{words:?}");
     }
 }

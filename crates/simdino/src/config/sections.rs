@@ -1,6 +1,7 @@
 //! Checks the values of a config: those of each section, and those across sections.
 
 use augment::AugmentConfig;
+use base::check::{Check, Problem};
 use data::{CacheKind, SourceKind};
 use objectives::Method;
 use objectives::config::Centering;
@@ -25,59 +26,44 @@ impl RunConfig {
             ("optim", self.optim.validate()),
             ("train", self.train.validate()),
             ("probe", self.probe.validate()),
+            ("run", self.run.validate()),
         ];
+        let mut check = Check::default();
+        self.check_batch(&mut check);
+        self.check_sizes(&mut check);
+        self.check_method(&mut check);
         let mut problems: Vec<String> = sections
             .into_iter()
-            .flat_map(|(section, list)| {
-                list.into_iter().map(move |(key, what)| format!("{section}.{key}: {what}"))
-            })
+            .flat_map(|(section, problems)| within(section, problems))
+            .chain(check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")))
             .collect();
-        problems.extend(self.device_problem());
-        problems.extend(self.name_problem());
-        if !(self.run.timeout_s > 0.0 && self.run.timeout_s <= MOST_SECONDS) {
-            let got = self.run.timeout_s;
-            problems.push(format!("run.timeout_s: must be above 0, to {MOST_SECONDS} (got {got})"));
-        }
-        problems.extend(self.batch_problems());
-        problems.extend(self.size_problems());
-        problems.extend(self.method_problems());
         // 0 has been named by the section that owns it.
-        let channels = self.data.channels;
-        let unfit = (channels > 0).then(|| self.augment.validate_channels(channels));
-        let unfit = unfit.into_iter().flatten();
-        problems.extend(unfit.map(|(key, what)| format!("augment.{key}: {what}")));
-        problems.extend(self.length_problems());
+        if self.data.channels > 0 {
+            problems.extend(within("augment", self.augment.validate_channels(self.data.channels)));
+        }
+        let mut check = Check::default();
+        self.check_length(&mut check);
+        problems.extend(check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")));
         problems
     }
 
-    /// The name of a run is a single folder below `run.dir`.
-    fn name_problem(&self) -> Option<String> {
-        let name = &self.run.name;
-        let bad = name.contains(['/', '\\', '\0']) || name == "." || name == "..";
-        bad.then(|| format!("run.name: must be the name of one folder (got '{name}')"))
-    }
-
-    /// The global batch is split into passes, and these into the groups of the loss.
-    fn batch_problems(&self) -> Vec<String> {
+    /// The batch is split into passes, and these into the groups of the loss.
+    fn check_batch(&self, check: &mut Check) {
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
         // 0 has been named by the section that owns it.
         if batch == 0 || passes == 0 {
-            return Vec::new();
+            return;
         }
-        let mut problems = Vec::new();
-        if !batch.is_multiple_of(passes) {
-            problems.push(format!(
-                "train.batch_size: must be a multiple of train.accumulate {passes} (got {batch})"
-            ));
-        }
+        check.that("train.batch_size", batch.is_multiple_of(passes), || {
+            format!("must be a multiple of train.accumulate {passes} (got {batch})")
+        });
         let groups = self.groups().into_iter().filter(|&(_, groups)| groups > 0);
-        problems.extend(groups.filter_map(|(key, groups)| self.group_problem(key, groups)));
-        problems
+        check.extend(groups.filter_map(|(key, groups)| self.group_problem(key, groups)));
     }
 
     /// A group must be contained in one pass and have images to compare: a single image has no
     /// neighbor, and a coding rate that cannot grow.
-    fn group_problem(&self, key: &str, groups: usize) -> Option<String> {
+    fn group_problem(&self, key: &'static str, groups: usize) -> Option<Problem> {
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
         let fits = |groups: &usize| {
             groups.is_multiple_of(passes) && batch.is_multiple_of(*groups) && batch / groups >= 2
@@ -86,17 +72,20 @@ impl RunConfig {
             return None;
         }
         let whole = groups.is_multiple_of(passes);
-        let problem = if !whole {
-            format!(
-                "{key}: must be a multiple of train.accumulate {passes}, so that a group lies in one \
-                 pass (got {groups})"
-            )
+        let (about, problem) = if !whole {
+            let problem = format!(
+                "must be a multiple of train.accumulate {passes}, so that a group lies in one pass \
+                 (got {groups})"
+            );
+            (key, problem)
         } else if batch <= groups || batch.is_multiple_of(groups) {
-            format!(
-                "{key}: a group needs 2 images or more (got {groups} groups of train.batch_size {batch})"
-            )
+            let problem = format!(
+                "a group needs 2 images or more (got {groups} groups of train.batch_size {batch})"
+            );
+            (key, problem)
         } else {
-            format!("train.batch_size: must be a multiple of {key} {groups} (got {batch})")
+            let problem = format!("must be a multiple of {key} {groups} (got {batch})");
+            ("train.batch_size", problem)
         };
         let fewer = (1..=groups).rev().take(MOST_TRIES).find(fits);
         let more = || (groups..=batch / 2).take(MOST_TRIES).find(fits);
@@ -105,8 +94,8 @@ impl RunConfig {
         let larger = larger.map(|batch| format!("train.batch_size={batch}"));
         let ways: Vec<String> = number.into_iter().chain(larger).collect();
         Some(match ways.is_empty() {
-            true => problem,
-            false => format!("{problem}; {} would do", ways.join(" or ")),
+            true => (about, problem),
+            false => (about, format!("{problem}; {} would do", ways.join(" or "))),
         })
     }
 
@@ -133,104 +122,87 @@ impl RunConfig {
     }
 
     /// Network and loss must belong to the same method.
-    fn method_problems(&self) -> Vec<String> {
-        let method = self.method.name();
-        let mut problems = Vec::new();
-        match (self.has_prototypes(), self.head.prototypes) {
-            (true, got @ 0..2) => {
-                problems.push(format!("head.prototypes: {method} needs 2 or more (got {got})"));
-            }
-            (false, _) if self.head.out_dim == 1 => problems.push(format!(
-                "head.out_dim: {method} spreads features over directions, so it needs 2 or more (got 1)"
-            )),
-            (false, got) if got != 0 => {
-                problems.push(format!("head.prototypes: {method} has none: must be 0 (got {got})"));
-            }
-            _ => {}
+    fn check_method(&self, check: &mut Check) {
+        let (method, head) = (self.method.name(), &self.head);
+        match (self.has_prototypes(), head.prototypes) {
+            (true, got) => check.that("head.prototypes", got >= 2, || {
+                format!("{method} needs 2 or more (got {got})")
+            }),
+            (false, _) if head.out_dim == 1 => check.that("head.out_dim", false, || {
+                format!("{method} spreads features over directions, so it needs 2 or more (got 1)")
+            }),
+            (false, got) => check.that("head.prototypes", got == 0, || {
+                format!("{method} has none: must be 0 (got {got})")
+            }),
         }
         let masks = self.masks_patches() && self.ibot.loss_weight > 0.0;
-        if masks && !self.model.mask_token {
-            problems.push(format!(
-                "model.mask_token: {method} masks patches: must be true, or ibot.loss_weight 0"
-            ));
-        }
-        if self.head.separate_patch_head && !masks {
-            problems.push(format!(
-                "head.separate_patch_head: {method} with these terms looks at no patches: must be \
-                 false"
-            ));
-        }
-        if self.head.patch_out_dim.is_some() && !self.head.separate_patch_head {
-            problems.push(
-                "head.patch_out_dim: patches have no head of their own: needs \
-                 head.separate_patch_head"
-                    .into(),
-            );
-        }
-        if self.method == Method::Dino && self.dino.centering != Centering::Softmax {
-            problems.push("dino.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's".into());
-        }
-        problems
+        check.that("model.mask_token", self.model.mask_token || !masks, || {
+            format!("{method} masks patches: must be true, or ibot.loss_weight 0")
+        });
+        check.that("head.separate_patch_head", masks || !head.separate_patch_head, || {
+            format!("{method} with these terms looks at no patches: must be false")
+        });
+        let width = head.patch_out_dim.is_none() || head.separate_patch_head;
+        check.that("head.patch_out_dim", width, || {
+            "patches have no head of their own: needs head.separate_patch_head".into()
+        });
+        let centering = self.method != Method::Dino || self.dino.centering == Centering::Softmax;
+        check.that("dino.centering", centering, || {
+            "DINO takes softmax; sinkhorn_knopp is DINOv2's".into()
+        });
     }
 
     /// Crops are divided into whole patches.
-    fn size_problems(&self) -> Vec<String> {
+    fn check_sizes(&self, check: &mut Check) {
         let patch = self.model.patch_size;
-        let mut sizes = vec![("augment.global_crops_size", self.augment.global_crops_size)];
+        let mut whole = |key, size: u32| {
+            check.that(key, patch <= 0 || i64::from(size) % patch == 0, || {
+                format!("must be a multiple of model.patch_size {patch} (got {size})")
+            });
+        };
+        whole("augment.global_crops_size", self.augment.global_crops_size);
         if self.augment.local_crops_number > 0 {
-            sizes.push(("augment.local_crops_size", self.augment.local_crops_size));
+            whole("augment.local_crops_size", self.augment.local_crops_size);
         }
-        sizes
-            .into_iter()
-            .filter(|&(_, size)| patch > 0 && i64::from(size) % patch != 0)
-            .map(|(key, size)| {
-                format!("{key}: must be a multiple of model.patch_size {patch} (got {size})")
-            })
-            .collect()
     }
 
-    /// The learning rate after warm-up, scaled by the global batch size.
+    /// The learning rate after warm-up, scaled by the batch size.
     pub fn learning_rate(&self) -> f64 {
         self.optim.lr_scaling.apply(self.optim.base_lr, self.train.batch_size)
     }
 
-    fn length_problems(&self) -> Vec<String> {
+    /// Schedules fit into the run, and the probe has both of its sets.
+    fn check_length(&self, check: &mut Check) {
         // A shorter run than a recipe is meant for has been seen to by `length`.
         let (warmup, epochs) = (self.optim.warmup_epochs, self.train.epochs);
-        let mut problems = Vec::new();
-        if epochs > 0.0 && warmup > epochs {
-            problems.push(format!(
-                "optim.warmup_epochs: must not exceed train.epochs {epochs} (got {warmup})"
-            ));
-        }
-        let lr = self.learning_rate();
-        if self.optim.min_lr > lr {
-            let min = self.optim.min_lr;
-            problems.push(format!(
-                "optim.min_lr: must not exceed the learning rate {lr} that optim.base_lr gives \
-                 at this batch size (got {min})"
-            ));
-        }
-        if self.probe.train_path.is_empty() != self.probe.test_path.is_empty() {
-            let missing = if self.probe.train_path.is_empty() { "train_path" } else { "test_path" };
-            problems.push(format!(
-                "probe.{missing}: required when the other path is given: the probe needs both"
-            ));
-        }
-        problems
+        check.that("optim.warmup_epochs", epochs <= 0.0 || warmup <= epochs, || {
+            format!("must not exceed train.epochs {epochs} (got {warmup})")
+        });
+        let (lr, min) = (self.learning_rate(), self.optim.min_lr);
+        check.that("optim.min_lr", min <= lr || lr.is_nan() || min.is_nan(), || {
+            format!(
+                "must not exceed the learning rate {lr} that optim.base_lr gives at this batch size \
+                 (got {min})"
+            )
+        });
+        let (train, test) = (&self.probe.train_path, &self.probe.test_path);
+        let missing = if train.is_none() { "probe.train_path" } else { "probe.test_path" };
+        check.that(missing, train.is_none() == test.is_none(), || {
+            "required when the other path is given: the probe needs both".into()
+        });
     }
 
     /// Settings that differ from their default but have no effect in this run.
     pub fn without_effect(&self) -> Vec<String> {
         let default = Self::of(self.method);
-        let no_probe = self.probe.train_path.is_empty() && self.probe.test_path.is_empty();
+        let no_probe = self.probe.train_path.is_none() && self.probe.test_path.is_none();
         let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
         let draws = self.data.draws();
         let uncached = self.data.cache == CacheKind::None;
         let mut warnings = crops_without_effect(&self.augment, &default.augment);
         warnings.extend([
-            (synthetic && !self.data.path.is_empty())
+            (synthetic && self.data.path.is_some())
                 .then_some(("data.path", "data.source is synthetic")),
             (!mix.is_empty() && self.data.source != default.data.source)
                 .then_some(("data.source", "the elements of data.mix have their own")),
@@ -238,10 +210,10 @@ impl RunConfig {
                 .then_some(("data.cache_gb", "data.cache is none")),
             (!draws && self.data.synthetic != default.data.synthetic)
                 .then_some(("data.synthetic", "data.source is not synthetic")),
-            (self.init.from.is_empty() && self.init != default.init)
-                .then_some(("init", "init.from is empty")),
+            (self.init.from.is_none() && self.init != default.init)
+                .then_some(("init", "init.from is null")),
             (no_probe && self.probe != default.probe)
-                .then_some(("probe", "probe.train_path and probe.test_path are empty")),
+                .then_some(("probe", "probe.train_path and probe.test_path are null")),
         ]);
         warnings.extend(self.loss_without_effect(&default));
         warnings
@@ -302,10 +274,13 @@ impl RunConfig {
     }
 }
 
-/// A month: longer waits make no sense.
-const MOST_SECONDS: f64 = 2_592_000.0;
 /// Maximum number of group counts that are tried to find one to recommend.
 const MOST_TRIES: usize = 4096;
+
+/// The problems of a section, each with its whole key.
+fn within(section: &'static str, problems: Vec<Problem>) -> impl Iterator<Item = String> {
+    problems.into_iter().map(move |(key, what)| format!("{section}.{key}: {what}"))
+}
 
 type Warning = Option<(&'static str, &'static str)>;
 

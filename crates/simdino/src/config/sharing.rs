@@ -1,5 +1,7 @@
 //! Checks that apply only if several processes share a batch.
 
+use base::check::Check;
+
 use super::RunConfig;
 
 impl RunConfig {
@@ -10,23 +12,22 @@ impl RunConfig {
         }
         let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
         let parts = accumulate * size;
-        let mut problems = Vec::new();
-        if !batch.is_multiple_of(parts) {
-            problems.push(format!(
-                "train.batch_size: must be a multiple of {parts}, {size} processes of {accumulate} passes \
-                 (got {batch})"
-            ));
-        }
+        let mut check = Check::default();
+        check.that("train.batch_size", batch.is_multiple_of(parts), || {
+            format!(
+                "must be a multiple of {parts}, {size} processes of {accumulate} passes (got {batch})"
+            )
+        });
         for (key, groups) in self.groups() {
             let spanning = key == "simdino.rate_groups" && groups == 1 && accumulate == 1;
-            if !spanning && !groups.is_multiple_of(parts) {
-                problems.push(format!(
-                    "{key}: must be a multiple of {parts}, {size} processes of {accumulate} passes, so \
-                     that a group lies in one of them (got {groups})"
-                ));
-            }
+            check.that(key, spanning || groups.is_multiple_of(parts), || {
+                format!(
+                    "must be a multiple of {parts}, {size} processes of {accumulate} passes, so that a \
+                     group lies in one of them (got {groups})"
+                )
+            });
         }
-        problems
+        check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")).collect()
     }
 }
 

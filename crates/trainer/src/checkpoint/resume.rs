@@ -79,13 +79,11 @@ fn check_settings(
     data_fingerprint: &str,
 ) -> Result<()> {
     let missing = serde_json::Value::Null;
-    let keys: std::collections::BTreeSet<_> =
-        settings.keys().chain(state.settings.keys()).collect();
-    let mut changes: Vec<String> = keys
-        .into_iter()
-        .filter_map(|key| {
+    // A key that only the checkpoint states may change since this version.
+    let mut changes: Vec<String> = settings
+        .iter()
+        .filter_map(|(key, now)| {
             let then = state.settings.get(key).unwrap_or(&missing);
-            let now = settings.get(key).unwrap_or(&missing);
             (then != now).then(|| format!("{key} was {then}, is {now}"))
         })
         .collect();
@@ -104,4 +102,40 @@ fn load_side(path: &Path, side: &mut Branch) -> Result<()> {
         copy_named(&mut tensor, &name, &file.tensors)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_that_differ_are_named_and_those_of_an_earlier_version_are_not() {
+        let of = |settings: &[(&str, serde_json::Value)]| {
+            settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+        };
+        let state = RunState {
+            version: STATE_VERSION,
+            step: 1,
+            epoch: 0,
+            position: 8,
+            seed: 0,
+            data_fingerprint: "same".into(),
+            settings: of(&[("optim.beta1", json!(0.9)), ("model.free_by_now", json!(0))]),
+        };
+        let check = |settings: BTreeMap<_, _>, print: &str| {
+            check_settings(Path::new("c"), &state, &settings, print).map_err(|e| e.to_string())
+        };
+        assert_eq!(check(of(&[("optim.beta1", json!(0.9))]), "same"), Ok(()));
+        let changed = [("optim.beta1", json!(0.8)), ("model.new", json!(1))];
+        let message = check(of(&changed), "other").unwrap_err();
+        for part in [
+            "optim.beta1 was 0.9, is 0.8",
+            "model.new was null, is 1",
+            "the images of data.path are not the same",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
 }

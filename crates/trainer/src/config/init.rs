@@ -1,32 +1,34 @@
 //! The initial state of a network.
 
+use base::check::{Check, Problem};
 use model::weights::Role;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
-use super::check::Check;
-
 /// Weights to start from. Section `init`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct InitConfig {
-    /// File, exported folder or run of simdino, DINO, DINOv2, timm or Hugging Face; empty = fresh weights.
-    /// Positions, patch size and channels are made to fit the `model` section.
-    pub from: String,
-    /// Which network of a training checkpoint.
+    /// Weight file, exported folder, or run of simdino, DINO, DINOv2, timm, or Hugging Face. If it
+    /// is absent, training starts from random weights. Positional embedding, patch size, and
+    /// channels are adapted to the section `model`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    pub from: Option<String>,
+    /// Network to read from a training checkpoint that contains several.
     pub network: Role,
-    /// Take the projection head too, where the file has one of this shape; else it is fresh.
+    /// Also read the projection head, if the file has one of the same shape.
     pub head: bool,
-    /// Share of the backbone's tensors that must be found.
+    /// Smallest fraction of the backbone's tensors that must be found (0 to 1).
     pub min_matched: f64,
-    /// Steps in which the backbone stays as it is, so that fresh heads do not spoil it.
+    /// Number of steps at the start in which only the heads are trained, so that random heads do not
+    /// spoil the backbone.
     pub freeze_backbone_steps: u64,
 }
 
 impl Default for InitConfig {
     fn default() -> Self {
         Self {
-            from: String::new(),
+            from: None,
             network: Role::Teacher,
             head: false,
             min_matched: 0.9,
@@ -39,7 +41,7 @@ impl InitConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
-        check.share("min_matched", self.min_matched);
-        check.0
+        check.fraction("min_matched", self.min_matched);
+        check.problems()
     }
 }

@@ -1,6 +1,5 @@
 //! Optimizer settings and the length of a run. These defaults are defined only here.
 
-mod check;
 mod init;
 mod optim;
 mod probe;
@@ -11,6 +10,3 @@ pub use objectives::config::WarmupForm;
 pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, OptimizerKind};
 pub use probe::ProbeConfig;
 pub use train::{Precision, TrainConfig};
-
-/// A wrong value: the key relative to the section it stands in, and what to do about it.
-pub type Problem = (&'static str, String);

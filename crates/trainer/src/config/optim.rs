@@ -1,13 +1,12 @@
 //! The optimizer, its schedules, gradient clipping, and the teacher's average.
 
+use base::check::{Check, Problem};
 use objectives::config::WarmupForm;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
-use super::check::Check;
-
 /// How `base_lr` scales with the batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LrScaling {
     /// `base_lr * batch_size / 256` (DINO, SimDINO).
@@ -15,12 +14,12 @@ pub enum LrScaling {
     LinearWrt256,
     /// `base_lr * sqrt(batch_size / 1024)` (DINOv2, SimDINOv2).
     SqrtWrt1024,
-    /// `base_lr` as it stands.
+    /// `base_lr`, unscaled.
     None,
 }
 
 impl LrScaling {
-    /// Returns the learning rate for a global batch of `batch_size` images.
+    /// Returns the learning rate for a batch of `batch_size` images.
     pub fn apply(self, base_lr: f64, batch_size: usize) -> f64 {
         let batch = batch_size as f64;
         match self {
@@ -33,100 +32,111 @@ impl LrScaling {
 
 /// How gradients become updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
-    /// Adam with decoupled weight decay.
+    /// AdamW: Adam with decoupled weight decay.
     #[default]
     Adamw,
     /// Stochastic gradient descent with momentum.
     Sgd,
-    /// SGD whose step of a matrix is a share of the matrix' norm (layer-wise adaptive rates).
+    /// LARS: SGD that scales the step of each matrix to the norm of the matrix.
     Lars,
 }
 
 /// Which parameters are excluded from weight decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NoDecay {
-    /// Biases and everything of one dimension (DINO, SimDINO).
+    /// Biases and all other one-dimensional parameters (DINO, SimDINO).
     #[default]
     Vectors,
-    /// Biases, norms and LayerScale, by name (DINOv2, SimDINOv2).
+    /// Biases, norms, and LayerScale, by name (DINOv2, SimDINOv2).
     Names,
 }
 
 /// Which gradients are clipped together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ClipScope {
-    /// Each parameter tensor by itself (DINO, SimDINO).
+    /// Each parameter tensor separately (DINO, SimDINO).
     #[default]
     Tensor,
-    /// All of the backbone, and all of each head (DINOv2, SimDINOv2).
+    /// The backbone as a whole, and each head as a whole (DINOv2, SimDINOv2).
     Module,
 }
 
 /// How the last layer is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FreezeForm {
-    /// It has no gradient, and the optimizer passes it over (DINO).
+    /// It has no gradient, and the optimizer skips it (DINO).
     #[default]
     Gradient,
-    /// Its learning rate is 0; the optimizer sees its gradients (DINOv2).
+    /// Its learning rate is 0, but the optimizer sees its gradients (DINOv2).
     LearningRate,
 }
 
 /// The optimizer, its schedules, gradient clipping and the teacher's average. Section `optim`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimConfig {
-    /// How gradients become updates.
+    /// Optimizer. AdamW in all four papers.
     pub optimizer: OptimizerKind,
-    /// Learning rate before scaling by the batch size; 5e-4 in SimDINO and DINO, 4e-3 in SimDINOv2 and DINOv2.
+    /// Learning rate before it is scaled by the batch size. 5e-4 in SimDINO and DINO, 4e-3 in
+    /// SimDINOv2 and DINOv2.
     pub base_lr: f64,
-    /// How `base_lr` follows the global batch size.
+    /// How the learning rate depends on the batch size, `train.batch_size`.
     pub lr_scaling: LrScaling,
-    /// Learning rate at the end of the cosine; not scaled.
+    /// Learning rate at the end of the cosine schedule. It is not scaled.
     pub min_lr: f64,
-    /// Epochs of linear warm-up; 10 in all four recipes.
+    /// Length of the linear warm-up of the learning rate, in epochs. 10 in all four recipes.
     pub warmup_epochs: f64,
-    /// Learning rate at the start of the warm-up; 0, in SimDINOv2 1e-6.
+    /// Learning rate at the start of the warm-up. 0 in SimDINO, DINO, and DINOv2, 1e-6 in SimDINOv2.
     pub warmup_start_lr: f64,
-    /// Whether the last step of the warm-up has the full rate already, or the step after it; `exclusive` in SimDINOv2.
+    /// First step with the full learning rate. `exclusive` in SimDINOv2.
     pub warmup_form: WarmupForm,
-    /// Learning rate of a block over that of the block after it; 0.9 in SimDINOv2 and DINOv2.
+    /// Ratio of the learning rate of a block to that of the next block. 0.9 in SimDINOv2 and DINOv2;
+    /// 1 disables it.
     pub layerwise_decay: f64,
-    /// Factor on the learning rate of the patch embedding; 0.2 in SimDINOv2 and DINOv2.
+    /// Factor for the learning rate of the patch embedding. 0.2 in SimDINOv2 and DINOv2.
     pub patch_embed_lr_mult: f64,
-    /// Weight decay at the start.
+    /// Weight decay at the start. 0.04 in all four recipes.
     pub weight_decay: f64,
-    /// Weight decay at the end of a cosine; 0.4 in all four recipes.
+    /// Weight decay at the end of its cosine schedule. 0.4 in all four recipes.
     pub weight_decay_end: f64,
-    /// Which parameters weight decay leaves out.
+    /// Parameters without weight decay.
     pub no_decay: NoDecay,
-    /// AdamW: decay of the mean of the gradients.
+    /// AdamW: decay rate of the moving average of the gradients.
     pub beta1: f64,
-    /// AdamW: decay of the mean of the squared gradients.
+    /// AdamW: decay rate of the moving average of the squared gradients.
     pub beta2: f64,
-    /// AdamW: added to the denominator of the update.
+    /// AdamW: constant that is added to the denominator of the update.
     pub adam_eps: f64,
     /// SGD and LARS: momentum.
     pub momentum: f64,
-    /// LARS: length of a step over that of the parameter, before the learning rate; 0.001 in DINO.
+    /// LARS: ratio of the length of a step to that of the parameter, before the learning rate. 0.001
+    /// in DINO.
     pub trust_coefficient: f64,
-    /// Largest L2 norm of a gradient; 0 = no clipping.
-    pub clip_grad: f64,
-    /// What is clipped together.
+    /// Largest L2 norm of a gradient; larger ones are scaled down. If it is null, gradients are not
+    /// clipped. 3 in all four recipes.
+    pub clip_grad: Option<f64>,
+    /// Gradients whose norm is computed and clipped together.
     pub clip_scope: ClipScope,
-    /// Epochs in which the prototypes stay as they are; 1 in DINO and DINOv2. Without prototypes it has no effect.
+    /// Number of epochs at the start in which the prototypes do not change. 1 in DINO and DINOv2.
+    /// Without prototypes, it has no effect.
     pub freeze_last_layer_epochs: f64,
-    /// How they are kept from moving.
+    /// How the prototypes are frozen.
     pub freeze_form: FreezeForm,
-    /// Momentum of the teacher's exponential moving average at the start; 0.996 in SimDINO and DINO, 0.9 in
-    /// SimDINOv2, 0.992 in DINOv2. 0, here and at the end, is a teacher that equals the student.
+    /// Momentum of the teacher's exponential moving average at the start. 0.996 in SimDINO and DINO,
+    /// 0.9 in SimDINOv2, 0.992 in DINOv2. If it is 0 here and at the end, the teacher equals the
+    /// student.
     pub momentum_teacher: f64,
-    /// Momentum of the teacher at the end of a cosine.
+    /// Momentum of the teacher's moving average at the end of its cosine schedule.
     pub momentum_teacher_end: f64,
 }
 
@@ -150,7 +160,7 @@ impl Default for OptimConfig {
             adam_eps: 1e-8,
             momentum: 0.9,
             trust_coefficient: 1e-3,
-            clip_grad: 3.0,
+            clip_grad: Some(3.0),
             clip_scope: ClipScope::Tensor,
             freeze_last_layer_epochs: 1.0,
             freeze_form: FreezeForm::Gradient,
@@ -169,20 +179,20 @@ impl OptimConfig {
         check.not_negative("warmup_epochs", self.warmup_epochs);
         check.not_negative("warmup_start_lr", self.warmup_start_lr);
         check.positive("layerwise_decay", self.layerwise_decay);
-        check.share("layerwise_decay", self.layerwise_decay);
+        check.fraction("layerwise_decay", self.layerwise_decay);
         check.not_negative("patch_embed_lr_mult", self.patch_embed_lr_mult);
         check.not_negative("weight_decay", self.weight_decay);
         check.not_negative("weight_decay_end", self.weight_decay_end);
-        check.decay("beta1", self.beta1);
-        check.decay("beta2", self.beta2);
+        check.below_one("beta1", self.beta1);
+        check.below_one("beta2", self.beta2);
         check.positive("adam_eps", self.adam_eps);
-        check.decay("momentum", self.momentum);
+        check.below_one("momentum", self.momentum);
         check.positive("trust_coefficient", self.trust_coefficient);
-        check.not_negative("clip_grad", self.clip_grad);
+        check.positive("clip_grad", self.clip_grad);
         check.not_negative("freeze_last_layer_epochs", self.freeze_last_layer_epochs);
-        check.share("momentum_teacher", self.momentum_teacher);
-        check.share("momentum_teacher_end", self.momentum_teacher_end);
-        check.0
+        check.fraction("momentum_teacher", self.momentum_teacher);
+        check.fraction("momentum_teacher_end", self.momentum_teacher_end);
+        check.problems()
     }
 }
 
@@ -198,7 +208,7 @@ mod tests {
             layerwise_decay: 1.5,
             beta2: 1.0,
             momentum_teacher: 1.5,
-            clip_grad: -1.0,
+            clip_grad: Some(-1.0),
             ..Default::default()
         };
         let keys: Vec<_> = optim.validate().into_iter().map(|(key, _)| key).collect();

@@ -1,49 +1,59 @@
 //! Length, intervals, and precision of a run.
 
+use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use super::Problem;
-use super::check::Check;
-
 /// Precision of the networks; the objective always runs in fp32 or better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// Matrix products in bfloat16 under autocast, weights in fp32.
+    /// Automatic mixed precision: matrix products in bfloat16, weights in fp32.
     Bf16,
-    /// Matrix products in half precision under autocast, weights in fp32; the loss is scaled so that
-    /// small gradients survive, and a step whose gradients overflow is skipped.
+    /// Automatic mixed precision: matrix products in half precision, weights in fp32. The loss is
+    /// scaled so that small gradients do not vanish, and steps whose gradients overflow are skipped.
     Fp16,
-    /// Double precision, loss included: for comparisons, not for training.
+    /// Double precision, including the loss; for comparisons rather than training.
     Fp64,
 }
 
 /// Length and pace of a run. Section `train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Images in one optimizer step, over all processes and accumulation steps.
+    /// Number of images per optimizer step, over all processes and accumulation steps.
     pub batch_size: usize,
-    /// Passes that a step is split into to save memory; the objective stays the same.
+    /// Gradient accumulation: number of passes that a step is split into to save memory. The
+    /// objective stays the same.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub accumulate: usize,
-    /// Passes over the data.
+    /// Length of training, in epochs.
     pub epochs: f64,
-    /// Steps to stop after, for a shorter run with the same schedules; 0 = all of them.
-    pub stop_after: u64,
-    /// Precision of the networks.
+    /// Number of steps after which the run stops, with the schedules of the whole length. If it is
+    /// absent, the run trains for all `epochs`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub stop_after: Option<u64>,
+    /// Precision of the networks. The objective is always computed in fp32 or better.
     pub precision: Precision,
-    /// Steps between two lines of metrics.
+    /// Number of steps between two lines of metrics.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub log_every: u64,
-    /// Steps between two checkpoints; 0 = once an epoch.
-    pub checkpoint_every: u64,
-    /// Checkpoints kept, newest first.
+    /// Number of steps between two checkpoints. If it is absent, there is one after each epoch.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub checkpoint_every: Option<u64>,
+    /// Number of newest checkpoints that are kept.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub keep_checkpoints: usize,
-    /// Steps in a row that may be skipped because their loss or gradient is not finite; one more stops
-    /// the run.
+    /// Largest number of consecutive steps that are skipped because their loss or gradient is not
+    /// finite; one more stops the run.
+    #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub max_skipped_steps: u64,
 }
 
@@ -53,10 +63,10 @@ impl Default for TrainConfig {
             batch_size: 512,
             accumulate: 1,
             epochs: 100.0,
-            stop_after: 0,
+            stop_after: None,
             precision: Precision::Fp32,
             log_every: 10,
-            checkpoint_every: 0,
+            checkpoint_every: None,
             keep_checkpoints: 3,
             max_skipped_steps: 10,
         }
@@ -67,12 +77,14 @@ impl TrainConfig {
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
-        check.at_least_one("batch_size", self.batch_size as u64);
-        check.at_least_one("accumulate", self.accumulate as u64);
+        check.at_least("batch_size", self.batch_size, 1);
+        check.at_least("accumulate", self.accumulate, 1);
         check.positive("epochs", self.epochs);
-        check.at_least_one("log_every", self.log_every);
-        check.at_least_one("keep_checkpoints", self.keep_checkpoints as u64);
-        check.0
+        check.at_least("stop_after", self.stop_after, 1);
+        check.at_least("checkpoint_every", self.checkpoint_every, 1);
+        check.at_least("log_every", self.log_every, 1);
+        check.at_least("keep_checkpoints", self.keep_checkpoints, 1);
+        check.problems()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration of a learner.
 
+use data::batch::BatchGeometry;
 use model::normalize::Normalize;
 use objectives::ObjectiveConfig;
 use tch::Device;
@@ -19,10 +20,8 @@ pub struct LearnerConfig {
     pub optim: OptimConfig,
     /// Precision of the networks.
     pub precision: Precision,
-    /// Images in one optimizer step, over all processes.
-    pub batch_size: usize,
-    /// Passes a step is split into.
-    pub accumulate: usize,
+    /// The batch of a step, and the part of it that this process handles.
+    pub geometry: BatchGeometry,
     /// Seed of the initial weights.
     pub seed: u64,
     /// Mean and deviation of the input's channels; they travel with the weights.

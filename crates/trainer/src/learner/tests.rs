@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use data::batch::BatchGeometry;
 use model::ImageRange;
 use model::normalize::Normalize;
 use model::{Arch, HeadConfig, ModelConfig, ResidualPrecision};
@@ -48,10 +49,9 @@ fn config(method: Method) -> LearnerConfig {
             ibot: IbotConfig::default(),
         },
         // Small enough that some gradients are clipped.
-        optim: OptimConfig { clip_grad: 0.1, ..OptimConfig::default() },
+        optim: OptimConfig { clip_grad: Some(0.1), ..OptimConfig::default() },
         precision: Precision::Fp32,
-        batch_size: BATCH as usize,
-        accumulate: 1,
+        geometry: BatchGeometry::new(BATCH as usize).unwrap(),
         seed: 0,
         normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
         value_range: Vec::new(),
@@ -65,7 +65,7 @@ fn learner(config: &LearnerConfig) -> Learner {
 
 /// All views of a batch; half of the crops have one masked patch.
 fn views(config: &LearnerConfig, seed: u64) -> Views {
-    let batch = config.batch_size as i64;
+    let batch = config.geometry.batch_size() as i64;
     torch_ext::manual_seed(seed);
     let crops = |count: i64, side: i64| {
         Tensor::randn([count * batch, 3, side, side], (Kind::Float, Device::Cpu))
@@ -246,7 +246,7 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_lowers_the_factor() {
 fn a_coding_rate_that_has_to_be_tried_again_is_and_the_step_is_done() {
     let _alone = alone();
     let mut config = config(Method::SimDino);
-    config.batch_size = 132; // more than is factorized in double precision anyway
+    config.geometry = BatchGeometry::new(132).unwrap(); // more than is factorized in double precision anyway
     config.head.out_dim = 140;
     config.objective.simdino.rate_groups = 1;
     config.objective.simdino.eps = 1e-9;
@@ -357,7 +357,8 @@ fn a_step_does_not_wait_on_its_way() {
     for (name, config) in configs() {
         assert_eq!(waits(&config), 0, "{name}");
     }
-    let accumulate = LearnerConfig { accumulate: 2, ..config(Method::SimDino) };
+    let geometry = config(Method::SimDino).geometry.accumulated(2).unwrap();
+    let accumulate = LearnerConfig { geometry, ..config(Method::SimDino) };
     let mut batch_norm = config(Method::SimDino);
     batch_norm.head.use_bn = true;
     for config in [accumulate, batch_norm] {

@@ -40,7 +40,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
         return Err(Failure::usage(format!("--seconds: must be above 0, to 3600 (got {seconds})")));
     }
     let (augment, pixels) = config::augment(args.config.as_deref(), &args.overrides)?;
-    let config = DataConfig { path: args.path.clone(), ..DataConfig::default() };
+    let config = DataConfig { path: Some(args.path.clone()), ..DataConfig::default() };
     let dataset = Arc::new(data::open(&config.with_pixels(pixels))?);
     let decode_only = throughput::decoding(&dataset, args.seconds)?;
     let mut rows = Vec::new();

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use data::batch::BatchGeometry;
 use data::masking::{MaskGenerator, MaskKey};
-use data::sampler::BatchShare;
 use objectives::MaskWeights;
 use serde_json::json;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -17,7 +17,7 @@ use trainer::step::{StepRequest, StepResult};
 
 use crate::config::{self, RunConfig};
 use crate::failure::{Failure, Result};
-use simdino::assemble::learner_config;
+use simdino::assemble;
 use simdino::device;
 
 /// Steps in a trace.
@@ -57,22 +57,21 @@ pub fn run(args: &StepArgs) -> Result<()> {
     if !problems.is_empty() {
         return Err(Failure::problems(problems));
     }
-    let device = device::resolve(&config.run.device)?;
-    if config.run.threads > 0 {
-        tch::set_num_threads(i32::try_from(config.run.threads).unwrap_or(i32::MAX));
-    }
+    let device = device::resolve(config.run.device)?;
+    crate::commands::train::set_threads(&config);
     let step_ms = time_steps(&config, device, args)?;
     report(&config, device, args, step_ms)
 }
 
 /// Median time of a step, in milliseconds.
 fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64> {
-    let mut learner = Learner::new(learner_config(config, device), Processes::Single)?;
+    let mut learner = assemble::learner(config, device, Processes::Single)?;
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
     let request = StepRequest { values: schedules.at(5000), seed: 0, log_metrics: false };
     let input = RandomInput::new(config, &learner)?;
+    let geometry = learner.config().geometry;
     let mut step = || -> Result<()> {
-        let mut micro = 0..config.train.accumulate;
+        let mut micro = 0..geometry.accumulate();
         let mut next = || Ok(input.views(config, device, micro.next().unwrap_or_default()));
         if let StepResult::Skipped(skipped) = learner.step(&request, &mut next)? {
             return Err(Failure::failed(format!("on random input {}", skipped.what)));
@@ -104,22 +103,22 @@ struct RandomInput {
     kind: Kind,
     /// Of each micro-batch: drawn and sent once, since no input is timed.
     masks: Vec<Option<MaskedPatches>>,
-    share: BatchShare,
+    geometry: BatchGeometry,
 }
 
 impl RandomInput {
     fn new(config: &RunConfig, learner: &Learner) -> Result<Self> {
-        let share = BatchShare { accumulate: config.train.accumulate, rank: 0, world_size: 1 };
-        let masks = (0..share.accumulate).map(|micro| masks(config, learner, share, micro));
+        let geometry = learner.config().geometry;
+        let masks = (0..geometry.accumulate()).map(|micro| masks(config, learner, micro));
         Ok(Self {
             kind: learner.config().precision.weights(),
             masks: masks.collect::<Result<_>>()?,
-            share,
+            geometry,
         })
     }
 
     fn views(&self, config: &RunConfig, device: Device, micro: usize) -> Views {
-        let part = image_range(self.share, config.train.batch_size, micro);
+        let part = image_range(self.geometry, micro);
         let view = |count: i64, size: u32| {
             let size = i64::from(size);
             let shape = [count * part.count, config.model.in_channels, size, size];
@@ -137,19 +136,14 @@ impl RandomInput {
 }
 
 /// Masks of a micro-batch as training draws them, where the method has any.
-fn masks(
-    config: &RunConfig,
-    learner: &Learner,
-    share: BatchShare,
-    micro: usize,
-) -> Result<Option<MaskedPatches>> {
+fn masks(config: &RunConfig, learner: &Learner, micro: usize) -> Result<Option<MaskedPatches>> {
     if !learner.needs().patches {
         return Ok(None);
     }
     let side = config.augment.global_crops_size as usize / config.model.patch_size as usize;
     let generator = MaskGenerator::new(&config.masks, (side, side))?;
     let key = MaskKey { seed: 0, epoch: 0, step: 0 };
-    let masks = generator.batch(key, config.train.batch_size, share, micro)?;
+    let masks = generator.batch(key, learner.config().geometry, micro);
     Ok(Some(Sender::new(learner.config().device)?.send_masks(&masks)?.receive()?))
 }
 

@@ -50,8 +50,11 @@ pub fn run(args: &Args) -> Result<()> {
     if args.channels == 0 {
         return Err(Failure::usage("--channels: must be at least 1 (got 0)"));
     }
-    let config =
-        DataConfig { path: args.path.clone(), min_side: args.min_side, ..DataConfig::default() };
+    let config = DataConfig {
+        path: Some(args.path.clone()),
+        min_side: args.min_side,
+        ..DataConfig::default()
+    };
     let pixels = PixelFormat { channels: args.channels, value_range: args.value_range.clone() };
     let config = config.with_pixels(pixels);
     if let Some((_, problem)) = config.validate().iter().find(|(key, _)| *key == "value_range") {

@@ -39,7 +39,8 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     if args.shard_images == 0 {
         return Err(Failure::usage("--shard-images: must be at least 1 (got 0)"));
     }
-    let source = source::open(&DataConfig { path: args.path.clone(), ..DataConfig::default() })?;
+    let source =
+        source::open(&DataConfig { path: Some(args.path.clone()), ..DataConfig::default() })?;
     let options =
         PackOptions { shard_images: args.shard_images, skip_unreadable: args.skip_unreadable };
     source.notices().sentences().iter().for_each(|sentence| note(sentence));

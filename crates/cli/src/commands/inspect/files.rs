@@ -191,7 +191,7 @@ fn listed(names: &[String]) -> String {
 
 fn source(path: &Path) -> Result<Findings> {
     let path_text = path.display().to_string();
-    let dataset = data::open(&DataConfig { path: path_text, ..DataConfig::default() })?;
+    let dataset = data::open(&DataConfig { path: Some(path_text), ..DataConfig::default() })?;
     let fingerprint = dataset.fingerprint();
     let mut text = String::new();
     row(&mut text, "images", format!("{} ({})", path.display(), dataset.kind()));

@@ -96,7 +96,8 @@ fn rows(path: &Path, count: usize, pixels: PixelFormat) -> Result<(Dataset, Vec<
         return Ok((dataset, (0..count as u64).map(|epoch| (0, epoch)).collect()));
     }
     let path = path.to_string_lossy().into_owned();
-    let config = DataConfig { path: path.clone(), ..DataConfig::default() }.with_pixels(pixels);
+    let config =
+        DataConfig { path: Some(path.clone()), ..DataConfig::default() }.with_pixels(pixels);
     let dataset = data::open(&config)?;
     let rows: Vec<_> = dataset.readable(count).into_iter().map(|index| (index, 0)).collect();
     if rows.is_empty() {

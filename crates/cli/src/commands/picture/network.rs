@@ -12,7 +12,7 @@ use crate::console::answer;
 use crate::failure::{Failure, Result};
 use crate::train::pictures::save;
 use crate::weights;
-use simdino::device;
+use simdino::device::{self, DeviceSpec};
 use simdino::weights::data_config;
 
 /// Patches along a side of what the network sees, unless told otherwise: as many as DINO's pictures
@@ -38,7 +38,7 @@ pub struct Common {
     side: Option<u32>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: String,
+    device: DeviceSpec,
 }
 
 /// What `picture pca` takes.
@@ -85,7 +85,7 @@ impl Scene {
         if !(1..=64).contains(&args.images) {
             return Err(Failure::usage(format!("--images: must be 1 to 64 (got {})", args.images)));
         }
-        let device = device::resolve(&args.device)?;
+        let device = device::resolve(args.device)?;
         let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
         let patch = weights.model.patch_size;
         let side = args.side.map_or(PATCHES * patch, i64::from);

@@ -86,7 +86,7 @@ impl Parquet {
         }
         if len == 0 {
             let problem = format!("no rows in its {} parquet file(s)", files.len());
-            return Err(Error::Path { path: (&config.path).into(), problem });
+            return Err(Error::Path { path: config.path_text().into(), problem });
         }
         names.shrink();
         let mut labels = Labels::from_texts(&texts);

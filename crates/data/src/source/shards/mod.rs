@@ -61,10 +61,11 @@ impl Shards {
     /// changed since it was indexed; if there is no space to decompress it; or if there are no
     /// images.
     pub fn open(config: &DataConfig) -> Result<Self> {
-        let path = Path::new(&config.path);
+        let path = Path::new(config.path_text());
         let (files, notices) = SHARDS.open(config)?;
         let count = files.len();
-        let limits = SpoolLimits::new(config.shard_cache_gb, Path::new(&config.spill_dir));
+        let limits =
+            SpoolLimits::new(config.shard_cache_gb, config.spill_dir.as_deref().map(Path::new));
         let open = |file| open_shard(file, &limits);
         let opened: Vec<Result<Shard>> =
             together(config, || files.into_par_iter().map(open).collect())?;
