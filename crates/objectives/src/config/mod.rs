@@ -13,7 +13,9 @@ pub use koleo::KoleoConfig;
 pub use problem::Problem;
 pub(crate) use problem::{negative, not_positive};
 use serde::{Deserialize, Serialize};
-pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
+pub use simdino::{
+    CoeffRule, EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig,
+};
 pub use warmup::WarmupForm;
 
 /// The objectives.

@@ -35,6 +35,18 @@ pub enum Gamma {
     Constant(f64),
 }
 
+/// Weight of the similarity over training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum CoeffRule {
+    /// `coeff`, or a cosine from it to `coeff_end`, as published.
+    #[default]
+    Scheduled,
+    /// Adapted in each step, so that the position of the coding rate between its floor and its
+    /// ceiling follows a path: features spread first, and agree then.
+    Held,
+}
+
 /// Features that the coding rate expands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +94,15 @@ pub struct SimDinoConfig {
     pub coeff: f64,
     /// Value of `coeff` at the end of training, reached on a cosine; absent = constant.
     pub coeff_end: Option<f64>,
+    /// Weight of the similarity: `scheduled` (by `coeff` and `coeff_end`), or `held` (adapted so that the coding rate's
+    /// position between floor and ceiling follows a path; needs no tuning for batch, groups, or width).
+    pub coeff_rule: CoeffRule,
+    /// With `coeff_rule: held`, the position at the start of the path, 0 to 1.
+    pub position_start: f64,
+    /// With `coeff_rule: held`, the position at the end of the path, 0 to 1.
+    pub position_end: f64,
+    /// With `coeff_rule: held`, the fraction of the training at which the path is at its end.
+    pub position_by: f64,
     /// Weight of the coding rate: `code`, `theorem`, `ceiling`, `balanced` or a number.
     pub gamma: Gamma,
     /// With `gamma: ceiling`, the most that the weighted coding rate can be. 0.45 is that of the paper's run.
@@ -109,6 +130,10 @@ impl Default for SimDinoConfig {
             eps_semantics: EpsSemantics::Code,
             coeff: 1.0,
             coeff_end: None,
+            coeff_rule: CoeffRule::Scheduled,
+            position_start: 0.85,
+            position_end: 0.5,
+            position_by: 0.4,
             gamma: Gamma::Code,
             gamma_ceiling: 0.45,
             gamma_balance: 1.0,
@@ -134,8 +159,29 @@ impl SimDinoConfig {
         ]);
         let coeffs = [("coeff", Some(self.coeff)), ("coeff_end", self.coeff_end)];
         problems.extend(negative(&coeffs));
+        problems.extend(self.problems_of_path());
         if self.rate_groups == 0 {
             problems.push(("rate_groups", "must be at least 1 (got 0)".into()));
+        }
+        problems
+    }
+
+    /// Returns what is wrong with the path of `coeff_rule: held`.
+    fn problems_of_path(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (key, value, most) in [
+            ("position_start", self.position_start, 0.99),
+            ("position_end", self.position_end, 0.99),
+            ("position_by", self.position_by, 1.0),
+        ] {
+            if !(0.01..=most).contains(&value) {
+                problems.push((key, format!("must be from 0.01 to {most} (got {value})")));
+            }
+        }
+        if self.coeff_rule == CoeffRule::Held && self.gamma == Gamma::Balanced {
+            let what =
+                "both adapt the same trade-off: use one of gamma: balanced and coeff_rule: held";
+            problems.push(("coeff_rule", what.into()));
         }
         problems
     }
