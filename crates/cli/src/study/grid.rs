@@ -73,7 +73,8 @@ impl Grid {
             (!rows.is_empty()).then(|| "rows".to_owned()).into_iter().chain(axes).collect();
         let mut runs: Vec<RunSpec> = Vec::new();
         let methods = if methods.is_empty() { vec![base_alone()] } else { methods };
-        for block in &blocks {
+        let only = only(keys.get("axes"), &methods).map_err(wrong)?;
+        for (block, methods) in blocks.iter().zip(only) {
             let size = block.iter().map(Vec::len).product::<usize>();
             if size * methods.len() * seeds.len() > MOST_RUNS {
                 return Err(wrong(format!("axes: more than {MOST_RUNS} runs")));
@@ -191,6 +192,25 @@ fn seeds(value: Option<&Value>) -> Result<Vec<u64>, String> {
     }
 }
 
+/// The methods of each block: those that its key `methods` names, or all.
+fn only(axes: Option<&Value>, all: &[Choice]) -> Result<Vec<Vec<Choice>>, String> {
+    let blocks: Vec<&Value> = match axes {
+        Some(Value::Array(blocks)) => blocks.iter().collect(),
+        axes => vec![axes.unwrap_or(&Value::Null)],
+    };
+    let of = |block: &&Value| {
+        let Some(names) = block.get("methods") else { return Ok(all.to_vec()) };
+        let wrong = || "axes.methods: must be a list of names such as [held, dino]".to_owned();
+        let find = |name: &Value| {
+            let name = name.as_str().ok_or_else(wrong)?;
+            let found = all.iter().find(|method| method.name == name).cloned();
+            found.ok_or_else(|| format!("axes.methods: there is no method '{name}' in methods"))
+        };
+        names.as_array().ok_or_else(wrong)?.iter().map(find).collect()
+    };
+    blocks.iter().map(of).collect()
+}
+
 type Blocks = Vec<Vec<Vec<Choice>>>;
 
 /// One grid, or a list of grids whose runs are made one after another.
@@ -208,9 +228,12 @@ fn blocks(value: Option<&Value>) -> Result<(Vec<String>, Blocks), String> {
     let mut keys: Vec<String> = Vec::new();
     let mut blocks = Blocks::new();
     for map in maps {
-        blocks.push(map.iter().map(axis).collect::<Result<_, _>>()?);
-        for key in map.keys().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>() {
-            keys.push(key);
+        let axes = || map.iter().filter(|(key, _)| *key != "methods");
+        blocks.push(axes().map(axis).collect::<Result<_, _>>()?);
+        for (key, _) in axes() {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
         }
     }
     Ok((keys, blocks))
