@@ -38,6 +38,8 @@ pub enum Command {
     Analyze(commands::analyze::Args),
     /// Draw pictures to look at
     Picture(commands::picture::Args),
+    /// Make a grid of runs, and one table and page about all of them
+    Study(commands::study::Args),
     /// Write one HTML page about a run
     Report(commands::report::Args),
     /// Print a config with every default, all that is wrong with it, or a recipe
@@ -64,6 +66,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Data(args) => commands::data::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),
         Command::Picture(args) => commands::picture::run(&args),
+        Command::Study(args) => commands::study::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Config(args) => commands::config::run(&args),
         Command::Completions(args) => commands::completions::run(&args, Cli::command()),

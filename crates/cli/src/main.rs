@@ -9,6 +9,7 @@ mod console;
 mod failure;
 mod precision;
 mod sizes;
+mod study;
 mod train;
 mod weights;
 

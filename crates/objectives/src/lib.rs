@@ -23,6 +23,7 @@ pub mod dinov2;
 mod error;
 pub mod gradient_scale;
 pub mod health;
+pub mod held;
 mod ibot;
 pub mod inputs;
 pub mod koleo;

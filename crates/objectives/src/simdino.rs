@@ -17,7 +17,7 @@
 //!     F = rows of group in s[g]              or in (s[g] + t[g]) / 2
 //!     expa += gamma * 1/2 logdet(I + alpha F^T F) / (2G)
 //!
-//! loss = -coeff * comp - expa
+//! loss = -coeff * comp - expa                or as [`crate::held`] weighs both
 //! ```
 //!
 //! A rate group stands for one process of the published run: with `N` processes of `m` images,
@@ -42,7 +42,8 @@ use torch_ext::Collective;
 use crate::balance::{self, Balance};
 use crate::coding_rate::{self, Fault, RateEvents, RateOptions};
 use crate::compression::{compression, gradient_square};
-use crate::config::{ExpaSource, Gamma, LossForm, SimDinoConfig};
+use crate::config::{CoeffRule, ExpaSource, Gamma, LossForm, SimDinoConfig};
+use crate::held::{self, Held, Path};
 use crate::inputs::{Inputs, check_cls, working_kind};
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
 use crate::rate_weights::{Sizes, Weights, range};
@@ -67,8 +68,12 @@ pub struct SimDinoOutput {
     pub expansion_ceiling: f64,
     /// `eps` of this step, as configured.
     pub eps: f64,
-    /// Weight of the compression in this step.
+    /// Weight of the compression in this step; with `coeff_rule: held`, that of the schedule,
+    /// which is not used.
     pub coeff: f64,
+    /// With `coeff_rule: held`, the path and the weight of the compression relative to that of
+    /// the expansion, 0-dimensional.
+    pub held: Option<(Path, Tensor)>,
     /// Weight of the coding rate in this step.
     pub gamma: f64,
     /// With `gamma: balanced`, the ratio of the gradient of the coding rate on the student's
@@ -85,6 +90,7 @@ pub struct SimDinoOutput {
 pub struct SimDinoLoss {
     config: SimDinoConfig,
     balance: Option<Balance>,
+    held: Option<Held>,
 }
 
 /// The rows whose coding rate is computed.
@@ -107,7 +113,8 @@ impl SimDinoLoss {
         }
         let balanced = config.gamma == Gamma::Balanced;
         let balance = balanced.then(|| Balance::new(config.gamma_balance));
-        Ok(Self { config: config.clone(), balance })
+        let held = (config.coeff_rule == CoeffRule::Held).then(Held::default);
+        Ok(Self { config: config.clone(), balance, held })
     }
 
     /// Computes the loss of one (micro-)batch, in single precision, or in double precision if the
@@ -145,11 +152,28 @@ impl SimDinoLoss {
         let rate = self.rate(&features, weights.alpha, inputs, &compression);
         let rate = rate?.map_err(|fault| describe(fault, student, teacher))?;
         let expansion = rate.attached_to(&features.rows).mean(student.kind()) * weights.gamma;
-        let loss = match self.config.loss_form {
-            LossForm::NegCos => &compression * -weights.coeff - &expansion,
-            LossForm::HalfSqL2 => (1.0 - &compression) * weights.coeff - &expansion,
+        let (floor, ceiling) = range(weights.alpha, sizes, self.config.center_cov);
+        let disagreement = match self.config.loss_form {
+            LossForm::NegCos => -&compression,
+            LossForm::HalfSqL2 => 1.0 - &compression,
         };
         let mut statistics = Statistics::default();
+        let mut held = None;
+        let loss = match &self.held {
+            None => disagreement * weights.coeff - &expansion,
+            Some(controller) => {
+                let progress = inputs.context.progress;
+                let path = Path::at(&self.config, progress, &weights, sizes, (floor, ceiling));
+                let position =
+                    (&expansion / weights.gamma - floor) / (ceiling - floor).max(1e-6 * ceiling);
+                Held::record(&mut statistics, &position, &path);
+                let coeff = controller.coeff(&path, &compression);
+                let loss = disagreement * coeff.clamp_max(1.0)
+                    - &expansion * coeff.reciprocal().clamp_max(1.0);
+                held = Some((path, coeff));
+                loss
+            }
+        };
         let mut proportion = None;
         if self.balance.is_some() {
             let pull = self.pull_of_rate(&rate.gradient, student, &features);
@@ -158,7 +182,6 @@ impl SimDinoLoss {
             Balance::record(&mut statistics, &of_rate, &of_views, weights.gamma);
             proportion = Some((of_rate / of_views).sqrt());
         }
-        let (floor, ceiling) = range(weights.alpha, sizes, self.config.center_cov);
         Ok(SimDinoOutput {
             loss,
             compression: compression.detach(),
@@ -167,6 +190,7 @@ impl SimDinoLoss {
             expansion_ceiling: weights.gamma * ceiling,
             eps: weights.eps,
             coeff: weights.coeff,
+            held,
             gamma: weights.gamma,
             proportion,
             events: rate.events,
@@ -258,16 +282,23 @@ impl SimDinoOutput {
         ];
         terms.extend(position.map(|position| ("rate/position", position)));
         terms.extend(self.proportion.map(|proportion| ("rate/proportion", proportion)));
+        let mut numbers = vec![
+            ("rate/floor", floor),
+            ("rate/ceiling", ceiling),
+            ("rate/eps", self.eps),
+            ("rate/gamma", self.gamma),
+        ];
+        match self.held {
+            Some((path, coeff)) => {
+                terms.push(("rate/coeff", coeff));
+                numbers.push(("rate/path", path.position));
+            }
+            None => numbers.push(("rate/coeff", self.coeff)),
+        }
         LossOutput {
             terms,
             loss: self.loss,
-            numbers: vec![
-                ("rate/floor", floor),
-                ("rate/ceiling", ceiling),
-                ("rate/eps", self.eps),
-                ("rate/coeff", self.coeff),
-                ("rate/gamma", self.gamma),
-            ],
+            numbers,
             events: self.events,
             statistics: self.statistics,
         }
@@ -284,21 +315,27 @@ impl Objective for SimDinoLoss {
     }
 
     fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
-        self.balance.as_mut().map_or(Ok(()), |balance| balance.update(statistics, collective))
+        if let Some(balance) = &mut self.balance {
+            balance.update(statistics, collective)?;
+        }
+        self.held.as_mut().map_or(Ok(()), |held| held.update(statistics, collective))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        self.balance.as_ref().map(Balance::state).unwrap_or_default()
+        let mut state = self.balance.as_ref().map(Balance::state).unwrap_or_default();
+        state.extend(self.held.iter().flat_map(Held::state));
+        state
     }
 
     fn load_state(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
-        match &mut self.balance {
-            Some(balance) => {
-                no_other_state(tensors, &[balance::STATE])?;
-                balance.load(tensors)
-            }
-            None => no_other_state(tensors, &[]),
+        let balance = self.balance.is_some().then_some(balance::STATE);
+        let held = self.held.is_some().then_some(held::STATE);
+        let known: Vec<&str> = balance.into_iter().chain(held).collect();
+        no_other_state(tensors, &known)?;
+        if let Some(held) = &mut self.held {
+            held.load(tensors);
         }
+        self.balance.as_mut().map_or(Ok(()), |balance| balance.load(tensors))
     }
 }
 

@@ -126,6 +126,10 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
     };
     let balanced =
         SimDinoConfig { gamma: objectives::config::Gamma::Balanced, ..simdino(1, false) };
+    let held = |groups| SimDinoConfig {
+        coeff_rule: objectives::config::CoeffRule::Held,
+        ..simdino(groups, false)
+    };
     let koleo = ObjectiveConfig {
         koleo: KoleoConfig { loss_weight: 0.1, groups: 2 },
         ..prototypes(Method::DinoV2, Centering::Softmax)
@@ -136,6 +140,8 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
         ("one covariance", of(Method::SimDino, simdino(1, false)), 0),
         ("one covariance, centered", of(Method::SimDino, simdino(1, true)), 0),
         ("balanced", of(Method::SimDino, balanced), 1),
+        ("held", of(Method::SimDino, held(2)), 1),
+        ("held, one covariance, SimDINOv2", of(Method::SimDinoV2, held(1)), 1),
         ("SimDINOv2", of(Method::SimDinoV2, simdino(2, false)), 0),
         ("DINO", prototypes(Method::Dino, Centering::Softmax), 1),
         ("DINOv2", prototypes(Method::DinoV2, Centering::Softmax), 2),

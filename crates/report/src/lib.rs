@@ -5,11 +5,13 @@
 pub mod chart;
 mod curves;
 mod error;
+mod heat;
 mod markup;
 mod results;
 mod run;
 mod scale;
 mod sections;
+pub mod study;
 
 use std::path::Path;
 
@@ -40,14 +42,18 @@ fn page(run: &Run) -> String {
         sections::config(run),
         sections::environment(run),
     ];
+    document(&run.name, &parts.concat())
+}
+
+/// A self-contained page; `body` is HTML.
+fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n\
          <footer>Made by simdino {}.</footer>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        markup::escape(&run.name),
-        parts.concat(),
+        markup::escape(title),
         env!("CARGO_PKG_VERSION")
     )
 }

@@ -12,4 +12,5 @@ pub mod import;
 pub mod inspect;
 pub mod picture;
 pub mod report;
+pub mod study;
 pub mod train;

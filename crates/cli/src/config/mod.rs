@@ -22,6 +22,7 @@ use simdino::config::{Resolved, from_document, problems};
 
 use self::text::ConfigText;
 pub use self::text::no_recipe;
+pub use self::yaml::read as read_yaml;
 use crate::failure::{Failure, Result};
 
 /// A config that has passed every check.

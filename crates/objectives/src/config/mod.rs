@@ -10,7 +10,9 @@ pub use dino::{Centering, DinoConfig};
 pub use ibot::IbotConfig;
 pub use koleo::KoleoConfig;
 use serde::{Deserialize, Serialize};
-pub use simdino::{EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig};
+pub use simdino::{
+    CoeffRule, EpsSemantics, ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig,
+};
 pub use warmup::WarmupForm;
 
 /// The objectives.

@@ -36,6 +36,20 @@ pub enum Gamma {
     Constant(f64),
 }
 
+/// Rule for the weight of the similarity over training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CoeffRule {
+    /// `coeff`, or a cosine from it to `coeff_end`, as published.
+    #[default]
+    Scheduled,
+    /// The weight is adapted in each step, so that the position of the coding rate between its floor
+    /// and its ceiling follows a path: features first spread and then agree. It needs no tuning for
+    /// the batch size, the number of groups, or the width.
+    Held,
+}
+
 /// Features that the coding rate expands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -92,6 +106,15 @@ pub struct SimDinoConfig {
     /// Value of `coeff` at the end of training, reached along a cosine. If it is absent, `coeff` is
     /// constant.
     pub coeff_end: Option<f64>,
+    /// Rule for the weight of the similarity over training. With `held`, `coeff` and `coeff_end` are
+    /// not used.
+    pub coeff_rule: CoeffRule,
+    /// With `coeff_rule: held`, the position at the start of the path (0 to 1).
+    pub position_start: f64,
+    /// With `coeff_rule: held`, the position at the end of the path (0 to 1).
+    pub position_end: f64,
+    /// With `coeff_rule: held`, the fraction of training after which the path is at its end.
+    pub position_by: f64,
     /// Weight of the coding rate: one of these rules, or a number.
     pub gamma: Gamma,
     /// With `gamma: ceiling`, the largest value of the weighted coding rate. 0.45 is that of the
@@ -122,6 +145,10 @@ impl Default for SimDinoConfig {
             eps_semantics: EpsSemantics::Code,
             coeff: 1.0,
             coeff_end: None,
+            coeff_rule: CoeffRule::Scheduled,
+            position_start: 0.85,
+            position_end: 0.5,
+            position_by: 0.4,
             gamma: Gamma::Code,
             gamma_ceiling: 0.45,
             gamma_balance: 1.0,
@@ -146,7 +173,19 @@ impl SimDinoConfig {
         check.positive("gamma_balance", self.gamma_balance);
         check.not_negative("coeff", self.coeff);
         check.not_negative("coeff_end", self.coeff_end);
+        self.check_path(&mut check);
         check.at_least("rate_groups", self.rate_groups, 1);
         check.problems()
+    }
+
+    /// Returns what is wrong with the path of `coeff_rule: held`.
+    fn check_path(&self, check: &mut Check) {
+        check.within("position_start", self.position_start, 0.01..=0.99);
+        check.within("position_end", self.position_end, 0.01..=0.99);
+        check.within("position_by", self.position_by, 0.01..=1.0);
+        let both = self.coeff_rule == CoeffRule::Held && self.gamma == Gamma::Balanced;
+        check.that("coeff_rule", !both, || {
+            "both adapt the same trade-off: use one of gamma: balanced and coeff_rule: held".into()
+        });
     }
 }

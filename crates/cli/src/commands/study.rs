@@ -1,0 +1,121 @@
+//! `simdino study`: a grid of runs, and what came of each in one table and on one page.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use report::study::Row;
+
+use crate::config;
+use crate::console::{answer, note};
+use crate::failure::{Context, Failure, Result};
+use crate::study::grid::Grid;
+use crate::study::runs::{self, Options};
+use crate::study::tables;
+
+/// What `simdino study` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// File that describes the grid (docs/STUDIES.md)
+    grid: PathBuf,
+    /// Folder of the study [default: runs/NAME of the file]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Runs at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: u16,
+    /// Stop after this many seconds; the same command continues later
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<u32>,
+    /// Make only the first N runs
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
+    /// Print the runs and their settings, check each, and make none
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// The grid or a setting in it is wrong, or the folder cannot be written. A run that fails is a
+/// row of the table and no error.
+pub fn run(args: &Args) -> Result<()> {
+    let shown = args.grid.display().to_string();
+    let text = fs::read_to_string(&args.grid).map_err(|error| {
+        Failure::usage(format!("{shown}: cannot read the grid of the study: {error}"))
+    })?;
+    let document =
+        config::read_yaml(&text).map_err(|what| Failure::usage(format!("{shown}: {what}")))?;
+    let mut grid = Grid::read(&document, &shown)?;
+    grid.runs.truncate(args.first.unwrap_or(usize::MAX));
+    if args.dry_run {
+        return list(&grid);
+    }
+    check_first(&grid)?;
+    let name = args.grid.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&name));
+    fs::create_dir_all(&out).context(|| format!("cannot create {}", out.display()))?;
+    let until = args.budget.map(|s| Instant::now() + Duration::from_secs(s.into()));
+    let options = Options { out: out.clone(), jobs: args.jobs.into(), until };
+    let total = grid.runs.len();
+    note(&format!("study {name}: {total} runs in {}", out.display()));
+    let mut trouble = None;
+    let rows = runs::make(&grid, &options, &mut |rows, at| {
+        note(&sentence(rows, at));
+        if let Err(failure) = tables::write(&out, &name, &grid, rows) {
+            trouble = Some(failure);
+        }
+    })?;
+    if let Some(failure) = trouble {
+        return Err(failure);
+    }
+    tables::write(&out, &name, &grid, &rows)?;
+    note(&summary(&rows));
+    answer(&format!("{}\n", out.join("study.html").display()))
+}
+
+/// A mistake in the base or the settings that all runs share would make each of them fail.
+fn check_first(grid: &Grid) -> Result<()> {
+    match grid.runs.first() {
+        Some(run) => config::load(&grid.base, &run.overrides).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+fn list(grid: &Grid) -> Result<()> {
+    let mut text = String::new();
+    for run in &grid.runs {
+        let problems = match config::load(&grid.base, &run.overrides) {
+            Ok(_) => String::new(),
+            Err(failure) => format!("  wrong: {}", failure.lines().join("; ")),
+        };
+        text += &format!("{}  {}{problems}\n", run.name, run.overrides.join(" "));
+    }
+    answer(&text)
+}
+
+fn sentence(rows: &[Row], at: usize) -> String {
+    let row = &rows[at];
+    let ended = rows.iter().filter(|row| row.ended()).count();
+    let percent = |x: Option<f64>| x.map_or("-".into(), |x| report::percent(x, 1));
+    let what = match (row.status.as_str(), row.collapsed) {
+        ("done", Some(true)) => format!("k-NN {}, collapsed", percent(row.knn)),
+        ("done", _) => format!("k-NN {}", percent(row.knn)),
+        _ => format!("{}: {}", row.status, row.message),
+    };
+    let seconds = row.seconds.map(|s| format!(" in {s:.1} s")).unwrap_or_default();
+    format!("[{ended}/{}] {}: {what}{seconds}", rows.len(), row.run)
+}
+
+fn summary(rows: &[Row]) -> String {
+    let count = |status: &str| rows.iter().filter(|row| row.status == status).count();
+    let collapsed = rows.iter().filter(|row| row.collapsed == Some(true)).count();
+    format!(
+        "{} runs done, {collapsed} of them collapsed; {} failed, {} unfinished, {} not started",
+        count("done"),
+        count("failed"),
+        count("unfinished"),
+        count("not started")
+    )
+}

@@ -1,0 +1,263 @@
+//! The grid of a study: which runs there are, in which order.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::failure::{self, Failure};
+
+/// Keys of a grid file.
+const KEYS: [&str; 6] = ["base", "settings", "methods", "rows", "axes", "seeds"];
+/// More runs than anyone wants; more likely a mistake.
+const MOST_RUNS: usize = 10_000;
+
+/// A study as its file describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    /// Config file or recipe that all runs share.
+    pub base: PathBuf,
+    /// The keys of all axes, in the alphabet; `rows` stands for named rows.
+    pub axes: Vec<String>,
+    /// The runs, in the order in which they are made.
+    pub runs: Vec<RunSpec>,
+}
+
+/// One run of a study.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSpec {
+    /// Name of its folder, unique in the study.
+    pub name: String,
+    /// Name of its method.
+    pub method: String,
+    /// Key of each axis that it has a value on, and the value as text.
+    pub cell: Vec<(String, String)>,
+    /// Its seed.
+    pub seed: u64,
+    /// Overrides of the base, `key=value`.
+    pub overrides: Vec<String>,
+}
+
+/// A value on an axis: its name, and the settings that it stands for.
+#[derive(Debug, Clone)]
+struct Choice {
+    axis: String,
+    name: String,
+    settings: Vec<String>,
+}
+
+impl Grid {
+    /// Reads a grid from the document of its file; `shown` stands for the file in messages.
+    ///
+    /// # Errors
+    /// One sentence that names the key and what it must be.
+    pub fn read(document: &Value, shown: &str) -> failure::Result<Self> {
+        let wrong = |what: String| Failure::usage(format!("{shown}: {what}"));
+        let Value::Object(keys) = document else {
+            return Err(wrong(format!("expected the keys {}", KEYS.join(", "))));
+        };
+        if let Some(key) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(wrong(format!("{key}: unknown key; a grid has {}", KEYS.join(", "))));
+        }
+        let Some(base) = keys.get("base").and_then(Value::as_str) else {
+            return Err(wrong("base: must name a config file or a recipe".into()));
+        };
+        let shared = settings(keys.get("settings"), "settings").map_err(wrong)?;
+        let methods = named(keys.get("methods"), "methods").map_err(wrong)?;
+        let rows = named(keys.get("rows"), "rows").map_err(wrong)?;
+        let seeds = seeds(keys.get("seeds")).map_err(wrong)?;
+        let (axes, mut blocks) = blocks(keys.get("axes")).map_err(wrong)?;
+        if !rows.is_empty() {
+            blocks.iter_mut().for_each(|block| block.insert(0, rows.clone()));
+        }
+        let axes: Vec<String> =
+            (!rows.is_empty()).then(|| "rows".to_owned()).into_iter().chain(axes).collect();
+        let mut runs: Vec<RunSpec> = Vec::new();
+        let methods = if methods.is_empty() { vec![base_alone()] } else { methods };
+        let only = only(keys.get("axes"), &methods).map_err(wrong)?;
+        for (block, methods) in blocks.iter().zip(only) {
+            let size = block.iter().map(Vec::len).product::<usize>();
+            if size * methods.len() * seeds.len() > MOST_RUNS {
+                return Err(wrong(format!("axes: more than {MOST_RUNS} runs")));
+            }
+            let cells = scattered(size).map(|at| cell(block, at));
+            let cells: Vec<Vec<Choice>> = cells.collect();
+            for &seed in &seeds {
+                for cell in &cells {
+                    let of = |method: &Choice| run(&shared, method, cell, seed);
+                    runs.extend(methods.iter().map(of));
+                }
+            }
+        }
+        let mut names = std::collections::HashSet::new();
+        runs.retain(|run| names.insert(run.name.clone())); // blocks may overlap
+        Ok(Self { base: base.into(), axes, runs })
+    }
+}
+
+fn base_alone() -> Choice {
+    Choice { axis: "methods".into(), name: "base".into(), settings: Vec::new() }
+}
+
+/// The order in which the cells of a block are visited: each golden section of them further, so
+/// that the first runs of a study that is cut short lie everywhere.
+fn scattered(size: usize) -> impl Iterator<Item = usize> {
+    let divisor = |a: usize, b: usize| {
+        let (mut a, mut b) = (a, b);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let near = (size as f64 * 0.618).round() as usize;
+    let stride = (near.max(1)..=size.max(1)).find(|&s| divisor(s, size) == 1).unwrap_or(1);
+    (0..size).map(move |i| i * stride % size)
+}
+
+/// The choices of cell number `at`, the last axis running fastest.
+fn cell(block: &[Vec<Choice>], at: usize) -> Vec<Choice> {
+    let mut rest = at;
+    let mut choices: Vec<Choice> = Vec::new();
+    for axis in block.iter().rev() {
+        choices.push(axis[rest % axis.len()].clone());
+        rest /= axis.len();
+    }
+    choices.reverse();
+    choices
+}
+
+fn run(shared: &[String], method: &Choice, cell: &[Choice], seed: u64) -> RunSpec {
+    let words = cell.iter().map(|choice| match choice.axis.rsplit('.').next() {
+        Some("rows") | None => choice.name.clone(),
+        Some(key) => format!("{key}={}", choice.name),
+    });
+    let words: Vec<String> = std::iter::once(method.name.clone())
+        .chain(words)
+        .chain([format!("seed={seed}")])
+        .map(|word| word.replace(|c: char| !c.is_alphanumeric() && !"=.-_".contains(c), "_"))
+        .collect();
+    let settings = cell.iter().flat_map(|choice| &choice.settings);
+    let overrides = shared.iter().chain(&method.settings).chain(settings).cloned();
+    RunSpec {
+        name: words.join("_"),
+        method: method.name.clone(),
+        cell: cell.iter().map(|choice| (choice.axis.clone(), choice.name.clone())).collect(),
+        seed,
+        overrides: overrides.chain([format!("run.seed={seed}")]).collect(),
+    }
+}
+
+/// `{key: value}` as `key=value`.
+fn settings(value: Option<&Value>, what: &str) -> Result<Vec<String>, String> {
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Object(map)) => Ok(map.iter().map(setting).collect()),
+        Some(_) => Err(format!("{what}: must be key: value pairs such as train.epochs: 2")),
+    }
+}
+
+fn setting((key, value): (&String, &Value)) -> String {
+    format!("{key}={}", text(value))
+}
+
+/// A value as it stands on a command line.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// `{name: {key: value, ..}}`.
+fn named(value: Option<&Value>, axis: &str) -> Result<Vec<Choice>, String> {
+    let map = match value {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(format!("{axis}: must be names with key: value pairs below them")),
+    };
+    let choice = |(name, value): (&String, &Value)| {
+        let settings = settings(Some(value), &format!("{axis}.{name}"))?;
+        Ok(Choice { axis: axis.to_owned(), name: name.clone(), settings })
+    };
+    map.iter().map(choice).collect()
+}
+
+fn seeds(value: Option<&Value>) -> Result<Vec<u64>, String> {
+    let wrong = || "seeds: must be a list of integers from 0 such as [0, 1, 2]".to_owned();
+    match value {
+        None => Ok(vec![0]),
+        Some(Value::Array(seeds)) if !seeds.is_empty() => {
+            seeds.iter().map(|seed| seed.as_u64().ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// The methods of each block: those that its key `methods` names, or all.
+fn only(axes: Option<&Value>, all: &[Choice]) -> Result<Vec<Vec<Choice>>, String> {
+    let blocks: Vec<&Value> = match axes {
+        Some(Value::Array(blocks)) => blocks.iter().collect(),
+        axes => vec![axes.unwrap_or(&Value::Null)],
+    };
+    let of = |block: &&Value| {
+        let Some(names) = block.get("methods") else { return Ok(all.to_vec()) };
+        let wrong = || "axes.methods: must be a list of names such as [held, dino]".to_owned();
+        let find = |name: &Value| {
+            let name = name.as_str().ok_or_else(wrong)?;
+            let found = all.iter().find(|method| method.name == name).cloned();
+            found.ok_or_else(|| format!("axes.methods: there is no method '{name}' in methods"))
+        };
+        names.as_array().ok_or_else(wrong)?.iter().map(find).collect()
+    };
+    blocks.iter().map(of).collect()
+}
+
+type Blocks = Vec<Vec<Vec<Choice>>>;
+
+/// One grid, or a list of grids whose runs are made one after another.
+fn blocks(value: Option<&Value>) -> Result<(Vec<String>, Blocks), String> {
+    let wrong = || "axes: must be key: [values] pairs, or a list of such grids".to_owned();
+    let maps: Vec<&Map<String, Value>> = match value {
+        None | Some(Value::Null) => return Ok((Vec::new(), vec![Vec::new()])),
+        Some(Value::Object(map)) => vec![map],
+        Some(Value::Array(list)) if !list.is_empty() => list
+            .iter()
+            .map(|block| block.as_object().ok_or_else(wrong))
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(wrong()),
+    };
+    let mut keys: Vec<String> = Vec::new();
+    let mut blocks = Blocks::new();
+    for map in maps {
+        let axes = || map.iter().filter(|(key, _)| *key != "methods");
+        blocks.push(axes().map(axis).collect::<Result<_, _>>()?);
+        for (key, _) in axes() {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+    }
+    Ok((keys, blocks))
+}
+
+/// The values of a key. A value may be `{name: {key: value, ..}}` to set other keys with it.
+fn axis((key, values): (&String, &Value)) -> Result<Vec<Choice>, String> {
+    let wrong = || format!("axes.{key}: must be a list of values such as [16, 64]");
+    let values = values.as_array().filter(|values| !values.is_empty()).ok_or_else(wrong)?;
+    let mut choices = Vec::new();
+    for value in values {
+        match value {
+            Value::Object(map) => {
+                for mut choice in named(Some(&Value::Object(map.clone())), key)? {
+                    choice.settings.insert(0, format!("{key}={}", choice.name));
+                    choices.push(choice);
+                }
+            }
+            value => choices.push(Choice {
+                axis: key.clone(),
+                name: text(value),
+                settings: vec![setting((key, value))],
+            }),
+        }
+    }
+    Ok(choices)
+}

@@ -1,0 +1,89 @@
+//! What came of a run of a study.
+
+use std::fs;
+use std::path::Path;
+
+use objectives::health::Signals;
+use report::study::Row;
+use serde_json::Value;
+use trainer::metrics::{Record, read_jsonl};
+
+use super::grid::RunSpec;
+
+/// The file in a run's folder that says that it is done, with its settings and its row.
+pub const DONE: &str = "study.json";
+
+/// A row without results.
+pub fn row_of(spec: &RunSpec, status: &str) -> Row {
+    Row {
+        run: spec.name.clone(),
+        method: spec.method.clone(),
+        cell: spec.cell.clone(),
+        seed: spec.seed,
+        status: status.to_owned(),
+        ..Row::default()
+    }
+}
+
+/// Reads the results of a run that has ended well.
+///
+/// # Errors
+/// A sentence about what is missing.
+pub fn read(spec: &RunSpec, folder: &Path, seconds: f64) -> Result<Row, String> {
+    let records = read_jsonl(&folder.join("metrics.jsonl")).map_err(|e| e.to_string())?;
+    let results = fs::read_to_string(folder.join("results.json")).ok();
+    let results: Value =
+        results.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let last = |name: &str| records.iter().rev().find_map(|record| record.get(name));
+    let top1 = |key: &str| results[key]["scores"][0]["top1"].as_f64();
+    let verdict = records.last().and_then(|record| signals(record).verdict());
+    let steps = records.last().map_or(1, |record| record.step).max(1) as f64;
+    let curve = records.iter().filter_map(|record| {
+        record.get("probe/knn_top1").map(|knn| (record.step as f64 / steps, knn))
+    });
+    Ok(Row {
+        knn: top1("knn").or_else(|| last("probe/knn_top1")),
+        untrained: top1("untrained"),
+        pixels: top1("pixels"),
+        similarity: last("loss/compression"),
+        position: last("rate/position"),
+        least_position: least(&records),
+        coeff: last("rate/coeff"),
+        effective_rank: last("health/effective_rank"),
+        collapsed: Some(verdict.is_some()),
+        images_per_second: speed(&records),
+        seconds: Some(seconds),
+        message: verdict.unwrap_or_default(),
+        curve: curve.collect(),
+        ..row_of(spec, "done")
+    })
+}
+
+/// The lowest position after the first tenth of the training.
+fn least(records: &[Record]) -> Option<f64> {
+    let last = records.last()?.step;
+    let late = records.iter().filter(|record| 10 * record.step >= last);
+    late.filter_map(|record| record.get("rate/position")).min_by(f64::total_cmp)
+}
+
+/// The median of the speeds, so that the start of a run does not count.
+fn speed(records: &[Record]) -> Option<f64> {
+    let mut speeds: Vec<f64> = records.iter().filter_map(|r| r.get("speed/img_s")).collect();
+    speeds.sort_by(f64::total_cmp);
+    speeds.get(speeds.len() / 2).copied()
+}
+
+/// The health of a run at a metrics line.
+fn signals(record: &Record) -> Signals {
+    let uniform = record.get("loss/uniform");
+    Signals {
+        // What is not logged must not look like a collapse.
+        feature_std: record.get("health/feature_std").unwrap_or(1.0),
+        effective_rank: record.get("health/effective_rank").unwrap_or(f64::INFINITY),
+        rate_position: record.get("rate/position"),
+        compression: record.get("loss/compression"),
+        loss_over_uniform: record.get("loss/cls").zip(uniform).map(|(loss, most)| loss / most),
+        teacher_entropy: record.get("teacher/entropy"),
+        entropy_of_mean: record.get("teacher/entropy_of_mean"),
+    }
+}

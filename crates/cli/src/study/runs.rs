@@ -1,0 +1,184 @@
+//! Makes the runs of a study: each in a process of its own, several at a time.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::{available_parallelism, sleep};
+use std::time::{Duration, Instant};
+
+use report::study::Row;
+use serde::{Deserialize, Serialize};
+use trainer::files::write_json;
+
+use super::grid::{Grid, RunSpec};
+use super::outcome::{self, DONE};
+use crate::failure::{Context, Failure, Result};
+
+/// How long to wait before looking at the processes again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What a run prints goes to this file.
+const OUTPUT: &str = "output.txt";
+
+/// How a study is made.
+#[derive(Debug)]
+pub struct Options {
+    /// Folder of the study; runs are in `runs` below it.
+    pub out: PathBuf,
+    /// Processes at a time.
+    pub jobs: usize,
+    /// When to stop.
+    pub until: Option<Instant>,
+}
+
+/// What [`DONE`] says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    base: PathBuf,
+    overrides: Vec<String>,
+    row: Row,
+}
+
+/// A run that is being made.
+struct Running {
+    at: usize,
+    child: Child,
+    since: Instant,
+}
+
+/// Makes all runs that are not done, and returns one row for each. `tell` hears of each change.
+///
+/// # Errors
+/// A folder cannot be written, a process cannot be started, or a finished run was made with other
+/// settings.
+pub fn make(
+    grid: &Grid,
+    options: &Options,
+    tell: &mut dyn FnMut(&[Row], usize),
+) -> Result<Vec<Row>> {
+    let mut rows: Vec<Row> =
+        grid.runs.iter().map(|spec| outcome::row_of(spec, "not started")).collect();
+    let mut waiting = Vec::new();
+    for (at, spec) in grid.runs.iter().enumerate() {
+        match finished(grid, spec, options)? {
+            Some(row) => rows[at] = row,
+            None => waiting.push(at),
+        }
+    }
+    let mut waiting = waiting.into_iter();
+    let mut running: Vec<Running> = Vec::new();
+    loop {
+        let late = options.until.is_some_and(|until| Instant::now() >= until);
+        while running.len() < options.jobs && !late {
+            let Some(at) = waiting.next() else { break };
+            let child = start(grid, &grid.runs[at], options)?;
+            running.push(Running { at, child, since: Instant::now() });
+        }
+        if running.is_empty() {
+            return Ok(rows);
+        }
+        if late {
+            for run in &mut running {
+                stop(&mut run.child);
+                rows[run.at] = outcome::row_of(&grid.runs[run.at], "unfinished");
+            }
+            return Ok(rows);
+        }
+        for at in ended(grid, options, &mut running, &mut rows)? {
+            tell(&rows, at);
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// Takes out the processes that have ended and writes down what came of them.
+fn ended(
+    grid: &Grid,
+    options: &Options,
+    running: &mut Vec<Running>,
+    rows: &mut [Row],
+) -> Result<Vec<usize>> {
+    let mut ended = Vec::new();
+    let mut still = Vec::new();
+    for mut run in running.drain(..) {
+        let status = run.child.try_wait().context(|| "cannot wait for a run".into())?;
+        let Some(status) = status else {
+            still.push(run);
+            continue;
+        };
+        let spec = &grid.runs[run.at];
+        let folder = folder(options, spec);
+        let seconds = run.since.elapsed().as_secs_f64();
+        let row = if status.success() {
+            outcome::read(spec, &folder, seconds)
+        } else {
+            Err(last_words(&output_file(options, spec)).unwrap_or_else(|| status.to_string()))
+        };
+        rows[run.at] = match row {
+            Ok(row) => {
+                let (base, overrides) = (grid.base.clone(), spec.overrides.clone());
+                write_json(&folder.join(DONE), &Done { base, overrides, row: row.clone() })?;
+                row
+            }
+            Err(message) => Row { message, ..outcome::row_of(spec, "failed") },
+        };
+        ended.push(run.at);
+    }
+    *running = still;
+    Ok(ended)
+}
+
+/// The row of a run that is done.
+fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row>> {
+    let path = folder(options, spec).join(DONE);
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    let done: Done = serde_json::from_str(&text).context(|| path.display().to_string())?;
+    if done.overrides != spec.overrides || done.base != grid.base {
+        return Err(Failure::usage(format!(
+            "{}: this run was made with other settings than the grid has now: name another folder \
+             with --out",
+            path.display()
+        )));
+    }
+    Ok(Some(done.row))
+}
+
+fn start(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Child> {
+    let file = output_file(options, spec);
+    let runs = options.out.join("runs");
+    fs::create_dir_all(&runs).context(|| format!("cannot create {}", runs.display()))?;
+    let cannot = || format!("cannot write {}", file.display());
+    let output = File::create(&file).context(cannot)?;
+    let same = output.try_clone().context(cannot)?;
+    let program = std::env::current_exe().context(|| "cannot find this program".into())?;
+    let mut command = Command::new(program);
+    command.arg("train").arg(&grid.base).args(["--resume", "auto"]);
+    if options.jobs > 1 {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let share = (cores / options.jobs).max(1);
+        command.arg(format!("run.threads={share}")).arg(format!("data.workers={share}"));
+    }
+    command.args(&spec.overrides);
+    command.arg(format!("run.dir={}", runs.display())).arg(format!("run.name={}", spec.name));
+    command.stdin(Stdio::null()).stdout(same).stderr(output);
+    command.spawn().context(|| "cannot start a run".into())
+}
+
+/// Ends a process of the study; its run continues from its last checkpoint next time.
+fn stop(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn folder(options: &Options, spec: &RunSpec) -> PathBuf {
+    options.out.join("runs").join(&spec.name)
+}
+
+fn output_file(options: &Options, spec: &RunSpec) -> PathBuf {
+    options.out.join("runs").join(format!("{}.{OUTPUT}", spec.name))
+}
+
+/// The last line that a run printed.
+fn last_words(file: &Path) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}

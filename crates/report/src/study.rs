@@ -1,0 +1,430 @@
+//! A page about a study: many runs of one recipe with different settings.
+
+use serde::{Deserialize, Serialize};
+
+use super::chart::{Chart, Series};
+use super::heat::{Cell, HeatMap};
+use super::markup::{escape, section, table};
+use super::scale::percent;
+use super::{document, markup};
+
+/// Colors that a chart has for its lines.
+const MOST_LINES: usize = 4;
+/// Points of the curve of a method.
+const STEPS: usize = 20;
+
+/// What came of one run; what does not apply or was not measured is absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Row {
+    /// Name of the run.
+    pub run: String,
+    /// Name of its method.
+    pub method: String,
+    /// Key of each axis that it has a value on, and the value.
+    pub cell: Vec<(String, String)>,
+    /// Its seed.
+    pub seed: u64,
+    /// `done`, `failed`, `unfinished`, or `not started`.
+    pub status: String,
+    /// k-NN accuracy at the end, 0 to 1.
+    pub knn: Option<f64>,
+    /// The same of the untrained network.
+    pub untrained: Option<f64>,
+    /// The same of raw pixels.
+    pub pixels: Option<f64>,
+    /// Similarity of views at the end, at most 1.
+    pub similarity: Option<f64>,
+    /// Position of the coding rate between floor (0) and ceiling (1) at the end.
+    pub position: Option<f64>,
+    /// The lowest position after the first tenth of the training.
+    pub least_position: Option<f64>,
+    /// Weight of the similarity relative to that of the coding rate at the end.
+    pub coeff: Option<f64>,
+    /// Effective rank of the features at the end.
+    pub effective_rank: Option<f64>,
+    /// Whether the run ended collapsed.
+    pub collapsed: Option<bool>,
+    /// Images per second, the median of the metrics lines.
+    pub images_per_second: Option<f64>,
+    /// Seconds of the process.
+    pub seconds: Option<f64>,
+    /// Why it failed or counts as collapsed.
+    pub message: String,
+    /// k-NN accuracy over the share of the training, if the run measured it on its way.
+    pub curve: Vec<(f64, f64)>,
+}
+
+impl Row {
+    /// Its value on an axis.
+    pub fn value(&self, axis: &str) -> Option<&str> {
+        self.cell.iter().find(|(key, _)| key == axis).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the run has come to an end, good or bad.
+    pub fn ended(&self) -> bool {
+        matches!(self.status.as_str(), "done" | "failed")
+    }
+}
+
+/// A study.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Study {
+    /// Its name.
+    pub name: String,
+    /// The keys of its axes.
+    pub axes: Vec<String>,
+    /// Its runs.
+    pub rows: Vec<Row>,
+}
+
+/// Mean and standard deviation of what several runs have in common.
+struct Spread {
+    count: usize,
+    mean: f64,
+    deviation: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.filter(|x| x.is_finite()).collect();
+        if values.is_empty() {
+            return None;
+        }
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+        Some(Self {
+            count: values.len(),
+            mean,
+            deviation: (squares / (n - 1.0).max(1.0)).sqrt(),
+            least: values.iter().copied().fold(f64::INFINITY, f64::min),
+            most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        })
+    }
+}
+
+impl Study {
+    /// Renders the study as one self-contained HTML page.
+    pub fn html(&self) -> String {
+        let parts = [
+            self.header(),
+            section("methods", "Methods", &self.worst_and_best()),
+            section(
+                "axes",
+                "Each setting",
+                &format!("<div class=\"charts\">{}</div>", self.lines()),
+            ),
+            section("maps", "Two settings at a time", &self.maps()),
+            section("runs", "All runs", &self.table()),
+        ];
+        document(&self.name, &parts.concat())
+    }
+
+    fn header(&self) -> String {
+        let count = |status: &str| self.rows.iter().filter(|row| row.status == status).count();
+        format!(
+            "<p class=\"kind\">Study</p><h1>{}</h1><p class=\"lead\">{} runs: {} done, {} failed, {} \
+             unfinished or not started. k-NN accuracy on frozen features at the end of each run; a \
+             mean is over all runs that share the setting, and &plusmn; is one standard \
+             deviation.</p>\n",
+            escape(&self.name),
+            self.rows.len(),
+            count("done"),
+            count("failed"),
+            count("unfinished") + count("not started"),
+        )
+    }
+
+    fn methods(&self) -> Vec<&str> {
+        distinct(self.rows.iter().map(|row| row.method.as_str()))
+    }
+
+    fn done<'a>(&'a self, method: &'a str) -> impl Iterator<Item = &'a Row> {
+        self.rows.iter().filter(move |row| row.method == method && row.status == "done")
+    }
+
+    /// The values on an axis, numbers by size.
+    fn values(&self, axis: &str) -> Vec<&str> {
+        let mut values = distinct(self.rows.iter().filter_map(|row| row.value(axis)));
+        if values.iter().all(|value| value.parse::<f64>().is_ok()) {
+            let number = |value: &&str| value.parse::<f64>().unwrap_or(f64::NAN);
+            values.sort_by(|a, b| number(a).total_cmp(&number(b)));
+        }
+        values
+    }
+
+    /// Per method, and per value of each axis: the worst cell against the best.
+    fn worst_and_best(&self) -> String {
+        let head = [
+            "method",
+            "runs",
+            "collapsed",
+            "k-NN mean",
+            "worst",
+            "best",
+            "worst / best",
+            "position",
+        ];
+        let line = |name: String, rows: &[&Row]| {
+            let knn = Spread::of(rows.iter().filter_map(|row| row.knn));
+            let position = Spread::of(rows.iter().filter_map(|row| row.position));
+            let collapsed = rows.iter().filter(|row| row.collapsed == Some(true)).count();
+            let of = |value: Option<f64>| value.map_or("-".into(), |x| percent(x, 1));
+            vec![
+                name,
+                rows.len().to_string(),
+                collapsed.to_string(),
+                knn.as_ref().map_or("-".into(), shown),
+                of(knn.as_ref().map(|knn| knn.least)),
+                of(knn.as_ref().map(|knn| knn.most)),
+                of(knn.as_ref().map(|knn| knn.least / knn.most)),
+                position.as_ref().map_or("-".into(), shown),
+            ]
+        };
+        let all: Vec<Vec<String>> = self
+            .methods()
+            .into_iter()
+            .map(|method| line(method.to_owned(), &self.done(method).collect::<Vec<_>>()))
+            .collect();
+        let mut html = table(&head, &all);
+        for axis in &self.axes {
+            let mut lines = Vec::new();
+            for value in self.values(axis) {
+                for method in self.methods() {
+                    let rows: Vec<&Row> =
+                        self.done(method).filter(|row| row.value(axis) == Some(value)).collect();
+                    if !rows.is_empty() {
+                        lines.push(line(format!("{value}, {method}"), &rows));
+                    }
+                }
+            }
+            let head: Vec<&str> =
+                std::iter::once(axis.as_str()).chain(head[1..].to_vec()).collect();
+            html += &table(&head, &lines);
+        }
+        html
+    }
+
+    /// Charts of k-NN over each numeric axis, and over the training.
+    fn lines(&self) -> String {
+        let over_axes = self.axes.iter().filter_map(|axis| self.chart_of(axis));
+        over_axes.chain(self.training()).filter_map(|chart| chart.to_html()).collect()
+    }
+
+    fn chart_of(&self, axis: &str) -> Option<Chart> {
+        let values = self.values(axis);
+        let numbers: Vec<f64> = values.iter().filter_map(|value| value.parse().ok()).collect();
+        let positive = numbers.len() == values.len() && numbers.iter().all(|&x| x > 0.0);
+        if !positive || numbers.len() < 2 {
+            return None;
+        }
+        let series = self.methods().into_iter().take(MOST_LINES).map(|method| {
+            let at = |(value, x): (&&str, &f64)| {
+                let rows = self.done(method).filter(|row| row.value(axis) == Some(value));
+                Some((x.log2(), Spread::of(rows.filter_map(|row| row.knn))?.mean))
+            };
+            let points = values.iter().zip(&numbers).filter_map(at).collect();
+            Series { name: method.to_owned(), points }
+        });
+        Some(Chart {
+            title: format!("k-NN over {axis}"),
+            note: "accuracy, mean over all other settings and seeds".into(),
+            x_label: axis.to_owned(),
+            series: series.filter(|series| !series.points.is_empty()).collect(),
+            x_is_log2: true,
+            ..Chart::default()
+        })
+    }
+
+    fn training(&self) -> Option<Chart> {
+        let series = self.methods().into_iter().take(MOST_LINES).map(|method| {
+            let at = |i: usize| {
+                let (low, high) =
+                    ((i as f64 - 0.5) / STEPS as f64, (i as f64 + 0.5) / STEPS as f64);
+                let near = self.done(method).filter_map(|row| {
+                    let inside = |&&(x, _): &&(f64, f64)| x >= low && x < high;
+                    Spread::of(row.curve.iter().filter(inside).map(|p| p.1)).map(|knn| knn.mean)
+                });
+                Some((i as f64 / STEPS as f64, Spread::of(near)?.mean))
+            };
+            Series { name: method.to_owned(), points: (0..=STEPS).filter_map(at).collect() }
+        });
+        let series: Vec<Series> = series.filter(|series| series.points.len() > 1).collect();
+        (!series.is_empty()).then(|| Chart {
+            title: "k-NN over the training".into(),
+            note: "accuracy, mean over all settings and seeds".into(),
+            x_label: "share of the training".into(),
+            series,
+            ..Chart::default()
+        })
+    }
+
+    /// A map for each method and each pair of axes.
+    fn maps(&self) -> String {
+        let axes: Vec<&str> = self
+            .axes
+            .iter()
+            .map(String::as_str)
+            .filter(|axis| self.values(axis).len() > 1)
+            .collect();
+        let mut html = String::from(
+            "<p>A cell shows the mean k-NN and, below it, the worst; orange is where a run \
+             collapsed.</p>\n",
+        );
+        for (i, x) in axes.iter().enumerate() {
+            for y in &axes[i + 1..] {
+                let maps: String =
+                    self.methods().iter().filter_map(|method| self.map(method, x, y)).collect();
+                html += &format!("<div class=\"charts\">{maps}</div>\n<p></p>\n");
+            }
+        }
+        html
+    }
+
+    fn map(&self, method: &str, x: &str, y: &str) -> Option<String> {
+        let all = Spread::of(self.rows.iter().filter_map(|row| row.knn))?;
+        let (columns, rows) = (self.values(x), self.values(y));
+        let mut cells = Vec::new();
+        for (i, column) in columns.iter().enumerate() {
+            for (j, line) in rows.iter().enumerate() {
+                let here = |row: &&Row| row.value(x) == Some(column) && row.value(y) == Some(line);
+                let found: Vec<&Row> = self.done(method).filter(here).collect();
+                let Some(knn) = Spread::of(found.iter().filter_map(|row| row.knn)) else {
+                    continue;
+                };
+                let collapsed = found.iter().filter(|row| row.collapsed == Some(true)).count();
+                cells.push(Cell {
+                    at: (i, j),
+                    value: knn.mean,
+                    text: percent(knn.mean, 1),
+                    remark: match collapsed {
+                        0 if knn.count == 1 => String::new(),
+                        0 => format!("worst {}", percent(knn.least, 1)),
+                        _ => format!("{collapsed} of {} fell", knn.count),
+                    },
+                    bad: collapsed > 0,
+                });
+            }
+        }
+        let words = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+        let map = HeatMap {
+            title: format!("{method}: k-NN"),
+            x: (x.to_owned(), words(columns)),
+            y: (y.to_owned(), words(rows)),
+            range: (all.least, all.most),
+            cells,
+        };
+        (!map.cells.is_empty()).then(|| map.to_html())
+    }
+
+    fn table(&self) -> String {
+        let mut head = vec!["run"];
+        head.extend([
+            "status",
+            "k-NN",
+            "similarity",
+            "position",
+            "least",
+            "rank",
+            "collapsed",
+            "img/s",
+            "s",
+        ]);
+        let number =
+            |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
+        let cells = |row: &Row| {
+            let status = match row.status.as_str() {
+                "failed" => format!("failed: {}", row.message),
+                status => status.to_owned(),
+            };
+            vec![
+                row.run.clone(),
+                status,
+                row.knn.map_or("-".into(), |x| percent(x, 1)),
+                number(row.similarity, 3),
+                number(row.position, 2),
+                number(row.least_position, 2),
+                number(row.effective_rank, 1),
+                row.collapsed.map_or("-".into(), |yes| if yes { "yes" } else { "no" }.into()),
+                number(row.images_per_second, 0),
+                number(row.seconds, 1),
+            ]
+        };
+        let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
+        markup::table(&head, &rows)
+    }
+}
+
+fn shown(spread: &Spread) -> String {
+    match spread.count {
+        1 => percent(spread.mean, 1),
+        _ => format!("{} ± {:.1}", percent(spread.mean, 1), 100.0 * spread.deviation),
+    }
+}
+
+/// Each item once, in the order of its first place.
+fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(method: &str, batch: &str, lr: &str, knn: f64, collapsed: bool) -> Row {
+        Row {
+            run: format!("{method}_{batch}_{lr}"),
+            method: method.into(),
+            cell: vec![("batch".into(), batch.into()), ("lr".into(), lr.into())],
+            status: "done".into(),
+            knn: Some(knn),
+            collapsed: Some(collapsed),
+            curve: vec![(0.0, 0.1), (1.0, knn)],
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn a_page_has_means_spreads_maps_and_every_run() {
+        let failed = Row {
+            run: "broken".into(),
+            method: "b".into(),
+            status: "failed".into(),
+            message: "no <images>".into(),
+            ..Row::default()
+        };
+        let study = Study {
+            name: "a & b".into(),
+            axes: vec!["batch".into(), "lr".into()],
+            rows: vec![
+                row("a", "16", "0.1", 0.4, false),
+                row("a", "16", "1", 0.6, false),
+                row("a", "64", "0.1", 0.5, true),
+                failed,
+            ],
+        };
+        let page = study.html();
+        assert!(page.contains("<title>a &amp; b</title>"));
+        assert!(page.contains("50.0 % ± 10.0"), "mean and deviation of .4, .5 and .6");
+        assert!(page.contains("66.7 %"), "the worst against the best");
+        assert!(page.contains("1 of 1 fell") && page.contains("var(--c2)"), "the collapsed cell");
+        assert!(page.contains("failed: no &lt;images&gt;"));
+        assert!(page.contains("k-NN over batch") && page.contains("k-NN over the training"));
+        assert_eq!(study.values("batch"), ["16", "64"]);
+        assert!(!page.contains("NaN"));
+    }
+
+    #[test]
+    fn a_study_without_results_is_a_page_too() {
+        let page = Study { name: "x".into(), ..Study::default() }.html();
+        assert!(page.contains("0 runs") && !page.contains("NaN"));
+    }
+}
