@@ -132,6 +132,12 @@ pub enum Error {
     /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
+    /// There are too few train images to hold some out.
+    #[error("{images} labeled train images are too few to choose C on a part of them: give one C")]
+    TooFewToChoose {
+        /// Number of labeled train images.
+        images: usize,
+    },
     /// A feature was not requested from the store.
     #[error("the features have no '{name}'")]
     NoFeature {

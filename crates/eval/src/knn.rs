@@ -1,12 +1,13 @@
 //! Weighted k-nearest-neighbor classification.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
+use crate::labeled::comparable;
 
 /// Test rows compared at once.
 const TEST_ROWS: i64 = 1024;
@@ -99,7 +100,7 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
         notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
     }
     let search = Search {
-        labels: label_tensor(&train.labels).to_device(config.device),
+        labels: train.label_tensor().to_device(config.device),
         classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
         train: train.features,
         temperature: config.temperature,
@@ -107,7 +108,7 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
         device: config.device,
     };
     let train_rows = if config.device == Device::Cpu { TRAIN_ROWS_CPU } else { TRAIN_ROWS_GPU };
-    let test_labels = label_tensor(&test.labels).to_device(config.device);
+    let test_labels = test.label_tensor().to_device(config.device);
     let correct = search.run(&test.features, &test_labels, [train_rows, TEST_ROWS]);
     let share = |count: i64| count as f64 / test.labels.len() as f64;
     let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
@@ -121,12 +122,6 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
         classes: train.labels.iter().collect::<BTreeSet<_>>().len(),
         notes,
     })
-}
-
-/// The labeled images of a set.
-struct Labeled {
-    features: Tensor, // [n, D]
-    labels: Vec<u32>, // n
 }
 
 /// The train set of a search.
@@ -239,131 +234,11 @@ fn check_config(config: &KnnConfig) -> Result<()> {
     Ok(())
 }
 
-/// Returns the labeled images of both sets, with test labels in the numbering of the train set.
-fn comparable(
-    train: &FeatureSet,
-    test: &FeatureSet,
-    notes: &mut Vec<String>,
-) -> Result<(Labeled, Labeled)> {
-    let known = labeled(train, "train", notes)?;
-    let mut asked = labeled(test, "test", notes)?;
-    let (train_width, test_width) = (known.features.size()[1], asked.features.size()[1]);
-    if train_width != test_width {
-        return Err(Error::Width { train: train_width, test: test_width });
-    }
-    let classes: BTreeSet<u32> = known.labels.iter().copied().collect();
-    if classes.len() < 2 {
-        return Err(Error::OneClass { count: known.labels.len() });
-    }
-    asked.labels = match_classes(train, test, &asked.labels)?;
-    note_unseen(&classes, &asked.labels, notes)?;
-    Ok((known, asked))
-}
-
-/// Returns the labeled images of `set`.
-fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Result<Labeled> {
-    let size = set.features.size();
-    if size.len() != 2 || size[0] != set.labels.len() as i64 {
-        let expected = "[number of labels, D]";
-        return Err(Error::Shape { what: "features", expected, got: size });
-    }
-    let (rows, labels): (Vec<i64>, Vec<u32>) =
-        (0..).zip(&set.labels).filter_map(|(i, label)| label.map(|label| (i, label))).unzip();
-    if rows.is_empty() {
-        return Err(Error::Unlabeled { set: name });
-    }
-    let finite = set.features.isfinite().all_dim(1, false); // [n, D] -> [n]
-    let count = size[0] - finite.sum(Kind::Int64).int64_value(&[]);
-    if count > 0 {
-        return Err(Error::NotFinite { set: name, count, total: size[0] });
-    }
-    let skipped = set.labels.len() - labels.len();
-    if skipped > 0 {
-        notes.push(format!("{skipped} {name} images have no label and are left out"));
-    }
-    let rows = Tensor::from_slice(&rows).to_device(set.features.device());
-    Ok(Labeled { features: set.features.index_select(0, &rows), labels })
-}
-
-/// Returns test labels in the numbering of the train set. Classes are matched by name; if only one
-/// set has names, such as folders called `0` to `9` and a list of numbers, the names must be the
-/// numbers.
-fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Result<Vec<u32>> {
-    let one_sided = |named, numbered| Error::NamesAndNumbers { named, numbered };
-    match (train.class_names.as_slice(), test.class_names.as_slice()) {
-        ([], []) => Ok(labels.to_vec()),
-        ([], names) => {
-            let numbers = as_numbers(names).ok_or(one_sided("test", "train"))?;
-            let number = |&label: &u32| numbers.get(label as usize).copied().unwrap_or(label);
-            Ok(labels.iter().map(number).collect())
-        }
-        (names, []) => {
-            let numbers = as_numbers(names).ok_or(one_sided("train", "test"))?;
-            let labels_by_number: BTreeMap<u32, u32> = numbers.into_iter().zip(0..).collect();
-            translated(labels, |label| {
-                labels_by_number.get(&label).copied().ok_or(format!("number {label}"))
-            })
-        }
-        (names, others) => {
-            let labels_by_name: BTreeMap<&str, u32> =
-                names.iter().map(String::as_str).zip(0..).collect();
-            translated(labels, |label| {
-                let name = others.get(label as usize).ok_or(format!("number {label}"))?;
-                labels_by_name.get(name.as_str()).copied().ok_or(name.clone())
-            })
-        }
-    }
-}
-
-/// Translates every label to the other numbering; one error lists all missing classes.
-fn translated(
-    labels: &[u32],
-    translate: impl Fn(u32) -> std::result::Result<u32, String>,
-) -> Result<Vec<u32>> {
-    let (mut matched, mut unknown) = (Vec::with_capacity(labels.len()), BTreeSet::new());
-    for &label in labels {
-        match translate(label) {
-            Ok(number) => matched.push(number),
-            Err(name) => _ = unknown.insert(name),
-        }
-    }
-    if unknown.is_empty() {
-        return Ok(matched);
-    }
-    Err(Error::ClassMismatch { classes: unknown.into_iter().collect::<Vec<_>>().join(", ") })
-}
-
-/// Parses names as whole numbers in the form that a list uses, such as `7` but not `07`; `None` if
-/// any name is something else.
-fn as_numbers(names: &[String]) -> Option<Vec<u32>> {
-    let number = |name: &String| name.parse::<u32>().ok().filter(|n| n.to_string() == *name);
-    names.iter().map(number).collect()
-}
-
-/// Adds a note about test images of classes without a train image, which cannot be classified
-/// correctly.
-fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>) -> Result<()> {
-    let unseen = labels.iter().filter(|label| !classes.contains(label)).count();
-    if unseen == labels.len() {
-        let missing: BTreeSet<u32> = labels.iter().copied().collect();
-        let classes = missing.iter().map(|l| format!("number {l}")).collect::<Vec<_>>().join(", ");
-        return Err(Error::ClassMismatch { classes });
-    }
-    if unseen > 0 {
-        notes.push(format!("{unseen} test images are of classes without a train image"));
-    }
-    Ok(())
-}
-
 /// Blocks of at most `size` rows, each with the index of its first.
 fn blocks(rows: &Tensor, size: i64) -> impl Iterator<Item = (i64, Tensor)> {
     let total = rows.size()[0];
     let starts = (0..total).step_by(size.max(1) as usize);
     starts.map(move |start| (start, rows.narrow(0, start, size.min(total - start))))
-}
-
-fn label_tensor(labels: &[u32]) -> Tensor {
-    Tensor::from_slice(&labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ mod features;
 mod files;
 mod knn;
 mod knn_task;
+mod labeled;
+pub mod logistic;
 pub mod pca;
 pub mod pictures;
 pub mod spectrum;

@@ -1,0 +1,145 @@
+//! Labeled images of two sets whose classes match.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeatureSet;
+
+/// The labeled images of a set.
+#[derive(Debug)]
+pub(crate) struct Labeled {
+    pub features: Tensor, // [n, D]
+    pub labels: Vec<u32>, // n
+}
+
+impl Labeled {
+    /// Labels as a tensor, `[n]` int64 on the CPU.
+    pub(crate) fn label_tensor(&self) -> Tensor {
+        Tensor::from_slice(&self.labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>())
+    }
+
+    /// The images with these indices, `[m]` int64.
+    pub(crate) fn chosen(&self, rows: &Tensor) -> Result<Self> {
+        let indices = Vec::<i64>::try_from(rows)?;
+        let labels = indices.iter().filter_map(|&i| self.labels.get(i as usize).copied());
+        Ok(Self { features: self.features.f_index_select(0, rows)?, labels: labels.collect() })
+    }
+}
+
+/// Returns the labeled images of both sets, with test labels in the numbering of the train set.
+pub(crate) fn comparable(
+    train: &FeatureSet,
+    test: &FeatureSet,
+    notes: &mut Vec<String>,
+) -> Result<(Labeled, Labeled)> {
+    let known = labeled(train, "train", notes)?;
+    let mut asked = labeled(test, "test", notes)?;
+    let (train_width, test_width) = (known.features.size()[1], asked.features.size()[1]);
+    if train_width != test_width {
+        return Err(Error::Width { train: train_width, test: test_width });
+    }
+    let classes: BTreeSet<u32> = known.labels.iter().copied().collect();
+    if classes.len() < 2 {
+        return Err(Error::OneClass { count: known.labels.len() });
+    }
+    asked.labels = match_classes(train, test, &asked.labels)?;
+    note_unseen(&classes, &asked.labels, notes)?;
+    Ok((known, asked))
+}
+
+/// Returns the labeled images of `set`.
+fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Result<Labeled> {
+    let size = set.features.size();
+    if size.len() != 2 || size[0] != set.labels.len() as i64 {
+        let expected = "[number of labels, D]";
+        return Err(Error::Shape { what: "features", expected, got: size });
+    }
+    let (rows, labels): (Vec<i64>, Vec<u32>) =
+        (0..).zip(&set.labels).filter_map(|(i, label)| label.map(|label| (i, label))).unzip();
+    if rows.is_empty() {
+        return Err(Error::Unlabeled { set: name });
+    }
+    let finite = set.features.isfinite().all_dim(1, false); // [n, D] -> [n]
+    let count = size[0] - finite.sum(Kind::Int64).int64_value(&[]);
+    if count > 0 {
+        return Err(Error::NotFinite { set: name, count, total: size[0] });
+    }
+    let skipped = set.labels.len() - labels.len();
+    if skipped > 0 {
+        notes.push(format!("{skipped} {name} images have no label and are left out"));
+    }
+    let rows = Tensor::from_slice(&rows).to_device(set.features.device());
+    Ok(Labeled { features: set.features.index_select(0, &rows), labels })
+}
+
+/// Returns test labels in the numbering of the train set. Classes are matched by name; if only one
+/// set has names, such as folders called `0` to `9` and a list of numbers, the names must be the
+/// numbers.
+fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Result<Vec<u32>> {
+    let one_sided = |named, numbered| Error::NamesAndNumbers { named, numbered };
+    match (train.class_names.as_slice(), test.class_names.as_slice()) {
+        ([], []) => Ok(labels.to_vec()),
+        ([], names) => {
+            let numbers = as_numbers(names).ok_or(one_sided("test", "train"))?;
+            let number = |&label: &u32| numbers.get(label as usize).copied().unwrap_or(label);
+            Ok(labels.iter().map(number).collect())
+        }
+        (names, []) => {
+            let numbers = as_numbers(names).ok_or(one_sided("train", "test"))?;
+            let labels_by_number: BTreeMap<u32, u32> = numbers.into_iter().zip(0..).collect();
+            translated(labels, |label| {
+                labels_by_number.get(&label).copied().ok_or(format!("number {label}"))
+            })
+        }
+        (names, others) => {
+            let labels_by_name: BTreeMap<&str, u32> =
+                names.iter().map(String::as_str).zip(0..).collect();
+            translated(labels, |label| {
+                let name = others.get(label as usize).ok_or(format!("number {label}"))?;
+                labels_by_name.get(name.as_str()).copied().ok_or(name.clone())
+            })
+        }
+    }
+}
+
+/// Translates every label to the other numbering; one error lists all missing classes.
+fn translated(
+    labels: &[u32],
+    translate: impl Fn(u32) -> std::result::Result<u32, String>,
+) -> Result<Vec<u32>> {
+    let (mut matched, mut unknown) = (Vec::with_capacity(labels.len()), BTreeSet::new());
+    for &label in labels {
+        match translate(label) {
+            Ok(number) => matched.push(number),
+            Err(name) => _ = unknown.insert(name),
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(matched);
+    }
+    Err(Error::ClassMismatch { classes: unknown.into_iter().collect::<Vec<_>>().join(", ") })
+}
+
+/// Parses names as whole numbers in the form that a list uses, such as `7` but not `07`; `None` if
+/// any name is something else.
+fn as_numbers(names: &[String]) -> Option<Vec<u32>> {
+    let number = |name: &String| name.parse::<u32>().ok().filter(|n| n.to_string() == *name);
+    names.iter().map(number).collect()
+}
+
+/// Adds a note about test images of classes without a train image, which cannot be classified
+/// correctly.
+fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>) -> Result<()> {
+    let unseen = labels.iter().filter(|label| !classes.contains(label)).count();
+    if unseen == labels.len() {
+        let missing: BTreeSet<u32> = labels.iter().copied().collect();
+        let classes = missing.iter().map(|l| format!("number {l}")).collect::<Vec<_>>().join(", ");
+        return Err(Error::ClassMismatch { classes });
+    }
+    if unseen > 0 {
+        notes.push(format!("{unseen} test images are of classes without a train image"));
+    }
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! Logistic regression on features: the protocol of DINOv2, whose results do not depend on a
+//! learning rate or a number of epochs.
+
+mod lbfgs;
+mod problem;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeatureSet;
+use crate::labeled::{Labeled, comparable};
+use crate::spectrum::spectrum;
+use problem::Problem;
+
+/// Settings of the regression.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LogisticConfig {
+    /// Candidates for `C`, the weight of the cross-entropy relative to the penalty. 45 values from
+    /// 1e-6 to 1e5 in DINOv2.
+    pub c: Vec<f64>,
+    /// Maximum number of iterations for each candidate; 1,000 in DINOv2.
+    pub max_iterations: usize,
+    /// An iteration that lowers the loss by a smaller fraction than this is the last. 1e-12 in
+    /// DINOv2.
+    pub tolerance: f64,
+    /// Fraction of the train images that choose `C`; a tenth in DINOv2.
+    pub held_out: f64,
+    /// Seed of the choice of these images.
+    pub seed: u64,
+    /// Device of the regression.
+    #[serde(skip)]
+    pub device: Device,
+}
+
+impl Default for LogisticConfig {
+    /// The settings of DINOv2, on the CPU.
+    fn default() -> Self {
+        let exponent = |i: u32| -6.0 + 11.0 * f64::from(i) / 44.0;
+        Self {
+            c: (0..45).map(|i| 10f64.powf(exponent(i))).collect(),
+            max_iterations: 1000,
+            tolerance: 1e-12,
+            held_out: 0.1,
+            seed: 0,
+            device: Device::Cpu,
+        }
+    }
+}
+
+/// Result of [`logistic`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LogisticResult {
+    /// Fraction of test images whose class has the highest score, 0-1.
+    pub top1: f64,
+    /// Fraction of test images whose class is among the five highest scores, 0-1.
+    pub top5: f64,
+    /// Mean over the classes of the fraction of their test images that are classified correctly,
+    /// 0-1.
+    pub mean_class_accuracy: f64,
+    /// The chosen `C`.
+    pub c: f64,
+    /// Top-1 accuracy on the held-out train images for each candidate, 0-1.
+    pub held_out_top1: Vec<f64>,
+    /// Number of labeled train images.
+    pub num_train: usize,
+    /// Number of labeled test images.
+    pub num_test: usize,
+    /// Number of classes among the train images.
+    pub classes: usize,
+    /// Effective rank of the train features: the exponential of the entropy of their spectrum.
+    pub effective_rank: f64,
+    /// Notes for the reader of the numbers.
+    pub notes: Vec<String>,
+}
+
+/// A fitted classifier.
+#[derive(Debug)]
+pub struct LogisticModel {
+    /// `[D, K]` in fp64.
+    pub weight: Tensor,
+    /// `[K]` in fp64.
+    pub bias: Tensor,
+    /// The minimum: `C` times the summed cross-entropy plus half the squared norm of the weight.
+    pub loss: f64,
+    /// Number of iterations.
+    pub iterations: usize,
+    /// Whether the last iteration was within the tolerance.
+    pub converged: bool,
+}
+
+impl LogisticModel {
+    /// Returns the scores of features `[n, D]`: `[n, K]` in fp64.
+    pub fn scores(&self, features: &Tensor) -> Tensor {
+        features.to_kind(Kind::Double).matmul(&self.weight) + &self.bias
+    }
+}
+
+/// Fits `C * sum(cross-entropy) + |W|^2 / 2` by L-BFGS in fp64. The bias is not penalized.
+///
+/// # Shapes
+/// - `features`: `[n, D]`
+/// - `labels`: `[n]` int64, from 0 to `classes - 1`
+///
+/// # Errors
+/// Returns an error if `c` is not above 0, or libtorch fails.
+pub fn fit(
+    features: &Tensor,
+    labels: &Tensor,
+    classes: i64,
+    c: f64,
+    config: &LogisticConfig,
+) -> Result<LogisticModel> {
+    let config = LogisticConfig { c: vec![c], ..config.clone() };
+    check(&config)?;
+    let problem = Problem::new(features, labels, classes, config.device)?;
+    Ok(problem.solve(c, None, &config)?.model)
+}
+
+/// Classifies the test images by logistic regression. `C` is chosen on a part of the train images,
+/// and the regression is then fitted to all of them.
+///
+/// Classes are matched by name if both sets have names, otherwise by number. Images without a label
+/// are ignored and noted.
+///
+/// # Errors
+/// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+/// to one class, or the train set lacks classes of the test set; or if features have different
+/// widths or are not finite.
+///
+/// # Source
+/// DINOv2's eval/log_regression.py at b8931f7.
+pub fn logistic(
+    train: &FeatureSet,
+    test: &FeatureSet,
+    config: &LogisticConfig,
+) -> Result<LogisticResult> {
+    check(config)?;
+    let mut notes = Vec::new();
+    let (train, test) = comparable(train, test, &mut notes)?;
+    let num_classes = train.labels.iter().collect::<BTreeSet<_>>().len();
+    let classes = train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1);
+    let (held_out_top1, c) = choose(&train, classes, config, &mut notes)?;
+    let problem = Problem::new(&train.features, &train.label_tensor(), classes, config.device)?;
+    let model = problem.solve(c, None, config)?.model;
+    if !model.converged {
+        notes.push(format!("the fit at C = {c:e} stopped after {} iterations", model.iterations));
+    }
+    let accuracy = Accuracy::of(&model, &test, classes, config.device);
+    Ok(LogisticResult {
+        top1: accuracy.top1,
+        top5: accuracy.top5,
+        mean_class_accuracy: accuracy.mean_of_classes,
+        c,
+        held_out_top1,
+        num_train: train.labels.len(),
+        num_test: test.labels.len(),
+        classes: num_classes,
+        effective_rank: effective_rank(&train.features)?,
+        notes,
+    })
+}
+
+fn check(config: &LogisticConfig) -> Result<()> {
+    let setting = |key, problem: String| Err(Error::Setting { key, problem });
+    if config.c.is_empty() || config.c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
+        return setting("c", format!("needs numbers above 0 (got {:?})", config.c));
+    }
+    if !(0.0..1.0).contains(&config.held_out) || (config.held_out == 0.0 && config.c.len() > 1) {
+        let got = config.held_out;
+        return setting("held_out", format!("must be above 0 and below 1 (got {got})"));
+    }
+    Ok(())
+}
+
+/// Top-1 accuracy of each candidate on the held-out images, and the best candidate, the smallest
+/// if several are.
+fn choose(
+    train: &Labeled,
+    classes: i64,
+    config: &LogisticConfig,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<f64>, f64)> {
+    if let [c] = config.c[..] {
+        return Ok((Vec::new(), c));
+    }
+    let (kept, held_out) = split(train, config)?;
+    if held_out.labels.is_empty() || kept.labels.iter().collect::<BTreeSet<_>>().len() < 2 {
+        return Err(Error::TooFewToChoose { images: train.labels.len() });
+    }
+    let problem = Problem::new(&kept.features, &kept.label_tensor(), classes, config.device)?;
+    // From the smallest on, each candidate starts at the solution of the one before.
+    let mut order: Vec<usize> = (0..config.c.len()).collect();
+    order.sort_by(|&a, &b| config.c[a].total_cmp(&config.c[b]));
+    let (mut start, mut stopped) = (None, Vec::new());
+    let mut top1 = vec![0.0; config.c.len()];
+    for i in order {
+        let solution = problem.solve(config.c[i], start.as_ref(), config)?;
+        if !solution.model.converged {
+            stopped.push(format!("{:e}", config.c[i]));
+        }
+        top1[i] = Accuracy::of(&solution.model, &held_out, classes, config.device).top1;
+        start = Some(solution.point);
+    }
+    if !stopped.is_empty() {
+        let (limit, stopped) = (config.max_iterations, stopped.join(", "));
+        notes.push(format!("fits that stopped after {limit} iterations: C = {stopped}"));
+    }
+    let best = top1.iter().copied().fold(f64::MIN, f64::max);
+    let candidates = config.c.iter().zip(&top1).filter(|&(_, &score)| score == best);
+    let c = candidates.map(|(&c, _)| c).fold(f64::INFINITY, f64::min);
+    Ok((top1, c))
+}
+
+/// Splits images into those that a candidate is fitted to, and the held-out ones.
+fn split(train: &Labeled, config: &LogisticConfig) -> Result<(Labeled, Labeled)> {
+    let count = train.labels.len() as i64;
+    let order = permutation(count, config.seed)?;
+    let held_out = (count as f64 * config.held_out) as i64;
+    let (first, rest) = (order.narrow(0, 0, held_out), order.narrow(0, held_out, count - held_out));
+    Ok((train.chosen(&rest)?, train.chosen(&first)?))
+}
+
+/// The permutation that PyTorch draws after `manual_seed(seed)`. Restores the generator.
+fn permutation(count: i64, seed: u64) -> Result<Tensor> {
+    let before = torch_ext::rng_state(Device::Cpu)?;
+    torch_ext::manual_seed(seed);
+    let order = Tensor::f_randperm(count, (Kind::Int64, Device::Cpu));
+    torch_ext::set_rng_state(Device::Cpu, &before)?;
+    Ok(order?)
+}
+
+/// `exp(entropy)` of the shares of the spectrum.
+fn effective_rank(features: &Tensor) -> Result<f64> {
+    let shares = spectrum(&features.to_kind(Kind::Double))?;
+    let entropy: f64 = shares.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
+    Ok(entropy.exp())
+}
+
+/// How well a model classifies images.
+struct Accuracy {
+    top1: f64,
+    top5: f64,
+    mean_of_classes: f64,
+}
+
+impl Accuracy {
+    fn of(model: &LogisticModel, set: &Labeled, classes: i64, device: Device) -> Self {
+        let labels = set.label_tensor().to_device(device);
+        let scores = model.scores(&set.features.to_device(device)); // [n, D] -> [n, K]
+        let (_, ranking) = scores.sort_stable(true, 1, true); // lower label first on a tie
+        let hit = ranking.eq_tensor(&labels.unsqueeze(1)); // [n, K]
+        let within =
+            |best: i64| hit.narrow(1, 0, best.min(classes)).sum_dim_intlist(1, false, None);
+        let mean = |hits: &Tensor| hits.to_kind(Kind::Double).mean(None).double_value(&[]);
+        let first = within(1).to_kind(Kind::Double); // [n]
+        let ones = first.ones_like();
+        // A test image of a class without a train image has a label beyond the scores.
+        let all = labels.max().int64_value(&[]).max(classes - 1) + 1;
+        let zeros = Tensor::zeros([all], (Kind::Double, device));
+        let (correct, count) =
+            (zeros.index_add(0, &labels, &first), zeros.index_add(0, &labels, &ones));
+        let present = count.gt(0.0);
+        let of_classes = correct.masked_select(&present) / count.masked_select(&present);
+        Self { top1: mean(&first), top5: mean(&within(5)), mean_of_classes: mean(&of_classes) }
+    }
+}

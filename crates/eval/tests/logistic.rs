@@ -1,0 +1,116 @@
+//! Logistic regression: against scikit-learn (tools/parity/logistic.py), by hand, and its errors.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+use std::path::PathBuf;
+
+use eval::logistic::{LogisticConfig, fit, logistic};
+use eval::{Error, FeatureSet};
+use model::weights::{WeightsFile, read_safetensors};
+use tch::{Device, Kind, Tensor};
+
+fn fixture() -> WeightsFile {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logistic.safetensors");
+    read_safetensors(&path).unwrap()
+}
+
+fn set(features: &Tensor, labels: &Tensor) -> FeatureSet {
+    let labels = Vec::<i64>::try_from(labels).unwrap().into_iter();
+    FeatureSet::new(features.shallow_clone(), labels.map(|label| Some(label as u32)).collect())
+}
+
+fn one(c: f64) -> LogisticConfig {
+    let mut config = LogisticConfig::default();
+    config.c = vec![c];
+    config
+}
+
+#[test]
+fn agrees_with_scikit_learn() {
+    let file = fixture();
+    let of = |name: &str| &file.tensors[name];
+    let numbers = |name: &str| Vec::<f64>::try_from(of(name)).unwrap();
+    let correct = Vec::<i64>::try_from(of("correct")).unwrap();
+    for (i, (&c, &loss)) in numbers("c").iter().zip(&numbers("loss")).enumerate() {
+        let config = LogisticConfig::default();
+        let model = fit(of("train"), of("train_labels"), 6, c, &config).unwrap();
+        assert!(model.converged);
+        assert!((model.loss / loss - 1.0).abs() < 1e-9, "C = {c}: {} and {loss}", model.loss);
+        let scores = model.scores(of("test"));
+        let scores = &scores - scores.mean_dim([1].as_slice(), true, Kind::Double);
+        let expected = of("scores").get(i as i64);
+        let error = (scores - &expected).abs().max() / expected.abs().max();
+        assert!(error.double_value(&[]) < 1e-4, "C = {c}: {error:?}");
+        let (train, test) =
+            (set(of("train"), of("train_labels")), set(of("test"), of("test_labels")));
+        let result = logistic(&train, &test, &one(c)).unwrap();
+        assert_eq!((result.top1 * 150.0).round() as i64, correct[i]);
+        assert_eq!((result.num_train, result.num_test, result.classes), (240, 150, 6));
+        assert!(result.notes.is_empty() && result.top5 >= result.top1, "{result:?}");
+    }
+}
+
+#[test]
+fn few_iterations_are_enough_although_the_features_are_badly_scaled() {
+    let file = fixture();
+    let config = LogisticConfig::default();
+    let (train, labels) = (&file.tensors["train"], &file.tensors["train_labels"]);
+    let model = fit(train, labels, 6, 1.0, &config).unwrap();
+    assert!(model.iterations < 300, "{}", model.iterations);
+}
+
+#[test]
+fn the_strength_of_the_penalty_is_chosen_on_held_out_images() {
+    let file = fixture();
+    let of = |name: &str| &file.tensors[name];
+    let (train, test) = (set(of("train"), of("train_labels")), set(of("test"), of("test_labels")));
+    let mut config = LogisticConfig::default();
+    config.c = vec![1.0, 1e-9, 1e-2];
+    let before = torch_ext::rng_state(Device::Cpu).unwrap();
+    let result = logistic(&train, &test, &config).unwrap();
+    assert_eq!(before, torch_ext::rng_state(Device::Cpu).unwrap(), "the generator is left alone");
+    assert_eq!(result.held_out_top1.len(), 3);
+    assert!(result.held_out_top1[1] < result.held_out_top1[0], "{result:?}");
+    assert_ne!(result.c, 1e-9);
+    assert_eq!(result, logistic(&train, &test, &config).unwrap());
+}
+
+#[test]
+fn a_fit_that_is_stopped_says_so() {
+    let file = fixture();
+    let of = |name: &str| &file.tensors[name];
+    let (train, test) = (set(of("train"), of("train_labels")), set(of("test"), of("test_labels")));
+    let mut config = one(1.0);
+    config.max_iterations = 2;
+    let result = logistic(&train, &test, &config).unwrap();
+    assert!(result.notes.iter().any(|note| note.contains("stopped after 2")), "{result:?}");
+}
+
+#[test]
+fn classes_that_are_missing_cost_only_their_images() {
+    // Two classes far apart; the test set has a third, which nothing can be said of.
+    let train = Tensor::from_slice(&[-1f32, -1.1, 1.0, 1.1, -0.9, 0.9]).view([6, 1]);
+    let labels = Tensor::from_slice(&[0i64, 0, 1, 1, 0, 1]);
+    let test = Tensor::from_slice(&[-1f32, 1.0, 5.0, -2.0]).view([4, 1]);
+    let test_labels = Tensor::from_slice(&[0i64, 1, 2, 0]);
+    let result = logistic(&set(&train, &labels), &set(&test, &test_labels), &one(10.0)).unwrap();
+    assert_eq!((result.top1, result.top5), (0.75, 0.75));
+    assert!((result.mean_class_accuracy - 2.0 / 3.0).abs() < 1e-12);
+    assert!(result.notes[0].contains("without a train image"), "{:?}", result.notes);
+    assert!((result.effective_rank - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn what_cannot_be_fitted_is_refused() {
+    let features = Tensor::from_slice(&[0f32, 1.0, 2.0]).view([3, 1]);
+    let labels = Tensor::from_slice(&[0i64, 1, 1]);
+    let train = set(&features, &labels);
+    let error = |config: &LogisticConfig| logistic(&train, &train, config).unwrap_err().to_string();
+    assert!(error(&one(0.0)).contains("above 0"));
+    assert!(error(&one(f64::NAN)).contains("above 0"));
+    let mut none_held_out = LogisticConfig::default();
+    none_held_out.held_out = 0.0;
+    assert!(error(&none_held_out).contains("held_out"));
+    let few = logistic(&train, &train, &LogisticConfig::default()).unwrap_err();
+    assert!(matches!(few, Error::TooFewToChoose { images: 3 }), "{few}");
+}
