@@ -93,6 +93,22 @@ impl KnnOptions {
     }
 }
 
+/// Opens a set of labeled images. `data` determines how they are read: its settings for pixels,
+/// threads, and limits apply; its images, mix, and cache belong to training and do not.
+///
+/// # Errors
+/// Returns an error if the set cannot be opened.
+pub fn open_labeled(path: &str, data: &DataConfig) -> Result<Arc<Dataset>> {
+    let config = DataConfig {
+        path: Some(path.to_owned()),
+        source: SourceKind::Auto,
+        mix: Vec::new(),
+        cache: CacheKind::None,
+        ..data.clone()
+    };
+    Ok(Arc::new(data::open(&config)?))
+}
+
 /// Opened sets of labeled images that vote and that are classified.
 ///
 /// ```
@@ -139,16 +155,7 @@ impl KnnTask {
     /// # Errors
     /// Returns an error if a set cannot be opened.
     pub fn open(options: KnnOptions, data: &DataConfig) -> Result<Self> {
-        let open = |path: &String| -> Result<Arc<Dataset>> {
-            let config = DataConfig {
-                path: Some(path.clone()),
-                source: SourceKind::Auto,
-                mix: Vec::new(),
-                cache: CacheKind::None,
-                ..data.clone()
-            };
-            Ok(Arc::new(data::open(&config)?))
-        };
+        let open = |path: &String| open_labeled(path, data);
         let (train, test) = (open(&options.train_path)?, open(&options.test_path)?);
         Ok(Self { train, test, options, workers: data.workers })
     }

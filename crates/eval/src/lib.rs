@@ -31,4 +31,4 @@ pub use features::{
 };
 pub use files::{FeatureFormat, read_features, write_features};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
-pub use knn_task::{KnnOptions, KnnTable, KnnTask};
+pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};

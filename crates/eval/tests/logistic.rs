@@ -50,6 +50,25 @@ fn agrees_with_scikit_learn() {
     }
 }
 
+/// Fewer images than dimensions, and dimensions that never vary: the minimum is that of Newton's
+/// method by hand, in the whole space.
+#[test]
+fn directions_without_variance_get_no_weight() {
+    let file = fixture();
+    let rows = |name: &str| file.tensors[name].narrow(0, 0, 8);
+    let (features, labels) = (rows("train"), rows("train_labels").remainder(2));
+    let same = Tensor::full([8, 3], 5.0, (Kind::Float, Device::Cpu));
+    let wide = Tensor::cat(&[&features, &features, &same], 1);
+    let config = LogisticConfig::default();
+    let narrow = fit(&features, &labels, 2, 4.0, &config).unwrap();
+    let model = fit(&wide, &labels, 2, 2.0, &config).unwrap();
+    // Twice the same features halve the penalty for the same scores, so C can be half as large.
+    assert!((model.loss * 2.0 / narrow.loss - 1.0).abs() < 1e-9, "{} {}", model.loss, narrow.loss);
+    let error = (model.scores(&wide) - narrow.scores(&features)).abs().max();
+    assert!(error.double_value(&[]) < 1e-4, "{error:?}");
+    assert!(model.weight.narrow(0, 20, 3).abs().max().double_value(&[]) < 1e-9);
+}
+
 #[test]
 fn few_iterations_are_enough_although_the_features_are_badly_scaled() {
     let file = fixture();

@@ -14,20 +14,21 @@ const ROWS: i64 = 1 << 16;
 /// Neither changes the problem: the bias takes up the mean, and the penalty does not depend on a
 /// rotation. In these coordinates the Hessian of the cross-entropy is bounded by half the
 /// eigenvalues of `X^T X` (Boehning, 1992), a diagonal matrix, and dividing by the bound makes
-/// directions of large and small variance alike.
+/// directions of large and small variance alike. Only `R` axes are used, along which there is any
+/// variance: at the minimum, the weight has no part in the others.
 pub(super) struct Problem {
-    rotated: Tensor,  // [n, D]
+    rotated: Tensor,  // [n, R]
     labels: Tensor,   // [n]
     mean: Tensor,     // [1, D]
-    axes: Tensor,     // [D, D], one per column
-    energies: Tensor, // [D, 1], eigenvalues of X^T X
+    axes: Tensor,     // [D, R], one per column
+    energies: Tensor, // [R, 1], eigenvalues of X^T X
     classes: i64,     // K
 }
 
 /// A minimum, and the same in the coordinates of the problem for the next start.
 pub(super) struct Solution {
     pub model: LogisticModel,
-    /// Weight in rotated coordinates and bias, `[D + 1, K]`.
+    /// Weight in rotated coordinates and bias, `[R + 1, K]`.
     pub point: Tensor,
 }
 
@@ -44,13 +45,13 @@ impl Problem {
         let features = features.f_to_device(device)?.f_to_kind(Kind::Double)?;
         let mean = features.mean_dim([0].as_slice(), true, Kind::Double); // [n, D] -> [1, D]
         let centered = features - &mean;
-        let (energies, axes) = centered.tr().matmul(&centered).f_linalg_eigh("L")?;
+        let (axes, energies) = principal_axes(&centered)?;
         Ok(Self {
             rotated: centered.matmul(&axes),
             labels: labels.to_device(device),
             mean,
             axes,
-            energies: energies.clamp_min(0.0).unsqueeze(1),
+            energies: energies.unsqueeze(1),
             classes,
         })
     }
@@ -63,15 +64,15 @@ impl Problem {
         config: &LogisticConfig,
     ) -> Result<Solution> {
         let options = (Kind::Double, self.rotated.device());
-        let dim = self.rotated.size()[1];
+        let rank = self.rotated.size()[1];
         // The bound of the Hessian: of the weight with the penalty, and of the bias.
         let count = self.rotated.size()[0] as f64;
         let of_bias = Tensor::full([1, 1], 0.5 * c * count, options);
-        let bound = Tensor::cat(&[&self.energies * (0.5 * c) + 1.0, of_bias], 0); // [D + 1, 1]
+        let bound = Tensor::cat(&[&self.energies * (0.5 * c) + 1.0, of_bias], 0); // [R + 1, 1]
         let scale = bound.rsqrt();
         let start = match start {
             Some(start) => start.shallow_clone(),
-            None => Tensor::zeros([dim + 1, self.classes], options),
+            None => Tensor::zeros([rank + 1, self.classes], options),
         };
         let objective = |scaled: &Tensor| {
             let (loss, gradient) = self.loss(&(scaled * &scale), c);
@@ -80,9 +81,9 @@ impl Problem {
         let limits =
             lbfgs::Limits { iterations: config.max_iterations, tolerance: config.tolerance };
         let found = lbfgs::minimize(&(start / &scale), objective, limits);
-        let point = found.at * &scale; // [D + 1, K]
-        let weight = self.axes.matmul(&point.narrow(0, 0, dim));
-        let bias = point.get(dim) - self.mean.matmul(&weight).squeeze_dim(0);
+        let point = found.at * &scale; // [R + 1, K]
+        let weight = self.axes.matmul(&point.narrow(0, 0, rank)); // [D, R] x [R, K] -> [D, K]
+        let bias = point.get(rank) - self.mean.matmul(&weight).squeeze_dim(0);
         let model = LogisticModel {
             weight,
             bias,
@@ -93,17 +94,17 @@ impl Problem {
         Ok(Solution { model, point })
     }
 
-    /// Loss and gradient at `[D + 1, K]`.
+    /// Loss and gradient at `[R + 1, K]`.
     fn loss(&self, point: &Tensor, c: f64) -> (f64, Tensor) {
-        let (count, dim) = (self.rotated.size()[0], self.rotated.size()[1]);
-        let (weight, bias) = (point.narrow(0, 0, dim), point.narrow(0, dim, 1));
+        let (count, rank) = (self.rotated.size()[0], self.rotated.size()[1]);
+        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
         let mut loss = weight.square().sum(None) * 0.5;
         let mut of_weight = weight.copy();
         let mut of_bias = bias.zeros_like();
         let mut first = 0;
         while first < count {
             let rows = ROWS.min(count - first);
-            let x = self.rotated.narrow(0, first, rows); // [b, D]
+            let x = self.rotated.narrow(0, first, rows); // [b, R]
             let labels = self.labels.narrow(0, first, rows).unsqueeze(1); // [b, 1]
             let scores = x.matmul(&weight) + &bias; // [b, K]
             let log_sums = scores.logsumexp([1].as_slice(), true); // [b, 1]
@@ -116,4 +117,23 @@ impl Problem {
         }
         (loss.double_value(&[]), Tensor::cat(&[of_weight, of_bias], 0))
     }
+}
+
+/// Orthonormal axes along which rows `[n, D]` vary, `[D, R]`, and the eigenvalues of `X^T X` of
+/// these axes, `[R]`: from the smaller of the two Gram matrices.
+fn principal_axes(centered: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (count, dim) = centered.size2()?;
+    let gram =
+        if count < dim { centered.matmul(&centered.tr()) } else { centered.tr().matmul(centered) };
+    let (energies, vectors) = gram.f_linalg_eigh("L")?; // ascending
+    let least = energies.max() * f64::EPSILON * (count.max(dim) as f64);
+    let varied = energies.gt_tensor(&least);
+    let rank = varied.sum(Kind::Int64).int64_value(&[]);
+    let first = count.min(dim) - rank;
+    let (energies, vectors) = (energies.narrow(0, first, rank), vectors.narrow(1, first, rank));
+    let axes = match count < dim {
+        true => centered.tr().matmul(&vectors) * energies.rsqrt(), // [D, n] x [n, R] -> [D, R]
+        false => vectors,
+    };
+    Ok((axes, energies))
 }

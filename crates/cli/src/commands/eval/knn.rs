@@ -1,107 +1,54 @@
-//! `simdino eval`: what a backbone learned, measured on labeled images.
-
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+//! `simdino eval knn`: weighted k-NN, beside raw pixels and the same network untrained.
 
 use augment::EvalTransform;
-use clap::Subcommand;
 use eval::{KnnConfig, KnnOptions, KnnResult, KnnTable, KnnTask};
 use serde_json::json;
-use simdino::device::{self, DeviceSpec};
 use simdino::weights::data_config;
 use trainer::files::write_json;
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
-use crate::precision::Precision;
-use crate::sizes::{Sizes, words};
-use crate::weights;
+use crate::sizes::words;
 
-/// What `eval` takes.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    protocol: Protocol,
-}
-
-#[derive(Debug, Subcommand)]
-enum Protocol {
-    /// Weighted k-NN, beside raw pixels and the same network untrained
-    Knn(KnnArgs),
-}
+use super::subject::{Opened, Subject};
 
 /// What `eval knn` takes.
 #[derive(Debug, clap::Args)]
 pub struct KnnArgs {
-    /// A weight file, a checkpoint, or a run
-    #[arg(long, value_name = "PATH")]
-    weights: PathBuf,
-    /// Labeled images that vote: folder, list or shards
-    #[arg(long, value_name = "PATH")]
-    train: String,
-    /// Labeled images that are classified
-    #[arg(long, value_name = "PATH")]
-    test: String,
+    #[command(flatten)]
+    subject: Subject,
     /// Neighbors that vote; the first is the one reported
     #[arg(long, value_delimiter = ',', default_value = "20,10,100,200")]
     k: Vec<usize>,
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
-    #[command(flatten)]
-    sizes: Sizes,
-    /// What the keys of the network in the file begin with, where there are several
-    #[arg(long)]
-    prefix: Option<String>,
-    /// Most images used of the first set; all if it is not given
-    #[arg(long)]
-    max_train: Option<NonZeroUsize>,
-    /// Most images used of the second set; all if it is not given
-    #[arg(long)]
-    max_test: Option<NonZeroUsize>,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: DeviceSpec,
-    /// Precision of the networks; bf16 is several times as fast on a GPU
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
-    precision: Precision,
-    /// One JSON object on the last line instead of a table
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the verb.
-pub fn run(args: &Args) -> Result<()> {
-    match &args.protocol {
-        Protocol::Knn(args) => run_knn(args),
-    }
-}
-
-fn run_knn(args: &KnnArgs) -> Result<()> {
+pub fn run(args: &KnnArgs) -> Result<()> {
     if args.k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
-    let device = device::resolve(args.device)?;
-    let weights = weights::open(&args.weights, args.prefix.as_deref(), device)?;
-    let transform = args.sizes.transform(&args.weights, &weights.model)?;
-    let (train, test) = (args.train.as_str(), args.test.as_str());
+    let subject = &args.subject;
+    let Opened { weights, transform, device } = subject.open()?;
+    let (train, test) = (subject.train.as_str(), subject.test.as_str());
     let mut options = KnnOptions::new(train, test, transform, weights.normalize.clone());
-    (options.max_train, options.max_test) =
-        (args.max_train.map(NonZeroUsize::get), args.max_test.map(NonZeroUsize::get));
+    [options.max_train, options.max_test] = subject.limits();
     options.knn =
         KnnConfig { k: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
-    (options.device, options.precision) = (device, args.precision.into());
+    (options.device, options.precision) = (device, subject.precision.into());
     let task = KnnTask::open(options, &data_config(&weights, ""))?;
     task.notices().iter().for_each(|text| note(text));
     let table = task.table(&weights.backbone, &weights.untrained()?)?;
-    if args.weights.join("config.resolved.yaml").is_file() {
-        write_json(&args.weights.join("results.json"), &table)?;
+    if subject.weights.join("config.resolved.yaml").is_file() {
+        write_json(&subject.weights.join("results.json"), &table)?;
     }
     print(args, &table, weights.step)
 }
 
 fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
-    if args.json {
+    if args.subject.json {
         let summary = json!({
             "top1": table.knn.top1(),
             "untrained": table.untrained.top1(),
@@ -117,12 +64,12 @@ fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
     }
     println!(
         "{}: {} images vote, {} are classified, {} classes; {}, {}",
-        args.weights.display(),
+        args.subject.weights.display(),
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,
         words(EvalTransform { resize: table.resize, crop: table.crop }),
-        args.precision
+        args.subject.precision
     );
     println!("{:>6}  {:>16}  {:>16}  {:>16}", "k", "this network", "untrained", "raw pixels");
     for (i, score) in table.knn.scores.iter().enumerate() {
