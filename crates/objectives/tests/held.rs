@@ -248,7 +248,7 @@ fn it_learns_and_never_collapses_whatever_batch_groups_width_and_weight_are() {
         (64, 2, 32, Gamma::Constant(10.0), 5e-4),
     ] {
         let config = SimDinoConfig { rate_groups: groups, gamma, ..held() };
-        let Learned { positions, accuracy } = train(&config, batch, width, rate, 250);
+        let Learned { positions, accuracy } = train(&config, batch, width, rate, 150);
         let late = &positions[positions.len() / 2..];
         let mean = late.iter().sum::<f64>() / late.len() as f64;
         let least = positions.iter().copied().fold(f64::INFINITY, f64::min);
