@@ -1,5 +1,7 @@
 //! Studies through the real binary.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::fs;
