@@ -226,7 +226,7 @@ fn train(config: &SimDinoConfig, sizes: (i64, i64), rate: f64, average: f64) -> 
                 let g = w.grad();
                 *m = &*m * 0.9 + &g * 0.1;
                 *v = &*v * 0.999 + g.square() * 0.001;
-                let done = step as i32 + 1;
+                let done = step + 1;
                 let m = &*m / (1.0 - 0.9f64.powi(done));
                 let v = &*v / (1.0 - 0.999f64.powi(done));
                 let _ = w.shallow_clone().g_sub_(&(m / (v.sqrt() + 1e-8) * rate * warmup));
