@@ -7,9 +7,10 @@ use std::fs;
 use common::{Bench, final_state, kill_at, lines};
 
 /// What each method needs besides the small config, and a term that only it logs.
-const METHODS: [(&str, &[&str], &[&str]); 4] = [
+const METHODS: [(&str, &[&str], &[&str]); 5] = [
     ("simdino", &[], &["loss/compression", "loss/expansion", "rate/position"]),
     ("simdinov2", &[], &["loss/compression", "loss/expansion", "loss/patches"]),
+    ("simdino", &["simdino.coeff_rule=held"], &["rate/coeff", "rate/path"]),
     ("dino", &["head.prototypes=32"], &["loss/cls", "teacher/entropy"]),
     (
         "dinov2",
@@ -36,15 +37,16 @@ fn as_words(arguments: &[String]) -> Vec<&str> {
 #[test]
 fn every_method_trains_and_is_resumed_exactly() {
     let bench = Bench::new();
-    for (method, extra, terms) in METHODS {
-        bench.ok(&as_words(&arguments(method, method, extra)));
-        let whole = final_state(&bench.path(&format!("runs/{method}")), 10);
-        let last = lines(&bench, method).pop().unwrap();
+    for (i, (method, extra, terms)) in METHODS.into_iter().enumerate() {
+        let run = format!("{method}{i}");
+        bench.ok(&as_words(&arguments(method, &run, extra)));
+        let whole = final_state(&bench.path(&format!("runs/{run}")), 10);
+        let last = lines(&bench, &run).pop().unwrap();
         for term in terms.iter().chain(&["optim/grad_norm_head", "optim/update_ratio"]) {
             assert!(last[*term].as_f64().is_some(), "{method} logs no {term}: {last}");
         }
-        assert!(bench.path(&format!("runs/{method}/report.html")).is_file());
-        let killed = format!("{method}-killed");
+        assert!(bench.path(&format!("runs/{run}/report.html")).is_file());
+        let killed = format!("{run}-killed");
         kill_at(&bench, &as_words(&arguments(method, &killed, extra)), "step 5/");
         let resumed = final_state(&bench.path(&format!("runs/{killed}")), 10);
         assert!(whole == resumed, "{method} ends otherwise after a kill");
@@ -54,16 +56,17 @@ fn every_method_trains_and_is_resumed_exactly() {
 #[test]
 fn accumulation_leaves_the_objective_as_it_is() {
     let bench = Bench::new();
-    for (method, extra, _) in METHODS {
+    for (i, (method, extra, _)) in METHODS.into_iter().enumerate() {
         let extra = [extra, &common::COMPARABLE].concat();
-        bench.ok(&as_words(&arguments(method, method, &extra)));
-        let parts = format!("{method}-parts");
+        let run = format!("{method}{i}");
+        bench.ok(&as_words(&arguments(method, &run, &extra)));
+        let parts = format!("{run}-parts");
         let extra = [&extra[..], &["train.accumulate=2"]].concat();
         bench.ok(&as_words(&arguments(method, &parts, &extra)));
         let loss = |name: &str| -> Vec<f64> {
             lines(&bench, name).iter().map(|l| l["loss/total"].as_f64().unwrap()).collect()
         };
-        for (step, (a, b)) in loss(method).iter().zip(loss(&parts)).enumerate() {
+        for (step, (a, b)) in loss(&run).iter().zip(loss(&parts)).enumerate() {
             assert!((a - b).abs() < 1e-5 * a.abs(), "{method}, step {}: {a} and {b}", step + 1);
         }
     }

@@ -103,6 +103,8 @@ impl Signals {
 pub struct CollapseDetector {
     in_a_row: u32,
     raised: bool,
+    /// The first step of those.
+    first: u64,
     /// Whether the run has been collapsed since the first step, and this was reported then.
     since_start: bool,
 }
@@ -112,6 +114,10 @@ pub struct CollapseDetector {
 const LOOKS: u32 = 3;
 /// Fraction of the training after which a collapse is reported.
 const GRACE: f64 = 0.02;
+/// Number of steps after which two checks of features that collapsed are enough, however long the
+/// training is and however far apart the checks are: so a collapse is reported within about a
+/// hundred steps.
+const STEPS: u64 = 50;
 
 impl CollapseDetector {
     /// Processes the signals of a step; returns a warning the first time that one is due.
@@ -127,7 +133,13 @@ impl CollapseDetector {
         }
         self.since_start &= verdict.is_some();
         self.in_a_row = if verdict.is_some() { self.in_a_row + 1 } else { 0 };
-        if self.raised || self.since_start || self.in_a_row < LOOKS || progress < GRACE {
+        if self.in_a_row == 1 {
+            self.first = step;
+        }
+        let looked = self.in_a_row >= LOOKS && progress >= GRACE;
+        let lasted =
+            signals.rate_position.is_some() && self.in_a_row > 1 && step >= self.first + STEPS;
+        if self.raised || self.since_start || !(looked || lasted) {
             return None;
         }
         self.raised = true;

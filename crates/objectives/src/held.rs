@@ -10,7 +10,7 @@
 //! s     = (exp(2/r (floor + p (ceiling - floor))) - 1) / kappa      spread on the path, 0 to 1
 //! log c = log(gamma r / (2 s)) + I + 6 e
 //! I    <- clamp(I + 90 e * progress made by the step, -3, log(s kappa / 2) + 6 p)
-//! loss  = -min(1, c) similarity - min(1, 1/c) gamma R
+//! loss  = -c similarity - gamma R
 //! ```
 //!
 //! - The first term of `log c` is the weight at which features rest on the path if similarity and
@@ -23,8 +23,10 @@
 //! - The upper end of `I` makes a collapse repel: see docs/OBJECTIVES.md.
 //! - `I` moves with the progress of the training, not with steps, so that runs of the same images
 //!   in small and large batches take the same path.
-//! - Neither weight exceeds 1. Adam's second moments remember a thousand steps, so a loss that
-//!   grows a hundredfold would for that time be trained at a hundredfold learning rate.
+//! - `c` is the weight of the similarity and not the inverse one of the rate, because the pull of
+//!   both shrinks as features agree. Scaled down on top of that, gradients would fall to a fortieth
+//!   in a run of the demo, and Adam, whose second moments remember a thousand steps, would learn as
+//!   at a fortieth of the learning rate.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;

@@ -168,8 +168,7 @@ impl SimDinoLoss {
                     (&expansion / weights.gamma - floor) / (ceiling - floor).max(1e-6 * ceiling);
                 Held::record(&mut statistics, &position, &path);
                 let coeff = controller.coeff(&path, &compression);
-                let loss = disagreement * coeff.clamp_max(1.0)
-                    - &expansion * coeff.reciprocal().clamp_max(1.0);
+                let loss = disagreement * &coeff - &expansion;
                 held = Some((path, coeff));
                 loss
             }

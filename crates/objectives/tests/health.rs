@@ -92,6 +92,17 @@ fn a_warning_comes_once_and_not_for_a_moment_or_at_the_start() {
 }
 
 #[test]
+fn collapsed_features_are_reported_within_a_hundred_steps_of_a_long_training() {
+    let collapsed = signals(&simdino(), features(4, false), features(2, false));
+    for every in [1, 10, 20, 50] {
+        let mut watch = CollapseDetector::default();
+        let steps = (every..=200).step_by(every);
+        let told = steps.into_iter().find(|&i| watch.observe(i as u64, 1e-5, &collapsed).is_some());
+        assert!(told.is_some_and(|step| step <= 100), "{every}: {told:?}");
+    }
+}
+
+#[test]
 fn a_run_that_starts_collapsed_is_told_at_once() {
     let mut watch = CollapseDetector::default();
     let collapsed = signals(&simdino(), features(4, false), features(2, false));

@@ -187,8 +187,13 @@ struct Learned {
     accuracy: f64,
 }
 
-/// Trains with Adam and a teacher that is an average of the student, as the trainer does.
-fn train(config: &SimDinoConfig, batch: i64, width: i64, rate: f64, steps: usize) -> Learned {
+/// Share of the teacher that it keeps in a step.
+const AVERAGE: f64 = 0.95;
+
+/// Trains with Adam and a teacher that is an average of the student, as the trainer does; with an
+/// `average` of 0, the teacher is the student.
+fn train(config: &SimDinoConfig, sizes: (i64, i64), rate: f64, average: f64) -> Learned {
+    let ((batch, width), steps) = (sizes, 150);
     tch::manual_seed(11);
     let student = Net::new(SIGNAL + NUISANCE, width);
     let teacher: Vec<Tensor> = student.0.iter().map(|w| w.detach().copy()).collect();
@@ -221,11 +226,14 @@ fn train(config: &SimDinoConfig, batch: i64, width: i64, rate: f64, steps: usize
                 let g = w.grad();
                 *m = &*m * 0.9 + &g * 0.1;
                 *v = &*v * 0.999 + g.square() * 0.001;
-                let done = step as i32 + 1;
+                let done = step + 1;
                 let m = &*m / (1.0 - 0.9f64.powi(done));
                 let v = &*v / (1.0 - 0.999f64.powi(done));
                 let _ = w.shallow_clone().g_sub_(&(m / (v.sqrt() + 1e-8) * rate * warmup));
-                let _ = mean.shallow_clone().g_mul_scalar_(0.95).g_add_(&(w.detach() * 0.05));
+                let _ = mean
+                    .shallow_clone()
+                    .g_mul_scalar_(average)
+                    .g_add_(&(w.detach() * (1.0 - average)));
                 w.shallow_clone().zero_grad();
             }
         });
@@ -234,31 +242,38 @@ fn train(config: &SimDinoConfig, batch: i64, width: i64, rate: f64, steps: usize
     Learned { positions, accuracy }
 }
 
+/// Trains and checks that the position stays above a bound and ends near the path, and that the
+/// features tell classes apart better than the inputs do.
+fn learns(config: &SimDinoConfig, (batch, width): (i64, i64), rate: f64, average: f64) {
+    let what = format!("{batch} x {width}, {} groups, {average}", config.rate_groups);
+    let raw = nearest(&unit_rows);
+    let Learned { positions, accuracy } = train(config, (batch, width), rate, average);
+    let late = &positions[positions.len() / 2..];
+    let mean = late.iter().sum::<f64>() / late.len() as f64;
+    let least = positions.iter().copied().fold(f64::INFINITY, f64::min);
+    println!("{what}: {mean:.3}, least {least:.3}, accuracy {accuracy:.3}, raw {raw:.3}");
+    assert!(least > 0.1 && (mean - 0.5).abs() < 0.2, "{what}: {mean}, least {least}");
+    assert!(accuracy > raw + 0.1, "{what}: {accuracy}, raw {raw}");
+}
+
 #[test]
 fn it_learns_and_never_collapses_whatever_batch_groups_width_and_weight_are() {
-    let raw = nearest(&unit_rows);
-    for (batch, groups, width, gamma, rate) in [
-        (16, 1, 32, Gamma::Code, 2e-3),
-        (16, 8, 32, Gamma::Code, 2e-3),
-        (256, 1, 32, Gamma::Code, 2e-3),
-        (256, 8, 32, Gamma::Ceiling, 2e-3),
-        (64, 1, 8, Gamma::Code, 2e-3),
-        (64, 1, 256, Gamma::Code, 2e-3),
-        (64, 2, 32, Gamma::Ceiling, 1e-2),
-        (64, 2, 32, Gamma::Constant(10.0), 5e-4),
+    for (sizes, groups, gamma, rate) in [
+        ((16, 32), 1, Gamma::Code, 2e-3),
+        ((16, 32), 8, Gamma::Code, 2e-3),
+        ((256, 32), 1, Gamma::Code, 2e-3),
+        ((256, 32), 8, Gamma::Ceiling, 2e-3),
+        ((64, 8), 1, Gamma::Code, 2e-3),
+        ((64, 256), 1, Gamma::Code, 2e-3),
+        ((64, 32), 2, Gamma::Ceiling, 1e-2),
+        ((64, 32), 2, Gamma::Constant(10.0), 1e-3),
     ] {
         let config = SimDinoConfig { rate_groups: groups, gamma, ..held() };
-        let Learned { positions, accuracy } = train(&config, batch, width, rate, 250);
-        let late = &positions[positions.len() / 2..];
-        let mean = late.iter().sum::<f64>() / late.len() as f64;
-        let least = positions.iter().copied().fold(f64::INFINITY, f64::min);
-        println!(
-            "{batch} {groups} {width} {gamma:?} {rate}: {mean:.3} least {least:.3} accuracy {accuracy:.3} raw {raw:.3}"
-        );
-        assert!(
-            least > 0.1 && (mean - 0.5).abs() < 0.15,
-            "{batch} {groups} {width}: {mean} {least}"
-        );
-        assert!(accuracy > raw + 0.1, "{batch} {groups} {width}: {accuracy}, raw {raw}");
+        learns(&config, sizes, rate, AVERAGE);
     }
+}
+
+#[test]
+fn it_learns_without_an_average() {
+    learns(&held(), (64, 32), 2e-3, 0.0);
 }

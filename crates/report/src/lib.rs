@@ -11,6 +11,7 @@ mod results;
 mod run;
 mod scale;
 mod sections;
+mod spread;
 pub mod study;
 
 use std::path::Path;

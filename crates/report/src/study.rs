@@ -6,6 +6,7 @@ use super::chart::{Chart, Series};
 use super::heat::{Cell, HeatMap};
 use super::markup::{escape, section, table};
 use super::scale::percent;
+use super::spread::Spread;
 use super::{document, markup};
 
 /// Colors that a chart has for its lines.
@@ -75,34 +76,6 @@ pub struct Study {
     pub axes: Vec<String>,
     /// Its runs.
     pub rows: Vec<Row>,
-}
-
-/// Mean and standard deviation of what several runs have in common.
-struct Spread {
-    count: usize,
-    mean: f64,
-    deviation: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let values: Vec<f64> = values.filter(|x| x.is_finite()).collect();
-        if values.is_empty() {
-            return None;
-        }
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
-        Some(Self {
-            count: values.len(),
-            mean,
-            deviation: (squares / (n - 1.0).max(1.0)).sqrt(),
-            least: values.iter().copied().fold(f64::INFINITY, f64::min),
-            most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        })
-    }
 }
 
 impl Study {
@@ -176,11 +149,11 @@ impl Study {
                 name,
                 rows.len().to_string(),
                 collapsed.to_string(),
-                knn.as_ref().map_or("-".into(), shown),
+                knn.as_ref().map_or("-".into(), Spread::shown),
                 of(knn.as_ref().map(|knn| knn.least)),
                 of(knn.as_ref().map(|knn| knn.most)),
                 of(knn.as_ref().map(|knn| knn.least / knn.most)),
-                position.as_ref().map_or("-".into(), shown),
+                position.as_ref().map_or("-".into(), Spread::shown),
             ]
         };
         let all: Vec<Vec<String>> = self
@@ -354,13 +327,6 @@ impl Study {
         };
         let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
         markup::table(&head, &rows)
-    }
-}
-
-fn shown(spread: &Spread) -> String {
-    match spread.count {
-        1 => percent(spread.mean, 1),
-        _ => format!("{} ± {:.1}", percent(spread.mean, 1), 100.0 * spread.deviation),
     }
 }
 

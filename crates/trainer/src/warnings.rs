@@ -16,6 +16,10 @@ const AT_CEILING: f64 = 0.95;
 const DISAGREEMENT: f64 = 0.3;
 /// Fraction of the training after which that is worth a warning.
 const LATE: f64 = 0.2;
+/// Share of a held position below which the coding rate is losing to the similarity.
+const FALLEN: f64 = 0.5;
+/// Similarity above which that is on the way to a collapse.
+const AGREEMENT: f64 = 0.9;
 /// Number of consecutive lines that must agree.
 const LINES: u32 = 3;
 
@@ -28,7 +32,7 @@ struct Condition {
 }
 
 /// Checks each metrics line.
-pub struct TrainingWarnings([Condition; 3]);
+pub struct TrainingWarnings([Condition; 4]);
 
 impl Default for TrainingWarnings {
     fn default() -> Self {
@@ -36,6 +40,7 @@ impl Default for TrainingWarnings {
         Self([
             condition(waits_for_data, data_words),
             condition(outweighs, outweighs_words),
+            condition(falls, falls_words),
             condition(needs_retries, retry_words),
         ])
     }
@@ -84,9 +89,24 @@ fn outweighs(record: &Record, progress: f64) -> bool {
 fn outweighs_words(record: &Record) -> String {
     format!(
         "the coding rate outweighs the similarity of views, which is only {:.2}: the rate can reach \
-         {:.2} here, 0.45 in the paper; raise simdino.rate_groups, or set simdino.gamma to ceiling",
+         {:.2} here, 0.45 in the paper; set simdino.coeff_rule to held",
         value(record, "loss/compression"),
         value(record, "rate/ceiling")
+    )
+}
+
+fn falls(record: &Record, _: f64) -> bool {
+    value(record, "rate/position") < FALLEN * value(record, "rate/path")
+        && value(record, "loss/compression") > AGREEMENT
+}
+
+fn falls_words(record: &Record) -> String {
+    format!(
+        "the coding rate is at {:.0} % of the way from its floor to its ceiling and is to be held at \
+         {:.0} %: the features are about to collapse; lower optim.base_lr, or lengthen \
+         optim.warmup_epochs",
+        100.0 * value(record, "rate/position"),
+        100.0 * value(record, "rate/path")
     )
 }
 
@@ -121,6 +141,16 @@ mod tests {
         assert_eq!(said(&[("speed/data_wait", 0.1)], 0.0), [0; 5]);
         assert_eq!(said(&[("rate/retries", 2.0)], 0.0), [0, 0, 1, 0, 0]);
         assert_eq!(said(&[], 0.5), [0; 5], "what is not measured says nothing");
+    }
+
+    #[test]
+    fn a_held_position_that_is_lost_is_named_early() {
+        let line = [("rate/path", 0.8), ("rate/position", 0.1), ("loss/compression", 0.95)];
+        assert_eq!(said(&line, 0.001), [0, 0, 1, 0, 0]);
+        let apart = [("rate/path", 0.8), ("rate/position", 0.3), ("loss/compression", 0.5)];
+        assert_eq!(said(&apart, 0.001), [0; 5], "a network that has yet to spread");
+        let free = [("rate/position", 0.01), ("loss/compression", 0.95)];
+        assert_eq!(said(&free, 0.001), [0; 5], "nothing is held");
     }
 
     #[test]

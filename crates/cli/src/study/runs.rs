@@ -149,7 +149,11 @@ fn start(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Child> {
     let cannot = || format!("cannot write {}", file.display());
     let output = File::create(&file).context(cannot)?;
     let same = output.try_clone().context(cannot)?;
-    let program = std::env::current_exe().context(|| "cannot find this program".into())?;
+    // As opened: the file may be replaced while the study goes on.
+    let program = match Path::new("/proc/self/exe").exists() {
+        true => "/proc/self/exe".into(),
+        false => std::env::current_exe().context(|| "cannot find this program".into())?,
+    };
     let mut command = Command::new(program);
     command.arg("train").arg(&grid.base).args(["--resume", "auto"]);
     if options.jobs > 1 {

@@ -4,7 +4,7 @@ use augment::AugmentConfig;
 use base::check::{Check, Problem};
 use data::{CacheKind, SourceKind};
 use objectives::Method;
-use objectives::config::Centering;
+use objectives::config::{Centering, CoeffRule};
 use trainer::config::OptimizerKind;
 
 use super::RunConfig;
@@ -216,12 +216,21 @@ impl RunConfig {
                 .then_some(("probe", "probe.train_path and probe.test_path are null")),
         ]);
         warnings.extend(self.loss_without_effect(&default));
+        warnings.push(self.coeff_without_effect(&default));
         warnings
             .into_iter()
             .flatten()
             .map(|(key, why)| format!("{key} has no effect: {why}"))
             .chain(self.cautions())
             .collect()
+    }
+
+    /// A weight that is set, but adapted.
+    fn coeff_without_effect(&self, default: &Self) -> Option<(&'static str, &'static str)> {
+        let (ours, theirs) = (&self.simdino, &default.simdino);
+        let set = (ours.coeff, ours.coeff_end) != (theirs.coeff, theirs.coeff_end);
+        let held = ours.coeff_rule == CoeffRule::Held;
+        (set && held).then_some(("simdino.coeff", "simdino.coeff_rule is held"))
     }
 
     /// Settings that are valid but may have unexpected effects.

@@ -7,7 +7,7 @@ use data::batch::BatchGeometry;
 use model::ImageRange;
 use model::normalize::Normalize;
 use model::{Arch, HeadConfig, ModelConfig, ResidualPrecision};
-use objectives::config::{Centering, Gamma};
+use objectives::config::{Centering, CoeffRule, Gamma};
 use objectives::{
     DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
 };
@@ -139,12 +139,19 @@ fn three_steps(config: &LearnerConfig, watched: bool) -> (Vec<StepOutput>, Learn
 fn configs() -> Vec<(&'static str, LearnerConfig)> {
     let mut balanced = config(Method::SimDino);
     balanced.objective.simdino.gamma = Gamma::Balanced;
+    let held = |method| {
+        let mut config = config(method);
+        config.objective.simdino.coeff_rule = CoeffRule::Held;
+        config
+    };
     let mut sinkhorn = config(Method::DinoV2);
     sinkhorn.objective.dino.centering = Centering::SinkhornKnopp;
     vec![
         ("simdino", config(Method::SimDino)),
         ("simdino, balanced", balanced),
+        ("simdino, held", held(Method::SimDino)),
         ("simdinov2", config(Method::SimDinoV2)),
+        ("simdinov2, held", held(Method::SimDinoV2)),
         ("dino", config(Method::Dino)),
         ("dinov2", config(Method::DinoV2)),
         ("dinov2, sinkhorn_knopp", sinkhorn),

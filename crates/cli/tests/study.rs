@@ -1,0 +1,95 @@
+//! Studies through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::fs;
+
+use common::Bench;
+use serde_json::Value;
+
+const GRID: &str = "
+base: tiny.yaml
+settings: {train.epochs: 1, probe.train_path: images/images, probe.test_path: images/images}
+methods:
+  held: {simdino.coeff_rule: held}
+  wrong: {data.path: nowhere}
+axes:
+  train.batch_size: [8, {16: {optim.warmup_epochs: 0.5}}]
+seeds: [0, 1]
+";
+
+fn rows(bench: &Bench) -> Vec<Value> {
+    let text = fs::read_to_string(bench.path("runs/grid/study.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["rows"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
+    let bench = Bench::new();
+    fs::write(bench.path("grid.yaml"), GRID).unwrap();
+    bench.ok(&["study", "grid.yaml", "--jobs", "2"]);
+    let first = rows(&bench);
+    assert_eq!(first.len(), 8);
+    for row in &first {
+        let held = row["method"] == "held";
+        assert_eq!(row["status"], if held { "done" } else { "failed" }, "{row}");
+        assert_eq!(row["knn"].is_number() && row["collapsed"].is_boolean(), held, "{row}");
+        assert_eq!(row["message"].as_str().unwrap().contains("nowhere"), !held, "{row}");
+    }
+    let csv = fs::read_to_string(bench.path("runs/grid/study.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 9);
+    assert!(csv.starts_with("run,method,train.batch_size,seed,status,collapsed,knn,"), "{csv}");
+    let page = fs::read_to_string(bench.path("runs/grid/study.html")).unwrap();
+    assert!(page.contains("k-NN over train.batch_size") && !page.contains("NaN"));
+
+    // What is done is not done again.
+    let output = bench.run(&["study", "grid.yaml", "--jobs", "4"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !said.contains("held_batch"), "{said}");
+    assert_eq!(rows(&bench)[0], first[0]);
+
+    // Other settings under the same names are refused.
+    fs::write(bench.path("grid.yaml"), GRID.replace("train.epochs: 1", "train.epochs: 2")).unwrap();
+    let message = bench.fails(2, &["study", "grid.yaml"]);
+    assert!(message.contains("made with other settings") && message.contains("--out"), "{message}");
+}
+
+#[test]
+fn a_budget_ends_a_study_that_can_go_on() {
+    let bench = Bench::new();
+    fs::write(bench.path("grid.yaml"), GRID).unwrap();
+    bench.ok(&["study", "grid.yaml", "--budget", "0"]);
+    assert!(rows(&bench).iter().all(|row| row["status"] == "not started"));
+    bench.ok(&["study", "grid.yaml", "--first", "1"]);
+    assert_eq!((rows(&bench).len(), &rows(&bench)[0]["status"]), (1, &"done".into()));
+}
+
+#[test]
+fn a_wrong_grid_is_one_sentence() {
+    let bench = Bench::without_images();
+    for (grid, expect) in [
+        ("[1]", "expected the keys base, settings"),
+        ("bases: demo", "bases: unknown key"),
+        ("settings: {}", "base: must name a config file or a recipe"),
+        ("base: nothing", "no config file and no recipe is called 'nothing'"),
+        ("{base: demo, seeds: 3}", "seeds: must be a list of integers"),
+        ("{base: demo, seeds: [-1]}", "seeds: must be a list of integers"),
+        ("{base: demo, axes: {train.epochs: 3}}", "axes.train.epochs: must be a list of values"),
+        ("{base: demo, axes: {train.epochs: []}}", "axes.train.epochs: must be a list of values"),
+        ("{base: demo, axes: 3}", "axes: must be key: [values] pairs"),
+        ("{base: demo, methods: [a]}", "methods: must be names with key: value pairs"),
+        ("{base: demo, methods: {a: 3}}", "methods.a: must be key: value pairs"),
+        ("{base: demo, axes: [{methods: [x]}]}", "axes.methods: there is no method 'x'"),
+        ("{base: demo, settings: {train.epoch: 3}}", "train.epoch"),
+        ("{base: demo", "not valid YAML"),
+    ] {
+        fs::write(bench.path("grid.yaml"), grid).unwrap();
+        let message = bench.fails(2, &["study", "grid.yaml"]);
+        assert!(message.contains(expect), "{grid}: {message}");
+        assert_eq!(message.trim().lines().count(), 1, "{grid}: {message}");
+    }
+    let message = bench.fails(2, &["study", "missing.yaml"]);
+    assert!(message.contains("missing.yaml: cannot read the grid"), "{message}");
+}
