@@ -81,6 +81,18 @@ fn the_first_probe_is_the_untrained_baseline() {
     let last = metrics.lines().rfind(|l| l.contains("probe/knn_top1")).unwrap();
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["probe/knn_top1"], table["top1"], "the exported weights are the teacher's");
+
+    // The same images train and test, so that a regression without a penalty knows them all.
+    let mut regression = vec!["eval", "logistic", "--weights", "runs/probed", "--train"];
+    regression.extend(["images/images", "--test", "images/images", "--c", "1e4", "--json"]);
+    regression.extend(["--device", "cpu"]);
+    let table = bench.ok(&regression);
+    let table: serde_json::Value = serde_json::from_str(table.lines().last().unwrap()).unwrap();
+    let number = |key: &str| table[key].as_f64().unwrap();
+    assert!(number("top1") > 0.9 && (0.0..=1.0).contains(&number("untrained")), "{table}");
+    let kept = fs::read_dir(bench.path("runs/probed/features")).unwrap().count();
+    assert_eq!(kept, 2, "features of the network and of its untrained twin are kept");
+    assert!(bench.ok(&regression).contains(table["results"]["trained"]["c"].to_string().as_str()));
 }
 
 #[test]

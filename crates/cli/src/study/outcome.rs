@@ -36,7 +36,7 @@ pub fn read(spec: &RunSpec, folder: &Path, seconds: f64) -> Result<Row, String> 
         results.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let last = |name: &str| records.iter().rev().find_map(|record| record.get(name));
     let top1 = |key: &str| results[key]["scores"][0]["top1"].as_f64();
-    let verdict = records.last().and_then(|record| signals(record).verdict());
+    let verdict = signals(&last).verdict();
     let steps = records.last().map_or(1, |record| record.step).max(1) as f64;
     let curve = records.iter().filter_map(|record| {
         record.get("probe/knn_top1").map(|knn| (record.step as f64 / steps, knn))
@@ -73,17 +73,50 @@ fn speed(records: &[Record]) -> Option<f64> {
     speeds.get(speeds.len() / 2).copied()
 }
 
-/// The health of a run at a metrics line.
-fn signals(record: &Record) -> Signals {
-    let uniform = record.get("loss/uniform");
+/// The health of a run at its end, from the last value of each metric: they are not all on the same
+/// line.
+fn signals(last: &impl Fn(&str) -> Option<f64>) -> Signals {
+    let uniform = last("loss/uniform");
     Signals {
         // What is not logged must not look like a collapse.
-        feature_std: record.get("health/feature_std").unwrap_or(1.0),
-        effective_rank: record.get("health/effective_rank").unwrap_or(f64::INFINITY),
-        rate_position: record.get("rate/position"),
-        compression: record.get("loss/compression"),
-        loss_over_uniform: record.get("loss/cls").zip(uniform).map(|(loss, most)| loss / most),
-        teacher_entropy: record.get("teacher/entropy"),
-        entropy_of_mean: record.get("teacher/entropy_of_mean"),
+        feature_std: last("health/feature_std").unwrap_or(1.0),
+        effective_rank: last("health/effective_rank").unwrap_or(f64::INFINITY),
+        rate_position: last("rate/position"),
+        compression: last("loss/compression"),
+        loss_over_uniform: last("loss/cls").zip(uniform).map(|(loss, most)| loss / most),
+        teacher_entropy: last("teacher/entropy"),
+        entropy_of_mean: last("teacher/entropy_of_mean"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(lines: &[&str]) -> Row {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("metrics.jsonl"), lines.join("\n") + "\n").unwrap();
+        let spec = RunSpec {
+            name: "run".into(),
+            method: "held".into(),
+            cell: Vec::new(),
+            seed: 0,
+            overrides: Vec::new(),
+        };
+        read(&spec, folder.path(), 1.0).unwrap()
+    }
+
+    #[test]
+    fn a_collapse_is_seen_although_a_probe_comes_after_it() {
+        let step = |similarity, position| {
+            format!(
+                r#"{{"step":10,"epoch":1.0,"loss/compression":{similarity},"rate/position":{position}}}"#
+            )
+        };
+        let probe = r#"{"step":10,"epoch":1.0,"probe/knn_top1":0.1}"#;
+        let row = outcome(&[&step(0.99, 0.01), probe]);
+        assert_eq!(row.collapsed, Some(true));
+        assert!(row.message.contains("nearly the same features"), "{}", row.message);
+        assert_eq!(outcome(&[&step(0.9, 0.5), probe]).collapsed, Some(false));
     }
 }

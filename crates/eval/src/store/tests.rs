@@ -1,0 +1,182 @@
+//! The store against an extraction without one, stopped, damaged, and continued.
+
+use augment::EvalTransform;
+use data::DataConfig;
+use data::SyntheticConfig;
+use data::synthetic::write_folder;
+use model::normalize::Normalize;
+use model::{Arch, ModelConfig};
+use tch::nn;
+
+use super::*;
+
+const PARTS: [ImageFeature; 3] =
+    [ImageFeature::Cls(1), ImageFeature::Cls(2), ImageFeature::MeanPatch];
+
+fn network(seed: i64) -> (nn::VarStore, VisionTransformer) {
+    tch::manual_seed(seed);
+    let vars = nn::VarStore::new(Device::Cpu);
+    let config = ModelConfig {
+        arch: Arch::VitNano,
+        patch_size: 8,
+        image_size: 32,
+        ..ModelConfig::default()
+    };
+    let network = VisionTransformer::new(&vars.root(), &config).unwrap();
+    (vars, network)
+}
+
+/// 25 images, of which two cannot be read.
+fn images(folder: &Path) -> Arc<Dataset> {
+    write_folder(&SyntheticConfig { count: 25, size: 32, seed: 0 }, folder, |_| ()).unwrap();
+    let path = folder.join("images").display().to_string();
+    let open = || data::open(&DataConfig { path: Some(path.clone()), ..DataConfig::default() });
+    let whole = open().unwrap();
+    for index in [3, 12] {
+        let name = folder.join("images").join(whole.name(index));
+        fs::write(name, b"not an image").unwrap();
+    }
+    Arc::new(open().unwrap())
+}
+
+fn options() -> ExtractOptions {
+    let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] };
+    let options = ExtractOptions::new(EvalTransform::for_crop(32), normalize);
+    ExtractOptions { batch: 4, workers: Some(2), ..options }
+}
+
+fn wanted(parts: &[ImageFeature]) -> BTreeSet<ImageFeature> {
+    parts.iter().copied().collect()
+}
+
+/// A store in `folder` of parts of this many images.
+fn store(folder: &Path, part_images: usize) -> FeatureStore {
+    FeatureStore { part_images, ..FeatureStore::in_folder(folder) }
+}
+
+fn features(
+    store: &FeatureStore,
+    network: &VisionTransformer,
+    dataset: &Arc<Dataset>,
+    parts: &[ImageFeature],
+) -> Result<ImageFeatures> {
+    let network = Network { backbone: network, fingerprint: "weights" };
+    store.features(network, dataset, &options(), &wanted(parts), &mut |_, _| ())
+}
+
+fn assert_same(one: &ImageFeatures, other: &ImageFeatures) {
+    assert_eq!(one.features, other.features);
+    assert_eq!((&one.indices, &one.labels), (&other.indices, &other.labels));
+    assert_eq!((&one.names, &one.broken), (&other.names, &other.broken));
+}
+
+#[test]
+fn features_do_not_depend_on_the_store_and_are_computed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let ((_, network), (_, other)) = (network(1), network(2));
+    let fresh = features(&FeatureStore::default(), &network, &dataset, &PARTS).unwrap();
+    assert_eq!(fresh.indices.len(), 23);
+    assert_eq!(fresh.broken.iter().map(|b| b.index).collect::<Vec<_>>(), [3, 12]);
+    assert!(fresh.features[&ImageFeature::Cls(1)] != fresh.features[&ImageFeature::Cls(2)]);
+    // With parts of one image, some have no readable image.
+    for part_images in [1, 4, 7, 25, 100] {
+        let store = store(&folder.path().join(part_images.to_string()), part_images);
+        let first = features(&store, &network, &dataset, &PARTS).unwrap();
+        assert_same(&fresh, &first);
+        // Another network that claims to be the same gets what is there.
+        assert_same(&fresh, &features(&store, &other, &dataset, &PARTS).unwrap());
+    }
+    let cls = features(&FeatureStore::default(), &network, &dataset, &PARTS[..1]).unwrap();
+    let error = (&cls.features[&PARTS[0]] - &fresh.features[&PARTS[0]]).abs().max();
+    assert!(error.double_value(&[]) < 1e-5, "the class token alone is the same");
+}
+
+#[test]
+fn a_stopped_extraction_goes_on_and_what_is_missing_is_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let ((_, network), (_, other)) = (network(1), network(2));
+    let store = store(&folder.path().join("store"), 10);
+    let fresh = features(&store, &network, &dataset, &PARTS[..2]).unwrap();
+    let file = |number: u32| {
+        let entry = fs::read_dir(folder.path().join("store")).unwrap().next().unwrap();
+        entry.unwrap().path().join(format!("part-{number:05}.safetensors"))
+    };
+    assert!(file(2).is_file() && !file(3).is_file());
+    fs::write(file(1), b"half a file").unwrap();
+    let mended = features(&store, &network, &dataset, &PARTS[..2]).unwrap();
+    assert_same(&fresh, &mended);
+    // Only the missing part is computed.
+    fs::remove_file(file(1)).unwrap();
+    let mixed = features(&store, &other, &dataset, &PARTS[..1]).unwrap();
+    let rows = |set: &ImageFeatures, first, count| {
+        set.features[&ImageFeature::Cls(1)].narrow(0, first, count)
+    };
+    assert_eq!(rows(&mixed, 0, 9), rows(&fresh, 0, 9));
+    assert_ne!(rows(&mixed, 9, 9), rows(&fresh, 9, 9));
+    assert_eq!(rows(&mixed, 18, 5), rows(&fresh, 18, 5));
+    // A new feature does not replace those that are there.
+    features(&store, &network, &dataset, &PARTS[2..]).unwrap();
+    let kept = features(&store, &other, &dataset, &[PARTS[0]]).unwrap();
+    assert_same(&mixed, &kept);
+}
+
+#[test]
+fn a_rest_without_a_readable_image_does_not_cost_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let (_, network) = network(1);
+    let store = store(&folder.path().join("store"), 1);
+    let fresh = features(&store, &network, &dataset, &PARTS).unwrap();
+    let entry = fs::read_dir(folder.path().join("store")).unwrap().next().unwrap();
+    for part in ["part-00003.safetensors", "part-00012.safetensors"] {
+        fs::remove_file(entry.as_ref().unwrap().path().join(part)).unwrap();
+    }
+    let again = features(&store, &network, &dataset, &PARTS).unwrap();
+    assert_eq!(fresh.features, again.features);
+    assert_eq!(again.broken.iter().map(|b| b.index).collect::<Vec<_>>(), [3, 12]);
+    assert!(again.broken.iter().all(|b| !b.reason.is_empty()), "{:?}", again.broken);
+}
+
+#[test]
+fn what_changes_features_changes_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let (vars, backbone) = network(1);
+    let store = FeatureStore::in_folder(folder.path().join("store"));
+    let tensors = model::weights::named_variables(&vars);
+    let fingerprint = weights_fingerprint(&tensors).unwrap();
+    let of = |fingerprint: &str, options: &ExtractOptions| {
+        let network = Network { backbone: &backbone, fingerprint };
+        store.folder_of(network, &dataset, options).unwrap()
+    };
+    let base = of(&fingerprint, &options());
+    assert_eq!(base, of(&fingerprint, &ExtractOptions { batch: 9, workers: Some(1), ..options() }));
+    let _ = tch::no_grad(|| tensors[3].1.shallow_clone().get(0).g_add_scalar_(1e-3));
+    let changed = weights_fingerprint(&tensors).unwrap();
+    let mut others = vec![of(&changed, &options())];
+    let smaller = EvalTransform { resize: 32, crop: 24 };
+    others.push(of(&fingerprint, &ExtractOptions { transform: smaller, ..options() }));
+    others.push(of(&fingerprint, &ExtractOptions { limit: Some(5), ..options() }));
+    let precision = FeaturePrecision::Bf16;
+    others.push(of(&fingerprint, &ExtractOptions { precision, ..options() }));
+    assert!(others.iter().all(|other| *other != base), "{others:?}");
+}
+
+#[test]
+fn what_cannot_be_computed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let (_, network) = network(1);
+    let store = FeatureStore::default();
+    let error = |parts: &[ImageFeature]| {
+        features(&store, &network, &dataset, parts).unwrap_err().to_string()
+    };
+    assert!(error(&[]).contains("at least one"));
+    assert!(error(&[ImageFeature::Cls(5)]).contains("1 to 4"));
+    assert!(error(&[ImageFeature::Cls(0)]).contains("1 to 4"));
+    let set = features(&store, &network, &dataset, &PARTS[..2]).unwrap();
+    assert_eq!(set.side_by_side(&PARTS[..2]).unwrap().features.size(), [23, 256]);
+    assert!(set.side_by_side(&PARTS).unwrap_err().to_string().contains("mean_patch"));
+}
