@@ -1,7 +1,9 @@
 //! Logistic regression on features: the protocol of DINOv2, whose results do not depend on a
 //! learning rate or a number of epochs.
 
+mod config;
 mod lbfgs;
+mod model;
 mod problem;
 
 use std::collections::BTreeSet;
@@ -13,43 +15,9 @@ use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::labeled::{Labeled, comparable};
 use crate::spectrum::spectrum;
+pub use config::LogisticConfig;
+pub use model::LogisticModel;
 use problem::Problem;
-
-/// Settings of the regression.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct LogisticConfig {
-    /// Candidates for `C`, the weight of the cross-entropy relative to the penalty. 45 values from
-    /// 1e-6 to 1e5 in DINOv2.
-    pub c: Vec<f64>,
-    /// Maximum number of iterations for each candidate; 1,000 in DINOv2.
-    pub max_iterations: usize,
-    /// An iteration that lowers the loss by a smaller fraction than this is the last. 1e-12 in
-    /// DINOv2.
-    pub tolerance: f64,
-    /// Fraction of the train images that choose `C`; a tenth in DINOv2.
-    pub held_out: f64,
-    /// Seed of the choice of these images.
-    pub seed: u64,
-    /// Device of the regression.
-    #[serde(skip)]
-    pub device: Device,
-}
-
-impl Default for LogisticConfig {
-    /// The settings of DINOv2, on the CPU.
-    fn default() -> Self {
-        let exponent = |i: u32| -6.0 + 11.0 * f64::from(i) / 44.0;
-        Self {
-            c: (0..45).map(|i| 10f64.powf(exponent(i))).collect(),
-            max_iterations: 1000,
-            tolerance: 1e-12,
-            held_out: 0.1,
-            seed: 0,
-            device: Device::Cpu,
-        }
-    }
-}
 
 /// Result of [`logistic`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -76,28 +44,6 @@ pub struct LogisticResult {
     pub effective_rank: f64,
     /// Notes for the reader of the numbers.
     pub notes: Vec<String>,
-}
-
-/// A fitted classifier.
-#[derive(Debug)]
-pub struct LogisticModel {
-    /// `[D, K]` in fp64.
-    pub weight: Tensor,
-    /// `[K]` in fp64.
-    pub bias: Tensor,
-    /// The minimum: `C` times the summed cross-entropy plus half the squared norm of the weight.
-    pub loss: f64,
-    /// Number of iterations.
-    pub iterations: usize,
-    /// Whether the last iteration was within the tolerance.
-    pub converged: bool,
-}
-
-impl LogisticModel {
-    /// Returns the scores of features `[n, D]`: `[n, K]` in fp64.
-    pub fn scores(&self, features: &Tensor) -> Tensor {
-        features.to_kind(Kind::Double).matmul(&self.weight) + &self.bias
-    }
 }
 
 /// Fits `C * sum(cross-entropy) + |W|^2 / 2` by L-BFGS in fp64. The bias is not penalized.

@@ -15,33 +15,16 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, spread, to_input};
 
+mod feature;
 mod part;
 #[cfg(test)]
 mod tests;
 
+pub use feature::ImageFeature;
 use part::Part;
 
 /// Images per file. A stopped extraction loses the work on at most this many.
 const PART_IMAGES: usize = 4096;
-
-/// One vector of an image, `[D]`, after the final norm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ImageFeature {
-    /// The class token of a block, counted from the end: 1 is the last block.
-    Cls(u8),
-    /// The mean of the patch tokens of the last block.
-    MeanPatch,
-}
-
-impl ImageFeature {
-    fn name(self) -> String {
-        match self {
-            Self::Cls(block) => format!("cls_{block}"),
-            Self::MeanPatch => "mean_patch".to_owned(),
-        }
-    }
-}
 
 /// A network and what identifies its weights.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::config::LogisticConfig;
 use super::lbfgs::{self, Point};
-use super::{LogisticConfig, LogisticModel};
+use super::model::LogisticModel;
 use crate::error::Result;
 
 /// Rows of a product at once, so that memory is bounded.

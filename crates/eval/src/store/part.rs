@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use data::loader::BrokenImage;
 use tch::{Device, Kind, Tensor};
 
-use super::ImageFeature;
+use super::feature::ImageFeature;
 use crate::error::{Error, Result};
 
 /// Tensor of the indices of the images that have a row.

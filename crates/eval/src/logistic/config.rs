@@ -1,0 +1,40 @@
+//! Settings of logistic regression.
+
+use serde::Serialize;
+use tch::Device;
+
+/// Settings of the regression.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LogisticConfig {
+    /// Candidates for `C`, the weight of the cross-entropy relative to the penalty. 45 values from
+    /// 1e-6 to 1e5 in DINOv2.
+    pub c: Vec<f64>,
+    /// Maximum number of iterations for each candidate; 1,000 in DINOv2.
+    pub max_iterations: usize,
+    /// An iteration that lowers the loss by a smaller fraction than this is the last. 1e-12 in
+    /// DINOv2.
+    pub tolerance: f64,
+    /// Fraction of the train images that choose `C`; a tenth in DINOv2.
+    pub held_out: f64,
+    /// Seed of the choice of these images.
+    pub seed: u64,
+    /// Device of the regression.
+    #[serde(skip)]
+    pub device: Device,
+}
+
+impl Default for LogisticConfig {
+    /// The settings of DINOv2, on the CPU.
+    fn default() -> Self {
+        let exponent = |i: u32| -6.0 + 11.0 * f64::from(i) / 44.0;
+        Self {
+            c: (0..45).map(|i| 10f64.powf(exponent(i))).collect(),
+            max_iterations: 1000,
+            tolerance: 1e-12,
+            held_out: 0.1,
+            seed: 0,
+            device: Device::Cpu,
+        }
+    }
+}
