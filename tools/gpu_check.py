@@ -51,12 +51,13 @@ METHODS = {
     "dinov2": ["method=dinov2", "head.prototypes=4096"],
     "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "dino.centering=sinkhorn_knopp"],
 }
-TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "transfer"]
+TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "transfer"]
 CURVES = ["simdino", "dino"]
 # Our step with a part of it computed in another way.
 OTHERWISE = {
     "without_cudnn": "simdino, attention not by cuDNN",
     "unfused": "simdino, without fused kernels",
+    "sdpa": "simdino, without own attention",
 }
 # For a try without a GPU: the same parts, of networks that a processor trains at once.
 SMALL_STEP = {
@@ -410,6 +411,7 @@ def times(check):
         check.peer(size, "compile", 90)
     check.step("B", "without_cudnn", 40, {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"})
     check.step("B", "unfused", 40, {"SIMDINO_FUSED_KERNELS": "0"})
+    check.step("B", "sdpa", 40, {"SIMDINO_FUSED_ATTENTION": "0"})
     for method in CURVES:
         curve(check, method, check.left())
 
