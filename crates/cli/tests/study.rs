@@ -57,6 +57,25 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
 }
 
 #[test]
+fn runs_of_one_name_with_different_settings_are_refused() {
+    let bench = Bench::without_images();
+    let grid = |epochs: u32| {
+        format!(
+            "base: demo\naxes:\n  - train.batch_size: [{{16: {{train.epochs: 2}}}}]\n  \
+             - train.batch_size: [{{16: {{train.epochs: {epochs}}}}}]\n"
+        )
+    };
+    fs::write(bench.path("same.yaml"), grid(2)).unwrap();
+    assert_eq!(bench.ok(&["study", "same.yaml", "--dry-run"]).lines().count(), 1);
+    fs::write(bench.path("other.yaml"), grid(4)).unwrap();
+    let message = bench.fails(2, &["study", "other.yaml", "--dry-run"]);
+    assert!(
+        message.contains("other.yaml: two runs would be called 'base_batch_size=16"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_budget_ends_a_study_that_can_go_on() {
     let bench = Bench::new();
     fs::write(bench.path("grid.yaml"), GRID).unwrap();

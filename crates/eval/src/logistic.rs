@@ -79,7 +79,8 @@ pub fn fit(
 /// widths or are not finite.
 ///
 /// # Source
-/// DINOv2's eval/log_regression.py at b8931f7.
+/// DINOv2's eval/log_regression.py at b8931f7, whose images are resized to 224 pixels before the
+/// center crop of 224; the sets given here decide that.
 pub fn logistic(
     train: &FeatureSet,
     test: &FeatureSet,

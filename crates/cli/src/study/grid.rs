@@ -1,5 +1,6 @@
 //! The grid of a study: which runs there are, in which order.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -75,8 +76,9 @@ impl Grid {
         let methods = if methods.is_empty() { vec![base_alone()] } else { methods };
         let only = only(keys.get("axes"), &methods).map_err(wrong)?;
         for (block, methods) in blocks.iter().zip(only) {
-            let size = block.iter().map(Vec::len).product::<usize>();
-            if size * methods.len() * seeds.len() > MOST_RUNS {
+            let size = block.iter().map(Vec::len).fold(1, usize::saturating_mul);
+            let made = size.saturating_mul(methods.len()).saturating_mul(seeds.len());
+            if made > MOST_RUNS {
                 return Err(wrong(format!("axes: more than {MOST_RUNS} runs")));
             }
             let cells = scattered(size).map(|at| cell(block, at));
@@ -88,10 +90,34 @@ impl Grid {
                 }
             }
         }
-        let mut names = std::collections::HashSet::new();
-        runs.retain(|run| names.insert(run.name.clone())); // blocks may overlap
-        Ok(Self { base: base.into(), axes, runs })
+        Ok(Self { base: base.into(), axes, runs: without_repetitions(runs).map_err(wrong)? })
     }
+}
+
+/// Grids may overlap, but runs of one name must also have the same settings: otherwise one of them
+/// would be left out, and its row would be that of the other.
+fn without_repetitions(runs: Vec<RunSpec>) -> Result<Vec<RunSpec>, String> {
+    let mut known: HashMap<String, Vec<String>> = HashMap::new();
+    let mut kept = Vec::with_capacity(runs.len());
+    for run in runs {
+        let mut settings = run.overrides.clone();
+        settings.sort();
+        match known.get(&run.name) {
+            Some(before) if *before == settings => {}
+            Some(_) => {
+                let name = &run.name;
+                return Err(format!(
+                    "two runs would be called '{name}', but their settings differ: give the values \
+                     different names"
+                ));
+            }
+            None => {
+                known.insert(run.name.clone(), settings);
+                kept.push(run);
+            }
+        }
+    }
+    Ok(kept)
 }
 
 fn base_alone() -> Choice {

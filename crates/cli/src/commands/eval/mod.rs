@@ -19,7 +19,7 @@ pub struct Args {
 enum Protocol {
     /// Weighted k-NN, beside raw pixels and the same network untrained
     Knn(knn::KnnArgs),
-    /// Logistic regression, beside the same network untrained
+    /// Logistic regression, beside the same network untrained; DINOv2 measures it with --resize 224
     Logistic(logistic::LogisticArgs),
 }
 
