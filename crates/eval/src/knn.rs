@@ -143,9 +143,9 @@ struct Nearest {
 
 impl Nearest {
     /// Keeps the `k` nearest of both.
-    fn merged(self, other: Self, k: i64) -> Self {
-        let all = Tensor::cat(&[self.similarities, other.similarities], 1);
-        let indices = Tensor::cat(&[self.indices, other.indices], 1);
+    fn merged(&self, other: &Self, k: i64) -> Self {
+        let all = Tensor::cat(&[&self.similarities, &other.similarities], 1);
+        let indices = Tensor::cat(&[&self.indices, &other.indices], 1);
         let (similarities, places) = all.topk(k.min(all.size()[1]), 1, true, true);
         Self { similarities, indices: indices.gather(1, &places, false) }
     }
@@ -161,13 +161,7 @@ impl Search<'_> {
             for (i, (_, test)) in blocks(test, block[1]).enumerate() {
                 let new = self.nearest(&self.prepared(&test), &train, start);
                 match found.get_mut(i) {
-                    Some(old) => {
-                        let so_far = Nearest {
-                            similarities: old.similarities.shallow_clone(),
-                            indices: old.indices.shallow_clone(),
-                        };
-                        *old = so_far.merged(new, self.most());
-                    }
+                    Some(so_far) => *so_far = so_far.merged(&new, self.most()),
                     None => found.push(new),
                 }
             }

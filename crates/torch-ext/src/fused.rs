@@ -220,6 +220,14 @@ fn call_add_norm(
     kind: Kind,
     subset: Option<&Subset>,
 ) -> Result<(Tensor, Option<Tensor>)> {
+    if let Some(Branch { output, subset: Some(subset), .. }) = branch
+        && output.size().first() != Some(&subset.count)
+    {
+        // The kernels read rows at the places of the subset.
+        let (expected, got) = (subset.count, output.size());
+        let message = format!("the branch must hold {expected} images, got {got:?}");
+        return Err(Error::Torch { what: ADD_NORM, message });
+    }
     let places = |subset: Option<&Subset>| optional(subset.map(|subset| &subset.places));
     let arguments = ffi::AddNorm {
         x: pointer(x),

@@ -379,6 +379,11 @@ fn what_does_not_fit_is_refused() {
         refused(norm(&right), &branch(&x, Some(wrong.shallow_clone())))
             .contains("factor must be [2]")
     );
+    // A subset of one image beside a branch for both.
+    let numbers = Tensor::from_slice(&[0.5f32, 0.1]).view([1, 2]);
+    let subset = Subset::smallest(&numbers, &[1]).pop();
+    let both = Branch { subset, ..branch(&x, None) };
+    assert!(refused(norm(&right), &both).contains("must hold 1 images"));
     assert!(fused::bias_gelu(&x, &wrong, 8).unwrap_err().to_string().contains("bias must be [8]"));
     assert!(fused::split_heads(&x, None, 3).unwrap_err().to_string().contains("for 3 heads"));
     assert!(
