@@ -15,9 +15,10 @@
 //! uniformity = log of the mean over all pairs i != j of exp(-2 |x_i - x_j|^2)
 //! ```
 
+use objectives::coding_rate::RateEvents;
+use objectives::simdino::SimDinoLoss;
 use objectives::{
-    Inputs, LossOutput, Needs, Objective, Outputs, RateEvents, Result, SimDinoConfig, SimDinoLoss,
-    Statistics, StepContext,
+    Inputs, LossOutput, Needs, Objective, Outputs, Result, SimDinoConfig, Statistics, StepContext,
 };
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;

@@ -4,7 +4,7 @@
 //! [`Needs`] from the networks, computes a [`LossOutput`] for a (micro-)batch, and makes its state
 //! explicit: only [`Objective::update`] changes it, once per step, and [`Objective::state`]
 //! exports it to checkpoints. A new objective needs a new file and a new variant of
-//! [`crate::config::Method`].
+//! [`crate::Method`].
 
 use std::ops::AddAssign;
 

@@ -12,15 +12,13 @@ use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
 use model::{Arch, HeadConfig, ImageRange, ModelConfig, PosInterpolation};
 use model::{DropPathForm, DropPathSchedule};
-use objectives::config::{Centering, RatePrecision};
 use objectives::{
-    DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
+    Centering, DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig,
+    RatePrecision, SimDinoConfig, WarmupForm,
 };
 use tch::{Device, Kind, Tensor};
 use trainer::branch::Branch;
-use trainer::config::{
-    ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Precision, WarmupForm,
-};
+use trainer::config::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Precision};
 use trainer::input::{MaskedPatches, Views};
 use trainer::learner::{Learner, LearnerConfig};
 use trainer::processes::Processes;

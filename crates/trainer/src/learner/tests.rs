@@ -7,9 +7,9 @@ use data::batch::BatchGeometry;
 use model::ImageRange;
 use model::normalize::Normalize;
 use model::{Arch, HeadConfig, ModelConfig, ResidualPrecision};
-use objectives::config::{Centering, CoeffRule, Gamma};
 use objectives::{
-    DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
+    Centering, CoeffRule, DinoConfig, Gamma, IbotConfig, KoleoConfig, MaskWeights, Method,
+    ObjectiveConfig, SimDinoConfig,
 };
 use tch::Kind;
 
