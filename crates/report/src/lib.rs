@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod chart;
