@@ -21,6 +21,8 @@ mod labeled;
 pub mod logistic;
 pub mod pca;
 pub mod pictures;
+pub mod record;
+pub mod results;
 pub mod spectrum;
 pub mod store;
 

@@ -6,6 +6,7 @@
 pub mod chart;
 mod curves;
 mod error;
+mod evaluations;
 mod heat;
 mod markup;
 mod results;
@@ -38,6 +39,7 @@ fn page(run: &Run) -> String {
     let parts = [
         sections::header(run),
         sections::learned(run),
+        evaluations::evaluations(run),
         curves::training(run),
         sections::pictures(run),
         sections::broken(run),
