@@ -15,6 +15,8 @@ mod packs;
 mod parquet;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(feature = "remote")]
+mod remote_server;
 mod shards;
 mod sources;
 mod support;
