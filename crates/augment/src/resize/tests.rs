@@ -1,4 +1,5 @@
-//! Crops beside the same crops made plainly, and the borders of what a crop sees.
+//! Compares crops with the same crops made by plain loops, and checks that pixels outside the box
+//! have no effect.
 
 use image::{Rgb, RgbImage};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Files, overrides and what is said about the wrong ones.
+//! Config files, overrides, and the messages about invalid ones.
 
 mod methods;
 

@@ -1,4 +1,4 @@
-//! What the tests of kernels share: inputs, comparisons, and kernels that run on the CPU.
+//! Helpers for tests of kernels: inputs, comparisons, and kernels that run on the CPU.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::path::{Path, PathBuf};

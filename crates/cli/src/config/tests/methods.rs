@@ -1,4 +1,4 @@
-//! What a method brings along, and what does not fit it.
+//! The recipe of each method, and settings that do not fit it.
 
 use super::*;
 
