@@ -1,4 +1,4 @@
-//! Pages of made-up runs, whole and in pieces.
+//! Pages of made-up runs, complete and in pieces.
 
 use std::fs;
 use std::path::PathBuf;

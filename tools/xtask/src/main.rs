@@ -18,6 +18,7 @@ mod process;
 mod round_trip;
 mod setup;
 mod simdino;
+mod sizes;
 mod smoke;
 mod soak;
 mod spelling;

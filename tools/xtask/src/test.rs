@@ -5,17 +5,18 @@ use std::time::Instant;
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
 use crate::{
-    dist, gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling,
+    dist, gpu_bundle, layering, messages, process, round_trip, setup, sizes, smoke, soak, spelling,
 };
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 14] = [
+const STAGES: [Stage; 15] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
     ("layering", layering::check),
+    ("sizes", sizes::check),
     ("spelling", spelling::check),
     ("messages", messages::check),
     ("clippy", |ws| {
