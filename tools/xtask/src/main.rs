@@ -5,6 +5,7 @@
 mod bench;
 mod bench_coding_rate;
 mod bench_data;
+mod bench_eval;
 mod bench_model;
 mod demo;
 mod dist;
@@ -45,6 +46,8 @@ cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] 
                                    the training step beside the same step in PyTorch and timm
 cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
                                    the data pipeline beside torchvision + Pillow and albumentations
+cargo xtask bench eval [--json] [--train=N] [--test=N] [--width=N] [--classes=N] [--rounds=N]
+                                   evaluations on frozen features beside torch and scikit-learn
 cargo xtask bench model [--json]
                                    a backbone beside timm's in PyTorch; loading beside reading
 cargo xtask bench coding-rate [--json]
@@ -84,6 +87,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "coding-rate", ..] => {
             bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
         }
+        ["bench", "eval", ..] => bench_eval::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "model", ..] => bench_model::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
