@@ -19,8 +19,10 @@ mod knn;
 mod knn_task;
 mod labeled;
 pub mod logistic;
+pub mod nearest;
 pub mod pca;
 pub mod pictures;
+pub mod segmentation;
 pub mod spectrum;
 pub mod store;
 
