@@ -22,6 +22,8 @@ pub mod logistic;
 pub mod nearest;
 pub mod pca;
 pub mod pictures;
+pub mod record;
+pub mod results;
 pub mod segmentation;
 pub mod spectrum;
 pub mod store;

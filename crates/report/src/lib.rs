@@ -5,6 +5,7 @@
 pub mod chart;
 mod curves;
 mod error;
+mod evaluations;
 mod heat;
 mod markup;
 mod results;
@@ -37,6 +38,7 @@ fn page(run: &Run) -> String {
     let parts = [
         sections::header(run),
         sections::learned(run),
+        evaluations::evaluations(run),
         curves::training(run),
         sections::pictures(run),
         sections::broken(run),

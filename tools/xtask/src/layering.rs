@@ -50,7 +50,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "simdino-trainer",
         ],
     ),
-    ("simdino-report", &["simdino", "simdino-trainer"]),
+    ("simdino-report", &["simdino", "simdino-eval", "simdino-trainer"]),
     (PROGRAM, &ALL_LIBRARIES),
     ("xtask", &[]),
     ("benches", &ALL_LIBRARIES),

@@ -8,7 +8,6 @@ use data::Dataset;
 use eval::KnnTask;
 use simdino::assemble;
 use simdino::{device, images};
-use trainer::files::write_json;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
@@ -183,7 +182,7 @@ fn finish(
         let untrained = assemble::learner(config, device, Processes::Single)?;
         let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
         let table = task.table(&ours.backbone, &fresh.backbone)?;
-        write_json(&dir.file("results.json"), &table)?;
+        eval::results::update(dir.root(), |results| results.set_table(&table))?;
         observer.console().note(&table.sentence());
     }
     let backbone = &learner.teacher.network.backbone;
