@@ -109,6 +109,23 @@ pub enum Error {
         /// The limit.
         gb: f64,
     },
+    /// A file of ground truth is inconsistent.
+    #[error("{}: {problem}", path.display())]
+    GroundTruth {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is nothing to find.
+    #[error("no query has an image that should be found")]
+    NoPositives,
+    /// A folder has no image files.
+    #[error("{}: no image files there", path.display())]
+    NoImageFiles {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A tensor does not have the expected shape.
     #[error("{what} must have the shape {expected} (got {got:?})")]
     Shape {

@@ -24,6 +24,7 @@ pub mod pca;
 pub mod pictures;
 pub mod record;
 pub mod results;
+pub mod retrieval;
 pub mod segmentation;
 pub mod spectrum;
 pub mod store;

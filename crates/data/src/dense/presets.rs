@@ -1,6 +1,6 @@
 //! Label values and file names of common data sets.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::DenseOptions;
 use super::rules::{IGNORE, LabelRules};
@@ -121,7 +121,7 @@ impl Preset {
             Self::Cityscapes => {
                 // All 34 numbers exist; 255 is the license plate, whose number is -1.
                 let ignored = (0..34).chain([255]).map(|id| (id, IGNORE));
-                let mut ids: HashMap<u16, u8> = ignored.collect();
+                let mut ids: BTreeMap<u16, u8> = ignored.collect();
                 ids.extend(CITYSCAPES.into_iter().zip(0..));
                 LabelRules::from_ids(ids, owned(&CITYSCAPES_NAMES))
             }

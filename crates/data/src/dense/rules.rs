@@ -1,6 +1,6 @@
 //! The meaning of the values in label images.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -36,9 +36,9 @@ pub struct LabelRules {
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
     /// Class by gray value or palette index; [`IGNORE`] is a class here.
-    Ids(HashMap<u16, u8>),
+    Ids(BTreeMap<u16, u8>),
     /// Class by color.
-    Colors(HashMap<[u8; 3], u8>),
+    Colors(BTreeMap<[u8; 3], u8>),
 }
 
 impl LabelRules {
@@ -67,7 +67,7 @@ impl LabelRules {
         Self::from_ids(ids.chain([(0, IGNORE), (255, IGNORE)]).collect(), Vec::new())
     }
 
-    pub(super) fn from_ids(ids: HashMap<u16, u8>, names: Vec<String>) -> Result<Self> {
+    pub(super) fn from_ids(ids: BTreeMap<u16, u8>, names: Vec<String>) -> Result<Self> {
         let classes = classes_of(ids.values())?;
         Ok(Self { classes, names, values: Values::Ids(ids) })
     }
@@ -79,7 +79,7 @@ impl LabelRules {
     /// Returns an error that names the file and the line if it cannot be used, or if class numbers have
     /// gaps.
     pub fn read_map(path: &Path) -> Result<Self> {
-        let mut ids = HashMap::new();
+        let mut ids = BTreeMap::new();
         let mut names: Vec<(u8, String)> = Vec::new();
         for (line, text) in lines(path)? {
             let problem = |problem: &str| bad_line(path, line, problem);
@@ -116,7 +116,7 @@ impl LabelRules {
     /// # Errors
     /// Returns an error that names the file and the line if it cannot be used.
     pub fn read_palette(path: &Path) -> Result<Self> {
-        let (mut colors, mut names) = (HashMap::new(), Vec::new());
+        let (mut colors, mut names) = (BTreeMap::new(), Vec::new());
         for (line, text) in lines(path)? {
             let problem = |problem: &str| bad_line(path, line, problem);
             let needed = "needs red, green and blue from 0 to 255";

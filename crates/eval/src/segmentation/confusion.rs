@@ -41,6 +41,22 @@ pub struct SegmentationScore {
     pub pixels: i64,
 }
 
+impl SegmentationScore {
+    /// The scores by name, first the means, then the IoU of each class that has one.
+    pub fn named(&self, name: impl Fn(usize) -> String) -> Vec<(String, f64)> {
+        let means = [
+            ("miou", self.miou),
+            ("mean_accuracy", self.mean_accuracy),
+            ("pixel_accuracy", self.pixel_accuracy),
+        ];
+        let of_class = |(class, score): (usize, &ClassScore)| {
+            score.iou.map(|iou| (format!("iou {}", name(class)), iou))
+        };
+        let means = means.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        means.chain(self.per_class.iter().enumerate().filter_map(of_class)).collect()
+    }
+}
+
 impl Confusion {
     /// Starts without pixels.
     pub fn new(classes: usize) -> Self {

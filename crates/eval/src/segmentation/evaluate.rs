@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::confusion::Confusion;
 use super::features::resized_labels;
 use crate::error::{Error, Result};
+use crate::record::DataUsed;
 
 /// Size of the masks that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,6 +70,17 @@ pub(super) struct ReadSet {
 }
 
 impl DenseData<'_> {
+    /// Describes the images in a record; `images` of them were used.
+    pub fn used(&self, role: &str, images: usize) -> DataUsed {
+        DataUsed {
+            role: role.to_owned(),
+            path: self.set.path().display().to_string(),
+            fingerprint: self.set.fingerprint(),
+            images,
+            classes: Some(self.set.rules().classes()),
+        }
+    }
+
     /// Indices of the images in use.
     pub(super) fn indices(&self) -> Vec<usize> {
         crate::features::spread(self.set.len(), self.limit)

@@ -142,7 +142,7 @@ impl DenseNetwork<'_> {
 }
 
 /// Resizes an image (bicubic, antialiased).
-pub(super) fn resized(image: &Image, width: u32, height: u32) -> Result<Image> {
+pub(crate) fn resized(image: &Image, width: u32, height: u32) -> Result<Image> {
     if image.dimensions() == (width, height) {
         return Ok(image.clone());
     }

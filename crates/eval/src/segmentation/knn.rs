@@ -240,7 +240,11 @@ impl<'a> TrainPatches<'a> {
         let settings = best(&candidates)?;
         let votes = self.votes(&self.part(self.len()), settings.similarity)?;
         Ok((
-            PatchSegmenter { patches: self, classifier: Classifier::Knn(votes, settings.k) },
+            PatchSegmenter {
+                patches: self,
+                chosen: Chosen::Knn(settings),
+                classifier: Classifier::Knn(votes, settings.k),
+            },
             candidates,
         ))
     }
@@ -265,8 +269,9 @@ impl<'a> TrainPatches<'a> {
             }
             candidates.push(Candidate { settings: c, miou: confusion.score()?.miou });
         }
-        let model = self.fitted(&self.part(self.len()), best(&candidates)?)?;
-        Ok((PatchSegmenter { patches: self, classifier: Classifier::Logistic(model) }, candidates))
+        let c = best(&candidates)?;
+        let classifier = Classifier::Logistic(self.fitted(&self.part(self.len()), c)?);
+        Ok((PatchSegmenter { patches: self, chosen: Chosen::Logistic(c), classifier }, candidates))
     }
 
     fn part(&self, count: usize) -> Part {
@@ -304,6 +309,7 @@ impl std::fmt::Debug for Part {
 #[derive(Debug)]
 pub struct PatchSegmenter<'a> {
     patches: &'a TrainPatches<'a>,
+    chosen: Chosen,
     classifier: Classifier,
 }
 
@@ -311,6 +317,23 @@ pub struct PatchSegmenter<'a> {
 enum Classifier {
     Knn(Votes, usize),
     Logistic(LogisticModel),
+}
+
+/// The chosen settings of a classifier of patches.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Chosen {
+    /// Of k-NN.
+    Knn(KnnSettings),
+    /// `C` of logistic regression.
+    Logistic(f64),
+}
+
+impl PatchSegmenter<'_> {
+    /// What was chosen on the held-out images.
+    pub fn settings(&self) -> Chosen {
+        self.chosen
+    }
 }
 
 impl Segmenter for PatchSegmenter<'_> {

@@ -18,5 +18,6 @@ mod picture;
 
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
 pub use evaluate::{DenseData, Evaluated, MaskSize, Segmenter, evaluate};
+pub(crate) use features::resized;
 pub use features::{DenseExtractor, DenseNetwork, Layers};
 pub use picture::{Shown, segmentation_sheet};

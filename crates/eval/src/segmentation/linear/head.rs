@@ -178,3 +178,38 @@ impl Trainee {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use model::weights::read_safetensors;
+
+    use super::*;
+    use crate::segmentation::linear::Recipe;
+
+    /// Against torch's own layers and optimizer (tools/parity/segmentation.py).
+    #[test]
+    fn three_steps_are_those_of_torch() {
+        let path = "tests/fixtures/segmentation.safetensors";
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+        let file = read_safetensors(&path).unwrap();
+        let of = |name: &str| &file.tensors[&format!("head.{name}")];
+        let mut config = LinearConfig::of(Recipe::Dinov3);
+        (config.dropout, config.weight_decay) = (0.0, 0.1);
+        let mut trainee = Trainee::new(LinearHead::new(4, 3, &config, Device::Cpu));
+        tch::no_grad(|| trainee.head.tensors()["weight"].shallow_clone().copy_(of("weight")));
+        for i in 0..3 {
+            let loss = trainee.step(&of("maps").get(i), &of("labels").get(i), &config, 0.01);
+            let (loss, expected) = (loss.unwrap().unwrap(), of("losses").double_value(&[i]));
+            assert!((loss - expected).abs() < 1e-5, "step {i}: {loss} instead of {expected}");
+        }
+        let logits = tch::no_grad(|| trainee.head.logits(&of("maps").get(0), false)).unwrap();
+        let difference = (logits.to_kind(Kind::Double) - of("logits")).abs().max();
+        assert!(difference.double_value(&[]) < 1e-4, "{difference}");
+        let ignored = Tensor::full([2, 12, 12], 255, (Kind::Uint8, Device::Cpu));
+        let before = trainee.tensors()["weight"].copy();
+        assert!(trainee.step(&of("maps").get(0), &ignored, &config, 0.01).unwrap().is_none());
+        assert_eq!(trainee.tensors()["weight"], before);
+    }
+}

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::weights::{read_safetensors, write_safetensors};
+use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
+use super::config::LinearConfig;
 use super::head::Trainee;
 use crate::error::{Error, Result};
+use crate::segmentation::evaluate::DenseData;
 
 /// Where the state of training is saved, and what it is the state of.
 #[derive(Debug, Clone)]
@@ -18,6 +21,31 @@ pub struct StateFile {
     pub identity: String,
     /// Iterations from one save to the next.
     pub every: u64,
+}
+
+impl StateFile {
+    /// A file in `folder` for this training; `network` identifies the network. Every training has a name of
+    /// its own.
+    ///
+    /// # Errors
+    /// Returns an error if the settings cannot be written as text.
+    pub fn in_folder(
+        folder: &Path,
+        network: &str,
+        data: &DenseData<'_>,
+        config: &LinearConfig,
+    ) -> Result<Self> {
+        let path = folder.join("segment.safetensors");
+        let settings = serde_json::to_string(config);
+        let settings =
+            settings.map_err(|source| Error::Unwritten { path, source: source.into() })?;
+        let (images, used) = (data.set.fingerprint(), data.indices());
+        let identity = format!("{network} {images} {:?} {used:?} {settings}", data.set.rules());
+        let hash = Sha256::digest(identity.as_bytes());
+        let identity: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let path = folder.join(format!("segment-{identity}.safetensors"));
+        Ok(Self { path, identity, every: 1000 })
+    }
 }
 
 const IDENTITY: &str = "identity";

@@ -15,6 +15,7 @@ mod error;
 mod kinds;
 mod legacy;
 mod machine;
+mod plain;
 mod tree;
 mod values;
 mod zip;
@@ -24,6 +25,7 @@ use std::io::Read;
 
 pub(crate) use contents::{Contents, Packing};
 pub use error::PthError;
+pub use plain::read_plain_pickle;
 
 use error::Result;
 
