@@ -21,10 +21,13 @@ mod knn_task;
 mod labeled;
 pub mod linear;
 pub mod logistic;
+pub mod nearest;
 pub mod pca;
 pub mod pictures;
 pub mod record;
 pub mod results;
+pub mod retrieval;
+pub mod segmentation;
 pub mod spectrum;
 pub mod store;
 

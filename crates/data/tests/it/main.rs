@@ -5,6 +5,7 @@
 mod bands;
 mod blocked;
 mod broken;
+mod dense;
 mod left_out;
 mod lists;
 mod loader;
