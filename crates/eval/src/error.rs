@@ -138,11 +138,47 @@ pub enum Error {
         /// Number of labeled train images.
         images: usize,
     },
+    /// There are too few train images to hold some out for a probe.
+    #[error(
+        "{images} labeled train images are too few to hold a tenth out: choose on the test images"
+    )]
+    TooFewToHoldOut {
+        /// Number of labeled train images.
+        images: usize,
+    },
+    /// No image of a batch could be read.
+    #[error("none of the {count} images of a batch could be read, although all could before")]
+    LostImages {
+        /// Number of images.
+        count: usize,
+    },
     /// A feature was not requested from the store.
     #[error("the features have no '{name}'")]
     NoFeature {
         /// The feature.
         name: String,
+    },
+    /// A file of results is damaged.
+    #[error("{}: the file is damaged; move it away, and the next evaluation creates a new one", path.display())]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// A record has no main metric.
+    #[error("the evaluation {protocol} has no result")]
+    NoScore {
+        /// The protocol.
+        protocol: String,
+    },
+    /// A score is infinite or NaN.
+    #[error("the evaluation {protocol} has no result: {what} is not finite")]
+    ScoreNotFinite {
+        /// The protocol.
+        protocol: String,
+        /// The score.
+        what: String,
     },
     /// The device has no autocast.
     #[error(transparent)]

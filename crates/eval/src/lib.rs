@@ -21,6 +21,8 @@ mod labeled;
 pub mod logistic;
 pub mod pca;
 pub mod pictures;
+pub mod record;
+pub mod results;
 pub mod spectrum;
 pub mod store;
 
@@ -29,6 +31,6 @@ pub use features::{
     ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, extract,
     extract_with_progress, to_input, unit_rows,
 };
-pub use files::{FeatureFormat, read_features, write_features};
+pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
 pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};

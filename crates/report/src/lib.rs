@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod chart;
 mod curves;
 mod error;
+mod evaluations;
 mod heat;
 mod markup;
 mod results;
@@ -37,6 +39,7 @@ fn page(run: &Run) -> String {
     let parts = [
         sections::header(run),
         sections::learned(run),
+        evaluations::evaluations(run),
         curves::training(run),
         sections::pictures(run),
         sections::broken(run),

@@ -75,6 +75,35 @@ fn a_whole_run_has_every_section() {
 }
 
 #[test]
+fn all_evaluations_are_in_one_table() {
+    let (_root, folder) = run_folder("demo");
+    fs::write(folder.join("metrics.jsonl"), metrics()).unwrap();
+    let weights = eval::record::Weights { step: 40, ..Default::default() };
+    let mut record = eval::record::Record::new("linear <v2>", weights);
+    record.set("epochs", 10);
+    record.set("rates", (0..9).collect::<Vec<i32>>());
+    record.score("top1", 0.625);
+    record.score("top5", 0.75);
+    record.baseline("untrained", "top1", 0.125);
+    (record.resize, record.effective_dimension) = (Some(256), Some(17.25));
+    eval::results::update(&folder, |results| results.put(record)).unwrap();
+    let html = super::html(&folder, &read_config).unwrap();
+    for expect in [
+        "<h2>Evaluations</h2>",
+        "<td>linear &lt;v2&gt;</td><td>top1</td><td>62.5 %</td><td>12.5 %</td><td>-</td><td>top5 75.0 %</td>",
+        "<td>-</td><td>17.2</td><td>epochs 10, rates 9 values from 0 to 8</td><td>40</td>",
+        "<td>resize 256</td>",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+    assert!(html.contains("results.json holds no k-NN result"), "the other table is still missed");
+    fs::write(folder.join("results.json"), r#"{"evaluations": [{"metrics": {"a": null}}]}"#)
+        .unwrap();
+    let html = super::html(&folder, &read_config).unwrap();
+    assert!(html.contains("<b>Evaluations</b>: the evaluations in results.json are damaged"));
+}
+
+#[test]
 fn missing_pieces_are_said() {
     let (_root, folder) = run_folder("half");
     fs::write(folder.join("metrics.jsonl"), "{\"step\":1,\"epoch\":0.1,\"loss/total\":null}\n")

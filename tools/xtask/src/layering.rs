@@ -51,7 +51,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "simdino-trainer",
         ],
     ),
-    ("simdino-report", &["simdino", "simdino-trainer"]),
+    ("simdino-report", &["simdino", "simdino-eval", "simdino-trainer"]),
     (PROGRAM, &ALL_LIBRARIES),
     ("xtask", &[]),
     ("benches", &ALL_LIBRARIES),

@@ -1,16 +1,19 @@
 //! `simdino eval knn`: weighted k-NN, beside raw pixels and the same network untrained.
 
-use augment::EvalTransform;
-use eval::{KnnConfig, KnnOptions, KnnResult, KnnTable, KnnTask};
+use std::fmt::Write;
+
+use eval::baseline::{PixelOptions, pixel_features};
+use eval::results;
+use eval::{FeatureSet, KnnConfig, KnnResult, KnnTable, knn};
 use serde_json::json;
-use simdino::weights::data_config;
-use trainer::files::write_json;
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
-use super::subject::{Opened, Subject};
+use super::networks::Opened;
+use super::outcome::{Measured, measure_each};
+use super::subject::{Sets, Subject};
 
 /// What `eval knn` takes.
 #[derive(Debug, clap::Args)]
@@ -30,61 +33,80 @@ pub fn run(args: &KnnArgs) -> Result<()> {
     if args.k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
-    let subject = &args.subject;
-    let Opened { weights, transform, device } = subject.open()?;
-    let (train, test) = (subject.train.as_str(), subject.test.as_str());
-    let mut options = KnnOptions::new(train, test, transform, weights.normalize.clone());
-    [options.max_train, options.max_test] = subject.limits();
-    options.knn =
-        KnnConfig { k: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
-    (options.device, options.precision) = (device, subject.precision.into());
-    let task = KnnTask::open(options, &data_config(&weights, ""))?;
-    task.notices().iter().for_each(|text| note(text));
-    let table = task.table(&weights.backbone, &weights.untrained()?)?;
-    if subject.weights.join("config.resolved.yaml").is_file() {
-        write_json(&subject.weights.join("results.json"), &table)?;
-    }
-    print(args, &table, weights.step)
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 
-fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
-    if args.subject.json {
-        let summary = json!({
-            "top1": table.knn.top1(),
-            "untrained": table.untrained.top1(),
-            "pixels": table.pixels.top1(),
-            "step": step,
-            "resize": table.resize,
-            "crop": table.crop,
-            "precision": table.precision,
-            "results": table,
+fn measure(args: &KnnArgs, opened: &Opened) -> Result<Measured> {
+    let subject = &args.subject;
+    let sets = subject.sets(opened)?;
+    let mut config = KnnConfig { k: args.k.clone(), ..KnnConfig::default() };
+    (config.temperature, config.device) = (args.temperature, opened.device);
+    let trained = subject.class_tokens(opened, opened.network(), &sets)?;
+    let of = |[train, test]: &[FeatureSet; 2]| knn(train, test, &config);
+    let untrained = opened.untrained()?;
+    let untrained = of(&subject.class_tokens(opened, untrained.network(), &sets)?)?;
+    let table =
+        KnnTable::new(of(&trained)?, untrained, pixels(subject, opened, &sets, &config)?, {
+            (opened.transform, subject.networks.precision.into())
         });
-        println!("{}", serde_json::to_string(&summary)?);
-        return Ok(());
+    if opened.path.join("config.resolved.yaml").is_file() {
+        results::update(&opened.path, |results| results.set_table(&table))?;
     }
-    println!(
-        "{}: {} images vote, {} are classified, {} classes; {}, {}",
-        args.subject.weights.display(),
+    let mut record = opened.record("knn");
+    table.describe(&mut record);
+    record.spread(&trained[0])?;
+    let counts = [table.knn.num_train, table.knn.num_test];
+    subject.describe(&mut record, &sets, counts, table.knn.classes);
+    table.knn.notes.iter().for_each(|text| note(text));
+    let json = json!({
+        "top1": table.knn.top1(),
+        "untrained": table.untrained.top1(),
+        "pixels": table.pixels.top1(),
+        "step": opened.weights.step,
+        "resize": table.resize,
+        "crop": table.crop,
+        "precision": table.precision,
+        "results": table,
+    });
+    Ok(Measured { records: vec![record], json, text: text(opened, &table, args) })
+}
+
+fn pixels(
+    subject: &Subject,
+    opened: &Opened,
+    sets: &Sets,
+    config: &KnnConfig,
+) -> Result<KnnResult> {
+    let workers = simdino::weights::data_config(&opened.weights, "").workers;
+    let options = PixelOptions { workers, limits: subject.limits(), ..PixelOptions::default() };
+    let (train, test) = pixel_features(&sets.train, &sets.test, &options)?;
+    Ok(knn(&train, &test, config)?)
+}
+
+fn text(opened: &Opened, table: &KnnTable, args: &KnnArgs) -> String {
+    let mut text = format!(
+        "{}: {} images vote, {} are classified, {} classes; {}, {}\n",
+        opened.path.display(),
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,
-        words(EvalTransform { resize: table.resize, crop: table.crop }),
-        args.subject.precision
+        words(opened.transform),
+        args.subject.networks.precision
     );
-    println!("{:>6}  {:>16}  {:>16}  {:>16}", "k", "this network", "untrained", "raw pixels");
+    let _ = writeln!(
+        text,
+        "{:>6}  {:>20}  {:>20}  {:>20}",
+        "k", "this network", "untrained", "raw pixels"
+    );
     for (i, score) in table.knn.scores.iter().enumerate() {
         let cell = |result: &KnnResult| {
             result.scores.get(i).map_or_else(String::new, |s| {
                 format!("{:.1} % (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
             })
         };
-        println!(
-            "{:>6}  {:>20}  {:>20}  {:>20}",
-            score.k,
-            cell(&table.knn),
-            cell(&table.untrained),
-            cell(&table.pixels)
-        );
+        let cells = [&table.knn, &table.untrained, &table.pixels].map(cell);
+        let _ =
+            writeln!(text, "{:>6}  {:>20}  {:>20}  {:>20}", score.k, cells[0], cells[1], cells[2]);
     }
-    Ok(())
+    text
 }

@@ -6,6 +6,8 @@ use crate::failure::Result;
 
 mod knn;
 mod logistic;
+mod networks;
+mod outcome;
 mod subject;
 
 /// What `eval` takes.
