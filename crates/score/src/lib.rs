@@ -9,6 +9,7 @@ pub mod davis;
 mod error;
 mod index_image;
 mod rle;
+mod table;
 
 pub use bbox::BBox;
 pub use corloc::{CorLoc, corloc};

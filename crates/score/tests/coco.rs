@@ -10,6 +10,7 @@ use base::error_chain;
 use common::{Expected, assert_close, evaluations};
 use score::coco::{
     Annotation, Category, Detection, Detections, GroundTruth, Image, Kind, Options, evaluate,
+    write_csv,
 };
 use score::{Rle, corloc};
 
@@ -46,6 +47,21 @@ fn boxes_of_masks_are_those_of_pycocotools() {
     let detections = Detections::new("masks".to_owned(), list).unwrap();
     let found = evaluate(&truth, &detections, &Options::default()).unwrap();
     assert_close("mask_box", &found, &expected()["mask_box"]);
+}
+
+#[test]
+fn a_row_per_class() {
+    let (truth, detections) = drawn();
+    let found = evaluate(&truth, &detections, &Options::default()).unwrap();
+    let mean = found.categories.iter().map(|category| category.ap).sum::<f64>();
+    let count = found.categories.len();
+    assert!((mean / count as f64 - found.ap.unwrap()).abs() < 1e-12 && count == 3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("classes.csv");
+    write_csv(&path, &[("box", &found), ("mask", &found)]).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("kind,category,instances,ap,ap50\nbox,a,"), "{text}");
+    assert_eq!(text.lines().count(), 7);
 }
 
 #[test]

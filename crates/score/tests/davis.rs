@@ -65,6 +65,24 @@ fn some_sequences_alone() {
     assert_eq!(report.objects.len(), 3);
     assert!(report.objects.iter().all(|object| object.sequence == "two" && object.frames == 3));
     assert_eq!(report.objects[2].j.mean, 0.0, "the object that the results lack");
+    assert_eq!(report.objects.iter().map(|object| object.missed).collect::<Vec<_>>(), [0, 0, 3]);
+}
+
+#[test]
+fn a_row_per_object() {
+    let report =
+        score(&fixture("davis/truth"), &fixture("davis/results"), &Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("objects.csv");
+    report.write_csv(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 7);
+    assert_eq!(rows[0][..5], ["sequence", "object", "frames", "missed", "j_and_f"]);
+    assert_eq!(rows[6][..4], ["two", "3", "3", "3"]);
+    assert_eq!(rows[1][5].parse::<f64>().unwrap(), report.objects[0].j.mean);
+    let error = report.write_csv(&folder.path().join("gone/objects.csv")).unwrap_err();
+    assert!(error_chain(&error).starts_with("cannot write"), "{error}");
 }
 
 fn write(path: &Path, values: [u8; 4]) {

@@ -17,7 +17,7 @@ pub use id::ImageId;
 pub use options::{Kind, Options};
 pub use regions::{Counts, Segmentation};
 pub use results::{Detection, Detections};
-pub use summary::{CategoryPrecision, Summary};
+pub use summary::{CategoryPrecision, Summary, write_csv};
 pub use truth::{Annotation, Category, GroundTruth, Image};
 
 pub(crate) use evaluate::images_of;

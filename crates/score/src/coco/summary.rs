@@ -1,11 +1,14 @@
 //! The numbers that are published.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::accumulate::{CategoryCurves, Curve};
 use super::options::Options;
 use super::results::Detections;
 use super::truth::GroundTruth;
+use crate::{Result, table};
 
 /// COCO's twelve numbers, from 0 to 1. A number is missing if no instance of that size exists.
 ///
@@ -110,6 +113,28 @@ impl Summary {
                 .collect(),
         }
     }
+}
+
+/// Writes a CSV file with a row per class of each evaluation, such as `box` and `mask`.
+///
+/// # Errors
+/// [`Error::Write`].
+///
+/// [`Error::Write`]: crate::Error::Write
+pub fn write_csv(path: &Path, evaluations: &[(&str, &Summary)]) -> Result<()> {
+    let rows = evaluations.iter().flat_map(|(kind, summary)| {
+        summary.categories.iter().map(|category| {
+            let CategoryPrecision { name, ap, ap50, instances } = category;
+            vec![
+                (*kind).to_owned(),
+                name.clone(),
+                instances.to_string(),
+                ap.to_string(),
+                ap50.to_string(),
+            ]
+        })
+    });
+    table::write(path, &["kind", "category", "instances", "ap", "ap50"], rows)
 }
 
 /// The mean precision over these thresholds, all recalls, and all classes.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{FrameScore, score_frame};
 use super::mask::ObjectMask;
 use super::statistics::Statistics;
-use crate::{Error, IndexImage, Result, SequenceError};
+use crate::{Error, IndexImage, Result, SequenceError, table};
 
 /// The number that stands for no object in annotations of DAVIS 2017.
 const VOID: u8 = 255;
@@ -46,6 +46,8 @@ pub struct SequenceObject {
     pub object: u8,
     /// Number of frames that count.
     pub frames: usize,
+    /// In how many of them the annotation shows the object, but the result does not.
+    pub missed: usize,
     /// The mean of J and F.
     pub j_and_f: f64,
     /// Region similarity.
@@ -53,6 +55,29 @@ pub struct SequenceObject {
     /// Contour accuracy.
     pub f: Statistics,
 }
+
+impl Report {
+    /// Writes a CSV file with a row per object.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write_csv(&self, path: &Path) -> Result<()> {
+        let rows = self.objects.iter().map(|object| {
+            let SequenceObject { sequence, object, frames, missed, j_and_f, j, f } = object;
+            let counts =
+                [sequence.clone(), object.to_string(), frames.to_string(), missed.to_string()];
+            let scores = [*j_and_f, j.mean, j.recall, j.decay, f.mean, f.recall, f.decay];
+            counts.into_iter().chain(scores.map(|score| score.to_string())).collect()
+        });
+        table::write(path, &COLUMNS, rows)
+    }
+}
+
+/// Columns of the CSV file.
+const COLUMNS: [&str; 11] = [
+    "sequence", "object", "frames", "missed", "j_and_f", "j_mean", "j_recall", "j_decay", "f_mean",
+    "f_recall", "f_decay",
+];
 
 /// A sequence: its folders and the frames that count.
 #[derive(Debug)]
@@ -122,6 +147,7 @@ fn of_object(
         sequence: sequence.name.clone(),
         object,
         frames: scores.len(),
+        missed: scores.iter().filter(|frame| frame[usize::from(object) - 1].missed).count(),
         j_and_f: (j.mean + f.mean) / 2.0,
         j,
         f,

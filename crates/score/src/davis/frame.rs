@@ -10,6 +10,8 @@ pub struct FrameScore {
     pub j: f64,
     /// Contour accuracy: the F measure of boundary pixels within a tolerance.
     pub f: f64,
+    /// Whether the annotation shows the object, but the mask is empty.
+    pub missed: bool,
 }
 
 /// The scores of a mask; none if the annotation has another size.
@@ -19,7 +21,12 @@ pub fn score_frame(mask: &ObjectMask, annotation: &ObjectMask) -> Option<FrameSc
     same.then(|| FrameScore {
         j: region_similarity(mask, annotation),
         f: contour_accuracy(mask, annotation),
+        missed: is_empty(mask) && !is_empty(annotation),
     })
+}
+
+fn is_empty(mask: &ObjectMask) -> bool {
+    !mask.pixels().contains(&true)
 }
 
 fn region_similarity(mask: &ObjectMask, annotation: &ObjectMask) -> f64 {
@@ -61,19 +68,19 @@ mod tests {
     fn two_empty_masks_agree() {
         let empty = mask(&["....", "...."]);
         let full = mask(&[".##.", ".##."]);
-        assert_eq!(score_frame(&empty, &empty), Some(FrameScore { j: 1.0, f: 1.0 }));
-        assert_eq!(score_frame(&full, &full), Some(FrameScore { j: 1.0, f: 1.0 }));
-        assert_eq!(score_frame(&empty, &full), Some(FrameScore { j: 0.0, f: 0.0 }));
-        assert_eq!(score_frame(&full, &empty), Some(FrameScore { j: 0.0, f: 0.0 }));
+        assert_eq!(score_frame(&empty, &empty), Some(FrameScore { j: 1.0, f: 1.0, missed: false }));
+        assert_eq!(score_frame(&full, &full), Some(FrameScore { j: 1.0, f: 1.0, missed: false }));
+        assert_eq!(score_frame(&empty, &full), Some(FrameScore { j: 0.0, f: 0.0, missed: true }));
+        assert_eq!(score_frame(&full, &empty), Some(FrameScore { j: 0.0, f: 0.0, missed: false }));
     }
 
     #[test]
     fn half_an_object() {
         let score = score_frame(&mask(&["##......"; 8]), &mask(&["####...."; 8])).unwrap();
         // The boundaries are two columns apart, and the tolerance of so small a frame is one.
-        assert_eq!(score, FrameScore { j: 0.5, f: 0.0 });
+        assert_eq!(score, FrameScore { j: 0.5, f: 0.0, missed: false });
         let score = score_frame(&mask(&["###....."; 8]), &mask(&["####...."; 8])).unwrap();
-        assert_eq!(score, FrameScore { j: 0.75, f: 1.0 });
+        assert_eq!(score, FrameScore { j: 0.75, f: 1.0, missed: false });
     }
 
     #[test]
