@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![warn(missing_debug_implementations, unreachable_pub)]
+
+pub mod affinity;
+pub mod crf;
+mod dense;
+mod error;
+mod lanczos;
+mod lattice;
+mod mask;
+pub mod maskcut;
+pub mod ncut;
+pub mod propagate;
+mod vector;
+mod window;
+
+pub use affinity::Affinity;
+pub use maskcut::{MaskCut, MaskCutOptions, maskcut};
+
+pub use error::{Error, Result};
+pub use mask::{Grid, Mask};
+
+pub use ncut::{Ncut, ncut};
