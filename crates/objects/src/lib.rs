@@ -16,9 +16,11 @@ mod vector;
 mod window;
 
 pub use affinity::Affinity;
+pub use crf::{Crf, CrfOptions, Refined};
 pub use maskcut::{MaskCut, MaskCutOptions, maskcut};
 
 pub use error::{Error, Result};
 pub use mask::{Grid, Mask};
 
 pub use ncut::{Ncut, ncut};
+pub use propagate::{PropagateOptions, Propagator};
