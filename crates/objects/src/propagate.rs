@@ -262,14 +262,14 @@ mod tests {
         let (grid, frame) = (Grid::new(2, 2), features(0, 4));
         let labels = one_hot(&[0, 1, 1, 0]);
         let default = PropagateOptions::default();
-        let new = |labels: &Array2<f32>, options| {
-            Propagator::new(frame.view(), labels.view(), grid, options)
+        let new = |labels: &Array2<f32>, options: PropagateOptions| {
+            Propagator::new(frame.view(), labels.view(), grid, &options)
         };
-        assert!(new(&one_hot(&[0, 1]), &default).is_err());
-        assert!(new(&labels.mapv(|_| f32::NAN), &default).is_err());
-        assert!(new(&labels, &PropagateOptions { topk: 0, ..default }).is_err());
-        assert!(new(&labels, &PropagateOptions { temperature: 0.0, ..default }).is_err());
-        let mut video = new(&labels, &default).unwrap();
+        assert!(new(&one_hot(&[0, 1]), default).is_err());
+        assert!(new(&labels.mapv(|_| f32::NAN), default).is_err());
+        assert!(new(&labels, PropagateOptions { topk: 0, ..default }).is_err());
+        assert!(new(&labels, PropagateOptions { temperature: 0.0, ..default }).is_err());
+        let mut video = new(&labels, default).unwrap();
         assert!(video.next(Array2::ones((4, 5)).view()).is_err());
         let error = video.next(Array2::from_elem((4, 6), f32::NAN).view()).unwrap_err();
         assert!(error.to_string().contains("patch 0 is not finite"), "{error}");
