@@ -5,18 +5,18 @@
 //! with `B` looks up sums of eight numbers in a table of 256: an eighth of the additions, and
 //! a 64th of the memory of a matrix of doubles.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
+use simd::pulp::{Arch, Simd, WithSimd};
 
+use crate::tile::{self, MOST_KEYS, QUERIES, grouped, products};
+use crate::vector::{SHORTEST, length, unit_rows};
 use crate::{Error, Result};
 
-/// Rows of the Gram matrix that are computed together.
-const ROWS: usize = 64;
+/// Rows of the Gram matrix that one thread computes at a time: whole bytes and whole tiles.
+const ROWS: usize = 96;
 /// Rows of a product that one thread computes at a time.
 const PART: usize = 1024;
-/// Features shorter than this count as zero, as in torch's `normalize`.
-const SHORTEST: f64 = 1e-12;
 
 /// The graph of a set of patches: an edge where two are alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +44,12 @@ impl Affinity {
             let must = "a cosine from 0 to below 1";
             return Err(Error::Option { option: "tau", value: threshold, must });
         }
-        let norms = norms(features)?;
-        let mut unit = features.to_owned();
-        for (mut row, norm) in unit.axis_iter_mut(Axis(0)).zip(&norms) {
-            let scale = if *norm < SHORTEST { 0.0 } else { 1.0 / norm };
-            row.mapv_inplace(|x| (f64::from(x) * scale) as f32);
-        }
-        let rule = Rule { features, unit, norms, threshold };
+        let rule = Rule::new(features, threshold)?;
         let patches = features.nrows();
         let stride = patches.next_multiple_of(8);
         let mut planes = vec![0; stride / 8 * stride];
         planes.par_chunks_mut((ROWS / 8 * stride).max(1)).enumerate().for_each(|(part, planes)| {
-            rule.fill(part * ROWS, planes, stride);
+            Arch::new().dispatch(Fill { rule: &rule, first: part * ROWS, planes, stride });
         });
         let mut affinity = Self { patches, stride, planes };
         affinity.mirror();
@@ -216,59 +210,39 @@ fn transposed(mut x: u64) -> u64 {
     x
 }
 
-/// The length of each feature, in double precision.
-fn norms(features: ArrayView2<'_, f32>) -> Result<Vec<f64>> {
-    let norm = |(patch, row): (usize, ndarray::ArrayView1<'_, f32>)| {
-        let square: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        if square.is_finite() { Ok(square.sqrt()) } else { Err(Error::NotFinite { patch }) }
-    };
-    features.axis_iter(Axis(0)).enumerate().map(norm).collect()
-}
-
 /// What decides whether two patches are alike.
 #[derive(Debug)]
 struct Rule<'a> {
     features: ArrayView2<'a, f32>,
-    unit: Array2<f32>,
-    norms: Vec<f64>,
+    lengths: Vec<f64>,
     threshold: f64,
+    /// How near to the threshold the cosines in single precision decide nothing.
+    margin: f32,
+    /// Unit vectors, `[tile][channel][query]` and `[panel][channel][key]`.
+    queries: Vec<f32>,
+    panels: Vec<f32>,
 }
 
-impl Rule<'_> {
-    /// Writes the bits of the rows from `first` on, for columns from `first` on.
-    fn fill(&self, first: usize, planes: &mut [u8], stride: usize) {
-        let (patches, width) = self.unit.dim();
-        let last = (first + ROWS).min(patches);
-        let rows = self.unit.slice_axis(Axis(0), (first..last).into());
-        // The error of a sum of `width` products of unit vectors, and of their rounding to f32.
-        let margin = ((width as f64 + 8.0) * f64::from(f32::EPSILON)) as f32;
-        let threshold = self.threshold as f32;
-        let mut start = first;
-        let mut cosines = Array2::zeros((rows.nrows(), 4 * ROWS));
-        while start < patches {
-            let end = (start + 4 * ROWS).min(patches);
-            let columns = self.unit.slice_axis(Axis(0), (start..end).into());
-            let mut cosines = cosines.slice_axis_mut(Axis(1), (..end - start).into());
-            general_mat_mul(1.0, &rows, &columns.t(), 0.0, &mut cosines);
-            for (i, row) in cosines.axis_iter(Axis(0)).enumerate() {
-                let plane = &mut planes[i / 8 * stride..][start..end];
-                for (j, (&cosine, byte)) in row.iter().zip(plane).enumerate() {
-                    let alike = if (cosine - threshold).abs() > margin {
-                        cosine > threshold
-                    } else {
-                        self.exactly(first + i, start + j)
-                    };
-                    *byte |= u8::from(alike) << (i % 8);
-                }
-            }
-            start = end;
-        }
+impl<'a> Rule<'a> {
+    fn new(features: ArrayView2<'a, f32>, threshold: f64) -> Result<Self> {
+        let channels = features.ncols();
+        let unit = unit_rows(features)?;
+        let rows = || unit.chunks_exact(channels.max(1));
+        Ok(Self {
+            features,
+            lengths: features.rows().into_iter().map(length).collect(),
+            threshold,
+            // The error of a sum of products of unit vectors, and of their rounding.
+            margin: ((channels as f64 + 8.0) * f64::from(f32::EPSILON)) as f32,
+            queries: grouped(rows(), channels, QUERIES),
+            panels: grouped(rows(), channels, MOST_KEYS),
+        })
     }
 
     /// The rule in double precision; the same whichever of the two comes first.
     #[cold]
     fn exactly(&self, i: usize, j: usize) -> bool {
-        let (a, b) = (self.norms[i], self.norms[j]);
+        let (a, b) = (self.lengths[i], self.lengths[j]);
         if a < SHORTEST || b < SHORTEST {
             return false;
         }
@@ -278,9 +252,75 @@ impl Rule<'_> {
     }
 }
 
+/// Writes the bits of [`ROWS`] rows from `first` on, for all columns from `first` on and some before.
+#[derive(Debug)]
+struct Fill<'a, 'f> {
+    rule: &'a Rule<'f>,
+    first: usize,
+    planes: &'a mut [u8],
+    stride: usize,
+}
+
+impl WithSimd for Fill<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rule, first, planes, stride } = self;
+        let (patches, channels) = rule.features.dim();
+        if channels == 0 {
+            return;
+        }
+        let tiles = rule.queries.chunks_exact(QUERIES * channels).skip(first / QUERIES);
+        let panels = rule.panels.chunks_exact(MOST_KEYS * channels).enumerate();
+        for (panel, keys) in panels.skip(first / MOST_KEYS) {
+            for (tile, queries) in tiles.clone().take(ROWS / QUERIES).enumerate() {
+                let mut start = panel * MOST_KEYS;
+                while start < ((panel + 1) * MOST_KEYS).min(patches) {
+                    let keys = &keys[start - panel * MOST_KEYS..];
+                    let cosines = products::<S, true>(simd, queries, keys, MOST_KEYS);
+                    let count = tile::keys::<S>().min(patches - start);
+                    for (q, cosines) in cosines.iter().enumerate() {
+                        let i = tile * QUERIES + q;
+                        if first + i < patches {
+                            let bytes = &mut planes[i / 8 * stride + start..][..count];
+                            rule.set_bits((first + i, start), &cosines[..count], bytes);
+                        }
+                    }
+                    start += tile::keys::<S>();
+                }
+            }
+        }
+    }
+}
+
+impl Rule<'_> {
+    /// Sets the bits of patch `i` for the patches from `start` on.
+    #[inline(always)]
+    fn set_bits(&self, (i, start): (usize, usize), cosines: &[f32], bytes: &mut [u8]) {
+        let threshold = self.threshold as f32;
+        let mut undecided = 0;
+        for (byte, cosine) in bytes.iter_mut().zip(cosines) {
+            *byte |= u8::from(*cosine > threshold) << (i % 8);
+            undecided += u32::from((cosine - threshold).abs() <= self.margin);
+        }
+        if undecided == 0 {
+            return;
+        }
+        for (k, (byte, cosine)) in bytes.iter_mut().zip(cosines).enumerate() {
+            if (cosine - threshold).abs() <= self.margin {
+                *byte &= !(1 << (i % 8));
+                *byte |= u8::from(self.exactly(i, start + k)) << (i % 8);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::Array2;
+
     use crate::vector::fixed_noise;
 
     fn noise(patches: usize, width: usize) -> Array2<f32> {

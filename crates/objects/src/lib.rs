@@ -12,6 +12,7 @@ mod mask;
 pub mod maskcut;
 pub mod ncut;
 pub mod propagate;
+mod tile;
 mod vector;
 mod window;
 

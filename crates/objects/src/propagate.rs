@@ -68,39 +68,75 @@ impl Propagator {
         if options.topk == 0 {
             return Err(Error::Option { option: "topk", value: 0.0, must: "1 or more" });
         }
-        grid.holds("positions of the labels", labels.nrows())?;
-        if let Some(position) =
-            labels.rows().into_iter().position(|row| !row.iter().all(|x| x.is_finite()))
-        {
-            return Err(Error::Label { position });
-        }
+        check_labels(labels, grid)?;
         let frame = Frame::new(features, grid)?.into_keys();
         let first = Labeled { frame, labels: labels.to_owned() };
         Ok(Self { grid, options: *options, first, last: VecDeque::new() })
     }
 
-    /// The soft labels of the next frame, `[grid, classes]`.
+    /// The soft labels of the next frame, `[grid, classes]`, from which those after it take theirs, too.
     ///
     /// # Errors
     /// Features of another shape than those of the first frame, or that are not finite.
     pub fn next(&mut self, features: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
-        let frame = Frame::new(features, self.grid)?;
-        let expected = self.first.frame.channels();
-        if frame.channels() != expected {
-            let what = "channels of the features";
-            return Err(Error::Shape { what, expected, found: frame.channels() });
-        }
+        let frame = self.frame(features)?;
+        let labels = self.propagated(&frame);
+        self.remember(Labeled { frame: frame.into_keys(), labels: labels.clone() });
+        Ok(labels)
+    }
+
+    /// The soft labels that [`next`](Self::next) would give, without remembering the frame.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn labels_of(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        Ok(self.propagated(&self.frame(features)?))
+    }
+
+    fn propagated(&self, frame: &Frame) -> Array2<f32> {
         let context: Vec<&Labeled> = std::iter::once(&self.first).chain(&self.last).collect();
         let frames: Vec<&Frame> = context.iter().map(|labeled| &labeled.frame).collect();
-        let matches = nearest(&frame, &frames, self.options.radius, self.options.topk);
-        let labels = self.mix(&matches, &context);
-        if self.options.frames > 0 {
-            if self.last.len() == self.options.frames {
-                self.last.pop_front();
-            }
-            self.last.push_back(Labeled { frame: frame.into_keys(), labels: labels.clone() });
+        let matches = nearest(frame, &frames, self.options.radius, self.options.topk);
+        self.mix(&matches, &context)
+    }
+
+    /// Adds a frame whose labels are known, as if they had been propagated.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`next`](Self::next).
+    pub fn push(
+        &mut self,
+        features: ArrayView2<'_, f32>,
+        labels: ArrayView2<'_, f32>,
+    ) -> Result<()> {
+        let frame = self.frame(features)?.into_keys();
+        check_labels(labels, self.grid)?;
+        let expected = self.first.labels.ncols();
+        if labels.ncols() != expected {
+            return Err(Error::Shape {
+                what: "classes of the labels",
+                expected,
+                found: labels.ncols(),
+            });
         }
-        Ok(labels)
+        self.remember(Labeled { frame, labels: labels.to_owned() });
+        Ok(())
+    }
+
+    fn remember(&mut self, labeled: Labeled) {
+        self.last.push_back(labeled);
+        while self.last.len() > self.options.frames {
+            self.last.pop_front();
+        }
+    }
+
+    fn frame(&self, features: ArrayView2<'_, f32>) -> Result<Frame> {
+        let frame = Frame::new(features, self.grid)?;
+        let (expected, found) = (self.first.frame.channels(), frame.channels());
+        if found != expected {
+            return Err(Error::Shape { what: "channels of the features", expected, found });
+        }
+        Ok(frame)
     }
 
     /// The weighted mean of the labels of all matches.
@@ -129,6 +165,15 @@ impl Propagator {
             to.iter_mut().zip(from).for_each(|(to, from)| *to = from as f32);
         }
         labels
+    }
+}
+
+fn check_labels(labels: ArrayView2<'_, f32>, grid: Grid) -> Result<()> {
+    grid.holds("positions of the labels", labels.nrows())?;
+    let broken = |row: ndarray::ArrayView1<'_, f32>| !row.iter().all(|x| x.is_finite());
+    match labels.rows().into_iter().position(broken) {
+        Some(position) => Err(Error::Label { position }),
+        None => Ok(()),
     }
 }
 

@@ -1,5 +1,11 @@
 //! Sums over long vectors in one fixed order, whatever the instruction set.
 
+use ndarray::{ArrayView1, ArrayView2, Axis};
+
+use crate::{Error, Result};
+
+/// Features shorter than this count as zero, as in torch's `normalize`.
+pub(crate) const SHORTEST: f64 = 1e-12;
 /// Partial sums that are kept side by side; their number fixes the order of addition.
 const LANES: usize = 8;
 
@@ -44,6 +50,28 @@ pub(crate) fn scale(x: &mut [f64], factor: f64) {
 /// The Euclidean norm.
 pub(crate) fn norm(x: &[f64]) -> f64 {
     dot(x, x).sqrt()
+}
+
+/// The rows as unit vectors, one after the other; those shorter than [`SHORTEST`] become zero.
+///
+/// # Errors
+/// [`Error::NotFinite`] names the first row with a number that is not finite.
+pub(crate) fn unit_rows(rows: ArrayView2<'_, f32>) -> Result<Vec<f32>> {
+    let mut unit = Vec::with_capacity(rows.len());
+    for (patch, row) in rows.axis_iter(Axis(0)).enumerate() {
+        let length = length(row);
+        if !length.is_finite() {
+            return Err(Error::NotFinite { patch });
+        }
+        let scale = if length < SHORTEST { 0.0 } else { 1.0 / length };
+        unit.extend(row.iter().map(|&x| (f64::from(x) * scale) as f32));
+    }
+    Ok(unit)
+}
+
+/// The Euclidean norm of a row, in double precision.
+pub(crate) fn length(row: ArrayView1<'_, f32>) -> f64 {
+    row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
 /// Numbers in (-1, 1) that depend only on `which` and their index: a start that no structure of an

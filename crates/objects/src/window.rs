@@ -1,24 +1,22 @@
 //! The most similar positions within a window around each position of a grid, without the matrix of all pairs.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
+use simd::pulp::{Arch, Simd, WithSimd};
 
-use crate::{Error, Grid, Result};
+use crate::tile::{MOST_KEYS, QUERIES, grouped, keys, products};
+use crate::vector::unit_rows;
+use crate::{Grid, Result};
 
-/// Queries and keys of one tile, whose products stay in registers.
-const QUERIES: usize = 6;
-const KEYS: usize = 16;
 /// Rows of queries that one thread handles, for which each row of keys is read once.
 const ROWS: usize = 4;
-/// Features shorter than this count as zero, as in torch's `normalize`.
-const SHORTEST: f64 = 1e-12;
-
 /// The features of one frame as unit vectors.
 #[derive(Debug)]
 pub(crate) struct Frame {
     grid: Grid,
-    /// Rows are positions.
-    unit: Array2<f32>,
+    channels: usize,
+    /// `[position][channel]`
+    unit: Vec<f32>,
     /// The same as `[row][channel][column]`, with room for a tile after the last column.
     keys: Vec<f32>,
 }
@@ -28,37 +26,30 @@ impl Frame {
     /// Another number of rows than the grid has, or a feature that is not finite.
     pub(crate) fn new(features: ArrayView2<'_, f32>, grid: Grid) -> Result<Self> {
         grid.holds("positions of the features", features.nrows())?;
-        let mut unit = features.to_owned();
-        for (patch, mut row) in unit.axis_iter_mut(Axis(0)).enumerate() {
-            let square: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            if !square.is_finite() {
-                return Err(Error::NotFinite { patch });
-            }
-            let scale = 1.0 / square.sqrt().max(SHORTEST);
-            row.mapv_inplace(|x| (f64::from(x) * scale) as f32);
-        }
-        let (stride, channels) = (Self::stride(grid), unit.ncols());
+        let channels = features.ncols();
+        let unit = unit_rows(features)?;
+        let stride = Self::stride(grid);
         let mut keys = vec![0.0; grid.height * channels * stride];
-        for (position, row) in unit.axis_iter(Axis(0)).enumerate() {
+        for (position, row) in unit.chunks_exact(channels.max(1)).enumerate() {
             let (y, x) = (position / grid.width, position % grid.width);
             let column = keys.iter_mut().skip(y * channels * stride + x).step_by(stride);
             column.zip(row).for_each(|(to, from)| *to = *from);
         }
-        Ok(Self { grid, unit, keys })
+        Ok(Self { grid, channels, unit, keys })
     }
 
     pub(crate) fn channels(&self) -> usize {
-        self.unit.ncols()
+        self.channels
     }
 
     /// Drops what only the frame of the queries needs.
     pub(crate) fn into_keys(mut self) -> Self {
-        self.unit = Array2::zeros((0, self.unit.ncols()));
+        self.unit = Vec::new();
         self
     }
 
     fn stride(grid: Grid) -> usize {
-        grid.width + KEYS
+        grid.width + MOST_KEYS
     }
 }
 
@@ -99,10 +90,19 @@ struct Search<'a> {
 impl Search<'_> {
     /// The matches of all positions of some rows.
     fn rows(&self, rows: std::ops::Range<usize>) -> Vec<Vec<Match>> {
-        let grid = self.query.grid;
+        let (grid, channels) = (self.query.grid, self.query.channels);
         let first = rows.start * grid.width;
         let mut best = vec![Best::new(self.count); rows.len() * grid.width];
-        let packed: Vec<Vec<f32>> = rows.clone().map(|row| self.pack(row)).collect();
+        let packed: Vec<Vec<f32>> = {
+            let vectors = |row: usize| {
+                self.query
+                    .unit
+                    .chunks_exact(channels.max(1))
+                    .skip(row * grid.width)
+                    .take(grid.width)
+            };
+            rows.clone().map(|row| grouped(vectors(row), channels, QUERIES)).collect()
+        };
         let from = rows.start.saturating_sub(self.radius);
         let to = (rows.end + self.radius).min(grid.height);
         for (number, frame) in self.frames.iter().enumerate() {
@@ -110,78 +110,58 @@ impl Search<'_> {
                 for row in rows.clone().filter(|row| row.abs_diff(key_row) <= self.radius) {
                     let best = &mut best[row * grid.width - first..][..grid.width];
                     let at = (number as u32, key_row);
-                    simd::dispatch(
-                        #[inline(always)]
-                        || self.row(&packed[row - rows.start], frame, at, best),
-                    );
+                    let packed = &packed[row - rows.start];
+                    Arch::new().dispatch(Row { search: self, packed, frame, at, best });
                 }
             }
         }
         best.into_iter().map(Best::done).collect()
     }
+}
 
-    /// The unit vectors of a row of queries, tile by tile, as `[channel][query]`.
-    fn pack(&self, row: usize) -> Vec<f32> {
-        let Grid { width, .. } = self.query.grid;
-        let channels = self.query.channels();
-        let mut packed = vec![0.0; width.div_ceil(QUERIES) * channels * QUERIES];
-        for x in 0..width {
-            let from = x / QUERIES * channels * QUERIES + x % QUERIES;
-            let to = packed.iter_mut().skip(from).step_by(QUERIES);
-            to.zip(self.query.unit.row(row * width + x)).for_each(|(to, from)| *to = *from);
-        }
-        packed
-    }
+/// Offers a row of keys to a row of queries.
+struct Row<'a> {
+    search: &'a Search<'a>,
+    packed: &'a [f32],
+    frame: &'a Frame,
+    /// Number of the frame, and the row of the keys.
+    at: (u32, usize),
+    best: &'a mut [Best],
+}
 
-    /// Offers a row of keys to a row of queries.
+impl WithSimd for Row<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn row(
-        &self,
-        packed: &[f32],
-        frame: &Frame,
-        (number, key_row): (u32, usize),
-        best: &mut [Best],
-    ) {
-        let Grid { width, .. } = self.query.grid;
-        let (stride, channels) = (Frame::stride(self.query.grid), self.query.channels());
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { search, packed, frame, at: (number, key_row), best } = self;
+        let (width, radius) = (search.query.grid.width, search.radius);
+        let (stride, channels) = (Frame::stride(search.query.grid), search.query.channels);
         if channels == 0 {
             return;
         }
-        let keys = &frame.keys[key_row * channels * stride..][..channels * stride];
+        let tile_keys = keys::<S>();
+        let row_of_keys = &frame.keys[key_row * channels * stride..][..channels * stride];
         for (tile, queries) in packed.chunks_exact(channels * QUERIES).enumerate() {
             let first = tile * QUERIES;
             let last = (first + QUERIES).min(width);
-            let end = (last + self.radius).min(width);
-            let mut start = first.saturating_sub(self.radius);
+            let end = (last + radius).min(width);
+            let mut start = first.saturating_sub(radius);
             while start < end {
-                let cosines = products(queries, &keys[start..], stride);
+                let cosines = products::<S, false>(simd, queries, &row_of_keys[start..], stride);
                 for (x, cosines) in (first..last).zip(&cosines) {
-                    if cosines.iter().any(|&cosine| cosine >= best[x].threshold) {
-                        let columns =
-                            x.saturating_sub(self.radius)..(x + self.radius + 1).min(width);
+                    let best = &mut best[x];
+                    let good = cosines.iter().map(|&c| u32::from(c >= best.threshold)).sum::<u32>();
+                    if good > 0 {
+                        let columns = x.saturating_sub(radius)..(x + radius + 1).min(width);
                         let position = (key_row * width + start) as u32;
-                        best[x].offer(cosines, start, &columns, (number, position));
+                        best.offer(&cosines[..tile_keys], start, &columns, (number, position));
                     }
                 }
-                start += KEYS;
+                start += tile_keys;
             }
         }
     }
-}
-
-/// The products of a tile.
-#[inline(always)]
-fn products(queries: &[f32], keys: &[f32], stride: usize) -> [[f32; KEYS]; QUERIES] {
-    let mut sums = [[0.0; KEYS]; QUERIES];
-    for (query, keys) in queries.as_chunks::<QUERIES>().0.iter().zip(keys.chunks(stride)) {
-        let Some(keys) = keys.first_chunk::<KEYS>() else { continue };
-        for (sums, query) in sums.iter_mut().zip(query) {
-            for (sum, key) in sums.iter_mut().zip(keys) {
-                *sum += query * key;
-            }
-        }
-    }
-    sums
 }
 
 /// The best matches so far of one query.
@@ -203,7 +183,7 @@ impl Best {
     /// Takes those of a tile, whose first is in column `start`, that lie in `columns` and are good enough.
     fn offer(
         &mut self,
-        cosines: &[f32; KEYS],
+        cosines: &[f32],
         start: usize,
         columns: &std::ops::Range<usize>,
         (frame, first): (u32, u32),
@@ -239,6 +219,8 @@ impl Best {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::Array2;
+
     use crate::vector::fixed_noise;
 
     fn frame(which: u64, grid: Grid, channels: usize) -> (Frame, Array2<f32>) {
