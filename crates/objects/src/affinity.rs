@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use simd::pulp::{Arch, Simd, WithSimd};
 
 use crate::tile::{self, MOST_KEYS, QUERIES, grouped, products};
-use crate::vector::{SHORTEST, length, unit_rows};
+use crate::vector::{SHORTEST, unit_rows};
 use crate::{Error, Result};
 
 /// Rows of the Gram matrix that one thread computes at a time: whole bytes and whole tiles.
@@ -226,11 +226,11 @@ struct Rule<'a> {
 impl<'a> Rule<'a> {
     fn new(features: ArrayView2<'a, f32>, threshold: f64) -> Result<Self> {
         let channels = features.ncols();
-        let unit = unit_rows(features)?;
+        let (unit, lengths) = unit_rows(features)?;
         let rows = || unit.chunks_exact(channels.max(1));
         Ok(Self {
             features,
-            lengths: features.rows().into_iter().map(length).collect(),
+            lengths,
             threshold,
             // The error of a sum of products of unit vectors, and of their rounding.
             margin: ((channels as f64 + 8.0) * f64::from(f32::EPSILON)) as f32,

@@ -11,7 +11,9 @@ mod lattice;
 mod mask;
 pub mod maskcut;
 pub mod ncut;
+pub mod picture;
 pub mod propagate;
+pub mod resize;
 mod tile;
 mod vector;
 mod window;
@@ -24,4 +26,5 @@ pub use error::{Error, Result};
 pub use mask::{Grid, Mask};
 
 pub use ncut::{Ncut, ncut};
+pub use picture::Picture;
 pub use propagate::{PropagateOptions, Propagator};

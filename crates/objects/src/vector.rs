@@ -1,6 +1,6 @@
 //! Sums over long vectors in one fixed order, whatever the instruction set.
 
-use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray::ArrayView2;
 
 use crate::{Error, Result};
 
@@ -52,26 +52,47 @@ pub(crate) fn norm(x: &[f64]) -> f64 {
     dot(x, x).sqrt()
 }
 
-/// The rows as unit vectors, one after the other; those shorter than [`SHORTEST`] become zero.
+/// The rows as unit vectors, one after the other, and their lengths in double precision; those shorter than
+/// [`SHORTEST`] become zero.
 ///
 /// # Errors
 /// [`Error::NotFinite`] names the first row with a number that is not finite.
-pub(crate) fn unit_rows(rows: ArrayView2<'_, f32>) -> Result<Vec<f32>> {
-    let mut unit = Vec::with_capacity(rows.len());
-    for (patch, row) in rows.axis_iter(Axis(0)).enumerate() {
-        let length = length(row);
+pub(crate) fn unit_rows(rows: ArrayView2<'_, f32>) -> Result<(Vec<f32>, Vec<f64>)> {
+    let mut unit: Vec<f32> = Vec::with_capacity(rows.len());
+    unit.extend(rows.iter());
+    let channels = rows.ncols().max(1);
+    let mut lengths = Vec::with_capacity(rows.nrows());
+    for (patch, row) in unit.chunks_exact_mut(channels).enumerate() {
+        let length = simd::dispatch(
+            #[inline(always)]
+            || make_unit(row),
+        );
         if !length.is_finite() {
             return Err(Error::NotFinite { patch });
         }
-        let scale = if length < SHORTEST { 0.0 } else { 1.0 / length };
-        unit.extend(row.iter().map(|&x| (f64::from(x) * scale) as f32));
+        lengths.push(length);
     }
-    Ok(unit)
+    lengths.resize(rows.nrows(), 0.0); // without channels
+    Ok((unit, lengths))
 }
 
-/// The Euclidean norm of a row, in double precision.
-pub(crate) fn length(row: ArrayView1<'_, f32>) -> f64 {
-    row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+/// Scales a row to unit length, and gives its length.
+#[inline(always)]
+fn make_unit(row: &mut [f32]) -> f64 {
+    let mut sums = [0.0; LANES];
+    let parts = row.chunks_exact(LANES);
+    let rest: f64 = parts.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    for part in parts {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(part[lane]) * f64::from(part[lane]);
+        }
+    }
+    let length = (sums.iter().sum::<f64>() + rest).sqrt();
+    let scale = if length < SHORTEST { 0.0 } else { 1.0 / length };
+    for x in row {
+        *x = (f64::from(*x) * scale) as f32;
+    }
+    length
 }
 
 /// Numbers in (-1, 1) that depend only on `which` and their index: a start that no structure of an

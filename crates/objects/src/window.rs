@@ -27,7 +27,7 @@ impl Frame {
     pub(crate) fn new(features: ArrayView2<'_, f32>, grid: Grid) -> Result<Self> {
         grid.holds("positions of the features", features.nrows())?;
         let channels = features.ncols();
-        let unit = unit_rows(features)?;
+        let (unit, _) = unit_rows(features)?;
         let stride = Self::stride(grid);
         let mut keys = vec![0.0; grid.height * channels * stride];
         for (position, row) in unit.chunks_exact(channels.max(1)).enumerate() {
