@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("simdino-data", &["simdino-augment", "simdino-base", "simdino-decode"]),
     ("simdino-model", &["simdino-base", "simdino-torch-ext"]),
     ("simdino-objectives", &["simdino-base", "simdino-torch-ext"]),
+    ("simdino-objects", &["simdino-base", "simdino-simd"]),
     (
         "simdino-eval",
         &["simdino-augment", "simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"],
@@ -72,6 +73,7 @@ const ALL_LIBRARIES: [&str; 14] = [
     "simdino-data",
     "simdino-model",
     "simdino-objectives",
+    "simdino-objects",
     "simdino-eval",
     "simdino-score",
     "simdino-trainer",

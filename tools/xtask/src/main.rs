@@ -7,6 +7,7 @@ mod bench_coding_rate;
 mod bench_data;
 mod bench_eval;
 mod bench_model;
+mod bench_objects;
 mod demo;
 mod dist;
 mod fail;
@@ -51,7 +52,9 @@ cargo xtask bench eval [--json] [--train=N] [--test=N] [--width=N] [--classes=N]
 cargo xtask bench model [--json]
                                    a backbone beside timm's in PyTorch; loading beside reading
 cargo xtask bench coding-rate [--json]
-                                   the coding rate's closed form beside autograd through Cholesky";
+                                   the coding rate's closed form beside autograd through Cholesky
+cargo xtask bench objects [--json] normalized cuts, dense CRF and label propagation beside scipy,
+                                   pydensecrf and torch";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -88,6 +91,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
             bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
         }
         ["bench", "eval", ..] => bench_eval::run(&Workspace::find()?, &arguments[2..]),
+        ["bench", "objects", ..] => bench_objects::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "model", ..] => bench_model::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),
