@@ -113,7 +113,13 @@ impl Rng {
 
     /// Shuffles `items` uniformly (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
+        self.shuffle_from(items, 0);
+    }
+
+    /// Shuffles as [`Self::shuffle`] does, but only until the items from `first` on are in their
+    /// places. The order of those before it has no meaning yet.
+    pub fn shuffle_from<T>(&mut self, items: &mut [T], first: usize) {
+        for i in (first.max(1)..items.len()).rev() {
             items.swap(i, self.index(i + 1));
         }
     }
@@ -139,6 +145,18 @@ mod tests {
         let indices = [rng.index(1000), rng.index(1000), rng.index(1000)];
         assert_eq!(indices, [638, 144, 75]);
         assert!((rng.unit() - 0.16068767928468797).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_part_of_a_shuffle_is_the_end_of_the_whole() {
+        let rng = || Rng::new(4, 0, 0, Purpose::Shuffle);
+        let whole = rng().permutation(50);
+        for first in [0, 1, 2, 25, 49, 50, 60] {
+            let mut part: Vec<usize> = (0..50).collect();
+            rng().shuffle_from(&mut part, first);
+            let first = first.min(50);
+            assert_eq!(part[first..], whole[first..], "from {first}");
+        }
     }
 
     #[test]
