@@ -10,6 +10,13 @@ The contents of a batch depend only on the images, the options, the seed, and th
 the number of threads or processes, or on where a run was interrupted.
 """
 
+try:
+    import numpy as _numpy  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "simdino.data needs NumPy, which this Python cannot import: pip install numpy"
+    ) from error
+
 from ._batch import Batch, BrokenImage, to_float
 from ._eval import EvalBatch, EvalLoader
 from ._image import MultiCrop, decode

@@ -108,6 +108,11 @@ class MultiCropLoader:
         images = len(self._data.get())
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {self.batch_size})")
+        if self.batch_size % self.world_size:
+            raise ValueError(
+                f"batch_size = {self.batch_size} counts the images of all processes: it must be a "
+                f"multiple of world_size = {self.world_size}"
+            )
         if self.batch_size > images:
             raise ValueError(
                 f"batch_size = {self.batch_size} is larger than the data set ({images} images): "
