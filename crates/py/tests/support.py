@@ -1,7 +1,7 @@
 """What the tests share. They need no test library: ``python -m unittest discover -s crates/py/tests``.
 
 `cargo xtask test wheels` sets SIMDINO_REFERENCE, the folder that the example `reference_batches` of
-crates/data has written, and SIMDINO_REQUIRE, the modules that must be there; without it, tests that
+crates/py has written, and SIMDINO_REQUIRE, the modules that must be there; without it, tests that
 need a module that is missing are skipped.
 """
 

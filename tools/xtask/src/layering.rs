@@ -13,7 +13,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What each package may depend on of ours; a new arrow needs a line in docs/ARCHITECTURE.md.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("simdino-base", &[]),
     ("simdino-torch-ext", &["simdino-base"]),
     ("simdino-simd", &[]),
@@ -51,6 +51,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         ],
     ),
     ("simdino-report", &["simdino", "simdino-trainer"]),
+    ("simdino-py", &["simdino-augment", "simdino-base", "simdino-data", "simdino-decode"]),
     (PROGRAM, &ALL_LIBRARIES),
     ("xtask", &[]),
     ("benches", &ALL_LIBRARIES),
@@ -78,7 +79,7 @@ const ALL_LIBRARIES: [&str; 13] = [
 ];
 
 /// Crates from outside that only these packages may use.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     (
         "tch",
         &[
@@ -93,6 +94,8 @@ const RESERVED: [(&str, &[&str]); 6] = [
         ],
     ),
     ("torch-sys", &["simdino-torch-ext"]),
+    ("pyo3", &["simdino-py"]),
+    ("numpy", &["simdino-py"]),
     ("serde_yaml", &[PROGRAM]),
     ("clap", &[PROGRAM]),
     ("clap_complete", &[PROGRAM]),
@@ -164,7 +167,7 @@ fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for package in packages.iter().filter(|package| package["name"] != "simdino-torch-ext") {
         for target in package["targets"].as_array().into_iter().flatten() {
-            let is_crate = |kind: &Value| kind == "lib" || kind == "bin";
+            let is_crate = |kind: &Value| kind == "lib" || kind == "bin" || kind == "cdylib";
             if !target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(is_crate)) {
                 continue;
             }

@@ -22,6 +22,7 @@ mod smoke;
 mod soak;
 mod spelling;
 mod test;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
 cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
 cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask dist [OUT]             make the archive of a release, which runs on the torch of a Python
+cargo xtask wheels [--program FILE] [OUT]
+                                   make the wheels simdino and simdino-cli, for pip
 cargo xtask gpu-bundle [--cifar DIR] [OUT]
                                    make the folder that travels to a machine with a GPU and no Rust
 cargo xtask setup                  only install what the build needs (the others do it too)
@@ -75,6 +78,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
         ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
+        ["wheels", ..] => wheels::run(&Workspace::find()?, &arguments[1..]),
         ["dist", ..] => dist::run(&Workspace::find()?, &arguments[1..]),
         ["gpu-bundle", ..] => gpu_bundle::run(&Workspace::find()?, &arguments[1..]),
         ["messages"] => messages::write(&Workspace::find()?),

@@ -1,6 +1,6 @@
 //! What the loader of another language must produce, bit for bit.
 //!
-//! `cargo run -p simdino-data --example reference_batches -- OUT` draws images into `OUT/images`, with
+//! `cargo run -p simdino-py --example reference_batches -- OUT` draws images into `OUT/images`, with
 //! broken ones among them, packs them into `OUT/shards`, names them in `OUT/list.txt`, and writes
 //! `OUT/reference.json`: for each case the options and, for each batch, the SHA-256 of its arrays.
 
