@@ -6,6 +6,7 @@ mod bench;
 mod bench_coding_rate;
 mod bench_data;
 mod bench_model;
+mod bench_python;
 mod demo;
 mod dist;
 mod fail;
@@ -49,6 +50,8 @@ cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
                                    the data pipeline beside torchvision + Pillow and albumentations
 cargo xtask bench model [--json]
                                    a backbone beside timm's in PyTorch; loading beside reading
+cargo xtask bench python [--images DIR] [--seconds S] [--json]
+                                   the wheel beside a DataLoader, and the published loss
 cargo xtask bench coding-rate [--json]
                                    the coding rate's closed form beside autograd through Cholesky";
 
@@ -87,6 +90,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "coding-rate", ..] => {
             bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
         }
+        ["bench", "python", ..] => bench_python::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "model", ..] => bench_model::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),

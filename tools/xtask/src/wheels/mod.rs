@@ -2,7 +2,7 @@
 //! `simdino-cli` is the program, which runs on the torch beside it.
 
 mod environments;
-mod library;
+pub mod library;
 mod program;
 
 use std::ffi::OsStr;
