@@ -83,8 +83,7 @@ impl MultiCrop {
         let views = GLOBAL_CROPS + self.crops.config().local_crops_number;
         let key = CropKey { seed, epoch, sample };
         let made = py.detach(|| {
-            let plans: Vec<_> =
-                (0..views).map(|view| self.crops.plan(size, key, view)).collect();
+            let plans: Vec<_> = (0..views).map(|view| self.crops.plan(size, key, view)).collect();
             let bytes = |side: u32| channels * (side as usize).pow(2);
             let mut outs: Vec<Vec<u8>> =
                 plans.iter().map(|plan| vec![0; bytes(plan.side)]).collect();

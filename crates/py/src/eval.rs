@@ -40,9 +40,8 @@ impl EvalLoader {
     ) -> PyResult<Self> {
         let dataset = dataset.shared();
         let transform = EvalTransform { resize, crop };
-        let made = py.detach(|| {
-            loader::EvalLoader::new(dataset, transform, batch_size, workers, None)
-        });
+        let made =
+            py.detach(|| loader::EvalLoader::new(dataset, transform, batch_size, workers, None));
         let loader = Mutex::new(Some(made.map_err(of_data)?));
         Ok(Self { loader, process: std::process::id() })
     }

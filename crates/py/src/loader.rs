@@ -67,7 +67,8 @@ impl TrainLoader {
             }
             masks::generator(&json, side / patch, side / patch)
         });
-        let views = ViewPlan { crops: augment::MultiCrop::new(&augment), masks: masks.transpose()? };
+        let views =
+            ViewPlan { crops: augment::MultiCrop::new(&augment), masks: masks.transpose()? };
         let geometry = BatchGeometry::new(batch_size)
             .and_then(|geometry| geometry.of_process(rank, world_size))
             .map_err(of_data)?;

@@ -8,12 +8,8 @@ use pyo3::prelude::*;
 use crate::error::{check, of_data, options};
 
 /// `[2B, T]` bool, `[m]` int64, `[m]` float32, and the largest possible m.
-pub(crate) type MaskArrays<'py> = (
-    Bound<'py, PyArray2<bool>>,
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyArray1<f32>>,
-    usize,
-);
+pub(crate) type MaskArrays<'py> =
+    (Bound<'py, PyArray2<bool>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, usize);
 
 /// Masks as arrays.
 pub(crate) fn arrays(py: Python<'_>, masks: Masks) -> PyResult<MaskArrays<'_>> {

@@ -1,5 +1,6 @@
 """What must work, or be said, without torch and without NumPy."""
 
+import ast
 import subprocess
 import sys
 import textwrap
@@ -50,3 +51,20 @@ class Bare(unittest.TestCase):
 
         for name in ("py.typed", "_native.pyi"):
             self.assertTrue(files("simdino").joinpath(name).is_file(), name)
+
+    def test_the_examples_of_the_documentation_are_python(self):
+        from support import ROOT
+
+        text = (ROOT / "docs/PYTHON.md").read_text()
+        blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+        self.assertGreaterEqual(len(blocks), 5)
+        used = set()
+        for block in blocks:
+            lines = [line for line in block.splitlines() if not line.startswith("!")]
+            tree = ast.parse("if True:\n" + "\n".join(f"    {line}" for line in lines))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simdino"):
+                    used.update((node.module, alias.name) for alias in node.names)
+        for module, name in sorted(used):
+            source = ROOT / "crates/py/python" / module.replace(".", "/") / "__init__.py"
+            self.assertIn(f'"{name}"', source.read_text(), f"{module} exports no {name}")

@@ -299,6 +299,17 @@ class Torch(unittest.TestCase):
         self.assertEqual(moved.global_crops.data_ptr(), plain.global_crops.ctypes.data)
         self.assertIsInstance(plain.to("cpu").masks.masks, torch.Tensor)
 
+    def test_pinned_memory_without_a_gpu_is_said(self):
+        import torch
+
+        if torch.cuda.is_available():
+            batch = next(iter(loader_of(reference()[0], pin_memory=True)))
+            self.assertTrue(batch.global_crops.is_pinned())
+            return
+        with self.assertWarnsRegex(UserWarning, "without a GPU"):
+            loader = loader_of(reference()[0], pin_memory=True)
+        self.assertIsInstance(next(iter(loader)).global_crops, torch.Tensor)
+
     def test_a_data_loader_with_workers_is_refused(self):
         from torch.utils.data import DataLoader, IterableDataset
 

@@ -47,33 +47,33 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         command.args(["--seconds", &request.seconds]).env("PYTHONPATH", &installed);
         process::json(&mut command)
     };
-    let rate = |who: &str| -> Result<f64> {
-        let result = script(&["loader", who])?;
-        let rate = result["img_s"].as_f64().unwrap_or_default();
+    let mut rates = [0.0; 3];
+    for (rate, who) in rates.iter_mut().zip(["simdino", "torchvision", "albumentations"]) {
+        *rate = script(&["loader", who])?["img_s"].as_f64().unwrap_or_default();
         println!("{who:<16} {rate:>8.1} images per second, two workers");
-        Ok(rate)
-    };
-    let (ours, torchvision, albumentations) =
-        (rate("simdino")?, rate("torchvision")?, rate("albumentations")?);
-    let resume = script(&["resume"])?;
-    println!("first batch in the middle of ten million listed images: {} ms", resume["resume_ms"]);
-    let loss = script(&["loss"])?;
-    println!("coding rate of 64 x 256 and its gradient: {} us, published {} us", loss["simdino_us"], loss["published_us"]);
+    }
+    let (resume, loss) = (script(&["resume"])?, script(&["loss"])?);
+    let [way, ours, theirs] =
+        [&resume["resume_ms"], &loss["simdino_us"], &loss["published_us"]].map(rounded);
+    println!("first batch in the middle of ten million listed images: {way} ms");
+    println!("coding rate of 64 x 256 and its gradient: {ours} us, published {theirs} us");
     if request.json {
-        let rounded = |x: f64| json!((x * 100.0).round() / 100.0);
-        let number = |value: &Value| rounded(value.as_f64().unwrap_or_default());
-        println!(
-            "{}",
-            json!({
-                "loader_torchvision": rounded(ours / torchvision),
-                "loader_albumentations": rounded(ours / albumentations),
-                "resume_ms": number(&resume["resume_ms"]),
-                "loss": number(&loss["loss"]),
-                "wheel_bytes": wheel_bytes,
-            })
-        );
+        let [ours, torchvision, albumentations] = rates;
+        let summary = json!({
+            "loader_torchvision": rounded(&json!(ours / torchvision)),
+            "loader_albumentations": rounded(&json!(ours / albumentations)),
+            "resume_ms": way,
+            "loss": rounded(&loss["loss"]),
+            "wheel_bytes": wheel_bytes,
+        });
+        println!("{summary}");
     }
     Ok(())
+}
+
+/// A number with two decimals.
+fn rounded(number: &Value) -> Value {
+    json!((number.as_f64().unwrap_or_default() * 100.0).round() / 100.0)
 }
 
 fn parse(arguments: &[String]) -> Result<Request> {

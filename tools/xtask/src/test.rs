@@ -5,8 +5,7 @@ use std::time::Instant;
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
 use crate::{
-    dist, gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling,
-    wheels,
+    dist, gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling, wheels,
 };
 
 /// Its name, and what it does.

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use crate::fail::{Context, Result, failed};
 use crate::files::{make_folder, write};
+use crate::process;
 use crate::setup::{self, TORCH};
 use crate::workspace::Workspace;
-use crate::process;
 
 /// The oldest Python that the wheel is for, by its minor version.
 const OLDEST: u32 = 10;
@@ -52,7 +52,10 @@ pub fn check_library(
             _ if environment.install_numpy(workspace, minor) => "numpy",
             _ => "",
         };
-        println!("wheels: Python 3.{minor} with {}", if modules.is_empty() { "neither NumPy nor torch" } else { modules });
+        println!(
+            "wheels: Python 3.{minor} with {}",
+            if modules.is_empty() { "neither NumPy nor torch" } else { modules }
+        );
         let mut tests = environment.command(workspace);
         tests.args(["-m", "unittest", "discover", "--start-directory", TESTS]);
         tests.env("SIMDINO_REFERENCE", reference).env("SIMDINO_REQUIRE", modules);
@@ -72,7 +75,8 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     let pythons = pythons(workspace);
     let torch = torch_site(workspace);
     let chosen = torch.as_ref().map(|(minor, _)| *minor);
-    let Some((&minor, python)) = pythons.iter().find(|(minor, _)| chosen.is_none_or(|of| of == **minor))
+    let Some((&minor, python)) =
+        pythons.iter().find(|(minor, _)| chosen.is_none_or(|of| of == **minor))
     else {
         return failed("no Python is here to try simdino-cli with");
     };
@@ -92,7 +96,8 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     };
     // As pip lays them out, torch beside simdino_cli; and then in another folder, as `--user` does.
     let link = site.join("torch");
-    std::os::unix::fs::symlink(torch.join("torch"), &link).context(|| "cannot make a link".into())?;
+    std::os::unix::fs::symlink(torch.join("torch"), &link)
+        .context(|| "cannot make a link".into())?;
     let mut inspect = environment.bare(workspace, &program);
     process::run(inspect.args(["inspect", "env"]))?;
     fs::remove_file(link).context(|| "cannot remove a link".into())?;

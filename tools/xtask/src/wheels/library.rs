@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::wheel_in;
+use super::found::wheel_in;
 use crate::dist::{archive, licenses};
 use crate::fail::{Result, failed};
 use crate::files::{make_folder, write};

@@ -110,7 +110,8 @@ fn write_info(
          Description-Content-Type: text/markdown\n\n{readme}"
     );
     write(&info.join("METADATA"), &metadata)?;
-    let wheel = format!("Wheel-Version: 1.0\nGenerator: xtask\nRoot-Is-Purelib: false\nTag: {tag}\n");
+    let wheel =
+        format!("Wheel-Version: 1.0\nGenerator: xtask\nRoot-Is-Purelib: false\nTag: {tag}\n");
     write(&info.join("WHEEL"), &wheel)?;
     write(&info.join("entry_points.txt"), "[console_scripts]\nsimdino = simdino_cli:main\n")?;
     for license in ["LICENSE-MIT", "LICENSE-APACHE"] {

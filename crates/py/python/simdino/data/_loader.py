@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import weakref
 from typing import Any, Iterator, Mapping, Optional
 
@@ -75,14 +76,17 @@ class MultiCropLoader:
             raise ValueError(f"output must be 'numpy' or 'torch' (got {output!r})")
         if masks is not None and patch_size is None:
             raise ValueError("masks need patch_size, the side of a patch in pixels")
-        if output == "torch" or pin_memory:
+        self._as_torch = output == "torch" or pin_memory
+        self._pin = pin_memory and torch_module().cuda.is_available()
+        if pin_memory and not self._pin:
+            warnings.warn("pin_memory has no effect without a GPU", stacklevel=2)
+        if self._as_torch:
             torch_module()
         self.batch_size, self.seed = int(batch_size), int(seed)
         self.rank, self.world_size = place(rank, world_size)
         self.augment = augmentation(preset, augment)
         self.broken: list[BrokenImage] = []
         """Broken images found so far, each once."""
-        self._as_torch, self._pin = output == "torch" or pin_memory, pin_memory
         self._data = OpenData(source_config(source, data or {}), channels)
         self._options = {
             "augment": as_json(self.augment, "augment"),
