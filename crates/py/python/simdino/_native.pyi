@@ -1,5 +1,5 @@
 # What the native part provides; the rest of the package is what to use.
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 import numpy
 from numpy.typing import NDArray

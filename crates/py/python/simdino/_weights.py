@@ -160,6 +160,8 @@ def _sizes(tensors: dict[str, Any], model: dict[str, Any], file: Path) -> tuple[
     if heads is None:
         raise ValueError(f"{file} does not say how many attention heads a width of {width} has")
     first = tensors.get("blocks.0.mlp.fc1.weight", tensors.get("blocks.0.mlp.w12.weight"))
+    if first is None:
+        raise ValueError(f"{file} has blocks without a feed-forward network")
     hidden = first.shape[0]
     exact = hidden % width == 0
     return width, depth, heads, (hidden if exact else hidden + 0.5) / width
@@ -247,9 +249,9 @@ def _transformers(tensors: dict[str, Any], model: dict[str, Any], file: Path) ->
     for name, tensor in tensors.items():
         if ".attn.qkv." in name:
             block, kind = name.split(".attn.qkv.")
-            layer = block.removeprefix("blocks.")
+            number = block.removeprefix("blocks.")
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3)):
-                state[f"encoder.layer.{layer}.attention.attention.{part}.{kind}"] = rows
+                state[f"encoder.layer.{number}.attention.attention.{part}.{kind}"] = rows
             continue
         name = _HF_OUTSIDE.get(name, name.replace("blocks.", "encoder.layer.", 1))
         for ours, theirs in _HF_INSIDE:
@@ -259,8 +261,7 @@ def _transformers(tensors: dict[str, Any], model: dict[str, Any], file: Path) ->
     state.setdefault("embeddings.mask_token", torch.zeros(1, width))
     if model["layer_scale"] is None:
         for layer in range(depth):
-            for number in (1, 2):
-                name = f"encoder.layer.{layer}.layer_scale{number}.lambda1"
-                state[name] = torch.ones(width)
+            for scale in (1, 2):
+                state[f"encoder.layer.{layer}.layer_scale{scale}.lambda1"] = torch.ones(width)
     result.load_state_dict(state)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +14,8 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class BrokenImage(NamedTuple):
+@dataclass(frozen=True)
+class BrokenImage:
     """An image that could not be used."""
 
     index: int
@@ -118,7 +119,7 @@ def to_float(
     torch = torch_module()
     dtype = torch.float32 if dtype is None else dtype
     mean, std = batch.mean if mean is None else mean, batch.std if std is None else std
-    views: list[torch.Tensor] = []
+    views: list[Any] = []
     for crops in (batch.global_crops, batch.local_crops):
         if crops is None:
             continue

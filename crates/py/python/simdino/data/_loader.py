@@ -88,7 +88,7 @@ class MultiCropLoader:
         self.broken: list[BrokenImage] = []
         """Broken images found so far, each once."""
         self._data = OpenData(source_config(source, data or {}), channels)
-        self._options = {
+        self._options: dict[str, Any] = {
             "augment": as_json(self.augment, "augment"),
             "masks": None if patch_size is None else (as_json(masks or {}, "masks"), patch_size),
             "batch_size": self.batch_size,

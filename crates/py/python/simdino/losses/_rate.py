@@ -95,9 +95,11 @@ def coding_rate(
         )
     if (eps is None) == (alpha is None):
         raise ValueError("give either eps or alpha")
-    if alpha is None:
+    if eps is not None:
+        if not eps > 0:
+            raise ValueError(f"eps must be greater than 0 (got {eps})")
         alpha = z.shape[-1] / (z.shape[-2] * float(eps))
-    if not (alpha > 0 and math.isfinite(alpha)):
+    if alpha is None or not (alpha > 0 and math.isfinite(alpha)):
         raise ValueError(f"alpha must be greater than 0 (got {alpha})")
     working_dtype(precision)
     groups = z if z.dim() == 3 else z.unsqueeze(0)
