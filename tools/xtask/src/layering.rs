@@ -13,7 +13,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// What each package may depend on of ours; a new arrow needs a line in docs/ARCHITECTURE.md.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("simdino-base", &[]),
     ("simdino-torch-ext", &["simdino-base"]),
     ("simdino-simd", &[]),
@@ -53,6 +53,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
         ],
     ),
     ("simdino-report", &["simdino", "simdino-eval", "simdino-trainer"]),
+    ("simdino-py", &["simdino-augment", "simdino-base", "simdino-data", "simdino-decode"]),
     (PROGRAM, &ALL_LIBRARIES),
     ("xtask", &[]),
     ("benches", &ALL_LIBRARIES),
@@ -63,7 +64,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
 const PROGRAM: &str = "trainer";
 
 /// Every library of ours.
-const ALL_LIBRARIES: [&str; 14] = [
+const ALL_LIBRARIES: [&str; 15] = [
     "simdino-simd",
     "simdino-base",
     "simdino-torch-ext",
@@ -82,7 +83,7 @@ const ALL_LIBRARIES: [&str; 14] = [
 ];
 
 /// Crates from outside that only these packages may use.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     (
         "tch",
         &[
@@ -97,6 +98,8 @@ const RESERVED: [(&str, &[&str]); 6] = [
         ],
     ),
     ("torch-sys", &["simdino-torch-ext"]),
+    ("pyo3", &["simdino-py"]),
+    ("numpy", &["simdino-py"]),
     ("serde_yaml", &[PROGRAM]),
     ("clap", &[PROGRAM]),
     ("clap_complete", &[PROGRAM]),
@@ -168,7 +171,7 @@ fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for package in packages.iter().filter(|package| package["name"] != "simdino-torch-ext") {
         for target in package["targets"].as_array().into_iter().flatten() {
-            let is_crate = |kind: &Value| kind == "lib" || kind == "bin";
+            let is_crate = |kind: &Value| kind == "lib" || kind == "bin" || kind == "cdylib";
             if !target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(is_crate)) {
                 continue;
             }

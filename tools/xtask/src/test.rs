@@ -6,6 +6,7 @@ use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
 use crate::{
     dist, gpu_bundle, layering, messages, process, round_trip, setup, sizes, smoke, soak, spelling,
+    wheels,
 };
 
 /// Its name, and what it does.
@@ -40,6 +41,7 @@ const STAGES: [Stage; 15] = [
     }),
     ("python", round_trip::run),
     ("gpu-check", gpu_bundle::test),
+    ("wheels", wheels::test),
     ("dist", dist::test),
     ("smoke", smoke::run),
     ("soak", |ws| {
