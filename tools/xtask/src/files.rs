@@ -9,7 +9,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// Folders that are not ours, or that a program fills.
-const SKIPPED: [&str; 4] = ["target", "runs", "fixtures", "__pycache__"];
+const SKIPPED: [&str; 5] = ["target", "runs", "gpu-bundle", "fixtures", "__pycache__"];
 
 /// Folders that begin with a dot and are ours.
 const DOTTED: [&str; 3] = [".github", ".ci", ".cargo"];
