@@ -30,6 +30,7 @@ pub mod solarize;
 mod strip;
 mod sum;
 
+#[cfg(feature = "decode")]
 pub use decode;
 
 pub use config::{AugmentConfig, BlurKind, Preset};

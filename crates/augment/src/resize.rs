@@ -269,6 +269,7 @@ impl SecondPass<'_> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
     use proptest::prelude::*;

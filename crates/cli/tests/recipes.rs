@@ -34,6 +34,30 @@ fn a_name_is_a_recipe_wherever_a_config_is_taken() {
 }
 
 #[test]
+fn a_folder_of_images_needs_no_config() {
+    let bench = Bench::new();
+    let small = ["run.device=cpu", "train.stop_after=1", "train.epochs=1"];
+    let output = bench.run(&[&["train", "images/images"][..], &small].concat());
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("training on images/images by the recipe quickstart"), "{said}");
+    let chosen = said.lines().find(|line| line.contains("on a CPU: ")).unwrap();
+    assert!(chosen.contains("chosen for ") && chosen.contains(" train.batch_size=16"), "{chosen}");
+    assert!(!chosen.contains("train.epochs"), "what is given is not chosen: {chosen}");
+    // What is typed from the printed line makes the same run.
+    let resolved = |name: &str| {
+        let path = bench.path(&format!("runs/{name}/config.resolved.yaml"));
+        fs::read_to_string(path).unwrap().replace(name, "NAME").replace("sizing: auto\n", "")
+    };
+    let typed: Vec<&str> = chosen.split("CPU: ").nth(1).unwrap().split(' ').collect();
+    let again = ["train", "default", "data.path=images/images", "run.name=typed"];
+    bench.ok(&[&again[..], &small, &typed].concat());
+    assert_eq!(resolved("images"), resolved("typed").replace("sizing: recipe\n", ""));
+    let refused = bench.fails(2, &["train", "runs/images"]);
+    assert!(refused.contains("runs/images is a run: continue it"), "{refused}");
+}
+
+#[test]
 fn a_run_keeps_the_text_of_its_recipe() {
     let bench = Bench::new();
     let small = [

@@ -1,5 +1,7 @@
 //! Feature files: `.npy`, `.safetensors`, and `.csv`.
 
+mod labels;
+
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt::Write;
@@ -69,6 +71,37 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
         return Err(wrong(path, "holds numbers that are not finite".to_owned()));
     }
     Ok(table)
+}
+
+/// Reads features with the names, labels, and classes of their images, as [`write_features`] wrote
+/// them: from a CSV file itself, and for the other formats from `NAME.names.csv` beside them. From
+/// NumPy, labels may also be in `NAME.labels.npy`, int64 with one label per row, and -1 for none.
+/// Without any of these, no image has a label.
+///
+/// Features are in single precision. Classes with names are numbered anew, in the order of their
+/// labels; evaluations match them by name.
+///
+/// # Errors
+/// Returns an error that names the file as [`read_features`] does, if labels cannot be read or
+/// contradict each other, if their number is not that of the features, or if a feature is too large
+/// for single precision.
+pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
+    let features = read_features(path)?.to_kind(Kind::Float);
+    if f64::try_from(features.isfinite().all())? == 0.0 {
+        return Err(wrong(path, "holds numbers that are too large for float32".to_owned()));
+    }
+    let rows = features.size()[0] as usize;
+    let is_table = FeatureFormat::of(path) == Some(FeatureFormat::Csv);
+    let Some(found) = labels::read(path, is_table)? else {
+        return Ok(FeatureSet::new(features, vec![None; rows]));
+    };
+    let labels = found.labels.len();
+    if labels != rows {
+        return Err(wrong(path, format!("has {rows} rows, but there are labels for {labels}")));
+    }
+    let mut set = FeatureSet::new(features, found.labels);
+    (set.names, set.class_names) = (found.names, found.class_names);
+    Ok(set)
 }
 
 /// Writes features atomically, and creates the folder. Names, labels, and classes are in the same

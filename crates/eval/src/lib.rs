@@ -34,6 +34,6 @@ pub use features::{
     ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, extract,
     extract_with_progress, to_input, unit_rows,
 };
-pub use files::{FeatureFormat, read_features, write_features};
+pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
 pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};

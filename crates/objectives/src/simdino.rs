@@ -33,7 +33,7 @@
 //!
 //! # Deviations
 //! This implementation uses single precision where the reference uses half, checks the
-//! factorization (see [`mod@crate::coding_rate`]), and has options in [`SimDinoConfig`] that the
+//! factorization (see [`crate::coding_rate`]), and has options in [`SimDinoConfig`] that the
 //! reference lacks.
 
 use tch::Tensor;

@@ -6,9 +6,9 @@
 mod common;
 
 use common::number;
-use objectives::config::{ExpaSource, Gamma, LossForm, RatePrecision};
 use objectives::gradient_scale::{rate_ceiling, rate_floor};
-use objectives::{SimDinoConfig, SimDinoOutput, StepContext};
+use objectives::simdino::SimDinoOutput;
+use objectives::{ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig, StepContext};
 use tch::{Device, Kind, Tensor};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);

@@ -5,8 +5,10 @@
 mod common;
 
 use common::{coding_rate, simdino};
-use objectives::config::{Gamma, RatePrecision};
-use objectives::{Deferred, Error, Inputs, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{
+    Deferred, Error, Gamma, Inputs, Outputs, RatePrecision, SimDinoConfig, StepContext,
+};
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;
 

@@ -5,9 +5,12 @@
 mod common;
 
 use common::{number, simdino};
-use objectives::config::{EpsSemantics, ExpaSource, Gamma, RatePrecision};
 use objectives::gradient_scale::{GradientScale, gamma_theorem};
-use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{
+    EpsSemantics, ExpaSource, Gamma, Inputs, Objective, Outputs, RatePrecision, SimDinoConfig,
+    StepContext,
+};
 use tch::{Kind, Tensor};
 use torch_ext::SingleProcess;
 

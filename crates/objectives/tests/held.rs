@@ -6,9 +6,11 @@
 mod common;
 
 use common::number;
-use objectives::config::{CoeffRule, Gamma, RatePrecision};
 use objectives::gradient_scale::{rate_ceiling, rate_floor};
-use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{
+    CoeffRule, Gamma, Inputs, Objective, Outputs, RatePrecision, SimDinoConfig, StepContext,
+};
 use tch::{Device, Kind, Tensor, no_grad};
 use torch_ext::SingleProcess;
 

@@ -6,12 +6,14 @@
 mod common;
 
 use common::{assert_close, number};
-use objectives::config::{Centering, DinoConfig, IbotConfig, KoleoConfig};
+use objectives::dino::DinoLoss;
+use objectives::dinov2::DinoV2Loss;
 use objectives::koleo::koleo;
+use objectives::simdinov2::SimDinoV2Loss;
 use objectives::sinkhorn::sinkhorn_knopp;
 use objectives::{
-    DinoLoss, DinoV2Loss, Inputs, LossOutput, MaskWeights, Objective, Outputs, Result,
-    SimDinoConfig, SimDinoV2Loss, StepContext,
+    Centering, DinoConfig, IbotConfig, Inputs, KoleoConfig, LossOutput, MaskWeights, Objective,
+    Outputs, Result, SimDinoConfig, StepContext,
 };
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;

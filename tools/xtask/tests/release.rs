@@ -77,6 +77,6 @@ fn the_archive_is_called_as_documents_say() {
     let format = "format!(\"simdino-{VERSION}-{target}\")";
     assert!(read("tools/xtask/src/dist/archive.rs").contains(format));
     // The recipe that its instructions start with.
-    assert!(read("tools/xtask/src/dist/INSTALL.txt").contains("train quickstart data.path=FOLDER"));
+    assert!(read("tools/xtask/src/dist/INSTALL.txt").contains("train FOLDER"));
     read("configs/quickstart.yaml");
 }

@@ -48,7 +48,7 @@ fn overrides_win_over_the_file() {
     let config = parse(file, "c.yaml", &overrides).unwrap();
     assert_eq!(config.train.batch_size, 64);
     assert_eq!(config.train.epochs, 2.0);
-    assert_eq!(config.simdino.gamma, objectives::config::Gamma::Constant(0.5));
+    assert_eq!(config.simdino.gamma, objectives::Gamma::Constant(0.5));
     assert_eq!(config.simdino.eps_end, Some(0.1));
     assert_eq!(config.run.name.as_deref(), Some("007"));
     assert_eq!(config.run.seed, 8);

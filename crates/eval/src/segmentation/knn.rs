@@ -1,6 +1,8 @@
 //! Segmentation by k-nearest neighbors and by logistic regression on single patches, the protocol of
 //! CAPI. Nothing but the regression is trained.
 
+use std::fmt;
+
 use augment::rng::{Purpose, Rng};
 use data::decode::Image;
 use data::dense::{DenseSample, IGNORE};
@@ -299,8 +301,8 @@ impl<'a> TrainPatches<'a> {
     }
 }
 
-impl std::fmt::Debug for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Part").field("features", &self.features.size()).finish_non_exhaustive()
     }
 }
@@ -327,6 +329,20 @@ pub enum Chosen {
     Knn(KnnSettings),
     /// `C` of logistic regression.
     Logistic(f64),
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Knn(KnnSettings { k, similarity: Similarity::Cosine }) => {
+                write!(f, "k {k} cosine")
+            }
+            Self::Knn(KnnSettings { k, similarity: Similarity::Euclidean }) => {
+                write!(f, "k {k} euclidean")
+            }
+            Self::Logistic(c) => write!(f, "{c:.1e}"),
+        }
+    }
 }
 
 impl PatchSegmenter<'_> {

@@ -17,7 +17,7 @@ mod patches;
 mod picture;
 
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
-pub use evaluate::{DenseData, Evaluated, MaskSize, Segmenter, evaluate};
+pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};
 pub(crate) use features::resized;
 pub use features::{DenseExtractor, DenseNetwork, Layers};
 pub use picture::{Shown, segmentation_sheet};
