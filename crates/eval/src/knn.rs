@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
-use crate::labeled::comparable;
+use crate::labeled::{Labeled, comparable};
 use crate::nearest::{KEY_ROWS_CPU, KEY_ROWS_GPU, Neighbors, blocks, top};
 
 /// Test rows compared at once.
@@ -92,14 +92,26 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     let mut notes = Vec::new();
     let (train, test) = comparable(train, test, &mut notes)?;
     let num_train = train.labels.len();
-    let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(num_train)).collect();
     for &k in config.k.iter().filter(|&&k| k > num_train) {
         notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
     }
+    Ok(KnnResult {
+        scores: classify(&train, &test, config),
+        temperature: config.temperature,
+        num_train,
+        num_test: test.labels.len(),
+        classes: train.labels.iter().collect::<BTreeSet<_>>().len(),
+        notes,
+    })
+}
+
+/// Classifies labeled test images by labeled train images: a score per `k`.
+pub(crate) fn classify(train: &Labeled, test: &Labeled, config: &KnnConfig) -> Vec<KnnScore> {
+    let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(train.labels.len())).collect();
     let search = Search {
         labels: train.label_tensor().to_device(config.device),
         classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
-        train: train.features,
+        train: train.features.shallow_clone(),
         temperature: config.temperature,
         k: &k_used,
         device: config.device,
@@ -111,14 +123,7 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
         KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
     });
-    Ok(KnnResult {
-        scores: scores.collect(),
-        temperature: config.temperature,
-        num_train,
-        num_test: test.labels.len(),
-        classes: train.labels.iter().collect::<BTreeSet<_>>().len(),
-        notes,
-    })
+    scores.collect()
 }
 
 /// The train set of a search.
@@ -197,7 +202,8 @@ impl Search<'_> {
     }
 }
 
-fn check_config(config: &KnnConfig) -> Result<()> {
+/// Checks the values.
+pub(crate) fn check_config(config: &KnnConfig) -> Result<()> {
     let setting = |key, problem: String| Err(Error::Setting { key, problem });
     if config.k.is_empty() || config.k.contains(&0) {
         return setting("k", format!("needs numbers of at least 1 (got {:?})", config.k));

@@ -1,4 +1,5 @@
-//! Tests of the crate from outside. One binary: each would compile the image encoders anew.
+//! Integration tests of the crate, in one binary, because each binary would compile the image
+//! encoders again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bands;
@@ -16,6 +17,8 @@ mod packs;
 mod parquet;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(feature = "remote")]
+mod remote_server;
 mod shards;
 mod sources;
 mod support;

@@ -13,8 +13,10 @@ mod features;
 pub mod in_context;
 pub mod knn;
 pub mod linear;
+mod patch_config;
 mod patches;
 mod picture;
+mod votes;
 
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
 pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};

@@ -4,8 +4,10 @@ use clap::Subcommand;
 
 use crate::failure::Result;
 
+mod all;
 mod dense;
 mod knn;
+mod linear;
 mod logistic;
 mod networks;
 mod outcome;
@@ -23,6 +25,10 @@ pub struct Args {
 enum Protocol {
     /// Weighted k-NN, beside raw pixels and the same network untrained
     Knn(knn::KnnArgs),
+    /// Linear heads, beside the same network untrained: the grids of DINOv2 and SimDINOv2, or that of DINO
+    Linear(linear::LinearArgs),
+    /// All of these, on features that are computed once
+    All(all::AllArgs),
     /// Logistic regression, beside the same network untrained; DINOv2 measures it with --resize 224
     Logistic(logistic::LogisticArgs),
     /// Linear segmentation: trains a linear head on frozen patch features by a published recipe
@@ -41,6 +47,8 @@ enum Protocol {
 pub fn run(args: &Args) -> Result<()> {
     match &args.protocol {
         Protocol::Knn(args) => knn::run(args),
+        Protocol::Linear(args) => linear::run(args),
+        Protocol::All(args) => all::run(args),
         Protocol::Logistic(args) => logistic::run(args),
         Protocol::Segment(args) => dense::segment::run(args),
         Protocol::SegmentKnn(args) => dense::patches::run(args),

@@ -12,6 +12,7 @@
 
 mod contents;
 mod error;
+mod input;
 mod kinds;
 mod legacy;
 mod machine;
