@@ -23,7 +23,7 @@ pub enum Command {
     /// Train a backbone on images without labels
     Train(commands::train::Args),
     /// Measure what a backbone learned
-    Eval(commands::eval::Args),
+    Eval(Box<commands::eval::Args>),
     /// Write the features of images to a file
     Embed(commands::embed::Args),
     /// Turn weights of DINO, DINOv2, timm or Hugging Face into a file of simdino

@@ -136,6 +136,9 @@ pub struct Evaluated {
     pub broken: Vec<BrokenImage>,
 }
 
+/// Is called with the index of an image in the set, the image with its labels, and its predicted classes.
+pub type Seen<'a> = dyn FnMut(usize, &DenseSample, &[u8]) -> Result<()> + 'a;
+
 /// Scores `segmenter` on a set. `seen(index, sample, predicted)` is called with each image of the set,
 /// its labels, and its predicted classes, all at the size of the masks except the image.
 ///
@@ -145,7 +148,7 @@ pub fn evaluate(
     data: &DenseData<'_>,
     segmenter: &dyn Segmenter,
     mask: MaskSize,
-    seen: &mut dyn FnMut(usize, &DenseSample, &[u8]) -> Result<()>,
+    seen: &mut Seen<'_>,
 ) -> Result<Evaluated> {
     let mut confusion = Confusion::new(data.set.rules().classes());
     let indices = data.indices();

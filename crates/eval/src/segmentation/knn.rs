@@ -1,6 +1,8 @@
 //! Segmentation by k-nearest neighbors and by logistic regression on single patches, the protocol of
 //! CAPI. Nothing but the regression is trained.
 
+use std::fmt;
+
 use augment::rng::{Purpose, Rng};
 use data::decode::Image;
 use data::dense::{DenseSample, IGNORE};
@@ -13,49 +15,13 @@ use super::evaluate::{DenseData, MaskSize, Segmenter};
 use super::features::{DenseNetwork, nearest_classes, resized, resized_labels};
 use super::in_context::{check_finite, rows};
 use super::patches::{PatchLabels, join};
+use super::votes::majority;
 use crate::error::{Error, Result};
 use crate::logistic::{LogisticConfig, LogisticModel, fit};
-use crate::nearest::{Index, Similarity};
+use crate::nearest::Similarity;
 
-/// Settings of both classifiers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct PatchConfig {
-    /// Side of the square to which images are resized, in pixels; rounded to whole patches. 448 in CAPI.
-    pub side: u32,
-    /// Candidates for the number of neighbors; 1, 3, 10, and 30 in CAPI.
-    pub k: Vec<usize>,
-    /// Candidates for the similarity; both in CAPI.
-    pub similarities: Vec<Similarity>,
-    /// Candidates for `C` of the regression; 8 values from 1e-6 to 1e5 in CAPI.
-    pub c: Vec<f64>,
-    /// Maximum number of iterations of the regression for each candidate.
-    pub max_iterations: usize,
-    /// Fraction of the training images that choose among the candidates; a tenth in CAPI.
-    pub held_out: f64,
-    /// Most patches that are kept; if there are more, each image keeps an equal number, at random.
-    pub memory: usize,
-    /// Size of the masks that are compared. In CAPI, these are squares of `side`.
-    pub mask: MaskSize,
-    /// Seed of the choice of patches and of the held-out images.
-    pub seed: u64,
-}
-
-impl Default for PatchConfig {
-    fn default() -> Self {
-        Self {
-            side: 448,
-            k: vec![1, 3, 10, 30],
-            similarities: vec![Similarity::Cosine, Similarity::Euclidean],
-            c: (0..8).map(|i| 10f64.powf(-6.0 + 11.0 * f64::from(i) / 7.0)).collect(),
-            max_iterations: 1000,
-            held_out: 0.1,
-            memory: 1 << 20,
-            mask: MaskSize::Square(448),
-            seed: 0,
-        }
-    }
-}
+pub use super::patch_config::PatchConfig;
+pub use super::votes::Votes;
 
 /// A candidate and its score on the held-out images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -106,6 +72,26 @@ pub struct TrainPatches<'a> {
     pub broken: Vec<BrokenImage>,
 }
 
+/// What is read of the training images.
+#[derive(Default)]
+struct Read {
+    features: Vec<Tensor>,
+    pixels: Vec<u8>,
+    /// Patches of images that are not held out.
+    kept: usize,
+    held_out: Vec<(Tensor, PatchLabels)>,
+}
+
+impl Read {
+    /// Keeps the chosen ones of all patches of an image.
+    fn keep(&mut self, all: &Tensor, labels: &PatchLabels, chosen: &[usize]) {
+        let places: Vec<i64> = chosen.iter().map(|&patch| patch as i64).collect();
+        self.features
+            .push(all.index_select(0, &Tensor::from_slice(&places).to_device(all.device())));
+        labels.chosen(chosen).for_each(|patch| self.pixels.extend_from_slice(patch));
+    }
+}
+
 impl<'a> TrainPatches<'a> {
     /// Computes the features of the training images, and their means and deviations.
     ///
@@ -125,73 +111,49 @@ impl<'a> TrainPatches<'a> {
         config: &PatchConfig,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        check(config)?;
-        let side = network.whole_patches(config.side);
-        let mask = if config.mask == MaskSize::Square(config.side) {
-            MaskSize::Square(side)
-        } else {
-            config.mask
-        };
-        let config = PatchConfig { side, mask, ..config.clone() };
+        config.check()?;
+        let config = in_whole_patches(&network, config);
         let indices = held_out_last(&train.indices(), &config);
-        if indices.len() < 2 {
-            let problem = "needs at least two train images to hold one out".to_owned();
-            return Err(Error::Setting { key: "held_out", problem });
-        }
-        let per_image = config.memory / indices.len().max(1);
-        if per_image == 0 {
-            let problem = format!(
-                "must hold a patch of each of the {} train images (got {})",
-                indices.len(),
-                config.memory
-            );
-            return Err(Error::Setting { key: "memory", problem });
-        }
-        let patch = network.extractor.patch_size() as usize;
+        let per_image = per_image(&indices, &config)?;
+        let (side, patch) = (config.side, network.extractor.patch_size() as usize);
         let first_held_out = indices.len() - held_out_count(indices.len(), &config);
         let prepare = |index: usize, sample: DenseSample| {
             let image = resized(&sample.image, side, side)?;
             let labels = PatchLabels::new(&resized_labels(&sample.labels, side, side), patch);
             Ok((image, chosen(&labels, per_image, config.seed, index), labels))
         };
-        let (mut features, mut pixels, mut kept, mut held_out) =
-            (Vec::new(), Vec::new(), 0, Vec::new());
-        let read = train.each(&indices, prepare, |place, (image, chosen, labels)| {
+        let mut read = Read::default();
+        let set = train.each(&indices, prepare, |place, (image, chosen, labels)| {
             let all = rows(&network, &image)?;
             check_finite(&all, "train")?;
-            let places: Vec<i64> = chosen.iter().map(|&patch| patch as i64).collect();
-            features
-                .push(all.index_select(0, &Tensor::from_slice(&places).to_device(network.device)));
-            labels.chosen(&chosen).for_each(|patch| pixels.extend_from_slice(patch));
-            if place < first_held_out {
-                kept += chosen.len();
-            } else {
-                held_out.push((all, labels));
+            read.keep(&all, &labels, &chosen);
+            match place < first_held_out {
+                true => read.kept += chosen.len(),
+                false => read.held_out.push((all, labels)),
             }
             progress(place + 1, indices.len());
             Ok(())
         })?;
-        let features = Tensor::f_cat(&features, 0)?;
-        if kept == 0 || pixels.is_empty() {
+        if read.kept == 0 {
             return Err(Error::NothingLabeled);
         }
+        let features = Tensor::f_cat(&read.features, 0)?;
         let mean = features.mean_dim([0].as_slice(), true, Kind::Float);
         let std = features.std_dim([0].as_slice(), false, true).clamp_min(1e-6);
         let standard = |features: &Tensor| (features - &mean) / &std;
-        let held_out =
-            held_out.iter().map(|(features, labels)| (standard(features), labels.clone()));
+        let held_out = read.held_out.into_iter();
         Ok(Self {
-            held_out: held_out.collect(),
+            held_out: held_out.map(|(features, labels)| (standard(&features), labels)).collect(),
             features: standard(&features),
             network,
             config,
             classes: train.set.rules().classes(),
             mean,
             std,
-            pixels,
-            kept,
-            images: read.images,
-            broken: read.broken,
+            pixels: read.pixels,
+            kept: read.kept,
+            images: set.images,
+            broken: set.broken,
         })
     }
 
@@ -281,9 +243,7 @@ impl<'a> TrainPatches<'a> {
     }
 
     fn votes(&self, part: &Part, similarity: Similarity) -> Result<Votes> {
-        let area = self.pixels.len() / self.len();
-        let index = Index::new(&part.features, similarity)?;
-        Ok(Votes { index, pixels: part.pixels.clone(), area, classes: self.classes })
+        Votes::new(&part.features, part.pixels.clone(), self.classes, similarity)
     }
 
     fn fitted(&self, part: &Part, c: f64) -> Result<LogisticModel> {
@@ -299,8 +259,8 @@ impl<'a> TrainPatches<'a> {
     }
 }
 
-impl std::fmt::Debug for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Part").field("features", &self.features.size()).finish_non_exhaustive()
     }
 }
@@ -329,6 +289,20 @@ pub enum Chosen {
     Logistic(f64),
 }
 
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Knn(KnnSettings { k, similarity: Similarity::Cosine }) => {
+                write!(f, "k {k} cosine")
+            }
+            Self::Knn(KnnSettings { k, similarity: Similarity::Euclidean }) => {
+                write!(f, "k {k} euclidean")
+            }
+            Self::Logistic(c) => write!(f, "{c:.1e}"),
+        }
+    }
+}
+
 impl PatchSegmenter<'_> {
     /// What was chosen on the held-out images.
     pub fn settings(&self) -> Chosen {
@@ -351,101 +325,6 @@ impl Segmenter for PatchSegmenter<'_> {
         let whole = join(&predicted, patch, side as usize / patch);
         Ok(nearest_classes(&whole, (side, side), size))
     }
-}
-
-/// Patches whose pixels vote.
-#[derive(Debug)]
-pub struct Votes {
-    index: Index,
-    pixels: Vec<u8>, // [M, P * P]
-    area: usize,
-    classes: usize,
-}
-
-impl Votes {
-    /// Patches with features `[M, D]`, whose `pixels` `[M, P * P]` have these classes.
-    ///
-    /// # Errors
-    /// Returns an error if there is no patch, or the numbers differ.
-    pub fn new(
-        features: &Tensor,
-        pixels: Vec<u8>,
-        classes: usize,
-        similarity: Similarity,
-    ) -> Result<Self> {
-        let index = Index::new(features, similarity)?;
-        let (count, area) = (index.len(), pixels.len() / index.len());
-        if area == 0
-            || area * count != pixels.len()
-            || pixels.iter().any(|&p| p != IGNORE && usize::from(p) >= classes)
-        {
-            let expected = "[M, P * P], with classes below K";
-            return Err(Error::Shape { what: "pixels", expected, got: vec![pixels.len() as i64] });
-        }
-        Ok(Self { index, pixels, area, classes })
-    }
-
-    /// Predicts the pixels of patches with features `[N, D]` for each number of neighbors: `[N, P * P]`
-    /// each.
-    ///
-    /// A pixel gets the most frequent class of the pixels at the same place in the `k` nearest patches,
-    /// the lowest one if several are. If all of these are ignored, it gets the most frequent class of all
-    /// their pixels.
-    ///
-    /// # Errors
-    /// Returns an error if the features have another width.
-    pub fn predict(&self, features: &Tensor, k: &[usize]) -> Result<Vec<Vec<u8>>> {
-        let most = k.iter().copied().max().unwrap_or(1);
-        let found = self.index.nearest(features, most)?.indices;
-        let neighbors = found.size()[1] as usize;
-        let found = found.flatten(0, -1).f_to_device(Device::Cpu)?;
-        let found = Vec::<i64>::try_from(found.contiguous())?;
-        let patch =
-            |&row: &i64| &self.pixels[row as usize * self.area..(row as usize + 1) * self.area];
-        let mut predicted = vec![Vec::with_capacity(found.len() / neighbors * self.area); k.len()];
-        for found in found.chunks_exact(neighbors) {
-            let nearest: Vec<&[u8]> = found.iter().map(patch).collect();
-            for (predicted, &k) in predicted.iter_mut().zip(k) {
-                vote(&nearest[..k.min(neighbors)], self.classes, predicted);
-            }
-        }
-        Ok(predicted)
-    }
-}
-
-/// Appends the most frequent class of each pixel of some patches.
-fn vote(nearest: &[&[u8]], classes: usize, predicted: &mut Vec<u8>) {
-    let area = nearest.first().map_or(0, |patch| patch.len());
-    let mut counts = vec![0_u32; classes];
-    let mut of_all = None;
-    for pixel in 0..area {
-        counts.fill(0);
-        for patch in nearest {
-            if let Some(count) = counts.get_mut(usize::from(patch[pixel])) {
-                *count += 1;
-            }
-        }
-        let class = most_frequent(&counts)
-            .unwrap_or_else(|| *of_all.get_or_insert_with(|| majority(&nearest.concat(), classes)));
-        predicted.push(class);
-    }
-}
-
-/// The most frequent class, the lowest one if several are; none if nothing is counted.
-fn most_frequent(counts: &[u32]) -> Option<u8> {
-    let most = counts.iter().copied().max().filter(|&most| most > 0)?;
-    counts.iter().position(|&count| count == most).map(|class| class as u8)
-}
-
-/// The most frequent class of pixels; 0 if all are ignored, which no patch in memory is.
-fn majority(pixels: &[u8], classes: usize) -> u8 {
-    let mut counts = vec![0_u32; classes];
-    for &pixel in pixels {
-        if let Some(count) = counts.get_mut(usize::from(pixel)) {
-            *count += 1;
-        }
-    }
-    most_frequent(&counts).unwrap_or(0)
 }
 
 /// The class of each patch of features `[N, D]`, for each of its pixels.
@@ -481,6 +360,35 @@ fn chosen(labels: &PatchLabels, most: usize, seed: u64, image: usize) -> Vec<usi
     patches
 }
 
+/// The settings with a side, and masks of this side, in whole patches.
+fn in_whole_patches(network: &DenseNetwork<'_>, config: &PatchConfig) -> PatchConfig {
+    let side = network.whole_patches(config.side);
+    let mask = match config.mask {
+        MaskSize::Square(mask) if mask == config.side => MaskSize::Square(side),
+        mask => mask,
+    };
+    PatchConfig { side, mask, ..config.clone() }
+}
+
+/// Most patches that each image keeps.
+fn per_image(indices: &[usize], config: &PatchConfig) -> Result<usize> {
+    let setting = |key, problem: String| Err(Error::Setting { key, problem });
+    if indices.len() < 2 {
+        return setting("held_out", "needs at least two train images to hold one out".to_owned());
+    }
+    match config.memory / indices.len() {
+        0 => setting(
+            "memory",
+            format!(
+                "must hold a patch of each of the {} train images (got {})",
+                indices.len(),
+                config.memory
+            ),
+        ),
+        most => Ok(most),
+    }
+}
+
 fn held_out_count(images: usize, config: &PatchConfig) -> usize {
     ((images as f64 * config.held_out).round() as usize).clamp(1, images.saturating_sub(1).max(1))
 }
@@ -489,24 +397,4 @@ fn held_out_count(images: usize, config: &PatchConfig) -> usize {
 fn held_out_last(indices: &[usize], config: &PatchConfig) -> Vec<usize> {
     let order = Rng::new(config.seed, 0, 0, Purpose::Choice(HELD_OUT)).permutation(indices.len());
     order.into_iter().map(|place| indices[place]).collect()
-}
-
-fn check(config: &PatchConfig) -> Result<()> {
-    let setting = |key, problem: String| Err(Error::Setting { key, problem });
-    if config.k.is_empty() || config.k.contains(&0) {
-        return setting("k", format!("needs numbers of at least 1 (got {:?})", config.k));
-    }
-    if config.similarities.is_empty() {
-        return setting("similarities", "needs at least one".to_owned());
-    }
-    if config.c.is_empty() || config.c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
-        return setting("c", format!("needs numbers above 0 (got {:?})", config.c));
-    }
-    if !(0.0..1.0).contains(&config.held_out) || config.held_out == 0.0 {
-        return setting(
-            "held_out",
-            format!("must be above 0 and below 1 (got {})", config.held_out),
-        );
-    }
-    Ok(())
 }

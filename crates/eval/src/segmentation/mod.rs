@@ -13,11 +13,13 @@ mod features;
 pub mod in_context;
 pub mod knn;
 pub mod linear;
+mod patch_config;
 mod patches;
 mod picture;
+mod votes;
 
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
-pub use evaluate::{DenseData, Evaluated, MaskSize, Segmenter, evaluate};
+pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};
 pub(crate) use features::resized;
 pub use features::{DenseExtractor, DenseNetwork, Layers};
 pub use picture::{Shown, segmentation_sheet};

@@ -166,6 +166,22 @@ fn title(record: &Record) -> String {
     if let (Some(resize), Some(crop)) = (record.resize, record.crop) {
         parts.push(words(EvalTransform { resize, crop }));
     }
+    // Of dense evaluations, whose numbers mean little without them.
+    if let (None, Some(crop)) = (record.resize, record.crop) {
+        parts.push(format!("crop {crop}"));
+    }
+    for name in ["recipe", "stride"] {
+        parts.extend(record.settings.get(name).map(|value| match value.as_str() {
+            Some(text) => format!("{name} {text}"),
+            None => format!("{name} {value}"),
+        }));
+    }
+    if record.settings.contains_key("mask") {
+        parts.push(match record.mask_size {
+            Some(side) => format!("masks of {side}"),
+            None => "masks of original size".to_owned(),
+        });
+    }
     parts.push(record.precision.clone());
     parts.join("; ")
 }

@@ -137,6 +137,11 @@ impl LinearConfig {
             cache_gb: 8.0,
             seed: 0,
         };
+        dinov3.adapted()
+    }
+
+    /// Replaces the values in which the recipe of `self` differs from DINOv3's.
+    fn adapted(self) -> Self {
         let mmsegmentation = Self {
             dropout: 0.0,
             decay: Decay::Linear,
@@ -144,10 +149,10 @@ impl LinearConfig {
             max_class_share: Some(0.75),
             photometric: true,
             averaged: Averaged::Logits,
-            ..dinov3.clone()
+            ..self.clone()
         };
-        match recipe {
-            Recipe::Dinov3 => dinov3,
+        match self.recipe {
+            Recipe::Dinov3 => self,
             Recipe::Ibot => Self {
                 layers: Layers::FourSpread,
                 batch_norm: false,

@@ -10,7 +10,7 @@ use crate::commands::eval::outcome::{Measured, measure_each};
 use crate::console::progress;
 use crate::failure::Result;
 
-use super::scored::{Scored, record, score, skipped};
+use super::scored::{About, Scored, record, score, skipped};
 use super::subject::DenseSubject;
 
 /// What `eval in-context` takes.
@@ -57,8 +57,13 @@ fn measure(args: &InContextArgs, opened: &Opened) -> Result<Measured> {
         measured(network(untrained.network().backbone), &train, &test, &config, subject, false)
     });
     let untrained = untrained.transpose()?;
-    let mut record =
-        record("in-context", subject, opened, &sets, &config, &trained, untrained.as_ref())?;
+    let mut record = record(
+        "in-context",
+        &About { subject, opened, sets: &sets },
+        &config,
+        &trained,
+        untrained.as_ref(),
+    )?;
     (record.crop, record.mask_size) = (Some(config.side), config.mask.side());
     Measured::of(record)
 }

@@ -3,17 +3,17 @@
 use std::num::NonZeroUsize;
 
 use clap::ValueEnum;
-use eval::segmentation::knn::{PatchConfig, PatchSegmenter, TrainPatches};
+use eval::segmentation::knn::{KnnSettings, PatchConfig, PatchSegmenter, TrainPatches};
 use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::{Measured, measure_each, text_of};
 use crate::console::progress;
 use crate::failure::Result;
 
-use super::scored::{Scored, record, score, skipped};
-use super::subject::{DenseSets, DenseSubject};
+use super::scored::{About, Scored, record, score, skipped};
+use super::subject::DenseSubject;
 
 /// What `eval segment-knn` takes.
 #[derive(Debug, clap::Args)]
@@ -63,7 +63,7 @@ fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
         measured(network(untrained.network().backbone), &train, &test, &config, args, false)
     });
     let untrained = untrained.transpose()?.unwrap_or_default();
-    both(args, opened, &sets, &config, &trained, &untrained)
+    both(args, &About { subject, opened, sets: &sets }, &config, &trained, &untrained)
 }
 
 fn config(args: &PatchArgs, network: DenseNetwork<'_>) -> PatchConfig {
@@ -110,25 +110,36 @@ fn fitted<'a>(
     patches: &'a TrainPatches<'a>,
     kind: Kind,
 ) -> Result<(PatchSegmenter<'a>, Vec<(&'static str, Value)>)> {
-    let (segmenter, name, candidates) = match kind {
+    let (segmenter, name, candidates): (_, _, Map<String, Value>) = match kind {
         Kind::Knn => {
             let (segmenter, candidates) = patches.knn()?;
-            (segmenter, "knn", json!(candidates))
+            let named = candidates.iter().map(|one| {
+                let KnnSettings { k, similarity } = one.settings;
+                (
+                    format!("k {k} {}", json!(similarity).as_str().unwrap_or_default()),
+                    json!(one.miou),
+                )
+            });
+            (segmenter, "knn", named.collect())
         }
         Kind::Logistic => {
             let (segmenter, candidates) = patches.logistic()?;
-            (segmenter, "c", json!(candidates))
+            let named =
+                candidates.iter().map(|one| (format!("{:.1e}", one.settings), json!(one.miou)));
+            (segmenter, "c", named.collect())
         }
     };
-    let chosen = vec![(name, json!(segmenter.settings())), ("candidates", candidates)];
+    let chosen = vec![
+        (name, json!(segmenter.settings().to_string())),
+        ("miou_of_candidates", Value::Object(candidates)),
+    ];
     Ok((segmenter, chosen))
 }
 
 /// One record per classifier.
 fn both(
     args: &PatchArgs,
-    opened: &Opened,
-    sets: &DenseSets,
+    about: &About<'_>,
     config: &PatchConfig,
     trained: &[Scored],
     untrained: &[Scored],
@@ -139,8 +150,7 @@ fn both(
             Kind::Knn => "segment-knn",
             Kind::Logistic => "segment-logistic",
         };
-        let mut record =
-            record(protocol, &args.subject, opened, sets, config, trained, untrained.get(i))?;
+        let mut record = record(protocol, about, config, trained, untrained.get(i))?;
         (record.crop, record.mask_size) = (Some(config.side), config.mask.side());
         record.check()?;
         records.push(record);

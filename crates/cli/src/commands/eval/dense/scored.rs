@@ -68,16 +68,22 @@ pub fn score(
     Ok((evaluated.confusion.score()?, evaluated.images, skipped("test", &evaluated.broken)))
 }
 
+/// What a record is about.
+pub struct About<'a> {
+    pub subject: &'a DenseSubject,
+    pub opened: &'a Opened,
+    pub sets: &'a DenseSets,
+}
+
 /// A record of the scores of a network and of the same network untrained.
 pub fn record(
     protocol: &str,
-    subject: &DenseSubject,
-    opened: &Opened,
-    sets: &DenseSets,
+    about: &About<'_>,
     settings: &impl Serialize,
     trained: &Scored,
     untrained: Option<&Scored>,
 ) -> Result<Record> {
+    let About { subject, opened, sets } = *about;
     let mut record = opened.record(protocol);
     (record.resize, record.crop) = (None, None);
     if let Value::Object(settings) = serde_json::to_value(settings)? {

@@ -10,7 +10,7 @@ use crate::commands::eval::outcome::{Measured, measure_each};
 use crate::console::{note, progress};
 use crate::failure::Result;
 
-use super::scored::{Scored, record, score, skipped};
+use super::scored::{About, Scored, record, score, skipped};
 use super::subject::{DenseSets, DenseSubject};
 
 /// What `eval segment` takes.
@@ -83,9 +83,15 @@ fn measure(args: &SegmentArgs, opened: &Opened) -> Result<Measured> {
         task.scored(dense, network.fingerprint, false)
     });
     let untrained = untrained.transpose()?;
-    let mut record =
-        record("segment", subject, opened, &sets, &config, &trained, untrained.as_ref())?;
+    let mut record = record(
+        "segment",
+        &About { subject, opened, sets: &sets },
+        &config,
+        &trained,
+        untrained.as_ref(),
+    )?;
     (record.crop, record.mask_size) = (Some(config.crop), mask.side());
+    record.set("mask", serde_json::to_value(mask)?);
     if config.cached {
         record.note("features of the train images were computed once, without augmentation");
     }
