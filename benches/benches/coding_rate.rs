@@ -6,7 +6,7 @@
 //! which nothing can do without.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use objectives::{RateOptions, coding_rate};
+use objectives::coding_rate::{RateOptions, coding_rate};
 use std::hint::black_box;
 use tch::{Device, Kind, Tensor};
 

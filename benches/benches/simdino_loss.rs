@@ -4,7 +4,8 @@
 //! Memory that grew with the pairs of views would grow with the square of the views.
 
 use criterion::{BenchmarkId, Criterion, criterion_group};
-use objectives::{Inputs, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{Inputs, Outputs, SimDinoConfig, StepContext};
 use std::hint::black_box;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};

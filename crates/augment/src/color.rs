@@ -134,6 +134,7 @@ fn turn_hue([r, g, b]: [u8; 3], shift: i16) -> [u8; 3] {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
 

@@ -1,9 +1,10 @@
 //! The evaluation transform: resize and center crop.
 
-use super::resize::resize;
-use crate::error::{Error, Result};
+#[cfg(feature = "decode")]
 use decode::Image;
 
+use super::resize::resize;
+use crate::error::{Error, Result};
 use crate::pixels::Pixels;
 
 /// Resizes the shorter side to `resize` (bicubic, antialiased), then cuts out the central square
@@ -30,17 +31,33 @@ impl EvalTransform {
     ///
     /// # Errors
     /// Returns an error if the image has no pixels, or if `resize` or `crop` is 0.
+    #[cfg(feature = "decode")]
     pub fn apply(&self, image: Pixels<'_>) -> Result<Image> {
-        let nothing = || Error::Buffer { what: "pixels to evaluate", expected: 1, got: 0 };
+        let channels = image.channels();
+        let mut out = vec![0; channels * (self.crop as usize).pow(2)];
+        self.apply_to(image, &mut out)?;
+        Image::new(out, self.crop, self.crop, channels).ok_or_else(nothing)
+    }
+
+    /// Writes the transformed image to `out`, `[crop, crop, channels]`.
+    ///
+    /// # Errors
+    /// Returns an error if the image has no pixels, if `resize` or `crop` is 0, or if `out` has
+    /// another size.
+    pub fn apply_to(&self, image: Pixels<'_>, out: &mut [u8]) -> Result<()> {
+        let (channels, side) = (image.channels(), self.crop as usize);
         if image.data().is_empty() || self.crop == 0 {
             return Err(nothing());
         }
+        let (expected, got) = (channels * side * side, out.len());
+        if got != expected {
+            return Err(Error::Buffer { what: "bytes of the transformed image", expected, got });
+        }
+        out.fill(0);
         let (width, height) = self.resized((image.width(), image.height()));
         let planes = resize(image, width, height)?;
         let mut resized = vec![0; planes.bytes().len()];
         planes.store(&mut resized);
-        let (channels, side) = (image.channels(), self.crop as usize);
-        let mut out = vec![0; channels * side * side];
         let (columns, rows) = (self.overlap(width), self.overlap(height));
         for y in 0..rows.length {
             let from = ((rows.from + y) * width as usize + columns.from) * channels;
@@ -48,7 +65,7 @@ impl EvalTransform {
             let bytes = columns.length * channels;
             out[to..to + bytes].copy_from_slice(&resized[from..from + bytes]);
         }
-        Image::new(out, self.crop, self.crop, channels).ok_or_else(nothing)
+        Ok(())
     }
 
     /// Returns which part of a side of the resized image the square shows, and where.
@@ -83,6 +100,10 @@ impl EvalTransform {
     }
 }
 
+fn nothing() -> Error {
+    Error::Buffer { what: "pixels to evaluate", expected: 1, got: 0 }
+}
+
 /// Pixels along one axis: `length` of them from `from` of one image are at `to` of another.
 struct Overlap {
     from: usize,
@@ -91,6 +112,7 @@ struct Overlap {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
     use proptest::prelude::*;
@@ -129,6 +151,20 @@ mod tests {
         assert!(EvalTransform { resize: 4, crop: 4 }.apply((&empty).into()).is_err());
         assert!(EvalTransform { resize: 4, crop: 0 }.apply((&image).into()).is_err());
         assert!(EvalTransform { resize: 0, crop: 4 }.apply((&image).into()).is_err());
+    }
+
+    #[test]
+    fn a_buffer_of_another_size_is_an_error() {
+        let (transform, image) = (EvalTransform { resize: 4, crop: 8 }, ramp(4, 4));
+        for size in [0, 3 * 64 - 1, 3 * 64 + 1] {
+            let error = transform.apply_to((&image).into(), &mut vec![0; size]).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("expected 192, got {size}")), "{error}");
+        }
+        // What the buffer contained before does not show through where the image ends.
+        let mut out = vec![7; 3 * 64];
+        transform.apply_to((&image).into(), &mut out).unwrap();
+        assert_eq!(out, transform.apply((&image).into()).unwrap().data());
+        assert_eq!(out[0], 0);
     }
 
     proptest! {

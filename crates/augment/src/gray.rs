@@ -75,6 +75,7 @@ fn gray_sum([red, green, blue]: [&[u8]; 3]) -> u64 {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
 

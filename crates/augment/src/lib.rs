@@ -24,12 +24,14 @@ mod lanes;
 mod multicrop;
 mod pixels;
 mod planes;
+mod random_crop;
 pub mod resize;
 pub mod rng;
 pub mod solarize;
 mod strip;
 mod sum;
 
+#[cfg(feature = "decode")]
 pub use decode;
 
 pub use config::{AugmentConfig, BlurKind, Preset};
@@ -39,4 +41,5 @@ pub use eval::EvalTransform;
 pub use multicrop::{CropKey, CropPlan, GLOBAL_CROPS, Jitter, MultiCrop};
 pub use pixels::Pixels;
 pub use planes::Planes;
+pub use random_crop::RandomCrop;
 pub use resize::Job;

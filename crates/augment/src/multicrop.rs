@@ -210,6 +210,7 @@ fn check_count(what: &'static str, expected: usize, got: usize) -> Result<()> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
     use proptest::prelude::*;

@@ -1,8 +1,5 @@
 //! Decoded images as plain memory: 8 bits per value, any number of channels.
 
-use decode::Image;
-use image::RgbImage;
-
 /// A borrowed image: rows from the top, with interleaved channels.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixels<'a> {
@@ -48,14 +45,16 @@ impl<'a> Pixels<'a> {
     }
 }
 
-impl<'a> From<&'a RgbImage> for Pixels<'a> {
-    fn from(image: &'a RgbImage) -> Self {
+#[cfg(feature = "decode")]
+impl<'a> From<&'a image::RgbImage> for Pixels<'a> {
+    fn from(image: &'a image::RgbImage) -> Self {
         Self { data: image.as_raw(), width: image.width(), height: image.height(), channels: 3 }
     }
 }
 
-impl<'a> From<&'a Image> for Pixels<'a> {
-    fn from(image: &'a Image) -> Self {
+#[cfg(feature = "decode")]
+impl<'a> From<&'a decode::Image> for Pixels<'a> {
+    fn from(image: &'a decode::Image) -> Self {
         let (width, height) = image.dimensions();
         Self { data: image.data(), width, height, channels: image.channels() }
     }

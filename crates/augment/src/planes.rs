@@ -3,8 +3,8 @@
 //! Color operations mix the channels of one pixel. With separate channels, they become loops over
 //! three byte slices, which the compiler turns into SIMD code on every target.
 
+#[cfg(feature = "decode")]
 use image::RgbImage;
-
 use simd::dispatch;
 
 use super::lanes::{LANES, map, map_pixels};
@@ -24,6 +24,7 @@ pub struct Planes {
 
 impl Planes {
     /// The planes of `image`.
+    #[cfg(feature = "decode")]
     pub fn from_rgb(image: &RgbImage) -> Self {
         let mut planes = Self::default();
         planes.load(image.into());
@@ -69,6 +70,7 @@ impl Planes {
     }
 
     /// Returns the image with interleaved pixels; black if there are not three channels.
+    #[cfg(feature = "decode")]
     pub fn to_rgb(&self) -> RgbImage {
         let mut image = RgbImage::new(self.width as u32, self.height as u32);
         if self.channels == 3 {
@@ -187,6 +189,7 @@ fn join([red, green, blue]: [&[u8]; 3], pixels: &mut [u8]) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use super::*;
 

@@ -17,6 +17,7 @@ pub fn solarize(planes: &mut Planes, threshold: u8) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
 

@@ -1,4 +1,4 @@
-//! The recipes inside the real binary, in a folder that holds none of them.
+//! The recipes embedded in the real binary, used in a folder that contains none of them.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;
@@ -31,6 +31,30 @@ fn a_name_is_a_recipe_wherever_a_config_is_taken() {
     let small = ["run.device=cpu", "model.arch=vit_nano", "train.batch_size=16"];
     let step = ["bench", "step", "quickstart", "--steps", "1", "--warmup", "0"];
     bench.ok(&[&step[..], &small].concat());
+}
+
+#[test]
+fn a_folder_of_images_needs_no_config() {
+    let bench = Bench::new();
+    let small = ["run.device=cpu", "train.stop_after=1", "train.epochs=1"];
+    let output = bench.run(&[&["train", "images/images"][..], &small].concat());
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("training on images/images by the recipe quickstart"), "{said}");
+    let chosen = said.lines().find(|line| line.contains("on a CPU: ")).unwrap();
+    assert!(chosen.contains("chosen for ") && chosen.contains(" train.batch_size=16"), "{chosen}");
+    assert!(!chosen.contains("train.epochs"), "what is given is not chosen: {chosen}");
+    // What is typed from the printed line makes the same run.
+    let resolved = |name: &str| {
+        let path = bench.path(&format!("runs/{name}/config.resolved.yaml"));
+        fs::read_to_string(path).unwrap().replace(name, "NAME").replace("sizing: auto\n", "")
+    };
+    let typed: Vec<&str> = chosen.split("CPU: ").nth(1).unwrap().split(' ').collect();
+    let again = ["train", "default", "data.path=images/images", "run.name=typed"];
+    bench.ok(&[&again[..], &small, &typed].concat());
+    assert_eq!(resolved("images"), resolved("typed").replace("sizing: recipe\n", ""));
+    let refused = bench.fails(2, &["train", "runs/images"]);
+    assert!(refused.contains("runs/images is a run: continue it"), "{refused}");
 }
 
 #[test]

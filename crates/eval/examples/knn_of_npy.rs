@@ -4,15 +4,15 @@
 //! cargo run -p simdino-eval --example knn_of_npy -- TRAIN.npy TEST.npy
 //! ```
 //!
-//! Each file is a table of float32, one row per image; beside it lies `NAME.labels.npy`, int64, one class per row. From
-//! Python: `np.save("train.npy", features)`, `np.save("train.labels.npy", labels)`. Without arguments, the example
-//! writes a small set of its own first. (`simdino eval knn` starts from images, and adds baselines.)
+//! Each file is a table of float32 or float64, one row per image; beside it is `NAME.labels.npy`, int64, with one class
+//! per row (-1 for none). From Python: `np.save("train.npy", features)`, `np.save("train.labels.npy", labels)`. Features
+//! of `simdino embed` work as well, in each of its formats. Without arguments, the example writes a small set of its
+//! own first. (`simdino eval knn` starts from images, and adds baselines.)
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use eval::{FeatureSet, KnnConfig, knn};
-use ndarray::{Array1, Array2};
+use eval::{KnnConfig, knn, read_feature_set};
 use tch::{Kind, Tensor};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
 
 fn print_scores(train: &Path, test: &Path) -> Result<()> {
     let config = KnnConfig { k: vec![10, 20, 100], temperature: 0.07, ..KnnConfig::default() };
-    let result = knn(&read(train)?, &read(test)?, &config)?;
+    let result = knn(&read_feature_set(train)?, &read_feature_set(test)?, &config)?;
     println!("{} of {} classes classify {}", result.num_train, result.classes, result.num_test);
     for score in &result.scores {
         println!(
@@ -51,24 +51,6 @@ fn print_scores(train: &Path, test: &Path) -> Result<()> {
         println!("note: {note}");
     }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<FeatureSet> {
-    let failed = |path: &Path, wanted: &str, error: &dyn Error| {
-        format!("{}: cannot read {wanted}: {error}", path.display())
-    };
-    let table: Array2<f32> =
-        ndarray_npy::read_npy(path).map_err(|e| failed(path, "a table of float32", &e))?;
-    let beside = path.with_extension("labels.npy");
-    let labels: Array1<i64> =
-        ndarray_npy::read_npy(&beside).map_err(|e| failed(&beside, "a list of int64", &e))?;
-    if labels.len() != table.nrows() {
-        let (rows, labels) = (table.nrows(), labels.len());
-        return Err(format!("{}: {labels} labels for {rows} rows", beside.display()).into());
-    }
-    let label = |&label: &i64| u32::try_from(label).ok(); // -1, for instance, is an image without a label
-    // [n, D]. With `class_names` on both sides, classes would be matched by name.
-    Ok(FeatureSet::new(Tensor::try_from(table)?, labels.iter().map(label).collect()))
 }
 
 /// `n` rows around ten centers, the same for every seed.

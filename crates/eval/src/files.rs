@@ -1,7 +1,9 @@
 //! Feature files: `.npy`, `.safetensors`, and `.csv`.
 
+mod labels;
+mod problem;
+
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -12,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
+use problem::{unreadable, unwritten, wrong};
 
 /// A file format for features, determined by the file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,37 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
     Ok(table)
 }
 
+/// Reads features with the names, labels, and classes of their images, as [`write_features`] wrote
+/// them: from a CSV file itself, and for the other formats from `NAME.names.csv` beside them. From
+/// NumPy, labels may also be in `NAME.labels.npy`, int64 with one label per row, and -1 for none.
+/// Without any of these, no image has a label.
+///
+/// Features are in single precision. Classes with names are numbered anew, in the order of their
+/// labels; evaluations match them by name.
+///
+/// # Errors
+/// Returns an error that names the file as [`read_features`] does, if labels cannot be read or
+/// contradict each other, if their number is not that of the features, or if a feature is too large
+/// for single precision.
+pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
+    let features = read_features(path)?.to_kind(Kind::Float);
+    if f64::try_from(features.isfinite().all())? == 0.0 {
+        return Err(wrong(path, "holds numbers that are too large for float32".to_owned()));
+    }
+    let rows = features.size()[0] as usize;
+    let is_table = FeatureFormat::of(path) == Some(FeatureFormat::Csv);
+    let Some(found) = labels::read(path, is_table)? else {
+        return Ok(FeatureSet::new(features, vec![None; rows]));
+    };
+    let labels = found.labels.len();
+    if labels != rows {
+        return Err(wrong(path, format!("has {rows} rows, but there are labels for {labels}")));
+    }
+    let mut set = FeatureSet::new(features, found.labels);
+    (set.names, set.class_names) = (found.names, found.class_names);
+    Ok(set)
+}
+
 /// Writes features atomically, and creates the folder. Names, labels, and classes are in the same
 /// file for CSV, otherwise in `NAME.names.csv` beside it.
 ///
@@ -98,18 +132,6 @@ pub fn write_features(path: &Path, set: &FeatureSet) -> Result<()> {
     }
     let beside = path.with_extension("names.csv");
     base::write_atomic(&beside, names(set).as_bytes()).map_err(unwritten(&beside))
-}
-
-fn wrong(path: &Path, problem: String) -> Error {
-    Error::FeatureFile { path: path.to_owned(), problem }
-}
-
-fn unreadable<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Error {
-    |error| Error::Unreadable { path: path.to_owned(), source: Box::new(error) }
-}
-
-fn unwritten<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Error {
-    |error| Error::Unwritten { path: path.to_owned(), source: Box::new(error) }
 }
 
 /// Reads a NumPy array with two dimensions, in single or double precision.

@@ -15,8 +15,9 @@ use crate::baseline::{PixelOptions, pixel_features};
 use crate::error::Result;
 use crate::features::{ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract};
 use crate::knn::{KnnConfig, KnnResult, knn};
+use crate::record::Record;
 
-/// k-NN of a network and its baselines: the contents of `results.json` of a run.
+/// k-NN of a network and its baselines, which `results.json` of a run contains.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnTable {
@@ -35,6 +36,35 @@ pub struct KnnTable {
 }
 
 impl KnnTable {
+    /// Combines the results of a network, of the same network untrained, and of raw pixels.
+    pub fn new(
+        knn: KnnResult,
+        untrained: KnnResult,
+        pixels: KnnResult,
+        seen: (EvalTransform, FeaturePrecision),
+    ) -> Self {
+        let (EvalTransform { resize, crop }, precision) = seen;
+        Self { knn, untrained, pixels, resize, crop, precision }
+    }
+
+    /// Adds the settings, scores, and notes to a record.
+    pub fn describe(&self, record: &mut Record) {
+        let k: Vec<usize> = self.knn.scores.iter().map(|score| score.k).collect();
+        record.set("k", k);
+        record.set("temperature", self.knn.temperature);
+        self.knn.notes.iter().for_each(|text| record.note(text));
+        for score in &self.knn.scores {
+            record.score(&format!("k{}_top1", score.k), score.top1);
+            record.score(&format!("k{}_top5", score.k), score.top5);
+        }
+        for (of, result) in [("untrained", &self.untrained), ("pixels", &self.pixels)] {
+            for score in &result.scores {
+                record.baseline(of, &format!("k{}_top1", score.k), score.top1);
+                record.baseline(of, &format!("k{}_top5", score.k), score.top5);
+            }
+        }
+    }
+
     /// Describes the result in a sentence.
     pub fn sentence(&self) -> String {
         let percent = |result: &KnnResult| 100.0 * result.top1();
@@ -181,15 +211,9 @@ impl KnnTask {
         trained: &dyn FeatureExtractor,
         untrained: &dyn FeatureExtractor,
     ) -> Result<KnnTable> {
-        let EvalTransform { resize, crop } = self.options.transform;
-        Ok(KnnTable {
-            knn: self.score(trained)?.0,
-            untrained: self.score(untrained)?.0,
-            pixels: self.score_pixels()?,
-            resize,
-            crop,
-            precision: self.options.precision,
-        })
+        let seen = (self.options.transform, self.options.precision);
+        let (trained, untrained) = (self.score(trained)?.0, self.score(untrained)?.0);
+        Ok(KnnTable::new(trained, untrained, self.score_pixels()?, seen))
     }
 
     /// Measures k-NN on the features of a network; also returns the features of the images that

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
@@ -20,12 +20,30 @@ impl Labeled {
         Tensor::from_slice(&self.labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>())
     }
 
+    /// Numbers of images in random order, `[n]` int64 each: those that are kept, and the fraction that
+    /// is held out.
+    pub(crate) fn split(&self, held_out: f64, seed: u64) -> Result<[Tensor; 2]> {
+        let count = self.labels.len() as i64;
+        let order = permutation(count, seed)?;
+        let first = (count as f64 * held_out) as i64;
+        Ok([order.narrow(0, first, count - first), order.narrow(0, 0, first)])
+    }
+
     /// The images with these indices, `[m]` int64.
     pub(crate) fn chosen(&self, rows: &Tensor) -> Result<Self> {
         let indices = Vec::<i64>::try_from(rows)?;
         let labels = indices.iter().filter_map(|&i| self.labels.get(i as usize).copied());
         Ok(Self { features: self.features.f_index_select(0, rows)?, labels: labels.collect() })
     }
+}
+
+/// The permutation that PyTorch draws after `manual_seed(seed)`. Restores the generator.
+fn permutation(count: i64, seed: u64) -> Result<Tensor> {
+    let before = torch_ext::rng_state(Device::Cpu)?;
+    torch_ext::manual_seed(seed);
+    let order = Tensor::f_randperm(count, (Kind::Int64, Device::Cpu));
+    torch_ext::set_rng_state(Device::Cpu, &before)?;
+    Ok(order?)
 }
 
 /// Returns the labeled images of both sets, with test labels in the numbering of the train set.

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::labeled::{Labeled, comparable};
-use crate::spectrum::spectrum;
+use crate::record::Record;
 pub use config::LogisticConfig;
 pub use model::LogisticModel;
 use problem::Problem;
@@ -40,10 +40,24 @@ pub struct LogisticResult {
     pub num_test: usize,
     /// Number of classes among the train images.
     pub classes: usize,
-    /// Effective rank of the train features: the exponential of the entropy of their spectrum.
-    pub effective_rank: f64,
     /// Notes for the reader of the numbers.
     pub notes: Vec<String>,
+}
+
+impl LogisticResult {
+    /// Adds the scores and notes, and those of the same network untrained, to a record.
+    pub fn describe(&self, untrained: &Self, record: &mut Record) {
+        for (name, trained, untrained) in [
+            ("top1", self.top1, untrained.top1),
+            ("top5", self.top5, untrained.top5),
+            ("mean_class_accuracy", self.mean_class_accuracy, untrained.mean_class_accuracy),
+        ] {
+            record.score(name, trained);
+            record.baseline("untrained", name, untrained);
+        }
+        record.chosen.insert("c".to_owned(), self.c.into());
+        self.notes.iter().for_each(|text| record.note(text));
+    }
 }
 
 /// Fits `C * sum(cross-entropy) + |W|^2 / 2` by L-BFGS in fp64. The bias is not penalized.
@@ -107,7 +121,6 @@ pub fn logistic(
         num_train: train.labels.len(),
         num_test: test.labels.len(),
         classes: num_classes,
-        effective_rank: effective_rank(&train.features)?,
         notes,
     })
 }
@@ -135,7 +148,8 @@ fn choose(
     if let [c] = config.c[..] {
         return Ok((Vec::new(), c));
     }
-    let (kept, held_out) = split(train, config)?;
+    let [kept, held_out] = train.split(config.held_out, config.seed)?;
+    let (kept, held_out) = (train.chosen(&kept)?, train.chosen(&held_out)?);
     if held_out.labels.is_empty() || kept.labels.iter().collect::<BTreeSet<_>>().len() < 2 {
         return Err(Error::TooFewToChoose { images: train.labels.len() });
     }
@@ -161,31 +175,6 @@ fn choose(
     let candidates = config.c.iter().zip(&top1).filter(|&(_, &score)| score == best);
     let c = candidates.map(|(&c, _)| c).fold(f64::INFINITY, f64::min);
     Ok((top1, c))
-}
-
-/// Splits images into those that a candidate is fitted to, and the held-out ones.
-fn split(train: &Labeled, config: &LogisticConfig) -> Result<(Labeled, Labeled)> {
-    let count = train.labels.len() as i64;
-    let order = permutation(count, config.seed)?;
-    let held_out = (count as f64 * config.held_out) as i64;
-    let (first, rest) = (order.narrow(0, 0, held_out), order.narrow(0, held_out, count - held_out));
-    Ok((train.chosen(&rest)?, train.chosen(&first)?))
-}
-
-/// The permutation that PyTorch draws after `manual_seed(seed)`. Restores the generator.
-fn permutation(count: i64, seed: u64) -> Result<Tensor> {
-    let before = torch_ext::rng_state(Device::Cpu)?;
-    torch_ext::manual_seed(seed);
-    let order = Tensor::f_randperm(count, (Kind::Int64, Device::Cpu));
-    torch_ext::set_rng_state(Device::Cpu, &before)?;
-    Ok(order?)
-}
-
-/// `exp(entropy)` of the shares of the spectrum.
-fn effective_rank(features: &Tensor) -> Result<f64> {
-    let shares = spectrum(&features.to_kind(Kind::Double))?;
-    let entropy: f64 = shares.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
-    Ok(entropy.exp())
 }
 
 /// How well a model classifies images.

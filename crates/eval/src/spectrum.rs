@@ -3,6 +3,55 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
+use crate::features::unit_rows;
+
+/// How many of their dimensions features use.
+///
+/// Both numbers are of the spectrum of the features at norm 1, as in `probe/effective_rank` of a
+/// training. They are 1 if all features point the same way, and `D` if they spread evenly.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Spread {
+    /// The exponential of the entropy of the [`spectrum`].
+    pub effective_rank: f64,
+    /// The inverse of the sum of squares of the [`spectrum`], also known as the participation ratio.
+    /// Directions of little energy count less than in the effective rank.
+    pub effective_dimension: f64,
+}
+
+impl Spread {
+    /// Measures features `[n, D]` of any scale.
+    ///
+    /// # Errors
+    /// As [`spectrum`].
+    pub fn of(features: &Tensor) -> Result<Self> {
+        let (n, d) = features.size2()?;
+        let block = |first: i64| {
+            let rows = features.narrow(0, first, ROWS.max(d).min(n - first));
+            unit_rows(&rows.to_kind(Kind::Double))
+        };
+        let shares = if n <= d.max(ROWS) {
+            spectrum(&block(0))?
+        } else {
+            // Blocks bound the memory: in double precision, the rows take twice as much.
+            let options = (Kind::Double, features.device());
+            let mut gram = Tensor::zeros([d, d], options);
+            for first in (0..n).step_by(ROWS.max(d) as usize) {
+                let rows = block(first);
+                gram += rows.tr().matmul(&rows);
+            }
+            fractions(&gram)?
+        };
+        let entropy: f64 = shares.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
+        let squares: f64 = shares.iter().map(|p| p * p).sum();
+        // Features that are all zero point nowhere.
+        let effective_dimension = if squares > 0.0 { 1.0 / squares } else { 1.0 };
+        Ok(Self { effective_rank: entropy.exp(), effective_dimension })
+    }
+}
+
+/// Rows of a product at once.
+const ROWS: i64 = 1 << 14;
 
 /// Eigenvalues of the second moment of rows, as fractions of their sum, in descending order.
 ///
@@ -13,7 +62,12 @@ use crate::error::Result;
 pub fn spectrum(rows: &Tensor) -> Result<Vec<f64>> {
     let (n, d) = rows.size2()?;
     let gram = if n < d { rows.matmul(&rows.tr()) } else { rows.tr().matmul(rows) };
-    let eigenvalues = gram.linalg_eigvalsh("L").clamp_min(0.0).flip([0]);
+    fractions(&gram)
+}
+
+/// Eigenvalues of a Gram matrix, as fractions of their sum, in descending order.
+fn fractions(gram: &Tensor) -> Result<Vec<f64>> {
+    let eigenvalues = gram.f_linalg_eigvalsh("L")?.clamp_min(0.0).flip([0]);
     let shares = &eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
     Ok(Vec::<f64>::try_from(shares)?)
 }
@@ -40,6 +94,22 @@ mod tests {
         assert_eq!(directions(&spectrum, 0.9 - 1e-9), 2);
         assert_eq!(directions(&spectrum, 0.99), 4);
         assert_eq!(directions(&[1.0], 0.99), 1);
+    }
+
+    #[test]
+    fn both_numbers_count_directions_that_are_used_alike() {
+        let axes = Tensor::eye(5, (Kind::Float, tch::Device::Cpu)).narrow(0, 0, 3) * 7.0;
+        let spread = Spread::of(&axes).unwrap();
+        assert!((spread.effective_rank - 3.0).abs() < 1e-9, "{spread:?}");
+        assert!((spread.effective_dimension - 3.0).abs() < 1e-9, "{spread:?}");
+        // Three rows along one axis and one along another: shares of 3/4 and 1/4.
+        let rows = Tensor::from_slice(&[2.0, 0.0, -1.0, 0.0, 5.0, 0.0, 0.0, 9.0]).view([4, 2]);
+        let spread = Spread::of(&rows).unwrap();
+        let entropy = -(0.75f64.ln() * 0.75 + 0.25f64.ln() * 0.25);
+        let many = Spread::of(&rows.repeat([ROWS / 2, 1])).unwrap();
+        assert!((many.effective_rank - spread.effective_rank).abs() < 1e-9, "{many:?}");
+        assert!((spread.effective_rank - entropy.exp()).abs() < 1e-9, "{spread:?}");
+        assert!((spread.effective_dimension - 1.0 / 0.625).abs() < 1e-9, "{spread:?}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn weights_fingerprint(tensors: &[(String, Tensor)]) -> Result<String> {
 }
 
 /// The first 16 hexadecimal digits of a hash.
-fn short(hash: Sha256) -> String {
+pub(crate) fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -286,38 +286,52 @@ impl Extraction<'_> {
 
     /// The wanted features of a batch, `[B, D]` each.
     fn compute(&self, images: &ndarray::Array4<u8>) -> Result<BTreeMap<ImageFeature, Tensor>> {
-        let images = to_input(images, &self.options.normalize, self.options.device)?;
-        let compute = || tch::no_grad(|| self.vectors(&images));
-        match self.options.precision.autocast() {
-            None => compute(),
-            kind => torch_ext::autocast(self.options.device, kind, compute)?,
-        }
+        compute(self.network, images, self.options, self.wanted)
     }
+}
 
-    fn vectors(&self, images: &Tensor) -> Result<BTreeMap<ImageFeature, Tensor>> {
-        if self.wanted.iter().all(|&feature| feature == ImageFeature::Cls(1)) {
-            let cls = self.network.forward_cls(images, Mode::Eval)?;
-            return Ok(BTreeMap::from([(ImageFeature::Cls(1), cls.to_kind(Kind::Float))]));
-        }
-        let blocks = self.wanted.iter().map(|feature| match feature {
-            ImageFeature::Cls(block) => i64::from(*block),
-            ImageFeature::MeanPatch => 1,
-        });
-        let layers = self.network.intermediate_layers(images, blocks.max().unwrap_or(1))?;
-        let vector = |&feature: &ImageFeature| {
-            let block = if let ImageFeature::Cls(block) = feature { usize::from(block) } else { 1 };
-            let tokens = &layers[layers.len() - block];
-            let vector = match feature {
-                ImageFeature::Cls(_) => tokens.cls.to_kind(Kind::Float),
-                // [B, N, D] -> [B, D]
-                ImageFeature::MeanPatch => {
-                    tokens.patches.to_kind(Kind::Float).mean_dim(1, false, None)
-                }
-            };
-            (feature, vector)
-        };
-        Ok(self.wanted.iter().map(vector).collect())
+/// The wanted features of a batch of pixels `[B, H, W, C]`, `[B, D]` each in fp32 on the device of
+/// the network.
+pub(crate) fn compute(
+    network: &VisionTransformer,
+    images: &ndarray::Array4<u8>,
+    options: &ExtractOptions,
+    wanted: &BTreeSet<ImageFeature>,
+) -> Result<BTreeMap<ImageFeature, Tensor>> {
+    let images = to_input(images, &options.normalize, options.device)?;
+    let compute = || tch::no_grad(|| vectors(network, &images, wanted));
+    match options.precision.autocast() {
+        None => compute(),
+        kind => torch_ext::autocast(options.device, kind, compute)?,
     }
+}
+
+/// The wanted features of normalized images `[B, C, H, W]`, `[B, D]` each in fp32 on their device.
+fn vectors(
+    network: &VisionTransformer,
+    images: &Tensor,
+    wanted: &BTreeSet<ImageFeature>,
+) -> Result<BTreeMap<ImageFeature, Tensor>> {
+    if wanted.iter().all(|&feature| feature == ImageFeature::Cls(1)) {
+        let cls = network.forward_cls(images, Mode::Eval)?;
+        return Ok(BTreeMap::from([(ImageFeature::Cls(1), cls.to_kind(Kind::Float))]));
+    }
+    let blocks = wanted.iter().map(|feature| match feature {
+        ImageFeature::Cls(block) => i64::from(*block),
+        ImageFeature::MeanPatch => 1,
+    });
+    let layers = network.intermediate_layers(images, blocks.max().unwrap_or(1))?;
+    let vector = |&feature: &ImageFeature| {
+        let block = if let ImageFeature::Cls(block) = feature { usize::from(block) } else { 1 };
+        let tokens = &layers[layers.len() - block];
+        let vector = match feature {
+            ImageFeature::Cls(_) => tokens.cls.to_kind(Kind::Float),
+            // [B, N, D] -> [B, D]
+            ImageFeature::MeanPatch => tokens.patches.to_kind(Kind::Float).mean_dim(1, false, None),
+        };
+        (feature, vector)
+    };
+    Ok(wanted.iter().map(vector).collect())
 }
 
 /// All parts in one.

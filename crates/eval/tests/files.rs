@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eval::{Error, FeatureSet, read_features, write_features};
+use eval::{Error, FeatureSet, read_feature_set, read_features, write_features};
 use tch::{Device, Kind, Tensor};
 
 fn set() -> FeatureSet {
@@ -86,4 +86,62 @@ fn what_is_no_table_is_named() {
     assert!(words(&file("b.csv", b"f0,f1\n1,x\n")).contains("row 1 holds 'x'"));
     assert!(words(&file("c.csv", b"f0,f1\n")).contains("shape [n, d] (got [0, 2])"));
     assert!(words(&file("d.csv", b"f0,f1\n1,nan\n")).contains("not finite"));
+}
+
+#[test]
+fn labels_come_back_with_the_features() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["x.npy", "x.safetensors", "y.csv"] {
+        let path = dir.path().join(name);
+        write_features(&path, &set()).unwrap();
+        let read = read_feature_set(&path).unwrap();
+        assert_eq!(read.features, set().features, "{name}");
+        assert_eq!(read.names, set().names, "{name}");
+        // No row is a cat, so nothing in the file says that label 0 is one.
+        assert_eq!(read.labels, [Some(0), None], "{name}");
+        assert_eq!(read.class_names, ["dog"], "{name}");
+    }
+    // Classes without names keep their numbers.
+    let path = dir.path().join("z.csv");
+    fs::write(&path, "label,f0\n7,1\n,2\n3,0.5\n").unwrap();
+    let read = read_feature_set(&path).unwrap();
+    assert_eq!((read.labels, read.names), (vec![Some(7), None, Some(3)], Vec::new()));
+}
+
+#[test]
+fn labels_of_numpy_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.npy");
+    set().features.write_npy(&path).unwrap();
+    assert_eq!(read_feature_set(&path).unwrap().labels, [None, None], "no labels beside it");
+    let save = |numbers: &[i64]| {
+        Tensor::from_slice(numbers).write_npy(dir.path().join("a.labels.npy")).unwrap();
+    };
+    save(&[-1, 4]);
+    let read = read_feature_set(&path).unwrap();
+    assert_eq!((read.labels, read.class_names), (vec![None, Some(4)], Vec::new()));
+    let problem = || base::error_chain(&read_feature_set(&path).unwrap_err());
+    save(&[0, -2]);
+    assert!(problem().contains("a.labels.npy: holds the label -2: use"), "{}", problem());
+    save(&[0, 1, 2]);
+    assert!(problem().ends_with("has 2 rows, but there are labels for 3"), "{}", problem());
+    fs::write(dir.path().join("a.names.csv"), "name,label,class\n").unwrap();
+    assert!(problem().contains("a.names.csv: there is also"), "{}", problem());
+}
+
+#[test]
+fn labels_that_contradict_each_other_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text, expected) in [
+        ("a.csv", "label,f0\ncat,1\n", "row 1 holds 'cat' in place of a label, a whole number"),
+        ("b.csv", "label,class,f0\n1,cat,1\n1,dog,2\n", "label 1 is both 'cat' and 'dog'"),
+        ("c.csv", "label,class,f0\n1,cat,1\n2,cat,2\n", "class 'cat' has two labels"),
+        ("d.csv", "label,class,f0\n1,cat,1\n2,,2\n", "label 2 has no class, but others have one"),
+        ("e.csv", "f0\n1e300\n", "holds numbers that are too large for float32"),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        let error = base::error_chain(&read_feature_set(&path).unwrap_err());
+        assert!(error.ends_with(&format!("{name}: {expected}")), "{error}");
+    }
 }

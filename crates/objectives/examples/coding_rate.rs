@@ -7,9 +7,9 @@
 //! The same number of unit rows, spread over more and more directions. The rate climbs from its floor, where
 //! all rows are equal (collapse), to its ceiling, where all directions are used evenly.
 
+use objectives::coding_rate::{RateOptions, coding_rate};
 use objectives::gradient_scale::{rate_ceiling, rate_floor};
 use objectives::health::spread;
-use objectives::{RateOptions, coding_rate};
 use tch::{Device, Kind, Tensor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,7 +5,9 @@
 //! ```
 //!
 //! Whatever implements [`Objective`] can be trained by a loop that takes `&mut dyn Objective`, as `train` does
-//! below; here it stands beside SimDINO. To make it a `method` of the program, follow "Add a loss" in CONTRIBUTING.md.
+//! below; here it stands beside SimDINO. `trainer::learner::Learner::new` takes it as well: the example
+//! `own_objective` of the crate `simdino` trains a vision transformer with one. To make it a `method` of the
+//! program, follow "Add a loss" in CONTRIBUTING.md.
 //!
 //! # Source
 //! Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
@@ -15,9 +17,9 @@
 //! uniformity = log of the mean over all pairs i != j of exp(-2 |x_i - x_j|^2)
 //! ```
 
+use objectives::simdino::SimDinoLoss;
 use objectives::{
-    Inputs, LossOutput, Needs, Objective, Outputs, RateEvents, Result, SimDinoConfig, SimDinoLoss,
-    Statistics, StepContext,
+    Inputs, LossOutput, Needs, Objective, Outputs, Result, SimDinoConfig, StepContext,
 };
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;
@@ -50,10 +52,8 @@ impl Objective for AlignAndSpread {
                 ("loss/align", align.detach()),
                 ("loss/uniformity", spread.detach()),
             ],
-            loss,
             numbers: vec![("uniformity/weight", self.weight)], // known without the device
-            events: RateEvents::default(),
-            statistics: Statistics::default(), // it remembers nothing, so `update` has nothing to do
+            ..LossOutput::of(loss)
         })
     }
 }

@@ -8,7 +8,8 @@
 //! give all views of a point the same direction, and different points different ones. The first alone would be easy,
 //! with everything in one place; the coding rate is what asks for the second.
 
-use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{Inputs, Objective, Outputs, SimDinoConfig, StepContext};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;

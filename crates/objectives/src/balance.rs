@@ -28,7 +28,7 @@ use crate::Result;
 use crate::objective::Statistics;
 
 /// Name of the weight in the objective's state.
-pub const STATE: &str = "gamma";
+pub(crate) const STATE: &str = "gamma";
 /// Name of the squared gradient norms in the statistics of a step.
 const SQUARES: &str = "gamma";
 const RATE: f64 = 0.01;
@@ -37,7 +37,7 @@ const MOST: f64 = 0.05;
 
 /// The weight and its target.
 #[derive(Debug, Clone)]
-pub struct Balance {
+pub(crate) struct Balance {
     target: f64,
     /// `None` before the first step, which knows the initial batch size and width.
     gamma: Option<f64>,
@@ -45,17 +45,17 @@ pub struct Balance {
 
 impl Balance {
     /// Creates a balance with the ratio `target` of the rate's gradient to the similarity's.
-    pub fn new(target: f64) -> Self {
+    pub(crate) fn new(target: f64) -> Self {
         Self { target, gamma: None }
     }
 
     /// Returns the weight of this step; in the first step, it is `first`.
-    pub fn gamma(&self, first: f64) -> f64 {
+    pub(crate) fn gamma(&self, first: f64) -> f64 {
         self.gamma.unwrap_or(first)
     }
 
     /// Records the squared norms of both gradients, each 0-dimensional, and their weights.
-    pub fn record(
+    pub(crate) fn record(
         statistics: &mut Statistics,
         expansion: &Tensor,
         compression: &Tensor,
@@ -72,7 +72,11 @@ impl Balance {
     ///
     /// # Errors
     /// A process does not answer.
-    pub fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+    pub(crate) fn update(
+        &mut self,
+        statistics: &Statistics,
+        collective: &dyn Collective,
+    ) -> Result<()> {
         let Some(squares) = statistics.get(SQUARES) else { return Ok(()) };
         let mut squares = squares.to_kind(tch::Kind::Double);
         collective.all_reduce_sum(&mut squares)?;
@@ -88,7 +92,7 @@ impl Balance {
     }
 
     /// Returns the weight, if it has been updated.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
         self.gamma.iter().map(|&gamma| (STATE.to_owned(), Tensor::from_slice(&[gamma]))).collect()
     }
 
@@ -96,7 +100,7 @@ impl Balance {
     ///
     /// # Errors
     /// Returns an error if a tensor does not contain a number.
-    pub fn load(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+    pub(crate) fn load(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
         let found = tensors.iter().find(|(name, _)| name == STATE);
         self.gamma = found.map(|(_, value)| f64::try_from(value.reshape([-1]))).transpose()?;
         Ok(())

@@ -41,7 +41,7 @@ impl std::ops::AddAssign for RateEvents {
 }
 
 /// The data type for a precision.
-pub fn kind(precision: RatePrecision) -> Kind {
+pub(crate) fn kind(precision: RatePrecision) -> Kind {
     match precision {
         RatePrecision::Fp32 => Kind::Float,
         RatePrecision::Fp64 => Kind::Double,
@@ -51,7 +51,7 @@ pub fn kind(precision: RatePrecision) -> Kind {
 /// Which of the two Gram matrices is `K` in `I + alpha K`. Both have the same non-zero
 /// eigenvalues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GramSide {
+pub(crate) enum GramSide {
     /// `Z Z^T`, of side `n`.
     Samples,
     /// `Z^T Z`, of side `d`.
@@ -60,13 +60,13 @@ pub enum GramSide {
 
 impl GramSide {
     /// The smaller one, for which both the products and the factorization cost less.
-    pub fn cheaper(z: &Tensor) -> Self {
+    pub(crate) fn cheaper(z: &Tensor) -> Self {
         if z.size()[1] <= z.size()[2] { Self::Samples } else { Self::Features }
     }
 }
 
 /// A Cholesky factorization that may have failed.
-pub struct Factor {
+pub(crate) struct Factor {
     /// The lower factor, `[G, p, p]`, in the precision of the computation.
     pub lower: Tensor,
     /// Half the log-determinant, `[G]`.
@@ -80,7 +80,7 @@ pub struct Factor {
 ///
 /// On the CPU, it is computed in panels of columns from the diagonal down, which saves up to half
 /// of the product.
-pub fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
+pub(crate) fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     let rows = match side {
         GramSide::Samples => z.shallow_clone(),
         GramSide::Features => z.transpose(1, 2),
@@ -98,7 +98,7 @@ pub fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
 }
 
 /// Like [`regularized_gram`] with the feature side, for the rows of all processes together.
-pub fn regularized_gram_across(
+pub(crate) fn regularized_gram_across(
     z: &Tensor,
     alpha: f64,
     collective: &dyn Collective,
@@ -116,7 +116,7 @@ fn regularized(mut gram: Tensor, alpha: f64) -> Tensor {
 }
 
 /// Factorizes all groups in one call, without a copy to the host.
-pub fn factorize(matrix: &Tensor) -> Factor {
+pub(crate) fn factorize(matrix: &Tensor) -> Factor {
     let kind = if matrix.size()[1] <= SMALL { Kind::Double } else { matrix.kind() };
     let (lower, info) = matrix.to_kind(kind).linalg_cholesky_ex(false, false);
     let diagonal = lower.diagonal(0, -2, -1); // [G, p]
@@ -130,7 +130,7 @@ pub fn factorize(matrix: &Tensor) -> Factor {
 ///
 /// An explicit inverse and a product are faster than two triangular solves here and lose no
 /// digits, because the eigenvalues start at 1.
-pub fn gradient(lower: &Tensor, z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
+pub(crate) fn gradient(lower: &Tensor, z: &Tensor, side: GramSide, alpha: f64) -> Tensor {
     let inverse = inverse(lower).to_kind(z.kind()) * alpha; // [G, p, p]
     match side {
         GramSide::Samples => inverse.bmm(z),
@@ -151,7 +151,7 @@ fn inverse(lower: &Tensor) -> Tensor {
 /// Retries the matrix `[1, p, p]` of one group with increasing jitter, and then with the matrix
 /// from `double`, unless the first one was already in double precision. Returns `None` if all
 /// attempts failed.
-pub fn retry(
+pub(crate) fn retry(
     matrix: &Tensor,
     double: impl FnOnce() -> Tensor,
     events: &mut RateEvents,

@@ -10,7 +10,7 @@ use crate::views::{mean_over_pairs, number_of_pairs, other_views, pair_products}
 ///
 /// # Shapes
 /// - `student`: `[V, B, d]`, `teacher`: `[2, B, d]`
-pub fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) -> Tensor {
+pub(crate) fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) -> Tensor {
     let similarity = match form {
         LossForm::NegCos => pair_products(&unit_rows(teacher), &unit_rows(student)),
         LossForm::HalfSqL2 => {
@@ -28,7 +28,7 @@ pub fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) -> Tensor
 ///
 /// With `T[v]` the sum of the teacher's rows that are compared with view `v`, the part of `T`
 /// orthogonal to `s` is `|T|^2 - (T . s)^2`, and both terms follow from inner products.
-pub fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
+pub(crate) fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
     let size = student.size();
     let (views, batch) = (size[0], size[1]);
     let (student, teacher) = (unit_rows(&student.detach()), unit_rows(&teacher.detach()));

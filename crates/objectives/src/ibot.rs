@@ -23,7 +23,7 @@ use crate::rows::unit_rows;
 use crate::{Error, Result};
 
 /// Patches of the student and the teacher with their weights, in working precision.
-pub struct PatchPairs<'a> {
+pub(crate) struct PatchPairs<'a> {
     /// `[m, k]`, with gradients.
     pub student: Tensor,
     /// `[m, k]`, without gradients.
@@ -36,7 +36,7 @@ impl<'a> PatchPairs<'a> {
     ///
     /// # Errors
     /// Returns an error if outputs or weights are missing or do not match.
-    pub fn of(inputs: &Inputs<'a>) -> Result<Self> {
+    pub(crate) fn of(inputs: &Inputs<'a>) -> Result<Self> {
         let missing = |what| Error::Missing { what };
         let masked = inputs.masked.ok_or(missing("masks"))?;
         let student = inputs.student.patches.as_ref().ok_or(missing("patches of the student"))?;
@@ -47,13 +47,13 @@ impl<'a> PatchPairs<'a> {
     }
 
     /// `-sum_j weight_j similarity_j / (2B)`, of `[m]`; 0-dimensional.
-    pub fn loss(&self, similarity: &Tensor) -> Tensor {
+    pub(crate) fn loss(&self, similarity: &Tensor) -> Tensor {
         let weights = self.masked.weights.to_kind(similarity.kind());
         (similarity * weights).sum(similarity.kind()) / -(self.masked.crops as f64)
     }
 
     /// [`Self::loss`] with cosine similarity.
-    pub fn cosine_loss(&self) -> Tensor {
+    pub(crate) fn cosine_loss(&self) -> Tensor {
         let products = unit_rows(&self.student) * unit_rows(&self.teacher); // [m, k]
         self.loss(&products.sum_dim_intlist(-1, false, products.kind()))
     }

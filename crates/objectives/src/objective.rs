@@ -3,8 +3,8 @@
 //! An objective is a file with a struct that is built from its config. It declares what it
 //! [`Needs`] from the networks, computes a [`LossOutput`] for a (micro-)batch, and makes its state
 //! explicit: only [`Objective::update`] changes it, once per step, and [`Objective::state`]
-//! exports it to checkpoints. A new objective needs a new file and a new variant of
-//! [`crate::config::Method`].
+//! exports it to checkpoints. Whatever implements [`Objective`] can be trained;
+//! only to be a `method` of the program does it need a variant of [`crate::Method`].
 
 use std::ops::AddAssign;
 
@@ -43,6 +43,17 @@ pub struct LossOutput {
 }
 
 impl LossOutput {
+    /// Creates the result of an objective that has a loss and nothing else to report.
+    pub fn of(loss: Tensor) -> Self {
+        Self {
+            loss,
+            terms: Vec::new(),
+            numbers: Vec::new(),
+            events: RateEvents::default(),
+            statistics: Statistics::default(),
+        }
+    }
+
     /// Returns the term or number of a metric.
     pub fn value(&self, name: &str) -> Option<f64> {
         let term = self.terms.iter().find(|(key, _)| *key == name);

@@ -13,7 +13,7 @@ use crate::views::{mean_over_pairs, pair_products};
 
 /// The teacher's temperature: a linear warm-up, then constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TeacherTemperature {
+pub(crate) struct TeacherTemperature {
     /// Temperature at the first step.
     pub start: f64,
     /// Temperature after the warm-up.
@@ -28,7 +28,7 @@ pub struct TeacherTemperature {
 
 impl TeacherTemperature {
     /// Returns the temperature at a step.
-    pub fn at(&self, context: StepContext) -> f64 {
+    pub(crate) fn at(&self, context: StepContext) -> f64 {
         let per_epoch = context.steps_per_epoch.max(1);
         let (now, length) = if self.every_step {
             (context.step, (self.warmup_epochs * per_epoch as f64).round())
@@ -53,7 +53,7 @@ impl TeacherTemperature {
 ///
 /// It is updated after the step: the targets of a step use the center of the steps before it.
 #[derive(Debug)]
-pub struct Center {
+pub(crate) struct Center {
     name: &'static str,
     momentum: f64,
     /// `[1, K]`; `None` before the first update, when it stands for 0.
@@ -62,7 +62,7 @@ pub struct Center {
 
 impl Center {
     /// Creates a center at 0. Its statistics and its state are stored under `name`.
-    pub fn new(name: &'static str, momentum: f64) -> Self {
+    pub(crate) fn new(name: &'static str, momentum: f64) -> Self {
         Self { name, momentum, value: None }
     }
 
@@ -114,7 +114,7 @@ impl Center {
 
 /// How targets are protected from collapse.
 #[derive(Debug)]
-pub enum TeacherTargets {
+pub(crate) enum TeacherTargets {
     /// Subtracts a moving average.
     Centered(Center),
     /// Applies Sinkhorn-Knopp over the batch; stateless.
@@ -123,7 +123,7 @@ pub enum TeacherTargets {
 
 impl TeacherTargets {
     /// Creates the initial state. `name` is the name of its center, if it has one.
-    pub fn new(centering: Centering, name: &'static str, momentum: f64) -> Self {
+    pub(crate) fn new(centering: Centering, name: &'static str, momentum: f64) -> Self {
         match centering {
             Centering::Softmax => Self::Centered(Center::new(name, momentum)),
             Centering::SinkhornKnopp => Self::Sinkhorn,
@@ -135,7 +135,7 @@ impl TeacherTargets {
     ///
     /// # Errors
     /// A process does not answer.
-    pub fn targets(
+    pub(crate) fn targets(
         &self,
         scores: &Tensor,
         temperature: f64,
@@ -160,7 +160,11 @@ impl TeacherTargets {
     ///
     /// # Errors
     /// A process does not answer.
-    pub fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+    pub(crate) fn update(
+        &mut self,
+        statistics: &Statistics,
+        collective: &dyn Collective,
+    ) -> Result<()> {
         match self {
             Self::Centered(center) => center.update(statistics, collective),
             Self::Sinkhorn => Ok(()),
@@ -168,7 +172,7 @@ impl TeacherTargets {
     }
 
     /// Returns the center, if it has been updated.
-    pub fn state(&self) -> Option<(String, Tensor)> {
+    pub(crate) fn state(&self) -> Option<(String, Tensor)> {
         match self {
             Self::Centered(Center { name, value: Some(value), .. }) => {
                 Some(((*name).to_owned(), value.shallow_clone()))
@@ -178,7 +182,7 @@ impl TeacherTargets {
     }
 
     /// Restores the result of [`Self::state`].
-    pub fn load(&mut self, tensors: &[(String, Tensor)]) {
+    pub(crate) fn load(&mut self, tensors: &[(String, Tensor)]) {
         if let Self::Centered(center) = self {
             center.load(tensors);
         }
@@ -200,14 +204,18 @@ fn stable_logits(scores: &Tensor, temperature: f64) -> (Tensor, Tensor) {
 ///
 /// # Shapes
 /// - `targets`: `[2, B, K]`, rows that sum to 1; `student`: `[V, B, K]`; result 0-dimensional
-pub fn cross_entropy_of_views(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
+pub(crate) fn cross_entropy_of_views(
+    targets: &Tensor,
+    student: &Tensor,
+    temperature: f64,
+) -> Tensor {
     let (logits, log_sum) = stable_logits(student, temperature); // [V, B, K], [V, B]
     let pairs = log_sum.unsqueeze(0) - pair_products(targets, &logits); // [2, V, B]
     mean_over_pairs(&pairs)
 }
 
 /// `sum_k t[j][k] log_softmax(s[j] / temperature)[k]`, the similarity of patches: `[m, K] -> [m]`
-pub fn log_likelihood(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
+pub(crate) fn log_likelihood(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
     let (logits, log_sum) = stable_logits(student, temperature); // [m, K], [m]
     (targets * logits).sum_dim_intlist(-1, false, log_sum.kind()) - log_sum
 }
@@ -215,7 +223,7 @@ pub fn log_likelihood(targets: &Tensor, student: &Tensor, temperature: f64) -> T
 /// Entropy of targets as a fraction of its maximum, two numbers in `[2]`: the mean over rows (1
 /// when the targets are uniform), and the entropy of the mean row (0 when all rows choose the same
 /// prototype).
-pub fn entropies(targets: &Tensor) -> Tensor {
+pub(crate) fn entropies(targets: &Tensor) -> Tensor {
     let size = targets.size();
     let width = size[size.len() - 1];
     let rows = targets.detach().reshape([-1, width]);

@@ -72,7 +72,7 @@ impl Weights {
 
 /// The coding rate of unit rows at collapse and at its maximum. Subtracting the mean leaves
 /// nothing of equal rows, and one direction less to spread over.
-pub fn range(alpha: f64, sizes: Sizes, centered: bool) -> (f64, f64) {
+pub(crate) fn range(alpha: f64, sizes: Sizes, centered: bool) -> (f64, f64) {
     let Sizes { rows, width, .. } = sizes;
     if !centered {
         return (rate_floor(alpha, rows), rate_ceiling(alpha, rows, width));

@@ -7,13 +7,13 @@ use tch::Tensor;
 const NORM_EPS: f64 = 1e-8;
 
 /// Divides each row by its norm.
-pub fn unit_rows(x: &Tensor) -> Tensor {
+pub(crate) fn unit_rows(x: &Tensor) -> Tensor {
     torch_ext::unit_rows(x, NORM_EPS)
 }
 
 /// `sum_b |x_b - (x_b . u_b) u_b|^2`: the part of `x` that rotates the unit rows `u`; the rest
 /// would only change their length. `[.., d], [.., d] -> []`
-pub fn tangential_square(x: &Tensor, u: &Tensor) -> Tensor {
+pub(crate) fn tangential_square(x: &Tensor, u: &Tensor) -> Tensor {
     let along = (x * u).sum_dim_intlist(-1, false, x.kind());
     x.square().sum(x.kind()) - along.square().sum(x.kind())
 }

@@ -1,14 +1,14 @@
-//! What is known about the SimDINO loss without running anyone's code: closed forms of its floor
-//! and ceiling, invariances, and what a group means.
+//! Properties of the SimDINO loss that follow from its definition: closed forms of its floor and
+//! ceiling, invariances, and the meaning of a group.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
 use common::number;
-use objectives::config::{ExpaSource, Gamma, LossForm, RatePrecision};
 use objectives::gradient_scale::{rate_ceiling, rate_floor};
-use objectives::{SimDinoConfig, SimDinoOutput, StepContext};
+use objectives::simdino::SimDinoOutput;
+use objectives::{ExpaSource, Gamma, LossForm, RatePrecision, SimDinoConfig, StepContext};
 use tch::{Device, Kind, Tensor};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);

@@ -1,12 +1,14 @@
-//! What is refused, in which words, and what a failed factorization leads to.
+//! Which inputs are refused, with which messages, and the consequences of a failed factorization.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use common::{coding_rate, simdino};
-use objectives::config::{Gamma, RatePrecision};
-use objectives::{Deferred, Error, Inputs, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{
+    Deferred, Error, Gamma, Inputs, Outputs, RatePrecision, SimDinoConfig, StepContext,
+};
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;
 

@@ -1,13 +1,17 @@
-//! The weight of the coding rate: what each rule promises, and Theorem 3.1 behind one of them.
+//! The weight of the coding rate: the promise of each rule, and Theorem 3.1, on which one of them
+//! is based.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use common::{number, simdino};
-use objectives::config::{EpsSemantics, ExpaSource, Gamma, RatePrecision};
 use objectives::gradient_scale::{GradientScale, gamma_theorem};
-use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{
+    EpsSemantics, ExpaSource, Gamma, Inputs, Objective, Outputs, RatePrecision, SimDinoConfig,
+    StepContext,
+};
 use tch::{Kind, Tensor};
 use torch_ext::SingleProcess;
 

@@ -1,4 +1,4 @@
-//! When a run is said to have collapsed, and when not.
+//! When a run is reported as collapsed, and when it is not.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,13 +26,13 @@ fn signals(objective: &dyn Objective, student: Tensor, teacher: Tensor) -> Signa
     Signals::measure(&teacher, &output).unwrap()
 }
 
-fn simdino() -> objectives::SimDinoLoss {
+fn simdino() -> objectives::simdino::SimDinoLoss {
     let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
-    objectives::SimDinoLoss::new(&config).unwrap()
+    objectives::simdino::SimDinoLoss::new(&config).unwrap()
 }
 
-fn dino() -> objectives::DinoLoss {
-    objectives::DinoLoss::new(&DinoConfig::default()).unwrap()
+fn dino() -> objectives::dino::DinoLoss {
+    objectives::dino::DinoLoss::new(&DinoConfig::default()).unwrap()
 }
 
 /// 16 images along 16 directions, or all along the first.

@@ -1,14 +1,16 @@
-//! The held trade-off: its equations, its state, and that networks that learn under it neither
-//! collapse nor stay apart, at any batch, number of groups, width, and weight of the rate.
+//! The held trade-off: its equations and its state. Networks that learn with it neither collapse
+//! nor keep views apart, at any batch size, number of groups, width, and weight of the rate.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use common::number;
-use objectives::config::{CoeffRule, Gamma, RatePrecision};
 use objectives::gradient_scale::{rate_ceiling, rate_floor};
-use objectives::{Inputs, Objective, Outputs, SimDinoConfig, SimDinoLoss, StepContext};
+use objectives::simdino::SimDinoLoss;
+use objectives::{
+    CoeffRule, Gamma, Inputs, Objective, Outputs, RatePrecision, SimDinoConfig, StepContext,
+};
 use tch::{Device, Kind, Tensor, no_grad};
 use torch_ext::SingleProcess;
 

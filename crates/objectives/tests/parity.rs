@@ -8,8 +8,7 @@
 mod common;
 
 use common::{DOUBLE, Fixture, SINGLE, assert_close, coding_rate, fixture, simdino};
-use objectives::config::RatePrecision;
-use objectives::{SimDinoConfig, StepContext};
+use objectives::{RatePrecision, SimDinoConfig, StepContext};
 use tch::{Kind, Tensor};
 
 #[test]

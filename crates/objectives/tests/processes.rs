@@ -1,5 +1,5 @@
-//! A batch split over processes is the same objective as the batch in one: values, gradients of a
-//! parameter before the features as data-parallel training averages them, and state. Over Gloo,
+//! A batch that is split over processes has the same objective as the whole batch in one process:
+//! values, state, and gradients of a parameter, averaged as in data-parallel training. Over Gloo,
 //! with real processes.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -11,9 +11,9 @@ mod processes;
 use std::time::Duration;
 
 use common::assert_close;
-use objectives::config::{Centering, KoleoConfig, RatePrecision};
 use objectives::{
-    DinoConfig, Inputs, MaskWeights, Method, ObjectiveConfig, Outputs, SimDinoConfig, StepContext,
+    Centering, DinoConfig, Inputs, KoleoConfig, MaskWeights, Method, ObjectiveConfig, Outputs,
+    RatePrecision, SimDinoConfig, StepContext,
 };
 use processes::{all_pass, rendezvous};
 use tch::{Device, Kind, Tensor};
@@ -124,10 +124,9 @@ fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
         dino: DinoConfig { centering, ..DinoConfig::default() },
         ..of(method, simdino(1, false))
     };
-    let balanced =
-        SimDinoConfig { gamma: objectives::config::Gamma::Balanced, ..simdino(1, false) };
+    let balanced = SimDinoConfig { gamma: objectives::Gamma::Balanced, ..simdino(1, false) };
     let held = |groups| SimDinoConfig {
-        coeff_rule: objectives::config::CoeffRule::Held,
+        coeff_rule: objectives::CoeffRule::Held,
         ..simdino(groups, false)
     };
     let koleo = ObjectiveConfig {
@@ -193,7 +192,8 @@ fn as_a_third_of_two_groups() {
         collective: &group,
         deferred: None,
     };
-    let error = objectives::SimDinoLoss::new(&config).unwrap().forward(&inputs).unwrap_err();
+    let error =
+        objectives::simdino::SimDinoLoss::new(&config).unwrap().forward(&inputs).unwrap_err();
     assert!(error.to_string().contains("a batch of 4 is not a multiple"), "{error}");
     group.barrier().unwrap();
 }

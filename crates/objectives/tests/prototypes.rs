@@ -1,17 +1,19 @@
-//! What is known of DINO's and DINOv2's terms without running anyone's code: by hand, at their
-//! extremes, and where the published forms give numbers that are none.
+//! Properties of the terms of DINO and DINOv2 that follow from their definitions: values worked out
+//! by hand, extremes, and cases in which the published forms give NaN.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use common::{assert_close, number};
-use objectives::config::{Centering, DinoConfig, IbotConfig, KoleoConfig};
+use objectives::dino::DinoLoss;
+use objectives::dinov2::DinoV2Loss;
 use objectives::koleo::koleo;
+use objectives::simdinov2::SimDinoV2Loss;
 use objectives::sinkhorn::sinkhorn_knopp;
 use objectives::{
-    DinoLoss, DinoV2Loss, Inputs, LossOutput, MaskWeights, Objective, Outputs, Result,
-    SimDinoConfig, SimDinoV2Loss, StepContext,
+    Centering, DinoConfig, IbotConfig, Inputs, KoleoConfig, LossOutput, MaskWeights, Objective,
+    Outputs, Result, SimDinoConfig, StepContext,
 };
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;

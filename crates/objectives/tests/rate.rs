@@ -5,9 +5,8 @@
 mod common;
 
 use common::{coding_rate, number, relative, simdino};
-use objectives::StepContext;
-use objectives::config::{RatePrecision, SimDinoConfig};
 use objectives::gradient_scale::gradient_bound;
+use objectives::{RatePrecision, SimDinoConfig, StepContext};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 

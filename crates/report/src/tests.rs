@@ -1,4 +1,4 @@
-//! Pages of made-up runs, whole and in pieces.
+//! Pages of made-up runs, complete and in pieces.
 
 use std::fs;
 use std::path::PathBuf;
@@ -72,6 +72,73 @@ fn a_whole_run_has_every_section() {
     }
     assert!(!html.contains("class=\"absent\""), "nothing is missing");
     assert!(!html.contains("http"), "nothing comes from the network");
+}
+
+#[test]
+fn all_evaluations_are_in_one_table() {
+    let (_root, folder) = run_folder("demo");
+    fs::write(folder.join("metrics.jsonl"), metrics()).unwrap();
+    let weights = eval::record::Weights { step: 40, ..Default::default() };
+    let mut record = eval::record::Record::new("linear <v2>", weights);
+    record.set("epochs", 10);
+    record.set("rates", (0..9).collect::<Vec<i32>>());
+    record.score("top1", 0.625);
+    record.score("top5", 0.75);
+    record.baseline("untrained", "top1", 0.125);
+    (record.resize, record.effective_dimension) = (Some(256), Some(17.25));
+    eval::results::update(&folder, |results| results.put(record)).unwrap();
+    let html = super::html(&folder, &read_config).unwrap();
+    for expect in [
+        "<h2>Evaluations</h2>",
+        "<td>linear &lt;v2&gt;</td><td>top1</td><td>62.5 %</td><td>12.5 %</td><td>-</td><td>top5 75.0 %</td>",
+        "<td>-</td><td>17.2</td><td>epochs 10, rates 9 values from 0 to 8</td><td>40</td>",
+        "<td>resize 256</td>",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+    assert!(html.contains("results.json holds no k-NN result"), "the other table is still missed");
+    fs::write(folder.join("results.json"), r#"{"evaluations": [{"metrics": {"a": null}}]}"#)
+        .unwrap();
+    let html = super::html(&folder, &read_config).unwrap();
+    assert!(html.contains("<b>Evaluations</b>: the evaluations in results.json are damaged"));
+}
+
+#[test]
+fn several_runs_share_charts_and_tables() {
+    let (_root, first) = run_folder("first");
+    let (_other, second) = run_folder("a<b");
+    for (folder, batch) in [(&first, 64), (&second, 128)] {
+        fs::write(folder.join("metrics.jsonl"), metrics()).unwrap();
+        let config =
+            format!(r#"{{"data": {{"path": "photos"}}, "train": {{"batch_size": {batch}}}}}"#);
+        fs::write(folder.join("config.resolved.yaml"), config).unwrap();
+    }
+    fs::write(first.join("results.json"), r#"{"knn":{"scores":[{"k":20,"top1":0.5}]}}"#).unwrap();
+    let mut record = eval::record::Record::new("linear", eval::record::Weights::default());
+    record.score("top1", 0.625);
+    eval::results::update(&second, |results| results.put(record)).unwrap();
+    let folders = [first.clone(), second.clone()];
+    let html = super::html_of_several(&folders, &read_config).unwrap();
+    for expect in [
+        "<h1>first, a&lt;b</h1>",
+        "k-NN accuracy during training",
+        "<td>k = 20, this network</td><td></td><td>50.0 %</td><td>-</td>",
+        "<td>linear</td><td>top1, this network</td><td></td><td>-</td><td>62.5 %</td>",
+        "<td>train.batch_size</td><td>64</td><td>128</td>",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+    assert!(!html.contains("data.path"), "equal settings are left out");
+    // Two of one name, and one without a config or results.
+    let (_third, third) = run_folder("first");
+    fs::write(third.join("metrics.jsonl"), metrics()).unwrap();
+    let html = super::html_of_several(&[first.clone(), third.clone()], &read_config).unwrap();
+    for expect in
+        [first.display().to_string(), "there is no results.json".into(), "Config of".into()]
+    {
+        assert!(html.contains(&expect), "{expect}");
+    }
+    assert!(super::html_of_several(&[first, third.join("no")], &read_config).is_err());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use augment::{AugmentConfig, EvalTransform};
 use data::Dataset;
 use data::batch::BatchGeometry;
 use model::normalize::Normalize;
+use objectives::Objective;
 use serde_json::Value;
 use tch::Device;
 use trainer::learner::{Learner, LearnerConfig};
@@ -73,21 +74,37 @@ fn geometry(config: &RunConfig, processes: &Processes) -> Result<BatchGeometry> 
     Ok(batch.of_process(processes.rank(), processes.size())?)
 }
 
-/// Creates the learner of a run: student and teacher with new weights.
+/// Creates the learner of a run: student and teacher with new weights, and the objective of the
+/// method.
 ///
 /// # Errors
 /// Returns an error if the config is invalid, the processes cannot share its batch, or another
 /// process has a different network.
 pub fn learner(config: &RunConfig, device: Device, processes: Processes) -> Result<Learner> {
+    learner_with(config, config.objective().build()?, device, processes)
+}
+
+/// Creates the learner of a run that trains an objective of your own. `config.method` has no effect
+/// on it, except that its recipe gave the networks their shape; `examples/own_objective.rs` trains
+/// such a run.
+///
+/// # Errors
+/// Returns an error as [`learner`] does, and if the networks lack an output that the objective
+/// needs.
+pub fn learner_with(
+    config: &RunConfig,
+    objective: Box<dyn Objective>,
+    device: Device,
+    processes: Processes,
+) -> Result<Learner> {
     let geometry = geometry(config, &processes)?;
-    Ok(Learner::new(learner_config(config, geometry, device), processes)?)
+    Ok(Learner::new(learner_config(config, geometry, device), objective, processes)?)
 }
 
 fn learner_config(config: &RunConfig, geometry: BatchGeometry, device: Device) -> LearnerConfig {
     LearnerConfig {
         model: config.model.clone(),
         head: config.head.clone(),
-        objective: config.objective(),
         optim: config.optim.clone(),
         precision: config.train.precision,
         geometry,

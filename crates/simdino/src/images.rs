@@ -19,12 +19,21 @@ const TRIES: usize = 64;
 /// for a batch; the message suggests numbers that work.
 pub fn open_data(config: &RunConfig, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
     let dataset = Arc::new(data::open(&config.data)?);
+    let plan = plan_data(config, &dataset, processes)?;
+    Ok((dataset, plan))
+}
+
+/// Plans the steps of a run on images that are open already.
+///
+/// # Errors
+/// Returns an error if none of them can be read, or there are too few for a batch.
+pub fn plan_data(config: &RunConfig, dataset: &Dataset, processes: usize) -> Result<Plan> {
     if dataset.len() < config.train.batch_size {
         return Err(Error::Batch(batch_too_large(config, dataset.len(), processes)));
     }
-    let plan = plan(config, &dataset)?;
-    ensure_readable(&dataset)?;
-    Ok((dataset, plan))
+    let plan = plan(config, dataset)?;
+    ensure_readable(dataset)?;
+    Ok(plan)
 }
 
 /// Describes what to do about a batch that is larger than the data set.

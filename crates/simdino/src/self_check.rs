@@ -9,8 +9,8 @@ use std::fmt;
 
 use model::{Arch, HeadConfig, ModelConfig};
 use model::{Mode, Network};
-use objectives::config::RatePrecision;
-use objectives::{RateOptions, coding_rate};
+use objectives::RatePrecision;
+use objectives::coding_rate::{RateOptions, coding_rate};
 use tch::{Device, Kind, Tensor, nn};
 use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_};
 

@@ -8,11 +8,11 @@ use torch_sys::C_tensor;
 use crate::{Error, Result};
 
 /// Null, or a message in a buffer of this thread that is valid until its next call into the shim.
-pub type Message = *const c_char;
+pub(crate) type Message = *const c_char;
 
 /// `SimdinoAdamW` of the shim.
 #[repr(C)]
-pub struct AdamW {
+pub(crate) struct AdamW {
     pub params: *const *mut C_tensor,
     pub grads: *const *mut C_tensor,
     pub exp_avgs: *const *mut C_tensor,
@@ -29,14 +29,14 @@ pub struct AdamW {
 /// `SimdinoAutocast` of the shim.
 #[repr(C)]
 #[derive(Default)]
-pub struct Autocast {
+pub(crate) struct Autocast {
     pub enabled: i32,
     pub dtype: i32,
 }
 
 /// `SimdinoBody` of the shim.
 #[repr(C)]
-pub struct Body {
+pub(crate) struct Body {
     pub data: *mut c_void,
     pub call: extern "C" fn(*mut c_void, *mut C_tensor, c_int, *mut *mut C_tensor) -> Message,
     pub drop: extern "C" fn(*mut c_void),
@@ -44,7 +44,7 @@ pub struct Body {
 
 /// `SimdinoAddNorm` of the shim.
 #[repr(C)]
-pub struct AddNorm {
+pub(crate) struct AddNorm {
     pub x: *mut C_tensor,
     pub output: *mut C_tensor,
     pub bias: *mut C_tensor,
@@ -62,7 +62,7 @@ pub struct AddNorm {
 /// `SimdinoMemory` of the shim.
 #[repr(C)]
 #[derive(Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     pub allocated: u64,
     pub reserved: u64,
     pub peak_allocated: u64,
@@ -72,7 +72,7 @@ pub struct Memory {
 
 /// `SimdinoMember` of the shim.
 #[repr(C)]
-pub struct Member {
+pub(crate) struct Member {
     pub store: *mut Store,
     pub prefix: *const c_char,
     pub rank: i32,
@@ -83,7 +83,7 @@ pub struct Member {
 
 /// `SimdinoReducerSpec` of the shim.
 #[repr(C)]
-pub struct ReducerSpec {
+pub(crate) struct ReducerSpec {
     pub params: *const *mut C_tensor,
     pub names: *const *const c_char,
     pub len: usize,
@@ -93,181 +93,200 @@ pub struct ReducerSpec {
 
 /// `SimdinoStream` of the shim, opaque to Rust.
 #[repr(C)]
-pub struct Stream {
+pub(crate) struct Stream {
     _private: [u8; 0],
 }
 
 /// `SimdinoEvent` of the shim, opaque to Rust.
 #[repr(C)]
-pub struct Event {
+pub(crate) struct Event {
     _private: [u8; 0],
 }
 
 /// `SimdinoStore` of the shim, opaque to Rust.
 #[repr(C)]
-pub struct Store {
+pub(crate) struct Store {
     _private: [u8; 0],
 }
 
 /// `SimdinoGroup` of the shim, opaque to Rust.
 #[repr(C)]
-pub struct Group {
+pub(crate) struct Group {
     _private: [u8; 0],
 }
 
 /// `SimdinoReducer` of the shim, opaque to Rust.
 #[repr(C)]
-pub struct Reducer {
+pub(crate) struct Reducer {
     _private: [u8; 0],
 }
 
 unsafe extern "C" {
-    pub fn simdino_torch_version() -> *const c_char;
-    pub fn simdino_cuda_version(out: *mut i64) -> Message;
-    pub fn simdino_cuda_set_device(index: c_int) -> Message;
-    pub fn simdino_cuda_name(index: c_int, out: *mut c_char, size: usize) -> Message;
-    pub fn simdino_foreach_lerp(
+    pub(crate) fn simdino_torch_version() -> *const c_char;
+    pub(crate) fn simdino_cuda_version(out: *mut i64) -> Message;
+    pub(crate) fn simdino_cuda_set_device(index: c_int) -> Message;
+    pub(crate) fn simdino_cuda_name(index: c_int, out: *mut c_char, size: usize) -> Message;
+    pub(crate) fn simdino_foreach_lerp(
         targets: *const *mut C_tensor,
         sources: *const *mut C_tensor,
         len: usize,
         weight: f64,
     ) -> Message;
-    pub fn simdino_foreach_norm(
+    pub(crate) fn simdino_foreach_norm(
         tensors: *const *mut C_tensor,
         len: usize,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub fn simdino_drop_gradients(tensors: *const *mut C_tensor, len: usize) -> Message;
-    pub fn simdino_foreach_mul(
+    pub(crate) fn simdino_drop_gradients(tensors: *const *mut C_tensor, len: usize) -> Message;
+    pub(crate) fn simdino_foreach_mul(
         tensors: *const *mut C_tensor,
         factors: *const f64,
         len: usize,
     ) -> Message;
-    pub fn simdino_fused_adamw(step: *const AdamW) -> Message;
-    pub fn simdino_manual_seed(seed: u64) -> Message;
-    pub fn simdino_rng_state(cuda_index: c_int, out: *mut *mut C_tensor) -> Message;
-    pub fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
-    pub fn simdino_autocast_state(cuda: c_int, now: *mut Autocast) -> Message;
-    pub fn simdino_autocast_enter(cuda: c_int, dtype: c_int, before: *mut Autocast) -> Message;
-    pub fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
-    pub fn simdino_checkpoint(
+    pub(crate) fn simdino_fused_adamw(step: *const AdamW) -> Message;
+    pub(crate) fn simdino_manual_seed(seed: u64) -> Message;
+    pub(crate) fn simdino_rng_state(cuda_index: c_int, out: *mut *mut C_tensor) -> Message;
+    pub(crate) fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
+    pub(crate) fn simdino_autocast_state(cuda: c_int, now: *mut Autocast) -> Message;
+    pub(crate) fn simdino_autocast_enter(
+        cuda: c_int,
+        dtype: c_int,
+        before: *mut Autocast,
+    ) -> Message;
+    pub(crate) fn simdino_autocast_exit(cuda: c_int, before: *const Autocast) -> Message;
+    pub(crate) fn simdino_checkpoint(
         x: *mut C_tensor,
         params: *const *mut C_tensor,
         len: usize,
         body: *const Body,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub fn simdino_fused_why_not(cuda_index: c_int, dim: i64) -> Message;
-    pub fn simdino_fused_add_norm(arguments: *const AddNorm, out: *mut *mut C_tensor) -> Message;
-    pub fn simdino_fused_bias_gelu(
+    pub(crate) fn simdino_fused_why_not(cuda_index: c_int, dim: i64) -> Message;
+    pub(crate) fn simdino_fused_add_norm(
+        arguments: *const AddNorm,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub(crate) fn simdino_fused_bias_gelu(
         x: *mut C_tensor,
         bias: *mut C_tensor,
         dim: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub fn simdino_fused_split_heads(
+    pub(crate) fn simdino_fused_split_heads(
         qkv: *mut C_tensor,
         bias: *mut C_tensor,
         heads: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub fn simdino_fused_attention_why_not(cuda_index: c_int, tokens: i64, width: i64) -> Message;
-    pub fn simdino_fused_attention(
+    pub(crate) fn simdino_fused_attention_why_not(
+        cuda_index: c_int,
+        tokens: i64,
+        width: i64,
+    ) -> Message;
+    pub(crate) fn simdino_fused_attention(
         qkv: *mut C_tensor,
         bias: *mut C_tensor,
         heads: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
-    pub fn simdino_cuda_reset_peak(index: c_int) -> Message;
-    pub fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;
-    pub fn simdino_stream_free(stream: *mut Stream);
-    pub fn simdino_pinned_bytes(len: i64, out: *mut *mut C_tensor) -> Message;
-    pub fn simdino_event_free(event: *mut Event);
-    pub fn simdino_stream_upload(
+    pub(crate) fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
+    pub(crate) fn simdino_cuda_reset_peak(index: c_int) -> Message;
+    pub(crate) fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;
+    pub(crate) fn simdino_stream_free(stream: *mut Stream);
+    pub(crate) fn simdino_pinned_bytes(len: i64, out: *mut *mut C_tensor) -> Message;
+    pub(crate) fn simdino_event_free(event: *mut Event);
+    pub(crate) fn simdino_stream_upload(
         stream: *mut Stream,
         host: *mut C_tensor,
         out: *mut *mut C_tensor,
         made: *mut *mut Event,
     ) -> Message;
-    pub fn simdino_event_done(event: *mut Event, out: *mut c_int) -> Message;
-    pub fn simdino_event_wait(event: *mut Event) -> Message;
-    pub fn simdino_event_join(event: *mut Event, tensor: *mut C_tensor) -> Message;
-    pub fn simdino_profiler_start(cuda: c_int) -> Message;
-    pub fn simdino_profiler_stop(path: *const c_char) -> Message;
-    pub fn simdino_store_new(
+    pub(crate) fn simdino_event_done(event: *mut Event, out: *mut c_int) -> Message;
+    pub(crate) fn simdino_event_wait(event: *mut Event) -> Message;
+    pub(crate) fn simdino_event_join(event: *mut Event, tensor: *mut C_tensor) -> Message;
+    pub(crate) fn simdino_profiler_start(cuda: c_int) -> Message;
+    pub(crate) fn simdino_profiler_stop(path: *const c_char) -> Message;
+    pub(crate) fn simdino_store_new(
         host: *const c_char,
         port: u16,
         serves: c_int,
         timeout_ms: i64,
         out: *mut *mut Store,
     ) -> Message;
-    pub fn simdino_store_free(store: *mut Store);
+    pub(crate) fn simdino_store_free(store: *mut Store);
     fn simdino_store_greeting(nonce: u32, out: *mut u8);
-    pub fn simdino_store_set(
+    pub(crate) fn simdino_store_set(
         store: *mut Store,
         key: *const c_char,
         data: *const u8,
         len: usize,
     ) -> Message;
-    pub fn simdino_store_get(
+    pub(crate) fn simdino_store_get(
         store: *mut Store,
         key: *const c_char,
         data: *mut *const u8,
         len: *mut usize,
     ) -> Message;
-    pub fn simdino_store_add(
+    pub(crate) fn simdino_store_add(
         store: *mut Store,
         key: *const c_char,
         amount: i64,
         out: *mut i64,
     ) -> Message;
-    pub fn simdino_store_has(store: *mut Store, key: *const c_char, out: *mut c_int) -> Message;
-    pub fn simdino_group_new(member: *const Member, out: *mut *mut Group) -> Message;
-    pub fn simdino_group_free(group: *mut Group);
-    pub fn simdino_group_add_nccl(
+    pub(crate) fn simdino_store_has(
+        store: *mut Store,
+        key: *const c_char,
+        out: *mut c_int,
+    ) -> Message;
+    pub(crate) fn simdino_group_new(member: *const Member, out: *mut *mut Group) -> Message;
+    pub(crate) fn simdino_group_free(group: *mut Group);
+    pub(crate) fn simdino_group_add_nccl(
         group: *mut Group,
         member: *const Member,
         cuda_index: c_int,
     ) -> Message;
-    pub fn simdino_group_all_reduce(group: *mut Group, t: *mut C_tensor, op: c_int) -> Message;
-    pub fn simdino_group_broadcast(
+    pub(crate) fn simdino_group_all_reduce(
+        group: *mut Group,
+        t: *mut C_tensor,
+        op: c_int,
+    ) -> Message;
+    pub(crate) fn simdino_group_broadcast(
         group: *mut Group,
         tensors: *const *mut C_tensor,
         len: usize,
         root: c_int,
     ) -> Message;
-    pub fn simdino_group_all_gather(
+    pub(crate) fn simdino_group_all_gather(
         group: *mut Group,
         t: *mut C_tensor,
         outs: *const *mut C_tensor,
         len: usize,
     ) -> Message;
-    pub fn simdino_group_barrier(group: *mut Group) -> Message;
-    pub fn simdino_group_differentiable_sum(
+    pub(crate) fn simdino_group_barrier(group: *mut Group) -> Message;
+    pub(crate) fn simdino_group_differentiable_sum(
         group: *mut Group,
         t: *mut C_tensor,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub fn simdino_reducer_new(
+    pub(crate) fn simdino_reducer_new(
         group: *mut Group,
         spec: *const ReducerSpec,
         out: *mut *mut Reducer,
     ) -> Message;
-    pub fn simdino_reducer_free(reducer: *mut Reducer);
-    pub fn simdino_reducer_prepare_forward(reducer: *mut Reducer) -> Message;
-    pub fn simdino_reducer_prepare_backward(
+    pub(crate) fn simdino_reducer_free(reducer: *mut Reducer);
+    pub(crate) fn simdino_reducer_prepare_forward(reducer: *mut Reducer) -> Message;
+    pub(crate) fn simdino_reducer_prepare_backward(
         reducer: *mut Reducer,
         outputs: *const *mut C_tensor,
         len: usize,
     ) -> Message;
-    pub fn simdino_reducer_unused(reducer: *mut Reducer, unused: *mut c_int) -> Message;
-    pub fn simdino_reducer_zero_grad(reducer: *mut Reducer) -> Message;
-    pub fn simdino_has_nccl() -> c_int;
+    pub(crate) fn simdino_reducer_unused(reducer: *mut Reducer, unused: *mut c_int) -> Message;
+    pub(crate) fn simdino_reducer_zero_grad(reducer: *mut Reducer) -> Message;
+    pub(crate) fn simdino_has_nccl() -> c_int;
 }
 
 /// The first message of a client to a store, which responds with the bytes of `nonce`.
-pub fn store_greeting(nonce: u32) -> [u8; 10] {
+pub(crate) fn store_greeting(nonce: u32) -> [u8; 10] {
     let mut greeting = [0; 10];
     // SAFETY: the shim writes ten bytes.
     unsafe { simdino_store_greeting(nonce, greeting.as_mut_ptr()) };
@@ -278,7 +297,7 @@ pub fn store_greeting(nonce: u32) -> [u8; 10] {
 ///
 /// # Safety
 /// `message` must be the value that a function of the shim has just returned on this thread.
-pub unsafe fn check(what: &'static str, message: Message) -> Result<()> {
+pub(crate) unsafe fn check(what: &'static str, message: Message) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }
@@ -288,12 +307,12 @@ pub unsafe fn check(what: &'static str, message: Message) -> Result<()> {
 }
 
 /// Returns pointers to the C++ tensors of a list. They are valid as long as the list is borrowed.
-pub fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
+pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
     tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
 }
 
 /// Index of a CUDA device, -1 for the CPU.
-pub fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
+pub(crate) fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
     match device {
         Device::Cpu => Ok(-1),
         Device::Cuda(index) => c_int::try_from(index).map_err(|_| Error::Device { what, device }),
@@ -302,7 +321,11 @@ pub fn cuda_index(what: &'static str, device: Device) -> Result<c_int> {
 }
 
 /// Returns an error if lists have different lengths.
-pub fn same_length(what: &'static str, len: usize, lists: &[(&'static str, usize)]) -> Result<()> {
+pub(crate) fn same_length(
+    what: &'static str,
+    len: usize,
+    lists: &[(&'static str, usize)],
+) -> Result<()> {
     match lists.iter().find(|(_, got)| *got != len) {
         Some(&(name, got)) => Err(Error::Length { what, name, expected: len, got }),
         None => Ok(()),

@@ -6,11 +6,13 @@
 //! blocks, with [`fused`]; for several processes, with [`Launch`], [`ProcessGroup`], and
 //! [`Reducer`], which share the interface [`Collective`].
 
+#![warn(unreachable_pub)]
+
 mod adamw;
 mod autocast;
 mod checkpoint;
 mod device;
-pub mod dist;
+mod dist;
 mod error;
 mod ffi;
 mod foreach;

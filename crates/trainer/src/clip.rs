@@ -6,7 +6,7 @@ use crate::config::ClipScope;
 use crate::error::Result;
 
 /// The gradients to clip, and which of them are clipped together.
-pub struct Clip {
+pub(crate) struct Clip {
     max_norm: Option<f64>,
     scope: ClipScope,
     /// First components of the parameter names: `backbone`, `head`, `patch_head`.
@@ -27,7 +27,7 @@ pub struct GradNorms {
 
 impl Clip {
     /// Sets up clipping of the named parameters to norms of at most `max_norm`; `None` only measures.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         names: impl Iterator<Item = &'a str>,
         scope: ClipScope,
         max_norm: Option<f64>,
@@ -48,7 +48,7 @@ impl Clip {
     /// Combines the norms `of_each` gradient. A sum of squares that the `kind` of the gradients
     /// cannot represent counts as infinite, although it is computed with more digits here, because
     /// an optimizer squares the gradients too.
-    pub fn norms(&self, of_each: Vec<f64>, kind: Kind) -> GradNorms {
+    pub(crate) fn norms(&self, of_each: Vec<f64>, kind: Kind) -> GradNorms {
         let root = |squares: f64| match kind {
             Kind::Double => squares.sqrt(),
             _ => f64::from(squares as f32).sqrt(),
@@ -70,7 +70,7 @@ impl Clip {
     ///
     /// # Source
     /// `clip_gradients` of DINO; the per-module clipping of backbone and heads in DINOv2.
-    pub fn apply(&self, grads: &[Tensor], norms: &GradNorms) -> Result<()> {
+    pub(crate) fn apply(&self, grads: &[Tensor], norms: &GradNorms) -> Result<()> {
         let Some(max_norm) = self.max_norm else { return Ok(()) };
         let (mut clipped, mut factors) = (Vec::new(), Vec::new());
         for (i, grad) in grads.iter().enumerate() {

@@ -6,7 +6,7 @@ use crate::branch::Branch;
 use crate::error::Result;
 
 /// Handles to all variables of both networks, in the same order.
-pub struct MovingAverage {
+pub(crate) struct MovingAverage {
     teacher: Vec<Tensor>,
     student: Vec<Tensor>,
 }
@@ -14,7 +14,7 @@ pub struct MovingAverage {
 impl MovingAverage {
     /// Creates the average of variables that from now on are only modified in place, never
     /// replaced.
-    pub fn new(teacher: &Branch, student: &Branch) -> Self {
+    pub(crate) fn new(teacher: &Branch, student: &Branch) -> Self {
         let tensors =
             |side: &Branch| -> Vec<Tensor> { side.named().into_iter().map(|(_, t)| t).collect() };
         Self { teacher: tensors(teacher), student: tensors(student) }
@@ -24,7 +24,7 @@ impl MovingAverage {
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
-    pub fn update(&self, momentum: f64) -> Result<()> {
+    pub(crate) fn update(&self, momentum: f64) -> Result<()> {
         if momentum >= 1.0 {
             return Ok(());
         }

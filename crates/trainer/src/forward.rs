@@ -4,8 +4,7 @@
 //! in total, `D` width of the backbone, `k` width of the head's output.
 
 use model::{Mode, Network};
-use objectives::inputs::GLOBAL_VIEWS;
-use objectives::{Needs, Outputs};
+use objectives::{GLOBAL_VIEWS, Needs, Outputs};
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -15,7 +14,7 @@ use crate::input::{MaskedPatches, Views};
 ///
 /// # Errors
 /// Returns an error if the network does not accept the views.
-pub fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
+pub(crate) fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
     tch::no_grad(|| {
         let (cls, patches) = global(network, views, false, Mode::Eval)?;
         outputs(network, &cls, patches.as_ref(), views, needs.backbone || needs.prototypes)
@@ -27,7 +26,7 @@ pub fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs
 ///
 /// # Errors
 /// Returns an error if the network does not accept the views.
-pub fn student(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
+pub(crate) fn student(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
     let mode = Mode::TrainPart(views.part);
     let (mut cls, patches) = global(network, views, true, mode)?;
     if let Some(local) = &views.local {

@@ -20,7 +20,7 @@ const LEAST: f64 = 1.0;
 /// # Source
 /// `torch.amp.GradScaler` with its defaults, as SimDINO and DINO use it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GradScaler {
+pub(crate) struct GradScaler {
     factor: f64,
     good_steps: f64,
 }
@@ -33,7 +33,7 @@ impl Default for GradScaler {
 
 impl GradScaler {
     /// Returns the factor for the loss.
-    pub fn factor(&self) -> f64 {
+    pub(crate) fn factor(&self) -> f64 {
         self.factor
     }
 
@@ -41,13 +41,13 @@ impl GradScaler {
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
-    pub fn unscale(&self, grads: &[Tensor]) -> Result<()> {
+    pub(crate) fn unscale(&self, grads: &[Tensor]) -> Result<()> {
         Ok(torch_ext::foreach_mul_(grads, &vec![1.0 / self.factor; grads.len()])?)
     }
 
     /// Updates the factor, given whether the gradients were finite. Returns whether the factor was
     /// the cause if they were not.
-    pub fn update(&mut self, finite: bool) -> bool {
+    pub(crate) fn update(&mut self, finite: bool) -> bool {
         if !finite {
             let at_fault = self.factor > LEAST;
             *self = Self { factor: (self.factor / 2.0).max(LEAST), good_steps: 0.0 };
@@ -61,12 +61,12 @@ impl GradScaler {
     }
 
     /// Returns the complete state for a checkpoint.
-    pub fn state(&self) -> (String, Tensor) {
+    pub(crate) fn state(&self) -> (String, Tensor) {
         (STATE.to_owned(), Tensor::from_slice(&[self.factor, self.good_steps]))
     }
 
     /// Restores the result of [`Self::state`] if it is present, and returns the other tensors.
-    pub fn load(&mut self, state: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    pub(crate) fn load(&mut self, state: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
         let mut others = Vec::new();
         for (name, tensor) in state {
             if name == STATE {

@@ -2,8 +2,7 @@
 
 use data::batch::BatchGeometry;
 use model::ImageRange;
-use objectives::MaskWeights;
-use objectives::inputs::GLOBAL_VIEWS;
+use objectives::{GLOBAL_VIEWS, MaskWeights};
 use tch::Tensor;
 
 /// The views of one (micro-)batch on the device.

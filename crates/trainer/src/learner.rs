@@ -2,6 +2,7 @@
 
 mod config;
 mod finite;
+mod parameters;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use tch::{Device, Tensor};
 
 pub use self::config::LearnerConfig;
 use self::finite::{read, sizes};
+use self::parameters::{copies, trainable, update_ratio, watched};
 use crate::branch::Branch;
 use crate::clip::Clip;
 use crate::config::Precision;
@@ -50,10 +52,18 @@ pub struct Learner {
 impl Learner {
     /// Creates a student with new weights drawn from the seed; the teacher starts as a copy of it.
     ///
+    /// `objective` is one of ours, from `ObjectiveConfig::build`, or your own. The networks must
+    /// have the outputs that it [`needs`](Objective::needs): prototypes if `config.head` has any,
+    /// and patches only if `config.model` has a mask token.
+    ///
     /// # Errors
-    /// Returns an error if the config is invalid or was made for another process, or if another
-    /// process has a different network.
-    pub fn new(config: LearnerConfig, processes: Processes) -> Result<Self> {
+    /// Returns an error if the config is invalid or was made for another process, if the networks
+    /// lack an output that the objective needs, or if another process has a different network.
+    pub fn new(
+        config: LearnerConfig,
+        objective: Box<dyn Objective>,
+        processes: Processes,
+    ) -> Result<Self> {
         let (planned, is) = (config.geometry, (processes.rank(), processes.size()));
         if (planned.rank(), planned.world_size()) != is {
             return Err(Error::Settings(format!(
@@ -64,8 +74,8 @@ impl Learner {
                 is.1
             )));
         }
+        config.provides(objective.needs())?;
         torch_ext::manual_seed(config.seed);
-        let objective = config.objective.build()?;
         let student = Branch::new(&config)?;
         let mut teacher = Branch::new(&config)?;
         teacher.vars.copy(&student.vars)?;
@@ -372,36 +382,6 @@ impl Gathered {
 /// Moves state to the device of the learner, because a checkpoint is read to the CPU.
 fn moved(state: Vec<(String, Tensor)>, device: Device) -> Result<Vec<(String, Tensor)>> {
     state.into_iter().map(|(name, value)| Ok((name, value.f_to_device(device)?))).collect()
-}
-
-/// Returns the student's parameters that the objective reaches, by name.
-fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)> {
-    // Without masked patches, the mask token is not used and would have no gradient.
-    let reached = |name: &str| needs.patches || name != "backbone.mask_token";
-    let named = student.named().into_iter();
-    named.filter(|(name, p)| p.requires_grad() && reached(name)).collect()
-}
-
-/// Selects the attention of the first, middle, and last block: enough to see how fast weights
-/// change, and little to copy.
-fn watched(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
-    let blocks = [0, depth / 2, depth - 1];
-    let names = blocks.map(|block| format!("backbone.blocks.{block}.attn.qkv.weight"));
-    let found = named.iter().filter(|(name, _)| names.contains(name));
-    found.map(|(_, matrix)| matrix.shallow_clone()).collect()
-}
-
-fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
-    tensors.iter().map(|tensor| tensor.detach().copy()).collect()
-}
-
-/// Mean of `|after - before| / |before|`; 0-dimensional.
-fn update_ratio(before: &[Tensor], after: &[Tensor]) -> Tensor {
-    let ratio = |(before, after): (&Tensor, &Tensor)| {
-        (after.detach() - before).norm() / before.norm().clamp_min(f64::MIN_POSITIVE)
-    };
-    let ratios: Vec<Tensor> = before.iter().zip(after).map(ratio).collect();
-    Tensor::stack(&ratios, 0).mean(None)
 }
 
 fn context(values: &StepValues, batch_size: usize) -> StepContext {

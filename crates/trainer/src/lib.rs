@@ -5,6 +5,7 @@
 //! Start reading at [`run::run`], then continue with [`learner::Learner::step`].
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod branch;
 pub mod checkpoint;

@@ -13,7 +13,7 @@ use crate::schedule::StepValues;
 use crate::step::StepOutput;
 
 /// Measures the time between two lines of metrics.
-pub struct Meter {
+pub(crate) struct Meter {
     device: Device,
     batch_size: usize,
     since: Instant,
@@ -26,7 +26,7 @@ pub struct Meter {
 
 impl Meter {
     /// Creates a meter that starts now.
-    pub fn new(device: Device, batch_size: usize) -> Self {
+    pub(crate) fn new(device: Device, batch_size: usize) -> Self {
         Self {
             device,
             batch_size,
@@ -40,24 +40,24 @@ impl Meter {
     }
 
     /// Counts a step.
-    pub fn step_done(&mut self, waited: Duration, broken: usize) {
+    pub(crate) fn step_done(&mut self, waited: Duration, broken: usize) {
         self.steps += 1;
         self.waited += waited;
         self.broken += broken as u64;
     }
 
     /// Counts the retries of a completed step.
-    pub fn retried(&mut self, retries: u64) {
+    pub(crate) fn retried(&mut self, retries: u64) {
         self.rate_retries += retries;
     }
 
     /// Counts a step that was skipped.
-    pub fn skipped(&mut self) {
+    pub(crate) fn skipped(&mut self) {
         self.skipped += 1;
     }
 
     /// Runs something other than training without counting its time.
-    pub fn pause<T>(&mut self, f: impl FnOnce() -> T) -> T {
+    pub(crate) fn pause<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = f();
         self.since += start.elapsed();
@@ -69,7 +69,7 @@ impl Meter {
     ///
     /// # Errors
     /// Returns an error if the device does not report its memory.
-    pub fn record(
+    pub(crate) fn record(
         &mut self,
         done: u64,
         plan: &Plan,
@@ -134,6 +134,6 @@ fn put_output(put: &mut impl FnMut(&str, f64), output: &StepOutput) {
 }
 
 /// Reads the value of a 0-dim tensor; waits for its device.
-pub fn read(value: &Tensor) -> f64 {
+pub(crate) fn read(value: &Tensor) -> f64 {
     value.double_value(&[]) // sync
 }

@@ -8,7 +8,7 @@ use crate::config::{NoDecay, OptimConfig};
 
 /// Parameters that are updated with the same hyperparameters.
 #[derive(Debug)]
-pub struct ParamGroup {
+pub(crate) struct ParamGroup {
     /// Their names, sorted.
     pub names: Vec<String>,
     /// The parameters, in the order of the names.
@@ -23,7 +23,7 @@ pub struct ParamGroup {
 
 /// Parts of a network that may be frozen for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParamRole {
+pub(crate) enum ParamRole {
     /// The backbone.
     Backbone,
     /// Prototypes.
@@ -48,7 +48,7 @@ impl ParamRole {
 ///
 /// # Source
 /// `get_params_groups` of DINO; `get_params_groups_with_decay` of DINOv2, also used by SimDINOv2.
-pub fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Vec<ParamGroup> {
+pub(crate) fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -> Vec<ParamGroup> {
     let mut groups: Vec<ParamGroup> = Vec::new();
     for (name, param) in named {
         let lr_mult = lr_multiplier(name, depth, config);

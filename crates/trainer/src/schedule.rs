@@ -4,7 +4,9 @@
 
 use std::f64::consts::PI;
 
-use crate::config::{OptimConfig, WarmupForm};
+use objectives::WarmupForm;
+
+use crate::config::OptimConfig;
 
 /// Linear warm-up from `start` to `base`, followed by a cosine from `base` towards `end`, which it
 /// never quite reaches.

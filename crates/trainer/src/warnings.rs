@@ -32,7 +32,7 @@ struct Condition {
 }
 
 /// Checks each metrics line.
-pub struct TrainingWarnings([Condition; 4]);
+pub(crate) struct TrainingWarnings([Condition; 4]);
 
 impl Default for TrainingWarnings {
     fn default() -> Self {
@@ -49,7 +49,7 @@ impl Default for TrainingWarnings {
 impl TrainingWarnings {
     /// Returns the warnings after a metrics line; `progress` is the fraction of the training that
     /// is done.
-    pub fn check(&mut self, record: &Record, progress: f64) -> Vec<String> {
+    pub(crate) fn check(&mut self, record: &Record, progress: f64) -> Vec<String> {
         let mut said = Vec::new();
         for condition in &mut self.0 {
             let shows = (condition.shows)(record, progress);

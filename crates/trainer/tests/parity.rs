@@ -12,15 +12,13 @@ use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
 use model::{Arch, HeadConfig, ImageRange, ModelConfig, PosInterpolation};
 use model::{DropPathForm, DropPathSchedule};
-use objectives::config::{Centering, RatePrecision};
 use objectives::{
-    DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
+    Centering, DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, Objective,
+    ObjectiveConfig, RatePrecision, SimDinoConfig, WarmupForm,
 };
 use tch::{Device, Kind, Tensor};
 use trainer::branch::Branch;
-use trainer::config::{
-    ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Precision, WarmupForm,
-};
+use trainer::config::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, Precision};
 use trainer::input::{MaskedPatches, Views};
 use trainer::learner::{Learner, LearnerConfig};
 use trainer::processes::Processes;
@@ -94,25 +92,6 @@ fn config(method: Method) -> LearnerConfig {
             norm_last_layer: method == Method::Dino,
             ..HeadConfig::default()
         },
-        objective: ObjectiveConfig {
-            method,
-            simdino: SimDinoConfig {
-                rate_groups: 2,
-                precision: RatePrecision::Fp64,
-                ..SimDinoConfig::default()
-            },
-            dino: DinoConfig {
-                teacher_temp: 0.07,
-                teacher_temp_warmup_epochs: 2.0,
-                centering: Centering::Softmax,
-                ..DinoConfig::default()
-            },
-            koleo: KoleoConfig {
-                loss_weight: if method == Method::DinoV2 { 0.1 } else { 0.0 },
-                groups: 1,
-            },
-            ibot: IbotConfig::default(),
-        },
         optim,
         precision: Precision::Fp64,
         geometry: BatchGeometry::new(BATCH as usize).unwrap(),
@@ -121,6 +100,29 @@ fn config(method: Method) -> LearnerConfig {
         value_range: Vec::new(),
         device: Device::Cpu,
     }
+}
+
+fn objective(method: Method) -> Box<dyn Objective> {
+    let config = ObjectiveConfig {
+        method,
+        simdino: SimDinoConfig {
+            rate_groups: 2,
+            precision: RatePrecision::Fp64,
+            ..SimDinoConfig::default()
+        },
+        dino: DinoConfig {
+            teacher_temp: 0.07,
+            teacher_temp_warmup_epochs: 2.0,
+            centering: Centering::Softmax,
+            ..DinoConfig::default()
+        },
+        koleo: KoleoConfig {
+            loss_weight: if method == Method::DinoV2 { 0.1 } else { 0.0 },
+            groups: 1,
+        },
+        ibot: IbotConfig::default(),
+    };
+    config.build().unwrap()
 }
 
 /// Weights as in the reference: one stream a variable, in the order of the names; those that are
@@ -202,7 +204,7 @@ fn check(method: Method, name: &str) {
     let fixture = read_safetensors(std::path::Path::new(path)).unwrap();
     let config = config(method);
     let schedules = Schedules::new(&config.optim, BATCH as usize, 5, 40);
-    let mut learner = Learner::new(config, Processes::Single).unwrap();
+    let mut learner = Learner::new(config, objective(method), Processes::Single).unwrap();
     fill(&learner.student, &learner.student);
     fill(&learner.teacher, &learner.student);
     let mut losses = Vec::new();

@@ -84,6 +84,7 @@ fn narrow(block: &Block, to: &mut [u8]) {
 }
 
 #[cfg(test)]
+#[cfg(feature = "decode")]
 mod tests {
     use image::{Rgb, RgbImage};
     use proptest::prelude::*;

@@ -8,16 +8,16 @@ use data::Dataset;
 use eval::KnnTask;
 use simdino::assemble;
 use simdino::{device, images};
-use trainer::files::write_json;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
 use trainer::processes::Processes;
 use trainer::run::{Outcome, TrainingJob};
 
-use crate::config::{self, Loaded, RunConfig};
+use crate::config::{Loaded, RunConfig};
 use crate::console::Console;
 use crate::failure::{Failure, Result};
+use crate::train::begin::{Begun, begin};
 use crate::train::distributed::DistributedContext;
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::probe::{self, KnnProbe};
@@ -29,7 +29,9 @@ use crate::train::{dry_run, pictures, settings};
 /// What `train` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Config file, or the name of a recipe (`simdino config recipes`)
+    /// Config file, the name of a recipe (`simdino config recipes`), or just a folder of images, which
+    /// the recipe quickstart is for
+    #[arg(value_name = "CONFIG|FOLDER")]
     config: PathBuf,
     /// Values that replace those of the file, such as train.epochs=10
     #[arg(value_name = "KEY=VALUE")]
@@ -45,37 +47,48 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let loaded = config::load(&args.config, &args.overrides)?;
-    let config = &loaded.config;
+    let begun = begin(&args.config, &args.overrides)?;
+    let loaded = &begun.loaded;
     if args.dry_run {
         let console = Console::new();
         loaded.notes.iter().for_each(|note| console.note(note));
         loaded.warnings.iter().for_each(|warning| console.warn(warning));
-        return dry_run(config);
+        return dry_run(&begun);
     }
-    let distributed = DistributedContext::init(config)?;
-    run_with(args, &loaded, &distributed).inspect_err(|failure| distributed.leave(failure))
+    let distributed = DistributedContext::init(&loaded.config)?;
+    run_with(args, &begun, &distributed).inspect_err(|failure| distributed.leave(failure))
 }
 
-fn dry_run(config: &RunConfig) -> Result<()> {
+fn dry_run(begun: &Begun) -> Result<()> {
+    let config = &begun.loaded.config;
     let device = device::resolve(config.run.device)?;
-    let (dataset, plan) = images::open_data(config, 1)?;
+    let (dataset, plan) = open_data(begun, 1)?;
     let knn = probe::open(config, device)?;
     say_notices(&Console::new(), config, &dataset, knn.as_ref());
     dry_run::print(config, &dataset, &plan, device)
 }
 
 /// What one process of a run does.
-fn run_with(args: &Args, loaded: &Loaded, distributed: &DistributedContext) -> Result<()> {
+fn run_with(args: &Args, begun: &Begun, distributed: &DistributedContext) -> Result<()> {
+    let loaded = &begun.loaded;
     let config = &loaded.config;
     set_threads(config);
     let console = if distributed.is_first() { Console::new() } else { Console::silent() };
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
-    let (dataset, plan) = images::open_data(config, distributed.launch.size)?;
+    let (dataset, plan) = open_data(begun, distributed.launch.size)?;
     let knn = if distributed.is_first() { probe::open(config, distributed.device)? } else { None };
     say_notices(&console, config, &dataset, knn.as_ref());
     train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
+}
+
+/// Opens the images, unless sizes were chosen for them before, and plans the steps.
+fn open_data(begun: &Begun, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
+    let config = &begun.loaded.config;
+    Ok(match &begun.dataset {
+        Some(dataset) => (Arc::clone(dataset), images::plan_data(config, dataset, processes)?),
+        None => images::open_data(config, processes)?,
+    })
 }
 
 /// Limits the threads of the CPU's tensor operations to those of the config, if it names a number.
@@ -183,7 +196,7 @@ fn finish(
         let untrained = assemble::learner(config, device, Processes::Single)?;
         let (ours, fresh) = (&learner.teacher.network, &untrained.teacher.network);
         let table = task.table(&ours.backbone, &fresh.backbone)?;
-        write_json(&dir.file("results.json"), &table)?;
+        eval::results::update(dir.root(), |results| results.set_table(&table))?;
         observer.console().note(&table.sentence());
     }
     let backbone = &learner.teacher.network.backbone;

@@ -16,14 +16,18 @@ use std::path::Path;
 
 use augment::AugmentConfig;
 use data::decode::PixelFormat;
-use serde_json::Value;
+use serde_json::{Value, json};
 pub use simdino::RunConfig;
-use simdino::config::{Resolved, from_document, problems};
+use simdino::config::{Resolved, Sizing, from_document, from_layers, problems, sizes_for};
+use simdino::device;
 
 use self::text::ConfigText;
 pub use self::text::no_recipe;
 pub use self::yaml::read as read_yaml;
 use crate::failure::{Failure, Result};
+
+/// Number of images that sizes are chosen for where the images are not looked at.
+const ASSUMED_IMAGES: usize = 1000;
 
 /// A config that has passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +40,8 @@ pub struct Loaded {
     pub notes: Vec<String>,
     /// Settings that have no effect in this run, or not the one that one expects.
     pub warnings: Vec<String>,
+    /// The keys that the file and the overrides give.
+    pub given: Value,
 }
 
 /// Reads a config file, or the recipe that `path` names, lays the overrides on it and checks everything.
@@ -43,7 +49,15 @@ pub struct Loaded {
 /// # Errors
 /// All problems at once, each a sentence that starts with its key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
-    let loaded = load_unchecked(path, overrides)?;
+    load_with(json!({}), path, overrides)
+}
+
+/// As [`load`], with values for the keys that neither the file nor the overrides give.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(values: Value, path: &Path, overrides: &[String]) -> Result<Loaded> {
+    let loaded = load_layers(values, path, overrides)?;
     let problems = loaded.config.validate();
     if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
 }
@@ -73,12 +87,28 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
 /// # Errors
 /// All unknown keys and values of a wrong type at once.
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    load_layers(json!({}), path, overrides)
+}
+
+fn load_layers(values: Value, path: &Path, overrides: &[String]) -> Result<Loaded> {
     let ConfigText { text, shown, stem, note } = text::of(path)?;
-    let Resolved { mut config, mut notes } = read(&text, &shown, overrides)?;
+    let unsized_yet = values.as_object().is_none_or(serde_json::Map::is_empty);
+    let mut resolved = read(values, &text, &shown, overrides)?;
+    if resolved.config.sizing == Sizing::Auto && unsized_yet {
+        let on_gpu = device::resolve(resolved.config.run.device).is_ok_and(|found| found.is_cuda());
+        let sizes = sizes_for(&resolved.given, resolved.config.method, ASSUMED_IMAGES, on_gpu);
+        resolved = read(sizes, &text, &shown, overrides)?;
+        resolved.notes.push(format!(
+            "sizing: auto: these are the sizes for {ASSUMED_IMAGES} images on {}; train chooses them \
+             for the images at hand",
+            if on_gpu { "a GPU" } else { "a CPU" }
+        ));
+    }
+    let Resolved { mut config, mut notes, given } = resolved;
     config.run.name.get_or_insert(stem);
     let warnings = config.without_effect();
     notes.extend(note);
-    Ok(Loaded { config, text, notes, warnings })
+    Ok(Loaded { config, text, notes, warnings, given })
 }
 
 /// The resolved config of a run, of this version or of an earlier one.
@@ -93,12 +123,12 @@ pub fn of_run(text: &str) -> Result<RunConfig> {
 
 /// The config of [`read`] alone.
 pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
-    read(text, name, overrides).map(|resolved| resolved.config)
+    read(json!({}), text, name, overrides).map(|resolved| resolved.config)
 }
 
-/// Reads a config from text, and says what was changed to fit a short run; `name` stands for the text
-/// in messages.
-fn read(text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
+/// Reads a config from text, with `values` for what neither it nor the overrides give, and says what was
+/// changed to fit a short run; `name` stands for the text in messages.
+fn read(values: Value, text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
     let document =
         yaml::read(text).map_err(|sentence| Failure::usage(format!("{name}: {sentence}")))?;
     match &document {
@@ -109,7 +139,7 @@ fn read(text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
             return Err(Failure::usage(message));
         }
     }
-    Ok(from_document(document, overrides, &yaml::read)?)
+    Ok(from_layers(values, document, overrides, &yaml::read)?)
 }
 
 /// The JSON schema of a config.

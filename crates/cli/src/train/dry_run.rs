@@ -54,7 +54,8 @@ pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device)
 /// The groups that the loss is computed in.
 fn groups(config: &RunConfig) -> String {
     let groups = config.groups().into_iter().map(|(key, groups)| {
-        format!("{groups} groups of {} images ({key})", config.train.batch_size / groups)
+        let plural = if groups == 1 { "" } else { "s" };
+        format!("{groups} group{plural} of {} images ({key})", config.train.batch_size / groups)
     });
     let groups: Vec<String> = groups.collect();
     if groups.is_empty() { "over the whole batch".into() } else { groups.join(", ") }

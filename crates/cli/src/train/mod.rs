@@ -1,5 +1,6 @@
 //! The parts of `simdino train`: the folder of the run, its outputs, signals, and the k-NN probe.
 
+pub mod begin;
 pub mod distributed;
 pub mod dry_run;
 pub mod environment;

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use tch::Device;
 
+use crate::record::Record;
+
 /// Settings of the regression.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -36,5 +38,16 @@ impl Default for LogisticConfig {
             seed: 0,
             device: Device::Cpu,
         }
+    }
+}
+
+impl LogisticConfig {
+    /// Adds the settings to a record.
+    pub fn describe(&self, record: &mut Record) {
+        record.set("c", self.c.clone());
+        record.set("max_iterations", self.max_iterations);
+        record.set("tolerance", self.tolerance);
+        record.set("held_out", self.held_out);
+        record.set("seed", self.seed);
     }
 }

@@ -1,15 +1,13 @@
-//! What the tests share: fixtures, comparison, and short ways to call.
+//! Helpers of the tests: fixtures, comparisons, and short calls.
 
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use objectives::config::RatePrecision;
-use objectives::{
-    CodingRate, Inputs, Outputs, RateOptions, Result, SimDinoConfig, SimDinoLoss, SimDinoOutput,
-    StepContext,
-};
+use objectives::coding_rate::{CodingRate, RateOptions};
+use objectives::simdino::{SimDinoLoss, SimDinoOutput};
+use objectives::{Inputs, Outputs, RatePrecision, Result, SimDinoConfig, StepContext};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -55,7 +53,7 @@ pub fn assert_close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
 
 /// The coding rate of whole, uncentered groups.
 pub fn coding_rate(z: &Tensor, alpha: f64, precision: RatePrecision) -> Result<CodingRate> {
-    objectives::coding_rate(z, &RateOptions { precision, ..RateOptions::new(alpha) })
+    objectives::coding_rate::coding_rate(z, &RateOptions { precision, ..RateOptions::new(alpha) })
 }
 
 /// The SimDINO loss in one process.

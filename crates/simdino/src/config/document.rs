@@ -14,6 +14,8 @@ pub struct Resolved {
     pub config: RunConfig,
     /// Changes that were made to fit a short run, one sentence each.
     pub notes: Vec<String>,
+    /// The keys that the config and the overrides give.
+    pub given: Value,
 }
 
 /// Applies the keys of a config, and then the `key.path=value` overrides, to the recipe of the
@@ -23,13 +25,28 @@ pub struct Resolved {
 /// # Errors
 /// [`Error::Config`] with all unknown keys and all values of a wrong type.
 pub fn from_document(
+    document: Value,
+    overrides: &[String],
+    read_value: ReadValue,
+) -> Result<Resolved> {
+    from_layers(json!({}), document, overrides, read_value)
+}
+
+/// As [`from_document`], with values for the keys that neither the config nor the overrides give.
+///
+/// # Errors
+/// As [`from_document`].
+pub fn from_layers(
+    values: Value,
     mut document: Value,
     overrides: &[String],
     read_value: ReadValue,
 ) -> Result<Resolved> {
     let shape = schema::of::<RunConfig>()?;
     let mut problems = problems::find(&shape, &document);
-    let file = document.clone();
+    // The values are of the layer of the config: a short run shortens what they say, too.
+    let mut file = values.clone();
+    overrides::merge(&mut file, document.clone());
     let mut above = json!({});
     for text in overrides {
         match overrides::read(&shape, text, read_value) {
@@ -48,12 +65,13 @@ pub fn from_document(
     overrides::drop_empty_sections(&shape, &mut document);
     let recipe = recipe_of(&document)?;
     let mut config = recipe.clone();
-    overrides::merge(&mut config, document);
+    overrides::merge(&mut config, values);
+    overrides::merge(&mut config, document.clone());
     let mut config: RunConfig =
         serde_json::from_value(config).map_err(|e| Error::Config(vec![e.to_string()]))?;
     config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();
     let shortened = length::shorten(&mut config, &[&recipe, &file, &above]);
-    Ok(Resolved { config, notes: shortened.into_iter().collect() })
+    Ok(Resolved { config, notes: shortened.into_iter().collect(), given: document })
 }
 
 /// Returns the base of the document's keys: the recipe of its method, with the augmentation of its

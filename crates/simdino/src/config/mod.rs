@@ -12,6 +12,7 @@ mod recipe;
 pub mod schema;
 mod sections;
 mod sharing;
+mod sizing;
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
-pub use self::document::{Resolved, from_document};
+pub use self::document::{Resolved, from_document, from_layers};
+pub use self::sizing::{Sizing, sizes_for};
 use crate::device::DeviceSpec;
 
 /// Where a run is stored and which hardware it uses. Section `run`.
@@ -100,6 +102,9 @@ pub struct RunConfig {
     /// Training method. It applies the published recipe of that method in place of the defaults
     /// below, which are those of SimDINO.
     pub method: Method,
+    /// What the values are that the config does not give.
+    #[schemars(extend("x-on-resume" = "may change"))]
+    pub sizing: Sizing,
     /// Where the images are and how they are read.
     pub data: DataConfig,
     /// How images are cropped and augmented.

@@ -6,10 +6,8 @@
 
 use augment::{AugmentConfig, Preset};
 use model::{DropPathForm, DropPathSchedule, HeadConfig, ModelConfig, PosInterpolation};
-use objectives::{DinoConfig, KoleoConfig, Method};
-use trainer::config::{
-    ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, TrainConfig, WarmupForm,
-};
+use objectives::{DinoConfig, KoleoConfig, Method, WarmupForm};
+use trainer::config::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, TrainConfig};
 
 use super::RunConfig;
 

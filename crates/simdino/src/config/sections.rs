@@ -3,8 +3,7 @@
 use augment::AugmentConfig;
 use base::check::{Check, Problem};
 use data::{CacheKind, SourceKind};
-use objectives::Method;
-use objectives::config::{Centering, CoeffRule};
+use objectives::{Centering, CoeffRule, Method};
 use trainer::config::OptimizerKind;
 
 use super::RunConfig;

@@ -10,18 +10,18 @@ use crate::Result;
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// Key that is set when any process has failed.
-pub const FAILED: &str = "failed";
+pub(super) const FAILED: &str = "failed";
 
 /// The last operation that a process has started, and how many operations it has started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub(super) struct Position {
     pub operations: u64,
     pub what: String,
 }
 
 /// The status of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RankStatus {
+pub(super) enum RankStatus {
     /// It does not respond.
     Gone,
     /// It reported why it exited.
@@ -32,7 +32,7 @@ pub enum RankStatus {
 
 /// The responses of all processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RankReports {
+pub(super) enum RankReports {
     /// Host and status, by rank.
     Answers(Vec<(String, RankStatus)>),
     /// No process can be asked, because the store is gone.
@@ -40,7 +40,7 @@ pub enum RankReports {
 }
 
 /// Reports the failure of a process and collects responses through the store.
-pub struct FailureReporter {
+pub(super) struct FailureReporter {
     pub store: Store,
     pub prefix: String,
     pub rendezvous: Rendezvous,
@@ -48,12 +48,12 @@ pub struct FailureReporter {
 
 impl FailureReporter {
     /// Whether any process has failed.
-    pub fn failure_reported(&self) -> Result<bool> {
+    pub(super) fn failure_reported(&self) -> Result<bool> {
         self.store.has(&self.key(FAILED))
     }
 
     /// Reports a failure and the position of this process, and waits some time for the others.
-    pub fn report(&self, own: &Position) -> RankReports {
+    pub(super) fn report(&self, own: &Position) -> RankReports {
         self.ask(own).unwrap_or(RankReports::NoStore)
     }
 
@@ -95,7 +95,7 @@ impl FailureReporter {
 
     /// Keeps a store that this process serves until all processes that responded have read the
     /// responses.
-    pub fn wait_until_read(&self, reports: &RankReports) {
+    pub(super) fn wait_until_read(&self, reports: &RankReports) {
         let RankReports::Answers(answers) = reports else { return };
         let deadline = Instant::now() + grace(self.rendezvous.timeout);
         let all_told = || {
@@ -125,7 +125,7 @@ fn grace(timeout: Duration) -> Duration {
 
 impl RankReports {
     /// Returns the processes that do not respond.
-    pub fn gone(&self) -> Vec<usize> {
+    pub(super) fn gone(&self) -> Vec<usize> {
         match self {
             Self::Answers(answers) => {
                 let gone = answers
@@ -139,7 +139,7 @@ impl RankReports {
     }
 
     /// Describes in a sentence which process is at fault.
-    pub fn sentence(&self, rendezvous: &Rendezvous, own: &Position) -> String {
+    pub(super) fn sentence(&self, rendezvous: &Rendezvous, own: &Position) -> String {
         match self {
             Self::NoStore if rendezvous.store_is_external => {
                 "the launcher, which hosts the store, is gone".into()

@@ -56,13 +56,13 @@ impl Shared {
 
 /// Handle to the thread.
 #[derive(Debug)]
-pub struct FailureWatcher {
+pub(super) struct FailureWatcher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FailureWatcher {
-    pub fn start(reporter: FailureReporter) -> Result<Self> {
+    pub(super) fn start(reporter: FailureReporter) -> Result<Self> {
         let state =
             State { stop: false, failed: false, operations: 0, what: "the start", reports: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -82,7 +82,7 @@ impl FailureWatcher {
     }
 
     /// Records the start of an operation.
-    pub fn begin(&self, what: &'static str) {
+    pub(super) fn begin(&self, what: &'static str) {
         let mut state = self.shared.lock();
         state.operations += 1;
         state.what = what;
@@ -90,7 +90,7 @@ impl FailureWatcher {
 
     /// After a failed operation, returns the status of the other processes and the position of
     /// this one.
-    pub fn ask(&self) -> (RankReports, Position) {
+    pub(super) fn ask(&self) -> (RankReports, Position) {
         self.shared.lock().failed = true;
         self.shared.changed.notify_all();
         let waiting = |state: &mut State| state.reports.is_none();

@@ -19,7 +19,7 @@ const ONE_ADDRESS: Duration = Duration::from_secs(10);
 
 /// Why there is no store, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoStore {
+pub(super) struct NoStore {
     /// A clause that describes the listener.
     pub what: String,
     /// A question that helps to find the cause.
@@ -39,7 +39,7 @@ enum Answer {
 ///
 /// # Errors
 /// Returns an error if something else responds, or if nothing does before the deadline.
-pub fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), NoStore> {
+pub(super) fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), NoStore> {
     loop {
         let mut last = None;
         match addresses(host, port, deadline) {
@@ -62,7 +62,7 @@ pub fn wait_for_store(host: &str, port: u16, deadline: Instant) -> Result<(), No
 }
 
 /// Checks whether this process can listen on a port; returns a clause if it cannot.
-pub fn free_to_listen(port: u16) -> Result<(), NoStore> {
+pub(super) fn free_to_listen(port: u16) -> Result<(), NoStore> {
     // As the store does: for both kinds of address at once, otherwise for the older one.
     let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
     let listened = match both {

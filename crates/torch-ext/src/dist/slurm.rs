@@ -1,7 +1,7 @@
 //! SLURM's short forms of lists.
 
 /// Returns the first machine of a list such as `rack[0-1]node[07-12,20],login`: `rack0node07`.
-pub fn first_host(list: &str) -> Option<String> {
+pub(super) fn first_host(list: &str) -> Option<String> {
     let mut host = String::new();
     let mut rest = list.trim();
     loop {
@@ -20,7 +20,7 @@ pub fn first_host(list: &str) -> Option<String> {
 }
 
 /// Returns the number of tasks on the machine numbered `node`, from a list such as `4(x3),2`.
-pub fn tasks_of_node(list: &str, node: usize) -> Option<usize> {
+pub(super) fn tasks_of_node(list: &str, node: usize) -> Option<usize> {
     let mut before = 0;
     for part in list.trim().split(',') {
         let (tasks, times) = match part.split_once("(x") {

@@ -7,19 +7,19 @@ use crate::{Error, Result, ffi};
 
 /// A connection to a TCP store.
 #[derive(Debug)]
-pub struct Store(*mut ffi::Store);
+pub(super) struct Store(*mut ffi::Store);
 
 // SAFETY: c10d's client guards its connection by a lock, and belongs to no thread.
 unsafe impl Send for Store {}
 
 impl Store {
     /// Connects to an existing store.
-    pub fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self> {
+    pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self> {
         Self::new(host, port, false, timeout)
     }
 
     /// Opens the store in this process, on all addresses of its machine, and connects to it.
-    pub fn open(port: u16, timeout: Duration) -> Result<Self> {
+    pub(super) fn open(port: u16, timeout: Duration) -> Result<Self> {
         Self::new("127.0.0.1", port, true, timeout)
     }
 
@@ -36,12 +36,12 @@ impl Store {
     }
 
     /// Pointer for the shim, valid while `self` lives.
-    pub fn as_ptr(&self) -> *mut ffi::Store {
+    pub(super) fn as_ptr(&self) -> *mut ffi::Store {
         self.0
     }
 
     /// Writes a key.
-    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+    pub(super) fn set(&self, key: &str, value: &str) -> Result<()> {
         let key = text("key", key)?;
         // SAFETY: the store lives as long as `self`; key and value outlive the call.
         unsafe {
@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Reads a key, waiting for it.
-    pub fn get(&self, key: &str) -> Result<String> {
+    pub(super) fn get(&self, key: &str) -> Result<String> {
         let key = text("key", key)?;
         let (mut data, mut len) = (std::ptr::null(), 0);
         // SAFETY: as above; what `data` points to is copied before this thread's next call.
@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Adds to a number, which starts at 0, and returns the sum.
-    pub fn add(&self, key: &str, amount: i64) -> Result<i64> {
+    pub(super) fn add(&self, key: &str, amount: i64) -> Result<i64> {
         let key = text("key", key)?;
         let mut sum = 0;
         // SAFETY: as above.
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Whether a key exists.
-    pub fn has(&self, key: &str) -> Result<bool> {
+    pub(super) fn has(&self, key: &str) -> Result<bool> {
         let key = text("key", key)?;
         let mut there = 0;
         // SAFETY: as above.
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Reads a key that may not exist.
-    pub fn find(&self, key: &str) -> Result<Option<String>> {
+    pub(super) fn find(&self, key: &str) -> Result<Option<String>> {
         if self.has(key)? { self.get(key).map(Some) } else { Ok(None) }
     }
 }

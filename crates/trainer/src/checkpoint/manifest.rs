@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::files::{read_json, write_json};
 
 /// File name of the manifest in a checkpoint.
-pub const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 
 /// Returns the SHA-256 of a file in hexadecimal.
-pub fn sha256_of(path: &Path) -> Result<String> {
+pub(super) fn sha256_of(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io(path, "open the file"))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; 1 << 20];
@@ -29,7 +29,7 @@ pub fn sha256_of(path: &Path) -> Result<String> {
 }
 
 /// Writes the manifest of all files in `dir` and flushes it to disk.
-pub fn write(dir: &Path) -> Result<()> {
+pub(super) fn write(dir: &Path) -> Result<()> {
     let mut hashes = BTreeMap::new();
     let entries = fs::read_dir(dir).map_err(Error::io(dir, "list the folder"))?;
     for entry in entries {

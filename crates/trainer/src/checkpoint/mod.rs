@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use manifest::verify;
 pub use resume::{NewestCheckpoint, load, newest_intact};
+pub use retention::list;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

@@ -28,7 +28,7 @@ pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 /// Removes all but the `keep` newest checkpoints (at least one is kept), and the remains of an
 /// interrupted save.
-pub fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
+pub(super) fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
     let checkpoints = list(dir)?;
     let surplus = checkpoints.len().saturating_sub(keep.max(1));
     for (_, path) in &checkpoints[..surplus] {

@@ -6,7 +6,6 @@ mod probe;
 mod train;
 
 pub use init::InitConfig;
-pub use objectives::config::WarmupForm;
 pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, OptimizerKind};
 pub use probe::ProbeConfig;
 pub use train::{Precision, TrainConfig};

@@ -1,7 +1,7 @@
 //! The optimizer, its schedules, gradient clipping, and the teacher's average.
 
 use base::check::{Check, Problem};
-use objectives::config::WarmupForm;
+use objectives::WarmupForm;
 use serde::{Deserialize, Serialize};
 
 /// How `base_lr` scales with the batch size.

@@ -2,10 +2,11 @@
 
 use data::batch::BatchGeometry;
 use model::normalize::Normalize;
-use objectives::ObjectiveConfig;
+use objectives::Needs;
 use tch::Device;
 
 use crate::config::{OptimConfig, Precision};
+use crate::error::{Error, Result};
 
 /// The configuration of a learner.
 #[derive(Debug, Clone)]
@@ -14,8 +15,6 @@ pub struct LearnerConfig {
     pub model: model::ModelConfig,
     /// Their heads.
     pub head: model::HeadConfig,
-    /// The loss.
-    pub objective: ObjectiveConfig,
     /// The optimizer.
     pub optim: OptimConfig,
     /// Precision of the networks.
@@ -31,4 +30,25 @@ pub struct LearnerConfig {
     pub value_range: Vec<[f64; 2]>,
     /// Where everything lives.
     pub device: Device,
+}
+
+impl LearnerConfig {
+    /// Returns an error if the networks do not have the outputs that an objective needs.
+    pub(super) fn provides(&self, needs: Needs) -> Result<()> {
+        let prototypes = self.head.prototypes;
+        let problem = match (needs.prototypes, prototypes > 0) {
+            (true, false) => "head.prototypes: the objective compares scores of prototypes (got 0)",
+            (false, true) => {
+                return Err(Error::Settings(format!(
+                    "head.prototypes: the objective compares unit rows, so there must be none (got \
+                     {prototypes})"
+                )));
+            }
+            _ if needs.patches && !self.model.mask_token => {
+                "model.mask_token: the objective compares masked patches, so it must be true"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Settings(problem.to_owned()))
+    }
 }

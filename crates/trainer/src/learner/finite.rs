@@ -9,7 +9,7 @@ use crate::error::Result;
 ///
 /// # Shapes
 /// - `numbers`: `[n]` each, all returned in one list
-pub fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f64>, Vec<f64>)> {
+pub(super) fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f64>, Vec<f64>)> {
     if !grads.is_empty() {
         numbers.push(Tensor::f_stack(&torch_ext::foreach_norm(grads)?, 0)?);
     }
@@ -23,7 +23,7 @@ pub fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f64>, Vec
 
 /// Returns the largest magnitude in each tensor of a network's outputs, one or two numbers; not
 /// finite if any value is not.
-pub fn sizes(outputs: &Outputs) -> Result<Tensor> {
+pub(super) fn sizes(outputs: &Outputs) -> Result<Tensor> {
     let all = outputs.patches.iter().chain([&outputs.cls]);
     Ok(Tensor::f_stack(&all.map(largest).collect::<Result<Vec<_>>>()?, 0)?)
 }

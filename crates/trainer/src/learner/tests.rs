@@ -1,99 +1,23 @@
 //! A step that checks once, at its end, gives the same result as one that checks along the way,
 //! and rarely waits.
 
+mod setup;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use data::batch::BatchGeometry;
-use model::ImageRange;
-use model::normalize::Normalize;
-use model::{Arch, HeadConfig, ModelConfig, ResidualPrecision};
-use objectives::config::{Centering, CoeffRule, Gamma};
-use objectives::{
-    DinoConfig, IbotConfig, KoleoConfig, MaskWeights, Method, ObjectiveConfig, SimDinoConfig,
-};
-use tch::Kind;
+use model::ResidualPrecision;
+use objectives::{Centering, CoeffRule, Gamma, Method};
 
 use super::*;
-use crate::config::OptimConfig;
-use crate::input::MaskedPatches;
-use crate::schedule::Schedules;
 use crate::step::StepOutput;
+use setup::{BATCH, Config, config, learner, request, views};
 
 /// torch has one generator for all threads, and records one trace at a time.
 static TORCH: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     TORCH.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const BATCH: i64 = 6;
-const SIDE: i64 = 16;
-
-fn config(method: Method) -> LearnerConfig {
-    let prototypes = i64::from(matches!(method, Method::Dino | Method::DinoV2)) * 24;
-    let second = matches!(method, Method::SimDinoV2 | Method::DinoV2);
-    LearnerConfig {
-        model: ModelConfig {
-            arch: Arch::VitNano,
-            patch_size: 8,
-            image_size: SIDE,
-            mask_token: second,
-            ..ModelConfig::default()
-        },
-        head: HeadConfig { hidden_dim: 32, out_dim: 16, prototypes, ..HeadConfig::default() },
-        objective: ObjectiveConfig {
-            method,
-            simdino: SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() },
-            dino: DinoConfig::default(),
-            koleo: KoleoConfig { loss_weight: if second { 0.1 } else { 0.0 }, groups: 1 },
-            ibot: IbotConfig::default(),
-        },
-        // Small enough that some gradients are clipped.
-        optim: OptimConfig { clip_grad: Some(0.1), ..OptimConfig::default() },
-        precision: Precision::Fp32,
-        geometry: BatchGeometry::new(BATCH as usize).unwrap(),
-        seed: 0,
-        normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
-        value_range: Vec::new(),
-        device: Device::Cpu,
-    }
-}
-
-fn learner(config: &LearnerConfig) -> Learner {
-    Learner::new(config.clone(), Processes::Single).unwrap()
-}
-
-/// All views of a batch; half of the crops have one masked patch.
-fn views(config: &LearnerConfig, seed: u64) -> Views {
-    let batch = config.geometry.batch_size() as i64;
-    torch_ext::manual_seed(seed);
-    let crops = |count: i64, side: i64| {
-        Tensor::randn([count * batch, 3, side, side], (Kind::Float, Device::Cpu))
-    };
-    let patches = (SIDE / 8).pow(2);
-    let masked: Vec<i64> = (0..batch).map(|crop| 2 * crop * patches + crop % patches).collect();
-    let masks = || {
-        let indices = Tensor::from_slice(&masked);
-        let flat = Tensor::zeros([2 * batch * patches], (Kind::Bool, Device::Cpu));
-        let weights = Tensor::ones([batch], (Kind::Float, Device::Cpu));
-        MaskedPatches {
-            masks: flat.index_fill(0, &indices, 1).view([2 * batch, patches]),
-            indices,
-            masked: MaskWeights { weights, crops: 2 * batch as usize },
-        }
-    };
-    Views {
-        global: crops(2, SIDE),
-        local: (batch == BATCH).then(|| crops(2, SIDE / 2)),
-        masks: config.model.mask_token.then(masks),
-        part: ImageRange { first: 0, count: batch, of: batch },
-        samples: (0..batch as u64).collect(),
-    }
-}
-
-fn request(step: u64, log_metrics: bool) -> StepRequest {
-    let schedules = Schedules::new(&OptimConfig::default(), BATCH as usize, 5, 40);
-    StepRequest { values: schedules.at(step), seed: step, log_metrics }
 }
 
 /// Everything that a step may change.
@@ -118,7 +42,7 @@ fn done(result: StepResult) -> StepOutput {
 }
 
 /// Three steps, of which the last is logged: under watch or not.
-fn three_steps(config: &LearnerConfig, watched: bool) -> (Vec<StepOutput>, Learner) {
+fn three_steps(config: &Config, watched: bool) -> (Vec<StepOutput>, Learner) {
     let mut learner = learner(config);
     let mut outputs = Vec::new();
     for step in 0..3 {
@@ -136,7 +60,7 @@ fn three_steps(config: &LearnerConfig, watched: bool) -> (Vec<StepOutput>, Learn
 }
 
 /// One of each kind of step: the methods, an adapted weight, and Sinkhorn-Knopp.
-fn configs() -> Vec<(&'static str, LearnerConfig)> {
+fn configs() -> Vec<(&'static str, Config)> {
     let mut balanced = config(Method::SimDino);
     balanced.objective.simdino.gamma = Gamma::Balanced;
     let held = |method| {
@@ -175,7 +99,7 @@ fn looking_once_gives_the_bits_of_looking_on_the_way() {
 }
 
 /// One good step, then one that something is done to; what it says, and whether all is as before.
-fn spoiled(config: &LearnerConfig, spoil: impl Fn(&mut Learner, &mut Views)) -> Skipped {
+fn spoiled(config: &Config, spoil: impl Fn(&mut Learner, &mut Views)) -> Skipped {
     let mut learner = learner(config);
     done(learner.step(&request(0, false), || Ok(views(config, 0))).unwrap());
     let mut views = Some(views(config, 1));
@@ -275,7 +199,8 @@ fn losses(
     method: Method,
     steps: u64,
 ) -> Vec<f64> {
-    let mut config = LearnerConfig { precision, ..config(method) };
+    let mut config = config(method);
+    config.precision = precision;
     config.model.residual_precision = residual;
     let mut learner = learner(&config);
     let mut one = |step: u64| {
@@ -333,7 +258,7 @@ fn within(event: &serde_json::Value, outer: &serde_json::Value) -> bool {
 
 /// How often a step runs one of them outside of the optimizer's kernel, which reads the number of steps
 /// on a CPU, where that costs nothing, and not on a GPU.
-fn waits(config: &LearnerConfig) -> usize {
+fn waits(config: &Config) -> usize {
     let mut learner = learner(config);
     let mut step = |step| {
         let result = learner.step(&request(step, false), || Ok(views(config, step)));
@@ -365,7 +290,8 @@ fn a_step_does_not_wait_on_its_way() {
         assert_eq!(waits(&config), 0, "{name}");
     }
     let geometry = config(Method::SimDino).geometry.accumulated(2).unwrap();
-    let accumulate = LearnerConfig { geometry, ..config(Method::SimDino) };
+    let mut accumulate = config(Method::SimDino);
+    accumulate.geometry = geometry;
     let mut batch_norm = config(Method::SimDino);
     batch_norm.head.use_bn = true;
     for config in [accumulate, batch_norm] {

@@ -22,13 +22,13 @@ const fn table() -> [u32; 256] {
 }
 
 /// CRC-32C of `bytes`.
-pub fn crc32c(bytes: &[u8]) -> u32 {
+pub(super) fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, &byte: &u8| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)];
     !bytes.iter().fold(!0, step)
 }
 
 /// CRC-32C, rotated and offset, so that a CRC of data that contains CRCs stays meaningful.
-pub fn masked(bytes: &[u8]) -> u32 {
+pub(super) fn masked(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 

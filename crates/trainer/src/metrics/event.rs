@@ -64,19 +64,19 @@ fn event(wall_time: f64, step: u64) -> Message {
 }
 
 /// Returns the event that opens a file. `wall_time` is in seconds since 1970.
-pub fn file_version(wall_time: f64) -> Vec<u8> {
+pub(super) fn file_version(wall_time: f64) -> Vec<u8> {
     frame(&event(wall_time, 0).bytes(3, FILE_VERSION.as_bytes()).0)
 }
 
 /// Returns the event that tells readers to discard what earlier files contain for `step` and
 /// later.
-pub fn session_start(wall_time: f64, step: u64) -> Vec<u8> {
+pub(super) fn session_start(wall_time: f64, step: u64) -> Vec<u8> {
     let log = Message::default().whole(1, SESSION_START);
     frame(&event(wall_time, step).bytes(7, &log.0).0)
 }
 
 /// Returns one event with all scalars of a step.
-pub fn scalars(wall_time: f64, step: u64, values: &[(String, f64)]) -> Vec<u8> {
+pub(super) fn scalars(wall_time: f64, step: u64, values: &[(String, f64)]) -> Vec<u8> {
     let mut summary = Message::default();
     for (tag, value) in values {
         let value = Message::default().bytes(1, tag.as_bytes()).float(2, *value as f32);

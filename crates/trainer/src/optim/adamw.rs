@@ -8,7 +8,7 @@ use crate::config::OptimConfig;
 use crate::error::Result;
 
 /// Adam with decoupled weight decay, see [`torch_ext::fused_adamw_`].
-pub struct AdamW {
+pub(super) struct AdamW {
     beta1: f64,
     beta2: f64,
     eps: f64,
@@ -16,7 +16,7 @@ pub struct AdamW {
 
 impl AdamW {
     /// Creates the rule that a config describes.
-    pub fn new(config: &OptimConfig) -> Self {
+    pub(super) fn new(config: &OptimConfig) -> Self {
         Self { beta1: config.beta1, beta2: config.beta2, eps: config.adam_eps }
     }
 }

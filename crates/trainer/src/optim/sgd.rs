@@ -17,7 +17,7 @@ use crate::error::Result;
 ///
 /// # Source
 /// `torch.optim.SGD`; `LARS` of DINO (utils.py at 7c446df).
-pub struct Sgd {
+pub(super) struct Sgd {
     /// Momentum.
     pub momentum: f64,
     /// LARS: the ratio of the norm of a step to that of the parameter.

@@ -1,90 +1,157 @@
 //! `simdino eval knn`: weighted k-NN, beside raw pixels and the same network untrained.
 
-use augment::EvalTransform;
-use eval::{KnnConfig, KnnOptions, KnnResult, KnnTable, KnnTask};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use eval::baseline::{PixelOptions, pixel_features};
+use eval::{
+    FeatureSet, FewShotConfig, FewShotScore, KnnConfig, KnnResult, KnnTable, few_shot, knn, results,
+};
+use report::percent;
 use serde_json::json;
-use simdino::weights::data_config;
-use trainer::files::write_json;
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
-use super::subject::{Opened, Subject};
+use super::outcome::{Measured, measure_each};
+use super::subject::{LAST, Subject, Task};
 
 /// What `eval knn` takes.
 #[derive(Debug, clap::Args)]
 pub struct KnnArgs {
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    options: KnnOptions,
+}
+
+/// Options of the protocol.
+#[derive(Debug, clap::Args)]
+pub struct KnnOptions {
     /// Neighbors that vote; the first is the one reported
     #[arg(long, value_delimiter = ',', default_value = "20,10,100,200")]
     k: Vec<usize>,
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
+    /// Also with this number of train images of each class, such as 1,5,10
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    shots: Vec<usize>,
+    /// Subsets of so few images that are drawn and averaged; the number of a subset is its seed
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    tries: usize,
+}
+
+impl Default for KnnOptions {
+    fn default() -> Self {
+        Self { k: vec![20, 10, 100, 200], temperature: 0.07, shots: Vec::new(), tries: 5 }
+    }
 }
 
 /// Runs the verb.
 pub fn run(args: &KnnArgs) -> Result<()> {
-    if args.k.contains(&0) {
+    let KnnOptions { k, shots, tries, .. } = &args.options;
+    if k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
-    let subject = &args.subject;
-    let Opened { weights, transform, device } = subject.open()?;
-    let (train, test) = (subject.train.as_str(), subject.test.as_str());
-    let mut options = KnnOptions::new(train, test, transform, weights.normalize.clone());
-    [options.max_train, options.max_test] = subject.limits();
-    options.knn =
-        KnnConfig { k: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
-    (options.device, options.precision) = (device, subject.precision.into());
-    let task = KnnTask::open(options, &data_config(&weights, ""))?;
-    task.notices().iter().for_each(|text| note(text));
-    let table = task.table(&weights.backbone, &weights.untrained()?)?;
-    if subject.weights.join("config.resolved.yaml").is_file() {
-        write_json(&subject.weights.join("results.json"), &table)?;
+    if shots.contains(&0) {
+        return Err(Failure::usage("--shots: every number must be at least 1 (got 0)"));
     }
-    print(args, &table, weights.step)
+    if *tries == 0 {
+        return Err(Failure::usage("--tries: must be at least 1 (got 0)"));
+    }
+    measure_each(&args.subject.networks, &mut |opened| {
+        measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)
+    })
 }
 
-fn print(args: &KnnArgs, table: &KnnTable, step: u64) -> Result<()> {
-    if args.subject.json {
-        let summary = json!({
-            "top1": table.knn.top1(),
-            "untrained": table.untrained.top1(),
-            "pixels": table.pixels.top1(),
-            "step": step,
-            "resize": table.resize,
-            "crop": table.crop,
-            "precision": table.precision,
-            "results": table,
-        });
-        println!("{}", serde_json::to_string(&summary)?);
-        return Ok(());
+/// Measures a network, and puts the table into the results of a run.
+pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
+    let mut config = KnnConfig { k: options.k.clone(), ..KnnConfig::default() };
+    (config.temperature, config.device) = (options.temperature, task.opened.device);
+    let of = |[train, test]: &[FeatureSet; 2]| knn(train, test, &config);
+    let (trained, untrained) = (task.trained(&[LAST])?, task.untrained(&[LAST])?);
+    let pixels = pixels(task)?;
+    let seen = (task.opened.transform, task.subject.networks.precision.into());
+    let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen);
+    if task.opened.path.join("config.resolved.yaml").is_file() {
+        results::update(&task.opened.path, |results| results.set_table(&table))?;
     }
-    println!(
-        "{}: {} images vote, {} are classified, {} classes; {}, {}",
-        args.subject.weights.display(),
+    let counts = [table.knn.num_train, table.knn.num_test];
+    let mut record = task.record("knn", counts, table.knn.classes)?;
+    table.describe(&mut record);
+    let mut few = Vec::new();
+    if !options.shots.is_empty() {
+        record.set("shots", options.shots.clone());
+        record.set("tries", options.tries);
+        let subsets = FewShotConfig { per_class: options.shots.clone(), tries: options.tries };
+        let of = |[train, test]: &[FeatureSet; 2]| few_shot(train, test, &config, &subsets);
+        few = of(&trained)?;
+        FewShotScore::describe(&few, None, &mut record);
+        FewShotScore::describe(&of(&untrained)?, Some("untrained"), &mut record);
+        FewShotScore::describe(&of(&pixels)?, Some("pixels"), &mut record);
+    }
+    table.knn.notes.iter().for_each(|text| note(text));
+    let json = json!({
+        "top1": table.knn.top1(),
+        "untrained": table.untrained.top1(),
+        "pixels": table.pixels.top1(),
+        "step": task.opened.weights.step,
+        "resize": table.resize,
+        "crop": table.crop,
+        "precision": table.precision,
+        "results": table,
+        "few_shot": few,
+    });
+    let text = text(task, &table) + &few_shot_text(&few);
+    Ok(Measured { records: vec![record], json, text })
+}
+
+fn pixels(task: &Task<'_>) -> Result<[FeatureSet; 2]> {
+    let workers = simdino::weights::data_config(&task.opened.weights, "").workers;
+    let limits = task.subject.limits();
+    let options = PixelOptions { workers, limits, ..PixelOptions::default() };
+    let (train, test) = pixel_features(&task.train, &task.test, &options)?;
+    Ok([train, test])
+}
+
+fn text(task: &Task<'_>, table: &KnnTable) -> String {
+    let mut text = format!(
+        "{}: {} images vote, {} are classified, {} classes; {}, {}\n",
+        task.opened.path.display(),
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,
-        words(EvalTransform { resize: table.resize, crop: table.crop }),
-        args.subject.precision
+        words(task.opened.transform),
+        task.subject.networks.precision
     );
-    println!("{:>6}  {:>16}  {:>16}  {:>16}", "k", "this network", "untrained", "raw pixels");
+    let mut line = |cells: [String; 4]| {
+        let [k, here, untrained, pixels] = cells;
+        let _ = writeln!(text, "{k:>6}  {here:>20}  {untrained:>20}  {pixels:>20}");
+    };
+    line(["k", "this network", "untrained", "raw pixels"].map(str::to_owned));
     for (i, score) in table.knn.scores.iter().enumerate() {
         let cell = |result: &KnnResult| {
             result.scores.get(i).map_or_else(String::new, |s| {
                 format!("{:.1} % (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
             })
         };
-        println!(
-            "{:>6}  {:>20}  {:>20}  {:>20}",
-            score.k,
-            cell(&table.knn),
-            cell(&table.untrained),
-            cell(&table.pixels)
-        );
+        let k = score.k.to_string();
+        line([k, cell(&table.knn), cell(&table.untrained), cell(&table.pixels)]);
     }
-    Ok(())
+    text
+}
+
+fn few_shot_text(scores: &[FewShotScore]) -> String {
+    let line = |score: &FewShotScore| {
+        format!(
+            "{} of each class, k = {}: {} +- {}\n",
+            score.per_class,
+            score.k,
+            percent(score.top1, 1),
+            percent(score.top1_std, 1)
+        )
+    };
+    scores.iter().map(line).collect()
 }

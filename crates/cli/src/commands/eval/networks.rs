@@ -1,0 +1,156 @@
+//! The networks of an evaluation: one or several, each measured alone.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use augment::EvalTransform;
+use eval::record::{Record, Weights};
+use eval::store::{Network, weights_fingerprint};
+use model::VisionTransformer;
+use model::weights::PretrainedBackbone;
+use simdino::device::{self, DeviceSpec};
+use tch::Device;
+
+use crate::failure::{Failure, Result};
+use crate::precision::Precision;
+use crate::sizes::Sizes;
+use crate::weights;
+
+/// Options of all evaluations.
+#[derive(Debug, clap::Args)]
+pub struct Networks {
+    /// A weight file, a checkpoint, or a run; may be repeated, for one table of several networks
+    #[arg(long, value_name = "PATH", required_unless_present = "checkpoints")]
+    weights: Vec<PathBuf>,
+    /// A run, all of whose checkpoints are measured; may be repeated
+    #[arg(long, value_name = "RUN")]
+    checkpoints: Vec<PathBuf>,
+    #[command(flatten)]
+    pub sizes: Sizes,
+    /// What the keys of the network in the file begin with, where there are several
+    #[arg(long)]
+    prefix: Option<String>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceSpec,
+    /// Precision of the networks; bf16 is several times as fast on a GPU
+    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
+    pub precision: Precision,
+    /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
+    #[arg(long)]
+    pub batch: Option<NonZeroUsize>,
+    /// Folder for results.json and results.csv; by default the run that the weights belong to, and
+    /// none for other weights
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Folder that keeps features for the next evaluation; by default the folder `features` of a run,
+    /// and none for other weights
+    #[arg(long, value_name = "FOLDER")]
+    pub features: Option<PathBuf>,
+    /// One JSON object a network on the last lines instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A network, and how it sees images.
+pub struct Opened {
+    /// As it was given.
+    pub path: PathBuf,
+    pub weights: PretrainedBackbone,
+    pub fingerprint: String,
+    pub transform: EvalTransform,
+    pub device: Device,
+    precision: Precision,
+}
+
+impl Networks {
+    /// The paths of all networks; the checkpoints of a run by step.
+    ///
+    /// # Errors
+    /// A run has no checkpoints.
+    pub fn paths(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = self.weights.clone();
+        for run in &self.checkpoints {
+            let found = trainer::checkpoint::list(&run.join("checkpoints"))?;
+            if found.is_empty() {
+                return Err(Failure::failed(format!("{}: no checkpoints there", run.display())));
+            }
+            paths.extend(found.into_iter().map(|(_, path)| path));
+        }
+        Ok(paths)
+    }
+
+    /// Opens one of them.
+    ///
+    /// # Errors
+    /// The device or the weights cannot be used, or sizes that were typed cannot be.
+    pub fn open(&self, path: &Path) -> Result<Opened> {
+        let device = device::resolve(self.device)?;
+        let weights = weights::open(path, self.prefix.as_deref(), device)?;
+        let transform = self.sizes.transform(path, &weights.model)?;
+        let fingerprint = weights_fingerprint(&weights.tensors())?;
+        let (path, precision) = (path.to_owned(), self.precision);
+        Ok(Opened { path, weights, fingerprint, transform, device, precision })
+    }
+
+    /// Where results of the network at `path` are kept.
+    pub fn folder_of_results(&self, path: &Path) -> Option<PathBuf> {
+        self.out.clone().or_else(|| run_of(path))
+    }
+
+    /// Where features of the network at `path` are kept.
+    pub fn folder_of_features(&self, path: &Path) -> Option<PathBuf> {
+        self.features.clone().or_else(|| Some(run_of(path)?.join("features")))
+    }
+}
+
+impl Opened {
+    /// A record of this network without scores.
+    pub fn record(&self, protocol: &str) -> Record {
+        let weights = Weights {
+            path: self.path.display().to_string(),
+            fingerprint: self.fingerprint.clone(),
+            step: self.weights.step,
+        };
+        let mut record = Record::new(protocol, weights);
+        (record.resize, record.crop) = (Some(self.transform.resize), Some(self.transform.crop));
+        record.precision = self.precision.to_string();
+        record
+    }
+
+    /// The network, for a store of features.
+    pub fn network(&self) -> Network<'_> {
+        Network { backbone: &self.weights.backbone, fingerprint: &self.fingerprint }
+    }
+
+    /// The same network untrained.
+    ///
+    /// # Errors
+    /// As [`PretrainedBackbone::untrained`].
+    pub fn untrained(&self) -> Result<Untrained> {
+        let backbone = self.weights.untrained()?;
+        // Its values come from the seed in the file and from the generator of the device.
+        let fingerprint = format!("untrained-{:?}-{}", self.device, self.fingerprint);
+        Ok(Untrained { backbone, fingerprint })
+    }
+}
+
+/// A network without training, and what identifies it.
+pub struct Untrained {
+    backbone: VisionTransformer,
+    fingerprint: String,
+}
+
+impl Untrained {
+    /// The network, for a store of features.
+    pub fn network(&self) -> Network<'_> {
+        Network { backbone: &self.backbone, fingerprint: &self.fingerprint }
+    }
+}
+
+/// The run that weights belong to: the path itself, or a folder above a checkpoint or a file of it.
+pub fn run_of(path: &Path) -> Option<PathBuf> {
+    // RUN/checkpoints/step-00000010/teacher.safetensors
+    let mut folders = path.ancestors().take(4);
+    folders.find(|folder| folder.join("config.resolved.yaml").is_file()).map(Path::to_owned)
+}

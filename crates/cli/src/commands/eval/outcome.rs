@@ -1,0 +1,188 @@
+//! What all evaluations do with their results: keep them, and print them.
+
+use std::path::Path;
+
+use augment::EvalTransform;
+use eval::record::{DataUsed, Record};
+use eval::results::{self, Results};
+use report::percent;
+use serde_json::Value;
+
+use crate::console::{answer, note};
+use crate::failure::{Failure, Result};
+use crate::sizes::words;
+
+use super::networks::{Networks, Opened};
+
+/// The result of a protocol for one network.
+pub struct Measured {
+    /// What is kept.
+    pub records: Vec<Record>,
+    /// What `--json` prints, on one line.
+    pub json: Value,
+    /// What is printed if there is no other network.
+    pub text: String,
+}
+
+impl Measured {
+    /// A result that is printed as it is kept.
+    ///
+    /// # Errors
+    /// The record is not finite.
+    pub fn of(record: Record) -> Result<Self> {
+        record.check()?;
+        let (json, text) = (serde_json::to_value(&record)?, text_of(&record));
+        Ok(Self { records: vec![record], json, text })
+    }
+}
+
+/// Measures each network, keeps its records as soon as they are there, and prints all of them.
+///
+/// # Errors
+/// A network could not be measured. The others are measured, kept, and printed nevertheless.
+pub fn measure_each(
+    networks: &Networks,
+    measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
+) -> Result<()> {
+    let paths = networks.paths()?;
+    // A file that cannot be read should not cost hours of work.
+    for folder in paths.iter().filter_map(|path| networks.folder_of_results(path)) {
+        Results::read(&folder)?;
+    }
+    let (mut measured, mut failed) = (Vec::new(), Vec::new());
+    for path in &paths {
+        match measure_one(networks, path, measure) {
+            Ok(result) => measured.push(result),
+            Err(failure) if paths.len() == 1 => return Err(failure),
+            Err(failure) => {
+                let lines = failure.lines().join("\n");
+                note(&format!("warning: {} is left out: {lines}", path.display()));
+                failed.push(path.display().to_string());
+            }
+        }
+    }
+    print(networks, &measured)?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("not measured: {}", failed.join(", "))))
+}
+
+fn measure_one(
+    networks: &Networks,
+    path: &Path,
+    measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
+) -> Result<Measured> {
+    let measured = measure(&networks.open(path)?)?;
+    if let Some(folder) = networks.folder_of_results(path) {
+        keep(&folder, &measured.records)?;
+    }
+    Ok(measured)
+}
+
+/// Keeps records in `results.json` and `results.csv` of a folder; those of the same measurement are
+/// replaced.
+///
+/// # Errors
+/// A record is not finite, or a file cannot be read or written.
+pub fn keep(folder: &Path, records: &[Record]) -> Result<()> {
+    let put =
+        |results: &mut Results| records.iter().cloned().try_for_each(|record| results.put(record));
+    Ok(results::update(folder, put)?)
+}
+
+fn print(networks: &Networks, measured: &[Measured]) -> Result<()> {
+    if networks.json {
+        let lines = measured.iter().map(|result| serde_json::to_string(&result.json));
+        let lines: Vec<String> = lines.collect::<std::result::Result<_, _>>()?;
+        return answer(&(lines.join("\n") + "\n"));
+    }
+    match measured {
+        [] => Ok(()),
+        [only] => answer(&only.text),
+        several => {
+            let records: Vec<&Record> = several.iter().flat_map(|one| &one.records).collect();
+            answer(&table(&records))
+        }
+    }
+}
+
+/// A row per record, with its main score and those of the baselines.
+pub fn table(records: &[&Record]) -> String {
+    let main = |record: &Record, column: &str| {
+        let metrics =
+            record.columns().find(|(name, _)| *name == column).map(|(_, metrics)| metrics);
+        let score = metrics.and_then(|metrics| metrics.get(&record.main));
+        score.map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
+    };
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
+    let head = ["protocol", "metric", "this network", "untrained", "raw pixels", "rank", "weights"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(records.iter().map(|record| {
+        [
+            record.protocol.clone(),
+            record.main.clone(),
+            main(record, eval::record::THIS),
+            main(record, "untrained"),
+            main(record, "pixels"),
+            number(record.effective_rank),
+            record.weights.path.clone(),
+        ]
+    }));
+    aligned(&rows, &[0, 1, 6])
+}
+
+/// All scores of a record.
+pub fn text_of(record: &Record) -> String {
+    let columns: Vec<_> = record.columns().collect();
+    let head = std::iter::once(String::new());
+    let mut rows: Vec<Vec<String>> =
+        vec![head.chain(columns.iter().map(|(name, _)| (*name).to_owned())).collect()];
+    for name in record.metrics.keys() {
+        let cell = |(_, metrics): &(&str, &eval::record::Metrics)| {
+            metrics.get(name).map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
+        };
+        rows.push(std::iter::once(name.clone()).chain(columns.iter().map(cell)).collect());
+    }
+    let chosen = record.chosen.iter().filter(|(_, value)| !value.is_object());
+    let chosen = chosen.map(|(name, value)| format!("chosen: {name} = {value}\n"));
+    let notes = record.notes.iter().map(|text| format!("note: {text}\n"));
+    let after: String = chosen.chain(notes).collect();
+    format!("{}: {}\n{}{after}", record.weights.path, title(record), aligned(&rows, &[0]))
+}
+
+/// The protocol, the images, and their size.
+fn title(record: &Record) -> String {
+    let mut parts = vec![record.protocol.clone()];
+    let classes = |data: &DataUsed| {
+        data.classes.map_or_else(String::new, |classes| format!(" of {classes} classes"))
+    };
+    parts.extend(
+        record
+            .data
+            .iter()
+            .map(|data| format!("{} {} images{}", data.images, data.role, classes(data))),
+    );
+    if let (Some(resize), Some(crop)) = (record.resize, record.crop) {
+        parts.push(words(EvalTransform { resize, crop }));
+    }
+    parts.push(record.precision.clone());
+    parts.join("; ")
+}
+
+/// Rows of text in columns of equal width; `left` are aligned to the left.
+fn aligned<R: AsRef<[String]>>(rows: &[R], left: &[usize]) -> String {
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.as_ref().get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &R| {
+        let cells = row.as_ref().iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
+            if left.contains(&i) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,99 @@
+//! What `simdino train` was told: a config, or just images, which the recipe `quickstart` is for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use data::Dataset;
+use serde_json::Value;
+use simdino::config::{Sizing, sizes_for};
+use simdino::device;
+
+use crate::config::{self, Loaded};
+use crate::failure::{Failure, Result};
+
+/// The recipe for a folder of images.
+const QUICKSTART: &str = "quickstart";
+/// Extensions of lists and shards, which no config has.
+const DATA: [&str; 7] = ["tar", "gz", "tgz", "parquet", "csv", "tsv", "txt"];
+
+/// A checked config, and its images if they were opened to choose sizes for them.
+pub struct Begun {
+    pub loaded: Loaded,
+    pub dataset: Option<Arc<Dataset>>,
+}
+
+/// Reads the config `what`, or the recipe of that name; images in its place are trained on by the
+/// recipe `quickstart`. Chooses the sizes that a config with `sizing: auto` does not give.
+///
+/// # Errors
+/// All problems of the config at once, or images that cannot be opened.
+pub fn begin(what: &Path, overrides: &[String]) -> Result<Begun> {
+    let Some(name) = name_of_images(what)? else { return sized(what, overrides) };
+    let mut all = vec![format!("data.path={}", what.display()), format!("run.name={name}")];
+    all.extend_from_slice(overrides);
+    let mut begun = sized(Path::new(QUICKSTART), &all)?;
+    begun
+        .loaded
+        .notes
+        .insert(0, format!("training on {} by the recipe {QUICKSTART}", what.display()));
+    Ok(begun)
+}
+
+/// The name of a run on `what`, if that is a folder of images, a list, or shards.
+fn name_of_images(what: &Path) -> Result<Option<String>> {
+    if what.join("config.resolved.yaml").is_file() {
+        return Err(Failure::usage(format!(
+            "{0} is a run: continue it with the command that started it and --resume auto, or name \
+             its config {0}/config.resolved.yaml",
+            what.display()
+        )));
+    }
+    let extension = what.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    // A bare name is that of a recipe first.
+    let recipe = what.to_str().is_some_and(|name| simdino::recipes::text(name).is_some());
+    if recipe || !(what.is_dir() || DATA.contains(&extension)) {
+        return Ok(None);
+    }
+    let path = what.canonicalize().unwrap_or_else(|_| PathBuf::from(what));
+    let stem = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = stem.split('.').next().unwrap_or_default();
+    let plain = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' };
+    let name: String = stem.chars().map(plain).collect();
+    Ok(Some(if name.is_empty() { QUICKSTART.to_owned() } else { name }))
+}
+
+fn sized(config: &Path, overrides: &[String]) -> Result<Begun> {
+    let loaded = config::load_unchecked(config, overrides)?;
+    if loaded.config.sizing != Sizing::Auto || !loaded.config.data.validate().is_empty() {
+        return Ok(Begun { loaded: config::load(config, overrides)?, dataset: None });
+    }
+    let on_gpu = device::resolve(loaded.config.run.device)?.is_cuda();
+    let dataset = Arc::new(data::open(&loaded.config.data).map_err(simdino::Error::from)?);
+    let sizes = sizes_for(&loaded.given, loaded.config.method, dataset.len(), on_gpu);
+    let chosen = chosen(&sizes, &loaded.given);
+    let mut loaded = config::load_with(sizes, config, overrides)?;
+    if !chosen.is_empty() {
+        loaded.notes.push(format!(
+            "chosen for {} images on a {}: {}",
+            dataset.len(),
+            if on_gpu { "GPU" } else { "CPU" },
+            chosen.join(" ")
+        ));
+    }
+    Ok(Begun { loaded, dataset: Some(dataset) })
+}
+
+/// The sizes that were not given, as one types them.
+fn chosen(sizes: &Value, given: &Value) -> Vec<String> {
+    let sections = sizes.as_object().into_iter().flatten();
+    let keys = sections.flat_map(|(section, keys)| {
+        keys.as_object().into_iter().flatten().map(move |(key, value)| (section, key, value))
+    });
+    let absent =
+        keys.filter(|(section, key, _)| given[section.as_str()].get(key.as_str()).is_none());
+    let typed = absent.map(|(section, key, value)| match value.as_str() {
+        Some(text) => format!("{section}.{key}={text}"),
+        None => format!("{section}.{key}={value}"),
+    });
+    typed.collect()
+}

@@ -1,0 +1,233 @@
+//! The result of an evaluation, in one form for all protocols.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use data::Dataset;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::features::FeatureSet;
+use crate::spectrum::Spread;
+
+/// Scores by name, as fractions from 0 to 1.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// The numbers of a network under a protocol, and everything that they depend on.
+///
+/// Two records with the same protocol, settings, sizes, precision, weights, and data are results of
+/// the same measurement; see [`Record::repeats`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Record {
+    /// Name of the protocol, which is that of the command after `simdino eval`.
+    pub protocol: String,
+    /// Settings of the protocol by name. All that change the numbers are listed, even those with
+    /// default values.
+    pub settings: BTreeMap<String, Value>,
+    /// The network.
+    pub weights: Weights,
+    /// The images.
+    pub data: Vec<DataUsed>,
+    /// Size of the shorter side after resizing, in pixels.
+    pub resize: Option<u32>,
+    /// Side of the center crop that the network sees, in pixels.
+    pub crop: Option<u32>,
+    /// Side of the masks that are compared, in pixels; `None` if masks keep their own sizes, or
+    /// there are no masks.
+    pub mask_size: Option<u32>,
+    /// Precision of the network: `fp32` or `bf16`.
+    pub precision: String,
+    /// The metric to look at first; the name of one of [`Self::metrics`].
+    pub main: String,
+    /// Scores of this network.
+    pub metrics: Metrics,
+    /// Scores of what the network must beat, such as `untrained` and `pixels`.
+    pub baselines: BTreeMap<String, Metrics>,
+    /// What the protocol chose, such as the number of a head, by name.
+    pub chosen: BTreeMap<String, Value>,
+    /// See [`Spread::effective_rank`].
+    pub effective_rank: Option<f64>,
+    /// See [`Spread::effective_dimension`].
+    pub effective_dimension: Option<f64>,
+    /// Version of simdino that measured it.
+    pub version: String,
+    /// Notes for the reader of the numbers.
+    pub notes: Vec<String>,
+}
+
+/// The network of a [`Record`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Weights {
+    /// The file, checkpoint, or run, as it was given.
+    pub path: String,
+    /// See [`crate::store::weights_fingerprint`].
+    pub fingerprint: String,
+    /// Number of training steps; 0 if the file does not state it.
+    pub step: u64,
+}
+
+/// Images of a [`Record`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct DataUsed {
+    /// What they are for, such as `train` and `test`.
+    pub role: String,
+    /// Where they are, as it was given.
+    pub path: String,
+    /// See [`Dataset::fingerprint`].
+    pub fingerprint: String,
+    /// Number of images used.
+    pub images: usize,
+    /// Number of classes among them, if they have labels.
+    pub classes: Option<usize>,
+}
+
+impl DataUsed {
+    /// Describes images of `dataset`, of which `images` were used.
+    pub fn new(
+        role: &str,
+        path: &str,
+        dataset: &Dataset,
+        images: usize,
+        classes: Option<usize>,
+    ) -> Self {
+        let fingerprint = dataset.fingerprint();
+        Self { role: role.to_owned(), path: path.to_owned(), fingerprint, images, classes }
+    }
+}
+
+impl DataUsed {
+    /// Describes `images` files without classes, which `fingerprint` identifies.
+    pub fn of_files(role: &str, folder: &Path, fingerprint: String, images: usize) -> Self {
+        let path = folder.display().to_string();
+        Self { role: role.to_owned(), path, fingerprint, images, classes: None }
+    }
+}
+
+impl Record {
+    /// Creates a record without settings and scores, measured by this version.
+    pub fn new(protocol: &str, weights: Weights) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { protocol: protocol.to_owned(), weights, version, ..Self::default() }
+    }
+
+    /// Adds a setting.
+    pub fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.settings.insert(name.to_owned(), value.into());
+    }
+
+    /// Adds a score of this network, from 0 to 1. The first one is the main metric.
+    pub fn score(&mut self, name: &str, value: f64) {
+        if self.metrics.is_empty() {
+            name.clone_into(&mut self.main);
+        }
+        self.metrics.insert(name.to_owned(), value);
+    }
+
+    /// Adds a score of a baseline.
+    pub fn baseline(&mut self, of: &str, name: &str, value: f64) {
+        self.baselines.entry(of.to_owned()).or_default().insert(name.to_owned(), value);
+    }
+
+    /// Adds a note, unless it is there already.
+    pub fn note(&mut self, text: &str) {
+        if !self.notes.iter().any(|note| note == text) {
+            self.notes.push(text.to_owned());
+        }
+    }
+
+    /// Adds how the features of the network use their dimensions.
+    ///
+    /// # Errors
+    /// Returns an error if a libtorch operation fails.
+    pub fn spread(&mut self, features: &FeatureSet) -> Result<()> {
+        let spread = Spread::of(&features.features)?;
+        self.effective_rank = Some(spread.effective_rank);
+        self.effective_dimension = Some(spread.effective_dimension);
+        Ok(())
+    }
+
+    /// The main score, of this network.
+    pub fn main_score(&self) -> Option<f64> {
+        self.metrics.get(&self.main).copied()
+    }
+
+    /// Columns of the scores: `this network`, then the baselines by name.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, &Metrics)> {
+        let baselines = self.baselines.iter().map(|(name, metrics)| (name.as_str(), metrics));
+        std::iter::once((THIS, &self.metrics)).chain(baselines)
+    }
+
+    /// Whether both are results of the same measurement.
+    ///
+    /// Weights are compared by fingerprint and step, and images by role and fingerprint: paths may
+    /// differ. Numbers of settings that differ by less than a part in 10^12 are the same, because a
+    /// file may change their last digit.
+    pub fn repeats(&self, other: &Self) -> bool {
+        let data = |record: &Self| -> Vec<(String, String)> {
+            let identity = |data: &DataUsed| (data.role.clone(), data.fingerprint.clone());
+            record.data.iter().map(identity).collect()
+        };
+        let sizes = |record: &Self| [record.resize, record.crop, record.mask_size];
+        let weights = |record: &Self| (record.weights.fingerprint.clone(), record.weights.step);
+        self.protocol == other.protocol
+            && sizes(self) == sizes(other)
+            && self.precision == other.precision
+            && weights(self) == weights(other)
+            && data(self) == data(other)
+            && self.settings.len() == other.settings.len()
+            && self.settings.iter().zip(&other.settings).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
+    }
+
+    /// Checks that every number is finite, because a file cannot contain others.
+    ///
+    /// # Errors
+    /// Returns an error that names the first one that is not, or if there is no main metric.
+    pub fn check(&self) -> Result<()> {
+        let protocol = || self.protocol.clone();
+        if self.main_score().is_none() {
+            return Err(Error::NoScore { protocol: protocol() });
+        }
+        for (column, metrics) in self.columns() {
+            if let Some(name) = metrics.iter().find(|(_, value)| !value.is_finite()) {
+                let what = format!("{} of {column}", name.0);
+                return Err(Error::ScoreNotFinite { protocol: protocol(), what });
+            }
+        }
+        for (what, value) in [
+            ("the effective rank", self.effective_rank),
+            ("the effective dimension", self.effective_dimension),
+        ] {
+            if value.is_some_and(|value| !value.is_finite()) {
+                let what = what.to_owned();
+                return Err(Error::ScoreNotFinite { protocol: protocol(), what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Name of the scores that are not of a baseline.
+pub const THIS: &str = "this network";
+
+/// Whether two values are the same, up to the last digits of numbers.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * a.abs().max(b.abs()),
+            _ => a == b,
+        },
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}

@@ -1,0 +1,115 @@
+//! The table of all evaluations of a run.
+
+use eval::record::{DataUsed, Record, THIS};
+use eval::results::Results;
+use serde_json::Value;
+
+use super::markup::{absent, section, table};
+use super::run::Run;
+use super::scale::percent;
+
+const HEADING: &str = "Evaluations";
+
+/// Titles of the columns.
+const HEAD: [&str; 12] = [
+    "protocol",
+    "metric",
+    THIS,
+    "untrained",
+    "raw pixels",
+    "other metrics",
+    "effective rank",
+    "effective dimension",
+    "settings",
+    "step",
+    "data",
+    "images",
+];
+
+/// All evaluations in `results.json`; empty if there are none.
+pub(crate) fn evaluations(run: &Run) -> String {
+    let Ok(Value::Object(entries)) = &run.results else { return String::new() };
+    let results = match Results::from_entries(entries.clone()) {
+        Ok(results) => results,
+        Err(error) => {
+            return absent(
+                HEADING,
+                &format!("the evaluations in results.json are damaged: {error}"),
+            );
+        }
+    };
+    if results.records().is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<String>> = results.records().iter().map(row).collect();
+    let notes = "<p class=\"note\">Every protocol on frozen features, with the same network before \
+                 its first step beside it. results.csv has all numbers.</p>\n";
+    let table = table(&HEAD, &rows).replacen("<table", "<table class=\"text\"", 1);
+    section("evaluations", HEADING, &format!("{table}{notes}"))
+}
+
+/// One evaluation.
+fn row(record: &Record) -> Vec<String> {
+    let main = |column: &str| {
+        let found = record.columns().find(|(name, _)| *name == column);
+        let score = found.and_then(|(_, metrics)| metrics.get(&record.main));
+        score.map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
+    };
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
+    let others = record.metrics.iter().filter(|(name, _)| **name != record.main);
+    let others = others.map(|(name, &score)| format!("{name} {}", percent(score, 1)));
+    vec![
+        record.protocol.clone(),
+        record.main.clone(),
+        main(THIS),
+        main("untrained"),
+        main("pixels"),
+        joined(others),
+        number(record.effective_rank),
+        number(record.effective_dimension),
+        settings(record),
+        record.weights.step.to_string(),
+        images(record),
+        sizes(record),
+    ]
+}
+
+/// Everything besides the network that two scores must share to be comparable.
+pub(crate) fn described(record: &Record) -> String {
+    let parts = [settings(record), images(record), sizes(record)];
+    joined(parts.into_iter().filter(|part| !part.is_empty()))
+}
+
+fn settings(record: &Record) -> String {
+    joined(record.settings.iter().map(|(name, value)| format!("{name} {}", short(value))))
+}
+
+fn images(record: &Record) -> String {
+    let of = |data: &DataUsed| format!("{}: {} images of {}", data.role, data.images, data.path);
+    joined(record.data.iter().map(of))
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Sizes of images and masks, and the precision.
+fn sizes(record: &Record) -> String {
+    let named = [("resize", record.resize), ("crop", record.crop), ("masks", record.mask_size)];
+    let named = named.into_iter().filter_map(|(name, size)| Some(format!("{name} {}", size?)));
+    joined(named.chain([record.precision.clone()]).filter(|part| !part.is_empty()))
+}
+
+/// A value, or the ends of a long list.
+fn short(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => match list.as_slice() {
+            [first, .., last] if list.len() > 6 => {
+                format!("{} values from {first} to {last}", list.len())
+            }
+            _ => value.to_string(),
+        },
+        _ => value.to_string(),
+    }
+}

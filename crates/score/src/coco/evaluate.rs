@@ -1,0 +1,145 @@
+//! The evaluation: detections and ground truth are matched per image and class, then ranked over all
+//! images.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::accumulate::{CategoryCurves, category_curves};
+use super::matching::{AreaMatches, Instance, Matched, descending, match_area};
+use super::options::{AREAS, Options};
+use super::results::Detections;
+use super::shapes::{self, Sized};
+use super::summary::Summary;
+use super::truth::GroundTruth;
+use crate::{EntryError, Result};
+
+/// What an image has of one class: indices of annotations and of detections.
+#[derive(Debug, Default)]
+struct Group {
+    truths: Vec<usize>,
+    detections: Vec<usize>,
+}
+
+/// Compares detections with the ground truth.
+///
+/// # Errors
+/// [`Error::Entry`] for a detection of an image or a class that the ground truth does not list, for
+/// a mask that is not valid or not of the size of its image, and for an entry without the box, mask, or
+/// area that is needed.
+///
+/// [`Error::Entry`]: crate::Error::Entry
+pub fn evaluate(
+    truth: &GroundTruth,
+    detections: &Detections,
+    options: &Options,
+) -> Result<Summary> {
+    let places = truth.image_places();
+    let truth_images: Vec<usize> =
+        truth.annotations().iter().map(|annotation| places[&annotation.image_id]).collect();
+    let detection_images = images_of(detections, truth)?;
+    let truths = shapes::of_truth(truth, &truth_images, options.kind)?;
+    let detected = shapes::of_detections(detections, truth, &detection_images, options)?;
+    let groups = groups(truth, &truth_images, detections, &detection_images, options)?;
+    let groups: Vec<_> = groups.into_iter().collect();
+    let matched: Vec<Matched> = groups
+        .into_par_iter()
+        .map(|((category, _), mut group)| {
+            rank(&mut group.detections, detections, options.max_detections[2]);
+            let crowd = |index: usize| truth.annotations()[index].iscrowd;
+            let areas = compare(&group, &truths, &detected, crowd);
+            let scores = group.detections.iter().map(|&index| detections.list()[index].score);
+            Matched { category, scores: scores.collect(), areas }
+        })
+        .collect();
+    let by_category: Vec<&[Matched]> = matched.chunk_by(|a, b| a.category == b.category).collect();
+    let curves: Vec<(usize, CategoryCurves)> = by_category
+        .into_par_iter()
+        .map(|matched| (matched[0].category, category_curves(matched, options.max_detections)))
+        .collect();
+    Ok(Summary::new(truth, detections, &curves, options))
+}
+
+/// The place of the image of each detection.
+pub(crate) fn images_of(detections: &Detections, truth: &GroundTruth) -> Result<Vec<usize>> {
+    let places = truth.image_places();
+    let places = detections.list().iter().enumerate().map(|(index, detection)| {
+        places.get(&detection.image_id).copied().ok_or_else(|| {
+            let (image, truth) = (detection.image_id.clone(), truth.name().to_owned());
+            detections.error(index, EntryError::UnknownImage { image, truth })
+        })
+    });
+    places.collect()
+}
+
+/// All that belongs together, by category and image. The images are in the order of their ids, which
+/// decides between equal scores.
+fn groups(
+    truth: &GroundTruth,
+    truth_images: &[usize],
+    detections: &Detections,
+    detection_images: &[usize],
+    options: &Options,
+) -> Result<BTreeMap<(usize, usize), Group>> {
+    let mut order: Vec<usize> = (0..truth.images().len()).collect();
+    order.sort_by_key(|&place| &truth.images()[place].id);
+    let mut ranks = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(rank, &place)| ranks[place] = rank);
+    let categories = truth.category_places();
+    let mut groups: BTreeMap<(usize, usize), Group> = BTreeMap::new();
+    for (index, annotation) in truth.annotations().iter().enumerate() {
+        let category = categories[&annotation.category_id];
+        let category = if options.class_agnostic { 0 } else { category };
+        groups.entry((category, ranks[truth_images[index]])).or_default().truths.push(index);
+    }
+    for (index, detection) in detections.list().iter().enumerate() {
+        let failed = |source| detections.error(index, source);
+        let category = match (options.class_agnostic, detection.category_id) {
+            (true, _) => 0,
+            (false, None) => return Err(failed(EntryError::Missing { key: "category_id" })),
+            (false, Some(category)) => *categories.get(&category).ok_or_else(|| {
+                let truth = truth.name().to_owned();
+                failed(EntryError::UnknownCategory { category, truth })
+            })?,
+        };
+        groups
+            .entry((category, ranks[detection_images[index]]))
+            .or_default()
+            .detections
+            .push(index);
+    }
+    Ok(groups)
+}
+
+/// Sorts detections by score, the best first and equal ones in their order, and keeps the best.
+fn rank(indices: &mut Vec<usize>, detections: &Detections, count: usize) {
+    let score = |&index: &usize| detections.list()[index].score;
+    indices.sort_by(|a, b| descending(score(a), score(b)));
+    indices.truncate(count);
+}
+
+fn compare(
+    group: &Group,
+    truths: &[Sized],
+    detected: &[Sized],
+    crowd: impl Fn(usize) -> bool,
+) -> [AreaMatches; AREAS.len()] {
+    let instances: Vec<Instance> = group
+        .truths
+        .iter()
+        .map(|&index| Instance { area: truths[index].area, crowd: crowd(index) })
+        .collect();
+    let ious: Vec<Vec<f64>> = group
+        .detections
+        .iter()
+        .map(|&detection| {
+            let pairs = group.truths.iter().zip(&instances);
+            let iou = |(&truth, instance): (&usize, &Instance)| {
+                detected[detection].shape.iou(&truths[truth].shape, instance.crowd)
+            };
+            pairs.map(iou).collect()
+        })
+        .collect();
+    let areas: Vec<f64> = group.detections.iter().map(|&index| detected[index].area).collect();
+    AREAS.map(|range| match_area(&ious, &instances, &areas, range))
+}

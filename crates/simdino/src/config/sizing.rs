@@ -1,0 +1,164 @@
+//! Chooses what a config does not give, for the device and the number of images.
+//!
+//! The published recipes are for a million images and eight GPUs. A folder of a thousand images on a
+//! laptop needs a smaller network, smaller crops, and many small steps rather than few large ones.
+
+use objectives::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::overrides::merge;
+
+/// What the values are that a config does not give.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Sizing {
+    /// Those of the method's recipe.
+    #[default]
+    Recipe,
+    /// Network, crops, batch, and length are chosen for the device and the number of images, and
+    /// `simdino train` prints the choice.
+    Auto,
+}
+
+/// Images that a run on a CPU sees: about 20 minutes on two cores.
+const IMAGES_ON_CPU: f64 = 100_000.0;
+/// Images that a run on a GPU sees at least.
+const IMAGES_ON_GPU: f64 = 2_000_000.0;
+/// Most passes over the images; what remains to be learned from them after this many is little.
+const MOST_EPOCHS: f64 = 400.0;
+/// Log lines and checkpoints of a run.
+const LOG_LINES: f64 = 200.0;
+const CHECKPOINTS: f64 = 20.0;
+
+/// Returns the values for a run on this number of images, as sections of keys. `given` are the keys
+/// of the config: what depends on the length of the run follows the length that it gives.
+pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> Value {
+    let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };
+    let number = |key: &str, otherwise: f64| given["train"][key].as_f64().unwrap_or(otherwise);
+    let length = number("epochs", epochs);
+    let steps = length * images as f64 / number("batch_size", batch as f64).max(1.0);
+    let every = |times: f64| (steps / times).ceil().max(1.0) as u64;
+    merge(
+        &mut sizes,
+        json!({
+            "optim": { "warmup_epochs": rounded(0.08 * length) },
+            "train": {
+                "batch_size": batch,
+                "epochs": epochs,
+                "log_every": every(LOG_LINES),
+                "checkpoint_every": every(CHECKPOINTS),
+            },
+        }),
+    );
+    if given["probe"]["train_path"].is_string() {
+        merge(&mut sizes, json!({ "probe": { "every_epochs": rounded(0.1 * length) } }));
+    }
+    if matches!(method, Method::SimDino | Method::SimDinoV2) {
+        merge(&mut sizes, json!({ "simdino": { "coeff_rule": "held", "rate_groups": 1 } }));
+    } else {
+        // A few images for each prototype.
+        let prototypes = (images / 4).next_power_of_two().clamp(256, 65_536);
+        merge(&mut sizes, json!({ "head": { "prototypes": prototypes } }));
+    }
+    sizes
+}
+
+/// Sizes with batch and epochs.
+fn on_a_cpu(images: usize) -> (Value, usize, f64) {
+    let sizes = json!({
+        "augment": { "global_crops_size": 64, "local_crops_size": 32, "local_crops_number": 4 },
+        "model": { "arch": "vit_nano", "patch_size": 16, "image_size": 64, "drop_path_rate": 0.0 },
+        "head": { "hidden_dim": 512, "out_dim": 128 },
+        "optim": { "base_lr": 8e-3, "momentum_teacher": 0.98 },
+    });
+    (sizes, 16, epochs(IMAGES_ON_CPU, images))
+}
+
+/// Sizes with batch and epochs.
+fn on_a_gpu(images: usize) -> (Value, usize, f64) {
+    let sizes = if images < 20_000 {
+        json!({
+            "augment": { "global_crops_size": 128, "local_crops_size": 64, "local_crops_number": 6 },
+            "model": { "arch": "vit_tiny", "image_size": 128 },
+            "head": { "hidden_dim": 1024 },
+            "optim": { "momentum_teacher": 0.99 },
+            "train": { "precision": "bf16" },
+        })
+    } else {
+        json!({ "model": { "arch": "vit_small" }, "train": { "precision": "bf16" } })
+    };
+    let batch = (images / 32).next_power_of_two().clamp(64, 512);
+    (sizes, batch, epochs(IMAGES_ON_GPU, images).max(100.0))
+}
+
+/// Passes over the images that make this number of images.
+fn epochs(budget: f64, images: usize) -> f64 {
+    rounded((budget / images.max(1) as f64).min(MOST_EPOCHS))
+}
+
+/// Two digits that count, so that a printed choice can be typed again.
+fn rounded(epochs: f64) -> f64 {
+    let unit = 10f64.powf(epochs.max(1e-3).log10().floor() - 1.0);
+    let rounded = (epochs / unit).round() * unit;
+    // Removes what the multiplication adds to the last digits.
+    (rounded * 1e6).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunConfig;
+    use crate::config::from_layers;
+
+    fn config(given: Value, images: usize, on_gpu: bool) -> RunConfig {
+        let method = serde_json::from_value(given["method"].clone()).unwrap_or_default();
+        let sizes = sizes_for(&given, method, images, on_gpu);
+        from_layers(sizes, given, &[], &|_| Ok(Value::Null)).unwrap().config
+    }
+
+    #[test]
+    fn every_choice_is_a_valid_config_for_any_number_of_images() {
+        for method in ["simdino", "simdinov2", "dino", "dinov2"] {
+            for images in [64, 836, 5_000, 50_000, 1_281_167, 100_000_000] {
+                for on_gpu in [false, true] {
+                    let given = json!({ "method": method, "data": { "path": "a" } });
+                    let config = config(given, images, on_gpu);
+                    assert_eq!(
+                        config.validate(),
+                        Vec::<String>::new(),
+                        "{method} {images} {on_gpu}"
+                    );
+                    assert!(config.train.batch_size <= images, "{method} {images} {on_gpu}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_stays_and_the_rest_follows_its_length() {
+        let given = json!({
+            "data": { "path": "a" }, "model": { "arch": "vit_tiny" }, "train": { "epochs": 2.0 },
+            "probe": { "train_path": "b", "test_path": "c" },
+        });
+        let config = config(given, 800, false);
+        assert_eq!(serde_json::to_value(config.model.arch).unwrap(), "vit_tiny");
+        assert_eq!((config.train.epochs, config.train.log_every), (2.0, 1));
+        assert_eq!(config.train.checkpoint_every, Some(5));
+        assert_eq!((config.optim.warmup_epochs, config.probe.every_epochs), (0.16, Some(0.2)));
+    }
+
+    #[test]
+    fn a_cpu_sees_as_many_images_whatever_their_number() {
+        let seen = |images: usize| {
+            let given = json!({ "data": { "path": "a" } });
+            config(given, images, false).train.epochs * images as f64
+        };
+        for images in [1_000, 50_000, 1_281_167] {
+            assert!((seen(images) / IMAGES_ON_CPU - 1.0).abs() < 0.05, "{images}");
+        }
+        assert_eq!(seen(100), MOST_EPOCHS * 100.0);
+    }
+}

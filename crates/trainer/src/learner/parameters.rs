@@ -1,0 +1,36 @@
+//! Which parameters a step trains, and how far it moves them.
+
+use objectives::Needs;
+use tch::Tensor;
+
+use crate::branch::Branch;
+
+/// Returns the student's parameters that the objective reaches, by name.
+pub(super) fn trainable(student: &Branch, needs: Needs) -> Vec<(String, Tensor)> {
+    // Without masked patches, the mask token is not used and would have no gradient.
+    let reached = |name: &str| needs.patches || name != "backbone.mask_token";
+    let named = student.named().into_iter();
+    named.filter(|(name, p)| p.requires_grad() && reached(name)).collect()
+}
+
+/// Selects the attention of the first, middle, and last block: enough to see how fast weights
+/// change, and little to copy.
+pub(super) fn watched(named: &[(String, Tensor)], depth: i64) -> Vec<Tensor> {
+    let blocks = [0, depth / 2, depth - 1];
+    let names = blocks.map(|block| format!("backbone.blocks.{block}.attn.qkv.weight"));
+    let found = named.iter().filter(|(name, _)| names.contains(name));
+    found.map(|(_, matrix)| matrix.shallow_clone()).collect()
+}
+
+pub(super) fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
+    tensors.iter().map(|tensor| tensor.detach().copy()).collect()
+}
+
+/// Mean of `|after - before| / |before|`; 0-dimensional.
+pub(super) fn update_ratio(before: &[Tensor], after: &[Tensor]) -> Tensor {
+    let ratio = |(before, after): (&Tensor, &Tensor)| {
+        (after.detach() - before).norm() / before.norm().clamp_min(f64::MIN_POSITIVE)
+    };
+    let ratios: Vec<Tensor> = before.iter().zip(after).map(ratio).collect();
+    Tensor::stack(&ratios, 0).mean(None)
+}
