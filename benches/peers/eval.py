@@ -1,8 +1,8 @@
 """Evaluations on frozen features in Python, for `cargo xtask bench eval`.
 
 `knn`: similarities by torch.mm and torch.topk in chunks, as DINO's eval_knn.py. `logreg`: scikit-learn's
-LogisticRegression in float64 with its own tolerance (1e-4). `linear_grid`: the 52 heads of DINOv2's eval/linear.py, one
-module each, with the sum of their losses and one SGD. `extract`: Pillow and torchvision in worker processes, and timm's
+LogisticRegression in float64 with the limits of DINOv2's eval/log_regression.py (1,000 iterations, tolerance 1e-12).
+`linear_grid`: the 52 heads of DINOv2's eval/linear.py, one module each, with the sum of their losses and one SGD. `extract`: Pillow and torchvision in worker processes, and timm's
 ViT-S/16. A peer whose packages are missing is null, with the reason in `missing`.
 
 Prints one JSON object as its last line.
@@ -65,7 +65,7 @@ def logistic(train, c):
     from sklearn.linear_model import LogisticRegression
 
     features, labels = train[0].double().numpy(), train[1].numpy()
-    model = LogisticRegression(C=c, max_iter=1000).fit(features, labels)
+    model = LogisticRegression(C=c, max_iter=1000, tol=1e-12).fit(features, labels)
     scores = torch.from_numpy(features @ model.coef_.T + model.intercept_)
     loss = c * nn.functional.cross_entropy(scores, train[1], reduction="sum").item()
     return loss + 0.5 * float((model.coef_**2).sum())

@@ -8,89 +8,31 @@ mod config;
 mod fresh;
 mod heads;
 mod order;
+mod result;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::labeled::{Labeled, comparable};
-use crate::record::Record;
 pub use config::{EpochLength, HeadInput, HeadOptimizer, LinearConfig, RateScale, Reported};
 use fresh::Fresh;
 pub use fresh::FreshImages;
 use heads::{Heads, Layout};
 use order::{Order, Passes};
+pub use result::LinearResult;
+use state::{Best, State};
 
 /// Fraction of the train images that are held out, if any are.
 const HELD_OUT: f64 = 0.1;
-
-/// Result of a [`LinearProbe`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct LinearResult {
-    /// Fraction of test images whose class has the highest score, 0-1.
-    pub top1: f64,
-    /// Fraction of test images whose class is among the five highest scores, 0-1.
-    pub top5: f64,
-    /// Features of the head that was chosen.
-    pub input: HeadInput,
-    /// Its learning rate, before it was scaled.
-    pub rate: f64,
-    /// Number of epochs after which it was measured.
-    pub epoch: usize,
-    /// Top-1 accuracy of every head on the images that chose, 0-1: inputs in order, and for each
-    /// input the rates in order.
-    pub heads: Vec<f64>,
-    /// Number of labeled train images that the heads learned from.
-    pub num_train: usize,
-    /// Number of labeled train images that were held out and chose; 0 if the test images did.
-    pub num_held_out: usize,
-    /// Number of labeled test images.
-    pub num_test: usize,
-    /// Number of classes among the train images.
-    pub classes: usize,
-    /// Notes for the reader of the numbers.
-    pub notes: Vec<String>,
-}
-
-impl LinearResult {
-    /// Adds the scores, choice, and notes, and the scores of the same network untrained, to a record.
-    pub fn describe(&self, untrained: Option<&Self>, record: &mut Record) {
-        record.score("top1", self.top1);
-        record.score("top5", self.top5);
-        if let Some(untrained) = untrained {
-            record.baseline("untrained", "top1", untrained.top1);
-            record.baseline("untrained", "top5", untrained.top5);
-        }
-        let mut chosen = |name: &str, value: serde_json::Value| {
-            record.chosen.insert(name.to_owned(), value);
-        };
-        chosen("blocks", self.input.blocks.into());
-        chosen("mean_patch", self.input.mean_patch.into());
-        chosen("rate", self.rate.into());
-        chosen("epoch", self.epoch.into());
-        self.notes.iter().for_each(|text| record.note(text));
-    }
-}
-
-/// The best head so far, and all heads at that time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Best {
-    head: usize,
-    epoch: usize,
-    /// Images of the test set whose class is first, and among the first five.
-    test: [i64; 2],
-    /// Images of the set that chooses whose class is first, for each head.
-    heads: Vec<i64>,
-}
 
 /// Labeled images whose features are on the device of the heads.
 struct Scored {
@@ -114,7 +56,7 @@ enum Source<'a> {
     /// Rows that were computed before, `[n, F + 1]`.
     Kept(Tensor, Passes),
     /// Random crops.
-    Fresh(Fresh<'a>),
+    Fresh(Box<Fresh<'a>>),
 }
 
 /// A probe in training. The result does not depend on where it was interrupted.
@@ -182,7 +124,7 @@ impl<'a> LinearProbe<'a> {
         let learners = learned.chosen(&kept)?;
         let order = Order::new(config, learners.labels.len());
         let source = match fresh {
-            Some(images) => Source::Fresh(Fresh::new(images, train, &kept, config)?),
+            Some(images) => Source::Fresh(Box::new(Fresh::new(images, train, &kept, config)?)),
             None => {
                 let rows = layout.with_ones(&learners.features).to_device(device);
                 Source::Kept(rows, Passes::new(&order))
@@ -223,7 +165,7 @@ impl<'a> LinearProbe<'a> {
         for step in done..all.min(done.saturating_add(steps)) {
             let (rows, labels) = self.batch(step)?;
             self.heads.step(&rows, &labels, self.order.share(step));
-            let epoch_ends = (step + 1) % self.order.epoch_steps == 0;
+            let epoch_ends = (step + 1).is_multiple_of(self.order.epoch_steps);
             if step + 1 == all || (epoch_ends && self.config.reported == Reported::BestEpoch) {
                 self.measure((step + 1) / self.order.epoch_steps)?;
             }
@@ -306,6 +248,42 @@ impl<'a> LinearProbe<'a> {
             let _ = std::fs::remove_file(path);
         }
         Ok(())
+    }
+
+    /// The file for the state of this probe in `folder`.
+    pub fn state_file(&self, folder: &Path, identity: &str) -> PathBuf {
+        state::file_in(folder, &self.identity(identity))
+    }
+
+    /// Writes the state. A file with the same name is replaced; it is complete or unchanged.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn save(&self, path: &Path, identity: &str) -> Result<()> {
+        let tensors = self.heads.tensors().into_iter().collect();
+        let (identity, steps) = (self.identity(identity), self.heads.steps());
+        State { identity, steps, best: self.best.clone(), tensors }.write(path)
+    }
+
+    /// Continues from a file of [`Self::save`]. Returns whether it did: a file that is missing,
+    /// damaged, or of other settings or features changes nothing.
+    pub fn restore(&mut self, path: &Path, identity: &str) -> bool {
+        let state = State::read(path, &self.identity(identity));
+        let Some(state) = state.filter(|state| state.steps <= self.order.steps() as u64) else {
+            return false;
+        };
+        let restored = self.heads.restore(state.steps, &state.tensors).is_some();
+        if restored {
+            self.best = state.best;
+        }
+        restored
+    }
+
+    /// What a state must agree with.
+    fn identity(&self, of_features: &str) -> String {
+        let images = [self.labels.size()[0], self.test.len()];
+        let fresh = matches!(self.source, Source::Fresh(_));
+        json!([1, self.config, of_features, images, self.classes, fresh]).to_string()
     }
 
     /// The result, once all steps are taken.

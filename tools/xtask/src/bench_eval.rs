@@ -1,5 +1,6 @@
 //! `cargo xtask bench eval`: evaluations on frozen features beside torch and scikit-learn.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Map, Value, json};
@@ -58,7 +59,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         }
         None => {
             let why = format!("no python3 here imports torch {}", setup::TORCH);
-            json!({"missing": KINDS.map(|kind| (kind, why.clone())).into_iter().collect::<Map<_, _>>()})
+            json!({"missing": KINDS.map(|kind| (kind, &why)).into_iter().collect::<BTreeMap<_, _>>()})
         }
     };
     print!("{}", table(&ours, &theirs));

@@ -12,7 +12,7 @@ use crate::{
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 15] = [
+const STAGES: [Stage; 16] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),

@@ -99,7 +99,7 @@ impl<'a> Fresh<'a> {
         let vectors = compute(self.network, &batch.images, self.options, &self.wanted)?;
         let parts: Vec<&Tensor> =
             self.features.iter().filter_map(|feature| vectors.get(feature)).collect();
-        let last_of_epoch = (step + 1) % order.epoch_steps == 0;
+        let last_of_epoch = (step + 1).is_multiple_of(order.epoch_steps);
         self.ahead = (!last_of_epoch).then_some((step + 1, loader, passes));
         Ok((Tensor::f_cat(&parts, 1)?, images))
     }

@@ -226,7 +226,8 @@ fn what_cannot_be_learned_is_refused() {
     let file = fixture();
     let (train, test) = (set(&file, "train"), set(&file, "test"));
     let config = config(&file);
-    let wrong: [(fn(&mut LinearConfig), &str); 7] = [
+    type Change = fn(&mut LinearConfig);
+    let wrong: [(Change, &str); 7] = [
         (|config| config.inputs.clear(), "blocks"),
         (|config| config.inputs[0].blocks = 0, "blocks"),
         (|config| config.rates.clear(), "rates"),

@@ -20,7 +20,7 @@ use crate::console::answer;
 use crate::failure::{Failure, Result};
 
 /// Candidates of logistic regression.
-const CS: [f64; 3] = [0.01, 0.1, 1.0];
+const CS: [f64; 1] = [0.1];
 /// Steps of the grid of linear heads that are measured.
 const STEPS: usize = 20;
 /// Features of a row: class tokens of four blocks, and the mean of the patches.
