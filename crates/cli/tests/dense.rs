@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::{Bench, stderr};
 use image::{GrayImage, Luma, Rgb, RgbImage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A bench with a trained run, and images with two classes: bright above, dark below.
 fn bench() -> Bench {
@@ -163,4 +163,88 @@ fn retrieval_and_copies_are_ranked() {
         (record["main"].as_str(), record["metrics"]["map strong"].as_f64()),
         (Some("map strong"), Some(1.0))
     );
+}
+
+#[test]
+fn objects_are_found_and_scored() {
+    let bench = bench();
+    let folder = bench.path("objects");
+    fs::create_dir_all(&folder).unwrap();
+    let (mut images, mut annotations) = (Vec::new(), Vec::new());
+    for i in 0..3u32 {
+        let inside = |x: u32, y: u32| (12 + 2 * i..34).contains(&x) && (8..26).contains(&y);
+        let image = RgbImage::from_fn(60, 40, |x, y| {
+            if inside(x, y) { Rgb([230, 40, 30]) } else { Rgb([20, (60 + x) as u8, 150]) }
+        });
+        image.save(folder.join(format!("{i}.png"))).unwrap();
+        images
+            .push(json!({"id": i + 5, "file_name": format!("{i}.png"), "width": 60, "height": 40}));
+        let bbox = [12 + 2 * i, 8, 22 - 2 * i, 18];
+        let [x, y, w, h] = bbox;
+        annotations.push(json!({
+            "id": i + 1, "image_id": i + 5, "category_id": 3, "iscrowd": 0, "bbox": bbox, "area": w * h,
+            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+        }));
+    }
+    let categories = json!([{"id": 3, "name": "thing"}]);
+    let truth = json!({"images": images, "annotations": annotations, "categories": categories});
+    fs::write(bench.path("truth.json"), truth.to_string()).unwrap();
+    let common = [
+        "eval",
+        "maskcut",
+        "--weights",
+        "runs/tiny",
+        "--json",
+        "--images",
+        "objects",
+        "--side",
+        "96",
+    ];
+    let run = |more: &[&str]| last_line(&bench.ok(&[common.as_slice(), more].concat()));
+
+    let record = run(&[
+        "--ground-truth",
+        "truth.json",
+        "--detections",
+        "found.json",
+        "--annotations",
+        "labels.json",
+        "--picture",
+        "found.png",
+    ]);
+    assert_eq!(record["main"], "mask ap");
+    assert!(record["baselines"]["untrained"]["images with a mask"].is_number(), "{record}");
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(bench.path(name)).unwrap()).unwrap()
+    };
+    let (found, labels) = (read("found.json"), read("labels.json"));
+    assert_eq!(found.as_array().unwrap().len(), labels["annotations"].as_array().unwrap().len());
+    assert_eq!(labels["images"].as_array().unwrap().len(), 3);
+    assert!(found.as_array().unwrap().iter().all(|one| one["segmentation"]["counts"].is_string()));
+    assert!(image::open(bench.path("found.png")).unwrap().width() > 600);
+
+    // Without the truth, from patches alone; the same twice.
+    let short: &[&str] = &["--skip-crf", "--skip-untrained", "--limit", "2", "--feature", "value"];
+    let record = run(short);
+    assert_eq!(
+        (record["main"].as_str(), record["data"][0]["images"].as_u64()),
+        (Some("images with a mask"), Some(2))
+    );
+    assert_eq!(run(short)["metrics"], record["metrics"]);
+    fs::write(folder.join("1.png"), "no image").unwrap();
+    let record = run(short);
+    assert!(
+        record["notes"][0].as_str().unwrap().contains("1 images could not be read"),
+        "{record}"
+    );
+
+    let fails = |code, more: &[&str], word: &str| {
+        let message = bench.fails(code, &[common.as_slice(), more].concat());
+        assert!(message.contains(word), "'{word}' is missing in: {message}");
+    };
+    fails(1, &["--tau", "1.5"], "tau");
+    fails(2, &["--crop", "32"], "--side");
+    fails(1, &["--limit", "0", "--ground-truth", "missing.json"], "missing.json");
+    fs::write(bench.path("truth.json"), truth.to_string().replace("2.png", "9.png")).unwrap();
+    fails(1, &["--ground-truth", "truth.json"], "9.png");
 }

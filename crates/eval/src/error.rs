@@ -175,6 +175,9 @@ pub enum Error {
     /// An image could not be cropped.
     #[error("cannot crop an image")]
     Augment(#[from] augment::Error),
+    /// No masks could be made of the features of an image.
+    #[error("cannot find objects")]
+    Objects(#[from] objects::Error),
     /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),

@@ -12,6 +12,7 @@
 #![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod baseline;
+pub mod discovery;
 mod error;
 mod features;
 mod few_shot;

@@ -20,11 +20,9 @@ mod window;
 
 pub use affinity::Affinity;
 pub use crf::{Crf, CrfOptions, Refined};
-pub use maskcut::{MaskCut, MaskCutOptions, maskcut};
-
 pub use error::{Error, Result};
 pub use mask::{Grid, Mask};
-
+pub use maskcut::{MaskCut, MaskCutOptions, maskcut};
 pub use ncut::{Ncut, ncut};
 pub use picture::Picture;
 pub use propagate::{PropagateOptions, Propagator};

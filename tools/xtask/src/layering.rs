@@ -26,7 +26,14 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("simdino-objects", &["simdino-base", "simdino-simd"]),
     (
         "simdino-eval",
-        &["simdino-augment", "simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"],
+        &[
+            "simdino-augment",
+            "simdino-base",
+            "simdino-data",
+            "simdino-model",
+            "simdino-objects",
+            "simdino-torch-ext",
+        ],
     ),
     ("simdino-score", &["simdino-base"]),
     (

@@ -8,3 +8,4 @@ mod sheet;
 pub use attention::{AttentionExtractor, AttentionOptions, attention_sheet};
 pub use crops::crop_sheet;
 pub use pca::{PatchExtractor, PcaOptions, pca_sheet};
+pub(crate) use sheet::lay_out;

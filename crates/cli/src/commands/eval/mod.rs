@@ -9,6 +9,7 @@ mod dense;
 mod knn;
 mod linear;
 mod logistic;
+mod maskcut;
 mod networks;
 mod outcome;
 mod retrieval;
@@ -37,6 +38,8 @@ enum Protocol {
     SegmentKnn(dense::patches::PatchArgs),
     /// In-context segmentation with a memory of patches, without training (Hummingbird's protocol)
     InContext(dense::in_context::InContextArgs),
+    /// Objects by MaskCut, without training, and their average precision
+    Maskcut(maskcut::MaskCutArgs),
     /// Image retrieval of the revisited Oxford and Paris benchmarks
     Retrieval(retrieval::RetrievalArgs),
     /// Copy detection on Copydays
@@ -53,6 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
         Protocol::Segment(args) => dense::segment::run(args),
         Protocol::SegmentKnn(args) => dense::patches::run(args),
         Protocol::InContext(args) => dense::in_context::run(args),
+        Protocol::Maskcut(args) => maskcut::run(args),
         Protocol::Retrieval(args) => retrieval::run_retrieval(args),
         Protocol::Copy(args) => retrieval::run_copy(args),
     }

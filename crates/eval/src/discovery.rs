@@ -1,0 +1,213 @@
+//! Objects of images without labels: MaskCut on the attention features of a network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use data::decode::{Image, PixelFormat, decode_as};
+use data::dense::in_order;
+use data::loader::BrokenImage;
+use image::RgbImage;
+use image::imageops::{self, FilterType};
+use model::VisionTransformer;
+use model::normalize::Normalize;
+use ndarray::Array2;
+use objects::maskcut::Round;
+use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeaturePrecision;
+use crate::pictures::lay_out;
+
+/// Which vectors of the last block's attention describe a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AttentionFeature {
+    /// The queries.
+    Query,
+    /// The keys, as in MaskCut and TokenCut.
+    #[default]
+    Key,
+    /// The values.
+    Value,
+}
+
+/// How objects are found.
+#[derive(Debug, Clone)]
+pub struct DiscoveryOptions<'a> {
+    /// The network.
+    pub backbone: &'a VisionTransformer,
+    /// Its device.
+    pub device: Device,
+    /// Precision of the forward pass.
+    pub precision: FeaturePrecision,
+    /// Mean and standard deviation of its input, which must have three channels.
+    pub normalize: &'a Normalize,
+    /// Which vectors.
+    pub feature: AttentionFeature,
+    /// Side of the square to which images are resized, in pixels; 480 in MaskCut.
+    pub side: usize,
+    /// How patches become masks.
+    pub maskcut: MaskCutOptions,
+    /// How masks are refined to the edges of the image; `None` = they are not.
+    pub crf: Option<CrfOptions>,
+}
+
+/// The objects of an image.
+#[derive(Debug)]
+pub struct Found {
+    /// Position of the file among those that were given.
+    pub index: usize,
+    /// The image.
+    pub image: Image,
+    /// Masks of the size of the image, in the order in which they were found.
+    pub masks: Vec<Mask>,
+    /// All rounds of MaskCut, on the grid of patches.
+    pub rounds: Vec<Round>,
+}
+
+/// Finds the objects of each image, one by one, and hands them to `take`. Images that cannot be read are left out
+/// and returned.
+///
+/// # Errors
+/// Returns an error if the network does not take RGB images, if no image is readable, if the options mean nothing, and
+/// the first error of `take`.
+///
+/// # Source
+/// CutLER's maskcut.py and crf.py.
+///
+/// # Deviations
+/// The eigenvector has a fixed sign, so that the rule about corners always applies (see [`objects::maskcut`]). A resize
+/// that shrinks the height more than the width begins with the width, as in Pillow before 13.
+pub fn discover(
+    files: &[PathBuf],
+    options: &DiscoveryOptions<'_>,
+    take: &mut dyn FnMut(Found) -> Result<()>,
+) -> Result<Vec<BrokenImage>> {
+    let channels = options.normalize.mean.len();
+    if channels != 3 {
+        let problem = format!("this one has {channels} channels, and MaskCut needs RGB images");
+        return Err(Error::Setting { key: "weights", problem });
+    }
+    let patch = usize::try_from(options.backbone.config().patch_size).unwrap_or_default();
+    let workers = available_parallelism().map_or(1, usize::from);
+    let (mut broken, side) = (Vec::new(), options.side);
+    let make = |index: usize| prepared(&files[index], side, patch);
+    in_order(0..files.len(), workers, make, |index, prepared| {
+        let (image, picture) = match prepared {
+            Ok(prepared) => prepared,
+            // A wrong option is wrong for all images.
+            Err(error @ Error::Objects(objects::Error::Option { .. })) => return Err(error),
+            Err(error) => {
+                let name = files[index].display().to_string();
+                broken.push(BrokenImage { index, name, reason: base::error_chain(&error) });
+                return Ok(());
+            }
+        };
+        let features = attention_features(&picture, options)?;
+        let found = maskcut(features.view(), picture.patches, &options.maskcut)?;
+        let masks = picture.finish(&found, options.crf.as_ref())?;
+        take(Found { index, image, masks, rounds: found.rounds })
+    })?;
+    if !files.is_empty() && broken.len() == files.len() {
+        let first = format!("{}: {}", broken[0].name, broken[0].reason);
+        return Err(Error::NoImages { asked: files.len(), first });
+    }
+    Ok(broken)
+}
+
+/// Reads an image and resizes it for the network.
+fn prepared(file: &Path, side: usize, patch: usize) -> Result<(Image, Picture)> {
+    let unreadable =
+        |error: std::io::Error| Error::Unreadable { path: file.to_owned(), source: error.into() };
+    let bytes = fs::read(file).map_err(unreadable)?;
+    let image = decode_as(&bytes, &PixelFormat::RGB).map_err(data::Error::from)?.image;
+    let size = Grid::new(image.height() as usize, image.width() as usize);
+    let picture = Picture::prepare(image.data(), size, side, patch)?;
+    Ok((image, picture))
+}
+
+/// The vectors of all patches, `[N, D]`, with the heads side by side.
+fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Result<Array2<f32>> {
+    let Grid { height, width } = picture.input_size;
+    let input = options.normalize.apply(&picture.input, [1, height, width], options.device)?;
+    let qkv = || tch::no_grad(|| options.backbone.last_qkv(&input));
+    let [query, key, value] = match options.precision.autocast() {
+        None => qkv()?,
+        kind => torch_ext::autocast(options.device, kind, qkv)??,
+    };
+    let vectors = match options.feature {
+        AttentionFeature::Query => query,
+        AttentionFeature::Key => key,
+        AttentionFeature::Value => value,
+    };
+    let patches = picture.patches.cells();
+    let first = 1 + options.backbone.config().num_register_tokens;
+    let vectors = vectors.transpose(1, 2).flatten(2, 3); // [1, H, T, D/H] -> [1, T, D]
+    let vectors = vectors.squeeze_dim(0).narrow(0, first, patches as i64); // -> [N, D]
+    let vectors = vectors.f_to_device(Device::Cpu)?.to_kind(Kind::Float).contiguous();
+    let (channels, got) = (vectors.size()[1] as usize, vectors.size());
+    let mut values = vec![0f32; vectors.numel()];
+    vectors.f_copy_data(&mut values, vectors.numel())?;
+    Array2::from_shape_vec((patches, channels), values).map_err(|_| Error::Shape {
+        what: "features of patches",
+        expected: "[patches, width]",
+        got,
+    })
+}
+
+/// Colors of masks, in order.
+const COLORS: [[u8; 3]; 5] =
+    [[230, 60, 50], [50, 110, 230], [40, 170, 80], [240, 170, 30], [150, 70, 190]];
+/// Longer side of an image on a sheet, in pixels.
+const SHEET_SIDE: u32 = 320;
+
+/// Draws a row per image: the image, and the same with its masks in colors.
+#[must_use]
+pub fn discovery_sheet(found: &[Found]) -> RgbImage {
+    let row = |found: &Found| {
+        let image = found.image.to_rgb();
+        let (width, height) = image.dimensions();
+        let factor = f64::from(SHEET_SIDE) / f64::from(width.max(height).max(1));
+        let side = |side: u32| ((f64::from(side) * factor) as u32).max(1);
+        let small = |image: &RgbImage| {
+            imageops::resize(image, side(width), side(height), FilterType::Triangle)
+        };
+        vec![small(&image), small(&tinted(image.clone(), &found.masks))]
+    };
+    lay_out(&found.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The image with each mask half covered by its color.
+fn tinted(mut image: RgbImage, masks: &[Mask]) -> RgbImage {
+    for (mask, color) in masks.iter().zip(COLORS.iter().cycle()) {
+        for (pixel, _) in image.pixels_mut().zip(mask.cells()).filter(|(_, inside)| **inside) {
+            for (level, tint) in pixel.0.iter_mut().zip(color) {
+                *level = ((u16::from(*level) + u16::from(*tint)) / 2) as u8;
+            }
+        }
+    }
+    image
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_tinted_where_they_are() {
+        let image = RgbImage::from_pixel(2, 1, image::Rgb([100, 100, 100]));
+        let mask = Mask::new(Grid::new(1, 2), vec![false, true]).unwrap();
+        let tinted = tinted(image, &[mask]);
+        assert_eq!(tinted.get_pixel(0, 0).0, [100, 100, 100]);
+        assert_eq!(tinted.get_pixel(1, 0).0, [165, 80, 75]);
+    }
+
+    #[test]
+    fn a_sheet_has_two_columns() {
+        let image = Image::new(vec![9; 3 * 40 * 20], 40, 20, 3).unwrap();
+        let found = Found { index: 0, image, masks: Vec::new(), rounds: Vec::new() };
+        let sheet = discovery_sheet(&[found]);
+        assert_eq!(sheet.dimensions(), (2 * 320 + 12, 160 + 8));
+    }
+}
