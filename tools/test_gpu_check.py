@@ -1,4 +1,4 @@
-"""What gpu_check.py promises, with programs that only pretend: `python3 -m unittest` in this folder."""
+"""Tests of gpu_check.py with fake programs: run `python3 -m unittest` in this folder."""
 
 import json
 import os
@@ -15,6 +15,8 @@ import unittest
 from pathlib import Path
 
 import gpu_check
+import gpu_parts
+import gpu_summary
 import gpu_trace
 
 PRETENDER = """#!{python}
@@ -73,13 +75,13 @@ class Calls(unittest.TestCase):
         self.out = self.dir / "out"
         bundle = self.dir / "bundle"
         program(bundle / "simdino", PRETENDER.format(python=sys.executable))
-        for name in gpu_check.TESTS:
+        for name in gpu_summary.TESTS:
             program(bundle / "tests" / name, "#!/bin/sh\necho 'test result: ok. 2 passed'\n")
-        for module in [gpu_check, gpu_trace]:
+        for module in [gpu_check, gpu_parts, gpu_summary, gpu_trace]:
             shutil.copy(module.__file__, bundle)
         (bundle / "step.py").write_text(PEER)
         (bundle / "peers").mkdir()
-        for size in gpu_check.SIZES:
+        for size in gpu_summary.SIZES:
             (bundle / f"peers/{size}.json").write_text(json.dumps(CONFIG))
         # As much of torch as the script looks for, and none of what its own part computes with.
         program(self.dir / "python/torch/__init__.py", "")
@@ -119,7 +121,7 @@ class Calls(unittest.TestCase):
     def test_smoke(self):
         code, said, _ = self.call("smoke")
         summary, names = self.looked_at()
-        for method in gpu_check.METHODS:
+        for method in gpu_summary.METHODS:
             self.assertIn(f"{method}_continued: ok", said)
             self.assertIn(f"run_{method}/metrics.jsonl", names)
         self.assertIn("1.0000 0.5000 0.3333 0.2500 0.2000 0.1667", summary)
@@ -191,14 +193,14 @@ class Numbers(unittest.TestCase):
     def test_flops_by_hand(self):
         for arch, expected in [("vit_small", 122.1e9), ("vit_base", 472.4e9), ("vit_large", 1661e9)]:
             config = {**CONFIG, "model": {**CONFIG["model"], "arch": arch}}
-            self.assertAlmostEqual(gpu_check.flops_per_image(config) / expected, 1, delta=2e-3)
+            self.assertAlmostEqual(gpu_summary.flops_per_image(config) / expected, 1, delta=2e-3)
         one = {
             "model": {"arch": "vit_nano", "patch_size": 8, "in_channels": 1},
             "augment": {"global_crops_size": 8, "local_crops_size": 8, "local_crops_number": 1},
         }
         forward = 4 * (24 * 2 * 128**2 + 4 * 4 * 128) + 2 * 128 * 64  # two tokens
-        self.assertEqual(gpu_check.flops_per_image(one), (2 + 3 * 3) * forward)
-        self.assertEqual(gpu_check.crops_of(one), "2 x 8 + 1 x 8")
+        self.assertEqual(gpu_summary.flops_per_image(one), (2 + 3 * 3) * forward)
+        self.assertEqual(gpu_summary.crops_of(one), "2 x 8 + 1 x 8")
 
     def test_a_trace_is_added_up(self):
         def event(cat, name, start, length, launcher):
@@ -222,9 +224,9 @@ class Numbers(unittest.TestCase):
         with tempfile.TemporaryDirectory() as dir:
             path = Path(dir) / "m.jsonl"
             path.write_text('{"step": 1}\n{"st')
-            self.assertEqual(gpu_check.json_lines(path), [{"step": 1}])
-            self.assertIsNone(gpu_check.last_json(path))
-        self.assertEqual(gpu_check.json_lines("/nowhere"), [])
+            self.assertEqual(gpu_summary.json_lines(path), [{"step": 1}])
+            self.assertIsNone(gpu_summary.last_json(path))
+        self.assertEqual(gpu_summary.json_lines("/nowhere"), [])
 
 
 if __name__ == "__main__":

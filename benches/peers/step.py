@@ -39,7 +39,7 @@ ARCHS = {
 
 
 class PlainBlock(nn.Module):
-    """Pre-norm block with drop path, for when timm is missing."""
+    """Pre-norm block with drop path, used if timm is missing."""
 
     def __init__(self, dim, heads, drop_path):
         super().__init__()
@@ -65,7 +65,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainVit(nn.Module):
-    """DINO's ViT; gives the normalized CLS token, [B, D]."""
+    """DINO's ViT; returns the normalized CLS token, [B, D]."""
 
     def __init__(self, dim, depth, heads, patch, image, drop_path):
         super().__init__()
@@ -118,7 +118,7 @@ class Network(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, views):
-        """`views` has one tensor a resolution; gives [V B, d]."""
+        """`views` has one tensor per resolution; returns [V B, d]."""
         return self.head(torch.cat([self.backbone(view) for view in views]))
 
 

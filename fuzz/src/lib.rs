@@ -13,6 +13,7 @@
     reason = "a finding is a panic; the rest is preparation"
 )]
 
+pub mod damage;
 mod differential;
 mod seeds;
 pub mod targets;
@@ -20,7 +21,7 @@ pub mod targets;
 mod tests;
 
 /// A reader under attack.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Its name, which is that of its program.
     pub name: &'static str,

@@ -38,7 +38,7 @@ def sixteen_bits(rng, kind: str, width: int, height: int) -> bytes:
 
 
 def runs(rng, bits: int, width: int, height: int, colors: int) -> bytes:
-    """Runs, colors one by one, ends of rows and steps, as a writer may mix them."""
+    """Mixes runs, single colors, ends of rows, and steps, as a writer may do."""
     draw = lambda low, high: int(rng.integers(low, high))  # noqa: E731
     out, x, y = bytearray(), 0, 0
 
@@ -49,7 +49,7 @@ def runs(rng, bits: int, width: int, height: int, colors: int) -> bytes:
         left = width - x
         match draw(0, 5):
             case 0 if x and x < width and y + 1 < height:
-                # Not to the end of a row: Pillow takes that for the begin of the next.
+                # A run must not reach the end of a row: Pillow takes that for the beginning of the next.
                 right, up = draw(0, left), draw(0, min(3, height - y))
                 out += bytes([0, 2, right, up])
                 x, y = x + right, y + up
@@ -59,7 +59,7 @@ def runs(rng, bits: int, width: int, height: int, colors: int) -> bytes:
                 out += bytes([0, count]) + part + b"\0" * (len(part) % 2)
                 x += count
             case 2 if x:
-                # Pillow passes over the end of a row that nothing was drawn in.
+                # Pillow ignores the end of a row in which nothing was drawn.
                 out += b"\0\0"
                 x, y = 0, y + 1
             case _ if left:
@@ -88,7 +88,7 @@ def animation(rng, blend: bool, lossless: bool, offset: bool, alpha: bool = True
         chunks.append(b"ANMF" + struct.pack("<I", len(frame)) + frame)
     size = (29, 21) if offset else (21, 17)
     head = bytes([0x12 if alpha else 0x02, 0, 0, 0]) + b"".join(v.to_bytes(3, "little") for v in size)
-    # The color of the background is one that shows where it is used.
+    # The background color is distinct, so that its use is visible.
     body = b"WEBPVP8X" + struct.pack("<I", 10) + head + b"ANIM" + struct.pack("<I4BH", 6, 9, 200, 90, 255, 0)
     body += b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body

@@ -43,7 +43,7 @@ def save_all() -> None:
     rgba = rgb.copy()
     rgba.putalpha(alpha)
     cmyk = rgb.convert("CMYK")
-    # Ink in the black channel, which Pillow's conversion leaves empty.
+    # Add ink in the black channel, which Pillow's conversion leaves empty.
     cmyk = Image.merge("CMYK", [*cmyk.split()[:3], alpha.point(lambda v: v // 3)])
 
     gray.save(OUT / "gray.jpg", quality=92)
@@ -78,12 +78,12 @@ def save_all() -> None:
 
 
 def noise(width: int, height: int) -> np.ndarray:
-    """No picture at all, [H, W, 3] u8: all coefficients are large."""
+    """Noise, [H, W, 3] u8, so that all coefficients are large."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def scene(width: int, height: int) -> np.ndarray:
-    """The picture, mirrored on and on, with a little noise, [H, W, 3] u8."""
+    """The picture, mirrored repeatedly, with a little noise, [H, W, 3] u8."""
     pixels = np.pad(picture(), ((0, height), (0, width), (0, 0)), "symmetric")[:height, :width]
     return (pixels.astype(np.int16) + noise(width, height) // 16).clip(0, 255).astype(np.uint8)
 
@@ -116,7 +116,7 @@ def save_jpegs() -> None:
 
 
 def main() -> None:
-    # The smallest pictures take more than Pillow expects.
+    # The smallest pictures need more bytes than Pillow expects.
     ImageFile.MAXBLOCK = 1 << 20
     JPEG_OUT.mkdir(parents=True, exist_ok=True)
     save_jpegs()

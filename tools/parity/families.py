@@ -90,7 +90,7 @@ class HuggingFace:
         sizes |= {"patch_size": patch, "image_size": 4 * patch, "layer_norm_eps": 1e-6}
         config = config_class(attn_implementation="sdpa", **(sizes | options))
         heads = config.num_attention_heads
-        # What a config says beside what the shapes do.
+        # Facts that a config states and shapes do not.
         odd = options.keys() & {"num_attention_heads", "layer_norm_eps"}
         self.config = {"model_type": config.model_type, **{key: getattr(config, key) for key in sizes}} if odd else None
         if model_class is ViTModel:
@@ -116,7 +116,7 @@ class HuggingFace:
         layers = [self.model.layernorm(x) for x in out.hidden_states[-LAYERS:]]
         b, t, _ = out.last_hidden_state.shape
         qkv = [seen[n].view(b, t, self.heads, -1).transpose(1, 2) for n in ("query", "key", "value")]
-        # Their own maps would be rounded to single precision.
+        # Their own position maps would be rounded to single precision.
         scores = qkv[0] @ qkv[1].transpose(-2, -1) * qkv[0].shape[-1] ** -0.5
         return out.last_hidden_state, layers, scores.softmax(-1), qkv
 
@@ -143,7 +143,7 @@ CASES = [
     ("hf_dinov2_nano_swiglu_p14", lambda: HuggingFace(*DINOV2, "nano", 14, use_swiglu_ffn=True), "size"),
     ("hf_registers_small_p14", lambda: HuggingFace(*REGISTERS, "small", 14, num_register_tokens=4), "antialias"),
     ("hf_vit_tiny_p16", lambda: HuggingFace(*VIT, "tiny", 16), "size"),
-    # Other heads and another epsilon, which only config.json tells.
+    # A different number of heads and epsilon, which only config.json states.
     ("hf_dinov2_nano_heads_p14", lambda: HuggingFace(*DINOV2, "nano", 14, num_attention_heads=8), "size"),
     ("hf_vit_nano_eps_p16", lambda: HuggingFace(*VIT, "nano", 16, layer_norm_eps=0.05), "size"),
 ]

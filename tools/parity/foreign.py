@@ -57,7 +57,7 @@ def inputs(mean=MEAN, std=STD, white=1.0):
 
 
 def randomize(model, seed=0):
-    """Values that leave nothing small: fresh norms, scales and tokens of libraries hide mistakes."""
+    """Draws values that are not small: the initial norms, scales, and tokens of libraries hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -90,7 +90,7 @@ def case(name, reads):
     return keep
 
 
-# What a maker gives: the path to hand over, and the features, if there are any.
+# The result of a maker: the path to pass on, and the features, if there are any.
 
 
 def timm_cases():
@@ -189,7 +189,7 @@ def hf_cases():
                 if not with_config:
                     (folder / "config.json").unlink()
                 return folder, features
-            # What only the config tells cannot be known without it.
+            # Facts that only the config states cannot be known without it.
             told = name not in ("vit eps", "vit 8 heads", "vit quick_gelu", "vit gelu_new", "dinov2 8 heads", "dinov2 relu")
             if with_config or told:
                 case(f"hf {name}{'' if with_config else ', no config'}", reads)(make)
@@ -229,7 +229,7 @@ def part_cases():
         return token(model, inputs())
 
     def bins(folder):
-        """Parts as transformers wrote them before safetensors."""
+        """Writes parts as transformers did before safetensors."""
         model = randomize(hf.Dinov2Model(hf.Dinov2Config(**HF)))
         model.config.save_pretrained(folder)
         state = model.state_dict()

@@ -19,13 +19,13 @@ def hashed(count, stream):
 
 
 def tensor(shape, stream, scale=1.0, offset=0.0):
-    """Rounded to float32 as the Rust side holds it, then widened."""
+    """Rounds to float32, as on the Rust side, and widens the result."""
     values = (hashed(int(np.prod(shape)), stream) * scale + offset).astype(np.float32)
     return torch.from_numpy(values).double().reshape(shape)
 
 
 def parameters(named_shapes):
-    """One stream a parameter, in the order of its name; norm weights are around 1."""
+    """Draws one stream per parameter, in the order of names; norm weights are around 1."""
     out = {}
     for stream, (name, shape) in enumerate(sorted(named_shapes)):
         is_norm = name.endswith("weight") and len(shape) == 1

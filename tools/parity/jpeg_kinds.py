@@ -23,7 +23,7 @@ SEED = 20264
 
 
 def grouped(rng, numbers: list) -> list:
-    """The numbers in groups, in any order; inside a group they keep theirs."""
+    """Returns the numbers in groups, in any order; within a group, they keep their order."""
     numbers, groups = list(rng.permutation(numbers)), []
     while numbers:
         count = int(rng.integers(1, len(numbers) + 1))
@@ -33,7 +33,7 @@ def grouped(rng, numbers: list) -> list:
 
 
 def fitting(group: list, components: list) -> list:
-    """A group, or its components alone where an MCU would have too many blocks."""
+    """Returns a group, or its single components if an MCU would have too many blocks."""
     blocks = sum(components[i].across * components[i].down for i in group)
     return [group] if len(group) == 1 or blocks <= 10 else [[i] for i in group]
 
@@ -57,14 +57,14 @@ def progressive_scans(rng, components: list) -> list:
             chain = [Scan([i], first, end - 1, 0, low)]
             chain += [Scan([i], first, end - 1, bit + 1, bit) for bit in range(low - 1, -1, -1)]
             chains.append(chain)
-    # The chains side by side, each in its own order.
+    # The chains are interleaved; each keeps its own order.
     while chains := [chain for chain in chains if chain]:
         scans.append(chains[int(rng.integers(0, len(chains)))].pop(0))
     return scans
 
 
 def draw(rng) -> tuple:
-    """A file of any kind, and what it is in words."""
+    """Returns a file of any kind and its description."""
     count = int(rng.choice([1, 3, 3, 3, 4]))
     width, height = (int(v) for v in rng.integers(1, 41, 2))
     most = int(rng.choice([2, 2, 2, 3, 4]))
@@ -94,7 +94,7 @@ def draw(rng) -> tuple:
     progressive = bool(rng.random() < 0.45)
     scans = (progressive_scans if progressive else sequential_scans)(rng, components)
     extras = [segment(0xE5, b"anything \xff\xd9"), segment(0xFE, b"a comment"), b"\xff\xff\xff", b""]
-    # Bytes that are no marker stop Pillow only where it looks for markers itself.
+    # Bytes that are not a marker stop Pillow only where it searches for markers itself.
     for i, scan in enumerate(scans):
         if rng.random() < 0.3:
             scan.interval = int(rng.integers(1, 6))

@@ -14,7 +14,7 @@ ZIGZAG = sorted(range(64), key=lambda i: (i // 8 + i % 8, (i // 8 if (i // 8 + i
 
 @dataclass
 class Component:
-    """Factors, and coefficients [rows, columns, 64] in the order of the file, whole MCUs of them."""
+    """Sampling factors, and coefficients [rows, columns, 64] in the order of the file, in whole MCUs."""
 
     across: int
     down: int
@@ -42,7 +42,7 @@ def segment(marker: int, content: bytes) -> bytes:
 
 
 def draw_blocks(rng, width, height, component, most, factor=1.0):
-    """Coefficients of a component: a wandering mean, and few others."""
+    """Draws coefficients of a component: a drifting mean and a few others."""
     across = -(-width // (8 * most[0])) * component.across
     down = -(-height // (8 * most[1])) * component.down
     blocks = np.zeros((down, across, 64), np.int64)
@@ -71,7 +71,7 @@ class Bits:
         return value.to_bytes((self.count + fill) // 8, "big").replace(b"\xff", b"\xff\0")
 
 
-# Codes of one length, so that no symbol needs to be counted: 4 bits for means, 8 for the others.
+# All codes have the same length, so no symbols need to be counted: 4 bits for means, 8 for the others.
 DC_SYMBOLS = list(range(12))
 AC_SYMBOLS = [0xF0] + [run << 4 for run in range(15)] + [r << 4 | s for r in range(16) for s in range(1, 11)]
 
@@ -97,7 +97,7 @@ def put_symbol(bits: Bits, symbol: int) -> None:
 
 
 class Coder:
-    """Codes the blocks of one restart interval of a scan."""
+    """Encodes the blocks of one restart interval of a scan."""
 
     def __init__(self, scan: Scan, progressive: bool):
         self.scan, self.progressive = scan, progressive

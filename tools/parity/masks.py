@@ -51,7 +51,7 @@ class Draws:
         return low + (high - low) * ((next(self.numbers) >> 11) * 2.0**-53)
 
     def below(self, n: int) -> int:
-        """Lemire's method, with his rejection."""
+        """Lemire's method, with rejection."""
         product = next(self.numbers) * n
         while product % 2**64 < 2**64 % n:
             product = next(self.numbers) * n
@@ -110,7 +110,7 @@ def batch_masks(case):
 
 
 def packed(mask) -> str:
-    """A row of the grid is one hexadecimal number, its first patch the lowest bit."""
+    """Writes each row of the grid as a hexadecimal number, with its first patch as the lowest bit."""
     return " ".join(f"{sum(hidden << x for x, hidden in enumerate(row)):x}" for row in mask)
 
 

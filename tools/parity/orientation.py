@@ -21,7 +21,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%
 
 
 def exif(kind: int, content: bytes, count: int = 1, order: str = "<") -> bytes:
-    """A block with nothing but an orientation."""
+    """A block that contains only an orientation."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIHHHI", 42, 8, 1, 0x0112, kind, count)
     inline = content if len(content) <= 4 else struct.pack(order + "I", 26)
     return head + inline.ljust(4, b"\0") + bytes(4) + (content if len(content) > 4 else b"")
@@ -51,7 +51,7 @@ def jpeg(*blocks: bytes, progressive=False) -> bytes:
 
 
 def png(*chunks: tuple, behind=False) -> bytes:
-    """With more chunks before the image data, or behind it."""
+    """Adds chunks before the image data or after it."""
     data = encoded("PNG")
     more = b"".join(
         len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")

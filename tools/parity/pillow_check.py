@@ -1,4 +1,4 @@
-"""What the scripts of odd image files share: Pillow's pixels, ours, and the comparison of both.
+"""Shared by the scripts of odd image files: Pillow's pixels, ours, and the comparison of both.
 
 Ours are made by `target/debug/examples/pixels`, see `cargo build -p simdino-decode --example pixels`.
 """
@@ -27,7 +27,7 @@ def pillow(data: bytes):
 
 
 def ours(path: Path):
-    """As `pillow`, from what the program wrote."""
+    """Like `pillow`, from the output of the program."""
     pixels = Path(f"{path}.rgb")
     if not pixels.exists():
         return Path(f"{path}.error").read_text()

@@ -18,7 +18,7 @@ from torch import nn
 
 
 class DictConfig:
-    """Stands for a class that the reader has never heard of, as omegaconf's are."""
+    """Stands for a class that the reader does not know, such as those of omegaconf."""
 
     def __init__(self, content):
         self._content = content
@@ -31,7 +31,7 @@ sys.modules["omegaconf.dictconfig"].DictConfig = DictConfig
 
 
 def values(*shape):
-    """Numbers that a test can make itself: i / 8 - 1."""
+    """Numbers that a test can compute itself: i / 8 - 1."""
     return torch.arange(int(torch.tensor(shape).prod()), dtype=torch.float64).reshape(shape) / 8 - 1
 
 
@@ -48,7 +48,7 @@ def kinds():
 
 
 def training():
-    """A checkpoint as training code of DINO and DINOv2 leaves it."""
+    """A checkpoint as the training code of DINO and DINOv2 writes it."""
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     with torch.no_grad():
         for p in model.parameters():
@@ -68,7 +68,7 @@ def training():
 
 
 class Runs:
-    """Runs a command when it is unpickled by a reader that calls what it is told to."""
+    """Runs a command when a reader unpickles it and executes its calls."""
 
     def __reduce__(self):
         return (os.system, ("touch simdino-was-here",))
@@ -82,7 +82,7 @@ def archive(path, pickled, storages=(), method=zipfile.ZIP_STORED):
 
 
 def tensor_pickle(storage="FloatStorage", count=4, offset=0, size=(4,), stride=(1,)):
-    """A dictionary with one tensor, written by hand so that its numbers may lie."""
+    """A dictionary with one tensor, written by hand so that its numbers may be wrong."""
 
     class Persistent:
         pass
@@ -145,7 +145,7 @@ def main(folder):
     torch.save(negative, folder / "negative_bit.pth")
     torch.save(negative, folder / "negative_bit_legacy.pth", _use_new_zipfile_serialization=False)
     hostile(folder)
-    # A reader that is confused by an early tar archive or a plain pickle must say so.
+    # A reader that does not support an early tar archive or a plain pickle must say so.
     (folder / "hostile_plain.pth").write_bytes(pickle.dumps({"a": 1}, protocol=2))
 
 

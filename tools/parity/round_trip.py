@@ -67,7 +67,7 @@ def run(*command):
 
 
 def features(weights, images, form, folder):
-    """Class, register and patch tokens by this program."""
+    """Computes class, register, and patch tokens with this program."""
     save_file({"images": images}, folder / "images.safetensors")
     report = run(FEATURES, weights, folder / "images.safetensors", folder / "out.safetensors", form)
     found = load_file(folder / "out.safetensors")
@@ -111,9 +111,9 @@ def exports(folder):
         save_file(ours(**options), source)
         out = folder / f"{kind}-timm"
         run(SIMDINO, "export", source, "--to", "timm", "--out", out, "--check")
-        # Strict: a missing or unexpected key is an error of timm's.
+        # Loading is strict: timm raises an error for a missing or unexpected key.
         model = timm.create_model(f"local-dir:{out}", checkpoint_path=out / "model.safetensors").eval()
-        # timm antialiases; the export is of the weights, whichever form they were trained with.
+        # timm antialiases; the export contains the weights, in whichever form they were trained.
         both_ways(f"export {kind} to timm", model, source, "antialias", folder)
 
         out = folder / f"{kind}-hf"

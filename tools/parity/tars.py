@@ -21,7 +21,7 @@ LONG = "d" * 90 + "/" + "e" * 90 + "/" + "n" * 120
 
 
 def pixel(x: int, y: int, number: int) -> tuple[int, int, int]:
-    """Stripes of two rows, every other one black, below a black part: holes in the file."""
+    """Stripes of two rows, alternately black, below a black part; black becomes holes in the file."""
     if y < 20 or y // 2 % 2 == 1:
         return 0, 0, 0
     return 16 * (x % 8) + number + 1, 32 * (y % 8) + 1, 200
@@ -76,7 +76,7 @@ def sparse(folder: Path) -> None:
 
 
 def links(folder: Path) -> None:
-    """Hard and symbolic links to pictures and labels, and to what is not there; a pipe, a folder."""
+    """Hard and symbolic links to pictures, labels, and missing files; a pipe and a folder."""
     (folder / "sub").mkdir()
     (folder / "0.bmp").write_bytes(bmp(0, 16, 32))
     (folder / "0.cls").write_text("4")
@@ -107,7 +107,7 @@ def names(folder: Path) -> None:
 
 
 def joined(folder: Path) -> None:
-    """Two archives by Python's tarfile, one behind the other; the second ends in text."""
+    """Two archives by Python's tarfile, one after the other; the second ends in text."""
     parts = []
     for number in range(2):
         (folder / f"{number}.bmp").write_bytes(bmp(number, 16, 32))

@@ -67,7 +67,7 @@ def pack(values: np.ndarray, bits: int, big_endian: bool) -> bytes:
 
 
 def units(values: np.ndarray, across: int, down: int) -> bytes:
-    """YCbCr whose color is that of the first of `across` times `down` pixels."""
+    """YCbCr with the color of the first of `across` times `down` pixels."""
     height, width, _ = values.shape
     values = np.pad(values, ((0, -height % down), (0, -width % across), (0, 0)), "edge")
     rows = []
@@ -118,7 +118,7 @@ def picture(rng, width, height, channels, bits):
 
 
 def draw(rng, **choice) -> tuple:
-    """A file, and what it is in words; `choice` says what is not to be drawn."""
+    """Returns a file and its description; `choice` fixes what must not be drawn."""
 
     def choose(name, options):
         return choice[name] if name in choice else options[int(rng.integers(0, len(options)))]
@@ -167,7 +167,7 @@ def draw(rng, **choice) -> tuple:
     if choose("short_tags", [False, True]) and tags[266] == (3, [1]):
         del tags[266]
     odd = compression == NONE and (colors == YCBCR or planar)
-    # A tag that means nothing beside these compressions.
+    # This tag has no meaning with these compressions.
     if compression in (NONE, PACKBITS) and not odd and choice.get("ignored", width % 4 == 0):
         tags[317] = (3, [2])
     files = []

@@ -40,7 +40,7 @@ SECOND = OPTIM | {
     "base_lr": 4e-3, "scale": lambda n: math.sqrt(n / 1024), "layer_decay": 0.9, "patch_mult": 0.2,
     "by_name": True, "by_module": True, "freeze_lr": True,
 }  # fmt: skip
-# Clipping at norms that gradients of so small a network reach.
+# Norms for clipping that the gradients of such a small network reach.
 METHODS = {
     "simdino": {"optim": OPTIM | {"clip": 0.02}, "registers": 0, "scale": None, "patches": False},
     "dino": {"optim": OPTIM | {"clip": 0.02}, "registers": 0, "scale": None, "patches": False},
@@ -145,7 +145,7 @@ def head(p, x):
 
 
 def crops(step):
-    """Each image is itself plus noise of each view."""
+    """Adds noise to each image, different for each view."""
     def view(stream, count, side):
         noise = tensor((count, BATCH, 3, side, side), 5000 + 10 * step + stream)
         image = tensor((BATCH, 3, side, side), 5005 + 10 * step + stream)

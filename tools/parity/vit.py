@@ -66,7 +66,7 @@ def backbone(height, width, out):
     out[f"{key}.pos_embed"] = state["pos_embed"]
 
 
-# A transformer of timm hands its own activation to the layer, GELU unless told otherwise.
+# A transformer of timm passes its own activation to the layer: GELU by default.
 SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 5.375}
 # name, timm's options, side of the images, how positions are resized
 DINOV2 = [
@@ -84,7 +84,7 @@ def our_name(name, options):
 
 
 def dinov2(name, options, size, resizing, out):
-    """Blocks of timm; tokens put together as DINOv2 does: masked, positions, then registers."""
+    """Blocks of timm, with tokens assembled as in DINOv2: masked, positions, then registers."""
     model = VisionTransformer(
         img_size=SIDE, patch_size=PATCH, embed_dim=DIM, depth=DEPTH, num_heads=HEADS,
         num_classes=0, no_embed_class=False, dynamic_img_size=True, **options,

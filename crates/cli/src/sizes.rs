@@ -27,6 +27,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// The sizes as they were typed: shorter side, and crop.
+    pub fn typed(&self) -> [Option<u32>; 2] {
+        [self.resize, self.crop]
+    }
+
     /// The transform of an evaluation of `model`, whose weights stand at `weights`.
     ///
     /// # Errors

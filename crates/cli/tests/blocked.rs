@@ -1,4 +1,4 @@
-//! Sources that never answer, and files that are none: a run passes over them or ends when asked to.
+//! Sources that never answer, and files that are not regular: a run skips them or ends on request.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 

@@ -1,4 +1,4 @@
-//! The small verbs of the real binary, in a temporary folder.
+//! The small commands of the real binary, in a temporary folder.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;

@@ -1,4 +1,5 @@
-//! What the real binary says about configs: on standard error, one line a problem, exit code 2.
+//! The messages of the real binary about configs: on standard error, one line per problem, with
+//! exit code 2.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;

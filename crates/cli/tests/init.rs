@@ -1,4 +1,4 @@
-//! Runs that start from the weights of others, through the real binary.
+//! Runs of the real binary that start from foreign weights.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 

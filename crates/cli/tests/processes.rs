@@ -1,5 +1,5 @@
-//! Several processes through the real binary, over Gloo: they train what one process trains, go on
-//! in other numbers, and say who is missing.
+//! Several processes of the real binary over Gloo: they train the same weights as one process,
+//! resume with a different number of processes, and name missing ones.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 

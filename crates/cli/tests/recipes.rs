@@ -1,4 +1,4 @@
-//! The recipes inside the real binary, in a folder that holds none of them.
+//! The recipes embedded in the real binary, used in a folder that contains none of them.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! A run that is killed and resumed ends bit for bit like one that never was.
+//! A run that was killed and resumed ends with the same bits as an uninterrupted one.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 

@@ -15,6 +15,7 @@ mod cache;
 pub mod check;
 mod config;
 mod dataset;
+pub mod dense;
 mod error;
 pub mod loader;
 pub mod masking;

@@ -36,6 +36,8 @@ struct Epoch {
     images: Vec<u32>,
     /// Visit number of each image; empty if it equals the number of the epoch.
     visits: Vec<u32>,
+    /// The first place that is final: a run that begins in the middle of an epoch needs no more.
+    first: usize,
 }
 
 /// One image at one position of a batch.
@@ -86,20 +88,23 @@ impl Sampler {
         (self.len / self.geometry.batch_size()) as u64
     }
 
-    /// Returns the order of `epoch`. The latest one is cached; it takes four bytes per image, or
-    /// eight with weights.
-    fn order(&self, epoch: u64) -> Arc<Epoch> {
+    /// Returns the order of `epoch`, from place `first` on. The latest one is cached; it takes four
+    /// bytes per image, or eight with weights.
+    fn order(&self, epoch: u64, first: usize) -> Arc<Epoch> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, order)) = &*cached
             && *of == epoch
+            && order.first <= first
         {
             return order.clone();
         }
         *cached = None; // not two of them in memory
+        // Weights need the whole order, because they follow from the numbers at all places.
+        let first = if self.parts.len() > 1 { 0 } else { first };
         let mut images: Vec<u32> = (0..self.len as u32).collect();
-        Rng::new(self.seed, epoch, 0, Purpose::Shuffle).shuffle(&mut images);
+        Rng::new(self.seed, epoch, 0, Purpose::Shuffle).shuffle_from(&mut images, first);
         let visits = if self.parts.len() > 1 { self.fill(epoch, &mut images) } else { Vec::new() };
-        let order = Arc::new(Epoch { images, visits });
+        let order = Arc::new(Epoch { images, visits, first });
         *cached = Some((epoch, order.clone()));
         order
     }
@@ -129,12 +134,12 @@ impl Sampler {
     /// Returns the images of micro-batch `micro` of the batch at `step` of `epoch`, for this
     /// process. A step after the end of the epoch has none.
     pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize) -> Vec<Draw> {
-        let order = self.order(epoch);
         let n = self.geometry.batch_size();
         let start = (step as usize).saturating_mul(n);
-        if start.saturating_add(n) > order.images.len() {
+        if start.saturating_add(n) > self.len {
             return Vec::new();
         }
+        let order = self.order(epoch, start);
         let rows = self.geometry.rows(micro);
         let visit = |place: usize| order.visits.get(place).map_or(epoch, |&visit| visit.into());
         (start + rows.start..start + rows.end)
@@ -215,6 +220,16 @@ mod tests {
         assert!(epoch(&sampler, 7).iter().all(|draw| draw.visit == 7));
         assert_eq!(sampler.micro_batch(0, 2, 0), first[20..30]);
         assert!(sampler.micro_batch(0, 10, 0).is_empty());
+    }
+
+    #[test]
+    fn a_start_anywhere_finds_the_same_order() {
+        let whole = epoch(&Sampler::new(3, 100, batches_of(10)).unwrap(), 4);
+        let sampler = Sampler::new(3, 100, batches_of(10)).unwrap();
+        for step in [7, 8, 9, 2, 5, 0, 9] {
+            let start = step as usize * 10;
+            assert_eq!(sampler.micro_batch(4, step, 0), whole[start..start + 10], "step {step}");
+        }
     }
 
     #[test]

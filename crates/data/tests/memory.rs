@@ -1,5 +1,5 @@
-//! What the loader holds is bounded by prefetch times batch, and does not grow with the data set. A
-//! test of its own process, whose peak is nobody else's.
+//! The loader's memory is bounded by prefetch times batch and does not grow with the data set. The
+//! test has its own process, because it measures the peak memory of the process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

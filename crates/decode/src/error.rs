@@ -52,6 +52,14 @@ pub enum Error {
         /// Requested number of channels.
         expected: usize,
     },
+    /// An image of this kind has no class numbers.
+    #[error(
+        "a label image must be a PNG of gray values, palette indices or 8-bit RGB, and this is {problem}"
+    )]
+    Labels {
+        /// What it is instead.
+        problem: String,
+    },
     /// The decoder itself failed (a bug in the decoder, not in this crate).
     #[error("the {format} decoder failed on this image: {message}")]
     DecoderPanic {

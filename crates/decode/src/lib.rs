@@ -7,6 +7,7 @@ mod error;
 mod generic;
 mod ifd;
 mod jpeg;
+mod labels;
 mod orientation;
 mod parts;
 mod pixels;
@@ -22,6 +23,7 @@ use image::metadata::Orientation;
 use image::{ImageError, ImageFormat, RgbImage};
 
 pub use error::{Error, Result};
+pub use labels::{LabelImage, LabelPixels, read_labels};
 pub use parts::{MAX_IMAGE_BYTES, MAX_PIXELS};
 pub use pixels::{Image, PixelFormat};
 pub use raw::Raw;

@@ -80,6 +80,52 @@ pub enum Error {
         /// Number of images in the set.
         total: i64,
     },
+    /// Features of patches are infinite or NaN.
+    #[error(
+        "features of {count} of {total} patches of {set} images are not finite: the weights are broken"
+    )]
+    PatchesNotFinite {
+        /// Which set.
+        set: &'static str,
+        /// Number of patches with such a feature.
+        count: i64,
+        /// Number of patches looked at.
+        total: i64,
+    },
+    /// Label images have no pixel that is not ignored.
+    #[error("every pixel of the label images is ignored: nothing to learn from or to score")]
+    NothingLabeled,
+    /// The loss of a head is infinite or NaN.
+    #[error("the loss of the head is {value}: lower its learning rate")]
+    LossNotFinite {
+        /// The loss.
+        value: f64,
+    },
+    /// Cached features need more memory than they may take.
+    #[error(
+        "cached features need more than {gb} GB: allow more, use fewer images, or train without a cache"
+    )]
+    CacheTooSmall {
+        /// The limit.
+        gb: f64,
+    },
+    /// A file of ground truth is inconsistent.
+    #[error("{}: {problem}", path.display())]
+    GroundTruth {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is nothing to find.
+    #[error("no query has an image that should be found")]
+    NoPositives,
+    /// A folder has no image files.
+    #[error("{}: no image files there", path.display())]
+    NoImageFiles {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A tensor does not have the expected shape.
     #[error("{what} must have the shape {expected} (got {got:?})")]
     Shape {

@@ -1,9 +1,9 @@
 //! Feature files: `.npy`, `.safetensors`, and `.csv`.
 
 mod labels;
+mod problem;
 
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
+use problem::{unreadable, unwritten, wrong};
 
 /// A file format for features, determined by the file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,18 +132,6 @@ pub fn write_features(path: &Path, set: &FeatureSet) -> Result<()> {
     }
     let beside = path.with_extension("names.csv");
     base::write_atomic(&beside, names(set).as_bytes()).map_err(unwritten(&beside))
-}
-
-fn wrong(path: &Path, problem: String) -> Error {
-    Error::FeatureFile { path: path.to_owned(), problem }
-}
-
-fn unreadable<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Error {
-    |error| Error::Unreadable { path: path.to_owned(), source: Box::new(error) }
-}
-
-fn unwritten<E: StdError + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Error {
-    |error| Error::Unwritten { path: path.to_owned(), source: Box::new(error) }
 }
 
 /// Reads a NumPy array with two dimensions, in single or double precision.

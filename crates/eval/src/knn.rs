@@ -7,14 +7,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
-use crate::labeled::comparable;
+use crate::labeled::{Labeled, comparable};
+use crate::nearest::{KEY_ROWS_CPU, KEY_ROWS_GPU, Neighbors, blocks, top};
 
 /// Test rows compared at once.
 const TEST_ROWS: i64 = 1024;
-/// Train rows compared at once on a CPU; with [`TEST_ROWS`], 64 MB of similarities.
-const TRAIN_ROWS_CPU: i64 = 16 << 10;
-/// The same elsewhere: 1 GB of similarities. A GPU needs large products.
-const TRAIN_ROWS_GPU: i64 = 256 << 10;
 
 /// Settings of the classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -95,33 +92,38 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     let mut notes = Vec::new();
     let (train, test) = comparable(train, test, &mut notes)?;
     let num_train = train.labels.len();
-    let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(num_train)).collect();
     for &k in config.k.iter().filter(|&&k| k > num_train) {
         notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
     }
-    let search = Search {
-        labels: train.label_tensor().to_device(config.device),
-        classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
-        train: train.features,
-        temperature: config.temperature,
-        k: &k_used,
-        device: config.device,
-    };
-    let train_rows = if config.device == Device::Cpu { TRAIN_ROWS_CPU } else { TRAIN_ROWS_GPU };
-    let test_labels = test.label_tensor().to_device(config.device);
-    let correct = search.run(&test.features, &test_labels, [train_rows, TEST_ROWS]);
-    let share = |count: i64| count as f64 / test.labels.len() as f64;
-    let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
-        KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
-    });
     Ok(KnnResult {
-        scores: scores.collect(),
+        scores: classify(&train, &test, config),
         temperature: config.temperature,
         num_train,
         num_test: test.labels.len(),
         classes: train.labels.iter().collect::<BTreeSet<_>>().len(),
         notes,
     })
+}
+
+/// Classifies labeled test images by labeled train images: a score per `k`.
+pub(crate) fn classify(train: &Labeled, test: &Labeled, config: &KnnConfig) -> Vec<KnnScore> {
+    let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(train.labels.len())).collect();
+    let search = Search {
+        labels: train.label_tensor().to_device(config.device),
+        classes: train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1),
+        train: train.features.shallow_clone(),
+        temperature: config.temperature,
+        k: &k_used,
+        device: config.device,
+    };
+    let train_rows = if config.device == Device::Cpu { KEY_ROWS_CPU } else { KEY_ROWS_GPU };
+    let test_labels = test.label_tensor().to_device(config.device);
+    let correct = search.run(&test.features, &test_labels, [train_rows, TEST_ROWS]);
+    let share = |count: i64| count as f64 / test.labels.len() as f64;
+    let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
+        KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
+    });
+    scores.collect()
 }
 
 /// The train set of a search.
@@ -134,28 +136,11 @@ struct Search<'a> {
     device: Device,
 }
 
-/// Similarities of the nearest train rows found so far, in descending order, and their indices:
-/// both `[b, k]`.
-struct Nearest {
-    similarities: Tensor,
-    indices: Tensor,
-}
-
-impl Nearest {
-    /// Keeps the `k` nearest of both.
-    fn merged(&self, other: &Self, k: i64) -> Self {
-        let all = Tensor::cat(&[&self.similarities, &other.similarities], 1);
-        let indices = Tensor::cat(&[&self.indices, &other.indices], 1);
-        let (similarities, places) = all.topk(k.min(all.size()[1]), 1, true, true);
-        Self { similarities, indices: indices.gather(1, &places, false) }
-    }
-}
-
 impl Search<'_> {
     /// Returns, for each `k`, how many test rows have their class first, and among the first five.
     /// `block` is the number of train and of test rows compared at once.
     fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Vec<[i64; 2]> {
-        let mut found: Vec<Nearest> = Vec::new();
+        let mut found: Vec<Neighbors> = Vec::new();
         for (start, train) in blocks(&self.train, block[0]) {
             let train = self.prepared(&train);
             for (i, (_, test)) in blocks(test, block[1]).enumerate() {
@@ -186,16 +171,16 @@ impl Search<'_> {
     }
 
     /// The nearest of `train` `[m, D]`, whose first row has index `start`, for `test` `[b, D]`.
-    fn nearest(&self, test: &Tensor, train: &Tensor, start: i64) -> Nearest {
+    fn nearest(&self, test: &Tensor, train: &Tensor, start: i64) -> Neighbors {
         let similarity = test.matmul(&train.tr()); // [b, D] x [D, m] -> [b, m]
         let k = self.most().min(train.size()[0]);
-        let (similarities, indices) = similarity.topk(k, 1, true, true); // -> 2 x [b, k]
-        Nearest { similarities, indices: indices + start }
+        let (similarities, indices) = top(&similarity, k); // -> 2 x [b, k]
+        Neighbors { similarities, indices: indices + start }
     }
 
     /// What [`Self::run`] returns, for the test rows of `nearest`.
-    fn correct(&self, nearest: &Nearest, labels: &Tensor) -> Vec<[i64; 2]> {
-        let Nearest { similarities, indices } = nearest;
+    fn correct(&self, nearest: &Neighbors, labels: &Tensor) -> Vec<[i64; 2]> {
+        let Neighbors { similarities, indices } = nearest;
         let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(indices); // -> [b, k]
         // Relative to the nearest: this is a common factor of all weights, and avoids overflow at
         // any temperature.
@@ -217,7 +202,8 @@ impl Search<'_> {
     }
 }
 
-fn check_config(config: &KnnConfig) -> Result<()> {
+/// Checks the values.
+pub(crate) fn check_config(config: &KnnConfig) -> Result<()> {
     let setting = |key, problem: String| Err(Error::Setting { key, problem });
     if config.k.is_empty() || config.k.contains(&0) {
         return setting("k", format!("needs numbers of at least 1 (got {:?})", config.k));
@@ -226,13 +212,6 @@ fn check_config(config: &KnnConfig) -> Result<()> {
         return setting("temperature", format!("must be above 0 (got {})", config.temperature));
     }
     Ok(())
-}
-
-/// Blocks of at most `size` rows, each with the index of its first.
-fn blocks(rows: &Tensor, size: i64) -> impl Iterator<Item = (i64, Tensor)> {
-    let total = rows.size()[0];
-    let starts = (0..total).step_by(size.max(1) as usize);
-    starts.map(move |start| (start, rows.narrow(0, start, size.min(total - start))))
 }
 
 #[cfg(test)]

@@ -14,15 +14,20 @@
 pub mod baseline;
 mod error;
 mod features;
+mod few_shot;
 mod files;
 mod knn;
 mod knn_task;
 mod labeled;
+pub mod linear;
 pub mod logistic;
+pub mod nearest;
 pub mod pca;
 pub mod pictures;
 pub mod record;
 pub mod results;
+pub mod retrieval;
+pub mod segmentation;
 pub mod spectrum;
 pub mod store;
 
@@ -31,6 +36,7 @@ pub use features::{
     ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, extract,
     extract_with_progress, to_input, unit_rows,
 };
+pub use few_shot::{FewShotConfig, FewShotScore, few_shot};
 pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
 pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};

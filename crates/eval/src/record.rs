@@ -1,6 +1,7 @@
 //! The result of an evaluation, in one form for all protocols.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use data::Dataset;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,14 @@ impl DataUsed {
     ) -> Self {
         let fingerprint = dataset.fingerprint();
         Self { role: role.to_owned(), path: path.to_owned(), fingerprint, images, classes }
+    }
+}
+
+impl DataUsed {
+    /// Describes `images` files without classes, which `fingerprint` identifies.
+    pub fn of_files(role: &str, folder: &Path, fingerprint: String, images: usize) -> Self {
+        let path = folder.display().to_string();
+        Self { role: role.to_owned(), path, fingerprint, images, classes: None }
     }
 }
 

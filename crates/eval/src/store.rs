@@ -54,7 +54,7 @@ pub fn weights_fingerprint(tensors: &[(String, Tensor)]) -> Result<String> {
 }
 
 /// The first 16 hexadecimal digits of a hash.
-fn short(hash: Sha256) -> String {
+pub(crate) fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 

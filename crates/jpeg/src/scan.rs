@@ -27,7 +27,10 @@ pub(crate) struct Scan<'a> {
 impl Kernel for Scan<'_> {
     type Output = Result<Vec<u8>>;
 
-    // One function for all loops: what they share, above all the bits and the coders, stays in registers.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what its loops share, above all the bits and the coders, stays in registers"
+    )]
     #[inline(always)]
     fn run(self, isa: impl Isa) -> Result<Vec<u8>> {
         let Self { header, sampling } = self;

@@ -1,4 +1,4 @@
-//! The decoder against Pillow, that is libjpeg-turbo: every byte must be equal.
+//! The decoder against Pillow, which uses libjpeg-turbo: every byte must be equal.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! Weights of other programs: read whole or refused with what stands in the way.
+//! Weights of other programs are read completely, or refused with the obstacle.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;

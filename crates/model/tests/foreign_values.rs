@@ -1,4 +1,4 @@
-//! Weights whose values or positions are not what they look like: refused by name.
+//! Weights whose values or positions differ from what their shapes suggest are refused by name.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What an import reports, what it refuses, and what it makes fit.
+//! What an import reports, refuses, and adapts.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

@@ -1,4 +1,4 @@
-//! Files of torch.save, honest and hostile (tools/parity/pth.py).
+//! Files of torch.save, valid and hostile (tools/parity/pth.py).
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! What depends on torch's generator. The generator is the process's, so one test runs them in turn.
+//! Results that depend on torch's generator. The process has one generator, so one test checks them
+//! in turn.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

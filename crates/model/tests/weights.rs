@@ -1,4 +1,4 @@
-//! Weight files: bit-exact round trips, hostile files, and how keys meet variables.
+//! Weight files: bit-exact round trips, hostile files, and how keys are matched to variables.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;

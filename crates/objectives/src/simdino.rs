@@ -137,8 +137,8 @@ impl SimDinoLoss {
         })?
     }
 
-    fn terms(&self, student: &Tensor, teacher: &Tensor, inputs: &Inputs) -> Result<SimDinoOutput> {
-        let features = self.rate_features(student, teacher, inputs)?;
+    /// Returns the sizes of the batch and the weights of this step.
+    fn weights(&self, student: &Tensor, inputs: &Inputs) -> Result<(Sizes, Weights)> {
         let sizes = Sizes {
             batch_size: inputs.context.batch_size,
             rows: inputs.context.batch_size / self.config.rate_groups,
@@ -148,6 +148,12 @@ impl SimDinoLoss {
         if let Some(balance) = &self.balance {
             weights.gamma = balance.gamma(weights.gamma);
         }
+        Ok((sizes, weights))
+    }
+
+    fn terms(&self, student: &Tensor, teacher: &Tensor, inputs: &Inputs) -> Result<SimDinoOutput> {
+        let features = self.rate_features(student, teacher, inputs)?;
+        let (sizes, weights) = self.weights(student, inputs)?;
         let compression = compression(student, teacher, self.config.loss_form);
         let rate = self.rate(&features, weights.alpha, inputs, &compression);
         let rate = rate?.map_err(|fault| describe(fault, student, teacher))?;
@@ -158,29 +164,25 @@ impl SimDinoLoss {
             LossForm::HalfSqL2 => 1.0 - &compression,
         };
         let mut statistics = Statistics::default();
-        let mut held = None;
-        let loss = match &self.held {
+        let held = self.held.as_ref().map(|controller| {
+            let progress = inputs.context.progress;
+            let path = Path::at(&self.config, progress, &weights, sizes, (floor, ceiling));
+            let span = (ceiling - floor).max(1e-6 * ceiling);
+            Held::record(&mut statistics, &((&expansion / weights.gamma - floor) / span), &path);
+            let coeff = controller.coeff(&path, &compression);
+            (path, coeff)
+        });
+        let loss = match &held {
+            Some((_, coeff)) => disagreement * coeff - &expansion,
             None => disagreement * weights.coeff - &expansion,
-            Some(controller) => {
-                let progress = inputs.context.progress;
-                let path = Path::at(&self.config, progress, &weights, sizes, (floor, ceiling));
-                let position =
-                    (&expansion / weights.gamma - floor) / (ceiling - floor).max(1e-6 * ceiling);
-                Held::record(&mut statistics, &position, &path);
-                let coeff = controller.coeff(&path, &compression);
-                let loss = disagreement * &coeff - &expansion;
-                held = Some((path, coeff));
-                loss
-            }
         };
-        let mut proportion = None;
-        if self.balance.is_some() {
+        let proportion = self.balance.as_ref().map(|_| {
             let pull = self.pull_of_rate(&rate.gradient, student, &features);
             let of_rate = pull * weights.gamma.powi(2);
             let of_views = gradient_square(student, teacher) * weights.coeff.powi(2);
             Balance::record(&mut statistics, &of_rate, &of_views, weights.gamma);
-            proportion = Some((of_rate / of_views).sqrt());
-        }
+            (of_rate / of_views).sqrt()
+        });
         Ok(SimDinoOutput {
             loss,
             compression: compression.detach(),

@@ -1,5 +1,5 @@
-//! What is known about the SimDINO loss without running anyone's code: closed forms of its floor
-//! and ceiling, invariances, and what a group means.
+//! Properties of the SimDINO loss that follow from its definition: closed forms of its floor and
+//! ceiling, invariances, and the meaning of a group.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

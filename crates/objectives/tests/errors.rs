@@ -1,4 +1,4 @@
-//! What is refused, in which words, and what a failed factorization leads to.
+//! Which inputs are refused, with which messages, and the consequences of a failed factorization.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! The weight of the coding rate: what each rule promises, and Theorem 3.1 behind one of them.
+//! The weight of the coding rate: the promise of each rule, and Theorem 3.1, on which one of them
+//! is based.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! When a run is said to have collapsed, and when not.
+//! When a run is reported as collapsed, and when it is not.
 
 #![allow(clippy::unwrap_used)]
 

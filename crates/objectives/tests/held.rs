@@ -1,5 +1,5 @@
-//! The held trade-off: its equations, its state, and that networks that learn under it neither
-//! collapse nor stay apart, at any batch, number of groups, width, and weight of the rate.
+//! The held trade-off: its equations and its state. Networks that learn with it neither collapse
+//! nor keep views apart, at any batch size, number of groups, width, and weight of the rate.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! A batch split over processes is the same objective as the batch in one: values, gradients of a
-//! parameter before the features as data-parallel training averages them, and state. Over Gloo,
+//! A batch that is split over processes has the same objective as the whole batch in one process:
+//! values, state, and gradients of a parameter, averaged as in data-parallel training. Over Gloo,
 //! with real processes.
 
 #![allow(clippy::unwrap_used, clippy::panic)]

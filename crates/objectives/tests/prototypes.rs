@@ -1,5 +1,5 @@
-//! What is known of DINO's and DINOv2's terms without running anyone's code: by hand, at their
-//! extremes, and where the published forms give numbers that are none.
+//! Properties of the terms of DINO and DINOv2 that follow from their definitions: values worked out
+//! by hand, extremes, and cases in which the published forms give NaN.
 
 #![allow(clippy::unwrap_used)]
 

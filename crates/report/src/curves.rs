@@ -223,7 +223,7 @@ impl Plain {
 }
 
 /// A value over the epochs.
-fn points(run: &Run, key: &str) -> Vec<(f64, f64)> {
+pub(crate) fn points(run: &Run, key: &str) -> Vec<(f64, f64)> {
     let point = |record: &Record| record.get(key).map(|value| (record.epoch, value));
     run.records().iter().filter_map(point).filter(|(epoch, _)| epoch.is_finite()).collect()
 }

@@ -1,6 +1,6 @@
 //! The table of all evaluations of a run.
 
-use eval::record::{Record, THIS};
+use eval::record::{DataUsed, Record, THIS};
 use eval::results::Results;
 use serde_json::Value;
 
@@ -67,16 +67,26 @@ fn row(record: &Record) -> Vec<String> {
         joined(others),
         number(record.effective_rank),
         number(record.effective_dimension),
-        joined(record.settings.iter().map(|(name, value)| format!("{name} {}", short(value)))),
+        settings(record),
         record.weights.step.to_string(),
-        joined(
-            record
-                .data
-                .iter()
-                .map(|data| format!("{}: {} images of {}", data.role, data.images, data.path)),
-        ),
+        images(record),
         sizes(record),
     ]
+}
+
+/// Everything besides the network that two scores must share to be comparable.
+pub(crate) fn described(record: &Record) -> String {
+    let parts = [settings(record), images(record), sizes(record)];
+    joined(parts.into_iter().filter(|part| !part.is_empty()))
+}
+
+fn settings(record: &Record) -> String {
+    joined(record.settings.iter().map(|(name, value)| format!("{name} {}", short(value))))
+}
+
+fn images(record: &Record) -> String {
+    let of = |data: &DataUsed| format!("{}: {} images of {}", data.role, data.images, data.path);
+    joined(record.data.iter().map(of))
 }
 
 fn joined(parts: impl Iterator<Item = String>) -> String {

@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod chart;
+mod compare;
 mod curves;
 mod error;
 mod evaluations;
@@ -16,7 +16,7 @@ mod sections;
 mod spread;
 pub mod study;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::{Error, Result};
 use run::Run;
@@ -33,6 +33,27 @@ const SCRIPT: &str = include_str!("script.js");
 /// Returns an error if the folder does not exist or is not that of a run.
 pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<String> {
     Ok(page(&Run::read(folder, read_config)?))
+}
+
+/// Renders several runs as one HTML page, with their curves in the same charts and their results side
+/// by side. `read_config` is as for [`html`].
+///
+/// # Errors
+/// Returns an error if a folder does not exist or is not that of a run.
+pub fn html_of_several(
+    folders: &[PathBuf],
+    read_config: &dyn Fn(&str) -> Option<RunConfig>,
+) -> Result<String> {
+    let runs = folders.iter().map(|folder| Run::read(folder, read_config));
+    let mut runs: Vec<Run> = runs.collect::<Result<_>>()?;
+    // Runs of the same name, in other folders, must be told apart.
+    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+    for (run, folder) in runs.iter_mut().zip(folders) {
+        if names.iter().filter(|name| **name == run.name).count() > 1 {
+            run.name = folder.display().to_string();
+        }
+    }
+    Ok(document("comparison", &compare::body(&runs)))
 }
 
 fn page(run: &Run) -> String {

@@ -197,7 +197,7 @@ pub(crate) fn environment(run: &Run) -> String {
 }
 
 /// Dotted keys and their values as text.
-fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+pub(crate) fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     let text = |value: &Value| match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! Pages of made-up runs, whole and in pieces.
+//! Pages of made-up runs, complete and in pieces.
 
 use std::fs;
 use std::path::PathBuf;
@@ -101,6 +101,44 @@ fn all_evaluations_are_in_one_table() {
         .unwrap();
     let html = super::html(&folder, &read_config).unwrap();
     assert!(html.contains("<b>Evaluations</b>: the evaluations in results.json are damaged"));
+}
+
+#[test]
+fn several_runs_share_charts_and_tables() {
+    let (_root, first) = run_folder("first");
+    let (_other, second) = run_folder("a<b");
+    for (folder, batch) in [(&first, 64), (&second, 128)] {
+        fs::write(folder.join("metrics.jsonl"), metrics()).unwrap();
+        let config =
+            format!(r#"{{"data": {{"path": "photos"}}, "train": {{"batch_size": {batch}}}}}"#);
+        fs::write(folder.join("config.resolved.yaml"), config).unwrap();
+    }
+    fs::write(first.join("results.json"), r#"{"knn":{"scores":[{"k":20,"top1":0.5}]}}"#).unwrap();
+    let mut record = eval::record::Record::new("linear", eval::record::Weights::default());
+    record.score("top1", 0.625);
+    eval::results::update(&second, |results| results.put(record)).unwrap();
+    let folders = [first.clone(), second.clone()];
+    let html = super::html_of_several(&folders, &read_config).unwrap();
+    for expect in [
+        "<h1>first, a&lt;b</h1>",
+        "k-NN accuracy during training",
+        "<td>k = 20, this network</td><td></td><td>50.0 %</td><td>-</td>",
+        "<td>linear</td><td>top1, this network</td><td></td><td>-</td><td>62.5 %</td>",
+        "<td>train.batch_size</td><td>64</td><td>128</td>",
+    ] {
+        assert!(html.contains(expect), "{expect}");
+    }
+    assert!(!html.contains("data.path"), "equal settings are left out");
+    // Two of one name, and one without a config or results.
+    let (_third, third) = run_folder("first");
+    fs::write(third.join("metrics.jsonl"), metrics()).unwrap();
+    let html = super::html_of_several(&[first.clone(), third.clone()], &read_config).unwrap();
+    for expect in
+        [first.display().to_string(), "there is no results.json".into(), "Config of".into()]
+    {
+        assert!(html.contains(&expect), "{expect}");
+    }
+    assert!(super::html_of_several(&[first, third.join("no")], &read_config).is_err());
 }
 
 #[test]

@@ -8,7 +8,6 @@
 //! the computations of a device with the CPU.
 
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod assemble;

@@ -4,7 +4,7 @@
 #include <c10/core/DeviceType.h>
 #include <c10/core/ScalarType.h>
 
-// Of ATen/autocast_mode.h, which would pull in all of ATen.
+// Declared in ATen/autocast_mode.h, which would include all of ATen.
 namespace at::autocast {
 bool is_autocast_enabled(c10::DeviceType device_type);
 void set_autocast_enabled(c10::DeviceType device_type, bool enabled);

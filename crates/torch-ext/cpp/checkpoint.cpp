@@ -1,5 +1,5 @@
-// Activation checkpointing: a part of a network that keeps its input alone and is computed again in
-// the backward pass.
+// Activation checkpointing: a part of a network keeps only its input and is computed again in the
+// backward pass.
 #include "shim.h"
 
 #include <memory>
@@ -9,7 +9,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-// Of ATen/autocast_mode.h, as in autocast.cpp.
+// Declared in ATen/autocast_mode.h; see autocast.cpp.
 namespace at::autocast {
 bool is_autocast_enabled(c10::DeviceType device_type);
 c10::ScalarType get_autocast_dtype(c10::DeviceType device_type);
@@ -20,7 +20,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-// The part itself, which belongs to the graph and goes with it.
+// The part itself, which the graph owns and frees.
 struct Body {
   SimdinoBody body;
   // Autocast as it was in the forward pass; the backward pass runs outside of it.
@@ -42,7 +42,7 @@ struct Body {
   }
 };
 
-// Enters autocast as it was, and leaves it whatever happens.
+// Enters autocast with its earlier state, and leaves it in every case.
 class AutocastAgain {
  public:
   explicit AutocastAgain(const Body& body) : cuda_(body.cuda ? 1 : 0) {
@@ -112,7 +112,7 @@ const char* simdino_checkpoint(
     tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
     tensor_ptr* out) noexcept {
   return guarded([&] {
-    auto owned = std::make_shared<Body>(*body); // drops what it was given, whatever happens
+    auto owned = std::make_shared<Body>(*body); // frees its data in every case
     owned->cuda = x->is_cuda();
     const auto device = x->device().type();
     if (at::autocast::is_autocast_enabled(device)) {

@@ -12,8 +12,8 @@
 namespace at::cuda {
 int warp_size();
 }
-// Linkers drop a library of which no symbol is used, and CUDA then looks absent at run time.
-// Exported and volatile, so that neither compiler nor linker may drop this use.
+// Linkers drop a library if no symbol of it is used; CUDA then seems absent at run time.
+// This use is exported and volatile, so neither the compiler nor the linker may drop it.
 extern "C" {
 int (*volatile simdino_keep_libtorch_cuda)() = &at::cuda::warp_size;
 }

@@ -1,5 +1,5 @@
-// Generators, memory statistics and names of devices. Needs no CUDA header: statistics come
-// through c10's device-independent allocator interface.
+// Generators, memory statistics, and names of devices. No CUDA header is needed, because statistics
+// come through c10's device-independent allocator interface.
 #include "device.h"
 #include "shim.h"
 

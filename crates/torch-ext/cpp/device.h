@@ -1,7 +1,7 @@
-// What several files of the shim ask of devices.
+// Functions about devices that several files of the shim use.
 #pragma once
 
 #include <c10/core/Device.h>
 
-// CUDA device `index`, ready to be used. Throws where it does not exist.
+// Returns CUDA device `index`, ready for use. Throws if it does not exist.
 c10::Device cuda_device(int index);

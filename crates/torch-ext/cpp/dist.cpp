@@ -8,7 +8,7 @@
 #include <torch/csrc/distributed/c10d/comm.hpp>
 
 namespace {
-// Bytes that a broadcast of many tensors joins into one message, as DistributedDataParallel does.
+// Number of bytes of tensors that a broadcast joins into one message, as in DistributedDataParallel.
 constexpr size_t kBroadcastBytes = size_t{250} << 20;
 } // namespace
 
@@ -18,7 +18,7 @@ const char* simdino_store_new(
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = serves != 0;
-    options.waitWorkers = false; // who is there is counted by our own meeting, which names names
+    options.waitWorkers = false; // our own rendezvous counts the processes, and names the missing ones
     options.timeout = std::chrono::milliseconds(timeout_ms);
     *out = new SimdinoStore{c10::make_intrusive<c10d::TCPStore>(host, options)};
   });
@@ -28,7 +28,7 @@ void simdino_store_free(SimdinoStore* store) noexcept {
   try {
     delete store;
   } catch (...) {
-    // The other end may be gone already; there is nobody to tell.
+    // The other end may be gone already, so an error has no receiver.
   }
 }
 
@@ -86,7 +86,7 @@ void simdino_group_free(SimdinoGroup* group) noexcept {
   try {
     delete group;
   } catch (...) {
-    // Other processes may be gone already; there is nobody to tell.
+    // Other processes may be gone already, so an error has no receiver.
   }
 }
 

@@ -1,5 +1,5 @@
-// What the translation units about process groups share. c10d's headers are slow to compile, so
-// nobody else includes this.
+// Declarations that the files about process groups share. c10d's headers are slow to compile, so
+// no other file includes this one.
 #pragma once
 
 #include "shim.h"
@@ -21,7 +21,7 @@ struct SimdinoGroup {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
 };
 
-// The store under the keys of one backend of a group.
+// A view of the store with the keys of one backend of a group.
 inline c10::intrusive_ptr<c10d::Store> keys_of(const SimdinoMember& member, const char* backend) {
   return c10::make_intrusive<c10d::PrefixStore>(
       std::string(member.prefix) + backend, member.store->store);

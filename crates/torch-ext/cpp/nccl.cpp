@@ -1,5 +1,5 @@
-// NCCL for tensors of CUDA devices. In a file of its own: it needs CUDA's headers, and a build
-// without them compiles it to an answer that says so.
+// NCCL for tensors of CUDA devices. It has its own file because it needs CUDA's headers; a build
+// without them compiles functions that return an error.
 #include "shim.h"
 
 #ifdef USE_C10D_NCCL
@@ -16,7 +16,7 @@ const char* simdino_group_add_nccl(
     auto store = keys_of(*member, "nccl");
     auto nccl = c10::make_intrusive<Nccl>(store, member->rank, member->size, options);
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(cuda_index));
-    // In this order: a backend takes the group's device over when it is set.
+    // The order matters: a backend takes over the group's device when it is set.
     group->group->setBoundDeviceId(device);
     group->group->setBackend(
         c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, nccl);

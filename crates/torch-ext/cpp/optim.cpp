@@ -1,4 +1,4 @@
-// Operations on lists of tensors: EMA, norms, scaling and AdamW, one kernel for many tensors.
+// Operations on lists of tensors (EMA, norms, scaling, and AdamW), with one kernel for many tensors.
 #include "shim.h"
 
 #include <vector>

@@ -17,7 +17,7 @@ const char* simdino_profiler_start(int cuda) noexcept {
     }
     const impl::ProfilerConfig config(impl::ProfilerState::KINETO);
     profiler::prepareProfiler(config, activities);
-    // Functions alone: the default of no scopes would also record every dispatcher call in TorchScript.
+    // Record only functions: without a scope, every dispatcher call in TorchScript would be recorded, too.
     profiler::enableProfiler(
         config, activities, {at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION});
   });

@@ -1,4 +1,4 @@
-// Gradients averaged over processes by c10d's Reducer, the engine of DistributedDataParallel.
+// Averages gradients over processes with c10d's Reducer, the engine of DistributedDataParallel.
 #include "dist.h"
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace {
 
-// A reducer made while this lives says names of parameters in its messages, not their numbers.
+// While this exists, a new reducer reports parameters by name rather than by number.
 class NamesInMessages {
  public:
   NamesInMessages() : before_(c10d::debug_level()) {
@@ -29,11 +29,11 @@ class NamesInMessages {
   c10d::DebugLevel before_;
 };
 
-// Has the buckets laid out for good, the last parameters first. c10d does it once, after the first
-// backward pass, in the order in which gradients came. With more than two processes the order of
-// additions depends on the buckets, so a run that goes on in a new process would not repeat the
-// bits of one that was not interrupted. Hence a pass of our own, in which all gradients are 0 and
-// come in the reverse of the parameters' order, nearly that of a real one.
+// Fixes the layout of the buckets, with the last parameters first. c10d lays them out once, after the
+// first backward pass, in the order in which gradients arrived. With more than two processes, the
+// order of additions depends on the buckets, so a resumed run would not reproduce an uninterrupted
+// one bit by bit. We therefore run a pass in which all gradients are 0 and arrive in the reverse
+// order of the parameters, which is nearly the order of a real pass.
 void lay_out(c10d::Reducer& reducer, const std::vector<at::Tensor>& params) {
   at::AutoGradMode with_gradients(true);
   reducer.prepare_for_forward();
@@ -86,7 +86,7 @@ void simdino_reducer_free(SimdinoReducer* reducer) noexcept {
   try {
     delete reducer;
   } catch (...) {
-    // It complains of a backward pass that was broken off, which whoever broke it off knows.
+    // It reports an interrupted backward pass, which the caller that interrupted it knows about.
   }
 }
 
@@ -134,7 +134,7 @@ const char* simdino_reducer_zero_grad(SimdinoReducer* reducer) noexcept {
 
 namespace {
 
-// y = sum over processes of x; as all losses together depend on y, dx = sum over processes of dy.
+// y = sum over processes of x. All losses together depend on y, so dx = sum over processes of dy.
 struct SumOverProcesses : torch::autograd::Function<SumOverProcesses> {
   using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
 

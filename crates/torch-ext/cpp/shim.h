@@ -1,9 +1,9 @@
-// The C interface of the shim: what tch lacks of libtorch.
+// The C interface of the shim: the parts of libtorch that tch lacks.
 //
-// Every function that can fail returns null when it went well and otherwise a message, which
-// lives in a buffer of the calling thread until its next call into the shim. It is libtorch's
-// sentence alone, or with its C++ backtrace where TORCH_SHOW_CPP_STACKTRACES is 1, as in PyTorch. No
-// C++ exception leaves a function. A tensor is passed as tch holds it: a pointer to an at::Tensor.
+// Every function that can fail returns null on success and otherwise a message, which is valid until
+// the calling thread's next call into the shim. The message is libtorch's sentence, followed by its C++
+// backtrace if TORCH_SHOW_CPP_STACKTRACES is 1, as in PyTorch. No C++ exception leaves a function. A
+// tensor is passed as in tch: as a pointer to an at::Tensor.
 #pragma once
 
 #include <cstddef>
@@ -19,10 +19,10 @@ class Tensor;
 // Keeps a copy of `text` for this thread and returns it.
 const char* simdino_message(const char* text) noexcept;
 
-// Whether the environment asks for backtraces.
+// Whether the environment requests backtraces.
 bool simdino_shows_backtraces() noexcept;
 
-// Runs `body`; null, or the message of what it threw.
+// Runs `body`. Returns null, or the message of its exception.
 template <class Body>
 const char* guarded(Body&& body) noexcept {
   try {
@@ -43,11 +43,11 @@ typedef at::Tensor* tensor_ptr;
 
 // Version of the libtorch whose headers this was compiled with, such as 2.11.0.
 const char* simdino_torch_version() noexcept;
-// CUDA version of libtorch as major * 1000 + minor * 10; 0 when it was built without CUDA.
+// CUDA version of libtorch as major * 1000 + minor * 10; 0 if it was built without CUDA.
 const char* simdino_cuda_version(int64_t* out) noexcept;
-// Makes CUDA device `index` the one that this thread uses where nothing else is said.
+// Makes CUDA device `index` the default device of this thread.
 const char* simdino_cuda_set_device(int index) noexcept;
-// Name of CUDA device `index`, as the driver gives it, cut to `size - 1` bytes.
+// Name of CUDA device `index` from the driver, cut to `size - 1` bytes.
 const char* simdino_cuda_name(int index, char* out, size_t size) noexcept;
 
 // targets[i] += weight * (sources[i] - targets[i])
@@ -79,56 +79,56 @@ const char* simdino_manual_seed(uint64_t seed) noexcept;
 const char* simdino_rng_state(int cuda_index, tensor_ptr* out) noexcept;
 const char* simdino_set_rng_state(int cuda_index, tensor_ptr state) noexcept;
 
-// Autocast of this thread, as it stood before it was changed; the layout is repeated in src/ffi.rs.
+// State of this thread's autocast before a change; the layout is repeated in src/ffi.rs.
 struct SimdinoAutocast {
   int32_t enabled;
   int32_t dtype;
 };
-// Autocast of this thread as it stands.
+// The current state of this thread's autocast.
 const char* simdino_autocast_state(int cuda, SimdinoAutocast* now) noexcept;
 // Enters a region. `dtype` is c10::ScalarType's number; negative switches autocast off.
 const char* simdino_autocast_enter(int cuda, int dtype, SimdinoAutocast* before) noexcept;
 // Leaves it: restores `before`, and forgets cached casts when no region is left.
 const char* simdino_autocast_exit(int cuda, const SimdinoAutocast* before) noexcept;
 
-// A part of a network: `call` computes it, `again` not 0 in the backward pass, and gives a new
-// tensor or a message that lives until its next call on this thread; `drop` frees `data`.
+// A part of a network. `call` computes it, with `again` not 0 in the backward pass, and returns a new
+// tensor or a message that is valid until its next call on this thread; `drop` frees `data`.
 struct SimdinoBody {
   void* data;
   const char* (*call)(void* data, tensor_ptr x, int again, tensor_ptr* out);
   void (*drop)(void* data);
 };
-// `body` of `x` without keeping its activations. `params` are all parameters that it uses. Takes
-// `body->data`, whatever happens.
+// Computes `body` of `x` without keeping its activations. `params` are all parameters that it uses.
+// The function takes ownership of `body->data`, even if it fails.
 const char* simdino_checkpoint(
     tensor_ptr x, const tensor_ptr* params, size_t len, const SimdinoBody* body,
     tensor_ptr* out) noexcept;
 
-// Why the fused kernels do not run on a CUDA device for networks of width `dim`: null if they do.
+// Why the fused kernels cannot run on a CUDA device for networks of width `dim`; null if they can.
 const char* simdino_fused_why_not(int cuda_index, int64_t dim) noexcept;
-// A residual branch that is added and normalized; the layout is repeated in src/ffi.rs. Null: there is
-// none. `kind` is c10::ScalarType's number, of the normalized tokens. `places` are those of images in the
-// output, `selected_places` those of the `selected` images that are normalized.
+// A residual branch that is added and normalized; the layout is repeated in src/ffi.rs. A null pointer
+// means that a part is absent. `kind` is the c10::ScalarType of the normalized tokens. `places` are the
+// places of images in the output, and `selected_places` those of the `selected` images to normalize.
 struct SimdinoAddNorm {
   tensor_ptr x, output, bias, gamma, factor, places, weight, shift, selected_places;
   double eps;
   int64_t selected;
   int32_t kind;
 };
-// Writes the normalized tokens to out[0], and with an `output` the sum to out[1].
+// Writes the normalized tokens to out[0] and, if there is an `output`, the sum to out[1].
 const char* simdino_fused_add_norm(const SimdinoAddNorm* arguments, tensor_ptr* out) noexcept;
 // GELU(x + bias) within a network of width `dim`.
 const char* simdino_fused_bias_gelu(
     tensor_ptr x, tensor_ptr bias, int64_t dim, tensor_ptr* out) noexcept;
-// Queries, keys and values of [B, T, 3 D], to three of `out`. `bias`, null or what was added to `qkv`,
-// gets its gradient here.
+// Writes the queries, keys, and values of [B, T, 3 D] to three tensors of `out`. `bias` is null or was
+// already added to `qkv`; it receives its gradient here.
 const char* simdino_fused_split_heads(
     tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
-// Why the kernels of attention do not run on a CUDA device for sequences of so many tokens and heads of `width`
-// columns: null if they do.
+// Why the attention kernels cannot run on a CUDA device for sequences of this many tokens and heads of `width`
+// columns; null if they can.
 const char* simdino_fused_attention_why_not(int cuda_index, int64_t tokens, int64_t width) noexcept;
-// Attention of queries, keys and values [B, T, 3 D], to one of `out`, [B, T, D]. `bias` as above.
+// Writes the attention of queries, keys, and values [B, T, 3 D] to out[0], [B, T, D]. `bias` as above.
 const char* simdino_fused_attention(
     tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
@@ -139,49 +139,49 @@ struct SimdinoMemory {
 const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept;
 const char* simdino_cuda_reset_peak(int index) noexcept;
 
-// A stream of CUDA device `index` beside the one that its threads compute on.
+// A stream of CUDA device `index`, separate from the one for computation.
 struct SimdinoStream;
 const char* simdino_stream_new(int index, SimdinoStream** out) noexcept;
 void simdino_stream_free(SimdinoStream* stream) noexcept;
-// `len` bytes of page-locked memory, all 0: a tensor owned by the caller.
+// Allocates `len` bytes of page-locked memory, all 0, as a tensor owned by the caller.
 const char* simdino_pinned_bytes(int64_t len, tensor_ptr* out) noexcept;
-// Something that happens on a device.
+// A point in the work of a device.
 struct SimdinoEvent;
 void simdino_event_free(SimdinoEvent* event) noexcept;
-// A copy of `host` on the stream's device, owned by the caller. `made` is when it is there: an event of an
-// earlier copy, or null, and then a new one. Waits for nothing where `host` is page-locked, which must not
-// change before that.
+// Copies `host` to the stream's device; the caller owns the copy. `made` is the event of its completion: the
+// event of an earlier copy to reuse, or null for a new one. The call does not wait if `host` is page-locked;
+// `host` must not change before the event.
 const char* simdino_stream_upload(
     SimdinoStream* stream, tensor_ptr host, tensor_ptr* out, SimdinoEvent** made) noexcept;
-// Whether it has happened.
+// Whether the device has reached the event.
 const char* simdino_event_done(SimdinoEvent* event, int* out) noexcept;
 const char* simdino_event_wait(SimdinoEvent* event) noexcept;
-// What this thread launches from now on, on the device of `tensor`, comes after the event, and the
-// memory of `tensor` is not given to anybody else before it is done.
+// Makes later work of this thread on the device of `tensor` wait for the event, and keeps the memory
+// of `tensor` reserved until that work is done.
 const char* simdino_event_join(SimdinoEvent* event, tensor_ptr tensor) noexcept;
 
-// Starts to record the operators of this thread and its backward pass, and with `cuda` the GPU's kernels.
+// Starts recording the operators of this thread and its backward pass and, with `cuda`, the GPU's kernels.
 const char* simdino_profiler_start(int cuda) noexcept;
-// Stops, and writes what was recorded to `path` in Chrome's trace format; null: throws it away.
+// Stops recording and writes the trace to `path` in Chrome's format, or discards it if `path` is null.
 const char* simdino_profiler_stop(const char* path) noexcept;
 
-// A key-value store over TCP, in one of the processes of a run or beside them.
+// A key-value store over TCP, in one of the processes of a run or outside them.
 struct SimdinoStore;
-// Connects to the store, which this process opens first where `serves` is not 0.
+// Connects to the store. If `serves` is not 0, this process opens it first.
 const char* simdino_store_new(
     const char* host, uint16_t port, int serves, int64_t timeout_ms, SimdinoStore** out) noexcept;
 void simdino_store_free(SimdinoStore* store) noexcept;
-// What a client says first to a store, which answers with the four bytes of `nonce`.
+// The first message of a client to a store, which answers with the four bytes of `nonce`.
 void simdino_store_greeting(uint32_t nonce, uint8_t out[10]) noexcept;
 const char* simdino_store_set(
     SimdinoStore* store, const char* key, const uint8_t* data, size_t len) noexcept;
-// Waits for the key. The bytes live until this thread's next call.
+// Waits for the key. The bytes are valid until this thread's next call.
 const char* simdino_store_get(
     SimdinoStore* store, const char* key, const uint8_t** data, size_t* len) noexcept;
-// Adds to a number, 0 at first; `out` is the sum.
+// Adds to a number, which is 0 at first; `out` is the sum.
 const char* simdino_store_add(
     SimdinoStore* store, const char* key, int64_t amount, int64_t* out) noexcept;
-// Whether the key is there, without waiting.
+// Whether the key exists, without waiting.
 const char* simdino_store_has(SimdinoStore* store, const char* key, int* out) noexcept;
 
 // A process among others that share a store; repeated in src/ffi.rs.
@@ -199,12 +199,12 @@ void simdino_group_free(SimdinoGroup* group) noexcept;
 // Adds NCCL, for tensors of CUDA devices.
 const char* simdino_group_add_nccl(
     SimdinoGroup* group, const SimdinoMember* member, int cuda_index) noexcept;
-// In place, over all processes; `op` 0 adds, 1 takes the largest.
+// Reduces over all processes, in place: `op` 0 adds, 1 takes the maximum.
 const char* simdino_group_all_reduce(SimdinoGroup* group, tensor_ptr tensor, int op) noexcept;
-// In place, the tensors of process `root` to all, joined into few messages.
+// Broadcasts the tensors of process `root`, in place, joined into few messages.
 const char* simdino_group_broadcast(
     SimdinoGroup* group, const tensor_ptr* tensors, size_t len, int root) noexcept;
-// Writes the tensor of each process into `outs`, one for each, of its shape.
+// Gathers the tensor of each process in `outs`, which has one of the same shape for each.
 const char* simdino_group_all_gather(
     SimdinoGroup* group, tensor_ptr tensor, const tensor_ptr* outs, size_t len) noexcept;
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept;
@@ -228,8 +228,8 @@ void simdino_reducer_free(SimdinoReducer* reducer) noexcept;
 const char* simdino_reducer_prepare_forward(SimdinoReducer* reducer) noexcept;
 const char* simdino_reducer_prepare_backward(
     SimdinoReducer* reducer, const tensor_ptr* outputs, size_t len) noexcept;
-// After backward: whether all is averaged. Otherwise `unused` is 1 and the message lists the
-// parameters that got no gradient.
+// After the backward pass: whether all gradients are averaged. If not, `unused` is 1, and the message
+// lists the parameters without a gradient.
 const char* simdino_reducer_unused(SimdinoReducer* reducer, int* unused) noexcept;
 const char* simdino_reducer_zero_grad(SimdinoReducer* reducer) noexcept;
 // Whether NCCL was compiled in.

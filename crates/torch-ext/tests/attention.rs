@@ -3,29 +3,16 @@
 //!
 //! `SIMDINO_BENCH=1 cargo test --test attention -- --nocapture` also prints times on a GPU.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+#[path = "support/kernels.rs"]
+mod kernels;
+
 use std::time::Instant;
 
+use kernels::{CPU, emulate, exact, gpu, in_fp64};
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::fused;
 
-const CPU: Device = Device::Cpu;
 const WIDTH: i64 = 64;
-
-/// GPU to test on; says so where there is none.
-fn gpu() -> Option<Device> {
-    let there = Cuda::is_available();
-    if !there {
-        println!("skipped: this machine has no GPU");
-    }
-    there.then_some(Device::Cuda(0))
-}
-
-/// Values that bfloat16 holds exactly, so that all types compute with the same inputs.
-fn exact(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, CPU)).to_kind(Kind::BFloat16).to_kind(Kind::Double)
-}
 
 /// A projection `[B, T, 3 D]` and the gradient of the output `[B, T, D]`.
 struct Case {
@@ -60,7 +47,12 @@ fn run(case: &Case, device: Device, kind: Kind, f: impl Fn(&Tensor, &Tensor) -> 
         ("d_value", d_value),
         ("d_bias", bias.grad()),
     ]
-    .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
+    .map(in_fp64)
+}
+
+/// With one token, gradients of queries and keys are zero: hence the smallest size.
+fn compare(got: &Results, exact: &Results, allowed: f64, what: &str) {
+    kernels::compare(got, exact, 0.1, |_| allowed, what);
 }
 
 /// What libtorch computes from the same projection with its bias.
@@ -75,17 +67,6 @@ fn by_operators(qkv: &Tensor, bias: &Tensor, heads: i64) -> Tensor {
 
 fn by_us(qkv: &Tensor, bias: &Tensor, heads: i64) -> torch_ext::Result<Tensor> {
     fused::attention(qkv, Some(bias), heads)
-}
-
-/// Largest error of each result, relative to the largest value of the exact one, or to 0.1 where
-/// that is smaller: with one token, gradients of queries and keys are zero.
-fn compare(got: &Results, exact: &Results, allowed: f64, what: &str) {
-    for ((name, got), (_, exact)) in got.iter().zip(exact) {
-        assert_eq!(got.size(), exact.size(), "{what}: {name}");
-        let size = exact.abs().max().clamp_min(0.1);
-        let error = ((got - exact).abs().max() / size).double_value(&[]);
-        assert!(error <= allowed, "{what}: {name} is off by {error}");
-    }
 }
 
 #[test]
@@ -214,15 +195,8 @@ fn times_beside_those_of_libtorch() {
     }
 }
 
-/// A C++ program that runs the kernels' own text on the CPU, thread by thread, and compares.
 #[test]
 fn the_text_of_the_kernels_computes_what_plain_loops_do() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if !here.join("cpp").exists() {
-        println!("skipped: the sources are not here");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
     let cases: [(u32, &[&str]); 7] = [
         (1, &["5", "16"]),
         (2, &["17"]),
@@ -233,17 +207,6 @@ fn the_text_of_the_kernels_computes_what_plain_loops_do() {
         (17, &["257"]),
     ];
     for (tiles, tokens) in cases {
-        let program = dir.path().join(format!("attention{tiles}"));
-        let mut compiler =
-            Command::new(std::env::var_os("CXX").map_or("c++".into(), PathBuf::from));
-        compiler.args(["-std=c++17", "-O1"]).arg(format!("-DTILES={tiles}"));
-        compiler
-            .arg("-I")
-            .arg(here.join("cpp/fused"))
-            .arg(here.join("tests/kernels/attention.cpp"));
-        let compiled = compiler.arg("-o").arg(&program).output().unwrap();
-        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-        let ran = Command::new(&program).args(tokens).output().unwrap();
-        assert!(ran.status.success(), "{tiles} tiles: {}", String::from_utf8_lossy(&ran.stdout));
+        emulate("attention.cpp", &format!("TILES={tiles}"), tokens);
     }
 }

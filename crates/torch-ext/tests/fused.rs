@@ -2,13 +2,12 @@
 //! against the formulas where there is a GPU, and the kernels' text compiled for the CPU everywhere.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+#[path = "support/kernels.rs"]
+mod kernels;
 
-use tch::{Cuda, Device, Kind, Tensor};
+use kernels::{CPU, emulate, exact, gpu, in_fp64};
+use tch::{Device, Kind, Tensor};
 use torch_ext::fused::{self, Branch, Norm, Subset};
-
-const CPU: Device = Device::Cpu;
 
 /// What a case has beside an output. `subset`: the branch was computed for some of the images, and others
 /// are normalized.
@@ -51,11 +50,6 @@ impl Case {
         let mut subsets = Subset::smallest(&numbers, &[batch - 1, batch - 2]).into_iter();
         [(); 2].map(|()| subsets.next().filter(|_| parts.subset))
     }
-}
-
-/// Values that bfloat16 holds exactly, so that all types compute with the same inputs.
-fn exact(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, CPU)).to_kind(Kind::BFloat16).to_kind(Kind::Double)
 }
 
 fn case(batch: i64, tokens: i64, dim: i64) -> Case {
@@ -131,10 +125,7 @@ fn run(
             results.push((name, leaf.grad()));
         }
     }
-    results
-        .into_iter()
-        .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
-        .collect()
+    results.into_iter().map(in_fp64).collect()
 }
 
 type Outputs = (Tensor, Option<Tensor>);
@@ -186,19 +177,13 @@ fn by_operators(
     (normed, out)
 }
 
-/// Largest error of each result, relative to the largest value of the exact one.
 fn compare(
     got: &[(&str, Tensor)],
     exact: &[(&str, Tensor)],
     allowed: impl Fn(&str) -> f64,
     what: &str,
 ) {
-    assert_eq!(got.len(), exact.len(), "{what}");
-    for ((name, got), (_, exact)) in got.iter().zip(exact) {
-        assert_eq!(got.size(), exact.size(), "{what}: {name}");
-        let error = ((got - exact).abs().max() / exact.abs().max()).double_value(&[]);
-        assert!(error <= allowed(name), "{what}: {name} is off by {error}");
-    }
+    kernels::compare(got, exact, f64::MIN_POSITIVE, allowed, what);
 }
 
 #[test]
@@ -234,15 +219,6 @@ fn tolerance(name: &str, stream: Kind) -> f64 {
         ("normed" | "d_output", _) => 5e-3,
         _ => 2e-5,
     }
-}
-
-/// GPUs to test on; says so where there is none.
-fn gpu() -> Option<Device> {
-    let there = Cuda::is_available();
-    if !there {
-        println!("skipped: this machine has no GPU");
-    }
-    there.then_some(Device::Cuda(0))
 }
 
 #[test]
@@ -281,9 +257,7 @@ fn gelu(
         .to_kind(Kind::Double)
         / 8.0;
     (out.to_kind(Kind::Double) * weights.view_as(&out)).sum(None).backward();
-    [("normed", out), ("d_output", x.grad()), ("d_bias", bias.grad())]
-        .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
-        .into()
+    [("normed", out), ("d_output", x.grad()), ("d_bias", bias.grad())].map(in_fp64).into()
 }
 
 #[test]
@@ -341,8 +315,7 @@ fn heads_are_split_and_their_gradients_merged_with_those_of_the_bias() {
                 });
                 loss.sum::<Tensor>().backward();
                 let out = Tensor::stack(&parts, 0);
-                [("out", out), ("d_qkv", x.grad()), ("d_bias", bias.grad())]
-                    .map(|(name, t)| (name, t.detach().to_device(CPU).to_kind(Kind::Double)))
+                [("out", out), ("d_qkv", x.grad()), ("d_bias", bias.grad())].map(in_fp64)
             };
             let want = run(CPU, Kind::Double, &|x, bias| {
                 let parts =
@@ -395,24 +368,9 @@ fn what_does_not_fit_is_refused() {
     assert!(fused::supported(CPU, 8).is_err());
 }
 
-/// A C++ program that runs the kernels' own text on the CPU, thread by thread, and compares.
 #[test]
 fn the_text_of_the_kernels_computes_what_plain_loops_do() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if !here.join("cpp").exists() {
-        println!("skipped: the sources are not here");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
     for dim in [24, 136, 1032] {
-        let program = dir.path().join(format!("kernels{dim}"));
-        let mut compiler =
-            Command::new(std::env::var_os("CXX").map_or("c++".into(), PathBuf::from));
-        compiler.args(["-std=c++17", "-O1"]).arg(format!("-DDIM={dim}"));
-        compiler.arg("-I").arg(here.join("cpp/fused")).arg(here.join("tests/kernels/emulated.cpp"));
-        let compiled = compiler.arg("-o").arg(&program).output().unwrap();
-        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-        let ran = Command::new(&program).output().unwrap();
-        assert!(ran.status.success(), "width {dim}: {}", String::from_utf8_lossy(&ran.stdout));
+        emulate("emulated.cpp", &format!("DIM={dim}"), &[]);
     }
 }

@@ -1,4 +1,4 @@
-//! Process groups, with real processes: this test program starts itself again as each of them.
+//! Process groups of real processes: this test program starts itself again as each of them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

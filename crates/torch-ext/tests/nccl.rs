@@ -1,4 +1,4 @@
-//! NCCL, as far as the machine has it.
+//! NCCL, as far as this machine supports it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! Averaged gradients of two processes against those of one, with real processes.
+//! The averaged gradients of two real processes against those of one.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

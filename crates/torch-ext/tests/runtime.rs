@@ -1,4 +1,4 @@
-//! Autocast, generators, memory and names, on the CPU; on CUDA where a device is present.
+//! Autocast, generators, memory, and names: on the CPU, and on CUDA if there is a device.
 
 #[path = "support/processes.rs"]
 mod processes;

@@ -1,4 +1,5 @@
-//! A meeting place that is none: each real socket there ends the wait in time, in a sentence.
+//! An address at which no store answers: with each kind of real socket, the wait ends in time, with
+//! a clear message.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Copies to a device: of ordinary memory here, and on CUDA where a device is present.
+//! Copies to a device: from ordinary memory on the CPU, and on CUDA if there is a device.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 

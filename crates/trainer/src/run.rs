@@ -22,7 +22,7 @@ use crate::metrics::Record;
 use crate::plan::Plan;
 use crate::probe::Probe;
 use crate::processes::Processes;
-use crate::schedule::Schedules;
+use crate::schedule::{Schedules, StepValues};
 use crate::step::{Skipped, StepOutput, StepRequest, StepResult};
 use crate::warnings::TrainingWarnings;
 
@@ -101,8 +101,7 @@ pub fn run(
     let plan = &job.plan;
     let mut loader = open_loader(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, learner.config().geometry.batch_size());
-    let mut collapse = CollapseDetector::default();
-    let (mut warnings, mut skips) = (TrainingWarnings::default(), SkipCounter::default());
+    let (mut symptoms, mut skips) = (Symptoms::default(), SkipCounter::default());
     if start == 0 {
         meter.pause(|| probe(job, learner, 0, observer, probes))?;
     }
@@ -124,20 +123,9 @@ pub fn run(
         if !broken.is_empty() {
             observer.broken(&broken)?;
         }
-        let mut output = skips.handle(result, job, done, &mut meter, observer)?;
+        let output = skips.handle(result, job, done, &mut meter, observer)?;
         if log_metrics {
-            if let Some(output) = &mut output {
-                output.average(job.processes.collective())?;
-            }
-            let record = meter.record(done, plan, &values, output.as_ref())?;
-            observer.record(&record)?;
-            for text in warnings.check(&record, values.progress) {
-                observer.warning(&text);
-            }
-            let signals = output.as_ref().and_then(|output| output.signals.as_ref());
-            let warning =
-                signals.and_then(|signals| collapse.observe(step, values.progress, signals));
-            warning.iter().for_each(|text| observer.warning(text));
+            log(job, &values, output, &mut meter, &mut symptoms, observer)?;
         }
         // Probe and log come first, so that a checkpoint's step has all its lines on disk.
         let stop = job.processes.any(observer.stop_requested())? && done < plan.last_step;
@@ -155,6 +143,37 @@ pub fn run(
         checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
     }
     Ok(Outcome::Finished)
+}
+
+/// Looks for signs of trouble in the lines of metrics.
+#[derive(Default)]
+struct Symptoms {
+    warnings: TrainingWarnings,
+    collapse: CollapseDetector,
+}
+
+/// Reports the metrics of a step, as means over all processes, and warnings about them.
+fn log(
+    job: &TrainingJob,
+    values: &StepValues,
+    mut output: Option<StepOutput>,
+    meter: &mut Meter,
+    symptoms: &mut Symptoms,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    if let Some(output) = &mut output {
+        output.average(job.processes.collective())?;
+    }
+    let record = meter.record(values.step + 1, &job.plan, values, output.as_ref())?;
+    observer.record(&record)?;
+    for text in symptoms.warnings.check(&record, values.progress) {
+        observer.warning(&text);
+    }
+    if let Some(signals) = output.as_ref().and_then(|output| output.signals.as_ref()) {
+        let warning = symptoms.collapse.observe(values.step, values.progress, signals);
+        warning.iter().for_each(|text| observer.warning(text));
+    }
+    Ok(())
 }
 
 /// Ends a run that was asked to stop while it waited for the images of step `done.end`; it began

@@ -1,5 +1,5 @@
-//! What a step takes in is what the loader makes, whatever is ahead of it: on the CPU, and on CUDA where
-//! a device is present.
+//! A step receives exactly the loader's batches, however many are prepared in advance: on the CPU,
+//! and on CUDA if there is a device.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

@@ -12,7 +12,8 @@ use crate::workspace::Workspace;
 use crate::{bench, process, setup};
 
 const PEER: &str = "benches/peers/data.py";
-const PEER_PACKAGES: [&str; 2] = ["torchvision==0.26.0", "albumentations==2.0.8"];
+/// What the peers need beside torch.
+pub const PEER_PACKAGES: [&str; 2] = ["torchvision==0.26.0", "albumentations==2.0.8"];
 /// Drawn where there is no folder of photographs.
 const DRAWN: Synthetic = Synthetic { count: 100, size: 450, seed: 0 };
 
@@ -92,22 +93,39 @@ fn parse(arguments: &[String]) -> Result<Request> {
 
 /// The photographs of the test data where there are any, or else drawn images.
 fn default_images(workspace: &Workspace, simdino: &Simdino<'_>) -> Result<PathBuf> {
-    let folder = workspace.path("target/bench");
-    fs::create_dir_all(&folder).context(|| format!("cannot create {}", folder.display()))?;
-    let photos = std::env::var_os("SIMDINO_TEST_DATA")
-        .map(|data| Path::new(&data).join("photos.tar"))
-        .filter(|photos| photos.is_file());
-    if let Some(photos) = photos {
-        let mut tar = workspace.command("tar");
-        process::run(tar.arg("xf").arg(photos).arg("-C").arg(&folder))?;
-        return Ok(folder.join("photos"));
+    if let Some(photos) = photographs_of_test_data(workspace)? {
+        return Ok(photos);
     }
-    let drawn = folder.join("drawn");
+    let drawn = workspace.path("target/bench/drawn");
     if !drawn.is_dir() {
         println!("bench: no --images and no SIMDINO_TEST_DATA: drawing images (PNG, not JPEG)");
         process::run(&mut simdino.data_synth(&drawn, DRAWN))?;
     }
     Ok(simdino::images(&drawn))
+}
+
+/// The photographs of the test data, for benches that have no program to draw images with.
+///
+/// # Errors
+/// There are none.
+pub fn photographs(workspace: &Workspace) -> Result<PathBuf> {
+    match photographs_of_test_data(workspace)? {
+        Some(photos) => Ok(photos),
+        None => usage("name a folder of photographs with --images, or set SIMDINO_TEST_DATA"),
+    }
+}
+
+/// Unpacks them below `target`.
+fn photographs_of_test_data(workspace: &Workspace) -> Result<Option<PathBuf>> {
+    let folder = workspace.path("target/bench");
+    fs::create_dir_all(&folder).context(|| format!("cannot create {}", folder.display()))?;
+    let photos = std::env::var_os("SIMDINO_TEST_DATA")
+        .map(|data| Path::new(&data).join("photos.tar"))
+        .filter(|photos| photos.is_file());
+    let Some(photos) = photos else { return Ok(None) };
+    let mut tar = workspace.command("tar");
+    process::run(tar.arg("xf").arg(photos).arg("-C").arg(&folder))?;
+    Ok(Some(folder.join("photos")))
 }
 
 fn round(

@@ -17,8 +17,10 @@ const OUT: &str = "gpu-bundle";
 /// What may travel at once is 64 MiB; the repository itself takes a part of it.
 const MOST_BYTES: u64 = 56 << 20;
 /// Files that are copied as they are.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 9] = [
     ("tools/gpu_check.py", "gpu_check.py"),
+    ("tools/gpu_parts.py", "gpu_parts.py"),
+    ("tools/gpu_summary.py", "gpu_summary.py"),
     ("tools/gpu_trace.py", "gpu_trace.py"),
     ("benches/peers/step.py", "step.py"),
     ("configs/cifar10_gpu.yaml", "configs/cifar10_gpu.yaml"),

@@ -3,17 +3,17 @@
 
 pub(crate) mod cycles;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fail::{Context, Result, failed};
+use crate::fail::{Result, failed};
+use crate::files;
 use crate::process;
 use crate::workspace::Workspace;
 
 /// What each package may depend on of ours; a new arrow needs a line in docs/ARCHITECTURE.md.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("simdino-base", &[]),
     ("simdino-torch-ext", &["simdino-base"]),
     ("simdino-simd", &[]),
@@ -23,11 +23,12 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("simdino-data", &["simdino-augment", "simdino-base", "simdino-decode"]),
     ("simdino-model", &["simdino-base", "simdino-torch-ext"]),
     ("simdino-objectives", &["simdino-base", "simdino-torch-ext"]),
+    ("simdino-objects", &["simdino-base", "simdino-simd"]),
     (
         "simdino-eval",
         &["simdino-augment", "simdino-base", "simdino-data", "simdino-model", "simdino-torch-ext"],
     ),
-    ("simdino-score", &["simdino-base"]),
+    ("simdino-score", &["simdino-base", "simdino-decode"]),
     (
         "simdino-trainer",
         &[
@@ -52,6 +53,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
         ],
     ),
     ("simdino-report", &["simdino", "simdino-eval", "simdino-trainer"]),
+    ("simdino-py", &["simdino-augment", "simdino-base", "simdino-data", "simdino-decode"]),
     (PROGRAM, &ALL_LIBRARIES),
     ("xtask", &[]),
     ("benches", &ALL_LIBRARIES),
@@ -62,7 +64,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
 const PROGRAM: &str = "trainer";
 
 /// Every library of ours.
-const ALL_LIBRARIES: [&str; 14] = [
+const ALL_LIBRARIES: [&str; 15] = [
     "simdino-simd",
     "simdino-base",
     "simdino-torch-ext",
@@ -72,6 +74,7 @@ const ALL_LIBRARIES: [&str; 14] = [
     "simdino-data",
     "simdino-model",
     "simdino-objectives",
+    "simdino-objects",
     "simdino-eval",
     "simdino-score",
     "simdino-trainer",
@@ -80,7 +83,7 @@ const ALL_LIBRARIES: [&str; 14] = [
 ];
 
 /// Crates from outside that only these packages may use.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     (
         "tch",
         &[
@@ -95,6 +98,8 @@ const RESERVED: [(&str, &[&str]); 6] = [
         ],
     ),
     ("torch-sys", &["simdino-torch-ext"]),
+    ("pyo3", &["simdino-py"]),
+    ("numpy", &["simdino-py"]),
     ("serde_yaml", &[PROGRAM]),
     ("clap", &[PROGRAM]),
     ("clap_complete", &[PROGRAM]),
@@ -127,7 +132,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let packages = packages.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut broken = dependencies(packages);
     broken.extend(unsafe_code(packages)?);
-    let sources = sources(&workspace.path("crates"), workspace.root())?;
+    let sources = sources(workspace.root())?;
     broken.extend(sources.iter().flat_map(|(path, text)| library_words(path, text)));
     broken.extend(yaml_files(&sources));
     broken.extend(cycles::check(packages, workspace.root())?);
@@ -166,12 +171,12 @@ fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for package in packages.iter().filter(|package| package["name"] != "simdino-torch-ext") {
         for target in package["targets"].as_array().into_iter().flatten() {
-            let is_crate = |kind: &Value| kind == "lib" || kind == "bin";
+            let is_crate = |kind: &Value| kind == "lib" || kind == "bin" || kind == "cdylib";
             if !target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(is_crate)) {
                 continue;
             }
             let path = target["src_path"].as_str().unwrap_or_default();
-            let text = fs::read_to_string(path).context(|| format!("cannot read {path}"))?;
+            let text = files::read(Path::new(path))?;
             if !text.lines().any(|line| FORBIDS.contains(&line.trim())) {
                 broken.push(format!("{path} lacks #![forbid(unsafe_code)]"));
             }
@@ -180,26 +185,14 @@ fn unsafe_code(packages: &[Value]) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Every `src/**/*.rs` below `folder`, with its path from `root`.
-fn sources(folder: &Path, root: &Path) -> Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    let mut waiting: Vec<PathBuf> = vec![folder.to_owned()];
-    while let Some(folder) = waiting.pop() {
-        let entries =
-            fs::read_dir(&folder).context(|| format!("cannot read {}", folder.display()))?;
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            if path.is_dir() {
-                waiting.push(path);
-            } else if relative.ends_with(".rs") && relative.contains("/src/") {
-                let text = fs::read_to_string(&path)
-                    .context(|| format!("cannot read {}", path.display()))?;
-                found.push((relative, text));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+/// Every `src/**/*.rs` of our crates, with its path from `root`.
+fn sources(root: &Path) -> Result<Vec<(String, String)>> {
+    let name = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+    let files = files::ours(root)?.into_iter().map(|path| (name(&path), path));
+    let is_source =
+        |name: &str| name.starts_with("crates/") && name.contains("/src/") && name.ends_with(".rs");
+    let sources = files.filter(|(name, _)| is_source(name));
+    sources.map(|(name, path)| Ok((name, files::read(&path)?))).collect()
 }
 
 /// The lines of code of a file that are built into the crate: no comments, no tests at its end.

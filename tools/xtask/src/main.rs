@@ -5,7 +5,10 @@
 mod bench;
 mod bench_coding_rate;
 mod bench_data;
+mod bench_eval;
 mod bench_model;
+mod bench_objects;
+mod bench_python;
 mod demo;
 mod dist;
 mod fail;
@@ -18,10 +21,12 @@ mod process;
 mod round_trip;
 mod setup;
 mod simdino;
+mod sizes;
 mod smoke;
 mod soak;
 mod spelling;
 mod test;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +42,8 @@ cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
 cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
 cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask dist [OUT]             make the archive of a release, which runs on the torch of a Python
+cargo xtask wheels [--program FILE] [OUT]
+                                   make the wheels simdino and simdino-cli, for pip
 cargo xtask gpu-bundle [--cifar DIR] [OUT]
                                    make the folder that travels to a machine with a GPU and no Rust
 cargo xtask setup                  only install what the build needs (the others do it too)
@@ -44,10 +51,16 @@ cargo xtask bench step [--config FILE] [--device cpu|cuda] [--steps N] [--json] 
                                    the training step beside the same step in PyTorch and timm
 cargo xtask bench data [--images DIR] [--seconds S] [--rounds N] [--json]
                                    the data pipeline beside torchvision + Pillow and albumentations
+cargo xtask bench eval [--json] [--train=N] [--test=N] [--width=N] [--classes=N] [--rounds=N]
+                                   evaluations on frozen features beside torch and scikit-learn
 cargo xtask bench model [--json]
                                    a backbone beside timm's in PyTorch; loading beside reading
+cargo xtask bench python [--images DIR] [--seconds S] [--json]
+                                   the wheel beside a DataLoader, and the published loss
 cargo xtask bench coding-rate [--json]
-                                   the coding rate's closed form beside autograd through Cholesky";
+                                   the coding rate's closed form beside autograd through Cholesky
+cargo xtask bench objects [--json] normalized cuts, dense CRF and label propagation beside scipy,
+                                   pydensecrf and torch";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -75,6 +88,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["demo", ..] => demo::run(&Workspace::find()?, &arguments[1..]),
         ["test", ..] => test::run(&Workspace::find()?, &arguments[1..]),
         ["soak", ..] => soak::run(&Workspace::find()?, &arguments[1..]),
+        ["wheels", ..] => wheels::run(&Workspace::find()?, &arguments[1..]),
         ["dist", ..] => dist::run(&Workspace::find()?, &arguments[1..]),
         ["gpu-bundle", ..] => gpu_bundle::run(&Workspace::find()?, &arguments[1..]),
         ["messages"] => messages::write(&Workspace::find()?),
@@ -83,6 +97,9 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "coding-rate", ..] => {
             bench_coding_rate::run(&Workspace::find()?, &arguments[2..])
         }
+        ["bench", "eval", ..] => bench_eval::run(&Workspace::find()?, &arguments[2..]),
+        ["bench", "objects", ..] => bench_objects::run(&Workspace::find()?, &arguments[2..]),
+        ["bench", "python", ..] => bench_python::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "model", ..] => bench_model::run(&Workspace::find()?, &arguments[2..]),
         ["bench", "data", ..] => bench_data::run(&Workspace::find()?, &arguments[2..]),
         _ => usage(format!("no such task: {}\n{HELP}", words.join(" "))),

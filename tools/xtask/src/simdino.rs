@@ -38,7 +38,7 @@ impl<'a> Simdino<'a> {
         let mut binary = None;
         let mut cargo = workspace.cargo(&["build", "--package", "trainer", "--bin", "simdino"]);
         process::each_line(cargo.arg("--message-format=json-render-diagnostics"), |line| {
-            binary = binary.take().or_else(|| executable(line));
+            binary = binary.take().or_else(|| executable(line, "simdino"));
         })?;
         match binary {
             Some(binary) => Ok(Self { workspace, binary }),
@@ -177,10 +177,10 @@ fn setting(key: &str, value: &OsStr) -> std::ffi::OsString {
     word
 }
 
-/// The path of the binary in a line of cargo's JSON messages.
-fn executable(line: &str) -> Option<PathBuf> {
+/// The path of the program `name` in a line of cargo's JSON messages.
+pub fn executable(line: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
-    (message["target"]["name"] == "simdino")
+    (message["target"]["name"] == name)
         .then(|| message["executable"].as_str().map(PathBuf::from))
         .flatten()
 }
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn the_binary_is_read_from_cargos_messages() {
         let line = r#"{"reason":"compiler-artifact","target":{"name":"simdino"},"executable":"/x/target/debug/simdino"}"#;
-        assert_eq!(executable(line), Some(PathBuf::from("/x/target/debug/simdino")));
+        assert_eq!(executable(line, "simdino"), Some(PathBuf::from("/x/target/debug/simdino")));
         let library =
             r#"{"reason":"compiler-artifact","target":{"name":"trainer"},"executable":null}"#;
-        assert_eq!(executable(library), None);
+        assert_eq!(executable(library, "simdino"), None);
     }
 
     #[test]

@@ -4,21 +4,15 @@
 //! in an identifier counts too: `camelCase` and `snake_case` are split. What must stay as others wrote it
 //! goes into [`NAMES`], or onto a line that says why with [`MARKER`].
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::fail::{Context, Result, failed};
+use crate::fail::{Result, failed};
+use crate::files;
 use crate::workspace::Workspace;
 
 /// Files that are read, by the end of their names.
 const EXTENSIONS: [&str; 13] =
     ["rs", "md", "toml", "yaml", "yml", "py", "sh", "cff", "cpp", "h", "css", "js", "json"];
-
-/// Folders that are not ours to spell, or that a program fills.
-const SKIPPED: [&str; 4] = ["target", "runs", "fixtures", "__pycache__"];
-
-/// Folders that begin with a dot and are ours.
-const DOTTED: [&str; 3] = [".github", ".ci", ".cargo"];
 
 /// This file is full of them.
 const THIS_FILE: &str = "tools/xtask/src/spelling.rs";
@@ -117,10 +111,9 @@ const FRONTS: &str = "un re im self semi pre over bit byte element row column pa
 /// Lists every British word with its file, its line, and the American one.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let mut found = Vec::new();
-    for path in files(workspace.root())? {
-        let text =
-            fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-        let shown = path.strip_prefix(workspace.root()).unwrap_or(&path).display().to_string();
+    for path in files::ours(workspace.root())?.iter().filter(|path| is_read(path)) {
+        let text = files::read(path)?;
+        let shown = path.strip_prefix(workspace.root()).unwrap_or(path).display().to_string();
         for (number, line) in text.lines().enumerate() {
             for (word, american) in british(line) {
                 found.push(format!("{shown}:{}: {word} ({american})", number + 1));
@@ -135,31 +128,6 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             found.join("\n  ")
         )),
     }
-}
-
-/// Every file to be read, in order.
-fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut waiting = vec![root.to_owned()];
-    while let Some(folder) = waiting.pop() {
-        let context = || format!("cannot read {}", folder.display());
-        for entry in fs::read_dir(&folder).context(context)? {
-            let entry = entry.context(context)?;
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let kind = entry.file_type().context(context)?;
-            if kind.is_dir() {
-                let hidden = name.starts_with('.') && !DOTTED.contains(&name.as_str());
-                if !hidden && !SKIPPED.contains(&name.as_str()) {
-                    waiting.push(path);
-                }
-            } else if kind.is_file() && is_read(&path) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn is_read(path: &Path) -> bool {
@@ -243,6 +211,8 @@ fn is_true_ise(verb: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn found(line: &str) -> String {
@@ -313,7 +283,8 @@ mod tests {
             let path = root.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, "colour").unwrap();
-            assert_eq!(files(&root).unwrap().contains(&path), read, "{name}");
+            let found = files::ours(&root).unwrap().contains(&path) && is_read(&path);
+            assert_eq!(found, read, "{name}");
         }
         fs::remove_dir_all(&root).unwrap();
     }

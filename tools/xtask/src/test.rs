@@ -5,17 +5,19 @@ use std::time::Instant;
 use crate::fail::{Fail, Result, failed, usage};
 use crate::workspace::Workspace;
 use crate::{
-    dist, gpu_bundle, layering, messages, process, round_trip, setup, smoke, soak, spelling,
+    dist, gpu_bundle, layering, messages, process, round_trip, setup, sizes, smoke, soak, spelling,
+    wheels,
 };
 
 /// Its name, and what it does.
 type Stage = (&'static str, fn(&Workspace) -> Result<()>);
 
-const STAGES: [Stage; 14] = [
+const STAGES: [Stage; 16] = [
     ("setup", setup::run),
     ("components", components),
     ("format", |ws| process::run(&mut ws.cargo(&["fmt", "--all", "--", "--check"]))),
     ("layering", layering::check),
+    ("sizes", sizes::check),
     ("spelling", spelling::check),
     ("messages", messages::check),
     ("clippy", |ws| {
@@ -39,6 +41,7 @@ const STAGES: [Stage; 14] = [
     }),
     ("python", round_trip::run),
     ("gpu-check", gpu_bundle::test),
+    ("wheels", wheels::test),
     ("dist", dist::test),
     ("smoke", smoke::run),
     ("soak", |ws| {

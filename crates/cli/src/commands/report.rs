@@ -1,4 +1,4 @@
-//! `simdino report`: one HTML page about a run.
+//! `simdino report`: one HTML page about a run, or about several side by side.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,35 @@ use crate::failure::{Context, Result};
 /// What `simdino report` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of a run
-    run: PathBuf,
+    /// Folder of a run; several are compared on one page
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The page; by default report.html in the folder of the run, or comparison.html here for several
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// Runs the verb.
 ///
 /// # Errors
-/// The folder is not a run's, or cannot be written.
+/// A folder is not a run's, or the page cannot be written.
 pub fn run(args: &Args) -> Result<()> {
-    let path = write(&args.run)?;
+    let read_config = |text: &str| config::of_run(text).ok();
+    let path = match (args.runs.as_slice(), &args.out) {
+        ([run], None) => write(run)?,
+        ([run], Some(out)) => write_page(out, &report::html(run, &read_config)?)?,
+        (runs, out) => {
+            let out = out.clone().unwrap_or_else(|| PathBuf::from("comparison.html"));
+            write_page(&out, &report::html_of_several(runs, &read_config)?)?
+        }
+    };
     answer(&format!("{}\n", path.display()))
+}
+
+fn write_page(path: &Path, page: &str) -> Result<PathBuf> {
+    write_atomic(path, page.as_bytes())
+        .context(|| format!("{}: cannot write the report", path.display()))?;
+    Ok(path.to_owned())
 }
 
 /// Writes `report.html` into the folder of a run and returns its path.
@@ -31,8 +49,5 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn write(folder: &Path) -> Result<PathBuf> {
     let read_config = |text: &str| config::of_run(text).ok();
     let page = report::html(folder, &read_config)?;
-    let path = folder.join("report.html");
-    write_atomic(&path, page.as_bytes())
-        .context(|| format!("{}: cannot write the report", path.display()))?;
-    Ok(path)
+    write_page(&folder.join("report.html"), &page)
 }

@@ -1,4 +1,5 @@
-//! The evaluation loader: every image once, in order, resized and center-cropped.
+//! The evaluation loader: every image once, in order, resized and center-cropped; or random crops, for
+//! a classifier that learns from them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::BrokenImage;
 use super::pipeline::{Pipeline, RetryPolicy, WorkerPool};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use augment::EvalTransform;
+use augment::{EvalTransform, RandomCrop};
 
 /// Number of batches prepared ahead.
 const PREFETCH: usize = 3;
@@ -33,13 +34,33 @@ pub struct EvalBatch {
 /// set is stopped ([`Dataset::stop_on`]), it ends with [`Error::Interrupted`].
 pub struct EvalLoader {
     dataset: Arc<Dataset>,
-    pipeline: Pipeline<Vec<usize>, EvalBatch>,
+    pipeline: Pipeline<Vec<Use>, EvalBatch>,
     /// Batches that have not been submitted yet.
-    ahead: std::vec::IntoIter<Vec<usize>>,
+    ahead: std::vec::IntoIter<Vec<Use>>,
     /// A batch held back to receive the broken images of empty batches after it.
     held: Option<EvalBatch>,
     /// Broken images before the first batch.
     orphans: Vec<BrokenImage>,
+}
+
+/// An image and the number of its use, on which a random crop depends.
+type Use = (usize, u64);
+
+/// What becomes of an image.
+#[derive(Clone, Copy)]
+enum Transform {
+    Center(EvalTransform),
+    Random(RandomCrop),
+}
+
+impl Transform {
+    /// Side of the square, in pixels.
+    fn side(&self) -> u32 {
+        match self {
+            Self::Center(transform) => transform.crop,
+            Self::Random(crop) => crop.side,
+        }
+    }
 }
 
 impl std::fmt::Debug for EvalLoader {
@@ -62,34 +83,64 @@ impl EvalLoader {
         workers: impl Into<Option<usize>>,
         indices: Option<Vec<usize>>,
     ) -> Result<Self> {
-        if batch == 0 {
-            let problem = "must be at least 1 (got 0)".into();
-            return Err(Error::Config { key: "eval batch", problem });
-        }
         if transform.crop == 0 || transform.resize == 0 {
             let problem = format!("sizes must be at least 1 pixel (got {transform:?})");
             return Err(Error::Config { key: "eval transform", problem });
         }
         let len = dataset.len();
-        let indices = indices.unwrap_or_else(|| (0..len).collect());
-        if let Some(&index) = indices.iter().find(|&&index| index >= len) {
+        let uses = indices.unwrap_or_else(|| (0..len).collect()).into_iter();
+        let uses = uses.map(|index| (index, 0)).collect();
+        Self::start(dataset, Transform::Center(transform), batch, workers.into(), uses)
+    }
+
+    /// Reads random crops of images: `uses` are the index in the data set and a number, on which the
+    /// choices of the crop depend. An image may be used several times.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn random_crops(
+        dataset: Arc<Dataset>,
+        crop: RandomCrop,
+        batch: usize,
+        workers: impl Into<Option<usize>>,
+        uses: Vec<(usize, u64)>,
+    ) -> Result<Self> {
+        if crop.side == 0 {
+            let problem = "must be at least 1 pixel (got 0)".into();
+            return Err(Error::Config { key: "side of random crops", problem });
+        }
+        Self::start(dataset, Transform::Random(crop), batch, workers.into(), uses)
+    }
+
+    fn start(
+        dataset: Arc<Dataset>,
+        transform: Transform,
+        batch: usize,
+        workers: Option<usize>,
+        uses: Vec<Use>,
+    ) -> Result<Self> {
+        if batch == 0 {
+            let problem = "must be at least 1 (got 0)".into();
+            return Err(Error::Config { key: "eval batch", problem });
+        }
+        let len = dataset.len();
+        if let Some(&(index, _)) = uses.iter().find(|&&(index, _)| index >= len) {
             return Err(Error::Index { index, len });
         }
-        let batches: Vec<Vec<usize>> = indices.chunks(batch).map(<[usize]>::to_vec).collect();
+        let batches: Vec<Vec<Use>> = uses.chunks(batch).map(<[Use]>::to_vec).collect();
         let all = Arc::clone(&dataset);
-        let pipeline = Pipeline::start(
-            workers.into(),
-            PREFETCH,
-            move |indices, workers_pool: &WorkerPool| make(&all, &transform, indices, workers_pool),
-        )?;
+        let pipeline =
+            Pipeline::start(workers, PREFETCH, move |uses, workers_pool: &WorkerPool| {
+                make(&all, transform, uses, workers_pool)
+            })?;
         let ahead = batches.into_iter();
         Ok(Self { dataset, pipeline, ahead, held: None, orphans: Vec::new() })
     }
 
     fn next_made(&mut self) -> Option<Result<EvalBatch>> {
         while self.pipeline.pending() < PREFETCH {
-            let Some(indices) = self.ahead.next() else { break };
-            self.pipeline.submit(indices);
+            let Some(uses) = self.ahead.next() else { break };
+            self.pipeline.submit(uses);
         }
         // A stopped evaluation has no result that is worth waiting for.
         let stop = || self.dataset.is_stopped();
@@ -134,41 +185,42 @@ impl EvalLoader {
     }
 }
 
-/// One image: its index, the place for its pixels, and, if it is broken, the reason.
+/// One image: its index and use, the place for its pixels, and, if it is broken, the reason.
 struct Row<'a> {
-    index: usize,
+    image: Use,
     pixels: &'a mut [u8],
     broken: &'a mut Option<BrokenImage>,
 }
 
 fn make(
     dataset: &Dataset,
-    transform: &EvalTransform,
-    indices: Vec<usize>,
+    transform: Transform,
+    uses: Vec<Use>,
     workers_pool: &WorkerPool,
 ) -> Result<EvalBatch> {
-    let side = transform.crop as usize;
+    let side = transform.side() as usize;
     let bytes = dataset.channels() * side * side;
-    let mut pixels = vec![0; bytes * indices.len()];
-    let mut failures: Vec<Option<BrokenImage>> = vec![None; indices.len()];
-    let rows = indices
+    let mut pixels = vec![0; bytes * uses.len()];
+    let mut failures: Vec<Option<BrokenImage>> = vec![None; uses.len()];
+    let rows = uses
         .iter()
         .zip(pixels.chunks_exact_mut(bytes))
         .zip(&mut failures)
-        .map(|((&index, pixels), broken)| Row { index, pixels, broken })
+        .map(|((&image, pixels), broken)| Row { image, pixels, broken })
         .collect();
     workers_pool.for_each(rows, |row: Row<'_>| {
-        match read(dataset, transform, row.index, row.pixels) {
+        match read(dataset, transform, row.image, row.pixels) {
             Ok(()) => {}
             Err(error) => {
-                let name = dataset.name(row.index);
-                *row.broken = Some(BrokenImage::new(row.index, name, error));
+                let (index, _) = row.image;
+                let name = dataset.name(index);
+                *row.broken = Some(BrokenImage::new(index, name, error));
             }
         }
     });
 
-    let mut good = Vec::with_capacity(indices.len());
-    for (row, index) in indices.iter().enumerate().filter(|(row, _)| failures[*row].is_none()) {
+    let mut good = Vec::with_capacity(uses.len());
+    for (row, (index, _)) in uses.iter().enumerate().filter(|(row, _)| failures[*row].is_none()) {
         // Closes the gaps of broken images.
         pixels.copy_within(row * bytes..(row + 1) * bytes, good.len() * bytes);
         good.push(*index);
@@ -184,12 +236,15 @@ fn make(
 
 fn read(
     dataset: &Dataset,
-    transform: &EvalTransform,
-    index: usize,
+    transform: Transform,
+    (index, number): Use,
     pixels: &mut [u8],
 ) -> Result<()> {
     let image = dataset.image(index)?;
-    let image = transform.apply((&image).into())?;
+    let image = match transform {
+        Transform::Center(transform) => transform.apply((&image).into())?,
+        Transform::Random(crop) => crop.apply((&image).into(), number)?,
+    };
     if image.data().len() != pixels.len() {
         let (expected, got) = (pixels.len(), image.data().len());
         return Err(augment::Error::Buffer { what: "pixels of an image", expected, got }.into());

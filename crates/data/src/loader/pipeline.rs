@@ -8,9 +8,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
-};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -119,12 +117,13 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         }
     }
 
-    /// Returns the result of the oldest job if it is available; `None` also if there is no job.
-    pub(super) fn try_next(&mut self) -> Option<Result<O>> {
-        let result = match self.pending.front()?.try_recv() {
+    /// Returns the result of the oldest job if it arrives within `time`; `None` also if there is
+    /// no job.
+    pub(super) fn next_within(&mut self, time: Duration) -> Option<Result<O>> {
+        let result = match self.pending.front()?.recv_timeout(time) {
             Ok(result) => result,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(ended_early()),
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => Err(ended_early()),
         };
         self.pending.pop_front();
         Some(result)
@@ -249,6 +248,22 @@ mod tests {
             let expected = (0..9).map(|first| first * first + 13).chain([0]);
             assert!(got.iter().copied().eq(expected), "{got:?}");
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_time_gets_the_result_or_nothing() {
+        let mut pipeline = squares(1, 2);
+        assert!(pipeline.next_within(Duration::ZERO).is_none(), "there is no job");
+        pipeline.submit(vec![2]);
+        pipeline.submit(vec![13]);
+        let mut wait = || loop {
+            if let Some(result) = pipeline.next_within(Duration::from_millis(1)) {
+                return result;
+            }
+        };
+        assert_eq!(wait().unwrap(), 4);
+        assert!(wait().unwrap_err().to_string().contains("thirteen"));
+        assert_eq!(pipeline.pending(), 0);
     }
 
     #[test]

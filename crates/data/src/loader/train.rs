@@ -198,8 +198,17 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     /// # Errors
     /// As [`Self::next_batch`], except for the stop.
     pub fn try_next_batch(&mut self) -> Option<Result<Batch<P>>> {
+        self.next_batch_within(Duration::ZERO)
+    }
+
+    /// Returns the next micro-batch if it arrives within `time`, for callers that have something
+    /// to look at now and then.
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`], except for the stop.
+    pub fn next_batch_within(&mut self, time: Duration) -> Option<Result<Batch<P>>> {
         self.refill();
-        let made = self.pipeline.try_next()?;
+        let made = self.pipeline.next_within(time)?;
         Some(made.and_then(|made| self.deliver(made)))
     }
 

@@ -125,7 +125,7 @@ pub fn is_image(path: &Path) -> bool {
 }
 
 /// The fingerprint of (name, label, size in bytes) triples, in order: 16 hex digits.
-fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -> String {
+pub(crate) fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -> String {
     let mut hash = Sha256::new();
     for (name, label, size) in images {
         hash.update((name.len() as u64).to_le_bytes());

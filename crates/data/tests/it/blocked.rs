@@ -1,4 +1,4 @@
-//! What is no file, and sources that never answer.
+//! Files that are not regular, and sources that never answer.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What loaders and the check do about broken images, and what the check counts.
+//! How the loaders and `data check` treat broken images, and what the check counts.
 
 use std::sync::Arc;
 

@@ -247,63 +247,63 @@ fn a_quote_that_is_not_closed_costs_its_line_alone() {
     assert_eq!(auto(&dir.path().join("long.csv")).len(), 1000);
 }
 
+/// Lists with lines of different lengths: the file, its text, its images with their labels, the lines without an
+/// image, and those without a label.
+type Uneven =
+    (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+const UNEVEN: &[Uneven] = &[
+    (
+        "a.csv",
+        "path,text,label\n0.png,hi,a\n1.png,hello, world,b\nhash0,x,y,b\n2.png,hi\n3.png,hi,b\n",
+        "0.png=a 1.png=- hash0=- 2.png=- 3.png=b",
+        &[],
+        &["line 3, 1.png", "line 4, hash0", "line 5, 2.png"],
+    ),
+    // An empty field too many may be a comma too many before the label.
+    (
+        "b.csv",
+        "path,text,label\n0.png,hi,a\n1.png,hello, world,\n",
+        "0.png=a 1.png=-",
+        &[],
+        &["line 3, 1.png"],
+    ),
+    // A field too few before the label.
+    (
+        "c.csv",
+        "path,width,label,split\n0.png,9,a,train\n1.png,b,train\n",
+        "0.png=a 1.png=-",
+        &[],
+        &["line 3, 1.png"],
+    ),
+    // Where the path is not the first field it is as doubtful as the label.
+    (
+        "d.csv",
+        "text,path,label\nhi,0.png,a\nhello, world,1.png,b\nhi,2.png\n",
+        "0.png=a",
+        &["line 3", "line 4"],
+        &[],
+    ),
+    ("e.csv", "path,label\n0.png,a\ndogs, big/1.png,b\n", "0.png=a", &["line 3"], &[]),
+    // Without a header the first line is the measure; a path alone has no label.
+    ("f.csv", "0.png\n1.png,b\n2.png,b,c\n", "0.png=- 1.png=b 2.png=-", &[], &["line 3, 2.png"]),
+    ("g.csv", "path,label\n0.png\n1.png,b\n", "0.png=- 1.png=b", &[], &[]),
+    // Nothing is lost where there are no labels.
+    ("h.csv", "path,text\n0.png,a\n1.png,a, b\n", "0.png=- 1.png=-", &[], &[]),
+    (
+        "i.tsv",
+        "path\ttext\tlabel\n0.png\ta\tb\tc\n1.png\td\te\n",
+        "0.png=- 1.png=e",
+        &[],
+        &["line 2, 0.png"],
+    ),
+];
+
 #[test]
 fn a_line_of_another_length_has_no_wrong_label() {
     let dir = tempdir().unwrap();
     (0..4).for_each(|number| write_picture(&dir.path().join(format!("{number}.png")), number));
     std::fs::copy(dir.path().join("0.png"), dir.path().join("hash0")).unwrap();
-    for (file, text, images, lost, unread) in [
-        (
-            "a.csv",
-            "path,text,label\n0.png,hi,a\n1.png,hello, world,b\nhash0,x,y,b\n2.png,hi\n3.png,hi,b\n",
-            "0.png=a 1.png=- hash0=- 2.png=- 3.png=b",
-            &[][..],
-            &["line 3, 1.png", "line 4, hash0", "line 5, 2.png"][..],
-        ),
-        // An empty field too many may be a comma too many before the label.
-        (
-            "b.csv",
-            "path,text,label\n0.png,hi,a\n1.png,hello, world,\n",
-            "0.png=a 1.png=-",
-            &[],
-            &["line 3, 1.png"],
-        ),
-        // A field too few before the label.
-        (
-            "c.csv",
-            "path,width,label,split\n0.png,9,a,train\n1.png,b,train\n",
-            "0.png=a 1.png=-",
-            &[],
-            &["line 3, 1.png"],
-        ),
-        // Where the path is not the first field it is as doubtful as the label.
-        (
-            "d.csv",
-            "text,path,label\nhi,0.png,a\nhello, world,1.png,b\nhi,2.png\n",
-            "0.png=a",
-            &["line 3", "line 4"],
-            &[],
-        ),
-        ("e.csv", "path,label\n0.png,a\ndogs, big/1.png,b\n", "0.png=a", &["line 3"], &[]),
-        // Without a header the first line is the measure; a path alone has no label.
-        (
-            "f.csv",
-            "0.png\n1.png,b\n2.png,b,c\n",
-            "0.png=- 1.png=b 2.png=-",
-            &[],
-            &["line 3, 2.png"],
-        ),
-        ("g.csv", "path,label\n0.png\n1.png,b\n", "0.png=- 1.png=b", &[], &[]),
-        // Nothing is lost where there are no labels.
-        ("h.csv", "path,text\n0.png,a\n1.png,a, b\n", "0.png=- 1.png=-", &[], &[]),
-        (
-            "i.tsv",
-            "path\ttext\tlabel\n0.png\ta\tb\tc\n1.png\td\te\n",
-            "0.png=- 1.png=e",
-            &[],
-            &["line 2, 0.png"],
-        ),
-    ] {
+    for &(file, text, images, lost, unread) in UNEVEN {
         let (found, no_image, no_label) = read_as(dir.path(), file, text);
         assert_eq!(found, images, "{file}");
         assert_eq!(

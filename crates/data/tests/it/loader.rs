@@ -1,4 +1,4 @@
-//! The loaders: order, determinism, resume, and what they do about broken images.
+//! The loaders: order, determinism, resuming, and broken images.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

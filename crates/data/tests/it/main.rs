@@ -1,9 +1,11 @@
-//! Tests of the crate from outside. One binary: each would compile the image encoders anew.
+//! Integration tests of the crate, in one binary, because each binary would compile the image
+//! encoders again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bands;
 mod blocked;
 mod broken;
+mod dense;
 mod left_out;
 mod lists;
 mod loader;
@@ -15,6 +17,8 @@ mod packs;
 mod parquet;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(feature = "remote")]
+mod remote_server;
 mod shards;
 mod sources;
 mod support;

@@ -1,4 +1,5 @@
-//! Memory that the caller gives the loader, masks beside the crops, and batches that are not waited for.
+//! Memory that the caller provides to the loader, masks delivered with the crops, and batches that
+//! nobody waits for.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

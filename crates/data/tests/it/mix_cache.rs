@@ -1,4 +1,4 @@
-//! Several sources as one, and images kept in memory: nothing but time and proportions changes.
+//! Several sources as one, and images cached in memory: only time and proportions change.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Real photographs, where the data packs are at hand.
+//! Real photographs, if the data packs are available.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Tar shards: reading, indexes, changes behind our back, and packing.
+//! Tar shards: reading, indexes, files that change while they are read, and packing.
 
 use std::collections::HashMap;
 use std::io::Write;

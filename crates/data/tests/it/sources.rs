@@ -1,4 +1,4 @@
-//! Folder, list and shard sources, and what they say of paths that cannot be used.
+//! Folder, list, and shard sources, and their messages about unusable paths.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Labels that cannot be read: their images have none, all others have theirs.
+//! Labels that cannot be read: their images have no label, and all others keep theirs.
 
 use std::path::Path;
 

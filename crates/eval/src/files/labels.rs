@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ndarray::Array1;
 
-use super::{unreadable, wrong};
+use super::problem::{unreadable, wrong};
 use crate::error::Result;
 
 /// Names, labels, and classes, one entry per row.
@@ -40,9 +40,12 @@ fn array(path: &Path) -> Result<Labels> {
     let numbers: Array1<i64> = ndarray_npy::read_npy(path).map_err(unreadable(path))?;
     let label = |&number: &i64| match number {
         -1 => Ok(None),
-        _ => u32::try_from(number)
-            .map(Some)
-            .map_err(|_| wrong(path, format!("holds the label {number}"))),
+        _ => u32::try_from(number).map(Some).map_err(|_| {
+            wrong(
+                path,
+                format!("holds the label {number}: use whole numbers from 0, or -1 for none"),
+            )
+        }),
     };
     Ok(Labels { labels: numbers.iter().map(label).collect::<Result<_>>()?, ..Labels::default() })
 }

@@ -1,4 +1,4 @@
-//! What the tests share: fixtures, comparison, and short ways to call.
+//! Helpers of the tests: fixtures, comparisons, and short calls.
 
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 

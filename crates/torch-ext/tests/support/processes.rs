@@ -1,5 +1,5 @@
-//! Tests of several processes: the test program starts itself again as each of them, to run one of
-//! its ignored tests. Shared by the tests of other crates.
+//! Tests with several processes: the test program starts itself again as each of them and runs one
+//! of its ignored tests. The tests of other crates use this file, too.
 
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 

@@ -91,7 +91,10 @@ fn sum_of(archive: &Path) -> PathBuf {
 }
 
 /// The platform that cargo builds for, such as `x86_64-unknown-linux-gnu`.
-fn target(workspace: &Workspace) -> Result<String> {
+///
+/// # Errors
+/// rustc does not say it.
+pub fn target(workspace: &Workspace) -> Result<String> {
     let said = process::probe(workspace.command("rustc").arg("-vV")).unwrap_or_default();
     match said.lines().find_map(|line| line.strip_prefix("host: ")) {
         Some(target) => Ok(target.to_owned()),
@@ -123,7 +126,7 @@ fn fill(workspace: &Workspace, simdino: &Simdino, target: &str, folder: &Path) -
         };
         write(&folder.join("completions").join(file), &format!("{script}\n"))?;
     }
-    write(&folder.join("THIRD-PARTY.txt"), &licenses::third_party(workspace, target)?)
+    write(&folder.join("THIRD-PARTY.txt"), &licenses::third_party(workspace, target, "trainer")?)
 }
 
 /// A template with its words.

@@ -13,18 +13,22 @@ use crate::workspace::Workspace;
 
 const HEAD: &str = "\
 What is linked into simdino besides its own code, and under which terms. The Rust standard library is under
-MIT or Apache-2.0 as well. The libraries of torch are not in this archive; what PyTorch's headers compile to is,
-under the license that each torch has in its folder torch-VERSION.dist-info/licenses.
+MIT or Apache-2.0 as well.
+";
+/// What the program alone has.
+const OF_TORCH: &str = "\
+The libraries of torch are not included; what PyTorch's headers compile to is, under the license that each torch
+has in its folder torch-VERSION.dist-info/licenses.
 ";
 /// How files of license texts start, in capitals; some spell it with a C.
 const FILES: [&str; 5] = ["LICEN", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
-/// The text of THIRD-PARTY.txt.
+/// The text of THIRD-PARTY.txt for what is made of a package.
 ///
 /// # Errors
 /// cargo fails, a license cannot be read, or a crate names no license.
-pub fn third_party(workspace: &Workspace, target: &str) -> Result<String> {
-    let linked = linked(workspace)?;
+pub fn third_party(workspace: &Workspace, target: &str, package: &str) -> Result<String> {
+    let linked = linked(workspace, package)?;
     // Of this platform alone: cargo would download what others need.
     let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", target];
     let mut metadata = workspace.cargo(&args);
@@ -52,17 +56,19 @@ pub fn third_party(workspace: &Workspace, target: &str) -> Result<String> {
     if texts.is_empty() {
         return failed("cargo tells of no crate that is linked into simdino");
     }
-    let mut whole = format!("{HEAD}\n{list}");
+    let has_torch = list.lines().any(|line| line.starts_with("torch-sys "));
+    let of_torch = if has_torch { OF_TORCH } else { "" };
+    let mut whole = format!("{HEAD}{of_torch}\n{list}");
     for (text, names) in texts {
         let _ = write!(whole, "\n{:=<78}\n{}\n{:-<78}\n{text}\n", "", names.join(", "), "");
     }
     Ok(whole)
 }
 
-/// Name and version of each crate in the program. Macros run in the compiler alone.
-fn linked(workspace: &Workspace) -> Result<BTreeSet<String>> {
+/// Name and version of each crate in what is made of a package. Macros run in the compiler alone.
+fn linked(workspace: &Workspace, package: &str) -> Result<BTreeSet<String>> {
     let edges = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"];
-    let mut cargo = workspace.cargo(&["tree", "--locked", "--package", "trainer"]);
+    let mut cargo = workspace.cargo(&["tree", "--locked", "--package", package]);
     let mut found = BTreeSet::new();
     process::each_line(cargo.args(edges), |line| {
         let mut words = line.split_whitespace();

@@ -1,9 +1,9 @@
 //! `cargo xtask dist`: one archive with the program, which runs on another machine on the torch of its
 //! Python.
 
-mod archive;
-mod elf;
-mod licenses;
+pub(crate) mod archive;
+pub(crate) mod elf;
+pub(crate) mod licenses;
 mod unpacked;
 
 use std::fs;

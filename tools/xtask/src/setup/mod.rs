@@ -17,7 +17,7 @@ use crate::fail::{Context, Result, failed};
 use crate::workspace::{LIBTORCH_LINK, Workspace};
 
 pub use pinned::{TORCH, VENV_PYTHON};
-pub use python::with_torch as python_with_torch;
+pub use python::{find as find_python, with_torch as python_with_torch};
 pub use venv::add as add_to_venv;
 
 /// Brings the machine to where `cargo build` works.

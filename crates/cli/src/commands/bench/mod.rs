@@ -1,6 +1,7 @@
 //! `simdino bench`: measures how fast this machine runs the parts of a training run.
 
 mod data;
+mod eval;
 mod step;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub struct Args {
 enum What {
     /// The whole training step, without data
     Step(step::StepArgs),
+    /// Evaluations on frozen features, and the computation of these
+    Eval(eval::EvalArgs),
     /// The data pipeline, without training: images to crops
     Data(data::DataArgs),
 }
@@ -26,6 +29,7 @@ enum What {
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Step(args) => step::run(args),
+        What::Eval(args) => eval::run(args),
         What::Data(args) => data::run(args),
     }
 }

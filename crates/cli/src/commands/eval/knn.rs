@@ -1,112 +1,157 @@
 //! `simdino eval knn`: weighted k-NN, beside raw pixels and the same network untrained.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use eval::baseline::{PixelOptions, pixel_features};
-use eval::results;
-use eval::{FeatureSet, KnnConfig, KnnResult, KnnTable, knn};
+use eval::{
+    FeatureSet, FewShotConfig, FewShotScore, KnnConfig, KnnResult, KnnTable, few_shot, knn, results,
+};
+use report::percent;
 use serde_json::json;
 
 use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
-use super::networks::Opened;
 use super::outcome::{Measured, measure_each};
-use super::subject::{Sets, Subject};
+use super::subject::{LAST, Subject, Task};
 
 /// What `eval knn` takes.
 #[derive(Debug, clap::Args)]
 pub struct KnnArgs {
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    options: KnnOptions,
+}
+
+/// Options of the protocol.
+#[derive(Debug, clap::Args)]
+pub struct KnnOptions {
     /// Neighbors that vote; the first is the one reported
     #[arg(long, value_delimiter = ',', default_value = "20,10,100,200")]
     k: Vec<usize>,
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
+    /// Also with this number of train images of each class, such as 1,5,10
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    shots: Vec<usize>,
+    /// Subsets of so few images that are drawn and averaged; the number of a subset is its seed
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    tries: usize,
+}
+
+impl Default for KnnOptions {
+    fn default() -> Self {
+        Self { k: vec![20, 10, 100, 200], temperature: 0.07, shots: Vec::new(), tries: 5 }
+    }
 }
 
 /// Runs the verb.
 pub fn run(args: &KnnArgs) -> Result<()> {
-    if args.k.contains(&0) {
+    let KnnOptions { k, shots, tries, .. } = &args.options;
+    if k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
     }
-    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+    if shots.contains(&0) {
+        return Err(Failure::usage("--shots: every number must be at least 1 (got 0)"));
+    }
+    if *tries == 0 {
+        return Err(Failure::usage("--tries: must be at least 1 (got 0)"));
+    }
+    measure_each(&args.subject.networks, &mut |opened| {
+        measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)
+    })
 }
 
-fn measure(args: &KnnArgs, opened: &Opened) -> Result<Measured> {
-    let subject = &args.subject;
-    let sets = subject.sets(opened)?;
-    let mut config = KnnConfig { k: args.k.clone(), ..KnnConfig::default() };
-    (config.temperature, config.device) = (args.temperature, opened.device);
-    let trained = subject.class_tokens(opened, opened.network(), &sets)?;
+/// Measures a network, and puts the table into the results of a run.
+pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
+    let mut config = KnnConfig { k: options.k.clone(), ..KnnConfig::default() };
+    (config.temperature, config.device) = (options.temperature, task.opened.device);
     let of = |[train, test]: &[FeatureSet; 2]| knn(train, test, &config);
-    let untrained = opened.untrained()?;
-    let untrained = of(&subject.class_tokens(opened, untrained.network(), &sets)?)?;
-    let table =
-        KnnTable::new(of(&trained)?, untrained, pixels(subject, opened, &sets, &config)?, {
-            (opened.transform, subject.networks.precision.into())
-        });
-    if opened.path.join("config.resolved.yaml").is_file() {
-        results::update(&opened.path, |results| results.set_table(&table))?;
+    let (trained, untrained) = (task.trained(&[LAST])?, task.untrained(&[LAST])?);
+    let pixels = pixels(task)?;
+    let seen = (task.opened.transform, task.subject.networks.precision.into());
+    let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen);
+    if task.opened.path.join("config.resolved.yaml").is_file() {
+        results::update(&task.opened.path, |results| results.set_table(&table))?;
     }
-    let mut record = opened.record("knn");
-    table.describe(&mut record);
-    record.spread(&trained[0])?;
     let counts = [table.knn.num_train, table.knn.num_test];
-    subject.describe(&mut record, &sets, counts, table.knn.classes);
+    let mut record = task.record("knn", counts, table.knn.classes)?;
+    table.describe(&mut record);
+    let mut few = Vec::new();
+    if !options.shots.is_empty() {
+        record.set("shots", options.shots.clone());
+        record.set("tries", options.tries);
+        let subsets = FewShotConfig { per_class: options.shots.clone(), tries: options.tries };
+        let of = |[train, test]: &[FeatureSet; 2]| few_shot(train, test, &config, &subsets);
+        few = of(&trained)?;
+        FewShotScore::describe(&few, None, &mut record);
+        FewShotScore::describe(&of(&untrained)?, Some("untrained"), &mut record);
+        FewShotScore::describe(&of(&pixels)?, Some("pixels"), &mut record);
+    }
     table.knn.notes.iter().for_each(|text| note(text));
     let json = json!({
         "top1": table.knn.top1(),
         "untrained": table.untrained.top1(),
         "pixels": table.pixels.top1(),
-        "step": opened.weights.step,
+        "step": task.opened.weights.step,
         "resize": table.resize,
         "crop": table.crop,
         "precision": table.precision,
         "results": table,
+        "few_shot": few,
     });
-    Ok(Measured { records: vec![record], json, text: text(opened, &table, args) })
+    let text = text(task, &table) + &few_shot_text(&few);
+    Ok(Measured { records: vec![record], json, text })
 }
 
-fn pixels(
-    subject: &Subject,
-    opened: &Opened,
-    sets: &Sets,
-    config: &KnnConfig,
-) -> Result<KnnResult> {
-    let workers = simdino::weights::data_config(&opened.weights, "").workers;
-    let options = PixelOptions { workers, limits: subject.limits(), ..PixelOptions::default() };
-    let (train, test) = pixel_features(&sets.train, &sets.test, &options)?;
-    Ok(knn(&train, &test, config)?)
+fn pixels(task: &Task<'_>) -> Result<[FeatureSet; 2]> {
+    let workers = simdino::weights::data_config(&task.opened.weights, "").workers;
+    let limits = task.subject.limits();
+    let options = PixelOptions { workers, limits, ..PixelOptions::default() };
+    let (train, test) = pixel_features(&task.train, &task.test, &options)?;
+    Ok([train, test])
 }
 
-fn text(opened: &Opened, table: &KnnTable, args: &KnnArgs) -> String {
+fn text(task: &Task<'_>, table: &KnnTable) -> String {
     let mut text = format!(
         "{}: {} images vote, {} are classified, {} classes; {}, {}\n",
-        opened.path.display(),
+        task.opened.path.display(),
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,
-        words(opened.transform),
-        args.subject.networks.precision
+        words(task.opened.transform),
+        task.subject.networks.precision
     );
-    let _ = writeln!(
-        text,
-        "{:>6}  {:>20}  {:>20}  {:>20}",
-        "k", "this network", "untrained", "raw pixels"
-    );
+    let mut line = |cells: [String; 4]| {
+        let [k, here, untrained, pixels] = cells;
+        let _ = writeln!(text, "{k:>6}  {here:>20}  {untrained:>20}  {pixels:>20}");
+    };
+    line(["k", "this network", "untrained", "raw pixels"].map(str::to_owned));
     for (i, score) in table.knn.scores.iter().enumerate() {
         let cell = |result: &KnnResult| {
             result.scores.get(i).map_or_else(String::new, |s| {
                 format!("{:.1} % (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
             })
         };
-        let cells = [&table.knn, &table.untrained, &table.pixels].map(cell);
-        let _ =
-            writeln!(text, "{:>6}  {:>20}  {:>20}  {:>20}", score.k, cells[0], cells[1], cells[2]);
+        let k = score.k.to_string();
+        line([k, cell(&table.knn), cell(&table.untrained), cell(&table.pixels)]);
     }
     text
+}
+
+fn few_shot_text(scores: &[FewShotScore]) -> String {
+    let line = |score: &FewShotScore| {
+        format!(
+            "{} of each class, k = {}: {} +- {}\n",
+            score.per_class,
+            score.k,
+            percent(score.top1, 1),
+            percent(score.top1_std, 1)
+        )
+    };
+    scores.iter().map(line).collect()
 }

@@ -1,5 +1,7 @@
 //! `simdino eval logistic`: logistic regression, beside the same network untrained.
 
+use std::collections::BTreeSet;
+
 use eval::FeatureSet;
 use eval::logistic::{LogisticConfig, logistic};
 use serde_json::json;
@@ -7,15 +9,21 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::networks::Opened;
 use super::outcome::{Measured, measure_each};
-use super::subject::Subject;
+use super::subject::{LAST, Subject, Task};
 
 /// What `eval logistic` takes.
 #[derive(Debug, clap::Args)]
 pub struct LogisticArgs {
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    options: LogisticOptions,
+}
+
+/// Options of the protocol.
+#[derive(Debug, Default, clap::Args)]
+pub struct LogisticOptions {
     /// Candidates for C, of which a tenth of the train images chooses one; by default 45 from 1e-6
     /// to 1e5
     #[arg(long, value_delimiter = ',')]
@@ -24,45 +32,39 @@ pub struct LogisticArgs {
 
 /// Runs the verb.
 pub fn run(args: &LogisticArgs) -> Result<()> {
-    if args.c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
-        return Err(Failure::usage(format!(
-            "--c: every number must be above 0 (got {:?})",
-            args.c
-        )));
+    let c = &args.options.c;
+    if c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
+        return Err(Failure::usage(format!("--c: every number must be above 0 (got {c:?})")));
     }
-    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+    measure_each(&args.subject.networks, &mut |opened| {
+        measure(&args.options, &args.subject.task(opened, &BTreeSet::from([LAST]))?)
+    })
 }
 
-fn measure(args: &LogisticArgs, opened: &Opened) -> Result<Measured> {
-    let subject = &args.subject;
-    let sets = subject.sets(opened)?;
+/// Measures a network.
+pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
     let mut config = LogisticConfig::default();
-    config.device = opened.device;
-    if !args.c.is_empty() {
-        config.c.clone_from(&args.c);
+    config.device = task.opened.device;
+    if !options.c.is_empty() {
+        config.c.clone_from(&options.c);
     }
     let of = |[train, test]: &[FeatureSet; 2]| logistic(train, test, &config);
-    let features = subject.class_tokens(opened, opened.network(), &sets)?;
-    let trained = of(&features)?;
-    let untrained = opened.untrained()?;
-    let untrained = of(&subject.class_tokens(opened, untrained.network(), &sets)?)?;
+    let (trained, untrained) = (of(&task.trained(&[LAST])?)?, of(&task.untrained(&[LAST])?)?);
     for (name, result) in [("this network", &trained), ("untrained", &untrained)] {
         result.notes.iter().for_each(|text| note(&format!("{name}: {text}")));
     }
-    let mut record = opened.record("logistic");
+    let counts = [trained.num_train, trained.num_test];
+    let mut record = task.record("logistic", counts, trained.classes)?;
     config.describe(&mut record);
     trained.describe(&untrained, &mut record);
-    record.spread(&features[0])?;
-    let counts = [trained.num_train, trained.num_test];
-    subject.describe(&mut record, &sets, counts, trained.classes);
     let json = json!({
         "protocol": "logistic",
         "top1": trained.top1,
         "untrained": untrained.top1,
         "effective_rank": record.effective_rank,
-        "step": opened.weights.step,
-        "resize": opened.transform.resize,
-        "crop": opened.transform.crop,
+        "step": task.opened.weights.step,
+        "resize": record.resize,
+        "crop": record.crop,
         "precision": record.precision,
         "results": { "trained": trained, "untrained": untrained },
     });

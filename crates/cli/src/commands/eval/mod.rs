@@ -4,10 +4,14 @@ use clap::Subcommand;
 
 use crate::failure::Result;
 
+mod all;
+mod dense;
 mod knn;
+mod linear;
 mod logistic;
 mod networks;
 mod outcome;
+mod retrieval;
 mod subject;
 
 /// What `eval` takes.
@@ -21,14 +25,35 @@ pub struct Args {
 enum Protocol {
     /// Weighted k-NN, beside raw pixels and the same network untrained
     Knn(knn::KnnArgs),
+    /// Linear heads, beside the same network untrained: the grids of DINOv2 and SimDINOv2, or that of DINO
+    Linear(linear::LinearArgs),
+    /// All of these, on features that are computed once
+    All(all::AllArgs),
     /// Logistic regression, beside the same network untrained; DINOv2 measures it with --resize 224
     Logistic(logistic::LogisticArgs),
+    /// Linear segmentation: trains a linear head on frozen patch features by a published recipe
+    Segment(dense::segment::SegmentArgs),
+    /// Segmentation by k-NN and logistic regression on patches, without training (CAPI's protocol)
+    SegmentKnn(dense::patches::PatchArgs),
+    /// In-context segmentation with a memory of patches, without training (Hummingbird's protocol)
+    InContext(dense::in_context::InContextArgs),
+    /// Image retrieval of the revisited Oxford and Paris benchmarks
+    Retrieval(retrieval::RetrievalArgs),
+    /// Copy detection on Copydays
+    Copy(retrieval::CopyArgs),
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     match &args.protocol {
         Protocol::Knn(args) => knn::run(args),
+        Protocol::Linear(args) => linear::run(args),
+        Protocol::All(args) => all::run(args),
         Protocol::Logistic(args) => logistic::run(args),
+        Protocol::Segment(args) => dense::segment::run(args),
+        Protocol::SegmentKnn(args) => dense::patches::run(args),
+        Protocol::InContext(args) => dense::in_context::run(args),
+        Protocol::Retrieval(args) => retrieval::run_retrieval(args),
+        Protocol::Copy(args) => retrieval::run_copy(args),
     }
 }

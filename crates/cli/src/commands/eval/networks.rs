@@ -26,7 +26,7 @@ pub struct Networks {
     #[arg(long, value_name = "RUN")]
     checkpoints: Vec<PathBuf>,
     #[command(flatten)]
-    sizes: Sizes,
+    pub sizes: Sizes,
     /// What the keys of the network in the file begin with, where there are several
     #[arg(long)]
     prefix: Option<String>,

@@ -1,4 +1,4 @@
-//! What is read of a parquet file, and when.
+//! Which parts of a parquet file are read, and when.
 
 use std::io;
 use std::path::Path;

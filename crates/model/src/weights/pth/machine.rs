@@ -1,9 +1,9 @@
 //! The virtual machine for pickles, which records every call instead of executing it.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use super::error::{PthError, Result};
+use super::input::Input;
 use super::values::{Id, Node, Object, Pickle};
 
 /// First byte of every pickle of protocol 2 or later.
@@ -17,7 +17,7 @@ pub(super) fn run(bytes: &[u8], budget: usize) -> Result<Pickle<'_>> {
             break root;
         }
     };
-    let (len, nodes) = (machine.at, machine.nodes);
+    let (len, nodes) = (machine.input.at, machine.nodes);
     Ok(Pickle { bytes, nodes, root, len })
 }
 
@@ -28,8 +28,7 @@ const FALSE: Id = 2;
 const EMPTY_TUPLE: Id = 3;
 
 struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    input: Input<'a>,
     nodes: Vec<Node>,
     stack: Vec<Id>,
     /// Heights of the stack at each mark.
@@ -43,15 +42,16 @@ impl<'a> Machine<'a> {
         let nodes =
             vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Box::default())];
         let (stack, marks, memo) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { bytes, at: 0, nodes, stack, marks, memo, budget }
+        let input = Input { bytes, at: 0 };
+        Self { input, nodes, stack, marks, memo, budget }
     }
 
     /// Executes one instruction; returns the value of the pickle after the last one.
     fn step(&mut self) -> Result<Option<Id>> {
-        let opcode = self.byte()?;
+        let opcode = self.input.byte()?;
         match opcode {
-            PROTO => self.skip(1)?,
-            0x95 => self.skip(8)?, // a frame's length: a hint for readers
+            PROTO => self.input.skip(1)?,
+            0x95 => self.input.skip(8)?, // a frame's length: a hint for readers
             b'.' => return self.pop().map(Some),
             b'(' => self.mark()?,
             b'0' => self.discard()?,
@@ -72,21 +72,21 @@ impl<'a> Machine<'a> {
     /// Numbers, text and names.
     fn literal(&mut self, opcode: u8) -> Result<()> {
         let node = match opcode {
-            b'J' => Node::Int(i64::from(i32::from_le_bytes(self.array()?))),
-            b'K' => Node::Int(i64::from(self.byte()?)),
-            b'M' => Node::Int(i64::from(u16::from_le_bytes(self.array()?))),
-            b'I' => self.decimal_line()?,
-            b'G' => Node::Float(f64::from_be_bytes(self.array()?)),
-            0x8a => self.long(1)?,
-            0x8b => self.long(4)?,
-            b'X' => Node::Text(self.counted(4)?),
-            0x8c => Node::Text(self.counted(1)?),
-            0x8d => Node::Text(self.counted(8)?),
-            b'U' => Node::Bytes(self.counted(1)?),
-            b'T' | b'B' => Node::Bytes(self.counted(4)?),
-            b'C' => Node::Bytes(self.counted(1)?),
-            0x8e | 0x96 => Node::Bytes(self.counted(8)?),
-            b'c' => Node::Global(self.line()?, self.line()?),
+            b'J' => Node::Int(i64::from(i32::from_le_bytes(self.input.array()?))),
+            b'K' => Node::Int(i64::from(self.input.byte()?)),
+            b'M' => Node::Int(i64::from(u16::from_le_bytes(self.input.array()?))),
+            b'I' => self.input.decimal_line()?,
+            b'G' => Node::Float(f64::from_be_bytes(self.input.array()?)),
+            0x8a => self.input.long(1)?,
+            0x8b => self.input.long(4)?,
+            b'X' => Node::Text(self.input.counted(4)?),
+            0x8c => Node::Text(self.input.counted(1)?),
+            0x8d => Node::Text(self.input.counted(8)?),
+            b'U' => Node::Bytes(self.input.counted(1)?),
+            b'T' | b'B' => Node::Bytes(self.input.counted(4)?),
+            b'C' => Node::Bytes(self.input.counted(1)?),
+            0x8e | 0x96 => Node::Bytes(self.input.counted(8)?),
+            b'c' => Node::Global(self.input.line()?, self.input.line()?),
             0x93 => self.stack_global()?,
             _ => return self.container(opcode),
         };
@@ -138,20 +138,20 @@ impl<'a> Machine<'a> {
     fn remember(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b'q' => {
-                let key = u32::from(self.byte()?);
+                let key = u32::from(self.input.byte()?);
                 self.put(key)
             }
             b'r' => {
-                let key = u32::from_le_bytes(self.array()?);
+                let key = u32::from_le_bytes(self.input.array()?);
                 self.put(key)
             }
             0x94 => self.put(self.memo.len() as u32),
             b'h' => {
-                let key = u32::from(self.byte()?);
+                let key = u32::from(self.input.byte()?);
                 self.get(key)
             }
             b'j' => {
-                let key = u32::from_le_bytes(self.array()?);
+                let key = u32::from_le_bytes(self.input.array()?);
                 self.get(key)
             }
             _ => self.call(opcode),
@@ -186,7 +186,7 @@ impl<'a> Machine<'a> {
                 let id = self.pop()?;
                 self.push(Node::Persistent(id))
             }
-            _ => Err(PthError::Opcode(opcode, self.at - 1)),
+            _ => Err(PthError::Opcode(opcode, self.input.at - 1)),
         }
     }
 
@@ -320,83 +320,12 @@ impl<'a> Machine<'a> {
         self.pop().map(drop)
     }
 
-    fn byte(&mut self) -> Result<u8> {
-        let [byte] = self.array()?;
-        Ok(byte)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
-        let bytes = *bytes.ok_or(PthError::Truncated("its pickle"))?;
-        self.at += N;
-        Ok(bytes)
-    }
-
-    fn skip(&mut self, count: usize) -> Result<()> {
-        self.range(count).map(drop)
-    }
-
-    /// The next `count` bytes.
-    fn range(&mut self, count: usize) -> Result<Range<u32>> {
-        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
-        let end = end.ok_or(PthError::Truncated("its pickle"))?;
-        let to_u32 = |at| u32::try_from(at).map_err(|_| PthError::Unfolds);
-        let range = to_u32(self.at)?..to_u32(end)?;
-        self.at = end;
-        Ok(range)
-    }
-
-    /// Reads a byte count as a little-endian number of `width` bytes, and returns that many bytes.
-    fn counted(&mut self, width: usize) -> Result<Range<u32>> {
-        let count = match width {
-            1 => u64::from(self.byte()?),
-            4 => u64::from(u32::from_le_bytes(self.array()?)),
-            _ => u64::from_le_bytes(self.array()?),
-        };
-        self.range(usize::try_from(count).map_err(|_| PthError::Truncated("its pickle"))?)
-    }
-
-    /// An integer of counted bytes, two's complement.
-    fn long(&mut self, width: usize) -> Result<Node> {
-        let range = self.counted(width)?;
-        let bytes = &self.bytes[range.start as usize..range.end as usize];
-        if bytes.len() > 8 {
-            return Ok(Node::Long(range));
-        }
-        let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
-        let mut wide = if negative { [0xff; 8] } else { [0; 8] };
-        wide[..bytes.len()].copy_from_slice(bytes);
-        Ok(Node::Int(i64::from_le_bytes(wide)))
-    }
-
-    /// Reads text up to the end of the line, which is not included.
-    fn line(&mut self) -> Result<Range<u32>> {
-        let rest = &self.bytes[self.at..];
-        let len = rest.iter().position(|&byte| byte == b'\n');
-        let range = self.range(len.ok_or(PthError::Truncated("its pickle"))?)?;
-        self.at += 1;
-        Ok(range)
-    }
-
-    /// Reads an integer, or `00` and `01` for false and true, as a line.
-    fn decimal_line(&mut self) -> Result<Node> {
-        let range = self.line()?;
-        match &self.bytes[range.start as usize..range.end as usize] {
-            b"00" => Ok(Node::Bool(false)),
-            b"01" => Ok(Node::Bool(true)),
-            digits => {
-                let value = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
-                value.map(Node::Int).ok_or_else(|| self.broken("a number that is none"))
-            }
-        }
-    }
-
     fn charge(&mut self, bytes: usize) -> Result<()> {
         self.budget = self.budget.checked_sub(bytes).ok_or(PthError::Unfolds)?;
         Ok(())
     }
 
     fn broken(&self, what: &'static str) -> PthError {
-        PthError::Pickle(what, self.at)
+        self.input.broken(what)
     }
 }

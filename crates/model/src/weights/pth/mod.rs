@@ -12,9 +12,11 @@
 
 mod contents;
 mod error;
+mod input;
 mod kinds;
 mod legacy;
 mod machine;
+mod plain;
 mod tree;
 mod values;
 mod zip;
@@ -24,6 +26,7 @@ use std::io::Read;
 
 pub(crate) use contents::{Contents, Packing};
 pub use error::PthError;
+pub use plain::read_plain_pickle;
 
 use error::Result;
 

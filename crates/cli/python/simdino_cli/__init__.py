@@ -1,0 +1,46 @@
+"""Starts the program simdino on the libraries of the torch that this Python would import."""
+
+import importlib.util
+import os
+import re
+import sys
+
+from ._needs import LIBRARIES, TORCH
+
+BINARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_bin", "simdino")
+
+
+def torch_lib():
+    """Folder of torch's libraries. Torch is looked for and not imported, which would take seconds."""
+    advice = f"{sys.executable} -m pip install 'torch=={TORCH}.*'"
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"simdino: there is no torch {TORCH} beside it: {advice}")
+    folder = os.path.dirname(os.path.abspath(spec.origin))
+    try:
+        with open(os.path.join(folder, "version.py"), encoding="utf-8") as file:
+            found = re.search(r"^__version__ *= *['\"]([^'\"]*)", file.read(), re.MULTILINE)
+    except OSError:
+        found = None
+    version = found.group(1) if found else "of an unknown version"
+    if not version.startswith(f"{TORCH}."):
+        raise SystemExit(f"simdino: torch is {version} in {folder}, and must be {TORCH}: {advice}")
+    lib = os.path.join(folder, "lib")
+    for name in LIBRARIES:
+        if not os.path.exists(os.path.join(lib, name)):
+            raise SystemExit(
+                f"simdino: torch {version} in {folder} has no {name}: it is not the build that pip "
+                f"installs by default, which runs with and without a GPU: {advice}"
+            )
+    return lib
+
+
+def main():
+    """Becomes the program."""
+    lib, environment = torch_lib(), dict(os.environ)
+    beside = os.path.join(os.path.dirname(BINARY), "..", "..", "torch", "lib")
+    if os.path.realpath(lib) != os.path.realpath(beside):
+        # The program looks for torch beside this package; here, it is elsewhere.
+        others = environment.get("LD_LIBRARY_PATH")
+        environment["LD_LIBRARY_PATH"] = f"{lib}:{others}" if others else lib
+    os.execve(BINARY, [BINARY, *sys.argv[1:]], environment)

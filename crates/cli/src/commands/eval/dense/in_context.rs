@@ -1,0 +1,85 @@
+//! `simdino eval in-context`: segmentation by the most similar patches in a memory.
+
+use std::num::NonZeroUsize;
+
+use eval::segmentation::in_context::{IgnoredPixels, InContextConfig, Memory};
+use eval::segmentation::{DenseData, DenseNetwork, Layers};
+
+use crate::commands::eval::networks::Opened;
+use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::console::progress;
+use crate::failure::Result;
+
+use super::scored::{Scored, record, score, skipped};
+use super::subject::DenseSubject;
+
+/// What `eval in-context` takes.
+#[derive(Debug, clap::Args)]
+pub struct InContextArgs {
+    #[command(flatten)]
+    subject: DenseSubject,
+    /// Neighbors of a patch
+    #[arg(long, default_value_t = 30)]
+    k: usize,
+    /// Temperature of the weights of neighbors
+    #[arg(long, default_value_t = 0.02)]
+    temperature: f64,
+    /// Most patches in memory
+    #[arg(long, default_value = "1048576")]
+    memory: NonZeroUsize,
+    /// Count ignored pixels as class 0 in the memory, as the public code of Hummingbird does
+    #[arg(long)]
+    ignored_are_class_zero: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &InContextArgs) -> Result<()> {
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+}
+
+fn measure(args: &InContextArgs, opened: &Opened) -> Result<Measured> {
+    let subject = &args.subject;
+    let sets = subject.sets(opened)?;
+    let mut config = InContextConfig::default();
+    (config.k, config.temperature, config.memory) = (args.k, args.temperature, args.memory.get());
+    (config.seed, config.side) = (subject.seed, subject.crop().unwrap_or(config.side));
+    config.mask = subject.mask(config.mask);
+    if args.ignored_are_class_zero {
+        config.ignored = IgnoredPixels::ClassZero;
+    }
+    let [train, test] = subject.data(&sets);
+    let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
+    let own = network(&opened.weights.backbone);
+    config.side = own.whole_patches(config.side);
+    let trained = measured(own, &train, &test, &config, subject, true)?;
+    let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
+    let untrained = backbone.as_ref().map(|untrained| {
+        measured(network(untrained.network().backbone), &train, &test, &config, subject, false)
+    });
+    let untrained = untrained.transpose()?;
+    let mut record =
+        record("in-context", subject, opened, &sets, &config, &trained, untrained.as_ref())?;
+    (record.crop, record.mask_size) = (Some(config.side), config.mask.side());
+    Measured::of(record)
+}
+
+fn measured(
+    network: DenseNetwork<'_>,
+    train: &DenseData<'_>,
+    test: &DenseData<'_>,
+    config: &InContextConfig,
+    subject: &DenseSubject,
+    is_trained: bool,
+) -> Result<Scored> {
+    let bar = progress(train.set.len(), "images put into memory");
+    let memory = Memory::new(network, train, config, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let picture = subject.picture.as_deref().filter(|_| is_trained);
+    let (score, images, note) = score(&memory, test, config.mask, picture)?;
+    let notes = [skipped("train", &memory.broken), note].into_iter().flatten().collect();
+    let chosen = vec![("patches_in_memory", memory.len().into())];
+    Ok(Scored { score, images: [memory.images, images], notes, chosen })
+}

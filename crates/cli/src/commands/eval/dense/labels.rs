@@ -1,0 +1,92 @@
+//! What the values of label images mean, as options.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use data::dense::{DenseOptions, LabelRules, Preset};
+
+use crate::failure::{Failure, Result};
+
+/// Exactly one of them says what label values mean.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Labels {
+    /// A data set whose label values and file names are known
+    #[arg(long, conflicts_with_all = ["classes", "label_map", "palette"])]
+    preset: Option<Known>,
+    /// Number of classes: label values are 0 up to this number less 1
+    #[arg(long, value_name = "N", conflicts_with_all = ["label_map", "palette"])]
+    classes: Option<u16>,
+    /// A file with lines of a label value, its class or `ignore`, and optionally a name
+    #[arg(long, value_name = "FILE", conflicts_with = "palette")]
+    label_map: Option<PathBuf>,
+    /// For RGB label images: a file with lines of red, green, blue, and optionally the name of the class;
+    /// the name `ignore` is no class
+    #[arg(long, value_name = "FILE")]
+    palette: Option<PathBuf>,
+    /// Label values that are ignored, with --classes
+    #[arg(long, value_delimiter = ',', default_value = "255", requires = "classes")]
+    ignore: Vec<u16>,
+    /// The label value 0 is ignored and 1 is the first class, with --classes
+    #[arg(long, requires = "classes")]
+    reduce_zero_label: bool,
+}
+
+/// A [`Preset`] by its name.
+#[derive(Debug, Clone, Copy)]
+struct Known(&'static str, Preset);
+
+/// All of them.
+const KNOWN: [Known; Preset::ALL.len()] = {
+    let mut known = [Known("", Preset::Camvid); Preset::ALL.len()];
+    let mut i = 0;
+    while i < known.len() {
+        known[i] = Known(Preset::ALL[i].0, Preset::ALL[i].1);
+        i += 1;
+    }
+    known
+};
+
+impl ValueEnum for Known {
+    fn value_variants<'a>() -> &'a [Self] {
+        &KNOWN
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0))
+    }
+}
+
+impl Labels {
+    /// How files are paired and values read, and the same in words.
+    ///
+    /// # Errors
+    /// A file cannot be read, or there are no classes or too many.
+    pub fn options(&self) -> Result<(DenseOptions, String)> {
+        if let Some(Known(name, preset)) = self.preset {
+            return Ok((preset.options()?, format!("preset {name}")));
+        }
+        if let Some(path) = &self.label_map {
+            return Ok((
+                DenseOptions::new(LabelRules::read_map(path)?),
+                path.display().to_string(),
+            ));
+        }
+        if let Some(path) = &self.palette {
+            let rules = LabelRules::read_palette(path)?;
+            return Ok((DenseOptions::new(rules), path.display().to_string()));
+        }
+        let Some(classes) = self.classes else {
+            return Err(Failure::usage(
+                "--preset, --classes, --label-map or --palette must say what label values mean",
+            ));
+        };
+        let (classes, ignore) = (usize::from(classes), &self.ignore);
+        let (rules, words) = match self.reduce_zero_label {
+            true => (LabelRules::reduce_zero_label(classes), "from 1, 0 ignored".to_owned()),
+            false => (LabelRules::numbered(classes, ignore), format!("from 0, {ignore:?} ignored")),
+        };
+        Ok((DenseOptions::new(rules?), format!("{classes} classes {words}")))
+    }
+}

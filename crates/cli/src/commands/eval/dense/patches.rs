@@ -1,0 +1,150 @@
+//! `simdino eval segment-knn`: segmentation by k-NN and by logistic regression on patches.
+
+use std::num::NonZeroUsize;
+
+use clap::ValueEnum;
+use eval::segmentation::knn::{PatchConfig, PatchSegmenter, TrainPatches};
+use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize};
+use serde_json::{Value, json};
+
+use crate::commands::eval::networks::Opened;
+use crate::commands::eval::outcome::{Measured, measure_each, text_of};
+use crate::console::progress;
+use crate::failure::Result;
+
+use super::scored::{Scored, record, score, skipped};
+use super::subject::{DenseSets, DenseSubject};
+
+/// What `eval segment-knn` takes.
+#[derive(Debug, clap::Args)]
+pub struct PatchArgs {
+    #[command(flatten)]
+    subject: DenseSubject,
+    /// Classifiers of patches
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "knn,logistic")]
+    classifier: Vec<Kind>,
+    /// Candidates for the number of neighbors
+    #[arg(long, value_delimiter = ',', default_value = "1,3,10,30")]
+    k: Vec<usize>,
+    /// Candidates for C of the regression; by default 8 from 1e-6 to 1e5
+    #[arg(long, value_delimiter = ',')]
+    c: Vec<f64>,
+    /// Most iterations of the regression for each C
+    #[arg(long, default_value_t = 1000)]
+    max_iterations: usize,
+    /// Most patches that are kept of the train images
+    #[arg(long, default_value = "1048576")]
+    memory: NonZeroUsize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Pixels of the nearest patches vote
+    Knn,
+    /// Logistic regression on the most frequent class of a patch
+    Logistic,
+}
+
+/// Runs the verb.
+pub fn run(args: &PatchArgs) -> Result<()> {
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+}
+
+fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
+    let subject = &args.subject;
+    let sets = subject.sets(opened)?;
+    let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
+    let own = network(&opened.weights.backbone);
+    let config = config(args, own);
+    let [train, test] = subject.data(&sets);
+    let trained = measured(own, &train, &test, &config, args, true)?;
+    let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
+    let untrained = backbone.as_ref().map(|untrained| {
+        measured(network(untrained.network().backbone), &train, &test, &config, args, false)
+    });
+    let untrained = untrained.transpose()?.unwrap_or_default();
+    both(args, opened, &sets, &config, &trained, &untrained)
+}
+
+fn config(args: &PatchArgs, network: DenseNetwork<'_>) -> PatchConfig {
+    let mut config = PatchConfig::default();
+    config.side = network.whole_patches(args.subject.crop().unwrap_or(config.side));
+    config.mask = args.subject.mask(MaskSize::Square(config.side));
+    (config.k, config.memory, config.seed) = (args.k.clone(), args.memory.get(), args.subject.seed);
+    config.max_iterations = args.max_iterations;
+    if !args.c.is_empty() {
+        config.c.clone_from(&args.c);
+    }
+    config
+}
+
+/// Scores of each classifier, in the order of the request.
+fn measured(
+    network: DenseNetwork<'_>,
+    train: &DenseData<'_>,
+    test: &DenseData<'_>,
+    config: &PatchConfig,
+    args: &PatchArgs,
+    is_trained: bool,
+) -> Result<Vec<Scored>> {
+    let bar = progress(train.set.len(), "images embedded");
+    let patches = TrainPatches::new(network, train, config, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let first = args.classifier.first();
+    let scored = |kind: &Kind| -> Result<Scored> {
+        let (segmenter, mut chosen) = fitted(&patches, *kind)?;
+        chosen.push(("patches_in_memory", patches.len().into()));
+        let picture = args.subject.picture.as_deref().filter(|_| is_trained && first == Some(kind));
+        let (score, images, note) = score(&segmenter, test, config.mask, picture)?;
+        let notes = [skipped("train", &patches.broken), note].into_iter().flatten().collect();
+        Ok(Scored { score, images: [patches.images, images], notes, chosen })
+    };
+    args.classifier.iter().map(scored).collect()
+}
+
+/// A classifier, and what was chosen for it.
+fn fitted<'a>(
+    patches: &'a TrainPatches<'a>,
+    kind: Kind,
+) -> Result<(PatchSegmenter<'a>, Vec<(&'static str, Value)>)> {
+    let (segmenter, name, candidates) = match kind {
+        Kind::Knn => {
+            let (segmenter, candidates) = patches.knn()?;
+            (segmenter, "knn", json!(candidates))
+        }
+        Kind::Logistic => {
+            let (segmenter, candidates) = patches.logistic()?;
+            (segmenter, "c", json!(candidates))
+        }
+    };
+    let chosen = vec![(name, json!(segmenter.settings())), ("candidates", candidates)];
+    Ok((segmenter, chosen))
+}
+
+/// One record per classifier.
+fn both(
+    args: &PatchArgs,
+    opened: &Opened,
+    sets: &DenseSets,
+    config: &PatchConfig,
+    trained: &[Scored],
+    untrained: &[Scored],
+) -> Result<Measured> {
+    let mut records = Vec::new();
+    for (i, (kind, trained)) in args.classifier.iter().zip(trained).enumerate() {
+        let protocol = match kind {
+            Kind::Knn => "segment-knn",
+            Kind::Logistic => "segment-logistic",
+        };
+        let mut record =
+            record(protocol, &args.subject, opened, sets, config, trained, untrained.get(i))?;
+        (record.crop, record.mask_size) = (Some(config.side), config.mask.side());
+        record.check()?;
+        records.push(record);
+    }
+    let text = records.iter().map(text_of).collect::<Vec<_>>().join("\n");
+    Ok(Measured { json: serde_json::to_value(&records)?, text, records })
+}

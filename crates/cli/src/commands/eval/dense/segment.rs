@@ -1,0 +1,155 @@
+//! `simdino eval segment`: linear segmentation.
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use eval::segmentation::linear::{LinearConfig, LinearSegmenter, Recipe, StateFile, train};
+use eval::segmentation::{DenseData, DenseNetwork, MaskSize};
+
+use crate::commands::eval::networks::Opened;
+use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::console::{note, progress};
+use crate::failure::Result;
+
+use super::scored::{Scored, record, score, skipped};
+use super::subject::{DenseSets, DenseSubject};
+
+/// What `eval segment` takes.
+#[derive(Debug, clap::Args)]
+pub struct SegmentArgs {
+    #[command(flatten)]
+    subject: DenseSubject,
+    /// Published recipe that all other values are from
+    #[arg(long, value_enum, default_value = "dinov3")]
+    recipe: Named,
+    /// Iterations of training; the warm-up keeps its share of them
+    #[arg(long)]
+    iterations: Option<u64>,
+    /// Peak learning rate
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Pixels from one window of the test to the next; by default two thirds of the crop
+    #[arg(long)]
+    stride: Option<u32>,
+    /// Compute the features of the train images once, without augmentation: for short runs
+    #[arg(long)]
+    cached: bool,
+    /// Most memory for cached features, in GB
+    #[arg(long, default_value_t = 8.0)]
+    cache_gb: f64,
+}
+
+/// A [`Recipe`] by its name.
+#[derive(Debug, Clone, Copy)]
+struct Named(&'static str, Recipe);
+
+const NAMED: [Named; Recipe::ALL.len()] = {
+    let mut named = [Named("", Recipe::Dinov3); Recipe::ALL.len()];
+    let mut i = 0;
+    while i < named.len() {
+        named[i] = Named(Recipe::ALL[i].0, Recipe::ALL[i].1);
+        i += 1;
+    }
+    named
+};
+
+impl ValueEnum for Named {
+    fn value_variants<'a>() -> &'a [Self] {
+        &NAMED
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0))
+    }
+}
+
+/// Runs the verb.
+pub fn run(args: &SegmentArgs) -> Result<()> {
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+}
+
+fn measure(args: &SegmentArgs, opened: &Opened) -> Result<Measured> {
+    let subject = &args.subject;
+    let sets = subject.sets(opened)?;
+    let mut config = LinearConfig::of(args.recipe.1);
+    let own = subject.network(opened, &opened.weights.backbone, config.layers);
+    config = overridden(args, config, &own);
+    let mask = subject.mask(MaskSize::Original);
+    let task = Task { args, opened, sets: &sets, config: &config, mask };
+    let trained = task.scored(own, &opened.fingerprint, true)?;
+    let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
+    let untrained = backbone.as_ref().map(|untrained| {
+        let network = untrained.network();
+        let dense = subject.network(opened, network.backbone, config.layers);
+        task.scored(dense, network.fingerprint, false)
+    });
+    let untrained = untrained.transpose()?;
+    let mut record =
+        record("segment", subject, opened, &sets, &config, &trained, untrained.as_ref())?;
+    (record.crop, record.mask_size) = (Some(config.crop), mask.side());
+    if config.cached {
+        record.note("features of the train images were computed once, without augmentation");
+    }
+    Measured::of(record)
+}
+
+/// The values of the recipe that were not typed.
+fn overridden(
+    args: &SegmentArgs,
+    config: LinearConfig,
+    network: &DenseNetwork<'_>,
+) -> LinearConfig {
+    let crop = args.subject.crop().unwrap_or(config.crop);
+    let mut config = config.with_crop(network.whole_patches(crop));
+    if let Some(iterations) = args.iterations {
+        config = config.with_iterations(iterations);
+    }
+    config.lr = args.lr.unwrap_or(config.lr);
+    config.stride = args.stride.unwrap_or(config.stride);
+    config.batch = args.subject.networks.batch.map_or(config.batch, usize::from);
+    (config.cached, config.cache_gb, config.seed) = (args.cached, args.cache_gb, args.subject.seed);
+    config
+}
+
+/// What is the same for both networks.
+struct Task<'a> {
+    args: &'a SegmentArgs,
+    opened: &'a Opened,
+    sets: &'a DenseSets,
+    config: &'a LinearConfig,
+    mask: MaskSize,
+}
+
+impl Task<'_> {
+    fn scored(
+        &self,
+        network: DenseNetwork<'_>,
+        fingerprint: &str,
+        is_trained: bool,
+    ) -> Result<Scored> {
+        let (config, subject) = (self.config, &self.args.subject);
+        let [train_data, test] = subject.data(self.sets);
+        let state = self.state(fingerprint, &train_data)?;
+        let bar = progress(usize::try_from(config.iterations).unwrap_or(usize::MAX), "iterations");
+        let (head, report) =
+            train(network, &train_data, config, state.as_ref(), &mut |done, _| {
+                bar.set_position(done);
+            })?;
+        bar.finish_and_clear();
+        if report.resumed_at > 0 {
+            note(&format!("training of the head went on at iteration {}", report.resumed_at));
+        }
+        let segmenter = LinearSegmenter { network, head, config: config.clone() };
+        let picture = subject.picture.as_deref().filter(|_| is_trained);
+        let (score, images, skipped_test) = score(&segmenter, &test, self.mask, picture)?;
+        let notes =
+            [skipped("train", &report.broken), skipped_test].into_iter().flatten().collect();
+        Ok(Scored { score, images: [report.images, images], notes, chosen: Vec::new() })
+    }
+
+    /// Where training is saved; nowhere for a weight file without a folder for results.
+    fn state(&self, fingerprint: &str, data: &DenseData<'_>) -> Result<Option<StateFile>> {
+        let folder = self.args.subject.networks.folder_of_results(&self.opened.path);
+        let file = |folder| StateFile::in_folder(folder, fingerprint, data, self.config);
+        Ok(folder.as_deref().map(file).transpose()?)
+    }
+}

@@ -1,0 +1,357 @@
+//! `simdino eval retrieval` and `simdino eval copy`: how highly images of the same place, or the original
+//! of a copy, are ranked.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use data::loader::BrokenImage;
+use eval::record::Metrics;
+use eval::retrieval::copydays::{Copydays, Whitening, group_of, score_block};
+use eval::retrieval::{
+    Difficulty, EmbedOptions, Embedded, GroundTruth, ImageFeatureKind, ImageFile, Revisited, embed,
+    fingerprint, images_in,
+};
+use model::VisionTransformer;
+use simdino::weights::data_config;
+
+use crate::console::{note, progress};
+use crate::failure::{Failure, Result};
+
+use super::networks::{Networks, Opened};
+use super::outcome::{Measured, measure_each};
+
+/// What `eval retrieval` takes.
+#[derive(Debug, clap::Args)]
+pub struct RetrievalArgs {
+    #[command(flatten)]
+    networks: Networks,
+    /// Folder of the database images and of the query images
+    #[arg(long, value_name = "FOLDER")]
+    images: PathBuf,
+    /// gnd_roxford5k.pkl, gnd_rparis6k.pkl, or a JSON file of the same form
+    #[arg(long, value_name = "FILE")]
+    ground_truth: PathBuf,
+    /// Most pixels of the longer side; DINO uses 224 for Oxford and 512 for Paris
+    #[arg(long, default_value_t = 224)]
+    max_side: u32,
+    /// Mean feature of three sizes
+    #[arg(long)]
+    multi_scale: bool,
+    /// Only the part of a query image that shows the place
+    #[arg(long)]
+    crop_queries: bool,
+    /// Do not measure the same network untrained, which every number should be compared with
+    #[arg(long)]
+    skip_untrained: bool,
+}
+
+/// What `eval copy` takes.
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    #[command(flatten)]
+    networks: Networks,
+    /// Folder of Copydays, with the folders original, strong, jpegqual/N and crops/N
+    #[arg(long, value_name = "FOLDER")]
+    copydays: PathBuf,
+    /// Images that are in the database, too, but are no originals
+    #[arg(long, value_name = "FOLDER")]
+    distractors: Option<PathBuf>,
+    /// Images from which features are whitened
+    #[arg(long, value_name = "FOLDER")]
+    whiten: Option<PathBuf>,
+    /// Side of the square to which images are resized, in pixels
+    #[arg(long, default_value_t = 320)]
+    side: u32,
+    /// Do not measure the same network untrained, which every number should be compared with
+    #[arg(long)]
+    skip_untrained: bool,
+}
+
+/// Runs `eval retrieval`.
+pub fn run_retrieval(args: &RetrievalArgs) -> Result<()> {
+    let truth = GroundTruth::read(&args.ground_truth)?;
+    let files = Places::find(args, &truth)?;
+    check_unused(&args.networks)?;
+    measure_each(&args.networks, &mut |opened| {
+        let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
+        let of = |backbone: &VisionTransformer| {
+            files.scores(&truth, &options(&args.networks, opened, backbone, kind))
+        };
+        let (scores, notes) = of(&opened.weights.backbone)?;
+        let untrained = untrained(opened, args.skip_untrained, &of)?;
+        let mut record = opened.record("retrieval");
+        (record.resize, record.crop) = (None, None);
+        record.set("max_side", args.max_side);
+        record.set("multi_scale", args.multi_scale);
+        record.set("crop_queries", args.crop_queries);
+        let all = [&files.database, &files.queries].map(|files| paths(files));
+        for (role, files) in ["database", "query"].into_iter().zip(&all) {
+            record.data.push(eval::record::DataUsed::of_files(
+                role,
+                &args.images,
+                fingerprint(files),
+                files.len(),
+            ));
+        }
+        put(&mut record, "map medium", &scores, untrained.as_ref());
+        notes.iter().for_each(|text| record.note(text));
+        Measured::of(record)
+    })
+}
+
+/// Runs `eval copy`.
+pub fn run_copy(args: &CopyArgs) -> Result<()> {
+    let copydays = Copydays::open(&args.copydays)?;
+    let distractors = args.distractors.as_deref().map(images_in).transpose()?.unwrap_or_default();
+    let whiten = args.whiten.as_deref().map(images_in).transpose()?.unwrap_or_default();
+    check_unused(&args.networks)?;
+    measure_each(&args.networks, &mut |opened| {
+        let patch = u32::try_from(opened.weights.model.patch_size).unwrap_or(1).max(1);
+        let side = (args.side / patch).max(1) * patch;
+        let kind = ImageFeatureKind::ClsGem { side };
+        let of = |backbone: &VisionTransformer| {
+            let options = options(&args.networks, opened, backbone, kind);
+            copies(&copydays, [&distractors, &whiten], &options)
+        };
+        let (scores, notes) = of(&opened.weights.backbone)?;
+        let untrained = untrained(opened, args.skip_untrained, &of)?;
+        let mut record = opened.record("copy");
+        (record.resize, record.crop) = (None, Some(side));
+        record.set("whitened", args.whiten.is_some());
+        let queries = copydays.blocks.iter().map(|block| block.files.len()).sum();
+        for (role, folder, files, count) in [
+            ("original", Some(&args.copydays), &copydays.originals, copydays.originals.len()),
+            ("query", Some(&args.copydays), &all_files(&copydays), queries),
+            ("distractor", args.distractors.as_ref(), &distractors, distractors.len()),
+            ("whitening", args.whiten.as_ref(), &whiten, whiten.len()),
+        ] {
+            let Some(folder) = folder else { continue };
+            record.data.push(eval::record::DataUsed::of_files(
+                role,
+                folder,
+                fingerprint(files),
+                count,
+            ));
+        }
+        let main = scores.keys().find(|name| *name == "map strong").or(scores.keys().next());
+        let main = main.cloned().unwrap_or_default();
+        put(&mut record, &main, &scores, untrained.as_ref());
+        notes.iter().for_each(|text| record.note(text));
+        Measured::of(record)
+    })
+}
+
+type Scores = (Metrics, Vec<String>);
+
+/// Scores of the same network untrained, unless they are not wanted.
+fn untrained(
+    opened: &Opened,
+    skip: bool,
+    of: &dyn Fn(&VisionTransformer) -> Result<Scores>,
+) -> Result<Option<Metrics>> {
+    if skip {
+        return Ok(None);
+    }
+    let untrained = opened.untrained()?;
+    Ok(Some(of(untrained.network().backbone)?.0))
+}
+
+/// Puts scores into a record, the main one first.
+fn put(
+    record: &mut eval::record::Record,
+    main: &str,
+    scores: &Metrics,
+    untrained: Option<&Metrics>,
+) {
+    if let Some(value) = scores.get(main) {
+        record.score(main, *value);
+    }
+    scores.iter().for_each(|(name, value)| record.score(name, *value));
+    for (name, value) in untrained.into_iter().flatten() {
+        record.baseline("untrained", name, *value);
+    }
+}
+
+fn check_unused(networks: &Networks) -> Result<()> {
+    if networks.sizes.typed().iter().any(Option::is_some) {
+        return Err(Failure::usage(
+            "--resize and --crop have no meaning for retrieval: sizes have options of their own",
+        ));
+    }
+    if networks.features.is_some() {
+        return Err(Failure::usage("--features has no meaning for retrieval"));
+    }
+    if networks.batch.is_some() {
+        return Err(Failure::usage("--batch has no meaning for retrieval: images pass one by one"));
+    }
+    Ok(())
+}
+
+fn options<'a>(
+    networks: &Networks,
+    opened: &'a Opened,
+    backbone: &'a VisionTransformer,
+    kind: ImageFeatureKind,
+) -> EmbedOptions<'a> {
+    EmbedOptions {
+        backbone,
+        device: opened.device,
+        precision: networks.precision.into(),
+        normalize: &opened.weights.normalize,
+        pixels: data_config(&opened.weights, "").pixels(),
+        kind,
+    }
+}
+
+fn embedded(
+    files: &[ImageFile],
+    options: &EmbedOptions<'_>,
+    broken: &mut Vec<BrokenImage>,
+) -> Result<(Embedded, HashSet<usize>)> {
+    let bar = progress(files.len(), "images embedded");
+    let embedded = embed(files, options, &mut |done, _| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    broken.extend(embedded.broken.iter().cloned());
+    let missing = embedded.broken.iter().map(|image| image.index).collect();
+    Ok((embedded, missing))
+}
+
+/// Says which images were skipped.
+fn notes(broken: &[BrokenImage]) -> Vec<String> {
+    for image in broken {
+        note(&format!("warning: skipped {}: {}", image.name, image.reason));
+    }
+    let first = broken.first().map(|image| {
+        let (count, name, reason) = (broken.len(), &image.name, &image.reason);
+        format!("{count} images could not be used and do not count; the first: {name}: {reason}")
+    });
+    first.into_iter().collect()
+}
+
+/// The image files of a ground truth.
+struct Places {
+    database: Vec<ImageFile>,
+    queries: Vec<ImageFile>,
+}
+
+impl Places {
+    fn find(args: &RetrievalArgs, truth: &GroundTruth) -> Result<Self> {
+        let mut by_name: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for path in images_in(&args.images)? {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            by_name.insert(name, path);
+        }
+        let file = |name: &String, part| {
+            let found = by_name.get(name).cloned().map(|path| ImageFile { path, part });
+            found.ok_or_else(|| {
+                let (folder, truth) = (args.images.display(), args.ground_truth.display());
+                Failure::failed(format!("{folder}: there is no image {name}, which {truth} names"))
+            })
+        };
+        let database = truth.images.iter().map(|name| file(name, None)).collect::<Result<_>>()?;
+        let part = |bbox: Option<[f64; 4]>| bbox.filter(|_| args.crop_queries);
+        let queries = truth.queries.iter().map(|query| file(&query.name, part(query.bbox)));
+        Ok(Self { database, queries: queries.collect::<Result<_>>()? })
+    }
+
+    fn scores(&self, truth: &GroundTruth, options: &EmbedOptions<'_>) -> Result<Scores> {
+        let mut broken = Vec::new();
+        let (database, missing) = embedded(&self.database, options, &mut broken)?;
+        let (queries, missing_queries) = embedded(&self.queries, options, &mut broken)?;
+        let ranked = Revisited::new(&queries.features, &database.features)?;
+        let mut scores = Metrics::new();
+        for (name, difficulty) in Difficulty::ALL {
+            let score = match ranked.score(truth, difficulty, &missing, &missing_queries) {
+                Ok(score) => score,
+                Err(eval::Error::NoPositives) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            scores.insert(format!("map {name}"), score.map);
+            for (k, precision) in [1, 5, 10].into_iter().zip(score.precision_at) {
+                scores.insert(format!("mp@{k} {name}"), precision);
+            }
+        }
+        if scores.is_empty() {
+            return Err(eval::Error::NoPositives.into());
+        }
+        Ok((scores, notes(&broken)))
+    }
+}
+
+fn paths(files: &[ImageFile]) -> Vec<PathBuf> {
+    files.iter().map(|file| file.path.clone()).collect()
+}
+
+fn all_files(copydays: &Copydays) -> Vec<PathBuf> {
+    copydays.blocks.iter().flat_map(|block| block.files.clone()).collect()
+}
+
+/// Mean average precision of each block of Copydays, and the mean over blocks of a kind.
+fn copies(
+    copydays: &Copydays,
+    [distractors, whiten]: [&Vec<PathBuf>; 2],
+    options: &EmbedOptions<'_>,
+) -> Result<Scores> {
+    let mut broken = Vec::new();
+    let whole = |path: &PathBuf| ImageFile { path: path.clone(), part: None };
+    let mut of = |files: &[PathBuf]| {
+        let files: Vec<ImageFile> = files.iter().map(whole).collect();
+        embedded(&files, options, &mut broken)
+    };
+    let whitening = match whiten.is_empty() {
+        true => None,
+        false => {
+            let (learned, missing) = of(whiten)?;
+            let rows = (0..whiten.len())
+                .filter(|index| !missing.contains(index))
+                .map(|index| index as i64);
+            let rows = tch::Tensor::from_slice(&rows.collect::<Vec<_>>());
+            Some(Whitening::learn(&learned.features.index_select(0, &rows))?)
+        }
+    };
+    let white = |features: tch::Tensor| match &whitening {
+        Some(whitening) => whitening.apply(&features),
+        None => Ok(features),
+    };
+    let (database, missing) = of(&[copydays.originals.as_slice(), distractors].concat())?;
+    let groups = groups_of(&copydays.originals, &missing, distractors.len());
+    // Broken images have features of zeros, which whitening must not turn into others.
+    let database = without(&white(database.features)?, &missing);
+    let (mut scores, mut kinds) = (Metrics::new(), BTreeMap::<String, Vec<f64>>::new());
+    for block in &copydays.blocks {
+        let (queries, missing) = of(&block.files)?;
+        let query_groups = groups_of(&block.files, &missing, 0);
+        let queries = white(queries.features)?;
+        let score = score_block(&block.name, [&queries, &database], &query_groups, &groups)?;
+        let kind = block.name.split('/').next().unwrap_or_default().to_owned();
+        kinds.entry(kind).or_default().push(score.map);
+        scores.insert(format!("map {}", block.name), score.map);
+    }
+    for (kind, maps) in kinds {
+        scores.insert(format!("map {kind}"), maps.iter().sum::<f64>() / maps.len() as f64);
+    }
+    Ok((scores, notes(&broken)))
+}
+
+/// The group of each image that counts, and of none of the distractors after them.
+fn groups_of(
+    files: &[PathBuf],
+    missing: &HashSet<usize>,
+    distractors: usize,
+) -> Vec<Option<String>> {
+    let group = |(index, path): (usize, &PathBuf)| {
+        let path: &Path = path;
+        (!missing.contains(&index)).then(|| group_of(path)).flatten()
+    };
+    let groups = files.iter().enumerate().map(group);
+    groups.chain(std::iter::repeat_n(None, distractors)).collect()
+}
+
+/// The features, zeros for missing images.
+fn without(features: &tch::Tensor, missing: &HashSet<usize>) -> tch::Tensor {
+    let features = features.copy();
+    missing.iter().for_each(|&index| {
+        let _ = features.get(index as i64).zero_();
+    });
+    features
+}

@@ -1,0 +1,114 @@
+//! The recipe of each method, and settings that do not fit it.
+
+use super::*;
+
+#[test]
+fn a_method_is_a_whole_recipe() {
+    for (name, method) in [
+        ("simdino", Method::SimDino),
+        ("simdinov2", Method::SimDinoV2),
+        ("dino", Method::Dino),
+        ("dinov2", Method::DinoV2),
+    ] {
+        let text = format!("data: {{path: a}}\nmethod: {name}\n");
+        assert_eq!(problems(&text, &[]), Vec::<String>::new(), "{name}");
+        let config = parse(&text, "c.yaml", &[]).unwrap();
+        let mut expect = RunConfig::of(method);
+        expect.data.path = Some("a".into());
+        assert_eq!(config, expect);
+        assert_eq!(config.without_effect(), Vec::<String>::new(), "{name}");
+        // What is written in full is read back.
+        assert_eq!(parse(&to_yaml(&config).unwrap(), "c.yaml", &[]).unwrap(), config);
+    }
+}
+
+#[test]
+fn the_file_wins_over_the_recipe_and_its_preset() {
+    let text = "data: {path: a}\nmethod: dinov2\nmodel: {layer_scale: null, drop_path_rate: 0}\n\
+                augment: {preset: simdino, local_crops_number: 4}\n";
+    let config = parse(text, "c.yaml", &[]).unwrap();
+    assert_eq!(config.model.layer_scale, None);
+    assert_eq!(config.model.drop_path_rate, 0.0);
+    assert!(config.model.mask_token, "what the file does not say is the recipe's");
+    assert_eq!(config.augment.global_crops_scale, [0.4, 1.0]);
+    assert_eq!(config.augment.local_crops_number, 4);
+}
+
+#[test]
+fn network_and_loss_belong_to_the_same_method() {
+    let cases = [
+        ("method: dino\nhead: {prototypes: 0}", "head.prototypes: DINO needs 2 or more (got 0)"),
+        (
+            "method: simdinov2\nhead: {prototypes: 8}",
+            "head.prototypes: SimDINOv2 has none: must be 0 (got 8)",
+        ),
+        (
+            "method: simdinov2\nmodel: {mask_token: false}",
+            "model.mask_token: SimDINOv2 masks patches: must be true, or ibot.loss_weight 0",
+        ),
+        (
+            "head: {separate_patch_head: true}",
+            "head.separate_patch_head: SimDINO with these terms looks at no patches: must be false",
+        ),
+        (
+            "method: dino\ndino: {centering: sinkhorn_knopp}",
+            "dino.centering: DINO takes softmax; sinkhorn_knopp is DINOv2's",
+        ),
+        (
+            "method: dinov2\ntrain: {batch_size: 12}\nkoleo: {groups: 12}",
+            "koleo.groups: a group needs 2 images or more (got 12 groups of train.batch_size \
+             12); koleo.groups=6 or train.batch_size=24 would do",
+        ),
+        (
+            "method: dinov2\nhead: {prototypes: 1}",
+            "head.prototypes: DINOv2 needs 2 or more (got 1)",
+        ),
+        (
+            "head: {out_dim: 1}",
+            "head.out_dim: SimDINO spreads features over directions, so it needs 2 or more (got 1)",
+        ),
+        (
+            "method: dinov2\nhead: {patch_out_dim: 8}",
+            "head.patch_out_dim: patches have no head of their own: needs head.separate_patch_head",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(&format!("{GOOD}{text}\n"), &[]), [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_group_of_one_image_is_refused_with_a_way_out() {
+    let start = "simdino.rate_groups: a group needs 2 images or more";
+    for (batch, groups, passes, ways) in [
+        (1, 8, 1, "train.batch_size=16"),
+        (1, 1, 1, "train.batch_size=2"),
+        (8, 8, 1, "simdino.rate_groups=4 or train.batch_size=16"),
+        (4, 8, 1, "simdino.rate_groups=2 or train.batch_size=16"),
+        (2, 2, 1, "simdino.rate_groups=1 or train.batch_size=4"),
+        (8, 8, 4, "simdino.rate_groups=4 or train.batch_size=16"),
+        (4, 4, 4, "train.batch_size=8"), // no fewer groups fill four passes
+    ] {
+        let overrides = [
+            format!("train.batch_size={batch}"),
+            format!("simdino.rate_groups={groups}"),
+            format!("train.accumulate={passes}"),
+        ];
+        let found = problems(GOOD, &overrides.each_ref().map(String::as_str));
+        let expected =
+            format!("{start} (got {groups} groups of train.batch_size {batch}); {ways} would do");
+        assert_eq!(found, [expected], "{overrides:?}");
+        // What is recommended is right.
+        for way in ways.split(" or ") {
+            let overrides = [&overrides[..], &[way.to_owned()]].concat();
+            let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+            assert_eq!(problems(GOOD, &overrides), Vec::<String>::new(), "{overrides:?}");
+        }
+    }
+    // DINO compares no images of a batch.
+    assert_eq!(problems(GOOD, &["method=dino", "train.batch_size=1"]), Vec::<String>::new());
+    // However absurd the numbers, an answer comes at once.
+    let absurd =
+        ["train.batch_size=4611686018427387903", "simdino.rate_groups=4611686018427387902"];
+    assert_eq!(problems(GOOD, &absurd).len(), 1);
+}

@@ -1,0 +1,166 @@
+//! Dense evaluations and retrieval by the real program, on drawn images.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Bench, stderr};
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use serde_json::Value;
+
+/// A bench with a trained run, and images with two classes: bright above, dark below.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml"]);
+    for (set, count) in [("train", 5), ("test", 2)] {
+        let [images, labels] =
+            ["images", "labels"].map(|kind| bench.path(&format!("{set}/{kind}")));
+        fs::create_dir_all(&images).unwrap();
+        fs::create_dir_all(&labels).unwrap();
+        for i in 0..count {
+            scene(&images, &labels, i);
+        }
+    }
+    bench
+}
+
+fn scene(images: &Path, labels: &Path, i: u32) {
+    let (width, height, split) = (48, 40, 16 + 4 * (i % 3));
+    let color = |x: u32, y: u32| if y < split { 255 - (x % 9) as u8 } else { (20 + x % 7) as u8 };
+    let image =
+        RgbImage::from_fn(width, height, |x, y| Rgb([color(x, y), color(y, y), color(x, y)]));
+    image.save(images.join(format!("{i}.png"))).unwrap();
+    let class = |y| if y < split { 1 } else { 0 };
+    let labels_of =
+        GrayImage::from_fn(width, height, |x, y| Luma([if x == 0 { 255 } else { class(y) }]));
+    labels_of.save(labels.join(format!("{i}.png"))).unwrap();
+}
+
+const SETS: [&str; 8] = [
+    "--images",
+    "train/images",
+    "--labels",
+    "train/labels",
+    "--test-images",
+    "test/images",
+    "--test-labels",
+    "test/labels",
+];
+
+fn eval<'a>(protocol: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let common = ["--weights", "runs/tiny", "--crop", "32", "--json"];
+    [["eval", protocol].as_slice(), &common, &SETS, more].concat()
+}
+
+fn last_line(text: &str) -> Value {
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn segmentation_is_measured_and_kept() {
+    let bench = bench();
+    let classes = ["--classes", "2"];
+    let short: &[&str] = &["--iterations", "30", "--batch", "2", "--picture", "seen.png"];
+    let record = last_line(&bench.ok(&eval("segment", &[&classes, short].concat())));
+    assert!(record["metrics"]["miou"].as_f64().unwrap() > 0.5, "{record}");
+    assert!(record["baselines"]["untrained"]["miou"].is_number(), "{record}");
+    assert_eq!(
+        (record["settings"]["recipe"].as_str(), record["crop"].as_u64()),
+        (Some("dinov3"), Some(32))
+    );
+    assert_eq!(record["settings"]["labels"], "2 classes from 0, [255] ignored");
+    assert!(image::open(bench.path("seen.png")).unwrap().width() > 700);
+    // The head is trained once, and a second measurement takes the place of the first.
+    let again = bench.run(&eval("segment", &[&classes, short].concat()));
+    assert!(stderr(&again).contains("went on at iteration 30"), "{}", stderr(&again));
+    let record = last_line(&bench.ok(&eval("in-context", &classes)));
+    assert!(record["metrics"]["miou"].as_f64().unwrap() > 0.5, "{record}");
+    assert_eq!(record["chosen"]["patches_in_memory"], 5 * 16);
+    let records = last_line(
+        &bench.ok(&eval("segment-knn", &[&classes, ["--c", "0.1,10"].as_slice()].concat())),
+    );
+    let protocols: Vec<&str> =
+        records.as_array().unwrap().iter().map(|r| r["protocol"].as_str().unwrap()).collect();
+    assert_eq!(protocols, ["segment-knn", "segment-logistic"]);
+    assert_eq!(records[0]["mask_size"], 32);
+    let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    assert_eq!(results["evaluations"].as_array().unwrap().len(), 4, "{results}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let bench = bench();
+    let fails = |code, args: &[&str], word: &str| {
+        let message = bench.fails(code, args);
+        assert!(message.contains(word), "'{word}' is missing in: {message}");
+    };
+    let usage = bench.run(&eval("segment", &[]));
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(stderr(&usage).contains("--preset"), "{}", stderr(&usage));
+    fails(2, &eval("in-context", &["--classes", "2", "--resize", "64"]), "--crop");
+    fails(1, &eval("in-context", &["--classes", "2", "--memory", "3"]), "memory");
+    fails(1, &eval("in-context", &["--classes", "300"]), "255");
+    fails(1, &eval("segment", &["--classes", "2", "--stride", "99"]), "stride");
+    // Every label image has a value that is no class; one of many is left out.
+    fails(1, &eval("in-context", &["--classes", "1"]), "labels/0.png");
+    fs::write(bench.path("train/images/1.png"), "no image").unwrap();
+    let output = bench.run(&eval("in-context", &["--classes", "2", "--skip-untrained"]));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("skipped 1.png"), "{}", stderr(&output));
+    let record = last_line(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(record["data"][0]["images"], 4);
+    assert!(record["notes"][0].as_str().unwrap().contains("1 train images"), "{record}");
+}
+
+#[test]
+fn retrieval_and_copies_are_ranked() {
+    let bench = bench();
+    let folder = bench.path("places");
+    fs::create_dir_all(&folder).unwrap();
+    for i in 0..6 {
+        scene(&folder, &bench.path("train/labels"), i);
+    }
+    let truth = r#"{"imlist": ["0", "1", "2", "3"], "qimlist": ["4", "5"],
+        "gnd": [{"easy": [1], "hard": [2], "junk": [0]}, {"easy": [2], "hard": [], "junk": []}]}"#;
+    fs::write(bench.path("gnd.json"), truth).unwrap();
+    let common = ["--weights", "runs/tiny", "--json"];
+    let args: &[&str] = &["--images", "places", "--ground-truth", "gnd.json", "--max-side", "40"];
+    let record = last_line(&bench.ok(&[["eval", "retrieval"].as_slice(), &common, args].concat()));
+    assert_eq!(record["main"], "map medium");
+    assert!(
+        record["metrics"]["mp@5 hard"].is_number() && record["baselines"]["untrained"].is_object()
+    );
+    fs::write(bench.path("gnd.json"), truth.replace("\"3\"", "\"missing\"")).unwrap();
+    let message = bench.fails(1, &[["eval", "retrieval"].as_slice(), &common, args].concat());
+    assert!(message.contains("missing") && message.contains("gnd.json"), "{message}");
+
+    for (block, names) in [("original", ["200000", "200100"]), ("strong", ["200001", "200101"])] {
+        let block = bench.path(&format!("copydays/{block}"));
+        fs::create_dir_all(&block).unwrap();
+        for (i, name) in names.into_iter().enumerate() {
+            let image = RgbImage::from_fn(40, 40, |x, y| {
+                Rgb([(x * (5 + i as u32)) as u8, y as u8, 200 * i as u8])
+            });
+            image.save(block.join(format!("{name}.png"))).unwrap();
+        }
+    }
+    let args: &[&str] = &[
+        "--copydays",
+        "copydays",
+        "--side",
+        "32",
+        "--whiten",
+        "places",
+        "--distractors",
+        "places",
+    ];
+    let record = last_line(&bench.ok(&[["eval", "copy"].as_slice(), &common, args].concat()));
+    assert_eq!(
+        (record["main"].as_str(), record["metrics"]["map strong"].as_f64()),
+        (Some("map strong"), Some(1.0))
+    );
+}

@@ -1,0 +1,232 @@
+//! Evaluations of the real `simdino`: several networks at once, files of results, and bad input.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::Bench;
+use serde_json::Value;
+
+const SETS: [&str; 6] = ["--train", "images/images", "--test", "images/images", "--device", "cpu"];
+
+/// Runs `simdino ARGS` on one thread: many tests run beside each other, and all tensors are small.
+fn run(bench: &Bench, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = bench.command(args).env("OMP_NUM_THREADS", "1").output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Runs `simdino ARGS`, which must succeed, and returns what it printed.
+fn ok(bench: &Bench, args: &[&str]) -> String {
+    let (code, printed, said) = run(bench, args);
+    assert_eq!(code, Some(0), "simdino {args:?}: {said}");
+    printed
+}
+
+/// Runs `simdino ARGS`, which must fail with `code`, and returns its message.
+fn fails(bench: &Bench, code: i32, args: &[&str]) -> String {
+    let (found, printed, said) = run(bench, args);
+    assert_eq!(found, Some(code), "simdino {args:?}: {printed}{said}");
+    assert!(said.contains("simdino: ") && !said.contains("panicked"), "{said}");
+    said
+}
+
+/// A run of ten steps with four checkpoints, without a probe.
+fn trained() -> Bench {
+    let bench = Bench::new();
+    ok(&bench, &["train", "tiny.yaml", "run.name=a"]);
+    bench
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn records(path: &Path) -> Vec<Value> {
+    json(path)["evaluations"].as_array().unwrap().clone()
+}
+
+#[test]
+fn several_networks_are_rows_of_one_table_and_a_bad_one_costs_only_itself() {
+    let bench = trained();
+    fs::write(bench.path("bad.safetensors"), b"no weights").unwrap();
+    fs::copy(bench.path("runs/a/weights/teacher.safetensors"), bench.path("b.safetensors"))
+        .unwrap();
+    let args = ["eval", "knn", "--k", "5,1", "--out", "out", "--checkpoints", "runs/a"];
+    let weights = ["--weights", "bad.safetensors", "--weights", "b.safetensors"];
+    let (code, table, said) = run(&bench, &[&args[..], &weights, &SETS].concat());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("bad.safetensors is left out"), "{said}");
+    assert!(said.contains("not measured: bad.safetensors"), "{said}");
+    // The last checkpoint has the weights of the result, which are not measured twice in the file.
+    let kept = fs::read_dir(bench.path("runs/a/checkpoints")).unwrap().count() - 1;
+    assert_eq!(table.lines().count(), 1 + 1 + kept, "{table}");
+    let found = records(&bench.path("out/results.json"));
+    assert_eq!(found.len(), kept, "{found:?}");
+    let steps: Vec<u64> = found.iter().map(|r| r["weights"]["step"].as_u64().unwrap()).collect();
+    assert!(steps.contains(&10) && steps.contains(&6), "{steps:?}");
+    for record in &found {
+        assert_eq!(record["main"], "k5_top1");
+        for score in ["metrics", "baselines/untrained", "baselines/pixels"] {
+            let score = record.pointer(&format!("/{score}/k5_top1")).and_then(Value::as_f64);
+            assert!((0.0..=1.0).contains(&score.unwrap()), "{record}");
+        }
+        assert_eq!(record["data"][0]["classes"], 10);
+        assert!(record["effective_rank"].as_f64() >= record["effective_dimension"].as_f64());
+    }
+    let rows = fs::read_to_string(bench.path("out/results.csv")).unwrap();
+    assert_eq!(rows.lines().count(), 1 + kept * 3 * 4, "two k, top-1 and top-5, of three: {rows}");
+    assert!(!bench.path("runs/a/results.json").exists(), "results went elsewhere");
+}
+
+#[test]
+fn all_protocols_share_features_and_the_report_shows_them() {
+    let bench = trained();
+    // The grid of DINOv2 takes 12,500 steps.
+    let all = ["eval", "all", "--weights", "runs/a", "--max-train", "60", "--without", "linear"];
+    let text = ok(&bench, &[&all[..], &SETS].concat());
+    let folder = bench.path("runs/a");
+    let found = records(&folder.join("results.json"));
+    let names: Vec<&str> = found.iter().map(|r| r["protocol"].as_str().unwrap()).collect();
+    assert_eq!(names, ["knn", "logistic"], "{text}");
+    let message = fails(&bench, 2, &[&all[..7], &["nothing"], &SETS].concat());
+    assert!(
+        message.contains("--without nothing: expected some of knn, logistic, linear"),
+        "{message}"
+    );
+    assert_eq!(found[0]["data"][0]["images"], 60);
+    assert!(json(&folder.join("results.json"))["knn"]["scores"].is_array(), "the table of a run");
+
+    let linear = ["eval", "linear", "--weights", "runs/a", "--blocks", "1,2", "--epochs", "2"];
+    let more = ["--epoch-steps", "30", "--rates", "0.1,1", "--head-batch", "16"];
+    let table = ok(&bench, &[&linear[..], &more, &SETS].concat());
+    assert!(table.contains("linear; 80 train images of 10 classes"), "{table}");
+    let again = ok(&bench, &[&linear[..], &more, &SETS, &["--json"]].concat());
+    let again: Value = serde_json::from_str(again.lines().last().unwrap()).unwrap();
+    assert_eq!(again["results"]["trained"]["heads"].as_array().unwrap().len(), 8);
+    assert!(again["top1"].as_f64().unwrap() > 0.2, "{again}");
+    let holdout = [&linear[..], &more, &SETS, &["--holdout", "--no-untrained", "--fresh"]].concat();
+    ok(&bench, &holdout);
+    let found = records(&folder.join("results.json"));
+    let linear: Vec<&Value> = found
+        .iter()
+        .filter(|r| r["protocol"] == "linear" && r["settings"]["epochs"] == 2)
+        .collect();
+    assert_eq!(linear.len(), 2, "the repeated one replaced the first");
+    assert_eq!(linear[0]["metrics"]["top1"], again["top1"]);
+    assert!(linear[0]["baselines"]["untrained"]["top1"].is_number());
+    assert!(
+        linear[1]["baselines"]["untrained"].is_null() && linear[1]["settings"]["fresh"] == true
+    );
+    let left = fs::read_dir(folder.join("features")).unwrap();
+    let left =
+        left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("linear"));
+    assert_eq!(left.count(), 0, "a finished probe leaves no state");
+
+    ok(&bench, &["report", "runs/a"]);
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("<h2>Evaluations</h2>") && page.contains("<td>logistic</td>"));
+    ok(&bench, &["train", "tiny.yaml", "run.name=b", "train.batch_size=8"]);
+    let said = ok(&bench, &["report", "runs/a", "runs/b", "--out", "both.html"]);
+    assert_eq!(said.trim(), "both.html");
+    let page = fs::read_to_string(bench.path("both.html")).unwrap();
+    assert!(page.contains("<h1>a, b</h1>") && page.contains("<td>train.batch_size</td>"));
+}
+
+#[test]
+fn few_images_of_each_class_are_drawn() {
+    let bench = trained();
+    let args =
+        ["eval", "knn", "--weights", "runs/a", "--k", "1", "--shots", "1,100", "--tries", "3"];
+    let text = ok(&bench, &[&args[..], &SETS].concat());
+    assert!(text.contains("1 of each class, k = 1: ") && text.contains("+- 0.0 %"), "{text}");
+    let record = &records(&bench.path("runs/a/results.json"))[0];
+    let score = |name: &str| record["metrics"][name].as_f64().unwrap();
+    assert_eq!(score("shots100_k1_top1"), score("k1_top1"), "all images of every class");
+    assert!(score("shots1_k1_top1") < score("k1_top1"));
+    for (option, value) in [("--shots", "0"), ("--tries", "0"), ("--k", "0")] {
+        let message = fails(&bench, 2, &[&args[..4], &[option, value], &SETS].concat());
+        assert!(message.contains(&format!("{option}: ")), "{message}");
+    }
+}
+
+/// Folders of images with these names, one image each.
+fn classes(bench: &Bench, folder: &str, names: &[(&str, usize)]) {
+    let images = fs::read_dir(bench.path("images/images")).unwrap().flat_map(|class| {
+        fs::read_dir(class.unwrap().path()).unwrap().map(|image| image.unwrap().path())
+    });
+    let images: Vec<_> = images.collect();
+    let mut next = images.iter().cycle();
+    for &(name, count) in names {
+        let class = bench.path(folder).join(name);
+        fs::create_dir_all(&class).unwrap();
+        for _ in 0..count {
+            let image = next.next().unwrap();
+            fs::copy(image, class.join(image.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_a_sentence_or_a_right_result() {
+    let bench = trained();
+    classes(&bench, "cats", &[("cat", 5)]);
+    let cats: Vec<_> = fs::read_dir(bench.path("cats/cat")).unwrap().map(Result::unwrap).collect();
+    let list = |name: &str, count: usize| {
+        let line = |cat: &fs::DirEntry| format!("{},cat\n", cat.path().display());
+        let lines: String = cats.iter().take(count).map(line).collect();
+        fs::write(bench.path(name), format!("path,label\n{lines}")).unwrap();
+    };
+    list("one_class.csv", 5);
+    list("one_image.csv", 1);
+    classes(&bench, "two", &[("cat", 6), ("dog", 6), ("empty", 0)]);
+    classes(&bench, "test", &[("cat", 1), ("dog", 2)]);
+    classes(&bench, "other", &[("horse", 3), ("cow", 1)]);
+    classes(&bench, "unlabeled", &[("", 4)]);
+    let steps = ["--epochs", "1", "--epoch-steps", "3", "--blocks", "1"];
+    for (protocol, options) in
+        [("knn", &[][..]), ("logistic", &["--c", "1"][..]), ("linear", &steps[..])]
+    {
+        let args = |train, test| {
+            let weights = ["eval", protocol, "--weights", "runs/a", "--device", "cpu"];
+            [&weights[..], &["--train", train, "--test", test], options].concat()
+        };
+        for (train, test, sentence) in [
+            ("unlabeled", "test", "the train images have no labels"),
+            ("cats", "test", "the train images have no labels"),
+            ("two", "unlabeled", "the test images have no labels"),
+            ("one_class.csv", "test", "the 5 labeled train images are all of one class"),
+            ("one_image.csv", "test", "the 1 labeled train images are all of one class"),
+            (
+                "two",
+                "other",
+                "classes of the test set that the train set does not have: cow, horse",
+            ),
+        ] {
+            let message = fails(&bench, 1, &args(train, test));
+            assert!(message.contains(sentence), "{protocol}: {message}");
+        }
+        // An empty class has no image to learn from, and takes part in nothing.
+        ok(&bench, &args("two", "test"));
+        ok(&bench, &args("two", "one_image.csv"));
+        let found = records(&bench.path("runs/a/results.json"));
+        let last = found.last().unwrap();
+        assert_eq!(
+            (&last["data"][0]["classes"], &last["data"][1]["images"]),
+            (&2.into(), &1.into())
+        );
+    }
+    let message = bench
+        .fails(1, &["eval", "knn", "--checkpoints", "images", "--train", "two", "--test", "two"]);
+    assert!(message.contains("images: no checkpoints there"), "{message}");
+    let deep = ["eval", "linear", "--weights", "runs/a", "--blocks", "99"];
+    let message = fails(&bench, 1, &[&deep[..], &SETS].concat());
+    assert!(message.contains("heads on the last 99 blocks need more than the"), "{message}");
+    fs::write(bench.path("runs/a/results.json"), "{").unwrap();
+    let message = fails(&bench, 1, &[&["eval", "knn", "--weights", "runs/a"][..], &SETS].concat());
+    assert!(message.contains("runs/a/results.json: the file is damaged"), "{message}");
+    assert_eq!(fs::read_to_string(bench.path("runs/a/results.json")).unwrap(), "{");
+}

@@ -1,0 +1,124 @@
+//! The files of a folder, which may lie within a tar file.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use decode::MAX_IMAGE_BYTES;
+use walkdir::WalkDir;
+
+use super::FoundFile;
+use crate::error::{Error, Result};
+
+/// Where the bytes of a file are.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    File(PathBuf),
+    InTar { tar: Arc<PathBuf>, start: u64, bytes: u64 },
+}
+
+impl Place {
+    /// Number of bytes; 0 if the file cannot be asked.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::File(path) => path.metadata().map_or(0, |data| data.len()),
+            Self::InTar { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Reads all bytes.
+    pub(super) fn read(&self) -> Result<Vec<u8>> {
+        let most = MAX_IMAGE_BYTES;
+        let (path, bytes) = match self {
+            Self::File(path) => (path, self.bytes()),
+            Self::InTar { tar, bytes, .. } => (tar.as_ref(), *bytes),
+        };
+        if bytes > most {
+            let problem = format!("a file of {} MiB; at most {} are read", bytes >> 20, most >> 20);
+            return Err(Error::Path { path: path.clone(), problem });
+        }
+        let read = || match self {
+            Self::File(path) => std::fs::read(path),
+            Self::InTar { tar, start, bytes } => {
+                let mut file = File::open(tar.as_path())?;
+                file.seek(SeekFrom::Start(*start))?;
+                let mut content = vec![0; *bytes as usize];
+                file.read_exact(&mut content).map(|()| content)
+            }
+        };
+        read().map_err(|source| Error::Io { action: "read", path: path.clone(), source })
+    }
+}
+
+/// Lists all files below `folder`, sorted by name; names that begin with a dot are left out.
+pub(super) fn list(folder: &Path) -> Result<Vec<FoundFile>> {
+    if folder.is_dir() {
+        return list_folder(folder);
+    }
+    let tar = folder.ancestors().find(|path| path.is_file());
+    match tar.and_then(|tar| Some((tar, folder.strip_prefix(tar).ok()?))) {
+        Some((tar, inside)) if tar.extension().is_some_and(|end| end == "tar") => {
+            list_tar(tar, inside)
+        }
+        _ => {
+            let problem = "no such folder, or folder within a .tar file".to_owned();
+            Err(Error::Path { path: folder.into(), problem })
+        }
+    }
+}
+
+fn list_folder(folder: &Path) -> Result<Vec<FoundFile>> {
+    let mut files = Vec::new();
+    let visible = |entry: &walkdir::DirEntry| {
+        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
+    };
+    let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(visible) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // A link to one of its own parents has been listed already.
+            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                if path.is_symlink() {
+                    continue; // a link to nothing is an image without labels, or labels without one
+                }
+                return Err(Error::Io { action: "list", path, source: error.into() });
+            }
+        };
+        if entry.file_type().is_file() {
+            let path = entry.path();
+            let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
+            files.push(FoundFile { name, place: Place::File(path.to_path_buf()) });
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+fn list_tar(tar: &Path, inside: &Path) -> Result<Vec<FoundFile>> {
+    let broken = |source| Error::Shard { path: tar.into(), source };
+    let file = File::open(tar).map_err(broken)?;
+    let shared = Arc::new(tar.to_path_buf());
+    let mut files = Vec::new();
+    for entry in tar::Archive::new(file).entries_with_seek().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let path = entry.path().map_err(broken)?.into_owned();
+        let path = path.strip_prefix("./").unwrap_or(&path);
+        let Ok(name) = path.strip_prefix(inside) else { continue };
+        let name = name.to_string_lossy().into_owned();
+        let hidden = name.split('/').any(|part| part.starts_with('.'));
+        if entry.header().entry_type().is_file() && !hidden {
+            let (start, bytes) = (entry.raw_file_position(), entry.size());
+            let place = Place::InTar { tar: Arc::clone(&shared), start, bytes };
+            files.push(FoundFile { name, place });
+        }
+    }
+    if files.is_empty() {
+        let problem = format!("no files below {}", inside.display());
+        return Err(Error::Path { path: tar.into(), problem });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}

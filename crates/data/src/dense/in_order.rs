@@ -1,0 +1,87 @@
+//! Work on several threads whose results arrive in order.
+
+use std::ops::Range;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use crate::error::Error;
+
+/// Results that wait per thread; more take memory and gain nothing.
+const AHEAD: usize = 2;
+
+/// Calls `make` for each index on `workers` threads, and passes the results to `take` in order, on this
+/// thread. Threads are a bounded number of results ahead. After an error of `take`, nothing more is
+/// made.
+///
+/// # Errors
+/// The first error of `take`, and [`Error::Worker`] if a thread ended early.
+pub fn in_order<T: Send, E: From<Error>>(
+    indices: Range<usize>,
+    workers: usize,
+    make: impl Fn(usize) -> T + Sync,
+    mut take: impl FnMut(usize, T) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let workers = workers.clamp(1, indices.len().max(1));
+    thread::scope(|scope| {
+        let mut receivers = Vec::with_capacity(workers);
+        for worker in 0..workers {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let (make, mine) = (&make, indices.clone().skip(worker).step_by(workers));
+            scope.spawn(move || {
+                // Nobody receives any more after an error.
+                for index in mine {
+                    if sender.send(make(index)).is_err() {
+                        break;
+                    }
+                }
+            });
+            receivers.push(receiver);
+        }
+        for (count, index) in indices.clone().enumerate() {
+            let made = receivers[count % workers].recv().map_err(|_| Error::Worker {
+                message: format!("a thread ended before it made item {index}"),
+            })?;
+            take(index, made)?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_arrive_in_order_with_any_number_of_threads() {
+        for workers in [0, 1, 3, 50] {
+            let mut got = Vec::new();
+            in_order::<_, Error>(
+                5..25,
+                workers,
+                |i| i * i,
+                |i, square| {
+                    got.push((i, square));
+                    Ok(())
+                },
+            )
+            .unwrap();
+            assert_eq!(got, (5..25).map(|i| (i, i * i)).collect::<Vec<_>>());
+        }
+        in_order::<usize, Error>(3..3, 2, |i| i, |_, _| Err(Error::Interrupted)).unwrap();
+    }
+
+    #[test]
+    fn an_error_ends_the_work() {
+        let made = std::sync::atomic::AtomicUsize::new(0);
+        let make = |i| {
+            made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            i
+        };
+        let result = in_order(0..10_000, 2, make, |i, _| match i {
+            7 => Err(Error::Interrupted),
+            _ => Ok(()),
+        });
+        assert!(matches!(result, Err(Error::Interrupted)));
+        assert!(made.into_inner() < 30);
+    }
+}

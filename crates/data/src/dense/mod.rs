@@ -1,0 +1,183 @@
+//! Images with a class for every pixel: pairs of an image and a label image of the same name.
+
+mod files;
+mod in_order;
+mod pairs;
+mod presets;
+mod rules;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use decode::{Image, PixelFormat, decode_as, read_labels};
+
+pub use in_order::in_order;
+pub use presets::Preset;
+pub use rules::{IGNORE, LabelMap, LabelRules};
+
+use crate::error::{Error, Result};
+use files::Place;
+use pairs::{Pair, PairOptions, pair};
+
+/// How an image and its labels are found, and what label values mean.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DenseOptions {
+    /// Meaning of the values in label images.
+    pub rules: LabelRules,
+    /// End of the name of each image before its extension, which is not part of the name that pairs it
+    /// with its labels, such as `_leftImg8bit` of Cityscapes.
+    pub image_suffix: String,
+    /// The same for label images; files with other names are not labels.
+    pub label_suffix: String,
+    /// A text file with one name per line, without extension: only these images are used.
+    pub list: Option<PathBuf>,
+    /// Number of channels and range of values of the images.
+    pub pixels: PixelFormat,
+}
+
+impl DenseOptions {
+    /// Pairs files of equal names, and reads RGB.
+    pub fn new(rules: LabelRules) -> Self {
+        Self {
+            rules,
+            image_suffix: String::new(),
+            label_suffix: String::new(),
+            list: None,
+            pixels: PixelFormat::RGB,
+        }
+    }
+}
+
+/// An image and the class of each of its pixels.
+#[derive(Debug, Clone)]
+pub struct DenseSample {
+    /// The pixels.
+    pub image: Image,
+    /// The classes; of the same size.
+    pub labels: LabelMap,
+}
+
+/// Pairs of an image and a label image. Nothing is decoded before it is asked for.
+pub struct DenseSet {
+    images: PathBuf,
+    labels: PathBuf,
+    pairs: Vec<Pair>,
+    options: DenseOptions,
+    notices: Vec<String>,
+}
+
+impl fmt::Debug for DenseSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DenseSet")
+            .field("images", &self.images)
+            .field("labels", &self.labels)
+            .field("len", &self.pairs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DenseSet {
+    /// Lists the images below `images` and the label images below `labels`. Either is a folder, or a
+    /// folder within a tar file, such as `camvid.tar/camvid/train/images`.
+    ///
+    /// Two files belong together if their paths below these folders are the same without extension and
+    /// suffix. Images without labels and labels without an image are left out, and
+    /// [`Self::notices`] says so.
+    ///
+    /// # Errors
+    /// Returns an error if a folder does not exist, cannot be listed, or has no images; if two files
+    /// have the same name up to their extension; or if no image has labels.
+    pub fn open(images: &Path, labels: &Path, options: DenseOptions) -> Result<Self> {
+        let named = PairOptions {
+            images,
+            labels,
+            image_suffix: &options.image_suffix,
+            label_suffix: &options.label_suffix,
+            list: options.list.as_deref(),
+        };
+        let (pairs, notices) = pair(&named)?;
+        Ok(Self { images: images.into(), labels: labels.into(), pairs, options, notices })
+    }
+
+    /// Number of images with labels.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Name of image `index`: its path below the folder. Empty if there is no such image.
+    pub fn name(&self, index: usize) -> String {
+        self.pairs.get(index).map_or_else(String::new, |pair| pair.image.name.clone())
+    }
+
+    /// The folder of the images, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.images
+    }
+
+    /// The meaning of label values.
+    pub fn rules(&self) -> &LabelRules {
+        &self.options.rules
+    }
+
+    /// What was found besides pairs, one sentence each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// A short hex digest that changes when names or sizes of the images or of their labels change.
+    pub fn fingerprint(&self) -> String {
+        let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
+        crate::source::digest(files.map(|file| (file.name.clone(), None, file.place.bytes())))
+    }
+
+    /// Reads image `index` and its labels.
+    ///
+    /// # Errors
+    /// Returns an error that names the file if it cannot be read or decoded, if the sizes differ, or
+    /// if a label value has no meaning; and if there is no such image.
+    pub fn load(&self, index: usize) -> Result<DenseSample> {
+        let len = self.len();
+        let pair = self.pairs.get(index).ok_or(Error::Index { index, len })?;
+        let image = decode_as(&pair.image.place.read()?, &self.options.pixels);
+        let image =
+            image.map_err(|error| self.failed(&self.images, &pair.image.name, error))?.image;
+        let labels = read_labels(&pair.labels.place.read()?);
+        let labels = labels
+            .map_err(|error| self.failed(&self.labels, &pair.labels.name, error))
+            .and_then(|labels| {
+                let path = || self.labels.join(&pair.labels.name);
+                let problem = |problem| Error::Path { path: path(), problem };
+                self.options.rules.apply(labels).map_err(problem)
+            })?;
+        let (width, height) = image.dimensions();
+        if (labels.width, labels.height) != (width, height) {
+            let problem = format!(
+                "labels of {}x{} pixels for the image {} of {width}x{height}: both must have the same size",
+                labels.width,
+                labels.height,
+                self.images.join(&pair.image.name).display(),
+            );
+            return Err(Error::Path { path: self.labels.join(&pair.labels.name), problem });
+        }
+        Ok(DenseSample { image, labels })
+    }
+
+    fn failed(&self, folder: &Path, name: &str, error: decode::Error) -> Error {
+        let name = folder.join(name).display().to_string();
+        Error::Image { name, source: Box::new(error.into()) }
+    }
+}
+
+/// A file of a listed folder.
+#[derive(Debug, Clone)]
+struct FoundFile {
+    /// Path below the folder, with `/`.
+    name: String,
+    place: Place,
+}

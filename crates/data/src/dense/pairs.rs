@@ -1,0 +1,113 @@
+//! Which label image belongs to which image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::FoundFile;
+use super::files::list;
+use crate::error::{Error, Result};
+use crate::source::is_image;
+
+/// An image and its label image.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    pub(super) image: FoundFile,
+    pub(super) labels: FoundFile,
+}
+
+/// Where both are, and how they are named.
+pub(super) struct PairOptions<'a> {
+    pub(super) images: &'a Path,
+    pub(super) labels: &'a Path,
+    pub(super) image_suffix: &'a str,
+    pub(super) label_suffix: &'a str,
+    pub(super) list: Option<&'a Path>,
+}
+
+/// Returns the pairs by name, and sentences about files without a partner.
+pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)> {
+    let mut images = by_key(options.images, options.image_suffix)?;
+    let mut labels = by_key(options.labels, options.label_suffix)?;
+    if let Some(path) = options.list {
+        let wanted = listed(path, &images)?;
+        images.retain(|key, _| wanted.contains(key));
+        labels.retain(|key, _| wanted.contains(key));
+    }
+    let (mut pairs, mut alone) = (Vec::new(), Vec::new());
+    let first_label = labels.keys().next().cloned().unwrap_or_default();
+    for (key, image) in images {
+        match labels.remove(&key) {
+            Some(labels) => pairs.push(Pair { image, labels }),
+            None => alone.push(image.name),
+        }
+    }
+    if pairs.is_empty() {
+        let example = alone.first().cloned().unwrap_or_default();
+        let problem = format!(
+            "no image here has a label image of the same name in {}: for example, there is {example} here \
+             and {first_label}.png there",
+            options.labels.display()
+        );
+        return Err(Error::Path { path: options.images.into(), problem });
+    }
+    let strays: Vec<String> = labels.into_values().map(|file| file.name).collect();
+    let mut notices = Vec::new();
+    notices.extend(without(&alone, options.images, "no labels"));
+    notices.extend(without(&strays, options.labels, "no image"));
+    Ok((pairs, notices))
+}
+
+/// Says how many files of a folder have no partner.
+fn without(names: &[String], folder: &Path, what: &str) -> Option<String> {
+    let first = folder.join(names.first()?);
+    Some(match names.len() {
+        1 => format!("{}: {what} of this name, so it is left out", first.display()),
+        count => format!(
+            "{} and {} more files: {what} of these names, so they are left out",
+            first.display(),
+            count - 1
+        ),
+    })
+}
+
+/// Image files of a folder whose names end with `suffix`, by name without suffix and extension.
+fn by_key(folder: &Path, suffix: &str) -> Result<BTreeMap<String, FoundFile>> {
+    let mut files = BTreeMap::new();
+    for file in list(folder)?.into_iter().filter(|file| is_image(Path::new(&file.name))) {
+        let stem = file.name.rsplit_once('.').map_or(file.name.as_str(), |(stem, _)| stem);
+        let Some(key) = stem.strip_suffix(suffix) else { continue };
+        let (key, name) = (key.to_owned(), file.name.clone());
+        if let Some(other) = files.insert(key, file) {
+            let problem =
+                format!("has the same name as {} up to its extension: remove one", other.name);
+            return Err(Error::Path { path: folder.join(name), problem });
+        }
+    }
+    if files.is_empty() {
+        let problem = match suffix {
+            "" => "no image files below this folder".to_owned(),
+            _ => format!("no image files below this folder whose names end with {suffix}"),
+        };
+        return Err(Error::Path { path: folder.into(), problem });
+    }
+    Ok(files)
+}
+
+/// Names in a list file, one per line; all of them must be images.
+fn listed(path: &Path, images: &BTreeMap<String, FoundFile>) -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
+    let mut wanted = BTreeSet::new();
+    for (line, name) in (1..).zip(text.lines().map(str::trim)).filter(|(_, name)| !name.is_empty())
+    {
+        let stem = || name.rsplit_once('.').map(|(stem, _)| stem);
+        let found =
+            [Some(name), stem()].into_iter().flatten().find(|key| images.contains_key(*key));
+        let Some(key) = found else {
+            let problem = format!("there is no image of the name {name}");
+            return Err(Error::List { path: path.into(), line, problem });
+        };
+        wanted.insert(key.to_owned());
+    }
+    Ok(wanted)
+}

@@ -1,0 +1,355 @@
+//! Linear probes: linear classifiers on frozen features, many of them trained at once.
+//!
+//! The protocols of DINO, DINOv2, and SimDINOv2 are presets of [`LinearConfig`]. Features are read
+//! from a store, or computed anew for random crops of the train images ([`FreshImages`]), as in the
+//! published protocols.
+
+mod config;
+mod fresh;
+mod heads;
+mod order;
+mod result;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeatureSet;
+use crate::labeled::{Labeled, comparable};
+pub use config::{EpochLength, HeadInput, HeadOptimizer, LinearConfig, RateScale, Reported};
+use fresh::Fresh;
+pub use fresh::FreshImages;
+use heads::{Heads, Layout};
+use order::{Order, Passes};
+pub use result::LinearResult;
+use state::{Best, State};
+
+/// Fraction of the train images that are held out, if any are.
+const HELD_OUT: f64 = 0.1;
+
+/// Labeled images whose features are on the device of the heads.
+struct Scored {
+    rows: Tensor,   // [n, F + 1]
+    labels: Tensor, // [n]
+}
+
+impl Scored {
+    fn new(set: &Labeled, layout: Layout, device: Device) -> Self {
+        let rows = layout.with_ones(&set.features).to_device(device);
+        Self { rows, labels: set.label_tensor().to_device(device) }
+    }
+
+    fn len(&self) -> i64 {
+        self.labels.size()[0]
+    }
+}
+
+/// Where the rows of a step come from.
+enum Source<'a> {
+    /// Rows that were computed before, `[n, F + 1]`.
+    Kept(Tensor, Passes),
+    /// Random crops.
+    Fresh(Box<Fresh<'a>>),
+}
+
+/// A probe in training. The result does not depend on where it was interrupted.
+pub struct LinearProbe<'a> {
+    config: LinearConfig,
+    heads: Heads,
+    layout: Layout,
+    order: Order,
+    source: Source<'a>,
+    /// Labels of the images that the heads learn from, `[n]`.
+    labels: Tensor,
+    held_out: Option<Scored>,
+    test: Scored,
+    best: Option<Best>,
+    classes: usize,
+    notes: Vec<String>,
+}
+
+impl std::fmt::Debug for LinearProbe<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinearProbe").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl<'a> LinearProbe<'a> {
+    /// Prepares the heads.
+    ///
+    /// Classes are matched by name if both sets have names, otherwise by number. Images without a
+    /// label are ignored and noted. With `fresh`, the heads learn from random crops of the images of
+    /// `train`, whose features choose a head at most.
+    ///
+    /// # Shapes
+    /// Features of both sets are `[n, F]`: [`LinearConfig::features`] side by side, in this order.
+    ///
+    /// # Errors
+    /// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+    /// to one class, or the train set lacks classes of the test set; if features have other widths or
+    /// are not finite; or if too few images remain where some are held out.
+    pub fn new(
+        train: &FeatureSet,
+        test: &FeatureSet,
+        config: &LinearConfig,
+        fresh: Option<FreshImages<'a>>,
+    ) -> Result<Self> {
+        config.check()?;
+        let mut notes = Vec::new();
+        let (learned, asked) = comparable(train, test, &mut notes)?;
+        let layout = layout(&learned.features, config)?;
+        let all_classes: BTreeSet<u32> = learned.labels.iter().copied().collect();
+        let classes = all_classes.last().map_or(0, |&label| i64::from(label) + 1);
+        let count = learned.labels.len() as i64;
+        let device = config.device;
+        let (kept, held_out) = if config.holdout {
+            let [kept, held_out] = learned.split(HELD_OUT, config.seed)?;
+            let few = || Error::TooFewToHoldOut { images: learned.labels.len() };
+            let chosen = learned.chosen(&held_out)?;
+            let left: BTreeSet<u32> = learned.chosen(&kept)?.labels.into_iter().collect();
+            if chosen.labels.is_empty() || left.len() < 2 {
+                return Err(few());
+            }
+            (kept, Some(Scored::new(&chosen, layout, device)))
+        } else {
+            (Tensor::arange(count, (Kind::Int64, Device::Cpu)), None)
+        };
+        let learners = learned.chosen(&kept)?;
+        let order = Order::new(config, learners.labels.len());
+        let source = match fresh {
+            Some(images) => Source::Fresh(Box::new(Fresh::new(images, train, &kept, config)?)),
+            None => {
+                let rows = layout.with_ones(&learners.features).to_device(device);
+                Source::Kept(rows, Passes::new(&order))
+            }
+        };
+        let scale = match config.rate_scale {
+            RateScale::Batch => config.batch as f64 / 256.0,
+            RateScale::One => 1.0,
+        };
+        let rates: Vec<f64> = config.rates.iter().map(|rate| rate * scale).collect();
+        let size = (classes, device, config.seed);
+        Ok(Self {
+            config: config.clone(),
+            heads: Heads::new(&config.inputs, layout, &rates, config.optimizer, size),
+            layout,
+            order,
+            source,
+            labels: learners.label_tensor().to_device(device),
+            held_out,
+            test: Scored::new(&asked, layout, device),
+            best: None,
+            classes: all_classes.len(),
+            notes,
+        })
+    }
+
+    /// Number of steps taken, and in all.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.heads.steps() as usize, self.order.steps())
+    }
+
+    /// Takes up to `steps` steps.
+    ///
+    /// # Errors
+    /// Returns an error if fresh images cannot be read or the network rejects them.
+    pub fn advance(&mut self, steps: usize) -> Result<()> {
+        let (done, all) = self.progress();
+        for step in done..all.min(done.saturating_add(steps)) {
+            let (rows, labels) = self.batch(step)?;
+            self.heads.step(&rows, &labels, self.order.share(step));
+            let epoch_ends = (step + 1).is_multiple_of(self.order.epoch_steps);
+            if step + 1 == all || (epoch_ends && self.config.reported == Reported::BestEpoch) {
+                self.measure((step + 1) / self.order.epoch_steps)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows and labels of a step.
+    fn batch(&mut self, step: usize) -> Result<(Tensor, Tensor)> {
+        let device = self.config.device;
+        match &mut self.source {
+            Source::Kept(rows, passes) => {
+                let images = self.order.uses(step).map(|number| passes.image(number) as i64);
+                let images = Tensor::from_slice(&images.collect::<Vec<_>>()).to_device(device);
+                let select = |from: &Tensor| from.index_select(0, &images);
+                Ok((select(rows), select(&self.labels)))
+            }
+            Source::Fresh(fresh) => {
+                let (features, images) = fresh.rows(step, &self.order)?;
+                let images = Tensor::from_slice(&images).to_device(device);
+                let rows = self.layout.with_ones(&features.to_device(device));
+                Ok((rows, self.labels.index_select(0, &images)))
+            }
+        }
+    }
+
+    /// Measures all heads, and remembers the best one if it is better than before.
+    fn measure(&mut self, epoch: usize) -> Result<()> {
+        let chooses = self.held_out.as_ref().unwrap_or(&self.test);
+        let correct = self.heads.correct(&chooses.rows, &chooses.labels);
+        let heads = Vec::<i64>::try_from(correct.select(1, 0).contiguous())?;
+        let most = heads.iter().copied().max().unwrap_or(0);
+        let head = heads.iter().position(|&correct| correct == most).unwrap_or(0);
+        let before = self.best.as_ref().and_then(|best| best.heads.get(best.head));
+        if before.is_some_and(|&before| before >= most) {
+            return Ok(());
+        }
+        let on_test = match &self.held_out {
+            Some(_) => self.heads.correct(&self.test.rows, &self.test.labels),
+            None => correct,
+        };
+        let of = |column: i64| on_test.int64_value(&[head as i64, column]);
+        self.best = Some(Best { head, epoch, test: [of(0), of(1)], heads });
+        Ok(())
+    }
+
+    /// Takes the remaining steps, keeps the state in a file in `folder` every half minute, and
+    /// continues if it is there. Calls `progress(steps done, all steps)`.
+    ///
+    /// `identity` describes what the features are of. It and the settings determine the name of the
+    /// file, which is removed in the end.
+    ///
+    /// # Errors
+    /// As [`Self::advance`], and if the file cannot be written.
+    pub fn run(
+        &mut self,
+        folder: Option<(&Path, &str)>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<()> {
+        const EVERY: Duration = Duration::from_secs(30);
+        let file = folder.map(|(folder, identity)| (self.state_file(folder, identity), identity));
+        if let Some((path, identity)) = &file {
+            self.restore(path, identity);
+        }
+        let mut kept = Instant::now();
+        while self.progress().0 < self.progress().1 {
+            self.advance(20)?;
+            let (done, all) = self.progress();
+            progress(done, all);
+            if let Some((path, identity)) = &file
+                && kept.elapsed() >= EVERY
+                && done < all
+            {
+                self.save(path, identity)?;
+                kept = Instant::now();
+            }
+        }
+        if let Some((path, _)) = file {
+            // It may not be there.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    /// The file for the state of this probe in `folder`.
+    pub fn state_file(&self, folder: &Path, identity: &str) -> PathBuf {
+        state::file_in(folder, &self.identity(identity))
+    }
+
+    /// Writes the state. A file with the same name is replaced; it is complete or unchanged.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn save(&self, path: &Path, identity: &str) -> Result<()> {
+        let tensors = self.heads.tensors().into_iter().collect();
+        let (identity, steps) = (self.identity(identity), self.heads.steps());
+        State { identity, steps, best: self.best.clone(), tensors }.write(path)
+    }
+
+    /// Continues from a file of [`Self::save`]. Returns whether it did: a file that is missing,
+    /// damaged, or of other settings or features changes nothing.
+    pub fn restore(&mut self, path: &Path, identity: &str) -> bool {
+        let state = State::read(path, &self.identity(identity));
+        let Some(state) = state.filter(|state| state.steps <= self.order.steps() as u64) else {
+            return false;
+        };
+        let restored = self.heads.restore(state.steps, &state.tensors).is_some();
+        if restored {
+            self.best = state.best;
+        }
+        restored
+    }
+
+    /// What a state must agree with.
+    fn identity(&self, of_features: &str) -> String {
+        let images = [self.labels.size()[0], self.test.len()];
+        let fresh = matches!(self.source, Source::Fresh(_));
+        json!([1, self.config, of_features, images, self.classes, fresh]).to_string()
+    }
+
+    /// The result, once all steps are taken.
+    ///
+    /// # Errors
+    /// Returns an error if steps are missing, or no head has finite weights.
+    pub fn result(&self) -> Result<LinearResult> {
+        let (done, all) = self.progress();
+        let Some(best) = self.best.as_ref().filter(|_| done == all) else {
+            let problem = format!("{done} of {all} steps are taken: take the others first");
+            return Err(Error::Setting { key: "epochs", problem });
+        };
+        let mut notes = self.notes.clone();
+        let diverged = self.heads.diverged();
+        if diverged.len() == self.config.heads() && best.heads.iter().all(|&correct| correct == 0) {
+            let problem = "all heads diverged: use smaller ones".to_owned();
+            return Err(Error::Setting { key: "rates", problem });
+        }
+        if !diverged.is_empty() {
+            let rates: Vec<String> = diverged
+                .iter()
+                .map(|&head| self.head(head))
+                .map(|(_, rate)| rate.to_string())
+                .collect();
+            notes.push(format!("heads that diverged, by rate: {}", rates.join(", ")));
+        }
+        let chose = self.held_out.as_ref().unwrap_or(&self.test);
+        let chosen = self.config.heads() > 1 || self.config.reported == Reported::BestEpoch;
+        if self.held_out.is_none() && chosen {
+            notes.push(
+                "the test images chose the head and the epoch, as for published numbers, so that these \
+                 are a little too high; with holdout, a tenth of the train images chooses"
+                    .to_owned(),
+            );
+        }
+        let share = |count: i64, set: &Scored| count as f64 / set.len() as f64;
+        let (input, rate) = self.head(best.head);
+        Ok(LinearResult {
+            top1: share(best.test[0], &self.test),
+            top5: share(best.test[1], &self.test),
+            input,
+            rate,
+            epoch: best.epoch,
+            heads: best.heads.iter().map(|&correct| share(correct, chose)).collect(),
+            num_train: self.labels.size()[0] as usize,
+            num_held_out: self.held_out.as_ref().map_or(0, |set| set.len() as usize),
+            num_test: self.test.len() as usize,
+            classes: self.classes,
+            notes,
+        })
+    }
+
+    /// Input and rate of a head.
+    fn head(&self, head: usize) -> (HeadInput, f64) {
+        let rates = self.config.rates.len();
+        (self.config.inputs[head / rates], self.config.rates[head % rates])
+    }
+}
+
+/// The layout of features `[n, F]`.
+fn layout(features: &Tensor, config: &LinearConfig) -> Result<Layout> {
+    let parts = config.features().len() as i64;
+    let (_, columns) = features.size2()?;
+    if columns == 0 || columns % parts != 0 {
+        let expected = "[n, F], with F a multiple of the number of features side by side";
+        return Err(Error::Shape { what: "features of a probe", expected, got: features.size() });
+    }
+    Ok(Layout::of(&config.inputs, columns / parts))
+}

@@ -1,0 +1,120 @@
+//! Features of random crops, computed while the heads learn from them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use augment::RandomCrop;
+use data::Dataset;
+use data::loader::EvalLoader;
+use model::VisionTransformer;
+use tch::Tensor;
+
+use super::config::LinearConfig;
+use super::order::{Order, Passes};
+use crate::error::{Error, Result};
+use crate::features::{ExtractOptions, FeatureSet};
+use crate::store::{ImageFeature, compute};
+
+/// Train images whose random crops the heads learn from: an area of 8 to 100 % of the image, mirrored
+/// half of the time.
+#[derive(Debug, Clone)]
+pub struct FreshImages<'a> {
+    /// The images.
+    pub dataset: &'a Arc<Dataset>,
+    /// Index in the data set of each row of the train features.
+    pub indices: &'a [usize],
+    /// The network.
+    pub network: &'a VisionTransformer,
+    /// How crops are read: those for the evaluation transform state the side of a crop.
+    pub options: &'a ExtractOptions,
+}
+
+/// The crops of a training, in its order.
+pub(super) struct Fresh<'a> {
+    dataset: &'a Arc<Dataset>,
+    network: &'a VisionTransformer,
+    options: &'a ExtractOptions,
+    features: Vec<ImageFeature>,
+    wanted: BTreeSet<ImageFeature>,
+    /// Index in the data set of each image that the heads learn from.
+    indices: Vec<usize>,
+    seed: u64,
+    /// Batches of the rest of an epoch, and the step of the next one.
+    ahead: Option<(usize, EvalLoader, Passes)>,
+}
+
+impl<'a> Fresh<'a> {
+    /// `kept` are numbers of labeled images of `train`.
+    pub(super) fn new(
+        images: FreshImages<'a>,
+        train: &FeatureSet,
+        kept: &Tensor,
+        config: &LinearConfig,
+    ) -> Result<Self> {
+        let FreshImages { dataset, indices, network, options } = images;
+        if indices.len() != train.len() {
+            let got = vec![indices.len() as i64, train.len() as i64];
+            let expected = "an index for each train image";
+            return Err(Error::Shape { what: "indices of fresh images", expected, got });
+        }
+        let labeled = indices.iter().zip(&train.labels).filter(|(_, label)| label.is_some());
+        let labeled: Vec<usize> = labeled.map(|(&index, _)| index).collect();
+        let kept = Vec::<i64>::try_from(kept)?;
+        let features = config.features();
+        Ok(Self {
+            dataset,
+            network,
+            options,
+            wanted: features.iter().copied().collect(),
+            features,
+            indices: kept.iter().filter_map(|&i| labeled.get(i as usize).copied()).collect(),
+            seed: config.seed,
+            ahead: None,
+        })
+    }
+
+    /// Features of a step, `[B, F]`, and the number of the image of each row.
+    pub(super) fn rows(&mut self, step: usize, order: &Order) -> Result<(Tensor, Vec<i64>)> {
+        let ahead = self.ahead.take().filter(|(next, ..)| *next == step);
+        let (_, mut loader, mut passes) = match ahead {
+            Some(ahead) => ahead,
+            None => (step, self.loader(step, order)?, Passes::new(order)),
+        };
+        let uses = order.uses(step);
+        let count = uses.len();
+        let batch = match loader.next() {
+            Some(batch) => batch?,
+            None => return Err(Error::LostImages { count }),
+        };
+        if batch.indices.len() + batch.broken.len() != count {
+            return Err(Error::LostImages { count });
+        }
+        // Images that could be read before, and cannot now, cost only themselves.
+        let lost: BTreeSet<usize> = batch.broken.iter().map(|image| image.index).collect();
+        let images: Vec<i64> = uses
+            .map(|number| passes.image(number))
+            .filter(|&image| !lost.contains(&self.indices[image]))
+            .map(|image| image as i64)
+            .collect();
+        let vectors = compute(self.network, &batch.images, self.options, &self.wanted)?;
+        let parts: Vec<&Tensor> =
+            self.features.iter().filter_map(|feature| vectors.get(feature)).collect();
+        let last_of_epoch = (step + 1).is_multiple_of(order.epoch_steps);
+        self.ahead = (!last_of_epoch).then_some((step + 1, loader, passes));
+        Ok((Tensor::f_cat(&parts, 1)?, images))
+    }
+
+    /// Batches from `step` to the end of its epoch.
+    fn loader(&self, step: usize, order: &Order) -> Result<EvalLoader> {
+        let end = (step / order.epoch_steps + 1) * order.epoch_steps;
+        let mut passes = Passes::new(order);
+        let uses: Vec<(usize, u64)> = (step..end)
+            .flat_map(|step| order.uses(step))
+            .map(|number| (self.indices[passes.image(number)], number as u64))
+            .collect();
+        let crop = RandomCrop::new(self.options.transform.crop, self.seed);
+        let batch = order.batch();
+        let dataset = Arc::clone(self.dataset);
+        Ok(EvalLoader::random_crops(dataset, crop, batch, self.options.workers, uses)?)
+    }
+}

@@ -1,0 +1,138 @@
+//! Which images are in which step, and at what share of the learning rate.
+
+use std::f64::consts::PI;
+
+use augment::rng::{Purpose, Rng};
+
+use super::config::{EpochLength, LinearConfig};
+
+/// The plan of a training: a pure function of the settings and the number of images.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    images: usize,
+    batch: usize,
+    epochs: usize,
+    /// Steps of an epoch.
+    pub epoch_steps: usize,
+    /// Whether every epoch begins a pass.
+    passes: bool,
+    rate_per_step: bool,
+    seed: u64,
+}
+
+impl Order {
+    /// For at least one image.
+    pub(super) fn new(config: &LinearConfig, images: usize) -> Self {
+        let (epoch_steps, passes) = match config.epoch_length {
+            EpochLength::Pass => (images.div_ceil(config.batch), true),
+            EpochLength::Steps(steps) => (steps, false),
+        };
+        let LinearConfig { batch, epochs, rate_per_step, seed, .. } = *config;
+        Self { images, batch, epochs, epoch_steps, passes, rate_per_step, seed }
+    }
+
+    /// Images of a full step.
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Number of steps.
+    pub(super) fn steps(&self) -> usize {
+        self.epochs * self.epoch_steps
+    }
+
+    /// Share of the learning rate in a step: a cosine that ends at 0.
+    pub(super) fn share(&self, step: usize) -> f64 {
+        let (at, of) = match self.rate_per_step {
+            true => (step, self.steps()),
+            false => (step / self.epoch_steps, self.epochs),
+        };
+        0.5 * (1.0 + (PI * at as f64 / of as f64).cos())
+    }
+
+    /// Uses of images in a step, as numbers in the endless sequence of passes.
+    pub(super) fn uses(&self, step: usize) -> std::ops::Range<usize> {
+        if self.passes {
+            let (epoch, within) = (step / self.epoch_steps, step % self.epoch_steps);
+            let (first, end) = (within * self.batch, ((within + 1) * self.batch).min(self.images));
+            epoch * self.images + first..epoch * self.images + end
+        } else {
+            step * self.batch..(step + 1) * self.batch
+        }
+    }
+}
+
+/// The image of each use, pass by pass.
+#[derive(Debug)]
+pub(super) struct Passes {
+    seed: u64,
+    images: usize,
+    pass: Option<usize>,
+    order: Vec<usize>,
+}
+
+impl Passes {
+    pub(super) fn new(order: &Order) -> Self {
+        Self { seed: order.seed, images: order.images, pass: None, order: Vec::new() }
+    }
+
+    /// The image of a use, from 0 to the number of images. Fast if uses come in order.
+    pub(super) fn image(&mut self, number: usize) -> usize {
+        let (pass, place) = (number / self.images, number % self.images);
+        if self.pass != Some(pass) {
+            let mut rng = Rng::new(self.seed, pass as u64, 0, Purpose::Shuffle);
+            (self.order, self.pass) = (rng.permutation(self.images), Some(pass));
+        }
+        self.order[place]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_has_every_image_once() {
+        let config = LinearConfig { batch: 4, epochs: 3, ..LinearConfig::dino() };
+        let order = Order::new(&config, 10);
+        assert_eq!((order.epoch_steps, order.steps()), (3, 9));
+        let mut passes = Passes::new(&order);
+        let mut seen = Vec::new();
+        for epoch in 0..3 {
+            let uses = (0..3).flat_map(|step| order.uses(3 * epoch + step));
+            let images: Vec<usize> = uses.map(|number| passes.image(number)).collect();
+            let mut sorted = images.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+            seen.push(images);
+        }
+        assert!(seen[0] != seen[1] && seen[1] != seen[2]);
+        assert_eq!(order.uses(2).len(), 2, "the last batch of a pass is smaller");
+    }
+
+    #[test]
+    fn an_endless_sequence_has_full_batches() {
+        let epoch_length = EpochLength::Steps(5);
+        let config = LinearConfig { batch: 4, epochs: 2, epoch_length, ..LinearConfig::dinov2() };
+        let order = Order::new(&config, 10);
+        let mut passes = Passes::new(&order);
+        let uses: Vec<usize> = (0..order.steps()).flat_map(|step| order.uses(step)).collect();
+        assert_eq!(uses, (0..40).collect::<Vec<_>>());
+        for pass in uses.chunks(10) {
+            let mut images: Vec<usize> = pass.iter().map(|&number| passes.image(number)).collect();
+            images.sort_unstable();
+            assert_eq!(images, (0..10).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_rate_ends_at_zero() {
+        let config = LinearConfig { batch: 5, epochs: 4, ..LinearConfig::dino() };
+        let by_epoch = Order::new(&config, 10);
+        assert_eq!(by_epoch.share(0), by_epoch.share(1));
+        assert!((by_epoch.share(4) - 0.5).abs() < 1e-15, "the third of four epochs");
+        let by_step = Order::new(&LinearConfig { rate_per_step: true, ..config }, 10);
+        assert!((by_step.share(4) - 0.5).abs() < 1e-15 && by_step.share(1) < 1.0);
+        assert!(by_step.share(7) < 0.04);
+    }
+}

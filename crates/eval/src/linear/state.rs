@@ -1,0 +1,76 @@
+//! The state of a probe in a file, with which it continues.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tch::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::store::short;
+
+/// The best head so far, and all heads at that time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Best {
+    pub head: usize,
+    pub epoch: usize,
+    /// Images of the test set whose class is first, and among the first five.
+    pub test: [i64; 2],
+    /// Images of the set that chooses whose class is first, for each head.
+    pub heads: Vec<i64>,
+}
+
+/// A state.
+pub(super) struct State {
+    /// What it must agree with.
+    pub identity: String,
+    /// Steps so far.
+    pub steps: u64,
+    pub best: Option<Best>,
+    /// The tensors of the heads by name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// The file for a state with this identity in `folder`.
+pub(super) fn file_in(folder: &Path, identity: &str) -> PathBuf {
+    let name = short(Sha256::new_with_prefix(identity));
+    folder.join(format!("linear-{name}.safetensors"))
+}
+
+impl State {
+    /// Replaces a file, and creates its folder. The file is complete or unchanged.
+    pub(super) fn write(self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            let unwritten =
+                |source| Error::Unwritten { path: path.to_owned(), source: Box::new(source) };
+            std::fs::create_dir_all(folder).map_err(unwritten)?;
+        }
+        let tensors = self.tensors.into_iter();
+        let tensors: Vec<(String, Tensor)> =
+            tensors.map(|(name, tensor)| (name, tensor.to_device(Device::Cpu))).collect();
+        let header = BTreeMap::from([
+            ("identity".to_owned(), self.identity),
+            ("steps".to_owned(), self.steps.to_string()),
+            ("best".to_owned(), json!(self.best).to_string()),
+        ]);
+        model::weights::write_safetensors(path, &tensors, &header).map_err(Error::Tensors)
+    }
+
+    /// Reads a file; `None` if it is missing, damaged, or of another identity.
+    pub(super) fn read(path: &Path, identity: &str) -> Option<Self> {
+        if !path.is_file() {
+            return None;
+        }
+        let file = model::weights::read_safetensors(path).ok()?;
+        let entry = |name: &str| file.metadata.get(name).cloned();
+        let found = entry("identity").filter(|found| found == identity)?;
+        Some(Self {
+            identity: found,
+            steps: entry("steps")?.parse().ok()?,
+            best: serde_json::from_str(&entry("best")?).ok()?,
+            tensors: file.tensors,
+        })
+    }
+}

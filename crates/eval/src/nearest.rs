@@ -1,0 +1,224 @@
+//! Exact nearest neighbors: matrix products in blocks, so that memory is bounded.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::unit_rows;
+
+/// Queries compared at once.
+const QUERY_ROWS: i64 = 1024;
+/// Keys compared at once on a CPU; with [`QUERY_ROWS`], 64 MB of similarities.
+pub(crate) const KEY_ROWS_CPU: i64 = 16 << 10;
+/// The same elsewhere: 1 GB of similarities. A GPU needs large products.
+pub(crate) const KEY_ROWS_GPU: i64 = 256 << 10;
+/// Values in a group of which only the largest is looked at first; see [`top`].
+const GROUP: i64 = 32;
+
+/// How rows are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Similarity {
+    /// The cosine of the angle between two rows.
+    Cosine,
+    /// The negative distance of two rows.
+    Euclidean,
+}
+
+/// The nearest keys of each query.
+#[derive(Debug)]
+pub struct Neighbors {
+    /// `[q, k]` in descending order: the cosine, or `q . k - |k|^2 / 2`, which orders keys by their
+    /// distance from the query.
+    pub similarities: Tensor,
+    /// Rows of the keys, `[q, k]` int64.
+    pub indices: Tensor,
+}
+
+impl Neighbors {
+    /// Keeps the `k` nearest of both.
+    pub(crate) fn merged(&self, other: &Self, k: i64) -> Self {
+        let all = Tensor::cat(&[&self.similarities, &other.similarities], 1);
+        let indices = Tensor::cat(&[&self.indices, &other.indices], 1);
+        let (similarities, places) = all.topk(k.min(all.size()[1]), 1, true, true);
+        Self { similarities, indices: indices.gather(1, &places, false) }
+    }
+}
+
+/// Keys that are searched many times.
+#[derive(Debug)]
+pub struct Index {
+    keys: Tensor,            // [n, D], of norm 1 for the cosine
+    offsets: Option<Tensor>, // [1, n], -|k|^2 / 2
+}
+
+impl Index {
+    /// Prepares keys `[n, D]`, which stay on their device; queries are moved there.
+    ///
+    /// # Errors
+    /// Returns an error if there is no key.
+    pub fn new(keys: &Tensor, similarity: Similarity) -> Result<Self> {
+        let size = keys.size();
+        if size.len() != 2 || size[0] == 0 {
+            let expected = "[n, D], with at least one row";
+            return Err(Error::Shape { what: "keys", expected, got: size });
+        }
+        let keys = keys.f_to_kind(Kind::Float)?;
+        Ok(match similarity {
+            Similarity::Cosine => Self { keys: unit_rows(&keys), offsets: None },
+            Similarity::Euclidean => {
+                let offsets =
+                    keys.square().sum_dim_intlist([1].as_slice(), false, Kind::Float) * -0.5;
+                Self { keys, offsets: Some(offsets.unsqueeze(0)) }
+            }
+        })
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.keys.size()[0] as usize
+    }
+
+    /// Whether there are none, which is never.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the `k` nearest keys of each query `[q, D]`, or all keys if there are fewer. For the
+    /// cosine, queries may have any norm: it does not change their order, but similarities are those of
+    /// rows of norm 1.
+    ///
+    /// # Errors
+    /// Returns an error if the queries have another width.
+    pub fn nearest(&self, queries: &Tensor, k: usize) -> Result<Neighbors> {
+        let rows = match self.keys.device() {
+            Device::Cpu => KEY_ROWS_CPU,
+            _ => KEY_ROWS_GPU,
+        };
+        self.in_blocks(queries, k, [rows, QUERY_ROWS])
+    }
+
+    /// [`Self::nearest`] with this number of keys and of queries compared at once.
+    fn in_blocks(&self, queries: &Tensor, k: usize, block: [i64; 2]) -> Result<Neighbors> {
+        let (size, width) = (queries.size(), self.keys.size()[1]);
+        if size.len() != 2 || size[1] != width || size[0] == 0 {
+            let expected = "[q, D], as wide as the keys";
+            return Err(Error::Shape { what: "queries", expected, got: size });
+        }
+        let k = (k.max(1) as i64).min(self.keys.size()[0]);
+        let queries = queries.f_to_device(self.keys.device())?.f_to_kind(Kind::Float)?;
+        let queries = if self.offsets.is_some() { queries } else { unit_rows(&queries) };
+        let found: Vec<Neighbors> = blocks(&queries, block[1])
+            .map(|(_, queries)| self.of_block(&queries, k, block[0]))
+            .collect();
+        let cat = |of: fn(&Neighbors) -> &Tensor| {
+            Tensor::cat(&found.iter().map(of).collect::<Vec<_>>(), 0)
+        };
+        Ok(Neighbors { similarities: cat(|n| &n.similarities), indices: cat(|n| &n.indices) })
+    }
+
+    fn of_block(&self, queries: &Tensor, k: i64, key_rows: i64) -> Neighbors {
+        let mut found: Option<Neighbors> = None;
+        for (start, keys) in blocks(&self.keys, key_rows) {
+            let mut similarity = queries.matmul(&keys.tr()); // [b, D] x [D, m] -> [b, m]
+            if let Some(offsets) = &self.offsets {
+                similarity += offsets.narrow(1, start, keys.size()[0]);
+            }
+            let (similarities, indices) = top(&similarity, k.min(keys.size()[0]));
+            let new = Neighbors { similarities, indices: indices + start };
+            found = Some(match found {
+                Some(so_far) => so_far.merged(&new, k),
+                None => new,
+            });
+        }
+        let nothing = || Tensor::zeros([queries.size()[0], 0], (Kind::Float, queries.device()));
+        found.unwrap_or_else(|| Neighbors {
+            similarities: nothing(),
+            indices: nothing().to_kind(Kind::Int64),
+        })
+    }
+}
+
+/// As `topk` of rows `[b, m]`, in descending order.
+///
+/// On a CPU, `topk` puts every value through a heap. The `k` largest values are in the `k` groups with
+/// the largest maxima, and a maximum over groups runs at the speed of memory, so that `topk` only sees
+/// the maxima and the values of these groups.
+pub(crate) fn top(values: &Tensor, k: i64) -> (Tensor, Tensor) {
+    let (rows, count) = (values.size()[0], values.size()[1]);
+    let groups = count / GROUP;
+    if values.device() != Device::Cpu || groups < 4 * k {
+        return values.topk(k, 1, true, true);
+    }
+    let options = (Kind::Int64, values.device());
+    let grouped = values.narrow(1, 0, groups * GROUP).view([rows, GROUP, groups]);
+    let maxima = grouped.amax([1].as_slice(), false); // -> [b, groups]
+    let (_, chosen) = maxima.topk(k, 1, true, false); // -> [b, k]
+    // Group g has the values g, g + groups, g + 2 groups, and so on.
+    let steps = (Tensor::arange(GROUP, options) * groups).view([1, GROUP, 1]);
+    let candidates = (chosen.unsqueeze(1) + steps).view([rows, GROUP * k]);
+    let rest = Tensor::arange_start(groups * GROUP, count, options).expand([rows, -1], false);
+    let candidates = Tensor::cat(&[candidates, rest], 1);
+    let (largest, places) = values.gather(1, &candidates, false).topk(k, 1, true, true);
+    (largest, candidates.gather(1, &places, false))
+}
+
+/// Blocks of at most `size` rows, each with the index of its first.
+pub(crate) fn blocks(rows: &Tensor, size: i64) -> impl Iterator<Item = (i64, Tensor)> {
+    let total = rows.size()[0];
+    let starts = (0..total).step_by(size.max(1) as usize);
+    starts.map(move |start| (start, rows.narrow(0, start, size.min(total - start))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mix(rows: i64, scale: f64) -> Tensor {
+        (Tensor::arange(rows * 9, (Kind::Float, Device::Cpu)) * scale).sin().view([rows, 9]) * 3.0
+    }
+
+    #[test]
+    fn the_largest_of_groups_are_those_of_all() {
+        for (count, k) in [(4096, 30), (4099, 3), (128, 1), (127, 9), (40, 40)] {
+            let values = (Tensor::arange(5 * count, (Kind::Float, Device::Cpu)) * 1.37)
+                .sin()
+                .view([5, count]);
+            let (expected, _) = values.topk(k, 1, true, true);
+            let (got, indices) = top(&values, k);
+            assert_eq!(got, expected, "{k} of {count}");
+            assert_eq!(values.gather(1, &indices, false), expected, "{k} of {count}");
+        }
+    }
+
+    #[test]
+    fn blocks_do_not_change_the_neighbors() {
+        let (queries, keys) = (mix(53, 2.3), mix(120, 1.7));
+        for similarity in [Similarity::Cosine, Similarity::Euclidean] {
+            let index = Index::new(&keys, similarity).unwrap();
+            let whole = index.in_blocks(&queries, 6, [120, 53]).unwrap();
+            for block in [[1, 53], [7, 5], [119, 52], [30, 1]] {
+                let found = index.in_blocks(&queries, 6, block).unwrap();
+                assert_eq!(found.indices, whole.indices, "{similarity:?} {block:?}");
+            }
+            let distances = match similarity {
+                Similarity::Cosine => -unit_rows(&queries).matmul(&unit_rows(&keys).tr()),
+                Similarity::Euclidean => (queries.unsqueeze(1) - keys.unsqueeze(0))
+                    .square()
+                    .sum_dim_intlist([2].as_slice(), false, Kind::Float),
+            };
+            let (_, expected) = distances.topk(6, 1, false, true);
+            assert_eq!(whole.indices, expected, "{similarity:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        assert!(
+            Index::new(&Tensor::zeros([0, 3], (Kind::Float, Device::Cpu)), Similarity::Cosine)
+                .is_err()
+        );
+        let index = Index::new(&mix(3, 1.0), Similarity::Cosine).unwrap();
+        assert!(index.nearest(&Tensor::zeros([2, 8], (Kind::Float, Device::Cpu)), 2).is_err());
+        assert_eq!(index.nearest(&mix(2, 1.0), 9).unwrap().indices.size(), [2, 3]);
+    }
+}

@@ -1,0 +1,280 @@
+//! One vector per image of any size.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use data::decode::{Image, PixelFormat, decode_as};
+use data::dense::in_order;
+use data::loader::BrokenImage;
+use model::normalize::Normalize;
+use model::{Mode, VisionTransformer};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::{FeaturePrecision, unit_rows};
+use crate::segmentation::resized;
+
+/// An image file, and the part of it that is used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Left, top, right, and bottom in pixels; `None` = everything.
+    pub part: Option<[f64; 4]>,
+}
+
+/// Which vector describes an image, and how the image is resized for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFeatureKind {
+    /// The class token of the image with its longer side reduced to this, in pixels. Whole patches are
+    /// used; what is left over at the right and at the bottom is not.
+    Cls {
+        /// Most pixels of the longer side.
+        most: u32,
+        /// Whether the mean over the sizes 1, 0.71, and 0.5 is taken.
+        multi_scale: bool,
+    },
+    /// The class token and the generalized mean (p = 4) of the patch tokens of the image, resized to a
+    /// square of this side.
+    ClsGem {
+        /// Side of the square in pixels.
+        side: u32,
+    },
+}
+
+/// How images are embedded.
+#[derive(Debug, Clone)]
+pub struct EmbedOptions<'a> {
+    /// The network.
+    pub backbone: &'a VisionTransformer,
+    /// Its device.
+    pub device: Device,
+    /// Precision of the forward pass.
+    pub precision: FeaturePrecision,
+    /// Mean and standard deviation of its input.
+    pub normalize: &'a Normalize,
+    /// Channels and values of the images.
+    pub pixels: PixelFormat,
+    /// Which vector.
+    pub kind: ImageFeatureKind,
+}
+
+/// Vectors of images.
+#[derive(Debug)]
+pub struct Embedded {
+    /// `[n, D]`, fp32, on the CPU; the rows of broken images are zeros.
+    pub features: Tensor,
+    /// Images that could not be read.
+    pub broken: Vec<BrokenImage>,
+}
+
+/// Lists the image files of a folder and of the folders in it, sorted by path.
+///
+/// # Errors
+/// Returns an error if the folder cannot be listed or has no image files.
+pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        |error: std::io::Error| Error::Unreadable { path, source: error.into() }
+    };
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(unreadable(&folder))? {
+            let path = entry.map_err(unreadable(&folder))?.path();
+            let hidden =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            match path.is_dir() {
+                _ if hidden => {}
+                true => folders.push(path),
+                false if data::source::is_image(&path) => files.push(path),
+                false => {}
+            }
+        }
+    }
+    files.sort();
+    match files.is_empty() {
+        true => Err(Error::NoImageFiles { path: folder.to_owned() }),
+        false => Ok(files),
+    }
+}
+
+/// A short digest of the names and sizes of files.
+pub fn fingerprint(files: &[PathBuf]) -> String {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.update(file.metadata().map_or(0, |data| data.len()).to_le_bytes());
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Embeds images one by one, because their sizes differ.
+///
+/// # Errors
+/// Returns an error if no image is readable.
+///
+/// # Source
+/// DINO's eval_image_retrieval.py and eval_copy_detection.py at 7c446df.
+///
+/// # Deviations
+/// Images are reduced by the bicubic filter that all evaluations here use; DINO's retrieval uses Lanczos.
+pub fn embed(
+    files: &[ImageFile],
+    options: &EmbedOptions<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Embedded> {
+    let mut rows: Vec<Option<Tensor>> = files.iter().map(|_| None).collect();
+    let mut broken = Vec::new();
+    let workers = available_parallelism().map_or(1, usize::from);
+    // Threads share neither the network nor its device.
+    let (pixels, kind) = (&options.pixels, options.kind);
+    let make = |index: usize| prepared(&files[index], pixels, kind);
+    in_order(0..files.len(), workers, make, |index, image: Result<Image>| {
+        match image.and_then(|image| vector(&image, options)) {
+            Ok(row) => rows[index] = Some(row),
+            Err(error) => {
+                let (name, reason) =
+                    (files[index].path.display().to_string(), base::error_chain(&error));
+                broken.push(BrokenImage { index, name, reason });
+            }
+        }
+        progress(index + 1, files.len());
+        Ok::<_, Error>(())
+    })?;
+    let Some(width) = rows.iter().flatten().map(|row: &Tensor| row.size()[0]).next() else {
+        let first = broken.first().map(|b| format!("{}: {}", b.name, b.reason)).unwrap_or_default();
+        return Err(Error::NoImages { asked: files.len(), first });
+    };
+    let zeros = || Tensor::zeros([width], (Kind::Float, Device::Cpu));
+    let rows: Vec<Tensor> = rows.into_iter().map(|row| row.unwrap_or_else(zeros)).collect();
+    Ok(Embedded { features: Tensor::f_stack(&rows, 0)?, broken })
+}
+
+/// Reads, cuts, and resizes an image.
+fn prepared(file: &ImageFile, pixels: &PixelFormat, kind: ImageFeatureKind) -> Result<Image> {
+    let unreadable =
+        |error: std::io::Error| Error::Unreadable { path: file.path.clone(), source: error.into() };
+    let bytes = fs::read(&file.path).map_err(unreadable)?;
+    let image = decode_as(&bytes, pixels).map_err(data::Error::from)?.image;
+    let image = match file.part {
+        Some(part) => cut(&image, part).unwrap_or(image),
+        None => image,
+    };
+    match kind {
+        ImageFeatureKind::Cls { most, .. } => {
+            let (width, height) = thumbnail(image.dimensions(), most);
+            resized(&image, width, height)
+        }
+        ImageFeatureKind::ClsGem { side } => resized(&image, side, side),
+    }
+}
+
+/// The part of an image, within its borders; none if nothing is left.
+fn cut(image: &Image, [left, top, right, bottom]: [f64; 4]) -> Option<Image> {
+    let (width, height) = image.dimensions();
+    let within = |value: f64, most: u32| value.round().clamp(0.0, f64::from(most)) as usize;
+    let (left, right) = (within(left, width), within(right, width));
+    let (top, bottom) = (within(top, height), within(bottom, height));
+    if left >= right || top >= bottom {
+        return None;
+    }
+    let (channels, row) = (image.channels(), width as usize * image.channels());
+    let rows = (top..bottom)
+        .flat_map(|y| &image.data()[y * row + left * channels..y * row + right * channels]);
+    Image::new(rows.copied().collect(), (right - left) as u32, (bottom - top) as u32, channels)
+}
+
+/// Size of Pillow's `thumbnail`: the longer side becomes `most`, and an image that is small enough stays.
+fn thumbnail((width, height): (u32, u32), most: u32) -> (u32, u32) {
+    if width.max(height) <= most {
+        return (width, height);
+    }
+    let aspect = f64::from(width) / f64::from(height);
+    // Of both integers next to it, the one whose aspect is closer.
+    let rounded = |side: f64, error: &dyn Fn(f64) -> f64| {
+        let (low, high) = (side.floor(), side.ceil());
+        (if error(low) <= error(high) { low } else { high }).max(1.0) as u32
+    };
+    let long = f64::from(most);
+    if width >= height {
+        let error = |n: f64| if n == 0.0 { 0.0 } else { (aspect - long / n).abs() };
+        (most, rounded(long / aspect, &error))
+    } else {
+        (rounded(long * aspect, &|n| (aspect - n / long).abs()), most)
+    }
+}
+
+/// The vector of an image, `[D]`.
+fn vector(image: &Image, options: &EmbedOptions<'_>) -> Result<Tensor> {
+    let (width, height) = image.dimensions();
+    let shape = [1, height as usize, width as usize];
+    let input = options.normalize.apply(image.data(), shape, options.device)?;
+    let of = |input: &Tensor| match options.precision.autocast() {
+        None => one(input, options),
+        kind => torch_ext::autocast(options.device, kind, || one(input, options))?,
+    };
+    let feature = match options.kind {
+        ImageFeatureKind::Cls { multi_scale: true, .. } => {
+            let mut sum = of(&input)?;
+            for factor in [0.5_f64.sqrt(), 0.5] {
+                let side = |side: u32| ((f64::from(side) * factor) as i64).max(1);
+                let size = [side(height), side(width)];
+                sum += of(&input.f_upsample_bilinear2d(size, false, None, None)?)?;
+            }
+            unit_rows(&(sum / 3.0))
+        }
+        _ => of(&input)?,
+    };
+    Ok(feature.squeeze_dim(0).f_to_device(Device::Cpu)?)
+}
+
+fn one(input: &Tensor, options: &EmbedOptions<'_>) -> Result<Tensor> {
+    let patch = options.backbone.config().patch_size;
+    let size = input.size();
+    let whole = |side: i64| side / patch * patch;
+    let input = input.narrow(2, 0, whole(size[2])).narrow(3, 0, whole(size[3])).contiguous();
+    match options.kind {
+        ImageFeatureKind::Cls { .. } => {
+            let cls = tch::no_grad(|| options.backbone.forward_cls(&input, Mode::Eval))?;
+            Ok(cls.to_kind(Kind::Float))
+        }
+        ImageFeatureKind::ClsGem { .. } => {
+            let tokens = tch::no_grad(|| options.backbone.forward(&input, Mode::Eval))?;
+            let patches = tokens.patches.to_kind(Kind::Float).clamp_min(1e-6); // [1, N, D]
+            let gem =
+                patches.pow_tensor_scalar(4.0).mean_dim(1, false, None).pow_tensor_scalar(0.25);
+            Ok(Tensor::cat(&[tokens.cls.to_kind(Kind::Float), gem], 1)) // [1, 2 D]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_pillow() {
+        // Image.thumbnail of Pillow 13.0.0.
+        for (from, most, to) in [
+            ((1024, 768), 224, (224, 168)),
+            ((768, 1024), 224, (168, 224)),
+            ((1024, 683), 512, (512, 342)),
+            ((333, 1000), 224, (75, 224)),
+            ((200, 100), 224, (200, 100)),
+            ((1000, 1), 224, (224, 1)),
+        ] {
+            assert_eq!(thumbnail(from, most), to, "{from:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_cut_within_the_image() {
+        let image = Image::new((0..24).collect(), 4, 6, 1).unwrap();
+        let part = cut(&image, [1.2, 1.0, 3.0, 2.6]).unwrap();
+        assert_eq!((part.dimensions(), part.data()), ((2, 2), [5, 6, 9, 10].as_slice()));
+        assert_eq!(cut(&image, [-5.0, -5.0, 99.0, 99.0]).unwrap(), image);
+        assert!(cut(&image, [3.0, 0.0, 3.0, 5.0]).is_none());
+    }
+}

@@ -1,0 +1,164 @@
+//! Runs a segmenter over a test set and scores it.
+
+use std::thread::available_parallelism;
+
+use data::decode::Image;
+use data::dense::{DenseSample, DenseSet, in_order};
+use data::loader::BrokenImage;
+use serde::Serialize;
+
+use super::confusion::Confusion;
+use super::features::resized_labels;
+use crate::error::{Error, Result};
+use crate::record::DataUsed;
+
+/// Size of the masks that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskSize {
+    /// Each mask keeps its size.
+    Original,
+    /// All masks are resized to a square of this side in pixels.
+    Square(u32),
+}
+
+impl MaskSize {
+    /// Width and height for an image of this size.
+    pub fn of(self, original: (u32, u32)) -> (u32, u32) {
+        match self {
+            Self::Original => original,
+            Self::Square(side) => (side, side),
+        }
+    }
+
+    /// The side of the square, if there is one.
+    pub fn side(self) -> Option<u32> {
+        match self {
+            Self::Original => None,
+            Self::Square(side) => Some(side),
+        }
+    }
+}
+
+/// Predicts the class of each pixel.
+pub trait Segmenter {
+    /// Returns the class of each pixel of `image` at the size `(width, height)`.
+    ///
+    /// # Errors
+    /// Returns an error if the image cannot be processed.
+    fn segment(&self, image: &Image, size: (u32, u32)) -> Result<Vec<u8>>;
+}
+
+/// A set, and how many of its images are used.
+#[derive(Debug, Clone, Copy)]
+pub struct DenseData<'a> {
+    /// The images.
+    pub set: &'a DenseSet,
+    /// Maximum number of images, spread evenly over the set; `None` = all.
+    pub limit: Option<usize>,
+    /// Decoding threads; `None` = one per core.
+    pub workers: Option<usize>,
+}
+
+/// What was read of a set.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReadSet {
+    /// Number of images that were used.
+    pub(super) images: usize,
+    /// Images that were skipped.
+    pub(super) broken: Vec<BrokenImage>,
+}
+
+impl DenseData<'_> {
+    /// Describes the images in a record; `images` of them were used.
+    pub fn used(&self, role: &str, images: usize) -> DataUsed {
+        DataUsed {
+            role: role.to_owned(),
+            path: self.set.path().display().to_string(),
+            fingerprint: self.set.fingerprint(),
+            images,
+            classes: Some(self.set.rules().classes()),
+        }
+    }
+
+    /// Indices of the images in use.
+    pub(super) fn indices(&self) -> Vec<usize> {
+        crate::features::spread(self.set.len(), self.limit)
+    }
+
+    /// Number of decoding threads.
+    pub(super) fn threads(&self) -> usize {
+        self.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Prepares each of `indices` with `make` on threads, and passes them to `take` in order, with the
+    /// place in `indices`. An image that cannot be read or prepared is skipped and listed.
+    pub(super) fn each<T: Send>(
+        &self,
+        indices: &[usize],
+        make: impl Fn(usize, DenseSample) -> Result<T> + Sync,
+        mut take: impl FnMut(usize, T) -> Result<()>,
+    ) -> Result<ReadSet> {
+        let mut read = ReadSet::default();
+        let work = |place: usize| {
+            let index = indices.get(place).copied().unwrap_or_default();
+            self.set.load(index).map_err(Error::from).and_then(|sample| make(index, sample))
+        };
+        in_order(0..indices.len(), self.threads(), work, |place, made| match made {
+            Ok(made) => {
+                read.images += 1;
+                take(place, made)
+            }
+            Err(error) => {
+                let name = self.set.name(indices[place]);
+                let (index, reason) = (indices[place], base::error_chain(&error));
+                read.broken.push(BrokenImage { index, name, reason });
+                Ok(())
+            }
+        })?;
+        if read.images == 0 {
+            let first = read.broken.first().map(|b| format!("{}: {}", b.name, b.reason));
+            return Err(Error::NoImages { asked: indices.len(), first: first.unwrap_or_default() });
+        }
+        Ok(read)
+    }
+}
+
+/// The counts of [`evaluate`], and what they are of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Evaluated {
+    /// Pixels by class.
+    pub confusion: Confusion,
+    /// Number of images scored.
+    pub images: usize,
+    /// Images that could not be read, which are not scored.
+    pub broken: Vec<BrokenImage>,
+}
+
+/// Scores `segmenter` on a set. `seen(index, sample, predicted)` is called with each image of the set,
+/// its labels, and its predicted classes, all at the size of the masks except the image.
+///
+/// # Errors
+/// Returns an error if no image is readable, or the segmenter fails.
+pub fn evaluate(
+    data: &DenseData<'_>,
+    segmenter: &dyn Segmenter,
+    mask: MaskSize,
+    seen: &mut dyn FnMut(usize, &DenseSample, &[u8]) -> Result<()>,
+) -> Result<Evaluated> {
+    let mut confusion = Confusion::new(data.set.rules().classes());
+    let indices = data.indices();
+    let at_mask_size = |_, sample: DenseSample| {
+        let (width, height) = mask.of(sample.image.dimensions());
+        let labels = resized_labels(&sample.labels, width, height);
+        Ok(DenseSample { labels, ..sample })
+    };
+    let read = data.each(&indices, at_mask_size, |place, sample| {
+        let size = (sample.labels.width, sample.labels.height);
+        let predicted = segmenter.segment(&sample.image, size)?;
+        confusion.add(&sample.labels.ids, &predicted)?;
+        seen(indices[place], &sample, &predicted)
+    })?;
+    Ok(Evaluated { confusion, images: read.images, broken: read.broken })
+}

@@ -1,0 +1,242 @@
+//! Patch features of images as maps, `[B, D, h, w]`.
+
+use augment::resize::resize;
+use data::decode::Image;
+use data::dense::LabelMap;
+use model::normalize::Normalize;
+use model::{Mode, VisionTransformer};
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeaturePrecision;
+
+/// The blocks whose patch tokens are used, each after the final norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layers {
+    /// The last blocks.
+    Last(i64),
+    /// Four blocks at a third, a half, two thirds, and the end of the depth: 3, 5, 7, and 11 of 12
+    /// counted from 0, as in iBOT.
+    FourSpread,
+}
+
+impl Layers {
+    /// Indices of the blocks from 0, in ascending order, of a network of this depth.
+    fn indices(self, depth: i64) -> Vec<i64> {
+        let mut indices: Vec<i64> = match self {
+            Self::Last(count) => (depth - count.clamp(1, depth)..depth).collect(),
+            Self::FourSpread => {
+                [depth / 3, depth / 2, depth * 2 / 3, depth].map(|after| after.max(1) - 1).to_vec()
+            }
+        };
+        indices.dedup();
+        indices
+    }
+}
+
+/// Turns images into maps of patch features.
+pub trait DenseExtractor {
+    /// Computes features from normalized `[B, C, H, W]` to `[B, D, h, w]` in fp32, without gradients.
+    ///
+    /// # Errors
+    /// Returns an error if the model does not accept the images.
+    fn maps(&self, images: &Tensor, layers: Layers) -> Result<Tensor>;
+
+    /// Side of a patch in pixels; sides of images are multiples of it.
+    fn patch_size(&self) -> u32;
+}
+
+impl DenseExtractor for VisionTransformer {
+    fn maps(&self, images: &Tensor, layers: Layers) -> Result<Tensor> {
+        let indices = layers.indices(self.depth());
+        let first = indices.first().copied().unwrap_or(0);
+        let tokens = tch::no_grad(|| match layers {
+            Layers::Last(1) => self.forward(images, Mode::Eval).map(|tokens| vec![tokens]),
+            _ => self.intermediate_layers(images, self.depth() - first),
+        })?;
+        let chosen = (first..).zip(tokens).filter(|(index, _)| indices.contains(index));
+        let maps: Vec<Tensor> = chosen
+            .map(|(_, tokens)| {
+                let ((h, w), size) = (tokens.grid, tokens.patches.size());
+                // [B, N, D] -> [B, D, N] -> [B, D, h, w]
+                tokens
+                    .patches
+                    .to_kind(Kind::Float)
+                    .transpose(1, 2)
+                    .reshape([size[0], size[2], h, w])
+            })
+            .collect();
+        Ok(Tensor::f_cat(&maps, 1)?)
+    }
+
+    fn patch_size(&self) -> u32 {
+        self.config().patch_size as u32
+    }
+}
+
+/// A frozen network, and how it sees images.
+#[derive(Clone, Copy)]
+pub struct DenseNetwork<'a> {
+    /// The network.
+    pub extractor: &'a dyn DenseExtractor,
+    /// Mean and standard deviation of its input.
+    pub normalize: &'a Normalize,
+    /// Its device.
+    pub device: Device,
+    /// Precision of the forward pass.
+    pub precision: FeaturePrecision,
+    /// Which patch tokens are used.
+    pub layers: Layers,
+}
+
+impl std::fmt::Debug for DenseNetwork<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DenseNetwork").field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
+impl DenseNetwork<'_> {
+    /// Normalizes images of equal sizes: `[B, C, H, W]` on the device.
+    ///
+    /// # Errors
+    /// Returns an error if sizes differ, or the number of channels is not that of the normalization.
+    pub fn input(&self, images: &[&Image]) -> Result<Tensor> {
+        let (width, height) = images.first().map_or((0, 0), |image| image.dimensions());
+        let mut pixels = Vec::with_capacity(images.iter().map(|image| image.data().len()).sum());
+        images.iter().for_each(|image| pixels.extend_from_slice(image.data()));
+        let shape = [images.len(), height as usize, width as usize];
+        Ok(self.normalize.apply(&pixels, shape, self.device)?)
+    }
+
+    /// Features of normalized images `[B, C, H, W]`, whose sides may be any number of pixels: they are
+    /// filled up to patches with zeros, which is the mean. `[B, D, h, w]`
+    ///
+    /// # Errors
+    /// Returns an error if the model does not accept the images.
+    pub fn maps(&self, input: &Tensor) -> Result<Tensor> {
+        let patch = i64::from(self.extractor.patch_size());
+        let size = input.size();
+        let &[_, _, height, width] = size.as_slice() else {
+            return Err(Error::Shape { what: "images", expected: "[B, C, H, W]", got: size });
+        };
+        let missing = |side: i64| (patch - side % patch) % patch;
+        let input = match (missing(height), missing(width)) {
+            (0, 0) => input.shallow_clone(),
+            (bottom, right) => input.f_constant_pad_nd([0, right, 0, bottom])?,
+        };
+        match self.precision.autocast() {
+            None => self.extractor.maps(&input, self.layers),
+            kind => {
+                torch_ext::autocast(self.device, kind, || self.extractor.maps(&input, self.layers))?
+            }
+        }
+    }
+
+    /// The side next to `side` that is a multiple of the patch size, at least one patch.
+    pub fn whole_patches(&self, side: u32) -> u32 {
+        let patch = self.extractor.patch_size().max(1);
+        (side.saturating_add(patch / 2) / patch).max(1) * patch
+    }
+}
+
+/// Resizes an image (bicubic, antialiased).
+pub(crate) fn resized(image: &Image, width: u32, height: u32) -> Result<Image> {
+    if image.dimensions() == (width, height) {
+        return Ok(image.clone());
+    }
+    let planes = resize(image.into(), width, height)?;
+    let mut data = vec![0; planes.bytes().len()];
+    planes.store(&mut data);
+    let got = data.len();
+    Image::new(data, width, height, image.channels()).ok_or_else(|| {
+        augment::Error::Buffer { what: "pixels of an image", expected: 1, got }.into()
+    })
+}
+
+/// Resizes a map of classes: each pixel takes the class at its center.
+pub(super) fn nearest_classes(ids: &[u8], from: (u32, u32), to: (u32, u32)) -> Vec<u8> {
+    if from == to {
+        return ids.to_vec();
+    }
+    let places = |from: u32, to: u32| -> Vec<usize> {
+        let source = |i: u32| (u64::from(2 * i + 1) * u64::from(from) / u64::from(2 * to)) as usize;
+        (0..to).map(source).collect()
+    };
+    let (columns, rows) = (places(from.0, to.0), places(from.1, to.1));
+    let row = |y: usize| {
+        let start = y * from.0 as usize;
+        columns.iter().map(move |x| ids[start + x])
+    };
+    rows.into_iter().flat_map(row).collect()
+}
+
+/// [`nearest_classes`] of labels.
+pub(super) fn resized_labels(labels: &LabelMap, width: u32, height: u32) -> LabelMap {
+    let ids = nearest_classes(&labels.ids, (labels.width, labels.height), (width, height));
+    LabelMap { width, height, ids }
+}
+
+/// Classes whose scores are resized at once, so that memory is bounded.
+const CLASSES_AT_ONCE: i64 = 16;
+
+/// Resizes scores `[K, h, w]` (bilinear) and returns the class with the largest one in each pixel, the
+/// lower one if several have it.
+pub(super) fn best_classes(scores: &Tensor, (width, height): (u32, u32)) -> Result<Vec<u8>> {
+    let classes = scores.size3()?.0;
+    let size = [i64::from(height), i64::from(width)];
+    let mut best: Option<(Tensor, Tensor)> = None;
+    for first in (0..classes).step_by(CLASSES_AT_ONCE as usize) {
+        let some = scores.narrow(0, first, CLASSES_AT_ONCE.min(classes - first));
+        let resized = some.unsqueeze(0).f_upsample_bilinear2d(size, false, None, None)?;
+        let (values, places) = resized.squeeze_dim(0).max_dim(0, false); // -> 2 x [H, W]
+        let places = (places + first).to_kind(Kind::Uint8);
+        best = Some(match best {
+            None => (values, places),
+            Some((most, of)) => {
+                let larger = values.gt_tensor(&most);
+                (values.where_self(&larger, &most), places.where_self(&larger, &of))
+            }
+        });
+    }
+    let classes = best.map(|(_, classes)| classes.to_device(Device::Cpu));
+    Ok(classes
+        .map(|classes| Vec::<u8>::try_from(classes.contiguous().flatten(0, -1)))
+        .transpose()?
+        .unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_published_depths() {
+        assert_eq!(Layers::FourSpread.indices(12), [3, 5, 7, 11]);
+        assert_eq!(Layers::FourSpread.indices(24), [7, 11, 15, 23]);
+        assert_eq!(Layers::FourSpread.indices(2), [0, 1]);
+        assert_eq!(Layers::Last(1).indices(12), [11]);
+        assert_eq!(Layers::Last(4).indices(3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn classes_are_taken_at_the_center() {
+        assert_eq!(nearest_classes(&[1, 2, 3, 4], (4, 1), (2, 1)), [2, 4]);
+        assert_eq!(nearest_classes(&[1, 2], (1, 2), (2, 4)), [1, 1, 1, 1, 2, 2, 2, 2]);
+        assert_eq!(nearest_classes(&[1, 2, 3], (3, 1), (1, 1)), [2]);
+    }
+
+    #[test]
+    fn the_lower_class_wins_a_tie() {
+        let scores = Tensor::from_slice(&[1.0_f32, 5.0, 1.0, 7.0, 0.5, 7.0]).view([3, 1, 2]);
+        assert_eq!(best_classes(&scores, (2, 1)).unwrap(), [0, 1]);
+        assert_eq!(best_classes(&scores, (4, 1)).unwrap(), [0, 1, 1, 1]);
+        // More classes than are resized at once.
+        let many = Tensor::zeros([40, 1, 2], (Kind::Float, Device::Cpu));
+        let _ = many.get(33).fill_(2.0);
+        let _ = many.get(39).fill_(2.0);
+        let _ = many.get(3).select(1, 0).fill_(2.0);
+        assert_eq!(best_classes(&many, (2, 1)).unwrap(), [3, 33]);
+    }
+}

@@ -1,0 +1,285 @@
+//! In-context segmentation: each patch takes the labels of the most similar patches of the training
+//! images. Nothing is trained.
+
+use augment::rng::{Purpose, Rng};
+use data::decode::Image;
+use data::dense::DenseSample;
+use data::loader::BrokenImage;
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use super::evaluate::{DenseData, MaskSize, Segmenter};
+use super::features::{DenseNetwork, best_classes, resized, resized_labels};
+use super::patches::PatchLabels;
+use crate::error::{Error, Result};
+use crate::nearest::{Index, Similarity};
+
+/// How ignored pixels of training images count in the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IgnoredPixels {
+    /// They do not: labels of a patch are shares of its other pixels, and a patch without any is not in
+    /// the memory.
+    LeftOut,
+    /// As pixels of class 0, as in the public evaluation code of Hummingbird.
+    ClassZero,
+}
+
+/// Settings of the evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct InContextConfig {
+    /// Side of the square to which images are resized, in pixels; rounded to whole patches. 512 in
+    /// Hummingbird, 518 with patches of 14 pixels.
+    pub side: u32,
+    /// Neighbors of a patch; 30 in Hummingbird.
+    pub k: usize,
+    /// Temperature of the weights of neighbors, `softmax(cosine / temperature)`; 0.02 in Hummingbird.
+    pub temperature: f64,
+    /// Most patches in memory; 10^6 to 10^7 in publications, of which the number must be stated.
+    pub memory: usize,
+    /// How ignored pixels count in the memory.
+    pub ignored: IgnoredPixels,
+    /// Size of the masks that are compared. The public code of Hummingbird compares squares of `side`.
+    pub mask: MaskSize,
+    /// Seed of the choice of patches for a bounded memory.
+    pub seed: u64,
+}
+
+impl Default for InContextConfig {
+    /// A memory of about a million patches, and masks of their original size.
+    fn default() -> Self {
+        Self {
+            side: 512,
+            k: 30,
+            temperature: 0.02,
+            memory: 1 << 20,
+            ignored: IgnoredPixels::LeftOut,
+            mask: MaskSize::Original,
+            seed: 0,
+        }
+    }
+}
+
+/// Patches of training images: their features and labels.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    network: DenseNetwork<'a>,
+    index: Index,
+    labels: Tensor, // [M, K]
+    config: InContextConfig,
+    /// Number of images in it.
+    pub images: usize,
+    /// Images that could not be read, which are not in it.
+    pub broken: Vec<BrokenImage>,
+}
+
+impl<'a> Memory<'a> {
+    /// Fills the memory with patches of the training images.
+    ///
+    /// If there are more patches than `config.memory`, each image keeps an equal number: those with the
+    /// smallest product of a random number and the sum, over the classes in the patch, of the number of
+    /// patches of the image with the class. Patches with rare classes are thus kept.
+    ///
+    /// # Errors
+    /// Returns an error if a setting is out of range, no image is readable, or the memory has less than
+    /// one patch per image.
+    ///
+    /// # Source
+    /// Balazevic et al., "Towards in-context scene understanding" (2023), and the public code
+    /// open-hummingbird-eval.
+    pub fn new(
+        network: DenseNetwork<'a>,
+        train: &DenseData<'_>,
+        config: &InContextConfig,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        check(config)?;
+        let config = InContextConfig { side: network.whole_patches(config.side), ..config.clone() };
+        let (patch, indices) = (network.extractor.patch_size() as usize, train.indices());
+        let per_image = config.memory / indices.len().max(1);
+        if per_image == 0 {
+            let problem = format!(
+                "must hold a patch of each of the {} train images (got {})",
+                indices.len(),
+                config.memory
+            );
+            return Err(Error::Setting { key: "memory", problem });
+        }
+        let classes = train.set.rules().classes();
+        let prepare = |index: usize, sample: DenseSample| {
+            let image = resized(&sample.image, config.side, config.side)?;
+            let labels = resized_labels(&sample.labels, config.side, config.side);
+            let patches = PatchLabels::new(&labels, patch);
+            let counts = patches.counts(classes, config.ignored == IgnoredPixels::ClassZero);
+            Ok((image, Kept::new(&counts, classes, per_image, config.seed, index)))
+        };
+        let (mut keys, mut labels) = (Vec::new(), Vec::new());
+        let read = train.each(&indices, prepare, |place, (image, kept)| {
+            if !kept.patches.is_empty() {
+                let chosen = Tensor::from_slice(&kept.patches).to_device(network.device);
+                keys.push(rows(&network, &image)?.index_select(0, &chosen));
+                labels.push(Tensor::from_slice(&kept.labels).view([-1, classes as i64]));
+            }
+            progress(place + 1, indices.len());
+            Ok(())
+        })?;
+        if keys.is_empty() {
+            return Err(Error::NothingLabeled);
+        }
+        let keys = Tensor::f_cat(&keys, 0)?; // [M, D]
+        check_finite(&keys, "train")?;
+        let labels = Tensor::f_cat(&labels, 0)?.to_device(network.device);
+        let index = Index::new(&keys, Similarity::Cosine)?;
+        Ok(Self { network, index, labels, config, images: read.images, broken: read.broken })
+    }
+
+    /// Number of patches.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are none, which is never.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The settings, with the side in whole patches.
+    pub fn config(&self) -> &InContextConfig {
+        &self.config
+    }
+
+    /// Shares of the classes in patches with these features `[N, D]`: `[N, K]`.
+    ///
+    /// # Errors
+    /// Returns an error if features have another width than those in memory.
+    pub fn soft_labels(&self, features: &Tensor) -> Result<Tensor> {
+        soft_labels(&self.index, &self.labels, features, self.config.k, self.config.temperature)
+    }
+}
+
+impl Segmenter for Memory<'_> {
+    fn segment(&self, image: &Image, size: (u32, u32)) -> Result<Vec<u8>> {
+        let side = self.config.side;
+        let features = rows(&self.network, &resized(image, side, side)?)?; // [N, D]
+        check_finite(&features, "test")?;
+        let soft = self.soft_labels(&features)?; // [N, K]
+        let grid = i64::from(side / self.network.extractor.patch_size());
+        best_classes(&soft.tr().reshape([-1, grid, grid]), size) // [K, h, w]
+    }
+}
+
+/// Mean of the labels `[M, K]` of the `k` keys nearest to each of the features `[N, D]`, weighted by the
+/// softmax of their cosines over the temperature: `[N, K]`.
+///
+/// # Errors
+/// Returns an error if the features are not as wide as the keys.
+pub fn soft_labels(
+    index: &Index,
+    labels: &Tensor,
+    features: &Tensor,
+    k: usize,
+    temperature: f64,
+) -> Result<Tensor> {
+    let found = index.nearest(features, k)?; // 2 x [N, k]
+    let weights = (found.similarities / temperature).softmax(1, Kind::Float);
+    let (n, k) = found.indices.size2()?;
+    let labels = labels.index_select(0, &found.indices.flatten(0, -1)).view([n, k, -1]);
+    Ok(weights.unsqueeze(1).matmul(&labels).squeeze_dim(1)) // [N, 1, k] x [N, k, K] -> [N, K]
+}
+
+/// The patches of an image that are kept in memory.
+struct Kept {
+    patches: Vec<i64>,
+    /// Shares of the classes, `[patches, K]`.
+    labels: Vec<f32>,
+}
+
+impl Kept {
+    fn new(counts: &[u32], classes: usize, most: usize, seed: u64, image: usize) -> Self {
+        let mut with_class = vec![0_u32; classes];
+        for counts in counts.chunks_exact(classes) {
+            with_class
+                .iter_mut()
+                .zip(counts)
+                .for_each(|(all, &count)| *all += u32::from(count > 0));
+        }
+        let mut rng = Rng::new(seed, 0, image as u64, Purpose::Choice(MEMORY));
+        let mut scores: Vec<(f64, usize)> = Vec::new();
+        for (patch, counts) in counts.chunks_exact(classes).enumerate() {
+            let present = with_class.iter().zip(counts).filter(|(_, count)| **count > 0);
+            let sum: u32 = present.map(|(with_class, _)| with_class).sum();
+            if sum > 0 {
+                scores.push((f64::from(sum) * rng.unit(), patch));
+            }
+        }
+        scores.sort_by(|a, b| a.0.total_cmp(&b.0));
+        scores.truncate(most);
+        let mut patches: Vec<usize> = scores.into_iter().map(|(_, patch)| patch).collect();
+        patches.sort_unstable();
+        let shares = |&patch: &usize| {
+            let counts = &counts[patch * classes..(patch + 1) * classes];
+            let sum: u32 = counts.iter().sum();
+            counts.iter().map(move |&count| count as f32 / sum as f32)
+        };
+        let labels = patches.iter().flat_map(shares).collect();
+        Self { patches: patches.into_iter().map(|patch| patch as i64).collect(), labels }
+    }
+}
+
+/// Number of the random choice of patches.
+const MEMORY: u32 = 701;
+
+/// Features of the patches of one image, `[N, D]`.
+pub(super) fn rows(network: &DenseNetwork<'_>, image: &Image) -> Result<Tensor> {
+    let maps = network.maps(&network.input(&[image])?)?; // [1, D, h, w]
+    Ok(maps.squeeze_dim(0).flatten(1, 2).tr().contiguous()) // -> [N, D]
+}
+
+pub(super) fn check_finite(features: &Tensor, set: &'static str) -> Result<()> {
+    let finite = features.isfinite().all_dim(1, false); // [N, D] -> [N]
+    let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
+    match count == total {
+        true => Ok(()),
+        false => Err(Error::PatchesNotFinite { set, count: total - count, total }),
+    }
+}
+
+fn check(config: &InContextConfig) -> Result<()> {
+    let setting = |key, problem: &str| Err(Error::Setting { key, problem: problem.to_owned() });
+    if config.k == 0 {
+        return setting("k", "must be at least 1 (got 0)");
+    }
+    if !config.temperature.is_finite() || config.temperature <= 0.0 {
+        return setting("temperature", &format!("must be above 0 (got {})", config.temperature));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_memory_keeps_rare_classes() {
+        // 100 patches of class 0; patch 40 has class 1, too, and patch 41 has no label.
+        let mut counts = vec![0; 200];
+        (0..100).for_each(|patch| counts[2 * patch] = 4);
+        (counts[80], counts[81], counts[82]) = (1, 3, 0);
+        let all = Kept::new(&counts, 2, 1000, 0, 5);
+        assert_eq!(all.patches.len(), 99);
+        assert!(!all.patches.contains(&41));
+        let at = all.patches.iter().position(|&patch| patch == 40).unwrap();
+        assert_eq!(all.labels[2 * at..2 * at + 2], [0.25, 0.75]);
+        let some = Kept::new(&counts, 2, 10, 0, 5);
+        assert_eq!((some.patches.len(), some.labels.len()), (10, 20));
+        assert_eq!(some.patches, Kept::new(&counts, 2, 10, 0, 5).patches);
+        assert_ne!(some.patches, Kept::new(&counts, 2, 10, 0, 6).patches);
+        // Of patches of two classes, half of each, the one with few patches is kept.
+        let mut counts = vec![0; 400];
+        (0..200).for_each(|patch| counts[2 * patch + usize::from(patch % 20 == 0)] = 1);
+        let kept = Kept::new(&counts, 2, 20, 3, 0);
+        let rare = kept.patches.iter().filter(|&&patch| patch % 20 == 0).count();
+        assert!(rare >= 7, "{rare} of the 10 rare patches are among 20 of 200");
+    }
+}

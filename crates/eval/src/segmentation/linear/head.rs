@@ -1,0 +1,215 @@
+//! The linear head and its optimizer.
+
+use std::collections::BTreeMap;
+
+use augment::rng::{Purpose, Rng};
+use tch::{Device, Kind, Reduction, Tensor};
+use torch_ext::{AdamWStep, fused_adamw_};
+
+use super::config::LinearConfig;
+use crate::error::{Error, Result};
+use data::dense::IGNORE;
+
+/// Number of the random choice of the first weights.
+const WEIGHTS: u32 = 704;
+const BETAS: (f64, f64) = (0.9, 0.999);
+const EPS: f64 = 1e-8;
+const NORM_MOMENTUM: f64 = 0.1;
+const NORM_EPS: f64 = 1e-5;
+
+/// Dropout, batch norm (if any), and a linear layer, the same for each patch.
+#[derive(Debug)]
+pub struct LinearHead {
+    /// Parameters, by name.
+    params: Vec<(&'static str, Tensor)>,
+    /// Running mean and variance of batch norm, `[D]`.
+    statistics: Option<[Tensor; 2]>,
+    dropout: f64,
+}
+
+impl LinearHead {
+    /// Creates a head for `dim` channels: weights from N(0, 0.01), bias 0.
+    pub(super) fn new(dim: i64, classes: i64, config: &LinearConfig, device: Device) -> Self {
+        let mut rng = Rng::new(config.seed, 0, 0, Purpose::Choice(WEIGHTS));
+        let weights: Vec<f32> = (0..dim * classes).map(|_| (0.01 * rng.normal()) as f32).collect();
+        let options = (Kind::Float, device);
+        let mut params = vec![
+            ("weight", Tensor::from_slice(&weights).view([classes, dim, 1, 1]).to_device(device)),
+            ("bias", Tensor::zeros([classes], options)),
+        ];
+        let mut statistics = None;
+        if config.batch_norm {
+            params.push(("norm.weight", Tensor::ones([dim], options)));
+            params.push(("norm.bias", Tensor::zeros([dim], options)));
+            statistics = Some([Tensor::zeros([dim], options), Tensor::ones([dim], options)]);
+        }
+        let params = params.into_iter().map(|(name, param)| (name, param.set_requires_grad(true)));
+        Self { params: params.collect(), statistics, dropout: config.dropout }
+    }
+
+    /// Logits of features `[B, D, h, w]`: `[B, K, h, w]`.
+    pub(super) fn logits(&self, maps: &Tensor, train: bool) -> Result<Tensor> {
+        let mut x = maps.shallow_clone();
+        if train && self.dropout > 0.0 {
+            x = x.f_feature_dropout(self.dropout, true)?;
+        }
+        let param =
+            |name: &str| self.params.iter().find(|(own, _)| *own == name).map(|(_, param)| param);
+        if let Some([mean, variance]) = &self.statistics {
+            let affine = (param("norm.weight"), param("norm.bias"));
+            x = x.f_batch_norm(
+                affine.0,
+                affine.1,
+                Some(mean),
+                Some(variance),
+                train,
+                NORM_MOMENTUM,
+                NORM_EPS,
+                true,
+            )?;
+        }
+        let Some(weight) = param("weight") else { return Ok(x) };
+        Ok(x.f_conv2d(weight, param("bias"), 1, 0, 1, 1)?)
+    }
+
+    /// All tensors by name, outside of autograd.
+    pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let params = self.params.iter().map(|(name, param)| ((*name).to_owned(), param.detach()));
+        let names = ["norm.running_mean", "norm.running_var"];
+        let statistics = self.statistics.iter().flatten().zip(names);
+        params.chain(statistics.map(|(tensor, name)| (name.to_owned(), tensor.detach()))).collect()
+    }
+}
+
+/// A head in training, with the state of AdamW.
+pub(super) struct Trainee {
+    pub(super) head: LinearHead,
+    means: Vec<Tensor>,
+    squares: Vec<Tensor>,
+    steps: Vec<Tensor>,
+}
+
+impl Trainee {
+    pub(super) fn new(head: LinearHead) -> Self {
+        let like = |of: fn(&Tensor) -> Tensor| -> Vec<Tensor> {
+            head.params.iter().map(|(_, param)| of(&param.detach())).collect()
+        };
+        let steps = like(|param| Tensor::zeros([0; 0], (Kind::Float, param.device())));
+        Self { means: like(Tensor::zeros_like), squares: like(Tensor::zeros_like), steps, head }
+    }
+
+    /// Takes one step on features `[B, D, h, w]` and classes `[B, H, W]` (uint8); returns the loss, the mean
+    /// cross-entropy over the pixels that are not ignored. Nothing changes if all of them are.
+    pub(super) fn step(
+        &mut self,
+        maps: &Tensor,
+        labels: &Tensor,
+        config: &LinearConfig,
+        lr: f64,
+    ) -> Result<Option<f64>> {
+        let size = labels.size();
+        let ignored = i64::from(IGNORE);
+        if !bool::try_from(labels.ne(ignored).any())? {
+            return Ok(None);
+        }
+        let logits = self.head.logits(maps, true)?.f_upsample_bilinear2d(
+            [size[1], size[2]],
+            false,
+            None,
+            None,
+        )?;
+        let target = labels.to_kind(Kind::Int64);
+        let loss =
+            logits.f_cross_entropy_loss(&target, None::<&Tensor>, Reduction::Mean, ignored, 0.0)?;
+        let value = loss.double_value(&[]);
+        if !value.is_finite() {
+            return Err(Error::LossNotFinite { value });
+        }
+        let params: Vec<Tensor> =
+            self.head.params.iter().map(|(_, param)| param.shallow_clone()).collect();
+        let grads = Tensor::f_run_backward(&[loss], &params, false, false)?;
+        let params: Vec<Tensor> = params.iter().map(Tensor::detach).collect();
+        fused_adamw_(&AdamWStep {
+            params: &params,
+            grads: &grads,
+            exp_avgs: &self.means,
+            exp_avg_sqs: &self.squares,
+            steps: &self.steps,
+            lr,
+            beta1: BETAS.0,
+            beta2: BETAS.1,
+            weight_decay: config.weight_decay,
+            eps: EPS,
+        })?;
+        Ok(Some(value))
+    }
+
+    /// All tensors of the state by name.
+    pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let mut tensors = self.head.tensors();
+        let names = self.head.params.iter().map(|(name, _)| name);
+        for (((name, mean), square), step) in
+            names.zip(&self.means).zip(&self.squares).zip(&self.steps)
+        {
+            tensors.insert(format!("optimizer.mean.{name}"), mean.shallow_clone());
+            tensors.insert(format!("optimizer.square.{name}"), square.shallow_clone());
+            tensors.insert(format!("optimizer.step.{name}"), step.shallow_clone());
+        }
+        tensors
+    }
+
+    /// Takes over the values of a saved state; `None` if it is not one of this head.
+    pub(super) fn restore(&mut self, saved: &BTreeMap<String, Tensor>) -> Option<()> {
+        let own = self.tensors();
+        let fits = |(name, tensor): (&String, &Tensor)| {
+            saved.get(name).is_some_and(|saved| saved.size() == tensor.size())
+        };
+        if saved.len() != own.len() || !own.iter().all(fits) {
+            return None;
+        }
+        tch::no_grad(|| {
+            own.iter().for_each(|(name, tensor)| {
+                // Both share memory with the state.
+                if let Some(saved) = saved.get(name) {
+                    tensor.shallow_clone().copy_(saved);
+                }
+            })
+        });
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use model::weights::read_safetensors;
+
+    use super::*;
+    use crate::segmentation::linear::Recipe;
+
+    /// Against torch's own layers and optimizer (tools/parity/segmentation.py).
+    #[test]
+    fn three_steps_are_those_of_torch() {
+        let path = "tests/fixtures/segmentation.safetensors";
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+        let file = read_safetensors(&path).unwrap();
+        let of = |name: &str| &file.tensors[&format!("head.{name}")];
+        let mut config = LinearConfig::of(Recipe::Dinov3);
+        (config.dropout, config.weight_decay) = (0.0, 0.1);
+        let mut trainee = Trainee::new(LinearHead::new(4, 3, &config, Device::Cpu));
+        tch::no_grad(|| trainee.head.tensors()["weight"].shallow_clone().copy_(of("weight")));
+        for i in 0..3 {
+            let loss = trainee.step(&of("maps").get(i), &of("labels").get(i), &config, 0.01);
+            let (loss, expected) = (loss.unwrap().unwrap(), of("losses").double_value(&[i]));
+            assert!((loss - expected).abs() < 1e-5, "step {i}: {loss} instead of {expected}");
+        }
+        let logits = tch::no_grad(|| trainee.head.logits(&of("maps").get(0), false)).unwrap();
+        let difference = (logits.to_kind(Kind::Double) - of("logits")).abs().max();
+        assert!(difference.double_value(&[]) < 1e-4, "{difference}");
+        let ignored = Tensor::full([2, 12, 12], 255, (Kind::Uint8, Device::Cpu));
+        let before = trainee.tensors()["weight"].copy();
+        assert!(trainee.step(&of("maps").get(0), &ignored, &config, 0.01).unwrap().is_none());
+        assert_eq!(trainee.tensors()["weight"], before);
+    }
+}

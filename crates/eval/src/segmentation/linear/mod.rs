@@ -1,0 +1,16 @@
+//! Linear segmentation: a linear layer on the patch features of a frozen backbone, trained by one of the
+//! published recipes.
+
+mod config;
+mod crops;
+mod head;
+mod photometric;
+mod state;
+mod train;
+mod windows;
+
+pub use config::{Averaged, Decay, LinearConfig, Recipe};
+pub use head::LinearHead;
+pub use state::StateFile;
+pub use train::{Progress, TrainReport, train};
+pub use windows::LinearSegmenter;

@@ -1,0 +1,98 @@
+//! The file from which training goes on after an interruption.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use model::weights::{read_safetensors, write_safetensors};
+use sha2::{Digest, Sha256};
+use tch::{Kind, Tensor};
+
+use super::config::LinearConfig;
+use super::head::Trainee;
+use crate::error::{Error, Result};
+use crate::segmentation::evaluate::DenseData;
+
+/// Where the state of training is saved, and what it is the state of.
+#[derive(Debug, Clone)]
+pub struct StateFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Identifies network, images, and settings: a state of others is refused.
+    pub identity: String,
+    /// Iterations from one save to the next.
+    pub every: u64,
+}
+
+impl StateFile {
+    /// A file in `folder` for this training; `network` identifies the network. Every training has a name of
+    /// its own.
+    ///
+    /// # Errors
+    /// Returns an error if the settings cannot be written as text.
+    pub fn in_folder(
+        folder: &Path,
+        network: &str,
+        data: &DenseData<'_>,
+        config: &LinearConfig,
+    ) -> Result<Self> {
+        let path = folder.join("segment.safetensors");
+        let settings = serde_json::to_string(config);
+        let settings =
+            settings.map_err(|source| Error::Unwritten { path, source: source.into() })?;
+        let (images, used) = (data.set.fingerprint(), data.indices());
+        let identity = format!("{network} {images} {:?} {used:?} {settings}", data.set.rules());
+        let hash = Sha256::digest(identity.as_bytes());
+        let identity: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let path = folder.join(format!("segment-{identity}.safetensors"));
+        Ok(Self { path, identity, every: 1000 })
+    }
+}
+
+const IDENTITY: &str = "identity";
+const ITERATION: &str = "iteration";
+
+impl StateFile {
+    /// Writes the state after `iteration` iterations.
+    pub(super) fn save(&self, trainee: &Trainee, iteration: u64) -> Result<()> {
+        let tensors: Vec<(String, Tensor)> = trainee.tensors().into_iter().collect();
+        let metadata = BTreeMap::from([
+            (IDENTITY.to_owned(), self.identity.clone()),
+            (ITERATION.to_owned(), iteration.to_string()),
+        ]);
+        if let Some(folder) = self.path.parent() {
+            let unwritten =
+                |source| Error::Unwritten { path: folder.to_owned(), source: Box::new(source) };
+            std::fs::create_dir_all(folder).map_err(unwritten)?;
+        }
+        write_safetensors(&self.path, &tensors, &metadata).map_err(Error::Tensors)
+    }
+
+    /// Takes over the saved state, if there is one; returns the number of iterations that it has done.
+    pub(super) fn load(&self, trainee: &mut Trainee) -> Result<u64> {
+        if !self.path.exists() {
+            return Ok(0);
+        }
+        let file = read_safetensors(&self.path).map_err(Error::Tensors)?;
+        if file.metadata.get(IDENTITY) != Some(&self.identity) {
+            return Err(other(
+                &self.path,
+                "has the state of another network, other images, or other settings",
+            ));
+        }
+        let iteration = file.metadata.get(ITERATION).and_then(|text| text.parse().ok());
+        let saved = file
+            .tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.to_kind(Kind::Float)))
+            .collect();
+        match (iteration, trainee.restore(&saved)) {
+            (Some(iteration), Some(())) => Ok(iteration),
+            _ => Err(other(&self.path, "is damaged")),
+        }
+    }
+}
+
+fn other(path: &Path, problem: &str) -> Error {
+    let problem = format!("{problem}: delete it or choose another folder");
+    Error::FeatureFile { path: path.to_owned(), problem }
+}

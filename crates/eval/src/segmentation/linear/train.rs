@@ -1,0 +1,260 @@
+//! Training of the head.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use augment::rng::{Purpose, Rng};
+use data::dense::{DenseSample, in_order};
+use data::loader::BrokenImage;
+use serde::Serialize;
+use tch::Tensor;
+
+use super::config::LinearConfig;
+use super::crops::{Crop, cut, fitted, random_crop};
+use super::head::{LinearHead, Trainee};
+use super::state::StateFile;
+use super::windows::starts;
+use crate::error::{Error, Result};
+use crate::segmentation::evaluate::DenseData;
+use crate::segmentation::features::{DenseNetwork, resized, resized_labels};
+use crate::segmentation::in_context::check_finite;
+
+/// Number of the order of images.
+const ORDER: u32 = 706;
+
+/// Is called with the number of iterations done, and the loss of the last one; `None` if all its pixels
+/// are ignored.
+pub type Progress<'a> = dyn FnMut(u64, Option<f64>) + 'a;
+
+/// What training did.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct TrainReport {
+    /// Number of training images.
+    pub images: usize,
+    /// Iteration at which an interrupted training went on; 0 if it started anew.
+    pub resumed_at: u64,
+    /// Mean loss of the last tenth of the iterations that this call did.
+    pub loss: f64,
+    /// Training images that could not be read; others took their places.
+    #[serde(skip)]
+    pub broken: Vec<BrokenImage>,
+}
+
+/// Trains a head on patch features of a frozen network.
+///
+/// Each image of an iteration is a function of the seed and its place in the whole of training, so a
+/// training that is interrupted and goes on gives the same head.
+///
+/// # Errors
+/// Returns an error if a setting is out of range, no image is readable, no pixel is labeled, the features
+/// or the loss are not finite, cached features do not fit, or the state belongs to another training.
+pub fn train(
+    network: DenseNetwork<'_>,
+    data: &DenseData<'_>,
+    config: &LinearConfig,
+    state: Option<&StateFile>,
+    progress: &mut Progress<'_>,
+) -> Result<(LinearHead, TrainReport)> {
+    config.check()?;
+    let indices = data.indices();
+    let classes = data.set.rules().classes() as i64;
+    let mut training = Training {
+        network,
+        config,
+        classes,
+        state,
+        trainee: None,
+        losses: Vec::new(),
+        resumed_at: 0,
+        progress,
+    };
+    let broken = match config.cached {
+        true => cached(&mut training, data, &indices)?,
+        false => augmented(&mut training, data, &indices)?,
+    };
+    let Training { trainee, losses, resumed_at, .. } = training;
+    let trainee = trainee.ok_or(Error::NothingLabeled)?;
+    if losses.is_empty() && resumed_at < config.iterations {
+        return Err(Error::NothingLabeled);
+    }
+    let last = &losses[losses.len() - losses.len().div_ceil(10)..];
+    let loss = last.iter().sum::<f64>() / last.len() as f64;
+    let images = indices.len() - broken.len();
+    Ok((trainee.head, TrainReport { images, resumed_at, loss, broken }))
+}
+
+/// A training in progress.
+struct Training<'a, 'b> {
+    network: DenseNetwork<'a>,
+    config: &'a LinearConfig,
+    classes: i64,
+    state: Option<&'a StateFile>,
+    /// There is none until the number of channels is known.
+    trainee: Option<Trainee>,
+    losses: Vec<f64>,
+    resumed_at: u64,
+    progress: &'a mut Progress<'b>,
+}
+
+impl Training<'_, '_> {
+    /// Creates the head for features of this width, or takes over a saved one; returns the iteration at
+    /// which training goes on.
+    fn start(&mut self, dim: i64) -> Result<u64> {
+        let head = LinearHead::new(dim, self.classes, self.config, self.network.device);
+        let mut trainee = Trainee::new(head);
+        self.resumed_at = self.state.map_or(Ok(0), |state| state.load(&mut trainee))?;
+        self.trainee = Some(trainee);
+        Ok(self.resumed_at)
+    }
+
+    /// Does iteration `t` on features `[B, D, h, w]` and classes `[B, H, W]`.
+    fn step(&mut self, t: u64, maps: &Tensor, labels: &Tensor) -> Result<()> {
+        let Some(trainee) = &mut self.trainee else { return Ok(()) };
+        // Dropout must not depend on where training was interrupted.
+        torch_ext::manual_seed(self.config.seed.wrapping_mul(0x9E37_79B9).wrapping_add(t));
+        let labels = labels.to_device(self.network.device);
+        let loss = trainee.step(maps, &labels, self.config, self.config.lr_at(t))?;
+        self.losses.extend(loss);
+        let done = t + 1;
+        if let Some(state) = self.state.filter(|state| {
+            done.is_multiple_of(state.every.max(1)) || done == self.config.iterations
+        }) {
+            state.save(trainee, done)?;
+        }
+        (self.progress)(done, loss);
+        Ok(())
+    }
+}
+
+/// Trains on random crops, whose features are computed in each iteration.
+fn augmented(
+    training: &mut Training<'_, '_>,
+    data: &DenseData<'_>,
+    indices: &[usize],
+) -> Result<Vec<BrokenImage>> {
+    let (network, config) = (training.network, training.config);
+    let broken = Mutex::new(BTreeMap::new());
+    let fill = mean_color(&network);
+    // The first crop tells how wide features are.
+    let sampler = Sampler { data, indices, config, fill: &fill, broken: &broken };
+    let first = sampler.crop(0)?;
+    let start = training.start(network.maps(&network.input(&[&first.image])?)?.size()[1])?;
+    let (batch, side) = (config.batch, i64::from(config.crop));
+    let places = start as usize * batch..config.iterations as usize * batch;
+    let mut crops: Vec<Crop> = Vec::with_capacity(batch);
+    in_order(
+        places,
+        data.threads(),
+        |place| sampler.crop(place),
+        |place, crop| {
+            crops.push(crop?);
+            if crops.len() < batch {
+                return Ok(());
+            }
+            let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
+            let maps = network.maps(&network.input(&images)?)?;
+            check_finite(&maps.flatten(1, -1), "train")?;
+            let labels: Vec<u8> = crops.iter().flat_map(|crop| &crop.labels).copied().collect();
+            let labels = Tensor::from_slice(&labels).view([batch as i64, side, side]);
+            crops.clear();
+            training.step((place / batch) as u64, &maps, &labels)
+        },
+    )?;
+    let broken = broken.into_inner().unwrap_or_default();
+    Ok(broken.into_values().collect())
+}
+
+/// The crop at each place of a training.
+struct Sampler<'a> {
+    data: &'a DenseData<'a>,
+    indices: &'a [usize],
+    config: &'a LinearConfig,
+    fill: &'a [u8],
+    broken: &'a Mutex<BTreeMap<usize, BrokenImage>>,
+}
+
+impl Sampler<'_> {
+    /// The crop at `place`; if the image there is broken, one of the next image that is not.
+    fn crop(&self, place: usize) -> Result<Crop> {
+        let count = self.indices.len();
+        let (epoch, place) = ((place / count.max(1)) as u64, place % count.max(1));
+        let order = Rng::new(self.config.seed, epoch, 0, Purpose::Choice(ORDER)).permutation(count);
+        for attempt in 0..count {
+            let index = self.indices[order[(place + attempt) % count]];
+            match self.data.set.load(index) {
+                Ok(sample) => return random_crop(&sample, self.config, self.fill, epoch, index),
+                Err(error) => {
+                    let name = self.data.set.name(index);
+                    let image = BrokenImage { index, name, reason: error.chain() };
+                    if let Ok(mut broken) = self.broken.lock() {
+                        broken.insert(index, image);
+                    }
+                }
+            }
+        }
+        let broken = self.broken.lock().ok().and_then(|broken| broken.values().next().cloned());
+        let first = broken.map(|b| format!("{}: {}", b.name, b.reason)).unwrap_or_default();
+        Err(Error::NoImages { asked: count, first })
+    }
+}
+
+/// Trains on features that are computed once, of the windows of each image without augmentation.
+fn cached(
+    training: &mut Training<'_, '_>,
+    data: &DenseData<'_>,
+    indices: &[usize],
+) -> Result<Vec<BrokenImage>> {
+    let (network, config) = (training.network, training.config);
+    let fill = mean_color(&network);
+    let long = config.long_side.map(f64::from);
+    let windows = |_, sample: DenseSample| {
+        let (width, height) = fitted(sample.image.dimensions(), f64::from(config.short_side), long);
+        let image = resized(&sample.image, width, height)?;
+        let labels = resized_labels(&sample.labels, width, height);
+        let starts =
+            |side: u32| starts(i64::from(side), i64::from(config.crop), i64::from(config.stride));
+        let places =
+            starts(height).flat_map(|top| starts(width).map(move |left| (left as u32, top as u32)));
+        Ok(places.map(|at| cut(&image, &labels, at, config.crop, &fill)).collect::<Vec<_>>())
+    };
+    let (mut maps, mut labels, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let read = data.each(indices, windows, |_, crops| {
+        for crop in crops {
+            let map = network.maps(&network.input(&[&crop.image])?)?; // [1, D, h, w]
+            check_finite(&map.flatten(1, -1), "train")?;
+            bytes += 4 * map.numel();
+            maps.push(map);
+            labels.push(Tensor::from_slice(&crop.labels));
+        }
+        let most = config.cache_gb * 1e9;
+        match bytes as f64 > most {
+            true => Err(Error::CacheTooSmall { gb: config.cache_gb }),
+            false => Ok(()),
+        }
+    })?;
+    let (maps, labels) = (Tensor::f_cat(&maps, 0)?, Tensor::f_stack(&labels, 0)?);
+    let side = i64::from(config.crop);
+    let start = training.start(maps.size()[1])?;
+    let count = maps.size()[0] as usize;
+    for t in start..config.iterations {
+        let chosen: Vec<i64> = (0..config.batch)
+            .map(|i| {
+                let place = t as usize * config.batch + i;
+                let order =
+                    Rng::new(config.seed, (place / count) as u64, 0, Purpose::Choice(ORDER))
+                        .permutation(count);
+                order[place % count] as i64
+            })
+            .collect();
+        let chosen = Tensor::from_slice(&chosen);
+        let labels = labels.index_select(0, &chosen).view([-1, side, side]);
+        training.step(t, &maps.index_select(0, &chosen.to_device(maps.device())), &labels)?;
+    }
+    Ok(read.broken)
+}
+
+/// The color that is zero after normalization, rounded.
+fn mean_color(network: &DenseNetwork<'_>) -> Vec<u8> {
+    network.normalize.mean.iter().map(|mean| (255.0 * mean + 0.5) as u8).collect()
+}

@@ -1,0 +1,23 @@
+//! Semantic segmentation with the patch features of a frozen backbone.
+//!
+//! [`linear`] trains a linear head, as published results of backbones do. [`in_context`] and
+//! [`knn`](mod@knn) need no training: they look up the most similar patches of the training images.
+//! Everything is scored by one [`Confusion`] matrix.
+//!
+//! Shape legend: `B` images, `N` patches of an image in `h` rows and `w` columns, `P` side of a patch
+//! in pixels, `D` width, `K` classes, `M` patches in memory.
+
+mod confusion;
+mod evaluate;
+mod features;
+pub mod in_context;
+pub mod knn;
+pub mod linear;
+mod patches;
+mod picture;
+
+pub use confusion::{ClassScore, Confusion, SegmentationScore};
+pub use evaluate::{DenseData, Evaluated, MaskSize, Segmenter, evaluate};
+pub(crate) use features::resized;
+pub use features::{DenseExtractor, DenseNetwork, Layers};
+pub use picture::{Shown, segmentation_sheet};

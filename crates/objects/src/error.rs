@@ -1,0 +1,67 @@
+//! Errors of this crate: what is wrong with the input, or which number could not be had.
+
+/// A result with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Reasons why there is no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A feature is NaN or infinite.
+    #[error(
+        "the feature of patch {patch} is not finite: check the weights and the precision of the network"
+    )]
+    NotFinite {
+        /// Row of the features.
+        patch: usize,
+    },
+    /// Something has another shape than the rest of the input.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// What was given.
+        what: &'static str,
+        /// Its expected size.
+        expected: usize,
+        /// Its size.
+        found: usize,
+    },
+    /// An option has a value that means nothing.
+    #[error("{option} is {value}, but must be {must}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value.
+        value: f64,
+        /// What is allowed.
+        must: &'static str,
+    },
+    /// There are too few patches for a second eigenvector.
+    #[error("a normalized cut needs at least 2 patches, and there are {patches}")]
+    TooFew {
+        /// Number of patches.
+        patches: usize,
+    },
+    /// The eigenvector did not reach its tolerance.
+    #[error("the second eigenvector did not converge: its residual is {residual:e}")]
+    NotConverged {
+        /// Norm of `M u - theta u` for a unit vector `u`.
+        residual: f64,
+    },
+    /// A standard deviation of the CRF is so small that the image does not fit into its lattice.
+    #[error(
+        "an image of {width}x{height} pixels does not fit into the lattice of the CRF: \
+         choose larger standard deviations"
+    )]
+    Lattice {
+        /// Width of the image in pixels.
+        width: usize,
+        /// Height of the image in pixels.
+        height: usize,
+    },
+    /// A label is NaN or infinite.
+    #[error("the label of position {position} is not finite")]
+    Label {
+        /// Position on the grid, row by row.
+        position: usize,
+    },
+}

@@ -1,0 +1,64 @@
+//! Inner products of several vectors with several others, which stay in registers.
+
+use simd::pulp::Simd;
+
+/// Queries of a tile. Its keys fill two registers.
+pub(crate) const QUERIES: usize = 6;
+/// The most keys of a tile, with registers of 512 bits.
+pub(crate) const MOST_KEYS: usize = 32;
+
+/// Number of keys that a tile has with the registers of `S`.
+#[inline(always)]
+pub(crate) fn keys<S: Simd>() -> usize {
+    (2 * S::F32_LANES).min(MOST_KEYS)
+}
+
+/// The products of a tile: `queries` is `[channel][query]`, and `keys` is `[channel][key]` with `stride` numbers from
+/// one channel to the next. Beyond [`keys`], they are negative infinity.
+///
+/// Each sum has one order, whatever the size of the registers. If `FUSED`, products are not rounded where the machine can
+/// do that, so that the last bits depend on it.
+#[inline(always)]
+pub(crate) fn products<S: Simd, const FUSED: bool>(
+    simd: S,
+    queries: &[f32],
+    keys: &[f32],
+    stride: usize,
+) -> [[f32; MOST_KEYS]; QUERIES] {
+    let zero = simd.splat_f32s(0.0);
+    let mut sums = [[zero; 2]; QUERIES];
+    for (query, keys) in queries.as_chunks::<QUERIES>().0.iter().zip(keys.chunks(stride)) {
+        let [left, right, ..] = S::as_simd_f32s(keys).0 else { continue };
+        for q in 0..QUERIES {
+            let query = simd.splat_f32s(query[q]);
+            for (sum, key) in sums[q].iter_mut().zip([*left, *right]) {
+                *sum = if FUSED {
+                    simd.mul_add_e_f32s(query, key, *sum)
+                } else {
+                    simd.add_f32s(*sum, simd.mul_f32s(query, key))
+                };
+            }
+        }
+    }
+    let mut products = [[f32::NEG_INFINITY; MOST_KEYS]; QUERIES];
+    for q in 0..QUERIES {
+        if let [left, right, ..] = S::as_mut_simd_f32s(&mut products[q]).0 {
+            [*left, *right] = sums[q];
+        }
+    }
+    products
+}
+
+/// Arranges vectors for [`products`], `count` to a group: `[group][channel][vector]`, filled up with zeros.
+pub(crate) fn grouped<'a>(
+    vectors: impl ExactSizeIterator<Item = &'a [f32]>,
+    channels: usize,
+    count: usize,
+) -> Vec<f32> {
+    let mut groups = vec![0.0; vectors.len().div_ceil(count) * count * channels];
+    for (i, vector) in vectors.enumerate() {
+        let to = groups.iter_mut().skip(i / count * count * channels + i % count).step_by(count);
+        to.zip(vector).for_each(|(to, from)| *to = *from);
+    }
+    groups
+}

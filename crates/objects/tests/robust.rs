@@ -1,0 +1,117 @@
+//! Whatever the input: a mask or none, never a panic or a NaN.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+use ndarray::Array2;
+use objects::maskcut::{Note, maskcut_of};
+use objects::{Affinity, Error, Grid, MaskCut, MaskCutOptions, maskcut, ncut};
+use proptest::prelude::*;
+
+fn sound(found: &MaskCut, grid: Grid) {
+    for round in &found.rounds {
+        assert_eq!(round.mask.grid(), grid);
+        assert!(round.mask.area() < grid.cells().max(1), "the whole image is no object");
+        // One part, and nothing else.
+        if let Some(first) = round.mask.cells().iter().position(|cell| *cell) {
+            assert_eq!(round.mask.component(first), round.mask);
+        }
+        if let Some(cut) = &round.cut {
+            assert!(cut.value.is_finite() && !cut.gap.is_nan() && cut.residual.is_finite());
+            assert!(cut.vector.iter().all(|y| y.is_finite()));
+        } else {
+            assert!(!round.notes.is_empty());
+        }
+    }
+    for mask in found.masks_at(Grid::new(3 * grid.height, 5 * grid.width)) {
+        assert!(mask.area() <= 15 * grid.cells());
+    }
+}
+
+fn run(features: &Array2<f32>, grid: Grid) -> MaskCut {
+    let options = MaskCutOptions::default();
+    let found = maskcut(features.view(), grid, &options).unwrap();
+    assert_eq!(found.rounds.len(), 3);
+    sound(&found, grid);
+    found
+}
+
+#[test]
+fn special_features() {
+    for (height, width) in [(1, 1), (1, 2), (1, 40), (40, 1), (3, 3), (8, 32), (32, 8), (10, 10)] {
+        let grid = Grid::new(height, width);
+        let n = grid.cells();
+        run(&Array2::zeros((n, 5)), grid);
+        run(&Array2::ones((n, 5)), grid);
+        run(&Array2::from_shape_fn((n, n), |(i, j)| f32::from(u8::from(i == j))), grid);
+        run(
+            &Array2::from_shape_fn((n, 3), |(i, j)| if i == 0 && j == 0 { 1.0 } else { 0.0 }),
+            grid,
+        );
+        run(&Array2::from_shape_fn((n, 2), |(i, j)| f32::from(u8::from(i % 2 == j))), grid);
+        run(
+            &Array2::from_shape_fn((n, 2), |(i, j)| f32::from(u8::from((i < n / 2) == (j == 0)))),
+            grid,
+        );
+        run(&Array2::zeros((n, 0)), grid);
+        run(&Array2::from_elem((n, 2), f32::MAX), grid);
+        run(&Array2::from_elem((n, 2), f32::MIN_POSITIVE), grid);
+    }
+}
+
+#[test]
+fn features_that_are_not_finite_are_named() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut features = Array2::ones((12, 3));
+        features[[7, 2]] = bad;
+        let error =
+            maskcut(features.view(), Grid::new(3, 4), &MaskCutOptions::default()).unwrap_err();
+        assert_eq!(error, Error::NotFinite { patch: 7 });
+        assert!(error.to_string().starts_with("the feature of patch 7 is not finite: check"));
+    }
+}
+
+#[test]
+fn a_graph_that_falls_apart_is_cut_between_its_parts() {
+    // Five parts of different sizes, above and below the size of the dense solver.
+    for side in [6, 20] {
+        let grid = Grid::new(side, side);
+        let part = |i: usize| [0, 0, 0, 1, 1, 2, 2, 3, 4, 0][i * 10 / grid.cells()];
+        let affinity = Affinity::from_fn(grid.cells(), |i, j| part(i) == part(j));
+        let found = maskcut_of(affinity, grid, &MaskCutOptions::default()).unwrap();
+        sound(&found, grid);
+        assert!(found.rounds[0].notes.contains(&Note::Disconnected { parts: 5 }));
+        assert!(!found.rounds[0].mask.is_empty());
+        // A mask never holds half of a part.
+        for k in 0..5 {
+            let inside = |i: &usize| found.rounds[0].mask.cells()[*i];
+            let count = (0..grid.cells()).filter(|&i| part(i) == k).filter(inside).count();
+            let all = (0..grid.cells()).filter(|&i| part(i) == k).count();
+            assert!(count == 0 || count == all || k == 0, "part {k}: {count} of {all}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Random graphs of every density, with parts, twins, and patches that are like none.
+    #[test]
+    fn random_graphs(height in 1usize..14, width in 1usize..14, density in 0u64..100, seed in any::<u64>()) {
+        let grid = Grid::new(height, width);
+        let class = |i: usize| (i as u64).wrapping_mul(seed | 1) >> 60;
+        let alike = |i: usize, j: usize| {
+            let mixed = (class(i) * 31 + class(j) * 17).wrapping_mul(seed | 1) >> 32;
+            mixed % 100 < density
+        };
+        let affinity = Affinity::from_fn(grid.cells(), alike);
+        let options = MaskCutOptions::default();
+        let found = maskcut_of(affinity.clone(), grid, &options).unwrap();
+        sound(&found, grid);
+        prop_assert_eq!(&maskcut_of(affinity.clone(), grid, &options).unwrap(), &found);
+        if grid.cells() > 1 {
+            let cut = ncut(&affinity, options.eps).unwrap();
+            prop_assert!(cut.residual < 1e-11, "{}", cut.residual);
+            prop_assert!((-1e-12..1.0 + 1e-9).contains(&cut.value), "{}", cut.value);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+"""Which part of a batch this process makes, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Optional
+
+
+def place(rank: Optional[int], world_size: Optional[int]) -> tuple[int, int]:
+    """Rank and number of processes: as given, or those of torch.distributed, or those that torchrun
+    has set, or one process."""
+    if (rank is None) != (world_size is None):
+        raise ValueError("give rank and world_size together, or neither")
+    if rank is not None and world_size is not None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} of {world_size} processes does not exist")
+        return rank, world_size
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return 0, 1
+
+
+def threads(workers: Optional[int]) -> int:
+    """As given, or this process's share of the machine's cores, less one for the training loop."""
+    if workers is not None:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = (cores or 1) // max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    return max(share - 1, 1)
+
+
+def refuse_workers(what: str) -> None:
+    """A DataLoader with workers would make every batch once in each of them."""
+    utils = sys.modules.get("torch.utils.data")
+    info = utils.get_worker_info() if utils is not None else None
+    if info is not None and info.num_workers > 1:
+        raise RuntimeError(
+            f"{what} has threads of its own, and each of {info.num_workers} DataLoader workers would "
+            "make every batch: iterate over it directly, or use num_workers=0"
+        )

@@ -1,0 +1,236 @@
+"""The coding rate ``R(Z) = 1/2 logdet(I + alpha Z^T Z)`` and its gradient in closed form.
+
+For ``n`` rows of width ``d``, both follow from the smaller of two Gram matrices, because
+``I + alpha Z Z^T`` has the same determinant as ``I + alpha Z^T Z``, and
+
+    dR/dZ = alpha Z (I + alpha Z^T Z)^-1 = alpha (I + alpha Z Z^T)^-1 Z
+
+so no backward pass through a factorization is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+# Matrices with sides up to this are factorized in double precision: it takes no longer, and near a
+# collapse, where the identity is added to far larger numbers, it keeps digits.
+_SMALL = 128
+# Added to the diagonal after a failure, in units of its mean.
+_JITTERS = (1e-6, 1e-4)
+
+
+class FeatureError(ArithmeticError):
+    """The features are not finite, or their covariance cannot be factorized."""
+
+
+class Rates(NamedTuple):
+    """Values ``[G]``, gradients ``[G, n, d]``, and how many retries they needed."""
+
+    value: Tensor
+    gradient: Tensor
+    retries: int
+
+
+def rate_floor(alpha: float, n: int) -> float:
+    """The coding rate of ``n`` equal rows of norm 1: ``1/2 log(1 + alpha n)``."""
+    return 0.5 * math.log1p(alpha * n)
+
+
+def rate_ceiling(alpha: float, n: int, d: int) -> float:
+    """The coding rate of ``n`` rows of norm 1 that spread evenly over ``min(n, d)`` directions."""
+    return spread_over(min(n, d), alpha, n)
+
+
+def spread_over(directions: int, alpha: float, n: int) -> float:
+    """The coding rate of ``n`` rows of norm 1 that spread evenly over some directions."""
+    if directions == 0:
+        return 0.0
+    return 0.5 * directions * math.log1p(alpha * n / directions)
+
+
+def rate_position(rate: Tensor | float, alpha: float, n: int, d: int) -> Tensor | float:
+    """Where ``rate`` is between floor (0, collapsed) and ceiling (1, evenly spread)."""
+    floor, ceiling = rate_floor(alpha, n), rate_ceiling(alpha, n, d)
+    return (rate - floor) / max(ceiling - floor, 1e-6 * ceiling)
+
+
+def coding_rate(
+    z: Tensor,
+    eps: Optional[float] = None,
+    *,
+    alpha: Optional[float] = None,
+    center: bool = False,
+    precision: str = "fp32",
+    process_group: Optional[torch.distributed.ProcessGroup] = None,
+) -> Tensor:
+    """The coding rate of each group of rows; its backward pass is the closed form.
+
+    Args:
+        z: features ``[n, d]`` or ``[G, n, d]``, of any floating point type.
+        eps: as in the published code, where it stands for the square of the paper's epsilon:
+            ``alpha = d / (n eps)``. Give either this or ``alpha``.
+        alpha: the factor of the covariance.
+        center: whether to subtract the mean of each group first.
+        precision: ``"fp32"`` or ``"fp64"``, of the Gram matrix and the factorization; autocast has
+            no effect.
+        process_group: the processes whose rows together form each group. ``n`` stays the number of
+            rows of this process, so give ``alpha``. The gradient is multiplied by the number of
+            processes, because DistributedDataParallel averages it.
+
+    Returns:
+        ``[G]``, or a 0-dimensional tensor for ``[n, d]``, in ``precision``.
+
+    Raises:
+        FeatureError: if features are not finite, or a factorization fails after all retries.
+        ValueError: for a wrong shape or option.
+    """
+    if z.dim() not in (2, 3) or z.numel() == 0 or not z.is_floating_point():
+        raise ValueError(
+            f"z must be floating point of shape [n, d] or [G, n, d] (got {z.dtype} {list(z.shape)})"
+        )
+    if (eps is None) == (alpha is None):
+        raise ValueError("give either eps or alpha")
+    if eps is not None:
+        if not eps > 0:
+            raise ValueError(f"eps must be greater than 0 (got {eps})")
+        alpha = z.shape[-1] / (z.shape[-2] * float(eps))
+    if alpha is None or not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha must be greater than 0 (got {alpha})")
+    working_dtype(precision)
+    groups = z if z.dim() == 3 else z.unsqueeze(0)
+    value = attached(groups, rates_of_groups(groups, alpha, center, precision, process_group))
+    return value if z.dim() == 3 else value[0]
+
+
+def working_dtype(precision: str) -> torch.dtype:
+    """The type for a precision."""
+    try:
+        return {"fp32": torch.float32, "fp64": torch.float64}[precision]
+    except KeyError:
+        raise ValueError(f"precision must be 'fp32' or 'fp64' (got {precision!r})") from None
+
+
+def without_autocast(device: torch.device):
+    """A context in which autocast is off for this device."""
+    if device.type not in ("cpu", "cuda", "xpu"):
+        return contextlib.nullcontext()  # no autocast in every version of torch
+    return torch.autocast(device_type=device.type, enabled=False)
+
+
+class _Attached(torch.autograd.Function):
+    """Rates that were computed before, with their closed form as the backward pass."""
+
+    @staticmethod
+    def forward(ctx, z, value, gradient):
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad.to(gradient.dtype).view(-1, 1, 1), None, None
+
+
+def attached(z: Tensor, rates: Rates) -> Tensor:
+    """The values ``[G]`` as a function of ``z``, ``[G, n, d]``, that autograd knows."""
+    return _Attached.apply(z, rates.value, rates.gradient)
+
+
+@torch.no_grad()
+def rates_of_groups(
+    z: Tensor,
+    alpha: float,
+    center: bool = False,
+    precision: str = "fp32",
+    process_group=None,
+    other: Optional[Tensor] = None,
+) -> Rates:
+    """Values and gradients for all groups ``[G, n, d]``. Reads from the device once, to check them,
+    and ``other``, which must be finite, too."""
+    with without_autocast(z.device):
+        work = z.detach().to(working_dtype(precision))
+        if center:
+            work = _centered(work, process_group)
+        across = process_group is not None
+        samples = not across and work.shape[1] <= work.shape[2]
+        matrix = _matrix(work, alpha, samples, process_group)
+        lower, value, failed = _factorize(matrix)
+        retries, bad = 0, failed.any()
+        if other is not None:
+            bad = bad | ~other.detach().isfinite().all()
+        if bool(bad):  # the one read from the device
+            if other is not None and not bool(other.isfinite().all()):
+                raise FeatureError("the similarity of the views is not finite")
+            lower, value, retries = _recover(work, matrix, alpha, samples, across, lower, value, failed)
+        gradient = _gradient(lower, work, samples, alpha)
+        if across:
+            gradient = gradient * torch.distributed.get_world_size(process_group)
+        return Rates(value, gradient.to(z.dtype), retries)
+
+
+def _centered(z: Tensor, process_group) -> Tensor:
+    total = z.sum(1, keepdim=True)  # [G, 1, d]
+    rows = torch.full((), z.shape[1], dtype=torch.float64, device=z.device)
+    if process_group is not None:
+        torch.distributed.all_reduce(total, group=process_group)
+        torch.distributed.all_reduce(rows, group=process_group)
+    return z - total / rows.to(z.dtype)
+
+
+def _matrix(z: Tensor, alpha: float, samples: bool, process_group=None) -> Tensor:
+    """``I + alpha K``, ``[G, p, p]``, with the Gram matrix of the samples or of the features."""
+    gram = z @ z.mT if samples else z.mT @ z
+    if process_group is not None:
+        torch.distributed.all_reduce(gram, group=process_group)
+    gram.mul_(alpha).diagonal(dim1=-2, dim2=-1).add_(1.0)
+    return gram
+
+
+def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The lower factor, half the log-determinant ``[G]``, and which groups failed ``[G]``."""
+    small = matrix.shape[1] <= _SMALL and matrix.device.type != "mps"  # which has no doubles
+    lower, info = torch.linalg.cholesky_ex(matrix.double() if small else matrix)
+    half = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    failed = (info != 0) | ~half.isfinite()
+    return lower, half.to(matrix.dtype), failed
+
+
+def _gradient(lower: Tensor, z: Tensor, samples: bool, alpha: float) -> Tensor:
+    eye = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
+    inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
+    inverse = ((inverse.mT @ inverse) * alpha).to(z.dtype)
+    return inverse @ z if samples else z @ inverse
+
+
+def _recover(z, matrix, alpha, samples, across, lower, value, failed):
+    """Retries the groups that failed: with jitter, and then in double precision."""
+    lower, value, retries = lower.double(), value.clone(), 0
+    for group in failed.nonzero().flatten().tolist():
+        if not bool(z[group].isfinite().all()):
+            raise FeatureError(f"the features of group {group} of the coding rate are not finite")
+        own = matrix[group : group + 1]
+        eye = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
+        mean = own.diagonal(dim1=-2, dim2=-1).mean()
+        tries = [lambda jitter=jitter: own + eye * mean * jitter for jitter in _JITTERS]
+        if matrix.dtype != torch.float64:
+            # A sum over processes is only converted: only this process may have failed.
+            rows = z[group : group + 1].double()
+            tries.append(lambda: own.double() if across else _matrix(rows, alpha, samples))
+        for attempt in tries:
+            retries += 1
+            factor, half, still = _factorize(attempt())
+            if not bool(still):
+                lower[group], value[group] = factor[0].double(), half[0]
+                break
+        else:
+            raise FeatureError(
+                f"the covariance of group {group} of the coding rate cannot be factorized: its "
+                "features are too large or too close to each other"
+            )
+    return lower, value, retries

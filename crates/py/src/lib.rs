@@ -1,0 +1,36 @@
+//! The native part of the Python package `simdino`: data sets, loaders, crops, and masks.
+//!
+//! Everything here is thin: options arrive as JSON and are read by the config types of `data` and
+//! `augment`, so their keys, defaults, and checks are those of the program. Pixels leave as arrays
+//! that own the memory in which they were made. What a Python user sees is in `python/simdino`.
+
+#![forbid(unsafe_code)]
+
+mod crops;
+mod dataset;
+mod error;
+mod eval;
+mod loader;
+mod masks;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::crops::{MultiCrop, decode_image, preset};
+    #[pymodule_export]
+    use super::dataset::Dataset;
+    #[pymodule_export]
+    use super::eval::EvalLoader;
+    #[pymodule_export]
+    use super::loader::TrainLoader;
+    #[pymodule_export]
+    use super::masks::MaskGenerator;
+
+    #[pymodule_init]
+    fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        use super::PyModuleMethods;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

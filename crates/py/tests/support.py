@@ -1,0 +1,55 @@
+"""What the tests share. They need no test library: ``python -m unittest discover -s crates/py/tests``.
+
+`cargo xtask test wheels` sets SIMDINO_REFERENCE, the folder that the example `reference_batches` of
+crates/py has written, and SIMDINO_REQUIRE, the modules that must be there; without it, tests that
+need a module that is missing are skipped.
+"""
+
+import importlib.util
+import json
+import os
+import struct
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+FIXTURES = ROOT / "crates/objectives/tests/fixtures"
+REFERENCE = Path(os.environ.get("SIMDINO_REFERENCE", "reference is not set"))
+
+
+def needs(*modules):
+    """Skips a test without these modules, unless they are required."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    required = set(os.environ.get("SIMDINO_REQUIRE", "").split(",")) & set(missing)
+    if required:
+        raise RuntimeError(f"{', '.join(sorted(required))} must be here and cannot be imported")
+    return unittest.skipIf(missing, f"{', '.join(missing)} is not here")
+
+
+def reference():
+    """The cases of the reference."""
+    return json.loads((REFERENCE / "reference.json").read_text())
+
+
+def loader_threads():
+    """Number of loader threads of this process."""
+    names = (task / "comm" for task in Path("/proc/self/task").iterdir())
+    return sum(name.read_text().startswith("data-") for name in names)
+
+
+def fixture(name):
+    """Tensors and cases of a fixture in the safetensors format."""
+    import torch
+
+    types = {"F64": torch.float64, "F32": torch.float32, "I64": torch.int64}
+    data = (FIXTURES / name).read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    cases = json.loads(header.pop("__metadata__")["cases"])
+    tensors = {}
+    for key, entry in header.items():
+        start, end = (8 + length + offset for offset in entry["data_offsets"])
+        kind, shape = types[entry["dtype"]], entry["shape"]
+        flat = torch.frombuffer(bytearray(data[start:end]), dtype=kind) if end > start else None
+        tensors[key] = torch.empty(shape, dtype=kind) if flat is None else flat.reshape(shape)
+    return tensors, cases

@@ -1,0 +1,178 @@
+//! A page about several runs: their curves in one chart, and their tables side by side.
+
+use std::collections::BTreeMap;
+
+use eval::record::Record;
+use eval::results::Results;
+use serde_json::Value;
+
+use super::chart::{Chart, Series};
+use super::curves::points;
+use super::evaluations::described;
+use super::markup::{absent, escape, section, table};
+use super::run::Run;
+use super::scale::percent;
+use super::sections::flatten;
+
+/// Colors that a chart has for its lines.
+const MOST_LINES: usize = 4;
+
+/// Title of a chart, the record that it shows, what its values are multiplied by, and a note.
+const CHARTS: [(&str, &str, f64, &str); 6] = [
+    ("k-NN accuracy during training", "probe/knn_top1", 100.0, "percent of held-out images"),
+    ("Loss", "loss/total", 1.0, "only of the same objective is it comparable"),
+    ("Position of the coding rate", "rate/position", 1.0, "0 is the floor, 1 the ceiling"),
+    ("Effective rank in the probe", "probe/effective_rank", 1.0, ""),
+    ("Gradient norm", "optim/grad_norm", 1.0, "before clipping"),
+    ("Throughput", "speed/img_s", 1.0, "images per second"),
+];
+
+/// The body of the page.
+pub(crate) fn body(runs: &[Run]) -> String {
+    let names: Vec<String> = runs.iter().map(|run| escape(&run.name)).collect();
+    let header = format!(
+        "<header>\n<p class=\"kind\">simdino runs</p>\n<h1>{}</h1>\n</header>\n",
+        names.join(", ")
+    );
+    [header, curves(runs), evaluations(runs), settings(runs)].concat()
+}
+
+/// The curves of all runs; a chart has at most four of them.
+fn curves(runs: &[Run]) -> String {
+    let mut html = String::new();
+    for (title, key, factor, note) in CHARTS {
+        let drawn: Vec<Series> = runs
+            .iter()
+            .map(|run| {
+                let points = points(run, key).into_iter().map(|(x, y)| (x, factor * y));
+                Series { name: run.name.clone(), points: points.collect() }
+            })
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        for (i, series) in drawn.chunks(MOST_LINES).enumerate() {
+            let part = if i == 0 { String::new() } else { format!(" ({})", i + 1) };
+            let chart = Chart {
+                title: format!("{title}{part}"),
+                note: note.into(),
+                x_label: "epoch".into(),
+                series: series.to_vec(),
+                ..Chart::default()
+            };
+            html.extend(chart.to_html());
+        }
+    }
+    let missing = runs.iter().filter_map(|run| {
+        let why = run.records.as_ref().err()?;
+        Some(absent(&format!("Curves of {}", run.name), why))
+    });
+    let missing: String = missing.collect();
+    if html.is_empty() && missing.is_empty() {
+        return absent("Curves", "no run has logged a value that is drawn");
+    }
+    section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n{missing}"))
+}
+
+/// A row per protocol, settings, and metric, and a column per run.
+fn evaluations(runs: &[Run]) -> String {
+    // Rows in the order in which the first run that has them measured them.
+    let mut rows: Vec<([String; 3], BTreeMap<usize, String>)> = Vec::new();
+    let mut put = |key: [String; 3], run: usize, cell: String| match rows
+        .iter_mut()
+        .find(|(other, _)| *other == key)
+    {
+        Some((_, cells)) => _ = cells.insert(run, cell),
+        None => rows.push((key, BTreeMap::from([(run, cell)]))),
+    };
+    let mut missing = String::new();
+    for (i, run) in runs.iter().enumerate() {
+        let results = match records(run) {
+            Ok(records) => records,
+            Err(why) => {
+                missing += &absent(&format!("Evaluations of {}", run.name), &why);
+                continue;
+            }
+        };
+        for (of, score) in knn_at_the_end(run) {
+            put(["k-NN at the end of the training".into(), of, String::new()], i, score);
+        }
+        // Of several measurements of a run under one protocol, such as of its checkpoints, the last
+        // one counts.
+        for record in &results {
+            for (of, metrics) in record.columns() {
+                for (name, &score) in metrics {
+                    let key = [record.protocol.clone(), format!("{name}, {of}"), described(record)];
+                    put(key, i, percent(score, 1));
+                }
+            }
+        }
+    }
+    if rows.is_empty() {
+        return missing + &absent("Evaluations", "no run has been evaluated");
+    }
+    let head = ["protocol", "metric", "settings and images"];
+    let head: Vec<&str> =
+        head.into_iter().chain(runs.iter().map(|run| run.name.as_str())).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(key, cells)| {
+            let cell = |i: usize| cells.get(&i).cloned().unwrap_or_else(|| "-".to_owned());
+            key.into_iter().chain((0..runs.len()).map(cell)).collect()
+        })
+        .collect();
+    let table = table(&head, &rows).replacen("<table", "<table class=\"text\"", 1);
+    section("evaluations", "Evaluations", &(table + &missing))
+}
+
+fn records(run: &Run) -> Result<Vec<Record>, String> {
+    match run.results.as_ref()? {
+        Value::Object(entries) => match Results::from_entries(entries.clone()) {
+            Ok(results) => Ok(results.records().to_vec()),
+            Err(error) => Err(format!("the evaluations in results.json are damaged: {error}")),
+        },
+        _ => Err("results.json holds no results".to_owned()),
+    }
+}
+
+/// Top-1 accuracies of the table with which a run ends.
+fn knn_at_the_end(run: &Run) -> Vec<(String, String)> {
+    let Ok(results) = &run.results else { return Vec::new() };
+    let of = |(key, name): (&str, &str)| {
+        let first = &results[key]["scores"][0];
+        let (k, top1) = (first["k"].as_u64()?, first["top1"].as_f64()?);
+        Some((format!("k = {k}, {name}"), percent(top1, 1)))
+    };
+    let names = [("knn", "this network"), ("untrained", "untrained"), ("pixels", "raw pixels")];
+    names.into_iter().filter_map(of).collect()
+}
+
+/// The settings that are not the same for all runs.
+fn settings(runs: &[Run]) -> String {
+    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut missing = String::new();
+    for (i, run) in runs.iter().enumerate() {
+        let value = run.config.as_ref().and_then(|config| serde_json::to_value(config).ok());
+        let Some(value) = value else {
+            let why = run.config_text.as_ref().err();
+            let why = why.map_or("this version cannot read it", String::as_str);
+            missing += &absent(&format!("Config of {}", run.name), why);
+            continue;
+        };
+        let mut rows = Vec::new();
+        flatten("", &value, &mut rows);
+        for (key, value) in rows {
+            let cells = by_key.entry(key).or_insert_with(|| vec!["-".to_owned(); runs.len()]);
+            cells[i] = value;
+        }
+    }
+    by_key.retain(|_, cells| cells.windows(2).any(|pair| pair[0] != pair[1]));
+    let head: Vec<&str> =
+        std::iter::once("key").chain(runs.iter().map(|run| run.name.as_str())).collect();
+    let rows: Vec<Vec<String>> =
+        by_key.into_iter().map(|(key, cells)| [vec![key], cells].concat()).collect();
+    let body = if rows.is_empty() {
+        "<p>All settings are the same.</p>\n".to_owned()
+    } else {
+        table(&head, &rows).replacen("<table", "<table class=\"text\"", 1)
+    };
+    section("config", "Settings that differ", &(body + &missing))
+}

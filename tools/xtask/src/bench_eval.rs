@@ -1,0 +1,138 @@
+//! `cargo xtask bench eval`: evaluations on frozen features beside torch and scikit-learn.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Map, Value, json};
+
+use crate::fail::{Context, Result, usage};
+use crate::simdino::{Simdino, Synthetic, images};
+use crate::workspace::Workspace;
+use crate::{bench, process, setup};
+
+const PEER: &str = "benches/peers/eval.py";
+const PEER_PACKAGES: [&str; 3] = ["scikit-learn==1.7.2", "timm==1.0.22", "torchvision==0.26.0"];
+/// Where features and images are put.
+const FOLDER: &str = "target/bench-eval";
+/// The images that are embedded.
+const DRAWN: Synthetic = Synthetic { count: 192, size: 320, seed: 0 };
+/// What is measured, in the order of the table.
+const KINDS: [&str; 4] = ["knn", "logreg", "linear_grid", "extract"];
+
+/// Runs simdino and its peers one after the other on the same features and prints ratios.
+///
+/// # Errors
+/// A wrong option, or simdino failed. A peer that is missing is null in the summary.
+pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let (mut json, mut options) = (false, Vec::new());
+    for word in arguments {
+        match word.as_str() {
+            "--json" => json = true,
+            word if ["--train=", "--test=", "--width=", "--classes=", "--rounds="]
+                .iter()
+                .any(|known| word.starts_with(known)) =>
+            {
+                options.push(word.to_owned());
+            }
+            word => return usage(format!("bench eval does not take '{word}'")),
+        }
+    }
+    setup::run(workspace)?;
+    let simdino = Simdino::build(workspace)?;
+    let folder = workspace.path(FOLDER);
+    fs::create_dir_all(&folder).context(|| format!("cannot create {}", folder.display()))?;
+    let drawn = folder.join("drawn");
+    if !drawn.exists() {
+        process::run(&mut simdino.data_synth(&drawn, DRAWN))?;
+    }
+    let mut command = workspace.torch_command(simdino.path());
+    command.args(["bench", "eval", "--json", "--folder"]).arg(&folder);
+    command.arg("--images").arg(images(&drawn)).args(&options);
+    let ours = process::json(&mut command)?;
+    let theirs = match bench::python_with(workspace, "sklearn, timm, torchvision", &PEER_PACKAGES)?
+    {
+        Some(python) => {
+            let mut command = workspace.command(&python);
+            command.arg(PEER).arg("--folder").arg(&folder).arg("--images").arg(images(&drawn));
+            command.arg("--settings").arg(ours.to_string());
+            process::json(&mut command)?
+        }
+        None => {
+            let why = format!("no python3 here imports torch {}", setup::TORCH);
+            json!({"missing": KINDS.map(|kind| (kind, &why)).into_iter().collect::<BTreeMap<_, _>>()})
+        }
+    };
+    print!("{}", table(&ours, &theirs));
+    if json {
+        println!("{}", summary(&ours, &theirs));
+    }
+    Ok(())
+}
+
+fn table(ours: &Value, theirs: &Value) -> String {
+    let mut text = format!(
+        "{} classes, features of {} columns, {} threads; a step of linear_grid\n{:<12} {:>12} {:>12} {:>8}\n",
+        ours["classes"], ours["width"], ours["threads"], "", "simdino s", "peer s", "ratio"
+    );
+    for kind in KINDS {
+        let seconds = |of: &Value| of["seconds"][kind].as_f64();
+        let number = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
+        };
+        let ratio = ratio(ours, theirs, kind).map(|ratio| format!("{ratio:.2}"));
+        let why = theirs["missing"][kind].as_str().map(|why| format!("  {why}"));
+        text += &format!(
+            "{kind:<12} {:>12} {:>12} {:>8}{}\n",
+            number(seconds(ours)),
+            number(seconds(theirs)),
+            ratio.unwrap_or_else(|| "-".to_owned()),
+            why.unwrap_or_default()
+        );
+    }
+    text + &losses(ours, theirs)
+}
+
+/// The minima that both regressions reached: the lower one is the better fit.
+fn losses(ours: &Value, theirs: &Value) -> String {
+    let empty = Vec::new();
+    let list = |of: &Value| of["losses"].as_array().unwrap_or(&empty).clone();
+    let pairs = list(ours).into_iter().zip(list(theirs));
+    let line = |(ours, theirs): (Value, Value)| {
+        format!("loss of logreg: simdino {ours}, scikit-learn {theirs}\n")
+    };
+    pairs.map(line).collect()
+}
+
+/// How many times as long the peer takes.
+fn ratio(ours: &Value, theirs: &Value, kind: &str) -> Option<f64> {
+    let ours = ours["seconds"][kind].as_f64().filter(|&seconds| seconds > 0.0)?;
+    Some(theirs["seconds"][kind].as_f64()? / ours)
+}
+
+fn summary(ours: &Value, theirs: &Value) -> Value {
+    let rounded = |ratio: f64| (ratio * 100.0).round() / 100.0;
+    let of = |kind: &str| (kind.to_owned(), json!(ratio(ours, theirs, kind).map(rounded)));
+    let mut summary: Map<String, Value> = KINDS.iter().map(|kind| of(kind)).collect();
+    if theirs["missing"].as_object().is_some_and(|missing| !missing.is_empty()) {
+        summary.insert("missing".into(), theirs["missing"].clone());
+    }
+    summary.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_missing_is_null_with_the_reason() {
+        let ours =
+            json!({"seconds": {"knn": 0.5, "logreg": 2.0, "linear_grid": 0.01, "extract": 1.0}});
+        let theirs = json!({"seconds": {"knn": 1.25, "linear_grid": 0.05}, "missing": {"logreg": "no sklearn"}});
+        let expected = json!({
+            "knn": 2.5, "logreg": null, "linear_grid": 5.0, "extract": null, "missing": {"logreg": "no sklearn"},
+        });
+        assert_eq!(summary(&ours, &theirs), expected);
+        let text = table(&ours, &theirs);
+        assert!(text.contains("no sklearn") && text.contains("5.00"), "{text}");
+    }
+}

@@ -1,0 +1,106 @@
+//! `cargo xtask wheels`: what pip installs. `simdino` is the loader and the losses, for any torch;
+//! `simdino-cli` is the program, which runs on the torch beside it.
+
+mod environments;
+mod found;
+pub mod library;
+mod program;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::fail::{Context, Result, failed, usage};
+use crate::files::make_folder;
+use crate::simdino::Simdino;
+use crate::workspace::Workspace;
+use crate::{process, setup, simdino};
+
+const OUT: &str = "dist";
+/// What the wheel `simdino` may weigh, in bytes.
+const MOST_BYTES: u64 = 3 << 20;
+
+/// Makes both wheels in the folder that is named, or in `dist`, and says what they weigh.
+///
+/// # Errors
+/// A wrong option, a build that fails, or a tool that is missing.
+pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let (program, out) = parse(arguments)?;
+    let out = workspace.path(out);
+    let library = library::make(workspace, &out)?;
+    let program = match program {
+        Some(program) => program,
+        None => {
+            setup::run(workspace)?;
+            Simdino::build(workspace)?.path().to_owned()
+        }
+    };
+    for wheel in [library, program::make(workspace, &program, &out)?] {
+        println!("wheels: {} ({} bytes)", wheel.display(), size(&wheel)?);
+    }
+    Ok(())
+}
+
+/// A program that is built already, and the folder.
+fn parse(arguments: &[String]) -> Result<(Option<PathBuf>, &str)> {
+    match arguments {
+        [] => Ok((None, OUT)),
+        [option, program] if option == "--program" => Ok((Some(program.into()), OUT)),
+        [option, program, out] if option == "--program" => Ok((Some(program.into()), out)),
+        [out] if !out.starts_with('-') => Ok((None, out)),
+        _ => usage(format!(
+            "wheels takes --program FILE and one folder, not '{}'",
+            arguments.join(" ")
+        )),
+    }
+}
+
+/// Makes the wheels in a temporary folder, installs them into new environments of every Python here,
+/// and runs the tests of the package there.
+///
+/// # Errors
+/// What does not work.
+pub fn test(workspace: &Workspace) -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("simdino-wheels-{}", std::process::id()));
+    make_folder(&folder)?;
+    let tested = check(workspace, &folder);
+    let removed =
+        fs::remove_dir_all(&folder).context(|| format!("cannot remove {}", folder.display()));
+    tested.and(removed)
+}
+
+fn check(workspace: &Workspace, folder: &Path) -> Result<()> {
+    if let Err(fail) = library::maturin(workspace) {
+        println!("wheels: skipped, since maturin cannot be installed: {fail}");
+        return Ok(());
+    }
+    let wheel = library::make(workspace, &folder.join("dist"))?;
+    let bytes = size(&wheel)?;
+    if bytes > MOST_BYTES {
+        return failed(format!("{} has {bytes} bytes, and may have {MOST_BYTES}", wheel.display()));
+    }
+    let reference = folder.join("reference");
+    process::run(workspace.command(reference_writer(workspace)?).arg(&reference))?;
+    environments::check_library(workspace, &wheel, &reference, folder)?;
+    let simdino = Simdino::build(workspace)?;
+    let wheel = program::make(workspace, simdino.path(), &folder.join("dist"))?;
+    environments::check_program(workspace, &wheel, folder)
+}
+
+/// The program that writes what the loader must produce; it is built of what the wheel was built of.
+fn reference_writer(workspace: &Workspace) -> Result<PathBuf> {
+    const NAME: &str = "reference_batches";
+    let mut program = None;
+    let mut cargo = workspace.cargo(&["build", "--package", "simdino-py", "--example", NAME]);
+    process::each_line(cargo.arg("--message-format=json-render-diagnostics"), |line| {
+        program = program.take().or_else(|| simdino::executable(line, NAME));
+    })?;
+    match program {
+        Some(program) => Ok(program),
+        None => failed(format!("cargo built {NAME} and did not say where it is")),
+    }
+}
+
+fn size(wheel: &Path) -> Result<u64> {
+    let metadata = fs::metadata(wheel).context(|| format!("cannot read {}", wheel.display()))?;
+    Ok(metadata.len())
+}
