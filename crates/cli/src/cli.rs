@@ -24,6 +24,8 @@ pub enum Command {
     Train(commands::train::Args),
     /// Measure what a backbone learned
     Eval(Box<commands::eval::Args>),
+    /// Measure how good masks, boxes, and tracks in files are, without a network
+    Score(commands::score::Args),
     /// Write the features of images to a file
     Embed(commands::embed::Args),
     /// Turn weights of DINO, DINOv2, timm or Hugging Face into a file of simdino
@@ -58,6 +60,7 @@ pub fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Score(args) => commands::score::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Embed(args) => commands::embed::run(&args),
         Command::Import(args) => commands::import::run(&args),

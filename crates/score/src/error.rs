@@ -53,7 +53,7 @@ pub enum Error {
         column: usize,
     },
     /// An entry of a COCO file cannot be used.
-    #[error("{name}: {entry}")]
+    #[error("{name}: {entry} {source}")]
     Entry {
         /// The file, or what the caller named it.
         name: String,
@@ -71,7 +71,7 @@ pub enum Error {
         source: PngError,
     },
     /// A folder of tracks cannot be scored.
-    #[error("{}", folder.display())]
+    #[error("{} {source}", folder.display())]
     Sequence {
         /// The folder, or the file in it.
         folder: PathBuf,
@@ -231,26 +231,19 @@ pub enum MaskError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PngError {
-    /// The decoder rejected the file.
-    #[error("it is not a PNG image, or broken")]
-    Decode(#[source] png::DecodingError),
+    /// The file is not a PNG image of numbers, or broken.
+    #[error(transparent)]
+    Decode(#[from] decode::Error),
     /// The pixels are colors rather than numbers of objects.
     #[error(
-        "its pixels are {color} of {bits} bits; save the numbers of the objects as palette or 8-bit gray"
+        "its pixels are colors; save the numbers of the objects as palette indices or gray values"
     )]
-    Color {
-        /// What a pixel is.
-        color: &'static str,
-        /// Bits per value.
-        bits: u8,
-    },
-    /// The image has too many pixels.
-    #[error("it has {width} x {height} pixels, which is no frame of a video")]
-    TooLarge {
-        /// Pixels per row.
-        width: u32,
-        /// Number of rows.
-        height: u32,
+    Colors,
+    /// A number is too large.
+    #[error("it contains the number {number}, but objects have numbers up to 254")]
+    Number {
+        /// The number.
+        number: u16,
     },
 }
 

@@ -1,15 +1,11 @@
 //! Annotations of videos: PNG files whose pixels are numbers of objects.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
-use png::{BitDepth, ColorType, Transformations};
+use decode::{LabelImage, LabelPixels};
+use png::{BitDepth, ColorType};
 
 use crate::{Error, PngError, Result};
-
-/// More pixels are no frame of a video.
-const MAX_PIXELS: u64 = 1 << 28;
 
 /// An image whose pixels are numbers: 0 is the background, 1 to 254 are objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,38 +19,23 @@ pub struct IndexImage {
 }
 
 impl IndexImage {
-    /// Reads a PNG file of palette indices, or of gray values of 1 or 8 bits; the colors of the palette
-    /// do not matter.
+    /// Reads a PNG file of palette indices or gray values up to 255; the colors of the palette do not
+    /// matter.
     ///
     /// # Errors
     /// [`Error::Read`], and [`Error::Png`] for other files.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = File::open(path);
-        let file = file.map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::decode(file).map_err(|source| Error::Png { path: path.to_owned(), source })
+        let bytes = std::fs::read(path);
+        let bytes = bytes.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::decode(&bytes).map_err(|source| Error::Png { path: path.to_owned(), source })
     }
 
-    fn decode(file: File) -> std::result::Result<Self, PngError> {
-        let mut decoder = png::Decoder::new(BufReader::new(file));
-        decoder.set_transformations(Transformations::IDENTITY);
-        let mut reader = decoder.read_info().map_err(PngError::Decode)?;
-        let (width, height) = reader.info().size();
-        let depth = match reader.output_color_type() {
-            (ColorType::Indexed, depth) => depth,
-            (ColorType::Grayscale, depth @ (BitDepth::One | BitDepth::Eight)) => depth,
-            (color, depth) => {
-                return Err(PngError::Color { color: name(color), bits: depth as u8 });
-            }
-        };
-        if u64::from(width) * u64::from(height) > MAX_PIXELS {
-            return Err(PngError::TooLarge { width, height });
-        }
-        let size = reader.output_buffer_size();
-        let mut buffer = vec![0; size.ok_or(PngError::TooLarge { width, height })?];
-        let frame = reader.next_frame(&mut buffer).map_err(PngError::Decode)?;
-        let rows = buffer.chunks_exact(frame.line_size.max(1)).take(height as usize);
-        let pixels = rows.flat_map(|row| unpacked(row, depth as u8).take(width as usize));
-        Ok(Self { width, height, pixels: pixels.collect() })
+    fn decode(bytes: &[u8]) -> std::result::Result<Self, PngError> {
+        let LabelImage { width, height, pixels } = decode::read_labels(bytes)?;
+        let LabelPixels::Ids(ids) = pixels else { return Err(PngError::Colors) };
+        let number = |id: u16| u8::try_from(id).map_err(|_| PngError::Number { number: id });
+        let pixels = ids.into_iter().map(number).collect::<std::result::Result<_, _>>()?;
+        Ok(Self { width, height, pixels })
     }
 
     /// Writes a PNG file with the palette of PASCAL VOC, which DAVIS uses, too.
@@ -89,25 +70,10 @@ fn color(number: u8) -> [u8; 3] {
     })
 }
 
-/// The values of a row; the first is in the highest bits of its byte.
-fn unpacked(row: &[u8], bits: u8) -> impl Iterator<Item = u8> {
-    let mask = (1_u16 << bits).wrapping_sub(1) as u8;
-    let values = move |byte: u8| (1..=8 / bits).map(move |n| byte >> (8 - n * bits) & mask);
-    row.iter().flat_map(move |&byte| values(byte))
-}
-
-fn name(color: ColorType) -> &'static str {
-    match color {
-        ColorType::Grayscale => "gray values",
-        ColorType::GrayscaleAlpha => "gray values with alpha",
-        ColorType::Rgb => "colors",
-        ColorType::Rgba => "colors with alpha",
-        ColorType::Indexed => "palette indices",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn write(path: &Path, color: ColorType, depth: BitDepth, width: u32, data: &[u8]) {
@@ -158,12 +124,11 @@ mod tests {
         let path = folder.path().join("00000.png");
         write(&path, ColorType::Rgb, BitDepth::Eight, 1, &[1, 2, 3]);
         let error = base::error_chain(&IndexImage::read(&path).unwrap_err());
-        assert!(error.contains("colors of 8 bits") && error.contains("00000.png"), "{error}");
+        assert!(error.contains("colors") && error.contains("00000.png"), "{error}");
         write(&path, ColorType::Grayscale, BitDepth::Sixteen, 1, &[1, 2]);
-        assert!(matches!(
-            IndexImage::read(&path),
-            Err(Error::Png { source: PngError::Color { bits: 16, .. }, .. })
-        ));
+        let error = IndexImage::read(&path).unwrap_err();
+        let source = PngError::Number { number: 258 }.to_string();
+        assert!(base::error_chain(&error).ends_with(&source), "{error:?}");
         std::fs::write(&path, b"no image").unwrap();
         let error = IndexImage::read(&path).unwrap_err();
         assert!(matches!(error, Error::Png { source: PngError::Decode(_), .. }), "{error:?}");

@@ -187,61 +187,59 @@ fn complaint(folder: &Path, truth: &str, results: &str, options: &Options) -> Op
     score().err().map(|error| error_chain(&error))
 }
 
+/// Each: what is replaced, by what, and parts of the sentence.
+const TRUTH_FAULTS: &[(&str, &str, &[&str])] = &[
+    ("\"annotations\"", "\"annotated\"", &["truth.json", "missing field `annotations`"]),
+    ("\"id\": 7, ", "", &["truth.json", "missing field `id`", "line"]),
+    ("\"area\": 2, ", "", &["annotations[0] (id 7)", "lacks the key \"area\""]),
+    ("\"image_id\": 1", "\"image_id\": 2", &["of image 2", "truth.json"]),
+    ("\"image_id\": 1", "\"image_id\": \"b\"", &["of image \"b\""]),
+    ("\"category_id\": 5", "\"category_id\": 6", &["of category 6", "annotations[0]"]),
+    ("\"area\": 2", "\"area\": NaN", &["truth.json contains NaN in line 3", "finite"]),
+    ("\"iscrowd\": 0", "\"iscrowd\": \"no\"", &["iscrowd must be 0, 1, true, or false"]),
+    ("[0, 2, 4]", "[0, 2, 5]", &["(id 7)", "add up to 7 pixels, but 2 x 3 are 6"]),
+    ("[0, 2, 4]", "[0, -2, 8]", &["run lengths"]),
+    ("[0, 2, 4]", "\"0\\u007f\"", &["byte 127 at place 1"]),
+    ("[2, 3]", "[3, 2]", &["the mask has 3 x 2 pixels, but the image has 2 x 3"]),
+    ("{\"size\": [2, 3], \"counts\": [0, 2, 4]}", "[]", &["(id 7)", "no polygon"]),
+    ("{\"size\": [2, 3], \"counts\": [0, 2, 4]}", "[[1, 2, 3]]", &["polygon 0 has 3"]),
+    (", \"segmentation\": {\"size\": [2, 3], \"counts\": [0, 2, 4]}", "", &["segmentation"]),
+    ("{\"id\": 5, \"name\": \"a\"}", "{\"id\": 5}, {\"id\": 5}", &["categories[1]", "same id"]),
+    ("[{\"id\": 1, ", "[{\"id\": 1, \"height\": 2, \"width\": 3}, {\"id\": 1, ", &["images[1]"]),
+];
+
+const RESULT_FAULTS: &[(&str, &str, &[&str])] = &[
+    ("\"score\": 0.5,", "", &["missing field `score`"]),
+    ("0.5", "NaN", &["contains NaN in line 1"]),
+    ("0.5", "-Infinity", &["contains Infinity in line 1"]),
+    ("0.5", "1e999", &["number out of range"]),
+    ("\"image_id\": 1", "\"image_id\": 2", &["detection [0] (image 2)", "truth.json"]),
+    ("\"category_id\": 5", "\"category_id\": 6", &["of category 6", "without classes"]),
+    ("\"category_id\": 5, ", "", &["lacks the key \"category_id\""]),
+    ("[0, 0, 1, 2]", "[0, 0, -1, 2]", &["has the box [0.0, 0.0, -1.0, 2.0]"]),
+    ("[0, 0, 1, 2]", "[0, 0, 1]", &["an array of length 4"]),
+    ("[0, 2, 4]", "[0, 2]", &["detection [0] (image 1)", "add up to 2 pixels"]),
+    ("[2, 3]", "[1, 6]", &["resize the mask"]),
+    (", \"segmentation\": {\"size\": [2, 3], \"counts\": [0, 2, 4]}", "", &["segmentation"]),
+    ("[{", "{\"results\": [{", &["results.json is not a list of detections", "map"]),
+    ("[{", "", &["results.json"]),
+];
+
 #[test]
 fn each_fault_of_a_file_is_one_sentence_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let masks = masks();
     assert_eq!(complaint(folder.path(), TRUTH, RESULTS, &masks), None);
     assert_eq!(complaint(folder.path(), TRUTH, RESULTS, &Options::default()), None);
-    // Each: what is replaced, by what, and parts of the sentence.
-    let truth: &[(&str, &str, &[&str])] = &[
-        ("\"annotations\"", "\"annotated\"", &["truth.json", "missing field `annotations`"]),
-        ("\"id\": 7, ", "", &["truth.json", "missing field `id`", "line"]),
-        ("\"area\": 2, ", "", &["annotations[0] (id 7)", "lacks the key \"area\""]),
-        ("\"image_id\": 1", "\"image_id\": 2", &["of image 2", "truth.json"]),
-        ("\"image_id\": 1", "\"image_id\": \"b\"", &["of image \"b\""]),
-        ("\"category_id\": 5", "\"category_id\": 6", &["of category 6", "annotations[0]"]),
-        ("\"area\": 2", "\"area\": NaN", &["truth.json contains NaN in line 3", "finite"]),
-        ("\"iscrowd\": 0", "\"iscrowd\": \"no\"", &["iscrowd must be 0, 1, true, or false"]),
-        ("[0, 2, 4]", "[0, 2, 5]", &["(id 7)", "add up to 7 pixels, but 2 x 3 are 6"]),
-        ("[0, 2, 4]", "[0, -2, 8]", &["run lengths"]),
-        ("[0, 2, 4]", "\"0\\u007f\"", &["byte 127 at place 1"]),
-        ("[2, 3]", "[3, 2]", &["the mask has 3 x 2 pixels, but the image has 2 x 3"]),
-        ("{\"size\": [2, 3], \"counts\": [0, 2, 4]}", "[]", &["(id 7)", "no polygon"]),
-        ("{\"size\": [2, 3], \"counts\": [0, 2, 4]}", "[[1, 2, 3]]", &["polygon 0 has 3"]),
-        (", \"segmentation\": {\"size\": [2, 3], \"counts\": [0, 2, 4]}", "", &["segmentation"]),
-        ("{\"id\": 5, \"name\": \"a\"}", "{\"id\": 5}, {\"id\": 5}", &["categories[1]", "same id"]),
-        (
-            "[{\"id\": 1, ",
-            "[{\"id\": 1, \"height\": 2, \"width\": 3}, {\"id\": 1, ",
-            &["images[1]"],
-        ),
-    ];
-    for (old, new, parts) in truth {
+    for (old, new, parts) in TRUTH_FAULTS {
         assert!(TRUTH.contains(old), "{old}");
         let told = complaint(folder.path(), &TRUTH.replacen(old, new, 1), RESULTS, &masks);
         let told = told.unwrap_or_else(|| panic!("{old} -> {new} is accepted"));
         assert!(parts.iter().all(|part| told.contains(part)), "{new}: {told}");
         assert!(told.contains("truth.json") && !told.contains('\n'), "{told}");
     }
-    let results: &[(&str, &str, &[&str])] = &[
-        ("\"score\": 0.5,", "", &["missing field `score`"]),
-        ("0.5", "NaN", &["contains NaN in line 1"]),
-        ("0.5", "-Infinity", &["contains Infinity in line 1"]),
-        ("0.5", "1e999", &["number out of range"]),
-        ("\"image_id\": 1", "\"image_id\": 2", &["detection [0] (image 2)", "truth.json"]),
-        ("\"category_id\": 5", "\"category_id\": 6", &["of category 6", "without classes"]),
-        ("\"category_id\": 5, ", "", &["lacks the key \"category_id\""]),
-        ("[0, 0, 1, 2]", "[0, 0, -1, 2]", &["has the box [0.0, 0.0, -1.0, 2.0]"]),
-        ("[0, 0, 1, 2]", "[0, 0, 1]", &["an array of length 4"]),
-        ("[0, 2, 4]", "[0, 2]", &["detection [0] (image 1)", "add up to 2 pixels"]),
-        ("[2, 3]", "[1, 6]", &["resize the mask"]),
-        (", \"segmentation\": {\"size\": [2, 3], \"counts\": [0, 2, 4]}", "", &["segmentation"]),
-        ("[{", "{\"results\": [{", &["results.json is not a list of detections", "map"]),
-        ("[{", "", &["results.json"]),
-    ];
     let results_text = RESULTS.replace(",\n\"bbox\"", ", \"bbox\"");
-    for (old, new, parts) in results {
+    for (old, new, parts) in RESULT_FAULTS {
         assert!(results_text.contains(old), "{old}");
         let told = complaint(folder.path(), TRUTH, &results_text.replacen(old, new, 1), &masks);
         let told = told.unwrap_or_else(|| panic!("{old} -> {new} is accepted"));

@@ -149,7 +149,7 @@ fn each_fault_of_a_folder_is_one_sentence_with_its_file() {
         (
             |f| fs::write(f.join("results/cat/00001.png"), "no image").unwrap(),
             "results/cat/00001.png",
-            "not a PNG image",
+            "not an image",
         ),
     ];
     for (change, file, part) in faults {

@@ -35,7 +35,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "simdino-torch-ext",
         ],
     ),
-    ("simdino-score", &["simdino-base"]),
+    ("simdino-score", &["simdino-base", "simdino-decode"]),
     (
         "simdino-trainer",
         &[

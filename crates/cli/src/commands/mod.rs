@@ -12,5 +12,6 @@ pub mod import;
 pub mod inspect;
 pub mod picture;
 pub mod report;
+pub mod score;
 pub mod study;
 pub mod train;

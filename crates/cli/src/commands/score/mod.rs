@@ -1,0 +1,36 @@
+//! `simdino score`: how good masks, boxes, and tracks in files are. No network is involved.
+
+use clap::Subcommand;
+
+use crate::failure::Result;
+
+mod coco;
+mod corloc;
+mod davis;
+mod words;
+
+/// What `score` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    measure: Measure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measure {
+    /// COCO's average precision and recall of boxes and masks
+    Coco(coco::CocoArgs),
+    /// The share of images in which the best box finds an object
+    Corloc(corloc::CorlocArgs),
+    /// J and F of video object segmentation, as DAVIS defines them
+    Davis(davis::DavisArgs),
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.measure {
+        Measure::Coco(args) => coco::run(args),
+        Measure::Corloc(args) => corloc::run(args),
+        Measure::Davis(args) => davis::run(args),
+    }
+}
