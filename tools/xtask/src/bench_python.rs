@@ -53,9 +53,11 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         println!("{who:<16} {rate:>8.1} images per second, two workers");
     }
     let (resume, loss) = (script(&["resume"])?, script(&["loss"])?);
-    let [way, ours, theirs] =
-        [&resume["resume_ms"], &loss["simdino_us"], &loss["published_us"]].map(rounded);
-    println!("first batch in the middle of ten million listed images: {way} ms");
+    let [way, cpu] = [&resume["resume_ms"], &resume["resume_cpu_ms"]].map(rounded);
+    let [ours, theirs] = [&loss["simdino_us"], &loss["published_us"]].map(rounded);
+    println!(
+        "first batch in the middle of ten million listed images: {way} ms ({cpu} ms of CPU time)"
+    );
     println!("coding rate of 64 x 256 and its gradient: {ours} us, published {theirs} us");
     if request.json {
         let [ours, torchvision, albumentations] = rates;

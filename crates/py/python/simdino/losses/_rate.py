@@ -102,9 +102,7 @@ def coding_rate(
     if alpha is None or not (alpha > 0 and math.isfinite(alpha)):
         raise ValueError(f"alpha must be greater than 0 (got {alpha})")
     working_dtype(precision)
-    groups = z if z.dim() == 3 else z.unsqueeze(0)
-    value = attached(groups, rates_of_groups(groups, alpha, center, precision, process_group))
-    return value if z.dim() == 3 else value[0]
+    return _CodingRate.apply(z, alpha, center, precision, process_group)
 
 
 def working_dtype(precision: str) -> torch.dtype:
@@ -115,11 +113,39 @@ def working_dtype(precision: str) -> torch.dtype:
         raise ValueError(f"precision must be 'fp32' or 'fp64' (got {precision!r})") from None
 
 
+def _autocasts_on_cpu() -> bool:
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_cpu_enabled()
+
+
 def without_autocast(device: torch.device):
     """A context in which autocast is off for this device."""
-    if device.type not in ("cpu", "cuda", "xpu"):
+    kind = device.type
+    if kind not in ("cpu", "cuda", "xpu"):
         return contextlib.nullcontext()  # no autocast in every version of torch
-    return torch.autocast(device_type=device.type, enabled=False)
+    if kind == "cpu" and not _autocasts_on_cpu():
+        return contextlib.nullcontext()  # which costs less
+    return torch.autocast(device_type=kind, enabled=False)
+
+
+class _CodingRate(torch.autograd.Function):
+    """Value forward, closed form backward, for ``[n, d]`` and ``[G, n, d]``."""
+
+    @staticmethod
+    def forward(ctx, z, alpha, center, precision, process_group):
+        groups = z if z.dim() == 3 else z.unsqueeze(0)
+        rates = rates_of_groups(groups, alpha, center, precision, process_group)
+        ctx.save_for_backward(rates.gradient.view_as(z))
+        return rates.value if z.dim() == 3 else rates.value[0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (gradient,) = ctx.saved_tensors
+        scale = grad if grad.dim() == 0 else grad.view(-1, 1, 1)
+        return gradient * scale.to(gradient.dtype), None, None, None, None
 
 
 class _Attached(torch.autograd.Function):
@@ -185,11 +211,13 @@ def _centered(z: Tensor, process_group) -> Tensor:
 
 def _matrix(z: Tensor, alpha: float, samples: bool, process_group=None) -> Tensor:
     """``I + alpha K``, ``[G, p, p]``, with the Gram matrix of the samples or of the features."""
-    gram = z @ z.mT if samples else z.mT @ z
-    if process_group is not None:
-        torch.distributed.all_reduce(gram, group=process_group)
-    gram.mul_(alpha).diagonal(dim1=-2, dim2=-1).add_(1.0)
-    return gram
+    left, right = (z, z.mT) if samples else (z.mT, z)
+    eye = torch.eye(left.shape[1], dtype=z.dtype, device=z.device)
+    if process_group is None:
+        return torch.baddbmm(eye, left, right, alpha=alpha)
+    gram = left @ right
+    torch.distributed.all_reduce(gram, group=process_group)
+    return gram.mul_(alpha).add_(eye)
 
 
 def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,11 +225,15 @@ def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     small = matrix.shape[1] <= _SMALL and matrix.device.type != "mps"  # which has no doubles
     lower, info = torch.linalg.cholesky_ex(matrix.double() if small else matrix)
     half = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    failed = (info != 0) | ~half.isfinite()
+    failed = (half - half) != info  # 0, or NaN if it is not finite
     return lower, half.to(matrix.dtype), failed
 
 
 def _gradient(lower: Tensor, z: Tensor, samples: bool, alpha: float) -> Tensor:
+    if lower.shape[1] <= _SMALL and lower.device.type == "cpu":
+        # One call; elsewhere, it waits for the device.
+        inverse = (torch.cholesky_inverse(lower) * alpha).to(z.dtype)
+        return inverse @ z if samples else z @ inverse
     eye = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
     inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
     inverse = ((inverse.mT @ inverse) * alpha).to(z.dtype)
