@@ -8,8 +8,15 @@ use std::sync::Arc;
 use decode::MAX_IMAGE_BYTES;
 use walkdir::WalkDir;
 
-use super::FoundFile;
 use crate::error::{Error, Result};
+
+/// A file of a listed folder.
+#[derive(Debug, Clone)]
+pub(super) struct FoundFile {
+    /// Path below the folder, with `/`.
+    pub(super) name: String,
+    pub(super) place: Place,
+}
 
 /// Where the bytes of a file are.
 #[derive(Debug, Clone)]

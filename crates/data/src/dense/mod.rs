@@ -16,7 +16,6 @@ pub use presets::Preset;
 pub use rules::{IGNORE, LabelMap, LabelRules};
 
 use crate::error::{Error, Result};
-use files::Place;
 use pairs::{Pair, PairOptions, pair};
 
 /// How an image and its labels are found, and what label values mean.
@@ -172,12 +171,4 @@ impl DenseSet {
         let name = folder.join(name).display().to_string();
         Error::Image { name, source: Box::new(error.into()) }
     }
-}
-
-/// A file of a listed folder.
-#[derive(Debug, Clone)]
-struct FoundFile {
-    /// Path below the folder, with `/`.
-    name: String,
-    place: Place,
 }

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::FoundFile;
-use super::files::list;
+use super::files::{FoundFile, list};
 use crate::error::{Error, Result};
 use crate::source::is_image;
 
