@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::outcome::{Measured, measure_each, table};
+use super::outcome::{Measured, keep, measure_each, table};
 use super::subject::{LAST, Subject, Task};
 use super::{knn, linear, logistic};
 
@@ -76,12 +76,20 @@ pub fn run(args: &AllArgs) -> Result<()> {
     })
 }
 
-/// Measures all protocols that work; one that does not is said, and costs only itself.
+/// Measures all protocols that work, and keeps each result as soon as it is there; one that does not
+/// work is said, and costs only itself.
 fn all(protocols: &[&Protocol], task: &Task<'_>) -> Result<Measured> {
+    let folder = task.subject.networks.folder_of_results(&task.opened.path);
     let (mut records, mut failures) = (Vec::new(), Vec::new());
     for protocol in protocols {
         match (protocol.measure)(task) {
-            Ok(measured) => records.extend(measured.records),
+            Ok(measured) => {
+                // The next one may take hours.
+                if let Some(folder) = &folder {
+                    keep(folder, &measured.records)?;
+                }
+                records.extend(measured.records);
+            }
             Err(failure) => {
                 let why = format!("{}: {}", protocol.name, failure.lines().join("; "));
                 note(&format!("warning: left out {why}"));
