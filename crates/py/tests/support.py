@@ -53,3 +53,35 @@ def fixture(name):
         flat = torch.frombuffer(bytearray(data[start:end]), dtype=kind) if end > start else None
         tensors[key] = torch.empty(shape, dtype=kind) if flat is None else flat.reshape(shape)
     return tensors, cases
+
+
+def views(seed, views=4, batch=8, width=16):
+    """Unit rows: views of an image resemble each other and the teacher's."""
+    import torch
+    from torch.nn.functional import normalize
+
+    make = torch.Generator().manual_seed(seed)
+    image = torch.randn(1, batch, width, generator=make, dtype=torch.float64)
+    student = image + torch.randn(views, batch, width, generator=make, dtype=torch.float64)
+    teacher = image + torch.randn(2, batch, width, generator=make, dtype=torch.float64)
+    return normalize(student, dim=-1), normalize(teacher, dim=-1)
+
+
+def published(student, teacher, processes, expa_type, eps, coeff):
+    """The published loss of one process of so many, by its formulas: slogdet and autograd."""
+    import torch
+
+    total, pairs = 0.0, 0
+    for g in range(2):
+        for v in range(len(student)):
+            if g != v:
+                total = total + torch.cosine_similarity(teacher[g], student[v], dim=-1).mean()
+                pairs += 1
+    features = (student[:2] + teacher) / 2 if expa_type == 1 else student[:2]
+    _, m, p = features.shape
+    eye = torch.eye(p, dtype=student.dtype)
+    scale = p / (m * processes * eps)
+    rates = [0.5 * torch.linalg.slogdet(eye + scale * f.T @ f)[1] for f in features]
+    expansion = torch.stack(rates).mean() * (p + processes * m) / (p * processes * m)
+    compression = total / pairs
+    return -coeff * compression - expansion, compression, expansion
