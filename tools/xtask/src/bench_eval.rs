@@ -15,7 +15,7 @@ const PEER_PACKAGES: [&str; 3] = ["scikit-learn==1.7.2", "timm==1.0.22", "torchv
 /// Where features and images are put.
 const FOLDER: &str = "target/bench-eval";
 /// The images that are embedded.
-const DRAWN: Synthetic = Synthetic { count: 192, size: 320, seed: 0 };
+const DRAWN: Synthetic = Synthetic { count: 64, size: 320, seed: 0 };
 /// What is measured, in the order of the table.
 const KINDS: [&str; 4] = ["knn", "logreg", "linear_grid", "extract"];
 
