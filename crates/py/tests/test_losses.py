@@ -9,7 +9,7 @@ import unittest
 import warnings
 from pathlib import Path
 
-from support import ROOT, fixture, needs
+from support import ROOT, fixture, needs, results_of
 
 DOUBLE, SINGLE = 1e-10, 1e-5
 
@@ -404,10 +404,7 @@ class Distributed(unittest.TestCase):
         ]
         for child in children:
             child.start()
-        got = dict(results.get() for _ in children)
-        for child in children:
-            child.join()
-            self.assertEqual(child.exitcode, 0)
+        got = dict(results_of(children, results))
         student, teacher = views(7, 4, 12, 10)
         for rank, (numbers, own, warned) in got.items():
             for ours, theirs in zip(alone, numbers):
