@@ -8,6 +8,7 @@ need a module that is missing are skipped.
 import importlib.util
 import json
 import os
+import queue
 import struct
 import unittest
 from pathlib import Path
@@ -33,8 +34,27 @@ def reference():
 
 def loader_threads():
     """Number of loader threads of this process."""
-    names = (task / "comm" for task in Path("/proc/self/task").iterdir())
-    return sum(name.read_text().startswith("data-") for name in names)
+    count = 0
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            count += (task / "comm").read_text().startswith("data-")
+        except OSError:
+            pass  # it has just ended
+    return count
+
+
+def results_of(children, results):
+    """One result of each process; an error as soon as one ends without."""
+    got = []
+    while len(got) < len(children):
+        try:
+            got.append(results.get(timeout=0.5))
+        except queue.Empty:
+            if any(child.exitcode not in (None, 0) for child in children):
+                raise RuntimeError("a process failed; see above") from None
+    for child in children:
+        child.join()
+    return got
 
 
 def fixture(name):

@@ -6,7 +6,7 @@ import socket
 import unittest
 import warnings
 
-from support import needs, published, views
+from support import needs, published, results_of, views
 
 GROUPS = (2, 1)  # inside of processes, and one that spans them
 
@@ -69,10 +69,7 @@ class Distributed(unittest.TestCase):
         ]
         for child in children:
             child.start()
-        got = dict(results.get() for _ in children)
-        for child in children:
-            child.join()
-            self.assertEqual(child.exitcode, 0)
+        got = dict(results_of(children, results))
         student, teacher = views(7, 4, 12, 10)
         for rank, (numbers, own, warned) in got.items():
             for ours, theirs in zip(alone, numbers):

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import unittest
 
-from support import REFERENCE, loader_threads, needs, reference
+from support import REFERENCE, loader_threads, needs, reference, results_of
 from test_loader import hashes, loader_of
 
 
@@ -85,9 +85,8 @@ class Processes(unittest.TestCase):
         results = context.Queue()
         child = context.Process(target=first_of_spawned, args=(self.loader, results))
         child.start()
-        self.assertEqual(results.get(), (self.case["batches"][1]["global"], 1, True))
-        child.join()
-        self.assertEqual(child.exitcode, 0)
+        expected = (self.case["batches"][1]["global"], 1, True)
+        self.assertEqual(results_of([child], results), [expected])
 
     def test_ctrl_c_ends_the_wait_and_the_threads(self):
         script = f"""
