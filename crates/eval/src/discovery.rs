@@ -14,7 +14,7 @@ use model::normalize::Normalize;
 use ndarray::Array2;
 use objects::maskcut::Round;
 use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 use crate::features::FeaturePrecision;
