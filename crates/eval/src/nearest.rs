@@ -12,7 +12,7 @@ pub(crate) const KEY_ROWS_CPU: i64 = 16 << 10;
 /// The same elsewhere: 1 GB of similarities. A GPU needs large products.
 pub(crate) const KEY_ROWS_GPU: i64 = 256 << 10;
 /// Values in a group of which only the largest is looked at first; see [`top`].
-const GROUP: i64 = 32;
+const GROUP: i64 = 8;
 
 /// How rows are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
