@@ -219,6 +219,12 @@ fn bad_input_is_a_sentence_or_a_right_result() {
             (&2.into(), &1.into())
         );
     }
+}
+
+#[test]
+fn wrong_networks_and_damaged_results_are_named() {
+    let bench = trained();
+    classes(&bench, "two", &[("cat", 6), ("dog", 6)]);
     let message = bench
         .fails(1, &["eval", "knn", "--checkpoints", "images", "--train", "two", "--test", "two"]);
     assert!(message.contains("images: no checkpoints there"), "{message}");

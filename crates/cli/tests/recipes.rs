@@ -47,7 +47,8 @@ fn a_folder_of_images_needs_no_config() {
     // What is typed from the printed line makes the same run.
     let resolved = |name: &str| {
         let path = bench.path(&format!("runs/{name}/config.resolved.yaml"));
-        fs::read_to_string(path).unwrap().replace(name, "NAME").replace("sizing: auto\n", "")
+        let named = format!("name: {name}\n");
+        fs::read_to_string(path).unwrap().replace(&named, "").replace("sizing: auto\n", "")
     };
     let typed: Vec<&str> = chosen.split("CPU: ").nth(1).unwrap().split(' ').collect();
     let again = ["train", "default", "data.path=images/images", "run.name=typed"];

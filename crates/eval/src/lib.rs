@@ -31,6 +31,7 @@ pub mod retrieval;
 pub mod segmentation;
 pub mod spectrum;
 pub mod store;
+pub mod tracking;
 
 pub use error::{Error, Result};
 pub use features::{

@@ -14,6 +14,7 @@ mod networks;
 mod outcome;
 mod retrieval;
 mod subject;
+mod video;
 
 /// What `eval` takes.
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,8 @@ enum Protocol {
     InContext(dense::in_context::InContextArgs),
     /// Objects by MaskCut, without training, and their average precision
     Maskcut(maskcut::MaskCutArgs),
+    /// Objects followed through videos, without training, with J and F as DAVIS scores them
+    Video(video::VideoArgs),
     /// Image retrieval of the revisited Oxford and Paris benchmarks
     Retrieval(retrieval::RetrievalArgs),
     /// Copy detection on Copydays
@@ -57,6 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         Protocol::SegmentKnn(args) => dense::patches::run(args),
         Protocol::InContext(args) => dense::in_context::run(args),
         Protocol::Maskcut(args) => maskcut::run(args),
+        Protocol::Video(args) => video::run(args),
         Protocol::Retrieval(args) => retrieval::run_retrieval(args),
         Protocol::Copy(args) => retrieval::run_copy(args),
     }

@@ -12,19 +12,38 @@ use data::dense::IGNORE;
 
 /// Number of the random choice of the first weights.
 const WEIGHTS: u32 = 704;
+/// Number of the random choices of dropout.
+const DROPOUT: u32 = 707;
 const BETAS: (f64, f64) = (0.9, 0.999);
 const EPS: f64 = 1e-8;
 const NORM_MOMENTUM: f64 = 0.1;
 const NORM_EPS: f64 = 1e-5;
 
-/// Dropout, batch norm (if any), and a linear layer, the same for each patch.
+/// Batch norm (if any) and a linear layer, the same for each patch. Dropout comes before it: see [`dropped`].
 #[derive(Debug)]
 pub struct LinearHead {
     /// Parameters, by name.
     params: Vec<(&'static str, Tensor)>,
     /// Running mean and variance of batch norm, `[D]`.
     statistics: Option<[Tensor; 2]>,
-    dropout: f64,
+}
+
+/// Drops whole channels of images with probability `config.dropout`, and scales the others. A function of the
+/// seed and the iteration, so that it depends neither on where training was interrupted nor on what else
+/// draws random numbers.
+///
+/// # Shapes
+/// - `maps`: `[B, D, h, w]`
+pub(super) fn dropped(maps: &Tensor, config: &LinearConfig, iteration: u64) -> Result<Tensor> {
+    if config.dropout <= 0.0 {
+        return Ok(maps.shallow_clone());
+    }
+    let (size, keep) = (maps.size(), 1.0 - config.dropout);
+    let mut rng = Rng::new(config.seed, 0, iteration, Purpose::Choice(DROPOUT));
+    let factor = |_| if rng.chance(config.dropout) { 0.0 } else { (1.0 / keep) as f32 };
+    let factors: Vec<f32> = (0..size[0] * size[1]).map(factor).collect();
+    let factors = Tensor::f_from_slice(&factors)?.f_view([size[0], size[1], 1, 1])?;
+    Ok(maps.f_mul(&factors.f_to_device(maps.device())?)?)
 }
 
 impl LinearHead {
@@ -44,15 +63,12 @@ impl LinearHead {
             statistics = Some([Tensor::zeros([dim], options), Tensor::ones([dim], options)]);
         }
         let params = params.into_iter().map(|(name, param)| (name, param.set_requires_grad(true)));
-        Self { params: params.collect(), statistics, dropout: config.dropout }
+        Self { params: params.collect(), statistics }
     }
 
     /// Logits of features `[B, D, h, w]`: `[B, K, h, w]`.
     pub(super) fn logits(&self, maps: &Tensor, train: bool) -> Result<Tensor> {
         let mut x = maps.shallow_clone();
-        if train && self.dropout > 0.0 {
-            x = x.f_feature_dropout(self.dropout, true)?;
-        }
         let param =
             |name: &str| self.params.iter().find(|(own, _)| *own == name).map(|(_, param)| param);
         if let Some([mean, variance]) = &self.statistics {

@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use super::config::LinearConfig;
 use super::crops::{Crop, cut, fitted, random_crop};
-use super::head::{LinearHead, Trainee};
+use super::head::{LinearHead, Trainee, dropped};
 use super::state::StateFile;
 use super::windows::starts;
 use crate::error::{Error, Result};
@@ -111,10 +111,9 @@ impl Training<'_, '_> {
     /// Does iteration `t` on features `[B, D, h, w]` and classes `[B, H, W]`.
     fn step(&mut self, t: u64, maps: &Tensor, labels: &Tensor) -> Result<()> {
         let Some(trainee) = &mut self.trainee else { return Ok(()) };
-        // Dropout must not depend on where training was interrupted.
-        torch_ext::manual_seed(self.config.seed.wrapping_mul(0x9E37_79B9).wrapping_add(t));
         let labels = labels.to_device(self.network.device);
-        let loss = trainee.step(maps, &labels, self.config, self.config.lr_at(t))?;
+        let maps = dropped(maps, self.config, t)?;
+        let loss = trainee.step(&maps, &labels, self.config, self.config.lr_at(t))?;
         self.losses.extend(loss);
         let done = t + 1;
         if let Some(state) = self.state.filter(|state| {

@@ -1,0 +1,236 @@
+//! `simdino eval video`: the objects of a first frame, followed through a video without training.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eval::record::{DataUsed, Record};
+use eval::retrieval::{fingerprint, images_in};
+use eval::tracking::{SIDE, TrackOptions, TrackedFrame, track};
+use model::VisionTransformer;
+use objects::{Grid, PropagateOptions};
+use score::IndexImage;
+use score::davis::{self, Report};
+
+use crate::console::{note, progress};
+use crate::failure::{Context, Failure, Result};
+
+use super::networks::{Networks, Opened};
+use super::outcome::{Measured, measure_each};
+
+/// The number that stands for no object in annotations of DAVIS 2017.
+const VOID: u8 = 255;
+
+/// What `eval video` takes.
+#[derive(Debug, clap::Args)]
+pub struct VideoArgs {
+    #[command(flatten)]
+    networks: Networks,
+    /// Frames: a folder with one folder of images per sequence, such as JPEGImages/480p of DAVIS
+    #[arg(long, value_name = "FOLDER")]
+    frames: PathBuf,
+    /// Annotations: a folder of the same structure with PNG files whose pixels are numbers of objects; the
+    /// first of a sequence is given to the network
+    #[arg(long, value_name = "FOLDER")]
+    truth: PathBuf,
+    /// Everything but 0 is one object, as in DAVIS 2016
+    #[arg(long)]
+    single_object: bool,
+    /// Folder for the objects that were followed, as PNG files
+    #[arg(long, value_name = "FOLDER")]
+    results: Option<PathBuf>,
+    /// Shorter side of the frames that the network sees, in pixels
+    #[arg(long, default_value_t = SIDE)]
+    side: usize,
+    /// Do not measure the same network untrained, which every number should be compared with
+    #[arg(long)]
+    skip_untrained: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &VideoArgs) -> Result<()> {
+    let networks = &args.networks;
+    if networks.sizes.typed().iter().any(Option::is_some) {
+        return Err(Failure::usage("--resize and --crop have no meaning for video: use --side"));
+    }
+    if networks.features.is_some() || networks.batch.is_some() {
+        return Err(Failure::usage(
+            "--features and --batch have no meaning for video: frames pass one by one",
+        ));
+    }
+    if args.results.is_some() && networks.paths()?.len() > 1 {
+        return Err(Failure::usage(
+            "--results needs a single network: each would replace the files",
+        ));
+    }
+    let sequences = sequences(args)?;
+    measure_each(networks, &mut |opened| measure(args, &sequences, opened))
+}
+
+/// A video and its first annotation.
+struct Sequence {
+    name: String,
+    frames: Vec<PathBuf>,
+    first: IndexImage,
+}
+
+/// The sequences of the ground truth, sorted by name.
+fn sequences(args: &VideoArgs) -> Result<Vec<Sequence>> {
+    let entries = fs::read_dir(&args.truth);
+    let entries =
+        entries.context(|| format!("{}: cannot read the folder", args.truth.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(std::result::Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(Failure::failed(format!(
+            "{}: expected one folder of PNG files per sequence",
+            args.truth.display()
+        )));
+    }
+    names.into_iter().map(|name| sequence(args, name)).collect()
+}
+
+fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
+    let folder = args.frames.join(&name);
+    if !folder.is_dir() {
+        return Err(Failure::failed(format!(
+            "{}: there is no such folder of frames, which {} has annotations for",
+            folder.display(),
+            args.truth.join(&name).display()
+        )));
+    }
+    let frames = images_in(&folder)?;
+    let annotation = |frame: &PathBuf| {
+        let stem = frame.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        args.truth.join(&name).join(format!("{stem}.png"))
+    };
+    let mut first = match frames.first() {
+        Some(frame) => IndexImage::read(&annotation(frame))?,
+        None => return Err(Failure::failed(format!("{}: no frames", folder.display()))),
+    };
+    let single = args.single_object;
+    let number = |id: &mut u8| match *id {
+        0 => {}
+        _ if single => *id = 1,
+        VOID => *id = 0,
+        _ => {}
+    };
+    first.pixels.iter_mut().for_each(number);
+    Ok(Sequence { name, frames, first })
+}
+
+fn measure(args: &VideoArgs, sequences: &[Sequence], opened: &Opened) -> Result<Measured> {
+    let options = PropagateOptions::default();
+    let mut record = opened.record("video");
+    (record.resize, record.crop) = (Some(u32::try_from(args.side).unwrap_or(u32::MAX)), None);
+    record.set("frames", options.frames);
+    record.set("radius", options.radius);
+    record.set("topk", options.topk);
+    record.set("temperature", options.temperature);
+    record.set("single_object", args.single_object);
+    let files: Vec<PathBuf> = sequences.iter().flat_map(|s| s.frames.clone()).collect();
+    record.data.push(DataUsed::of_files("test", &args.frames, fingerprint(&files), files.len()));
+    let (report, notes) = follow(args, sequences, opened, &opened.weights.backbone, true)?;
+    put(&mut record, None, &report);
+    notes.iter().for_each(|text| record.note(text));
+    if !args.skip_untrained {
+        let untrained = opened.untrained()?;
+        let (report, _) = follow(args, sequences, opened, untrained.network().backbone, false)?;
+        put(&mut record, Some("untrained"), &report);
+    }
+    Measured::of(record)
+}
+
+/// Follows all objects, and scores them. Sequences with a frame that cannot be read are left out and named.
+fn follow(
+    args: &VideoArgs,
+    sequences: &[Sequence],
+    opened: &Opened,
+    backbone: &VisionTransformer,
+    keep: bool,
+) -> Result<(Report, Vec<String>)> {
+    let temporary = tempfile::tempdir().context(|| "cannot make a temporary folder".to_owned())?;
+    let results = match &args.results {
+        Some(folder) if keep => folder.as_path(),
+        _ => temporary.path(),
+    };
+    let options = TrackOptions {
+        backbone,
+        device: opened.device,
+        precision: args.networks.precision.into(),
+        normalize: &opened.weights.normalize,
+        side: args.side,
+        propagate: PropagateOptions::default(),
+    };
+    let mut scored = davis::Options::default();
+    scored.single_object = args.single_object;
+    let (mut notes, mut first_problem) = (Vec::new(), None);
+    let bar = progress(sequences.iter().map(|s| s.frames.len()).sum(), "frames");
+    for sequence in sequences {
+        match follow_one(sequence, &options, &results.join(&sequence.name), &mut || bar.inc(1)) {
+            Ok(()) => scored.sequences.push(sequence.name.clone()),
+            Err(failure) => {
+                let reason = failure.lines().join("; ");
+                let text = format!("sequence {} is left out: {reason}", sequence.name);
+                notes.push(text);
+                first_problem = first_problem.or(Some(failure));
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if let (true, Some(failure)) = (scored.sequences.is_empty(), first_problem) {
+        return Err(failure);
+    }
+    notes.iter().for_each(|text| note(&format!("warning: {text}")));
+    Ok((davis::score(&args.truth, results, &scored)?, notes))
+}
+
+/// Writes a PNG file for each frame of a sequence to `folder`.
+fn follow_one(
+    sequence: &Sequence,
+    options: &TrackOptions<'_>,
+    folder: &Path,
+    done: &mut dyn FnMut(),
+) -> Result<()> {
+    fs::create_dir_all(folder)
+        .context(|| format!("{}: cannot make the folder", folder.display()))?;
+    let file = |index: usize| {
+        let stem = sequence.frames[index].file_stem().unwrap_or_default().to_string_lossy();
+        folder.join(format!("{stem}.png"))
+    };
+    let IndexImage { width, height, pixels } = &sequence.first;
+    sequence.first.write(&file(0))?;
+    done();
+    let size = Grid::new(*height as usize, *width as usize);
+    let first = TrackedFrame { size, ids: pixels.clone() };
+    let mut failure = None;
+    track(&sequence.frames, &first, options, &mut |index, frame| {
+        let image = IndexImage { width: *width, height: *height, pixels: frame.ids };
+        failure = failure.take().or_else(|| image.write(&file(index)).err());
+        done();
+        Ok(())
+    })?;
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// Puts scores into a record: those of this network, or of `baseline`.
+fn put(record: &mut Record, baseline: Option<&str>, report: &Report) {
+    let scores = [
+        ("j&f", report.j_and_f),
+        ("j", report.j.mean),
+        ("j recall", report.j.recall),
+        ("j decay", report.j.decay),
+        ("f", report.f.mean),
+        ("f recall", report.f.recall),
+        ("f decay", report.f.decay),
+    ];
+    for (name, value) in scores {
+        match baseline {
+            None => record.score(name, value),
+            Some(of) => record.baseline(of, name, value),
+        }
+    }
+}

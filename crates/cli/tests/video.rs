@@ -1,0 +1,83 @@
+//! `simdino eval video`: objects followed through small videos, in the real program.
+
+mod common;
+
+use std::fs;
+
+use common::{Bench, stderr};
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use serde_json::Value;
+
+const FRAMES: u32 = 6;
+
+/// A bright square that moves over a darker ground: frames in `frames/NAME`, annotations in `truth/NAME`.
+fn draw(bench: &Bench, name: &str) {
+    for folder in ["frames", "truth"] {
+        fs::create_dir_all(bench.path(&format!("{folder}/{name}"))).unwrap();
+    }
+    for i in 0..FRAMES {
+        let inside =
+            |x: u32, y: u32| (20 + 4 * i..60 + 4 * i).contains(&x) && (10..50).contains(&y);
+        let color = |x, y| if inside(x, y) { [240, 40, 30] } else { [20, (x / 2) as u8, 150] };
+        let frame = RgbImage::from_fn(120, 80, |x, y| Rgb(color(x, y)));
+        frame.save(bench.path(&format!("frames/{name}/{i:05}.png"))).unwrap();
+        let truth = GrayImage::from_fn(120, 80, |x, y| Luma([u8::from(inside(x, y))]));
+        truth.save(bench.path(&format!("truth/{name}/{i:05}.png"))).unwrap();
+    }
+}
+
+const ARGS: [&str; 10] = [
+    "eval",
+    "video",
+    "--weights",
+    "runs/tiny",
+    "--frames",
+    "frames",
+    "--truth",
+    "truth",
+    "--side",
+    "64",
+];
+
+#[test]
+fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=1"]);
+    draw(&bench, "slide");
+    draw(&bench, "torn");
+    fs::write(bench.path("frames/torn/00003.png"), "x").unwrap();
+    let output = bench.run(&[&ARGS[..], &["--results", "followed", "--json"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("sequence torn is left out: "), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let record: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(record["main"], "j&f");
+    assert!(record["baselines"]["untrained"]["j&f"].is_number(), "{record}");
+    let score = record["metrics"]["j&f"].as_f64().unwrap();
+    assert!(score > 0.4 && score <= 1.0, "{score}");
+
+    // The files score the same, and the first is the annotation that was given.
+    fs::remove_dir_all(bench.path("truth/torn")).unwrap();
+    let args = ["score", "davis", "--truth", "truth", "--results", "followed", "--json"];
+    let again: Value = serde_json::from_str(bench.ok(&args).lines().last().unwrap()).unwrap();
+    let again = again["scores"]["j_and_f"].as_f64().unwrap();
+    assert!((again - score).abs() < 1e-9, "{again} {score}");
+    assert_eq!(fs::read_dir(bench.path("followed/slide")).unwrap().count() as u32, FRAMES);
+}
+
+#[test]
+fn what_does_not_fit_is_a_sentence() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=1"]);
+    draw(&bench, "slide");
+    let said = bench.fails(1, &[&ARGS[..8], &["--side", "4"]].concat());
+    assert!(said.contains("side") && said.contains("too small for patches of 8"), "{said}");
+    let said = bench.fails(2, &[&ARGS[..], &["--resize", "64"]].concat());
+    assert!(said.contains("use --side"), "{said}");
+    GrayImage::new(60, 80).save(bench.path("truth/slide/00000.png")).unwrap();
+    let said = bench.fails(1, &ARGS);
+    assert!(said.contains("has 120 x 80 pixels, but the first annotation has 60 x 80"), "{said}");
+    fs::remove_dir_all(bench.path("frames/slide")).unwrap();
+    let said = bench.fails(1, &ARGS);
+    assert!(said.contains("there is no such folder of frames"), "{said}");
+}

@@ -1,0 +1,195 @@
+//! Objects followed through a video by the features of a network: the protocol with which DINO was evaluated on
+//! DAVIS.
+
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use data::decode::{Image, PixelFormat, decode_as};
+use data::dense::in_order;
+use model::normalize::Normalize;
+use model::{Mode, VisionTransformer};
+use ndarray::Array2;
+use objects::propagate::{decide, one_hot, resize_ids};
+use objects::{Grid, PropagateOptions, Propagator};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::features::FeaturePrecision;
+
+/// Shorter side of the frames that the network sees in DINO's protocol.
+pub const SIDE: usize = 480;
+/// The longer side is a multiple of this.
+const LONGER_UNIT: usize = 64;
+
+/// How objects are followed.
+#[derive(Debug, Clone)]
+pub struct TrackOptions<'a> {
+    /// The network.
+    pub backbone: &'a VisionTransformer,
+    /// Its device.
+    pub device: Device,
+    /// Precision of the forward pass.
+    pub precision: FeaturePrecision,
+    /// Mean and standard deviation of its input, which must have three channels.
+    pub normalize: &'a Normalize,
+    /// Shorter side of the frames that the network sees, in pixels; see [`SIDE`].
+    pub side: usize,
+    /// How labels are propagated.
+    pub propagate: PropagateOptions,
+}
+
+/// The number of the object that each pixel of a frame belongs to, 0 for the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackedFrame {
+    /// Rows and columns.
+    pub size: Grid,
+    /// Row by row.
+    pub ids: Vec<u8>,
+}
+
+/// Follows the objects of the first frame through the others, which are handed to `take` one by one with their
+/// position among `frames`, from 1.
+///
+/// # Errors
+/// Returns an error if a frame cannot be read or has another size than the first, if the annotation does, if the
+/// options mean nothing, and the first error of `take`.
+///
+/// # Source
+/// DINO's eval_video_segmentation.py at 7c446df.
+///
+/// # Deviations
+/// Only positions within the window are compared, which is exact. Frames are normalized as the network expects; DINO's
+/// script has a deviation of .228 for red. Sides are rounded down to multiples of the patch size.
+pub fn track(
+    frames: &[PathBuf],
+    first: &TrackedFrame,
+    options: &TrackOptions<'_>,
+    take: &mut dyn FnMut(usize, TrackedFrame) -> Result<()>,
+) -> Result<()> {
+    let channels = options.normalize.mean.len();
+    if channels != 3 {
+        let problem = format!("this one has {channels} channels, and videos are RGB");
+        return Err(Error::Setting { key: "weights", problem });
+    }
+    let patch = usize::try_from(options.backbone.config().patch_size).unwrap_or_default().max(1);
+    let input = input_size(first.size, options.side, patch)?;
+    let grid = Grid::new(input.height / patch, input.width / patch);
+    let large = Grid::new(grid.height * patch, grid.width * patch);
+    let mut video: Option<Propagator> = None;
+    let workers = available_parallelism().map_or(1, usize::from);
+    in_order(
+        0..frames.len(),
+        workers,
+        |index| read(&frames[index], first.size),
+        |index, image| {
+            let features = features(&image?, input, options)?;
+            let Some(video) = &mut video else {
+                let labels = one_hot(&resize_ids(&first.ids, first.size, grid)?);
+                let start =
+                    Propagator::new(features.view(), labels.view(), grid, &options.propagate)?;
+                video = Some(start);
+                return Ok(());
+            };
+            let labels = video.next(features.view())?;
+            let ids = decide(labels.view(), grid, patch)?;
+            let ids = resize_ids(&ids, large, first.size)?;
+            take(index, TrackedFrame { size: first.size, ids })
+        },
+    )
+}
+
+/// The size at which the network sees frames of `size`.
+fn input_size(size: Grid, side: usize, patch: usize) -> Result<Grid> {
+    let setting = |key, problem: String| Err(Error::Setting { key, problem });
+    if size.cells() == 0 {
+        return setting("frames", "have no pixels".to_owned());
+    }
+    let whole = |pixels: usize| pixels / patch * patch;
+    let (short, long) = (size.height.min(size.width), size.height.max(size.width));
+    let longer = side * long / short / LONGER_UNIT * LONGER_UNIT;
+    let (shorter, longer) = (whole(side), whole(longer));
+    if shorter == 0 || longer == 0 {
+        return setting("side", format!("is too small for patches of {patch} (got {side})"));
+    }
+    Ok(if size.width > size.height {
+        Grid::new(shorter, longer)
+    } else {
+        Grid::new(longer, shorter)
+    })
+}
+
+fn read(file: &Path, expected: Grid) -> Result<Image> {
+    let unreadable =
+        |error: std::io::Error| Error::Unreadable { path: file.to_owned(), source: error.into() };
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    let decoded = decode_as(&bytes, &PixelFormat::RGB).map_err(data::Error::from);
+    let decoded = decoded
+        .map_err(|error| Error::Unreadable { path: file.to_owned(), source: Box::new(error) })?;
+    let (width, height) = decoded.image.dimensions();
+    if Grid::new(height as usize, width as usize) == expected {
+        return Ok(decoded.image);
+    }
+    let Grid { height: rows, width: columns } = expected;
+    let problem = format!(
+        "{} has {width} x {height} pixels, but the first annotation has {columns} x {rows}",
+        file.display()
+    );
+    Err(Error::Setting { key: "frames", problem })
+}
+
+/// The final patch tokens of a frame, `[N, D]`.
+fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Array2<f32>> {
+    let pixels = resized(image, input)?;
+    let images =
+        options.normalize.apply(&pixels, [1, input.height, input.width], options.device)?;
+    let forward = || tch::no_grad(|| options.backbone.forward(&images, Mode::Eval));
+    let tokens = match options.precision.autocast() {
+        None => forward()?,
+        kind => torch_ext::autocast(options.device, kind, forward)??,
+    };
+    let patches = tokens.patches.squeeze_dim(0); // [1, N, D] -> [N, D]
+    let patches = patches.f_to_device(Device::Cpu)?.to_kind(Kind::Float).contiguous();
+    let (shape, mut values) = (patches.size(), vec![0f32; patches.numel()]);
+    patches.f_copy_data(&mut values, patches.numel())?;
+    Array2::from_shape_vec((shape[0] as usize, shape[1] as usize), values).map_err(|_| {
+        Error::Shape { what: "features of patches", expected: "[patches, width]", got: shape }
+    })
+}
+
+/// Pixels resized bilinearly without a filter, as OpenCV does: row by row, three values per pixel.
+fn resized(image: &Image, to: Grid) -> Result<Vec<u8>> {
+    let (width, height) = image.dimensions();
+    let pixels = Tensor::f_from_slice(image.data())?;
+    let pixels = pixels.f_view([1, i64::from(height), i64::from(width), 3])?;
+    let pixels = pixels.permute([0, 3, 1, 2]).to_kind(Kind::Float);
+    let size = [to.height as i64, to.width as i64];
+    let small = pixels.f_upsample_bilinear2d(size, false, None, None)?.round().clamp(0.0, 255.0);
+    let bytes = small.permute([0, 2, 3, 1]).to_kind(Kind::Uint8).contiguous();
+    let mut out = vec![0u8; bytes.numel()];
+    bytes.f_copy_data_u8(&mut out, bytes.numel())?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_are_those_of_the_published_script() {
+        let size = |height, width, patch| input_size(Grid::new(height, width), 480, patch).unwrap();
+        assert_eq!(size(480, 854, 16), Grid::new(480, 832));
+        assert_eq!(size(480, 854, 8), Grid::new(480, 832));
+        assert_eq!(size(1080, 608, 16), Grid::new(832, 480));
+        assert_eq!(size(100, 100, 16), Grid::new(448, 480), "as the script does it");
+        assert_eq!(size(480, 854, 14), Grid::new(476, 826));
+        assert!(input_size(Grid::new(480, 854), 8, 16).is_err());
+    }
+
+    #[test]
+    fn resizing_to_the_same_size_changes_nothing() {
+        let data: Vec<u8> = (0..3 * 5 * 4).map(|i| (i * 7 % 251) as u8).collect();
+        let image = Image::new(data.clone(), 5, 4, 3).unwrap();
+        assert_eq!(resized(&image, Grid::new(4, 5)).unwrap(), data);
+        assert_eq!(resized(&image, Grid::new(8, 10)).unwrap().len(), 3 * 80);
+    }
+}
