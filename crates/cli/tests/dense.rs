@@ -165,9 +165,12 @@ fn retrieval_and_copies_are_ranked() {
     );
 }
 
-#[test]
-fn objects_are_found_and_scored() {
-    let bench = bench();
+/// What all calls share.
+const MASKCUT: [&str; 9] =
+    ["eval", "maskcut", "--weights", "runs/tiny", "--json", "--images", "objects", "--side", "96"];
+
+/// Three images of a rectangle in `objects`, and their annotations in `truth.json`, which are returned.
+fn draw_objects(bench: &Bench) -> String {
     let folder = bench.path("objects");
     fs::create_dir_all(&folder).unwrap();
     let (mut images, mut annotations) = (Vec::new(), Vec::new());
@@ -189,18 +192,14 @@ fn objects_are_found_and_scored() {
     let categories = json!([{"id": 3, "name": "thing"}]);
     let truth = json!({"images": images, "annotations": annotations, "categories": categories});
     fs::write(bench.path("truth.json"), truth.to_string()).unwrap();
-    let common = [
-        "eval",
-        "maskcut",
-        "--weights",
-        "runs/tiny",
-        "--json",
-        "--images",
-        "objects",
-        "--side",
-        "96",
-    ];
-    let run = |more: &[&str]| last_line(&bench.ok(&[common.as_slice(), more].concat()));
+    truth.to_string()
+}
+
+#[test]
+fn objects_are_found_and_scored() {
+    let bench = bench();
+    draw_objects(&bench);
+    let run = |more: &[&str]| last_line(&bench.ok(&[MASKCUT.as_slice(), more].concat()));
 
     let record = run(&[
         "--ground-truth",
@@ -231,20 +230,25 @@ fn objects_are_found_and_scored() {
         (Some("images with a mask"), Some(2))
     );
     assert_eq!(run(short)["metrics"], record["metrics"]);
-    fs::write(folder.join("1.png"), "no image").unwrap();
+    fs::write(bench.path("objects/1.png"), "no image").unwrap();
     let record = run(short);
     assert!(
         record["notes"][0].as_str().unwrap().contains("1 images could not be read"),
         "{record}"
     );
+}
 
+#[test]
+fn wrong_options_of_maskcut_are_named() {
+    let bench = bench();
+    let truth = draw_objects(&bench);
     let fails = |code, more: &[&str], word: &str| {
-        let message = bench.fails(code, &[common.as_slice(), more].concat());
+        let message = bench.fails(code, &[MASKCUT.as_slice(), more].concat());
         assert!(message.contains(word), "'{word}' is missing in: {message}");
     };
     fails(1, &["--tau", "1.5"], "tau");
     fails(2, &["--crop", "32"], "--side");
     fails(1, &["--limit", "0", "--ground-truth", "missing.json"], "missing.json");
-    fs::write(bench.path("truth.json"), truth.to_string().replace("2.png", "9.png")).unwrap();
+    fs::write(bench.path("truth.json"), truth.replace("2.png", "9.png")).unwrap();
     fails(1, &["--ground-truth", "truth.json"], "9.png");
 }

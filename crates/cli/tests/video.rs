@@ -1,5 +1,7 @@
 //! `simdino eval video`: objects followed through small videos, in the real program.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::fs;
