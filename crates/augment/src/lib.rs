@@ -24,6 +24,7 @@ mod lanes;
 mod multicrop;
 mod pixels;
 mod planes;
+#[cfg(feature = "decode")]
 mod random_crop;
 pub mod resize;
 pub mod rng;
@@ -41,5 +42,6 @@ pub use eval::EvalTransform;
 pub use multicrop::{CropKey, CropPlan, GLOBAL_CROPS, Jitter, MultiCrop};
 pub use pixels::Pixels;
 pub use planes::Planes;
+#[cfg(feature = "decode")]
 pub use random_crop::RandomCrop;
 pub use resize::Job;
