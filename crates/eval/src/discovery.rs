@@ -77,7 +77,7 @@ pub struct Found {
 /// CutLER's maskcut.py and crf.py.
 ///
 /// # Deviations
-/// The eigenvector has a fixed sign, so that the rule about corners always applies (see [`objects::maskcut`]). A resize
+/// The eigenvector has a fixed sign, so that the rule about corners always applies (see [`mod@objects::maskcut`]). A resize
 /// that shrinks the height more than the width begins with the width, as in Pillow before 13.
 pub fn discover(
     files: &[PathBuf],

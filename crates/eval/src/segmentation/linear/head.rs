@@ -19,7 +19,7 @@ const EPS: f64 = 1e-8;
 const NORM_MOMENTUM: f64 = 0.1;
 const NORM_EPS: f64 = 1e-5;
 
-/// Batch norm (if any) and a linear layer, the same for each patch. Dropout comes before it: see [`dropped`].
+/// Batch norm (if any) and a linear layer, the same for each patch. Dropout comes before it.
 #[derive(Debug)]
 pub struct LinearHead {
     /// Parameters, by name.
