@@ -74,8 +74,9 @@ fn sized(config: &Path, overrides: &[String]) -> Result<Begun> {
     let mut loaded = config::load_with(sizes, config, overrides)?;
     if !chosen.is_empty() {
         loaded.notes.push(format!(
-            "chosen for {} images on a {}: {}",
+            "chosen for {} image{} on a {}: {}",
             dataset.len(),
+            if dataset.len() == 1 { "" } else { "s" },
             if on_gpu { "GPU" } else { "CPU" },
             chosen.join(" ")
         ));

@@ -37,6 +37,8 @@ const CHECKPOINTS: f64 = 20.0;
 /// of the config: what depends on the length of the run follows the length that it gives.
 pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> Value {
     let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };
+    // A batch of more images than there are is refused.
+    let batch = batch.min(1 << images.max(2).ilog2());
     let number = |key: &str, otherwise: f64| given["train"][key].as_f64().unwrap_or(otherwise);
     let length = number("epochs", epochs);
     let steps = length * images as f64 / number("batch_size", batch as f64).max(1.0);
@@ -55,6 +57,10 @@ pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> 
     );
     if given["probe"]["train_path"].is_string() {
         merge(&mut sizes, json!({ "probe": { "every_epochs": rounded(0.1 * length) } }));
+    }
+    if matches!(method, Method::SimDinoV2 | Method::DinoV2) {
+        // Neighbors are looked for in the whole batch, which may be small.
+        merge(&mut sizes, json!({ "koleo": { "groups": 1 } }));
     }
     if matches!(method, Method::SimDino | Method::SimDinoV2) {
         merge(&mut sizes, json!({ "simdino": { "coeff_rule": "held", "rate_groups": 1 } }));
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn every_choice_is_a_valid_config_for_any_number_of_images() {
         for method in ["simdino", "simdinov2", "dino", "dinov2"] {
-            for images in [64, 836, 5_000, 50_000, 1_281_167, 100_000_000] {
+            for images in [2, 5, 40, 836, 5_000, 50_000, 1_281_167, 100_000_000] {
                 for on_gpu in [false, true] {
                     let given = json!({ "method": method, "data": { "path": "a" } });
                     let config = config(given, images, on_gpu);
