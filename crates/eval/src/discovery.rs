@@ -14,10 +14,10 @@ use model::normalize::Normalize;
 use ndarray::Array2;
 use objects::maskcut::Round;
 use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
-use tch::{Device, Kind};
+use tch::Device;
 
 use crate::error::{Error, Result};
-use crate::features::FeaturePrecision;
+use crate::features::{FeaturePrecision, to_array};
 use crate::pictures::lay_out;
 
 /// Which vectors of the last block's attention describe a patch.
@@ -145,15 +145,7 @@ fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Resu
     let first = 1 + options.backbone.config().num_register_tokens;
     let vectors = vectors.transpose(1, 2).flatten(2, 3); // [1, H, T, D/H] -> [1, T, D]
     let vectors = vectors.squeeze_dim(0).narrow(0, first, patches as i64); // -> [N, D]
-    let vectors = vectors.f_to_device(Device::Cpu)?.to_kind(Kind::Float).contiguous();
-    let (channels, got) = (vectors.size()[1] as usize, vectors.size());
-    let mut values = vec![0f32; vectors.numel()];
-    vectors.f_copy_data(&mut values, vectors.numel())?;
-    Array2::from_shape_vec((patches, channels), values).map_err(|_| Error::Shape {
-        what: "features of patches",
-        expected: "[patches, width]",
-        got,
-    })
+    to_array(&vectors)
 }
 
 /// Colors of masks, in order.

@@ -7,7 +7,7 @@ use data::Dataset;
 use data::loader::{BrokenImage, EvalBatch, EvalLoader};
 use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};
-use ndarray::Array4;
+use ndarray::{Array2, Array4};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -182,6 +182,18 @@ pub fn to_input(images: &Array4<u8>, normalize: &Normalize, device: Device) -> R
         return Err(Error::Shape { what: "images", expected, got });
     };
     Ok(normalize.apply(pixels, [b, h, w], device)?)
+}
+
+/// A matrix `[n, D]` on any device as one of `ndarray`, in fp32.
+pub(crate) fn to_array(matrix: &Tensor) -> Result<Array2<f32>> {
+    let got = matrix.size();
+    let shape =
+        || Error::Shape { what: "features of patches", expected: "[n, D]", got: got.clone() };
+    let &[rows, columns] = got.as_slice() else { return Err(shape()) };
+    let matrix = matrix.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut values = vec![0f32; matrix.numel()];
+    matrix.f_copy_data(&mut values, matrix.numel())?;
+    Array2::from_shape_vec((rows as usize, columns as usize), values).map_err(|_| shape())
 }
 
 /// Divides each row by its norm. `[n, D] -> [n, D]`, in the kind of the features.

@@ -14,7 +14,7 @@ use objects::{Grid, PropagateOptions, Propagator};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::FeaturePrecision;
+use crate::features::{FeaturePrecision, to_array};
 
 /// Shorter side of the frames that the network sees in DINO's protocol.
 pub const SIDE: usize = 480;
@@ -147,13 +147,7 @@ fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Ar
         None => forward()?,
         kind => torch_ext::autocast(options.device, kind, forward)??,
     };
-    let patches = tokens.patches.squeeze_dim(0); // [1, N, D] -> [N, D]
-    let patches = patches.f_to_device(Device::Cpu)?.to_kind(Kind::Float).contiguous();
-    let (shape, mut values) = (patches.size(), vec![0f32; patches.numel()]);
-    patches.f_copy_data(&mut values, patches.numel())?;
-    Array2::from_shape_vec((shape[0] as usize, shape[1] as usize), values).map_err(|_| {
-        Error::Shape { what: "features of patches", expected: "[patches, width]", got: shape }
-    })
+    to_array(&tokens.patches.squeeze_dim(0)) // [1, N, D] -> [N, D]
 }
 
 /// Pixels resized bilinearly without a filter, as OpenCV does: row by row, three values per pixel.
