@@ -22,7 +22,9 @@ pub(crate) const EQUAL: f64 = 1e-8;
 /// The second eigenvalue of a normalized cut, and its vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ncut {
-    /// `lambda`, from 0 (the graph falls apart) to about 1 (all patches are alike).
+    /// `lambda`, from 0 (the graph falls apart) to 1 (all patches are alike).
+    ///
+    /// Up to 2 where a patch is not like itself, as one whose feature is zero.
     pub value: f64,
     /// `y`, with `y^T D y = 1`; the entry of largest size is positive, the first where several are equal.
     pub vector: Vec<f64>,
