@@ -1,20 +1,40 @@
-//! L-BFGS for a smooth convex function.
+//! L-BFGS for a smooth convex function, with a preconditioner that follows the iteration, first in
+//! single and then in double precision.
 
 use std::collections::VecDeque;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Pairs of steps and changes of the gradient that are kept.
-const HISTORY: usize = 10;
-/// Halvings of a step before the search gives up; 2^-50 is the precision of a double.
-const MOST_TRIALS: usize = 50;
+const HISTORY: usize = 20;
+/// Iterations before which the preconditioner is made anew: once the first steps have told easy rows
+/// from hard ones, and again when most of the way is done.
+const REFRESH: [usize; 2] = [8, 20];
+/// Halvings of a step before the search gives up, in double and in single precision. 2^-50 is the
+/// precision of a double; in single precision, a step that does not go down is soon due to rounding.
+const MOST_TRIALS: [usize; 2] = [50, 4];
 /// A step must lower the loss by at least this fraction of what its slope promises (Armijo).
 const SUFFICIENT: f64 = 1e-4;
+/// Relative decrease of the loss at which single precision has nothing more to give.
+const SINGLE_TOLERANCE: f64 = 1e-7;
 
 /// Value and gradient at a point.
 pub(super) struct Point {
     pub loss: f64,
+    /// In double precision, whatever it was computed in.
     pub gradient: Tensor,
+}
+
+/// A function to minimize.
+pub(super) trait Objective {
+    /// Value and gradient, computed in `Kind::Float` or `Kind::Double`.
+    fn at(&self, x: &Tensor, precision: Kind) -> Point;
+
+    /// Makes the preconditioner anew for the neighborhood of `x`.
+    fn refresh(&mut self, x: &Tensor);
+
+    /// An estimate of the inverse of the Hessian, times `gradient`.
+    fn precondition(&self, gradient: &Tensor) -> Tensor;
 }
 
 /// When to stop.
@@ -33,44 +53,67 @@ pub(super) struct Found {
     pub converged: bool,
 }
 
-/// Minimizes `f` from `start`.
-pub(super) fn minimize(start: &Tensor, f: impl Fn(&Tensor) -> Point, limits: Limits) -> Found {
+/// Minimizes `f` from `start`, in double precision.
+///
+/// As long as the loss still falls fast, single precision is enough for where to go next. What is
+/// returned has converged in double precision.
+pub(super) fn minimize(start: &Tensor, f: &mut impl Objective, limits: Limits) -> Found {
+    let mut precision = Kind::Float;
     let mut at = start.copy();
-    let mut here = f(&at);
+    let mut here = f.at(&at, precision);
     let mut memory = Memory::default();
+    let mut idle = false;
     for iteration in 1..=limits.iterations {
-        let direction = -memory.times_inverse_hessian(&here.gradient);
-        let Some((step, next)) = search(&f, &at, &here, &direction) else {
-            // Not even a tiny step goes down: this is the minimum, as far as doubles can tell.
-            return Found { at, loss: here.loss, iterations: iteration, converged: true };
-        };
-        let moved = direction * step;
-        memory.add(moved.shallow_clone(), &next.gradient - &here.gradient);
-        at += moved;
-        let decrease = here.loss - next.loss;
-        let small = limits.tolerance * here.loss.abs().max(next.loss.abs()).max(1.0);
-        here = next;
-        if decrease <= small {
-            return Found { at, loss: here.loss, iterations: iteration, converged: true };
+        if REFRESH.contains(&iteration) {
+            f.refresh(&at);
         }
+        let direction = -memory.times_inverse_hessian(&here.gradient, f);
+        let found = search(f, &at, &here, &direction, precision);
+        let mut decrease = 0.0;
+        if let Some((step, next)) = found {
+            let moved = direction * step;
+            memory.add(moved.shallow_clone(), &next.gradient - &here.gradient);
+            at += moved;
+            decrease = here.loss - next.loss;
+            here = next;
+        }
+        let falls = |tolerance: f64| decrease > tolerance * here.loss.abs();
+        if precision == Kind::Double {
+            let small = !falls(limits.tolerance);
+            if small && idle {
+                let converged = here.loss.is_finite();
+                return Found { at, loss: here.loss, iterations: iteration, converged };
+            }
+            if small {
+                memory = Memory::default(); // perhaps its direction was bad: once more without it
+            }
+            idle = small;
+        } else if !falls(SINGLE_TOLERANCE.max(limits.tolerance)) {
+            precision = Kind::Double;
+            here = f.at(&at, precision);
+        }
+    }
+    if precision == Kind::Float {
+        here = f.at(&at, Kind::Double);
     }
     Found { at, loss: here.loss, iterations: limits.iterations, converged: false }
 }
 
 /// A step along `direction` that lowers the loss enough, and where it leads.
 fn search(
-    f: &impl Fn(&Tensor) -> Point,
+    f: &impl Objective,
     at: &Tensor,
     here: &Point,
     direction: &Tensor,
+    precision: Kind,
 ) -> Option<(f64, Point)> {
     let slope = dot(&here.gradient, direction);
     if slope.is_nan() || slope >= 0.0 {
         return None;
     }
     let mut step = 1.0;
-    for _ in 0..MOST_TRIALS {
-        let next = f(&(at + direction * step));
+    for _ in 0..MOST_TRIALS[usize::from(precision == Kind::Float)] {
+        let next = f.at(&(at + direction * step), precision);
         if next.loss <= here.loss + SUFFICIENT * step * slope {
             return Some((step, next));
         }
@@ -93,7 +136,7 @@ impl Memory {
     fn add(&mut self, step: Tensor, change: Tensor) {
         let product = dot(&step, &change);
         // Rounding can make it zero or negative near the minimum, and then it tells nothing.
-        if product <= f64::EPSILON * dot(&change, &change) {
+        if product.is_nan() || product <= f64::EPSILON * dot(&change, &change) {
             return;
         }
         if self.pairs.len() == HISTORY {
@@ -102,8 +145,8 @@ impl Memory {
         self.pairs.push_back((step, change, 1.0 / product));
     }
 
-    /// The two-loop recursion (Nocedal and Wright, algorithm 7.4).
-    fn times_inverse_hessian(&self, gradient: &Tensor) -> Tensor {
+    /// The two-loop recursion (Nocedal and Wright, algorithm 7.4) around the preconditioner.
+    fn times_inverse_hessian(&self, gradient: &Tensor, f: &impl Objective) -> Tensor {
         let mut q = gradient.copy();
         let mut alphas = Vec::with_capacity(self.pairs.len());
         for (step, change, inverse) in self.pairs.iter().rev() {
@@ -111,8 +154,9 @@ impl Memory {
             q -= change * alpha;
             alphas.push(alpha);
         }
+        let mut q = f.precondition(&q);
         if let Some((_, change, inverse)) = self.pairs.back() {
-            q *= 1.0 / (inverse * dot(change, change));
+            q *= 1.0 / (inverse * dot(change, &f.precondition(change)));
         }
         for ((step, change, inverse), alpha) in self.pairs.iter().zip(alphas.into_iter().rev()) {
             let beta = inverse * dot(change, &q);
@@ -128,34 +172,105 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
 
+    /// `1 + sum_i scale_i (x_i - target_i)^2 / 2`, with a preconditioner that is wrong by `wrong`.
+    struct Parabola {
+        scales: Tensor,
+        target: Tensor,
+        wrong: Tensor,
+        refreshed: usize,
+    }
+
+    impl Parabola {
+        fn new(wrong: f64) -> Self {
+            let scales = Tensor::from_slice(&[1.0, 30.0, 1e3, 1e4]);
+            let target = Tensor::from_slice(&[1.0, -2.0, 3.0, -4.0]);
+            let wrong = scales.pow_tensor_scalar(wrong);
+            Self { scales, target, wrong, refreshed: 0 }
+        }
+    }
+
+    impl Objective for Parabola {
+        fn at(&self, x: &Tensor, precision: Kind) -> Point {
+            let [x, scales, target] =
+                [x, &self.scales, &self.target].map(|tensor| tensor.to_kind(precision));
+            let difference = x - target;
+            let gradient = scales * &difference;
+            let loss = 1.0 + 0.5 * dot(&gradient, &difference);
+            Point { loss, gradient: gradient.to_kind(Kind::Double) }
+        }
+
+        fn refresh(&mut self, _: &Tensor) {
+            self.refreshed += 1;
+        }
+
+        fn precondition(&self, gradient: &Tensor) -> Tensor {
+            gradient / &self.wrong
+        }
+    }
+
     #[test]
-    fn a_badly_scaled_parabola_is_minimized() {
-        let scales = Tensor::from_slice(&[1.0, 30.0, 1e3, 1e4]);
-        let target = Tensor::from_slice(&[1.0, -2.0, 3.0, -4.0]);
-        let f = |x: &Tensor| {
-            let difference = x - &target;
-            let gradient = &scales * &difference;
-            Point { loss: 0.5 * dot(&gradient, &difference), gradient }
-        };
+    fn a_badly_scaled_parabola_is_minimized_to_the_precision_of_doubles() {
         let start = Tensor::zeros([4], (Kind::Double, Device::Cpu));
         let limits = Limits { iterations: 200, tolerance: 1e-15 };
-        let found = minimize(&start, f, limits);
-        assert!(found.converged && found.iterations < 100, "{}", found.iterations);
-        assert!((found.at - &target).abs().max().double_value(&[]) < 1e-6);
-        let stopped = minimize(&start, f, Limits { iterations: 3, tolerance: 1e-15 });
-        assert!(!stopped.converged && stopped.iterations == 3 && stopped.loss > found.loss);
+        // No preconditioner, the right one, and one that makes it worse.
+        for (wrong, most) in [(0.0, 100), (1.0, 6), (-0.5, 200)] {
+            let mut f = Parabola::new(wrong);
+            let found = minimize(&start, &mut f, limits);
+            let iterations = found.iterations;
+            assert!(found.converged && iterations < most, "{wrong}: {iterations}");
+            let distance = (found.at - &f.target).abs().max().double_value(&[]);
+            assert!(distance < 1e-7, "{wrong}: {distance}");
+            assert_eq!(f.refreshed, REFRESH.iter().filter(|&&at| at <= iterations).count());
+        }
+    }
+
+    #[test]
+    fn the_loss_at_the_last_iteration_is_a_double() {
+        let start = Tensor::zeros([4], (Kind::Double, Device::Cpu));
+        let mut f = Parabola::new(0.0);
+        let limits = Limits { iterations: 3, tolerance: 1e-15 };
+        let stopped = minimize(&start, &mut f, limits);
+        assert!(!stopped.converged && stopped.iterations == 3 && stopped.loss > 1.0);
+        assert_eq!(stopped.loss, f.at(&stopped.at, Kind::Double).loss);
     }
 
     #[test]
     fn a_start_at_the_minimum_stays_there() {
-        let f = |x: &Tensor| Point { loss: 0.5 * dot(x, x), gradient: x.copy() };
-        let start = Tensor::zeros([3], (Kind::Double, Device::Cpu));
-        let found = minimize(&start, f, Limits { iterations: 10, tolerance: 1e-12 });
+        let mut f = Parabola::new(0.0);
+        let start = f.target.copy();
+        let found = minimize(&start, &mut f, Limits { iterations: 10, tolerance: 1e-12 });
         assert!(found.converged);
         assert_eq!(found.at, start);
+    }
+
+    /// As the parabola, but single precision overflows.
+    struct Overflow(Parabola);
+
+    impl Objective for Overflow {
+        fn at(&self, x: &Tensor, precision: Kind) -> Point {
+            match precision {
+                Kind::Double => self.0.at(x, precision),
+                _ => Point { loss: f64::NAN, gradient: x * f64::NAN },
+            }
+        }
+
+        fn refresh(&mut self, _: &Tensor) {}
+
+        fn precondition(&self, gradient: &Tensor) -> Tensor {
+            self.0.precondition(gradient)
+        }
+    }
+
+    #[test]
+    fn what_overflows_in_single_precision_is_minimized_in_double() {
+        let start = Tensor::zeros([4], (Kind::Double, Device::Cpu));
+        let mut f = Overflow(Parabola::new(0.0));
+        let found = minimize(&start, &mut f, Limits { iterations: 200, tolerance: 1e-15 });
+        assert!(found.converged);
+        assert!((found.at - &f.0.target).abs().max().double_value(&[]) < 1e-7);
     }
 }

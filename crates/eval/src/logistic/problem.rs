@@ -1,35 +1,38 @@
-//! The loss of logistic regression, in coordinates in which L-BFGS needs few iterations.
+//! The loss of logistic regression, and a preconditioner with which L-BFGS needs few iterations.
 
 use tch::{Device, Kind, Tensor};
 
 use super::config::LogisticConfig;
-use super::lbfgs::{self, Point};
+use super::lbfgs::{self, Objective, Point};
 use super::model::LogisticModel;
 use crate::error::Result;
 
-/// Rows of a product at once, so that memory is bounded.
-const ROWS: i64 = 1 << 16;
+/// Rows of a product at once: a block stays in the cache between its two products.
+const ROWS_CPU: i64 = 1 << 11;
+/// The same elsewhere, so that memory is bounded.
+const ROWS_GPU: i64 = 1 << 16;
+/// In single precision, the classes are padded to a multiple of this: products with fewer columns than
+/// a register holds take several times as long.
+const COLUMNS: i64 = 16;
 
-/// Train images, centered and rotated to the principal axes of the features.
+/// Train images, centered, which changes nothing: the bias takes up the mean.
 ///
-/// Neither changes the problem: the bias takes up the mean, and the penalty does not depend on a
-/// rotation. In these coordinates the Hessian of the cross-entropy is bounded by half the
-/// eigenvalues of `X^T X` (Boehning, 1992), a diagonal matrix, and dividing by the bound makes
-/// directions of large and small variance alike. Only `R` axes are used, along which there is any
-/// variance: at the minimum, the weight has no part in the others.
+/// Where there are fewer images than features, they are also rotated to the axes along which they vary:
+/// the penalty does not depend on a rotation, and at the minimum the weight has no part in the others.
 pub(super) struct Problem {
-    rotated: Tensor,  // [n, R]
-    labels: Tensor,   // [n]
-    mean: Tensor,     // [1, D]
-    axes: Tensor,     // [D, R], one per column
-    energies: Tensor, // [R, 1], eigenvalues of X^T X
-    classes: i64,     // K
+    rows: Tensor,         // [n, R], R = D without rotation
+    single: Tensor,       // the same in single precision
+    gram: Tensor,         // [R, R], X^T X
+    labels: Tensor,       // [n]
+    mean: Tensor,         // [1, D]
+    axes: Option<Tensor>, // [D, R], one per column
+    classes: i64,         // K
 }
 
 /// A minimum, and the same in the coordinates of the problem for the next start.
 pub(super) struct Solution {
     pub model: LogisticModel,
-    /// Weight in rotated coordinates and bias, `[R + 1, K]`.
+    /// Weight and bias, `[R + 1, K]`.
     pub point: Tensor,
 }
 
@@ -46,15 +49,18 @@ impl Problem {
         let features = features.f_to_device(device)?.f_to_kind(Kind::Double)?;
         let mean = features.mean_dim([0].as_slice(), true, Kind::Double); // [n, D] -> [1, D]
         let centered = features - &mean;
-        let (axes, energies) = principal_axes(&centered)?;
-        Ok(Self {
-            rotated: centered.matmul(&axes),
-            labels: labels.to_device(device),
-            mean,
-            axes,
-            energies: energies.unsqueeze(1),
-            classes,
-        })
+        let (count, dim) = centered.size2()?;
+        let axes = if count < dim { Some(axes_of_variance(&centered)?) } else { None };
+        let rows = match &axes {
+            Some(axes) => centered.matmul(axes),
+            None => centered,
+        };
+        let single = rows.to_kind(Kind::Float);
+        let mut gram = single.tr().matmul(&single).to_kind(Kind::Double);
+        if gram.isfinite().all().int64_value(&[]) == 0 {
+            gram = rows.tr().matmul(&rows); // too large for single precision
+        }
+        Ok(Self { rows, single, gram, labels: labels.to_device(device), mean, axes, classes })
     }
 
     /// Minimizes the loss for one `C`, from `start` if there is one, or from zero.
@@ -64,27 +70,20 @@ impl Problem {
         start: Option<&Tensor>,
         config: &LogisticConfig,
     ) -> Result<Solution> {
-        let options = (Kind::Double, self.rotated.device());
-        let rank = self.rotated.size()[1];
-        // The bound of the Hessian: of the weight with the penalty, and of the bias.
-        let count = self.rotated.size()[0] as f64;
-        let of_bias = Tensor::full([1, 1], 0.5 * c * count, options);
-        let bound = Tensor::cat(&[&self.energies * (0.5 * c) + 1.0, of_bias], 0); // [R + 1, 1]
-        let scale = bound.rsqrt();
+        let rank = self.rows.size()[1];
         let start = match start {
             Some(start) => start.shallow_clone(),
-            None => Tensor::zeros([rank + 1, self.classes], options),
-        };
-        let objective = |scaled: &Tensor| {
-            let (loss, gradient) = self.loss(&(scaled * &scale), c);
-            Point { loss, gradient: gradient * &scale }
+            None => Tensor::zeros([rank + 1, self.classes], (Kind::Double, self.rows.device())),
         };
         let limits =
             lbfgs::Limits { iterations: config.max_iterations, tolerance: config.tolerance };
-        let found = lbfgs::minimize(&(start / &scale), objective, limits);
-        let point = found.at * &scale; // [R + 1, K]
-        let weight = self.axes.matmul(&point.narrow(0, 0, rank)); // [D, R] x [R, K] -> [D, K]
-        let bias = point.get(rank) - self.mean.matmul(&weight).squeeze_dim(0);
+        let found = lbfgs::minimize(&start, &mut Loss::new(self, c)?, limits);
+        let weight = found.at.narrow(0, 0, rank);
+        let weight = match &self.axes {
+            Some(axes) => axes.matmul(&weight), // [D, R] x [R, K] -> [D, K]
+            None => weight.copy(),
+        };
+        let bias = found.at.get(rank) - self.mean.matmul(&weight).squeeze_dim(0);
         let model = LogisticModel {
             weight,
             bias,
@@ -92,49 +91,118 @@ impl Problem {
             iterations: found.iterations,
             converged: found.converged,
         };
-        Ok(Solution { model, point })
+        Ok(Solution { model, point: found.at })
     }
 
-    /// Loss and gradient at `[R + 1, K]`.
-    fn loss(&self, point: &Tensor, c: f64) -> (f64, Tensor) {
-        let (count, rank) = (self.rotated.size()[0], self.rotated.size()[1]);
-        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
-        let mut loss = weight.square().sum(None) * 0.5;
-        let mut of_weight = weight.copy();
-        let mut of_bias = bias.zeros_like();
-        let mut first = 0;
-        while first < count {
-            let rows = ROWS.min(count - first);
-            let x = self.rotated.narrow(0, first, rows); // [b, R]
-            let labels = self.labels.narrow(0, first, rows).unsqueeze(1); // [b, 1]
-            let scores = x.matmul(&weight) + &bias; // [b, K]
-            let log_sums = scores.logsumexp([1].as_slice(), true); // [b, 1]
-            loss += (&log_sums - scores.gather(1, &labels, false)).sum(None) * c;
-            let ones = Tensor::ones([rows, 1], (Kind::Double, x.device()));
-            let errors = (scores - log_sums).exp().scatter_add(1, &labels, &-ones); // [b, K]
-            of_weight += x.tr().matmul(&errors) * c;
-            of_bias += errors.sum_dim_intlist([0].as_slice(), true, Kind::Double) * c;
-            first += rows;
-        }
-        (loss.double_value(&[]), Tensor::cat(&[of_weight, of_bias], 0))
+    /// Rows and labels in blocks.
+    fn blocks(&self, precision: Kind) -> impl Iterator<Item = (Tensor, Tensor)> {
+        let rows = if precision == Kind::Float { &self.single } else { &self.rows };
+        let count = rows.size()[0];
+        let size = if rows.device() == Device::Cpu { ROWS_CPU } else { ROWS_GPU };
+        (0..count).step_by(size as usize).map(move |first| {
+            let size = size.min(count - first);
+            (rows.narrow(0, first, size), self.labels.narrow(0, first, size).unsqueeze(1))
+        })
     }
 }
 
-/// Orthonormal axes along which rows `[n, D]` vary, `[D, R]`, and the eigenvalues of `X^T X` of
-/// these axes, `[R]`: from the smaller of the two Gram matrices.
-fn principal_axes(centered: &Tensor) -> Result<(Tensor, Tensor)> {
+/// The loss for one `C`, as a function of weight and bias `[R + 1, K]`.
+struct Loss<'a> {
+    problem: &'a Problem,
+    c: f64,
+    hessian: Hessian,
+}
+
+/// A model of the Hessian that is the same for all classes: of the weight, and of the bias.
+struct Hessian {
+    root: Tensor, // [R, R], Cholesky factor of `C X^T diag(w) X + 1`
+    bias: f64,    // C sum(w)
+}
+
+impl Hessian {
+    /// From `gram = X^T diag(w) X` and `weights = sum(w)`.
+    ///
+    /// # Errors
+    /// Returns an error if the matrix is not positive definite, as when it is not finite.
+    fn new(gram: &Tensor, weights: f64, c: f64) -> Result<Self> {
+        let unit = Tensor::eye(gram.size()[0], (Kind::Double, gram.device()));
+        let root = (gram * c + unit).f_linalg_cholesky(false)?;
+        Ok(Self { root, bias: (c * weights).max(f64::MIN_POSITIVE) })
+    }
+}
+
+impl<'a> Loss<'a> {
+    /// Starts with the bound of the Hessian by half of `X^T X` (Boehning, 1992).
+    fn new(problem: &'a Problem, c: f64) -> Result<Self> {
+        let half = 0.5 * problem.rows.size()[0] as f64;
+        Ok(Self { problem, c, hessian: Hessian::new(&(&problem.gram * 0.5), half, c)? })
+    }
+}
+
+impl Objective for Loss<'_> {
+    fn at(&self, point: &Tensor, precision: Kind) -> Point {
+        let (problem, c) = (self.problem, self.c);
+        let (rank, classes) = (problem.rows.size()[1], problem.classes);
+        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
+        let padding = if precision == Kind::Float { -classes & (COLUMNS - 1) } else { 0 };
+        let padded = weight.to_kind(precision).constant_pad_nd([0, padding]); // [R, P]
+        let bias = bias.to_kind(precision);
+        let mut of_weight = padded.zeros_like();
+        let mut of_bias = bias.zeros_like();
+        let mut losses = Tensor::zeros([1], (Kind::Double, point.device()));
+        for (x, labels) in problem.blocks(precision) {
+            let scores = x.matmul(&padded).narrow(1, 0, classes) + &bias; // [b, K]
+            let log_sums = scores.logsumexp([1].as_slice(), true); // [b, 1]
+            losses += (&log_sums - scores.gather(1, &labels, false)).sum(Kind::Double);
+            let ones = Tensor::ones([labels.size()[0], 1], (precision, point.device()));
+            let errors = (scores - log_sums).exp().scatter_add(1, &labels, &-ones); // [b, K]
+            of_bias += errors.sum_dim_intlist([0].as_slice(), true, precision);
+            of_weight += x.tr().matmul(&errors.constant_pad_nd([0, padding])); // [R, b] x [b, P]
+        }
+        let loss = losses * c + weight.square().sum(None) * 0.5;
+        let of_weight = of_weight.narrow(1, 0, classes).to_kind(Kind::Double) * c + &weight;
+        // Only rounding keeps the sum over the classes from 0, and nothing else would hold the biases.
+        let of_bias = of_bias.to_kind(Kind::Double) * c;
+        let of_bias = &of_bias - of_bias.mean(Kind::Double);
+        Point { loss: loss.double_value(&[0]), gradient: Tensor::cat(&[of_weight, of_bias], 0) }
+    }
+
+    /// Weighs each image by the mean of `p (1 - p)` over the classes, the diagonal of the Hessian of
+    /// the cross-entropy: images that are classified with certainty hardly count any more.
+    fn refresh(&mut self, point: &Tensor) {
+        let rank = self.problem.rows.size()[1];
+        let point = point.to_kind(Kind::Float);
+        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
+        let mut gram = self.problem.gram.zeros_like().to_kind(Kind::Float);
+        let mut sum = Tensor::zeros([1], (Kind::Double, point.device()));
+        for (x, _) in self.problem.blocks(Kind::Float) {
+            let p = (x.matmul(&weight) + &bias).softmax(1, Kind::Float); // [b, K]
+            let weights = (&p - p.square()).mean_dim([1].as_slice(), true, Kind::Float); // [b, 1]
+            gram += (&x * &weights).tr().matmul(&x); // [R, b] x [b, R]
+            sum += weights.sum(Kind::Double);
+        }
+        // What is not finite stays out: the Hessian of before also leads to the minimum.
+        let gram = gram.to_kind(Kind::Double);
+        if let Ok(hessian) = Hessian::new(&gram, sum.double_value(&[0]), self.c) {
+            self.hessian = hessian;
+        }
+    }
+
+    fn precondition(&self, gradient: &Tensor) -> Tensor {
+        let rank = self.problem.rows.size()[1];
+        let of_weight = gradient.narrow(0, 0, rank).cholesky_solve(&self.hessian.root, false);
+        let of_bias = gradient.narrow(0, rank, 1) / self.hessian.bias;
+        Tensor::cat(&[of_weight, of_bias], 0)
+    }
+}
+
+/// Orthonormal axes `[D, R]` along which fewer rows than columns `[n, D]` vary.
+fn axes_of_variance(centered: &Tensor) -> Result<Tensor> {
     let (count, dim) = centered.size2()?;
-    let gram =
-        if count < dim { centered.matmul(&centered.tr()) } else { centered.tr().matmul(centered) };
-    let (energies, vectors) = gram.f_linalg_eigh("L")?; // ascending
+    let (energies, vectors) = centered.matmul(&centered.tr()).f_linalg_eigh("L")?; // ascending
     let least = energies.max() * f64::EPSILON * (count.max(dim) as f64);
-    let varied = energies.gt_tensor(&least);
-    let rank = varied.sum(Kind::Int64).int64_value(&[]);
-    let first = count.min(dim) - rank;
+    let rank = energies.gt_tensor(&least).sum(Kind::Int64).int64_value(&[]);
+    let first = count - rank;
     let (energies, vectors) = (energies.narrow(0, first, rank), vectors.narrow(1, first, rank));
-    let axes = match count < dim {
-        true => centered.tr().matmul(&vectors) * energies.rsqrt(), // [D, n] x [n, R] -> [D, R]
-        false => vectors,
-    };
-    Ok((axes, energies))
+    Ok(centered.tr().matmul(&vectors) * energies.rsqrt()) // [D, n] x [n, R] -> [D, R]
 }
