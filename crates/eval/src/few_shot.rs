@@ -85,7 +85,7 @@ pub fn few_shot(
         let mut tries = Vec::new();
         for seed in 0..config.tries {
             let rows = subset(&train, per_class, seed as u64)?;
-            tries.push(classify(&train.chosen(&rows)?, &test, knn));
+            tries.push(classify(&train.chosen(&rows)?, &test, knn)?);
         }
         scores.extend((0..knn.k.len()).map(|i| averaged(per_class, &tries, i)));
     }

@@ -8,10 +8,10 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
 use crate::labeled::{Labeled, comparable};
-use crate::nearest::{KEY_ROWS_CPU, KEY_ROWS_GPU, Neighbors, blocks, top};
+use crate::nearest::{KEY_ROWS_GPU, Neighbors, QUERY_ROWS, blocks, nearest_of};
 
-/// Test rows compared at once.
-const TEST_ROWS: i64 = 1024;
+/// Train rows prepared at once on a CPU: 100 MB at a width of 384.
+const TRAIN_ROWS_CPU: i64 = 64 << 10;
 
 /// Settings of the classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -96,7 +96,7 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
         notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
     }
     Ok(KnnResult {
-        scores: classify(&train, &test, config),
+        scores: classify(&train, &test, config)?,
         temperature: config.temperature,
         num_train,
         num_test: test.labels.len(),
@@ -106,7 +106,11 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
 }
 
 /// Classifies labeled test images by labeled train images: a score per `k`.
-pub(crate) fn classify(train: &Labeled, test: &Labeled, config: &KnnConfig) -> Vec<KnnScore> {
+pub(crate) fn classify(
+    train: &Labeled,
+    test: &Labeled,
+    config: &KnnConfig,
+) -> Result<Vec<KnnScore>> {
     let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(train.labels.len())).collect();
     let search = Search {
         labels: train.label_tensor().to_device(config.device),
@@ -116,14 +120,14 @@ pub(crate) fn classify(train: &Labeled, test: &Labeled, config: &KnnConfig) -> V
         k: &k_used,
         device: config.device,
     };
-    let train_rows = if config.device == Device::Cpu { KEY_ROWS_CPU } else { KEY_ROWS_GPU };
+    let train_rows = if config.device == Device::Cpu { TRAIN_ROWS_CPU } else { KEY_ROWS_GPU };
     let test_labels = test.label_tensor().to_device(config.device);
-    let correct = search.run(&test.features, &test_labels, [train_rows, TEST_ROWS]);
+    let correct = search.run(&test.features, &test_labels, [train_rows, QUERY_ROWS])?;
     let share = |count: i64| count as f64 / test.labels.len() as f64;
     let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
         KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
     });
-    scores.collect()
+    Ok(scores.collect())
 }
 
 /// The train set of a search.
@@ -139,12 +143,13 @@ struct Search<'a> {
 impl Search<'_> {
     /// Returns, for each `k`, how many test rows have their class first, and among the first five.
     /// `block` is the number of train and of test rows compared at once.
-    fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Vec<[i64; 2]> {
+    fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Result<Vec<[i64; 2]>> {
         let mut found: Vec<Neighbors> = Vec::new();
         for (start, train) in blocks(&self.train, block[0]) {
             let train = self.prepared(&train);
             for (i, (_, test)) in blocks(test, block[1]).enumerate() {
-                let new = self.nearest(&self.prepared(&test), &train, start);
+                let mut new = nearest_of(&self.prepared(&test), &train, None, self.most())?;
+                new.indices += start;
                 match found.get_mut(i) {
                     Some(so_far) => *so_far = so_far.merged(&new, self.most()),
                     None => found.push(new),
@@ -157,7 +162,7 @@ impl Search<'_> {
                 *sum = [sum[0] + top1, sum[1] + top5];
             }
         }
-        correct
+        Ok(correct)
     }
 
     /// The largest number of neighbors.
@@ -168,14 +173,6 @@ impl Search<'_> {
     /// Rows of norm 1 on the device, in fp32. `[b, D]`
     fn prepared(&self, rows: &Tensor) -> Tensor {
         unit_rows(&rows.to_device(self.device).to_kind(Kind::Float))
-    }
-
-    /// The nearest of `train` `[m, D]`, whose first row has index `start`, for `test` `[b, D]`.
-    fn nearest(&self, test: &Tensor, train: &Tensor, start: i64) -> Neighbors {
-        let similarity = test.matmul(&train.tr()); // [b, D] x [D, m] -> [b, m]
-        let k = self.most().min(train.size()[0]);
-        let (similarities, indices) = top(&similarity, k); // -> 2 x [b, k]
-        Neighbors { similarities, indices: indices + start }
     }
 
     /// What [`Self::run`] returns, for the test rows of `nearest`.
@@ -233,10 +230,10 @@ mod tests {
             device: Device::Cpu,
         };
         let (test, labels) = (mix(53, 2.3), label(53));
-        let whole = search.run(&test, &labels, [120, 53]);
+        let whole = search.run(&test, &labels, [120, 53]).unwrap();
         assert!(whole.iter().all(|&[top1, top5]| top1 > 0 && top1 < 53 && top5 <= 53), "{whole:?}");
         for block in [[120, 1], [120, 7], [7, 52], [1, 53], [119, 20], [30, 30]] {
-            assert_eq!(search.run(&test, &labels, block), whole, "blocks of {block:?}");
+            assert_eq!(search.run(&test, &labels, block).unwrap(), whole, "blocks of {block:?}");
         }
     }
 }

@@ -1,18 +1,20 @@
 //! Exact nearest neighbors: matrix products in blocks, so that memory is bounded.
 
+mod largest;
+
 use tch::{Device, Kind, Tensor};
+use torch_ext::with_values;
 
 use crate::error::{Error, Result};
 use crate::features::unit_rows;
+use largest::Largest;
 
 /// Queries compared at once.
-const QUERY_ROWS: i64 = 1024;
-/// Keys compared at once on a CPU; with [`QUERY_ROWS`], 64 MB of similarities.
-pub(crate) const KEY_ROWS_CPU: i64 = 16 << 10;
-/// The same elsewhere: 1 GB of similarities. A GPU needs large products.
+pub(crate) const QUERY_ROWS: i64 = 1024;
+/// Keys compared at once by a GPU, which needs large products: 1 GB of similarities.
 pub(crate) const KEY_ROWS_GPU: i64 = 256 << 10;
-/// Values in a group of which only the largest is looked at first; see [`top`].
-const GROUP: i64 = 8;
+/// The same on a CPU: 4 MB, which stay in the cache until the largest have been picked.
+const TILE_ROWS: i64 = 1024;
 
 /// How rows are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -90,11 +92,7 @@ impl Index {
     /// # Errors
     /// Returns an error if the queries have another width.
     pub fn nearest(&self, queries: &Tensor, k: usize) -> Result<Neighbors> {
-        let rows = match self.keys.device() {
-            Device::Cpu => KEY_ROWS_CPU,
-            _ => KEY_ROWS_GPU,
-        };
-        self.in_blocks(queries, k, [rows, QUERY_ROWS])
+        self.in_blocks(queries, k, [KEY_ROWS_GPU, QUERY_ROWS])
     }
 
     /// [`Self::nearest`] with this number of keys and of queries compared at once.
@@ -107,59 +105,64 @@ impl Index {
         let k = (k.max(1) as i64).min(self.keys.size()[0]);
         let queries = queries.f_to_device(self.keys.device())?.f_to_kind(Kind::Float)?;
         let queries = if self.offsets.is_some() { queries } else { unit_rows(&queries) };
-        let found: Vec<Neighbors> = blocks(&queries, block[1])
+        let found = blocks(&queries, block[1])
             .map(|(_, queries)| self.of_block(&queries, k, block[0]))
-            .collect();
+            .collect::<Result<Vec<_>>>()?;
         let cat = |of: fn(&Neighbors) -> &Tensor| {
             Tensor::cat(&found.iter().map(of).collect::<Vec<_>>(), 0)
         };
         Ok(Neighbors { similarities: cat(|n| &n.similarities), indices: cat(|n| &n.indices) })
     }
 
-    fn of_block(&self, queries: &Tensor, k: i64, key_rows: i64) -> Neighbors {
+    fn of_block(&self, queries: &Tensor, k: i64, key_rows: i64) -> Result<Neighbors> {
         let mut found: Option<Neighbors> = None;
         for (start, keys) in blocks(&self.keys, key_rows) {
-            let mut similarity = queries.matmul(&keys.tr()); // [b, D] x [D, m] -> [b, m]
-            if let Some(offsets) = &self.offsets {
-                similarity += offsets.narrow(1, start, keys.size()[0]);
-            }
-            let (similarities, indices) = top(&similarity, k.min(keys.size()[0]));
-            let new = Neighbors { similarities, indices: indices + start };
+            let offsets = self.offsets.as_ref().map(|all| all.narrow(1, start, keys.size()[0]));
+            let mut new = nearest_of(queries, &keys, offsets.as_ref(), k)?;
+            new.indices += start;
             found = Some(match found {
                 Some(so_far) => so_far.merged(&new, k),
                 None => new,
             });
         }
         let nothing = || Tensor::zeros([queries.size()[0], 0], (Kind::Float, queries.device()));
-        found.unwrap_or_else(|| Neighbors {
+        Ok(found.unwrap_or_else(|| Neighbors {
             similarities: nothing(),
             indices: nothing().to_kind(Kind::Int64),
-        })
+        }))
     }
 }
 
-/// As `topk` of rows `[b, m]`, in descending order.
-///
-/// On a CPU, `topk` puts every value through a heap. The `k` largest values are in the `k` groups with
-/// the largest maxima, and a maximum over groups runs at the speed of memory, so that `topk` only sees
-/// the maxima and the values of these groups.
-pub(crate) fn top(values: &Tensor, k: i64) -> (Tensor, Tensor) {
-    let (rows, count) = (values.size()[0], values.size()[1]);
-    let groups = count / GROUP;
-    if values.device() != Device::Cpu || groups < 4 * k {
-        return values.topk(k, 1, true, true);
+/// The `k` nearest of keys `[m, D]` for queries `[b, D]` by their dot product, plus an offset `[1, m]`
+/// if there are any.
+pub(crate) fn nearest_of(
+    queries: &Tensor,
+    keys: &Tensor,
+    offsets: Option<&Tensor>,
+    k: i64,
+) -> Result<Neighbors> {
+    let k = k.min(keys.size()[0]);
+    let similarities = |start: i64, keys: &Tensor| {
+        let mut similarity = queries.matmul(&keys.tr()); // [b, D] x [D, m] -> [b, m]
+        if let Some(offsets) = offsets {
+            similarity += offsets.narrow(1, start, keys.size()[0]);
+        }
+        similarity
+    };
+    if keys.device() != Device::Cpu {
+        let (similarities, indices) = similarities(0, keys).topk(k, 1, true, true);
+        return Ok(Neighbors { similarities, indices });
     }
-    let options = (Kind::Int64, values.device());
-    let grouped = values.narrow(1, 0, groups * GROUP).view([rows, GROUP, groups]);
-    let maxima = grouped.amax([1].as_slice(), false); // -> [b, groups]
-    let (_, chosen) = maxima.topk(k, 1, true, false); // -> [b, k]
-    // Group g has the values g, g + groups, g + 2 groups, and so on.
-    let steps = (Tensor::arange(GROUP, options) * groups).view([1, GROUP, 1]);
-    let candidates = (chosen.unsqueeze(1) + steps).view([rows, GROUP * k]);
-    let rest = Tensor::arange_start(groups * GROUP, count, options).expand([rows, -1], false);
-    let candidates = Tensor::cat(&[candidates, rest], 1);
-    let (largest, places) = values.gather(1, &candidates, false).topk(k, 1, true, true);
-    (largest, candidates.gather(1, &places, false))
+    let rows = queries.size()[0];
+    let mut largest = Largest::new(rows as usize, k as usize);
+    for (start, keys) in blocks(keys, TILE_ROWS) {
+        with_values(&similarities(start, &keys), |values| largest.add(values, start as usize))?;
+    }
+    let (similarities, indices) = largest.finish();
+    Ok(Neighbors {
+        similarities: Tensor::from_slice(&similarities).view([rows, k]),
+        indices: Tensor::from_slice(&indices).view([rows, k]),
+    })
 }
 
 /// Blocks of at most `size` rows, each with the index of its first.
@@ -175,19 +178,6 @@ mod tests {
 
     fn mix(rows: i64, scale: f64) -> Tensor {
         (Tensor::arange(rows * 9, (Kind::Float, Device::Cpu)) * scale).sin().view([rows, 9]) * 3.0
-    }
-
-    #[test]
-    fn the_largest_of_groups_are_those_of_all() {
-        for (count, k) in [(4096, 30), (4099, 3), (128, 1), (127, 9), (40, 40)] {
-            let values = (Tensor::arange(5 * count, (Kind::Float, Device::Cpu)) * 1.37)
-                .sin()
-                .view([5, count]);
-            let (expected, _) = values.topk(k, 1, true, true);
-            let (got, indices) = top(&values, k);
-            assert_eq!(got, expected, "{k} of {count}");
-            assert_eq!(values.gather(1, &indices, false), expected, "{k} of {count}");
-        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod read;
 mod rng;
 mod transfer;
 mod unit_rows;
+mod values;
 
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::{autocast, autocast_kind};
@@ -40,3 +41,4 @@ pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};
 pub use transfer::{HostBuffer, HostPool, Upload, Uploader};
 pub use unit_rows::unit_rows;
+pub use values::with_values;

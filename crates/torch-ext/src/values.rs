@@ -1,0 +1,37 @@
+//! Reads the values of a tensor in place.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Calls `f` with the values of a tensor as fp32 in row-major order; without a copy for a contiguous
+/// fp32 tensor on the CPU.
+///
+/// # Errors
+/// Returns an error if libtorch cannot convert the tensor.
+pub fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    if tensor.numel() == 0 {
+        return Ok(f(&[]));
+    }
+    // SAFETY: a contiguous CPU tensor owns this many fp32 values at its data pointer, `tensor` keeps them
+    // alive, and libtorch computes nothing on another thread meanwhile.
+    let values =
+        unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), tensor.numel()) };
+    Ok(f(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_in_row_major_order() {
+        let tensor = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([2, 3]);
+        let of = |tensor: &Tensor| with_values(tensor, <[f32]>::to_vec).unwrap();
+        assert_eq!(of(&tensor), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(of(&tensor.tr()), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(of(&tensor.narrow(1, 1, 2).to_kind(Kind::Double)), [2.0, 3.0, 5.0, 6.0]);
+        assert!(of(&tensor.narrow(0, 0, 0)).is_empty());
+    }
+}
