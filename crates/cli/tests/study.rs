@@ -112,3 +112,16 @@ fn a_wrong_grid_is_one_sentence() {
     let message = bench.fails(2, &["study", "missing.yaml"]);
     assert!(message.contains("missing.yaml: cannot read the grid"), "{message}");
 }
+
+#[test]
+fn the_prepared_studies_are_valid() {
+    let bench = Bench::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/studies");
+    let mut studies = 0;
+    for file in fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        bench.ok(&["study", file.to_str().unwrap(), "--dry-run"]);
+        studies += 1;
+    }
+    assert!(studies > 0);
+}
