@@ -123,6 +123,75 @@ fn a_run_goes_on_in_another_number_of_processes() {
     close("back", &losses(&bench, "back"), &losses(&bench, "whole"));
 }
 
+/// The first folder of a class.
+fn first_class(bench: &Bench) -> std::path::PathBuf {
+    let folders = std::fs::read_dir(bench.path("images/images")).unwrap();
+    folders.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).min().unwrap()
+}
+
+fn probed(bench: &Bench, name: &str) -> Vec<(f64, f64, Option<f64>)> {
+    let number = |line: &serde_json::Value, key: &str| line[key].as_f64();
+    let of = |line: serde_json::Value| {
+        let [knn, rank] =
+            ["probe/knn_top1", "probe/effective_rank"].map(|key| number(&line, key).unwrap());
+        (knn, rank, number(&line, "probe/pixels"))
+    };
+    lines(bench, name)
+        .into_iter()
+        .filter(|line| line["probe/knn_top1"].is_number())
+        .map(of)
+        .collect()
+}
+
+#[test]
+fn processes_share_the_probe() {
+    let bench = Bench::new();
+    std::fs::write(first_class(&bench).join("z.png"), b"no picture").unwrap();
+    let (method, groups) = METHODS[0];
+    let probe = ["probe.train_path=images/images", "probe.test_path=images/images"];
+    // Only the last process has an image to classify.
+    let extra =
+        [groups, &probe, &["probe.every_epochs=1", "probe.max_test=1", "train.epochs=1"]].concat();
+    for size in [1, 2, 4] {
+        train(&bench, method, &format!("shared-{size}"), &extra, size);
+    }
+    let expected = probed(&bench, "shared-1");
+    assert_eq!(expected.len(), 2);
+    assert!(expected[0].2.is_some() && expected[1].2.is_none());
+    for size in [2, 4] {
+        let got = probed(&bench, &format!("shared-{size}"));
+        assert_eq!(got.len(), 2);
+        for (got, expected) in got.iter().zip(&expected) {
+            assert_eq!((got.0, got.2), (expected.0, expected.2), "{size} processes");
+            assert!((got.1 - expected.1).abs() < 1e-3 * expected.1, "{size} processes");
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_fails_in_one_process_ends_all() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("unlabeled")).unwrap();
+    let image = std::fs::read_dir(bench.path("images/images")).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            std::fs::read_dir(path).unwrap().next().map(|e| e.unwrap().path())
+        } else {
+            None
+        }
+    });
+    std::fs::copy(image.unwrap(), bench.path("unlabeled/one.png")).unwrap();
+    let args = [
+        &["train", "tiny.yaml", "probe.train_path=unlabeled", "probe.test_path=unlabeled"][..],
+        &COMPARABLE,
+    ]
+    .concat();
+    let ended = finish(start(&bench, &args, 2));
+    assert!(ended.iter().all(|(code, _)| *code == Some(1)), "{ended:?}");
+    assert!(ended[0].1.contains("have no labels"), "{ended:?}");
+    assert!(ended[1].1.contains("another process failed"), "{ended:?}");
+}
+
 #[test]
 fn each_process_says_where_it_is_and_what_it_met() {
     let bench = Bench::new();

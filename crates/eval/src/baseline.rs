@@ -8,7 +8,7 @@ use model::normalize::Normalize;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::features::{ExtractOptions, FeatureSet, collect};
+use crate::features::{ExtractOptions, FeatureSet, collect, spread};
 
 /// Dimensions that vary less than this in the train set are not scaled up.
 const STD_MIN: f64 = 1e-6;
@@ -41,19 +41,26 @@ pub fn pixel_features(
     test: &Arc<Dataset>,
     options: &PixelOptions,
 ) -> Result<(FeatureSet, FeatureSet)> {
-    let mut train = raw_pixels(train, options, options.limits[0])?;
-    let mut test = raw_pixels(test, options, options.limits[1])?;
+    let [of_train, of_test] = options.limits;
+    let mut train = raw_pixels(train, spread(train.len(), of_train), options)?;
+    let mut test = raw_pixels(test, spread(test.len(), of_test), options)?;
+    standardize(&mut train, &mut test);
+    Ok((train, test))
+}
+
+/// Scales each dimension to the mean 0 and the standard deviation 1 of the train set.
+pub(crate) fn standardize(train: &mut FeatureSet, test: &mut FeatureSet) {
     let mean = train.features.mean_dim([0].as_slice(), true, Kind::Float); // [n, D] -> [1, D]
     let std = train.features.std_dim([0].as_slice(), false, true).clamp_min(STD_MIN); // -> [1, D]
     train.features = (&train.features - &mean) / &std;
     test.features = (&test.features - &mean) / &std;
-    Ok((train, test))
 }
 
-fn raw_pixels(
+/// The pixels of the `chosen` images, as they are.
+pub(crate) fn raw_pixels(
     dataset: &Arc<Dataset>,
+    chosen: Vec<usize>,
     options: &PixelOptions,
-    limit: Option<usize>,
 ) -> Result<FeatureSet> {
     let transform = EvalTransform { resize: options.side, crop: options.side };
     // The pixels are used without normalization.
@@ -61,10 +68,9 @@ fn raw_pixels(
     let extract = ExtractOptions {
         batch: 256,
         workers: options.workers,
-        limit,
         ..ExtractOptions::new(transform, normalize)
     };
-    collect(dataset, &extract, &mut |_, _| (), &|batch| {
+    collect(dataset, chosen, &extract, &mut |_, _| (), &|batch| {
         let pixels = batch.images.as_standard_layout();
         let rows = pixels.as_slice().map(Tensor::f_from_slice).transpose()?.unwrap_or_default();
         Ok(rows.view([batch.indices.len() as i64, -1]).to_kind(Kind::Float) / 255.0) // -> [B, side side C]

@@ -25,6 +25,9 @@ pub enum Error {
         /// Name of the first image, with the reason.
         first: String,
     },
+    /// Another of the processes that share a set has failed.
+    #[error("another process could not extract its share of the features; its message says why")]
+    Elsewhere,
     /// A set has no labels, but labels are required.
     #[error(
         "the {set} images have no labels: put them into one folder per class, or list them with labels"

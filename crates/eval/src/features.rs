@@ -160,7 +160,19 @@ pub fn extract_with_progress(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<FeatureSet> {
-    collect(dataset, options, progress, &|batch| {
+    let chosen = spread(dataset.len(), options.limit);
+    extract_chosen(dataset, chosen, extractor, options, progress)
+}
+
+/// [`extract_with_progress`] of these images.
+pub(crate) fn extract_chosen(
+    dataset: &Arc<Dataset>,
+    chosen: Vec<usize>,
+    extractor: &dyn FeatureExtractor,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<FeatureSet> {
+    collect(dataset, chosen, options, progress, &|batch| {
         let images = to_input(&batch.images, &options.normalize, options.device)?;
         match options.precision.autocast() {
             None => extractor.features(&images),
@@ -204,9 +216,10 @@ pub fn unit_rows(features: &Tensor) -> Tensor {
     torch_ext::unit_rows(features, 1e-12)
 }
 
-/// Runs `to_features` over the batches of `dataset` and collects the rows on the CPU.
+/// Runs `to_features` over batches of the `chosen` images of `dataset` and collects the rows on the CPU.
 pub(crate) fn collect(
     dataset: &Arc<Dataset>,
+    chosen: Vec<usize>,
     options: &ExtractOptions,
     progress: &mut dyn FnMut(usize, usize),
     to_features: &dyn Fn(&EvalBatch) -> Result<Tensor>,
@@ -215,7 +228,6 @@ pub(crate) fn collect(
         let problem = "must be at least 1 (got 0)".to_owned();
         return Err(Error::Setting { key: "batch", problem });
     }
-    let chosen = spread(dataset.len(), options.limit);
     let total = chosen.len();
     let (transform, batch, workers) = (options.transform, options.batch, options.workers);
     let loader = EvalLoader::new(Arc::clone(dataset), transform, batch, workers, Some(chosen))?;

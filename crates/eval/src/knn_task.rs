@@ -10,10 +10,14 @@ use data::{CacheKind, DataConfig, Dataset};
 use model::normalize::Normalize;
 use serde::Serialize;
 use tch::Device;
+use torch_ext::Collective;
 
-use crate::baseline::{PixelOptions, pixel_features};
+use crate::baseline::{PixelOptions, pixel_features, raw_pixels, standardize};
 use crate::error::Result;
-use crate::features::{ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract};
+use crate::features::{
+    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract, extract_chosen, spread,
+};
+use crate::gather::{gather, share};
 use crate::knn::{KnnConfig, KnnResult, knn};
 use crate::record::Record;
 
@@ -228,16 +232,69 @@ impl KnnTask {
         Ok((knn(&train, &test, &self.knn_config())?, train))
     }
 
+    /// The features of the train and the test images for [`Self::classify`], extracted by several
+    /// processes, each of which has its share. Process 0 gets them, the others `None`.
+    ///
+    /// # Errors
+    /// As [`Self::score`], in every process.
+    pub fn features_shared(
+        &self,
+        network: &dyn FeatureExtractor,
+        processes: &dyn Collective,
+    ) -> Result<Option<[FeatureSet; 2]>> {
+        self.shared(processes, |set, chosen| {
+            extract_chosen(set, chosen, network, &self.extract_options(None), &mut |_, _| ())
+        })
+    }
+
+    /// The pixels of the train and the test images, as [`Self::features_shared`].
+    ///
+    /// # Errors
+    /// As [`Self::features_shared`].
+    pub fn pixels_shared(&self, processes: &dyn Collective) -> Result<Option<[FeatureSet; 2]>> {
+        let raw = |set: &Arc<Dataset>, chosen| raw_pixels(set, chosen, &self.pixel_options());
+        let mut sets = self.shared(processes, raw)?;
+        if let Some([train, test]) = &mut sets {
+            standardize(train, test);
+        }
+        Ok(sets)
+    }
+
+    fn shared(
+        &self,
+        processes: &dyn Collective,
+        extract: impl Fn(&Arc<Dataset>, Vec<usize>) -> Result<FeatureSet>,
+    ) -> Result<Option<[FeatureSet; 2]>> {
+        let part = |set: &Arc<Dataset>, limit| {
+            let chosen = share(&spread(set.len(), limit), processes);
+            gather(extract(set, chosen), set.class_names(), processes)
+        };
+        let train = part(&self.train, self.options.max_train)?;
+        let test = part(&self.test, self.options.max_test)?;
+        Ok(train.zip(test).map(|(train, test)| [train, test]))
+    }
+
+    /// Measures k-NN on features of both sets.
+    ///
+    /// # Errors
+    /// Returns an error if a set has no labels, or as [`knn`].
+    pub fn classify(&self, [train, test]: &[FeatureSet; 2]) -> Result<KnnResult> {
+        knn(train, test, &self.knn_config())
+    }
+
     /// Measures k-NN on raw pixels.
     ///
     /// # Errors
     /// As [`Self::score`].
     pub fn score_pixels(&self) -> Result<KnnResult> {
         let KnnOptions { max_train, max_test, .. } = self.options;
-        let limits = [max_train, max_test];
-        let options = PixelOptions { workers: self.workers, limits, ..PixelOptions::default() };
+        let options = PixelOptions { limits: [max_train, max_test], ..self.pixel_options() };
         let (train, test) = pixel_features(&self.train, &self.test, &options)?;
         knn(&train, &test, &self.knn_config())
+    }
+
+    fn pixel_options(&self) -> PixelOptions {
+        PixelOptions { workers: self.workers, ..PixelOptions::default() }
     }
 
     fn knn_config(&self) -> KnnConfig {

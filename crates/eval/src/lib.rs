@@ -17,6 +17,7 @@ mod error;
 mod features;
 mod few_shot;
 mod files;
+mod gather;
 mod knn;
 mod knn_task;
 mod labeled;

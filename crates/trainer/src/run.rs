@@ -311,14 +311,19 @@ fn probe(
 ) -> Result<()> {
     let mut record = Record { step: done, epoch: job.plan.epoch(done), values: Vec::new() };
     for probe in probes {
-        match probe.measure(&learner.teacher.network.backbone) {
-            Ok(values) => record.values.extend(values),
-            Err(_) if observer.stop_requested() => {
-                let text = format!("asked to stop: the {} probe is left out", probe.name());
-                observer.warning(&text);
-            }
-            Err(source) => return Err(Error::Probe { name: probe.name().to_owned(), source }),
+        let measured = probe.measure(&learner.teacher.network.backbone, &job.processes);
+        let name = probe.name();
+        if !job.processes.any(measured.is_err())? {
+            record.values.extend(measured.unwrap_or_default());
+        } else if job.processes.any(observer.stop_requested())? {
+            observer.warning(&format!("asked to stop: the {name} probe is left out"));
+        } else {
+            let source = measured.err().unwrap_or_else(|| "another process failed".into());
+            return Err(Error::Probe { name: name.to_owned(), source });
         }
+    }
+    if !job.writes() {
+        return Ok(());
     }
     if record.values.is_empty() { Ok(()) } else { observer.record(&record) }
 }

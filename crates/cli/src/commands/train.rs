@@ -63,7 +63,7 @@ fn dry_run(begun: &Begun) -> Result<()> {
     let config = &begun.loaded.config;
     let device = device::resolve(config.run.device)?;
     let (dataset, plan) = open_data(begun, 1)?;
-    let knn = probe::open(config, device)?;
+    let knn = probe::open(config, device, config.data.workers)?;
     say_notices(&Console::new(), config, &dataset, knn.as_ref());
     dry_run::print(config, &dataset, &plan, device)
 }
@@ -77,7 +77,8 @@ fn run_with(args: &Args, begun: &Begun, distributed: &DistributedContext) -> Res
     loaded.notes.iter().for_each(|note| console.note(note));
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
     let (dataset, plan) = open_data(begun, distributed.launch.size)?;
-    let knn = if distributed.is_first() { probe::open(config, distributed.device)? } else { None };
+    let workers = distributed.workers(config.data.workers);
+    let knn = probe::open(config, distributed.device, Some(workers))?;
     say_notices(&console, config, &dataset, knn.as_ref());
     train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
 }
@@ -133,7 +134,7 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     let knn = knn.map(Rc::new);
     let mut probes: Vec<Box<dyn Probe>> = Vec::new();
     if let Some(task) = &knn {
-        probes.push(Box::new(KnnProbe::new(Rc::clone(task), start == 0)?));
+        probes.push(Box::new(KnnProbe::new(Rc::clone(task), start == 0)));
     }
     console.start(start, plan.last_step);
     let stop = StopFlag::listen()?;
