@@ -50,8 +50,7 @@ pub struct RunSection {
     #[schemars(extend("x-on-resume" = "may change"))]
     #[schemars(range(min = 1))]
     pub threads: Option<usize>,
-    /// Longest time, in seconds, that a process waits for the other processes of a run. The k-NN
-    /// probe, which only the first process computes, must finish within it.
+    /// Longest time, in seconds, that a process waits for the other processes of a run.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub timeout_s: f64,
 }
