@@ -7,8 +7,6 @@
 //! seed, so streams never overlap. The values are a compatibility promise: a checkpoint resumed by
 //! a later version must produce the same crops (golden values in the tests below).
 
-use std::hint::black_box;
-
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
@@ -49,9 +47,6 @@ impl Purpose {
         }
     }
 }
-
-/// Draws of a long shuffle that are made before their swaps.
-const SHUFFLE_AHEAD: usize = 1024;
 
 /// A stream of random values for one purpose of one sample.
 #[derive(Debug, Clone)]
@@ -118,29 +113,7 @@ impl Rng {
 
     /// Shuffles `items` uniformly (Fisher-Yates).
     pub fn shuffle<T: Copy>(&mut self, items: &mut [T]) {
-        self.shuffle_from(items, 0);
-    }
-
-    /// Shuffles as [`Self::shuffle`] does, but only until the items from `first` on are in their
-    /// places. The order of those before it has no meaning yet.
-    pub fn shuffle_from<T: Copy>(&mut self, items: &mut [T], first: usize) {
-        let (first, mut end) = (first.max(1), items.len());
-        let mut partners = Vec::new();
-        // Of millions of items, each swap waits for memory. Some draws ahead, the places are known
-        // and can be read before, all at once, which is three times as fast.
-        while end > first + SHUFFLE_AHEAD {
-            let start = end - SHUFFLE_AHEAD;
-            partners.clear();
-            partners.extend((start..end).rev().map(|i| self.index(i + 1)));
-            for &partner in &partners {
-                black_box(items[partner]);
-            }
-            for (&partner, i) in partners.iter().zip((start..end).rev()) {
-                items.swap(i, partner);
-            }
-            end = start;
-        }
-        for i in (first..end).rev() {
+        for i in (1..items.len()).rev() {
             items.swap(i, self.index(i + 1));
         }
     }
@@ -166,22 +139,6 @@ mod tests {
         let indices = [rng.index(1000), rng.index(1000), rng.index(1000)];
         assert_eq!(indices, [638, 144, 75]);
         assert!((rng.unit() - 0.16068767928468797).abs() < 1e-15);
-    }
-
-    #[test]
-    fn a_part_of_a_shuffle_is_the_end_of_the_whole() {
-        let rng = || Rng::new(4, 0, 0, Purpose::Shuffle);
-        for len in [50, 2500] {
-            let mut whole: Vec<usize> = (0..len).collect();
-            let mut one_by_one = rng();
-            (1..len).rev().for_each(|i| whole.swap(i, one_by_one.index(i + 1)));
-            for first in [0, 1, 2, 25, 49, 50, 60, 1475, 1476, 1477, 2499] {
-                let mut part: Vec<usize> = (0..len).collect();
-                rng().shuffle_from(&mut part, first);
-                let first = first.min(len);
-                assert_eq!(part[first..], whole[first..], "from {first} of {len}");
-            }
-        }
     }
 
     #[test]

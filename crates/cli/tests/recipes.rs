@@ -108,7 +108,7 @@ fn a_wrong_name_says_what_was_meant() {
     for (typed, says) in [
         ("quikstart", "did you mean quickstart?"),
         ("simdino_vitb16", "did you mean simdino_vitb16_coco or simdino_vitb16_in1k?"),
-        ("my_own", "no config file and no recipe is called 'my_own': "),
+        ("my_own", "no folder, config file, or recipe is called 'my_own': "),
     ] {
         let said = bench.fails(2, &["train", typed]);
         assert!(said.contains(says) && said.contains(lists), "{typed}: {said}");
@@ -124,6 +124,17 @@ fn a_wrong_name_says_what_was_meant() {
     ] {
         let said = bench.fails(2, &["config", "check", typed]);
         assert!(said.contains(says), "{typed}: {said}");
+    }
+    fs::write(bench.path("photo.jpg"), [0xff, 0xd8, 0xff]).unwrap();
+    fs::create_dir(bench.path("photos")).unwrap();
+    for (words, says) in [
+        (vec!["./no/"], "there is no file or folder ./no/"),
+        (vec!["photo.jpg"], "not a config file (.yaml): images are named by their folder"),
+        (vec!["data.path=photos"], "must come before such values"),
+        (vec!["quickstart", "photos"], "write data.path=photos"),
+    ] {
+        let said = bench.fails(2, &[vec!["train"], words].concat());
+        assert!(said.contains(says) && said.lines().count() == 1, "{said}");
     }
     let said = bench.fails(2, &["config", "recipes", "quikstart"]);
     assert!(said.contains("no recipe is called 'quikstart': did you mean quickstart?"), "{said}");

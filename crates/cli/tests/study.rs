@@ -92,7 +92,7 @@ fn a_wrong_grid_is_one_sentence() {
         ("[1]", "expected the keys base, settings"),
         ("bases: demo", "bases: unknown key"),
         ("settings: {}", "base: must name a config file or a recipe"),
-        ("base: nothing", "no config file and no recipe is called 'nothing'"),
+        ("base: nothing", "no folder, config file, or recipe is called 'nothing'"),
         ("{base: demo, seeds: 3}", "seeds: must be a list of integers"),
         ("{base: demo, seeds: [-1]}", "seeds: must be a list of integers"),
         ("{base: demo, axes: {train.epochs: 3}}", "axes.train.epochs: must be a list of values"),

@@ -19,6 +19,7 @@ pub mod dense;
 mod error;
 pub mod loader;
 pub mod masking;
+mod permutation;
 pub mod sampler;
 pub mod source;
 mod storage;

@@ -5,18 +5,29 @@
 //! which is a permutation; an epoch takes the next images of each source, in the configured
 //! number, and shuffles them together.
 //!
+//! Epochs of up to 65,536 images are shuffled and kept. In longer ones, the image at a place is
+//! computed when the place is reached, so neither their memory nor the time to begin in the middle
+//! grows with the number of images.
+//!
 //! The batch of `n` images at step `s` uses positions `s * n .. (s + 1) * n` of the epoch; a
 //! remainder at the end is dropped. It is cut into contiguous parts
 //! ([`BatchGeometry::rows`]): first by micro-batch, then by process. The same images are therefore in
 //! the same step, and in the same group of neighboring rows, whatever the number of processes and
 //! micro-batches, and a run can continue with different numbers.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::BatchGeometry;
 use crate::error::{Error, Result};
+use crate::permutation::Permutation;
 use crate::source::SourcePart;
 use augment::rng::{Purpose, Rng};
+
+/// Epochs with up to this many images are kept as a table. This is part of the order: another
+/// number changes it.
+const LARGEST_TABLE: usize = 1 << 16;
 
 /// The order of the data set in every epoch.
 #[derive(Debug)]
@@ -26,18 +37,10 @@ pub struct Sampler {
     /// How many images an epoch takes from which part; a single part means all of them.
     parts: Vec<SourcePart>,
     geometry: BatchGeometry,
-    /// The most recently requested permutation.
-    cached: Mutex<Option<(u64, Arc<Epoch>)>>,
-}
-
-/// The images of an epoch in order.
-#[derive(Debug)]
-struct Epoch {
-    images: Vec<u32>,
-    /// Visit number of each image; empty if it equals the number of the epoch.
-    visits: Vec<u32>,
-    /// The first place that is final: a run that begins in the middle of an epoch needs no more.
-    first: usize,
+    /// Whether epochs are tables.
+    tables: bool,
+    /// The most recently requested epoch, if it is a table.
+    cached: Mutex<Option<(u64, Arc<Vec<Draw>>)>>,
 }
 
 /// One image at one position of a batch.
@@ -64,15 +67,11 @@ impl Sampler {
     /// Creates a sampler over the images of all `parts`.
     ///
     /// # Errors
-    /// As [`Sampler::new`], for the number of images in an epoch.
+    /// As [`Sampler::new`], for the number of images in an epoch and in each part.
     pub fn of_parts(seed: u64, parts: Vec<SourcePart>, geometry: BatchGeometry) -> Result<Self> {
         let len = parts.iter().map(|part| part.per_epoch).sum();
         if geometry.batch_size() > len {
             return Err(Error::BatchTooLarge { batch: geometry.batch_size(), len });
-        }
-        if u32::try_from(len).is_err() {
-            let problem = format!("at most {} images (got {len})", u32::MAX);
-            return Err(Error::Config { key: "data.path", problem });
         }
         // If each image occurs once, parts make no difference: a mix without weights has the order
         // of a single source with the same number of images.
@@ -80,7 +79,13 @@ impl Sampler {
             true => vec![SourcePart { len, per_epoch: len }],
             false => parts,
         };
-        Ok(Self { seed, len, parts, geometry, cached: Mutex::new(None) })
+        let most = parts.iter().map(|part| part.len).fold(len, usize::max);
+        if u32::try_from(most).is_err() {
+            let problem = format!("at most {} images (got {most})", u32::MAX);
+            return Err(Error::Config { key: "data.path", problem });
+        }
+        let tables = most <= LARGEST_TABLE;
+        Ok(Self { seed, len, parts, geometry, tables, cached: Mutex::new(None) })
     }
 
     /// Number of batches in an epoch; remaining images are dropped.
@@ -88,47 +93,62 @@ impl Sampler {
         (self.len / self.geometry.batch_size()) as u64
     }
 
-    /// Returns the order of `epoch`, from place `first` on. The latest one is cached; it takes four
-    /// bytes per image, or eight with weights.
-    fn order(&self, epoch: u64, first: usize) -> Arc<Epoch> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, order)) = &*cached
-            && *of == epoch
-            && order.first <= first
-        {
-            return order.clone();
+    /// Returns the images at some places of `epoch`.
+    fn draws(&self, epoch: u64, places: Range<usize>) -> Vec<Draw> {
+        if !self.tables {
+            return self.find(epoch, places);
         }
-        *cached = None; // not two of them in memory
-        // Weights need the whole order, because they follow from the numbers at all places.
-        let first = if self.parts.len() > 1 { 0 } else { first };
-        let mut images: Vec<u32> = (0..self.len as u32).collect();
-        Rng::new(self.seed, epoch, 0, Purpose::Shuffle).shuffle_from(&mut images, first);
-        let visits = if self.parts.len() > 1 { self.fill(epoch, &mut images) } else { Vec::new() };
-        let order = Arc::new(Epoch { images, visits, first });
-        *cached = Some((epoch, order.clone()));
-        order
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = match &*cached {
+            Some((of, all)) if *of == epoch => all.clone(),
+            _ => Arc::new(self.find(epoch, 0..self.len)),
+        };
+        *cached = Some((epoch, all.clone()));
+        all[places].to_vec()
     }
 
-    /// Replaces shuffled numbers by images and returns the visit numbers: number `i` of a part is
-    /// its image `epoch * per_epoch + i`, counted through all of its passes.
-    fn fill(&self, epoch: u64, places: &mut [u32]) -> Vec<u32> {
-        let (mut chosen, mut first) = (Vec::with_capacity(places.len()), 0);
-        for (number, part) in (0..).zip(&self.parts) {
-            let (len, count) = (part.len as u64, part.per_epoch as u64);
-            let mut pass = (u64::MAX, Vec::new());
-            for at in epoch * count..(epoch + 1) * count {
-                if pass.0 != at / len {
-                    let mut order: Vec<u32> = (0..part.len as u32).collect();
-                    Rng::new(self.seed, at / len, number, Purpose::Mix).shuffle(&mut order);
-                    pass = (at / len, order);
-                }
-                chosen.push((first + pass.1[(at % len) as usize], pass.0 as u32));
-            }
-            first += part.len as u32;
+    /// As [`Self::draws`], from nothing.
+    fn find(&self, epoch: u64, places: Range<usize>) -> Vec<Draw> {
+        let mut numbers: Vec<u32> = places.map(|place| place as u32).collect();
+        self.order(epoch, 0, Purpose::Shuffle, self.len).look_up(&mut numbers);
+        let mut passes = HashMap::new();
+        let draw = |number| self.draw(epoch, number as usize, &mut passes);
+        numbers.into_iter().map(draw).collect()
+    }
+
+    /// The image that has a number in an epoch before it is shuffled. Number `i` of a part is its
+    /// image `epoch * per_epoch + i`, counted through all of its passes.
+    fn draw(
+        &self,
+        epoch: u64,
+        mut number: usize,
+        passes: &mut HashMap<(usize, u64), Order>,
+    ) -> Draw {
+        if self.parts.len() == 1 {
+            return Draw { index: number, visit: epoch };
         }
-        let visits = places.iter().map(|&place| chosen[place as usize].1).collect();
-        places.iter_mut().for_each(|place| *place = chosen[*place as usize].0);
-        visits
+        let (mut chosen, mut first) = (0, 0);
+        while number >= self.parts[chosen].per_epoch {
+            number -= self.parts[chosen].per_epoch;
+            first += self.parts[chosen].len;
+            chosen += 1;
+        }
+        let SourcePart { len, per_epoch } = self.parts[chosen];
+        let at = epoch * per_epoch as u64 + number as u64;
+        let (visit, place) = (at / len as u64, at % len as u64);
+        let new = || self.order(visit, chosen as u64, Purpose::Mix, len);
+        let mut image = [place as u32];
+        passes.entry((chosen, visit)).or_insert_with(new).look_up(&mut image);
+        Draw { index: first + image[0] as usize, visit }
+    }
+
+    /// A random order of `0..len`.
+    fn order(&self, epoch: u64, sample: u64, purpose: Purpose, len: usize) -> Order {
+        let mut rng = Rng::new(self.seed, epoch, sample, purpose);
+        match self.tables {
+            true => Order::Table(rng.permutation(len)),
+            false => Order::Computed(Box::new(Permutation::new(len as u32, &mut rng))),
+        }
     }
 
     /// Returns the images of micro-batch `micro` of the batch at `step` of `epoch`, for this
@@ -139,12 +159,24 @@ impl Sampler {
         if start.saturating_add(n) > self.len {
             return Vec::new();
         }
-        let order = self.order(epoch, start);
         let rows = self.geometry.rows(micro);
-        let visit = |place: usize| order.visits.get(place).map_or(epoch, |&visit| visit.into());
-        (start + rows.start..start + rows.end)
-            .map(|place| Draw { index: order.images[place] as usize, visit: visit(place) })
-            .collect()
+        self.draws(epoch, start + rows.start..start + rows.end)
+    }
+}
+
+/// A random order.
+enum Order {
+    Table(Vec<usize>),
+    Computed(Box<Permutation>),
+}
+
+impl Order {
+    /// Replaces places by what is there.
+    fn look_up(&self, places: &mut [u32]) {
+        match self {
+            Self::Table(table) => places.iter_mut().for_each(|x| *x = table[*x as usize] as u32),
+            Self::Computed(permutation) => permutation.look_up(places),
+        }
     }
 }
 
@@ -164,14 +196,16 @@ mod tests {
             rows in 1_usize..4,
             extra in 0_usize..50,
             steps in 1_usize..4,
+            tables: bool,
         ) {
             let batch_size = world_size * accumulate * rows;
             let len = batch_size * steps + extra % batch_size;
             let whole = BatchGeometry::new(batch_size).unwrap();
-            let sampler = Sampler::new(seed, len, whole).unwrap();
+            let sampler = Sampler { tables, ..Sampler::new(seed, len, whole).unwrap() };
             let of_rank = |rank| {
                 let geometry = whole.accumulated(accumulate).unwrap();
-                Sampler::new(seed, len, geometry.of_process(rank, world_size).unwrap()).unwrap()
+                let geometry = geometry.of_process(rank, world_size).unwrap();
+                Sampler { tables, ..Sampler::new(seed, len, geometry).unwrap() }
             };
             let ranks: Vec<Sampler> = (0..world_size).map(of_rank).collect();
             prop_assert_eq!(sampler.steps_per_epoch(), steps as u64);
@@ -224,12 +258,52 @@ mod tests {
 
     #[test]
     fn a_start_anywhere_finds_the_same_order() {
-        let whole = epoch(&Sampler::new(3, 100, batches_of(10)).unwrap(), 4);
-        let sampler = Sampler::new(3, 100, batches_of(10)).unwrap();
-        for step in [7, 8, 9, 2, 5, 0, 9] {
-            let start = step as usize * 10;
-            assert_eq!(sampler.micro_batch(4, step, 0), whole[start..start + 10], "step {step}");
+        for tables in [true, false] {
+            let sampler = || Sampler { tables, ..Sampler::new(3, 100, batches_of(10)).unwrap() };
+            let (whole, sampler) = (epoch(&sampler(), 4), sampler());
+            for step in [7, 8, 9, 2, 5, 0, 9] {
+                let start = step as usize * 10;
+                assert_eq!(
+                    sampler.micro_batch(4, step, 0),
+                    whole[start..start + 10],
+                    "step {step}"
+                );
+            }
         }
+    }
+
+    /// Neither an epoch nor a part of it becomes a long table.
+    #[test]
+    fn only_long_epochs_are_computed() {
+        let tables = |parts: &[(usize, usize)]| {
+            let parts = parts.iter().map(|&(len, per_epoch)| SourcePart { len, per_epoch });
+            Sampler::of_parts(0, parts.collect(), batches_of(1)).unwrap().tables
+        };
+        assert!(tables(&[(65_536, 65_536)]));
+        assert!(!tables(&[(65_537, 65_537)]));
+        assert!(tables(&[(40_000, 50), (40_000, 65_000)]));
+        for long in [(40_000, 40_000), (40_000, 30_000), (70_000, 10)] {
+            assert!(!tables(&[long, (40_000, 40_000)]), "{long:?}");
+        }
+    }
+
+    /// Computed by a separate implementation; must never change.
+    #[test]
+    fn the_order_of_many_images_is_that_of_every_other_version() {
+        let batch = |sampler: &Sampler, epoch, step| -> Vec<(usize, u64)> {
+            let draws = sampler.micro_batch(epoch, step, 0);
+            draws.into_iter().map(|draw| (draw.index, draw.visit)).collect()
+        };
+        let sampler = Sampler::new(7, 10_000_000, batches_of(4)).unwrap();
+        let first = [1571075, 2775129, 4984234, 7940371].map(|index| (index, 0));
+        assert_eq!(batch(&sampler, 0, 0), first);
+        let middle = [9526180, 8709804, 2792675, 6362401].map(|index| (index, 3));
+        assert_eq!(batch(&sampler, 3, 1_250_000), middle);
+        let parts = [(60_000, 30_000), (10, 50_000)];
+        let parts = parts.map(|(len, per_epoch)| SourcePart { len, per_epoch }).to_vec();
+        let mixed = Sampler::of_parts(7, parts, batches_of(4)).unwrap();
+        let first = [(60_008, 7863), (9719, 0), (49_734, 0), (60_004, 5342)];
+        assert_eq!(batch(&mixed, 1, 0), first);
     }
 
     #[test]
@@ -244,13 +318,19 @@ mod tests {
         /// number of times but for one; no visit happens twice.
         #[test]
         fn weighted_parts_are_gone_through_in_turn(
-            parts in proptest::collection::vec((1_usize..40, 0_usize..60), 2..5), seed: u64,
+            parts in proptest::collection::vec((1_usize..40, 0_usize..60), 2..5),
+            seed: u64,
+            tables: bool,
         ) {
             let parts: Vec<SourcePart> =
                 parts.into_iter().map(|(len, per_epoch)| SourcePart { len, per_epoch }).collect();
             let total: usize = parts.iter().map(|part| part.per_epoch).sum();
             prop_assume!(total > 0 && parts.iter().any(|part| part.len != part.per_epoch));
-            let sampler = Sampler::of_parts(seed, parts.clone(), batches_of(1)).unwrap();
+            let sampler = || {
+                let sampler = Sampler::of_parts(seed, parts.clone(), batches_of(1)).unwrap();
+                Sampler { tables, ..sampler }
+            };
+            let (sampler, late) = (sampler(), sampler());
             prop_assert_eq!(sampler.steps_per_epoch(), total as u64);
             let starts: Vec<usize> = parts.iter().scan(0, |start, part| {
                 *start += part.len;
@@ -279,7 +359,6 @@ mod tests {
                 }
                 prop_assert!(visits.windows(2).all(|pair| pair[0] < pair[1]));
             }
-            let late = Sampler::of_parts(seed, parts, batches_of(1)).unwrap();
             prop_assert_eq!(epoch(&late, 5), epoch(&sampler, 5));
         }
     }

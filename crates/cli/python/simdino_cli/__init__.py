@@ -12,7 +12,8 @@ BINARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_bin", "simdi
 
 def torch_lib():
     """Folder of torch's libraries. Torch is looked for and not imported, which would take seconds."""
-    advice = f"{sys.executable} -m pip install 'torch=={TORCH}.*'"
+    install = f"{sys.executable} -m pip install"
+    advice = f"{install} 'torch=={TORCH}.*'"
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         raise SystemExit(f"simdino: there is no torch {TORCH} beside it: {advice}")
@@ -30,7 +31,9 @@ def torch_lib():
         if not os.path.exists(os.path.join(lib, name)):
             raise SystemExit(
                 f"simdino: torch {version} in {folder} has no {name}: it is not the build that pip "
-                f"installs by default, which runs with and without a GPU: {advice}"
+                # For pip, a build for CPUs alone satisfies the requirement.
+                f"installs by default, which runs with and without a GPU: "
+                f"{install} --force-reinstall 'torch=={TORCH}.*'"
             )
     return lib
 

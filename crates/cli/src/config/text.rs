@@ -8,6 +8,10 @@ use simdino::recipes;
 
 use crate::failure::{Failure, Result};
 
+/// What else stands for a config.
+const IMAGES: &str = "images are named by their folder, a list (.txt, .csv, .tsv, .jsonl), or shards \
+                      (.tar, .parquet)";
+
 /// A config as written.
 #[derive(Debug)]
 pub(super) struct ConfigText {
@@ -59,7 +63,7 @@ fn neither(name: &str) -> String {
     match beside(name) {
         Some(file) => format!("no config file is called '{name}': did you mean {file}?"),
         None => {
-            format!("no config file and no recipe is called '{name}'{}", advice(name))
+            format!("no folder, config file, or recipe is called '{name}'{}", advice(name))
         }
     }
 }
@@ -97,12 +101,19 @@ fn beside(name: &str) -> Option<String> {
 fn unreadable(config: &Path, error: &std::io::Error) -> Failure {
     let path = config.display();
     let stem = config.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let is_yaml =
+        config.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     Failure::usage(match error.kind() {
         ErrorKind::NotFound if recipes::text(stem).is_some() => format!(
             "config file {path} does not exist: '{stem}' alone names the recipe inside the program"
         ),
-        ErrorKind::NotFound => format!("config file {path} does not exist"),
-        ErrorKind::InvalidData => format!("config file {path} is not UTF-8 text"),
+        ErrorKind::NotFound if path.to_string().contains('=') => {
+            format!("{path}: a folder, config file, or recipe must come before such values")
+        }
+        ErrorKind::NotFound if is_yaml => format!("config file {path} does not exist"),
+        ErrorKind::NotFound => format!("there is no file or folder {path}"),
+        ErrorKind::InvalidData if is_yaml => format!("config file {path} is not UTF-8 text"),
+        ErrorKind::InvalidData => format!("{path} is not a config file (.yaml): {IMAGES}"),
         ErrorKind::IsADirectory => format!("config file {path} is a folder: name a file in it"),
         _ => format!("cannot read the config file {path}: {error}"),
     })

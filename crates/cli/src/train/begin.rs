@@ -14,7 +14,7 @@ use crate::failure::{Failure, Result};
 /// The recipe for a folder of images.
 const QUICKSTART: &str = "quickstart";
 /// Extensions of lists and shards, which no config has.
-const DATA: [&str; 7] = ["tar", "gz", "tgz", "parquet", "csv", "tsv", "txt"];
+const DATA: [&str; 8] = ["tar", "gz", "tgz", "parquet", "csv", "tsv", "jsonl", "txt"];
 
 /// A checked config, and its images if they were opened to choose sizes for them.
 pub struct Begun {
@@ -28,6 +28,12 @@ pub struct Begun {
 /// # Errors
 /// All problems of the config at once, or images that cannot be opened.
 pub fn begin(what: &Path, overrides: &[String]) -> Result<Begun> {
+    if let Some(path) =
+        overrides.iter().find(|word| !word.contains('=') && Path::new(word).exists())
+    {
+        let text = format!("'{path}' stands where KEY=VALUE is expected: write data.path={path}");
+        return Err(Failure::usage(text));
+    }
     let Some(name) = name_of_images(what)? else { return sized(what, overrides) };
     let mut all = vec![format!("data.path={}", what.display()), format!("run.name={name}")];
     all.extend_from_slice(overrides);

@@ -89,6 +89,9 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     write(&site.join("torch/__init__.py"), "raise SystemExit('imported')\n")?;
     write(&site.join("torch/version.py"), "__version__ = '2.10.0+cu128'\n")?;
     environment.refuses(workspace, &program, "torch is 2.10.0+cu128")?;
+    // The build for CPUs alone.
+    write(&site.join("torch/version.py"), &format!("__version__ = '{TORCH}+cpu'\n"))?;
+    environment.refuses(workspace, &program, "--force-reinstall")?;
     fs::remove_dir_all(site.join("torch")).context(|| "cannot remove a folder".into())?;
     let Some((_, torch)) = torch else {
         println!("wheels: no Python here has torch {TORCH}, so simdino-cli was not started");

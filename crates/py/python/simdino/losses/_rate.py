@@ -20,6 +20,7 @@ from torch import Tensor
 # Matrices with sides up to this are factorized in double precision: it takes no longer, and near a
 # collapse, where the identity is added to far larger numbers, it keeps digits.
 _SMALL = 128
+_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 # Added to the diagonal after a failure, in units of its mean.
 _JITTERS = (1e-6, 1e-4)
 
@@ -108,7 +109,7 @@ def coding_rate(
 def working_dtype(precision: str) -> torch.dtype:
     """The type for a precision."""
     try:
-        return {"fp32": torch.float32, "fp64": torch.float64}[precision]
+        return _DTYPES[precision]
     except KeyError:
         raise ValueError(f"precision must be 'fp32' or 'fp64' (got {precision!r})") from None
 
@@ -180,7 +181,7 @@ def rates_of_groups(
     """Values and gradients for all groups ``[G, n, d]``. Reads from the device once, to check them,
     and ``other``, which must be finite, too."""
     with without_autocast(z.device):
-        work = z.detach().to(working_dtype(precision))
+        work = z.to(working_dtype(precision))
         if center:
             work = _centered(work, process_group)
         across = process_group is not None
@@ -221,23 +222,24 @@ def _matrix(z: Tensor, alpha: float, samples: bool, process_group=None) -> Tenso
 
 
 def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The lower factor, half the log-determinant ``[G]``, and which groups failed ``[G]``."""
+    """The lower factor, half the log-determinant ``[G]``, and ``[G]`` that is not 0 where it failed."""
     small = matrix.shape[1] <= _SMALL and matrix.device.type != "mps"  # which has no doubles
     lower, info = torch.linalg.cholesky_ex(matrix.double() if small else matrix)
     half = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    failed = (half - half) != info  # 0, or NaN if it is not finite
+    failed = torch.sub(info, half, alpha=0)  # NaN if it is not finite
     return lower, half.to(matrix.dtype), failed
 
 
 def _gradient(lower: Tensor, z: Tensor, samples: bool, alpha: float) -> Tensor:
     if lower.shape[1] <= _SMALL and lower.device.type == "cpu":
-        # One call; elsewhere, it waits for the device.
-        inverse = (torch.cholesky_inverse(lower) * alpha).to(z.dtype)
-        return inverse @ z if samples else z @ inverse
-    eye = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device).expand_as(lower)
-    inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
-    inverse = ((inverse.mT @ inverse) * alpha).to(z.dtype)
-    return inverse @ z if samples else z @ inverse
+        inverse = torch.cholesky_inverse(lower)  # one call; elsewhere, it waits for the device
+    else:
+        eye = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device)
+        inverse = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+        inverse = inverse.mT @ inverse
+    inverse = inverse.to(z.dtype)
+    left, right = (inverse, z) if samples else (z, inverse)
+    return torch.baddbmm(z, left, right, beta=0, alpha=alpha)  # without z, which has the right shape
 
 
 def _recover(z, matrix, alpha, samples, across, lower, value, failed):
