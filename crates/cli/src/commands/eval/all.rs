@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::outcome::{Measured, keep, measure_each, table};
+use super::outcome::{Measured, Outcome, keep, measure_each, table};
 use super::subject::{LAST, Subject, Task};
 use super::{knn, linear, logistic};
 
@@ -51,8 +51,8 @@ const PROTOCOLS: [Protocol; 3] = [
     },
 ];
 
-/// Runs the verb.
-pub fn run(args: &AllArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &AllArgs) -> Result<Outcome> {
     let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
     if let Some(name) = args.without.iter().find(|name| !names.contains(&name.as_str())) {
         let known = names.join(", ");

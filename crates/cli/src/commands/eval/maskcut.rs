@@ -20,7 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::train::pictures::save;
 
 use super::networks::{Networks, Opened};
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 
 /// The class of all masks.
 const CLASS: i64 = 1;
@@ -89,8 +89,8 @@ impl From<Feature> for AttentionFeature {
     }
 }
 
-/// Runs the verb.
-pub fn run(args: &MaskCutArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
     check_unused(&args.networks)?;
     let several = args.networks.paths()?.len() > 1;
     let written = [&args.detections, &args.annotations, &args.picture];

@@ -16,6 +16,8 @@ mod retrieval;
 mod subject;
 mod video;
 
+pub use outcome::Outcome;
+
 /// What `eval` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,6 +53,14 @@ enum Protocol {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
+    measure(args)?.print()
+}
+
+/// Measures all networks, and keeps the results, without printing any.
+///
+/// # Errors
+/// As those of the protocol.
+pub fn measure(args: &Args) -> Result<Outcome> {
     match &args.protocol {
         Protocol::Knn(args) => knn::run(args),
         Protocol::Linear(args) => linear::run(args),

@@ -18,7 +18,7 @@ use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
 
 use super::networks::{Networks, Opened};
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 
 /// What `eval retrieval` takes.
 #[derive(Debug, clap::Args)]
@@ -67,8 +67,8 @@ pub struct CopyArgs {
     skip_untrained: bool,
 }
 
-/// Runs `eval retrieval`.
-pub fn run_retrieval(args: &RetrievalArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
     let truth = GroundTruth::read(&args.ground_truth)?;
     let files = Places::find(args, &truth)?;
     check_unused(&args.networks)?;
@@ -99,8 +99,8 @@ pub fn run_retrieval(args: &RetrievalArgs) -> Result<()> {
     })
 }
 
-/// Runs `eval copy`.
-pub fn run_copy(args: &CopyArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
     let copydays = Copydays::open(&args.copydays)?;
     let distractors = args.distractors.as_deref().map(images_in).transpose()?.unwrap_or_default();
     let whiten = args.whiten.as_deref().map(images_in).transpose()?.unwrap_or_default();

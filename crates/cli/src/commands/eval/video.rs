@@ -11,11 +11,12 @@ use objects::{Grid, PropagateOptions};
 use score::IndexImage;
 use score::davis::{self, Report};
 
+use crate::commands::score::davis_sequences;
 use crate::console::{note, progress};
 use crate::failure::{Context, Failure, Result};
 
 use super::networks::{Networks, Opened};
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 
 /// The number that stands for no object in annotations of DAVIS 2017.
 const VOID: u8 = 255;
@@ -32,6 +33,10 @@ pub struct VideoArgs {
     /// first of a sequence is given to the network
     #[arg(long, value_name = "FOLDER")]
     truth: PathBuf,
+    /// A text file with one sequence per line, such as ImageSets/2017/val.txt; by default all of the
+    /// annotations
+    #[arg(long, value_name = "FILE")]
+    sequences: Option<PathBuf>,
     /// Everything but 0 is one object, as in DAVIS 2016
     #[arg(long)]
     single_object: bool,
@@ -46,8 +51,8 @@ pub struct VideoArgs {
     skip_untrained: bool,
 }
 
-/// Runs the verb.
-pub fn run(args: &VideoArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &VideoArgs) -> Result<Outcome> {
     let networks = &args.networks;
     if networks.sizes.typed().iter().any(Option::is_some) {
         return Err(Failure::usage("--resize and --crop have no meaning for video: use --side"));
@@ -75,6 +80,10 @@ struct Sequence {
 
 /// The sequences of the ground truth, sorted by name.
 fn sequences(args: &VideoArgs) -> Result<Vec<Sequence>> {
+    if let Some(list) = &args.sequences {
+        let names = davis_sequences(list)?;
+        return names.into_iter().map(|name| sequence(args, name)).collect();
+    }
     let entries = fs::read_dir(&args.truth);
     let entries =
         entries.context(|| format!("{}: cannot read the folder", args.truth.display()))?;

@@ -6,7 +6,7 @@ use eval::segmentation::in_context::{IgnoredPixels, InContextConfig, Memory};
 use eval::segmentation::{DenseData, DenseNetwork, Layers};
 
 use crate::commands::eval::networks::Opened;
-use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::console::progress;
 use crate::failure::Result;
 
@@ -32,8 +32,8 @@ pub struct InContextArgs {
     ignored_are_class_zero: bool,
 }
 
-/// Runs the verb.
-pub fn run(args: &InContextArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &InContextArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 

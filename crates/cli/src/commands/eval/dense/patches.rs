@@ -8,7 +8,7 @@ use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize};
 use serde_json::{Map, Value, json};
 
 use crate::commands::eval::networks::Opened;
-use crate::commands::eval::outcome::{Measured, measure_each, text_of};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each, text_of};
 use crate::console::progress;
 use crate::failure::Result;
 
@@ -45,8 +45,8 @@ enum Kind {
     Logistic,
 }
 
-/// Runs the verb.
-pub fn run(args: &PatchArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &PatchArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 

@@ -6,7 +6,7 @@ use eval::segmentation::linear::{LinearConfig, LinearSegmenter, Recipe, StateFil
 use eval::segmentation::{DenseData, DenseNetwork, MaskSize};
 
 use crate::commands::eval::networks::Opened;
-use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::console::{note, progress};
 use crate::failure::Result;
 
@@ -62,8 +62,8 @@ impl ValueEnum for Named {
     }
 }
 
-/// Runs the verb.
-pub fn run(args: &SegmentArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &SegmentArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 
