@@ -43,8 +43,9 @@ fn rows_and_their_commands_are_printed() {
     let knn = "simdino eval knn --weights runs/simdino_vitb16_in1k --train IMAGENET/train --test IMAGENET/val";
     assert!(row.contains(knn), "{row}");
     assert!(row.contains("simdino train simdino_vitb16_in1k data.path=IMAGENET/train"), "{row}");
-    assert!(row.contains("| 74.9 [1] | 69.5 [2] | - |"), "{row}");
-    let json: Value = serde_json::from_str(&bench.ok(&["reproduce", "--row", "table6", "--json"])).unwrap();
+    assert!(row.contains("| 74.9 [1] | 69.52 [2] | - |"), "{row}");
+    let json: Value =
+        serde_json::from_str(&bench.ok(&["reproduce", "--row", "table6", "--json"])).unwrap();
     assert_eq!(json["rows"].as_array().unwrap().len(), 3);
     assert!(json["rows"][0]["lines"][0]["paper"].is_null(), "not invented: {json}");
     fs::create_dir(bench.path("my images")).unwrap();
@@ -77,6 +78,7 @@ fn what_is_at_hand_is_measured_once() {
     let verdict = line["verdict"].as_str().unwrap();
     // A tiny network on other images has a number, but no verdict.
     assert!(verdict.contains("vit_nano with patches of 8, not a vit_base"), "{verdict}");
+    assert!(verdict.contains("the run was trained with augment."), "{verdict}");
     assert!(verdict.contains("80 test images, not 50000"), "{verdict}");
 
     let again = bench.run(&args);
@@ -87,11 +89,15 @@ fn what_is_at_hand_is_measured_once() {
     // Other weights at the same path are measured.
     fs::remove_file(bench.path("runs/tiny/weights/teacher.safetensors")).unwrap();
     let first = bench.path("runs/tiny/checkpoints");
-    let mut steps: Vec<_> = fs::read_dir(first).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut steps: Vec<_> =
+        fs::read_dir(first).unwrap().map(|entry| entry.unwrap().path()).collect();
     steps.sort();
     let older = steps.iter().find(|path| path.join("teacher.safetensors").exists()).unwrap();
-    fs::copy(older.join("teacher.safetensors"), bench.path("runs/tiny/weights/teacher.safetensors"))
-        .unwrap();
+    fs::copy(
+        older.join("teacher.safetensors"),
+        bench.path("runs/tiny/weights/teacher.safetensors"),
+    )
+    .unwrap();
     let other = bench.run(&args);
     assert!(stderr(&other).contains("simdino eval knn"), "{}", stderr(&other));
 
@@ -124,7 +130,8 @@ fn curves_released_weights_and_failures_have_lines() {
     let failed = of("table1/dino_vitb16")["verdict"].as_str().unwrap();
     assert!(failed.contains("failed: ") && failed.contains("dino_vitb16.pth"), "{failed}");
     assert_eq!(of("table1/simdinov2_vitl16")["verdict"], "no weights");
-    let missing = bench.ok(&["reproduce", "--row", "table2/simdino_vitb16", "--weights", "runs/tiny"]);
+    let missing =
+        bench.ok(&["reproduce", "--row", "table2/simdino_vitb16", "--weights", "runs/tiny"]);
     assert!(missing.contains("needs --data coco=FOLDER"), "{missing}");
     let said = bench.fails(2, &["reproduce", "--row", "table1", "--weights", "runs/tiny"]);
     assert!(said.contains("NETWORK=PATH"), "{said}");

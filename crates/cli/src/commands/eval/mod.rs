@@ -31,7 +31,7 @@ enum Protocol {
     Knn(knn::KnnArgs),
     /// Linear heads, beside the same network untrained: the grids of DINOv2 and SimDINOv2, or that of DINO
     Linear(linear::LinearArgs),
-    /// All of these, on features that are computed once
+    /// Every protocol that the given images allow, in one table
     All(all::AllArgs),
     /// Logistic regression, beside the same network untrained; DINOv2 measures it with --resize 224
     Logistic(logistic::LogisticArgs),

@@ -74,9 +74,8 @@ pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
     check_unused(&args.networks)?;
     measure_each(&args.networks, &mut |opened| {
         let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
-        let of = |backbone: &VisionTransformer| {
-            files.scores(&truth, &options(&args.networks, opened, backbone, kind))
-        };
+        let of =
+            |backbone: &VisionTransformer| files.scores(&truth, &options(opened, backbone, kind));
         let (scores, notes) = of(&opened.weights.backbone)?;
         let untrained = untrained(opened, args.skip_untrained, &of)?;
         let mut record = opened.record("retrieval");
@@ -110,7 +109,7 @@ pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
         let side = (args.side / patch).max(1) * patch;
         let kind = ImageFeatureKind::ClsGem { side };
         let of = |backbone: &VisionTransformer| {
-            let options = options(&args.networks, opened, backbone, kind);
+            let options = options(opened, backbone, kind);
             copies(&copydays, [&distractors, &whiten], &options)
         };
         let (scores, notes) = of(&opened.weights.backbone)?;
@@ -188,16 +187,12 @@ fn check_unused(networks: &Networks) -> Result<()> {
 }
 
 fn options<'a>(
-    networks: &Networks,
     opened: &'a Opened,
     backbone: &'a VisionTransformer,
     kind: ImageFeatureKind,
 ) -> EmbedOptions<'a> {
     EmbedOptions {
-        backbone,
-        device: opened.device,
-        precision: networks.precision.into(),
-        normalize: &opened.weights.normalize,
+        frozen: opened.frozen(backbone),
         pixels: data_config(&opened.weights, "").pixels(),
         kind,
     }

@@ -68,7 +68,23 @@ pub fn run(args: &VideoArgs) -> Result<Outcome> {
         ));
     }
     let sequences = sequences(args)?;
-    measure_each(networks, &mut |opened| measure(args, &sequences, opened))
+    measure_each(networks, &mut |opened| measure_sequences(args, &sequences, opened))
+}
+
+impl VideoArgs {
+    /// The published settings.
+    pub fn of(networks: Networks, frames: PathBuf, truth: PathBuf, single_object: bool) -> Self {
+        let (sequences, results, side, skip_untrained) = (None, None, SIDE, false);
+        Self { networks, frames, truth, sequences, single_object, results, side, skip_untrained }
+    }
+}
+
+/// Measures a network.
+///
+/// # Errors
+/// The videos cannot be read.
+pub fn measure(args: &VideoArgs, opened: &Opened) -> Result<Measured> {
+    measure_sequences(args, &sequences(args)?, opened)
 }
 
 /// A video and its first annotation.
@@ -131,7 +147,11 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
     Ok(Sequence { name, frames, first })
 }
 
-fn measure(args: &VideoArgs, sequences: &[Sequence], opened: &Opened) -> Result<Measured> {
+fn measure_sequences(
+    args: &VideoArgs,
+    sequences: &[Sequence],
+    opened: &Opened,
+) -> Result<Measured> {
     let options = PropagateOptions::default();
     let mut record = opened.record("video");
     (record.resize, record.crop) = (Some(u32::try_from(args.side).unwrap_or(u32::MAX)), None);
@@ -167,10 +187,7 @@ fn follow(
         _ => temporary.path(),
     };
     let options = TrackOptions {
-        backbone,
-        device: opened.device,
-        precision: args.networks.precision.into(),
-        normalize: &opened.weights.normalize,
+        frozen: opened.frozen(backbone),
         side: args.side,
         propagate: PropagateOptions::default(),
     };

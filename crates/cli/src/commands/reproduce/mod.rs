@@ -13,12 +13,12 @@ mod tests;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use eval::FeaturePrecision;
 use serde_json::json;
 use trainer::files::write_atomic;
 
 use crate::console::{answer, note};
 use crate::failure::{Context, Failure, Result};
-use crate::precision::Precision;
 
 use self::measure::Task;
 use self::networks::AllGiven;
@@ -53,9 +53,9 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
-    /// Precision of the networks
-    #[arg(long, value_enum)]
-    precision: Option<Precision>,
+    /// Precision of the networks, fp32 or bf16
+    #[arg(long)]
+    precision: Option<FeaturePrecision>,
     /// JSON instead of text
     #[arg(long)]
     json: bool,

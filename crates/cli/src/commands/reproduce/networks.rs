@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eval::store::weights_fingerprint;
+use model::ModelConfig;
+use serde_json::Value as Json;
 use tch::Device;
 
-use crate::config;
+use crate::config::{self, RunConfig};
 use crate::failure::{Context, Failure, Result};
 use crate::weights;
 
@@ -128,16 +130,77 @@ pub fn identify(row: &Row, given: &Given) -> Result<Identity> {
     let opened = weights::open(&given.path, None, Device::Cpu)?;
     let fingerprint = weights_fingerprint(&opened.tensors())?;
     let Some(recipe) = row.recipe() else { return Ok(Identity { fingerprint, unfit: None }) };
-    let expected = config::load_unchecked(Path::new(recipe), &[])?.config.model;
+    let recipe = config::load_unchecked(Path::new(recipe), &[])?.config;
     let found = &opened.model;
-    let words = |model: &model::ModelConfig| {
+    let words = |model: &ModelConfig| {
         let arch = serde_json::to_value(model.arch).unwrap_or_default();
         format!("{} with patches of {}", arch.as_str().unwrap_or("another"), model.patch_size)
     };
-    let differ = words(&expected) != words(found);
-    let unfit =
-        differ.then(|| format!("the weights are a {}, not a {}", words(found), words(&expected)));
+    let (expected, found) = (words(&recipe.model), words(found));
+    let mut unfit = Vec::new();
+    if expected != found {
+        unfit.push(format!("the weights are a {found}, not a {expected}"));
+    }
+    unfit.extend(of_run(&given.path, &recipe)?);
+    let unfit = (!unfit.is_empty()).then(|| unfit.join("; "));
     Ok(Identity { fingerprint, unfit })
+}
+
+/// Most differences between two configs that are named.
+const MOST_NAMED: usize = 3;
+
+/// Why a run is not the training of a recipe, if `path` is a run.
+fn of_run(path: &Path, recipe: &RunConfig) -> Result<Vec<String>> {
+    let file = path.join("config.resolved.yaml");
+    if !file.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&file);
+    let run =
+        config::of_run(&text.context(|| format!("{}: cannot read the file", file.display()))?)?;
+    let mut why = Vec::new();
+    if !path.join("weights").is_dir() {
+        why.push("the run has not ended".to_owned());
+    }
+    let differences = differences(&trained_by(recipe)?, &trained_by(&run)?, "");
+    if !differences.is_empty() {
+        let more = match differences.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let named: Vec<&str> = differences.iter().take(MOST_NAMED).map(String::as_str).collect();
+        why.push(format!("the run was trained with {}{more}", named.join(", ")));
+    }
+    Ok(why)
+}
+
+/// The values of a config that its weights depend on.
+fn trained_by(config: &RunConfig) -> Result<Json> {
+    let mut values = serde_json::to_value(config)?;
+    if let Some(sections) = values.as_object_mut() {
+        for section in ["run", "data", "probe", "sizing"] {
+            sections.remove(section);
+        }
+        if let Some(train) = sections.get_mut("train").and_then(Json::as_object_mut) {
+            train.retain(|key, _| ["batch_size", "epochs", "stop_after"].contains(&key.as_str()));
+        }
+    }
+    Ok(values)
+}
+
+/// The values of `b` that are not those of `a`, by key.
+fn differences(a: &Json, b: &Json, key: &str) -> Vec<String> {
+    match (a, b) {
+        (Json::Object(a), Json::Object(b)) => {
+            let of = |(name, value): (&String, &Json)| {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                differences(a.get(name).unwrap_or(&Json::Null), value, &key)
+            };
+            b.iter().flat_map(of).collect()
+        }
+        _ if a == b => Vec::new(),
+        _ => vec![format!("{key} {b} instead of {a}")],
+    }
 }
 
 #[cfg(test)]
@@ -176,5 +239,29 @@ mod tests {
         typed(std::slice::from_ref(&named), &two, &mut all).unwrap();
         assert_eq!(all["dino_vitb16_in1k"].path, Path::new("b.pth"));
         assert!(typed(&[named], &two, &mut all).is_err(), "given twice");
+    }
+
+    #[test]
+    fn a_run_by_another_config_is_not_the_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |values: &[&str]| {
+            let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+            config::load_unchecked(Path::new("simdino_vits16_in1k"), &values).unwrap().config
+        };
+        let write = |values: &[&str]| {
+            let text = config::to_yaml(&config(values)).unwrap();
+            fs::write(folder.path().join("config.resolved.yaml"), text).unwrap();
+            of_run(folder.path(), &config(&[])).unwrap().join("; ")
+        };
+        assert_eq!(of_run(folder.path(), &config(&[])).unwrap(), [""; 0], "no run");
+        assert_eq!(write(&["run.name=other", "data.path=images"]), "the run has not ended");
+        fs::create_dir(folder.path().join("weights")).unwrap();
+        assert_eq!(write(&["probe.every_epochs=10", "train.log_every=3"]), "");
+        let why = write(&["train.epochs=50", "simdino.eps=0.1"]);
+        assert!(
+            why.contains("simdino.eps 0.1 instead of ")
+                && why.contains("train.epochs 50.0 instead of 100.0"),
+            "{why}"
+        );
     }
 }

@@ -84,25 +84,22 @@ pub fn markdown(lines: &[Line]) -> String {
         "| row | network | metric | paper | elsewhere | here | tolerance | |\n|---|---|---|---|---|---|---|---|\n",
     );
     let mut sources: Vec<&str> = Vec::new();
-    let number = |value: Option<f64>, absent: &str| {
-        value.map_or_else(|| absent.to_owned(), |value| format!("{value:.1}"))
-    };
     for line in lines {
+        let paper = match line.paper {
+            Some(value) => format!("{} [{}]", published(value), place(&mut sources, line.source)),
+            None => "unknown".to_owned(),
+        };
         let elsewhere = line.elsewhere.iter().map(|other| {
             let at = place(&mut sources, other.source);
-            format!("{:.1} [{at}]", other.value)
+            format!("{} [{at}]", published(other.value))
         });
         let elsewhere = elsewhere.collect::<Vec<_>>().join(", ");
-        let mut paper = number(line.paper, "unknown");
-        if line.paper.is_some() {
-            let _ = write!(paper, " [{}]", place(&mut sources, line.source));
-        }
         let Line { row, measure, metric, here, tolerance, verdict, .. } = line;
         let network = line.network.unwrap_or("-");
         let _ = writeln!(
             text,
             "| {row} | {network} | {measure}: {metric} | {paper} | {elsewhere} | {} | {tolerance} | {verdict} |",
-            number(*here, "-")
+            here.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
         );
     }
     if !sources.is_empty() {
@@ -112,6 +109,12 @@ pub fn markdown(lines: &[Line]) -> String {
         let _ = writeln!(text, "[{}] {source}  ", i + 1);
     }
     text
+}
+
+/// A value with the digits that it was published with.
+fn published(value: f64) -> String {
+    let digits = if (10.0 * value - (10.0 * value).round()).abs() < 1e-6 { 1 } else { 2 };
+    format!("{value:.digits$}")
 }
 
 /// The number of a source, which is added if it is new.

@@ -45,12 +45,23 @@ enum Kind {
     Logistic,
 }
 
+impl PatchArgs {
+    /// The published settings.
+    pub fn of(subject: DenseSubject) -> Self {
+        let PatchConfig { k, max_iterations, memory, .. } = PatchConfig::default();
+        let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
+        let classifier = vec![Kind::Knn, Kind::Logistic];
+        Self { subject, classifier, k, c: Vec::new(), max_iterations, memory }
+    }
+}
+
 /// Measures all networks.
 pub fn run(args: &PatchArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 
-fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
+/// Measures a network.
+pub fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
