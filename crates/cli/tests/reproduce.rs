@@ -52,7 +52,7 @@ fn rows_and_their_commands_are_printed() {
     let row = bench.ok(&["reproduce", "--row", "table2/dino_vitb8", "--data", "coco=my images"]);
     assert!(row.contains("--images 'my images/val2017'"), "{row}");
     for (args, says) in [
-        (["--row", "table9"], "algorithm1, table1"),
+        (["--row", "table9"], "algorithm2, table1"),
         (["--measure", "accuracy"], "expected some of knn"),
         (["--data", "inet=here"], "imagenet=FOLDER"),
     ] {

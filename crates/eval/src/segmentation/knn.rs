@@ -248,11 +248,9 @@ impl<'a> TrainPatches<'a> {
 
     fn fitted(&self, part: &Part, c: f64) -> Result<LogisticModel> {
         let area = self.pixels.len() / self.len();
-        let labels: Vec<i64> = part
-            .pixels
-            .chunks_exact(area)
-            .map(|pixels| i64::from(majority(pixels, self.classes)))
-            .collect();
+        let labels = part.pixels.chunks_exact(area);
+        let labels = labels.map(|pixels| i64::from(majority(pixels, self.classes)));
+        let labels: Vec<i64> = labels.collect();
         let mut config = LogisticConfig::default();
         (config.max_iterations, config.device) =
             (self.config.max_iterations, self.network.frozen.device);
