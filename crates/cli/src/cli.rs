@@ -24,6 +24,8 @@ pub enum Command {
     Train(commands::train::Args),
     /// Measure what a backbone learned
     Eval(Box<commands::eval::Args>),
+    /// List the numbers of the paper with the commands that measure them, and put ours beside them
+    Reproduce(commands::reproduce::Args),
     /// Measure how good masks, boxes, and tracks in files are, without a network
     Score(commands::score::Args),
     /// Write the features of images to a file
@@ -60,6 +62,7 @@ pub fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Score(args) => commands::score::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Embed(args) => commands::embed::run(&args),

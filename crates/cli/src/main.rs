@@ -7,7 +7,6 @@ mod commands;
 mod config;
 mod console;
 mod failure;
-mod precision;
 mod sizes;
 mod study;
 mod train;

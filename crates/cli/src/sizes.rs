@@ -27,6 +27,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Only a crop, as if it was typed.
+    pub fn of_crop(crop: Option<u32>) -> Self {
+        Self { resize: None, crop }
+    }
+
     /// The sizes as they were typed: shorter side, and crop.
     pub fn typed(&self) -> [Option<u32>; 2] {
         [self.resize, self.crop]

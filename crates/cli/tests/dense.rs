@@ -252,3 +252,53 @@ fn wrong_options_of_maskcut_are_named() {
     fs::write(bench.path("truth.json"), truth.replace("2.png", "9.png")).unwrap();
     fails(1, &["--ground-truth", "truth.json"], "9.png");
 }
+
+#[test]
+fn all_images_that_are_given_are_measured_in_one_table() {
+    let bench = bench();
+    draw_objects(&bench);
+    for folder in ["frames/a", "tracks/a"] {
+        fs::create_dir_all(bench.path(folder)).unwrap();
+    }
+    (0..3).for_each(|i| scene(&bench.path("frames/a"), &bench.path("tracks/a"), i));
+    let images = ["--train", "images/images", "--test", "images/images", "--max-test", "2"];
+    let dense = ["--classes", "2", "--dense-crop", "32", "--segment-iterations", "10"];
+    let objects = ["--object-images", "objects", "--ground-truth", "truth.json"];
+    let videos = ["--frames", "frames", "--truth", "tracks", "--without", "linear,logistic"];
+    let all = ["eval", "all", "--weights", "runs/tiny", "--device", "cpu"];
+    let args = [&all[..], &images, &SETS, &dense, &objects, &videos].concat();
+    let table = bench.ok(&args);
+    let names =
+        ["knn", "in-context", "segment-knn", "segment-logistic", "segment", "maskcut", "video"];
+    let rows: Vec<&str> =
+        table.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(rows, names, "{table}");
+    let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    assert_eq!(results["evaluations"].as_array().unwrap().len(), names.len());
+    assert_eq!(results["evaluations"][4]["settings"]["iterations"], 10);
+    assert!(results["evaluations"][4]["notes"][0].as_str().unwrap().contains("once"), "{results}");
+    bench.ok(&["report", "runs/tiny"]);
+    let page = fs::read_to_string(bench.path("runs/tiny/report.html")).unwrap();
+    assert!(names.iter().all(|name| page.contains(&format!("<td>{name}</td>"))), "all rows");
+
+    // What cannot be measured costs only itself.
+    fs::write(bench.path("truth.json"), "{").unwrap();
+    let quick = [&all[..], &images, &objects, &["--without", "linear,logistic"]].concat();
+    let table = bench.ok(&quick);
+    assert!(table.contains("left out maskcut: ") && table.contains("knn "), "{table}");
+    for (args, says) in [
+        (&["--classes", "2"][..], "there are no images"),
+        (
+            &["--images", "train/images", "--classes", "2"],
+            "give --labels, --test-images, --test-labels, too",
+        ),
+        (&SETS, "--preset"),
+        (&["--train", "images/images"], "--test"),
+        (&["--frames", "frames", "--truth", "tracks", "--without", "video"], "leaves no protocol"),
+    ] {
+        let output = bench.run(&[&all[..], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}

@@ -94,7 +94,7 @@ fn all_protocols_share_features_and_the_report_shows_them() {
     assert_eq!(names, ["knn", "logistic"], "{text}");
     let message = fails(&bench, 2, &[&all[..7], &["nothing"], &SETS].concat());
     assert!(
-        message.contains("--without nothing: expected some of knn, logistic, linear"),
+        message.contains("--without nothing: expected some of knn, logistic, linear, in-context, "),
         "{message}"
     );
     assert_eq!(found[0]["data"][0]["images"], 60);

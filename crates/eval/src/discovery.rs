@@ -9,15 +9,13 @@ use data::dense::in_order;
 use data::loader::BrokenImage;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
-use model::VisionTransformer;
-use model::normalize::Normalize;
 use ndarray::Array2;
 use objects::maskcut::Round;
 use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
-use tch::Device;
 
 use crate::error::{Error, Result};
-use crate::features::{FeaturePrecision, to_array};
+use crate::features::to_array;
+use crate::frozen::Frozen;
 use crate::pictures::lay_out;
 
 /// Which vectors of the last block's attention describe a patch.
@@ -35,14 +33,8 @@ pub enum AttentionFeature {
 /// How objects are found.
 #[derive(Debug, Clone)]
 pub struct DiscoveryOptions<'a> {
-    /// The network.
-    pub backbone: &'a VisionTransformer,
-    /// Its device.
-    pub device: Device,
-    /// Precision of the forward pass.
-    pub precision: FeaturePrecision,
-    /// Mean and standard deviation of its input, which must have three channels.
-    pub normalize: &'a Normalize,
+    /// The network, whose input must have three channels.
+    pub frozen: Frozen<'a>,
     /// Which vectors.
     pub feature: AttentionFeature,
     /// Side of the square to which images are resized, in pixels; 480 in MaskCut.
@@ -84,12 +76,12 @@ pub fn discover(
     options: &DiscoveryOptions<'_>,
     take: &mut dyn FnMut(Found) -> Result<()>,
 ) -> Result<Vec<BrokenImage>> {
-    let channels = options.normalize.mean.len();
+    let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
         let problem = format!("this one has {channels} channels, and MaskCut needs RGB images");
         return Err(Error::Setting { key: "weights", problem });
     }
-    let patch = usize::try_from(options.backbone.config().patch_size).unwrap_or_default();
+    let patch = usize::try_from(options.frozen.network.config().patch_size).unwrap_or_default();
     let workers = available_parallelism().map_or(1, usize::from);
     let (mut broken, side) = (Vec::new(), options.side);
     let make = |index: usize| prepared(&files[index], side, patch);
@@ -130,19 +122,15 @@ fn prepared(file: &Path, side: usize, patch: usize) -> Result<(Image, Picture)> 
 /// The vectors of all patches, `[N, D]`, with the heads side by side.
 fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Result<Array2<f32>> {
     let Grid { height, width } = picture.input_size;
-    let input = options.normalize.apply(&picture.input, [1, height, width], options.device)?;
-    let qkv = || tch::no_grad(|| options.backbone.last_qkv(&input));
-    let [query, key, value] = match options.precision.autocast() {
-        None => qkv()?,
-        kind => torch_ext::autocast(options.device, kind, qkv)??,
-    };
+    let input = options.frozen.input(&picture.input, [1, height, width])?;
+    let [query, key, value] = options.frozen.forward(|network| Ok(network.last_qkv(&input)?))?;
     let vectors = match options.feature {
         AttentionFeature::Query => query,
         AttentionFeature::Key => key,
         AttentionFeature::Value => value,
     };
     let patches = picture.patches.cells();
-    let first = 1 + options.backbone.config().num_register_tokens;
+    let first = 1 + options.frozen.network.config().num_register_tokens;
     let vectors = vectors.transpose(1, 2).flatten(2, 3); // [1, H, T, D/H] -> [1, T, D]
     let vectors = vectors.squeeze_dim(0).narrow(0, first, patches as i64); // -> [N, D]
     to_array(&vectors)

@@ -1,5 +1,7 @@
 //! Feature extraction for a whole data set.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use augment::EvalTransform;
@@ -76,6 +78,8 @@ impl FeatureSet {
 }
 
 /// Precision in which features are computed. They are stored in fp32.
+///
+/// As text, as in a record or on a command line: `fp32` or `bf16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -85,6 +89,27 @@ pub enum FeaturePrecision {
     Fp32,
     /// Matrix products in bf16 under autocast; several times as fast on a GPU.
     Bf16,
+}
+
+impl fmt::Display for FeaturePrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for FeaturePrecision {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "fp32" => Ok(Self::Fp32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err("expected fp32 or bf16".to_owned()),
+        }
+    }
 }
 
 impl FeaturePrecision {

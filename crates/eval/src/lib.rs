@@ -17,6 +17,7 @@ mod error;
 mod features;
 mod few_shot;
 mod files;
+mod frozen;
 mod gather;
 mod knn;
 mod knn_task;
@@ -41,5 +42,6 @@ pub use features::{
 };
 pub use few_shot::{FewShotConfig, FewShotScore, few_shot};
 pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
+pub use frozen::Frozen;
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
 pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};

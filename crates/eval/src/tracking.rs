@@ -6,15 +6,15 @@ use std::thread::available_parallelism;
 
 use data::decode::{Image, PixelFormat, decode_as};
 use data::dense::in_order;
-use model::normalize::Normalize;
-use model::{Mode, VisionTransformer};
+use model::Mode;
 use ndarray::Array2;
 use objects::propagate::{decide, one_hot, resize_ids};
 use objects::{Grid, PropagateOptions, Propagator};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::{FeaturePrecision, to_array};
+use crate::features::to_array;
+use crate::frozen::Frozen;
 
 /// Shorter side of the frames that the network sees in DINO's protocol.
 pub const SIDE: usize = 480;
@@ -24,14 +24,8 @@ const LONGER_UNIT: usize = 64;
 /// How objects are followed.
 #[derive(Debug, Clone)]
 pub struct TrackOptions<'a> {
-    /// The network.
-    pub backbone: &'a VisionTransformer,
-    /// Its device.
-    pub device: Device,
-    /// Precision of the forward pass.
-    pub precision: FeaturePrecision,
-    /// Mean and standard deviation of its input, which must have three channels.
-    pub normalize: &'a Normalize,
+    /// The network, whose input must have three channels.
+    pub frozen: Frozen<'a>,
     /// Shorter side of the frames that the network sees, in pixels; see [`SIDE`].
     pub side: usize,
     /// How labels are propagated.
@@ -66,12 +60,13 @@ pub fn track(
     options: &TrackOptions<'_>,
     take: &mut dyn FnMut(usize, TrackedFrame) -> Result<()>,
 ) -> Result<()> {
-    let channels = options.normalize.mean.len();
+    let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
         let problem = format!("this one has {channels} channels, and videos are RGB");
         return Err(Error::Setting { key: "weights", problem });
     }
-    let patch = usize::try_from(options.backbone.config().patch_size).unwrap_or_default().max(1);
+    let patch =
+        usize::try_from(options.frozen.network.config().patch_size).unwrap_or_default().max(1);
     let input = input_size(first.size, options.side, patch)?;
     let grid = Grid::new(input.height / patch, input.width / patch);
     let large = Grid::new(grid.height * patch, grid.width * patch);
@@ -140,13 +135,8 @@ fn read(file: &Path, expected: Grid) -> Result<Image> {
 /// The final patch tokens of a frame, `[N, D]`.
 fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Array2<f32>> {
     let pixels = resized(image, input)?;
-    let images =
-        options.normalize.apply(&pixels, [1, input.height, input.width], options.device)?;
-    let forward = || tch::no_grad(|| options.backbone.forward(&images, Mode::Eval));
-    let tokens = match options.precision.autocast() {
-        None => forward()?,
-        kind => torch_ext::autocast(options.device, kind, forward)??,
-    };
+    let images = options.frozen.input(&pixels, [1, input.height, input.width])?;
+    let tokens = options.frozen.forward(|network| Ok(network.forward(&images, Mode::Eval)?))?;
     to_array(&tokens.patches.squeeze_dim(0)) // [1, N, D] -> [N, D]
 }
 

@@ -11,7 +11,7 @@ use eval::retrieval::{
     Difficulty, EmbedOptions, GroundTruth, ImageFeatureKind, ImageFile, Query, Revisited, embed,
     images_in,
 };
-use eval::{Error, FeaturePrecision};
+use eval::{Error, FeaturePrecision, Frozen};
 use image::{Rgb, RgbImage};
 use model::normalize::Normalize;
 use model::weights::read_safetensors;
@@ -140,10 +140,12 @@ fn images_of_any_size_are_embedded() {
     let vars = nn::VarStore::new(Device::Cpu);
     let (backbone, normalize) = (tiny(&vars), Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] });
     let options = |kind| EmbedOptions {
-        backbone: &backbone,
-        device: Device::Cpu,
-        precision: FeaturePrecision::Fp32,
-        normalize: &normalize,
+        frozen: Frozen {
+            network: &backbone,
+            normalize: &normalize,
+            device: Device::Cpu,
+            precision: FeaturePrecision::Fp32,
+        },
         pixels: PixelFormat::RGB,
         kind,
     };

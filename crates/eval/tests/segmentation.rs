@@ -13,7 +13,7 @@ use eval::segmentation::{
     Confusion, DenseData, DenseExtractor, DenseNetwork, Layers, MaskSize, SegmentationScore,
     Segmenter, evaluate,
 };
-use eval::{Error, FeaturePrecision};
+use eval::{Error, FeaturePrecision, Frozen};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use model::normalize::Normalize;
 use model::weights::{WeightsFile, read_safetensors};
@@ -104,7 +104,8 @@ impl DenseExtractor for Broken {
 
 fn network<'a>(extractor: &'a dyn DenseExtractor, normalize: &'a Normalize) -> DenseNetwork<'a> {
     let (device, precision) = (Device::Cpu, FeaturePrecision::Fp32);
-    DenseNetwork { extractor, normalize, device, precision, layers: Layers::Last(1) }
+    let frozen = Frozen { network: extractor, normalize, device, precision };
+    DenseNetwork { frozen, layers: Layers::Last(1) }
 }
 
 fn normalize() -> Normalize {

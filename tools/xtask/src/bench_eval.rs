@@ -1,7 +1,9 @@
 //! `cargo xtask bench eval`: evaluations on frozen features beside torch and scikit-learn.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -11,13 +13,17 @@ use crate::workspace::Workspace;
 use crate::{bench, process, setup};
 
 const PEER: &str = "benches/peers/eval.py";
-const PEER_PACKAGES: [&str; 3] = ["scikit-learn==1.7.2", "timm==1.0.22", "torchvision==0.26.0"];
+const PEER_PACKAGES: [&str; 4] =
+    ["scikit-learn==1.7.2", "timm==1.0.22", "torchvision==0.26.0", "faiss-cpu==1.15.1"];
 /// Where features and images are put.
 const FOLDER: &str = "target/bench-eval";
 /// The images that are embedded.
 const DRAWN: Synthetic = Synthetic { count: 64, size: 320, seed: 0 };
 /// What is measured, in the order of the table.
-const KINDS: [&str; 4] = ["knn", "logreg", "linear_grid", "extract"];
+const KINDS: [&str; 5] = ["knn", "logreg", "linear_grid", "extract", HUMMINGBIRD];
+/// The search of nearest patches of in-context segmentation, which has programs of its own.
+const HUMMINGBIRD: &str = "hummingbird";
+const HUMMINGBIRD_PEER: &str = "benches/peers/hummingbird.py";
 
 /// Runs simdino and its peers one after the other on the same features and prints ratios.
 ///
@@ -48,14 +54,20 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut command = workspace.torch_command(simdino.path());
     command.args(["bench", "eval", "--json", "--folder"]).arg(&folder);
     command.arg("--images").arg(images(&drawn)).args(&options);
-    let ours = process::json(&mut command)?;
-    let theirs = match bench::python_with(workspace, "sklearn, timm, torchvision", &PEER_PACKAGES)?
-    {
+    let mut ours = process::json(&mut command)?;
+    let theirs = match bench::python_with(
+        workspace,
+        "sklearn, timm, torchvision, faiss",
+        &PEER_PACKAGES,
+    )? {
         Some(python) => {
             let mut command = workspace.command(&python);
             command.arg(PEER).arg("--folder").arg(&folder).arg("--images").arg(images(&drawn));
             command.arg("--settings").arg(ours.to_string());
-            process::json(&mut command)?
+            let mut theirs = process::json(&mut command)?;
+            let search = hummingbird(workspace, &simdino, &python, &ours["threads"])?;
+            put(&mut ours, &mut theirs, &search);
+            theirs
         }
         None => {
             let why = format!("no python3 here imports torch {}", setup::TORCH);
@@ -67,6 +79,36 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         println!("{}", summary(&ours, &theirs));
     }
     Ok(())
+}
+
+/// Times of the search in simdino and in its peers.
+fn hummingbird(
+    workspace: &Workspace,
+    simdino: &Simdino<'_>,
+    python: &OsStr,
+    threads: &Value,
+) -> Result<Value> {
+    // In one call: alone, the example would be built with other features of what both depend on.
+    process::run(&mut workspace.cargo(&[
+        "build",
+        "--package=trainer",
+        "--bin=simdino",
+        "--package=simdino-eval",
+        "--example=nearest",
+    ]))?;
+    let example = simdino.path().with_file_name("examples").join("nearest");
+    let mut command = workspace.torch_command(Path::new(python));
+    command.arg(HUMMINGBIRD_PEER).arg("--ours").arg(example);
+    process::json(command.arg("--threads").arg(threads.to_string()))
+}
+
+/// Adds the times of the search to those of the other evaluations; the peer is faiss.
+fn put(ours: &mut Value, theirs: &mut Value, search: &Value) {
+    ours["seconds"][HUMMINGBIRD] = search["nearest_s"].clone();
+    theirs["seconds"][HUMMINGBIRD] = search["faiss_s"].clone();
+    if let Some(why) = search["missing"]["faiss_s"].as_str() {
+        theirs["missing"][HUMMINGBIRD] = why.into();
+    }
 }
 
 fn table(ours: &Value, theirs: &Value) -> String {
@@ -125,14 +167,25 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_missing_is_null_with_the_reason() {
-        let ours =
+        let mut ours =
             json!({"seconds": {"knn": 0.5, "logreg": 2.0, "linear_grid": 0.01, "extract": 1.0}});
-        let theirs = json!({"seconds": {"knn": 1.25, "linear_grid": 0.05}, "missing": {"logreg": "no sklearn"}});
+        let mut theirs = json!({"seconds": {"knn": 1.25, "linear_grid": 0.05}, "missing": {"logreg": "no sklearn"}});
+        let search = json!({"nearest_s": 2.0, "faiss_s": 3.0, "torch_s": 9.0, "missing": {}});
+        put(&mut ours, &mut theirs, &search);
         let expected = json!({
-            "knn": 2.5, "logreg": null, "linear_grid": 5.0, "extract": null, "missing": {"logreg": "no sklearn"},
+            "knn": 2.5, "logreg": null, "linear_grid": 5.0, "extract": null, "hummingbird": 1.5,
+            "missing": {"logreg": "no sklearn"},
         });
         assert_eq!(summary(&ours, &theirs), expected);
         let text = table(&ours, &theirs);
         assert!(text.contains("no sklearn") && text.contains("5.00"), "{text}");
+        put(
+            &mut ours,
+            &mut theirs,
+            &json!({"nearest_s": 2.0, "faiss_s": null, "missing": {"faiss_s": "no faiss"}}),
+        );
+        let summary = summary(&ours, &theirs);
+        assert!(summary["hummingbird"].is_null(), "{summary}");
+        assert_eq!(summary["missing"]["hummingbird"], "no faiss");
     }
 }

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use eval::{ExtractOptions, FeatureExtractor, MeanPatch, extract_with_progress};
+use eval::{ExtractOptions, FeatureExtractor, FeaturePrecision, MeanPatch, extract_with_progress};
 use eval::{FeatureFormat, write_features};
 
 use crate::console::{answer, note, progress};
 use crate::failure::{Failure, Result};
-use crate::precision::Precision;
 use crate::sizes::{Sizes, words};
 use crate::weights;
 use simdino::device::{self, DeviceSpec};
@@ -46,9 +45,9 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceSpec,
-    /// Precision of the network; bf16 is several times as fast on a GPU
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
-    precision: Precision,
+    /// Precision of the network, fp32 or bf16; bf16 is several times as fast on a GPU
+    #[arg(long, default_value_t = FeaturePrecision::Fp32)]
+    precision: FeaturePrecision,
 }
 
 /// Which vector stands for an image.
@@ -77,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Arc::new(data::open(&data_config(&weights, &args.data))?);
     dataset.notices().sentences_about(&args.data).iter().for_each(|text| note(text));
     let mut options = ExtractOptions::new(transform, weights.normalize.clone());
-    (options.device, options.precision) = (device, args.precision.into());
+    (options.device, options.precision) = (device, args.precision);
     options.batch = args.batch.map_or(ExtractOptions::batch_for(device), NonZeroUsize::get);
     options.limit = args.limit.map(NonZeroUsize::get);
     let backbone = &weights.backbone;

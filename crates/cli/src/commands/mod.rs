@@ -12,6 +12,7 @@ pub mod import;
 pub mod inspect;
 pub mod picture;
 pub mod report;
+pub mod reproduce;
 pub mod score;
 pub mod study;
 pub mod train;

@@ -7,13 +7,13 @@ use std::thread::available_parallelism;
 use data::decode::{Image, PixelFormat, decode_as};
 use data::dense::in_order;
 use data::loader::BrokenImage;
-use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::{FeaturePrecision, unit_rows};
+use crate::features::unit_rows;
+use crate::frozen::Frozen;
 use crate::segmentation::resized;
 
 /// An image file, and the part of it that is used.
@@ -48,13 +48,7 @@ pub enum ImageFeatureKind {
 #[derive(Debug, Clone)]
 pub struct EmbedOptions<'a> {
     /// The network.
-    pub backbone: &'a VisionTransformer,
-    /// Its device.
-    pub device: Device,
-    /// Precision of the forward pass.
-    pub precision: FeaturePrecision,
-    /// Mean and standard deviation of its input.
-    pub normalize: &'a Normalize,
+    pub frozen: Frozen<'a>,
     /// Channels and values of the images.
     pub pixels: PixelFormat,
     /// Which vector.
@@ -210,11 +204,8 @@ fn thumbnail((width, height): (u32, u32), most: u32) -> (u32, u32) {
 fn vector(image: &Image, options: &EmbedOptions<'_>) -> Result<Tensor> {
     let (width, height) = image.dimensions();
     let shape = [1, height as usize, width as usize];
-    let input = options.normalize.apply(image.data(), shape, options.device)?;
-    let of = |input: &Tensor| match options.precision.autocast() {
-        None => one(input, options),
-        kind => torch_ext::autocast(options.device, kind, || one(input, options))?,
-    };
+    let input = options.frozen.input(image.data(), shape)?;
+    let of = |input: &Tensor| options.frozen.forward(|network| one(network, input, options.kind));
     let feature = match options.kind {
         ImageFeatureKind::Cls { multi_scale: true, .. } => {
             let mut sum = of(&input)?;
@@ -230,18 +221,18 @@ fn vector(image: &Image, options: &EmbedOptions<'_>) -> Result<Tensor> {
     Ok(feature.squeeze_dim(0).f_to_device(Device::Cpu)?)
 }
 
-fn one(input: &Tensor, options: &EmbedOptions<'_>) -> Result<Tensor> {
-    let patch = options.backbone.config().patch_size;
+fn one(network: &VisionTransformer, input: &Tensor, kind: ImageFeatureKind) -> Result<Tensor> {
+    let patch = network.config().patch_size;
     let size = input.size();
     let whole = |side: i64| side / patch * patch;
     let input = input.narrow(2, 0, whole(size[2])).narrow(3, 0, whole(size[3])).contiguous();
-    match options.kind {
+    match kind {
         ImageFeatureKind::Cls { .. } => {
-            let cls = tch::no_grad(|| options.backbone.forward_cls(&input, Mode::Eval))?;
+            let cls = network.forward_cls(&input, Mode::Eval)?;
             Ok(cls.to_kind(Kind::Float))
         }
         ImageFeatureKind::ClsGem { .. } => {
-            let tokens = tch::no_grad(|| options.backbone.forward(&input, Mode::Eval))?;
+            let tokens = network.forward(&input, Mode::Eval)?;
             let patches = tokens.patches.to_kind(Kind::Float).clamp_min(1e-6); // [1, N, D]
             let gem =
                 patches.pow_tensor_scalar(4.0).mean_dim(1, false, None).pow_tensor_scalar(0.25);

@@ -3,13 +3,12 @@
 use augment::resize::resize;
 use data::decode::Image;
 use data::dense::LabelMap;
-use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::FeaturePrecision;
+use crate::frozen::Frozen;
 
 /// The blocks whose patch tokens are used, each after the final norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,17 +75,11 @@ impl DenseExtractor for VisionTransformer {
     }
 }
 
-/// A frozen network, and how it sees images.
+/// A frozen network of which patch tokens are used.
 #[derive(Clone, Copy)]
 pub struct DenseNetwork<'a> {
     /// The network.
-    pub extractor: &'a dyn DenseExtractor,
-    /// Mean and standard deviation of its input.
-    pub normalize: &'a Normalize,
-    /// Its device.
-    pub device: Device,
-    /// Precision of the forward pass.
-    pub precision: FeaturePrecision,
+    pub frozen: Frozen<'a, dyn DenseExtractor + 'a>,
     /// Which patch tokens are used.
     pub layers: Layers,
 }
@@ -107,7 +100,7 @@ impl DenseNetwork<'_> {
         let mut pixels = Vec::with_capacity(images.iter().map(|image| image.data().len()).sum());
         images.iter().for_each(|image| pixels.extend_from_slice(image.data()));
         let shape = [images.len(), height as usize, width as usize];
-        Ok(self.normalize.apply(&pixels, shape, self.device)?)
+        self.frozen.input(&pixels, shape)
     }
 
     /// Features of normalized images `[B, C, H, W]`, whose sides may be any number of pixels: they are
@@ -116,7 +109,7 @@ impl DenseNetwork<'_> {
     /// # Errors
     /// Returns an error if the model does not accept the images.
     pub fn maps(&self, input: &Tensor) -> Result<Tensor> {
-        let patch = i64::from(self.extractor.patch_size());
+        let patch = i64::from(self.frozen.network.patch_size());
         let size = input.size();
         let &[_, _, height, width] = size.as_slice() else {
             return Err(Error::Shape { what: "images", expected: "[B, C, H, W]", got: size });
@@ -126,17 +119,12 @@ impl DenseNetwork<'_> {
             (0, 0) => input.shallow_clone(),
             (bottom, right) => input.f_constant_pad_nd([0, right, 0, bottom])?,
         };
-        match self.precision.autocast() {
-            None => self.extractor.maps(&input, self.layers),
-            kind => {
-                torch_ext::autocast(self.device, kind, || self.extractor.maps(&input, self.layers))?
-            }
-        }
+        self.frozen.forward(|network| network.maps(&input, self.layers))
     }
 
     /// The side next to `side` that is a multiple of the patch size, at least one patch.
     pub fn whole_patches(&self, side: u32) -> u32 {
-        let patch = self.extractor.patch_size().max(1);
+        let patch = self.frozen.network.patch_size().max(1);
         (side.saturating_add(patch / 2) / patch).max(1) * patch
     }
 }

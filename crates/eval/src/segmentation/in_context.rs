@@ -96,7 +96,7 @@ impl<'a> Memory<'a> {
     ) -> Result<Self> {
         check(config)?;
         let config = InContextConfig { side: network.whole_patches(config.side), ..config.clone() };
-        let (patch, indices) = (network.extractor.patch_size() as usize, train.indices());
+        let (patch, indices) = (network.frozen.network.patch_size() as usize, train.indices());
         let per_image = config.memory / indices.len().max(1);
         if per_image == 0 {
             let problem = format!(
@@ -117,7 +117,7 @@ impl<'a> Memory<'a> {
         let (mut keys, mut labels) = (Vec::new(), Vec::new());
         let read = train.each(&indices, prepare, |place, (image, kept)| {
             if !kept.patches.is_empty() {
-                let chosen = Tensor::from_slice(&kept.patches).to_device(network.device);
+                let chosen = Tensor::from_slice(&kept.patches).to_device(network.frozen.device);
                 keys.push(rows(&network, &image)?.index_select(0, &chosen));
                 labels.push(Tensor::from_slice(&kept.labels).view([-1, classes as i64]));
             }
@@ -129,7 +129,7 @@ impl<'a> Memory<'a> {
         }
         let keys = Tensor::f_cat(&keys, 0)?; // [M, D]
         check_finite(&keys, "train")?;
-        let labels = Tensor::f_cat(&labels, 0)?.to_device(network.device);
+        let labels = Tensor::f_cat(&labels, 0)?.to_device(network.frozen.device);
         let index = Index::new(&keys, Similarity::Cosine)?;
         Ok(Self { network, index, labels, config, images: read.images, broken: read.broken })
     }
@@ -164,7 +164,7 @@ impl Segmenter for Memory<'_> {
         let features = rows(&self.network, &resized(image, side, side)?)?; // [N, D]
         check_finite(&features, "test")?;
         let soft = self.soft_labels(&features)?; // [N, K]
-        let grid = i64::from(side / self.network.extractor.patch_size());
+        let grid = i64::from(side / self.network.frozen.network.patch_size());
         best_classes(&soft.tr().reshape([-1, grid, grid]), size) // [K, h, w]
     }
 }

@@ -115,7 +115,7 @@ impl<'a> TrainPatches<'a> {
         let config = in_whole_patches(&network, config);
         let indices = held_out_last(&train.indices(), &config);
         let per_image = per_image(&indices, &config)?;
-        let (side, patch) = (config.side, network.extractor.patch_size() as usize);
+        let (side, patch) = (config.side, network.frozen.network.patch_size() as usize);
         let first_held_out = indices.len() - held_out_count(indices.len(), &config);
         let prepare = |index: usize, sample: DenseSample| {
             let image = resized(&sample.image, side, side)?;
@@ -248,13 +248,12 @@ impl<'a> TrainPatches<'a> {
 
     fn fitted(&self, part: &Part, c: f64) -> Result<LogisticModel> {
         let area = self.pixels.len() / self.len();
-        let labels: Vec<i64> = part
-            .pixels
-            .chunks_exact(area)
-            .map(|pixels| i64::from(majority(pixels, self.classes)))
-            .collect();
+        let labels = part.pixels.chunks_exact(area);
+        let labels = labels.map(|pixels| i64::from(majority(pixels, self.classes)));
+        let labels: Vec<i64> = labels.collect();
         let mut config = LogisticConfig::default();
-        (config.max_iterations, config.device) = (self.config.max_iterations, self.network.device);
+        (config.max_iterations, config.device) =
+            (self.config.max_iterations, self.network.frozen.device);
         fit(&part.features, &Tensor::from_slice(&labels), self.classes as i64, c, &config)
     }
 }
@@ -317,7 +316,7 @@ impl Segmenter for PatchSegmenter<'_> {
         let features = rows(network, &resized(image, side, side)?)?;
         check_finite(&features, "test")?;
         let features = (features - mean) / std;
-        let patch = network.extractor.patch_size() as usize;
+        let patch = network.frozen.network.patch_size() as usize;
         let predicted = match &self.classifier {
             Classifier::Knn(votes, k) => votes.predict(&features, &[*k])?.swap_remove(0),
             Classifier::Logistic(model) => spread(model, &features, patch * patch)?,

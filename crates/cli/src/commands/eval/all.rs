@@ -1,7 +1,9 @@
-//! `simdino eval all`: every protocol that two sets of labeled images allow, on features that are
-//! computed once.
+//! `simdino eval all`: every protocol that the given images allow, in one table.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use eval::record::Record;
 use eval::store::ImageFeature;
@@ -10,102 +12,265 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::outcome::{Measured, keep, measure_each, table};
+use super::dense::{DenseImages, DenseSubject, in_context, patches, segment};
+use super::networks::{Networks, Opened};
+use super::outcome::{Measured, Outcome, keep, measure_each, table};
 use super::subject::{LAST, Subject, Task};
-use super::{knn, linear, logistic};
+use super::{knn, linear, logistic, maskcut, video};
 
 /// What `eval all` takes.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
     #[command(flatten)]
-    subject: Subject,
+    networks: Networks,
+    /// Labeled images to learn from: folder, list, or shards
+    #[arg(long, value_name = "PATH", requires = "test")]
+    train: Option<String>,
+    /// Labeled images to classify
+    #[arg(long, value_name = "PATH", requires = "train")]
+    test: Option<String>,
+    #[command(flatten)]
+    dense: DenseImages,
+    /// Iterations of linear segmentation, of which its recipe has 40,000
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    segment_iterations: u64,
+    /// Side of the images for segmentation, in pixels; by default that of each protocol, 448 or 512
+    #[arg(long, value_name = "N")]
+    dense_crop: Option<u32>,
+    /// Folder of images with objects
+    #[arg(long, value_name = "FOLDER")]
+    object_images: Option<PathBuf>,
+    /// Their objects, in COCO's format; without them, only the share of images with a mask is measured
+    #[arg(long, value_name = "FILE", requires = "object_images")]
+    ground_truth: Option<PathBuf>,
+    /// Videos: a folder with one folder of images per sequence
+    #[arg(long, value_name = "FOLDER", requires = "truth")]
+    frames: Option<PathBuf>,
+    /// Their annotations: a folder of the same structure with PNG files
+    #[arg(long, value_name = "FOLDER", requires = "frames")]
+    truth: Option<PathBuf>,
+    /// Everything but 0 is one object in the annotations of videos, as in DAVIS 2016
+    #[arg(long, requires = "truth")]
+    single_object: bool,
+    /// Most images used of each set to learn from; all if it is not given
+    #[arg(long)]
+    max_train: Option<NonZeroUsize>,
+    /// Most images used of each set to test with; all if it is not given
+    #[arg(long)]
+    max_test: Option<NonZeroUsize>,
     /// Protocols to leave out
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     without: Vec<String>,
 }
 
-/// A protocol with its published settings.
-struct Protocol {
+/// A protocol of labeled images with its published settings.
+struct Labeled {
     name: &'static str,
-    /// Class tokens of this number of last blocks, which a network may be too shallow for.
+    /// Features that it needs, which a network may be too shallow for.
     wanted: fn() -> BTreeSet<ImageFeature>,
     measure: fn(&Task<'_>) -> Result<Measured>,
 }
 
-/// All protocols, cheapest first. A new one needs a line here.
-const PROTOCOLS: [Protocol; 3] = [
-    Protocol {
+/// The protocols of labeled images, which share their features; cheapest first.
+const LABELED: [Labeled; 3] = [
+    Labeled {
         name: "knn",
         wanted: || BTreeSet::from([LAST]),
         measure: |task| knn::measure(&knn::KnnOptions::default(), task),
     },
-    Protocol {
+    Labeled {
         name: "logistic",
         wanted: || BTreeSet::from([LAST]),
         measure: |task| logistic::measure(&logistic::LogisticOptions::default(), task),
     },
-    Protocol {
+    Labeled {
         name: "linear",
         wanted: || linear::wanted(&linear::LinearOptions::default()),
         measure: |task| linear::measure(&linear::LinearOptions::default(), task),
     },
 ];
 
-/// Runs the verb.
-pub fn run(args: &AllArgs) -> Result<()> {
-    let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
-    if let Some(name) = args.without.iter().find(|name| !names.contains(&name.as_str())) {
-        let known = names.join(", ");
-        return Err(Failure::usage(format!("--without {name}: expected some of {known}")));
+/// A protocol with images of its own and its published settings.
+struct Other {
+    name: &'static str,
+    /// Whether its images were given.
+    given: fn(&AllArgs) -> bool,
+    measure: fn(&AllArgs, &Opened) -> Result<Measured>,
+}
+
+/// The others; cheapest first. A new protocol needs a line here.
+const OTHERS: [Other; 5] = [
+    Other {
+        name: "in-context",
+        given: |args| args.dense.given(),
+        measure: |args, opened| {
+            in_context::measure(&in_context::InContextArgs::of(args.segmented()), opened)
+        },
+    },
+    Other {
+        name: "segment-knn",
+        given: |args| args.dense.given(),
+        measure: |args, opened| patches::measure(&patches::PatchArgs::of(args.segmented()), opened),
+    },
+    Other {
+        name: "segment",
+        given: |args| args.dense.given(),
+        measure: |args, opened| {
+            let iterations = args.segment_iterations;
+            segment::measure(&segment::SegmentArgs::shortened(args.segmented(), iterations), opened)
+        },
+    },
+    Other {
+        name: "maskcut",
+        given: |args| args.object_images.is_some(),
+        measure: |args, opened| {
+            let images = args.object_images.clone().unwrap_or_default();
+            let networks = args.networks.with_crop(None);
+            let mut cut = maskcut::MaskCutArgs::of(networks, images, args.ground_truth.clone());
+            cut.limit = args.max_test.map(NonZeroUsize::get);
+            maskcut::measure(&cut, opened)
+        },
+    },
+    Other {
+        name: "video",
+        given: |args| args.frames.is_some(),
+        measure: |args, opened| {
+            let [frames, truth] =
+                [&args.frames, &args.truth].map(|path| path.clone().unwrap_or_default());
+            let networks = args.networks.with_crop(None);
+            let video = video::VideoArgs::of(networks, frames, truth, args.single_object);
+            video::measure(&video, opened)
+        },
+    },
+];
+
+/// What is measured.
+struct Chosen {
+    subject: Option<Subject>,
+    labeled: Vec<&'static Labeled>,
+    others: Vec<&'static Other>,
+}
+
+impl AllArgs {
+    fn limits(&self) -> [Option<NonZeroUsize>; 2] {
+        [self.max_train, self.max_test]
     }
-    let chosen: Vec<&Protocol> = PROTOCOLS
-        .iter()
-        .filter(|protocol| !args.without.iter().any(|name| name == protocol.name))
-        .collect();
-    if chosen.is_empty() {
-        return Err(Failure::usage("--without: leaves no protocol"));
+
+    /// The images with a class for every pixel.
+    fn segmented(&self) -> DenseSubject {
+        let networks = self.networks.with_crop(self.dense_crop);
+        DenseSubject::new(networks, self.dense.clone(), self.limits())
     }
-    measure_each(&args.subject.networks, &mut |opened| {
+
+    fn chosen(&self) -> Result<Chosen> {
+        let names = || LABELED.iter().map(|one| one.name).chain(OTHERS.iter().map(|one| one.name));
+        if let Some(name) = self.without.iter().find(|name| !names().any(|known| known == *name)) {
+            let known = names().collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!("--without {name}: expected some of {known}")));
+        }
+        let wanted = |name: &str| !self.without.iter().any(|without| without == name);
+        let subject =
+            self.train.clone().zip(self.test.clone()).map(|(train, test)| {
+                Subject::new(self.networks.clone(), [train, test], self.limits())
+            });
+        let labeled = LABELED.iter().filter(|one| subject.is_some() && wanted(one.name)).collect();
+        let others = OTHERS.iter().filter(|one| (one.given)(self) && wanted(one.name)).collect();
+        let chosen = Chosen { subject, labeled, others };
+        if chosen.labeled.is_empty() && chosen.others.is_empty() {
+            return Err(Failure::usage(if self.without.is_empty() {
+                "there are no images: give --train and --test, --images with --labels, --test-images, and \
+                 --test-labels, --object-images, or --frames and --truth"
+            } else {
+                "--without: leaves no protocol"
+            }));
+        }
+        if self.dense.given() {
+            self.dense.check()?;
+        }
+        Ok(chosen)
+    }
+}
+
+/// Measures all networks.
+pub fn run(args: &AllArgs) -> Result<Outcome> {
+    let chosen = args.chosen()?;
+    measure_each(&args.networks, &mut |opened| all(args, &chosen, opened))
+}
+
+fn all(args: &AllArgs, chosen: &Chosen, opened: &Opened) -> Result<Measured> {
+    let mut done = Done::default();
+    if let Some(subject) = chosen.subject.as_ref().filter(|_| !chosen.labeled.is_empty()) {
         let depth = opened.weights.backbone.depth();
         let fits = |feature: &ImageFeature| match feature {
             ImageFeature::Cls(block) => i64::from(*block) <= depth,
             ImageFeature::MeanPatch => true,
         };
-        let wanted = chosen.iter().flat_map(|protocol| (protocol.wanted)()).filter(fits).collect();
-        all(&chosen, &args.subject.task(opened, &wanted)?)
-    })
-}
-
-/// Measures all protocols that work, and keeps each result as soon as it is there; one that does not
-/// work is said, and costs only itself.
-fn all(protocols: &[&Protocol], task: &Task<'_>) -> Result<Measured> {
-    let folder = task.subject.networks.folder_of_results(&task.opened.path);
-    let (mut records, mut failures) = (Vec::new(), Vec::new());
-    for protocol in protocols {
-        match (protocol.measure)(task) {
-            Ok(measured) => {
-                // The next one may take hours.
-                if let Some(folder) = &folder {
-                    keep(folder, &measured.records)?;
+        let wanted = chosen.labeled.iter().flat_map(|one| (one.wanted)()).filter(fits).collect();
+        match subject.task(opened, &wanted) {
+            Ok(task) => {
+                for one in &chosen.labeled {
+                    done.put(args, opened, one.name, || (one.measure)(&task))?;
                 }
-                records.extend(measured.records);
             }
+            // The same error for all of them.
             Err(failure) => {
-                let why = format!("{}: {}", protocol.name, failure.lines().join("; "));
-                note(&format!("warning: left out {why}"));
-                failures.push((why, failure));
+                let names: Vec<&str> = chosen.labeled.iter().map(|one| one.name).collect();
+                done.put(args, opened, &names.join(", "), || Err(failure))?;
             }
         }
     }
-    if records.is_empty()
-        && let Some((_, failure)) = failures.pop()
-    {
-        return Err(failure);
+    for one in &chosen.others {
+        done.put(args, opened, one.name, || (one.measure)(args, opened))?;
     }
-    let rows: Vec<&Record> = records.iter().collect();
-    let left_out: Vec<&String> = failures.iter().map(|(why, _)| why).collect();
-    let missing: String = left_out.iter().map(|why| format!("left out {why}\n")).collect();
-    let text = table(&rows) + &missing;
-    let json = json!({ "records": records, "left_out": left_out });
-    Ok(Measured { records, json, text })
+    done.measured()
+}
+
+/// What was measured of a network.
+#[derive(Default)]
+struct Done {
+    records: Vec<Record>,
+    failures: Vec<(String, Failure)>,
+}
+
+impl Done {
+    /// Measures a protocol, and keeps its results at once, because the next one may take hours; one that does
+    /// not work is said, and costs only itself.
+    fn put(
+        &mut self,
+        args: &AllArgs,
+        opened: &Opened,
+        name: &str,
+        measure: impl FnOnce() -> Result<Measured>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        match measure() {
+            Ok(measured) => {
+                note(&format!("{name}: {:.1} s", start.elapsed().as_secs_f64()));
+                if let Some(folder) = args.networks.folder_of_results(&opened.path) {
+                    keep(&folder, &measured.records)?;
+                }
+                self.records.extend(measured.records);
+            }
+            Err(failure) => {
+                let why = format!("{name}: {}", failure.lines().join("; "));
+                note(&format!("warning: left out {why}"));
+                self.failures.push((why, failure));
+            }
+        }
+        Ok(())
+    }
+
+    fn measured(mut self) -> Result<Measured> {
+        if self.records.is_empty()
+            && let Some((_, failure)) = self.failures.pop()
+        {
+            return Err(failure);
+        }
+        let rows: Vec<&Record> = self.records.iter().collect();
+        let left_out: Vec<&String> = self.failures.iter().map(|(why, _)| why).collect();
+        let missing: String = left_out.iter().map(|why| format!("left out {why}\n")).collect();
+        let text = table(&rows) + &missing;
+        let json = json!({ "records": self.records, "left_out": left_out });
+        Ok(Measured { records: self.records, json, text })
+    }
 }

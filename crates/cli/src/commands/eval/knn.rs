@@ -14,7 +14,7 @@ use crate::console::note;
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 use super::subject::{LAST, Subject, Task};
 
 /// What `eval knn` takes.
@@ -49,8 +49,8 @@ impl Default for KnnOptions {
     }
 }
 
-/// Runs the verb.
-pub fn run(args: &KnnArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &KnnArgs) -> Result<Outcome> {
     let KnnOptions { k, shots, tries, .. } = &args.options;
     if k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));

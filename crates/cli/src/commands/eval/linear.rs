@@ -13,7 +13,7 @@ use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
 
 use super::networks::Opened;
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 use super::subject::{LAST, Subject, Task};
 
 /// What `eval linear` takes.
@@ -99,8 +99,8 @@ fn epoch_length(word: &str) -> std::result::Result<EpochLength, String> {
     Ok(EpochLength::Steps(steps.get()))
 }
 
-/// Runs the verb.
-pub fn run(args: &LinearArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &LinearArgs) -> Result<Outcome> {
     let LinearOptions { rates, blocks, .. } = &args.options;
     if rates.iter().any(|&rate| !rate.is_finite() || rate <= 0.0) {
         return Err(Failure::usage(format!(

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 use super::subject::{LAST, Subject, Task};
 
 /// What `eval logistic` takes.
@@ -30,8 +30,8 @@ pub struct LogisticOptions {
     c: Vec<f64>,
 }
 
-/// Runs the verb.
-pub fn run(args: &LogisticArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &LogisticArgs) -> Result<Outcome> {
     let c = &args.options.c;
     if c.iter().any(|&c| !c.is_finite() || c <= 0.0) {
         return Err(Failure::usage(format!("--c: every number must be above 0 (got {c:?})")));

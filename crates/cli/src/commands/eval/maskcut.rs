@@ -20,7 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::train::pictures::save;
 
 use super::networks::{Networks, Opened};
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 
 /// The class of all masks.
 const CLASS: i64 = 1;
@@ -50,7 +50,7 @@ pub struct MaskCutArgs {
     shown: usize,
     /// Most images used; all if it is not given
     #[arg(long)]
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// Patches are alike if the cosine of their features is above this, 0 to below 1
     #[arg(long, default_value_t = 0.15)]
     tau: f64,
@@ -89,8 +89,8 @@ impl From<Feature> for AttentionFeature {
     }
 }
 
-/// Runs the verb.
-pub fn run(args: &MaskCutArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
     check_unused(&args.networks)?;
     let several = args.networks.paths()?.len() > 1;
     let written = [&args.detections, &args.annotations, &args.picture];
@@ -100,7 +100,38 @@ pub fn run(args: &MaskCutArgs) -> Result<()> {
         ));
     }
     let set = ImageSet::open(args)?;
-    measure_each(&args.networks, &mut |opened| measure(args, &set, opened))
+    measure_each(&args.networks, &mut |opened| measure_set(args, &set, opened))
+}
+
+impl MaskCutArgs {
+    /// The published settings.
+    pub fn of(networks: Networks, images: PathBuf, ground_truth: Option<PathBuf>) -> Self {
+        let MaskCutOptions { tau, masks, .. } = MaskCutOptions::default();
+        Self {
+            networks,
+            images,
+            ground_truth,
+            detections: None,
+            annotations: None,
+            picture: None,
+            shown: 0,
+            limit: None,
+            tau,
+            masks,
+            feature: Feature::Key,
+            side: objects::picture::SIDE,
+            skip_crf: false,
+            skip_untrained: false,
+        }
+    }
+}
+
+/// Measures a network.
+///
+/// # Errors
+/// The images or their objects cannot be read.
+pub fn measure(args: &MaskCutArgs, opened: &Opened) -> Result<Measured> {
+    measure_set(args, &ImageSet::open(args)?, opened)
 }
 
 fn check_unused(networks: &Networks) -> Result<()> {
@@ -208,7 +239,7 @@ impl AllFound {
     }
 }
 
-fn measure(args: &MaskCutArgs, set: &ImageSet, opened: &Opened) -> Result<Measured> {
+fn measure_set(args: &MaskCutArgs, set: &ImageSet, opened: &Opened) -> Result<Measured> {
     let trained = find(args, set, opened, &opened.weights.backbone, args.shown)?;
     let mut record = opened.record("maskcut");
     (record.resize, record.crop) = (None, Some(u32::try_from(args.side).unwrap_or(u32::MAX)));
@@ -245,10 +276,7 @@ fn find(
     shown: usize,
 ) -> Result<AllFound> {
     let options = DiscoveryOptions {
-        backbone,
-        device: opened.device,
-        precision: args.networks.precision.into(),
-        normalize: &opened.weights.normalize,
+        frozen: opened.frozen(backbone),
         feature: args.feature.into(),
         side: args.side,
         maskcut: MaskCutOptions { tau: args.tau, masks: args.masks, ..MaskCutOptions::default() },

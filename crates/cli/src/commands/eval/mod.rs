@@ -16,6 +16,8 @@ mod retrieval;
 mod subject;
 mod video;
 
+pub use outcome::Outcome;
+
 /// What `eval` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,7 +31,7 @@ enum Protocol {
     Knn(knn::KnnArgs),
     /// Linear heads, beside the same network untrained: the grids of DINOv2 and SimDINOv2, or that of DINO
     Linear(linear::LinearArgs),
-    /// All of these, on features that are computed once
+    /// Every protocol that the given images allow, in one table
     All(all::AllArgs),
     /// Logistic regression, beside the same network untrained; DINOv2 measures it with --resize 224
     Logistic(logistic::LogisticArgs),
@@ -51,6 +53,14 @@ enum Protocol {
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
+    measure(args)?.print()
+}
+
+/// Measures all networks, and keeps the results, without printing any.
+///
+/// # Errors
+/// As those of the protocol.
+pub fn measure(args: &Args) -> Result<Outcome> {
     match &args.protocol {
         Protocol::Knn(args) => knn::run(args),
         Protocol::Linear(args) => linear::run(args),

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use augment::EvalTransform;
 use eval::record::{Record, Weights};
 use eval::store::{Network, weights_fingerprint};
+use eval::{FeaturePrecision, Frozen};
 use model::VisionTransformer;
 use model::weights::PretrainedBackbone;
 use simdino::device::{self, DeviceSpec};
 use tch::Device;
 
 use crate::failure::{Failure, Result};
-use crate::precision::Precision;
 use crate::sizes::Sizes;
 use crate::weights;
 
 /// Options of all evaluations.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Networks {
     /// A weight file, a checkpoint, or a run; may be repeated, for one table of several networks
     #[arg(long, value_name = "PATH", required_unless_present = "checkpoints")]
@@ -33,9 +33,9 @@ pub struct Networks {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceSpec,
-    /// Precision of the networks; bf16 is several times as fast on a GPU
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
-    pub precision: Precision,
+    /// Precision of the networks, fp32 or bf16; bf16 is several times as fast on a GPU
+    #[arg(long, default_value_t = FeaturePrecision::Fp32)]
+    pub precision: FeaturePrecision,
     /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
     #[arg(long)]
     pub batch: Option<NonZeroUsize>,
@@ -60,10 +60,15 @@ pub struct Opened {
     pub fingerprint: String,
     pub transform: EvalTransform,
     pub device: Device,
-    precision: Precision,
+    precision: FeaturePrecision,
 }
 
 impl Networks {
+    /// The same networks for a protocol with sizes of its own and without features that are kept.
+    pub fn with_crop(&self, crop: Option<u32>) -> Self {
+        Self { sizes: Sizes::of_crop(crop), features: None, batch: None, ..self.clone() }
+    }
+
     /// The paths of all networks; the checkpoints of a run by step.
     ///
     /// # Errors
@@ -116,6 +121,12 @@ impl Opened {
         (record.resize, record.crop) = (Some(self.transform.resize), Some(self.transform.crop));
         record.precision = self.precision.to_string();
         record
+    }
+
+    /// Its weights, or those of `backbone`, as a network that sees images in the same way.
+    pub fn frozen<'a>(&'a self, backbone: &'a VisionTransformer) -> Frozen<'a> {
+        let (normalize, device) = (&self.weights.normalize, self.device);
+        Frozen { network: backbone, normalize, device, precision: self.precision }
     }
 
     /// The network, for a store of features.

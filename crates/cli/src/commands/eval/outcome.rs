@@ -36,14 +36,23 @@ impl Measured {
     }
 }
 
-/// Measures each network, keeps its records as soon as they are there, and prints all of them.
+/// What was measured of all networks.
+pub struct Outcome {
+    measured: Vec<Measured>,
+    /// Networks that could not be measured.
+    failed: Vec<String>,
+    json: bool,
+}
+
+/// Measures each network, and keeps its records as soon as they are there.
 ///
 /// # Errors
-/// A network could not be measured. The others are measured, kept, and printed nevertheless.
+/// A file of results cannot be read, or the only network could not be measured. Of several, the others
+/// are measured and kept nevertheless.
 pub fn measure_each(
     networks: &Networks,
     measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
-) -> Result<()> {
+) -> Result<Outcome> {
     let paths = networks.paths()?;
     // A file that cannot be read should not cost hours of work.
     for folder in paths.iter().filter_map(|path| networks.folder_of_results(path)) {
@@ -61,11 +70,7 @@ pub fn measure_each(
             }
         }
     }
-    print(networks, &measured)?;
-    if failed.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::failed(format!("not measured: {}", failed.join(", "))))
+    Ok(Outcome { measured, failed, json: networks.json })
 }
 
 fn measure_one(
@@ -91,18 +96,31 @@ pub fn keep(folder: &Path, records: &[Record]) -> Result<()> {
     Ok(results::update(folder, put)?)
 }
 
-fn print(networks: &Networks, measured: &[Measured]) -> Result<()> {
-    if networks.json {
-        let lines = measured.iter().map(|result| serde_json::to_string(&result.json));
-        let lines: Vec<String> = lines.collect::<std::result::Result<_, _>>()?;
-        return answer(&(lines.join("\n") + "\n"));
+impl Outcome {
+    /// The records of all networks.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.measured.iter().flat_map(|one| &one.records)
     }
-    match measured {
-        [] => Ok(()),
-        [only] => answer(&only.text),
-        several => {
-            let records: Vec<&Record> = several.iter().flat_map(|one| &one.records).collect();
-            answer(&table(&records))
+
+    /// Prints what was measured.
+    ///
+    /// # Errors
+    /// A network could not be measured.
+    pub fn print(&self) -> Result<()> {
+        if self.json {
+            let lines = self.measured.iter().map(|result| serde_json::to_string(&result.json));
+            let lines: Vec<String> = lines.collect::<std::result::Result<_, _>>()?;
+            answer(&(lines.join("\n") + "\n"))?;
+        } else {
+            match self.measured.as_slice() {
+                [] => {}
+                [only] => answer(&only.text)?,
+                _ => answer(&table(&self.records().collect::<Vec<_>>()))?,
+            }
+        }
+        match self.failed.as_slice() {
+            [] => Ok(()),
+            failed => Err(Failure::failed(format!("not measured: {}", failed.join(", ")))),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
 
 use super::networks::{Networks, Opened};
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 
 /// What `eval retrieval` takes.
 #[derive(Debug, clap::Args)]
@@ -67,16 +67,15 @@ pub struct CopyArgs {
     skip_untrained: bool,
 }
 
-/// Runs `eval retrieval`.
-pub fn run_retrieval(args: &RetrievalArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
     let truth = GroundTruth::read(&args.ground_truth)?;
     let files = Places::find(args, &truth)?;
     check_unused(&args.networks)?;
     measure_each(&args.networks, &mut |opened| {
         let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
-        let of = |backbone: &VisionTransformer| {
-            files.scores(&truth, &options(&args.networks, opened, backbone, kind))
-        };
+        let of =
+            |backbone: &VisionTransformer| files.scores(&truth, &options(opened, backbone, kind));
         let (scores, notes) = of(&opened.weights.backbone)?;
         let untrained = untrained(opened, args.skip_untrained, &of)?;
         let mut record = opened.record("retrieval");
@@ -99,8 +98,8 @@ pub fn run_retrieval(args: &RetrievalArgs) -> Result<()> {
     })
 }
 
-/// Runs `eval copy`.
-pub fn run_copy(args: &CopyArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
     let copydays = Copydays::open(&args.copydays)?;
     let distractors = args.distractors.as_deref().map(images_in).transpose()?.unwrap_or_default();
     let whiten = args.whiten.as_deref().map(images_in).transpose()?.unwrap_or_default();
@@ -110,7 +109,7 @@ pub fn run_copy(args: &CopyArgs) -> Result<()> {
         let side = (args.side / patch).max(1) * patch;
         let kind = ImageFeatureKind::ClsGem { side };
         let of = |backbone: &VisionTransformer| {
-            let options = options(&args.networks, opened, backbone, kind);
+            let options = options(opened, backbone, kind);
             copies(&copydays, [&distractors, &whiten], &options)
         };
         let (scores, notes) = of(&opened.weights.backbone)?;
@@ -188,16 +187,12 @@ fn check_unused(networks: &Networks) -> Result<()> {
 }
 
 fn options<'a>(
-    networks: &Networks,
     opened: &'a Opened,
     backbone: &'a VisionTransformer,
     kind: ImageFeatureKind,
 ) -> EmbedOptions<'a> {
     EmbedOptions {
-        backbone,
-        device: opened.device,
-        precision: networks.precision.into(),
-        normalize: &opened.weights.normalize,
+        frozen: opened.frozen(backbone),
         pixels: data_config(&opened.weights, "").pixels(),
         kind,
     }

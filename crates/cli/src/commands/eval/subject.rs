@@ -51,6 +51,15 @@ pub struct Task<'a> {
 }
 
 impl Subject {
+    /// These networks and images.
+    pub fn new(
+        networks: Networks,
+        [train, test]: [String; 2],
+        [max_train, max_test]: [Option<NonZeroUsize>; 2],
+    ) -> Self {
+        Self { networks, train, test, max_train, max_test }
+    }
+
     /// Opens both sets as the network reads images, says what is ignored, and computes the features of
     /// the network, as far as they are not kept.
     ///
@@ -111,7 +120,7 @@ impl Subject {
         (options.device, options.limit) = (opened.device, limit);
         let batch = self.networks.batch.map(NonZeroUsize::get);
         options.batch = batch.unwrap_or_else(|| ExtractOptions::batch_for(opened.device));
-        options.precision = self.networks.precision.into();
+        options.precision = self.networks.precision;
         options
     }
 }

@@ -11,11 +11,12 @@ use objects::{Grid, PropagateOptions};
 use score::IndexImage;
 use score::davis::{self, Report};
 
+use crate::commands::score::davis_sequences;
 use crate::console::{note, progress};
 use crate::failure::{Context, Failure, Result};
 
 use super::networks::{Networks, Opened};
-use super::outcome::{Measured, measure_each};
+use super::outcome::{Measured, Outcome, measure_each};
 
 /// The number that stands for no object in annotations of DAVIS 2017.
 const VOID: u8 = 255;
@@ -32,6 +33,10 @@ pub struct VideoArgs {
     /// first of a sequence is given to the network
     #[arg(long, value_name = "FOLDER")]
     truth: PathBuf,
+    /// A text file with one sequence per line, such as ImageSets/2017/val.txt; by default all of the
+    /// annotations
+    #[arg(long, value_name = "FILE")]
+    sequences: Option<PathBuf>,
     /// Everything but 0 is one object, as in DAVIS 2016
     #[arg(long)]
     single_object: bool,
@@ -46,8 +51,8 @@ pub struct VideoArgs {
     skip_untrained: bool,
 }
 
-/// Runs the verb.
-pub fn run(args: &VideoArgs) -> Result<()> {
+/// Measures all networks.
+pub fn run(args: &VideoArgs) -> Result<Outcome> {
     let networks = &args.networks;
     if networks.sizes.typed().iter().any(Option::is_some) {
         return Err(Failure::usage("--resize and --crop have no meaning for video: use --side"));
@@ -63,7 +68,23 @@ pub fn run(args: &VideoArgs) -> Result<()> {
         ));
     }
     let sequences = sequences(args)?;
-    measure_each(networks, &mut |opened| measure(args, &sequences, opened))
+    measure_each(networks, &mut |opened| measure_sequences(args, &sequences, opened))
+}
+
+impl VideoArgs {
+    /// The published settings.
+    pub fn of(networks: Networks, frames: PathBuf, truth: PathBuf, single_object: bool) -> Self {
+        let (sequences, results, side, skip_untrained) = (None, None, SIDE, false);
+        Self { networks, frames, truth, sequences, single_object, results, side, skip_untrained }
+    }
+}
+
+/// Measures a network.
+///
+/// # Errors
+/// The videos cannot be read.
+pub fn measure(args: &VideoArgs, opened: &Opened) -> Result<Measured> {
+    measure_sequences(args, &sequences(args)?, opened)
 }
 
 /// A video and its first annotation.
@@ -75,6 +96,10 @@ struct Sequence {
 
 /// The sequences of the ground truth, sorted by name.
 fn sequences(args: &VideoArgs) -> Result<Vec<Sequence>> {
+    if let Some(list) = &args.sequences {
+        let names = davis_sequences(list)?;
+        return names.into_iter().map(|name| sequence(args, name)).collect();
+    }
     let entries = fs::read_dir(&args.truth);
     let entries =
         entries.context(|| format!("{}: cannot read the folder", args.truth.display()))?;
@@ -122,7 +147,11 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
     Ok(Sequence { name, frames, first })
 }
 
-fn measure(args: &VideoArgs, sequences: &[Sequence], opened: &Opened) -> Result<Measured> {
+fn measure_sequences(
+    args: &VideoArgs,
+    sequences: &[Sequence],
+    opened: &Opened,
+) -> Result<Measured> {
     let options = PropagateOptions::default();
     let mut record = opened.record("video");
     (record.resize, record.crop) = (Some(u32::try_from(args.side).unwrap_or(u32::MAX)), None);
@@ -158,10 +187,7 @@ fn follow(
         _ => temporary.path(),
     };
     let options = TrackOptions {
-        backbone,
-        device: opened.device,
-        precision: args.networks.precision.into(),
-        normalize: &opened.weights.normalize,
+        frozen: opened.frozen(backbone),
         side: args.side,
         propagate: PropagateOptions::default(),
     };

@@ -60,7 +60,10 @@ pub fn run(args: &DavisArgs) -> Result<()> {
 }
 
 /// The names in a file, one per line.
-fn sequences(path: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// The file cannot be read, or has no name.
+pub fn sequences(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path);
     let text = text.context(|| format!("{}: cannot read the sequences", path.display()))?;
     let names = text.lines().map(str::trim).filter(|name| !name.is_empty());

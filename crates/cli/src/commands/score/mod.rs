@@ -9,6 +9,8 @@ mod corloc;
 mod davis;
 mod words;
 
+pub use davis::sequences as davis_sequences;
+
 /// What `score` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -101,7 +101,7 @@ impl Training<'_, '_> {
     /// Creates the head for features of this width, or takes over a saved one; returns the iteration at
     /// which training goes on.
     fn start(&mut self, dim: i64) -> Result<u64> {
-        let head = LinearHead::new(dim, self.classes, self.config, self.network.device);
+        let head = LinearHead::new(dim, self.classes, self.config, self.network.frozen.device);
         let mut trainee = Trainee::new(head);
         self.resumed_at = self.state.map_or(Ok(0), |state| state.load(&mut trainee))?;
         self.trainee = Some(trainee);
@@ -111,7 +111,7 @@ impl Training<'_, '_> {
     /// Does iteration `t` on features `[B, D, h, w]` and classes `[B, H, W]`.
     fn step(&mut self, t: u64, maps: &Tensor, labels: &Tensor) -> Result<()> {
         let Some(trainee) = &mut self.trainee else { return Ok(()) };
-        let labels = labels.to_device(self.network.device);
+        let labels = labels.to_device(self.network.frozen.device);
         let maps = dropped(maps, self.config, t)?;
         let loss = trainee.step(&maps, &labels, self.config, self.config.lr_at(t))?;
         self.losses.extend(loss);
@@ -255,5 +255,5 @@ fn cached(
 
 /// The color that is zero after normalization, rounded.
 fn mean_color(network: &DenseNetwork<'_>) -> Vec<u8> {
-    network.normalize.mean.iter().map(|mean| (255.0 * mean + 0.5) as u8).collect()
+    network.frozen.normalize.mean.iter().map(|mean| (255.0 * mean + 0.5) as u8).collect()
 }

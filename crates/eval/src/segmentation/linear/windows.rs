@@ -98,7 +98,7 @@ impl LinearSegmenter<'_> {
     fn of_windows(&self, windows: &Tensor) -> Result<Tensor> {
         let size = windows.size();
         let (height, width) = (size[2], size[3]);
-        let patch = i64::from(self.network.extractor.patch_size());
+        let patch = i64::from(self.network.frozen.network.patch_size());
         let logits = self.head.logits(&self.network.maps(windows)?, false)?; // [W, K, h, w]
         let (h, w) = (logits.size()[2], logits.size()[3]);
         // Patches may reach beyond the window.

@@ -6,7 +6,7 @@ use eval::segmentation::in_context::{IgnoredPixels, InContextConfig, Memory};
 use eval::segmentation::{DenseData, DenseNetwork, Layers};
 
 use crate::commands::eval::networks::Opened;
-use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::console::progress;
 use crate::failure::Result;
 
@@ -32,12 +32,22 @@ pub struct InContextArgs {
     ignored_are_class_zero: bool,
 }
 
-/// Runs the verb.
-pub fn run(args: &InContextArgs) -> Result<()> {
+impl InContextArgs {
+    /// The published settings.
+    pub fn of(subject: DenseSubject) -> Self {
+        let InContextConfig { k, temperature, memory, .. } = InContextConfig::default();
+        let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
+        Self { subject, k, temperature, memory, ignored_are_class_zero: false }
+    }
+}
+
+/// Measures all networks.
+pub fn run(args: &InContextArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 
-fn measure(args: &InContextArgs, opened: &Opened) -> Result<Measured> {
+/// Measures a network.
+pub fn measure(args: &InContextArgs, opened: &Opened) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let mut config = InContextConfig::default();

@@ -9,8 +9,7 @@ use data::dense::{DenseOptions, LabelRules, Preset};
 use crate::failure::{Failure, Result};
 
 /// Exactly one of them says what label values mean.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Labels {
     /// A data set whose label values and file names are known
     #[arg(long, conflicts_with_all = ["classes", "label_map", "palette"])]

@@ -6,3 +6,5 @@ pub mod patches;
 mod scored;
 pub mod segment;
 mod subject;
+
+pub use subject::{DenseImages, DenseSubject};

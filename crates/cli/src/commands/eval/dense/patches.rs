@@ -8,7 +8,7 @@ use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize};
 use serde_json::{Map, Value, json};
 
 use crate::commands::eval::networks::Opened;
-use crate::commands::eval::outcome::{Measured, measure_each, text_of};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each, text_of};
 use crate::console::progress;
 use crate::failure::Result;
 
@@ -45,12 +45,23 @@ enum Kind {
     Logistic,
 }
 
-/// Runs the verb.
-pub fn run(args: &PatchArgs) -> Result<()> {
+impl PatchArgs {
+    /// The published settings.
+    pub fn of(subject: DenseSubject) -> Self {
+        let PatchConfig { k, max_iterations, memory, .. } = PatchConfig::default();
+        let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
+        let classifier = vec![Kind::Knn, Kind::Logistic];
+        Self { subject, classifier, k, c: Vec::new(), max_iterations, memory }
+    }
+}
+
+/// Measures all networks.
+pub fn run(args: &PatchArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 
-fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
+/// Measures a network.
+pub fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let network = |backbone| subject.network(opened, backbone, Layers::Last(1));

@@ -6,12 +6,15 @@ use eval::segmentation::linear::{LinearConfig, LinearSegmenter, Recipe, StateFil
 use eval::segmentation::{DenseData, DenseNetwork, MaskSize};
 
 use crate::commands::eval::networks::Opened;
-use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::console::{note, progress};
 use crate::failure::Result;
 
 use super::scored::{About, Scored, record, score, skipped};
 use super::subject::{DenseSets, DenseSubject};
+
+/// Most memory for cached features, in GB.
+const CACHE_GB: f64 = 8.0;
 
 /// What `eval segment` takes.
 #[derive(Debug, clap::Args)]
@@ -34,7 +37,7 @@ pub struct SegmentArgs {
     #[arg(long)]
     cached: bool,
     /// Most memory for cached features, in GB
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = CACHE_GB)]
     cache_gb: f64,
 }
 
@@ -62,12 +65,22 @@ impl ValueEnum for Named {
     }
 }
 
-/// Runs the verb.
-pub fn run(args: &SegmentArgs) -> Result<()> {
+impl SegmentArgs {
+    /// The default recipe with fewer iterations, on features that are computed once.
+    pub fn shortened(subject: DenseSubject, iterations: u64) -> Self {
+        let (iterations, cache_gb) = (Some(iterations), CACHE_GB);
+        let recipe = Named("dinov3", Recipe::Dinov3);
+        Self { subject, recipe, iterations, lr: None, stride: None, cached: true, cache_gb }
+    }
+}
+
+/// Measures all networks.
+pub fn run(args: &SegmentArgs) -> Result<Outcome> {
     measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
 }
 
-fn measure(args: &SegmentArgs, opened: &Opened) -> Result<Measured> {
+/// Measures a network.
+pub fn measure(args: &SegmentArgs, opened: &Opened) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let mut config = LinearConfig::of(args.recipe.1);

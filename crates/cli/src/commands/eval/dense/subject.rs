@@ -1,11 +1,13 @@
 //! What all dense evaluations take: networks, and two sets of images with labels.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use data::decode::PixelFormat;
 use data::dense::{DenseOptions, DenseSet};
-use eval::segmentation::{DenseData, DenseNetwork, Layers, MaskSize};
+use eval::Frozen;
+use eval::segmentation::{DenseData, DenseExtractor, DenseNetwork, Layers, MaskSize};
 use model::VisionTransformer;
 use simdino::weights::data_config;
 
@@ -15,23 +17,21 @@ use crate::failure::{Failure, Result};
 
 use super::labels::Labels;
 
-/// Options of dense evaluations.
-#[derive(Debug, clap::Args)]
-pub struct DenseSubject {
-    #[command(flatten)]
-    pub networks: Networks,
+/// Two sets of images with a class for every pixel.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DenseImages {
     /// Images to learn from: a folder, or a folder in a tar file, such as pack.tar/train/images
     #[arg(long, value_name = "FOLDER")]
-    images: PathBuf,
+    images: Option<PathBuf>,
     /// Their label images (PNG), which have the same names
     #[arg(long, value_name = "FOLDER")]
-    labels: PathBuf,
+    labels: Option<PathBuf>,
     /// Images to segment
     #[arg(long, value_name = "FOLDER")]
-    test_images: PathBuf,
+    test_images: Option<PathBuf>,
     /// Their label images
     #[arg(long, value_name = "FOLDER")]
-    test_labels: PathBuf,
+    test_labels: Option<PathBuf>,
     /// File with names of images to learn from, one per line; all if it is not given
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
@@ -40,6 +40,15 @@ pub struct DenseSubject {
     test_list: Option<PathBuf>,
     #[command(flatten)]
     meaning: Labels,
+}
+
+/// Options of dense evaluations.
+#[derive(Debug, clap::Args)]
+pub struct DenseSubject {
+    #[command(flatten)]
+    pub networks: Networks,
+    #[command(flatten)]
+    images: DenseImages,
     /// Most images used of the first set; all if it is not given
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
@@ -84,7 +93,69 @@ pub struct DenseSets {
     pub meaning: String,
 }
 
+impl DenseImages {
+    /// Whether any folder was given.
+    pub fn given(&self) -> bool {
+        self.folders().iter().any(|(_, folder)| folder.is_some())
+    }
+
+    fn folders(&self) -> [(&'static str, Option<&PathBuf>); 4] {
+        [
+            ("--images", self.images.as_ref()),
+            ("--labels", self.labels.as_ref()),
+            ("--test-images", self.test_images.as_ref()),
+            ("--test-labels", self.test_labels.as_ref()),
+        ]
+    }
+
+    /// Checks that all folders were given, and what their values mean.
+    ///
+    /// # Errors
+    /// Something is missing.
+    pub fn check(&self) -> Result<()> {
+        let missing = self.folders().map(|(name, folder)| folder.is_none().then_some(name));
+        let missing: Vec<&str> = missing.into_iter().flatten().collect();
+        if !missing.is_empty() {
+            return Err(Failure::usage(format!(
+                "segmentation needs two sets of images and their label images: give {}, too",
+                missing.join(", ")
+            )));
+        }
+        self.meaning.options().map(|_| ())
+    }
+
+    /// Opens both sets, whose images have these pixels, and says what is left out.
+    fn open(&self, pixels: &PixelFormat) -> Result<DenseSets> {
+        self.check()?;
+        let (options, meaning) = self.meaning.options()?;
+        let set = |images: &Option<PathBuf>, labels: &Option<PathBuf>, list: &Option<PathBuf>| {
+            let mut options: DenseOptions = options.clone();
+            (options.list, options.pixels) = (list.clone(), pixels.clone());
+            let [images, labels] =
+                [images, labels].map(|path| path.as_deref().unwrap_or(Path::new("")));
+            let set = DenseSet::open(images, labels, options)?;
+            set.notices().iter().for_each(|text| note(text));
+            Ok::<_, Failure>(set)
+        };
+        Ok(DenseSets {
+            train: set(&self.images, &self.labels, &self.list)?,
+            test: set(&self.test_images, &self.test_labels, &self.test_list)?,
+            meaning,
+        })
+    }
+}
+
 impl DenseSubject {
+    /// These networks and images, without a picture.
+    pub fn new(
+        networks: Networks,
+        images: DenseImages,
+        [max_train, max_test]: [Option<NonZeroUsize>; 2],
+    ) -> Self {
+        let (mask_size, picture, skip_untrained, seed) = (None, None, false, 0);
+        Self { networks, images, max_train, max_test, mask_size, picture, skip_untrained, seed }
+    }
+
     /// Opens both sets, as the network reads images, and says what is left out.
     ///
     /// # Errors
@@ -96,21 +167,7 @@ impl DenseSubject {
         if self.networks.features.is_some() {
             return Err(Failure::usage("--features has no meaning for segmentation"));
         }
-        let (options, meaning) = self.meaning.options()?;
-        let pixels = data_config(&opened.weights, "").pixels();
-        let open =
-            |images: &PathBuf, labels: &PathBuf, list: &Option<PathBuf>| -> Result<DenseSet> {
-                let mut options: DenseOptions = options.clone();
-                (options.list, options.pixels) = (list.clone(), pixels.clone());
-                let set = DenseSet::open(images, labels, options)?;
-                set.notices().iter().for_each(|text| note(text));
-                Ok(set)
-            };
-        Ok(DenseSets {
-            train: open(&self.images, &self.labels, &self.list)?,
-            test: open(&self.test_images, &self.test_labels, &self.test_list)?,
-            meaning,
-        })
+        self.images.open(&data_config(&opened.weights, "").pixels())
     }
 
     /// Images to learn from, and to segment.
@@ -130,13 +187,10 @@ impl DenseSubject {
         backbone: &'a VisionTransformer,
         layers: Layers,
     ) -> DenseNetwork<'a> {
-        DenseNetwork {
-            extractor: backbone,
-            normalize: &opened.weights.normalize,
-            device: opened.device,
-            precision: self.networks.precision.into(),
-            layers,
-        }
+        let Frozen { normalize, device, precision, .. } = opened.frozen(backbone);
+        let frozen =
+            Frozen { network: backbone as &dyn DenseExtractor, normalize, device, precision };
+        DenseNetwork { frozen, layers }
     }
 
     /// The side that was typed as `--crop`.

@@ -1,0 +1,199 @@
+//! Runs the commands that the data and weights at hand allow.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use eval::record::Record;
+use serde_json::Value as Json;
+
+use crate::commands::eval as evaluation;
+use crate::console::note;
+use crate::failure::{Failure, Result};
+
+use super::kept::{Finished, Kept};
+use super::networks::{AllGiven, Given, Identity, identify};
+use super::page::{Here, Line, lines};
+use super::plan::{Folders, typed};
+use super::row::{How, Measure, Row};
+
+/// What is at hand, and where results go.
+pub struct Task<'a> {
+    pub folders: &'a Folders,
+    pub given: &'a AllGiven,
+    pub out: &'a Path,
+    /// Options that all evaluations take.
+    pub options: Vec<String>,
+    /// Do not use results that are kept.
+    pub again: bool,
+}
+
+/// `simdino eval` as a parser of its own.
+#[derive(Debug, Parser)]
+#[command(name = "simdino eval", no_binary_name = true)]
+struct EvalLine {
+    #[command(flatten)]
+    args: evaluation::Args,
+}
+
+/// The lines of all rows, and whether everything that could be measured was.
+///
+/// # Errors
+/// An option of evaluations is wrong, or the file of results cannot be read or written.
+pub fn all(
+    rows: &[Row],
+    measures: &dyn Fn(&Measure) -> bool,
+    task: &Task<'_>,
+) -> Result<(Vec<Line>, bool)> {
+    let mut kept = Kept::read(task.out)?;
+    let pairs: Vec<(&Row, &Measure)> = rows
+        .iter()
+        .flat_map(|row| {
+            row.measures.iter().filter(|m| measures(m)).map(move |measure| (row, measure))
+        })
+        .collect();
+    for (row, measure) in &pairs {
+        // A wrong option should not cost hours of work.
+        if let Some(command) = task.command(row, measure) {
+            parse(&command)?;
+        }
+    }
+    let (mut found, mut complete): (Vec<Line>, bool) = (Vec::new(), true);
+    for (row, measure) in pairs {
+        let here = task.here(row, measure, &mut kept).unwrap_or_else(|failure| {
+            let why = failure.lines().join("; ");
+            note(&format!("warning: {}, {}: {why}", row.name, measure.name));
+            complete = false;
+            Here { but: Some(format!("failed: {why}")), ..Here::default() }
+        });
+        found.extend(lines(row, measure, &here));
+        // The next one may take hours.
+        kept.write(&found)?;
+    }
+    Ok((found, complete))
+}
+
+impl Task<'_> {
+    fn given(&self, row: &Row) -> Option<&Given> {
+        self.given.get(row.network?)
+    }
+
+    /// The command of a measure after `simdino`, if weights and data are at hand.
+    fn command(&self, row: &Row, measure: &Measure) -> Option<Vec<String>> {
+        let given = self.given(row)?;
+        if !measure.missing(self.folders).is_empty() {
+            return None;
+        }
+        let mut command = measure.command(&given.path.display().to_string(), self.folders)?;
+        command.extend(self.options.iter().cloned());
+        command.extend(["--out".to_owned(), self.out.join("results").display().to_string()]);
+        if ["knn", "linear"].contains(&command[1].as_str()) {
+            let features = self.out.join("features").display().to_string();
+            command.extend(["--features".to_owned(), features]);
+        }
+        Some(command)
+    }
+
+    fn here(&self, row: &Row, measure: &Measure, kept: &mut Kept) -> Result<Here> {
+        let but = |why: String| Ok(Here { but: Some(why), ..Here::default() });
+        let Some(given) = self.given(row) else {
+            return but("no weights".to_owned());
+        };
+        let missing = measure.missing(self.folders);
+        if !missing.is_empty() {
+            return but(format!("needs --data {}=FOLDER", missing.join("=FOLDER --data ")));
+        }
+        let identity = identify(row, given)?;
+        let mut here = match self.command(row, measure) {
+            Some(command) => {
+                let record = self.record(row, measure, &command, &identity, kept)?;
+                let scores = record.metrics.iter().map(|(name, score)| (name.clone(), *score));
+                let but = other_images(measure, tested(&record));
+                Here { scores: scores.collect(), but, released: given.released }
+            }
+            None => curve(&given.path, measure)?,
+        };
+        here.but =
+            [identity.unfit, here.but].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
+        Ok(here)
+    }
+
+    fn record(
+        &self,
+        row: &Row,
+        measure: &Measure,
+        command: &[String],
+        identity: &Identity,
+        kept: &mut Kept,
+    ) -> Result<Record> {
+        let known = kept.find(command, &identity.fingerprint).filter(|_| !self.again);
+        if let Some(known) = known {
+            return Ok(known.record.clone());
+        }
+        note(&format!("{}, {}: {}", row.name, measure.name, typed(command)));
+        let outcome = evaluation::measure(&parse(command)?)?;
+        let record =
+            outcome.records().next().cloned().ok_or_else(|| {
+                Failure::failed(format!("{}: nothing was measured", measure.name))
+            })?;
+        kept.put(Finished {
+            row: row.name.clone(),
+            measure: measure.name.to_owned(),
+            command: command.to_vec(),
+            fingerprint: identity.fingerprint.clone(),
+            record: record.clone(),
+        });
+        Ok(record)
+    }
+}
+
+/// The arguments of a command that begins with `eval`.
+fn parse(command: &[String]) -> Result<evaluation::Args> {
+    let line = EvalLine::try_parse_from(&command[1..]);
+    Ok(line.map_err(|error| Failure::usage(error.to_string().trim().to_owned()))?.args)
+}
+
+/// Number of images that a record was tested with.
+fn tested(record: &Record) -> Option<usize> {
+    record.data.iter().find(|data| data.role == "test").map(|data| data.images)
+}
+
+/// Why the images are not those of the paper, if they are not.
+fn other_images(measure: &Measure, found: Option<usize>) -> Option<String> {
+    let (expected, found) = (measure.images?, found?);
+    (expected != found).then(|| format!("{found} test images, not {expected}"))
+}
+
+/// The k-NN accuracy of a run at the epochs that are the names of the metrics.
+fn curve(run: &Path, measure: &Measure) -> Result<Here> {
+    debug_assert_eq!(measure.how, How::Curve);
+    let read = |name: &str| -> Option<String> { fs::read_to_string(run.join(name)).ok() };
+    let Some(text) = read("metrics.jsonl") else {
+        let why = format!("{} is not the folder of a run, whose curve is needed", run.display());
+        return Ok(Here { but: Some(why), ..Here::default() });
+    };
+    let points: Vec<(f64, f64)> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Json>(line).ok())
+        .filter_map(|line| Some((line["epoch"].as_f64()?, line["probe/knn_top1"].as_f64()?)))
+        .collect();
+    let at = |epoch: f64| points.iter().rev().find(|(at, _)| (at - epoch).abs() < 0.05);
+    let scores = measure.values.iter().filter_map(|value| {
+        let (_, score) = at(value.metric.parse().ok()?)?;
+        Some((value.metric.to_owned(), *score))
+    });
+    let scores: Vec<(String, f64)> = scores.collect();
+    let results: Option<Json> =
+        read("results.json").and_then(|text| serde_json::from_str(&text).ok());
+    let found = results.and_then(|results| results["knn"]["num_test"].as_u64());
+    let but = match found {
+        None => Some("the run has not ended".to_owned()),
+        Some(found) => other_images(measure, usize::try_from(found).ok()),
+    };
+    Ok(Here { scores, but, released: false })
+}
+
+/// Where the table is written.
+pub fn page(out: &Path) -> PathBuf {
+    out.join("reproduce.md")
+}

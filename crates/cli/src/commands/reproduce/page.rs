@@ -1,0 +1,147 @@
+//! The table `paper | elsewhere | here`.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::row::{Measure, Row, Tolerance, Value};
+
+/// A number of the paper beside ours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    pub row: String,
+    pub network: Option<&'static str>,
+    pub measure: &'static str,
+    pub metric: &'static str,
+    /// In percent; none if it is unknown.
+    pub paper: Option<f64>,
+    pub source: &'static str,
+    pub elsewhere: Vec<Elsewhere>,
+    /// In percent; none if it is not measured.
+    pub here: Option<f64>,
+    /// Largest difference that is the same result, in points.
+    pub tolerance: f64,
+    /// `same`, `differs`, or why there is no verdict.
+    pub verdict: String,
+}
+
+/// A value that others published.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Elsewhere {
+    pub value: f64,
+    pub source: &'static str,
+}
+
+/// What is known of the result of a measure.
+#[derive(Debug, Clone, Default)]
+pub struct Here {
+    /// Scores from 0 to 1 by name.
+    pub scores: Vec<(String, f64)>,
+    /// Why there are none, or why they cannot be compared with the paper.
+    pub but: Option<String>,
+    pub released: bool,
+}
+
+/// The lines of a measure.
+pub fn lines<'a>(
+    row: &'a Row,
+    measure: &'a Measure,
+    here: &'a Here,
+) -> impl Iterator<Item = Line> + 'a {
+    measure.values.iter().map(move |value| line(row, measure, value, here))
+}
+
+fn line(row: &Row, measure: &Measure, value: &Value, here: &Here) -> Line {
+    let score = here.scores.iter().find(|(name, _)| name == value.metric);
+    let score = score.map(|(_, score)| 100.0 * score);
+    let Tolerance { released, trained } = measure.tolerance;
+    let tolerance = if here.released { released } else { trained };
+    let verdict = match (&here.but, score, value.paper) {
+        (Some(why), ..) => why.clone(),
+        (None, None, _) => "not measured".to_owned(),
+        (None, Some(_), None) => "the paper's value is unknown".to_owned(),
+        (None, Some(score), Some(paper)) if (score - paper).abs() <= tolerance => "same".to_owned(),
+        _ => "differs".to_owned(),
+    };
+    let elsewhere = value.elsewhere.iter().map(|&(value, source)| Elsewhere { value, source });
+    Line {
+        row: row.name.clone(),
+        network: row.network,
+        measure: measure.name,
+        metric: value.metric,
+        paper: value.paper,
+        source: row.source,
+        elsewhere: elsewhere.collect(),
+        here: score,
+        tolerance,
+        verdict,
+    }
+}
+
+/// The table in Markdown, with the sources below it.
+pub fn markdown(lines: &[Line]) -> String {
+    let mut text = String::from(
+        "| row | network | metric | paper | elsewhere | here | tolerance | |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut sources: Vec<&str> = Vec::new();
+    for line in lines {
+        let paper = match line.paper {
+            Some(value) => format!("{} [{}]", published(value), place(&mut sources, line.source)),
+            None => "unknown".to_owned(),
+        };
+        let elsewhere = line.elsewhere.iter().map(|other| {
+            let at = place(&mut sources, other.source);
+            format!("{} [{at}]", published(other.value))
+        });
+        let elsewhere = elsewhere.collect::<Vec<_>>().join(", ");
+        let Line { row, measure, metric, here, tolerance, verdict, .. } = line;
+        let network = line.network.unwrap_or("-");
+        let _ = writeln!(
+            text,
+            "| {row} | {network} | {measure}: {metric} | {paper} | {elsewhere} | {} | {tolerance} | {verdict} |",
+            here.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+        );
+    }
+    if !sources.is_empty() {
+        text.push('\n');
+    }
+    for (i, source) in sources.iter().enumerate() {
+        let _ = writeln!(text, "[{}] {source}  ", i + 1);
+    }
+    text
+}
+
+/// A value with the digits that it was published with.
+fn published(value: f64) -> String {
+    let digits = if (10.0 * value - (10.0 * value).round()).abs() < 1e-6 { 1 } else { 2 };
+    format!("{value:.digits$}")
+}
+
+/// The number of a source, which is added if it is new.
+fn place<'a>(sources: &mut Vec<&'a str>, source: &'a str) -> usize {
+    if let Some(at) = sources.iter().position(|known| *known == source) {
+        return at + 1;
+    }
+    sources.push(source);
+    sources.len()
+}
+
+/// All rows without results: their commands, values, and notes.
+pub fn list(rows: &[Row]) -> String {
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in rows {
+        let known = row.measures.iter().flat_map(|measure| &measure.values);
+        let count = known.clone().count();
+        let unknown = known.filter(|value| value.paper.is_none()).count();
+        let values = match (count, unknown) {
+            (0, _) => "no numbers".to_owned(),
+            (1, 0) => "1 value".to_owned(),
+            (count, 0) => format!("{count} values"),
+            (count, unknown) if count == unknown => "values unknown".to_owned(),
+            (count, unknown) => format!("{count} values, {unknown} unknown"),
+        };
+        let _ = writeln!(text, "{:<width$}  {}; {values}", row.name, row.shows);
+    }
+    text
+}

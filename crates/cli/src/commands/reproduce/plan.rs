@@ -1,0 +1,132 @@
+//! The commands of a row, with the data and weights at hand.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::row::{How, Measure, Row};
+
+/// A set of images that rows need: its key, its layout, and what stands for its folder in commands.
+#[derive(Debug, Clone, Copy)]
+pub struct DataSet {
+    pub key: &'static str,
+    pub layout: &'static str,
+    /// In the place of a folder that is not given.
+    pub word: &'static str,
+}
+
+/// All of them.
+pub const DATA: [DataSet; 4] = [
+    DataSet {
+        key: "imagenet",
+        layout: "ImageNet-1k: train/ and val/ with a folder per class",
+        word: "IMAGENET",
+    },
+    DataSet {
+        key: "coco",
+        layout: "COCO: train2017/, val2017/, and annotations/instances_val2017.json",
+        word: "COCO",
+    },
+    DataSet {
+        key: "ade20k",
+        layout: "ADE20K: images/ and annotations/ with training/ and validation/",
+        word: "ADE20K",
+    },
+    DataSet {
+        key: "davis",
+        layout: "DAVIS 2017: JPEGImages/480p/, Annotations/480p/, and ImageSets/2017/val.txt",
+        word: "DAVIS",
+    },
+];
+
+/// Folders of data by key.
+pub type Folders = BTreeMap<&'static str, PathBuf>;
+
+/// Keys of the data that a template names and that are not given.
+fn missing_of<'a>(words: impl Iterator<Item = &'a str>, folders: &Folders) -> Vec<&'static str> {
+    let words: Vec<&str> = words.collect();
+    let named =
+        |set: &&DataSet| words.iter().any(|word| word.contains(&format!("{{{}}}", set.key)));
+    DATA.iter().filter(named).map(|set| set.key).filter(|key| !folders.contains_key(key)).collect()
+}
+
+/// A template with folders in the place of the keys of data.
+fn filled(word: &str, folders: &Folders) -> String {
+    DATA.iter().fold(word.to_owned(), |word, set| {
+        let folder = folders.get(set.key).map(|folder| folder.display().to_string());
+        let folder = folder.unwrap_or_else(|| set.word.to_owned());
+        word.replace(&format!("{{{}}}", set.key), &folder)
+    })
+}
+
+impl Measure {
+    /// Keys of data that it needs and that are not given.
+    pub fn missing(&self, folders: &Folders) -> Vec<&'static str> {
+        match self.how {
+            How::Eval(template) => missing_of(template.iter().copied(), folders),
+            How::Curve => Vec::new(),
+        }
+    }
+
+    /// The command after `simdino`, without the options that say where results go.
+    pub fn command(&self, weights: &str, folders: &Folders) -> Option<Vec<String>> {
+        let How::Eval(template) = self.how else { return None };
+        let words =
+            template.iter().map(|word| filled(&word.replace("{weights}", weights), folders));
+        Some(std::iter::once("eval".to_owned()).chain(words).collect())
+    }
+}
+
+impl Row {
+    /// The name of the recipe that trains its network, if there is one.
+    pub fn recipe(&self) -> Option<&'static str> {
+        self.network.filter(|name| simdino::recipes::text(name).is_some())
+    }
+
+    /// Values that its recipe is trained with, beside those in the file.
+    pub fn training_values(&self, folders: &Folders) -> Vec<String> {
+        let images = match self.recipe() {
+            Some(name) if name.ends_with("_coco") => "{coco}/train2017",
+            _ => "{imagenet}/train",
+        };
+        let path = format!("data.path={images}");
+        let values = std::iter::once(path.as_str()).chain(self.overrides.iter().copied());
+        values.map(|value| filled(value, folders)).collect()
+    }
+
+    /// The command after `simdino` that trains its network.
+    pub fn training(&self, folders: &Folders) -> Option<Vec<String>> {
+        let mut words = vec!["train".to_owned(), self.recipe()?.to_owned()];
+        words.extend(self.training_values(folders));
+        words.extend(["--resume", "auto"].map(str::to_owned));
+        Some(words)
+    }
+
+    /// All commands after `simdino`, in order; `weights` stands for the trained network.
+    pub fn commands_of(&self, weights: Option<&str>, folders: &Folders) -> Vec<Vec<String>> {
+        let mut commands: Vec<Vec<String>> = Vec::new();
+        if weights.is_none() {
+            commands.extend(self.training(folders));
+        }
+        let run = self.recipe().map(|name| format!("runs/{name}"));
+        let weights = weights.map(str::to_owned).or(run).unwrap_or_else(|| "W".to_owned());
+        if self.network.is_some() {
+            commands.extend(self.measures.iter().filter_map(|m| m.command(&weights, folders)));
+        }
+        let more = self.commands.iter();
+        commands.extend(more.map(|words| words.iter().map(|word| (*word).to_owned()).collect()));
+        commands
+    }
+}
+
+/// A command as one types it in a shell.
+pub fn typed(words: &[String]) -> String {
+    let quoted = words.iter().map(|word| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+".contains(c);
+        match !word.is_empty() && word.chars().all(plain) {
+            true => word.clone(),
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    });
+    let words: Vec<String> = std::iter::once("simdino".to_owned()).chain(quoted).collect();
+    words.join(" ")
+}
