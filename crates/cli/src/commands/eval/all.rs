@@ -15,6 +15,7 @@ use crate::failure::{Failure, Result};
 use super::dense::{DenseImages, DenseSubject, in_context, patches, segment};
 use super::networks::{Networks, Opened};
 use super::outcome::{Measured, Outcome, keep, measure_each, table};
+use super::sheet::Sheet;
 use super::subject::{LAST, Subject, Task};
 use super::{knn, linear, logistic, maskcut, video};
 
@@ -104,20 +105,25 @@ const OTHERS: [Other; 5] = [
         name: "in-context",
         given: |args| args.dense.given(),
         measure: |args, opened| {
-            in_context::measure(&in_context::InContextArgs::of(args.segmented()), opened)
+            let published = in_context::InContextArgs::of(args.segmented());
+            in_context::measure(&published, opened, &mut Sheet::default())
         },
     },
     Other {
         name: "segment-knn",
         given: |args| args.dense.given(),
-        measure: |args, opened| patches::measure(&patches::PatchArgs::of(args.segmented()), opened),
+        measure: |args, opened| {
+            let published = patches::PatchArgs::of(args.segmented());
+            patches::measure(&published, opened, &mut Sheet::default())
+        },
     },
     Other {
         name: "segment",
         given: |args| args.dense.given(),
         measure: |args, opened| {
             let iterations = args.segment_iterations;
-            segment::measure(&segment::SegmentArgs::shortened(args.segmented(), iterations), opened)
+            let shortened = segment::SegmentArgs::shortened(args.segmented(), iterations);
+            segment::measure(&shortened, opened, &mut Sheet::default())
         },
     },
     Other {
@@ -128,7 +134,7 @@ const OTHERS: [Other; 5] = [
             let networks = args.networks.with_crop(None);
             let mut cut = maskcut::MaskCutArgs::of(networks, images, args.ground_truth.clone());
             cut.limit = args.max_test.map(NonZeroUsize::get);
-            maskcut::measure(&cut, opened)
+            maskcut::measure_one(&cut, opened)
         },
     },
     Other {
