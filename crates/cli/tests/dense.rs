@@ -272,16 +272,15 @@ fn all_images_that_are_given_are_measured_in_one_table() {
     let all = ["eval", "all", "--weights", "runs/tiny", "--device", "cpu"];
     let args = [&all[..], &images, &SETS, &dense, &objects, &videos].concat();
     let table = bench.ok(&args);
-    let names =
-        ["knn", "in-context", "segment-knn", "segment-logistic", "segment", "maskcut", "video"];
+    let names = ["knn", "in-context", "segment-knn", "segment", "maskcut", "video"];
     let rows: Vec<&str> =
         table.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(rows, names, "{table}");
     let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
     assert_eq!(results["evaluations"].as_array().unwrap().len(), names.len());
-    assert_eq!(results["evaluations"][4]["settings"]["iterations"], 10);
-    assert!(results["evaluations"][4]["notes"][0].as_str().unwrap().contains("once"), "{results}");
+    assert_eq!(results["evaluations"][3]["settings"]["iterations"], 10);
+    assert!(results["evaluations"][3]["notes"][0].as_str().unwrap().contains("once"), "{results}");
     bench.ok(&["report", "runs/tiny"]);
     let page = fs::read_to_string(bench.path("runs/tiny/report.html")).unwrap();
     assert!(names.iter().all(|name| page.contains(&format!("<td>{name}</td>"))), "all rows");

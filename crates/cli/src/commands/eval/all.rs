@@ -33,7 +33,7 @@ pub struct AllArgs {
     #[command(flatten)]
     dense: DenseImages,
     /// Iterations of linear segmentation, of which its recipe has 40,000
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     segment_iterations: u64,
     /// Side of the images for segmentation, in pixels; by default that of each protocol, 448 or 512
     #[arg(long, value_name = "N")]
@@ -113,7 +113,7 @@ const OTHERS: [Other; 5] = [
         name: "segment-knn",
         given: |args| args.dense.given(),
         measure: |args, opened| {
-            let published = patches::PatchArgs::of(args.segmented());
+            let published = patches::PatchArgs::of_knn(args.segmented());
             patches::measure(&published, opened, &mut Sheet::default())
         },
     },

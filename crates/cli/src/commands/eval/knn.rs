@@ -73,7 +73,7 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let of = |[train, test]: &[FeatureSet; 2]| knn(train, test, &config);
     let (trained, untrained) = (task.trained(&[LAST])?, task.untrained(&[LAST])?);
     let pixels = pixels(task)?;
-    let seen = (task.opened.transform, task.subject.networks.precision.into());
+    let seen = (task.opened.transform, task.subject.networks.precision);
     let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen);
     if task.opened.path.join("config.resolved.yaml").is_file() {
         results::update(&task.opened.path, |results| results.set_table(&table))?;
