@@ -234,6 +234,12 @@ fn objects_are_found_and_scored() {
         (Some("images with a mask"), Some(2))
     );
     assert_eq!(run(short)["metrics"], record["metrics"]);
+    // Several networks share a picture, but not a file of detections.
+    run(&[short, &["--weights", "runs/tiny", "--picture", "two.png"]].concat());
+    assert_eq!(image::open(bench.path("two.png")).unwrap().height(), 244 + 2 * (22 + 244) + 4);
+    let several = ["--weights", "runs/tiny", "--detections", "two.json"];
+    let said = bench.fails(2, &[MASKCUT.as_slice(), &several].concat());
+    assert!(said.contains("need a single network"), "{said}");
     fs::write(bench.path("objects/1.png"), "no image").unwrap();
     let record = run(short);
     assert!(

@@ -127,7 +127,8 @@ fn several_networks_make_one_sheet() {
 
     let neighbors = ["neighbors", "images", "--queries", "2", "--neighbors", "3", "--crop", "32"];
     let (said, sheet) = drawn(&neighbors, "neighbors.png");
-    assert!(said.contains("2 of 9 images, and the 3 that"), "{said}");
+    // The folder has 9 images and their masks, as two classes.
+    assert!(said.contains("2 of 18 images, and the 3 that"), "{said}");
     assert_eq!(sheet.dimensions(), (4 * 124 + 4, 2 * 3 * (22 + 124) + 4));
     let framed =
         |x: u32| [[40, 170, 80], [230, 60, 50]].contains(&sheet.get_pixel(x, 4 + 22 + 2).0);

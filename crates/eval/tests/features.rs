@@ -163,7 +163,7 @@ fn sheets_have_a_place_for_every_picture() {
         labels[..4],
         [
             "runs/a: principal components",
-            "runs/a: those of the foreground",
+            "runs/a: foreground",
             "runs/a: mean attention",
             "runs/a: 60 % of the mean attention"
         ]

@@ -127,7 +127,7 @@ pub fn pca_rows(
                     Some(threshold) => of_all(&features, grid, threshold)?,
                 };
                 whole = found.whole;
-                (found.mask, "those of the foreground")
+                (found.mask, "foreground")
             }
         };
         let maps = paint(&colors(&features, &mask)?, &mask, grid);

@@ -53,8 +53,7 @@ struct Part {
     pixels: Vec<u8>,  // [M, P * P]
 }
 
-/// Patches of the training images: those to learn from while candidates are compared, and those that
-/// compare them.
+/// Patches of the training images: some to learn from, and some to compare candidates on.
 #[derive(Debug)]
 pub struct TrainPatches<'a> {
     network: DenseNetwork<'a>,
