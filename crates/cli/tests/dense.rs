@@ -72,7 +72,9 @@ fn segmentation_is_measured_and_kept() {
         (Some("dinov3"), Some(32))
     );
     assert_eq!(record["settings"]["labels"], "2 classes from 0, [255] ignored");
-    assert!(image::open(bench.path("seen.png")).unwrap().width() > 700);
+    // Images of 48 x 40 are 288 x 240; below them are the true classes, this network, and the same untrained.
+    let sheet = image::open(bench.path("seen.png")).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (2 * 292 + 4, 244 + 3 * (22 + 244) + 4));
     // The head is trained once, and a second measurement takes the place of the first.
     let again = bench.run(&eval("segment", &[&classes, short].concat()));
     assert!(stderr(&again).contains("went on at iteration 30"), "{}", stderr(&again));
@@ -220,7 +222,9 @@ fn objects_are_found_and_scored() {
     assert_eq!(found.as_array().unwrap().len(), labels["annotations"].as_array().unwrap().len());
     assert_eq!(labels["images"].as_array().unwrap().len(), 3);
     assert!(found.as_array().unwrap().iter().all(|one| one["segmentation"]["counts"].is_string()));
-    assert!(image::open(bench.path("found.png")).unwrap().width() > 600);
+    // Images of 60 x 40 are 360 x 240; below them are the true objects, this network, and the same untrained.
+    let sheet = image::open(bench.path("found.png")).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (3 * 364 + 4, 244 + 3 * (22 + 244) + 4));
 
     // Without the truth, from patches alone; the same twice.
     let short: &[&str] = &["--skip-crf", "--skip-untrained", "--limit", "2", "--feature", "value"];
@@ -230,6 +234,12 @@ fn objects_are_found_and_scored() {
         (Some("images with a mask"), Some(2))
     );
     assert_eq!(run(short)["metrics"], record["metrics"]);
+    // Several networks share a picture, but not a file of detections.
+    run(&[short, &["--weights", "runs/tiny", "--picture", "two.png"]].concat());
+    assert_eq!(image::open(bench.path("two.png")).unwrap().height(), 244 + 2 * (22 + 244) + 4);
+    let several = ["--weights", "runs/tiny", "--detections", "two.json"];
+    let said = bench.fails(2, &[MASKCUT.as_slice(), &several].concat());
+    assert!(said.contains("need a single network"), "{said}");
     fs::write(bench.path("objects/1.png"), "no image").unwrap();
     let record = run(short);
     assert!(

@@ -7,7 +7,8 @@ mod common;
 use std::fs;
 
 use common::{Bench, stderr};
-use image::{GrayImage, Luma, Rgb, RgbImage};
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 
 const FRAMES: u32 = 6;
@@ -65,6 +66,48 @@ fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
     let again = again["scores"]["j_and_f"].as_f64().unwrap();
     assert!((again - score).abs() < 1e-9, "{again} {score}");
     assert_eq!(fs::read_dir(bench.path("followed/slide")).unwrap().count() as u32, FRAMES);
+}
+
+#[test]
+fn a_video_is_drawn_as_a_strip_or_an_animation() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=1"]);
+    draw(&bench, "slide");
+    // An object whose number is 255 is an object as well.
+    let mut first = image::open(bench.path("truth/slide/00000.png")).unwrap().to_luma8();
+    first.pixels_mut().for_each(|pixel| pixel.0[0] *= 255);
+    first.save(bench.path("first.png")).unwrap();
+    let common = ["picture", "video", "frames/slide", "--first", "first.png", "-w", "runs/tiny"];
+    let drawn = |more: &[&str]| {
+        bench.ok(&[&common[..], &["-w", "runs/tiny", "--side", "64"], more].concat())
+    };
+    let said = drawn(&["--shown", "3"]);
+    assert!(said.contains("video.png: 3 of 6 frames"), "{said}");
+    let strip = image::open(bench.path("video.png")).unwrap().to_rgb8();
+    // Frames of 120 x 80 are 360 x 240; a row of frames, and one with a label per network.
+    assert_eq!(strip.dimensions(), (3 * 364 + 4, 244 + 2 * (22 + 244) + 4));
+    let (plain, tinted) =
+        (strip.get_pixel(4 + 120, 4 + 90), strip.get_pixel(4 + 120, 4 + 244 + 22 + 90));
+    assert_eq!((plain.0, tinted.0), ([240, 40, 30], [235, 50, 40]));
+
+    let said = drawn(&["--untrained", "--out", "video.webp", "--fps", "10"]);
+    assert!(said.contains("video.webp: 6 of 6 frames"), "{said}");
+    let file = std::io::BufReader::new(fs::File::open(bench.path("video.webp")).unwrap());
+    let frames = WebPDecoder::new(file).unwrap().into_frames().collect_frames().unwrap();
+    assert_eq!(frames.len(), 6);
+    assert_eq!(frames[0].buffer().dimensions(), (364 + 4, 3 * (22 + 244) + 4));
+    assert_ne!(frames[0].buffer(), frames[5].buffer());
+
+    let refused = |code, first: &str, more: &[&str], word: &str| {
+        let arguments = ["picture", "video", "frames/slide", "-w", "runs/tiny", "--first", first];
+        let said = bench.fails(code, &[&arguments[..], more].concat());
+        assert!(said.contains(word), "{said}");
+    };
+    refused(2, "first.png", &["--out", "video.gif"], ".webp");
+    refused(2, "first.png", &["--shown", "0"], "--shown");
+    refused(1, "frames/slide/00000.png", &[], "00000.png");
+    GrayImage::new(120, 80).save(bench.path("first.png")).unwrap();
+    refused(1, "first.png", &[], "first.png: all pixels are 0");
 }
 
 #[test]

@@ -82,17 +82,59 @@ fn pictures_are_drawn_from_any_weights() {
     let dir = dir.path();
     foreign(dir);
     text(&simdino(dir, &["data", "synth", "images", "--count", "6", "--size", "40"]));
-    for (what, more) in [("pca", &[][..]), ("attention", &["--heads", "--mass", "0.5"])] {
+    for (what, more) in [("pca", &[][..]), ("attention", &["--show", "mass,heads"])] {
         let common = ["picture", what, "images", "-w", "foreign.safetensors", "--images", "3"];
         let arguments = [&common[..], &["--side", "48", "--device", "cpu"], more].concat();
         let said = text(&simdino(dir, &arguments));
-        assert!(said.contains("3 images at 48 pixels"), "{said}");
+        assert!(said.contains("3 images; foreign.safetensors at 48 pixels"), "{said}");
         let picture = image::open(dir.join(format!("{what}.png"))).unwrap();
         assert!(picture.width() > 3 * 48, "{what}");
     }
     let wrong =
         simdino(dir, &["picture", "pca", "images", "-w", "foreign.safetensors", "--side", "50"]);
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn several_networks_make_one_sheet() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    foreign(dir);
+    text(&simdino(dir, &["data", "synth", "images", "--count", "9", "--size", "40"]));
+    let drawn = |arguments: &[&str], file: &str| {
+        let networks = ["-w", "foreign.safetensors", "-w", "foreign.safetensors", "--untrained"];
+        let rest = ["--device", "cpu", "-o", file];
+        let said = text(&simdino(dir, &[&["picture"], arguments, &networks, &rest].concat()));
+        (said, image::open(dir.join(file)).unwrap().to_rgb8())
+    };
+    // Cells of 240 pixels, lines of 18, and 4 between all of them: the images, and 2 rows of 3 networks.
+    let pca = ["pca", "images", "--side", "48", "--images", "3", "--show", "foreground"];
+    let (said, sheet) = drawn(&[&pca[..], &["--of", "tokens,keys"]].concat(), "pca.png");
+    assert!(said.contains("foreign.safetensors, untrained at 48 pixels"), "{said}");
+    assert_eq!(sheet.dimensions(), (3 * 244 + 4, 244 + 6 * (22 + 244) + 4));
+    let cell = |row: u32| {
+        let top = 4 + 244 + row * (22 + 244) + 22;
+        image::imageops::crop_imm(&sheet, 4, top, 240, 240).to_image()
+    };
+    assert_eq!(cell(0), cell(2), "the same network");
+    assert_ne!(cell(0), cell(1), "keys are not tokens");
+    assert_ne!(cell(0), cell(4), "the untrained network is another one");
+
+    // More than eight images are divided into blocks.
+    let attention = ["attention", "images", "--side", "48", "--images", "9", "--show", "mean"];
+    let (_, sheet) = drawn(&attention, "attention.png");
+    assert_eq!(sheet.dimensions(), (8 * 244 + 4, 2 * (244 + 3 * (22 + 244)) + 4));
+
+    let neighbors = ["neighbors", "images", "--queries", "2", "--neighbors", "3", "--crop", "32"];
+    let (said, sheet) = drawn(&neighbors, "neighbors.png");
+    // The folder has 9 images and their masks, as two classes.
+    assert!(said.contains("2 of 18 images, and the 3 that"), "{said}");
+    assert_eq!(sheet.dimensions(), (4 * 124 + 4, 2 * 3 * (22 + 124) + 4));
+    let framed =
+        |x: u32| [[40, 170, 80], [230, 60, 50]].contains(&sheet.get_pixel(x, 4 + 22 + 2).0);
+    assert!(framed(4 + 124) && !framed(4), "neighbors have frames, the query has none");
+    let many = ["picture", "neighbors", "images", "-w", "foreign.safetensors", "--neighbors", "0"];
+    assert_eq!(simdino(dir, &many).status.code(), Some(2));
 }
 
 /// A sentence of one line and the exit code of a refusal.

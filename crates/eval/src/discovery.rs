@@ -7,8 +7,6 @@ use std::thread::available_parallelism;
 use data::decode::{Image, PixelFormat, decode_as};
 use data::dense::in_order;
 use data::loader::BrokenImage;
-use image::RgbImage;
-use image::imageops::{self, FilterType};
 use model::VisionTransformer;
 use model::normalize::Normalize;
 use ndarray::Array2;
@@ -17,8 +15,8 @@ use objects::{CrfOptions, Grid, Mask, MaskCutOptions, Picture, maskcut};
 use tch::Device;
 
 use crate::error::{Error, Result};
-use crate::features::{FeaturePrecision, to_array};
-use crate::pictures::lay_out;
+use crate::features::{FeaturePrecision, heads_side_by_side, to_array};
+use crate::pictures::{Row, as_high_as_a_cell, with_masks};
 
 /// Which vectors of the last block's attention describe a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,45 +139,21 @@ fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Resu
         AttentionFeature::Key => key,
         AttentionFeature::Value => value,
     };
-    let patches = picture.patches.cells();
-    let first = 1 + options.backbone.config().num_register_tokens;
-    let vectors = vectors.transpose(1, 2).flatten(2, 3); // [1, H, T, D/H] -> [1, T, D]
-    let vectors = vectors.squeeze_dim(0).narrow(0, first, patches as i64); // -> [N, D]
-    to_array(&vectors)
+    to_array(&heads_side_by_side(&vectors, options.backbone.config()))
 }
 
-/// Colors of masks, in order.
-const COLORS: [[u8; 3]; 5] =
-    [[230, 60, 50], [50, 110, 230], [40, 170, 80], [240, 170, 30], [150, 70, 190]];
-/// Longer side of an image on a sheet, in pixels.
-const SHEET_SIDE: u32 = 320;
-
-/// Draws a row per image: the image, and the same with its masks in colors.
+/// The images, as cells of a row.
 #[must_use]
-pub fn discovery_sheet(found: &[Found]) -> RgbImage {
-    let row = |found: &Found| {
-        let image = found.image.to_rgb();
-        let (width, height) = image.dimensions();
-        let factor = f64::from(SHEET_SIDE) / f64::from(width.max(height).max(1));
-        let side = |side: u32| ((f64::from(side) * factor) as u32).max(1);
-        let small = |image: &RgbImage| {
-            imageops::resize(image, side(width), side(height), FilterType::Triangle)
-        };
-        vec![small(&image), small(&tinted(image.clone(), &found.masks))]
-    };
-    lay_out(&found.iter().map(row).collect::<Vec<_>>())
+pub fn image_row(found: &[Found]) -> Row {
+    let cells = found.iter().map(|found| as_high_as_a_cell(&found.image.to_rgb())).collect();
+    Row { cells, ..Row::default() }
 }
 
-/// The image with each mask half covered by its color.
-fn tinted(mut image: RgbImage, masks: &[Mask]) -> RgbImage {
-    for (mask, color) in masks.iter().zip(COLORS.iter().cycle()) {
-        for (pixel, _) in image.pixels_mut().zip(mask.cells()).filter(|(_, inside)| **inside) {
-            for (level, tint) in pixel.0.iter_mut().zip(color) {
-                *level = ((u16::from(*level) + u16::from(*tint)) / 2) as u8;
-            }
-        }
-    }
-    image
+/// The images with their masks in colors, as cells of a row.
+#[must_use]
+pub fn mask_row(label: &str, found: &[Found]) -> Row {
+    let tinted = |found: &Found| with_masks(found.image.to_rgb(), &found.masks);
+    Row::new(label, found.iter().map(|found| as_high_as_a_cell(&tinted(found))).collect())
 }
 
 #[cfg(test)]
@@ -187,19 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_are_tinted_where_they_are() {
-        let image = RgbImage::from_pixel(2, 1, image::Rgb([100, 100, 100]));
-        let mask = Mask::new(Grid::new(1, 2), vec![false, true]).unwrap();
-        let tinted = tinted(image, &[mask]);
-        assert_eq!(tinted.get_pixel(0, 0).0, [100, 100, 100]);
-        assert_eq!(tinted.get_pixel(1, 0).0, [165, 80, 75]);
-    }
-
-    #[test]
-    fn a_sheet_has_two_columns() {
-        let image = Image::new(vec![9; 3 * 40 * 20], 40, 20, 3).unwrap();
-        let found = Found { index: 0, image, masks: Vec::new(), rounds: Vec::new() };
-        let sheet = discovery_sheet(&[found]);
-        assert_eq!(sheet.dimensions(), (2 * 320 + 12, 160 + 8));
+    fn rows_have_a_cell_per_image() {
+        let image = Image::new(vec![100; 3 * 40 * 20], 40, 20, 3).unwrap();
+        let mask = Mask::new(Grid::new(20, 40), vec![true; 800]).unwrap();
+        let found = [Found { index: 0, image, masks: vec![mask], rounds: Vec::new() }];
+        let (plain, tinted) = (image_row(&found), mask_row("runs/a", &found));
+        assert_eq!((plain.cells.len(), tinted.cells.len()), (1, 1));
+        assert_eq!(plain.cells[0].dimensions(), tinted.cells[0].dimensions());
+        assert_eq!(tinted.cells[0].get_pixel(5, 5).0, [165, 80, 75]);
+        assert_eq!(tinted.label, "runs/a");
     }
 }

@@ -6,7 +6,7 @@ use augment::EvalTransform;
 use data::Dataset;
 use data::loader::{BrokenImage, EvalBatch, EvalLoader};
 use model::normalize::Normalize;
-use model::{Mode, VisionTransformer};
+use model::{Mode, ModelConfig, VisionTransformer};
 use ndarray::{Array2, Array4};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -169,6 +169,14 @@ pub fn extract_with_progress(
     })
 }
 
+/// Queries, keys, or values of one image, `[1, H, T, D/H]`, as vectors of its patches, `[N, D]`, with the heads side by
+/// side.
+pub(crate) fn heads_side_by_side(vectors: &Tensor, model: &ModelConfig) -> Tensor {
+    let vectors = vectors.transpose(1, 2).flatten(2, 3).squeeze_dim(0); // -> [1, T, D] -> [T, D]
+    let first = 1 + model.num_register_tokens;
+    vectors.narrow(0, first, vectors.size()[0] - first) // -> [N, D]
+}
+
 /// Converts pixels `[B, H, W, C]` to normalized input `[B, C, H, W]` in fp32 on `device`.
 ///
 /// # Errors
@@ -278,6 +286,16 @@ impl Rows {
     fn into_tensor(mut self) -> Tensor {
         self.fetch();
         Tensor::cat(&self.on_cpu, 0)
+    }
+}
+
+/// Fails if a patch of these features, `[N, D]`, is infinite or NaN.
+pub(crate) fn check_finite(features: &Tensor, set: &'static str) -> Result<()> {
+    let finite = features.isfinite().all_dim(1, false); // [N, D] -> [N]
+    let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
+    match count == total {
+        true => Ok(()),
+        false => Err(Error::PatchesNotFinite { set, count: total - count, total }),
     }
 }
 

@@ -9,7 +9,10 @@ use data::{DataConfig, Dataset, SourceKind, SyntheticConfig};
 use eval::baseline::{PixelOptions, pixel_features};
 use eval::extract_with_progress;
 use eval::pca::Pca;
-use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
+use eval::pictures::{
+    AttentionOptions, AttentionView, Embedded, PatchKeys, PcaOptions, Scene, attention_rows,
+    crop_sheet, lay_out, neighbor_cells, pca_rows,
+};
 use eval::{Error, ExtractOptions, FeatureExtractor, KnnConfig, extract, knn};
 use model::normalize::Normalize;
 use model::{Arch, Mode, ModelConfig, VisionTransformer};
@@ -146,12 +149,30 @@ fn pca_recovers_the_directions_of_variance() {
 #[test]
 fn sheets_have_a_place_for_every_picture() {
     let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
-    let options = PcaOptions::new(48, normalize());
-    let sheet = pca_sheet(&dataset, &[0, 3, 5], &vit, &options).unwrap();
-    // 48 px are enlarged 3 times; 4 px between cells.
-    assert_eq!(sheet.dimensions(), (3 * (144 + 4) + 4, 3 * (144 + 4) + 4));
-    let again = pca_sheet(&dataset, &[0, 3, 5], &vit, &options).unwrap();
-    assert_eq!(sheet, again);
+    let scene = Scene { dataset: &dataset, indices: &[0, 3, 5], side: 48 };
+    let options = PcaOptions::new(normalize());
+    let rows = pca_rows(&scene, "runs/a", &vit, &options).unwrap().rows;
+    let keys = pca_rows(&scene, "runs/a", &PatchKeys(&vit), &options).unwrap().rows;
+    assert_eq!(rows, pca_rows(&scene, "runs/a", &vit, &options).unwrap().rows);
+    assert_ne!(rows, keys);
+    let mut options = AttentionOptions::new(normalize());
+    options.views.push(AttentionView::Heads);
+    let attention = attention_rows(&scene, "runs/a", &vit, &options).unwrap();
+    let labels: Vec<&str> = rows.iter().chain(&attention).map(|row| row.label.as_str()).collect();
+    assert_eq!(
+        labels[..4],
+        [
+            "runs/a: principal components",
+            "runs/a: foreground",
+            "runs/a: mean attention",
+            "runs/a: 60 % of the mean attention"
+        ]
+    );
+    assert_eq!(labels[4], "runs/a: head 1");
+    let all = [vec![scene.row().unwrap()], rows, keys, attention].concat();
+    assert!(all.iter().flat_map(|row| &row.cells).all(|cell| cell.dimensions() == (240, 240)));
+    assert!(all.iter().all(|row| row.cells.len() == 3));
+    assert_eq!(lay_out(&all).width(), 3 * (240 + 4) + 4);
     let augment = AugmentConfig {
         global_crops_size: 56,
         local_crops_size: 24,
@@ -165,13 +186,37 @@ fn sheets_have_a_place_for_every_picture() {
 }
 
 #[test]
+fn neighbors_are_in_order_and_never_the_image_itself() {
+    let dataset = dataset(6, 3);
+    let rows = [[1.0f32, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, 0.0], [0.5, 0.5]];
+    let features = Tensor::from_slice2(&rows);
+    let labels = [Some(0), Some(0), Some(1), Some(2), Some(0), None];
+    let indices = [0, 1, 2, 3, 4, 5];
+    let embedded =
+        Embedded { dataset: &dataset, indices: &indices, labels: &labels, features: &features };
+    let cells = neighbor_cells(&embedded, &[1, 5], 3).unwrap();
+    let corners: Vec<[u8; 3]> = cells[0].iter().map(|cell| cell.get_pixel(0, 0).0).collect();
+    assert_eq!(corners.len(), 4);
+    // Image 0, which has the same features and class; image 2, of another class; image 5, which has none.
+    assert_eq!(corners[1..3], [[40, 170, 80], [230, 60, 50]]);
+    assert_eq!(cells[0][3], cells[1][0]);
+    assert_eq!(neighbor_cells(&embedded, &[0], 99).unwrap()[0].len(), 6);
+    assert!(matches!(neighbor_cells(&embedded, &[7], 1), Err(Error::Setting { .. })));
+    let broken = Tensor::from_slice2(&rows) * f64::NAN;
+    let embedded = Embedded { features: &broken, ..embedded };
+    assert!(matches!(neighbor_cells(&embedded, &[1], 1), Err(Error::NotFinite { count: 6, .. })));
+}
+
+#[test]
 fn sheets_refuse_what_they_cannot_show() {
     let (dataset, (_vs, vit)) = (dataset(6, 3), vit());
-    let mut options = PcaOptions::new(50, normalize());
-    assert!(matches!(pca_sheet(&dataset, &[0], &vit, &options), Err(Error::Model(_))));
-    options.side = 48;
-    assert!(matches!(pca_sheet(&dataset, &[6], &vit, &options), Err(Error::Data(_))));
-    assert!(matches!(pca_sheet(&dataset, &[], &vit, &options), Err(Error::Setting { .. })));
+    let options = PcaOptions::new(normalize());
+    let drawn = |indices: &[usize], side: u32| {
+        pca_rows(&Scene { dataset: &dataset, indices, side }, "", &vit, &options)
+    };
+    assert!(matches!(drawn(&[0], 50), Err(Error::Model(_))));
+    assert!(matches!(drawn(&[6], 48), Err(Error::Data(_))));
+    assert!(matches!(drawn(&[], 48), Err(Error::Setting { .. })));
     let augment = AugmentConfig::default();
     assert!(matches!(crop_sheet(&dataset, &[(6, 0)], &augment, 0), Err(Error::Data(_))));
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use data::Dataset;
-use eval::pictures::{PcaOptions, crop_sheet, pca_sheet};
+use eval::pictures::{PcaOptions, Scene, crop_sheet, lay_out, pca_rows};
 use image::RgbImage;
 use model::ModelConfig;
 use model::VisionTransformer;
@@ -36,10 +36,13 @@ pub fn draw(
     let rows: Vec<_> = indices.iter().map(|&index| (index, 0)).collect();
     let crops = crop_sheet(dataset, &rows, &config.augment, config.run.seed)?;
     save(&crops, &dir.join("crops.png"))?;
-    let mut options = PcaOptions::new(pca_side(&config.model), normalize(&config.augment));
+    let mut options = PcaOptions::new(normalize(&config.augment));
     options.device = device;
-    let pca = pca_sheet(dataset, &indices, backbone, &options)?;
-    save(&pca, &dir.join("pca.png"))
+    let scene = Scene { dataset, indices: &indices, side: pca_side(&config.model) };
+    let mut rows = vec![scene.row()?];
+    rows.extend(pca_rows(&scene, "", backbone, &options)?.rows);
+    rows.iter_mut().for_each(|row| row.label.clear()); // the page says what they are
+    save(&lay_out(&rows), &dir.join("pca.png"))
 }
 
 /// Side of the image that is looked at: the model's, or twice that where its grid of patches would

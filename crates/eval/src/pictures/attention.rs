@@ -1,15 +1,13 @@
 //! Pictures of the class token's attention.
 
-use augment::EvalTransform;
-use data::Dataset;
-use data::decode::Image;
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use model::VisionTransformer;
 use model::normalize::Normalize;
 use tch::{Device, Kind, Tensor};
 
-use super::sheet::{enlarge, lay_out, zoom};
+use super::scene::{CELL, Scene};
+use super::sheet::Row;
 use crate::error::{Error, Result};
 
 /// Provides the attention of the class token on the patches of an image.
@@ -35,37 +33,45 @@ impl AttentionExtractor for VisionTransformer {
     }
 }
 
-/// Options of the sheet.
+/// What rows show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionView {
+    /// The mean over heads, in one row.
+    Mean,
+    /// The images, dark except where the main mass of the mean lies, in one row.
+    Mass,
+    /// Each head, in a row of its own.
+    Heads,
+}
+
+/// Options of the rows.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AttentionOptions {
-    /// Side of the square that the model sees, in pixels; a multiple of the patch size. 480 in
-    /// DINO.
-    pub side: u32,
     /// Mean and standard deviation of each channel on the scale [0, 1].
     pub normalize: Normalize,
     /// Device of the model.
     pub device: Device,
-    /// Fraction of the attention that the bright patches of the second map contain together; 0.6
+    /// Fraction of the attention that the bright patches of [`AttentionView::Mass`] contain together; 0.6
     /// in the DINO paper.
     pub mass: f64,
-    /// Whether to draw a map for each head, too, after those of their mean.
-    pub heads: bool,
+    /// The rows.
+    pub views: Vec<AttentionView>,
 }
 
 impl AttentionOptions {
-    /// Uses 60 % of the attention and only the mean over heads, on the CPU.
-    pub fn new(side: u32, normalize: Normalize) -> Self {
-        Self { side, normalize, device: Device::Cpu, mass: 0.6, heads: false }
+    /// Draws the mean over heads, and where 60 % of it lies, on the CPU.
+    pub fn new(normalize: Normalize) -> Self {
+        let views = vec![AttentionView::Mean, AttentionView::Mass];
+        Self { normalize, device: Device::Cpu, mass: 0.6, views }
     }
 }
 
-/// Draws one row per image: the image, the mean attention of its heads, the image with everything
-/// dark except the main mass of that attention, and, with `heads`, each head separately.
+/// Draws a row per view, and per head, with one column per image: the attention of the class token in the last block.
 ///
 /// # Errors
 /// Returns an error if there is no index, the mass is outside of 0 to 1, an image cannot be read,
-/// or the model does not accept the side.
+/// the model does not accept the side, or the attention is not finite.
 ///
 /// # Source
 /// `visualize_attention.py` of DINO (at 7c446df); the mean over heads as in the SimDINO paper.
@@ -73,44 +79,58 @@ impl AttentionOptions {
 /// # Deviations
 /// Images keep their proportions: the shorter side is resized and the center is cropped, whereas
 /// the script squeezes them into a square.
-pub fn attention_sheet(
-    dataset: &Dataset,
-    indices: &[usize],
+pub fn attention_rows(
+    scene: &Scene<'_>,
+    label: &str,
     extractor: &dyn AttentionExtractor,
     options: &AttentionOptions,
-) -> Result<RgbImage> {
-    if indices.is_empty() {
-        return Err(Error::Setting { key: "images", problem: "needs at least one".to_owned() });
-    }
+) -> Result<Vec<Row>> {
     if !(options.mass > 0.0 && options.mass <= 1.0) {
         let problem = format!("must be above 0 and at most 1 (got {})", options.mass);
         return Err(Error::Setting { key: "mass", problem });
     }
-    let rows = indices.iter().map(|&index| {
-        let transform = EvalTransform { resize: options.side, crop: options.side };
-        let image = dataset.image(index)?;
-        row(&transform.apply((&image).into())?, extractor, options)
-    });
-    Ok(lay_out(&rows.collect::<Result<Vec<_>>>()?))
+    let images = scene.row()?.cells;
+    let mut rows: Vec<Row> = Vec::new();
+    for (image, input) in images.iter().zip(scene.inputs(&options.normalize, options.device)?) {
+        let column = column(image, &input, extractor, options)?;
+        rows.resize(column.len(), Row::default());
+        for (row, (name, cell)) in rows.iter_mut().zip(column) {
+            row.label = format!("{label}: {name}");
+            row.cells.push(cell);
+        }
+    }
+    Ok(rows)
 }
 
-fn row(
-    image: &Image,
+/// The cells of an image, with their names.
+fn column(
+    image: &RgbImage,
+    input: &Tensor,
     extractor: &dyn AttentionExtractor,
     options: &AttentionOptions,
-) -> Result<Vec<RgbImage>> {
-    let side = options.side as usize;
-    let input = options.normalize.apply(image.data(), [1, side, side], options.device)?;
-    let (heads, grid) = extractor.attention(&input)?; // [heads, N]
+) -> Result<Vec<(String, RgbImage)>> {
+    let (heads, grid) = extractor.attention(input)?; // [heads, N]
     let heads = heads.to_device(Device::Cpu);
-    let mean = heads.mean_dim([0].as_slice(), false, Kind::Float); // -> [N]
-    let factor = zoom(options.side);
-    let image = enlarge(&image.to_rgb(), factor);
-    let mut cells = vec![image.clone(), heat(&values(&mean)?, grid, &image)];
-    cells.push(spotlight(&image, &mass_mask(&values(&mean)?, options.mass), grid));
-    if options.heads {
-        for head in 0..heads.size()[0] {
-            cells.push(heat(&values(&heads.select(0, head))?, grid, &image));
+    let mean = values(&heads.mean_dim([0].as_slice(), false, Kind::Float))?; // [N]
+    let broken = mean.iter().filter(|value| !value.is_finite()).count();
+    if broken > 0 {
+        let (count, total) = (broken as i64, mean.len() as i64);
+        return Err(Error::PatchesNotFinite { set: "shown", count, total });
+    }
+    let mut cells = Vec::new();
+    for view in &options.views {
+        match view {
+            AttentionView::Mean => cells.push(("mean attention".to_owned(), heat(&mean, grid))),
+            AttentionView::Mass => {
+                let lit = spotlight(image, &mass_mask(&mean, options.mass), grid);
+                cells.push((format!("{:.0} % of the mean attention", 100.0 * options.mass), lit));
+            }
+            AttentionView::Heads => {
+                for head in 0..heads.size()[0] {
+                    let map = heat(&values(&heads.select(0, head))?, grid);
+                    cells.push((format!("head {}", head + 1), map));
+                }
+            }
         }
     }
     Ok(cells)
@@ -137,15 +157,15 @@ fn mass_mask(attention: &[f32], mass: f64) -> Vec<bool> {
     mask
 }
 
-/// Draws a map in colors, from its smallest to its largest value, in the size of `like`.
-fn heat(values: &[f32], (rows, cols): (i64, i64), like: &RgbImage) -> RgbImage {
+/// Draws a map in colors, from its smallest to its largest value, in the size of a cell.
+fn heat(values: &[f32], (rows, cols): (i64, i64)) -> RgbImage {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let range = (high - low).max(f32::MIN_POSITIVE);
     let small = RgbImage::from_fn(cols as u32, rows as u32, |x, y| {
         color((values[(i64::from(y) * cols + i64::from(x)) as usize] - low) / range)
     });
-    imageops::resize(&small, like.width(), like.height(), FilterType::Nearest)
+    imageops::resize(&small, CELL, CELL, FilterType::Nearest)
 }
 
 /// Draws the image, dark where the mask is not set.
@@ -190,11 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_as_large_as_the_image_and_use_the_whole_range() {
+    fn maps_fill_their_cells_and_use_the_whole_range() {
         let image = RgbImage::from_pixel(8, 8, Rgb([100; 3]));
-        let map = heat(&[0.0, 1.0, 2.0, 4.0], (2, 2), &image);
-        assert_eq!(map.dimensions(), (8, 8));
-        assert_eq!((*map.get_pixel(0, 0), *map.get_pixel(7, 7)), (color(0.0), color(1.0)));
+        let map = heat(&[0.0, 1.0, 2.0, 4.0], (2, 2));
+        assert_eq!(map.dimensions(), (CELL, CELL));
+        let ends = (*map.get_pixel(0, 0), *map.get_pixel(CELL - 1, CELL - 1));
+        assert_eq!(ends, (color(0.0), color(1.0)));
         let bright: Vec<u32> = (0..=20)
             .map(|i| color(i as f32 / 20.0).0.iter().map(|&c| u32::from(c)).sum())
             .collect();

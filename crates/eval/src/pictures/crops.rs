@@ -5,7 +5,7 @@ use data::Dataset;
 use data::decode::Image;
 use image::RgbImage;
 
-use super::sheet::{enlarge, lay_out, stack, zoom};
+use super::sheet::{Row, enlarge, lay_out, stack, zoom};
 use crate::error::{Error, Result};
 
 /// Draws one row per image and epoch: the unmodified center of the image, the two global crops,
@@ -36,7 +36,7 @@ fn row(
     multi_crop: &MultiCrop,
     augment: &AugmentConfig,
     key: CropKey,
-) -> Result<Vec<RgbImage>> {
+) -> Result<Row> {
     let (global_side, local_side) = (augment.global_crops_size, augment.local_crops_size);
     let bytes = |side: u32| image.channels() * side as usize * side as usize;
     let mut globals = vec![vec![0; bytes(global_side)]; GLOBAL_CROPS];
@@ -56,5 +56,5 @@ fn row(
     let mut cells: Vec<RgbImage> =
         std::iter::once(&original).chain(&globals).map(enlarged).collect();
     cells.extend(stack(locals.iter().map(enlarged).collect(), global_side * factor));
-    Ok(cells)
+    Ok(Row { cells, ..Row::default() })
 }

@@ -1,11 +1,24 @@
 //! Pictures for people: what the model sees in an image, and what the augmentation does to it.
+//!
+//! Each picture of networks is made of [`Row`]s: those of the images, and then those of each network, under its name.
+//! [`lay_out`] draws them as one sheet.
 
+mod animation;
 mod attention;
 mod crops;
+mod font;
+mod foreground;
+mod neighbors;
+mod overlay;
 mod pca;
+mod scene;
 mod sheet;
 
-pub use attention::{AttentionExtractor, AttentionOptions, attention_sheet};
+pub use animation::animated_webp;
+pub use attention::{AttentionExtractor, AttentionOptions, AttentionView, attention_rows};
 pub use crops::crop_sheet;
-pub use pca::{PatchExtractor, PcaOptions, pca_sheet};
-pub(crate) use sheet::lay_out;
+pub use neighbors::{Embedded, neighbor_cells};
+pub use overlay::{as_high_as_a_cell, with_masks, with_objects};
+pub use pca::{PatchExtractor, PatchKeys, PcaOptions, PcaRows, PcaView, pca_rows};
+pub use scene::Scene;
+pub use sheet::{Row, lay_out, wrapped};

@@ -1,18 +1,16 @@
 //! Patch features as colors.
 
-use augment::EvalTransform;
-use data::Dataset;
 use image::{Rgb, RgbImage};
 use model::normalize::Normalize;
 use model::{Mode, VisionTransformer};
 use tch::{Device, Kind, Tensor};
 
-use super::sheet::{enlarge, lay_out, zoom};
-use crate::error::{Error, Result};
+use super::foreground::{of_all, of_each, unit_range};
+use super::scene::{Scene, fit};
+use super::sheet::Row;
+use crate::error::Result;
+use crate::features::{check_finite, heads_side_by_side};
 use crate::pca::Pca;
-
-/// Minimum number of foreground patches for colors; below it, every patch counts as foreground.
-const FEWEST_FOREGROUND: i64 = 4;
 
 /// Provides one vector per patch of an image.
 pub trait PatchExtractor {
@@ -32,102 +30,110 @@ impl PatchExtractor for VisionTransformer {
     }
 }
 
-/// Options of the sheet.
+/// The keys of the last block's attention, with the heads side by side, instead of tokens.
+#[derive(Debug)]
+pub struct PatchKeys<'a>(pub &'a VisionTransformer);
+
+impl PatchExtractor for PatchKeys<'_> {
+    fn patches(&self, image: &Tensor) -> Result<(Tensor, (i64, i64))> {
+        let [_, keys, _] = tch::no_grad(|| self.0.last_qkv(image))?;
+        let (size, config) = (image.size(), self.0.config());
+        let grid = (size[2] / config.patch_size, size[3] / config.patch_size);
+        Ok((heads_side_by_side(&keys, config).to_kind(Kind::Float), grid))
+    }
+}
+
+/// What a row shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PcaView {
+    /// All patches.
+    All,
+    /// The foreground, on black.
+    Foreground,
+}
+
+/// Options of the rows.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PcaOptions {
-    /// Side of the square that the model sees, in pixels; a multiple of the patch size.
-    pub side: u32,
     /// Mean and standard deviation of each channel on the scale [0, 1].
     pub normalize: Normalize,
     /// Device of the model.
     pub device: Device,
-    /// A patch is foreground if the first component, scaled to [0, 1] over all images, is above
-    /// this value; `None` uses the mean.
+    /// `None` finds the foreground in each image alone. Otherwise, a patch is foreground if the first component of all
+    /// images together, scaled to [0, 1], is above this value.
     pub threshold: Option<f64>,
+    /// The rows.
+    pub views: Vec<PcaView>,
 }
 
 impl PcaOptions {
-    /// Uses the mean of the first component as the threshold for foreground, on the CPU.
-    pub fn new(side: u32, normalize: Normalize) -> Self {
-        Self { side, normalize, device: Device::Cpu, threshold: None }
+    /// Draws all patches, and then the foreground that is found in each image, on the CPU.
+    pub fn new(normalize: Normalize) -> Self {
+        let views = vec![PcaView::All, PcaView::Foreground];
+        Self { normalize, device: Device::Cpu, threshold: None, views }
     }
 }
 
-/// Draws one column per image: the image, the first three principal components of its patch
-/// features as red, green, and blue, and the same for the foreground only, on black. All images
-/// share the components, so a color has the same meaning across the sheet.
+/// Rows of one network.
+#[derive(Debug)]
+pub struct PcaRows {
+    /// A row per view.
+    pub rows: Vec<Row>,
+    /// Positions of images in which no foreground stands out, which are shown whole.
+    pub whole: Vec<usize>,
+}
+
+/// Draws a row per view with one column per image: the first three principal components of patch features as red,
+/// green, and blue. The components are those of all patches that are shown, over all images, so a color has the same
+/// meaning across a row.
 ///
-/// The first component determines the foreground; its sign is chosen so that patches at the
-/// borders of the images are background on average.
+/// The foreground of an image is found by its own first component: Otsu's threshold divides the patches, and the part
+/// that is rarer at the border is the foreground.
 ///
 /// # Errors
-/// Returns an error if there is no index, an image cannot be read, or the model does not accept
-/// the side.
+/// Returns an error if there is no index, an image cannot be read, the model does not accept
+/// the side, or features are not finite.
 ///
 /// # Source
 /// The picture of the DINOv2 paper (figure 1), according to its description.
-pub fn pca_sheet(
-    dataset: &Dataset,
-    indices: &[usize],
+///
+/// # Deviations
+/// The paper finds the foreground of all images with one component and one threshold, as `threshold` does.
+pub fn pca_rows(
+    scene: &Scene<'_>,
+    label: &str,
     extractor: &dyn PatchExtractor,
     options: &PcaOptions,
-) -> Result<RgbImage> {
-    if indices.is_empty() {
-        return Err(Error::Setting { key: "images", problem: "needs at least one".to_owned() });
-    }
-    let transform = EvalTransform { resize: options.side, crop: options.side };
-    let (mut images, mut features, mut grid) = (Vec::new(), Vec::new(), (0, 0));
-    for &index in indices {
-        let image = dataset.image(index)?;
-        let image = transform.apply((&image).into())?;
-        let side = options.side as usize;
-        let input = options.normalize.apply(image.data(), [1, side, side], options.device)?;
+) -> Result<PcaRows> {
+    let (mut features, mut grid) = (Vec::new(), (0, 0));
+    for input in scene.inputs(&options.normalize, options.device)? {
         let (patches, found) = extractor.patches(&input)?;
         features.push(patches.to_device(Device::Cpu));
         grid = found;
-        images.push(image.to_rgb());
     }
     let features = Tensor::cat(&features, 0); // -> [images N, D]
-    let everything = Tensor::ones([features.size()[0]], (Kind::Bool, Device::Cpu));
-    let foreground = foreground(&features, grid, options.threshold)?;
-    let maps = |mask: &Tensor| -> Result<Vec<RgbImage>> {
-        Ok(paint(&colors(&features, mask)?, mask, grid))
-    };
-    let factor = zoom(options.side);
-    let side = options.side * factor;
-    let fit = |map: &RgbImage| {
-        image::imageops::resize(map, side, side, image::imageops::FilterType::Nearest)
-    };
-    let images = images.iter().map(|image| enlarge(image, factor)).collect();
-    let plain = maps(&everything)?.iter().map(fit).collect();
-    let masked = maps(&foreground)?.iter().map(fit).collect();
-    Ok(lay_out(&[images, plain, masked]))
-}
-
-/// Returns which patches show the object, `[n]` bool.
-fn foreground(features: &Tensor, grid: (i64, i64), threshold: Option<f64>) -> Result<Tensor> {
-    let first = Pca::fit(features, 1)?.project(features).select(1, 0); // [n, D] -> [n]
-    let border = border(grid, first.size()[0]);
-    let at_border = first.masked_select(&border).mean(Kind::Double).double_value(&[]);
-    let first = if at_border > 0.0 { -first } else { first }; // the mean over all patches is 0
-    let mask = match threshold {
-        None => first.gt(0.0),
-        Some(threshold) => {
-            unit_range(&first.unsqueeze(1), &first.unsqueeze(1)).squeeze_dim(1).gt(threshold)
-        }
-    };
-    let count = mask.sum(Kind::Int64).int64_value(&[]);
-    Ok(if count < FEWEST_FOREGROUND { Tensor::ones_like(&mask) } else { mask })
-}
-
-/// Patches in the first or last row or column of their image, `[n]` bool.
-fn border((rows, cols): (i64, i64), total: i64) -> Tensor {
-    let on_edge = |i: i64| {
-        let (row, col) = (i % (rows * cols) / cols, i % cols);
-        row == 0 || row == rows - 1 || col == 0 || col == cols - 1
-    };
-    Tensor::from_slice(&(0..total).map(on_edge).collect::<Vec<_>>())
+    check_finite(&features, "shown")?;
+    let (mut rows, mut whole) = (Vec::new(), Vec::new());
+    for view in &options.views {
+        let (mask, name) = match view {
+            PcaView::All => (
+                Tensor::ones([features.size()[0]], (Kind::Bool, Device::Cpu)),
+                "principal components",
+            ),
+            PcaView::Foreground => {
+                let found = match options.threshold {
+                    None => of_each(&features, grid)?,
+                    Some(threshold) => of_all(&features, grid, threshold)?,
+                };
+                whole = found.whole;
+                (found.mask, "foreground")
+            }
+        };
+        let maps = paint(&colors(&features, &mask)?, &mask, grid);
+        rows.push(Row::new(format!("{label}: {name}"), maps.iter().map(fit).collect()));
+    }
+    Ok(PcaRows { rows, whole })
 }
 
 /// Red, green, and blue on the scale [0, 1] for each patch, `[n, 3]`; components and range are
@@ -136,16 +142,6 @@ fn colors(features: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let chosen = features.index_select(0, &mask.nonzero().flatten(0, -1)); // [n, D] -> [m, D]
     let pca = Pca::fit(&chosen, 3)?;
     Ok(unit_range(&pca.project(features), &pca.project(&chosen)).clamp(0.0, 1.0))
-}
-
-/// Scales the columns of `values` so that the range of the same column of `reference` is [0, 1]; a
-/// constant column becomes 0.5.
-fn unit_range(values: &Tensor, reference: &Tensor) -> Tensor {
-    let low = reference.amin([0].as_slice(), true); // [m, k] -> [1, k]
-    let range = reference.amax([0].as_slice(), true) - &low;
-    let flat = range.le(1e-12);
-    let scaled = (values - &low) / range.clamp_min(1e-12);
-    scaled.where_self(&flat.logical_not(), &Tensor::from(0.5f64))
 }
 
 /// Draws one small image of `cols x rows` pixels per grid of patches; black outside the mask.
@@ -168,31 +164,22 @@ fn paint(colors: &Tensor, mask: &Tensor, (rows, cols): (i64, i64)) -> Vec<RgbIma
 
 #[cfg(test)]
 mod tests {
+    use super::super::foreground::border;
     use super::*;
 
     /// Two images of a 6 x 6 grid whose inner 4 x 4 patches are far from the border's.
     fn framed() -> Tensor {
         let steps = Tensor::arange(72 * 5, (Kind::Double, Device::Cpu));
         let noise = (steps.square() * 0.37).sin().view([72, 5]);
-        let inside = border((6, 6), 72).logical_not().to_kind(Kind::Double).unsqueeze(1);
+        let inside = Tensor::from_slice(&border((6, 6)).repeat(2)).logical_not();
         let direction = Tensor::from_slice(&[0.0, -8.0, 1.0, 0.0, 3.0]);
-        noise + inside * direction
-    }
-
-    #[test]
-    fn the_border_is_background() {
-        for features in [framed(), -framed()] {
-            for threshold in [None, Some(0.5)] {
-                let mask = foreground(&features, (6, 6), threshold).unwrap();
-                assert_eq!(mask, border((6, 6), 72).logical_not(), "{threshold:?}");
-            }
-        }
+        noise + inside.to_kind(Kind::Double).unsqueeze(1) * direction
     }
 
     #[test]
     fn colors_use_the_whole_range_of_the_foreground() {
         let features = framed();
-        let mask = foreground(&features, (6, 6), None).unwrap();
+        let mask = of_each(&features, (6, 6)).unwrap().mask;
         let colors = colors(&features, &mask).unwrap();
         let inside = colors.index_select(0, &mask.nonzero().flatten(0, -1));
         for (value, expected) in
@@ -209,7 +196,7 @@ mod tests {
     #[test]
     fn collapsed_features_give_a_gray_map() {
         let features = Tensor::ones([16, 4], (Kind::Float, Device::Cpu));
-        let mask = foreground(&features, (4, 4), None).unwrap();
+        let mask = of_each(&features, (4, 4)).unwrap().mask;
         let maps = paint(&colors(&features, &mask).unwrap(), &mask, (4, 4));
         assert!(maps[0].pixels().all(|p| p.0 == [128; 3]));
     }

@@ -1,7 +1,10 @@
-//! Arranges images in rows and columns.
+//! Arranges images in rows and columns. All pictures of several networks are made of the same rows, so that they look
+//! alike: first the images, then a row per network, each under a line of text.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
+
+use super::font;
 
 /// Pixels between cells and around the sheet.
 pub(crate) const GAP: u32 = 4;
@@ -9,24 +12,69 @@ pub(crate) const GAP: u32 = 4;
 const SMALL: u32 = 112;
 const BACKGROUND: Rgb<u8> = Rgb([255, 255, 255]);
 
-/// Draws one picture of all cells. Columns are as wide as their widest cell and rows as high as
-/// their highest; cells are aligned to the top left.
-pub(crate) fn lay_out(rows: &[Vec<RgbImage>]) -> RgbImage {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+/// Cells side by side, under a line of text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Says what the cells are, such as the name of a network; without text, there is no line.
+    pub label: String,
+    /// Images of any size, aligned to the top left.
+    pub cells: Vec<RgbImage>,
+}
+
+impl Row {
+    /// A row with a label.
+    pub fn new(label: impl Into<String>, cells: Vec<RgbImage>) -> Self {
+        Self { label: label.into(), cells }
+    }
+
+    /// Height of the line of text and the space below it.
+    fn head(&self) -> u32 {
+        if self.label.is_empty() { 0 } else { font::LINE + GAP }
+    }
+
+    fn height(&self) -> u32 {
+        self.head() + self.cells.iter().map(RgbImage::height).max().unwrap_or(0)
+    }
+}
+
+/// Draws one picture of all rows. Columns are as wide as their widest cell and rows as high as their highest. A label
+/// that is wider than the sheet loses its beginning.
+#[must_use]
+pub fn lay_out(rows: &[Row]) -> RgbImage {
+    let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
     let widths: Vec<u32> = (0..columns)
-        .map(|c| rows.iter().filter_map(|row| row.get(c)).map(RgbImage::width).max().unwrap_or(0))
+        .map(|c| {
+            rows.iter().filter_map(|row| row.cells.get(c)).map(RgbImage::width).max().unwrap_or(0)
+        })
         .collect();
-    let heights: Vec<u32> =
-        rows.iter().map(|row| row.iter().map(RgbImage::height).max().unwrap_or(0)).collect();
+    let heights: Vec<u32> = rows.iter().map(Row::height).collect();
     let total = |sizes: &[u32]| sizes.iter().map(|size| size + GAP).sum::<u32>() + GAP;
     let mut sheet = RgbImage::from_pixel(total(&widths), total(&heights), BACKGROUND);
     for (r, row) in rows.iter().enumerate() {
-        for (c, cell) in row.iter().enumerate() {
-            let (x, y) = (total(&widths[..c]), total(&heights[..r]));
+        let top = total(&heights[..r]);
+        let most = sheet.width() - 2 * GAP;
+        font::write(&mut sheet, &row.label, (GAP, top), most);
+        for (c, cell) in row.cells.iter().enumerate() {
+            let (x, y) = (total(&widths[..c]), top + row.head());
             imageops::replace(&mut sheet, cell, i64::from(x), i64::from(y));
         }
     }
     sheet
+}
+
+/// Divides rows with many cells into blocks of at most `columns` cells, one block below the other. Each block has all
+/// rows with their labels.
+#[must_use]
+pub fn wrapped(rows: &[Row], columns: usize) -> Vec<Row> {
+    let columns = columns.max(1);
+    let most = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
+    let block = |start: usize| {
+        rows.iter().map(move |row| {
+            let cells = row.cells.iter().skip(start).take(columns).cloned().collect();
+            Row { label: row.label.clone(), cells }
+        })
+    };
+    (0..most).step_by(columns).flat_map(block).collect()
 }
 
 /// Stacks cells vertically, with up to `height` pixels per column.
@@ -59,10 +107,14 @@ pub(crate) fn enlarge(image: &RgbImage, factor: u32) -> RgbImage {
 mod tests {
     use super::*;
 
+    fn cell(width: u32, height: u32, level: u8) -> RgbImage {
+        RgbImage::from_pixel(width, height, Rgb([level; 3]))
+    }
+
     #[test]
     fn cells_keep_their_places() {
-        let cell = |w, h, v| RgbImage::from_pixel(w, h, Rgb([v; 3]));
-        let sheet = lay_out(&[vec![cell(3, 2, 1), cell(5, 6, 2)], vec![cell(4, 4, 3)]]);
+        let rows = [vec![cell(3, 2, 1), cell(5, 6, 2)], vec![cell(4, 4, 3)]];
+        let sheet = lay_out(&rows.map(|cells| Row::new("", cells)));
         assert_eq!(sheet.dimensions(), (4 + 5 + 3 * GAP, 6 + 4 + 3 * GAP));
         assert_eq!(sheet.get_pixel(GAP, GAP).0, [1; 3]);
         assert_eq!(sheet.get_pixel(GAP + 3, GAP), &BACKGROUND);
@@ -72,8 +124,29 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_above_their_rows() {
+        let sheet = lay_out(&[Row::new("runs/a", vec![cell(90, 5, 1)]), Row::new("", vec![])]);
+        assert_eq!(sheet.dimensions(), (90 + 2 * GAP, font::LINE + 5 + 4 * GAP));
+        assert_eq!(sheet.get_pixel(GAP, GAP + font::LINE + GAP).0, [1; 3]);
+        let inked = sheet.enumerate_pixels().filter(|(.., pixel)| pixel.0 == [30; 3]);
+        let rows: Vec<u32> = inked.map(|(_, y, _)| y).collect();
+        assert!(rows.len() > 50 && rows.iter().all(|y| (GAP..GAP + font::LINE).contains(y)));
+    }
+
+    #[test]
+    fn many_cells_are_divided_into_blocks() {
+        let rows = ["a", "b"].map(|label| Row::new(label, vec![cell(1, 1, 7); 5]));
+        let blocks = wrapped(&rows, 2);
+        let found: Vec<_> =
+            blocks.iter().map(|row| (row.label.as_str(), row.cells.len())).collect();
+        assert_eq!(found, [("a", 2), ("b", 2), ("a", 2), ("b", 2), ("a", 1), ("b", 1)]);
+        assert_eq!(wrapped(&rows, 9), rows);
+        assert!(wrapped(&[], 3).is_empty());
+    }
+
+    #[test]
     fn cells_are_stacked_as_high_as_they_fit() {
-        let cell = |v| RgbImage::from_pixel(10, 10, Rgb([v; 3]));
+        let cell = |v| cell(10, 10, v);
         let columns = stack((0..5).map(cell).collect(), 2 * 10 + GAP);
         assert_eq!(columns.len(), 3);
         assert!(columns.iter().all(|column| column.dimensions() == (10, 20 + GAP)));

@@ -12,6 +12,7 @@ use super::evaluate::{DenseData, MaskSize, Segmenter};
 use super::features::{DenseNetwork, best_classes, resized, resized_labels};
 use super::patches::PatchLabels;
 use crate::error::{Error, Result};
+use crate::features::check_finite;
 use crate::nearest::{Index, Similarity};
 
 /// How ignored pixels of training images count in the memory.
@@ -234,15 +235,6 @@ const MEMORY: u32 = 701;
 pub(super) fn rows(network: &DenseNetwork<'_>, image: &Image) -> Result<Tensor> {
     let maps = network.maps(&network.input(&[image])?)?; // [1, D, h, w]
     Ok(maps.squeeze_dim(0).flatten(1, 2).tr().contiguous()) // -> [N, D]
-}
-
-pub(super) fn check_finite(features: &Tensor, set: &'static str) -> Result<()> {
-    let finite = features.isfinite().all_dim(1, false); // [N, D] -> [N]
-    let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);
-    match count == total {
-        true => Ok(()),
-        false => Err(Error::PatchesNotFinite { set, count: total - count, total }),
-    }
 }
 
 fn check(config: &InContextConfig) -> Result<()> {

@@ -13,10 +13,11 @@ use tch::{Device, Kind, Tensor};
 use super::confusion::Confusion;
 use super::evaluate::{DenseData, MaskSize, Segmenter};
 use super::features::{DenseNetwork, nearest_classes, resized, resized_labels};
-use super::in_context::{check_finite, rows};
+use super::in_context::rows;
 use super::patches::{PatchLabels, join};
 use super::votes::majority;
 use crate::error::{Error, Result};
+use crate::features::check_finite;
 use crate::logistic::{LogisticConfig, LogisticModel, fit};
 use crate::nearest::Similarity;
 
@@ -52,8 +53,7 @@ struct Part {
     pixels: Vec<u8>,  // [M, P * P]
 }
 
-/// Patches of the training images: those to learn from while candidates are compared, and those that
-/// compare them.
+/// Patches of the training images: some to learn from, and some to compare candidates on.
 #[derive(Debug)]
 pub struct TrainPatches<'a> {
     network: DenseNetwork<'a>,

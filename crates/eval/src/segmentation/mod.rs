@@ -22,4 +22,4 @@ pub use confusion::{ClassScore, Confusion, SegmentationScore};
 pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};
 pub(crate) use features::resized;
 pub use features::{DenseExtractor, DenseNetwork, Layers};
-pub use picture::{Shown, segmentation_sheet};
+pub use picture::{Shown, predicted_row, truth_rows};

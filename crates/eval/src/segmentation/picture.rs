@@ -2,13 +2,13 @@
 
 use data::decode::Image;
 use data::dense::{IGNORE, LabelMap};
-use image::{Rgb, RgbImage, imageops};
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
 
 use super::features::nearest_classes;
+use crate::pictures::Row;
 
-/// Pixels between pictures.
-const GAP: u32 = 4;
-/// Height of a row of pictures, in pixels.
+/// Height of pictures, in pixels.
 const HEIGHT: u32 = 240;
 
 /// An image, its true classes, and its predicted classes, which have the size of the true ones.
@@ -22,35 +22,32 @@ pub struct Shown {
     pub predicted: Vec<u8>,
 }
 
-/// Draws one row per image: the image, its true classes, and its predicted classes. Ignored pixels are
-/// black.
-pub fn segmentation_sheet(shown: &[Shown]) -> RgbImage {
-    let rows: Vec<RgbImage> = shown.iter().map(row).collect();
-    let width = rows.iter().map(RgbImage::width).max().unwrap_or(1);
-    let height = rows.len() as u32 * (HEIGHT + GAP);
-    let mut sheet = RgbImage::from_pixel(width, height.max(1), Rgb([255; 3]));
-    for (index, row) in (0..).zip(&rows) {
-        imageops::replace(&mut sheet, row, 0, index * i64::from(HEIGHT + GAP));
-    }
-    sheet
+/// Draws the images and their true classes, one row each with one column per image. Ignored pixels are black.
+#[must_use]
+pub fn truth_rows(shown: &[Shown]) -> Vec<Row> {
+    let photo = |shown: &Shown| {
+        imageops::resize(&shown.image.to_rgb(), width(shown), HEIGHT, FilterType::Triangle)
+    };
+    let truth = shown.iter().map(|shown| classes(shown, &shown.truth.ids)).collect();
+    vec![Row::new("", shown.iter().map(photo).collect()), Row::new("true classes", truth)]
 }
 
-fn row(shown: &Shown) -> RgbImage {
+/// Draws the predicted classes, in the same columns.
+#[must_use]
+pub fn predicted_row(label: &str, shown: &[Shown]) -> Row {
+    Row::new(label, shown.iter().map(|shown| classes(shown, &shown.predicted)).collect())
+}
+
+/// Width of the pictures of an image, which keep its proportions.
+fn width(shown: &Shown) -> u32 {
     let (width, height) = shown.image.dimensions();
-    let width = ((u64::from(width) * u64::from(HEIGHT) / u64::from(height.max(1))) as u32).max(1);
-    let photo =
-        imageops::resize(&shown.image.to_rgb(), width, HEIGHT, imageops::FilterType::Triangle);
-    let from = (shown.truth.width, shown.truth.height);
-    let classes = |ids: &[u8]| {
-        let ids = nearest_classes(ids, from, (width, HEIGHT));
-        RgbImage::from_fn(width, HEIGHT, |x, y| color(ids[(y * width + x) as usize]))
-    };
-    let mut row = RgbImage::from_pixel(3 * width + 2 * GAP, HEIGHT, Rgb([255; 3]));
-    let pictures = [photo, classes(&shown.truth.ids), classes(&shown.predicted)];
-    for (index, picture) in (0..).zip(&pictures) {
-        imageops::replace(&mut row, picture, index * i64::from(width + GAP), 0);
-    }
-    row
+    ((u64::from(width) * u64::from(HEIGHT) / u64::from(height.max(1))) as u32).max(1)
+}
+
+fn classes(shown: &Shown, ids: &[u8]) -> RgbImage {
+    let width = width(shown);
+    let ids = nearest_classes(ids, (shown.truth.width, shown.truth.height), (width, HEIGHT));
+    RgbImage::from_fn(width, HEIGHT, |x, y| color(ids[(y * width + x) as usize]))
 }
 
 /// The color of a class, as in the palette of Pascal VOC: the bits of its number, spread over the three
@@ -83,13 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_shows_image_truth_and_prediction() {
+    fn rows_show_images_truth_and_predictions() {
         let image = Image::new(vec![200; 2 * 2 * 3], 2, 2, 3).unwrap();
         let truth = LabelMap { width: 2, height: 2, ids: vec![1, 1, 2, 2] };
-        let sheet = segmentation_sheet(&[Shown { image, truth, predicted: vec![2, 2, 2, 2] }]);
-        assert_eq!(sheet.dimensions(), (3 * HEIGHT + 2 * GAP, HEIGHT + GAP));
-        let at = |x, y| *sheet.get_pixel(x, y);
-        assert_eq!((at(5, 5), at(HEIGHT + GAP + 5, 5)), (Rgb([200; 3]), color(1)));
-        assert_eq!(at(2 * (HEIGHT + GAP) + 5, 5), color(2));
+        let shown = [Shown { image, truth, predicted: vec![2, 2, 2, 2] }];
+        let rows = [truth_rows(&shown), vec![predicted_row("runs/a", &shown)]].concat();
+        let at = |row: usize, y: u32| *rows[row].cells[0].get_pixel(5, y);
+        assert!(rows.iter().all(|row| row.cells[0].dimensions() == (HEIGHT, HEIGHT)));
+        assert_eq!((at(0, 5), at(1, 5), at(1, HEIGHT - 5)), (Rgb([200; 3]), color(1), color(2)));
+        assert_eq!((at(2, 5), rows[2].label.as_str()), (color(2), "runs/a"));
     }
 }

@@ -4,23 +4,24 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use data::loader::BrokenImage;
-use eval::discovery::{AttentionFeature, DiscoveryOptions, Found, discover, discovery_sheet};
+use eval::discovery::{AttentionFeature, DiscoveryOptions, Found, discover, image_row, mask_row};
+use eval::pictures::Row;
 use eval::record::{DataUsed, Record};
 use eval::retrieval::{fingerprint, images_in};
 use model::VisionTransformer;
-use objects::{CrfOptions, MaskCutOptions};
+use objects::{CrfOptions, Grid, Mask, MaskCutOptions};
 use score::Rle;
 use score::coco::{
-    Annotation, Category, Detection, Detections, GroundTruth, Image, Kind, Options, Summary,
-    evaluate,
+    Annotation, Category, Detection, Detections, GroundTruth, Image, Kind, Options, Segmentation,
+    Summary, evaluate,
 };
 
 use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
-use crate::train::pictures::save;
 
 use super::networks::{Networks, Opened};
 use super::outcome::{Measured, measure_each};
+use super::sheet::Sheet;
 
 /// The class of all masks.
 const CLASS: i64 = 1;
@@ -42,7 +43,7 @@ pub struct MaskCutArgs {
     /// JSON file for the same masks as annotations in COCO's format, to train a detector with
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
-    /// PNG file with the masks of some images
+    /// PNG file with some images and their masks: the true ones, and those of each network
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
     /// Images in the picture
@@ -93,14 +94,15 @@ impl From<Feature> for AttentionFeature {
 pub fn run(args: &MaskCutArgs) -> Result<()> {
     check_unused(&args.networks)?;
     let several = args.networks.paths()?.len() > 1;
-    let written = [&args.detections, &args.annotations, &args.picture];
+    let written = [&args.detections, &args.annotations];
     if several && written.iter().any(|file| file.is_some()) {
         return Err(Failure::usage(
-            "--detections, --annotations, and --picture need a single network: each would replace the file",
+            "--detections and --annotations need a single network: each would replace the file",
         ));
     }
     let set = ImageSet::open(args)?;
-    measure_each(&args.networks, &mut |opened| measure(args, &set, opened))
+    let mut sheet = Sheet::default();
+    measure_each(&args.networks, &mut |opened| measure(args, &set, opened, &mut sheet))
 }
 
 fn check_unused(networks: &Networks) -> Result<()> {
@@ -156,6 +158,25 @@ impl ImageSet {
         Ok(Self { files, listed: Some(listed), truth: Some(truth) })
     }
 
+    /// The images with their true masks, if there is a truth.
+    fn true_masks(&self, shown: &[Found]) -> Result<Option<Row>> {
+        let (Some(truth), Some(listed)) = (&self.truth, &self.listed) else { return Ok(None) };
+        let masks = |found: &Found| -> Result<Found> {
+            let Image { id, width, height, .. } = &listed[found.index];
+            let grid = Grid::new(*height as usize, *width as usize);
+            let of_image = truth.annotations().iter().filter(|one| one.image_id == *id);
+            let regions =
+                of_image.filter(|one| !one.iscrowd).filter_map(|one| one.segmentation.as_ref());
+            let mask = |region: &Segmentation| -> Result<Mask> {
+                Ok(Mask::new(grid, region.to_rle(*height, *width)?.to_mask())?)
+            };
+            let masks = regions.map(mask).collect::<Result<_>>()?;
+            Ok(Found { index: found.index, image: found.image.clone(), masks, rounds: Vec::new() })
+        };
+        let found = shown.iter().map(masks).collect::<Result<Vec<_>>>()?;
+        Ok(Some(mask_row("true objects", &found)))
+    }
+
     /// The entry of an image: that of the truth, or a new one.
     fn entry(&self, found: &Found) -> Result<Image> {
         let (width, height) = found.image.dimensions();
@@ -208,8 +229,13 @@ impl AllFound {
     }
 }
 
-fn measure(args: &MaskCutArgs, set: &ImageSet, opened: &Opened) -> Result<Measured> {
-    let trained = find(args, set, opened, &opened.weights.backbone, args.shown)?;
+fn measure(
+    args: &MaskCutArgs,
+    set: &ImageSet,
+    opened: &Opened,
+    sheet: &mut Sheet,
+) -> Result<Measured> {
+    let trained = find(args, set, opened, &opened.weights.backbone)?;
     let mut record = opened.record("maskcut");
     (record.resize, record.crop) = (None, Some(u32::try_from(args.side).unwrap_or(u32::MAX)));
     record.set("tau", args.tau);
@@ -224,10 +250,12 @@ fn measure(args: &MaskCutArgs, set: &ImageSet, opened: &Opened) -> Result<Measur
     );
     record.data.push(used);
     put(&mut record, None, set, &trained)?;
+    draw(args, set, &opened.path.display().to_string(), &trained.shown, sheet)?;
     if !args.skip_untrained {
         let untrained = opened.untrained()?;
-        let found = find(args, set, opened, untrained.network().backbone, 0)?;
+        let found = find(args, set, opened, untrained.network().backbone)?;
         put(&mut record, Some("untrained"), set, &found)?;
+        draw(args, set, &format!("{}, untrained", opened.path.display()), &found.shown, sheet)?;
     }
     if let Some(first) = trained.broken.first() {
         let (count, name, reason) = (trained.broken.len(), &first.name, &first.reason);
@@ -242,7 +270,6 @@ fn find(
     set: &ImageSet,
     opened: &Opened,
     backbone: &VisionTransformer,
-    shown: usize,
 ) -> Result<AllFound> {
     let options = DiscoveryOptions {
         backbone,
@@ -255,6 +282,7 @@ fn find(
         crf: (!args.skip_crf).then(CrfOptions::default),
     };
     let (mut all, mut failure) = (AllFound::default(), None);
+    let shown = if args.picture.is_some() { args.shown } else { 0 };
     let bar = progress(set.files.len(), "images cut");
     let broken = discover(&set.files, &options, &mut |found| {
         bar.set_position(found.index as u64 + 1);
@@ -303,11 +331,25 @@ fn put(
     Ok(())
 }
 
+/// Adds masks to the picture, if one was asked for.
+fn draw(
+    args: &MaskCutArgs,
+    set: &ImageSet,
+    label: &str,
+    shown: &[Found],
+    sheet: &mut Sheet,
+) -> Result<()> {
+    let Some(file) = &args.picture else { return Ok(()) };
+    let shared = || {
+        let mut rows = vec![image_row(shown)];
+        rows.extend(set.true_masks(shown)?);
+        Ok(rows)
+    };
+    sheet.add(file, shared, [mask_row(label, shown)])
+}
+
 /// Writes the files that were asked for.
 fn write(args: &MaskCutArgs, found: AllFound) -> Result<()> {
-    if let Some(path) = &args.picture {
-        save(&discovery_sheet(&found.shown), path)?;
-    }
     if let Some(path) = &args.detections {
         Detections::new(name(path), found.detections)?.write(path)?;
     }

@@ -13,6 +13,7 @@ mod maskcut;
 mod networks;
 mod outcome;
 mod retrieval;
+mod sheet;
 mod subject;
 mod video;
 

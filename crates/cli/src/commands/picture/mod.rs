@@ -1,7 +1,10 @@
 //! `simdino picture`: pictures to look at before and after training.
 
+mod neighbors;
 mod network;
-mod out;
+mod networks;
+pub(super) mod out;
+mod video;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +35,10 @@ enum What {
     Pca(network::PcaArgs),
     /// What the class token of a backbone looks at
     Attention(network::AttentionArgs),
+    /// Images, and those that a backbone finds most similar
+    Neighbors(neighbors::NeighborArgs),
+    /// The objects of a first frame, followed through a video by a backbone
+    Video(video::VideoArgs),
 }
 
 /// What `picture crops` takes.
@@ -62,6 +69,8 @@ pub fn run(args: &Args) -> Result<()> {
         What::Crops(args) => crops(args),
         What::Pca(args) => network::pca(args),
         What::Attention(args) => network::attention(args),
+        What::Neighbors(args) => neighbors::run(args),
+        What::Video(args) => video::run(args),
     }
 }
 
@@ -101,8 +110,7 @@ fn rows(path: &Path, count: usize, pixels: PixelFormat) -> Result<(Dataset, Vec<
     let dataset = data::open(&config)?;
     let rows: Vec<_> = dataset.readable(count).into_iter().map(|index| (index, 0)).collect();
     if rows.is_empty() {
-        let advice = "`simdino data check` says why";
-        return Err(Failure::failed(format!("{path}: no readable image found ({advice})")));
+        return Err(networks::nothing_readable(&path));
     }
     Ok((dataset, rows))
 }

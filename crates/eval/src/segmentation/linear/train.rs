@@ -15,9 +15,9 @@ use super::head::{LinearHead, Trainee, dropped};
 use super::state::StateFile;
 use super::windows::starts;
 use crate::error::{Error, Result};
+use crate::features::check_finite;
 use crate::segmentation::evaluate::DenseData;
 use crate::segmentation::features::{DenseNetwork, resized, resized_labels};
-use crate::segmentation::in_context::check_finite;
 
 /// Number of the order of images.
 const ORDER: u32 = 706;

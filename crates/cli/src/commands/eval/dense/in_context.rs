@@ -7,6 +7,7 @@ use eval::segmentation::{DenseData, DenseNetwork, Layers};
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
 use crate::failure::Result;
 
@@ -34,10 +35,11 @@ pub struct InContextArgs {
 
 /// Runs the verb.
 pub fn run(args: &InContextArgs) -> Result<()> {
-    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+    let mut sheet = Sheet::default();
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
 
-fn measure(args: &InContextArgs, opened: &Opened) -> Result<Measured> {
+fn measure(args: &InContextArgs, opened: &Opened, sheet: &mut Sheet) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let mut config = InContextConfig::default();
@@ -51,19 +53,16 @@ fn measure(args: &InContextArgs, opened: &Opened) -> Result<Measured> {
     let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
     let own = network(&opened.weights.backbone);
     config.side = own.whole_patches(config.side);
-    let trained = measured(own, &train, &test, &config, subject, true)?;
+    let trained = measured(own, &train, &test, &config, subject)?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
-        measured(network(untrained.network().backbone), &train, &test, &config, subject, false)
+        measured(network(untrained.network().backbone), &train, &test, &config, subject)
     });
     let untrained = untrained.transpose()?;
-    let mut record = record(
-        "in-context",
-        &About { subject, opened, sets: &sets },
-        &config,
-        &trained,
-        untrained.as_ref(),
-    )?;
+    let about = About { subject, opened, sets: &sets };
+    about.draw(sheet, "", &trained)?;
+    untrained.iter().try_for_each(|scored| about.draw(sheet, ", untrained", scored))?;
+    let mut record = record("in-context", &about, &config, &trained, untrained.as_ref())?;
     (record.crop, record.mask_size) = (Some(config.side), config.mask.side());
     Measured::of(record)
 }
@@ -74,7 +73,6 @@ fn measured(
     test: &DenseData<'_>,
     config: &InContextConfig,
     subject: &DenseSubject,
-    is_trained: bool,
 ) -> Result<Scored> {
     let bar = progress(train.set.len(), "images put into memory");
     let memory = Memory::new(network, train, config, &mut |done, total| {
@@ -82,9 +80,9 @@ fn measured(
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    let picture = subject.picture.as_deref().filter(|_| is_trained);
-    let (score, images, note) = score(&memory, test, config.mask, picture)?;
+    let picture = subject.picture.is_some();
+    let (score, images, note, shown) = score(&memory, test, config.mask, picture)?;
     let notes = [skipped("train", &memory.broken), note].into_iter().flatten().collect();
     let chosen = vec![("patches_in_memory", memory.len().into())];
-    Ok(Scored { score, images: [memory.images, images], notes, chosen })
+    Ok(Scored { score, images: [memory.images, images], notes, chosen, shown })
 }

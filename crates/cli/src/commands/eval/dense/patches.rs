@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::{Measured, measure_each, text_of};
+use crate::commands::eval::sheet::Sheet;
 use crate::console::progress;
 use crate::failure::Result;
 
@@ -45,25 +46,41 @@ enum Kind {
     Logistic,
 }
 
-/// Runs the verb.
-pub fn run(args: &PatchArgs) -> Result<()> {
-    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Knn => "k-NN",
+            Self::Logistic => "logistic regression",
+        }
+    }
 }
 
-fn measure(args: &PatchArgs, opened: &Opened) -> Result<Measured> {
+/// Runs the verb.
+pub fn run(args: &PatchArgs) -> Result<()> {
+    let mut sheet = Sheet::default();
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
+}
+
+fn measure(args: &PatchArgs, opened: &Opened, sheet: &mut Sheet) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let network = |backbone| subject.network(opened, backbone, Layers::Last(1));
     let own = network(&opened.weights.backbone);
     let config = config(args, own);
     let [train, test] = subject.data(&sets);
-    let trained = measured(own, &train, &test, &config, args, true)?;
+    let trained = measured(own, &train, &test, &config, args)?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
-        measured(network(untrained.network().backbone), &train, &test, &config, args, false)
+        measured(network(untrained.network().backbone), &train, &test, &config, args)
     });
     let untrained = untrained.transpose()?.unwrap_or_default();
-    both(args, &About { subject, opened, sets: &sets }, &config, &trained, &untrained)
+    let about = About { subject, opened, sets: &sets };
+    for (name, scored) in [("", &trained), (", untrained", &untrained)] {
+        for (kind, scored) in args.classifier.iter().zip(scored) {
+            about.draw(sheet, &format!("{name}, {}", kind.name()), scored)?;
+        }
+    }
+    both(args, &about, &config, &trained, &untrained)
 }
 
 fn config(args: &PatchArgs, network: DenseNetwork<'_>) -> PatchConfig {
@@ -85,7 +102,6 @@ fn measured(
     test: &DenseData<'_>,
     config: &PatchConfig,
     args: &PatchArgs,
-    is_trained: bool,
 ) -> Result<Vec<Scored>> {
     let bar = progress(train.set.len(), "images embedded");
     let patches = TrainPatches::new(network, train, config, &mut |done, total| {
@@ -93,14 +109,13 @@ fn measured(
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    let first = args.classifier.first();
     let scored = |kind: &Kind| -> Result<Scored> {
         let (segmenter, mut chosen) = fitted(&patches, *kind)?;
         chosen.push(("patches_in_memory", patches.len().into()));
-        let picture = args.subject.picture.as_deref().filter(|_| is_trained && first == Some(kind));
-        let (score, images, note) = score(&segmenter, test, config.mask, picture)?;
+        let picture = args.subject.picture.is_some();
+        let (score, images, note, shown) = score(&segmenter, test, config.mask, picture)?;
         let notes = [skipped("train", &patches.broken), note].into_iter().flatten().collect();
-        Ok(Scored { score, images: [patches.images, images], notes, chosen })
+        Ok(Scored { score, images: [patches.images, images], notes, chosen, shown })
     };
     args.classifier.iter().map(scored).collect()
 }

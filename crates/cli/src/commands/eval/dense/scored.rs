@@ -1,18 +1,17 @@
 //! Scores of a segmentation, and how they become a record.
 
-use std::path::Path;
-
 use data::loader::BrokenImage;
 use eval::record::Record;
 use eval::segmentation::{
-    DenseData, MaskSize, SegmentationScore, Segmenter, Shown, evaluate, segmentation_sheet,
+    DenseData, MaskSize, SegmentationScore, Segmenter, Shown, evaluate, predicted_row, truth_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::eval::networks::Opened;
+use crate::commands::eval::sheet::Sheet;
 use crate::console::{note, progress};
-use crate::failure::{Context, Result};
+use crate::failure::Result;
 
 use super::subject::{DenseSets, DenseSubject};
 
@@ -28,6 +27,8 @@ pub struct Scored {
     pub notes: Vec<String>,
     /// What the protocol chose, by name.
     pub chosen: Vec<(&'static str, Value)>,
+    /// Images for a picture, if one was asked for.
+    pub shown: Vec<Shown>,
 }
 
 /// Says which images were skipped, if any were; also on the console.
@@ -42,30 +43,30 @@ pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     ))
 }
 
-/// Scores a segmenter on the test set; `picture` is the file for its first predictions.
+/// A score, the number of images, what was skipped, and images for a picture.
+type OnTestSet = (SegmentationScore, usize, Option<String>, Vec<Shown>);
+
+/// Scores a segmenter on the test set; with `picture`, its first predictions are kept.
 pub fn score(
     segmenter: &dyn Segmenter,
     test: &DenseData<'_>,
     mask: MaskSize,
-    picture: Option<&Path>,
-) -> Result<(SegmentationScore, usize, Option<String>)> {
+    picture: bool,
+) -> Result<OnTestSet> {
     let bar =
         progress(test.limit.unwrap_or(test.set.len()).min(test.set.len()), "images segmented");
     let mut shown = Vec::new();
     let evaluated = evaluate(test, segmenter, mask, &mut |_, sample, predicted| {
         bar.inc(1);
-        if picture.is_some() && shown.len() < SHOWN {
+        if picture && shown.len() < SHOWN {
             let (image, truth) = (sample.image.clone(), sample.labels.clone());
             shown.push(Shown { image, truth, predicted: predicted.to_vec() });
         }
         Ok(())
     })?;
     bar.finish_and_clear();
-    if let Some(path) = picture {
-        let sheet = segmentation_sheet(&shown);
-        sheet.save(path).context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok((evaluated.confusion.score()?, evaluated.images, skipped("test", &evaluated.broken)))
+    let skipped = skipped("test", &evaluated.broken);
+    Ok((evaluated.confusion.score()?, evaluated.images, skipped, shown))
 }
 
 /// What a record is about.
@@ -73,6 +74,17 @@ pub struct About<'a> {
     pub subject: &'a DenseSubject,
     pub opened: &'a Opened,
     pub sets: &'a DenseSets,
+}
+
+impl About<'_> {
+    /// Adds predictions of this network to the picture, if one was asked for. `name` tells them from others of the same
+    /// network.
+    pub fn draw(&self, sheet: &mut Sheet, name: &str, scored: &Scored) -> Result<()> {
+        let Some(file) = &self.subject.picture else { return Ok(()) };
+        let label = format!("{}{name}", self.opened.path.display());
+        let predicted = predicted_row(&label, &scored.shown);
+        sheet.add(file, || Ok(truth_rows(&scored.shown)), [predicted])
+    }
 }
 
 /// A record of the scores of a network and of the same network untrained.

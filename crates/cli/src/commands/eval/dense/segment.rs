@@ -7,6 +7,7 @@ use eval::segmentation::{DenseData, DenseNetwork, MaskSize};
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::outcome::{Measured, measure_each};
+use crate::commands::eval::sheet::Sheet;
 use crate::console::{note, progress};
 use crate::failure::Result;
 
@@ -64,10 +65,11 @@ impl ValueEnum for Named {
 
 /// Runs the verb.
 pub fn run(args: &SegmentArgs) -> Result<()> {
-    measure_each(&args.subject.networks, &mut |opened| measure(args, opened))
+    let mut sheet = Sheet::default();
+    measure_each(&args.subject.networks, &mut |opened| measure(args, opened, &mut sheet))
 }
 
-fn measure(args: &SegmentArgs, opened: &Opened) -> Result<Measured> {
+fn measure(args: &SegmentArgs, opened: &Opened, sheet: &mut Sheet) -> Result<Measured> {
     let subject = &args.subject;
     let sets = subject.sets(opened)?;
     let mut config = LinearConfig::of(args.recipe.1);
@@ -75,21 +77,18 @@ fn measure(args: &SegmentArgs, opened: &Opened) -> Result<Measured> {
     config = overridden(args, config, &own);
     let mask = subject.mask(MaskSize::Original);
     let task = Task { args, opened, sets: &sets, config: &config, mask };
-    let trained = task.scored(own, &opened.fingerprint, true)?;
+    let trained = task.scored(own, &opened.fingerprint)?;
     let backbone = (!subject.skip_untrained).then(|| opened.untrained()).transpose()?;
     let untrained = backbone.as_ref().map(|untrained| {
         let network = untrained.network();
         let dense = subject.network(opened, network.backbone, config.layers);
-        task.scored(dense, network.fingerprint, false)
+        task.scored(dense, network.fingerprint)
     });
     let untrained = untrained.transpose()?;
-    let mut record = record(
-        "segment",
-        &About { subject, opened, sets: &sets },
-        &config,
-        &trained,
-        untrained.as_ref(),
-    )?;
+    let about = About { subject, opened, sets: &sets };
+    about.draw(sheet, "", &trained)?;
+    untrained.iter().try_for_each(|scored| about.draw(sheet, ", untrained", scored))?;
+    let mut record = record("segment", &about, &config, &trained, untrained.as_ref())?;
     (record.crop, record.mask_size) = (Some(config.crop), mask.side());
     record.set("mask", serde_json::to_value(mask)?);
     if config.cached {
@@ -126,12 +125,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn scored(
-        &self,
-        network: DenseNetwork<'_>,
-        fingerprint: &str,
-        is_trained: bool,
-    ) -> Result<Scored> {
+    fn scored(&self, network: DenseNetwork<'_>, fingerprint: &str) -> Result<Scored> {
         let (config, subject) = (self.config, &self.args.subject);
         let [train_data, test] = subject.data(self.sets);
         let state = self.state(fingerprint, &train_data)?;
@@ -145,11 +139,11 @@ impl Task<'_> {
             note(&format!("training of the head went on at iteration {}", report.resumed_at));
         }
         let segmenter = LinearSegmenter { network, head, config: config.clone() };
-        let picture = subject.picture.as_deref().filter(|_| is_trained);
-        let (score, images, skipped_test) = score(&segmenter, &test, self.mask, picture)?;
+        let picture = subject.picture.is_some();
+        let (score, images, skipped_test, shown) = score(&segmenter, &test, self.mask, picture)?;
         let notes =
             [skipped("train", &report.broken), skipped_test].into_iter().flatten().collect();
-        Ok(Scored { score, images: [report.images, images], notes, chosen: Vec::new() })
+        Ok(Scored { score, images: [report.images, images], notes, chosen: Vec::new(), shown })
     }
 
     /// Where training is saved; nowhere for a weight file without a folder for results.

@@ -49,7 +49,7 @@ pub struct DenseSubject {
     /// Size at which masks are compared: `original`, or the side of a square in pixels
     #[arg(long, value_name = "SIZE")]
     mask_size: Option<Mask>,
-    /// PNG file for a picture of the first test images: image, true classes, predicted classes
+    /// PNG file for a picture of the first test images, their true classes, and the predictions of each network
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
     /// Do not measure the same network untrained, which every number should be compared with

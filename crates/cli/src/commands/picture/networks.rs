@@ -1,0 +1,135 @@
+//! The networks of a sheet: one or several, each with rows of its own.
+
+use std::path::PathBuf;
+
+use data::Dataset;
+use eval::pictures::Scene;
+use model::VisionTransformer;
+use model::weights::PretrainedBackbone;
+use simdino::device::{self, DeviceSpec};
+use simdino::weights::data_config;
+use tch::Device;
+
+use crate::failure::{Failure, Result};
+use crate::weights;
+
+/// Patches along a side of what the network sees, unless told otherwise: as many as DINO's pictures
+/// have.
+const PATCHES: i64 = 30;
+
+/// The networks that all pictures take.
+#[derive(Debug, clap::Args)]
+pub struct Networks {
+    /// A run, a checkpoint, or a weight file of any kind that `simdino import` reads; may be repeated, for one
+    /// sheet with rows of each network
+    #[arg(short, long, required = true)]
+    weights: Vec<PathBuf>,
+    /// What the keys of the network in the file begin with, where there are several
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Rows of the first network untrained too, to compare with
+    #[arg(long)]
+    untrained: bool,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceSpec,
+}
+
+/// A network whose rows are drawn.
+pub struct Subject<'a> {
+    /// What its rows are called.
+    pub label: String,
+    pub backbone: &'a VisionTransformer,
+    /// The file that it is from.
+    pub weights: &'a PretrainedBackbone,
+    pub device: Device,
+}
+
+impl Networks {
+    /// Draws each network, one after the other, so that only one is in memory.
+    ///
+    /// # Errors
+    /// The device or some weights cannot be used, and the first error of `draw`.
+    pub fn each(&self, draw: &mut dyn FnMut(&Subject<'_>) -> Result<()>) -> Result<()> {
+        let device = device::resolve(self.device)?;
+        let open = |path: &PathBuf| weights::open(path, self.prefix.as_deref(), device);
+        for path in &self.weights {
+            let (label, weights) = (path.display().to_string(), open(path)?);
+            draw(&Subject { label, backbone: &weights.backbone, weights: &weights, device })?;
+        }
+        let Some(first) = self.weights.first().filter(|_| self.untrained) else { return Ok(()) };
+        let weights = open(first)?;
+        let (label, backbone) = (format!("{}, untrained", first.display()), weights.untrained()?);
+        draw(&Subject { label, backbone: &backbone, weights: &weights, device })
+    }
+}
+
+/// The images that pictures of square images take.
+#[derive(Debug, clap::Args)]
+pub struct Images {
+    /// Images: a folder, list file, tar shards
+    data: String,
+    /// Images on the sheet, spread over the set
+    #[arg(long, default_value_t = 8)]
+    images: usize,
+    /// Side of the square that the networks see, in pixels; by default 30 patches
+    #[arg(long)]
+    side: Option<u32>,
+}
+
+/// The images as a network sees them.
+pub struct Seen {
+    dataset: Dataset,
+    indices: Vec<usize>,
+    /// Side of the square, in pixels.
+    pub side: u32,
+}
+
+impl Seen {
+    pub fn scene(&self) -> Scene<'_> {
+        Scene { dataset: &self.dataset, indices: &self.indices, side: self.side }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Name of the image in a column.
+    pub fn name(&self, column: usize) -> String {
+        self.dataset.name(self.indices[column])
+    }
+}
+
+impl Images {
+    /// Opens the images for a network.
+    ///
+    /// # Errors
+    /// No image can be read, or the side is none of the network's.
+    pub fn open(&self, subject: &Subject<'_>) -> Result<Seen> {
+        if !(1..=64).contains(&self.images) {
+            return Err(Failure::usage(format!("--images: must be 1 to 64 (got {})", self.images)));
+        }
+        let patch = subject.weights.model.patch_size;
+        let side = self.side.map_or(PATCHES * patch, i64::from);
+        if side < patch || side % patch != 0 {
+            return Err(Failure::usage(format!(
+                "--side: must be a multiple of the patch of {}, {patch} pixels (got {side})",
+                subject.label
+            )));
+        }
+        let side = u32::try_from(side)
+            .map_err(|_| Failure::usage(format!("--side: {side} is too large")))?;
+        let dataset = data::open(&data_config(subject.weights, &self.data))?;
+        let indices = dataset.readable(self.images);
+        if indices.is_empty() {
+            return Err(nothing_readable(&self.data));
+        }
+        Ok(Seen { dataset, indices, side })
+    }
+}
+
+/// Says that no image of a set can be read.
+pub fn nothing_readable(path: &str) -> Failure {
+    Failure::failed(format!("{path}: no readable image found (`simdino data check` says why)"))
+}
