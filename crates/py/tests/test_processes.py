@@ -89,8 +89,10 @@ class Processes(unittest.TestCase):
         self.assertEqual(results_of([child], results), [expected])
 
     def test_ctrl_c_ends_the_wait_and_the_threads(self):
+        # A shell starts what it runs in the background with the signal ignored.
         script = f"""
-            import sys
+            import signal, sys
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r})
             from support import loader_threads
             from simdino.data import MultiCropLoader
@@ -114,5 +116,9 @@ class Processes(unittest.TestCase):
         )
         self.assertEqual(child.stdout.readline(), "waits\n")
         child.send_signal(signal.SIGINT)
-        self.assertEqual(child.communicate()[0], "0 threads at True\n")
+        try:
+            said = child.communicate(timeout=120)[0]
+        finally:
+            child.kill()
+        self.assertEqual(said, "0 threads at True\n")
         self.assertEqual(child.returncode, 0)

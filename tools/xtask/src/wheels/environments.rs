@@ -67,7 +67,7 @@ pub fn check_library(
     Ok(())
 }
 
-/// Installs the wheel `simdino-cli` beside a torch, and beside none.
+/// Installs the wheel `simdino-cli` beside a torch, where it must train, and beside none.
 ///
 /// # Errors
 /// What does not work there.
@@ -101,8 +101,7 @@ pub fn check_program(workspace: &Workspace, wheel: &Path, folder: &Path) -> Resu
     let link = site.join("torch");
     std::os::unix::fs::symlink(torch.join("torch"), &link)
         .context(|| "cannot make a link".into())?;
-    let mut inspect = environment.bare(workspace, &program);
-    process::run(inspect.args(["inspect", "env"]))?;
+    environment.trains(workspace, &program, folder)?;
     fs::remove_file(link).context(|| "cannot remove a link".into())?;
     environment.add_folder(workspace, &torch)?;
     process::run(environment.bare(workspace, &program).arg("--version"))
@@ -163,6 +162,22 @@ impl Environment {
     fn add_folder(&self, workspace: &Workspace, folder: &Path) -> Result<()> {
         let path = self.site(workspace)?.join("others.pth");
         write(&path, &format!("{}\n", folder.display()))
+    }
+
+    /// The program must lead from a folder of images to a backbone and a report, from a folder that
+    /// holds nothing else.
+    fn trains(&self, workspace: &Workspace, program: &Path, folder: &Path) -> Result<()> {
+        let run = |words: &[&str]| {
+            let mut command = self.bare(workspace, program);
+            process::run(command.current_dir(folder).args(words))
+        };
+        run(&["data", "synth", "drawn", "--count", "40"])?;
+        run(&["train", "drawn/images", "train.epochs=1", "run.device=cpu"])?;
+        let missing = |file: &&str| !folder.join("runs/images").join(file).is_file();
+        match ["report.html", "weights/teacher.safetensors"].iter().find(|file| missing(file)) {
+            None => Ok(()),
+            Some(file) => failed(format!("simdino train of the wheel has made no {file}")),
+        }
     }
 
     /// The program must fail with one sentence that holds `says`.
