@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::fail::{Context, Result, failed, usage};
+use crate::wheels::library::Glibc;
 use crate::workspace::Workspace;
 use crate::{bench, bench_data, process, setup, wheels};
 
@@ -107,7 +108,7 @@ fn install(workspace: &Workspace, python: &OsString, folder: &Path) -> Result<u6
     for folder in [folder, &dist] {
         let _ = fs::remove_dir_all(folder); // of an earlier run
     }
-    let wheel = wheels::library::make(workspace, &dist)?;
+    let wheel = wheels::library::make(workspace, &dist, Glibc::Here)?;
     let mut pip = workspace.command(python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]);
     process::run(pip.args(["--no-deps", "--target"]).arg(folder).arg(&wheel))?;

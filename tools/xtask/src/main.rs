@@ -42,7 +42,7 @@ cargo xtask soak [--kills N] [--seed S] [--json] [key=value ...]
 cargo xtask messages               write docs/MESSAGES.txt, every sentence that the program can print
 cargo xtask docs-figures           draw the figures of docs/ anew
 cargo xtask dist [OUT]             make the archive of a release, which runs on the torch of a Python
-cargo xtask wheels [--program FILE] [OUT]
+cargo xtask wheels [--program FILE] [--old-glibc] [OUT]
                                    make the wheels simdino and simdino-cli, for pip
 cargo xtask gpu-bundle [--cifar DIR] [OUT]
                                    make the folder that travels to a machine with a GPU and no Rust

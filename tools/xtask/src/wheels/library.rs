@@ -12,6 +12,10 @@ use crate::{process, setup};
 /// The Python environment that has only maturin.
 const ENVIRONMENT: &str = ".cache/maturin";
 const MATURIN: &str = "maturin==1.16.0";
+/// A C compiler and linker that knows the symbols of older versions of glibc.
+const ZIG: &str = "ziglang==0.17.1";
+/// The glibc of distributions since 2019.
+const OLD_GLIBC: &str = "manylinux_2_28";
 const MANIFEST: &str = "crates/py/Cargo.toml";
 /// Beside the modules, so that it travels with them.
 const LICENSES: &str = "crates/py/python/simdino/THIRD-PARTY.txt";
@@ -39,19 +43,36 @@ pub fn maturin(workspace: &Workspace) -> Result<PathBuf> {
     }
 }
 
+/// What the wheel is linked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glibc {
+    /// That of this machine.
+    Here,
+    /// 2.28, by zig, which is installed where it is missing.
+    Old,
+}
+
 /// Builds the wheel in `out`.
 ///
 /// # Errors
-/// maturin is missing and cannot be installed, or the build fails.
-pub fn make(workspace: &Workspace, out: &Path) -> Result<PathBuf> {
+/// maturin or zig is missing and cannot be installed, or the build fails.
+pub fn make(workspace: &Workspace, out: &Path, glibc: Glibc) -> Result<PathBuf> {
     let maturin = maturin(workspace)?;
+    let python = workspace.path(ENVIRONMENT).join("bin/python");
     let target = archive::target(workspace)?;
     let text = licenses::third_party(workspace, &target, "simdino-py")?;
     write(&workspace.path(LICENSES), &text)?;
     make_folder(out)?;
     let mut build = workspace.command(maturin);
     build.args(["build", "--quiet", "--manifest-path", MANIFEST, "--out"]).arg(out);
-    build.arg("--interpreter").arg(workspace.path(ENVIRONMENT).join("bin/python"));
+    build.arg("--interpreter").arg(&python);
+    if glibc == Glibc::Old {
+        let mut pip = workspace.command(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZIG]);
+        process::run(&mut pip)?;
+        build.args(["--zig", "--compatibility", OLD_GLIBC]);
+        build.env("CARGO_ZIGBUILD_PYTHON_PATH", &python);
+    }
     process::run(&mut build)?;
     wheel_in(out, "simdino-")
 }

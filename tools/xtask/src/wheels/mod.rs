@@ -9,6 +9,7 @@ mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use self::library::Glibc;
 use crate::fail::{Context, Result, failed, usage};
 use crate::files::make_folder;
 use crate::simdino::Simdino;
@@ -19,15 +20,24 @@ const OUT: &str = "dist";
 /// What the wheel `simdino` may weigh, in bytes.
 const MOST_BYTES: u64 = 3 << 20;
 
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+struct Request {
+    /// A program that is built already.
+    program: Option<PathBuf>,
+    glibc: Glibc,
+    out: String,
+}
+
 /// Makes both wheels in the folder that is named, or in `dist`, and says what they weigh.
 ///
 /// # Errors
 /// A wrong option, a build that fails, or a tool that is missing.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
-    let (program, out) = parse(arguments)?;
-    let out = workspace.path(out);
-    let library = library::make(workspace, &out)?;
-    let program = match program {
+    let request = parse(arguments)?;
+    let out = workspace.path(request.out);
+    let library = library::make(workspace, &out, request.glibc)?;
+    let program = match request.program {
         Some(program) => program,
         None => {
             setup::run(workspace)?;
@@ -40,18 +50,25 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A program that is built already, and the folder.
-fn parse(arguments: &[String]) -> Result<(Option<PathBuf>, &str)> {
-    match arguments {
-        [] => Ok((None, OUT)),
-        [option, program] if option == "--program" => Ok((Some(program.into()), OUT)),
-        [option, program, out] if option == "--program" => Ok((Some(program.into()), out)),
-        [out] if !out.starts_with('-') => Ok((None, out)),
-        _ => usage(format!(
-            "wheels takes --program FILE and one folder, not '{}'",
-            arguments.join(" ")
-        )),
+fn parse(arguments: &[String]) -> Result<Request> {
+    let mut request = Request { program: None, glibc: Glibc::Here, out: OUT.to_owned() };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--program" => match words.next() {
+                Some(program) => request.program = Some(program.into()),
+                None => return usage("--program needs a file"),
+            },
+            "--old-glibc" => request.glibc = Glibc::Old,
+            folder if !folder.starts_with('-') => request.out = folder.to_owned(),
+            other => {
+                return usage(format!(
+                    "wheels takes --program FILE, --old-glibc, and one folder, not '{other}'"
+                ));
+            }
+        }
     }
+    Ok(request)
 }
 
 /// Makes the wheels in a temporary folder, installs them into new environments of every Python here,
@@ -73,7 +90,7 @@ fn check(workspace: &Workspace, folder: &Path) -> Result<()> {
         println!("wheels: skipped, since maturin cannot be installed: {fail}");
         return Ok(());
     }
-    let wheel = library::make(workspace, &folder.join("dist"))?;
+    let wheel = library::make(workspace, &folder.join("dist"), Glibc::Here)?;
     let bytes = size(&wheel)?;
     if bytes > MOST_BYTES {
         return failed(format!("{} has {bytes} bytes, and may have {MOST_BYTES}", wheel.display()));
@@ -103,4 +120,28 @@ fn reference_writer(workspace: &Workspace) -> Result<PathBuf> {
 fn size(wheel: &Path) -> Result<u64> {
     let metadata = fs::metadata(wheel).context(|| format!("cannot read {}", wheel.display()))?;
     Ok(metadata.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let parse = |text: &str| {
+            let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            parse(&words)
+        };
+        let request = |program: Option<&str>, glibc, out: &str| Request {
+            program: program.map(PathBuf::from),
+            glibc,
+            out: out.to_owned(),
+        };
+        assert_eq!(parse("").unwrap(), request(None, Glibc::Here, "dist"));
+        let all = parse("--old-glibc --program simdino there").unwrap();
+        assert_eq!(all, request(Some("simdino"), Glibc::Old, "there"));
+        for wrong in ["--program", "--zig", "--old-glibc=2.17"] {
+            assert_eq!(parse(wrong).unwrap_err().code(), 2, "{wrong}");
+        }
+    }
 }
