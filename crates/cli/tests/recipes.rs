@@ -88,7 +88,7 @@ fn a_file_wins_and_a_folder_does_not() {
     // Whoever makes a link means what it should lead to.
     symlink("gone.yaml", bench.path("default")).unwrap();
     let said = bench.fails(2, &["config", "show", "default"]);
-    assert!(said.contains("there is no file or folder default"), "{said}");
+    assert!(said.contains("config file default does not exist"), "{said}");
 }
 
 #[test]
