@@ -32,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "simdino-data",
             "simdino-model",
             "simdino-objects",
+            "simdino-simd",
             "simdino-torch-ext",
         ],
     ),
