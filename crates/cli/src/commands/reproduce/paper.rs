@@ -13,34 +13,29 @@ const BITS: &str = "BITS (preprint, 2026), the authors' code, batch size 256";
 const KNN: &[&str] =
     &["knn", "--weights", "{weights}", "--train", "{imagenet}/train", "--test", "{imagenet}/val"];
 
-/// The defaults of the authors' command: the class tokens of four blocks.
-const LINEAR_V1: &[&str] = &[
-    "linear",
-    "--weights",
-    "{weights}",
-    "--train",
-    "{imagenet}/train",
-    "--test",
-    "{imagenet}/val",
-    "--protocol",
-    "dino",
-    "--fresh",
-    "--no-untrained",
-];
+/// The linear probe by a protocol.
+macro_rules! linear {
+    ($protocol:literal) => {
+        &[
+            "linear",
+            "--weights",
+            "{weights}",
+            "--train",
+            "{imagenet}/train",
+            "--test",
+            "{imagenet}/val",
+            "--protocol",
+            $protocol,
+            "--fresh",
+            "--no-untrained",
+        ]
+    };
+}
 
-const LINEAR_V2: &[&str] = &[
-    "linear",
-    "--weights",
-    "{weights}",
-    "--train",
-    "{imagenet}/train",
-    "--test",
-    "{imagenet}/val",
-    "--protocol",
-    "simdinov2",
-    "--fresh",
-    "--no-untrained",
-];
+/// The defaults of the authors' command: the class tokens of four blocks.
+const LINEAR_V1: &[&str] = linear!("dino");
+
+const LINEAR_V2: &[&str] = linear!("simdinov2");
 
 const SEGMENT: &[&str] = &[
     "segment",
