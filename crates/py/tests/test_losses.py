@@ -199,6 +199,25 @@ class Promises(unittest.TestCase):
 
             self.assertTrue(torch.autograd.gradcheck(rate, z))
 
+    def test_a_second_derivative_is_refused(self):
+        import torch
+
+        from simdino.losses import SimDINOLoss, coding_rate
+
+        def squared_gradient(loss, z):
+            (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
+            return gradient.square().sum()
+
+        for shape in ([6, 8], [2, 6, 8]):
+            z = torch.randn(shape, requires_grad=True)
+            penalty = squared_gradient(coding_rate(z, 0.5).sum(), z)
+            with self.assertRaisesRegex(RuntimeError, "no second derivative"):
+                penalty.backward()
+        student, teacher = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 8, 16)
+        loss = SimDINOLoss(rate_groups=1)(student, teacher).loss
+        with self.assertRaisesRegex(RuntimeError, "no second derivative"):
+            squared_gradient(loss, student).backward()
+
     def test_floor_ceiling_and_position(self):
         import torch
 

@@ -30,7 +30,8 @@ class FeatureError(ArithmeticError):
 
 
 class Rates(NamedTuple):
-    """Values ``[G]``, gradients ``[G, n, d]``, and how many retries they needed."""
+    """Values ``[G]``, gradients ``[G, n, d]``, and how many retries they needed; 0-dimensional and
+    ``[n, d]`` for rows without groups."""
 
     value: Tensor
     gradient: Tensor
@@ -136,17 +137,33 @@ class _CodingRate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z, alpha, center, precision, process_group):
-        groups = z if z.dim() == 3 else z.unsqueeze(0)
-        rates = rates_of_groups(groups, alpha, center, precision, process_group)
-        ctx.save_for_backward(rates.gradient.view_as(z))
-        return rates.value if z.dim() == 3 else rates.value[0]
+        rates = rates_of_groups(z, alpha, center, precision, process_group)
+        ctx.save_for_backward(rates.gradient, z)
+        return rates.value
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        (gradient,) = ctx.saved_tensors
-        scale = grad if grad.dim() == 0 else grad.view(-1, 1, 1)
-        return gradient * scale.to(gradient.dtype), None, None, None, None
+        return _scaled(grad, *ctx.saved_tensors), None, None, None, None
+
+
+def _scaled(grad: Tensor, gradient: Tensor, z: Tensor) -> Tensor:
+    """The gradient of the loss for ``z``, from those of the loss and of the rates."""
+    scale = grad if grad.dim() == 0 else grad.view(-1, 1, 1)
+    scaled = gradient * scale.to(gradient.dtype)
+    # The closed form is a constant for autograd: with create_graph, it would be silently wrong.
+    return _DifferentiableOnce.apply(scaled, z) if torch.is_grad_enabled() else scaled
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """A gradient that depends on ``z`` in a way that autograd does not know."""
+
+    @staticmethod
+    def forward(ctx, gradient, z):
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError("the coding rate has no second derivative: its gradient is a closed form")
 
 
 class _Attached(torch.autograd.Function):
@@ -154,14 +171,12 @@ class _Attached(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z, value, gradient):
-        ctx.save_for_backward(gradient)
+        ctx.save_for_backward(gradient, z)
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad.to(gradient.dtype).view(-1, 1, 1), None, None
+        return _scaled(grad, *ctx.saved_tensors), None, None
 
 
 def attached(z: Tensor, rates: Rates) -> Tensor:
@@ -169,7 +184,6 @@ def attached(z: Tensor, rates: Rates) -> Tensor:
     return _Attached.apply(z, rates.value, rates.gradient)
 
 
-@torch.no_grad()
 def rates_of_groups(
     z: Tensor,
     alpha: float,
@@ -178,32 +192,48 @@ def rates_of_groups(
     process_group=None,
     other: Optional[Tensor] = None,
 ) -> Rates:
-    """Values and gradients for all groups ``[G, n, d]``. Reads from the device once, to check them,
-    and ``other``, which must be finite, too."""
+    """Values and gradients for all groups ``[G, n, d]``, or for one, ``[n, d]``. Reads from the device
+    once, to check them, and ``other``, which must be finite, too. Called without autograd."""
     with without_autocast(z.device):
         work = z.to(working_dtype(precision))
         if center:
             work = _centered(work, process_group)
         across = process_group is not None
-        samples = not across and work.shape[1] <= work.shape[2]
+        samples = not across and work.shape[-2] <= work.shape[-1]
         matrix = _matrix(work, alpha, samples, process_group)
-        lower, value, failed = _factorize(matrix)
-        retries, bad = 0, failed.any()
-        if other is not None:
-            bad = bad | ~other.detach().isfinite().all()
-        if bool(bad):  # the one read from the device
+        lower, value, info = _factorize(matrix)
+        retries = 0
+        if _is_bad(info, value, other):  # the one read from the device
             if other is not None and not bool(other.isfinite().all()):
                 raise FeatureError("the similarity of the views is not finite")
-            lower, value, retries = _recover(work, matrix, alpha, samples, across, lower, value, failed)
+            factors = (work, matrix, lower, value, info)
+            if work.dim() == 2:
+                factors = tuple(tensor.unsqueeze(0) for tensor in factors)
+            lower, value, retries = _recover(*factors, alpha, samples, across)
+            lower, value = lower.view_as(matrix), value.view_as(info)
         gradient = _gradient(lower, work, samples, alpha)
         if across:
             gradient = gradient * torch.distributed.get_world_size(process_group)
         return Rates(value, gradient.to(z.dtype), retries)
 
 
+def _is_bad(info: Tensor, value: Tensor, other: Optional[Tensor]) -> bool:
+    if other is None and info.dim() == 0 and info.device.type == "cpu":
+        return info.item() != 0 or not math.isfinite(value.item())  # faster than the operators
+    bad = _failed(info, value).any()
+    if other is not None:
+        bad = bad | ~other.detach().isfinite().all()
+    return bool(bad)
+
+
+def _failed(info: Tensor, value: Tensor) -> Tensor:
+    """Not 0 where the factorization failed; NaN where the value is not finite."""
+    return torch.sub(info, value, alpha=0)
+
+
 def _centered(z: Tensor, process_group) -> Tensor:
-    total = z.sum(1, keepdim=True)  # [G, 1, d]
-    rows = torch.full((), z.shape[1], dtype=torch.float64, device=z.device)
+    total = z.sum(-2, keepdim=True)  # [G, 1, d]
+    rows = torch.full((), z.shape[-2], dtype=torch.float64, device=z.device)
     if process_group is not None:
         torch.distributed.all_reduce(total, group=process_group)
         torch.distributed.all_reduce(rows, group=process_group)
@@ -213,39 +243,40 @@ def _centered(z: Tensor, process_group) -> Tensor:
 def _matrix(z: Tensor, alpha: float, samples: bool, process_group=None) -> Tensor:
     """``I + alpha K``, ``[G, p, p]``, with the Gram matrix of the samples or of the features."""
     left, right = (z, z.mT) if samples else (z.mT, z)
-    eye = torch.eye(left.shape[1], dtype=z.dtype, device=z.device)
+    eye = torch.eye(left.shape[-2], dtype=z.dtype, device=z.device)
     if process_group is None:
-        return torch.baddbmm(eye, left, right, alpha=alpha)
+        product = torch.addmm if z.dim() == 2 else torch.baddbmm
+        return product(eye, left, right, alpha=alpha)
     gram = left @ right
     torch.distributed.all_reduce(gram, group=process_group)
     return gram.mul_(alpha).add_(eye)
 
 
 def _factorize(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The lower factor, half the log-determinant ``[G]``, and ``[G]`` that is not 0 where it failed."""
-    small = matrix.shape[1] <= _SMALL and matrix.device.type != "mps"  # which has no doubles
+    """The lower factor, half the log-determinant ``[G]``, and ``[G]`` that is not 0 where there is none."""
+    small = matrix.shape[-1] <= _SMALL and matrix.device.type != "mps"  # which has no doubles
     lower, info = torch.linalg.cholesky_ex(matrix.double() if small else matrix)
     half = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    failed = torch.sub(info, half, alpha=0)  # NaN if it is not finite
-    return lower, half.to(matrix.dtype), failed
+    return lower, half.to(matrix.dtype), info
 
 
 def _gradient(lower: Tensor, z: Tensor, samples: bool, alpha: float) -> Tensor:
-    if lower.shape[1] <= _SMALL and lower.device.type == "cpu":
+    if lower.shape[-1] <= _SMALL and lower.device.type == "cpu":
         inverse = torch.cholesky_inverse(lower)  # one call; elsewhere, it waits for the device
     else:
-        eye = torch.eye(lower.shape[1], dtype=lower.dtype, device=lower.device)
+        eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
         inverse = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
         inverse = inverse.mT @ inverse
     inverse = inverse.to(z.dtype)
     left, right = (inverse, z) if samples else (z, inverse)
-    return torch.baddbmm(z, left, right, beta=0, alpha=alpha)  # without z, which has the right shape
+    product = torch.addmm if z.dim() == 2 else torch.baddbmm
+    return product(z, left, right, beta=0, alpha=alpha)  # without z, which has the right shape
 
 
-def _recover(z, matrix, alpha, samples, across, lower, value, failed):
+def _recover(z, matrix, lower, value, info, alpha, samples, across):
     """Retries the groups that failed: with jitter, and then in double precision."""
     lower, value, retries = lower.double(), value.clone(), 0
-    for group in failed.nonzero().flatten().tolist():
+    for group in _failed(info, value).nonzero().flatten().tolist():
         if not bool(z[group].isfinite().all()):
             raise FeatureError(f"the features of group {group} of the coding rate are not finite")
         own = matrix[group : group + 1]
@@ -259,7 +290,7 @@ def _recover(z, matrix, alpha, samples, across, lower, value, failed):
         for attempt in tries:
             retries += 1
             factor, half, still = _factorize(attempt())
-            if not bool(still):
+            if not _is_bad(still, half, None):
                 lower[group], value[group] = factor[0].double(), half[0]
                 break
         else:

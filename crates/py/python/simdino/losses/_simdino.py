@@ -167,9 +167,10 @@ class SimDINOLoss(nn.Module):
             features = (features + teacher[: len(features)]) * 0.5
         rows = features.reshape(len(features) * groups, -1, student.shape[2])
         try:
-            rates = rates_of_groups(
-                rows, weights.alpha, options.center_cov, options.precision, across, similarity
-            )
+            with torch.no_grad():
+                rates = rates_of_groups(
+                    rows, weights.alpha, options.center_cov, options.precision, across, similarity
+                )
         except FeatureError as error:
             raise FeatureError(f"{error}{_which_view(student, teacher)}") from None
         rate = attached(rows, rates).to(student.dtype).mean()
