@@ -73,6 +73,8 @@ pub struct Schedules {
     lr: CosineSchedule,
     weight_decay: CosineSchedule,
     momentum_teacher: CosineSchedule,
+    /// Power that the momentum is raised to.
+    batch_ratio: f64,
     steps_per_epoch: u64,
     frozen_steps: u64,
     backbone_frozen_steps: u64,
@@ -104,6 +106,7 @@ impl Schedules {
             },
             weight_decay: cosine(optim.weight_decay, optim.weight_decay_end),
             momentum_teacher: cosine(optim.momentum_teacher, optim.momentum_teacher_end),
+            batch_ratio: optim.momentum_batch.map_or(1.0, |of| batch_size as f64 / of as f64),
             steps_per_epoch,
             frozen_steps: steps(optim.freeze_last_layer_epochs),
             backbone_frozen_steps: 0,
@@ -120,7 +123,7 @@ impl Schedules {
         StepValues {
             lr: self.lr.at(step),
             weight_decay: self.weight_decay.at(step),
-            momentum_teacher: self.momentum_teacher.at(step),
+            momentum_teacher: self.momentum_teacher.at(step).powf(self.batch_ratio),
             progress: (step as f64 / self.lr.total_steps.max(1) as f64).min(1.0),
             step,
             steps_per_epoch: self.steps_per_epoch,
@@ -169,5 +172,19 @@ mod tests {
             let got = mean(epoch, &|v| v.weight_decay);
             assert!((got - wd).abs() < 2e-5, "epoch {epoch}: weight decay {got}, published {wd}");
         }
+    }
+
+    #[test]
+    fn momentum_for_another_batch_averages_over_as_many_images() {
+        let optim = OptimConfig { momentum_teacher: 0.97, ..OptimConfig::default() };
+        let momentum = |batch_size, momentum_batch| {
+            let optim = OptimConfig { momentum_batch, ..optim.clone() };
+            Schedules::new(&optim, batch_size, 100, 1000).at(0).momentum_teacher
+        };
+        assert_eq!(momentum(256, None), 0.97);
+        assert_eq!(momentum(16, Some(16)), 0.97);
+        // Four steps of 16 images are as one of 64.
+        assert!((momentum(64, Some(16)) - 0.97_f64.powi(4)).abs() < 1e-15);
+        assert!((momentum(8, Some(16)).powi(2) - 0.97).abs() < 1e-15);
     }
 }

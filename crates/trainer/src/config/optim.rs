@@ -138,6 +138,11 @@ pub struct OptimConfig {
     pub momentum_teacher: f64,
     /// Momentum of the teacher's moving average at the end of its cosine schedule.
     pub momentum_teacher_end: f64,
+    /// Batch size, in images, that the momentum of the teacher is given for. With a batch of another
+    /// size, the momentum of each step is raised to the power of the ratio of the two sizes, so that
+    /// the teacher averages over as many images. If it is null, the momentum holds for a batch of
+    /// any size, as in the papers.
+    pub momentum_batch: Option<usize>,
 }
 
 impl Default for OptimConfig {
@@ -166,6 +171,7 @@ impl Default for OptimConfig {
             freeze_form: FreezeForm::Gradient,
             momentum_teacher: 0.996,
             momentum_teacher_end: 1.0,
+            momentum_batch: None,
         }
     }
 }
@@ -192,6 +198,7 @@ impl OptimConfig {
         check.not_negative("freeze_last_layer_epochs", self.freeze_last_layer_epochs);
         check.fraction("momentum_teacher", self.momentum_teacher);
         check.fraction("momentum_teacher_end", self.momentum_teacher_end);
+        check.at_least("momentum_batch", self.momentum_batch, 1);
         check.problems()
     }
 }
