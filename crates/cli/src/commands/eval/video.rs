@@ -155,6 +155,7 @@ fn measure_sequences(
     let options = PropagateOptions::default();
     let mut record = opened.record("video");
     (record.resize, record.crop) = (Some(u32::try_from(args.side).unwrap_or(u32::MAX)), None);
+    record.set("sequences", sequences.len());
     record.set("frames", options.frames);
     record.set("radius", options.radius);
     record.set("topk", options.topk);

@@ -108,7 +108,7 @@ impl Task<'_> {
             Some(command) => {
                 let record = self.record(row, measure, &command, &identity, kept)?;
                 let scores = record.metrics.iter().map(|(name, score)| (name.clone(), *score));
-                let but = other_images(measure, tested(&record));
+                let but = tested(&record).and_then(|found| other_data(measure, found));
                 Here { scores: scores.collect(), but, released: given.released }
             }
             None => curve(&given.path, measure)?,
@@ -153,15 +153,18 @@ fn parse(command: &[String]) -> Result<evaluation::Args> {
     Ok(line.map_err(|error| Failure::usage(error.to_string().trim().to_owned()))?.args)
 }
 
-/// Number of images that a record was tested with.
-fn tested(record: &Record) -> Option<usize> {
-    record.data.iter().find(|data| data.role == "test").map(|data| data.images)
+/// Number of images, or of sequences, that a record was tested with, and which of the two.
+fn tested(record: &Record) -> Option<(usize, &'static str)> {
+    if let Some(sequences) = record.settings.get("sequences").and_then(Json::as_u64) {
+        return Some((usize::try_from(sequences).ok()?, "sequences"));
+    }
+    record.data.iter().find(|data| data.role == "test").map(|data| (data.images, "test images"))
 }
 
-/// Why the images are not those of the paper, if they are not.
-fn other_images(measure: &Measure, found: Option<usize>) -> Option<String> {
-    let (expected, found) = (measure.images?, found?);
-    (expected != found).then(|| format!("{found} test images, not {expected}"))
+/// Why the data are not those of the paper, if they are not.
+fn other_data(measure: &Measure, (found, unit): (usize, &str)) -> Option<String> {
+    let expected = measure.tests;
+    (expected != found).then(|| format!("{found} {unit}, not {expected}"))
 }
 
 /// The k-NN accuracy of a run at the epochs that are the names of the metrics.
@@ -188,7 +191,7 @@ fn curve(run: &Path, measure: &Measure) -> Result<Here> {
     let found = results.and_then(|results| results["knn"]["num_test"].as_u64());
     let but = match found {
         None => Some("the run has not ended".to_owned()),
-        Some(found) => other_images(measure, usize::try_from(found).ok()),
+        Some(found) => other_data(measure, (usize::try_from(found).unwrap_or(0), "test images")),
     };
     Ok(Here { scores, but, released: false })
 }
@@ -196,4 +199,24 @@ fn curve(run: &Path, measure: &Measure) -> Result<Here> {
 /// Where the table is written.
 pub fn page(out: &Path) -> PathBuf {
     out.join("reproduce.md")
+}
+
+#[cfg(test)]
+mod tests {
+    use eval::record::DataUsed;
+
+    use super::*;
+    use crate::commands::reproduce::paper::rows;
+
+    #[test]
+    fn fewer_data_than_in_the_paper_are_said() {
+        let rows = rows();
+        let video = rows.iter().flat_map(|row| &row.measures).find(|of| of.name == "davis2017");
+        let mut record = Record::default();
+        record.data.push(DataUsed::of_files("test", Path::new("frames"), String::new(), 160));
+        assert_eq!(tested(&record), Some((160, "test images")));
+        record.set("sequences", 3);
+        let said = other_data(video.unwrap(), tested(&record).unwrap());
+        assert_eq!(said.unwrap(), "3 sequences, not 30");
+    }
 }

@@ -26,8 +26,8 @@ pub struct Measure {
     /// Unique in a row.
     pub name: &'static str,
     pub how: How,
-    /// Number of test images in the paper, if it is known.
-    pub images: Option<usize>,
+    /// Number of test images, or of sequences, in the paper.
+    pub tests: usize,
     pub values: Vec<Value>,
     /// Largest difference from the paper, in points, that is still the same result.
     pub tolerance: Tolerance,
