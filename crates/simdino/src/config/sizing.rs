@@ -78,7 +78,11 @@ fn on_a_cpu(images: usize) -> (Value, usize, f64) {
         "augment": { "global_crops_size": 64, "local_crops_size": 32, "local_crops_number": 4 },
         "model": { "arch": "vit_nano", "patch_size": 16, "image_size": 64, "drop_path_rate": 0.0 },
         "head": { "hidden_dim": 512, "out_dim": 128 },
-        "optim": { "base_lr": 8e-3, "momentum_teacher": 0.98 },
+        // With other batches, both follow the batch.
+        "optim": {
+            "base_lr": 8e-3, "lr_scaling": "sqrt_wrt1024",
+            "momentum_teacher": 0.98, "momentum_batch": 16,
+        },
     });
     (sizes, 16, epochs(IMAGES_ON_CPU, images))
 }
