@@ -186,6 +186,7 @@ fn other_line(record: &Record) -> String {
         .iter()
         .map(|(name, value)| match name.strip_prefix("probe/") {
             Some("effective_rank") => format!("effective rank {value:.1}"),
+            Some("effective_dimension") => format!("effective dimension {value:.1}"),
             Some(name) => format!("{} {}", probe_name(name), percent(*value, 1)),
             None => format!("{name} {value:.4}"),
         })
@@ -199,6 +200,8 @@ fn probe_name(name: &str) -> &str {
         "knn_top5" => "k-NN top-5",
         "untrained" => "untrained network",
         "pixels" => "raw pixels",
+        "logistic_top1" => "logistic regression",
+        "segment_knn_miou" => "segmentation mIoU",
         other => other,
     }
 }
@@ -270,8 +273,12 @@ mod tests {
             ("probe/knn_top1", 0.455),
             ("probe/effective_rank", 31.26),
             ("probe/pixels", 0.2),
+            ("probe/logistic_top1", 0.5),
+            ("probe/effective_dimension", 12.04),
+            ("probe/segment_knn_miou", 0.333),
         ]));
-        let expected = "step 120 epoch 1.2 k-NN 45.5 %, effective rank 31.3, raw pixels 20.0 %";
+        let expected = "step 120 epoch 1.2 k-NN 45.5 %, effective rank 31.3, raw pixels 20.0 %, \
+                        logistic regression 50.0 %, effective dimension 12.0, segmentation mIoU 33.3 %";
         assert_eq!(line, expected);
     }
 

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod console;
 mod failure;
+mod label_meaning;
 mod sizes;
 mod study;
 mod train;

@@ -5,38 +5,17 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{Bench, stderr};
-use image::{GrayImage, Luma, Rgb, RgbImage};
+use common::{Bench, scene, stderr};
+use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
 /// A bench with a trained run, and images with two classes: bright above, dark below.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.ok(&["train", "tiny.yaml"]);
-    for (set, count) in [("train", 5), ("test", 2)] {
-        let [images, labels] =
-            ["images", "labels"].map(|kind| bench.path(&format!("{set}/{kind}")));
-        fs::create_dir_all(&images).unwrap();
-        fs::create_dir_all(&labels).unwrap();
-        for i in 0..count {
-            scene(&images, &labels, i);
-        }
-    }
+    bench.draw_scenes();
     bench
-}
-
-fn scene(images: &Path, labels: &Path, i: u32) {
-    let (width, height, split) = (48, 40, 16 + 4 * (i % 3));
-    let color = |x: u32, y: u32| if y < split { 255 - (x % 9) as u8 } else { (20 + x % 7) as u8 };
-    let image =
-        RgbImage::from_fn(width, height, |x, y| Rgb([color(x, y), color(y, y), color(x, y)]));
-    image.save(images.join(format!("{i}.png"))).unwrap();
-    let class = |y| if y < split { 1 } else { 0 };
-    let labels_of =
-        GrayImage::from_fn(width, height, |x, y| Luma([if x == 0 { 255 } else { class(y) }]));
-    labels_of.save(labels.join(format!("{i}.png"))).unwrap();
 }
 
 const SETS: [&str; 8] = [

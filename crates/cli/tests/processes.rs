@@ -129,67 +129,75 @@ fn first_class(bench: &Bench) -> std::path::PathBuf {
     folders.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).min().unwrap()
 }
 
-fn probed(bench: &Bench, name: &str) -> Vec<(f64, f64, Option<f64>)> {
-    let number = |line: &serde_json::Value, key: &str| line[key].as_f64();
+/// What probes have measured, with their steps.
+fn probed(bench: &Bench, name: &str) -> Vec<(u64, Vec<(String, f64)>)> {
     let of = |line: serde_json::Value| {
-        let [knn, rank] =
-            ["probe/knn_top1", "probe/effective_rank"].map(|key| number(&line, key).unwrap());
-        (knn, rank, number(&line, "probe/pixels"))
+        let values = line.as_object().unwrap().iter();
+        let values = values.filter(|(key, _)| key.starts_with("probe/"));
+        let values = values.map(|(key, value)| (key.clone(), value.as_f64().unwrap()));
+        (line["step"].as_u64().unwrap(), values.collect::<Vec<_>>())
     };
-    lines(bench, name)
-        .into_iter()
-        .filter(|line| line["probe/knn_top1"].is_number())
-        .map(of)
-        .collect()
+    let lines = lines(bench, name).into_iter().map(of);
+    lines.filter(|(_, values)| !values.is_empty()).collect()
 }
 
 #[test]
-fn processes_share_the_probe() {
+fn processes_share_the_probes() {
     let bench = Bench::new();
+    bench.draw_scenes();
     std::fs::write(first_class(&bench).join("z.png"), b"no picture").unwrap();
     let (method, groups) = METHODS[0];
-    let probe = ["probe.train_path=images/images", "probe.test_path=images/images"];
-    // Only the last process has an image to classify.
-    let extra =
-        [groups, &probe, &["probe.every_epochs=1", "probe.max_test=1", "train.epochs=1"]].concat();
+    // Only the last process has an image to classify, and two of four have one to segment.
+    let probe = [
+        "probe.train_path=images/images",
+        "probe.test_path=images/images",
+        "probe.every_epochs=1",
+        "probe.max_test=1",
+        "probe.logistic.every_epochs=1",
+        "probe.rank.every_epochs=0.4",
+        "probe.segment.every_epochs=1",
+        "probe.segment.images=train/images",
+        "probe.segment.labels=train/labels",
+        "probe.segment.test_images=test/images",
+        "probe.segment.test_labels=test/labels",
+        "probe.segment.classes=2",
+        "train.epochs=1",
+    ];
+    let extra = [groups, &probe].concat();
     for size in [1, 2, 4] {
         train(&bench, method, &format!("shared-{size}"), &extra, size);
     }
     let expected = probed(&bench, "shared-1");
-    assert_eq!(expected.len(), 2);
-    assert!(expected[0].2.is_some() && expected[1].2.is_none());
+    let steps: Vec<u64> = expected.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 2, 4, 5]);
+    assert_eq!(expected[0].1.len(), 7, "{expected:?}");
     for size in [2, 4] {
         let got = probed(&bench, &format!("shared-{size}"));
-        assert_eq!(got.len(), 2);
-        for (got, expected) in got.iter().zip(&expected) {
-            assert_eq!((got.0, got.2), (expected.0, expected.2), "{size} processes");
-            assert!((got.1 - expected.1).abs() < 1e-3 * expected.1, "{size} processes");
+        assert_eq!(got.len(), expected.len());
+        for ((step, got), (expected_step, expected)) in got.iter().zip(&expected) {
+            assert_eq!((step, got.len()), (expected_step, expected.len()), "{size} processes");
+            for ((key, got), (expected_key, expected)) in got.iter().zip(expected) {
+                let close = (got - expected).abs() <= 1e-3 * expected.abs();
+                assert!(key == expected_key && close, "{size} processes, {key}: {got}, {expected}");
+            }
         }
     }
 }
 
 #[test]
-fn a_probe_that_fails_in_one_process_ends_all() {
+fn probes_that_one_process_cannot_open_end_all() {
     let bench = Bench::new();
-    std::fs::create_dir(bench.path("unlabeled")).unwrap();
-    let image = std::fs::read_dir(bench.path("images/images")).unwrap().find_map(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            std::fs::read_dir(path).unwrap().next().map(|e| e.unwrap().path())
-        } else {
-            None
-        }
-    });
-    std::fs::copy(image.unwrap(), bench.path("unlabeled/one.png")).unwrap();
-    let args = [
-        &["train", "tiny.yaml", "probe.train_path=unlabeled", "probe.test_path=unlabeled"][..],
-        &COMPARABLE,
-    ]
-    .concat();
-    let ended = finish(start(&bench, &args, 2));
-    assert!(ended.iter().all(|(code, _)| *code == Some(1)), "{ended:?}");
-    assert!(ended[0].1.contains("have no labels"), "{ended:?}");
-    assert!(ended[1].1.contains("another process failed"), "{ended:?}");
+    let labeled = ["probe.train_path=images/images", "probe.test_path=images/images"];
+    let good = [&["train", "tiny.yaml", "run.timeout_s=60"][..], &labeled, &COMPARABLE].concat();
+    let bad = [&good[..], &["probe.test_path=nowhere"]].concat();
+    let port = free_port();
+    let started = [(&good, 0), (&bad, 1)];
+    let children =
+        started.map(|(args, rank)| start_one(&bench, args, (rank, 2), ("127.0.0.1", port)));
+    for (code, said) in finish(children.into()) {
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("probe.test_path: "), "{said}");
+    }
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub enum Error {
         /// Name of the first image, with the reason.
         first: String,
     },
-    /// Another of the processes that share a set has failed.
-    #[error("another process could not extract its share of the features; its message says why")]
+    /// Another of the processes that share an evaluation has failed.
+    #[error("another process failed at its share of the evaluation; its message says why")]
     Elsewhere,
     /// A set has no labels, but labels are required.
     #[error(

@@ -1,5 +1,11 @@
-//! The features of a set whose images several processes share.
+//! What several processes compute together: each its share, and all get the whole.
+//!
+//! A process that fails must not leave the others waiting, so that everything that is exchanged is the
+//! result of work that may have failed: it then fails in all processes.
 
+use std::ops::Range;
+
+use data::loader::BrokenImage;
 use tch::{Device, Kind, Tensor};
 use torch_ext::Collective;
 
@@ -9,62 +15,105 @@ use crate::features::FeatureSet;
 /// Values that each process sends at once: 64 MB.
 const MOST: i64 = 16 << 20;
 
-/// The images of process `rank` out of `size`: neighbors, so that all of them follow each other in the
-/// order of the processes.
-pub(crate) fn share(chosen: &[usize], collective: &dyn Collective) -> Vec<usize> {
-    let (rank, size, count) = (collective.rank(), collective.size(), chosen.len());
-    chosen[rank * count / size..(rank + 1) * count / size].to_vec()
+/// The part of `count` things that is the share of this process: neighbors, so that all shares follow
+/// each other in the order of the processes.
+pub(crate) fn share(count: usize, processes: &dyn Collective) -> Range<usize> {
+    let (rank, size) = (processes.rank(), processes.size());
+    rank * count / size..(rank + 1) * count / size
 }
 
-/// Brings the features that each process has extracted to process 0, in the order of the processes,
-/// without names of images and broken images; the others get `None`. A single process gets what it has.
+/// Fails in every process if `own` has failed in one.
+///
+/// # Errors
+/// Returns `own` if it is an error; otherwise [`Error::Elsewhere`] if it is one in another process.
+pub(crate) fn agreed<T>(own: Result<T>, processes: &dyn Collective) -> Result<T> {
+    if processes.size() > 1 {
+        let mut any = Tensor::from_slice(&[f32::from(u8::from(own.is_err()))]);
+        processes.all_reduce_max(&mut any)?;
+        if any.double_value(&[0]) != 0.0 {
+            return Err(own.err().unwrap_or(Error::Elsewhere));
+        }
+    }
+    own
+}
+
+/// The numbers of all processes, in their order.
+///
+/// # Errors
+/// As [`agreed`].
+pub(crate) fn numbers(own: Result<Vec<u64>>, processes: &dyn Collective) -> Result<Vec<Vec<u64>>> {
+    let own = agreed(own, processes)?;
+    let bytes: Vec<u8> = own.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let all = processes.all_gather_bytes(&bytes)?;
+    Ok(all.iter().map(|bytes| bytes.chunks_exact(8).map(number).collect()).collect())
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// The broken images that all processes have met, in their order. No process fails before it.
+///
+/// # Errors
+/// Returns an error if a process does not answer.
+pub(crate) fn broken(own: &[BrokenImage], processes: &dyn Collective) -> Result<Vec<BrokenImage>> {
+    // Names and reasons may hold any character but this one.
+    let line = |image: &BrokenImage| format!("{}\0{}\0{}\0", image.index, image.name, image.reason);
+    let own: String = own.iter().map(line).collect();
+    let all = processes.all_gather_text(&own)?.concat();
+    let fields: Vec<&str> = all.split('\0').collect();
+    let image = |fields: &[&str]| {
+        let &[index, name, reason] = fields else { return None };
+        Some(BrokenImage { index: index.parse().ok()?, name: name.into(), reason: reason.into() })
+    };
+    Ok(fields.chunks_exact(3).filter_map(image).collect())
+}
+
+/// The features that each process has extracted, in the order of the processes, without names of
+/// images. A single process gets what it has.
 ///
 /// # Errors
 /// Returns an error in every process if it has failed in one, or if none has an image.
-pub(crate) fn gather(
+pub(crate) fn features(
     own: Result<FeatureSet>,
     class_names: &[String],
-    collective: &dyn Collective,
-) -> Result<Option<FeatureSet>> {
-    if collective.size() == 1 {
-        return own.map(Some);
+    processes: &dyn Collective,
+) -> Result<FeatureSet> {
+    if processes.size() == 1 {
+        return own;
     }
     // A share without a readable image is one of no rows.
-    let failed = own.as_ref().is_err_and(|error| !is_empty(error));
-    let mut any = Tensor::from_slice(&[f32::from(u8::from(failed))]);
-    collective.all_reduce_max(&mut any)?;
-    if any.double_value(&[0]) != 0.0 {
-        return Err(own.err().filter(|_| failed).unwrap_or(Error::Elsewhere));
-    }
     let (own, empty) = match own {
-        Ok(set) => (set, None),
-        Err(error) => {
+        Err(error) if is_empty(&error) => {
             let nothing = Tensor::zeros([0, 0], (Kind::Float, Device::Cpu));
-            (FeatureSet::new(nothing, Vec::new()), Some(error))
+            (Ok(FeatureSet::new(nothing, Vec::new())), Some(error))
         }
+        own => (own, None),
     };
-    let Some(features) = gather_rows(&own.features, collective)? else {
+    let own = agreed(own, processes)?;
+    let Some(features) = rows(&own.features, processes)? else {
         return Err(empty.unwrap_or(Error::Elsewhere));
     };
-    let labels: Vec<u8> = own.labels.iter().flat_map(|label| encode(*label)).collect();
-    let labels = collective.all_gather_bytes(&labels)?;
-    if collective.rank() > 0 {
-        return Ok(None);
-    }
-    let labels = labels.iter().flat_map(|bytes| bytes.chunks_exact(8)).map(decode).collect();
-    let set = FeatureSet::new(Tensor::cat(&features, 0), labels);
-    Ok(Some(FeatureSet { class_names: class_names.to_vec(), ..set }))
+    let labels = own.labels.iter().map(|label| label.map_or(u64::MAX, u64::from)).collect();
+    let labels = numbers(Ok(labels), processes)?.concat();
+    let labels = labels.into_iter().map(|label| u32::try_from(label).ok()).collect();
+    let broken = broken(&own.broken, processes)?;
+    let set = FeatureSet::new(features, labels);
+    Ok(FeatureSet { class_names: class_names.to_vec(), broken, ..set })
 }
 
 /// Whether a process has no image that it could read.
-fn is_empty(error: &Error) -> bool {
+pub(crate) fn is_empty(error: &Error) -> bool {
     matches!(error, Error::NoImages { .. } | Error::Data(data::Error::NoReadableImage { .. }))
 }
 
-/// The rows `[n_r, D]` of all processes in process 0, in pieces, so that memory is bounded in the others;
-/// no piece there. `None` if there is no row.
-fn gather_rows(own: &Tensor, collective: &dyn Collective) -> Result<Option<Vec<Tensor>>> {
-    let sizes = collective.all_gather(&Tensor::from_slice(&own.size()))?;
+/// The rows `[n_r, D]` of all processes as `[n, D]` on the CPU, in pieces of bounded size; `None` if
+/// there is no row. A process without rows may have another `D`. No process fails before it.
+///
+/// # Errors
+/// Returns an error if a process does not answer.
+pub(crate) fn rows(own: &Tensor, processes: &dyn Collective) -> Result<Option<Tensor>> {
+    let sizes = processes.all_gather(&Tensor::from_slice(&own.size()))?;
     let sizes = sizes
         .iter()
         .map(|size| Ok(Vec::<i64>::try_from(size)?))
@@ -83,21 +132,37 @@ fn gather_rows(own: &Tensor, collective: &dyn Collective) -> Result<Option<Vec<T
         if rows > 0 {
             piece.narrow(0, 0, rows).copy_(&own.narrow(0, start, rows));
         }
-        let gathered = collective.all_gather(&piece)?;
-        if collective.rank() == 0 {
-            for ((parts, tensor), size) in parts.iter_mut().zip(gathered).zip(&sizes) {
-                parts.push(tensor.narrow(0, 0, rows_of(size[0])));
+        let gathered = processes.all_gather(&piece)?;
+        for ((parts, tensor), size) in parts.iter_mut().zip(gathered).zip(&sizes) {
+            let rows = rows_of(size[0]);
+            if rows > 0 {
+                // A copy, so that the padding of the piece is not kept.
+                parts.push(tensor.narrow(0, 0, rows).copy());
             }
         }
     }
-    Ok(Some(parts.into_iter().flatten().collect()))
+    let parts: Vec<Tensor> = parts.into_iter().flatten().collect();
+    Ok(Some(Tensor::f_cat(&parts, 0)?))
 }
 
-fn encode(label: Option<u32>) -> [u8; 8] {
-    label.map_or(-1, i64::from).to_le_bytes()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn decode(bytes: &[u8]) -> Option<u32> {
-    let value = <[u8; 8]>::try_from(bytes).map(i64::from_le_bytes).ok()?;
-    u32::try_from(value).ok()
+    #[test]
+    fn numbers_and_broken_images_come_back() {
+        let single = torch_ext::SingleProcess;
+        let own = vec![0, 1, 0x0102_0304_0506_0708, u64::MAX];
+        assert_eq!(numbers(Ok(own.clone()), &single).unwrap(), [own]);
+        assert!(matches!(numbers(Err(Error::NothingLabeled), &single), Err(Error::NothingLabeled)));
+        let image = |index, name: &str| BrokenImage {
+            index,
+            name: name.into(),
+            reason: "two\nlines\tand a tab".into(),
+        };
+        let images = [image(3, "a b.png"), image(0, "")];
+        let same = broken(&images, &single).unwrap();
+        assert_eq!(format!("{same:?}"), format!("{images:?}"));
+        assert!(broken(&[], &single).unwrap().is_empty());
+    }
 }

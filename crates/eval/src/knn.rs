@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
+use torch_ext::{Collective, SingleProcess};
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureSet, unit_rows};
+use crate::gather::{numbers, share};
 use crate::labeled::{Labeled, comparable};
 use crate::nearest::{KEY_ROWS_GPU, Neighbors, QUERY_ROWS, blocks, nearest_of};
 
@@ -88,6 +90,20 @@ impl KnnResult {
 /// # Source
 /// DINO's eval_knn.py at 7c446df.
 pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<KnnResult> {
+    knn_shared(train, test, config, &SingleProcess)
+}
+
+/// [`knn`] by several processes, each of which classifies its share of the test images. All pass the
+/// same features and get the same result.
+///
+/// # Errors
+/// As [`knn`], in every process if one fails.
+pub fn knn_shared(
+    train: &FeatureSet,
+    test: &FeatureSet,
+    config: &KnnConfig,
+    processes: &dyn Collective,
+) -> Result<KnnResult> {
     check_config(config)?;
     let mut notes = Vec::new();
     let (train, test) = comparable(train, test, &mut notes)?;
@@ -95,8 +111,16 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     for &k in config.k.iter().filter(|&&k| k > num_train) {
         notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
     }
+    let own = test.range(share(test.labels.len(), processes));
+    let own = correct(&train, &own, config).map(|counts| counts.concat());
+    let mut counts = vec![[0; 2]; config.k.len()];
+    for own in numbers(own, processes)? {
+        for (sum, own) in counts.iter_mut().zip(own.chunks_exact(2)) {
+            *sum = [sum[0] + own[0], sum[1] + own[1]];
+        }
+    }
     Ok(KnnResult {
-        scores: classify(&train, &test, config)?,
+        scores: scores(&train, &test, config, &counts),
         temperature: config.temperature,
         num_train,
         num_test: test.labels.len(),
@@ -111,6 +135,26 @@ pub(crate) fn classify(
     test: &Labeled,
     config: &KnnConfig,
 ) -> Result<Vec<KnnScore>> {
+    Ok(scores(train, test, config, &correct(train, test, config)?))
+}
+
+/// A score per `k` from what [`correct`] returns.
+fn scores(
+    train: &Labeled,
+    test: &Labeled,
+    config: &KnnConfig,
+    correct: &[[u64; 2]],
+) -> Vec<KnnScore> {
+    let share = |count: u64| count as f64 / test.labels.len() as f64;
+    let score = |(&k, &[top1, top5]): (&usize, &[u64; 2])| {
+        let k_used = k.min(train.labels.len());
+        KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
+    };
+    config.k.iter().zip(correct).map(score).collect()
+}
+
+/// For each `k`, the number of test images whose class is first, and among the first five.
+fn correct(train: &Labeled, test: &Labeled, config: &KnnConfig) -> Result<Vec<[u64; 2]>> {
     let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(train.labels.len())).collect();
     let search = Search {
         labels: train.label_tensor().to_device(config.device),
@@ -122,12 +166,7 @@ pub(crate) fn classify(
     };
     let train_rows = if config.device == Device::Cpu { TRAIN_ROWS_CPU } else { KEY_ROWS_GPU };
     let test_labels = test.label_tensor().to_device(config.device);
-    let correct = search.run(&test.features, &test_labels, [train_rows, QUERY_ROWS])?;
-    let share = |count: i64| count as f64 / test.labels.len() as f64;
-    let scores = config.k.iter().zip(&k_used).zip(correct).map(|((&k, &k_used), [top1, top5])| {
-        KnnScore { k, k_used, top1: share(top1), top5: share(top5) }
-    });
-    Ok(scores.collect())
+    search.run(&test.features, &test_labels, [train_rows, QUERY_ROWS])
 }
 
 /// The train set of a search.
@@ -143,7 +182,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Returns, for each `k`, how many test rows have their class first, and among the first five.
     /// `block` is the number of train and of test rows compared at once.
-    fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Result<Vec<[i64; 2]>> {
+    fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Result<Vec<[u64; 2]>> {
         let mut found: Vec<Neighbors> = Vec::new();
         for (start, train) in blocks(&self.train, block[0]) {
             let train = self.prepared(&train);
@@ -176,7 +215,7 @@ impl Search<'_> {
     }
 
     /// What [`Self::run`] returns, for the test rows of `nearest`.
-    fn correct(&self, nearest: &Neighbors, labels: &Tensor) -> Vec<[i64; 2]> {
+    fn correct(&self, nearest: &Neighbors, labels: &Tensor) -> Vec<[u64; 2]> {
         let Neighbors { similarities, indices } = nearest;
         let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(indices); // -> [b, k]
         // Relative to the nearest: this is a common factor of all weights, and avoids overflow at
@@ -185,7 +224,7 @@ impl Search<'_> {
         self.k.iter().map(|&k| self.hits(&votes, &weights, labels, k as i64)).collect()
     }
 
-    fn hits(&self, votes: &Tensor, weights: &Tensor, labels: &Tensor, k: i64) -> [i64; 2] {
+    fn hits(&self, votes: &Tensor, weights: &Tensor, labels: &Tensor, k: i64) -> [u64; 2] {
         let zeros = Tensor::zeros([votes.size()[0], self.classes], (Kind::Float, votes.device()));
         let (votes, weights) = (votes.narrow(1, 0, k), weights.narrow(1, 0, k));
         let scores = zeros.scatter_add(1, &votes, &weights); // -> [b, K]
@@ -193,7 +232,7 @@ impl Search<'_> {
         let hit = ranking.eq_tensor(&labels.unsqueeze(1)); // -> [b, K]
         let within = |best: i64| {
             let best = best.min(self.classes);
-            hit.narrow(1, 0, best).sum(Kind::Int64).int64_value(&[]) // sync
+            hit.narrow(1, 0, best).sum(Kind::Int64).int64_value(&[]) as u64 // sync
         };
         [within(1), within(k.min(5))]
     }

@@ -10,14 +10,11 @@ use data::{CacheKind, DataConfig, Dataset};
 use model::normalize::Normalize;
 use serde::Serialize;
 use tch::Device;
-use torch_ext::Collective;
 
-use crate::baseline::{PixelOptions, pixel_features, raw_pixels, standardize};
+use crate::baseline::{PixelOptions, pixel_features};
 use crate::error::Result;
-use crate::features::{
-    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract, extract_chosen, spread,
-};
-use crate::gather::{gather, share};
+use crate::features::{ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, extract};
+use crate::image_set::ImageSet;
 use crate::knn::{KnnConfig, KnnResult, knn};
 use crate::record::Record;
 
@@ -190,8 +187,18 @@ impl KnnTask {
     /// Returns an error if a set cannot be opened.
     pub fn open(options: KnnOptions, data: &DataConfig) -> Result<Self> {
         let open = |path: &String| open_labeled(path, data);
-        let (train, test) = (open(&options.train_path)?, open(&options.test_path)?);
-        Ok(Self { train, test, options, workers: data.workers })
+        let sets = [open(&options.train_path)?, open(&options.test_path)?];
+        Ok(Self::new(sets, options, data.workers))
+    }
+
+    /// Uses sets that are open already, the images that vote first. `workers` are decoding threads;
+    /// `None` = one per core.
+    pub fn new(
+        [train, test]: [Arc<Dataset>; 2],
+        options: KnnOptions,
+        workers: Option<usize>,
+    ) -> Self {
+        Self { train, test, options, workers }
     }
 
     /// Stops waiting for images as soon as `flag` is set.
@@ -232,56 +239,6 @@ impl KnnTask {
         Ok((knn(&train, &test, &self.knn_config())?, train))
     }
 
-    /// The features of the train and the test images for [`Self::classify`], extracted by several
-    /// processes, each of which has its share. Process 0 gets them, the others `None`.
-    ///
-    /// # Errors
-    /// As [`Self::score`], in every process.
-    pub fn features_shared(
-        &self,
-        network: &dyn FeatureExtractor,
-        processes: &dyn Collective,
-    ) -> Result<Option<[FeatureSet; 2]>> {
-        self.shared(processes, |set, chosen| {
-            extract_chosen(set, chosen, network, &self.extract_options(None), &mut |_, _| ())
-        })
-    }
-
-    /// The pixels of the train and the test images, as [`Self::features_shared`].
-    ///
-    /// # Errors
-    /// As [`Self::features_shared`].
-    pub fn pixels_shared(&self, processes: &dyn Collective) -> Result<Option<[FeatureSet; 2]>> {
-        let raw = |set: &Arc<Dataset>, chosen| raw_pixels(set, chosen, &self.pixel_options());
-        let mut sets = self.shared(processes, raw)?;
-        if let Some([train, test]) = &mut sets {
-            standardize(train, test);
-        }
-        Ok(sets)
-    }
-
-    fn shared(
-        &self,
-        processes: &dyn Collective,
-        extract: impl Fn(&Arc<Dataset>, Vec<usize>) -> Result<FeatureSet>,
-    ) -> Result<Option<[FeatureSet; 2]>> {
-        let part = |set: &Arc<Dataset>, limit| {
-            let chosen = share(&spread(set.len(), limit), processes);
-            gather(extract(set, chosen), set.class_names(), processes)
-        };
-        let train = part(&self.train, self.options.max_train)?;
-        let test = part(&self.test, self.options.max_test)?;
-        Ok(train.zip(test).map(|(train, test)| [train, test]))
-    }
-
-    /// Measures k-NN on features of both sets.
-    ///
-    /// # Errors
-    /// Returns an error if a set has no labels, or as [`knn`].
-    pub fn classify(&self, [train, test]: &[FeatureSet; 2]) -> Result<KnnResult> {
-        knn(train, test, &self.knn_config())
-    }
-
     /// Measures k-NN on raw pixels.
     ///
     /// # Errors
@@ -293,11 +250,22 @@ impl KnnTask {
         knn(&train, &test, &self.knn_config())
     }
 
-    fn pixel_options(&self) -> PixelOptions {
+    /// The train and the test images.
+    pub fn sets(&self) -> [ImageSet; 2] {
+        let KnnOptions { max_train, max_test, .. } = self.options;
+        [
+            ImageSet::new(Arc::clone(&self.train), max_train),
+            ImageSet::new(Arc::clone(&self.test), max_test),
+        ]
+    }
+
+    /// How raw pixels are read.
+    pub fn pixel_options(&self) -> PixelOptions {
         PixelOptions { workers: self.workers, ..PixelOptions::default() }
     }
 
-    fn knn_config(&self) -> KnnConfig {
+    /// The settings of the classification.
+    pub fn knn_config(&self) -> KnnConfig {
         KnnConfig { device: self.options.device, ..self.options.knn.clone() }
     }
 

@@ -1,6 +1,7 @@
 //! Labeled images of two sets whose classes match.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
@@ -27,6 +28,13 @@ impl Labeled {
         let order = permutation(count, seed)?;
         let first = (count as f64 * held_out) as i64;
         Ok([order.narrow(0, first, count - first), order.narrow(0, 0, first)])
+    }
+
+    /// The images of a range.
+    pub(crate) fn range(&self, range: Range<usize>) -> Self {
+        let (start, count) = (range.start as i64, range.len() as i64);
+        let features = self.features.narrow(0, start, count);
+        Self { features, labels: self.labels[range].to_vec() }
     }
 
     /// The images with these indices, `[m]` int64.

@@ -19,6 +19,7 @@ mod few_shot;
 mod files;
 mod frozen;
 mod gather;
+mod image_set;
 mod knn;
 mod knn_task;
 mod labeled;
@@ -43,5 +44,6 @@ pub use features::{
 pub use few_shot::{FewShotConfig, FewShotScore, few_shot};
 pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
 pub use frozen::Frozen;
-pub use knn::{KnnConfig, KnnResult, KnnScore, knn};
+pub use image_set::{ImageSet, check_labels, pixels_shared};
+pub use knn::{KnnConfig, KnnResult, KnnScore, knn, knn_shared};
 pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};

@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
+use torch_ext::{Collective, SingleProcess};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
+use crate::gather::{agreed, numbers, share};
 use crate::labeled::{Labeled, comparable};
 use crate::record::Record;
 pub use config::LogisticConfig;
@@ -100,14 +102,29 @@ pub fn logistic(
     test: &FeatureSet,
     config: &LogisticConfig,
 ) -> Result<LogisticResult> {
+    logistic_shared(train, test, config, &SingleProcess)
+}
+
+/// [`logistic`] by several processes, which share the candidates for `C`. All pass the same features and
+/// get the same result.
+///
+/// # Errors
+/// As [`logistic`], in every process if one fails.
+pub fn logistic_shared(
+    train: &FeatureSet,
+    test: &FeatureSet,
+    config: &LogisticConfig,
+    processes: &dyn Collective,
+) -> Result<LogisticResult> {
     check(config)?;
     let mut notes = Vec::new();
     let (train, test) = comparable(train, test, &mut notes)?;
     let num_classes = train.labels.iter().collect::<BTreeSet<_>>().len();
     let classes = train.labels.iter().max().map_or(0, |&label| i64::from(label) + 1);
-    let (held_out_top1, c) = choose(&train, classes, config, &mut notes)?;
-    let problem = Problem::new(&train.features, &train.label_tensor(), classes, config.device)?;
-    let model = problem.solve(c, None, config)?.model;
+    let (held_out_top1, c) = choose(&train, classes, config, processes, &mut notes)?;
+    let problem = Problem::new(&train.features, &train.label_tensor(), classes, config.device);
+    let solution = problem.and_then(|problem| problem.solve(c, None, config));
+    let model = agreed(solution, processes)?.model;
     if !model.converged {
         notes.push(format!("the fit at C = {c:e} stopped after {} iterations", model.iterations));
     }
@@ -143,29 +160,22 @@ fn choose(
     train: &Labeled,
     classes: i64,
     config: &LogisticConfig,
+    processes: &dyn Collective,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<f64>, f64)> {
     if let [c] = config.c[..] {
         return Ok((Vec::new(), c));
     }
-    let [kept, held_out] = train.split(config.held_out, config.seed)?;
-    let (kept, held_out) = (train.chosen(&kept)?, train.chosen(&held_out)?);
-    if held_out.labels.is_empty() || kept.labels.iter().collect::<BTreeSet<_>>().len() < 2 {
-        return Err(Error::TooFewToChoose { images: train.labels.len() });
-    }
-    let problem = Problem::new(&kept.features, &kept.label_tensor(), classes, config.device)?;
-    // From the smallest on, each candidate starts at the solution of the one before.
     let mut order: Vec<usize> = (0..config.c.len()).collect();
     order.sort_by(|&a, &b| config.c[a].total_cmp(&config.c[b]));
-    let (mut start, mut stopped) = (None, Vec::new());
-    let mut top1 = vec![0.0; config.c.len()];
-    for i in order {
-        let solution = problem.solve(config.c[i], start.as_ref(), config)?;
-        if !solution.model.converged {
+    let own = &order[share(order.len(), processes)];
+    let tried = numbers(try_candidates(train, classes, config, own), processes)?.concat();
+    let (mut top1, mut stopped) = (vec![0.0; config.c.len()], Vec::new());
+    for (&i, tried) in order.iter().zip(tried.chunks_exact(2)) {
+        top1[i] = f64::from_bits(tried[0]);
+        if tried[1] == 0 {
             stopped.push(format!("{:e}", config.c[i]));
         }
-        top1[i] = Accuracy::of(&solution.model, &held_out, classes, config.device).top1;
-        start = Some(solution.point);
     }
     if !stopped.is_empty() {
         let (limit, stopped) = (config.max_iterations, stopped.join(", "));
@@ -175,6 +185,30 @@ fn choose(
     let candidates = config.c.iter().zip(&top1).filter(|&(_, &score)| score == best);
     let c = candidates.map(|(&c, _)| c).fold(f64::INFINITY, f64::min);
     Ok((top1, c))
+}
+
+/// Fits some candidates, from the smallest on: each starts at the solution of the one before. Returns two
+/// numbers for each: the bits of its top-1 accuracy on the held-out images, and whether it converged.
+fn try_candidates(
+    train: &Labeled,
+    classes: i64,
+    config: &LogisticConfig,
+    candidates: &[usize],
+) -> Result<Vec<u64>> {
+    let [kept, held_out] = train.split(config.held_out, config.seed)?;
+    let (kept, held_out) = (train.chosen(&kept)?, train.chosen(&held_out)?);
+    if held_out.labels.is_empty() || kept.labels.iter().collect::<BTreeSet<_>>().len() < 2 {
+        return Err(Error::TooFewToChoose { images: train.labels.len() });
+    }
+    let problem = Problem::new(&kept.features, &kept.label_tensor(), classes, config.device)?;
+    let (mut start, mut tried) = (None, Vec::new());
+    for &i in candidates {
+        let solution = problem.solve(config.c[i], start.as_ref(), config)?;
+        let top1 = Accuracy::of(&solution.model, &held_out, classes, config.device).top1;
+        tried.extend([top1.to_bits(), u64::from(solution.model.converged)]);
+        start = Some(solution.point);
+    }
+    Ok(tried)
 }
 
 /// How well a model classifies images.

@@ -50,6 +50,26 @@ fn agrees_with_scikit_learn() {
     }
 }
 
+/// An untrained network varies along few directions: single precision loses the others, and a large `C`
+/// makes what it loses large.
+#[test]
+fn features_that_hardly_vary_are_classified_at_any_c() {
+    let (n, d) = (400, 96);
+    let wave = |rows: i64, columns: i64, scale: f64| {
+        (Tensor::arange(rows * columns, (Kind::Float, Device::Cpu)) * scale)
+            .sin()
+            .view([rows, columns])
+    };
+    let few = wave(n, 2, 1.7) * 30.0;
+    let features = few.matmul(&wave(2, d, 0.37)) + wave(n, d, 12.9) * 1e-5 + 50.0;
+    let labels = few.select(1, 0).gt(0.0).to_kind(Kind::Int64);
+    let all = set(&features, &labels);
+    for config in [LogisticConfig::default(), LogisticConfig::coarse(), one(1e5)] {
+        let result = logistic(&all, &all, &config).unwrap();
+        assert!(result.top1 > 0.9, "{result:?}");
+    }
+}
+
 /// Fewer images than dimensions, and dimensions that never vary: the minimum is that of Newton's
 /// method by hand, in the whole space.
 #[test]

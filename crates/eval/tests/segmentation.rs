@@ -204,6 +204,27 @@ fn patches_vote_and_are_regressed() {
     assert!(score.miou > 0.85, "{score:?}");
 }
 
+/// Also where the images that choose among the candidates are those that cannot be read.
+#[test]
+fn a_broken_image_costs_patches_only_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = colored_folder(folder.path(), 4);
+    let normalize = normalize();
+    let mut config = PatchConfig::default();
+    (config.side, config.mask, config.c) = (32, MaskSize::Square(32), vec![1.0]);
+    for index in 0..4 {
+        let path = set.path().join(set.name(index));
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, b"no picture").unwrap();
+        let network = network(&MeanColor, &normalize);
+        let patches = TrainPatches::new(network, &data(&set), &config, &mut |_, _| ()).unwrap();
+        let broken: Vec<usize> = patches.broken.iter().map(|image| image.index).collect();
+        assert_eq!((patches.images, broken), (3, vec![index]));
+        assert!(patches.knn().unwrap().1.iter().all(|one| one.miou > 0.5), "image {index}");
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
 #[test]
 fn all_recipes_learn_three_colors() {
     let folder = tempfile::tempdir().unwrap();

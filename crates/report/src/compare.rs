@@ -18,11 +18,19 @@ use super::sections::flatten;
 const MOST_LINES: usize = 4;
 
 /// Title of a chart, the record that it shows, what its values are multiplied by, and a note.
-const CHARTS: [(&str, &str, f64, &str); 6] = [
+const CHARTS: [(&str, &str, f64, &str); 9] = [
     ("k-NN accuracy during training", "probe/knn_top1", 100.0, "percent of held-out images"),
+    (
+        "Logistic regression during training",
+        "probe/logistic_top1",
+        100.0,
+        "percent of held-out images",
+    ),
+    ("Segmentation during training", "probe/segment_knn_miou", 100.0, "mean IoU in percent"),
     ("Loss", "loss/total", 1.0, "only of the same objective is it comparable"),
     ("Position of the coding rate", "rate/position", 1.0, "0 is the floor, 1 the ceiling"),
     ("Effective rank in the probe", "probe/effective_rank", 1.0, ""),
+    ("Effective dimension in the probe", "probe/effective_dimension", 1.0, ""),
     ("Gradient norm", "optim/grad_norm", 1.0, "before clipping"),
     ("Throughput", "speed/img_s", 1.0, "images per second"),
 ];

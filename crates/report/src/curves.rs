@@ -6,7 +6,7 @@ use super::chart::{Chart, Series};
 use super::markup::{absent, section};
 use super::run::Run;
 
-/// All curves but the probe's.
+/// All curves but those of probes.
 pub(crate) fn training(run: &Run) -> String {
     if let Err(why) = &run.records {
         return absent("Curves", why);
@@ -23,23 +23,82 @@ pub(crate) fn training(run: &Run) -> String {
     section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n"))
 }
 
-/// k-NN accuracy over the epochs with its baselines; `None` without a probe.
-pub(crate) fn probe(run: &Run) -> Option<String> {
-    let percent = |(x, share): (f64, f64)| (x, 100.0 * share);
-    let points = points(run, "probe/knn_top1").into_iter().map(percent).collect();
+/// What probes measured over the epochs; empty without a probe.
+pub(crate) fn probes(run: &Run) -> String {
+    [knn(run), logistic(run), segmentation(run), directions(run)]
+        .into_iter()
+        .filter_map(|chart| chart.to_html())
+        .collect()
+}
+
+/// k-NN accuracy with its baselines.
+fn knn(run: &Run) -> Chart {
     let guide = |name: &str, key: &str| run.last(key).map(|share| (name.to_owned(), 100.0 * share));
-    let chart = Chart {
+    Chart {
         title: "k-NN accuracy during training".into(),
         note: "percent of held-out images whose nearest neighbors vote for the right class".into(),
-        x_label: "epoch".into(),
-        series: vec![Series { name: "this network".into(), points }],
         guides: [guide("untrained", "probe/untrained"), guide("raw pixels", "probe/pixels")]
             .into_iter()
             .flatten()
             .collect(),
+        ..percent_chart(run, "probe/knn_top1")
+    }
+}
+
+fn logistic(run: &Run) -> Chart {
+    Chart {
+        title: "Logistic regression during training".into(),
+        note:
+            "percent of held-out images that a regression on frozen features classifies correctly"
+                .into(),
+        guides: at_start(run, "probe/logistic_top1"),
+        ..percent_chart(run, "probe/logistic_top1")
+    }
+}
+
+fn segmentation(run: &Run) -> Chart {
+    Chart {
+        title: "Segmentation during training".into(),
+        note: "mean IoU in percent, where the pixels of the nearest patches vote".into(),
+        guides: at_start(run, "probe/segment_knn_miou"),
+        ..percent_chart(run, "probe/segment_knn_miou")
+    }
+}
+
+/// How many directions the features of the probe's images use.
+fn directions(run: &Run) -> Chart {
+    Chart {
+        title: "Directions that features use".into(),
+        note: "those of the probe's images; 1 is a collapse".into(),
+        x_label: "epoch".into(),
+        series: present(
+            run,
+            &[
+                ("effective rank", "probe/effective_rank"),
+                ("effective dimension", "probe/effective_dimension"),
+            ],
+        ),
+        from_zero: true,
         ..Chart::default()
-    };
-    chart.to_html()
+    }
+}
+
+/// A share over the epochs, in percent.
+fn percent_chart(run: &Run, key: &str) -> Chart {
+    let percent = |(x, share): (f64, f64)| (x, 100.0 * share);
+    let points = points(run, key).into_iter().map(percent).collect();
+    Chart {
+        x_label: "epoch".into(),
+        series: vec![Series { name: "this network".into(), points }],
+        ..Chart::default()
+    }
+}
+
+/// The value of the network that the run began with, which is what training is compared with.
+fn at_start(run: &Run, key: &str) -> Vec<(String, f64)> {
+    let first = run.records().iter().find(|record| record.get(key).is_some());
+    let first = first.filter(|record| record.step == 0).and_then(|record| record.get(key));
+    first.map(|share| ("at the start".to_owned(), 100.0 * share)).into_iter().collect()
 }
 
 fn loss(run: &Run) -> Chart {
@@ -89,10 +148,7 @@ fn rank(run: &Run) -> Chart {
         title: "Effective rank".into(),
         note: "directions that the teacher's features spread over".into(),
         x_label: "epoch".into(),
-        series: present(
-            run,
-            &[("in a batch", "health/effective_rank"), ("in the probe", "probe/effective_rank")],
-        ),
+        series: present(run, &[("in a batch", "health/effective_rank")]),
         from_zero: true,
         ..Chart::default()
     }

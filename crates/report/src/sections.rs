@@ -14,6 +14,9 @@ const MAX_BROKEN: usize = 100;
 /// Name, one line about the run, and its key numbers.
 pub(crate) fn header(run: &Run) -> String {
     let mut tiles = results::tiles(run);
+    if let Some(rank) = run.last("probe/effective_rank") {
+        tiles.push(tile("effective rank", &number(rank), "directions that the features use"));
+    }
     if let Some(position) = run.last("rate/position") {
         tiles.push(tile("coding rate", &percent(position, 1), "of the way from floor to ceiling"));
     }
@@ -81,17 +84,20 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// What the network learned: the k-NN table and its curve.
+/// What the network learned: the k-NN table, and the curves of probes.
 pub(crate) fn learned(run: &Run) -> String {
-    let (table, curve) = (results::table(run), curves::probe(run));
-    let cards: Vec<&str> =
-        [table.as_deref().ok(), curve.as_deref()].into_iter().flatten().collect();
-    let mut body = format!("<div class=\"charts\">\n{}</div>\n", cards.concat());
+    let (table, curves) = (results::table(run), curves::probes(run));
+    let cards = format!("{}{curves}", table.as_deref().unwrap_or_default());
+    let mut body = format!("<div class=\"charts\">\n{cards}</div>\n");
     if let Err(why) = &table {
         body.push_str(&absent("k-NN table", why));
     }
-    if curve.is_none() {
-        body.push_str(&absent("k-NN during training", "this run had no probe"));
+    if run.last("probe/knn_top1").is_none() {
+        let why = match curves.is_empty() {
+            true => "this run had no probe",
+            false => "this run had no probe with labeled images for it",
+        };
+        body.push_str(&absent("k-NN during training", why));
     }
     section("learned", "What it learned", &body)
 }

@@ -1,6 +1,6 @@
 //! A page about a study: many runs of one recipe with different settings.
 
-use serde::{Deserialize, Serialize};
+mod row;
 
 use super::chart::{Chart, Series};
 use super::heat::{Cell, HeatMap};
@@ -8,64 +8,22 @@ use super::markup::{escape, section, table};
 use super::scale::percent;
 use super::spread::Spread;
 use super::{document, markup};
+pub use row::Row;
 
 /// Colors that a chart has for its lines.
 const MOST_LINES: usize = 4;
 /// Points of the curve of a method.
 const STEPS: usize = 20;
 
-/// What came of one run; what does not apply or was not measured is absent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Row {
-    /// Name of the run.
-    pub run: String,
-    /// Name of its method.
-    pub method: String,
-    /// Key of each axis that it has a value on, and the value.
-    pub cell: Vec<(String, String)>,
-    /// Its seed.
-    pub seed: u64,
-    /// `done`, `failed`, `unfinished`, or `not started`.
-    pub status: String,
-    /// k-NN accuracy at the end, 0 to 1.
-    pub knn: Option<f64>,
-    /// The same of the untrained network.
-    pub untrained: Option<f64>,
-    /// The same of raw pixels.
-    pub pixels: Option<f64>,
-    /// Similarity of views at the end, at most 1.
-    pub similarity: Option<f64>,
-    /// Position of the coding rate between floor (0) and ceiling (1) at the end.
-    pub position: Option<f64>,
-    /// The lowest position after the first tenth of the training.
-    pub least_position: Option<f64>,
-    /// Weight of the similarity relative to that of the coding rate at the end.
-    pub coeff: Option<f64>,
-    /// Effective rank of the features at the end.
-    pub effective_rank: Option<f64>,
-    /// Whether the run ended collapsed.
-    pub collapsed: Option<bool>,
-    /// Images per second, the median of the metrics lines.
-    pub images_per_second: Option<f64>,
-    /// Seconds of the process.
-    pub seconds: Option<f64>,
-    /// Why it failed or counts as collapsed.
-    pub message: String,
-    /// k-NN accuracy over the share of the training, if the run measured it on its way.
-    pub curve: Vec<(f64, f64)>,
-}
+/// Name and cell of a column.
+type Column = (&'static str, fn(&Row) -> Option<String>);
 
-impl Row {
-    /// Its value on an axis.
-    pub fn value(&self, axis: &str) -> Option<&str> {
-        self.cell.iter().find(|(key, _)| key == axis).map(|(_, value)| value.as_str())
-    }
-
-    /// Whether the run has come to an end, good or bad.
-    pub fn ended(&self) -> bool {
-        matches!(self.status.as_str(), "done" | "failed")
-    }
-}
+/// Columns of probes, which a table has if a run has one.
+const PROBES: [Column; 3] = [
+    ("logistic", |row| row.logistic.map(|x| percent(x, 1))),
+    ("mIoU", |row| row.miou.map(|x| percent(x, 1))),
+    ("rank in the probe", |row| row.probe_rank.map(|x| format!("{x:.1}"))),
+];
 
 /// A study.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -325,7 +283,14 @@ impl Study {
                 number(row.seconds, 1),
             ]
         };
-        let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
+        let mut rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
+        for (name, of) in PROBES {
+            if self.rows.iter().any(|row| of(row).is_some()) {
+                head.push(name);
+                let cells = self.rows.iter().map(|row| of(row).unwrap_or_else(|| "-".into()));
+                rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
+            }
+        }
         markup::table(&head, &rows)
     }
 }
@@ -373,7 +338,7 @@ mod tests {
             rows: vec![
                 row("a", "16", "0.1", 0.4, false),
                 row("a", "16", "1", 0.6, false),
-                row("a", "64", "0.1", 0.5, true),
+                Row { miou: Some(0.123), ..row("a", "64", "0.1", 0.5, true) },
                 failed,
             ],
         };
@@ -383,6 +348,8 @@ mod tests {
         assert!(page.contains("66.7 %"), "the worst against the best");
         assert!(page.contains("1 of 1 fell") && page.contains("var(--c2)"), "the collapsed cell");
         assert!(page.contains("failed: no &lt;images&gt;"));
+        assert!(page.contains("mIoU") && page.contains("12.3 %"), "a probe has a column");
+        assert!(!page.contains("logistic"), "another has none");
         assert!(page.contains("k-NN over batch") && page.contains("k-NN over the training"));
         assert_eq!(study.values("batch"), ["16", "64"]);
         assert!(!page.contains("NaN"));

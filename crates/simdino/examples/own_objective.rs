@@ -19,6 +19,7 @@ use trainer::learner::Learner;
 use trainer::metrics::Record;
 use trainer::processes::Processes;
 use trainer::run::{Observer, run};
+use trainer::start::Start;
 
 /// Pulls views of an image together and keeps the mean of the batch at the origin.
 struct CenteredViews;
@@ -103,7 +104,8 @@ pub fn train(folder: &Path) -> Result<(Learner, Vec<Record>), Box<dyn std::error
     let mut learner = assemble::learner_with(&config, objective, Device::Cpu, Processes::Single)?;
     let job = assemble::job(&config, dataset, plan, folder, Processes::Single)?;
     let mut report = Report::default();
-    run(&job, &mut learner, 0, &mut report, &mut [])?; // `&mut []`: no probes
+    // `&mut []`: no probes
+    run(&job, &mut learner, Start::default(), &mut report, &mut [])?;
     Ok((learner, report.0))
 }
 

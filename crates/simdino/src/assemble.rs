@@ -26,7 +26,7 @@ use crate::error::Result;
 /// # Errors
 /// Returns an error if there are fewer images than a batch requires.
 pub fn plan(config: &RunConfig, dataset: &Dataset) -> Result<Plan> {
-    Ok(Plan::new(&config.train, config.probe.every_epochs, dataset.len())?)
+    Ok(Plan::new(&config.train, dataset.len())?)
 }
 
 /// Builds all inputs of the loop except the learner. `folder` is the folder of the run, in which

@@ -28,6 +28,7 @@ pub mod probe;
 pub mod processes;
 pub mod run;
 pub mod schedule;
+pub mod start;
 pub mod step;
 mod warnings;
 

@@ -1,6 +1,6 @@
 //! The number of steps in a run and when things are due, derived once from settings and data.
 
-use crate::config::TrainConfig;
+use crate::config::{EveryEpochs, TrainConfig};
 use crate::error::{Error, Result};
 
 /// Step counts of a run.
@@ -14,8 +14,6 @@ pub struct Plan {
     pub last_step: u64,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
-    /// Steps between two probes; `None` = only at the end.
-    pub probe_every: Option<u64>,
     /// Steps between two metrics lines.
     pub log_every: u64,
 }
@@ -25,11 +23,7 @@ impl Plan {
     ///
     /// # Errors
     /// Returns an error if the data set is smaller than one batch or the run has no steps.
-    pub fn new(
-        train: &TrainConfig,
-        probe_every_epochs: Option<f64>,
-        num_images: usize,
-    ) -> Result<Self> {
+    pub fn new(train: &TrainConfig, num_images: usize) -> Result<Self> {
         let steps_per_epoch = (num_images / train.batch_size.max(1)) as u64;
         if steps_per_epoch == 0 {
             return Err(Error::Settings(format!(
@@ -51,7 +45,6 @@ impl Plan {
             total_steps,
             last_step,
             checkpoint_every: train.checkpoint_every.unwrap_or(steps_per_epoch),
-            probe_every: probe_every_epochs.map(|epochs| steps(epochs).max(1)),
             log_every: train.log_every.max(1),
         })
     }
@@ -66,10 +59,20 @@ impl Plan {
         step.is_multiple_of(self.checkpoint_every) || step == self.last_step
     }
 
-    /// Whether a probe is due after `step` steps.
-    pub fn probe_due(&self, step: u64) -> bool {
-        let due = |every: u64| step.is_multiple_of(every);
-        step == self.last_step || self.probe_every.is_some_and(due)
+    /// Whether a measurement with this interval is due after `step` steps: at the start, at the end,
+    /// and at every interval in between. Without an interval, only the start and the end have one.
+    pub fn probe_due(&self, every: Option<EveryEpochs>, step: u64) -> bool {
+        match every {
+            Some(EveryEpochs::Never) => false,
+            _ if step == 0 || step == self.last_step => true,
+            Some(EveryEpochs::Number(epochs)) => step.is_multiple_of(self.steps_between(epochs)),
+            None => false,
+        }
+    }
+
+    /// Number of steps in so many epochs, at least one.
+    pub fn steps_between(&self, epochs: f64) -> u64 {
+        ((epochs * self.steps_per_epoch as f64).round() as u64).max(1)
     }
 
     /// Whether metrics are due after `step` steps.
@@ -85,21 +88,27 @@ mod tests {
     #[test]
     fn counts_steps_and_due_dates() {
         let train = TrainConfig { batch_size: 30, epochs: 2.5, ..TrainConfig::default() };
-        let plan = Plan::new(&train, Some(1.0), 100).unwrap();
+        let plan = Plan::new(&train, 100).unwrap();
         assert_eq!((plan.steps_per_epoch, plan.total_steps, plan.last_step), (3, 8, 8));
         assert!(plan.checkpoint_due(3) && plan.checkpoint_due(8) && !plan.checkpoint_due(4));
-        assert!(plan.probe_due(6) && plan.probe_due(8) && !plan.probe_due(7));
+        let due = |plan: &Plan, every| -> Vec<u64> {
+            (0..=plan.total_steps).filter(|&step| plan.probe_due(every, step)).collect()
+        };
+        assert_eq!(due(&plan, Some(EveryEpochs::Number(1.0))), [0, 3, 6, 8]);
+        assert_eq!(due(&plan, Some(EveryEpochs::Number(1e-9))), (0..=8).collect::<Vec<_>>());
+        assert_eq!(due(&plan, None), [0, 8]);
+        assert_eq!(due(&plan, Some(EveryEpochs::Never)), Vec::<u64>::new());
         let train = TrainConfig { stop_after: Some(5), checkpoint_every: Some(4), ..train };
-        let plan = Plan::new(&train, None, 100).unwrap();
+        let plan = Plan::new(&train, 100).unwrap();
         assert_eq!((plan.total_steps, plan.last_step), (8, 5));
         assert!(plan.checkpoint_due(4) && plan.checkpoint_due(5) && !plan.checkpoint_due(3));
-        assert!(plan.probe_due(5) && !plan.probe_due(3));
+        assert_eq!(due(&plan, None), [0, 5]);
     }
 
     #[test]
     fn refuses_a_batch_larger_than_the_data() {
         let train = TrainConfig { batch_size: 101, ..TrainConfig::default() };
-        let message = Plan::new(&train, None, 100).unwrap_err().to_string();
+        let message = Plan::new(&train, 100).unwrap_err().to_string();
         assert!(message.contains("101") && message.contains("100 images"), "{message}");
     }
 }

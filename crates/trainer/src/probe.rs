@@ -2,17 +2,47 @@
 
 use model::VisionTransformer;
 
+use crate::plan::Plan;
 use crate::processes::Processes;
 
-/// A periodic measurement of the teacher's backbone, for example k-NN accuracy.
+/// Error of a probe.
+pub type ProbeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a probe looks at.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// Number of steps done.
+    pub step: u64,
+    /// Step counts of the run.
+    pub plan: &'a Plan,
+    /// The teacher's backbone.
+    pub backbone: &'a VisionTransformer,
+    /// All processes of the run.
+    pub processes: &'a Processes,
+}
+
+/// What a probe has measured.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Measured {
+    /// Values by the names under which they are logged, such as `probe/knn_top1`.
+    pub values: Vec<(String, f64)>,
+    /// Sentences that the user should read.
+    pub warnings: Vec<String>,
+}
+
+/// Periodic measurements of the teacher's backbone, for example k-NN accuracy.
 ///
 /// Training must not depend on a probe's draws from torch's generators. The loop reseeds them at
 /// every step, so drawing is harmless.
 pub trait Probe {
-    /// Name used in messages.
+    /// What was measured last, or failed, in a word.
     fn name(&self) -> &str;
 
-    /// Measures the backbone; the values are logged under their names, such as `probe/knn_top1`.
+    /// Whether something is to be measured after `step` steps. The answer depends only on its
+    /// arguments, so that a run that is resumed has the same measurements.
+    fn due(&self, plan: &Plan, step: u64) -> bool;
+
+    /// Measures what is due.
     ///
     /// All processes call it after the same step, and may share the work. The values of the first one
     /// count.
@@ -20,9 +50,5 @@ pub trait Probe {
     /// # Errors
     /// Any error of the measurement, in any process, ends the run. A process that fails must not leave
     /// the others waiting in a collective operation.
-    fn measure(
-        &mut self,
-        backbone: &VisionTransformer,
-        processes: &Processes,
-    ) -> Result<Vec<(String, f64)>, Box<dyn std::error::Error + Send + Sync>>;
+    fn measure(&mut self, moment: &Moment<'_>) -> Result<Measured, ProbeError>;
 }

@@ -20,9 +20,10 @@ use crate::learner::Learner;
 use crate::meter::Meter;
 use crate::metrics::Record;
 use crate::plan::Plan;
-use crate::probe::Probe;
+use crate::probe::{Moment, Probe};
 use crate::processes::Processes;
 use crate::schedule::{Schedules, StepValues};
+use crate::start::Start;
 use crate::step::{Skipped, StepOutput, StepRequest, StepResult};
 use crate::warnings::TrainingWarnings;
 
@@ -86,7 +87,7 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Trains from step `start` to the end of the plan.
+/// Trains from `start` to the end of the plan.
 ///
 /// # Errors
 /// Returns the first error of data, objective, disk, or probe; checkpoints written before it are
@@ -94,16 +95,18 @@ pub enum Outcome {
 pub fn run(
     job: &TrainingJob,
     learner: &mut Learner,
-    start: u64,
+    start: Start,
     observer: &mut dyn Observer,
     probes: &mut [Box<dyn Probe>],
 ) -> Result<Outcome> {
-    let plan = &job.plan;
+    let (plan, Start { step: start, probes_missing }) = (&job.plan, start);
     let mut loader = open_loader(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, learner.config().geometry.batch_size());
     let (mut symptoms, mut skips) = (Symptoms::default(), SkipCounter::default());
-    if start == 0 {
-        meter.pause(|| probe(job, learner, 0, observer, probes))?;
+    if (start == 0 || probes_missing)
+        && !meter.pause(|| probe(job, learner, start, observer, probes))?
+    {
+        return stopped_at_start(start);
     }
     for step in start..plan.last_step {
         let done = step + 1;
@@ -128,12 +131,15 @@ pub fn run(
             log(job, &values, output, &mut meter, &mut symptoms, observer)?;
         }
         // Probe and log come first, so that a checkpoint's step has all its lines on disk.
-        let stop = job.processes.any(observer.stop_requested())? && done < plan.last_step;
-        if !stop && plan.probe_due(done) {
-            meter.pause(|| probe(job, learner, done, observer, probes))?;
+        let mut stop = job.processes.any(observer.stop_requested())? && done < plan.last_step;
+        let mut missing = probes.iter().any(|probe| probe.due(plan, done));
+        if !stop && missing {
+            missing = !meter.pause(|| probe(job, learner, done, observer, probes))?;
+            stop = missing;
         }
         if stop || plan.checkpoint_due(done) {
-            meter.pause(|| save(job, learner, done, observer))?;
+            let at = Start { step: done, probes_missing: missing };
+            meter.pause(|| save(job, learner, at, observer))?;
         }
         if stop {
             return Ok(Outcome::Stopped);
@@ -143,6 +149,15 @@ pub fn run(
         checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
     }
     Ok(Outcome::Finished)
+}
+
+/// Ends a run that was asked to stop during the probes that it begins with. It has changed nothing, so
+/// that its checkpoint, if there is one, is still what the next start needs.
+fn stopped_at_start(step: u64) -> Result<Outcome> {
+    match step {
+        0 => Err(data::Error::Interrupted.into()),
+        _ => Ok(Outcome::Stopped),
+    }
 }
 
 /// Looks for signs of trouble in the lines of metrics.
@@ -193,7 +208,7 @@ fn interrupted(
     }
     // At its start, a run is at the position of its checkpoint.
     if !done.is_empty() && !job.plan.checkpoint_due(done.end) {
-        save(job, learner, done.end, observer)?;
+        save(job, learner, Start { step: done.end, probes_missing: false }, observer)?;
     }
     Ok(Outcome::Stopped)
 }
@@ -280,9 +295,10 @@ fn step_seed(seed: u64, step: u64) -> u64 {
 fn save(
     job: &TrainingJob,
     learner: &Learner,
-    done: u64,
+    at: Start,
     observer: &mut dyn Observer,
 ) -> Result<()> {
+    let done = at.step;
     if !learner.is_finite()? {
         return Err(Error::Lost { step: done });
     }
@@ -297,33 +313,40 @@ fn save(
         seed: job.seed,
         data_fingerprint: job.dataset.fingerprint(),
         settings: job.settings.clone(),
+        probes_missing: at.probes_missing,
     };
     let path = checkpoint::save(&job.checkpoints, learner, &state, job.train.keep_checkpoints)?;
     observer.checkpoint(&path)
 }
 
+/// Measures what is due after `done` steps; false if the run was asked to stop before it was done.
 fn probe(
     job: &TrainingJob,
     learner: &Learner,
     done: u64,
     observer: &mut dyn Observer,
     probes: &mut [Box<dyn Probe>],
-) -> Result<()> {
-    let mut record = Record { step: done, epoch: job.plan.epoch(done), values: Vec::new() };
-    for probe in probes {
-        let measured = probe.measure(&learner.teacher.network.backbone, &job.processes);
-        let name = probe.name();
-        if !job.processes.any(measured.is_err())? {
-            record.values.extend(measured.unwrap_or_default());
-        } else if job.processes.any(observer.stop_requested())? {
-            observer.warning(&format!("asked to stop: the {name} probe is left out"));
+) -> Result<bool> {
+    let (plan, processes) = (&job.plan, &job.processes);
+    let backbone = &learner.teacher.network.backbone;
+    let moment = Moment { step: done, plan, backbone, processes };
+    let mut record = Record { step: done, epoch: plan.epoch(done), values: Vec::new() };
+    for probe in probes.iter_mut().filter(|probe| probe.due(plan, done)) {
+        let measured = probe.measure(&moment);
+        if !processes.any(measured.is_err())? {
+            let measured = measured.unwrap_or_default();
+            measured.warnings.iter().for_each(|text| observer.warning(text));
+            record.values.extend(measured.values);
+        } else if processes.any(observer.stop_requested())? {
+            observer.warning(&format!("asked to stop: the probes of step {done} are left out"));
+            return Ok(false);
         } else {
             let source = measured.err().unwrap_or_else(|| "another process failed".into());
-            return Err(Error::Probe { name: name.to_owned(), source });
+            return Err(Error::Probe { name: probe.name().to_owned(), source });
         }
     }
-    if !job.writes() {
-        return Ok(());
+    if job.writes() && !record.values.is_empty() {
+        observer.record(&record)?;
     }
-    if record.values.is_empty() { Ok(()) } else { observer.record(&record) }
+    Ok(true)
 }

@@ -1,7 +1,6 @@
 //! `simdino train`: from a config to a trained backbone and its report.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use data::Dataset;
@@ -13,6 +12,7 @@ use trainer::plan::Plan;
 use trainer::probe::Probe;
 use trainer::processes::Processes;
 use trainer::run::{Outcome, TrainingJob};
+use trainer::start::Start;
 
 use crate::config::{Loaded, RunConfig};
 use crate::console::Console;
@@ -20,7 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::train::begin::{Begun, begin};
 use crate::train::distributed::DistributedContext;
 use crate::train::observer::{RunObserver, of_rank};
-use crate::train::probe::{self, KnnProbe};
+use crate::train::probe::{self, Opened, Probes};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
 use crate::train::start::{self, run_root};
@@ -63,9 +63,9 @@ fn dry_run(begun: &Begun) -> Result<()> {
     let config = &begun.loaded.config;
     let device = device::resolve(config.run.device)?;
     let (dataset, plan) = open_data(begun, 1)?;
-    let knn = probe::open(config, device, config.data.workers)?;
-    say_notices(&Console::new(), config, &dataset, knn.as_ref());
-    dry_run::print(config, &dataset, &plan, device)
+    let opened = probe::open(config, &dataset, device, config.data.workers)?;
+    say_notices(&Console::new(), config, &dataset, &opened);
+    dry_run::print(config, &dataset, &plan, opened.probes.as_ref(), device)
 }
 
 /// What one process of a run does.
@@ -78,9 +78,9 @@ fn run_with(args: &Args, begun: &Begun, distributed: &DistributedContext) -> Res
     loaded.warnings.iter().for_each(|warning| console.warn(warning));
     let (dataset, plan) = open_data(begun, distributed.launch.size)?;
     let workers = distributed.workers(config.data.workers);
-    let knn = probe::open(config, distributed.device, Some(workers))?;
-    say_notices(&console, config, &dataset, knn.as_ref());
-    train(&Session { args, loaded, distributed, dataset, plan }, knn, console)
+    let opened = probe::open(config, &dataset, distributed.device, Some(workers))?;
+    say_notices(&console, config, &dataset, &opened);
+    train(&Session { args, loaded, distributed, dataset, plan }, opened, console)
 }
 
 /// Opens the images, unless sizes were chosen for them before, and plans the steps.
@@ -100,10 +100,9 @@ pub(crate) fn set_threads(config: &RunConfig) {
 }
 
 /// Says what was met besides images: files that were left out, labels that cannot be read.
-fn say_notices(console: &Console, config: &RunConfig, dataset: &Dataset, knn: Option<&KnnTask>) {
-    let probe = knn.map(KnnTask::notices).unwrap_or_default();
+fn say_notices(console: &Console, config: &RunConfig, dataset: &Dataset, opened: &Opened) {
     let images = dataset.notices().sentences_about(&config.data.describe());
-    images.iter().chain(&probe).for_each(|text| console.note(text));
+    images.iter().chain(&opened.notices).for_each(|text| console.note(text));
 }
 
 /// What is known before anything is written.
@@ -115,7 +114,7 @@ struct Session<'a> {
     plan: Plan,
 }
 
-fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Result<()> {
+fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> {
     let Session { args, loaded, distributed, plan, .. } = session;
     let config = &loaded.config;
     let root = run_root(config, &args.resume);
@@ -131,15 +130,16 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
     if distributed.is_first() {
         settings::write(&dir, loaded, distributed, &session.dataset.fingerprint())?;
     }
-    let knn = knn.map(Rc::new);
-    let mut probes: Vec<Box<dyn Probe>> = Vec::new();
-    if let Some(task) = &knn {
-        probes.push(Box::new(KnnProbe::new(Rc::clone(task), start == 0)));
-    }
-    console.start(start, plan.last_step);
+    console.start(start.step, plan.last_step);
     let stop = StopFlag::listen()?;
     session.dataset.stop_on(stop.flag());
+    let Opened { probes, knn, .. } = opened;
     knn.iter().for_each(|task| task.stop_on(&stop.flag()));
+    let stoppable = |mut probes: Probes| -> Box<dyn Probe> {
+        probes.stop_on(&stop.flag());
+        Box::new(probes)
+    };
+    let mut probes: Vec<Box<dyn Probe>> = probes.map(stoppable).into_iter().collect();
     let mut observer =
         RunObserver::open(&dir, start, console, stop.clone(), distributed.launch.rank)?;
     let outcome = trainer::run::run(&job, &mut learner, start, &mut observer, &mut probes);
@@ -151,7 +151,7 @@ fn train(session: &Session, knn: Option<KnnTask>, mut console: Console) -> Resul
             root.display()
         ))),
         Outcome::Finished if distributed.is_first() => {
-            finish(session, &dir, &learner, knn.as_deref(), &mut observer)
+            finish(session, &dir, &learner, knn.as_ref(), &mut observer)
         }
         Outcome::Finished => Ok(()),
     }
@@ -164,7 +164,8 @@ fn open_dir(distributed: &DistributedContext, root: &Path, resume: &Resume) -> R
     dir.map_or_else(|| RunDir::of_others(root), Ok)
 }
 
-fn headline(session: &Session, root: &Path, learner: &Learner, start: u64) -> String {
+fn headline(session: &Session, root: &Path, learner: &Learner, start: Start) -> String {
+    let start = start.step;
     let Session { loaded, distributed, dataset, plan, .. } = session;
     let device = match distributed.launch.size {
         1 => torch_ext::device_name(distributed.device),

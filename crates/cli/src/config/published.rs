@@ -38,7 +38,7 @@ fn assert_values(name: &str, expected: Value) {
 /// last layer is frozen for.
 fn steps(name: &str, images: usize) -> [u64; 4] {
     let config = recipe(name);
-    let plan = Plan::new(&config.train, None, images).unwrap();
+    let plan = Plan::new(&config.train, images).unwrap();
     let of = |epochs: f64| (epochs * plan.steps_per_epoch as f64).round() as u64;
     let schedules = Schedules::new(
         &config.optim,

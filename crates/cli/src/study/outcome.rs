@@ -45,6 +45,9 @@ pub fn read(spec: &RunSpec, folder: &Path, seconds: f64) -> Result<Row, String> 
         knn: top1("knn").or_else(|| last("probe/knn_top1")),
         untrained: top1("untrained"),
         pixels: top1("pixels"),
+        logistic: last("probe/logistic_top1"),
+        miou: last("probe/segment_knn_miou"),
+        probe_rank: last("probe/effective_rank"),
         similarity: last("loss/compression"),
         position: last("rate/position"),
         least_position: least(&records),
@@ -113,8 +116,9 @@ mod tests {
                 r#"{{"step":10,"epoch":1.0,"loss/compression":{similarity},"rate/position":{position}}}"#
             )
         };
-        let probe = r#"{"step":10,"epoch":1.0,"probe/knn_top1":0.1}"#;
+        let probe = r#"{"step":10,"epoch":1.0,"probe/knn_top1":0.1,"probe/logistic_top1":0.2,"probe/effective_rank":1.5}"#;
         let row = outcome(&[&step(0.99, 0.01), probe]);
+        assert_eq!((row.logistic, row.miou, row.probe_rank), (Some(0.2), None, Some(1.5)));
         assert_eq!(row.collapsed, Some(true));
         assert!(row.message.contains("nearly the same features"), "{}", row.message);
         assert_eq!(outcome(&[&step(0.9, 0.5), probe]).collapsed, Some(false));

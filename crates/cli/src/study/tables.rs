@@ -12,7 +12,7 @@ use crate::failure::{Context, Result};
 /// Numbers of a row, by the name of their column.
 type Column = (&'static str, fn(&Row) -> Option<f64>);
 
-const NUMBERS: [Column; 10] = [
+const NUMBERS: [Column; 13] = [
     ("knn", |row| row.knn),
     ("untrained", |row| row.untrained),
     ("pixels", |row| row.pixels),
@@ -23,6 +23,9 @@ const NUMBERS: [Column; 10] = [
     ("effective_rank", |row| row.effective_rank),
     ("img_s", |row| row.images_per_second),
     ("seconds", |row| row.seconds),
+    ("logistic", |row| row.logistic),
+    ("miou", |row| row.miou),
+    ("probe_rank", |row| row.probe_rank),
 ];
 
 /// Writes the three files.

@@ -5,14 +5,21 @@ use tch::Device;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 
+use super::probe::{Probes, describe};
 use super::start;
 use crate::config::RunConfig;
 use crate::console::Console;
 use crate::failure::Result;
 use simdino::assemble;
 
-/// Prints data, steps, learning rate, parameters and the range of the coding rate.
-pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device) -> Result<()> {
+/// Prints data, steps, learning rate, parameters, the groups of the loss, and the probes.
+pub fn print(
+    config: &RunConfig,
+    dataset: &Dataset,
+    plan: &Plan,
+    probes: Option<&Probes>,
+    device: Device,
+) -> Result<()> {
     // Builds the network, so that what cannot be built is found here.
     let mut learner = assemble::learner(config, device, Processes::Single)?;
     start::weights(&config.init, &mut learner, &Console::new())?;
@@ -45,6 +52,9 @@ pub fn print(config: &RunConfig, dataset: &Dataset, plan: &Plan, device: Device)
             ),
         ),
     ];
+    let probes = probes.map(|probes| describe(probes, plan)).unwrap_or_default();
+    let probes = if probes.is_empty() { vec!["none".to_owned()] } else { probes };
+    let lines = lines.into_iter().chain(probes.into_iter().map(|line| ("probe", line)));
     for (what, value) in lines {
         println!("{what:<15}{value}");
     }

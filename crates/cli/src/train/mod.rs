@@ -1,4 +1,4 @@
-//! The parts of `simdino train`: the folder of the run, its outputs, signals, and the k-NN probe.
+//! The parts of `simdino train`: the folder of the run, its outputs, signals, and the probes.
 
 pub mod begin;
 pub mod distributed;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use data::loader::BrokenImage;
 use trainer::metrics::{JsonlSink, Record, Sink, TensorBoardSink, write_csv};
 use trainer::run::Observer;
+use trainer::start::Start;
 use trainer::{Error, Result};
 
 use super::run_dir::RunDir;
@@ -28,21 +29,22 @@ pub struct RunObserver {
 }
 
 impl RunObserver {
-    /// Opens the outputs of process `rank` of a run that continues after `start` steps; later lines
-    /// of an earlier attempt are dropped, they will be written again.
+    /// Opens the outputs of process `rank` of a run that continues from `start`; later lines of an
+    /// earlier attempt are dropped, they will be written again.
     pub fn open(
         dir: &RunDir,
-        start: u64,
+        start: Start,
         console: Console,
         stop: StopFlag,
         rank: usize,
     ) -> Result<Self> {
         let metrics = dir.file("metrics.jsonl");
-        let resume = (start > 0).then_some(start);
+        let resume = (start.step > 0).then_some(start);
+        let resume_step = resume.map(|start| start.step);
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if rank == 0 {
             sinks.push(Box::new(JsonlSink::open(&metrics, resume)?));
-            sinks.push(Box::new(TensorBoardSink::open(&dir.file("tensorboard"), resume)?));
+            sinks.push(Box::new(TensorBoardSink::open(&dir.file("tensorboard"), resume_step)?));
         }
         Ok(Self {
             sinks,

@@ -9,6 +9,7 @@ use trainer::config::InitConfig;
 use trainer::learner::Learner;
 use trainer::processes::Processes;
 use trainer::run::TrainingJob;
+use trainer::start::Start;
 
 use super::run_dir::Resume;
 use crate::config::RunConfig;
@@ -31,7 +32,7 @@ fn is_checkpoint(path: &Path) -> bool {
 }
 
 /// Loads the checkpoint to continue from, in every process the one that the first has found, and
-/// returns its step. Where there is none the run begins at step 0, with the weights of `init.from` or
+/// returns where it continues. Where there is none the run begins at step 0, with the weights of `init.from` or
 /// with fresh ones.
 ///
 /// # Errors
@@ -43,11 +44,11 @@ pub fn begin(
     (root, option): (&Path, &Resume),
     learner: &mut Learner,
     console: &Console,
-) -> Result<u64> {
+) -> Result<Start> {
     let own = if job.processes.rank() == 0 { find(job, root, option, console)? } else { None };
     let Some(path) = agreed(&job.processes, own)? else {
         weights(init, learner, console)?;
-        return Ok(0);
+        return Ok(Start::default());
     };
     if !is_checkpoint(&path) {
         return Err(Failure::failed(format!(
@@ -56,7 +57,7 @@ pub fn begin(
             path.display()
         )));
     }
-    Ok(checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?.step)
+    Ok(checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?.start())
 }
 
 /// The weights that a run starts from, said in the log's first lines.

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use image::{GrayImage, Luma, Rgb, RgbImage};
+
 /// A temporary folder with a small config and synthetic images in it.
 pub struct Bench {
     dir: tempfile::TempDir,
@@ -41,6 +43,18 @@ impl Bench {
         let bench = Self { dir: tempfile::tempdir().unwrap() };
         std::fs::write(bench.path("tiny.yaml"), CONFIG).unwrap();
         bench
+    }
+
+    /// Draws images with two classes, bright above and dark below: `images` and `labels` in `train` and
+    /// in `test`.
+    pub fn draw_scenes(&self) {
+        for (set, count) in [("train", 5), ("test", 2)] {
+            let [images, labels] =
+                ["images", "labels"].map(|kind| self.path(&format!("{set}/{kind}")));
+            std::fs::create_dir_all(&images).unwrap();
+            std::fs::create_dir_all(&labels).unwrap();
+            (0..count).for_each(|i| scene(&images, &labels, i));
+        }
     }
 
     /// A path in the folder.
@@ -88,6 +102,19 @@ impl Bench {
         assert!(!message.contains("panicked") && !message.contains("backtrace"), "{message}");
         message
     }
+}
+
+/// An image of 48 x 40 pixels, bright above and dark below, and its labels.
+pub fn scene(images: &Path, labels: &Path, i: u32) {
+    let (width, height, split) = (48, 40, 16 + 4 * (i % 3));
+    let color = |x: u32, y: u32| if y < split { 255 - (x % 9) as u8 } else { (20 + x % 7) as u8 };
+    let image =
+        RgbImage::from_fn(width, height, |x, y| Rgb([color(x, y), color(y, y), color(x, y)]));
+    image.save(images.join(format!("{i}.png"))).unwrap();
+    let class = |y| if y < split { 1 } else { 0 };
+    let labels_of =
+        GrayImage::from_fn(width, height, |x, y| Luma([if x == 0 { 255 } else { class(y) }]));
+    labels_of.save(labels.join(format!("{i}.png"))).unwrap();
 }
 
 /// What a command wrote to its standard error.

@@ -122,11 +122,20 @@ struct Hessian {
 impl Hessian {
     /// From `gram = X^T diag(w) X` and `weights = sum(w)`.
     ///
+    /// `gram` is rounded to single precision. Where features hardly vary, a large `c` makes the rounding
+    /// larger than the 1 and the matrix indefinite; as much as may have been lost is then added. It is
+    /// only a model, and the minimum does not depend on it.
+    ///
     /// # Errors
-    /// Returns an error if the matrix is not positive definite, as when it is not finite.
+    /// Returns an error if the matrix is not finite.
     fn new(gram: &Tensor, weights: f64, c: f64) -> Result<Self> {
         let unit = Tensor::eye(gram.size()[0], (Kind::Double, gram.device()));
-        let root = (gram * c + unit).f_linalg_cholesky(false)?;
+        let matrix = gram * c + &unit;
+        let rounding = c * gram.trace().double_value(&[]) * f64::from(f32::EPSILON);
+        let root = matrix
+            .f_linalg_cholesky(false)
+            .or_else(|_| (&matrix + &unit * rounding).f_linalg_cholesky(false))
+            .or_else(|_| (&matrix + &unit * (100.0 * rounding)).f_linalg_cholesky(false))?;
         Ok(Self { root, bias: (c * weights).max(f64::MIN_POSITIVE) })
     }
 }

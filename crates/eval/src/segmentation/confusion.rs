@@ -2,8 +2,10 @@
 
 use data::dense::IGNORE;
 use serde::Serialize;
+use torch_ext::Collective;
 
 use crate::error::{Error, Result};
+use crate::gather::{agreed, numbers};
 
 /// Pixels of each true class by predicted class, over all images of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,21 @@ impl Confusion {
             }
         }
         Ok(())
+    }
+
+    /// Sums the counts of several processes; all pass the same number of matrices of the same size.
+    ///
+    /// # Errors
+    /// Returns an error in every process if `own` is one in a process.
+    pub(super) fn sums(own: Result<Vec<Self>>, processes: &dyn Collective) -> Result<Vec<Self>> {
+        let own = agreed(own, processes)?;
+        let counts = own.iter().flat_map(|one| one.counts.iter().map(|&count| count as u64));
+        let all = numbers(Ok(counts.collect()), processes)?;
+        let mut sums = own;
+        for (i, count) in sums.iter_mut().flat_map(|one| &mut one.counts).enumerate() {
+            *count = all.iter().filter_map(|counts| counts.get(i)).map(|&count| count as i64).sum();
+        }
+        Ok(sums)
     }
 
     /// Number of pixels of class `truth` that were predicted as `predicted`.

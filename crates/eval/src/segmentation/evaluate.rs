@@ -97,6 +97,16 @@ impl DenseData<'_> {
         &self,
         indices: &[usize],
         make: impl Fn(usize, DenseSample) -> Result<T> + Sync,
+        take: impl FnMut(usize, T) -> Result<()>,
+    ) -> Result<ReadSet> {
+        self.each_readable(indices, make, take)?.not_empty()
+    }
+
+    /// [`Self::each`], which may find no image that can be read.
+    pub(super) fn each_readable<T: Send>(
+        &self,
+        indices: &[usize],
+        make: impl Fn(usize, DenseSample) -> Result<T> + Sync,
         mut take: impl FnMut(usize, T) -> Result<()>,
     ) -> Result<ReadSet> {
         let mut read = ReadSet::default();
@@ -116,11 +126,18 @@ impl DenseData<'_> {
                 Ok(())
             }
         })?;
-        if read.images == 0 {
-            let first = read.broken.first().map(|b| format!("{}: {}", b.name, b.reason));
-            return Err(Error::NoImages { asked: indices.len(), first: first.unwrap_or_default() });
-        }
         Ok(read)
+    }
+}
+
+impl ReadSet {
+    /// Fails if no image could be read.
+    pub(super) fn not_empty(self) -> Result<Self> {
+        if self.images > 0 {
+            return Ok(self);
+        }
+        let first = self.broken.first().map(|b| format!("{}: {}", b.name, b.reason));
+        Err(Error::NoImages { asked: self.broken.len(), first: first.unwrap_or_default() })
     }
 }
 
@@ -150,18 +167,30 @@ pub fn evaluate(
     mask: MaskSize,
     seen: &mut Seen<'_>,
 ) -> Result<Evaluated> {
+    let (confusion, read) = counts(data, &data.indices(), segmenter, mask, seen)?;
+    let read = read.not_empty()?;
+    Ok(Evaluated { confusion, images: read.images, broken: read.broken })
+}
+
+/// [`evaluate`] of images with these indices, none of which may be readable.
+pub(super) fn counts(
+    data: &DenseData<'_>,
+    indices: &[usize],
+    segmenter: &dyn Segmenter,
+    mask: MaskSize,
+    seen: &mut Seen<'_>,
+) -> Result<(Confusion, ReadSet)> {
     let mut confusion = Confusion::new(data.set.rules().classes());
-    let indices = data.indices();
     let at_mask_size = |_, sample: DenseSample| {
         let (width, height) = mask.of(sample.image.dimensions());
         let labels = resized_labels(&sample.labels, width, height);
         Ok(DenseSample { labels, ..sample })
     };
-    let read = data.each(&indices, at_mask_size, |place, sample| {
+    let read = data.each_readable(indices, at_mask_size, |place, sample| {
         let size = (sample.labels.width, sample.labels.height);
         let predicted = segmenter.segment(&sample.image, size)?;
         confusion.add(&sample.labels.ids, &predicted)?;
         seen(indices[place], &sample, &predicted)
     })?;
-    Ok(Evaluated { confusion, images: read.images, broken: read.broken })
+    Ok((confusion, read))
 }

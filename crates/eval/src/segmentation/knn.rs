@@ -1,47 +1,30 @@
 //! Segmentation by k-nearest neighbors and by logistic regression on single patches, the protocol of
 //! CAPI. Nothing but the regression is trained.
 
-use std::fmt;
-
 use augment::rng::{Purpose, Rng};
 use data::decode::Image;
 use data::dense::{DenseSample, IGNORE};
 use data::loader::BrokenImage;
-use serde::Serialize;
 use tch::{Device, Kind, Tensor};
+use torch_ext::{Collective, SingleProcess};
 
+use super::candidates::best;
 use super::confusion::Confusion;
-use super::evaluate::{DenseData, MaskSize, Segmenter};
+use super::evaluate::{DenseData, MaskSize, ReadSet, Segmenter};
 use super::features::{DenseNetwork, nearest_classes, resized, resized_labels};
 use super::in_context::rows;
 use super::patches::{PatchLabels, join};
+use super::shared::Read;
 use super::votes::majority;
 use crate::error::{Error, Result};
 use crate::features::check_finite;
+use crate::gather::{agreed, share};
 use crate::logistic::{LogisticConfig, LogisticModel, fit};
 use crate::nearest::Similarity;
 
+pub use super::candidates::{Candidate, Chosen, KnnSettings};
 pub use super::patch_config::PatchConfig;
 pub use super::votes::Votes;
-
-/// A candidate and its score on the held-out images.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Candidate<T> {
-    /// The settings that were tried.
-    pub settings: T,
-    /// mIoU on the held-out images, 0-1.
-    pub miou: f64,
-}
-
-/// Settings of one k-NN classifier.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct KnnSettings {
-    /// Number of neighbors.
-    pub k: usize,
-    /// How patches are compared.
-    pub similarity: Similarity,
-}
 
 /// Numbers of random choices.
 const PATCHES: u32 = 702;
@@ -72,26 +55,6 @@ pub struct TrainPatches<'a> {
     pub broken: Vec<BrokenImage>,
 }
 
-/// What is read of the training images.
-#[derive(Default)]
-struct Read {
-    features: Vec<Tensor>,
-    pixels: Vec<u8>,
-    /// Patches of images that are not held out.
-    kept: usize,
-    held_out: Vec<(Tensor, PatchLabels)>,
-}
-
-impl Read {
-    /// Keeps the chosen ones of all patches of an image.
-    fn keep(&mut self, all: &Tensor, labels: &PatchLabels, chosen: &[usize]) {
-        let places: Vec<i64> = chosen.iter().map(|&patch| patch as i64).collect();
-        self.features
-            .push(all.index_select(0, &Tensor::from_slice(&places).to_device(all.device())));
-        labels.chosen(chosen).for_each(|patch| self.pixels.extend_from_slice(patch));
-    }
-}
-
 impl<'a> TrainPatches<'a> {
     /// Computes the features of the training images, and their means and deviations.
     ///
@@ -111,33 +74,52 @@ impl<'a> TrainPatches<'a> {
         config: &PatchConfig,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        Self::shared(network, train, config, &SingleProcess, progress)
+    }
+
+    /// [`Self::new`] by several processes: each computes the features of its share of the images, and all
+    /// get the patches of all.
+    ///
+    /// # Errors
+    /// As [`Self::new`], in every process if one fails.
+    pub fn shared(
+        network: DenseNetwork<'a>,
+        train: &DenseData<'_>,
+        config: &PatchConfig,
+        processes: &dyn Collective,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
         config.check()?;
         let config = in_whole_patches(&network, config);
-        let indices = held_out_last(&train.indices(), &config);
-        let per_image = per_image(&indices, &config)?;
-        let (side, patch) = (config.side, network.frozen.network.patch_size() as usize);
-        let first_held_out = indices.len() - held_out_count(indices.len(), &config);
-        let prepare = |index: usize, sample: DenseSample| {
-            let image = resized(&sample.image, side, side)?;
-            let labels = PatchLabels::new(&resized_labels(&sample.labels, side, side), patch);
-            Ok((image, chosen(&labels, per_image, config.seed, index), labels))
-        };
-        let mut read = Read::default();
-        let set = train.each(&indices, prepare, |place, (image, chosen, labels)| {
-            let all = rows(&network, &image)?;
-            check_finite(&all, "train")?;
-            read.keep(&all, &labels, &chosen);
-            match place < first_held_out {
-                true => read.kept += chosen.len(),
-                false => read.held_out.push((all, labels)),
+        let (mut usable, mut lost) = (train.indices(), Vec::new());
+        let (read, mut set) = loop {
+            let indices = held_out_last(&usable, &config);
+            let (read, set) = read_images(network, train, &config, &indices, processes, progress)?;
+            let count = held_out_count(indices.len(), &config);
+            if read.scorable > 0 || !config.chooses() || usable.len() < count + 2 {
+                break (read, set);
             }
-            progress(place + 1, indices.len());
-            Ok(())
-        })?;
+            // No held-out image can be read and has a label: others are held out.
+            let gone = &indices[indices.len() - count..];
+            lost.extend(set.broken.into_iter().filter(|image| gone.contains(&image.index)));
+            usable.retain(|index| !gone.contains(index));
+        };
+        set.broken.extend(lost);
+        let classes = train.set.rules().classes();
+        agreed(Self::standardized(network, config, classes, read, set), processes)
+    }
+
+    fn standardized(
+        network: DenseNetwork<'a>,
+        config: PatchConfig,
+        classes: usize,
+        read: Read,
+        set: ReadSet,
+    ) -> Result<Self> {
         if read.kept == 0 {
             return Err(Error::NothingLabeled);
         }
-        let features = Tensor::f_cat(&read.features, 0)?;
+        let features = Tensor::f_cat(&read.features, 0)?.f_to_device(network.frozen.device)?;
         let mean = features.mean_dim([0].as_slice(), true, Kind::Float);
         let std = features.std_dim([0].as_slice(), false, true).clamp_min(1e-6);
         let standard = |features: &Tensor| (features - &mean) / &std;
@@ -147,7 +129,7 @@ impl<'a> TrainPatches<'a> {
             features: standard(&features),
             network,
             config,
-            classes: train.set.rules().classes(),
+            classes,
             mean,
             std,
             pixels: read.pixels,
@@ -178,6 +160,18 @@ impl<'a> TrainPatches<'a> {
     /// # Errors
     /// Returns an error if the held-out images have no label.
     pub fn knn(&self) -> Result<(PatchSegmenter<'_>, Vec<Candidate<KnnSettings>>)> {
+        self.knn_shared(&SingleProcess)
+    }
+
+    /// [`Self::knn`] by the processes of [`Self::shared`], each of which segments the held-out images that
+    /// it has read.
+    ///
+    /// # Errors
+    /// As [`Self::knn`], in every process if one fails.
+    pub fn knn_shared(
+        &self,
+        processes: &dyn Collective,
+    ) -> Result<(PatchSegmenter<'_>, Vec<Candidate<KnnSettings>>)> {
         let most = self.config.k.iter().copied().max().unwrap_or(1);
         let mut candidates = Vec::new();
         for &similarity in &self.config.similarities {
@@ -186,21 +180,15 @@ impl<'a> TrainPatches<'a> {
                 candidates.push(Candidate { settings, miou: f64::NAN });
                 continue;
             }
-            let votes = self.votes(&self.part(self.kept), similarity)?;
-            let mut confusions = vec![Confusion::new(self.classes); self.config.k.len()];
-            for (features, labels) in &self.held_out {
-                let predicted = votes.predict(features, &self.config.k)?;
-                for (confusion, predicted) in confusions.iter_mut().zip(predicted) {
-                    confusion.add(&labels.pixels, &predicted)?;
-                }
-            }
+            let confusions = Confusion::sums(self.held_out_counts(similarity), processes)?;
             for (&k, confusion) in self.config.k.iter().zip(&confusions) {
                 let miou = confusion.score()?.miou;
                 candidates.push(Candidate { settings: KnnSettings { k, similarity }, miou });
             }
         }
         let settings = best(&candidates)?;
-        let votes = self.votes(&self.part(self.len()), settings.similarity)?;
+        let votes = self.votes(&self.part(self.len()), settings.similarity);
+        let votes = agreed(votes, processes)?;
         Ok((
             PatchSegmenter {
                 patches: self,
@@ -209,6 +197,19 @@ impl<'a> TrainPatches<'a> {
             },
             candidates,
         ))
+    }
+
+    /// Pixels of the held-out images of this process by class, for each number of neighbors.
+    fn held_out_counts(&self, similarity: Similarity) -> Result<Vec<Confusion>> {
+        let votes = self.votes(&self.part(self.kept), similarity)?;
+        let mut confusions = vec![Confusion::new(self.classes); self.config.k.len()];
+        for (features, labels) in &self.held_out {
+            let predicted = votes.predict(features, &self.config.k)?;
+            for (confusion, predicted) in confusions.iter_mut().zip(predicted) {
+                confusion.add(&labels.pixels, &predicted)?;
+            }
+        }
+        Ok(confusions)
     }
 
     /// Chooses the logistic regression with the best mIoU on the held-out images, the first if several
@@ -258,12 +259,6 @@ impl<'a> TrainPatches<'a> {
     }
 }
 
-impl fmt::Debug for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Part").field("features", &self.features.size()).finish_non_exhaustive()
-    }
-}
-
 /// Classifies the patches of images.
 #[derive(Debug)]
 pub struct PatchSegmenter<'a> {
@@ -276,30 +271,6 @@ pub struct PatchSegmenter<'a> {
 enum Classifier {
     Knn(Votes, usize),
     Logistic(LogisticModel),
-}
-
-/// The chosen settings of a classifier of patches.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Chosen {
-    /// Of k-NN.
-    Knn(KnnSettings),
-    /// `C` of logistic regression.
-    Logistic(f64),
-}
-
-impl fmt::Display for Chosen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Knn(KnnSettings { k, similarity: Similarity::Cosine }) => {
-                write!(f, "k {k} cosine")
-            }
-            Self::Knn(KnnSettings { k, similarity: Similarity::Euclidean }) => {
-                write!(f, "k {k} euclidean")
-            }
-            Self::Logistic(c) => write!(f, "{c:.1e}"),
-        }
-    }
 }
 
 impl PatchSegmenter<'_> {
@@ -333,15 +304,38 @@ fn spread(model: &LogisticModel, features: &Tensor, area: usize) -> Result<Vec<u
     Ok(classes.into_iter().flat_map(|class| std::iter::repeat_n(class, area)).collect())
 }
 
-/// The settings with the best score, the first if several have it.
-fn best<T: Copy>(candidates: &[Candidate<T>]) -> Result<T> {
-    let mut best: Option<&Candidate<T>> = None;
-    for candidate in candidates {
-        if best.is_none_or(|best| candidate.miou > best.miou) {
-            best = Some(candidate);
+/// Reads the images of `indices`, the last ones of which are held out.
+fn read_images(
+    network: DenseNetwork<'_>,
+    train: &DenseData<'_>,
+    config: &PatchConfig,
+    indices: &[usize],
+    processes: &dyn Collective,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Read, ReadSet)> {
+    let per_image = per_image(indices, config)?;
+    let (side, patch) = (config.side, network.frozen.network.patch_size() as usize);
+    let first_held_out = indices.len() - held_out_count(indices.len(), config);
+    let own = share(indices.len(), processes);
+    let prepare = |index: usize, sample: DenseSample| {
+        let image = resized(&sample.image, side, side)?;
+        let labels = PatchLabels::new(&resized_labels(&sample.labels, side, side), patch);
+        Ok((image, chosen(&labels, per_image, config.seed, index), labels))
+    };
+    let mut read = Read::default();
+    let set = train.each_readable(&indices[own.clone()], prepare, |place, image| {
+        let (image, chosen, labels) = image;
+        let all = rows(&network, &image)?;
+        check_finite(&all, "train")?;
+        read.keep(&all, &labels, &chosen);
+        match own.start + place < first_held_out {
+            true => read.kept += chosen.len(),
+            false => read.hold_out(all, labels),
         }
-    }
-    best.map(|best| best.settings).ok_or(Error::NothingLabeled)
+        progress(place + 1, own.len());
+        Ok(())
+    });
+    Read::of_all(set.map(|set| (read, set)), processes)
 }
 
 /// Patches of an image with a label, at most so many of them, chosen at random.

@@ -7,6 +7,7 @@
 //! Shape legend: `B` images, `N` patches of an image in `h` rows and `w` columns, `P` side of a patch
 //! in pixels, `D` width, `K` classes, `M` patches in memory.
 
+mod candidates;
 mod confusion;
 mod evaluate;
 mod features;
@@ -16,6 +17,7 @@ pub mod linear;
 mod patch_config;
 mod patches;
 mod picture;
+mod shared;
 mod votes;
 
 pub use confusion::{ClassScore, Confusion, SegmentationScore};
@@ -23,3 +25,4 @@ pub use evaluate::{DenseData, Evaluated, MaskSize, Seen, Segmenter, evaluate};
 pub(crate) use features::resized;
 pub use features::{DenseExtractor, DenseNetwork, Layers};
 pub use picture::{Shown, predicted_row, truth_rows};
+pub use shared::evaluate_shared;

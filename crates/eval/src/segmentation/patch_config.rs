@@ -47,6 +47,11 @@ impl Default for PatchConfig {
 }
 
 impl PatchConfig {
+    /// Whether there is more than one candidate for something.
+    pub(super) fn chooses(&self) -> bool {
+        self.k.len() * self.similarities.len() > 1 || self.c.len() > 1
+    }
+
     /// Checks all values.
     pub(super) fn check(&self) -> Result<()> {
         let config = self;

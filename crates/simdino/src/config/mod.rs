@@ -128,7 +128,7 @@ pub struct RunConfig {
     pub optim: OptimConfig,
     /// Batch size, length, and precision of a run, and how often it logs and saves.
     pub train: TrainConfig,
-    /// k-NN accuracy on labeled images, measured during training.
+    /// What is measured of the teacher during training.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub probe: ProbeConfig,
 }

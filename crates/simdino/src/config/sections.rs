@@ -4,7 +4,7 @@ use augment::AugmentConfig;
 use base::check::{Check, Problem};
 use data::{CacheKind, SourceKind};
 use objectives::{Centering, CoeffRule, Method};
-use trainer::config::OptimizerKind;
+use trainer::config::{OptimizerKind, ProbeConfig};
 
 use super::RunConfig;
 
@@ -170,7 +170,7 @@ impl RunConfig {
         self.optim.lr_scaling.apply(self.optim.base_lr, self.train.batch_size)
     }
 
-    /// Schedules fit into the run, and the probe has both of its sets.
+    /// Schedules fit into the run.
     fn check_length(&self, check: &mut Check) {
         // A shorter run than a recipe is meant for has been seen to by `length`.
         let (warmup, epochs) = (self.optim.warmup_epochs, self.train.epochs);
@@ -184,17 +184,11 @@ impl RunConfig {
                  (got {min})"
             )
         });
-        let (train, test) = (&self.probe.train_path, &self.probe.test_path);
-        let missing = if train.is_none() { "probe.train_path" } else { "probe.test_path" };
-        check.that(missing, train.is_none() == test.is_none(), || {
-            "required when the other path is given: the probe needs both".into()
-        });
     }
 
     /// Settings that differ from their default but have no effect in this run.
     pub fn without_effect(&self) -> Vec<String> {
         let default = Self::of(self.method);
-        let no_probe = self.probe.train_path.is_none() && self.probe.test_path.is_none();
         let mix = &self.data.mix;
         let synthetic = self.data.source == SourceKind::Synthetic;
         let draws = self.data.draws();
@@ -211,9 +205,8 @@ impl RunConfig {
                 .then_some(("data.synthetic", "data.source is not synthetic")),
             (self.init.from.is_none() && self.init != default.init)
                 .then_some(("init", "init.from is null")),
-            (no_probe && self.probe != default.probe)
-                .then_some(("probe", "probe.train_path and probe.test_path are null")),
         ]);
+        warnings.extend(probe_without_effect(&self.probe, &default.probe));
         warnings.extend(self.loss_without_effect(&default));
         warnings.push(self.coeff_without_effect(&default));
         warnings
@@ -291,6 +284,26 @@ fn within(section: &'static str, problems: Vec<Problem>) -> impl Iterator<Item =
 }
 
 type Warning = Option<(&'static str, &'static str)>;
+
+/// Settings of probes that are off.
+fn probe_without_effect(probe: &ProbeConfig, default: &ProbeConfig) -> Vec<Warning> {
+    let (rank, segment) = (probe.rank_is_on(), probe.segment_is_on());
+    let labeled = probe.train_path.is_some();
+    let off = !labeled && !rank && !segment;
+    let rank_images = |probe: &ProbeConfig| (probe.rank.path.clone(), probe.rank.max_images);
+    let rank_differs = rank_images(probe) != rank_images(default);
+    let of_labeled = rank && labeled && probe.rank.path.is_none();
+    vec![
+        (off && probe != default)
+            .then_some(("probe", "probe.train_path and probe.test_path are null")),
+        (!off && !rank && rank_differs)
+            .then_some(("probe.rank", "probe.rank.every_epochs is never")),
+        (of_labeled && rank_differs)
+            .then_some(("probe.rank.max_images", "the images are those of probe.train_path")),
+        (!off && !segment && probe.segment != default.segment)
+            .then_some(("probe.segment", "probe.segment.every_epochs is never")),
+    ]
+}
 
 fn crops_without_effect(a: &AugmentConfig, default: &AugmentConfig) -> Vec<Warning> {
     let no_local = a.local_crops_number == 0;

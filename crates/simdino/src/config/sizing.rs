@@ -119,6 +119,8 @@ fn rounded(epochs: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use trainer::config::EveryEpochs;
+
     use super::*;
     use crate::RunConfig;
     use crate::config::from_layers;
@@ -157,7 +159,8 @@ mod tests {
         assert_eq!(serde_json::to_value(config.model.arch).unwrap(), "vit_tiny");
         assert_eq!((config.train.epochs, config.train.log_every), (2.0, 1));
         assert_eq!(config.train.checkpoint_every, Some(5));
-        assert_eq!((config.optim.warmup_epochs, config.probe.every_epochs), (0.16, Some(0.2)));
+        let every = Some(EveryEpochs::Number(0.2));
+        assert_eq!((config.optim.warmup_epochs, config.probe.every_epochs), (0.16, every));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::{sync_dir, write_atomic, write_json};
 use crate::learner::Learner;
+use crate::start::Start;
 
 /// The state of a run, apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,17 @@ pub struct RunState {
     pub data_fingerprint: String,
     /// Settings that affect the mathematics of the run, by key.
     pub settings: BTreeMap<String, serde_json::Value>,
+    /// Whether the measurements that were due after `step` are missing, because the run was asked to
+    /// stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probes_missing: bool,
+}
+
+impl RunState {
+    /// Where a run continues from this state.
+    pub fn start(&self) -> Start {
+        Start { step: self.step, probes_missing: self.probes_missing }
+    }
 }
 
 /// Layout of `state.json` that this version writes.

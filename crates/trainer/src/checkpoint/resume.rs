@@ -123,6 +123,7 @@ mod tests {
             seed: 0,
             data_fingerprint: "same".into(),
             settings: of(&[("optim.beta1", json!(0.9)), ("model.free_by_now", json!(0))]),
+            probes_missing: false,
         };
         let check = |settings: BTreeMap<_, _>, print: &str| {
             check_settings(Path::new("c"), &state, &settings, print).map_err(|e| e.to_string())

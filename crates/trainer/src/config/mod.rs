@@ -1,11 +1,15 @@
-//! Optimizer settings and the length of a run. These defaults are defined only here.
+//! Optimizer settings, the length of a run, and what is measured on its way. These defaults are defined only here.
 
+mod every;
 mod init;
 mod optim;
 mod probe;
+mod segment_probe;
 mod train;
 
+pub use every::EveryEpochs;
 pub use init::InitConfig;
 pub use optim::{ClipScope, FreezeForm, LrScaling, NoDecay, OptimConfig, OptimizerKind};
-pub use probe::ProbeConfig;
+pub use probe::{LogisticProbeConfig, ProbeConfig, RankProbeConfig};
+pub use segment_probe::SegmentProbeConfig;
 pub use train::{Precision, TrainConfig};

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Record, Sink};
 use crate::error::{Error, Result};
+use crate::start::Start;
 
 /// Appends each record as one line in a single write, so that readers never wait for a buffer.
 #[derive(Debug)]
@@ -19,13 +20,13 @@ pub struct JsonlSink {
 impl JsonlSink {
     /// Opens `path` for appending.
     ///
-    /// `resume_step` is the step that the run continues from: lines of later steps and a truncated
-    /// line are removed, because the run writes them again. `None` removes all lines.
+    /// `resume` is where the run continues from: lines of later steps, of probes that are missing, and
+    /// a truncated line are removed, because the run writes them again. `None` removes all lines.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, replaced, or opened.
-    pub fn open(path: &Path, resume_step: Option<u64>) -> Result<Self> {
-        keep_until(path, resume_step)?;
+    pub fn open(path: &Path, resume: Option<Start>) -> Result<Self> {
+        keep_until(path, resume)?;
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -45,17 +46,20 @@ impl Sink for JsonlSink {
     }
 }
 
-/// Rewrites the file without the lines after `resume_step`. The old file stays intact until the
+/// Rewrites the file without the lines that the run writes again. The old file stays intact until the
 /// new one is complete.
-fn keep_until(path: &Path, resume_step: Option<u64>) -> Result<()> {
+fn keep_until(path: &Path, resume: Option<Start>) -> Result<()> {
     let old = match File::open(path) {
         Ok(file) => BufReader::new(file),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(path, "read the file")(e)),
     };
-    let kept = |bytes: &[u8]| {
-        let step = parse(bytes).map(|record| record.step);
-        step.is_some_and(|step| resume_step.is_some_and(|resume| step <= resume))
+    let kept = |bytes: &[u8]| match (parse(bytes), resume) {
+        (Some(record), Some(Start { step, probes_missing })) => {
+            let again = probes_missing && record.step == step && is_of_probe(&record);
+            record.step <= step && !again
+        }
+        _ => false,
     };
     let copy = base::write_atomic_with(path, |new| -> io::Result<()> {
         for bytes in old.split(b'\n') {
@@ -68,6 +72,11 @@ fn keep_until(path: &Path, resume_step: Option<u64>) -> Result<()> {
         Ok(())
     });
     copy.map_err(Error::io(path, "drop the lines after the step that is continued from"))
+}
+
+/// Whether a record is what probes have measured.
+fn is_of_probe(record: &Record) -> bool {
+    record.values.iter().any(|(name, _)| name.starts_with("probe/"))
 }
 
 /// Reads all records of a file in order; invalid lines, such as one that is still being written,
@@ -120,6 +129,10 @@ mod tests {
         Record { step, epoch: step as f64 / 4.0, values }
     }
 
+    fn at(step: u64, probes_missing: bool) -> Start {
+        Start { step, probes_missing }
+    }
+
     #[test]
     fn a_record_is_a_line() {
         let text = String::from_utf8(line(&record(3, -0.5))).unwrap();
@@ -150,7 +163,7 @@ mod tests {
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{whole}{{\"step\":2,\"epo")).unwrap();
 
-        let mut sink = JsonlSink::open(&path, Some(2)).unwrap();
+        let mut sink = JsonlSink::open(&path, Some(at(2, false))).unwrap();
         sink.write(&record(3, 9.0)).unwrap();
         let found: Vec<_> = read_jsonl(&path)
             .unwrap()
@@ -163,6 +176,30 @@ mod tests {
 
         JsonlSink::open(&path, None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_probe_that_is_measured_again_has_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let probe = |step| {
+            let values = vec![("probe/knn_top1".to_owned(), 0.5)];
+            Record { step, epoch: 0.0, values }
+        };
+        let mut sink = JsonlSink::open(&path, None).unwrap();
+        for record in [probe(0), record(1, 0.0), record(2, 0.0), probe(2)] {
+            sink.write(&record).unwrap();
+        }
+        let lines = |start| {
+            JsonlSink::open(&path, Some(start)).unwrap();
+            fs::read_to_string(&path).unwrap().lines().count()
+        };
+        assert_eq!(lines(at(2, false)), 4);
+        assert_eq!(
+            lines(at(2, true)),
+            3,
+            "the line of the step goes, that of an earlier probe stays"
+        );
     }
 
     #[test]

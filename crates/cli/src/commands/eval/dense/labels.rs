@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use data::dense::{DenseOptions, LabelRules, Preset};
+use data::dense::{DenseOptions, Preset};
 
 use crate::failure::{Failure, Result};
+use crate::label_meaning::LabelMeaning;
 
 /// Exactly one of them says what label values mean.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,16 +33,16 @@ pub struct Labels {
     reduce_zero_label: bool,
 }
 
-/// A [`Preset`] by its name.
+/// The name of a [`Preset`].
 #[derive(Debug, Clone, Copy)]
-struct Known(&'static str, Preset);
+struct Known(&'static str);
 
 /// All of them.
 const KNOWN: [Known; Preset::ALL.len()] = {
-    let mut known = [Known("", Preset::Camvid); Preset::ALL.len()];
+    let mut known = [Known(""); Preset::ALL.len()];
     let mut i = 0;
     while i < known.len() {
-        known[i] = Known(Preset::ALL[i].0, Preset::ALL[i].1);
+        known[i] = Known(Preset::ALL[i].0);
         i += 1;
     }
     known
@@ -63,29 +64,18 @@ impl Labels {
     /// # Errors
     /// A file cannot be read, or there are no classes or too many.
     pub fn options(&self) -> Result<(DenseOptions, String)> {
-        if let Some(Known(name, preset)) = self.preset {
-            return Ok((preset.options()?, format!("preset {name}")));
-        }
-        if let Some(path) = &self.label_map {
-            return Ok((
-                DenseOptions::new(LabelRules::read_map(path)?),
-                path.display().to_string(),
-            ));
-        }
-        if let Some(path) = &self.palette {
-            let rules = LabelRules::read_palette(path)?;
-            return Ok((DenseOptions::new(rules), path.display().to_string()));
-        }
-        let Some(classes) = self.classes else {
-            return Err(Failure::usage(
+        let meaning = LabelMeaning {
+            preset: self.preset.map(|known| known.0),
+            classes: self.classes,
+            ignore: &self.ignore,
+            reduce_zero_label: self.reduce_zero_label,
+            label_map: self.label_map.as_deref(),
+            palette: self.palette.as_deref(),
+        };
+        meaning.options()?.ok_or_else(|| {
+            Failure::usage(
                 "--preset, --classes, --label-map or --palette must say what label values mean",
-            ));
-        };
-        let (classes, ignore) = (usize::from(classes), &self.ignore);
-        let (rules, words) = match self.reduce_zero_label {
-            true => (LabelRules::reduce_zero_label(classes), "from 1, 0 ignored".to_owned()),
-            false => (LabelRules::numbered(classes, ignore), format!("from 0, {ignore:?} ignored")),
-        };
-        Ok((DenseOptions::new(rules?), format!("{classes} classes {words}")))
+            )
+        })
     }
 }

@@ -1,0 +1,61 @@
+//! The probes of a run in words.
+
+use trainer::config::EveryEpochs;
+use trainer::plan::Plan;
+
+use super::segment::count;
+use super::suite::{Probes, TEST, TRAIN};
+
+/// One line per probe: what is measured, of which images, and when.
+pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
+    let images = |number: usize| {
+        let images = &probes.images[number];
+        format!("{} images of {}", images.set.len(), images.path)
+    };
+    let config = &probes.config;
+    let mut lines = Vec::new();
+    let mut line = |every, what: String| lines.push(format!("{what}: {}", when(plan, every)));
+    if config.knn_is_on() {
+        line(config.every_epochs, format!("k-NN, {} by {}", images(TEST), images(TRAIN)));
+    }
+    if config.logistic_is_on() {
+        let what = format!("logistic regression, {} by {}", images(TEST), images(TRAIN));
+        line(config.logistic.every_epochs, what);
+    }
+    if let Some(number) = probes.rank {
+        line(config.rank.every_epochs, format!("effective rank and dimension, {}", images(number)));
+    } else if config.knn_is_on() {
+        line(config.every_epochs, format!("effective rank and dimension, {}", images(TRAIN)));
+    }
+    if let Some(segmentation) = &probes.segmentation {
+        let [train, test] = segmentation
+            .data()
+            .map(|data| format!("{} images of {}", count(&data), data.set.path().display()));
+        let side = segmentation.config.side;
+        let what = format!("segmentation at {side} pixels, {test} by {train}");
+        line(config.segment.every_epochs, what);
+    }
+    lines
+}
+
+/// Most steps that are listed one by one.
+const LISTED: usize = 6;
+
+/// The steps at which something is measured.
+fn when(plan: &Plan, every: Option<EveryEpochs>) -> String {
+    let last = plan.last_step;
+    let steps: Vec<u64> = (0..=last).filter(|&step| plan.probe_due(every, step)).collect();
+    match every {
+        Some(EveryEpochs::Number(epochs)) if steps.len() > LISTED => {
+            let every = match plan.steps_between(epochs) {
+                1 => "step".to_owned(),
+                steps => format!("{steps} steps"),
+            };
+            format!("at step 0, every {every}, and at step {last}: {} times", steps.len())
+        }
+        _ => {
+            let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
+            format!("at steps {}", steps.join(", "))
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The images of the probes, whose features are extracted once per step.
+
+use std::cell::OnceCell;
+
+use eval::{ExtractOptions, FeatureSet, ImageSet};
+use trainer::probe::{Moment, ProbeError};
+
+/// Some images, with the key of the config that names them.
+pub struct Images {
+    /// The key.
+    pub key: &'static str,
+    /// What it names.
+    pub path: String,
+    /// The images.
+    pub set: ImageSet,
+}
+
+/// The features of a network at one step. Probes that use the same images share them.
+pub struct StepFeatures<'a> {
+    images: &'a [Images],
+    options: &'a ExtractOptions,
+    moment: &'a Moment<'a>,
+    found: Vec<OnceCell<FeatureSet>>,
+}
+
+impl<'a> StepFeatures<'a> {
+    /// Nothing is extracted before it is asked for.
+    pub fn new(images: &'a [Images], options: &'a ExtractOptions, moment: &'a Moment<'a>) -> Self {
+        let found = images.iter().map(|_| OnceCell::new()).collect();
+        Self { images, options, moment, found }
+    }
+
+    /// The features of the images with this number.
+    ///
+    /// # Errors
+    /// No image can be read, or a process fails.
+    pub fn of(&self, number: usize) -> Result<&FeatureSet, ProbeError> {
+        let (images, found) = (&self.images[number], &self.found[number]);
+        if let Some(features) = found.get() {
+            return Ok(features);
+        }
+        let processes = self.moment.processes.collective();
+        let features = images.set.features(self.moment.backbone, self.options, processes);
+        let features =
+            features.map_err(|error| format!("{}: {}", images.key, base::error_chain(&error)))?;
+        Ok(found.get_or_init(|| features))
+    }
+
+    /// A sentence about images that could not be read, for each set that was asked for and has some.
+    pub fn broken(&self) -> Vec<String> {
+        let sentence = |(images, found): (&Images, &OnceCell<FeatureSet>)| {
+            let broken = &found.get()?.broken;
+            let (key, path, total) = (images.key, &images.path, images.set.len());
+            let about = format!("{key}: {} of {total} images of {path}", broken.len());
+            left_out(&about, broken)
+        };
+        self.images.iter().zip(&self.found).filter_map(sentence).collect()
+    }
+}
+
+/// A sentence about broken images; none if there are none.
+pub fn left_out(about: &str, broken: &[data::loader::BrokenImage]) -> Option<String> {
+    let first = broken.first()?;
+    let (name, reason) = (&first.name, &first.reason);
+    Some(format!("{about} could not be read and are left out; the first: {name}: {reason}"))
+}

@@ -1,0 +1,164 @@
+//! The probes of a run as one, so that they share what they extract.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use eval::baseline::PixelOptions;
+use eval::logistic::{LogisticConfig, logistic_shared};
+use eval::spectrum::Spread;
+use eval::{ExtractOptions, KnnConfig, knn_shared, pixels_shared};
+use trainer::config::{EveryEpochs, ProbeConfig};
+use trainer::plan::Plan;
+use trainer::probe::{Measured, Moment, Probe, ProbeError};
+use trainer::processes::Processes;
+
+use super::images::{Images, StepFeatures};
+use super::segment::Segmentation;
+
+/// Numbers of the labeled images in the list of all images.
+pub const TRAIN: usize = 0;
+/// The same of those that are classified.
+pub const TEST: usize = 1;
+
+/// All probes that are on.
+pub struct Probes {
+    /// The timetables.
+    pub config: ProbeConfig,
+    /// All images with features; labeled ones first, if there are any.
+    pub images: Vec<Images>,
+    /// Number of the images whose rank is measured, if it has a timetable of its own.
+    pub rank: Option<usize>,
+    /// Segmentation, if it is on.
+    pub segmentation: Option<Segmentation>,
+    /// How features are extracted.
+    pub options: ExtractOptions,
+    /// How neighbors vote.
+    pub knn: KnnConfig,
+    /// What was measured last.
+    pub name: Cell<&'static str>,
+    /// Warnings that were given already.
+    pub said: BTreeSet<String>,
+}
+
+impl Probes {
+    /// Stops waiting for images as soon as `flag` is set.
+    pub fn stop_on(&mut self, flag: &Arc<AtomicBool>) {
+        self.images.iter().for_each(|images| images.set.stop_on(flag));
+        if let Some(segmentation) = &mut self.segmentation {
+            segmentation.stop = Arc::clone(flag);
+        }
+    }
+
+    /// When the rank is measured: with k-NN, if it has no timetable of its own.
+    fn rank_every(&self) -> Option<EveryEpochs> {
+        match self.rank {
+            Some(_) => self.config.rank.every_epochs,
+            None => self.knn_every(),
+        }
+    }
+
+    fn knn_every(&self) -> Option<EveryEpochs> {
+        match self.config.knn_is_on() {
+            true => self.config.every_epochs,
+            false => Some(EveryEpochs::Never),
+        }
+    }
+
+    /// Accuracy of k-NN; at the start also of raw pixels, so that the curve never stands without its
+    /// baselines.
+    fn measure_knn(&self, features: &StepFeatures, moment: &Moment) -> Result<Values, ProbeError> {
+        let processes = moment.processes.collective();
+        let (train, test) = (features.of(TRAIN)?, features.of(TEST)?);
+        let top1 = knn_shared(train, test, &self.knn, processes)?.top1();
+        let mut values = vec![("probe/knn_top1", top1)];
+        if moment.step == 0 {
+            let options = PixelOptions { workers: self.options.workers, ..PixelOptions::default() };
+            let sets = [&self.images[TRAIN].set, &self.images[TEST].set];
+            let [train, test] = pixels_shared(sets, &options, processes)?;
+            let pixels = knn_shared(&train, &test, &self.knn, processes)?.top1();
+            values.extend([("probe/untrained", top1), ("probe/pixels", pixels)]);
+        }
+        Ok(values)
+    }
+
+    fn measure_logistic(
+        &self,
+        features: &StepFeatures,
+        moment: &Moment,
+    ) -> Result<Values, ProbeError> {
+        let (train, test) = (features.of(TRAIN)?, features.of(TEST)?);
+        let mut config = LogisticConfig::coarse();
+        config.device = self.options.device;
+        let result = logistic_shared(train, test, &config, moment.processes.collective())?;
+        Ok(vec![("probe/logistic_top1", result.top1)])
+    }
+
+    fn measure_rank(&self, features: &StepFeatures, moment: &Moment) -> Result<Values, ProbeError> {
+        let features = features.of(self.rank.unwrap_or(TRAIN))?;
+        let spread = together(Spread::of(&features.features), moment.processes)?;
+        Ok(vec![
+            ("probe/effective_rank", spread.effective_rank),
+            ("probe/effective_dimension", spread.effective_dimension),
+        ])
+    }
+}
+
+/// Values by name.
+type Values = Vec<(&'static str, f64)>;
+
+/// Fails in every process if `own` has failed in one.
+fn together<T>(own: eval::Result<T>, processes: &Processes) -> Result<T, ProbeError> {
+    match processes.any(own.is_err())? {
+        true => Err(own.err().unwrap_or(eval::Error::Elsewhere).into()),
+        false => Ok(own?),
+    }
+}
+
+impl Probe for Probes {
+    fn name(&self) -> &str {
+        self.name.get()
+    }
+
+    fn due(&self, plan: &Plan, step: u64) -> bool {
+        [
+            self.knn_every(),
+            self.config.logistic.every_epochs,
+            self.rank_every(),
+            self.config.segment.every_epochs,
+        ]
+        .into_iter()
+        .any(|every| plan.probe_due(every, step))
+    }
+
+    fn measure(&mut self, moment: &Moment<'_>) -> Result<Measured, ProbeError> {
+        let due = |every| moment.plan.probe_due(every, moment.step);
+        let features = StepFeatures::new(&self.images, &self.options, moment);
+        let (mut values, mut warnings) = (Vec::new(), Vec::new());
+        if due(self.knn_every()) {
+            self.name.set("k-NN");
+            values.extend(self.measure_knn(&features, moment)?);
+        }
+        if due(self.config.logistic.every_epochs) {
+            self.name.set("logistic regression");
+            values.extend(self.measure_logistic(&features, moment)?);
+        }
+        if due(self.rank_every()) {
+            self.name.set("rank");
+            values.extend(self.measure_rank(&features, moment)?);
+        }
+        warnings.extend(features.broken());
+        if let Some(segmentation) = &self.segmentation
+            && due(self.config.segment.every_epochs)
+        {
+            self.name.set("segmentation");
+            let (miou, broken) = segmentation.measure(moment)?;
+            values.push(("probe/segment_knn_miou", miou));
+            warnings.extend(broken);
+        }
+        warnings.retain(|text| self.said.insert(text.clone()));
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Measured { values, warnings })
+    }
+}

@@ -1,0 +1,111 @@
+//! Images whose features several processes extract together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use data::Dataset;
+use tch::{Device, Kind, Tensor};
+use torch_ext::Collective;
+
+use crate::baseline::{PixelOptions, raw_pixels, standardize};
+use crate::error::Result;
+use crate::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract_chosen, spread};
+use crate::gather::{features, share};
+use crate::labeled::comparable;
+
+/// Some images of a data set, spread evenly over it.
+#[derive(Debug, Clone)]
+pub struct ImageSet {
+    dataset: Arc<Dataset>,
+    chosen: Vec<usize>,
+}
+
+impl ImageSet {
+    /// At most `limit` images of a data set; `None` = all.
+    pub fn new(dataset: Arc<Dataset>, limit: Option<usize>) -> Self {
+        let chosen = spread(dataset.len(), limit);
+        Self { dataset, chosen }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.chosen.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.chosen.is_empty()
+    }
+
+    /// Number of images that have a label.
+    pub fn num_labeled(&self) -> usize {
+        self.chosen.iter().filter(|&&index| self.dataset.label(index).is_some()).count()
+    }
+
+    /// Stops waiting for images as soon as `flag` is set.
+    pub fn stop_on(&self, flag: &Arc<AtomicBool>) {
+        self.dataset.stop_on(Arc::clone(flag));
+    }
+
+    /// The features of all images, in order; each process extracts those of its share, and all get all
+    /// of them, without names of images. `limit` of the options has no effect.
+    ///
+    /// # Errors
+    /// Returns an error in every process if one fails, or if no image is readable.
+    pub fn features(
+        &self,
+        network: &dyn FeatureExtractor,
+        options: &ExtractOptions,
+        processes: &dyn Collective,
+    ) -> Result<FeatureSet> {
+        self.shared(processes, |chosen| {
+            extract_chosen(&self.dataset, chosen, network, options, &mut |_, _| ())
+        })
+    }
+
+    fn shared(
+        &self,
+        processes: &dyn Collective,
+        extract: impl Fn(Vec<usize>) -> Result<FeatureSet>,
+    ) -> Result<FeatureSet> {
+        let own = extract(self.chosen[share(self.chosen.len(), processes)].to_vec());
+        features(own, self.dataset.class_names(), processes)
+    }
+
+    /// The labels, with features that say nothing.
+    fn labels_alone(&self) -> FeatureSet {
+        let rows = Tensor::zeros([self.chosen.len() as i64, 1], (Kind::Float, Device::Cpu));
+        let labels = self.chosen.iter().map(|&index| self.dataset.label(index)).collect();
+        let class_names = self.dataset.class_names().to_vec();
+        FeatureSet { class_names, ..FeatureSet::new(rows, labels) }
+    }
+}
+
+/// The pixels of the images to learn from and of those to classify, standardized by the former; shared
+/// as by [`ImageSet::features`].
+///
+/// # Errors
+/// As [`ImageSet::features`].
+pub fn pixels_shared(
+    [train, test]: [&ImageSet; 2],
+    options: &PixelOptions,
+    processes: &dyn Collective,
+) -> Result<[FeatureSet; 2]> {
+    let raw =
+        |set: &ImageSet| set.shared(processes, |chosen| raw_pixels(&set.dataset, chosen, options));
+    let (mut train, mut test) = (raw(train)?, raw(test)?);
+    standardize(&mut train, &mut test);
+    Ok([train, test])
+}
+
+/// Checks, without reading an image, that a classifier that learns from `train` can be tested on `test`;
+/// returns what a reader of its accuracy should know.
+///
+/// # Errors
+/// Returns an error if a set has no labels, all train images belong to one class, or the train set lacks
+/// classes of the test set.
+pub fn check_labels(train: &ImageSet, test: &ImageSet) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    comparable(&train.labels_alone(), &test.labels_alone(), &mut notes)?;
+    Ok(notes)
+}
