@@ -182,6 +182,47 @@ fn in_context_finds_what_looks_alike() {
 }
 
 #[test]
+fn random_views_share_the_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = colored_folder(folder.path(), 6);
+    let normalize = normalize();
+    let network = network(&MeanColor, &normalize);
+    let mut config = InContextConfig::default();
+    (config.side, config.k, config.augmented) = (64, 5, 3);
+    let memory = |config: &InContextConfig, workers| {
+        let data = DenseData { workers: Some(workers), ..data(&set) };
+        let mut last = (0, 0);
+        let memory = Memory::new(network, &data, config, &mut |done, total| {
+            assert_eq!(done, last.0 + 1);
+            last = (done, total);
+        });
+        memory.map(|memory| (memory, last))
+    };
+    let (all, last) = memory(&config, 2).unwrap();
+    assert_eq!((all.images, last), (6, (18, 18)));
+    // Nearly all patches of three views of each image have a label.
+    assert!((17 * 256..=18 * 256).contains(&all.len()), "{}", all.len());
+    assert!(scored(&all, &set, MaskSize::Original).miou > 0.85);
+    // The number of threads changes nothing, the seed does.
+    let queries = Tensor::from_slice(&[1f32, -2.0, 0.5, 0.1, -1.0, 1.5]).view([2, 3]);
+    let soft = |config: &InContextConfig, workers| {
+        memory(config, workers).unwrap().0.soft_labels(&queries).unwrap()
+    };
+    config.temperature = 5.0; // so that all neighbors count
+    config.k = 2000;
+    assert_eq!(soft(&config, 1), soft(&config, 4));
+    let mut other = config.clone();
+    other.seed = 1;
+    assert_ne!(soft(&other, 1), soft(&config, 1));
+    // The bound is that of the whole memory.
+    config.memory = 18 * 20;
+    assert_eq!(memory(&config, 2).unwrap().0.len(), 360);
+    config.memory = 17;
+    let error = memory(&config, 2).unwrap_err();
+    assert!(error.to_string().contains("each of the 3 views of each of the 6"), "{error}");
+}
+
+#[test]
 fn patches_vote_and_are_regressed() {
     let folder = tempfile::tempdir().unwrap();
     let set = colored_folder(folder.path(), 10);

@@ -7,9 +7,6 @@ use tch::{Kind, Tensor};
 
 /// Pairs of steps and changes of the gradient that are kept.
 const HISTORY: usize = 20;
-/// Iterations before which the preconditioner is made anew: once the first steps have told easy rows
-/// from hard ones, and again when most of the way is done.
-const REFRESH: [usize; 2] = [8, 20];
 /// Halvings of a step before the search gives up, in double and in single precision. 2^-50 is the
 /// precision of a double; in single precision, a step that does not go down is soon due to rounding.
 const MOST_TRIALS: [usize; 2] = [50, 4];
@@ -30,11 +27,15 @@ pub(super) trait Objective {
     /// Value and gradient, computed in `Kind::Float` or `Kind::Double`.
     fn at(&self, x: &Tensor, precision: Kind) -> Point;
 
-    /// Makes the preconditioner anew for the neighborhood of `x`.
-    fn refresh(&mut self, x: &Tensor);
+    /// Is called with where each iteration starts, numbered from 1, and may make the preconditioner anew for the
+    /// neighborhood of `x`.
+    fn refresh(&mut self, x: &Tensor, iteration: usize);
 
     /// An estimate of the inverse of the Hessian, times `gradient`.
     fn precondition(&self, gradient: &Tensor) -> Tensor;
+
+    /// Whether the size of that estimate is right, not only its shape.
+    fn is_scaled(&self) -> bool;
 }
 
 /// When to stop.
@@ -64,9 +65,7 @@ pub(super) fn minimize(start: &Tensor, f: &mut impl Objective, limits: Limits) -
     let mut memory = Memory::default();
     let mut idle = false;
     for iteration in 1..=limits.iterations {
-        if REFRESH.contains(&iteration) {
-            f.refresh(&at);
-        }
+        f.refresh(&at, iteration);
         let direction = -memory.times_inverse_hessian(&here.gradient, f);
         let found = search(f, &at, &here, &direction, precision);
         let mut decrease = 0.0;
@@ -155,7 +154,7 @@ impl Memory {
             alphas.push(alpha);
         }
         let mut q = f.precondition(&q);
-        if let Some((_, change, inverse)) = self.pairs.back() {
+        if let Some((_, change, inverse)) = self.pairs.back().filter(|_| !f.is_scaled()) {
             q *= 1.0 / (inverse * dot(change, &f.precondition(change)));
         }
         for ((step, change, inverse), alpha) in self.pairs.iter().zip(alphas.into_iter().rev()) {
@@ -203,8 +202,13 @@ mod tests {
             Point { loss, gradient: gradient.to_kind(Kind::Double) }
         }
 
-        fn refresh(&mut self, _: &Tensor) {
+        fn refresh(&mut self, _: &Tensor, iteration: usize) {
             self.refreshed += 1;
+            assert_eq!(self.refreshed, iteration);
+        }
+
+        fn is_scaled(&self) -> bool {
+            false
         }
 
         fn precondition(&self, gradient: &Tensor) -> Tensor {
@@ -224,7 +228,7 @@ mod tests {
             assert!(found.converged && iterations < most, "{wrong}: {iterations}");
             let distance = (found.at - &f.target).abs().max().double_value(&[]);
             assert!(distance < 1e-7, "{wrong}: {distance}");
-            assert_eq!(f.refreshed, REFRESH.iter().filter(|&&at| at <= iterations).count());
+            assert_eq!(f.refreshed, iterations);
         }
     }
 
@@ -258,7 +262,11 @@ mod tests {
             }
         }
 
-        fn refresh(&mut self, _: &Tensor) {}
+        fn refresh(&mut self, _: &Tensor, _: usize) {}
+
+        fn is_scaled(&self) -> bool {
+            false
+        }
 
         fn precondition(&self, gradient: &Tensor) -> Tensor {
             self.0.precondition(gradient)

@@ -1,8 +1,11 @@
 //! The loss of logistic regression, and a preconditioner with which L-BFGS needs few iterations.
 
+use std::rc::Rc;
+
 use tch::{Device, Kind, Tensor};
 
 use super::config::LogisticConfig;
+use super::curvature::{Curvature, Solver, price, root};
 use super::lbfgs::{self, Objective, Point};
 use super::model::LogisticModel;
 use crate::error::Result;
@@ -29,11 +32,19 @@ pub(super) struct Problem {
     classes: i64,         // K
 }
 
-/// A minimum, and the same in the coordinates of the problem for the next start.
+/// Iterations before which the Hessian that all classes share is made anew: once the first steps have told easy rows
+/// from hard ones, and again when most of the way is done.
+const REFRESH: [usize; 2] = [8, 20];
+/// No curvature is made before this iteration: most problems are solved by then.
+const FIRST_CURVATURE: usize = 24;
+/// The next one is made when this many times as many iterations are done, because only a solution that is far away has
+/// changed much.
+const NEXT_CURVATURE: f64 = 1.5;
+
+/// A minimum, from which that of another `C`, or of other images with the same features, is not far.
 pub(super) struct Solution {
     pub model: LogisticModel,
-    /// Weight and bias, `[R + 1, K]`.
-    pub point: Tensor,
+    curvature: Option<Rc<Curvature>>,
 }
 
 impl Problem {
@@ -67,17 +78,22 @@ impl Problem {
     pub(super) fn solve(
         &self,
         c: f64,
-        start: Option<&Tensor>,
+        start: Option<&Solution>,
         config: &LogisticConfig,
     ) -> Result<Solution> {
         let rank = self.rows.size()[1];
-        let start = match start {
-            Some(start) => start.shallow_clone(),
-            None => Tensor::zeros([rank + 1, self.classes], (Kind::Double, self.rows.device())),
+        let (at, curvature) = match start {
+            Some(start) => (self.point(&start.model), start.curvature.clone()),
+            None => {
+                let zeros =
+                    Tensor::zeros([rank + 1, self.classes], (Kind::Double, self.rows.device()));
+                (zeros, None)
+            }
         };
         let limits =
             lbfgs::Limits { iterations: config.max_iterations, tolerance: config.tolerance };
-        let found = lbfgs::minimize(&start, &mut Loss::new(self, c)?, limits);
+        let mut loss = Loss::new(self, c, curvature)?;
+        let found = lbfgs::minimize(&at, &mut loss, limits);
         let weight = found.at.narrow(0, 0, rank);
         let weight = match &self.axes {
             Some(axes) => axes.matmul(&weight), // [D, R] x [R, K] -> [D, K]
@@ -91,7 +107,35 @@ impl Problem {
             iterations: found.iterations,
             converged: found.converged,
         };
-        Ok(Solution { model, point: found.at })
+        Ok(Solution { model, curvature: loss.curvature })
+    }
+
+    /// Minimizes the loss for each `C` of the settings, and passes its place among them and the solution to `visit`.
+    /// From the smallest on, each starts at the solution of the one before.
+    pub(super) fn solve_each(
+        &self,
+        config: &LogisticConfig,
+        visit: &mut dyn FnMut(usize, &Rc<Solution>) -> Result<()>,
+    ) -> Result<()> {
+        let mut order: Vec<usize> = (0..config.c.len()).collect();
+        order.sort_by(|&a, &b| config.c[a].total_cmp(&config.c[b]));
+        let mut last: Option<Rc<Solution>> = None;
+        for place in order {
+            let solution = Rc::new(self.solve(config.c[place], last.as_deref(), config)?);
+            visit(place, &solution)?;
+            last = Some(solution);
+        }
+        Ok(())
+    }
+
+    /// A model in the coordinates of this problem, `[R + 1, K]`.
+    fn point(&self, model: &LogisticModel) -> Tensor {
+        let bias = &model.bias + self.mean.matmul(&model.weight); // -> [1, K]
+        let weight = match &self.axes {
+            Some(axes) => axes.tr().matmul(&model.weight), // [R, D] x [D, K]
+            None => model.weight.shallow_clone(),
+        };
+        Tensor::cat(&[weight, bias], 0)
     }
 
     /// Rows and labels in blocks.
@@ -111,6 +155,11 @@ struct Loss<'a> {
     problem: &'a Problem,
     c: f64,
     hessian: Hessian,
+    curvature: Option<Rc<Curvature>>,
+    /// Takes the place of the simpler Hessian once it is there.
+    solver: Option<Solver>,
+    /// Iteration before which the next curvature is made.
+    next: usize,
 }
 
 /// A model of the Hessian that is the same for all classes: of the weight, and of the bias.
@@ -122,29 +171,70 @@ struct Hessian {
 impl Hessian {
     /// From `gram = X^T diag(w) X` and `weights = sum(w)`.
     ///
-    /// `gram` is rounded to single precision. Where features hardly vary, a large `c` makes the rounding
-    /// larger than the 1 and the matrix indefinite; as much as may have been lost is then added. It is
-    /// only a model, and the minimum does not depend on it.
+    /// `gram` is rounded to single precision. Where features hardly vary, as in the direction that a final
+    /// norm leaves, a large `c` makes the rounding larger than the 1 and the matrix indefinite; as much as may
+    /// have been lost is then added. It is only a model, and the minimum does not depend on it.
     ///
     /// # Errors
     /// Returns an error if the matrix is not finite.
     fn new(gram: &Tensor, weights: f64, c: f64) -> Result<Self> {
         let unit = Tensor::eye(gram.size()[0], (Kind::Double, gram.device()));
-        let matrix = gram * c + &unit;
-        let rounding = c * gram.trace().double_value(&[]) * f64::from(f32::EPSILON);
-        let root = matrix
-            .f_linalg_cholesky(false)
-            .or_else(|_| (&matrix + &unit * rounding).f_linalg_cholesky(false))
-            .or_else(|_| (&matrix + &unit * (100.0 * rounding)).f_linalg_cholesky(false))?;
+        let hessian = gram * c + unit;
+        let root = match root(&hessian, 0.0) {
+            Some(root) => root,
+            None => hessian.f_linalg_cholesky(false)?, // for the error
+        };
         Ok(Self { root, bias: (c * weights).max(f64::MIN_POSITIVE) })
     }
 }
 
 impl<'a> Loss<'a> {
-    /// Starts with the bound of the Hessian by half of `X^T X` (Boehning, 1992).
-    fn new(problem: &'a Problem, c: f64) -> Result<Self> {
-        let half = 0.5 * problem.rows.size()[0] as f64;
-        Ok(Self { problem, c, hessian: Hessian::new(&(&problem.gram * 0.5), half, c)? })
+    /// Starts with the bound of the Hessian by half of `X^T X` (Boehning, 1992), or with a curvature that is known.
+    fn new(problem: &'a Problem, c: f64, curvature: Option<Rc<Curvature>>) -> Result<Self> {
+        let (count, rank) = problem.rows.size2()?;
+        let half = 0.5 * count as f64;
+        let hessian = Hessian::new(&(&problem.gram * 0.5), half, c)?;
+        let curvature = curvature.filter(|known| known.fits(rank, problem.classes));
+        let solver = curvature.as_ref().and_then(|known| known.solver(c));
+        // It has to save more than it costs: what was spent without it is the best guess of what there is to save.
+        let price = price(count, rank, problem.classes);
+        let next = price.map_or(usize::MAX, |price| price.max(FIRST_CURVATURE));
+        let next = if solver.is_some() { FIRST_CURVATURE } else { next };
+        Ok(Self { problem, c, hessian, curvature, solver, next })
+    }
+
+    /// Weighs each image by the mean of `p (1 - p)` over the classes, the diagonal of the Hessian of
+    /// the cross-entropy: images that are classified with certainty hardly count any more.
+    fn renew_hessian(&mut self, point: &Tensor) {
+        let rank = self.problem.rows.size()[1];
+        let point = point.to_kind(Kind::Float);
+        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
+        let mut gram = self.problem.gram.zeros_like().to_kind(Kind::Float);
+        let mut sum = Tensor::zeros([1], (Kind::Double, point.device()));
+        for (x, _) in self.problem.blocks(Kind::Float) {
+            let p = (x.matmul(&weight) + &bias).softmax(1, Kind::Float); // [b, K]
+            let weights = (&p - p.square()).mean_dim([1].as_slice(), true, Kind::Float); // [b, 1]
+            gram += (&x * &weights).tr().matmul(&x); // [R, b] x [b, R]
+            sum += weights.sum(Kind::Double);
+        }
+        // What is not finite stays out: the Hessian of before also leads to the minimum.
+        let gram = gram.to_kind(Kind::Double);
+        if let Ok(hessian) = Hessian::new(&gram, sum.double_value(&[0]), self.c) {
+            self.hessian = hessian;
+        }
+    }
+
+    /// Couples the classes. If that does not work, the Hessian of before also leads to the minimum.
+    fn renew_curvature(&mut self, point: &Tensor) {
+        let rank = self.problem.rows.size()[1];
+        let point = point.to_kind(Kind::Float);
+        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
+        let rows = &self.problem.single;
+        let p = (rows.matmul(&weight) + &bias).softmax(1, Kind::Float); // [n, K]
+        let Ok(curvature) = Curvature::new(rows, &p) else { return };
+        if let Some(solver) = curvature.solver(self.c) {
+            (self.solver, self.curvature) = (Some(solver), Some(Rc::new(curvature)));
+        }
     }
 }
 
@@ -176,32 +266,27 @@ impl Objective for Loss<'_> {
         Point { loss: loss.double_value(&[0]), gradient: Tensor::cat(&[of_weight, of_bias], 0) }
     }
 
-    /// Weighs each image by the mean of `p (1 - p)` over the classes, the diagonal of the Hessian of
-    /// the cross-entropy: images that are classified with certainty hardly count any more.
-    fn refresh(&mut self, point: &Tensor) {
-        let rank = self.problem.rows.size()[1];
-        let point = point.to_kind(Kind::Float);
-        let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
-        let mut gram = self.problem.gram.zeros_like().to_kind(Kind::Float);
-        let mut sum = Tensor::zeros([1], (Kind::Double, point.device()));
-        for (x, _) in self.problem.blocks(Kind::Float) {
-            let p = (x.matmul(&weight) + &bias).softmax(1, Kind::Float); // [b, K]
-            let weights = (&p - p.square()).mean_dim([1].as_slice(), true, Kind::Float); // [b, 1]
-            gram += (&x * &weights).tr().matmul(&x); // [R, b] x [b, R]
-            sum += weights.sum(Kind::Double);
-        }
-        // What is not finite stays out: the Hessian of before also leads to the minimum.
-        let gram = gram.to_kind(Kind::Double);
-        if let Ok(hessian) = Hessian::new(&gram, sum.double_value(&[0]), self.c) {
-            self.hessian = hessian;
+    fn refresh(&mut self, point: &Tensor, iteration: usize) {
+        if iteration >= self.next {
+            self.renew_curvature(point);
+            self.next = (iteration as f64 * NEXT_CURVATURE) as usize;
+        } else if self.solver.is_none() && REFRESH.contains(&iteration) {
+            self.renew_hessian(point);
         }
     }
 
     fn precondition(&self, gradient: &Tensor) -> Tensor {
+        if let Some(solver) = &self.solver {
+            return solver.solve(gradient);
+        }
         let rank = self.problem.rows.size()[1];
         let of_weight = gradient.narrow(0, 0, rank).cholesky_solve(&self.hessian.root, false);
         let of_bias = gradient.narrow(0, rank, 1) / self.hessian.bias;
         Tensor::cat(&[of_weight, of_bias], 0)
+    }
+
+    fn is_scaled(&self) -> bool {
+        self.solver.is_some()
     }
 }
 

@@ -8,6 +8,7 @@ use data::loader::BrokenImage;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
+use super::augmented::random_view;
 use super::evaluate::{DenseData, MaskSize, Segmenter};
 use super::features::{DenseNetwork, best_classes, resized, resized_labels};
 use super::patches::PatchLabels;
@@ -39,11 +40,14 @@ pub struct InContextConfig {
     pub temperature: f64,
     /// Most patches in memory; 10^6 to 10^7 in publications, of which the number must be stated.
     pub memory: usize,
+    /// Number of passes over the training images, each with other random views of them, which share the memory; 0 = one
+    /// pass over the whole images. Publications use several.
+    pub augmented: u64,
     /// How ignored pixels count in the memory.
     pub ignored: IgnoredPixels,
     /// Size of the masks that are compared. The public code of Hummingbird compares squares of `side`.
     pub mask: MaskSize,
-    /// Seed of the choice of patches for a bounded memory.
+    /// Seed of random views, and of the choice of patches for a bounded memory.
     pub seed: u64,
 }
 
@@ -55,6 +59,7 @@ impl Default for InContextConfig {
             k: 30,
             temperature: 0.02,
             memory: 1 << 20,
+            augmented: 0,
             ignored: IgnoredPixels::LeftOut,
             mask: MaskSize::Original,
             seed: 0,
@@ -78,13 +83,13 @@ pub struct Memory<'a> {
 impl<'a> Memory<'a> {
     /// Fills the memory with patches of the training images.
     ///
-    /// If there are more patches than `config.memory`, each image keeps an equal number: those with the
-    /// smallest product of a random number and the sum, over the classes in the patch, of the number of
-    /// patches of the image with the class. Patches with rare classes are thus kept.
+    /// If there are more patches than `config.memory`, each image of each pass keeps an equal number: those with the
+    /// smallest product of a random number and the sum, over the classes in the patch, of the number of patches of the
+    /// image with the class. Patches with rare classes are thus kept.
     ///
     /// # Errors
     /// Returns an error if a setting is out of range, no image is readable, or the memory has less than
-    /// one patch per image.
+    /// one patch per image and pass.
     ///
     /// # Source
     /// Balazevic et al., "Towards in-context scene understanding" (2023), and the public code
@@ -97,34 +102,31 @@ impl<'a> Memory<'a> {
     ) -> Result<Self> {
         check(config)?;
         let config = InContextConfig { side: network.whole_patches(config.side), ..config.clone() };
-        let (patch, indices) = (network.frozen.network.patch_size() as usize, train.indices());
-        let per_image = config.memory / indices.len().max(1);
-        if per_image == 0 {
-            let problem = format!(
-                "must hold a patch of each of the {} train images (got {})",
-                indices.len(),
-                config.memory
-            );
-            return Err(Error::Setting { key: "memory", problem });
-        }
+        let (passes, indices) = (config.augmented.max(1), train.indices());
         let classes = train.set.rules().classes();
-        let prepare = |index: usize, sample: DenseSample| {
-            let image = resized(&sample.image, config.side, config.side)?;
-            let labels = resized_labels(&sample.labels, config.side, config.side);
-            let patches = PatchLabels::new(&labels, patch);
-            let counts = patches.counts(classes, config.ignored == IgnoredPixels::ClassZero);
-            Ok((image, Kept::new(&counts, classes, per_image, config.seed, index)))
+        let keeper = Keeper {
+            config: &config,
+            patch: network.frozen.network.patch_size() as usize,
+            classes,
+            per_image: per_image(&config, indices.len(), passes)?,
         };
-        let (mut keys, mut labels) = (Vec::new(), Vec::new());
-        let read = train.each(&indices, prepare, |place, (image, kept)| {
-            if !kept.patches.is_empty() {
-                let chosen = Tensor::from_slice(&kept.patches).to_device(network.frozen.device);
-                keys.push(rows(&network, &image)?.index_select(0, &chosen));
-                labels.push(Tensor::from_slice(&kept.labels).view([-1, classes as i64]));
-            }
-            progress(place + 1, indices.len());
-            Ok(())
-        })?;
+        let total = indices.len() * passes as usize;
+        let (mut keys, mut labels, mut read) = (Vec::new(), Vec::new(), None);
+        for pass in 0..passes {
+            let prepare = |index: usize, sample: DenseSample| keeper.keep(pass, index, &sample);
+            let of_pass = train.each(&indices, prepare, |place, (image, kept)| {
+                if !kept.patches.is_empty() {
+                    let chosen = Tensor::from_slice(&kept.patches).to_device(network.frozen.device);
+                    keys.push(rows(&network, &image)?.index_select(0, &chosen));
+                    labels.push(Tensor::from_slice(&kept.labels).view([-1, classes as i64]));
+                }
+                progress(pass as usize * indices.len() + place + 1, total);
+                Ok(())
+            })?;
+            // Every pass reads the same images.
+            read.get_or_insert(of_pass);
+        }
+        let read = read.unwrap_or_default();
         if keys.is_empty() {
             return Err(Error::NothingLabeled);
         }
@@ -189,6 +191,34 @@ pub fn soft_labels(
     Ok(weights.unsqueeze(1).matmul(&labels).squeeze_dim(1)) // [N, 1, k] x [N, k, K] -> [N, K]
 }
 
+/// How patches are chosen for the memory.
+struct Keeper<'a> {
+    config: &'a InContextConfig,
+    /// Side of a patch in pixels.
+    patch: usize,
+    classes: usize,
+    /// Most patches per image and pass.
+    per_image: usize,
+}
+
+impl Keeper<'_> {
+    /// What the network sees of an image in a pass, and the patches of it that are kept.
+    fn keep(&self, pass: u64, index: usize, sample: &DenseSample) -> Result<(Image, Kept)> {
+        let InContextConfig { side, seed, ignored, augmented, .. } = *self.config;
+        let (image, labels) = match augmented {
+            0 => {
+                let labels = resized_labels(&sample.labels, side, side);
+                (resized(&sample.image, side, side)?, labels)
+            }
+            _ => random_view(sample, side, seed, pass, index)?,
+        };
+        let patches = PatchLabels::new(&labels, self.patch);
+        let counts = patches.counts(self.classes, ignored == IgnoredPixels::ClassZero);
+        let rng = Rng::new(seed, pass, index as u64, Purpose::Choice(MEMORY));
+        Ok((image, Kept::new(&counts, self.classes, self.per_image, rng)))
+    }
+}
+
 /// The patches of an image that are kept in memory.
 struct Kept {
     patches: Vec<i64>,
@@ -197,7 +227,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(counts: &[u32], classes: usize, most: usize, seed: u64, image: usize) -> Self {
+    fn new(counts: &[u32], classes: usize, most: usize, mut rng: Rng) -> Self {
         let mut with_class = vec![0_u32; classes];
         for counts in counts.chunks_exact(classes) {
             with_class
@@ -205,7 +235,6 @@ impl Kept {
                 .zip(counts)
                 .for_each(|(all, &count)| *all += u32::from(count > 0));
         }
-        let mut rng = Rng::new(seed, 0, image as u64, Purpose::Choice(MEMORY));
         let mut scores: Vec<(f64, usize)> = Vec::new();
         for (patch, counts) in counts.chunks_exact(classes).enumerate() {
             let present = with_class.iter().zip(counts).filter(|(_, count)| **count > 0);
@@ -225,6 +254,22 @@ impl Kept {
         };
         let labels = patches.iter().flat_map(shares).collect();
         Self { patches: patches.into_iter().map(|patch| patch as i64).collect(), labels }
+    }
+}
+
+/// Most patches that each image keeps in each pass.
+fn per_image(config: &InContextConfig, images: usize, passes: u64) -> Result<usize> {
+    let views = images.saturating_mul(passes as usize);
+    match config.memory / views.max(1) {
+        0 => {
+            let of = match config.augmented {
+                0 => format!("each of the {images} train images"),
+                _ => format!("each of the {passes} views of each of the {images} train images"),
+            };
+            let problem = format!("must hold a patch of {of} (got {})", config.memory);
+            Err(Error::Setting { key: "memory", problem })
+        }
+        most => Ok(most),
     }
 }
 
@@ -258,19 +303,20 @@ mod tests {
         let mut counts = vec![0; 200];
         (0..100).for_each(|patch| counts[2 * patch] = 4);
         (counts[80], counts[81], counts[82]) = (1, 3, 0);
-        let all = Kept::new(&counts, 2, 1000, 0, 5);
+        let rng = |image| Rng::new(0, 0, image, Purpose::Choice(MEMORY));
+        let all = Kept::new(&counts, 2, 1000, rng(5));
         assert_eq!(all.patches.len(), 99);
         assert!(!all.patches.contains(&41));
         let at = all.patches.iter().position(|&patch| patch == 40).unwrap();
         assert_eq!(all.labels[2 * at..2 * at + 2], [0.25, 0.75]);
-        let some = Kept::new(&counts, 2, 10, 0, 5);
+        let some = Kept::new(&counts, 2, 10, rng(5));
         assert_eq!((some.patches.len(), some.labels.len()), (10, 20));
-        assert_eq!(some.patches, Kept::new(&counts, 2, 10, 0, 5).patches);
-        assert_ne!(some.patches, Kept::new(&counts, 2, 10, 0, 6).patches);
+        assert_eq!(some.patches, Kept::new(&counts, 2, 10, rng(5)).patches);
+        assert_ne!(some.patches, Kept::new(&counts, 2, 10, rng(6)).patches);
         // Of patches of two classes, half of each, the one with few patches is kept.
         let mut counts = vec![0; 400];
         (0..200).for_each(|patch| counts[2 * patch + usize::from(patch % 20 == 0)] = 1);
-        let kept = Kept::new(&counts, 2, 20, 3, 0);
+        let kept = Kept::new(&counts, 2, 20, Rng::new(3, 0, 0, Purpose::Choice(MEMORY)));
         let rare = kept.patches.iter().filter(|&&patch| patch % 20 == 0).count();
         assert!(rare >= 7, "{rare} of the 10 rare patches are among 20 of 200");
     }

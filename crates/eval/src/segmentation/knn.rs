@@ -19,7 +19,7 @@ use super::votes::majority;
 use crate::error::{Error, Result};
 use crate::features::check_finite;
 use crate::gather::{agreed, share};
-use crate::logistic::{LogisticConfig, LogisticModel, fit};
+use crate::logistic::{Examples, LogisticConfig, LogisticModel, fit, fit_best};
 use crate::nearest::Similarity;
 
 pub use super::candidates::{Candidate, Chosen, KnnSettings};
@@ -219,22 +219,36 @@ impl<'a> TrainPatches<'a> {
     /// # Errors
     /// Returns an error if the held-out images have no label, or libtorch fails.
     pub fn logistic(&self) -> Result<(PatchSegmenter<'_>, Vec<Candidate<f64>>)> {
-        let mut candidates = Vec::new();
-        for &c in &self.config.c {
-            if self.config.c.len() == 1 {
-                candidates.push(Candidate { settings: c, miou: f64::NAN });
-                continue;
-            }
-            let model = self.fitted(&self.part(self.kept), c)?;
+        let (classes, config) = (self.classes as i64, self.logistic_config());
+        let labels = self.majorities();
+        let all = Examples { features: &self.features, labels: &labels };
+        if let [c] = self.config.c[..] {
+            let model = fit(all.features, all.labels, classes, c, &config)?;
+            let candidates = vec![Candidate { settings: c, miou: f64::NAN }];
+            return Ok((self.regression(c, model), candidates));
+        }
+        let kept = self.kept as i64;
+        let some = Examples {
+            features: &self.features.narrow(0, 0, kept),
+            labels: &labels.narrow(0, 0, kept),
+        };
+        let mut mious = vec![0.0; self.config.c.len()];
+        let (place, model) = fit_best(&some, &all, classes, &config, &mut |place, model| {
             let mut confusion = Confusion::new(self.classes);
             for (features, labels) in &self.held_out {
-                confusion.add(&labels.pixels, &spread(&model, features, labels.area)?)?;
+                confusion.add(&labels.pixels, &spread(model, features, labels.area)?)?;
             }
-            candidates.push(Candidate { settings: c, miou: confusion.score()?.miou });
-        }
-        let c = best(&candidates)?;
-        let classifier = Classifier::Logistic(self.fitted(&self.part(self.len()), c)?);
-        Ok((PatchSegmenter { patches: self, chosen: Chosen::Logistic(c), classifier }, candidates))
+            mious[place] = confusion.score()?.miou;
+            Ok(mious[place])
+        })?;
+        let candidates = self.config.c.iter().zip(mious);
+        let candidates = candidates.map(|(&settings, miou)| Candidate { settings, miou }).collect();
+        Ok((self.regression(self.config.c[place], model), candidates))
+    }
+
+    fn regression(&self, c: f64, model: LogisticModel) -> PatchSegmenter<'_> {
+        let (chosen, classifier) = (Chosen::Logistic(c), Classifier::Logistic(model));
+        PatchSegmenter { patches: self, chosen, classifier }
     }
 
     fn part(&self, count: usize) -> Part {
@@ -247,15 +261,21 @@ impl<'a> TrainPatches<'a> {
         Votes::new(&part.features, part.pixels.clone(), self.classes, similarity)
     }
 
-    fn fitted(&self, part: &Part, c: f64) -> Result<LogisticModel> {
+    /// The most frequent class of each patch, `[M]`.
+    fn majorities(&self) -> Tensor {
         let area = self.pixels.len() / self.len();
-        let labels = part.pixels.chunks_exact(area);
+        let labels = self.pixels.chunks_exact(area);
         let labels = labels.map(|pixels| i64::from(majority(pixels, self.classes)));
-        let labels: Vec<i64> = labels.collect();
+        Tensor::from_slice(&labels.collect::<Vec<i64>>())
+    }
+
+    fn logistic_config(&self) -> LogisticConfig {
         let mut config = LogisticConfig::default();
-        (config.max_iterations, config.device) =
-            (self.config.max_iterations, self.network.frozen.device);
-        fit(&part.features, &Tensor::from_slice(&labels), self.classes as i64, c, &config)
+        config.c.clone_from(&self.config.c);
+        (config.max_iterations, config.tolerance) =
+            (self.config.max_iterations, self.config.tolerance);
+        config.device = self.network.frozen.device;
+        config
     }
 }
 

@@ -7,6 +7,7 @@
 //! Shape legend: `B` images, `N` patches of an image in `h` rows and `w` columns, `P` side of a patch
 //! in pixels, `D` width, `K` classes, `M` patches in memory.
 
+mod augmented;
 mod candidates;
 mod confusion;
 mod evaluate;

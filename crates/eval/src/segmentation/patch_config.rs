@@ -20,6 +20,8 @@ pub struct PatchConfig {
     pub c: Vec<f64>,
     /// Maximum number of iterations of the regression for each candidate.
     pub max_iterations: usize,
+    /// An iteration of the regression that lowers the loss by a smaller fraction than this is the last.
+    pub tolerance: f64,
     /// Fraction of the training images that choose among the candidates; a tenth in CAPI.
     pub held_out: f64,
     /// Most patches that are kept; if there are more, each image keeps an equal number, at random.
@@ -38,6 +40,7 @@ impl Default for PatchConfig {
             similarities: vec![Similarity::Cosine, Similarity::Euclidean],
             c: (0..8).map(|i| 10f64.powf(-6.0 + 11.0 * f64::from(i) / 7.0)).collect(),
             max_iterations: 1000,
+            tolerance: 1e-9,
             held_out: 0.1,
             memory: 1 << 20,
             mask: MaskSize::Square(448),

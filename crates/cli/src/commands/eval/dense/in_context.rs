@@ -28,6 +28,10 @@ pub struct InContextArgs {
     /// Most patches in memory
     #[arg(long, default_value = "1048576")]
     memory: NonZeroUsize,
+    /// Fill the memory from this many passes over random views of the images to learn from; 0 = one pass over whole
+    /// images
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    augmented_passes: u64,
     /// Count ignored pixels as class 0 in the memory, as the public code of Hummingbird does
     #[arg(long)]
     ignored_are_class_zero: bool,
@@ -38,7 +42,8 @@ impl InContextArgs {
     pub fn of(subject: DenseSubject) -> Self {
         let InContextConfig { k, temperature, memory, .. } = InContextConfig::default();
         let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
-        Self { subject, k, temperature, memory, ignored_are_class_zero: false }
+        let (augmented_passes, ignored_are_class_zero) = (0, false);
+        Self { subject, k, temperature, memory, augmented_passes, ignored_are_class_zero }
     }
 }
 
@@ -55,7 +60,7 @@ pub fn measure(args: &InContextArgs, opened: &Opened, sheet: &mut Sheet) -> Resu
     let mut config = InContextConfig::default();
     (config.k, config.temperature, config.memory) = (args.k, args.temperature, args.memory.get());
     (config.seed, config.side) = (subject.seed, subject.crop().unwrap_or(config.side));
-    config.mask = subject.mask(config.mask);
+    (config.mask, config.augmented) = (subject.mask(config.mask), args.augmented_passes);
     if args.ignored_are_class_zero {
         config.ignored = IgnoredPixels::ClassZero;
     }
