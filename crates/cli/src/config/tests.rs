@@ -292,6 +292,34 @@ fn settings_without_effect_are_warned_of() {
 }
 
 #[test]
+fn settings_of_probes_that_are_off_are_warned_of() {
+    let labeled = ["probe.train_path=a", "probe.test_path=b"];
+    let on = "probe.rank.every_epochs=1";
+    for (more, expected) in [
+        (
+            &["probe.rank.max_images=3"][..],
+            "probe.rank has no effect: probe.rank.every_epochs is never",
+        ),
+        (
+            &["probe.rank.max_images=3", on],
+            "probe.rank.max_images has no effect: the images are those of probe.train_path",
+        ),
+        (&["probe.rank.max_images=3", "probe.rank.path=c", on], ""),
+        (
+            &["probe.segment.classes=3"],
+            "probe.segment has no effect: probe.segment.every_epochs is never",
+        ),
+    ] {
+        let overrides: Vec<String> =
+            labeled.iter().chain(more).map(|&word| word.to_owned()).collect();
+        let found = parse(GOOD, "c.yaml", &overrides).unwrap().without_effect();
+        assert_eq!(found.concat(), expected, "{more:?}");
+    }
+    let rank = [on, "probe.resize=40"].map(str::to_owned);
+    assert_eq!(parse(GOOD, "c.yaml", &rank).unwrap().without_effect(), Vec::<String>::new());
+}
+
+#[test]
 fn files_are_named_in_messages() {
     let folder = tempfile::tempdir().unwrap();
     let missing = load(&folder.path().join("no.yaml"), &[]).unwrap_err();

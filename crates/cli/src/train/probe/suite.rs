@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use eval::baseline::PixelOptions;
 use eval::logistic::{LogisticConfig, logistic_shared};
 use eval::spectrum::Spread;
-use eval::{ExtractOptions, KnnConfig, knn_shared, pixels_shared};
+use eval::{Error, ExtractOptions, KnnConfig, knn_shared, pixels_shared};
 use trainer::config::{EveryEpochs, ProbeConfig};
 use trainer::plan::Plan;
 use trainer::probe::{Measured, Moment, Probe, ProbeError};
@@ -91,8 +91,16 @@ impl Probes {
         let (train, test) = (features.of(TRAIN)?, features.of(TEST)?);
         let mut config = LogisticConfig::coarse();
         config.device = self.options.device;
-        let result = logistic_shared(train, test, &config, moment.processes.collective())?;
-        Ok(vec![("probe/logistic_top1", result.top1)])
+        let result = logistic_shared(train, test, &config, moment.processes.collective());
+        match result {
+            Ok(result) => Ok(vec![("probe/logistic_top1", result.top1)]),
+            Err(Error::TooFewToChoose { images }) => Err(format!(
+                "probe.train_path: probe.logistic holds a tenth of the {images} labeled images out, and the \
+                 others need two classes: give more images"
+            )
+            .into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn measure_rank(&self, features: &StepFeatures, moment: &Moment) -> Result<Values, ProbeError> {
@@ -111,7 +119,7 @@ type Values = Vec<(&'static str, f64)>;
 /// Fails in every process if `own` has failed in one.
 fn together<T>(own: eval::Result<T>, processes: &Processes) -> Result<T, ProbeError> {
     match processes.any(own.is_err())? {
-        true => Err(own.err().unwrap_or(eval::Error::Elsewhere).into()),
+        true => Err(own.err().unwrap_or(Error::Elsewhere).into()),
         false => Ok(own?),
     }
 }
