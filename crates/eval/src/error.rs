@@ -98,6 +98,19 @@ pub enum Error {
     /// Label images have no pixel that is not ignored.
     #[error("every pixel of the label images is ignored: nothing to learn from or to score")]
     NothingLabeled,
+    /// No depth is in range.
+    #[error(
+        "no depth of any image is between {least} and {most} m: check the divisor of the depth maps and the largest depth"
+    )]
+    NoDepths {
+        /// Smallest depth in meters.
+        least: f64,
+        /// Largest depth in meters.
+        most: f64,
+    },
+    /// A predicted depth is NaN.
+    #[error("a predicted depth is NaN: the weights are broken")]
+    DepthNotFinite,
     /// The loss of a head is infinite or NaN.
     #[error("the loss of the head is {value}: lower its learning rate")]
     LossNotFinite {

@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
+mod adamw;
 pub mod baseline;
+pub mod depth;
 pub mod discovery;
 mod error;
 mod features;
@@ -26,6 +28,7 @@ mod labeled;
 pub mod linear;
 pub mod logistic;
 pub mod nearest;
+mod order;
 pub mod pca;
 pub mod pictures;
 pub mod record;

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::spectrum::Spread;
 
-/// Scores by name, as fractions from 0 to 1.
+/// Scores by name, as fractions from 0 to 1, or errors, where less is better; a name that ends with a unit in parentheses, as
+/// `rmse (m)`, has this unit.
 pub type Metrics = BTreeMap<String, f64>;
 
 /// The numbers of a network under a protocol, and everything that they depend on.
@@ -121,7 +122,7 @@ impl Record {
         self.settings.insert(name.to_owned(), value.into());
     }
 
-    /// Adds a score of this network, from 0 to 1. The first one is the main metric.
+    /// Adds a score of this network. The first one is the main metric, which is from 0 to 1, more is better.
     pub fn score(&mut self, name: &str, value: f64) {
         if self.metrics.is_empty() {
             name.clone_into(&mut self.main);

@@ -164,7 +164,7 @@ fn fail_in_the_last_process() {
 struct Colors;
 
 impl DenseExtractor for Colors {
-    fn maps(&self, images: &Tensor, _: Layers) -> eval::Result<Tensor> {
+    fn maps(&self, images: &Tensor, _: Layers, _: bool) -> eval::Result<Tensor> {
         Ok(images.avg_pool2d([8, 8], [8, 8], [0, 0], false, true, None))
     }
 
@@ -206,7 +206,7 @@ fn share_segmentation() {
     let network: &dyn DenseExtractor = &Colors;
     let (device, precision) = (Device::Cpu, FeaturePrecision::Fp32);
     let frozen = Frozen { network, normalize: &normalize, device, precision };
-    let network = DenseNetwork { frozen, layers: Layers::Last(1) };
+    let network = DenseNetwork { frozen, layers: Layers::Last(1), class_token: false };
     let mut config = PatchConfig::default();
     (config.side, config.mask, config.held_out) = (24, MaskSize::Square(24), 0.3);
     config.k = vec![1, 3];

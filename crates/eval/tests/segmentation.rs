@@ -80,7 +80,7 @@ fn votes_are_those_of_numpy() {
 struct MeanColor;
 
 impl DenseExtractor for MeanColor {
-    fn maps(&self, images: &Tensor, _: Layers) -> eval::Result<Tensor> {
+    fn maps(&self, images: &Tensor, _: Layers, _: bool) -> eval::Result<Tensor> {
         Ok(images.avg_pool2d([4, 4], [4, 4], [0, 0], false, true, None))
     }
 
@@ -93,8 +93,8 @@ impl DenseExtractor for MeanColor {
 struct Broken;
 
 impl DenseExtractor for Broken {
-    fn maps(&self, images: &Tensor, layers: Layers) -> eval::Result<Tensor> {
-        Ok(MeanColor.maps(images, layers)? * f64::NAN)
+    fn maps(&self, images: &Tensor, layers: Layers, class: bool) -> eval::Result<Tensor> {
+        Ok(MeanColor.maps(images, layers, class)? * f64::NAN)
     }
 
     fn patch_size(&self) -> u32 {
@@ -105,7 +105,7 @@ impl DenseExtractor for Broken {
 fn network<'a>(extractor: &'a dyn DenseExtractor, normalize: &'a Normalize) -> DenseNetwork<'a> {
     let (device, precision) = (Device::Cpu, FeaturePrecision::Fp32);
     let frozen = Frozen { network: extractor, normalize, device, precision };
-    DenseNetwork { frozen, layers: Layers::Last(1) }
+    DenseNetwork { frozen, layers: Layers::Last(1), class_token: false }
 }
 
 fn normalize() -> Normalize {

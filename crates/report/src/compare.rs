@@ -11,7 +11,7 @@ use super::curves::points;
 use super::evaluations::described;
 use super::markup::{absent, escape, section, table};
 use super::run::Run;
-use super::scale::percent;
+use super::scale::{self, percent};
 use super::sections::flatten;
 
 /// Colors that a chart has for its lines.
@@ -109,7 +109,7 @@ fn evaluations(runs: &[Run]) -> String {
             for (of, metrics) in record.columns() {
                 for (name, &score) in metrics {
                     let key = [record.protocol.clone(), format!("{name}, {of}"), described(record)];
-                    put(key, i, percent(score, 1));
+                    put(key, i, scale::score(name, score));
                 }
             }
         }

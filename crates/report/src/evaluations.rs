@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::markup::{absent, section, table};
 use super::run::Run;
-use super::scale::percent;
+use super::scale::{self, percent};
 
 const HEADING: &str = "Evaluations";
 
@@ -57,7 +57,7 @@ fn row(record: &Record) -> Vec<String> {
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
     let others = record.metrics.iter().filter(|(name, _)| **name != record.main);
-    let others = others.map(|(name, &score)| format!("{name} {}", percent(score, 1)));
+    let others = others.map(|(name, &score)| format!("{name} {}", scale::score(name, score)));
     vec![
         record.protocol.clone(),
         record.main.clone(),

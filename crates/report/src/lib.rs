@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Error, Result};
 use run::Run;
-pub use scale::percent;
+pub use scale::{percent, score};
 use simdino::RunConfig;
 
 const STYLE: &str = include_str!("style.css");

@@ -96,6 +96,15 @@ pub fn percent(share: f64, decimals: usize) -> String {
     }
 }
 
+/// Formats a score of an evaluation: a percentage, or a number in the unit with which `name` ends in parentheses, as
+/// `rmse (m)` does.
+pub fn score(name: &str, value: f64) -> String {
+    match name.ends_with(')') && value.is_finite() {
+        true => format!("{value:.3}"),
+        false => percent(value, 1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
-//! Images with a class for every pixel: pairs of an image and a label image of the same name.
+//! Images with a class, or a depth, for every pixel: pairs of an image and a file of the same name.
 
+mod depth;
 mod files;
 mod in_order;
 mod pairs;
@@ -11,11 +12,13 @@ use std::path::{Path, PathBuf};
 
 use decode::{Image, PixelFormat, decode_as, read_labels};
 
+pub use depth::{DepthMap, DepthOptions, DepthSample, DepthSet};
 pub use in_order::in_order;
 pub use presets::Preset;
 pub use rules::{IGNORE, LabelMap, LabelRules};
 
 use crate::error::{Error, Result};
+use crate::source::is_image;
 use pairs::{Pair, PairOptions, pair};
 
 /// How an image and its labels are found, and what label values mean.
@@ -94,6 +97,8 @@ impl DenseSet {
             image_suffix: &options.image_suffix,
             label_suffix: &options.label_suffix,
             list: options.list.as_deref(),
+            called: ["a label image", "labels"],
+            is_labels: is_image,
         };
         let (pairs, notices) = pair(&named)?;
         Ok(Self { images: images.into(), labels: labels.into(), pairs, options, notices })

@@ -7,7 +7,7 @@ use super::files::{FoundFile, list};
 use crate::error::{Error, Result};
 use crate::source::is_image;
 
-/// An image and its label image.
+/// An image and its label image, or another map of it.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
     pub(super) image: FoundFile,
@@ -21,19 +21,24 @@ pub(super) struct PairOptions<'a> {
     pub(super) image_suffix: &'a str,
     pub(super) label_suffix: &'a str,
     pub(super) list: Option<&'a Path>,
+    /// What the others are called, one and several.
+    pub(super) called: [&'static str; 2],
+    /// Whether a file is one of them, by its name.
+    pub(super) is_labels: fn(&Path) -> bool,
 }
 
 /// Returns the pairs by name, and sentences about files without a partner.
 pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)> {
-    let mut images = by_key(options.images, options.image_suffix)?;
-    let mut labels = by_key(options.labels, options.label_suffix)?;
+    let [one, several] = options.called;
+    let mut images = by_key(options.images, options.image_suffix, is_image, "image files")?;
+    let mut labels = by_key(options.labels, options.label_suffix, options.is_labels, several)?;
     if let Some(path) = options.list {
         let wanted = listed(path, &images)?;
         images.retain(|key, _| wanted.contains(key));
         labels.retain(|key, _| wanted.contains(key));
     }
     let (mut pairs, mut alone) = (Vec::new(), Vec::new());
-    let first_label = labels.keys().next().cloned().unwrap_or_default();
+    let first_label = labels.values().next().map_or_else(String::new, |file| file.name.clone());
     for (key, image) in images {
         match labels.remove(&key) {
             Some(labels) => pairs.push(Pair { image, labels }),
@@ -43,15 +48,15 @@ pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)
     if pairs.is_empty() {
         let example = alone.first().cloned().unwrap_or_default();
         let problem = format!(
-            "no image here has a label image of the same name in {}: for example, there is {example} here \
-             and {first_label}.png there",
+            "no image here has {one} of the same name in {}: for example, there is {example} here and \
+             {first_label} there",
             options.labels.display()
         );
         return Err(Error::Path { path: options.images.into(), problem });
     }
     let strays: Vec<String> = labels.into_values().map(|file| file.name).collect();
     let mut notices = Vec::new();
-    notices.extend(without(&alone, options.images, "no labels"));
+    notices.extend(without(&alone, options.images, &format!("no {several}")));
     notices.extend(without(&strays, options.labels, "no image"));
     Ok((pairs, notices))
 }
@@ -69,10 +74,15 @@ fn without(names: &[String], folder: &Path, what: &str) -> Option<String> {
     })
 }
 
-/// Image files of a folder whose names end with `suffix`, by name without suffix and extension.
-fn by_key(folder: &Path, suffix: &str) -> Result<BTreeMap<String, FoundFile>> {
+/// Files of a folder whose names end with `suffix`, by name without suffix and extension.
+fn by_key(
+    folder: &Path,
+    suffix: &str,
+    is_wanted: fn(&Path) -> bool,
+    called: &str,
+) -> Result<BTreeMap<String, FoundFile>> {
     let mut files = BTreeMap::new();
-    for file in list(folder)?.into_iter().filter(|file| is_image(Path::new(&file.name))) {
+    for file in list(folder)?.into_iter().filter(|file| is_wanted(Path::new(&file.name))) {
         let stem = file.name.rsplit_once('.').map_or(file.name.as_str(), |(stem, _)| stem);
         let Some(key) = stem.strip_suffix(suffix) else { continue };
         let (key, name) = (key.to_owned(), file.name.clone());
@@ -84,8 +94,8 @@ fn by_key(folder: &Path, suffix: &str) -> Result<BTreeMap<String, FoundFile>> {
     }
     if files.is_empty() {
         let problem = match suffix {
-            "" => "no image files below this folder".to_owned(),
-            _ => format!("no image files below this folder whose names end with {suffix}"),
+            "" => format!("no {called} below this folder"),
+            _ => format!("no {called} below this folder whose names end with {suffix}"),
         };
         return Err(Error::Path { path: folder.into(), problem });
     }

@@ -6,6 +6,7 @@ mod bands;
 mod blocked;
 mod broken;
 mod dense;
+mod depth;
 mod left_out;
 mod lists;
 mod loader;

@@ -51,9 +51,12 @@ pub(super) fn random_view(
     Ok((image, resized_labels(&cut(&sample.labels, area), side, side)))
 }
 
+/// Changes colors by an amount.
+type Change = fn(&mut Planes, f64);
+
 /// Changes colors by random amounts, all of which are drawn, so that one choice does not move the others.
 fn recolor(planes: &mut Planes, rng: &mut Rng) {
-    let changes: [(fn(&mut Planes, f64), f64); 4] = [
+    let changes: [(Change, f64); 4] = [
         (color::brightness, 1.0),
         (color::contrast, 1.0),
         (color::saturation, 1.0),

@@ -62,11 +62,11 @@ pub struct DenseData<'a> {
 
 /// What was read of a set.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ReadSet {
+pub(crate) struct ReadSet {
     /// Number of images that were used.
-    pub(super) images: usize,
+    pub(crate) images: usize,
     /// Images that were skipped.
-    pub(super) broken: Vec<BrokenImage>,
+    pub(crate) broken: Vec<BrokenImage>,
 }
 
 impl DenseData<'_> {
@@ -88,11 +88,10 @@ impl DenseData<'_> {
 
     /// Number of decoding threads.
     pub(super) fn threads(&self) -> usize {
-        self.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from))
+        threads(self.workers)
     }
 
-    /// Prepares each of `indices` with `make` on threads, and passes them to `take` in order, with the
-    /// place in `indices`. An image that cannot be read or prepared is skipped and listed.
+    /// [`read_each`] of this set.
     pub(super) fn each<T: Send>(
         &self,
         indices: &[usize],
@@ -107,38 +106,54 @@ impl DenseData<'_> {
         &self,
         indices: &[usize],
         make: impl Fn(usize, DenseSample) -> Result<T> + Sync,
-        mut take: impl FnMut(usize, T) -> Result<()>,
+        take: impl FnMut(usize, T) -> Result<()>,
     ) -> Result<ReadSet> {
-        let mut read = ReadSet::default();
-        let work = |place: usize| {
-            let index = indices.get(place).copied().unwrap_or_default();
+        let work = |index: usize| {
             self.set.load(index).map_err(Error::from).and_then(|sample| make(index, sample))
         };
-        in_order(0..indices.len(), self.threads(), work, |place, made| match made {
-            Ok(made) => {
-                read.images += 1;
-                take(place, made)
-            }
-            Err(error) => {
-                let name = self.set.name(indices[place]);
-                let (index, reason) = (indices[place], base::error_chain(&error));
-                read.broken.push(BrokenImage { index, name, reason });
-                Ok(())
-            }
-        })?;
-        Ok(read)
+        read_each(indices, self.threads(), work, |index| self.set.name(index), take)
     }
 }
 
 impl ReadSet {
     /// Fails if no image could be read.
-    pub(super) fn not_empty(self) -> Result<Self> {
+    pub(crate) fn not_empty(self) -> Result<Self> {
         if self.images > 0 {
             return Ok(self);
         }
         let first = self.broken.first().map(|b| format!("{}: {}", b.name, b.reason));
         Err(Error::NoImages { asked: self.broken.len(), first: first.unwrap_or_default() })
     }
+}
+
+/// That many threads, or one per core.
+pub(crate) fn threads(workers: Option<usize>) -> usize {
+    workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from))
+}
+
+/// Prepares each of `indices` with `make` on threads, and passes them to `take` in order, with the place in `indices`. An
+/// image that cannot be read or prepared is skipped and listed by its `name`.
+pub(crate) fn read_each<T: Send>(
+    indices: &[usize],
+    threads: usize,
+    make: impl Fn(usize) -> Result<T> + Sync,
+    name: impl Fn(usize) -> String,
+    mut take: impl FnMut(usize, T) -> Result<()>,
+) -> Result<ReadSet> {
+    let mut read = ReadSet::default();
+    let work = |place: usize| make(indices.get(place).copied().unwrap_or_default());
+    in_order(0..indices.len(), threads, work, |place, made| match made {
+        Ok(made) => {
+            read.images += 1;
+            take(place, made)
+        }
+        Err(error) => {
+            let (index, reason) = (indices[place], base::error_chain(&error));
+            read.broken.push(BrokenImage { index, name: name(index), reason });
+            Ok(())
+        }
+    })?;
+    Ok(read)
 }
 
 /// The counts of [`evaluate`], and what they are of.

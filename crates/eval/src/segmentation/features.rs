@@ -19,6 +19,9 @@ pub enum Layers {
     /// Four blocks at a third, a half, two thirds, and the end of the depth: 3, 5, 7, and 11 of 12
     /// counted from 0, as in iBOT.
     FourSpread,
+    /// Four blocks at the ends of the quarters of the depth, as in DINOv2's heads for depth: 2, 5, 8, and 11 of 12, but 4,
+    /// 11, 17, and 23 of 24.
+    FourQuarters,
 }
 
 impl Layers {
@@ -29,6 +32,10 @@ impl Layers {
             Self::FourSpread => {
                 [depth / 3, depth / 2, depth * 2 / 3, depth].map(|after| after.max(1) - 1).to_vec()
             }
+            Self::FourQuarters if depth == 24 => vec![4, 11, 17, 23],
+            Self::FourQuarters => {
+                [depth / 4, depth / 2, depth * 3 / 4, depth].map(|after| after.max(1) - 1).to_vec()
+            }
         };
         indices.dedup();
         indices
@@ -37,18 +44,19 @@ impl Layers {
 
 /// Turns images into maps of patch features.
 pub trait DenseExtractor {
-    /// Computes features from normalized `[B, C, H, W]` to `[B, D, h, w]` in fp32, without gradients.
+    /// Computes features from normalized `[B, C, H, W]` to `[B, D, h, w]` in fp32, without gradients. With `class_token`,
+    /// that of each block follows its patch tokens, the same at all places.
     ///
     /// # Errors
     /// Returns an error if the model does not accept the images.
-    fn maps(&self, images: &Tensor, layers: Layers) -> Result<Tensor>;
+    fn maps(&self, images: &Tensor, layers: Layers, class_token: bool) -> Result<Tensor>;
 
     /// Side of a patch in pixels; sides of images are multiples of it.
     fn patch_size(&self) -> u32;
 }
 
 impl DenseExtractor for VisionTransformer {
-    fn maps(&self, images: &Tensor, layers: Layers) -> Result<Tensor> {
+    fn maps(&self, images: &Tensor, layers: Layers, class_token: bool) -> Result<Tensor> {
         let indices = layers.indices(self.depth());
         let first = indices.first().copied().unwrap_or(0);
         let tokens = tch::no_grad(|| match layers {
@@ -56,17 +64,17 @@ impl DenseExtractor for VisionTransformer {
             _ => self.intermediate_layers(images, self.depth() - first),
         })?;
         let chosen = (first..).zip(tokens).filter(|(index, _)| indices.contains(index));
-        let maps: Vec<Tensor> = chosen
-            .map(|(_, tokens)| {
-                let ((h, w), size) = (tokens.grid, tokens.patches.size());
-                // [B, N, D] -> [B, D, N] -> [B, D, h, w]
-                tokens
-                    .patches
-                    .to_kind(Kind::Float)
-                    .transpose(1, 2)
-                    .reshape([size[0], size[2], h, w])
-            })
-            .collect();
+        let mut maps: Vec<Tensor> = Vec::new();
+        for (_, tokens) in chosen {
+            let ((h, w), size) = (tokens.grid, tokens.patches.size());
+            // [B, N, D] -> [B, D, N] -> [B, D, h, w]
+            let patches = tokens.patches.to_kind(Kind::Float).transpose(1, 2);
+            maps.push(patches.reshape([size[0], size[2], h, w]));
+            if class_token {
+                let class = tokens.cls.to_kind(Kind::Float).unsqueeze(-1).unsqueeze(-1);
+                maps.push(class.expand([-1, -1, h, w], false)); // [B, D] -> [B, D, h, w]
+            }
+        }
         Ok(Tensor::f_cat(&maps, 1)?)
     }
 
@@ -82,6 +90,8 @@ pub struct DenseNetwork<'a> {
     pub frozen: Frozen<'a, dyn DenseExtractor + 'a>,
     /// Which patch tokens are used.
     pub layers: Layers,
+    /// Whether class tokens are used, too.
+    pub class_token: bool,
 }
 
 impl std::fmt::Debug for DenseNetwork<'_> {
@@ -119,7 +129,12 @@ impl DenseNetwork<'_> {
             (0, 0) => input.shallow_clone(),
             (bottom, right) => input.f_constant_pad_nd([0, right, 0, bottom])?,
         };
-        self.frozen.forward(|network| network.maps(&input, self.layers))
+        self.frozen.forward(|network| network.maps(&input, self.layers, self.class_token))
+    }
+
+    /// The color that is zero after normalization, rounded.
+    pub(crate) fn mean_color(&self) -> Vec<u8> {
+        self.frozen.normalize.mean.iter().map(|mean| (255.0 * mean + 0.5) as u8).collect()
     }
 
     /// The side next to `side` that is a multiple of the patch size, at least one patch.
@@ -204,6 +219,10 @@ mod tests {
         assert_eq!(Layers::FourSpread.indices(12), [3, 5, 7, 11]);
         assert_eq!(Layers::FourSpread.indices(24), [7, 11, 15, 23]);
         assert_eq!(Layers::FourSpread.indices(2), [0, 1]);
+        assert_eq!(Layers::FourQuarters.indices(12), [2, 5, 8, 11]);
+        assert_eq!(Layers::FourQuarters.indices(24), [4, 11, 17, 23]);
+        assert_eq!(Layers::FourQuarters.indices(40), [9, 19, 29, 39]);
+        assert_eq!(Layers::FourQuarters.indices(2), [0, 1]);
         assert_eq!(Layers::Last(1).indices(12), [11]);
         assert_eq!(Layers::Last(4).indices(3), [0, 1, 2]);
     }

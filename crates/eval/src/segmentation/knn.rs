@@ -10,7 +10,7 @@ use torch_ext::{Collective, SingleProcess};
 
 use super::candidates::best;
 use super::confusion::Confusion;
-use super::evaluate::{DenseData, MaskSize, ReadSet, Segmenter};
+use super::evaluate::{DenseData, ReadSet, Segmenter};
 use super::features::{DenseNetwork, nearest_classes, resized, resized_labels};
 use super::in_context::rows;
 use super::patches::{PatchLabels, join};
@@ -26,9 +26,8 @@ pub use super::candidates::{Candidate, Chosen, KnnSettings};
 pub use super::patch_config::PatchConfig;
 pub use super::votes::Votes;
 
-/// Numbers of random choices.
+/// Number of the random choice of patches.
 const PATCHES: u32 = 702;
-const HELD_OUT: u32 = 703;
 
 /// The patches of some images.
 struct Part {
@@ -90,12 +89,12 @@ impl<'a> TrainPatches<'a> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         config.check()?;
-        let config = in_whole_patches(&network, config);
+        let config = config.in_whole_patches(&network);
         let (mut usable, mut lost) = (train.indices(), Vec::new());
         let (read, mut set) = loop {
-            let indices = held_out_last(&usable, &config);
+            let indices = config.held_out_last(&usable);
             let (read, set) = read_images(network, train, &config, &indices, processes, progress)?;
-            let count = held_out_count(indices.len(), &config);
+            let count = config.held_out_count(indices.len());
             if read.scorable > 0 || !config.chooses() || usable.len() < count + 2 {
                 break (read, set);
             }
@@ -333,9 +332,9 @@ fn read_images(
     processes: &dyn Collective,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Read, ReadSet)> {
-    let per_image = per_image(indices, config)?;
+    let per_image = config.per_image(indices.len())?;
     let (side, patch) = (config.side, network.frozen.network.patch_size() as usize);
-    let first_held_out = indices.len() - held_out_count(indices.len(), config);
+    let first_held_out = indices.len() - config.held_out_count(indices.len());
     let own = share(indices.len(), processes);
     let prepare = |index: usize, sample: DenseSample| {
         let image = resized(&sample.image, side, side)?;
@@ -371,43 +370,4 @@ fn chosen(labels: &PatchLabels, most: usize, seed: u64, image: usize) -> Vec<usi
         patches.sort_unstable();
     }
     patches
-}
-
-/// The settings with a side, and masks of this side, in whole patches.
-fn in_whole_patches(network: &DenseNetwork<'_>, config: &PatchConfig) -> PatchConfig {
-    let side = network.whole_patches(config.side);
-    let mask = match config.mask {
-        MaskSize::Square(mask) if mask == config.side => MaskSize::Square(side),
-        mask => mask,
-    };
-    PatchConfig { side, mask, ..config.clone() }
-}
-
-/// Most patches that each image keeps.
-fn per_image(indices: &[usize], config: &PatchConfig) -> Result<usize> {
-    let setting = |key, problem: String| Err(Error::Setting { key, problem });
-    if indices.len() < 2 {
-        return setting("held_out", "needs at least two train images to hold one out".to_owned());
-    }
-    match config.memory / indices.len() {
-        0 => setting(
-            "memory",
-            format!(
-                "must hold a patch of each of the {} train images (got {})",
-                indices.len(),
-                config.memory
-            ),
-        ),
-        most => Ok(most),
-    }
-}
-
-fn held_out_count(images: usize, config: &PatchConfig) -> usize {
-    ((images as f64 * config.held_out).round() as usize).clamp(1, images.saturating_sub(1).max(1))
-}
-
-/// The images in a random order, so that the last ones are a random part of them.
-fn held_out_last(indices: &[usize], config: &PatchConfig) -> Vec<usize> {
-    let order = Rng::new(config.seed, 0, 0, Purpose::Choice(HELD_OUT)).permutation(indices.len());
-    order.into_iter().map(|place| indices[place]).collect()
 }

@@ -1,10 +1,15 @@
 //! Settings of the classifiers of patches.
 
+use augment::rng::{Purpose, Rng};
 use serde::Serialize;
 
 use super::evaluate::MaskSize;
+use super::features::DenseNetwork;
 use crate::error::{Error, Result};
 use crate::nearest::Similarity;
+
+/// Number of the random choice of held-out images.
+const HELD_OUT: u32 = 703;
 
 /// Settings of both classifiers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,5 +80,45 @@ impl PatchConfig {
             );
         }
         Ok(())
+    }
+
+    /// The settings with a side, and masks of this side, in whole patches.
+    pub(super) fn in_whole_patches(&self, network: &DenseNetwork<'_>) -> Self {
+        let side = network.whole_patches(self.side);
+        let mask = match self.mask {
+            MaskSize::Square(mask) if mask == self.side => MaskSize::Square(side),
+            mask => mask,
+        };
+        Self { side, mask, ..self.clone() }
+    }
+
+    /// Most patches that each of the train images keeps.
+    pub(super) fn per_image(&self, images: usize) -> Result<usize> {
+        let setting = |key, problem: String| Err(Error::Setting { key, problem });
+        if images < 2 {
+            let problem = "needs at least two train images to hold one out".to_owned();
+            return setting("held_out", problem);
+        }
+        match self.memory / images {
+            0 => setting(
+                "memory",
+                format!(
+                    "must hold a patch of each of the {images} train images (got {})",
+                    self.memory
+                ),
+            ),
+            most => Ok(most),
+        }
+    }
+
+    pub(super) fn held_out_count(&self, images: usize) -> usize {
+        let count = (images as f64 * self.held_out).round() as usize;
+        count.clamp(1, images.saturating_sub(1).max(1))
+    }
+
+    /// The images in a random order, so that the last ones are a random part of them.
+    pub(super) fn held_out_last(&self, indices: &[usize]) -> Vec<usize> {
+        let mut rng = Rng::new(self.seed, 0, 0, Purpose::Choice(HELD_OUT));
+        rng.permutation(indices.len()).into_iter().map(|place| indices[place]).collect()
     }
 }

@@ -6,6 +6,7 @@ use crate::failure::Result;
 
 mod all;
 mod dense;
+mod depth;
 mod knn;
 mod linear;
 mod logistic;
@@ -42,6 +43,8 @@ enum Protocol {
     SegmentKnn(dense::patches::PatchArgs),
     /// In-context segmentation with a memory of patches, without training (Hummingbird's protocol)
     InContext(dense::in_context::InContextArgs),
+    /// Depth: trains a linear head on frozen patch features (DINOv2's protocol), beside the mean depth at each place
+    Depth(depth::DepthArgs),
     /// Objects by MaskCut, without training, and their average precision
     Maskcut(maskcut::MaskCutArgs),
     /// Objects followed through videos, without training, with J and F as DAVIS scores them
@@ -70,6 +73,7 @@ pub fn measure(args: &Args) -> Result<Outcome> {
         Protocol::Segment(args) => dense::segment::run(args),
         Protocol::SegmentKnn(args) => dense::patches::run(args),
         Protocol::InContext(args) => dense::in_context::run(args),
+        Protocol::Depth(args) => depth::run(args),
         Protocol::Maskcut(args) => maskcut::run(args),
         Protocol::Video(args) => video::run(args),
         Protocol::Retrieval(args) => retrieval::run_retrieval(args),

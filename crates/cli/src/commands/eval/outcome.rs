@@ -158,7 +158,7 @@ pub fn text_of(record: &Record) -> String {
         vec![head.chain(columns.iter().map(|(name, _)| (*name).to_owned())).collect()];
     for name in record.metrics.keys() {
         let cell = |(_, metrics): &(&str, &eval::record::Metrics)| {
-            metrics.get(name).map_or_else(|| "-".to_owned(), |&score| percent(score, 1))
+            metrics.get(name).map_or_else(|| "-".to_owned(), |&score| report::score(name, score))
         };
         rows.push(std::iter::once(name.clone()).chain(columns.iter().map(cell)).collect());
     }

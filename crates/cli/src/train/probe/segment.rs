@@ -53,7 +53,7 @@ impl Segmentation {
             device: *device,
             precision: *precision,
         };
-        let network = DenseNetwork { frozen, layers: Layers::Last(1) };
+        let network = DenseNetwork { frozen, layers: Layers::Last(1), class_token: false };
         let ([train, test], processes) = (self.data(), moment.processes.collective());
         let of = |images: &'static str, labels: &'static str| {
             move |error: Error| -> ProbeError {
@@ -92,11 +92,11 @@ struct Stoppable<'a> {
 }
 
 impl DenseExtractor for Stoppable<'_> {
-    fn maps(&self, images: &Tensor, layers: Layers) -> eval::Result<Tensor> {
+    fn maps(&self, images: &Tensor, layers: Layers, class_token: bool) -> eval::Result<Tensor> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(data::Error::Interrupted.into());
         }
-        self.network.maps(images, layers)
+        self.network.maps(images, layers, class_token)
     }
 
     fn patch_size(&self) -> u32 {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use augment::rng::{Purpose, Rng};
 use tch::{Device, Kind, Reduction, Tensor};
-use torch_ext::{AdamWStep, fused_adamw_};
 
 use super::config::LinearConfig;
+use crate::adamw::AdamW;
 use crate::error::{Error, Result};
 use data::dense::IGNORE;
 
@@ -14,8 +14,6 @@ use data::dense::IGNORE;
 const WEIGHTS: u32 = 704;
 /// Number of the random choices of dropout.
 const DROPOUT: u32 = 707;
-const BETAS: (f64, f64) = (0.9, 0.999);
-const EPS: f64 = 1e-8;
 const NORM_MOMENTUM: f64 = 0.1;
 const NORM_EPS: f64 = 1e-5;
 
@@ -100,18 +98,13 @@ impl LinearHead {
 /// A head in training, with the state of AdamW.
 pub(super) struct Trainee {
     pub(super) head: LinearHead,
-    means: Vec<Tensor>,
-    squares: Vec<Tensor>,
-    steps: Vec<Tensor>,
+    optimizer: AdamW,
 }
 
 impl Trainee {
     pub(super) fn new(head: LinearHead) -> Self {
-        let like = |of: fn(&Tensor) -> Tensor| -> Vec<Tensor> {
-            head.params.iter().map(|(_, param)| of(&param.detach())).collect()
-        };
-        let steps = like(|param| Tensor::zeros([0; 0], (Kind::Float, param.device())));
-        Self { means: like(Tensor::zeros_like), squares: like(Tensor::zeros_like), steps, head }
+        let optimizer = AdamW::new(&head.params);
+        Self { head, optimizer }
     }
 
     /// Takes one step on features `[B, D, h, w]` and classes `[B, H, W]` (uint8); returns the loss, the mean
@@ -141,57 +134,15 @@ impl Trainee {
         if !value.is_finite() {
             return Err(Error::LossNotFinite { value });
         }
-        let params: Vec<Tensor> =
-            self.head.params.iter().map(|(_, param)| param.shallow_clone()).collect();
-        let grads = Tensor::f_run_backward(&[loss], &params, false, false)?;
-        let params: Vec<Tensor> = params.iter().map(Tensor::detach).collect();
-        fused_adamw_(&AdamWStep {
-            params: &params,
-            grads: &grads,
-            exp_avgs: &self.means,
-            exp_avg_sqs: &self.squares,
-            steps: &self.steps,
-            lr,
-            beta1: BETAS.0,
-            beta2: BETAS.1,
-            weight_decay: config.weight_decay,
-            eps: EPS,
-        })?;
+        self.optimizer.step(&loss, lr, config.weight_decay, None)?;
         Ok(Some(value))
     }
 
-    /// All tensors of the state by name.
+    /// All tensors of the state by name, which share memory with it.
     pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = self.head.tensors();
-        let names = self.head.params.iter().map(|(name, _)| name);
-        for (((name, mean), square), step) in
-            names.zip(&self.means).zip(&self.squares).zip(&self.steps)
-        {
-            tensors.insert(format!("optimizer.mean.{name}"), mean.shallow_clone());
-            tensors.insert(format!("optimizer.square.{name}"), square.shallow_clone());
-            tensors.insert(format!("optimizer.step.{name}"), step.shallow_clone());
-        }
+        tensors.extend(self.optimizer.tensors());
         tensors
-    }
-
-    /// Takes over the values of a saved state; `None` if it is not one of this head.
-    pub(super) fn restore(&mut self, saved: &BTreeMap<String, Tensor>) -> Option<()> {
-        let own = self.tensors();
-        let fits = |(name, tensor): (&String, &Tensor)| {
-            saved.get(name).is_some_and(|saved| saved.size() == tensor.size())
-        };
-        if saved.len() != own.len() || !own.iter().all(fits) {
-            return None;
-        }
-        tch::no_grad(|| {
-            own.iter().for_each(|(name, tensor)| {
-                // Both share memory with the state.
-                if let Some(saved) = saved.get(name) {
-                    tensor.shallow_clone().copy_(saved);
-                }
-            })
-        });
-        Some(())
     }
 }
 

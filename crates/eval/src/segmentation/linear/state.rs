@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::weights::{read_safetensors, write_safetensors};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::config::LinearConfig;
-use super::head::Trainee;
 use crate::error::{Error, Result};
 use crate::segmentation::evaluate::DenseData;
 
@@ -35,15 +35,29 @@ impl StateFile {
         data: &DenseData<'_>,
         config: &LinearConfig,
     ) -> Result<Self> {
-        let path = folder.join("segment.safetensors");
+        let images =
+            format!("{} {:?} {:?}", data.set.fingerprint(), data.set.rules(), data.indices());
+        Self::of(folder, "segment", &format!("{network} {images}"), config)
+    }
+
+    /// A file `PROTOCOL-ID.safetensors` in `folder` for a training of `subject`: network and images.
+    ///
+    /// # Errors
+    /// Returns an error if the settings cannot be written as text.
+    pub(crate) fn of(
+        folder: &Path,
+        protocol: &str,
+        subject: &str,
+        config: &impl Serialize,
+    ) -> Result<Self> {
+        let path = folder.join(format!("{protocol}.safetensors"));
         let settings = serde_json::to_string(config);
         let settings =
             settings.map_err(|source| Error::Unwritten { path, source: source.into() })?;
-        let (images, used) = (data.set.fingerprint(), data.indices());
-        let identity = format!("{network} {images} {:?} {used:?} {settings}", data.set.rules());
+        let identity = format!("{subject} {settings}");
         let hash = Sha256::digest(identity.as_bytes());
         let identity: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let path = folder.join(format!("segment-{identity}.safetensors"));
+        let path = folder.join(format!("{protocol}-{identity}.safetensors"));
         Ok(Self { path, identity, every: 1000 })
     }
 }
@@ -52,9 +66,14 @@ const IDENTITY: &str = "identity";
 const ITERATION: &str = "iteration";
 
 impl StateFile {
+    /// Whether the state is saved after so many of all iterations.
+    pub(crate) fn is_due(&self, done: u64, iterations: u64) -> bool {
+        done.is_multiple_of(self.every.max(1)) || done == iterations
+    }
+
     /// Writes the state after `iteration` iterations.
-    pub(super) fn save(&self, trainee: &Trainee, iteration: u64) -> Result<()> {
-        let tensors: Vec<(String, Tensor)> = trainee.tensors().into_iter().collect();
+    pub(crate) fn save(&self, tensors: BTreeMap<String, Tensor>, iteration: u64) -> Result<()> {
+        let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
         let metadata = BTreeMap::from([
             (IDENTITY.to_owned(), self.identity.clone()),
             (ITERATION.to_owned(), iteration.to_string()),
@@ -67,8 +86,9 @@ impl StateFile {
         write_safetensors(&self.path, &tensors, &metadata).map_err(Error::Tensors)
     }
 
-    /// Takes over the saved state, if there is one; returns the number of iterations that it has done.
-    pub(super) fn load(&self, trainee: &mut Trainee) -> Result<u64> {
+    /// Takes the values of the saved state over into the tensors of a new one, if there is one; returns the number of
+    /// iterations that it has done.
+    pub(crate) fn load(&self, own: &BTreeMap<String, Tensor>) -> Result<u64> {
         if !self.path.exists() {
             return Ok(0);
         }
@@ -80,13 +100,21 @@ impl StateFile {
             ));
         }
         let iteration = file.metadata.get(ITERATION).and_then(|text| text.parse().ok());
-        let saved = file
-            .tensors
-            .into_iter()
-            .map(|(name, tensor)| (name, tensor.to_kind(Kind::Float)))
-            .collect();
-        match (iteration, trainee.restore(&saved)) {
-            (Some(iteration), Some(())) => Ok(iteration),
+        let saved = |name: &String| file.tensors.get(name);
+        let fits = |(name, tensor): (&String, &Tensor)| {
+            saved(name).is_some_and(|saved| saved.size() == tensor.size())
+        };
+        match iteration {
+            Some(iteration) if file.tensors.len() == own.len() && own.iter().all(fits) => {
+                tch::no_grad(|| {
+                    own.iter().for_each(|(name, tensor)| {
+                        if let Some(saved) = saved(name) {
+                            tensor.shallow_clone().copy_(saved);
+                        }
+                    });
+                });
+                Ok(iteration)
+            }
             _ => Err(other(&self.path, "is damaged")),
         }
     }

@@ -1,9 +1,5 @@
 //! Training of the head.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-
-use augment::rng::{Purpose, Rng};
 use data::dense::{DenseSample, in_order};
 use data::loader::BrokenImage;
 use serde::Serialize;
@@ -16,11 +12,9 @@ use super::state::StateFile;
 use super::windows::starts;
 use crate::error::{Error, Result};
 use crate::features::check_finite;
+use crate::order::{Order, permutation};
 use crate::segmentation::evaluate::DenseData;
 use crate::segmentation::features::{DenseNetwork, resized, resized_labels};
-
-/// Number of the order of images.
-const ORDER: u32 = 706;
 
 /// Is called with the number of iterations done, and the loss of the last one; `None` if all its pixels
 /// are ignored.
@@ -102,8 +96,8 @@ impl Training<'_, '_> {
     /// which training goes on.
     fn start(&mut self, dim: i64) -> Result<u64> {
         let head = LinearHead::new(dim, self.classes, self.config, self.network.frozen.device);
-        let mut trainee = Trainee::new(head);
-        self.resumed_at = self.state.map_or(Ok(0), |state| state.load(&mut trainee))?;
+        let trainee = Trainee::new(head);
+        self.resumed_at = self.state.map_or(Ok(0), |state| state.load(&trainee.tensors()))?;
         self.trainee = Some(trainee);
         Ok(self.resumed_at)
     }
@@ -116,10 +110,8 @@ impl Training<'_, '_> {
         let loss = trainee.step(&maps, &labels, self.config, self.config.lr_at(t))?;
         self.losses.extend(loss);
         let done = t + 1;
-        if let Some(state) = self.state.filter(|state| {
-            done.is_multiple_of(state.every.max(1)) || done == self.config.iterations
-        }) {
-            state.save(trainee, done)?;
+        if let Some(state) = self.state.filter(|state| state.is_due(done, self.config.iterations)) {
+            state.save(trainee.tensors(), done)?;
         }
         (self.progress)(done, loss);
         Ok(())
@@ -133,69 +125,33 @@ fn augmented(
     indices: &[usize],
 ) -> Result<Vec<BrokenImage>> {
     let (network, config) = (training.network, training.config);
-    let broken = Mutex::new(BTreeMap::new());
-    let fill = mean_color(&network);
+    let fill = network.mean_color();
+    let order = Order::new(indices, config.seed);
+    let crop_at = |place| {
+        let (sample, at) =
+            order.draw(place, |index| data.set.load(index), |index| data.set.name(index))?;
+        random_crop(&sample, config, &fill, at.epoch, at.index)
+    };
     // The first crop tells how wide features are.
-    let sampler = Sampler { data, indices, config, fill: &fill, broken: &broken };
-    let first = sampler.crop(0)?;
+    let first = crop_at(0)?;
     let start = training.start(network.maps(&network.input(&[&first.image])?)?.size()[1])?;
     let (batch, side) = (config.batch, i64::from(config.crop));
     let places = start as usize * batch..config.iterations as usize * batch;
     let mut crops: Vec<Crop> = Vec::with_capacity(batch);
-    in_order(
-        places,
-        data.threads(),
-        |place| sampler.crop(place),
-        |place, crop| {
-            crops.push(crop?);
-            if crops.len() < batch {
-                return Ok(());
-            }
-            let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
-            let maps = network.maps(&network.input(&images)?)?;
-            check_finite(&maps.flatten(1, -1), "train")?;
-            let labels: Vec<u8> = crops.iter().flat_map(|crop| &crop.labels).copied().collect();
-            let labels = Tensor::from_slice(&labels).view([batch as i64, side, side]);
-            crops.clear();
-            training.step((place / batch) as u64, &maps, &labels)
-        },
-    )?;
-    let broken = broken.into_inner().unwrap_or_default();
-    Ok(broken.into_values().collect())
-}
-
-/// The crop at each place of a training.
-struct Sampler<'a> {
-    data: &'a DenseData<'a>,
-    indices: &'a [usize],
-    config: &'a LinearConfig,
-    fill: &'a [u8],
-    broken: &'a Mutex<BTreeMap<usize, BrokenImage>>,
-}
-
-impl Sampler<'_> {
-    /// The crop at `place`; if the image there is broken, one of the next image that is not.
-    fn crop(&self, place: usize) -> Result<Crop> {
-        let count = self.indices.len();
-        let (epoch, place) = ((place / count.max(1)) as u64, place % count.max(1));
-        let order = Rng::new(self.config.seed, epoch, 0, Purpose::Choice(ORDER)).permutation(count);
-        for attempt in 0..count {
-            let index = self.indices[order[(place + attempt) % count]];
-            match self.data.set.load(index) {
-                Ok(sample) => return random_crop(&sample, self.config, self.fill, epoch, index),
-                Err(error) => {
-                    let name = self.data.set.name(index);
-                    let image = BrokenImage { index, name, reason: error.chain() };
-                    if let Ok(mut broken) = self.broken.lock() {
-                        broken.insert(index, image);
-                    }
-                }
-            }
+    in_order(places, data.threads(), crop_at, |place, crop| {
+        crops.push(crop?);
+        if crops.len() < batch {
+            return Ok(());
         }
-        let broken = self.broken.lock().ok().and_then(|broken| broken.values().next().cloned());
-        let first = broken.map(|b| format!("{}: {}", b.name, b.reason)).unwrap_or_default();
-        Err(Error::NoImages { asked: count, first })
-    }
+        let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
+        let maps = network.maps(&network.input(&images)?)?;
+        check_finite(&maps.flatten(1, -1), "train")?;
+        let labels: Vec<u8> = crops.iter().flat_map(|crop| &crop.labels).copied().collect();
+        let labels = Tensor::from_slice(&labels).view([batch as i64, side, side]);
+        crops.clear();
+        training.step((place / batch) as u64, &maps, &labels)
+    })?;
+    Ok(order.broken())
 }
 
 /// Trains on features that are computed once, of the windows of each image without augmentation.
@@ -205,7 +161,7 @@ fn cached(
     indices: &[usize],
 ) -> Result<Vec<BrokenImage>> {
     let (network, config) = (training.network, training.config);
-    let fill = mean_color(&network);
+    let fill = network.mean_color();
     let long = config.long_side.map(f64::from);
     let windows = |_, sample: DenseSample| {
         let (width, height) = fitted(sample.image.dimensions(), f64::from(config.short_side), long);
@@ -240,10 +196,7 @@ fn cached(
         let chosen: Vec<i64> = (0..config.batch)
             .map(|i| {
                 let place = t as usize * config.batch + i;
-                let order =
-                    Rng::new(config.seed, (place / count) as u64, 0, Purpose::Choice(ORDER))
-                        .permutation(count);
-                order[place % count] as i64
+                permutation(config.seed, (place / count) as u64, count)[place % count] as i64
             })
             .collect();
         let chosen = Tensor::from_slice(&chosen);
@@ -251,9 +204,4 @@ fn cached(
         training.step(t, &maps.index_select(0, &chosen.to_device(maps.device())), &labels)?;
     }
     Ok(read.broken)
-}
-
-/// The color that is zero after normalization, rounded.
-fn mean_color(network: &DenseNetwork<'_>) -> Vec<u8> {
-    network.frozen.normalize.mean.iter().map(|mean| (255.0 * mean + 0.5) as u8).collect()
 }

@@ -7,4 +7,5 @@ mod scored;
 pub mod segment;
 mod subject;
 
+pub use scored::skipped;
 pub use subject::{DenseImages, DenseSubject};

@@ -190,7 +190,7 @@ impl DenseSubject {
         let Frozen { normalize, device, precision, .. } = opened.frozen(backbone);
         let frozen =
             Frozen { network: backbone as &dyn DenseExtractor, normalize, device, precision };
-        DenseNetwork { frozen, layers }
+        DenseNetwork { frozen, layers, class_token: false }
     }
 
     /// The side that was typed as `--crop`.

@@ -1,0 +1,249 @@
+//! `simdino eval depth`: a linear head for the depth of single images.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use data::dense::{DepthOptions, DepthSet};
+use eval::depth::{
+    DepthConfig, DepthData, DepthLayers, DepthScore, Estimator, LinearEstimator, MeanMap, Scored,
+    evaluate, state_file, train,
+};
+use eval::segmentation::{DenseExtractor, DenseNetwork};
+use eval::{Frozen, record::Record};
+use model::VisionTransformer;
+use serde_json::Value;
+use simdino::weights::data_config;
+
+use crate::commands::eval::dense::skipped;
+use crate::commands::eval::networks::{Networks, Opened};
+use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
+use crate::console::{note, progress};
+use crate::failure::{Failure, Result};
+
+/// What `eval depth` takes.
+#[derive(Debug, clap::Args)]
+pub struct DepthArgs {
+    #[command(flatten)]
+    networks: Networks,
+    /// Images to learn from: a folder, or a folder in a tar file, such as pack.tar/train/images
+    #[arg(long, value_name = "FOLDER")]
+    images: PathBuf,
+    /// Their depth maps, which have the same names: gray PNG of 16 bits, or .npy of meters; 0 is not measured
+    #[arg(long, value_name = "FOLDER")]
+    depth: PathBuf,
+    /// Images whose depth is estimated
+    #[arg(long, value_name = "FOLDER")]
+    test_images: PathBuf,
+    /// Their depth maps
+    #[arg(long, value_name = "FOLDER")]
+    test_depth: PathBuf,
+    /// Value of a PNG at one meter: 1000 for NYU, 256 for KITTI
+    #[arg(long, default_value_t = 1000.0)]
+    divisor: f64,
+    /// Largest depth, in meters: 10 for NYU, 80 for KITTI
+    #[arg(long, default_value_t = 10.0)]
+    max_depth: f64,
+    /// Blocks whose tokens are used
+    #[arg(long, value_enum, default_value = "last")]
+    layers: LayersArg,
+    /// Part of the test images that is scored
+    #[arg(long, value_enum, default_value = "all")]
+    scored: ScoredArg,
+    /// Iterations of training; the warm-up keeps its share of them
+    #[arg(long)]
+    iterations: Option<u64>,
+    /// Peak learning rate
+    #[arg(long)]
+    lr: Option<f64>,
+    /// See test images once, not also mirrored
+    #[arg(long)]
+    no_test_flip: bool,
+    /// File with names of images to learn from, one per line; all if it is not given
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// File with names of images to test with, one per line; all if it is not given
+    #[arg(long, value_name = "FILE")]
+    test_list: Option<PathBuf>,
+    /// Most images used of the first set; all if it is not given
+    #[arg(long)]
+    max_train: Option<NonZeroUsize>,
+    /// Most images used of the second set; all if it is not given
+    #[arg(long)]
+    max_test: Option<NonZeroUsize>,
+    /// Do not measure the same network untrained, which every number should be compared with
+    #[arg(long)]
+    skip_untrained: bool,
+    /// Seed of all random choices
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayersArg {
+    /// The last block
+    Last,
+    /// Four blocks at the ends of the quarters of the network
+    Four,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ScoredArg {
+    /// All pixels
+    All,
+    /// Eigen's crop of NYU, of images of 640x480
+    Nyu,
+    /// Garg's crop of KITTI
+    Garg,
+}
+
+/// Both sets.
+struct Sets {
+    train: DepthSet,
+    test: DepthSet,
+}
+
+impl DepthArgs {
+    /// Opens both sets, as the network reads images, and says what is left out.
+    fn sets(&self, opened: &Opened) -> Result<Sets> {
+        if self.networks.sizes.typed()[0].is_some() {
+            return Err(Failure::usage("--resize has no meaning for depth: use --crop"));
+        }
+        if self.networks.features.is_some() {
+            return Err(Failure::usage("--features has no meaning for depth"));
+        }
+        let set = |images: &Path, maps: &Path, list: &Option<PathBuf>| {
+            let mut options = DepthOptions::new(self.divisor)?;
+            options.list.clone_from(list);
+            options.pixels = data_config(&opened.weights, "").pixels();
+            let set = DepthSet::open(images, maps, options)?;
+            set.notices().iter().for_each(|text| note(text));
+            Ok::<_, Failure>(set)
+        };
+        Ok(Sets {
+            train: set(&self.images, &self.depth, &self.list)?,
+            test: set(&self.test_images, &self.test_depth, &self.test_list)?,
+        })
+    }
+
+    fn config(&self) -> DepthConfig {
+        let mut config = DepthConfig::default();
+        if let Some(iterations) = self.iterations {
+            config = config.with_iterations(iterations);
+        }
+        config.layers = match self.layers {
+            LayersArg::Last => DepthLayers::Last,
+            LayersArg::Four => DepthLayers::Four,
+        };
+        config.scored = match self.scored {
+            ScoredArg::All => Scored::All,
+            ScoredArg::Nyu => Scored::Nyu,
+            ScoredArg::Garg => Scored::Garg,
+        };
+        config.crop = self.networks.sizes.typed()[1].map_or(config.crop, |side| [side; 2]);
+        config.batch = self.networks.batch.map_or(config.batch, usize::from);
+        config.lr = self.lr.unwrap_or(config.lr);
+        (config.max_depth, config.seed) = (self.max_depth, self.seed);
+        config.test_flip = !self.no_test_flip;
+        config
+    }
+}
+
+/// Measures all networks.
+pub fn run(args: &DepthArgs) -> Result<Outcome> {
+    measure_each(&args.networks, &mut |opened| measure(args, opened))
+}
+
+fn measure(args: &DepthArgs, opened: &Opened) -> Result<Measured> {
+    let (sets, config) = (args.sets(opened)?, args.config());
+    let data = |set, limit: Option<NonZeroUsize>| DepthData {
+        set,
+        limit: limit.map(NonZeroUsize::get),
+        workers: None,
+    };
+    let [train, test] = [data(&sets.train, args.max_train), data(&sets.test, args.max_test)];
+    let task = Task { args, opened, config: &config, train, test };
+    let trained = task.scored(&opened.weights.backbone, &opened.fingerprint)?;
+    let mean_map = MeanMap::new(&train, &config)?;
+    let (mean_map, _, _) = task.tested(&mean_map)?;
+    let mut record = task.record(&trained)?;
+    put(&mut record, "mean map", &mean_map);
+    if !args.skip_untrained {
+        let untrained = opened.untrained()?;
+        let network = untrained.network();
+        put(&mut record, "untrained", &task.scored(network.backbone, network.fingerprint)?.score);
+    }
+    Measured::of(record)
+}
+
+fn put(record: &mut Record, of: &str, score: &DepthScore) {
+    score.named().iter().for_each(|(name, value)| record.baseline(of, name, *value));
+}
+
+/// What is the same for all networks.
+struct Task<'a> {
+    args: &'a DepthArgs,
+    opened: &'a Opened,
+    config: &'a DepthConfig,
+    train: DepthData<'a>,
+    test: DepthData<'a>,
+}
+
+/// Scores of one network.
+struct OfNetwork {
+    score: DepthScore,
+    /// Number of images learned from, and of images scored.
+    images: [usize; 2],
+    notes: Vec<String>,
+}
+
+impl Task<'_> {
+    fn scored(&self, backbone: &VisionTransformer, fingerprint: &str) -> Result<OfNetwork> {
+        let config = self.config;
+        let Frozen { normalize, device, precision, .. } = self.opened.frozen(backbone);
+        let network = backbone as &dyn DenseExtractor;
+        let frozen = Frozen { network, normalize, device, precision };
+        let network = DenseNetwork { frozen, layers: config.layers.layers(), class_token: true };
+        let folder = self.args.networks.folder_of_results(&self.opened.path);
+        let state = folder.map(|folder| state_file(&folder, fingerprint, &self.train, config));
+        let state = state.transpose()?;
+        let bar = progress(usize::try_from(config.iterations).unwrap_or(usize::MAX), "iterations");
+        let (head, report) =
+            train(network, &self.train, config, state.as_ref(), &mut |done, _| {
+                bar.set_position(done)
+            })?;
+        bar.finish_and_clear();
+        if report.resumed_at > 0 {
+            note(&format!("training of the head went on at iteration {}", report.resumed_at));
+        }
+        let estimator = LinearEstimator { network, head, config: config.clone() };
+        let (score, images, note) = self.tested(&estimator)?;
+        let notes = [skipped("train", &report.broken), note].into_iter().flatten().collect();
+        Ok(OfNetwork { score, images: [report.images, images], notes })
+    }
+
+    /// Scores on the test set, the number of images, and which were left out.
+    fn tested(&self, estimator: &dyn Estimator) -> Result<(DepthScore, usize, Option<String>)> {
+        let all = self.test.set.len();
+        let bar = progress(self.test.limit.unwrap_or(all).min(all), "images tested");
+        let evaluated = evaluate(&self.test, estimator, self.config, &mut || bar.inc(1))?;
+        bar.finish_and_clear();
+        Ok((evaluated.score, evaluated.images, skipped("test", &evaluated.broken)))
+    }
+
+    fn record(&self, trained: &OfNetwork) -> Result<Record> {
+        let mut record = self.opened.record("depth");
+        (record.resize, record.crop) = (None, None);
+        if let Value::Object(settings) = serde_json::to_value(self.config)? {
+            settings.into_iter().for_each(|(name, value)| record.set(&name, value));
+        }
+        record.set("divisor", self.args.divisor);
+        record.data = vec![
+            self.train.used("train", trained.images[0]),
+            self.test.used("test", trained.images[1]),
+        ];
+        trained.score.named().iter().for_each(|(name, value)| record.score(name, *value));
+        trained.notes.iter().for_each(|text| record.note(text));
+        Ok(record)
+    }
+}

@@ -1,0 +1,225 @@
+//! Images with a depth for every pixel.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use decode::{Image, LabelPixels, PixelFormat, decode_as, read_labels};
+use ndarray::Array2;
+use ndarray_npy::{ReadNpyError, ReadNpyExt};
+
+use super::pairs::{Pair, PairOptions, pair};
+use crate::error::{Error, Result};
+
+/// How depth maps are read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DepthOptions {
+    /// Value of a pixel of a PNG at a depth of one meter: 1000 in NYU, 256 in KITTI.
+    pub divisor: f64,
+    /// A text file with one name per line, without extension: only these images are used.
+    pub list: Option<PathBuf>,
+    /// Number of channels and range of values of the images.
+    pub pixels: PixelFormat,
+}
+
+impl DepthOptions {
+    /// Reads RGB images and PNG maps with this divisor.
+    ///
+    /// # Errors
+    /// Returns an error if the divisor is not above 0.
+    pub fn new(divisor: f64) -> Result<Self> {
+        if !divisor.is_finite() || divisor <= 0.0 {
+            let problem = format!("must be above 0 (got {divisor})");
+            return Err(Error::Config { key: "divisor", problem });
+        }
+        Ok(Self { divisor, list: None, pixels: PixelFormat::RGB })
+    }
+}
+
+/// The depth of each pixel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DepthMap {
+    /// Number of pixels per row.
+    pub width: u32,
+    /// Number of rows.
+    pub height: u32,
+    /// Depths in meters, rows from the top; 0 where it was not measured.
+    pub meters: Vec<f32>,
+}
+
+/// An image and the depth of each of its pixels.
+#[derive(Debug, Clone)]
+pub struct DepthSample {
+    /// The pixels.
+    pub image: Image,
+    /// The depths; of the same size.
+    pub depth: DepthMap,
+}
+
+/// Pairs of an image and a depth map. Nothing is decoded before it is asked for.
+pub struct DepthSet {
+    images: PathBuf,
+    maps: PathBuf,
+    pairs: Vec<Pair>,
+    options: DepthOptions,
+    notices: Vec<String>,
+}
+
+impl fmt::Debug for DepthSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DepthSet")
+            .field("images", &self.images)
+            .field("maps", &self.maps)
+            .field("len", &self.pairs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DepthSet {
+    /// Lists the images below `images` and the depth maps below `maps`, paired as in
+    /// [`DenseSet::open`](super::DenseSet::open). A map is a gray PNG of 16 bits, or a `.npy` of meters
+    /// (float32 or float64, two dimensions).
+    ///
+    /// # Errors
+    /// As [`DenseSet::open`](super::DenseSet::open).
+    pub fn open(images: &Path, maps: &Path, options: DepthOptions) -> Result<Self> {
+        let named = PairOptions {
+            images,
+            labels: maps,
+            image_suffix: "",
+            label_suffix: "",
+            list: options.list.as_deref(),
+            called: ["a depth map", "depth maps"],
+            is_labels: is_map,
+        };
+        let (pairs, notices) = pair(&named)?;
+        Ok(Self { images: images.into(), maps: maps.into(), pairs, options, notices })
+    }
+
+    /// Number of images with a depth map.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Name of image `index`: its path below the folder. Empty if there is no such image.
+    pub fn name(&self, index: usize) -> String {
+        self.pairs.get(index).map_or_else(String::new, |pair| pair.image.name.clone())
+    }
+
+    /// The folder of the images, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.images
+    }
+
+    /// What was found besides pairs, one sentence each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// A short hex digest that changes when names or sizes of the files, or the divisor, change.
+    pub fn fingerprint(&self) -> String {
+        let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
+        let files = files.map(|file| (file.name.clone(), None, file.place.bytes()));
+        let divisor = (format!("divisor {}", self.options.divisor), None, 0);
+        crate::source::digest(files.chain([divisor]))
+    }
+
+    /// Reads image `index` and its depth map.
+    ///
+    /// # Errors
+    /// Returns an error that names the file if it cannot be read or decoded, if it is not a kind of depth
+    /// map, if sizes differ, or if no depth was measured; and if there is no such image.
+    pub fn load(&self, index: usize) -> Result<DepthSample> {
+        let len = self.len();
+        let pair = self.pairs.get(index).ok_or(Error::Index { index, len })?;
+        let image = decode_as(&pair.image.place.read()?, &self.options.pixels);
+        let image = image
+            .map_err(|error| {
+                let name = self.images.join(&pair.image.name).display().to_string();
+                Error::Image { name, source: Box::new(error.into()) }
+            })?
+            .image;
+        let path = self.maps.join(&pair.labels.name);
+        let depth = self.map(&pair.labels.place.read()?, &path)?;
+        let (width, height) = image.dimensions();
+        if (depth.width, depth.height) != (width, height) {
+            let problem = format!(
+                "a depth map of {}x{} pixels for the image {} of {width}x{height}: both must have the same size",
+                depth.width,
+                depth.height,
+                self.images.join(&pair.image.name).display(),
+            );
+            return Err(Error::Path { path, problem });
+        }
+        if depth.meters.iter().all(|&depth| depth == 0.0) {
+            let problem = "no pixel of this depth map was measured".to_owned();
+            return Err(Error::Path { path, problem });
+        }
+        Ok(DepthSample { image, depth })
+    }
+
+    fn map(&self, bytes: &[u8], path: &Path) -> Result<DepthMap> {
+        match path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npy")) {
+            true => read_npy(bytes),
+            false => self.read_png(bytes, path),
+        }
+        .map_err(|problem| match problem {
+            Problem::Said(problem) => Error::Path { path: path.into(), problem },
+            Problem::Broken(error) => error,
+        })
+    }
+
+    fn read_png(&self, bytes: &[u8], path: &Path) -> std::result::Result<DepthMap, Problem> {
+        let labels = read_labels(bytes).map_err(|error| {
+            let name = path.display().to_string();
+            Problem::Broken(Error::Image { name, source: Box::new(error.into()) })
+        })?;
+        let LabelPixels::Ids(values) = labels.pixels else {
+            return Err(Problem::Said("a depth map in colors: it must be gray".to_owned()));
+        };
+        // Depth and kind of a PNG follow the size in its header.
+        if bytes.get(24..26) != Some(&[16, 0]) {
+            return Err(Problem::Said(
+                "a depth map of 8 bits or fewer, or with a palette, whose steps are too coarse: it must be gray \
+                 with 16 bits"
+                    .to_owned(),
+            ));
+        }
+        let meters = values.iter().map(|&value| (f64::from(value) / self.options.divisor) as f32);
+        Ok(DepthMap { width: labels.width, height: labels.height, meters: meters.collect() })
+    }
+}
+
+/// What is wrong with a map.
+enum Problem {
+    Said(String),
+    Broken(Error),
+}
+
+fn read_npy(bytes: &[u8]) -> std::result::Result<DepthMap, Problem> {
+    let broken = |error: ReadNpyError| {
+        Problem::Said(format!("not a .npy of float32 or float64 in two dimensions: {error}"))
+    };
+    let values: Array2<f32> = match Array2::<f32>::read_npy(bytes) {
+        Err(ReadNpyError::WrongDescriptor(_)) => {
+            Array2::<f64>::read_npy(bytes).map_err(broken)?.mapv(|depth| depth as f32)
+        }
+        read => read.map_err(broken)?,
+    };
+    let (height, width) = values.dim();
+    let [width, height] = [width, height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+    let measured = |depth: f32| if depth.is_finite() && depth > 0.0 { depth } else { 0.0 };
+    // In the order of rows, even if the file has the order of columns.
+    let meters = values.iter().map(|&depth| measured(depth)).collect();
+    Ok(DepthMap { width, height, meters })
+}
+
+fn is_map(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("png") || end.eq_ignore_ascii_case("npy"))
+}

@@ -1,0 +1,106 @@
+//! Training of the head.
+
+use std::path::Path;
+
+use data::dense::in_order;
+use data::loader::BrokenImage;
+use serde::Serialize;
+use tch::Tensor;
+
+use super::DepthData;
+use super::config::DepthConfig;
+use super::head::{DepthHead, Trainee};
+use super::sample::{Crop, random_crop};
+use crate::error::{Error, Result};
+use crate::features::check_finite;
+use crate::order::Order;
+use crate::segmentation::linear::{Progress, StateFile};
+use crate::segmentation::{DenseNetwork, threads};
+
+/// What training did.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct DepthReport {
+    /// Number of training images.
+    pub images: usize,
+    /// Iteration at which an interrupted training went on; 0 if it started anew.
+    pub resumed_at: u64,
+    /// Training images that could not be read; others took their places.
+    #[serde(skip)]
+    pub broken: Vec<BrokenImage>,
+}
+
+/// Where the training of a head is saved, in `folder`; `network` identifies the network.
+///
+/// # Errors
+/// Returns an error if the settings cannot be written as text.
+pub fn state_file(
+    folder: &Path,
+    network: &str,
+    data: &DepthData<'_>,
+    config: &DepthConfig,
+) -> Result<StateFile> {
+    let subject = format!("{network} {} {:?}", data.set.fingerprint(), data.indices());
+    StateFile::of(folder, "depth", &subject, config)
+}
+
+/// Trains a head on the features of random crops.
+///
+/// Each crop is a function of the seed and its place in the whole of training, so a training that is interrupted and goes on
+/// gives the same head.
+///
+/// # Errors
+/// Returns an error if a setting is out of range, no image is readable, no depth is in range, the features or the loss are
+/// not finite, or the state belongs to another training.
+pub fn train(
+    network: DenseNetwork<'_>,
+    data: &DepthData<'_>,
+    config: &DepthConfig,
+    state: Option<&StateFile>,
+    progress: &mut Progress<'_>,
+) -> Result<(DepthHead, DepthReport)> {
+    config.check()?;
+    let indices = data.indices();
+    let (order, fill) = (Order::new(&indices, config.seed), network.mean_color());
+    let crop_at = |place| {
+        let (sample, at) =
+            order.draw(place, |index| data.set.load(index), |index| data.set.name(index))?;
+        random_crop(&sample, config, &fill, at.epoch, at.index)
+    };
+    // The first crop tells how wide features are.
+    let dim = network.maps(&network.input(&[&crop_at(0)?.image])?)?.size()[1];
+    let mut trainee = Trainee::new(DepthHead::new(dim, config, network.frozen.device));
+    let resumed_at = state.map_or(Ok(0), |state| state.load(&trainee.tensors()))?;
+    let (batch, [height, width]) = (config.batch, config.crop.map(i64::from));
+    let places = resumed_at as usize * batch..config.iterations as usize * batch;
+    let (mut crops, mut learned): (Vec<Crop>, bool) =
+        (Vec::with_capacity(batch), places.is_empty());
+    in_order(places, threads(data.workers), crop_at, |place, crop| {
+        crops.push(crop?);
+        if crops.len() < batch {
+            return Ok(());
+        }
+        let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
+        let maps = network.maps(&network.input(&images)?)?;
+        check_finite(&maps.flatten(1, -1), "train")?;
+        let meters: Vec<f32> = crops.iter().flat_map(|crop| &crop.meters).copied().collect();
+        let truth = Tensor::from_slice(&meters).view([batch as i64, height, width]);
+        crops.clear();
+        let iteration = (place / batch) as u64;
+        let loss = trainee.step(&maps, &truth.to_device(maps.device()), config, iteration)?;
+        learned |= loss.is_some();
+        let done = iteration + 1;
+        if let Some(state) = state.filter(|state| state.is_due(done, config.iterations)) {
+            state.save(trainee.tensors(), done)?;
+        }
+        progress(done, loss);
+        Ok::<_, Error>(())
+    })?;
+    if !learned {
+        let (least, most) = (config.min_depth, config.max_depth);
+        return Err(Error::NoDepths { least, most });
+    }
+    let broken = order.broken();
+    let images = indices.len() - broken.len();
+    Ok((trainee.head, DepthReport { images, resumed_at, broken }))
+}
