@@ -285,7 +285,7 @@ fn settings_without_effect_are_warned_of() {
             "augment.local_crops_size has no effect: augment.local_crops_number is 0",
             "augment.solarize_threshold has no effect: augment.solarize_prob is 0",
             "data.synthetic has no effect: data.source is not synthetic",
-            "probe has no effect: probe.train_path and probe.test_path are null",
+            "probe has no effect: probe.train_path, probe.rank, and probe.segment are off",
         ]
     );
     let quiet = parse(GOOD, "c.yaml", &[]).unwrap();

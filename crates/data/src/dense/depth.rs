@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use decode::{Image, LabelPixels, PixelFormat, decode_as, read_labels};
 use ndarray::Array2;
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
+use sha2::{Digest, Sha256};
 
 use super::pairs::{Pair, PairOptions, pair};
 use crate::error::{Error, Result};
+
+/// Maps whose content is part of the fingerprint, spread evenly.
+const MAPS_IN_FINGERPRINT: usize = 16;
 
 /// How depth maps are read.
 #[derive(Debug, Clone)]
@@ -121,12 +125,18 @@ impl DepthSet {
         &self.notices
     }
 
-    /// A short hex digest that changes when names or sizes of the files, or the divisor, change.
+    /// A short hex digest that changes when names or sizes of the files, the divisor, or what is in
+    /// some of the maps changes: all `.npy` files of one resolution have the same size.
     pub fn fingerprint(&self) -> String {
         let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
         let files = files.map(|file| (file.name.clone(), None, file.place.bytes()));
         let divisor = (format!("divisor {}", self.options.divisor), None, 0);
-        crate::source::digest(files.chain([divisor]))
+        let every = self.pairs.len().div_ceil(MAPS_IN_FINGERPRINT).max(1);
+        let some = self.pairs.iter().step_by(every).filter_map(|pair| {
+            let content = Sha256::digest(pair.labels.place.read().ok()?);
+            Some((content.iter().map(|byte| format!("{byte:02x}")).collect(), None, 0))
+        });
+        crate::source::digest(files.chain([divisor]).chain(some))
     }
 
     /// Reads image `index` and its depth map.
@@ -202,6 +212,7 @@ enum Problem {
 }
 
 fn read_npy(bytes: &[u8]) -> std::result::Result<DepthMap, Problem> {
+    check_npy_size(bytes)?;
     let broken = |error: ReadNpyError| {
         Problem::Said(format!("not a .npy of float32 or float64 in two dimensions: {error}"))
     };
@@ -217,6 +228,24 @@ fn read_npy(bytes: &[u8]) -> std::result::Result<DepthMap, Problem> {
     // In the order of rows, even if the file has the order of columns.
     let meters = values.iter().map(|&depth| measured(depth)).collect();
     Ok(DepthMap { width, height, meters })
+}
+
+/// Refuses a header that promises more values than there are, before memory is reserved for them.
+fn check_npy_size(bytes: &[u8]) -> std::result::Result<(), Problem> {
+    let header = String::from_utf8_lossy(bytes.get(..bytes.len().min(1024)).unwrap_or_default());
+    let shape = header.split_once("'shape':").and_then(|(_, rest)| rest.split_once(')'));
+    let Some((shape, _)) = shape else { return Ok(()) }; // the reader says what is wrong
+    let mut sides = shape
+        .trim_start_matches([' ', '('])
+        .split(',')
+        .filter_map(|side| side.trim().parse::<usize>().ok());
+    let values = sides.try_fold(1_usize, usize::checked_mul);
+    match values.is_some_and(|values| values <= bytes.len() / 4) {
+        true => Ok(()),
+        false => {
+            Err(Problem::Said(format!("a .npy whose shape,{shape}), is larger than the file")))
+        }
+    }
 }
 
 fn is_map(path: &Path) -> bool {

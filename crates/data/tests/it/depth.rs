@@ -57,6 +57,14 @@ fn maps_are_meters_and_what_is_not_measured_is_zero() {
     assert_eq!(meters(2), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     assert_eq!(meters(3), meters(1));
     assert_ne!(set.fingerprint(), open(&paths, 256.0).fingerprint());
+    let before = set.fingerprint();
+    let other: Vec<u8> = floats.iter().rev().copied().collect();
+    fs::write(paths[1].join("b.npy"), npy("<f4", "False", [2, 3], &other)).unwrap();
+    assert_ne!(
+        open(&paths, 500.0).fingerprint(),
+        before,
+        "other depths in a file of the same size"
+    );
     for divisor in [0.0, -1.0, f64::NAN] {
         assert!(DepthOptions::new(divisor).is_err());
     }
@@ -64,7 +72,7 @@ fn maps_are_meters_and_what_is_not_measured_is_zero() {
 
 #[test]
 fn what_is_no_depth_map_is_named() {
-    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let (_folder, paths) = folder(&names);
     let path = |name: &str| paths[1].join(name);
     GrayImage::from_pixel(3, 2, Luma([7])).save(path("a.png")).unwrap();
@@ -75,9 +83,19 @@ fn what_is_no_depth_map_is_named() {
     fs::write(path("f.npy"), npy("<i4", "False", [2, 3], &[1; 24])).unwrap();
     fs::write(path("g.npy"), npy("<f4", "False", [2, 3], &[1; 23])).unwrap();
     fs::write(path("h.npy"), "").unwrap();
+    fs::write(path("i.npy"), npy("<f4", "False", [1 << 40, 1 << 10], &[1; 24])).unwrap();
     let set = open(&paths, 1000.0);
-    let words =
-        ["8 bits", "colors", "same size", "no pixel", "e.png", "float32", "float32", "float32"];
+    let words = [
+        "8 bits",
+        "colors",
+        "same size",
+        "no pixel",
+        "e.png",
+        "float32",
+        "float32",
+        "float32",
+        "larger than the file",
+    ];
     for (index, (name, word)) in names.iter().zip(words).enumerate() {
         let said = set.load(index).unwrap_err().chain();
         assert!(said.contains(word) && said.contains(&format!("depth/{name}.")), "{name}: {said}");

@@ -72,6 +72,14 @@ pub(super) fn resized(depths: &Tensor, size: [i64; 2]) -> Result<Tensor> {
     Ok(depths.squeeze_dim(1))
 }
 
+/// The depths that the head gives, `[B, h, w]`, for the pixels of images `[H, W]` in patches with a side of `patch` pixels.
+/// Patches may reach beyond the image at the right and at the bottom.
+pub(super) fn of_pixels(depths: &Tensor, patch: i64, [height, width]: [i64; 2]) -> Result<Tensor> {
+    let whole = [height, width].map(|side| (side + patch - 1) / patch * patch);
+    let depths = resized(depths, whole)?;
+    Ok(depths.f_narrow(1, 0, height)?.f_narrow(2, 0, width)?)
+}
+
 /// A head in training, with the state of AdamW.
 pub(super) struct Trainee {
     pub(super) head: DepthHead,
@@ -84,17 +92,18 @@ impl Trainee {
         Self { head, optimizer }
     }
 
-    /// Takes one step on features `[B, C, h, w]` and depths `[B, H, W]`; returns the loss. Nothing changes if no depth
-    /// was measured.
+    /// Takes one step on features `[B, C, h, w]` of patches with a side of `patch` pixels, and depths `[B, H, W]`; returns
+    /// the loss. Nothing changes if no depth was measured.
     pub(super) fn step(
         &mut self,
         maps: &Tensor,
         truth: &Tensor,
+        patch: i64,
         config: &DepthConfig,
         iteration: u64,
     ) -> Result<Option<f64>> {
         let size = truth.size();
-        let predicted = resized(&self.head.depths(maps)?, [size[1], size[2]])?;
+        let predicted = of_pixels(&self.head.depths(maps)?, patch, [size[1], size[2]])?;
         let variance = iteration >= config.loss_warmup;
         let Some(loss) = loss(&predicted, truth, variance, config.gradient_weight)? else {
             return Ok(None);
@@ -145,7 +154,7 @@ mod tests {
         assert!(difference.double_value(&[]) < 1e-5, "{difference}");
         for i in 0..3 {
             let (maps, truth) = (of("maps").get(i), of("truth").get(i));
-            let loss = trainee.step(&maps, &truth, &config, i as u64).unwrap().unwrap();
+            let loss = trainee.step(&maps, &truth, 4, &config, i as u64).unwrap().unwrap();
             let expected = of("losses").double_value(&[i]);
             assert!((loss - expected).abs() < 1e-5, "step {i}: {loss} instead of {expected}");
         }
@@ -154,7 +163,7 @@ mod tests {
         assert!(difference.double_value(&[]) < 1e-5, "{difference}");
         let nothing = Tensor::zeros([2, 20, 24], (Kind::Float, Device::Cpu));
         let before = trainee.tensors()["weight"].copy();
-        assert!(trainee.step(&of("maps").get(0), &nothing, &config, 3).unwrap().is_none());
+        assert!(trainee.step(&of("maps").get(0), &nothing, 4, &config, 3).unwrap().is_none());
         assert_eq!(trainee.tensors()["weight"], before);
     }
 }

@@ -1,5 +1,7 @@
 //! The baseline that a network must beat: the mean depth of the training images at each place.
 
+use std::ops::Range;
+
 use data::decode::Image;
 use tch::{Device, Kind, Tensor};
 
@@ -37,12 +39,13 @@ impl MeanMap {
         let name = |index| data.set.name(index);
         read_each(&indices, threads(data.workers), load, name, |_, depth| {
             let (width, height) = (depth.width as usize, depth.height as usize);
-            for (place, &meters) in depth.meters.iter().enumerate() {
-                if range.contains(&meters) {
-                    let cell =
-                        place / width * CELLS / height * CELLS + place % width * CELLS / width;
-                    sums[cell] += f64::from(meters);
-                    counts[cell] += 1;
+            for cell in 0..CELLS * CELLS {
+                let (rows, columns) = (part(cell / CELLS, height), part(cell % CELLS, width));
+                for meters in rows.flat_map(|row| &depth.meters[row * width..][columns.clone()]) {
+                    if range.contains(meters) {
+                        sums[cell] += f64::from(*meters);
+                        counts[cell] += 1;
+                    }
                 }
             }
             Ok(())
@@ -59,6 +62,12 @@ impl MeanMap {
         let cells = CELLS as i64;
         Ok(Self { meters: Tensor::from_slice(&means).view([1, cells, cells]) })
     }
+}
+
+/// The rows or columns of a cell: its share of `side`, or the one at its start if there are fewer than cells.
+fn part(cell: usize, side: usize) -> Range<usize> {
+    let start = cell * side / CELLS;
+    start..((cell + 1) * side / CELLS).max(start + 1)
 }
 
 impl Estimator for MeanMap {

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::DepthData;
 use super::config::{DepthConfig, Scored};
-use super::head::{DepthHead, resized};
+use super::head::{DepthHead, of_pixels};
 use crate::error::{Error, Result};
 use crate::segmentation::{DenseNetwork, read_each, threads};
 
@@ -170,11 +170,9 @@ impl Estimator for LinearEstimator<'_> {
         let input = self.network.input(&[image])?; // [1, C, H, W]
         let (height, width) = (input.size()[2], input.size()[3]);
         let patch = i64::from(self.network.frozen.network.patch_size());
-        let whole = [height, width].map(|side| (side + patch - 1) / patch * patch);
         let of = |input: &Tensor| -> Result<Tensor> {
             let depths = tch::no_grad(|| self.head.depths(&self.network.maps(input)?))?;
-            // Patches may reach beyond the image.
-            Ok(resized(&depths, whole)?.narrow(1, 0, height).narrow(2, 0, width))
+            of_pixels(&depths, patch, [height, width])
         };
         let mut depths = of(&input)?;
         if self.config.test_flip {

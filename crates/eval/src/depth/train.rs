@@ -81,13 +81,15 @@ pub fn train(
             return Ok(());
         }
         let images: Vec<_> = crops.iter().map(|crop| &crop.image).collect();
+        let patch = i64::from(network.frozen.network.patch_size());
         let maps = network.maps(&network.input(&images)?)?;
         check_finite(&maps.flatten(1, -1), "train")?;
         let meters: Vec<f32> = crops.iter().flat_map(|crop| &crop.meters).copied().collect();
         let truth = Tensor::from_slice(&meters).view([batch as i64, height, width]);
         crops.clear();
         let iteration = (place / batch) as u64;
-        let loss = trainee.step(&maps, &truth.to_device(maps.device()), config, iteration)?;
+        let loss =
+            trainee.step(&maps, &truth.to_device(maps.device()), patch, config, iteration)?;
         learned |= loss.is_some();
         let done = iteration + 1;
         if let Some(state) = state.filter(|state| state.is_due(done, config.iterations)) {

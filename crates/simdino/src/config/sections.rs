@@ -295,7 +295,7 @@ fn probe_without_effect(probe: &ProbeConfig, default: &ProbeConfig) -> Vec<Warni
     let of_labeled = rank && labeled && probe.rank.path.is_none();
     vec![
         (off && probe != default)
-            .then_some(("probe", "probe.train_path and probe.test_path are null")),
+            .then_some(("probe", "probe.train_path, probe.rank, and probe.segment are off")),
         (!off && !rank && rank_differs)
             .then_some(("probe.rank", "probe.rank.every_epochs is never")),
         (of_labeled && rank_differs)

@@ -37,6 +37,9 @@ const CHECKPOINTS: f64 = 20.0;
 /// of the config: what depends on the length of the run follows the length that it gives.
 pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> Value {
     let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };
+    if !on_gpu {
+        merge(&mut sizes, json!({ "optim": rates(given) }));
+    }
     // A batch of more images than there are is refused.
     let batch = batch.min(1 << images.max(2).ilog2());
     let number = |key: &str, otherwise: f64| given["train"][key].as_f64().unwrap_or(otherwise);
@@ -78,13 +81,22 @@ fn on_a_cpu(images: usize) -> (Value, usize, f64) {
         "augment": { "global_crops_size": 64, "local_crops_size": 32, "local_crops_number": 4 },
         "model": { "arch": "vit_nano", "patch_size": 16, "image_size": 64, "drop_path_rate": 0.0 },
         "head": { "hidden_dim": 512, "out_dim": 128 },
-        // With other batches, both follow the batch.
-        "optim": {
-            "base_lr": 8e-3, "lr_scaling": "sqrt_wrt1024",
-            "momentum_teacher": 0.98, "momentum_batch": 16,
-        },
     });
     (sizes, 16, epochs(IMAGES_ON_CPU, images))
+}
+
+/// Learning rate and momentum that follow the batch, except where the config gives them: what it gives is meant for its
+/// own batch.
+fn rates(given: &Value) -> Value {
+    let given = |key: &str| !given["optim"][key].is_null();
+    let mut rates = json!({});
+    if !given("base_lr") {
+        merge(&mut rates, json!({ "base_lr": 8e-3, "lr_scaling": "sqrt_wrt1024" }));
+    }
+    if !given("momentum_teacher") {
+        merge(&mut rates, json!({ "momentum_teacher": 0.98, "momentum_batch": 16 }));
+    }
+    rates
 }
 
 /// Sizes with batch and epochs.
@@ -161,6 +173,17 @@ mod tests {
         assert_eq!(config.train.checkpoint_every, Some(5));
         let every = Some(EveryEpochs::Number(0.2));
         assert_eq!((config.optim.warmup_epochs, config.probe.every_epochs), (0.16, every));
+    }
+
+    #[test]
+    fn given_rates_are_meant_as_they_are() {
+        let of = |optim: Value| {
+            config(json!({ "data": { "path": "a" }, "optim": optim }), 800, false).optim
+        };
+        let chosen = of(json!({}));
+        assert_eq!((chosen.momentum_batch, chosen.base_lr), (Some(16), 8e-3));
+        let given = of(json!({ "momentum_teacher": 0.996, "base_lr": 1e-3 }));
+        assert_eq!((given.momentum_batch, given.lr_scaling), (None, Default::default()));
     }
 
     #[test]

@@ -110,6 +110,14 @@ impl SegmentProbeConfig {
             )
         });
         check.at_least("segment.classes", self.classes.map(u32::from), 1);
+        let most = if self.reduce_zero_label { 254 } else { 255 };
+        let too_many = self.classes.is_some_and(|classes| usize::from(classes) > most);
+        check.that("segment.classes", !too_many, || format!("must be at most {most}"));
+        let default = Self::default();
+        let meant = self.classes.is_some() || self.reduce_zero_label == default.reduce_zero_label;
+        check.that("segment.reduce_zero_label", meant, || "goes with probe.segment.classes".into());
+        let meant = self.classes.is_some() || self.ignore == default.ignore;
+        check.that("segment.ignore", meant, || "goes with probe.segment.classes".into());
         let known = Preset::ALL.map(|(name, _)| name);
         let unknown = self.preset.as_deref().filter(|name| !known.contains(name));
         check.that("segment.preset", unknown.is_none(), || {
@@ -152,6 +160,19 @@ mod tests {
             ),
             (SegmentProbeConfig { max_train: Some(1), ..good.clone() }, "segment.max_train"),
             (SegmentProbeConfig { memory: 0, ..good.clone() }, "segment.memory"),
+            (
+                SegmentProbeConfig { classes: Some(255), reduce_zero_label: true, ..good.clone() },
+                "segment.classes",
+            ),
+            (
+                SegmentProbeConfig {
+                    classes: None,
+                    palette: path(),
+                    ignore: vec![],
+                    ..good.clone()
+                },
+                "segment.ignore",
+            ),
         ] {
             assert_eq!(problems(&segment), [key]);
         }
