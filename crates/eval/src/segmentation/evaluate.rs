@@ -187,7 +187,7 @@ pub fn evaluate(
     Ok(Evaluated { confusion, images: read.images, broken: read.broken })
 }
 
-/// [`evaluate`] of images with these indices, none of which may be readable.
+/// [`evaluate`] of images with these indices, of which perhaps none is readable.
 pub(super) fn counts(
     data: &DenseData<'_>,
     indices: &[usize],
