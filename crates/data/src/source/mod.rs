@@ -111,7 +111,7 @@ pub trait Source: Send + Sync {
 
 /// Returns the error for a path that does not exist.
 fn missing(path: &Path) -> Error {
-    Error::Path { path: path.into(), problem: "no such file or folder: check data.path".into() }
+    Error::Path { path: path.into(), problem: "no such file or folder".into() }
 }
 
 /// Lower-case extension; empty without one.
