@@ -1,11 +1,14 @@
 //! The terminal output of a run: a progress bar on a terminal, plain lines elsewhere. Both go to
 //! standard error, so that standard output is reserved for results.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use data::loader::BrokenImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use report::percent;
 use trainer::metrics::Record;
@@ -33,6 +36,17 @@ pub fn answer(text: &str) -> Result<()> {
 pub fn note(sentence: &str) {
     // Nobody is left to be told when standard error is gone.
     let _ = writeln!(io::stderr(), "simdino: {sentence}");
+}
+
+/// Says which images were skipped. One that several networks or protocols meet is named once.
+pub fn name_skipped(images: &[BrokenImage]) {
+    static NAMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    for image in images {
+        if named.insert(image.name.clone()) {
+            note(&format!("warning: skipped {}: {}", image.name, image.reason));
+        }
+    }
 }
 
 /// A bar for work of `total` parts; shown on a terminal only.

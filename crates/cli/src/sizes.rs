@@ -27,16 +27,6 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Only a crop, as if it was typed.
-    pub fn of_crop(crop: Option<u32>) -> Self {
-        Self { resize: None, crop }
-    }
-
-    /// The sizes as they were typed: shorter side, and crop.
-    pub fn typed(&self) -> [Option<u32>; 2] {
-        [self.resize, self.crop]
-    }
-
     /// The transform of an evaluation of `model`, whose weights stand at `weights`.
     ///
     /// # Errors
@@ -45,12 +35,7 @@ impl Sizes {
         let probe = probe_of_run(weights);
         let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
         let crop = self.crop.filter(|&crop| crop > 0).unwrap_or(usual);
-        if i64::from(crop) % model.patch_size != 0 {
-            let patch = model.patch_size;
-            let sentence =
-                format!("--crop {crop}: must be a multiple of the patch, {patch} pixels");
-            return Err(Failure::usage(sentence));
-        }
+        whole_patches(crop, model)?;
         let resize = match (self.resize.filter(|&resize| resize > 0), probe) {
             (Some(resize), _) => resize,
             (None, Some(probe)) if probe.crop == crop => probe.resize,
@@ -61,6 +46,20 @@ impl Sizes {
             return Err(Failure::usage(sentence));
         }
         Ok(EvalTransform { resize, crop })
+    }
+}
+
+/// Refuses a side that `model` cannot cut into patches.
+///
+/// # Errors
+/// Neither none, nor part of a patch can be used.
+pub fn whole_patches(crop: u32, model: &ModelConfig) -> Result<()> {
+    let patch = model.patch_size;
+    match crop > 0 && i64::from(crop) % patch == 0 {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "a crop of {crop} pixels: must be a multiple of the patch, {patch} pixels"
+        ))),
     }
 }
 

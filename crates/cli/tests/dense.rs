@@ -82,7 +82,9 @@ fn what_cannot_be_measured_is_said() {
     let usage = bench.run(&eval("segment", &[]));
     assert_eq!(usage.status.code(), Some(2));
     assert!(stderr(&usage).contains("--preset"), "{}", stderr(&usage));
-    fails(2, &eval("in-context", &["--classes", "2", "--resize", "64"]), "--crop");
+    // What a protocol does not have is no option of it.
+    bench.lacks(&eval("in-context", &["--classes", "2"]), "--resize");
+    bench.lacks(&eval("segment-knn", &["--classes", "2"]), "--batch");
     fails(1, &eval("in-context", &["--classes", "2", "--memory", "3"]), "memory");
     fails(1, &eval("in-context", &["--classes", "300"]), "255");
     fails(1, &eval("segment", &["--classes", "2", "--stride", "99"]), "stride");
@@ -236,7 +238,7 @@ fn wrong_options_of_maskcut_are_named() {
         assert!(message.contains(word), "'{word}' is missing in: {message}");
     };
     fails(1, &["--tau", "1.5"], "tau");
-    fails(2, &["--crop", "32"], "--side");
+    bench.lacks(&MASKCUT, "--crop");
     fails(1, &["--limit", "0", "--ground-truth", "missing.json"], "missing.json");
     fs::write(bench.path("truth.json"), truth.replace("2.png", "9.png")).unwrap();
     fails(1, &["--ground-truth", "truth.json"], "9.png");

@@ -91,7 +91,11 @@ fn what_cannot_be_measured_is_said() {
         let said = bench.fails(code, &eval(&[&short[..], more].concat()));
         assert!(said.contains(word), "'{word}' is missing in: {said}");
     };
-    fails(2, &["--resize", "40"], "--crop");
+    bench.lacks(&eval(&short), "--resize");
+    let odd: Vec<&str> =
+        eval(&short).into_iter().map(|arg| if arg == "32" { "41" } else { arg }).collect();
+    let said = bench.fails(2, &odd);
+    assert!(said.contains("a crop of 41 pixels: must be a multiple of the patch"), "{said}");
     fails(1, &["--max-depth", "0"], "max_depth");
     fails(1, &["--max-depth", "0.01"], "divisor");
     fails(1, &["--scored", "nyu"], "640x480");

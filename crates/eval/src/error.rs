@@ -95,9 +95,12 @@ pub enum Error {
         /// Number of patches looked at.
         total: i64,
     },
-    /// Label images have no pixel that is not ignored.
-    #[error("every pixel of the label images is ignored: nothing to learn from or to score")]
+    /// Label images to learn from have no pixel that is not ignored.
+    #[error("every pixel of the label images to learn from is ignored")]
     NothingLabeled,
+    /// Label images to compare predictions with have no pixel that is not ignored.
+    #[error("every pixel of the label images that predictions are compared with is ignored")]
+    NothingToScore,
     /// No depth is in range.
     #[error(
         "no depth of any image is between {least} and {most} m: check the divisor of the depth maps and the largest depth"

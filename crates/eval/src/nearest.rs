@@ -14,7 +14,7 @@ pub(crate) const QUERY_ROWS: i64 = 1024;
 /// Keys compared at once by a GPU, which needs large products: 1 GB of similarities.
 pub(crate) const KEY_ROWS_GPU: i64 = 256 << 10;
 /// The same on a CPU: 4 MB, which stay in the cache until the largest have been picked.
-const TILE_ROWS: i64 = 1024;
+const TILE_ROWS: i64 = 512;
 
 /// How rows are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

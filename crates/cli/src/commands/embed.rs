@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use eval::{ExtractOptions, FeatureExtractor, FeaturePrecision, MeanPatch, extract_with_progress};
 use eval::{FeatureFormat, write_features};
 
-use crate::console::{answer, note, progress};
+use crate::console::{answer, name_skipped, note, progress};
 use crate::failure::{Failure, Result};
 use crate::sizes::{Sizes, words};
 use crate::weights;
@@ -91,9 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    for image in &set.broken {
-        note(&format!("warning: skipped {}: {}", image.name, image.reason));
-    }
+    name_skipped(&set.broken);
     write_features(&args.out, &set)?;
     let (rows, width) = set.features.size2()?;
     let (out, sizes) = (args.out.display(), words(transform));

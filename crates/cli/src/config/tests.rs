@@ -307,6 +307,11 @@ fn settings_of_probes_that_are_off_are_warned_of() {
         ),
         (&["probe.rank.max_images=3", "probe.rank.path=c", on], ""),
         (
+            &["probe.every_epochs=never"],
+            "probe.train_path has no effect: probe.every_epochs is never",
+        ),
+        (&["probe.every_epochs=never", on], ""),
+        (
             &["probe.segment.classes=3"],
             "probe.segment has no effect: probe.segment.every_epochs is never",
         ),

@@ -102,6 +102,14 @@ impl Bench {
         assert!(!message.contains("panicked") && !message.contains("backtrace"), "{message}");
         message
     }
+
+    /// Runs `simdino ARGS`, which must refuse `option` because the command has none of this name.
+    pub fn lacks(&self, args: &[&str], option: &str) {
+        let output = self.run(&[args, &[option, "64"]].concat());
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "simdino {args:?}: {message}");
+        assert!(message.contains(&format!("unexpected argument '{option}'")), "{message}");
+    }
 }
 
 /// An image of 48 x 40 pixels, bright above and dark below, and its labels.

@@ -115,7 +115,7 @@ impl Confusion {
     pub fn score(&self) -> Result<SegmentationScore> {
         let total: i64 = self.counts.iter().sum();
         if total == 0 {
-            return Err(Error::NothingLabeled);
+            return Err(Error::NothingToScore);
         }
         let of_class = |class: usize| {
             let hits = self.count(class, class);
@@ -167,6 +167,6 @@ mod tests {
             assert!(confusion.add(&truth, &predicted).is_err(), "{truth:?} {predicted:?}");
         }
         assert!(confusion.add(&[IGNORE, IGNORE], &[0, 1]).is_ok());
-        assert!(matches!(confusion.score(), Err(Error::NothingLabeled)));
+        assert!(matches!(confusion.score(), Err(Error::NothingToScore)));
     }
 }

@@ -139,9 +139,14 @@ impl DenseNetwork<'_> {
 
     /// The side next to `side` that is a multiple of the patch size, at least one patch.
     pub fn whole_patches(&self, side: u32) -> u32 {
-        let patch = self.frozen.network.patch_size().max(1);
-        (side.saturating_add(patch / 2) / patch).max(1) * patch
+        whole_patches(side, self.frozen.network.patch_size())
     }
+}
+
+/// The side next to `side` that is a multiple of `patch`, at least one patch.
+pub(super) fn whole_patches(side: u32, patch: u32) -> u32 {
+    let patch = patch.max(1);
+    (side.saturating_add(patch / 2) / patch).max(1) * patch
 }
 
 /// Resizes an image (bicubic, antialiased).

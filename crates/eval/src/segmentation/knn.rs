@@ -89,7 +89,7 @@ impl<'a> TrainPatches<'a> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         config.check()?;
-        let config = config.in_whole_patches(&network);
+        let config = config.in_whole_patches(network.frozen.network.patch_size());
         let (mut usable, mut lost) = (train.indices(), Vec::new());
         let (read, mut set) = loop {
             let indices = config.held_out_last(&usable);

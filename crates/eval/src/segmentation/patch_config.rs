@@ -4,7 +4,7 @@ use augment::rng::{Purpose, Rng};
 use serde::Serialize;
 
 use super::evaluate::MaskSize;
-use super::features::DenseNetwork;
+use super::features::whole_patches;
 use crate::error::{Error, Result};
 use crate::nearest::Similarity;
 
@@ -82,9 +82,9 @@ impl PatchConfig {
         Ok(())
     }
 
-    /// The settings with a side, and masks of this side, in whole patches.
-    pub(super) fn in_whole_patches(&self, network: &DenseNetwork<'_>) -> Self {
-        let side = network.whole_patches(self.side);
+    /// The settings with a side, and masks of this side, in whole patches of `patch` pixels.
+    pub fn in_whole_patches(&self, patch: u32) -> Self {
+        let side = whole_patches(self.side, patch);
         let mask = match self.mask {
             MaskSize::Square(mask) if mask == self.side => MaskSize::Square(side),
             mask => mask,

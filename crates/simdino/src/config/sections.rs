@@ -292,10 +292,12 @@ fn probe_without_effect(probe: &ProbeConfig, default: &ProbeConfig) -> Vec<Warni
     let off = !labeled && !rank && !segment;
     let rank_images = |probe: &ProbeConfig| (probe.rank.path.clone(), probe.rank.max_images);
     let rank_differs = rank_images(probe) != rank_images(default);
+    let of_none = labeled && !rank && !probe.knn_is_on() && !probe.logistic_is_on();
     let of_labeled = rank && labeled && probe.rank.path.is_none();
     vec![
         (off && probe != default)
             .then_some(("probe", "probe.train_path, probe.rank, and probe.segment are off")),
+        of_none.then_some(("probe.train_path", "probe.every_epochs is never")),
         (!off && !rank && rank_differs)
             .then_some(("probe.rank", "probe.rank.every_epochs is never")),
         (of_labeled && rank_differs)

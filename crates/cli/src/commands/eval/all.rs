@@ -16,7 +16,7 @@ use super::dense::{DenseImages, DenseSubject, in_context, patches, segment};
 use super::networks::{Networks, Opened};
 use super::outcome::{Measured, Outcome, keep, measure_each, table};
 use super::sheet::Sheet;
-use super::subject::{LAST, Subject, Task};
+use super::subject::{Embedding, LAST, Subject, Task};
 use super::{knn, linear, logistic, maskcut, video};
 
 /// What `eval all` takes.
@@ -24,6 +24,8 @@ use super::{knn, linear, logistic, maskcut, video};
 pub struct AllArgs {
     #[command(flatten)]
     networks: Networks,
+    #[command(flatten)]
+    embedding: Embedding,
     /// Labeled images to learn from: folder, list, or shards
     #[arg(long, value_name = "PATH", requires = "test")]
     train: Option<String>,
@@ -131,7 +133,7 @@ const OTHERS: [Other; 5] = [
         given: |args| args.object_images.is_some(),
         measure: |args, opened| {
             let images = args.object_images.clone().unwrap_or_default();
-            let networks = args.networks.with_crop(None);
+            let networks = args.networks.clone();
             let mut cut = maskcut::MaskCutArgs::of(networks, images, args.ground_truth.clone());
             cut.limit = args.max_test.map(NonZeroUsize::get);
             maskcut::measure_one(&cut, opened)
@@ -143,7 +145,7 @@ const OTHERS: [Other; 5] = [
         measure: |args, opened| {
             let [frames, truth] =
                 [&args.frames, &args.truth].map(|path| path.clone().unwrap_or_default());
-            let networks = args.networks.with_crop(None);
+            let networks = args.networks.clone();
             let video = video::VideoArgs::of(networks, frames, truth, args.single_object);
             video::measure(&video, opened)
         },
@@ -164,8 +166,7 @@ impl AllArgs {
 
     /// The images with a class for every pixel.
     fn segmented(&self) -> DenseSubject {
-        let networks = self.networks.with_crop(self.dense_crop);
-        DenseSubject::new(networks, self.dense.clone(), self.limits())
+        DenseSubject::new(self.networks.clone(), self.dense.clone(), self.dense_crop, self.limits())
     }
 
     fn chosen(&self) -> Result<Chosen> {
@@ -175,10 +176,10 @@ impl AllArgs {
             return Err(Failure::usage(format!("--without {name}: expected some of {known}")));
         }
         let wanted = |name: &str| !self.without.iter().any(|without| without == name);
-        let subject =
-            self.train.clone().zip(self.test.clone()).map(|(train, test)| {
-                Subject::new(self.networks.clone(), [train, test], self.limits())
-            });
+        let subject = self.train.clone().zip(self.test.clone()).map(|(train, test)| {
+            let (networks, embedding) = (self.networks.clone(), self.embedding.clone());
+            Subject::new(networks, embedding, [train, test], self.limits())
+        });
         let labeled = LABELED.iter().filter(|one| subject.is_some() && wanted(one.name)).collect();
         let others = OTHERS.iter().filter(|one| (one.given)(self) && wanted(one.name)).collect();
         let chosen = Chosen { subject, labeled, others };

@@ -20,6 +20,7 @@ use crate::commands::eval::networks::{Networks, Opened};
 use crate::commands::eval::outcome::{Measured, Outcome, measure_each};
 use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
+use crate::sizes::whole_patches;
 
 /// What `eval depth` takes.
 #[derive(Debug, clap::Args)]
@@ -53,6 +54,12 @@ pub struct DepthArgs {
     /// Iterations of training; the warm-up keeps its share of them
     #[arg(long)]
     iterations: Option<u64>,
+    /// Side of the crops that the head is trained on, in pixels; by default 416 by 544
+    #[arg(long, value_name = "N")]
+    crop: Option<u32>,
+    /// Images per iteration; by default 16
+    #[arg(long)]
+    batch: Option<NonZeroUsize>,
     /// Peak learning rate
     #[arg(long)]
     lr: Option<f64>,
@@ -106,12 +113,7 @@ struct Sets {
 impl DepthArgs {
     /// Opens both sets, as the network reads images, and says what is left out.
     fn sets(&self, opened: &Opened) -> Result<Sets> {
-        if self.networks.sizes.typed()[0].is_some() {
-            return Err(Failure::usage("--resize has no meaning for depth: use --crop"));
-        }
-        if self.networks.features.is_some() {
-            return Err(Failure::usage("--features has no meaning for depth"));
-        }
+        self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
         let set = |images: &Path, maps: &Path, list: &Option<PathBuf>| {
             let mut options = DepthOptions::new(self.divisor)?;
             options.list.clone_from(list);
@@ -140,8 +142,8 @@ impl DepthArgs {
             ScoredArg::Nyu => Scored::Nyu,
             ScoredArg::Garg => Scored::Garg,
         };
-        config.crop = self.networks.sizes.typed()[1].map_or(config.crop, |side| [side; 2]);
-        config.batch = self.networks.batch.map_or(config.batch, usize::from);
+        config.crop = self.crop.map_or(config.crop, |side| [side; 2]);
+        config.batch = self.batch.map_or(config.batch, usize::from);
         config.lr = self.lr.unwrap_or(config.lr);
         (config.max_depth, config.seed) = (self.max_depth, self.seed);
         config.test_flip = !self.no_test_flip;
@@ -233,7 +235,6 @@ impl Task<'_> {
 
     fn record(&self, trained: &OfNetwork) -> Result<Record> {
         let mut record = self.opened.record("depth");
-        (record.resize, record.crop) = (None, None);
         if let Value::Object(settings) = serde_json::to_value(self.config)? {
             settings.into_iter().for_each(|(name, value)| record.set(&name, value));
         }

@@ -73,7 +73,7 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let of = |[train, test]: &[FeatureSet; 2]| knn(train, test, &config);
     let (trained, untrained) = (task.trained(&[LAST])?, task.untrained(&[LAST])?);
     let pixels = pixels(task)?;
-    let seen = (task.opened.transform, task.subject.networks.precision);
+    let seen = (task.extract.transform, task.extract.precision);
     let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen);
     if task.opened.path.join("config.resolved.yaml").is_file() {
         results::update(&task.opened.path, |results| results.set_table(&table))?;
@@ -123,8 +123,8 @@ fn text(task: &Task<'_>, table: &KnnTable) -> String {
         table.knn.num_train,
         table.knn.num_test,
         table.knn.classes,
-        words(task.opened.transform),
-        task.subject.networks.precision
+        words(task.extract.transform),
+        task.extract.precision
     );
     let mut line = |cells: [String; 4]| {
         let [k, here, untrained, pixels] = cells;

@@ -209,15 +209,14 @@ fn train(
     [train, test]: &[FeatureSet; 2],
     network: Network<'_>,
 ) -> Result<LinearResult> {
-    let extract = task.subject.extract_options(task.opened, None);
     let fresh = FreshImages {
         dataset: &task.train,
         indices: task.train_indices(),
         network: network.backbone,
-        options: &extract,
+        options: &task.extract,
     };
     let mut probe = LinearProbe::new(train, test, config, options.fresh.then_some(fresh))?;
-    let folder = task.subject.networks.folder_of_features(&task.opened.path);
+    let folder = task.subject.embedding.folder(&task.opened.path);
     let identity = task.identity(network);
     let bar = progress(probe.progress().1, "steps of the heads");
     let place = folder.as_deref().map(|folder| (folder, identity.as_str()));

@@ -16,7 +16,7 @@ use score::coco::{
     Summary, evaluate,
 };
 
-use crate::console::{note, progress};
+use crate::console::{name_skipped, progress};
 use crate::failure::{Failure, Result};
 
 use super::networks::{Networks, Opened};
@@ -92,7 +92,6 @@ impl From<Feature> for AttentionFeature {
 
 /// Measures all networks.
 pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
-    check_unused(&args.networks)?;
     let several = args.networks.paths()?.len() > 1;
     let written = [&args.detections, &args.annotations];
     if several && written.iter().any(|file| file.is_some()) {
@@ -134,18 +133,6 @@ impl MaskCutArgs {
 /// The images or their objects cannot be read.
 pub fn measure_one(args: &MaskCutArgs, opened: &Opened) -> Result<Measured> {
     measure(args, &ImageSet::open(args)?, opened, &mut Sheet::default())
-}
-
-fn check_unused(networks: &Networks) -> Result<()> {
-    if networks.sizes.typed().iter().any(Option::is_some) {
-        return Err(Failure::usage("--resize and --crop have no meaning for maskcut: use --side"));
-    }
-    if networks.features.is_some() || networks.batch.is_some() {
-        return Err(Failure::usage(
-            "--features and --batch have no meaning for maskcut: images pass one by one",
-        ));
-    }
-    Ok(())
 }
 
 /// The images, and what they show.
@@ -268,7 +255,7 @@ fn measure(
 ) -> Result<Measured> {
     let trained = find(args, set, opened, &opened.weights.backbone)?;
     let mut record = opened.record("maskcut");
-    (record.resize, record.crop) = (None, Some(u32::try_from(args.side).unwrap_or(u32::MAX)));
+    record.crop = Some(u32::try_from(args.side).unwrap_or(u32::MAX));
     record.set("tau", args.tau);
     record.set("masks", args.masks);
     record.set("feature", format!("{:?}", args.feature).to_lowercase());
@@ -323,9 +310,7 @@ fn find(
     if let Some(failure) = failure {
         return Err(failure);
     }
-    for image in &broken {
-        note(&format!("warning: skipped {}: {}", image.name, image.reason));
-    }
+    name_skipped(&broken);
     all.broken = broken;
     Ok(all)
 }

@@ -1,9 +1,7 @@
 //! The networks of an evaluation: one or several, each measured alone.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use augment::EvalTransform;
 use eval::record::{Record, Weights};
 use eval::store::{Network, weights_fingerprint};
 use eval::{FeaturePrecision, Frozen};
@@ -13,7 +11,6 @@ use simdino::device::{self, DeviceSpec};
 use tch::Device;
 
 use crate::failure::{Failure, Result};
-use crate::sizes::Sizes;
 use crate::weights;
 
 /// Options of all evaluations.
@@ -25,8 +22,6 @@ pub struct Networks {
     /// A run, all of whose checkpoints are measured; may be repeated
     #[arg(long, value_name = "RUN")]
     checkpoints: Vec<PathBuf>,
-    #[command(flatten)]
-    pub sizes: Sizes,
     /// What the keys of the network in the file begin with, where there are several
     #[arg(long)]
     prefix: Option<String>,
@@ -36,39 +31,26 @@ pub struct Networks {
     /// Precision of the networks, fp32 or bf16; bf16 is several times as fast on a GPU
     #[arg(long, default_value_t = FeaturePrecision::Fp32)]
     pub precision: FeaturePrecision,
-    /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
-    #[arg(long)]
-    pub batch: Option<NonZeroUsize>,
     /// Folder for results.json and results.csv; by default the run that the weights belong to, and
     /// none for other weights
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Folder that keeps features for the next evaluation; by default the folder `features` of a run,
-    /// and none for other weights
-    #[arg(long, value_name = "FOLDER")]
-    pub features: Option<PathBuf>,
     /// One JSON object a network on the last lines instead of a table
     #[arg(long)]
     pub json: bool,
 }
 
-/// A network, and how it sees images.
+/// A network, and where it computes.
 pub struct Opened {
     /// As it was given.
     pub path: PathBuf,
     pub weights: PretrainedBackbone,
     pub fingerprint: String,
-    pub transform: EvalTransform,
     pub device: Device,
     precision: FeaturePrecision,
 }
 
 impl Networks {
-    /// The same networks for a protocol with sizes of its own and without features that are kept.
-    pub fn with_crop(&self, crop: Option<u32>) -> Self {
-        Self { sizes: Sizes::of_crop(crop), features: None, batch: None, ..self.clone() }
-    }
-
     /// The paths of all networks; the checkpoints of a run by step.
     ///
     /// # Errors
@@ -88,29 +70,23 @@ impl Networks {
     /// Opens one of them.
     ///
     /// # Errors
-    /// The device or the weights cannot be used, or sizes that were typed cannot be.
+    /// The device or the weights cannot be used.
     pub fn open(&self, path: &Path) -> Result<Opened> {
         let device = device::resolve(self.device)?;
         let weights = weights::open(path, self.prefix.as_deref(), device)?;
-        let transform = self.sizes.transform(path, &weights.model)?;
         let fingerprint = weights_fingerprint(&weights.tensors())?;
         let (path, precision) = (path.to_owned(), self.precision);
-        Ok(Opened { path, weights, fingerprint, transform, device, precision })
+        Ok(Opened { path, weights, fingerprint, device, precision })
     }
 
     /// Where results of the network at `path` are kept.
     pub fn folder_of_results(&self, path: &Path) -> Option<PathBuf> {
         self.out.clone().or_else(|| run_of(path))
     }
-
-    /// Where features of the network at `path` are kept.
-    pub fn folder_of_features(&self, path: &Path) -> Option<PathBuf> {
-        self.features.clone().or_else(|| Some(run_of(path)?.join("features")))
-    }
 }
 
 impl Opened {
-    /// A record of this network without scores.
+    /// A record of this network without scores and without the size of its images.
     pub fn record(&self, protocol: &str) -> Record {
         let weights = Weights {
             path: self.path.display().to_string(),
@@ -118,7 +94,6 @@ impl Opened {
             step: self.weights.step,
         };
         let mut record = Record::new(protocol, weights);
-        (record.resize, record.crop) = (Some(self.transform.resize), Some(self.transform.crop));
         record.precision = self.precision.to_string();
         record
     }

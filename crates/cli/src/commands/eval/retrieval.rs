@@ -14,7 +14,7 @@ use eval::retrieval::{
 use model::VisionTransformer;
 use simdino::weights::data_config;
 
-use crate::console::{note, progress};
+use crate::console::{name_skipped, progress};
 use crate::failure::{Failure, Result};
 
 use super::networks::{Networks, Opened};
@@ -71,7 +71,6 @@ pub struct CopyArgs {
 pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
     let truth = GroundTruth::read(&args.ground_truth)?;
     let files = Places::find(args, &truth)?;
-    check_unused(&args.networks)?;
     measure_each(&args.networks, &mut |opened| {
         let kind = ImageFeatureKind::Cls { most: args.max_side, multi_scale: args.multi_scale };
         let of =
@@ -79,7 +78,6 @@ pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
         let (scores, notes) = of(&opened.weights.backbone)?;
         let untrained = untrained(opened, args.skip_untrained, &of)?;
         let mut record = opened.record("retrieval");
-        (record.resize, record.crop) = (None, None);
         record.set("max_side", args.max_side);
         record.set("multi_scale", args.multi_scale);
         record.set("crop_queries", args.crop_queries);
@@ -103,7 +101,6 @@ pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
     let copydays = Copydays::open(&args.copydays)?;
     let distractors = args.distractors.as_deref().map(images_in).transpose()?.unwrap_or_default();
     let whiten = args.whiten.as_deref().map(images_in).transpose()?.unwrap_or_default();
-    check_unused(&args.networks)?;
     measure_each(&args.networks, &mut |opened| {
         let patch = u32::try_from(opened.weights.model.patch_size).unwrap_or(1).max(1);
         let side = (args.side / patch).max(1) * patch;
@@ -115,7 +112,7 @@ pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
         let (scores, notes) = of(&opened.weights.backbone)?;
         let untrained = untrained(opened, args.skip_untrained, &of)?;
         let mut record = opened.record("copy");
-        (record.resize, record.crop) = (None, Some(side));
+        record.crop = Some(side);
         record.set("whitened", args.whiten.is_some());
         let queries = copydays.blocks.iter().map(|block| block.files.len()).sum();
         for (role, folder, files, count) in [
@@ -171,21 +168,6 @@ fn put(
     }
 }
 
-fn check_unused(networks: &Networks) -> Result<()> {
-    if networks.sizes.typed().iter().any(Option::is_some) {
-        return Err(Failure::usage(
-            "--resize and --crop have no meaning for retrieval: sizes have options of their own",
-        ));
-    }
-    if networks.features.is_some() {
-        return Err(Failure::usage("--features has no meaning for retrieval"));
-    }
-    if networks.batch.is_some() {
-        return Err(Failure::usage("--batch has no meaning for retrieval: images pass one by one"));
-    }
-    Ok(())
-}
-
 fn options<'a>(
     opened: &'a Opened,
     backbone: &'a VisionTransformer,
@@ -213,9 +195,7 @@ fn embedded(
 
 /// Says which images were skipped.
 fn notes(broken: &[BrokenImage]) -> Vec<String> {
-    for image in broken {
-        note(&format!("warning: skipped {}: {}", image.name, image.reason));
-    }
+    name_skipped(broken);
     let first = broken.first().map(|image| {
         let (count, name, reason) = (broken.len(), &image.name, &image.reason);
         format!("{count} images could not be used and do not count; the first: {name}: {reason}")

@@ -3,27 +3,53 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use augment::EvalTransform;
 use data::Dataset;
 use eval::record::{DataUsed, Record};
 use eval::store::{FeatureStore, ImageFeature, ImageFeatures, Network};
 use eval::{ExtractOptions, FeatureSet, open_labeled};
 use simdino::weights::data_config;
 
-use crate::console::{note, progress};
+use crate::console::{name_skipped, note, progress};
 use crate::failure::Result;
+use crate::sizes::Sizes;
 
-use super::networks::{Networks, Opened, Untrained};
+use super::networks::{Networks, Opened, Untrained, run_of};
 
 /// The class token of the last block.
 pub const LAST: ImageFeature = ImageFeature::Cls(1);
+
+/// How whole images become features.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Embedding {
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
+    #[arg(long)]
+    batch: Option<NonZeroUsize>,
+    /// Folder that keeps features for the next evaluation; by default the folder `features` of a run,
+    /// and none for other weights
+    #[arg(long, value_name = "FOLDER")]
+    features: Option<PathBuf>,
+}
+
+impl Embedding {
+    /// Where features of the network at `path` are kept.
+    pub fn folder(&self, path: &Path) -> Option<PathBuf> {
+        self.features.clone().or_else(|| Some(run_of(path)?.join("features")))
+    }
+}
 
 /// Options of evaluations on labeled images.
 #[derive(Debug, clap::Args)]
 pub struct Subject {
     #[command(flatten)]
     pub networks: Networks,
+    #[command(flatten)]
+    pub embedding: Embedding,
     /// Labeled images to learn from: folder, list, or shards
     #[arg(long, value_name = "PATH")]
     train: String,
@@ -42,6 +68,8 @@ pub struct Subject {
 pub struct Task<'a> {
     pub subject: &'a Subject,
     pub opened: &'a Opened,
+    /// How images are read, without a limit.
+    pub extract: ExtractOptions,
     pub train: Arc<Dataset>,
     pub test: Arc<Dataset>,
     store: FeatureStore,
@@ -54,22 +82,25 @@ impl Subject {
     /// These networks and images.
     pub fn new(
         networks: Networks,
+        embedding: Embedding,
         [train, test]: [String; 2],
         [max_train, max_test]: [Option<NonZeroUsize>; 2],
     ) -> Self {
-        Self { networks, train, test, max_train, max_test }
+        Self { networks, embedding, train, test, max_train, max_test }
     }
 
     /// Opens both sets as the network reads images, says what is ignored, and computes the features of
     /// the network, as far as they are not kept.
     ///
     /// # Errors
-    /// A set cannot be opened, images or a file cannot be read, or the network does not take them.
+    /// Sizes that were typed cannot be, a set cannot be opened, images or a file cannot be read, or the
+    /// network does not take them.
     pub fn task<'a>(
         &'a self,
         opened: &'a Opened,
         wanted: &BTreeSet<ImageFeature>,
     ) -> Result<Task<'a>> {
+        let extract = self.extract_options(opened)?;
         let config = data_config(&opened.weights, "");
         let open = |path: &String| -> Result<Arc<Dataset>> {
             let set = open_labeled(path, &config)?;
@@ -77,14 +108,12 @@ impl Subject {
             Ok(set)
         };
         let (train, test) = (open(&self.train)?, open(&self.test)?);
-        let folder = self.networks.folder_of_features(&opened.path);
+        let folder = self.embedding.folder(&opened.path);
         let store = folder.map_or_else(FeatureStore::default, FeatureStore::in_folder);
-        let trained = self.embed(opened, opened.network(), [&train, &test], &store, wanted)?;
-        for image in trained.iter().flat_map(|set| &set.broken) {
-            note(&format!("warning: skipped {}: {}", image.name, image.reason));
-        }
+        let trained = self.embed(opened.network(), [&train, &test], &extract, &store, wanted)?;
+        trained.iter().for_each(|set| name_skipped(&set.broken));
         let (wanted, untrained) = (wanted.clone(), OnceCell::new());
-        Ok(Task { subject: self, opened, train, test, store, wanted, trained, untrained })
+        Ok(Task { subject: self, opened, extract, train, test, store, wanted, trained, untrained })
     }
 
     /// Most images of both sets.
@@ -94,14 +123,15 @@ impl Subject {
 
     fn embed(
         &self,
-        opened: &Opened,
         network: Network<'_>,
         sets: [&Arc<Dataset>; 2],
+        extract: &ExtractOptions,
         store: &FeatureStore,
         wanted: &BTreeSet<ImageFeature>,
     ) -> Result<[ImageFeatures; 2]> {
         let of = |set: &Arc<Dataset>, limit| -> Result<ImageFeatures> {
-            let options = self.extract_options(opened, limit);
+            let mut options = extract.clone();
+            options.limit = limit;
             let bar = progress(set.len(), "images embedded");
             let features = store.features(network, set, &options, wanted, &mut |done, total| {
                 bar.set_length(total as u64);
@@ -114,14 +144,14 @@ impl Subject {
         Ok([of(sets[0], max_train)?, of(sets[1], max_test)?])
     }
 
-    /// How images are read for a network.
-    pub fn extract_options(&self, opened: &Opened, limit: Option<usize>) -> ExtractOptions {
-        let mut options = ExtractOptions::new(opened.transform, opened.weights.normalize.clone());
-        (options.device, options.limit) = (opened.device, limit);
-        let batch = self.networks.batch.map(NonZeroUsize::get);
+    fn extract_options(&self, opened: &Opened) -> Result<ExtractOptions> {
+        let transform = self.embedding.sizes.transform(&opened.path, &opened.weights.model)?;
+        let mut options = ExtractOptions::new(transform, opened.weights.normalize.clone());
+        options.device = opened.device;
+        let batch = self.embedding.batch.map(NonZeroUsize::get);
         options.batch = batch.unwrap_or_else(|| ExtractOptions::batch_for(opened.device));
         options.precision = self.networks.precision;
-        options
+        Ok(options)
     }
 }
 
@@ -156,8 +186,8 @@ impl Task<'_> {
         }
         let network = self.opened.untrained()?;
         let sets = [&self.train, &self.test];
-        let Task { subject, opened, store, wanted, .. } = self;
-        let features = subject.embed(opened, network.network(), sets, store, wanted)?;
+        let Task { subject, extract, store, wanted, .. } = self;
+        let features = subject.embed(network.network(), sets, extract, store, wanted)?;
         Ok(self.untrained.get_or_init(|| (network, features)))
     }
 
@@ -172,6 +202,8 @@ impl Task<'_> {
     /// Class tokens were not wanted, or libtorch fails.
     pub fn record(&self, protocol: &str, counts: [usize; 2], classes: usize) -> Result<Record> {
         let mut record = self.opened.record(protocol);
+        let EvalTransform { resize, crop } = self.extract.transform;
+        (record.resize, record.crop) = (Some(resize), Some(crop));
         for (name, limit) in ["max_train", "max_test"].into_iter().zip(self.subject.limits()) {
             if let Some(limit) = limit {
                 record.set(name, limit);
@@ -193,8 +225,8 @@ impl Task<'_> {
             "{} {sets:?} {:?} {:?} {}",
             network.fingerprint,
             self.subject.limits(),
-            self.opened.transform,
-            self.subject.networks.precision
+            self.extract.transform,
+            self.extract.precision
         )
     }
 }

@@ -54,14 +54,6 @@ pub struct VideoArgs {
 /// Measures all networks.
 pub fn run(args: &VideoArgs) -> Result<Outcome> {
     let networks = &args.networks;
-    if networks.sizes.typed().iter().any(Option::is_some) {
-        return Err(Failure::usage("--resize and --crop have no meaning for video: use --side"));
-    }
-    if networks.features.is_some() || networks.batch.is_some() {
-        return Err(Failure::usage(
-            "--features and --batch have no meaning for video: frames pass one by one",
-        ));
-    }
     if args.results.is_some() && networks.paths()?.len() > 1 {
         return Err(Failure::usage(
             "--results needs a single network: each would replace the files",
@@ -154,7 +146,7 @@ fn measure_sequences(
 ) -> Result<Measured> {
     let options = PropagateOptions::default();
     let mut record = opened.record("video");
-    (record.resize, record.crop) = (Some(u32::try_from(args.side).unwrap_or(u32::MAX)), None);
+    record.resize = Some(u32::try_from(args.side).unwrap_or(u32::MAX));
     record.set("sequences", sequences.len());
     record.set("frames", options.frames);
     record.set("radius", options.radius);

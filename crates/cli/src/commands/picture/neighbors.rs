@@ -11,7 +11,7 @@ use simdino::weights::data_config;
 
 use super::networks::{Networks, Subject, nothing_readable};
 use super::out::png;
-use crate::console::{answer, note, progress};
+use crate::console::{answer, name_skipped, progress};
 use crate::failure::{Failure, Result};
 use crate::sizes::Sizes;
 use crate::train::pictures::save;
@@ -94,9 +94,7 @@ fn rows(
         },
     )?;
     bar.finish_and_clear();
-    for image in &set.broken {
-        note(&format!("warning: skipped {}: {}", image.name, image.reason));
-    }
+    name_skipped(&set.broken);
     let features = set.side_by_side(&[cls])?.features;
     if queries.is_empty() {
         let (count, len) = (args.queries.min(set.indices.len()), set.indices.len());

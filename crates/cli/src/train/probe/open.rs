@@ -234,6 +234,9 @@ impl Opening<'_> {
         config.side = segment.side.unwrap_or_else(|| 2 * self.options.transform.crop);
         config.mask = MaskSize::Square(config.side);
         config.memory = segment.memory;
+        // The network would round it: whoever lists the probes then knows the side.
+        let patch = u32::try_from(self.config.model.patch_size).unwrap_or(1);
+        let config = config.in_whole_patches(patch);
         Ok(Segmentation {
             train,
             test,

@@ -57,7 +57,10 @@ impl Segmentation {
         let ([train, test], processes) = (self.data(), moment.processes.collective());
         let of = |images: &'static str, labels: &'static str| {
             move |error: Error| -> ProbeError {
-                let key = if matches!(error, Error::NothingLabeled) { labels } else { images };
+                let key = match error {
+                    Error::NothingLabeled | Error::NothingToScore => labels,
+                    _ => images,
+                };
                 format!("probe.segment.{key}: {}", base::error_chain(&error)).into()
             }
         };

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::commands::eval::networks::Opened;
 use crate::commands::eval::sheet::Sheet;
-use crate::console::{note, progress};
+use crate::console::{name_skipped, progress};
 use crate::failure::Result;
 
 use super::subject::{DenseSets, DenseSubject};
@@ -33,9 +33,7 @@ pub struct Scored {
 
 /// Says which images were skipped, if any were; also on the console.
 pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
-    for image in broken {
-        note(&format!("warning: skipped {}: {}", image.name, image.reason));
-    }
+    name_skipped(broken);
     let first = broken.first()?;
     let (count, name, reason) = (broken.len(), &first.name, &first.reason);
     Some(format!(
@@ -97,7 +95,6 @@ pub fn record(
 ) -> Result<Record> {
     let About { subject, opened, sets } = *about;
     let mut record = opened.record(protocol);
-    (record.resize, record.crop) = (None, None);
     if let Value::Object(settings) = serde_json::to_value(settings)? {
         settings.into_iter().for_each(|(name, value)| record.set(&name, value));
     }

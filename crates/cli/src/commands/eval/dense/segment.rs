@@ -1,5 +1,7 @@
 //! `simdino eval segment`: linear segmentation.
 
+use std::num::NonZeroUsize;
+
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use eval::segmentation::linear::{LinearConfig, LinearSegmenter, Recipe, StateFile, train};
@@ -31,6 +33,9 @@ pub struct SegmentArgs {
     /// Peak learning rate
     #[arg(long)]
     lr: Option<f64>,
+    /// Images per iteration; by default that of the recipe
+    #[arg(long)]
+    batch: Option<NonZeroUsize>,
     /// Pixels from one window of the test to the next; by default two thirds of the crop
     #[arg(long)]
     stride: Option<u32>,
@@ -69,9 +74,16 @@ impl ValueEnum for Named {
 impl SegmentArgs {
     /// The default recipe with fewer iterations, on features that are computed once.
     pub fn shortened(subject: DenseSubject, iterations: u64) -> Self {
-        let (iterations, cache_gb) = (Some(iterations), CACHE_GB);
-        let recipe = Named("dinov3", Recipe::Dinov3);
-        Self { subject, recipe, iterations, lr: None, stride: None, cached: true, cache_gb }
+        Self {
+            subject,
+            recipe: Named("dinov3", Recipe::Dinov3),
+            iterations: Some(iterations),
+            lr: None,
+            batch: None,
+            stride: None,
+            cached: true,
+            cache_gb: CACHE_GB,
+        }
     }
 }
 
@@ -123,7 +135,7 @@ fn overridden(
     }
     config.lr = args.lr.unwrap_or(config.lr);
     config.stride = args.stride.unwrap_or(config.stride);
-    config.batch = args.subject.networks.batch.map_or(config.batch, usize::from);
+    config.batch = args.batch.map_or(config.batch, usize::from);
     (config.cached, config.cache_gb, config.seed) = (args.cached, args.cache_gb, args.subject.seed);
     config
 }

@@ -14,6 +14,7 @@ use simdino::weights::data_config;
 use crate::commands::eval::networks::{Networks, Opened};
 use crate::console::note;
 use crate::failure::{Failure, Result};
+use crate::sizes::whole_patches;
 
 use super::labels::Labels;
 
@@ -49,6 +50,9 @@ pub struct DenseSubject {
     pub networks: Networks,
     #[command(flatten)]
     images: DenseImages,
+    /// Side of the images, in pixels; by default that of the protocol
+    #[arg(long, value_name = "N")]
+    crop: Option<u32>,
     /// Most images used of the first set; all if it is not given
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
@@ -150,23 +154,29 @@ impl DenseSubject {
     pub fn new(
         networks: Networks,
         images: DenseImages,
+        crop: Option<u32>,
         [max_train, max_test]: [Option<NonZeroUsize>; 2],
     ) -> Self {
         let (mask_size, picture, skip_untrained, seed) = (None, None, false, 0);
-        Self { networks, images, max_train, max_test, mask_size, picture, skip_untrained, seed }
+        Self {
+            networks,
+            images,
+            crop,
+            max_train,
+            max_test,
+            mask_size,
+            picture,
+            skip_untrained,
+            seed,
+        }
     }
 
     /// Opens both sets, as the network reads images, and says what is left out.
     ///
     /// # Errors
-    /// A set cannot be opened, or options of other evaluations were given.
+    /// The crop that was typed cannot be, or a set cannot be opened.
     pub fn sets(&self, opened: &Opened) -> Result<DenseSets> {
-        if self.networks.sizes.typed()[0].is_some() {
-            return Err(Failure::usage("--resize has no meaning for segmentation: use --crop"));
-        }
-        if self.networks.features.is_some() {
-            return Err(Failure::usage("--features has no meaning for segmentation"));
-        }
+        self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
         self.images.open(&data_config(&opened.weights, "").pixels())
     }
 
@@ -195,7 +205,7 @@ impl DenseSubject {
 
     /// The side that was typed as `--crop`.
     pub fn crop(&self) -> Option<u32> {
-        self.networks.sizes.typed()[1]
+        self.crop
     }
 
     /// The size of masks that was typed, or else `usual`.
