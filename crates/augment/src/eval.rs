@@ -21,8 +21,8 @@ pub struct EvalTransform {
 }
 
 impl EvalTransform {
-    /// The square of side `crop` after a resize of the shorter side to 8/7 of it, as in DINO: 256
-    /// for 224.
+    /// The square of side `crop` after a resize of the shorter side to 8/7 of it, rounded up to a
+    /// multiple of 8: 256 for 224, as in DINO, and 40 for 32.
     pub fn for_crop(crop: u32) -> Self {
         Self { resize: crop.div_ceil(7) * 8, crop }
     }

@@ -4,7 +4,8 @@
 //!
 //! [`extract`] creates a [`FeatureSet`] with any [`FeatureExtractor`], [`fn@knn`] classifies it,
 //! and [`baseline`] provides the features of raw pixels. [`pca`] and [`pictures`] visualize patch
-//! features.
+//! features. [`logistic`], [`linear`], [`segmentation`], [`depth`], [`retrieval`], [`discovery`], and
+//! [`tracking`] are further protocols; [`record`] and [`results`] hold what they measure.
 //!
 //! Shape legend: `B` images, `n` images of a whole set, `N` patches, `D` width, `K` classes.
 

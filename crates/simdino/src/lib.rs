@@ -2,8 +2,9 @@
 //!
 //! # Inside
 //!
-//! [`RunConfig::of`] provides the published settings of a method and [`recipes`] the files of `configs/`; [`config::from_document`] applies a document and
-//! overrides to them, and [`assemble`] turns a config into the inputs of the training loop.
+//! [`RunConfig::of`] provides the published settings of a method and [`recipes`] the files of
+//! `configs/`; [`config::from_document`] applies a document and overrides to them, and
+//! [`assemble`] turns a config into the inputs of the training loop.
 //! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
 //! the computations of a device with the CPU.
 

@@ -101,7 +101,7 @@ pub struct RunConfig {
     /// Training method. It applies the published recipe of that method in place of the defaults
     /// below, which are those of SimDINO.
     pub method: Method,
-    /// What the values are that the config does not give.
+    /// Where the values come from that the config does not give.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub sizing: Sizing,
     /// Where the images are and how they are read.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::overrides::merge;
 
-/// What the values are that a config does not give.
+/// Where the values come from that a config does not give.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -73,10 +73,10 @@ pub enum ClipScope {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FreezeForm {
-    /// It has no gradient, and the optimizer skips it (DINO).
+    /// They have no gradient, and the optimizer skips them (DINO).
     #[default]
     Gradient,
-    /// Its learning rate is 0, but the optimizer sees its gradients (DINOv2).
+    /// Their learning rate is 0, but the optimizer sees their gradients (DINOv2).
     LearningRate,
 }
 

@@ -32,7 +32,8 @@ pub struct ProbeConfig {
     /// Temperature of the votes. 0.07 in DINO.
     pub temperature: f64,
     /// Length, in pixels, that the shorter side of images is resized to before the center crop of
-    /// `model.image_size`. If it is absent, 8/7 of that size, such as 256 for 224, as in DINO.
+    /// `model.image_size`. If it is absent, 8/7 of that size, rounded up to a multiple of 8: 256 for
+    /// 224, as in DINO, and 40 for 32.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub resize: Option<u32>,
     /// Logistic regression on the features of the same labeled images.
