@@ -28,7 +28,7 @@ use crate::ibot::PatchPairs;
 use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
 use crate::prototypes::{TeacherTargets, log_likelihood};
-use crate::terms::{self, add_koleo, add_term};
+use crate::terms::Terms;
 
 /// Names of the centers in the state.
 const CENTERS: [&str; 2] = ["center", "patch_center"];
@@ -39,8 +39,7 @@ pub struct DinoV2Loss {
     cls: ClsLoss,
     patch_teacher: TeacherTargets,
     student_temp: f64,
-    ibot: IbotConfig,
-    koleo: KoleoConfig,
+    terms: Terms,
 }
 
 impl DinoV2Loss {
@@ -49,7 +48,7 @@ impl DinoV2Loss {
     /// # Errors
     /// Returns an error that lists every invalid value.
     pub fn new(config: &DinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
-        terms::check(ibot, koleo)?;
+        let terms = Terms::new(ibot, koleo)?;
         Ok(Self {
             cls: ClsLoss::new(config, true)?,
             patch_teacher: TeacherTargets::new(
@@ -58,8 +57,7 @@ impl DinoV2Loss {
                 config.center_momentum,
             ),
             student_temp: config.student_temp,
-            ibot: ibot.clone(),
-            koleo: koleo.clone(),
+            terms,
         })
     }
 
@@ -77,24 +75,14 @@ impl DinoV2Loss {
 
 impl Objective for DinoV2Loss {
     fn needs(&self) -> Needs {
-        Needs {
-            patches: self.ibot.loss_weight > 0.0,
-            backbone: self.koleo.loss_weight > 0.0,
-            prototypes: true,
-        }
+        self.terms.needs(true)
     }
 
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         torch_ext::autocast(inputs.student.cls.device(), None, || {
             let mut output = self.cls.evaluate(inputs)?;
-            if self.ibot.loss_weight > 0.0 {
-                let loss = self.patch_loss(inputs, &mut output.statistics)?;
-                let names = ("patches", "loss/patches");
-                add_term(&mut output, inputs, names, &loss, self.ibot.loss_weight)?;
-            }
-            if self.koleo.loss_weight > 0.0 {
-                add_koleo(&mut output, inputs, &self.koleo)?;
-            }
+            self.terms
+                .add_to(&mut output, inputs, |statistics| self.patch_loss(inputs, statistics))?;
             Ok(output)
         })?
     }

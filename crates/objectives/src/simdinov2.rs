@@ -23,14 +23,13 @@ use crate::ibot::PatchPairs;
 use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics};
 use crate::simdino::SimDinoLoss;
-use crate::terms::{self, add_koleo, add_term};
+use crate::terms::Terms;
 
 /// The SimDINOv2 loss; see the module documentation.
 #[derive(Debug, Clone)]
 pub struct SimDinoV2Loss {
     cls: SimDinoLoss,
-    ibot: IbotConfig,
-    koleo: KoleoConfig,
+    terms: Terms,
 }
 
 impl SimDinoV2Loss {
@@ -39,31 +38,24 @@ impl SimDinoV2Loss {
     /// # Errors
     /// Returns an error that lists every invalid value.
     pub fn new(cls: &SimDinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
-        terms::check(ibot, koleo)?;
-        Ok(Self { cls: SimDinoLoss::new(cls)?, ibot: ibot.clone(), koleo: koleo.clone() })
+        let terms = Terms::new(ibot, koleo)?;
+        Ok(Self { cls: SimDinoLoss::new(cls)?, terms })
     }
 }
 
 impl Objective for SimDinoV2Loss {
     fn needs(&self) -> Needs {
-        Needs {
-            patches: self.ibot.loss_weight > 0.0,
-            backbone: self.koleo.loss_weight > 0.0,
-            prototypes: false,
-        }
+        self.terms.needs(false)
     }
 
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         torch_ext::autocast(inputs.student.cls.device(), None, || {
             let mut output = self.cls.evaluate(inputs)?;
-            if self.ibot.loss_weight > 0.0 {
-                let loss = PatchPairs::of(inputs)?.cosine_loss();
-                let names = ("patches", "loss/patches");
-                add_term(&mut output, inputs, names, &loss, self.ibot.loss_weight)?;
-            }
-            if self.koleo.loss_weight > 0.0 {
-                add_koleo(&mut output, inputs, &self.koleo)?;
-            }
+            self.terms.add_to(
+                &mut output,
+                inputs,
+                |_| Ok(PatchPairs::of(inputs)?.cosine_loss()),
+            )?;
             Ok(output)
         })?
     }

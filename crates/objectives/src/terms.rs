@@ -1,22 +1,56 @@
-//! Helpers that add further terms, such as those of masked patches and KoLeo, to the loss of class
-//! tokens.
+//! The terms of masked patches and KoLeo, which are added to the loss of class tokens.
 
 use tch::Tensor;
 
 use crate::config::{IbotConfig, KoleoConfig};
 use crate::inputs::Inputs;
 use crate::koleo::koleo;
-use crate::objective::LossOutput;
+use crate::objective::{LossOutput, Needs, Statistics};
 use crate::{Error, Result};
 
-/// Returns one error that lists all invalid values.
-pub(crate) fn check(ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<()> {
-    let problems: Vec<_> = ibot.validate().into_iter().chain(koleo.validate()).collect();
-    if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
+/// The terms beside the loss of class tokens, each of which is left out if its weight is 0.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    ibot: IbotConfig,
+    koleo: KoleoConfig,
+}
+
+impl Terms {
+    /// Checks all options; one error lists every invalid value.
+    pub(crate) fn new(ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
+        let problems: Vec<_> = ibot.validate().into_iter().chain(koleo.validate()).collect();
+        match problems.is_empty() {
+            true => Ok(Self { ibot: ibot.clone(), koleo: koleo.clone() }),
+            false => Err(Error::Config(problems)),
+        }
+    }
+
+    /// What the terms need of the network, beside class tokens.
+    pub(crate) fn needs(&self, prototypes: bool) -> Needs {
+        let (patches, backbone) = (self.ibot.loss_weight > 0.0, self.koleo.loss_weight > 0.0);
+        Needs { patches, backbone, prototypes }
+    }
+
+    /// Adds the terms to the loss of class tokens.
+    pub(crate) fn add_to(
+        &self,
+        output: &mut LossOutput,
+        inputs: &Inputs,
+        patch_loss: impl FnOnce(&mut Statistics) -> Result<Tensor>,
+    ) -> Result<()> {
+        if self.ibot.loss_weight > 0.0 {
+            let loss = patch_loss(&mut output.statistics)?;
+            add_term(output, inputs, ("patches", "loss/patches"), &loss, self.ibot.loss_weight)?;
+        }
+        if self.koleo.loss_weight > 0.0 {
+            add_koleo(output, inputs, &self.koleo)?;
+        }
+        Ok(())
+    }
 }
 
 /// Adds `weight * term` to the loss and records the term without its weight.
-pub(crate) fn add_term(
+fn add_term(
     output: &mut LossOutput,
     inputs: &Inputs,
     (name, metric): (&'static str, &'static str),
@@ -33,11 +67,7 @@ pub(crate) fn add_term(
 }
 
 /// Adds KoLeo on the student's class tokens before the head.
-pub(crate) fn add_koleo(
-    output: &mut LossOutput,
-    inputs: &Inputs,
-    config: &KoleoConfig,
-) -> Result<()> {
+fn add_koleo(output: &mut LossOutput, inputs: &Inputs, config: &KoleoConfig) -> Result<()> {
     let backbone = inputs.student.backbone.as_ref();
     let backbone =
         backbone.ok_or(Error::Missing { what: "class tokens of the student's backbone" })?;
