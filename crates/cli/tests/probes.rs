@@ -340,3 +340,14 @@ fn broken_images_cost_only_themselves() {
     }
     assert_eq!(steps(&probed(&bench, "broken"), "probe/segment_knn_miou"), STEPS[6].1);
 }
+
+#[test]
+fn a_run_that_begins_from_weights_has_no_untrained_network_at_its_start() {
+    let bench = bench();
+    bench.ok(&train("run.name=first", &LABELED));
+    let more = ["init.from=runs/first", "train.stop_after=1"];
+    bench.ok(&train("run.name=second", &[&LABELED[..], &more].concat()));
+    let first = &probed(&bench, "second")[0];
+    assert!(first["probe/knn_top1"].is_number() && first["probe/pixels"].is_number(), "{first}");
+    assert!(first["probe/untrained"].is_null(), "{first}");
+}

@@ -72,6 +72,7 @@ pub fn open(
             images,
             rank,
             segmentation,
+            fresh: config.init.from.is_none(),
             knn: KnnConfig { device, ..knn(config) },
             options,
             name: Cell::new("first"),

@@ -34,6 +34,8 @@ pub struct Probes {
     pub segmentation: Option<Segmentation>,
     /// How features are extracted.
     pub options: ExtractOptions,
+    /// Whether the network is untrained at step 0, not begun from weights.
+    pub fresh: bool,
     /// How neighbors vote.
     pub knn: KnnConfig,
     /// What was measured last.
@@ -78,7 +80,8 @@ impl Probes {
             let sets = [&self.images[TRAIN].set, &self.images[TEST].set];
             let [train, test] = pixels_shared(sets, &options, processes)?;
             let pixels = knn_shared(&train, &test, &self.knn, processes)?.top1();
-            values.extend([("probe/untrained", top1), ("probe/pixels", pixels)]);
+            values.extend(self.fresh.then_some(("probe/untrained", top1)));
+            values.push(("probe/pixels", pixels));
         }
         Ok(values)
     }
