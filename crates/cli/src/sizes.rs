@@ -17,7 +17,7 @@ const CROP: i64 = 224;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Sizes {
     /// Shorter side before the center crop, in pixels; by default as the run's probe, or 8/7 of the
-    /// crop (256 for 224)
+    /// crop (256 for 224), rounded up to a multiple of 8
     #[arg(long, value_name = "N")]
     resize: Option<u32>,
     /// Side of the center crop, in pixels; by default as the run's probe, or 224, less where the

@@ -42,8 +42,8 @@ pub mod tracking;
 
 pub use error::{Error, Result};
 pub use features::{
-    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, extract,
-    extract_with_progress, to_input, unit_rows,
+    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, SUBSET_VERSION,
+    extract, extract_with_progress, to_input, unit_rows,
 };
 pub use few_shot::{FewShotConfig, FewShotScore, few_shot};
 pub use files::{FeatureFormat, read_feature_set, read_features, write_features};

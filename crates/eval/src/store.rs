@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, spread, to_input};
+use crate::features::{
+    ExtractOptions, FeaturePrecision, FeatureSet, SUBSET_VERSION, spread, to_input,
+};
 
 mod feature;
 mod part;
@@ -169,7 +171,7 @@ impl FeatureStore {
     ) -> Result<Option<PathBuf>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let identity = Identity {
-            version: 1,
+            version: SUBSET_VERSION,
             weights: network.fingerprint,
             data: dataset.fingerprint(),
             images: dataset.len(),

@@ -61,7 +61,7 @@ pub struct MaskCutArgs {
     /// Vectors of the last block's attention that describe a patch
     #[arg(long, value_enum, default_value_t = Feature::Key)]
     feature: Feature,
-    /// Side of the square to which images are resized, in pixels
+    /// Side of the square to which images are resized, in pixels, before they become whole patches
     #[arg(long, default_value_t = objects::picture::SIDE)]
     side: usize,
     /// Masks of whole patches, not refined to the edges of the image

@@ -59,7 +59,7 @@ pub struct CopyArgs {
     /// Images from which features are whitened
     #[arg(long, value_name = "FOLDER")]
     whiten: Option<PathBuf>,
-    /// Side of the square to which images are resized, in pixels
+    /// Side of the square to which images are resized, in pixels, rounded down to whole patches
     #[arg(long, default_value_t = 320)]
     side: u32,
     /// Do not measure the same network untrained, which every number should be compared with

@@ -10,7 +10,7 @@ use augment::EvalTransform;
 use data::Dataset;
 use eval::record::{DataUsed, Record};
 use eval::store::{FeatureStore, ImageFeature, ImageFeatures, Network};
-use eval::{ExtractOptions, FeatureSet, open_labeled};
+use eval::{ExtractOptions, FeatureSet, SUBSET_VERSION, open_labeled};
 use simdino::weights::data_config;
 
 use crate::console::{name_skipped, note, progress};
@@ -222,7 +222,7 @@ impl Task<'_> {
     pub fn identity(&self, network: Network<'_>) -> String {
         let sets = [&self.train, &self.test].map(|set| set.fingerprint());
         format!(
-            "{} {sets:?} {:?} {:?} {}",
+            "{} {sets:?} {SUBSET_VERSION} {:?} {:?} {}",
             network.fingerprint,
             self.subject.limits(),
             self.extract.transform,
