@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import pickle
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ import threading
 
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from support import REFERENCE, loader_threads, needs, reference
 
@@ -89,6 +91,23 @@ class Reference(unittest.TestCase):
                 for view in range(2):
                     joined = b"".join(part[view].tobytes() for part in rows)
                     self.assertEqual(joined, whole_rows[view].tobytes())
+
+    def test_a_group_that_is_younger_than_the_loader_counts(self):
+        case = reference()[0]
+        whole = next(iter(loader_of(case))).samples.tolist()
+        loader = loader_of(case, rank=None, world_size=None)
+        samples = []
+        for rank in range(2):
+            part = pickle.loads(pickle.dumps(loader))
+            with mock.patch.dict(os.environ, {"RANK": str(rank), "WORLD_SIZE": "2"}):
+                samples += next(iter(part)).samples.tolist()
+            self.assertEqual((part.rank, part.world_size), (rank, 2))
+        self.assertEqual(samples, whole)
+        with mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "4"}):
+            with self.assertRaisesRegex(ValueError, "multiple of world_size = 4"):
+                iter(loader)
+            # What was given stays.
+            self.assertEqual(next(iter(loader_of(case))).samples.tolist(), whole)
 
     def test_masks_alone_are_those_of_the_loader(self):
         from simdino.data import MaskGenerator

@@ -33,8 +33,8 @@ class MultiCropLoader:
         preset: ``"simdino"``, ``"simdinov2"``, ``"dino"``, or ``"dinov2"``.
         augment: keys that differ from the preset, such as ``{"local_crops_number": 6}``.
         seed: of the order, the crops, and the masks.
-        rank, world_size: by default those of torch.distributed if it is initialized, or else those
-            that torchrun has set.
+        rank, world_size: by default, at each ``iter()``, those of torch.distributed if it is
+            initialized, or else those that torchrun has set.
         patch_size: draws block-wise masks of patches of this many pixels for the global crops.
         masks: keys that differ from the defaults of :class:`MaskGenerator`.
         workers: threads; by default the share of this process in the cores, less one.
@@ -83,6 +83,7 @@ class MultiCropLoader:
         if self._as_torch:
             torch_module()
         self.batch_size, self.seed = int(batch_size), int(seed)
+        self._given = (rank, world_size, workers)
         self.rank, self.world_size = place(rank, world_size)
         self.augment = augmentation(preset, augment)
         self.broken: list[BrokenImage] = []
@@ -112,17 +113,32 @@ class MultiCropLoader:
         images = len(self._data.get())
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {self.batch_size})")
-        if self.batch_size % self.world_size:
-            raise ValueError(
-                f"batch_size = {self.batch_size} counts the images of all processes: it must be a "
-                f"multiple of world_size = {self.world_size}"
-            )
+        self._check_split(self.world_size)
         if self.batch_size > images:
             raise ValueError(
                 f"batch_size = {self.batch_size} is larger than the data set ({images} images): "
                 f"lower it to {images} or less, or add images"
             )
         self._keep(self._new(0, 0), (0, 0))
+
+    def _check_split(self, world_size: int) -> None:
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"batch_size = {self.batch_size} counts the images of all processes: it must be a "
+                f"multiple of world_size = {world_size}"
+            )
+
+    def _settle(self) -> None:
+        """Takes the place of this process in a group that is younger than the loader. Lightning, for
+        one, forms the group in ``fit``; with the old place, every process would get every image."""
+        rank, world_size, workers = self._given
+        here = place(rank, world_size)
+        if here == (self.rank, self.world_size):
+            return
+        self._check_split(here[1])
+        self.close()
+        self.rank, self.world_size = here
+        self._options.update(rank=here[0], world_size=here[1], workers=threads(workers))
 
     def __len__(self) -> int:
         """Steps in an epoch; the images that remain at its end wait for the next one."""
@@ -138,6 +154,7 @@ class MultiCropLoader:
         if that was left early. An iterator that has delivered nothing does not count."""
         refuse_workers("MultiCropLoader")
         self._stop()
+        self._settle()
         if not self._fresh:
             self._position, self._fresh = (self._position[0] + 1, 0), True
         epoch = _Epoch(self)
