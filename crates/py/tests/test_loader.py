@@ -162,6 +162,23 @@ class Loader(unittest.TestCase):
         batch = next(iter(loader))
         self.assertEqual((batch.epoch, batch.step), (7, 0))
 
+    def test_the_epoch_may_be_set_after_the_iterator_was_made(self):
+        # As Lightning does when it continues from the end of an epoch.
+        loader = loader_of(self.case)
+        iterator = iter(loader)
+        loader.sampler.set_epoch(1)
+        batch = next(iterator)
+        self.assertEqual((batch.epoch, batch.step), (1, 0))
+        self.assertEqual(hashes(batch)["global"], self.case["batches"][len(loader)]["global"])
+        loader.sampler.set_epoch(4)  # changes nothing for an iterator that has begun
+        self.assertEqual([batch.epoch for batch in iterator], [1] * (len(loader) - 1))
+        # Continues in the middle.
+        loader.load_state_dict({**loader.state_dict(), "epoch": 1, "step": 1})
+        iterator = iter(loader)
+        loader.sampler.set_epoch(1)
+        batch = next(iterator)
+        self.assertEqual((batch.epoch, batch.step), (1, 1))
+
     def test_the_position_outlives_the_iterator(self):
         loader = loader_of(self.case)
         for batch in loader:

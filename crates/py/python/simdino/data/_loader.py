@@ -162,11 +162,20 @@ class MultiCropLoader:
         return epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next ``iter()`` begins this epoch, or continues it after :meth:`load_state_dict`."""
+        """The next ``iter()`` begins this epoch, or continues it after :meth:`load_state_dict`. So does
+        an iterator that has delivered nothing yet."""
         if epoch < 0:
             raise ValueError(f"the epoch must not be negative (got {epoch})")
         if epoch != self._position[0] or not self._fresh:
             self._position, self._fresh = (int(epoch), 0), True
+            running = self._running() if self._running is not None else None
+            if running is not None:
+                running.move(self._position)
+
+    @property
+    def sampler(self) -> "_Sampler":
+        """Has :meth:`set_epoch` for loops that call it there, as those of DINO and Lightning do."""
+        return _Sampler(self)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the last batch that was delivered, for :meth:`load_state_dict`."""
@@ -264,6 +273,13 @@ class MultiCropLoader:
         return f"MultiCropLoader({images}, batch_size={self.batch_size}, {len(self)} steps{part})"
 
 
+class _Sampler:
+    """What loops expect of a sampler of several processes."""
+
+    def __init__(self, loader: MultiCropLoader) -> None:
+        self.set_epoch = loader.set_epoch
+
+
 class _Epoch:
     """An iterator over the rest of one epoch."""
 
@@ -272,7 +288,7 @@ class _Epoch:
         self._native: Any = None
         self._next = loader._position
         self._process = os.getpid()
-        self._done = False
+        self._begun = self._done = False
 
     def __iter__(self) -> "_Epoch":
         return self
@@ -290,6 +306,7 @@ class _Epoch:
             self._native = loader._take(self._next)
         batch = loader._batch(self._native.next())
         epoch, step = self._next
+        self._begun = True
         self._done = step + 1 == len(loader)
         self._next = (epoch + 1, 0) if self._done else (epoch, step + 1)
         loader._position, loader._fresh = self._next, self._done
@@ -301,6 +318,14 @@ class _Epoch:
     def __len__(self) -> int:
         """Batches that are left."""
         return 0 if self._done else len(self._loader) - self._next[1]
+
+    def move(self, position: tuple[int, int]) -> None:
+        """Begins elsewhere, unless it has begun. Lightning sets the epoch after ``iter()``."""
+        if not self._begun:
+            self._next = position
+            if self._native is not None:
+                self._native.close()
+                self._native = None
 
     def close(self) -> None:
         """Ends the threads."""
