@@ -102,6 +102,8 @@ class Reference(unittest.TestCase):
             with mock.patch.dict(os.environ, {"RANK": str(rank), "WORLD_SIZE": "2"}):
                 samples += next(iter(part)).samples.tolist()
             self.assertEqual((part.rank, part.world_size), (rank, 2))
+            # It stays in a process that knows of no group, such as a spawned worker.
+            self.assertEqual(len(next(iter(pickle.loads(pickle.dumps(part))))), len(whole) // 2)
         self.assertEqual(samples, whole)
         with mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "4"}):
             with self.assertRaisesRegex(ValueError, "multiple of world_size = 4"):

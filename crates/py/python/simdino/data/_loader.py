@@ -12,7 +12,7 @@ from .. import _native
 from ._batch import Batch, BrokenImage, as_tensor, torch_module
 from ._image import Augment, augmentation
 from ._masks import Masks
-from ._process import place, refuse_workers, threads
+from ._process import group, place, refuse_workers, threads
 from ._source import OpenData, Source, as_json, source_config
 
 _STATE_VERSION = 1
@@ -83,7 +83,7 @@ class MultiCropLoader:
         if self._as_torch:
             torch_module()
         self.batch_size, self.seed = int(batch_size), int(seed)
-        self._given = (rank, world_size, workers)
+        self._given = (rank is not None, workers)
         self.rank, self.world_size = place(rank, world_size)
         self.augment = augmentation(preset, augment)
         self.broken: list[BrokenImage] = []
@@ -131,9 +131,10 @@ class MultiCropLoader:
     def _settle(self) -> None:
         """Takes the place of this process in a group that is younger than the loader. Lightning, for
         one, forms the group in ``fit``; with the old place, every process would get every image."""
-        rank, world_size, workers = self._given
-        here = place(rank, world_size)
-        if here == (self.rank, self.world_size):
+        rank_is_given, workers = self._given
+        # Without a group, as in a worker that was spawned, the place is that of the process before.
+        here = None if rank_is_given else group()
+        if here in (None, (self.rank, self.world_size)):
             return
         self._check_split(here[1])
         self.close()
