@@ -49,9 +49,20 @@ pub fn name_skipped(images: &[BrokenImage]) {
     }
 }
 
+/// Whether standard error shows a bar that is drawn again and again. A notebook lends its commands a
+/// terminal, but keeps everything that is written there; with `TERM=dumb`, nothing can be drawn over.
+fn draws_bars() -> bool {
+    let notebook = std::env::var_os("JPY_PARENT_PID").is_some();
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !notebook && !dumb
+}
+
 /// A bar for work of `total` parts; shown on a terminal only.
 pub fn progress(total: usize, what: &'static str) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(4);
+    let target = match draws_bars() {
+        true => ProgressDrawTarget::stderr_with_hz(4),
+        false => ProgressDrawTarget::hidden(),
+    };
     let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_message(what);
     match ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
@@ -92,7 +103,7 @@ impl Console {
     /// Shows progress from now on, of a run that has done `start` of `total_steps` steps.
     pub fn start(&mut self, start: u64, total_steps: u64) {
         self.total_steps = Some(total_steps);
-        if self.silent || !io::stderr().is_terminal() {
+        if self.silent || !draws_bars() {
             return;
         }
         let target = ProgressDrawTarget::stderr_with_hz(4);

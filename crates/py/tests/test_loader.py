@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import pickle
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ import threading
 
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from support import REFERENCE, loader_threads, needs, reference
 
@@ -90,6 +92,25 @@ class Reference(unittest.TestCase):
                     joined = b"".join(part[view].tobytes() for part in rows)
                     self.assertEqual(joined, whole_rows[view].tobytes())
 
+    def test_a_group_that_is_younger_than_the_loader_counts(self):
+        case = reference()[0]
+        whole = next(iter(loader_of(case))).samples.tolist()
+        loader = loader_of(case, rank=None, world_size=None)
+        samples = []
+        for rank in range(2):
+            part = pickle.loads(pickle.dumps(loader))
+            with mock.patch.dict(os.environ, {"RANK": str(rank), "WORLD_SIZE": "2"}):
+                samples += next(iter(part)).samples.tolist()
+            self.assertEqual((part.rank, part.world_size), (rank, 2))
+            # It stays in a process that knows of no group, such as a spawned worker.
+            self.assertEqual(len(next(iter(pickle.loads(pickle.dumps(part))))), len(whole) // 2)
+        self.assertEqual(samples, whole)
+        with mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "4"}):
+            with self.assertRaisesRegex(ValueError, "multiple of world_size = 4"):
+                iter(loader)
+            # What was given stays.
+            self.assertEqual(next(iter(loader_of(case))).samples.tolist(), whole)
+
     def test_masks_alone_are_those_of_the_loader(self):
         from simdino.data import MaskGenerator
 
@@ -142,6 +163,23 @@ class Loader(unittest.TestCase):
         loader.set_epoch(7)
         batch = next(iter(loader))
         self.assertEqual((batch.epoch, batch.step), (7, 0))
+
+    def test_the_epoch_may_be_set_after_the_iterator_was_made(self):
+        # As Lightning does when it continues from the end of an epoch.
+        loader = loader_of(self.case)
+        iterator = iter(loader)
+        loader.sampler.set_epoch(1)
+        batch = next(iterator)
+        self.assertEqual((batch.epoch, batch.step), (1, 0))
+        self.assertEqual(hashes(batch)["global"], self.case["batches"][len(loader)]["global"])
+        loader.sampler.set_epoch(4)  # changes nothing for an iterator that has begun
+        self.assertEqual([batch.epoch for batch in iterator], [1] * (len(loader) - 1))
+        # Continues in the middle.
+        loader.load_state_dict({**loader.state_dict(), "epoch": 1, "step": 1})
+        iterator = iter(loader)
+        loader.sampler.set_epoch(1)
+        batch = next(iterator)
+        self.assertEqual((batch.epoch, batch.step), (1, 1))
 
     def test_the_position_outlives_the_iterator(self):
         loader = loader_of(self.case)

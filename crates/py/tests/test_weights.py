@@ -1,5 +1,6 @@
 """The weights and metrics of a run."""
 
+import io
 import json
 import math
 import struct
@@ -7,7 +8,9 @@ import sys
 import tempfile
 import types
 import unittest
+from contextlib import redirect_stderr
 from pathlib import Path
+from unittest import mock
 
 from support import needs
 
@@ -114,8 +117,9 @@ class Metrics(unittest.TestCase):
         with self.assertRaisesRegex(FileNotFoundError, "no metrics here"):
             simdino.read_metrics(Path(self.folder.name))
 
-    def track(self, *arguments):
-        """Forwards to a tracker that only listens."""
+    def track(self, *arguments, **changes):
+        """Forwards to a tracker that only listens; returns the exit code, what it got, and what was
+        said."""
         from simdino import track
 
         got = []
@@ -123,20 +127,15 @@ class Metrics(unittest.TestCase):
         fake.init = lambda **options: got.append(options["name"])
         fake.log = lambda values, step: got.append((step, values))
         fake.finish = lambda: got.append("finished")
-        saved = sys.modules.get("trackio")
-        sys.modules["trackio"] = fake
-        try:
+        vars(fake).update(changes)
+        with mock.patch.dict(sys.modules, trackio=fake), redirect_stderr(io.StringIO()) as said:
             code = track.main(["trackio", str(self.run_folder), *arguments])
-        finally:
-            sys.modules.pop("trackio")
-            if saved is not None:
-                sys.modules["trackio"] = saved
-        return code, got
+        return code, got, said.getvalue()
 
     def test_a_tracker_gets_every_line_once(self):
         with self.file.open("a") as file:
             file.write(json.dumps({"step": 3, "epoch": 0.75, "loss/total": math.nan}) + "\n")
-        code, got = self.track()
+        code, got, _ = self.track()
         self.assertEqual(code, 0)
         self.assertEqual(got[0], "a run")
         self.assertEqual([step for step, _ in got[1:-1]], [0, 1, 2, 3])
@@ -156,14 +155,88 @@ class Metrics(unittest.TestCase):
         Path(self.run_folder, "weights/teacher.safetensors").write_text("")
         self.assertEqual([row["step"] for row in rows], [3])
 
+    def test_a_line_of_the_same_step_is_sent_once_after_a_cut(self):
+        from simdino import track
+
+        def write(*lines):
+            new = self.file.with_suffix(".new")
+            new.write_text("".join(json.dumps(row) + "\n" for row in lines))
+            new.replace(self.file)  # as the training does
+
+        step = {"step": 4, "epoch": 1.0, "loss": 2.0}
+        probe = {"step": 4, "epoch": 1.0, "probe": 0.5}
+        write(step, probe)
+        rows = track.rows(self.file, follow=True)
+        self.assertEqual([next(rows), next(rows)], [step, {"step": 4, "probe": 0.5}])
+        # The file has grown beyond what was read before the training replaced it.
+        next_step = {"step": 5, "epoch": 1.25, "loss": 1.0}
+        write({"step": 3, "epoch": 0.75, "loss": 22.75}, step, probe, next_step)
+        self.assertEqual(next(rows), next_step)
+
+    def test_following_waits_for_the_file(self):
+        from simdino import track
+
+        lines, waited = self.file.read_text(), []
+        self.file.unlink()
+        Path(self.run_folder, "weights").mkdir()
+        Path(self.run_folder, "weights/teacher.safetensors").write_text("")
+
+        def sleep(seconds):
+            waited.append(seconds)
+            self.file.write_text(lines)
+
+        with mock.patch.object(track.time, "sleep", sleep):
+            code, got, said = self.track("--follow")
+        self.assertEqual((code, len(got), len(waited)), (0, 5, 1))
+        self.assertRegex(said, "^simdino.track: waits for .*a run/metrics.jsonl\n")
+        self.file.unlink()
+        code, got, said = self.track()
+        self.assertEqual((code, got), (1, []))
+        self.assertIn("no metrics here", said)
+
+    def test_a_tracker_that_fails_is_a_sentence(self):
+        from simdino import track
+
+        def fail(*_, **__):
+            raise RuntimeError("no key:\n  log in")
+
+        with mock.patch.dict(track.ADVICE, trackio="set A_KEY"):
+            code, got, said = self.track(init=fail)
+        self.assertEqual((code, got), (1, []))
+        self.assertIn("simdino.track: trackio has not started: no key: log in\n", said)
+        self.assertIn("simdino.track: set A_KEY\n", said)
+        code, got, said = self.track(log=fail)
+        self.assertEqual((code, got), (1, ["a run", "finished"]))
+        self.assertIn("simdino.track: no key: log in\n", said)
+
+    def test_mlflow_gets_what_it_takes_at_once(self):
+        from simdino import track
+
+        sizes, got = [], []
+
+        def log_batch(run, metrics):
+            sizes.append(len(metrics))
+            got.extend(metrics)
+
+        fake = mock.MagicMock()
+        fake.entities.Metric = lambda key, value, timestamp, step: (key, value, step)
+        fake.MlflowClient.return_value.log_batch = log_batch
+        lines = [{"step": n} | {f"m{k}": n + k / 8 for k in range(7)} for n in range(400)]
+        self.file.write_text("".join(json.dumps(row) + "\n" for row in lines))
+        with mock.patch.dict(sys.modules, mlflow=fake), redirect_stderr(io.StringIO()):
+            self.assertEqual(track.main(["mlflow", str(self.run_folder)]), 0)
+        self.assertEqual((sum(sizes), max(sizes), len(sizes)), (2800, 1000, 5))
+        self.assertEqual(got, [(f"m{k}", n + k / 8, n) for n in range(400) for k in range(7)])
+        fake.end_run.assert_called_once()
+
     def test_a_tracker_that_is_missing_is_named(self):
         from simdino import track
 
-        sys.modules["swanlab"] = None  # as if it were not installed
-        try:
+        # As if it were not installed.
+        with mock.patch.dict(sys.modules, swanlab=None), redirect_stderr(io.StringIO()) as said:
             self.assertEqual(track.main(["swanlab", str(self.run_folder)]), 1)
-        finally:
-            del sys.modules["swanlab"]
+        self.assertIn("swanlab cannot be imported", said.getvalue())
+        self.assertIn("pip install swanlab", said.getvalue())
 
 
 @needs("torch")

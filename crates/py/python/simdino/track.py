@@ -1,8 +1,8 @@
 """Forwards the metrics of a run to a tracker: ``python -m simdino.track TRACKER RUN [--follow]``.
 
 TRACKER is wandb, mlflow, trackio, swanlab, or tensorboard, whose library must be installed. With
-``--follow``, lines are forwarded as the training writes them, until it has written its weights or
-Ctrl-C. The training itself knows nothing of it.
+``--follow``, lines are forwarded as the training writes them, until it has written its weights, or
+until Ctrl-C or SIGTERM. The training itself knows nothing of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,13 +20,19 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional
 from ._metrics import metrics_file, parse_line
 
 POLL_SECONDS = 2.0
+# What mlflow takes at once.
+MLFLOW_BATCH = 1000
+
+Log = Callable[[dict[str, float], int], Any]
 
 
 class Tracker(NamedTuple):
     """Where metrics go."""
 
-    log: Callable[[dict[str, float], int], Any]
+    log: Log
     finish: Callable[[], Any]
+    flush: Callable[[], Any] = lambda: None
+    """Called when no more lines are there for now."""
 
 
 def wandb(project: str, name: str, config: dict[str, Any]) -> Tracker:
@@ -37,10 +45,25 @@ def wandb(project: str, name: str, config: dict[str, Any]) -> Tracker:
 def mlflow(project: str, name: str, config: dict[str, Any]) -> Tracker:
     import mlflow
 
+    say(f"forwards to {mlflow.get_tracking_uri()}")
     mlflow.set_experiment(project)
-    mlflow.start_run(run_name=name)
+    run = mlflow.start_run(run_name=name).info.run_id
     mlflow.log_dict(config, "config.json")
-    return Tracker(lambda values, step: mlflow.log_metrics(values, step=step), mlflow.end_run)
+    client = mlflow.MlflowClient()
+    waiting: list[Any] = []
+
+    def flush() -> None:
+        while waiting:
+            client.log_batch(run, metrics=waiting[:MLFLOW_BATCH])
+            del waiting[:MLFLOW_BATCH]
+
+    def log(values: dict[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        waiting.extend(mlflow.entities.Metric(k, v, now, step) for k, v in values.items())
+        if len(waiting) >= MLFLOW_BATCH:
+            flush()
+
+    return Tracker(log, mlflow.end_run, flush)
 
 
 def trackio(project: str, name: str, config: dict[str, Any]) -> Tracker:
@@ -60,14 +83,15 @@ def swanlab(project: str, name: str, config: dict[str, Any]) -> Tracker:
 def tensorboard(project: str, name: str, config: dict[str, Any]) -> Tracker:
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(Path(project) / name))
+    # What an earlier call has written there is replaced.
+    writer = SummaryWriter(str(Path(project) / name), purge_step=0)
     writer.add_text("config", f"```\n{json.dumps(config, indent=1)}\n```")
 
     def log(values: dict[str, float], step: int) -> None:
         for key, value in values.items():
             writer.add_scalar(key, value, step)
 
-    return Tracker(log, writer.close)
+    return Tracker(log, writer.close, writer.flush)
 
 
 TRACKERS = {
@@ -77,30 +101,54 @@ TRACKERS = {
     "swanlab": swanlab,
     "tensorboard": tensorboard,
 }
+# What to install, and what to set if one does not start.
+INSTALL = {"tensorboard": "tensorboard torch"}
+ADVICE = {
+    "wandb": "set WANDB_API_KEY, or WANDB_MODE=offline, which writes to ./wandb for `wandb sync`",
+    "mlflow": "set MLFLOW_TRACKING_URI to a server that answers, or leave it out for ./mlflow.db",
+    "swanlab": "set SWANLAB_API_KEY, or SWANLAB_MODE=offline, which writes to ./swanlog for "
+    "`swanlab sync`",
+}
 
 
-def rows(path: Path, follow: bool) -> Iterator[dict[str, Any]]:
-    """The lines of the file, each step once; with ``follow``, also those to come."""
-    offset, number, last = 0, 0, -1
+def say(text: str) -> None:
+    """A line about what happens."""
+    print(f"simdino.track: {text}", file=sys.stderr, flush=True)
+
+
+def rows(
+    path: Path, follow: bool, pause: Callable[[], Any] = lambda: None
+) -> Iterator[dict[str, Any]]:
+    """The lines of the file, each value of a step once; with ``follow``, also those to come.
+    ``pause`` is called before each wait for them."""
+    offset, number, last, identity = 0, 0, -1, None
+    sent: set[str] = set()
     ended = path.parent / "weights" / "teacher.safetensors"
     while True:
         # Before reading: whatever was written before the weights is then read, too.
         final = not follow or ended.is_file()
-        if path.stat().st_size < offset:
-            # A run that was continued from a checkpoint has cut off what came after it.
-            offset, number = 0, 0
         with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if identity != (status.st_dev, status.st_ino) or status.st_size < offset:
+                # A run that was continued from a checkpoint has replaced the file by one without the
+                # lines that it writes again.
+                identity, offset, number = (status.st_dev, status.st_ino), 0, 0
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # about to be finished
                 offset, number = offset + len(line), number + 1
                 row = parse_line(line.decode("utf-8"), path, number)
-                if row["step"] >= last:
-                    last = row["step"]
-                    yield row
+                if row["step"] > last:
+                    last, sent = row["step"], set()
+                # Probes have a line of their own at a step of the training.
+                new = row.keys() - {"step"} - sent
+                if row["step"] == last and new:
+                    sent |= new
+                    yield {name: row[name] for name in row if name == "step" or name in new}
         if final:
             return
+        pause()
         time.sleep(POLL_SECONDS)
 
 
@@ -117,11 +165,67 @@ def config_of(run: Path) -> dict[str, Any]:
         import yaml
 
         config = yaml.safe_load((run / "config.resolved.yaml").read_text(encoding="utf-8")) or {}
-    except (ImportError, OSError):
+    except ImportError:
+        say("the config is left out; pip install pyyaml adds it")
+    except OSError:
         pass  # a tracker without the config is better than none
     if (run / "env.json").is_file():
         config["env"] = json.loads((run / "env.json").read_text(encoding="utf-8"))
     return config
+
+
+def file_of(run: Path, follow: bool) -> Path:
+    """The file of a run; with ``follow``, as soon as the training has made it."""
+    said = False
+    while True:
+        try:
+            return metrics_file(run)
+        except FileNotFoundError:
+            if not follow:
+                raise
+        if not said:
+            said = True
+            say(f"waits for {run / 'metrics.jsonl'}")
+        time.sleep(POLL_SECONDS)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def start(tracker: str, options: argparse.Namespace, path: Path) -> Optional[Tracker]:
+    """The tracker, or None after saying why not."""
+    name = options.name or path.parent.resolve().name
+    try:
+        return TRACKERS[tracker](options.project, name, config_of(path.parent))
+    except ImportError as error:
+        advice = f"pip install {INSTALL.get(tracker, tracker)}"
+        say(f"{tracker} cannot be imported ({reason(error)}): {advice}")
+    except Exception as error:  # each library has errors of its own
+        say(f"{tracker} has not started: {reason(error)}")
+        if tracker in ADVICE:
+            say(ADVICE[tracker])
+    return None
+
+
+def forward(tracker: Tracker, path: Path, follow: bool) -> tuple[int, bool]:
+    """Forwards the lines; returns their number, and whether all went well."""
+    sent = 0
+    try:
+        try:
+            for row in rows(path, follow, tracker.flush):
+                tracker.log(values_of(row), row["step"])
+                sent += 1
+        except KeyboardInterrupt:
+            pass
+        tracker.flush()
+        return sent, True
+    except Exception as error:  # of the file, or of a library
+        say(reason(error))
+        return sent, False
+    finally:
+        tracker.finish()
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -136,30 +240,21 @@ def main(arguments: Optional[list[str]] = None) -> int:
     parser.add_argument("--name", help="name of the run; by default that of its folder")
     options = parser.parse_args(arguments)
     try:
-        path = metrics_file(options.run)
-        name = options.name or path.parent.resolve().name
-        tracker = TRACKERS[options.tracker](options.project, name, config_of(path.parent))
-    except ImportError as error:
-        print(f"simdino.track: {options.tracker} is not installed ({error})", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"simdino.track: {error}", file=sys.stderr)
-        return 1
-    sent = 0
-    try:
-        for row in rows(path, options.follow):
-            tracker.log(values_of(row), row["step"])
-            sent += 1
+        path = file_of(options.run, options.follow)
+        tracker = start(options.tracker, options, path)
     except KeyboardInterrupt:
-        pass
-    except ValueError as error:
-        print(f"simdino.track: {error}", file=sys.stderr)
         return 1
-    finally:
-        tracker.finish()
+    except (OSError, ValueError) as error:
+        say(reason(error))
+        return 1
+    if tracker is None:
+        return 1
+    sent, good = forward(tracker, path, options.follow)
     print(f"{sent} lines of {path} are at {options.tracker}")
-    return 0
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
+    # Shells let what runs in the background ignore Ctrl-C; `kill` is to finish as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -12,7 +12,7 @@ from .. import _native
 from ._batch import Batch, BrokenImage, as_tensor, torch_module
 from ._image import Augment, augmentation
 from ._masks import Masks
-from ._process import place, refuse_workers, threads
+from ._process import group, place, refuse_workers, threads
 from ._source import OpenData, Source, as_json, source_config
 
 _STATE_VERSION = 1
@@ -33,8 +33,8 @@ class MultiCropLoader:
         preset: ``"simdino"``, ``"simdinov2"``, ``"dino"``, or ``"dinov2"``.
         augment: keys that differ from the preset, such as ``{"local_crops_number": 6}``.
         seed: of the order, the crops, and the masks.
-        rank, world_size: by default those of torch.distributed if it is initialized, or else those
-            that torchrun has set.
+        rank, world_size: by default, at each ``iter()``, those of torch.distributed if it is
+            initialized, or else those that torchrun has set.
         patch_size: draws block-wise masks of patches of this many pixels for the global crops.
         masks: keys that differ from the defaults of :class:`MaskGenerator`.
         workers: threads; by default the share of this process in the cores, less one.
@@ -83,6 +83,7 @@ class MultiCropLoader:
         if self._as_torch:
             torch_module()
         self.batch_size, self.seed = int(batch_size), int(seed)
+        self._given = (rank is not None, workers)
         self.rank, self.world_size = place(rank, world_size)
         self.augment = augmentation(preset, augment)
         self.broken: list[BrokenImage] = []
@@ -112,17 +113,33 @@ class MultiCropLoader:
         images = len(self._data.get())
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {self.batch_size})")
-        if self.batch_size % self.world_size:
-            raise ValueError(
-                f"batch_size = {self.batch_size} counts the images of all processes: it must be a "
-                f"multiple of world_size = {self.world_size}"
-            )
+        self._check_split(self.world_size)
         if self.batch_size > images:
             raise ValueError(
                 f"batch_size = {self.batch_size} is larger than the data set ({images} images): "
                 f"lower it to {images} or less, or add images"
             )
         self._keep(self._new(0, 0), (0, 0))
+
+    def _check_split(self, world_size: int) -> None:
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"batch_size = {self.batch_size} counts the images of all processes: it must be a "
+                f"multiple of world_size = {world_size}"
+            )
+
+    def _settle(self) -> None:
+        """Takes the place of this process in a group that is younger than the loader. Lightning, for
+        one, forms the group in ``fit``; with the old place, every process would get every image."""
+        rank_is_given, workers = self._given
+        # Without a group, as in a worker that was spawned, the place is that of the process before.
+        here = None if rank_is_given else group()
+        if here in (None, (self.rank, self.world_size)):
+            return
+        self._check_split(here[1])
+        self.close()
+        self.rank, self.world_size = here
+        self._options.update(rank=here[0], world_size=here[1], workers=threads(workers))
 
     def __len__(self) -> int:
         """Steps in an epoch; the images that remain at its end wait for the next one."""
@@ -138,6 +155,7 @@ class MultiCropLoader:
         if that was left early. An iterator that has delivered nothing does not count."""
         refuse_workers("MultiCropLoader")
         self._stop()
+        self._settle()
         if not self._fresh:
             self._position, self._fresh = (self._position[0] + 1, 0), True
         epoch = _Epoch(self)
@@ -145,11 +163,20 @@ class MultiCropLoader:
         return epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next ``iter()`` begins this epoch, or continues it after :meth:`load_state_dict`."""
+        """The next ``iter()`` begins this epoch, or continues it after :meth:`load_state_dict`. So does
+        an iterator that has delivered nothing yet."""
         if epoch < 0:
             raise ValueError(f"the epoch must not be negative (got {epoch})")
         if epoch != self._position[0] or not self._fresh:
             self._position, self._fresh = (int(epoch), 0), True
+            running = self._running() if self._running is not None else None
+            if running is not None:
+                running.move(self._position)
+
+    @property
+    def sampler(self) -> "_Sampler":
+        """Has :meth:`set_epoch` for loops that call it there, as those of DINO and Lightning do."""
+        return _Sampler(self)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the last batch that was delivered, for :meth:`load_state_dict`."""
@@ -247,6 +274,13 @@ class MultiCropLoader:
         return f"MultiCropLoader({images}, batch_size={self.batch_size}, {len(self)} steps{part})"
 
 
+class _Sampler:
+    """What loops expect of a sampler of several processes."""
+
+    def __init__(self, loader: MultiCropLoader) -> None:
+        self.set_epoch = loader.set_epoch
+
+
 class _Epoch:
     """An iterator over the rest of one epoch."""
 
@@ -255,7 +289,7 @@ class _Epoch:
         self._native: Any = None
         self._next = loader._position
         self._process = os.getpid()
-        self._done = False
+        self._begun = self._done = False
 
     def __iter__(self) -> "_Epoch":
         return self
@@ -273,6 +307,7 @@ class _Epoch:
             self._native = loader._take(self._next)
         batch = loader._batch(self._native.next())
         epoch, step = self._next
+        self._begun = True
         self._done = step + 1 == len(loader)
         self._next = (epoch + 1, 0) if self._done else (epoch, step + 1)
         loader._position, loader._fresh = self._next, self._done
@@ -284,6 +319,14 @@ class _Epoch:
     def __len__(self) -> int:
         """Batches that are left."""
         return 0 if self._done else len(self._loader) - self._next[1]
+
+    def move(self, position: tuple[int, int]) -> None:
+        """Begins elsewhere, unless it has begun. Lightning sets the epoch after ``iter()``."""
+        if not self._begun:
+            self._next = position
+            if self._native is not None:
+                self._native.close()
+                self._native = None
 
     def close(self) -> None:
         """Ends the threads."""

@@ -8,20 +8,25 @@ from typing import Optional
 
 
 def place(rank: Optional[int], world_size: Optional[int]) -> tuple[int, int]:
-    """Rank and number of processes: as given, or those of torch.distributed, or those that torchrun
-    has set, or one process."""
+    """Rank and number of processes: as given, or those of the group, or one process."""
     if (rank is None) != (world_size is None):
         raise ValueError("give rank and world_size together, or neither")
     if rank is not None and world_size is not None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size} processes does not exist")
         return rank, world_size
+    return group() or (0, 1)
+
+
+def group() -> Optional[tuple[int, int]]:
+    """Rank and number of processes of torch.distributed, or those that torchrun has set, if there
+    are any."""
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return 0, 1
+    return None
 
 
 def threads(workers: Optional[int]) -> int:
