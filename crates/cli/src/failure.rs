@@ -10,7 +10,7 @@ const FAILED: u8 = 1;
 /// Exit code of wrong usage or a wrong config.
 const USAGE: u8 = 2;
 /// Exit code of a run that a signal stopped after its checkpoint was written.
-const STOPPED: u8 = 3;
+pub const STOPPED: u8 = 3;
 
 /// The runner's result.
 pub type Result<T> = std::result::Result<T, Failure>;

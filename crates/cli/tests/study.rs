@@ -5,8 +5,9 @@
 mod common;
 
 use std::fs;
+use std::process::{Command, Stdio};
 
-use common::Bench;
+use common::{Bench, stderr};
 use serde_json::Value;
 
 const GRID: &str = "
@@ -83,6 +84,32 @@ fn a_budget_ends_a_study_that_can_go_on() {
     assert!(rows(&bench).iter().all(|row| row["status"] == "not started"));
     bench.ok(&["study", "grid.yaml", "--first", "1"]);
     assert_eq!((rows(&bench).len(), &rows(&bench)[0]["status"]), (1, &"done".into()));
+}
+
+#[test]
+fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
+    let bench = Bench::new();
+    let long = "base: tiny.yaml\nsettings: {train.epochs: 400, train.log_every: 1}\naxes: {run.seed: [1]}\n";
+    fs::write(bench.path("grid.yaml"), long).unwrap();
+    let study = ["study", "grid.yaml"];
+    let child = bench.command(&study).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let runs = bench.path("runs/grid/runs");
+    let run = "run.seed=1_seed=0";
+    bench.wait_for_line(&format!("runs/grid/runs/{run}.output.txt"), "step 3/");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the same command continues them"), "{said}");
+    assert_eq!(rows(&bench)[0]["status"], "unfinished");
+    // The run has ended, too, with a checkpoint after its last step.
+    let printed = fs::read_to_string(runs.join(format!("{run}.output.txt"))).unwrap();
+    assert!(printed.contains("stopped by a signal"), "{printed}");
+    let metrics = fs::read_to_string(runs.join(run).join("metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    let name = format!("step-{:08}", last["step"].as_u64().unwrap());
+    assert!(runs.join(run).join("checkpoints").join(&name).is_dir(), "{name}");
 }
 
 #[test]

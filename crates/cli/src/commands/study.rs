@@ -12,6 +12,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::study::grid::Grid;
 use crate::study::runs::{self, Options};
 use crate::study::tables;
+use crate::train::signals::StopFlag;
 
 /// What `simdino study` takes.
 #[derive(Debug, clap::Args)]
@@ -57,7 +58,8 @@ pub fn run(args: &Args) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&name));
     fs::create_dir_all(&out).context(|| format!("cannot create {}", out.display()))?;
     let until = args.budget.map(|s| Instant::now() + Duration::from_secs(s.into()));
-    let options = Options { out: out.clone(), jobs: args.jobs.into(), until };
+    let options =
+        Options { out: out.clone(), jobs: args.jobs.into(), until, stop: StopFlag::listen()? };
     let total = grid.runs.len();
     note(&format!("study {name}: {total} runs in {}", out.display()));
     let mut trouble = None;
@@ -72,7 +74,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
     tables::write(&out, &name, &grid, &rows)?;
     note(&summary(&rows));
-    answer(&format!("{}\n", out.join("study.html").display()))
+    answer(&format!("{}\n", out.join("study.html").display()))?;
+    match options.stop.is_set() {
+        true => Err(Failure::stopped(format!(
+            "stopped by a signal; runs that had begun have a checkpoint: the same command continues \
+             them ({})",
+            out.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// A mistake in the base or the settings that all runs share would make each of them fail.

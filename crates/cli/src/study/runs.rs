@@ -7,20 +7,23 @@ use std::thread::{available_parallelism, sleep};
 use std::time::{Duration, Instant};
 
 use report::study::Row;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use trainer::files::write_json;
 
 use super::grid::{Grid, RunSpec};
 use super::outcome::{self, DONE};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, Result, STOPPED};
+use crate::train::signals::StopFlag;
 
 /// How long to wait before looking at the processes again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a run that is asked to stop may take for its step and its checkpoint.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What a run prints goes to this file.
 const OUTPUT: &str = "output.txt";
 
 /// How a study is made.
-#[derive(Debug)]
 pub struct Options {
     /// Folder of the study; runs are in `runs` below it.
     pub out: PathBuf,
@@ -28,6 +31,14 @@ pub struct Options {
     pub jobs: usize,
     /// When to stop.
     pub until: Option<Instant>,
+    /// Whether a signal asked to stop.
+    pub stop: StopFlag,
+}
+
+impl Options {
+    fn is_over(&self) -> bool {
+        self.stop.is_set() || self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// What [`DONE`] says.
@@ -67,8 +78,8 @@ pub fn make(
     let mut waiting = waiting.into_iter();
     let mut running: Vec<Running> = Vec::new();
     loop {
-        let late = options.until.is_some_and(|until| Instant::now() >= until);
-        while running.len() < options.jobs && !late {
+        let over = options.is_over();
+        while running.len() < options.jobs && !over {
             let Some(at) = waiting.next() else { break };
             let child = start(grid, &grid.runs[at], options)?;
             running.push(Running { at, child, since: Instant::now() });
@@ -76,12 +87,8 @@ pub fn make(
         if running.is_empty() {
             return Ok(rows);
         }
-        if late {
-            for run in &mut running {
-                stop(&mut run.child);
-                rows[run.at] = outcome::row_of(&grid.runs[run.at], "unfinished");
-            }
-            return Ok(rows);
+        if over {
+            stop_all(&mut running);
         }
         for at in ended(grid, options, &mut running, &mut rows)? {
             tell(&rows, at);
@@ -108,6 +115,10 @@ fn ended(
         let spec = &grid.runs[run.at];
         let folder = folder(options, spec);
         let seconds = run.since.elapsed().as_secs_f64();
+        if status.code() == Some(STOPPED.into()) || status.code().is_none() && options.is_over() {
+            rows[run.at] = outcome::row_of(spec, "unfinished");
+            continue;
+        }
         let row = if status.success() {
             outcome::read(spec, &folder, seconds)
         } else {
@@ -167,10 +178,20 @@ fn start(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Child> {
     command.spawn().context(|| "cannot start a run".into())
 }
 
-/// Ends a process of the study; its run continues from its last checkpoint next time.
-fn stop(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+/// Asks all runs to write a checkpoint and to end, as a scheduler does, and waits for them. Those that take
+/// too long are killed, and continue from an earlier checkpoint next time.
+fn stop_all(running: &mut [Running]) {
+    for run in running.iter() {
+        // One that has ended in the meantime needs no signal.
+        let _ = kill_process(Pid::from_child(&run.child), Signal::TERM);
+    }
+    let until = Instant::now() + PATIENCE;
+    for run in running {
+        while matches!(run.child.try_wait(), Ok(None)) && Instant::now() < until {
+            sleep(PAUSE);
+        }
+        let _ = run.child.kill();
+    }
 }
 
 fn folder(options: &Options, spec: &RunSpec) -> PathBuf {
