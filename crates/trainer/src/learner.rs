@@ -86,7 +86,7 @@ impl Learner {
         Ok(Self {
             clip: Clip::new(names, config.optim.clip_scope, config.optim.clip_grad),
             average: MovingAverage::new(&teacher, &student),
-            optimizer: Optimizer::new(&named, depth, &config.optim, config.geometry.batch_size()),
+            optimizer: Optimizer::new(&named, depth, &config.optim),
             loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
             watched: watched(&named, depth),
             gradients: Gradients::new(&processes, &named)?,

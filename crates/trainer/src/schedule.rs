@@ -106,7 +106,7 @@ impl Schedules {
             },
             weight_decay: cosine(optim.weight_decay, optim.weight_decay_end),
             momentum_teacher: cosine(optim.momentum_teacher, optim.momentum_teacher_end),
-            batch_ratio: optim.batch_ratio(batch_size),
+            batch_ratio: optim.momentum_batch.map_or(1.0, |of| batch_size as f64 / of as f64),
             steps_per_epoch,
             frozen_steps: steps(optim.freeze_last_layer_epochs),
             backbone_frozen_steps: 0,

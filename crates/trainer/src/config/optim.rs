@@ -138,10 +138,10 @@ pub struct OptimConfig {
     pub momentum_teacher: f64,
     /// Momentum of the teacher's moving average at the end of its cosine schedule.
     pub momentum_teacher_end: f64,
-    /// Batch size, in images, that the momentum of the teacher and `beta2` are given for. With a batch
-    /// of another size, both are raised to the power of the ratio of the two sizes, so that the
-    /// averages cover as many images. If it is null, they hold for a batch of any size, as in the
-    /// papers.
+    /// Batch size, in images, that the momentum of the teacher is given for. With a batch of another
+    /// size, the momentum of each step is raised to the power of the ratio of the two sizes, so that
+    /// the teacher averages over as many images. If it is null, the momentum holds for a batch of
+    /// any size, as in the papers.
     pub momentum_batch: Option<usize>,
 }
 
@@ -177,11 +177,6 @@ impl Default for OptimConfig {
 }
 
 impl OptimConfig {
-    /// Steps of the batch that moving averages are given for, per step of `batch_size` images.
-    pub fn batch_ratio(&self, batch_size: usize) -> f64 {
-        self.momentum_batch.map_or(1.0, |of| batch_size as f64 / of as f64)
-    }
-
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();

@@ -15,10 +15,9 @@ pub(super) struct AdamW {
 }
 
 impl AdamW {
-    /// Creates the rule that a config describes, for steps of `batch_size` images.
-    pub(super) fn new(config: &OptimConfig, batch_size: usize) -> Self {
-        let beta2 = config.beta2.powf(config.batch_ratio(batch_size));
-        Self { beta1: config.beta1, beta2, eps: config.adam_eps }
+    /// Creates the rule that a config describes.
+    pub(super) fn new(config: &OptimConfig) -> Self {
+        Self { beta1: config.beta1, beta2: config.beta2, eps: config.adam_eps }
     }
 }
 
