@@ -89,12 +89,12 @@ fn a_budget_ends_a_study_that_can_go_on() {
 #[test]
 fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
     let bench = Bench::new();
-    let long = "base: tiny.yaml\nsettings: {train.epochs: 400, train.log_every: 1}\naxes: {run.seed: [1]}\n";
+    let long = "base: tiny.yaml\nsettings: {train.epochs: 400, train.log_every: 1}\naxes: {train.batch_size: [8]}\n";
     fs::write(bench.path("grid.yaml"), long).unwrap();
     let study = ["study", "grid.yaml"];
     let child = bench.command(&study).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let runs = bench.path("runs/grid/runs");
-    let run = "run.seed=1_seed=0";
+    let run = "base_batch_size=8_seed=0";
     bench.wait_for_line(&format!("runs/grid/runs/{run}.output.txt"), "step 3/");
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

@@ -95,7 +95,10 @@ fn a_limit_takes_images_from_the_whole_set() {
     let mut few = options();
     few.limit = Some(3);
     let set = extract(&dataset, &ChannelMeans, &few).unwrap();
-    assert_eq!(set.names, [0, 10, 20].map(|i| dataset.name(i)));
+    assert_eq!(set.names.len(), 3);
+    for (third, name) in set.names.iter().enumerate() {
+        assert!((10 * third..10 * third + 10).any(|i| dataset.name(i) == *name), "{name}");
+    }
     let mut none = options();
     none.batch = 0;
     let error = extract(&dataset, &ChannelMeans, &none);
