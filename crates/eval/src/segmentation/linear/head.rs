@@ -116,25 +116,17 @@ impl Trainee {
         config: &LinearConfig,
         lr: f64,
     ) -> Result<Option<f64>> {
-        let size = labels.size();
-        let ignored = i64::from(IGNORE);
-        if !bool::try_from(labels.ne(ignored).any())? {
+        if !bool::try_from(labels.ne(i64::from(IGNORE)).any())? {
             return Ok(None);
         }
-        let logits = self.head.logits(maps, true)?.f_upsample_bilinear2d(
-            [size[1], size[2]],
-            false,
-            None,
-            None,
-        )?;
-        let target = labels.to_kind(Kind::Int64);
-        let loss =
-            logits.f_cross_entropy_loss(&target, None::<&Tensor>, Reduction::Mean, ignored, 0.0)?;
-        let value = loss.double_value(&[]);
+        let logits = self.head.logits(maps, true)?;
+        let (value, gradient) = loss_and_gradient(&logits, labels)?;
         if !value.is_finite() {
             return Err(Error::LossNotFinite { value });
         }
-        self.optimizer.step(&loss, lr, config.weight_decay, None)?;
+        // Its gradient for the logits is the one that has been computed.
+        let product = (logits * gradient).f_sum(Kind::Float)?;
+        self.optimizer.step(&product, lr, config.weight_decay, None)?;
         Ok(Some(value))
     }
 
@@ -144,6 +136,43 @@ impl Trainee {
         tensors.extend(self.optimizer.tensors());
         tensors
     }
+}
+
+/// The mean cross-entropy of `logits` `[B, K, h, w]`, enlarged to the size of `labels` `[B, H, W]` (uint8), over the
+/// pixels that are not ignored, and its gradient for the logits.
+///
+/// Images follow each other, so that enlarged logits stay in the cache: those of a batch would pass through memory many
+/// times. Bilinear interpolation is a product with a matrix along each side.
+fn loss_and_gradient(logits: &Tensor, labels: &Tensor) -> Result<(f64, Tensor)> {
+    let (small, size) = (logits.size(), labels.size());
+    let ignored = i64::from(IGNORE);
+    let [rows, columns] =
+        [(small[2], size[1]), (small[3], size[2])].map(|(from, to)| enlarging(from, to, logits));
+    let (rows, columns) = (rows?.f_tr()?, columns?);
+    let leaf = logits.f_detach()?.set_requires_grad(true);
+    let mut sum = Tensor::zeros([], (Kind::Double, logits.device()));
+    for image in 0..small[0] {
+        let enlarged = rows.f_matmul(&leaf.f_get(image)?.f_matmul(&columns)?)?; // [K, H, W]
+        let target = labels.f_get(image)?.f_unsqueeze(0)?.f_to_kind(Kind::Int64)?;
+        let loss = enlarged.f_unsqueeze(0)?.f_cross_entropy_loss(
+            &target,
+            None::<&Tensor>,
+            Reduction::Sum,
+            ignored,
+            0.0,
+        )?;
+        loss.f_backward()?;
+        sum += loss.f_detach()?;
+    }
+    let pixels = labels.f_ne(ignored)?.f_sum(Kind::Int64)?.f_to_kind(Kind::Double)?;
+    let gradient = leaf.grad().f_div(&pixels)?.f_to_kind(logits.kind())?;
+    Ok((f64::try_from(sum.f_div(&pixels)?)?, gradient))
+}
+
+/// The matrix `[from, to]` of bilinear interpolation from `from` to `to` values.
+fn enlarging(from: i64, to: i64, like: &Tensor) -> Result<Tensor> {
+    let each = Tensor::f_eye(from, (like.kind(), like.device()))?.f_view([1, from, from, 1])?;
+    Ok(each.f_upsample_bilinear2d([to, 1], false, None, None)?.f_view([from, to])?)
 }
 
 #[cfg(test)]
