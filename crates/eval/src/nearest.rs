@@ -13,7 +13,7 @@ use largest::Largest;
 pub(crate) const QUERY_ROWS: i64 = 1024;
 /// Keys compared at once by a GPU, which needs large products: 1 GB of similarities.
 pub(crate) const KEY_ROWS_GPU: i64 = 256 << 10;
-/// The same on a CPU: 4 MB, which stay in the cache until the largest have been picked.
+/// The same on a CPU: 2 MB, which stay in the cache until the largest have been picked.
 const TILE_ROWS: i64 = 512;
 
 /// How rows are compared.
