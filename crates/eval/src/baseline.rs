@@ -8,7 +8,8 @@ use model::normalize::Normalize;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::features::{ExtractOptions, FeatureSet, collect, spread};
+use crate::features::{ExtractOptions, FeatureSet, collect};
+use crate::subset::spread;
 
 /// Dimensions that vary less than this in the train set are not scaled up.
 const STD_MIN: f64 = 1e-6;

@@ -9,9 +9,10 @@ use torch_ext::Collective;
 
 use crate::baseline::{PixelOptions, raw_pixels, standardize};
 use crate::error::Result;
-use crate::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract_chosen, spread};
+use crate::features::{ExtractOptions, FeatureExtractor, FeatureSet, extract_chosen};
 use crate::gather::{features, share};
 use crate::labeled::comparable;
+use crate::subset::spread;
 
 /// Some images of a data set, spread evenly over it.
 #[derive(Debug, Clone)]

@@ -38,12 +38,13 @@ pub mod retrieval;
 pub mod segmentation;
 pub mod spectrum;
 pub mod store;
+mod subset;
 pub mod tracking;
 
 pub use error::{Error, Result};
 pub use features::{
-    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, SUBSET_VERSION,
-    extract, extract_with_progress, to_input, unit_rows,
+    ExtractOptions, FeatureExtractor, FeaturePrecision, FeatureSet, MeanPatch, extract,
+    extract_with_progress, to_input, unit_rows,
 };
 pub use few_shot::{FewShotConfig, FewShotScore, few_shot};
 pub use files::{FeatureFormat, read_feature_set, read_features, write_features};
@@ -51,3 +52,4 @@ pub use frozen::Frozen;
 pub use image_set::{ImageSet, check_labels, pixels_shared};
 pub use knn::{KnnConfig, KnnResult, KnnScore, knn, knn_shared};
 pub use knn_task::{KnnOptions, KnnTable, KnnTask, open_labeled};
+pub use subset::SUBSET_VERSION;

@@ -13,9 +13,8 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::features::{
-    ExtractOptions, FeaturePrecision, FeatureSet, SUBSET_VERSION, spread, to_input,
-};
+use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, to_input};
+use crate::subset::{SUBSET_VERSION, spread};
 
 mod feature;
 mod part;

@@ -10,8 +10,8 @@ use super::config::DepthConfig;
 use super::head::resized;
 use super::score::Estimator;
 use crate::error::{Error, Result};
-use crate::features::spread;
 use crate::segmentation::{read_each, threads};
+use crate::subset::spread;
 
 /// Rows and columns of the map.
 const CELLS: usize = 32;

@@ -39,6 +39,6 @@ impl DepthData<'_> {
 
     /// Indices of the images in use.
     fn indices(&self) -> Vec<usize> {
-        crate::features::spread(self.set.len(), self.limit)
+        crate::subset::spread(self.set.len(), self.limit)
     }
 }

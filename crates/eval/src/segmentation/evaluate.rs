@@ -83,7 +83,7 @@ impl DenseData<'_> {
 
     /// Indices of the images in use.
     pub(super) fn indices(&self) -> Vec<usize> {
-        crate::features::spread(self.set.len(), self.limit)
+        crate::subset::spread(self.set.len(), self.limit)
     }
 
     /// Number of decoding threads.

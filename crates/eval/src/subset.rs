@@ -1,0 +1,43 @@
+//! Some images of a set.
+
+use augment::rng::{Purpose, Rng};
+
+/// Number of the random choice of a subset.
+const SUBSET: u32 = 709;
+/// Changes with the choice, for what is kept of a subset.
+pub const SUBSET_VERSION: u32 = 2;
+
+/// Returns `limit` of `len` indices in ascending order: one of each of as many equal parts, so that a set
+/// sorted by class keeps all classes. Which one is random, so that a set whose classes alternate keeps
+/// them, too.
+pub(crate) fn spread(len: usize, limit: Option<usize>) -> Vec<usize> {
+    let limit = limit.unwrap_or(len).min(len);
+    let start = |part: usize| (part as u128 * len as u128 / limit as u128) as usize;
+    let mut rng = Rng::new(0, 0, 0, Purpose::Choice(SUBSET));
+    (0..limit).map(|part| start(part) + rng.index(start(part + 1) - start(part))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_spreads_over_the_set() {
+        assert_eq!(spread(4, None), [0, 1, 2, 3]);
+        assert_eq!(spread(4, Some(9)), [0, 1, 2, 3]);
+        assert_eq!(spread(4, Some(0)), [0; 0]);
+        let few = spread(10, Some(4));
+        for (index, part) in few.iter().zip([0..2, 2..5, 5..7, 7..10]) {
+            assert!(part.contains(index), "{few:?}");
+        }
+        let many = spread(1000, Some(333));
+        assert!(many.windows(2).all(|w| w[0] < w[1]) && many[332] < 1000);
+    }
+
+    #[test]
+    fn a_limit_keeps_classes_that_alternate() {
+        let mut counts = [0; 10];
+        spread(4000, Some(2000)).iter().for_each(|index| counts[index % 10] += 1);
+        assert!(counts.iter().all(|count| (150..250).contains(count)), "{counts:?}");
+    }
+}
