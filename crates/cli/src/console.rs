@@ -38,12 +38,13 @@ pub fn note(sentence: &str) {
     let _ = writeln!(io::stderr(), "simdino: {sentence}");
 }
 
-/// Says which images were skipped. One that several networks or protocols meet is named once.
-pub fn name_skipped(images: &[BrokenImage]) {
-    static NAMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Says which images of a set were skipped. One that several networks or protocols meet is named once;
+/// images of two sets may have the same name.
+pub fn name_skipped(set: &str, images: &[BrokenImage]) {
+    static NAMED: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     for image in images {
-        if named.insert(image.name.clone()) {
+        if named.insert((set.to_owned(), image.name.clone())) {
             note(&format!("warning: skipped {}: {}", image.name, image.reason));
         }
     }

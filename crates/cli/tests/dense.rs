@@ -292,3 +292,16 @@ fn all_images_that_are_given_are_measured_in_one_table() {
         assert!(stderr(&output).contains(says), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn images_of_two_sets_with_one_name_are_both_named_and_once() {
+    let bench = bench();
+    for set in ["train", "test"] {
+        fs::write(bench.path(&format!("{set}/images/1.png")), b"no picture").unwrap();
+    }
+    let output = bench.run(&eval("in-context", &["--classes", "2"]));
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    // Not again for the untrained network.
+    assert_eq!(said.matches("warning: skipped 1.png: ").count(), 2, "{said}");
+}

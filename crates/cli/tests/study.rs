@@ -101,7 +101,7 @@ fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("the same command continues them"), "{said}");
+    assert!(said.contains("the same command continues the study"), "{said}");
     assert_eq!(rows(&bench)[0]["status"], "unfinished");
     // The run has ended, too, with a checkpoint after its last step.
     let printed = fs::read_to_string(runs.join(format!("{run}.output.txt"))).unwrap();

@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    name_skipped(&set.broken);
+    name_skipped("", &set.broken);
     write_features(&args.out, &set)?;
     let (rows, width) = set.features.size2()?;
     let (out, sizes) = (args.out.display(), words(transform));

@@ -77,8 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     answer(&format!("{}\n", out.join("study.html").display()))?;
     match options.stop.is_set() {
         true => Err(Failure::stopped(format!(
-            "stopped by a signal; runs that had begun have a checkpoint: the same command continues \
-             them ({})",
+            "stopped by a signal: the same command continues the study ({})",
             out.display()
         ))),
         false => Ok(()),

@@ -310,7 +310,7 @@ fn find(
     if let Some(failure) = failure {
         return Err(failure);
     }
-    name_skipped(&broken);
+    name_skipped("", &broken); // names are whole paths
     all.broken = broken;
     Ok(all)
 }

@@ -195,7 +195,7 @@ fn embedded(
 
 /// Says which images were skipped.
 fn notes(broken: &[BrokenImage]) -> Vec<String> {
-    name_skipped(broken);
+    name_skipped("", broken); // names are whole paths
     let first = broken.first().map(|image| {
         let (count, name, reason) = (broken.len(), &image.name, &image.reason);
         format!("{count} images could not be used and do not count; the first: {name}: {reason}")

@@ -111,7 +111,9 @@ impl Subject {
         let folder = self.embedding.folder(&opened.path);
         let store = folder.map_or_else(FeatureStore::default, FeatureStore::in_folder);
         let trained = self.embed(opened.network(), [&train, &test], &extract, &store, wanted)?;
-        trained.iter().for_each(|set| name_skipped(&set.broken));
+        for (path, set) in [&self.train, &self.test].into_iter().zip(&trained) {
+            name_skipped(path, &set.broken);
+        }
         let (wanted, untrained) = (wanted.clone(), OnceCell::new());
         Ok(Task { subject: self, opened, extract, train, test, store, wanted, trained, untrained })
     }

@@ -94,7 +94,7 @@ fn rows(
         },
     )?;
     bar.finish_and_clear();
-    name_skipped(&set.broken);
+    name_skipped("", &set.broken);
     let features = set.side_by_side(&[cls])?.features;
     if queries.is_empty() {
         let (count, len) = (args.queries.min(set.indices.len()), set.indices.len());

@@ -33,7 +33,7 @@ pub struct Scored {
 
 /// Says which images were skipped, if any were; also on the console.
 pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
-    name_skipped(broken);
+    name_skipped(role, broken);
     let first = broken.first()?;
     let (count, name, reason) = (broken.len(), &first.name, &first.reason);
     Some(format!(
