@@ -131,6 +131,10 @@ impl Study {
                     }
                 }
             }
+            // No run that is done has a value on this axis.
+            if lines.is_empty() {
+                continue;
+            }
             let head: Vec<&str> =
                 std::iter::once(axis.as_str()).chain(head[1..].to_vec()).collect();
             html += &table(&head, &lines);
@@ -357,7 +361,9 @@ mod tests {
 
     #[test]
     fn a_study_without_results_is_a_page_too() {
-        let page = Study { name: "x".into(), ..Study::default() }.html();
+        let axes = vec!["head.prototypes".into()];
+        let page = Study { name: "x".into(), axes, ..Study::default() }.html();
         assert!(page.contains("0 runs") && !page.contains("NaN"));
+        assert!(!page.contains("<th>head.prototypes"), "a table without a row");
     }
 }
