@@ -98,22 +98,6 @@ impl Study {
             "worst / best",
             "position",
         ];
-        let line = |name: String, rows: &[&Row]| {
-            let knn = Spread::of(rows.iter().filter_map(|row| row.knn));
-            let position = Spread::of(rows.iter().filter_map(|row| row.position));
-            let collapsed = rows.iter().filter(|row| row.collapsed == Some(true)).count();
-            let of = |value: Option<f64>| value.map_or("-".into(), |x| percent(x, 1));
-            vec![
-                name,
-                rows.len().to_string(),
-                collapsed.to_string(),
-                knn.as_ref().map_or("-".into(), Spread::shown),
-                of(knn.as_ref().map(|knn| knn.least)),
-                of(knn.as_ref().map(|knn| knn.most)),
-                of(knn.as_ref().map(|knn| knn.least / knn.most)),
-                position.as_ref().map_or("-".into(), Spread::shown),
-            ]
-        };
         let all: Vec<Vec<String>> = self
             .methods()
             .into_iter()
@@ -297,6 +281,24 @@ impl Study {
         }
         markup::table(&head, &rows)
     }
+}
+
+/// How many runs there are, how well they do on average, at worst, and at best, and where the coding rate is.
+fn line(name: String, rows: &[&Row]) -> Vec<String> {
+    let knn = Spread::of(rows.iter().filter_map(|row| row.knn));
+    let position = Spread::of(rows.iter().filter_map(|row| row.position));
+    let collapsed = rows.iter().filter(|row| row.collapsed == Some(true)).count();
+    let of = |value: Option<f64>| value.map_or("-".into(), |x| percent(x, 1));
+    vec![
+        name,
+        rows.len().to_string(),
+        collapsed.to_string(),
+        knn.as_ref().map_or("-".into(), Spread::shown),
+        of(knn.as_ref().map(|knn| knn.least)),
+        of(knn.as_ref().map(|knn| knn.most)),
+        of(knn.as_ref().map(|knn| knn.least / knn.most)),
+        position.as_ref().map_or("-".into(), Spread::shown),
+    ]
 }
 
 /// Each item once, in the order of its first place.
