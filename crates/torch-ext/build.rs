@@ -66,11 +66,11 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
     build
 }
 
-/// The fused kernels' launcher, in an archive of its own: it needs CUDA's headers, and the kernels' text,
-/// which the user's machine compiles. Without the headers it says that there are none.
+/// CUDA graphs and the fused kernels' launcher, in an archive of its own: they need CUDA's headers, and the
+/// kernels' text, which the user's machine compiles. Without the headers it says that there are none.
 fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), String> {
     let mut build = compiler(include, headers.is_some());
-    build.files(["cpp/fused/kernels.cpp", "cpp/fused/attention.cpp"]);
+    build.files(["cpp/fused/kernels.cpp", "cpp/fused/attention.cpp", "cpp/graph.cpp"]);
     if let Some(headers) = headers {
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
         embed(&out, "kernels", &["common.cu", "kernels.cu"])?;

@@ -40,6 +40,14 @@ pub enum Error {
         /// Number of groups that it should split into.
         groups: usize,
     },
+    /// The batch of an optimizer step is not a whole number of groups of `simdino.group_rows` images.
+    #[error("the batch size {batch} must be a multiple of simdino.group_rows {rows}")]
+    PartOfGroup {
+        /// Images of a group.
+        rows: usize,
+        /// Images of the batch.
+        batch: usize,
+    },
     /// A (micro-)batch is not a whole number of rate groups.
     #[error(
         "a batch of {batch} is not a multiple of the rate-group size {rows}, the batch size \

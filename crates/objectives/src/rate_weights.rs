@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// The sizes on which the weights depend.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Images per step of the whole run.
+    /// `n` of the formulas: images per step of the whole run, or, with `group_rows`, of a group.
     pub batch_size: usize,
     /// Rows per rate group.
     pub rows: usize,

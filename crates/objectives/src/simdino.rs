@@ -139,11 +139,11 @@ impl SimDinoLoss {
 
     /// Returns the sizes of the batch and the weights of this step.
     fn weights(&self, student: &Tensor, inputs: &Inputs) -> Result<(Sizes, Weights)> {
-        let sizes = Sizes {
-            batch_size: inputs.context.batch_size,
-            rows: inputs.context.batch_size / self.config.rate_groups,
-            width: student.size()[2] as usize,
-        };
+        let whole = inputs.context.batch_size;
+        let rows = whole / self.config.groups(whole);
+        // Of a fixed size, a group is the batch of the formulas, so that they do not see how many there are.
+        let batch_size = if self.config.group_rows.is_some() { rows } else { whole };
+        let sizes = Sizes { batch_size, rows, width: student.size()[2] as usize };
         let mut weights = Weights::at(&self.config, inputs.context, sizes)?;
         if let Some(balance) = &self.balance {
             weights.gamma = balance.gamma(weights.gamma);
@@ -244,7 +244,14 @@ impl SimDinoLoss {
 
     /// The number of groups in a batch, and whether they extend beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
-        let (whole, groups) = (inputs.context.batch_size, self.config.rate_groups);
+        let whole = inputs.context.batch_size;
+        let groups = self.config.groups(whole);
+        if let Some(rows) = self.config.group_rows
+            && groups * rows != whole
+            && groups > 1
+        {
+            return Err(Error::PartOfGroup { rows, batch: whole });
+        }
         let processes = inputs.collective.size();
         if groups == 1 && processes > 1 && batch > 0 && batch * processes == whole {
             return Ok((1, true));

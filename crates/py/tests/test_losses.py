@@ -309,6 +309,8 @@ class Promises(unittest.TestCase):
             "eps must be": lambda: SimDINOLoss(eps=0.0),
             "gamma must be one of": lambda: SimDINOLoss(gamma="balanced"),
             "rate_groups must be": lambda: SimDINOLoss(rate_groups=0),
+            "group_rows must be": lambda: SimDINOLoss(group_rows=1),
+            "multiple of group_rows = 4": lambda: SimDINOLoss(group_rows=4)(student, teacher),
             "precision must be": lambda: SimDINOLoss(precision="fp16"),
             "position_end must be": lambda: SimDINOLoss(position_end=1.0),
             "not split into rate_groups = 3": lambda: SimDINOLoss(rate_groups=3)(student, teacher),

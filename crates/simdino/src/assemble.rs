@@ -111,6 +111,7 @@ fn learner_config(config: &RunConfig, geometry: BatchGeometry, device: Device) -
         seed: config.run.seed,
         normalize: normalize(&config.augment),
         value_range: config.data.value_range.clone(),
+        cuda_graph: config.train.cuda_graph,
         device,
     }
 }

@@ -6,7 +6,7 @@ use data::Dataset;
 use trainer::plan::Plan;
 
 use crate::assemble::plan;
-use crate::config::RunConfig;
+use crate::config::{GROUP_ROWS, RunConfig};
 use crate::error::{Error, Result};
 
 /// Number of images tried before a set counts as unreadable.
@@ -40,16 +40,25 @@ pub fn plan_data(config: &RunConfig, dataset: &Dataset, processes: usize) -> Res
 fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
     let (batch, groups) = (config.train.batch_size, config.groups());
     // A batch is a whole number of passes of all processes, and of groups of the loss.
-    let counts = groups.iter().map(|&(_, groups)| groups.max(1));
-    let unit = counts.fold((config.train.accumulate * processes).max(1), least_common_multiple);
-    let least = groups.iter().map(|&(_, groups)| 2 * groups).max().unwrap_or(1).max(unit);
+    let parts = (config.train.accumulate * processes).max(1);
+    let rows = config.simdino.group_rows.filter(|_| groups.iter().any(|(key, _)| *key == GROUP_ROWS));
+    // A batch that is smaller than a group of so many images is one group.
+    let whole_groups = rows.filter(|rows| parts > 1 || images >= *rows);
+    let counts = groups.iter().filter(|(key, _)| *key != GROUP_ROWS).map(|&(_, groups)| groups.max(1));
+    let unit = counts.fold(parts * whole_groups.unwrap_or(1), least_common_multiple);
+    let two = |&(key, groups): &(&str, usize)| if key == GROUP_ROWS { 2 } else { 2 * groups };
+    let least = groups.iter().map(two).max().unwrap_or(1).max(unit);
     let fits = images / unit * unit;
     let advice = match fits >= least {
         true => {
             format!("give train.batch_size={fits} (it must be a multiple of {unit}), or add images")
         }
         false => {
-            let keys = groups.iter().map(|(key, groups)| format!("{key} = {groups}"));
+            let value = |&(key, groups): &(&str, usize)| match rows.filter(|_| key == GROUP_ROWS) {
+                Some(rows) => format!("{key} = {rows}"),
+                None => format!("{key} = {groups}"),
+            };
+            let keys = groups.iter().map(value);
             let keys: Vec<String> = keys.collect();
             format!(
                 "add images, at least {least} are needed with {}",

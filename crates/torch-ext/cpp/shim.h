@@ -160,6 +160,24 @@ const char* simdino_event_wait(SimdinoEvent* event) noexcept;
 // of `tensor` reserved until that work is done.
 const char* simdino_event_join(SimdinoEvent* event, tensor_ptr tensor) noexcept;
 
+// A function and its backward pass as CUDA graphs.
+struct SimdinoGraph;
+// Begins to record what this thread does on the device of the inputs, without doing it. `recorded` gets, for
+// each input, the tensor that the function must use; the caller owns them. Freed by simdino_graph_free, which
+// also ends a recording that failed.
+const char* simdino_graph_begin(
+    const tensor_ptr* inputs, size_t len, SimdinoGraph** out, tensor_ptr* recorded) noexcept;
+// Ends the recording of a function with these outputs, and records the gradients of `params`. Neither these nor
+// `constants`, the other tensors that the function reads, may move in memory later.
+const char* simdino_graph_end(
+    SimdinoGraph* graph, const tensor_ptr* outputs, size_t outputs_len, const tensor_ptr* params,
+    size_t params_len, const tensor_ptr* constants, size_t constants_len) noexcept;
+// Writes the outputs for these inputs to `out`, valid until the next replay. The backward pass sets the
+// gradients of the parameters, which must have none.
+const char* simdino_graph_replay(
+    SimdinoGraph* graph, const tensor_ptr* inputs, size_t len, tensor_ptr* out) noexcept;
+void simdino_graph_free(SimdinoGraph* graph) noexcept;
+
 // Starts recording the operators of this thread and its backward pass and, with `cuda`, the GPU's kernels.
 const char* simdino_profiler_start(int cuda) noexcept;
 // Stops recording and writes the trace to `path` in Chrome's format, or discards it if `path` is null.

@@ -103,6 +103,12 @@ pub(crate) struct Event {
     _private: [u8; 0],
 }
 
+/// `SimdinoGraph` of the shim, opaque to Rust.
+#[repr(C)]
+pub(crate) struct Graph {
+    _private: [u8; 0],
+}
+
 /// `SimdinoStore` of the shim, opaque to Rust.
 #[repr(C)]
 pub(crate) struct Store {
@@ -143,6 +149,28 @@ unsafe extern "C" {
         factors: *const f64,
         len: usize,
     ) -> Message;
+    pub(crate) fn simdino_graph_begin(
+        inputs: *const *mut C_tensor,
+        len: usize,
+        out: *mut *mut Graph,
+        recorded: *mut *mut C_tensor,
+    ) -> Message;
+    pub(crate) fn simdino_graph_end(
+        graph: *mut Graph,
+        outputs: *const *mut C_tensor,
+        outputs_len: usize,
+        params: *const *mut C_tensor,
+        params_len: usize,
+        constants: *const *mut C_tensor,
+        constants_len: usize,
+    ) -> Message;
+    pub(crate) fn simdino_graph_replay(
+        graph: *mut Graph,
+        inputs: *const *mut C_tensor,
+        len: usize,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub(crate) fn simdino_graph_free(graph: *mut Graph);
     pub(crate) fn simdino_fused_adamw(step: *const AdamW) -> Message;
     pub(crate) fn simdino_manual_seed(seed: u64) -> Message;
     pub(crate) fn simdino_rng_state(cuda_index: c_int, out: *mut *mut C_tensor) -> Message;

@@ -17,6 +17,7 @@ mod error;
 mod ffi;
 mod foreach;
 pub mod fused;
+mod graph;
 mod memory;
 mod profiler;
 mod read;
@@ -35,6 +36,7 @@ pub use dist::{
 };
 pub use error::{Error, GroupFailure, Result};
 pub use foreach::{drop_gradients, foreach_lerp_, foreach_mul_, foreach_norm};
+pub use graph::CudaGraph;
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
 pub use profiler::profile;
 pub use read::read_into;

@@ -3,66 +3,95 @@
 //! Shapes: `B` images, `V` views of which 2 are global, `N` patches per crop, `m` masked patches
 //! in total, `D` width of the backbone, `k` width of the head's output.
 
-use model::{Mode, Network};
-use objectives::{GLOBAL_VIEWS, Needs, Outputs};
+use model::{ImageRange, Mode, Network};
+use objectives::{GLOBAL_VIEWS, Outputs};
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::input::{MaskedPatches, Views};
+use crate::input::Views;
 
-/// Computes the teacher's outputs for the global views, none of them masked, without gradients.
-///
-/// # Errors
-/// Returns an error if the network does not accept the views.
-pub(crate) fn teacher(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
-    tch::no_grad(|| {
-        let (cls, patches) = global(network, views, false, Mode::Eval)?;
-        outputs(network, &cls, patches.as_ref(), views, needs.backbone || needs.prototypes)
-    })
+/// What the backbones get of the views.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// `[2 B, C, S, S]`.
+    pub global: Tensor,
+    /// `[V_l B, C, s, s]`.
+    pub local: Option<Tensor>,
+    /// `[2 B, N]` bool, if the objective requires patches.
+    pub masks: Option<Tensor>,
+    /// Which images of the step these are.
+    pub part: ImageRange,
 }
 
-/// Computes the student's outputs for all views: one backbone pass per resolution, and one pass of
-/// the head.
+impl Seen {
+    /// Of the views of a step.
+    pub(crate) fn of(views: &Views) -> Self {
+        Self {
+            global: views.global.shallow_clone(),
+            local: views.local.as_ref().map(Tensor::shallow_clone),
+            masks: views.masks.as_ref().map(|masks| masks.masks.shallow_clone()),
+            part: views.part,
+        }
+    }
+}
+
+/// The outputs of a backbone.
+#[derive(Debug)]
+pub(crate) struct Features {
+    /// Class tokens of the views that the network sees, `[2 B, D]` or `[V B, D]`.
+    pub cls: Tensor,
+    /// All patches of the global views, `[2 B N, D]`, if there are masks. Without, the last block computes none.
+    pub patches: Option<Tensor>,
+}
+
+/// Computes the backbone of the teacher for the global views, none of them masked, without gradients.
 ///
 /// # Errors
 /// Returns an error if the network does not accept the views.
-pub(crate) fn student(network: &Network, views: &Views, needs: Needs) -> Result<Outputs> {
-    let mode = Mode::TrainPart(views.part);
-    let (mut cls, patches) = global(network, views, true, mode)?;
-    if let Some(local) = &views.local {
+pub(crate) fn teacher(network: &Network, seen: &Seen) -> Result<Features> {
+    tch::no_grad(|| global(network, seen, None, Mode::Eval))
+}
+
+/// Computes the backbone of the student for all views: one pass per resolution.
+///
+/// # Errors
+/// Returns an error if the network does not accept the views.
+pub(crate) fn student(network: &Network, seen: &Seen) -> Result<Features> {
+    let mode = Mode::TrainPart(seen.part);
+    let Features { mut cls, patches } = global(network, seen, seen.masks.as_ref(), mode)?;
+    if let Some(local) = &seen.local {
         let local = network.backbone.forward_cls(local, mode)?;
         cls = Tensor::cat(&[cls, local], 0); // [2 B, D] -> [V B, D]
     }
-    outputs(network, &cls, patches.as_ref(), views, needs.backbone)
+    Ok(Features { cls, patches })
 }
 
-/// Class tokens of the global views, `[2 B, D]`, and their masked patches, `[m, D]`. If no patches
-/// are requested, the last block computes none.
-fn global(
-    network: &Network,
-    views: &Views,
-    hide: bool,
-    mode: Mode,
-) -> Result<(Tensor, Option<Tensor>)> {
-    let Some(MaskedPatches { masks, indices, .. }) = &views.masks else {
-        return Ok((network.backbone.forward_cls(&views.global, mode)?, None));
-    };
-    let tokens = network.backbone.forward_masked(&views.global, hide.then_some(masks), mode)?;
+/// The backbone of the global views.
+fn global(network: &Network, seen: &Seen, hidden: Option<&Tensor>, mode: Mode) -> Result<Features> {
+    if seen.masks.is_none() {
+        let cls = network.backbone.forward_cls(&seen.global, mode)?;
+        return Ok(Features { cls, patches: None });
+    }
+    let tokens = network.backbone.forward_masked(&seen.global, hidden, mode)?;
     let patches = tokens.patches.flatten(0, 1); // [2 B, N, D] -> [2 B N, D]
-    Ok((tokens.cls, Some(patches.index_select(0, indices))))
+    Ok(Features { cls: tokens.cls, patches: Some(patches) })
 }
 
-/// Applies the heads and splits the result by view.
-fn outputs(
+/// Applies the heads to class tokens and masked patches, in one pass each, and splits the result by view.
+///
+/// # Errors
+/// Returns an error if the features do not fit the heads.
+pub(crate) fn heads(
     network: &Network,
-    cls: &Tensor,
-    patches: Option<&Tensor>,
+    features: &Features,
     views: &Views,
     backbone: bool,
 ) -> Result<Outputs> {
-    let (head, patches) = match patches {
-        Some(patches) => {
-            let (cls, patches) = network.project(cls, patches)?;
+    let Features { cls, patches } = features;
+    let (head, patches) = match patches.as_ref().zip(views.masks.as_ref()) {
+        Some((patches, masks)) => {
+            let masked = patches.index_select(0, &masks.indices); // [2 B N, D] -> [m, D]
+            let (cls, patches) = network.project(cls, &masked)?;
             (cls, Some(full(&patches)))
         }
         None => (network.head.forward(cls)?, None),

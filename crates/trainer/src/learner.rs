@@ -21,11 +21,12 @@ use crate::clip::Clip;
 use crate::config::Precision;
 use crate::ema::MovingAverage;
 use crate::error::{Error, Result};
-use crate::forward;
+use crate::forward::{self, Seen};
 use crate::grad_scaler::GradScaler;
 use crate::input::Views;
 use crate::optim::Optimizer;
 use crate::processes::{Gradients, Processes};
+use crate::recorder::Recorder;
 use crate::schedule::StepValues;
 use crate::step::{Skipped, StepAccumulator, StepRequest, StepResult};
 
@@ -46,6 +47,7 @@ pub struct Learner {
     /// Matrices whose updates are measured.
     watched: Vec<Tensor>,
     gradients: Gradients,
+    recorder: Recorder,
     processes: Processes,
 }
 
@@ -90,6 +92,7 @@ impl Learner {
             loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
             watched: watched(&named, depth),
             gradients: Gradients::new(&processes, &named)?,
+            recorder: Recorder::new(config.records_graphs() && processes.size() == 1),
             trainable: named.into_iter().map(|(_, p)| p).collect(),
             objective,
             student,
@@ -258,9 +261,14 @@ impl Learner {
         self.finish(request, step, &grads, norms)
     }
 
+    /// Takes the reason why the step could not be recorded as a CUDA graph, once.
+    pub fn take_graph_problem(&mut self) -> Option<String> {
+        self.recorder.take_problem()
+    }
+
     /// Computes the student's and teacher's outputs for a micro-batch.
     fn features(
-        &self,
+        &mut self,
         views: &Views,
         request: &StepRequest,
         last: bool,
@@ -270,9 +278,15 @@ impl Learner {
         self.gradients.prepare(last)?;
         let dtype = self.config.precision.autocast();
         let needs = self.objective.needs();
+        let (student, teacher) = (&self.student, &self.teacher);
         torch_ext::autocast(self.config.device, dtype, || {
-            let teacher = forward::teacher(&self.teacher.network, views, needs)?;
-            Ok((forward::student(&self.student.network, views, needs)?, teacher))
+            let features = self.recorder.features(student, teacher, &Seen::of(views))?;
+            let [of_student, of_teacher] = &features;
+            let teacher = tch::no_grad(|| {
+                let backbone = needs.backbone || needs.prototypes;
+                forward::heads(&teacher.network, of_teacher, views, backbone)
+            })?;
+            Ok((forward::heads(&student.network, of_student, views, needs.backbone)?, teacher))
         })?
     }
 

@@ -26,6 +26,7 @@ mod param_groups;
 pub mod plan;
 pub mod probe;
 pub mod processes;
+mod recorder;
 pub mod run;
 pub mod schedule;
 pub mod start;

@@ -121,6 +121,11 @@ pub fn run(
             result => result?,
         };
 
+        if let Some(problem) = learner.take_graph_problem() {
+            observer.warning(&format!(
+                "cannot record a CUDA graph, so operations are launched one by one: {problem}"
+            ));
+        }
         let broken = loader.take_broken();
         meter.step_done(loader.take_wait_time(), broken.len());
         if !broken.is_empty() {

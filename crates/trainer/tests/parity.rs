@@ -99,6 +99,7 @@ fn config(method: Method) -> LearnerConfig {
         normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
         value_range: Vec::new(),
         device: Device::Cpu,
+        cuda_graph: false,
     }
 }
 

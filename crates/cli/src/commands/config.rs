@@ -168,7 +168,7 @@ fn derived(config: &RunConfig) -> Vec<(&'static str, String)> {
     for (key, groups) in config.groups() {
         let rows = train.batch_size / groups;
         derived.push(match key {
-            "simdino.rate_groups" => {
+            _ if key.starts_with("simdino.") => {
                 ("coding rate", format!("{rows} images x {width} dimensions in a group"))
             }
             _ => ("KoLeo", format!("{rows} images in a group")),

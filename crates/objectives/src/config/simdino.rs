@@ -129,6 +129,10 @@ pub struct SimDinoConfig {
     /// averaged. 8 groups at a batch size of 512 are the paper's run on 8 GPUs, regardless of the
     /// number of GPUs here; 1 is one covariance of the whole batch.
     pub rate_groups: usize,
+    /// Images of a group, instead of `rate_groups`. A group then stands for the whole batch in the
+    /// formulas, so that the objective does not depend on the batch size. A batch that is not larger is
+    /// one group. If it is absent, `rate_groups` applies.
+    pub group_rows: Option<usize>,
     /// Subtract the mean of each group before computing the covariance. Off in the paper's run.
     pub center_cov: bool,
     /// Distance between the features of student and teacher.
@@ -154,6 +158,7 @@ impl Default for SimDinoConfig {
             gamma_balance: 1.0,
             expa_source: ExpaSource::MeanStudentTeacher,
             rate_groups: 8,
+            group_rows: None,
             center_cov: false,
             loss_form: LossForm::NegCos,
             precision: RatePrecision::Fp32,
@@ -162,6 +167,15 @@ impl Default for SimDinoConfig {
 }
 
 impl SimDinoConfig {
+    /// Returns the number of groups that a batch of this size is split into, evenly if the batch size is a
+    /// multiple of `group_rows` or smaller.
+    pub fn groups(&self, batch_size: usize) -> usize {
+        match self.group_rows {
+            Some(rows) => batch_size.div_ceil(rows.max(1)).max(1),
+            None => self.rate_groups,
+        }
+    }
+
     /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let constant = if let Gamma::Constant(gamma) = self.gamma { Some(gamma) } else { None };
@@ -175,6 +189,7 @@ impl SimDinoConfig {
         check.not_negative("coeff_end", self.coeff_end);
         self.check_path(&mut check);
         check.at_least("rate_groups", self.rate_groups, 1);
+        check.at_least("group_rows", self.group_rows.unwrap_or(2), 2);
         check.problems()
     }
 

@@ -46,14 +46,14 @@ pub fn from_layers(
     let mut problems = problems::find(&shape, &document);
     // The values are of the layer of the config: a short run shortens what they say, too.
     let mut file = values.clone();
-    overrides::merge(&mut file, document.clone());
+    overrides::merge_layer(&mut file, document.clone());
     let mut above = json!({});
     for text in overrides {
         match overrides::read(&shape, text, read_value) {
             Ok(over) => {
                 problems.extend(problems::find(&shape, &over));
-                overrides::merge(&mut above, over.clone());
-                overrides::merge(&mut document, over);
+                overrides::merge_layer(&mut above, over.clone());
+                overrides::merge_layer(&mut document, over);
             }
             Err(problem) => problems.push(problem),
         }
@@ -65,8 +65,8 @@ pub fn from_layers(
     overrides::drop_empty_sections(&shape, &mut document);
     let recipe = recipe_of(&document)?;
     let mut config = recipe.clone();
-    overrides::merge(&mut config, values);
-    overrides::merge(&mut config, document.clone());
+    overrides::merge_layer(&mut config, values);
+    overrides::merge_layer(&mut config, document.clone());
     let mut config: RunConfig =
         serde_json::from_value(config).map_err(|e| Error::Config(vec![e.to_string()]))?;
     config.data.channels = usize::try_from(config.model.in_channels).unwrap_or_default();

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
 pub use self::document::{Resolved, from_document, from_layers};
+pub(crate) use self::sections::GROUP_ROWS;
 pub use self::sizing::{Sizing, sizes_for};
 use crate::device::DeviceSpec;
 

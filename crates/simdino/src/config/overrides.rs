@@ -46,6 +46,17 @@ pub fn merge(under: &mut Value, over: Value) {
     }
 }
 
+/// Applies a layer of a config to those below it: [`merge`], where of two keys that exclude each other, the
+/// layer's replaces the other one.
+pub fn merge_layer(under: &mut Value, mut over: Value) {
+    if let Some(Value::Object(simdino)) = over.get_mut("simdino")
+        && simdino.contains_key("rate_groups")
+    {
+        simdino.entry("group_rows").or_insert(Value::Null);
+    }
+    merge(under, over);
+}
+
 /// Removes empty sections, which `serde` would reject as a wrong type.
 pub fn drop_empty_sections(kind: &Kind, value: &mut Value) {
     let (Kind::Section(keys), Value::Object(entries)) = (kind, value) else { return };

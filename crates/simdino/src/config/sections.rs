@@ -63,6 +63,9 @@ impl RunConfig {
     /// A group must be contained in one pass and have images to compare: a single image has no
     /// neighbor, and a coding rate that cannot grow.
     fn group_problem(&self, key: &'static str, groups: usize) -> Option<Problem> {
+        if let (GROUP_ROWS, Some(rows)) = (key, self.simdino.group_rows) {
+            return self.group_rows_problem(rows);
+        }
         let (batch, passes) = (self.train.batch_size, self.train.accumulate);
         let fits = |groups: &usize| {
             groups.is_multiple_of(passes) && batch.is_multiple_of(*groups) && batch / groups >= 2
@@ -98,11 +101,39 @@ impl RunConfig {
         })
     }
 
-    /// The groups in which the method's loss is computed, by key.
+    /// [`Self::group_problem`] of groups of `rows` images: a pass must hold whole groups.
+    fn group_rows_problem(&self, rows: usize) -> Option<Problem> {
+        let (batch, passes) = (self.train.batch_size, self.train.accumulate);
+        let pass = batch / passes;
+        let one = passes == 1 && batch <= rows;
+        if rows < 2 || (one && batch >= 2) || (pass > 1 && pass.is_multiple_of(rows)) {
+            return None; // fewer than 2 has been named by the section that owns the key
+        }
+        let smaller = (2..=rows.min(pass)).rev().find(|rows| pass.is_multiple_of(*rows));
+        let smaller = smaller.map(|rows| format!("{GROUP_ROWS}={rows}"));
+        let unit = rows.saturating_mul(passes);
+        let larger = format!("train.batch_size={}", batch.div_ceil(unit).max(1).saturating_mul(unit));
+        let ways: Vec<String> = smaller.into_iter().chain([larger]).collect();
+        let of_passes = match passes {
+            1 => String::new(),
+            _ => format!(" times train.accumulate {passes}"),
+        };
+        let problem = format!(
+            "must be a multiple of {GROUP_ROWS} {rows}{of_passes} (got {batch}); {} would do",
+            ways.join(" or ")
+        );
+        Some(("train.batch_size", problem))
+    }
+
+    /// The groups in which the method's loss is computed: their number, by the key that determines it.
     pub fn groups(&self) -> Vec<(&'static str, usize)> {
         let mut groups = Vec::new();
         if matches!(self.method, Method::SimDino | Method::SimDinoV2) {
-            groups.push(("simdino.rate_groups", self.simdino.rate_groups));
+            let key = match self.simdino.group_rows {
+                Some(_) => GROUP_ROWS,
+                None => "simdino.rate_groups",
+            };
+            groups.push((key, self.simdino.groups(self.train.batch_size)));
         }
         if self.masks_patches() && self.koleo.loss_weight > 0.0 {
             groups.push(("koleo.groups", self.koleo.groups));
@@ -255,6 +286,9 @@ impl RunConfig {
         vec![
             (self.has_prototypes() && self.simdino != default.simdino)
                 .then_some(("simdino", OTHER)),
+            (self.simdino.group_rows.is_some()
+                && self.simdino.rate_groups != default.simdino.rate_groups)
+                .then_some(("simdino.rate_groups", "simdino.group_rows is set")),
             (!self.has_prototypes() && self.dino != default.dino).then_some(("dino", OTHER)),
             (!self.masks_patches() && self.ibot != default.ibot).then_some(("ibot", OTHER)),
             (!self.masks_patches() && self.koleo != default.koleo).then_some(("koleo", OTHER)),
@@ -274,6 +308,9 @@ impl RunConfig {
         ]
     }
 }
+
+/// The key that fixes the images of a group rather than the number of groups.
+pub(crate) const GROUP_ROWS: &str = "simdino.group_rows";
 
 /// Maximum number of group counts that are tried to find one to recommend.
 const MOST_TRIES: usize = 4096;

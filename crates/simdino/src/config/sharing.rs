@@ -3,6 +3,7 @@
 use base::check::Check;
 
 use super::RunConfig;
+use super::sections::GROUP_ROWS;
 
 impl RunConfig {
     /// Returns what in the config does not fit this number of processes, one sentence each.
@@ -19,8 +20,11 @@ impl RunConfig {
             )
         });
         for (key, groups) in self.groups() {
-            let spanning = key == "simdino.rate_groups" && groups == 1 && accumulate == 1;
+            let spanning = key.starts_with("simdino.") && groups == 1 && accumulate == 1;
             check.that(key, spanning || groups.is_multiple_of(parts), || {
+                if key == GROUP_ROWS {
+                    return self.unshared_groups(groups, parts);
+                }
                 format!(
                     "must be a multiple of {parts}, {size} processes of {accumulate} passes, so that a \
                      group lies in one of them (got {groups})"
@@ -28,6 +32,24 @@ impl RunConfig {
             });
         }
         check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")).collect()
+    }
+
+    /// What is wrong with this number of groups of `simdino.group_rows` images on so many parts of the batch.
+    fn unshared_groups(&self, groups: usize, parts: usize) -> String {
+        let batch = self.train.batch_size;
+        let rows = batch.div_ceil(groups);
+        let smaller = (2..=batch / parts).rev().find(|rows| (batch / parts).is_multiple_of(*rows));
+        let smaller = smaller.filter(|_| batch.is_multiple_of(parts));
+        let ways: Vec<String> = smaller
+            .map(|rows| format!("{GROUP_ROWS}={rows}"))
+            .into_iter()
+            .chain([format!("train.batch_size={}", batch.next_multiple_of(rows * parts))])
+            .collect();
+        format!(
+            "{groups} groups of {rows} images cannot be shared by {parts} processes and passes, because each \
+             group must lie in one of them; {} would do",
+            ways.join(" or ")
+        )
     }
 }
 
@@ -48,5 +70,23 @@ mod tests {
         assert_eq!(config.problems_of_sharing(8), Vec::<String>::new(), "one group may span them");
         config.train.accumulate = 2;
         assert_eq!(config.problems_of_sharing(8).len(), 1);
+    }
+
+    #[test]
+    fn groups_of_so_many_images_lie_in_one_process() {
+        let mut config = RunConfig::default();
+        config.simdino.group_rows = Some(16);
+        config.train.batch_size = 64;
+        assert_eq!(config.problems_of_sharing(4), Vec::<String>::new());
+        let problems = config.problems_of_sharing(8);
+        assert_eq!(
+            problems,
+            ["simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes and passes, because \
+              each group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"]
+        );
+        config.simdino.group_rows = Some(8);
+        assert_eq!(config.problems_of_sharing(8), Vec::<String>::new());
+        config.simdino.group_rows = Some(64);
+        assert_eq!(config.problems_of_sharing(8), Vec::<String>::new(), "one group may span them");
     }
 }

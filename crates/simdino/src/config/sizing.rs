@@ -66,7 +66,7 @@ pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> 
         merge(&mut sizes, json!({ "koleo": { "groups": 1 } }));
     }
     if matches!(method, Method::SimDino | Method::SimDinoV2) {
-        merge(&mut sizes, json!({ "simdino": { "coeff_rule": "held", "rate_groups": 1 } }));
+        merge(&mut sizes, json!({ "simdino": { "coeff_rule": "held", "group_rows": group_rows(given, batch) } }));
     } else {
         // A few images for each prototype.
         let prototypes = (images / 4).next_power_of_two().clamp(256, 65_536);
@@ -97,6 +97,13 @@ fn rates(given: &Value) -> Value {
         merge(&mut rates, json!({ "momentum_teacher": 0.98, "momentum_batch": 16 }));
     }
     rates
+}
+
+/// Images of a group of the coding rate: what a batch of the config's size splits into evenly, near 16.
+fn group_rows(given: &Value, batch: usize) -> usize {
+    let batch = given["train"]["batch_size"].as_u64().map_or(batch, |batch| batch as usize);
+    let near = (8..=16).rev().chain(17..=32);
+    near.into_iter().find(|rows| batch.is_multiple_of(*rows)).unwrap_or(batch.max(2))
 }
 
 /// Sizes with batch and epochs.
@@ -173,6 +180,21 @@ mod tests {
         assert_eq!(config.train.checkpoint_every, Some(5));
         let every = Some(EveryEpochs::Number(0.2));
         assert_eq!((config.optim.warmup_epochs, config.probe.every_epochs), (0.16, every));
+    }
+
+    #[test]
+    fn groups_have_about_sixteen_images_whatever_the_batch() {
+        let of = |train: Value, simdino: Value| {
+            let given = json!({ "data": { "path": "a" }, "train": train, "simdino": simdino });
+            let config = config(given, 5_000, false);
+            (config.groups()[0].1, config.train.batch_size, config.validate())
+        };
+        for (batch, groups) in [(8, 1), (16, 1), (20, 2), (34, 2), (50, 5), (64, 4), (97, 1), (256, 16)] {
+            let got = of(json!({ "batch_size": batch }), json!({}));
+            assert_eq!(got, (groups, batch, Vec::new()));
+        }
+        // A number of groups that the config gives stays.
+        assert_eq!(of(json!({ "batch_size": 64 }), json!({ "rate_groups": 2 })).0, 2);
     }
 
     #[test]

@@ -30,9 +30,20 @@ pub struct LearnerConfig {
     pub value_range: Vec<[f64; 2]>,
     /// Where everything lives.
     pub device: Device,
+    /// Whether the backbones of a step are recorded as a CUDA graph, where that is possible.
+    pub cuda_graph: bool,
 }
 
 impl LearnerConfig {
+    /// Whether a step can be recorded: on a CUDA device, with one pass, whose gradients are not added to others,
+    /// and without recomputed activations.
+    pub(super) fn records_graphs(&self) -> bool {
+        self.cuda_graph
+            && self.device.is_cuda()
+            && self.geometry.accumulate() == 1
+            && self.model.checkpoint_blocks.unwrap_or_default() == 0
+    }
+
     /// Returns an error if the networks do not have the outputs that an objective needs.
     pub(super) fn provides(&self, needs: Needs) -> Result<()> {
         let prototypes = self.head.prototypes;

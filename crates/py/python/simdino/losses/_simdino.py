@@ -77,6 +77,9 @@ class SimDINOLoss(nn.Module):
         expa_source: ``"mean_student_teacher"`` or ``"student"``, the features that spread.
         rate_groups: number of groups that the batch of all processes is split into. 8 at a batch
             of 512 is the paper's run.
+        group_rows: images of a group, instead of ``rate_groups``. A group then stands for the whole
+            batch in the formulas, so that the loss does not depend on the batch size. A batch that is
+            not larger is one group.
         center_cov: whether to subtract the mean of each group.
         loss_form: ``"neg_cos"`` or ``"half_sq_l2"``.
         precision: ``"fp32"`` or ``"fp64"``, of the coding rate.
@@ -98,6 +101,7 @@ class SimDINOLoss(nn.Module):
         gamma_ceiling: float = 0.45,
         expa_source: str = "mean_student_teacher",
         rate_groups: int = 8,
+        group_rows: Optional[int] = None,
         center_cov: bool = False,
         loss_form: str = "neg_cos",
         precision: str = "fp32",
@@ -118,6 +122,7 @@ class SimDINOLoss(nn.Module):
             gamma_ceiling=gamma_ceiling,
             expa_source=expa_source,
             rate_groups=rate_groups,
+            group_rows=group_rows,
             center_cov=center_cov,
             loss_form=loss_form,
             precision=precision,
@@ -126,7 +131,10 @@ class SimDINOLoss(nn.Module):
         self._held = Held() if coeff_rule == "held" else None
 
     def extra_repr(self) -> str:
-        return f"rate_groups={self.options.rate_groups}, eps={self.options.eps}"
+        options = self.options
+        rows = options.group_rows
+        groups = f"rate_groups={options.rate_groups}" if rows is None else f"group_rows={rows}"
+        return f"{groups}, eps={options.eps}"
 
     def forward(
         self,
@@ -159,7 +167,9 @@ class SimDINOLoss(nn.Module):
     def _terms(self, student, teacher, progress, batch_size) -> SimDINOOutput:
         options = self.options
         batch_size, groups, across = self._groups(student.shape[1], batch_size)
-        sizes = Sizes(batch_size, batch_size // options.rate_groups, student.shape[2])
+        rows = batch_size // options.groups(batch_size)
+        # Of a fixed size, a group is the batch of the formulas: they do not see how many there are.
+        sizes = Sizes(rows if options.group_rows else batch_size, rows, student.shape[2])
         weights = weights_at(options, progress, sizes)
         similarity = _compression(student, teacher, options.loss_form)
         features = student[:GLOBAL_VIEWS]
@@ -210,7 +220,7 @@ class SimDINOLoss(nn.Module):
         """Size of the whole batch, groups in this one, and the processes that a group spans."""
         processes, group = _processes(self.process_group)
         whole = batch * processes if batch_size is None else batch_size
-        groups = self.options.rate_groups
+        groups = self.options.groups(whole)
         if groups == 1 and processes > 1 and batch * processes == whole:
             return whole, 1, group
         if whole % groups:
@@ -222,7 +232,8 @@ class SimDINOLoss(nn.Module):
         if batch % rows:
             raise ValueError(
                 f"each process needs whole rate groups of {rows} images and has {batch}: choose "
-                f"rate_groups as a multiple of {max(whole // max(batch, 1), 1)}, or 1"
+                f"rate_groups as a multiple of {max(whole // max(batch, 1), 1)}, or 1, or group_rows as "
+                f"a divisor of {batch}"
             )
         return whole, batch // rows, None
 

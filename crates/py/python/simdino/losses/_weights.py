@@ -26,6 +26,7 @@ class Options:
     gamma_ceiling: float
     expa_source: str
     rate_groups: int
+    group_rows: Optional[int]
     center_cov: bool
     loss_form: str
     precision: str
@@ -46,6 +47,9 @@ class Options:
                 raise ValueError(f"{name} must be 0.01 to {most} (got {getattr(self, name)})")
         if int(self.rate_groups) != self.rate_groups or self.rate_groups < 1:
             raise ValueError(f"rate_groups must be a whole number from 1 (got {self.rate_groups})")
+        rows = self.group_rows
+        if rows is not None and (int(rows) != rows or rows < 2):
+            raise ValueError(f"group_rows must be a whole number from 2 (got {rows})")
         _one_of("eps_semantics", self.eps_semantics, ("code", "paper"))
         _one_of("coeff_rule", self.coeff_rule, ("scheduled", "held"))
         _one_of("expa_source", self.expa_source, ("student", "mean_student_teacher"))
@@ -53,6 +57,15 @@ class Options:
         if isinstance(self.gamma, str):
             _one_of("gamma", self.gamma, ("code", "theorem", "ceiling"))
         working_dtype(self.precision)
+
+    def groups(self, batch_size: int) -> int:
+        """The number of groups of a batch."""
+        rows = self.group_rows
+        if rows is None:
+            return self.rate_groups
+        if batch_size > rows and batch_size % rows:
+            raise ValueError(f"the batch of {batch_size} images is not a multiple of group_rows = {rows}")
+        return max(batch_size // rows, 1)
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -62,7 +75,8 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images per step of the whole run, rows per rate group, and width of a feature."""
+    """Images per step of the whole run (with ``group_rows``, of a group), rows per rate group, and width
+    of a feature."""
 
     batch_size: int
     rows: int

@@ -68,6 +68,7 @@ pub(super) fn config(method: Method) -> Config {
         normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] },
         value_range: Vec::new(),
         device: Device::Cpu,
+        cuda_graph: false,
     };
     Config { learner, objective }
 }

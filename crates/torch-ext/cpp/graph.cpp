@@ -1,0 +1,277 @@
+// CUDA graphs: a function and its backward pass, recorded once and launched as a whole afterwards.
+//
+// A recording is a list of kernels with the addresses that they read and write. So inputs are copied to
+// where the recording reads them, outputs and gradients always lie in the same memory, and parameters must
+// stay where they were. Random numbers are new in each replay: the recording reads the seed and the offset of
+// the default generator from memory.
+#include "shim.h"
+
+#ifdef SIMDINO_KERNELS
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace {
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+std::vector<Tensor> list_of(const tensor_ptr* tensors, size_t len) {
+  std::vector<Tensor> list;
+  for (size_t i = 0; i < len; ++i) {
+    list.push_back(*tensors[i]);
+  }
+  return list;
+}
+
+// Other threads copy images to the device meanwhile, so only this thread is held to what a recording allows.
+void begin(at::cuda::CUDAGraph& graph, at::cuda::MempoolId_t pool) {
+  graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
+}
+
+struct Recording {
+  c10::Device device;
+  c10::cuda::CUDAStream caller, stream;
+  at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
+  std::vector<Tensor> inputs, outputs, d_outputs, params, d_params;
+  std::vector<const void*> addresses; // of all tensors that must stay where they are
+  std::vector<Tensor> fixed;
+  std::vector<bool> needs_gradient; // of each output
+  Tensor anchor; // makes autograd call our backward pass
+  // Last, so that they are freed before the memory that they use.
+  at::cuda::CUDAGraph forward, backward;
+  bool recording = false;
+
+  explicit Recording(c10::Device on)
+      : device(on),
+        caller(c10::cuda::getCurrentCUDAStream(on.index())),
+        stream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, on.index())) {}
+
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+  ~Recording() { abandon(); }
+
+  void begin_forward() {
+    // What earlier steps have left in the allocator would lie idle beside the recording's own memory.
+    c10::cuda::device_synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    c10::cuda::setCurrentCUDAStream(stream);
+    recording = true;
+    begin(forward, pool);
+  }
+
+  void end_forward() {
+    forward.capture_end();
+    recording = false;
+  }
+
+  // Records the gradients of `params` from those of the outputs.
+  void record_backward() {
+    variable_list with_gradients;
+    for (const auto& output : outputs) {
+      if (output.requires_grad()) {
+        with_gradients.push_back(output);
+        d_outputs.push_back(at::zeros_like(output, at::MemoryFormat::Contiguous));
+      }
+    }
+    if (with_gradients.empty()) {
+      return;
+    }
+    c10::cuda::device_synchronize();
+    recording = true;
+    begin(backward, pool);
+    d_params = torch::autograd::grad(
+        with_gradients, params, d_outputs, /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
+    backward.capture_end();
+    recording = false;
+  }
+
+  void finish() {
+    c10::cuda::setCurrentCUDAStream(caller);
+    for (auto& output : outputs) {
+      needs_gradient.push_back(output.requires_grad());
+      output = output.variable_data();
+    }
+    for (const auto& tensor : fixed) {
+      addresses.push_back(tensor.const_data_ptr());
+    }
+    anchor = at::zeros({1}, at::TensorOptions().device(device)).set_requires_grad(true);
+  }
+  // Ends a recording that has failed, so that the device can be used again.
+  void abandon() noexcept {
+    if (!recording) {
+      return;
+    }
+    recording = false;
+    const auto attempt = [](auto&& action) {
+      try {
+        action();
+      } catch (const std::exception&) { // there was nothing to end or to restore
+      }
+    };
+    attempt([&] { forward.capture_end(); });
+    attempt([&] { backward.capture_end(); });
+    // capture_end of an invalid recording leaves out what follows it.
+    attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
+    attempt([&] { c10::cuda::setCurrentCUDAStream(caller); });
+  }
+
+  void copy_in(const std::vector<Tensor>& from) const {
+    TORCH_CHECK(from.size() == inputs.size(), "the recording has ", inputs.size(), " inputs, not ", from.size());
+    for (size_t i = 0; i < from.size(); ++i) {
+      TORCH_CHECK(
+          from[i].sizes() == inputs[i].sizes() && from[i].scalar_type() == inputs[i].scalar_type() &&
+              from[i].device() == inputs[i].device(),
+          "input ", i, " was ", inputs[i].sizes(), " when it was recorded, and is ", from[i].sizes());
+    }
+    for (size_t i = 0; i < fixed.size(); ++i) {
+      TORCH_CHECK(fixed[i].const_data_ptr() == addresses[i], "a parameter has moved since the recording");
+    }
+    for (size_t i = 0; i < from.size(); ++i) {
+      inputs[i].copy_(from[i], /*non_blocking=*/true);
+    }
+  }
+};
+
+struct Holder : public torch::CustomClassHolder {
+  explicit Holder(std::shared_ptr<Recording> given) : recording(std::move(given)) {}
+  std::shared_ptr<Recording> recording;
+};
+
+// The replay as autograd sees it. Gradients of parameters are not returned, because autograd would copy each:
+// the parameters get the recording's own.
+struct Replay : public torch::autograd::Function<Replay> {
+  static variable_list forward(
+      AutogradContext* ctx, const Tensor& anchor, const std::shared_ptr<Recording>& recording) {
+    (void)anchor; // only its history is of interest
+    ctx->saved_data["recording"] = c10::IValue::make_capsule(c10::make_intrusive<Holder>(recording));
+    ctx->set_materialize_grads(false);
+    recording->forward.replay();
+    variable_list made, without;
+    for (size_t i = 0; i < recording->outputs.size(); ++i) {
+      // A new tensor of the same memory: the recording's own keeps no history.
+      made.push_back(recording->outputs[i].variable_data());
+      if (!recording->needs_gradient[i]) {
+        without.push_back(made.back());
+      }
+    }
+    ctx->mark_non_differentiable(without);
+    return made;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto holder = ctx->saved_data["recording"].toCapsule();
+    const Recording& recording = *static_cast<const Holder&>(*holder).recording;
+    size_t next = 0;
+    for (size_t i = 0; i < grads.size(); ++i) {
+      if (!recording.needs_gradient[i]) {
+        continue;
+      }
+      const auto& to = recording.d_outputs[next++];
+      if (grads[i].defined()) {
+        to.copy_(grads[i], /*non_blocking=*/true);
+      } else {
+        to.zero_();
+      }
+    }
+    const_cast<Recording&>(recording).backward.replay();
+    for (size_t i = 0; i < recording.params.size(); ++i) {
+      auto& gradient = recording.params[i].mutable_grad();
+      TORCH_CHECK(!gradient.defined(), "a recorded step starts without gradients");
+      gradient = recording.d_params[i];
+    }
+    return {{}, {}};
+  }
+};
+}  // namespace
+
+struct SimdinoGraph {
+  std::shared_ptr<Recording> recording;
+};
+
+const char* simdino_graph_begin(
+    const tensor_ptr* inputs, size_t len, SimdinoGraph** out, tensor_ptr* recorded) noexcept {
+  return guarded([&] {
+    TORCH_CHECK(len > 0, "nothing to record without an input");
+    const auto device = inputs[0]->device();
+    TORCH_CHECK(device.is_cuda(), "only CUDA has graphs, and the input is on ", device);
+    const c10::DeviceGuard guard(device);
+    auto made = std::make_shared<Recording>(device);
+    for (const auto& input : list_of(inputs, len)) {
+      made->inputs.push_back(input.detach().clone(at::MemoryFormat::Contiguous));
+    }
+    made->begin_forward();
+    for (const auto& input : made->inputs) {
+      *recorded++ = new Tensor(input);
+    }
+    *out = new SimdinoGraph{std::move(made)};
+  });
+}
+
+const char* simdino_graph_end(
+    SimdinoGraph* graph, const tensor_ptr* outputs, size_t outputs_len, const tensor_ptr* params,
+    size_t params_len, const tensor_ptr* constants, size_t constants_len) noexcept {
+  return guarded([&] {
+    auto& recording = *graph->recording;
+    const c10::DeviceGuard guard(recording.device);
+    recording.end_forward();
+    recording.outputs = list_of(outputs, outputs_len);
+    recording.params = list_of(params, params_len);
+    recording.fixed = list_of(constants, constants_len);
+    recording.fixed.insert(recording.fixed.end(), recording.params.begin(), recording.params.end());
+    recording.record_backward();
+    recording.finish();
+  });
+}
+
+const char* simdino_graph_replay(
+    SimdinoGraph* graph, const tensor_ptr* inputs, size_t len, tensor_ptr* out) noexcept {
+  return guarded([&] {
+    const c10::DeviceGuard guard(graph->recording->device);
+    graph->recording->copy_in(list_of(inputs, len));
+    std::vector<std::unique_ptr<Tensor>> owned;
+    for (auto& tensor : Replay::apply(graph->recording->anchor, graph->recording)) {
+      owned.push_back(std::make_unique<Tensor>(tensor));
+    }
+    for (auto& tensor : owned) {
+      *out++ = tensor.release();
+    }
+  });
+}
+
+void simdino_graph_free(SimdinoGraph* graph) noexcept {
+  delete graph;
+}
+
+#else // without CUDA's headers
+
+struct SimdinoGraph {};
+
+namespace {
+constexpr const char* WITHOUT = "this program was built without CUDA";
+}
+
+const char* simdino_graph_begin(const tensor_ptr*, size_t, SimdinoGraph**, tensor_ptr*) noexcept {
+  return simdino_message(WITHOUT);
+}
+const char* simdino_graph_end(
+    SimdinoGraph*, const tensor_ptr*, size_t, const tensor_ptr*, size_t, const tensor_ptr*, size_t) noexcept {
+  return simdino_message(WITHOUT);
+}
+const char* simdino_graph_replay(SimdinoGraph*, const tensor_ptr*, size_t, tensor_ptr*) noexcept {
+  return simdino_message(WITHOUT);
+}
+void simdino_graph_free(SimdinoGraph* graph) noexcept {
+  delete graph;
+}
+#endif

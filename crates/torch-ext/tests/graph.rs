@@ -1,0 +1,113 @@
+//! CUDA graphs compute what their functions compute, and a function that cannot be recorded does no harm.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+use tch::{Cuda, Device, Kind, Tensor};
+use torch_ext::{CudaGraph, Error, Result, autocast, manual_seed};
+
+const GPU: Device = Device::Cuda(0);
+
+/// A linear map with noise on its output, as a step's networks have it: weights `[8, 4]`, input `[n, 8]`.
+fn noisy(x: &Tensor, weight: &Tensor) -> Tensor {
+    let hidden = x.matmul(weight).gelu("none"); // [n, 8] -> [n, 4]
+    &hidden * Tensor::rand_like(&hidden)
+}
+
+fn weights() -> (Tensor, Tensor) {
+    manual_seed(1);
+    let weight = |grad| Tensor::randn([8, 4], (Kind::Float, GPU)).set_requires_grad(grad);
+    (weight(true), weight(false))
+}
+
+fn record(x: &Tensor, weight: &Tensor, other: &Tensor) -> Result<CudaGraph> {
+    let all = |t: &Tensor| std::slice::from_ref(t).to_vec_of_handles();
+    CudaGraph::record(&all(x), &all(weight), &all(other), |inputs| {
+        let fixed = tch::no_grad(|| noisy(&inputs[0], other));
+        Ok(vec![noisy(&inputs[0], weight), fixed])
+    })
+}
+
+/// Handles to the same tensors.
+trait Handles {
+    fn to_vec_of_handles(&self) -> Vec<Tensor>;
+}
+
+impl Handles for [Tensor] {
+    fn to_vec_of_handles(&self) -> Vec<Tensor> {
+        self.iter().map(Tensor::shallow_clone).collect()
+    }
+}
+
+fn same(a: &Tensor, b: &Tensor) {
+    let largest = (a - b).abs().max().double_value(&[]);
+    assert_eq!(largest, 0.0, "{largest}");
+}
+
+/// Outputs and the gradient of a step, with the same draws for each seed.
+fn step(seed: u64, weight: &mut Tensor, compute: impl Fn() -> Vec<Tensor>) -> [Tensor; 3] {
+    torch_ext::drop_gradients(std::slice::from_ref(weight)).unwrap();
+    manual_seed(seed);
+    let outputs = compute();
+    let loss = (&outputs[0] * (&outputs[1] + 0.5)).square().sum(Kind::Float);
+    loss.backward();
+    [outputs[0].detach().copy(), outputs[1].copy(), weight.grad().copy()]
+}
+
+#[test]
+fn a_replay_is_what_the_function_computes_now() {
+    if !Cuda::is_available() {
+        eprintln!("skipped: no CUDA device");
+        return;
+    }
+    let (mut weight, other) = weights();
+    let x = Tensor::randn([64, 8], (Kind::Float, GPU));
+    // The first run sets up libraries.
+    let _ = step(0, &mut weight.shallow_clone(), || vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))]);
+    for mixed in [None, Some(Kind::BFloat16)] {
+        let graph = autocast(GPU, mixed, || record(&x, &weight, &other)).unwrap().unwrap();
+        assert!(graph.fits(&[x.shallow_clone()]) && !graph.fits(&[x.narrow(0, 0, 3)]));
+        for seed in 0..5 {
+            // Other images, and weights that an optimizer has changed.
+            let x = Tensor::randn([64, 8], (Kind::Float, GPU));
+            tch::no_grad(|| weight += 0.1);
+            let eager = step(seed, &mut weight.shallow_clone(), || {
+                let compute = || vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))];
+                autocast(GPU, mixed, compute).unwrap()
+            });
+            let replayed = step(seed, &mut weight.shallow_clone(), || graph.replay(&[x.shallow_clone()]).unwrap());
+            // The graph draws for both functions in their order, as they do one by one.
+            eager.iter().zip(&replayed).for_each(|(a, b)| same(a, b));
+        }
+        let wrong = graph.replay(&[x.narrow(0, 0, 3)]).unwrap_err().to_string();
+        assert!(wrong.contains("input 0 was [64, 8]"), "{wrong}");
+    }
+}
+
+#[test]
+fn what_waits_for_the_device_cannot_be_recorded_and_everything_goes_on() {
+    if !Cuda::is_available() {
+        eprintln!("skipped: no CUDA device");
+        return;
+    }
+    let x = Tensor::randn([64, 8], (Kind::Float, GPU));
+    for _ in 0..2 {
+        let refused = CudaGraph::record::<Error>(&[x.shallow_clone()], &[], &[], |inputs| {
+            let sum = inputs[0].sum(Kind::Float).f_double_value(&[])?;
+            Ok(vec![&inputs[0] * sum])
+        });
+        assert!(refused.is_err());
+        let mut y = Tensor::ones([4, 4], (Kind::Float, GPU));
+        y += 1.0;
+        assert_eq!(y.sum(Kind::Float).double_value(&[]), 32.0);
+    }
+    let (weight, other) = weights();
+    assert!(record(&x, &weight, &other).is_ok());
+}
+
+#[test]
+fn a_cpu_has_no_graphs() {
+    let x = Tensor::ones([2], (Kind::Float, Device::Cpu));
+    let refused = CudaGraph::record::<Error>(&[x], &[], &[], |inputs| Ok(inputs.to_vec_of_handles()));
+    let refused = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("CUDA"), "{refused}");
+}

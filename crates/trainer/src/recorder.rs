@@ -1,0 +1,116 @@
+//! The backbones of a step, as a CUDA graph where that is possible.
+//!
+//! Small networks compute faster than a CPU can launch their operations. So the passes of both backbones, forward
+//! and backward, are recorded after a few steps and launched as a whole from then on. Heads, loss, and optimizer
+//! are not part of the recording: they depend on schedules and on the number of masked patches.
+
+use tch::Tensor;
+use torch_ext::CudaGraph;
+
+use crate::branch::Branch;
+use crate::error::{Error, Result};
+use crate::forward::{self, Features, Seen};
+
+/// Steps before the recording. What they set up, such as compiled kernels, cannot be recorded.
+const WARM_UP: u32 = 3;
+
+/// Computes the backbones.
+pub(crate) struct Recorder {
+    state: State,
+    problem: Option<String>,
+}
+
+enum State {
+    /// Operations are launched one by one, always.
+    Off,
+    /// The same for this many more steps.
+    Warming(u32),
+    Recorded(CudaGraph),
+}
+
+impl Recorder {
+    /// Records if `on`.
+    pub(crate) fn new(on: bool) -> Self {
+        let state = if on { State::Warming(WARM_UP) } else { State::Off };
+        Self { state, problem: None }
+    }
+
+    /// Takes the reason why the backbones could not be recorded.
+    pub(crate) fn take_problem(&mut self) -> Option<String> {
+        self.problem.take()
+    }
+
+    /// Computes the features of student and teacher. Call it inside the autocast region of the networks.
+    ///
+    /// # Errors
+    /// Returns an error if a network does not accept the views.
+    pub(crate) fn features(
+        &mut self,
+        student: &Branch,
+        teacher: &Branch,
+        seen: &Seen,
+    ) -> Result<[Features; 2]> {
+        match &mut self.state {
+            State::Warming(0) => match record(student, teacher, seen) {
+                Ok(graph) => self.state = State::Recorded(graph),
+                Err(error) => {
+                    self.problem = Some(error.to_string());
+                    self.state = State::Off;
+                }
+            },
+            State::Warming(steps) => *steps -= 1,
+            State::Off | State::Recorded(_) => {}
+        }
+        let inputs = inputs(seen);
+        match &self.state {
+            State::Recorded(graph) if graph.fits(&inputs) => {
+                Ok(from_outputs(graph.replay(&inputs)?, seen))
+            }
+            _ => both(student, teacher, seen),
+        }
+    }
+}
+
+fn both(student: &Branch, teacher: &Branch, seen: &Seen) -> Result<[Features; 2]> {
+    // In this order, in which a recording's passes share memory.
+    let teacher = forward::teacher(&teacher.network, seen)?;
+    Ok([forward::student(&student.network, seen)?, teacher])
+}
+
+fn record(student: &Branch, teacher: &Branch, seen: &Seen) -> Result<CudaGraph> {
+    let backbone = |branch: &Branch| {
+        let named = branch.named().into_iter();
+        named.filter(|(name, _)| name.starts_with("backbone.")).map(|(_, tensor)| tensor)
+    };
+    let (params, buffers): (Vec<_>, Vec<_>) = backbone(student).partition(Tensor::requires_grad);
+    let constants: Vec<_> = backbone(teacher).chain(buffers).collect();
+    CudaGraph::record::<Error>(&inputs(seen), &params, &constants, |inputs| {
+        let features = both(student, teacher, &like(seen, inputs))?;
+        Ok(features.into_iter().flat_map(|f| [Some(f.cls), f.patches]).flatten().collect())
+    })
+}
+
+/// The tensors of `seen`, in the order of [`like`].
+fn inputs(seen: &Seen) -> Vec<Tensor> {
+    let all = [Some(&seen.global), seen.local.as_ref(), seen.masks.as_ref()];
+    all.into_iter().flatten().map(Tensor::shallow_clone).collect()
+}
+
+/// `seen` with other tensors in place of its own.
+fn like(seen: &Seen, inputs: &[Tensor]) -> Seen {
+    let mut rest = inputs.iter().map(Tensor::shallow_clone);
+    let mut next = |own: &Tensor| rest.next().unwrap_or_else(|| own.shallow_clone());
+    Seen {
+        global: next(&seen.global),
+        local: seen.local.as_ref().map(&mut next),
+        masks: seen.masks.as_ref().map(&mut next),
+        part: seen.part,
+    }
+}
+
+/// Features of student and teacher from the outputs of a recording.
+fn from_outputs(outputs: Vec<Tensor>, seen: &Seen) -> [Features; 2] {
+    let mut outputs = outputs.into_iter();
+    let mut next = || outputs.next().unwrap_or_default();
+    [(); 2].map(|()| Features { cls: next(), patches: seen.masks.is_some().then(&mut next) })
+}
