@@ -41,10 +41,12 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
     let (batch, groups) = (config.train.batch_size, config.groups());
     // A batch is a whole number of passes of all processes, and of groups of the loss.
     let parts = (config.train.accumulate * processes).max(1);
-    let rows = config.simdino.group_rows.filter(|_| groups.iter().any(|(key, _)| *key == GROUP_ROWS));
+    let rows =
+        config.simdino.group_rows.filter(|_| groups.iter().any(|(key, _)| *key == GROUP_ROWS));
     // A batch that is smaller than a group of so many images is one group.
     let whole_groups = rows.filter(|rows| parts > 1 || images >= *rows);
-    let counts = groups.iter().filter(|(key, _)| *key != GROUP_ROWS).map(|&(_, groups)| groups.max(1));
+    let counts =
+        groups.iter().filter(|(key, _)| *key != GROUP_ROWS).map(|&(_, groups)| groups.max(1));
     let unit = counts.fold(parts * whole_groups.unwrap_or(1), least_common_multiple);
     let two = |&(key, groups): &(&str, usize)| if key == GROUP_ROWS { 2 } else { 2 * groups };
     let least = groups.iter().map(two).max().unwrap_or(1).max(unit);

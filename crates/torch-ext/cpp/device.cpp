@@ -105,8 +105,8 @@ const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept {
     auto* allocator = c10::getDeviceAllocator(device.type());
     const auto stats = allocator->getDeviceStats(device.index());
     const auto total = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    out->allocated = bytes(stats.allocated_bytes[total].current);
-    out->peak_allocated = bytes(stats.allocated_bytes[total].peak);
+    out->allocated = bytes(stats.allocated_bytes[total].current) + graph_bytes();
+    out->peak_allocated = bytes(stats.allocated_bytes[total].peak) + graph_bytes();
     out->reserved = bytes(stats.reserved_bytes[total].current);
     const auto memory = allocator->getMemoryInfo(device.index());
     out->free = memory.first;

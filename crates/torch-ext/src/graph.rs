@@ -30,7 +30,7 @@ impl CudaGraph {
     ///
     /// Call it inside the autocast region of the function if it has one, and after the function and its
     /// backward pass have run at least once without recording, because what they set up at first use cannot be
-    /// recorded. It waits for the device.
+    /// recorded. It waits for the device. Meanwhile, no other thread may draw from the device's generator.
     ///
     /// # Errors
     /// Returns an error if `body` does, if the inputs are not on a CUDA device, or if an operation cannot be

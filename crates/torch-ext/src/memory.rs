@@ -15,7 +15,7 @@ const MEMINFO: &str = "/proc/meminfo";
 /// this process, where `allocated` and `reserved` are both the resident set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
-    /// Memory in use by tensors.
+    /// Memory in use by tensors and recorded graphs.
     pub allocated_bytes: u64,
     /// Memory that is in use or cached.
     pub reserved_bytes: u64,

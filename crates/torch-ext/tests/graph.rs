@@ -2,10 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::{CudaGraph, Error, Result, autocast, manual_seed};
 
 const GPU: Device = Device::Cuda(0);
+
+/// For one test at a time: while one records, no other thread may draw from the device's generator.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The turn of a test that needs a GPU; `None` without one.
+fn turn() -> Option<MutexGuard<'static, ()>> {
+    if !Cuda::is_available() {
+        eprintln!("skipped: no CUDA device");
+        return None;
+    }
+    Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// A linear map with noise on its output, as a step's networks have it: weights `[8, 4]`, input `[n, 8]`.
 fn noisy(x: &Tensor, weight: &Tensor) -> Tensor {
@@ -55,14 +69,13 @@ fn step(seed: u64, weight: &mut Tensor, compute: impl Fn() -> Vec<Tensor>) -> [T
 
 #[test]
 fn a_replay_is_what_the_function_computes_now() {
-    if !Cuda::is_available() {
-        eprintln!("skipped: no CUDA device");
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let (mut weight, other) = weights();
     let x = Tensor::randn([64, 8], (Kind::Float, GPU));
     // The first run sets up libraries.
-    let _ = step(0, &mut weight.shallow_clone(), || vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))]);
+    let _ = step(0, &mut weight.shallow_clone(), || {
+        vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))]
+    });
     for mixed in [None, Some(Kind::BFloat16)] {
         let graph = autocast(GPU, mixed, || record(&x, &weight, &other)).unwrap().unwrap();
         assert!(graph.fits(&[x.shallow_clone()]) && !graph.fits(&[x.narrow(0, 0, 3)]));
@@ -74,7 +87,9 @@ fn a_replay_is_what_the_function_computes_now() {
                 let compute = || vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))];
                 autocast(GPU, mixed, compute).unwrap()
             });
-            let replayed = step(seed, &mut weight.shallow_clone(), || graph.replay(&[x.shallow_clone()]).unwrap());
+            let replayed = step(seed, &mut weight.shallow_clone(), || {
+                graph.replay(&[x.shallow_clone()]).unwrap()
+            });
             // The graph draws for both functions in their order, as they do one by one.
             eager.iter().zip(&replayed).for_each(|(a, b)| same(a, b));
         }
@@ -85,10 +100,7 @@ fn a_replay_is_what_the_function_computes_now() {
 
 #[test]
 fn what_waits_for_the_device_cannot_be_recorded_and_everything_goes_on() {
-    if !Cuda::is_available() {
-        eprintln!("skipped: no CUDA device");
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let x = Tensor::randn([64, 8], (Kind::Float, GPU));
     for _ in 0..2 {
         let refused = CudaGraph::record::<Error>(&[x.shallow_clone()], &[], &[], |inputs| {
@@ -107,7 +119,8 @@ fn what_waits_for_the_device_cannot_be_recorded_and_everything_goes_on() {
 #[test]
 fn a_cpu_has_no_graphs() {
     let x = Tensor::ones([2], (Kind::Float, Device::Cpu));
-    let refused = CudaGraph::record::<Error>(&[x], &[], &[], |inputs| Ok(inputs.to_vec_of_handles()));
+    let refused =
+        CudaGraph::record::<Error>(&[x], &[], &[], |inputs| Ok(inputs.to_vec_of_handles()));
     let refused = refused.map(|_| ()).unwrap_err().to_string();
     assert!(refused.contains("CUDA"), "{refused}");
 }

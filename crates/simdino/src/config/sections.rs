@@ -112,7 +112,8 @@ impl RunConfig {
         let smaller = (2..=rows.min(pass)).rev().find(|rows| pass.is_multiple_of(*rows));
         let smaller = smaller.map(|rows| format!("{GROUP_ROWS}={rows}"));
         let unit = rows.saturating_mul(passes);
-        let larger = format!("train.batch_size={}", batch.div_ceil(unit).max(1).saturating_mul(unit));
+        let larger =
+            format!("train.batch_size={}", batch.div_ceil(unit).max(1).saturating_mul(unit));
         let ways: Vec<String> = smaller.into_iter().chain([larger]).collect();
         let of_passes = match passes {
             1 => String::new(),

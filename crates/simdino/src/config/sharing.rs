@@ -81,8 +81,10 @@ mod tests {
         let problems = config.problems_of_sharing(8);
         assert_eq!(
             problems,
-            ["simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes and passes, because \
-              each group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"]
+            [
+                "simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes and passes, because \
+              each group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"
+            ]
         );
         config.simdino.group_rows = Some(8);
         assert_eq!(config.problems_of_sharing(8), Vec::<String>::new());

@@ -66,7 +66,10 @@ pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> 
         merge(&mut sizes, json!({ "koleo": { "groups": 1 } }));
     }
     if matches!(method, Method::SimDino | Method::SimDinoV2) {
-        merge(&mut sizes, json!({ "simdino": { "coeff_rule": "held", "group_rows": group_rows(given, batch) } }));
+        merge(
+            &mut sizes,
+            json!({ "simdino": { "coeff_rule": "held", "group_rows": group_rows(given, batch) } }),
+        );
     } else {
         // A few images for each prototype.
         let prototypes = (images / 4).next_power_of_two().clamp(256, 65_536);
@@ -189,7 +192,9 @@ mod tests {
             let config = config(given, 5_000, false);
             (config.groups()[0].1, config.train.batch_size, config.validate())
         };
-        for (batch, groups) in [(8, 1), (16, 1), (20, 2), (34, 2), (50, 5), (64, 4), (97, 1), (256, 16)] {
+        for (batch, groups) in
+            [(8, 1), (16, 1), (20, 2), (34, 2), (50, 5), (64, 4), (97, 1), (256, 16)]
+        {
             let got = of(json!({ "batch_size": batch }), json!({}));
             assert_eq!(got, (groups, batch, Vec::new()));
         }

@@ -70,7 +70,7 @@ impl Default for TrainConfig {
             epochs: 100.0,
             stop_after: None,
             precision: Precision::Fp32,
-            cuda_graph: false,
+            cuda_graph: true,
             log_every: 10,
             checkpoint_every: None,
             keep_checkpoints: 3,

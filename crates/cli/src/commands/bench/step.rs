@@ -78,7 +78,9 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
         }
         if let Some(problem) = learner.take_graph_problem() {
             // What would be timed is not what was asked for.
-            return Err(Failure::failed(format!("train.cuda_graph: cannot record the step: {problem}")));
+            return Err(Failure::failed(format!(
+                "train.cuda_graph: cannot record the step: {problem}"
+            )));
         }
         synchronize(device);
         Ok(())
