@@ -14,6 +14,8 @@ const LEFT: f64 = 50.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
+/// Width of a digit of a label.
+const DIGIT: f64 = 7.0;
 
 /// Longer lines are reduced to this number of points, each the mean of its neighbors.
 const MAX_POINTS: usize = 300;
@@ -56,8 +58,7 @@ const HEAD: f64 = 58.0;
 /// Draws charts side by side as one SVG image; charts without a finite point are omitted.
 pub fn svg_of(charts: &[Chart]) -> String {
     let drawn: Vec<String> = charts.iter().filter_map(Chart::to_svg).collect();
-    // The label of the last tick extends beyond its drawing.
-    let (width, height) = (WIDTH * drawn.len() as f64 + RIGHT, HEIGHT + HEAD);
+    let (width, height) = (WIDTH * drawn.len() as f64, HEIGHT + HEAD);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\">\n<style>\n{STYLE}</style>\n\
@@ -198,10 +199,13 @@ impl Plot {
         for (value, label) in self.x.ticks(6) {
             let x = self.left(value);
             let label = if self.x_is_log2 { number(value.exp2()) } else { label };
+            // The last label must not reach beyond the drawing.
+            let cut = x + 0.5 * DIGIT * label.chars().count() as f64 > WIDTH;
+            let (at, anchor) = if cut { (WIDTH, "end") } else { (x, "middle") };
             let _ = writeln!(
                 svg,
                 "<path class=\"tick\" d=\"M{x:.1} {bottom}v4\"/>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" class=\"middle\">{label}</text>",
+                 <text x=\"{at:.1}\" y=\"{:.1}\" class=\"{anchor}\">{label}</text>",
                 bottom + 16.0
             );
         }
