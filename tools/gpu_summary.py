@@ -16,7 +16,7 @@ METHODS = {
     "dinov2": ["method=dinov2", "head.prototypes=4096"],
     "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "dino.centering=sinkhorn_knopp"],
 }
-TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "transfer", "graph"]
+TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "linear", "transfer", "graph"]
 # Our step with one part computed differently.
 OTHERWISE = {
     "without_cudnn": "simdino, attention not by cuDNN",

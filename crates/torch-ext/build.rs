@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 11] = [
     "reducer.cpp",
     "fused/fused.cpp",
     "fused/attention_function.cpp",
+    "fused/linear_function.cpp",
 ];
 
 /// Texts that make the kernels of attention, in this order.
@@ -70,7 +71,8 @@ fn compiler(include: &Path, cuda: bool) -> cc::Build {
 /// kernels' text, which the user's machine compiles. Without the headers it says that there are none.
 fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), String> {
     let mut build = compiler(include, headers.is_some());
-    build.files(["cpp/fused/kernels.cpp", "cpp/fused/attention.cpp", "cpp/graph.cpp"]);
+    let fused = ["kernels", "attention", "linear"].map(|name| format!("cpp/fused/{name}.cpp"));
+    build.files(fused).file("cpp/graph.cpp");
     if let Some(headers) = headers {
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
         embed(&out, "kernels", &["common.cu", "kernels.cu"])?;

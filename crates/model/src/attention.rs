@@ -50,9 +50,9 @@ impl Attention {
         // The bias gets its gradient in the next step, because it is a sum over values that are
         // written there.
         let added = self.qkv.bs.as_ref().map(Tensor::detach);
-        let qkv = x.f_linear(&self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
+        let qkv = fused::linear(x, &self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
         let mixed = self.mix_fused(&qkv)?;
-        Ok((mixed.f_linear(&self.proj.ws, None::<&Tensor>)?, self.proj.bs.as_ref()))
+        Ok((fused::linear(&mixed, &self.proj.ws, None)?, self.proj.bs.as_ref()))
     }
 
     /// Attention of a projection `[B, T, 3 D]`: `[B, T, D]`.

@@ -62,7 +62,7 @@ impl FeedForward {
         let dim = x.size()[2];
         let (hidden, last) = match self {
             Self::Mlp { fc1: nn::Linear { ws, bs: Some(bias) }, fc2 } => {
-                let hidden = x.f_linear(ws, None::<&Tensor>)?; // [B, T, D] -> [B, T, hidden]
+                let hidden = fused::linear(x, ws, None)?; // [B, T, D] -> [B, T, hidden]
                 (fused::bias_gelu(&hidden, bias, dim)?, fc2)
             }
             Self::Mlp { fc1, fc2 } => (fc1.forward(x).gelu("none"), fc2),
@@ -71,6 +71,6 @@ impl FeedForward {
                 (halves[0].silu() * &halves[1], w3)
             }
         };
-        Ok((hidden.f_linear(&last.ws, None::<&Tensor>)?, last.bs.as_ref()))
+        Ok((fused::linear(&hidden, &last.ws, None)?, last.bs.as_ref()))
     }
 }

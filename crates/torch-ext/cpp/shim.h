@@ -132,6 +132,14 @@ const char* simdino_fused_attention_why_not(int cuda_index, int64_t tokens, int6
 const char* simdino_fused_attention(
     tensor_ptr qkv, tensor_ptr bias, int64_t heads, tensor_ptr* out) noexcept;
 
+// Why libtorch's own kernels compute the linear layer of `tokens` rows from `inputs` to `outputs` columns in
+// bfloat16 on a CUDA device; null if kernels that we choose do.
+const char* simdino_fused_linear_why_not(
+    int cuda_index, int64_t tokens, int64_t outputs, int64_t inputs) noexcept;
+// Writes x [.., K] times weight [N, K], transposed, plus `bias` [N] or null to out[0].
+const char* simdino_fused_linear(
+    tensor_ptr x, tensor_ptr weight, tensor_ptr bias, tensor_ptr* out) noexcept;
+
 // Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;

@@ -217,6 +217,18 @@ unsafe extern "C" {
         heads: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub(crate) fn simdino_fused_linear_why_not(
+        cuda_index: c_int,
+        tokens: i64,
+        outputs: i64,
+        inputs: i64,
+    ) -> Message;
+    pub(crate) fn simdino_fused_linear(
+        x: *mut C_tensor,
+        weight: *mut C_tensor,
+        bias: *mut C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> Message;
     pub(crate) fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub(crate) fn simdino_cuda_reset_peak(index: c_int) -> Message;
     pub(crate) fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;

@@ -210,6 +210,48 @@ pub fn attention(qkv: &Tensor, bias: Option<&Tensor>, heads: i64) -> Result<Tens
     }
 }
 
+const LINEAR: &str = "linear";
+
+/// Checks whether kernels that we choose compute [`linear`] of `tokens` rows from `inputs` to
+/// `outputs` columns on `device`, in bfloat16. The answer does not change during the life of the
+/// process.
+///
+/// # Errors
+/// Returns the reason if they do not: no CUDA, a GPU other than Hopper, columns that are not a
+/// multiple of 8, few rows or columns, sums so long that libtorch's kernels are as fast, or
+/// `SIMDINO_FUSED_LINEAR=0` in the environment.
+pub fn linear_supported(device: Device, tokens: i64, outputs: i64, inputs: i64) -> Result<()> {
+    match ffi::cuda_index(LINEAR, device)? {
+        index if index < 0 => Err(Error::Device { what: LINEAR, device }),
+        // SAFETY: takes numbers.
+        index => unsafe {
+            let why_not = ffi::simdino_fused_linear_why_not(index, tokens, outputs, inputs);
+            ffi::check(LINEAR, why_not)
+        },
+    }
+}
+
+/// Computes `x * weight^T + bias` for `x` `[.., K]`, `weight` `[N, K]`, and `bias` `[N]`: `[.., N]`.
+///
+/// Types are those of libtorch's linear layer, also under autocast, which casts each parameter once
+/// per region. For `x` in bfloat16 on a GPU, products for which [`linear_supported`] holds (or would
+/// for that of the gradient of `x`) run by kernels of cuBLASLt that are faster than those that
+/// libtorch gets; which ones depends only on the sizes, the GPU, and the version of cuBLASLt.
+///
+/// # Errors
+/// Returns an error if shapes or types do not match, or if libtorch or cuBLASLt fails.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let mut out = ptr::null_mut();
+    let bias = optional(bias);
+    // SAFETY: the tensors are alive for the call, and `out` has room for the one pointer written.
+    unsafe {
+        let message = ffi::simdino_fused_linear(pointer(x), pointer(weight), bias, &mut out);
+        ffi::check(LINEAR, message)?;
+        // Without an error, it is a new tensor, and we become its only owner.
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
 const ADD_NORM: &str = "add_norm";
 
 /// Returns the normalized tokens, and the sum if there is a branch.

@@ -29,8 +29,8 @@ const FILES: [(&str, &str); 9] = [
     ("configs/simdino_vitl16_in1k.yaml", "configs/simdino_vitl16_in1k.yaml"),
 ];
 /// Tests of torch-ext that have something to say of a GPU.
-const TESTS: [&str; 8] =
-    ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "transfer", "graph"];
+const TESTS: [&str; 9] =
+    ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "linear", "transfer", "graph"];
 /// Name of a peer's config, ours, and its batch, which fits a GPU of 80 GB.
 const PEERS: [(&str, &str, u32); 3] = [
     ("S", "configs/simdino_vits16_in1k.yaml", 128),
