@@ -1,6 +1,7 @@
 // Chooses a kernel of cuBLASLt for a product, and launches it.
 #include "linear.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -98,11 +99,10 @@ struct Description {
 constexpr size_t WORKSPACE = size_t{32} << 20; // as libtorch's
 constexpr int CANDIDATES = 32;
 
-// The bits of CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, as the names of the kernels show. Not documented: what they
-// choose is only a matter of speed.
-constexpr uint32_t OPTION_TURNED = 1; // rows of the tile are rows of the tensor cores' tiles, multiples of 64
-constexpr uint32_t OPTION_ALONG_ROWS = 2;
-constexpr uint32_t OPTION_SHARED = 4;
+// Bits of CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, as the names of the kernels show; NVIDIA does not document them, and
+// they change only the speed. The third would make warps share a tile.
+constexpr uint32_t OPTION_TURNED = 1; // rows of the tile are those of the tensor cores, multiples of 64
+constexpr uint32_t OPTION_BY_ROWS = 2; // the order of tiles
 
 uint32_t id_of(const Tile& tile) {
   switch (tile.rows << 16 | tile.columns) {
@@ -146,12 +146,9 @@ class Search {
       return;
     }
     ask();
-    for (const Tile& tile : tiles) {
-      if (listed(tile) || made(tile)) {
-        return;
-      }
-    }
-    plan_.why_not = "cuBLASLt has no such kernel";
+    const bool found = !candidates_.empty() &&
+        std::any_of(tiles.begin(), tiles.end(), [&](const Tile& tile) { return takes(tile); });
+    plan_.why_not = found ? "" : "cuBLASLt has no such kernel";
   }
 
   const Plan& plan() const {
@@ -175,58 +172,45 @@ class Search {
     candidates_.resize(asked == CUBLAS_STATUS_SUCCESS ? static_cast<size_t>(count) : 0);
   }
 
-  // Takes a kernel of this tile from those that cuBLASLt proposes.
-  bool listed(const Tile& tile) {
+  // The proposal to begin with: an algorithm may hold more than its attributes show, so one of this tile if there
+  // is any.
+  cublasLtMatmulAlgo_t nearest(const Tile& tile) const {
     for (const auto& candidate : candidates_) {
-      const auto number = [&](cublasLtMatmulAlgoConfigAttributes_t what) {
-        uint32_t value = 0;
-        size_t written = 0;
-        const auto status = lt_.cublasLtMatmulAlgoConfigGetAttribute(
-            &candidate.algo, what, &value, sizeof value, &written);
-        check(status, "a kernel");
-        return value;
-      };
-      if (candidate.state == CUBLAS_STATUS_SUCCESS && number(CUBLASLT_ALGO_CONFIG_TILE_ID) == id_of(tile) &&
-          number(CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1 &&
-          (number(CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION) & OPTION_SHARED) == 0 && take(candidate.algo)) {
-        return true;
+      uint32_t id = 0;
+      size_t written = 0;
+      const auto status = lt_.cublasLtMatmulAlgoConfigGetAttribute(
+          &candidate.algo, CUBLASLT_ALGO_CONFIG_TILE_ID, &id, sizeof id, &written);
+      if (status == CUBLAS_STATUS_SUCCESS && id == id_of(tile)) {
+        return candidate.algo;
       }
     }
-    return false;
+    return candidates_[0].algo;
   }
 
-  // Changes what cuBLASLt proposes to a kernel of this tile.
-  bool made(const Tile& tile) {
-    if (candidates_.empty()) {
-      return false;
-    }
-    auto algorithm = candidates_[0].algo;
+  // Takes the kernel of this tile that the measurements found fastest, whatever is proposed, if there is one.
+  bool takes(const Tile& tile) {
+    auto algorithm = nearest(tile);
     bool possible = true;
     const auto set = [&](cublasLtMatmulAlgoConfigAttributes_t what, const auto& value) {
       const auto status =
           lt_.cublasLtMatmulAlgoConfigSetAttribute(&algorithm, what, &value, sizeof value);
       possible = possible && status == CUBLAS_STATUS_SUCCESS;
     };
-    // Clusters of two tiles, which must not reach beyond the result.
     const bool turned = tile.rows % 64 == 0;
-    const bool in_rows = !turned || tile.along_rows(p_.m) % 2 != 0;
-    const uint16_t cluster =
-        in_rows ? CUBLASLT_CLUSTER_SHAPE_1x2x1 : CUBLASLT_CLUSTER_SHAPE_2x1x1;
+    // Two tiles share what they read: two of a column, unless one of them would be beyond the result.
+    const bool of_row = !turned || tile.along_rows(p_.m) % 2 != 0;
+    const uint16_t cluster = of_row ? CUBLASLT_CLUSTER_SHAPE_1x2x1 : CUBLASLT_CLUSTER_SHAPE_2x1x1;
     set(CUBLASLT_ALGO_CONFIG_TILE_ID, id_of(tile));
     set(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, cluster);
     set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, int32_t{1});
-    set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
+    set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
     set(CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION,
-        (turned ? OPTION_TURNED : 0) | (in_rows ? OPTION_ALONG_ROWS : 0));
-    return possible && take(algorithm);
-  }
-
-  bool take(const cublasLtMatmulAlgo_t& algorithm) {
+        (turned ? OPTION_TURNED : 0) | (of_row ? OPTION_BY_ROWS : 0));
     cublasLtMatmulHeuristicResult_t result{};
     const auto status = lt_.cublasLtMatmulAlgoCheck(
         handle_, described_.operation.get(), described_.weight.get(), described_.rows.get(),
         described_.out.get(), described_.out.get(), &algorithm, &result);
-    if (status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > WORKSPACE) {
+    if (!possible || status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > WORKSPACE) {
       return false;
     }
     plan_.algorithm = algorithm;

@@ -28,9 +28,9 @@ struct Tile {
   }
 };
 
-// On Hopper, libtorch gets kernels in which two groups of warps share a tile, so that the tensor cores wait while it
-// is written. Where sums are short, kernels whose groups take turns, each with a tile of its own, are faster, and
-// their smaller tiles often leave fewer multiprocessors without work at the end.
+// On Hopper, libtorch gets kernels in which two groups of warps share a tile, so that the tensor cores wait while
+// it is written. Where sums are short, kernels whose groups take turns, each with a tile of its own, are faster,
+// and their smaller tiles often leave fewer multiprocessors without work at the end.
 //
 // Measured on an H200 for widths of 384, 768, and 1024 (docs/HAND_WRITTEN.md).
 constexpr std::array<Tile, 3> IN_TURNS{{{128, 160, 1.0}, {144, 128, 0.986}, {128, 128, 0.975}}};
