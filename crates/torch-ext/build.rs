@@ -19,6 +19,10 @@ const SOURCES: [&str; 12] = [
     "fused/linear_function.cpp",
 ];
 
+/// Texts that make the kernels of all but attention, in this order.
+const KERNELS: [&str; 6] =
+    ["common.cu", "norm_sizes.h", "rows.cu", "norm.cu", "norm_backward.cu", "columns.cu"];
+
 /// Texts that make the kernels of attention, in this order.
 const ATTENTION: [&str; 5] = [
     "common.cu",
@@ -75,7 +79,7 @@ fn compile_kernels(include: &Path, headers: Option<&[PathBuf]>) -> Result<(), St
     build.files(fused).file("cpp/graph.cpp");
     if let Some(headers) = headers {
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-        embed(&out, "kernels", &["common.cu", "kernels.cu"])?;
+        embed(&out, "kernels", &KERNELS)?;
         embed(&out, "attention", &ATTENTION)?;
         build.define("SIMDINO_KERNELS", None).include(out);
         for dir in headers {

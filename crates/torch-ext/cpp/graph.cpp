@@ -20,11 +20,13 @@ uint64_t graph_bytes() {
 #ifdef SIMDINO_KERNELS
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -153,7 +155,17 @@ struct Recording {
     attempt([&] { backward.capture_end(); });
     // capture_end of an invalid recording leaves out what follows it.
     attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
+    attempt([&] { draw_again(); });
     attempt([&] { c10::cuda::setCurrentCUDAStream(caller); });
+  }
+
+  // The default generator takes part in a recording, and would go on to do so: it begins anew with its seed.
+  void draw_again() const {
+    auto generator = at::cuda::detail::getDefaultCUDAGenerator(device.index());
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    auto fresh = at::cuda::detail::createCUDAGenerator(device.index());
+    fresh.set_current_seed(generator.current_seed());
+    generator.graphsafe_set_state(fresh);
   }
 
   void copy_in(const std::vector<Tensor>& from) const {

@@ -370,7 +370,14 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn the_text_of_the_kernels_computes_what_plain_loops_do() {
-    for dim in [24, 136, 1032] {
+    // Widths with teams of one to six warps, with eight columns of a lane at once and with four, and with
+    // parts that are not the same for all warps of a team.
+    for dim in [24, 768, 1032, 1536] {
         emulate("emulated.cpp", &format!("DIM={dim}"), &[]);
     }
+}
+
+#[test]
+fn with_little_shared_memory_they_compute_the_same() {
+    emulate("emulated_small.cpp", "DIM=1024", &[]);
 }

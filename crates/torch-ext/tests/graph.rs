@@ -27,6 +27,11 @@ fn noisy(x: &Tensor, weight: &Tensor) -> Tensor {
     &hidden * Tensor::rand_like(&hidden)
 }
 
+/// The step of the tests: one map with gradients and one without, in the order of their draws.
+fn both(x: &Tensor, weight: &Tensor, other: &Tensor) -> Vec<Tensor> {
+    vec![noisy(x, weight), tch::no_grad(|| noisy(x, other))]
+}
+
 fn weights() -> (Tensor, Tensor) {
     manual_seed(1);
     let weight = |grad| Tensor::randn([8, 4], (Kind::Float, GPU)).set_requires_grad(grad);
@@ -36,8 +41,7 @@ fn weights() -> (Tensor, Tensor) {
 fn record(x: &Tensor, weight: &Tensor, other: &Tensor) -> Result<CudaGraph> {
     let all = |t: &Tensor| std::slice::from_ref(t).to_vec_of_handles();
     CudaGraph::record(&all(x), &all(weight), &all(other), |inputs| {
-        let fixed = tch::no_grad(|| noisy(&inputs[0], other));
-        Ok(vec![noisy(&inputs[0], weight), fixed])
+        Ok(both(&inputs[0], weight, other))
     })
 }
 
@@ -73,9 +77,7 @@ fn a_replay_is_what_the_function_computes_now() {
     let (mut weight, other) = weights();
     let x = Tensor::randn([64, 8], (Kind::Float, GPU));
     // The first run sets up libraries.
-    let _ = step(0, &mut weight.shallow_clone(), || {
-        vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))]
-    });
+    let _ = step(0, &mut weight.shallow_clone(), || both(&x, &weight, &other));
     for mixed in [None, Some(Kind::BFloat16)] {
         let graph = autocast(GPU, mixed, || record(&x, &weight, &other)).unwrap().unwrap();
         assert!(graph.fits(&[x.shallow_clone()]) && !graph.fits(&[x.narrow(0, 0, 3)]));
@@ -84,8 +86,7 @@ fn a_replay_is_what_the_function_computes_now() {
             let x = Tensor::randn([64, 8], (Kind::Float, GPU));
             tch::no_grad(|| weight += 0.1);
             let eager = step(seed, &mut weight.shallow_clone(), || {
-                let compute = || vec![noisy(&x, &weight), tch::no_grad(|| noisy(&x, &other))];
-                autocast(GPU, mixed, compute).unwrap()
+                autocast(GPU, mixed, || both(&x, &weight, &other)).unwrap()
             });
             let replayed = step(seed, &mut weight.shallow_clone(), || {
                 graph.replay(&[x.shallow_clone()]).unwrap()

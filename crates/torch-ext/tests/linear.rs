@@ -190,8 +190,11 @@ fn a_graph_computes_the_same() {
         out.square().sum(Kind::Float).backward();
         weight.grad().copy()
     };
-    let eager = autocast(device, mixed, || fused::linear(&x, &weight, None)).unwrap().unwrap();
-    let want = [gradient(&eager), eager.detach()];
+    let want = {
+        // A recording must not begin while the weight belongs to another step that autograd remembers.
+        let eager = autocast(device, mixed, || fused::linear(&x, &weight, None)).unwrap().unwrap();
+        [gradient(&eager), eager.detach()]
+    };
     let record = || {
         CudaGraph::record::<Error>(&[x.shallow_clone()], &[weight.shallow_clone()], &[], |inputs| {
             Ok(vec![fused::linear(&inputs[0], &weight, None)?])

@@ -2,19 +2,18 @@
 
 mod config;
 mod finite;
+mod gathered;
 mod parameters;
 #[cfg(test)]
 mod tests;
 
 use model::weights::{ImportPolicy, ImportReport, Target, TensorFile, import};
-use objectives::health::Signals;
-use objectives::{
-    Deferred, Inputs, LossOutput, Needs, Objective, Outputs, Statistics, StepContext,
-};
+use objectives::{Deferred, Inputs, LossOutput, Needs, Objective, Outputs, StepContext};
 use tch::{Device, Tensor};
 
 pub use self::config::LearnerConfig;
 use self::finite::{read, sizes};
+use self::gathered::Gathered;
 use self::parameters::{copies, trainable, update_ratio, watched};
 use crate::branch::Branch;
 use crate::clip::Clip;
@@ -28,7 +27,7 @@ use crate::optim::Optimizer;
 use crate::processes::{Gradients, Processes};
 use crate::recorder::Recorder;
 use crate::schedule::StepValues;
-use crate::step::{Skipped, StepAccumulator, StepRequest, StepResult};
+use crate::step::{Skipped, StepRequest, StepResult};
 
 /// Student, teacher, optimizer, and objective.
 pub struct Learner {
@@ -366,30 +365,6 @@ impl Learner {
         output
             .map(StepResult::Done)
             .ok_or_else(|| Error::Settings("train.accumulate: must be at least 1 (got 0)".into()))
-    }
-}
-
-/// The results of a step before anything has changed.
-#[derive(Default)]
-struct Gathered {
-    sum: StepAccumulator,
-    statistics: Statistics,
-    samples: Vec<u64>,
-}
-
-impl Gathered {
-    /// Adds the loss of a micro-batch, and measures the teacher's features if requested.
-    fn add(
-        &mut self,
-        mut output: LossOutput,
-        teacher: &Outputs,
-        look: bool,
-        share: f64,
-    ) -> Result<()> {
-        let signals = look.then(|| Signals::measure(teacher, &output)).transpose()?;
-        self.statistics += std::mem::take(&mut output.statistics);
-        self.sum.add(&output, signals, share);
-        Ok(())
     }
 }
 

@@ -121,11 +121,7 @@ pub fn run(
             result => result?,
         };
 
-        if let Some(problem) = learner.take_graph_problem() {
-            observer.warning(&format!(
-                "cannot record a CUDA graph, so operations are launched one by one: {problem}"
-            ));
-        }
+        warn_of_graph(learner, observer);
         let broken = loader.take_broken();
         meter.step_done(loader.take_wait_time(), broken.len());
         if !broken.is_empty() {
@@ -154,6 +150,15 @@ pub fn run(
         checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
     }
     Ok(Outcome::Finished)
+}
+
+/// Warns once if the step could not be recorded as a CUDA graph.
+fn warn_of_graph(learner: &mut Learner, observer: &mut dyn Observer) {
+    if let Some(problem) = learner.take_graph_problem() {
+        observer.warning(&format!(
+            "cannot record a CUDA graph, so operations are launched one by one: {problem}"
+        ));
+    }
 }
 
 /// Ends a run that was asked to stop during the probes that it begins with. It has changed nothing, so

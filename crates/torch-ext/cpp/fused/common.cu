@@ -12,8 +12,6 @@ __device__ inline float bits_to_float(u32 bits) { return __uint_as_float(bits); 
 __device__ inline void wait_for_team(u32 team, u32 threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(team + 1), "r"(threads) : "memory");
 }
-__device__ inline float fast_exp(float x) { return __expf(x); } // to two units in the last place
-__device__ inline float fast_divide(float x, float y) { return __fdividef(x, y); }
 // Two floats rounded to nearest even, the first in the low half.
 __device__ inline u32 to_bf16_pair(float low, float high) {
   u32 pair;

@@ -73,9 +73,10 @@ struct Api {
   }
 };
 
-// Machine code of a text of kernels for a GPU, with a definition that the text needs.
-inline std::string compile(
-    const Api& api, const cudaDeviceProp& gpu, const char* text, const std::string& definition) {
+// Machine code of a text of kernels for a GPU, with definitions that the text needs.
+template <class... Definitions>
+std::string compile(
+    const Api& api, const cudaDeviceProp& gpu, const char* text, const Definitions&... definitions) {
   nvrtcProgram program = nullptr;
   api.check(
       api.nvrtcCreateProgram(&program, text, "kernels.cu", 0, nullptr, nullptr), "NVRTC");
@@ -83,7 +84,8 @@ inline std::string compile(
   const std::unique_ptr<nvrtcProgram, decltype(destroy)> owner(&program, destroy);
   const std::string arch =
       "--gpu-architecture=sm_" + std::to_string(gpu.major) + std::to_string(gpu.minor);
-  const std::array<const char*, 3> options{arch.c_str(), definition.c_str(), "--std=c++17"};
+  const std::array<const char*, 2 + sizeof...(definitions)> options{
+      arch.c_str(), "--std=c++17", definitions.c_str()...};
   const auto status =
       api.nvrtcCompileProgram(program, static_cast<int>(options.size()), options.data());
   size_t size = 0;

@@ -1,4 +1,4 @@
-// Fused steps of a transformer block as functions that autograd knows: on CUDA by kernels.cu, elsewhere by
+// Fused steps of a transformer block as functions that autograd knows: on CUDA by the kernels of kernels.h, elsewhere by
 // the same formulas in libtorch's operators, which is how they are tested on a CPU.
 #include "function.h"
 

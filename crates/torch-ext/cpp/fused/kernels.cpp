@@ -1,4 +1,4 @@
-// Compiles kernels.cu for a GPU and a width, and launches it.
+// Compiles norm.cu, norm_backward.cu, and columns.cu for a GPU and a width, and launches their kernels.
 #include "kernels.h"
 
 #include <algorithm>
@@ -14,63 +14,99 @@
 
 #ifdef SIMDINO_KERNELS
 #include "driver.h"
-#include "kernels_source.h" // KERNELS_SOURCE, the texts of common.cu and kernels.cu, written by build.rs
+#include "kernels_source.h" // KERNELS_SOURCE, the kernels' text, written by build.rs
+#include "norm_sizes.h"
 #endif
 
 namespace simdino::fused {
 
 #ifdef SIMDINO_KERNELS
 namespace {
-constexpr uint32_t WARPS = 4, GELU_WARPS = 8, LANES = 32, WIDE = 8;
+constexpr uint32_t COLUMN_WARPS = 8, LANES = 32, WIDE = 8;
 constexpr int64_t WIDEST = 1536; // beyond, a lane would hold more than fits its registers
 
-// A kernel, the threads of a block, and how many blocks the device runs at once: more of them would have to
-// wait for the others, and then run without them.
+// A kernel, the threads of a block and their shared memory, and how many blocks the device runs at once: more of
+// them would have to wait for the others, and then run without them.
 struct Kernel {
   const char* name;
-  uint32_t threads;
+  uint32_t threads, bytes = 0;
   CUfunction function = nullptr;
   uint32_t resident = 1;
+
+  Kernel(const char* its_name, uint32_t warps) : name(its_name), threads(LANES * warps) {}
+  Kernel(const char* its_name, const NormRing& ring)
+      : name(its_name), threads(LANES * ring.warps), bytes(ring.bytes()) {}
+
+  void load(const Api& api, CUmodule module, int processors) {
+    api.check(api.cuModuleGetFunction(&function, module, name), name);
+    if (bytes != 0) {
+      set(api, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(bytes));
+      // In percent of a processor's memory: rings are worth more than what the L1 cache would keep.
+      set(api, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
+    }
+    int of_a_processor = 0;
+    const auto status = api.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        &of_a_processor, function, static_cast<int>(threads), bytes);
+    api.check(status, name);
+    resident = static_cast<uint32_t>(std::max(1, of_a_processor) * processors);
+  }
+
+ private:
+  void set(const Api& api, CUfunction_attribute attribute, int value) const {
+    api.check(api.cuFuncSetAttribute(function, attribute, value), name);
+  }
 };
 
 // The kernels of one device and width.
 struct Kernels {
   const Api& api;
   CUmodule module = nullptr;
+  uint32_t rows_of_a_block; // of `forward`
   // The first of two is for a stream in float, the second for bfloat16.
-  std::array<Kernel, 2> forward{
-      {{"add_norm_forward_float", LANES * WARPS}, {"add_norm_forward_bf16", LANES * WARPS}}};
-  std::array<Kernel, 2> backward{
-      {{"norm_backward_float", LANES * WARPS}, {"norm_backward_bf16", LANES * WARPS}}};
-  std::array<Kernel, 2> backward_branch{
-      {{"add_norm_backward_plain_float", LANES * WARPS},
-       {"add_norm_backward_plain_bf16", LANES * WARPS}}};
-  std::array<Kernel, 2> backward_gamma{
-      {{"add_norm_backward_gamma_float", LANES * WARPS},
-       {"add_norm_backward_gamma_bf16", LANES * WARPS}}};
-  Kernel sum{"sum_of_parts", 256};
-  Kernel gelu{"bias_gelu_forward", LANES * GELU_WARPS};
-  Kernel gelu_backward{"bias_gelu_backward", LANES * GELU_WARPS};
-  Kernel merge{"merge_heads_backward", LANES * GELU_WARPS};
+  std::array<Kernel, 2> forward, backward, backward_branch, backward_gamma;
+  Kernel forward_ring;
+  Kernel sum{"sum_of_parts", SUM_WARPS};
+  Kernel gelu{"bias_gelu_forward", COLUMN_WARPS};
+  Kernel gelu_backward{"bias_gelu_backward", COLUMN_WARPS};
+  Kernel merge{"merge_heads_backward", COLUMN_WARPS};
 
-  Kernels(int index, int64_t dim) : api(Api::get()) {
+  // Of a width, and of shared memory that a block may have.
+  Kernels(uint32_t dim, uint32_t shared_bytes)
+      : api(Api::get()),
+        rows_of_a_block(NORM_WARPS / norm_team(dim)),
+        forward{{{"add_norm_forward_float", NORM_WARPS}, {"add_norm_forward_bf16", NORM_WARPS}}},
+        backward{
+            {{"norm_backward_float", add_norm_backward_ring(dim, 4, false, shared_bytes)},
+             {"norm_backward_bf16", add_norm_backward_ring(dim, 2, false, shared_bytes)}}},
+        backward_branch{
+            {{"add_norm_backward_plain_float", add_norm_backward_ring(dim, 4, false, shared_bytes)},
+             {"add_norm_backward_plain_bf16", add_norm_backward_ring(dim, 2, false, shared_bytes)}}},
+        backward_gamma{
+            {{"add_norm_backward_gamma_float", add_norm_backward_ring(dim, 4, true, shared_bytes)},
+             {"add_norm_backward_gamma_bf16", add_norm_backward_ring(dim, 2, true, shared_bytes)}}},
+        forward_ring{"add_norm_forward_ring", add_norm_ring(dim)} {}
+
+  static std::unique_ptr<Kernels> compiled(int index, int64_t dim) {
     const auto* gpu = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
     TORCH_CHECK(gpu->major >= 8, gpu->name, " has no bfloat16");
     TORCH_CHECK(dim % WIDE == 0 && dim <= WIDEST, "a width of ", dim, " is not a multiple of 8 up to ", WIDEST);
     const On device(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
-    const auto code = compile(api, *gpu, KERNELS_SOURCE, "-DDIM=" + std::to_string(dim));
-    api.check(api.cuModuleLoadData(&module, code.data()), "the kernels");
-    for (Kernel* kernel :
-         {&forward[0], &forward[1], &backward[0], &backward[1], &backward_branch[0],
-          &backward_branch[1], &backward_gamma[0], &backward_gamma[1], &sum, &gelu, &gelu_backward,
-          &merge}) {
-      api.check(api.cuModuleGetFunction(&kernel->function, module, kernel->name), kernel->name);
-      int of_a_processor = 0;
-      const auto status = api.cuOccupancyMaxActiveBlocksPerMultiprocessor(
-          &of_a_processor, kernel->function, static_cast<int>(kernel->threads), 0);
-      api.check(status, kernel->name);
-      kernel->resident = static_cast<uint32_t>(std::max(1, of_a_processor) * gpu->multiProcessorCount);
+    const auto shared_bytes = static_cast<uint32_t>(gpu->sharedMemPerBlockOptin);
+    auto made = std::make_unique<Kernels>(static_cast<uint32_t>(dim), shared_bytes);
+    const auto code = compile(
+        made->api, *gpu, KERNELS_SOURCE, "-DDIM=" + std::to_string(dim),
+        "-DSHARED_LIMIT=" + std::to_string(shared_bytes));
+    made->api.check(made->api.cuModuleLoadData(&made->module, code.data()), "the kernels");
+    for (auto* pair : {&made->forward, &made->backward, &made->backward_branch, &made->backward_gamma}) {
+      for (Kernel& kernel : *pair) {
+        kernel.load(made->api, made->module, gpu->multiProcessorCount);
+      }
     }
+    for (Kernel* kernel :
+         {&made->forward_ring, &made->sum, &made->gelu, &made->gelu_backward, &made->merge}) {
+      kernel->load(made->api, made->module, gpu->multiProcessorCount);
+    }
+    return made;
   }
 
   // Those of a device and a width, compiled at the first call. They live as long as the process.
@@ -80,7 +116,7 @@ struct Kernels {
     const std::lock_guard<std::mutex> lock(mutex);
     auto& found = all[{index, dim}];
     if (!found) {
-      found = std::make_unique<Kernels>(index, dim);
+      found = compiled(index, dim);
     }
     return *found;
   }
@@ -89,8 +125,8 @@ struct Kernels {
   void launch(const Kernel& kernel, uint32_t x, uint32_t y, Arguments... arguments) const {
     void* pointers[] = {&arguments...};
     const auto stream = c10::cuda::getCurrentCUDAStream().stream();
-    const auto status =
-        api.cuLaunchKernel(kernel.function, x, y, 1, kernel.threads, 1, 1, 0, stream, pointers, nullptr);
+    const auto status = api.cuLaunchKernel(
+        kernel.function, x, y, 1, kernel.threads, 1, 1, kernel.bytes, stream, pointers, nullptr);
     api.check(status, kernel.name);
   }
 
@@ -129,6 +165,13 @@ const Kernel& of_stream(const std::array<Kernel, 2>& kernels, const at::Tensor& 
   return kernels[stream.scalar_type() == at::kBFloat16 ? 1 : 0];
 }
 
+// Whether the gradient of a branch is that of the stream, bit by bit. Then autograd gets one tensor for both, as
+// from libtorch's own addition: it adds in place only to what nothing else refers to.
+bool same_gradient(const at::Tensor& stream, const Branch& branch) {
+  return stream.scalar_type() == branch.kind && !branch.gamma.defined() && !branch.factor.defined() &&
+      !branch.places.defined();
+}
+
 // The sizes of x [B, T, D] for another number of images.
 std::vector<int64_t> sized(const at::Tensor& x, int64_t images) {
   return {images, x.size(1), x.size(2)};
@@ -138,7 +181,7 @@ std::vector<int64_t> sized(const at::Tensor& x, int64_t images) {
 std::pair<uint32_t, uint32_t> tiles(const Kernel& kernel, uint32_t rows, int64_t columns) {
   const auto across = (static_cast<uint32_t>(columns) + LANES * WIDE - 1) / (LANES * WIDE);
   const auto wanted = std::max(1u, kernel.resident / across);
-  return {across, std::clamp((rows + GELU_WARPS - 1) / GELU_WARPS, 1u, wanted)};
+  return {across, std::clamp((rows + COLUMN_WARPS - 1) / COLUMN_WARPS, 1u, wanted)};
 }
 }  // namespace
 
@@ -176,14 +219,24 @@ Normed add_norm(
   if (rows == 0) {
     return made;
   }
-  const auto& kernel = of_stream(k.forward, x);
-  const auto blocks = std::min(rows, kernel.resident);
+  // Rings are faster for these, and slower for others.
+  if (branch.output.defined() && !branch.gamma.defined() && x.scalar_type() == at::kBFloat16) {
+    k.launch(
+        k.forward_ring, std::min(rows, k.forward_ring.resident), 1, x.const_data_ptr<bf16>(),
+        branch.output.const_data_ptr<bf16>(), data_or_null<float>(branch.bias),
+        data_or_null<float>(branch.factor), data_or_null<int>(branch.places),
+        data_or_null<int>(selection.places), rows_per_image(x), weight.const_data_ptr<float>(),
+        shift.const_data_ptr<float>(), static_cast<float>(eps), rows,
+        made.out.mutable_data_ptr<bf16>(), made.normed.mutable_data_ptr<bf16>(),
+        made.mean.mutable_data_ptr<float>(), made.inverse.mutable_data_ptr<float>());
+    return made;
+  }
   k.launch(
-      kernel, blocks, 1, x.const_data_ptr(), data_or_null<bf16>(branch.output),
-      data_or_null<float>(branch.bias), data_or_null<float>(branch.gamma),
-      data_or_null<float>(branch.factor), data_or_null<int>(branch.places),
-      data_or_null<int>(selection.places), rows_per_image(x), weight.const_data_ptr<float>(),
-      shift.const_data_ptr<float>(), static_cast<float>(eps), rows,
+      of_stream(k.forward, x), (rows + k.rows_of_a_block - 1) / k.rows_of_a_block, 1,
+      x.const_data_ptr(), data_or_null<bf16>(branch.output), data_or_null<float>(branch.bias),
+      data_or_null<float>(branch.gamma), data_or_null<float>(branch.factor),
+      data_or_null<int>(branch.places), data_or_null<int>(selection.places), rows_per_image(x),
+      weight.const_data_ptr<float>(), shift.const_data_ptr<float>(), static_cast<float>(eps), rows,
       branch.output.defined() ? made.out.mutable_data_ptr() : nullptr,
       made.normed.mutable_data_ptr<bf16>(), made.mean.mutable_data_ptr<float>(),
       made.inverse.mutable_data_ptr<float>());
@@ -206,8 +259,10 @@ AddNormGradients add_norm_backward(
   const auto parts = at::empty({static_cast<int64_t>(blocks), 4 * dim}, options.dtype(at::kFloat));
   AddNormGradients made;
   made.x = at::empty_like(saved.out);
+  const bool one_for_both = has_branch && same_gradient(saved.out, branch);
   if (has_branch) {
-    made.branch = at::empty(sized(saved.out, branch.images), options.dtype(branch.kind));
+    made.branch =
+        one_for_both ? made.x : at::empty(sized(saved.out, branch.images), options.dtype(branch.kind));
   }
   k.launch(
       kernel, blocks, 1, d_normed.const_data_ptr<bf16>(),
@@ -217,7 +272,8 @@ AddNormGradients add_norm_backward(
       data_or_null<float>(branch.bias), data_or_null<float>(branch.gamma),
       data_or_null<float>(branch.factor), data_or_null<int>(branch.places),
       data_or_null<int>(selection.places), rows_per_image(saved.out), rows,
-      made.x.mutable_data_ptr(), has_branch ? made.branch.mutable_data_ptr<bf16>() : nullptr,
+      made.x.mutable_data_ptr(),
+      has_branch && !one_for_both ? made.branch.mutable_data_ptr<bf16>() : nullptr,
       parts.mutable_data_ptr<float>());
   const auto sums = k.sum_parts(parts, 0, (gamma ? 4 : has_branch ? 3 : 2) * dim);
   made.weight = sums.narrow(0, 0, dim);

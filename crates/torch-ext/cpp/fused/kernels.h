@@ -1,4 +1,4 @@
-// Launches the kernels of kernels.cu on the current stream of a tensor's device.
+// Launches the kernels of norm.cu, norm_backward.cu, and columns.cu on the current stream of a tensor's device.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct Selection {
   at::Tensor places;
 };
 
-// Gradients of what is defined.
+// Gradients of what is defined. That of the branch may be the tensor of x's.
 struct AddNormGradients {
   at::Tensor x, branch, bias, gamma, weight, shift;
 };

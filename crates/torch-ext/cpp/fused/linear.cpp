@@ -180,7 +180,7 @@ class Search {
       size_t written = 0;
       const auto status = lt_.cublasLtMatmulAlgoConfigGetAttribute(
           &candidate.algo, CUBLASLT_ALGO_CONFIG_TILE_ID, &id, sizeof id, &written);
-      if (status == CUBLAS_STATUS_SUCCESS && id == id_of(tile)) {
+      if (status == CUBLAS_STATUS_SUCCESS && candidate.state == status && id == id_of(tile)) {
         return candidate.algo;
       }
     }

@@ -1,16 +1,62 @@
-// Runs the text of kernels.cu on the CPU, and compares it with plain loops in double. Compiled and run by
-// tests/fused.rs with -DDIM.
+// Runs the texts of all kernels but attention's on the CPU, and compares them with plain loops in double. Compiled
+// and run by tests/fused.rs with -DDIM.
 #include "emulation.h"
 
+#ifndef SHARED_LIMIT
+#define SHARED_LIMIT (227 * 1024) // Hopper's
+#endif
+
+// What the texts need of the hardware
+
+alignas(16) static unsigned char ring_memory[SHARED_LIMIT];
+static u32 bytes_in_use; // of those that the host asked for
+static bool reversed_warps = false, early_copies = false;
+
+// A copy is made as late as it may be, or as early.
+static void copy(void* to, const void* from, u32 count) {
+  const auto at = static_cast<unsigned char*>(to) - ring_memory;
+  if (at < 0 || at + count > bytes_in_use || at % count != 0 || reinterpret_cast<uintptr_t>(from) % count != 0) {
+    std::printf(
+        "a copy of %u bytes from %p to %ld, and %u are in use\n", count, from, static_cast<long>(at), bytes_in_use);
+    std::exit(1);
+  }
+  const auto make = [=] { std::memcpy(to, from, count); };
+  early_copies ? make() : this_fiber().copies.push_back(make);
+}
+static void copy16(void* to, const void* from) { copy(to, from, 16); }
+static void copy4(void* to, const void* from) { copy(to, from, 4); }
+static float4 read_only(const float* from) { return *reinterpret_cast<const float4*>(from); }
+static float inverse_root(float x) { return 1 / std::sqrt(x); }
+static float two_to(float x) { return std::exp2(x); }
+static float least(float x, float y) { return std::isnan(x) || x < y ? x : y; }
+static float most(float x, float y) { return std::isnan(x) || x > y ? x : y; }
+
 #include "common.cu"
-#include "kernels.cu"
+#include "norm_sizes.h"
+#include "rows.cu"
+#include "norm.cu"
+#include "norm_backward.cu"
+#include "columns.cu"
+
+// Runs a kernel by rings for so many blocks. What shared memory holds before a block on a GPU is not known: here it
+// is NaN in both types.
+static void launch_ring(u32 blocks, const NormRing& ring, const std::function<void()>& kernel) {
+  if (ring.bytes() + ring.warps * SUMS_BYTES > SHARED_LIMIT) {
+    std::printf("%u warps with %u slots of %u bytes do not fit\n", ring.warps, ring.stages, ring.slot_bytes);
+    std::exit(1);
+  }
+  bytes_in_use = ring.bytes();
+  launch(blocks, 1, 32 * ring.warps, kernel, reversed_warps, [] {
+    std::memset(ring_memory, 0xff, sizeof ring_memory);
+  });
+}
 
 static void same_sums(
     const char* what, const std::vector<float>& parts, u32 count, u32 stride, u32 offset,
     const std::vector<double>& want, double allowed = 1e-4) {
   std::vector<float> sums = unwritten(want.size());
   const u32 columns = static_cast<u32>(want.size());
-  launch((columns + 31) / 32, 1, 256, [&] {
+  launch((columns + 31) / 32, 1, 32 * SUM_WARPS, [&] {
     sum_of_parts(parts.data() + offset, count, stride, columns, sums.data());
   });
   same(what, sums, want, allowed);
@@ -30,11 +76,22 @@ static void of_stream(const std::vector<float>& from, std::vector<u16>& to) { to
 static std::vector<float> empty_like(const std::vector<float>& v) { return unwritten(v.size()); }
 static std::vector<u16> empty_like(const std::vector<u16>& v) { return halves(v.size()); }
 
+struct Case {
+  bool branch, bias, gamma, factor, subsets;
+  bool d_out = true;            // whether a gradient arrives for out
+  bool without_d_branch = false;  // it is d_x, and not written
+  // Whether the host launches the forward kernel by rings.
+  bool by_rings() const { return branch && !gamma; }
+};
+
 template <class Stream, class Forward, class Backward>
-static void test_add_norm(
-    bool has_branch, bool has_bias, bool has_gamma, bool has_factor, bool subsets, Forward forward,
-    Backward backward) {
-  const u32 images = 3, tokens = 5, rows = images * tokens, blocks = 2;
+static void test_add_norm(const Case& c, Forward forward, Backward backward) {
+  const bool has_branch = c.branch, has_bias = c.bias, has_gamma = c.gamma, has_factor = c.factor,
+             subsets = c.subsets, has_d_out = c.d_out, without_d_branch = c.without_d_branch;
+  // Enough rows to fill the slots of all rings again, and not as many for all of them.
+  const NormRing ring = add_norm_backward_ring(DIM, sizeof(Stream), has_gamma, SHARED_LIMIT);
+  const u32 images = 3, blocks = 2, tokens = blocks * ring.teams() * (ring.stages + 1) / images + 1,
+            rows = images * tokens;
   const bool rounds = sizeof(Stream) == 2;
   const size_t size = static_cast<size_t>(rows) * DIM;
   std::vector<Stream> x, d_out;
@@ -51,19 +108,32 @@ static void test_add_norm(
   const float eps = 1e-6f;
   const int *from = subsets ? FROM.data() : nullptr, *to = subsets ? TO.data() : nullptr;
 
-  launch(blocks, 1, 128, [&] {
+  const float *bias_or_null = has_bias ? bias.data() : nullptr, *factor_or_null = has_factor ? factor.data() : nullptr;
+
+  const auto directly = [&] {
     forward(
-        x.data(), has_branch ? branch.data() : nullptr, has_bias ? bias.data() : nullptr,
-        has_gamma ? gamma.data() : nullptr, has_factor ? factor.data() : nullptr, from, to, tokens,
-        weight.data(), shift.data(), eps, rows, out.data(), normed.data(), means.data(),
-        inverses.data());
-  });
-  launch(blocks, 1, 128, [&] {
+        x.data(), has_branch ? branch.data() : nullptr, bias_or_null, has_gamma ? gamma.data() : nullptr,
+        factor_or_null, from, to, tokens, weight.data(), shift.data(), eps, rows, out.data(),
+        normed.data(), means.data(), inverses.data());
+  };
+  bool launched = false;
+  if constexpr (sizeof(Stream) == 2) {
+    launched = c.by_rings();
+    const auto by_rings = [&] {
+      add_norm_forward_ring(
+          x.data(), branch.data(), bias_or_null, factor_or_null, from, to, tokens, weight.data(),
+          shift.data(), eps, rows, out.data(), normed.data(), means.data(), inverses.data());
+    };
+    if (launched) launch_ring(blocks, add_norm_ring(DIM), by_rings);
+  }
+  const u32 rows_of_a_block = NORM_WARPS / norm_team(DIM);
+  if (!launched)
+    launch((rows + rows_of_a_block - 1) / rows_of_a_block, 1, 32 * NORM_WARPS, directly, reversed_warps);
+  launch_ring(blocks, ring, [&] {
     backward(
-        d_normed.data(), d_out.data(), out.data(), means.data(), inverses.data(), weight.data(),
-        branch.data(), has_bias ? bias.data() : nullptr, gamma.data(),
-        has_factor ? factor.data() : nullptr, from, to, tokens, rows, d_x.data(), d_branch.data(),
-        parts.data());
+        d_normed.data(), has_d_out ? d_out.data() : nullptr, out.data(), means.data(), inverses.data(),
+        weight.data(), branch.data(), bias_or_null, gamma.data(), factor_or_null, from, to, tokens,
+        rows, d_x.data(), without_d_branch ? nullptr : d_branch.data(), parts.data());
   });
 
   // What has no place is not written.
@@ -102,11 +172,12 @@ static void test_add_norm(
       product += g[c] * hat[c] / DIM;
     }
     for (u32 c = 0; c < DIM; ++c) {
-      const double d = d_out_values[at + c] + (g[c] - sum - hat[c] * product) * inverse;
+      const double d = (has_d_out ? d_out_values[at + c] : 0.0) + (g[c] - sum - hat[c] * product) * inverse;
       w_d_x[at + c] = d;
       if (!branches) continue;
-      w_d_branch[b_at + c] = scale * (has_gamma ? gamma[c] : 1.0) * d;
-      w_bias[c] += w_d_branch[b_at + c];
+      const double d_b = scale * (has_gamma ? gamma[c] : 1.0) * d;
+      if (!without_d_branch) w_d_branch[b_at + c] = d_b;
+      w_bias[c] += d_b;
       w_gamma[c] += scale * d * biased(c);
     }
   }
@@ -118,6 +189,10 @@ static void test_add_norm(
   same_sums("d_shift", parts, blocks, 4 * DIM, DIM, w_shift, allowed);
   if (has_branch) {
     same("d_branch", d_branch, w_d_branch, 4e-3);
+    // What the host relies on where it does not ask for d_branch.
+    const auto d_x_values = as_floats(d_x);
+    if (rounds && !has_gamma && !has_factor && !subsets && !without_d_branch)
+      same("d_branch as d_x", d_branch, {d_x_values.begin(), d_x_values.end()}, 0);
     same_sums("d_bias", parts, blocks, 4 * DIM, 2 * DIM, w_bias, allowed);
   }
   if (has_gamma) {
@@ -125,13 +200,49 @@ static void test_add_norm(
   }
 }
 
-static void test_add_norms(bool branch, bool bias, bool gamma, bool factor, bool subsets) {
+static void test_add_norms(const Case& c) {
   test_add_norm<float>(
-      branch, bias, gamma, factor, subsets, add_norm_forward_float,
-      gamma ? add_norm_backward_gamma_float : branch ? add_norm_backward_plain_float : norm_backward_float);
+      c, add_norm_forward_float,
+      c.gamma ? add_norm_backward_gamma_float : c.branch ? add_norm_backward_plain_float : norm_backward_float);
   test_add_norm<u16>(
-      branch, bias, gamma, factor, subsets, add_norm_forward_bf16,
-      gamma ? add_norm_backward_gamma_bf16 : branch ? add_norm_backward_plain_bf16 : norm_backward_bf16);
+      c, add_norm_forward_bf16,
+      c.gamma ? add_norm_backward_gamma_bf16 : c.branch ? add_norm_backward_plain_bf16 : norm_backward_bf16);
+}
+
+// Rings of all widths fit all GPUs, with whole teams, and with lanes that have a few columns at most.
+static void test_sizes() {
+  for (const u32 limit : {99u * 1024, 163u * 1024, 227u * 1024}) {
+    for (u32 width = 8; width <= 1536; width += 8) {
+      for (u32 kind = 0; kind < 4; ++kind) {
+        const NormRing ring = add_norm_backward_ring(width, kind % 2 ? 2 : 4, kind / 2, limit);
+        const u32 columns = columns_of_warp(width, ring.team);
+        const bool good = ring.bytes() + ring.warps * SUMS_BYTES <= limit && ring.warps <= 24 && ring.teams() >= 1 &&
+            ring.warps % ring.team == 0 && ring.stages >= 2 && columns <= 384 && (ring.team - 1) * columns < width;
+        failed = failed || !good;
+        if (!good) std::printf("no ring for %u columns of kind %u in %u bytes\n", width, kind, limit);
+      }
+      const NormRing ring = add_norm_ring(width);
+      failed = failed || ring.bytes() + ring.warps * SUMS_BYTES > limit;
+    }
+  }
+}
+
+// Of the polynomials, whose error the rounding to bfloat16 hides elsewhere.
+static void test_formulas_of_gelu() {
+  double error = 0, slope_error = 0;
+  for (double z = -8; z <= 8; z += 1.0 / 128) {
+    const float at = static_cast<float>(z);
+    const double below = 0.5 * std::erfc(-z / std::sqrt(2.0));
+    const double slope = below + z * std::exp(-z * z / 2) / std::sqrt(2 * 3.14159265358979);
+    const double allowed = 1.2e-4 * std::abs(z * below) + 1e-6;
+    error = std::max(error, std::abs(gelu(at) - z * below) / allowed);
+    slope_error = std::max(slope_error, std::abs(gelu_slope(at) - slope));
+  }
+  if (!(error <= 1 && slope_error <= 5e-5) || !std::isnan(gelu(NAN)) || !std::isnan(gelu_slope(NAN)) ||
+      gelu(INFINITY) != INFINITY) {
+    std::printf("GELU is off by %g of what is allowed, and its slope by %g\n", error, slope_error);
+    failed = true;
+  }
 }
 
 static void test_gelu() {
@@ -187,13 +298,21 @@ static void test_heads() {
 }
 
 int main() {
-  test_add_norms(false, false, false, false, false);
-  test_add_norms(false, false, false, false, true);
-  test_add_norms(true, true, false, true, false);
-  test_add_norms(true, true, false, true, true);
-  test_add_norms(true, false, false, false, false);
-  test_add_norms(true, true, true, true, false);
-  test_add_norms(true, true, true, true, true);
+  test_sizes();
+  for (const bool second : {false, true}) {
+    reversed_warps = early_copies = second;
+    test_add_norms({false, false, false, false, false});
+    test_add_norms({false, false, false, false, true});
+    test_add_norms({false, false, false, false, false, false});
+    test_add_norms({true, true, false, true, false});
+    test_add_norms({true, true, false, true, true});
+    test_add_norms({true, false, false, false, false});
+    test_add_norms({true, true, false, false, false, true, true});
+    test_add_norms({true, true, true, true, false});
+    test_add_norms({true, true, true, true, true});
+    test_add_norms({true, false, true, false, true, false});
+  }
+  test_formulas_of_gelu();
   test_gelu();
   test_heads();
   return failed ? 1 : 0;

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <random>
@@ -46,8 +47,6 @@ struct uint4 {
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
 static uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
-static float fast_exp(float x) { return std::exp(x); }
-static float fast_divide(float x, float y) { return x / y; }
 using std::min;
 
 static float bits_to_float(u32 bits) {
@@ -77,10 +76,12 @@ struct Block {
   std::vector<Warp> warps;
   std::vector<Meeting> teams;
 };
+using Copies = std::vector<std::function<void()>>;
 struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
-  std::vector<std::function<void()>> copies;  // asked for, and not waited for
+  Copies copies;               // asked for, and not waited for
+  std::deque<Copies> groups;   // of copies before them, the oldest first
   bool done = false;
 };
 static const size_t STACK_BYTES = 256 * 1024;
@@ -137,18 +138,43 @@ static T __shfl_xor_sync(u32, T value, int distance) {
   return other;
 }
 
+// Copies are made when their group is waited for.
+static void commit_copies() {
+  Fiber& own = this_fiber();
+  own.groups.push_back(std::move(own.copies));
+  own.copies.clear();
+}
+template <int COUNT>
+static void await_all_but() {
+  auto& groups = this_fiber().groups;
+  for (; groups.size() > COUNT; groups.pop_front()) {
+    for (const auto& copy : groups.front()) {
+      copy();
+    }
+  }
+}
+
 static void run_fiber() {
   (*running)();
+  if (!this_fiber().groups.empty()) {
+    std::printf("a thread ends and leaves copies that it has not waited for\n");
+    std::exit(1);
+  }
   this_fiber().done = true;
   let_others_run();
 }
 
 static void start_block(u32 threads, const std::function<void()>& kernel) {
   block = Block{threads, 0, 0, 0, std::vector<Warp>(threads / 32), std::vector<Meeting>(threads / 32)};
-  fibers = std::vector<Fiber>(threads);
+  fibers.resize(std::max<size_t>(fibers.size(), threads)); // their stacks serve for many blocks
   running = &kernel;
-  for (auto& fiber : fibers) {
-    fiber.stack.reset(new char[STACK_BYTES]);
+  for (u32 i = 0; i < threads; ++i) {
+    Fiber& fiber = fibers[i];
+    if (!fiber.stack) {
+      fiber.stack.reset(new char[STACK_BYTES]);
+    }
+    fiber.copies.clear();
+    fiber.done = false;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = STACK_BYTES;

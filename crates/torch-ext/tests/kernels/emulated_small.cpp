@@ -1,0 +1,3 @@
+// emulated.cpp with the shared memory of a GPU of compute capability 8.6: rings have fewer slots, or fewer warps.
+#define SHARED_LIMIT (99 * 1024)
+#include "emulated.cpp"

@@ -1,0 +1,34 @@
+//! What the micro-batches of a step have in common before the step changes anything.
+
+use objectives::health::Signals;
+use objectives::{LossOutput, Outputs, Statistics};
+
+use crate::error::Result;
+use crate::step::StepAccumulator;
+
+/// The results of a step before anything has changed.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// The losses.
+    pub sum: StepAccumulator,
+    /// What the objective learns from them after the step.
+    pub statistics: Statistics,
+    /// Index of each image in the data set.
+    pub samples: Vec<u64>,
+}
+
+impl Gathered {
+    /// Adds the loss of a micro-batch, and measures the teacher's features if requested.
+    pub(super) fn add(
+        &mut self,
+        mut output: LossOutput,
+        teacher: &Outputs,
+        look: bool,
+        share: f64,
+    ) -> Result<()> {
+        let signals = look.then(|| Signals::measure(teacher, &output)).transpose()?;
+        self.statistics += std::mem::take(&mut output.statistics);
+        self.sum.add(&output, signals, share);
+        Ok(())
+    }
+}
