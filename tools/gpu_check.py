@@ -2,7 +2,7 @@
 with torch 2.11: no cargo, no network. `cargo xtask gpu-bundle` makes the folder to copy there, which
 contains this file and everything that it runs.
 
-    python3 gpu_check.py smoke OUT    at most 90 s: does everything run, with the right numbers?
+    python3 gpu_check.py smoke OUT    at most 120 s: does everything run, with the right numbers?
     python3 gpu_check.py times OUT    at most 330 s: how fast is it, compared with PyTorch?
 
 OUT/summary.md is the report, OUT/all.tgz has all other output except weights, and OUT/*_trace.json.gz
@@ -39,7 +39,7 @@ def smoke(check):
     check.part("attention", 40, attention)
     check.part("self_check", 40, [check.simdino, "inspect", "env", "--self-check", "--json"])
     images = check.shards("train")
-    jobs = [lambda n=name: check.part(n, 40, [str(HERE / "tests" / n), "--nocapture"]) for name in TESTS]
+    jobs = [lambda n=name: check.part(n, 70, [str(HERE / "tests" / n), "--nocapture"]) for name in TESTS]
     jobs += [lambda n=name: saved_and_continued(check, n, images) for name in METHODS]
     check.together(jobs)
 
@@ -117,6 +117,8 @@ def times(check):
     check.step("B", "without_cudnn", 40, {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"})
     check.step("B", "unfused", 40, {"SIMDINO_FUSED_KERNELS": "0"})
     check.step("B", "sdpa", 40, {"SIMDINO_FUSED_ATTENTION": "0"})
+    check.step("B", "libtorch_linear", 40, {"SIMDINO_FUSED_LINEAR": "0"})
+    check.step("S", "no_graph", 40, keys={"train.cuda_graph": "false"})
     for method in CURVES:
         curve(check, method, check.left())
 

@@ -20,7 +20,7 @@ import gpu_trace
 from gpu_summary import summary, tail_of
 
 HERE = Path(__file__).resolve().parent
-SECONDS = {"smoke": 90, "times": 330}
+SECONDS = {"smoke": 120, "times": 330}
 RESERVE = 8  # seconds reserved for the last summary, and for killing a part
 TRACED_STEPS = 3  # as crates/cli/src/commands/bench/step.rs
 PATIENCE = 5  # seconds that a part has to end after a request
@@ -204,11 +204,11 @@ class Check:
         path.write_text(json.dumps(config))
         return config, path
 
-    def step(self, size, name, limit, env=None, counts=None):
+    def step(self, size, name, limit, env=None, counts=None, keys=None):
         """Times our step with the config of the peers, which differs from the recipe in a few keys."""
         config, _ = self.config(size)
         recipe = HERE / f"configs/simdino_vit{size.lower()}16_in1k.yaml"
-        keys = {"train.batch_size": config["train"]["batch_size"], "train.accumulate": 1}
+        keys = {**(keys or {}), "train.batch_size": config["train"]["batch_size"], "train.accumulate": 1}
         keys |= {"train.precision": config["train"]["precision"], "run.device": self.device}
         command = [self.simdino, "bench", "step", str(recipe), *words(keys)]
         command += words(SMALL_STEP) if self.small else []

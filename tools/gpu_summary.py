@@ -22,6 +22,8 @@ OTHERWISE = {
     "without_cudnn": "simdino, attention not by cuDNN",
     "unfused": "simdino, without fused kernels",
     "sdpa": "simdino, without own attention",
+    "libtorch_linear": "simdino, linear layers by libtorch's kernels",
+    "no_graph": "simdino, without CUDA graphs",
 }
 
 

@@ -3,6 +3,7 @@
 #include "device.h"
 #include "shim.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <mutex>
 
@@ -105,9 +106,14 @@ const char* simdino_cuda_memory(int index, SimdinoMemory* out) noexcept {
     auto* allocator = c10::getDeviceAllocator(device.type());
     const auto stats = allocator->getDeviceStats(device.index());
     const auto total = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    out->allocated = bytes(stats.allocated_bytes[total].current) + graph_bytes();
-    out->peak_allocated = bytes(stats.allocated_bytes[total].peak) + graph_bytes();
+    out->allocated = bytes(stats.allocated_bytes[total].current);
+    out->peak_allocated = bytes(stats.allocated_bytes[total].peak);
     out->reserved = bytes(stats.reserved_bytes[total].current);
+    if (has_graphs()) {
+      // What a replay uses belongs to no tensor and looks free, but only that replay can have it.
+      out->allocated = out->reserved;
+      out->peak_allocated = std::max(out->peak_allocated, out->reserved);
+    }
     const auto memory = allocator->getMemoryInfo(device.index());
     out->free = memory.first;
     out->total = memory.second;

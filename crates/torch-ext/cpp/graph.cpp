@@ -10,15 +10,14 @@
 #include <atomic>
 
 namespace {
-std::atomic<uint64_t> bytes_between_replays{0};
+std::atomic<int> recordings{0};
 }
 
-uint64_t graph_bytes() {
-  return bytes_between_replays;
+bool has_graphs() {
+  return recordings > 0;
 }
 
 #ifdef SIMDINO_KERNELS
-#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -65,33 +64,25 @@ struct Recording {
   // Last, so that they are freed before the memory that they use.
   at::cuda::CUDAGraph forward, backward;
   bool recording = false;
-  uint64_t unused = 0, bytes = 0; // reserved and not allocated before the recording, and by it
 
   explicit Recording(c10::Device on)
       : device(on),
         caller(c10::cuda::getCurrentCUDAStream(on.index())),
-        stream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, on.index())) {}
+        stream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, on.index())) {
+    ++recordings;
+  }
 
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
   ~Recording() {
     abandon();
-    bytes_between_replays -= bytes;
-  }
-
-  // Bytes that the allocator holds for no tensor.
-  uint64_t reserved_for_nothing() const {
-    SimdinoMemory memory{};
-    const char* problem = simdino_cuda_memory(device.index(), &memory);
-    TORCH_CHECK(problem == nullptr, problem);
-    return memory.reserved - std::min(memory.reserved, memory.allocated - graph_bytes());
+    --recordings;
   }
 
   void begin_forward() {
     // What earlier steps have left in the allocator would lie idle beside the recording's own memory.
     c10::cuda::device_synchronize();
     c10::cuda::CUDACachingAllocator::emptyCache();
-    unused = reserved_for_nothing();
     c10::cuda::setCurrentCUDAStream(stream);
     recording = true;
     begin(forward, pool);
@@ -132,10 +123,6 @@ struct Recording {
     for (const auto& tensor : fixed) {
       addresses.push_back(tensor.const_data_ptr());
     }
-    // What only a replay uses belongs to no tensor, but is not free either.
-    const auto now = reserved_for_nothing();
-    bytes = now - std::min(now, unused);
-    bytes_between_replays += bytes;
     c10::cuda::CUDACachingAllocator::resetPeakStats(device.index()); // else it would count both ways of a step
     anchor = at::zeros({1}, at::TensorOptions().device(device)).set_requires_grad(true);
   }

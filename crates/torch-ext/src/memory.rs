@@ -15,7 +15,8 @@ const MEMINFO: &str = "/proc/meminfo";
 /// this process, where `allocated` and `reserved` are both the resident set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
-    /// Memory in use by tensors and recorded graphs.
+    /// Memory in use by tensors. Beside a [`CudaGraph`](crate::CudaGraph), it is all that is reserved, because
+    /// what a graph uses cannot be told from what is cached.
     pub allocated_bytes: u64,
     /// Memory that is in use or cached.
     pub reserved_bytes: u64,

@@ -202,7 +202,7 @@ fn finish(out: &Path, shards: bool, most: u64) -> Result<()> {
     }
     let name = out.file_name().unwrap_or_default().to_string_lossy();
     println!("to be run there, where OUT is the folder that comes back:");
-    println!("    python3 {name}/gpu_check.py smoke OUT    # at most 90 s");
+    println!("    python3 {name}/gpu_check.py smoke OUT    # at most 120 s");
     println!("    python3 {name}/gpu_check.py times OUT    # at most 330 s");
     Ok(())
 }
