@@ -168,6 +168,15 @@ def loss_of(student, teacher, objective, groups, batch_size):
     return -objective["coeff"] * compression - gamma * rate
 
 
+def groups_of(objective, train):
+    """Groups in a micro-batch, and the batch size of the formulas: with `group_rows`, that of a group."""
+    batch, rows = train["batch_size"], objective.get("group_rows")
+    if rows is None:
+        return objective["rate_groups"] // train["accumulate"], batch
+    rows = min(rows, batch)
+    return batch // train["accumulate"] // rows, rows
+
+
 class Step:
     """Networks, optimizer and one call a step."""
 
@@ -216,8 +225,7 @@ class Step:
                 student = self.student(views)
             student = student.float().view(-1, batch, width)
             teacher = teacher.float().view(2, batch, width)
-            groups = objective["rate_groups"] // parts
-            loss = loss_of(student, teacher, objective, groups, train["batch_size"])
+            loss = loss_of(student, teacher, objective, *groups_of(objective, train))
             (loss / parts).backward()
         self.clip(self.config["optim"]["clip_grad"])
         self.optimizer.step()

@@ -49,6 +49,11 @@ impl PosEmbed {
         self.interpolation.apply(&self.weight, grid)
     }
 
+    /// Returns the tensors besides the parameter that passes so far have read.
+    pub(crate) fn constants(&self) -> Vec<Tensor> {
+        self.interpolation.matrices()
+    }
+
     /// Returns the parameter itself.
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
@@ -92,6 +97,12 @@ impl Interpolation {
         });
         let patches = patches.to_kind(weight.kind()).view([1, rows * cols, dim]); // -> [1, N, D]
         Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
+    }
+
+    /// Returns the matrices that are kept.
+    pub(crate) fn matrices(&self) -> Vec<Tensor> {
+        let kept = self.matrices.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().map(Tensor::shallow_clone).collect()
     }
 
     /// Returns the weights of the `M` positions of an axis for each of its `patches`, `[patches,

@@ -91,6 +91,12 @@ impl VisionTransformer {
         &self.config
     }
 
+    /// Returns the tensors besides its variables that recent passes have read, for what must keep them alive, such
+    /// as a recorded pass.
+    pub fn constants(&self) -> Vec<Tensor> {
+        self.pos_embed.constants()
+    }
+
     /// Returns all tokens after the final norm.
     ///
     /// # Shapes

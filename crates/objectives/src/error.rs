@@ -50,8 +50,8 @@ pub enum Error {
     },
     /// A (micro-)batch is not a whole number of rate groups.
     #[error(
-        "a batch of {batch} is not a multiple of the rate-group size {rows}, the batch size \
-         over simdino.rate_groups"
+        "a batch of {batch} is not a multiple of the size of a rate group, {rows} (see simdino.rate_groups \
+         and simdino.group_rows)"
     )]
     GroupRows {
         /// Rows of a group.

@@ -19,7 +19,8 @@ pub struct Outputs {
     /// Head outputs of the masked patches of the global views, `[m, k]`, in the order of
     /// [`MaskWeights::weights`]. The student saw them masked, and the teacher did not.
     pub patches: Option<Tensor>,
-    /// Class tokens of the backbone for the global views, before the head: `[2, B, D]`.
+    /// Class tokens of the backbone for the global views, before the head: `[2, B, D]`. They may lie in
+    /// memory that the next step overwrites, so copy what you keep.
     pub backbone: Option<Tensor>,
 }
 

@@ -53,8 +53,8 @@ fn batches_that_do_not_split_are_refused() {
     let partial = of(6, CTX);
     assert_eq!(
         partial.to_string(),
-        "a batch of 6 is not a multiple of the rate-group size 4, the batch size over \
-         simdino.rate_groups"
+        "a batch of 6 is not a multiple of the size of a rate group, 4 (see simdino.rate_groups and \
+         simdino.group_rows)"
     );
 }
 

@@ -145,7 +145,11 @@ pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
         let value = value_at(&path).unwrap_or_default();
         (path, value)
     });
-    Ok(settings.collect())
+    let mut settings: BTreeMap<String, Value> = settings.collect();
+    if config.simdino.group_rows.is_some() {
+        settings.remove("simdino.rate_groups"); // it determines nothing
+    }
+    Ok(settings)
 }
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ struct Recording {
   Tensor anchor; // makes autograd call our backward pass
   // Last, so that they are freed before the memory that they use.
   at::cuda::CUDAGraph forward, backward;
-  bool recording = false;
+  at::cuda::CUDAGraph* recording = nullptr; // the one that records now
+  bool away = false; // on our stream in place of the caller's
 
   explicit Recording(c10::Device on)
       : device(on),
@@ -84,13 +85,14 @@ struct Recording {
     c10::cuda::device_synchronize();
     c10::cuda::CUDACachingAllocator::emptyCache();
     c10::cuda::setCurrentCUDAStream(stream);
-    recording = true;
+    away = true;
+    recording = &forward;
     begin(forward, pool);
   }
 
   void end_forward() {
     forward.capture_end();
-    recording = false;
+    recording = nullptr;
   }
 
   // Records the gradients of `params` from those of the outputs.
@@ -106,16 +108,17 @@ struct Recording {
       return;
     }
     c10::cuda::device_synchronize();
-    recording = true;
+    recording = &backward;
     begin(backward, pool);
     d_params = torch::autograd::grad(
         with_gradients, params, d_outputs, /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
     backward.capture_end();
-    recording = false;
+    recording = nullptr;
   }
 
   void finish() {
     c10::cuda::setCurrentCUDAStream(caller);
+    away = false;
     for (auto& output : outputs) {
       needs_gradient.push_back(output.requires_grad());
       output = output.variable_data();
@@ -128,22 +131,27 @@ struct Recording {
   }
   // Ends a recording that has failed, so that the device can be used again.
   void abandon() noexcept {
-    if (!recording) {
+    if (!away) {
       return;
     }
-    recording = false;
     const auto attempt = [](auto&& action) {
       try {
         action();
       } catch (const std::exception&) { // there was nothing to end or to restore
       }
     };
-    attempt([&] { forward.capture_end(); });
-    attempt([&] { backward.capture_end(); });
-    // capture_end of an invalid recording leaves out what follows it.
-    attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
-    attempt([&] { draw_again(); });
-    attempt([&] { c10::cuda::setCurrentCUDAStream(caller); });
+    attempt([&] {
+      const c10::DeviceGuard guard(device);
+      if (recording != nullptr) {
+        attempt([&] { recording->capture_end(); });
+        // capture_end of an invalid recording leaves out what follows it.
+        attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
+        attempt([&] { draw_again(); });
+      }
+      c10::cuda::setCurrentCUDAStream(caller);
+    });
+    recording = nullptr;
+    away = false;
   }
 
   // The default generator takes part in a recording, and would go on to do so: it begins anew with its seed.

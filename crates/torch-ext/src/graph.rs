@@ -30,11 +30,13 @@ impl CudaGraph {
     ///
     /// Call it inside the autocast region of the function if it has one, and after the function and its
     /// backward pass have run at least once without recording, because what they set up at first use cannot be
-    /// recorded. It waits for the device. Meanwhile, no other thread may draw from the device's generator.
+    /// recorded. It waits for the device. Meanwhile, no other thread may draw from the device's generator, and
+    /// no parameter may belong to an earlier pass whose history is still alive.
     ///
     /// # Errors
     /// Returns an error if `body` does, if the inputs are not on a CUDA device, or if an operation cannot be
-    /// recorded, for example because it waits for the device. The device can be used as before then.
+    /// recorded, for example because it waits for the device. The device can be used as before then; its
+    /// generator starts over with its seed.
     pub fn record<E: From<crate::Error>>(
         inputs: &[Tensor],
         params: &[Tensor],

@@ -91,7 +91,9 @@ impl Learner {
             loss_scale: (config.precision == Precision::Fp16).then(GradScaler::default),
             watched: watched(&named, depth),
             gradients: Gradients::new(&processes, &named)?,
-            recorder: Recorder::new(config.records_graphs() && processes.size() == 1),
+            recorder: Recorder::new(
+                config.records_graphs() && matches!(processes, Processes::Single),
+            ),
             trainable: named.into_iter().map(|(_, p)| p).collect(),
             objective,
             student,

@@ -83,7 +83,10 @@ fn record(student: &Branch, teacher: &Branch, seen: &Seen) -> Result<CudaGraph> 
         named.filter(|(name, _)| name.starts_with("backbone.")).map(|(_, tensor)| tensor)
     };
     let (params, buffers): (Vec<_>, Vec<_>) = backbone(student).partition(Tensor::requires_grad);
-    let constants: Vec<_> = backbone(teacher).chain(buffers).collect();
+    let mut constants: Vec<_> = backbone(teacher).chain(buffers).collect();
+    for branch in [student, teacher] {
+        constants.extend(branch.network.backbone.constants());
+    }
     CudaGraph::record::<Error>(&inputs(seen), &params, &constants, |inputs| {
         let features = both(student, teacher, &like(seen, inputs))?;
         Ok(features.into_iter().flat_map(|f| [Some(f.cls), f.patches]).flatten().collect())

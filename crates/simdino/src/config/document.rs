@@ -38,26 +38,32 @@ pub fn from_document(
 /// As [`from_document`].
 pub fn from_layers(
     values: Value,
-    mut document: Value,
+    document: Value,
     overrides: &[String],
     read_value: ReadValue,
 ) -> Result<Resolved> {
     let shape = schema::of::<RunConfig>()?;
     let mut problems = problems::find(&shape, &document);
+    problems.extend(overrides::exclusive(&document));
+    let mut layer = json!({});
+    overrides::merge_layer(&mut layer, document);
+    let mut document = layer;
     // The values are of the layer of the config: a short run shortens what they say, too.
     let mut file = values.clone();
     overrides::merge_layer(&mut file, document.clone());
-    let mut above = json!({});
+    let (mut above, mut all) = (json!({}), json!({}));
     for text in overrides {
         match overrides::read(&shape, text, read_value) {
             Ok(over) => {
                 problems.extend(problems::find(&shape, &over));
+                overrides::merge(&mut all, over.clone());
                 overrides::merge_layer(&mut above, over.clone());
                 overrides::merge_layer(&mut document, over);
             }
             Err(problem) => problems.push(problem),
         }
     }
+    problems.extend(overrides::exclusive(&all));
     if !problems.is_empty() {
         problems.dedup();
         return Err(Error::Config(problems));

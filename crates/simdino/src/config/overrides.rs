@@ -1,5 +1,6 @@
 //! `key.path=value` arguments: they are checked like the config itself, and override it.
 
+use objectives::SimDinoConfig;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Kind, key_at};
@@ -49,12 +50,37 @@ pub fn merge(under: &mut Value, over: Value) {
 /// Applies a layer of a config to those below it: [`merge`], where of two keys that exclude each other, the
 /// layer's replaces the other one.
 pub fn merge_layer(under: &mut Value, mut over: Value) {
-    if let Some(Value::Object(simdino)) = over.get_mut("simdino")
-        && simdino.contains_key("rate_groups")
-    {
-        simdino.entry("group_rows").or_insert(Value::Null);
+    if let Some(Value::Object(simdino)) = over.get_mut("simdino") {
+        let has = |key: &str| simdino.get(key).is_some_and(|value| !value.is_null());
+        match (has(GROUP_ROWS), has(RATE_GROUPS)) {
+            (true, false) => {
+                let usual = SimDinoConfig::default().rate_groups;
+                simdino.insert(RATE_GROUPS.to_owned(), json!(usual));
+            }
+            (false, true) => {
+                simdino.insert(GROUP_ROWS.to_owned(), Value::Null);
+            }
+            _ => {}
+        }
     }
     merge(under, over);
+}
+
+/// The two ways to give the groups of the coding rate.
+const GROUP_ROWS: &str = "group_rows";
+const RATE_GROUPS: &str = "rate_groups";
+
+/// Returns what is wrong with a layer that gives both of two keys that exclude each other. The default
+/// of `rate_groups` gives nothing: configs that were written with all keys contain it.
+pub fn exclusive(layer: &Value) -> Option<String> {
+    let given = |key: &str| layer["simdino"].get(key).filter(|value| !value.is_null());
+    let usual = json!(SimDinoConfig::default().rate_groups);
+    let both =
+        given(GROUP_ROWS).is_some() && given(RATE_GROUPS).is_some_and(|groups| *groups != usual);
+    both.then(|| {
+        "simdino.group_rows and simdino.rate_groups: they exclude each other; give one of them"
+            .to_owned()
+    })
 }
 
 /// Removes empty sections, which `serde` would reject as a wrong type.

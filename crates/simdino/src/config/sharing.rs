@@ -23,7 +23,7 @@ impl RunConfig {
             let spanning = key.starts_with("simdino.") && groups == 1 && accumulate == 1;
             check.that(key, spanning || groups.is_multiple_of(parts), || {
                 if key == GROUP_ROWS {
-                    return self.unshared_groups(groups, parts);
+                    return self.unshared_groups(groups, size);
                 }
                 format!(
                     "must be a multiple of {parts}, {size} processes of {accumulate} passes, so that a \
@@ -34,11 +34,12 @@ impl RunConfig {
         check.problems().into_iter().map(|(key, what)| format!("{key}: {what}")).collect()
     }
 
-    /// What is wrong with this number of groups of `simdino.group_rows` images on so many parts of the batch.
-    fn unshared_groups(&self, groups: usize, parts: usize) -> String {
-        let batch = self.train.batch_size;
-        let rows = batch.div_ceil(groups);
-        let smaller = (2..=batch / parts).rev().find(|rows| (batch / parts).is_multiple_of(*rows));
+    /// What is wrong with this number of groups of `simdino.group_rows` images for so many processes.
+    fn unshared_groups(&self, groups: usize, size: usize) -> String {
+        let (batch, accumulate) = (self.train.batch_size, self.train.accumulate);
+        let (parts, rows) = (accumulate * size, batch.div_ceil(groups));
+        let part = batch / parts;
+        let smaller = (2..=rows.min(part)).rev().find(|rows| part.is_multiple_of(*rows));
         let smaller = smaller.filter(|_| batch.is_multiple_of(parts));
         let ways: Vec<String> = smaller
             .map(|rows| format!("{GROUP_ROWS}={rows}"))
@@ -46,8 +47,8 @@ impl RunConfig {
             .chain([format!("train.batch_size={}", batch.next_multiple_of(rows * parts))])
             .collect();
         format!(
-            "{groups} groups of {rows} images cannot be shared by {parts} processes and passes, because each \
-             group must lie in one of them; {} would do",
+            "{groups} groups of {rows} images cannot be shared by {size} processes of {accumulate} passes, \
+             because each group must lie in one of them; {} would do",
             ways.join(" or ")
         )
     }
@@ -82,7 +83,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes and passes, because \
+                "simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes of 1 passes, because \
               each group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"
             ]
         );

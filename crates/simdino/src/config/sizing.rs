@@ -102,9 +102,11 @@ fn rates(given: &Value) -> Value {
     rates
 }
 
-/// Images of a group of the coding rate: what a batch of the config's size splits into evenly, near 16.
+/// Images of a group of the coding rate: what a pass of the config's size splits into evenly, near 16.
 fn group_rows(given: &Value, batch: usize) -> usize {
-    let batch = given["train"]["batch_size"].as_u64().map_or(batch, |batch| batch as usize);
+    let number = |key: &str| given["train"][key].as_u64().map(|number| number as usize);
+    // A pass must hold whole groups.
+    let batch = number("batch_size").unwrap_or(batch) / number("accumulate").unwrap_or(1).max(1);
     let near = (8..=16).rev().chain(17..=32);
     near.into_iter().find(|rows| batch.is_multiple_of(*rows)).unwrap_or(batch.max(2))
 }

@@ -72,6 +72,9 @@ pub fn load(
     Ok(state)
 }
 
+/// Keys that determine nothing where another one is set, and that one.
+const REPLACED_BY: [(&str, &str); 1] = [("simdino.rate_groups", "simdino.group_rows")];
+
 fn check_settings(
     path: &Path,
     state: &RunState,
@@ -79,12 +82,15 @@ fn check_settings(
     data_fingerprint: &str,
 ) -> Result<()> {
     let missing = serde_json::Value::Null;
+    let had = |key: &str| state.settings.get(key).is_some_and(|value| !value.is_null());
     // A key that only the checkpoint states may change since this version.
     let mut changes: Vec<String> = settings
         .iter()
         .filter_map(|(key, now)| {
             let then = state.settings.get(key).unwrap_or(&missing);
-            (then != now).then(|| format!("{key} was {then}, is {now}"))
+            let determined =
+                !(then.is_null() && REPLACED_BY.iter().any(|(of, by)| of == key && had(by)));
+            (then != now && determined).then(|| format!("{key} was {then}, is {now}"))
         })
         .collect();
     if state.data_fingerprint != data_fingerprint {

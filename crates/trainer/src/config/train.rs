@@ -42,8 +42,8 @@ pub struct TrainConfig {
     /// Precision of the networks. The objective is always computed in fp32 or better.
     pub precision: Precision,
     /// Record the backbones of a step as a CUDA graph and launch it as a whole, which is faster for small
-    /// networks. Without effect on a CPU, for several processes, with `train.accumulate`, and with
-    /// `model.checkpoint_blocks`. The results are the same.
+    /// networks. Without effect on a CPU, for several processes, with `train.accumulate` above 1, and
+    /// with `model.checkpoint_blocks`. The results are the same.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub cuda_graph: bool,
     /// Number of steps between two lines of metrics.

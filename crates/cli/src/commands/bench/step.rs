@@ -31,8 +31,8 @@ pub struct StepArgs {
     /// Values that replace those of the file
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Steps before the clock starts
-    #[arg(long, default_value_t = 3)]
+    /// Steps before the clock starts; on a GPU, the fourth records a CUDA graph
+    #[arg(long, default_value_t = 5)]
     warmup: usize,
     /// Steps that are timed
     #[arg(long, default_value_t = 10)]
@@ -79,7 +79,7 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
         if let Some(problem) = learner.take_graph_problem() {
             // What would be timed is not what was asked for.
             return Err(Failure::failed(format!(
-                "train.cuda_graph: cannot record the step: {problem}"
+                "train.cuda_graph: cannot record the step ({problem}); train.cuda_graph=false times it without"
             )));
         }
         synchronize(device);

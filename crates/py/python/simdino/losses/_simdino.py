@@ -77,7 +77,7 @@ class SimDINOLoss(nn.Module):
         expa_source: ``"mean_student_teacher"`` or ``"student"``, the features that spread.
         rate_groups: number of groups that the batch of all processes is split into. 8 at a batch
             of 512 is the paper's run.
-        group_rows: images of a group, instead of ``rate_groups``. A group then stands for the whole
+        group_rows: images of a group, instead of ``rate_groups``, which has no effect then. A group then stands for the whole
             batch in the formulas, so that the loss does not depend on the batch size. A batch that is
             not larger is one group.
         center_cov: whether to subtract the mean of each group.
@@ -230,10 +230,11 @@ class SimDINOLoss(nn.Module):
             )
         rows = whole // groups
         if batch % rows:
+            ways = f"rate_groups as a multiple of {max(whole // max(batch, 1), 1)}, or 1"
+            if self.options.group_rows is not None:
+                ways = f"group_rows as a divisor of {batch}"
             raise ValueError(
-                f"each process needs whole rate groups of {rows} images and has {batch}: choose "
-                f"rate_groups as a multiple of {max(whole // max(batch, 1), 1)}, or 1, or group_rows as "
-                f"a divisor of {batch}"
+                f"each process needs whole rate groups of {rows} images and has {batch}: choose {ways}"
             )
         return whole, batch // rows, None
 

@@ -62,10 +62,13 @@ class Options:
         """The number of groups of a batch."""
         rows = self.group_rows
         if rows is None:
-            return self.rate_groups
+            return int(self.rate_groups)
         if batch_size > rows and batch_size % rows:
-            raise ValueError(f"the batch of {batch_size} images is not a multiple of group_rows = {rows}")
-        return max(batch_size // rows, 1)
+            raise ValueError(
+                f"the batch of {batch_size} images is not a multiple of group_rows = {rows}: choose a "
+                "divisor of it"
+            )
+        return max(batch_size // int(rows), 1)
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
