@@ -5,11 +5,12 @@
 
 #[path = "support/kernels.rs"]
 mod kernels;
-
-use std::time::Instant;
+#[path = "support/timing.rs"]
+mod timing;
 
 use kernels::{CPU, emulate, exact, gpu, in_fp64};
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use timing::{gpu_to_time, milliseconds};
 use torch_ext::fused;
 
 const WIDTH: i64 = 64;
@@ -125,24 +126,6 @@ fn kernels_attend_as_libtorch_does_in_fp64() {
     }
 }
 
-/// Milliseconds of a call, of ten after two.
-fn milliseconds(mut f: impl FnMut()) -> f64 {
-    let mut took = 0.0;
-    for round in 0..12 {
-        if round == 2 {
-            Cuda::synchronize(0);
-            took = 0.0;
-        }
-        let start = Instant::now();
-        f();
-        if round == 11 {
-            Cuda::synchronize(0);
-        }
-        took += start.elapsed().as_secs_f64() * 1e3;
-    }
-    took / 10.0
-}
-
 /// Forward, and both passes together, of `f` on a projection with its bias.
 fn times(
     device: Device,
@@ -170,11 +153,7 @@ fn times(
 
 #[test]
 fn times_beside_those_of_libtorch() {
-    if std::env::var_os("SIMDINO_BENCH").is_none() {
-        println!("skipped: set SIMDINO_BENCH=1");
-        return;
-    }
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu_to_time() else { return };
     for shape in [[256, 197, 12], [1280, 37, 12]] {
         if !kernels_for(device, shape[1]) {
             continue;

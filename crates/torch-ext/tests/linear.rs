@@ -6,12 +6,14 @@
 
 #[path = "support/kernels.rs"]
 mod kernels;
+#[path = "support/timing.rs"]
+mod timing;
 
 use std::thread;
-use std::time::Instant;
 
 use kernels::{CPU, emulate, exact, gpu, in_fp64};
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use timing::{gpu_to_time, milliseconds};
 use torch_ext::{CudaGraph, Error, autocast, fused};
 
 /// Input `[.., K]`, weight `[N, K]`, bias `[N]`, and the gradient of the output `[.., N]`.
@@ -213,16 +215,6 @@ fn the_tiles_are_those_that_were_fastest() {
     emulate("linear_tiles.cpp", "PROCESSORS=132", &[]);
 }
 
-/// Milliseconds of a call, of 50 after 5.
-fn milliseconds(mut f: impl FnMut()) -> f64 {
-    (0..5).for_each(|_| f());
-    Cuda::synchronize(0);
-    let start = Instant::now();
-    (0..50).for_each(|_| f());
-    Cuda::synchronize(0);
-    start.elapsed().as_secs_f64() * 1e3 / 50.0
-}
-
 /// Forward with and without a bias, and both passes without.
 fn times(device: Device, rows: i64, [inputs, outputs]: [i64; 2], by: By) -> [f64; 3] {
     let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::BFloat16, device));
@@ -244,11 +236,7 @@ fn times(device: Device, rows: i64, [inputs, outputs]: [i64; 2], by: By) -> [f64
 
 #[test]
 fn times_beside_those_of_libtorch() {
-    if std::env::var_os("SIMDINO_BENCH").is_none() {
-        println!("skipped: set SIMDINO_BENCH=1");
-        return;
-    }
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu_to_time() else { return };
     for (dim, batch) in [(384, 128), (768, 128), (1024, 64)] {
         for rows in [2 * batch * 197, 10 * batch * 37] {
             for layer in [[dim, 3 * dim], [dim, dim], [dim, 4 * dim], [4 * dim, dim]] {

@@ -112,3 +112,27 @@ fn a_group_of_one_image_is_refused_with_a_way_out() {
         ["train.batch_size=4611686018427387903", "simdino.rate_groups=4611686018427387902"];
     assert_eq!(problems(GOOD, &absurd).len(), 1);
 }
+
+#[test]
+fn of_two_ways_to_give_the_groups_the_last_one_applies_and_both_at_once_are_refused() {
+    let of = |text: &str, overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        let config = parse(&format!("data: {{path: a}}\n{text}"), "c.yaml", &overrides).unwrap();
+        (config.simdino.rate_groups, config.simdino.group_rows)
+    };
+    let rows = "simdino: {group_rows: 16}";
+    assert_eq!(of(rows, &[]), (8, Some(16)));
+    assert_eq!(of(rows, &["simdino.rate_groups=4"]), (4, None));
+    assert_eq!(of("simdino: {rate_groups: 2}", &["simdino.group_rows=16"]), (8, Some(16)));
+    assert_eq!(
+        of("simdino: {rate_groups: 8, group_rows: 16}", &[]),
+        (8, Some(16)),
+        "written with all keys"
+    );
+    assert_eq!(of(rows, &["simdino.group_rows=null", "simdino.rate_groups=4"]), (4, None));
+    let both =
+        "simdino.group_rows and simdino.rate_groups: they exclude each other; give one of them";
+    assert_eq!(problems("data: {path: a}\nsimdino: {rate_groups: 2, group_rows: 16}", &[]), [both]);
+    let overrides = ["simdino.group_rows=16", "simdino.rate_groups=4"];
+    assert_eq!(problems("data: {path: a}", &overrides), [both]);
+}
