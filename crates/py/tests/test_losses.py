@@ -250,6 +250,21 @@ class Promises(unittest.TestCase):
         self.assertEqual(half.loss.dtype, torch.float32)
         half.loss.backward()
 
+    def test_with_group_rows_a_batch_is_the_mean_of_its_groups(self):
+        import torch
+
+        from simdino.losses import SimDINOLoss
+
+        student, teacher = (torch.cat([views(seed)[i] for seed in (1, 2)], 1) for i in (0, 1))
+        rows = student.shape[1] // 2
+        loss = SimDINOLoss(group_rows=rows, precision="fp64")
+        whole = loss(student, teacher)
+        parts = [loss(student[:, at], teacher[:, at]) for at in (slice(0, rows), slice(rows, None))]
+        for name in ("loss", "expansion", "position"):
+            mean = torch.stack([getattr(part, name) for part in parts]).mean()
+            torch.testing.assert_close(getattr(whole, name), mean)
+        self.assertEqual((whole.gamma, whole.ceiling), (parts[0].gamma, parts[0].ceiling))
+
     def test_what_is_not_finite_is_named(self):
         import torch
 
@@ -310,7 +325,7 @@ class Promises(unittest.TestCase):
             "gamma must be one of": lambda: SimDINOLoss(gamma="balanced"),
             "rate_groups must be": lambda: SimDINOLoss(rate_groups=0),
             "group_rows must be": lambda: SimDINOLoss(group_rows=1),
-            "multiple of group_rows = 4": lambda: SimDINOLoss(group_rows=4)(student, teacher),
+            "multiple of group_rows = 3": lambda: SimDINOLoss(group_rows=3)(student, teacher),
             "precision must be": lambda: SimDINOLoss(precision="fp16"),
             "position_end must be": lambda: SimDINOLoss(position_end=1.0),
             "not split into rate_groups = 3": lambda: SimDINOLoss(rate_groups=3)(student, teacher),
