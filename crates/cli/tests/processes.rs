@@ -219,11 +219,16 @@ fn each_process_says_where_it_is_and_what_it_met() {
 #[test]
 fn a_batch_that_cannot_be_shared_is_refused_by_all() {
     let bench = Bench::new();
-    for (code, said) in finish(start(&bench, &["train", "tiny.yaml"], 3)) {
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("train.batch_size: must be a multiple of 3"), "{said}");
-        assert!(said.contains("simdino.rate_groups: must be a multiple of 3"), "{said}");
+    for args in [&["train", "tiny.yaml"][..], &["train", "tiny.yaml", "--dry-run"]] {
+        for (code, said) in finish(start(&bench, args, 3)) {
+            assert_eq!(code, Some(2), "{said}");
+            assert!(said.contains("train.batch_size: must be a multiple of 3"), "{said}");
+            assert!(said.contains("simdino.rate_groups: must be a multiple of 3"), "{said}");
+        }
     }
+    let fits = finish(start(&bench, &["train", "tiny.yaml", "--dry-run"], 2));
+    assert!(fits.iter().all(|(code, _)| *code == Some(0)), "{fits:?}");
+    assert!(fits[1].1.is_empty(), "one process speaks: {fits:?}");
 }
 
 #[test]

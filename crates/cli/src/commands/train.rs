@@ -7,6 +7,7 @@ use data::Dataset;
 use eval::KnnTask;
 use simdino::assemble;
 use simdino::{device, images};
+use torch_ext::Launch;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
@@ -18,7 +19,7 @@ use crate::config::{Loaded, RunConfig};
 use crate::console::Console;
 use crate::failure::{Failure, Result};
 use crate::train::begin::{Begun, begin};
-use crate::train::distributed::DistributedContext;
+use crate::train::distributed::{self, DistributedContext};
 use crate::train::observer::{RunObserver, of_rank};
 use crate::train::probe::{self, Opened, Probes};
 use crate::train::run_dir::{Resume, RunDir};
@@ -50,21 +51,26 @@ pub fn run(args: &Args) -> Result<()> {
     let begun = begin(&args.config, &args.overrides)?;
     let loaded = &begun.loaded;
     if args.dry_run {
-        let console = Console::new();
+        let launch = distributed::launch(&loaded.config)?;
+        // All processes check; one says what it found.
+        let console = if launch.rank == 0 { Console::new() } else { Console::silent() };
         loaded.notes.iter().for_each(|note| console.note(note));
         loaded.warnings.iter().for_each(|warning| console.warn(warning));
-        return dry_run(&begun);
+        return dry_run(&begun, &launch, &console);
     }
     let distributed = DistributedContext::init(&loaded.config)?;
     run_with(args, &begun, &distributed).inspect_err(|failure| distributed.leave(failure))
 }
 
-fn dry_run(begun: &Begun) -> Result<()> {
+fn dry_run(begun: &Begun, launch: &Launch, console: &Console) -> Result<()> {
     let config = &begun.loaded.config;
     let device = device::resolve(config.run.device)?;
-    let (dataset, plan) = open_data(begun, 1)?;
+    let (dataset, plan) = open_data(begun, launch.size)?;
     let opened = probe::open(config, &dataset, device, config.data.workers)?;
-    say_notices(&Console::new(), config, &dataset, &opened);
+    say_notices(console, config, &dataset, &opened);
+    if launch.rank != 0 {
+        return Ok(());
+    }
     dry_run::print(config, &dataset, &plan, opened.probes.as_ref(), device)
 }
 

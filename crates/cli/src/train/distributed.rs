@@ -20,6 +20,19 @@ pub struct DistributedContext {
     pub processes: Processes,
 }
 
+/// Reads the launcher's variables, and checks that so many processes can share the batch.
+///
+/// # Errors
+/// Variables that contradict each other, a batch that cannot be shared.
+pub fn launch(config: &RunConfig) -> Result<Launch> {
+    let launch = Launch::from_variables(&std::env::vars().collect())?;
+    let problems = config.problems_of_sharing(launch.size);
+    match problems.is_empty() {
+        true => Ok(launch),
+        false => Err(Failure::problems(problems)),
+    }
+}
+
 impl DistributedContext {
     /// Reads the launcher's variables, takes a device and meets the others.
     ///
@@ -27,11 +40,7 @@ impl DistributedContext {
     /// Variables that contradict each other, a batch that cannot be shared, a device that is not
     /// there, processes that do not come.
     pub fn init(config: &RunConfig) -> Result<Self> {
-        let launch = Launch::from_variables(&std::env::vars().collect())?;
-        let problems = config.problems_of_sharing(launch.size);
-        if !problems.is_empty() {
-            return Err(Failure::problems(problems));
-        }
+        let launch = launch(config)?;
         let device = device::of_process(config.run.device, &launch)?;
         if launch.size == 1 {
             return Ok(Self { launch, device, processes: Processes::Single });
