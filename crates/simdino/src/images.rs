@@ -59,6 +59,7 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
         // A single group may span all processes.
         false
             if rows.is_some()
+                && groups.len() == 1
                 && config.train.accumulate == 1
                 && images / processes * processes >= 2 =>
         {

@@ -20,7 +20,6 @@ bool has_graphs() {
 #ifdef SIMDINO_KERNELS
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -129,6 +128,7 @@ struct Recording {
     c10::cuda::CUDACachingAllocator::resetPeakStats(device.index()); // else it would count both ways of a step
     anchor = at::zeros({1}, at::TensorOptions().device(device)).set_requires_grad(true);
   }
+
   // Ends a recording that has failed, so that the device can be used again.
   void abandon() noexcept {
     if (!away) {
@@ -208,7 +208,7 @@ struct Replay : public torch::autograd::Function<Replay> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto holder = ctx->saved_data["recording"].toCapsule();
-    const Recording& recording = *static_cast<const Holder&>(*holder).recording;
+    Recording& recording = *static_cast<const Holder&>(*holder).recording;
     size_t next = 0;
     for (size_t i = 0; i < grads.size(); ++i) {
       if (!recording.needs_gradient[i]) {
@@ -221,7 +221,7 @@ struct Replay : public torch::autograd::Function<Replay> {
         to.zero_();
       }
     }
-    const_cast<Recording&>(recording).backward.replay();
+    recording.backward.replay();
     for (size_t i = 0; i < recording.params.size(); ++i) {
       auto& gradient = recording.params[i].mutable_grad();
       TORCH_CHECK(!gradient.defined(), "a recorded step starts without gradients");
@@ -295,7 +295,7 @@ void simdino_graph_free(SimdinoGraph* graph) noexcept {
 struct SimdinoGraph {};
 
 namespace {
-constexpr const char* WITHOUT = "this program was built without CUDA";
+constexpr const char* WITHOUT = "this program was built without CUDA's headers";
 }
 
 const char* simdino_graph_begin(const tensor_ptr*, size_t, SimdinoGraph**, tensor_ptr*) noexcept {

@@ -41,11 +41,10 @@ impl RunConfig {
         let part = batch / parts;
         let smaller = (2..=rows.min(part)).rev().find(|rows| part.is_multiple_of(*rows));
         let smaller = smaller.filter(|_| batch.is_multiple_of(parts));
-        let ways: Vec<String> = smaller
-            .map(|rows| format!("{GROUP_ROWS}={rows}"))
-            .into_iter()
-            .chain([format!("train.batch_size={}", batch.next_multiple_of(rows * parts))])
-            .collect();
+        let larger = rows.checked_mul(parts).and_then(|unit| batch.checked_next_multiple_of(unit));
+        let larger = larger.map(|batch| format!("train.batch_size={batch}"));
+        let ways: Vec<String> =
+            smaller.map(|rows| format!("{GROUP_ROWS}={rows}")).into_iter().chain(larger).collect();
         format!(
             "{groups} groups of {rows} images cannot be shared by {size} processes of {accumulate} passes, \
              because each group must lie in one of them; {} would do",
