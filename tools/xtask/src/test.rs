@@ -30,10 +30,9 @@ const STAGES: [Stage; 16] = [
         process::run(ws.cargo(&none).args(all))
     }),
     ("tests", |ws| {
-        process::run(&mut ws.cargo(&["test", "--workspace"]))?;
+        run_tests(ws, &["test", "--workspace"])?;
         // What no default build has. Of the whole workspace, so that crates are shared with the call above.
-        let args = ["test", "--workspace", "--all-features", "--test", "it", "remote"];
-        process::run(&mut ws.cargo(&args))
+        run_tests(ws, &["test", "--workspace", "--all-features", "--test", "it", "remote"])
     }),
     ("docs", |ws| {
         let mut cargo = ws.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
@@ -70,6 +69,14 @@ pub fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
     }
     println!("== passed [{}]", clock(start));
     Ok(())
+}
+
+/// Runs tests whose threads sleep while they wait for each other.
+///
+/// Each test runs libtorch on as many threads as there are cores, and by default OpenMP's threads
+/// spin at the end of each operation. With several tests at once, they would spin most of the time.
+fn run_tests(workspace: &Workspace, args: &[&str]) -> Result<()> {
+    process::run(workspace.cargo(args).env("OMP_WAIT_POLICY", "passive"))
 }
 
 /// Minutes and seconds since `start`.

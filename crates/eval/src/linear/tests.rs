@@ -110,6 +110,26 @@ fn bits(probe: &LinearProbe<'_>) -> Vec<(String, Vec<f32>)> {
     tensors.map(|(name, t)| (name, Vec::try_from(t.flatten(0, -1)).unwrap())).collect()
 }
 
+/// Names the first value that differs, so that a rare failure says what happened.
+fn assert_equal_bits(probe: &LinearProbe<'_>, whole: &LinearProbe<'_>, which: &str) {
+    let (found, expected) = (bits(probe), bits(whole));
+    assert_eq!(found.len(), expected.len());
+    for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+        let pairs = found.iter().zip(expected).enumerate();
+        let differ: Vec<_> = pairs
+            .filter(|(_, (a, b))| a.to_bits() != b.to_bits())
+            .map(|(i, (a, b))| (i, a, b))
+            .collect();
+        let few = &differ[..differ.len().min(4)];
+        assert!(
+            differ.is_empty(),
+            "{which}: {} of {} of {name}: {few:?}",
+            differ.len(),
+            found.len()
+        );
+    }
+}
+
 #[test]
 fn an_interrupted_probe_ends_as_if_it_had_not_been() {
     let file = fixture();
@@ -125,7 +145,7 @@ fn an_interrupted_probe_ends_as_if_it_had_not_been() {
         let mut whole = new();
         whole.advance(usize::MAX).unwrap();
         for cuts in [vec![1], vec![13, 8], vec![5, 20, 1]] {
-            let continues = cuts.len() > 1;
+            let (continues, which) = (cuts.len() > 1, format!("{config:?}, cuts {cuts:?}"));
             let mut probe = new();
             for cut in cuts {
                 probe.advance(cut).unwrap();
@@ -140,7 +160,7 @@ fn an_interrupted_probe_ends_as_if_it_had_not_been() {
             assert!(steps[0] > 20 || !continues, "it continues: {steps:?}");
             assert!(!started.exists(), "nothing is left behind");
             probe.advance(usize::MAX).unwrap();
-            assert_eq!(bits(&probe), bits(&whole));
+            assert_equal_bits(&probe, &whole, &which);
             assert_eq!(probe.result().unwrap(), whole.result().unwrap());
         }
     }
