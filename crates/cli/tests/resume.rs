@@ -147,3 +147,52 @@ fn a_disk_that_takes_no_more_leaves_the_old_checkpoint() {
         final_state(&bench.path("runs/whole"), 10) == final_state(&bench.path("runs/tiny"), 10)
     );
 }
+
+#[test]
+fn a_run_that_goes_back_does_not_return_to_the_steps_it_left() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=whole"]);
+    bench.ok(&["train", "tiny.yaml"]);
+    let old = "runs/tiny/checkpoints/step-00000006";
+    let back = ["train", "tiny.yaml", "train.stop_after=8", "--resume", old];
+    let message = common::stderr(&bench.run(&back));
+    assert!(
+        message.contains("goes back to step 6") && message.contains("set-aside-1"),
+        "{message}"
+    );
+    let aside = bench.path("runs/tiny/checkpoints/set-aside-1");
+    assert!(aside.join("step-00000010/state.json").is_file());
+    let message = common::stderr(&bench.run(&["train", "tiny.yaml", "--resume", "auto"]));
+    assert!(message.contains("from step 8"), "{message}");
+    assert_eq!(steps(&bench, "tiny"), (1..=10).collect::<Vec<u64>>());
+    let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
+    assert!(state("whole") == state("tiny"));
+}
+
+#[test]
+fn a_copied_checkpoint_begins_a_run_in_the_folder_of_the_config() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "run.name=whole"]);
+    std::fs::create_dir(bench.path("backup")).unwrap();
+    let copy = bench.path("backup/copy");
+    std::fs::rename(bench.path("runs/whole/checkpoints/step-00000009"), &copy).unwrap();
+    bench.ok(&["train", "tiny.yaml", "run.name=fork", "--resume", "backup/copy"]);
+    assert!(bench.path("runs/fork/weights/teacher.safetensors").is_file());
+    assert_eq!(std::fs::read_dir(bench.path("backup")).unwrap().count(), 1, "the copy alone");
+    assert!(!bench.path("checkpoints").exists() && !copy.join("config.yaml").exists());
+    let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
+    assert!(state("whole") == state("fork"));
+}
+
+#[test]
+fn a_checkpoint_named_from_within_its_folder_is_that_of_its_run() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml", "train.stop_after=6"]);
+    let mut command =
+        bench.command(&["train", "../../../tiny.yaml", "data.path=../../../images/images"]);
+    command.args(["--resume", "step-00000006"]).current_dir(bench.path("runs/tiny/checkpoints"));
+    let output = command.output().unwrap();
+    let message = common::stderr(&output);
+    assert!(output.status.success(), "{message}");
+    assert!(bench.path("runs/tiny/checkpoints/step-00000010").is_dir(), "{message}");
+}

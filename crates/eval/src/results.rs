@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::record::Record;
 
+/// Key of the k-NN result among the entries of the file.
+const TABLE: &str = "knn";
 /// Key of the records among the entries of the file.
 const EVALUATIONS: &str = "evaluations";
 
@@ -64,6 +66,11 @@ impl Results {
             None => self.records.push(record),
         }
         Ok(())
+    }
+
+    /// Whether there is a k-NN table, such as that with which a run ended.
+    pub fn has_table(&self) -> bool {
+        self.entries.contains_key(TABLE)
     }
 
     /// Replaces the entries that `table` has, and keeps the others.

@@ -16,15 +16,26 @@ use crate::config::RunConfig;
 use crate::console::Console;
 use crate::failure::{Failure, Result};
 
-/// Folder of the run: that of the run or checkpoint to continue, or `run.dir`/`run.name`.
+/// Folder of the run: that of the run or checkpoint to continue, or `run.dir`/`run.name`. The latter
+/// is also that of a checkpoint that is not in the folder `checkpoints` of a run, such as a copy.
 pub fn run_root(config: &RunConfig, resume: &Resume) -> PathBuf {
     match resume {
         Resume::From(path) if is_checkpoint(path) => {
-            path.ancestors().nth(2).map_or_else(|| path.clone(), Path::to_path_buf)
+            run_of(path).unwrap_or_else(|| config.run.folder())
         }
         Resume::From(path) => path.clone(),
         _ => config.run.folder(),
     }
+}
+
+/// The run that a checkpoint belongs to.
+fn run_of(checkpoint: &Path) -> Option<PathBuf> {
+    let folder = |path: &Path| {
+        let all = path.parent().filter(|all| all.file_name() == Some("checkpoints".as_ref()))?;
+        all.parent().filter(|run| run.as_os_str() != "").map(Path::to_path_buf)
+    };
+    // As it was typed, if that says it, because messages name the run.
+    folder(checkpoint).or_else(|| folder(&checkpoint.canonicalize().ok()?))
 }
 
 fn is_checkpoint(path: &Path) -> bool {
@@ -57,7 +68,17 @@ pub fn begin(
             path.display()
         )));
     }
-    Ok(checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?.start())
+    let state = checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?;
+    if job.processes.rank() == 0
+        && let Some(aside) = checkpoint::set_aside_after(&job.checkpoints, state.step)?
+    {
+        console.note(&format!(
+            "the run goes back to step {}: its later checkpoints are now in {}",
+            state.step,
+            aside.display()
+        ));
+    }
+    Ok(state.start())
 }
 
 /// The weights that a run starts from, said in the log's first lines.

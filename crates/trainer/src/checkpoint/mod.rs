@@ -8,6 +8,7 @@
 //!                           state.json             step, epoch, seed, settings, data
 //!                           manifest.json          SHA-256 of each
 //! checkpoints/latest                               name of the newest one
+//! checkpoints/set-aside-1/step-00000456/           those after the one that a run went back to
 //! ```
 //!
 //! A checkpoint is written under a temporary name, flushed, and renamed; `latest` is updated last.
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use manifest::verify;
 pub use resume::{NewestCheckpoint, load, newest_intact};
-pub use retention::list;
+pub use retention::{list, set_aside_after};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

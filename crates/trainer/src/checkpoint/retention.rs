@@ -26,6 +26,29 @@ pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// Moves the checkpoints in `dir` after `step` to a folder there, which is returned, if there are any.
+///
+/// A run that continues from an older checkpoint takes its steps anew. Without this, the checkpoints of
+/// the steps it took before would count as newer than those it is about to write.
+///
+/// # Errors
+/// Returns an error if the folder cannot be read or written.
+pub fn set_aside_after(dir: &Path, step: u64) -> Result<Option<PathBuf>> {
+    let mut later = list(dir)?;
+    later.retain(|&(at, _)| at > step);
+    if later.is_empty() {
+        return Ok(None);
+    }
+    let name = |number: u32| dir.join(format!("set-aside-{number}"));
+    let aside = (1..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
+    fs::create_dir(&aside).map_err(Error::io(&aside, "create the folder"))?;
+    for (_, path) in later {
+        let to = aside.join(path.file_name().unwrap_or_default());
+        fs::rename(&path, &to).map_err(Error::io(&path, "move the checkpoint"))?;
+    }
+    Ok(Some(aside))
+}
+
 /// Removes all but the `keep` newest checkpoints (at least one is kept), and the remains of an
 /// interrupted save.
 pub(super) fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
@@ -49,6 +72,27 @@ pub(super) fn keep_newest(dir: &Path, keep: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_checkpoints_are_set_aside_and_never_mixed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |step: u64| {
+            let path = dir.path().join(format!("step-{step:08}"));
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("state.json"), step.to_string()).unwrap();
+        };
+        [20, 40, 60].into_iter().for_each(make);
+        assert_eq!(set_aside_after(dir.path(), 60).unwrap(), None);
+        assert_eq!(set_aside_after(dir.path(), 20).unwrap(), Some(dir.path().join("set-aside-1")));
+        make(40);
+        assert_eq!(set_aside_after(dir.path(), 20).unwrap(), Some(dir.path().join("set-aside-2")));
+        let steps = |dir: &Path| -> Vec<u64> {
+            list(dir).unwrap().into_iter().map(|(step, _)| step).collect()
+        };
+        assert_eq!(steps(dir.path()), [20]);
+        assert_eq!(steps(&dir.path().join("set-aside-1")), [40, 60]);
+        assert_eq!(steps(&dir.path().join("set-aside-2")), [40]);
+    }
 
     #[test]
     fn keeps_the_newest() {

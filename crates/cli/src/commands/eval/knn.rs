@@ -66,7 +66,7 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
     })
 }
 
-/// Measures a network, and puts the table into the results of a run.
+/// Measures a network. The table becomes the headline of its run if the run has none and the results go there.
 pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let mut config = KnnConfig { k: options.k.clone(), ..KnnConfig::default() };
     (config.temperature, config.device) = (options.temperature, task.opened.device);
@@ -75,8 +75,14 @@ pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let pixels = pixels(task)?;
     let seen = (task.extract.transform, task.extract.precision);
     let table = KnnTable::new(of(&trained)?, of(&untrained)?, of(&pixels)?, seen);
-    if task.opened.path.join("config.resolved.yaml").is_file() {
-        results::update(&task.opened.path, |results| results.set_table(&table))?;
+    let run = &task.opened.path;
+    if run.join("config.resolved.yaml").is_file()
+        && task.subject.networks.folder_of_results(run).as_ref() == Some(run)
+    {
+        results::update(run, |results| match results.has_table() {
+            true => Ok(()),
+            false => results.set_table(&table),
+        })?;
     }
     let counts = [table.knn.num_train, table.knn.num_test];
     let mut record = task.record("knn", counts, table.knn.classes)?;

@@ -134,6 +134,15 @@ impl Untrained {
     }
 }
 
+/// Creates a file for a moment in a folder, or in the one that it would be created in.
+///
+/// # Errors
+/// That is not possible.
+pub fn writable(folder: &Path) -> std::io::Result<()> {
+    let there = folder.ancestors().find(|folder| folder.exists());
+    tempfile::tempfile_in(there.unwrap_or(Path::new("."))).map(drop)
+}
+
 /// The run that weights belong to: the path itself, or a folder above a checkpoint or a file of it.
 pub fn run_of(path: &Path) -> Option<PathBuf> {
     // RUN/checkpoints/step-00000010/teacher.safetensors

@@ -12,7 +12,7 @@ use crate::console::{answer, note};
 use crate::failure::{Failure, Result};
 use crate::sizes::words;
 
-use super::networks::{Networks, Opened};
+use super::networks::{Networks, Opened, writable};
 
 /// The result of a protocol for one network.
 pub struct Measured {
@@ -54,9 +54,15 @@ pub fn measure_each(
     measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
 ) -> Result<Outcome> {
     let paths = networks.paths()?;
-    // A file that cannot be read should not cost hours of work.
+    // A file that cannot be read or written should not cost hours of work.
     for folder in paths.iter().filter_map(|path| networks.folder_of_results(path)) {
         Results::read(&folder)?;
+        writable(&folder).map_err(|error| {
+            let folder = folder.display();
+            Failure::failed(format!(
+                "{folder}: cannot write results there ({error}); --out FOLDER keeps them elsewhere"
+            ))
+        })?;
     }
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     for path in &paths {

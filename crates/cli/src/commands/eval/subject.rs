@@ -17,7 +17,7 @@ use crate::console::{name_skipped, note, progress};
 use crate::failure::Result;
 use crate::sizes::Sizes;
 
-use super::networks::{Networks, Opened, Untrained, run_of};
+use super::networks::{Networks, Opened, Untrained, run_of, writable};
 
 /// The class token of the last block.
 pub const LAST: ImageFeature = ImageFeature::Cls(1);
@@ -37,9 +37,20 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Where features of the network at `path` are kept.
+    /// Where features of the network at `path` are kept. Those of a run that cannot be written to, such as
+    /// somebody else's, are not kept.
     pub fn folder(&self, path: &Path) -> Option<PathBuf> {
-        self.features.clone().or_else(|| Some(run_of(path)?.join("features")))
+        self.features.clone().or_else(|| {
+            let folder = run_of(path)?.join("features");
+            let writable = writable(&folder).inspect_err(|error| {
+                note(&format!(
+                    "features are not kept, because {} cannot be written to ({error}); --features FOLDER keeps \
+                     them elsewhere",
+                    folder.display()
+                ));
+            });
+            writable.ok().map(|()| folder)
+        })
     }
 }
 
