@@ -9,7 +9,7 @@
 //! kappa = alpha m / r                                  uniform spread has R = r/2 log(1 + kappa)
 //! s     = (exp(2/r (floor + p (ceiling - floor))) - 1) / kappa      spread on the path, 0 to 1
 //! log c = log(gamma r / (2 s)) + I + 6 e
-//! I    <- clamp(I + 90 e * progress made by the step, -3, log(s kappa / 2) + 6 p)
+//! I    <- clamp(I + 90 e * progress made by the step (at most 1/50), -3, log(s kappa / 2) + 6 p)
 //! loss  = -c similarity - gamma R
 //! ```
 //!
@@ -44,6 +44,9 @@ const MEASURED: &str = "held";
 const PROPORTIONAL: f64 = 6.0;
 /// Change of `log c` per position and whole training.
 const INTEGRAL: f64 = 90.0;
+/// Progress that a step counts for at most. In a run of a few steps, `I` would otherwise jump from one
+/// end to the other.
+const LONGEST_STEP: f64 = 0.02;
 /// Lower end of `I`.
 const LEAST: f64 = -3.0;
 
@@ -138,7 +141,8 @@ impl Held {
             None => (error.zeros_like(), above),
             Some(state) => {
                 let reached = state.get(3).maximum(&above);
-                let step = (&progress - state.get(2)).clamp_min(0.0) * &error * INTEGRAL;
+                let taken = (&progress - state.get(2)).clamp(0.0, LONGEST_STEP);
+                let step = taken * &error * INTEGRAL;
                 ((state.get(0) + step * &reached).clamp_min(LEAST).minimum(&most), reached)
             }
         };

@@ -19,6 +19,16 @@ pub struct Sizes {
     pub width: usize,
 }
 
+impl Sizes {
+    /// `d m / (n r)` for groups of `m` rows and `r = min(m, d)` directions: with this factor of `eps`,
+    /// `alpha` is `r / (m eps)`, and evenly spread features have `1 / eps` times the variance of the
+    /// noise in each direction.
+    fn dilution(self) -> f64 {
+        let Self { batch_size, rows, width } = self;
+        (width * rows) as f64 / (batch_size * rows.min(width)) as f64
+    }
+}
+
 /// The values for one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights {
@@ -46,16 +56,17 @@ impl Weights {
         }
         let eps = cosine(config.eps, config.eps_end, progress);
         let coeff = cosine(config.coeff, config.coeff_end, progress);
-        // `eps` is squared in the rate, as in the formulas of the paper.
-        let (eps_squared, eps_paper) = match config.eps_semantics {
-            EpsSemantics::Code => (eps, eps.sqrt()),
-            EpsSemantics::Paper => (eps * eps, eps),
-        };
         let (n, d) = (sizes.batch_size, sizes.width);
+        // `eps` is squared in the rate, as in the formulas of the paper.
+        let eps_squared = match config.eps_semantics {
+            EpsSemantics::Code => eps,
+            EpsSemantics::Paper => eps * eps,
+            EpsSemantics::Relative => eps * sizes.dilution(),
+        };
         let alpha = d as f64 / (n as f64 * eps_squared);
         let gamma = match config.gamma {
             Gamma::Code => gamma_code(n, d),
-            Gamma::Theorem => gamma_theorem(eps_paper, n, d),
+            Gamma::Theorem => gamma_theorem(eps_squared.sqrt(), n, d),
             Gamma::Constant(gamma) => gamma,
             Gamma::Ceiling | Gamma::Balanced => {
                 let (_, ceiling) = range(alpha, sizes, config.center_cov);

@@ -26,7 +26,7 @@ fn unit_rows(x: &Tensor) -> Tensor {
 #[test]
 fn ceiling_is_the_same_whatever_batch_groups_width_and_eps_are() {
     for (rate_groups, rows, d, eps) in [(8, 64, 256, 0.05), (2, 64, 256, 0.05), (1, 32, 8, 0.5)] {
-        for eps_semantics in [EpsSemantics::Code, EpsSemantics::Paper] {
+        for eps_semantics in [EpsSemantics::Code, EpsSemantics::Paper, EpsSemantics::Relative] {
             let gamma = Gamma::Ceiling;
             let config = SimDinoConfig {
                 rate_groups,
@@ -47,6 +47,39 @@ fn ceiling_is_the_same_whatever_batch_groups_width_and_eps_are() {
     let z = unit_rows(&random(&[2, 64, 256]));
     let ceiling = simdino(&paper, &z, &z, StepContext::first(512)).unwrap().expansion_ceiling;
     assert!((ceiling - 0.45).abs() < 5e-4, "{ceiling}");
+}
+
+#[test]
+fn a_relative_eps_makes_the_rate_independent_of_width_and_batch() {
+    tch::manual_seed(5);
+    let config = |rate_groups| SimDinoConfig {
+        rate_groups,
+        eps: 0.025,
+        eps_semantics: EpsSemantics::Relative,
+        gamma: Gamma::Constant(1.0),
+        precision: RatePrecision::Fp64,
+        ..SimDinoConfig::default()
+    };
+    let of = |z: &Tensor, rate_groups: usize| {
+        let context = StepContext::first(z.size()[1] as usize);
+        simdino(&config(rate_groups), z, z, context).unwrap()
+    };
+    let z = unit_rows(&random(&[2, 16, 24]));
+    let narrow = of(&z, 1);
+    // The definition: evenly spread features have 1 / 0.025 times the variance of the noise.
+    assert!((narrow.expansion_ceiling - 8.0 * 41f64.ln()).abs() < 1e-9);
+    let wide = of(&z.constant_pad_nd([0, 1000]), 1);
+    let twice = of(&Tensor::cat(&[&z, &z], 1), 2);
+    for other in [wide, twice] {
+        assert!((number(&other.expansion) - number(&narrow.expansion)).abs() < 1e-9);
+        assert!((other.expansion_floor - narrow.expansion_floor).abs() < 1e-9);
+        assert!((other.expansion_ceiling - narrow.expansion_ceiling).abs() < 1e-9);
+    }
+    // With more rows than columns, it is that of the published code.
+    let tall = unit_rows(&random(&[2, 48, 8]));
+    let code = SimDinoConfig { eps_semantics: EpsSemantics::Code, ..config(1) };
+    let code = simdino(&code, &tall, &tall, StepContext::first(48)).unwrap();
+    assert!((number(&of(&tall, 1).expansion) - number(&code.expansion)).abs() < 1e-9);
 }
 
 /// One of several kinds of features, some made to be near the bound.

@@ -65,13 +65,18 @@ fn the_weight_is_that_of_the_equations() {
     let rest = |p| log_rest(n as usize, d as usize, p);
     assert!((first.ln() - rest(0.85)).abs() < 1e-9, "no feedback in the first step");
     assert!(position > 0.85, "random features are above the path: {position}");
-    let (second, _) = step(&mut loss, &z, 0.1);
+    let (second, _) = step(&mut loss, &z, 0.01);
     let path = |progress: f64| 0.85 - 0.35 * f64::min(progress / 0.4, 1.0);
-    let (e0, e1) = (position - path(0.0), position - path(0.1));
-    assert!((second.ln() - rest(path(0.1)) - 6.0 * e0).abs() < 1e-9);
+    let (e0, e1) = (position - path(0.0), position - path(0.01));
+    assert!((second.ln() - rest(path(0.01)) - 6.0 * e0).abs() < 1e-9);
     let (third, _) = step(&mut loss, &z, 0.6);
-    let integral = 90.0 * e1 * 0.1;
+    let integral = 90.0 * e1 * 0.01;
     assert!((third.ln() - rest(0.5) - integral - 6.0 * e1).abs() < 1e-9, "{third}");
+    // A step counts for at most a fiftieth of the training.
+    let (fourth, _) = step(&mut loss, &z, 0.9);
+    let e2 = position - 0.5;
+    let integral = integral + 90.0 * e2 * 0.02;
+    assert!((fourth.ln() - rest(0.5) - integral - 6.0 * e2).abs() < 1e-9, "{fourth}");
 }
 
 #[test]

@@ -265,6 +265,23 @@ class Promises(unittest.TestCase):
             torch.testing.assert_close(getattr(whole, name), mean)
         self.assertEqual((whole.gamma, whole.ceiling), (parts[0].gamma, parts[0].ceiling))
 
+    def test_with_a_relative_eps_the_width_of_wide_features_does_not_matter(self):
+        import torch
+
+        from simdino.losses import SimDINOLoss
+
+        student, teacher = (x[:, :4] for x in views(3))  # fewer rows than columns
+        for options in ({"group_rows": 2}, {"rate_groups": 2}):
+            loss = SimDINOLoss(
+                eps=0.025, eps_semantics="relative", gamma=1.0, precision="fp64", **options
+            )
+            narrow = loss(student, teacher)
+            wide = loss(*(torch.nn.functional.pad(x, (0, 100)) for x in (student, teacher)))
+            for name in ("loss", "expansion", "floor", "ceiling"):
+                torch.testing.assert_close(getattr(wide, name), getattr(narrow, name))
+            # Of 2 directions, each with 1 / eps times the variance of the noise.
+            self.assertAlmostEqual(narrow.ceiling, math.log(41))
+
     def test_what_is_not_finite_is_named(self):
         import torch
 

@@ -13,6 +13,11 @@ pub enum EpsSemantics {
     Code,
     /// As in the paper's formula, where it enters squared.
     Paper,
+    /// The noise relative to the variance that evenly spread features have in each direction. The rate
+    /// then depends neither on the width of features, as long as they are wider than a group has rows,
+    /// nor on the batch size. For a group that is the whole batch and has at least as many rows as
+    /// features are wide, it equals `code`.
+    Relative,
 }
 
 /// Weight of the coding rate in the loss.

@@ -6,7 +6,7 @@ With ``p`` the path, ``e = position - p`` of the last step, and ``r = min(m, d)`
     kappa = alpha m / r
     s     = (exp(2/r (floor + p (ceiling - floor))) - 1) / kappa
     log c = log(gamma r / (2 s)) + I + 6 e
-    I    <- clamp(I + 90 e * progress made by the step, -3, log(s kappa / 2) + 6 p)
+    I    <- clamp(I + 90 e * progress made by the step (at most 1/50), -3, log(s kappa / 2) + 6 p)
 
 ``I`` stays 0 until the position has first reached the path.
 """
@@ -24,6 +24,7 @@ from ._weights import Options, Sizes, Weights
 
 _PROPORTIONAL = 6.0  # change of log c per position
 _INTEGRAL = 90.0  # change of log c per position and whole training
+_LONGEST_STEP = 0.02  # progress that a step counts for at most
 _LEAST = -3.0  # lower end of I
 
 
@@ -92,6 +93,7 @@ class Held:
             integral, reached = torch.zeros_like(error), above
         else:
             reached = torch.maximum(self.state[3], above)
-            step = (progress - self.state[2]).clamp_min(0) * error * _INTEGRAL
+            taken = (progress - self.state[2]).clamp(0, _LONGEST_STEP)
+            step = taken * error * _INTEGRAL
             integral = (self.state[0] + step * reached).clamp_min(_LEAST).minimum(most)
         self.state = torch.stack([integral, error, progress, reached])

@@ -67,7 +67,9 @@ class SimDINOLoss(nn.Module):
     Args:
         eps, eps_end, eps_semantics: quantization error of the coding rate, its value at the end
             of the training if it changes along a cosine, and whether it is that of the published
-            code (``"code"``) or the square root of it (``"paper"``).
+            code (``"code"``), the square root of it (``"paper"``), or the variance of the noise
+            relative to that of evenly spread features in each direction (``"relative"``), so
+            that the rate does not depend on the width of wide features.
         coeff, coeff_end: weight of the similarity, likewise.
         coeff_rule: ``"scheduled"``, or ``"held"``: the weight is adapted so that the position of
             the coding rate follows a path, without tuning. Then call :meth:`update` after each

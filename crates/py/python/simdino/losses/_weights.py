@@ -50,7 +50,7 @@ class Options:
         rows = self.group_rows
         if rows is not None and (int(rows) != rows or rows < 2):
             raise ValueError(f"group_rows must be a whole number from 2 (got {rows})")
-        _one_of("eps_semantics", self.eps_semantics, ("code", "paper"))
+        _one_of("eps_semantics", self.eps_semantics, ("code", "paper", "relative"))
         _one_of("coeff_rule", self.coeff_rule, ("scheduled", "held"))
         _one_of("expa_source", self.expa_source, ("student", "mean_student_teacher"))
         _one_of("loss_form", self.loss_form, ("neg_cos", "half_sq_l2"))
@@ -104,16 +104,19 @@ def weights_at(options: Options, progress: float, sizes: Sizes) -> Weights:
         raise ValueError(f"progress must be between 0 and 1 (got {progress})")
     eps = _cosine(options.eps, options.eps_end, progress)
     coeff = _cosine(options.coeff, options.coeff_end, progress)
-    # `eps` is squared in the rate, as in the formulas of the paper.
-    paper = options.eps_semantics == "paper"
-    squared, of_paper = (eps * eps, eps) if paper else (eps, math.sqrt(eps))
     n, d = sizes.batch_size, sizes.width
+    # `eps` is squared in the rate, as in the formulas of the paper.
+    squared = {
+        "code": eps,
+        "paper": eps * eps,
+        "relative": eps * (d * sizes.rows) / (n * min(sizes.rows, d)),
+    }[options.eps_semantics]
     alpha = d / (n * squared)
     floor, ceiling = rate_range(alpha, sizes, options.center_cov)
     if options.gamma == "code":
         gamma = 1 / n + 1 / d
     elif options.gamma == "theorem":
-        gamma = of_paper * math.sqrt(n / (d * min(d, n)))
+        gamma = math.sqrt(squared) * math.sqrt(n / (d * min(d, n)))
     elif options.gamma == "ceiling":
         if ceiling <= 0:
             raise ValueError("the ceiling of the coding rate is 0: a group needs more rows")
