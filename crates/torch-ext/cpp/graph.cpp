@@ -20,10 +20,12 @@ bool has_graphs() {
 #ifdef SIMDINO_KERNELS
 #include <memory>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/core/DeviceGuard.h>
@@ -32,6 +34,11 @@ bool has_graphs() {
 #include <c10/cuda/CUDAStream.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+// Declared in ATen/autocast_mode.h, which is slow to compile.
+namespace at::autocast {
+void clear_cache();
+}
 
 namespace {
 using at::Tensor;
@@ -44,6 +51,19 @@ std::vector<Tensor> list_of(const tensor_ptr* tensors, size_t len) {
     list.push_back(*tensors[i]);
   }
   return list;
+}
+
+// A recorded gradient as its parameter will keep it: with the strides of the parameter, which the optimizer's
+// kernels require, and in memory that no tensor of `taken` has, because gradients are scaled in place.
+Tensor kept(const Tensor& gradient, const Tensor& param, std::set<const void*>& taken) {
+  if (!gradient.defined()) {
+    return gradient;
+  }
+  const bool alone = taken.insert(gradient.storage().unsafeGetStorageImpl()).second;
+  if (alone && gradient.strides() == param.strides()) {
+    return gradient;
+  }
+  return at::empty_like(param).copy_(gradient);
 }
 
 // Other threads copy images to the device meanwhile, so only this thread is held to what a recording allows.
@@ -111,6 +131,14 @@ struct Recording {
     begin(backward, pool);
     d_params = torch::autograd::grad(
         with_gradients, params, d_outputs, /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
+    const at::NoGradGuard no_grad;
+    std::set<const void*> taken;
+    for (const auto& given : d_outputs) {
+      taken.insert(given.storage().unsafeGetStorageImpl());
+    }
+    for (size_t i = 0; i < params.size(); ++i) {
+      d_params[i] = kept(d_params[i], params[i], taken);
+    }
     backward.capture_end();
     recording = nullptr;
   }
@@ -144,12 +172,24 @@ struct Recording {
       const c10::DeviceGuard guard(device);
       if (recording != nullptr) {
         attempt([&] { recording->capture_end(); });
-        // capture_end of an invalid recording leaves out what follows it.
-        attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
+        // capture_end of an invalid recording throws before it ends the rest. Then both allocators would ask the
+        // graph, which will be gone, about later allocations, and would never give its memory back.
+        attempt([&] {
+          c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool);
+          c10::cuda::CUDACachingAllocator::releasePool(device.index(), pool);
+        });
+        attempt([&] {
+          auto* host = at::getHostAllocator(c10::DeviceType::CUDA);
+          host->end_allocate_to_pool(pool);
+          host->release_pool(pool);
+        });
         attempt([&] { draw_again(); });
       }
       c10::cuda::setCurrentCUDAStream(caller);
     });
+    // Casts of weights that were recorded but never computed. The caller's region of autocast, which goes on, would
+    // take them for the weights.
+    attempt([&] { at::autocast::clear_cache(); });
     recording = nullptr;
     away = false;
   }

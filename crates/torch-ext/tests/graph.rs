@@ -99,6 +99,36 @@ fn a_replay_is_what_the_function_computes_now() {
     }
 }
 
+/// A product whose gradient comes transposed, and a sum whose parts get the same gradient.
+#[test]
+fn recorded_gradients_lie_as_those_of_a_backward_pass_do() {
+    let Some(_turn) = turn() else { return };
+    manual_seed(1);
+    let sizes = [[6, 8], [4, 6], [4, 6]];
+    let params = sizes.map(|size| Tensor::randn(size, (Kind::Float, GPU)).set_requires_grad(true));
+    let x = Tensor::randn([4, 8], (Kind::Float, GPU));
+    let compute = |x: &Tensor| vec![x.matmul(&params[0].tr()) * (&params[1] + &params[2])];
+    let gradients = |outputs: Vec<Tensor>| {
+        outputs[0].square().sum(Kind::Float).backward();
+        params.each_ref().map(Tensor::grad)
+    };
+    let eager = gradients(compute(&x)).map(|gradient| gradient.copy());
+    torch_ext::drop_gradients(&params).unwrap();
+    let handles = params.to_vec_of_handles();
+    let graph = CudaGraph::record::<Error>(&[x.shallow_clone()], &handles, &[], |inputs| {
+        Ok(compute(&inputs[0]))
+    });
+    let mut recorded = gradients(graph.unwrap().replay(&[x]).unwrap());
+    for ((eager, recorded), param) in eager.iter().zip(&recorded).zip(&params) {
+        same(eager, recorded);
+        assert_eq!(recorded.stride(), param.stride());
+    }
+    // Clipping scales each gradient in place.
+    let [_, one, other] = &mut recorded;
+    *one *= 0.0;
+    same(other, &eager[2]);
+}
+
 #[test]
 fn what_waits_for_the_device_cannot_be_recorded_and_everything_goes_on() {
     let Some(_turn) = turn() else { return };
@@ -115,6 +145,24 @@ fn what_waits_for_the_device_cannot_be_recorded_and_everything_goes_on() {
     }
     let (weight, other) = weights();
     assert!(record(&x, &weight, &other).is_ok());
+}
+
+#[test]
+fn casts_of_a_recording_that_failed_are_not_used() {
+    let Some(_turn) = turn() else { return };
+    let (weight, _) = weights();
+    let x = Tensor::randn([64, 8], (Kind::Float, GPU));
+    let compute = |x: &Tensor| x.matmul(&weight).to_kind(Kind::Float);
+    let expected = autocast(GPU, Some(Kind::BFloat16), || compute(&x)).unwrap();
+    let after = autocast(GPU, Some(Kind::BFloat16), || {
+        let refused = CudaGraph::record::<Error>(&[x.shallow_clone()], &[], &[], |inputs| {
+            let sum = compute(&inputs[0]).sum(Kind::Float).f_double_value(&[])?;
+            Ok(vec![&inputs[0] * sum])
+        });
+        assert!(refused.is_err());
+        compute(&x)
+    });
+    same(&expected, &after.unwrap());
 }
 
 #[test]
