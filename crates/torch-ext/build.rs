@@ -4,12 +4,13 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "common.cpp",
     "optim.cpp",
     "autocast.cpp",
     "checkpoint.cpp",
     "device.cpp",
+    "numerics.cpp",
     "profiler.cpp",
     "transfer.cpp",
     "dist.cpp",

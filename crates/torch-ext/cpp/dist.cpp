@@ -74,7 +74,7 @@ const char* simdino_group_new(const SimdinoMember* member, SimdinoGroup** out) n
       options->devices = {Gloo::createDeviceForInterface(member->interface)};
     }
     auto store = keys_of(*member, "gloo");
-    auto group = c10::make_intrusive<c10d::ProcessGroup>(store, member->rank, member->size);
+    auto group = c10::make_intrusive<CountingGroup>(store, member->rank, member->size);
     auto gloo = c10::make_intrusive<Gloo>(store, member->rank, member->size, options);
     group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
@@ -113,6 +113,14 @@ const char* simdino_group_all_gather(
     std::vector<at::Tensor> inputs{*tensor};
     group->group->allgather(outputs, inputs)->wait();
   });
+}
+
+void simdino_group_traffic(const SimdinoGroup* group, SimdinoTraffic* out) noexcept {
+  const auto& counts = *group->group;
+  const auto of = [](const CountingGroup::Count& count) {
+    return SimdinoCount{count.calls.load(), count.bytes.load()};
+  };
+  *out = {of(counts.reduced), of(counts.broadcasted), of(counts.gathered)};
 }
 
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept {

@@ -4,6 +4,7 @@
 
 #include "shim.h"
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <vector>
@@ -12,13 +13,54 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/Work.hpp>
 
 struct SimdinoStore {
   c10::intrusive_ptr<c10d::TCPStore> store;
 };
 
+// Counts what this process gives to its group. c10d's reducer calls the same functions, from any thread.
+class CountingGroup : public c10d::ProcessGroup {
+ public:
+  using c10d::ProcessGroup::ProcessGroup;
+
+  c10::intrusive_ptr<c10d::Work> allreduce(
+      std::vector<at::Tensor>& tensors,
+      const c10d::AllreduceOptions& options = c10d::AllreduceOptions()) override {
+    count(reduced, tensors);
+    return c10d::ProcessGroup::allreduce(tensors, options);
+  }
+
+  c10::intrusive_ptr<c10d::Work> broadcast(
+      std::vector<at::Tensor>& tensors,
+      const c10d::BroadcastOptions& options = c10d::BroadcastOptions()) override {
+    count(broadcasted, tensors);
+    return c10d::ProcessGroup::broadcast(tensors, options);
+  }
+
+  c10::intrusive_ptr<c10d::Work> allgather(
+      std::vector<std::vector<at::Tensor>>& outputs, std::vector<at::Tensor>& inputs,
+      const c10d::AllgatherOptions& options = c10d::AllgatherOptions()) override {
+    count(gathered, inputs);
+    return c10d::ProcessGroup::allgather(outputs, inputs, options);
+  }
+
+  struct Count {
+    std::atomic<uint64_t> calls{0}, bytes{0};
+  };
+  Count reduced, broadcasted, gathered;
+
+ private:
+  static void count(Count& of, const std::vector<at::Tensor>& tensors) {
+    ++of.calls;
+    for (const auto& tensor : tensors) {
+      of.bytes += tensor.nbytes();
+    }
+  }
+};
+
 struct SimdinoGroup {
-  c10::intrusive_ptr<c10d::ProcessGroup> group;
+  c10::intrusive_ptr<CountingGroup> group;
 };
 
 // A view of the store with the keys of one backend of a group.

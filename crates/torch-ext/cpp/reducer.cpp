@@ -71,7 +71,7 @@ const char* simdino_reducer_new(
     std::vector<std::vector<size_t>> reversed(buckets.rbegin(), buckets.rend());
     NamesInMessages names_in_messages;
     auto reducer = std::make_unique<c10d::Reducer>(
-        params, std::move(reversed), group->group, sparse, spec->bucket_bytes, find_unused,
+        params, std::move(reversed), c10::intrusive_ptr<c10d::ProcessGroup>(group->group), sparse, spec->bucket_bytes, find_unused,
         /*gradient_as_bucket_view=*/true, std::move(names), static_cast<int64_t>(first),
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
         std::vector<int64_t>{});
@@ -162,5 +162,8 @@ struct SumOverProcesses : torch::autograd::Function<SumOverProcesses> {
 
 const char* simdino_group_differentiable_sum(
     SimdinoGroup* group, tensor_ptr tensor, tensor_ptr* out) noexcept {
-  return guarded([&] { *out = new at::Tensor(SumOverProcesses::apply(*tensor, group->group)); });
+  return guarded([&] {
+    const SumOverProcesses::Group all = group->group;
+    *out = new at::Tensor(SumOverProcesses::apply(*tensor, all));
+  });
 }

@@ -73,6 +73,13 @@ struct SimdinoAdamW {
 };
 const char* simdino_fused_adamw(const SimdinoAdamW* step) noexcept;
 
+// Makes libtorch choose deterministic algorithms and throw where there is none, or stops it.
+const char* simdino_set_deterministic(int on) noexcept;
+int simdino_is_deterministic() noexcept;
+// Whether fp32 matrix products of CUDA devices use TF32, in all threads. `before` is the setting before.
+const char* simdino_set_tf32(int allowed, int* before) noexcept;
+const char* simdino_tf32(int* out) noexcept;
+
 // Seeds the generators of the CPU and of every accelerator.
 const char* simdino_manual_seed(uint64_t seed) noexcept;
 // State of a device's default generator, a byte tensor on the CPU. `cuda_index` < 0 is the CPU.
@@ -234,6 +241,14 @@ const char* simdino_group_broadcast(
 const char* simdino_group_all_gather(
     SimdinoGroup* group, tensor_ptr tensor, const tensor_ptr* outs, size_t len) noexcept;
 const char* simdino_group_barrier(SimdinoGroup* group) noexcept;
+// What this process has given to each kind of operation so far; the layout is repeated in src/ffi.rs.
+struct SimdinoCount {
+  uint64_t calls, bytes;
+};
+struct SimdinoTraffic {
+  SimdinoCount reduced, broadcast, gathered;
+};
+void simdino_group_traffic(const SimdinoGroup* group, SimdinoTraffic* out) noexcept;
 // The sum over all processes as a new tensor that gradients flow through.
 const char* simdino_group_differentiable_sum(
     SimdinoGroup* group, tensor_ptr tensor, tensor_ptr* out) noexcept;

@@ -44,6 +44,15 @@ pub enum Error {
     /// Autocast does not support this data type.
     #[error("autocast computes in half or bfloat16 (got {0:?})")]
     AutocastKind(Kind),
+    /// cuBLAS was told to use memory in a way with which products do not repeat.
+    #[error(
+        "CUBLAS_WORKSPACE_CONFIG is {got:?}, with which matrix products do not repeat: unset it, or set \
+         it to :4096:8 or :16:8"
+    )]
+    Workspace {
+        /// The value of the variable.
+        got: String,
+    },
     /// A variable of a launcher is not set, although others are.
     #[error("{name} is not set, but {beside} is: {advice}")]
     LaunchMissing {

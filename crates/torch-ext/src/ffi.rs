@@ -127,6 +127,15 @@ pub(crate) struct Reducer {
     _private: [u8; 0],
 }
 
+/// `SimdinoTraffic` of the shim.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Traffic {
+    pub reduced: [u64; 2],
+    pub broadcast: [u64; 2],
+    pub gathered: [u64; 2],
+}
+
 unsafe extern "C" {
     pub(crate) fn simdino_torch_version() -> *const c_char;
     pub(crate) fn simdino_cuda_version(out: *mut i64) -> Message;
@@ -172,6 +181,10 @@ unsafe extern "C" {
     ) -> Message;
     pub(crate) fn simdino_graph_free(graph: *mut Graph);
     pub(crate) fn simdino_fused_adamw(step: *const AdamW) -> Message;
+    pub(crate) fn simdino_set_deterministic(on: c_int) -> Message;
+    pub(crate) fn simdino_is_deterministic() -> c_int;
+    pub(crate) fn simdino_set_tf32(allowed: c_int, before: *mut c_int) -> Message;
+    pub(crate) fn simdino_tf32(out: *mut c_int) -> Message;
     pub(crate) fn simdino_manual_seed(seed: u64) -> Message;
     pub(crate) fn simdino_rng_state(cuda_index: c_int, out: *mut *mut C_tensor) -> Message;
     pub(crate) fn simdino_set_rng_state(cuda_index: c_int, state: *mut C_tensor) -> Message;
@@ -302,6 +315,7 @@ unsafe extern "C" {
         outs: *const *mut C_tensor,
         len: usize,
     ) -> Message;
+    pub(crate) fn simdino_group_traffic(group: *const Group, out: *mut Traffic);
     pub(crate) fn simdino_group_barrier(group: *mut Group) -> Message;
     pub(crate) fn simdino_group_differentiable_sum(
         group: *mut Group,

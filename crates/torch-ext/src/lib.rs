@@ -19,6 +19,7 @@ mod foreach;
 pub mod fused;
 mod graph;
 mod memory;
+mod numerics;
 mod profiler;
 mod read;
 mod rng;
@@ -31,13 +32,14 @@ pub use autocast::{autocast, autocast_kind};
 pub use checkpoint::checkpoint;
 pub use device::{cuda_version, device_name, libtorch_version, set_current_device};
 pub use dist::{
-    Collective, Launch, Launcher, ProcessGroup, Reducer, ReducerOptions, Rendezvous, SingleProcess,
-    has_nccl, host_name,
+    Collective, Count, Launch, Launcher, ProcessGroup, Reducer, ReducerOptions, Rendezvous,
+    SingleProcess, Traffic, has_nccl, host_name,
 };
 pub use error::{Error, GroupFailure, Result};
 pub use foreach::{drop_gradients, foreach_lerp_, foreach_mul_, foreach_norm};
 pub use graph::CudaGraph;
 pub use memory::{DeviceMemory, device_memory, reset_peak_memory};
+pub use numerics::{is_deterministic, set_deterministic, tf32_allowed, with_tf32};
 pub use profiler::profile;
 pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};

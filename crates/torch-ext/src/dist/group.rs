@@ -10,6 +10,7 @@ use tch::{Device, Tensor};
 use super::failure_report::{FAILED, FailureReporter};
 use super::failure_watcher::FailureWatcher;
 use super::store::Store;
+use super::traffic::Traffic;
 use super::{Collective, Rendezvous};
 use crate::{Error, Result, ffi};
 
@@ -152,6 +153,14 @@ impl ProcessGroup {
         })?;
         // SAFETY: the shim has made this tensor for its caller.
         Ok(unsafe { Tensor::from_ptr(out) })
+    }
+
+    /// Returns what this process has given to the group so far.
+    pub fn traffic(&self) -> Traffic {
+        let mut out = ffi::Traffic::default();
+        // SAFETY: the group lives as long as `self`; `out` is written before the call returns.
+        unsafe { ffi::simdino_group_traffic(self.as_ptr(), &mut out) };
+        out.into()
     }
 
     /// Pointer for the shim, valid while `self` or a clone of it lives.

@@ -18,9 +18,11 @@ mod reducer;
 mod rendezvous;
 mod slurm;
 mod store;
+mod traffic;
 
 pub use collective::{Collective, SingleProcess};
 pub use group::{ProcessGroup, has_nccl};
 pub use launch::{Launch, Launcher};
 pub use reducer::{Reducer, ReducerOptions};
 pub use rendezvous::{Rendezvous, host_name};
+pub use traffic::{Count, Traffic};
