@@ -27,6 +27,8 @@ from gpu_parts import HERE, SMALL_STEP, Check, words
 from gpu_summary import METHODS, SIZES, TESTS, json_lines
 
 CURVES = ["simdino", "dino"]
+# In bf16 with our own attention, and in fp32 with libtorch's.
+REPEATED = [("dinov2", "bf16"), ("dinov2", "fp32")]
 
 
 # Does everything run?
@@ -41,6 +43,8 @@ def smoke(check):
     images = check.shards("train")
     jobs = [lambda n=name: check.part(n, 70, [str(HERE / "tests" / n), "--nocapture"]) for name in TESTS]
     jobs += [lambda n=name: saved_and_continued(check, n, images) for name in METHODS]
+    check.together(jobs)
+    jobs = [lambda m=method, p=precision: repeated(check, m, p, images) for method, precision in REPEATED]
     check.together(jobs)
 
 
@@ -65,6 +69,32 @@ def saved_and_continued(check, method, images):
 
     if run(f"{method}_3_steps", 3, "never"):
         run(f"{method}_continued", 6, "auto")
+
+
+def repeated(check, method, precision, images):
+    """Trains twice with run.deterministic; all metrics of both runs must have the same bits."""
+    name = f"repeat_{method}_{precision}"
+    settings = [*METHODS[method], f"train.precision={precision}", f"data.path={images}"]
+    settings += ["run.deterministic=true", "train.stop_after=6", "train.log_every=1", "run.threads=2"]
+    settings += ["probe.every_epochs=null", "data.workers=2"]
+
+    def metrics(turn):
+        records = json_lines(check.file(f"{name}_{turn}/metrics.jsonl"))
+        timed = ("speed/", "time/", "memory/")
+        return [{k: v for k, v in r.items() if not k.startswith(timed)} for r in records]
+
+    def differs():
+        first, second = metrics(1), metrics(2)
+        if len(first) != len(second):
+            return f"{len(first)} and {len(second)} lines are logged"
+        for one, other in zip(first, second, strict=True):
+            for key in [key for key in one if one[key] != other.get(key)]:
+                return f"step {one['step']}: {key} is {one[key]}, and then {other.get(key)}"
+        return None
+
+    for turn in (1, 2):
+        judge = differs if turn == 2 else None
+        check.train(f"{name}_{turn}", 40, [*settings, f"run.name={name}_{turn}"], judge=judge)
 
 
 def attention(device):

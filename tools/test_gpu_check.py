@@ -124,6 +124,7 @@ class Calls(unittest.TestCase):
         for method in gpu_summary.METHODS:
             self.assertIn(f"{method}_continued: ok", said)
             self.assertIn(f"run_{method}/metrics.jsonl", names)
+        self.assertIn("repeat_dinov2_fp32_2: ok", said)
         self.assertIn("1.0000 0.5000 0.3333 0.2500 0.2000 0.1667", summary)
         # The one part that computes, with a torch that cannot: said, with why, and all others ran.
         self.assertEqual(code, 1)
@@ -154,6 +155,11 @@ class Calls(unittest.TestCase):
         code, _, _ = self.call("smoke", NO_NUMBER="run_simdino")
         self.assertEqual(code, 1)
         self.assertIn("the loss of steps [1, 2, 3] is not a number", self.looked_at()[0])
+
+    def test_a_deterministic_run_that_differs_is_a_failure(self):
+        code, said, _ = self.call("smoke", NO_NUMBER="repeat_dinov2_bf16_2")
+        self.assertEqual(code, 1)
+        self.assertIn("repeat_dinov2_bf16_2: step 1: loss/total is 1.0, and then nan", said)
 
     def test_time_is_kept(self):
         start = time.monotonic()

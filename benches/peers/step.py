@@ -204,6 +204,8 @@ class Step:
                 network.head = torch.compile(network.head, dynamic=False)
         self.student, self.teacher = student.train(), teacher
         self.bf16 = config["train"]["precision"] == "bf16"
+        if config["train"]["precision"] == "tf32":
+            torch.set_float32_matmul_precision("high")
 
     def views(self, batch):
         augment = self.config["augment"]

@@ -17,6 +17,10 @@
 //! The reference searches for neighbors within a process, so its loss depends on the number of
 //! processes. Here, rows are split into a configured number of groups; a group stands for a
 //! process.
+//!
+//! Neighbors are looked up as rows of an embedding, because its gradient adds in a fixed order on every
+//! device. That of `gather` adds with atomics on CUDA, in any order, and a row that is the neighbor of
+//! several then differs from run to run.
 
 use tch::{Kind, Tensor};
 
@@ -46,8 +50,7 @@ pub fn koleo(x: &Tensor) -> Result<Tensor> {
     let x = x.reshape([views * groups, batch, width]);
     let rows = unit_rows(&x.to_kind(working_kind(&x)));
     let neighbors = nearest_neighbors(&rows); // [views * groups, B]
-    let index = neighbors.unsqueeze(-1).expand_as(&rows);
-    let difference = &rows - rows.gather(1, &index, false) + EPS;
+    let difference = &rows - rows_at(&rows, &neighbors) + EPS;
     let distance = difference.square().sum_dim_intlist(-1, false, rows.kind()).sqrt();
     let mean = (distance + EPS).log().mean(rows.kind()); // over views, too
     Ok(mean * -(views as f64))
@@ -62,4 +65,41 @@ fn nearest_neighbors(rows: &Tensor) -> Tensor {
         let own = Tensor::eye(batch, (Kind::Bool, rows.device()));
         products.masked_fill(&own, -2.0).argmax(-1, false)
     })
+}
+
+/// The rows with these indices in each group, `[groups, B, D], [groups, B] -> [groups, B, D]`.
+fn rows_at(rows: &Tensor, index: &Tensor) -> Tensor {
+    let size = rows.size();
+    let (groups, batch) = (size[0], size[1]);
+    let first = Tensor::arange(groups, (Kind::Int64, rows.device())).unsqueeze(-1) * batch; // [groups, 1]
+    Tensor::embedding(&rows.flatten(0, 1), &(index + first), -1, false, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_those_that_gather_finds_with_the_same_gradient() {
+        tch::manual_seed(3);
+        let (groups, batch, width) = (3, 10, 7);
+        for kind in [Kind::Float, Kind::Double] {
+            let rows = Tensor::randn([groups, batch, width], (kind, tch::Device::Cpu));
+            let factors = Tensor::randn([groups, batch, width], (kind, tch::Device::Cpu));
+            // Row 2 is looked up by every other row of its group.
+            let index = Tensor::arange(groups * batch, (Kind::Int64, tch::Device::Cpu));
+            let index = index.view([groups, batch]).remainder(2) * 2;
+            let computed = |look_up: &dyn Fn(&Tensor) -> Tensor| {
+                let rows = rows.copy().set_requires_grad(true);
+                let found = look_up(&rows);
+                (&found * &factors).sum(kind).backward();
+                (found.detach(), rows.grad())
+            };
+            let places = index.unsqueeze(-1).expand_as(&rows);
+            let (expected, by_gather) = computed(&|rows| rows.gather(1, &places, false));
+            let (found, gradient) = computed(&|rows| rows_at(rows, &index));
+            assert_eq!(found, expected);
+            assert_eq!(gradient, by_gather, "{kind:?}");
+        }
+    }
 }

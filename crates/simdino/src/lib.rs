@@ -6,7 +6,8 @@
 //! `configs/`; [`config::from_document`] applies a document and overrides to them, and
 //! [`assemble`] turns a config into the inputs of the training loop.
 //! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
-//! the computations of a device with the CPU.
+//! the computations of a device with the CPU. [`numerics`] puts the settings of the process into
+//! effect.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]
@@ -16,6 +17,7 @@ pub mod config;
 pub mod device;
 mod error;
 pub mod images;
+pub mod numerics;
 pub mod recipes;
 pub mod self_check;
 pub mod weights;

@@ -2,8 +2,8 @@
 //! precision.
 //!
 //! Errors are the largest difference relative to the largest value of the reference. The
-//! tolerances are those of single precision with some margin; convolutions and matrix products of
-//! a GPU may run in TF32, whose mantissa has 10 bits, and those of autocast in bfloat16 with 7.
+//! tolerances are those of single precision with some margin, and where a GPU multiplies in TF32, as
+//! with `train.precision: tf32`, or in bfloat16, those of factors with 10 or 7 bits behind the point.
 
 use std::fmt;
 
@@ -12,12 +12,15 @@ use model::{Mode, Network};
 use objectives::RatePrecision;
 use objectives::coding_rate::{RateOptions, coding_rate};
 use tch::{Device, Kind, Tensor, nn};
-use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_};
+use torch_ext::{AdamWStep, autocast, foreach_lerp_, fused_adamw_, with_tf32};
 
 use crate::error::Result;
 
 /// Rows, width, and `alpha` of the coding rate in the check.
 const RATE: (i64, i64, f64) = (64, 256, 80.0);
+/// Largest errors of a network in single precision, and with factors rounded to TF32.
+const EXACT: f64 = 1e-4;
+const ROUNDED: f64 = 5e-3;
 /// Number of AdamW steps in the check.
 const STEPS: i64 = 3;
 
@@ -162,34 +165,35 @@ fn one_query(device: Device) -> Result<Vec<Outcome>> {
 }
 
 fn network(device: Device) -> Result<Vec<Outcome>> {
-    // A loss whose gradient reaches every weight, without randomness.
-    let forward = |network: &Network, images: &Tensor| -> Result<(Tensor, Tensor)> {
-        let tokens = network.backbone.forward(images, Mode::Eval)?;
-        let projected = network.head.forward(&tokens.cls)?;
-        let weights =
-            noise(&projected.size(), 0.5).to_kind(projected.kind()).to_device(images.device());
-        Ok((tokens.patches, (projected * weights).sum(None)))
-    };
     let images = noise(&[4, 3, 64, 64], 2.0);
-    let (vars, reference) = nano(Device::Cpu, Kind::Double)?;
-    let (expect, loss) = forward(&reference, &images)?;
-    loss.backward();
-    let expect_grad = first_gradient(&vars);
-
-    let (vars, here) = nano(device, Kind::Float)?;
-    let images = images.to_kind(Kind::Float).to_device(device);
-    let (got, loss) = forward(&here, &images)?;
-    loss.backward();
-    let got_grad = first_gradient(&vars);
+    let (expect, expect_grad) = forward_backward(Device::Cpu, Kind::Double, &images)?;
+    let (got, gradient) = with_tf32(false, || forward_backward(device, Kind::Float, &images))??;
+    let (_vars, here) = nano(device, Kind::Float)?;
+    let on_device = images.to_kind(Kind::Float).to_device(device);
     let half = autocast(device, Some(Kind::BFloat16), || {
-        here.backbone.forward(&images, Mode::Eval).map(|tokens| tokens.patches)
+        here.backbone.forward(&on_device, Mode::Eval).map(|tokens| tokens.patches)
     })??;
-    let exact = if device.is_cuda() { 5e-3 } else { 1e-4 };
-    Ok(vec![
-        Outcome::new("vision transformer", &got, &expect, exact),
-        Outcome::new("vision transformer, gradient", &got_grad, &expect_grad, 4.0 * exact),
+    let mut outcomes = vec![
+        Outcome::new("vision transformer", &got, &expect, EXACT),
+        Outcome::new("vision transformer, gradient", &gradient, &expect_grad, 4.0 * EXACT),
         Outcome::new("the same in bf16 autocast", &half, &expect, 0.1),
-    ])
+    ];
+    if device.is_cuda() {
+        let (got, gradient) = with_tf32(true, || forward_backward(device, Kind::Float, &images))??;
+        outcomes.push(Outcome::new("the same in TF32", &got, &expect, ROUNDED));
+        outcomes.push(Outcome::new("in TF32, gradient", &gradient, &expect_grad, 4.0 * ROUNDED));
+    }
+    Ok(outcomes)
+}
+
+/// Patches, and the gradient of a loss that reaches every weight, without randomness.
+fn forward_backward(device: Device, kind: Kind, images: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (vars, network) = nano(device, kind)?;
+    let tokens = network.backbone.forward(&images.to_kind(kind).to_device(device), Mode::Eval)?;
+    let projected = network.head.forward(&tokens.cls)?;
+    let weights = noise(&projected.size(), 0.5).to_kind(projected.kind()).to_device(device);
+    (projected * weights).sum(None).f_backward()?;
+    Ok((tokens.patches, first_gradient(&vars)))
 }
 
 /// Gradient of the weight that is farthest from the loss.

@@ -277,10 +277,9 @@ impl Learner {
         // Each micro-batch and process starts from the same seed: draws are made for the whole batch.
         torch_ext::manual_seed(request.seed);
         self.gradients.prepare(last)?;
-        let dtype = self.config.precision.autocast();
         let needs = self.objective.needs();
         let (student, teacher) = (&self.student, &self.teacher);
-        torch_ext::autocast(self.config.device, dtype, || {
+        self.config.precision.forward(self.config.device, || {
             let features = self.recorder.features(student, teacher, &Seen::of(views))?;
             let [of_student, of_teacher] = &features;
             let teacher = tch::no_grad(|| {
@@ -313,7 +312,8 @@ impl Learner {
         let output = self.objective.evaluate(inputs)?;
         let scale = self.loss_scale.as_ref().map_or(1.0, GradScaler::factor);
         let share = scale / self.config.geometry.accumulate() as f64;
-        self.gradients.backward(&(&output.loss * share), last)?;
+        let loss = &output.loss * share;
+        self.config.precision.products(|| self.gradients.backward(&loss, last))??;
         Ok(output)
     }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use data::Dataset;
 use eval::KnnTask;
-use simdino::assemble;
-use simdino::{device, images};
+use simdino::{assemble, device, images, numerics};
 use torch_ext::Launch;
 use trainer::learner::Learner;
 use trainer::plan::Plan;
@@ -65,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn dry_run(begun: &Begun, launch: &Launch, console: &Console) -> Result<()> {
     let config = &begun.loaded.config;
     let device = device::resolve(config.run.device)?;
+    numerics::apply(config, device)?;
     let (dataset, plan) = open_data(begun, launch.size)?;
     let opened = probe::open(config, &dataset, device, config.data.workers)?;
     say_notices(console, config, &dataset, &opened);

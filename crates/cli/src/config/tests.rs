@@ -188,7 +188,7 @@ fn the_resolved_config_of_an_earlier_version_is_read() {
     let nothing = |line: &str| match line.trim().split_once(": ").filter(|_| key(line)) {
         Some(("name" | "spill_dir" | "from" | "train_path" | "test_path", "null")) => Some("''"),
         Some(("layer_scale" | "num_heads" | "patch_out_dim" | "eps_end" | "coeff_end", _)) => None,
-        Some(("momentum_batch" | "group_rows", _)) => None, // younger, too
+        Some(("momentum_batch" | "group_rows" | "deterministic", _)) => None, // younger, too
         Some((_, "null")) => Some("0"),
         _ => None,
     };

@@ -8,7 +8,7 @@ use trainer::processes::Processes;
 
 use crate::config::RunConfig;
 use crate::failure::{Failure, Result};
-use simdino::device;
+use simdino::{device, numerics};
 
 /// This process among those of the run.
 pub struct DistributedContext {
@@ -42,6 +42,7 @@ impl DistributedContext {
     pub fn init(config: &RunConfig) -> Result<Self> {
         let launch = launch(config)?;
         let device = device::of_process(config.run.device, &launch)?;
+        numerics::apply(config, device)?;
         if launch.size == 1 {
             return Ok(Self { launch, device, processes: Processes::Single });
         }

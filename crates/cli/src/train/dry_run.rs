@@ -2,6 +2,7 @@
 
 use data::Dataset;
 use tch::Device;
+use trainer::config::Precision;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 
@@ -33,6 +34,8 @@ pub fn print(
         ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
         ("first image", first.unwrap_or_else(|error| format!("not readable: {error}"))),
         ("device", torch_ext::device_name(device)),
+        ("precision", precision(config)),
+        ("repeatable", repeatable(config, device).to_owned()),
         ("parameters", format!("{:.2} M (student)", learner.num_parameters() as f64 / 1e6)),
         (
             "steps",
@@ -59,6 +62,27 @@ pub fn print(
         println!("{what:<15}{value}");
     }
     Ok(())
+}
+
+/// The precision of the networks' products.
+fn precision(config: &RunConfig) -> String {
+    let what = match config.train.precision {
+        Precision::Fp32 => "fp32",
+        Precision::Tf32 => "fp32, products of the networks in TF32",
+        Precision::Bf16 => "fp32, products of the networks in bfloat16",
+        Precision::Fp16 => "fp32, products of the networks in half precision",
+        Precision::Fp64 => "fp64",
+    };
+    what.to_owned()
+}
+
+/// Whether another run of this config would have the same bits.
+fn repeatable(config: &RunConfig, device: Device) -> &'static str {
+    match (device.is_cuda(), config.run.deterministic) {
+        (false, _) => "bit for bit, with as many threads",
+        (true, true) => "bit for bit, on the same GPUs (run.deterministic)",
+        (true, false) => "up to rounding (run.deterministic=true makes it bit for bit)",
+    }
 }
 
 /// The groups that the loss is computed in.

@@ -3,14 +3,21 @@
 use serde_json::{Map, Value, json};
 
 use super::distributed::DistributedContext;
+use crate::config::RunConfig;
 
-/// Versions, device, processes, threads, commit and command line.
-pub fn describe(distributed: &DistributedContext, data_fingerprint: &str) -> Value {
+/// Versions, device, precision, processes, threads, commit and command line.
+pub fn describe(
+    config: &RunConfig,
+    distributed: &DistributedContext,
+    data_fingerprint: &str,
+) -> Value {
     let mut all = json!({
         "simdino": env!("CARGO_PKG_VERSION"),
         "libtorch": torch_ext::libtorch_version(),
         "cuda": torch_ext::cuda_version(),
         "device": torch_ext::device_name(distributed.device),
+        "precision": config.train.precision,
+        "deterministic": torch_ext::is_deterministic(),
         "processes": distributed.launch.size,
         "launcher": distributed.launch.launcher.to_string(),
         "threads": tch::get_num_threads(),

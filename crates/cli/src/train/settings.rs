@@ -20,7 +20,8 @@ pub fn write(
 ) -> Result<()> {
     let resolved = to_yaml(&loaded.config)?;
     write_atomic(&dir.file("config.resolved.yaml"), resolved.as_bytes())?;
-    write_json(&dir.file("env.json"), &environment::describe(distributed, fingerprint))?;
+    let environment = environment::describe(&loaded.config, distributed, fingerprint);
+    write_json(&dir.file("env.json"), &environment)?;
     write_atomic(&dir.file("config.yaml"), loaded.text.as_bytes())?;
     Ok(())
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use trainer::config::{InitConfig, OptimConfig, ProbeConfig, TrainConfig};
 
 pub use self::document::{Resolved, from_document, from_layers};
-pub(crate) use self::sections::GROUP_ROWS;
+pub(crate) use self::sections::{GROUP_ROWS, NO_TF32};
 pub use self::sizing::{Sizing, sizes_for};
 use crate::device::DeviceSpec;
 
@@ -47,6 +47,11 @@ pub struct RunSection {
     /// Device that the networks run on. `cuda:N` is the GPU with the index N, from 0.
     #[schemars(extend("x-on-resume" = "may change"))]
     pub device: DeviceSpec,
+    /// Make a run on a GPU repeat bit for bit, with the same GPUs and versions: libtorch computes with
+    /// its deterministic algorithms only, which can be slower, and an operation that has none stops the
+    /// run with an error. On a CPU, runs repeat with and without.
+    #[schemars(extend("x-on-resume" = "may change"))]
+    pub deterministic: bool,
     /// Number of threads for tensor operations on the CPU. If it is absent, one per core.
     #[schemars(extend("x-on-resume" = "may change"))]
     #[schemars(range(min = 1))]
@@ -63,6 +68,7 @@ impl Default for RunSection {
             dir: "runs".into(),
             seed: 0,
             device: DeviceSpec::Auto,
+            deterministic: false,
             threads: None,
             timeout_s: 1800.0,
         }

@@ -4,9 +4,10 @@ use augment::AugmentConfig;
 use base::check::{Check, Problem};
 use data::{CacheKind, SourceKind};
 use objectives::{Centering, CoeffRule, Method};
-use trainer::config::{OptimizerKind, ProbeConfig};
+use trainer::config::{OptimizerKind, Precision, ProbeConfig};
 
 use super::RunConfig;
+use crate::device::DeviceSpec;
 
 impl RunConfig {
     /// Returns every invalid value, as `key: what it must be`.
@@ -31,6 +32,9 @@ impl RunConfig {
         self.check_batch(&mut check);
         self.check_sizes(&mut check);
         self.check_method(&mut check);
+        let on_cpu = self.run.device == DeviceSpec::Cpu;
+        let tf32 = self.train.precision == Precision::Tf32;
+        check.that("train.precision", !(tf32 && on_cpu), || NO_TF32.to_owned());
         let mut problems: Vec<String> = sections
             .into_iter()
             .flat_map(|(section, problems)| within(section, problems))
@@ -309,6 +313,10 @@ impl RunConfig {
         ]
     }
 }
+
+/// Why a run on the CPU cannot have `train.precision: tf32`.
+pub(crate) const NO_TF32: &str =
+    "tf32 is a mode of GPUs, and this run computes on the CPU: use fp32";
 
 /// The key that fixes the images of a group rather than the number of groups.
 pub(crate) const GROUP_ROWS: &str = "simdino.group_rows";

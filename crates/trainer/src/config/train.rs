@@ -2,7 +2,7 @@
 
 use base::check::{Check, Problem};
 use serde::{Deserialize, Serialize};
-use tch::Kind;
+use tch::{Device, Kind};
 
 /// Precision of the networks; the objective always runs in fp32 or better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -12,6 +12,9 @@ pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
+    /// Single precision with TF32, on NVIDIA GPUs from Ampere on: matrix products of the networks round
+    /// their factors to 10 bits behind the point and add in fp32. Older GPUs compute in fp32.
+    Tf32,
     /// Automatic mixed precision: matrix products in bfloat16, weights in fp32.
     Bf16,
     /// Automatic mixed precision: matrix products in half precision, weights in fp32. The loss is
@@ -103,9 +106,29 @@ impl Precision {
     /// Returns the kind of matrix products if it differs from that of the weights.
     pub fn autocast(self) -> Option<Kind> {
         match self {
-            Self::Fp32 | Self::Fp64 => None,
+            Self::Fp32 | Self::Tf32 | Self::Fp64 => None,
             Self::Bf16 => Some(Kind::BFloat16),
             Self::Fp16 => Some(Kind::Half),
+        }
+    }
+
+    /// Runs `f`, a forward pass of the networks on `device`.
+    ///
+    /// # Errors
+    /// Returns an error if the device does not support the precision; `f` was not run then.
+    pub(crate) fn forward<T>(self, device: Device, f: impl FnOnce() -> T) -> torch_ext::Result<T> {
+        self.products(|| torch_ext::autocast(device, self.autocast(), f))?
+    }
+
+    /// Runs `f` with the matrix products of fp32 tensors that the precision implies. A backward pass
+    /// needs only this, because it runs outside of autocast.
+    ///
+    /// # Errors
+    /// No errors are known.
+    pub(crate) fn products<T>(self, f: impl FnOnce() -> T) -> torch_ext::Result<T> {
+        match self {
+            Self::Tf32 => torch_ext::with_tf32(true, f),
+            _ => Ok(f()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A step that checks once, at its end, gives the same result as one that checks along the way,
 //! and rarely waits.
 
+mod precision;
 mod setup;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -17,8 +17,7 @@ use trainer::step::{StepRequest, StepResult};
 
 use crate::config::{self, RunConfig};
 use crate::failure::{Failure, Result};
-use simdino::assemble;
-use simdino::device;
+use simdino::{assemble, device, numerics};
 
 /// Steps in a trace.
 const TRACED_STEPS: usize = 3;
@@ -58,6 +57,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
         return Err(Failure::problems(problems));
     }
     let device = device::resolve(config.run.device)?;
+    numerics::apply(&config, device)?;
     crate::commands::train::set_threads(&config);
     let step_ms = time_steps(&config, device, args)?;
     report(&config, device, args, step_ms)

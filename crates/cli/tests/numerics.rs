@@ -1,0 +1,73 @@
+//! `run.deterministic` and `train.precision: tf32`, by the real binary on a CPU.
+
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
+mod common;
+
+use common::{Bench, final_state, stderr};
+use serde_json::Value;
+
+const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
+
+#[test]
+fn a_deterministic_run_on_a_cpu_has_the_bits_of_any_other() {
+    let bench = Bench::new();
+    let dinov2 = ["method=dinov2", "head.prototypes=32", "koleo.groups=2", "run.threads=2"];
+    for (method, settings) in [("simdino", &[][..]), ("dinov2", &dinov2)] {
+        let state = |name: &str, deterministic| {
+            let named = format!("run.name={name}");
+            let flag = format!("run.deterministic={deterministic}");
+            bench.ok(&[&["train", "tiny.yaml", &named, &flag], settings].concat());
+            let text =
+                std::fs::read_to_string(bench.path(&format!("runs/{name}/env.json"))).unwrap();
+            let environment: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(environment["deterministic"], deterministic, "{environment}");
+            assert_eq!(environment["precision"], "fp32", "{environment}");
+            final_state(&bench.path(&format!("runs/{name}")), 10)
+        };
+        let plain = state(&format!("{method}_plain"), false);
+        assert!(plain == state(&format!("{method}_deterministic"), true), "{method}");
+    }
+}
+
+#[test]
+fn a_workspace_with_which_products_do_not_repeat_is_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    let args = ["train", "tiny.yaml", "run.deterministic=true"];
+    let output = bench.command(&args).env(WORKSPACE, ":0:0").output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("run.deterministic: CUBLAS_WORKSPACE_CONFIG is \":0:0\""), "{said}");
+    assert!(said.contains("set it to :4096:8 or :16:8"), "{said}");
+    assert!(!bench.path("runs").exists());
+}
+
+#[test]
+fn tf32_is_refused_on_a_cpu_however_the_run_gets_there() {
+    let bench = Bench::new();
+    for args in [
+        &["train", "tiny.yaml", "train.precision=tf32"][..],
+        &["train", "tiny.yaml", "train.precision=tf32", "--dry-run"],
+        &["bench", "step", "tiny.yaml", "train.precision=tf32"],
+        &["config", "check", "tiny.yaml", "train.precision=tf32"],
+    ] {
+        let said = bench.fails(2, args);
+        assert!(said.contains("train.precision: tf32 is a mode of GPUs"), "{said}");
+        assert!(said.contains("use fp32"), "{said}");
+    }
+    if !tch::Cuda::is_available() {
+        let auto = ["train", "tiny.yaml", "train.precision=tf32", "run.device=auto"];
+        assert!(bench.fails(2, &auto).contains("train.precision: tf32"));
+    }
+    assert!(!bench.path("runs").exists());
+}
+
+#[test]
+fn a_dry_run_says_how_products_are_computed_and_whether_they_repeat() {
+    let bench = Bench::new();
+    let said = bench.ok(&["train", "tiny.yaml", "--dry-run", "train.precision=bf16"]);
+    let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("precision").ends_with("products of the networks in bfloat16"), "{said}");
+    assert!(line("repeatable").contains("bit for bit"), "{said}");
+    assert!(!said.contains("exchange"), "one process exchanges nothing: {said}");
+}
