@@ -1,4 +1,4 @@
-//! `run.deterministic` and `train.precision: tf32`, by the real binary on a CPU.
+//! `run.deterministic`, `train.precision: tf32`, and the exchanges of a step, by the real binary on a CPU.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -70,4 +70,27 @@ fn a_dry_run_says_how_products_are_computed_and_whether_they_repeat() {
     assert!(line("precision").ends_with("products of the networks in bfloat16"), "{said}");
     assert!(line("repeatable").contains("bit for bit"), "{said}");
     assert!(!said.contains("exchange"), "one process exchanges nothing: {said}");
+}
+
+#[test]
+fn a_dry_run_plans_for_processes_that_are_not_there() {
+    let bench = Bench::new();
+    let plan = |processes: &str, more: &[&str]| {
+        let args = ["train", "tiny.yaml", "--dry-run", "--processes", processes];
+        bench.run(&[&args[..], more].concat())
+    };
+    let text = String::from_utf8(plan("2", &["simdino.rate_groups=1"]).stdout).unwrap();
+    // Features of width 16: two covariances of 16 x 16 numbers.
+    for line in [
+        "covariances of the coding rate, 2.0 kB in 1 message\n",
+        "flag: whether to stop, 4 B in 1 message, over the CPU\n",
+        "per step of 2 processes (assumed for Gloo: 0.150 ms a message, 1 GB/s a link)\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let refused = plan("3", &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("train.batch_size: must be a multiple of 3"));
+    let alone = bench.run(&["train", "tiny.yaml", "--processes", "2"]);
+    assert!(stderr(&alone).contains("--dry-run"), "{}", stderr(&alone));
 }

@@ -36,16 +36,22 @@ fn start_one(
     (host, port): (&str, u16),
 ) -> Child {
     let mut command = bench.command(args);
-    for (name, value) in [
+    command.envs(launched((rank, size), (host, port)));
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What torchrun sets for process `rank` of `size`.
+fn launched(
+    (rank, size): (usize, usize),
+    (host, port): (&str, u16),
+) -> [(&'static str, String); 5] {
+    [
         ("RANK", rank.to_string()),
         ("LOCAL_RANK", rank.to_string()),
         ("WORLD_SIZE", size.to_string()),
         ("MASTER_ADDR", host.to_owned()),
         ("MASTER_PORT", port.to_string()),
-    ] {
-        command.env(name, value);
-    }
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    ]
 }
 
 /// Exit code and what was said, of each process.
@@ -229,6 +235,40 @@ fn a_batch_that_cannot_be_shared_is_refused_by_all() {
     let fits = finish(start(&bench, &["train", "tiny.yaml", "--dry-run"], 2));
     assert!(fits.iter().all(|(code, _)| *code == Some(0)), "{fits:?}");
     assert!(fits[1].1.is_empty(), "one process speaks: {fits:?}");
+    let twice = ["train", "tiny.yaml", "--dry-run", "--processes", "4"];
+    for (code, said) in finish(start(&bench, &twice, 2)) {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("--processes: a launcher has started 2 processes"), "{said}");
+    }
+}
+
+#[test]
+fn a_dry_run_measures_the_exchanges_of_its_processes() {
+    let bench = Bench::new();
+    let args = ["train", "tiny.yaml", "--dry-run"];
+    let port = free_port();
+    let mut children = (0..2).map(|rank| {
+        let mut command = bench.command(&args);
+        command.envs(launched((rank, 2), ("127.0.0.1", port)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let (first, second) = (children.next().unwrap(), children.next().unwrap());
+    let [first, second] = [first, second].map(|child| child.wait_with_output().unwrap());
+    assert!(first.status.success() && second.status.success(), "{}", stderr(&first));
+    let said = String::from_utf8(first.stdout).unwrap();
+    assert!(said.contains("gradients, ") && said.contains("beside the backward pass"), "{said}");
+    assert!(said.contains("per step of 2 processes (measured here: "), "{said}");
+    assert!(second.stdout.is_empty() && !bench.path("runs").exists());
+}
+
+#[test]
+fn a_dry_run_says_which_processes_do_not_come() {
+    let bench = Bench::new();
+    let args = ["train", "tiny.yaml", "--dry-run", "run.timeout_s=3"];
+    let alone = start_one(&bench, &args, (0, 2), ("127.0.0.1", free_port()));
+    let (code, said) = finish(vec![alone]).pop().unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("process 0 of 2") && said.contains('1'), "{said}");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! [`assemble`] turns a config into the inputs of the training loop.
 //! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
 //! the computations of a device with the CPU. [`numerics`] puts the settings of the process into
-//! effect.
+//! effect. [`exchanges`] counts what the processes of a run exchange, and [`links`] knows how long
+//! that takes.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]
@@ -16,7 +17,9 @@ pub mod assemble;
 pub mod config;
 pub mod device;
 mod error;
+pub mod exchanges;
 pub mod images;
+pub mod links;
 pub mod numerics;
 pub mod recipes;
 pub mod self_check;

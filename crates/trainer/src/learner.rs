@@ -146,6 +146,11 @@ impl Learner {
         self.trainable.iter().map(Tensor::numel).sum()
     }
 
+    /// Returns the size of each gradient in bytes, in the order of the parameters.
+    pub fn parameter_bytes(&self) -> Vec<usize> {
+        self.trainable.iter().map(|p| p.numel() * p.kind().elt_size_in_bytes()).collect()
+    }
+
     /// Whether all weights of the student are finite. Waits for the device.
     ///
     /// # Errors

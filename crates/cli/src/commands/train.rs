@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use data::Dataset;
 use eval::KnnTask;
-use simdino::{assemble, device, images, numerics};
-use torch_ext::Launch;
+use simdino::{assemble, images};
 use trainer::learner::Learner;
 use trainer::plan::Plan;
 use trainer::probe::Probe;
@@ -43,35 +42,64 @@ pub struct Args {
     /// Check everything, print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: number of processes to plan for, without starting them
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u16).range(1..))]
+    processes: Option<u16>,
 }
+
+/// Longest time, in seconds, that a dry run waits for the other processes of its launcher.
+const DRY_RUN_WAITS_S: f64 = 60.0;
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
     let begun = begin(&args.config, &args.overrides)?;
     let loaded = &begun.loaded;
     if args.dry_run {
-        let launch = distributed::launch(&loaded.config)?;
-        // All processes check; one says what it found.
-        let console = if launch.rank == 0 { Console::new() } else { Console::silent() };
-        loaded.notes.iter().for_each(|note| console.note(note));
-        loaded.warnings.iter().for_each(|warning| console.warn(warning));
-        return dry_run(&begun, &launch, &console);
+        return dry_run(args.processes, &begun);
     }
     let distributed = DistributedContext::init(&loaded.config)?;
     run_with(args, &begun, &distributed).inspect_err(|failure| distributed.leave(failure))
 }
 
-fn dry_run(begun: &Begun, launch: &Launch, console: &Console) -> Result<()> {
+/// All processes check; one says what it found.
+fn dry_run(planned: Option<u16>, begun: &Begun) -> Result<()> {
+    let Begun { loaded, .. } = begun;
+    let config = &loaded.config;
+    let launch = distributed::launch(config)?;
+    let processes = planned.map_or(launch.size, usize::from);
+    if planned.is_some() && launch.size > 1 {
+        let started = launch.size;
+        return Err(Failure::usage(format!(
+            "--processes: a launcher has started {started} processes already, for which the dry run plans"
+        )));
+    }
+    distributed::sharing(config, processes)?;
+    let console = if launch.rank == 0 { Console::new() } else { Console::silent() };
+    loaded.notes.iter().for_each(|note| console.note(note));
+    loaded.warnings.iter().for_each(|warning| console.warn(warning));
+    let waits = config.run.timeout_s.min(DRY_RUN_WAITS_S);
+    let distributed = DistributedContext::join(config, launch, waits)?;
+    dry_run_with(begun, &distributed, processes, &console)
+        .inspect_err(|failure| distributed.leave(failure))
+}
+
+fn dry_run_with(
+    begun: &Begun,
+    distributed: &DistributedContext,
+    processes: usize,
+    console: &Console,
+) -> Result<()> {
     let config = &begun.loaded.config;
-    let device = device::resolve(config.run.device)?;
-    numerics::apply(config, device)?;
-    let (dataset, plan) = open_data(begun, launch.size)?;
+    let links = dry_run::links(&distributed.processes, distributed.device, processes)?;
+    let device = distributed.device;
+    let (dataset, plan) = open_data(begun, processes)?;
     let opened = probe::open(config, &dataset, device, config.data.workers)?;
     say_notices(console, config, &dataset, &opened);
-    if launch.rank != 0 {
-        return Ok(());
+    if distributed.is_first() {
+        dry_run::print(config, &dataset, &plan, opened.probes.as_ref(), (device, &links))?;
     }
-    dry_run::print(config, &dataset, &plan, opened.probes.as_ref(), device)
+    // The first process serves the others' store until all are done.
+    Ok(distributed.processes.collective().barrier()?)
 }
 
 /// What one process of a run does.

@@ -26,11 +26,17 @@ pub struct DistributedContext {
 /// Variables that contradict each other, a batch that cannot be shared.
 pub fn launch(config: &RunConfig) -> Result<Launch> {
     let launch = Launch::from_variables(&std::env::vars().collect())?;
-    let problems = config.problems_of_sharing(launch.size);
-    match problems.is_empty() {
-        true => Ok(launch),
-        false => Err(Failure::problems(problems)),
-    }
+    sharing(config, launch.size)?;
+    Ok(launch)
+}
+
+/// Checks that so many processes can share the batch.
+///
+/// # Errors
+/// Everything that does not fit.
+pub fn sharing(config: &RunConfig, processes: usize) -> Result<()> {
+    let problems = config.problems_of_sharing(processes);
+    if problems.is_empty() { Ok(()) } else { Err(Failure::problems(problems)) }
 }
 
 impl DistributedContext {
@@ -40,13 +46,20 @@ impl DistributedContext {
     /// Variables that contradict each other, a batch that cannot be shared, a device that is not
     /// there, processes that do not come.
     pub fn init(config: &RunConfig) -> Result<Self> {
-        let launch = launch(config)?;
+        Self::join(config, launch(config)?, config.run.timeout_s)
+    }
+
+    /// Takes a device and meets the other processes of a launcher, for `timeout_s` at the longest.
+    ///
+    /// # Errors
+    /// A device that is not there, processes that do not come.
+    pub fn join(config: &RunConfig, launch: Launch, timeout_s: f64) -> Result<Self> {
         let device = device::of_process(config.run.device, &launch)?;
         numerics::apply(config, device)?;
         if launch.size == 1 {
             return Ok(Self { launch, device, processes: Processes::Single });
         }
-        let timeout = Duration::from_secs_f64(config.run.timeout_s);
+        let timeout = Duration::from_secs_f64(timeout_s);
         let mut group = ProcessGroup::join(launch.rendezvous(timeout))?;
         if let Device::Cuda(index) = device {
             group = group.with_cuda(index)?;

@@ -6,12 +6,14 @@ use trainer::config::Precision;
 use trainer::plan::Plan;
 use trainer::processes::Processes;
 
+use super::links::Links;
+pub use super::links::links;
 use super::probe::{Probes, describe};
 use super::start;
 use crate::config::RunConfig;
 use crate::console::Console;
 use crate::failure::Result;
-use simdino::assemble;
+use simdino::{assemble, exchanges};
 
 /// Prints data, steps, learning rate, parameters, the groups of the loss, and the probes.
 pub fn print(
@@ -19,7 +21,7 @@ pub fn print(
     dataset: &Dataset,
     plan: &Plan,
     probes: Option<&Probes>,
-    device: Device,
+    (device, links): (Device, &Links),
 ) -> Result<()> {
     // Builds the network, so that what cannot be built is found here.
     let mut learner = assemble::learner(config, device, Processes::Single)?;
@@ -57,7 +59,9 @@ pub fn print(
     ];
     let probes = probes.map(|probes| describe(probes, plan)).unwrap_or_default();
     let probes = if probes.is_empty() { vec!["none".to_owned()] } else { probes };
+    let exchanges = links.describe(&exchanges::per_step(config, &learner));
     let lines = lines.into_iter().chain(probes.into_iter().map(|line| ("probe", line)));
+    let lines = lines.chain(exchanges);
     for (what, value) in lines {
         println!("{what:<15}{value}");
     }

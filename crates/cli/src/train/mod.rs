@@ -4,6 +4,7 @@ pub mod begin;
 pub mod distributed;
 pub mod dry_run;
 pub mod environment;
+mod links;
 pub mod observer;
 pub mod pictures;
 pub mod probe;
