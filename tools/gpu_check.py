@@ -24,7 +24,7 @@ import threading
 import time
 
 from gpu_parts import HERE, SMALL_STEP, Check, words
-from gpu_summary import METHODS, SIZES, TESTS, json_lines
+from gpu_summary import DINOV3, METHODS, SIZES, TESTS, json_lines
 
 CURVES = ["simdino", "dino"]
 # In bf16 with our own attention, and in fp32 with libtorch's.
@@ -141,6 +141,7 @@ def times(check):
         if size == "B":
             check.peer(size, "compile", 75)
             check.trace(size, 40)
+    dinov3(check)
     throughput(check)
     for size in "SL":  # without a warm cache if the warm-up did not reach this size
         check.peer(size, "compile", 90)
@@ -151,6 +152,17 @@ def times(check):
     check.step("S", "no_graph", 40, keys={"train.cuda_graph": "false"})
     for method in CURVES:
         curve(check, method, check.left())
+
+
+def dinov3(check):
+    """Times our step with the network, crops, and batch of DINOv3's."""
+    for method, recipe in DINOV3.items():
+        command = [check.simdino, "bench", "step", recipe, "--shape", "dinov3_vitl16", "--json"]
+        command += ["train.precision=bf16", f"run.device={check.device}", *check.counts()]
+        if check.small:
+            command += words(SMALL_STEP) + ["koleo.groups=2"]
+            command += ["head.prototypes=64"] if method == "dinov2" else []
+        check.part(f"dinov3_{method}", 45, command)
 
 
 def warm_up(check):

@@ -16,6 +16,11 @@ METHODS = {
     "dinov2": ["method=dinov2", "head.prototypes=4096"],
     "dinov2_sinkhorn": ["method=dinov2", "head.prototypes=4096", "dino.centering=sinkhorn_knopp"],
 }
+# Recipes whose step is timed with the sizes of DINOv3's: its own losses are those of DINOv2.
+DINOV3 = {"simdino": "simdino_vitl16_in1k", "dinov2": "dinov2_vitl16_short_in1k"}
+# img/s per H100 of that step, with 32 GPUs: from 0.57 s for 2,048 images in the header of its config
+# (facebookresearch/dinov3@98b38de), and from 14 hours for 125,000 such steps in its README.
+DINOV3_REPORTED = (112, 159)
 TESTS = ["nccl", "reducer", "runtime", "foreach", "fused", "attention", "linear", "transfer", "graph"]
 # Our step with one part computed differently.
 OTHERWISE = {
@@ -89,7 +94,7 @@ def summary(check):
     sections = {
         "smoke": [("Card", card), ("Numbers", numbers), ("Tests", tests), ("Methods", methods)],
         "times": [
-            ("Training step", steps), ("Training from files", trained), ("k-NN on CIFAR-10", curves),
+            ("Training step", steps), ("DINOv3's step", dinov3), ("Training from files", trained), ("k-NN on CIFAR-10", curves),
             ("Where the time of ViT-B/16's step goes", traced),
         ],
     }
@@ -165,6 +170,25 @@ def steps(check):
             rows.append([*row, ratio, gib])
     header = ["model, batch", "program", "step ms", "img/s", "MFU %", "simdino / it", "peak GiB"]
     note = f"Random input, {crops or 'no'} crops. MFU is of an H100's {H100_BF16 / 1e12:.0f} TFLOP/s."
+    return f"{note}\n\n{table(header, rows)}"
+
+
+def dinov3(check):
+    rows = []
+    for method in DINOV3:
+        result = last_json(check.file(f"dinov3_{method}.out"))
+        if result is None:
+            rows.append([method, "no result", "-", "-", "-", "-"])
+            continue
+        mfu = "-"
+        if "config" in result:
+            mfu = f"{100 * result['img_s'] * flops_per_image(result['config']) / H100_BF16:.1f}"
+        times = " to ".join(f"{result['img_s'] / reported:.2f}" for reported in reversed(DINOV3_REPORTED))
+        gib = f"{result['peak_memory_bytes'] / 2**30:.1f}"
+        rows.append([method, f"{result['step_ms']:.1f}", f"{result['img_s']:.0f}", mfu, times, gib])
+    low, high = DINOV3_REPORTED
+    note = f"ViT-L/16, 2 x 224 + 8 x 96 crops, batch 64. DINOv3 reports {low} to {high} img/s per H100."
+    header = ["losses", "step ms", "img/s", "MFU %", "img/s / reported", "peak GiB"]
     return f"{note}\n\n{table(header, rows)}"
 
 

@@ -137,6 +137,8 @@ class Calls(unittest.TestCase):
         summary, _ = self.looked_at()
         self.assertEqual(code, 0, summary)
         self.assertIn("B_compile: ok", said)
+        self.assertIn("dinov3_dinov2: ok", said)
+        self.assertIn("| dinov2 | 100.0 | 10 | - | 0.06 to 0.09 |", summary)
         self.assertIn("| ViT-B/16, 16 | torch compile | 200.0 | 5 |", summary)
         self.assertIn("| training, data and step | 8 |", summary)
         self.assertIn("| 4 | 0.5 | 0.2500 |", summary)

@@ -1,4 +1,4 @@
-//! `run.deterministic`, `train.precision: tf32`, and the exchanges of a step, by the real binary on a CPU.
+//! `run.deterministic`, `train.precision: tf32`, and what a step costs, by the real binary on a CPU.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -93,4 +93,30 @@ fn a_dry_run_plans_for_processes_that_are_not_there() {
     assert!(stderr(&refused).contains("train.batch_size: must be a multiple of 3"));
     let alone = bench.run(&["train", "tiny.yaml", "--processes", "2"]);
     assert!(stderr(&alone).contains("--dry-run"), "{}", stderr(&alone));
+}
+
+#[test]
+fn bench_step_compares_sizes_and_says_what_is_modeled() {
+    let bench = Bench::without_images();
+    let step = ["bench", "step", "tiny.yaml", "--steps", "1", "--warmup", "0"];
+    let text = bench.ok(&[&step[..], &["--costs"]].concat());
+    assert!(
+        text.contains("as configured") && text.contains("modeled: the measured time"),
+        "{text}"
+    );
+    let json = bench.ok(&[&step[..], &["--costs", "--json"]].concat());
+    let json: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    let costs = json["costs"].as_array().unwrap();
+    assert_eq!(costs[0]["step_ms"], json["step_ms"]);
+    assert!(costs.iter().filter(|cost| cost["measured"] == true).count() == 1, "{json}");
+    // The sizes of the published step, except for a smaller network.
+    let small = ["--shape", "dinov3_vitl16", "model.arch=vit_nano", "train.batch_size=4"];
+    let json = bench.ok(&[&step[..], &small, &["--json"]].concat());
+    let json: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    let config = &json["config"];
+    assert_eq!(
+        (&config["augment"]["local_crops_number"], &config["model"]["patch_size"]),
+        (&8.into(), &16.into())
+    );
+    assert!(bench.ok(&[&step[..], &small].concat()).contains("DINOv3 reports 112 img/s per H100"));
 }

@@ -8,13 +8,14 @@
 //! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
 //! the computations of a device with the CPU. [`numerics`] puts the settings of the process into
 //! effect. [`exchanges`] counts what the processes of a run exchange, and [`links`] knows how long
-//! that takes.
+//! that takes; [`costs`] knows how much a step computes.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]
 
 pub mod assemble;
 pub mod config;
+pub mod costs;
 pub mod device;
 mod error;
 pub mod exchanges;

@@ -2,6 +2,7 @@
 
 mod data;
 mod eval;
+mod shapes;
 mod step;
 
 use clap::Subcommand;

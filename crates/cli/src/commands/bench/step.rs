@@ -15,6 +15,7 @@ use trainer::processes::Processes;
 use trainer::schedule::Schedules;
 use trainer::step::{StepRequest, StepResult};
 
+use super::shapes::{self, PublishedShape};
 use crate::config::{self, RunConfig};
 use crate::failure::{Failure, Result};
 use simdino::{assemble, device, numerics};
@@ -39,6 +40,13 @@ pub struct StepArgs {
     /// Also write a trace of three more steps, after the timed ones, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Sizes of a published step in place of the config's, to compare with its throughput
+    #[arg(long, value_enum, value_name = "NAME")]
+    shape: Option<PublishedShape>,
+    /// Also print a table of what the step would cost with other crops, batches, and depths: modeled
+    /// from the measured time by the number of operations
+    #[arg(long)]
+    costs: bool,
     /// One JSON object on the last line
     #[arg(long)]
     json: bool,
@@ -50,7 +58,9 @@ pub fn run(args: &StepArgs) -> Result<()> {
         return Err(Failure::usage("--steps: must be at least 1 (got 0)"));
     }
     // The data section is not used: a config without data.path can be timed.
-    let config = config::load_unchecked(&args.config, &args.overrides)?.config;
+    let mut overrides = args.shape.map(PublishedShape::overrides).unwrap_or_default();
+    overrides.extend_from_slice(&args.overrides);
+    let config = config::load_unchecked(&args.config, &overrides)?.config;
     let problems: Vec<_> =
         config.validate().into_iter().filter(|p| !p.starts_with("data.")).collect();
     if !problems.is_empty() {
@@ -174,7 +184,7 @@ fn report(config: &RunConfig, device: Device, args: &StepArgs, step_ms: f64) -> 
     let peak = torch_ext::device_memory(device)?.peak_allocated_bytes;
     let name = torch_ext::device_name(device);
     if args.json {
-        let line = json!({
+        let mut line = json!({
             "device": name,
             "batch_size": config.train.batch_size,
             "precision": config.train.precision,
@@ -184,6 +194,9 @@ fn report(config: &RunConfig, device: Device, args: &StepArgs, step_ms: f64) -> 
             "threads": tch::get_num_threads(),
             "config": config,
         });
+        if args.costs {
+            line["costs"] = shapes::json(config, step_ms);
+        }
         println!("{line}");
     } else {
         println!(
@@ -191,6 +204,12 @@ fn report(config: &RunConfig, device: Device, args: &StepArgs, step_ms: f64) -> 
             config.train.batch_size,
             peak as f64 / 1e9
         );
+        if let Some(shape) = args.shape {
+            println!("{}", shape.reported());
+        }
+        if args.costs {
+            print!("\n{}", shapes::text(config, step_ms));
+        }
     }
     Ok(())
 }
