@@ -66,10 +66,14 @@ pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> 
         merge(&mut sizes, json!({ "koleo": { "groups": 1 } }));
     }
     if matches!(method, Method::SimDino | Method::SimDinoV2) {
-        merge(
-            &mut sizes,
-            json!({ "simdino": { "coeff_rule": "held", "group_rows": group_rows(given, batch) } }),
-        );
+        let group_rows = group_rows(given, batch);
+        let held = json!({ "coeff_rule": "held", "group_rows": group_rows });
+        merge(&mut sizes, json!({ "simdino": held }));
+        // An `eps` of the config keeps the meaning that it has without this.
+        if ["eps", "eps_semantics"].iter().all(|key| given["simdino"][key].is_null()) {
+            let noise = json!({ "eps": 0.025, "eps_semantics": "relative" });
+            merge(&mut sizes, json!({ "simdino": noise }));
+        }
     } else {
         // A few images for each prototype.
         let prototypes = (images / 4).next_power_of_two().clamp(256, 65_536);
@@ -143,6 +147,7 @@ fn rounded(epochs: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use objectives::EpsSemantics;
     use trainer::config::EveryEpochs;
 
     use super::*;
@@ -213,6 +218,18 @@ mod tests {
         assert_eq!((chosen.momentum_batch, chosen.base_lr), (Some(16), 8e-3));
         let given = of(json!({ "momentum_teacher": 0.996, "base_lr": 1e-3 }));
         assert_eq!((given.momentum_batch, given.lr_scaling), (None, Default::default()));
+    }
+
+    #[test]
+    fn a_given_eps_keeps_its_meaning() {
+        let of = |simdino: Value| {
+            let given = json!({ "data": { "path": "a" }, "simdino": simdino });
+            let simdino = config(given, 800, false).simdino;
+            (simdino.eps, simdino.eps_semantics)
+        };
+        assert_eq!(of(json!({})), (0.025, EpsSemantics::Relative));
+        assert_eq!(of(json!({ "eps": 0.1 })), (0.1, EpsSemantics::Code));
+        assert_eq!(of(json!({ "eps_semantics": "paper" })), (0.05, EpsSemantics::Paper));
     }
 
     #[test]
