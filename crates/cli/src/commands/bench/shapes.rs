@@ -116,7 +116,24 @@ pub fn json(config: &RunConfig, measured_ms: f64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::load_unchecked;
+
+    #[test]
+    fn the_published_sizes_fit_recipes_of_that_network() {
+        for recipe in ["simdino_vitl16_in1k", "dinov2_vitl16_short_in1k"] {
+            let overrides = PublishedShape::Dinov3VitL16.overrides();
+            let config = load_unchecked(Path::new(recipe), &overrides).unwrap().config;
+            let problems = config.validate();
+            assert!(problems.iter().all(|problem| problem.starts_with("data.")), "{problems:?}");
+            // 1,526 GFLOP without registers, as docs/REPRODUCING.md says.
+            let gflop = table(&config)[0].shape.flops_per_image() / 1e9;
+            let plain = config.model.num_register_tokens == 0;
+            assert!(!plain || (gflop - 1525.8).abs() < 0.1, "{recipe}: {gflop}");
+        }
+    }
 
     #[test]
     fn one_row_is_measured_and_the_others_follow_its_operations() {
