@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Bench, final_state, kill_at, lines, stderr};
@@ -217,7 +218,24 @@ fn a_probe_that_a_signal_leaves_out_is_measured_first_when_the_run_goes_on() {
             steps(&probed(&bench, "stopped"), STEPS[4].0),
             (0..step + 3).collect::<Vec<_>>()
         );
+        assert!(
+            starts_session_at(&bench.path("runs/stopped/tensorboard"), step),
+            "TensorBoard has to discard the probes of step {step}, which are written again"
+        );
     }
+}
+
+/// Whether the last file for TensorBoard begins with a session at `step`, which is below 128^2.
+fn starts_session_at(folder: &Path, step: u64) -> bool {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let bytes = fs::read(files.max().unwrap()).unwrap();
+    let step = match step {
+        0..128 => vec![step as u8],
+        _ => vec![step as u8 | 0x80, (step >> 7) as u8],
+    };
+    // Field 2 is the step, and field 7 the log of the session.
+    let event = [&[0x10][..], &step, &[0x3A, 2, 8, 1]].concat();
+    bytes.windows(event.len()).any(|window| window == event)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data::loader::BrokenImage;
-use trainer::metrics::{JsonlSink, Record, Sink, TensorBoardSink, write_csv};
+use trainer::metrics::{JsonlSink, Record, Sink, TensorBoardSink, read_jsonl, write_csv};
 use trainer::run::Observer;
 use trainer::start::Start;
 use trainer::{Error, Result};
@@ -40,11 +40,11 @@ impl RunObserver {
     ) -> Result<Self> {
         let metrics = dir.file("metrics.jsonl");
         let resume = (start.step > 0).then_some(start);
-        let resume_step = resume.map(|start| start.step);
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if rank == 0 {
             sinks.push(Box::new(JsonlSink::open(&metrics, resume)?));
-            sinks.push(Box::new(TensorBoardSink::open(&dir.file("tensorboard"), resume_step)?));
+            let (folder, kept) = (dir.file("tensorboard"), read_jsonl(&metrics)?);
+            sinks.push(Box::new(TensorBoardSink::open(&folder, resume, &kept)?));
         }
         Ok(Self {
             sinks,

@@ -96,6 +96,70 @@ fn frame(data: &[u8]) -> Vec<u8> {
     framed
 }
 
+/// What tests look at in an event.
+#[cfg(test)]
+pub(super) struct Seen {
+    pub step: u64,
+    pub starts_session: bool,
+    /// Names of its scalars.
+    pub tags: Vec<String>,
+}
+
+/// Reads the events of a file.
+#[cfg(test)]
+pub(super) fn read(mut file: &[u8]) -> Vec<Seen> {
+    let mut events = Vec::new();
+    while let Some((length, rest)) = file.split_first_chunk::<8>() {
+        let (data, rest) = rest[4..].split_at(u64::from_le_bytes(*length) as usize);
+        let mut seen = Seen { step: 0, starts_session: false, tags: Vec::new() };
+        for (field, value, bytes) in fields(data) {
+            match field {
+                2 => seen.step = value,
+                5 => seen.tags.extend(fields(bytes).into_iter().map(|(_, _, value)| tag_of(value))),
+                7 => seen.starts_session = true,
+                _ => {}
+            }
+        }
+        events.push(seen);
+        file = &rest[4..];
+    }
+    events
+}
+
+#[cfg(test)]
+fn tag_of(value: &[u8]) -> String {
+    let tag = fields(value).into_iter().find(|(field, ..)| *field == 1);
+    tag.map(|(_, _, bytes)| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+}
+
+/// Number of each field of a message, and its value as a number or as bytes.
+#[cfg(test)]
+fn fields(mut message: &[u8]) -> Vec<(u64, u64, &[u8])> {
+    let varint = |message: &mut &[u8]| {
+        let length = 1 + message.iter().take_while(|&&byte| byte >= 0x80).count();
+        let (own, rest) = message.split_at(length);
+        *message = rest;
+        own.iter().rev().fold(0, |value, &byte| value << 7 | u64::from(byte & 0x7F))
+    };
+    let mut all = Vec::new();
+    while !message.is_empty() {
+        let tag = varint(&mut message);
+        let length = match tag & 7 {
+            VARINT => {
+                all.push((tag >> 3, varint(&mut message), &[][..]));
+                continue;
+            }
+            FIXED64 => 8,
+            FIXED32 => 4,
+            _ => varint(&mut message) as usize,
+        };
+        let (bytes, rest) = message.split_at(length);
+        all.push((tag >> 3, 0, bytes));
+        message = rest;
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

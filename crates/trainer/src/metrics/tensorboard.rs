@@ -1,7 +1,9 @@
 //! Scalars as TensorBoard event files.
 //!
 //! A resumed run adds a file that begins with a session start at the first step that it will
-//! write, so that TensorBoard discards what the interrupted run wrote about later steps.
+//! write, so that TensorBoard discards what the interrupted run wrote about later steps. If the probes
+//! of the step that it continues from are missing, an earlier attempt to continue may have written
+//! them: the session then starts at that step, whose other records are written again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -10,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Record, Sink, event};
 use crate::error::{Error, Result};
+use crate::start::Start;
 
 const PREFIX: &str = "events.out.tfevents.";
 
@@ -23,12 +26,14 @@ pub struct TensorBoardSink {
 impl TensorBoardSink {
     /// Opens a new event file in the folder `dir`, which is created if necessary.
     ///
-    /// `resume_step` is the step that the run continues from, or `None` for a new run; TensorBoard
-    /// then ignores what files of an earlier attempt contain about later steps.
+    /// `resume` is where the run continues from, or `None` for a new run; TensorBoard then ignores what
+    /// files of an earlier attempt contain about later steps and about probes that are missing. `kept`
+    /// are the records that the run keeps, from which those of the step with missing probes are written
+    /// again.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be created or read, or if the file cannot be written.
-    pub fn open(dir: &Path, resume_step: Option<u64>) -> Result<Self> {
+    pub fn open(dir: &Path, resume: Option<Start>, kept: &[Record]) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io(dir, "make the folder"))?;
         let (path, is_first) = next_path(dir, wall_time())?;
         let file = OpenOptions::new()
@@ -38,11 +43,17 @@ impl TensorBoardSink {
             .map_err(Error::io(&path, "create the file"))?;
         let mut sink = Self { file, path };
         sink.put(&event::file_version(wall_time()))?;
-        if !is_first {
-            // The record of the step that the run resumes from exists already; the next one is
-            // new.
-            let first_new = resume_step.map_or(0, |step| step + 1);
-            sink.put(&event::session_start(wall_time(), first_new))?;
+        if is_first {
+            return Ok(sink);
+        }
+        match resume {
+            Some(Start { step, probes_missing: true }) => {
+                sink.put(&event::session_start(wall_time(), step))?;
+                kept.iter().filter(|record| record.step == step).try_for_each(|r| sink.write(r))?;
+            }
+            // The records of the step that the run continues from exist already; the next one is new.
+            Some(Start { step, .. }) => sink.put(&event::session_start(wall_time(), step + 1))?,
+            None => sink.put(&event::session_start(wall_time(), 0))?,
         }
         Ok(sink)
     }
@@ -116,16 +127,54 @@ mod tests {
     fn a_resumed_file_starts_a_session() {
         let dir = tempfile::tempdir().unwrap();
         let open = |resume| {
-            let sink = TensorBoardSink::open(dir.path(), resume).unwrap();
+            let sink = TensorBoardSink::open(dir.path(), resume, &[]).unwrap();
             fs::read(&sink.path).unwrap()
         };
+        let at = |step| Some(Start { step, probes_missing: false });
         let version_only = event::file_version(0.0).len();
-        assert_eq!(open(Some(7)).len(), version_only);
+        assert_eq!(open(at(7)).len(), version_only);
         // Session starts at step 8: field 2, value 8, then the session log.
-        let resumed = open(Some(7));
+        let resumed = open(at(7));
         assert!(resumed.len() > version_only);
         assert!(resumed.windows(6).any(|w| w == [0x10, 8, 0x3A, 2, 8, 1]), "{resumed:?}");
         let again = open(None);
         assert!(again.windows(4).any(|w| w == [0x3A, 2, 8, 1]), "{again:?}");
+    }
+
+    /// Steps and names of the values that TensorBoard shows: a session start discards whatever was read before
+    /// about its step and later ones.
+    fn shown(dir: &Path) -> Vec<(u64, String)> {
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let mut shown = Vec::new();
+        for event in files.iter().flat_map(|path| event::read(&fs::read(path).unwrap())) {
+            if event.starts_session {
+                shown.retain(|(step, _)| *step < event.step);
+            }
+            shown.extend(event.tags.into_iter().map(|tag| (event.step, tag)));
+        }
+        shown
+    }
+
+    #[test]
+    fn a_probe_that_was_missing_is_shown_once_however_often_the_run_continues() {
+        let dir = tempfile::tempdir().unwrap();
+        let record =
+            |step, name: &str| Record { step, epoch: 0.0, values: vec![(name.to_owned(), 0.5)] };
+        let kept = [3, 4].map(|step| record(step, "loss/total"));
+        let mut first = TensorBoardSink::open(dir.path(), None, &[]).unwrap();
+        kept.iter().for_each(|record| first.write(record).unwrap());
+        let start = Some(Start { step: 4, probes_missing: true });
+        for _ in 0..3 {
+            let mut sink = TensorBoardSink::open(dir.path(), start, &kept).unwrap();
+            sink.write(&record(4, "probe/knn_top1")).unwrap();
+            sink.write(&record(5, "loss/total")).unwrap();
+            let expected = [(3, "loss"), (4, "loss"), (4, "probe"), (5, "loss")];
+            let shown = shown(dir.path());
+            let shown: Vec<_> =
+                shown.iter().map(|(step, tag)| (*step, tag.split('/').next().unwrap())).collect();
+            assert_eq!(shown, expected);
+        }
     }
 }
