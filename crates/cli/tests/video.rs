@@ -118,7 +118,19 @@ fn what_does_not_fit_is_a_sentence() {
     let said = bench.fails(1, &[&ARGS[..8], &["--side", "4"]].concat());
     assert!(said.contains("side") && said.contains("too small for patches of 8"), "{said}");
     bench.lacks(&ARGS, "--resize");
-    GrayImage::new(60, 80).save(bench.path("truth/slide/00000.png")).unwrap();
+    let annotate = |width, id| {
+        let first = GrayImage::from_pixel(width, 80, Luma([id]));
+        first.save(bench.path("truth/slide/00000.png")).unwrap();
+    };
+    // The object of DAVIS 2016, which DAVIS 2017 takes for pixels that do not count.
+    annotate(120, 255);
+    let said = bench.fails(1, &ARGS);
+    assert!(
+        said.contains("00000.png: shows no object") && said.contains("--single-object"),
+        "{said}"
+    );
+    bench.ok(&[&ARGS[..], &["--single-object"]].concat());
+    annotate(60, 1);
     let said = bench.fails(1, &ARGS);
     assert!(said.contains("has 120 x 80 pixels, but the first annotation has 60 x 80"), "{said}");
     fs::remove_dir_all(bench.path("frames/slide")).unwrap();

@@ -124,10 +124,11 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
         let stem = frame.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         args.truth.join(&name).join(format!("{stem}.png"))
     };
-    let mut first = match frames.first() {
-        Some(frame) => IndexImage::read(&annotation(frame))?,
+    let path = match frames.first() {
+        Some(frame) => annotation(frame),
         None => return Err(Failure::failed(format!("{}: no frames", folder.display()))),
     };
+    let mut first = IndexImage::read(&path)?;
     let single = args.single_object;
     let number = |id: &mut u8| match *id {
         0 => {}
@@ -136,6 +137,16 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
         _ => {}
     };
     first.pixels.iter_mut().for_each(number);
+    // Nothing could be scored, which the network should not compute first.
+    if first.pixels.iter().all(|&id| id == 0) {
+        let hint = match single {
+            true => "",
+            false => {
+                " with a number from 1 to 254; if 255 is the object, as in DAVIS 2016, give --single-object"
+            }
+        };
+        return Err(Failure::failed(format!("{}: shows no object{hint}", path.display())));
+    }
     Ok(Sequence { name, frames, first })
 }
 
