@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Pairs of steps and changes of the gradient that are kept.
 const HISTORY: usize = 20;
@@ -71,7 +71,7 @@ pub(super) fn minimize(start: &Tensor, f: &mut impl Objective, limits: Limits) -
         let mut decrease = 0.0;
         if let Some((step, next)) = found {
             let moved = direction * step;
-            memory.add(moved.shallow_clone(), &next.gradient - &here.gradient);
+            memory.add(&moved, &(&next.gradient - &here.gradient));
             at += moved;
             decrease = here.loss - next.loss;
             here = next;
@@ -125,44 +125,94 @@ fn search(
 }
 
 /// The last steps, from which L-BFGS estimates the inverse of the Hessian.
+///
+/// Steps and changes are rows of two matrices, and the recursion over them runs on their inner products: a few
+/// products with a matrix take the place of dozens of operations on single vectors.
 #[derive(Default)]
 struct Memory {
-    /// Step, change of the gradient, and the inverse of their product.
-    pairs: VecDeque<(Tensor, Tensor, f64)>,
+    rows: Option<Rows>,
+    /// Products of step i and change j, at `[i][j]`.
+    products: [[f64; HISTORY]; HISTORY],
+    /// Rows in use, from the oldest to the newest.
+    order: VecDeque<usize>,
+}
+
+/// `[HISTORY, n]` both; zero where there is no row yet.
+struct Rows {
+    steps: Tensor,
+    changes: Tensor,
+}
+
+impl Rows {
+    fn new(like: &Tensor) -> Self {
+        let size = [HISTORY as i64, like.numel() as i64];
+        let zeros = || Tensor::zeros(size, (Kind::Double, like.device()));
+        Self { steps: zeros(), changes: zeros() }
+    }
 }
 
 impl Memory {
-    fn add(&mut self, step: Tensor, change: Tensor) {
-        let product = dot(&step, &change);
+    fn add(&mut self, step: &Tensor, change: &Tensor) {
+        let product = dot(step, change);
         // Rounding can make it zero or negative near the minimum, and then it tells nothing.
-        if product.is_nan() || product <= f64::EPSILON * dot(&change, &change) {
+        if product.is_nan() || product <= f64::EPSILON * dot(change, change) {
             return;
         }
-        if self.pairs.len() == HISTORY {
-            self.pairs.pop_front();
+        let row = match self.order.len() {
+            HISTORY => self.order.pop_front().unwrap_or_default(),
+            unused => unused,
+        };
+        let Rows { steps, changes } = self.rows.get_or_insert_with(|| Rows::new(step));
+        let (step, change) = (step.flatten(0, -1), change.flatten(0, -1));
+        steps.get(row as i64).copy_(&step);
+        changes.get(row as i64).copy_(&change);
+        let (of_step, of_change) = (times(changes, &step), times(steps, &change));
+        for other in 0..HISTORY {
+            self.products[row][other] = of_step[other];
+            self.products[other][row] = of_change[other];
         }
-        self.pairs.push_back((step, change, 1.0 / product));
+        self.order.push_back(row);
     }
 
     /// The two-loop recursion (Nocedal and Wright, algorithm 7.4) around the preconditioner.
     fn times_inverse_hessian(&self, gradient: &Tensor, f: &impl Objective) -> Tensor {
-        let mut q = gradient.copy();
-        let mut alphas = Vec::with_capacity(self.pairs.len());
-        for (step, change, inverse) in self.pairs.iter().rev() {
-            let alpha = inverse * dot(step, &q);
-            q -= change * alpha;
-            alphas.push(alpha);
+        let (Some(Rows { steps, changes }), Some(&newest)) = (&self.rows, self.order.back()) else {
+            return f.precondition(gradient);
+        };
+        let products = &self.products;
+        let own = times(steps, gradient);
+        let mut alphas = [0.0; HISTORY];
+        for &i in self.order.iter().rev() {
+            let of_newer: f64 = (0..HISTORY).map(|j| alphas[j] * products[i][j]).sum();
+            alphas[i] = (own[i] - of_newer) / products[i][i];
         }
-        let mut q = f.precondition(&q);
-        if let Some((_, change, inverse)) = self.pairs.back().filter(|_| !f.is_scaled()) {
-            q *= 1.0 / (inverse * dot(change, &f.precondition(change)));
+        let mut q = f.precondition(&(gradient - combined(changes, &alphas, gradient)));
+        if !f.is_scaled() {
+            let change = changes.get(newest as i64).view_as(gradient);
+            q *= products[newest][newest] / dot(&change, &f.precondition(&change));
         }
-        for ((step, change, inverse), alpha) in self.pairs.iter().zip(alphas.into_iter().rev()) {
-            let beta = inverse * dot(change, &q);
-            q += step * (alpha - beta);
+        let own = times(changes, &q);
+        let mut factors = [0.0; HISTORY];
+        for &i in &self.order {
+            let of_older: f64 = (0..HISTORY).map(|j| factors[j] * products[j][i]).sum();
+            factors[i] = alphas[i] - (own[i] + of_older) / products[i][i];
         }
-        q
+        &q + combined(steps, &factors, &q)
     }
+}
+
+/// Inner products of rows `[HISTORY, n]` with a vector of n values.
+fn times(rows: &Tensor, vector: &Tensor) -> [f64; HISTORY] {
+    let mut products = [0.0; HISTORY];
+    let found = rows.mv(&vector.flatten(0, -1)).to_device(Device::Cpu);
+    found.copy_data(&mut products, HISTORY);
+    products
+}
+
+/// The sum of rows `[HISTORY, n]`, each times its factor, in the shape of `like`.
+fn combined(rows: &Tensor, factors: &[f64; HISTORY], like: &Tensor) -> Tensor {
+    let factors = Tensor::from_slice(factors).to_device(rows.device());
+    rows.tr().mv(&factors).view_as(like)
 }
 
 fn dot(a: &Tensor, b: &Tensor) -> f64 {
@@ -171,8 +221,6 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     /// `1 + sum_i scale_i (x_i - target_i)^2 / 2`, with a preconditioner that is wrong by `wrong`.
