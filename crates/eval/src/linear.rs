@@ -5,6 +5,7 @@
 //! published protocols.
 
 mod config;
+mod dual;
 mod fresh;
 mod heads;
 mod order;
@@ -57,6 +58,14 @@ enum Source<'a> {
     Kept(Tensor, Passes),
     /// Random crops.
     Fresh(Box<Fresh<'a>>),
+}
+
+/// The images of a step.
+struct Batch {
+    rows: Tensor, // [B, F + 1]
+    /// Their places among the rows that were computed before, `[B]`.
+    images: Option<Tensor>,
+    labels: Tensor, // [B]
 }
 
 /// A probe in training. The result does not depend on where it was interrupted.
@@ -136,9 +145,13 @@ impl<'a> LinearProbe<'a> {
         };
         let rates: Vec<f64> = config.rates.iter().map(|rate| rate * scale).collect();
         let size = (classes, device, config.seed);
+        let mut heads = Heads::new(&config.inputs, layout, &rates, config.optimizer, size);
+        if let Source::Kept(rows, _) = &source {
+            heads.learn_from(rows);
+        }
         Ok(Self {
             config: config.clone(),
-            heads: Heads::new(&config.inputs, layout, &rates, config.optimizer, size),
+            heads,
             layout,
             order,
             source,
@@ -163,8 +176,8 @@ impl<'a> LinearProbe<'a> {
     pub fn advance(&mut self, steps: usize) -> Result<()> {
         let (done, all) = self.progress();
         for step in done..all.min(done.saturating_add(steps)) {
-            let (rows, labels) = self.batch(step)?;
-            self.heads.step(&rows, &labels, self.order.share(step));
+            let Batch { rows, images, labels } = self.batch(step)?;
+            self.heads.step(&rows, images.as_ref(), &labels, self.order.share(step));
             let epoch_ends = (step + 1).is_multiple_of(self.order.epoch_steps);
             if step + 1 == all || (epoch_ends && self.config.reported == Reported::BestEpoch) {
                 self.measure((step + 1) / self.order.epoch_steps)?;
@@ -173,21 +186,22 @@ impl<'a> LinearProbe<'a> {
         Ok(())
     }
 
-    /// Rows and labels of a step.
-    fn batch(&mut self, step: usize) -> Result<(Tensor, Tensor)> {
+    /// The images of a step.
+    fn batch(&mut self, step: usize) -> Result<Batch> {
         let device = self.config.device;
         match &mut self.source {
             Source::Kept(rows, passes) => {
                 let images = self.order.uses(step).map(|number| passes.image(number) as i64);
                 let images = Tensor::from_slice(&images.collect::<Vec<_>>()).to_device(device);
                 let select = |from: &Tensor| from.index_select(0, &images);
-                Ok((select(rows), select(&self.labels)))
+                let (rows, labels) = (select(rows), select(&self.labels));
+                Ok(Batch { rows, images: Some(images), labels })
             }
             Source::Fresh(fresh) => {
                 let (features, images) = fresh.rows(step, &self.order)?;
                 let images = Tensor::from_slice(&images).to_device(device);
                 let rows = self.layout.with_ones(&features.to_device(device));
-                Ok((rows, self.labels.index_select(0, &images)))
+                Ok(Batch { rows, images: None, labels: self.labels.index_select(0, &images) })
             }
         }
     }

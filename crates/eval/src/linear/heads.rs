@@ -6,6 +6,7 @@ use augment::rng::{Purpose, Rng};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{HeadInput, HeadOptimizer};
+use super::dual::Dual;
 
 /// Standard deviation of the first weights.
 const INIT_STD: f64 = 0.01;
@@ -61,6 +62,8 @@ struct Group {
     columns: Range<i64>,
     weight: Tensor,       // [C, H K], C columns
     moments: Vec<Tensor>, // of SGD one, of AdamW two, each as the weight
+    /// What learns in place of weight and moments, which then stay as they began.
+    dual: Option<Dual>,
 }
 
 /// One head for each input and each rate: those of the first input first.
@@ -105,13 +108,27 @@ impl Heads {
                 HeadOptimizer::AdamW { .. } => 2,
             };
             let moments = (0..moments).map(|_| weight.zeros_like()).collect();
-            Group { columns, weight, moments }
+            Group { columns, weight, moments, dual: None }
         };
         let groups = inputs.iter().enumerate().map(group).collect();
         let rates: Vec<f32> =
             rates.iter().flat_map(|&rate| vec![rate as f32; classes as usize]).collect();
         let rates = Tensor::from_slice(&rates).unsqueeze(0).to_device(device);
         Self { groups, optimizer, rates, per_input, classes, steps: 0 }
+    }
+
+    /// Prepares new heads to learn from these rows `[n, F + 1]` alone, see [`Dual`], where that is faster.
+    pub(super) fn learn_from(&mut self, rows: &Tensor) {
+        if !matches!(self.optimizer, HeadOptimizer::Sgd { .. }) {
+            return;
+        }
+        for group in &mut self.groups {
+            let columns = group.columns.end - group.columns.start;
+            if Dual::pays_off(rows.size()[0], columns) {
+                let rows = rows.narrow(1, group.columns.start, columns);
+                group.dual = Some(Dual::new(&rows, &group.weight));
+            }
+        }
     }
 
     /// One step of all heads at `share` of their rates.
@@ -121,8 +138,15 @@ impl Heads {
     ///
     /// # Shapes
     /// - `rows`: `[B, F + 1]`, see [`Layout`]
+    /// - `images`: `[B]` int64, their places among the rows of [`Self::learn_from`], if it was called
     /// - `labels`: `[B]` int64, from 0 to K - 1
-    pub(super) fn step(&mut self, rows: &Tensor, labels: &Tensor, share: f64) {
+    pub(super) fn step(
+        &mut self,
+        rows: &Tensor,
+        images: Option<&Tensor>,
+        labels: &Tensor,
+        share: f64,
+    ) {
         self.steps += 1;
         let batch = rows.size()[0];
         // [B, H, 1]
@@ -132,11 +156,19 @@ impl Heads {
         let rule = Rule { optimizer: self.optimizer, rates: &rates, steps: self.steps };
         for group in &mut self.groups {
             let x = rows.narrow(1, group.columns.start, group.columns.end - group.columns.start);
-            let logits = x.matmul(&group.weight); // [B, C] x [C, H K] -> [B, H K]
+            let logits = match (&group.dual, images) {
+                (Some(dual), Some(images)) => dual.logits(images),
+                _ => x.matmul(&group.weight), // [B, C] x [C, H K] -> [B, H K]
+            };
             let of_heads = logits.view([batch, self.per_input, self.classes]);
             let errors = of_heads.softmax(-1, Kind::Float).scatter_add_(-1, &places, &minus);
             let errors = errors.view([batch, -1]) / batch as f64; // [B, H K]
-            group.update(&x, &errors, &rule);
+            match (&mut group.dual, images, self.optimizer) {
+                (Some(dual), Some(images), HeadOptimizer::Sgd { momentum }) => {
+                    dual.update(images, &errors, &rates, momentum);
+                }
+                _ => group.update(&x, &errors, &rule),
+            }
         }
     }
 
@@ -152,12 +184,12 @@ impl Heads {
             .iter()
             .map(|group| {
                 let columns = group.columns.end - group.columns.start;
+                let weight = group.weight();
                 let mut sum = Tensor::zeros([self.per_input, 2], (Kind::Int64, rows.device()));
                 for first in (0..total).step_by(at_once as usize) {
                     let count = at_once.min(total - first);
                     let x = rows.narrow(0, first, count).narrow(1, group.columns.start, columns);
-                    let logits =
-                        x.matmul(&group.weight).view([count, self.per_input, self.classes]);
+                    let logits = x.matmul(&weight).view([count, self.per_input, self.classes]);
                     sum += self.hits(&logits, &labels.narrow(0, first, count));
                 }
                 sum
@@ -187,12 +219,18 @@ impl Heads {
     /// Heads whose weights are not finite.
     pub(super) fn diverged(&self) -> Vec<usize> {
         let finite = |group: &Group| {
-            let by_head = group.weight.isfinite().all_dim(0, false).view([self.per_input, -1]);
+            let by_head = group.weight().isfinite().all_dim(0, false).view([self.per_input, -1]);
             by_head.all_dim(1, false).to_device(Device::Cpu) // [H]
         };
         let all: Vec<Tensor> = self.groups.iter().map(finite).collect();
         let all = Vec::<bool>::try_from(Tensor::cat(&all, 0)).unwrap_or_default();
         all.iter().enumerate().filter(|(_, finite)| !**finite).map(|(i, _)| i).collect()
+    }
+
+    /// The weights of all groups.
+    #[cfg(test)]
+    pub(super) fn weights(&self) -> Vec<Tensor> {
+        self.groups.iter().map(Group::weight).collect()
     }
 
     /// Steps so far.
@@ -203,6 +241,9 @@ impl Heads {
     /// The tensors of the state by name, on the device.
     pub(super) fn tensors(&self) -> Vec<(String, Tensor)> {
         let of = |(i, group): (usize, &Group)| {
+            if let Some(dual) = &group.dual {
+                return dual.tensors().map(|(name, t)| (format!("{name}.{i}"), t)).into();
+            }
             let weight = (format!("weight.{i}"), group.weight.shallow_clone());
             let moments = group.moments.iter().enumerate();
             let moments = moments.map(move |(j, m)| (format!("moment.{i}.{j}"), m.shallow_clone()));
@@ -238,6 +279,14 @@ impl Heads {
 const INITIAL: u32 = 20;
 
 impl Group {
+    /// The weight, `[C, H K]`.
+    fn weight(&self) -> Tensor {
+        match &self.dual {
+            Some(dual) => &self.weight + dual.added(),
+            None => self.weight.shallow_clone(),
+        }
+    }
+
     /// `errors` is the gradient of the loss by the logits, `[B, H K]`; `rates` `[1, H K]`.
     fn update(&mut self, x: &Tensor, errors: &Tensor, rule: &Rule<'_>) {
         let x = x.tr(); // [C, B]

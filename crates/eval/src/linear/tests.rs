@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use augment::rng::{Purpose, Rng};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
@@ -69,7 +70,7 @@ fn heads_learn_as_those_of_pytorch() {
         for step in 0..order.steps() {
             let batch = file["batches"].get(step as i64);
             let labels = file["train_labels"].index_select(0, &batch);
-            heads.step(&rows.index_select(0, &batch), &labels, order.share(step));
+            heads.step(&rows.index_select(0, &batch), None, &labels, order.share(step));
         }
         let state: BTreeMap<String, Tensor> = heads.tensors().into_iter().collect();
         for (i, &input) in config.inputs.iter().enumerate() {
@@ -86,6 +87,42 @@ fn heads_learn_as_those_of_pytorch() {
         let correct = heads.correct(&layout.with_ones(&file["test"]), &file["test_labels"]);
         assert_eq!(correct.select(1, 0), file[&format!("{name}.correct")], "{name}");
     }
+}
+
+/// Rows of few images with many features, which have much in common.
+fn wide(count: usize, seed: u64) -> FeatureSet {
+    let mut rng = Rng::new(seed, 0, 0, Purpose::Choice(1));
+    let values: Vec<f32> = (0..count * 3 * 40).map(|_| (2.0 + rng.normal()) as f32).collect();
+    let labels = (0..count).map(|image| Some((image % 3) as u32)).collect();
+    FeatureSet::new(Tensor::from_slice(&values).view([count as i64, 3 * 40]), labels)
+}
+
+#[test]
+fn heads_of_few_images_learn_as_those_of_many() {
+    let inputs = [1, 2].map(|blocks| HeadInput { blocks, mean_patch: blocks == 2 }).to_vec();
+    let rates = vec![1e-3, 1e-2];
+    let sgd = HeadOptimizer::Sgd { momentum: 0.9 };
+    let layout = Layout::of(&inputs, 40);
+    let rows = layout.with_ones(&wide(100, 3).features);
+    let labels = Tensor::arange(100, (Kind::Int64, Device::Cpu)).remainder(3);
+    let new = || Heads::new(&inputs, layout, &rates, sgd, (3, Device::Cpu, 0));
+    let (mut many, mut few) = (new(), new());
+    few.learn_from(&rows);
+    let names: Vec<String> = few.tensors().into_iter().map(|(name, _)| name).collect();
+    // The first input has fewer features than images.
+    assert_eq!(names, ["weight.0", "moment.0.0", "factors.1", "velocity.1"]);
+    for step in 0..200 {
+        // An image may be there twice.
+        let images = Tensor::from_slice(&[0, 0, 7, 11, 13].map(|at| (at * step + at) % 100));
+        let (own, labels) = (rows.index_select(0, &images), labels.index_select(0, &images));
+        many.step(&own, None, &labels, 0.5);
+        few.step(&own, Some(&images), &labels, 0.5);
+    }
+    for (many, few) in many.weights().iter().zip(few.weights()) {
+        let error = (many - few).abs().max() / many.abs().max();
+        assert!(error.double_value(&[]) < 1e-5, "{error}");
+    }
+    assert_eq!(many.correct(&rows, &labels), few.correct(&rows, &labels));
 }
 
 #[test]
@@ -140,8 +177,16 @@ fn an_interrupted_probe_ends_as_if_it_had_not_been() {
     let v1 = LinearConfig { inputs: vec![HeadInput { blocks: 2, mean_patch: true }], ..v1 };
     let adamw =
         LinearConfig { inputs: v1.inputs.clone(), batch: 7, epochs: 5, ..LinearConfig::adamw() };
-    for config in [config(&file), v1, adamw, LinearConfig { holdout: true, ..config(&file) }] {
-        let new = || LinearProbe::new(&train, &test, &config, None).unwrap();
+    let few = LinearConfig { inputs: v1.inputs.clone(), ..config(&file) };
+    let [wide_train, wide_test] = [(30, 1), (20, 2)].map(|(count, seed)| wide(count, seed));
+    for (config, train, test) in [
+        (config(&file), &train, &test),
+        (v1, &train, &test),
+        (adamw, &train, &test),
+        (LinearConfig { holdout: true, ..config(&file) }, &train, &test),
+        (few, &wide_train, &wide_test),
+    ] {
+        let new = || LinearProbe::new(train, test, &config, None).unwrap();
         let mut whole = new();
         whole.advance(usize::MAX).unwrap();
         for cuts in [vec![1], vec![13, 8], vec![5, 20, 1]] {
