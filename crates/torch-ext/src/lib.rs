@@ -45,4 +45,4 @@ pub use read::read_into;
 pub use rng::{manual_seed, rng_state, set_rng_state};
 pub use transfer::{HostBuffer, HostPool, Upload, Uploader};
 pub use unit_rows::unit_rows;
-pub use values::with_values;
+pub use values::{with_bf16, with_values};

@@ -93,7 +93,7 @@ impl Row {
     }
 }
 
-fn descending(a: &Found, b: &Found) -> Ordering {
+pub(super) fn descending(a: &Found, b: &Found) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 

@@ -1,0 +1,10 @@
+//! Blocks of rows.
+
+use tch::Tensor;
+
+/// Blocks of at most `size` rows, each with the index of its first.
+pub(crate) fn blocks(rows: &Tensor, size: i64) -> impl Iterator<Item = (i64, Tensor)> {
+    let total = rows.size()[0];
+    let starts = (0..total).step_by(size.max(1) as usize);
+    starts.map(move |start| (start, rows.narrow(0, start, size.min(total - start))))
+}

@@ -1,0 +1,248 @@
+//! Nearest keys by products in bf16, which are exact nevertheless.
+//!
+//! A processor with AVX-512 BF16 multiplies bf16 twice as fast as fp32. Rounding moves a product by at most
+//! `|q - q'| |k'| + |q| |k - k'|`, where `q'` and `k'` are rounded, so a key whose product is too small by more than that
+//! is not among the nearest. The few others are compared in fp32.
+//!
+//! Features often have much in common. With the mean `m` of the keys, `q k = (q - m) (k - m) + m (k - m) + q m`: the first
+//! term is small, and so is what rounding changes; the second is computed in fp32 once, and the last one is the same for
+//! all keys.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::{Device, Kind, Tensor};
+use torch_ext::{with_bf16, with_values};
+
+use super::blocks::blocks;
+use super::candidates::{Candidates, Limits, Products};
+use crate::error::Result;
+
+/// Keys compared at once: 1 MB of products, which stay in the cache until candidates have been picked.
+const TILE_ROWS: i64 = 512;
+/// Keys that are rounded at once.
+const ROUNDED_ROWS: i64 = 16 << 10;
+/// Keys per candidate below which comparing candidates takes longer than products in fp32.
+const KEYS_PER_CANDIDATE: i64 = 200;
+/// Candidates that there may be for each neighbor that is wanted; with fewer, they are soon too many.
+const LEAST: i64 = 8;
+/// By how much norms are enlarged, which have rounding errors of their own.
+const ENLARGED: f64 = 1.001;
+
+/// Keys in bf16.
+#[derive(Debug)]
+pub(super) struct Rounded {
+    /// `[n, D]`, less their mean.
+    keys: Tensor,
+    mean: Tensor, // [1, D]
+    /// Products of the mean with each key less the mean, `[n]`, and the largest of them, without its sign.
+    offsets: Vec<f32>,
+    largest_offset: f64,
+    /// Largest norm of a row of `keys`.
+    longest: f64,
+    /// Largest norm of what rounding took from a row.
+    lost: f64,
+    /// Largest norm of a row before.
+    original: f64,
+    /// Whether keys are so similar to each other that too many are candidates.
+    crowded: AtomicBool,
+}
+
+/// Whether libtorch multiplies bf16 faster than fp32 here.
+fn is_fast() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+impl Rounded {
+    /// Rounds keys `[n, D]` in fp32, if that is worthwhile: they are many and on a CPU that is fast in bf16.
+    pub(super) fn new(keys: &Tensor) -> Result<Option<Self>> {
+        let many = keys.size()[0] >= KEYS_PER_CANDIDATE * LEAST;
+        match many && keys.device() == Device::Cpu && is_fast() {
+            true => Self::of(keys),
+            false => Ok(None),
+        }
+    }
+
+    /// Rounds keys `[n, D]`; none if they are not finite.
+    pub(super) fn of(keys: &Tensor) -> Result<Option<Self>> {
+        let mean = keys.mean_dim([0].as_slice(), true, Kind::Float);
+        let (mut rounded, mut offsets, mut most) = (Vec::new(), Vec::new(), [0.0_f64; 4]);
+        for (_, keys) in blocks(keys, ROUNDED_ROWS) {
+            let centered = &keys - &mean;
+            let short = centered.f_to_kind(Kind::BFloat16)?;
+            let again = short.f_to_kind(Kind::Float)?;
+            let products = (&centered * &mean).sum_dim_intlist([1].as_slice(), false, Kind::Double);
+            let norms = [&again, &(centered - &again), &keys].map(|rows| norms(rows).max());
+            let [longest, lost, original] = norms.map(|norm| ENLARGED * norm.double_value(&[]));
+            let parts = [longest, lost, original, products.abs().max().double_value(&[])];
+            if !parts.iter().all(|part| part.is_finite()) {
+                return Ok(None);
+            }
+            most.iter_mut().zip(parts).for_each(|(most, part)| *most = most.max(part));
+            offsets.extend(Vec::<f32>::try_from(products.f_to_kind(Kind::Float)?)?);
+            rounded.push(short);
+        }
+        let [longest, lost, original, largest_offset] = most;
+        let (keys, crowded) = (Tensor::f_cat(&rounded, 0)?, AtomicBool::new(false));
+        Ok(Some(Self { keys, mean, offsets, largest_offset, longest, lost, original, crowded }))
+    }
+
+    /// The `k` nearest of the same keys in fp32 for queries `[b, D]` by their dot product, `[b, k]` both: products in
+    /// descending order, and rows of the keys; of equal ones, the lowest row comes first. None if there is a faster
+    /// way, because `k` is large or keys are too similar.
+    pub(super) fn nearest(
+        &self,
+        queries: &Tensor,
+        keys: &Tensor,
+        k: i64,
+    ) -> Result<Option<[Tensor; 2]>> {
+        let most = keys.size()[0] / KEYS_PER_CANDIDATE;
+        if self.crowded.load(Ordering::Relaxed) || most < LEAST * k {
+            return Ok(None);
+        }
+        let limits = Limits { k: k as usize, most: most as usize };
+        let found = self.among_candidates(queries, keys, limits)?;
+        if found.is_none() {
+            self.crowded.store(true, Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    /// [`Self::nearest`]; none if a query has more candidates than there may be.
+    pub(super) fn among_candidates(
+        &self,
+        queries: &Tensor,
+        keys: &Tensor,
+        limits: Limits,
+    ) -> Result<Option<[Tensor; 2]>> {
+        let centered = queries - &self.mean;
+        let short = centered.f_to_kind(Kind::BFloat16)?;
+        let errors = self.errors(queries, &centered, &short)?;
+        let mut candidates = Candidates::new(&errors, limits);
+        for (start, keys) in blocks(&self.keys, TILE_ROWS) {
+            let products = short.f_matmul(&keys.tr())?; // [b, D] x [D, m] -> [b, m]
+            let first = start as usize;
+            let offsets = &self.offsets[first..first + keys.size()[0] as usize];
+            let add = |values: &[u16]| candidates.add(Products { values, offsets, first });
+            if !with_bf16(&products, add)? {
+                return Ok(None);
+            }
+        }
+        let found = with_values(queries, |queries| {
+            with_values(keys, |keys| candidates.nearest(queries, keys))
+        })??;
+        let k = limits.k as i64;
+        Ok(found.map(|(products, rows)| {
+            let rows = Tensor::from_slice(&rows).view([-1, k]);
+            [Tensor::from_slice(&products).view([-1, k]), rows]
+        }))
+    }
+
+    /// For each query, how far what is compared can be from the product in fp32 less that with the mean, before it is
+    /// rounded to bf16: of queries, the same less the mean, and these in bf16, `[b, D]` each.
+    fn errors(&self, queries: &Tensor, centered: &Tensor, short: &Tensor) -> Result<Vec<f64>> {
+        let lost = norms(&(centered - short.f_to_kind(Kind::Float)?)) * ENLARGED;
+        let (own, whole) = (norms(centered) * ENLARGED, norms(queries) * ENLARGED);
+        // Sums of D products in fp32, in any order: of rounded rows, and of those before; and sums with offsets.
+        let sums = 4.0 * queries.size()[1] as f64 * f64::from(f32::EPSILON);
+        let of_own = self.lost + sums * self.longest;
+        let errors = lost * self.longest + own * of_own + whole * (sums * self.original);
+        let errors = errors + sums * (self.largest_offset + self.original * self.longest);
+        Ok(Vec::try_from(errors.f_to_kind(Kind::Double)?)?)
+    }
+}
+
+/// Norm of each row, `[n, D]` to `[n]`.
+fn norms(rows: &Tensor) -> Tensor {
+    rows.square().sum_dim_intlist([1].as_slice(), false, Kind::Double).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use augment::rng::{Purpose, Rng};
+
+    use super::*;
+    use crate::features::unit_rows;
+
+    /// Rows drawn around the rows of `centers`, by turns.
+    fn drawn(count: i64, centers: &Tensor, spread: f64, seed: u64) -> Tensor {
+        let mut rng = Rng::new(seed, 0, 0, Purpose::Choice(0));
+        let (groups, width) = centers.size2().unwrap();
+        let values: Vec<f32> = (0..count * width).map(|_| (spread * rng.normal()) as f32).collect();
+        let of = Tensor::arange(count, (Kind::Int64, Device::Cpu)).remainder(groups);
+        Tensor::from_slice(&values).view([count, width]) + centers.index_select(0, &of)
+    }
+
+    fn centers(groups: i64, width: i64, size: f64) -> Tensor {
+        drawn(groups, &Tensor::zeros([1, width], (Kind::Float, Device::Cpu)), size, 9)
+    }
+
+    /// The largest products of all pairs in double precision, and their rows.
+    fn plain(queries: &Tensor, keys: &Tensor, k: i64) -> (Tensor, Tensor) {
+        let products = queries.to_kind(Kind::Double).matmul(&keys.to_kind(Kind::Double).tr());
+        let (products, rows) = products.sort_stable(true, 1, true);
+        (products.narrow(1, 0, k), rows.narrow(1, 0, k))
+    }
+
+    #[test]
+    fn the_nearest_are_those_of_all_pairs() {
+        // Far from each other, in groups, around a common mean that is much larger than what tells them apart, and
+        // of norms that differ.
+        for (groups, size, spread, unit) in
+            [(1, 0.0, 1.0, true), (40, 1.0, 0.3, true), (1, 2.0, 0.3, true), (7, 0.5, 2.0, false)]
+        {
+            let of = centers(groups, 48, size);
+            let [queries, keys] = [(37, 1), (5000, 2)].map(|(count, seed)| {
+                let rows = drawn(count, &of, spread, seed);
+                if unit { unit_rows(&rows) } else { rows }
+            });
+            let rounded = Rounded::of(&keys).unwrap().unwrap();
+            for k in [1, 30] {
+                // Keys around a common mean leave more candidates.
+                let limits = Limits { k: k as usize, most: 500 };
+                let found = rounded.among_candidates(&queries, &keys, limits).unwrap();
+                let [products, rows] = found.expect("few candidates");
+                let (expected, of) = plain(&queries, &keys, k);
+                let error = (&products - &expected).abs().max().double_value(&[]);
+                assert!(error < 1e-5 * expected.abs().max().double_value(&[]), "{error}");
+                // Only neighbors whose products are equal but for rounding may trade places.
+                let own = queries.to_kind(Kind::Double).matmul(&keys.to_kind(Kind::Double).tr());
+                let apart = (own.gather(1, &rows, false) - expected).abs().max();
+                assert!(apart.double_value(&[]) < 1e-5, "{apart}");
+                let same = rows.eq_tensor(&of).to_kind(Kind::Double).mean(Kind::Double);
+                assert!(same.double_value(&[]) > 0.99, "{groups} {size} {k}: {same}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_equal_keys_the_first_is_nearest() {
+        // Sums of few small numbers, which are exact in fp32 in any order; every key is there five times.
+        let [queries, keys] = [(20, 3), (900, 4)].map(|(count, seed)| {
+            (drawn(count, &centers(1, 16, 0.0), 4.0, seed).round() * 0.25).to_kind(Kind::Float)
+        });
+        let keys = keys.repeat([5, 1]);
+        let rounded = Rounded::of(&keys).unwrap().unwrap();
+        for k in [1, 4, 12] {
+            let limits = Limits { k: k as usize, most: 4500 };
+            let [products, rows] =
+                rounded.among_candidates(&queries, &keys, limits).unwrap().expect("any number");
+            let (expected, of) = plain(&queries, &keys, k);
+            assert_eq!(rows, of, "{k}");
+            assert_eq!(products.to_kind(Kind::Double), expected, "{k}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_too_similar_are_left_to_fp32() {
+        let keys = unit_rows(&drawn(4000, &centers(1, 32, 1.0), 1e-7, 5));
+        let queries = unit_rows(&drawn(6, &centers(1, 32, 0.0), 1.0, 6));
+        let rounded = Rounded::of(&keys).unwrap().unwrap();
+        assert!(rounded.nearest(&queries, &keys, 2).unwrap().is_none());
+        assert!(rounded.crowded.load(Ordering::Relaxed));
+        let _ = keys.get(17).fill_(f64::NAN);
+        assert!(Rounded::of(&keys).unwrap().is_none());
+    }
+}
