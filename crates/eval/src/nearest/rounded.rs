@@ -48,11 +48,15 @@ pub(super) struct Rounded {
 }
 
 /// Whether libtorch multiplies bf16 faster than fp32 here.
+#[cfg(target_arch = "x86_64")]
 fn is_fast() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    std::arch::is_x86_feature_detected!("avx512bf16")
+}
+
+/// Whether libtorch multiplies bf16 faster than fp32 here.
+#[cfg(not(target_arch = "x86_64"))]
+fn is_fast() -> bool {
+    false
 }
 
 impl Rounded {
