@@ -98,12 +98,7 @@ fn all_protocols_share_features_and_the_report_shows_them() {
         "{message}"
     );
     assert_eq!(found[0]["data"][0]["images"], 60);
-    let table = json(&folder.join("results.json"))["knn"].clone();
-    assert!(table["scores"].is_array(), "the table of a run: {table}");
-    // Another measurement does not replace the one that the report begins with.
-    let other = ["eval", "knn", "--weights", "runs/a", "--max-train", "20", "--k", "1"];
-    ok(&bench, &[&other[..], &SETS].concat());
-    assert_eq!(json(&folder.join("results.json"))["knn"], table);
+    assert!(json(&folder.join("results.json"))["knn"]["scores"].is_array(), "the table of a run");
 
     let linear = ["eval", "linear", "--weights", "runs/a", "--blocks", "1,2", "--epochs", "2"];
     let more = ["--epoch-steps", "30", "--rates", "0.1,1", "--head-batch", "16"];
@@ -130,14 +125,6 @@ fn all_protocols_share_features_and_the_report_shows_them() {
     let left =
         left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("linear"));
     assert_eq!(left.count(), 0, "a finished probe leaves no state");
-
-    // A file stands in for a folder that cannot be written to, because root can write to any folder.
-    fs::rename(folder.join("features"), bench.path("kept")).unwrap();
-    fs::write(folder.join("features"), "").unwrap();
-    let (code, _, said) = run(&bench, &[&other[..], &SETS].concat());
-    assert!(code == Some(0) && said.contains("--features FOLDER keeps them elsewhere"), "{said}");
-    let (code, _, said) = run(&bench, &[&other[..], &SETS, &["--out", "/proc/out"]].concat());
-    assert!(code == Some(1) && said.contains("cannot write results there"), "{said}");
 
     ok(&bench, &["report", "runs/a"]);
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
@@ -248,4 +235,24 @@ fn wrong_networks_and_damaged_results_are_named() {
     let message = fails(&bench, 1, &[&["eval", "knn", "--weights", "runs/a"][..], &SETS].concat());
     assert!(message.contains("runs/a/results.json: the file is damaged"), "{message}");
     assert_eq!(fs::read_to_string(bench.path("runs/a/results.json")).unwrap(), "{");
+}
+
+#[test]
+fn a_run_keeps_its_table_and_may_be_one_that_cannot_be_written_to() {
+    let bench = trained();
+    let folder = bench.path("runs/a");
+    ok(&bench, &[&["eval", "knn", "--weights", "runs/a"][..], &SETS].concat());
+    let table = json(&folder.join("results.json"))["knn"].clone();
+    // Another measurement does not replace the one that the report begins with.
+    let other = ["eval", "knn", "--weights", "runs/a", "--max-train", "20", "--k", "1"];
+    ok(&bench, &[&other[..], &SETS].concat());
+    assert!(table["scores"].is_array() && json(&folder.join("results.json"))["knn"] == table);
+
+    // A file stands in for a folder that cannot be written to, because root can write to any folder.
+    fs::rename(folder.join("features"), bench.path("kept")).unwrap();
+    fs::write(folder.join("features"), "").unwrap();
+    let (code, _, said) = run(&bench, &[&other[..], &SETS].concat());
+    assert!(code == Some(0) && said.contains("--features FOLDER keeps them elsewhere"), "{said}");
+    let (code, _, said) = run(&bench, &[&other[..], &SETS, &["--out", "/proc/out"]].concat());
+    assert!(code == Some(1) && said.contains("cannot write results there"), "{said}");
 }

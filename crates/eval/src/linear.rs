@@ -139,11 +139,7 @@ impl<'a> LinearProbe<'a> {
                 Source::Kept(rows, Passes::new(&order))
             }
         };
-        let scale = match config.rate_scale {
-            RateScale::Batch => config.batch as f64 / 256.0,
-            RateScale::One => 1.0,
-        };
-        let rates: Vec<f64> = config.rates.iter().map(|rate| rate * scale).collect();
+        let rates = scaled_rates(config);
         let size = (classes, device, config.seed);
         let mut heads = Heads::new(&config.inputs, layout, &rates, config.optimizer, size);
         if let Source::Kept(rows, _) = &source {
@@ -355,6 +351,15 @@ impl<'a> LinearProbe<'a> {
         let rates = self.config.rates.len();
         (self.config.inputs[head / rates], self.config.rates[head % rates])
     }
+}
+
+/// The learning rates for the batch.
+fn scaled_rates(config: &LinearConfig) -> Vec<f64> {
+    let scale = match config.rate_scale {
+        RateScale::Batch => config.batch as f64 / 256.0,
+        RateScale::One => 1.0,
+    };
+    config.rates.iter().map(|rate| rate * scale).collect()
 }
 
 /// The layout of features `[n, F]`.

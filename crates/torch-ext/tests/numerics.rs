@@ -1,5 +1,7 @@
 //! Settings of the process, by what libtorch says and does on a CPU.
 
+#![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
+
 #[path = "support/processes.rs"]
 mod processes;
 
