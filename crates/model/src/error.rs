@@ -199,7 +199,7 @@ pub enum Error {
     /// A file contains too little of the network.
     #[error(
         "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.1} %); {names}; \
-         accept this on purpose by lowering the share that must match (--min-matched)",
+         `simdino import --min-matched` accepts fewer",
         path.display()
     )]
     TooFewMatched {

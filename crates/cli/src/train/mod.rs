@@ -5,6 +5,7 @@ pub mod distributed;
 pub mod dry_run;
 pub mod environment;
 mod links;
+pub mod misfit;
 pub mod observer;
 pub mod pictures;
 pub mod probe;

@@ -11,6 +11,7 @@ use trainer::processes::Processes;
 use trainer::run::TrainingJob;
 use trainer::start::Start;
 
+use super::misfit;
 use super::run_dir::Resume;
 use crate::config::RunConfig;
 use crate::console::Console;
@@ -96,7 +97,10 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
         ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };
     let model = infer(&file, &policy.choose(&file)?)?.model;
     same_function(&path, &model, &learner.config().model)?;
-    let report = learner.start_from(&file, &policy, init.head)?;
+    let ours = learner.config().model.clone();
+    let report = learner
+        .start_from(&file, &policy, init.head)
+        .map_err(|error| misfit::explain(error, init, &model, &ours))?;
     console.note(&format!("starting from {report}"));
     let ours = &learner.config().normalize;
     if let Some(theirs) = normalization(&file, model.in_channels)?.filter(|theirs| theirs != ours) {
@@ -126,7 +130,7 @@ fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Resul
     } else {
         return Ok(());
     };
-    Err(Failure::usage(format!(
+    Err(Failure::failed(format!(
         "init.from: {} was made for another model: set model.{key}={needed}",
         path.display()
     )))

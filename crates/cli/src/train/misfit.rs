@@ -1,0 +1,60 @@
+//! What `init.from` says about weights that do not fit the network of the config.
+
+use model::ModelConfig;
+use trainer::config::InitConfig;
+
+use crate::commands::import::name;
+use crate::failure::Failure;
+
+/// The failure of weights for `theirs` in a run of `ours`: both networks where they differ in size, and
+/// the key that accepts a part of the tensors.
+pub fn explain(
+    error: trainer::Error,
+    init: &InitConfig,
+    theirs: &ModelConfig,
+    ours: &ModelConfig,
+) -> Failure {
+    let trainer::Error::Model(inner) = &error else { return error.into() };
+    let (path, fewer) = match inner {
+        model::Error::TooFewMatched { path, matched, total, .. } => {
+            (path.display(), (*matched > 0).then_some((*matched, *total)))
+        }
+        model::Error::Unused { path, .. } if theirs.arch != ours.arch => (path.display(), None),
+        _ => return error.into(),
+    };
+    let accept = fewer.map(|(matched, total)| {
+        format!(
+            "to begin with {matched} of {total} tensors and fresh values for the rest, lower \
+             init.min_matched, which is {}",
+            init.min_matched
+        )
+    });
+    if theirs.arch != ours.arch {
+        let accept = accept.map(|accept| format!("; {accept}")).unwrap_or_default();
+        return Failure::failed(format!(
+            "init.from: {path} holds {}, and the config has {}: set model.arch={}, or begin with other \
+             weights{accept}",
+            sizes(theirs),
+            sizes(ours),
+            name(theirs.arch)
+        ));
+    }
+    match (inner, accept) {
+        (model::Error::TooFewMatched { names, .. }, Some(accept)) => {
+            Failure::failed(format!("init.from: {path}: {names}; {accept}"))
+        }
+        _ => error.into(),
+    }
+}
+
+/// A network in the words of its config.
+fn sizes(model: &ModelConfig) -> String {
+    let sizes = model.arch.dimensions();
+    format!(
+        "a {} (width {}, {} blocks, patches of {})",
+        name(model.arch),
+        sizes.embed_dim,
+        sizes.depth,
+        model.patch_size
+    )
+}
