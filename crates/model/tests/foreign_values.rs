@@ -162,3 +162,27 @@ fn positions_that_may_be_of_two_grids_are_refused_or_assumed_aloud() {
         assert_eq!(said, aloud, "{count} {registers:?}: {assumed:?}");
     }
 }
+
+/// The same network untrained depends on it.
+#[test]
+fn the_layer_scale_before_training_is_that_of_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let scaled = network(&ModelConfig { layer_scale: Some(0.7), ..nano() });
+    for (config, expected) in [
+        (json!({"model_type": "dinov2", "num_attention_heads": 4, "layerscale_value": 1.0}), 1.0),
+        (json!({"architecture": "vit_x", "model_args": {"init_values": 0.1}}), 0.1),
+        (json!({"embed_dim": 128, "init_values": 0.01}), 0.01),
+        (json!({"model_type": "dinov2", "num_attention_heads": 4}), 1e-5),
+        (json!({"embed_dim": 128, "init_values": 0}), 1e-5),
+    ] {
+        fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        for (tensors, expected) in [(&scaled, Some(expected)), (&network(&nano()), None)] {
+            let assumed = read(dir.path(), tensors).unwrap();
+            let file = TensorFile::open(&dir.path().join("model.safetensors")).unwrap();
+            let chosen = ImportPolicy::default().choose(&file).unwrap();
+            assert_eq!(infer(&file, &chosen).unwrap().model.layer_scale, expected, "{config}");
+            let aloud = assumed.iter().any(|line| line.starts_with("model.layer_scale: 1e-5"));
+            assert_eq!(aloud, expected == Some(1e-5), "{config}: {assumed:?}");
+        }
+    }
+}

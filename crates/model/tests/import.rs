@@ -239,7 +239,9 @@ fn architectures_are_read_from_shapes() {
         let inferred = infer(&file, &network).unwrap();
         assert_eq!(inferred.model, ModelConfig { drop_path_rate: 0.0, ..model });
         assert_eq!(inferred.head, Some(head.clone()));
-        assert!(inferred.assumed.iter().any(|what| what.contains("4 attention heads")));
+        let assumed = |words: &str| inferred.assumed.iter().any(|what| what.contains(words));
+        assert!(assumed("4 attention heads"));
+        assert_eq!(assumed("model.layer_scale: 1e-5"), inferred.model.layer_scale.is_some());
     }
 }
 

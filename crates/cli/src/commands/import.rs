@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(short, long)]
     out: Option<PathBuf>,
     /// Values that no tensor tells: model.pos_interpolation=size, model.num_heads=8,
-    /// model.norm_eps=1e-5, model.qk_norm=true
+    /// model.norm_eps=1e-5, model.qk_norm=true, model.layer_scale=1
     #[arg(value_name = "KEY=VALUE")]
     model: Vec<String>,
     /// The student of a training checkpoint instead of the teacher

@@ -10,6 +10,9 @@ use super::{shorten, unknown};
 use crate::config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
+/// The value of a LayerScale before training where no file states it: that of DINOv2's code.
+const USUAL_LAYER_SCALE: f64 = 1e-5;
+
 /// An architecture inferred from tensors.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -30,7 +33,7 @@ pub struct Inferred {
 /// The tensors do not determine the number of heads (without a config, it is that of the table of
 /// [`Arch`], if width and depth decide), the epsilon of the norms (1e-6), the interpolation of
 /// positions (that of the library whose names the file uses: DINO's offset, antialiased with
-/// registers), or whether queries and keys are normalized (assumed not).
+/// registers), the initial value of a LayerScale (1e-5), or whether queries and keys are normalized (assumed not).
 ///
 /// # Errors
 /// Returns an error if required tensors are missing or do not match, if no [`Arch`] has this width
@@ -85,6 +88,9 @@ fn assumed(
     }
     if beside.norm_eps.is_none() {
         assumed.push(format!("model.norm_eps: {:e}", model.norm_eps));
+    }
+    if let (Some(value), None) = (model.layer_scale, beside.layer_scale) {
+        assumed.push(format!("model.layer_scale: {value:e} before training, which only the same network untrained depends on"));
     }
     if beside.pos_interpolation.is_none() {
         let form = match (style, model.pos_interpolation) {
@@ -188,7 +194,7 @@ impl Shapes<'_> {
             in_channels,
             num_register_tokens: registers.unwrap_or(0),
             mask_token: self.get("mask_token").is_some(),
-            layer_scale: self.get("blocks.0.ls1.gamma").map(|_| 1e-5),
+            layer_scale: self.get("blocks.0.ls1.gamma").map(|_| USUAL_LAYER_SCALE),
             ffn,
             pos_interpolation: match (self.network.style, registers) {
                 (_, Some(_)) | (KeyStyle::Timm, _) => PosInterpolation::Antialias,

@@ -86,6 +86,12 @@ fn sizes(json: &Json, keys: &[(&'static str, Size)]) -> Result<Vec<(&'static str
     Ok(sizes)
 }
 
+/// The value of a LayerScale before training. Features of the weights do not depend on it, so one that
+/// cannot be is passed over.
+fn layer_scale(json: &Json, key: &str) -> Option<f64> {
+    json.get(key)?.as_f64().filter(|value| *value > 0.0 && value.is_finite())
+}
+
 fn hugging_face(json: &Json) -> Result<Beside> {
     for key in ["quantization_config", "auto_map"] {
         if json.get(key).is_some() {
@@ -130,6 +136,7 @@ fn hugging_face(json: &Json) -> Result<Beside> {
         heads_by_default,
         grid: Grid::at(json, "image_size")?,
         norm_eps: eps,
+        layer_scale: layer_scale(json, "layerscale_value"),
         pos_interpolation: form,
         sizes,
         ..Beside::default()
@@ -155,6 +162,7 @@ fn timm(json: &Json) -> Result<Beside> {
     ];
     beside.sizes = sizes(&arguments, &checked)?;
     beside.num_heads = arguments.integer("num_heads")?;
+    beside.layer_scale = layer_scale(&arguments, "init_values");
     beside.grid = Grid::at(&arguments, "img_size")?.or(beside.grid);
     beside.class_has_position = arguments.flag("no_embed_class")?.map(|without| !without);
     let keys = arguments.value.as_object().into_iter().flat_map(|object| object.keys());
@@ -211,6 +219,7 @@ fn dinov2(json: &Json) -> Result<Beside> {
         num_heads: json.integer("num_heads")?,
         grid: Grid::at(json, "img_size")?,
         qk_norm: json.flag("qk_norm")?,
+        layer_scale: layer_scale(json, "init_values"),
         pos_interpolation: form,
         sizes: sizes(json, &checked)?,
         ..Beside::default()

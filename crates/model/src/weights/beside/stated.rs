@@ -14,6 +14,8 @@ pub(in super::super) struct Beside {
     pub(super) heads_by_default: bool,
     pub(in super::super) norm_eps: Option<f64>,
     pub(in super::super) qk_norm: Option<bool>,
+    /// The value that the factors of a LayerScale have before training.
+    pub(in super::super) layer_scale: Option<f64>,
     pub(in super::super) pos_interpolation: Option<PosInterpolation>,
     /// Sizes that the tensors determine, too, by key; they reveal a file of a different network.
     pub(super) sizes: Vec<(&'static str, i64, Size)>,
@@ -64,6 +66,8 @@ impl Beside {
             num_heads: self.num_heads.filter(|&heads| heads != dims.num_heads),
             norm_eps: self.norm_eps.unwrap_or(model.norm_eps),
             qk_norm: self.qk_norm.unwrap_or(model.qk_norm),
+            // Whether there is one, the tensors tell.
+            layer_scale: model.layer_scale.map(|assumed| self.layer_scale.unwrap_or(assumed)),
             pos_interpolation: self.pos_interpolation.unwrap_or(model.pos_interpolation),
             ..model
         };
