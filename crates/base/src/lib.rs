@@ -5,6 +5,8 @@
 pub mod check;
 mod error;
 mod files;
+mod text;
 
 pub use error::{error_chain, panic_message};
 pub use files::{replace_atomic, write_atomic, write_atomic_with};
+pub use text::printable;

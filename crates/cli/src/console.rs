@@ -3,17 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use base::printable;
 use data::loader::BrokenImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use report::percent;
 use trainer::metrics::Record;
 
 use crate::failure::{Context, Failure, Result};
+use crate::progress::draws_bars;
+pub use crate::progress::progress;
 
 /// The bar and the pace, then how training goes; together less wide than most terminals.
 const TEMPLATE: &str = "{pos}/{len} {bar:20} {prefix}\n{wide_msg}";
@@ -35,7 +38,7 @@ pub fn answer(text: &str) -> Result<()> {
 /// Says something on standard error, which is not part of the answer.
 pub fn note(sentence: &str) {
     // Nobody is left to be told when standard error is gone.
-    let _ = writeln!(io::stderr(), "simdino: {sentence}");
+    let _ = writeln!(io::stderr(), "simdino: {}", printable(sentence));
 }
 
 /// Says which images of a set were skipped. One that several networks or protocols meet is named once;
@@ -47,27 +50,6 @@ pub fn name_skipped(set: &str, images: &[BrokenImage]) {
         if named.insert((set.to_owned(), image.name.clone())) {
             note(&format!("warning: skipped {}: {}", image.name, image.reason));
         }
-    }
-}
-
-/// Whether standard error shows a bar that is drawn again and again. A notebook lends its commands a
-/// terminal, but keeps everything that is written there; with `TERM=dumb`, nothing can be drawn over.
-fn draws_bars() -> bool {
-    let notebook = std::env::var_os("JPY_PARENT_PID").is_some();
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stderr().is_terminal() && !notebook && !dumb
-}
-
-/// A bar for work of `total` parts; shown on a terminal only.
-pub fn progress(total: usize, what: &'static str) -> ProgressBar {
-    let target = match draws_bars() {
-        true => ProgressDrawTarget::stderr_with_hz(4),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_message(what);
-    match ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
     }
 }
 
@@ -118,6 +100,7 @@ impl Console {
 
     /// A sentence among the progress.
     pub fn note(&self, sentence: &str) {
+        let sentence = &*printable(sentence);
         self.log(sentence);
         match &self.bar {
             Some(bar) if !bar.is_finished() => bar.println(sentence),

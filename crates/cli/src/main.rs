@@ -8,6 +8,7 @@ mod config;
 mod console;
 mod failure;
 mod label_meaning;
+mod progress;
 mod sizes;
 mod study;
 mod train;

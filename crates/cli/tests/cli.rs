@@ -42,6 +42,18 @@ fn synthetic_images_are_written_and_checked() {
 
     let table = bench.ok(&["data", "check", "set/images"]);
     assert!(table.contains("broken.jpg: not an image"), "{table}");
+    assert!(table.contains("images        21, of which 20 can be read\n"), "{table}");
+    // A terminal obeys nothing in the name of a file.
+    fs::write(bench.path("set/images/\u{1b}[31m\n.jpg"), "").unwrap();
+    let table = bench.ok(&["data", "check", "set/images"]);
+    assert!(table.contains(r"\u{1b}[31m\n.jpg: ") && !table.contains('\u{1b}'), "{table}");
+    let said = bench.fails(1, &["data", "pack", "set/images/missing", "shards"]);
+    assert!(!said.contains("--skip-unreadable"), "{said}");
+    fs::remove_file(bench.path("set/images/\u{1b}[31m\n.jpg")).unwrap();
+    std::os::unix::fs::symlink("nowhere", bench.path("set/images/link.jpg")).unwrap();
+    let said = bench.fails(1, &["data", "pack", "set/images", "shards"]);
+    assert!(said.contains("link.jpg") && said.contains("; --skip-unreadable leaves out"), "{said}");
+    fs::remove_file(bench.path("set/images/link.jpg")).unwrap();
 
     // Values count without a config file, too.
     let speed = ["bench", "data", "set/images", "--seconds", "0.1", "augment.preset=dinov2"];

@@ -59,9 +59,14 @@ impl LogisticResult {
             record.score(name, trained);
             record.baseline("untrained", name, untrained);
         }
-        record.chosen.insert("c".to_owned(), self.c.into());
+        record.chosen.insert("c".to_owned(), rounded(self.c).into());
         self.notes.iter().for_each(|text| record.note(text));
     }
+}
+
+/// A number with three significant digits, for a reader.
+pub(crate) fn rounded(number: f64) -> f64 {
+    format!("{number:.2e}").parse().unwrap_or(number)
 }
 
 /// Fits `C * sum(cross-entropy) + |W|^2 / 2` by L-BFGS in fp64. The bias is not penalized.
@@ -170,7 +175,7 @@ pub fn logistic_shared(
     let solution = problem.and_then(|problem| problem.solve(c, None, config));
     let model = agreed(solution, processes)?.model;
     if !model.converged {
-        notes.push(format!("the fit at C = {c:e} stopped after {} iterations", model.iterations));
+        notes.push(format!("the fit at C = {c:.1e} stopped after {} iterations", model.iterations));
     }
     let accuracy = Accuracy::of(&model, &test, classes, config.device);
     Ok(LogisticResult {
@@ -218,7 +223,7 @@ fn choose(
     for (&i, tried) in order.iter().zip(tried.chunks_exact(2)) {
         top1[i] = f64::from_bits(tried[0]);
         if tried[1] == 0 {
-            stopped.push(format!("{:e}", config.c[i]));
+            stopped.push(format!("{:.1e}", config.c[i]));
         }
     }
     if !stopped.is_empty() {

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::logistic::rounded;
 use crate::nearest::Similarity;
 
 /// A candidate and its score on the held-out images.
@@ -34,6 +36,16 @@ pub enum Chosen {
     Knn(KnnSettings),
     /// `C` of logistic regression.
     Logistic(f64),
+}
+
+impl Chosen {
+    /// The settings as a record keeps them: a number, or text.
+    pub fn in_record(&self) -> Value {
+        match self {
+            Self::Knn(_) => self.to_string().into(),
+            Self::Logistic(c) => rounded(*c).into(),
+        }
+    }
 }
 
 impl fmt::Display for Chosen {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use base::printable;
 use data::DataConfig;
 use data::Dataset;
 use data::check::CheckReport;
@@ -113,11 +114,18 @@ fn class_name(dataset: &Dataset, label: u32) -> String {
 fn as_table(path: &Path, dataset: &Dataset, report: &CheckReport) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<14}{value}");
+        let _ = writeln!(text, "{name:<14}{}", printable(&value));
     };
     row("source", format!("{} ({})", path.display(), dataset.kind()));
-    row("images", report.images.to_string());
-    row("broken", report.broken.len().to_string());
+    let broken = report.broken.len();
+    row(
+        "images",
+        match broken {
+            0 => report.images.to_string(),
+            _ => format!("{}, of which {} can be read", report.images, report.images - broken),
+        },
+    );
+    row("broken", broken.to_string());
     dataset.notices().sentences().into_iter().for_each(|sentence| row("note", sentence));
     let formats = report.formats.iter().map(|(format, count)| format!("{format} {count}"));
     row("formats", formats.collect::<Vec<_>>().join(", "));

@@ -49,7 +49,13 @@ pub fn pack(args: &PackArgs) -> Result<()> {
         bar.inc(images as u64);
     });
     bar.finish_and_clear();
-    let report = report?;
+    let report = report.map_err(|error| match error {
+        data::Error::Image { .. } => Failure::failed(format!(
+            "{}; --skip-unreadable leaves out what cannot be read",
+            base::error_chain(&error)
+        )),
+        error => error.into(),
+    })?;
     for (name, reason) in &report.skipped {
         note(&format!("left out {name}: {reason}"));
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-use super::outcome::{Measured, Outcome, measure_each};
+use super::outcome::{Measured, Outcome, measure_each, text_of};
 use super::subject::{LAST, Subject, Task};
 
 /// What `eval logistic` takes.
@@ -50,9 +50,10 @@ pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
     }
     let of = |[train, test]: &[FeatureSet; 2]| logistic(train, test, &config);
     let (trained, untrained) = (of(&task.trained(&[LAST])?)?, of(&task.untrained(&[LAST])?)?);
-    for (name, result) in [("this network", &trained), ("untrained", &untrained)] {
-        result.notes.iter().for_each(|text| note(&format!("{name}: {text}")));
-    }
+    trained.notes.iter().for_each(|text| note(text));
+    // What is true of both networks, such as of their images, is said once.
+    let own = untrained.notes.iter().filter(|text| !trained.notes.contains(text));
+    own.for_each(|text| note(&format!("untrained: {text}")));
     let counts = [trained.num_train, trained.num_test];
     let mut record = task.record("logistic", counts, trained.classes)?;
     config.describe(&mut record);
@@ -68,5 +69,9 @@ pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
         "precision": record.precision,
         "results": { "trained": trained, "untrained": untrained },
     });
-    Ok(Measured { json, ..Measured::of(record)? })
+    // Its notes have been said, also where several networks make one table.
+    let mut shown = record.clone();
+    shown.notes.clear();
+    let text = text_of(&shown);
+    Ok(Measured { json, text, ..Measured::of(record)? })
 }

@@ -156,7 +156,7 @@ fn fitted<'a>(
         }
     };
     let chosen = vec![
-        (name, json!(segmenter.settings().to_string())),
+        (name, segmenter.settings().in_record()),
         ("miou_of_candidates", Value::Object(candidates)),
     ];
     Ok((segmenter, chosen))

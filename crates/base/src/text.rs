@@ -1,0 +1,32 @@
+//! Text of unknown origin, made fit for a terminal.
+
+use std::borrow::Cow;
+
+/// Returns text, such as the name of a file, on one line and without anything that a terminal would obey
+/// or that changes the direction of what follows: `\n`, `\u{1b}`.
+///
+/// ```
+/// assert_eq!(base::printable("a photo.jpg"), "a photo.jpg");
+/// assert_eq!(base::printable("a\u{1b}[2J\n.jpg"), "a\\u{1b}[2J\\n.jpg");
+/// ```
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_obeyed(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Control characters, ends of lines, and marks of direction.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

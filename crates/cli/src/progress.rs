@@ -1,0 +1,96 @@
+//! The progress of a command: a bar on a terminal, and now and then a line elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Time between two lines where no bar is drawn.
+const PAUSE: Duration = Duration::from_secs(15);
+
+/// Whether standard error shows a bar that is drawn again and again. A notebook lends its commands a
+/// terminal, but keeps everything that is written there; with `TERM=dumb`, nothing can be drawn over.
+pub fn draws_bars() -> bool {
+    let notebook = std::env::var_os("JPY_PARENT_PID").is_some();
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !notebook && !dumb
+}
+
+/// The parts of some work that are done.
+pub struct Progress {
+    bar: ProgressBar,
+    what: &'static str,
+    /// When the last line was printed; none if there is a bar.
+    lines: Option<Mutex<Instant>>,
+}
+
+/// Shows the progress of work of `total` parts; `what` says what they are, and what becomes of them.
+pub fn progress(total: usize, what: &'static str) -> Progress {
+    let draws = draws_bars();
+    let target = match draws {
+        true => ProgressDrawTarget::stderr_with_hz(4),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_message(what);
+    let bar = match ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    };
+    Progress { bar, what, lines: (!draws).then(|| Mutex::new(Instant::now())) }
+}
+
+impl Progress {
+    /// So many parts are done.
+    pub fn set_position(&self, done: u64) {
+        self.bar.set_position(done);
+        self.say();
+    }
+
+    /// So many more parts are done.
+    pub fn inc(&self, more: u64) {
+        self.bar.inc(more);
+        self.say();
+    }
+
+    /// There are so many parts.
+    pub fn set_length(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
+    /// All is done.
+    pub fn finish_and_clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self) {
+        let Some(last) = &self.lines else { return };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = line(&self.bar, self.what, last.elapsed()) {
+            *last = Instant::now();
+            // Nobody is left to be told when standard error is gone.
+            let _ = writeln!(io::stderr(), "simdino: {line}");
+        }
+    }
+}
+
+/// The line that is due after this time.
+fn line(bar: &ProgressBar, what: &str, since: Duration) -> Option<String> {
+    let (done, total) = (bar.position(), bar.length().unwrap_or(0));
+    (since >= PAUSE && done < total).then(|| format!("{what}: {done} of {total}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_now_and_then_until_the_end() {
+        let bar = ProgressBar::with_draw_target(Some(8), ProgressDrawTarget::hidden());
+        bar.set_position(3);
+        assert_eq!(line(&bar, "images read", PAUSE - Duration::from_millis(1)), None);
+        assert_eq!(line(&bar, "images read", PAUSE).as_deref(), Some("images read: 3 of 8"));
+        bar.inc(5);
+        assert_eq!(line(&bar, "images read", PAUSE), None);
+    }
+}
