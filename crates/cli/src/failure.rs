@@ -43,6 +43,12 @@ impl Failure {
         Self { code: STOPPED, lines: vec![sentence.into()] }
     }
 
+    /// Adds a sentence.
+    pub fn and(mut self, sentence: String) -> Self {
+        self.lines.push(sentence);
+        self
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
         self.code

@@ -9,6 +9,7 @@ mod console;
 mod failure;
 mod label_meaning;
 mod progress;
+mod shell;
 mod sizes;
 mod study;
 mod train;

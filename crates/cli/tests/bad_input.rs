@@ -30,6 +30,16 @@ fn data_that_is_not_there() {
     check(&bench, 1, &train("data.path=missing-*.tar"), &["missing-*.tar"]);
 }
 
+/// A config that another file or machine would make right fails with 1, not as wrong usage does with 2.
+#[test]
+fn what_does_not_fit_this_machine_is_no_wrong_usage() {
+    let bench = Bench::new();
+    check(&bench, 1, &["train", "tiny.yaml", "run.device=cuda:63"], &["cuda:63", "run.device=cpu"]);
+    let message = bench.fails(1, &["train", "tiny.yaml", "--resume", "nowhere"]);
+    assert!(message.contains("nowhere"), "{message}");
+    check(&bench, 2, &["train", "tiny.yaml", "run.device=tpu"], &["run.device"]);
+}
+
 #[test]
 fn no_readable_image() {
     let bench = Bench::without_images();
@@ -61,6 +71,53 @@ fn broken_images_among_good_ones_are_skipped_counted_and_named() {
 }
 
 #[test]
+fn too_many_broken_images_are_found_by_a_dry_run() {
+    let bench = Bench::new();
+    let dry = ["train", "tiny.yaml", "--dry-run"];
+    assert!(bench.ok(&dry).contains("images read    64 of 80, all of them readable"));
+    let broken = bench.path("images/images/zz_broken");
+    fs::create_dir(&broken).unwrap();
+    (0..20).for_each(|i| fs::write(broken.join(format!("{i:02}\n.jpg")), "no picture").unwrap());
+    let output = bench.run(&dry);
+    let (told, said) = (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let row = r"images read    64 of 100; 12 cannot be read, the first zz_broken/01\n.jpg: ";
+    assert!(told.contains(row), "{told}");
+    for words in
+        ["19 % of the images", "`simdino data check images/images`", "data.max_bad_fraction"]
+    {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    bench.ok(&[&dry[..], &["data.max_bad_fraction=0.5"]].concat());
+    let message = bench.fails(1, &["train", "tiny.yaml", "train.checkpoint_every=100"]);
+    assert!(message.contains("`simdino data check` names all of them"), "{message}");
+    // Nothing is lost if the next run takes the place of one that stopped so early.
+    fs::remove_dir_all(broken).unwrap();
+    let output = bench.run(&["train", "tiny.yaml"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("before its first checkpoint: starting anew"));
+    let message = bench.fails(2, &["train", "tiny.yaml"]);
+    assert!(message.contains("already holds a run"), "{message}");
+}
+
+#[test]
+fn a_run_that_cannot_become_longer_says_how_to_train_longer() {
+    let bench = Bench::new();
+    bench.ok(&["train", "tiny.yaml"]);
+    let longer = ["train", "tiny.yaml", "train.epochs=3", "--resume", "auto"];
+    let message = bench.fails(1, &longer);
+    let command = "simdino train tiny.yaml train.epochs=3 run.name=tiny-longer init.from=runs/tiny \
+                   init.head=true";
+    assert!(message.contains("train.epochs was 2, is 3") && message.contains(command), "{message}");
+    bench.ok(&command.split(' ').skip(1).collect::<Vec<_>>());
+    // The file that names the newest checkpoint stands for it.
+    let seen = bench.ok(&["inspect", "runs/tiny/checkpoints/latest"]);
+    assert!(seen.starts_with("checkpoint      runs/tiny/checkpoints/step-00000010"), "{seen}");
+    let other = ["train", "tiny.yaml", "optim.base_lr=0.5", "--resume", "auto"];
+    assert!(!bench.fails(1, &other).contains("init.from"), "its length is the same");
+}
+
+#[test]
 fn wrong_configs_say_everything_at_once() {
     let bench = Bench::without_images();
     let args =
@@ -68,6 +125,8 @@ fn wrong_configs_say_everything_at_once() {
     check(&bench, 2, &args, &["optim.base_lr", "train.batch_size", "vit_nano"]);
     check(&bench, 2, &["train", "nowhere.yaml"], &["nowhere.yaml"]);
     check(&bench, 2, &["train", "tiny.yaml", "train.batch_size=15"], &["simdino.rate_groups"]);
+    let message = bench.fails(2, &["train", "tiny.yaml", "optim.base_lr=-1"]);
+    assert_eq!(message, "simdino: optim.base_lr: must be greater than 0 (got -1)\n");
 }
 
 #[test]

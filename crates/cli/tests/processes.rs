@@ -206,6 +206,21 @@ fn probes_that_one_process_cannot_open_end_all() {
     }
 }
 
+/// A batch script of SLURM that starts the program without srun has the variables of one task of several.
+#[test]
+fn a_process_that_waits_for_others_says_so() {
+    let bench = Bench::new();
+    let port = free_port().to_string();
+    let slurm = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_LOCALID", "0")];
+    let place = [("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port.as_str())];
+    let args = ["train", "tiny.yaml", "simdino.rate_groups=4", "run.timeout_s=1"];
+    let output = bench.command(&args).envs(slurm).envs(place).output().unwrap();
+    let (said, waiting) = (stderr(&output), "waiting for 3 other processes at 127.0.0.1:");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with(&format!("simdino: {waiting}{port}\n")), "{said}");
+    assert!(said.contains("processes 1, 2, 3 did not come"), "{said}");
+}
+
 #[test]
 fn each_process_says_where_it_is_and_what_it_met() {
     let bench = Bench::new();

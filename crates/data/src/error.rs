@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base::printable;
+
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -123,7 +125,7 @@ pub enum Error {
         min_side: u32,
     },
     /// An image of a data set, given by name, failed.
-    #[error("image {name}")]
+    #[error("image {name}", name = printable(.name))]
     Image {
         /// Name of the image in its source.
         name: String,
@@ -166,8 +168,9 @@ pub enum Error {
     /// More images are broken than `data.max_bad_fraction` allows.
     #[error(
         "{broken} of the first {read} images read are broken, more than data.max_bad_fraction = \
-         {max_bad_fraction} allows; the first is {first} ({reason}): repair or remove them, or raise \
-         data.max_bad_fraction"
+         {max_bad_fraction} allows; the first is {first} ({reason}): `simdino data check` names all of \
+         them; repair or remove them, or raise data.max_bad_fraction",
+        first = printable(.first)
     )]
     TooManyBroken {
         /// Broken images.
@@ -184,7 +187,8 @@ pub enum Error {
     /// One replacement after another was broken, too.
     #[error(
         "no readable image found in {tried} tries for one place of a batch; the first broken one \
-         is {first} ({reason}): check the data set"
+         is {first} ({reason}): check the data set",
+        first = printable(.first)
     )]
     NoReadableImage {
         /// Number of images tried.
@@ -232,5 +236,12 @@ mod tests {
         let error = Error::from(decode::decode(png).unwrap_err()).chain();
         assert_eq!(error.matches("the palette ends inside a color").count(), 1, "{error}");
         assert!(error.starts_with("broken png image: "), "{error}");
+    }
+
+    #[test]
+    fn an_end_of_line_in_a_name_does_not_end_the_sentence() {
+        let reason = "empty".to_owned();
+        let error = Error::NoReadableImage { tried: 3, first: "a\n.jpg".to_owned(), reason };
+        assert!(error.chain().ends_with(r"is a\n.jpg (empty): check the data set"), "{error}");
     }
 }

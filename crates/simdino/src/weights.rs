@@ -9,14 +9,26 @@ use tch::Device;
 
 use crate::error::{Error, Result};
 
+/// Returns the checkpoint that `path` names if it is the file `checkpoints/latest` of a run.
+pub fn pointed_to(path: &Path) -> Option<PathBuf> {
+    if path.file_name()? != "latest" || !path.is_file() {
+        return None;
+    }
+    let name = std::fs::read_to_string(path).ok()?;
+    let checkpoint = path.with_file_name(name.trim());
+    (name.starts_with("step-") && checkpoint.is_dir()).then_some(checkpoint)
+}
+
 /// Returns the weight file for a path: the result of [`model::weights::find`], or, if a run has no
-/// weights yet, those of its newest intact checkpoint.
+/// weights yet, those of its newest intact checkpoint; `checkpoints/latest` stands for the checkpoint
+/// that it names.
 ///
 /// # Errors
 /// Returns an error if there is nothing at this path, it contains no weights, or every checkpoint
 /// is damaged.
 pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
-    match weights::find(path, role) {
+    let checkpoint = pointed_to(path);
+    match weights::find(checkpoint.as_deref().unwrap_or(path), role) {
         Err(model::Error::NoWeights { path }) => {
             let newest = trainer::checkpoint::newest_intact(&path.join("checkpoints"))?.path;
             let checkpoint = newest.ok_or(model::Error::NoWeights { path })?;

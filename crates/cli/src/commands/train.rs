@@ -23,7 +23,7 @@ use crate::train::probe::{self, Opened, Probes};
 use crate::train::run_dir::{Resume, RunDir};
 use crate::train::signals::StopFlag;
 use crate::train::start::{self, run_root};
-use crate::train::{dry_run, pictures, settings};
+use crate::train::{dry_run, extend, pictures, settings};
 
 /// What `train` takes.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub struct Args {
     /// run or checkpoint to continue
     #[arg(long, default_value = "never", value_name = "never|auto|DIR")]
     resume: Resume,
-    /// Check everything, print what would be done, and do nothing
+    /// Check the config, the device, and up to 64 of the images, print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
     /// With --dry-run: number of processes to plan for, without starting them
@@ -157,8 +157,17 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     let mut learner = assemble::learner(config, distributed.device, processes)?;
     let job = job(session, &dir)?;
     console.log_to(&dir.file(&of_rank("log.txt", distributed.launch.rank)))?;
+    if dir.restarted {
+        console.note(&format!(
+            "{} held a run that had stopped before its first checkpoint: starting anew",
+            root.display()
+        ));
+    }
     let option = (root.as_path(), &args.resume);
-    let start = start::begin(&job, &config.init, option, &mut learner, &console)?;
+    let start =
+        start::begin(&job, &config.init, option, &mut learner, &console).map_err(|failure| {
+            extend::explain(failure, &dir, config, (&args.config, &args.overrides))
+        })?;
     console.note(&headline(session, &root, &learner, start));
     distributed.describe_ranks()?.iter().for_each(|line| console.note(line));
     if distributed.is_first() {

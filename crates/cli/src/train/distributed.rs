@@ -1,14 +1,20 @@
 //! The processes of a run: their rendezvous, their devices, and what they can share.
 
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use tch::Device;
-use torch_ext::{Launch, ProcessGroup, host_name};
+use torch_ext::{Launch, Launcher, ProcessGroup, host_name};
 use trainer::processes::Processes;
 
 use crate::config::RunConfig;
+use crate::console::note;
 use crate::failure::{Failure, Result};
 use simdino::{device, numerics};
+
+/// Time after which waiting for the other processes is no matter of course.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// This process among those of the run.
 pub struct DistributedContext {
@@ -60,7 +66,9 @@ impl DistributedContext {
             return Ok(Self { launch, device, processes: Processes::Single });
         }
         let timeout = Duration::from_secs_f64(timeout_s);
+        let waiting = (launch.rank == 0).then(|| Waiting::begin(&launch));
         let mut group = ProcessGroup::join(launch.rendezvous(timeout))?;
+        drop(waiting);
         if let Device::Cuda(index) = device {
             group = group.with_cuda(index)?;
         }
@@ -101,6 +109,45 @@ impl DistributedContext {
     }
 }
 
+/// Says for whom the first process waits; dropped when all are there.
+struct Waiting {
+    _over: Sender<()>,
+}
+
+impl Waiting {
+    fn begin(launch: &Launch) -> Self {
+        let others = launch.size - 1;
+        let noun = if others == 1 { "process" } else { "processes" };
+        note(&format!("waiting for {others} other {noun} at {}:{}", launch.host, launch.port));
+        let (over, ended) = mpsc::channel();
+        let advice = advice(launch.launcher, launch.size);
+        thread::spawn(move || {
+            if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                note(&advice);
+            }
+        });
+        Self { _over: over }
+    }
+}
+
+/// The likely reason why others do not come.
+fn advice(launcher: Launcher, size: usize) -> String {
+    match launcher {
+        Launcher::Slurm => format!(
+            "still waiting: SLURM's variables say that this is one of {size} processes; start all of \
+             them with srun, or unset SLURM_PROCID to train in this one alone"
+        ),
+        Launcher::OpenMpi => format!(
+            "still waiting: Open MPI's variables say that this is one of {size} processes; does mpirun \
+             start all of them on machines that reach this address?"
+        ),
+        Launcher::Torchrun | Launcher::SingleProcess => format!(
+            "still waiting: WORLD_SIZE says that there are {size} processes; is torchrun running on every \
+             machine, with the same address? Unset RANK and WORLD_SIZE to train in this process alone"
+        ),
+    }
+}
+
 /// As many as the config says; where it leaves that open, this process's share of the machine's cores
 /// but one, which launches the training step.
 fn workers(configured: Option<usize>, cores: usize, processes_here: usize) -> usize {
@@ -119,5 +166,15 @@ mod tests {
             assert_eq!(workers(Some(5), cores, here), 5);
         }
         assert_eq!(workers(None, 4, 0), 3);
+    }
+
+    #[test]
+    fn the_likely_reason_of_a_wait_is_named_by_launcher() {
+        assert!(
+            advice(Launcher::Slurm, 4)
+                .contains("start all of them with srun, or unset SLURM_PROCID")
+        );
+        assert!(advice(Launcher::Torchrun, 2).contains("torchrun"));
+        assert!(advice(Launcher::OpenMpi, 2).contains("mpirun"));
     }
 }

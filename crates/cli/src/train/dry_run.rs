@@ -1,5 +1,7 @@
 //! `simdino train --dry-run`: reports what would be done, without doing it.
 
+use std::time::{Duration, Instant};
+
 use data::Dataset;
 use tch::Device;
 use trainer::config::Precision;
@@ -12,8 +14,17 @@ use super::probe::{Probes, describe};
 use super::start;
 use crate::config::RunConfig;
 use crate::console::Console;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use base::printable;
+use report::percent;
 use simdino::{assemble, exchanges};
+
+/// Most images that are read.
+const MOST_READ: usize = 64;
+/// Time after which no further one is read.
+const LONGEST: Duration = Duration::from_secs(10);
+/// A run counts so many images before it judges how many are broken.
+const ENOUGH: usize = 50;
 
 /// Prints data, steps, learning rate, parameters, the groups of the loss, and the probes.
 pub fn print(
@@ -27,6 +38,7 @@ pub fn print(
     let mut learner = assemble::learner(config, device, Processes::Single)?;
     start::weights(&config.init, &mut learner, &Console::new())?;
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
+    let sample = Sample::read(dataset);
     let classes = match dataset.num_classes() {
         0 => "no labels".to_owned(),
         n => format!("{n} classes (labels are not used for training)"),
@@ -35,6 +47,7 @@ pub fn print(
     let lines = [
         ("data", format!("{data_path}: {} images, {classes}", dataset.len())),
         ("first image", first.unwrap_or_else(|error| format!("not readable: {error}"))),
+        ("images read", sample.in_words()),
         ("device", torch_ext::device_name(device)),
         ("precision", precision(config)),
         ("repeatable", repeatable(config, device).to_owned()),
@@ -63,9 +76,61 @@ pub fn print(
     let lines = lines.into_iter().chain(probes.into_iter().map(|line| ("probe", line)));
     let lines = lines.chain(exchanges);
     for (what, value) in lines {
-        println!("{what:<15}{value}");
+        println!("{what:<15}{}", printable(&value));
     }
-    Ok(())
+    sample.judge(config.data.max_bad_fraction, &data_path)
+}
+
+/// Some images, spread over the set, that were read as training reads them.
+struct Sample {
+    read: usize,
+    /// Number of images of the set.
+    of: usize,
+    broken: usize,
+    /// The first broken one, and the reason.
+    first: Option<String>,
+}
+
+impl Sample {
+    fn read(dataset: &Dataset) -> Self {
+        let (of, begin) = (dataset.len(), Instant::now());
+        let most = of.min(MOST_READ);
+        let mut sample = Self { read: 0, of, broken: 0, first: None };
+        for index in (0..most).map(|i| i * of / most) {
+            if begin.elapsed() > LONGEST {
+                break;
+            }
+            sample.read += 1;
+            if let Err(error) = dataset.image(index) {
+                sample.broken += 1;
+                let name = dataset.name(index);
+                sample.first.get_or_insert_with(|| format!("{name}: {}", error.reason()));
+            }
+        }
+        sample
+    }
+
+    fn in_words(&self) -> String {
+        let Self { read, of, broken, first } = self;
+        match first {
+            None => format!("{read} of {of}, all of them readable"),
+            Some(first) => format!("{read} of {of}; {broken} cannot be read, the first {first}"),
+        }
+    }
+
+    /// Fails where so many images are broken that the run would stop.
+    fn judge(&self, allowed: f64, path: &str) -> Result<()> {
+        let share = self.broken as f64 / self.read.max(1) as f64;
+        if share <= allowed || (self.read < ENOUGH && self.read < self.of) {
+            return Ok(());
+        }
+        Err(Failure::failed(format!(
+            "{} of the images that were read are broken, more than data.max_bad_fraction = {allowed} \
+             allows, so the run would stop: `simdino data check {path}` names all of them; repair or \
+             remove them, or raise data.max_bad_fraction",
+            percent(share, 0)
+        )))
+    }
 }
 
 /// The precision of the networks' products.

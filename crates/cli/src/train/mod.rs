@@ -5,6 +5,7 @@ pub mod distributed;
 pub mod dry_run;
 pub mod environment;
 mod links;
+pub mod extend;
 pub mod misfit;
 pub mod observer;
 pub mod pictures;

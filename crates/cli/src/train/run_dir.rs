@@ -4,11 +4,15 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use trainer::metrics::read_jsonl;
+
 use crate::failure::{Context, Failure, Result};
 
 /// The folder of a run, locked for this process until dropped.
 pub struct RunDir {
     root: PathBuf,
+    /// Whether it held a run that had hardly begun, in whose place another one starts.
+    pub restarted: bool,
     /// Held by the process that writes.
     _lock: Option<File>,
 }
@@ -40,10 +44,11 @@ impl RunDir {
     /// Opens the folder of a run for writing.
     ///
     /// # Errors
-    /// It holds a run already and `resume` is [`Resume::Never`], it cannot be written, or another
+    /// It holds a run that has got somewhere and `resume` is [`Resume::Never`], it cannot be written, or another
     /// process trains in it. A folder that was made for nothing is removed again.
     pub fn open(root: &Path, resume: &Resume) -> Result<Self> {
-        if *resume == Resume::Never && root.join("config.yaml").exists() {
+        let restarted = *resume == Resume::Never && root.join("config.yaml").exists();
+        if restarted && !has_hardly_begun(root) {
             return Err(Failure::usage(format!(
                 "{} already holds a run: continue it with --resume auto, or choose another run.name",
                 root.display()
@@ -53,12 +58,13 @@ impl RunDir {
         fs::create_dir_all(root).context(|| {
             format!("{}: cannot create the run folder; choose another run.dir", root.display())
         })?;
-        Self::lock(root).inspect_err(|_| {
+        let dir = Self::lock(root).inspect_err(|_| {
             if !existed {
                 // Leave no trace; a folder with anything in it stays.
                 let _ = fs::remove_dir(root);
             }
-        })
+        })?;
+        Ok(Self { restarted, ..dir })
     }
 
     /// The same for the other processes of a run, once the first has opened it.
@@ -73,7 +79,7 @@ impl RunDir {
                 root.display()
             )));
         }
-        Ok(Self { root: root.to_owned(), _lock: None })
+        Ok(Self { root: root.to_owned(), restarted: false, _lock: None })
     }
 
     fn lock(root: &Path) -> Result<Self> {
@@ -87,7 +93,7 @@ impl RunDir {
                 root.display()
             ))
         })?;
-        Ok(Self { root: root.to_owned(), _lock: Some(lock) })
+        Ok(Self { root: root.to_owned(), restarted: false, _lock: Some(lock) })
     }
 
     /// The folder itself.
@@ -98,5 +104,47 @@ impl RunDir {
     /// A file or folder of the run; the names are those of `docs/ARCHITECTURE.md`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+}
+
+/// Steps of a run without a checkpoint that are no loss.
+const FEW_STEPS: u64 = 10;
+
+/// Whether the run in a folder stopped before anything of it was worth keeping: it has no checkpoint, no
+/// weights, and metrics of a few steps at most.
+fn has_hardly_begun(root: &Path) -> bool {
+    let is_empty =
+        |name: &str| fs::read_dir(root.join(name)).map_or(true, |mut it| it.next().is_none());
+    let metrics = root.join("metrics.jsonl");
+    let few = !metrics.exists()
+        || read_jsonl(&metrics).is_ok_and(|records| records.iter().all(|r| r.step <= FEW_STEPS));
+    is_empty("checkpoints") && is_empty("weights") && few
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_has_hardly_begun_gives_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let open = || RunDir::open(root, &Resume::Never).map(|dir| dir.restarted).ok();
+        assert_eq!(open(), Some(false));
+        fs::write(root.join("config.yaml"), "").unwrap();
+        fs::create_dir(root.join("checkpoints")).unwrap();
+        assert_eq!(open(), Some(true));
+        let metrics = |step: u64| {
+            fs::write(root.join("metrics.jsonl"), format!("{{\"step\":{step},\"epoch\":0}}\n"))
+                .unwrap();
+        };
+        metrics(FEW_STEPS);
+        assert_eq!(open(), Some(true));
+        metrics(FEW_STEPS + 1);
+        assert_eq!(open(), None);
+        metrics(2);
+        fs::create_dir(root.join("checkpoints/step-00000002")).unwrap();
+        assert_eq!(open(), None);
+        assert!(RunDir::open(root, &Resume::Auto).is_ok());
     }
 }

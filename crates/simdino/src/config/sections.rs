@@ -214,7 +214,8 @@ impl RunConfig {
             format!("must not exceed train.epochs {epochs} (got {warmup})")
         });
         let (lr, min) = (self.learning_rate(), self.optim.min_lr);
-        check.that("optim.min_lr", min <= lr || lr.is_nan() || min.is_nan(), || {
+        // Rates that cannot be have been named by their section.
+        check.that("optim.min_lr", min <= lr || lr <= 0.0 || lr.is_nan() || min.is_nan(), || {
             format!(
                 "must not exceed the learning rate {lr} that optim.base_lr gives at this batch size \
                  (got {min})"

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base::printable;
 use data::DataConfig;
 use model::weights::{FileFormat, NetworkInFile, TensorFile, infer, is_index, networks};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ const WEIGHT_FILES: [&str; 5] = ["safetensors", "pth", "pt", "bin", "ckpt"];
 
 /// Looks at `path` and says what it is.
 pub fn inspect(path: &Path) -> Result<Findings> {
+    let latest = simdino::weights::pointed_to(path);
+    let path = latest.as_deref().unwrap_or(path);
     let weight_file = |e: &std::ffi::OsStr| WEIGHT_FILES.iter().any(|known| e == *known);
     if path.is_file() && (path.extension().is_some_and(weight_file) || is_index(path)) {
         weights(path)
@@ -32,7 +35,7 @@ pub fn inspect(path: &Path) -> Result<Findings> {
 
 /// A line of a report.
 fn row(text: &mut String, name: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(text, "{name:<16}{value}");
+    let _ = writeln!(text, "{name:<16}{}", printable(&value.to_string()));
 }
 
 fn weights(path: &Path) -> Result<Findings> {

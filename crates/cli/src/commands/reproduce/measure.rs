@@ -10,11 +10,12 @@ use serde_json::Value as Json;
 use crate::commands::eval as evaluation;
 use crate::console::note;
 use crate::failure::{Failure, Result};
+use crate::shell::typed;
 
 use super::kept::{Finished, Kept};
 use super::networks::{AllGiven, Given, Identity, identify};
 use super::page::{Here, Line, lines};
-use super::plan::{Folders, typed};
+use super::plan::Folders;
 use super::row::{How, Measure, Row};
 
 /// What is at hand, and where results go.

@@ -170,7 +170,7 @@ fn describe(
         measures(row).iter().flat_map(|m| page::lines(row, m, &none).collect::<Vec<_>>()).collect()
     };
     let commands = |row: &Row| -> Vec<String> {
-        row.commands_of(None, folders).iter().map(|words| plan::typed(words)).collect()
+        row.commands_of(None, folders).iter().map(|words| crate::shell::typed(words)).collect()
     };
     if args.json {
         let object = |row: &Row| {

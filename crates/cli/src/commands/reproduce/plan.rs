@@ -117,16 +117,3 @@ impl Row {
         commands
     }
 }
-
-/// A command as one types it in a shell.
-pub fn typed(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+".contains(c);
-        match !word.is_empty() && word.chars().all(plain) {
-            true => word.clone(),
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    });
-    let words: Vec<String> = std::iter::once("simdino".to_owned()).chain(quoted).collect();
-    words.join(" ")
-}

@@ -1,0 +1,45 @@
+//! What a run that cannot continue with other epochs is told: how to train longer all the same.
+
+use std::fs;
+use std::path::Path;
+
+use super::run_dir::RunDir;
+use crate::config::{RunConfig, read_yaml};
+use crate::failure::Failure;
+use crate::shell::typed;
+
+/// Adds to the failure of a resumed run, if its number of epochs has changed, the command of a run that
+/// goes on from its weights; `typed_before` are the config and the values of the command.
+pub fn explain(
+    failure: Failure,
+    dir: &RunDir,
+    config: &RunConfig,
+    (what, overrides): (&Path, &[String]),
+) -> Failure {
+    let Some(before) = epochs(&dir.file("config.resolved.yaml")) else { return failure };
+    let now = config.train.epochs;
+    if before == now {
+        return failure;
+    }
+    let kept = overrides.iter().filter(|value| {
+        !["run.name=", "init.from=", "init.head="].iter().any(|key| value.starts_with(key))
+    });
+    let mut words = vec!["train".to_owned(), what.display().to_string()];
+    words.extend(kept.cloned());
+    let name = dir.root().file_name().unwrap_or_default().to_string_lossy();
+    words.push(format!("run.name={name}-longer"));
+    words.push(format!("init.from={}", dir.root().display()));
+    words.push("init.head=true".to_owned());
+    failure.and(format!(
+        "train.epochs was {before}, is {now}: the schedules of the learning rate, the weight decay, and the \
+         momentum depend on it, so a run cannot change it on its way; a new run can begin with the weights \
+         of the teacher instead: {}",
+        typed(&words)
+    ))
+}
+
+/// The number of epochs in the config of a run, if there is one.
+fn epochs(path: &Path) -> Option<f64> {
+    let text = fs::read_to_string(path).ok()?;
+    read_yaml(&text).ok()?.pointer("/train/epochs")?.as_f64()
+}
