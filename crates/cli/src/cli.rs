@@ -9,7 +9,8 @@ use crate::failure::Result;
 /// Pre-train vision transformers on images without labels, and see what they learned.
 #[derive(Debug, Parser)]
 #[command(name = "simdino", version, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or config, \
+#[command(after_help = "Exit codes: 0 done; 1 failed, also because images, weights, \
+                        checkpoints, or devices are missing or do not fit; 2 wrong usage or config; \
                         3 stopped by a signal with a checkpoint written.")]
 pub struct Cli {
     /// What to do.
@@ -42,7 +43,7 @@ pub enum Command {
     Analyze(commands::analyze::Args),
     /// Draw pictures to look at
     Picture(commands::picture::Args),
-    /// Make a grid of runs, and one table and page about all of them
+    /// Train a grid of settings, and write one table and page about all runs
     Study(commands::study::Args),
     /// Write one HTML page about a run
     Report(commands::report::Args),
@@ -50,7 +51,7 @@ pub enum Command {
     Config(commands::config::Args),
     /// Measure speed and memory
     Bench(commands::bench::Args),
-    /// Write a file of completions for a shell to standard output
+    /// Print completions for a shell
     Completions(commands::completions::Args),
 }
 

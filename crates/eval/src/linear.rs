@@ -325,7 +325,7 @@ impl<'a> LinearProbe<'a> {
         if self.held_out.is_none() && chosen {
             notes.push(
                 "the test images chose the head and the epoch, as for published numbers, so that these \
-                 are a little too high; with holdout, a tenth of the train images chooses"
+                 are a little too high; with --holdout, a tenth of the train images chooses"
                     .to_owned(),
             );
         }

@@ -275,7 +275,7 @@ pub enum SequenceError {
     MissingFrame,
     /// The first annotation shows no object.
     #[error(
-        "shows no object with an id from 1 to 254; if 255 is the object, as in DAVIS 2016, score a single object"
+        "shows no object with an id from 1 to 254; if 255 is the object, as in DAVIS 2016, use --single-object"
     )]
     NoObject,
     /// The results contain an object that the ground truth does not have.

@@ -110,7 +110,7 @@ fn the_object_of_davis_2016_is_255() {
     let folder = tempfile::tempdir().unwrap();
     tiny(folder.path(), 255);
     let told = complaint(folder.path(), &Options::default()).unwrap();
-    assert!(told.contains("00000.png") && told.contains("single object"), "{told}");
+    assert!(told.contains("00000.png") && told.contains("--single-object"), "{told}");
     let mut options = Options::default();
     options.single_object = true;
     write(&folder.path().join("results/cat/00001.png"), [0, 3, 0, 9]);

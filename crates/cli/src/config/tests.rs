@@ -157,7 +157,7 @@ fn nothing_is_written_as_null() {
     assert_eq!((config.probe.train_path, config.init.from), (None, None));
     // What stood for nothing in earlier versions.
     let gone = |key: &str, value: &str, meaning: &str| {
-        format!("{key}: {value} is no longer a value: null now stands for {meaning}")
+        format!("{key}: {value} is no longer accepted: write null for {meaning}")
     };
     let file =
         "data: {path: '', workers: 0}\noptim: {clip_grad: 0.0}\nmodel: {checkpoint_blocks: 0}\n";

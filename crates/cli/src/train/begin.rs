@@ -16,6 +16,30 @@ const QUICKSTART: &str = "quickstart";
 /// Extensions of lists and shards, which no config has.
 const DATA: [&str; 8] = ["tar", "gz", "tgz", "parquet", "csv", "tsv", "jsonl", "txt"];
 
+/// Names that the images of many data sets have.
+const GENERIC: [&str; 20] = [
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+    "unlabeled",
+    "data",
+    "dataset",
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "pictures",
+    "jpg",
+    "jpeg",
+    "png",
+    "metadata",
+    "shards",
+];
+
 /// A checked config, and its images if they were opened to choose sizes for them.
 pub struct Begun {
     pub loaded: Loaded,
@@ -60,12 +84,26 @@ fn name_of_images(what: &Path) -> Result<Option<String>> {
     if recipe || !(what.is_dir() || DATA.contains(&extension)) {
         return Ok(None);
     }
-    let path = what.canonicalize().unwrap_or_else(|_| PathBuf::from(what));
-    let stem = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let stem = stem.split('.').next().unwrap_or_default();
+    Ok(Some(name_of(&what.canonicalize().unwrap_or_else(|_| PathBuf::from(what)))))
+}
+
+/// A name of a run on the images at `path`: the last part without what follows a dot, after the part
+/// before it if the last one tells nothing.
+fn name_of(path: &Path) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' };
-    let name: String = stem.chars().map(plain).collect();
-    Ok(Some(if name.is_empty() { QUICKSTART.to_owned() } else { name }))
+    let name = |path: &Path| -> String {
+        let part = path.file_name().unwrap_or_default().to_string_lossy();
+        part.split('.').next().unwrap_or_default().chars().map(plain).collect()
+    };
+    let last = name(path);
+    let before = path.parent().map(name).filter(|before| !before.is_empty() && *before != last);
+    match before {
+        Some(before) if GENERIC.contains(&last.to_lowercase().as_str()) => {
+            format!("{before}_{last}")
+        }
+        _ if last.is_empty() => QUICKSTART.to_owned(),
+        _ => last,
+    }
 }
 
 fn sized(config: &Path, overrides: &[String]) -> Result<Begun> {
@@ -103,4 +141,25 @@ fn chosen(sizes: &Value, given: &Value) -> Vec<String> {
         None => format!("{section}.{key}={value}"),
     });
     typed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_tells_nothing_follows_the_one_before() {
+        for (path, expected) in [
+            ("/sets/birds", "birds"),
+            ("/sets/birds/train", "birds_train"),
+            ("/sets/fish/Images", "fish_Images"),
+            ("/sets/fish/metadata.csv", "fish_metadata"),
+            ("/sets/my photos", "my_photos"),
+            ("/images/images", "images"),
+            ("/train", "train"),
+            ("/", QUICKSTART),
+        ] {
+            assert_eq!(name_of(Path::new(path)), expected, "{path}");
+        }
+    }
 }

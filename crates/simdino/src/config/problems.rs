@@ -179,7 +179,7 @@ fn is_nothing(value: &Value) -> bool {
 /// Names the current spelling of a value by which an earlier version meant that there is none.
 fn null_now(path: &str, value: &Value) -> Option<String> {
     let (_, meaning) = NULL_NOW.iter().find(|(key, _)| *key == path && is_nothing(value))?;
-    Some(format!("{path}: {} is no longer a value: null now stands for {meaning}", show(value)))
+    Some(format!("{path}: {} is no longer accepted: write null for {meaning}", show(value)))
 }
 
 /// Whether a value is of a kind.

@@ -16,7 +16,8 @@ impl RunConfig {
         let mut check = Check::default();
         check.that("train.batch_size", batch.is_multiple_of(parts), || {
             format!(
-                "must be a multiple of {parts}, {size} processes of {accumulate} passes (got {batch})"
+                "must be a multiple of {parts}, for {} (got {batch})",
+                parts_in_words(size, accumulate)
             )
         });
         for (key, groups) in self.groups() {
@@ -26,8 +27,8 @@ impl RunConfig {
                     return self.unshared_groups(groups, size);
                 }
                 format!(
-                    "must be a multiple of {parts}, {size} processes of {accumulate} passes, so that a \
-                     group lies in one of them (got {groups})"
+                    "must be a multiple of {parts}, for {}, so that a group lies in one of them (got {groups})",
+                    parts_in_words(size, accumulate)
                 )
             });
         }
@@ -46,10 +47,19 @@ impl RunConfig {
         let ways: Vec<String> =
             smaller.map(|rows| format!("{GROUP_ROWS}={rows}")).into_iter().chain(larger).collect();
         format!(
-            "{groups} groups of {rows} images cannot be shared by {size} processes of {accumulate} passes, \
-             because each group must lie in one of them; {} would do",
+            "{groups} groups of {rows} images cannot be shared by {}, because each group must lie in one of \
+             them; {} would do",
+            parts_in_words(size, accumulate),
             ways.join(" or ")
         )
+    }
+}
+
+/// `3 processes`, or `3 processes with 2 passes each`.
+fn parts_in_words(processes: usize, passes: usize) -> String {
+    match passes {
+        1 => format!("{processes} processes"),
+        _ => format!("{processes} processes with {passes} passes each"),
     }
 }
 
@@ -82,8 +92,8 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes of 1 passes, because \
-              each group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"
+                "simdino.group_rows: 4 groups of 16 images cannot be shared by 8 processes, because each \
+                 group must lie in one of them; simdino.group_rows=8 or train.batch_size=128 would do"
             ]
         );
         config.simdino.group_rows = Some(8);
