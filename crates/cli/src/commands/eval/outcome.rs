@@ -70,7 +70,7 @@ pub fn measure_each(
             Ok(result) => measured.push(result),
             Err(failure) if paths.len() == 1 => return Err(failure),
             Err(failure) => {
-                let lines = failure.lines().join("\n");
+                let lines = failure.lines().join("; ");
                 note(&format!("warning: {} is left out: {lines}", path.display()));
                 failed.push(path.display().to_string());
             }
