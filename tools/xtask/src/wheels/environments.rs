@@ -173,7 +173,7 @@ impl Environment {
         };
         run(&["data", "synth", "drawn", "--count", "40"])?;
         run(&["train", "drawn/images", "train.epochs=1", "run.device=cpu"])?;
-        let missing = |file: &&str| !folder.join("runs/images").join(file).is_file();
+        let missing = |file: &&str| !folder.join("runs/drawn_images").join(file).is_file();
         match ["report.html", "weights/teacher.safetensors"].iter().find(|file| missing(file)) {
             None => Ok(()),
             Some(file) => failed(format!("simdino train of the wheel has made no {file}")),
