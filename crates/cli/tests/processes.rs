@@ -299,11 +299,7 @@ fn a_meeting_place_that_is_none_is_one_sentence() {
     ] {
         let args = ["train", "tiny.yaml", "run.timeout_s=4"];
         let (code, said) = finish(vec![start_one(&bench, &args, (rank, 2), place)]).pop().unwrap();
-        assert_eq!(
-            (code, said.lines().count()),
-            (Some(1), 2 - rank),
-            "0 says that it waits: {said}"
-        );
+        assert_eq!((code, said.lines().count()), (Some(1), 2 - rank), "{said}");
         let start = format!("simdino: process {rank} of 2 at {}:{}: ", place.0, place.1);
         let sentence = said.lines().last().unwrap();
         assert!(sentence.starts_with(&start) && sentence.contains(words), "{said}");
