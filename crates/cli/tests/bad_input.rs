@@ -35,8 +35,11 @@ fn data_that_is_not_there() {
 fn what_does_not_fit_this_machine_is_no_wrong_usage() {
     let bench = Bench::new();
     check(&bench, 1, &["train", "tiny.yaml", "run.device=cuda:63"], &["cuda:63", "run.device=cpu"]);
-    let message = bench.fails(1, &["train", "tiny.yaml", "--resume", "nowhere"]);
-    assert!(message.contains("nowhere"), "{message}");
+    for what in ["nowhere", "images"] {
+        let message = bench.fails(1, &["train", "tiny.yaml", "--resume", what]);
+        assert!(message.contains(&format!("{what} holds no checkpoint to continue")), "{message}");
+        assert!(!bench.path(what).join(".lock").exists(), "nothing is written there");
+    }
     check(&bench, 2, &["train", "tiny.yaml", "run.device=tpu"], &["run.device"]);
 }
 

@@ -151,7 +151,7 @@ struct Session<'a> {
 fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> {
     let Session { args, loaded, distributed, plan, .. } = session;
     let config = &loaded.config;
-    let root = run_root(config, &args.resume);
+    let root = run_root(config, &args.resume)?;
     let dir = open_dir(distributed, &root, &args.resume)?;
     let processes = distributed.processes.clone();
     let mut learner = assemble::learner(config, distributed.device, processes)?;

@@ -13,7 +13,7 @@ use crate::console::note;
 use crate::failure::{Failure, Result};
 use simdino::{device, numerics};
 
-/// Time after which waiting for the other processes is no matter of course.
+/// Time after which the other processes are so late that there may be a mistake.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// This process among those of the run.

@@ -19,14 +19,22 @@ use crate::failure::{Failure, Result};
 
 /// Folder of the run: that of the run or checkpoint to continue, or `run.dir`/`run.name`. The latter
 /// is also that of a checkpoint that is not in the folder `checkpoints` of a run, such as a copy.
-pub fn run_root(config: &RunConfig, resume: &Resume) -> PathBuf {
+///
+/// # Errors
+/// What is to be continued is neither a run nor a checkpoint: nothing is written there.
+pub fn run_root(config: &RunConfig, resume: &Resume) -> Result<PathBuf> {
     match resume {
         Resume::From(path) if is_checkpoint(path) => {
-            run_of(path).unwrap_or_else(|| config.run.folder())
+            Ok(run_of(path).unwrap_or_else(|| config.run.folder()))
         }
-        Resume::From(path) => path.clone(),
-        _ => config.run.folder(),
+        Resume::From(path) if path.join("checkpoints").is_dir() => Ok(path.clone()),
+        Resume::From(path) => Err(nothing_to_continue(path)),
+        _ => Ok(config.run.folder()),
     }
+}
+
+fn nothing_to_continue(path: &Path) -> Failure {
+    Failure::failed(format!("{} holds no checkpoint to continue from", path.display()))
 }
 
 /// The run that a checkpoint belongs to.
@@ -153,8 +161,7 @@ fn find(
         console.warn(&format!("skipped a damaged checkpoint: {reason}"));
     }
     if found.path.is_none() && matches!(option, Resume::From(_)) {
-        let sentence = format!("{} holds no checkpoint to continue from", root.display());
-        return Err(Failure::failed(sentence));
+        return Err(nothing_to_continue(root));
     }
     Ok(found.path)
 }
