@@ -209,7 +209,7 @@ def trained(check):
         ["the pipeline alone, all cores", f"{alone['pipeline'][0]['img_s']:.0f}" if alone else "no result"],
     ]
     wait = 100 * middle("speed/data_wait")
-    return f"ViT-S/16; {wait:.0f} % of a step is waiting for data.\n\n" + table(["what", "img/s"], rows)
+    return f"ViT-S/16; {wait:.0f}% of a step is waiting for data.\n\n" + table(["what", "img/s"], rows)
 
 
 def curves(check):

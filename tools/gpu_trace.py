@@ -71,7 +71,7 @@ def tables(events, steps, most=40):
     operators = {e["args"]["External id"]: e["name"] for e in events if e["cat"] == "cpu_op"}
     total, wall = busy(device)
     text = [
-        f"{wall / 1e3 / steps:.2f} ms per step, of which the GPU was busy {100 * total / wall:.1f} %; "
+        f"{wall / 1e3 / steps:.2f} ms per step, of which the GPU was busy {100 * total / wall:.1f}%; "
         f"{len(device) / steps:.0f} kernels and copies per step."
     ]
     launcher = lambda e: operators.get(e["args"].get("External id"), "?")  # noqa: E731

@@ -221,7 +221,7 @@ class Numbers(unittest.TestCase):
         events += [event("cuda_runtime", "cudaStreamSynchronize", 0, 500, 3)]
         self.assertEqual(gpu_trace.busy(events[2:5]), (6000, 10000))
         text = gpu_trace.tables(events, 2)
-        self.assertIn("5.00 ms per step, of which the GPU was busy 60.0 %; 2 kernels and copies", text)
+        self.assertIn("5.00 ms per step, of which the GPU was busy 60.0%; 2 kernels and copies", text)
         for row in ["| mm | 2.000 | 0.5 |", "| ? | 0.500 | 0.5 |", "| gemm | 2.000 | 0.5 |"]:
             self.assertIn(row, text)
         self.assertIn("| cudaStreamSynchronize | 0.250 | 0.5 |", text)

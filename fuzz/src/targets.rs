@@ -11,7 +11,7 @@ use tempfile::TempDir;
 pub use crate::differential::jpeg;
 use crate::seeds;
 
-/// Images of a data set that are looked at.
+/// Images of a dataset that are looked at.
 const LOOKED_AT: usize = 4;
 
 thread_local! {
@@ -104,7 +104,7 @@ pub fn safetensors(bytes: &[u8]) -> bool {
     tensors(bytes)
 }
 
-/// Whether a data set opens; the first images are looked at, whatever becomes of them.
+/// Whether a dataset opens; the first images are looked at, whatever becomes of them.
 fn opens(path: &Path, source: SourceKind) -> bool {
     let config = DataConfig {
         path: Some(path.to_string_lossy().into_owned()),

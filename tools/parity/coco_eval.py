@@ -209,7 +209,7 @@ def detection(rng, image, annotation, mask):
 # Real images
 
 def perturbed(file):
-    """Detections from the annotations of a real data set, by a rule without random numbers."""
+    """Detections from the annotations of a real dataset, by a rule without random numbers."""
     truth = dataset(copy.deepcopy(file))
     categories = sorted(category["id"] for category in file["categories"])
     results = []

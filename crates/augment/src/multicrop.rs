@@ -28,7 +28,7 @@ pub struct CropKey {
     pub seed: u64,
     /// Epoch; for a weighted mix, how often the image was used before.
     pub epoch: u64,
-    /// Index of the image in its data set.
+    /// Index of the image in its dataset.
     pub sample: u64,
 }
 
@@ -298,8 +298,8 @@ mod tests {
     /// one of 24 with equal probability; sigma of the blur uniform.
     ///
     /// Kolmogorov's distance of 20,000 draws is above 0.0138 once in a thousand tests; a range that
-    /// is off by 3 % has a distance of 0.015 or more and is found more often than not, one off by
-    /// 5 % practically always. Pearson's sum over 24 orders is above 49.7 once in a thousand.
+    /// is off by 3% has a distance of 0.015 or more and is found more often than not, one off by
+    /// 5% practically always. Pearson's sum over 24 orders is above 49.7 once in a thousand.
     #[test]
     fn strengths_are_distributed_as_torchvisions() {
         let multicrop = MultiCrop::new(&AugmentConfig { jitter_prob: 1.0, ..Default::default() });

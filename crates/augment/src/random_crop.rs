@@ -15,7 +15,7 @@ thread_local! {
     static PLANES: RefCell<Planes> = RefCell::default();
 }
 
-/// A random resized crop of a random area of 8 to 100 % of the image, which is mirrored half of the
+/// A random resized crop of a random area of 8 to 100% of the image, which is mirrored half of the
 /// time: torchvision's `RandomResizedCrop` with its default scale, and `RandomHorizontalFlip`.
 ///
 /// It is resized by the bicubic filter, as in DINOv2's linear probe; that of DINO is bilinear.

@@ -91,7 +91,7 @@ impl Check {
         }
     }
 
-    /// Requires a whole number of at least `least`.
+    /// Requires an integer of at least `least`.
     pub fn at_least(&mut self, key: &'static str, value: impl Whole, least: i128) {
         if let Some(got) = value.whole() {
             self.that(key, got >= least, || format!("must be at least {least} (got {got})"));

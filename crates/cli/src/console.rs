@@ -247,9 +247,9 @@ mod tests {
         ]);
         assert_eq!(
             progress_words(&record),
-            "loss -0.9300 compression 0.6100 expansion 0.4200 (floor 0.020, ceiling 0.450, at 93 %)"
+            "loss -0.9300 compression 0.6100 expansion 0.4200 (floor 0.020, ceiling 0.450, at 93%)"
         );
-        assert_eq!(pace_words(&record), "lr 4.1e-4 img/s 310 data-wait 3 % mem 1.2 GB eta 0:14:05");
+        assert_eq!(pace_words(&record), "lr 4.1e-4 img/s 310 data-wait 3% mem 1.2 GB eta 0:14:05");
     }
 
     #[test]
@@ -286,8 +286,8 @@ mod tests {
             ("probe/effective_dimension", 12.04),
             ("probe/segment_knn_miou", 0.333),
         ]));
-        let expected = "step 120 epoch 1.2 k-NN 45.5 %, effective rank 31.3, raw pixels 20.0 %, \
-                        logistic regression 50.0 %, effective dimension 12.0, segmentation mIoU 33.3 %";
+        let expected = "step 120 epoch 1.2 k-NN 45.5%, effective rank 31.3, raw pixels 20.0%, \
+                        logistic regression 50.0%, effective dimension 12.0, segmentation mIoU 33.3%";
         assert_eq!(line, expected);
     }
 

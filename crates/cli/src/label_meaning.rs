@@ -7,7 +7,7 @@ use data::dense::{DenseOptions, LabelRules, Preset};
 /// Exactly one of `preset`, `classes`, `label_map`, and `palette` is given.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LabelMeaning<'a> {
-    /// A data set whose label values and file names are known, by its name.
+    /// A dataset whose label values and file names are known, by its name.
     pub preset: Option<&'a str>,
     /// Number of classes.
     pub classes: Option<u16>,

@@ -87,7 +87,7 @@ fn too_many_broken_images_are_found_by_a_dry_run() {
     let row = r"images read    64 of 100; 12 cannot be read, the first zz_broken/01\n.jpg: ";
     assert!(told.contains(row), "{told}");
     for words in
-        ["19 % of the images", "`simdino data check images/images`", "data.max_bad_fraction"]
+        ["19% of the images", "`simdino data check images/images`", "data.max_bad_fraction"]
     {
         assert!(said.contains(words), "{words} is not in {said}");
     }

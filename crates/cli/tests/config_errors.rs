@@ -25,7 +25,7 @@ fn all_problems_come_at_once_each_on_its_line() {
         said,
         [
             "simdino: unknown key 'optim.base_ir': did you mean 'optim.base_lr'?",
-            "simdino: train.batch_size: expected a whole number, got 'many'",
+            "simdino: train.batch_size: expected an integer, got 'many'",
             "simdino: model.arch: expected one of vit_nano, vit_tiny, vit_small, vit_base, vit_large, \
              vit_so150m, vit_so150m2, vit_so300m, vit_so400m, vit_giant2, got 'vit_huge'",
         ]

@@ -105,5 +105,5 @@ fn what_cannot_be_measured_is_said() {
     assert!(output.status.success(), "{}", stderr(&output));
     let record = last_line(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(record["data"][0]["images"], 4, "{record}");
-    assert!(record["notes"][0].as_str().unwrap().contains("1 train images"), "{record}");
+    assert!(record["notes"][0].as_str().unwrap().contains("1 training images"), "{record}");
 }

@@ -103,7 +103,7 @@ fn all_protocols_share_features_and_the_report_shows_them() {
     let linear = ["eval", "linear", "--weights", "runs/a", "--blocks", "1,2", "--epochs", "2"];
     let more = ["--epoch-steps", "30", "--rates", "0.1,1", "--head-batch", "16"];
     let table = ok(&bench, &[&linear[..], &more, &SETS].concat());
-    assert!(table.contains("linear; 80 train images of 10 classes"), "{table}");
+    assert!(table.contains("linear; 80 training images of 10 classes"), "{table}");
     let again = ok(&bench, &[&linear[..], &more, &SETS, &["--json"]].concat());
     let again: Value = serde_json::from_str(again.lines().last().unwrap()).unwrap();
     assert_eq!(again["results"]["trained"]["heads"].as_array().unwrap().len(), 8);
@@ -142,7 +142,7 @@ fn few_images_of_each_class_are_drawn() {
     let args =
         ["eval", "knn", "--weights", "runs/a", "--k", "1", "--shots", "1,100", "--tries", "3"];
     let text = ok(&bench, &[&args[..], &SETS].concat());
-    assert!(text.contains("1 of each class, k = 1: ") && text.contains("+- 0.0 %"), "{text}");
+    assert!(text.contains("1 of each class, k = 1: ") && text.contains("+- 0.0%"), "{text}");
     let record = &records(&bench.path("runs/a/results.json"))[0];
     let score = |name: &str| record["metrics"][name].as_f64().unwrap();
     assert_eq!(score("shots100_k1_top1"), score("k1_top1"), "all images of every class");
@@ -195,11 +195,11 @@ fn bad_input_is_a_sentence_or_a_right_result() {
             [&weights[..], &["--train", train, "--test", test], options].concat()
         };
         for (train, test, sentence) in [
-            ("unlabeled", "test", "the train images have no labels"),
-            ("cats", "test", "the train images have no labels"),
+            ("unlabeled", "test", "the training images have no labels"),
+            ("cats", "test", "the training images have no labels"),
             ("two", "unlabeled", "the test images have no labels"),
-            ("one_class.csv", "test", "the 5 labeled train images are all of one class"),
-            ("one_image.csv", "test", "the 1 labeled train images are all of one class"),
+            ("one_class.csv", "test", "the 5 labeled training images are all of one class"),
+            ("one_image.csv", "test", "the 1 labeled training images are all of one class"),
             (
                 "two",
                 "other",

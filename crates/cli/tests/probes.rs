@@ -299,9 +299,14 @@ fn labels_that_cannot_be_learned_are_refused_at_the_start() {
     for (train, test, more, expected) in [
         ("nowhere", "few", "", "probe.train_path: "),
         ("few", "nowhere", "", "probe.test_path: "),
-        ("flat", "few", "", "probe.train_path: the train images have no labels"),
+        ("flat", "few", "", "probe.train_path: the training images have no labels"),
         ("few", "flat", "", "probe.test_path: the test images have no labels"),
-        ("few", "few", "probe.max_train=1", "probe.train_path: the 1 labeled train images are all"),
+        (
+            "few",
+            "few",
+            "probe.max_train=1",
+            "probe.train_path: the 1 labeled training images are all",
+        ),
         ("few", "images/images", "", "probe.test_path: classes of the test set that the train"),
         ("few", "few", logistic, "probe.train_path: 4 labeled images are too few"),
     ] {

@@ -87,8 +87,10 @@ fn changed_settings_are_refused_and_named() {
     bench.ok(&["train", "tiny.yaml", "train.stop_after=3"]);
     let message = bench.fails(1, &["train", "tiny.yaml", "optim.base_lr=0.5", "--resume", "auto"]);
     assert!(message.contains("optim.base_lr was 0.0005, is 0.5"), "{message}");
-    // what does not enter the mathematics may change
-    bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", "auto"]);
+    // what does not enter the mathematics may change, and `latest` is the newest checkpoint
+    let latest = "runs/tiny/checkpoints/latest";
+    bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", latest]);
+    assert_eq!(*steps(&bench, "tiny").last().unwrap(), 10);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn coco() {
 fn corloc() {
     let bench = files();
     let args = ["score", "corloc", "--truth", "truth.json", "--results", "results.json"];
-    assert!(bench.ok(&args).starts_with("CorLoc 100.0 %: 1 of 1 image; without a box: 0, "));
+    assert!(bench.ok(&args).starts_with("CorLoc 100.0%: 1 of 1 image; without a box: 0, "));
     let json: Value = serde_json::from_str(&bench.ok(&[&args[..], &["--json"]].concat())).unwrap();
     assert_eq!(json["scores"]["corloc"], 1.0);
 }
@@ -82,7 +82,7 @@ fn davis() {
     let table = bench.ok(&[&args[..], &["--csv", "objects.csv"]].concat());
     assert!(table.starts_with("1 sequence, 2 objects\n"), "{table}");
     let second = table.lines().find(|line| line.starts_with("cat 2")).unwrap();
-    assert!(second.contains("50.0 %") && second.ends_with("not found in 1 frame"), "{table}");
+    assert!(second.contains("50.0%") && second.ends_with("not found in 1 frame"), "{table}");
     let csv = fs::read_to_string(bench.path("objects.csv")).unwrap();
     assert!(csv.contains("\ncat,1,2,0,1,1,1,0,1,1,0\n"), "{csv}");
     let json: Value = serde_json::from_str(&bench.ok(&[&args[..], &["--json"]].concat())).unwrap();

@@ -1,4 +1,4 @@
-//! Checks a whole data set: what it contains, and which images are broken.
+//! Checks a whole dataset: what it contains, and which images are broken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::source::{self, Notices, Payload, Source, SourcePart};
 use decode::{Image, PixelFormat};
 
-/// Opens the data set that `config` names.
+/// Opens the dataset that `config` names.
 ///
 /// # Errors
 /// Returns an error if the path does not exist, contains no images, or cannot be read; the message
@@ -49,7 +49,7 @@ impl Dataset {
         Self { source, min_side, pixels: PixelFormat::RGB, cache, fingerprint, stop }
     }
 
-    /// Returns the same data set with a different pixel format; an image with other channels is
+    /// Returns the same dataset with a different pixel format; an image with other channels is
     /// broken.
     pub fn with(self, pixels: PixelFormat) -> Self {
         Self { pixels, ..self }
@@ -65,7 +65,7 @@ impl Dataset {
         self.source.len()
     }
 
-    /// Whether there are no images; never the case for a data set from [`open`].
+    /// Whether there are no images; never the case for a dataset from [`open`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -130,7 +130,7 @@ impl Dataset {
             .collect()
     }
 
-    /// As soon as `flag` is set, loaders of this data set stop waiting for images that do not
+    /// As soon as `flag` is set, loaders of this dataset stop waiting for images that do not
     /// arrive, because a source may never respond. Only the first flag that is passed counts.
     pub fn stop_on(&self, flag: Arc<AtomicBool>) {
         let _ = self.stop.set(flag);

@@ -124,7 +124,7 @@ pub enum Error {
         /// Minimum of the shorter side in pixels.
         min_side: u32,
     },
-    /// An image of a data set, given by name, failed.
+    /// An image of a dataset, given by name, failed.
     #[error("image {name}", name = printable(.name))]
     Image {
         /// Name of the image in its source.
@@ -154,15 +154,15 @@ pub enum Error {
     /// Crops cannot be made.
     #[error(transparent)]
     Augment(#[from] augment::Error),
-    /// A batch is larger than the data set.
+    /// A batch is larger than the dataset.
     #[error(
-        "train.batch_size = {batch} is larger than the data set ({len} images): lower \
+        "train.batch_size = {batch} is larger than the dataset ({len} images): lower \
          train.batch_size to {len} or less, or add images"
     )]
     BatchTooLarge {
         /// Batch size, over all processes and micro-batches.
         batch: usize,
-        /// Number of images in the data set.
+        /// Number of images in the dataset.
         len: usize,
     },
     /// More images are broken than `data.max_bad_fraction` allows.
@@ -187,7 +187,7 @@ pub enum Error {
     /// One replacement after another was broken, too.
     #[error(
         "no readable image found in {tried} tries for one place of a batch; the first broken one \
-         is {first} ({reason}): check the data set",
+         is {first} ({reason}): check the dataset",
         first = printable(.first)
     )]
     NoReadableImage {
@@ -198,7 +198,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The data set was stopped while a loader waited for images.
+    /// The dataset was stopped while a loader waited for images.
     #[error("asked to stop while waiting for images")]
     Interrupted,
     /// A worker thread panicked or could not be started.
@@ -242,6 +242,6 @@ mod tests {
     fn an_end_of_line_in_a_name_does_not_end_the_sentence() {
         let reason = "empty".to_owned();
         let error = Error::NoReadableImage { tried: 3, first: "a\n.jpg".to_owned(), reason };
-        assert!(error.chain().ends_with(r"is a\n.jpg (empty): check the data set"), "{error}");
+        assert!(error.chain().ends_with(r"is a\n.jpg (empty): check the dataset"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Determines which image is at which position of which batch.
 //!
-//! An epoch is a permutation of the data set that depends only on (seed, epoch). If several
+//! An epoch is a permutation of the dataset that depends only on (seed, epoch). If several
 //! sources are mixed by weight ([`SourcePart`]), each is traversed in its own passes, each of
 //! which is a permutation; an epoch takes the next images of each source, in the configured
 //! number, and shuffles them together.
@@ -29,7 +29,7 @@ use augment::rng::{Purpose, Rng};
 /// number changes it.
 const LARGEST_TABLE: usize = 1 << 16;
 
-/// The order of the data set in every epoch.
+/// The order of the dataset in every epoch.
 #[derive(Debug)]
 pub struct Sampler {
     seed: u64,
@@ -46,7 +46,7 @@ pub struct Sampler {
 /// One image at one position of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Draw {
-    /// Index in the data set.
+    /// Index in the dataset.
     pub index: usize,
     /// How often the image was used before. Without weights, this is the number of the epoch; with
     /// weights, an image may occur more than once in an epoch, and (index, visit) distinguishes
@@ -58,7 +58,7 @@ impl Sampler {
     /// Creates a sampler over `len` images.
     ///
     /// # Errors
-    /// Returns an error if a batch is larger than the data set, or if there are more than 2^32 - 1
+    /// Returns an error if a batch is larger than the dataset, or if there are more than 2^32 - 1
     /// images.
     pub fn new(seed: u64, len: usize, geometry: BatchGeometry) -> Result<Self> {
         Self::of_parts(seed, vec![SourcePart { len, per_epoch: len }], geometry)

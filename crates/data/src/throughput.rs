@@ -1,4 +1,4 @@
-//! Measures how fast a data set is read: with the whole training pipeline, or by decoding alone.
+//! Measures how fast a dataset is read: with the whole training pipeline, or by decoding alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The loader's memory is bounded by prefetch times batch and does not grow with the data set. The
+//! The loader's memory is bounded by prefetch times batch and does not grow with the dataset. The
 //! test has its own process, because it measures the peak memory of the process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -41,7 +41,7 @@ fn print_scores(train: &Path, test: &Path) -> Result<()> {
     println!("{} of {} classes classify {}", result.num_train, result.classes, result.num_test);
     for score in &result.scores {
         println!(
-            "k {:>3}: top-1 {:.1} %, top-5 {:.1} %",
+            "k {:>3}: top-1 {:.1}%, top-5 {:.1}%",
             score.k,
             score.top1 * 100.0,
             score.top5 * 100.0

@@ -36,10 +36,10 @@ pub enum Error {
         /// Which set, "train" or "test".
         set: &'static str,
     },
-    /// All train images belong to one class.
-    #[error("the {count} labeled train images are all of one class: nothing to tell apart")]
+    /// All training images belong to one class.
+    #[error("the {count} labeled training images are all of one class: nothing to tell apart")]
     OneClass {
-        /// Number of labeled train images.
+        /// Number of labeled training images.
         count: usize,
     },
     /// One set names its classes and the other numbers them, so nothing tells which classes
@@ -200,18 +200,20 @@ pub enum Error {
     /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
-    /// There are too few train images to hold some out.
-    #[error("{images} labeled train images are too few to choose C on a part of them: give one C")]
+    /// There are too few training images to hold some out.
+    #[error(
+        "{images} labeled training images are too few to choose C on a part of them: give one C"
+    )]
     TooFewToChoose {
-        /// Number of labeled train images.
+        /// Number of labeled training images.
         images: usize,
     },
-    /// There are too few train images to hold some out for a probe.
+    /// There are too few training images to hold some out for a probe.
     #[error(
-        "{images} labeled train images are too few to hold a tenth out: choose on the test images"
+        "{images} labeled training images are too few to hold a tenth out: choose on the test images"
     )]
     TooFewToHoldOut {
-        /// Number of labeled train images.
+        /// Number of labeled training images.
         images: usize,
     },
     /// No image of a batch could be read.

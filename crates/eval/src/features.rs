@@ -1,4 +1,4 @@
-//! Feature extraction for a whole data set.
+//! Feature extraction for a whole dataset.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,7 +44,7 @@ impl FeatureExtractor for MeanPatch<'_> {
     }
 }
 
-/// Features of the readable images of a data set, in order.
+/// Features of the readable images of a dataset, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FeatureSet {
@@ -139,7 +139,7 @@ pub struct ExtractOptions {
     pub device: Device,
     /// Precision of the forward pass.
     pub precision: FeaturePrecision,
-    /// Maximum number of images, spread evenly over the data set; `None` = all.
+    /// Maximum number of images, spread evenly over the dataset; `None` = all.
     pub limit: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! k-NN with few labeled train images of each class, drawn several times.
+//! k-NN with few labeled training images of each class, drawn several times.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use crate::record::Record;
 /// Settings of the subsets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FewShotConfig {
-    /// Train images of each class; a class with fewer contributes all of them.
+    /// Training images of each class; a class with fewer contributes all of them.
     pub per_class: Vec<usize>,
     /// Number of subsets that are drawn, with their numbers from 0 as seeds.
     pub tries: usize,
 }
 
-/// Accuracy for a number of train images of each class and a number of neighbors.
+/// Accuracy for a number of training images of each class and a number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FewShotScore {
-    /// Train images of each class.
+    /// Training images of each class.
     pub per_class: usize,
     /// Requested number of neighbors.
     pub k: usize,
@@ -56,7 +56,7 @@ impl FewShotScore {
     }
 }
 
-/// Classifies the test images by subsets of the train images, as [`fn@crate::knn`] does by all of
+/// Classifies the test images by subsets of the training images, as [`fn@crate::knn`] does by all of
 /// them: scores by number of images of each class, then by `k`.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::gather::{features, share};
 use crate::labeled::comparable;
 use crate::subset::spread;
 
-/// Some images of a data set, spread evenly over it.
+/// Some images of a dataset, spread evenly over it.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
     dataset: Arc<Dataset>,
@@ -22,7 +22,7 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// At most `limit` images of a data set; `None` = all.
+    /// At most `limit` images of a dataset; `None` = all.
     pub fn new(dataset: Arc<Dataset>, limit: Option<usize>) -> Self {
         let chosen = spread(dataset.len(), limit);
         Self { dataset, chosen }
@@ -103,7 +103,7 @@ pub fn pixels_shared(
 /// returns what a reader of its accuracy should know.
 ///
 /// # Errors
-/// Returns an error if a set has no labels, all train images belong to one class, or the train set lacks
+/// Returns an error if a set has no labels, all training images belong to one class, or the train set lacks
 /// classes of the test set.
 pub fn check_labels(train: &ImageSet, test: &ImageSet) -> Result<Vec<String>> {
     let mut notes = Vec::new();

@@ -39,7 +39,7 @@ impl Default for KnnConfig {
 pub struct KnnScore {
     /// Requested number of neighbors.
     pub k: usize,
-    /// Number of neighbors used: `k`, or all train images if there are fewer.
+    /// Number of neighbors used: `k`, or all training images if there are fewer.
     pub k_used: usize,
     /// Fraction of test images whose class has the highest score, 0-1.
     pub top1: f64,
@@ -55,11 +55,11 @@ pub struct KnnResult {
     pub scores: Vec<KnnScore>,
     /// Temperature of the weights.
     pub temperature: f64,
-    /// Number of labeled train images.
+    /// Number of labeled training images.
     pub num_train: usize,
     /// Number of labeled test images.
     pub num_test: usize,
-    /// Number of classes among the train images.
+    /// Number of classes among the training images.
     pub classes: usize,
     /// Notes for the reader of the numbers: reduced `k`, ignored images.
     pub notes: Vec<String>,
@@ -72,7 +72,7 @@ impl KnnResult {
     }
 }
 
-/// Classifies each test image by its `k` nearest train images.
+/// Classifies each test image by its `k` nearest training images.
 ///
 /// Features are scaled to norm 1. Neighbor `i` with cosine similarity `s_i` votes for its class
 /// with weight `exp(s_i / temperature)`; the class with the largest sum wins, and the lower label
@@ -84,7 +84,7 @@ impl KnnResult {
 ///
 /// # Errors
 /// Returns an error if there is no `k`, a `k` is 0, or the temperature is not above 0; if a set
-/// has no labels, all train images belong to one class, or the train set lacks classes of the test
+/// has no labels, all training images belong to one class, or the train set lacks classes of the test
 /// set; or if features have different widths or are not finite.
 ///
 /// # Source
@@ -109,7 +109,9 @@ pub fn knn_shared(
     let (train, test) = comparable(train, test, &mut notes)?;
     let num_train = train.labels.len();
     for &k in config.k.iter().filter(|&&k| k > num_train) {
-        notes.push(format!("k = {k} is more than the {num_train} train images: all of them vote"));
+        notes.push(format!(
+            "k = {k} is more than the {num_train} training images: all of them are neighbors"
+        ));
     }
     let own = test.range(share(test.labels.len(), processes));
     let own = correct(&train, &own, config).map(|counts| counts.concat());
@@ -129,7 +131,7 @@ pub fn knn_shared(
     })
 }
 
-/// Classifies labeled test images by labeled train images: a score per `k`.
+/// Classifies labeled test images by labeled training images: a score per `k`.
 pub(crate) fn classify(
     train: &Labeled,
     test: &Labeled,

@@ -70,7 +70,7 @@ impl KnnTable {
     pub fn sentence(&self) -> String {
         let percent = |result: &KnnResult| 100.0 * result.top1();
         format!(
-            "k-NN {:.1} %, the same network untrained {:.1} %, raw pixels {:.1} %",
+            "k-NN {:.1}%, the same network untrained {:.1}%, raw pixels {:.1}%",
             percent(&self.knn),
             percent(&self.untrained),
             percent(&self.pixels)

@@ -1,7 +1,7 @@
 //! Linear probes: linear classifiers on frozen features, many of them trained at once.
 //!
 //! The protocols of DINO, DINOv2, and SimDINOv2 are presets of [`LinearConfig`]. Features are read
-//! from a store, or computed anew for random crops of the train images ([`FreshImages`]), as in the
+//! from a store, or computed anew for random crops of the training images ([`FreshImages`]), as in the
 //! published protocols.
 
 mod config;
@@ -32,7 +32,7 @@ use order::{Order, Passes};
 pub use result::LinearResult;
 use state::{Best, State};
 
-/// Fraction of the train images that are held out, if any are.
+/// Fraction of the training images that are held out, if any are.
 const HELD_OUT: f64 = 0.1;
 
 /// Labeled images whose features are on the device of the heads.
@@ -101,7 +101,7 @@ impl<'a> LinearProbe<'a> {
     /// Features of both sets are `[n, F]`: [`LinearConfig::features`] side by side, in this order.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+    /// Returns an error if a setting is out of range; if a set has no labels, all training images belong
     /// to one class, or the train set lacks classes of the test set; if features have other widths or
     /// are not finite; or if too few images remain where some are held out.
     pub fn new(
@@ -325,7 +325,7 @@ impl<'a> LinearProbe<'a> {
         if self.held_out.is_none() && chosen {
             notes.push(
                 "the test images chose the head and the epoch, as for published numbers, so that these \
-                 are a little too high; with --holdout, a tenth of the train images chooses"
+                 are a little too high; with --holdout, a tenth of the training images chooses"
                     .to_owned(),
             );
         }

@@ -36,13 +36,13 @@ pub struct LogisticResult {
     pub mean_class_accuracy: f64,
     /// The chosen `C`.
     pub c: f64,
-    /// Top-1 accuracy on the held-out train images for each candidate, 0-1.
+    /// Top-1 accuracy on the held-out training images for each candidate, 0-1.
     pub held_out_top1: Vec<f64>,
-    /// Number of labeled train images.
+    /// Number of labeled training images.
     pub num_train: usize,
     /// Number of labeled test images.
     pub num_test: usize,
-    /// Number of classes among the train images.
+    /// Number of classes among the training images.
     pub classes: usize,
     /// Notes for the reader of the numbers.
     pub notes: Vec<String>,
@@ -132,14 +132,14 @@ pub(crate) fn fit_best(
     Ok((place, all.solve(config.c[place], start.as_deref(), config)?.model))
 }
 
-/// Classifies the test images by logistic regression. `C` is chosen on a part of the train images,
+/// Classifies the test images by logistic regression. `C` is chosen on a part of the training images,
 /// and the regression is then fitted to all of them.
 ///
 /// Classes are matched by name if both sets have names, otherwise by number. Images without a label
 /// are ignored and noted.
 ///
 /// # Errors
-/// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+/// Returns an error if a setting is out of range; if a set has no labels, all training images belong
 /// to one class, or the train set lacks classes of the test set; or if features have different
 /// widths or are not finite.
 ///

@@ -59,13 +59,13 @@ pub(crate) fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Vectors of the readable images of a data set, in order.
+/// Vectors of the readable images of a dataset, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ImageFeatures {
     /// `[n, D]` each, in fp32 on the CPU.
     pub features: BTreeMap<ImageFeature, Tensor>,
-    /// Index of each image in the data set.
+    /// Index of each image in the dataset.
     pub indices: Vec<usize>,
     /// Class of each image, if it has one.
     pub labels: Vec<Option<u32>>,
@@ -114,7 +114,7 @@ impl Default for FeatureStore {
     }
 }
 
-/// What identifies the features of a data set; also written beside them.
+/// What identifies the features of a dataset; also written beside them.
 #[derive(Debug, Serialize)]
 struct Identity<'a> {
     version: u32,

@@ -168,7 +168,7 @@ fn sheets_have_a_place_for_every_picture() {
             "runs/a: principal components",
             "runs/a: foreground",
             "runs/a: mean attention",
-            "runs/a: 60 % of the mean attention"
+            "runs/a: 60% of the mean attention"
         ]
     );
     assert_eq!(labels[4], "runs/a: head 1");

@@ -133,7 +133,7 @@ fn labels_of_numpy_are_read() {
 fn labels_that_contradict_each_other_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (name, text, expected) in [
-        ("a.csv", "label,f0\ncat,1\n", "row 1 holds 'cat' in place of a label, a whole number"),
+        ("a.csv", "label,f0\ncat,1\n", "row 1 holds 'cat' in place of a label, an integer"),
         ("b.csv", "label,class,f0\n1,cat,1\n1,dog,2\n", "label 1 is both 'cat' and 'dog'"),
         ("c.csv", "label,class,f0\n1,cat,1\n2,cat,2\n", "class 'cat' has two labels"),
         ("d.csv", "label,class,f0\n1,cat,1\n2,,2\n", "label 2 has no class, but others have one"),

@@ -87,7 +87,10 @@ fn more_neighbors_than_images_are_clamped_and_noted() {
     let result = knn(&train, &test, &config(&[5, 200], 0.07)).unwrap();
     let used: Vec<_> = result.scores.iter().map(|s| (s.k, s.k_used)).collect();
     assert_eq!(used, [(5, 5), (200, 5)]);
-    assert_eq!(result.notes, ["k = 200 is more than the 5 train images: all of them vote"]);
+    assert_eq!(
+        result.notes,
+        ["k = 200 is more than the 5 training images: all of them are neighbors"]
+    );
     close(result.scores[1].top1, result.scores[0].top1);
 }
 
@@ -98,7 +101,7 @@ fn images_without_a_label_do_not_vote() {
     let result = knn(&train, &test, &config(&[1], 0.07)).unwrap();
     assert_eq!(result.num_train, 4);
     close(result.scores[0].top1, 0.0);
-    assert_eq!(result.notes, ["1 train images have no label and are left out"]);
+    assert_eq!(result.notes, ["1 training images have no label and are left out"]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Frame {
         let (across, down) = (self.across(), self.down());
         if self.components.iter().any(|one| across % one.across != 0 || down % one.down != 0) {
             return Err(Error::Unsupported {
-                what: "sampling factors whose ratio is not a whole number",
+                what: "sampling factors whose ratio is not an integer",
             });
         }
         Ok(self)

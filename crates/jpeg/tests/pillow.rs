@@ -153,8 +153,8 @@ fn kinds_that_are_not_decoded_are_named() {
         ("a hierarchy of frames", frame + 1, 0xC5),
         ("lossless coding", frame + 1, 0xCB),
         ("other than 8 bits in a sample", frame + 4, 12),
-        ("sampling factors whose ratio is not a whole number", frame + 11, 0x31),
-        ("sampling factors whose ratio is not a whole number", frame + 14, 0x32),
+        ("sampling factors whose ratio is not an integer", frame + 11, 0x31),
+        ("sampling factors whose ratio is not an integer", frame + 14, 0x32),
     ] {
         let mut bytes = bytes.clone();
         // Beside a factor of 2 or 3 of another component.

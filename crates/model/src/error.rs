@@ -198,7 +198,7 @@ pub enum Error {
     },
     /// A file contains too little of the network.
     #[error(
-        "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.1} %); {names}; \
+        "{}: only {matched} of the {total} tensors of the backbone were found ({percent:.1}%); {names}; \
          `simdino import --min-matched` accepts fewer",
         path.display()
     )]

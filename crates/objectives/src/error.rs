@@ -40,7 +40,7 @@ pub enum Error {
         /// Number of groups that it should split into.
         groups: usize,
     },
-    /// The batch of an optimizer step is not a whole number of groups of `simdino.group_rows` images.
+    /// The batch of an optimizer step does not consist of whole groups of `simdino.group_rows` images.
     #[error("the batch size {batch} must be a multiple of simdino.group_rows {rows}")]
     PartOfGroup {
         /// Images of a group.
@@ -48,7 +48,7 @@ pub enum Error {
         /// Images of the batch.
         batch: usize,
     },
-    /// A (micro-)batch is not a whole number of rate groups.
+    /// A (micro-)batch does not consist of whole rate groups.
     #[error(
         "a batch of {batch} is not a multiple of the size of a rate group, {rows} (see simdino.rate_groups \
          and simdino.group_rows)"

@@ -68,15 +68,15 @@ impl Signals {
         let percent = |x: Option<f64>| 100.0 * x.unwrap_or(f64::NAN);
         if over(self.compression, 0.98) && under(self.rate_position, 0.05) {
             return Some(format!(
-                "all images have nearly the same features: different views agree to {:.1} %, and \
-                 the coding rate lies at its floor ({:.1} % of the way to its ceiling)",
+                "all images have nearly the same features: different views agree to {:.1}%, and \
+                 the coding rate lies at its floor ({:.1}% of the way to its ceiling)",
                 percent(self.compression),
                 percent(self.rate_position)
             ));
         }
         if over(self.loss_over_uniform, 0.99) && over(self.teacher_entropy, 0.99) {
             return Some(format!(
-                "the teacher gives all prototypes the same probability: its entropy is {:.1} % of \
+                "the teacher gives all prototypes the same probability: its entropy is {:.1}% of \
                  the most it can be, and the loss stays at that of guessing",
                 percent(self.teacher_entropy)
             ));
@@ -84,7 +84,7 @@ impl Signals {
         if under(self.entropy_of_mean, 0.02) {
             return Some(format!(
                 "the teacher gives all images the same prototype: the entropy of its mean target \
-                 is {:.1} % of the most it can be",
+                 is {:.1}% of the most it can be",
                 percent(self.entropy_of_mean)
             ));
         }

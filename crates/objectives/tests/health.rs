@@ -60,7 +60,7 @@ fn collapsed_features_are_told_from_spread_ones() {
     assert!(healthy.rate_position.unwrap() > 0.99 && healthy.compression.unwrap() > 0.99);
     let collapsed = signals(&simdino(), features(4, false), features(2, false));
     let words = collapsed.verdict().unwrap();
-    assert!(words.contains("nearly the same features") && words.contains("100.0 %"), "{words}");
+    assert!(words.contains("nearly the same features") && words.contains("100.0%"), "{words}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A data set: a folder, list, shards, parquet files, or a mix of them.
+//! A dataset: a folder, list, shards, parquet files, or a mix of them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct Dataset {
 }
 
 impl Dataset {
-    /// The data set itself, shared.
+    /// The dataset itself, shared.
     pub(crate) fn shared(&self) -> Arc<data::Dataset> {
         Arc::clone(&self.inner)
     }
@@ -68,7 +68,7 @@ impl Dataset {
         Ok(self.inner.label(index))
     }
 
-    /// Bytes that differ if the data set does, from its size and the names of a few images.
+    /// Bytes that differ if the dataset does, from its size and the names of a few images.
     fn mark<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         const NAMES: usize = 32;
         let len = self.inner.len();
@@ -84,7 +84,7 @@ impl Dataset {
         if index < len {
             return Ok(());
         }
-        Err(wrong(format!("there is no image {index}: the data set has {len} images")))
+        Err(wrong(format!("there is no image {index}: the dataset has {len} images")))
     }
 }
 

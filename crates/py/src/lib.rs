@@ -1,4 +1,4 @@
-//! The native part of the Python package `simdino`: data sets, loaders, crops, and masks.
+//! The native part of the Python package `simdino`: datasets, loaders, crops, and masks.
 //!
 //! Everything here is thin: options arrive as JSON and are read by the config types of `data` and
 //! `augment`, so their keys, defaults, and checks are those of the program. Pixels leave as arrays

@@ -259,7 +259,7 @@ class Loader(unittest.TestCase):
         path = str(REFERENCE / "images")
         wrong = {
             "/nowhere: no such file": ("/nowhere", 2, {}),
-            "larger than the data set": (path, 400, {}),
+            "larger than the dataset": (path, 400, {}),
             "at least 1": (path, 0, {}),
             "multiple of world_size = 4": (path, 6, {"rank": 0, "world_size": 4}),
             "rank 4 of 4 processes": (path, 8, {"rank": 4, "world_size": 4}),

@@ -36,7 +36,7 @@ fn knn(run: &Run) -> Chart {
     let guide = |name: &str, key: &str| run.last(key).map(|share| (name.to_owned(), 100.0 * share));
     Chart {
         title: "k-NN accuracy during training".into(),
-        note: "percent of held-out images whose nearest neighbors vote for the right class".into(),
+        note: "k-NN accuracy on the test images, in percent".into(),
         guides: [guide("untrained", "probe/untrained"), guide("raw pixels", "probe/pixels")]
             .into_iter()
             .flatten()
@@ -59,7 +59,7 @@ fn logistic(run: &Run) -> Chart {
 fn segmentation(run: &Run) -> Chart {
     Chart {
         title: "Segmentation during training".into(),
-        note: "mean IoU in percent, where the pixels of the nearest patches vote".into(),
+        note: "mean IoU of segmentation by k-NN, in percent".into(),
         guides: at_start(run, "probe/segment_knn_miou"),
         ..percent_chart(run, "probe/segment_knn_miou")
     }

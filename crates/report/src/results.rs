@@ -86,14 +86,14 @@ pub(crate) fn table(run: &Run) -> Result<String, String> {
     ))
 }
 
-/// How many images vote and are classified, if the file states it.
+/// The protocol with the numbers of images, if the file states them.
 fn sizes(results: &Value) -> String {
     let count = |key: &str| results["knn"][key].as_u64().or_else(|| results[key].as_u64());
     let protocol = "Weighted k-NN on frozen features";
     match (count("num_train"), count("num_test")) {
         (Some(train), Some(test)) => {
             format!(
-                "{protocol}: {train} labeled images vote on {test} others. \
+                "{protocol}: {test} test images, {train} training images. \
                  Untrained is the same network before its first step."
             )
         }

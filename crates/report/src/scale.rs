@@ -90,7 +90,7 @@ fn trimmed(text: &str) -> String {
 /// not finite.
 pub fn percent(share: f64, decimals: usize) -> String {
     if share.is_finite() {
-        format!("{:.decimals$} %", 100.0 * share)
+        format!("{:.decimals$}%", 100.0 * share)
     } else {
         "not finite".to_owned()
     }

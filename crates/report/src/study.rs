@@ -350,11 +350,11 @@ mod tests {
         };
         let page = study.html();
         assert!(page.contains("<title>a &amp; b</title>"));
-        assert!(page.contains("50.0 % ± 10.0"), "mean and deviation of .4, .5 and .6");
-        assert!(page.contains("66.7 %"), "the worst against the best");
+        assert!(page.contains("50.0% ± 10.0"), "mean and deviation of .4, .5 and .6");
+        assert!(page.contains("66.7%"), "the worst against the best");
         assert!(page.contains("1 of 1 fell") && page.contains("var(--c2)"), "the collapsed cell");
         assert!(page.contains("failed: no &lt;images&gt;"));
-        assert!(page.contains("mIoU") && page.contains("12.3 %"), "a probe has a column");
+        assert!(page.contains("mIoU") && page.contains("12.3%"), "a probe has a column");
         assert!(!page.contains("logistic"), "another has none");
         assert!(page.contains("k-NN over batch") && page.contains("k-NN over the training"));
         assert_eq!(study.values("batch"), ["16", "64"]);

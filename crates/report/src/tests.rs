@@ -54,11 +54,11 @@ fn a_whole_run_has_every_section() {
     let html = super::html(&folder, &read_config).unwrap();
     for expect in [
         "<h1>demo</h1>",
-        "62.0 %",
+        "62.0%",
         "this run is 37.0 points above",
-        "<td>k = 20</td><td>62.0 %</td><td>62.0 %</td><td>25.0 %</td>",
-        "<td>k = 20, top-5</td><td>91.0 %</td><td>91.0 %</td><td>-</td>",
-        "300 labeled images vote on 100 others",
+        "<td>k = 20</td><td>62.0%</td><td>62.0%</td><td>25.0%</td>",
+        "<td>k = 20, top-5</td><td>91.0%</td><td>91.0%</td><td>-</td>",
+        "100 test images, 300 training images",
         "floor: collapsed",
         "simdino with vit_small, patches of 16 px, on photos, batches of 64; 40 steps, 4.0 epochs",
         "<td>train.batch_size</td><td>64</td><td>512</td>",
@@ -90,7 +90,7 @@ fn all_evaluations_are_in_one_table() {
     let html = super::html(&folder, &read_config).unwrap();
     for expect in [
         "<h2>Evaluations</h2>",
-        "<td>linear &lt;v2&gt;</td><td>top1</td><td>62.5 %</td><td>12.5 %</td><td>-</td><td>top5 75.0 %</td>",
+        "<td>linear &lt;v2&gt;</td><td>top1</td><td>62.5%</td><td>12.5%</td><td>-</td><td>top5 75.0%</td>",
         "<td>-</td><td>17.2</td><td>epochs 10, rates 9 values from 0 to 8</td><td>40</td>",
         "<td>resize 256</td>",
     ] {
@@ -122,8 +122,8 @@ fn several_runs_share_charts_and_tables() {
     for expect in [
         "<h1>first, a&lt;b</h1>",
         "k-NN accuracy during training",
-        "<td>k = 20, this network</td><td></td><td>50.0 %</td><td>-</td>",
-        "<td>linear</td><td>top1, this network</td><td></td><td>-</td><td>62.5 %</td>",
+        "<td>k = 20, this network</td><td></td><td>50.0%</td><td>-</td>",
+        "<td>linear</td><td>top1, this network</td><td></td><td>-</td><td>62.5%</td>",
         "<td>train.batch_size</td><td>64</td><td>128</td>",
     ] {
         assert!(html.contains(expect), "{expect}");

@@ -133,7 +133,7 @@ pub fn probe_transform(config: &RunConfig) -> EvalTransform {
 
 /// Returns the settings that a resumed run must share with its checkpoint, by dotted key: all
 /// except those that the config structs mark with `x-on-resume`, on which the result does not
-/// depend. The data set is compared by its fingerprint, so it may have moved.
+/// depend. The dataset is compared by its fingerprint, so it may have moved.
 ///
 /// # Errors
 /// None in practice, because every section can be serialized and described.

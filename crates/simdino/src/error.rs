@@ -26,7 +26,7 @@ pub enum Error {
     /// The images cannot be opened.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A batch is larger than the data set; the message says what to do.
+    /// A batch is larger than the dataset; the message says what to do.
     #[error("{0}")]
     Batch(String),
     /// None of the images that were tried can be read.

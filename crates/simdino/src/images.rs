@@ -36,7 +36,7 @@ pub fn plan_data(config: &RunConfig, dataset: &Dataset, processes: usize) -> Res
     Ok(plan)
 }
 
-/// Describes what to do about a batch that is larger than the data set.
+/// Describes what to do about a batch that is larger than the dataset.
 fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> String {
     let (batch, groups) = (config.train.batch_size, config.groups());
     // A batch is a whole number of passes of all processes, and of groups of the loss.
@@ -79,7 +79,7 @@ fn batch_too_large(config: &RunConfig, images: usize, processes: usize) -> Strin
             )
         }
     };
-    format!("train.batch_size = {batch} is larger than the data set of {images} images: {advice}")
+    format!("train.batch_size = {batch} is larger than the dataset of {images} images: {advice}")
 }
 
 fn least_common_multiple(a: usize, b: usize) -> usize {

@@ -5,7 +5,7 @@
 //! [`RunConfig::of`] provides the published settings of a method and [`recipes`] the files of
 //! `configs/`; [`config::from_document`] applies a document and overrides to them, and
 //! [`assemble`] turns a config into the inputs of the training loop.
-//! [`images`] opens the data set of a run, and [`weights`] its backbone. [`self_check`] compares
+//! [`images`] opens the dataset of a run, and [`weights`] its backbone. [`self_check`] compares
 //! the computations of a device with the CPU. [`numerics`] puts the settings of the process into
 //! effect. [`exchanges`] counts what the processes of a run exchange, and [`links`] knows how long
 //! that takes; [`costs`] knows how much a step computes.

@@ -100,7 +100,7 @@ fn what_is_missing_or_contradicts_itself_is_named() {
     }
     for (base, change, words) in [
         (TORCHRUN, "RANK=8", "RANK: expected less than WORLD_SIZE, which is 8 (got \"8\")"),
-        (TORCHRUN, "RANK=-1", "RANK: expected a whole number (got \"-1\")"),
+        (TORCHRUN, "RANK=-1", "RANK: expected an integer (got \"-1\")"),
         (TORCHRUN, "WORLD_SIZE=0", "WORLD_SIZE: expected at least 1"),
         (TORCHRUN, "LOCAL_RANK=4", "LOCAL_RANK: expected less than the 4 processes"),
         (TORCHRUN, "LOCAL_RANK=7", "LOCAL_RANK: expected at most RANK, which is 5"),

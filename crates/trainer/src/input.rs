@@ -18,7 +18,7 @@ pub struct Views {
     pub masks: Option<MaskedPatches>,
     /// Which `B` images of the step these are.
     pub part: ImageRange,
-    /// Index of each image in the data set.
+    /// Index of each image in the dataset.
     pub samples: Vec<u64>,
 }
 

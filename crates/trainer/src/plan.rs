@@ -22,12 +22,12 @@ impl Plan {
     /// Plans a run over `num_images` images.
     ///
     /// # Errors
-    /// Returns an error if the data set is smaller than one batch or the run has no steps.
+    /// Returns an error if the dataset is smaller than one batch or the run has no steps.
     pub fn new(train: &TrainConfig, num_images: usize) -> Result<Self> {
         let steps_per_epoch = (num_images / train.batch_size.max(1)) as u64;
         if steps_per_epoch == 0 {
             return Err(Error::Settings(format!(
-                "train.batch_size {} is larger than the data set of {num_images} images; lower it to {num_images} or less",
+                "train.batch_size {} is larger than the dataset of {num_images} images; lower it to {num_images} or less",
                 train.batch_size
             )));
         }

@@ -56,7 +56,7 @@ pub struct Skipped {
     /// Whether only the half-precision scale factor was too large, which happens and corrects
     /// itself.
     pub scaling: bool,
-    /// Images of the step in this process, by index in the data set.
+    /// Images of the step in this process, by index in the dataset.
     pub samples: Vec<u64>,
 }
 

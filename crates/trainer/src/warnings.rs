@@ -73,7 +73,7 @@ fn waits_for_data(record: &Record, _: f64) -> bool {
 
 fn data_words(record: &Record) -> String {
     format!(
-        "a step waits for images {:.0} % of its time: raise data.workers, pack the images into shards, \
+        "a step waits for images {:.0}% of its time: raise data.workers, pack the images into shards, \
          or set data.cache",
         100.0 * value(record, "speed/data_wait")
     )
@@ -102,8 +102,8 @@ fn falls(record: &Record, _: f64) -> bool {
 
 fn falls_words(record: &Record) -> String {
     format!(
-        "the coding rate is at {:.0} % of the way from its floor to its ceiling and is to be held at \
-         {:.0} %: the features are about to collapse; lower optim.base_lr, or lengthen \
+        "the coding rate is at {:.0}% of the way from its floor to its ceiling and is to be held at \
+         {:.0}%: the features are about to collapse; lower optim.base_lr, or lengthen \
          optim.warmup_epochs",
         100.0 * value(record, "rate/position"),
         100.0 * value(record, "rate/path")

@@ -213,7 +213,7 @@ fn an_error_and_broken_images_come_with_the_batch_that_met_them() {
     panic!("no error came");
 }
 
-/// A data set whose first `free` images come at once, and the others when the sender is dropped.
+/// A dataset whose first `free` images come at once, and the others when the sender is dropped.
 fn blocked(free: usize) -> (Sender<()>, Arc<Dataset>) {
     let (sender, receiver) = channel::<()>();
     let receiver: Mutex<Receiver<()>> = Mutex::new(receiver);

@@ -83,7 +83,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
             },
             "--rounds" => match value()?.parse() {
                 Ok(rounds) if rounds > 0 => request.rounds = rounds,
-                _ => return usage("--rounds needs a whole number above 0"),
+                _ => return usage("--rounds needs an integer above 0"),
             },
             other => return usage(format!("bench data does not take '{other}'")),
         }

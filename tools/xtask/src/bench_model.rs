@@ -3,7 +3,7 @@
 //!
 //! Memory is measured in runs of its own in which the C library gives back at once whatever a tensor
 //! no longer needs. Otherwise the numbers depend on how its heap happens to be cut up: of either
-//! program they differed by up to 7 % from run to run, and so did their ratio. What the heap takes
+//! program they differed by up to 7% from run to run, and so did their ratio. What the heap takes
 //! with its gaps is reported beside it.
 
 use std::ffi::OsStr;

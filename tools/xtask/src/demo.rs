@@ -44,7 +44,7 @@ pub fn run(workspace: &Workspace, overrides: &[String]) -> Result<()> {
 
 fn summary(knn: &Knn, report: &Path) {
     println!(
-        "demo: 20-NN accuracy {:.1} % trained, {:.1} % untrained, {:.1} % pixels; see {}",
+        "demo: 20-NN accuracy {:.1}% trained, {:.1}% untrained, {:.1}% pixels; see {}",
         100.0 * knn.trained,
         100.0 * knn.untrained,
         100.0 * knn.pixels,

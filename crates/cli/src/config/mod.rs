@@ -135,7 +135,8 @@ fn read(values: Value, text: &str, name: &str, overrides: &[String]) -> Result<R
         Value::Null => return Err(Failure::usage(format!("{name}: the config is empty"))),
         Value::Object(_) => {}
         _ => {
-            let message = format!("{name}: expected sections of keys such as 'data:' and 'train:'");
+            let message =
+                format!("{name}: expected a mapping with sections such as 'data:' and 'train:'");
             return Err(Failure::usage(message));
         }
     }

@@ -78,11 +78,10 @@ keys of a file that names the schema in its first line:
 # yaml-language-server: $schema=config.schema.json
 ```
 
-A run that is resumed must have the settings of its checkpoint, except for the keys that are marked
-\"may change\" in the column \"on resume\".
+When a run is resumed, a key must have the value of the checkpoint, unless its row says \"may change\".
 ";
 
-const TABLE: &str = "| key | takes | default | on resume | meaning |\n|---|---|---|---|---|\n";
+const TABLE: &str = "| key | type | default | on resume | meaning |\n|---|---|---|---|---|\n";
 
 fn config_md() -> String {
     let root = schema::of::<RunConfig>().unwrap();
@@ -129,7 +128,9 @@ fn row(name: &str, key: &Key, default: &str) -> String {
     }
     let default = if default == "''" { "(empty)".into() } else { format!("`{default}`") };
     let resume = if key.may_change_on_resume { "may change" } else { "" };
-    format!("| `{name}` | {} | {default} | {resume} | {meaning} |\n", expectation(&key.kind))
+    let kind = expectation(&key.kind);
+    let kind = kind.strip_prefix("an ").or(kind.strip_prefix("a ")).unwrap_or(&kind);
+    format!("| `{name}` | {kind} | {default} | {resume} | {meaning} |\n")
 }
 
 fn check(path: &str, expect: &str) {

@@ -75,22 +75,19 @@ fn each_mistake_is_a_sentence() {
             "head: {protos: 65536}",
             "unknown key 'head.protos': the keys here are hidden_dim, norm_last_layer, num_layers, out_dim, patch_out_dim, prototypes, separate_patch_head, use_bn",
         ),
-        ("train: {batch_size: many}", "train.batch_size: expected a whole number, got 'many'"),
-        ("train: {batch_size: 1.5}", "train.batch_size: expected a whole number, got 1.5"),
-        (
-            "train: {batch_size: -1}",
-            "train.batch_size: expected a whole number of at least 0, got -1",
-        ),
+        ("train: {batch_size: many}", "train.batch_size: expected an integer, got 'many'"),
+        ("train: {batch_size: 1.5}", "train.batch_size: expected an integer, got 1.5"),
+        ("train: {batch_size: -1}", "train.batch_size: expected an integer of at least 0, got -1"),
         (
             "augment: {solarize_threshold: 256}",
-            "augment.solarize_threshold: expected a whole number from 0 to 255, got 256",
+            "augment.solarize_threshold: expected an integer from 0 to 255, got 256",
         ),
         ("optim: {base_lr: '1e-3'}", "optim.base_lr: expected a number, got '1e-3'"),
         ("optim: {base_lr: .nan}", "optim.base_lr: expected a number, got '.nan'"),
         ("optim: {base_lr: }", "optim.base_lr: expected a number, got nothing"),
-        ("optim: 3", "optim: expected a section of keys, got 3"),
+        ("optim: 3", "optim: expected a mapping, got 3"),
         ("head: {use_bn: yes}", "head.use_bn: expected true or false, got 'yes'"),
-        ("data: {path: 12}", "data.path: expected text, got 12 (put it in quotes)"),
+        ("data: {path: 12}", "data.path: expected a string, got 12 (put it in quotes)"),
         (
             "data: {source: tar}",
             "data.source: expected one of auto, folder, list, shards, parquet, synthetic, got 'tar'",
@@ -107,7 +104,7 @@ fn each_mistake_is_a_sentence() {
         ),
         ("simdino: {eps_end: soon}", "simdino.eps_end: expected a number, got 'soon'"),
         ("", "c.yaml: the config is empty"),
-        ("[1, 2]", "c.yaml: expected sections of keys such as 'data:' and 'train:'"),
+        ("[1, 2]", "c.yaml: expected a mapping with sections such as 'data:' and 'train:'"),
     ];
     for (text, expect) in cases {
         assert_eq!(problems(text, &[]), [expect], "{text}");
@@ -137,7 +134,7 @@ fn overrides_are_checked_like_the_file() {
         ("train.batch_size", "override 'train.batch_size': expected key.path=value"),
         (".a=1", "override '.a=1': '.a' is not a key.path"),
         ("train.bach_size=4", "unknown key 'train.bach_size': did you mean 'train.batch_size'?"),
-        ("train.epochs.x=4", "train.epochs: expected a number, got a section of keys"),
+        ("train.epochs.x=4", "train.epochs: expected a number, got a mapping"),
         ("train.epochs=", "train.epochs: expected a number, got nothing"),
     ] {
         assert_eq!(problems(GOOD, &[text]), [expect], "{text}");
@@ -175,7 +172,7 @@ fn nothing_is_written_as_null() {
         problems(GOOD, &["run.device=gpu", "train.stop_after=-1"]),
         [
             "run.device: expected auto, cpu, cuda or cuda:N, got 'gpu'",
-            "train.stop_after: expected a whole number of at least 1, got -1",
+            "train.stop_after: expected an integer of at least 1, got -1",
         ]
     );
 }

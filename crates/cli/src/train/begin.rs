@@ -16,7 +16,7 @@ const QUICKSTART: &str = "quickstart";
 /// Extensions of lists and shards, which no config has.
 const DATA: [&str; 8] = ["tar", "gz", "tgz", "parquet", "csv", "tsv", "jsonl", "txt"];
 
-/// Names that the images of many data sets have.
+/// Names that the images of many datasets have.
 const GENERIC: [&str; 20] = [
     "train",
     "training",

@@ -35,7 +35,10 @@ impl std::str::FromStr for Resume {
         Ok(match word {
             "never" => Self::Never,
             "auto" => Self::Auto,
-            dir => Self::From(PathBuf::from(dir)),
+            path => {
+                let path = PathBuf::from(path);
+                Self::From(simdino::weights::pointed_to(&path).unwrap_or(path))
+            }
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Label values and file names of common data sets.
+//! Label values and file names of common datasets.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::DenseOptions;
 use super::rules::{IGNORE, LabelRules};
 use crate::error::Result;
 
-/// A common data set whose label values are known.
+/// A common dataset whose label values are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preset {

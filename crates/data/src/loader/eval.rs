@@ -15,12 +15,12 @@ use augment::{EvalTransform, RandomCrop};
 /// Number of batches prepared ahead.
 const PREFETCH: usize = 3;
 
-/// A batch of B images of a data set, at least 1.
+/// A batch of B images of a dataset, at least 1.
 #[derive(Debug, Clone)]
 pub struct EvalBatch {
     /// `[B, H, W, C]`, with C values per pixel.
     pub images: Array4<u8>,
-    /// Index of each image in the data set.
+    /// Index of each image in the dataset.
     pub indices: Vec<usize>,
     /// Label of each image, if it has one.
     pub labels: Vec<Option<u32>>,
@@ -70,7 +70,7 @@ impl std::fmt::Debug for EvalLoader {
 }
 
 impl EvalLoader {
-    /// Reads `indices` of the data set, or all of it, in batches of `batch` images, on `workers`
+    /// Reads `indices` of the dataset, or all of it, in batches of `batch` images, on `workers`
     /// threads (`None` = one per core).
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl EvalLoader {
         Self::start(dataset, Transform::Center(transform), batch, workers.into(), uses)
     }
 
-    /// Reads random crops of images: `uses` are the index in the data set and a number, on which the
+    /// Reads random crops of images: `uses` are the index in the dataset and a number, on which the
     /// choices of the crop depend. An image may be used several times.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Decides when a data set has too many broken images.
+//! Decides when a dataset has too many broken images.
 
 use std::collections::HashSet;
 

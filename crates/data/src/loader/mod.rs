@@ -1,6 +1,6 @@
 //! Batches of crops, prepared ahead on the loader's own threads and delivered in order.
 //!
-//! The contents of a batch depend only on the data set, the augmentation, the seed, and the
+//! The contents of a batch depend only on the dataset, the augmentation, the seed, and the
 //! position: not on the number of threads, how far ahead they work, or where the run started.
 
 mod crops;
@@ -18,7 +18,7 @@ use crate::error::Error;
 /// An image that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenImage {
-    /// Index in the data set.
+    /// Index in the dataset.
     pub index: usize,
     /// Name in its source.
     pub name: String,

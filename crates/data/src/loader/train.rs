@@ -82,7 +82,7 @@ pub struct Batch<P = Vec<u8>> {
     pub masks: Option<Masks>,
     /// B.
     pub micro_batch_size: usize,
-    /// Index of each image in the data set. A broken image is replaced by another; the crops are
+    /// Index of each image in the dataset. A broken image is replaced by another; the crops are
     /// still drawn for the original index, so they differ from those that the replacement has at
     /// its own position.
     pub samples: Vec<u64>,
@@ -120,7 +120,7 @@ impl TrainLoader {
     /// the end of an epoch means the next one.
     ///
     /// # Errors
-    /// Returns an error if the batch is larger than the data set, `prefetch` is 0, the crops change colors that the images do not
+    /// Returns an error if the batch is larger than the dataset, `prefetch` is 0, the crops change colors that the images do not
     /// have, or the threads cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
@@ -181,7 +181,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     /// Waits for the next micro-batch.
     ///
     /// # Errors
-    /// Returns an error if too many images are broken, a worker failed, or the data set was
+    /// Returns an error if too many images are broken, a worker failed, or the dataset was
     /// stopped ([`Dataset::stop_on`]) and no batch arrived for some seconds
     /// ([`Error::Interrupted`]).
     pub fn next_batch(&mut self) -> Result<Batch<P>> {

@@ -17,7 +17,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// If every label is a whole number (`3`, or `3.0` as written by programs that have no
+    /// If every label is an integer (`3`, or `3.0` as written by programs that have no
     /// integers with missing values), it is the class itself, and `nan` means none; otherwise all
     /// labels are names, and classes are numbered in the order of the names. An absent, empty, or
     /// negative label means none.
@@ -67,7 +67,7 @@ pub(super) fn of_json(value: &Value) -> Result<Option<String>, String> {
     }
     .map_err(|text| {
         let text: String = text.chars().take(40).collect();
-        format!("neither a name nor a whole number: {text}")
+        format!("neither a name nor an integer: {text}")
     })
 }
 
@@ -125,7 +125,7 @@ mod tests {
         }
         for value in [json!(1.5), json!(true), json!([1]), json!({"a": 1}), json!(1e300)] {
             let why = of_json(&value).unwrap_err();
-            assert!(why.starts_with("neither a name nor a whole number: "), "{value}: {why}");
+            assert!(why.starts_with("neither a name nor an integer: "), "{value}: {why}");
         }
     }
 }

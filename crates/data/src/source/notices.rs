@@ -47,7 +47,7 @@ impl Named {
         self.count += count.saturating_sub(1);
     }
 
-    /// Adds the items of another part of the data set, with a prefix for their names.
+    /// Adds the items of another part of the dataset, with a prefix for their names.
     fn append(&mut self, prefix: &str, other: Self) {
         self.count += other.count;
         let room = MAX_NAMED - self.first.len();
@@ -137,7 +137,7 @@ impl Notices {
         *self.left_out.entry(if known { suffix } else { OTHER.into() }).or_default() += count;
     }
 
-    /// Adds the notices of a part of the data set, with `prefix` for their names.
+    /// Adds the notices of a part of the dataset, with `prefix` for their names.
     pub(super) fn append(&mut self, prefix: &str, other: Self) {
         for (suffix, count) in other.left_out {
             self.count_suffix(suffix, count);
@@ -170,7 +170,7 @@ impl Notices {
         sentences
     }
 
-    /// Returns the same, each with the name of the data set in front.
+    /// Returns the same, each with the name of the dataset in front.
     pub fn sentences_about(&self, name: &str) -> Vec<String> {
         self.sentences().iter().map(|text| format!("{name}: {text}")).collect()
     }

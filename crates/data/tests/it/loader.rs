@@ -158,7 +158,7 @@ fn dropping_a_loader_frees_everything_it_held() {
     let mut loader = start(&dataset, config, (0, 0));
     loader.next_batch().unwrap();
     drop(loader);
-    // The threads held the data set; they have ended.
+    // The threads held the dataset; they have ended.
     assert_eq!(Arc::strong_count(&dataset), 1);
 }
 

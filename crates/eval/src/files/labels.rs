@@ -70,7 +70,7 @@ fn columns(path: &Path) -> Result<Option<Labels>> {
         let number = match cell(label) {
             "" => None,
             text => Some(text.parse::<u32>().map_err(|_| {
-                wrong(path, format!("row {row} holds '{text}' in place of a label, a whole number"))
+                wrong(path, format!("row {row} holds '{text}' in place of a label, an integer"))
             })?),
         };
         found.labels.push(number);

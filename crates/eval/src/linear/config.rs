@@ -46,7 +46,7 @@ pub enum RateScale {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochLength {
-    /// One pass through the train images, whose last batch may be smaller.
+    /// One pass through the training images, whose last batch may be smaller.
     Pass,
     /// This number of batches, from an endless sequence of passes.
     Steps(usize),
@@ -85,7 +85,7 @@ pub struct LinearConfig {
     pub rate_per_step: bool,
     /// When the score of a head counts.
     pub reported: Reported,
-    /// Whether a tenth of the train images is held out and chooses the head and the epoch, instead of
+    /// Whether a tenth of the training images is held out and chooses the head and the epoch, instead of
     /// the test images.
     pub holdout: bool,
     /// Seed of the first weights, of the order of the images, and of what is held out.

@@ -1,4 +1,4 @@
-//! Heads as sums of the features of the train images, which takes fewer operations where images are few.
+//! Heads as sums of the features of the training images, which takes fewer operations where images are few.
 //!
 //! Without weight decay, SGD adds nothing to the first weights `W` but multiples of the rows `X` that it sees, so that the
 //! weights are `W + X^T A`, with a row of `A` per image. A step then changes rows of `A`, and the logits of a batch are

@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::features::{ExtractOptions, FeatureSet};
 use crate::store::{ImageFeature, compute};
 
-/// Train images whose random crops the heads learn from: an area of 8 to 100 % of the image, mirrored
+/// Training images whose random crops the heads learn from: an area of 8 to 100% of the image, mirrored
 /// half of the time.
 #[derive(Debug, Clone)]
 pub struct FreshImages<'a> {
     /// The images.
     pub dataset: &'a Arc<Dataset>,
-    /// Index in the data set of each row of the train features.
+    /// Index in the dataset of each row of the train features.
     pub indices: &'a [usize],
     /// The network.
     pub network: &'a VisionTransformer,
@@ -36,7 +36,7 @@ pub(super) struct Fresh<'a> {
     options: &'a ExtractOptions,
     features: Vec<ImageFeature>,
     wanted: BTreeSet<ImageFeature>,
-    /// Index in the data set of each image that the heads learn from.
+    /// Index in the dataset of each image that the heads learn from.
     indices: Vec<usize>,
     seed: u64,
     /// Batches of the rest of an epoch, and the step of the next one.

@@ -22,13 +22,13 @@ pub struct LinearResult {
     /// Top-1 accuracy of every head on the images that chose, 0-1: inputs in order, and for each
     /// input the rates in order.
     pub heads: Vec<f64>,
-    /// Number of labeled train images that the heads learned from.
+    /// Number of labeled training images that the heads learned from.
     pub num_train: usize,
-    /// Number of labeled train images that were held out and chose; 0 if the test images did.
+    /// Number of labeled training images that were held out and chose; 0 if the test images did.
     pub num_held_out: usize,
     /// Number of labeled test images.
     pub num_test: usize,
-    /// Number of classes among the train images.
+    /// Number of classes among the training images.
     pub classes: usize,
     /// Notes for the reader of the numbers.
     pub notes: Vec<String>,

@@ -17,7 +17,7 @@ pub struct LogisticConfig {
     /// An iteration that lowers the loss by a smaller fraction than this is the last. 1e-12 in
     /// DINOv2.
     pub tolerance: f64,
-    /// Fraction of the train images that choose `C`; a tenth in DINOv2.
+    /// Fraction of the training images that choose `C`; a tenth in DINOv2.
     pub held_out: f64,
     /// Seed of the choice of these images.
     pub seed: u64,

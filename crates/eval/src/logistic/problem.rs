@@ -15,7 +15,7 @@ const ROWS_CPU: i64 = 1 << 11;
 /// The same elsewhere, so that memory is bounded.
 const ROWS_GPU: i64 = 1 << 16;
 
-/// Train images, centered, which changes nothing: the bias takes up the mean.
+/// Training images, centered, which changes nothing: the bias takes up the mean.
 ///
 /// Where there are fewer images than features, they are also rotated to the axes along which they vary:
 /// the penalty does not depend on a rotation, and at the minimum the weight has no part in the others.

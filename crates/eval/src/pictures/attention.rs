@@ -60,7 +60,7 @@ pub struct AttentionOptions {
 }
 
 impl AttentionOptions {
-    /// Draws the mean over heads, and where 60 % of it lies, on the CPU.
+    /// Draws the mean over heads, and where 60% of it lies, on the CPU.
     pub fn new(normalize: Normalize) -> Self {
         let views = vec![AttentionView::Mean, AttentionView::Mass];
         Self { normalize, device: Device::Cpu, mass: 0.6, views }
@@ -123,7 +123,7 @@ fn column(
             AttentionView::Mean => cells.push(("mean attention".to_owned(), heat(&mean, grid))),
             AttentionView::Mass => {
                 let lit = spotlight(image, &mass_mask(&mean, options.mass), grid);
-                cells.push((format!("{:.0} % of the mean attention", 100.0 * options.mass), lit));
+                cells.push((format!("{:.0}% of the mean attention", 100.0 * options.mass), lit));
             }
             AttentionView::Heads => {
                 for head in 0..heads.size()[0] {

@@ -18,7 +18,7 @@ const LEAST_EIGENVALUE: f64 = 1e-5;
 /// Changed images of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// Path of its folder below that of the data set, such as `strong` or `jpegqual/10`.
+    /// Path of its folder below that of the dataset, such as `strong` or `jpegqual/10`.
     pub name: String,
     /// Its images.
     pub files: Vec<PathBuf>,

@@ -263,8 +263,8 @@ fn per_image(config: &InContextConfig, images: usize, passes: u64) -> Result<usi
     match config.memory / views.max(1) {
         0 => {
             let of = match config.augmented {
-                0 => format!("each of the {images} train images"),
-                _ => format!("each of the {passes} views of each of the {images} train images"),
+                0 => format!("each of the {images} training images"),
+                _ => format!("each of the {passes} views of each of the {images} training images"),
             };
             let problem = format!("must hold a patch of {of} (got {})", config.memory);
             Err(Error::Setting { key: "memory", problem })

@@ -92,18 +92,18 @@ impl PatchConfig {
         Self { side, mask, ..self.clone() }
     }
 
-    /// Most patches that each of the train images keeps.
+    /// Most patches that each of the training images keeps.
     pub(super) fn per_image(&self, images: usize) -> Result<usize> {
         let setting = |key, problem: String| Err(Error::Setting { key, problem });
         if images < 2 {
-            let problem = "needs at least two train images to hold one out".to_owned();
+            let problem = "needs at least two training images to hold one out".to_owned();
             return setting("held_out", problem);
         }
         match self.memory / images {
             0 => setting(
                 "memory",
                 format!(
-                    "must hold a patch of each of the {images} train images (got {})",
+                    "must hold a patch of each of the {images} training images (got {})",
                     self.memory
                 ),
             ),

@@ -1,4 +1,4 @@
-//! The features of some images of a data set, in one file.
+//! The features of some images of a dataset, in one file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The id of an image: a number in COCO, a name in some other data sets.
+/// The id of an image: a number in COCO, a name in some other datasets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged, expecting = "the id of an image must be an integer or a text")]
 pub enum ImageId {

@@ -41,7 +41,7 @@ impl Detection {
     }
 }
 
-/// All that a detector found in the images of a data set.
+/// All that a detector found in the images of a dataset.
 #[derive(Debug, Clone)]
 pub struct Detections {
     name: String,

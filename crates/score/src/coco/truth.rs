@@ -11,7 +11,7 @@ use super::json::{self, entry_error};
 use super::regions::Segmentation;
 use crate::{BBox, EntryError, Result, Rle};
 
-/// An image of a data set.
+/// An image of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     /// Its id.
@@ -94,7 +94,7 @@ fn as_number<S: serde::Serializer>(
     serializer.serialize_u8((*flag).into())
 }
 
-/// The instances of a data set, which detections are compared with.
+/// The instances of a dataset, which detections are compared with.
 #[derive(Debug, Clone)]
 pub struct GroundTruth {
     name: String,

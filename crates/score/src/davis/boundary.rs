@@ -11,7 +11,7 @@ pub(super) struct Boundary {
     rows: Vec<Vec<usize>>,
 }
 
-/// The tolerance of boundaries in pixels: 0.8 % of the diagonal, rounded up.
+/// The tolerance of boundaries in pixels: 0.8% of the diagonal, rounded up.
 pub(super) fn tolerance(width: usize, height: usize) -> usize {
     (0.008 * (height as f64).hypot(width as f64)).ceil() as usize
 }

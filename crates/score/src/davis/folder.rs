@@ -24,7 +24,7 @@ pub struct Options {
     pub sequences: Vec<String>,
 }
 
-/// The scores of a data set.
+/// The scores of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The mean of J and F over all objects.

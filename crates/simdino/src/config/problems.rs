@@ -48,19 +48,19 @@ pub fn find(root: &Kind, value: &Value) -> Vec<String> {
     walk.problems
 }
 
-/// Describes the values that a key accepts: `a whole number`, `one of fp32, bf16`.
+/// Describes the values that a key accepts: `an integer`, `one of fp32, bf16`.
 pub fn expectation(kind: &Kind) -> String {
     match kind {
         Kind::Bool => "true or false".into(),
-        Kind::Whole { .. } => "a whole number".into(),
+        Kind::Whole { .. } => "an integer".into(),
         Kind::Number => "a number".into(),
-        Kind::Text => "text".into(),
+        Kind::Text => "a string".into(),
         Kind::Words(words) => format!("one of {}", listed(words)),
         Kind::Numbered(front) => format!("{front}N"),
         Kind::List(inner, Some(len)) => format!("a list of {len} {}", plural(inner)),
         Kind::List(inner, None) => format!("a list of {}", plural(inner)),
         Kind::Optional(inner) => format!("{} or null", expectation(inner)),
-        Kind::Section(_) => "a section of keys".into(),
+        Kind::Section(_) => "a mapping".into(),
         Kind::Either(kinds) => either(kinds),
     }
 }
@@ -84,9 +84,9 @@ fn either(kinds: &[Kind]) -> String {
 fn plural(kind: &Kind) -> String {
     match kind {
         Kind::Number => "numbers".into(),
-        Kind::Whole { .. } => "whole numbers".into(),
-        Kind::Text => "texts".into(),
-        Kind::Section(_) => "sections of keys".into(),
+        Kind::Whole { .. } => "integers".into(),
+        Kind::Text => "strings".into(),
+        Kind::Section(_) => "mappings".into(),
         Kind::List(inner, Some(len)) => format!("lists of {len} {}", plural(inner)),
         _ => "values".into(),
     }
@@ -156,7 +156,7 @@ impl Walk<'_> {
         } else {
             format!("of at least {min}")
         };
-        self.problems.push(format!("{path}: expected a whole number {range}, got {}", show(value)));
+        self.problems.push(format!("{path}: expected an integer {range}, got {}", show(value)));
     }
 }
 
@@ -198,7 +198,7 @@ fn show(value: &Value) -> String {
     let text = match value {
         Value::Null => "nothing".into(),
         Value::String(text) => format!("'{text}'"),
-        Value::Object(_) => "a section of keys".into(),
+        Value::Object(_) => "a mapping".into(),
         other => other.to_string(),
     };
     if text.chars().count() <= QUOTED {

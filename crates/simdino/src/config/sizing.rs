@@ -33,7 +33,7 @@ const MOST_EPOCHS: f64 = 400.0;
 const LOG_LINES: f64 = 200.0;
 const CHECKPOINTS: f64 = 20.0;
 
-/// Returns the values for a run on this number of images, as sections of keys. `given` are the keys
+/// Returns the values for a run on this number of images, as a mapping of sections. `given` are the keys
 /// of the config: what depends on the length of the run follows the length that it gives.
 pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> Value {
     let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };

@@ -299,7 +299,7 @@ impl<'a> Variables<'a> {
     }
 
     fn number(&self, name: &'static str) -> Result<Option<usize>> {
-        let number = |text: &str| text.parse().map_err(|_| wrong(name, text, "a whole number"));
+        let number = |text: &str| text.parse().map_err(|_| wrong(name, text, "an integer"));
         self.text(name).map(number).transpose()
     }
 

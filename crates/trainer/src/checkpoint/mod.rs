@@ -47,7 +47,7 @@ pub struct RunState {
     pub position: u64,
     /// Seed of the run.
     pub seed: u64,
-    /// Fingerprint of the data set.
+    /// Fingerprint of the dataset.
     pub data_fingerprint: String,
     /// Settings that affect the mathematics of the run, by key.
     pub settings: BTreeMap<String, serde_json::Value>,

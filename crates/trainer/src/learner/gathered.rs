@@ -13,7 +13,7 @@ pub(super) struct Gathered {
     pub sum: StepAccumulator,
     /// What the objective learns from them after the step.
     pub statistics: Statistics,
-    /// Index of each image in the data set.
+    /// Index of each image in the dataset.
     pub samples: Vec<u64>,
 }
 

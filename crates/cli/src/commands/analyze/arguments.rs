@@ -15,6 +15,6 @@ pub(super) fn parse_eps(text: &str) -> std::result::Result<f64, String> {
 pub(super) fn parse_size(text: &str) -> std::result::Result<usize, String> {
     match text.parse::<usize>() {
         Ok(size) if (1..=1 << 16).contains(&size) => Ok(size),
-        _ => Err("must be a whole number from 1 to 65536".into()),
+        _ => Err("must be an integer from 1 to 65536".into()),
     }
 }

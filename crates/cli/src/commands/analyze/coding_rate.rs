@@ -98,14 +98,14 @@ fn text(args: &Args, scale: &GradientScale, rank: f64, spectrum: &[f64]) -> Stri
     );
     let _ = writeln!(
         text,
-        "spectrum        {} directions hold 50 % of the energy, {} hold 90 %, {} hold 99 %",
+        "spectrum        {} directions hold 50% of the energy, {} hold 90%, {} hold 99%",
         directions(spectrum, 0.5),
         directions(spectrum, 0.9),
         directions(spectrum, 0.99)
     );
     for (i, share) in spectrum.iter().take(10).enumerate() {
         let bar = "#".repeat((share * 60.0).round() as usize);
-        let _ = writeln!(text, "  {:>3} {:>6.2} % {bar}", i + 1, 100.0 * share);
+        let _ = writeln!(text, "  {:>3} {:>6.2}% {bar}", i + 1, 100.0 * share);
     }
     if let Some(path) = &args.plot {
         let _ = writeln!(text, "figure in {}", path.display());

@@ -35,7 +35,7 @@ pub struct EvalArgs {
     /// Images to embed by a ViT-S/16: folder, list file, or tar shards
     #[arg(long, value_name = "PATH")]
     images: Option<String>,
-    /// Train images of the drawn features
+    /// Training images of the drawn features
     #[arg(long, default_value_t = 10_000)]
     train: i64,
     /// Test images of the drawn features

@@ -1,4 +1,4 @@
-//! `simdino data check`: reads every image and reports what the data set contains.
+//! `simdino data check`: reads every image and reports what the dataset contains.
 
 use std::fmt::Write;
 use std::path::Path;

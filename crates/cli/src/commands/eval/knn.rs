@@ -35,7 +35,7 @@ pub struct KnnOptions {
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
-    /// Also with this number of train images of each class, such as 1,5,10
+    /// Also with this number of training images of each class, such as 1,5,10
     #[arg(long, value_delimiter = ',', value_name = "N")]
     shots: Vec<usize>,
     /// Subsets of so few images that are drawn and averaged; the number of a subset is its seed
@@ -124,7 +124,7 @@ fn pixels(task: &Task<'_>) -> Result<[FeatureSet; 2]> {
 
 fn text(task: &Task<'_>, table: &KnnTable) -> String {
     let mut text = format!(
-        "{}: {} images vote, {} are classified, {} classes; {}, {}\n",
+        "{}: {} training images, {} test images, {} classes; {}, {}\n",
         task.opened.path.display(),
         table.knn.num_train,
         table.knn.num_test,
@@ -140,7 +140,7 @@ fn text(task: &Task<'_>, table: &KnnTable) -> String {
     for (i, score) in table.knn.scores.iter().enumerate() {
         let cell = |result: &KnnResult| {
             result.scores.get(i).map_or_else(String::new, |s| {
-                format!("{:.1} % (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
+                format!("{:.1}% (top5 {:.1})", 100.0 * s.top1, 100.0 * s.top5)
             })
         };
         let k = score.k.to_string();

@@ -78,7 +78,7 @@ pub struct LinearOptions {
     /// from features of the center crop, which are computed once
     #[arg(long)]
     fresh: bool,
-    /// Hold out a tenth of the train images to choose the head and the epoch; by default, the test
+    /// Hold out a tenth of the training images to choose the head and the epoch; by default, the test
     /// images choose, as for published numbers
     #[arg(long)]
     holdout: bool,

@@ -24,7 +24,7 @@ pub struct LogisticArgs {
 /// Options of the protocol.
 #[derive(Debug, Default, clap::Args)]
 pub struct LogisticOptions {
-    /// Candidates for C, of which a tenth of the train images chooses one; by default 45 from 1e-6
+    /// Candidates for C, of which a tenth of the training images chooses one; by default 45 from 1e-6
     /// to 1e5
     #[arg(long, value_delimiter = ',')]
     c: Vec<f64>,

@@ -92,7 +92,7 @@ fn results(card: &mut String, results: &Value) {
     let (untrained, pixels) = (scores("untrained"), scores("pixels"));
     let cell = |row: Option<&Value>| {
         row.and_then(|row| row["top1"].as_f64())
-            .map_or_else(|| "-".to_owned(), |top1| format!("{:.1} %", 100.0 * top1))
+            .map_or_else(|| "-".to_owned(), |top1| format!("{:.1}%", 100.0 * top1))
     };
     for (i, row) in rows.iter().enumerate() {
         let cells = [cell(Some(row)), cell(untrained.get(i)), cell(pixels.get(i))];

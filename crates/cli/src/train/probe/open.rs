@@ -146,7 +146,7 @@ impl Opening<'_> {
         let (probe, labeled) = (&self.config.probe, train.num_labeled());
         if probe.knn_is_on() && probe.k > labeled {
             self.opened.notices.push(format!(
-                "probe.k is {}, but only {labeled} images of probe.train_path have a label: all of them vote",
+                "probe.k is {}, but only {labeled} images of probe.train_path have a label: all of them are neighbors",
                 probe.k
             ));
         }

@@ -178,9 +178,8 @@ impl ImageFile {
         let pages = SerializedPageReader::new(part, chunk, self.rows_of(group), None)?;
         let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
         let level = chunk.column_descr().max_def_level();
-        let real = |value: f64| {
-            of_number(Some(value)).ok_or_else(|| format!("not a whole number: {value}"))
-        };
+        let real =
+            |value: f64| of_number(Some(value)).ok_or_else(|| format!("not an integer: {value}"));
         match chunk.column_type() {
             Type::BOOLEAN => column.all::<BoolType>(reader, level, |&v| whole(u8::from(v))),
             Type::INT32 => column.all::<Int32Type>(reader, level, |&v| whole(v)),

@@ -80,7 +80,7 @@ fn sizes(json: &Json, keys: &[(&'static str, Size)]) -> Result<Vec<(&'static str
         };
         match value {
             Some(value) => sizes.push((key, value, size)),
-            None => return json.refused(key, "a whole number is"),
+            None => return json.refused(key, "an integer is"),
         }
     }
     Ok(sizes)

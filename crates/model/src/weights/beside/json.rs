@@ -44,7 +44,7 @@ impl Json {
     }
 
     pub(super) fn integer(&self, key: &str) -> Result<Option<i64>> {
-        self.typed(key, "a whole number", Value::as_i64)
+        self.typed(key, "an integer", Value::as_i64)
     }
 
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
@@ -56,7 +56,7 @@ impl Json {
     }
 
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
-        self.typed(key, "text", Value::as_str)
+        self.typed(key, "a string", Value::as_str)
     }
 
     fn typed<'a, T>(

@@ -19,7 +19,7 @@ class BrokenImage:
     """An image that could not be used."""
 
     index: int
-    """Index in the data set."""
+    """Index in the dataset."""
     name: str
     """Name in its source."""
     reason: str
@@ -37,7 +37,7 @@ class Batch:
     masks: Optional["Masks"]
     """Masks of the global crops, if the loader was given a patch size."""
     samples: Any
-    """int64 ``[B]``: index of each image in the data set. A broken image is replaced by another."""
+    """int64 ``[B]``: index of each image in the dataset. A broken image is replaced by another."""
     epoch: int
     """Epoch, from 0."""
     step: int

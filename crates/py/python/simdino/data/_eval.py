@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class EvalBatch:
-    """B images in the order of the data set, without those that are broken."""
+    """B images in the order of the dataset, without those that are broken."""
 
     images: Any
     """uint8 ``[B, S, S, C]``."""
     indices: Any
-    """int64 ``[B]``: index of each image in the data set."""
+    """int64 ``[B]``: index of each image in the dataset."""
     labels: Any
     """int64 ``[B]``: class of each image, or -1."""
     broken: list[BrokenImage]

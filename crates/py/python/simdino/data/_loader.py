@@ -116,7 +116,7 @@ class MultiCropLoader:
         self._check_split(self.world_size)
         if self.batch_size > images:
             raise ValueError(
-                f"batch_size = {self.batch_size} is larger than the data set ({images} images): "
+                f"batch_size = {self.batch_size} is larger than the dataset ({images} images): "
                 f"lower it to {images} or less, or add images"
             )
         self._keep(self._new(0, 0), (0, 0))

@@ -13,7 +13,7 @@ Source = Union[Path, Mapping[str, Any], Sequence[Union[Path, Mapping[str, Any]]]
 
 
 def source_config(source: Source, options: Mapping[str, Any]) -> str:
-    """The options of a data set as JSON.
+    """The options of a dataset as JSON.
 
     ``source`` is a path; a mapping with ``path`` and, optionally, ``source`` (the format) and
     ``weight``; or a sequence of either, for a mix.
@@ -52,7 +52,7 @@ def as_json(options: Any, what: str) -> str:
 
 
 class OpenData:
-    """A data set that is opened once in each process: an open one cannot follow a fork."""
+    """A dataset that is opened once in each process: an open one cannot follow a fork."""
 
     def __init__(self, config: str, channels: int) -> None:
         self.config, self.channels = config, channels
@@ -60,7 +60,7 @@ class OpenData:
         self._process = -1
 
     def get(self) -> "_native.Dataset":
-        """The data set of this process."""
+        """The dataset of this process."""
         if self._process != os.getpid():
             self._open = _native.Dataset(self.config, self.channels)
             self._process = os.getpid()

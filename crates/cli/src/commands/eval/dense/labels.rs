@@ -12,7 +12,7 @@ use crate::label_meaning::LabelMeaning;
 /// Exactly one of them says what label values mean.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Labels {
-    /// A data set whose label values and file names are known
+    /// A dataset whose label values and file names are known
     #[arg(long, conflicts_with_all = ["classes", "label_map", "palette"])]
     preset: Option<Known>,
     /// Number of classes: label values are 0 up to this number less 1

@@ -33,7 +33,7 @@ pub struct PatchArgs {
     /// Most iterations of the regression for each C
     #[arg(long, default_value_t = 1000)]
     max_iterations: usize,
-    /// Most patches that are kept of the train images
+    /// Most patches that are kept of the training images
     #[arg(long, default_value = "1048576")]
     memory: NonZeroUsize,
 }

@@ -39,7 +39,7 @@ pub struct SegmentArgs {
     /// Pixels from one window of the test to the next; by default two thirds of the crop
     #[arg(long)]
     stride: Option<u32>,
-    /// Compute the features of the train images once, without augmentation: for short runs
+    /// Compute the features of the training images once, without augmentation: for short runs
     #[arg(long)]
     cached: bool,
     /// Most memory for cached features, in GB
@@ -117,7 +117,7 @@ pub fn measure(args: &SegmentArgs, opened: &Opened, sheet: &mut Sheet) -> Result
     (record.crop, record.mask_size) = (Some(config.crop), mask.side());
     record.set("mask", serde_json::to_value(mask)?);
     if config.cached {
-        record.note("features of the train images were computed once, without augmentation");
+        record.note("features of the training images were computed once, without augmentation");
     }
     Measured::of(record)
 }
