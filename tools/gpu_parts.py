@@ -220,9 +220,15 @@ class Check:
         trace, counts = self.file("cache") / f"{name}.json", ["--warmup", "5", "--steps", "1"]
         trace.parent.mkdir(exist_ok=True)
         self.step(size, "trace", limit, counts=[*counts, "--trace", str(trace)])
-        if trace.exists():
-            (self.out / f"{name}.json.gz").write_bytes(gzip.compress(trace.read_bytes(), 6))
-            self.file(f"{name}.md").write_text(gpu_trace.tables(gpu_trace.load(trace), TRACED_STEPS))
+        if not trace.exists():
+            return
+        (self.out / f"{name}.json.gz").write_bytes(gzip.compress(trace.read_bytes(), 6))
+        try:
+            tables = gpu_trace.tables(gpu_trace.load(trace), TRACED_STEPS)
+        except gpu_trace.UNREADABLE as error:  # the step may have been stopped while it wrote
+            self.done(f"{name}_tables", f"the trace cannot be read: {error!r}", 0.0, name)
+        else:
+            self.file(f"{name}.md").write_text(tables)
 
     def counts(self):
         return ["--warmup", "1", "--steps", "3"] if self.small else ["--warmup", "5", "--steps", "20"]

@@ -78,6 +78,15 @@ def json_lines(path):
     return records
 
 
+def is_number(value, most=float("inf")):
+    """Whether a metric is a number below `most`; the program writes null for NaN and infinity."""
+    return value is not None and abs(value) < most
+
+
+def shown(value):
+    return "-" if value is None else f"{value:.4f}"
+
+
 def tail_of(path, lines=25):
     with contextlib.suppress(OSError):
         return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:])[-6000:]
@@ -141,7 +150,7 @@ def methods(check):
     rows = []
     for name in METHODS:
         records = [r for r in json_lines(check.file(f"run_{name}/metrics.jsonl")) if "loss/total" in r]
-        losses = " ".join(f"{r['loss/total']:.4f}" for r in records)
+        losses = " ".join(shown(r["loss/total"]) for r in records)
         rows.append([name, losses or "no step", check.parts.get(f"{name}_continued", ("-",))[0]])
     return table(["method, bf16", "losses of steps 1 to 3, and from the checkpoint on", "continued"], rows)
 
@@ -197,10 +206,11 @@ def traced(check):
 
 
 def trained(check):
-    lines = [r for r in json_lines(check.file("trained_S/metrics.jsonl")) if "speed/img_s" in r][1:]
+    records = json_lines(check.file("trained_S/metrics.jsonl"))
+    lines = [r for r in records if is_number(r.get("speed/img_s"))][1:]
     if not lines:
         return "No result."
-    middle = lambda key: statistics.median(r[key] for r in lines)  # noqa: E731
+    middle = lambda key: statistics.median(r[key] for r in lines if is_number(r.get(key)))  # noqa: E731
     alone = last_json(check.file("data_alone.out")) or {}
     step = last_json(check.file("S_simdino.out")) or {}
     rows = [
@@ -221,7 +231,7 @@ def curves(check):
         text.append(f"**{run.name}**: step {last.get('step', 0)}, epoch {last.get('epoch', 0):.2f}.")
         if probes:
             keys = [key for key in probes[0] if key.startswith("probe")]
-            rows = [[r["step"], f"{r['epoch']:.1f}", *(f"{r.get(k, 0):.4f}" for k in keys)] for r in probes]
+            rows = [[r["step"], f"{r['epoch']:.1f}", *(shown(r.get(k)) for k in keys)] for r in probes]
             text.append(table(["step", "epoch", *keys], rows))
         if (run / "results.json").exists():
             text.append("```json\n" + (run / "results.json").read_text() + "\n```")

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
+# What a trace raises that is cut off, or of another form.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 WAITS = ("Synchronize", "cudaMemcpy", "cudaMalloc", "cudaFree")
 
 
@@ -68,13 +70,15 @@ def tables(events, steps, most=40):
     device = [e for e in events if e["cat"] in DEVICE]
     if not device:
         return "The trace has no event of a GPU."
-    operators = {e["args"]["External id"]: e["name"] for e in events if e["cat"] == "cpu_op"}
+    identity = lambda e: e.get("args", {}).get("External id")  # noqa: E731
+    launchers = [e for e in events if e["cat"] == "cpu_op" and identity(e) is not None]
+    operators = {identity(e): e["name"] for e in launchers}
     total, wall = busy(device)
     text = [
         f"{wall / 1e3 / steps:.2f} ms per step, of which the GPU was busy {100 * total / wall:.1f}%; "
         f"{len(device) / steps:.0f} kernels and copies per step."
     ]
-    launcher = lambda e: operators.get(e["args"].get("External id"), "?")  # noqa: E731
+    launcher = lambda e: operators.get(identity(e), "?")  # noqa: E731
     header = ["operator that launched it", "ms", "launches"]
     text.append(table(header, grouped(device, launcher, steps, most)))
     text.append(table(["kernel", "ms", "launches"], grouped(device, lambda e: short(e["name"]), steps, most)))
@@ -91,7 +95,7 @@ def main():
     arguments = parser.parse_args()
     try:
         print(tables(load(arguments.trace), arguments.steps, arguments.most))
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         sys.exit(f"gpu_trace: cannot read {arguments.trace}: {error!r}")
 
 
