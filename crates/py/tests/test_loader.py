@@ -123,6 +123,15 @@ class Reference(unittest.TestCase):
         self.assertEqual(int(flat.sum()), len(masks.indices))
         self.assertLessEqual(len(masks.indices), masks.upper_bound)
 
+    def test_a_preset_among_the_changes_is_loaded(self):
+        from simdino.data import MultiCrop, MultiCropLoader
+
+        source = str(REFERENCE / "images")
+        loader = MultiCropLoader(source, 4, augment={"preset": "dinov2", "flip_prob": 0.25})
+        self.assertEqual(loader.augment, MultiCrop("dinov2", flip_prob=0.25).config)
+        with self.assertRaisesRegex(ValueError, "no preset 'x'"):
+            MultiCropLoader(source, 4, augment={"preset": "x"})
+
     def test_crops_of_one_image_are_those_of_the_loader(self):
         from simdino.data import MultiCrop, decode
 

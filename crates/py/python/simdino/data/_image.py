@@ -48,6 +48,9 @@ class MultiCrop:
         preset: ``"simdino"``, ``"simdinov2"``, ``"dino"``, or ``"dinov2"``.
         **augment: keys that differ from it, such as ``local_crops_number=6``; docs/CONFIG.md lists
             them in section ``augment``.
+
+    Raises:
+        ValueError: for a preset or a key that does not exist, or a value that cannot be.
     """
 
     def __init__(self, preset: str = "simdino", **augment: Any) -> None:
@@ -83,7 +86,12 @@ def _rebuild(config: dict[str, Any]) -> MultiCrop:
 
 
 def augmentation(preset: str, changes: Optional[Augment]) -> dict[str, Any]:
-    """The options of a published augmentation with some of them changed."""
+    """The options of a published augmentation with some of them changed.
+
+    The key ``preset`` among the changes is the published one that the others change, as in a config
+    file; it wins over the argument.
+    """
+    preset = (changes or {}).get("preset", preset)
     config: dict[str, Any] = json.loads(_native.preset(preset))
     unknown = [key for key in changes or {} if key not in config]
     if unknown:

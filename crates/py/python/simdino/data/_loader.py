@@ -31,7 +31,8 @@ class MultiCropLoader:
         batch_size: images per step **over all processes**. A process yields
             ``batch_size / world_size`` of them, so a step is the same on any number of processes.
         preset: ``"simdino"``, ``"simdinov2"``, ``"dino"``, or ``"dinov2"``.
-        augment: keys that differ from the preset, such as ``{"local_crops_number": 6}``.
+        augment: keys that differ from the preset, such as ``{"local_crops_number": 6}``; the key
+            ``preset`` among them replaces the argument.
         seed: of the order, the crops, and the masks.
         rank, world_size: by default, at each ``iter()``, those of torch.distributed if it is
             initialized, or else those that torchrun has set.

@@ -62,7 +62,9 @@ class SimDINOLoss(nn.Module):
     """The loss of SimDINO: views of an image agree, and features of a batch spread.
 
     It has no parameters. The arguments are the keys of section ``simdino`` of a config file of the
-    program, with the same meaning and defaults; docs/OBJECTIVES.md explains them.
+    program, with the same meaning and defaults; docs/OBJECTIVES.md explains them. There is one
+    exception: ``gamma="balanced"`` and its ``gamma_balance`` are of the program alone, because they
+    need the gradients of both parts after each step.
 
     Args:
         eps, eps_end, eps_semantics: quantization error of the coding rate, its value at the end
@@ -75,7 +77,7 @@ class SimDINOLoss(nn.Module):
             the coding rate follows a path, without tuning. Then call :meth:`update` after each
             optimizer step. ``position_start``, ``position_end``, ``position_by`` are the path.
         gamma: weight of the coding rate: ``"code"``, ``"theorem"``, ``"ceiling"`` (with
-            ``gamma_ceiling``), or a number.
+            ``gamma_ceiling``), or a number; ``"balanced"`` is refused.
         expa_source: ``"mean_student_teacher"`` or ``"student"``, the features that spread.
         rate_groups: number of groups that the batch of all processes is split into. 8 at a batch
             of 512 is the paper's run.

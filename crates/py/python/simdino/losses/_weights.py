@@ -55,6 +55,7 @@ class Options:
         _one_of("expa_source", self.expa_source, ("student", "mean_student_teacher"))
         _one_of("loss_form", self.loss_form, ("neg_cos", "half_sq_l2"))
         if isinstance(self.gamma, str):
+            # "balanced" needs the gradients of both parts, which only the program computes.
             _one_of("gamma", self.gamma, ("code", "theorem", "ceiling"))
         working_dtype(self.precision)
 
