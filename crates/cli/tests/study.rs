@@ -51,6 +51,17 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     assert!(output.status.success() && !said.contains("held_batch"), "{said}");
     assert_eq!(rows(&bench)[0], first[0]);
 
+    // So are those of a base that has changed.
+    let base = fs::read_to_string(bench.path("tiny.yaml")).unwrap();
+    fs::write(bench.path("tiny.yaml"), base.replace("warmup_epochs: 1", "warmup_epochs: 0.25"))
+        .unwrap();
+    let message = bench.fails(2, &["study", "grid.yaml"]);
+    assert!(
+        message.contains("another optim.warmup_epochs") && message.contains("--out"),
+        "{message}"
+    );
+    fs::write(bench.path("tiny.yaml"), base).unwrap();
+
     // Other settings under the same names are refused.
     fs::write(bench.path("grid.yaml"), GRID.replace("train.epochs: 1", "train.epochs: 2")).unwrap();
     let message = bench.fails(2, &["study", "grid.yaml"]);
@@ -110,6 +121,9 @@ fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
     let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
     let name = format!("step-{:08}", last["step"].as_u64().unwrap());
     assert!(runs.join(run).join("checkpoints").join(&name).is_dir(), "{name}");
+    // The time of this session counts when the run is done.
+    let seconds = fs::read_to_string(runs.join(run).join("study-seconds.txt")).unwrap();
+    assert!(seconds.trim().parse::<f64>().unwrap() > 0.1, "{seconds}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Makes the runs of a study: each in a process of its own, several at a time.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,10 +10,13 @@ use std::time::{Duration, Instant};
 use report::study::Row;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
-use trainer::files::write_json;
+use serde_json::Value;
+use simdino::assemble::resume_settings;
+use trainer::files::{write_atomic, write_json};
 
 use super::grid::{Grid, RunSpec};
 use super::outcome::{self, DONE};
+use crate::config;
 use crate::failure::{Context, Failure, Result, STOPPED};
 use crate::train::signals::StopFlag;
 
@@ -20,6 +24,8 @@ use crate::train::signals::StopFlag;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a run that is asked to stop may take for its step and its checkpoint.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The file in a run's folder with the seconds of its earlier sessions, until it is done.
+const SECONDS: &str = "study-seconds.txt";
 /// What a run prints goes to this file.
 const OUTPUT: &str = "output.txt";
 
@@ -46,12 +52,30 @@ impl Options {
 struct Done {
     base: PathBuf,
     overrides: Vec<String>,
+    /// See [`settings`]; studies of earlier versions do not state it.
+    #[serde(default)]
+    settings: Settings,
     row: Row,
+}
+
+/// Values of a config by dotted key.
+type Settings = BTreeMap<String, Value>;
+
+/// What the results of a run depend on, also in the base: a file may change under the same name.
+fn settings(grid: &Grid, spec: &RunSpec) -> Result<Settings> {
+    let config = config::load_unchecked(&grid.base, &spec.overrides)?.config;
+    let mut settings = resume_settings(&config)?;
+    settings.insert("data.path".to_owned(), serde_json::to_value(&config.data.path)?);
+    if let Value::Object(probe) = serde_json::to_value(&config.probe)? {
+        settings.extend(probe.into_iter().map(|(key, value)| (format!("probe.{key}"), value)));
+    }
+    Ok(settings)
 }
 
 /// A run that is being made.
 struct Running {
     at: usize,
+    settings: Settings,
     child: Child,
     since: Instant,
 }
@@ -81,8 +105,9 @@ pub fn make(
         let over = options.is_over();
         while running.len() < options.jobs && !over {
             let Some(at) = waiting.next() else { break };
+            let settings = settings(grid, &grid.runs[at])?;
             let child = start(grid, &grid.runs[at], options)?;
-            running.push(Running { at, child, since: Instant::now() });
+            running.push(Running { at, settings, child, since: Instant::now() });
         }
         if running.is_empty() {
             return Ok(rows);
@@ -114,9 +139,10 @@ fn ended(
         };
         let spec = &grid.runs[run.at];
         let folder = folder(options, spec);
-        let seconds = run.since.elapsed().as_secs_f64();
+        let seconds = earlier_seconds(&folder) + run.since.elapsed().as_secs_f64();
         if status.code() == Some(STOPPED.into()) || status.code().is_none() && options.is_over() {
             rows[run.at] = outcome::row_of(spec, "unfinished");
+            keep_seconds(&folder, seconds)?;
             continue;
         }
         let row = if status.success() {
@@ -127,15 +153,37 @@ fn ended(
         rows[run.at] = match row {
             Ok(row) => {
                 let (base, overrides) = (grid.base.clone(), spec.overrides.clone());
-                write_json(&folder.join(DONE), &Done { base, overrides, row: row.clone() })?;
-                row
+                let done = Done { base, overrides, settings: run.settings, row };
+                write_json(&folder.join(DONE), &done)?;
+                // It may not be there.
+                let _ = fs::remove_file(folder.join(SECONDS));
+                done.row
             }
-            Err(message) => Row { message, ..outcome::row_of(spec, "failed") },
+            Err(message) => {
+                keep_seconds(&folder, seconds)?;
+                Row { message, ..outcome::row_of(spec, "failed") }
+            }
         };
         ended.push(run.at);
     }
     *running = still;
     Ok(ended)
+}
+
+/// Seconds that a run took in earlier sessions.
+fn earlier_seconds(folder: &Path) -> f64 {
+    let text = fs::read_to_string(folder.join(SECONDS));
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0.0)
+}
+
+/// Notes the seconds of a run that has to go on, if it has begun.
+fn keep_seconds(folder: &Path, seconds: f64) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let file = folder.join(SECONDS);
+    write_atomic(&file, format!("{seconds:.3}\n").as_bytes())
+        .context(|| format!("cannot write {}", file.display()))
 }
 
 /// The row of a run that is done.
@@ -148,6 +196,21 @@ fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row
             "{}: this run was made with other settings than the grid has now: name another folder \
              with --out",
             path.display()
+        )));
+    }
+    // Through text as those in the file, which may change the last digit of a number.
+    let now = serde_json::to_string(&settings(grid, spec)?)?;
+    let now: Settings = serde_json::from_str(&now)?;
+    // Another version may know other keys.
+    let other =
+        now.iter().find(|(key, now)| done.settings.get(*key).is_some_and(|old| old != *now));
+    if let Some((key, now)) = other {
+        return Err(Failure::usage(format!(
+            "{}: this run was made with another {key} ({}) than {} has now ({now}): name another folder \
+             with --out",
+            path.display(),
+            done.settings[key],
+            grid.base.display()
         )));
     }
     Ok(Some(done.row))

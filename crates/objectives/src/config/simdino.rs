@@ -13,7 +13,7 @@ pub enum EpsSemantics {
     Code,
     /// As in the paper's formula, where it enters squared.
     Paper,
-    /// The noise relative to the variance that evenly spread features have in each direction. The rate
+    /// The distortion relative to the variance that evenly spread features have in each direction. The rate
     /// then depends neither on the width of features, as long as they are wider than a group has rows,
     /// nor on the batch size. For a group that is the whole batch and has at least as many rows as
     /// features are wide, it equals `code`.
@@ -98,7 +98,7 @@ pub enum RatePrecision {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SimDinoConfig {
-    /// Quantization error `eps` of the coding rate. 0.05 in SimDINO's recipe, with `eps_semantics:
+    /// Allowed distortion `eps` of the coding rate. 0.05 in SimDINO's recipe, with `eps_semantics:
     /// code`.
     pub eps: f64,
     /// Value of `eps` at the end of training, reached along a cosine. If it is absent, `eps` is
