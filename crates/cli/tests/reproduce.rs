@@ -133,6 +133,20 @@ fn curves_released_weights_and_failures_have_lines() {
     let missing =
         bench.ok(&["reproduce", "--row", "table2/simdino_vitb16", "--weights", "runs/tiny"]);
     assert!(missing.contains("needs --data coco=FOLDER"), "{missing}");
+    // The table has the rows of all calls, in the order of the paper, and a call without the data of a row keeps its number.
+    let found = lines(&bench);
+    let of = |row: &str| found.iter().find(|line| line["row"] == row).unwrap();
+    assert!(of("figure2/simdino_vitb16")["here"].is_number(), "{found:?}");
+    assert!(of("table2/simdino_vitb16")["here"].is_null());
+    bench.ok(&["reproduce", "--row", "table1/simdino_vitb16", "--weights", "runs/tiny"]);
+    let found = lines(&bench);
+    let of = |row: &str| found.iter().find(|line| line["row"] == row).unwrap();
+    assert!(of("table1/simdino_vitb16")["here"].is_number(), "{found:?}");
+    let page = fs::read_to_string(bench.path("reproduced/reproduce.md")).unwrap();
+    let places =
+        ["| table1/simdino_vitb16 |", "| figure2/simdino_vitb16 |", "| table2/simdino_vitb16 |"];
+    let places = places.map(|row| page.find(row).unwrap());
+    assert!(places.is_sorted(), "{page}");
     let said = bench.fails(2, &["reproduce", "--row", "table1", "--weights", "runs/tiny"]);
     assert!(said.contains("NETWORK=PATH"), "{said}");
 }

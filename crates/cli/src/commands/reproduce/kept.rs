@@ -1,4 +1,4 @@
-//! `reproduce.json`: what was measured, so that it is not measured again.
+//! `reproduce.json`: what was measured, so that it is not measured again, and the table of all calls.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,6 +12,7 @@ use trainer::files::write_atomic;
 use crate::failure::{Context, Failure, Result};
 
 use super::page::Line;
+use super::row::Row;
 
 /// A command that was run, and its result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,7 +30,12 @@ pub struct Finished {
 pub struct Kept {
     path: PathBuf,
     finished: Vec<Finished>,
+    /// The table, in the order of the paper.
+    lines: Vec<Line>,
 }
+
+/// The version whose lines a file has.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Kept {
     /// Reads the file in `folder`; without a file, nothing was measured.
@@ -41,7 +47,7 @@ impl Kept {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { path, finished: Vec::new() });
+                return Ok(Self { path, finished: Vec::new(), lines: Vec::new() });
             }
             Err(error) => {
                 return Err(error).context(|| format!("{}: cannot read the file", path.display()));
@@ -57,17 +63,20 @@ impl Kept {
             serde_json::from_str(&text).map_err(damaged)?;
         let finished = entries.remove("finished").unwrap_or_default();
         let finished = serde_json::from_value(finished).map_err(damaged)?;
-        Ok(Self { path, finished })
+        // Those of another version would have to be measured again.
+        let lines =
+            entries.remove("lines").filter(|_| entries.get("version") == Some(&VERSION.into()));
+        let lines = lines.map(serde_json::from_value).transpose().map_err(damaged)?;
+        Ok(Self { path, finished, lines: lines.unwrap_or_default() })
     }
 
     /// The result of a command by this version with the same weights, if there is one. Data are not compared:
     /// a folder is taken to contain what it did.
     pub fn find(&self, command: &[String], fingerprint: &str) -> Option<&Finished> {
-        let version = env!("CARGO_PKG_VERSION");
         self.finished.iter().find(|one| {
             one.command == command
                 && one.fingerprint == fingerprint
-                && one.record.version == version
+                && one.record.version == VERSION
         })
     }
 
@@ -77,13 +86,41 @@ impl Kept {
         self.finished.push(finished);
     }
 
-    /// Writes the file, with the lines of the table.
+    /// The table of all calls.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// Puts the lines of a measure into the table, in the place of earlier ones; with `only_new`, earlier ones stay, because
+    /// this call lacks what they were measured with. `rows` are all of the paper, which the table keeps the order of.
+    pub fn put_lines(&mut self, new: &[Line], only_new: bool, rows: &[Row]) {
+        let same =
+            |a: &Line, b: &Line| (&a.row, &a.measure, &a.metric) == (&b.row, &b.measure, &b.metric);
+        for line in new {
+            match self.lines.iter_mut().find(|old| same(old, line)) {
+                Some(_) if only_new => {}
+                Some(old) => *old = line.clone(),
+                None => self.lines.push(line.clone()),
+            }
+        }
+        let place = |line: &Line| {
+            let row = rows.iter().position(|row| row.name == line.row)?;
+            let measures = &rows[row].measures;
+            let measure = measures.iter().position(|measure| measure.name == line.measure)?;
+            let values = &measures[measure].values;
+            Some([row, measure, values.iter().position(|value| value.metric == line.metric)?])
+        };
+        self.lines.sort_by_key(place);
+    }
+
+    /// Writes the file.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, lines: &[Line]) -> Result<()> {
-        let text =
-            serde_json::to_string_pretty(&json!({"lines": lines, "finished": self.finished}))?;
+    pub fn write(&self) -> Result<()> {
+        let Self { lines, finished, .. } = self;
+        let all = json!({"version": VERSION, "lines": lines, "finished": finished});
+        let text = serde_json::to_string_pretty(&all)?;
         let what = || format!("{}: cannot write the file", self.path.display());
         self.path.parent().map_or(Ok(()), fs::create_dir_all).context(what)?;
         write_atomic(&self.path, (text + "\n").as_bytes()).context(what)

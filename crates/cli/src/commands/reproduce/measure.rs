@@ -15,6 +15,7 @@ use crate::shell::typed;
 use super::kept::{Finished, Kept};
 use super::networks::{AllGiven, Given, Identity, identify};
 use super::page::{Here, Line, lines};
+use super::paper;
 use super::plan::Folders;
 use super::row::{How, Measure, Row};
 
@@ -37,15 +38,22 @@ struct EvalLine {
     args: evaluation::Args,
 }
 
-/// The lines of all rows, and whether everything that could be measured was.
+/// What [`all`] returns.
+pub struct Tables {
+    /// The lines of this call.
+    pub here: Vec<Line>,
+    /// Those of all calls.
+    pub all: Vec<Line>,
+    /// Whether everything that could be measured was.
+    pub complete: bool,
+}
+
+/// The lines of all rows, and those of earlier calls.
 ///
 /// # Errors
 /// An option of evaluations is wrong, or the file of results cannot be read or written.
-pub fn all(
-    rows: &[Row],
-    measures: &dyn Fn(&Measure) -> bool,
-    task: &Task<'_>,
-) -> Result<(Vec<Line>, bool)> {
+pub fn all(rows: &[Row], measures: &dyn Fn(&Measure) -> bool, task: &Task<'_>) -> Result<Tables> {
+    let paper = paper::rows();
     let mut kept = Kept::read(task.out)?;
     let pairs: Vec<(&Row, &Measure)> = rows
         .iter()
@@ -67,16 +75,23 @@ pub fn all(
             complete = false;
             Here { but: Some(format!("failed: {why}")), ..Here::default() }
         });
-        found.extend(lines(row, measure, &here));
+        let new: Vec<Line> = lines(row, measure, &here).collect();
+        kept.put_lines(&new, !task.is_at_hand(row, measure), &paper);
+        found.extend(new);
         // The next one may take hours.
-        kept.write(&found)?;
+        kept.write()?;
     }
-    Ok((found, complete))
+    Ok(Tables { here: found, all: kept.lines().to_vec(), complete })
 }
 
 impl Task<'_> {
     fn given(&self, row: &Row) -> Option<&Given> {
         self.given.get(row.network?)
+    }
+
+    /// Whether this call has weights and data for a measure.
+    fn is_at_hand(&self, row: &Row, measure: &Measure) -> bool {
+        self.given(row).is_some() && measure.missing(self.folders).is_empty()
     }
 
     /// The command of a measure after `simdino`, if weights and data are at hand.

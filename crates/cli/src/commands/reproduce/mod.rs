@@ -91,12 +91,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let task =
         Task { folders: &folders, given: &given, out: &args.out, options, again: args.again };
-    let (lines, complete) = measure::all(&rows, &wanted, &task)?;
-    let (text, path) = (page::markdown(&lines), measure::page(&args.out));
-    write_atomic(&path, text.as_bytes())
+    let tables = measure::all(&rows, &wanted, &task)?;
+    let path = measure::page(&args.out);
+    write_atomic(&path, page::markdown(&tables.all).as_bytes())
         .context(|| format!("{}: cannot write the table", path.display()))?;
-    print(args, &lines, &text)?;
-    match complete {
+    print(args, &tables.here)?;
+    match tables.complete {
         true => Ok(()),
         false => {
             Err(Failure::failed("some rows could not be measured; their reasons are in the table"))
@@ -104,11 +104,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn print(args: &Args, lines: &[Line], text: &str) -> Result<()> {
+fn print(args: &Args, lines: &[Line]) -> Result<()> {
     if args.json {
         return answer(&format!("{}\n", json!({ "lines": lines })));
     }
-    answer(text)
+    answer(&page::markdown(lines))
 }
 
 /// The rows that were asked for.

@@ -2,20 +2,20 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::row::{Measure, Row, Tolerance, Value};
 
 /// A number of the paper beside ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     pub row: String,
-    pub network: Option<&'static str>,
-    pub measure: &'static str,
-    pub metric: &'static str,
+    pub network: Option<String>,
+    pub measure: String,
+    pub metric: String,
     /// In percent; none if it is unknown.
     pub paper: Option<f64>,
-    pub source: &'static str,
+    pub source: String,
     pub elsewhere: Vec<Elsewhere>,
     /// In percent; none if it is not measured.
     pub here: Option<f64>,
@@ -26,10 +26,10 @@ pub struct Line {
 }
 
 /// A value that others published.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Elsewhere {
     pub value: f64,
-    pub source: &'static str,
+    pub source: String,
 }
 
 /// What is known of the result of a measure.
@@ -63,14 +63,15 @@ fn line(row: &Row, measure: &Measure, value: &Value, here: &Here) -> Line {
         (None, Some(score), Some(paper)) if (score - paper).abs() <= tolerance => "same".to_owned(),
         _ => "differs".to_owned(),
     };
-    let elsewhere = value.elsewhere.iter().map(|&(value, source)| Elsewhere { value, source });
+    let other = |&(value, source): &(f64, &str)| Elsewhere { value, source: source.to_owned() };
+    let elsewhere = value.elsewhere.iter().map(other);
     Line {
         row: row.name.clone(),
-        network: row.network,
-        measure: measure.name,
-        metric: value.metric,
+        network: row.network.map(str::to_owned),
+        measure: measure.name.to_owned(),
+        metric: value.metric.to_owned(),
         paper: value.paper,
-        source: row.source,
+        source: row.source.to_owned(),
         elsewhere: elsewhere.collect(),
         here: score,
         tolerance,
@@ -86,16 +87,16 @@ pub fn markdown(lines: &[Line]) -> String {
     let mut sources: Vec<&str> = Vec::new();
     for line in lines {
         let paper = match line.paper {
-            Some(value) => format!("{} [{}]", published(value), place(&mut sources, line.source)),
+            Some(value) => format!("{} [{}]", published(value), place(&mut sources, &line.source)),
             None => "unknown".to_owned(),
         };
         let elsewhere = line.elsewhere.iter().map(|other| {
-            let at = place(&mut sources, other.source);
+            let at = place(&mut sources, &other.source);
             format!("{} [{at}]", published(other.value))
         });
         let elsewhere = elsewhere.collect::<Vec<_>>().join(", ");
         let Line { row, measure, metric, here, tolerance, verdict, .. } = line;
-        let network = line.network.unwrap_or("-");
+        let network = line.network.as_deref().unwrap_or("-");
         let _ = writeln!(
             text,
             "| {row} | {network} | {measure}: {metric} | {paper} | {elsewhere} | {} | {tolerance} | {verdict} |",
