@@ -80,16 +80,24 @@ fn curves(runs: &[Run]) -> String {
     section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n{missing}"))
 }
 
+/// The text of a row for each run that has one, with the training step that it is about.
+type Cells = BTreeMap<usize, (u64, String)>;
+
 /// A row per protocol, settings, and metric, and a column per run.
 fn evaluations(runs: &[Run]) -> String {
     // Rows in the order in which the first run that has them measured them.
-    let mut rows: Vec<([String; 3], BTreeMap<usize, String>)> = Vec::new();
-    let mut put = |key: [String; 3], run: usize, cell: String| match rows
-        .iter_mut()
-        .find(|(other, _)| *other == key)
-    {
-        Some((_, cells)) => _ = cells.insert(run, cell),
-        None => rows.push((key, BTreeMap::from([(run, cell)]))),
+    let mut rows: Vec<([String; 3], Cells)> = Vec::new();
+    // Of several measurements of a run under one protocol, such as of its checkpoints, that of the last step counts, and of
+    // several of one step the last measurement.
+    let mut put = |key: [String; 3], run: usize, step: u64, cell: String| {
+        let at = rows.iter().position(|(other, _)| *other == key).unwrap_or_else(|| {
+            rows.push((key, Cells::new()));
+            rows.len() - 1
+        });
+        let cells = &mut rows[at].1;
+        if cells.get(&run).is_none_or(|(before, _)| step >= *before) {
+            cells.insert(run, (step, cell));
+        }
     };
     let mut missing = String::new();
     for (i, run) in runs.iter().enumerate() {
@@ -101,15 +109,13 @@ fn evaluations(runs: &[Run]) -> String {
             }
         };
         for (of, score) in knn_at_the_end(run) {
-            put(["k-NN at the end of the training".into(), of, String::new()], i, score);
+            put(["k-NN at the end of the training".into(), of, String::new()], i, 0, score);
         }
-        // Of several measurements of a run under one protocol, such as of its checkpoints, the last
-        // one counts.
         for record in &results {
             for (of, metrics) in record.columns() {
                 for (name, &score) in metrics {
                     let key = [record.protocol.clone(), format!("{name}, {of}"), described(record)];
-                    put(key, i, scale::score(name, score));
+                    put(key, i, record.weights.step, scale::score(name, score));
                 }
             }
         }
@@ -123,7 +129,7 @@ fn evaluations(runs: &[Run]) -> String {
     let rows: Vec<Vec<String>> = rows
         .into_iter()
         .map(|(key, cells)| {
-            let cell = |i: usize| cells.get(&i).cloned().unwrap_or_else(|| "-".to_owned());
+            let cell = |i| cells.get(&i).map_or_else(|| "-".to_owned(), |(_, cell)| cell.clone());
             key.into_iter().chain((0..runs.len()).map(cell)).collect()
         })
         .collect();

@@ -129,6 +129,16 @@ fn several_runs_share_charts_and_tables() {
         assert!(html.contains(expect), "{expect}");
     }
     assert!(!html.contains("data.path"), "equal settings are left out");
+    // An earlier checkpoint that is measured later is not what the run ends with.
+    for (step, top1) in [(40, 0.75), (8, 0.125)] {
+        let weights = eval::record::Weights { step, ..Default::default() };
+        let mut record = eval::record::Record::new("logistic", weights);
+        record.score("top1", top1);
+        eval::results::update(&second, |results| results.put(record)).unwrap();
+    }
+    let html = super::html_of_several(&folders, &read_config).unwrap();
+    let row = "<td>logistic</td><td>top1, this network</td><td></td><td>-</td><td>75.0 %</td>";
+    assert!(html.contains(row), "{html}");
     // Two of one name, and one without a config or results.
     let (_third, third) = run_folder("first");
     fs::write(third.join("metrics.jsonl"), metrics()).unwrap();
