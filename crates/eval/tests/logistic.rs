@@ -90,6 +90,18 @@ fn directions_without_variance_get_no_weight() {
 }
 
 #[test]
+fn features_of_a_network_that_has_collapsed_give_a_number() {
+    // Fewer images than dimensions, and more.
+    for count in [40, 8] {
+        let features = Tensor::full([count, 16], 0.3, (Kind::Float, Device::Cpu));
+        let labels = Tensor::arange(count, (Kind::Int64, Device::Cpu)).remainder(4);
+        let all = set(&features, &labels.fmod(3)); // class 0 is the most frequent
+        let result = logistic(&all, &all, &one(1.0)).unwrap();
+        assert!((result.top1 - 0.5).abs() < 0.2, "{result:?}");
+    }
+}
+
+#[test]
 fn few_iterations_are_enough_although_the_features_are_badly_scaled() {
     let file = fixture();
     let config = LogisticConfig::default();

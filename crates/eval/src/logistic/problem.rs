@@ -58,7 +58,7 @@ impl Problem {
         let mean = features.mean_dim([0].as_slice(), true, Kind::Double); // [n, D] -> [1, D]
         let centered = features - &mean;
         let (count, dim) = centered.size2()?;
-        let axes = if count < dim { Some(axes_of_variance(&centered)?) } else { None };
+        let axes = if count < dim { axes_of_variance(&centered)? } else { None };
         let rows = match &axes {
             Some(axes) => centered.matmul(axes),
             None => centered,
@@ -287,13 +287,17 @@ impl Objective for Loss<'_> {
     }
 }
 
-/// Orthonormal axes `[D, R]` along which fewer rows than columns `[n, D]` vary.
-fn axes_of_variance(centered: &Tensor) -> Result<Tensor> {
+/// Orthonormal axes `[D, R]` along which fewer rows than columns `[n, D]` vary; `None` if they do not, as those of a network
+/// that has collapsed.
+fn axes_of_variance(centered: &Tensor) -> Result<Option<Tensor>> {
     let (count, dim) = centered.size2()?;
     let (energies, vectors) = centered.matmul(&centered.tr()).f_linalg_eigh("L")?; // ascending
     let least = energies.max() * f64::EPSILON * (count.max(dim) as f64);
     let rank = energies.gt_tensor(&least).sum(Kind::Int64).int64_value(&[]);
+    if rank == 0 {
+        return Ok(None);
+    }
     let first = count - rank;
     let (energies, vectors) = (energies.narrow(0, first, rank), vectors.narrow(1, first, rank));
-    Ok(centered.tr().matmul(&vectors) * energies.rsqrt()) // [D, n] x [n, R] -> [D, R]
+    Ok(Some(centered.tr().matmul(&vectors) * energies.rsqrt())) // [D, n] x [n, R] -> [D, R]
 }
