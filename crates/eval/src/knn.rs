@@ -80,12 +80,12 @@ impl KnnResult {
 /// `config.device`, and features are moved there block by block.
 ///
 /// Classes are matched by name if both sets have names, otherwise by number. Images without a
-/// label are ignored and noted.
+/// label are ignored and noted. Test images of a class without a train image count as wrong, and are noted.
 ///
 /// # Errors
 /// Returns an error if there is no `k`, a `k` is 0, or the temperature is not above 0; if a set
-/// has no labels, all training images belong to one class, or the train set lacks classes of the test
-/// set; or if features have different widths or are not finite.
+/// has no labels, all train images belong to one class, the train set does not name a class of the test
+/// set, or no test image is of a class with a train image; or if features have different widths or are not finite.
 ///
 /// # Source
 /// DINO's eval_knn.py at 7c446df.

@@ -54,13 +54,14 @@ fn permutation(count: i64, seed: u64) -> Result<Tensor> {
     Ok(order?)
 }
 
-/// Returns the labeled images of both sets, with test labels in the numbering of the train set.
+/// Returns the labeled images of both sets. Classes are numbered without gaps in the order of the labels: first those with a
+/// train image, and then those with test images alone, so that what is kept per class does not depend on the labels.
 pub(crate) fn comparable(
     train: &FeatureSet,
     test: &FeatureSet,
     notes: &mut Vec<String>,
 ) -> Result<(Labeled, Labeled)> {
-    let known = labeled(train, "train", notes)?;
+    let mut known = labeled(train, "train", notes)?;
     let mut asked = labeled(test, "test", notes)?;
     let (train_width, test_width) = (known.features.size()[1], asked.features.size()[1]);
     if train_width != test_width {
@@ -72,6 +73,12 @@ pub(crate) fn comparable(
     }
     asked.labels = match_classes(train, test, &asked.labels)?;
     note_unseen(&classes, &asked.labels, notes)?;
+    let unseen: BTreeSet<u32> = asked.labels.iter().copied().collect();
+    let unseen = unseen.difference(&classes);
+    let places: BTreeMap<u32, u32> = classes.iter().chain(unseen).copied().zip(0..).collect();
+    for label in known.labels.iter_mut().chain(&mut asked.labels) {
+        *label = places[label];
+    }
     Ok((known, asked))
 }
 

@@ -94,16 +94,16 @@ impl<'a> LinearProbe<'a> {
     /// Prepares the heads.
     ///
     /// Classes are matched by name if both sets have names, otherwise by number. Images without a
-    /// label are ignored and noted. With `fresh`, the heads learn from random crops of the images of
+    /// label are ignored and noted. Test images of a class without a train image count as wrong, and are noted. With `fresh`, the heads learn from random crops of the images of
     /// `train`, whose features choose a head at most.
     ///
     /// # Shapes
     /// Features of both sets are `[n, F]`: [`LinearConfig::features`] side by side, in this order.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range; if a set has no labels, all training images belong
-    /// to one class, or the train set lacks classes of the test set; if features have other widths or
-    /// are not finite; or if too few images remain where some are held out.
+    /// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+    /// to one class, the train set does not name a class of the test set, or no test image is of a class with a train
+    /// image; if features have other widths or are not finite; or if too few images remain where some are held out.
     pub fn new(
         train: &FeatureSet,
         test: &FeatureSet,

@@ -136,12 +136,12 @@ pub(crate) fn fit_best(
 /// and the regression is then fitted to all of them.
 ///
 /// Classes are matched by name if both sets have names, otherwise by number. Images without a label
-/// are ignored and noted.
+/// are ignored and noted. Test images of a class without a train image count as wrong, and are noted.
 ///
 /// # Errors
-/// Returns an error if a setting is out of range; if a set has no labels, all training images belong
-/// to one class, or the train set lacks classes of the test set; or if features have different
-/// widths or are not finite.
+/// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+/// to one class, the train set does not name a class of the test set, or no test image is of a class with a train image;
+/// or if features have different widths or are not finite.
 ///
 /// # Source
 /// DINOv2's eval/log_regression.py at b8931f7, whose images are resized to 224 pixels before the

@@ -117,6 +117,16 @@ fn classes_are_matched_by_name() {
 }
 
 #[test]
+fn labels_may_be_any_numbers() {
+    let (mut train, mut test) = two_classes();
+    let expected = knn(&train, &test, &config(&[1, 3], 0.07)).unwrap();
+    for set in [&mut train, &mut test] {
+        set.labels.iter_mut().flatten().for_each(|label| *label += u32::MAX - 7);
+    }
+    assert_eq!(knn(&train, &test, &config(&[1, 3], 0.07)).unwrap(), expected);
+}
+
+#[test]
 fn folders_called_by_numbers_are_those_numbers() {
     // Folders sort as text: 0, 1, 10, 2.
     let names = ["0", "1", "10", "2"].map(str::to_owned).to_vec();
