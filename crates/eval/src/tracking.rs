@@ -106,7 +106,7 @@ fn input_size(size: Grid, side: usize, patch: usize) -> Result<Grid> {
     if shorter == 0 || longer == 0 {
         return setting("side", format!("is too small for patches of {patch} (got {side})"));
     }
-    Ok(if size.width > size.height {
+    Ok(if size.width >= size.height {
         Grid::new(shorter, longer)
     } else {
         Grid::new(longer, shorter)
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(size(480, 854, 16), Grid::new(480, 832));
         assert_eq!(size(480, 854, 8), Grid::new(480, 832));
         assert_eq!(size(1080, 608, 16), Grid::new(832, 480));
-        assert_eq!(size(100, 100, 16), Grid::new(448, 480), "as the script does it");
+        assert_eq!(size(100, 100, 16), Grid::new(480, 448), "as the script does it");
         assert_eq!(size(480, 854, 14), Grid::new(476, 826));
         assert!(input_size(Grid::new(480, 854), 8, 16).is_err());
     }
