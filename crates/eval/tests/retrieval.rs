@@ -158,6 +158,12 @@ fn images_of_any_size_are_embedded() {
         assert_eq!(embedded.broken.len(), broken, "{:?}", embedded.broken);
         assert!(embedded.broken.iter().any(|broken| broken.name.ends_with("9.png")));
     }
+    // What the network does not take is not the images' fault.
+    let gray = Normalize { mean: vec![0.5], std: vec![0.25] };
+    let mut wrong = options(ImageFeatureKind::ClsGem { side: 32 });
+    wrong.frozen.normalize = &gray;
+    let error = embed(&files, &wrong, &mut |_, _| ()).unwrap_err();
+    assert!(!matches!(error, Error::NoImages { .. }), "{error}");
     let several = ImageFeatureKind::Cls { most: 64, multi_scale: true };
     let embedded = embed(&files[..2], &options(several), &mut |_, _| ()).unwrap();
     let norms = embedded.features.square().sum_dim_intlist([1].as_slice(), false, tch::Kind::Float);

@@ -107,7 +107,7 @@ pub fn fingerprint(files: &[PathBuf]) -> String {
 /// Embeds images one by one, because their sizes differ.
 ///
 /// # Errors
-/// Returns an error if no image is readable.
+/// Returns an error if no image is readable, or the network fails.
 ///
 /// # Source
 /// DINO's eval_image_retrieval.py and eval_copy_detection.py at 7c446df.
@@ -124,10 +124,12 @@ pub fn embed(
     let workers = available_parallelism().map_or(1, usize::from);
     // Threads share neither the network nor its device.
     let (pixels, kind) = (&options.pixels, options.kind);
-    let make = |index: usize| prepared(&files[index], pixels, kind);
+    let least = least_side(options.frozen.network.config().patch_size, kind);
+    let make = |index: usize| prepared(&files[index], pixels, kind, least);
     in_order(0..files.len(), workers, make, |index, image: Result<Image>| {
-        match image.and_then(|image| vector(&image, options)) {
-            Ok(row) => rows[index] = Some(row),
+        match image {
+            // What the network does not take is no fault of the image.
+            Ok(image) => rows[index] = Some(vector(&image, options)?),
             Err(error) => {
                 let (name, reason) =
                     (files[index].path.display().to_string(), base::error_chain(&error));
@@ -146,8 +148,22 @@ pub fn embed(
     Ok(Embedded { features: Tensor::f_stack(&rows, 0)?, broken })
 }
 
-/// Reads, cuts, and resizes an image.
-fn prepared(file: &ImageFile, pixels: &PixelFormat, kind: ImageFeatureKind) -> Result<Image> {
+/// Shortest side, in pixels, of which a patch is left at the smallest size at which the image is seen.
+fn least_side(patch: i64, kind: ImageFeatureKind) -> u32 {
+    let patch = u32::try_from(patch).unwrap_or(u32::MAX);
+    match kind {
+        ImageFeatureKind::Cls { multi_scale: true, .. } => 2 * patch,
+        _ => patch,
+    }
+}
+
+/// Reads, cuts, and resizes an image, both of whose sides must then be `least` pixels.
+fn prepared(
+    file: &ImageFile,
+    pixels: &PixelFormat,
+    kind: ImageFeatureKind,
+    least: u32,
+) -> Result<Image> {
     let unreadable =
         |error: std::io::Error| Error::Unreadable { path: file.path.clone(), source: error.into() };
     let bytes = fs::read(&file.path).map_err(unreadable)?;
@@ -156,13 +172,17 @@ fn prepared(file: &ImageFile, pixels: &PixelFormat, kind: ImageFeatureKind) -> R
         Some(part) => cut(&image, part).unwrap_or(image),
         None => image,
     };
-    match kind {
-        ImageFeatureKind::Cls { most, .. } => {
-            let (width, height) = thumbnail(image.dimensions(), most);
-            resized(&image, width, height)
-        }
-        ImageFeatureKind::ClsGem { side } => resized(&image, side, side),
+    let (width, height) = match kind {
+        ImageFeatureKind::Cls { most, .. } => thumbnail(image.dimensions(), most),
+        ImageFeatureKind::ClsGem { side } => (side, side),
+    };
+    if width.min(height) < least {
+        let problem = format!(
+            "must be at least {least} pixels high and wide for this network (got {width} x {height} after the resize)"
+        );
+        return Err(Error::Setting { key: "image", problem });
     }
+    resized(&image, width, height)
 }
 
 /// The part of an image, within its borders; none if nothing is left.
