@@ -245,13 +245,12 @@ fn finish(
         observer.console().note(&table.sentence());
     }
     let backbone = &learner.teacher.network.backbone;
-    pictures::draw(
-        &dir.file("pictures"),
-        config,
-        &session.dataset,
-        backbone,
-        session.distributed.device,
-    )?;
+    let (folder, device) = (dir.file("pictures"), session.distributed.device);
+    if let Err(failure) = pictures::draw(&folder, config, &session.dataset, backbone, device) {
+        // The run is complete without them.
+        let why = failure.lines().join("; ");
+        observer.console().note(&format!("warning: the report has no pictures: {why}"));
+    }
     let report = crate::commands::report::write(dir.root())?;
     observer
         .console()

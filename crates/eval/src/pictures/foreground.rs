@@ -8,7 +8,8 @@ use crate::pca::Pca;
 /// Patches of an image are two groups if the best threshold explains more than this share of the variance of the
 /// first component. It explains 2/pi = 0.64 of a normal distribution, which has one group.
 const TWO_GROUPS: f64 = 0.66;
-/// Minimum number of foreground patches of a joint foreground; below it, every patch counts as foreground.
+/// Minimum number of foreground patches of all images; below it, every patch counts as foreground. The colors of fewer
+/// would have no components.
 const FEWEST: i64 = 4;
 
 /// The foreground of images.
@@ -37,6 +38,10 @@ pub(super) fn of_each(features: &Tensor, grid: (i64, i64)) -> Result<Foreground>
                 mask.extend(vec![true; border.len()]);
             }
         }
+    }
+    if (mask.iter().filter(|&&inside| inside).count() as i64) < FEWEST {
+        let whole = (0..mask.len() / border.len().max(1)).collect();
+        return Ok(Foreground { mask: Tensor::from_slice(&vec![true; mask.len()]), whole });
     }
     Ok(Foreground { mask: Tensor::from_slice(&mask), whole })
 }
@@ -178,6 +183,17 @@ mod tests {
         assert!(mask_of(&found).iter().all(|&set| set));
         let single = of_each(&Tensor::ones([1, 3], (Kind::Double, Device::Cpu)), (1, 1)).unwrap();
         assert_eq!((mask_of(&single), single.whole), (vec![true], vec![0]));
+    }
+
+    #[test]
+    fn an_object_of_one_patch_has_no_colors_and_all_is_shown() {
+        let mut rows = vec![0.0; 36 * 3];
+        rows[14 * 3] = 9.0;
+        let one = Tensor::from_slice(&rows).view([36, 3]);
+        let found = of_each(&one, (6, 6)).unwrap();
+        assert_eq!((mask_of(&found), found.whole), (vec![true; 36], vec![0]));
+        let several = of_each(&one.repeat([4, 1]), (6, 6)).unwrap();
+        assert_eq!(mask_of(&several).iter().filter(|&&inside| inside).count(), 4);
     }
 
     #[test]
