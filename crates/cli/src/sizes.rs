@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use augment::EvalTransform;
+use clap::value_parser;
 use model::ModelConfig;
 use simdino::assemble::probe_transform;
 
 use crate::config;
 use crate::failure::{Failure, Result};
+use crate::weights::run_of;
 
 /// Side of the central square in the published protocols of DINO and DINOv2, after a resize to 256;
 /// whatever size positions are made for.
@@ -18,11 +20,11 @@ const CROP: i64 = 224;
 pub struct Sizes {
     /// Shorter side before the center crop, in pixels; by default as the run's probe, or 8/7 of the
     /// crop (256 for 224), rounded up to a multiple of 8
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     resize: Option<u32>,
     /// Side of the center crop, in pixels; by default as the run's probe, or 224, less where the
     /// network's own images are smaller
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     crop: Option<u32>,
 }
 
@@ -34,9 +36,9 @@ impl Sizes {
     pub fn transform(&self, weights: &Path, model: &ModelConfig) -> Result<EvalTransform> {
         let probe = probe_of_run(weights);
         let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
-        let crop = self.crop.filter(|&crop| crop > 0).unwrap_or(usual);
+        let crop = self.crop.unwrap_or(usual);
         whole_patches(crop, model)?;
-        let resize = match (self.resize.filter(|&resize| resize > 0), probe) {
+        let resize = match (self.resize, probe) {
             (Some(resize), _) => resize,
             (None, Some(probe)) if probe.crop == crop => probe.resize,
             (None, _) => EvalTransform::for_crop(crop).resize,
@@ -75,14 +77,16 @@ fn crop(model: &ModelConfig) -> u32 {
     u32::try_from(side / model.patch_size * model.patch_size).unwrap_or(u32::MAX)
 }
 
-/// What the probe of a run used, where `weights` is a run.
+/// What the probe of the run used that `weights` belong to, if they do.
 fn probe_of_run(weights: &Path) -> Option<EvalTransform> {
-    let text = std::fs::read_to_string(weights.join("config.resolved.yaml")).ok()?;
+    let text = std::fs::read_to_string(run_of(weights)?.join("config.resolved.yaml")).ok()?;
     Some(probe_transform(&config::of_run(&text).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn sizes(image_size: i64, patch_size: i64, [resize, crop]: [Option<u32>; 2]) -> [u32; 2] {
@@ -101,7 +105,34 @@ mod tests {
         assert_eq!(sizes(32, 4, [None; 2]), [40, 32]);
         assert_eq!(sizes(96, 8, [Some(96), None]), [96, 96]);
         assert_eq!(sizes(518, 14, [None, Some(518)]), [592, 518]);
-        assert_eq!(sizes(518, 14, [Some(0), Some(0)]), [256, 224]);
+    }
+
+    #[test]
+    fn a_run_and_its_checkpoints_are_seen_at_one_size() {
+        let run = tempfile::tempdir().unwrap();
+        let values = ["model.image_size=96", "augment.global_crops_size=96", "probe.resize=112"];
+        let config = config::load_unchecked(Path::new("demo"), &values.map(str::to_owned)).unwrap();
+        let text = config::to_yaml(&config.config).unwrap();
+        std::fs::write(run.path().join("config.resolved.yaml"), text).unwrap();
+        for part in ["", "weights/teacher.safetensors", "checkpoints/step-00000010"] {
+            let model = ModelConfig { image_size: 224, ..ModelConfig::default() };
+            let found = Sizes::default().transform(&run.path().join(part), &model).unwrap();
+            assert_eq!([found.resize, found.crop], [112, 96], "{part}");
+        }
+    }
+
+    #[test]
+    fn no_size_is_zero() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            sizes: Sizes,
+        }
+        assert!(Line::try_parse_from(["eval", "--resize", "64", "--crop", "64"]).is_ok());
+        for key in ["--resize", "--crop"] {
+            let error = Line::try_parse_from(["eval", key, "0"]).err().unwrap().to_string();
+            assert!(error.contains(key) && error.contains('1'), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Opens a backbone from any weight file or run, and prints the assumptions that were made about
 //! it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::weights::{ImportPolicy, LoadOptions, PretrainedBackbone};
 use tch::Device;
@@ -28,4 +28,11 @@ pub fn say_assumed(weights: &PretrainedBackbone) {
         let (path, what) = (weights.report.path.display(), weights.assumed.join("; "));
         note(&format!("{path} does not say, so it is assumed: {what}"));
     }
+}
+
+/// The run that weights belong to: the path itself, or a folder above a checkpoint or a file of it.
+pub fn run_of(path: &Path) -> Option<PathBuf> {
+    // RUN/checkpoints/step-00000010/teacher.safetensors
+    let mut folders = path.ancestors().take(4);
+    folders.find(|folder| folder.join("config.resolved.yaml").is_file()).map(Path::to_owned)
 }

@@ -1,15 +1,17 @@
 //! The result of an evaluation, in one form for all protocols.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data::Dataset;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 use crate::spectrum::Spread;
+use crate::store::short;
 
 /// Scores by name, as fractions from 0 to 1, or errors, where less is better; a name that ends with a unit in parentheses, as
 /// `rmse (m)`, has this unit.
@@ -65,7 +67,7 @@ pub struct Record {
 pub struct Weights {
     /// The file, checkpoint, or run, as it was given.
     pub path: String,
-    /// See [`crate::store::weights_fingerprint`].
+    /// See [`crate::store::network_fingerprint`].
     pub fingerprint: String,
     /// Number of training steps; 0 if the file does not state it.
     pub step: u64,
@@ -76,13 +78,13 @@ pub struct Weights {
 #[serde(default)]
 #[non_exhaustive]
 pub struct DataUsed {
-    /// What they are for, such as `train` and `test`.
+    /// What they are for, such as `train` and `test`, or [`TRUTH`].
     pub role: String,
     /// Where they are, as it was given.
     pub path: String,
     /// See [`Dataset::fingerprint`].
     pub fingerprint: String,
-    /// Number of images used.
+    /// Number of images used, or of files of the ground truth.
     pub images: usize,
     /// Number of classes among them, if they have labels.
     pub classes: Option<usize>,
@@ -108,7 +110,27 @@ impl DataUsed {
         let path = folder.display().to_string();
         Self { role: role.to_owned(), path, fingerprint, images, classes: None }
     }
+
+    /// Describes the ground truth at `path` by the contents of its `files`.
+    ///
+    /// # Errors
+    /// Returns an error that names the file if one cannot be read.
+    pub fn truth(path: &Path, files: &[PathBuf]) -> Result<Self> {
+        let mut hash = Sha256::new();
+        for file in files {
+            let bytes = std::fs::read(file).map_err(|error| Error::Unreadable {
+                path: file.clone(),
+                source: Box::new(error),
+            })?;
+            hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+            hash.update(Sha256::digest(&bytes));
+        }
+        Ok(Self::of_files(TRUTH, path, short(hash), files.len()))
+    }
 }
+
+/// Role of the ground truth, which images are compared with.
+pub const TRUTH: &str = "truth";
 
 impl Record {
     /// Creates a record without settings and scores, measured by this version.
@@ -120,6 +142,15 @@ impl Record {
     /// Adds a setting.
     pub fn set(&mut self, name: &str, value: impl Into<Value>) {
         self.settings.insert(name.to_owned(), value.into());
+    }
+
+    /// Adds the settings `max_train` and `max_test`: the most images used of both sets, where they are limited.
+    pub fn limits(&mut self, [train, test]: [Option<usize>; 2]) {
+        for (name, limit) in [("max_train", train), ("max_test", test)] {
+            if let Some(limit) = limit {
+                self.set(name, limit);
+            }
+        }
     }
 
     /// Adds a score of this network. The first one is the main metric, which is from 0 to 1, more is better.
@@ -183,6 +214,20 @@ impl Record {
             && data(self) == data(other)
             && self.settings.len() == other.settings.len()
             && self.settings.iter().zip(&other.settings).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
+    }
+
+    /// Takes over the baselines of an earlier result of the same measurement that were not measured again, such as without
+    /// `untrained`.
+    pub(crate) fn keep_baselines(&mut self, earlier: &Self) {
+        for (name, metrics) in &earlier.baselines {
+            if self.baselines.contains_key(name) {
+                continue;
+            }
+            self.baselines.insert(name.clone(), metrics.clone());
+            if earlier.version != self.version {
+                self.note(&format!("the scores of {name} are by version {}", earlier.version));
+            }
+        }
     }
 
     /// Checks that every number is finite, because a file cannot contain others.

@@ -55,14 +55,18 @@ impl Results {
         &self.records
     }
 
-    /// Adds a record, in the place of one that it [repeats](Record::repeats).
+    /// Adds a record, in the place of one that it [repeats](Record::repeats), whose baselines it keeps where it has none of its
+    /// own.
     ///
     /// # Errors
     /// As [`Record::check`].
-    pub fn put(&mut self, record: Record) -> Result<()> {
+    pub fn put(&mut self, mut record: Record) -> Result<()> {
         record.check()?;
         match self.records.iter_mut().find(|old| record.repeats(old)) {
-            Some(old) => *old = record,
+            Some(old) => {
+                record.keep_baselines(old);
+                *old = record;
+            }
             None => self.records.push(record),
         }
         Ok(())

@@ -10,56 +10,40 @@ use data::loader::{BrokenImage, EvalLoader};
 use model::{Mode, VisionTransformer};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::features::{ExtractOptions, FeaturePrecision, FeatureSet, to_input};
 use crate::subset::{SUBSET_VERSION, spread};
 
 mod feature;
+mod fingerprint;
 mod part;
 #[cfg(test)]
 mod tests;
 
 pub use feature::ImageFeature;
+pub use fingerprint::network_fingerprint;
+pub(crate) use fingerprint::short;
 use part::Part;
 
 /// Images per file. A stopped extraction loses the work on at most this many.
 const PART_IMAGES: usize = 4096;
 
-/// A network and what identifies its weights.
+/// Changes with the pixels that a network sees of a file. Decoders may change with every release; between two, whoever changes
+/// what is decoded, resized, or normalized counts up the last number.
+const PREPROCESSING: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
+
+/// A network and what identifies it.
 #[derive(Debug, Clone, Copy)]
 pub struct Network<'a> {
     /// The network.
     pub backbone: &'a VisionTransformer,
-    /// See [`weights_fingerprint`].
+    /// See [`network_fingerprint`].
     pub fingerprint: &'a str,
 }
 
-/// Returns 16 hexadecimal digits that depend on the names, shapes, and values of all tensors.
-///
-/// # Errors
-/// Returns an error if libtorch cannot copy a tensor to the CPU.
-pub fn weights_fingerprint(tensors: &[(String, Tensor)]) -> Result<String> {
-    let mut sorted: Vec<_> = tensors.iter().collect();
-    sorted.sort_by_key(|(name, _)| name);
-    let mut hash = Sha256::new();
-    for (name, tensor) in sorted {
-        hash.update(format!("{name} {:?}\n", tensor.size()));
-        let values = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-        let mut bytes = vec![0u8; values.numel() * 4];
-        values.f_copy_data_u8(&mut bytes, values.numel())?;
-        hash.update(&bytes);
-    }
-    Ok(short(hash))
-}
-
-/// The first 16 hexadecimal digits of a hash.
-pub(crate) fn short(hash: Sha256) -> String {
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Vectors of the readable images of a dataset, in order.
+/// Vectors of the readable images of a data set, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ImageFeatures {
@@ -99,8 +83,8 @@ impl ImageFeatures {
 /// A folder of features, or none, so that nothing is kept.
 ///
 /// Features are found again by the fingerprints of weights and data, and by everything that
-/// changes them: sizes, normalization, and precision. They are stored in files of 4,096 images; an
-/// extraction that was stopped continues after the last complete one.
+/// changes them: sizes, normalization, precision, and the version of the decoders. They are stored in files of 4,096 images; an
+/// extraction that was stopped continues after the last complete one. Images that could not be read are tried again.
 #[derive(Debug, Clone)]
 pub struct FeatureStore {
     folder: Option<PathBuf>,
@@ -118,6 +102,7 @@ impl Default for FeatureStore {
 #[derive(Debug, Serialize)]
 struct Identity<'a> {
     version: u32,
+    preprocessing: &'a str,
     weights: &'a str,
     data: String,
     images: usize,
@@ -171,6 +156,7 @@ impl FeatureStore {
         let Some(folder) = &self.folder else { return Ok(None) };
         let identity = Identity {
             version: SUBSET_VERSION,
+            preprocessing: PREPROCESSING,
             weights: network.fingerprint,
             data: dataset.fingerprint(),
             images: dataset.len(),
@@ -230,12 +216,11 @@ struct Extraction<'a> {
 }
 
 impl Extraction<'_> {
-    /// Computes the incomplete parts in one pass over their images, and stores each as soon as it
-    /// is complete.
+    /// Computes what is missing in one pass over the images, and stores each part as soon as it is
+    /// complete.
     fn complete(&self, parts: &mut [Part], progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
         let total = parts.iter().map(|part| part.chosen().len()).sum();
-        let missing = parts.iter().filter(|part| !part.is_complete());
-        let indices: Vec<usize> = missing.flat_map(|part| part.chosen().to_vec()).collect();
+        let indices: Vec<usize> = parts.iter().flat_map(Part::missing).collect();
         let mut done = total - indices.len();
         progress(done, total);
         if indices.is_empty() {
@@ -244,7 +229,7 @@ impl Extraction<'_> {
         let ExtractOptions { transform, batch, workers, .. } = *self.options;
         let dataset = Arc::clone(self.dataset);
         let loader = EvalLoader::new(dataset, transform, batch, workers, Some(indices))?;
-        let mut parts = parts.iter_mut().filter(|part| !part.is_complete()).peekable();
+        let mut parts = parts.iter_mut().filter(|part| !part.missing().is_empty()).peekable();
         for batch in loader {
             let batch = match batch {
                 // Others of the set may be readable.
@@ -252,7 +237,10 @@ impl Extraction<'_> {
                 batch => batch?,
             };
             done += batch.indices.len() + batch.broken.len();
-            let features = self.compute(&batch.images)?;
+            let features = match batch.indices.is_empty() {
+                true => BTreeMap::new(),
+                false => self.compute(&batch.images)?,
+            };
             let (mut row, mut broken) = (0, batch.broken.into_iter().peekable());
             while let Some(part) = parts.peek_mut() {
                 let rows = batch.indices[row..].iter().take_while(|&&i| part.holds(i)).count();
@@ -278,9 +266,9 @@ impl Extraction<'_> {
     /// Notes why images of a part have neither a row nor a reason so far. This happens if no image
     /// of the pass could be read.
     fn note_broken(&self, part: &mut Part) {
-        for index in part.open_images() {
+        for index in part.missing() {
             let error = self.dataset.image(index).err();
-            let reason = error.map_or_else(String::new, |error| base::error_chain(&error));
+            let reason = error.map_or_else(String::new, |error| error.reason());
             part.push_broken(BrokenImage { index, name: self.dataset.name(index), reason });
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use eval::Error;
-use eval::record::{Record, Weights};
+use eval::record::{DataUsed, Record, Weights};
 use eval::results::{Results, update};
 use serde_json::{Value, json};
 
@@ -58,6 +58,36 @@ fn a_repeated_measurement_replaces_the_old_one() {
     put(&folder, moved.clone());
     let results = Results::read(&folder).unwrap();
     assert_eq!((results.records().len(), results.records()[0].main_score()), (10, Some(0.75)));
+}
+
+#[test]
+fn a_baseline_that_is_not_measured_again_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), record("linear", "f0", 0.25));
+    let mut again = record("linear", "f0", 0.5);
+    again.baselines.clear();
+    again.version = "9.9.9".into();
+    put(folder.path(), again);
+    let results = Results::read(folder.path()).unwrap();
+    let [record] = results.records() else { panic!("{results:?}") };
+    assert_eq!((record.main_score(), record.baselines["untrained"]["top1"]), (Some(0.5), 0.1));
+    assert!(record.notes[0].contains("the scores of untrained are by version"), "{record:?}");
+}
+
+#[test]
+fn the_truth_is_known_by_what_its_files_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("truth.json");
+    let used = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let mut record = record("maskcut", "f0", 0.5);
+        record.data.push(DataUsed::truth(&path, std::slice::from_ref(&path)).unwrap());
+        record
+    };
+    let (first, same, other) = (used("{}"), used("{}"), used("[]"));
+    assert!(first.repeats(&same) && !first.repeats(&other));
+    let missing = DataUsed::truth(folder.path(), &[folder.path().join("no.png")]);
+    assert!(missing.unwrap_err().to_string().contains("no.png"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The table of all evaluations of a run.
 
-use eval::record::{DataUsed, Record, THIS};
+use eval::record::{DataUsed, Record, THIS, TRUTH};
 use eval::results::Results;
 use serde_json::Value;
 
@@ -85,7 +85,10 @@ fn settings(record: &Record) -> String {
 }
 
 fn images(record: &Record) -> String {
-    let of = |data: &DataUsed| format!("{}: {} images of {}", data.role, data.images, data.path);
+    let of = |data: &DataUsed| match data.role.as_str() {
+        TRUTH => format!("{TRUTH}: {}", data.path),
+        role => format!("{role}: {} images of {}", data.images, data.path),
+    };
     joined(record.data.iter().map(of))
 }
 

@@ -22,12 +22,14 @@ pub(super) struct Part {
     indices: Vec<usize>,
     broken: Vec<BrokenImage>,
     features: BTreeMap<ImageFeature, Vec<Tensor>>,
-    complete: bool,
+    /// Whether the file has all of it.
+    written: bool,
 }
 
 impl Part {
-    /// Part `number` of the images `chosen`, at least one. It is complete if the folder has a
-    /// readable file of them with all `wanted` features; otherwise, it is empty.
+    /// Part `number` of the images `chosen`, at least one. It has the rows of the file in the folder if there is a
+    /// readable one of these images with all `wanted` features; otherwise, it is empty. Images that could not be read then
+    /// are [missing](Self::missing) again: the disk may have failed, or the file may have been mended.
     pub(super) fn open(
         folder: Option<&Path>,
         number: usize,
@@ -41,7 +43,7 @@ impl Part {
             indices: Vec::new(),
             broken: Vec::new(),
             features: BTreeMap::new(),
-            complete: false,
+            written: false,
         };
         // A file that is damaged, or lacks a feature, is replaced.
         empty.read(wanted).unwrap_or(empty)
@@ -54,11 +56,7 @@ impl Part {
         let indices: Vec<usize> = indices.iter().map(|&i| i as usize).collect();
         let broken: Vec<(usize, String, String)> =
             serde_json::from_str(file.metadata.get(BROKEN)?).ok()?;
-        let broken: Vec<BrokenImage> = broken
-            .into_iter()
-            .map(|(index, name, reason)| BrokenImage { index, name, reason })
-            .collect();
-        let unreadable = broken.iter().map(|image| image.index);
+        let unreadable = broken.iter().map(|&(index, ..)| index);
         let known: BTreeSet<usize> = indices.iter().copied().chain(unreadable).collect();
         let all: BTreeSet<usize> = self.chosen.iter().copied().collect();
         let mut features = BTreeMap::new();
@@ -71,17 +69,13 @@ impl Part {
             }
             features.insert(feature, vec![rows]);
         }
-        let (path, chosen) = (self.path.clone(), self.chosen.clone());
-        (known == all).then_some(Self { path, chosen, indices, broken, features, complete: true })
+        let (path, chosen, broken) = (self.path.clone(), self.chosen.clone(), Vec::new());
+        (known == all).then_some(Self { path, chosen, indices, broken, features, written: true })
     }
 
     /// The images, readable or not.
     pub(super) fn chosen(&self) -> &[usize] {
         &self.chosen
-    }
-
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
     }
 
     /// Whether the image belongs to this part or one before it.
@@ -99,6 +93,7 @@ impl Part {
         if indices.is_empty() {
             return;
         }
+        self.written = false;
         self.indices.extend_from_slice(indices);
         for (&feature, rows) in features {
             let rows = rows.narrow(0, row as i64, indices.len() as i64);
@@ -107,7 +102,7 @@ impl Part {
     }
 
     /// Images without a row that are not known to be broken.
-    pub(super) fn open_images(&self) -> Vec<usize> {
+    pub(super) fn missing(&self) -> Vec<usize> {
         let broken = self.broken.iter().map(|image| image.index);
         let known: BTreeSet<usize> = self.indices.iter().copied().chain(broken).collect();
         self.chosen.iter().copied().filter(|index| !known.contains(index)).collect()
@@ -117,12 +112,24 @@ impl Part {
         self.broken.push(image);
     }
 
-    /// Fetches the rows from the device and writes the file.
+    /// Fetches the rows from the device, puts them in order, and writes the file, unless it has all of them.
     pub(super) fn finish(&mut self) -> Result<()> {
-        for rows in self.features.values_mut() {
-            *rows = vec![Tensor::f_cat(rows, 0)?.f_to_device(Device::Cpu)?];
+        if self.written {
+            return Ok(());
         }
-        self.complete = true;
+        self.written = true;
+        // Images that could be read only now stand at the end.
+        let mut order: Vec<i64> = (0..self.indices.len() as i64).collect();
+        order.sort_by_key(|&row| self.indices[row as usize]);
+        self.indices.sort_unstable();
+        let order = Tensor::from_slice(&order);
+        for rows in self.features.values_mut() {
+            let parts: Vec<Tensor> = rows
+                .iter()
+                .map(|rows| rows.f_to_device(Device::Cpu))
+                .collect::<std::result::Result<_, _>>()?;
+            *rows = vec![Tensor::f_cat(&parts, 0)?.f_index_select(0, &order)?];
+        }
         let Some(path) = &self.path else { return Ok(()) };
         let indices: Vec<i64> = self.indices.iter().map(|&index| index as i64).collect();
         let mut tensors = kept(path, &indices);

@@ -5,8 +5,9 @@ use data::DataConfig;
 use data::SyntheticConfig;
 use data::synthetic::write_folder;
 use model::normalize::Normalize;
-use model::{Arch, ModelConfig};
-use tch::nn;
+use model::weights::PretrainedBackbone;
+use model::{Arch, ModelConfig, PosInterpolation};
+use tch::{Device, nn};
 
 use super::*;
 
@@ -140,27 +141,76 @@ fn a_rest_without_a_readable_image_does_not_cost_the_others() {
 }
 
 #[test]
+fn an_image_that_can_be_read_again_is_computed_and_the_others_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = images(&folder.path().join("data"));
+    let ((_, network), (_, other)) = (network(1), network(2));
+    let path = |index: usize| folder.path().join("data/images").join(dataset.name(index));
+    let store = store(&folder.path().join("store"), 10);
+    let before = features(&store, &network, &dataset, &PARTS[..1]).unwrap();
+    fs::copy(path(4), path(3)).unwrap();
+    let after = features(&store, &other, &dataset, &PARTS[..1]).unwrap();
+    assert_eq!(after.indices, (0..25).filter(|&index| index != 12).collect::<Vec<_>>());
+    assert_eq!(after.broken.iter().map(|b| b.index).collect::<Vec<_>>(), [12]);
+    let row = |set: &ImageFeatures, row: i64| set.features[&PARTS[0]].get(row);
+    assert_eq!(row(&after, 2), row(&before, 2));
+    assert_eq!(row(&after, 4), row(&before, 3), "the row of image 4");
+    assert_ne!(row(&after, 3), row(&after, 4), "the other network was asked for image 3");
+    assert_same(&after, &features(&store, &network, &dataset, &PARTS[..1]).unwrap());
+}
+
+#[test]
+fn what_no_tensor_tells_changes_the_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vars, _) = network(1);
+    let path = folder.path().join("network.safetensors");
+    let tensors = model::weights::named_variables(&vars);
+    model::weights::write_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+    let open = || PretrainedBackbone::open(&path, Device::Cpu).unwrap();
+    let of = |change: &dyn Fn(&mut PretrainedBackbone)| {
+        let mut network = open();
+        change(&mut network);
+        network_fingerprint(&network).unwrap()
+    };
+    let same = of(&|_| ());
+    assert_eq!(same, of(&|network| network.model.drop_path_rate = 0.9));
+    assert_eq!(same, of(&|network| network.model.num_heads = Some(network.model.heads())));
+    let changes: [&dyn Fn(&mut PretrainedBackbone); 8] = [
+        &|network| network.model.num_heads = Some(2),
+        &|network| network.model.norm_eps = 1e-5,
+        &|network| network.model.qk_norm = true,
+        &|network| network.model.pos_interpolation = PosInterpolation::Size,
+        &|network| network.normalize.mean[1] = 0.25,
+        &|network| network.normalize.std[0] = 0.5,
+        &|network| network.value_range = vec![[0.0, 1023.0]],
+        &|network| {
+            let first = network.tensors()[0].1.flatten(0, -1).get(0);
+            let _ = tch::no_grad(|| first.shallow_clone().g_add_scalar_(1e-3));
+        },
+    ];
+    let others: BTreeSet<String> = changes.iter().map(|change| of(*change)).collect();
+    assert!(others.len() == 8 && !others.contains(&same), "{others:?}");
+}
+
+#[test]
 fn what_changes_features_changes_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = images(&folder.path().join("data"));
-    let (vars, backbone) = network(1);
+    let (_, backbone) = network(1);
     let store = FeatureStore::in_folder(folder.path().join("store"));
-    let tensors = model::weights::named_variables(&vars);
-    let fingerprint = weights_fingerprint(&tensors).unwrap();
+    let fingerprint = "a";
     let of = |fingerprint: &str, options: &ExtractOptions| {
         let network = Network { backbone: &backbone, fingerprint };
         store.folder_of(network, &dataset, options).unwrap()
     };
-    let base = of(&fingerprint, &options());
-    assert_eq!(base, of(&fingerprint, &ExtractOptions { batch: 9, workers: Some(1), ..options() }));
-    let _ = tch::no_grad(|| tensors[3].1.shallow_clone().get(0).g_add_scalar_(1e-3));
-    let changed = weights_fingerprint(&tensors).unwrap();
-    let mut others = vec![of(&changed, &options())];
+    let base = of(fingerprint, &options());
+    assert_eq!(base, of(fingerprint, &ExtractOptions { batch: 9, workers: Some(1), ..options() }));
+    let mut others = vec![of("b", &options())];
     let smaller = EvalTransform { resize: 32, crop: 24 };
-    others.push(of(&fingerprint, &ExtractOptions { transform: smaller, ..options() }));
-    others.push(of(&fingerprint, &ExtractOptions { limit: Some(5), ..options() }));
+    others.push(of(fingerprint, &ExtractOptions { transform: smaller, ..options() }));
+    others.push(of(fingerprint, &ExtractOptions { limit: Some(5), ..options() }));
     let precision = FeaturePrecision::Bf16;
-    others.push(of(&fingerprint, &ExtractOptions { precision, ..options() }));
+    others.push(of(fingerprint, &ExtractOptions { precision, ..options() }));
     assert!(others.iter().all(|other| *other != base), "{others:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eval::record::{Record, Weights};
-use eval::store::{Network, weights_fingerprint};
+use eval::store::{Network, network_fingerprint};
 use eval::{FeaturePrecision, Frozen};
 use model::VisionTransformer;
 use model::weights::PretrainedBackbone;
@@ -11,7 +11,7 @@ use simdino::device::{self, DeviceSpec};
 use tch::Device;
 
 use crate::failure::{Failure, Result};
-use crate::weights;
+use crate::weights::{self, run_of};
 
 /// Options of all evaluations.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,7 +74,7 @@ impl Networks {
     pub fn open(&self, path: &Path) -> Result<Opened> {
         let device = device::resolve(self.device)?;
         let weights = weights::open(path, self.prefix.as_deref(), device)?;
-        let fingerprint = weights_fingerprint(&weights.tensors())?;
+        let fingerprint = network_fingerprint(&weights)?;
         let (path, precision) = (path.to_owned(), self.precision);
         Ok(Opened { path, weights, fingerprint, device, precision })
     }
@@ -141,11 +141,4 @@ impl Untrained {
 pub fn writable(folder: &Path) -> std::io::Result<()> {
     let there = folder.ancestors().find(|folder| folder.exists());
     tempfile::tempfile_in(there.unwrap_or(Path::new("."))).map(drop)
-}
-
-/// The run that weights belong to: the path itself, or a folder above a checkpoint or a file of it.
-pub fn run_of(path: &Path) -> Option<PathBuf> {
-    // RUN/checkpoints/step-00000010/teacher.safetensors
-    let mut folders = path.ancestors().take(4);
-    folders.find(|folder| folder.join("config.resolved.yaml").is_file()).map(Path::to_owned)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use augment::EvalTransform;
-use eval::record::{DataUsed, Record};
+use eval::record::{DataUsed, Record, TRUTH};
 use eval::results::{self, Results};
 use report::percent;
 use serde_json::Value;
@@ -185,6 +185,7 @@ fn title(record: &Record) -> String {
         record
             .data
             .iter()
+            .filter(|data| data.role != TRUTH)
             .map(|data| format!("{} {} images{}", data.images, data.role, classes(data))),
     );
     if let (Some(resize), Some(crop)) = (record.resize, record.crop) {

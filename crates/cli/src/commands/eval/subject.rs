@@ -16,8 +16,9 @@ use simdino::weights::data_config;
 use crate::console::{name_skipped, note, progress};
 use crate::failure::Result;
 use crate::sizes::Sizes;
+use crate::weights::run_of;
 
-use super::networks::{Networks, Opened, Untrained, run_of, writable};
+use super::networks::{Networks, Opened, Untrained, writable};
 
 /// The class token of the last block.
 pub const LAST: ImageFeature = ImageFeature::Cls(1);
@@ -217,11 +218,7 @@ impl Task<'_> {
         let mut record = self.opened.record(protocol);
         let EvalTransform { resize, crop } = self.extract.transform;
         (record.resize, record.crop) = (Some(resize), Some(crop));
-        for (name, limit) in ["max_train", "max_test"].into_iter().zip(self.subject.limits()) {
-            if let Some(limit) = limit {
-                record.set(name, limit);
-            }
-        }
+        record.limits(self.subject.limits());
         let [train, test] = counts;
         record.data = vec![
             DataUsed::new("train", &self.subject.train, &self.train, train, Some(classes)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eval::store::weights_fingerprint;
+use eval::store::network_fingerprint;
 use model::ModelConfig;
 use serde_json::Value as Json;
 use tch::Device;
@@ -128,7 +128,7 @@ fn network_of(stem: &str) -> Option<String> {
 /// They cannot be opened, or the recipe of the row cannot be read.
 pub fn identify(row: &Row, given: &Given) -> Result<Identity> {
     let opened = weights::open(&given.path, None, Device::Cpu)?;
-    let fingerprint = weights_fingerprint(&opened.tensors())?;
+    let fingerprint = network_fingerprint(&opened)?;
     let Some(recipe) = row.recipe() else { return Ok(Identity { fingerprint, unfit: None }) };
     let recipe = config::load_unchecked(Path::new(recipe), &[])?.config;
     let found = &opened.model;
