@@ -77,6 +77,15 @@ fn depth_is_measured_and_kept() {
     let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
     assert_eq!(results["evaluations"].as_array().unwrap().len(), 1, "{results}");
+    // A quick look at fewer images is another measurement.
+    bench.ok(&eval(&[&short[..], &["--skip-untrained", "--max-test", "1"]].concat()));
+    let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    let of = |i: usize| &results["evaluations"][i];
+    assert_eq!(
+        (&of(0)["metrics"], &of(1)["settings"]["max_test"]),
+        (&record["metrics"], &1.into())
+    );
     bench.ok(&["report", "runs/tiny"]);
     let page = fs::read_to_string(bench.path("runs/tiny/report.html")).unwrap();
     let rmse = record["metrics"]["rmse (m)"].as_f64().unwrap();

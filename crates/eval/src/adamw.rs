@@ -65,6 +65,11 @@ impl AdamW {
         Ok(())
     }
 
+    /// Whether a step was taken, also before an interruption.
+    pub(crate) fn has_stepped(&self) -> bool {
+        self.steps.iter().any(|steps| steps.double_value(&[]) > 0.0)
+    }
+
     /// The state by name, which shares memory with it.
     pub(crate) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = BTreeMap::new();

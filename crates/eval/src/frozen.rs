@@ -35,6 +35,11 @@ impl<N: ?Sized> Frozen<'_, N> {
         Ok(self.normalize.apply(pixels, shape, self.device)?)
     }
 
+    /// How it sees images, as text: features differ where this does.
+    pub(crate) fn seen(&self) -> String {
+        format!("{} {:?} {:?}", self.precision, self.normalize.mean, self.normalize.std)
+    }
+
     /// Runs a forward pass in the precision of the network, without gradients.
     pub(crate) fn forward<T>(&self, work: impl FnOnce(&N) -> Result<T>) -> Result<T> {
         let work = || tch::no_grad(|| work(self.network));

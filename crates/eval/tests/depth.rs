@@ -198,7 +198,7 @@ fn an_interrupted_training_gives_the_same_head() {
     config.batch = 2;
     let run = |name: &str, workers, stop: Option<u64>| -> eval::Result<(Vec<u8>, u64)> {
         let data = DepthData { workers: Some(workers), ..data(&set) };
-        let mut state = state_file(&folder.path().join(name), "n", &data, &config)?;
+        let mut state = state_file(&folder.path().join(name), "n", &network, &data, &config)?;
         state.every = 5;
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             train(network, &data, &config, Some(&state), &mut |done, _| {
@@ -215,6 +215,14 @@ fn an_interrupted_training_gives_the_same_head() {
     assert_eq!((whole.1, parts.1), (0, 5));
     assert!(whole.0 == parts.0, "the heads differ");
     assert_eq!(run("parts", 2, None).unwrap().1, 12);
+    // What was learned counts although the rest shows no depth in range.
+    let parts = folder.path().join("parts");
+    let state = state_file(&parts, "n", &network, &data(&set), &config).unwrap();
+    let mut longer = config.clone().with_iterations(13);
+    longer.max_depth = 0.5;
+    train(network, &data(&set), &longer, Some(&state), &mut |_, _| ()).unwrap();
+    let error = train(network, &data(&set), &longer, None, &mut |_, _| ()).unwrap_err();
+    assert!(matches!(error, Error::NoDepths { .. }), "{error}");
 }
 
 #[test]

@@ -282,7 +282,7 @@ fn all_recipes_learn_three_colors() {
             assert_eq!((report.images, report.broken.len()), (6, 0));
             let segmenter = LinearSegmenter { network, head, config: config.clone() };
             let score = scored(&segmenter, &set, MaskSize::Original);
-            assert!(score.miou > 0.8, "{name} cached {cached}: {} {score:?}", report.loss);
+            assert!(score.miou > 0.8, "{name} cached {cached}: {:?} {score:?}", report.loss);
         }
     }
 }
@@ -296,7 +296,8 @@ fn an_interrupted_training_gives_the_same_head() {
     let mut config = LinearConfig::of(Recipe::Dinov3).with_iterations(12).with_crop(32);
     (config.batch, config.dropout) = (2, 0.5);
     let run = |name: &str, stop: Option<u64>| -> eval::Result<(Vec<u8>, u64)> {
-        let mut state = StateFile::in_folder(&folder.path().join(name), "n", &data(&set), &config)?;
+        let mut state =
+            StateFile::in_folder(&folder.path().join(name), "n", &network, &data(&set), &config)?;
         state.every = 5;
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             train(network, &data(&set), &config, Some(&state), &mut |done, _| {
@@ -314,9 +315,16 @@ fn an_interrupted_training_gives_the_same_head() {
     assert!(whole.0 == parts.0, "the heads differ");
     // Training that is complete is not repeated.
     assert_eq!(run("parts", None).unwrap().1, 12);
+    let parts = folder.path().join("parts");
+    let file = |of: &DenseNetwork<'_>| StateFile::in_folder(&parts, "n", of, &data(&set), &config);
+    let state = file(&network).unwrap();
+    let (_, report) = train(network, &data(&set), &config, Some(&state), &mut |_, _| ()).unwrap();
+    assert_eq!((report.resumed_at, report.loss), (12, None));
+    // Other features have a file of their own.
+    let mut other = network;
+    other.frozen.precision = FeaturePrecision::Bf16;
+    assert_ne!(file(&other).unwrap().path, state.path);
     // A file of other settings under this name is refused.
-    let state =
-        StateFile::in_folder(&folder.path().join("parts"), "n", &data(&set), &config).unwrap();
     let other = StateFile { identity: "other".to_owned(), ..state };
     let error = train(network, &data(&set), &config, Some(&other), &mut |_, _| ()).unwrap_err();
     assert!(error.to_string().contains("delete it"), "{error}");

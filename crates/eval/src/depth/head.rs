@@ -117,6 +117,11 @@ impl Trainee {
         Ok(Some(value))
     }
 
+    /// Whether anything was learned, also before an interruption.
+    pub(super) fn has_learned(&self) -> bool {
+        self.optimizer.has_stepped()
+    }
+
     /// All tensors of the state by name, which share memory with it.
     pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = self.head.tensors();

@@ -30,17 +30,19 @@ pub struct DepthReport {
     pub broken: Vec<BrokenImage>,
 }
 
-/// Where the training of a head is saved, in `folder`; `network` identifies the network.
+/// Where the training of a head on features of `network` is saved, in `folder`; `fingerprint` is that of the network.
 ///
 /// # Errors
 /// Returns an error if the settings cannot be written as text.
 pub fn state_file(
     folder: &Path,
-    network: &str,
+    fingerprint: &str,
+    network: &DenseNetwork<'_>,
     data: &DepthData<'_>,
     config: &DepthConfig,
 ) -> Result<StateFile> {
-    let subject = format!("{network} {} {:?}", data.set.fingerprint(), data.indices());
+    let seen = network.frozen.seen();
+    let subject = format!("{fingerprint} {seen} {} {:?}", data.set.fingerprint(), data.indices());
     StateFile::of(folder, "depth", &subject, config)
 }
 
@@ -73,8 +75,7 @@ pub fn train(
     let resumed_at = state.map_or(Ok(0), |state| state.load(&trainee.tensors()))?;
     let (batch, [height, width]) = (config.batch, config.crop.map(i64::from));
     let places = resumed_at as usize * batch..config.iterations as usize * batch;
-    let (mut crops, mut learned): (Vec<Crop>, bool) =
-        (Vec::with_capacity(batch), places.is_empty());
+    let mut crops: Vec<Crop> = Vec::with_capacity(batch);
     in_order(places, threads(data.workers), crop_at, |place, crop| {
         crops.push(crop?);
         if crops.len() < batch {
@@ -90,7 +91,6 @@ pub fn train(
         let iteration = (place / batch) as u64;
         let loss =
             trainee.step(&maps, &truth.to_device(maps.device()), patch, config, iteration)?;
-        learned |= loss.is_some();
         let done = iteration + 1;
         if let Some(state) = state.filter(|state| state.is_due(done, config.iterations)) {
             state.save(trainee.tensors(), done)?;
@@ -98,7 +98,7 @@ pub fn train(
         progress(done, loss);
         Ok::<_, Error>(())
     })?;
-    if !learned {
+    if !trainee.has_learned() {
         let (least, most) = (config.min_depth, config.max_depth);
         return Err(Error::NoDepths { least, most });
     }

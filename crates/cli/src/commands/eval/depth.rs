@@ -207,7 +207,8 @@ impl Task<'_> {
         let frozen = Frozen { network, normalize, device, precision };
         let network = DenseNetwork { frozen, layers: config.layers.layers(), class_token: true };
         let folder = self.args.networks.folder_of_results(&self.opened.path);
-        let state = folder.map(|folder| state_file(&folder, fingerprint, &self.train, config));
+        let state =
+            folder.map(|folder| state_file(&folder, fingerprint, &network, &self.train, config));
         let state = state.transpose()?;
         let bar = progress(usize::try_from(config.iterations).unwrap_or(usize::MAX), "iterations");
         let (head, report) =
@@ -239,6 +240,7 @@ impl Task<'_> {
             settings.into_iter().for_each(|(name, value)| record.set(&name, value));
         }
         record.set("divisor", self.args.divisor);
+        record.limits([self.train.limit, self.test.limit]);
         record.data = vec![
             self.train.used("train", trained.images[0]),
             self.test.used("test", trained.images[1]),

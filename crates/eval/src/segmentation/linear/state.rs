@@ -11,6 +11,7 @@ use tch::Tensor;
 use super::config::LinearConfig;
 use crate::error::{Error, Result};
 use crate::segmentation::evaluate::DenseData;
+use crate::segmentation::features::DenseNetwork;
 
 /// Where the state of training is saved, and what it is the state of.
 #[derive(Debug, Clone)]
@@ -24,20 +25,22 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// A file in `folder` for this training; `network` identifies the network. Every training has a name of
-    /// its own.
+    /// A file in `folder` for this training on features of `network`; `fingerprint` is that of the network. Every
+    /// training has a name of its own.
     ///
     /// # Errors
     /// Returns an error if the settings cannot be written as text.
     pub fn in_folder(
         folder: &Path,
-        network: &str,
+        fingerprint: &str,
+        network: &DenseNetwork<'_>,
         data: &DenseData<'_>,
         config: &LinearConfig,
     ) -> Result<Self> {
         let images =
             format!("{} {:?} {:?}", data.set.fingerprint(), data.set.rules(), data.indices());
-        Self::of(folder, "segment", &format!("{network} {images}"), config)
+        let subject = format!("{fingerprint} {} {images}", network.frozen.seen());
+        Self::of(folder, "segment", &subject, config)
     }
 
     /// A file `PROTOCOL-ID.safetensors` in `folder` for a training of `subject`: network and images.

@@ -28,8 +28,9 @@ pub struct TrainReport {
     pub images: usize,
     /// Iteration at which an interrupted training went on; 0 if it started anew.
     pub resumed_at: u64,
-    /// Mean loss of the last tenth of the iterations that this call did.
-    pub loss: f64,
+    /// Mean loss of the last tenth of the iterations that this call did; `None` if there was nothing left to do, or
+    /// nothing was labeled.
+    pub loss: Option<f64>,
     /// Training images that could not be read; others took their places.
     #[serde(skip)]
     pub broken: Vec<BrokenImage>,
@@ -69,11 +70,11 @@ pub fn train(
     };
     let Training { trainee, losses, resumed_at, .. } = training;
     let trainee = trainee.ok_or(Error::NothingLabeled)?;
-    if losses.is_empty() && resumed_at < config.iterations {
+    if !trainee.has_learned() {
         return Err(Error::NothingLabeled);
     }
     let last = &losses[losses.len() - losses.len().div_ceil(10)..];
-    let loss = last.iter().sum::<f64>() / last.len() as f64;
+    let loss = (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64);
     let images = indices.len() - broken.len();
     Ok((trainee.head, TrainReport { images, resumed_at, loss, broken }))
 }

@@ -100,6 +100,7 @@ pub fn record(
     }
     record.set("labels", sets.meaning.clone());
     let [train, test] = subject.data(sets);
+    record.limits([train.limit, test.limit]);
     record.data =
         vec![train.used("train", trained.images[0]), test.used("test", trained.images[1])];
     let name = |class| sets.test.rules().name(class);

@@ -153,7 +153,7 @@ impl Task<'_> {
     fn scored(&self, network: DenseNetwork<'_>, fingerprint: &str) -> Result<Scored> {
         let (config, subject) = (self.config, &self.args.subject);
         let [train_data, test] = subject.data(self.sets);
-        let state = self.state(fingerprint, &train_data)?;
+        let state = self.state(fingerprint, &network, &train_data)?;
         let bar = progress(usize::try_from(config.iterations).unwrap_or(usize::MAX), "iterations");
         let (head, report) =
             train(network, &train_data, config, state.as_ref(), &mut |done, _| {
@@ -172,9 +172,14 @@ impl Task<'_> {
     }
 
     /// Where training is saved; nowhere for a weight file without a folder for results.
-    fn state(&self, fingerprint: &str, data: &DenseData<'_>) -> Result<Option<StateFile>> {
+    fn state(
+        &self,
+        fingerprint: &str,
+        network: &DenseNetwork<'_>,
+        data: &DenseData<'_>,
+    ) -> Result<Option<StateFile>> {
         let folder = self.args.subject.networks.folder_of_results(&self.opened.path);
-        let file = |folder| StateFile::in_folder(folder, fingerprint, data, self.config);
+        let file = |folder| StateFile::in_folder(folder, fingerprint, network, data, self.config);
         Ok(folder.as_deref().map(file).transpose()?)
     }
 }
