@@ -120,6 +120,11 @@ fn retrieval_and_copies_are_ranked() {
     fs::write(bench.path("gnd.json"), truth.replace("\"3\"", "\"missing\"")).unwrap();
     let message = bench.fails(1, &[["eval", "retrieval"].as_slice(), &common, args].concat());
     assert!(message.contains("missing") && message.contains("gnd.json"), "{message}");
+    fs::write(bench.path("gnd.json"), truth).unwrap();
+    fs::copy(folder.join("1.png"), folder.join("1.jpg")).unwrap();
+    let message = bench.fails(1, &[["eval", "retrieval"].as_slice(), &common, args].concat());
+    assert!(message.contains("1.jpg and ") && message.contains("1.png: both"), "{message}");
+    fs::remove_file(folder.join("1.jpg")).unwrap();
 
     for (block, names) in [("original", ["200000", "200100"]), ("strong", ["200001", "200101"])] {
         let block = bench.path(&format!("copydays/{block}"));
@@ -181,7 +186,7 @@ fn draw_objects(bench: &Bench) -> String {
 #[test]
 fn objects_are_found_and_scored() {
     let bench = bench();
-    draw_objects(&bench);
+    let truth = draw_objects(&bench);
     let run = |more: &[&str]| last_line(&bench.ok(&[MASKCUT.as_slice(), more].concat()));
 
     let record = run(&[
@@ -206,6 +211,12 @@ fn objects_are_found_and_scored() {
     // Images of 60 x 40 are 360 x 240; below them are the true objects, this network, and the same untrained.
     let sheet = image::open(bench.path("found.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (3 * 364 + 4, 244 + 3 * (22 + 244) + 4));
+
+    // A truth of boxes alone is compared with boxes alone.
+    let boxes = truth.replace("\"segmentation\"", "\"polygons\"");
+    fs::write(bench.path("boxes.json"), boxes).unwrap();
+    let record = run(&["--ground-truth", "boxes.json", "--skip-crf", "--skip-untrained"]);
+    assert_eq!((&record["main"], &record["data"][1]["role"]), (&"box ap".into(), &"truth".into()));
 
     // Without the truth, from patches alone; the same twice.
     let short: &[&str] = &["--skip-crf", "--skip-untrained", "--limit", "2", "--feature", "value"];
@@ -239,7 +250,13 @@ fn wrong_options_of_maskcut_are_named() {
     };
     fails(1, &["--tau", "1.5"], "tau");
     bench.lacks(&MASKCUT, "--crop");
-    fails(1, &["--limit", "0", "--ground-truth", "missing.json"], "missing.json");
+    fails(1, &["--limit", "1", "--ground-truth", "missing.json"], "missing.json");
+    fails(2, &["--limit", "0"], "--limit");
+    // All that is wrong with the truth is said before the network is asked.
+    fs::write(bench.path("truth.json"), truth.replace("\"width\":60", "\"width\":61")).unwrap();
+    fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "has 60 x 40 pixels");
+    fs::write(bench.path("truth.json"), truth.replace("\"bbox\"", "\"box\"")).unwrap();
+    fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "bbox");
     fs::write(bench.path("truth.json"), truth.replace("2.png", "9.png")).unwrap();
     fails(1, &["--ground-truth", "truth.json"], "9.png");
 }
@@ -277,6 +294,9 @@ fn all_images_that_are_given_are_measured_in_one_table() {
     let quick = [&all[..], &images, &objects, &["--without", "linear,logistic"]].concat();
     let table = bench.ok(&quick);
     assert!(table.contains("left out maskcut: ") && table.contains("knn "), "{table}");
+    let none = [&all[..], &objects, &["--frames", "nowhere", "--truth", "tracks"]].concat();
+    let said = bench.fails(1, &none);
+    assert!(said.contains("nothing is measured: every protocol is left out"), "{said}");
     for (args, says) in [
         (&["--classes", "2"][..], "there are no images"),
         (

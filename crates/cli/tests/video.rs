@@ -56,6 +56,8 @@ fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
     let record: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(record["main"], "j&f");
     assert!(record["baselines"]["untrained"]["j&f"].is_number(), "{record}");
+    let images = [&record["data"][0]["images"], &record["data"][1]["images"]];
+    assert_eq!((&record["settings"]["sequences"], images), (&1.into(), [&FRAMES.into(); 2]));
     let score = record["metrics"]["j&f"].as_f64().unwrap();
     assert!(score > 0.4 && score <= 1.0, "{score}");
 

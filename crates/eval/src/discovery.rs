@@ -69,15 +69,15 @@ pub struct Found {
 /// # Deviations
 /// The eigenvector has a fixed sign, so that the rule about corners always applies (see [`mod@objects::maskcut`]). A resize
 /// that shrinks the height more than the width begins with the width, as in Pillow before 13.
-pub fn discover(
+pub fn discover<E: From<Error> + From<data::Error>>(
     files: &[PathBuf],
     options: &DiscoveryOptions<'_>,
-    take: &mut dyn FnMut(Found) -> Result<()>,
-) -> Result<Vec<BrokenImage>> {
+    take: &mut dyn FnMut(Found) -> std::result::Result<(), E>,
+) -> std::result::Result<Vec<BrokenImage>, E> {
     let channels = options.frozen.normalize.mean.len();
     if channels != 3 {
         let problem = format!("this one has {channels} channels, and MaskCut needs RGB images");
-        return Err(Error::Setting { key: "weights", problem });
+        return Err(Error::Setting { key: "weights", problem }.into());
     }
     let patch = usize::try_from(options.frozen.network.config().patch_size).unwrap_or_default();
     let workers = available_parallelism().map_or(1, usize::from);
@@ -87,7 +87,7 @@ pub fn discover(
         let (image, picture) = match prepared {
             Ok(prepared) => prepared,
             // A wrong option is wrong for all images.
-            Err(error @ Error::Objects(objects::Error::Option { .. })) => return Err(error),
+            Err(error @ Error::Objects(objects::Error::Option { .. })) => return Err(error.into()),
             Err(error) => {
                 let name = files[index].display().to_string();
                 broken.push(BrokenImage { index, name, reason: base::error_chain(&error) });
@@ -95,13 +95,14 @@ pub fn discover(
             }
         };
         let features = attention_features(&picture, options)?;
-        let found = maskcut(features.view(), picture.patches, &options.maskcut)?;
-        let masks = picture.finish(&found, options.crf.as_ref())?;
+        let found = maskcut(features.view(), picture.patches, &options.maskcut);
+        let found = found.map_err(Error::from)?;
+        let masks = picture.finish(&found, options.crf.as_ref()).map_err(Error::from)?;
         take(Found { index, image, masks, rounds: found.rounds })
     })?;
     if !files.is_empty() && broken.len() == files.len() {
         let first = format!("{}: {}", broken[0].name, broken[0].reason);
-        return Err(Error::NoImages { asked: files.len(), first });
+        return Err(Error::NoImages { asked: files.len(), first }.into());
     }
     Ok(broken)
 }

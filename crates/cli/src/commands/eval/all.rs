@@ -58,7 +58,7 @@ pub struct AllArgs {
     /// Most images used of each set to learn from; all if it is not given
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
-    /// Most images used of each set to test with; all if it is not given
+    /// Most images used of each set to test with, but of videos; all if it is not given
     #[arg(long)]
     max_test: Option<NonZeroUsize>,
     /// Protocols to leave out
@@ -135,7 +135,7 @@ const OTHERS: [Other; 5] = [
             let images = args.object_images.clone().unwrap_or_default();
             let networks = args.networks.clone();
             let mut cut = maskcut::MaskCutArgs::of(networks, images, args.ground_truth.clone());
-            cut.limit = args.max_test.map(NonZeroUsize::get);
+            cut.limit = args.max_test;
             maskcut::measure_one(&cut, opened)
         },
     },
@@ -268,10 +268,13 @@ impl Done {
     }
 
     fn measured(mut self) -> Result<Measured> {
-        if self.records.is_empty()
-            && let Some((_, failure)) = self.failures.pop()
-        {
-            return Err(failure);
+        if self.records.is_empty() {
+            return Err(match (self.failures.pop(), self.failures.is_empty()) {
+                (Some((_, only)), true) => only,
+                _ => Failure::failed(
+                    "nothing is measured: every protocol is left out, for the reasons above",
+                ),
+            });
         }
         let rows: Vec<&Record> = self.records.iter().collect();
         let left_out: Vec<&String> = self.failures.iter().map(|(why, _)| why).collect();

@@ -51,9 +51,12 @@ impl Default for KnnOptions {
 
 /// Measures all networks.
 pub fn run(args: &KnnArgs) -> Result<Outcome> {
-    let KnnOptions { k, shots, tries, .. } = &args.options;
+    let KnnOptions { k, shots, tries, temperature } = &args.options;
     if k.contains(&0) {
         return Err(Failure::usage("--k: every number must be at least 1 (got 0)"));
+    }
+    if !temperature.is_finite() || *temperature <= 0.0 {
+        return Err(Failure::usage(format!("--temperature: must be above 0 (got {temperature})")));
     }
     if shots.contains(&0) {
         return Err(Failure::usage("--shots: every number must be at least 1 (got 0)"));

@@ -1,19 +1,20 @@
 //! `simdino eval maskcut`: the objects that MaskCut finds in images, and how well they match the truth.
 
+mod images;
+
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use data::loader::BrokenImage;
 use eval::discovery::{AttentionFeature, DiscoveryOptions, Found, discover, image_row, mask_row};
-use eval::pictures::Row;
 use eval::record::{DataUsed, Record};
-use eval::retrieval::{fingerprint, images_in};
+use eval::retrieval::fingerprint;
 use model::VisionTransformer;
-use objects::{CrfOptions, Grid, Mask, MaskCutOptions};
+use objects::{CrfOptions, MaskCutOptions};
 use score::Rle;
 use score::coco::{
-    Annotation, Category, Detection, Detections, GroundTruth, Image, Kind, Options, Segmentation,
-    Summary, evaluate,
+    Annotation, Category, Detection, Detections, GroundTruth, Image, Summary, evaluate,
 };
 
 use crate::console::{name_skipped, progress};
@@ -22,6 +23,7 @@ use crate::failure::{Failure, Result};
 use super::networks::{Networks, Opened};
 use super::outcome::{Measured, Outcome, measure_each};
 use super::sheet::Sheet;
+use images::{ImageSet, options};
 
 /// The class of all masks.
 const CLASS: i64 = 1;
@@ -51,7 +53,7 @@ pub struct MaskCutArgs {
     shown: usize,
     /// Most images used; all if it is not given
     #[arg(long)]
-    pub limit: Option<usize>,
+    pub limit: Option<NonZeroUsize>,
     /// Patches are alike if the cosine of their features is above this, 0 to below 1
     #[arg(long, default_value_t = 0.15)]
     tau: f64,
@@ -99,7 +101,7 @@ pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
             "--detections and --annotations need a single network: each would replace the file",
         ));
     }
-    let set = ImageSet::open(args)?;
+    let set = args.set()?;
     let mut sheet = Sheet::default();
     measure_each(&args.networks, &mut |opened| measure(args, &set, opened, &mut sheet))
 }
@@ -125,6 +127,14 @@ impl MaskCutArgs {
             skip_untrained: false,
         }
     }
+
+    fn set(&self) -> Result<ImageSet> {
+        ImageSet::open(
+            &self.images,
+            self.ground_truth.as_deref(),
+            self.limit.map(NonZeroUsize::get),
+        )
+    }
 }
 
 /// Measures a network, without pictures.
@@ -132,89 +142,7 @@ impl MaskCutArgs {
 /// # Errors
 /// The images or their objects cannot be read.
 pub fn measure_one(args: &MaskCutArgs, opened: &Opened) -> Result<Measured> {
-    measure(args, &ImageSet::open(args)?, opened, &mut Sheet::default())
-}
-
-/// The images, and what they show.
-struct ImageSet {
-    files: Vec<PathBuf>,
-    /// The images of `truth`, in the order of the files.
-    listed: Option<Vec<Image>>,
-    truth: Option<GroundTruth>,
-}
-
-impl ImageSet {
-    fn open(args: &MaskCutArgs) -> Result<Self> {
-        let limit = args.limit.unwrap_or(usize::MAX);
-        let Some(path) = &args.ground_truth else {
-            let mut files = images_in(&args.images)?;
-            files.truncate(limit);
-            return Ok(Self { files, listed: None, truth: None });
-        };
-        let truth = GroundTruth::read(path)?;
-        let listed: Vec<Image> = truth.images().iter().take(limit).cloned().collect();
-        let mut files = Vec::with_capacity(listed.len());
-        for image in &listed {
-            let file = args.images.join(&image.file_name);
-            if !file.is_file() {
-                let (file, truth) = (file.display(), path.display());
-                return Err(Failure::failed(format!(
-                    "{file}: there is no such image, which {truth} names"
-                )));
-            }
-            files.push(file);
-        }
-        let shown =
-            |annotation: &&Annotation| listed.iter().any(|image| image.id == annotation.image_id);
-        let annotations = if listed.len() < truth.images().len() {
-            truth.annotations().iter().filter(shown).cloned().collect()
-        } else {
-            truth.annotations().to_vec()
-        };
-        let (name, categories) = (truth.name().to_owned(), truth.categories().to_vec());
-        let truth = GroundTruth::new(name, listed.clone(), categories, annotations)?;
-        Ok(Self { files, listed: Some(listed), truth: Some(truth) })
-    }
-
-    /// The images with their true masks, if there is a truth.
-    fn true_masks(&self, shown: &[Found]) -> Result<Option<Row>> {
-        let (Some(truth), Some(listed)) = (&self.truth, &self.listed) else { return Ok(None) };
-        let masks = |found: &Found| -> Result<Found> {
-            let Image { id, width, height, .. } = &listed[found.index];
-            let grid = Grid::new(*height as usize, *width as usize);
-            let of_image = truth.annotations().iter().filter(|one| one.image_id == *id);
-            let regions =
-                of_image.filter(|one| !one.iscrowd).filter_map(|one| one.segmentation.as_ref());
-            let mask = |region: &Segmentation| -> Result<Mask> {
-                Ok(Mask::new(grid, region.to_rle(*height, *width)?.to_mask())?)
-            };
-            let masks = regions.map(mask).collect::<Result<_>>()?;
-            Ok(Found { index: found.index, image: found.image.clone(), masks, rounds: Vec::new() })
-        };
-        let found = shown.iter().map(masks).collect::<Result<Vec<_>>>()?;
-        Ok(Some(mask_row("true objects", &found)))
-    }
-
-    /// The entry of an image: that of the truth, or a new one.
-    fn entry(&self, found: &Found) -> Result<Image> {
-        let (width, height) = found.image.dimensions();
-        let Some(listed) = &self.listed else {
-            let file = &self.files[found.index];
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let id = (found.index as i64 + 1).into();
-            return Ok(Image { id, file_name: name, height, width });
-        };
-        let image = listed[found.index].clone();
-        if (image.width, image.height) != (width, height) {
-            return Err(Failure::failed(format!(
-                "{}: the image has {width} x {height} pixels, but the ground truth says {} x {}",
-                self.files[found.index].display(),
-                image.width,
-                image.height
-            )));
-        }
-        Ok(image)
-    }
+    measure(args, &args.set()?, opened, &mut Sheet::default())
 }
 
 /// What was found in all images.
@@ -254,6 +182,27 @@ fn measure(
     sheet: &mut Sheet,
 ) -> Result<Measured> {
     let trained = find(args, set, opened, &opened.weights.backbone)?;
+    // They took hours, and do not depend on what follows.
+    write(args, &trained)?;
+    let mut record = record(args, set, opened, &trained)?;
+    put(&mut record, None, set, &trained)?;
+    draw(args, set, &opened.path.display().to_string(), &trained.shown, sheet)?;
+    if !args.skip_untrained {
+        let untrained = opened.untrained()?;
+        let found = find(args, set, opened, untrained.network().backbone)?;
+        put(&mut record, Some("untrained"), set, &found)?;
+        draw(args, set, &format!("{}, untrained", opened.path.display()), &found.shown, sheet)?;
+    }
+    Measured::of(record)
+}
+
+/// A record without scores.
+fn record(
+    args: &MaskCutArgs,
+    set: &ImageSet,
+    opened: &Opened,
+    trained: &AllFound,
+) -> Result<Record> {
     let mut record = opened.record("maskcut");
     record.crop = Some(u32::try_from(args.side).unwrap_or(u32::MAX));
     record.set("tau", args.tau);
@@ -267,20 +216,14 @@ fn measure(
         set.files.len() - trained.broken.len(),
     );
     record.data.push(used);
-    put(&mut record, None, set, &trained)?;
-    draw(args, set, &opened.path.display().to_string(), &trained.shown, sheet)?;
-    if !args.skip_untrained {
-        let untrained = opened.untrained()?;
-        let found = find(args, set, opened, untrained.network().backbone)?;
-        put(&mut record, Some("untrained"), set, &found)?;
-        draw(args, set, &format!("{}, untrained", opened.path.display()), &found.shown, sheet)?;
+    if let Some(truth) = &args.ground_truth {
+        record.data.push(DataUsed::truth(truth, std::slice::from_ref(truth))?);
     }
     if let Some(first) = trained.broken.first() {
         let (count, name, reason) = (trained.broken.len(), &first.name, &first.reason);
         record.note(&format!("{count} images could not be read; the first: {name}: {reason}"));
     }
-    write(args, trained)?;
-    Measured::of(record)
+    Ok(record)
 }
 
 fn find(
@@ -296,20 +239,14 @@ fn find(
         maskcut: MaskCutOptions { tau: args.tau, masks: args.masks, ..MaskCutOptions::default() },
         crf: (!args.skip_crf).then(CrfOptions::default),
     };
-    let (mut all, mut failure) = (AllFound::default(), None);
+    let mut all = AllFound::default();
     let shown = if args.picture.is_some() { args.shown } else { 0 };
     let bar = progress(set.files.len(), "images cut");
     let broken = discover(&set.files, &options, &mut |found| {
         bar.set_position(found.index as u64 + 1);
-        if failure.is_none() {
-            failure = all.add(set, found, shown).err();
-        }
-        Ok(())
+        all.add(set, found, shown)
     })?;
     bar.finish_and_clear();
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
     name_skipped("", &broken); // names are whole paths
     all.broken = broken;
     Ok(all)
@@ -329,10 +266,8 @@ fn put(
     };
     if let Some(truth) = &set.truth {
         let detections = Detections::new("the masks".to_owned(), found.detections.clone())?;
-        for (name, kind) in [("mask", Kind::Mask), ("box", Kind::Box)] {
-            let mut options = Options::default();
-            (options.kind, options.class_agnostic) = (kind, true);
-            let summary: Summary = evaluate(truth, &detections, &options)?;
+        for (name, kind) in &set.kinds {
+            let summary: Summary = evaluate(truth, &detections, &options(*kind))?;
             score(&format!("{name} ap"), summary.ap);
             score(&format!("{name} ap50"), summary.ap50);
             score(&format!("{name} ap75"), summary.ap75);
@@ -362,13 +297,14 @@ fn draw(
 }
 
 /// Writes the files that were asked for.
-fn write(args: &MaskCutArgs, found: AllFound) -> Result<()> {
+fn write(args: &MaskCutArgs, found: &AllFound) -> Result<()> {
     if let Some(path) = &args.detections {
-        Detections::new(name(path), found.detections)?.write(path)?;
+        Detections::new(name(path), found.detections.clone())?.write(path)?;
     }
     if let Some(path) = &args.annotations {
         let classes = vec![Category { id: CLASS, name: "object".to_owned() }];
-        GroundTruth::new(name(path), found.images, classes, found.annotations)?.write(path)?;
+        let (images, annotations) = (found.images.clone(), found.annotations.clone());
+        GroundTruth::new(name(path), images, classes, annotations)?.write(path)?;
     }
     Ok(())
 }

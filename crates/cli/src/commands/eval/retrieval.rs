@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use data::loader::BrokenImage;
-use eval::record::Metrics;
+use eval::record::{DataUsed, Metrics, Record};
 use eval::retrieval::copydays::{Copydays, Whitening, group_of, score_block};
 use eval::retrieval::{
     Difficulty, EmbedOptions, Embedded, GroundTruth, ImageFeatureKind, ImageFile, Revisited, embed,
@@ -83,13 +83,15 @@ pub fn run_retrieval(args: &RetrievalArgs) -> Result<Outcome> {
         record.set("crop_queries", args.crop_queries);
         let all = [&files.database, &files.queries].map(|files| paths(files));
         for (role, files) in ["database", "query"].into_iter().zip(&all) {
-            record.data.push(eval::record::DataUsed::of_files(
+            record.data.push(DataUsed::of_files(
                 role,
                 &args.images,
                 fingerprint(files),
                 files.len(),
             ));
         }
+        let truth_file = std::slice::from_ref(&args.ground_truth);
+        record.data.push(DataUsed::truth(&args.ground_truth, truth_file)?);
         put(&mut record, "map medium", &scores, untrained.as_ref());
         notes.iter().for_each(|text| record.note(text));
         Measured::of(record)
@@ -122,12 +124,7 @@ pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
             ("whitening", args.whiten.as_ref(), &whiten, whiten.len()),
         ] {
             let Some(folder) = folder else { continue };
-            record.data.push(eval::record::DataUsed::of_files(
-                role,
-                folder,
-                fingerprint(files),
-                count,
-            ));
+            record.data.push(DataUsed::of_files(role, folder, fingerprint(files), count));
         }
         let main = scores.keys().find(|name| *name == "map strong").or(scores.keys().next());
         let main = main.cloned().unwrap_or_default();
@@ -153,12 +150,7 @@ fn untrained(
 }
 
 /// Puts scores into a record, the main one first.
-fn put(
-    record: &mut eval::record::Record,
-    main: &str,
-    scores: &Metrics,
-    untrained: Option<&Metrics>,
-) {
+fn put(record: &mut Record, main: &str, scores: &Metrics, untrained: Option<&Metrics>) {
     if let Some(value) = scores.get(main) {
         record.score(main, *value);
     }
@@ -211,17 +203,25 @@ struct Places {
 
 impl Places {
     fn find(args: &RetrievalArgs, truth: &GroundTruth) -> Result<Self> {
-        let mut by_name: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for path in images_in(&args.images)? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            by_name.insert(name, path);
+            by_name.entry(name).or_default().push(path);
         }
-        let file = |name: &String, part| {
-            let found = by_name.get(name).cloned().map(|path| ImageFile { path, part });
-            found.ok_or_else(|| {
+        let file = |name: &String, part| match by_name.get(name).map_or(&[][..], Vec::as_slice) {
+            [path] => Ok(ImageFile { path: path.clone(), part }),
+            [] => {
                 let (folder, truth) = (args.images.display(), args.ground_truth.display());
-                Failure::failed(format!("{folder}: there is no image {name}, which {truth} names"))
-            })
+                Err(Failure::failed(format!(
+                    "{folder}: there is no image {name}, which {truth} names"
+                )))
+            }
+            [first, second, ..] => Err(Failure::failed(format!(
+                "{} and {}: both may be the image {name}, which {} names: keep one of them in the folder",
+                first.display(),
+                second.display(),
+                args.ground_truth.display()
+            ))),
         };
         let database = truth.images.iter().map(|name| file(name, None)).collect::<Result<_>>()?;
         let part = |bbox: Option<[f64; 4]>| bbox.filter(|_| args.crop_queries);

@@ -83,6 +83,8 @@ pub fn measure(args: &VideoArgs, opened: &Opened) -> Result<Measured> {
 struct Sequence {
     name: String,
     frames: Vec<PathBuf>,
+    /// The annotations of the frames that have one.
+    truth: Vec<PathBuf>,
     first: IndexImage,
 }
 
@@ -147,7 +149,8 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
         };
         return Err(Failure::failed(format!("{}: shows no object{hint}", path.display())));
     }
-    Ok(Sequence { name, frames, first })
+    let truth = frames.iter().map(annotation).filter(|path| path.is_file()).collect();
+    Ok(Sequence { name, frames, truth, first })
 }
 
 fn measure_sequences(
@@ -155,6 +158,27 @@ fn measure_sequences(
     sequences: &[Sequence],
     opened: &Opened,
 ) -> Result<Measured> {
+    let all: Vec<&Sequence> = sequences.iter().collect();
+    let trained = follow(args, &all, opened, &opened.weights.backbone, true)?;
+    let mut record = record(args, &trained.sequences, opened)?;
+    put(&mut record, None, &trained.report);
+    trained.notes.iter().for_each(|text| record.note(text));
+    if !args.skip_untrained {
+        let untrained = opened.untrained()?;
+        let backbone = untrained.network().backbone;
+        let untrained = follow(args, &trained.sequences, opened, backbone, false)?;
+        if let Some(text) = untrained.notes.first() {
+            return Err(Failure::failed(format!(
+                "{text}; the same network untrained needs the sequences of the trained one, or --skip-untrained"
+            )));
+        }
+        put(&mut record, Some("untrained"), &untrained.report);
+    }
+    Measured::of(record)
+}
+
+/// A record of these sequences without scores.
+fn record(args: &VideoArgs, sequences: &[&Sequence], opened: &Opened) -> Result<Record> {
     let options = PropagateOptions::default();
     let mut record = opened.record("video");
     record.resize = Some(u32::try_from(args.side).unwrap_or(u32::MAX));
@@ -166,25 +190,28 @@ fn measure_sequences(
     record.set("single_object", args.single_object);
     let files: Vec<PathBuf> = sequences.iter().flat_map(|s| s.frames.clone()).collect();
     record.data.push(DataUsed::of_files("test", &args.frames, fingerprint(&files), files.len()));
-    let (report, notes) = follow(args, sequences, opened, &opened.weights.backbone, true)?;
-    put(&mut record, None, &report);
-    notes.iter().for_each(|text| record.note(text));
-    if !args.skip_untrained {
-        let untrained = opened.untrained()?;
-        let (report, _) = follow(args, sequences, opened, untrained.network().backbone, false)?;
-        put(&mut record, Some("untrained"), &report);
-    }
-    Measured::of(record)
+    let truth: Vec<PathBuf> = sequences.iter().flat_map(|s| s.truth.clone()).collect();
+    record.data.push(DataUsed::truth(&args.truth, &truth)?);
+    Ok(record)
+}
+
+/// What came of following objects.
+struct Followed<'a> {
+    report: Report,
+    /// The sequences that were scored.
+    sequences: Vec<&'a Sequence>,
+    /// Which others were left out, and why.
+    notes: Vec<String>,
 }
 
 /// Follows all objects, and scores them. Sequences with a frame that cannot be read are left out and named.
-fn follow(
+fn follow<'a>(
     args: &VideoArgs,
-    sequences: &[Sequence],
+    sequences: &[&'a Sequence],
     opened: &Opened,
     backbone: &VisionTransformer,
     keep: bool,
-) -> Result<(Report, Vec<String>)> {
+) -> Result<Followed<'a>> {
     let temporary = tempfile::tempdir().context(|| "cannot make a temporary folder".to_owned())?;
     let results = match &args.results {
         Some(folder) if keep => folder.as_path(),
@@ -195,13 +222,11 @@ fn follow(
         side: args.side,
         propagate: PropagateOptions::default(),
     };
-    let mut scored = davis::Options::default();
-    scored.single_object = args.single_object;
-    let (mut notes, mut first_problem) = (Vec::new(), None);
+    let (mut done, mut notes, mut first_problem) = (Vec::new(), Vec::new(), None);
     let bar = progress(sequences.iter().map(|s| s.frames.len()).sum(), "frames");
-    for sequence in sequences {
+    for &sequence in sequences {
         match follow_one(sequence, &options, &results.join(&sequence.name), &mut || bar.inc(1)) {
-            Ok(()) => scored.sequences.push(sequence.name.clone()),
+            Ok(()) => done.push(sequence),
             Err(failure) => {
                 let reason = failure.lines().join("; ");
                 let text = format!("sequence {} is left out: {reason}", sequence.name);
@@ -211,11 +236,15 @@ fn follow(
         }
     }
     bar.finish_and_clear();
-    if let (true, Some(failure)) = (scored.sequences.is_empty(), first_problem) {
+    if let (true, Some(failure)) = (done.is_empty(), first_problem) {
         return Err(failure);
     }
     notes.iter().for_each(|text| note(&format!("warning: {text}")));
-    Ok((davis::score(&args.truth, results, &scored)?, notes))
+    let mut scored = davis::Options::default();
+    scored.single_object = args.single_object;
+    scored.sequences = done.iter().map(|sequence| sequence.name.clone()).collect();
+    let report = davis::score(&args.truth, results, &scored)?;
+    Ok(Followed { report, sequences: done, notes })
 }
 
 /// Writes a PNG file for each frame of a sequence to `folder`.
