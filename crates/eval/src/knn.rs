@@ -84,7 +84,7 @@ impl KnnResult {
 ///
 /// # Errors
 /// Returns an error if there is no `k`, a `k` is 0, or the temperature is not above 0; if a set
-/// has no labels, all train images belong to one class, the train set does not name a class of the test
+/// has no labels, all training images belong to one class, the train set does not name a class of the test
 /// set, or no test image is of a class with a train image; or if features have different widths or are not finite.
 ///
 /// # Source

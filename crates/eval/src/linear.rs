@@ -101,7 +101,7 @@ impl<'a> LinearProbe<'a> {
     /// Features of both sets are `[n, F]`: [`LinearConfig::features`] side by side, in this order.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+    /// Returns an error if a setting is out of range; if a set has no labels, all training images belong
     /// to one class, the train set does not name a class of the test set, or no test image is of a class with a train
     /// image; if features have other widths or are not finite; or if too few images remain where some are held out.
     pub fn new(

@@ -139,7 +139,7 @@ pub(crate) fn fit_best(
 /// are ignored and noted. Test images of a class without a train image count as wrong, and are noted.
 ///
 /// # Errors
-/// Returns an error if a setting is out of range; if a set has no labels, all train images belong
+/// Returns an error if a setting is out of range; if a set has no labels, all training images belong
 /// to one class, the train set does not name a class of the test set, or no test image is of a class with a train image;
 /// or if features have different widths or are not finite.
 ///

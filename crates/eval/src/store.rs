@@ -43,7 +43,7 @@ pub struct Network<'a> {
     pub fingerprint: &'a str,
 }
 
-/// Vectors of the readable images of a data set, in order.
+/// Vectors of the readable images of a dataset, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ImageFeatures {

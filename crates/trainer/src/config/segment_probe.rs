@@ -21,7 +21,7 @@ pub struct SegmentProbeConfig {
     pub test_images: Option<String>,
     /// Their label images.
     pub test_labels: Option<String>,
-    /// Data set whose label values and file names are known: ade20k, voc2012, cityscapes, coco-stuff,
+    /// Dataset whose label values and file names are known: ade20k, voc2012, cityscapes, coco-stuff,
     /// or camvid. One of `preset`, `classes`, `label_map`, and `palette` says what label values mean.
     pub preset: Option<String>,
     /// Number of classes, where label values are 0 up to this number less 1.
