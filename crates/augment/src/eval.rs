@@ -3,7 +3,8 @@
 #[cfg(feature = "decode")]
 use decode::Image;
 
-use super::resize::resize;
+use super::crop::CropBox;
+use super::resize::resize_part;
 use crate::error::{Error, Result};
 use crate::pixels::Pixels;
 
@@ -55,15 +56,21 @@ impl EvalTransform {
         }
         out.fill(0);
         let (width, height) = self.resized((image.width(), image.height()));
-        let planes = resize(image, width, height)?;
+        let (columns, rows) = (self.overlap(width), self.overlap(height));
+        // Only what the square shows: all of a long thin image, enlarged, can be many gigabytes.
+        let shown = CropBox {
+            left: columns.from,
+            top: rows.from,
+            width: columns.length,
+            height: rows.length,
+        };
+        let planes = resize_part(image, (width, height), shown)?;
         let mut resized = vec![0; planes.bytes().len()];
         planes.store(&mut resized);
-        let (columns, rows) = (self.overlap(width), self.overlap(height));
-        for y in 0..rows.length {
-            let from = ((rows.from + y) * width as usize + columns.from) * channels;
-            let to = ((rows.to + y) * side + columns.to) * channels;
-            let bytes = columns.length * channels;
-            out[to..to + bytes].copy_from_slice(&resized[from..from + bytes]);
+        let bytes = planes.width() * channels;
+        for (y, row) in (rows.to..).zip(resized.chunks_exact(bytes)) {
+            let to = (y * side + columns.to) * channels;
+            out[to..to + bytes].copy_from_slice(row);
         }
         Ok(())
     }
@@ -71,14 +78,15 @@ impl EvalTransform {
     /// Returns which part of a side of the resized image the square shows, and where.
     fn overlap(&self, side: u32) -> Overlap {
         let offset = self.offset(side);
-        let (from, to) = (offset.max(0) as usize, (-offset).max(0) as usize);
-        Overlap { from, to, length: side.min(self.crop) as usize }
+        let (from, to) = (offset.max(0) as u32, (-offset).max(0) as usize);
+        Overlap { from, to, length: side.min(self.crop) }
     }
 
     /// Size after resizing; the longer side is rounded down.
     fn resized(&self, (width, height): (u32, u32)) -> (u32, u32) {
         let long = |long: u32, short: u32| {
-            (u64::from(self.resize) * u64::from(long) / u64::from(short.max(1))) as u32
+            let long = u64::from(self.resize) * u64::from(long) / u64::from(short.max(1));
+            long.min(u64::from(u32::MAX)) as u32
         };
         if width <= height {
             (self.resize, long(height, width))
@@ -106,9 +114,9 @@ fn nothing() -> Error {
 
 /// Pixels along one axis: `length` of them from `from` of one image are at `to` of another.
 struct Overlap {
-    from: usize,
+    from: u32,
     to: usize,
-    length: usize,
+    length: u32,
 }
 
 #[cfg(test)]
@@ -118,6 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::resize::resize;
 
     fn ramp(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
@@ -167,7 +176,42 @@ mod tests {
         assert_eq!(out[0], 0);
     }
 
+    #[test]
+    fn a_long_thin_image_takes_little_memory() {
+        // All of it would have 256 million times 256 pixels.
+        for (width, height) in [(1_000_000, 1), (1, 1_000_000)] {
+            let data = vec![77; 1_000_000];
+            let image = Pixels::new(&data, width, height, 1).unwrap();
+            let out = EvalTransform { resize: 256, crop: 224 }.apply(image).unwrap();
+            assert!(out.data().iter().all(|&value| value == 77), "{width}x{height}");
+        }
+    }
+
     proptest! {
+        /// As all of the resized image, from which the square is cut.
+        #[test]
+        fn the_square_is_that_of_the_whole_image(
+            (width, height) in (1_u32..400, 1_u32..90), turn: bool, resize_to in 1_u32..60,
+            crop in 1_u32..60,
+        ) {
+            let (width, height) = if turn { (height, width) } else { (width, height) };
+            let (transform, image) = (EvalTransform { resize: resize_to, crop }, ramp(width, height));
+            let size = transform.resized((width, height));
+            let whole = resize((&image).into(), size.0, size.1).unwrap().to_rgb();
+            let out = transform.apply((&image).into()).unwrap().to_rgb();
+            let (left, top) = (transform.offset(size.0), transform.offset(size.1));
+            for (x, y, pixel) in out.enumerate_pixels() {
+                let from = (i64::from(x) + left, i64::from(y) + top);
+                let inside = (0..i64::from(size.0)).contains(&from.0)
+                    && (0..i64::from(size.1)).contains(&from.1);
+                let expected = match inside {
+                    true => whole.get_pixel(from.0 as u32, from.1 as u32).0,
+                    false => [0; 3],
+                };
+                prop_assert_eq!(pixel.0, expected);
+            }
+        }
+
         #[test]
         fn every_size_works(
             (width, height) in (1_u32..60, 1_u32..60), resize in 1_u32..40, crop in 1_u32..40,

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::isa::Weight;
@@ -51,12 +52,17 @@ pub(super) struct Taps<'a> {
 impl Filter {
     /// The filter from `from` pixels to `to` pixels, both at least 1.
     pub(super) fn new(from: u32, to: u32) -> Self {
+        Self::of_targets(from, to, 0..to)
+    }
+
+    /// The `targets` among the `to` pixels of [`Filter::new`].
+    fn of_targets(from: u32, to: u32, targets: Range<u32>) -> Self {
         let scale = f64::from(from) / f64::from(to.max(1));
         let stretch = scale.max(1.0);
         let reach = SUPPORT * stretch;
         let mut exact = Vec::new();
         // Of all target pixels, one after the other.
-        let mut weights = Vec::with_capacity(to as usize * (2.0 * reach + 2.0) as usize);
+        let mut weights = Vec::with_capacity(targets.len() * (2.0 * reach + 2.0) as usize);
         let target = |target: u32| {
             let center = (f64::from(target) + 0.5) * scale;
             let start = (center - reach + 0.5).max(0.0) as u32;
@@ -67,7 +73,7 @@ impl Filter {
             let skipped = push_rounded(&exact, &mut weights);
             Target { start: start + skipped, taps: (weights.len() - before) as u16 }
         };
-        let targets = (0..to).map(target).collect();
+        let targets = targets.map(target).collect();
         Self::filled(from, targets, &weights)
     }
 
@@ -114,6 +120,17 @@ impl Filter {
             weights: weights.collect(),
             pairs: self.pairs,
         }
+    }
+
+    /// The same target pixels, made of only those source pixels out of `from` that they need, which are
+    /// returned too.
+    fn within(mut self, from: u32) -> (Self, Range<u32>) {
+        let first = self.targets.iter().map(|target| target.start).min().unwrap_or(0);
+        let last = self.targets.iter().map(|target| target.start).max().unwrap_or(0);
+        self.targets.iter_mut().for_each(|target| target.start -= first);
+        // The last weight may stand for a source pixel that does not exist.
+        let end = (last + 2 * self.pairs as u32).min(from);
+        (self, first..end)
     }
 
     /// Pairs of weights of a target pixel.
@@ -187,6 +204,21 @@ pub(super) fn filter(from: u32, to: u32, flip: bool) -> Rc<Filter> {
         static KEPT: RefCell<Kept> = RefCell::default();
     }
     KEPT.with_borrow_mut(|kept| kept.get(from, to, flip))
+}
+
+/// The filter of the `targets` among `to` pixels, and the source pixels that it needs out of `from`: its source
+/// pixel 0 is the first of these. The weights of a target pixel are those of [`Filter::new`].
+pub(super) fn part(from: u32, to: u32, targets: Range<u32>) -> (Filter, Range<u32>) {
+    if from <= to {
+        // An enlarged side can be far longer than the source, so that the others are not even listed.
+        return Filter::of_targets(from, to, targets).within(from);
+    }
+    // All of them have as many pairs, which decide how a sum is rounded; a part could need fewer.
+    let whole = filter(from, to, false);
+    let (first, last) = (targets.start as usize, targets.end as usize);
+    let weights = whole.weights[first * whole.pairs..last * whole.pairs].to_vec();
+    Filter { targets: whole.targets[first..last].to_vec(), weights, pairs: whole.pairs }
+        .within(from)
 }
 
 #[cfg(test)]

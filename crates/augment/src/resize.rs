@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::crop::CropBox;
-use super::filter::{Filter, filter};
+use super::filter::{self, Filter, filter};
 use super::isa::{Isa, Kernel, Samples, WIDE, dispatch};
 use super::lanes::put;
 use super::planes::Planes;
@@ -91,7 +91,9 @@ pub fn resize_each(
     jobs.iter().try_for_each(|job| check(image, job))?;
     SCRATCH.with_borrow_mut(|Scratch { strip, middles }| {
         middles.resize_with(jobs.len().max(middles.len()), Middle::default);
-        first_passes(image, jobs, strip, &mut middles[..jobs.len()]);
+        let columns: Vec<Rc<Filter>> =
+            jobs.iter().map(|job| filter(job.area.width, job.width, job.flip)).collect();
+        first_passes(image, jobs, &columns, strip, &mut middles[..jobs.len()]);
         for (job, middle) in jobs.iter().zip(middles) {
             planes.reshape(job.width as usize, job.height as usize, image.channels());
             let filter = filter(job.area.height, job.height, false);
@@ -114,6 +116,33 @@ pub fn resize(image: Pixels<'_>, width: u32, height: u32) -> Result<Planes> {
     Ok(planes)
 }
 
+/// The pixels `part` of the whole `image` resized to `width` x `height`: those of [`resize`], without
+/// computing the others. Both sides of `part` are at least 1.
+///
+/// # Errors
+/// As [`resize`].
+pub(super) fn resize_part(
+    image: Pixels<'_>,
+    (width, height): (u32, u32),
+    part: CropBox,
+) -> Result<Planes> {
+    let whole = CropBox { left: 0, top: 0, width: image.width(), height: image.height() };
+    check(image, &Job { area: whole, width, height, flip: false })?;
+    let (columns, x) = filter::part(whole.width, width, part.left..part.left + part.width);
+    let (rows, y) = filter::part(whole.height, height, part.top..part.top + part.height);
+    let area =
+        CropBox { left: x.start, top: y.start, width: x.end - x.start, height: y.end - y.start };
+    let job = Job { area, width: part.width, height: part.height, flip: false };
+    let mut planes = Planes::default();
+    planes.reshape(part.width as usize, part.height as usize, image.channels());
+    SCRATCH.with_borrow_mut(|Scratch { strip, middles }| {
+        middles.resize_with(middles.len().max(1), Middle::default);
+        first_passes(image, &[job], &[Rc::new(columns)], strip, &mut middles[..1]);
+        dispatch(SecondPass { middle: &middles[0], filter: &rows, planes: &mut planes });
+    });
+    Ok(planes)
+}
+
 fn check(image: Pixels<'_>, job: &Job) -> Result<()> {
     let CropBox { left, top, width, height } = job.area;
     let inside = |start: u32, length: u32, whole: u32| {
@@ -129,8 +158,15 @@ fn check(image: Pixels<'_>, job: &Job) -> Result<()> {
     }
 }
 
-/// Filters along x for all jobs, one strip of the image after the other.
-fn first_passes(image: Pixels<'_>, jobs: &[Job], strip: &mut Vec<Samples>, middles: &mut [Middle]) {
+/// Filters along x for all jobs, each with its filter of `columns`, one strip of the image after the
+/// other.
+fn first_passes(
+    image: Pixels<'_>,
+    jobs: &[Job],
+    columns: &[Rc<Filter>],
+    strip: &mut Vec<Samples>,
+    middles: &mut [Middle],
+) {
     let channels = image.channels();
     for (job, middle) in jobs.iter().zip(middles.iter_mut()) {
         middle.blocks = (job.width as usize).div_ceil(WIDE);
@@ -139,12 +175,10 @@ fn first_passes(image: Pixels<'_>, jobs: &[Job], strip: &mut Vec<Samples>, middl
         middle.values.resize(values.max(middle.values.len()), Samples::ZERO);
     }
     strip.resize(channels * strip::columns(image.width() as usize) + 1, Samples::ZERO);
-    let columns: Vec<Rc<Filter>> =
-        jobs.iter().map(|job| filter(job.area.width, job.width, job.flip)).collect();
     let top = jobs.iter().map(|job| job.area.top).min().unwrap_or(0) as usize;
     let bottom = jobs.iter().map(|job| job.area.top + job.area.height).max().unwrap_or(0) as usize;
     for start in (top..bottom).step_by(ROWS) {
-        dispatch(FirstPass { image, start, strip, jobs, columns: &columns, middles });
+        dispatch(FirstPass { image, start, strip, jobs, columns, middles });
     }
 }
 
