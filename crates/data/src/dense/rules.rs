@@ -61,8 +61,16 @@ impl LabelRules {
     /// The value 0 is ignored, and `classes` values from 1 on are classes from 0 on, as in ADE20K.
     ///
     /// # Errors
-    /// As [`Self::numbered`].
+    /// Returns an error if there are no classes or more than 254, because the value 255 is ignored too.
     pub fn reduce_zero_label(classes: usize) -> Result<Self> {
+        if classes >= MOST_CLASSES {
+            let problem = format!(
+                "there must be 1 to {} classes if the value 0 is ignored, because {IGNORE} is ignored too (got \
+                 {classes})",
+                MOST_CLASSES - 1
+            );
+            return Err(Error::Config { key: "classes", problem });
+        }
         let ids = (1..=classes as u16).map(|id| (id, (id - 1) as u8));
         Self::from_ids(ids.chain([(0, IGNORE), (255, IGNORE)]).collect(), Vec::new())
     }
