@@ -52,7 +52,7 @@ const DRY_RUN_WAITS_S: f64 = 60.0;
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<()> {
-    let begun = begin(&args.config, &args.overrides)?;
+    let begun = begin(&args.config, &args.overrides, args.processes.map(usize::from))?;
     let loaded = &begun.loaded;
     if args.dry_run {
         return dry_run(args.processes, &begun);

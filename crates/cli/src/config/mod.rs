@@ -96,7 +96,7 @@ fn load_layers(values: Value, path: &Path, overrides: &[String]) -> Result<Loade
     let mut resolved = read(values, &text, &shown, overrides)?;
     if resolved.config.sizing == Sizing::Auto && unsized_yet {
         let on_gpu = device::resolve(resolved.config.run.device).is_ok_and(|found| found.is_cuda());
-        let sizes = sizes_for(&resolved.given, resolved.config.method, ASSUMED_IMAGES, on_gpu);
+        let sizes = sizes_for(&resolved.given, resolved.config.method, ASSUMED_IMAGES, on_gpu, 1);
         resolved = read(sizes, &text, &shown, overrides)?;
         resolved.notes.push(format!(
             "sizing: auto: these are the sizes for {ASSUMED_IMAGES} images on {}; train chooses them \

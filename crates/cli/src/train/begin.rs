@@ -7,6 +7,7 @@ use data::Dataset;
 use serde_json::Value;
 use simdino::config::{Sizing, sizes_for};
 use simdino::device;
+use torch_ext::Launch;
 
 use crate::config::{self, Loaded};
 use crate::failure::{Failure, Result};
@@ -47,21 +48,23 @@ pub struct Begun {
 }
 
 /// Reads the config `what`, or the recipe of that name; images in its place are trained on by the
-/// recipe `quickstart`. Chooses the sizes that a config with `sizing: auto` does not give.
+/// recipe `quickstart`. Chooses the sizes that a config with `sizing: auto` does not give, for so many
+/// processes or as many as the launcher has started.
 ///
 /// # Errors
-/// All problems of the config at once, or images that cannot be opened.
-pub fn begin(what: &Path, overrides: &[String]) -> Result<Begun> {
+/// All problems of the config at once, images that cannot be opened, or variables of a launcher that
+/// contradict each other.
+pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Result<Begun> {
     if let Some(path) =
         overrides.iter().find(|word| !word.contains('=') && Path::new(word).exists())
     {
         let text = format!("'{path}' stands where KEY=VALUE is expected: write data.path={path}");
         return Err(Failure::usage(text));
     }
-    let Some(name) = name_of_images(what)? else { return sized(what, overrides) };
+    let Some(name) = name_of_images(what)? else { return sized(what, overrides, planned) };
     let mut all = vec![format!("data.path={}", what.display()), format!("run.name={name}")];
     all.extend_from_slice(overrides);
-    let mut begun = sized(Path::new(QUICKSTART), &all)?;
+    let mut begun = sized(Path::new(QUICKSTART), &all, planned)?;
     begun
         .loaded
         .notes
@@ -106,26 +109,39 @@ fn name_of(path: &Path) -> String {
     }
 }
 
-fn sized(config: &Path, overrides: &[String]) -> Result<Begun> {
+fn sized(config: &Path, overrides: &[String], planned: Option<usize>) -> Result<Begun> {
     let loaded = config::load_unchecked(config, overrides)?;
     if loaded.config.sizing != Sizing::Auto || !loaded.config.data.validate().is_empty() {
         return Ok(Begun { loaded: config::load(config, overrides)?, dataset: None });
     }
     let on_gpu = device::resolve(loaded.config.run.device)?.is_cuda();
     let dataset = Arc::new(data::open(&loaded.config.data).map_err(simdino::Error::from)?);
-    let sizes = sizes_for(&loaded.given, loaded.config.method, dataset.len(), on_gpu);
+    let processes = match planned {
+        Some(processes) => processes,
+        None => Launch::from_variables(&std::env::vars().collect())?.size,
+    };
+    let sizes = sizes_for(&loaded.given, loaded.config.method, dataset.len(), on_gpu, processes);
     let chosen = chosen(&sizes, &loaded.given);
     let mut loaded = config::load_with(sizes, config, overrides)?;
     if !chosen.is_empty() {
         loaded.notes.push(format!(
-            "chosen for {} image{} on a {}: {}",
+            "chosen for {} image{} on {}: {}",
             dataset.len(),
             if dataset.len() == 1 { "" } else { "s" },
-            if on_gpu { "GPU" } else { "CPU" },
+            devices(on_gpu, processes),
             chosen.join(" ")
         ));
     }
     Ok(Begun { loaded, dataset: Some(dataset) })
+}
+
+/// `a GPU`, or `a GPU for each of 2 processes`.
+fn devices(on_gpu: bool, processes: usize) -> String {
+    let device = if on_gpu { "GPU" } else { "CPU" };
+    match processes {
+        1 => format!("a {device}"),
+        _ => format!("a {device} for each of {processes} processes"),
+    }
 }
 
 /// The sizes that were not given, as one types them.

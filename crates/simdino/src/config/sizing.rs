@@ -33,15 +33,23 @@ const MOST_EPOCHS: f64 = 400.0;
 const LOG_LINES: f64 = 200.0;
 const CHECKPOINTS: f64 = 20.0;
 
-/// Returns the values for a run on this number of images, as a mapping of sections. `given` are the keys
-/// of the config: what depends on the length of the run follows the length that it gives.
-pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> Value {
+/// Returns the values for a run of so many processes, at least 1, on this number of images, as sections of
+/// keys. `given` are the keys of the config: what depends on the length of the run follows the length that
+/// it gives.
+pub fn sizes_for(
+    given: &Value,
+    method: Method,
+    images: usize,
+    on_gpu: bool,
+    processes: usize,
+) -> Value {
     let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };
     if !on_gpu {
         merge(&mut sizes, json!({ "optim": rates(given) }));
     }
+    let split = Split::of(given, processes);
     // A batch of more images than there are is refused.
-    let batch = batch.min(1 << images.max(2).ilog2());
+    let batch = split.whole(batch.min(1 << images.max(2).ilog2()), images);
     let number = |key: &str, otherwise: f64| given["train"][key].as_f64().unwrap_or(otherwise);
     let length = number("epochs", epochs);
     let steps = length * images as f64 / number("batch_size", batch as f64).max(1.0);
@@ -62,11 +70,11 @@ pub fn sizes_for(given: &Value, method: Method, images: usize, on_gpu: bool) -> 
         merge(&mut sizes, json!({ "probe": { "every_epochs": rounded(0.1 * length) } }));
     }
     if matches!(method, Method::SimDinoV2 | Method::DinoV2) {
-        // Neighbors are looked for in the whole batch, which may be small.
-        merge(&mut sizes, json!({ "koleo": { "groups": 1 } }));
+        // Neighbors are looked for among all images at hand, which may be few.
+        merge(&mut sizes, json!({ "koleo": { "groups": split.parts() } }));
     }
     if matches!(method, Method::SimDino | Method::SimDinoV2) {
-        let group_rows = group_rows(given, batch);
+        let group_rows = split.group_rows(batch);
         let held = json!({ "coeff_rule": "held", "group_rows": group_rows });
         merge(&mut sizes, json!({ "simdino": held }));
         // An `eps` of the config keeps the meaning that it has without this.
@@ -106,13 +114,41 @@ fn rates(given: &Value) -> Value {
     rates
 }
 
-/// Images of a group of the coding rate: what a pass of the config's size splits into evenly, near 16.
-fn group_rows(given: &Value, batch: usize) -> usize {
-    let number = |key: &str| given["train"][key].as_u64().map(|number| number as usize);
-    // A pass must hold whole groups.
-    let batch = number("batch_size").unwrap_or(batch) / number("accumulate").unwrap_or(1).max(1);
-    let near = (8..=16).rev().chain(17..=32);
-    near.into_iter().find(|rows| batch.is_multiple_of(*rows)).unwrap_or(batch.max(2))
+/// What the batch of a step is divided into.
+struct Split {
+    /// The batch that the config gives.
+    batch: Option<usize>,
+    passes: usize,
+    processes: usize,
+}
+
+impl Split {
+    fn of(given: &Value, processes: usize) -> Self {
+        let number = |key: &str| given["train"][key].as_u64().map(|number| number as usize);
+        let passes = number("accumulate").unwrap_or(1).max(1);
+        Self { batch: number("batch_size"), passes, processes: processes.max(1) }
+    }
+
+    /// Passes of all processes.
+    fn parts(&self) -> usize {
+        self.passes.saturating_mul(self.processes)
+    }
+
+    /// The batch near this one that divides into the parts, with 2 images or more in each if there are so many.
+    fn whole(&self, batch: usize, images: usize) -> usize {
+        let parts = self.parts();
+        (batch / parts).max(2).min((images.max(2) / parts).max(1)).saturating_mul(parts)
+    }
+
+    /// Images of a group of the coding rate: what each part of the config's batch splits into evenly, near 16.
+    fn group_rows(&self, chosen: usize) -> usize {
+        let batch = self.batch.unwrap_or(chosen);
+        // A part must hold whole groups; only one group of all images may span processes.
+        let part = batch / self.parts();
+        let near = (8..=16).rev().chain(17..=32).find(|rows| part.is_multiple_of(*rows));
+        let all = if self.passes == 1 { batch } else { part };
+        near.filter(|_| part > 0).unwrap_or(all.max(2))
+    }
 }
 
 /// Sizes with batch and epochs.
@@ -155,8 +191,12 @@ mod tests {
     use crate::config::from_layers;
 
     fn config(given: Value, images: usize, on_gpu: bool) -> RunConfig {
+        config_for(given, images, on_gpu, 1)
+    }
+
+    fn config_for(given: Value, images: usize, on_gpu: bool, processes: usize) -> RunConfig {
         let method = serde_json::from_value(given["method"].clone()).unwrap_or_default();
-        let sizes = sizes_for(&given, method, images, on_gpu);
+        let sizes = sizes_for(&given, method, images, on_gpu, processes);
         from_layers(sizes, given, &[], &|_| Ok(Value::Null)).unwrap().config
     }
 
@@ -176,6 +216,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_choice_can_be_shared_by_its_processes() {
+        for method in ["simdino", "simdinov2", "dino", "dinov2"] {
+            for (processes, passes) in [(1, 2), (2, 1), (3, 1), (8, 1), (8, 2), (64, 1)] {
+                for (images, on_gpu) in [(150, false), (300, true), (5_000, true), (5_000, false)] {
+                    let given = json!({
+                        "method": method, "data": { "path": "a" }, "train": { "accumulate": passes },
+                    });
+                    let config = config_for(given, images, on_gpu, processes);
+                    let mut problems = config.validate();
+                    problems.extend(config.problems_of_sharing(processes));
+                    let case = format!("{method} {processes}x{passes} {images} {on_gpu}");
+                    assert_eq!(problems, Vec::<String>::new(), "{case}");
+                    assert!(config.train.batch_size <= images, "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_lie_in_one_process_or_span_all() {
+        let of = |batch: usize, processes: usize| {
+            let given = json!({ "data": { "path": "a" }, "train": { "batch_size": batch } });
+            config_for(given, 5_000, true, processes).simdino.group_rows
+        };
+        let rows = [(64, 1), (64, 8), (64, 16), (96, 3), (16, 2)].map(|(b, p)| of(b, p).unwrap());
+        assert_eq!(rows, [16, 8, 64, 16, 8]);
     }
 
     #[test]
