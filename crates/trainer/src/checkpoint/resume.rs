@@ -88,6 +88,7 @@ fn check_settings(
         .iter()
         .filter_map(|(key, now)| {
             let then = state.settings.get(key).unwrap_or(&missing);
+            let now = &as_read(now);
             let determined =
                 !(then.is_null() && REPLACED_BY.iter().any(|(of, by)| of == key && had(by)));
             (then != now && determined).then(|| format!("{key} was {then}, is {now}"))
@@ -100,6 +101,12 @@ fn check_settings(
         return Ok(());
     }
     Err(Error::SettingsChanged { path: path.to_owned(), changes: changes.join("; ") })
+}
+
+/// A value as it is when it is read from the text of a checkpoint: numbers that text does not keep to the
+/// last bit are then equal to themselves.
+fn as_read(value: &serde_json::Value) -> serde_json::Value {
+    serde_json::from_str(&value.to_string()).unwrap_or_else(|_| value.clone())
 }
 
 fn load_side(path: &Path, side: &mut Branch) -> Result<()> {
@@ -144,5 +151,28 @@ mod tests {
         ] {
             assert!(message.contains(part), "{message}");
         }
+    }
+
+    #[test]
+    fn no_number_differs_from_itself() {
+        // As many digits as an f32 has when it is written as an f64.
+        let stds: Vec<f32> =
+            (0..20_000).map(|i| i as f32 * 1e-4).chain([0.2023, 0.1994, 0.201]).collect();
+        let settings = BTreeMap::from([("augment.std".to_owned(), json!(stds))]);
+        let state = RunState {
+            version: STATE_VERSION,
+            step: 1,
+            epoch: 0,
+            position: 8,
+            seed: 0,
+            data_fingerprint: "same".into(),
+            settings: settings.clone(),
+            probes_missing: false,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(STATE);
+        crate::files::write_json(&path, &state).unwrap();
+        let read: RunState = read_json(&path).unwrap();
+        check_settings(dir.path(), &read, &settings, "same").unwrap();
     }
 }
