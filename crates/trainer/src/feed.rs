@@ -156,10 +156,16 @@ impl DeviceLoader {
     /// Returns an error if too many images are broken or a libtorch operation fails.
     pub fn next_views(&mut self) -> Result<Views> {
         let sent = match self.ahead.take() {
-            Some(sent) => sent?,
-            None => self.wait()?,
+            Some(sent) => sent,
+            None => self.wait(),
         };
-        let views = self.receive(sent)?;
+        let views = match sent {
+            Ok(sent) => self.receive(sent)?,
+            Err(error) => {
+                self.broken.append(&mut self.loader.take_undelivered());
+                return Err(error);
+            }
+        };
         // Takes only a batch that is ready: the current step does not wait for images of the next.
         let next = self.loader.try_next_batch();
         self.ahead = next.map(|batch| self.send(batch?));
@@ -196,7 +202,8 @@ impl DeviceLoader {
         std::mem::take(&mut self.waited)
     }
 
-    /// Returns the broken images of the micro-batches returned since the last call.
+    /// Returns the broken images of the micro-batches returned since the last call, and of the one in whose
+    /// place there was an error.
     pub fn take_broken(&mut self) -> Vec<BrokenImage> {
         std::mem::take(&mut self.broken)
     }

@@ -19,6 +19,7 @@ pub(crate) struct Meter {
     since: Instant,
     steps: u64,
     waited: Duration,
+    /// Broken images that this process has met since it began.
     broken: u64,
     rate_retries: u64,
     skipped: u64,
@@ -46,6 +47,11 @@ impl Meter {
         self.broken += broken as u64;
     }
 
+    /// Returns the number of broken images that this process has met since it began.
+    pub(crate) fn broken(&self) -> u64 {
+        self.broken
+    }
+
     /// Counts the retries of a completed step.
     pub(crate) fn retried(&mut self, retries: u64) {
         self.rate_retries += retries;
@@ -65,7 +71,7 @@ impl Meter {
     }
 
     /// Returns the line after `done` steps and starts the next interval. A skipped step has no
-    /// output.
+    /// output. `broken` are the broken images that all processes have met since they began.
     ///
     /// # Errors
     /// Returns an error if the device does not report its memory.
@@ -75,6 +81,7 @@ impl Meter {
         plan: &Plan,
         values: &StepValues,
         output: Option<&StepOutput>,
+        broken: u64,
     ) -> Result<Record> {
         let mut record = Record { step: done, epoch: plan.epoch(done), values: Vec::new() };
         let mut put = |key: &str, value: f64| record.values.push((key.to_owned(), value));
@@ -88,7 +95,7 @@ impl Meter {
         put("optim/momentum_teacher", values.momentum_teacher);
         self.put_speed(&mut put, plan.last_step - done);
         self.put_memory(&mut put)?;
-        put("data/broken", self.broken as f64);
+        put("data/broken", broken as f64);
         self.since = Instant::now();
         self.steps = 0;
         self.waited = Duration::ZERO;

@@ -49,6 +49,22 @@ impl Plan {
         })
     }
 
+    /// Checks that a run can continue after `step` steps; one that has reached its last step can.
+    ///
+    /// # Errors
+    /// Returns an error if the run was to end before, so that its result could not be that of its last
+    /// step.
+    pub fn check_start(&self, step: u64) -> Result<()> {
+        if step <= self.last_step {
+            return Ok(());
+        }
+        let last = self.last_step;
+        Err(Error::Settings(format!(
+            "the run has done {step} steps, more than the {last} after which train.stop_after or train.epochs \
+             ends it; raise that, or continue from an earlier checkpoint"
+        )))
+    }
+
     /// Number of epochs completed after `step` steps.
     pub fn epoch(&self, step: u64) -> f64 {
         step as f64 / self.steps_per_epoch as f64
@@ -103,6 +119,9 @@ mod tests {
         assert_eq!((plan.total_steps, plan.last_step), (8, 5));
         assert!(plan.checkpoint_due(4) && plan.checkpoint_due(5) && !plan.checkpoint_due(3));
         assert_eq!(due(&plan, None), [0, 5]);
+        assert!(plan.check_start(0).is_ok() && plan.check_start(5).is_ok());
+        let message = plan.check_start(6).unwrap_err().to_string();
+        assert!(message.starts_with("the run has done 6 steps, more than the 5"), "{message}");
     }
 
     #[test]

@@ -46,6 +46,19 @@ impl Processes {
         self.collective().all_reduce_max(&mut any)?;
         Ok(any.double_value(&[0]) != 0.0)
     }
+
+    /// Returns the sum of a count over all processes.
+    ///
+    /// # Errors
+    /// Returns an error if a process does not respond.
+    pub fn sum(&self, own: u64) -> Result<u64> {
+        if self.size() == 1 {
+            return Ok(own);
+        }
+        let mut sum = Tensor::from_slice(&[own as i64]);
+        self.collective().all_reduce_sum(&mut sum)?;
+        Ok(sum.int64_value(&[0]) as u64)
+    }
 }
 
 /// Gradients of a list of parameters, summed over micro-batches and averaged over processes.

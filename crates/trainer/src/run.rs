@@ -91,7 +91,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Returns the first error of data, objective, disk, or probe; checkpoints written before it are
-/// kept.
+/// kept. A start after the end of the plan is an error, too.
 pub fn run(
     job: &TrainingJob,
     learner: &mut Learner,
@@ -100,6 +100,7 @@ pub fn run(
     probes: &mut [Box<dyn Probe>],
 ) -> Result<Outcome> {
     let (plan, Start { step: start, probes_missing }) = (&job.plan, start);
+    plan.check_start(start)?;
     let mut loader = open_loader(job, learner, start)?;
     let mut meter = Meter::new(learner.config().device, learner.config().geometry.batch_size());
     let (mut symptoms, mut skips) = (Symptoms::default(), SkipCounter::default());
@@ -113,7 +114,10 @@ pub fn run(
         let values = job.schedules.at(step);
         let log_metrics = plan.log_due(done);
         let request = StepRequest { values, seed: step_seed(job.seed, step), log_metrics };
-        let result = match learner.step(&request, || loader.next_views()) {
+        let result = learner.step(&request, || loader.next_views());
+        // First, because they may be why the step failed.
+        let broken = report_broken(&mut loader, observer)?;
+        let result = match result {
             // A step whose images did not arrive has changed nothing.
             Err(Error::Data(data::Error::Interrupted)) => {
                 return interrupted(job, learner, start..step, observer);
@@ -122,11 +126,7 @@ pub fn run(
         };
 
         warn_of_graph(learner, observer);
-        let broken = loader.take_broken();
-        meter.step_done(loader.take_wait_time(), broken.len());
-        if !broken.is_empty() {
-            observer.broken(&broken)?;
-        }
+        meter.step_done(loader.take_wait_time(), broken);
         let output = skips.handle(result, job, done, &mut meter, observer)?;
         if log_metrics {
             log(job, &values, output, &mut meter, &mut symptoms, observer)?;
@@ -150,6 +150,15 @@ pub fn run(
         checkpoint::export_teacher(&job.weights, learner, plan.last_step)?;
     }
     Ok(Outcome::Finished)
+}
+
+/// Reports the broken images of a step, and returns their number.
+fn report_broken(loader: &mut DeviceLoader, observer: &mut dyn Observer) -> Result<usize> {
+    let broken = loader.take_broken();
+    if !broken.is_empty() {
+        observer.broken(&broken)?;
+    }
+    Ok(broken.len())
 }
 
 /// Warns once if the step could not be recorded as a CUDA graph.
@@ -189,7 +198,8 @@ fn log(
     if let Some(output) = &mut output {
         output.average(job.processes.collective())?;
     }
-    let record = meter.record(values.step + 1, &job.plan, values, output.as_ref())?;
+    let broken = job.processes.sum(meter.broken())?;
+    let record = meter.record(values.step + 1, &job.plan, values, output.as_ref(), broken)?;
     observer.record(&record)?;
     for text in symptoms.warnings.check(&record, values.progress) {
         observer.warning(&text);

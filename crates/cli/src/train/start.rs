@@ -78,6 +78,8 @@ pub fn begin(
         )));
     }
     let state = checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?;
+    // Before anything of the run is moved or written.
+    job.plan.check_start(state.step)?;
     if job.processes.rank() == 0
         && let Some(aside) = checkpoint::set_aside_after(&job.checkpoints, state.step)?
     {

@@ -15,38 +15,66 @@ pub(super) struct Health {
     broken: usize,
     first: Option<BrokenImage>,
     reported: HashSet<usize>,
+    /// Those of the batches in whose place there was an error.
+    undelivered: Vec<BrokenImage>,
 }
 
 impl Health {
     pub(super) fn new(max_bad_fraction: f64) -> Self {
-        Self { max_bad_fraction, read: 0, broken: 0, first: None, reported: HashSet::new() }
+        let (reported, undelivered) = (HashSet::new(), Vec::new());
+        Self { max_bad_fraction, read: 0, broken: 0, first: None, reported, undelivered }
     }
 
-    /// Counts a batch; returns its broken images that were not reported before.
-    pub(super) fn note(
+    /// Counts a batch; returns it with its broken images that were not reported before. They are kept if there
+    /// is an error in its place.
+    pub(super) fn pass<B>(
         &mut self,
+        batch: Result<B>,
         read: usize,
         broken: Vec<BrokenImage>,
-    ) -> Result<Vec<BrokenImage>> {
+    ) -> Result<(B, Vec<BrokenImage>)> {
+        let fresh = self.note(read, broken);
+        match batch.and_then(|batch| self.check().map(|()| batch)) {
+            Ok(batch) => Ok((batch, fresh)),
+            Err(error) => {
+                self.undelivered.extend(fresh);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the broken images of batches that were errors since the last call.
+    pub(super) fn take_undelivered(&mut self) -> Vec<BrokenImage> {
+        std::mem::take(&mut self.undelivered)
+    }
+
+    fn note(&mut self, read: usize, broken: Vec<BrokenImage>) -> Vec<BrokenImage> {
         self.read += read;
         self.broken += broken.len();
         if self.first.is_none() {
             self.first = broken.first().cloned();
         }
-        if let Some(first) = &self.first
-            && self.read >= MIN_READ
-            && self.broken as f64 > self.max_bad_fraction * self.read as f64
-        {
-            return Err(Error::TooManyBroken {
-                broken: self.broken,
-                read: self.read,
-                max_bad_fraction: self.max_bad_fraction,
-                first: first.name.clone(),
-                reason: first.reason.clone(),
-            });
-        }
         let mut fresh = broken;
         fresh.retain(|image| self.reported.insert(image.index));
-        Ok(fresh)
+        fresh
+    }
+
+    /// Returns an error if too many of the images so far were broken.
+    fn check(&self) -> Result<()> {
+        match &self.first {
+            Some(first)
+                if self.read >= MIN_READ
+                    && self.broken as f64 > self.max_bad_fraction * self.read as f64 =>
+            {
+                Err(Error::TooManyBroken {
+                    broken: self.broken,
+                    read: self.read,
+                    max_bad_fraction: self.max_bad_fraction,
+                    first: first.name.clone(),
+                    reason: first.reason.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -169,8 +169,8 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
             move |job, workers_pool: &WorkerPool| builder.make(job, workers_pool),
         )?;
         let health = Health::new(config.max_bad_fraction);
-        let prefetch = config.prefetch;
-        Ok(Self { dataset, pipeline, sampler, geometry, prefetch, next: (start, 0), health })
+        let (prefetch, next) = (config.prefetch, (start, 0));
+        Ok(Self { dataset, pipeline, sampler, geometry, prefetch, next, health })
     }
 
     /// Optimizer steps in an epoch.
@@ -216,9 +216,14 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         // The batch that was taken is replaced immediately, so the workers continue while it is
         // used.
         self.refill();
-        let mut batch = made.batch;
-        batch.broken = self.health.note(made.read, made.broken)?;
-        Ok(batch)
+        let (batch, broken) = self.health.pass(made.batch, made.read, made.broken)?;
+        Ok(Batch { broken, ..batch })
+    }
+
+    /// Returns the broken images, found for the first time, of the batches that were errors since the last
+    /// call.
+    pub fn take_undelivered(&mut self) -> Vec<BrokenImage> {
+        self.health.take_undelivered()
     }
 
     /// Keeps `prefetch` micro-batches in progress.
@@ -252,7 +257,8 @@ struct Job {
 
 /// A micro-batch and the broken images found while building it.
 struct BuiltBatch<P> {
-    batch: Batch<P>,
+    /// An error if a row found no image that can be read.
+    batch: Result<Batch<P>>,
     /// Number of images read, including replacements.
     read: usize,
     /// All broken images among them, in the order of the rows.
@@ -278,9 +284,9 @@ struct Row<'a> {
     outcome: &'a mut Option<Result<Outcome>>,
 }
 
-/// The image that was used for a row, and the broken ones tried before it.
+/// The image that was used for a row, if one could be read, and the broken ones tried before it.
 struct Outcome {
-    used: usize,
+    used: Result<usize>,
     broken: Vec<BrokenImage>,
 }
 
@@ -304,25 +310,26 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
             .collect();
         workers_pool.for_each(rows, |mut row: Row<'_>| *row.outcome = Some(self.fill(&mut row)));
 
-        let (mut samples, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
+        let (mut used, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
         for outcome in outcomes {
             // Rows are skipped only when the loader is being dropped.
             let stopped = || Err(Error::Worker { message: "stopped".into() });
             let outcome = outcome.unwrap_or_else(stopped)?;
-            samples.push(outcome.used as u64);
-            read += 1 + outcome.broken.len();
+            read += usize::from(outcome.used.is_ok()) + outcome.broken.len();
+            used.push(outcome.used.map(|index| index as u64));
             broken.extend(outcome.broken);
         }
-        let batch = Batch {
+        let masks = self.masks(&job)?;
+        let batch = used.into_iter().collect::<Result<_>>().map(|samples| Batch {
             global,
             local,
-            masks: self.masks(&job)?,
+            masks,
             micro_batch_size: b,
             samples,
             position: job.position,
             micro: job.micro,
             broken: Vec::new(),
-        };
+        });
         Ok(BuiltBatch { batch, read, broken })
     }
 
@@ -368,15 +375,16 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
                         &mut row.global,
                         &mut row.local,
                     )?;
-                    return Ok(Outcome { used, broken });
+                    return Ok(Outcome { used: Ok(used), broken });
                 }
                 Err(error) => {
                     broken.push(BrokenImage::new(used, self.dataset.name(used), error));
                 }
             }
         }
-        let BrokenImage { name: first, reason, .. } = broken.swap_remove(0);
-        Err(Error::NoReadableImage { tried: MAX_TRIES, first, reason })
+        let BrokenImage { name: first, reason, .. } = broken[0].clone();
+        let used = Err(Error::NoReadableImage { tried: MAX_TRIES, first, reason });
+        Ok(Outcome { used, broken })
     }
 }
 

@@ -83,7 +83,11 @@ fn too_many_broken_images_stop_the_run_with_counts_and_the_first() {
         loop {
             match loader.next_batch() {
                 Ok(_) => before += 1,
-                Err(error) => return (before, error),
+                Err(error) => {
+                    // Those of the batch that is not delivered are named, too.
+                    assert!(!loader.take_undelivered().is_empty());
+                    return (before, error);
+                }
             }
             assert!(before < 10, "no verdict");
         }
@@ -110,9 +114,14 @@ fn a_folder_of_broken_images_only_is_an_error() {
     }
     let dataset = folder(dir.path());
     let config = LoaderConfig { max_bad_fraction: 1.0, ..settings(4) };
-    let error = start(&dataset, config, (0, 0)).next_batch().unwrap_err();
+    let mut loader = start(&dataset, config, (0, 0));
+    let error = loader.next_batch().unwrap_err();
     assert!(matches!(error, Error::NoReadableImage { tried: 64, .. }), "{error:?}");
     assert!(error.to_string().contains(".jpg (not an image"), "{error}");
+    let mut named: Vec<String> =
+        loader.take_undelivered().into_iter().map(|broken| broken.name).collect();
+    named.sort();
+    assert_eq!(named, ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]);
     let transform = EvalTransform { resize: 16, crop: 16 };
     let mut loader = EvalLoader::new(dataset, transform, 2, 1, None).unwrap();
     let error = loader.next().unwrap().unwrap_err();
