@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::{LATEST, name_of};
 use crate::error::{Error, Result};
+use crate::files::write_atomic;
 
 /// Lists the complete checkpoints in `dir` with their steps, oldest first.
 pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
@@ -26,7 +28,8 @@ pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Moves the checkpoints in `dir` after `step` to a folder there, which is returned, if there are any.
+/// Moves the checkpoints in `dir` after `step` to a folder there, which is returned, if there are any;
+/// `latest` then names the one of `step`, or is removed if that is elsewhere.
 ///
 /// A run that continues from an older checkpoint takes its steps anew. Without this, the checkpoints of
 /// the steps it took before would count as newer than those it is about to write.
@@ -38,6 +41,13 @@ pub fn set_aside_after(dir: &Path, step: u64) -> Result<Option<PathBuf>> {
     later.retain(|&(at, _)| at > step);
     if later.is_empty() {
         return Ok(None);
+    }
+    // Before the others move, so that `latest` never names one that is not there.
+    let latest = dir.join(LATEST);
+    if dir.join(name_of(step)).is_dir() {
+        write_atomic(&latest, name_of(step).as_bytes())?;
+    } else if latest.exists() {
+        fs::remove_file(&latest).map_err(Error::io(&latest, "remove the file"))?;
     }
     let name = |number: u32| dir.join(format!("set-aside-{number}"));
     let aside = (1..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
@@ -84,6 +94,8 @@ mod tests {
         [20, 40, 60].into_iter().for_each(make);
         assert_eq!(set_aside_after(dir.path(), 60).unwrap(), None);
         assert_eq!(set_aside_after(dir.path(), 20).unwrap(), Some(dir.path().join("set-aside-1")));
+        let latest = dir.path().join(LATEST);
+        assert_eq!(fs::read_to_string(&latest).unwrap(), "step-00000020");
         make(40);
         assert_eq!(set_aside_after(dir.path(), 20).unwrap(), Some(dir.path().join("set-aside-2")));
         let steps = |dir: &Path| -> Vec<u64> {
@@ -92,6 +104,9 @@ mod tests {
         assert_eq!(steps(dir.path()), [20]);
         assert_eq!(steps(&dir.path().join("set-aside-1")), [40, 60]);
         assert_eq!(steps(&dir.path().join("set-aside-2")), [40]);
+        // From a checkpoint that lies elsewhere.
+        set_aside_after(dir.path(), 10).unwrap();
+        assert!(!latest.exists());
     }
 
     #[test]
