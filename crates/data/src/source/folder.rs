@@ -18,7 +18,9 @@ const METADATA: [&str; 2] = ["metadata.csv", "metadata.jsonl"];
 ///
 /// Files are recognized by their extension ([`super::IMAGE_EXTENSIONS`]), and others are counted
 /// by extension ([`Notices::left_out`]). Names that begin with a dot are ignored, links are
-/// followed, and a link back to a parent folder is skipped.
+/// followed, and a link back to a parent folder is skipped. A link that leads nowhere counts as a broken
+/// image if it is named like one, and is otherwise reported with its target ([`Notices::lost`]), because
+/// it may stand for a whole class.
 ///
 /// The first folder level names the class if that is plausible: every image is in a folder below
 /// the root, and there are at least two of them. Otherwise there are no labels; if the reason is
@@ -132,10 +134,10 @@ fn list(root: &Path) -> Result<Listing> {
     let mut walk =
         WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
     while let Some(entry) = walk.next() {
-        let (path, is_folder) = match entry {
-            Ok(entry) => (entry.path().to_path_buf(), entry.file_type().is_dir()),
+        let (path, is_folder, is_lost) = match entry {
+            Ok(entry) => (entry.path().to_path_buf(), entry.file_type().is_dir(), false),
             Err(error) => match unreadable(root, error)? {
-                Some(path) => (path, false),
+                Some(path) => (path, false, true),
                 None => continue,
             },
         };
@@ -145,6 +147,9 @@ fn list(root: &Path) -> Result<Listing> {
             walk.skip_current_dir();
         } else if name.starts_with('.') {
             listing.notices.hide(&name);
+        } else if is_lost && !is_image(&path) {
+            let file = path.strip_prefix(root).unwrap_or(&path).to_string_lossy();
+            listing.notices.lost.push(file, lost_link(&path));
         } else if !is_folder && !is_image(&path) {
             listing.notices.leave_out(&name);
         } else if !is_folder {
@@ -206,6 +211,15 @@ fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
         return Ok(Some(path));
     }
     Err(Error::Io { action: "list", path, source: error.into() })
+}
+
+/// What is wrong with a link that cannot be followed.
+fn lost_link(path: &Path) -> String {
+    let target = std::fs::read_link(path).unwrap_or_default();
+    match path.metadata() {
+        Err(error) => format!("a link to {}, which cannot be followed: {error}", target.display()),
+        Ok(_) => format!("a link to {}, which could not be followed", target.display()),
+    }
 }
 
 /// Returns labels and class names by the first folder level; both are empty if it does not name

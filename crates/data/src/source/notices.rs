@@ -82,7 +82,7 @@ pub struct Notices {
     #[serde(skip_serializing_if = "is_zero")]
     pub hidden_folders: u64,
     /// Entries that should be images but cannot be found or identified: lines of lists, links in
-    /// shards.
+    /// shards, links of folders that lead nowhere.
     #[serde(skip_serializing_if = "is_none")]
     pub lost: Named,
     /// Labels that exist but cannot be read; their images have none.

@@ -57,6 +57,16 @@ fn loops_of_links_end_and_a_dangling_link_is_a_broken_image() {
     assert_eq!(dataset.image(3).unwrap(), dataset.image(0).unwrap());
     let error = dataset.image(2).unwrap_err();
     assert!(error.chain().contains("b/gone.png"), "{}", error.chain());
+    assert!(dataset.notices().is_empty());
+    // One in the place of a class is not passed over in silence.
+    symlink("/no/such/cats", at("cat")).unwrap();
+    let dataset = auto(dir.path());
+    assert_eq!((dataset.len(), dataset.class_names().len()), (4, 2));
+    let said = dataset.notices().sentences();
+    assert!(
+        said[0].starts_with("1 entry cannot be used: cat (a link to /no/such/cats, which cannot"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -69,6 +79,8 @@ fn a_file_whose_name_is_not_utf8_is_read() {
     let dataset = auto(dir.path());
     assert_eq!(names(&dataset), ["a.png", "b\u{FFFD}.png"]);
     assert_eq!(dataset.image(1).unwrap(), dataset.image(0).unwrap());
+    let list: &dyn data::source::Source = &data::source::List::of_files(&[dir.path().join(odd)]);
+    assert!(matches!(list.load(0), Ok(data::source::Payload::Encoded(bytes)) if !bytes.is_empty()));
 }
 
 /// A folder that cannot be listed is an error with its path: images in it would be missing from the

@@ -8,6 +8,7 @@ mod parse;
 mod rows;
 mod table;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -48,6 +49,8 @@ const PROBED: usize = 16;
 pub struct List {
     base: PathBuf,
     table: Table,
+    /// Paths of [`List::of_files`] that are not UTF-8, by index.
+    odd: HashMap<usize, PathBuf>,
 }
 
 impl List {
@@ -93,20 +96,24 @@ impl List {
                 base.join(first).display(),
             )));
         }
-        Ok(Self { base, table })
+        Ok(Self { base, table, odd: HashMap::new() })
     }
 
     /// Creates a list of the images at `paths`, without labels.
     pub fn of_files(paths: &[PathBuf]) -> Self {
         let mut names = Names::default();
         paths.iter().for_each(|path| names.push(&path.to_string_lossy()));
+        let odd = paths.iter().enumerate().filter(|(_, path)| path.to_str().is_none());
+        let odd = odd.map(|(index, path)| (index, path.clone())).collect();
         let (classes, class_names) = (Vec::new(), Vec::new());
         let table = Table { names, classes, class_names, notices: Notices::default() };
-        Self { base: PathBuf::new(), table }
+        Self { base: PathBuf::new(), table, odd }
     }
 
     fn path(&self, index: usize) -> Option<PathBuf> {
-        self.table.names.get(index).map(|file| self.base.join(file))
+        let odd = self.odd.get(&index).map(PathBuf::as_path);
+        let path = odd.or_else(|| self.table.names.get(index).map(Path::new))?;
+        Some(self.base.join(path))
     }
 }
 
