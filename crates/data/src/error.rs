@@ -87,6 +87,19 @@ pub enum Error {
         /// The error of the system.
         source: std::io::Error,
     },
+    /// The process may not open another file for the images of a compressed shard.
+    #[error(
+        "cannot decompress {path}, because too many files are open, one for each compressed shard that \
+         does not fit in memory: raise their number with `ulimit -n`, raise data.shard_cache_gb, or gunzip \
+         the shards (plain .tar files are read in place)",
+        path = .path.display()
+    )]
+    SpillFiles {
+        /// The shard.
+        path: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
     /// A parquet file cannot be read or contains no images.
     #[error("parquet file {path}: {problem}", path = .path.display())]
     Parquet {

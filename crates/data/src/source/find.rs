@@ -73,10 +73,8 @@ impl FileKind {
     }
 
     fn open_local(&self, paths: &[PathBuf]) -> Result<Vec<Box<dyn Blob>>> {
-        let keep_open = paths.len() <= LocalFile::MAX_OPEN;
-        let open = |path: &PathBuf| {
-            LocalFile::open(path, keep_open).map(|file| Box::new(file) as Box<dyn Blob>)
-        };
+        let open =
+            |path: &PathBuf| LocalFile::open(path).map(|file| Box::new(file) as Box<dyn Blob>);
         let files: Vec<Result<Box<dyn Blob>>> = paths.par_iter().map(open).collect();
         files.into_iter().collect()
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Blob;
 use crate::error::{Error, Result};
@@ -32,26 +33,48 @@ pub(crate) fn plain_file(path: &Path, action: &'static str) -> Result<u64> {
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Kept>,
     len: u64,
 }
 
-impl LocalFile {
-    /// Maximum number of files of a set that are kept open.
-    pub(crate) const MAX_OPEN: usize = 256;
+/// A file that stays open.
+#[derive(Debug)]
+struct Kept(File);
 
-    /// The file at `path`.
-    pub(crate) fn open(path: &Path, keep_open: bool) -> Result<Self> {
+/// How many there are now, in all sources together.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+impl Kept {
+    /// Keeps the file if there are fewer than `most`.
+    fn new(file: File, most: usize) -> Option<Self> {
+        let more = |kept: usize| (kept < most).then_some(kept + 1);
+        KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| Self(file))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl LocalFile {
+    /// Maximum number of files that are kept open, by all sources of the process.
+    const MAX_OPEN: usize = 256;
+
+    /// The file at `path`. It is kept open if there is room for it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { action: "open", path: path.into(), source };
         plain_file(path, "open")?;
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
-        Ok(Self { path: path.into(), file: keep_open.then_some(file), len })
+        Ok(Self { path: path.into(), file: Kept::new(file, Self::MAX_OPEN), len })
     }
 
-    /// `len` bytes of an unnamed file, made from the one at `path`.
+    /// `len` bytes of an unnamed file, made from the one at `path`. It is kept open in any case, because it
+    /// could not be opened again.
     pub(super) fn nameless(path: &Path, file: File, len: u64) -> Self {
-        Self { path: path.into(), file: Some(file), len }
+        Self { path: path.into(), file: Kept::new(file, usize::MAX), len }
     }
 }
 
@@ -66,7 +89,7 @@ impl Blob for LocalFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         match &self.file {
-            Some(file) => file.read_exact_at(buffer, offset),
+            Some(Kept(file)) => file.read_exact_at(buffer, offset),
             None => File::open(&self.path)?.read_exact_at(buffer, offset),
         }
     }
@@ -81,5 +104,28 @@ impl Blob for LocalFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_sources_together_keep_few_files_open_and_read_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, "abc").unwrap();
+        let open = || LocalFile::open(&path).unwrap();
+        let files: Vec<LocalFile> = (0..2 * LocalFile::MAX_OPEN).map(|_| open()).collect();
+        // Other tests keep some, too.
+        assert!(files.iter().filter(|file| file.file.is_some()).count() <= LocalFile::MAX_OPEN);
+        for file in &files {
+            let mut bytes = [0; 2];
+            file.read_at(1, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"bc");
+        }
+        drop(files);
+        assert!((0..100).any(|_| open().file.is_some()), "there is room again");
     }
 }

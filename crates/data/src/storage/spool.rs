@@ -98,7 +98,12 @@ impl<'a> Spool<'a> {
 
 impl SpoolLimits {
     fn full(&self, path: &Path, source: io::Error) -> Error {
-        Error::Spill { path: path.into(), folder: self.folder.clone(), source }
+        let path = path.into();
+        match source.raw_os_error() {
+            // ENFILE, of all processes, and EMFILE, of this one.
+            Some(23 | 24) => Error::SpillFiles { path, source },
+            _ => Error::Spill { path, folder: self.folder.clone(), source },
+        }
     }
 }
 
@@ -162,5 +167,20 @@ impl Blob for Memory {
 
     fn sibling(&self, _suffix: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_no_full_disk() {
+        let limits = SpoolLimits::new(0.0, None);
+        let said = |number: i32| {
+            limits.full(Path::new("a.tar.gz"), io::Error::from_raw_os_error(number)).to_string()
+        };
+        assert!(said(24).contains("ulimit -n") && !said(24).contains("data.spill_dir"));
+        assert!(said(28).contains("data.spill_dir"));
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn place(path: &Path) -> PathBuf {
 /// # Errors
 /// Returns an error if the shard cannot be read, is truncated, or is compressed.
 pub(super) fn measure(path: &Path) -> Result<(Members, u64)> {
-    let blob = LocalFile::open(path, true)?;
+    let blob = LocalFile::open(path)?;
     if scan::is_gzip(&blob)? {
         let problem = "compressed, so it has no random access: gunzip it first".into();
         return Err(Error::Path { path: path.into(), problem });
@@ -179,8 +179,8 @@ pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<
 }
 
 /// Writes an index beside each plain shard of `path`, read from the shard itself; returns the
-/// number of shards and of their images. `progress` is called with the number of shards after each
-/// one.
+/// number of shards and of their images. `progress` is called after each one, with the number of all
+/// shards.
 ///
 /// # Errors
 /// Returns an error if nothing matches, a shard is compressed or cannot be read, or an index

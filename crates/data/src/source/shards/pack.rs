@@ -151,7 +151,7 @@ struct Packer<'a> {
 
 impl Packer<'_> {
     fn run(&self, range: Range<usize>) -> Result<PackReport> {
-        let blob = LocalFile::open(&self.path, false);
+        let blob = LocalFile::open(&self.path);
         if let Ok(Some(members)) = blob.and_then(|blob| index::load(&blob)) {
             let images = members.len();
             return Ok(PackReport { shards: 1, earlier: 1, images, ..PackReport::default() });
