@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use augment::{AugmentConfig, EvalTransform};
-use data::Dataset;
 use data::batch::BatchGeometry;
+use data::{DataConfig, Dataset};
 use model::normalize::Normalize;
 use objectives::Objective;
 use serde_json::Value;
@@ -30,7 +30,8 @@ pub fn plan(config: &RunConfig, dataset: &Dataset) -> Result<Plan> {
 }
 
 /// Builds all inputs of the loop except the learner. `folder` is the folder of the run, in which
-/// checkpoints and weights are written.
+/// checkpoints and weights are written. Without `data.workers`, the job has as many as [`workers`] returns if
+/// all processes are on this machine; otherwise set `data.workers` of the job.
 ///
 /// # Errors
 /// None in practice, because every section can be serialized.
@@ -41,9 +42,10 @@ pub fn job(
     folder: &Path,
     processes: Processes,
 ) -> Result<TrainingJob> {
+    let workers = Some(workers(config.data.workers, processes.size()));
     Ok(TrainingJob {
         dataset,
-        data: config.data.clone(),
+        data: DataConfig { workers, ..config.data.clone() },
         augment: config.augment.clone(),
         masks: config.masks.clone(),
         train: config.train.clone(),
@@ -55,6 +57,18 @@ pub fn job(
         settings: resume_settings(config)?,
         processes,
     })
+}
+
+/// Returns the number of threads that prepare images in one of `processes_here` processes on this machine:
+/// as many as the config says; where it leaves that open, the process's share of the cores but one, which
+/// launches the training step.
+pub fn workers(configured: Option<usize>, processes_here: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    configured.unwrap_or_else(|| share(cores, processes_here))
+}
+
+fn share(cores: usize, processes_here: usize) -> usize {
+    (cores / processes_here.max(1)).saturating_sub(1).max(1)
 }
 
 /// Returns the schedules of a run.
@@ -155,6 +169,28 @@ pub fn resume_settings(config: &RunConfig) -> Result<BTreeMap<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_core_of_each_process_is_left_to_its_step() {
+        for (cores, here, expected) in [(1, 1, 1), (2, 1, 1), (16, 1, 15), (16, 8, 1), (192, 8, 23)]
+        {
+            assert_eq!(share(cores, here), expected, "{cores} cores, {here} processes");
+        }
+        assert_eq!(share(4, 0), 3);
+        let dataset = Arc::new(data::open(&drawn()).unwrap());
+        for (configured, expected) in [(Some(5), 5), (None, workers(None, 1))] {
+            let mut config = RunConfig { data: drawn(), ..RunConfig::default() };
+            (config.data.workers, config.train.batch_size) = (configured, 4);
+            let (dataset, plan) = (dataset.clone(), plan(&config, &dataset).unwrap());
+            let job = job(&config, dataset, plan, Path::new("run"), Processes::Single).unwrap();
+            assert_eq!(job.data.workers, Some(expected));
+        }
+    }
+
+    fn drawn() -> DataConfig {
+        let synthetic = data::SyntheticConfig { count: 4, size: 16, seed: 0 };
+        DataConfig { source: data::SourceKind::Synthetic, synthetic, ..DataConfig::default() }
+    }
 
     #[test]
     fn a_resumed_run_shares_what_its_result_depends_on() {

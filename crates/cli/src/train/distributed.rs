@@ -11,7 +11,7 @@ use trainer::processes::Processes;
 use crate::config::RunConfig;
 use crate::console::note;
 use crate::failure::{Failure, Result};
-use simdino::{device, numerics};
+use simdino::{assemble, device, numerics};
 
 /// Time after which the other processes are so late that there may be a mistake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,8 +82,7 @@ impl DistributedContext {
 
     /// Threads that prepare images.
     pub fn workers(&self, configured: Option<usize>) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        workers(configured, cores, self.launch.local_size.unwrap_or(1))
+        assemble::workers(configured, self.launch.local_size.unwrap_or(1))
     }
 
     /// One line per process: where it runs and on what; none where it is alone.
@@ -148,25 +147,9 @@ fn advice(launcher: Launcher, size: usize) -> String {
     }
 }
 
-/// As many as the config says; where it leaves that open, this process's share of the machine's cores
-/// but one, which launches the training step.
-fn workers(configured: Option<usize>, cores: usize, processes_here: usize) -> usize {
-    configured.unwrap_or_else(|| (cores / processes_here.max(1)).saturating_sub(1).max(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_core_of_each_process_is_left_to_its_step() {
-        for (cores, here, expected) in [(1, 1, 1), (2, 1, 1), (16, 1, 15), (16, 8, 1), (192, 8, 23)]
-        {
-            assert_eq!(workers(None, cores, here), expected, "{cores} cores, {here} processes");
-            assert_eq!(workers(Some(5), cores, here), 5);
-        }
-        assert_eq!(workers(None, 4, 0), 3);
-    }
 
     #[test]
     fn the_likely_reason_of_a_wait_is_named_by_launcher() {
