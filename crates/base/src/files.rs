@@ -57,11 +57,32 @@ pub fn replace_atomic<E: From<io::Error>>(
         let _ = fs::remove_file(&unfinished);
         return Err(error);
     }
-    // Makes the rename durable, where folders can be flushed.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()?;
+    Ok(flush_folder(folder)?)
+}
+
+/// Flushes the entries of a folder to disk, so that a rename in it survives a power cut. On systems, file
+/// systems, and folders where that is not possible or not allowed, nothing happens: what was written is
+/// complete all the same.
+///
+/// # Errors
+/// Returns an error if the disk fails.
+pub fn flush_folder(folder: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
     }
-    Ok(())
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if is_refusal(&error) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether a folder cannot be flushed, rather than that it failed.
+fn is_refusal(error: &io::Error) -> bool {
+    // What file systems answer that do not know this: EINVAL, and ENOTSUP of Linux and macOS.
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied
+    ) || matches!(error.raw_os_error(), Some(95 | 45 | 102))
 }
 
 /// Creates an empty file with a unique name. It is hidden, so that readers of the folder do not
@@ -133,6 +154,20 @@ mod tests {
         write_atomic(&path, b"ours").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"ours");
         assert!(theirs.iter().all(|path| fs::read(path).unwrap() == b"theirs"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_flushed_is_no_failure() {
+        // EPERM, EACCES, EINVAL, ENOTSUP; EIO, ENOSPC.
+        for (number, refusal) in
+            [(1, true), (13, true), (22, true), (95, true), (5, false), (28, false)]
+        {
+            assert_eq!(is_refusal(&io::Error::from_raw_os_error(number)), refusal, "{number}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        assert!(flush_folder(folder.path()).is_ok());
+        assert!(flush_folder(&folder.path().join("nowhere")).is_err());
     }
 
     #[cfg(unix)]

@@ -8,5 +8,5 @@ mod files;
 mod text;
 
 pub use error::{error_chain, panic_message};
-pub use files::{replace_atomic, write_atomic, write_atomic_with};
+pub use files::{flush_folder, replace_atomic, write_atomic, write_atomic_with};
 pub use text::printable;

@@ -1,7 +1,7 @@
 //! Measures how fast a dataset is read: with the whole training pipeline, or by decoding alone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::batch::BatchGeometry;
 use crate::dataset::Dataset;
@@ -15,7 +15,8 @@ const BATCH: usize = 32;
 const PREFETCH: usize = 4;
 
 /// Images per second of the training loader: from encoded bytes of the source to batches of crops,
-/// on `workers` threads (`None` = one per core), consumed as fast as they arrive for `seconds`.
+/// on `workers` threads (`None` = one per core), consumed as fast as they arrive for `seconds`, and at least
+/// one batch, whatever `seconds` is.
 ///
 /// # Errors
 /// As [`TrainLoader::new`] and [`TrainLoader::next_batch`].
@@ -38,14 +39,14 @@ pub fn pipeline(
         loader.next_batch()?;
     }
     let (start, mut images) = (Instant::now(), 0);
-    while images == 0 || start.elapsed() < Duration::from_secs_f64(seconds) {
+    while images == 0 || goes_on(start, seconds) {
         images += loader.next_batch()?.micro_batch_size;
     }
     Ok(images as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Images per second of reading and decoding alone, on the calling thread, for `seconds`: the
-/// upper limit for any augmentation.
+/// Images per second of reading and decoding alone, on the calling thread, for `seconds` and at least one
+/// image: the upper limit for any augmentation.
 ///
 /// # Errors
 /// Returns an error if no image can be read. Broken images are otherwise skipped and not counted.
@@ -57,11 +58,16 @@ pub fn decoding(dataset: &Dataset, seconds: f64) -> Result<f64> {
             Err(error) if images == 0 && index + 1 == dataset.len() => return Err(error),
             Err(_) => {}
         }
-        if images > 0 && start.elapsed() >= Duration::from_secs_f64(seconds) {
+        if images > 0 && !goes_on(start, seconds) {
             break;
         }
     }
     Ok(images as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Whether `seconds` have not passed since `start`; never if that is no time at all.
+fn goes_on(start: Instant, seconds: f64) -> bool {
+    start.elapsed().as_secs_f64() < seconds
 }
 
 #[cfg(test)]
@@ -84,5 +90,9 @@ mod tests {
         image::RgbImage::new(20, 20).save(dir.path().join("b.png")).unwrap();
         assert!(decoding(&open(), 0.001).unwrap() > 0.0);
         assert!(pipeline(&open(), &AugmentConfig::default(), 1, 0.001).unwrap() > 0.0);
+        for no_time in [-1.0, f64::NAN] {
+            assert!(decoding(&open(), no_time).unwrap() > 0.0);
+            assert!(pipeline(&open(), &AugmentConfig::default(), 1, no_time).unwrap() > 0.0);
+        }
     }
 }

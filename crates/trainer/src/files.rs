@@ -1,6 +1,6 @@
 //! Files of a run, written so that they survive a power cut.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -40,5 +40,5 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Flushes the entries of a folder, so that a rename survives a power cut.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io(dir, "flush the folder"))
+    base::flush_folder(dir).map_err(Error::io(dir, "flush the folder"))
 }

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use base::panic_message;
+
 use crate::error::Error;
 
 /// Results that wait per thread; more take memory and gain nothing.
@@ -14,7 +16,7 @@ const AHEAD: usize = 2;
 /// made.
 ///
 /// # Errors
-/// The first error of `take`, and [`Error::Worker`] if a thread ended early.
+/// The first error of `take`, and [`Error::Worker`] with its message if `make` panicked.
 pub fn in_order<T: Send, E: From<Error>>(
     indices: Range<usize>,
     workers: usize,
@@ -23,27 +25,34 @@ pub fn in_order<T: Send, E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let workers = workers.clamp(1, indices.len().max(1));
     thread::scope(|scope| {
-        let mut receivers = Vec::with_capacity(workers);
+        let (mut receivers, mut threads) = (Vec::with_capacity(workers), Vec::new());
         for worker in 0..workers {
             let (sender, receiver) = sync_channel(AHEAD);
             let (make, mine) = (&make, indices.clone().skip(worker).step_by(workers));
-            scope.spawn(move || {
+            threads.push(scope.spawn(move || {
                 // Nobody receives any more after an error.
                 for index in mine {
                     if sender.send(make(index)).is_err() {
                         break;
                     }
                 }
-            });
+            }));
             receivers.push(receiver);
         }
-        for (count, index) in indices.clone().enumerate() {
-            let made = receivers[count % workers].recv().map_err(|_| Error::Worker {
-                message: format!("a thread ended before it made item {index}"),
-            })?;
-            take(index, made)?;
-        }
-        Ok(())
+        // `None` stands for a thread that ended early.
+        let taken = indices.enumerate().try_for_each(|(count, index)| {
+            let made = receivers[count % workers].recv().map_err(|_| None)?;
+            take(index, made).map_err(Some)
+        });
+        drop(receivers);
+        // All are joined here, because the scope panics with those that it joins.
+        let panics: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().err()).collect();
+        taken.map_err(|error| {
+            error.unwrap_or_else(|| {
+                let message = panics.first().and_then(|payload| panic_message(payload.as_ref()));
+                Error::Worker { message: message.unwrap_or("no message").to_owned() }.into()
+            })
+        })
     })
 }
 
@@ -68,6 +77,16 @@ mod tests {
             assert_eq!(got, (5..25).map(|i| (i, i * i)).collect::<Vec<_>>());
         }
         in_order::<usize, Error>(3..3, 2, |i| i, |_, _| Err(Error::Interrupted)).unwrap();
+    }
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message() {
+        let make = |i: usize| {
+            assert!(i != 7, "seven");
+            i
+        };
+        let error = in_order(0..100, 3, make, |_, _| Ok::<(), Error>(())).unwrap_err();
+        assert!(matches!(&error, Error::Worker { message } if message == "seven"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub struct Crops<P = Vec<u8>> {
 }
 
 impl<P: AsRef<[u8]>> Crops<P> {
-    /// Returns the bytes of one crop, `[S, S, C]`; `None` if the number is out of range.
+    /// Returns the bytes of one crop, `[S, S, C]`; nothing if the number is out of range.
     pub fn crop(&self, number: usize) -> &[u8] {
         let bytes = self.shape[1..].iter().product::<usize>().max(1);
         self.pixels.as_ref().chunks_exact(bytes).nth(number).unwrap_or_default()

@@ -11,6 +11,9 @@ use super::draw;
 use crate::config::SyntheticConfig;
 use crate::error::{Error, Result};
 
+/// What a written set consists of; the last one completes it.
+const PARTS: [&str; 3] = ["images", "masks", "labels.csv"];
+
 /// Writes all images of the set to `dir`, which must be absent or empty:
 ///
 /// ```text
@@ -21,7 +24,8 @@ use crate::error::{Error, Result};
 ///
 /// Runs on the threads of the current rayon pool and calls `progress` with the number of images
 /// done. Everything is first written to a temporary folder beside `dir`, which is then renamed:
-/// `dir` is either complete or absent.
+/// `dir` is either complete or absent. If `dir` exists, the temporary folder is in it, and its contents are
+/// moved up at the end, `labels.csv` last.
 ///
 /// # Errors
 /// Returns an error if `dir` is not empty or something cannot be written.
@@ -30,16 +34,18 @@ pub fn write_folder(
     dir: &Path,
     progress: impl Fn(usize) + Sync,
 ) -> Result<()> {
-    require_empty(dir)?;
-    let parent = match dir.parent() {
+    // A folder that is there may be a link, or the one that this process is in: it stays.
+    let exists = require_empty(dir)?;
+    let place = match dir.parent() {
+        _ if exists => dir,
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::create_dir_all(parent).map_err(io("create", parent))?;
+    fs::create_dir_all(place).map_err(io("create", place))?;
     let partial = tempfile::Builder::new()
         .prefix(".synthetic-")
-        .tempdir_in(parent)
-        .map_err(io("create a temporary folder in", parent))?;
+        .tempdir_in(place)
+        .map_err(io("create a temporary folder in", place))?;
     // One level below, because temporary folders are not accessible to other users.
     let root = partial.path().join("set");
     for kind in ["images", "masks"] {
@@ -55,20 +61,25 @@ pub fn write_folder(
         Ok::<(), Error>(())
     })?;
     write_labels(config, &root)?;
-    if dir.exists() {
-        fs::remove_dir(dir).map_err(io("replace", dir))?;
+    if !exists {
+        return fs::rename(&root, dir).map_err(io("rename the finished set to", dir));
     }
-    fs::rename(&root, dir).map_err(io("rename the finished set to", dir))
+    PARTS.into_iter().try_for_each(|part| {
+        fs::rename(root.join(part), dir.join(part)).map_err(io("move the finished set to", dir))
+    })
 }
 
-fn require_empty(dir: &Path) -> Result<()> {
+/// Whether the folder exists, which must then be empty.
+fn require_empty(dir: &Path) -> Result<bool> {
     let mut entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !dir.is_symlink() => {
+            return Ok(false);
+        }
         Err(error) => return Err(io("read", dir)(error)),
     };
     if entries.next().is_none() {
-        return Ok(());
+        return Ok(true);
     }
     let problem = "the folder is not empty: name a new one, nothing is overwritten".to_owned();
     Err(Error::Path { path: dir.to_owned(), problem })
@@ -151,5 +162,24 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         write_folder(&config(), empty.path(), |_| {}).unwrap();
         assert!(empty.path().join("labels.csv").is_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_an_empty_folder_is_that_folder() {
+        let base = tempfile::tempdir().unwrap();
+        let (folder, link) = (base.path().join("folder"), base.path().join("link"));
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        write_folder(&config(), &link, |_| {}).unwrap();
+        let mut parts: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        parts.sort();
+        assert_eq!(parts, PARTS);
+        assert!(link.is_symlink());
+        // One that leads nowhere is refused before any work.
+        let lost = base.path().join("lost");
+        std::os::unix::fs::symlink(base.path().join("nowhere"), &lost).unwrap();
+        assert!(write_folder(&config(), &lost, |_| panic!("work")).is_err());
     }
 }
