@@ -371,10 +371,18 @@ fn an_epsilon_of_its_own_goes_to_hugging_face_alone() {
         config.contains("\"mlp_ratio\": 4,"),
         "an integer, as transformers 5 demands: {config}"
     );
-    assert_eq!(verify(dir.path(), &backbone).unwrap(), 0.0);
+    let back = verify(dir.path(), &backbone).unwrap();
+    assert_eq!(back.difference, 0.0);
+    // transformers has one form, whatever the network has.
+    assert_eq!(model.pos_interpolation, model::PosInterpolation::Offset);
+    assert_eq!(back.pos_interpolation, model::PosInterpolation::Size);
     let other = ModelConfig { num_heads: None, ..model.clone() };
     let wrong = Backbone { model: &other, normalize: backbone.normalize.clone(), ..backbone };
     assert!(matches!(verify(dir.path(), &wrong), Err(Error::Mismatch { .. })));
+    let other = model::normalize::Normalize { mean: vec![0.4; 3], std: vec![0.5; 3] };
+    let other = Backbone { normalize: other, ..backbone };
+    let error = verify(dir.path(), &other).unwrap_err().to_string();
+    assert!(error.contains("normalization read back as"), "{error}");
     for layout in [Layout::Timm, Layout::Dinov2] {
         let sentence = export(dir.path(), &wrong, layout).unwrap_err().to_string();
         assert!(sentence.contains("norm_eps"), "{sentence}");

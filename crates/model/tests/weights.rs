@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::weights::{KeyRules, WeightsFile, load_into, named_variables};
+use model::normalize::Normalize;
+use model::weights::{Backbone, KeyRules, Layout, PretrainedBackbone, Role, WeightsFile};
+use model::weights::{export, load_into, named_variables};
 use model::weights::{read_safetensors, write_safetensors};
 use model::{Arch, Error, HeadConfig, ModelConfig, Network, VisionTransformer};
 use proptest::prelude::*;
@@ -305,4 +307,43 @@ fn loading_converts_the_dtype() {
     }
     let name = "backbone.blocks.0.attn.qkv.weight";
     assert_eq!(vs.variables()[name], other.variables()[name]);
+}
+
+fn backbone() -> Vec<(String, Tensor)> {
+    let vars = nn::VarStore::new(Device::Cpu);
+    VisionTransformer::new(&vars.root(), &nano()).unwrap();
+    named_variables(&vars)
+}
+
+#[test]
+fn what_a_file_of_simdino_states_is_kept_and_never_guessed() {
+    let (folder, path) = scratch();
+    let write = |model: &str| {
+        let entries = [("format", "simdino"), ("model", model), ("seed", "7")];
+        let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        write_safetensors(&path, &backbone(), &entries.into()).unwrap();
+        PretrainedBackbone::open(&path, Device::Cpu)
+    };
+    let opened = write(&serde_json::to_string(&nano()).unwrap()).unwrap();
+    let copy = folder.path().join("copy.safetensors");
+    opened.save(&copy, Role::Teacher).unwrap();
+    assert_eq!(read_safetensors(&copy).unwrap().metadata["seed"], "7");
+    let error = write("{\"arch\": \"vit_of_tomorrow\"}").unwrap_err().to_string();
+    assert!(error.contains("states about its model cannot be read"), "{error}");
+}
+
+#[test]
+fn an_export_believes_no_preprocessor_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tensors, model) = (backbone(), nano());
+    let normalize = Normalize { mean: vec![0.5; 3], std: vec![0.5; 3] };
+    let backbone = Backbone { tensors: &tensors, model: &model, normalize };
+    let to = |layout| export(folder.path(), &backbone, layout);
+    to(Layout::Timm).unwrap();
+    to(Layout::HuggingFace).unwrap();
+    to(Layout::HuggingFace).unwrap();
+    for layout in [Layout::Timm, Layout::Dinov2] {
+        let error = to(layout).unwrap_err().to_string();
+        assert!(error.contains("preprocessor_config.json states how another"), "{error}");
+    }
 }

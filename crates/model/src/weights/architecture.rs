@@ -37,9 +37,10 @@ pub struct Inferred {
 ///
 /// # Errors
 /// Returns an error if required tensors are missing or do not match, if no [`Arch`] has this width
-/// and depth, or if a config describes a different or unsupported network.
+/// and depth, if a config describes a different or unsupported network, or if what a file of simdino states
+/// about its network cannot be understood.
 pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
-    if let Some(stated) = stated(file, network) {
+    if let Some(stated) = stated(file, network)? {
         return Ok(stated);
     }
     let shapes = Shapes { file, recipes: &network.backbone, network };
@@ -115,13 +116,23 @@ fn assumed(
     assumed
 }
 
-/// Reads what a simdino file states about itself.
-fn stated(file: &TensorFile, network: &NetworkInFile) -> Option<Inferred> {
-    let entry = |key: &str| file.entries().get(key);
-    let model = serde_json::from_str(entry("model")?).ok()?;
-    let head = entry("head").and_then(|text| serde_json::from_str(text).ok());
-    let head = head.filter(|_| network.has_head());
-    Some(Inferred { model, head, assumed: Vec::new() })
+/// Reads what a simdino file states about itself. A guess in its place could be another network.
+fn stated(file: &TensorFile, network: &NetworkInFile) -> Result<Option<Inferred>> {
+    let entry = |key: &str| file.entries().get(key).map(String::as_str);
+    let (Some("simdino"), Some(model)) = (entry("format"), entry("model")) else {
+        return Ok(None);
+    };
+    let unread = |key: &str, error: serde_json::Error| Error::Architecture {
+        path: file.path().to_path_buf(),
+        problem: format!(
+            "what the file states about its {key} cannot be read ({error}): open it with the version of simdino \
+             that wrote it"
+        ),
+    };
+    let model = serde_json::from_str(model).map_err(|error| unread("model", error))?;
+    let head = entry("head").filter(|_| network.has_head());
+    let head = head.map(serde_json::from_str).transpose();
+    Ok(Some(Inferred { model, head: head.map_err(|e| unread("head", e))?, assumed: Vec::new() }))
 }
 
 /// Whether this number of patches, at least one, fills a square.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::keys;
 use super::native::write_safetensors;
@@ -51,10 +51,19 @@ pub struct Backbone<'a> {
 ///
 /// # Errors
 /// Returns an error if the library cannot compute the network (`qk_norm`) or cannot store its
-/// epsilon (`norm_eps`, except Hugging Face), if a tensor is missing or not finite, or if the
-/// folder cannot be written.
+/// epsilon (`norm_eps`, except Hugging Face), if a tensor is missing or not finite, if the folder holds a
+/// `preprocessor_config.json` that this layout does not replace and that readers would believe, or if it
+/// cannot be written.
 pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<()> {
     let tensors = tensors(backbone, layout)?;
+    let preprocessor = folder.join(PREPROCESSOR);
+    if layout != Layout::HuggingFace && preprocessor.exists() {
+        let problem = format!(
+            "{} states how another network sees images: remove it, or export to another folder",
+            preprocessor.display()
+        );
+        return Err(Error::Export { layout: layout.name(), problem });
+    }
     let io = |path: &Path, source| Error::Io { action: "write", path: path.to_path_buf(), source };
     fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -337,45 +346,4 @@ pub fn loading_lines(folder: &Path, layout: Layout) -> [String; 2] {
             format!("model = AutoModel.from_pretrained(\"{folder}\").eval()"),
         ],
     }
-}
-
-/// Returns the largest relative difference between the tensors of a backbone and those read back
-/// from an exported folder: 0 unless the export had to add tensors.
-///
-/// # Errors
-/// Returns an error if the folder cannot be read, lacks a tensor, or states a different
-/// architecture.
-pub fn verify(folder: &Path, backbone: &Backbone<'_>) -> Result<f64> {
-    use super::file::TensorFile;
-    use super::networks::choose;
-    use super::roles::Role;
-    use super::step::read;
-    let file = TensorFile::open(&folder.join(WEIGHTS))?;
-    let network = choose(&file, Role::Teacher)?;
-    let (back, given) = (super::infer(&file, &network)?.model, backbone.model);
-    let said = |m: &ModelConfig| (m.arch, m.patch_size, m.heads(), m.norm_eps, m.qk_norm, m.ffn);
-    if said(&back) != said(given) {
-        let (back, given) = (said(&back), said(given));
-        let summary = format!("read back as {back:?}, exported as {given:?}");
-        return Err(Error::Mismatch { summary });
-    }
-    let merged = backbone.model.num_register_tokens > 0 && network.style == keys::KeyStyle::Timm;
-    let mut worst = 0f64;
-    for (name, tensor) in backbone.tensors {
-        let ours = match name.as_str() {
-            "mask_token" if !network.backbone.contains_key(name) => continue,
-            // Only their sum is stored.
-            "cls_token" | "pos_embed" if merged => continue,
-            _ => tensor.detach().f_to_device(tch::Device::Cpu)?,
-        };
-        let recipe = network.backbone.get(name);
-        let recipe =
-            recipe.ok_or_else(|| Error::Mismatch { summary: format!("missing {name}") })?;
-        let theirs = read(&file, recipe)?.f_view_as(&ours)?;
-        let wide = |t: &Tensor| t.to_kind(Kind::Double);
-        let largest = wide(&ours).abs().max().double_value(&[]).max(f64::MIN_POSITIVE);
-        let difference = (wide(&ours) - wide(&theirs)).abs().max().double_value(&[]);
-        worst = worst.max(difference / largest);
-    }
-    Ok(worst)
 }

@@ -13,6 +13,7 @@ mod networks;
 mod parts;
 mod pretrained;
 pub mod pth;
+mod read_back;
 mod report;
 mod resize;
 mod roles;
@@ -26,7 +27,7 @@ use tch::{Tensor, nn};
 
 pub use architecture::{Inferred, infer};
 pub use beside::normalization;
-pub use export::{Backbone, Layout, export, loading_lines, verify};
+pub use export::{Backbone, Layout, export, loading_lines};
 pub use file::{FileFormat, TensorFile, TensorInfo};
 pub use import::{ImportPolicy, Target, import};
 pub use keys::KeyStyle;
@@ -35,6 +36,7 @@ pub use native::{WeightsFile, read_safetensors, write_safetensors};
 pub use networks::{NetworkInFile, choose, named, networks};
 pub use parts::{is_index, is_part};
 pub use pretrained::{LoadOptions, PretrainedBackbone};
+pub use read_back::{ReadBack, verify};
 pub use report::{ImportReport, OtherShape, Resized};
 pub use roles::Role;
 

@@ -119,7 +119,7 @@ impl PretrainedBackbone {
         let normalize = known
             .filter(|known| known.mean.len() as i64 == model.in_channels)
             .unwrap_or_else(|| usual(model.in_channels, &mut assumed));
-        let number = |key: &str| file.entries().get(key)?.parse().ok();
+        let number = |key: &str| file.entries().get(key)?.parse::<u64>().ok();
         // Files of earlier versions do not state it; they were made with the full range.
         let value_range = file.entries().get("value_range");
         let value_range = value_range.and_then(|text| serde_json::from_str(text).ok());
@@ -166,7 +166,7 @@ impl PretrainedBackbone {
             ("format".into(), "simdino".into()),
             ("role".into(), role.name().into()),
             ("step".into(), self.step.to_string()),
-            ("seed".into(), "0".into()),
+            ("seed".into(), (self.seed as u64).to_string()),
             ("model".into(), serde_json::to_string(&self.model)?),
             ("mean".into(), serde_json::to_string(&self.normalize.mean)?),
             ("std".into(), serde_json::to_string(&self.normalize.std)?),

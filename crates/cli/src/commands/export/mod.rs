@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use model::weights::{
     Backbone, ImportPolicy, Layout, LoadOptions, Role, export, loading_lines, verify,
 };
+use model::{ModelConfig, PosInterpolation};
 use tch::Device;
 
 use crate::console::answer;
@@ -58,6 +59,28 @@ impl To {
     }
 }
 
+/// Where a library computes something else with equal tensors: positions in images of another size than that of
+/// the training.
+fn other_positions(model: &ModelConfig, theirs: PosInterpolation, layout: Layout) -> String {
+    let ours = model.pos_interpolation;
+    if theirs == ours {
+        return String::new();
+    }
+    let form = |form: PosInterpolation| match form {
+        PosInterpolation::Offset => "offset",
+        PosInterpolation::Size => "size",
+        PosInterpolation::Antialias => "antialias",
+    };
+    format!(
+        ", but the outputs are the same only for images of {side}x{side} pixels: for others, {} interpolates \
+         positions by '{}', and this network by '{}'",
+        layout.name(),
+        form(theirs),
+        form(ours),
+        side = model.image_size,
+    )
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -81,14 +104,17 @@ pub fn run(args: &Args) -> Result<()> {
     let mut text =
         format!("{}: {} tensors for {}\n", args.out.display(), tensors.len(), layout.name());
     if args.check {
-        let worst = verify(&args.out, &backbone)?;
-        if worst > 0.0 {
+        let back = verify(&args.out, &backbone)?;
+        if back.difference > 0.0 {
             return Err(Failure::failed(format!(
-                "{}: reads back with differences of up to {worst:e}",
-                args.out.display()
+                "{}: reads back with differences of up to {:e}",
+                args.out.display(),
+                back.difference
             )));
         }
-        text.push_str("read back, equal to the last bit; in Python:\n");
+        text.push_str("read back, equal to the last bit");
+        text.push_str(&other_positions(model, back.pos_interpolation, layout));
+        text.push_str("; in Python:\n");
         text.push_str(&lines.map(|line| format!("    {line}\n")).concat());
     }
     answer(&text)
