@@ -35,7 +35,8 @@ impl Network {
         Ok(Self { backbone, head, patch_head: patch_head.transpose()? })
     }
 
-    /// Computes projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`.
+    /// Computes projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`, or to scores `[B, K]` if
+    /// the head has prototypes.
     ///
     /// # Errors
     /// As [`VisionTransformer::forward`].

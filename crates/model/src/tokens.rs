@@ -7,9 +7,9 @@ use tch::Tensor;
 pub enum Mode {
     /// Stochastic depth is on. Used for the student, with a complete batch.
     Train,
-    /// The same for some images of a larger batch. Per-image draws are made for all images, and
-    /// those of these images are used. With the same generator state, every part of the batch
-    /// therefore gets the same draws as in the whole batch.
+    /// The same for some images of a larger batch. With `drop_path_form: image`, draws are made for all
+    /// images, and those of these images are used: with the same generator state, every part of the batch
+    /// therefore gets the same draws as in the whole batch. With `batch`, each part drops its own share.
     TrainPart(ImageRange),
     /// Everything is deterministic. Used for the teacher and for evaluation.
     Eval,
