@@ -19,7 +19,7 @@ const WHAT: &str = "profile";
 ///
 /// # Errors
 /// Returns an error if `device` is neither a CPU nor CUDA, the profiler does not start, `f` fails,
-/// or the file cannot be written.
+/// or the file cannot be written; a file that was there is gone then.
 pub fn profile<T, E: From<Error>>(
     path: &Path,
     device: Device,
@@ -29,6 +29,14 @@ pub fn profile<T, E: From<Error>>(
         what: WHAT,
         message: format!("{} has a zero byte in its name", path.display()),
     })?;
+    // One of an earlier call would look like the result of this one.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!("cannot replace {}: {error}", path.display());
+            return Err(Error::Torch { what: WHAT, message }.into());
+        }
+        _ => {}
+    }
     let mut recording = Recording::start(device)?;
     let value = f()?;
     recording.stop(Some(&file))?;

@@ -13,9 +13,19 @@ use crate::{Result, ffi};
 /// Up to this size, memory is allocated in powers of two, so that slightly different sizes share
 /// it.
 const SMALL: usize = 1 << 20;
+/// Beyond that, in this many sizes from one power of two to the next.
+const STEPS: usize = 8;
+
+/// Bytes that are allocated for `len` bytes: the same for many sizes, because what a pool has allocated stays.
+fn capacity(len: usize) -> usize {
+    if len <= SMALL {
+        return len.next_power_of_two();
+    }
+    len.next_multiple_of((len / STEPS + 1).next_power_of_two() / 2)
+}
 
 /// Host memory for copies to one device. Clones share it. Buffers return to the pool when they are
-/// dropped, so it holds as much memory as was in use at any one time.
+/// dropped, so it holds as much memory as was in use at any one time, for each of a few sizes.
 #[derive(Clone)]
 pub struct HostPool(Arc<Shared>);
 
@@ -56,7 +66,7 @@ impl HostPool {
     /// # Errors
     /// Returns an error if no memory can be page-locked.
     pub fn take(&self, len: usize) -> Result<HostBuffer> {
-        let capacity = if len <= SMALL { len.next_power_of_two() } else { len };
+        let capacity = capacity(len);
         let found = {
             let mut free = self.0.free();
             let fits = |piece: &Piece| piece.memory.numel() == capacity;
@@ -268,5 +278,22 @@ impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: made by the shim, freed once.
         unsafe { ffi::simdino_event_free(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_sizes_share_memory_and_waste_little() {
+        let mut all: Vec<usize> = (1..40_000).map(|i| capacity(i * 7919)).collect();
+        for (i, &capacity) in (1..40_000).zip(&all) {
+            let len = i * 7919;
+            assert!(capacity >= len && (len <= SMALL || capacity <= len + len / STEPS), "{len}");
+        }
+        all.dedup();
+        assert!(all.len() < 100, "{}", all.len());
+        assert!(all.is_sorted());
     }
 }

@@ -186,14 +186,15 @@ void check_branch(const Branch& branch, const Tensor& x) {
   check_vector("places of the branch's images", branch.places, x.size(0), at::kInt);
 }
 
-// Whether kernels compute with parameters like this one and activations of `kind`.
-bool by_kernels(const Tensor& parameter, c10::ScalarType kind) {
-  return parameter.is_cuda() && parameter.scalar_type() == at::kFloat && kind == at::kBFloat16;
+// Whether kernels of a network of width `dim` compute with parameters like this one and activations of `kind`.
+bool by_kernels(const Tensor& parameter, c10::ScalarType kind, int64_t dim) {
+  return parameter.is_cuda() && parameter.scalar_type() == at::kFloat && kind == at::kBFloat16 &&
+         simdino::fused::why_not(parameter.device().index(), dim).empty();
 }
 
 // Whether the kernel of GELU computes activations [.., C]: it takes eight columns at once.
-bool gelu_by_kernel(const Tensor& x, const Tensor& bias) {
-  return by_kernels(bias, x.scalar_type()) && x.size(-1) % 8 == 0;
+bool gelu_by_kernel(const Tensor& x, const Tensor& bias, int64_t dim) {
+  return x.size(-1) % 8 == 0 && by_kernels(bias, x.scalar_type(), dim);
 }
 
 // The gradient of a head [B, H, T, W] as its kernel reads it: eight values at once along W. What attention
@@ -225,7 +226,7 @@ struct AddNorm : public torch::autograd::Function<AddNorm> {
     const Selection selection{selected_places ? settings.selected : x.size(0), ready(selected_places)};
     check_norm(x, selection, weight, shift);
     check_branch(branch, x);
-    const auto made = by_kernels(weight, kind)
+    const auto made = by_kernels(weight, kind, x.size(-1))
         ? simdino::fused::add_norm(ready(x), branch, selection, ready(weight), ready(shift), settings.eps)
         : plain::add_norm(x, branch, selection, weight, shift, settings.eps, kind);
     // Of the output itself only gamma's gradient wants to know.
@@ -257,7 +258,7 @@ struct AddNorm : public torch::autograd::Function<AddNorm> {
           {selection.count, out.size(1), out.size(2)}, out.options().dtype(kind("normed")));
     }
     const auto d_out = grads.size() > 1 ? ready(grads[1]) : Tensor();
-    const auto d = by_kernels(weight, kind("normed"))
+    const auto d = by_kernels(weight, kind("normed"), weight.size(0))
         ? simdino::fused::add_norm_backward(d_normed, d_out, made, branch, selection, ready(weight))
         : plain::add_norm_backward(d_normed, d_out, made, branch, selection, weight);
     return {d.x, d.branch, d.bias, d.gamma, d.weight, d.shift, {}, {}, {}, {}};
@@ -272,7 +273,7 @@ struct BiasGelu : public torch::autograd::Function<BiasGelu> {
         bias.sizes());
     ctx->save_for_backward({x, bias});
     ctx->saved_data["dim"] = dim;
-    return gelu_by_kernel(x, bias)
+    return gelu_by_kernel(x, bias, dim)
         ? simdino::fused::bias_gelu(ready(x), ready(bias), dim)
         : plain::bias_gelu(x, bias);
   }
@@ -280,9 +281,9 @@ struct BiasGelu : public torch::autograd::Function<BiasGelu> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto &x = saved[0], &bias = saved[1];
-    const auto [d_x, d_bias] = gelu_by_kernel(x, bias)
-        ? simdino::fused::bias_gelu_backward(
-              ready(grads[0]), ready(x), ready(bias), ctx->saved_data["dim"].toInt())
+    const auto dim = ctx->saved_data["dim"].toInt();
+    const auto [d_x, d_bias] = gelu_by_kernel(x, bias, dim)
+        ? simdino::fused::bias_gelu_backward(ready(grads[0]), ready(x), ready(bias), dim)
         : plain::bias_gelu_backward(grads[0], x, bias);
     return {d_x, d_bias, {}};
   }
@@ -302,7 +303,8 @@ struct SplitHeads : public torch::autograd::Function<SplitHeads> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list d) {
-    const bool kernels = d[0].is_cuda() && d[0].scalar_type() == at::kBFloat16 && d[0].size(3) % 8 == 0;
+    const bool kernels = d[0].is_cuda() && d[0].scalar_type() == at::kBFloat16 && d[0].size(3) % 8 == 0 &&
+        simdino::fused::why_not(d[0].device().index(), d[0].size(1) * d[0].size(3)).empty();
     const auto [merged, sums] = kernels
         ? simdino::fused::merge_heads_backward(
               ready_by_eights(d[0]), ready_by_eights(d[1]), ready_by_eights(d[2]))

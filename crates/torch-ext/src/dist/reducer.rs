@@ -74,12 +74,16 @@ impl Reducer {
             bucket_bytes: i64::try_from(options.bucket_bytes).unwrap_or(i64::MAX),
             find_unused: i32::from(options.find_unused_parameters),
         };
-        let mut reducer = ptr::null_mut();
-        // SAFETY: the lists in `spec` outlive the call; `reducer` is written before it returns.
-        unsafe {
-            let made = ffi::simdino_reducer_new(group.as_ptr(), &spec, &mut reducer);
-            ffi::check(WHAT, made)?;
-        }
+        // The processes compare their parameters meanwhile.
+        let reducer = group.perform(WHAT, || {
+            let mut reducer = ptr::null_mut();
+            // SAFETY: the lists in `spec` outlive the call; `reducer` is written before it returns.
+            unsafe {
+                let made = ffi::simdino_reducer_new(group.as_ptr(), &spec, &mut reducer);
+                ffi::check(WHAT, made)?;
+            }
+            Ok(reducer)
+        })?;
         Ok(Self { reducer, group: group.clone() })
     }
 
