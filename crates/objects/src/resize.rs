@@ -59,6 +59,9 @@ pub fn resize(
     if from.cells() == 0 && to.cells() > 0 {
         return Err(Error::Shape { what: "pixels of the image", expected: 1, found: 0 });
     }
+    if to.cells() * channels == 0 {
+        return Ok(Vec::new());
+    }
     let rows = if from.width == to.width {
         bytes.to_vec()
     } else {
@@ -136,5 +139,9 @@ mod tests {
         assert!(resize(&[], none, one, 3, Filter::Bicubic).is_err());
         assert!(resize(&[], none, none, 3, Filter::Bicubic).unwrap().is_empty());
         assert!(resize(&[5], one, none, 1, Filter::Lanczos).unwrap().is_empty());
+        let (wide, high) = (Grid::new(0, 5), Grid::new(5, 0));
+        assert!(resize(&[5], one, wide, 1, Filter::Lanczos).unwrap().is_empty());
+        assert!(resize(&[5], one, high, 1, Filter::Bicubic).unwrap().is_empty());
+        assert!(resize(&[], one, Grid::new(3, 2), 0, Filter::Bicubic).unwrap().is_empty());
     }
 }

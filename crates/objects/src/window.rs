@@ -104,7 +104,7 @@ impl Search<'_> {
             rows.clone().map(|row| grouped(vectors(row), channels, QUERIES)).collect()
         };
         let from = rows.start.saturating_sub(self.radius);
-        let to = (rows.end + self.radius).min(grid.height);
+        let to = rows.end.saturating_add(self.radius).min(grid.height);
         for (number, frame) in self.frames.iter().enumerate() {
             for key_row in from..to {
                 for row in rows.clone().filter(|row| row.abs_diff(key_row) <= self.radius) {
@@ -145,7 +145,7 @@ impl WithSimd for Row<'_> {
         for (tile, queries) in packed.chunks_exact(channels * QUERIES).enumerate() {
             let first = tile * QUERIES;
             let last = (first + QUERIES).min(width);
-            let end = (last + radius).min(width);
+            let end = last.saturating_add(radius).min(width);
             let mut start = first.saturating_sub(radius);
             while start < end {
                 let cosines = products::<S, false>(simd, queries, &row_of_keys[start..], stride);
@@ -153,7 +153,8 @@ impl WithSimd for Row<'_> {
                     let best = &mut best[x];
                     let good = cosines.iter().map(|&c| u32::from(c >= best.threshold)).sum::<u32>();
                     if good > 0 {
-                        let columns = x.saturating_sub(radius)..(x + radius + 1).min(width);
+                        let columns =
+                            x.saturating_sub(radius)..(x + 1).saturating_add(radius).min(width);
                         let position = (key_row * width + start) as u32;
                         best.offer(&cosines[..tile_keys], start, &columns, (number, position));
                     }
@@ -177,7 +178,12 @@ struct Best {
 
 impl Best {
     fn new(count: usize) -> Self {
-        Self { count, matches: Vec::new(), threshold: f32::NEG_INFINITY, limit: 8 * count }
+        Self {
+            count,
+            matches: Vec::new(),
+            threshold: f32::NEG_INFINITY,
+            limit: count.saturating_mul(8),
+        }
     }
 
     /// Takes those of a tile, whose first is in column `start`, that lie in `columns` and are good enough.
@@ -207,7 +213,7 @@ impl Best {
             self.threshold = *threshold;
             self.matches.retain(|m| m.cosine >= self.threshold);
         }
-        self.limit = (2 * self.matches.len()).max(8 * self.count);
+        self.limit = (2 * self.matches.len()).max(self.count.saturating_mul(8));
     }
 
     fn done(mut self) -> Vec<Match> {
@@ -267,7 +273,9 @@ mod tests {
     fn equal_ones_stay() {
         let grid = Grid::new(4, 9);
         let ones = Frame::new(Array2::ones((36, 3)).view(), grid).unwrap();
-        let found = nearest(&ones, &[&ones, &ones], 50, 5);
-        assert!(found.iter().all(|matches| matches.len() == 72));
+        for (radius, count) in [(50, 5), (usize::MAX, 5), (50, usize::MAX)] {
+            let found = nearest(&ones, &[&ones, &ones], radius, count);
+            assert!(found.iter().all(|matches| matches.len() == 72), "{radius} {count}");
+        }
     }
 }
