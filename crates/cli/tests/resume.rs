@@ -90,8 +90,10 @@ fn changed_settings_are_refused_and_named() {
     let end = ["train", "tiny.yaml", "train.stop_after=2", "--resume", "auto"];
     let message = bench.fails(1, &end);
     assert!(message.contains("has done 3 steps, more than the 2"), "{message}");
-    // what does not enter the mathematics may change
-    bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", "auto"]);
+    // what does not enter the mathematics may change, and `latest` is the newest checkpoint
+    let latest = "runs/tiny/checkpoints/latest";
+    bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", latest]);
+    assert_eq!(*steps(&bench, "tiny").last().unwrap(), 10);
 }
 
 #[test]

@@ -33,8 +33,8 @@ const MOST_EPOCHS: f64 = 400.0;
 const LOG_LINES: f64 = 200.0;
 const CHECKPOINTS: f64 = 20.0;
 
-/// Returns the values for a run of so many processes, at least 1, on this number of images, as sections of
-/// keys. `given` are the keys of the config: what depends on the length of the run follows the length that
+/// Returns the values for a run of so many processes, at least 1, on this number of images, as a mapping of
+/// sections. `given` are the keys of the config: what depends on the length of the run follows the length that
 /// it gives.
 pub fn sizes_for(
     given: &Value,
