@@ -20,12 +20,13 @@
 use tch::Tensor;
 use torch_ext::Collective;
 
+use crate::Result;
 use crate::coding_rate::RateEvents;
 use crate::config::{Centering, DinoConfig};
+use crate::error::refuse;
 use crate::inputs::{Inputs, check_cls, working_kind};
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
 use crate::prototypes::{TeacherTargets, TeacherTemperature, cross_entropy_of_views, entropies};
-use crate::{Error, Result};
 
 /// Name of the center in the state.
 const CENTER: &str = "center";
@@ -43,11 +44,13 @@ impl DinoLoss {
     /// Returns an error that lists every invalid value, including Sinkhorn-Knopp, which belongs to
     /// DINOv2.
     pub fn new(config: &DinoConfig) -> Result<Self> {
+        let mut problems = config.validate();
         if config.centering != Centering::Softmax {
             let what = "sinkhorn_knopp belongs to DINOv2; DINO takes softmax".to_owned();
-            return Err(Error::Config(vec![("centering", what)]));
+            problems.push(("centering", what));
         }
-        Ok(Self { cls: ClsLoss::new(config, false)? })
+        refuse([("dino", problems)])?;
+        Ok(Self { cls: ClsLoss::new(config, false) })
     }
 }
 
@@ -84,13 +87,10 @@ pub(crate) struct ClsLoss {
 }
 
 impl ClsLoss {
-    /// `every_step`: whether the teacher's temperature is updated at each step or at each epoch.
-    pub(crate) fn new(config: &DinoConfig, every_step: bool) -> Result<Self> {
-        let problems = config.validate();
-        if !problems.is_empty() {
-            return Err(Error::Config(problems));
-        }
-        Ok(Self {
+    /// `every_step`: whether the teacher's temperature is updated at each step or at each epoch. The options
+    /// have been checked.
+    pub(crate) fn new(config: &DinoConfig, every_step: bool) -> Self {
+        Self {
             teacher: TeacherTargets::new(config.centering, CENTER, config.center_momentum),
             temperature: TeacherTemperature {
                 start: config.teacher_temp_start,
@@ -100,7 +100,7 @@ impl ClsLoss {
                 every_step,
             },
             student_temp: config.student_temp,
-        })
+        }
     }
 
     pub(crate) fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {

@@ -17,6 +17,9 @@
 //! The reference averages the patches of each process before it averages processes; here, every
 //! masked patch has the same weight in the center, so it does not depend on the number of
 //! processes. In both, the center of step `i` is that of the steps before `i`.
+//!
+//! Sinkhorn-Knopp balances each micro-batch over all processes by itself. With `train.accumulate` above 1, the
+//! mean over micro-batches is therefore not the loss of the whole batch.
 
 use tch::Tensor;
 use torch_ext::Collective;
@@ -24,6 +27,7 @@ use torch_ext::Collective;
 use crate::Result;
 use crate::config::{DinoConfig, IbotConfig, KoleoConfig};
 use crate::dino::ClsLoss;
+use crate::error::refuse;
 use crate::ibot::PatchPairs;
 use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
@@ -48,16 +52,20 @@ impl DinoV2Loss {
     /// # Errors
     /// Returns an error that lists every invalid value.
     pub fn new(config: &DinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
-        let terms = Terms::new(ibot, koleo)?;
+        refuse([
+            ("dino", config.validate()),
+            ("ibot", ibot.validate()),
+            ("koleo", koleo.validate()),
+        ])?;
         Ok(Self {
-            cls: ClsLoss::new(config, true)?,
+            cls: ClsLoss::new(config, true),
             patch_teacher: TeacherTargets::new(
                 config.centering,
                 CENTERS[1],
                 config.center_momentum,
             ),
             student_temp: config.student_temp,
-            terms,
+            terms: Terms::new(ibot, koleo),
         })
     }
 

@@ -9,9 +9,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration contains invalid values.
-    #[error("objective: {}", joined(.0))]
-    Config(Vec<Problem>),
+    /// The configuration contains invalid values: each with its whole key and what it must be.
+    #[error("objective: {}", .0.join("; "))]
+    Config(Vec<String>),
     /// A tensor has the wrong shape.
     #[error("{what} must have shape {expected} (got {got:?})")]
     Shape {
@@ -30,17 +30,28 @@ pub enum Error {
         /// Its type.
         got: tch::Kind,
     },
-    /// A batch does not split evenly into rate groups.
-    #[error("{what} {batch} must be a multiple of {groups} rate groups")]
+    /// The batch of an optimizer step does not split evenly into groups.
+    #[error("the batch size {batch} must be a multiple of {key} {groups}")]
     Groups {
-        /// Which batch.
-        what: &'static str,
-        /// Its size.
+        /// The key that determines the number of groups.
+        key: &'static str,
+        /// Images of the batch.
         batch: usize,
         /// Number of groups that it should split into.
         groups: usize,
     },
-    /// The batch of an optimizer step does not consist of whole groups of `simdino.group_rows` images.
+    /// A rate group has a single image, whose coding rate cannot grow.
+    #[error(
+        "a rate group needs 2 images or more (got {groups} groups of a batch of {batch}): lower \
+         simdino.rate_groups, or raise the batch"
+    )]
+    OneRow {
+        /// Images of the batch.
+        batch: usize,
+        /// Number of groups.
+        groups: usize,
+    },
+    /// The batch of an optimizer step is not a whole number of groups of `simdino.group_rows` images.
     #[error("the batch size {batch} must be a multiple of simdino.group_rows {rows}")]
     PartOfGroup {
         /// Images of a group.
@@ -48,12 +59,13 @@ pub enum Error {
         /// Images of the batch.
         batch: usize,
     },
-    /// A (micro-)batch does not consist of whole rate groups.
+    /// A (micro-)batch is not a whole number of groups.
     #[error(
-        "a batch of {batch} is not a multiple of the size of a rate group, {rows} (see simdino.rate_groups \
-         and simdino.group_rows)"
+        "a batch of {batch} is not a multiple of the {rows} images of a group, which {key} determines"
     )]
     GroupRows {
+        /// The key that determines the size of a group.
+        key: &'static str,
         /// Rows of a group.
         rows: usize,
         /// Rows of this batch.
@@ -114,7 +126,14 @@ pub enum Error {
     Torch(#[from] tch::TchError),
 }
 
-fn joined(problems: &[Problem]) -> String {
-    let lines: Vec<_> = problems.iter().map(|(key, what)| format!("{key}: {what}")).collect();
-    lines.join("; ")
+/// Refuses sections with invalid values, all of them at once.
+///
+/// # Errors
+/// [`Error::Config`] if there are any.
+pub(crate) fn refuse<const N: usize>(sections: [(&str, Vec<Problem>); N]) -> Result<()> {
+    let mut lines = Vec::new();
+    for (section, problems) in sections {
+        lines.extend(problems.iter().map(|(key, what)| format!("{section}.{key}: {what}")));
+    }
+    if lines.is_empty() { Ok(()) } else { Err(Error::Config(lines)) }
 }

@@ -16,9 +16,9 @@
 
 use tch::Tensor;
 
-use crate::Result;
 use crate::coding_rate::{RateOptions, coding_rate};
 use crate::config::RatePrecision;
+use crate::{Error, Result};
 
 /// Smallest coding rate of `n` unit rows, reached when all are equal: `1/2 log(1 + alpha n)`.
 pub fn rate_floor(alpha: f64, n: usize) -> f64 {
@@ -86,6 +86,9 @@ impl GradientScale {
     /// # Errors
     /// As [`coding_rate`], and if `eps` is not positive.
     pub fn measure(z: &Tensor, eps: f64) -> Result<Self> {
+        if eps.is_nan() || eps <= 0.0 {
+            return Err(Error::Number { what: "eps", expected: "greater than 0", got: eps });
+        }
         let (n, d) = z.size2()?;
         let alpha = d as f64 / (n as f64 * eps * eps);
         let options = RateOptions { precision: RatePrecision::Fp64, ..RateOptions::new(alpha) };

@@ -28,6 +28,9 @@ pub struct Signals {
     pub teacher_entropy: Option<f64>,
     /// The same for the mean target; 0 when all images are assigned to the same prototype.
     pub entropy_of_mean: Option<f64>,
+    /// Whether the batch holds views of a single image. Its features and targets are alike in any case, so that
+    /// they tell nothing.
+    pub one_image: bool,
 }
 
 impl Signals {
@@ -40,7 +43,8 @@ impl Signals {
     /// Returns an error if features are not finite.
     pub fn measure(teacher: &Outputs, output: &LossOutput) -> Result<Self> {
         let features = teacher.backbone.as_ref().unwrap_or(&teacher.cls);
-        let width = features.size()[features.dim() - 1];
+        let size = features.size(); // [.., B, D]
+        let width = size[features.dim() - 1];
         let rows = features.detach().reshape([-1, width]);
         let (feature_std, effective_rank) = spread(&rows)?;
         let uniform = output.value("loss/uniform");
@@ -53,6 +57,7 @@ impl Signals {
             loss_over_uniform: cls.zip(uniform).map(|(loss, uniform)| loss / uniform),
             teacher_entropy: output.value("teacher/entropy"),
             entropy_of_mean: output.value("teacher/entropy_of_mean"),
+            one_image: size.iter().rev().nth(1).is_none_or(|&images| images < 2),
         })
     }
 
@@ -81,14 +86,14 @@ impl Signals {
                 percent(self.teacher_entropy)
             ));
         }
-        if under(self.entropy_of_mean, 0.02) {
+        if !self.one_image && under(self.entropy_of_mean, 0.02) {
             return Some(format!(
                 "the teacher gives all images the same prototype: the entropy of its mean target \
                  is {:.1}% of the most it can be",
                 percent(self.entropy_of_mean)
             ));
         }
-        if self.effective_rank < 1.1 && self.feature_std < 0.15 {
+        if !self.one_image && self.effective_rank < 1.1 && self.feature_std < 0.15 {
             return Some(format!(
                 "all images have nearly the same features: they spread over {:.2} directions",
                 self.effective_rank

@@ -31,13 +31,13 @@
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
 
-use crate::Result;
 use crate::config::SimDinoConfig;
 use crate::objective::Statistics;
 use crate::rate_weights::{Sizes, Weights};
+use crate::{Error, Result};
 
 /// Name of the controller in the objective's state.
-pub const STATE: &str = "held";
+pub(crate) const STATE: &str = "held";
 /// Name of the measurement in the statistics of a step.
 const MEASURED: &str = "held";
 /// Change of `log c` per position.
@@ -66,7 +66,7 @@ pub struct Path {
 impl Path {
     /// Computes the path at a fraction of the training; `range` is the floor and the ceiling of
     /// the coding rate.
-    pub fn at(
+    pub(crate) fn at(
         config: &SimDinoConfig,
         progress: f64,
         weights: &Weights,
@@ -91,7 +91,7 @@ impl Path {
 
 /// The controller.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     /// `I`, `e`, the progress of the last step, and whether the path was reached (1) or not (0),
     /// in double precision on the device of the features; `None` before the first step.
     state: Option<Tensor>,
@@ -105,7 +105,7 @@ impl Clone for Held {
 
 impl Held {
     /// Returns the weight `c` of this step, 0-dimensional, like `like`.
-    pub fn coeff(&self, path: &Path, like: &Tensor) -> Tensor {
+    pub(crate) fn coeff(&self, path: &Path, like: &Tensor) -> Tensor {
         match &self.state {
             None => like.detach().full_like(path.log_rest.exp()),
             Some(state) => {
@@ -116,7 +116,7 @@ impl Held {
     }
 
     /// Records the position of a (micro-)batch, 0-dimensional.
-    pub fn record(statistics: &mut Statistics, position: &Tensor, path: &Path) {
+    pub(crate) fn record(statistics: &mut Statistics, position: &Tensor, path: &Path) {
         let position = position.detach().to_kind(Kind::Double);
         let known = [path.position, path.most, path.progress, 1.0];
         let known = known.map(|value| position.full_like(value));
@@ -129,7 +129,11 @@ impl Held {
     ///
     /// # Errors
     /// A process does not answer.
-    pub fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
+    pub(crate) fn update(
+        &mut self,
+        statistics: &Statistics,
+        collective: &dyn Collective,
+    ) -> Result<()> {
         let Some(sums) = statistics.get(MEASURED) else { return Ok(()) };
         let mut sums = sums.copy();
         collective.all_reduce_sum(&mut sums)?;
@@ -151,13 +155,21 @@ impl Held {
     }
 
     /// Returns the controller's state, if there was a step.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
         self.state.iter().map(|state| (STATE.to_owned(), state.shallow_clone())).collect()
     }
 
     /// Restores the result of [`Self::state`].
-    pub fn load(&mut self, tensors: &[(String, Tensor)]) {
-        let found = tensors.iter().find(|(name, _)| name == STATE);
-        self.state = found.map(|(_, state)| state.to_kind(Kind::Double));
+    ///
+    /// # Errors
+    /// It has another shape.
+    pub(crate) fn load(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        let found = tensors.iter().find(|(name, _)| name == STATE).map(|(_, state)| state);
+        if let Some(got) = found.map(Tensor::size).filter(|size| *size != [4]) {
+            let what = "the state of simdino.coeff_rule: held";
+            return Err(Error::Shape { what, expected: "[4]".into(), got });
+        }
+        self.state = found.map(|state| state.to_kind(Kind::Double));
+        Ok(())
     }
 }

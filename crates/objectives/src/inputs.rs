@@ -59,20 +59,25 @@ impl StepContext {
         Self { step: 0, steps_per_epoch: 1, progress: 0.0, batch_size }
     }
 
-    /// Returns how many of the `groups` of the whole batch a (micro-)batch of `batch` images
-    /// contains.
+    /// Returns how many of the `groups` of the whole batch, whose number or size `key` determines, a
+    /// (micro-)batch of `batch` images contains.
     ///
     /// # Errors
     /// Returns an error if the whole batch does not divide into groups, or the batch is not a
     /// whole number of them.
-    pub(crate) fn groups_of(&self, batch: usize, groups: usize) -> Result<usize> {
+    pub(crate) fn groups_of(
+        &self,
+        batch: usize,
+        groups: usize,
+        key: &'static str,
+    ) -> Result<usize> {
         let whole = self.batch_size;
         if whole == 0 || !whole.is_multiple_of(groups) {
-            return Err(Error::Groups { what: "the batch size", batch: whole, groups });
+            return Err(Error::Groups { key, batch: whole, groups });
         }
         let rows = whole / groups;
         if !batch.is_multiple_of(rows) {
-            return Err(Error::GroupRows { rows, batch });
+            return Err(Error::GroupRows { key, rows, batch });
         }
         Ok(batch / rows)
     }

@@ -97,7 +97,8 @@ pub trait Objective {
 
     /// Computes the loss of one (micro-)batch. Changes no state.
     ///
-    /// The mean over the micro-batches and processes of a step is the loss of the step.
+    /// The mean over the micro-batches and processes of a step is the loss of the step, except where targets
+    /// are balanced over the micro-batch at hand (`dino.centering: sinkhorn_knopp`).
     ///
     /// # Errors
     /// Returns an error if outputs are missing, have the wrong shape, or (unless

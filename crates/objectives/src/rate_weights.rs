@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// The sizes on which the weights depend.
 #[derive(Debug, Clone, Copy)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// `n` of the formulas: images per step of the whole run, or, with `group_rows`, of a group.
     pub batch_size: usize,
     /// Rows per rate group.
@@ -31,7 +31,7 @@ impl Sizes {
 
 /// The values for one step.
 #[derive(Debug, Clone, Copy)]
-pub struct Weights {
+pub(crate) struct Weights {
     /// `eps` of this step, as configured.
     pub eps: f64,
     /// Weight of the similarity.
@@ -48,7 +48,7 @@ impl Weights {
     /// # Errors
     /// Returns an error if the fraction of the training is not between 0 and 1, or if the ceiling
     /// is 0, which no weight can raise.
-    pub fn at(config: &SimDinoConfig, context: StepContext, sizes: Sizes) -> Result<Self> {
+    pub(crate) fn at(config: &SimDinoConfig, context: StepContext, sizes: Sizes) -> Result<Self> {
         let progress = context.progress;
         if !(0.0..=1.0).contains(&progress) {
             let expected = "between 0 and 1";

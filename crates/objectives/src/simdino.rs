@@ -27,6 +27,9 @@
 //! global numbers, so the mean over micro-batches is the loss of the whole batch. If a single
 //! group (`N = 1`) spans several processes, their covariances are summed.
 //!
+//! With `group_rows`, `n` is in all formulas the rows of a group, and `N` is 1: `alpha` and `gamma` do not
+//! depend on the batch, and the loss of a batch is the mean of those of its groups.
+//!
 //! # Source
 //! SimDINO, loss of section 3; reference code `MCRLoss` in simdino/main_dino.py of
 //! RobinWu218/SimDINO@8149fc4 (`reduce_cov 0`; `reduce_cov 1` is `rate_groups: 1`).
@@ -43,6 +46,7 @@ use crate::balance::{self, Balance};
 use crate::coding_rate::{self, Fault, RateEvents, RateOptions};
 use crate::compression::{compression, gradient_square};
 use crate::config::{CoeffRule, ExpaSource, Gamma, LossForm, SimDinoConfig};
+use crate::error::refuse;
 use crate::held::{self, Held, Path};
 use crate::inputs::{Inputs, check_cls, working_kind};
 use crate::objective::{LossOutput, Needs, Objective, Statistics, no_other_state};
@@ -107,10 +111,7 @@ impl SimDinoLoss {
     /// # Errors
     /// Returns an error that lists every invalid value.
     pub fn new(config: &SimDinoConfig) -> Result<Self> {
-        let problems = config.validate();
-        if !problems.is_empty() {
-            return Err(Error::Config(problems));
-        }
+        refuse([("simdino", config.validate())])?;
         let balanced = config.gamma == Gamma::Balanced;
         let balance = balanced.then(|| Balance::new(config.gamma_balance));
         let held = (config.coeff_rule == CoeffRule::Held).then(Held::default);
@@ -126,8 +127,8 @@ impl SimDinoLoss {
     /// - `teacher.cls`: `[2, B, d]`; no gradient flows through it
     ///
     /// # Errors
-    /// Returns an error if shapes are wrong, if the batch does not split into the rate groups, or
-    /// if features are not finite; the error names the term and the view.
+    /// Returns an error if shapes are wrong, if the batch does not split into the rate groups, if
+    /// these have a single row, or if features are not finite; the error names the term and the view.
     pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
         check_cls(student, teacher)?;
@@ -140,7 +141,11 @@ impl SimDinoLoss {
     /// Returns the sizes of the batch and the weights of this step.
     fn weights(&self, student: &Tensor, inputs: &Inputs) -> Result<(Sizes, Weights)> {
         let whole = inputs.context.batch_size;
-        let rows = whole / self.config.groups(whole);
+        let groups = self.config.groups(whole);
+        let rows = whole / groups;
+        if rows < 2 {
+            return Err(Error::OneRow { batch: whole, groups });
+        }
         // Of a fixed size, a group is the batch of the formulas, so that they do not see how many there are.
         let batch_size = if self.config.group_rows.is_some() { rows } else { whole };
         let sizes = Sizes { batch_size, rows, width: student.size()[2] as usize };
@@ -256,7 +261,11 @@ impl SimDinoLoss {
         if groups == 1 && processes > 1 && batch > 0 && batch * processes == whole {
             return Ok((1, true));
         }
-        Ok((inputs.context.groups_of(batch, groups)?, false))
+        let key = match self.config.group_rows {
+            Some(_) => "simdino.group_rows",
+            None => "simdino.rate_groups",
+        };
+        Ok((inputs.context.groups_of(batch, groups, key)?, false))
     }
 
     /// Squared norm of the gradient of the mean coding rate with respect to the student's rows,
@@ -341,7 +350,7 @@ impl Objective for SimDinoLoss {
         let known: Vec<&str> = balance.into_iter().chain(held).collect();
         no_other_state(tensors, &known)?;
         if let Some(held) = &mut self.held {
-            held.load(tensors);
+            held.load(tensors)?;
         }
         self.balance.as_mut().map_or(Ok(()), |balance| balance.load(tensors))
     }

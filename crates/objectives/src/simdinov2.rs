@@ -19,6 +19,7 @@ use torch_ext::Collective;
 
 use crate::Result;
 use crate::config::{IbotConfig, KoleoConfig, SimDinoConfig};
+use crate::error::refuse;
 use crate::ibot::PatchPairs;
 use crate::inputs::Inputs;
 use crate::objective::{LossOutput, Needs, Objective, Statistics};
@@ -38,8 +39,12 @@ impl SimDinoV2Loss {
     /// # Errors
     /// Returns an error that lists every invalid value.
     pub fn new(cls: &SimDinoConfig, ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
-        let terms = Terms::new(ibot, koleo)?;
-        Ok(Self { cls: SimDinoLoss::new(cls)?, terms })
+        refuse([
+            ("simdino", cls.validate()),
+            ("ibot", ibot.validate()),
+            ("koleo", koleo.validate()),
+        ])?;
+        Ok(Self { cls: SimDinoLoss::new(cls)?, terms: Terms::new(ibot, koleo) })
     }
 }
 

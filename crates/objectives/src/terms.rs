@@ -16,13 +16,9 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Checks all options; one error lists every invalid value.
-    pub(crate) fn new(ibot: &IbotConfig, koleo: &KoleoConfig) -> Result<Self> {
-        let problems: Vec<_> = ibot.validate().into_iter().chain(koleo.validate()).collect();
-        match problems.is_empty() {
-            true => Ok(Self { ibot: ibot.clone(), koleo: koleo.clone() }),
-            false => Err(Error::Config(problems)),
-        }
+    /// The terms with options that have been checked.
+    pub(crate) fn new(ibot: &IbotConfig, koleo: &KoleoConfig) -> Self {
+        Self { ibot: ibot.clone(), koleo: koleo.clone() }
     }
 
     /// What the terms need of the network, beside class tokens.
@@ -72,7 +68,8 @@ fn add_koleo(output: &mut LossOutput, inputs: &Inputs, config: &KoleoConfig) -> 
     let backbone =
         backbone.ok_or(Error::Missing { what: "class tokens of the student's backbone" })?;
     let (views, batch, width) = backbone.size3()?;
-    let groups = inputs.context.groups_of(batch as usize, config.groups)? as i64;
+    let groups = inputs.context.groups_of(batch as usize, config.groups, "koleo.groups")?;
+    let groups = groups as i64;
     let in_groups = backbone.reshape([views, groups, batch / groups, width]);
     let term = koleo(&in_groups)?;
     add_term(output, inputs, ("koleo", "loss/koleo"), &term, config.loss_weight)

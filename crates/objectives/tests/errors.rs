@@ -6,8 +6,10 @@ mod common;
 
 use common::{coding_rate, simdino};
 use objectives::simdino::SimDinoLoss;
+use objectives::simdinov2::SimDinoV2Loss;
 use objectives::{
-    Deferred, Error, Gamma, Inputs, Outputs, RatePrecision, SimDinoConfig, StepContext,
+    CoeffRule, Deferred, Error, Gamma, IbotConfig, Inputs, KoleoConfig, Objective, Outputs,
+    RatePrecision, SimDinoConfig, StepContext,
 };
 use tch::{Device, Kind, Tensor};
 use torch_ext::SingleProcess;
@@ -47,39 +49,55 @@ fn wrong_shapes_are_named() {
 fn batches_that_do_not_split_are_refused() {
     let of = |batch: i64, ctx| refused(&rows([3, batch, 4]), &rows([2, batch, 4]), ctx);
     let odd = of(8, StepContext { batch_size: 7, ..CTX });
-    assert_eq!(odd.to_string(), "the batch size 7 must be a multiple of 2 rate groups");
+    assert_eq!(odd.to_string(), "the batch size 7 must be a multiple of simdino.rate_groups 2");
     assert!(matches!(of(8, StepContext { batch_size: 0, ..CTX }), Error::Groups { .. }));
     assert!(matches!(of(0, CTX), Error::Shape { .. }));
     let partial = of(6, CTX);
     assert_eq!(
         partial.to_string(),
-        "a batch of 6 is not a multiple of the size of a rate group, 4 (see simdino.rate_groups and \
-         simdino.group_rows)"
+        "a batch of 6 is not a multiple of the 4 images of a group, which simdino.rate_groups determines"
     );
 }
 
 #[test]
-fn a_ceiling_of_nothing_is_refused() {
-    let config = SimDinoConfig {
-        rate_groups: 2,
-        center_cov: true,
-        gamma: Gamma::Ceiling,
-        ..SimDinoConfig::default()
+fn groups_of_one_image_are_refused() {
+    for (rate_groups, batch) in [(8, 8), (1, 1)] {
+        for (center_cov, coeff_rule) in [(false, CoeffRule::Scheduled), (true, CoeffRule::Held)] {
+            let config =
+                SimDinoConfig { rate_groups, center_cov, coeff_rule, ..SimDinoConfig::default() };
+            let context = StepContext { batch_size: batch as usize, ..CTX };
+            let error =
+                simdino(&config, &rows([3, batch, 4]), &rows([2, batch, 4]), context).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with("a rate group needs 2 images or more (got"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_group_of_another_term_is_named_by_its_key() {
+    let koleo = KoleoConfig { loss_weight: 0.1, groups: 3 };
+    let ibot = IbotConfig { loss_weight: 0.0 };
+    let config = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };
+    let loss = SimDinoV2Loss::new(&config, &ibot, &koleo).unwrap();
+    let of = |views: i64, backbone| Outputs { backbone, ..Outputs::of_cls(rows([views, 8, 4])) };
+    let inputs = Inputs {
+        student: &of(3, Some(rows([2, 8, 4]))),
+        teacher: &of(2, None),
+        masked: None,
+        context: CTX,
+        collective: &SingleProcess,
+        deferred: None,
     };
-    let one = StepContext { batch_size: 2, ..CTX };
-    let error = simdino(&config, &rows([3, 2, 4]), &rows([2, 2, 4]), one).unwrap_err();
-    assert_eq!(error.to_string(), "the coding rate's ceiling must be greater than 0 (got 0)");
+    let error = loss.evaluate(&inputs).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(error, "the batch size 8 must be a multiple of koleo.groups 3");
 }
 
 #[test]
 fn where_floor_and_ceiling_meet_no_position_is_given() {
-    for (eps, width, rate_groups, there) in [
-        (0.05, 4, 2, true),
-        (1e9, 4, 2, false),
-        (1e300, 4, 2, false),
-        (0.05, 1, 2, false),
-        (0.05, 4, 8, false), // one image a group
-    ] {
+    for (eps, width, rate_groups, there) in
+        [(0.05, 4, 2, true), (1e9, 4, 2, false), (1e300, 4, 2, false), (0.05, 1, 2, false)]
+    {
         let config = SimDinoConfig { eps, rate_groups, ..SimDinoConfig::default() };
         let of = |views| match width {
             1 => Tensor::ones([views, 8, 1], FLOAT),

@@ -115,3 +115,15 @@ fn a_run_that_starts_collapsed_is_told_at_once() {
     let raised = (10..20).filter_map(|step| watch.observe(step, 0.5, &collapsed)).count();
     assert_eq!(raised, 1);
 }
+
+#[test]
+fn two_views_of_one_image_are_no_collapse() {
+    let one = |views: i64| features(views, false).narrow(1, 0, 1);
+    let seen = signals(&dino(), one(4), one(2));
+    assert!(seen.one_image && seen.effective_rank < 1.1 && seen.feature_std < 0.15, "{seen:?}");
+    assert_eq!(seen.verdict(), None);
+    // A single prototype for all images is one of a single image alike.
+    let sure = Signals { entropy_of_mean: Some(0.0), ..seen };
+    assert_eq!(sure.verdict(), None);
+    assert!(Signals { one_image: false, ..sure }.verdict().is_some());
+}

@@ -97,6 +97,11 @@ fn a_resumed_controller_goes_on_bit_for_bit_and_knows_its_names() {
         assert_eq!(step(&mut loss, z, progress), step(&mut resumed, z, progress));
     }
     assert!(SimDinoLoss::new(&SimDinoConfig::default()).unwrap().load_state(&state).is_err());
+    for shape in [&[3][..], &[], &[4, 1]] {
+        let other = [("held".to_owned(), Tensor::zeros(shape, DOUBLE))];
+        let error = resumed.load_state(&other).unwrap_err();
+        assert!(matches!(error, objectives::Error::Shape { .. }), "{error}");
+    }
 }
 
 #[test]

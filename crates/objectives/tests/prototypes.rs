@@ -262,7 +262,16 @@ fn weights_and_temperatures_that_cannot_be_are_named() {
     }
     let (ibot, koleo) =
         (IbotConfig { loss_weight: -1.0 }, KoleoConfig { groups: 0, ..KoleoConfig::default() });
-    let error = DinoV2Loss::new(&DinoConfig::default(), &ibot, &koleo).unwrap_err().to_string();
-    assert!(error.contains("loss_weight: must not be negative (got -1)"), "{error}");
-    assert!(error.contains("groups: must be at least 1 (got 0)"), "{error}");
+    let error = DinoV2Loss::new(&config, &ibot, &koleo).unwrap_err().to_string();
+    for problem in [
+        "dino.student_temp: ",
+        "dino.teacher_temp: ",
+        "ibot.loss_weight: must not be negative (got -1)",
+        "koleo.groups: must be at least 1 (got 0)",
+    ] {
+        assert!(error.contains(problem), "{error}");
+    }
+    let simdino = SimDinoConfig { eps: 0.0, ..SimDinoConfig::default() };
+    let error = SimDinoV2Loss::new(&simdino, &ibot, &koleo).unwrap_err().to_string();
+    assert!(error.contains("simdino.eps: ") && error.contains("koleo.groups: "), "{error}");
 }

@@ -89,6 +89,7 @@ fn signals(last: &impl Fn(&str) -> Option<f64>) -> Signals {
         loss_over_uniform: last("loss/cls").zip(uniform).map(|(loss, most)| loss / most),
         teacher_entropy: last("teacher/entropy"),
         entropy_of_mean: last("teacher/entropy_of_mean"),
+        one_image: false,
     }
 }
 
