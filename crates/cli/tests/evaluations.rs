@@ -147,7 +147,9 @@ fn few_images_of_each_class_are_drawn() {
     let score = |name: &str| record["metrics"][name].as_f64().unwrap();
     assert_eq!(score("shots100_k1_top1"), score("k1_top1"), "all images of every class");
     assert!(score("shots1_k1_top1") < score("k1_top1"));
-    for (option, value) in [("--shots", "0"), ("--tries", "0"), ("--k", "0")] {
+    for (option, value) in
+        [("--shots", "0"), ("--tries", "0"), ("--k", "0"), ("--temperature", "0")]
+    {
         let message = fails(&bench, 2, &[&args[..4], &[option, value], &SETS].concat());
         assert!(message.contains(&format!("{option}: ")), "{message}");
     }

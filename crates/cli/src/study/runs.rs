@@ -270,3 +270,19 @@ fn last_words(file: &Path) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_of_earlier_sessions_are_kept_with_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        keep_seconds(&run, 2.5).unwrap();
+        assert_eq!(earlier_seconds(&run), 0.0, "a run that did not begin has no folder");
+        fs::create_dir(&run).unwrap();
+        keep_seconds(&run, 2.5).unwrap();
+        assert_eq!(earlier_seconds(&run), 2.5);
+    }
+}
