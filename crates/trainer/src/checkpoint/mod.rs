@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 
 pub use manifest::verify;
 pub use resume::{NewestCheckpoint, load, newest_intact};
-pub use retention::{list, set_aside_after};
+use retention::LATEST;
+pub use retention::{list, name_of, set_aside_after};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -72,12 +73,6 @@ const TEACHER: &str = "teacher.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const OBJECTIVE: &str = "objective.safetensors";
 const STATE: &str = "state.json";
-const LATEST: &str = "latest";
-
-/// Returns the name of the checkpoint after `step` steps.
-pub fn name_of(step: u64) -> String {
-    format!("step-{step:08}")
-}
 
 /// Saves a checkpoint under `dir`, updates `latest`, and removes the oldest checkpoints beyond
 /// `keep`.

@@ -3,9 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{LATEST, name_of};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+
+/// The file that names the newest checkpoint.
+pub(super) const LATEST: &str = "latest";
+
+/// Returns the name of the checkpoint after `step` steps.
+pub fn name_of(step: u64) -> String {
+    format!("step-{step:08}")
+}
 
 /// Lists the complete checkpoints in `dir` with their steps, oldest first.
 pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
