@@ -117,13 +117,14 @@ fn compression_counts_each_pair_of_different_views_once() {
     // Student views point along their own axis; the teacher's along 1 and 0: of the 2V - 2 pairs,
     // exactly the two across the global views agree.
     for (views, terms) in [(10, 18.0), (12, 22.0)] {
-        let student = Tensor::eye(16, FLOAT).narrow(0, 0, views).unsqueeze(1); // [V, 1, 16]
+        let student = Tensor::eye(16, FLOAT).narrow(0, 0, views).unsqueeze(1);
+        let student = student.expand([-1, 2, -1], false); // [V, 2, 16]
         let teacher = student.narrow(0, 0, 2).flip([0]);
         let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
-        let out = loss(&config, &student, &teacher, StepContext::first(1));
+        let out = loss(&config, &student, &teacher, StepContext::first(2));
         assert!((number(&out.compression) - 2.0 / terms).abs() < 1e-7);
         // Seen in the same view they would agree too, but that pair does not count.
-        let out = loss(&config, &student, &student.narrow(0, 0, 2), StepContext::first(1));
+        let out = loss(&config, &student, &student.narrow(0, 0, 2), StepContext::first(2));
         assert_eq!(number(&out.compression), 0.0);
     }
 }

@@ -158,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn rotations_change_nothing(seed in any::<u64>(), rows in 1i64..9, d in 2i64..20) {
+    fn rotations_change_nothing(seed in any::<u64>(), rows in 2i64..9, d in 2i64..20) {
         let (q, _) = Tensor::linalg_qr(&noise(seed, &[d, d]), "reduced");
         let student = unit_rows(seed ^ 1, &[4, 3 * rows, d]);
         let teacher = unit_rows(seed ^ 2, &[2, 3 * rows, d]);
