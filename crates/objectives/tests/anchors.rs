@@ -105,7 +105,7 @@ fn identical_features_have_compression_one_exactly() {
     for views in [2, 10, 12] {
         let z = extreme_rows(8, false).narrow(0, 0, 1).expand([views, -1, -1], false);
         for loss_form in [LossForm::NegCos, LossForm::HalfSqL2] {
-            let config = SimDinoConfig { loss_form, ..SimDinoConfig::default() };
+            let config = SimDinoConfig { loss_form, rate_groups: 2, ..SimDinoConfig::default() };
             let out = loss(&config, &z, &z.narrow(0, 0, 2), StepContext::first(8));
             assert_eq!(number(&out.compression), 1.0, "{views} views");
         }
@@ -231,11 +231,12 @@ fn no_gradient_reaches_the_teacher() {
 fn local_views_are_compressed_but_not_expanded() {
     let s = unit_rows([4, 8, 8], 0.3, FLOAT);
     let t = unit_rows([2, 8, 8], 0.4, FLOAT);
-    let coeff_0 = SimDinoConfig { coeff: 0.0, ..SimDinoConfig::default() };
+    let usual = SimDinoConfig { rate_groups: 2, ..SimDinoConfig::default() };
+    let coeff_0 = SimDinoConfig { coeff: 0.0, ..usual.clone() };
     let (_, gradient) = with_gradient(&coeff_0, &s, &t, StepContext::first(8));
     assert_eq!(number(&gradient.narrow(0, 2, 2).abs().max()), 0.0);
     assert!(number(&gradient.narrow(0, 0, 2).abs().max()) > 0.0);
-    let (_, gradient) = with_gradient(&SimDinoConfig::default(), &s, &t, StepContext::first(8));
+    let (_, gradient) = with_gradient(&usual, &s, &t, StepContext::first(8));
     assert!(number(&gradient.narrow(0, 2, 2).abs().max()) > 0.0);
 }
 
