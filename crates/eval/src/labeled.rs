@@ -61,7 +61,7 @@ pub(crate) fn comparable(
     test: &FeatureSet,
     notes: &mut Vec<String>,
 ) -> Result<(Labeled, Labeled)> {
-    let mut known = labeled(train, "train", notes)?;
+    let mut known = labeled(train, "training", notes)?;
     let mut asked = labeled(test, "test", notes)?;
     let (train_width, test_width) = (known.features.size()[1], asked.features.size()[1]);
     if train_width != test_width {
