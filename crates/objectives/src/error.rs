@@ -40,7 +40,7 @@ pub enum Error {
         /// Number of groups that it should split into.
         groups: usize,
     },
-    /// A rate group has a single image, whose coding rate cannot grow.
+    /// A rate group has a single image, whose coding rate cannot grow, and the options need one that can.
     #[error(
         "a rate group needs 2 images or more (got {groups} groups of a batch of {batch}): lower \
          simdino.rate_groups, or raise the batch"

@@ -128,7 +128,8 @@ impl SimDinoLoss {
     ///
     /// # Errors
     /// Returns an error if shapes are wrong, if the batch does not split into the rate groups, if
-    /// these have a single row, or if features are not finite; the error names the term and the view.
+    /// these have a single row with `center_cov`, `held`, or `balanced`, or if features are not finite; the
+    /// error names the term and the view.
     pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
         check_cls(student, teacher)?;
@@ -143,7 +144,9 @@ impl SimDinoLoss {
         let whole = inputs.context.batch_size;
         let groups = self.config.groups(whole);
         let rows = whole / groups;
-        if rows < 2 {
+        // The published form has a constant rate then; nothing can be held, balanced, or centered.
+        let needs_two = self.config.center_cov || self.held.is_some() || self.balance.is_some();
+        if rows < 2 && needs_two {
             return Err(Error::OneRow { batch: whole, groups });
         }
         // Of a fixed size, a group is the batch of the formulas, so that they do not see how many there are.

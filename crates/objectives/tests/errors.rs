@@ -60,9 +60,9 @@ fn batches_that_do_not_split_are_refused() {
 }
 
 #[test]
-fn groups_of_one_image_are_refused() {
+fn groups_of_one_image_are_refused_where_their_rate_must_move() {
     for (rate_groups, batch) in [(8, 8), (1, 1)] {
-        for (center_cov, coeff_rule) in [(false, CoeffRule::Scheduled), (true, CoeffRule::Held)] {
+        for (center_cov, coeff_rule) in [(true, CoeffRule::Scheduled), (false, CoeffRule::Held)] {
             let config =
                 SimDinoConfig { rate_groups, center_cov, coeff_rule, ..SimDinoConfig::default() };
             let context = StepContext { batch_size: batch as usize, ..CTX };
