@@ -33,7 +33,7 @@ pub enum Error {
         "the {set} images have no labels: put them into one folder per class, or list them with labels"
     )]
     Unlabeled {
-        /// Which set, "train" or "test".
+        /// Which set, "training" or "test".
         set: &'static str,
     },
     /// All training images belong to one class.

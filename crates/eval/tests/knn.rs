@@ -166,7 +166,7 @@ fn what_cannot_be_classified_is_a_typed_error() {
     let (train, test) = two_classes();
     let good = config(&[1], 0.07);
     let unlabeled = set(&[at(0.0, 1.0)], &[None]);
-    assert!(matches!(error(&unlabeled, &test, &good), Error::Unlabeled { set: "train" }));
+    assert!(matches!(error(&unlabeled, &test, &good), Error::Unlabeled { set: "training" }));
     assert!(matches!(error(&train, &unlabeled, &good), Error::Unlabeled { set: "test" }));
     let single = set(&[at(0.0, 1.0), at(1.0, 1.0)], &[Some(3); 2]);
     assert!(matches!(error(&single, &test, &good), Error::OneClass { count: 2 }));

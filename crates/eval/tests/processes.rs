@@ -156,7 +156,7 @@ fn fail_in_the_last_process() {
     let features = set.features(&Bands, &options(), &group).unwrap();
     let unlabeled = FeatureSet::new(features.features.copy(), vec![None; features.len()]);
     let error = knn_shared(&unlabeled, &features, &KnnConfig::default(), &group).unwrap_err();
-    assert!(matches!(error, Error::Unlabeled { set: "train" }), "{error}");
+    assert!(matches!(error, Error::Unlabeled { set: "training" }), "{error}");
     assert_eq!(group.all_gather_text("x").unwrap().len(), 2);
 }
 

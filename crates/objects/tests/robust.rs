@@ -117,7 +117,8 @@ proptest! {
         prop_assert_eq!(&maskcut_of(affinity.clone(), grid, &options).unwrap(), &found);
         if grid.cells() > 1 {
             let cut = ncut(&affinity, options.eps).unwrap();
-            prop_assert!(cut.residual < 1e-11, "{}", cut.residual);
+            // Rounding, times the ratio of the largest degree to the smallest, which `eps` bounds.
+            prop_assert!(cut.residual < 1e-9, "{}", cut.residual);
             // A patch that is not even like itself lifts the bound from 1 to 2.
             let reflexive = (0..grid.cells()).all(|i| affinity.alike(i, i));
             let bound = if reflexive { 1.0 } else { 2.0 };

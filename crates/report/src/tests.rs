@@ -137,7 +137,7 @@ fn several_runs_share_charts_and_tables() {
         eval::results::update(&second, |results| results.put(record)).unwrap();
     }
     let html = super::html_of_several(&folders, &read_config).unwrap();
-    let row = "<td>logistic</td><td>top1, this network</td><td></td><td>-</td><td>75.0 %</td>";
+    let row = "<td>logistic</td><td>top1, this network</td><td></td><td>-</td><td>75.0%</td>";
     assert!(html.contains(row), "{html}");
     // Two of one name, and one without a config or results.
     let (_third, third) = run_folder("first");
