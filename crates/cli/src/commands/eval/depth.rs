@@ -221,7 +221,7 @@ impl Task<'_> {
         }
         let estimator = LinearEstimator { network, head, config: config.clone() };
         let (score, images, note) = self.tested(&estimator)?;
-        let notes = [skipped("train", &report.broken), note].into_iter().flatten().collect();
+        let notes = [skipped("training", &report.broken), note].into_iter().flatten().collect();
         Ok(OfNetwork { score, images: [report.images, images], notes })
     }
 

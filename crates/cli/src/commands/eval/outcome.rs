@@ -178,6 +178,10 @@ pub fn text_of(record: &Record) -> String {
 /// The protocol, the images, and their size.
 fn title(record: &Record) -> String {
     let mut parts = vec![record.protocol.clone()];
+    let set = |data: &DataUsed| match data.role.as_str() {
+        "train" => "training".to_owned(),
+        role => role.to_owned(),
+    };
     let classes = |data: &DataUsed| {
         data.classes.map_or_else(String::new, |classes| format!(" of {classes} classes"))
     };
@@ -186,7 +190,7 @@ fn title(record: &Record) -> String {
             .data
             .iter()
             .filter(|data| data.role != TRUTH)
-            .map(|data| format!("{} {} images{}", data.images, data.role, classes(data))),
+            .map(|data| format!("{} {} images{}", data.images, set(data), classes(data))),
     );
     if let (Some(resize), Some(crop)) = (record.resize, record.crop) {
         parts.push(words(EvalTransform { resize, crop }));

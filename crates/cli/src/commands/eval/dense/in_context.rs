@@ -97,7 +97,7 @@ fn measured(
     bar.finish_and_clear();
     let picture = subject.picture.is_some();
     let (score, images, note, shown) = score(&memory, test, config.mask, picture)?;
-    let notes = [skipped("train", &memory.broken), note].into_iter().flatten().collect();
+    let notes = [skipped("training", &memory.broken), note].into_iter().flatten().collect();
     let chosen = vec![("patches_in_memory", memory.len().into())];
     Ok(Scored { score, images: [memory.images, images], notes, chosen, shown })
 }

@@ -125,7 +125,7 @@ fn measured(
         chosen.push(("patches_in_memory", patches.len().into()));
         let picture = args.subject.picture.is_some();
         let (score, images, note, shown) = score(&segmenter, test, config.mask, picture)?;
-        let notes = [skipped("train", &patches.broken), note].into_iter().flatten().collect();
+        let notes = [skipped("training", &patches.broken), note].into_iter().flatten().collect();
         Ok(Scored { score, images: [patches.images, images], notes, chosen, shown })
     };
     args.classifier.iter().map(scored).collect()

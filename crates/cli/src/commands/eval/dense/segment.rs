@@ -167,7 +167,7 @@ impl Task<'_> {
         let picture = subject.picture.is_some();
         let (score, images, skipped_test, shown) = score(&segmenter, &test, self.mask, picture)?;
         let notes =
-            [skipped("train", &report.broken), skipped_test].into_iter().flatten().collect();
+            [skipped("training", &report.broken), skipped_test].into_iter().flatten().collect();
         Ok(Scored { score, images: [report.images, images], notes, chosen: Vec::new(), shown })
     }
 
