@@ -35,9 +35,11 @@ fn data_that_is_not_there() {
 fn what_does_not_fit_this_machine_is_no_wrong_usage() {
     let bench = Bench::new();
     check(&bench, 1, &["train", "tiny.yaml", "run.device=cuda:63"], &["cuda:63", "run.device=cpu"]);
-    for what in ["nowhere", "images"] {
+    for (what, why) in
+        [("nowhere", "does not exist"), ("images", "holds no checkpoint to continue")]
+    {
         let message = bench.fails(1, &["train", "tiny.yaml", "--resume", what]);
-        assert!(message.contains(&format!("{what} holds no checkpoint to continue")), "{message}");
+        assert!(message.contains(&format!("{what} {why}")), "{message}");
         assert!(!bench.path(what).join(".lock").exists(), "nothing is written there");
     }
     check(&bench, 2, &["train", "tiny.yaml", "run.device=tpu"], &["run.device"]);

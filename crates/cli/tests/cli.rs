@@ -100,6 +100,7 @@ fn bad_input_is_one_sentence() {
         (&["data", "check", "empty"], 1, "empty"),
         (&["data", "check", "bad"], 1, "no image can be read"),
         (&["data", "synth", "x", "--size", "4"], 2, "--size: must be at least 16"),
+        (&["data", "synth", "x", "--size", "1000000"], 2, "--size: must be at most 4096"),
         (&["inspect", "missing"], 1, "missing: no such file or folder"),
         (&["inspect", "w.safetensors"], 1, "w.safetensors"),
         (&["inspect", "empty", "--self-check"], 2, "simdino inspect env"),

@@ -90,10 +90,14 @@ fn changed_settings_are_refused_and_named() {
     let end = ["train", "tiny.yaml", "train.stop_after=2", "--resume", "auto"];
     let message = bench.fails(1, &end);
     assert!(message.contains("has done 3 steps, more than the 2"), "{message}");
+    // A k-NN table of the network so far is not that of the network at the end.
+    let results = bench.path("runs/tiny/results.json");
+    std::fs::write(&results, r#"{"knn": {"scores": []}, "crop": 32, "other": 1}"#).unwrap();
     // what does not enter the mathematics may change, and `latest` is the newest checkpoint
     let latest = "runs/tiny/checkpoints/latest";
     bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", latest]);
     assert_eq!(*steps(&bench, "tiny").last().unwrap(), 10);
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), "{\n  \"other\": 1\n}\n");
 }
 
 #[test]
@@ -112,6 +116,15 @@ fn a_damaged_checkpoint_is_passed_over_or_refused() {
     let explicit =
         bench.fails(1, &["train", "tiny.yaml", "--resume", "runs/tiny/checkpoints/step-00000006"]);
     assert!(explicit.contains("student.safetensors") && explicit.contains("SHA-256"), "{explicit}");
+    let teacher = bench.path("runs/tiny/checkpoints/step-00000006/teacher.safetensors");
+    let intact = std::fs::read(&teacher).unwrap();
+    let mut damaged = intact.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&teacher, damaged).unwrap();
+    let embed = ["embed", "--weights", "runs/tiny/checkpoints/step-00000006", "--data"];
+    let refused = bench.fails(1, &[&embed[..], &["images/images", "--out", "f.npy"]].concat());
+    assert!(refused.contains("teacher.safetensors") && refused.contains("SHA-256"), "{refused}");
+    std::fs::write(&teacher, intact).unwrap();
     // the one before is used, and says so; the result is still exact
     let output = bench.run(&["train", "tiny.yaml", "--resume", "auto"]);
     let message = common::stderr(&output);
@@ -187,6 +200,14 @@ fn a_copied_checkpoint_begins_a_run_in_the_folder_of_the_config() {
     assert!(!bench.path("checkpoints").exists() && !copy.join("config.yaml").exists());
     let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
     assert!(state("whole") == state("fork"));
+    // It does not mix with a run that is there.
+    let before = lines(&bench, "whole");
+    let taken = ["train", "tiny.yaml", "run.name=whole", "--resume", "backup/copy"];
+    let message = bench.fails(2, &taken);
+    assert!(message.contains("whole already holds a run, and the checkpoint is not"), "{message}");
+    assert_eq!(lines(&bench, "whole"), before);
+    let gone = bench.fails(1, &["train", "tiny.yaml", "--resume", "backup/gone"]);
+    assert!(gone.contains("backup/gone does not exist"), "{gone}");
 }
 
 #[test]

@@ -180,6 +180,10 @@ impl DataConfig {
         if synthetic {
             check.at_least("synthetic.count", self.synthetic.count, 1);
             check.at_least("synthetic.size", self.synthetic.size, 16);
+            let size = self.synthetic.size;
+            check.that("synthetic.size", size <= 4096, || {
+                format!("must be at most 4096 (got {size})")
+            });
         }
         check.at_least("workers", self.workers, 1);
         check.at_least("prefetch", self.prefetch, 1);

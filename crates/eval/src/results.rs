@@ -89,6 +89,13 @@ impl Results {
         Ok(())
     }
 
+    /// Removes the k-NN table of a network that has been trained further.
+    pub fn remove_table(&mut self) {
+        for key in [TABLE, "untrained", "pixels", "resize", "crop", "precision"] {
+            self.entries.remove(key);
+        }
+    }
+
     /// Writes both files into `folder`, which is created if necessary. Each is complete or unchanged.
     ///
     /// # Errors

@@ -41,10 +41,11 @@ pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
 /// Opens the backbone of any weight file, exported folder, checkpoint, or run.
 ///
 /// # Errors
-/// As [`find`], and if the file is damaged, it contains no vision transformer that is completely
+/// As [`find`], and if the file is damaged, for which the manifest of a checkpoint is compared, it contains no vision transformer that is completely
 /// supported, or an option does not fit.
 pub fn open(path: &Path, options: &LoadOptions, device: Device) -> Result<PretrainedBackbone> {
     let file = find(path, options.policy.role)?;
+    trainer::checkpoint::verify_file(&file)?;
     Ok(PretrainedBackbone::open_with(&file, options, device)?)
 }
 

@@ -58,7 +58,7 @@ pub enum Error {
     Settings(String),
     /// The loss or the gradient was not finite too many times in a row.
     #[error(
-        "{what} at step {step}, the last of {row} lost in a row; the checkpoints before them are intact: lower optim.base_lr or raise optim.warmup_epochs, look at the images named in {}, and continue",
+        "{what} at step {step}, the last of {row} lost in a row; the checkpoints before them are intact: look at the images named in {}, or start another run with a lower optim.base_lr or a longer optim.warmup_epochs",
         images.display()
     )]
     NotFinite {
@@ -73,7 +73,7 @@ pub enum Error {
     },
     /// The weights are no longer finite.
     #[error(
-        "the student's weights are not finite after step {step}, and are not saved; the checkpoints before are intact: lower optim.base_lr or raise optim.warmup_epochs, and continue"
+        "the student's weights are not finite after step {step}, and are not saved; the checkpoints before are intact: start another run with a lower optim.base_lr or a longer optim.warmup_epochs"
     )]
     Lost {
         /// The step, counted from 1.

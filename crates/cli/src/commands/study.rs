@@ -80,6 +80,10 @@ pub fn run(args: &Args) -> Result<()> {
             "stopped by a signal: the same command continues the study ({})",
             out.display()
         ))),
+        false if rows.iter().all(|row| row.status == "failed") => Err(Failure::failed(format!(
+            "every run failed: {} says why, and the same command tries them again",
+            out.join("study.csv").display()
+        ))),
         false => Ok(()),
     }
 }

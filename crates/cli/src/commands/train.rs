@@ -1,5 +1,6 @@
 //! `simdino train`: from a config to a trained backbone and its report.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -172,6 +173,7 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     distributed.describe_ranks()?.iter().for_each(|line| console.note(line));
     if distributed.is_first() {
         settings::write(&dir, loaded, distributed, &session.dataset.fingerprint())?;
+        forget_table(dir.root(), start.step..plan.last_step)?;
     }
     console.start(start.step, plan.last_step);
     let stop = StopFlag::listen()?;
@@ -205,6 +207,17 @@ fn open_dir(distributed: &DistributedContext, root: &Path, resume: &Resume) -> R
     let dir = if distributed.is_first() { Some(RunDir::open(root, resume)?) } else { None };
     distributed.processes.collective().barrier()?;
     dir.map_or_else(|| RunDir::of_others(root), Ok)
+}
+
+/// The k-NN table of a run that goes on is not that of the network with which it will end.
+fn forget_table(run: &Path, steps: Range<u64>) -> Result<()> {
+    if !steps.is_empty() && eval::results::Results::read(run)?.has_table() {
+        eval::results::update(run, |results| {
+            results.remove_table();
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn headline(session: &Session, root: &Path, learner: &Learner, start: Start) -> String {

@@ -51,7 +51,7 @@ impl RunDir {
     /// process trains in it. A folder that was made for nothing is removed again.
     pub fn open(root: &Path, resume: &Resume) -> Result<Self> {
         let restarted = *resume == Resume::Never && root.join("config.yaml").exists();
-        if restarted && !has_hardly_begun(root) {
+        if restarted && holds_run(root) {
             return Err(Failure::usage(format!(
                 "{} already holds a run: continue it with --resume auto, or choose another run.name",
                 root.display()
@@ -112,6 +112,11 @@ impl RunDir {
 
 /// Steps of a run without a checkpoint that are no loss.
 const FEW_STEPS: u64 = 10;
+
+/// Whether there is a run in a folder that has got somewhere.
+pub fn holds_run(root: &Path) -> bool {
+    root.join("config.yaml").exists() && !has_hardly_begun(root)
+}
 
 /// Whether the run in a folder stopped before anything of it was worth keeping: it has no checkpoint, no
 /// weights, and metrics of a few steps at most.

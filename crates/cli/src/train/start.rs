@@ -12,7 +12,7 @@ use trainer::run::TrainingJob;
 use trainer::start::Start;
 
 use super::misfit;
-use super::run_dir::Resume;
+use super::run_dir::{Resume, holds_run};
 use crate::config::RunConfig;
 use crate::console::Console;
 use crate::failure::{Failure, Result};
@@ -25,7 +25,7 @@ use crate::failure::{Failure, Result};
 pub fn run_root(config: &RunConfig, resume: &Resume) -> Result<PathBuf> {
     match resume {
         Resume::From(path) if is_checkpoint(path) => {
-            Ok(run_of(path).unwrap_or_else(|| config.run.folder()))
+            run_of(path).map_or_else(|| folder_of_new(config), Ok)
         }
         Resume::From(path) if path.join("checkpoints").is_dir() => Ok(path.clone()),
         Resume::From(path) => Err(nothing_to_continue(path)),
@@ -33,8 +33,29 @@ pub fn run_root(config: &RunConfig, resume: &Resume) -> Result<PathBuf> {
     }
 }
 
+/// The folder of a run that begins with a checkpoint from elsewhere: no other run may be there.
+fn folder_of_new(config: &RunConfig) -> Result<PathBuf> {
+    let folder = config.run.folder();
+    if holds_run(&folder) {
+        return Err(Failure::usage(format!(
+            "{} already holds a run, and the checkpoint is not one of it: choose another run.name, or \
+             continue the run with --resume auto",
+            folder.display()
+        )));
+    }
+    Ok(folder)
+}
+
 fn nothing_to_continue(path: &Path) -> Failure {
-    Failure::failed(format!("{} holds no checkpoint to continue from", path.display()))
+    let path = path.display();
+    Failure::failed(match path.to_string() {
+        gone if !Path::new(&gone).exists() => {
+            format!(
+                "{gone} does not exist: name a run, or a checkpoint in the folder checkpoints of a run"
+            )
+        }
+        there => format!("{there} holds no checkpoint to continue from"),
+    })
 }
 
 /// The run that a checkpoint belongs to.

@@ -44,9 +44,6 @@ pub fn sizes_for(
     processes: usize,
 ) -> Value {
     let (mut sizes, batch, epochs) = if on_gpu { on_a_gpu(images) } else { on_a_cpu(images) };
-    if !on_gpu {
-        merge(&mut sizes, json!({ "optim": rates(given) }));
-    }
     let split = Split::of(given, processes);
     // A batch of more images than there are is refused.
     let batch = split.whole(batch.min(1 << images.max(2).ilog2()), images);
@@ -96,22 +93,13 @@ fn on_a_cpu(images: usize) -> (Value, usize, f64) {
         "augment": { "global_crops_size": 64, "local_crops_size": 32, "local_crops_number": 4 },
         "model": { "arch": "vit_nano", "patch_size": 16, "image_size": 64, "drop_path_rate": 0.0 },
         "head": { "hidden_dim": 512, "out_dim": 128 },
+        // Both follow the batch.
+        "optim": {
+            "base_lr": 8e-3, "lr_scaling": "sqrt_wrt1024",
+            "momentum_teacher": 0.98, "momentum_batch": 16,
+        },
     });
     (sizes, 16, epochs(IMAGES_ON_CPU, images))
-}
-
-/// Learning rate and momentum that follow the batch, except where the config gives them: what it gives is meant for its
-/// own batch.
-fn rates(given: &Value) -> Value {
-    let given = |key: &str| !given["optim"][key].is_null();
-    let mut rates = json!({});
-    if !given("base_lr") {
-        merge(&mut rates, json!({ "base_lr": 8e-3, "lr_scaling": "sqrt_wrt1024" }));
-    }
-    if !given("momentum_teacher") {
-        merge(&mut rates, json!({ "momentum_teacher": 0.98, "momentum_batch": 16 }));
-    }
-    rates
 }
 
 /// What the batch of a step is divided into.
@@ -279,14 +267,15 @@ mod tests {
     }
 
     #[test]
-    fn given_rates_are_meant_as_they_are() {
+    fn a_given_rate_changes_nothing_else() {
         let of = |optim: Value| {
             config(json!({ "data": { "path": "a" }, "optim": optim }), 800, false).optim
         };
         let chosen = of(json!({}));
         assert_eq!((chosen.momentum_batch, chosen.base_lr), (Some(16), 8e-3));
         let given = of(json!({ "momentum_teacher": 0.996, "base_lr": 1e-3 }));
-        assert_eq!((given.momentum_batch, given.lr_scaling), (None, Default::default()));
+        assert_eq!((given.momentum_teacher, given.base_lr), (0.996, 1e-3));
+        assert_eq!((given.momentum_batch, given.lr_scaling), (Some(16), chosen.lr_scaling));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use manifest::verify;
+pub use manifest::{verify, verify_file};
 pub use resume::{NewestCheckpoint, load, newest_intact};
 use retention::LATEST;
 pub use retention::{list, name_of, set_aside_after};
