@@ -260,6 +260,9 @@ fn wrong_options_of_maskcut_are_named() {
     fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "bbox");
     fs::write(bench.path("truth.json"), truth.replace("2.png", "9.png")).unwrap();
     fails(1, &["--ground-truth", "truth.json"], "9.png");
+    let none = r#"{"images": [], "annotations": [], "categories": []}"#;
+    fs::write(bench.path("truth.json"), none).unwrap();
+    fails(1, &["--ground-truth", "truth.json"], "lists no images");
 }
 
 #[test]

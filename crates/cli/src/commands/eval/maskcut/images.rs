@@ -10,6 +10,7 @@ use score::coco::{
     Annotation, Detections, GroundTruth, Image, Kind, Options, Segmentation, evaluate,
 };
 
+use crate::console::note;
 use crate::failure::{Failure, Result};
 
 /// The images, and what they show.
@@ -37,6 +38,10 @@ impl ImageSet {
             return Ok(Self { files, listed: None, truth: None, kinds: Vec::new() });
         };
         let truth = GroundTruth::read(path)?;
+        if truth.images().is_empty() {
+            return Err(Failure::failed(format!("{}: lists no images", path.display())));
+        }
+        say_unlisted(folder, path, truth.images().len());
         let listed: Vec<Image> = truth.images().iter().take(limit).cloned().collect();
         let mut files = Vec::with_capacity(listed.len());
         for image in &listed {
@@ -96,6 +101,19 @@ impl ImageSet {
             true => Ok(image),
             false => Err(other_size(&self.files[found.index], &image, (width, height))),
         }
+    }
+}
+
+/// Says how many images of the folder the ground truth does not list.
+fn say_unlisted(folder: &Path, truth: &Path, listed: usize) {
+    let all = images_in(folder).map_or(0, |files| files.len());
+    if all > listed {
+        note(&format!(
+            "{} of {all} images in {} are not in {} and are left out",
+            all - listed,
+            folder.display(),
+            truth.display()
+        ));
     }
 }
 
