@@ -123,21 +123,26 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn settings_that_differ_are_named_and_those_of_an_earlier_version_are_not() {
-        let of = |settings: &[(&str, serde_json::Value)]| {
-            settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
-        };
-        let state = RunState {
+    /// The state after a step of a run with these settings.
+    fn state(settings: BTreeMap<String, serde_json::Value>) -> RunState {
+        RunState {
             version: STATE_VERSION,
             step: 1,
             epoch: 0,
             position: 8,
             seed: 0,
             data_fingerprint: "same".into(),
-            settings: of(&[("optim.beta1", json!(0.9)), ("model.free_by_now", json!(0))]),
+            settings,
             probes_missing: false,
+        }
+    }
+
+    #[test]
+    fn settings_that_differ_are_named_and_those_of_an_earlier_version_are_not() {
+        let of = |settings: &[(&str, serde_json::Value)]| {
+            settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
         };
+        let state = state(of(&[("optim.beta1", json!(0.9)), ("model.free_by_now", json!(0))]));
         let check = |settings: BTreeMap<_, _>, print: &str| {
             check_settings(Path::new("c"), &state, &settings, print).map_err(|e| e.to_string())
         };
@@ -159,16 +164,7 @@ mod tests {
         let stds: Vec<f32> =
             (0..20_000).map(|i| i as f32 * 1e-4).chain([0.2023, 0.1994, 0.201]).collect();
         let settings = BTreeMap::from([("augment.std".to_owned(), json!(stds))]);
-        let state = RunState {
-            version: STATE_VERSION,
-            step: 1,
-            epoch: 0,
-            position: 8,
-            seed: 0,
-            data_fingerprint: "same".into(),
-            settings: settings.clone(),
-            probes_missing: false,
-        };
+        let state = state(settings.clone());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(STATE);
         crate::files::write_json(&path, &state).unwrap();
