@@ -47,14 +47,12 @@ fn folder_of_new(config: &RunConfig) -> Result<PathBuf> {
 }
 
 fn nothing_to_continue(path: &Path) -> Failure {
-    let path = path.display();
-    Failure::failed(match path.to_string() {
-        gone if !Path::new(&gone).exists() => {
-            format!(
-                "{gone} does not exist: name a run, or a checkpoint in the folder checkpoints of a run"
-            )
-        }
-        there => format!("{there} holds no checkpoint to continue from"),
+    let shown = path.display();
+    Failure::failed(match path.exists() {
+        true => format!("{shown} holds no checkpoint to continue from"),
+        false => format!(
+            "{shown} does not exist: name a run, or a checkpoint in the folder checkpoints of a run"
+        ),
     })
 }
 
