@@ -124,6 +124,9 @@ fn a_damaged_checkpoint_is_passed_over_or_refused() {
     let embed = ["embed", "--weights", "runs/tiny/checkpoints/step-00000006", "--data"];
     let refused = bench.fails(1, &[&embed[..], &["images/images", "--out", "f.npy"]].concat());
     assert!(refused.contains("teacher.safetensors") && refused.contains("SHA-256"), "{refused}");
+    let from = "init.from=runs/tiny/checkpoints/step-00000006";
+    let refused = bench.fails(1, &["train", "tiny.yaml", "run.name=next", from]);
+    assert!(refused.contains("teacher.safetensors") && refused.contains("SHA-256"), "{refused}");
     std::fs::write(&teacher, intact).unwrap();
     // the one before is used, and says so; the result is still exact
     let output = bench.run(&["train", "tiny.yaml", "--resume", "auto"]);

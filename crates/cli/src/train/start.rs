@@ -121,6 +121,7 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
         return Ok(learner.share_weights()?);
     };
     let path = simdino::weights::find(Path::new(from), init.network)?;
+    checkpoint::verify_file(&path)?;
     let file = TensorFile::open(&path)?;
     let policy =
         ImportPolicy { role: init.network, min_matched: init.min_matched, ..Default::default() };
