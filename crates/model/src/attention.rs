@@ -1,7 +1,7 @@
 //! Multi-head self-attention.
 
 use tch::nn::Module;
-use tch::{Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 use torch_ext::fused;
 
 use crate::error::Result;
@@ -122,9 +122,22 @@ impl Attention {
 
 /// Attention of `q` over `k` and `v`, each `[B, H, T, D/H]`: `[B, T, D]`.
 fn mix(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    if computed_here(&[q, k, v])
+        && let Ok(mixed) = torch_ext::cpu_attention(q, k, v)
+    {
+        return mixed;
+    }
     let mixed =
         Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false);
     mixed.transpose(1, 2).flatten(2, 3) // [B, H, T, D/H] -> [B, T, D]
+}
+
+/// Returns whether our own kernel computes attention of these queries, keys, and values faster: in
+/// bfloat16 on some CPUs, without gradients.
+fn computed_here(parts: &[&Tensor; 3]) -> bool {
+    let suits =
+        |x: &&Tensor| x.kind() == Kind::BFloat16 && x.device() == Device::Cpu && !x.requires_grad();
+    parts.iter().all(suits) && torch_ext::has_cpu_attention()
 }
 
 /// Attention of one query `[B, H, 1, D/H]` over `k` and `v` `[B, H, T, D/H]`: `[B, 1, D]`.
@@ -153,8 +166,6 @@ fn attend_one(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     /// A query of one token, and keys and values as the projection lays them, `[B, T, 2 D]`.

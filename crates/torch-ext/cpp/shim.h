@@ -147,6 +147,10 @@ const char* simdino_fused_linear_why_not(
 const char* simdino_fused_linear(
     tensor_ptr x, tensor_ptr weight, tensor_ptr bias, tensor_ptr* out) noexcept;
 
+// Writes the attention of q, k, and v [B, H, T, W] in bfloat16 on the CPU to out[0], [B, T, H W], without gradients.
+// The processor must have AVX-512 BF16.
+const char* simdino_cpu_attention(tensor_ptr q, tensor_ptr k, tensor_ptr v, tensor_ptr* out) noexcept;
+
 // Bytes on a CUDA device; the layout is repeated in src/ffi.rs.
 struct SimdinoMemory {
   uint64_t allocated, reserved, peak_allocated, free, total;

@@ -242,6 +242,12 @@ unsafe extern "C" {
         bias: *mut C_tensor,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub(crate) fn simdino_cpu_attention(
+        q: *mut C_tensor,
+        k: *mut C_tensor,
+        v: *mut C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> Message;
     pub(crate) fn simdino_cuda_memory(index: c_int, out: *mut Memory) -> Message;
     pub(crate) fn simdino_cuda_reset_peak(index: c_int) -> Message;
     pub(crate) fn simdino_stream_new(index: c_int, out: *mut *mut Stream) -> Message;
@@ -362,7 +368,12 @@ pub(crate) unsafe fn check(what: &'static str, message: Message) -> Result<()> {
 
 /// Returns pointers to the C++ tensors of a list. They are valid as long as the list is borrowed.
 pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
-    tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
+    tensors.iter().map(pointer).collect()
+}
+
+/// Returns a pointer to the C++ tensor, valid as long as the tensor is borrowed.
+pub(crate) fn pointer(tensor: &Tensor) -> *mut C_tensor {
+    tensor.as_ptr().cast_mut()
 }
 
 /// Index of a CUDA device, -1 for the CPU.

@@ -15,6 +15,7 @@ use std::ptr;
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
+use crate::ffi::pointer;
 use crate::{Error, Result, ffi};
 
 /// Checks whether the kernels run on `device` for networks of width `dim`, compiling them if
@@ -307,10 +308,6 @@ fn number_of(kind: Kind) -> Result<c_int> {
             message: format!("tokens are of a floating point type (got {other:?})"),
         }),
     }
-}
-
-fn pointer(tensor: &Tensor) -> *mut C_tensor {
-    tensor.as_ptr().cast_mut()
 }
 
 fn optional(tensor: Option<&Tensor>) -> *mut C_tensor {

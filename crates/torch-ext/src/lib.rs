@@ -11,6 +11,7 @@
 mod adamw;
 mod autocast;
 mod checkpoint;
+mod cpu_attention;
 mod device;
 mod dist;
 mod error;
@@ -30,6 +31,7 @@ mod values;
 pub use adamw::{AdamWStep, fused_adamw_};
 pub use autocast::{autocast, autocast_kind};
 pub use checkpoint::checkpoint;
+pub use cpu_attention::{cpu_attention, has_cpu_attention};
 pub use device::{cuda_version, device_name, libtorch_version, set_current_device};
 pub use dist::{
     Collective, Count, Launch, Launcher, ProcessGroup, Reducer, ReducerOptions, Rendezvous,
