@@ -4,10 +4,11 @@
 //! cargo run -p simdino-eval --example knn_of_npy -- TRAIN.npy TEST.npy
 //! ```
 //!
-//! Each file is a table of float32 or float64, one row per image; beside it is `NAME.labels.npy`, int64, with one class
-//! per row (-1 for none). From Python: `np.save("train.npy", features)`, `np.save("train.labels.npy", labels)`. Features
-//! of `simdino embed` work as well, in each of its formats. Without arguments, the example writes a small set of its
-//! own first. (`simdino eval knn` starts from images, and adds baselines.)
+//! Each file is a table of float32 or float64 with one row per image. Next to it is
+//! `NAME.labels.npy`, int64, with one class per row (-1 for none). From Python:
+//! `np.save("train.npy", features)`, `np.save("train.labels.npy", labels)`. The features of
+//! `simdino embed` work as well, in each of its formats. Without arguments, the example first
+//! writes a small dataset of its own. (`simdino eval knn` starts from images and adds baselines.)
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ fn print_scores(train: &Path, test: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `n` rows around ten centers, the same for every seed.
+/// Writes `n` labeled rows around ten centers, which are the same for every seed.
 fn write_drawn(path: &Path, n: i64, seed: i64) -> Result<()> {
     let options = (Kind::Float, tch::Device::Cpu);
     tch::manual_seed(0);

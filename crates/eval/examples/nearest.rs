@@ -1,10 +1,10 @@
-//! Measures the search of nearest patches, for `benches/peers/hummingbird.py`:
+//! Measures the nearest-patch search for `benches/peers/hummingbird.py`:
 //!
 //! ```text
 //! nearest KEYS QUERIES WIDTH K ROUNDS THREADS
 //! ```
 //!
-//! prints the shortest time as JSON.
+//! prints the shortest time in seconds as JSON.
 
 use std::time::Instant;
 

@@ -10,9 +10,9 @@ use crate::error::Result;
 const BETAS: (f64, f64) = (0.9, 0.999);
 const EPS: f64 = 1e-8;
 
-/// Parameters that require gradients, and their state.
+/// Parameters that require gradients, and their optimizer state.
 pub(crate) struct AdamW {
-    /// By name.
+    /// Parameters by name.
     params: Vec<(&'static str, Tensor)>,
     means: Vec<Tensor>,
     squares: Vec<Tensor>,
@@ -30,7 +30,7 @@ impl AdamW {
         Self { means: like(Tensor::zeros_like), squares: like(Tensor::zeros_like), steps, params }
     }
 
-    /// Takes one step down the gradient of a loss, whose norm is at most `clip`.
+    /// Takes one step on the gradient of a loss, whose norm is clipped to `clip` if given.
     pub(crate) fn step(
         &mut self,
         loss: &Tensor,
@@ -65,12 +65,12 @@ impl AdamW {
         Ok(())
     }
 
-    /// Whether a step was taken, also before an interruption.
+    /// Returns whether any step was taken, including before an interruption.
     pub(crate) fn has_stepped(&self) -> bool {
         self.steps.iter().any(|steps| steps.double_value(&[]) > 0.0)
     }
 
-    /// The state by name, which shares memory with it.
+    /// Returns the tensors of the state by name; they share memory with it.
     pub(crate) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = BTreeMap::new();
         let names = self.params.iter().map(|(name, _)| name);

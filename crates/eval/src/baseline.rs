@@ -11,18 +11,18 @@ use crate::error::Result;
 use crate::features::{ExtractOptions, FeatureSet, collect};
 use crate::subset::spread;
 
-/// Dimensions that vary less than this in the train set are not scaled up.
+/// Lower bound of the standard deviations that dimensions are divided by.
 const STD_MIN: f64 = 1e-6;
 
 /// How the pixel baseline reads images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PixelOptions {
-    /// Side of the square to which images are shrunk, in pixels; the shorter side is resized, and
+    /// Side in pixels of the square to which images are shrunk: the shorter side is resized, and
     /// the center is cropped.
     pub side: u32,
     /// Decoding threads; `None` = one per core.
     pub workers: Option<usize>,
-    /// Maximum number of images of the train and the test set, spread evenly over each; `None` = all.
+    /// Maximum numbers of training and test images, spread evenly over each set; `None` = all.
     pub limits: [Option<usize>; 2],
 }
 
@@ -32,8 +32,8 @@ impl Default for PixelOptions {
     }
 }
 
-/// Shrinks images to a small square and flattens them to `side * side * C` values of C channels,
-/// with each dimension standardized by the mean and standard deviation of the train set.
+/// Shrinks images to small squares and flattens them to `side * side * C` values. Each dimension is
+/// standardized by the mean and standard deviation of the training set.
 ///
 /// # Errors
 /// Returns an error if the side is 0 or no image is readable.
@@ -49,7 +49,7 @@ pub fn pixel_features(
     Ok((train, test))
 }
 
-/// Scales each dimension to the mean 0 and the standard deviation 1 of the train set.
+/// Standardizes each dimension by the mean and standard deviation of the training set.
 pub(crate) fn standardize(train: &mut FeatureSet, test: &mut FeatureSet) {
     let mean = train.features.mean_dim([0].as_slice(), true, Kind::Float); // [n, D] -> [1, D]
     let std = train.features.std_dim([0].as_slice(), false, true).clamp_min(STD_MIN); // -> [1, D]
@@ -57,14 +57,14 @@ pub(crate) fn standardize(train: &mut FeatureSet, test: &mut FeatureSet) {
     test.features = (&test.features - &mean) / &std;
 }
 
-/// The pixels of the `chosen` images, as they are.
+/// Returns the pixels of the `chosen` images, scaled to [0, 1] but not standardized.
 pub(crate) fn raw_pixels(
     dataset: &Arc<Dataset>,
     chosen: Vec<usize>,
     options: &PixelOptions,
 ) -> Result<FeatureSet> {
     let transform = EvalTransform { resize: options.side, crop: options.side };
-    // The pixels are used without normalization.
+    // The loader's pixels are used directly, so the normalization is never applied.
     let normalize = Normalize { mean: Vec::new(), std: Vec::new() };
     let extract = ExtractOptions {
         batch: 256,

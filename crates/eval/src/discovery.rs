@@ -1,4 +1,4 @@
-//! Objects of images without labels: MaskCut on the attention features of a network.
+//! Unsupervised object discovery: MaskCut on the attention features of a network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::features::{heads_side_by_side, to_array};
 use crate::frozen::Frozen;
 use crate::pictures::{Row, as_high_as_a_cell, with_masks};
 
-/// Which vectors of the last block's attention describe a patch.
+/// The vectors of the last block's attention that describe a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionFeature {
     /// The queries.
@@ -33,42 +33,43 @@ pub enum AttentionFeature {
 pub struct DiscoveryOptions<'a> {
     /// The network, whose input must have three channels.
     pub frozen: Frozen<'a>,
-    /// Which vectors.
+    /// The vectors that describe a patch.
     pub feature: AttentionFeature,
     /// Side of the square to which images are resized, in pixels; 480 in MaskCut.
     pub side: usize,
-    /// How patches become masks.
+    /// Options for turning patch features into masks.
     pub maskcut: MaskCutOptions,
-    /// How masks are refined to the edges of the image; `None` = they are not.
+    /// Options for refining masks to the edges of the image; `None` = no refinement.
     pub crf: Option<CrfOptions>,
 }
 
 /// The objects of an image.
 #[derive(Debug)]
 pub struct Found {
-    /// Position of the file among those that were given.
+    /// Position of the image among the given files.
     pub index: usize,
     /// The image.
     pub image: Image,
-    /// Masks of the size of the image, in the order in which they were found.
+    /// Masks of the size of the image, in the order of discovery.
     pub masks: Vec<Mask>,
     /// All rounds of MaskCut, on the grid of patches.
     pub rounds: Vec<Round>,
 }
 
-/// Finds the objects of each image, one by one, and hands them to `take`. Images that cannot be read are left out
-/// and returned.
+/// Finds the objects of each image, and passes the images to `take` one by one. Returns the images
+/// that cannot be read, which are left out.
 ///
 /// # Errors
-/// Returns an error if the network does not take RGB images, if no image is readable, if the options mean nothing, and
-/// the first error of `take`.
+/// Returns an error if the network does not take RGB images, no image is readable, or the options
+/// are invalid, and the first error of `take`.
 ///
 /// # Source
 /// CutLER's maskcut.py and crf.py.
 ///
 /// # Deviations
-/// The eigenvector has a fixed sign, so that the rule about corners always applies (see [`mod@objects::maskcut`]). A resize
-/// that shrinks the height more than the width begins with the width, as in Pillow before 13.
+/// The eigenvector has a fixed sign, so that the rule about corners always applies (see
+/// [`mod@objects::maskcut`]). A resize that shrinks the height more than the width starts with the
+/// width, as in Pillow before version 13.
 pub fn discover<E: From<Error> + From<data::Error>>(
     files: &[PathBuf],
     options: &DiscoveryOptions<'_>,
@@ -86,7 +87,7 @@ pub fn discover<E: From<Error> + From<data::Error>>(
     in_order(0..files.len(), workers, make, |index, prepared| {
         let (image, picture) = match prepared {
             Ok(prepared) => prepared,
-            // A wrong option is wrong for all images.
+            // An invalid option is invalid for all images.
             Err(error @ Error::Objects(objects::Error::Option { .. })) => return Err(error.into()),
             Err(error) => {
                 let name = files[index].display().to_string();
@@ -107,7 +108,7 @@ pub fn discover<E: From<Error> + From<data::Error>>(
     Ok(broken)
 }
 
-/// Reads an image and resizes it for the network.
+/// Reads an image and prepares it for the network.
 fn prepared(file: &Path, side: usize, patch: usize) -> Result<(Image, Picture)> {
     let unreadable =
         |error: std::io::Error| Error::Unreadable { path: file.to_owned(), source: error.into() };
@@ -118,7 +119,7 @@ fn prepared(file: &Path, side: usize, patch: usize) -> Result<(Image, Picture)> 
     Ok((image, picture))
 }
 
-/// The vectors of all patches, `[N, D]`, with the heads side by side.
+/// Returns the vectors of all patches, `[N, D]`, with heads concatenated.
 fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Result<Array2<f32>> {
     let Grid { height, width } = picture.input_size;
     let input = options.frozen.input(&picture.input, [1, height, width])?;
@@ -131,14 +132,14 @@ fn attention_features(picture: &Picture, options: &DiscoveryOptions<'_>) -> Resu
     to_array(&heads_side_by_side(&vectors, options.frozen.network.config()))
 }
 
-/// The images, as cells of a row.
+/// Returns a row with the images as cells.
 #[must_use]
 pub fn image_row(found: &[Found]) -> Row {
     let cells = found.iter().map(|found| as_high_as_a_cell(&found.image.to_rgb())).collect();
     Row { cells, ..Row::default() }
 }
 
-/// The images with their masks in colors, as cells of a row.
+/// Returns a row with the images, overlaid with their masks in colors, as cells.
 #[must_use]
 pub fn mask_row(label: &str, found: &[Found]) -> Row {
     let tinted = |found: &Found| with_masks(found.image.to_rgb(), &found.masks);

@@ -1,8 +1,8 @@
-//! Errors of this crate.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
-/// Result type of this crate.
+/// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of an evaluation.
@@ -14,7 +14,7 @@ pub enum Error {
     Setting {
         /// The setting.
         key: &'static str,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it, and how to fix it.
         problem: String,
     },
     /// No image of a set could be read.
@@ -25,7 +25,7 @@ pub enum Error {
         /// Name of the first image, with the reason.
         first: String,
     },
-    /// Another of the processes that share an evaluation has failed.
+    /// Another process that shares the evaluation has failed.
     #[error("another process failed at its share of the evaluation; its message says why")]
     Elsewhere,
     /// A set has no labels, but labels are required.
@@ -33,7 +33,7 @@ pub enum Error {
         "the {set} images have no labels: put them into one folder per class, or list them with labels"
     )]
     Unlabeled {
-        /// Which set, "training" or "test".
+        /// The set, "training" or "test".
         set: &'static str,
     },
     /// All training images belong to one class.
@@ -42,8 +42,7 @@ pub enum Error {
         /// Number of labeled training images.
         count: usize,
     },
-    /// One set names its classes and the other numbers them, so nothing tells which classes
-    /// correspond.
+    /// One set names its classes and the other numbers them, so they cannot be matched.
     #[error(
         "the {named} set names its classes and the {numbered} set numbers them: list both with names, \
          or both with numbers"
@@ -54,13 +53,13 @@ pub enum Error {
         /// The set with numbers.
         numbered: &'static str,
     },
-    /// The test set has classes that are not in the train set.
+    /// The test set has classes that the training set lacks.
     #[error(
         "classes of the test set that the train set does not have: {classes}; both must name \
          their classes alike"
     )]
     ClassMismatch {
-        /// The classes, as one string.
+        /// The classes, as a comma-separated list.
         classes: String,
     },
     /// Two sets of features have different widths.
@@ -68,7 +67,7 @@ pub enum Error {
         "train features are {train} wide but test features {test}: use the same model for both"
     )]
     Width {
-        /// Width of the train features.
+        /// Width of the training features.
         train: i64,
         /// Width of the test features.
         test: i64,
@@ -76,7 +75,7 @@ pub enum Error {
     /// Features are infinite or NaN.
     #[error("features of {count} of {total} {set} images are not finite: the weights are broken")]
     NotFinite {
-        /// Which set.
+        /// The set.
         set: &'static str,
         /// Number of images with such a feature.
         count: i64,
@@ -88,17 +87,17 @@ pub enum Error {
         "features of {count} of {total} patches of {set} images are not finite: the weights are broken"
     )]
     PatchesNotFinite {
-        /// Which set.
+        /// The set.
         set: &'static str,
         /// Number of patches with such a feature.
         count: i64,
-        /// Number of patches looked at.
+        /// Number of patches that were checked.
         total: i64,
     },
-    /// Label images to learn from have no pixel that is not ignored.
+    /// Every pixel of the label images to learn from is ignored.
     #[error("every pixel of the label images to learn from is ignored")]
     NothingLabeled,
-    /// Label images to compare predictions with have no pixel that is not ignored.
+    /// Every pixel of the label images to compare predictions with is ignored.
     #[error("every pixel of the label images that predictions are compared with is ignored")]
     NothingToScore,
     /// No depth is in range.
@@ -120,15 +119,15 @@ pub enum Error {
         /// The loss.
         value: f64,
     },
-    /// Cached features need more memory than they may take.
+    /// Cached features need more memory than allowed.
     #[error(
         "cached features need more than {gb} GB: allow more, use fewer images, or train without a cache"
     )]
     CacheTooSmall {
-        /// The limit.
+        /// The limit in GB.
         gb: f64,
     },
-    /// A file of ground truth is inconsistent.
+    /// A ground-truth file is inconsistent.
     #[error("{}: {problem}", path.display())]
     GroundTruth {
         /// The file.
@@ -136,7 +135,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// There is nothing to find.
+    /// No query has a positive.
     #[error("no query has an image that should be found")]
     NoPositives,
     /// A folder has no image files.
@@ -148,7 +147,7 @@ pub enum Error {
     /// A tensor does not have the expected shape.
     #[error("{what} must have the shape {expected} (got {got:?})")]
     Shape {
-        /// Which tensor.
+        /// The tensor.
         what: &'static str,
         /// The expected shape, in words.
         expected: &'static str,
@@ -161,7 +160,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A file contains no features.
+    /// A file does not contain what is expected of it, such as features or their labels.
     #[error("{}: {problem}", path.display())]
     FeatureFile {
         /// The file.
@@ -169,7 +168,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A feature file cannot be read.
+    /// A file cannot be read.
     #[error("{}: cannot read it", path.display())]
     Unreadable {
         /// The file.
@@ -177,7 +176,7 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A feature file cannot be written.
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Unwritten {
         /// The file.
@@ -185,7 +184,7 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A safetensors feature file cannot be read or written.
+    /// A safetensors file cannot be read or written.
     #[error(transparent)]
     Tensors(model::Error),
     /// Images could not be read or transformed.
@@ -194,13 +193,13 @@ pub enum Error {
     /// An image could not be cropped.
     #[error("cannot crop an image")]
     Augment(#[from] augment::Error),
-    /// No masks could be made of the features of an image.
+    /// No masks could be computed from the features of an image.
     #[error("cannot find objects")]
     Objects(#[from] objects::Error),
     /// The model rejected its input.
     #[error("the model failed")]
     Model(#[from] model::Error),
-    /// There are too few training images to hold some out.
+    /// There are too few training images to hold some out for choosing `C`.
     #[error(
         "{images} labeled training images are too few to choose C on a part of them: give one C"
     )]
@@ -208,7 +207,7 @@ pub enum Error {
         /// Number of labeled training images.
         images: usize,
     },
-    /// There are too few training images to hold some out for a probe.
+    /// There are too few training images to hold some out for a linear probe.
     #[error(
         "{images} labeled training images are too few to hold a tenth out: choose on the test images"
     )]
@@ -216,7 +215,7 @@ pub enum Error {
         /// Number of labeled training images.
         images: usize,
     },
-    /// No image of a batch could be read.
+    /// No image of a batch could be read, although all could be read before.
     #[error("none of the {count} images of a batch could be read, although all could before")]
     LostImages {
         /// Number of images.
@@ -228,7 +227,7 @@ pub enum Error {
         /// The feature.
         name: String,
     },
-    /// A file of results is damaged.
+    /// A results file is damaged.
     #[error("{}: the file is damaged; move it away, and the next evaluation creates a new one", path.display())]
     Results {
         /// The file.
@@ -250,7 +249,7 @@ pub enum Error {
         /// The score.
         what: String,
     },
-    /// The device has no autocast.
+    /// The device does not support autocast.
     #[error(transparent)]
     Autocast(#[from] torch_ext::Error),
     /// A libtorch operation failed.

@@ -1,4 +1,4 @@
-//! Feature extraction for a whole dataset.
+//! Feature extraction for datasets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,9 +16,10 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::subset::spread;
 
-/// Turns each image into one vector.
+/// A network that turns each image into one vector.
 pub trait FeatureExtractor {
-    /// Computes features from normalized `[B, 3, H, W]` to `[B, D]` in fp32, without gradients.
+    /// Computes the features `[B, D]` of normalized images `[B, C, H, W]` in fp32, without
+    /// gradients.
     ///
     /// # Errors
     /// Returns an error if the model does not accept the images.
@@ -26,14 +27,14 @@ pub trait FeatureExtractor {
 }
 
 impl FeatureExtractor for VisionTransformer {
-    /// The class token after the final norm.
+    /// Returns the class token after the final norm.
     fn features(&self, images: &Tensor) -> Result<Tensor> {
         let cls = tch::no_grad(|| self.forward_cls(images, Mode::Eval))?;
         Ok(cls.to_kind(Kind::Float))
     }
 }
 
-/// The mean of the patch tokens after the final norm, instead of the class token.
+/// Extracts the mean of the patch tokens after the final norm, instead of the class token.
 #[derive(Debug)]
 pub struct MeanPatch<'a>(pub &'a VisionTransformer);
 
@@ -48,15 +49,15 @@ impl FeatureExtractor for MeanPatch<'_> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FeatureSet {
-    /// `[n, D]`, fp32, on the CPU.
+    /// The features, `[n, D]`, fp32, on the CPU.
     pub features: Tensor,
     /// Class of each image, if it has one.
     pub labels: Vec<Option<u32>>,
-    /// Name of each image; empty if they have none.
+    /// Name of each image; empty if images have no names.
     pub names: Vec<String>,
-    /// Names of the classes by label; empty if they have none.
+    /// Names of the classes by label; empty if classes have no names.
     pub class_names: Vec<String>,
-    /// Images that could not be read; they have no row.
+    /// Images that could not be read and have no row.
     pub broken: Vec<BrokenImage>,
 }
 
@@ -67,20 +68,20 @@ impl FeatureSet {
         Self { features, labels, names, class_names, broken }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Returns `true` if there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 }
 
-/// Precision in which features are computed. They are stored in fp32.
+/// The precision in which features are computed; they are always stored in fp32.
 ///
-/// As text, as in a record or on a command line: `fp32` or `bf16`.
+/// The text form in records and on the command line is `fp32` or `bf16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -88,7 +89,7 @@ pub enum FeaturePrecision {
     /// Single precision.
     #[default]
     Fp32,
-    /// Matrix products in bf16 under autocast; several times as fast on a GPU.
+    /// Matrix products in bf16 under autocast, which is several times as fast on a GPU.
     Bf16,
 }
 
@@ -114,6 +115,7 @@ impl FromStr for FeaturePrecision {
 }
 
 impl FeaturePrecision {
+    /// Returns the kind for autocast, or `None` if it is not needed.
     pub(crate) fn autocast(self) -> Option<Kind> {
         match self {
             Self::Fp32 => None,
@@ -122,14 +124,14 @@ impl FeaturePrecision {
     }
 }
 
-/// How images are read, and where the model runs.
+/// Options of feature extraction.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ExtractOptions {
-    /// Resize and crop. 256 and 224 in DINO.
+    /// Resize and crop sizes; 256 and 224 in DINO.
     pub transform: EvalTransform,
-    /// Mean and standard deviation of each channel on the scale [0, 1]; must match those of
-    /// training.
+    /// Mean and standard deviation of each channel for values on the scale [0, 1]; must match those
+    /// of training.
     pub normalize: Normalize,
     /// Images per forward pass.
     pub batch: usize,
@@ -144,7 +146,7 @@ pub struct ExtractOptions {
 }
 
 impl ExtractOptions {
-    /// Uses all images, in fp32, on the CPU with all cores.
+    /// Returns options that use all images, in fp32, on the CPU with all cores.
     pub fn new(transform: EvalTransform, normalize: Normalize) -> Self {
         Self {
             transform,
@@ -157,7 +159,7 @@ impl ExtractOptions {
         }
     }
 
-    /// Images per forward pass that keep `device` busy.
+    /// Returns the number of images per forward pass that keeps `device` busy.
     pub fn batch_for(device: Device) -> usize {
         if device == Device::Cpu { 64 } else { 256 }
     }
@@ -176,10 +178,10 @@ pub fn extract(
     extract_with_progress(dataset, extractor, options, &mut |_, _| ())
 }
 
-/// Like [`extract`], but calls `progress(images done, total images)` after each batch.
+/// Like [`extract`], but calls `progress(completed images, total images)` after each batch.
 ///
 /// # Errors
-/// As [`extract`].
+/// Fails like [`extract`].
 pub fn extract_with_progress(
     dataset: &Arc<Dataset>,
     extractor: &dyn FeatureExtractor,
@@ -190,7 +192,7 @@ pub fn extract_with_progress(
     extract_chosen(dataset, chosen, extractor, options, progress)
 }
 
-/// [`extract_with_progress`] of these images.
+/// [`extract_with_progress`] for the `chosen` images.
 pub(crate) fn extract_chosen(
     dataset: &Arc<Dataset>,
     chosen: Vec<usize>,
@@ -207,8 +209,8 @@ pub(crate) fn extract_chosen(
     })
 }
 
-/// Queries, keys, or values of one image, `[1, H, T, D/H]`, as vectors of its patches, `[N, D]`, with the heads side by
-/// side.
+/// Concatenates the heads of the queries, keys, or values of one image: `[1, H, T, D/H]` to one
+/// vector per patch, `[N, D]`.
 pub(crate) fn heads_side_by_side(vectors: &Tensor, model: &ModelConfig) -> Tensor {
     let vectors = vectors.transpose(1, 2).flatten(2, 3).squeeze_dim(0); // -> [1, T, D] -> [T, D]
     let first = 1 + model.num_register_tokens;
@@ -218,7 +220,7 @@ pub(crate) fn heads_side_by_side(vectors: &Tensor, model: &ModelConfig) -> Tenso
 /// Converts pixels `[B, H, W, C]` to normalized input `[B, C, H, W]` in fp32 on `device`.
 ///
 /// # Errors
-/// Returns an error if there are not C means and deviations.
+/// Returns an error if the numbers of means and channels differ.
 pub fn to_input(images: &Array4<u8>, normalize: &Normalize, device: Device) -> Result<Tensor> {
     let (b, h, w, channels) = images.dim();
     let contiguous = images.as_standard_layout();
@@ -230,7 +232,7 @@ pub fn to_input(images: &Array4<u8>, normalize: &Normalize, device: Device) -> R
     Ok(normalize.apply(pixels, [b, h, w], device)?)
 }
 
-/// A matrix `[n, D]` on any device as one of `ndarray`, in fp32.
+/// Converts a matrix `[n, D]` on any device to an `ndarray` in fp32.
 pub(crate) fn to_array(matrix: &Tensor) -> Result<Array2<f32>> {
     let got = matrix.size();
     let shape =
@@ -242,15 +244,16 @@ pub(crate) fn to_array(matrix: &Tensor) -> Result<Array2<f32>> {
     Array2::from_shape_vec((rows as usize, columns as usize), values).map_err(|_| shape())
 }
 
-/// Divides each row by its norm. `[n, D] -> [n, D]`, in the kind of the features.
+/// Divides each row by its norm: `[n, D]` to `[n, D]`, in the kind of the features.
 ///
-/// Measurements do not depend on the scale of features, so only rows of zeros are left unchanged:
-/// those with a norm below 1e-12, as in `torch.nn.functional.normalize`, which DINO's k-NN uses.
+/// Evaluations do not depend on the scale of features. Norms are clamped to at least 1e-12, as in
+/// `torch.nn.functional.normalize`, which DINO's k-NN uses, so rows of zeros stay zero.
 pub fn unit_rows(features: &Tensor) -> Tensor {
     torch_ext::unit_rows(features, 1e-12)
 }
 
-/// Runs `to_features` over batches of the `chosen` images of `dataset` and collects the rows on the CPU.
+/// Runs `to_features` on batches of the `chosen` images of `dataset`, and collects the rows on the
+/// CPU.
 pub(crate) fn collect(
     dataset: &Arc<Dataset>,
     chosen: Vec<usize>,
@@ -287,8 +290,8 @@ pub(crate) fn collect(
     Ok(FeatureSet { features: rows.into_tensor(), labels, names, class_names, broken })
 }
 
-/// Features of many batches. They leave the device in large pieces: a copy waits for all that the
-/// device has been asked for, and it should compute while the next images are decoded.
+/// The features of many batches. They leave the device in large blocks, because a copy waits for
+/// all pending work of the device, which should instead compute while the next images are decoded.
 #[derive(Default)]
 struct Rows {
     on_cpu: Vec<Tensor>,
@@ -297,7 +300,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Values that stay on the device, 256 MB of fp32.
+    /// Maximum number of values that wait on the device: 256 MB of fp32.
     const MOST: usize = 64 << 20;
 
     fn push(&mut self, features: Tensor) {
@@ -320,14 +323,14 @@ impl Rows {
         self.on_cpu.is_empty() && self.on_device.is_empty()
     }
 
-    /// Returns all rows, on the CPU; there must be one.
+    /// Returns all rows, at least one, on the CPU.
     fn into_tensor(mut self) -> Tensor {
         self.fetch();
         Tensor::cat(&self.on_cpu, 0)
     }
 }
 
-/// Fails if a patch of these features, `[N, D]`, is infinite or NaN.
+/// Returns an error if any patch of these features, `[N, D]`, is infinite or NaN.
 pub(crate) fn check_finite(features: &Tensor, set: &'static str) -> Result<()> {
     let finite = features.isfinite().all_dim(1, false); // [N, D] -> [N]
     let (count, total) = (finite.sum(Kind::Int64).int64_value(&[]), features.size()[0]);

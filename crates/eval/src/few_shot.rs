@@ -1,4 +1,4 @@
-//! k-NN with few labeled training images of each class, drawn several times.
+//! k-NN with few labeled training images per class, drawn several times.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use crate::knn::{KnnConfig, KnnScore, check_config, classify};
 use crate::labeled::{Labeled, comparable};
 use crate::record::Record;
 
-/// Settings of the subsets.
+/// Settings of few-shot k-NN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FewShotConfig {
-    /// Training images of each class; a class with fewer contributes all of them.
+    /// Numbers of training images per class. A class with fewer contributes all of them.
     pub per_class: Vec<usize>,
-    /// Number of subsets that are drawn, with their numbers from 0 as seeds.
+    /// Number of subsets that are drawn; their seeds are 0, 1, ..
     pub tries: usize,
 }
 
-/// Accuracy for a number of training images of each class and a number of neighbors.
+/// Accuracy for a number of training images per class and a number of neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FewShotScore {
-    /// Training images of each class.
+    /// Number of training images per class.
     pub per_class: usize,
     /// Requested number of neighbors.
     pub k: usize,
@@ -32,14 +32,14 @@ pub struct FewShotScore {
     pub k_used: usize,
     /// Mean top-1 accuracy over the tries, 0-1.
     pub top1: f64,
-    /// Standard deviation of the top-1 accuracy between tries; 0 for one try.
+    /// Standard deviation of the top-1 accuracy over the tries; 0 for one try.
     pub top1_std: f64,
     /// Mean top-5 accuracy over the tries, 0-1.
     pub top5: f64,
 }
 
 impl FewShotScore {
-    /// Adds scores to a record, of this network or of a baseline.
+    /// Adds scores to a record, as those of the network or of a baseline.
     pub fn describe(scores: &[Self], baseline: Option<&str>, record: &mut Record) {
         for score in scores {
             let name = format!("shots{}_k{}", score.per_class, score.k);
@@ -56,15 +56,15 @@ impl FewShotScore {
     }
 }
 
-/// Classifies the test images by subsets of the training images, as [`fn@crate::knn`] does by all of
-/// them: scores by number of images of each class, then by `k`.
+/// Classifies the test images as [`fn@crate::knn`] does, but by random subsets of the training
+/// images. Returns scores ordered by the number of images per class, then by `k`.
 ///
 /// # Errors
-/// As [`fn@crate::knn`], and if a number of images or the number of tries is 0.
+/// Fails like [`fn@crate::knn`], and if a number of images or the number of tries is 0.
 ///
 /// # Source
-/// The options `n-per-class-list` and `n-tries` of DINOv2's eval/knn.py at b8931f7; it draws the same
-/// subsets.
+/// The options `n-per-class-list` and `n-tries` of DINOv2's eval/knn.py at b8931f7, which draws the
+/// same subsets.
 pub fn few_shot(
     train: &FeatureSet,
     test: &FeatureSet,
@@ -92,7 +92,8 @@ pub fn few_shot(
     Ok(scores)
 }
 
-/// Rows of `per_class` images of each class.
+/// Draws the rows of `per_class` images of each class, as PyTorch does after `manual_seed(seed)`.
+/// Restores the generator.
 fn subset(train: &Labeled, per_class: usize, seed: u64) -> Result<Tensor> {
     let mut by_class: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
     for (row, &label) in (0..).zip(&train.labels) {
@@ -113,7 +114,7 @@ fn subset(train: &Labeled, per_class: usize, seed: u64) -> Result<Tensor> {
     Ok(Tensor::from_slice(&drawn?))
 }
 
-/// Mean and deviation of score `i` of all tries.
+/// Returns the mean and standard deviation of score `i` over all tries.
 fn averaged(per_class: usize, tries: &[Vec<KnnScore>], i: usize) -> FewShotScore {
     let of = |value: fn(&KnnScore) -> f64| {
         let values: Vec<f64> = tries.iter().map(|scores| value(&scores[i])).collect();

@@ -29,7 +29,7 @@ pub enum FeatureFormat {
 }
 
 impl FeatureFormat {
-    /// Returns the format for files with this name.
+    /// Returns the format of a file with this name, or `None` if its extension is unknown.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "npy" => Some(Self::Npy),
@@ -40,16 +40,16 @@ impl FeatureFormat {
     }
 }
 
-/// Reads features that [`write_features`] or any other program wrote: `[n, D]` in double
+/// Reads features written by [`write_features`] or any other program, as `[n, D]` in double
 /// precision.
 ///
-/// A NumPy array contains float32 or float64; a safetensors file has a tensor `features`, or a
-/// single tensor; a CSV file has a header, and numbers in the columns `f0`, `f1`, ..; its other
-/// columns are ignored.
+/// A NumPy array contains float32 or float64. A safetensors file has a tensor `features`, or a
+/// single tensor. A CSV file has a header and numbers in the columns `f0`, `f1`, ..; other columns
+/// are ignored.
 ///
 /// # Errors
 /// Returns an error that names the file if it cannot be read, its name indicates no supported
-/// format ([`Error::FeatureFormat`]), it contains no table of numbers, or not all of them are
+/// format ([`Error::FeatureFormat`]), it contains no table of numbers, or not all numbers are
 /// finite.
 pub fn read_features(path: &Path) -> Result<Tensor> {
     if !path.is_file() {
@@ -74,18 +74,18 @@ pub fn read_features(path: &Path) -> Result<Tensor> {
     Ok(table)
 }
 
-/// Reads features with the names, labels, and classes of their images, as [`write_features`] wrote
-/// them: from a CSV file itself, and for the other formats from `NAME.names.csv` beside them. From
-/// NumPy, labels may also be in `NAME.labels.npy`, int64 with one label per row, and -1 for none.
-/// Without any of these, no image has a label.
+/// Reads features with the names, labels, and classes of their images, as written by
+/// [`write_features`]: for CSV from the file itself, for the other formats from `NAME.names.csv`
+/// next to it. For NumPy and safetensors, labels may also be in `NAME.labels.npy`, int64 with one
+/// label per row and -1 for none. Without any of these, no image has a label.
 ///
-/// Features are in single precision. Classes with names are numbered anew, in the order of their
+/// Features are in single precision. Classes with names are renumbered in the order of their
 /// labels; evaluations match them by name.
 ///
 /// # Errors
-/// Returns an error that names the file as [`read_features`] does, if labels cannot be read or
-/// contradict each other, if their number is not that of the features, or if a feature is too large
-/// for single precision.
+/// Returns an error that names the file under the conditions of [`read_features`], and if labels
+/// cannot be read or contradict each other, their number does not match that of the features, or a
+/// feature is too large for single precision.
 pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
     let features = read_features(path)?.to_kind(Kind::Float);
     if f64::try_from(features.isfinite().all())? == 0.0 {
@@ -105,8 +105,8 @@ pub fn read_feature_set(path: &Path) -> Result<FeatureSet> {
     Ok(set)
 }
 
-/// Writes features atomically, and creates the folder. Names, labels, and classes are in the same
-/// file for CSV, otherwise in `NAME.names.csv` beside it.
+/// Writes features atomically, creating the folder if needed. Names, labels, and classes are in the
+/// same file for CSV, and otherwise in `NAME.names.csv` next to it.
 ///
 /// # Errors
 /// Returns an error if the name indicates no supported format or writing fails.
@@ -148,7 +148,7 @@ fn npy(path: &Path) -> Result<Tensor> {
     Ok(Tensor::from_slice(&numbers).reshape([n as i64, d as i64]))
 }
 
-/// Returns the tensor named `features`, or the only one.
+/// Returns the tensor named `features`, or the only tensor.
 fn only(path: &Path, mut tensors: BTreeMap<String, Tensor>) -> Result<Tensor> {
     if let Some(features) = tensors.remove("features") {
         return Ok(features);
@@ -187,7 +187,7 @@ fn csv(path: &Path) -> Result<Tensor> {
     Ok(Tensor::from_slice(&numbers).reshape([rows, columns.len() as i64]))
 }
 
-/// Returns name, label, and class of row `i`.
+/// Returns the name, label, and class of row `i` as CSV cells.
 fn name_cells(set: &FeatureSet, i: usize) -> String {
     let label = set.labels.get(i).copied().flatten();
     let class = label.and_then(|label| set.class_names.get(label as usize));
@@ -196,7 +196,7 @@ fn name_cells(set: &FeatureSet, i: usize) -> String {
     format!("{name},{label},{}", class.map(|class| cell(class)).unwrap_or_default())
 }
 
-/// RFC 4180: quotes text that contains a separator.
+/// Quotes text that contains a separator, as in RFC 4180.
 fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

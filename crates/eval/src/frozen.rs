@@ -1,4 +1,4 @@
-//! A network that is only measured.
+//! A frozen network for evaluations.
 
 use model::VisionTransformer;
 use model::normalize::Normalize;
@@ -7,12 +7,12 @@ use tch::{Device, Tensor};
 use crate::error::Result;
 use crate::features::FeaturePrecision;
 
-/// A network, and how it sees images.
+/// A frozen network, and how images are prepared for it.
 #[derive(Debug)]
 pub struct Frozen<'a, N: ?Sized = VisionTransformer> {
     /// The network.
     pub network: &'a N,
-    /// Mean and standard deviation of its input.
+    /// Mean and standard deviation of its input channels.
     pub normalize: &'a Normalize,
     /// Its device.
     pub device: Device,
@@ -20,7 +20,7 @@ pub struct Frozen<'a, N: ?Sized = VisionTransformer> {
     pub precision: FeaturePrecision,
 }
 
-// Derived implementations would need a network that can be copied.
+// Derived implementations would require `N: Clone` and `N: Copy`.
 impl<N: ?Sized> Clone for Frozen<'_, N> {
     fn clone(&self) -> Self {
         *self
@@ -30,12 +30,12 @@ impl<N: ?Sized> Clone for Frozen<'_, N> {
 impl<N: ?Sized> Copy for Frozen<'_, N> {}
 
 impl<N: ?Sized> Frozen<'_, N> {
-    /// Normalizes the pixels of `[images, rows, columns]`: `[B, C, H, W]` on the device.
+    /// Normalizes the pixels of images with `shape` `[B, H, W]` to `[B, C, H, W]` on the device.
     pub(crate) fn input(&self, pixels: &[u8], shape: [usize; 3]) -> Result<Tensor> {
         Ok(self.normalize.apply(pixels, shape, self.device)?)
     }
 
-    /// How it sees images, as text: features differ where this does.
+    /// Returns a text that identifies how images are prepared; features change whenever it changes.
     pub(crate) fn seen(&self) -> String {
         format!("{} {:?} {:?}", self.precision, self.normalize.mean, self.normalize.std)
     }

@@ -1,7 +1,7 @@
-//! What several processes compute together: each its share, and all get the whole.
+//! Work shared by several processes: each one does its share, and all of them get the whole result.
 //!
-//! A process that fails must not leave the others waiting, so that everything that is exchanged is the
-//! result of work that may have failed: it then fails in all processes.
+//! A process that fails must not leave the others waiting. Everything that is exchanged is
+//! therefore a result that may be an error, which then makes all processes fail.
 
 use std::ops::Range;
 
@@ -12,20 +12,19 @@ use torch_ext::Collective;
 use crate::error::{Error, Result};
 use crate::features::FeatureSet;
 
-/// Values that each process sends at once: 64 MB.
+/// Maximum number of values that each process sends at once: 64 MB.
 const MOST: i64 = 16 << 20;
 
-/// The part of `count` things that is the share of this process: neighbors, so that all shares follow
-/// each other in the order of the processes.
+/// Returns this process's share of `count` items. Shares are contiguous, in the order of the ranks.
 pub(crate) fn share(count: usize, processes: &dyn Collective) -> Range<usize> {
     let (rank, size) = (processes.rank(), processes.size());
     rank * count / size..(rank + 1) * count / size
 }
 
-/// Fails in every process if `own` has failed in one.
+/// Fails in every process if `own` is an error in any of them.
 ///
 /// # Errors
-/// Returns `own` if it is an error; otherwise [`Error::Elsewhere`] if it is one in another process.
+/// Returns the error of `own` if it is one, and [`Error::Elsewhere`] if another process failed.
 pub(crate) fn agreed<T>(own: Result<T>, processes: &dyn Collective) -> Result<T> {
     if processes.size() > 1 {
         let mut any = Tensor::from_slice(&[f32::from(u8::from(own.is_err()))]);
@@ -37,10 +36,10 @@ pub(crate) fn agreed<T>(own: Result<T>, processes: &dyn Collective) -> Result<T>
     own
 }
 
-/// The numbers of all processes, in their order.
+/// Gathers the numbers of all processes, in the order of their ranks.
 ///
 /// # Errors
-/// As [`agreed`].
+/// Fails like [`agreed`].
 pub(crate) fn numbers(own: Result<Vec<u64>>, processes: &dyn Collective) -> Result<Vec<Vec<u64>>> {
     let own = agreed(own, processes)?;
     let bytes: Vec<u8> = own.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -52,12 +51,13 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// The broken images that all processes have met, in their order. No process fails before it.
+/// Gathers the broken images of all processes, in the order of their ranks. No process may return
+/// early before this call.
 ///
 /// # Errors
 /// Returns an error if a process does not answer.
 pub(crate) fn broken(own: &[BrokenImage], processes: &dyn Collective) -> Result<Vec<BrokenImage>> {
-    // Names and reasons may hold any character but this one.
+    // Names and reasons may contain any character except NUL.
     let line = |image: &BrokenImage| format!("{}\0{}\0{}\0", image.index, image.name, image.reason);
     let own: String = own.iter().map(line).collect();
     let all = processes.all_gather_text(&own)?.concat();
@@ -69,11 +69,11 @@ pub(crate) fn broken(own: &[BrokenImage], processes: &dyn Collective) -> Result<
     Ok(fields.chunks_exact(3).filter_map(image).collect())
 }
 
-/// The features that each process has extracted, in the order of the processes, without names of
-/// images. A single process gets what it has.
+/// Gathers the features that the processes have extracted, in the order of their ranks and without
+/// names of images. A single process gets its own unchanged.
 ///
 /// # Errors
-/// Returns an error in every process if it has failed in one, or if none has an image.
+/// Returns an error in every process if one of them failed, or if none has a readable image.
 pub(crate) fn features(
     own: Result<FeatureSet>,
     class_names: &[String],
@@ -82,7 +82,7 @@ pub(crate) fn features(
     if processes.size() == 1 {
         return own;
     }
-    // A share without a readable image is one of no rows.
+    // A share without readable images has no rows, but is not a failure.
     let (own, empty) = match own {
         Err(error) if is_empty(&error) => {
             let nothing = Tensor::zeros([0, 0], (Kind::Float, Device::Cpu));
@@ -102,13 +102,14 @@ pub(crate) fn features(
     Ok(FeatureSet { class_names: class_names.to_vec(), broken, ..set })
 }
 
-/// Whether a process has no image that it could read.
+/// Returns whether the error says that a process had no readable image.
 pub(crate) fn is_empty(error: &Error) -> bool {
     matches!(error, Error::NoImages { .. } | Error::Data(data::Error::NoReadableImage { .. }))
 }
 
-/// The rows `[n_r, D]` of all processes as `[n, D]` on the CPU, in pieces of bounded size; `None` if
-/// there is no row. A process without rows may have another `D`. No process fails before it.
+/// Gathers the rows `[n_r, D]` of all processes as `[n, D]` on the CPU, in blocks of bounded size.
+/// Returns `None` if there are no rows. A process without rows may have another `D`. No process may
+/// return early before this call.
 ///
 /// # Errors
 /// Returns an error if a process does not answer.
@@ -136,7 +137,7 @@ pub(crate) fn rows(own: &Tensor, processes: &dyn Collective) -> Result<Option<Te
         for ((parts, tensor), size) in parts.iter_mut().zip(gathered).zip(&sizes) {
             let rows = rows_of(size[0]);
             if rows > 0 {
-                // A copy, so that the padding of the piece is not kept.
+                // A copy, so that the padding of the block is freed.
                 parts.push(tensor.narrow(0, 0, rows).copy());
             }
         }

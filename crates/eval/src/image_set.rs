@@ -1,4 +1,4 @@
-//! Images whose features several processes extract together.
+//! Sets of images whose features several processes extract together.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +14,7 @@ use crate::gather::{features, share};
 use crate::labeled::comparable;
 use crate::subset::spread;
 
-/// Some images of a dataset, spread evenly over it.
+/// A subset of a dataset's images, spread evenly over it.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
     dataset: Arc<Dataset>,
@@ -22,23 +22,23 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// At most `limit` images of a dataset; `None` = all.
+    /// Chooses at most `limit` images of a dataset; `None` = all.
     pub fn new(dataset: Arc<Dataset>, limit: Option<usize>) -> Self {
         let chosen = spread(dataset.len(), limit);
         Self { dataset, chosen }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.chosen.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no images.
     pub fn is_empty(&self) -> bool {
         self.chosen.is_empty()
     }
 
-    /// Number of images that have a label.
+    /// Returns the number of images that have a label.
     pub fn num_labeled(&self) -> usize {
         self.chosen.iter().filter(|&&index| self.dataset.label(index).is_some()).count()
     }
@@ -48,8 +48,9 @@ impl ImageSet {
         self.dataset.stop_on(Arc::clone(flag));
     }
 
-    /// The features of all images, in order; each process extracts those of its share, and all get all
-    /// of them, without names of images. `limit` of the options has no effect.
+    /// Computes the features of all images, in order. Each process extracts its share, and all of
+    /// them get all features, without names of images if there are several processes. The `limit`
+    /// of the options has no effect.
     ///
     /// # Errors
     /// Returns an error in every process if one fails, or if no image is readable.
@@ -73,7 +74,7 @@ impl ImageSet {
         features(own, self.dataset.class_names(), processes)
     }
 
-    /// The labels, with features that say nothing.
+    /// Returns the labels with placeholder features.
     fn labels_alone(&self) -> FeatureSet {
         let rows = Tensor::zeros([self.chosen.len() as i64, 1], (Kind::Float, Device::Cpu));
         let labels = self.chosen.iter().map(|&index| self.dataset.label(index)).collect();
@@ -82,11 +83,11 @@ impl ImageSet {
     }
 }
 
-/// The pixels of the images to learn from and of those to classify, standardized by the former; shared
-/// as by [`ImageSet::features`].
+/// Returns the pixels of the training and test images, standardized by the training images, and
+/// shared like [`ImageSet::features`].
 ///
 /// # Errors
-/// As [`ImageSet::features`].
+/// Fails like [`ImageSet::features`].
 pub fn pixels_shared(
     [train, test]: [&ImageSet; 2],
     options: &PixelOptions,
@@ -99,12 +100,12 @@ pub fn pixels_shared(
     Ok([train, test])
 }
 
-/// Checks, without reading an image, that a classifier that learns from `train` can be tested on `test`;
-/// returns what a reader of its accuracy should know.
+/// Checks, without reading images, that a classifier that learns from `train` can be tested on
+/// `test`. Returns notes on how to read its accuracy.
 ///
 /// # Errors
-/// Returns an error if a set has no labels, all training images belong to one class, or the train set lacks
-/// classes of the test set.
+/// Returns an error if a set has no labels, all training images belong to one class, or the
+/// training set lacks classes of the test set.
 pub fn check_labels(train: &ImageSet, test: &ImageSet) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     comparable(&train.labels_alone(), &test.labels_alone(), &mut notes)?;

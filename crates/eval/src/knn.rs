@@ -12,10 +12,10 @@ use crate::gather::{numbers, share};
 use crate::labeled::{Labeled, comparable};
 use crate::nearest::{KEY_ROWS_GPU, Neighbors, QUERY_ROWS, blocks, nearest_of};
 
-/// Train rows prepared at once on a CPU: 100 MB at a width of 384.
+/// Number of training rows prepared at once on a CPU: 100 MB at a width of 384.
 const TRAIN_ROWS_CPU: i64 = 64 << 10;
 
-/// Settings of the classification.
+/// Settings of k-NN classification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KnnConfig {
     /// Numbers of neighbors; 10, 20, 100, and 200 in DINO, which reports 20.
@@ -33,7 +33,7 @@ impl Default for KnnConfig {
     }
 }
 
-/// Accuracy for one number of neighbors.
+/// Accuracy for one value of `k`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnScore {
@@ -47,7 +47,7 @@ pub struct KnnScore {
     pub top5: f64,
 }
 
-/// Result of [`knn`].
+/// The result of [`knn`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnResult {
@@ -61,12 +61,12 @@ pub struct KnnResult {
     pub num_test: usize,
     /// Number of classes among the training images.
     pub classes: usize,
-    /// Notes for the reader of the numbers: reduced `k`, ignored images.
+    /// Notes on how to read the numbers, such as reduced `k` or ignored images.
     pub notes: Vec<String>,
 }
 
 impl KnnResult {
-    /// Accuracy at the first `k`, 0-1.
+    /// Returns the top-1 accuracy for the first `k`, 0-1, or NaN if there are no scores.
     pub fn top1(&self) -> f64 {
         self.scores.first().map_or(f64::NAN, |score| score.top1)
     }
@@ -76,16 +76,18 @@ impl KnnResult {
 ///
 /// Features are scaled to norm 1. Neighbor `i` with cosine similarity `s_i` votes for its class
 /// with weight `exp(s_i / temperature)`; the class with the largest sum wins, and the lower label
-/// wins a tie. The search is exact, in blocks of both sets, so that memory is bounded; it runs on
-/// `config.device`, and features are moved there block by block.
+/// wins a tie. The search is exact and runs on `config.device`. Features are moved there and
+/// compared in blocks, which bounds memory.
 ///
-/// Classes are matched by name if both sets have names, otherwise by number. Images without a
-/// label are ignored and noted. Test images of a class without a train image count as wrong, and are noted.
+/// Classes are matched by name if both sets have names, and by number otherwise. Images without a
+/// label are ignored and noted. Test images of a class without training images count as wrong, and
+/// are noted.
 ///
 /// # Errors
-/// Returns an error if there is no `k`, a `k` is 0, or the temperature is not above 0; if a set
-/// has no labels, all training images belong to one class, the train set does not name a class of the test
-/// set, or no test image is of a class with a train image; or if features have different widths or are not finite.
+/// Returns an error if there is no `k`, a `k` is 0, or the temperature is not above 0; if a set has
+/// no labels, all training images belong to one class, the training set does not name a class of
+/// the test set, or no test image is of a class with training images; or if features differ in
+/// width or are not finite.
 ///
 /// # Source
 /// DINO's eval_knn.py at 7c446df.
@@ -93,11 +95,11 @@ pub fn knn(train: &FeatureSet, test: &FeatureSet, config: &KnnConfig) -> Result<
     knn_shared(train, test, config, &SingleProcess)
 }
 
-/// [`knn`] by several processes, each of which classifies its share of the test images. All pass the
-/// same features and get the same result.
+/// [`knn`] for several processes, each of which classifies its share of the test images. All of
+/// them must pass the same features, and get the same result.
 ///
 /// # Errors
-/// As [`knn`], in every process if one fails.
+/// Fails like [`knn`], and in every process if one fails.
 pub fn knn_shared(
     train: &FeatureSet,
     test: &FeatureSet,
@@ -131,7 +133,7 @@ pub fn knn_shared(
     })
 }
 
-/// Classifies labeled test images by labeled training images: a score per `k`.
+/// Classifies labeled test images by labeled training images, and returns a score for each `k`.
 pub(crate) fn classify(
     train: &Labeled,
     test: &Labeled,
@@ -140,7 +142,7 @@ pub(crate) fn classify(
     Ok(scores(train, test, config, &correct(train, test, config)?))
 }
 
-/// A score per `k` from what [`correct`] returns.
+/// Converts the counts of [`correct`] to a score for each `k`.
 fn scores(
     train: &Labeled,
     test: &Labeled,
@@ -155,7 +157,8 @@ fn scores(
     config.k.iter().zip(correct).map(score).collect()
 }
 
-/// For each `k`, the number of test images whose class is first, and among the first five.
+/// Returns, for each `k`, the number of test images whose class ranks first, and among the first
+/// five.
 fn correct(train: &Labeled, test: &Labeled, config: &KnnConfig) -> Result<Vec<[u64; 2]>> {
     let k_used: Vec<usize> = config.k.iter().map(|&k| k.min(train.labels.len())).collect();
     let search = Search {
@@ -171,7 +174,7 @@ fn correct(train: &Labeled, test: &Labeled, config: &KnnConfig) -> Result<Vec<[u
     search.run(&test.features, &test_labels, [train_rows, QUERY_ROWS])
 }
 
-/// The train set of a search.
+/// The training set of a search, with its settings.
 struct Search<'a> {
     train: Tensor,  // [n, D]
     labels: Tensor, // [n]
@@ -182,8 +185,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Returns, for each `k`, how many test rows have their class first, and among the first five.
-    /// `block` is the number of train and of test rows compared at once.
+    /// Returns, for each `k`, the number of test rows whose class ranks first, and among the first
+    /// five. `block` is the number of training and of test rows compared at once.
     fn run(&self, test: &Tensor, labels: &Tensor, block: [i64; 2]) -> Result<Vec<[u64; 2]>> {
         let mut found: Vec<Neighbors> = Vec::new();
         for (start, train) in blocks(&self.train, block[0]) {
@@ -206,22 +209,22 @@ impl Search<'_> {
         Ok(correct)
     }
 
-    /// The largest number of neighbors.
+    /// Returns the largest number of neighbors.
     fn most(&self) -> i64 {
         self.k.iter().copied().max().unwrap_or(1) as i64
     }
 
-    /// Rows of norm 1 on the device, in fp32. `[b, D]`
+    /// Moves rows `[b, D]` to the device in fp32, and scales them to norm 1.
     fn prepared(&self, rows: &Tensor) -> Tensor {
         unit_rows(&rows.to_device(self.device).to_kind(Kind::Float))
     }
 
-    /// What [`Self::run`] returns, for the test rows of `nearest`.
+    /// Counts the test rows of `nearest` as [`Self::run`] does.
     fn correct(&self, nearest: &Neighbors, labels: &Tensor) -> Vec<[u64; 2]> {
         let Neighbors { similarities, indices } = nearest;
         let votes = self.labels.index_select(0, &indices.flatten(0, -1)).view_as(indices); // -> [b, k]
-        // Relative to the nearest: this is a common factor of all weights, and avoids overflow at
-        // any temperature.
+        // Similarities are taken relative to the nearest neighbor. This only scales all weights by
+        // a common factor, and avoids overflow at any temperature.
         let weights = ((similarities - similarities.narrow(1, 0, 1)) / self.temperature).exp();
         self.k.iter().map(|&k| self.hits(&votes, &weights, labels, k as i64)).collect()
     }

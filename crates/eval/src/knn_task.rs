@@ -18,15 +18,15 @@ use crate::image_set::ImageSet;
 use crate::knn::{KnnConfig, KnnResult, knn};
 use crate::record::Record;
 
-/// k-NN of a network and its baselines, which `results.json` of a run contains.
+/// The k-NN results of a network and its baselines, as stored in `results.json` of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KnnTable {
-    /// The trained network.
+    /// Result of the trained network.
     pub knn: KnnResult,
-    /// The same network before training.
+    /// Result of the same network before training.
     pub untrained: KnnResult,
-    /// Raw pixels.
+    /// Result of raw pixels.
     pub pixels: KnnResult,
     /// Size of the shorter side after resizing, in pixels.
     pub resize: u32,
@@ -82,15 +82,15 @@ impl KnnTable {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KnnOptions {
-    /// Labeled images that vote.
+    /// Path of the labeled training images.
     pub train_path: String,
-    /// Labeled images that are classified.
+    /// Path of the labeled test images.
     pub test_path: String,
-    /// Maximum number of images that vote, spread evenly over the set; `None` = all.
+    /// Maximum number of training images, spread evenly over the set; `None` = all.
     pub max_train: Option<usize>,
-    /// Maximum number of images that are classified, spread evenly over the set; `None` = all.
+    /// Maximum number of test images, spread evenly over the set; `None` = all.
     pub max_test: Option<usize>,
-    /// Neighbors and temperature.
+    /// Numbers of neighbors and temperature.
     pub knn: KnnConfig,
     /// How images are resized and cropped.
     pub transform: EvalTransform,
@@ -103,7 +103,7 @@ pub struct KnnOptions {
 }
 
 impl KnnOptions {
-    /// Uses all images of both sets, the numbers of neighbors of DINO, and the CPU.
+    /// Returns options that use all images of both sets, DINO's numbers of neighbors, and the CPU.
     pub fn new(
         train_path: impl Into<String>,
         test_path: impl Into<String>,
@@ -124,8 +124,8 @@ impl KnnOptions {
     }
 }
 
-/// Opens a set of labeled images. `data` determines how they are read: its settings for pixels,
-/// threads, and limits apply; its images, mix, and cache belong to training and do not.
+/// Opens a set of labeled images. Of `data`, the settings for pixels, threads, and limits apply;
+/// its images, mix, and cache are only for training.
 ///
 /// # Errors
 /// Returns an error if the set cannot be opened.
@@ -140,7 +140,7 @@ pub fn open_labeled(path: &str, data: &DataConfig) -> Result<Arc<Dataset>> {
     Ok(Arc::new(data::open(&config)?))
 }
 
-/// Opened sets of labeled images that vote and that are classified.
+/// A k-NN evaluation on opened training and test sets.
 ///
 /// ```
 /// use augment::EvalTransform;
@@ -180,8 +180,8 @@ pub struct KnnTask {
 }
 
 impl KnnTask {
-    /// Opens both sets. `data` determines how they are read: its settings for pixels, threads, and
-    /// limits apply; its images, mix, and cache belong to training and do not.
+    /// Opens both sets. Of `data`, the settings for pixels, threads, and limits apply; its images,
+    /// mix, and cache are only for training.
     ///
     /// # Errors
     /// Returns an error if a set cannot be opened.
@@ -191,8 +191,8 @@ impl KnnTask {
         Ok(Self::new(sets, options, data.workers))
     }
 
-    /// Uses sets that are open already, the images that vote first. `workers` are decoding threads;
-    /// `None` = one per core.
+    /// Creates a task from sets that are already open, the training set first. `workers` is the
+    /// number of decoding threads; `None` = one per core.
     pub fn new(
         [train, test]: [Arc<Dataset>; 2],
         options: KnnOptions,
@@ -206,7 +206,8 @@ impl KnnTask {
         [&self.train, &self.test].into_iter().for_each(|set| set.stop_on(Arc::clone(flag)));
     }
 
-    /// Returns one sentence per set about files other than images, with the name of the set.
+    /// Returns the notices about both sets as sentences, each of which starts with the path of its
+    /// set.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.train.notices().sentences_about(&self.options.train_path);
         notices.extend(self.test.notices().sentences_about(&self.options.test_path));
@@ -227,8 +228,8 @@ impl KnnTask {
         Ok(KnnTable::new(trained, untrained, self.score_pixels()?, seen))
     }
 
-    /// Measures k-NN on the features of a network; also returns the features of the images that
-    /// vote.
+    /// Measures k-NN on the features of a network. Also returns the features of the training
+    /// images.
     ///
     /// # Errors
     /// Returns an error if images cannot be read or have no labels.
@@ -242,7 +243,7 @@ impl KnnTask {
     /// Measures k-NN on raw pixels.
     ///
     /// # Errors
-    /// As [`Self::score`].
+    /// Fails like [`Self::score`].
     pub fn score_pixels(&self) -> Result<KnnResult> {
         let KnnOptions { max_train, max_test, .. } = self.options;
         let options = PixelOptions { limits: [max_train, max_test], ..self.pixel_options() };
@@ -250,7 +251,7 @@ impl KnnTask {
         knn(&train, &test, &self.knn_config())
     }
 
-    /// The train and the test images.
+    /// Returns the training and the test images.
     pub fn sets(&self) -> [ImageSet; 2] {
         let KnnOptions { max_train, max_test, .. } = self.options;
         [
@@ -259,12 +260,12 @@ impl KnnTask {
         ]
     }
 
-    /// How raw pixels are read.
+    /// Returns the options for reading raw pixels.
     pub fn pixel_options(&self) -> PixelOptions {
         PixelOptions { workers: self.workers, ..PixelOptions::default() }
     }
 
-    /// The settings of the classification.
+    /// Returns the settings of k-NN, with the device of this task.
     pub fn knn_config(&self) -> KnnConfig {
         KnnConfig { device: self.options.device, ..self.options.knn.clone() }
     }

@@ -1,4 +1,4 @@
-//! Labeled images of two sets whose classes match.
+//! Labeled images of a training and a test set with matched classes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -16,13 +16,13 @@ pub(crate) struct Labeled {
 }
 
 impl Labeled {
-    /// Labels as a tensor, `[n]` int64 on the CPU.
+    /// Returns the labels as a tensor, `[n]` int64 on the CPU.
     pub(crate) fn label_tensor(&self) -> Tensor {
         Tensor::from_slice(&self.labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>())
     }
 
-    /// Numbers of images in random order, `[n]` int64 each: those that are kept, and the fraction that
-    /// is held out.
+    /// Splits the images at random. Returns the indices of the images that are kept and of the
+    /// fraction `held_out`, both int64.
     pub(crate) fn split(&self, held_out: f64, seed: u64) -> Result<[Tensor; 2]> {
         let count = self.labels.len() as i64;
         let order = permutation(count, seed)?;
@@ -30,14 +30,14 @@ impl Labeled {
         Ok([order.narrow(0, first, count - first), order.narrow(0, 0, first)])
     }
 
-    /// The images of a range.
+    /// Returns the images of a range.
     pub(crate) fn range(&self, range: Range<usize>) -> Self {
         let (start, count) = (range.start as i64, range.len() as i64);
         let features = self.features.narrow(0, start, count);
         Self { features, labels: self.labels[range].to_vec() }
     }
 
-    /// The images with these indices, `[m]` int64.
+    /// Returns the images with these indices, `[m]` int64.
     pub(crate) fn chosen(&self, rows: &Tensor) -> Result<Self> {
         let indices = Vec::<i64>::try_from(rows)?;
         let labels = indices.iter().filter_map(|&i| self.labels.get(i as usize).copied());
@@ -45,7 +45,7 @@ impl Labeled {
     }
 }
 
-/// The permutation that PyTorch draws after `manual_seed(seed)`. Restores the generator.
+/// Returns the permutation that PyTorch draws after `manual_seed(seed)`. Restores the generator.
 fn permutation(count: i64, seed: u64) -> Result<Tensor> {
     let before = torch_ext::rng_state(Device::Cpu)?;
     torch_ext::manual_seed(seed);
@@ -54,8 +54,9 @@ fn permutation(count: i64, seed: u64) -> Result<Tensor> {
     Ok(order?)
 }
 
-/// Returns the labeled images of both sets. Classes are numbered without gaps in the order of the labels: first those with a
-/// train image, and then those with test images alone, so that what is kept per class does not depend on the labels.
+/// Returns the labeled images of both sets with matched classes. Classes are renumbered without
+/// gaps in the order of their labels, first those with training images, then those with only test
+/// images. The memory needed per class therefore does not depend on the original labels.
 pub(crate) fn comparable(
     train: &FeatureSet,
     test: &FeatureSet,
@@ -107,9 +108,9 @@ fn labeled(set: &FeatureSet, name: &'static str, notes: &mut Vec<String>) -> Res
     Ok(Labeled { features: set.features.index_select(0, &rows), labels })
 }
 
-/// Returns test labels in the numbering of the train set. Classes are matched by name; if only one
-/// set has names, such as folders called `0` to `9` and a list of numbers, the names must be the
-/// numbers.
+/// Returns the test labels in the numbering of the training set. Classes are matched by name. If
+/// only one set has names (such as folders called `0` to `9`, while the other is a list of
+/// numbers), the names must be the numbers.
 fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Result<Vec<u32>> {
     let one_sided = |named, numbered| Error::NamesAndNumbers { named, numbered };
     match (train.class_names.as_slice(), test.class_names.as_slice()) {
@@ -137,7 +138,7 @@ fn match_classes(train: &FeatureSet, test: &FeatureSet, labels: &[u32]) -> Resul
     }
 }
 
-/// Translates every label to the other numbering; one error lists all missing classes.
+/// Translates every label to the other numbering. A single error lists all missing classes.
 fn translated(
     labels: &[u32],
     translate: impl Fn(u32) -> std::result::Result<u32, String>,
@@ -155,15 +156,15 @@ fn translated(
     Err(Error::ClassMismatch { classes: unknown.into_iter().collect::<Vec<_>>().join(", ") })
 }
 
-/// Parses names as whole numbers in the form that a list uses, such as `7` but not `07`; `None` if
-/// any name is something else.
+/// Parses names as whole numbers in canonical form, such as `7` but not `07`. Returns `None` if any
+/// name is something else.
 fn as_numbers(names: &[String]) -> Option<Vec<u32>> {
     let number = |name: &String| name.parse::<u32>().ok().filter(|n| n.to_string() == *name);
     names.iter().map(number).collect()
 }
 
-/// Adds a note about test images of classes without a train image, which cannot be classified
-/// correctly.
+/// Adds a note about test images of classes without training images, which cannot be classified
+/// correctly. Fails if there are no others.
 fn note_unseen(classes: &BTreeSet<u32>, labels: &[u32], notes: &mut Vec<String>) -> Result<()> {
     let unseen = labels.iter().filter(|label| !classes.contains(label)).count();
     if unseen == labels.len() {

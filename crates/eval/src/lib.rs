@@ -1,13 +1,14 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Inside
+//! # Overview
 //!
 //! [`extract`] creates a [`FeatureSet`] with any [`FeatureExtractor`], [`fn@knn`] classifies it,
 //! and [`baseline`] provides the features of raw pixels. [`pca`] and [`pictures`] visualize patch
-//! features. [`logistic`], [`linear`], [`segmentation`], [`depth`], [`retrieval`], [`discovery`], and
-//! [`tracking`] are further protocols; [`record`] and [`results`] hold what they measure.
+//! features. [`logistic`], [`linear`], [`segmentation`], [`depth`], [`retrieval`], [`discovery`],
+//! and [`tracking`] are further protocols; [`record`] and [`results`] store their results.
 //!
-//! Shape legend: `B` images, `n` images of a whole set, `N` patches, `D` width, `K` classes.
+//! Shape legend: `B` images of a batch, `n` images of a whole set, `N` patches, `D` feature width,
+//! `K` classes.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]

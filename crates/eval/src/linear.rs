@@ -1,8 +1,8 @@
-//! Linear probes: linear classifiers on frozen features, many of them trained at once.
+//! Linear probes: linear classifiers on frozen features, trained many at a time.
 //!
-//! The protocols of DINO, DINOv2, and SimDINOv2 are presets of [`LinearConfig`]. Features are read
-//! from a store, or computed anew for random crops of the training images ([`FreshImages`]), as in the
-//! published protocols.
+//! The protocols of DINO, DINOv2, and SimDINOv2 are presets of [`LinearConfig`]. Features are
+//! either read from a store or computed on the fly from random crops of the training images
+//! ([`FreshImages`]), as in the published protocols.
 
 mod config;
 mod dual;
@@ -32,10 +32,10 @@ use order::{Order, Passes};
 pub use result::LinearResult;
 use state::{Best, State};
 
-/// Fraction of the training images that are held out, if any are.
+/// Fraction of the training images that are held out if [`LinearConfig::holdout`] is set.
 const HELD_OUT: f64 = 0.1;
 
-/// Labeled images whose features are on the device of the heads.
+/// Labeled images to measure heads on, with features on the device of the heads.
 struct Scored {
     rows: Tensor,   // [n, F + 1]
     labels: Tensor, // [n]
@@ -52,23 +52,23 @@ impl Scored {
     }
 }
 
-/// Where the rows of a step come from.
+/// The source of the rows of a step.
 enum Source<'a> {
-    /// Rows that were computed before, `[n, F + 1]`.
+    /// Precomputed rows, `[n, F + 1]`.
     Kept(Tensor, Passes),
-    /// Random crops.
+    /// Features of random crops, computed in each step.
     Fresh(Box<Fresh<'a>>),
 }
 
 /// The images of a step.
 struct Batch {
     rows: Tensor, // [B, F + 1]
-    /// Their places among the rows that were computed before, `[B]`.
+    /// Indices of the images among the precomputed rows, `[B]`.
     images: Option<Tensor>,
     labels: Tensor, // [B]
 }
 
-/// A probe in training. The result does not depend on where it was interrupted.
+/// A linear probe in training. Interruptions do not change its result.
 pub struct LinearProbe<'a> {
     config: LinearConfig,
     heads: Heads,
@@ -93,17 +93,22 @@ impl std::fmt::Debug for LinearProbe<'_> {
 impl<'a> LinearProbe<'a> {
     /// Prepares the heads.
     ///
-    /// Classes are matched by name if both sets have names, otherwise by number. Images without a
-    /// label are ignored and noted. Test images of a class without a train image count as wrong, and are noted. With `fresh`, the heads learn from random crops of the images of
-    /// `train`, whose features choose a head at most.
+    /// Classes are matched by name if both sets have names, and by number otherwise. Images without
+    /// a label are ignored and noted. Test images of a class without training images count as
+    /// wrong, and are noted.
+    ///
+    /// With `fresh`, the heads learn from random crops of the images of `train`, whose stored
+    /// features are used at most to choose a head.
     ///
     /// # Shapes
-    /// Features of both sets are `[n, F]`: [`LinearConfig::features`] side by side, in this order.
+    /// Features of both sets are `[n, F]`: the features of [`LinearConfig::features`], concatenated
+    /// in this order.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range; if a set has no labels, all training images belong
-    /// to one class, the train set does not name a class of the test set, or no test image is of a class with a train
-    /// image; if features have other widths or are not finite; or if too few images remain where some are held out.
+    /// Returns an error if a setting is out of range; if a set has no labels, all training images
+    /// belong to one class, the training set does not name a class of the test set, or no test
+    /// image is of a class with training images; if features differ in width or are not finite; or
+    /// if too few images remain to hold some out.
     pub fn new(
         train: &FeatureSet,
         test: &FeatureSet,
@@ -160,7 +165,7 @@ impl<'a> LinearProbe<'a> {
         })
     }
 
-    /// Number of steps taken, and in all.
+    /// Returns the number of completed steps and the total number of steps.
     pub fn progress(&self) -> (usize, usize) {
         (self.heads.steps() as usize, self.order.steps())
     }
@@ -168,7 +173,7 @@ impl<'a> LinearProbe<'a> {
     /// Takes up to `steps` steps.
     ///
     /// # Errors
-    /// Returns an error if fresh images cannot be read or the network rejects them.
+    /// Returns an error if images of [`FreshImages`] cannot be read or the network rejects them.
     pub fn advance(&mut self, steps: usize) -> Result<()> {
         let (done, all) = self.progress();
         for step in done..all.min(done.saturating_add(steps)) {
@@ -182,7 +187,7 @@ impl<'a> LinearProbe<'a> {
         Ok(())
     }
 
-    /// The images of a step.
+    /// Returns the images of a step.
     fn batch(&mut self, step: usize) -> Result<Batch> {
         let device = self.config.device;
         match &mut self.source {
@@ -202,7 +207,7 @@ impl<'a> LinearProbe<'a> {
         }
     }
 
-    /// Measures all heads, and remembers the best one if it is better than before.
+    /// Measures all heads, and remembers the best one if it is better than any before.
     fn measure(&mut self, epoch: usize) -> Result<()> {
         let chooses = self.held_out.as_ref().unwrap_or(&self.test);
         let correct = self.heads.correct(&chooses.rows, &chooses.labels);
@@ -222,14 +227,14 @@ impl<'a> LinearProbe<'a> {
         Ok(())
     }
 
-    /// Takes the remaining steps, keeps the state in a file in `folder` every half minute, and
-    /// continues if it is there. Calls `progress(steps done, all steps)`.
+    /// Takes the remaining steps. Saves the state to a file in `folder` every half minute, and
+    /// resumes from that file if it exists. Calls `progress(completed steps, total steps)`.
     ///
-    /// `identity` describes what the features are of. It and the settings determine the name of the
-    /// file, which is removed in the end.
+    /// `identity` describes the network and images behind the features. Together with the settings,
+    /// it determines the name of the file, which is removed at the end.
     ///
     /// # Errors
-    /// As [`Self::advance`], and if the file cannot be written.
+    /// Fails like [`Self::advance`], and if the file cannot be written.
     pub fn run(
         &mut self,
         folder: Option<(&Path, &str)>,
@@ -254,18 +259,18 @@ impl<'a> LinearProbe<'a> {
             }
         }
         if let Some((path, _)) = file {
-            // It may not be there.
+            // The file may not exist.
             let _ = std::fs::remove_file(path);
         }
         Ok(())
     }
 
-    /// The file for the state of this probe in `folder`.
+    /// Returns the state file of this probe in `folder`.
     pub fn state_file(&self, folder: &Path, identity: &str) -> PathBuf {
         state::file_in(folder, &self.identity(identity))
     }
 
-    /// Writes the state. A file with the same name is replaced; it is complete or unchanged.
+    /// Writes the state, replacing an existing file atomically.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
@@ -275,8 +280,8 @@ impl<'a> LinearProbe<'a> {
         State { identity, steps, best: self.best.clone(), tensors }.write(path)
     }
 
-    /// Continues from a file of [`Self::save`]. Returns whether it did: a file that is missing,
-    /// damaged, or of other settings or features changes nothing.
+    /// Resumes from a file written by [`Self::save`], and returns whether it did. A file that is
+    /// missing, damaged, or of other settings or features changes nothing.
     pub fn restore(&mut self, path: &Path, identity: &str) -> bool {
         let state = State::read(path, &self.identity(identity));
         let Some(state) = state.filter(|state| state.steps <= self.order.steps() as u64) else {
@@ -289,14 +294,14 @@ impl<'a> LinearProbe<'a> {
         restored
     }
 
-    /// What a state must agree with.
+    /// Returns the identity that a saved state must match.
     fn identity(&self, of_features: &str) -> String {
         let images = [self.labels.size()[0], self.test.len()];
         let fresh = matches!(self.source, Source::Fresh(_));
         json!([1, self.config, of_features, images, self.classes, fresh]).to_string()
     }
 
-    /// The result, once all steps are taken.
+    /// Returns the result once all steps are taken.
     ///
     /// # Errors
     /// Returns an error if steps are missing, or no head has finite weights.
@@ -346,14 +351,14 @@ impl<'a> LinearProbe<'a> {
         })
     }
 
-    /// Input and rate of a head.
+    /// Returns the input and the unscaled learning rate of a head.
     fn head(&self, head: usize) -> (HeadInput, f64) {
         let rates = self.config.rates.len();
         (self.config.inputs[head / rates], self.config.rates[head % rates])
     }
 }
 
-/// The learning rates for the batch.
+/// Returns the learning rates, scaled for the batch size.
 fn scaled_rates(config: &LinearConfig) -> Vec<f64> {
     let scale = match config.rate_scale {
         RateScale::Batch => config.batch as f64 / 256.0,
@@ -362,7 +367,7 @@ fn scaled_rates(config: &LinearConfig) -> Vec<f64> {
     config.rates.iter().map(|rate| rate * scale).collect()
 }
 
-/// The layout of features `[n, F]`.
+/// Returns the layout of features `[n, F]`.
 fn layout(features: &Tensor, config: &LinearConfig) -> Result<Layout> {
     let parts = config.features().len() as i64;
     let (_, columns) = features.size2()?;

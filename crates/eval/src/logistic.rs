@@ -1,4 +1,4 @@
-//! Logistic regression on features: the protocol of DINOv2, whose results do not depend on a
+//! Logistic regression on features, following DINOv2's protocol. Its results do not depend on a
 //! learning rate or a number of epochs.
 
 mod config;
@@ -23,7 +23,7 @@ pub use config::LogisticConfig;
 pub use model::LogisticModel;
 use problem::{Problem, Solution};
 
-/// Result of [`logistic`].
+/// The result of [`logistic`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LogisticResult {
@@ -44,12 +44,13 @@ pub struct LogisticResult {
     pub num_test: usize,
     /// Number of classes among the training images.
     pub classes: usize,
-    /// Notes for the reader of the numbers.
+    /// Notes on how to read the numbers.
     pub notes: Vec<String>,
 }
 
 impl LogisticResult {
-    /// Adds the scores and notes, and those of the same network untrained, to a record.
+    /// Adds the scores, chosen `C`, and notes to a record, and the scores of the same network
+    /// untrained.
     pub fn describe(&self, untrained: &Self, record: &mut Record) {
         for (name, trained, untrained) in [
             ("top1", self.top1, untrained.top1),
@@ -64,12 +65,12 @@ impl LogisticResult {
     }
 }
 
-/// A number with three significant digits, for a reader.
+/// Rounds a number to three significant digits, for display.
 pub(crate) fn rounded(number: f64) -> f64 {
     format!("{number:.2e}").parse().unwrap_or(number)
 }
 
-/// Fits `C * sum(cross-entropy) + |W|^2 / 2` by L-BFGS in fp64. The bias is not penalized.
+/// Minimizes `C * sum(cross-entropy) + |W|^2 / 2` with L-BFGS in fp64. The bias is not penalized.
 ///
 /// # Shapes
 /// - `features`: `[n, D]`
@@ -104,9 +105,11 @@ impl Examples<'_> {
     }
 }
 
-/// Fits `some` examples for each `C` of the settings, and `all` of them with the one of the highest score, the first if
-/// several have it: its place, and the model. `score` is called with the place of a `C` and its model, from the smallest
-/// `C` on. Each fit starts at the solution of another one, which takes far fewer iterations than one by one.
+/// Fits `some` examples for each `C` of the settings, then `all` examples with the `C` of the
+/// highest score, the first one among equals. Returns the index of that `C` and the final model.
+/// `score` is called with the index of each `C` and its model, in ascending order of `C`. Each fit
+/// starts from the solution of another one, which takes far fewer iterations than fitting from
+/// scratch.
 pub(crate) fn fit_best(
     some: &Examples<'_>,
     all: &Examples<'_>,
@@ -132,20 +135,22 @@ pub(crate) fn fit_best(
     Ok((place, all.solve(config.c[place], start.as_deref(), config)?.model))
 }
 
-/// Classifies the test images by logistic regression. `C` is chosen on a part of the training images,
-/// and the regression is then fitted to all of them.
+/// Classifies the test images by logistic regression. `C` is chosen on a part of the training
+/// images, and the regression is then fitted to all of them.
 ///
-/// Classes are matched by name if both sets have names, otherwise by number. Images without a label
-/// are ignored and noted. Test images of a class without a train image count as wrong, and are noted.
+/// Classes are matched by name if both sets have names, and by number otherwise. Images without a
+/// label are ignored and noted. Test images of a class without training images count as wrong, and
+/// are noted.
 ///
 /// # Errors
-/// Returns an error if a setting is out of range; if a set has no labels, all training images belong
-/// to one class, the train set does not name a class of the test set, or no test image is of a class with a train image;
-/// or if features have different widths or are not finite.
+/// Returns an error if a setting is out of range; if a set has no labels, all training images
+/// belong to one class, the training set does not name a class of the test set, or no test image is
+/// of a class with training images; if features differ in width or are not finite; or if there are
+/// too few training images to choose `C`.
 ///
 /// # Source
-/// DINOv2's eval/log_regression.py at b8931f7, whose images are resized to 224 pixels before the
-/// center crop of 224; the sets given here decide that.
+/// DINOv2's eval/log_regression.py at b8931f7, whose images are resized to 224 pixels before a
+/// center crop of 224. Here, the given sets determine the preprocessing.
 pub fn logistic(
     train: &FeatureSet,
     test: &FeatureSet,
@@ -154,11 +159,11 @@ pub fn logistic(
     logistic_shared(train, test, config, &SingleProcess)
 }
 
-/// [`logistic`] by several processes, which share the candidates for `C`. All pass the same features and
-/// get the same result.
+/// [`logistic`] for several processes, which share the candidates for `C`. All of them must pass
+/// the same features, and get the same result.
 ///
 /// # Errors
-/// As [`logistic`], in every process if one fails.
+/// Fails like [`logistic`], and in every process if one fails.
 pub fn logistic_shared(
     train: &FeatureSet,
     test: &FeatureSet,
@@ -203,8 +208,8 @@ fn check(config: &LogisticConfig) -> Result<()> {
     Ok(())
 }
 
-/// Top-1 accuracy of each candidate on the held-out images, and the best candidate, the smallest
-/// if several are.
+/// Returns the top-1 accuracy of each candidate on the held-out images, and the best candidate, the
+/// smallest one among equals.
 fn choose(
     train: &Labeled,
     classes: i64,
@@ -236,8 +241,9 @@ fn choose(
     Ok((top1, c))
 }
 
-/// Fits some candidates, from the smallest on: each starts at the solution of the one before. Returns two
-/// numbers for each: the bits of its top-1 accuracy on the held-out images, and whether it converged.
+/// Fits some candidates in ascending order; each fit starts from the previous solution. Returns two
+/// numbers for each: the bits of its top-1 accuracy on the held-out images, and whether it
+/// converged.
 fn try_candidates(
     train: &Labeled,
     classes: i64,
@@ -261,7 +267,7 @@ fn try_candidates(
     Ok(tried)
 }
 
-/// How well a model classifies images.
+/// The accuracy of a model on a set of images.
 struct Accuracy {
     top1: f64,
     top5: f64,
@@ -279,7 +285,7 @@ impl Accuracy {
         let mean = |hits: &Tensor| hits.to_kind(Kind::Double).mean(None).double_value(&[]);
         let first = within(1).to_kind(Kind::Double); // [n]
         let ones = first.ones_like();
-        // A test image of a class without a train image has a label beyond the scores.
+        // A test image of a class without training images has a label beyond the scores.
         let all = labels.max().int64_value(&[]).max(classes - 1) + 1;
         let zeros = Tensor::zeros([all], (Kind::Double, device));
         let (correct, count) =

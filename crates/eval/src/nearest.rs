@@ -1,4 +1,4 @@
-//! Exact nearest neighbors: matrix products in blocks, so that memory is bounded.
+//! Exact nearest neighbors, computed by matrix products in blocks to bound memory.
 
 mod blocks;
 mod candidates;
@@ -14,11 +14,12 @@ pub(crate) use blocks::blocks;
 use largest::Largest;
 use rounded::Rounded;
 
-/// Queries compared at once.
+/// Number of queries per block.
 pub(crate) const QUERY_ROWS: i64 = 1024;
-/// Keys compared at once by a GPU, which needs large products: 1 GB of similarities.
+/// Number of keys per block on a GPU, which needs large products: 1 GB of similarities.
 pub(crate) const KEY_ROWS_GPU: i64 = 256 << 10;
-/// The same on a CPU: 2 MB, which stay in the cache until the largest have been picked.
+/// Number of keys per tile on a CPU: 2 MB of similarities, which stay in the cache until the
+/// largest have been picked.
 const TILE_ROWS: i64 = 512;
 
 /// How rows are compared.
@@ -27,22 +28,22 @@ const TILE_ROWS: i64 = 512;
 pub enum Similarity {
     /// The cosine of the angle between two rows.
     Cosine,
-    /// The negative distance of two rows.
+    /// The negative Euclidean distance between two rows.
     Euclidean,
 }
 
 /// The nearest keys of each query.
 #[derive(Debug)]
 pub struct Neighbors {
-    /// `[q, k]` in descending order: the cosine, or `q . k - |k|^2 / 2`, which orders keys by their
-    /// distance from the query.
+    /// `[q, k]`, in descending order: cosines, or `q . k - |k|^2 / 2`, which orders keys by their
+    /// Euclidean distance to the query.
     pub similarities: Tensor,
-    /// Rows of the keys, `[q, k]` int64.
+    /// Row indices of the keys, `[q, k]` int64.
     pub indices: Tensor,
 }
 
 impl Neighbors {
-    /// Keeps the `k` nearest of both.
+    /// Returns the `k` nearest keys of both sets, per query.
     pub(crate) fn merged(&self, other: &Self, k: i64) -> Self {
         let all = Tensor::cat(&[&self.similarities, &other.similarities], 1);
         let indices = Tensor::cat(&[&self.indices, &other.indices], 1);
@@ -51,17 +52,19 @@ impl Neighbors {
     }
 }
 
-/// Keys that are searched many times.
+/// A set of keys for repeated searches.
 #[derive(Debug)]
 pub struct Index {
-    keys: Tensor,            // [n, D], of norm 1 for the cosine
+    keys: Tensor,            // [n, D], with norm 1 for the cosine
     offsets: Option<Tensor>, // [1, n], -|k|^2 / 2
     rounded: Option<Rounded>,
 }
 
 impl Index {
-    /// Prepares keys `[n, D]`, which stay on their device; queries are moved there. For the cosine of many keys on a CPU
-    /// with AVX-512 BF16, they are also kept in bf16, which takes half as much memory again.
+    /// Prepares keys `[n, D]`, which stay on their device; queries are moved there.
+    ///
+    /// With the cosine and many keys on a CPU with AVX-512 BF16, the keys are also stored in bf16,
+    /// which takes half as much memory again.
     ///
     /// # Errors
     /// Returns an error if there is no key.
@@ -85,27 +88,26 @@ impl Index {
         })
     }
 
-    /// Number of keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.keys.size()[0] as usize
     }
 
-    /// Whether there are none, which is never.
+    /// Always returns `false`, because an index has at least one key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the `k` nearest keys of each query `[q, D]`, or all keys if there are fewer. For the
-    /// cosine, queries may have any norm: it does not change their order, but similarities are those of
-    /// rows of norm 1.
+    /// Returns the `k` nearest keys of each query `[q, D]`, or all keys if there are fewer. With
+    /// the cosine, queries are scaled to norm 1 first.
     ///
     /// # Errors
-    /// Returns an error if the queries have another width.
+    /// Returns an error if the queries differ in width from the keys, or if there are none.
     pub fn nearest(&self, queries: &Tensor, k: usize) -> Result<Neighbors> {
         self.in_blocks(queries, k, [KEY_ROWS_GPU, QUERY_ROWS])
     }
 
-    /// [`Self::nearest`] with this number of keys and of queries compared at once.
+    /// [`Self::nearest`] with blocks of this many keys and queries.
     fn in_blocks(&self, queries: &Tensor, k: usize, block: [i64; 2]) -> Result<Neighbors> {
         let (size, width) = (queries.size(), self.keys.size()[1]);
         if size.len() != 2 || size[1] != width || size[0] == 0 {
@@ -148,8 +150,8 @@ impl Index {
     }
 }
 
-/// The `k` nearest of keys `[m, D]` for queries `[b, D]` by their dot product, plus an offset `[1, m]`
-/// if there are any.
+/// Returns the `k` keys of `[m, D]` with the largest dot products with each query of `[b, D]`, to
+/// which `offsets` `[1, m]` are added if given.
 pub(crate) fn nearest_of(
     queries: &Tensor,
     keys: &Tensor,
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn bf16_finds_the_same_neighbors_as_fp32() {
-        // Small numbers, whose products are exact, and of which many are equal.
+        // Small integers, whose products are exact and often equal.
         let whole = |tensor: Tensor| (tensor * 1.3).round();
         let (queries, keys) = (whole(mix(53, 2.3)), whole(mix(4000, 1.7)));
         let rounded = Rounded::of(&keys).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The order in which trainings see images.
+//! The order in which training sees images.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,22 +8,22 @@ use data::loader::BrokenImage;
 
 use crate::error::{Error, Result};
 
-/// Number of the order of images.
+/// The [`Purpose::Choice`] number for the order of images.
 const ORDER: u32 = 706;
 
-/// The order of `count` images in an epoch.
+/// Returns the order of `count` images in an epoch.
 pub(crate) fn permutation(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     Rng::new(seed, epoch, 0, Purpose::Choice(ORDER)).permutation(count)
 }
 
-/// Images in a random order, again in each epoch, without those that cannot be read.
+/// Images in a new random order in each epoch, skipping those that cannot be read.
 pub(crate) struct Order<'a> {
     indices: &'a [usize],
     seed: u64,
     broken: Mutex<BTreeMap<usize, BrokenImage>>,
 }
 
-/// What a draw depends on.
+/// The epoch and the index of a drawn image.
 pub(crate) struct Drawn {
     pub(crate) epoch: u64,
     pub(crate) index: usize,
@@ -34,7 +34,7 @@ impl<'a> Order<'a> {
         Self { indices, seed, broken: Mutex::default() }
     }
 
-    /// The image at `place` of a training; if it cannot be read, the next one that can.
+    /// Loads the image at position `place` of a training, or the next readable one.
     pub(crate) fn draw<T>(
         &self,
         place: usize,
@@ -61,7 +61,7 @@ impl<'a> Order<'a> {
         Err(Error::NoImages { asked: count, first })
     }
 
-    /// The images that could not be read.
+    /// Returns the images that could not be read.
     pub(crate) fn broken(self) -> Vec<BrokenImage> {
         self.broken.into_inner().unwrap_or_default().into_values().collect()
     }

@@ -1,27 +1,27 @@
-//! Principal components of a set of vectors.
+//! Principal component analysis.
 
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-/// The directions of largest variance.
+/// The directions of largest variance of a set of vectors.
 #[derive(Debug)]
 pub struct Pca {
     /// Mean of the vectors, `[1, D]`, fp64.
     pub mean: Tensor,
-    /// Unit directions, largest variance first, `[k, D]`, fp64. The sign of each is chosen so that
-    /// its entry of largest magnitude is positive.
+    /// Unit directions in descending order of variance, `[k, D]`, fp64. The sign of each is chosen
+    /// so that its entry of largest magnitude is positive.
     pub components: Tensor,
-    /// Variance along each, `[k]`, fp64.
+    /// Variance along each direction, `[k]`, fp64.
     pub variance: Tensor,
 }
 
 impl Pca {
-    /// Computes the first `k` components of `features` `[n, D]` from the covariance matrix in
-    /// fp64.
+    /// Computes the first `k` components of `features` `[n, D]` from the covariance matrix in fp64.
     ///
     /// # Errors
-    /// Returns an error if there are fewer than 2 rows, or more components than dimensions.
+    /// Returns an error if there are fewer than 2 rows, fewer than 1 component, or more components
+    /// than dimensions.
     pub fn fit(features: &Tensor, k: i64) -> Result<Self> {
         let size = features.size();
         let &[n, dim] = size.as_slice() else { return Err(shape(size)) };

@@ -1,4 +1,4 @@
-//! The result of an evaluation, in one form for all protocols.
+//! The result of an evaluation, in a common format for all protocols.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::features::FeatureSet;
 use crate::spectrum::Spread;
 use crate::store::short;
 
-/// Scores by name, as fractions from 0 to 1, or errors, where less is better; a name that ends with a unit in parentheses, as
-/// `rmse (m)`, has this unit.
+/// Metrics by name: scores as fractions from 0 to 1, or errors, where less is better. A name that
+/// ends with a unit in parentheses, such as `rmse (m)`, has this unit.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// The numbers of a network under a protocol, and everything that they depend on.
+/// The results of a network under a protocol, and everything that they depend on.
 ///
 /// Two records with the same protocol, settings, sizes, precision, weights, and data are results of
 /// the same measurement; see [`Record::repeats`].
@@ -25,10 +25,10 @@ pub type Metrics = BTreeMap<String, f64>;
 #[serde(default)]
 #[non_exhaustive]
 pub struct Record {
-    /// Name of the protocol, which is that of the command after `simdino eval`.
+    /// Name of the protocol, which is the command after `simdino eval`.
     pub protocol: String,
-    /// Settings of the protocol by name. All that change the numbers are listed, even those with
-    /// default values.
+    /// Settings of the protocol by name: all that affect the numbers, including those with default
+    /// values.
     pub settings: BTreeMap<String, Value>,
     /// The network.
     pub weights: Weights,
@@ -38,26 +38,26 @@ pub struct Record {
     pub resize: Option<u32>,
     /// Side of the center crop that the network sees, in pixels.
     pub crop: Option<u32>,
-    /// Side of the masks that are compared, in pixels; `None` if masks keep their own sizes, or
+    /// Side of the masks that are compared, in pixels; `None` if masks keep their own sizes, or if
     /// there are no masks.
     pub mask_size: Option<u32>,
     /// Precision of the network: `fp32` or `bf16`.
     pub precision: String,
-    /// The metric to look at first; the name of one of [`Self::metrics`].
+    /// Name of the main metric, one of [`Self::metrics`].
     pub main: String,
     /// Scores of this network.
     pub metrics: Metrics,
-    /// Scores of what the network must beat, such as `untrained` and `pixels`.
+    /// Scores of the baselines that the network must beat, such as `untrained` and `pixels`.
     pub baselines: BTreeMap<String, Metrics>,
-    /// What the protocol chose, such as the number of a head, by name.
+    /// Settings that the protocol chose, such as a learning rate, by name.
     pub chosen: BTreeMap<String, Value>,
     /// See [`Spread::effective_rank`].
     pub effective_rank: Option<f64>,
     /// See [`Spread::effective_dimension`].
     pub effective_dimension: Option<f64>,
-    /// Version of simdino that measured it.
+    /// Version of simdino that measured the results.
     pub version: String,
-    /// Notes for the reader of the numbers.
+    /// Notes on how to read the numbers.
     pub notes: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Weights {
-    /// The file, checkpoint, or run, as it was given.
+    /// The file, checkpoint, or run, as given by the user.
     pub path: String,
     /// See [`crate::store::network_fingerprint`].
     pub fingerprint: String,
@@ -78,20 +78,20 @@ pub struct Weights {
 #[serde(default)]
 #[non_exhaustive]
 pub struct DataUsed {
-    /// What they are for, such as `train` and `test`, or [`TRUTH`].
+    /// Role of the images, such as `train`, `test`, or [`TRUTH`].
     pub role: String,
-    /// Where they are, as it was given.
+    /// Path of the images, as given by the user.
     pub path: String,
     /// See [`Dataset::fingerprint`].
     pub fingerprint: String,
-    /// Number of images used, or of files of the ground truth.
+    /// Number of images used, or of ground-truth files.
     pub images: usize,
     /// Number of classes among them, if they have labels.
     pub classes: Option<usize>,
 }
 
 impl DataUsed {
-    /// Describes images of `dataset`, of which `images` were used.
+    /// Describes `images` images of `dataset`.
     pub fn new(
         role: &str,
         path: &str,
@@ -105,7 +105,7 @@ impl DataUsed {
 }
 
 impl DataUsed {
-    /// Describes `images` files without classes, which `fingerprint` identifies.
+    /// Describes `images` files without classes, identified by `fingerprint`.
     pub fn of_files(role: &str, folder: &Path, fingerprint: String, images: usize) -> Self {
         let path = folder.display().to_string();
         Self { role: role.to_owned(), path, fingerprint, images, classes: None }
@@ -129,11 +129,11 @@ impl DataUsed {
     }
 }
 
-/// Role of the ground truth, which images are compared with.
+/// The role of ground-truth files.
 pub const TRUTH: &str = "truth";
 
 impl Record {
-    /// Creates a record without settings and scores, measured by this version.
+    /// Creates a record of this version without settings and scores.
     pub fn new(protocol: &str, weights: Weights) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Self { protocol: protocol.to_owned(), weights, version, ..Self::default() }
@@ -144,7 +144,8 @@ impl Record {
         self.settings.insert(name.to_owned(), value.into());
     }
 
-    /// Adds the settings `max_train` and `max_test`: the most images used of both sets, where they are limited.
+    /// Adds the settings `max_train` and `max_test`, the maximum numbers of images of both sets,
+    /// where they are limited.
     pub fn limits(&mut self, [train, test]: [Option<usize>; 2]) {
         for (name, limit) in [("max_train", train), ("max_test", test)] {
             if let Some(limit) = limit {
@@ -153,7 +154,8 @@ impl Record {
         }
     }
 
-    /// Adds a score of this network. The first one is the main metric, which is from 0 to 1, more is better.
+    /// Adds a score of this network. The first one becomes the main metric, which must be a
+    /// fraction from 0 to 1 where more is better.
     pub fn score(&mut self, name: &str, value: f64) {
         if self.metrics.is_empty() {
             name.clone_into(&mut self.main);
@@ -166,14 +168,14 @@ impl Record {
         self.baselines.entry(of.to_owned()).or_default().insert(name.to_owned(), value);
     }
 
-    /// Adds a note, unless it is there already.
+    /// Adds a note, unless it is already there.
     pub fn note(&mut self, text: &str) {
         if !self.notes.iter().any(|note| note == text) {
             self.notes.push(text.to_owned());
         }
     }
 
-    /// Adds how the features of the network use their dimensions.
+    /// Adds the effective rank and the effective dimension of the network's features.
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
@@ -184,22 +186,22 @@ impl Record {
         Ok(())
     }
 
-    /// The main score, of this network.
+    /// Returns the main score of this network.
     pub fn main_score(&self) -> Option<f64> {
         self.metrics.get(&self.main).copied()
     }
 
-    /// Columns of the scores: `this network`, then the baselines by name.
+    /// Returns the columns of the scores: [`THIS`], then the baselines by name.
     pub fn columns(&self) -> impl Iterator<Item = (&str, &Metrics)> {
         let baselines = self.baselines.iter().map(|(name, metrics)| (name.as_str(), metrics));
         std::iter::once((THIS, &self.metrics)).chain(baselines)
     }
 
-    /// Whether both are results of the same measurement.
+    /// Returns whether both records are results of the same measurement.
     ///
-    /// Weights are compared by fingerprint and step, and images by role and fingerprint: paths may
-    /// differ. Numbers of settings that differ by less than a part in 10^12 are the same, because a
-    /// file may change their last digit.
+    /// Weights are compared by fingerprint and step, and images by role and fingerprint, so paths
+    /// may differ. Numbers in settings are equal if they differ by less than a part in 10^12,
+    /// because a file may change their last digit.
     pub fn repeats(&self, other: &Self) -> bool {
         let data = |record: &Self| -> Vec<(String, String)> {
             let identity = |data: &DataUsed| (data.role.clone(), data.fingerprint.clone());
@@ -216,8 +218,8 @@ impl Record {
             && self.settings.iter().zip(&other.settings).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
     }
 
-    /// Takes over the baselines of an earlier result of the same measurement that were not measured again, such as without
-    /// `untrained`.
+    /// Copies those baselines of an earlier result of the same measurement that were not measured
+    /// again, such as `untrained`.
     pub(crate) fn keep_baselines(&mut self, earlier: &Self) {
         for (name, metrics) in &earlier.baselines {
             if self.baselines.contains_key(name) {
@@ -230,10 +232,11 @@ impl Record {
         }
     }
 
-    /// Checks that every number is finite, because a file cannot contain others.
+    /// Checks that every number is finite, because JSON cannot represent others.
     ///
     /// # Errors
-    /// Returns an error that names the first one that is not, or if there is no main metric.
+    /// Returns an error that names the first number that is not finite, or if there is no main
+    /// metric.
     pub fn check(&self) -> Result<()> {
         let protocol = || self.protocol.clone();
         if self.main_score().is_none() {
@@ -258,10 +261,10 @@ impl Record {
     }
 }
 
-/// Name of the scores that are not of a baseline.
+/// Name of the column with the network's own scores.
 pub const THIS: &str = "this network";
 
-/// Whether two values are the same, up to the last digits of numbers.
+/// Returns whether two values are equal, up to the last digits of numbers.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => match (a.as_f64(), b.as_f64()) {

@@ -15,8 +15,8 @@ const TABLE: &str = "knn";
 /// Key of the records among the entries of the file.
 const EVALUATIONS: &str = "evaluations";
 
-/// The contents of `results.json`: [`Record`]s, and other entries, such as the k-NN table with which
-/// a run ends ([`crate::KnnTable`]).
+/// The contents of `results.json`: [`Record`]s and other entries, such as the k-NN table
+/// ([`crate::KnnTable`]) written at the end of a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Results {
     entries: Map<String, Value>,
@@ -24,7 +24,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads the file in `folder`; without a file, there are no results.
+    /// Reads the file in `folder`. If it does not exist, there are no results.
     ///
     /// # Errors
     /// Returns an error that names the file if it cannot be read or is damaged.
@@ -40,26 +40,26 @@ impl Results {
             .map_err(|source| damaged(&path, source))
     }
 
-    /// Takes the records out of the contents of a file.
+    /// Separates the records from the other contents of a file.
     ///
     /// # Errors
-    /// Returns an error if there are records that are not of the expected form.
+    /// Returns an error if the records do not have the expected form.
     pub fn from_entries(mut entries: Map<String, Value>) -> serde_json::Result<Self> {
         let records = entries.remove(EVALUATIONS);
         let records = records.map(serde_json::from_value).transpose()?.unwrap_or_default();
         Ok(Self { entries, records })
     }
 
-    /// The records, oldest first.
+    /// Returns the records, oldest first.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// Adds a record, in the place of one that it [repeats](Record::repeats), whose baselines it keeps where it has none of its
-    /// own.
+    /// Adds a record. If it [repeats](Record::repeats) an earlier one, it replaces that one and
+    /// keeps the baselines that were not measured again.
     ///
     /// # Errors
-    /// As [`Record::check`].
+    /// Fails like [`Record::check`].
     pub fn put(&mut self, mut record: Record) -> Result<()> {
         record.check()?;
         match self.records.iter_mut().find(|old| record.repeats(old)) {
@@ -72,12 +72,12 @@ impl Results {
         Ok(())
     }
 
-    /// Whether there is a k-NN table, such as that with which a run ended.
+    /// Returns whether there is a k-NN table, such as the one written at the end of a run.
     pub fn has_table(&self) -> bool {
         self.entries.contains_key(TABLE)
     }
 
-    /// Replaces the entries that `table` has, and keeps the others.
+    /// Sets the entries of `table`, and keeps all other entries.
     ///
     /// # Errors
     /// Returns an error if the table cannot be represented as a JSON object.
@@ -89,14 +89,15 @@ impl Results {
         Ok(())
     }
 
-    /// Removes the k-NN table of a network that has been trained further.
+    /// Removes the k-NN table, for when the network has been trained further.
     pub fn remove_table(&mut self) {
         for key in [TABLE, "untrained", "pixels", "resize", "crop", "precision"] {
             self.entries.remove(key);
         }
     }
 
-    /// Writes both files into `folder`, which is created if necessary. Each is complete or unchanged.
+    /// Writes both files atomically to `folder`, which is created if necessary. Without records,
+    /// only `results.json` is written.
     ///
     /// # Errors
     /// Returns an error that names the file if it cannot be written.
@@ -124,7 +125,7 @@ impl Results {
         Ok(serde_json::to_string_pretty(&entries)? + "\n")
     }
 
-    /// One row per metric of this network and of each baseline.
+    /// Returns a table with one row for each metric of this network and of each baseline.
     fn to_csv(&self) -> csv::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(COLUMNS)?;
@@ -161,7 +162,7 @@ const COLUMNS: [&str; 16] = [
     "value",
 ];
 
-/// What all rows of a record begin with.
+/// Returns the first cells of all rows of a record.
 fn cells(record: &Record) -> [String; 13] {
     let number = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
     let float = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
@@ -185,11 +186,11 @@ fn cells(record: &Record) -> [String; 13] {
     ]
 }
 
-/// Changes the results in `folder`. Other processes that do the same wait, where the file system has
-/// locks.
+/// Updates the results in `folder`. On Unix, other processes that do the same wait if the file
+/// system supports locks.
 ///
 /// # Errors
-/// As [`Results::read`] and [`Results::write`], and the errors of `change`.
+/// Fails like [`Results::read`] and [`Results::write`], and if `change` fails.
 pub fn update(folder: &Path, change: impl FnOnce(&mut Results) -> Result<()>) -> Result<()> {
     let _lock = lock(folder);
     let mut results = Results::read(folder)?;
@@ -197,8 +198,8 @@ pub fn update(folder: &Path, change: impl FnOnce(&mut Results) -> Result<()>) ->
     results.write(folder)
 }
 
-/// Locks a folder until the value is dropped. Without locks, the last writer wins, which costs a
-/// record only if two evaluations of a run end in the same moment.
+/// Locks a folder until the returned value is dropped. Without locks, the last writer wins, which
+/// loses a record only if two evaluations of a run end at the same moment.
 fn lock(folder: &Path) -> Option<File> {
     if !cfg!(unix) {
         return None;

@@ -1,21 +1,22 @@
-//! How features use their dimensions.
+//! Measures of how many of their dimensions features use.
 
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::features::unit_rows;
 
-/// How many of their dimensions features use.
+/// Two measures of how many of their dimensions features use.
 ///
-/// Both numbers are of the spectrum of the features at norm 1, as in `probe/effective_rank` of a
-/// training. They are 1 if all features point the same way, and `D` if they spread evenly.
+/// Both are computed from the spectrum of the features scaled to norm 1, as in
+/// `probe/effective_rank` of a training. They are 1 if all features point in the same direction or
+/// its opposite, and `D` if they spread evenly.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Spread {
     /// The exponential of the entropy of the [`spectrum`].
     pub effective_rank: f64,
-    /// The inverse of the sum of squares of the [`spectrum`], also known as the participation ratio.
-    /// Directions of little energy count less than in the effective rank.
+    /// The inverse of the sum of squares of the [`spectrum`], also known as the participation
+    /// ratio. Directions with little energy count less than in the effective rank.
     pub effective_dimension: f64,
 }
 
@@ -23,7 +24,7 @@ impl Spread {
     /// Measures features `[n, D]` of any scale.
     ///
     /// # Errors
-    /// As [`spectrum`].
+    /// Fails like [`spectrum`].
     pub fn of(features: &Tensor) -> Result<Self> {
         let (n, d) = features.size2()?;
         let block = |first: i64| {
@@ -33,7 +34,7 @@ impl Spread {
         let shares = if n <= d.max(ROWS) {
             spectrum(&block(0))?
         } else {
-            // Blocks bound the memory: in double precision, the rows take twice as much.
+            // Blocks bound the memory, because rows in double precision take twice as much.
             let options = (Kind::Double, features.device());
             let mut gram = Tensor::zeros([d, d], options);
             for first in (0..n).step_by(ROWS.max(d) as usize) {
@@ -44,18 +45,17 @@ impl Spread {
         };
         let entropy: f64 = shares.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
         let squares: f64 = shares.iter().map(|p| p * p).sum();
-        // Features that are all zero point nowhere.
+        // Features that are all zero have no direction.
         let effective_dimension = if squares > 0.0 { 1.0 / squares } else { 1.0 };
         Ok(Self { effective_rank: entropy.exp(), effective_dimension })
     }
 }
 
-/// Rows of a product at once.
+/// Number of rows per block, unless `D` is larger.
 const ROWS: i64 = 1 << 14;
 
-/// Eigenvalues of the second moment of rows, as fractions of their sum, in descending order.
-///
-/// `[n, D]` in double precision to `min(n, D)` fractions.
+/// Returns the eigenvalues of the uncentered second moment of rows as fractions of their sum, in
+/// descending order: `[n, D]` in double precision to `min(n, D)` fractions.
 ///
 /// # Errors
 /// Returns an error if the tensor has a different shape or a libtorch operation fails.
@@ -65,14 +65,14 @@ pub fn spectrum(rows: &Tensor) -> Result<Vec<f64>> {
     fractions(&gram)
 }
 
-/// Eigenvalues of a Gram matrix, as fractions of their sum, in descending order.
+/// Returns the eigenvalues of a Gram matrix as fractions of their sum, in descending order.
 fn fractions(gram: &Tensor) -> Result<Vec<f64>> {
     let eigenvalues = gram.f_linalg_eigvalsh("L")?.clamp_min(0.0).flip([0]);
     let shares = &eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
     Ok(Vec::<f64>::try_from(shares)?)
 }
 
-/// Returns how many directions, the strongest first, contain this fraction of the energy of a
+/// Returns how many of the strongest directions contain the fraction `share` of the energy of a
 /// [`spectrum`].
 pub fn directions(spectrum: &[f64], share: f64) -> usize {
     let mut sum = 0.0;
@@ -102,7 +102,7 @@ mod tests {
         let spread = Spread::of(&axes).unwrap();
         assert!((spread.effective_rank - 3.0).abs() < 1e-9, "{spread:?}");
         assert!((spread.effective_dimension - 3.0).abs() < 1e-9, "{spread:?}");
-        // Three rows along one axis and one along another: shares of 3/4 and 1/4.
+        // Three rows along one axis and one along another have shares of 3/4 and 1/4.
         let rows = Tensor::from_slice(&[2.0, 0.0, -1.0, 0.0, 5.0, 0.0, 0.0, 9.0]).view([4, 2]);
         let spread = Spread::of(&rows).unwrap();
         let entropy = -(0.75f64.ln() * 0.75 + 0.25f64.ln() * 0.25);

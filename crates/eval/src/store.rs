@@ -1,4 +1,4 @@
-//! Features of images that are computed once, kept on disk, and shared between evaluations.
+//! A store of image features, which are computed once, kept on disk, and shared by evaluations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,11 +27,12 @@ pub use fingerprint::network_fingerprint;
 pub(crate) use fingerprint::short;
 use part::Part;
 
-/// Images per file. A stopped extraction loses the work on at most this many.
+/// Number of images per file. An interrupted extraction loses the work on at most this many.
 const PART_IMAGES: usize = 4096;
 
-/// Changes with the pixels that a network sees of a file. Decoders may change with every release; between two, whoever changes
-/// what is decoded, resized, or normalized counts up the last number.
+/// Identifies the preprocessing, which decides the pixels that a network sees of a file. Decoders
+/// may change with every release, so it contains the version. Between releases, increment the last
+/// number with any change to decoding, resizing, or normalization.
 const PREPROCESSING: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
 
 /// A network and what identifies it.
@@ -39,15 +40,15 @@ const PREPROCESSING: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
 pub struct Network<'a> {
     /// The network.
     pub backbone: &'a VisionTransformer,
-    /// See [`network_fingerprint`].
+    /// The result of [`network_fingerprint`].
     pub fingerprint: &'a str,
 }
 
-/// Vectors of the readable images of a dataset, in order.
+/// Features of the readable images of a dataset, in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ImageFeatures {
-    /// `[n, D]` each, in fp32 on the CPU.
+    /// The features, `[n, D]` each, in fp32 on the CPU.
     pub features: BTreeMap<ImageFeature, Tensor>,
     /// Index of each image in the dataset.
     pub indices: Vec<usize>,
@@ -55,14 +56,14 @@ pub struct ImageFeatures {
     pub labels: Vec<Option<u32>>,
     /// Name of each image.
     pub names: Vec<String>,
-    /// Names of the classes by label; empty if they have none.
+    /// Names of the classes by label; empty if classes have no names.
     pub class_names: Vec<String>,
-    /// Images that could not be read; they have no row.
+    /// Images that could not be read and have no row.
     pub broken: Vec<BrokenImage>,
 }
 
 impl ImageFeatures {
-    /// Returns these features side by side, `[n, parts * D]`, with the labels.
+    /// Returns these features concatenated, `[n, parts * D]`, with the labels.
     ///
     /// # Errors
     /// Returns an error if one of them was not requested from the store.
@@ -80,11 +81,12 @@ impl ImageFeatures {
     }
 }
 
-/// A folder of features, or none, so that nothing is kept.
+/// A folder of features, or an empty store that keeps nothing.
 ///
-/// Features are found again by the fingerprints of weights and data, and by everything that
-/// changes them: sizes, normalization, precision, and the version of the decoders. They are stored in files of 4,096 images; an
-/// extraction that was stopped continues after the last complete one. Images that could not be read are tried again.
+/// Features are looked up by the fingerprints of the weights and the data, and by everything else
+/// that affects them: sizes, normalization, precision, and the version of the decoders. They are
+/// stored in files of 4,096 images, and an interrupted extraction resumes after the last complete
+/// file. Images that could not be read are tried again.
 #[derive(Debug, Clone)]
 pub struct FeatureStore {
     folder: Option<PathBuf>,
@@ -92,13 +94,13 @@ pub struct FeatureStore {
 }
 
 impl Default for FeatureStore {
-    /// Keeps nothing.
+    /// Returns a store that keeps nothing.
     fn default() -> Self {
         Self { folder: None, part_images: PART_IMAGES }
     }
 }
 
-/// What identifies the features of a dataset; also written beside them.
+/// The identity of the features of a dataset, which is also written next to them.
 #[derive(Debug, Serialize)]
 struct Identity<'a> {
     version: u32,
@@ -115,17 +117,17 @@ struct Identity<'a> {
 }
 
 impl FeatureStore {
-    /// Keeps features in a folder, which is created when the first are written.
+    /// Returns a store that keeps features in a folder, which is created when needed.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self { folder: Some(folder.into()), ..Self::default() }
     }
 
-    /// Returns `wanted` features of the images of `dataset`, from the folder as far as they are
-    /// there. Calls `progress(images done, total images)`.
+    /// Returns the `wanted` features of the images of `dataset`, reading them from the folder where
+    /// possible. Calls `progress(completed images, total images)`.
     ///
     /// # Errors
-    /// Returns an error if nothing is wanted or a block does not exist, if the batch size is 0, no
-    /// image is readable, the network does not accept the images, or a file cannot be written.
+    /// Returns an error if nothing is wanted, a block does not exist, the batch size is 0, no image
+    /// is readable, the network does not accept the images, or a file cannot be written.
     pub fn features(
         &self,
         network: Network<'_>,
@@ -146,7 +148,7 @@ impl FeatureStore {
         gather(dataset, parts, wanted)
     }
 
-    /// The folder of these features, with a description in it.
+    /// Creates the folder of these features, with a description in it, and returns its path.
     fn folder_of(
         &self,
         network: Network<'_>,
@@ -207,7 +209,7 @@ fn check(
     Ok(())
 }
 
-/// The features that are missing.
+/// The computation of missing features.
 struct Extraction<'a> {
     network: &'a VisionTransformer,
     dataset: &'a Arc<Dataset>,
@@ -216,7 +218,7 @@ struct Extraction<'a> {
 }
 
 impl Extraction<'_> {
-    /// Computes what is missing in one pass over the images, and stores each part as soon as it is
+    /// Computes what is missing in one pass over the images, and writes each part as soon as it is
     /// complete.
     fn complete(&self, parts: &mut [Part], progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
         let total = parts.iter().map(|part| part.chosen().len()).sum();
@@ -232,7 +234,7 @@ impl Extraction<'_> {
         let mut parts = parts.iter_mut().filter(|part| !part.missing().is_empty()).peekable();
         for batch in loader {
             let batch = match batch {
-                // Others of the set may be readable.
+                // Images that are stored already may be readable.
                 Err(data::Error::NoReadableImage { .. }) => break,
                 batch => batch?,
             };
@@ -263,8 +265,8 @@ impl Extraction<'_> {
         })
     }
 
-    /// Notes why images of a part have neither a row nor a reason so far. This happens if no image
-    /// of the pass could be read.
+    /// Records the images of a part that have neither a row nor a reason yet, which happens if no
+    /// image of the pass could be read.
     fn note_broken(&self, part: &mut Part) {
         for index in part.missing() {
             let error = self.dataset.image(index).err();
@@ -273,14 +275,14 @@ impl Extraction<'_> {
         }
     }
 
-    /// The wanted features of a batch, `[B, D]` each.
+    /// Computes the wanted features of a batch, `[B, D]` each.
     fn compute(&self, images: &ndarray::Array4<u8>) -> Result<BTreeMap<ImageFeature, Tensor>> {
         compute(self.network, images, self.options, self.wanted)
     }
 }
 
-/// The wanted features of a batch of pixels `[B, H, W, C]`, `[B, D]` each in fp32 on the device of
-/// the network.
+/// Computes the wanted features of a batch of pixels `[B, H, W, C]`, `[B, D]` each in fp32 on the
+/// device of the network.
 pub(crate) fn compute(
     network: &VisionTransformer,
     images: &ndarray::Array4<u8>,
@@ -295,7 +297,8 @@ pub(crate) fn compute(
     }
 }
 
-/// The wanted features of normalized images `[B, C, H, W]`, `[B, D]` each in fp32 on their device.
+/// Computes the wanted features of normalized images `[B, C, H, W]`, `[B, D]` each in fp32 on their
+/// device.
 fn vectors(
     network: &VisionTransformer,
     images: &Tensor,
@@ -323,7 +326,7 @@ fn vectors(
     Ok(wanted.iter().map(vector).collect())
 }
 
-/// All parts in one.
+/// Concatenates all parts.
 fn gather(
     dataset: &Dataset,
     parts: Vec<Part>,

@@ -1,15 +1,15 @@
-//! Some images of a set.
+//! Chooses an evenly spread subset of a set.
 
 use augment::rng::{Purpose, Rng};
 
-/// Number of the random choice of a subset.
+/// The [`Purpose::Choice`] number for subsets.
 const SUBSET: u32 = 709;
-/// Changes with the choice, for what is kept of a subset.
+/// Version of the choice, which identifies stored results of a subset.
 pub const SUBSET_VERSION: u32 = 2;
 
-/// Returns `limit` of `len` indices in ascending order: one of each of as many equal parts, so that a set
-/// sorted by class keeps all classes. Which one is random, so that a set whose classes alternate keeps
-/// them, too.
+/// Returns `limit` of `len` indices in ascending order, one from each of `limit` equal parts, so
+/// that a set sorted by class keeps all classes. The index within a part is random, so that a set
+/// with alternating classes keeps them, too.
 pub(crate) fn spread(len: usize, limit: Option<usize>) -> Vec<usize> {
     let limit = limit.unwrap_or(len).min(len);
     let start = |part: usize| (part as u128 * len as u128 / limit as u128) as usize;

@@ -1,4 +1,4 @@
-//! Objects followed through a video by the features of a network: the protocol with which DINO was evaluated on
+//! Tracks objects through a video by the features of a network, following DINO's protocol for
 //! DAVIS.
 
 use std::path::{Path, PathBuf};
@@ -16,44 +16,45 @@ use crate::error::{Error, Result};
 use crate::features::to_array;
 use crate::frozen::Frozen;
 
-/// Shorter side of the frames that the network sees in DINO's protocol.
+/// Shorter side in pixels of the frames that the network sees in DINO's protocol.
 pub const SIDE: usize = 480;
-/// The longer side is a multiple of this.
+/// Before rounding to patches, the longer side is a multiple of this, in pixels.
 const LONGER_UNIT: usize = 64;
 
-/// How objects are followed.
+/// Options of tracking.
 #[derive(Debug, Clone)]
 pub struct TrackOptions<'a> {
     /// The network, whose input must have three channels.
     pub frozen: Frozen<'a>,
     /// Shorter side of the frames that the network sees, in pixels; see [`SIDE`].
     pub side: usize,
-    /// How labels are propagated.
+    /// Options of label propagation.
     pub propagate: PropagateOptions,
 }
 
-/// The number of the object that each pixel of a frame belongs to, 0 for the background.
+/// The object number of each pixel of a frame, 0 for the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackedFrame {
-    /// Rows and columns.
+    /// Numbers of rows and columns.
     pub size: Grid,
-    /// Row by row.
+    /// Object numbers in row-major order.
     pub ids: Vec<u8>,
 }
 
-/// Follows the objects of the first frame through the others, which are handed to `take` one by one with their
-/// position among `frames`, from 1.
+/// Tracks the objects of the first frame through the others, which are passed to `take` one by one
+/// with their position among `frames`, from 1. `first` is the annotation of the first frame.
 ///
 /// # Errors
-/// Returns an error if a frame cannot be read or has another size than the first, if the annotation does, if the
-/// options mean nothing, and the first error of `take`.
+/// Returns an error if a frame cannot be read, a frame or the annotation differs in size from the
+/// first frame, or the options are invalid, and the first error of `take`.
 ///
 /// # Source
 /// DINO's eval_video_segmentation.py at 7c446df.
 ///
 /// # Deviations
-/// Only positions within the window are compared, which is exact. Frames are normalized as the network expects; DINO's
-/// script has a deviation of .228 for red. Sides are rounded down to multiples of the patch size.
+/// Only positions within the window are compared, which is exact. Frames are normalized as the
+/// network expects; DINO's script has a standard deviation of .228 for red. Sides are rounded down
+/// to multiples of the patch size.
 pub fn track(
     frames: &[PathBuf],
     first: &TrackedFrame,
@@ -93,7 +94,7 @@ pub fn track(
     )
 }
 
-/// The size at which the network sees frames of `size`.
+/// Returns the size at which the network sees frames of `size`.
 fn input_size(size: Grid, side: usize, patch: usize) -> Result<Grid> {
     let setting = |key, problem: String| Err(Error::Setting { key, problem });
     if size.cells() == 0 {
@@ -132,7 +133,7 @@ fn read(file: &Path, expected: Grid) -> Result<Image> {
     Err(Error::Setting { key: "frames", problem })
 }
 
-/// The final patch tokens of a frame, `[N, D]`.
+/// Computes the patch tokens of a frame after the final norm, `[N, D]`.
 fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Array2<f32>> {
     let pixels = resized(image, input)?;
     let images = options.frozen.input(&pixels, [1, input.height, input.width])?;
@@ -140,7 +141,8 @@ fn features(image: &Image, input: Grid, options: &TrackOptions<'_>) -> Result<Ar
     to_array(&tokens.patches.squeeze_dim(0)) // [1, N, D] -> [N, D]
 }
 
-/// Pixels resized bilinearly without a filter, as OpenCV does: row by row, three values per pixel.
+/// Resizes pixels with bilinear interpolation without antialiasing, as OpenCV does. Returns
+/// interleaved pixels with three channels, in row-major order.
 fn resized(image: &Image, to: Grid) -> Result<Vec<u8>> {
     let (width, height) = image.dimensions();
     let pixels = Tensor::f_from_slice(image.data())?;

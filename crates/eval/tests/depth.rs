@@ -1,5 +1,6 @@
-//! Depth: errors against numpy (tools/parity/depth.py), and training on drawn scenes whose depth is known.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of depth estimation: errors against NumPy (tools/parity/depth.py), and training on drawn
+//! scenes with known depth.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,8 @@ fn errors_by_hand_and_what_is_not_scored() {
     let mut config = DepthConfig::default();
     let truth = |meters: Vec<f32>| DepthMap { width: meters.len() as u32, height: 1, meters };
     let mut errors = Errors::default();
-    // Twice as deep, exact, not measured, and too far.
+    // Predictions that are twice as deep, exact, without measured truth, and for a truth that is
+    // too far.
     let of_image = errors.add(&[4.0, 3.0, 9.0, 1.0], &truth(vec![2.0, 3.0, 0.0, 11.0]), &config);
     let score = of_image.unwrap().unwrap();
     assert_eq!((score.within, score.abs_rel), ([0.5, 0.5, 0.5], 0.5));
@@ -53,14 +55,14 @@ fn errors_by_hand_and_what_is_not_scored() {
         (score.rmse - 2f64.sqrt()).abs() < 1e-12
             && (score.log10 - 2f64.log10() / 2.0).abs() < 1e-12
     );
-    // An error of a common factor has no scale-invariant part.
+    // A common factor causes no scale-invariant error.
     let score = errors.add(&[2.0, 4.0], &truth(vec![1.0, 2.0]), &config).unwrap().unwrap();
     assert!(score.silog < 1e-7 && (score.rmse_log - 2f64.ln()).abs() < 1e-7, "{score:?}");
-    // Means are over images, not over pixels.
+    // Means are over images, not over pixels: an image without a score changes nothing.
     assert!((errors.mean(&config).unwrap().abs_rel - 0.75).abs() < 1e-12);
     assert!(errors.add(&[1.0], &truth(vec![0.0]), &config).unwrap().is_none());
     assert!((errors.mean(&config).unwrap().abs_rel - 0.75).abs() < 1e-12);
-    // Infinite predictions are cut off, NaN is an error.
+    // Infinite predictions are clamped, and NaN is an error.
     assert_eq!(
         errors.add(&[f32::INFINITY], &truth(vec![5.0]), &config).unwrap().unwrap().rmse,
         5.0
@@ -72,7 +74,7 @@ fn errors_by_hand_and_what_is_not_scored() {
         Err(Error::Shape { .. })
     ));
     assert!(matches!(Errors::default().mean(&config), Err(Error::NoDepths { .. })));
-    // Eigen's crop: a pixel at its corner counts, and one before it does not.
+    // Eigen's crop: the pixels at its corners count, and those just outside do not.
     config.scored = Scored::Nyu;
     let mut nyu = DepthMap { width: 640, height: 480, meters: vec![0.0; 640 * 480] };
     nyu.meters[45 * 640 + 41] = 1.0;
@@ -93,7 +95,8 @@ fn errors_by_hand_and_what_is_not_scored() {
     assert_eq!(exact.within[0], 1.0);
 }
 
-/// The mean color of each patch of 4 pixels, and that of the whole image in place of the class token.
+/// Extracts the mean color of each patch of 4 x 4 pixels, and that of the whole image as the class
+/// token.
 struct MeanColor;
 
 impl DenseExtractor for MeanColor {
@@ -118,7 +121,8 @@ fn normalize() -> Normalize {
     Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] }
 }
 
-/// Scenes of a wall in front of which a box stands: the nearer, the brighter. A column is not measured.
+/// Writes scenes of a box in front of a wall. Nearer pixels are brighter, and one column is not
+/// measured.
 fn scenes(folder: &Path, count: u32) -> DepthSet {
     let (images, maps) = (folder.join("images"), folder.join("depth"));
     [&images, &maps].iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
@@ -174,7 +178,7 @@ fn a_head_learns_what_brightness_tells() {
     let once = of(&learned);
     assert!((once.score.abs_rel - flipped.score.abs_rel).abs() < 0.05, "{once:?}");
     assert_ne!(once.score, flipped.score);
-    // A prediction has the size of the image, whatever the patches.
+    // A prediction has the size of the image, even if that is not a multiple of the patch size.
     let image = set.load(0).unwrap().image;
     assert_eq!(learned.depths(&image).unwrap().len(), 62 * 50);
 }
@@ -215,7 +219,7 @@ fn an_interrupted_training_gives_the_same_head() {
     assert_eq!((whole.1, parts.1), (0, 5));
     assert!(whole.0 == parts.0, "the heads differ");
     assert_eq!(run("parts", 2, None).unwrap().1, 12);
-    // What was learned counts although the rest shows no depth in range.
+    // Learning nothing after resuming is not an error, because steps were taken before.
     let parts = folder.path().join("parts");
     let state = state_file(&parts, "n", &network, &data(&set), &config).unwrap();
     let mut longer = config.clone().with_iterations(13);
@@ -250,7 +254,7 @@ fn broken_maps_cost_only_themselves() {
     let evaluated = evaluate(&data(&set), &estimator, &config, &mut || ()).unwrap();
     assert_eq!((evaluated.images, evaluated.broken.len()), (2, 2));
     assert!(evaluated.broken[1].reason.contains("no pixel"), "{:?}", evaluated.broken);
-    // A divisor that is wrong leaves no depth in range.
+    // With a wrong divisor, no depth is in range.
     config.max_depth = 0.01;
     let error = head(&config).err().unwrap();
     assert!(error.to_string().contains("divisor"), "{error}");

@@ -1,5 +1,5 @@
-//! Features, the pixel baseline and pictures of the synthetic set.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of features, the pixel baseline, and pictures on the synthetic dataset.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn options() -> ExtractOptions {
     options
 }
 
-/// The mean of each channel: three numbers that can be recomputed from the image.
+/// Extracts the mean of each channel, three numbers that can be recomputed from the image.
 struct ChannelMeans;
 
 impl FeatureExtractor for ChannelMeans {
@@ -183,7 +183,7 @@ fn sheets_have_a_place_for_every_picture() {
         ..Default::default()
     };
     let sheet = crop_sheet(&dataset, &[(1, 0), (2, 0)], &augment, 0).unwrap();
-    // Local crops stand one below the other, two a column.
+    // Local crops are stacked, two per column.
     assert_eq!(sheet.dimensions(), (3 * (112 + 4) + 2 * (48 + 4) + 4, 2 * (112 + 4) + 4));
     assert_ne!(sheet, crop_sheet(&dataset, &[(1, 1), (2, 1)], &augment, 0).unwrap());
 }
@@ -200,7 +200,8 @@ fn neighbors_are_in_order_and_never_the_image_itself() {
     let cells = neighbor_cells(&embedded, &[1, 5], 3).unwrap();
     let corners: Vec<[u8; 3]> = cells[0].iter().map(|cell| cell.get_pixel(0, 0).0).collect();
     assert_eq!(corners.len(), 4);
-    // Image 0, which has the same features and class; image 2, of another class; image 5, which has none.
+    // The neighbors are image 0 with the same features and class, image 2 of another class, and
+    // image 5 without a class.
     assert_eq!(corners[1..3], [[40, 170, 80], [230, 60, 50]]);
     assert_eq!(cells[0][3], cells[1][0]);
     assert_eq!(neighbor_cells(&embedded, &[0], 99).unwrap()[0].len(), 6);

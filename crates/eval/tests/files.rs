@@ -1,5 +1,5 @@
-//! Features in files, written and read.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of writing and reading feature files.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ fn labels_come_back_with_the_features() {
         let read = read_feature_set(&path).unwrap();
         assert_eq!(read.features, set().features, "{name}");
         assert_eq!(read.names, set().names, "{name}");
-        // No row is a cat, so nothing in the file says that label 0 is one.
+        // No row has label 0, so the file does not contain its class name.
         assert_eq!(read.labels, [Some(0), None], "{name}");
         assert_eq!(read.class_names, ["dog"], "{name}");
     }

@@ -1,5 +1,5 @@
-//! A linear probe on random crops: what it learns from, and where it is interrupted.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of linear probes on random crops: what they learn from, and interruptions.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +25,7 @@ struct Bench {
     config: LinearConfig,
 }
 
-/// 40 images, of which two cannot be read.
+/// Prepares a network and 40 images, two of which cannot be read.
 fn bench(folder: &Path) -> Bench {
     write_folder(&SyntheticConfig { count: 40, size: 32, seed: 0 }, folder, |_| ()).unwrap();
     let path = folder.join("images").display().to_string();
@@ -115,7 +115,7 @@ fn crops_teach_and_differ_from_centers() {
     let mut stored = LinearProbe::new(&bench.set, &bench.set, &config, None).unwrap();
     stored.run(None, &mut |_, _| ()).unwrap();
     let stored = stored.result().unwrap();
-    // Ten classes, and the images that are classified are those that teach.
+    // There are ten classes, and the training images are also the test images.
     assert!(fresh.top1 > 0.3 && stored.top1 > fresh.top1, "{fresh:?} {stored:?}");
     assert_eq!((fresh.num_train, fresh.classes), (38, 10));
 }

@@ -1,5 +1,5 @@
-//! Weighted k-NN: against numpy (tools/parity/knn.py), by hand, and its errors.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of weighted k-NN: against NumPy (tools/parity/knn.py), by hand, and its errors.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ fn set(rows: &[[f32; 2]], labels: &[Option<u32>]) -> FeatureSet {
     FeatureSet::new(Tensor::from_slice(rows.as_flattened()).view([-1, 2]), labels.to_vec())
 }
 
-/// A unit vector at an angle in degrees, times a length.
+/// Returns the vector at an angle in degrees with a length.
 fn at(degrees: f32, length: f32) -> [f32; 2] {
     let radians = degrees.to_radians();
     [length * radians.cos(), length * radians.sin()]
@@ -47,7 +47,8 @@ fn agrees_with_the_reference() {
     }
 }
 
-/// One neighbor of class 0 close by, three of class 1 farther away; lengths must not matter.
+/// Returns one near neighbor of class 0 and three more distant ones of class 1; their lengths must
+/// not matter.
 fn two_classes() -> (FeatureSet, FeatureSet) {
     let rows = [at(5.0, 2.0), at(-30.0, 0.1), at(31.0, 9.0), at(-32.0, 1.0), at(180.0, 1.0)];
     let train = set(&rows, &[Some(0), Some(1), Some(1), Some(1), Some(0)]);

@@ -1,5 +1,6 @@
-//! Logistic regression: against scikit-learn (tools/parity/logistic.py), by hand, and its errors.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of logistic regression: against scikit-learn (tools/parity/logistic.py), by hand, and its
+//! errors.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::path::PathBuf;
 
@@ -50,8 +51,8 @@ fn agrees_with_scikit_learn() {
     }
 }
 
-/// An untrained network varies along few directions: single precision loses the others, and a large `C`
-/// makes what it loses large.
+/// The features of an untrained network vary along few directions: single precision loses the
+/// others, and a large `C` amplifies what is lost.
 #[test]
 fn features_that_hardly_vary_are_classified_at_any_c() {
     let (n, d) = (400, 96);
@@ -70,8 +71,8 @@ fn features_that_hardly_vary_are_classified_at_any_c() {
     }
 }
 
-/// Fewer images than dimensions, and dimensions that never vary: the minimum is that of Newton's
-/// method by hand, in the whole space.
+/// Fewer images than dimensions, some of which never vary. The minimum must equal that of a problem
+/// with fewer dimensions.
 #[test]
 fn directions_without_variance_get_no_weight() {
     let file = fixture();
@@ -82,7 +83,7 @@ fn directions_without_variance_get_no_weight() {
     let config = LogisticConfig::default();
     let narrow = fit(&features, &labels, 2, 4.0, &config).unwrap();
     let model = fit(&wide, &labels, 2, 2.0, &config).unwrap();
-    // Twice the same features halve the penalty for the same scores, so C can be half as large.
+    // Repeating the features halves the penalty for the same scores, so `C` can be halved.
     assert!((model.loss * 2.0 / narrow.loss - 1.0).abs() < 1e-9, "{} {}", model.loss, narrow.loss);
     let error = (model.scores(&wide) - narrow.scores(&features)).abs().max();
     assert!(error.double_value(&[]) < 1e-4, "{error:?}");
@@ -110,8 +111,9 @@ fn few_iterations_are_enough_although_the_features_are_badly_scaled() {
     assert!(model.iterations < 300, "{}", model.iterations);
 }
 
-/// Classes that overlap in pairs, and a direction without variance, as behind a final norm. With a Hessian that ignores
-/// how classes trade places, 238 iterations are needed for the second `C`, and 1,000 are too few for the last.
+/// Classes that overlap in pairs, and a direction without variance, as after a final norm. With a
+/// Hessian that ignores the coupling of classes, the second `C` needs 238 iterations, and 1,000 are
+/// too few for the last.
 #[test]
 fn classes_that_trade_places_take_few_iterations() {
     let noise = |row: i64, column: i64| {
@@ -170,7 +172,7 @@ fn a_fit_that_is_stopped_says_so() {
 
 #[test]
 fn classes_that_are_missing_cost_only_their_images() {
-    // Two classes far apart; the test set has a third, which nothing can be said of.
+    // Two distant classes. The test set has a third one, about which nothing is known.
     let train = Tensor::from_slice(&[-1f32, -1.1, 1.0, 1.1, -0.9, 0.9]).view([6, 1]);
     let labels = Tensor::from_slice(&[0i64, 0, 1, 1, 0, 1]);
     let test = Tensor::from_slice(&[-1f32, 1.0, 5.0, -2.0]).view([4, 1]);

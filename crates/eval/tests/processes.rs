@@ -1,5 +1,5 @@
-//! Evaluations that several processes share give what one process gives, and fail in all processes if
-//! they fail in one. Over Gloo, with real processes.
+//! Tests that evaluations shared by several processes equal those of one process, and fail in all
+//! processes if they fail in one. They run over Gloo, with real processes.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -33,7 +33,7 @@ use torch_ext::{Collective, ProcessGroup, SingleProcess};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The mean of each channel in four bands of the image.
+/// Extracts the mean of each channel in four bands of the image.
 struct Bands;
 
 fn bands(images: &Tensor) -> Tensor {
@@ -46,7 +46,7 @@ impl FeatureExtractor for Bands {
     }
 }
 
-/// Works until its last batch.
+/// Like [`Bands`], but fails after this number of batches.
 struct Fails(Cell<usize>);
 
 impl FeatureExtractor for Fails {
@@ -68,7 +68,7 @@ fn options() -> ExtractOptions {
     options
 }
 
-/// 31 drawn images and a broken one.
+/// Writes 31 synthetic images and a broken one.
 fn drawn(folder: &Path) -> Arc<Dataset> {
     let config = SyntheticConfig { count: 31, size: 32, seed: 3 };
     data::synthetic::write_folder(&config, folder, |_| ()).unwrap();
@@ -150,9 +150,9 @@ fn fail_in_the_last_process() {
         1 => assert!(matches!(error, Error::NothingLabeled), "{error}"),
         _ => assert!(matches!(error, Error::Elsewhere), "{error}"),
     }
-    // The processes are still in step.
+    // The processes are still in sync.
     assert_eq!(group.all_gather_text("x").unwrap().len(), 2);
-    // Labels that cannot be compared fail in all.
+    // A set without labels is an error in every process.
     let features = set.features(&Bands, &options(), &group).unwrap();
     let unlabeled = FeatureSet::new(features.features.copy(), vec![None; features.len()]);
     let error = knn_shared(&unlabeled, &features, &KnnConfig::default(), &group).unwrap_err();
@@ -160,7 +160,7 @@ fn fail_in_the_last_process() {
     assert_eq!(group.all_gather_text("x").unwrap().len(), 2);
 }
 
-/// The mean color of each patch of 8 pixels.
+/// Extracts the mean color of each patch of 8 x 8 pixels.
 struct Colors;
 
 impl DenseExtractor for Colors {
@@ -173,7 +173,8 @@ impl DenseExtractor for Colors {
     }
 }
 
-/// Images of 24 pixels with a bright part, a dark part, and one of another color at an edge; one is broken.
+/// Writes images of 24 x 24 pixels with a bright part at the top, and dark and green columns below;
+/// one is broken.
 fn scenes(folder: &Path, count: u32) -> DenseSet {
     let [images, labels] = ["images", "labels"].map(|kind| folder.join(kind));
     [&images, &labels].into_iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
@@ -216,7 +217,7 @@ fn share_segmentation() {
     let expected = evaluate(&test, &segmenter, config.mask, &mut |_, _, _| Ok(())).unwrap();
     let shared = TrainPatches::shared(network, &train, &config, &group, &mut |_, _| ()).unwrap();
     assert_eq!((shared.len(), shared.images), (alone.len(), 6));
-    // Each process has images of its own, in other folders.
+    // Each process writes its images to its own folder, so only names can be compared.
     let names = |broken: &[BrokenImage]| broken.iter().map(|b| b.name.clone()).collect::<Vec<_>>();
     assert_eq!(
         (names(&shared.broken), names(&alone.broken)),

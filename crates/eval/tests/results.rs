@@ -1,5 +1,5 @@
-//! Files of results: what is replaced, what stays, and what is refused.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of results files: what is replaced, what stays, and what is refused.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn put(folder: &Path, record: Record) {
 #[test]
 fn a_repeated_measurement_replaces_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
-    // The folder is created.
+    // The folder does not exist yet and must be created.
     let folder = folder.path().join("new/results");
     for (i, rate) in (0..30).zip([0.1, 0.2].into_iter().cycle()) {
         put(&folder, record("linear", "f0", f64::from(i) / 100.0 + rate / 10.0));
@@ -52,7 +52,7 @@ fn a_repeated_measurement_replaces_the_old_one() {
         put(&folder, other);
         assert_eq!(Results::read(&folder).unwrap().records().len(), i + 2);
     }
-    // The same weights elsewhere are the same weights.
+    // The path of the weights does not matter.
     let mut moved = record("linear", "f0", 0.75);
     moved.weights.path = "elsewhere".into();
     put(&folder, moved.clone());
@@ -155,7 +155,7 @@ fn a_damaged_file_is_not_overwritten() {
         assert!(error.to_string().contains("results.json: the file is damaged"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
-    // A file of a later version may say more, and one of an earlier version less.
+    // Files of later versions may have more keys, and those of earlier versions fewer.
     fs::write(&path, r#"{"evaluations": [{"protocol": "a", "later": 1}]}"#).unwrap();
     assert_eq!(Results::read(folder.path()).unwrap().records()[0].protocol, "a");
 }

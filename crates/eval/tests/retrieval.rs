@@ -1,6 +1,6 @@
-//! Retrieval: against numpy (tools/parity/segmentation.py), the readers of ground truth, and images of
-//! several sizes.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of retrieval: scores against NumPy (tools/parity/segmentation.py), the ground-truth
+//! readers, and images of various sizes.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ fn scores_are_those_of_numpy() {
         }
         assert_eq!(score.queries, if name == "easy" { 6 } else { 7 });
     }
-    // A missing image counts neither as a positive nor as a place of the ranking.
+    // A missing image is neither a positive nor part of the ranking.
     let all: HashSet<usize> = (0..60).collect();
     assert!(matches!(
         ranked.score(&truth, Difficulty::Medium, &all, &none),
@@ -150,7 +150,7 @@ fn images_of_any_size_are_embedded() {
         kind,
     };
     for (kind, width, broken) in [
-        (ImageFeatureKind::Cls { most: 48, multi_scale: false }, 128, 2), // 5 pixels are no patch
+        (ImageFeatureKind::Cls { most: 48, multi_scale: false }, 128, 2), // 5 pixels: no whole patch
         (ImageFeatureKind::ClsGem { side: 32 }, 256, 1),
     ] {
         let embedded = embed(&files, &options(kind), &mut |_, _| ()).unwrap();
@@ -158,7 +158,7 @@ fn images_of_any_size_are_embedded() {
         assert_eq!(embedded.broken.len(), broken, "{:?}", embedded.broken);
         assert!(embedded.broken.iter().any(|broken| broken.name.ends_with("9.png")));
     }
-    // What the network does not take is not the images' fault.
+    // If the network rejects the input, the images are not to blame.
     let gray = Normalize { mean: vec![0.5], std: vec![0.25] };
     let mut wrong = options(ImageFeatureKind::ClsGem { side: 32 });
     wrong.frozen.normalize = &gray;

@@ -1,6 +1,6 @@
-//! Dense evaluations: against numpy and scikit-learn (tools/parity/segmentation.py), and on images whose
-//! segmentation is known.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of segmentation: against NumPy and scikit-learn (tools/parity/segmentation.py), and on
+//! images with known segmentations.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ fn votes_are_those_of_numpy() {
     assert!(Votes::new(&two, vec![0, 4], 4, Similarity::Cosine).is_err());
 }
 
-/// The mean color of each patch, as three channels.
+/// Extracts the mean color of each patch of 4 x 4 pixels.
 struct MeanColor;
 
 impl DenseExtractor for MeanColor {
@@ -89,7 +89,7 @@ impl DenseExtractor for MeanColor {
     }
 }
 
-/// Features that are not finite.
+/// Extracts features that are not finite.
 struct Broken;
 
 impl DenseExtractor for Broken {
@@ -112,8 +112,8 @@ fn normalize() -> Normalize {
     Normalize { mean: vec![0.5; 3], std: vec![0.25; 3] }
 }
 
-/// Images whose left part is red, right part is blue, and lower part green: classes 0, 1, and 2. A column
-/// is ignored, and the color there is that of another class. Sizes differ.
+/// Writes images of various sizes, whose left part is red, right part blue, and lower part green
+/// (classes 0, 1, and 2). A column is ignored and has the color of another class.
 fn colored_folder(folder: &Path, count: u32) -> DenseSet {
     let (images, labels) = (folder.join("images"), folder.join("labels"));
     std::fs::create_dir_all(&images).unwrap();
@@ -162,8 +162,8 @@ fn in_context_finds_what_looks_alike() {
     (config.side, config.k) = (64, 5);
     let network = network(&MeanColor, &normalize);
     let memory = Memory::new(network, &data(&set), &config, &mut |_, _| ()).unwrap();
-    // Patches that are ignored altogether are not in memory: a column of the two images that are not
-    // narrowed.
+    // Patches with only ignored pixels are not in memory: one column of patches of each of the two
+    // images that are not narrowed.
     assert_eq!((memory.images, memory.len()), (6, 6 * 16 * 16 - 2 * 16));
     let score = scored(&memory, &set, MaskSize::Original);
     assert!(score.miou > 0.85, "{score:?}");
@@ -171,7 +171,7 @@ fn in_context_finds_what_looks_alike() {
     let bounded = Memory::new(network, &data(&set), &config, &mut |_, _| ()).unwrap();
     assert_eq!(bounded.len(), 120);
     assert!(scored(&bounded, &set, MaskSize::Square(64)).miou > 0.8);
-    // With ignored pixels as class 0, the wrongly colored column spoils that color.
+    // If ignored pixels count as class 0, the wrongly colored column spoils the result.
     (config.memory, config.ignored) = (1 << 20, IgnoredPixels::ClassZero);
     let quirk = Memory::new(network, &data(&set), &config, &mut |_, _| ()).unwrap();
     assert_eq!(quirk.len(), 6 * 16 * 16);
@@ -200,10 +200,10 @@ fn random_views_share_the_memory() {
     };
     let (all, last) = memory(&config, 2).unwrap();
     assert_eq!((all.images, last), (6, (18, 18)));
-    // Nearly all patches of three views of each image have a label.
+    // Nearly all patches of the three views of each image have a label.
     assert!((17 * 256..=18 * 256).contains(&all.len()), "{}", all.len());
     assert!(scored(&all, &set, MaskSize::Original).miou > 0.85);
-    // The number of threads changes nothing, the seed does.
+    // The result depends on the seed, but not on the number of threads.
     let queries = Tensor::from_slice(&[1f32, -2.0, 0.5, 0.1, -1.0, 1.5]).view([2, 3]);
     let soft = |config: &InContextConfig, workers| {
         memory(config, workers).unwrap().0.soft_labels(&queries).unwrap()
@@ -214,7 +214,7 @@ fn random_views_share_the_memory() {
     let mut other = config.clone();
     other.seed = 1;
     assert_ne!(soft(&other, 1), soft(&config, 1));
-    // The bound is that of the whole memory.
+    // The bound applies to all views together.
     config.memory = 18 * 20;
     assert_eq!(memory(&config, 2).unwrap().0.len(), 360);
     config.memory = 17;
@@ -245,7 +245,7 @@ fn patches_vote_and_are_regressed() {
     assert!(score.miou > 0.85, "{score:?}");
 }
 
-/// Also where the images that choose among the candidates are those that cannot be read.
+/// This also holds if the broken image is among those held out to choose the settings.
 #[test]
 fn a_broken_image_costs_patches_only_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -313,18 +313,18 @@ fn an_interrupted_training_gives_the_same_head() {
     let parts = run("parts", None).unwrap();
     assert_eq!((whole.1, parts.1), (0, 5));
     assert!(whole.0 == parts.0, "the heads differ");
-    // Training that is complete is not repeated.
+    // A completed training is not repeated.
     assert_eq!(run("parts", None).unwrap().1, 12);
     let parts = folder.path().join("parts");
     let file = |of: &DenseNetwork<'_>| StateFile::in_folder(&parts, "n", of, &data(&set), &config);
     let state = file(&network).unwrap();
     let (_, report) = train(network, &data(&set), &config, Some(&state), &mut |_, _| ()).unwrap();
     assert_eq!((report.resumed_at, report.loss), (12, None));
-    // Other features have a file of their own.
+    // Other features get their own file.
     let mut other = network;
     other.frozen.precision = FeaturePrecision::Bf16;
     assert_ne!(file(&other).unwrap().path, state.path);
-    // A file of other settings under this name is refused.
+    // A file of other settings with this name is refused.
     let other = StateFile { identity: "other".to_owned(), ..state };
     let error = train(network, &data(&set), &config, Some(&other), &mut |_, _| ()).unwrap_err();
     assert!(error.to_string().contains("delete it"), "{error}");

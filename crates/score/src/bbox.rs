@@ -2,29 +2,31 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A box in pixels, as COCO stores it: `[x, y, width, height]`, from the top left corner of the image.
+/// A box in pixels, stored as in COCO: `[x, y, width, height]`, from the top left corner of the
+/// image.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "[f64; 4]", into = "[f64; 4]")]
 pub struct BBox {
-    /// Left side.
+    /// Left edge.
     pub x: f64,
-    /// Upper side.
+    /// Top edge.
     pub y: f64,
-    /// From the left side to the right.
+    /// Extent to the right of `x`.
     pub width: f64,
-    /// From the upper side to the lower.
+    /// Extent below `y`.
     pub height: f64,
 }
 
 impl BBox {
-    /// Width times height.
+    /// Returns the width times the height, in pixels.
     #[must_use]
     pub fn area(&self) -> f64 {
         self.width * self.height
     }
 
-    /// Intersection over union with a box of the ground truth. If that is a crowd, the intersection
-    /// is divided by the area of this box instead. Zero where they do not overlap.
+    /// Returns the intersection over union with a box of the ground truth, or zero if they do not
+    /// overlap. If `truth` is a crowd, the intersection is divided by the area of `self` instead of
+    /// the union.
     #[must_use]
     pub fn iou(&self, truth: &Self, crowd: bool) -> f64 {
         let extent = |a: f64, b: f64, c: f64, d: f64| (a + b).min(c + d) - a.max(c);
@@ -37,7 +39,7 @@ impl BBox {
         common / if crowd { self.area() } else { self.area() + truth.area() - common }
     }
 
-    /// Whether all numbers are finite and no side is negative.
+    /// Returns `true` if all numbers are finite and neither side is negative.
     pub(crate) fn is_valid(&self) -> bool {
         let numbers: [f64; 4] = (*self).into();
         numbers.iter().all(|number| number.is_finite()) && self.width >= 0.0 && self.height >= 0.0

@@ -1,4 +1,4 @@
-//! CorLoc: in how many images one box finds an object.
+//! CorLoc: the share of images in which one box finds an object.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,28 +7,30 @@ use crate::coco::{
 };
 use crate::{BBox, Result};
 
-/// The share of images whose best box finds an object.
+/// The share of images whose best box finds an object, and the counts behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CorLoc {
-    /// `correct / images`; none if no image shows an object.
+    /// `correct / images`; `None` if no image shows an object.
     pub corloc: Option<f64>,
     /// Number of images whose box overlaps an object by at least one half.
     pub correct: usize,
     /// Number of images that show an object.
     pub images: usize,
-    /// How many of them have no box; they are not correct.
+    /// Number of those images without a box; they count as not correct.
     pub without_box: usize,
-    /// Number of images without an object, or with crowds alone. They do not count.
+    /// Number of images without an object, or with only crowds; they do not count.
     pub without_object: usize,
 }
 
-/// Compares one box of each image with all its objects: it is correct if it overlaps one of them by at
-/// least one half (intersection over union). The box is that of the highest score, and of the
-/// first of several equal ones; a mask is replaced by the box around it.
+/// Compares one box of each image with all objects of the image.
+///
+/// The box is the one with the highest score, and the first one among equals; a mask stands for the
+/// box around it. It is correct if its intersection over union with an object is at least one half.
+/// Crowds do not count.
 ///
 /// # Errors
-/// [`Error::Entry`] for a detection of an image that the ground truth does not list, or without box
-/// and mask, and for an instance without a box.
+/// Returns [`Error::Entry`] for a detection of an image that the ground truth does not list, for
+/// one with neither a box nor a valid mask, and for an instance without a box.
 ///
 /// [`Error::Entry`]: crate::Error::Entry
 pub fn corloc(truth: &GroundTruth, detections: &Detections) -> Result<CorLoc> {
@@ -56,7 +58,7 @@ pub fn corloc(truth: &GroundTruth, detections: &Detections) -> Result<CorLoc> {
     Ok(result)
 }
 
-/// The boxes of each image, without crowds.
+/// Returns the boxes of each image's objects, without crowds.
 fn objects(truth: &GroundTruth) -> Result<Vec<Vec<BBox>>> {
     let places = truth.image_places();
     let mut objects = vec![Vec::new(); truth.images().len()];
@@ -73,7 +75,7 @@ fn objects(truth: &GroundTruth) -> Result<Vec<Vec<BBox>>> {
     Ok(objects)
 }
 
-/// The box of the highest score of each image.
+/// Returns the box with the highest score in each image.
 fn best_boxes(truth: &GroundTruth, detections: &Detections) -> Result<Vec<Option<BBox>>> {
     let mut best: Vec<Option<(f64, BBox)>> = vec![None; truth.images().len()];
     for (index, place) in images_of(detections, truth)?.into_iter().enumerate() {

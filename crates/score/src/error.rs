@@ -1,4 +1,4 @@
-//! Errors of this crate.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A file cannot be written.
@@ -24,10 +24,10 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file is not JSON, or not of COCO's structure.
+    /// A file is not JSON, or does not have COCO's structure.
     #[error("{} is not {expected}", path.display())]
     Json {
         /// The file.
@@ -37,7 +37,7 @@ pub enum Error {
         /// What the parser found, and where.
         source: serde_json::Error,
     },
-    /// A JSON file contains NaN or Infinity, which JSON does not have.
+    /// A JSON file contains `NaN` or `Infinity`, which JSON does not allow.
     #[error(
         "{} contains {word} in line {line}, column {column}, which is not a number in JSON: \
          remove that entry, or write a finite number", path.display()
@@ -45,24 +45,24 @@ pub enum Error {
     NotANumber {
         /// The file.
         path: PathBuf,
-        /// What it contains.
+        /// The word that it contains.
         word: &'static str,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// Column, from 1.
+        /// Column number, from 1.
         column: usize,
     },
     /// An entry of a COCO file cannot be used.
     #[error("{name}: {entry} {source}")]
     Entry {
-        /// The file, or what the caller named it.
+        /// Path of the file, or the name that the caller chose.
         name: String,
         /// The entry, such as `annotations[3] (id 17)`.
         entry: String,
         /// What is wrong with it.
         source: EntryError,
     },
-    /// A PNG file is not an annotation.
+    /// A PNG file cannot be read as an annotation.
     #[error("{} cannot be read as an annotation", path.display())]
     Png {
         /// The file.
@@ -70,7 +70,7 @@ pub enum Error {
         /// What is wrong with it.
         source: PngError,
     },
-    /// A folder of tracks cannot be scored.
+    /// A folder of video object segmentations cannot be scored.
     #[error("{} {source}", folder.display())]
     Sequence {
         /// The folder, or the file in it.
@@ -84,7 +84,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
-    /// A key is missing that this evaluation needs.
+    /// A key that the evaluation needs is missing.
     #[error("lacks the key \"{key}\"; add it, or evaluate another kind")]
     Missing {
         /// The key.
@@ -123,7 +123,7 @@ pub enum EntryError {
         /// The number.
         value: f64,
     },
-    /// A box is not one.
+    /// A box has a negative side, or a number that is not finite.
     #[error(
         "has the box {values:?}, which must be x, y, width, and height, none of them negative in size"
     )]
@@ -131,12 +131,12 @@ pub enum EntryError {
         /// The numbers.
         values: [f64; 4],
     },
-    /// The mask is not one.
+    /// The mask is invalid.
     #[error("has a mask that cannot be used")]
     Mask(#[source] MaskError),
 }
 
-/// Reasons why numbers are not a mask.
+/// Reasons why a mask is invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MaskError {
@@ -153,7 +153,7 @@ pub enum MaskError {
         /// The sum of the lengths.
         sum: u64,
     },
-    /// The number of pixels is not that of the size.
+    /// The number of pixels does not match the size.
     #[error("a mask of {height} x {width} cannot have {found} pixels")]
     Pixels {
         /// Number of rows.
@@ -182,12 +182,12 @@ pub enum MaskError {
         /// Height and width of the mask.
         found: [u32; 2],
     },
-    /// There is no mask, where at least one is needed.
+    /// There is no mask where at least one is needed.
     #[error(
         "there is no polygon or mask; an empty mask is {{\"size\": [h, w], \"counts\": [h * w]}}"
     )]
     None,
-    /// A byte does not occur in strings of run lengths.
+    /// A string of run lengths contains an invalid byte.
     #[error(
         "the string of run lengths contains the byte {byte} at place {place}, which cannot occur"
     )]
@@ -208,7 +208,7 @@ pub enum MaskError {
         /// The length.
         count: i64,
     },
-    /// A polygon has not enough coordinates, or not pairs of them.
+    /// A polygon has too few coordinates, or an odd number of them.
     #[error(
         "polygon {index} has {count} coordinates; a polygon is a list of at least three points x, y, and \
          no box"
@@ -219,7 +219,7 @@ pub enum MaskError {
         /// Number of coordinates.
         count: usize,
     },
-    /// A coordinate is not finite, or very far from every image.
+    /// A coordinate is not finite, or far beyond any image.
     #[error("the coordinate {value} is not within a million pixels")]
     Coordinate {
         /// The coordinate.
@@ -227,19 +227,19 @@ pub enum MaskError {
     },
 }
 
-/// Reasons why a PNG file is not an annotation.
+/// Reasons why a PNG file cannot be read as an annotation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PngError {
-    /// The file is not a PNG image of numbers, or broken.
+    /// The file is broken, or not a PNG image of labels.
     #[error(transparent)]
     Decode(#[from] decode::Error),
-    /// The pixels are colors rather than numbers of objects.
+    /// The pixels are colors rather than object numbers.
     #[error(
         "its pixels are colors; save the numbers of the objects as palette indices or gray values"
     )]
     Colors,
-    /// A number is too large.
+    /// An object number is too large.
     #[error("it contains the number {number}, but objects have numbers up to 254")]
     Number {
         /// The number.
@@ -247,7 +247,7 @@ pub enum PngError {
     },
 }
 
-/// Reasons why a track cannot be scored.
+/// Reasons why a sequence cannot be scored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SequenceError {

@@ -1,4 +1,4 @@
-//! Annotations of videos: PNG files whose pixels are numbers of objects.
+//! Video annotations: PNG files whose pixels are object numbers.
 
 use std::path::Path;
 
@@ -7,23 +7,24 @@ use png::{BitDepth, ColorType};
 
 use crate::{Error, PngError, Result};
 
-/// An image whose pixels are numbers: 0 is the background, 1 to 254 are objects.
+/// An image whose pixels are object numbers. 0 is the background; 1 to 254 are objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexImage {
-    /// Pixels per row.
+    /// Width in pixels.
     pub width: u32,
-    /// Number of rows.
+    /// Height in pixels.
     pub height: u32,
-    /// The number of each pixel, row by row.
+    /// The number at each pixel, in row-major order.
     pub pixels: Vec<u8>,
 }
 
 impl IndexImage {
-    /// Reads a PNG file of palette indices or gray values up to 255; the colors of the palette do not
-    /// matter.
+    /// Reads a PNG file of palette indices or of gray values up to 255, and ignores the colors of
+    /// the palette.
     ///
     /// # Errors
-    /// [`Error::Read`], and [`Error::Png`] for other files.
+    /// Returns [`Error::Read`] if the file cannot be read, and [`Error::Png`] if it has another
+    /// format.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path);
         let bytes = bytes.map_err(|source| Error::Read { path: path.to_owned(), source })?;
@@ -38,10 +39,10 @@ impl IndexImage {
         Ok(Self { width, height, pixels })
     }
 
-    /// Writes a PNG file with the palette of PASCAL VOC, which DAVIS uses, too.
+    /// Writes a PNG file with the PASCAL VOC palette, which DAVIS also uses.
     ///
     /// # Errors
-    /// [`Error::Write`]; also if there are not `width * height` pixels.
+    /// Returns [`Error::Write`], also if there are not `width * height` pixels.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |source| Error::Write { path: path.to_owned(), source };
         let bytes = self.encode().map_err(|error| failed(std::io::Error::other(error)))?;
@@ -61,8 +62,8 @@ impl IndexImage {
     }
 }
 
-/// The color of an object: its bits go in turns to red, green, and blue, the lowest to the highest
-/// bit of red.
+/// Returns the palette color of an object. Its bits, from the lowest, go to red, green, and blue in
+/// turn, and fill each channel from its highest bit down.
 fn color(number: u8) -> [u8; 3] {
     [0, 1, 2].map(|channel| {
         let bit = |place: u8| number >> (3 * place + channel) & 1;

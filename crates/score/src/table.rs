@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Writes a header and rows, complete or not at all.
+/// Writes a header and rows to a CSV file atomically.
 pub(crate) fn write(
     path: &Path,
     header: &[&str],

@@ -1,4 +1,4 @@
-//! COCO's numbers are those of pycocotools; see tools/parity/coco_eval.py.
+//! Tests that COCO's numbers equal those of pycocotools; see tools/parity/coco_eval.py.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -14,7 +14,7 @@ use score::coco::{
 };
 use score::{Rle, corloc};
 
-/// A file of the fixtures.
+/// Returns the path of a fixture.
 fn fixture(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
 }
@@ -81,7 +81,8 @@ fn files_that_were_written_score_the_same() {
     assert!(error.starts_with("cannot write") && error.contains("gone"), "{error}");
 }
 
-/// One image of 4 x 4 pixels with one object, its left half.
+/// Returns ground truth with one image of 4 x 4 pixels, whose object is its left half, and the
+/// object's mask.
 fn half() -> (GroundTruth, Rle) {
     let mask = Rle::new(4, 4, vec![0, 8, 8]).unwrap();
     let image = Image { id: 1.into(), file_name: "a.jpg".to_owned(), height: 4, width: 4 };
@@ -154,10 +155,10 @@ fn one_box_per_image() {
         segmentation: None,
     };
     let list = vec![
-        // Exactly one half of the second object, and a worse box of a lower score.
+        // Exactly one half of the second object; the worse box has a lower score.
         detection(1, 0.1, [0.0, 0.0, 1.0, 1.0]),
         detection(1, 0.9, [4.0, 4.0, 4.0, 2.0]),
-        // Of two equal scores, the first.
+        // The first of two equal scores wins.
         detection(2, 0.5, [5.0, 5.0, 1.0, 1.0]),
         detection(2, 0.5, [0.0, 0.0, 4.0, 4.0]),
         detection(4, 0.5, [0.0, 0.0, 4.0, 4.0]),
@@ -178,7 +179,7 @@ const TRUTH: &str = r#"{"images": [{"id": 1, "height": 2, "width": 3}],
 const RESULTS: &str = r#"[{"image_id": 1, "category_id": 5, "score": 0.5,
 "bbox": [0, 0, 1, 2], "segmentation": {"size": [2, 3], "counts": [0, 2, 4]}}]"#;
 
-/// What the program says about these files.
+/// Returns the error for these files, if any.
 fn complaint(folder: &Path, truth: &str, results: &str, options: &Options) -> Option<String> {
     let (a, b) = (folder.join("truth.json"), folder.join("results.json"));
     std::fs::write(&a, truth).unwrap();
@@ -187,7 +188,7 @@ fn complaint(folder: &Path, truth: &str, results: &str, options: &Options) -> Op
     score().err().map(|error| error_chain(&error))
 }
 
-/// Each: what is replaced, by what, and parts of the sentence.
+/// The text to replace, its replacement, and parts of the expected error.
 const TRUTH_FAULTS: &[(&str, &str, &[&str])] = &[
     ("\"annotations\"", "\"annotated\"", &["truth.json", "missing field `annotations`"]),
     ("\"id\": 7, ", "", &["truth.json", "missing field `id`", "line"]),
@@ -208,6 +209,7 @@ const TRUTH_FAULTS: &[(&str, &str, &[&str])] = &[
     ("[{\"id\": 1, ", "[{\"id\": 1, \"height\": 2, \"width\": 3}, {\"id\": 1, ", &["images[1]"]),
 ];
 
+/// As above, for the results.
 const RESULT_FAULTS: &[(&str, &str, &[&str])] = &[
     ("\"score\": 0.5,", "", &["missing field `score`"]),
     ("0.5", "NaN", &["contains NaN in line 1"]),
@@ -260,7 +262,7 @@ fn what_another_kind_needs_may_be_missing() {
     assert_eq!(complaint(folder.path(), &boxes, RESULTS, &masks()), None);
     let told = complaint(folder.path(), &boxes, RESULTS, &Options::default());
     assert!(told.unwrap().contains("lacks the key \"bbox\""));
-    // Without classes, no class is needed.
+    // A class-agnostic evaluation needs no class.
     let mut agnostic = masks();
     agnostic.class_agnostic = true;
     for results in [RESULTS.replace("\"category_id\": 5, ", ""), RESULTS.replace(": 5,", ": 99,")] {

@@ -1,4 +1,4 @@
-//! J and F of several objects are those of tools/parity/davis.py.
+//! Tests that J and F of several objects equal those of tools/parity/davis.py.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -11,7 +11,7 @@ use score::IndexImage;
 use score::davis::{Options, Statistics, score};
 use serde::Deserialize;
 
-/// A file of the fixtures.
+/// Returns the path of a fixture.
 fn fixture(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
 }
@@ -90,7 +90,7 @@ fn write(path: &Path, values: [u8; 4]) {
     IndexImage { width: 2, height: 2, pixels: values.to_vec() }.write(path).unwrap();
 }
 
-/// Three frames with one object each, and results that are equal.
+/// Writes a sequence of three frames with one object each, and results equal to the annotations.
 fn tiny(folder: &Path, value: u8) {
     for side in ["truth", "results"] {
         for frame in 0..3 {
@@ -117,7 +117,7 @@ fn the_object_of_davis_2016_is_255() {
     let result = score(&folder.path().join("truth"), &folder.path().join("results"), &options);
     let report = result.unwrap();
     assert_eq!((report.j_and_f, report.objects.len()), (1.0, 1));
-    // Among several objects, it is the background.
+    // With several objects, 255 is the background.
     tiny(folder.path(), 1);
     write(&folder.path().join("truth/cat/00001.png"), [255, 1, 255, 1]);
     assert_eq!(complaint(folder.path(), &Options::default()), None);

@@ -1,5 +1,6 @@
-//! Real images, where `SIMDINO_TEST_DATA` names the folder of data packs: the masks and the numbers of
-//! pycocotools on COCO, and those of davis2017-evaluation on a published result.
+//! Tests with real images, which run only if `SIMDINO_TEST_DATA` names the folder of data packs.
+//! The masks and numbers of COCO must equal those of pycocotools, and the scores of a published
+//! DAVIS result those of davis2017-evaluation.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -14,7 +15,7 @@ use score::davis::{Options, Statistics, score};
 use score::{IndexImage, Rle};
 use serde::Deserialize;
 
-/// The extracted pack, or none with a printed reason.
+/// Extracts a data pack, or prints why the test is skipped and returns `None`.
 fn pack(name: &str) -> Option<(tempfile::TempDir, PathBuf)> {
     let Some(packs) = std::env::var_os("SIMDINO_TEST_DATA") else {
         println!("skipped: SIMDINO_TEST_DATA does not name the folder of data packs");
@@ -51,7 +52,7 @@ fn coco() {
     }
 }
 
-/// Every mask has as many pixels as pycocotools counts.
+/// Asserts that every mask has as many pixels as pycocotools counts.
 fn same_pixels(pack: &Path, truth: &GroundTruth, masks: &[Rle]) {
     #[derive(Deserialize)]
     struct Pixels {
@@ -67,7 +68,7 @@ fn same_pixels(pack: &Path, truth: &GroundTruth, masks: &[Rle]) {
     }
 }
 
-/// The rule of `perturbed` in tools/parity/coco_eval.py.
+/// Derives detections from the ground truth, exactly as `perturbed` in tools/parity/coco_eval.py.
 fn perturbed(truth: &GroundTruth, masks: &[Rle]) -> Vec<Detection> {
     let mut categories: Vec<i64> = truth.categories().iter().map(|category| category.id).collect();
     categories.sort_unstable();
@@ -108,7 +109,7 @@ fn shifted(mask: &Rle, (dy, dx): (i64, i64)) -> Rle {
 }
 
 #[derive(Deserialize)]
-#[allow(non_snake_case)] // the names of the file
+#[allow(non_snake_case)] // the keys of the file
 struct Osvos {
     frames: usize,
     J_mean: f64,

@@ -1,4 +1,4 @@
-//! Run lengths are those of pycocotools; see tools/parity/coco_eval.py.
+//! Tests that run lengths equal those of pycocotools; see tools/parity/coco_eval.py.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -122,7 +122,7 @@ fn overlaps() {
                 let (a, b) = (a.rle(), b.rle());
                 for (crowd, expected) in [(false, &plain), (true, &crowd)] {
                     let found = a.iou(&b, crowd).unwrap();
-                    // The parser of the fixture may be off by the last bit.
+                    // Parsing the fixture may change the last bit.
                     assert!((found - expected[row][column]).abs() < 1e-15, "{found}");
                 }
             }

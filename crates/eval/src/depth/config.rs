@@ -1,4 +1,4 @@
-//! Settings of training and test.
+//! Settings of training and testing.
 
 use serde::Serialize;
 
@@ -9,14 +9,14 @@ use crate::segmentation::Layers;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DepthLayers {
-    /// The last one.
+    /// The last block.
     Last,
-    /// Four, at the ends of the quarters of the network.
+    /// Four blocks, at the ends of the quarters of the network.
     Four,
 }
 
 impl DepthLayers {
-    /// The same as a choice of blocks.
+    /// Returns the corresponding [`Layers`].
     pub fn layers(self) -> Layers {
         match self {
             Self::Last => Layers::Last(1),
@@ -29,46 +29,47 @@ impl DepthLayers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scored {
-    /// All of it.
+    /// The whole image.
     All,
     /// Rows 45 to 470 and columns 41 to 600 of images of 640x480, Eigen's crop of NYU.
     Nyu,
-    /// Garg's crop of KITTI, at shares of the sides.
+    /// Garg's crop of KITTI, given as fractions of the sides.
     Garg,
 }
 
-/// Settings of training and test.
+/// Settings of training and testing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DepthConfig {
-    /// The blocks.
+    /// The blocks whose tokens are used.
     pub layers: DepthLayers,
-    /// Number of depths between which a pixel interpolates; 256 in DINOv2.
+    /// Number of depth bins, of which a prediction is a weighted mean; 256 in DINOv2.
     pub bins: i64,
-    /// Smallest depth of a prediction, in meters. Only pixels that are deeper are scored.
+    /// Smallest predicted depth, in meters. Only pixels that are deeper are scored.
     pub min_depth: f64,
-    /// Largest depth of a prediction, in meters; 10 for NYU, 80 for KITTI. Only pixels that are less deep
-    /// are learned and scored.
+    /// Largest predicted depth, in meters; 10 for NYU, 80 for KITTI. Deeper pixels are neither
+    /// learned nor scored.
     pub max_depth: f64,
     /// Number of iterations; 38,400 in DINOv2.
     pub iterations: u64,
     /// Images per iteration; 16 in DINOv2.
     pub batch: usize,
-    /// Iterations in which the learning rate also grows linearly, a third of all.
+    /// Number of warm-up iterations, in which the learning rate is also multiplied by a factor that
+    /// grows linearly; a third of all by default.
     pub warmup: u64,
-    /// Peak learning rate of AdamW, which falls along half a cosine.
+    /// Peak learning rate of AdamW, which decays along half a cosine.
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Largest norm of the gradient.
+    /// Maximum gradient norm.
     pub clip: f64,
-    /// Iterations whose loss has no variance term.
+    /// Number of initial iterations whose loss has no variance term.
     pub loss_warmup: u64,
-    /// Weight of the loss of gradients.
+    /// Weight of the gradient loss.
     pub gradient_weight: f64,
     /// Height and width of training crops, in pixels.
     pub crop: [u32; 2],
-    /// Whether test images are also seen mirrored, and both predictions averaged.
+    /// Whether the predictions for a test image and its mirror image are averaged.
     pub test_flip: bool,
     /// The part of test images that is scored.
     pub scored: Scored,
@@ -77,11 +78,11 @@ pub struct DepthConfig {
 }
 
 impl Default for DepthConfig {
-    /// DINOv2's settings for NYU, with the last block.
+    /// Returns DINOv2's settings for NYU, with the last block.
     ///
     /// # Source
-    /// Configs of the Monocular Depth Estimation Toolbox, on which DINOv2's are based, as other code for its
-    /// features repeats them; the head is in DINOv2's dinov2/hub/depth.
+    /// Configs of the Monocular Depth Estimation Toolbox, on which DINOv2's are based, as repeated
+    /// by other code for DINOv2's features; the head is in DINOv2's dinov2/hub/depth.
     fn default() -> Self {
         Self {
             layers: DepthLayers::Last,
@@ -105,7 +106,7 @@ impl Default for DepthConfig {
 }
 
 impl DepthConfig {
-    /// Another number of iterations; both warm-ups keep their share of them.
+    /// Sets the number of iterations, and scales both warm-ups in proportion.
     #[must_use]
     pub fn with_iterations(self, iterations: u64) -> Self {
         let scaled = |part: u64| {
@@ -119,7 +120,7 @@ impl DepthConfig {
         }
     }
 
-    /// Learning rate of iteration `t`, counted from 0.
+    /// Returns the learning rate of iteration `t`, counted from 0.
     pub fn lr_at(&self, t: u64) -> f64 {
         const FIRST: f64 = 1e-3;
         const LEAST: f64 = 1e-8;

@@ -1,4 +1,4 @@
-//! The linear head.
+//! The linear head and its optimizer.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use super::loss::loss;
 use crate::adamw::AdamW;
 use crate::error::{Error, Result};
 
-/// Number of the random choice of the first weights.
+/// The [`Purpose::Choice`] number for initial weights.
 const WEIGHTS: u32 = 710;
-/// Maps are enlarged this many times before bins are weighed.
+/// Factor by which maps are upsampled before bins are weighted.
 const ENLARGED: i64 = 4;
-/// Added to the weight of each bin, so that no pixel is without any.
+/// Added to the weight of each bin, so that their sum is never 0.
 const LEAST_WEIGHT: f64 = 0.1;
 
-/// A linear layer to weights of bins, whose weighted mean is the depth.
+/// A linear layer that predicts weights of depth bins; the depth is the weighted mean of the bins.
 #[derive(Debug)]
 pub struct DepthHead {
     params: [(&'static str, Tensor); 2],
@@ -25,7 +25,7 @@ pub struct DepthHead {
 }
 
 impl DepthHead {
-    /// Creates a head for `dim` channels, uniform within one over the root of their number.
+    /// Creates a head for `dim` channels, with parameters uniform in `[-1/sqrt(dim), 1/sqrt(dim)]`.
     pub(super) fn new(dim: i64, config: &DepthConfig, device: Device) -> Self {
         let mut rng = Rng::new(config.seed, 0, 0, Purpose::Choice(WEIGHTS));
         let most = (dim.max(1) as f64).sqrt().recip();
@@ -42,10 +42,10 @@ impl DepthHead {
         Self { params, bins }
     }
 
-    /// Depths in meters from features `[B, C, h, w]`, at four times their size: `[B, 4 h, 4 w]`.
+    /// Predicts depths in meters from features `[B, C, h, w]`, upsampled by four: `[B, 4 h, 4 w]`.
     ///
-    /// Weights are `relu(logit) + 0.1`, divided by their sum. Logits are enlarged in place of the features of the
-    /// reference, which is the same for a linear layer.
+    /// Weights are `relu(logit) + 0.1`, divided by their sum. The reference upsamples features;
+    /// upsampling logits instead is equivalent because the layer is linear.
     pub(super) fn depths(&self, maps: &Tensor) -> Result<Tensor> {
         let [(_, weight), (_, bias)] = &self.params;
         let logits = maps.f_conv2d(weight, Some(bias), 1, 0, 1, 1)?; // [B, N, h, w]
@@ -60,27 +60,27 @@ impl DepthHead {
         Ok(weighted / sum)
     }
 
-    /// All tensors by name, outside of autograd.
+    /// Returns all tensors by name, detached from autograd.
     fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.params.iter().map(|(name, param)| ((*name).to_owned(), param.detach())).collect()
     }
 }
 
-/// Resizes depths `[B, h, w]` (bilinear) to `[B, H, W]`.
+/// Resizes depths `[B, h, w]` to `[B, H, W]` with bilinear interpolation.
 pub(super) fn resized(depths: &Tensor, size: [i64; 2]) -> Result<Tensor> {
     let depths = depths.unsqueeze(1).f_upsample_bilinear2d(size, false, None, None)?;
     Ok(depths.squeeze_dim(1))
 }
 
-/// The depths that the head gives, `[B, h, w]`, for the pixels of images `[H, W]` in patches with a side of `patch` pixels.
-/// Patches may reach beyond the image at the right and at the bottom.
+/// Resizes the head's depths `[B, h, w]` to the pixels of images, `[B, H, W]`. `patch` is the side
+/// of a patch in pixels; patches may extend beyond the image on the right and bottom.
 pub(super) fn of_pixels(depths: &Tensor, patch: i64, [height, width]: [i64; 2]) -> Result<Tensor> {
     let whole = [height, width].map(|side| (side + patch - 1) / patch * patch);
     let depths = resized(depths, whole)?;
     Ok(depths.f_narrow(1, 0, height)?.f_narrow(2, 0, width)?)
 }
 
-/// A head in training, with the state of AdamW.
+/// A head in training and its AdamW state.
 pub(super) struct Trainee {
     pub(super) head: DepthHead,
     optimizer: AdamW,
@@ -92,8 +92,8 @@ impl Trainee {
         Self { head, optimizer }
     }
 
-    /// Takes one step on features `[B, C, h, w]` of patches with a side of `patch` pixels, and depths `[B, H, W]`; returns
-    /// the loss. Nothing changes if no depth was measured.
+    /// Takes one step on features `[B, C, h, w]` with a patch side of `patch` pixels, and depths
+    /// `[B, H, W]`. Returns the loss, or `None` without a change if no depth was measured.
     pub(super) fn step(
         &mut self,
         maps: &Tensor,
@@ -117,12 +117,12 @@ impl Trainee {
         Ok(Some(value))
     }
 
-    /// Whether anything was learned, also before an interruption.
+    /// Returns whether any step was taken, including before an interruption.
     pub(super) fn has_learned(&self) -> bool {
         self.optimizer.has_stepped()
     }
 
-    /// All tensors of the state by name, which share memory with it.
+    /// Returns all tensors of the state by name; they share memory with it.
     pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = self.head.tensors();
         tensors.extend(self.optimizer.tensors());
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// Against the head, the losses, and the optimizer written with torch (tools/parity/depth.py).
+    /// Compares with the head, losses, and optimizer written in PyTorch (tools/parity/depth.py).
     #[test]
     fn three_steps_are_those_of_torch() {
         let path =

@@ -1,20 +1,23 @@
-//! The loss of depths, on logarithms.
+//! The depth loss, on logarithms.
 
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Added to depths before their logarithm.
+/// Added to depths before taking logarithms.
 const EPS: f64 = 1e-3;
 /// Weight of the squared mean error.
 const OF_MEAN: f64 = 0.15;
-/// Steps between the pixels whose differences are compared.
+/// Strides at which pixels are sampled for the gradient loss.
 const STEPS: [i64; 4] = [1, 2, 4, 6];
 
-/// `sqrt(var(g) + 0.15 mean(g)^2)` over the measured pixels, with `g = log(predicted + 0.001) - log(truth + 0.001)` and the
-/// unbiased variance, which is left out without `variance`; plus `gradient_weight` times the mean absolute difference of
-/// `g` between measured pixels two apart, along rows and columns, summed over pixels at steps of 1, 2, 4, and 6. `None` if
-/// nothing is measured.
+/// Computes the depth loss, or returns `None` if no pixel was measured.
+///
+/// The first term is `sqrt(var(g) + 0.15 mean(g)^2)` over the measured pixels, with
+/// `g = log(predicted + 0.001) - log(truth + 0.001)` and the unbiased variance, which is left out
+/// if `variance` is false. The second term is `gradient_weight` times the mean absolute difference
+/// of `g` between measured pixels two apart, along rows and columns, summed over strides of 1, 2,
+/// 4, and 6:
 ///
 /// ```text
 /// for step in 1, 2, 4, 6:
@@ -26,8 +29,9 @@ const STEPS: [i64; 4] = [1, 2, 4, 6];
 /// - `predicted`, `truth`: `[B, H, W]`; `truth` is 0 where it was not measured
 ///
 /// # Source
-/// `SigLoss` and `GradientLoss` of the Monocular Depth Estimation Toolbox. There, gradients are taken along images and
-/// channels of a batch instead of rows and columns, so they are zero for two images per process; DINOv3 takes them as here.
+/// `SigLoss` and `GradientLoss` of the Monocular Depth Estimation Toolbox. There, gradients are
+/// taken along the batch and channel dimensions instead of rows and columns, so they are zero for
+/// two images per process; DINOv3 takes them as here.
 pub(super) fn loss(
     predicted: &Tensor,
     truth: &Tensor,
@@ -45,7 +49,7 @@ pub(super) fn loss(
     if variance && count > 1 {
         inside += chosen.f_var(true)?;
     }
-    // The root has no slope at 0.
+    // The square root has no finite gradient at 0.
     let loss = inside.clamp_min(f64::from(f32::MIN_POSITIVE)).sqrt();
     let weights = measured.to_kind(Kind::Float);
     Ok(Some(loss + gradients(&(errors * &weights), &weights)? * gradient_weight))

@@ -1,4 +1,4 @@
-//! The baseline that a network must beat: the mean depth of the training images at each place.
+//! The baseline that a network must beat: the mean depth of the training images at each position.
 
 use std::ops::Range;
 
@@ -13,19 +13,20 @@ use crate::error::{Error, Result};
 use crate::segmentation::{read_each, threads};
 use crate::subset::spread;
 
-/// Rows and columns of the map.
+/// Number of rows and of columns of the map.
 const CELLS: usize = 32;
-/// Most training images that are averaged, spread evenly.
+/// Maximum number of training images that are averaged, spread evenly.
 const MOST: usize = 1000;
 
-/// Mean depths of cells that divide every image evenly.
+/// Mean depths on a grid of cells that divides every image evenly.
 #[derive(Debug)]
 pub struct MeanMap {
     meters: Tensor, // [1, CELLS, CELLS]
 }
 
 impl MeanMap {
-    /// Averages the depths in range of up to 1,000 training images. A cell without any has the mean of all.
+    /// Averages the depths in range over up to 1,000 training images. A cell without any gets the
+    /// mean over all pixels.
     ///
     /// # Errors
     /// Returns an error if no image is readable, or no depth is in range.
@@ -64,7 +65,8 @@ impl MeanMap {
     }
 }
 
-/// The rows or columns of a cell: its share of `side`, or the one at its start if there are fewer than cells.
+/// Returns the rows or columns of a cell: its share of `side`, or the one at its start if `side` is
+/// smaller than the number of cells.
 fn part(cell: usize, side: usize) -> Range<usize> {
     let start = cell * side / CELLS;
     start..((cell + 1) * side / CELLS).max(start + 1)

@@ -1,4 +1,5 @@
-//! Depth of single images with the features of a frozen backbone: a linear head, trained as DINOv2's.
+//! Monocular depth estimation with the features of a frozen backbone and a linear head, trained as
+//! in DINOv2.
 //!
 //! Shape legend: `B` images, `C` channels of the features, `h` x `w` patches, `N` bins, `H` x `W` pixels.
 
@@ -20,7 +21,7 @@ pub use train::{DepthReport, state_file, train};
 
 use crate::record::DataUsed;
 
-/// A set, and how many of its images are used.
+/// A set of images with depths, and how many of them are used.
 #[derive(Debug, Clone, Copy)]
 pub struct DepthData<'a> {
     /// The images.
@@ -32,12 +33,12 @@ pub struct DepthData<'a> {
 }
 
 impl DepthData<'_> {
-    /// Describes the images in a record; `images` of them were used.
+    /// Describes the images for a record; `images` is the number that were used.
     pub fn used(&self, role: &str, images: usize) -> DataUsed {
         DataUsed::of_files(role, self.set.path(), self.set.fingerprint(), images)
     }
 
-    /// Indices of the images in use.
+    /// Returns the indices of the images in use.
     fn indices(&self) -> Vec<usize> {
         crate::subset::spread(self.set.len(), self.limit)
     }

@@ -1,4 +1,4 @@
-//! Training crops of images and depths.
+//! Random crops of training images and their depths.
 
 use augment::rng::{Purpose, Rng};
 use data::decode::Image;
@@ -7,26 +7,29 @@ use data::dense::DepthSample;
 use super::config::DepthConfig;
 use crate::error::Result;
 
-/// Number of the random choices of a crop.
+/// The [`Purpose::Choice`] number for crops.
 const CROP: u32 = 711;
-/// Ranges of the exponent of all values, of the factor of all values, and of the factor of each channel.
+/// Range of the exponent of all values.
 const GAMMA: [f64; 2] = [0.9, 1.1];
+/// Range of the factor of all values.
 const BRIGHTNESS: [f64; 2] = [0.75, 1.25];
+/// Range of the factor of each channel.
 const CHANNEL: [f64; 2] = [0.9, 1.1];
 
-/// A crop, and the depth of each of its pixels in meters; 0 where it is not learned.
+/// A crop and the depth of each of its pixels in meters; 0 marks pixels that are not learned.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Crop {
     pub(super) image: Image,
     pub(super) meters: Vec<f32>,
 }
 
-/// Cuts a random crop, which is mirrored with probability 1/2, and whose colors change with probability 1/2. Where the image
-/// is smaller, it is filled up with the color `fill` at the right and at the bottom. Depths that are out of range are 0.
+/// Cuts a random crop, mirrors it with probability 1/2, and changes its colors with probability
+/// 1/2. An image smaller than the crop is padded on the right and bottom with the color `fill`.
+/// Depths out of range become 0.
 ///
 /// # Deviations
-/// The reference also rotates half of the crops by up to 2.5 degrees, and cuts the white border off images of NYU, whose
-/// depths are not measured.
+/// The reference also rotates half of the crops by up to 2.5 degrees, and crops off the white
+/// border of NYU images, where depths are not measured.
 pub(super) fn random_crop(
     sample: &DepthSample,
     config: &DepthConfig,
@@ -68,7 +71,8 @@ pub(super) fn random_crop(
     Ok(Crop { image: image.ok_or(wrong)?, meters })
 }
 
-/// Raises values, from 0 to 1, to a power, and multiplies them and then each channel.
+/// Raises values on the scale [0, 1] to a power, then multiplies all of them and each channel by
+/// random factors.
 fn recolor(pixels: &mut [u8], channels: usize, rng: &mut Rng) {
     let mut within = |range: [f64; 2]| rng.uniform(range[0], range[1]);
     let (gamma, brightness) = (within(GAMMA), within(BRIGHTNESS));
@@ -118,7 +122,7 @@ mod tests {
         assert!((10..30).contains(&plain), "{plain} of 40 keep their colors");
         assert_eq!(crops[0], random_crop(&sample, &config, &[7, 7, 7], 0, 3).unwrap());
         assert!(crops[1..].iter().all(|crop| *crop != crops[0]));
-        // A crop larger than the image is filled up, and nothing is learned there.
+        // A crop larger than the image is padded, and nothing is learned in the padding.
         config.crop = [25, 40];
         let crop = random_crop(&sample, &config, &[7, 7, 7], 0, 0).unwrap();
         let beyond = |x: usize, y: usize| x >= 30 || y >= 20;

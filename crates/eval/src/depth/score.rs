@@ -1,4 +1,4 @@
-//! Errors of depths, and their means over a test set.
+//! Depth errors and their means over a test set.
 
 use data::decode::Image;
 use data::dense::{DepthMap, DepthSample};
@@ -15,22 +15,24 @@ use crate::segmentation::{DenseNetwork, read_each, threads};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct DepthScore {
-    /// Fractions of pixels whose depth is within a factor of 1.25, of its square, and of its cube, 0-1.
+    /// Fractions of pixels whose predicted depth is within a factor of 1.25, 1.25^2, and 1.25^3,
+    /// 0-1.
     pub within: [f64; 3],
-    /// Mean of the error divided by the true depth.
+    /// Mean absolute error divided by the true depth.
     pub abs_rel: f64,
     /// Root of the mean squared error, in meters.
     pub rmse: f64,
-    /// The same of natural logarithms.
+    /// Root of the mean squared error of natural logarithms.
     pub rmse_log: f64,
-    /// Mean error of decimal logarithms.
+    /// Mean absolute error of decimal logarithms.
     pub log10: f64,
-    /// Deviation of the error of natural logarithms: an error that a common factor does not change.
+    /// Standard deviation of the error of natural logarithms, which a common factor does not
+    /// change.
     pub silog: f64,
 }
 
 impl DepthScore {
-    /// The errors by name, the main one first. Only `rmse (m)` has a unit.
+    /// Returns the errors by name, the main one first. Only `rmse (m)` has a unit, meters.
     pub fn named(&self) -> [(&'static str, f64); 8] {
         let [d1, d2, d3] = self.within;
         [
@@ -46,7 +48,7 @@ impl DepthScore {
     }
 }
 
-/// Sums of the errors of images.
+/// Sums of the errors over images.
 #[derive(Debug, Clone, Default)]
 pub struct Errors {
     sums: [f64; 8],
@@ -54,13 +56,13 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// Adds an image of `width` columns, and returns its errors: those of pixels whose true depth is between the smallest and
-    /// the largest one, in the part that is scored. Predictions are cut off at both. `None`, and nothing added, if there is
-    /// no such pixel.
+    /// Adds an image and returns its errors. Pixels count if they are in the scored part and their
+    /// true depth is strictly between the smallest and the largest one; predictions are clamped to
+    /// that range. If no pixel counts, adds nothing and returns `None`.
     ///
     /// # Errors
-    /// Returns an error if the numbers of pixels differ, a prediction is NaN, or the crop of NYU is asked for and the image
-    /// is not one of 640x480.
+    /// Returns an error if the numbers of pixels differ, a prediction is NaN, or the crop of NYU is
+    /// requested for an image that is not 640x480.
     pub fn add(
         &mut self,
         predicted: &[f32],
@@ -112,10 +114,10 @@ impl Errors {
         Ok(Some(score(of_image)))
     }
 
-    /// The means over all images.
+    /// Returns the means over all images.
     ///
     /// # Errors
-    /// Returns an error if no image had a pixel that is scored.
+    /// Returns an error if no image had a scored pixel.
     pub fn mean(&self, config: &DepthConfig) -> Result<DepthScore> {
         match self.images {
             0 => Err(Error::NoDepths { least: config.min_depth, most: config.max_depth }),
@@ -128,7 +130,7 @@ fn score([d1, d2, d3, abs_rel, rmse, rmse_log, log10, silog]: [f64; 8]) -> Depth
     DepthScore { within: [d1, d2, d3], abs_rel, rmse, rmse_log, log10, silog }
 }
 
-/// Rows and columns that are scored.
+/// Returns the rows and the columns that are scored.
 fn scored(part: Scored, width: u32, height: u32) -> Result<[std::ops::Range<usize>; 2]> {
     let share = |side: u32, share: f64| (share * f64::from(side)) as usize;
     match part {
@@ -147,7 +149,7 @@ fn scored(part: Scored, width: u32, height: u32) -> Result<[std::ops::Range<usiz
 
 /// Estimates the depth of each pixel.
 pub trait Estimator {
-    /// Returns the depths of all pixels of an image in meters, rows from the top.
+    /// Returns the depths of all pixels of an image in meters, in row-major order.
     ///
     /// # Errors
     /// Returns an error if the image cannot be processed.
@@ -159,7 +161,7 @@ pub trait Estimator {
 pub struct LinearEstimator<'a> {
     /// The network.
     pub network: DenseNetwork<'a>,
-    /// The head.
+    /// The trained head.
     pub head: DepthHead,
     /// Settings of the test.
     pub config: DepthConfig,
@@ -183,7 +185,7 @@ impl Estimator for LinearEstimator<'_> {
     }
 }
 
-/// The scores of [`evaluate`], and what they are of.
+/// The result of [`evaluate`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Evaluated {
@@ -191,14 +193,14 @@ pub struct Evaluated {
     pub score: DepthScore,
     /// Number of images scored.
     pub images: usize,
-    /// Images that could not be read, or have no depth in range; they are not scored.
+    /// Images that could not be read or have no depth in range; they are not scored.
     pub broken: Vec<BrokenImage>,
 }
 
-/// Scores an estimator on a set; `seen` is called after each image.
+/// Scores an estimator on a set. Calls `seen` after each image that could be read.
 ///
 /// # Errors
-/// Returns an error if no image is readable or has a depth that is scored, or the estimator fails.
+/// Returns an error if no image is readable, no image has a scored depth, or the estimator fails.
 pub fn evaluate(
     data: &DepthData<'_>,
     estimator: &dyn Estimator,

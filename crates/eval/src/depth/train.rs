@@ -1,4 +1,4 @@
-//! Training of the head.
+//! Training of the depth head.
 
 use std::path::Path;
 
@@ -17,23 +17,24 @@ use crate::order::Order;
 use crate::segmentation::linear::{Progress, StateFile};
 use crate::segmentation::{DenseNetwork, threads};
 
-/// What training did.
+/// Summary of a training.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct DepthReport {
     /// Number of training images.
     pub images: usize,
-    /// Iteration at which an interrupted training went on; 0 if it started anew.
+    /// Iteration at which an interrupted training resumed; 0 if it started from scratch.
     pub resumed_at: u64,
-    /// Training images that could not be read; others took their places.
+    /// Training images that could not be read and were replaced by others.
     #[serde(skip)]
     pub broken: Vec<BrokenImage>,
 }
 
-/// Where the training of a head on features of `network` is saved, in `folder`; `fingerprint` is that of the network.
+/// Returns the state file in `folder` for training on features of `network`, whose weights have
+/// this `fingerprint`.
 ///
 /// # Errors
-/// Returns an error if the settings cannot be written as text.
+/// Returns an error if the settings cannot be serialized.
 pub fn state_file(
     folder: &Path,
     fingerprint: &str,
@@ -48,8 +49,8 @@ pub fn state_file(
 
 /// Trains a head on the features of random crops.
 ///
-/// Each crop is a function of the seed and its place in the whole of training, so a training that is interrupted and goes on
-/// gives the same head.
+/// Each crop depends only on the seed and its position in the whole training, so a training that is
+/// interrupted and resumed yields the same head.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range, no image is readable, no depth is in range, the features or the loss are
@@ -69,7 +70,7 @@ pub fn train(
             order.draw(place, |index| data.set.load(index), |index| data.set.name(index))?;
         random_crop(&sample, config, &fill, at.epoch, at.index)
     };
-    // The first crop tells how wide features are.
+    // The first crop determines the feature width.
     let dim = network.maps(&network.input(&[&crop_at(0)?.image])?)?.size()[1];
     let mut trainee = Trainee::new(DepthHead::new(dim, config, network.frozen.device));
     let resumed_at = state.map_or(Ok(0), |state| state.load(&trainee.tensors()))?;

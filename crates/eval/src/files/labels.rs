@@ -1,4 +1,4 @@
-//! Names, labels, and classes of the images whose features are in a file.
+//! Reads the names, labels, and classes of the images whose features are in a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,8 +16,8 @@ pub(super) struct Labels {
     pub(super) class_names: Vec<String>,
 }
 
-/// Reads them for the features in `path`; `table` is whether this is itself a table that may have
-/// them. Returns `None` if there are none.
+/// Reads the labels for the features in `path`, or returns `None` if there are none. `table` says
+/// whether the file itself is a table that may contain them.
 pub(super) fn read(path: &Path, table: bool) -> Result<Option<Labels>> {
     let (names, numbers) = (path.with_extension("names.csv"), path.with_extension("labels.npy"));
     match (table, names.is_file(), numbers.is_file()) {
@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path, table: bool) -> Result<Option<Labels>> {
     }
 }
 
-/// Reads `NAME.labels.npy`, in which -1 stands for no label.
+/// Reads `NAME.labels.npy`, where -1 means no label.
 fn array(path: &Path) -> Result<Labels> {
     let numbers: Array1<i64> = ndarray_npy::read_npy(path).map_err(unreadable(path))?;
     let label = |&number: &i64| match number {
@@ -50,8 +50,8 @@ fn array(path: &Path) -> Result<Labels> {
     Ok(Labels { labels: numbers.iter().map(label).collect::<Result<_>>()?, ..Labels::default() })
 }
 
-/// Reads the columns `name`, `label`, and `class` of a table with a header; `None` if it has none
-/// of the first two.
+/// Reads the columns `name`, `label`, and `class` of a table with a header. Returns `None` if it
+/// has neither of the first two.
 fn columns(path: &Path) -> Result<Option<Labels>> {
     let mut reader = csv::Reader::from_path(path).map_err(unreadable(path))?;
     let header = reader.headers().map_err(unreadable(path))?;
@@ -88,8 +88,8 @@ fn columns(path: &Path) -> Result<Option<Labels>> {
     Ok(Some(found))
 }
 
-/// Numbers named classes without gaps, in the order of their labels. Sets are compared by the names
-/// of their classes, and those of labels that no row has are unknown.
+/// Renumbers named classes without gaps, in the order of their labels. Sets are compared by class
+/// name, and the names of labels that no row has are unknown.
 fn number_classes(path: &Path, found: &mut Labels, classes: &BTreeMap<u32, String>) -> Result<()> {
     if classes.is_empty() {
         return Ok(());

@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::store::ImageFeature;
 
-/// The features that a head sees, side by side.
+/// The features that a head sees, concatenated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HeadInput {
-    /// Class tokens of this number of last blocks.
+    /// Number of last blocks whose class tokens are used.
     pub blocks: u8,
-    /// Whether the mean of the patch tokens of the last block follows.
+    /// Whether the mean of the last block's patch tokens is appended.
     pub mean_patch: bool,
 }
 
@@ -22,7 +22,7 @@ pub struct HeadInput {
 pub enum HeadOptimizer {
     /// Stochastic gradient descent with momentum, without weight decay.
     Sgd {
-        /// 0.9 in DINO and DINOv2.
+        /// Momentum; 0.9 in DINO and DINOv2.
         momentum: f64,
     },
     /// AdamW with betas of 0.9 and 0.999.
@@ -32,45 +32,46 @@ pub enum HeadOptimizer {
     },
 }
 
-/// What a learning rate is multiplied by.
+/// The factor by which learning rates are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RateScale {
-    /// A 256th of the batch size, as in DINO and DINOv2.
+    /// The batch size divided by 256, as in DINO and DINOv2.
     Batch,
-    /// Nothing.
+    /// One.
     One,
 }
 
-/// How long an epoch is.
+/// The length of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochLength {
     /// One pass through the training images, whose last batch may be smaller.
     Pass,
-    /// This number of batches, from an endless sequence of passes.
+    /// This number of full batches, from an endless sequence of passes.
     Steps(usize),
 }
 
-/// When the score of a head counts.
+/// When the scores of heads are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reported {
-    /// At the end of each epoch, of which the best one is reported, as in DINO.
+    /// After each epoch, of which the best one is reported, as in DINO.
     BestEpoch,
-    /// At the end, as in DINOv2.
+    /// After the last step, as in DINOv2.
     Last,
 }
 
-/// Settings of a probe: one head for each combination of [`Self::inputs`] and [`Self::rates`].
+/// Settings of a linear probe, which has one head for each combination of [`Self::inputs`] and
+/// [`Self::rates`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LinearConfig {
-    /// Features of heads.
+    /// The features of heads.
     pub inputs: Vec<HeadInput>,
-    /// Learning rates of heads, before they are scaled.
+    /// Learning rates of heads, before scaling.
     pub rates: Vec<f64>,
-    /// What they are multiplied by.
+    /// The factor by which learning rates are multiplied.
     pub rate_scale: RateScale,
     /// How heads are updated.
     pub optimizer: HeadOptimizer,
@@ -78,17 +79,18 @@ pub struct LinearConfig {
     pub batch: usize,
     /// Number of epochs.
     pub epochs: usize,
-    /// How long an epoch is.
+    /// The length of an epoch.
     pub epoch_length: EpochLength,
-    /// Whether the learning rate follows its cosine from step to step, as in DINOv2, or from epoch to
-    /// epoch, as in DINO. It ends at 0.
+    /// Whether the cosine schedule of the learning rate, which ends at 0, changes per step, as in
+    /// DINOv2, or per epoch, as in DINO.
     pub rate_per_step: bool,
-    /// When the score of a head counts.
+    /// When the scores of heads are measured.
     pub reported: Reported,
-    /// Whether a tenth of the training images is held out and chooses the head and the epoch, instead of
-    /// the test images.
+    /// Whether a tenth of the training images is held out to choose the head and the epoch, instead
+    /// of the test images.
     pub holdout: bool,
-    /// Seed of the first weights, of the order of the images, and of what is held out.
+    /// Seed of the initial weights, of the order of the images, and of the choice of held-out
+    /// images.
     pub seed: u64,
     /// Device of the heads.
     #[serde(skip)]
@@ -103,12 +105,12 @@ const DINOV2_RATES: [f64; 13] =
 const SIMDINOV2_RATES: [f64; 8] = [2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2];
 
 impl LinearConfig {
-    /// DINO: one head on the class tokens of the last four blocks, 100 epochs of SGD. Its numbers of
-    /// a ViT-B are of `blocks: 1` with `mean_patch`.
+    /// Returns DINO's settings: one head on the class tokens of the last four blocks, 100 epochs of
+    /// SGD. DINO's numbers for ViT-B use `blocks: 1` with `mean_patch`.
     ///
     /// # Source
-    /// DINO's eval_linear.py at 7c446df. It interleaves the class token and the mean of the patches;
-    /// the order of the features of a linear head means nothing.
+    /// DINO's eval_linear.py at 7c446df. It interleaves the class token and the mean of the
+    /// patches, but the order of features does not matter to a linear head.
     pub fn dino() -> Self {
         Self {
             inputs: vec![HeadInput { blocks: 4, mean_patch: false }],
@@ -126,7 +128,7 @@ impl LinearConfig {
         }
     }
 
-    /// DINOv2: 52 heads, 10 epochs of 1,250 steps of SGD.
+    /// Returns DINOv2's settings: 52 heads, 10 epochs of 1,250 steps of SGD.
     ///
     /// # Source
     /// DINOv2's eval/linear.py at b8931f7.
@@ -144,7 +146,7 @@ impl LinearConfig {
         }
     }
 
-    /// SimDINOv2: 16 heads, otherwise as DINOv2.
+    /// Returns SimDINOv2's settings: 16 heads, and otherwise DINOv2's settings.
     ///
     /// # Source
     /// simdinov2/eval/linear.py of SimDINO's repository.
@@ -153,8 +155,8 @@ impl LinearConfig {
         Self { inputs: inputs.to_vec(), rates: SIMDINOV2_RATES.to_vec(), ..Self::dinov2() }
     }
 
-    /// One head on the class token, trained by AdamW in batches of 512, as a textbook describes the
-    /// probe of SimDINO.
+    /// Returns settings for one head on the class token, trained by AdamW in batches of 512,
+    /// following a textbook's description of SimDINO's probe.
     pub fn adamw() -> Self {
         Self {
             inputs: vec![HeadInput { blocks: 1, mean_patch: false }],
@@ -168,13 +170,13 @@ impl LinearConfig {
         }
     }
 
-    /// Number of heads.
+    /// Returns the number of heads.
     pub fn heads(&self) -> usize {
         self.inputs.len() * self.rates.len()
     }
 
-    /// The features that the heads see together: class tokens from the earliest block to the last,
-    /// then the mean of the patches.
+    /// Returns the features that the heads need together: class tokens from the earliest block to
+    /// the last, then the mean of the patches.
     pub fn features(&self) -> Vec<ImageFeature> {
         let blocks = self.inputs.iter().map(|input| input.blocks).max().unwrap_or(1);
         let mean = self.inputs.iter().any(|input| input.mean_patch);

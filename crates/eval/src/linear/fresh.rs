@@ -1,4 +1,4 @@
-//! Features of random crops, computed while the heads learn from them.
+//! Features of random crops, computed during training.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::error::{Error, Result};
 use crate::features::{ExtractOptions, FeatureSet};
 use crate::store::{ImageFeature, compute};
 
-/// Training images whose random crops the heads learn from: an area of 8 to 100% of the image, mirrored
-/// half of the time.
+/// Training images from whose random crops the heads learn. A crop covers 8% to 100% of the image's
+/// area, and is mirrored half of the time.
 #[derive(Debug, Clone)]
 pub struct FreshImages<'a> {
     /// The images.
     pub dataset: &'a Arc<Dataset>,
-    /// Index in the dataset of each row of the train features.
+    /// Index in the dataset of each row of the training features.
     pub indices: &'a [usize],
     /// The network.
     pub network: &'a VisionTransformer,
-    /// How crops are read: those for the evaluation transform state the side of a crop.
+    /// How features are computed. The transform's `crop` is the side of a random crop.
     pub options: &'a ExtractOptions,
 }
 
-/// The crops of a training, in its order.
+/// The random crops of a training, in the order of its steps.
 pub(super) struct Fresh<'a> {
     dataset: &'a Arc<Dataset>,
     network: &'a VisionTransformer,
@@ -39,12 +39,13 @@ pub(super) struct Fresh<'a> {
     /// Index in the dataset of each image that the heads learn from.
     indices: Vec<usize>,
     seed: u64,
-    /// Batches of the rest of an epoch, and the step of the next one.
+    /// The next step, and the loader and order of the remaining batches of its epoch.
     ahead: Option<(usize, EvalLoader, Passes)>,
 }
 
 impl<'a> Fresh<'a> {
-    /// `kept` are numbers of labeled images of `train`.
+    /// Prepares the crops. `kept` are the indices of the images to learn from among the labeled
+    /// images of `train`.
     pub(super) fn new(
         images: FreshImages<'a>,
         train: &FeatureSet,
@@ -73,7 +74,8 @@ impl<'a> Fresh<'a> {
         })
     }
 
-    /// Features of a step, `[B, F]`, and the number of the image of each row.
+    /// Returns the features of a step, `[B, F]`, and the index of each row's image among those that
+    /// the heads learn from.
     pub(super) fn rows(&mut self, step: usize, order: &Order) -> Result<(Tensor, Vec<i64>)> {
         let ahead = self.ahead.take().filter(|(next, ..)| *next == step);
         let (_, mut loader, mut passes) = match ahead {
@@ -89,7 +91,7 @@ impl<'a> Fresh<'a> {
         if batch.indices.len() + batch.broken.len() != count {
             return Err(Error::LostImages { count });
         }
-        // Images that could be read before, and cannot now, cost only themselves.
+        // An image that could be read earlier but cannot be read now is only left out.
         let lost: BTreeSet<usize> = batch.broken.iter().map(|image| image.index).collect();
         let images: Vec<i64> = uses
             .map(|number| passes.image(number))
@@ -104,7 +106,7 @@ impl<'a> Fresh<'a> {
         Ok((Tensor::f_cat(&parts, 1)?, images))
     }
 
-    /// Batches from `step` to the end of its epoch.
+    /// Creates the loader of the batches from `step` to the end of its epoch.
     fn loader(&self, step: usize, order: &Order) -> Result<EvalLoader> {
         let end = (step / order.epoch_steps + 1) * order.epoch_steps;
         let mut passes = Passes::new(order);

@@ -1,4 +1,4 @@
-//! All heads of a probe, trained at once.
+//! The heads of a probe, all trained at once.
 
 use std::ops::Range;
 
@@ -8,25 +8,25 @@ use tch::{Device, Kind, Tensor};
 use super::config::{HeadInput, HeadOptimizer};
 use super::dual::Dual;
 
-/// Standard deviation of the first weights.
+/// Standard deviation of the initial weights.
 const INIT_STD: f64 = 0.01;
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPS: f64 = 1e-8;
-/// Most logits that a classification computes at once: 64 MB.
+/// Maximum number of logits computed at once when classifying: 64 MB.
 const MOST_LOGITS: i64 = 16 << 20;
 
-/// Columns of the matrix of features.
+/// The layout of the columns of the feature matrix.
 ///
-/// The class tokens come first, from the earliest block to the last, then a column of ones, then the
-/// mean of the patches. The features of every head are therefore adjacent columns, and the weight of
-/// the ones is its bias.
+/// The class tokens come first, from the earliest block to the last, then a column of ones, then
+/// the mean of the patches. The features of every head are therefore adjacent columns, and the
+/// weight of the column of ones is the head's bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Width of the network.
+    /// Feature width of the network.
     pub width: i64, // D
-    /// Class tokens of a row.
+    /// Number of class tokens per row.
     pub blocks: i64,
-    /// Whether rows have the mean of the patches.
+    /// Whether rows contain the mean of the patches.
     pub mean_patch: bool,
 }
 
@@ -36,18 +36,19 @@ impl Layout {
         Self { width, blocks, mean_patch: inputs.iter().any(|input| input.mean_patch) }
     }
 
-    /// Number of columns without that of the ones.
+    /// Returns the number of columns, not counting the ones.
     pub(super) fn features(&self) -> i64 {
         self.width * (self.blocks + i64::from(self.mean_patch))
     }
 
+    /// Returns the columns that the heads of an input see.
     fn columns(&self, input: HeadInput) -> Range<i64> {
         let first = self.width * (self.blocks - i64::from(input.blocks));
         let tokens = self.width * self.blocks + 1;
         first..tokens + if input.mean_patch { self.width } else { 0 }
     }
 
-    /// Features `[n, F]` with the column of ones, `[n, F + 1]`.
+    /// Inserts the column of ones into features `[n, F]`: `[n, F + 1]`.
     pub(super) fn with_ones(&self, features: &Tensor) -> Tensor {
         let tokens = self.width * self.blocks;
         let ones = Tensor::ones([features.size()[0], 1], (features.kind(), features.device()));
@@ -57,27 +58,27 @@ impl Layout {
     }
 }
 
-/// Heads with the same features: one matrix, so that a step of all of them is two products.
+/// The heads that see the same features, as one matrix: a step of all of them takes two products.
 struct Group {
     columns: Range<i64>,
     weight: Tensor,       // [C, H K], C columns
-    moments: Vec<Tensor>, // of SGD one, of AdamW two, each as the weight
-    /// What learns in place of weight and moments, which then stay as they began.
+    moments: Vec<Tensor>, // one for SGD, two for AdamW, like the weight
+    /// If set, learns instead of `weight` and `moments`, which then keep their initial values.
     dual: Option<Dual>,
 }
 
-/// One head for each input and each rate: those of the first input first.
+/// One head for each input and learning rate, ordered by input first.
 pub(super) struct Heads {
     groups: Vec<Group>,
     optimizer: HeadOptimizer,
-    rates: Tensor,  // [1, H K], that of its head for each column
+    rates: Tensor,  // [1, H K], the rate of each column's head
     per_input: i64, // H
     classes: i64,   // K
     steps: u64,
 }
 
 impl Heads {
-    /// Heads with random weights, which depend on `seed` and the number of the head alone.
+    /// Creates heads with random weights, which depend only on `seed` and the index of the head.
     pub(super) fn new(
         inputs: &[HeadInput],
         layout: Layout,
@@ -89,7 +90,7 @@ impl Heads {
         let group = |(i, &input): (usize, &HeadInput)| {
             let columns = layout.columns(input);
             let rows = (columns.end - columns.start) as usize;
-            // The row of the ones is that of the biases.
+            // The row of the column of ones holds the biases, which start at 0.
             let bias = rows - 1 - if input.mean_patch { layout.width as usize } else { 0 };
             let mut weight = vec![0f32; rows * per_input as usize * classes as usize];
             let row_length = per_input as usize * classes as usize;
@@ -117,7 +118,8 @@ impl Heads {
         Self { groups, optimizer, rates, per_input, classes, steps: 0 }
     }
 
-    /// Prepares new heads to learn from these rows `[n, F + 1]` alone, see [`Dual`], where that is faster.
+    /// Prepares new heads to learn only from these rows `[n, F + 1]`, using [`Dual`] where it is
+    /// faster.
     pub(super) fn learn_from(&mut self, rows: &Tensor) {
         if !matches!(self.optimizer, HeadOptimizer::Sgd { .. }) {
             return;
@@ -131,14 +133,14 @@ impl Heads {
         }
     }
 
-    /// One step of all heads at `share` of their rates.
+    /// Takes a step of all heads with learning rates multiplied by `share`.
     ///
-    /// The loss is the sum over the heads of the mean cross-entropy of the batch, so that no head
-    /// depends on another.
+    /// The loss is the sum over the heads of the batch's mean cross-entropy, so the heads are
+    /// independent.
     ///
     /// # Shapes
     /// - `rows`: `[B, F + 1]`, see [`Layout`]
-    /// - `images`: `[B]` int64, their places among the rows of [`Self::learn_from`], if it was called
+    /// - `images`: `[B]` int64, indices among the rows of [`Self::learn_from`] if that was called
     /// - `labels`: `[B]` int64, from 0 to K - 1
     pub(super) fn step(
         &mut self,
@@ -172,10 +174,10 @@ impl Heads {
         }
     }
 
-    /// How many rows have their label first, and among the first five, for each head, `[heads, 2]`
-    /// int64 on the CPU. A head whose logits are not finite has none.
+    /// Counts, for each head, the rows whose label ranks first, and among the first five:
+    /// `[heads, 2]` int64 on the CPU. Rows with logits that are not finite do not count.
     ///
-    /// The lower label wins a tie. Labels may be K or more, of classes that no head knows.
+    /// Lower labels rank first on a tie. Labels of K or more belong to classes that no head knows.
     pub(super) fn correct(&self, rows: &Tensor, labels: &Tensor) -> Tensor {
         let at_once = (MOST_LOGITS / (self.per_input * self.classes)).max(1);
         let total = rows.size()[0];
@@ -198,7 +200,7 @@ impl Heads {
         Tensor::cat(&counts, 0).to_device(Device::Cpu)
     }
 
-    /// `[b, H, K]` and `[b]` to `[H, 2]`.
+    /// Counts the rows as [`Self::correct`] does: logits `[b, H, K]` and labels `[b]` to `[H, 2]`.
     fn hits(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
         let known = labels.clamp_max(self.classes - 1).view([-1, 1, 1]); // [b, 1, 1]
         let known = known.expand([-1, self.per_input, 1], false);
@@ -216,7 +218,7 @@ impl Heads {
         Tensor::stack(&[within(1), within(5)], 1)
     }
 
-    /// Heads whose weights are not finite.
+    /// Returns the indices of heads with weights that are not finite.
     pub(super) fn diverged(&self) -> Vec<usize> {
         let finite = |group: &Group| {
             let by_head = group.weight().isfinite().all_dim(0, false).view([self.per_input, -1]);
@@ -227,18 +229,18 @@ impl Heads {
         all.iter().enumerate().filter(|(_, finite)| !**finite).map(|(i, _)| i).collect()
     }
 
-    /// The weights of all groups.
+    /// Returns the weights of all groups.
     #[cfg(test)]
     pub(super) fn weights(&self) -> Vec<Tensor> {
         self.groups.iter().map(Group::weight).collect()
     }
 
-    /// Steps so far.
+    /// Returns the number of steps so far.
     pub(super) fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// The tensors of the state by name, on the device.
+    /// Returns the tensors of the state by name; they share memory with it.
     pub(super) fn tensors(&self) -> Vec<(String, Tensor)> {
         let of = |(i, group): (usize, &Group)| {
             if let Some(dual) = &group.dual {
@@ -252,7 +254,8 @@ impl Heads {
         self.groups.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Takes over a state. Returns `None`, and changes nothing, if it is not one of such heads.
+    /// Restores a state. Returns `None`, and changes nothing, if the state does not fit these
+    /// heads.
     pub(super) fn restore(
         &mut self,
         steps: u64,
@@ -275,11 +278,11 @@ impl Heads {
     }
 }
 
-/// Number of the choice of first weights.
+/// The [`Purpose::Choice`] number for initial weights.
 const INITIAL: u32 = 20;
 
 impl Group {
-    /// The weight, `[C, H K]`.
+    /// Returns the current weight, `[C, H K]`.
     fn weight(&self) -> Tensor {
         match &self.dual {
             Some(dual) => &self.weight + dual.added(),
@@ -287,7 +290,7 @@ impl Group {
         }
     }
 
-    /// `errors` is the gradient of the loss by the logits, `[B, H K]`; `rates` `[1, H K]`.
+    /// Takes a step. `errors` is the gradient of the loss with respect to the logits, `[B, H K]`.
     fn update(&mut self, x: &Tensor, errors: &Tensor, rule: &Rule<'_>) {
         let x = x.tr(); // [C, B]
         let Rule { optimizer, rates, steps } = *rule;
@@ -308,13 +311,13 @@ impl Group {
                 let step = &*first * (rates / -correction[0]);
                 let _ = self.weight.addcdiv_(&step, &spread);
             }
-            // Moments are made for the optimizer.
+            // Unreachable: the number of moments always fits the optimizer.
             _ => {}
         }
     }
 }
 
-/// What an update depends on, apart from the gradient.
+/// The inputs of an update besides the gradient. `rates` are `[1, H K]`.
 struct Rule<'a> {
     optimizer: HeadOptimizer,
     rates: &'a Tensor,

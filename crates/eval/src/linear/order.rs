@@ -1,4 +1,4 @@
-//! Which images are in which step, and at what share of the learning rate.
+//! Decides which images each step uses, and at what fraction of the learning rate.
 
 use std::f64::consts::PI;
 
@@ -6,22 +6,22 @@ use augment::rng::{Purpose, Rng};
 
 use super::config::{EpochLength, LinearConfig};
 
-/// The plan of a training: a pure function of the settings and the number of images.
+/// The plan of a training, a pure function of the settings and the number of images.
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     images: usize,
     batch: usize,
     epochs: usize,
-    /// Steps of an epoch.
+    /// Number of steps per epoch.
     pub epoch_steps: usize,
-    /// Whether every epoch begins a pass.
+    /// Whether every epoch starts a new pass.
     passes: bool,
     rate_per_step: bool,
     seed: u64,
 }
 
 impl Order {
-    /// For at least one image.
+    /// Creates the plan for `images` images, at least one.
     pub(super) fn new(config: &LinearConfig, images: usize) -> Self {
         let (epoch_steps, passes) = match config.epoch_length {
             EpochLength::Pass => (images.div_ceil(config.batch), true),
@@ -31,17 +31,17 @@ impl Order {
         Self { images, batch, epochs, epoch_steps, passes, rate_per_step, seed }
     }
 
-    /// Images of a full step.
+    /// Returns the number of images in a full step.
     pub(super) fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Number of steps.
+    /// Returns the total number of steps.
     pub(super) fn steps(&self) -> usize {
         self.epochs * self.epoch_steps
     }
 
-    /// Share of the learning rate in a step: a cosine that ends at 0.
+    /// Returns the factor of the learning rate in a step: a cosine that ends at 0.
     pub(super) fn share(&self, step: usize) -> f64 {
         let (at, of) = match self.rate_per_step {
             true => (step, self.steps()),
@@ -50,7 +50,7 @@ impl Order {
         0.5 * (1.0 + (PI * at as f64 / of as f64).cos())
     }
 
-    /// Uses of images in a step, as numbers in the endless sequence of passes.
+    /// Returns the uses of images in a step, as positions in the endless sequence of passes.
     pub(super) fn uses(&self, step: usize) -> std::ops::Range<usize> {
         if self.passes {
             let (epoch, within) = (step / self.epoch_steps, step % self.epoch_steps);
@@ -62,7 +62,7 @@ impl Order {
     }
 }
 
-/// The image of each use, pass by pass.
+/// Maps each use to its image. Every pass is a new permutation.
 #[derive(Debug)]
 pub(super) struct Passes {
     seed: u64,
@@ -76,7 +76,7 @@ impl Passes {
         Self { seed: order.seed, images: order.images, pass: None, order: Vec::new() }
     }
 
-    /// The image of a use, from 0 to the number of images. Fast if uses come in order.
+    /// Returns the image of a use, from 0 to the number of images - 1. Fast if uses come in order.
     pub(super) fn image(&mut self, number: usize) -> usize {
         let (pass, place) = (number / self.images, number % self.images);
         if self.pass != Some(pass) {

@@ -1,11 +1,11 @@
-//! The result of a probe.
+//! The result of a linear probe.
 
 use serde::Serialize;
 
 use super::config::HeadInput;
 use crate::record::Record;
 
-/// Result of a [`super::LinearProbe`].
+/// The result of a [`super::LinearProbe`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LinearResult {
@@ -13,29 +13,31 @@ pub struct LinearResult {
     pub top1: f64,
     /// Fraction of test images whose class is among the five highest scores, 0-1.
     pub top5: f64,
-    /// Features of the head that was chosen.
+    /// Features of the chosen head.
     pub input: HeadInput,
-    /// Its learning rate, before it was scaled.
+    /// Learning rate of the chosen head, before scaling.
     pub rate: f64,
-    /// Number of epochs after which it was measured.
+    /// Number of epochs after which the head was measured.
     pub epoch: usize,
-    /// Top-1 accuracy of every head on the images that chose, 0-1: inputs in order, and for each
-    /// input the rates in order.
+    /// Top-1 accuracy of every head on the images that chose the head, 0-1, ordered by input first,
+    /// then by learning rate.
     pub heads: Vec<f64>,
     /// Number of labeled training images that the heads learned from.
     pub num_train: usize,
-    /// Number of labeled training images that were held out and chose; 0 if the test images did.
+    /// Number of labeled training images that were held out to choose the head; 0 if the test
+    /// images chose it.
     pub num_held_out: usize,
     /// Number of labeled test images.
     pub num_test: usize,
     /// Number of classes among the training images.
     pub classes: usize,
-    /// Notes for the reader of the numbers.
+    /// Notes on how to read the numbers.
     pub notes: Vec<String>,
 }
 
 impl LinearResult {
-    /// Adds the scores, choice, and notes, and the scores of the same network untrained, to a record.
+    /// Adds the scores, chosen settings, and notes to a record, and the scores of the same network
+    /// untrained if given.
     pub fn describe(&self, untrained: Option<&Self>, record: &mut Record) {
         record.score("top1", self.top1);
         record.score("top5", self.top5);

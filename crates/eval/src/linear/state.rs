@@ -1,4 +1,4 @@
-//! The state of a probe in a file, with which it continues.
+//! The saved state of a probe, from which it resumes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,36 +11,37 @@ use tch::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::store::short;
 
-/// The best head so far, and all heads at that time.
+/// The best head so far, and the scores of all heads when it was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Best {
     pub head: usize,
     pub epoch: usize,
-    /// Images of the test set whose class is first, and among the first five.
+    /// Number of test images whose class ranks first, and among the first five.
     pub test: [i64; 2],
-    /// Images of the set that chooses whose class is first, for each head.
+    /// For each head, the number of images whose class ranks first, among those that choose the
+    /// head.
     pub heads: Vec<i64>,
 }
 
-/// A state.
+/// The state of a probe.
 pub(super) struct State {
-    /// What it must agree with.
+    /// The identity that must match when the state is restored.
     pub identity: String,
-    /// Steps so far.
+    /// Number of steps so far.
     pub steps: u64,
     pub best: Option<Best>,
     /// The tensors of the heads by name.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// The file for a state with this identity in `folder`.
+/// Returns the file in `folder` for a state with this identity.
 pub(super) fn file_in(folder: &Path, identity: &str) -> PathBuf {
     let name = short(Sha256::new_with_prefix(identity));
     folder.join(format!("linear-{name}.safetensors"))
 }
 
 impl State {
-    /// Replaces a file, and creates its folder. The file is complete or unchanged.
+    /// Writes the state atomically, creating the folder if needed.
     pub(super) fn write(self, path: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
             let unwritten =
@@ -58,7 +59,7 @@ impl State {
         model::weights::write_safetensors(path, &tensors, &header).map_err(Error::Tensors)
     }
 
-    /// Reads a file; `None` if it is missing, damaged, or of another identity.
+    /// Reads a state; returns `None` if the file is missing, damaged, or of another identity.
     pub(super) fn read(path: &Path, identity: &str) -> Option<Self> {
         if !path.is_file() {
             return None;

@@ -1,5 +1,6 @@
-//! Linear probes: against PyTorch (tools/parity/linear.py), by hand, and where they are interrupted.
-#![allow(clippy::unwrap_used)] // helpers of tests
+//! Tests of linear probes: against PyTorch (tools/parity/linear.py), by hand, and with
+//! interruptions.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn set(file: &BTreeMap<String, Tensor>, name: &str) -> FeatureSet {
     FeatureSet::new(file[name].shallow_clone(), labels)
 }
 
-/// The settings of the fixture.
+/// Returns the settings of the fixture.
 fn config(file: &BTreeMap<String, Tensor>) -> LinearConfig {
     let inputs: Vec<i64> = Vec::try_from(file["inputs"].view([-1])).unwrap();
     let inputs =
@@ -36,7 +37,7 @@ fn config(file: &BTreeMap<String, Tensor>) -> LinearConfig {
     }
 }
 
-/// Columns of [`Layout`] of the heads of an input: weights `[K, C]` and a bias `[K]` to `[C + 1, K]`.
+/// Converts the weights `[K, C]` and bias `[K]` of a head to the rows of [`Layout`], `[C + 1, K]`.
 fn column(layout: Layout, weight: &Tensor, bias: &Tensor, input: HeadInput) -> Tensor {
     let weight = weight.tr();
     let tokens = layout.width * i64::from(input.blocks);
@@ -78,7 +79,7 @@ fn heads_learn_as_those_of_pytorch() {
                 let part = |part: &str| &file[&format!("{name}.{head}.{part}")];
                 column(layout, part("weight"), part("bias"), input)
             };
-            // As a fraction of the largest weight, 1 to 5 here.
+            // Relative to the largest weight, which is 1 to 5 here.
             let expected = group(&of, i);
             let error = (&state[&format!("weight.{i}")] - &expected).abs().max();
             let error = (error / expected.abs().max()).double_value(&[]);
@@ -89,7 +90,7 @@ fn heads_learn_as_those_of_pytorch() {
     }
 }
 
-/// Rows of few images with many features, which have much in common.
+/// Returns few images with many features that share a large common part.
 fn wide(count: usize, seed: u64) -> FeatureSet {
     let mut rng = Rng::new(seed, 0, 0, Purpose::Choice(1));
     let values: Vec<f32> = (0..count * 3 * 40).map(|_| (2.0 + rng.normal()) as f32).collect();
@@ -112,7 +113,7 @@ fn heads_of_few_images_learn_as_those_of_many() {
     // The first input has fewer features than images.
     assert_eq!(names, ["weight.0", "moment.0.0", "factors.1", "velocity.1"]);
     for step in 0..200 {
-        // An image may be there twice.
+        // An image may occur twice in a batch.
         let images = Tensor::from_slice(&[0, 0, 7, 11, 13].map(|at| (at * step + at) % 100));
         let (own, labels) = (rows.index_select(0, &images), labels.index_select(0, &images));
         many.step(&own, None, &labels, 0.5);
@@ -147,7 +148,8 @@ fn bits(probe: &LinearProbe<'_>) -> Vec<(String, Vec<f32>)> {
     tensors.map(|(name, t)| (name, Vec::try_from(t.flatten(0, -1)).unwrap())).collect()
 }
 
-/// Names the first value that differs, so that a rare failure says what happened.
+/// Asserts bitwise equality, and reports the first values that differ to make rare failures easier
+/// to debug.
 fn assert_equal_bits(probe: &LinearProbe<'_>, whole: &LinearProbe<'_>, which: &str) {
     let (found, expected) = (bits(probe), bits(whole));
     assert_eq!(found.len(), expected.len());
@@ -277,7 +279,8 @@ fn ties_and_unknown_classes_are_counted_as_everywhere() {
     let sgd = HeadOptimizer::Sgd { momentum: 0.9 };
     let mut heads = Heads::new(&inputs, layout, &[0.1], sgd, (7, Device::Cpu, 0));
     let mut state: BTreeMap<String, Tensor> = heads.tensors().into_iter().collect();
-    // All logits are 0: the lowest label is first, and five of seven are among the first five.
+    // All logits are 0, so the lowest label ranks first, and five of the seven classes are among
+    // the first five.
     state.insert("weight.0".into(), state["weight.0"].zeros_like());
     heads.restore(0, &state).unwrap();
     let rows = layout.with_ones(&Tensor::ones([9, 2], (Kind::Float, Device::Cpu)));

@@ -5,21 +5,21 @@ use tch::Device;
 
 use crate::record::Record;
 
-/// Settings of the regression.
+/// Settings of logistic regression.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LogisticConfig {
-    /// Candidates for `C`, the weight of the cross-entropy relative to the penalty. 45 values from
+    /// Candidates for `C`, the weight of the cross-entropy relative to the penalty; 45 values from
     /// 1e-6 to 1e5 in DINOv2.
     pub c: Vec<f64>,
     /// Maximum number of iterations for each candidate; 1,000 in DINOv2.
     pub max_iterations: usize,
-    /// An iteration that lowers the loss by a smaller fraction than this is the last. 1e-12 in
+    /// Fits stop at an iteration that lowers the loss by a smaller fraction than this; 1e-12 in
     /// DINOv2.
     pub tolerance: f64,
-    /// Fraction of the training images that choose `C`; a tenth in DINOv2.
+    /// Fraction of the training images that is held out to choose `C`; a tenth in DINOv2.
     pub held_out: f64,
-    /// Seed of the choice of these images.
+    /// Seed for choosing the held-out images.
     pub seed: u64,
     /// Device of the regression.
     #[serde(skip)]
@@ -27,7 +27,7 @@ pub struct LogisticConfig {
 }
 
 impl Default for LogisticConfig {
-    /// The settings of DINOv2, on the CPU.
+    /// Returns DINOv2's settings, on the CPU.
     fn default() -> Self {
         let exponent = |i: u32| -6.0 + 11.0 * f64::from(i) / 44.0;
         Self {
@@ -42,8 +42,8 @@ impl Default for LogisticConfig {
 }
 
 impl LogisticConfig {
-    /// Every fourth candidate of DINOv2, from 1e-6 to 1e5, and fits that stop earlier: for a number that
-    /// is needed often, such as during training.
+    /// Returns settings with every fourth candidate of DINOv2, from 1e-6 to 1e5, and fits that stop
+    /// earlier. They suit frequent measurements, such as during training.
     pub fn coarse() -> Self {
         let mut config = Self::default();
         config.c = config.c.into_iter().step_by(4).collect();

@@ -1,40 +1,47 @@
-//! The Hessian of the cross-entropy with all its couplings between classes, from a part of the rows.
+//! The Hessian of the cross-entropy with all its couplings between classes, estimated from a sample
+//! of the rows.
 //!
-//! Where features tell some classes apart only with difficulty, the Hessian of one class says little about the
-//! direction in which two of them trade places, and an iteration with it takes hundreds of steps. With the couplings, it
-//! takes tens.
+//! Where features barely separate some classes, the Hessian of a single class says little about the
+//! direction in which two of them trade places, and L-BFGS preconditioned with it takes hundreds of
+//! iterations. With the couplings, it takes tens.
 
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Most unknowns: the matrix of more would take more memory than the features of most sets.
+/// Maximum number of unknowns. The matrix of more would take more memory than the features of most
+/// sets.
 const MOST_UNKNOWNS: i64 = 6144;
-/// Rows per unknown. With as many rows as unknowns, the matrix would be nearly singular.
+/// Number of sampled rows per unknown. With as many rows as unknowns, the matrix would be nearly
+/// singular.
 const ROWS: i64 = 2;
-/// Part of the largest entry of the diagonal that keeps rounding in single precision from making a matrix indefinite,
-/// and by how much it grows from one trial to the next.
+/// Smallest ridge, as a fraction of the largest diagonal entry, that keeps rounding in single
+/// precision from making a matrix indefinite.
 const LEAST: f64 = 2.4e-7;
+/// Factor by which the ridge grows from one trial to the next.
 const GROWTH: f64 = 16.0;
 const TRIALS: i32 = 3;
 
-/// `sum_i (diag(p_i) - p_i p_i^T) (x) x_i x_i^T`, whose rows `x_i` end with a 1 for the bias.
+/// The matrix `sum_i (diag(p_i) - p_i p_i^T) (x) x_i x_i^T`, where `(x)` is the Kronecker product
+/// and rows `x_i` end with a 1 for the bias.
 pub(super) struct Curvature {
     /// `[K (R + 1), K (R + 1)]` in single precision, of which only the lower triangle is set.
     matrix: Tensor,
     classes: i64,
 }
 
-/// Number of iterations that take as long as making a curvature, or none if it would be too large.
+/// Returns the number of L-BFGS iterations that take as long as computing a curvature, or `None` if
+/// it would be too large.
 pub(super) fn price(rows: i64, rank: i64, classes: i64) -> Option<usize> {
     let unknowns = classes * (rank + 1);
-    // Measured: its products are large, and those of an iteration are narrow.
+    // Measured. The products here are large, and those of an iteration are narrow.
     let price = 0.13 * (unknowns * unknowns) as f64 / rows.max(1) as f64;
     (unknowns <= MOST_UNKNOWNS).then_some(price as usize)
 }
 
 impl Curvature {
-    /// From rows `[n, R]` with probabilities `[n, K]`, both in single precision.
+    /// Computes the curvature from rows `[n, R]` with probabilities `[n, K]`, both in single
+    /// precision.
     ///
     /// # Errors
     /// Returns an error if libtorch fails.
@@ -63,17 +70,17 @@ impl Curvature {
         Ok(Self { matrix, classes })
     }
 
-    /// Whether it is of as many unknowns.
+    /// Returns whether it has the same number of unknowns.
     pub(super) fn fits(&self, rank: i64, classes: i64) -> bool {
         self.classes == classes && self.matrix.size()[0] == classes * (rank + 1)
     }
 
-    /// Prepares the Hessian of `C` times the cross-entropy plus the penalty for solving; none if rounding leaves it
-    /// indefinite.
+    /// Factorizes the Hessian of `C` times the cross-entropy plus the penalty. Returns `None` if
+    /// rounding leaves it indefinite.
     pub(super) fn solver(&self, c: f64) -> Option<Solver> {
         let width = self.matrix.size()[0] / self.classes;
         let penalty = Tensor::ones([self.classes, width], (Kind::Double, self.matrix.device()));
-        let _ = penalty.narrow(1, width - 1, 1).zero_(); // of the bias
+        let _ = penalty.narrow(1, width - 1, 1).zero_(); // the bias has no penalty
         let penalty = penalty.flatten(0, -1);
         let hessian = self.matrix.to_kind(Kind::Double) * c;
         let _ = hessian.diagonal(0, 0, 1).f_add_(&penalty).ok()?;
@@ -82,9 +89,10 @@ impl Curvature {
     }
 }
 
-/// The Cholesky factor of a matrix that is positive definite but for rounding in single precision, of which the lower
-/// triangle is read: `first` times the largest entry is added to the diagonal, and more if that is not enough. None if
-/// the matrix is not finite, or far from positive.
+/// Returns the Cholesky factor of a matrix that is positive definite up to rounding in single
+/// precision, reading only its lower triangle. Adds `first` times the largest diagonal entry to the
+/// diagonal, and more if that is not enough. Returns `None` if the matrix is not finite or far from
+/// positive definite.
 pub(super) fn root(matrix: &Tensor, first: f64) -> Option<Tensor> {
     let largest = matrix.diagonal(0, 0, 1).max().double_value(&[]);
     let ridges = (0..TRIALS).map(|trial| LEAST * GROWTH.powi(trial));
@@ -98,16 +106,16 @@ pub(super) fn root(matrix: &Tensor, first: f64) -> Option<Tensor> {
     None
 }
 
-/// A Hessian whose Cholesky factor is known.
+/// A Hessian in factorized form.
 pub(super) struct Solver {
     root: Tensor, // [K (R + 1), K (R + 1)] in single precision
     classes: i64,
 }
 
 impl Solver {
-    /// The inverse times a gradient `[R + 1, K]`.
+    /// Returns the inverse Hessian times a gradient `[R + 1, K]`.
     pub(super) fn solve(&self, gradient: &Tensor) -> Tensor {
-        // Single precision has a small range.
+        // Scaled because single precision has a small range.
         let scale = gradient.abs().max().clamp_min(f64::MIN_POSITIVE);
         let right = (gradient / &scale).to_kind(Kind::Float).tr().reshape([-1, 1]);
         let half = self.root.linalg_solve_triangular(&right, false, true, false);
@@ -116,8 +124,9 @@ impl Solver {
     }
 }
 
-/// Chooses about `most` rows, a row the more likely the larger its weight, and returns them with the inverse of the
-/// probability with which each was chosen. Rows are spread evenly over the sum of the weights, so nothing is drawn.
+/// Chooses about `most` rows, each with a probability that grows with its weight, and returns them
+/// with the inverse of these probabilities. Rows are spread evenly over the cumulative weight, so
+/// no random numbers are drawn.
 fn sample(weights: &[f64], most: usize) -> (Vec<i64>, Vec<f32>) {
     if weights.iter().sum::<f64>() <= 0.0 {
         return (Vec::new(), Vec::new());
@@ -125,7 +134,7 @@ fn sample(weights: &[f64], most: usize) -> (Vec<i64>, Vec<f32>) {
     if weights.len() <= most {
         return ((0..weights.len() as i64).collect(), vec![1.0; weights.len()]);
     }
-    // The weight from which on a row is chosen for sure.
+    // Rows with at least this weight are chosen with certainty.
     let mut sure = f64::INFINITY;
     loop {
         let rest: f64 = weights.iter().filter(|&&weight| weight < sure).sum();
@@ -166,7 +175,7 @@ mod tests {
         let all: f64 = weights.iter().sum();
         assert!((stands(&|i| weights[i]) / all - 1.0).abs() < 0.01);
         assert!(!places.contains(&0), "rows without weight tell nothing");
-        // One row outweighs all others, and is chosen once and for sure.
+        // One row outweighs all others, so it is chosen exactly once, with certainty.
         let mut one = vec![1e-3; 1000];
         one[700] = 50.0;
         let (places, scales) = sample(&one, 100);
@@ -187,7 +196,7 @@ mod tests {
         let gradient =
             Tensor::from_slice(&[1.0, -2.0, 0.5, 0.3, 0.9, -1.1, 0.4, -0.8, 0.4]).view([3, 3]);
         let step = solver.solve(&gradient); // [R + 1, K]
-        // The Hessian times the step, image by image.
+        // Computes the Hessian times the step, image by image.
         let x = Tensor::cat(&[rows, Tensor::ones([4, 1], (Kind::Float, Device::Cpu))], 1)
             .to_kind(Kind::Double);
         let p = p.to_kind(Kind::Double);

@@ -1,48 +1,50 @@
-//! L-BFGS for a smooth convex function, with a preconditioner that follows the iteration, first in
-//! single and then in double precision.
+//! L-BFGS for smooth convex functions, with a preconditioner that is updated along the way. Starts
+//! in single precision and finishes in double precision.
 
 use std::collections::VecDeque;
 
 use tch::{Device, Kind, Tensor};
 
-/// Pairs of steps and changes of the gradient that are kept.
+/// Number of pairs of steps and gradient changes that are kept.
 const HISTORY: usize = 20;
-/// Halvings of a step before the search gives up, in double and in single precision. 2^-50 is the
-/// precision of a double; in single precision, a step that does not go down is soon due to rounding.
+/// Maximum number of trial steps per line search, in double and in single precision. 2^-50 is about
+/// the precision of a double; in single precision, a step that fails to lower the loss is soon due
+/// to rounding.
 const MOST_TRIALS: [usize; 2] = [50, 4];
-/// A step must lower the loss by at least this fraction of what its slope promises (Armijo).
+/// A step must lower the loss by at least this fraction of the decrease that its slope predicts
+/// (Armijo).
 const SUFFICIENT: f64 = 1e-4;
-/// Relative decrease of the loss at which single precision has nothing more to give.
+/// Relative decrease of the loss below which single precision gains nothing more.
 const SINGLE_TOLERANCE: f64 = 1e-7;
 
-/// Value and gradient at a point.
+/// The value and gradient at a point.
 pub(super) struct Point {
     pub loss: f64,
-    /// In double precision, whatever it was computed in.
+    /// In double precision, whatever precision it was computed in.
     pub gradient: Tensor,
 }
 
 /// A function to minimize.
 pub(super) trait Objective {
-    /// Value and gradient, computed in `Kind::Float` or `Kind::Double`.
+    /// Computes the value and gradient in `Kind::Float` or `Kind::Double`.
     fn at(&self, x: &Tensor, precision: Kind) -> Point;
 
-    /// Is called with where each iteration starts, numbered from 1, and may make the preconditioner anew for the
-    /// neighborhood of `x`.
+    /// Called at the start `x` of each iteration, numbered from 1; may update the preconditioner
+    /// for the neighborhood of `x`.
     fn refresh(&mut self, x: &Tensor, iteration: usize);
 
-    /// An estimate of the inverse of the Hessian, times `gradient`.
+    /// Returns an estimate of the inverse Hessian times `gradient`.
     fn precondition(&self, gradient: &Tensor) -> Tensor;
 
-    /// Whether the size of that estimate is right, not only its shape.
+    /// Returns whether the estimate has the right scale, and not only the right direction.
     fn is_scaled(&self) -> bool;
 }
 
-/// When to stop.
+/// Stopping criteria.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub iterations: usize,
-    /// Smallest decrease of the loss as a fraction of it.
+    /// Smallest relative decrease of the loss.
     pub tolerance: f64,
 }
 
@@ -56,8 +58,8 @@ pub(super) struct Found {
 
 /// Minimizes `f` from `start`, in double precision.
 ///
-/// As long as the loss still falls fast, single precision is enough for where to go next. What is
-/// returned has converged in double precision.
+/// While the loss still falls fast, single precision is enough to decide where to go next.
+/// Convergence is always decided in double precision.
 pub(super) fn minimize(start: &Tensor, f: &mut impl Objective, limits: Limits) -> Found {
     let mut precision = Kind::Float;
     let mut at = start.copy();
@@ -84,7 +86,7 @@ pub(super) fn minimize(start: &Tensor, f: &mut impl Objective, limits: Limits) -
                 return Found { at, loss: here.loss, iterations: iteration, converged };
             }
             if small {
-                memory = Memory::default(); // perhaps its direction was bad: once more without it
+                memory = Memory::default(); // perhaps it misled: retry without it
             }
             idle = small;
         } else if !falls(SINGLE_TOLERANCE.max(limits.tolerance)) {
@@ -98,7 +100,8 @@ pub(super) fn minimize(start: &Tensor, f: &mut impl Objective, limits: Limits) -
     Found { at, loss: here.loss, iterations: limits.iterations, converged: false }
 }
 
-/// A step along `direction` that lowers the loss enough, and where it leads.
+/// Searches for a step along `direction` that lowers the loss enough; returns it with the new
+/// point.
 fn search(
     f: &impl Objective,
     at: &Tensor,
@@ -116,7 +119,7 @@ fn search(
         if next.loss <= here.loss + SUFFICIENT * step * slope {
             return Some((step, next));
         }
-        // The minimum of the parabola through both values and the slope, within bounds.
+        // Minimum of the parabola through both values and the slope, within bounds.
         let parabola = -slope * step * step / (2.0 * (next.loss - here.loss - slope * step));
         step =
             if parabola.is_finite() { parabola.clamp(0.1 * step, 0.5 * step) } else { 0.5 * step };
@@ -124,20 +127,20 @@ fn search(
     None
 }
 
-/// The last steps, from which L-BFGS estimates the inverse of the Hessian.
+/// The last steps, from which L-BFGS estimates the inverse Hessian.
 ///
-/// Steps and changes are rows of two matrices, and the recursion over them runs on their inner products: a few
-/// products with a matrix take the place of dozens of operations on single vectors.
+/// Steps and changes are the rows of two matrices, and the recursion over them runs on their inner
+/// products. A few matrix-vector products thus replace dozens of operations on single vectors.
 #[derive(Default)]
 struct Memory {
     rows: Option<Rows>,
-    /// Products of step i and change j, at `[i][j]`.
+    /// Inner products of step i and change j, at `[i][j]`.
     products: [[f64; HISTORY]; HISTORY],
-    /// Rows in use, from the oldest to the newest.
+    /// Indices of the rows in use, from the oldest to the newest.
     order: VecDeque<usize>,
 }
 
-/// `[HISTORY, n]` both; zero where there is no row yet.
+/// The steps and gradient changes, `[HISTORY, n]` each; unused rows are zero.
 struct Rows {
     steps: Tensor,
     changes: Tensor,
@@ -154,7 +157,7 @@ impl Rows {
 impl Memory {
     fn add(&mut self, step: &Tensor, change: &Tensor) {
         let product = dot(step, change);
-        // Rounding can make it zero or negative near the minimum, and then it tells nothing.
+        // Near the minimum, rounding can make the product zero or negative; it is then meaningless.
         if product.is_nan() || product <= f64::EPSILON * dot(change, change) {
             return;
         }
@@ -174,7 +177,8 @@ impl Memory {
         self.order.push_back(row);
     }
 
-    /// The two-loop recursion (Nocedal and Wright, algorithm 7.4) around the preconditioner.
+    /// Applies the two-loop recursion (Nocedal and Wright, algorithm 7.4) around the
+    /// preconditioner.
     fn times_inverse_hessian(&self, gradient: &Tensor, f: &impl Objective) -> Tensor {
         let (Some(Rows { steps, changes }), Some(&newest)) = (&self.rows, self.order.back()) else {
             return f.precondition(gradient);
@@ -201,7 +205,7 @@ impl Memory {
     }
 }
 
-/// Inner products of rows `[HISTORY, n]` with a vector of n values.
+/// Computes the inner products of rows `[HISTORY, n]` with a vector of n values.
 fn times(rows: &Tensor, vector: &Tensor) -> [f64; HISTORY] {
     let mut products = [0.0; HISTORY];
     let found = rows.mv(&vector.flatten(0, -1)).to_device(Device::Cpu);
@@ -209,7 +213,7 @@ fn times(rows: &Tensor, vector: &Tensor) -> [f64; HISTORY] {
     products
 }
 
-/// The sum of rows `[HISTORY, n]`, each times its factor, in the shape of `like`.
+/// Returns the sum of rows `[HISTORY, n]` weighted by `factors`, in the shape of `like`.
 fn combined(rows: &Tensor, factors: &[f64; HISTORY], like: &Tensor) -> Tensor {
     let factors = Tensor::from_slice(factors).to_device(rows.device());
     rows.tr().mv(&factors).view_as(like)
@@ -223,7 +227,8 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 mod tests {
     use super::*;
 
-    /// `1 + sum_i scale_i (x_i - target_i)^2 / 2`, with a preconditioner that is wrong by `wrong`.
+    /// The function `1 + sum_i scale_i (x_i - target_i)^2 / 2`, with a preconditioner that divides
+    /// by `scale_i` to the power `wrong`.
     struct Parabola {
         scales: Tensor,
         target: Tensor,
@@ -268,7 +273,7 @@ mod tests {
     fn a_badly_scaled_parabola_is_minimized_to_the_precision_of_doubles() {
         let start = Tensor::zeros([4], (Kind::Double, Device::Cpu));
         let limits = Limits { iterations: 200, tolerance: 1e-15 };
-        // No preconditioner, the right one, and one that makes it worse.
+        // No preconditioner, the exact one, and a harmful one.
         for (wrong, most) in [(0.0, 100), (1.0, 6), (-0.5, 200)] {
             let mut f = Parabola::new(wrong);
             let found = minimize(&start, &mut f, limits);
@@ -299,7 +304,7 @@ mod tests {
         assert_eq!(found.at, start);
     }
 
-    /// As the parabola, but single precision overflows.
+    /// The same parabola, but single precision overflows.
     struct Overflow(Parabola);
 
     impl Objective for Overflow {

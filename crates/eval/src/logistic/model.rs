@@ -1,19 +1,20 @@
-//! A classifier with one score per class, linear in the features.
+//! The fitted classifier.
 
 use tch::{Kind, Tensor};
 
-/// A fitted classifier.
+/// A fitted linear classifier, with one score per class.
 #[derive(Debug)]
 pub struct LogisticModel {
-    /// `[D, K]` in fp64.
+    /// Weights, `[D, K]` in fp64.
     pub weight: Tensor,
-    /// `[K]` in fp64.
+    /// Biases, `[K]` in fp64.
     pub bias: Tensor,
-    /// The minimum: `C` times the summed cross-entropy plus half the squared norm of the weight.
+    /// The minimized loss: `C` times the summed cross-entropy plus half the squared norm of the
+    /// weight.
     pub loss: f64,
     /// Number of iterations.
     pub iterations: usize,
-    /// Whether the last iteration was within the tolerance.
+    /// Whether the fit converged to within the tolerance.
     pub converged: bool,
 }
 

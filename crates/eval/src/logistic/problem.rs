@@ -1,4 +1,5 @@
-//! The loss of logistic regression, and a preconditioner with which L-BFGS needs few iterations.
+//! The loss of logistic regression, and a preconditioner that lets L-BFGS converge in few
+//! iterations.
 
 use std::rc::Rc;
 
@@ -10,15 +11,17 @@ use super::lbfgs::{self, Objective, Point};
 use super::model::LogisticModel;
 use crate::error::Result;
 
-/// Rows of a product at once: a block stays in the cache between its two products.
+/// Number of rows per block on a CPU: a block stays in the cache between its two products.
 const ROWS_CPU: i64 = 1 << 11;
-/// The same elsewhere, so that memory is bounded.
+/// Number of rows per block on other devices, to bound memory.
 const ROWS_GPU: i64 = 1 << 16;
 
-/// Training images, centered, which changes nothing: the bias takes up the mean.
+/// Centered training features. Centering does not change the solution, because the bias absorbs the
+/// mean.
 ///
-/// Where there are fewer images than features, they are also rotated to the axes along which they vary:
-/// the penalty does not depend on a rotation, and at the minimum the weight has no part in the others.
+/// If there are fewer images than features, they are also rotated to the axes along which they
+/// vary: the penalty is invariant under rotation, and at the minimum the weight has no component
+/// along other axes.
 pub(super) struct Problem {
     rows: Tensor,         // [n, R], R = D without rotation
     single: Tensor,       // the same in single precision
@@ -29,22 +32,24 @@ pub(super) struct Problem {
     classes: i64,         // K
 }
 
-/// Iterations before which the Hessian that all classes share is made anew: once the first steps have told easy rows
-/// from hard ones, and again when most of the way is done.
+/// Iterations at which the Hessian model shared by all classes is recomputed: once the first steps
+/// have separated easy rows from hard ones, and again when most of the way is done.
 const REFRESH: [usize; 2] = [8, 20];
-/// No curvature is made before this iteration: most problems are solved by then.
+/// First iteration at which a curvature is computed. Most problems are solved by then.
 const FIRST_CURVATURE: usize = 24;
-/// The next one is made when this many times as many iterations are done, because only a solution that is far away has
-/// changed much.
+/// Factor of the iteration count from one curvature to the next, because only a solution that is
+/// still far away changes much.
 const NEXT_CURVATURE: f64 = 1.5;
 
-/// A minimum, from which that of another `C`, or of other images with the same features, is not far.
+/// A minimum, and a good start for another `C` or other images with the same features.
 pub(super) struct Solution {
     pub model: LogisticModel,
     curvature: Option<Rc<Curvature>>,
 }
 
 impl Problem {
+    /// Prepares the training images.
+    ///
     /// # Shapes
     /// - `features`: `[n, D]`
     /// - `labels`: `[n]`, from 0 to `classes - 1`
@@ -71,7 +76,7 @@ impl Problem {
         Ok(Self { rows, single, gram, labels: labels.to_device(device), mean, axes, classes })
     }
 
-    /// Minimizes the loss for one `C`, from `start` if there is one, or from zero.
+    /// Minimizes the loss for one `C`, starting from `start` if given, or from zero.
     pub(super) fn solve(
         &self,
         c: f64,
@@ -107,8 +112,8 @@ impl Problem {
         Ok(Solution { model, curvature: loss.curvature })
     }
 
-    /// Minimizes the loss for each `C` of the settings, and passes its place among them and the solution to `visit`.
-    /// From the smallest on, each starts at the solution of the one before.
+    /// Minimizes the loss for each `C` of the settings in ascending order, and passes its index
+    /// among them and its solution to `visit`. Each fit starts from the previous solution.
     pub(super) fn solve_each(
         &self,
         config: &LogisticConfig,
@@ -125,7 +130,7 @@ impl Problem {
         Ok(())
     }
 
-    /// A model in the coordinates of this problem, `[R + 1, K]`.
+    /// Returns a model in the coordinates of this problem, `[R + 1, K]`.
     fn point(&self, model: &LogisticModel) -> Tensor {
         let bias = &model.bias + self.mean.matmul(&model.weight); // -> [1, K]
         let weight = match &self.axes {
@@ -135,7 +140,7 @@ impl Problem {
         Tensor::cat(&[weight, bias], 0)
     }
 
-    /// Rows `[b, R]` and labels `[1, b]` in blocks.
+    /// Returns blocks of rows `[b, R]` and labels `[1, b]`.
     fn blocks(&self, precision: Kind) -> impl Iterator<Item = (Tensor, Tensor)> {
         let rows = if precision == Kind::Float { &self.single } else { &self.rows };
         let count = rows.size()[0];
@@ -147,30 +152,31 @@ impl Problem {
     }
 }
 
-/// The loss for one `C`, as a function of weight and bias `[R + 1, K]`.
+/// The loss for one `C` as a function of weight and bias, `[R + 1, K]`.
 struct Loss<'a> {
     problem: &'a Problem,
     c: f64,
     hessian: Hessian,
     curvature: Option<Rc<Curvature>>,
-    /// Takes the place of the simpler Hessian once it is there.
+    /// Replaces the simpler Hessian model once it is available.
     solver: Option<Solver>,
-    /// Iteration before which the next curvature is made.
+    /// Iteration at which the next curvature is computed.
     next: usize,
 }
 
-/// A model of the Hessian that is the same for all classes: of the weight, and of the bias.
+/// A model of the Hessian that is shared by all classes, for the weight and for the bias.
 struct Hessian {
     root: Tensor, // [R, R], Cholesky factor of `C X^T diag(w) X + 1`
     bias: f64,    // C sum(w)
 }
 
 impl Hessian {
-    /// From `gram = X^T diag(w) X` and `weights = sum(w)`.
+    /// Creates the model from `gram = X^T diag(w) X` and `weights = sum(w)`.
     ///
-    /// `gram` is rounded to single precision. Where features hardly vary, as in the direction that a final
-    /// norm leaves, a large `c` makes the rounding larger than the 1 and the matrix indefinite; as much as may
-    /// have been lost is then added. It is only a model, and the minimum does not depend on it.
+    /// `gram` is rounded to single precision. Where features hardly vary, as in the direction that
+    /// a final norm removes, a large `c` makes the rounding error exceed the identity, and the
+    /// matrix becomes indefinite. The diagonal is then raised by as much as may have been lost.
+    /// This affects only the preconditioner, not the minimum.
     ///
     /// # Errors
     /// Returns an error if the matrix is not finite.
@@ -179,29 +185,31 @@ impl Hessian {
         let hessian = gram * c + unit;
         let root = match root(&hessian, 0.0) {
             Some(root) => root,
-            None => hessian.f_linalg_cholesky(false)?, // for the error
+            None => hessian.f_linalg_cholesky(false)?, // returns the error
         };
         Ok(Self { root, bias: (c * weights).max(f64::MIN_POSITIVE) })
     }
 }
 
 impl<'a> Loss<'a> {
-    /// Starts with the bound of the Hessian by half of `X^T X` (Boehning, 1992), or with a curvature that is known.
+    /// Starts with the upper bound of the Hessian, half of `X^T X` (Boehning, 1992), or with a known
+    /// curvature.
     fn new(problem: &'a Problem, c: f64, curvature: Option<Rc<Curvature>>) -> Result<Self> {
         let (count, rank) = problem.rows.size2()?;
         let half = 0.5 * count as f64;
         let hessian = Hessian::new(&(&problem.gram * 0.5), half, c)?;
         let curvature = curvature.filter(|known| known.fits(rank, problem.classes));
         let solver = curvature.as_ref().and_then(|known| known.solver(c));
-        // It has to save more than it costs: what was spent without it is the best guess of what there is to save.
+        // A curvature must save more than it costs. The time spent without one is the best guess of
+        // the time left to save.
         let price = price(count, rank, problem.classes);
         let next = price.map_or(usize::MAX, |price| price.max(FIRST_CURVATURE));
         let next = if solver.is_some() { FIRST_CURVATURE } else { next };
         Ok(Self { problem, c, hessian, curvature, solver, next })
     }
 
-    /// Weighs each image by the mean of `p (1 - p)` over the classes, the diagonal of the Hessian of
-    /// the cross-entropy: images that are classified with certainty hardly count any more.
+    /// Weights each image by the mean of `p (1 - p)` over the classes, the diagonal of the Hessian
+    /// of the cross-entropy: images that are classified with certainty hardly count anymore.
     fn renew_hessian(&mut self, point: &Tensor) {
         let rank = self.problem.rows.size()[1];
         let point = point.to_kind(Kind::Float);
@@ -214,14 +222,15 @@ impl<'a> Loss<'a> {
             gram += (&x * &weights).tr().matmul(&x); // [R, b] x [b, R]
             sum += weights.sum(Kind::Double);
         }
-        // What is not finite stays out: the Hessian of before also leads to the minimum.
+        // If the new Hessian is not finite, the previous one also leads to the minimum.
         let gram = gram.to_kind(Kind::Double);
         if let Ok(hessian) = Hessian::new(&gram, sum.double_value(&[0]), self.c) {
             self.hessian = hessian;
         }
     }
 
-    /// Couples the classes. If that does not work, the Hessian of before also leads to the minimum.
+    /// Computes a Hessian that couples the classes. If that fails, the previous one also leads to
+    /// the minimum.
     fn renew_curvature(&mut self, point: &Tensor) {
         let rank = self.problem.rows.size()[1];
         let point = point.to_kind(Kind::Float);
@@ -240,7 +249,8 @@ impl Objective for Loss<'_> {
         let (problem, c) = (self.problem, self.c);
         let (rank, classes) = (problem.rows.size()[1], problem.classes);
         let (weight, bias) = (point.narrow(0, 0, rank), point.narrow(0, rank, 1));
-        // A row per class: products with a few long rows take half the time of those with a few columns.
+        // One row per class, because products with a few long rows take half the time of those with
+        // a few columns.
         let (own_weight, own_bias) = (weight.to_kind(precision).tr(), bias.to_kind(precision).tr());
         let options = (precision, point.device());
         let of_weight = Tensor::zeros([classes, rank], options);
@@ -257,7 +267,8 @@ impl Objective for Loss<'_> {
         }
         let loss = losses * c + weight.square().sum(None) * 0.5;
         let of_weight = of_weight.tr().to_kind(Kind::Double) * c + &weight;
-        // Only rounding keeps the sum over the classes from 0, and nothing else would hold the biases.
+        // In exact arithmetic, the sum over the classes is 0. Rounding errors would let the biases
+        // drift, because nothing penalizes them.
         let of_bias = of_bias.tr().to_kind(Kind::Double) * c;
         let of_bias = &of_bias - of_bias.mean(Kind::Double);
         Point { loss: loss.double_value(&[0]), gradient: Tensor::cat(&[of_weight, of_bias], 0) }
@@ -287,8 +298,8 @@ impl Objective for Loss<'_> {
     }
 }
 
-/// Orthonormal axes `[D, R]` along which fewer rows than columns `[n, D]` vary; `None` if they do not, as those of a network
-/// that has collapsed.
+/// Returns the orthonormal axes `[D, R]` along which `[n, D]` features vary if n < D; `None` if
+/// they do not vary, as with a collapsed network.
 fn axes_of_variance(centered: &Tensor) -> Result<Option<Tensor>> {
     let (count, dim) = centered.size2()?;
     let (energies, vectors) = centered.matmul(&centered.tr()).f_linalg_eigh("L")?; // ascending

@@ -1,47 +1,48 @@
-//! Keys that may be among the nearest, by products that are not exact.
+//! Selects the keys that may be among the nearest, based on inexact products.
 
 use super::largest::descending;
 
-/// Columns that are scanned at once: a few registers of any width.
+/// Number of columns scanned at once: a few registers of any width.
 const CHUNK: usize = 64;
-/// Largest change by rounding to bf16, as a part of the rounded value.
+/// Largest relative change by rounding to bf16, with respect to the rounded value.
 const ROUNDING: f32 = 1.0 / 256.0;
 
-/// The candidates of several queries, whose products come in blocks of columns.
+/// The candidates of several queries, whose products arrive in blocks of columns.
 #[derive(Debug)]
 pub(super) struct Candidates {
     limits: Limits,
     rows: Vec<Row>,
 }
 
-/// Neighbors that are wanted, and most candidates of a query.
+/// The number of neighbors `k`, and the maximum number of candidates per query.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub k: usize,
     pub most: usize,
 }
 
-/// Products of queries with some keys in bf16, `[rows, m]`, and what to add to those with each key, `[m]`.
+/// Products of queries with some keys in bf16, `[rows, m]`, and an offset to add for each key,
+/// `[m]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Products<'a> {
     pub values: &'a [u16],
     pub offsets: &'a [f32],
-    /// Column of the first key.
+    /// Column of the first of these keys.
     pub first: usize,
 }
 
 #[derive(Debug)]
 struct Row {
     found: Vec<Candidate>,
-    /// Number of candidates at which those that have become hopeless are removed.
+    /// Number of candidates at which those that can no longer be among the nearest are removed.
     full: usize,
-    /// The smallest upper bound of a candidate.
+    /// The smallest upper bound that a candidate must reach.
     least: f32,
-    /// How far a product can be from the one in fp32, apart from the last rounding to bf16.
+    /// Maximum error of a product with respect to fp32, not counting the final rounding to bf16.
     error: f64,
 }
 
-/// Bounds of a product by the last rounding to bf16.
+/// Bounds of a product before its final rounding to bf16.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     lower: f32,
@@ -50,14 +51,14 @@ struct Candidate {
 }
 
 impl Candidates {
-    /// For queries with these errors.
+    /// Creates empty candidate lists for queries with these maximum errors.
     pub(super) fn new(errors: &[f64], limits: Limits) -> Self {
         let full = 4 * limits.k + CHUNK;
         let row = |&error| Row { found: Vec::new(), full, least: f32::NEG_INFINITY, error };
         Self { limits, rows: errors.iter().map(row).collect() }
     }
 
-    /// Adds keys; false if there are too many candidates.
+    /// Adds keys; returns `false` if there are too many candidates.
     pub(super) fn add(&mut self, products: Products<'_>) -> bool {
         let Products { values, offsets, first } = products;
         let (limits, rows) = (self.limits, self.rows.iter_mut());
@@ -68,9 +69,9 @@ impl Candidates {
         )
     }
 
-    /// The `k` keys with the largest products with each query in fp32, and these products, in descending order; of
-    /// equal ones, the lowest column comes first. `queries` and `keys` are as wide as each other. None if there are too
-    /// many candidates.
+    /// Returns the largest `k` fp32 products of each query in descending order, and their columns.
+    /// Among equal products, the lowest column comes first. `queries` and `keys` have the same
+    /// width. Returns `None` if there are too many candidates.
     pub(super) fn nearest(mut self, queries: &[f32], keys: &[f32]) -> Option<(Vec<f32>, Vec<i64>)> {
         let width = queries.len() / self.rows.len().max(1);
         let (mut products, mut columns) = (Vec::new(), Vec::new());
@@ -126,12 +127,13 @@ impl Row {
         self.found.len() < self.full || self.prune(limits)
     }
 
-    /// Removes candidates that cannot be among the `k` nearest; false if too many remain.
+    /// Removes candidates that cannot be among the `k` nearest; returns `false` if too many remain.
     fn prune(&mut self, Limits { k, most }: Limits) -> bool {
         if self.found.len() > k {
             let descending = |a: &Candidate, b: &Candidate| b.lower.total_cmp(&a.lower);
             let (_, kth, _) = self.found.select_nth_unstable_by(k - 1, descending);
-            // Rounded down to fp32. Both this key and another one may be off.
+            // Rounded down to fp32. The error counts twice: the k-th key and another one may both
+            // be off.
             let least = ((f64::from(kth.lower) - 2.0 * self.error) as f32).next_down();
             self.least = self.least.max(least);
             self.found.retain(|found| found.upper >= self.least);
@@ -141,7 +143,7 @@ impl Row {
     }
 }
 
-/// Bounds of a product that was rounded to bf16, plus an offset.
+/// Returns the lower and upper bounds of a product that was rounded to bf16, plus an offset.
 #[inline(always)]
 fn bounds(value: u16, offset: f32) -> [f32; 2] {
     let value = f32::from_bits(u32::from(value) << 16);
@@ -149,7 +151,7 @@ fn bounds(value: u16, offset: f32) -> [f32; 2] {
     [value - rounding + offset, value + rounding + offset]
 }
 
-/// The product of two rows, always summed in the same order.
+/// Computes the dot product of two rows, always summed in the same order.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 32;
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn bounds_hold_what_is_rounded_to_a_value() {
-        // The largest and the smallest fp32 that become 1.0 and -0.375 in bf16, by rounding to the nearest even one.
+        // The extreme fp32 values that round to 1.0 and -0.375 in bf16 (to nearest, ties to even).
         for (value, ends) in
             [(0x3F80, [0x3F7F_8000, 0x3F80_8000]), (0xBEC0, [0xBEBF_8000, 0xBEC0_8000])]
         {
@@ -185,7 +187,8 @@ mod tests {
 
     #[test]
     fn candidates_are_those_within_the_error() {
-        // 1.0, 0.5, and 0.49 in bf16: if 1.0 may be 0.74 and 0.5 may be 0.76, either can be the nearest.
+        // 1.0, 0.5, and 0.49 in bf16. If 1.0 may be 0.74 and 0.5 may be 0.76, either can be the
+        // nearest.
         let values = [0x3F80, 0x3F00, 0x3EFB];
         for (offsets, error, expected) in
             [([0.0; 3], 0.24, 1), ([0.0; 3], 0.26, 3), ([0.0, 0.0, 0.1], 0.24, 2)]

@@ -1,14 +1,14 @@
-//! The largest values of rows that come in pieces.
+//! Selects the largest values of rows that arrive in blocks.
 
 use std::cmp::Ordering;
 
 /// A value and its column.
 type Found = (f32, usize);
 
-/// The `k` largest values of each row of a matrix whose columns come in blocks.
+/// Selects the `k` largest values of each row of a matrix whose columns arrive in blocks.
 ///
-/// Once `k` values of a row are known, most others are below the least of them, which a scan at the
-/// speed of memory finds out. A heap would look at each.
+/// Once `k` values of a row are known, most others are below the smallest of them, which a scan at
+/// memory speed detects. A heap would look at each value.
 #[derive(Debug)]
 pub(super) struct Largest {
     k: usize,
@@ -17,7 +17,8 @@ pub(super) struct Largest {
 
 #[derive(Debug, Clone)]
 struct Row {
-    /// Up to `4 k` candidates: the `k` largest values so far are among them.
+    /// Candidates, which include the `k` largest values so far. Pruned to `k` once there are at
+    /// least `4 * k + CHUNK`.
     found: Vec<Found>,
     /// Values up to this one are not among the `k` largest.
     bound: f32,
@@ -28,7 +29,7 @@ impl Largest {
         Self { k, rows: vec![Row { found: Vec::new(), bound: f32::NEG_INFINITY }; rows] }
     }
 
-    /// Adds columns from `first` on: `values` holds a block of `[rows, m]`.
+    /// Adds a block of columns, `[rows, m]`, that starts at column `first`.
     pub(super) fn add(&mut self, values: &[f32], first: usize) {
         let count = values.len() / self.rows.len().max(1);
         if count > 0 {
@@ -43,8 +44,8 @@ impl Largest {
         }
     }
 
-    /// The `k` largest values of all rows, in descending order, and their columns; of equal values, the
-    /// one with the lowest column is the larger one.
+    /// Returns the `k` largest values of each row in descending order, and their columns. Among
+    /// equal values, the lowest column comes first.
     pub(super) fn finish(self) -> (Vec<f32>, Vec<i64>) {
         let mut values = Vec::with_capacity(self.rows.len() * self.k);
         let mut columns = Vec::with_capacity(self.rows.len() * self.k);
@@ -58,7 +59,7 @@ impl Largest {
     }
 }
 
-/// Columns that are scanned at once: a few registers of any width.
+/// Number of columns scanned at once: a few registers of any width.
 const CHUNK: usize = 64;
 
 impl Row {
@@ -70,7 +71,7 @@ impl Row {
             for &value in chunk {
                 above |= value > self.bound;
             }
-            // The first k stay whatever they are.
+            // The first k values are kept whatever they are.
             if above || self.found.len() < k {
                 self.take(chunk, start, k);
             }
@@ -101,7 +102,7 @@ pub(super) fn descending(a: &Found, b: &Found) -> Ordering {
 mod tests {
     use super::*;
 
-    /// Values of which many are equal, from a sequence without a pattern.
+    /// Returns pseudorandom values, many of which are equal.
     fn values(count: usize, distinct: u64) -> Vec<f32> {
         let mut state = 1_u64;
         let mut next = || {

@@ -1,12 +1,13 @@
-//! Nearest keys by products in bf16, which are exact nevertheless.
+//! Exact nearest keys by products in bf16.
 //!
-//! A processor with AVX-512 BF16 multiplies bf16 twice as fast as fp32. Rounding moves a product by at most
-//! `|q - q'| |k'| + |q| |k - k'|`, where `q'` and `k'` are rounded, so a key whose product is too small by more than that
-//! is not among the nearest. The few others are compared in fp32.
+//! A processor with AVX-512 BF16 multiplies bf16 twice as fast as fp32. Rounding changes a product
+//! by at most `|q - q'| |k'| + |q| |k - k'|`, where `q'` and `k'` are the rounded rows. A key whose
+//! product is too small by more than that is not among the nearest; the few others are compared in
+//! fp32.
 //!
-//! Features often have much in common. With the mean `m` of the keys, `q k = (q - m) (k - m) + m (k - m) + q m`: the first
-//! term is small, and so is what rounding changes; the second is computed in fp32 once, and the last one is the same for
-//! all keys.
+//! Features often share a large common part. With the mean `m` of the keys,
+//! `q k = (q - m) (k - m) + m (k - m) + q m`: the first term is small, and so is its rounding
+//! error; the second is computed in fp32 once; and the last one is the same for all keys.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,50 +18,54 @@ use super::blocks::blocks;
 use super::candidates::{Candidates, Limits, Products};
 use crate::error::Result;
 
-/// Keys compared at once: 1 MB of products, which stay in the cache until candidates have been picked.
+/// Number of keys per block: 1 MB of products, which stay in the cache until candidates have been
+/// picked.
 const TILE_ROWS: i64 = 512;
-/// Keys that are rounded at once.
+/// Number of keys rounded at once.
 const ROUNDED_ROWS: i64 = 16 << 10;
-/// Keys per candidate below which comparing candidates takes longer than products in fp32.
+/// Minimum number of keys per candidate. With fewer, comparing the candidates takes longer than
+/// products of all keys in fp32.
 const KEYS_PER_CANDIDATE: i64 = 200;
-/// Candidates that there may be for each neighbor that is wanted; with fewer, they are soon too many.
+/// Minimum number of allowed candidates per neighbor. With a lower limit, there would soon be too
+/// many candidates.
 const LEAST: i64 = 8;
-/// By how much norms are enlarged, which have rounding errors of their own.
+/// Factor that enlarges norms to cover their own rounding errors.
 const ENLARGED: f64 = 1.001;
 
-/// Keys in bf16.
+/// Keys in bf16, and bounds of their rounding errors.
 #[derive(Debug)]
 pub(super) struct Rounded {
-    /// `[n, D]`, less their mean.
+    /// Keys minus their mean, `[n, D]`.
     keys: Tensor,
     mean: Tensor, // [1, D]
-    /// Products of the mean with each key less the mean, `[n]`, and the largest of them, without its sign.
+    /// Dot products of the mean with each key minus the mean, `[n]`.
     offsets: Vec<f32>,
+    /// Largest absolute value of `offsets`.
     largest_offset: f64,
     /// Largest norm of a row of `keys`.
     longest: f64,
-    /// Largest norm of what rounding took from a row.
+    /// Largest norm of the rounding error of a row.
     lost: f64,
-    /// Largest norm of a row before.
+    /// Largest norm of an original key.
     original: f64,
-    /// Whether keys are so similar to each other that too many are candidates.
+    /// Whether a query had too many candidates because keys are similar to each other.
     crowded: AtomicBool,
 }
 
-/// Whether libtorch multiplies bf16 faster than fp32 here.
+/// Returns whether libtorch multiplies bf16 faster than fp32 on this CPU.
 #[cfg(target_arch = "x86_64")]
 fn is_fast() -> bool {
     std::arch::is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether libtorch multiplies bf16 faster than fp32 here.
+/// Returns whether libtorch multiplies bf16 faster than fp32 on this CPU.
 #[cfg(not(target_arch = "x86_64"))]
 fn is_fast() -> bool {
     false
 }
 
 impl Rounded {
-    /// Rounds keys `[n, D]` in fp32, if that is worthwhile: they are many and on a CPU that is fast in bf16.
+    /// Rounds fp32 keys `[n, D]` if that pays off: there are many, on a CPU that is fast in bf16.
     pub(super) fn new(keys: &Tensor) -> Result<Option<Self>> {
         let many = keys.size()[0] >= KEYS_PER_CANDIDATE * LEAST;
         match many && keys.device() == Device::Cpu && is_fast() {
@@ -69,7 +74,7 @@ impl Rounded {
         }
     }
 
-    /// Rounds keys `[n, D]`; none if they are not finite.
+    /// Rounds keys `[n, D]`; returns `None` if they are not finite.
     pub(super) fn of(keys: &Tensor) -> Result<Option<Self>> {
         let mean = keys.mean_dim([0].as_slice(), true, Kind::Float);
         let (mut rounded, mut offsets, mut most) = (Vec::new(), Vec::new(), [0.0_f64; 4]);
@@ -93,9 +98,10 @@ impl Rounded {
         Ok(Some(Self { keys, mean, offsets, largest_offset, longest, lost, original, crowded }))
     }
 
-    /// The `k` nearest of the same keys in fp32 for queries `[b, D]` by their dot product, `[b, k]` both: products in
-    /// descending order, and rows of the keys; of equal ones, the lowest row comes first. None if there is a faster
-    /// way, because `k` is large or keys are too similar.
+    /// Returns the `k` largest dot products of each query of `[b, D]` with `keys` (the original
+    /// keys in fp32) in descending order, and the rows of these keys, both `[b, k]`. Among equal
+    /// products, the lowest row comes first. Returns `None` if fp32 alone is faster because `k` is
+    /// large or keys are too similar.
     pub(super) fn nearest(
         &self,
         queries: &Tensor,
@@ -114,7 +120,8 @@ impl Rounded {
         Ok(found)
     }
 
-    /// [`Self::nearest`]; none if a query has more candidates than there may be.
+    /// [`Self::nearest`] with these limits; returns `None` if a query has more candidates than
+    /// allowed.
     pub(super) fn among_candidates(
         &self,
         queries: &Tensor,
@@ -144,12 +151,14 @@ impl Rounded {
         }))
     }
 
-    /// For each query, how far what is compared can be from the product in fp32 less that with the mean, before it is
-    /// rounded to bf16: of queries, the same less the mean, and these in bf16, `[b, D]` each.
+    /// Returns the maximum error of each query's products with the centered keys, before they are
+    /// rounded to bf16. `centered` are the queries minus the mean and `short` are these in bf16,
+    /// `[b, D]` each.
     fn errors(&self, queries: &Tensor, centered: &Tensor, short: &Tensor) -> Result<Vec<f64>> {
         let lost = norms(&(centered - short.f_to_kind(Kind::Float)?)) * ENLARGED;
         let (own, whole) = (norms(centered) * ENLARGED, norms(queries) * ENLARGED);
-        // Sums of D products in fp32, in any order: of rounded rows, and of those before; and sums with offsets.
+        // Rounding errors of sums of D products in fp32, in any order: of the rounded rows, of the
+        // original rows, and of adding the offsets.
         let sums = 4.0 * queries.size()[1] as f64 * f64::from(f32::EPSILON);
         let of_own = self.lost + sums * self.longest;
         let errors = lost * self.longest + own * of_own + whole * (sums * self.original);
@@ -158,7 +167,7 @@ impl Rounded {
     }
 }
 
-/// Norm of each row, `[n, D]` to `[n]`.
+/// Returns the norm of each row, `[n, D]` to `[n]`.
 fn norms(rows: &Tensor) -> Tensor {
     rows.square().sum_dim_intlist([1].as_slice(), false, Kind::Double).sqrt()
 }
@@ -170,7 +179,7 @@ mod tests {
     use super::*;
     use crate::features::unit_rows;
 
-    /// Rows drawn around the rows of `centers`, by turns.
+    /// Draws rows around the rows of `centers`, which take turns.
     fn drawn(count: i64, centers: &Tensor, spread: f64, seed: u64) -> Tensor {
         let mut rng = Rng::new(seed, 0, 0, Purpose::Choice(0));
         let (groups, width) = centers.size2().unwrap();
@@ -183,7 +192,7 @@ mod tests {
         drawn(groups, &Tensor::zeros([1, width], (Kind::Float, Device::Cpu)), size, 9)
     }
 
-    /// The largest products of all pairs in double precision, and their rows.
+    /// Returns the largest products of all pairs in double precision, and the rows of these keys.
     fn plain(queries: &Tensor, keys: &Tensor, k: i64) -> (Tensor, Tensor) {
         let products = queries.to_kind(Kind::Double).matmul(&keys.to_kind(Kind::Double).tr());
         let (products, rows) = products.sort_stable(true, 1, true);
@@ -192,8 +201,8 @@ mod tests {
 
     #[test]
     fn the_nearest_are_those_of_all_pairs() {
-        // Far from each other, in groups, around a common mean that is much larger than what tells them apart, and
-        // of norms that differ.
+        // Keys far from each other, in groups, around a common mean that is much larger than their
+        // differences, and with different norms.
         for (groups, size, spread, unit) in
             [(1, 0.0, 1.0, true), (40, 1.0, 0.3, true), (1, 2.0, 0.3, true), (7, 0.5, 2.0, false)]
         {
@@ -211,7 +220,7 @@ mod tests {
                 let (expected, of) = plain(&queries, &keys, k);
                 let error = (&products - &expected).abs().max().double_value(&[]);
                 assert!(error < 1e-5 * expected.abs().max().double_value(&[]), "{error}");
-                // Only neighbors whose products are equal but for rounding may trade places.
+                // Only neighbors whose products are equal up to rounding may be swapped.
                 let own = queries.to_kind(Kind::Double).matmul(&keys.to_kind(Kind::Double).tr());
                 let apart = (own.gather(1, &rows, false) - expected).abs().max();
                 assert!(apart.double_value(&[]) < 1e-5, "{apart}");
@@ -223,7 +232,7 @@ mod tests {
 
     #[test]
     fn of_equal_keys_the_first_is_nearest() {
-        // Sums of few small numbers, which are exact in fp32 in any order; every key is there five times.
+        // Sums of a few small numbers are exact in fp32 in any order. Every key occurs five times.
         let [queries, keys] = [(20, 3), (900, 4)].map(|(count, seed)| {
             (drawn(count, &centers(1, 16, 0.0), 4.0, seed).round() * 0.25).to_kind(Kind::Float)
         });

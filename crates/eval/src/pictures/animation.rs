@@ -1,20 +1,23 @@
-//! Animated WebP files. The crate `image` encodes single WebP images without loss; this file puts them into the
-//! container of an animation, so that no palette is needed as in a GIF.
+//! Animated WebP files. The `image` crate encodes single lossless WebP images; this module puts
+//! them into an animation container, which, unlike GIF, needs no palette.
 
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, RgbImage};
 
 use crate::error::{Error, Result};
 
-/// Longest side that the format has.
+/// Longest side that the format allows, in pixels.
 const MOST: u32 = 1 << 14;
-/// Low bits of each channel that are rounded away, which is hardly visible and makes files much smaller.
+/// Number of low bits of each channel that are rounded away, which is hardly visible and makes
+/// files much smaller.
 const ROUNDED: u32 = 2;
 
-/// Encodes frames of one size as a WebP animation that repeats forever, each shown for `milliseconds`.
+/// Encodes frames of equal size as a WebP animation that loops forever and shows each frame for
+/// `milliseconds`.
 ///
 /// # Errors
-/// Returns an error if there is no frame, or frames differ in size, have no pixels, or are too large for the format.
+/// Returns an error if there is no frame, or if frames differ in size, are empty, or are too large
+/// for the format.
 ///
 /// # Source
 /// WebP Container Specification (RFC 9649), sections 2.5 to 2.7.
@@ -35,9 +38,9 @@ pub fn animated_webp(frames: &[RgbImage], milliseconds: u32) -> Result<Vec<u8>> 
     push(&mut body, *b"VP8X", &[&[ANIMATION, 0, 0, 0], size.as_slice()].concat());
     let (background, forever) = ([255u8; 4], [0u8; 2]);
     push(&mut body, *b"ANIM", &[background.as_slice(), &forever].concat());
-    const OPAQUE: u8 = 0b10; // replaces what is below
+    const OPAQUE: u8 = 0b10; // replaces the frame below
     for frame in frames {
-        let mut content = [u24(0), u24(0)].concat(); // the place
+        let mut content = [u24(0), u24(0)].concat(); // the position
         content.extend_from_slice(&size);
         content.extend_from_slice(&u24(milliseconds.min((1 << 24) - 1)));
         content.push(OPAQUE);
@@ -49,7 +52,7 @@ pub fn animated_webp(frames: &[RgbImage], milliseconds: u32) -> Result<Vec<u8>> 
     Ok(file)
 }
 
-/// The chunks of an image without the header of the file.
+/// Returns the chunks of an encoded image without the file header.
 fn bitstream(frame: &RgbImage) -> Result<Vec<u8>> {
     let (width, height) = frame.dimensions();
     let pixels: Vec<u8> = frame.as_raw().iter().map(|&level| rounded(level)).collect();
@@ -57,7 +60,7 @@ fn bitstream(frame: &RgbImage) -> Result<Vec<u8>> {
     let encoder = WebPEncoder::new_lossless(&mut file);
     let encoded = encoder.encode(&pixels, width, height, ExtendedColorType::Rgb8);
     encoded.map_err(|error| Error::Setting { key: "frames", problem: error.to_string() })?;
-    Ok(file.split_off(12)) // RIFF, the size, WEBP
+    Ok(file.split_off(12)) // without "RIFF", the size, and "WEBP"
 }
 
 fn rounded(level: u8) -> u8 {
@@ -70,7 +73,7 @@ fn u24(value: u32) -> [u8; 3] {
     [a, b, c]
 }
 
-/// Adds a chunk; its content is padded to an even number of bytes.
+/// Appends a chunk, padding its content to an even number of bytes.
 fn push(to: &mut Vec<u8>, name: [u8; 4], content: &[u8]) {
     to.extend_from_slice(&name);
     to.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());

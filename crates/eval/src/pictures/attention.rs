@@ -10,10 +10,10 @@ use super::scene::{CELL, Scene};
 use super::sheet::Row;
 use crate::error::{Error, Result};
 
-/// Provides the attention of the class token on the patches of an image.
+/// A network that provides the attention of the class token to the patches of an image.
 pub trait AttentionExtractor {
-    /// Computes attention from normalized `[1, C, H, W]` to `[heads, N]` in fp32, with patches in
-    /// row-major order from the top left, and the rows and columns of the grid.
+    /// Computes the attention `[heads, N]` in fp32 for a normalized image `[1, C, H, W]`, with
+    /// patches in row-major order, and returns it with the numbers of rows and columns of patches.
     ///
     /// # Errors
     /// Returns an error if the model does not accept the image.
@@ -21,7 +21,8 @@ pub trait AttentionExtractor {
 }
 
 impl AttentionExtractor for VisionTransformer {
-    /// The row of the class token in the last block's maps, without itself and the registers.
+    /// Returns the class token's row of the last block's attention, without the class and register
+    /// tokens.
     fn attention(&self, image: &Tensor) -> Result<(Tensor, (i64, i64))> {
         let maps = tch::no_grad(|| self.last_self_attention(image))?; // [1, heads, T, T]
         let config = self.config();
@@ -33,14 +34,14 @@ impl AttentionExtractor for VisionTransformer {
     }
 }
 
-/// What rows show.
+/// What a row shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionView {
     /// The mean over heads, in one row.
     Mean,
-    /// The images, dark except where the main mass of the mean lies, in one row.
+    /// The images, darkened except where most of the mean attention lies, in one row.
     Mass,
-    /// Each head, in a row of its own.
+    /// Each head, in its own row.
     Heads,
 }
 
@@ -48,36 +49,37 @@ pub enum AttentionView {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AttentionOptions {
-    /// Mean and standard deviation of each channel on the scale [0, 1].
+    /// Mean and standard deviation of each channel for values on the scale [0, 1].
     pub normalize: Normalize,
     /// Device of the model.
     pub device: Device,
-    /// Fraction of the attention that the bright patches of [`AttentionView::Mass`] contain together; 0.6
-    /// in the DINO paper.
+    /// Fraction of the attention that the bright patches of [`AttentionView::Mass`] contain; 0.6 in
+    /// the DINO paper.
     pub mass: f64,
-    /// The rows.
+    /// The rows to draw.
     pub views: Vec<AttentionView>,
 }
 
 impl AttentionOptions {
-    /// Draws the mean over heads, and where 60% of it lies, on the CPU.
+    /// Returns options that draw the mean over heads, and where 60% of it lies, on the CPU.
     pub fn new(normalize: Normalize) -> Self {
         let views = vec![AttentionView::Mean, AttentionView::Mass];
         Self { normalize, device: Device::Cpu, mass: 0.6, views }
     }
 }
 
-/// Draws a row per view, and per head, with one column per image: the attention of the class token in the last block.
+/// Draws the attention of the class token in the last block: a row per view (or per head), with one
+/// column per image.
 ///
 /// # Errors
-/// Returns an error if there is no index, the mass is outside of 0 to 1, an image cannot be read,
-/// the model does not accept the side, or the attention is not finite.
+/// Returns an error if there is no image, the mass is not above 0 and at most 1, an image cannot be
+/// read, the model does not accept the side, or the attention is not finite.
 ///
 /// # Source
 /// `visualize_attention.py` of DINO (at 7c446df); the mean over heads as in the SimDINO paper.
 ///
 /// # Deviations
-/// Images keep their proportions: the shorter side is resized and the center is cropped, whereas
+/// Images keep their aspect ratio: the shorter side is resized and the center is cropped, whereas
 /// the script squeezes them into a square.
 pub fn attention_rows(
     scene: &Scene<'_>,
@@ -102,7 +104,7 @@ pub fn attention_rows(
     Ok(rows)
 }
 
-/// The cells of an image, with their names.
+/// Returns the named cells of an image.
 fn column(
     image: &RgbImage,
     input: &Tensor,
@@ -142,8 +144,7 @@ fn values(map: &Tensor) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Selects patches that contain `mass` of the attention: the largest ones, until the others sum to
-/// no more than the rest.
+/// Selects the fewest patches that contain at least `mass` of the attention.
 fn mass_mask(attention: &[f32], mass: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..attention.len()).collect();
     order.sort_by(|&a, &b| attention[a].total_cmp(&attention[b]));
@@ -157,7 +158,7 @@ fn mass_mask(attention: &[f32], mass: f64) -> Vec<bool> {
     mask
 }
 
-/// Draws a map in colors, from its smallest to its largest value, in the size of a cell.
+/// Draws a map as a heat map of the size of a cell, with colors scaled to its range.
 fn heat(values: &[f32], (rows, cols): (i64, i64)) -> RgbImage {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -168,7 +169,7 @@ fn heat(values: &[f32], (rows, cols): (i64, i64)) -> RgbImage {
     imageops::resize(&small, CELL, CELL, FilterType::Nearest)
 }
 
-/// Draws the image, dark where the mask is not set.
+/// Draws the image, darkened where the mask is not set.
 fn spotlight(image: &RgbImage, mask: &[bool], (rows, cols): (i64, i64)) -> RgbImage {
     let (width, height) = (i64::from(image.width()), i64::from(image.height()));
     let mut out = image.clone();
@@ -181,7 +182,8 @@ fn spotlight(image: &RgbImage, mask: &[bool], (rows, cols): (i64, i64)) -> RgbIm
     out
 }
 
-/// From dark violet over red to light yellow, with increasing brightness.
+/// Maps a value in [0, 1] to a color, from dark violet through red to light yellow, with increasing
+/// brightness.
 fn color(value: f32) -> Rgb<u8> {
     const STOPS: [[f32; 3]; 5] = [
         [8.0, 5.0, 30.0],

@@ -1,4 +1,4 @@
-//! Pictures of the crops that the multi-crop augmentation makes.
+//! Pictures of multi-crop augmentation.
 
 use augment::{AugmentConfig, CropKey, EvalTransform, GLOBAL_CROPS, MultiCrop};
 use data::Dataset;
@@ -8,12 +8,12 @@ use image::RgbImage;
 use super::sheet::{Row, enlarge, lay_out, stack, zoom};
 use crate::error::{Error, Result};
 
-/// Draws one row per image and epoch: the unmodified center of the image, the two global crops,
-/// and the local crops, as in training with `seed`; with more than three channels, it shows the
-/// first three.
+/// Draws one row per image index and epoch: the center of the image, the two global crops, and the
+/// local crops, as in training with `seed`. Of images with more than three channels, the first
+/// three are shown.
 ///
 /// # Errors
-/// Returns an error if there is no row or an image cannot be read.
+/// Returns an error if `rows` is empty or an image cannot be read.
 pub fn crop_sheet(
     dataset: &Dataset,
     rows: &[(usize, u64)],

@@ -1,26 +1,27 @@
-//! A small font for the labels of sheets: the letters are drawn below, five columns by seven rows each. Some of them
-//! stand two rows lower.
+//! A small font for the labels of sheets. Each letter is drawn below, as seven rows of five
+//! columns; letters with descenders are shifted down by two rows.
 
 use image::{Rgb, RgbImage};
 
 const COLUMNS: u32 = 5;
 const ROWS: u32 = 7;
-/// Letters that reach below the line, and by how many rows.
+/// Letters with descenders.
 const LOW: &str = "gpqy";
+/// Number of rows by which these letters are shifted down.
 const DEPTH: u32 = 2;
-/// Pixels of the picture for each dot of a letter, in both directions.
+/// Side of a dot of a letter, in pixels.
 const DOT: u32 = 2;
-/// From the left of a letter to that of the next, in pixels.
+/// Distance between the left edges of adjacent letters, in pixels.
 const STEP: u32 = (COLUMNS + 1) * DOT;
 /// Height of a line, in pixels.
 pub(crate) const LINE: u32 = (ROWS + DEPTH) * DOT;
 const INK: Rgb<u8> = Rgb([30, 30, 30]);
-/// Stands for what was cut off.
+/// Marks where text was cut off.
 const CUT: &str = "...";
 
-/// Writes a line with its top left at `(x, y)`, as far as it is within the picture. If it is longer than `most`
-/// pixels, its beginning is left out, because paths differ at their end. Characters without a drawing, such as those
-/// of other alphabets, become question marks.
+/// Writes a line of text with its top left corner at `(x, y)`, clipped to the picture. If it is
+/// wider than `most` pixels, its beginning is left out, because paths differ at their ends.
+/// Characters that are not in the font become question marks.
 pub(crate) fn write(on: &mut RgbImage, text: &str, (x, y): (u32, u32), most: u32) {
     for (letter, left) in shortened(text, most).chars().zip((x..).step_by(STEP as usize)) {
         let lowered = if LOW.contains(letter) { DEPTH } else { 0 };
@@ -170,14 +171,14 @@ mod tests {
         write(&mut picture, "L", (3, 2), 30);
         let inked = picture.enumerate_pixels().filter(|(_, _, pixel)| **pixel == INK);
         let places: BTreeSet<(u32, u32)> = inked.map(|(x, y, _)| (x, y)).collect();
-        let dots = 7 + 4; // the stroke down, and the foot
+        let dots = 7 + 4; // the vertical stroke and the foot
         assert_eq!(places.len() as u32, dots * DOT * DOT);
         assert!(places.contains(&(3, 2)) && places.contains(&(3 + 9, 2 + 13)));
         assert_eq!(write_and_end("g") - write_and_end("G"), DEPTH * DOT);
         write(&mut picture, "beyond the edge", (20, 15), 300); // no panic
     }
 
-    /// The lowest row of pixels of a text, and that it is within its line.
+    /// Returns the lowest pixel row of a text, after asserting that it is within the line.
     fn write_and_end(text: &str) -> u32 {
         let mut picture = RgbImage::from_pixel(60, 40, Rgb([255; 3]));
         write(&mut picture, text, (0, 0), 60);

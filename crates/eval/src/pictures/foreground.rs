@@ -1,31 +1,34 @@
-//! Which patches of an image show its object, by the first principal component of their features.
+//! Finds the patches of an image that show its object, by the first principal component of their
+//! features.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::pca::Pca;
 
-/// Patches of an image are two groups if the best threshold explains more than this share of the variance of the
-/// first component. It explains 2/pi = 0.64 of a normal distribution, which has one group.
+/// The patches of an image form two groups if the best threshold explains more than this fraction
+/// of the variance of the first component. For a normal distribution, which is one group, it
+/// explains 2/pi = 0.64.
 const TWO_GROUPS: f64 = 0.66;
-/// Minimum number of foreground patches of all images; below it, every patch counts as foreground. The colors of fewer
-/// would have no components.
+/// Minimum number of foreground patches of all images together, because the colors of fewer patches
+/// would have no components. Below it, every patch counts as foreground.
 const FEWEST: i64 = 4;
 
 /// The foreground of images.
 #[derive(Debug)]
 pub(super) struct Foreground {
-    /// Patches of all images, `[n]` bool.
+    /// Whether each patch of all images is foreground, `[n]` bool.
     pub mask: Tensor,
     /// Positions of images in which nothing stands out; all their patches are foreground.
     pub whole: Vec<usize>,
 }
 
-/// Finds the foreground of each image alone: its patches are divided at the threshold of Otsu along their own first
-/// component, and the foreground is the part that is rarer at the border of the image than elsewhere.
+/// Finds the foreground of each image on its own. Otsu's threshold divides the patches along their
+/// own first component, and the foreground is the part that is rarer at the border of the image
+/// than elsewhere.
 ///
-/// A component of several images together often separates bright images from dark ones in a small network, and
-/// then takes in all of one image and nothing of the next.
+/// With a small network, a component of several images together often separates bright images from
+/// dark ones, and then covers all of one image and nothing of the next.
 pub(super) fn of_each(features: &Tensor, grid: (i64, i64)) -> Result<Foreground> {
     let patches = grid.0 * grid.1;
     let border = border(grid);
@@ -46,15 +49,16 @@ pub(super) fn of_each(features: &Tensor, grid: (i64, i64)) -> Result<Foreground>
     Ok(Foreground { mask: Tensor::from_slice(&mask), whole })
 }
 
-/// Finds the foreground of all images with one component: patches above `threshold` on the scale [0, 1]. The sign of
-/// the component is chosen so that patches at the borders are background on average.
+/// Finds the foreground of all images with one component: the patches above `threshold` on the
+/// scale [0, 1]. The sign of the component is chosen so that border patches are background on
+/// average.
 pub(super) fn of_all(features: &Tensor, grid: (i64, i64), threshold: f64) -> Result<Foreground> {
     let first = Pca::fit(features, 1)?.project(features); // [n, D] -> [n, 1]
     let patches = border(grid);
     let images = first.size()[0] as usize / patches.len().max(1);
     let border = Tensor::from_slice(&patches.repeat(images));
     let at_border = first.squeeze_dim(1).masked_select(&border).mean(Kind::Double);
-    // The mean over all patches is 0.
+    // Projections are centered, so their mean over all patches is 0.
     let first = if at_border.double_value(&[]) > 0.0 { -first } else { first };
     let mask = unit_range(&first, &first).squeeze_dim(1).gt(threshold);
     let found = mask.sum(Kind::Int64).int64_value(&[]);
@@ -64,7 +68,8 @@ pub(super) fn of_all(features: &Tensor, grid: (i64, i64), threshold: f64) -> Res
     Ok(Foreground { mask, whole: Vec::new() })
 }
 
-/// The patches of an object among those of one image, `[N, D]`; `None` if they are not two groups.
+/// Returns which patches of one image, `[N, D]`, show its object; `None` if they do not form two
+/// groups.
 fn object(features: &Tensor, border: &[bool]) -> Result<Option<Vec<bool>>> {
     if border.len() < 2 {
         return Ok(None);
@@ -78,13 +83,15 @@ fn object(features: &Tensor, border: &[bool]) -> Result<Option<Vec<bool>>> {
     };
     let (inside, at_border) = (count(|above, _| above), count(|above, border| above && border));
     let (all, all_border) = (border.len(), count(|_, border| border));
-    // Shares of the part in the border and in the image, over a common denominator.
+    // Compares the shares of border and of all patches that are above the threshold, over a common
+    // denominator.
     let (there, everywhere) = (at_border * all, inside * all_border);
     let is_object = there < everywhere || (there == everywhere && 2 * inside <= all);
     Ok(Some(above.into_iter().map(|above| above == is_object).collect()))
 }
 
-/// The threshold with the largest variance between the values above and below it, if these are two groups.
+/// Returns the threshold with the largest variance between the values above and below it, if these
+/// form two groups.
 fn otsu(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -107,7 +114,7 @@ fn otsu(values: &[f64]) -> Option<f64> {
     best.1.filter(|_| best.0 > TWO_GROUPS * variance)
 }
 
-/// Patches in the first or last row or column of an image.
+/// Returns which patches are in the first or last row or column of an image.
 pub(super) fn border((rows, cols): (i64, i64)) -> Vec<bool> {
     let on_edge = |i: i64| {
         let (row, col) = (i / cols, i % cols);
@@ -116,8 +123,8 @@ pub(super) fn border((rows, cols): (i64, i64)) -> Vec<bool> {
     (0..rows * cols).map(on_edge).collect()
 }
 
-/// Scales the columns of `values` so that the range of the same column of `reference` is [0, 1]; a
-/// constant column becomes 0.5.
+/// Scales the columns of `values` so that the same column of `reference` ranges from 0 to 1; if
+/// that column is constant, the result is 0.5.
 pub(super) fn unit_range(values: &Tensor, reference: &Tensor) -> Tensor {
     let low = reference.amin([0].as_slice(), true); // [m, k] -> [1, k]
     let range = reference.amax([0].as_slice(), true) - &low;
@@ -137,7 +144,8 @@ fn values(of: &Tensor) -> Result<Vec<f64>> {
 mod tests {
     use super::*;
 
-    /// Patches of a 6 x 6 grid whose inner 4 x 4 patches are far from the border's, around `center`.
+    /// Returns the patches of a 6 x 6 grid around `center`, whose inner 4 x 4 patches are far from
+    /// the border patches.
     fn framed(center: f64, sign: f64) -> Tensor {
         let steps = Tensor::arange(36 * 5, (Kind::Double, Device::Cpu));
         let noise = (steps.square() * 0.37).sin().view([36, 5]);
@@ -162,7 +170,8 @@ mod tests {
 
     #[test]
     fn an_object_that_touches_the_border_is_still_the_object() {
-        // Columns 1 to 4 of 6, from top to bottom: 16 of 24 patches are inside, and 8 of 20 at the border.
+        // Columns 1 to 4 of 6, from top to bottom, are 24 of 36 patches, and 8 of 20 border
+        // patches.
         let object: Vec<bool> = (0..36).map(|i| (1..5).contains(&(i % 6))).collect();
         let step: Vec<f64> = object.iter().map(|&object| f64::from(u8::from(object))).collect();
         let features = Tensor::from_slice(&step).unsqueeze(1) * Tensor::from_slice(&[4.0, -2.0]);
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn one_group_of_patches_is_shown_whole() {
-        // Quantiles of a bell, of a constant, and of a single patch.
+        // A bell-shaped distribution, a constant, and a single patch.
         let bell: Vec<f64> = (0..900)
             .map(|i| (f64::from(i * 7 % 900) + 0.5) / 900.0)
             .map(|p| (p / (1.0 - p)).ln())

@@ -1,7 +1,7 @@
-//! Pictures for people: what the model sees in an image, and what the augmentation does to it.
+//! Pictures that show what a model sees in an image and what augmentation does to it.
 //!
-//! Each picture of networks is made of [`Row`]s: those of the images, and then those of each network, under its name.
-//! [`lay_out`] draws them as one sheet.
+//! Pictures of networks consist of [`Row`]s: first the images, then the rows of each network,
+//! labeled with its name. [`lay_out`] draws them as one sheet.
 
 mod animation;
 mod attention;

@@ -1,4 +1,4 @@
-//! Images and those that are most similar to a network.
+//! Images and their nearest neighbors in feature space.
 
 use augment::EvalTransform;
 use data::Dataset;
@@ -15,22 +15,22 @@ const FRAME: u32 = 4;
 const SAME_CLASS: Rgb<u8> = Rgb([40, 170, 80]);
 const OTHER_CLASS: Rgb<u8> = Rgb([230, 60, 50]);
 
-/// Features of images of a set, all of which are compared with each other.
+/// Features of images of a set, which are compared with each other.
 #[derive(Debug, Clone, Copy)]
 pub struct Embedded<'a> {
     /// The set.
     pub dataset: &'a Dataset,
-    /// The images, by their index in the set.
+    /// The indices of the images in the set.
     pub indices: &'a [usize],
-    /// Class of each of them, if it has one.
+    /// Class of each image, if it has one.
     pub labels: &'a [Option<u32>],
-    /// Their features, `[n, D]`.
+    /// Features of the images, `[n, D]`.
     pub features: &'a Tensor,
 }
 
-/// Draws cells for each of `queries`, which are indices in the set: the image, and the `count` images whose features have
-/// the largest cosine with its own, the most similar first. If classes are known, a frame is green for the class of the
-/// query, and red for another one.
+/// Draws cells for each of `queries`, which are indices in the set: the image, followed by the
+/// `count` images with the largest cosine similarity, in descending order. If classes are known,
+/// each neighbor has a frame: green if it is of the query's class, red otherwise.
 ///
 /// # Errors
 /// Returns an error if a query has no features, if features are not finite, or if an image cannot be read.
@@ -59,7 +59,8 @@ fn cells(
         return Err(Error::Setting { key: "queries", problem });
     };
     let own = embedded.features.narrow(0, place as i64, 1);
-    // The image itself is among its neighbors, but not always the first: another may be equal.
+    // The image itself is usually among its neighbors, but not always first, because others may be
+    // equal.
     let found = index.nearest(&own, count + 1)?;
     let found = Vec::<i64>::try_from(&found.indices.flatten(0, -1))?;
     let found = found.into_iter().map(|row| row as usize).filter(|&row| row != place).take(count);

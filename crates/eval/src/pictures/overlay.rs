@@ -1,4 +1,4 @@
-//! Masks and objects in colors over an image.
+//! Colored overlays of masks and objects.
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
@@ -18,7 +18,8 @@ const COLORS: [[u8; 3]; 8] = [
     [140, 110, 60],
 ];
 
-/// The image with each mask half covered by its color; masks of another size are left out.
+/// Returns the image with each mask blended half and half with its color. Masks of another size are
+/// left out.
 #[must_use]
 pub fn with_masks(mut image: RgbImage, masks: &[Mask]) -> RgbImage {
     let pixels = image.width() as usize * image.height() as usize;
@@ -30,8 +31,8 @@ pub fn with_masks(mut image: RgbImage, masks: &[Mask]) -> RgbImage {
     image
 }
 
-/// The image with each object half covered by its color. `ids` has the number of the object of each pixel, row by row,
-/// and 0 for none.
+/// Returns the image with each object blended half and half with its color. `ids` has the object
+/// number of each pixel in row-major order, 0 for none.
 #[must_use]
 pub fn with_objects(mut image: RgbImage, ids: &[u8]) -> RgbImage {
     let color = |id: &u8| usize::from(*id).checked_sub(1).map(|id| &COLORS[id % COLORS.len()]);
@@ -47,7 +48,8 @@ fn tint<'a>(image: &mut RgbImage, colors: impl Iterator<Item = Option<&'a [u8; 3
     }
 }
 
-/// An image as high as a cell, in its proportions, but at most three times as wide.
+/// Resizes an image to the height of a cell, keeping its aspect ratio. An image more than three
+/// times as wide as high is resized to the width of three cells instead.
 #[must_use]
 pub fn as_high_as_a_cell(image: &RgbImage) -> RgbImage {
     let (width, height) = (u64::from(image.width()), u64::from(image.height().max(1)));

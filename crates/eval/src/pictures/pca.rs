@@ -1,4 +1,4 @@
-//! Patch features as colors.
+//! Pictures of patch features as colors.
 
 use image::{Rgb, RgbImage};
 use model::normalize::Normalize;
@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::features::{check_finite, heads_side_by_side};
 use crate::pca::Pca;
 
-/// Provides one vector per patch of an image.
+/// A network that provides one vector per patch of an image.
 pub trait PatchExtractor {
-    /// Computes features from normalized `[1, 3, H, W]` to `[N, D]` in fp32, with patches in
-    /// row-major order from the top left, and the rows and columns of the grid.
+    /// Computes the features `[N, D]` in fp32 of a normalized image `[1, C, H, W]`, with patches in
+    /// row-major order, and returns them with the numbers of rows and columns of patches.
     ///
     /// # Errors
     /// Returns an error if the model does not accept the image.
@@ -23,14 +23,15 @@ pub trait PatchExtractor {
 }
 
 impl PatchExtractor for VisionTransformer {
-    /// Patch tokens after the final norm.
+    /// Returns the patch tokens after the final norm.
     fn patches(&self, image: &Tensor) -> Result<(Tensor, (i64, i64))> {
         let tokens = tch::no_grad(|| self.forward(image, Mode::Eval))?;
         Ok((tokens.patches.flatten(0, 1).to_kind(Kind::Float), tokens.grid)) // [1, N, D] -> [N, D]
     }
 }
 
-/// The keys of the last block's attention, with the heads side by side, instead of tokens.
+/// Provides the keys of the last block's attention, with heads concatenated, instead of patch
+/// tokens.
 #[derive(Debug)]
 pub struct PatchKeys<'a>(pub &'a VisionTransformer);
 
@@ -48,7 +49,7 @@ impl PatchExtractor for PatchKeys<'_> {
 pub enum PcaView {
     /// All patches.
     All,
-    /// The foreground, on black.
+    /// The foreground on black.
     Foreground,
 }
 
@@ -56,19 +57,20 @@ pub enum PcaView {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PcaOptions {
-    /// Mean and standard deviation of each channel on the scale [0, 1].
+    /// Mean and standard deviation of each channel for values on the scale [0, 1].
     pub normalize: Normalize,
     /// Device of the model.
     pub device: Device,
-    /// `None` finds the foreground in each image alone. Otherwise, a patch is foreground if the first component of all
-    /// images together, scaled to [0, 1], is above this value.
+    /// If `None`, the foreground is found in each image separately. Otherwise, a patch is
+    /// foreground if the first component of all images together, scaled to [0, 1], is above this
+    /// value.
     pub threshold: Option<f64>,
-    /// The rows.
+    /// The rows to draw.
     pub views: Vec<PcaView>,
 }
 
 impl PcaOptions {
-    /// Draws all patches, and then the foreground that is found in each image, on the CPU.
+    /// Returns options that draw all patches, and then the foreground of each image, on the CPU.
     pub fn new(normalize: Normalize) -> Self {
         let views = vec![PcaView::All, PcaView::Foreground];
         Self { normalize, device: Device::Cpu, threshold: None, views }
@@ -78,28 +80,29 @@ impl PcaOptions {
 /// Rows of one network.
 #[derive(Debug)]
 pub struct PcaRows {
-    /// A row per view.
+    /// One row per view.
     pub rows: Vec<Row>,
-    /// Positions of images in which no foreground stands out, which are shown whole.
+    /// Positions of images in which no foreground stands out; they are shown whole.
     pub whole: Vec<usize>,
 }
 
-/// Draws a row per view with one column per image: the first three principal components of patch features as red,
-/// green, and blue. The components are those of all patches that are shown, over all images, so a color has the same
-/// meaning across a row.
+/// Draws a row per view with one column per image: the first three principal components of patch
+/// features as red, green, and blue. The components are computed from all shown patches of all
+/// images, so a color has the same meaning across a row.
 ///
-/// The foreground of an image is found by its own first component: Otsu's threshold divides the patches, and the part
-/// that is rarer at the border is the foreground.
+/// By default, the foreground of an image is found by its own first component: Otsu's threshold
+/// divides the patches, and the part that is rarer at the border is the foreground.
 ///
 /// # Errors
-/// Returns an error if there is no index, an image cannot be read, the model does not accept
-/// the side, or features are not finite.
+/// Returns an error if there is no image, an image cannot be read, the model does not accept the
+/// side, or features are not finite.
 ///
 /// # Source
-/// The picture of the DINOv2 paper (figure 1), according to its description.
+/// Figure 1 of the DINOv2 paper, following its description.
 ///
 /// # Deviations
-/// The paper finds the foreground of all images with one component and one threshold, as `threshold` does.
+/// The paper finds the foreground of all images with one component and one threshold, as with
+/// `threshold`.
 pub fn pca_rows(
     scene: &Scene<'_>,
     label: &str,
@@ -136,15 +139,15 @@ pub fn pca_rows(
     Ok(PcaRows { rows, whole })
 }
 
-/// Red, green, and blue on the scale [0, 1] for each patch, `[n, 3]`; components and range are
-/// computed from the patches in `mask`.
+/// Returns red, green, and blue on the scale [0, 1] for each patch, `[n, 3]`. Components and ranges
+/// are computed from the patches in `mask`.
 fn colors(features: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let chosen = features.index_select(0, &mask.nonzero().flatten(0, -1)); // [n, D] -> [m, D]
     let pca = Pca::fit(&chosen, 3)?;
     Ok(unit_range(&pca.project(features), &pca.project(&chosen)).clamp(0.0, 1.0))
 }
 
-/// Draws one small image of `cols x rows` pixels per grid of patches; black outside the mask.
+/// Draws one image of `cols x rows` pixels per grid of patches, black outside the mask.
 fn paint(colors: &Tensor, mask: &Tensor, (rows, cols): (i64, i64)) -> Vec<RgbImage> {
     let levels = (colors * 255.0).round() * mask.unsqueeze(1).to_kind(Kind::Double);
     let per_image = levels.to_kind(Kind::Uint8).view([-1, rows, cols, 3]); // [n, 3] -> [images, h, w, 3]
@@ -167,7 +170,8 @@ mod tests {
     use super::super::foreground::border;
     use super::*;
 
-    /// Two images of a 6 x 6 grid whose inner 4 x 4 patches are far from the border's.
+    /// Returns the patches of two images with a 6 x 6 grid, whose inner 4 x 4 patches are far from
+    /// the border patches.
     fn framed() -> Tensor {
         let steps = Tensor::arange(72 * 5, (Kind::Double, Device::Cpu));
         let noise = (steps.square() * 0.37).sin().view([72, 5]);

@@ -1,4 +1,4 @@
-//! The images of a sheet, as networks see them.
+//! The images of a sheet, as seen by networks.
 
 use augment::EvalTransform;
 use data::Dataset;
@@ -11,22 +11,24 @@ use tch::{Device, Tensor};
 use super::sheet::Row;
 use crate::error::{Error, Result};
 
-/// Side of the square cells of a sheet, in pixels: 8 pixels for each patch of a grid of 30.
+/// Side of the square cells of a sheet in pixels, which gives 8 pixels to each patch of a 30 x 30
+/// grid.
 pub(super) const CELL: u32 = 240;
 
-/// Images that networks look at. The shorter side is resized and the center is cropped.
+/// Images for networks. The shorter side is resized and the center is cropped.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {
-    /// The set, in the channels of the network.
+    /// The set, with the channels of the network.
     pub dataset: &'a Dataset,
-    /// Which of its images, one per column.
+    /// Indices of its images, one per column.
     pub indices: &'a [usize],
     /// Side of the square that the network sees, in pixels; a multiple of the patch size.
     pub side: u32,
 }
 
 impl Scene<'_> {
-    /// Returns the row of the images themselves; with more than three channels, it shows the first three.
+    /// Returns the row of the images themselves. Of images with more than three channels, the first
+    /// three are shown.
     ///
     /// # Errors
     /// Returns an error if there is no index or an image cannot be read.
@@ -35,7 +37,7 @@ impl Scene<'_> {
         Ok(Row { cells, ..Row::default() })
     }
 
-    /// The squares, in order.
+    /// Returns the square images, in order.
     pub(super) fn squares(&self) -> Result<Vec<Image>> {
         if self.indices.is_empty() {
             return Err(Error::Setting { key: "images", problem: "needs at least one".to_owned() });
@@ -47,7 +49,7 @@ impl Scene<'_> {
         self.indices.iter().map(square).collect()
     }
 
-    /// The squares as inputs of a network, each `[1, C, side, side]`.
+    /// Returns the square images as network inputs, each `[1, C, side, side]`.
     pub(super) fn inputs(&self, normalize: &Normalize, device: Device) -> Result<Vec<Tensor>> {
         let side = self.side as usize;
         let input = |image: &Image| Ok(normalize.apply(image.data(), [1, side, side], device)?);
@@ -55,7 +57,8 @@ impl Scene<'_> {
     }
 }
 
-/// A square image in the size of a cell. Enlarged pixels, such as patches, keep their edges.
+/// Resizes a square image to the size of a cell. Enlarged pixels, such as patches, keep sharp
+/// edges.
 pub(super) fn fit(image: &RgbImage) -> RgbImage {
     let filter = if image.width() < CELL { FilterType::Nearest } else { FilterType::Triangle };
     imageops::resize(image, CELL, CELL, filter)

@@ -1,33 +1,33 @@
-//! Arranges images in rows and columns. All pictures of several networks are made of the same rows, so that they look
-//! alike: first the images, then a row per network, each under a line of text.
+//! Arranges images in rows and columns. All pictures of several networks use the same layout: first
+//! the images, then rows for each network, each below a line of text.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
 use super::font;
 
-/// Pixels between cells and around the sheet.
+/// Gap between cells and around the sheet, in pixels.
 pub(crate) const GAP: u32 = 4;
 /// Cells with a side below this are enlarged by an integer factor.
 const SMALL: u32 = 112;
 const BACKGROUND: Rgb<u8> = Rgb([255, 255, 255]);
 
-/// Cells side by side, under a line of text.
+/// Cells side by side, below a line of text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Says what the cells are, such as the name of a network; without text, there is no line.
+    /// What the cells show, such as the name of a network. An empty label takes no space.
     pub label: String,
-    /// Images of any size, aligned to the top left.
+    /// Images of any size, aligned at the top left.
     pub cells: Vec<RgbImage>,
 }
 
 impl Row {
-    /// A row with a label.
+    /// Creates a row with a label.
     pub fn new(label: impl Into<String>, cells: Vec<RgbImage>) -> Self {
         Self { label: label.into(), cells }
     }
 
-    /// Height of the line of text and the space below it.
+    /// Returns the height of the line of text and the space below it.
     fn head(&self) -> u32 {
         if self.label.is_empty() { 0 } else { font::LINE + GAP }
     }
@@ -37,8 +37,8 @@ impl Row {
     }
 }
 
-/// Draws one picture of all rows. Columns are as wide as their widest cell and rows as high as their highest. A label
-/// that is wider than the sheet loses its beginning.
+/// Draws all rows as one picture. Columns are as wide as their widest cell, and rows as high as
+/// their highest. A label wider than the sheet loses its beginning.
 #[must_use]
 pub fn lay_out(rows: &[Row]) -> RgbImage {
     let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
@@ -62,8 +62,8 @@ pub fn lay_out(rows: &[Row]) -> RgbImage {
     sheet
 }
 
-/// Divides rows with many cells into blocks of at most `columns` cells, one block below the other. Each block has all
-/// rows with their labels.
+/// Splits rows with many cells into blocks of at most `columns` cells, one block below the other.
+/// Each block has all rows with their labels.
 #[must_use]
 pub fn wrapped(rows: &[Row], columns: usize) -> Vec<Row> {
     let columns = columns.max(1);
@@ -92,7 +92,7 @@ pub(crate) fn stack(cells: Vec<RgbImage>, height: u32) -> Vec<RgbImage> {
     cells.chunks(count as usize).map(column).collect()
 }
 
-/// Returns the integer factor by which cells of `side` pixels are enlarged.
+/// Returns the integer factor by which cells with a side of `side` pixels are enlarged.
 pub(crate) fn zoom(side: u32) -> u32 {
     SMALL.div_ceil(side.max(1)).max(1)
 }

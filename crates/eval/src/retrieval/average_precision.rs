@@ -1,9 +1,9 @@
 //! Average precision of a ranking.
 
-/// Area under the curve of precision over recall by trapezoids.
+/// Computes the area under the precision-recall curve by the trapezoidal rule.
 ///
-/// `ranks` are the places of the positives in the ranking, counted from 0, in ascending order; `positives`
-/// is the number of all positives, of which some may not be ranked.
+/// `ranks` are the ranks of the positives, counted from 0, in ascending order. `positives` is the
+/// number of all positives, some of which may not be ranked.
 ///
 /// # Mathematical definition
 /// ```text
@@ -23,8 +23,8 @@ pub fn average_precision(ranks: &[usize], positives: usize) -> f64 {
     ranks.iter().enumerate().map(trapezoid).sum::<f64>() / positives.max(1) as f64
 }
 
-/// Fraction of positives among the first `k` places, or among all places up to the last positive if these
-/// are fewer; `ranks` as in [`average_precision`].
+/// Returns the fraction of positives among the first `k` ranks, or among the ranks up to the last
+/// positive if that comes earlier; `ranks` as in [`average_precision`].
 pub fn precision_at(ranks: &[usize], k: usize) -> f64 {
     let most = ranks.last().map_or(k, |last| k.min(last + 1)).max(1);
     ranks.iter().filter(|&&rank| rank < most).count() as f64 / most as f64
@@ -38,7 +38,7 @@ mod tests {
     fn precision_by_hand() {
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} instead of {b}");
         close(average_precision(&[0, 1, 2], 3), 1.0);
-        // (0 + 1/2) / 2 and (1/3 + 2/4) / 2, of 2.
+        // The trapezoids (0 + 1/2) / 2 and (1/3 + 2/4) / 2, for 2 positives.
         close(average_precision(&[1, 3], 2), (0.25 + 5.0 / 12.0) / 2.0);
         close(average_precision(&[0], 4), 0.25);
         close(average_precision(&[], 3), 0.0);

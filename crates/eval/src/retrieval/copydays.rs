@@ -1,4 +1,4 @@
-//! Copy detection: whether the original of a changed image is found.
+//! Copy detection: how highly the original of a modified image is ranked.
 
 use std::path::{Path, PathBuf};
 
@@ -10,35 +10,36 @@ use super::embed::images_in;
 use crate::error::{Error, Result};
 use crate::features::unit_rows;
 
-/// Images that are looked at for each query.
+/// Number of top-ranked images considered for each query.
 const TOP: usize = 20;
-/// Eigenvalues below this share of the largest one are raised to it.
+/// Eigenvalues below this fraction of the largest one are raised to it.
 const LEAST_EIGENVALUE: f64 = 1e-5;
 
-/// Changed images of one kind.
+/// Images modified in one way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// Path of its folder below that of the dataset, such as `strong` or `jpegqual/10`.
+    /// Path of its folder, relative to the dataset, such as `strong` or `jpegqual/10`.
     pub name: String,
     /// Its images.
     pub files: Vec<PathBuf>,
 }
 
-/// The images of Copydays.
+/// The images of the Copydays dataset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Copydays {
     /// The originals.
     pub originals: Vec<PathBuf>,
-    /// All other images.
+    /// The modified images.
     pub blocks: Vec<Block>,
 }
 
 impl Copydays {
-    /// Lists the folders `original`, `strong`, `jpegqual/*`, and `crops/*` below `root`, as far as there are
-    /// any.
+    /// Lists the images of the folders `original`, `strong`, `jpegqual/*`, and `crops/*` below
+    /// `root`. Blocks that do not exist are left out.
     ///
     /// # Errors
-    /// Returns an error if there are no originals, or nothing else.
+    /// Returns an error if there are no originals or no blocks, or if a folder cannot be listed or
+    /// has no images.
     pub fn open(root: &Path) -> Result<Self> {
         let originals = images_in(&root.join("original"))?;
         let mut blocks = Vec::new();
@@ -71,12 +72,13 @@ pub struct BlockScore {
     pub name: String,
     /// Mean average precision over its images, 0-1.
     pub map: f64,
-    /// Number of its images that count.
+    /// Number of its images that were scored.
     pub queries: usize,
 }
 
-/// Scores queries against a database, whose originals are those with the same first four characters of
-/// the name. `None` is an image that does not count, or a distractor.
+/// Scores queries against a database. The originals of a query are the database images of the same
+/// group (see [`group_of`]). A group of `None` marks a query that does not count, or a distractor
+/// in the database.
 ///
 /// # Shapes
 /// - `queries`: `[q, D]`
@@ -120,12 +122,12 @@ pub fn score_block(
     }
 }
 
-/// The group of an image of Copydays: the first four characters of its name.
+/// Returns the group of a Copydays image: the first four characters of its file name.
 pub fn group_of(path: &Path) -> Option<String> {
     Some(path.file_stem()?.to_string_lossy().chars().take(4).collect())
 }
 
-/// Whitening that is learned from other images.
+/// A whitening transform learned from other images.
 #[derive(Debug)]
 pub struct Whitening {
     mean: Tensor,       // [1, D]
@@ -133,8 +135,8 @@ pub struct Whitening {
 }
 
 impl Whitening {
-    /// Learns from features `[n, D]`, scaled to norm 1: `diag(e)^-1/2 V^T (x - mean)` with the eigenvalues and
-    /// eigenvectors of `E[x x^T]`, from which the mean is not subtracted.
+    /// Learns whitening from features `[n, D]`, scaled to norm 1: `diag(e)^-1/2 V^T (x - mean)`
+    /// with the eigenvalues and eigenvectors of the uncentered moments `E[x x^T]`.
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
@@ -154,7 +156,7 @@ impl Whitening {
     /// Whitens features `[n, D]`.
     ///
     /// # Errors
-    /// Returns an error if they have another width.
+    /// Returns an error if the features have another width.
     pub fn apply(&self, features: &Tensor) -> Result<Tensor> {
         let x = unit_rows(features).f_to_kind(Kind::Double)?;
         Ok(x.f_sub(&self.mean)?.f_matmul(&self.projection)?.f_to_kind(Kind::Float)?)
@@ -172,7 +174,8 @@ mod tests {
         let database = Tensor::eye(4, (Kind::Float, Device::Cpu));
         let groups = ["2000", "2001", "2002"].map(|name| Some(name.to_owned()));
         let database_groups = [groups.to_vec(), vec![None]].concat();
-        // The first query is its original; the second is closest to the distractor, then to its own.
+        // The first query equals its original; the second is closest to the distractor, then to its
+        // original.
         let queries =
             Tensor::from_slice(&[1.0_f32, 0.0, 0.0, 0.0, 0.0, 0.6, 0.0, 0.8]).view([2, 4]);
         let query_groups = ["2000", "2001"].map(|name| Some(name.to_owned()));
@@ -189,12 +192,12 @@ mod tests {
 
     #[test]
     fn whitened_features_have_equal_moments() {
-        // Squares, because sines of equal distances span two dimensions only.
+        // The arguments are squares, because sines at equal distances span only two dimensions.
         let x = Tensor::arange(400, (Kind::Double, Device::Cpu)).square() * 0.37;
         let x = x.sin().to_kind(Kind::Float).view([100, 4]) + 0.3;
         let whitening = Whitening::learn(&x).unwrap();
         let centered = whitening.apply(&x).unwrap().to_kind(Kind::Double);
-        // Moments around zero of what is not centered are the identity.
+        // The uncentered moments of features that are whitened but not centered are the identity.
         let white = &centered + whitening.mean.matmul(&whitening.projection);
         let moments = white.tr().matmul(&white) / 100.0;
         let difference = (moments - Tensor::eye(4, (Kind::Double, Device::Cpu))).abs().max();

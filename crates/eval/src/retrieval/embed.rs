@@ -1,4 +1,4 @@
-//! One vector per image of any size.
+//! Embeds images of any size as one vector each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,28 +16,28 @@ use crate::features::unit_rows;
 use crate::frozen::Frozen;
 use crate::segmentation::resized;
 
-/// An image file, and the part of it that is used.
+/// An image file and the part of it that is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageFile {
     /// The file.
     pub path: PathBuf,
-    /// Left, top, right, and bottom in pixels; `None` = everything.
+    /// Left, top, right, and bottom in pixels; `None` = the whole image.
     pub part: Option<[f64; 4]>,
 }
 
-/// Which vector describes an image, and how the image is resized for it.
+/// The vector that describes an image, and the size of the image for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFeatureKind {
-    /// The class token of the image with its longer side reduced to this, in pixels. Whole patches are
-    /// used; what is left over at the right and at the bottom is not.
+    /// The class token of the image, reduced so that its longer side has at most `most` pixels.
+    /// Only whole patches are used; the rest on the right and bottom is cut off.
     Cls {
-        /// Most pixels of the longer side.
+        /// Maximum length of the longer side, in pixels.
         most: u32,
-        /// Whether the mean over the sizes 1, 0.71, and 0.5 is taken.
+        /// Whether the features at the scales 1, 0.71, and 0.5 are averaged.
         multi_scale: bool,
     },
-    /// The class token and the generalized mean (p = 4) of the patch tokens of the image, resized to a
-    /// square of this side.
+    /// The class token and the generalized mean (p = 4) of the patch tokens, of the image resized
+    /// to a square of this side.
     ClsGem {
         /// Side of the square in pixels.
         side: u32,
@@ -51,11 +51,11 @@ pub struct EmbedOptions<'a> {
     pub frozen: Frozen<'a>,
     /// Channels and values of the images.
     pub pixels: PixelFormat,
-    /// Which vector.
+    /// The vector that is computed.
     pub kind: ImageFeatureKind,
 }
 
-/// Vectors of images.
+/// Embedded images.
 #[derive(Debug)]
 pub struct Embedded {
     /// `[n, D]`, fp32, on the CPU; the rows of broken images are zeros.
@@ -64,7 +64,8 @@ pub struct Embedded {
     pub broken: Vec<BrokenImage>,
 }
 
-/// Lists the image files of a folder and of the folders in it, sorted by path.
+/// Lists the image files of a folder and its subfolders, sorted by path. Hidden files and folders
+/// are left out.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be listed or has no image files.
@@ -94,7 +95,7 @@ pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// A short digest of the names and sizes of files.
+/// Returns a short digest of the names and sizes of files.
 pub fn fingerprint(files: &[PathBuf]) -> String {
     let mut hash = Sha256::new();
     for file in files {
@@ -113,7 +114,8 @@ pub fn fingerprint(files: &[PathBuf]) -> String {
 /// DINO's eval_image_retrieval.py and eval_copy_detection.py at 7c446df.
 ///
 /// # Deviations
-/// Images are reduced by the bicubic filter that all evaluations here use; DINO's retrieval uses Lanczos.
+/// Images are reduced with the bicubic filter that all evaluations here use; DINO's retrieval uses
+/// Lanczos.
 pub fn embed(
     files: &[ImageFile],
     options: &EmbedOptions<'_>,
@@ -122,13 +124,14 @@ pub fn embed(
     let mut rows: Vec<Option<Tensor>> = files.iter().map(|_| None).collect();
     let mut broken = Vec::new();
     let workers = available_parallelism().map_or(1, usize::from);
-    // Threads share neither the network nor its device.
+    // Decoding threads must not capture the network or its device.
     let (pixels, kind) = (&options.pixels, options.kind);
     let least = least_side(options.frozen.network.config().patch_size, kind);
     let make = |index: usize| prepared(&files[index], pixels, kind, least);
     in_order(0..files.len(), workers, make, |index, image: Result<Image>| {
         match image {
-            // What the network does not take is no fault of the image.
+            // A failure of the network is not the image's fault, so it is not recorded as a broken
+            // image.
             Ok(image) => rows[index] = Some(vector(&image, options)?),
             Err(error) => {
                 let (name, reason) =
@@ -148,7 +151,7 @@ pub fn embed(
     Ok(Embedded { features: Tensor::f_stack(&rows, 0)?, broken })
 }
 
-/// Shortest side, in pixels, of which a patch is left at the smallest size at which the image is seen.
+/// Returns the minimum side in pixels that leaves at least one patch at the smallest scale.
 fn least_side(patch: i64, kind: ImageFeatureKind) -> u32 {
     let patch = u32::try_from(patch).unwrap_or(u32::MAX);
     match kind {
@@ -157,7 +160,7 @@ fn least_side(patch: i64, kind: ImageFeatureKind) -> u32 {
     }
 }
 
-/// Reads, cuts, and resizes an image, both of whose sides must then be `least` pixels.
+/// Reads, cuts, and resizes an image; fails if a side would have fewer than `least` pixels.
 fn prepared(
     file: &ImageFile,
     pixels: &PixelFormat,
@@ -185,7 +188,7 @@ fn prepared(
     resized(&image, width, height)
 }
 
-/// The part of an image, within its borders; none if nothing is left.
+/// Returns a part of an image, clipped to its borders, or `None` if nothing is left.
 fn cut(image: &Image, [left, top, right, bottom]: [f64; 4]) -> Option<Image> {
     let (width, height) = image.dimensions();
     let within = |value: f64, most: u32| value.round().clamp(0.0, f64::from(most)) as usize;
@@ -200,13 +203,14 @@ fn cut(image: &Image, [left, top, right, bottom]: [f64; 4]) -> Option<Image> {
     Image::new(rows.copied().collect(), (right - left) as u32, (bottom - top) as u32, channels)
 }
 
-/// Size of Pillow's `thumbnail`: the longer side becomes `most`, and an image that is small enough stays.
+/// Returns the size that Pillow's `thumbnail` gives: the longer side becomes `most`, and images
+/// that are small enough are unchanged.
 fn thumbnail((width, height): (u32, u32), most: u32) -> (u32, u32) {
     if width.max(height) <= most {
         return (width, height);
     }
     let aspect = f64::from(width) / f64::from(height);
-    // Of both integers next to it, the one whose aspect is closer.
+    // Of the two adjacent integers, the one whose aspect ratio is closer.
     let rounded = |side: f64, error: &dyn Fn(f64) -> f64| {
         let (low, high) = (side.floor(), side.ceil());
         (if error(low) <= error(high) { low } else { high }).max(1.0) as u32
@@ -220,7 +224,7 @@ fn thumbnail((width, height): (u32, u32), most: u32) -> (u32, u32) {
     }
 }
 
-/// The vector of an image, `[D]`.
+/// Computes the vector of an image, `[D]`.
 fn vector(image: &Image, options: &EmbedOptions<'_>) -> Result<Tensor> {
     let (width, height) = image.dimensions();
     let shape = [1, height as usize, width as usize];

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Images of a benchmark, and which of them are of the place of each query.
+/// The database images of a benchmark, and which of them show the place of each query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroundTruth {
-    /// Names of the database images, without extension.
+    /// Names of the database images, without extensions.
     pub images: Vec<String>,
     /// The queries.
     pub queries: Vec<Query>,
@@ -21,19 +21,19 @@ pub struct GroundTruth {
 /// A query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// Name of its image, without extension.
+    /// Name of its image, without the extension.
     pub name: String,
     /// The part of the image that shows the place: left, top, right, and bottom in pixels.
     pub bbox: Option<[f64; 4]>,
-    /// Database images that show the place well.
+    /// Indices of database images that show the place well.
     pub easy: Vec<usize>,
-    /// Database images in which it is hard to recognize.
+    /// Indices of database images in which the place is hard to recognize.
     pub hard: Vec<usize>,
-    /// Database images that neither count as positives nor as negatives.
+    /// Indices of database images that count as neither positives nor negatives.
     pub junk: Vec<usize>,
 }
 
-/// The file, as pickled by the authors of the benchmark, or the same as JSON.
+/// The file as pickled by the authors of the benchmark, or as equivalent JSON.
 #[derive(Deserialize)]
 struct Stored {
     imlist: Vec<String>,
@@ -54,9 +54,9 @@ struct StoredQuery {
 }
 
 impl GroundTruth {
-    /// Reads a `gnd_*.pkl`, without executing anything in it, or a JSON file of the same form: an object
-    /// with `imlist`, `qimlist`, and `gnd`, a list of objects with `easy`, `hard`, `junk`, and optionally
-    /// `bbx`.
+    /// Reads a `gnd_*.pkl` file, without executing anything in it, or a JSON file of the same form:
+    /// an object with `imlist`, `qimlist`, and `gnd`, a list of objects with `easy`, `hard`,
+    /// `junk`, and optionally `bbx`.
     ///
     /// # Errors
     /// Returns an error that names the file if it cannot be read or does not have this form.

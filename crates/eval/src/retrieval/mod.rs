@@ -1,7 +1,7 @@
-//! Image retrieval: how highly images of the same place or object are ranked.
+//! Image retrieval: ranks images by how likely they are to show the same place or object.
 //!
-//! [`Revisited`] scores rankings as the revisited Oxford and Paris benchmarks do, and [`copydays`] as copy
-//! detection on Copydays does.
+//! [`Revisited`] scores rankings as in the revisited Oxford and Paris benchmarks, and [`copydays`]
+//! scores copy detection on Copydays.
 
 mod average_precision;
 pub mod copydays;

@@ -10,27 +10,27 @@ use super::ground_truth::{GroundTruth, Query};
 use crate::error::{Error, Result};
 use crate::features::unit_rows;
 
-/// Places at which the precision is reported.
+/// Numbers of top-ranked images at which the precision is reported.
 const AT: [usize; 3] = [1, 5, 10];
 
-/// Which images are positives.
+/// Which images count as positives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difficulty {
-    /// Easy ones; hard ones are junk.
+    /// Easy images; hard ones are junk.
     Easy,
-    /// Easy and hard ones.
+    /// Easy and hard images.
     Medium,
-    /// Hard ones; easy ones are junk.
+    /// Hard images; easy ones are junk.
     Hard,
 }
 
 impl Difficulty {
-    /// All of them, by name.
+    /// All difficulties, by name.
     pub const ALL: [(&str, Self); 3] =
         [("easy", Self::Easy), ("medium", Self::Medium), ("hard", Self::Hard)];
 
-    /// Positives and junk of a query.
+    /// Returns the positives and the junk of a query.
     fn of(self, query: &Query) -> (HashSet<usize>, HashSet<usize>) {
         let (easy, hard, junk) = (&query.easy, &query.hard, &query.junk);
         let set =
@@ -60,12 +60,12 @@ pub struct RetrievalScore {
 /// Rankings of the database for each query.
 #[derive(Debug)]
 pub struct Revisited {
-    /// Database images from the most to the least similar, for each query.
+    /// For each query, the indices of the database images from the most to the least similar.
     rankings: Vec<Vec<i64>>,
 }
 
 impl Revisited {
-    /// Ranks the database images `[m, D]` for each query `[q, D]` by the cosine.
+    /// Ranks the database images `[m, D]` for each query of `[q, D]` by cosine similarity.
     ///
     /// # Errors
     /// Returns an error if features are not finite or have different widths.
@@ -84,11 +84,12 @@ impl Revisited {
         Ok(Self { rankings: rankings.collect::<std::result::Result<_, _>>()? })
     }
 
-    /// Scores the rankings. Images in `missing` (of the database), and queries in `missing_queries`, do not
-    /// count.
+    /// Scores the rankings, leaving out the database images in `missing` and the queries in
+    /// `missing_queries`.
     ///
     /// # Errors
-    /// Returns an error if no query has a positive, or if there are not as many rankings as queries.
+    /// Returns an error if no query has a positive, or if the numbers of rankings and queries
+    /// differ.
     pub fn score(
         &self,
         truth: &GroundTruth,

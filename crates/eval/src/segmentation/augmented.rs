@@ -11,19 +11,22 @@ use data::dense::{DenseSample, LabelMap};
 use super::features::resized_labels;
 use crate::error::Result;
 
-/// Number of the random choices of a view.
+/// The [`Purpose::Choice`] number for views.
 const VIEW: u32 = 708;
-/// Range of the area of a view, as a share of that of the image. One that does not fit is drawn again, so large shares
-/// mostly end as the whole image.
+/// Range of the area of a view, as a fraction of the image's. A crop that does not fit is drawn
+/// again, so large fractions mostly end as the whole image.
 const AREA: [f64; 2] = [0.5, 2.0];
-/// Largest change of brightness, contrast, saturation, and hue, each of which changes with probability 1/2.
+/// Maximum change of brightness, contrast, saturation, and hue, each of which changes with
+/// probability 1/2.
 const JITTER: f64 = 0.1;
 
-/// A random part of an image as a square of `side` pixels, whose colors vary a little, and the class of each of its pixels:
-/// a function of the seed, the pass, and the index of the image.
+/// Cuts a random part of an image, resizes it to a square of `side` pixels, and varies its colors a
+/// little; returns it with the class of each pixel. The result depends only on the seed, the pass,
+/// and the index of the image.
 ///
 /// # Source
-/// The transform of training images in the public code open-hummingbird-eval, which does not mirror them.
+/// The transform of training images in the public code open-hummingbird-eval, which does not flip
+/// them.
 pub(super) fn random_view(
     sample: &DenseSample,
     side: u32,
@@ -51,10 +54,11 @@ pub(super) fn random_view(
     Ok((image, resized_labels(&cut(&sample.labels, area), side, side)))
 }
 
-/// Changes colors by an amount.
+/// A function that changes colors by an amount.
 type Change = fn(&mut Planes, f64);
 
-/// Changes colors by random amounts, all of which are drawn, so that one choice does not move the others.
+/// Changes colors by random amounts. All amounts are drawn even if unused, so that one choice does
+/// not shift the others.
 fn recolor(planes: &mut Planes, rng: &mut Rng) {
     let changes: [(Change, f64); 4] = [
         (color::brightness, 1.0),
@@ -70,7 +74,7 @@ fn recolor(planes: &mut Planes, rng: &mut Rng) {
     }
 }
 
-/// The labels within a box.
+/// Returns the labels within a box.
 fn cut(labels: &LabelMap, area: CropBox) -> LabelMap {
     let rows = labels.ids.chunks_exact(labels.width as usize);
     let rows = rows.skip(area.top as usize).take(area.height as usize);
@@ -83,7 +87,7 @@ fn cut(labels: &LabelMap, area: CropBox) -> LabelMap {
 mod tests {
     use super::*;
 
-    /// An image whose first channel is the class of the pixel, times 40.
+    /// Returns an image whose first channel is the class of each pixel times 40.
     fn sample(width: u32, height: u32) -> DenseSample {
         let ids: Vec<u8> =
             (0..width * height).map(|i| (i % width / 10 + i / width / 10) as u8).collect();
@@ -105,7 +109,7 @@ mod tests {
             }
             views.push((image, labels));
         }
-        // Colors change a little, and the borders between classes are blurred.
+        // Colors change a little, and resizing blurs the borders between classes.
         assert!(far * 20 < all, "{far} of {all} pixels do not have the color of their class");
         let first = random_view(&sample, 48, 7, 0, 3).unwrap();
         assert_eq!((&first.0, &first.1), (&views[0].0, &views[0].1));

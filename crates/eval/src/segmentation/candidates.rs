@@ -1,4 +1,4 @@
-//! Settings of the classifiers of patches that are chosen on held-out images.
+//! Settings of patch classifiers that are chosen on held-out images.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub struct Candidate<T> {
     pub miou: f64,
 }
 
-/// Settings of one k-NN classifier.
+/// Settings of a k-NN classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct KnnSettings {
     /// Number of neighbors.
@@ -28,18 +28,18 @@ pub struct KnnSettings {
     pub similarity: Similarity,
 }
 
-/// The chosen settings of a classifier of patches.
+/// The chosen settings of a patch classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Chosen {
-    /// Of k-NN.
+    /// The settings of k-NN.
     Knn(KnnSettings),
-    /// `C` of logistic regression.
+    /// The `C` of logistic regression.
     Logistic(f64),
 }
 
 impl Chosen {
-    /// The settings as a record keeps them: a number, or text.
+    /// Returns the settings in the form stored in a record: a number or text.
     pub fn in_record(&self) -> Value {
         match self {
             Self::Knn(_) => self.to_string().into(),
@@ -62,7 +62,7 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// The settings with the best score, the first if several have it.
+/// Returns the settings with the best score, the first ones among equals.
 pub(super) fn best<T: Copy>(candidates: &[Candidate<T>]) -> Result<T> {
     let mut best: Option<&Candidate<T>> = None;
     for candidate in candidates {

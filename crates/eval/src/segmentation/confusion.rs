@@ -1,4 +1,4 @@
-//! How well predicted classes of pixels agree with the true ones.
+//! Agreement of predicted pixel classes with the true ones.
 
 use data::dense::IGNORE;
 use serde::Serialize;
@@ -7,11 +7,11 @@ use torch_ext::Collective;
 use crate::error::{Error, Result};
 use crate::gather::{agreed, numbers};
 
-/// Pixels of each true class by predicted class, over all images of a set.
+/// The confusion matrix: pixel counts by true and predicted class, over all images of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     classes: usize,
-    /// `[K, K]`: true class, then predicted class.
+    /// `[K, K]`: true class by predicted class.
     counts: Vec<i64>,
 }
 
@@ -19,15 +19,16 @@ pub struct Confusion {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ClassScore {
-    /// Intersection over union, 0-1; `None` if no pixel has the class and none was predicted.
+    /// Intersection over union, 0-1; `None` if the class is neither present nor predicted.
     pub iou: Option<f64>,
-    /// Fraction of the pixels of the class that were predicted, 0-1; `None` if no pixel has the class.
+    /// Fraction of the pixels of this class that were predicted as such, 0-1; `None` if there are
+    /// none.
     pub accuracy: Option<f64>,
-    /// Number of pixels of the class.
+    /// Number of pixels of this class.
     pub pixels: i64,
 }
 
-/// Scores of a set.
+/// Scores of a set of images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SegmentationScore {
@@ -35,16 +36,16 @@ pub struct SegmentationScore {
     pub miou: f64,
     /// Mean accuracy of the classes that have one, 0-1.
     pub mean_accuracy: f64,
-    /// Fraction of all pixels whose class was predicted, 0-1.
+    /// Fraction of all pixels whose class was predicted correctly, 0-1.
     pub pixel_accuracy: f64,
-    /// By class.
+    /// Scores of each class.
     pub per_class: Vec<ClassScore>,
     /// Number of pixels that are not ignored.
     pub pixels: i64,
 }
 
 impl SegmentationScore {
-    /// The scores by name, first the means, then the IoU of each class that has one.
+    /// Returns the scores by name: first the means, then the IoU of each class that has one.
     pub fn named(&self, name: impl Fn(usize) -> String) -> Vec<(String, f64)> {
         let means = [
             ("miou", self.miou),
@@ -60,15 +61,15 @@ impl SegmentationScore {
 }
 
 impl Confusion {
-    /// Starts without pixels.
+    /// Creates a matrix of zeros.
     pub fn new(classes: usize) -> Self {
         Self { classes, counts: vec![0; classes * classes] }
     }
 
-    /// Counts the pixels of an image; those whose true class is [`IGNORE`] do not count.
+    /// Counts the pixels of an image, except those whose true class is [`IGNORE`].
     ///
     /// # Errors
-    /// Returns an error if the lengths differ or a class is out of range; nothing is counted then.
+    /// Returns an error, and counts nothing, if the lengths differ or a class is out of range.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<()> {
         let classes = self.classes;
         let valid = |class: u8| usize::from(class) < classes;
@@ -88,10 +89,11 @@ impl Confusion {
         Ok(())
     }
 
-    /// Sums the counts of several processes; all pass the same number of matrices of the same size.
+    /// Sums the counts over several processes, which must all pass the same number of matrices of
+    /// the same size.
     ///
     /// # Errors
-    /// Returns an error in every process if `own` is one in a process.
+    /// Returns an error in every process if `own` is an error in any of them.
     pub(super) fn sums(own: Result<Vec<Self>>, processes: &dyn Collective) -> Result<Vec<Self>> {
         let own = agreed(own, processes)?;
         let counts = own.iter().flat_map(|one| one.counts.iter().map(|&count| count as u64));
@@ -103,7 +105,7 @@ impl Confusion {
         Ok(sums)
     }
 
-    /// Number of pixels of class `truth` that were predicted as `predicted`.
+    /// Returns the number of pixels of class `truth` that were predicted as `predicted`.
     pub fn count(&self, truth: usize, predicted: usize) -> i64 {
         self.counts.get(truth * self.classes + predicted).copied().unwrap_or(0)
     }
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn scores_by_hand() {
         let mut confusion = Confusion::new(4);
-        // Class 3 is neither there nor predicted; class 2 is predicted but not there.
+        // Class 3 is neither present nor predicted; class 2 is predicted but not present.
         confusion.add(&[0, 0, 0, 1, 1, IGNORE], &[0, 0, 1, 1, 2, 3]).unwrap();
         let score = confusion.score().unwrap();
         let iou: Vec<_> = score.per_class.iter().map(|class| class.iou).collect();

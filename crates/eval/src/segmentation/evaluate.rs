@@ -12,18 +12,18 @@ use super::features::resized_labels;
 use crate::error::{Error, Result};
 use crate::record::DataUsed;
 
-/// Size of the masks that are compared.
+/// The size at which masks are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskSize {
-    /// Each mask keeps its size.
+    /// Each mask keeps its original size.
     Original,
-    /// All masks are resized to a square of this side in pixels.
+    /// All masks are resized to a square with this side in pixels.
     Square(u32),
 }
 
 impl MaskSize {
-    /// Width and height for an image of this size.
+    /// Returns the width and height of the mask of an image with this original size.
     pub fn of(self, original: (u32, u32)) -> (u32, u32) {
         match self {
             Self::Original => original,
@@ -31,7 +31,7 @@ impl MaskSize {
         }
     }
 
-    /// The side of the square, if there is one.
+    /// Returns the side of the square, if there is one.
     pub fn side(self) -> Option<u32> {
         match self {
             Self::Original => None,
@@ -49,7 +49,7 @@ pub trait Segmenter {
     fn segment(&self, image: &Image, size: (u32, u32)) -> Result<Vec<u8>>;
 }
 
-/// A set, and how many of its images are used.
+/// A set of labeled images, and how many of them are used.
 #[derive(Debug, Clone, Copy)]
 pub struct DenseData<'a> {
     /// The images.
@@ -60,7 +60,7 @@ pub struct DenseData<'a> {
     pub workers: Option<usize>,
 }
 
-/// What was read of a set.
+/// Counts of the images read from a set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReadSet {
     /// Number of images that were used.
@@ -70,7 +70,7 @@ pub(crate) struct ReadSet {
 }
 
 impl DenseData<'_> {
-    /// Describes the images in a record; `images` of them were used.
+    /// Describes the images for a record; `images` is the number that were used.
     pub fn used(&self, role: &str, images: usize) -> DataUsed {
         DataUsed {
             role: role.to_owned(),
@@ -81,17 +81,17 @@ impl DenseData<'_> {
         }
     }
 
-    /// Indices of the images in use.
+    /// Returns the indices of the images in use.
     pub(super) fn indices(&self) -> Vec<usize> {
         crate::subset::spread(self.set.len(), self.limit)
     }
 
-    /// Number of decoding threads.
+    /// Returns the number of decoding threads.
     pub(super) fn threads(&self) -> usize {
         threads(self.workers)
     }
 
-    /// [`read_each`] of this set.
+    /// Calls [`read_each`] for this set; fails if no image can be read.
     pub(super) fn each<T: Send>(
         &self,
         indices: &[usize],
@@ -101,7 +101,7 @@ impl DenseData<'_> {
         self.each_readable(indices, make, take)?.not_empty()
     }
 
-    /// [`Self::each`], which may find no image that can be read.
+    /// [`Self::each`], but succeeds even if no image can be read.
     pub(super) fn each_readable<T: Send>(
         &self,
         indices: &[usize],
@@ -126,13 +126,14 @@ impl ReadSet {
     }
 }
 
-/// That many threads, or one per core.
+/// Returns `workers`, or the number of cores if that is `None`.
 pub(crate) fn threads(workers: Option<usize>) -> usize {
     workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from))
 }
 
-/// Prepares each of `indices` with `make` on threads, and passes them to `take` in order, with the place in `indices`. An
-/// image that cannot be read or prepared is skipped and listed by its `name`.
+/// Calls `make` for each of `indices` on several threads, and passes the results to `take` in
+/// order, each with its position in `indices`. An image that cannot be read or prepared is skipped
+/// and listed by its `name`.
 pub(crate) fn read_each<T: Send>(
     indices: &[usize],
     threads: usize,
@@ -156,23 +157,24 @@ pub(crate) fn read_each<T: Send>(
     Ok(read)
 }
 
-/// The counts of [`evaluate`], and what they are of.
+/// The result of [`evaluate`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Evaluated {
-    /// Pixels by class.
+    /// Pixel counts by class.
     pub confusion: Confusion,
     /// Number of images scored.
     pub images: usize,
-    /// Images that could not be read, which are not scored.
+    /// Images that could not be read and are not scored.
     pub broken: Vec<BrokenImage>,
 }
 
-/// Is called with the index of an image in the set, the image with its labels, and its predicted classes.
+/// A callback for the index of an image in the set, the image with its labels, and its predicted
+/// classes.
 pub type Seen<'a> = dyn FnMut(usize, &DenseSample, &[u8]) -> Result<()> + 'a;
 
-/// Scores `segmenter` on a set. `seen(index, sample, predicted)` is called with each image of the set,
-/// its labels, and its predicted classes, all at the size of the masks except the image.
+/// Scores `segmenter` on a set. Calls `seen(index, sample, predicted)` for each image; labels and
+/// predictions have the size of the masks, and the image has its original size.
 ///
 /// # Errors
 /// Returns an error if no image is readable, or the segmenter fails.
@@ -187,7 +189,7 @@ pub fn evaluate(
     Ok(Evaluated { confusion, images: read.images, broken: read.broken })
 }
 
-/// [`evaluate`] of images with these indices, of which perhaps none is readable.
+/// [`evaluate`] for the images with these indices, possibly none of which is readable.
 pub(super) fn counts(
     data: &DenseData<'_>,
     indices: &[usize],

@@ -1,4 +1,4 @@
-//! Patch features of images as maps, `[B, D, h, w]`.
+//! Patch features of images as maps `[B, D, h, w]`.
 
 use augment::resize::resize;
 use data::decode::Image;
@@ -14,18 +14,19 @@ use crate::frozen::Frozen;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layers {
-    /// The last blocks.
+    /// This many last blocks.
     Last(i64),
-    /// Four blocks at a third, a half, two thirds, and the end of the depth: 3, 5, 7, and 11 of 12
-    /// counted from 0, as in iBOT.
+    /// Four blocks at a third, a half, two thirds, and the end of the depth, as in iBOT. For a
+    /// depth of 12, their indices are 3, 5, 7, and 11.
     FourSpread,
-    /// Four blocks at the ends of the quarters of the depth, as in DINOv2's heads for depth: 2, 5, 8, and 11 of 12, but 4,
-    /// 11, 17, and 23 of 24.
+    /// Four blocks at the ends of the quarters of the depth, as in DINOv2's depth heads. Their
+    /// indices are 2, 5, 8, and 11 for a depth of 12, but 4, 11, 17, and 23 for a depth of 24.
     FourQuarters,
 }
 
 impl Layers {
-    /// Indices of the blocks from 0, in ascending order, of a network of this depth.
+    /// Returns the indices of the blocks for a network of this depth, counted from 0, in ascending
+    /// order.
     fn indices(self, depth: i64) -> Vec<i64> {
         let mut indices: Vec<i64> = match self {
             Self::Last(count) => (depth - count.clamp(1, depth)..depth).collect(),
@@ -42,16 +43,17 @@ impl Layers {
     }
 }
 
-/// Turns images into maps of patch features.
+/// A network that turns images into maps of patch features.
 pub trait DenseExtractor {
-    /// Computes features from normalized `[B, C, H, W]` to `[B, D, h, w]` in fp32, without gradients. With `class_token`,
-    /// that of each block follows its patch tokens, the same at all places.
+    /// Computes the features `[B, D, h, w]` of normalized images `[B, C, H, W]` in fp32, without
+    /// gradients. With `class_token`, the class token of each block follows its patch features
+    /// along `D`, repeated at every patch.
     ///
     /// # Errors
     /// Returns an error if the model does not accept the images.
     fn maps(&self, images: &Tensor, layers: Layers, class_token: bool) -> Result<Tensor>;
 
-    /// Side of a patch in pixels; sides of images are multiples of it.
+    /// Returns the side of a patch in pixels; image sides must be multiples of it.
     fn patch_size(&self) -> u32;
 }
 
@@ -83,14 +85,14 @@ impl DenseExtractor for VisionTransformer {
     }
 }
 
-/// A frozen network of which patch tokens are used.
+/// A frozen network whose patch tokens are used.
 #[derive(Clone, Copy)]
 pub struct DenseNetwork<'a> {
     /// The network.
     pub frozen: Frozen<'a, dyn DenseExtractor + 'a>,
-    /// Which patch tokens are used.
+    /// The blocks whose patch tokens are used.
     pub layers: Layers,
-    /// Whether class tokens are used, too.
+    /// Whether class tokens are also used.
     pub class_token: bool,
 }
 
@@ -101,10 +103,11 @@ impl std::fmt::Debug for DenseNetwork<'_> {
 }
 
 impl DenseNetwork<'_> {
-    /// Normalizes images of equal sizes: `[B, C, H, W]` on the device.
+    /// Normalizes images of equal size to `[B, C, H, W]` on the device.
     ///
     /// # Errors
-    /// Returns an error if sizes differ, or the number of channels is not that of the normalization.
+    /// Returns an error if sizes differ, or if the number of channels does not match the
+    /// normalization.
     pub fn input(&self, images: &[&Image]) -> Result<Tensor> {
         let (width, height) = images.first().map_or((0, 0), |image| image.dimensions());
         let mut pixels = Vec::with_capacity(images.iter().map(|image| image.data().len()).sum());
@@ -113,8 +116,8 @@ impl DenseNetwork<'_> {
         self.frozen.input(&pixels, shape)
     }
 
-    /// Features of normalized images `[B, C, H, W]`, whose sides may be any number of pixels: they are
-    /// filled up to patches with zeros, which is the mean. `[B, D, h, w]`
+    /// Computes the features `[B, D, h, w]` of normalized images `[B, C, H, W]` of any size. Images
+    /// are padded on the right and bottom to whole patches with zeros, the mean color.
     ///
     /// # Errors
     /// Returns an error if the model does not accept the images.
@@ -132,24 +135,24 @@ impl DenseNetwork<'_> {
         self.frozen.forward(|network| network.maps(&input, self.layers, self.class_token))
     }
 
-    /// The color that is zero after normalization, rounded.
+    /// Returns the color that becomes zero after normalization, rounded.
     pub(crate) fn mean_color(&self) -> Vec<u8> {
         self.frozen.normalize.mean.iter().map(|mean| (255.0 * mean + 0.5) as u8).collect()
     }
 
-    /// The side next to `side` that is a multiple of the patch size, at least one patch.
+    /// Returns the multiple of the patch size that is nearest to `side`, at least one patch.
     pub fn whole_patches(&self, side: u32) -> u32 {
         whole_patches(side, self.frozen.network.patch_size())
     }
 }
 
-/// The side next to `side` that is a multiple of `patch`, at least one patch.
+/// Returns the multiple of `patch` that is nearest to `side`, at least one patch.
 pub(super) fn whole_patches(side: u32, patch: u32) -> u32 {
     let patch = patch.max(1);
     (side.saturating_add(patch / 2) / patch).max(1) * patch
 }
 
-/// Resizes an image (bicubic, antialiased).
+/// Resizes an image with antialiased bicubic interpolation.
 pub(crate) fn resized(image: &Image, width: u32, height: u32) -> Result<Image> {
     if image.dimensions() == (width, height) {
         return Ok(image.clone());
@@ -163,7 +166,8 @@ pub(crate) fn resized(image: &Image, width: u32, height: u32) -> Result<Image> {
     })
 }
 
-/// Resizes a map of classes: each pixel takes the class at its center.
+/// Resizes a class map from `from` to `to`, both `(width, height)`: each pixel takes the class at
+/// its center.
 pub(super) fn nearest_classes(ids: &[u8], from: (u32, u32), to: (u32, u32)) -> Vec<u8> {
     if from == to {
         return ids.to_vec();
@@ -180,17 +184,17 @@ pub(super) fn nearest_classes(ids: &[u8], from: (u32, u32), to: (u32, u32)) -> V
     rows.into_iter().flat_map(row).collect()
 }
 
-/// [`nearest_classes`] of labels.
+/// [`nearest_classes`] for a [`LabelMap`].
 pub(super) fn resized_labels(labels: &LabelMap, width: u32, height: u32) -> LabelMap {
     let ids = nearest_classes(&labels.ids, (labels.width, labels.height), (width, height));
     LabelMap { width, height, ids }
 }
 
-/// Classes whose scores are resized at once, so that memory is bounded.
+/// Number of classes whose scores are resized at once, to bound memory.
 const CLASSES_AT_ONCE: i64 = 16;
 
-/// Resizes scores `[K, h, w]` (bilinear) and returns the class with the largest one in each pixel, the
-/// lower one if several have it.
+/// Resizes scores `[K, h, w]` with bilinear interpolation, and returns the class with the largest
+/// score at each pixel, the lowest one among equals.
 pub(super) fn best_classes(scores: &Tensor, (width, height): (u32, u32)) -> Result<Vec<u8>> {
     let classes = scores.size3()?.0;
     let size = [i64::from(height), i64::from(width)];

@@ -20,10 +20,10 @@ use crate::nearest::{Index, Similarity};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IgnoredPixels {
-    /// They do not: labels of a patch are shares of its other pixels, and a patch without any is not in
-    /// the memory.
+    /// They do not count: a patch's labels are the shares among its other pixels, and a patch with
+    /// only ignored pixels is not in the memory.
     LeftOut,
-    /// As pixels of class 0, as in the public evaluation code of Hummingbird.
+    /// They count as class 0, as in the public evaluation code of Hummingbird.
     ClassZero,
 }
 
@@ -31,28 +31,30 @@ pub enum IgnoredPixels {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct InContextConfig {
-    /// Side of the square to which images are resized, in pixels; rounded to whole patches. 512 in
-    /// Hummingbird, 518 with patches of 14 pixels.
+    /// Side in pixels of the square to which images are resized, rounded to whole patches; 512 in
+    /// Hummingbird, or 518 with patches of 14 pixels.
     pub side: u32,
-    /// Neighbors of a patch; 30 in Hummingbird.
+    /// Number of neighbors of a patch; 30 in Hummingbird.
     pub k: usize,
     /// Temperature of the weights of neighbors, `softmax(cosine / temperature)`; 0.02 in Hummingbird.
     pub temperature: f64,
-    /// Most patches in memory; 10^6 to 10^7 in publications, of which the number must be stated.
+    /// Maximum number of patches in memory. Publications use 10^6 to 10^7, so the number should be
+    /// reported with a score.
     pub memory: usize,
-    /// Number of passes over the training images, each with other random views of them, which share the memory; 0 = one
-    /// pass over the whole images. Publications use several.
+    /// Number of passes over the training images, each with new random views, which share the
+    /// memory; 0 = one pass over the whole images. Publications use several.
     pub augmented: u64,
     /// How ignored pixels count in the memory.
     pub ignored: IgnoredPixels,
-    /// Size of the masks that are compared. The public code of Hummingbird compares squares of `side`.
+    /// Size at which masks are compared. The public code of Hummingbird compares squares of `side`.
     pub mask: MaskSize,
-    /// Seed of random views, and of the choice of patches for a bounded memory.
+    /// Seed of random views and of the choice of patches when memory is bounded.
     pub seed: u64,
 }
 
 impl Default for InContextConfig {
-    /// A memory of about a million patches, and masks of their original size.
+    /// Hummingbird's side, neighbors, and temperature, with a memory of about a million patches and
+    /// masks of their original size.
     fn default() -> Self {
         Self {
             side: 512,
@@ -74,22 +76,23 @@ pub struct Memory<'a> {
     index: Index,
     labels: Tensor, // [M, K]
     config: InContextConfig,
-    /// Number of images in it.
+    /// Number of images in the memory.
     pub images: usize,
-    /// Images that could not be read, which are not in it.
+    /// Images that could not be read and are not in the memory.
     pub broken: Vec<BrokenImage>,
 }
 
 impl<'a> Memory<'a> {
     /// Fills the memory with patches of the training images.
     ///
-    /// If there are more patches than `config.memory`, each image of each pass keeps an equal number: those with the
-    /// smallest product of a random number and the sum, over the classes in the patch, of the number of patches of the
-    /// image with the class. Patches with rare classes are thus kept.
+    /// If there are more patches than `config.memory`, each image of each pass keeps the same
+    /// number of patches: those with the smallest products of a random number and the sum, over the
+    /// classes in the patch, of how many patches of the image contain the class. This favors
+    /// patches with rare classes.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range, no image is readable, or the memory has less than
-    /// one patch per image and pass.
+    /// Returns an error if a setting is out of range, no image is readable, nothing is labeled, or
+    /// the memory holds less than one patch per image and pass.
     ///
     /// # Source
     /// Balazevic et al., "Towards in-context scene understanding" (2023), and the public code
@@ -123,7 +126,7 @@ impl<'a> Memory<'a> {
                 progress(pass as usize * indices.len() + place + 1, total);
                 Ok(())
             })?;
-            // Every pass reads the same images.
+            // Every pass reads the same images, so the counts of the first are enough.
             read.get_or_insert(of_pass);
         }
         let read = read.unwrap_or_default();
@@ -137,25 +140,25 @@ impl<'a> Memory<'a> {
         Ok(Self { network, index, labels, config, images: read.images, broken: read.broken })
     }
 
-    /// Number of patches.
+    /// Returns the number of patches.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Whether there are none, which is never.
+    /// Always returns `false`, because a memory has at least one patch.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// The settings, with the side in whole patches.
+    /// Returns the settings, with the side in whole patches.
     pub fn config(&self) -> &InContextConfig {
         &self.config
     }
 
-    /// Shares of the classes in patches with these features `[N, D]`: `[N, K]`.
+    /// Predicts the class shares `[N, K]` of patches with features `[N, D]`.
     ///
     /// # Errors
-    /// Returns an error if features have another width than those in memory.
+    /// Returns an error if the features differ in width from those in memory.
     pub fn soft_labels(&self, features: &Tensor) -> Result<Tensor> {
         soft_labels(&self.index, &self.labels, features, self.config.k, self.config.temperature)
     }
@@ -172,11 +175,11 @@ impl Segmenter for Memory<'_> {
     }
 }
 
-/// Mean of the labels `[M, K]` of the `k` keys nearest to each of the features `[N, D]`, weighted by the
-/// softmax of their cosines over the temperature: `[N, K]`.
+/// Averages the labels `[M, K]` of the `k` keys nearest to each of the features `[N, D]`, weighted
+/// by the softmax of the cosines over the temperature; returns `[N, K]`.
 ///
 /// # Errors
-/// Returns an error if the features are not as wide as the keys.
+/// Returns an error if the features differ in width from the keys.
 pub fn soft_labels(
     index: &Index,
     labels: &Tensor,
@@ -191,18 +194,18 @@ pub fn soft_labels(
     Ok(weights.unsqueeze(1).matmul(&labels).squeeze_dim(1)) // [N, 1, k] x [N, k, K] -> [N, K]
 }
 
-/// How patches are chosen for the memory.
+/// Chooses patches for the memory.
 struct Keeper<'a> {
     config: &'a InContextConfig,
     /// Side of a patch in pixels.
     patch: usize,
     classes: usize,
-    /// Most patches per image and pass.
+    /// Maximum number of patches per image and pass.
     per_image: usize,
 }
 
 impl Keeper<'_> {
-    /// What the network sees of an image in a pass, and the patches of it that are kept.
+    /// Returns the network's view of an image in a pass, and the patches of the view to keep.
     fn keep(&self, pass: u64, index: usize, sample: &DenseSample) -> Result<(Image, Kept)> {
         let InContextConfig { side, seed, ignored, augmented, .. } = *self.config;
         let (image, labels) = match augmented {
@@ -219,10 +222,10 @@ impl Keeper<'_> {
     }
 }
 
-/// The patches of an image that are kept in memory.
+/// The patches of an image that are kept in memory, by index.
 struct Kept {
     patches: Vec<i64>,
-    /// Shares of the classes, `[patches, K]`.
+    /// Class shares, `[patches, K]`.
     labels: Vec<f32>,
 }
 
@@ -257,7 +260,7 @@ impl Kept {
     }
 }
 
-/// Most patches that each image keeps in each pass.
+/// Returns the maximum number of patches that each image keeps in each pass.
 fn per_image(config: &InContextConfig, images: usize, passes: u64) -> Result<usize> {
     let views = images.saturating_mul(passes as usize);
     match config.memory / views.max(1) {
@@ -273,10 +276,10 @@ fn per_image(config: &InContextConfig, images: usize, passes: u64) -> Result<usi
     }
 }
 
-/// Number of the random choice of patches.
+/// The [`Purpose::Choice`] number for choosing patches.
 const MEMORY: u32 = 701;
 
-/// Features of the patches of one image, `[N, D]`.
+/// Computes the patch features of one image, `[N, D]`.
 pub(super) fn rows(network: &DenseNetwork<'_>, image: &Image) -> Result<Tensor> {
     let maps = network.maps(&network.input(&[image])?)?; // [1, D, h, w]
     Ok(maps.squeeze_dim(0).flatten(1, 2).tr().contiguous()) // -> [N, D]
@@ -299,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_bounded_memory_keeps_rare_classes() {
-        // 100 patches of class 0; patch 40 has class 1, too, and patch 41 has no label.
+        // 100 patches of class 0; patch 40 also has class 1, and patch 41 has no label.
         let mut counts = vec![0; 200];
         (0..100).for_each(|patch| counts[2 * patch] = 4);
         (counts[80], counts[81], counts[82]) = (1, 3, 0);
@@ -313,7 +316,7 @@ mod tests {
         assert_eq!((some.patches.len(), some.labels.len()), (10, 20));
         assert_eq!(some.patches, Kept::new(&counts, 2, 10, rng(5)).patches);
         assert_ne!(some.patches, Kept::new(&counts, 2, 10, rng(6)).patches);
-        // Of patches of two classes, half of each, the one with few patches is kept.
+        // Class 1 is in 10 of 200 patches, most of which should be among the 20 that are kept.
         let mut counts = vec![0; 400];
         (0..200).for_each(|patch| counts[2 * patch + usize::from(patch % 20 == 0)] = 1);
         let kept = Kept::new(&counts, 2, 20, Rng::new(3, 0, 0, Purpose::Choice(MEMORY)));

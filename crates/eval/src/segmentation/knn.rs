@@ -1,5 +1,5 @@
-//! Segmentation by k-nearest neighbors and by logistic regression on single patches, the protocol of
-//! CAPI. Nothing but the regression is trained.
+//! Segmentation by k-nearest neighbors and by logistic regression on single patches, following
+//! CAPI's protocol. Only the regression is trained.
 
 use augment::rng::{Purpose, Rng};
 use data::decode::Image;
@@ -26,16 +26,17 @@ pub use super::candidates::{Candidate, Chosen, KnnSettings};
 pub use super::patch_config::PatchConfig;
 pub use super::votes::Votes;
 
-/// Number of the random choice of patches.
+/// The [`Purpose::Choice`] number for choosing patches.
 const PATCHES: u32 = 702;
 
-/// The patches of some images.
+/// The patches of a part of the training images.
 struct Part {
     features: Tensor, // [M, D], standardized
     pixels: Vec<u8>,  // [M, P * P]
 }
 
-/// Patches of the training images: some to learn from, and some to compare candidates on.
+/// Patches of the training images. The classifiers learn from most images; candidates for their
+/// settings are compared on the held-out rest.
 #[derive(Debug)]
 pub struct TrainPatches<'a> {
     network: DenseNetwork<'a>,
@@ -46,7 +47,7 @@ pub struct TrainPatches<'a> {
     features: Tensor, // [M, D], standardized; held-out images last
     pixels: Vec<u8>,  // [M, P * P]
     kept: usize,
-    /// Features of the held-out images, standardized, and all their labels.
+    /// Standardized features and all labels of the held-out images that this process has read.
     held_out: Vec<(Tensor, PatchLabels)>,
     /// Number of training images.
     pub images: usize,
@@ -55,11 +56,12 @@ pub struct TrainPatches<'a> {
 }
 
 impl<'a> TrainPatches<'a> {
-    /// Computes the features of the training images, and their means and deviations.
+    /// Computes the features of the training images, and standardizes them by their means and
+    /// standard deviations.
     ///
     /// # Errors
-    /// Returns an error if a setting is out of range, fewer than two images are readable, or no pixel is
-    /// labeled.
+    /// Returns an error if a setting is out of range, there are fewer than two images, none of them
+    /// is readable, or no pixel is labeled.
     ///
     /// # Source
     /// Darcet et al., "Cluster and predict latent patches for improved masked image modeling" (2025), and
@@ -76,11 +78,12 @@ impl<'a> TrainPatches<'a> {
         Self::shared(network, train, config, &SingleProcess, progress)
     }
 
-    /// [`Self::new`] by several processes: each computes the features of its share of the images, and all
-    /// get the patches of all.
+    /// [`Self::new`] for several processes: each computes the features of its share of the images,
+    /// and all of them get the patches of all images. The held-out images stay with the process
+    /// that has read them.
     ///
     /// # Errors
-    /// As [`Self::new`], in every process if one fails.
+    /// Fails like [`Self::new`], and in every process if one fails.
     pub fn shared(
         network: DenseNetwork<'a>,
         train: &DenseData<'_>,
@@ -98,7 +101,7 @@ impl<'a> TrainPatches<'a> {
             if read.scorable > 0 || !config.chooses() || usable.len() < count + 2 {
                 break (read, set);
             }
-            // No held-out image can be read and has a label: others are held out.
+            // No held-out image is both readable and labeled, so others are held out.
             let gone = &indices[indices.len() - count..];
             lost.extend(set.broken.into_iter().filter(|image| gone.contains(&image.index)));
             usable.retain(|index| !gone.contains(index));
@@ -138,23 +141,24 @@ impl<'a> TrainPatches<'a> {
         })
     }
 
-    /// The settings, with the side in whole patches.
+    /// Returns the settings, with the side in whole patches.
     pub fn config(&self) -> &PatchConfig {
         &self.config
     }
 
-    /// Number of patches of all training images.
+    /// Returns the number of patches of all training images.
     pub fn len(&self) -> usize {
         self.features.size()[0] as usize
     }
 
-    /// Whether there are none, which is never.
+    /// Always returns `false`, because there is at least one patch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Chooses the k-NN classifier with the best mIoU on the held-out images, the first if several are,
-    /// and returns it with the patches of all training images, and the scores of all candidates.
+    /// Chooses the k-NN settings with the best mIoU on the held-out images, the first ones among
+    /// equals. Returns the classifier with the patches of all training images, and the scores of
+    /// all candidates. A single candidate is not scored; its mIoU is NaN.
     ///
     /// # Errors
     /// Returns an error if the held-out images have no label.
@@ -162,11 +166,11 @@ impl<'a> TrainPatches<'a> {
         self.knn_shared(&SingleProcess)
     }
 
-    /// [`Self::knn`] by the processes of [`Self::shared`], each of which segments the held-out images that
-    /// it has read.
+    /// [`Self::knn`] for the processes of [`Self::shared`], each of which segments the held-out
+    /// images that it has read.
     ///
     /// # Errors
-    /// As [`Self::knn`], in every process if one fails.
+    /// Fails like [`Self::knn`], and in every process if one fails.
     pub fn knn_shared(
         &self,
         processes: &dyn Collective,
@@ -198,7 +202,8 @@ impl<'a> TrainPatches<'a> {
         ))
     }
 
-    /// Pixels of the held-out images of this process by class, for each number of neighbors.
+    /// Returns the confusion matrices of the held-out images of this process, one for each number
+    /// of neighbors.
     fn held_out_counts(&self, similarity: Similarity) -> Result<Vec<Confusion>> {
         let votes = self.votes(&self.part(self.kept), similarity)?;
         let mut confusions = vec![Confusion::new(self.classes); self.config.k.len()];
@@ -211,9 +216,12 @@ impl<'a> TrainPatches<'a> {
         Ok(confusions)
     }
 
-    /// Chooses the logistic regression with the best mIoU on the held-out images, the first if several
-    /// are, and returns one with its `C` fitted to all training images, and the scores of all candidates.
-    /// The label of a patch is its most frequent class.
+    /// Chooses the `C` of logistic regression with the best mIoU on the held-out images, the first
+    /// one among equals. Returns a classifier fitted to all training images with this `C`, and the
+    /// scores of all candidates. A single candidate is not scored; its mIoU is NaN. The label of a
+    /// patch is its most frequent class.
+    ///
+    /// Only the held-out images of this process are used, so this is for a single process.
     ///
     /// # Errors
     /// Returns an error if the held-out images have no label, or libtorch fails.
@@ -260,7 +268,7 @@ impl<'a> TrainPatches<'a> {
         Votes::new(&part.features, part.pixels.clone(), self.classes, similarity)
     }
 
-    /// The most frequent class of each patch, `[M]`.
+    /// Returns the most frequent class of each patch, `[M]`.
     fn majorities(&self) -> Tensor {
         let area = self.pixels.len() / self.len();
         let labels = self.pixels.chunks_exact(area);
@@ -293,7 +301,7 @@ enum Classifier {
 }
 
 impl PatchSegmenter<'_> {
-    /// What was chosen on the held-out images.
+    /// Returns the settings that were chosen on the held-out images.
     pub fn settings(&self) -> Chosen {
         self.chosen
     }
@@ -316,14 +324,14 @@ impl Segmenter for PatchSegmenter<'_> {
     }
 }
 
-/// The class of each patch of features `[N, D]`, for each of its pixels.
+/// Predicts the class of each patch from features `[N, D]`, repeated for each of its pixels.
 fn spread(model: &LogisticModel, features: &Tensor, area: usize) -> Result<Vec<u8>> {
     let classes = model.scores(features).f_argmax(1, false)?.f_to_kind(Kind::Uint8)?;
     let classes = Vec::<u8>::try_from(classes.f_to_device(Device::Cpu)?.contiguous())?;
     Ok(classes.into_iter().flat_map(|class| std::iter::repeat_n(class, area)).collect())
 }
 
-/// Reads the images of `indices`, the last ones of which are held out.
+/// Reads this process's share of the images of `indices`, the last of which are held out.
 fn read_images(
     network: DenseNetwork<'_>,
     train: &DenseData<'_>,
@@ -357,7 +365,8 @@ fn read_images(
     Read::of_all(set.map(|set| (read, set)), processes)
 }
 
-/// Patches of an image with a label, at most so many of them, chosen at random.
+/// Returns the indices of at most `most` patches with a labeled pixel, chosen at random if there
+/// are more.
 fn chosen(labels: &PatchLabels, most: usize, seed: u64, image: usize) -> Vec<usize> {
     let labeled = |patch: &usize| {
         let pixels = &labels.pixels[patch * labels.area..(patch + 1) * labels.area];

@@ -1,11 +1,11 @@
 //! Semantic segmentation with the patch features of a frozen backbone.
 //!
-//! [`linear`] trains a linear head, as published results of backbones do. [`in_context`] and
-//! [`knn`](mod@knn) need no training: they look up the most similar patches of the training images.
-//! Everything is scored by one [`Confusion`] matrix.
+//! [`linear`] trains a linear head, as published evaluations of backbones do. [`in_context`] and
+//! [`knn`](mod@knn) look up the most similar patches of the training images, without training a
+//! network. All protocols are scored by a [`Confusion`] matrix.
 //!
-//! Shape legend: `B` images, `N` patches of an image in `h` rows and `w` columns, `P` side of a patch
-//! in pixels, `D` width, `K` classes, `M` patches in memory.
+//! Shape legend: `B` images, `N` patches of an image in `h` rows and `w` columns, patches of `P` x
+//! `P` pixels, `D` feature width, `K` classes, `M` patches in memory.
 
 mod augmented;
 mod candidates;

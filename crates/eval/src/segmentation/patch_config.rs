@@ -1,4 +1,4 @@
-//! Settings of the classifiers of patches.
+//! Settings of the patch classifiers.
 
 use augment::rng::{Purpose, Rng};
 use serde::Serialize;
@@ -8,14 +8,15 @@ use super::features::whole_patches;
 use crate::error::{Error, Result};
 use crate::nearest::Similarity;
 
-/// Number of the random choice of held-out images.
+/// The [`Purpose::Choice`] number for held-out images.
 const HELD_OUT: u32 = 703;
 
-/// Settings of both classifiers.
+/// Settings of the k-NN and logistic regression classifiers of patches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PatchConfig {
-    /// Side of the square to which images are resized, in pixels; rounded to whole patches. 448 in CAPI.
+    /// Side in pixels of the square to which images are resized, rounded to whole patches; 448 in
+    /// CAPI.
     pub side: u32,
     /// Candidates for the number of neighbors; 1, 3, 10, and 30 in CAPI.
     pub k: Vec<usize>,
@@ -25,15 +26,17 @@ pub struct PatchConfig {
     pub c: Vec<f64>,
     /// Maximum number of iterations of the regression for each candidate.
     pub max_iterations: usize,
-    /// An iteration of the regression that lowers the loss by a smaller fraction than this is the last.
+    /// The regression stops at an iteration that lowers the loss by a smaller fraction than this.
     pub tolerance: f64,
-    /// Fraction of the training images that choose among the candidates; a tenth in CAPI.
+    /// Fraction of the training images that is held out to choose among the candidates; a tenth in
+    /// CAPI.
     pub held_out: f64,
-    /// Most patches that are kept; if there are more, each image keeps an equal number, at random.
+    /// Maximum number of patches kept in memory. If there are more, each image keeps the same
+    /// number of randomly chosen ones.
     pub memory: usize,
-    /// Size of the masks that are compared. In CAPI, these are squares of `side`.
+    /// Size at which masks are compared. CAPI compares squares of `side`.
     pub mask: MaskSize,
-    /// Seed of the choice of patches and of the held-out images.
+    /// Seed for choosing patches and held-out images.
     pub seed: u64,
 }
 
@@ -55,7 +58,7 @@ impl Default for PatchConfig {
 }
 
 impl PatchConfig {
-    /// Whether there is more than one candidate for something.
+    /// Returns whether any setting has more than one candidate.
     pub(super) fn chooses(&self) -> bool {
         self.k.len() * self.similarities.len() > 1 || self.c.len() > 1
     }
@@ -82,7 +85,8 @@ impl PatchConfig {
         Ok(())
     }
 
-    /// The settings with a side, and masks of this side, in whole patches of `patch` pixels.
+    /// Returns the settings with the side rounded to whole patches of `patch` pixels, and square
+    /// masks of this side rounded likewise.
     pub fn in_whole_patches(&self, patch: u32) -> Self {
         let side = whole_patches(self.side, patch);
         let mask = match self.mask {
@@ -92,7 +96,7 @@ impl PatchConfig {
         Self { side, mask, ..self.clone() }
     }
 
-    /// Most patches that each of the training images keeps.
+    /// Returns the maximum number of patches that each training image keeps.
     pub(super) fn per_image(&self, images: usize) -> Result<usize> {
         let setting = |key, problem: String| Err(Error::Setting { key, problem });
         if images < 2 {
@@ -111,12 +115,13 @@ impl PatchConfig {
         }
     }
 
+    /// Returns the number of held-out images: at least one, but not all if there are several.
     pub(super) fn held_out_count(&self, images: usize) -> usize {
         let count = (images as f64 * self.held_out).round() as usize;
         count.clamp(1, images.saturating_sub(1).max(1))
     }
 
-    /// The images in a random order, so that the last ones are a random part of them.
+    /// Returns the images in random order, so that the last ones are a random subset.
     pub(super) fn held_out_last(&self, indices: &[usize]) -> Vec<usize> {
         let mut rng = Rng::new(self.seed, 0, 0, Purpose::Choice(HELD_OUT));
         rng.permutation(indices.len()).into_iter().map(|place| indices[place]).collect()

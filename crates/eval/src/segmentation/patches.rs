@@ -1,18 +1,18 @@
-//! The labels of the pixels of patches.
+//! Pixel labels grouped by patch.
 
 use data::dense::{IGNORE, LabelMap};
 
-/// Labels of an image whose sides are multiples of the patch size, patch by patch.
+/// Pixel labels of an image, grouped by patch. The image sides must be multiples of the patch size.
 #[derive(Debug, Clone)]
 pub(super) struct PatchLabels {
-    /// `[N, P * P]`, patches and their pixels row by row.
+    /// `[N, P * P]`; patches and their pixels are in row-major order.
     pub(super) pixels: Vec<u8>,
     /// `P * P`.
     pub(super) area: usize,
 }
 
 impl PatchLabels {
-    /// Cuts labels into patches of this side.
+    /// Splits labels into square patches with this side in pixels.
     pub(super) fn new(labels: &LabelMap, patch: usize) -> Self {
         let (width, height) = (labels.width as usize, labels.height as usize);
         let mut pixels = Vec::with_capacity(labels.ids.len());
@@ -27,13 +27,13 @@ impl PatchLabels {
         Self { pixels, area: patch * patch }
     }
 
-    /// Number of patches.
+    /// Returns the number of patches.
     pub(super) fn len(&self) -> usize {
         self.pixels.len() / self.area
     }
 
-    /// Number of pixels of each class in each patch, `[N, K]`; ignored pixels are not counted, or count
-    /// as class 0.
+    /// Counts the pixels of each class in each patch, `[N, K]`. Ignored pixels count as class 0 if
+    /// `ignored_are_zero`, and not at all otherwise.
     pub(super) fn counts(&self, classes: usize, ignored_are_zero: bool) -> Vec<u32> {
         let mut counts = vec![0; self.len() * classes];
         for (counts, pixels) in
@@ -50,13 +50,13 @@ impl PatchLabels {
         counts
     }
 
-    /// The patches with these indices.
+    /// Returns the pixels of the patches with these indices.
     pub(super) fn chosen<'a>(&'a self, patches: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
         patches.iter().map(|&patch| &self.pixels[patch * self.area..(patch + 1) * self.area])
     }
 }
 
-/// Joins patches `[N, P * P]` of an image with `columns` patches in a row to the pixels of the image.
+/// Joins patches `[N, P * P]` of an image, `columns` per row, to the pixels of the image.
 pub(super) fn join(patches: &[u8], patch: usize, columns: usize) -> Vec<u8> {
     let (area, width) = (patch * patch, columns * patch);
     let mut image = vec![0; patches.len()];

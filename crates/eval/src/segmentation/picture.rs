@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use super::features::nearest_classes;
 use crate::pictures::Row;
 
-/// Height of pictures, in pixels.
+/// Height of each picture, in pixels.
 const HEIGHT: u32 = 240;
 
 /// An image, its true classes, and its predicted classes, which have the size of the true ones.
@@ -22,7 +22,8 @@ pub struct Shown {
     pub predicted: Vec<u8>,
 }
 
-/// Draws the images and their true classes, one row each with one column per image. Ignored pixels are black.
+/// Draws a row of images and a row of their true classes, with one column per image. Ignored pixels
+/// are black.
 #[must_use]
 pub fn truth_rows(shown: &[Shown]) -> Vec<Row> {
     let photo = |shown: &Shown| {
@@ -32,13 +33,13 @@ pub fn truth_rows(shown: &[Shown]) -> Vec<Row> {
     vec![Row::new("", shown.iter().map(photo).collect()), Row::new("true classes", truth)]
 }
 
-/// Draws the predicted classes, in the same columns.
+/// Draws a row of predicted classes, with one column per image.
 #[must_use]
 pub fn predicted_row(label: &str, shown: &[Shown]) -> Row {
     Row::new(label, shown.iter().map(|shown| classes(shown, &shown.predicted)).collect())
 }
 
-/// Width of the pictures of an image, which keep its proportions.
+/// Returns the width of an image's pictures, which keep its aspect ratio.
 fn width(shown: &Shown) -> u32 {
     let (width, height) = shown.image.dimensions();
     ((u64::from(width) * u64::from(HEIGHT) / u64::from(height.max(1))) as u32).max(1)
@@ -50,8 +51,8 @@ fn classes(shown: &Shown, ids: &[u8]) -> RgbImage {
     RgbImage::from_fn(width, HEIGHT, |x, y| color(ids[(y * width + x) as usize]))
 }
 
-/// The color of a class, as in the palette of Pascal VOC: the bits of its number, spread over the three
-/// channels. Class 0 gets the last color, because black is for ignored pixels.
+/// Returns the color of a class, as in the Pascal VOC palette: the bits of its number, spread over
+/// the three channels. Class 0 gets the color of class 254, because black marks ignored pixels.
 fn color(class: u8) -> Rgb<u8> {
     let number = match class {
         IGNORE => return Rgb([0; 3]),

@@ -1,4 +1,4 @@
-//! Segmentation by several processes, each of which reads its share of the images.
+//! Segmentation with several processes, each of which reads its share of the images.
 
 use data::dense::IGNORE;
 use tch::Tensor;
@@ -10,23 +10,23 @@ use super::patches::PatchLabels;
 use crate::error::Result;
 use crate::gather::{agreed, broken, numbers, rows, share};
 
-/// What is read of the training images.
+/// Patches read from the training images.
 #[derive(Default)]
 pub(super) struct Read {
-    /// `[m, D]` of each image.
+    /// Features of the kept patches of each image, `[m, D]` each.
     pub(super) features: Vec<Tensor>,
-    /// Classes of the pixels of these patches.
+    /// Classes of the pixels of the kept patches.
     pub(super) pixels: Vec<u8>,
-    /// Patches of images that are not held out.
+    /// Number of kept patches of images that are not held out.
     pub(super) kept: usize,
-    /// Features of the held-out images of this process, and all their labels.
+    /// Features of all patches of this process's held-out images, and their labels.
     pub(super) held_out: Vec<(Tensor, PatchLabels)>,
-    /// Held-out images with a pixel that is not ignored.
+    /// Number of held-out images with a labeled pixel.
     pub(super) scorable: usize,
 }
 
 impl Read {
-    /// Keeps the chosen ones of all patches of an image.
+    /// Keeps the chosen patches of an image; `all` are the features of all of its patches.
     pub(super) fn keep(&mut self, all: &Tensor, labels: &PatchLabels, chosen: &[usize]) {
         let places: Vec<i64> = chosen.iter().map(|&patch| patch as i64).collect();
         self.features
@@ -34,17 +34,18 @@ impl Read {
         labels.chosen(chosen).for_each(|patch| self.pixels.extend_from_slice(patch));
     }
 
-    /// Keeps all patches of an image, to compare candidates on.
+    /// Keeps all patches of a held-out image, on which candidates are compared.
     pub(super) fn hold_out(&mut self, all: Tensor, labels: PatchLabels) {
         self.scorable += usize::from(labels.pixels.iter().any(|&class| class != IGNORE));
         self.held_out.push((all, labels));
     }
 
-    /// Adds the patches of the other processes, in the order of the processes. Held-out images stay where
-    /// they are. `images` are those that this process has read.
+    /// Gathers the patches of all processes, in the order of their ranks. Held-out images stay with
+    /// the process that has read them.
     ///
     /// # Errors
-    /// Returns an error in every process if `own` is one in a process, or if no image could be read.
+    /// Returns an error in every process if `own` is an error in any of them, or if no image could
+    /// be read.
     pub(super) fn of_all(
         own: Result<(Self, ReadSet)>,
         processes: &dyn Collective,
@@ -69,7 +70,7 @@ impl Read {
 }
 
 impl ReadSet {
-    /// What all processes have read. No process fails before it.
+    /// Combines what all processes have read. No process may return early before this call.
     fn of_all(self, processes: &dyn Collective) -> Result<Self> {
         let images = numbers(Ok(vec![self.images as u64]), processes)?.concat();
         let broken = broken(&self.broken, processes)?;
@@ -77,8 +78,8 @@ impl ReadSet {
     }
 }
 
-/// Scores `segmenter` on a set, of which each process segments its share. All get the counts of the whole
-/// set.
+/// Scores `segmenter` on a set. Each process segments its share of the images, and all of them get
+/// the counts of the whole set.
 ///
 /// # Errors
 /// Returns an error in every process if one fails, or if no image is readable.

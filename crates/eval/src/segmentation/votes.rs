@@ -1,4 +1,4 @@
-//! The votes of the pixels of similar patches.
+//! Predicts pixel classes by votes of similar patches.
 
 use data::dense::IGNORE;
 use tch::{Device, Tensor};
@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::nearest::{Index, Similarity};
 
-/// Patches whose pixels vote.
+/// Labeled patches whose pixels vote.
 #[derive(Debug)]
 pub struct Votes {
     index: Index,
@@ -16,10 +16,11 @@ pub struct Votes {
 }
 
 impl Votes {
-    /// Patches with features `[M, D]`, whose `pixels` `[M, P * P]` have these classes.
+    /// Creates the voters from patches with features `[M, D]` and pixel classes `[M, P * P]`.
     ///
     /// # Errors
-    /// Returns an error if there is no patch, or the numbers differ.
+    /// Returns an error if there is no patch, the numbers of patches differ, or a class is out of
+    /// range.
     pub fn new(
         features: &Tensor,
         pixels: Vec<u8>,
@@ -38,15 +39,15 @@ impl Votes {
         Ok(Self { index, pixels, area, classes })
     }
 
-    /// Predicts the pixels of patches with features `[N, D]` for each number of neighbors: `[N, P * P]`
-    /// each.
+    /// Predicts the pixel classes of patches with features `[N, D]`; returns `[N, P * P]` for each
+    /// number of neighbors in `k`.
     ///
-    /// A pixel gets the most frequent class of the pixels at the same place in the `k` nearest patches,
-    /// the lowest one if several are. If all of these are ignored, it gets the most frequent class of all
-    /// their pixels.
+    /// A pixel gets the most frequent class among the pixels at the same position in the `k`
+    /// nearest patches, the lowest one among equals. If all of those are ignored, it gets the most
+    /// frequent class of all pixels of these patches.
     ///
     /// # Errors
-    /// Returns an error if the features have another width.
+    /// Returns an error if the features have another width than those of the voters.
     pub fn predict(&self, features: &Tensor, k: &[usize]) -> Result<Vec<Vec<u8>>> {
         let most = k.iter().copied().max().unwrap_or(1);
         let found = self.index.nearest(features, most)?.indices;
@@ -66,7 +67,7 @@ impl Votes {
     }
 }
 
-/// Appends the most frequent class of each pixel of some patches.
+/// Appends the most frequent class at each pixel position of the nearest patches.
 fn vote(nearest: &[&[u8]], classes: usize, predicted: &mut Vec<u8>) {
     let area = nearest.first().map_or(0, |patch| patch.len());
     let mut counts = vec![0_u32; classes];
@@ -84,13 +85,13 @@ fn vote(nearest: &[&[u8]], classes: usize, predicted: &mut Vec<u8>) {
     }
 }
 
-/// The most frequent class, the lowest one if several are; none if nothing is counted.
+/// Returns the most frequent class, the lowest one among equals, or `None` if all counts are zero.
 fn most_frequent(counts: &[u32]) -> Option<u8> {
     let most = counts.iter().copied().max().filter(|&most| most > 0)?;
     counts.iter().position(|&count| count == most).map(|class| class as u8)
 }
 
-/// The most frequent class of pixels; 0 if all are ignored, which no patch in memory is.
+/// Returns the most frequent class of pixels, or 0 if all are ignored, which no patch in memory is.
 pub(super) fn majority(pixels: &[u8], classes: usize) -> u8 {
     let mut counts = vec![0_u32; classes];
     for &pixel in pixels {

@@ -1,8 +1,8 @@
-//! The vectors of an image that can be kept.
+//! The kinds of image features.
 
 use serde::Serialize;
 
-/// One vector of an image, `[D]`, after the final norm.
+/// A feature vector of an image, `[D]`, after the final norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageFeature {
@@ -13,7 +13,7 @@ pub enum ImageFeature {
 }
 
 impl ImageFeature {
-    /// Name of its tensor in a file.
+    /// Returns the name of its tensor in a file.
     pub(super) fn name(self) -> String {
         match self {
             Self::Cls(block) => format!("cls_{block}"),

@@ -1,4 +1,4 @@
-//! What identifies a network: its tensors, and the settings that none of them tells.
+//! Fingerprints of networks: their tensors, and the settings that tensors do not show.
 
 use model::ModelConfig;
 use model::weights::PretrainedBackbone;
@@ -7,9 +7,10 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Returns 16 hexadecimal digits that depend on everything that decides the features of an image: the names, shapes,
-/// and values of all tensors, the settings of the network, and how its input is normalized. The same network untrained
-/// depends on nothing else but its seed.
+/// Returns 16 hexadecimal digits that depend on everything that determines the features of an
+/// image: the names, shapes, and values of all tensors, the settings of the network, and the
+/// normalization of its input. Apart from these, the features of the same network untrained depend
+/// only on the seed.
 ///
 /// # Errors
 /// Returns an error if libtorch cannot copy a tensor to the CPU.
@@ -20,10 +21,10 @@ pub fn network_fingerprint(network: &PretrainedBackbone) -> Result<String> {
     Ok(short(hash))
 }
 
-/// What no tensor tells, such as the number of heads, as text.
+/// Returns the settings that tensors do not show, such as the number of heads, as text.
 fn settings(network: &PretrainedBackbone) -> String {
     let usual = ModelConfig::default();
-    // Only training depends on these.
+    // These affect only training, so they get their default values.
     let model = ModelConfig {
         drop_path_rate: usual.drop_path_rate,
         drop_path_schedule: usual.drop_path_schedule,
@@ -49,7 +50,7 @@ fn add_tensors(hash: &mut Sha256, tensors: &[(String, Tensor)]) -> Result<()> {
     Ok(())
 }
 
-/// The first 16 hexadecimal digits of a hash.
+/// Returns the first 16 hexadecimal digits of a hash.
 pub(crate) fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The features of some images of a dataset, in one file.
+//! The features of a part of a dataset's images, in one file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use tch::{Device, Kind, Tensor};
 use super::feature::ImageFeature;
 use crate::error::{Error, Result};
 
-/// Tensor of the indices of the images that have a row.
+/// Name of the tensor with the indices of the images that have a row.
 const INDICES: &str = "indices";
-/// Entry of the file's header with the images that could not be read, as JSON.
+/// Key in the file's metadata of the images that could not be read, as JSON.
 const BROKEN: &str = "broken";
 
-/// Rows of consecutive chosen images.
+/// The rows of consecutive chosen images.
 #[derive(Debug)]
 pub(super) struct Part {
     path: Option<PathBuf>,
@@ -22,14 +22,15 @@ pub(super) struct Part {
     indices: Vec<usize>,
     broken: Vec<BrokenImage>,
     features: BTreeMap<ImageFeature, Vec<Tensor>>,
-    /// Whether the file has all of it.
+    /// Whether the file contains everything in this part.
     written: bool,
 }
 
 impl Part {
-    /// Part `number` of the images `chosen`, at least one. It has the rows of the file in the folder if there is a
-    /// readable one of these images with all `wanted` features; otherwise, it is empty. Images that could not be read then
-    /// are [missing](Self::missing) again: the disk may have failed, or the file may have been mended.
+    /// Opens part `number`, which covers the images `chosen`, at least one. If the folder has a
+    /// readable file of these images with all `wanted` features, the part takes its rows;
+    /// otherwise, it is empty. Images that could not be read are [missing](Self::missing) again,
+    /// because the disk may have failed or the files may have been repaired.
     pub(super) fn open(
         folder: Option<&Path>,
         number: usize,
@@ -45,7 +46,7 @@ impl Part {
             features: BTreeMap::new(),
             written: false,
         };
-        // A file that is damaged, or lacks a feature, is replaced.
+        // A file that is damaged or lacks a feature will be replaced.
         empty.read(wanted).unwrap_or(empty)
     }
 
@@ -60,7 +61,7 @@ impl Part {
         let known: BTreeSet<usize> = indices.iter().copied().chain(unreadable).collect();
         let all: BTreeSet<usize> = self.chosen.iter().copied().collect();
         let mut features = BTreeMap::new();
-        // Where no image could be read, there are no rows, and no width to state.
+        // If no image could be read, there are no rows, and the feature width is unknown.
         for &feature in wanted.iter().filter(|_| !indices.is_empty()) {
             let rows = file.tensors.remove(&feature.name())?;
             let fits = rows.dim() == 2 && rows.size()[0] == indices.len() as i64;
@@ -73,17 +74,17 @@ impl Part {
         (known == all).then_some(Self { path, chosen, indices, broken, features, written: true })
     }
 
-    /// The images, readable or not.
+    /// Returns the indices of the images, readable or not.
     pub(super) fn chosen(&self) -> &[usize] {
         &self.chosen
     }
 
-    /// Whether the image belongs to this part or one before it.
+    /// Returns whether the image belongs to this part or an earlier one.
     pub(super) fn holds(&self, index: usize) -> bool {
         self.chosen.last().is_some_and(|&last| index <= last)
     }
 
-    /// Adds the images `indices`, whose rows in `features` begin at `row`.
+    /// Adds the images `indices`, whose rows in `features` start at `row`.
     pub(super) fn push(
         &mut self,
         indices: &[usize],
@@ -101,7 +102,7 @@ impl Part {
         }
     }
 
-    /// Images without a row that are not known to be broken.
+    /// Returns the images without a row that are not known to be broken.
     pub(super) fn missing(&self) -> Vec<usize> {
         let broken = self.broken.iter().map(|image| image.index);
         let known: BTreeSet<usize> = self.indices.iter().copied().chain(broken).collect();
@@ -112,13 +113,13 @@ impl Part {
         self.broken.push(image);
     }
 
-    /// Fetches the rows from the device, puts them in order, and writes the file, unless it has all of them.
+    /// Copies the rows to the CPU, sorts them, and writes the file, unless it is complete already.
     pub(super) fn finish(&mut self) -> Result<()> {
         if self.written {
             return Ok(());
         }
         self.written = true;
-        // Images that could be read only now stand at the end.
+        // Images that only became readable in this run are at the end.
         let mut order: Vec<i64> = (0..self.indices.len() as i64).collect();
         order.sort_by_key(|&row| self.indices[row as usize]);
         self.indices.sort_unstable();
@@ -145,7 +146,7 @@ impl Part {
         model::weights::write_safetensors(path, &tensors, &header).map_err(Error::Tensors)
     }
 
-    /// Indices of the rows, the rows of each feature, and the images without one.
+    /// Returns the image index of each row, the rows of each feature, and the broken images.
     pub(super) fn into_contents(
         self,
     ) -> (Vec<usize>, Vec<(ImageFeature, Tensor)>, Vec<BrokenImage>) {
@@ -155,7 +156,7 @@ impl Part {
     }
 }
 
-/// Tensors of a file that is about to be replaced, if they belong to the same images.
+/// Returns the tensors of a file that is about to be replaced, if they belong to the same images.
 fn kept(path: &Path, indices: &[i64]) -> BTreeMap<String, Tensor> {
     let tensors = model::weights::read_safetensors(path).map(|file| file.tensors);
     let tensors = tensors.unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The store against an extraction without one, stopped, damaged, and continued.
+//! Tests of the store: against an extraction without one, and when interrupted, damaged, and
+//! resumed.
 
 use augment::EvalTransform;
 use data::DataConfig;
@@ -27,7 +28,7 @@ fn network(seed: i64) -> (nn::VarStore, VisionTransformer) {
     (vars, network)
 }
 
-/// 25 images, of which two cannot be read.
+/// Writes a dataset of 25 images, two of which cannot be read.
 fn images(folder: &Path) -> Arc<Dataset> {
     write_folder(&SyntheticConfig { count: 25, size: 32, seed: 0 }, folder, |_| ()).unwrap();
     let path = folder.join("images").display().to_string();
@@ -50,7 +51,7 @@ fn wanted(parts: &[ImageFeature]) -> BTreeSet<ImageFeature> {
     parts.iter().copied().collect()
 }
 
-/// A store in `folder` of parts of this many images.
+/// Returns a store in `folder` with parts of this many images.
 fn store(folder: &Path, part_images: usize) -> FeatureStore {
     FeatureStore { part_images, ..FeatureStore::in_folder(folder) }
 }
@@ -80,12 +81,12 @@ fn features_do_not_depend_on_the_store_and_are_computed_once() {
     assert_eq!(fresh.indices.len(), 23);
     assert_eq!(fresh.broken.iter().map(|b| b.index).collect::<Vec<_>>(), [3, 12]);
     assert!(fresh.features[&ImageFeature::Cls(1)] != fresh.features[&ImageFeature::Cls(2)]);
-    // With parts of one image, some have no readable image.
+    // If parts have one image each, some of them have no readable image.
     for part_images in [1, 4, 7, 25, 100] {
         let store = store(&folder.path().join(part_images.to_string()), part_images);
         let first = features(&store, &network, &dataset, &PARTS).unwrap();
         assert_same(&fresh, &first);
-        // Another network that claims to be the same gets what is there.
+        // Another network with the same fingerprint gets the stored features.
         assert_same(&fresh, &features(&store, &other, &dataset, &PARTS).unwrap());
     }
     let cls = features(&FeatureStore::default(), &network, &dataset, &PARTS[..1]).unwrap();
@@ -117,7 +118,7 @@ fn a_stopped_extraction_goes_on_and_what_is_missing_is_added() {
     assert_eq!(rows(&mixed, 0, 9), rows(&fresh, 0, 9));
     assert_ne!(rows(&mixed, 9, 9), rows(&fresh, 9, 9));
     assert_eq!(rows(&mixed, 18, 5), rows(&fresh, 18, 5));
-    // A new feature does not replace those that are there.
+    // A new feature does not replace the stored ones.
     features(&store, &network, &dataset, &PARTS[2..]).unwrap();
     let kept = features(&store, &other, &dataset, &[PARTS[0]]).unwrap();
     assert_same(&mixed, &kept);

@@ -3,30 +3,30 @@
 use super::matching::{Matched, THRESHOLDS, descending};
 use super::options::AREAS;
 
-/// Number of recalls at which the precision is read: 0.00, 0.01, ..., 1.00.
+/// Number of recall levels at which the precision is sampled: 0.00, 0.01, ..., 1.00.
 const RECALLS: usize = 101;
 
-/// Precision and recall of a class within a range of areas, per threshold.
+/// Precision and recall of a class within an area range, per overlap threshold.
 #[derive(Debug)]
 pub(super) struct Curve {
-    /// The precision at each recall, made monotonous.
+    /// The precision at each recall level, made non-increasing.
     pub(super) precision: [[f64; RECALLS]; THRESHOLDS],
     /// The recall of all detections.
     pub(super) recall: [f64; THRESHOLDS],
 }
 
-/// The curves of a class; none where it has no instances.
+/// The curves of a class. A curve is `None` if no instance counts for it.
 #[derive(Debug)]
 pub(super) struct CategoryCurves {
-    /// For each range of areas, with the largest number of detections.
+    /// One per area range, with the largest detection limit.
     pub(super) areas: [Option<Curve>; AREAS.len()],
-    /// Of all areas, with the two smaller numbers of detections.
+    /// For all areas, with the two smaller detection limits.
     pub(super) fewer: [Option<Curve>; 2],
-    /// Number of instances that are no crowds.
+    /// Number of instances that are not crowds.
     pub(super) positives: usize,
 }
 
-/// The curves of a class from its matches in each image, in the order of the images.
+/// Computes the curves of a class from its matches in each image, given in the order of the images.
 pub(super) fn category_curves(matched: &[Matched], max_detections: [usize; 3]) -> CategoryCurves {
     let [one, few, most] = max_detections;
     CategoryCurves {
@@ -48,7 +48,7 @@ fn curve(matched: &[Matched], area: usize, max_detections: usize) -> Option<Curv
         let all = image.scores.iter().zip(bits).map(|(&score, (&hit, &alarm))| (score, hit, alarm));
         ranked.extend(all.take(max_detections));
     }
-    // Stable, so equal scores stay in the order of the images.
+    // The sort is stable, so equal scores stay in the order of the images.
     ranked.sort_by(|a, b| descending(a.0, b.0));
     let mut curve = Curve { precision: [[0.0; RECALLS]; THRESHOLDS], recall: [0.0; THRESHOLDS] };
     for index in 0..THRESHOLDS {
@@ -61,7 +61,7 @@ fn curve(matched: &[Matched], area: usize, max_detections: usize) -> Option<Curv
     Some(curve)
 }
 
-/// Recall and precision behind each detection.
+/// Returns the recall and the precision after each detection.
 fn points(outcomes: impl Iterator<Item = (u16, u16)>, positives: usize) -> Vec<(f64, f64)> {
     let (mut hits, mut alarms) = (0.0, 0.0);
     let point = |(hit, alarm): (u16, u16)| {
@@ -72,7 +72,7 @@ fn points(outcomes: impl Iterator<Item = (u16, u16)>, positives: usize) -> Vec<(
     outcomes.map(point).collect()
 }
 
-/// The best precision at this or a higher recall, for each of the recalls; zero beyond the last.
+/// Returns the best precision at each recall level or above it; zero beyond the highest recall.
 fn sampled(mut points: Vec<(f64, f64)>) -> [f64; RECALLS] {
     for index in (1..points.len()).rev() {
         points[index - 1].1 = points[index - 1].1.max(points[index].1);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn precision_is_the_best_at_a_higher_recall() {
-        // Hit, alarm, hit, of four instances.
+        // A hit, a false alarm, and a hit, for four instances.
         let points = points([(1, 0), (0, 1), (1, 0)].into_iter(), 4);
         let recalls: Vec<f64> = points.iter().map(|point| point.0).collect();
         assert_eq!(recalls, [0.25, 0.25, 0.5]);

@@ -1,5 +1,5 @@
-//! The evaluation: detections and ground truth are matched per image and class, then ranked over all
-//! images.
+//! The evaluation: detections are matched with the ground truth per image and class, then ranked
+//! over all images.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::summary::Summary;
 use super::truth::GroundTruth;
 use crate::{EntryError, Result};
 
-/// What an image has of one class: indices of annotations and of detections.
+/// The annotations and detections of one class in one image, as indices.
 #[derive(Debug, Default)]
 struct Group {
     truths: Vec<usize>,
@@ -24,9 +24,9 @@ struct Group {
 /// Compares detections with the ground truth.
 ///
 /// # Errors
-/// [`Error::Entry`] for a detection of an image or a class that the ground truth does not list, for
-/// a mask that is not valid or not of the size of its image, and for an entry without the box, mask, or
-/// area that is needed.
+/// Returns [`Error::Entry`] for a detection of an image or a class that the ground truth does not
+/// list, for a mask that is invalid or differs in size from its image, and for an entry that lacks
+/// the box, mask, or area that the evaluation needs.
 ///
 /// [`Error::Entry`]: crate::Error::Entry
 pub fn evaluate(
@@ -60,7 +60,7 @@ pub fn evaluate(
     Ok(Summary::new(truth, detections, &curves, options))
 }
 
-/// The place of the image of each detection.
+/// Returns the index of each detection's image in the ground truth.
 pub(crate) fn images_of(detections: &Detections, truth: &GroundTruth) -> Result<Vec<usize>> {
     let places = truth.image_places();
     let places = detections.list().iter().enumerate().map(|(index, detection)| {
@@ -72,8 +72,8 @@ pub(crate) fn images_of(detections: &Detections, truth: &GroundTruth) -> Result<
     places.collect()
 }
 
-/// All that belongs together, by category and image. The images are in the order of their ids, which
-/// decides between equal scores.
+/// Groups annotations and detections by category and image. Images are ranked by their ids, which
+/// breaks ties between equal scores.
 fn groups(
     truth: &GroundTruth,
     truth_images: &[usize],
@@ -111,13 +111,15 @@ fn groups(
     Ok(groups)
 }
 
-/// Sorts detections by score, the best first and equal ones in their order, and keeps the best.
+/// Sorts detections by descending score, keeping the order of equal ones, and drops all but the
+/// first `count`.
 fn rank(indices: &mut Vec<usize>, detections: &Detections, count: usize) {
     let score = |&index: &usize| detections.list()[index].score;
     indices.sort_by(|a, b| descending(score(a), score(b)));
     indices.truncate(count);
 }
 
+/// Matches the detections of a group with its instances, for each area range.
 fn compare(
     group: &Group,
     truths: &[Sized],

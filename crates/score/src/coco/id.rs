@@ -1,4 +1,4 @@
-//! Ids of images.
+//! Image ids.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{EntryError, Error, Result};
 
-/// Reads a JSON file, which should be what `expected` says.
+/// Reads a JSON file, which errors describe as not being `expected` if it is invalid.
 pub(super) fn read<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T> {
     let path = path.to_owned();
     let bytes = match std::fs::read(&path) {
@@ -24,8 +24,9 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, expected: &'static str) -> 
     })
 }
 
-/// The word at this place that Python writes for a number that JSON does not have. The parser may
-/// have read a character of it.
+/// Returns the `NaN` or `Infinity` at this position, which Python writes but JSON does not allow.
+/// The search also covers the characters just before it, which the parser may already have
+/// consumed.
 fn not_a_number(bytes: &[u8], line: usize, column: usize) -> Option<&'static str> {
     let line = bytes.split(|&byte| byte == b'\n').nth(line.checked_sub(1)?)?;
     let near = (column.saturating_sub(3)..=column).filter_map(|start| line.get(start..));
@@ -33,7 +34,7 @@ fn not_a_number(bytes: &[u8], line: usize, column: usize) -> Option<&'static str
     near.flat_map(|text| words.into_iter().filter(|word| text.starts_with(word.as_bytes()))).next()
 }
 
-/// Writes a JSON file, complete or not at all.
+/// Writes a JSON file atomically.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
     base::write_atomic_with(path, |file| {
@@ -43,7 +44,7 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     .map_err(failed)
 }
 
-/// The error of an entry of a file.
+/// Returns the error for an entry of a file.
 pub(crate) fn entry_error(name: &str, entry: impl fmt::Display, source: EntryError) -> Error {
     Error::Entry { name: name.to_owned(), entry: entry.to_string(), source }
 }

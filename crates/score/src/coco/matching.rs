@@ -1,11 +1,12 @@
-//! Which detections of an image hit which instances.
+//! Matches the detections of an image with its instances.
 
 use super::options::AREAS;
 
-/// Number of overlaps from which on a detection counts as a hit: 0.50, 0.55, ..., 0.95.
+/// Number of overlap thresholds: 0.50, 0.55, ..., 0.95. Only an overlap of at least the threshold
+/// is a hit.
 pub(super) const THRESHOLDS: usize = 10;
 
-/// The overlap at this place of the list, rounded as numpy's `linspace` does.
+/// Returns the threshold with this index, rounded as by NumPy's `linspace`.
 pub(super) fn threshold(index: usize) -> f64 {
     if index + 1 == THRESHOLDS {
         return 0.95;
@@ -13,26 +14,28 @@ pub(super) fn threshold(index: usize) -> f64 {
     index as f64 * ((0.95 - 0.5) / (THRESHOLDS - 1) as f64) + 0.5
 }
 
-/// What matters of an instance besides its shape.
+/// The properties of an instance besides its shape.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) area: f64,
     pub(super) crowd: bool,
 }
 
-/// What the detections of an image hit, among instances within a range of areas.
+/// The outcomes of an image's detections among instances within an area range.
 #[derive(Debug)]
 pub(super) struct AreaMatches {
-    /// Per detection, one bit per threshold: whether it is a hit.
+    /// For each detection, one bit per threshold: whether it is a hit.
     pub(super) hits: Vec<u16>,
-    /// Per detection, one bit per threshold: whether it is a false alarm. It is neither if it hits a
-    /// crowd, or what is outside the range.
+    /// For each detection, one bit per threshold: whether it is a false alarm. It is neither if it
+    /// hits a crowd or an instance outside the range, or if it hits nothing and is outside the
+    /// range itself.
     pub(super) alarms: Vec<u16>,
-    /// Number of instances that should be found.
+    /// Number of instances that should be found: those within the range that are not crowds.
     pub(super) positives: usize,
 }
 
-/// The detections of a group, the best first, and what they hit within each range of areas.
+/// The detections of one class in one image, by descending score, and their outcomes within each
+/// area range.
 #[derive(Debug)]
 pub(super) struct Matched {
     pub(super) category: usize,
@@ -40,13 +43,13 @@ pub(super) struct Matched {
     pub(super) areas: [AreaMatches; AREAS.len()],
 }
 
-/// The order of scores, which are finite. Both zeros are equal.
+/// Orders finite scores from high to low; both zeros are equal.
 pub(super) fn descending(a: f64, b: f64) -> std::cmp::Ordering {
     b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal)
 }
 
-/// Matches detections, the best first, with the instances of an image. `ious` has one row per
-/// detection and one column per instance.
+/// Matches detections, given by descending score, with the instances of an image. `ious` has one
+/// row per detection and one column per instance.
 pub(super) fn match_area(
     ious: &[Vec<f64>],
     instances: &[Instance],
@@ -56,7 +59,7 @@ pub(super) fn match_area(
     let outside = |area: f64| area < range[0] || area > range[1];
     let ignored: Vec<bool> =
         instances.iter().map(|instance| instance.crowd || outside(instance.area)).collect();
-    // What counts is tried first.
+    // Instances that count are tried first.
     let mut order: Vec<usize> = (0..instances.len()).collect();
     order.sort_by_key(|&index| ignored[index]);
     let mut matches = AreaMatches {
@@ -84,8 +87,9 @@ pub(super) fn match_area(
     matches
 }
 
-/// The instance that a detection overlaps most, at least by `threshold`; the last of several equal
-/// ones. What is ignored is only hit if nothing that counts is.
+/// Returns the instance with the largest overlap of at least `threshold`, and the last one among
+/// equals. An ignored instance is returned only if no other reaches the threshold; `candidates`
+/// must list ignored instances last.
 fn best(
     ious: &[f64],
     candidates: impl Iterator<Item = usize>,
@@ -125,7 +129,8 @@ mod tests {
         let ious = vec![vec![0.6, 0.9], vec![0.58, 0.8], vec![0.1, 0.7]];
         let matches = match_area(&ious, &[instance(false), instance(true)], &[100.0; 3], all);
         assert_eq!(matches.positives, 1);
-        // 0.6 reaches three thresholds. Above, the crowd is hit, which does not count.
+        // 0.6 reaches three thresholds. Above them, the detection hits the crowd, which does not
+        // count.
         assert_eq!(matches.hits, [0b111, 0, 0]);
         let above = |index: usize| 0x3ff & !((1 << index) - 1);
         assert_eq!(matches.alarms, [above(9), above(7), above(5)]);

@@ -1,6 +1,6 @@
-//! The settings of an evaluation.
+//! Settings of an evaluation.
 
-/// What is compared.
+/// The shapes that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
     /// Boxes.
@@ -10,7 +10,7 @@ pub enum Kind {
     Mask,
 }
 
-/// How to evaluate.
+/// Settings of an evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
@@ -18,10 +18,10 @@ pub struct Options {
     pub kind: Kind,
     /// Whether all classes count as one, as for object discovery.
     pub class_agnostic: bool,
-    /// How many detections of an image and class count, for the three average recalls; average
-    /// precision uses the last. Ascending.
+    /// The largest numbers of detections per image and class for the three average recalls,
+    /// ascending. Average precision uses the last.
     pub max_detections: [usize; 3],
-    /// Whether the area of a detected mask is that of its box, if it has one. pycocotools does so;
+    /// Whether the area of a detected mask is taken from its box, if it has one, as in pycocotools.
     /// detectron2, and with it most published numbers, uses the area of the mask.
     pub box_areas: bool,
 }
@@ -37,7 +37,6 @@ impl Default for Options {
     }
 }
 
-/// Areas in pixels between which instances count: all, small, medium, large. Both ends belong to a
-/// range.
+/// The area ranges in pixels, both ends included: all, small, medium, and large instances.
 pub(super) const AREAS: [[f64; 2]; 4] =
     [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MaskError, Rle};
 
-/// A mask as it stands in a file.
+/// A mask as stored in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -22,21 +22,22 @@ pub enum Segmentation {
     Polygons(Vec<Vec<f64>>),
 }
 
-/// Run lengths as they stand in a file.
+/// Run lengths as stored in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Counts {
     /// The compressed string.
     Text(String),
-    /// Numbers.
+    /// The lengths as numbers.
     Lengths(Vec<u32>),
 }
 
 impl Segmentation {
-    /// The mask in an image of this size.
+    /// Converts this to a mask for an image of `height` x `width` pixels.
     ///
     /// # Errors
-    /// As the functions of [`Rle`]; [`MaskError::Sizes`] if it is of another image size.
+    /// Fails like the constructors of [`Rle`], and with [`MaskError::Sizes`] if run lengths are for
+    /// another image size.
     pub fn to_rle(&self, height: u32, width: u32) -> Result<Rle, MaskError> {
         let mask = match self {
             Self::Polygons(polygons) => Rle::from_polygons(height, width, polygons),

@@ -1,4 +1,4 @@
-//! Results: what a detector found.
+//! Results: the detections of a model.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use crate::{BBox, EntryError, Result, Rle};
 pub struct Detection {
     /// The image.
     pub image_id: ImageId,
-    /// The class; not needed to score without classes.
+    /// The class, which class-agnostic scores do not need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category_id: Option<i64>,
-    /// The higher, the more certain; equal scores rank in the order of the file.
+    /// The confidence. Equal scores rank in the order of the file.
     pub score: f64,
     /// The box.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// A detection of this mask, and of the box around it.
+    /// Creates a detection of a mask and of the box around it.
     #[must_use]
     pub fn from_mask(image_id: ImageId, category_id: i64, score: f64, mask: &Rle) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Detection {
     }
 }
 
-/// All that a detector found in the images of a dataset.
+/// All detections of a model on a dataset.
 #[derive(Debug, Clone)]
 pub struct Detections {
     name: String,
@@ -49,10 +49,11 @@ pub struct Detections {
 }
 
 impl Detections {
-    /// Reads a file of results: a list of detections.
+    /// Reads detections from a JSON file, which contains a list of them.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Json`], [`Error::NotANumber`], and as [`Detections::new`].
+    /// Returns [`Error::Read`], [`Error::Json`], or [`Error::NotANumber`], and fails like
+    /// [`Detections::new`].
     ///
     /// [`Error::Read`]: crate::Error::Read
     /// [`Error::Json`]: crate::Error::Json
@@ -64,10 +65,10 @@ impl Detections {
         )
     }
 
-    /// Detections in memory; errors call them `name`.
+    /// Creates detections from a list. Errors refer to them as `name`.
     ///
     /// # Errors
-    /// [`Error::Entry`] if a score or a box is not finite, or a side of a box is negative.
+    /// Returns [`Error::Entry`] if a score or a box is not finite, or if a box has a negative side.
     ///
     /// [`Error::Entry`]: crate::Error::Entry
     pub fn new(name: String, list: Vec<Detection>) -> Result<Self> {
@@ -84,29 +85,29 @@ impl Detections {
         Ok(detections)
     }
 
-    /// Writes the file, which pycocotools reads.
+    /// Writes the detections to a JSON file, which pycocotools can read.
     ///
     /// # Errors
-    /// [`Error::Write`].
+    /// Returns [`Error::Write`] if the file cannot be written.
     ///
     /// [`Error::Write`]: crate::Error::Write
     pub fn write(&self, path: &Path) -> Result<()> {
         json::write(path, &self.list)
     }
 
-    /// The file, or what the caller named it.
+    /// Returns the path of the file, or the name that the caller chose.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The detections, in the order of the file.
+    /// Returns the detections, in the order of the file.
     #[must_use]
     pub fn list(&self) -> &[Detection] {
         &self.list
     }
 
-    /// What is wrong with a detection.
+    /// Returns the error for the detection at `index`.
     pub(crate) fn error(&self, index: usize, source: EntryError) -> crate::Error {
         let image =
             self.list.get(index).map(|detection| format!(" (image {})", detection.image_id));

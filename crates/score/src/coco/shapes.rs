@@ -11,13 +11,13 @@ use crate::{BBox, EntryError, Result, Rle};
 #[derive(Debug)]
 pub(crate) enum Shape {
     Box(BBox),
-    /// A mask, and the box around it, which decides quickly that two masks are apart.
+    /// A mask and the box around it, which is a quick test of whether two masks can overlap.
     Mask(Rle, BBox),
 }
 
 impl Shape {
-    /// Intersection over union of a detection with an instance of the ground truth; both are boxes, or
-    /// masks of one size.
+    /// Returns the intersection over union of a detection with an instance of the ground truth.
+    /// Both must be boxes, or masks of the same size.
     pub(super) fn iou(&self, truth: &Self, crowd: bool) -> f64 {
         match (self, truth) {
             (Self::Mask(mask, bbox), Self::Mask(other, other_box)) => {
@@ -35,7 +35,7 @@ pub(super) struct Sized {
     pub(super) area: f64,
 }
 
-/// What is compared of each annotation.
+/// Returns the shape and the area of each annotation.
 pub(super) fn of_truth(truth: &GroundTruth, places: &[usize], kind: Kind) -> Result<Vec<Sized>> {
     let list = truth.annotations().par_iter().zip(places).enumerate();
     let shapes = list.map(|(index, (annotation, &place))| {
@@ -48,7 +48,7 @@ pub(super) fn of_truth(truth: &GroundTruth, places: &[usize], kind: Kind) -> Res
     shapes.collect()
 }
 
-/// The box or the mask of an annotation.
+/// Returns the box or the mask of an annotation.
 pub(crate) fn of_annotation(
     annotation: &Annotation,
     image: &Image,
@@ -72,7 +72,7 @@ pub(crate) fn of_annotation(
     }
 }
 
-/// What is compared of each detection.
+/// Returns the shape and the area of each detection.
 pub(super) fn of_detections(
     detections: &Detections,
     truth: &GroundTruth,
@@ -109,7 +109,7 @@ fn of_detection(
     Ok(Sized { shape, area })
 }
 
-/// The box of a detection, or the one around its mask.
+/// Returns the box of a detection, or the box around its mask.
 pub(crate) fn box_of_detection(
     detection: &Detection,
     image: &Image,

@@ -1,4 +1,4 @@
-//! The numbers that are published.
+//! The summary of an evaluation.
 
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use super::results::Detections;
 use super::truth::GroundTruth;
 use crate::{Result, table};
 
-/// COCO's twelve numbers, from 0 to 1. A number is missing if no instance of that size exists.
+/// COCO's twelve numbers, from 0 to 1. A number is `None` if no instance of that size exists.
 ///
-/// AP is the precision averaged over the overlaps 0.50, 0.55, ..., 0.95, over 101 recalls, and over
-/// the classes that have instances; AR is the recall averaged over overlaps and classes.
+/// AP is the precision averaged over the overlap thresholds 0.50, 0.55, ..., 0.95, over 101 recall
+/// levels, and over the classes that have instances; AR is the recall averaged over thresholds and
+/// classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Average precision.
@@ -22,33 +23,34 @@ pub struct Summary {
     pub ap50: Option<f64>,
     /// Average precision at an overlap of 0.75.
     pub ap75: Option<f64>,
-    /// Average precision of instances of at most 32 x 32 pixels.
+    /// Average precision for instances of at most 32 x 32 pixels.
     pub ap_small: Option<f64>,
-    /// Average precision between 32 x 32 and 96 x 96 pixels.
+    /// Average precision for instances from 32 x 32 to 96 x 96 pixels.
     pub ap_medium: Option<f64>,
-    /// Average precision from 96 x 96 pixels on.
+    /// Average precision for instances of at least 96 x 96 pixels.
     pub ap_large: Option<f64>,
-    /// Average recall with the first number of [`Options::max_detections`], which is 1 in COCO.
+    /// Average recall with the first limit of [`Options::max_detections`], 1 by default.
     pub ar_1: Option<f64>,
-    /// Average recall with the second number, 10.
+    /// Average recall with the second limit, 10 by default.
     pub ar_10: Option<f64>,
-    /// Average recall with the third number, 100.
+    /// Average recall with the third limit, 100 by default.
     pub ar_100: Option<f64>,
-    /// Average recall of small instances.
+    /// Average recall for small instances.
     pub ar_small: Option<f64>,
-    /// Average recall of medium instances.
+    /// Average recall for medium instances.
     pub ar_medium: Option<f64>,
-    /// Average recall of large instances.
+    /// Average recall for large instances.
     pub ar_large: Option<f64>,
     /// Number of images in the ground truth.
     pub images: usize,
-    /// Number of instances that are no crowds.
+    /// Number of instances that are not crowds.
     pub instances: usize,
     /// Number of detections in the results.
     pub detections: usize,
     /// Number of images without any detection.
     pub images_without_detections: usize,
-    /// Each class that has instances, in the order of the ground truth; a single one without classes.
+    /// The classes that have instances, in the order of the ground truth; a single entry if the
+    /// evaluation is class-agnostic.
     pub categories: Vec<CategoryPrecision>,
 }
 
@@ -61,12 +63,12 @@ pub struct CategoryPrecision {
     pub ap: f64,
     /// Average precision at an overlap of 0.5.
     pub ap50: f64,
-    /// Number of instances that are no crowds.
+    /// Number of instances that are not crowds.
     pub instances: usize,
 }
 
 impl Summary {
-    /// The numbers from the curves of each class.
+    /// Computes the summary from the curves of each class.
     pub(super) fn new(
         truth: &GroundTruth,
         detections: &Detections,
@@ -115,10 +117,10 @@ impl Summary {
     }
 }
 
-/// Writes a CSV file with a row per class of each evaluation, such as `box` and `mask`.
+/// Writes a CSV file with one row per evaluation (such as `box` and `mask`) and class.
 ///
 /// # Errors
-/// [`Error::Write`].
+/// Returns [`Error::Write`] if the file cannot be written.
 ///
 /// [`Error::Write`]: crate::Error::Write
 pub fn write_csv(path: &Path, evaluations: &[(&str, &Summary)]) -> Result<()> {
@@ -137,7 +139,7 @@ pub fn write_csv(path: &Path, evaluations: &[(&str, &Summary)]) -> Result<()> {
     table::write(path, &["kind", "category", "instances", "ap", "ap50"], rows)
 }
 
-/// The mean precision over these thresholds, all recalls, and all classes.
+/// Returns the mean precision over these thresholds, all recall levels, and all classes.
 fn precision(curves: &[&Curve], thresholds: std::ops::Range<usize>) -> Option<f64> {
     mean(curves.iter().flat_map(|curve| curve.precision[thresholds.clone()].as_flattened()))
 }

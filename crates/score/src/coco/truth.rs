@@ -16,12 +16,12 @@ use crate::{BBox, EntryError, Result, Rle};
 pub struct Image {
     /// Its id.
     pub id: ImageId,
-    /// Its file, relative to the folder of images.
+    /// Path of its file, relative to the folder of images.
     #[serde(default)]
     pub file_name: String,
-    /// Rows of pixels.
+    /// Height in pixels.
     pub height: u32,
-    /// Columns of pixels.
+    /// Width in pixels.
     pub width: u32,
 }
 
@@ -35,7 +35,7 @@ pub struct Category {
     pub name: String,
 }
 
-/// An annotated instance. Which keys are needed depends on what is evaluated.
+/// An annotated instance. The evaluation decides which of the optional keys are needed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Annotation {
     /// Its id.
@@ -59,7 +59,7 @@ pub struct Annotation {
 }
 
 impl Annotation {
-    /// An instance with this mask, and the box and the area of the mask.
+    /// Creates an instance with this mask, and with the mask's bounding box and area.
     #[must_use]
     pub fn from_mask(id: i64, image_id: ImageId, category_id: i64, mask: &Rle) -> Self {
         Self {
@@ -94,7 +94,7 @@ fn as_number<S: serde::Serializer>(
     serializer.serialize_u8((*flag).into())
 }
 
-/// The instances of a dataset, which detections are compared with.
+/// The annotated instances of a dataset.
 #[derive(Debug, Clone)]
 pub struct GroundTruth {
     name: String,
@@ -115,7 +115,8 @@ impl GroundTruth {
     /// Reads an `instances` file.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Json`], [`Error::NotANumber`], and as [`GroundTruth::new`].
+    /// Returns [`Error::Read`], [`Error::Json`], or [`Error::NotANumber`], and fails like
+    /// [`GroundTruth::new`].
     ///
     /// [`Error::Read`]: crate::Error::Read
     /// [`Error::Json`]: crate::Error::Json
@@ -126,11 +127,11 @@ impl GroundTruth {
         Self::new(path.display().to_string(), file.images, file.categories, file.annotations)
     }
 
-    /// Ground truth in memory; errors call it `name`.
+    /// Creates ground truth from lists. Errors refer to it as `name`.
     ///
     /// # Errors
-    /// [`Error::Entry`] if an id occurs twice, or an annotation is of an image or a category that is
-    /// not listed.
+    /// Returns [`Error::Entry`] if an id occurs twice, or if an annotation refers to an image or a
+    /// category that is not listed.
     ///
     /// [`Error::Entry`]: crate::Error::Entry
     pub fn new(
@@ -159,10 +160,11 @@ impl GroundTruth {
         Ok(truth)
     }
 
-    /// Writes the file, which pycocotools and the training of CutLER read.
+    /// Writes the ground truth to a JSON file, which pycocotools and CutLER's training code can
+    /// read.
     ///
     /// # Errors
-    /// [`Error::Write`].
+    /// Returns [`Error::Write`] if the file cannot be written.
     ///
     /// [`Error::Write`]: crate::Error::Write
     pub fn write(&self, path: &Path) -> Result<()> {
@@ -170,40 +172,41 @@ impl GroundTruth {
         json::write(path, &File { images, categories, annotations })
     }
 
-    /// The file, or what the caller named it.
+    /// Returns the path of the file, or the name that the caller chose.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The images, in the order of the file.
+    /// Returns the images, in the order of the file.
     #[must_use]
     pub fn images(&self) -> &[Image] {
         &self.images
     }
 
-    /// The categories, in the order of the file.
+    /// Returns the categories, in the order of the file.
     #[must_use]
     pub fn categories(&self) -> &[Category] {
         &self.categories
     }
 
-    /// The instances, in the order of the file.
+    /// Returns the instances, in the order of the file.
     #[must_use]
     pub fn annotations(&self) -> &[Annotation] {
         &self.annotations
     }
 
-    /// The image of each id.
+    /// Maps the id of each image to its index in [`GroundTruth::images`].
     pub(crate) fn image_places(&self) -> HashMap<&ImageId, usize> {
         self.images.iter().enumerate().map(|(place, image)| (&image.id, place)).collect()
     }
 
+    /// Maps the id of each category to its index in [`GroundTruth::categories`].
     pub(super) fn category_places(&self) -> HashMap<i64, usize> {
         self.categories.iter().enumerate().map(|(place, category)| (category.id, place)).collect()
     }
 
-    /// What is wrong with an annotation.
+    /// Returns the error for the annotation at `index`.
     pub(crate) fn error(&self, index: usize, source: EntryError) -> crate::Error {
         let entry = match self.annotations.get(index) {
             Some(annotation) => format!("annotations[{index}] (id {})", annotation.id),

@@ -1,8 +1,8 @@
-//! Boundaries of masks, and how near they are to one another.
+//! Boundaries of masks, and how close they are to each other.
 
 use super::mask::ObjectMask;
 
-/// The boundary of a mask: pixels that differ from the one on their right, below, or both.
+/// The boundary of a mask: the pixels that differ from their right, lower, or lower right neighbor.
 #[derive(Debug)]
 pub(super) struct Boundary {
     width: usize,
@@ -11,12 +11,12 @@ pub(super) struct Boundary {
     rows: Vec<Vec<usize>>,
 }
 
-/// The tolerance of boundaries in pixels: 0.8% of the diagonal, rounded up.
+/// Returns the distance in pixels within which boundaries match: 0.8% of the diagonal, rounded up.
 pub(super) fn tolerance(width: usize, height: usize) -> usize {
     (0.008 * (height as f64).hypot(width as f64)).ceil() as usize
 }
 
-/// The boundary of a mask. In the last row and the last column, only the neighbors that exist count.
+/// Returns the boundary of a mask. In the last row and column, only the neighbors that exist count.
 pub(super) fn of(mask: &ObjectMask) -> Boundary {
     let (width, height) = (mask.width(), mask.height());
     let at = |row: usize, column: usize| mask.pixels()[row * width + column];
@@ -32,14 +32,14 @@ pub(super) fn of(mask: &ObjectMask) -> Boundary {
 }
 
 impl Boundary {
-    /// Number of boundary pixels.
+    /// Returns the number of boundary pixels.
     pub(super) fn pixels(&self) -> usize {
         self.rows.iter().map(Vec::len).sum()
     }
 
-    /// How many pixels of this boundary are within `radius` of a pixel of the other one.
+    /// Returns how many pixels of this boundary are within `radius` of a pixel of the other one.
     pub(super) fn near(&self, other: &Self, radius: usize) -> usize {
-        // Half the width of a disk at each height.
+        // Half the width of the disk at each vertical offset.
         let reach: Vec<usize> =
             (0..=radius).map(|dy| (radius * radius - dy * dy).isqrt()).collect();
         let gaps: Vec<Vec<usize>> = other.rows.iter().map(|row| gaps(row, self.width)).collect();
@@ -56,7 +56,7 @@ impl Boundary {
     }
 }
 
-/// For each column, how far the nearest of these columns is; empty if there are none.
+/// Returns the distance of each column to the nearest of `columns`; empty if there are none.
 fn gaps(columns: &[usize], width: usize) -> Vec<usize> {
     if columns.is_empty() {
         return Vec::new();

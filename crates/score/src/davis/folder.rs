@@ -1,4 +1,4 @@
-//! Scores a folder of tracks.
+//! Scores a folder of video object segmentations.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,17 @@ use super::mask::ObjectMask;
 use super::statistics::Statistics;
 use crate::{Error, IndexImage, Result, SequenceError, table};
 
-/// The number that stands for no object in annotations of DAVIS 2017.
+/// The label of pixels that belong to no object in the annotations of DAVIS 2017.
 const VOID: u8 = 255;
 
-/// How to score.
+/// Settings of [`score`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether everything but 0 is one object, as in DAVIS 2016, where it has the number 255. Otherwise
-    /// each number is an object, and 255 is none.
+    /// Whether every pixel but 0 belongs to one object, as in DAVIS 2016, where the object has the
+    /// number 255. Otherwise, each number is an object of its own, and 255 is none.
     pub single_object: bool,
-    /// The sequences to score; if there are none, all of the ground truth.
+    /// The sequences to score; empty means all of the ground truth.
     pub sequences: Vec<String>,
 }
 
@@ -33,20 +33,20 @@ pub struct Report {
     pub j: Statistics,
     /// Contour accuracy over all objects.
     pub f: Statistics,
-    /// Each object of each sequence.
+    /// The scores of each object of each sequence.
     pub objects: Vec<SequenceObject>,
 }
 
-/// The scores of an object. The first and the last frame do not count.
+/// The scores of an object. The first and the last frame are not scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SequenceObject {
     /// Name of the sequence.
     pub sequence: String,
     /// Number of the object, from 1.
     pub object: u8,
-    /// Number of frames that count.
+    /// Number of scored frames.
     pub frames: usize,
-    /// In how many of them the annotation shows the object, but the result does not.
+    /// Number of scored frames in which the annotation shows the object, but the result does not.
     pub missed: usize,
     /// The mean of J and F.
     pub j_and_f: f64,
@@ -60,7 +60,7 @@ impl Report {
     /// Writes a CSV file with a row per object.
     ///
     /// # Errors
-    /// [`Error::Write`].
+    /// Returns [`Error::Write`] if the file cannot be written.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
         let rows = self.objects.iter().map(|object| {
             let SequenceObject { sequence, object, frames, missed, j_and_f, j, f } = object;
@@ -73,13 +73,13 @@ impl Report {
     }
 }
 
-/// Columns of the CSV file.
+/// The columns of the CSV file.
 const COLUMNS: [&str; 11] = [
     "sequence", "object", "frames", "missed", "j_and_f", "j_mean", "j_recall", "j_decay", "f_mean",
     "f_recall", "f_decay",
 ];
 
-/// A sequence: its folders and the frames that count.
+/// A sequence: its folders and the frames to score.
 #[derive(Debug)]
 struct Sequence {
     name: String,
@@ -89,13 +89,15 @@ struct Sequence {
     objects: u8,
 }
 
-/// Scores a folder with one folder of PNG files per sequence against annotations of the same
-/// structure, such as `Annotations/480p` of DAVIS. The first annotation of a sequence defines how many
-/// objects it has, and an object that the results lack scores as an empty mask.
+/// Scores a folder of results against annotations.
+///
+/// Both contain one folder of PNG files per sequence, like `Annotations/480p` of DAVIS. The first
+/// annotation of a sequence defines the number of its objects. An object that the results lack
+/// scores as an empty mask.
 ///
 /// # Errors
-/// [`Error::Sequence`] if a sequence, a frame, or an object does not fit the ground truth,
-/// [`Error::Read`], and [`Error::Png`].
+/// Returns [`Error::Sequence`] if a sequence, a frame, or an object does not fit the ground truth,
+/// and [`Error::Read`] or [`Error::Png`] if a file cannot be read.
 pub fn score(truth: &Path, results: &Path, options: &Options) -> Result<Report> {
     let names = match options.sequences.as_slice() {
         [] => sequence_names(truth)?,
@@ -103,7 +105,7 @@ pub fn score(truth: &Path, results: &Path, options: &Options) -> Result<Report> 
     };
     let open = |name: &String| open(name, truth, results, options.single_object);
     let sequences = names.par_iter().map(open).collect::<Result<Vec<_>>>()?;
-    // All frames of all sequences at once, so that all threads have work.
+    // All frames of all sequences are scored in one parallel loop to keep all threads busy.
     let frames: Vec<(&Sequence, &String)> = sequences
         .iter()
         .flat_map(|sequence| sequence.frames.iter().map(move |frame| (sequence, frame)))
@@ -132,7 +134,7 @@ fn wrong(folder: impl Into<PathBuf>, source: SequenceError) -> Error {
     Error::Sequence { folder: folder.into(), source }
 }
 
-/// The numbers of one object from the scores of all objects in each frame.
+/// Returns the scores of one object, given the scores of all objects in each frame.
 fn of_object(
     sequence: &Sequence,
     object: u8,
@@ -154,7 +156,7 @@ fn of_object(
     })
 }
 
-/// The scores of all objects in one frame.
+/// Returns the scores of all objects in one frame.
 fn frame_scores(sequence: &Sequence, frame: &str, single: bool) -> Result<Vec<FrameScore>> {
     let annotation = IndexImage::read(&sequence.truth.join(frame))?;
     let path = sequence.results.join(frame);
@@ -183,7 +185,7 @@ fn mask(image: &IndexImage, object: u8, single: bool) -> Option<ObjectMask> {
     ObjectMask::new(image.width as usize, image.height as usize, pixels)
 }
 
-/// Finds the frames and the number of objects of a sequence.
+/// Finds the scored frames and the number of objects of a sequence.
 fn open(name: &str, truth: &Path, results: &Path, single: bool) -> Result<Sequence> {
     let (own, results) = (truth.join(name), results.join(name));
     let mut frames = png_files(&own)?;
@@ -207,7 +209,7 @@ fn open(name: &str, truth: &Path, results: &Path, single: bool) -> Result<Sequen
     Ok(Sequence { name: name.to_owned(), truth: own, results, frames, objects })
 }
 
-/// The folders that contain PNG files.
+/// Returns the names of the folders that contain PNG files.
 fn sequence_names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for name in entries(folder)? {
@@ -228,7 +230,7 @@ fn png_files(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The names in a folder, sorted; hidden files are left out.
+/// Returns the names in a folder, sorted and without hidden files.
 fn entries(folder: &Path) -> Result<Vec<String>> {
     let failed = |source| Error::Read { path: folder.to_owned(), source };
     let mut names = Vec::new();

@@ -10,11 +10,11 @@ pub struct FrameScore {
     pub j: f64,
     /// Contour accuracy: the F measure of boundary pixels within a tolerance.
     pub f: f64,
-    /// Whether the annotation shows the object, but the mask is empty.
+    /// Whether the annotation shows the object but the mask is empty.
     pub missed: bool,
 }
 
-/// The scores of a mask; none if the annotation has another size.
+/// Scores a mask against an annotation; returns `None` if they differ in size.
 #[must_use]
 pub fn score_frame(mask: &ObjectMask, annotation: &ObjectMask) -> Option<FrameScore> {
     let same = (mask.width(), mask.height()) == (annotation.width(), annotation.height());
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn half_an_object() {
         let score = score_frame(&mask(&["##......"; 8]), &mask(&["####...."; 8])).unwrap();
-        // The boundaries are two columns apart, and the tolerance of so small a frame is one.
+        // The boundaries are two columns apart, but the tolerance of such a small frame is one.
         assert_eq!(score, FrameScore { j: 0.5, f: 0.0, missed: false });
         let score = score_frame(&mask(&["###....."; 8]), &mask(&["####...."; 8])).unwrap();
         assert_eq!(score, FrameScore { j: 0.75, f: 1.0, missed: false });

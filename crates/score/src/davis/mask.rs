@@ -9,25 +9,26 @@ pub struct ObjectMask {
 }
 
 impl ObjectMask {
-    /// A mask of these pixels, row by row; none unless there are `width * height`.
+    /// Creates a mask from `width * height` pixels in row-major order; returns `None` if their
+    /// number differs.
     #[must_use]
     pub fn new(width: usize, height: usize, pixels: Vec<bool>) -> Option<Self> {
         (width.checked_mul(height) == Some(pixels.len())).then_some(Self { width, height, pixels })
     }
 
-    /// Pixels per row.
+    /// Returns the number of columns.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// The pixels, row by row.
+    /// Returns the pixels in row-major order.
     #[must_use]
     pub fn pixels(&self) -> &[bool] {
         &self.pixels

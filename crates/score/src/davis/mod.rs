@@ -1,4 +1,5 @@
-//! Video object segmentation as DAVIS scores it: J, the overlap of regions, and F, that of boundaries.
+//! Video object segmentation as scored by DAVIS: J, the overlap of regions, and F, the agreement of
+//! boundaries.
 
 mod boundary;
 mod folder;

@@ -1,4 +1,4 @@
-//! Numbers over the frames of a track.
+//! Statistics over the frames of a track.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 pub struct Statistics {
     /// The mean.
     pub mean: f64,
-    /// The share of frames above 0.5.
+    /// The share of frames with a value above 0.5.
     pub recall: f64,
-    /// How much lower the mean of the last quarter is than that of the first.
+    /// The mean of the first quarter of the frames minus that of the last quarter.
     pub decay: f64,
 }
 
 impl Statistics {
-    /// The statistics of these frames; none without frames.
+    /// Computes the statistics of these frames, in their order; returns `None` if there are none.
     #[must_use]
     pub fn of_frames(values: &[f64]) -> Option<Self> {
         let mean = mean(values.iter().copied())?;
         let above = values.iter().filter(|value| **value > 0.5).count();
         let recall = above as f64 / values.len() as f64;
-        // Neighboring quarters share a frame.
+        // Adjacent quarters share a frame.
         let last = (values.len() - 1) as f64;
         let border = |quarter: u8| (last * f64::from(quarter) / 4.0 + 1.0 + 1e-10).round() - 1.0;
         let part = |from: u8| {
@@ -30,7 +30,7 @@ impl Statistics {
         Some(Self { mean, recall, decay: part(0)? - part(3)? })
     }
 
-    /// The mean of each number; none of an empty list.
+    /// Returns the mean of each statistic; `None` for an empty list.
     #[must_use]
     pub fn mean_of<'a>(list: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
         Some(Self {

@@ -7,8 +7,8 @@ use crate::{BBox, MaskError};
 
 /// A mask of `height` x `width` pixels as run lengths.
 ///
-/// The runs alternate between 0 and 1 and start with 0, so the first length may be zero. They run down
-/// the first column, then down the second, and so on.
+/// The runs alternate between 0 and 1 and start with 0, so the first length may be zero. They run
+/// down the first column, then down the second, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rle {
     height: u32,
@@ -17,11 +17,11 @@ pub struct Rle {
 }
 
 impl Rle {
-    /// The mask with these run lengths, which are kept as they are, empty runs included.
+    /// Creates a mask from run lengths, which are kept as they are, including empty runs.
     ///
     /// # Errors
-    /// [`MaskError::Counts`] if they do not add up to the number of pixels, and
-    /// [`MaskError::TooLarge`].
+    /// Returns [`MaskError::Counts`] if they do not add up to the number of pixels, and
+    /// [`MaskError::TooLarge`] if that number exceeds `u32`.
     pub fn new(height: u32, width: u32, counts: Vec<u32>) -> Result<Self, MaskError> {
         let pixels = pixels(height, width)?;
         let sum: u64 = counts.iter().copied().map(u64::from).sum();
@@ -31,10 +31,11 @@ impl Rle {
         Ok(Self { height, width, counts })
     }
 
-    /// The mask of these pixels, row by row.
+    /// Creates a mask from pixels in row-major order.
     ///
     /// # Errors
-    /// [`MaskError::Pixels`] if there are not `height * width` of them, and [`MaskError::TooLarge`].
+    /// Returns [`MaskError::Pixels`] if there are not `height * width` of them, and
+    /// [`MaskError::TooLarge`] if that number exceeds `u32`.
     pub fn from_mask(height: u32, width: u32, mask: &[bool]) -> Result<Self, MaskError> {
         let pixels = pixels(height, width)?;
         if mask.len() != pixels as usize {
@@ -57,8 +58,8 @@ impl Rle {
         Ok(Self { height, width, counts })
     }
 
-    /// The mask whose ones are these intervals of pixels: first, and behind the last; sorted, and
-    /// disjoint.
+    /// Creates the mask whose ones are these half-open intervals of pixels, which must be sorted
+    /// and disjoint.
     fn from_intervals(
         height: u32,
         width: u32,
@@ -69,7 +70,7 @@ impl Rle {
         let mut end = 0;
         for (first, behind) in intervals {
             match counts.last_mut() {
-                // It touches the one before.
+                // This interval touches the previous one.
                 Some(last) if first == end => *last += behind - first,
                 _ => counts.extend([first - end, behind - first]),
             }
@@ -81,7 +82,7 @@ impl Rle {
         Ok(Self { height, width, counts })
     }
 
-    /// The pixels, row by row.
+    /// Returns the pixels in row-major order.
     #[must_use]
     pub fn to_mask(&self) -> Vec<bool> {
         let (rows, columns) = (self.height as usize, self.width as usize);
@@ -94,31 +95,31 @@ impl Rle {
         mask
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     #[must_use]
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// The run lengths.
+    /// Returns the run lengths.
     #[must_use]
     pub fn counts(&self) -> &[u32] {
         &self.counts
     }
 
-    /// Number of ones.
+    /// Returns the number of ones.
     #[must_use]
     pub fn area(&self) -> u64 {
         self.counts.iter().skip(1).step_by(2).copied().map(u64::from).sum()
     }
 
-    /// The smallest box around all ones; of no size at the origin if there are none.
+    /// Returns the smallest box around all ones, or an empty box at the origin if there are none.
     #[must_use]
     pub fn bounding_box(&self) -> BBox {
         let rows = self.height;
@@ -126,7 +127,7 @@ impl Rle {
         for (first, behind) in self.intervals() {
             let last = behind - 1;
             let (start, end) = (first / rows, last / rows);
-            // A run that goes on in the next column holds a whole column's top and bottom.
+            // A run that continues into the next column covers the bottom row and the top row.
             let (high, low) = if start < end { (0, rows - 1) } else { (first % rows, last % rows) };
             (left, right) = (left.min(start), right.max(end));
             (top, bottom) = (top.min(high), bottom.max(low));
@@ -142,18 +143,19 @@ impl Rle {
         }
     }
 
-    /// The pixels that are one in any of the masks. The union of a single mask is the mask as it is.
+    /// Returns the pixels that are one in any of the masks. A single mask is returned unchanged.
     ///
     /// # Errors
-    /// [`MaskError::Sizes`] if the masks differ in size, [`MaskError::None`] if there are none.
+    /// Returns [`MaskError::Sizes`] if the masks differ in size, and [`MaskError::None`] if there
+    /// are none.
     pub fn union<'a>(masks: impl IntoIterator<Item = &'a Self>) -> Result<Self, MaskError> {
         Self::fold(masks, Self::or)
     }
 
-    /// The pixels that are one in all of the masks.
+    /// Returns the pixels that are one in all of the masks. A single mask is returned unchanged.
     ///
     /// # Errors
-    /// As [`Rle::union`].
+    /// Fails like [`Rle::union`].
     pub fn intersection<'a>(masks: impl IntoIterator<Item = &'a Self>) -> Result<Self, MaskError> {
         Self::fold(masks, |a, b| Self::from_intervals(a.height, a.width, common(a, b)))
     }
@@ -173,7 +175,7 @@ impl Rle {
     fn or(&self, other: &Self) -> Result<Self, MaskError> {
         let mut all: Vec<_> = self.intervals().chain(other.intervals()).collect();
         all.sort_unstable();
-        // Merges intervals that overlap.
+        // Merge the intervals that overlap or touch.
         let mut disjoint: Vec<(u32, u32)> = Vec::with_capacity(all.len());
         for (first, behind) in all {
             match disjoint.last_mut() {
@@ -184,17 +186,18 @@ impl Rle {
         Self::from_intervals(self.height, self.width, disjoint)
     }
 
-    /// Intersection over union with a mask of the ground truth. If that is a crowd, the
-    /// intersection is divided by the area of this mask instead. Zero if both are empty.
+    /// Returns the intersection over union with a mask of the ground truth, or zero if they do not
+    /// overlap. If `truth` is a crowd, the intersection is divided by the area of `self` instead of
+    /// the union.
     ///
     /// # Errors
-    /// [`MaskError::Sizes`].
+    /// Returns [`MaskError::Sizes`] if the masks differ in size.
     pub fn iou(&self, truth: &Self, crowd: bool) -> Result<f64, MaskError> {
         self.check_size(truth.height, truth.width)?;
         Ok(self.overlap(truth, crowd))
     }
 
-    /// As [`Rle::iou`], of masks that are known to have the same size.
+    /// Same as [`Rle::iou`], for masks that are known to have the same size.
     pub(crate) fn overlap(&self, truth: &Self, crowd: bool) -> f64 {
         let common: u64 = common(self, truth).map(|(a, b)| u64::from(b - a)).sum();
         let whole = if crowd { self.area() } else { self.area() + truth.area() - common };
@@ -204,7 +207,7 @@ impl Rle {
     /// Checks that the mask has this size.
     ///
     /// # Errors
-    /// [`MaskError::Sizes`].
+    /// Returns [`MaskError::Sizes`] if it has another.
     pub fn check_size(&self, height: u32, width: u32) -> Result<(), MaskError> {
         if (self.height, self.width) == (height, width) {
             return Ok(());
@@ -212,7 +215,7 @@ impl Rle {
         Err(MaskError::Sizes { expected: [height, width], found: [self.height, self.width] })
     }
 
-    /// The runs of ones that are not empty: first pixel, and behind the last.
+    /// Returns the nonempty runs of ones as half-open intervals of pixels.
     fn intervals(&self) -> impl Iterator<Item = (u32, u32)> {
         let mut end = 0;
         let runs = self.counts.iter().map(move |&count| {
@@ -224,7 +227,7 @@ impl Rle {
     }
 }
 
-/// The intervals that two masks share.
+/// Returns the intersections of the intervals of two masks.
 fn common(a: &Rle, b: &Rle) -> impl Iterator<Item = (u32, u32)> {
     let (mut a, mut b) = (a.intervals().peekable(), b.intervals().peekable());
     let mut next = move || {
@@ -246,7 +249,7 @@ fn common(a: &Rle, b: &Rle) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// Number of pixels, which has to fit the type of a run length.
+/// Returns the number of pixels, which must fit the type of a run length.
 fn pixels(height: u32, width: u32) -> Result<u32, MaskError> {
     height.checked_mul(width).ok_or(MaskError::TooLarge { height, width })
 }
@@ -257,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows of text, where `#` is a one.
+    /// Creates a mask from rows of text, where `#` is a one.
     fn mask(rows: &[&str]) -> Rle {
         let pixels: Vec<bool> =
             rows.iter().flat_map(|row| row.bytes()).map(|b| b == b'#').collect();

@@ -1,25 +1,26 @@
-//! Polygons and boxes to masks, pixel for pixel as pycocotools does it.
+//! Rasterizes polygons and boxes, pixel for pixel as pycocotools does.
 //!
-//! The outline is drawn on a grid that is five times finer. Where it steps from one fine column to the
-//! next across the center of a column of pixels, the runs change value from that height on; what
-//! two outlines cross is taken out again.
+//! The outline is drawn on a grid that is five times finer. Where it steps from one fine column to
+//! the next across the center of a pixel column, the mask changes value from that height on. Two
+//! changes at the same pixel cancel.
 
 use super::{Rle, pixels};
 use crate::{BBox, MaskError};
 
 /// Fine cells per pixel.
 const SCALE: f64 = 5.0;
-/// The outline is drawn cell by cell, so a point far away would take forever.
+/// The largest coordinate. The outline is drawn cell by cell, so a distant point would take
+/// forever.
 const MAX_COORDINATE: f64 = 1e6;
 
 impl Rle {
-    /// The union of polygons, each a list `x0, y0, x1, y1, ...` in pixels.
+    /// Returns the union of polygons, each a list `x0, y0, x1, y1, ...` in pixels.
     ///
     /// # Errors
-    /// [`MaskError::Polygon`] for an odd number of coordinates or fewer than three points (after the
-    /// first polygon, two are accepted and enclose nothing, as in pycocotools),
-    /// [`MaskError::Coordinate`] for one that is not finite or far outside, [`MaskError::None`]
-    /// without polygons, and [`MaskError::TooLarge`].
+    /// Returns [`MaskError::Polygon`] for an odd number of coordinates or fewer than three points
+    /// (after the first polygon, two points are accepted and enclose nothing, as in pycocotools),
+    /// [`MaskError::Coordinate`] for a coordinate that is not finite or more than a million pixels
+    /// from the origin, [`MaskError::None`] if there are no polygons, and [`MaskError::TooLarge`].
     pub fn from_polygons(
         height: u32,
         width: u32,
@@ -36,10 +37,10 @@ impl Rle {
         Self::union(&masks.collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// The pixels of a box.
+    /// Returns the pixels inside a box.
     ///
     /// # Errors
-    /// [`MaskError::Coordinate`] and [`MaskError::TooLarge`].
+    /// Returns [`MaskError::Coordinate`] or [`MaskError::TooLarge`].
     pub fn from_box(height: u32, width: u32, bbox: BBox) -> Result<Self, MaskError> {
         let (left, right) = (bbox.x, bbox.x + bbox.width);
         let (top, bottom) = (bbox.y, bbox.y + bbox.height);
@@ -47,7 +48,7 @@ impl Rle {
     }
 }
 
-/// The inside of one polygon.
+/// Returns the pixels inside one polygon.
 fn outline(height: u32, width: u32, points: &[f64]) -> Result<Rle, MaskError> {
     let size = pixels(height, width)?;
     if let Some(&value) = points.iter().find(|value| value.is_nan() || value.abs() > MAX_COORDINATE)
@@ -66,7 +67,7 @@ fn outline(height: u32, width: u32, points: &[f64]) -> Result<Rle, MaskError> {
         });
     }
     changes.sort_unstable();
-    // Two changes at one place undo each other.
+    // Two changes at the same pixel cancel.
     let mut odd: Vec<u32> = Vec::with_capacity(changes.len());
     for change in changes {
         if odd.last() == Some(&change) {
@@ -80,7 +81,7 @@ fn outline(height: u32, width: u32, points: &[f64]) -> Result<Rle, MaskError> {
     Rle::from_intervals(height, width, intervals.filter(|(first, behind)| first < behind))
 }
 
-/// Visits the fine cells from one corner to the next, both included.
+/// Visits the fine cells from one corner to the next, both inclusive.
 fn walk(from: (i64, i64), to: (i64, i64), mut visit: impl FnMut((i64, i64))) {
     let (dx, dy) = ((to.0 - from.0).abs(), (to.1 - from.1).abs());
     let along_x = dx >= dy;
@@ -88,7 +89,7 @@ fn walk(from: (i64, i64), to: (i64, i64), mut visit: impl FnMut((i64, i64))) {
     let (start, end) = if backwards { (to, from) } else { (from, to) };
     let steps = dx.max(dy);
     let rise = if along_x { end.1 - start.1 } else { end.0 - start.0 };
-    // Not a number where both corners are one cell; nothing is crossed there.
+    // NaN if both corners are in the same cell, where nothing is crossed.
     let slope = rise as f64 / steps as f64;
     for step in 0..=steps {
         let step = if backwards { steps - step } else { step };
@@ -100,7 +101,8 @@ fn walk(from: (i64, i64), to: (i64, i64), mut visit: impl FnMut((i64, i64))) {
     }
 }
 
-/// The pixel from which the runs change value, if the step crosses the center of a column.
+/// Returns the pixel from which the mask changes value, if the step crosses the center of a pixel
+/// column.
 fn crossing(from: (i64, i64), to: (i64, i64), height: u32, width: u32) -> Option<u32> {
     if from.0 == to.0 {
         return None;
@@ -124,7 +126,7 @@ mod tests {
     fn a_box_holds_its_pixels() {
         let mask = Rle::from_box(4, 5, BBox { x: 1.0, y: 1.0, width: 3.0, height: 2.0 }).unwrap();
         assert_eq!(mask.counts(), [5, 2, 2, 2, 2, 2, 5]);
-        // The last column to its end: no empty run follows.
+        // The box covers the last column to its end, so no empty run follows.
         let edge = Rle::from_box(2, 2, BBox { x: 1.0, y: 0.0, width: 9.0, height: 9.0 }).unwrap();
         assert_eq!(edge.counts(), [2, 2]);
         let out = Rle::from_box(2, 2, BBox { x: 7.0, y: 7.0, width: 9.0, height: 9.0 }).unwrap();

@@ -1,22 +1,24 @@
-//! Run lengths as the string in COCO's files.
+//! Run lengths as compressed strings in COCO files.
 //!
-//! From the fourth run on, a length is stored as its difference to the one two before. A number becomes
-//! groups of five bits, the lowest first; a sixth bit says that another group follows, and the highest
-//! bit of the last group is the sign. Each group plus 48 is a printable character.
+//! From the fourth run on, a length is stored as its difference from the length two runs before. A
+//! number is split into groups of five bits, the lowest first. A sixth bit says that another group
+//! follows, and the highest bit of the last group is the sign. Each group plus 48 is a printable
+//! character.
 
 use super::{Rle, pixels};
 use crate::MaskError;
 
 const FIRST: u8 = b'0';
 const MORE: i64 = 0x20;
-/// More groups would leave 64 bits.
+/// More groups would overflow 64 bits.
 const MAX_GROUPS: u32 = 12;
 
 impl Rle {
-    /// The mask of a string that [`Rle::to_text`] or pycocotools wrote.
+    /// Reads a mask from a string written by [`Rle::to_text`] or pycocotools.
     ///
     /// # Errors
-    /// [`MaskError::Character`], [`MaskError::CutOff`], [`MaskError::Run`], and as [`Rle::new`].
+    /// Returns [`MaskError::Character`], [`MaskError::CutOff`], or [`MaskError::Run`], and fails
+    /// like [`Rle::new`].
     pub fn from_text(height: u32, width: u32, text: &str) -> Result<Self, MaskError> {
         pixels(height, width)?;
         let mut counts: Vec<u32> = Vec::new();
@@ -30,7 +32,7 @@ impl Rle {
         Self::new(height, width, counts)
     }
 
-    /// The run lengths as a string, the same as of pycocotools byte for byte.
+    /// Returns the run lengths as a string, byte for byte the same as that of pycocotools.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -55,7 +57,7 @@ fn push(text: &mut String, mut number: i64) {
     }
 }
 
-/// The next number; none at the end of the text.
+/// Reads the next number; returns `None` at the end of the text.
 fn number(bytes: &mut impl Iterator<Item = (usize, u8)>) -> Result<Option<i64>, MaskError> {
     let mut number = 0;
     for group in 0..MAX_GROUPS {
@@ -90,7 +92,7 @@ mod tests {
         assert!(matches!(read("0é"), MaskError::Character { place: 1, .. }));
         assert!(matches!(read("0P"), MaskError::CutOff));
         assert!(matches!(read(&"P".repeat(40)), MaskError::CutOff));
-        // -1, as the first length.
+        // The first length is -1.
         assert!(matches!(read("O"), MaskError::Run { index: 0, count: -1 }));
         assert!(matches!(read("11"), MaskError::Counts { sum: 2, .. }));
         assert!(matches!(read(""), MaskError::Counts { sum: 0, .. }));

@@ -1,13 +1,13 @@
-//! What several tests share.
+//! Helpers that several tests share.
 
 use std::collections::BTreeMap;
 
 use score::coco::{Kind, Options, Summary};
 
-/// What pycocotools found, by evaluation and number.
+/// The numbers of pycocotools, by evaluation and metric.
 pub type Expected = BTreeMap<String, BTreeMap<String, Option<f64>>>;
 
-/// The evaluations of tools/parity/coco_eval.py that compare these shapes.
+/// Returns the evaluations of tools/parity/coco_eval.py and their options.
 pub fn evaluations() -> Vec<(&'static str, Options)> {
     let options = |kind, class_agnostic, box_areas| {
         let mut options = Options::default();

@@ -1,4 +1,4 @@
-//! Recipes of linear segmentation.
+//! Recipes for linear segmentation.
 
 use serde::Serialize;
 
@@ -11,16 +11,18 @@ use crate::segmentation::features::Layers;
 pub enum Recipe {
     /// DINOv3's configuration for ADE20K: dropout, batch norm, and a linear layer on the last block.
     Dinov3,
-    /// iBOT's: a linear layer on four blocks, with the augmentations of mmsegmentation.
+    /// iBOT's configuration: a linear layer on four blocks, with the augmentations of
+    /// mmsegmentation.
     Ibot,
-    /// DINOv2's: batch norm and a linear layer on the last block.
+    /// DINOv2's configuration: batch norm and a linear layer on the last block.
     Dinov2,
-    /// The same on the last four blocks, with a test on several scales and mirrored.
+    /// DINOv2's multi-scale configuration: the same on the last four blocks, tested at several
+    /// scales and mirrored.
     Dinov2Ms,
 }
 
 impl Recipe {
-    /// All of them, with the names that commands use.
+    /// All recipes, with their names in commands.
     pub const ALL: [(&str, Self); 4] = [
         ("dinov3", Self::Dinov3),
         ("ibot", Self::Ibot),
@@ -29,17 +31,17 @@ impl Recipe {
     ];
 }
 
-/// How the learning rate falls.
+/// How the learning rate decays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// Along half a cosine: one cycle that starts at its peak.
+    /// Half a cosine, from the peak to 0.
     Cosine,
-    /// Along a line.
+    /// A line, from the peak to 0.
     Linear,
 }
 
-/// What is averaged where windows of the test overlap.
+/// What is averaged where test windows overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Averaged {
@@ -49,69 +51,73 @@ pub enum Averaged {
     Logits,
 }
 
-/// Settings of training and test.
+/// Settings of training and testing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LinearConfig {
-    /// The recipe that the other values are from.
+    /// The recipe that the other values come from.
     pub recipe: Recipe,
     /// Blocks whose patch tokens are used.
     pub layers: Layers,
     /// Probability with which a channel is dropped in training.
     pub dropout: f64,
-    /// Whether features pass through batch norm. It sees the whole batch, like batch norm that is
+    /// Whether features pass through batch norm. It sees the whole batch, like batch norm
     /// synchronized over processes.
     pub batch_norm: bool,
     /// Peak learning rate of AdamW (betas 0.9 and 0.999).
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// How the learning rate falls over all iterations.
+    /// How the learning rate decays over all iterations.
     pub decay: Decay,
     /// Number of iterations.
     pub iterations: u64,
     /// Images per iteration.
     pub batch: usize,
-    /// Iterations in which the learning rate is also multiplied by a factor that grows linearly from
-    /// 1e-6 to 1.
+    /// Number of warm-up iterations, in which the decayed learning rate is also multiplied by a
+    /// factor that grows linearly from 1e-6 to 1.
     pub warmup: u64,
     /// Side of the square that the network sees, in pixels.
     pub crop: u32,
-    /// Pixels from one window of the test to the next.
+    /// Distance between test windows, in pixels.
     pub stride: u32,
-    /// Length of the shorter side of test images after resizing; crops of training images are cut after a
-    /// resize to this times a random factor from 0.5 to 2.
+    /// Length of the shorter side of test images after resizing, in pixels. Training images are
+    /// resized to this times a random factor from 0.5 to 2, then cropped.
     pub short_side: u32,
-    /// Maximum length of the longer side, with the same factor; `None` = any.
+    /// Maximum length of the longer side, times the same factor; `None` = unlimited.
     pub long_side: Option<u32>,
-    /// A training crop in which a class has a larger share is cut again, up to ten times; `None` = never.
+    /// Maximum share of a class in a training crop. A crop that reaches it, or shows fewer than two
+    /// classes, is drawn again, up to ten times; `None` = unlimited.
     pub max_class_share: Option<f64>,
-    /// Whether brightness, contrast, saturation, and hue of training crops vary.
+    /// Whether brightness, contrast, saturation, and hue of training crops are varied.
     pub photometric: bool,
-    /// What is averaged over windows.
+    /// What is averaged where windows overlap.
     pub averaged: Averaged,
     /// Scales at which test images are seen; probabilities are averaged over them.
     pub test_scales: Vec<f64>,
-    /// Whether test images are also seen mirrored.
+    /// Whether test images are also segmented mirrored.
     pub test_flip: bool,
-    /// Whether features of the training images are computed once, without augmentation: for short runs.
+    /// Whether features of the training images are computed only once, without augmentation, for
+    /// short runs.
     pub cached: bool,
-    /// Most memory for cached features, in GB.
+    /// Maximum memory for cached features, in GB.
     pub cache_gb: f64,
-    /// Seed of the head, of crops, and of dropout.
+    /// Seed of the head's weights, of crops, and of dropout.
     pub seed: u64,
 }
 
-/// Crop and stride of all recipes.
+/// Crop size of all recipes, in pixels.
 const CROP: u32 = 512;
+/// Window stride of all recipes, in pixels.
 const STRIDE: u32 = 341;
 
 impl LinearConfig {
-    /// The published values of a recipe.
+    /// Returns the published settings of a recipe.
     ///
     /// # Source
-    /// DINOv3's config-ade20k-linear-training.yaml; iBOT's configs for semantic segmentation with a linear
-    /// head; DINOv2's segmentation configs, whose schedule other code for its features repeats.
+    /// DINOv3's config-ade20k-linear-training.yaml; iBOT's configs for semantic segmentation with a
+    /// linear head; DINOv2's segmentation configs, whose schedule is taken from other code for its
+    /// features.
     pub fn of(recipe: Recipe) -> Self {
         let dinov3 = Self {
             recipe,
@@ -172,7 +178,7 @@ impl LinearConfig {
         }
     }
 
-    /// Another number of iterations; the warm-up keeps its share of them.
+    /// Sets the number of iterations, and scales the warm-up in proportion.
     #[must_use]
     pub fn with_iterations(self, iterations: u64) -> Self {
         let warmup = (u128::from(self.warmup) * u128::from(iterations)
@@ -180,7 +186,7 @@ impl LinearConfig {
         Self { iterations, warmup, ..self }
     }
 
-    /// Another crop; the sides of images and the stride keep their ratio to it.
+    /// Sets the crop size, and scales image sides and the stride in proportion.
     #[must_use]
     pub fn with_crop(self, crop: u32) -> Self {
         let scaled =
@@ -194,7 +200,7 @@ impl LinearConfig {
         }
     }
 
-    /// Learning rate of iteration `t`, counted from 0.
+    /// Returns the learning rate of iteration `t`, counted from 0.
     pub fn lr_at(&self, t: u64) -> f64 {
         const FIRST: f64 = 1e-6;
         let share = t as f64 / self.iterations.max(1) as f64;
@@ -245,7 +251,7 @@ mod tests {
     fn learning_rates_rise_and_fall() {
         let config = LinearConfig::of(Recipe::Dinov3);
         assert!((config.lr_at(0) - 1e-9).abs() < 1e-12);
-        // A cosine, and half of it in the middle of the warm-up.
+        // In the middle of the warm-up, the rate is half of the cosine.
         let cosine = |t: f64| 0.5e-3 * (1.0 + (std::f64::consts::PI * t / 40_000.0).cos());
         assert!((config.lr_at(750) - 0.5 * cosine(750.0)).abs() < 1e-9);
         assert!((config.lr_at(20_000) - 0.5e-3).abs() < 1e-12);

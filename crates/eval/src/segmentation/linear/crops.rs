@@ -1,4 +1,4 @@
-//! Training crops of images and labels.
+//! Random crops of training images and their labels.
 
 use augment::rng::{Purpose, Rng};
 use data::decode::Image;
@@ -9,11 +9,11 @@ use super::photometric::Photometric;
 use crate::error::Result;
 use crate::segmentation::features::{resized, resized_labels};
 
-/// Number of the random choices of a crop.
+/// The [`Purpose::Choice`] number for crops.
 const CROP: u32 = 705;
-/// How often a crop is cut again if a class has too large a share.
+/// Number of times that a crop is drawn again if a class has too large a share.
 const TRIALS: usize = 10;
-/// Range of the factor of the size.
+/// Range of the random resize factor.
 const FACTORS: [f64; 2] = [0.5, 2.0];
 
 /// A crop, and the class of each of its pixels.
@@ -23,8 +23,8 @@ pub(super) struct Crop {
     pub(super) labels: Vec<u8>,
 }
 
-/// Width and height after a resize that keeps their ratio: the shorter side becomes `short`, or less if
-/// the longer one would exceed `long`.
+/// Returns the width and height after a resize that keeps the aspect ratio: the shorter side
+/// becomes `short`, or less if the longer one would exceed `long`.
 pub(super) fn fitted((width, height): (u32, u32), short: f64, long: Option<f64>) -> (u32, u32) {
     let (least, most) = (f64::from(width.min(height)), f64::from(width.max(height)));
     let factor = (short / least).min(long.map_or(f64::INFINITY, |long| long / most));
@@ -32,8 +32,8 @@ pub(super) fn fitted((width, height): (u32, u32), short: f64, long: Option<f64>)
     (side(width), side(height))
 }
 
-/// Cuts a random crop. Where the resized image is smaller, it is filled up with the color `fill`, and with
-/// ignored labels, at the right and at the bottom.
+/// Cuts a random crop of a randomly resized image. An image smaller than the crop is padded on the
+/// right and bottom with the color `fill` and ignored labels.
 pub(super) fn random_crop(
     sample: &DenseSample,
     config: &LinearConfig,
@@ -77,7 +77,8 @@ pub(super) fn random_crop(
     Ok(crop)
 }
 
-/// Share of the most frequent class among the labeled pixels of a crop; none if there is only one class.
+/// Returns the share of the most frequent class among the labeled pixels of a crop, or `None` if
+/// there are fewer than two classes.
 fn largest_share(labels: &LabelMap, (left, top): (u32, u32), side: u32) -> Option<f64> {
     let mut counts = [0_u32; 256];
     for y in top..labels.height.min(top + side) {
@@ -93,7 +94,7 @@ fn largest_share(labels: &LabelMap, (left, top): (u32, u32), side: u32) -> Optio
     several.then(|| f64::from(counts.iter().copied().max().unwrap_or(0)) / f64::from(total))
 }
 
-/// The square of this side at a place, filled up if it reaches beyond the image.
+/// Cuts a square of this side at `(left, top)`, padded where it extends beyond the image.
 pub(super) fn cut(
     image: &Image,
     labels: &LabelMap,
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
     use crate::segmentation::linear::Recipe;
 
-    /// An image whose first channel is its label.
+    /// Returns an image whose first channel is its label.
     fn sample(width: u32, height: u32) -> DenseSample {
         let id = |i: u32| (i / 7 % 5) as u8;
         let ids: Vec<u8> = (0..width * height).map(id).collect();

@@ -10,14 +10,14 @@ use crate::adamw::AdamW;
 use crate::error::{Error, Result};
 use data::dense::IGNORE;
 
-/// Number of the random choice of the first weights.
+/// The [`Purpose::Choice`] number for initial weights.
 const WEIGHTS: u32 = 704;
-/// Number of the random choices of dropout.
+/// The [`Purpose::Choice`] number for dropout.
 const DROPOUT: u32 = 707;
 const NORM_MOMENTUM: f64 = 0.1;
 const NORM_EPS: f64 = 1e-5;
 
-/// Batch norm (if any) and a linear layer, the same for each patch. Dropout comes before it.
+/// Optional batch norm and a linear layer, applied to each patch. Dropout comes before the head.
 #[derive(Debug)]
 pub struct LinearHead {
     /// Parameters, by name.
@@ -26,9 +26,9 @@ pub struct LinearHead {
     statistics: Option<[Tensor; 2]>,
 }
 
-/// Drops whole channels of images with probability `config.dropout`, and scales the others. A function of the
-/// seed and the iteration, so that it depends neither on where training was interrupted nor on what else
-/// draws random numbers.
+/// Drops whole channels of images with probability `config.dropout`, and scales the others up. The
+/// choice depends only on the seed and the iteration, so neither an interruption of training nor
+/// other random draws affect it.
 ///
 /// # Shapes
 /// - `maps`: `[B, D, h, w]`
@@ -45,7 +45,8 @@ pub(super) fn dropped(maps: &Tensor, config: &LinearConfig, iteration: u64) -> R
 }
 
 impl LinearHead {
-    /// Creates a head for `dim` channels: weights from N(0, 0.01), bias 0.
+    /// Creates a head for `dim` channels, with weights from a normal distribution of standard
+    /// deviation 0.01 and a bias of 0.
     pub(super) fn new(dim: i64, classes: i64, config: &LinearConfig, device: Device) -> Self {
         let mut rng = Rng::new(config.seed, 0, 0, Purpose::Choice(WEIGHTS));
         let weights: Vec<f32> = (0..dim * classes).map(|_| (0.01 * rng.normal()) as f32).collect();
@@ -64,7 +65,7 @@ impl LinearHead {
         Self { params: params.collect(), statistics }
     }
 
-    /// Logits of features `[B, D, h, w]`: `[B, K, h, w]`.
+    /// Computes the logits `[B, K, h, w]` of features `[B, D, h, w]`.
     pub(super) fn logits(&self, maps: &Tensor, train: bool) -> Result<Tensor> {
         let mut x = maps.shallow_clone();
         let param =
@@ -86,7 +87,7 @@ impl LinearHead {
         Ok(x.f_conv2d(weight, param("bias"), 1, 0, 1, 1)?)
     }
 
-    /// All tensors by name, outside of autograd.
+    /// Returns all tensors by name, detached from autograd.
     pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let params = self.params.iter().map(|(name, param)| ((*name).to_owned(), param.detach()));
         let names = ["norm.running_mean", "norm.running_var"];
@@ -95,7 +96,7 @@ impl LinearHead {
     }
 }
 
-/// A head in training, with the state of AdamW.
+/// A head in training and its AdamW state.
 pub(super) struct Trainee {
     pub(super) head: LinearHead,
     optimizer: AdamW,
@@ -107,8 +108,9 @@ impl Trainee {
         Self { head, optimizer }
     }
 
-    /// Takes one step on features `[B, D, h, w]` and classes `[B, H, W]` (uint8); returns the loss, the mean
-    /// cross-entropy over the pixels that are not ignored. Nothing changes if all of them are.
+    /// Takes one step on features `[B, D, h, w]` and classes `[B, H, W]` (uint8). Returns the loss,
+    /// which is the mean cross-entropy over the pixels that are not ignored, or `None` without a
+    /// change if all are.
     pub(super) fn step(
         &mut self,
         maps: &Tensor,
@@ -124,18 +126,18 @@ impl Trainee {
         if !value.is_finite() {
             return Err(Error::LossNotFinite { value });
         }
-        // Its gradient for the logits is the one that has been computed.
+        // A product whose gradient with respect to the logits is the one computed above.
         let product = (logits * gradient).f_sum(Kind::Float)?;
         self.optimizer.step(&product, lr, config.weight_decay, None)?;
         Ok(Some(value))
     }
 
-    /// Whether anything was learned, also before an interruption.
+    /// Returns whether any step was taken, including before an interruption.
     pub(super) fn has_learned(&self) -> bool {
         self.optimizer.has_stepped()
     }
 
-    /// All tensors of the state by name, which share memory with it.
+    /// Returns all tensors of the state by name; they share memory with it.
     pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let mut tensors = self.head.tensors();
         tensors.extend(self.optimizer.tensors());
@@ -143,11 +145,13 @@ impl Trainee {
     }
 }
 
-/// The mean cross-entropy of `logits` `[B, K, h, w]`, enlarged to the size of `labels` `[B, H, W]` (uint8), over the
-/// pixels that are not ignored, and its gradient for the logits.
+/// Computes the mean cross-entropy of `logits` `[B, K, h, w]`, upsampled to the size of `labels`
+/// `[B, H, W]` (uint8), over the pixels that are not ignored, and its gradient with respect to the
+/// logits.
 ///
-/// Images follow each other, so that enlarged logits stay in the cache: those of a batch would pass through memory many
-/// times. Bilinear interpolation is a product with a matrix along each side.
+/// Images are processed one by one, so that their upsampled logits stay in the cache; those of a
+/// whole batch would pass through memory many times. Bilinear interpolation is a matrix product
+/// along each side.
 fn loss_and_gradient(logits: &Tensor, labels: &Tensor) -> Result<(f64, Tensor)> {
     let (small, size) = (logits.size(), labels.size());
     let ignored = i64::from(IGNORE);
@@ -174,7 +178,7 @@ fn loss_and_gradient(logits: &Tensor, labels: &Tensor) -> Result<(f64, Tensor)> 
     Ok((f64::try_from(sum.f_div(&pixels)?)?, gradient))
 }
 
-/// The matrix `[from, to]` of bilinear interpolation from `from` to `to` values.
+/// Returns the matrix `[from, to]` that interpolates linearly from `from` to `to` values.
 fn enlarging(from: i64, to: i64, like: &Tensor) -> Result<Tensor> {
     let each = Tensor::f_eye(from, (like.kind(), like.device()))?.f_view([1, from, from, 1])?;
     Ok(each.f_upsample_bilinear2d([to, 1], false, None, None)?.f_view([from, to])?)
@@ -189,7 +193,7 @@ mod tests {
     use super::*;
     use crate::segmentation::linear::Recipe;
 
-    /// Against torch's own layers and optimizer (tools/parity/segmentation.py).
+    /// Compares with PyTorch's own layers and optimizer (tools/parity/segmentation.py).
     #[test]
     fn three_steps_are_those_of_torch() {
         let path = "tests/fixtures/segmentation.safetensors";

@@ -1,5 +1,5 @@
-//! Linear segmentation: a linear layer on the patch features of a frozen backbone, trained by one of the
-//! published recipes.
+//! Linear segmentation: a linear layer on the patch features of a frozen backbone, trained with a
+//! published recipe.
 
 mod config;
 mod crops;

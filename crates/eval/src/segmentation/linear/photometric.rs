@@ -2,7 +2,7 @@
 
 use augment::rng::Rng;
 
-/// Changes of brightness, contrast, saturation, and hue; each one with probability 1/2.
+/// Changes of brightness, contrast, saturation, and hue, each applied with probability 1/2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Photometric {
     /// Added to all values.
@@ -26,13 +26,13 @@ impl Photometric {
         let brightness = maybe(-32.0, 32.0);
         let contrast = maybe(0.5, 1.5);
         let saturation = maybe(0.5, 1.5);
-        // 18 steps of OpenCV's hue, which has 180 of them.
+        // 18 units of OpenCV's hue, which has 180 in total.
         let hue = maybe(-36.0, 36.0);
         Self { brightness, contrast, contrast_first: rng.chance(0.5), saturation, hue }
     }
 
-    /// Changes interleaved pixels; each step rounds down and cuts off, as a conversion to bytes does.
-    /// Saturation and hue only change images of three channels.
+    /// Applies the changes to interleaved pixels. Each step rounds down and clamps, like a
+    /// conversion to bytes. Saturation and hue only change images with three channels.
     pub(super) fn apply(&self, pixels: &mut [u8], channels: usize) {
         let byte = |value: f64| value.clamp(0.0, 255.0) as u8;
         if let Some(delta) = self.brightness {
@@ -60,7 +60,7 @@ impl Photometric {
     }
 }
 
-/// Multiplies the saturation of a pixel and turns its hue by degrees.
+/// Multiplies the saturation of a pixel by `factor` and rotates its hue by `turn` degrees.
 fn recolored(pixel: [u8; 3], factor: f64, turn: f64) -> [u8; 3] {
     let [r, g, b] = pixel.map(f64::from);
     let (most, least) = (r.max(g).max(b), r.min(g).min(b));
@@ -77,7 +77,7 @@ fn recolored(pixel: [u8; 3], factor: f64, turn: f64) -> [u8; 3] {
     };
     let hue = (sixth + turn / 60.0).rem_euclid(6.0);
     let chroma = most * (chroma / most * factor).min(1.0);
-    // The share of each channel of the chroma is a trapezoid over the hue.
+    // The part of the chroma that each channel lacks is a trapezoid over the hue.
     let channel = |offset: f64| {
         let place = (offset + hue).rem_euclid(6.0);
         most - chroma * place.min(4.0 - place).clamp(0.0, 1.0)
@@ -116,12 +116,12 @@ mod tests {
             applied(Photometric { contrast: Some(0.5), ..NONE }, pixels.clone()),
             [100, 50, 25]
         );
-        // Half the saturation: half the distance from the largest value.
+        // Half the saturation halves the distance from the largest value.
         assert_eq!(
             applied(Photometric { saturation: Some(0.5), ..NONE }, pixels.clone()),
             [200, 150, 125]
         );
-        // A hue of 20 degrees becomes 140.
+        // The hue changes from 20 to 140 degrees.
         assert_eq!(
             applied(Photometric { hue: Some(120.0), ..NONE }, pixels.clone()),
             [50, 200, 100]

@@ -1,4 +1,4 @@
-//! The file from which training goes on after an interruption.
+//! The state file from which interrupted training resumes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,23 @@ use crate::error::{Error, Result};
 use crate::segmentation::evaluate::DenseData;
 use crate::segmentation::features::DenseNetwork;
 
-/// Where the state of training is saved, and what it is the state of.
+/// The file that stores the state of a training, and the identity of that training.
 #[derive(Debug, Clone)]
 pub struct StateFile {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Identifies network, images, and settings: a state of others is refused.
+    /// Identifies the network, images, and settings. The state of another training is refused.
     pub identity: String,
-    /// Iterations from one save to the next.
+    /// Number of iterations between saves.
     pub every: u64,
 }
 
 impl StateFile {
-    /// A file in `folder` for this training on features of `network`; `fingerprint` is that of the network. Every
-    /// training has a name of its own.
+    /// Returns the state file in `folder` for training on features of `network`, whose weights have
+    /// this `fingerprint`. Every training gets its own file name.
     ///
     /// # Errors
-    /// Returns an error if the settings cannot be written as text.
+    /// Returns an error if the settings cannot be serialized.
     pub fn in_folder(
         folder: &Path,
         fingerprint: &str,
@@ -43,10 +43,11 @@ impl StateFile {
         Self::of(folder, "segment", &subject, config)
     }
 
-    /// A file `PROTOCOL-ID.safetensors` in `folder` for a training of `subject`: network and images.
+    /// Returns the state file `PROTOCOL-ID.safetensors` in `folder` for a training of `subject`,
+    /// which describes the network and images.
     ///
     /// # Errors
-    /// Returns an error if the settings cannot be written as text.
+    /// Returns an error if the settings cannot be serialized.
     pub(crate) fn of(
         folder: &Path,
         protocol: &str,
@@ -69,7 +70,7 @@ const IDENTITY: &str = "identity";
 const ITERATION: &str = "iteration";
 
 impl StateFile {
-    /// Whether the state is saved after so many of all iterations.
+    /// Returns whether the state is to be saved after `done` of `iterations` iterations.
     pub(crate) fn is_due(&self, done: u64, iterations: u64) -> bool {
         done.is_multiple_of(self.every.max(1)) || done == iterations
     }
@@ -89,8 +90,8 @@ impl StateFile {
         write_safetensors(&self.path, &tensors, &metadata).map_err(Error::Tensors)
     }
 
-    /// Takes the values of the saved state over into the tensors of a new one, if there is one; returns the number of
-    /// iterations that it has done.
+    /// Copies the saved state, if any, into the tensors of a new one. Returns the number of
+    /// iterations that it has completed, or 0.
     pub(crate) fn load(&self, own: &BTreeMap<String, Tensor>) -> Result<u64> {
         if !self.path.exists() {
             return Ok(0);

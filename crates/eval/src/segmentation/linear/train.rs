@@ -1,4 +1,4 @@
-//! Training of the head.
+//! Training of the linear head.
 
 use data::dense::{DenseSample, in_order};
 use data::loader::BrokenImage;
@@ -16,30 +16,30 @@ use crate::order::{Order, permutation};
 use crate::segmentation::evaluate::DenseData;
 use crate::segmentation::features::{DenseNetwork, resized, resized_labels};
 
-/// Is called with the number of iterations done, and the loss of the last one; `None` if all its pixels
-/// are ignored.
+/// A callback for the number of completed iterations and the loss of the last one, which is `None`
+/// if all its pixels are ignored.
 pub type Progress<'a> = dyn FnMut(u64, Option<f64>) + 'a;
 
-/// What training did.
+/// Summary of a training.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct TrainReport {
     /// Number of training images.
     pub images: usize,
-    /// Iteration at which an interrupted training went on; 0 if it started anew.
+    /// Iteration at which an interrupted training resumed; 0 if it started from scratch.
     pub resumed_at: u64,
-    /// Mean loss of the last tenth of the iterations that this call did; `None` if there was nothing left to do, or
-    /// nothing was labeled.
+    /// Mean loss of the last tenth of this call's iterations; `None` if there was nothing left to
+    /// do or nothing was labeled.
     pub loss: Option<f64>,
-    /// Training images that could not be read; others took their places.
+    /// Training images that could not be read. With augmentation, other images replaced them.
     #[serde(skip)]
     pub broken: Vec<BrokenImage>,
 }
 
 /// Trains a head on patch features of a frozen network.
 ///
-/// Each image of an iteration is a function of the seed and its place in the whole of training, so a
-/// training that is interrupted and goes on gives the same head.
+/// Each image of an iteration depends only on the seed and its position in the whole training, so a
+/// training that is interrupted and resumed yields the same head.
 ///
 /// # Errors
 /// Returns an error if a setting is out of range, no image is readable, no pixel is labeled, the features
@@ -79,13 +79,13 @@ pub fn train(
     Ok((trainee.head, TrainReport { images, resumed_at, loss, broken }))
 }
 
-/// A training in progress.
+/// The state of a training in progress.
 struct Training<'a, 'b> {
     network: DenseNetwork<'a>,
     config: &'a LinearConfig,
     classes: i64,
     state: Option<&'a StateFile>,
-    /// There is none until the number of channels is known.
+    /// `None` until the number of channels is known.
     trainee: Option<Trainee>,
     losses: Vec<f64>,
     resumed_at: u64,
@@ -93,8 +93,8 @@ struct Training<'a, 'b> {
 }
 
 impl Training<'_, '_> {
-    /// Creates the head for features of this width, or takes over a saved one; returns the iteration at
-    /// which training goes on.
+    /// Creates the head for features of this width, or restores a saved one; returns the iteration
+    /// at which training starts.
     fn start(&mut self, dim: i64) -> Result<u64> {
         let head = LinearHead::new(dim, self.classes, self.config, self.network.frozen.device);
         let trainee = Trainee::new(head);
@@ -103,7 +103,7 @@ impl Training<'_, '_> {
         Ok(self.resumed_at)
     }
 
-    /// Does iteration `t` on features `[B, D, h, w]` and classes `[B, H, W]`.
+    /// Performs iteration `t` on features `[B, D, h, w]` and classes `[B, H, W]`.
     fn step(&mut self, t: u64, maps: &Tensor, labels: &Tensor) -> Result<()> {
         let Some(trainee) = &mut self.trainee else { return Ok(()) };
         let labels = labels.to_device(self.network.frozen.device);
@@ -133,7 +133,7 @@ fn augmented(
             order.draw(place, |index| data.set.load(index), |index| data.set.name(index))?;
         random_crop(&sample, config, &fill, at.epoch, at.index)
     };
-    // The first crop tells how wide features are.
+    // The first crop determines the feature width.
     let first = crop_at(0)?;
     let start = training.start(network.maps(&network.input(&[&first.image])?)?.size()[1])?;
     let (batch, side) = (config.batch, i64::from(config.crop));
@@ -155,7 +155,7 @@ fn augmented(
     Ok(order.broken())
 }
 
-/// Trains on features that are computed once, of the windows of each image without augmentation.
+/// Trains on features of the windows of each image, computed once and without augmentation.
 fn cached(
     training: &mut Training<'_, '_>,
     data: &DenseData<'_>,

@@ -1,4 +1,4 @@
-//! The test of a linear head on windows of an image.
+//! Sliding-window inference with a linear head.
 
 use data::decode::Image;
 use tch::{Kind, Tensor};
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::segmentation::evaluate::Segmenter;
 use crate::segmentation::features::{DenseNetwork, best_classes, resized};
 
-/// Windows that the network sees at once.
+/// Number of windows per forward pass.
 const WINDOWS_AT_ONCE: usize = 8;
 
 /// A frozen network with a trained head.
@@ -18,9 +18,9 @@ const WINDOWS_AT_ONCE: usize = 8;
 pub struct LinearSegmenter<'a> {
     /// The network.
     pub network: DenseNetwork<'a>,
-    /// The head.
+    /// The trained head.
     pub head: LinearHead,
-    /// Sizes and scales of the test.
+    /// The sizes and scales of the test.
     pub config: LinearConfig,
 }
 
@@ -58,13 +58,13 @@ impl Segmenter for LinearSegmenter<'_> {
 }
 
 impl LinearSegmenter<'_> {
-    /// Width and height at which the test sees an image.
+    /// Returns the width and height to which an image is resized at this scale.
     fn sides(&self, image: &Image, scale: f64) -> (u32, u32) {
         let long = self.config.long_side.map(|long| f64::from(long) * scale);
         fitted(image.dimensions(), f64::from(self.config.short_side) * scale, long)
     }
 
-    /// Scores of all pixels of `[1, C, H, W]`, averaged over windows: `[1, K, H, W]`.
+    /// Computes the scores `[1, K, H, W]` of all pixels of `[1, C, H, W]`, averaged over windows.
     fn slide(&self, image: &Tensor) -> Result<Tensor> {
         let size = image.size();
         let (height, width) = (size[2], size[3]);
@@ -94,14 +94,15 @@ impl LinearSegmenter<'_> {
         Ok(sum.unwrap_or_default() / count)
     }
 
-    /// Scores of the pixels of windows `[W, C, H, W]`.
+    /// Computes the scores `[W, K, H, W]` of the pixels of windows `[W, C, H, W]`, where the first
+    /// `W` is their number.
     fn of_windows(&self, windows: &Tensor) -> Result<Tensor> {
         let size = windows.size();
         let (height, width) = (size[2], size[3]);
         let patch = i64::from(self.network.frozen.network.patch_size());
         let logits = self.head.logits(&self.network.maps(windows)?, false)?; // [W, K, h, w]
         let (h, w) = (logits.size()[2], logits.size()[3]);
-        // Patches may reach beyond the window.
+        // Patches may extend beyond the window.
         let logits = logits.f_upsample_bilinear2d([h * patch, w * patch], false, None, None)?;
         let logits = logits.narrow(2, 0, height).narrow(3, 0, width);
         Ok(match self.config.averaged {
@@ -111,7 +112,8 @@ impl LinearSegmenter<'_> {
     }
 }
 
-/// Starts of windows of length `crop` that cover `side`; the last one ends with it.
+/// Returns the starts of windows of length `crop` that cover `side`; the last window ends at
+/// `side`.
 pub(super) fn starts(side: i64, crop: i64, stride: i64) -> impl Iterator<Item = i64> {
     let count = (side - crop + stride - 1).max(0) / stride + 1;
     (0..count).map(move |i| (i * stride).min((side - crop).max(0)))
