@@ -1,12 +1,12 @@
-//! The crops that a network sees of one image, as PNG files.
+//! Writes the crops that a network sees of an image as PNG files.
 //!
 //! ```text
 //! cargo run -p simdino-augment --example multicrop_to_png -- [IMAGE] [FOLDER]
 //! ```
 //!
-//! Without an image it draws one; without a folder it writes to `crops`. The name of a
-//! file says what was drawn for it. Another `epoch` or `sample` gives other crops; the same key gives the same
-//! crops, on any machine.
+//! Without an image, the example draws one; without a folder, it writes to `crops`. The name of a
+//! file states which operations were drawn for it. Another `epoch` or `sample` gives other crops;
+//! the same key gives the same crops on any machine.
 
 use std::path::{Path, PathBuf};
 
@@ -22,12 +22,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = arguments.next().unwrap_or_else(|| "crops".into());
     std::fs::create_dir_all(&folder)?;
 
-    // SimDINO's recipe: 2 global crops of 224 pixels, 10 local ones of 96.
+    // SimDINO's recipe: 2 global crops of 224 pixels and 10 local crops of 96.
     let multicrop = MultiCrop::new(&AugmentConfig::of(Preset::Simdino));
     let key = CropKey { seed: 0, epoch: 0, sample: 0 };
     let views = GLOBAL_CROPS + multicrop.config().local_crops_number;
 
-    // Every random choice is made first and can be looked at; then all crops are made together.
+    // Every random choice is made first and can be inspected; then all crops are made together.
     let plans: Vec<_> =
         (0..views).map(|view| multicrop.plan(image.dimensions(), key, view)).collect();
     let mut crops: Vec<Vec<u8>> =
@@ -65,7 +65,7 @@ fn save(path: &Path, side: u32, pixels: Vec<u8>) -> Result<(), Box<dyn std::erro
     Ok(crop.save(path)?)
 }
 
-/// Colored rings, `side` pixels wide and high.
+/// Draws colored rings, `side` pixels wide and high.
 fn rings(side: u32) -> RgbImage {
     let middle = f64::from(side) / 2.0;
     RgbImage::from_fn(side, side, |x, y| {

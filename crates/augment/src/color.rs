@@ -1,8 +1,9 @@
 //! Color jitter on 8-bit values with Pillow's rounding.
 //!
-//! Brightness, contrast, and saturation are blends `base + factor * (value - base)` with black,
-//! the rounded mean gray of the image, and the gray of the pixel; results are truncated towards
-//! zero and clipped to 0-255. Hue rotates the hue byte of Pillow's 8-bit HSV.
+//! Brightness, contrast, and saturation are blends `base + factor * (value - base)` with black, the
+//! rounded mean gray of the image, and the gray of the pixel; results are truncated towards zero
+//! and clipped to 0-255. The hue is rotated as in Pillow's 8-bit HSV, up to the deviations of
+//! [`hue`].
 //!
 //! # Deviations
 //! Factors are rounded to 1/8192 (16-bit fixed point), which changes values by at most one level;
@@ -12,24 +13,25 @@ use super::gray::{mean_gray, near_luma};
 use super::lanes::{LANES, mul_high};
 use super::planes::Planes;
 
-/// Largest factor of a blend; larger ones are cut to it.
+/// Largest factor of a blend; larger ones are clamped to it.
 const MAX_FACTOR: f64 = 3.99;
 
-/// A blend's factor with 13 fractional bits.
+/// Converts the factor of a blend to 13 fractional bits.
 fn fixed(factor: f64) -> i16 {
     (factor.clamp(0.0, MAX_FACTOR) * 8192.0).round() as i16
 }
 
-/// `base + factor * (value - base)`, floored and clipped.
+/// Computes `base + factor * (value - base)`, rounded down and clipped.
 ///
-/// The difference has 7 bits added, the factor has 13 and the high half of the product drops 16:
-/// 4 fractional bits remain, which the last shift floors. All of it stays in 16-bit lanes.
+/// The difference is shifted up by 7 bits, the factor has 13 fractional bits, and the high half of
+/// the product drops 16 bits. This leaves 4 fractional bits, which the last shift rounds down. All
+/// values fit 16-bit lanes.
 #[inline(always)]
 fn blend(value: u8, base: u8, factor: i16) -> u8 {
     let difference = (i16::from(value) - i16::from(base)) << 7;
     let scaled = mul_high(difference, factor);
-    // Cannot overflow; it is declared to wrap, because a check would prevent vectorization of the
-    // loops.
+    // The sum cannot overflow. It is computed with wrapping, because an overflow check would
+    // prevent the vectorization of the loops.
     (scaled.wrapping_add(i16::from(base) << 4) >> 4).clamp(0, 255) as u8
 }
 
@@ -44,19 +46,19 @@ fn blend_all(planes: &mut Planes, base: u8, factor: i16) {
     );
 }
 
-/// Blends with black: factor 0 is black, 1 changes nothing.
+/// Blends the image with black: factor 0 gives black, and 1 changes nothing.
 pub fn brightness(planes: &mut Planes, factor: f64) {
     blend_all(planes, 0, fixed(factor));
 }
 
-/// Blends with the image's mean gray: factor 0 is that gray, 1 changes nothing.
+/// Blends the image with its mean gray: factor 0 gives that gray, and 1 changes nothing.
 pub fn contrast(planes: &mut Planes, factor: f64) {
     let mean = mean_gray(planes);
     blend_all(planes, mean, fixed(factor));
 }
 
-/// Blends with the pixel's gray: factor 0 is a gray image, 1 changes nothing. Without three
-/// channels there is no color, and nothing changes.
+/// Blends each pixel with its gray value: factor 0 gives a gray image, and 1 changes nothing. An
+/// image without three channels has no color and is not changed.
 pub fn saturation(planes: &mut Planes, factor: f64) {
     let factor = fixed(factor);
     planes.map_pixels(
@@ -76,13 +78,14 @@ pub fn saturation(planes: &mut Planes, factor: f64) {
 }
 
 /// Rotates the hue by `turns` (-0.5 to 0.5 of the color circle), which is truncated to a multiple
-/// of 1/255 as in the reference. Gray is unchanged; without three channels, nothing changes.
+/// of 1/255 as in the reference. Gray is not changed, and neither is an image without three
+/// channels.
 ///
 /// # Deviations
-/// The reference goes through 8-bit HSV and therefore rounds the hue of each pixel to 1/255 turn
-/// and its saturation to 1/255. Here, only the result is rounded. The hue is rounded downwards, by
-/// half a step on average, and that half is added back. Over all colors, values differ by up to 4
-/// levels, by 0.36 on average.
+/// The reference goes through 8-bit HSV and therefore rounds the hue of each pixel to 1/255 of a
+/// turn and its saturation to 1/255. Here, only the result is rounded. The reference rounds the hue
+/// down, by half a step on average, which is compensated for here. Over all colors, values differ
+/// by up to 4 levels, and by 0.36 on average.
 pub fn hue(planes: &mut Planes, turns: f64) {
     let steps = (turns * 255.0).trunc().rem_euclid(255.0) - 0.5;
     // Sixths of a turn, -3 to 3, with 13 fractional bits.
@@ -98,25 +101,26 @@ pub fn hue(planes: &mut Planes, turns: f64) {
     );
 }
 
-/// Fractional bits of hues.
+/// Number of fractional bits of hues.
 const HUE_BITS: u32 = 3;
 
-/// One pixel, without branches and in 16-bit lanes, so that the loop vectorizes.
+/// Rotates the hue of one pixel, without branches and in 16-bit lanes, so that the loop vectorizes.
 ///
-/// Hues are in sixths of a turn times the pixel's chroma: so no division is needed, and nine times 255
-/// fit with [`HUE_BITS`]. `shift` is in sixths with 13 fractional bits.
+/// Hues are in sixths of a turn times the pixel's chroma, so no division is needed, and values up
+/// to 9 * 255 fit with [`HUE_BITS`] fractional bits. `shift` is in sixths of a turn with 13
+/// fractional bits.
 #[inline(always)]
 fn turn_hue([r, g, b]: [u8; 3], shift: i16) -> [u8; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
     let chroma = i16::from(max.wrapping_sub(min));
     let (red, green, blue) = (i16::from(r), i16::from(g), i16::from(b));
-    // From the color that is largest.
+    // The hue is measured from the largest color.
     let from_green = if g == max { (blue - red) + 2 * chroma } else { (red - green) + 4 * chroma };
     let sixths = if r == max { green - blue } else { from_green };
     let sixths = if sixths < 0 { sixths + 6 * chroma } else { sixths };
     let turned = (sixths << HUE_BITS).wrapping_add(mul_high(chroma << 6, shift));
     let one = chroma << HUE_BITS;
-    // A byte that counts 255 steps a turn wraps after 256.
+    // A hue byte has 255 steps per turn but wraps after 256.
     let step = (chroma * (6 << HUE_BITS)) >> 8;
     let whole = 6 * one + step;
     let turned = if turned < 0 { turned.wrapping_add(whole) } else { turned };
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_third_of_a_turn_moves_the_channels_round() {
-        // 1/3 turn is 85 of 255 steps, exactly, less half a step, which is 3 levels here.
+        // 1/3 of a turn is exactly 85 of 255 steps, minus half a step, which is 3 levels here.
         assert_eq!(apply([255, 0, 0], |p| hue(p, 1.0 / 3.0)), [3, 255, 0]);
         assert_eq!(apply([255, 0, 0], |p| hue(p, -1.0 / 3.0)), [3, 0, 255]);
         assert_eq!(apply([20, 70, 20], |p| hue(p, 1.0 / 3.0)), [20, 21, 70]);

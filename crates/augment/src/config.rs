@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Sides of crops, in pixels.
+/// Allowed sides of crops, in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 4..=4096;
 
 /// Which Gaussian blur is applied.
@@ -33,8 +33,8 @@ pub enum Preset {
     /// 8 local crops and Pillow's blur.
     Dino,
     /// 8 local crops, area ranges [0.32, 1] and [0.05, 0.32], and the blur `kernel9`. Blur
-    /// probabilities are 1, 0.1, and 0.5, as the reference states and SimDINO's copy applies; Meta's own
-    /// code draws the complement, so its published runs had `blur_prob: [0, 0.9, 0.5]`.
+    /// probabilities are 1, 0.1, and 0.5, as the reference states and SimDINO's copy applies;
+    /// Meta's own code draws the complement, so its published runs had `blur_prob: [0, 0.9, 0.5]`.
     Dinov2,
 }
 
@@ -68,8 +68,8 @@ pub struct AugmentConfig {
     pub contrast: f64,
     /// Strength of the saturation jitter s: the factor is drawn from [1 - s, 1 + s].
     pub saturation: f64,
-    /// Strength of the hue jitter h, at most 0.5: the shift is drawn from [-h, h], where 1 is a full
-    /// turn.
+    /// Strength of the hue jitter h, at most 0.5: the shift is drawn from [-h, h], where 1 is a
+    /// full turn.
     pub hue: f64,
     /// Probability of conversion to grayscale.
     pub gray_prob: f64,
@@ -177,16 +177,17 @@ impl AugmentConfig {
         problems
     }
 
-    /// Refuses changes of color where there is none.
+    /// Rejects changes of color for images that have no color.
     ///
     /// # Errors
-    /// [`Error::Config`] names the first key.
+    /// Returns [`Error::Config`] with the first offending key.
     pub fn check_colors(&self, channels: usize) -> Result<()> {
         let problem = self.color_problem(channels);
         problem.map_or(Ok(()), |(key, problem)| Err(Error::Config { key, problem }))
     }
 
-    /// Saturation, hue and gray are defined on red, green and blue; everything else on any values.
+    /// Returns the first setting that changes colors although there are none. Saturation, hue, and
+    /// gray are only defined for red, green, and blue; everything else applies to any channels.
     fn color_problem(&self, channels: usize) -> Option<Problem> {
         let strengths =
             [("saturation", self.saturation), ("hue", self.hue), ("gray_prob", self.gray_prob)];

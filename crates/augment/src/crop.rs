@@ -2,9 +2,9 @@
 
 use crate::rng::Rng;
 
-/// Number of tries before the fallback.
+/// Number of attempts before the fallback.
 const TRIES: usize = 10;
-/// Bounds of width / height.
+/// Bounds of the aspect ratio, width / height.
 const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
 /// A rectangle of whole pixels inside an image.
@@ -14,18 +14,18 @@ pub struct CropBox {
     pub left: u32,
     /// First row.
     pub top: u32,
-    /// Columns, at least 1.
+    /// Number of columns, at least 1.
     pub width: u32,
-    /// Rows, at least 1.
+    /// Number of rows, at least 1.
     pub height: u32,
 }
 
 /// Draws the box of a random resized crop in an image of `width` x `height` pixels.
 ///
 /// The area is uniform within `scale` times the image's area, and the logarithm of width / height
-/// is uniform between ln 3/4 and ln 4/3. A box that does not fit is redrawn, up to ten times;
-/// after that, the largest centered box with an allowed ratio is used. Both sides of the image
-/// must be at least 1.
+/// is uniform between ln 3/4 and ln 4/3. A box that does not fit is redrawn, up to ten times; then
+/// the largest centered box with an allowed ratio is used. Both sides of the image must be at least
+/// 1 pixel.
 ///
 /// # Source
 /// `RandomResizedCrop.get_params` of torchvision, rounding half to even as Python does.
@@ -45,7 +45,7 @@ pub fn random_resized_crop(rng: &mut Rng, width: u32, height: u32, scale: [f64; 
     centered_fallback(width, height)
 }
 
-/// The largest centered box whose ratio lies within [`RATIO`].
+/// Returns the largest centered box whose ratio lies within [`RATIO`].
 fn centered_fallback(width: u32, height: u32) -> CropBox {
     let ratio = f64::from(width) / f64::from(height);
     let (w, h) = if ratio < RATIO[0] {

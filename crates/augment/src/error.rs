@@ -1,11 +1,11 @@
-//! What can go wrong between an image and its crops.
+//! Errors that can occur between an image and its crops.
 
 use crate::crop::CropBox;
 
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why crops cannot be made.
+/// Reasons why crops cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,17 +17,17 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// A buffer has not the size that the crops need.
+    /// A buffer does not have the size that the crops need.
     #[error("{what}: expected {expected}, got {got}")]
     Buffer {
         /// Which buffer or count.
         what: &'static str,
         /// Expected size.
         expected: usize,
-        /// Size found.
+        /// Actual size.
         got: usize,
     },
-    /// A crop that reaches beyond its image.
+    /// The area of a crop is not inside the image.
     #[error("the crop {area:?} does not lie inside an image of {width}x{height} pixels")]
     CropOutside {
         /// The crop.

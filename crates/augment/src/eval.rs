@@ -22,8 +22,8 @@ pub struct EvalTransform {
 }
 
 impl EvalTransform {
-    /// The square of side `crop` after a resize of the shorter side to 8/7 of it, rounded up to a
-    /// multiple of 8: 256 for 224, as in DINO, and 40 for 32.
+    /// Creates a transform that crops a square of side `crop` after resizing the shorter side to
+    /// 8/7 of that, rounded up to a multiple of 8: 256 for 224, as in DINO, and 40 for 32.
     pub fn for_crop(crop: u32) -> Self {
         Self { resize: crop.div_ceil(7) * 8, crop }
     }
@@ -43,8 +43,8 @@ impl EvalTransform {
     /// Writes the transformed image to `out`, `[crop, crop, channels]`.
     ///
     /// # Errors
-    /// Returns an error if the image has no pixels, if `resize` or `crop` is 0, or if `out` has
-    /// another size.
+    /// Returns an error if the image has no pixels, if `resize` or `crop` is 0, or if `out` does
+    /// not have `crop * crop * channels` bytes.
     pub fn apply_to(&self, image: Pixels<'_>, out: &mut [u8]) -> Result<()> {
         let (channels, side) = (image.channels(), self.crop as usize);
         if image.data().is_empty() || self.crop == 0 {
@@ -57,7 +57,8 @@ impl EvalTransform {
         out.fill(0);
         let (width, height) = self.resized((image.width(), image.height()));
         let (columns, rows) = (self.overlap(width), self.overlap(height));
-        // Only what the square shows: all of a long thin image, enlarged, can be many gigabytes.
+        // Only what the square shows is resized, because a long, thin image as a whole could take
+        // many gigabytes.
         let shown = CropBox {
             left: columns.from,
             top: rows.from,
@@ -75,14 +76,14 @@ impl EvalTransform {
         Ok(())
     }
 
-    /// Returns which part of a side of the resized image the square shows, and where.
+    /// Returns which part of a side of the resized image the square shows, and at which position.
     fn overlap(&self, side: u32) -> Overlap {
         let offset = self.offset(side);
         let (from, to) = (offset.max(0) as u32, (-offset).max(0) as usize);
         Overlap { from, to, length: side.min(self.crop) }
     }
 
-    /// Size after resizing; the longer side is rounded down.
+    /// Returns the size after resizing. The longer side is rounded down.
     fn resized(&self, (width, height): (u32, u32)) -> (u32, u32) {
         let long = |long: u32, short: u32| {
             let long = u64::from(self.resize) * u64::from(long) / u64::from(short.max(1));
@@ -95,7 +96,8 @@ impl EvalTransform {
         }
     }
 
-    /// Start of the square along a side of the resized image; negative if the square is larger.
+    /// Returns the start of the square along a side of the resized image; negative if the square is
+    /// larger.
     ///
     /// torchvision pads by half of the missing size, rounded down, and crops at half of the
     /// excess, rounded half to even.
@@ -112,7 +114,8 @@ fn nothing() -> Error {
     Error::Buffer { what: "pixels to evaluate", expected: 1, got: 0 }
 }
 
-/// Pixels along one axis: `length` of them from `from` of one image are at `to` of another.
+/// A range of pixels along one axis: `length` pixels from `from` of one image go to `to` of
+/// another.
 struct Overlap {
     from: u32,
     to: usize,
@@ -169,7 +172,7 @@ mod tests {
             let error = transform.apply_to((&image).into(), &mut vec![0; size]).unwrap_err();
             assert!(error.to_string().ends_with(&format!("expected 192, got {size}")), "{error}");
         }
-        // What the buffer contained before does not show through where the image ends.
+        // Previous contents of the buffer must not show through where the image ends.
         let mut out = vec![7; 3 * 64];
         transform.apply_to((&image).into(), &mut out).unwrap();
         assert_eq!(out, transform.apply((&image).into()).unwrap().data());
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_long_thin_image_takes_little_memory() {
-        // All of it would have 256 million times 256 pixels.
+        // The whole resized image would have 256 million times 256 pixels.
         for (width, height) in [(1_000_000, 1), (1, 1_000_000)] {
             let data = vec![77; 1_000_000];
             let image = Pixels::new(&data, width, height, 1).unwrap();
@@ -188,7 +191,7 @@ mod tests {
     }
 
     proptest! {
-        /// As all of the resized image, from which the square is cut.
+        /// The result equals the square that is cut from the whole resized image.
         #[test]
         fn the_square_is_that_of_the_whole_image(
             (width, height) in (1_u32..400, 1_u32..90), turn: bool, resize_to in 1_u32..60,

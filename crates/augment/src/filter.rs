@@ -1,8 +1,8 @@
 //! The weights of an antialiased bicubic resize along one axis (Catmull-Rom, a = -0.5).
 //!
 //! # Source
-//! Pillow's `precompute_coeffs` and `bicubic_filter`: when the image shrinks, the kernel is
-//! widened by the same factor, so every source pixel counts.
+//! Pillow's `precompute_coeffs` and `bicubic_filter`. When the image shrinks, the kernel is widened
+//! by the same factor, so every source pixel contributes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,23 +11,24 @@ use std::rc::Rc;
 
 use super::isa::Weight;
 
-/// Fractional bits of a weight.
+/// Number of fractional bits of a weight.
 pub(super) const WEIGHT_BITS: u32 = 14;
-/// Reach of the kernel on both sides, in target pixels when shrinking.
+/// Reach of the kernel on each side: in source pixels, or in target pixels when shrinking.
 const SUPPORT: f64 = 2.0;
-/// Bytes of filters that a thread keeps: enough for all crops of photographs of 500 pixels, at 3 to 10
-/// KB each. Those of large images take up to some hundred KB, so their number says little.
+/// Maximum size of the filters that a thread caches, in bytes. This is enough for all crops of
+/// photographs with sides of 500 pixels, whose filters take 3 to 10 KB each. The limit is not on
+/// their number, because filters of large images take up to several hundred KB.
 const MAX_KEPT_BYTES: usize = 12 << 20;
 
-/// For each target pixel, which source pixels it is made of.
+/// For each target pixel along an axis, the source pixels that contribute to it, and their weights.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Filter {
     targets: Vec<Target>,
-    /// Those of all target pixels, as many for each: [`WEIGHT_BITS`] fractional bits, the sum of those
-    /// of one target pixel one exactly, zeros at either end where it needs fewer. In pairs, by which
-    /// loops over them are unrolled.
+    /// Weights of all target pixels, the same number for each, with [`WEIGHT_BITS`] fractional
+    /// bits. The weights of a target pixel sum to exactly one; where fewer are needed, zeros are
+    /// added at either end. They are stored in pairs, by which loops over them are unrolled.
     weights: Vec<[Weight; 2]>,
-    /// Pairs of weights of a target pixel.
+    /// Number of pairs of weights per target pixel.
     pairs: usize,
 }
 
@@ -35,33 +36,33 @@ pub(super) struct Filter {
 struct Target {
     /// Source pixel of the first weight.
     start: u32,
-    /// Weights that are not there to fill up.
+    /// Number of weights that are not padding.
     taps: u16,
 }
 
-/// One target pixel.
+/// The source pixels and weights of one target pixel.
 pub(super) struct Taps<'a> {
     /// Source pixel of the first weight.
     pub(super) start: usize,
-    /// Weights, of which the last may be a zero for a source pixel that does not exist.
+    /// Weights. The last one may be a zero for a source pixel that does not exist.
     pub(super) weights: &'a [[Weight; 2]],
-    /// Weights that are not there to fill up.
+    /// Number of weights that are not padding.
     pub(super) count: u16,
 }
 
 impl Filter {
-    /// The filter from `from` pixels to `to` pixels, both at least 1.
+    /// Creates the filter that resizes `from` pixels to `to` pixels, both at least 1.
     pub(super) fn new(from: u32, to: u32) -> Self {
         Self::of_targets(from, to, 0..to)
     }
 
-    /// The `targets` among the `to` pixels of [`Filter::new`].
+    /// Creates the part of the filter for the `targets` among the `to` pixels of [`Filter::new`].
     fn of_targets(from: u32, to: u32, targets: Range<u32>) -> Self {
         let scale = f64::from(from) / f64::from(to.max(1));
         let stretch = scale.max(1.0);
         let reach = SUPPORT * stretch;
         let mut exact = Vec::new();
-        // Of all target pixels, one after the other.
+        // Weights of all target pixels, one pixel after the other.
         let mut weights = Vec::with_capacity(targets.len() * (2.0 * reach + 2.0) as usize);
         let target = |target: u32| {
             let center = (f64::from(target) + 0.5) * scale;
@@ -77,7 +78,7 @@ impl Filter {
         Self::filled(from, targets, &weights)
     }
 
-    /// Gives all targets as many weights, of which each now has as many as it needs.
+    /// Pads the weights, so that all target pixels have the same number of them.
     fn filled(from: u32, mut targets: Vec<Target>, mut weights: &[i16]) -> Self {
         let most = targets.iter().map(|target| target.taps).max().unwrap_or(0);
         let pairs = usize::from(most).div_ceil(2);
@@ -93,12 +94,12 @@ impl Filter {
         Self { targets, weights: all, pairs }
     }
 
-    /// Number of target pixels.
+    /// Returns the number of target pixels.
     pub(super) fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// What the target pixels from `first` on are made of, one after the other.
+    /// Iterates over the target pixels from `first` on.
     #[inline(always)]
     pub(super) fn from(&self, first: usize) -> impl Iterator<Item = Taps<'_>> {
         let weights = self.weights[first * self.pairs..].chunks_exact(self.pairs);
@@ -112,7 +113,7 @@ impl Filter {
         )
     }
 
-    /// The filter whose target pixels stand in the opposite order.
+    /// Returns the filter with its target pixels in reverse order.
     fn mirrored(&self) -> Self {
         let weights = self.weights.chunks_exact(self.pairs).rev().flatten().copied();
         Self {
@@ -122,18 +123,18 @@ impl Filter {
         }
     }
 
-    /// The same target pixels, made of only those source pixels out of `from` that they need, which are
-    /// returned too.
+    /// Restricts the filter to the source pixels out of `from` that it needs, and returns it with
+    /// their range.
     fn within(mut self, from: u32) -> (Self, Range<u32>) {
         let first = self.targets.iter().map(|target| target.start).min().unwrap_or(0);
         let last = self.targets.iter().map(|target| target.start).max().unwrap_or(0);
         self.targets.iter_mut().for_each(|target| target.start -= first);
-        // The last weight may stand for a source pixel that does not exist.
+        // The last weight may belong to a source pixel that does not exist.
         let end = (last + 2 * self.pairs as u32).min(from);
         (self, first..end)
     }
 
-    /// Pairs of weights of a target pixel.
+    /// Returns the number of pairs of weights per target pixel.
     pub(super) fn pairs(&self) -> usize {
         self.pairs
     }
@@ -143,12 +144,12 @@ impl Filter {
     }
 }
 
-/// Adds the weights to `all`, rounded, without those that round to nothing at the ends. How many were
-/// left out at the beginning is returned.
+/// Adds the rounded weights to `all`, without those at either end that round to zero. Returns how
+/// many were skipped at the beginning.
 fn push_rounded(exact: &[f64], all: &mut Vec<i16>) -> u32 {
     let factor = f64::from(1_u32 << WEIGHT_BITS) / exact.iter().sum::<f64>();
     let first = all.len();
-    // A cast, which drops the fraction, because `round` is a function call on most targets.
+    // Rounds by a cast that drops the fraction, because `round` is a function call on most targets.
     all.extend(exact.iter().map(|w| (w * factor + 0.5_f64.copysign(*w)) as i16));
     let weights = &mut all[first..];
     // The rounding error is added to the largest weight, so that a flat image does not change.
@@ -163,17 +164,17 @@ fn push_rounded(exact: &[f64], all: &mut Vec<i16>) -> u32 {
     skipped as u32
 }
 
-/// Keys' cubic with a = -0.5.
+/// Computes Keys' cubic with a = -0.5.
 fn cubic(x: f64) -> f64 {
     let x = x.abs();
-    // Computes both, so that the compiler selects a value without a branch.
+    // Both are computed, so that the compiler selects a value without a branch.
     let near = (1.5 * x - 2.5) * x * x + 1.0;
     let far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0;
     let inside = if x < 1.0 { near } else { far };
     if x < 2.0 { inside } else { 0.0 }
 }
 
-/// Filters by source size, target size and whether they are mirrored.
+/// A cache of filters by source size, target size, and whether they are mirrored.
 #[derive(Default)]
 struct Kept {
     filters: HashMap<(u32, u32, bool), Rc<Filter>>,
@@ -197,8 +198,8 @@ impl Kept {
     }
 }
 
-/// [`Filter::new`], mirrored if `flip`, remembered: a training run asks for the same sizes again and
-/// again.
+/// Returns [`Filter::new`], mirrored if `flip`, from a cache per thread: a training run requests
+/// the same sizes over and over.
 pub(super) fn filter(from: u32, to: u32, flip: bool) -> Rc<Filter> {
     thread_local! {
         static KEPT: RefCell<Kept> = RefCell::default();
@@ -206,14 +207,17 @@ pub(super) fn filter(from: u32, to: u32, flip: bool) -> Rc<Filter> {
     KEPT.with_borrow_mut(|kept| kept.get(from, to, flip))
 }
 
-/// The filter of the `targets` among `to` pixels, and the source pixels that it needs out of `from`: its source
-/// pixel 0 is the first of these. The weights of a target pixel are those of [`Filter::new`].
+/// Returns the part of a filter for the `targets` among `to` pixels, and the range of source pixels
+/// out of `from` that it needs. Source pixel 0 of the filter is the first one of that range. The
+/// weights of a target pixel are those of [`Filter::new`].
 pub(super) fn part(from: u32, to: u32, targets: Range<u32>) -> (Filter, Range<u32>) {
     if from <= to {
-        // An enlarged side can be far longer than the source, so that the others are not even listed.
+        // An enlarged side can be far longer than the source, so the other target pixels are not
+        // even computed.
         return Filter::of_targets(from, to, targets).within(from);
     }
-    // All of them have as many pairs, which decide how a sum is rounded; a part could need fewer.
+    // The number of pairs, which is the same for all target pixels, affects how a sum is rounded. A
+    // part by itself could need fewer pairs, so it is taken from the whole filter.
     let whole = filter(from, to, false);
     let (first, last) = (targets.start as usize, targets.end as usize);
     let weights = whole.weights[first * whole.pairs..last * whole.pairs].to_vec();
@@ -241,7 +245,7 @@ mod tests {
                 prop_assert!(used > 0 && used <= usize::from(taps.count));
                 let last = weights.iter().rposition(|w| *w != 0).unwrap();
                 prop_assert!(taps.start + last < from as usize);
-                // At most one after the end, to complete a pair.
+                // At most one weight may lie beyond the end, to complete a pair.
                 prop_assert!(taps.start + weights.len() <= from as usize + 1);
                 let sum: i32 = weights.iter().map(|&w| i32::from(w)).sum();
                 prop_assert_eq!(sum, 1 << WEIGHT_BITS);

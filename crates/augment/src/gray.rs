@@ -5,10 +5,11 @@ use simd::dispatch;
 
 use super::lanes::{LANES, mul_high};
 
-/// Pillow's `L`: `(19595 r + 38470 g + 7471 b + 0x8000) >> 16`, the weights .299, .587, .114.
+/// Computes Pillow's `L`: `(19595 r + 38470 g + 7471 b + 0x8000) >> 16`, which has the weights
+/// 0.299, 0.587, and 0.114.
 ///
-/// The weights sum to 65536, so green comes out of the product; what is left fits 16-bit factors,
-/// which SIMD multiplies twice as fast as 32-bit ones.
+/// The weights sum to 65536, so green can be taken out of the products. The remaining factors fit
+/// 16 bits, which SIMD multiplies twice as fast as 32 bits.
 #[inline(always)]
 pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {
     let (r, g, b) = (i16::from(r), i16::from(g), i16::from(b));
@@ -16,18 +17,19 @@ pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {
     (i32::from(g) + ((rest + 0x8000) >> 16)) as u8
 }
 
-/// [`luma`] in 16-bit lanes, of which twice as many fit a register: one value in a hundred is off by
-/// one level. Enough where the gray is blended or averaged, and not seen itself.
+/// Computes [`luma`] in 16-bit lanes, of which twice as many fit a register. One value in a hundred
+/// is off by one level, which is accurate enough where the gray is only blended or averaged.
 #[inline(always)]
 pub(super) fn near_luma(r: u8, g: u8, b: u8) -> u8 {
     let (r, g, b) = (i16::from(r), i16::from(g), i16::from(b));
-    // Seven fractional bits; half a level, and half a bit for each product, whose own are cut off.
+    // There are seven fractional bits. Added to them are half a level, and half a bit for each
+    // product, whose own lower bits are cut off.
     let rest = mul_high((r - g) << 7, 19595).wrapping_add(mul_high((b - g) << 7, 7471));
     g.wrapping_add(rest.wrapping_add(64 + 1) >> 7) as u8
 }
 
-/// Makes the image gray, in place; the three channels become equal. Without three channels
-/// nothing changes.
+/// Makes the image gray, in place: its three channels become equal. An image without three channels
+/// is not changed.
 pub fn grayscale(planes: &mut Planes) {
     planes.map_pixels(
         #[inline(always)]
@@ -40,8 +42,8 @@ pub fn grayscale(planes: &mut Planes) {
     );
 }
 
-/// The mean gray value, rounded half up, as Pillow's contrast uses it; without three channels the
-/// mean of all values; 0 for an empty image.
+/// Returns the mean gray value, rounded half up, as Pillow's contrast uses it. Without three
+/// channels, this is the mean of all values; for an empty image, it is 0.
 pub fn mean_gray(planes: &Planes) -> u8 {
     let (sum, count) = match planes.rgb() {
         Some(rgb) => (
@@ -67,7 +69,7 @@ fn gray_sum([red, green, blue]: [&[u8]; 3]) -> u64 {
         for i in 0..LANES {
             grays[i] = near_luma(r[i], g[i], b[i]);
         }
-        // A block's sum fits 16 bits: 64 * 255.
+        // The sum of a block, at most 64 * 255, fits 16 bits.
         sum += u64::from(grays.iter().fold(0_u16, |sum, &v| sum.wrapping_add(u16::from(v))));
     }
     let rest = red.iter().zip(green).zip(blue).map(|((&r, &g), &b)| u64::from(near_luma(r, g, b)));

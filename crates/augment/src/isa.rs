@@ -1,20 +1,21 @@
 //! The operations for which compilers do not reliably generate good SIMD code: the weighted sum of
-//! rows of samples and the transpose of squares of bytes, written once for each instruction set,
-//! behind [`Isa`].
+//! rows of samples, and the transpose of squares of bytes. They are written once for each
+//! instruction set, behind [`Isa`].
 //!
-//! Everything else is plain loops, see [`super::lanes`]. Closures are avoided: one that is not
-//! inlined is compiled without the instructions, and every operation in it becomes a call.
+//! Everything else is plain loops; see [`super::lanes`]. Closures are avoided: a closure that is
+//! not inlined is compiled without the instruction set, and every operation in it becomes a call.
 
 use super::lanes::{mul_high, transpose};
 
-/// Samples that are worked on together, see [`super::strip`].
+/// Number of samples that are processed together; see [`super::strip`].
 pub(crate) const WIDE: usize = 32;
-/// Side of the squares of bytes that are turned.
+/// Side of the squares of bytes that are transposed.
 pub(crate) const SQUARE: usize = WIDE / 2;
-/// Fractional bits of a sum: those of a sample and of a weight, less the 16 that are dropped.
+/// Number of fractional bits of a sum: those of a sample plus those of a weight, minus the 16 that
+/// are dropped.
 pub(super) const SUM_BITS: u32 = 6;
 
-/// So many samples: a byte less 128 each, with eight fractional bits. Aligned to a register.
+/// [`WIDE`] samples, each a byte minus 128 with eight fractional bits. Aligned to a register.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 pub(crate) struct Samples(pub(super) [i16; WIDE]);
@@ -23,7 +24,7 @@ impl Samples {
     pub(super) const ZERO: Self = Self([0; WIDE]);
 }
 
-/// A weight, twice: two 16-bit values at a time are spread over a register for less.
+/// A weight, stored twice: broadcasting two 16-bit values at a time over a register is cheaper.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Weight(pub(super) [i16; 2]);
 
@@ -37,35 +38,36 @@ impl Weight {
     }
 }
 
-/// [`SQUARE`] pixels of red, green and blue.
+/// [`SQUARE`] RGB pixels.
 pub(crate) type RgbLine = [u8; 3 * SQUARE];
 
-/// Sums of [`WIDE`] samples times weights, and what becomes of them.
+/// Operations on [`WIDE`] values at a time.
 pub(crate) trait Isa: Copy {
-    /// Sums in 16 bits.
+    /// [`WIDE`] sums in 16 bits.
     type Sums: Copy;
-    /// Bytes less 128.
+    /// [`WIDE`] bytes, minus 128.
     type Bytes: Copy;
-    /// Sums that begin at `value`.
+    /// Returns sums that start at `value`.
     fn start(self, value: i16) -> Self::Sums;
-    /// Adds the high halves of `samples` times `weight`.
+    /// Adds the high halves of the products of `samples` and `weight`.
     fn add(self, sums: Self::Sums, samples: &Samples, weight: Weight) -> Self::Sums;
-    /// Drops the lower [`SUM_BITS`] of the sums and clips what is left to -128..=127.
+    /// Drops the lowest [`SUM_BITS`] bits of the sums, and clips the rest to -128..=127.
     fn levels(self, sums: Self::Sums) -> Self::Bytes;
-    /// Bytes less 128.
+    /// Loads bytes, and subtracts 128.
     fn load(self, bytes: [u8; WIDE]) -> Self::Bytes;
-    /// The opposite of `load`.
+    /// Adds 128, and stores bytes: the inverse of `load`.
     fn store(self, bytes: Self::Bytes) -> [u8; WIDE];
-    /// Bytes as samples, in two halves.
+    /// Converts bytes to samples, in two halves.
     fn samples(self, bytes: Self::Bytes) -> [[i16; SQUARE]; 2];
-    /// Red, green and blue, less 128, of some pixels and, in the second half, of others.
+    /// Splits pixels into red, green, and blue, minus 128. The first half of each result comes from
+    /// `one`, and the second half from `other`.
     fn split(self, one: &RgbLine, other: &RgbLine) -> [Self::Bytes; 3];
-    /// Turns two squares, that of the first halves and that of the second: place `j` of line `i`
-    /// becomes place `i` of line `j`.
+    /// Transposes two squares, that of the first halves and that of the second halves: element `j`
+    /// of line `i` becomes element `i` of line `j`.
     fn transpose(self, lines: [Self::Bytes; SQUARE]) -> [Self::Bytes; SQUARE];
 }
 
-/// What the target has at least: SSE2 on x86-64, NEON on AArch64.
+/// The minimum that the target supports: SSE2 on x86-64, NEON on AArch64.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Baseline;
 
@@ -144,7 +146,7 @@ impl Isa for Baseline {
     }
 }
 
-/// Bytes less 128, or the opposite.
+/// Subtracts 128 from bytes, or adds it, which is the same.
 #[inline(always)]
 fn flipped(mut bytes: [u8; WIDE]) -> [u8; WIDE] {
     for byte in &mut bytes {
@@ -187,7 +189,7 @@ mod tests {
         assert!(others.iter().all(|bytes| *bytes == baseline));
     }
 
-    /// Sums, turned: the sums of all rows are the lines.
+    /// Computes sums and transposes them: the lines are the sums of all rows.
     struct Turn<'a>(&'a [Samples; SQUARE]);
 
     impl Kernel for Turn<'_> {

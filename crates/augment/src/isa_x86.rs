@@ -7,8 +7,8 @@ use simd::pulp::x86::{V3, V4};
 
 use super::isa::{Isa, RgbLine, SQUARE, SUM_BITS, Samples, WIDE, Weight};
 
-/// `[channel][third]`: where in a third of [`RgbLine`] the bytes of a channel are, for both halves
-/// of a register; with the highest bit set where they are not there.
+/// `[channel][third]`: where the bytes of a channel are in a third of [`RgbLine`], for both halves
+/// of a register. The highest bit is set for bytes that are in another third.
 const SPLIT: [[[u8; WIDE]; 3]; 3] = {
     let mut places = [[[0x80; WIDE]; 3]; 3];
     let mut i = 0;
@@ -123,7 +123,7 @@ impl Isa for V3 {
         let (one, other) = (one.as_chunks::<16>().0, other.as_chunks::<16>().0);
         let mut channels = [self.avx._mm256_set1_epi8(i8::MIN); 3];
         for third in 0..3 {
-            // Read as registers, because a cast would go through the stack.
+            // These are read as registers, because a cast would go through the stack.
             let [one, other] = [one, other].map(|line| pod_read_unaligned(&line[third]));
             let bytes = self.avx._mm256_setr_m128i(one, other);
             for c in 0..3 {
@@ -135,7 +135,7 @@ impl Isa for V3 {
         channels
     }
 
-    /// In four rounds the lines of one half are interleaved with those of the other.
+    /// In each of four rounds, the lines of one half are interleaved with those of the other.
     #[inline(always)]
     fn transpose(self, mut lines: [__m256i; SQUARE]) -> [__m256i; SQUARE] {
         for _ in 0..SQUARE.ilog2() {

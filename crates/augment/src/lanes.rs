@@ -4,10 +4,10 @@
 //! This requires a kernel and everything it calls to be `#[inline(always)]`: only code that is
 //! inlined into the dispatched closure is compiled with its instructions.
 
-/// Bytes that kernels work on at a time: one AVX-512 register.
+/// Number of bytes that kernels process at a time: one AVX-512 register.
 pub(crate) const LANES: usize = 64;
 
-/// Applies `f` to all bytes, [`LANES`] at a time; the rest is padded with its last byte.
+/// Applies `f` to all bytes, [`LANES`] at a time. The last block is padded with its last byte.
 #[inline(always)]
 pub(crate) fn map(bytes: &mut [u8], f: impl Fn(&mut [u8; LANES])) {
     let (blocks, rest) = bytes.as_chunks_mut::<LANES>();
@@ -21,7 +21,7 @@ pub(crate) fn map(bytes: &mut [u8], f: impl Fn(&mut [u8; LANES])) {
     }
 }
 
-/// Applies `f` to the bytes of three slices of one length, block by block as [`map`].
+/// Applies `f` to the bytes of three slices of the same length, block by block like [`map`].
 #[inline(always)]
 pub(crate) fn map_pixels(
     [red, green, blue]: [&mut [u8]; 3],
@@ -53,31 +53,33 @@ fn padded(rest: &[u8]) -> [u8; LANES] {
     block
 }
 
-/// Writes a block into `out`, or as much of it as there is room for at the end of a row.
+/// Writes a block to `out`, or only its beginning if `out` is shorter, as at the end of a row.
 #[inline(always)]
 pub(crate) fn put<const N: usize>(block: [u8; N], out: &mut [u8]) {
     match out.first_chunk_mut::<N>() {
-        // Of a size known to the compiler: no call.
+        // The size is known to the compiler, so this is not a call.
         Some(out) => *out = block,
         None => put_rest(&block, out),
     }
 }
 
-/// Apart, or the compiler makes one call of a copy of any length out of both.
+/// This is a separate function, because the compiler would otherwise merge both cases into one call
+/// of a copy of any length.
 #[cold]
 #[inline(never)]
 fn put_rest(block: &[u8], out: &mut [u8]) {
     out.copy_from_slice(&block[..out.len()]);
 }
 
-/// `(a * b) >> 16` of 16-bit factors: one instruction for a whole register of them.
+/// Computes `(a * b) >> 16`, which is one instruction for a whole register of 16-bit factors.
 #[inline(always)]
 pub(crate) fn mul_high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
-/// The transpose of 16 x 16 bytes: in four rounds the rows of one half are interleaved with those
-/// of the other. Written out, or compilers keep the rows in memory from round to round.
+/// Transposes 16 x 16 bytes: in each of four rounds, the rows of one half are interleaved with
+/// those of the other. The rounds are written out, because compilers would otherwise keep the rows
+/// in memory between them.
 #[inline(always)]
 pub(crate) fn transpose(rows: [[u8; 16]; 16]) -> [[u8; 16]; 16] {
     interleave(interleave(interleave(interleave(rows))))

@@ -2,9 +2,10 @@
 //!
 //! # Inside
 //!
-//! [`MultiCrop`] draws a [`CropPlan`] for each view from a [`CropKey`] and applies it; [`EvalTransform`] is the
-//! transform of evaluations. Each operation is a file of its own and follows Pillow and torchvision value by
-//! value, up to the deviations that its documentation states (`tests/parity.rs` holds it to that).
+//! [`MultiCrop`] draws a [`CropPlan`] for each view from a [`CropKey`] and applies it.
+//! [`EvalTransform`] is the transform for evaluations. Each operation has its own file and matches
+//! Pillow and torchvision value by value, up to the deviations that its documentation states and
+//! `tests/parity.rs` verifies.
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]

@@ -1,7 +1,7 @@
 //! The multi-crop augmentation: all crops of one image.
 //!
-//! A crop is first planned ([`CropPlan`], with every random choice) and then executed. A single
-//! thread processes each image and owns the scratch memory.
+//! A crop is first planned ([`CropPlan`], which contains every random choice) and then executed.
+//! Each image is processed by a single thread, which owns its scratch memory.
 
 use std::cell::RefCell;
 
@@ -26,7 +26,7 @@ thread_local! {
 pub struct CropKey {
     /// Seed of the run.
     pub seed: u64,
-    /// Epoch; for a weighted mix, how often the image was used before.
+    /// Epoch; for a weighted mix, how often the image has been used before.
     pub epoch: u64,
     /// Index of the image in its dataset.
     pub sample: u64,
@@ -52,15 +52,15 @@ pub struct CropPlan {
     pub area: CropBox,
     /// Side of the crop in pixels.
     pub side: u32,
-    /// Whether it is mirrored.
+    /// Whether the crop is mirrored.
     pub flip: bool,
     /// Color operations in order; `None` if the jitter is not applied.
     pub jitter: Option<[Jitter; 4]>,
-    /// Whether it is converted to gray.
+    /// Whether the crop is converted to gray.
     pub gray: bool,
-    /// Standard deviation of the blur, in pixels, if it is blurred.
+    /// Standard deviation of the blur, in pixels; `None` if the crop is not blurred.
     pub blur_sigma: Option<f64>,
-    /// Whether it is solarized.
+    /// Whether the crop is solarized.
     pub solarize: bool,
 }
 
@@ -82,15 +82,15 @@ impl MultiCrop {
         Self { config: config.clone() }
     }
 
-    /// Returns its configuration.
+    /// Returns the configuration of the augmentation.
     pub fn config(&self) -> &AugmentConfig {
         &self.config
     }
 
-    /// Draws the choices for crop `view` of an image of `width` x `height` pixels, both at least
-    /// 1; views 0 and 1 are the global crops.
+    /// Draws the choices for crop `view` of an image of `width` x `height` pixels, both at least 1.
+    /// Views 0 and 1 are the global crops.
     ///
-    /// All choices except the box take a fixed number of draws, whether they are needed or not, so
+    /// All choices except the area take a fixed number of draws, whether they are needed or not, so
     /// changing one probability does not affect the other choices.
     pub fn plan(&self, (width, height): (u32, u32), key: CropKey, view: usize) -> CropPlan {
         let c = &self.config;
@@ -129,9 +129,9 @@ impl MultiCrop {
     /// Makes all crops of `image`, each into its slice, `[side, side, channels]`.
     ///
     /// # Errors
-    /// Returns an error if the image has no pixels, or if the number or size of the slices does
-    /// not match the configuration: two of `channels * global_crops_size^2` bytes,
-    /// `local_crops_number` of `channels * local_crops_size^2`.
+    /// Returns an error if the image has no pixels, or if the slices do not match the
+    /// configuration: there must be two global slices of `channels * global_crops_size^2` bytes,
+    /// and `local_crops_number` local slices of `channels * local_crops_size^2` bytes.
     pub fn apply(
         &self,
         image: Pixels<'_>,
@@ -152,11 +152,11 @@ impl MultiCrop {
         self.apply_plans(image, &plans, global_out.chain(local_out))
     }
 
-    /// Makes crops according to their plans, all together, each into the next of `outs`.
+    /// Makes all crops according to their plans, each into the next slice of `outs`.
     ///
     /// # Errors
-    /// Returns an error if the size of a slice is not `channels * side^2`, or a plan is for a
-    /// different image.
+    /// Returns an error if the size of a slice is not `channels * side^2`, or if a plan does not
+    /// fit the image.
     pub fn apply_plans<'a>(
         &self,
         image: Pixels<'_>,
@@ -193,7 +193,8 @@ impl MultiCrop {
         }
     }
 
-    /// Operations of strength 0 are skipped, as in torchvision: a hue turn of 0 is not free.
+    /// Applies one step of the jitter. A hue of strength 0 is skipped, as in torchvision, because
+    /// even a rotation by 0 changes values slightly.
     fn jitter(&self, planes: &mut Planes, step: Jitter) {
         match step {
             Jitter::Brightness(factor) => color::brightness(planes, factor),
@@ -230,7 +231,7 @@ mod tests {
         RgbImage::from_fn(width, height, |x, y| Rgb([x * 5, y * 7, (x ^ y) * 11].map(|v| v as u8)))
     }
 
-    /// All crops one after the other.
+    /// Returns the pixels of all crops, one crop after the other.
     fn crops(config: &AugmentConfig, image: &RgbImage, key: CropKey) -> Vec<u8> {
         let global = 3 * (config.global_crops_size as usize).pow(2);
         let local = 3 * (config.local_crops_size as usize).pow(2);
@@ -294,12 +295,13 @@ mod tests {
         near(share(0, |p| matches!(p.jitter, Some([Jitter::Hue(_), ..]))), 0.2);
     }
 
-    /// torchvision's ColorJitter: factors uniform on their ranges, independent of an order that is
-    /// one of 24 with equal probability; sigma of the blur uniform.
+    /// As in torchvision's ColorJitter, factors are uniform on their ranges and independent of the
+    /// order, which is one of 24 with equal probability. The sigma of the blur is uniform.
     ///
-    /// Kolmogorov's distance of 20,000 draws is above 0.0138 once in a thousand tests; a range that
-    /// is off by 3% has a distance of 0.015 or more and is found more often than not, one off by
-    /// 5% practically always. Pearson's sum over 24 orders is above 49.7 once in a thousand.
+    /// The Kolmogorov distance of 20,000 draws exceeds 0.0138 in one of a thousand tests. A range
+    /// that is off by 3% has a distance of 0.015 or more and is detected more often than not, and
+    /// one that is off by 5% almost always. Pearson's sum over 24 orders exceeds 49.7 in one of a
+    /// thousand tests.
     #[test]
     fn strengths_are_distributed_as_torchvisions() {
         let multicrop = MultiCrop::new(&AugmentConfig { jitter_prob: 1.0, ..Default::default() });

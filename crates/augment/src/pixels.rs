@@ -1,6 +1,6 @@
 //! Decoded images as plain memory: 8 bits per value, any number of channels.
 
-/// A borrowed image: rows from the top, with interleaved channels.
+/// A borrowed image with interleaved channels, row by row from the top.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixels<'a> {
     data: &'a [u8],
@@ -10,34 +10,34 @@ pub struct Pixels<'a> {
 }
 
 impl<'a> Pixels<'a> {
-    /// Interprets `data` as an image; `None` if it does not have `width * height * channels`
-    /// bytes, or if there are no channels.
+    /// Interprets `data`, `[height, width, channels]`, as an image. Returns `None` if the size does
+    /// not match or there are no channels.
     pub fn new(data: &'a [u8], width: u32, height: u32, channels: usize) -> Option<Self> {
         let bytes = (width as usize).checked_mul(height as usize)?.checked_mul(channels)?;
         (bytes == data.len() && channels > 0).then_some(Self { data, width, height, channels })
     }
 
-    /// Pixels in a row.
+    /// Returns the number of pixels per row.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// Values of a pixel.
+    /// Returns the number of values per pixel.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// All values, `[height, width, channels]`.
+    /// Returns all values, `[height, width, channels]`.
     pub fn data(&self) -> &'a [u8] {
         self.data
     }
 
-    /// One row, `[width, channels]`.
+    /// Returns one row, `[width, channels]`.
     #[inline(always)]
     pub fn row(&self, y: usize) -> &'a [u8] {
         let bytes = self.width as usize * self.channels;

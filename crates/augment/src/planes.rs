@@ -1,6 +1,6 @@
 //! The working form of a crop: one plane per channel.
 //!
-//! Color operations mix the channels of one pixel. With separate channels, they become loops over
+//! Color operations mix the channels of a pixel. With separate channels, they become loops over
 //! three byte slices, which the compiler turns into SIMD code on every target.
 
 #[cfg(feature = "decode")]
@@ -10,10 +10,10 @@ use simd::dispatch;
 use super::lanes::{LANES, map, map_pixels};
 use crate::pixels::Pixels;
 
-/// Pixels that are split or joined at a time.
+/// Number of pixels that are split or joined at a time.
 const BLOCK: usize = 64;
 
-/// An image as planes of `width * height` bytes, one per channel, rows from the top.
+/// An image as planes of `width * height` bytes, one per channel, row by row from the top.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planes {
     width: usize,
@@ -23,7 +23,7 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// The planes of `image`.
+    /// Creates the planes of `image`.
     #[cfg(feature = "decode")]
     pub fn from_rgb(image: &RgbImage) -> Self {
         let mut planes = Self::default();
@@ -31,13 +31,13 @@ impl Planes {
         planes
     }
 
-    /// Resizes the planes; their contents are lost, but the allocation is kept.
+    /// Resizes the planes. Their contents become unspecified, but the allocation is kept.
     pub fn reshape(&mut self, width: usize, height: usize, channels: usize) {
         (self.width, self.height, self.channels) = (width, height, channels);
         self.data.resize(width * height * channels, 0);
     }
 
-    /// Loads the pixels of `image`; keeps the allocation.
+    /// Loads the pixels of `image`, reusing the allocation.
     pub fn load(&mut self, image: Pixels<'_>) {
         self.reshape(image.width() as usize, image.height() as usize, image.channels());
         match self.rgb_mut() {
@@ -54,7 +54,7 @@ impl Planes {
         }
     }
 
-    /// Writes interleaved pixels, `[height, width, channels]`, to a slice of the same size.
+    /// Writes interleaved pixels, `[height, width, channels]`, to a slice of exactly that size.
     pub fn store(&self, pixels: &mut [u8]) {
         debug_assert_eq!(pixels.len(), self.data.len());
         if let Some(planes) = self.rgb() {
@@ -69,7 +69,7 @@ impl Planes {
         }
     }
 
-    /// Returns the image with interleaved pixels; black if there are not three channels.
+    /// Returns the image with interleaved pixels. It is black if there are not three channels.
     #[cfg(feature = "decode")]
     pub fn to_rgb(&self) -> RgbImage {
         let mut image = RgbImage::new(self.width as u32, self.height as u32);
@@ -79,33 +79,33 @@ impl Planes {
         image
     }
 
-    /// Pixels in a row.
+    /// Returns the number of pixels per row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Number of planes.
+    /// Returns the number of planes.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// All planes in one slice, `[channels, height, width]`.
+    /// Returns all planes in one slice, `[channels, height, width]`.
     pub fn bytes(&self) -> &[u8] {
         &self.data
     }
 
-    /// All planes in one slice, `[channels, height, width]`.
+    /// Returns all planes in one mutable slice, `[channels, height, width]`.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.data
     }
 
-    /// Applies `f`, which must be `#[inline(always)]`, to all bytes, with the best instructions of
-    /// this machine.
+    /// Applies `f`, which must be `#[inline(always)]`, to all bytes, with the best instruction set
+    /// of this machine.
     #[inline]
     pub(super) fn map(&mut self, f: impl Fn(&mut [u8; LANES])) {
         dispatch(
@@ -114,7 +114,8 @@ impl Planes {
         );
     }
 
-    /// As [`Planes::map`], on red, green and blue; without three channels nothing changes.
+    /// Like [`Planes::map`], but for red, green, and blue together. Does nothing without three
+    /// channels.
     #[inline]
     pub(super) fn map_pixels(
         &mut self,
@@ -127,24 +128,24 @@ impl Planes {
         );
     }
 
-    /// One plane.
+    /// Returns one plane, `[height, width]`.
     pub fn channel(&self, channel: usize) -> &[u8] {
         let area = self.width * self.height;
         &self.data[channel * area..(channel + 1) * area]
     }
 
-    /// One plane, to be written.
+    /// Returns one mutable plane, `[height, width]`.
     pub fn channel_mut(&mut self, channel: usize) -> &mut [u8] {
         let area = self.width * self.height;
         &mut self.data[channel * area..(channel + 1) * area]
     }
 
-    /// Red, green and blue, if there are three channels.
+    /// Returns red, green, and blue, if there are three channels.
     pub fn rgb(&self) -> Option<[&[u8]; 3]> {
         (self.channels == 3).then(|| [self.channel(0), self.channel(1), self.channel(2)])
     }
 
-    /// Red, green and blue, to be written, if there are three channels.
+    /// Returns mutable red, green, and blue, if there are three channels.
     pub fn rgb_mut(&mut self) -> Option<[&mut [u8]; 3]> {
         if self.channels != 3 {
             return None;

@@ -1,4 +1,4 @@
-//! The augmentation with which classifiers are trained: a random crop, mirrored or not.
+//! The augmentation for training classifiers: a random crop, which may be mirrored.
 
 use std::cell::RefCell;
 
@@ -15,10 +15,10 @@ thread_local! {
     static PLANES: RefCell<Planes> = RefCell::default();
 }
 
-/// A random resized crop of a random area of 8 to 100% of the image, which is mirrored half of the
-/// time: torchvision's `RandomResizedCrop` with its default scale, and `RandomHorizontalFlip`.
+/// A random resized crop of 8% to 100% of the image's area, which is mirrored half of the time:
+/// torchvision's `RandomResizedCrop` with its default scale, and `RandomHorizontalFlip`.
 ///
-/// It is resized by the bicubic filter, as in DINOv2's linear probe; that of DINO is bilinear.
+/// The filter is bicubic, as in DINOv2's linear probe; DINO's is bilinear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RandomCrop {
     /// Side of the crop, in pixels.
@@ -27,16 +27,17 @@ pub struct RandomCrop {
     pub seed: u64,
 }
 
-/// Fraction of the area that a crop shows.
+/// Bounds of the fraction of the area that a crop shows.
 const SCALE: [f64; 2] = [0.08, 1.0];
 
 impl RandomCrop {
-    /// Crops of this side.
+    /// Creates the augmentation for crops of `side` x `side` pixels.
     pub fn new(side: u32, seed: u64) -> Self {
         Self { side, seed }
     }
 
-    /// The crop of use number `number` of an image: no two uses have the same choices.
+    /// Returns the random crop number `number`, `side` x `side` pixels. All choices depend only on
+    /// the seed and on `number`, so every use of an image needs its own number.
     ///
     /// # Errors
     /// Returns an error if the image has no pixels, or the side is 0.
@@ -76,7 +77,7 @@ mod tests {
         assert_eq!((of(0).dimensions(), of(0)), ((16, 16), of(0)));
         let all: Vec<_> = (0..20).map(of).collect();
         assert!((1..20).all(|i| all[i] != all[i - 1]));
-        // Red grows to the right in the image, so that it falls in a mirrored crop.
+        // Red increases to the right in the image, so it decreases in a mirrored crop.
         let mirrored = all.iter().filter(|crop| crop.data()[0] > crop.data()[3 * 15]).count();
         assert!((4..=16).contains(&mirrored), "{mirrored} of 20 are mirrored");
         assert_ne!(RandomCrop::new(16, 4).apply((&image).into(), 0).unwrap(), of(0));

@@ -1,13 +1,13 @@
 //! Crop and antialiased bicubic resize in one pass, for all crops of an image together.
 //!
-//! Both passes of a separable filter are weighted sums of rows if the rows are those of the other
-//! axis. Therefore, the image is transposed strip by strip (`strip.rs`); every crop filters its
-//! part of a strip along x while that is in the cache (`Middle`), and filters along y at the end.
-//! The order, x before y, and the intermediate rounding are Pillow's.
+//! Both passes of a separable filter are weighted sums of rows, if "rows" run along the other axis.
+//! Therefore, the image is transposed strip by strip (`strip.rs`). Every crop filters its part of a
+//! strip along x while the strip is in the cache (`Middle`), and filters along y at the end. The
+//! order, x before y, and the intermediate rounding are Pillow's.
 //!
 //! # Deviations
-//! Weights have 14 fractional bits and products 6 (Pillow: 22), so that sums fit 16 bits: about
-//! one value in thirty differs by one level (`tests/parity.rs`).
+//! Weights have 14 fractional bits and products have 6 (22 in Pillow), so that sums fit 16 bits.
+//! About one value in thirty differs by one level (`tests/parity.rs`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -38,12 +38,12 @@ pub struct Job {
 /// A crop after its first pass: its rows, filtered along x.
 #[derive(Default)]
 struct Middle {
-    /// `[channels, blocks, rows]`: a block is [`WIDE`] columns. There is at least one more, which
-    /// weights of zero may access; leftovers from previous images are kept.
+    /// `[channels, blocks, rows]`, where a block has [`WIDE`] columns. There is at least one more
+    /// element, which weights of zero may access; leftovers from previous images remain at the end.
     values: Vec<Samples>,
-    /// Blocks in a row.
+    /// Number of blocks per row.
     blocks: usize,
-    /// Rows of the area.
+    /// Number of rows of the area.
     rows: usize,
 }
 
@@ -58,7 +58,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Crops and resizes all `jobs` from `image`, each into its planes. As in torchvision, the crop
+/// Crops and resizes `image` for all `jobs`, each into its planes. As in torchvision, the crop
 /// comes first: nothing outside a job's area affects its result.
 ///
 /// # Errors
@@ -77,11 +77,11 @@ pub fn resize_crops(image: Pixels<'_>, jobs: &[Job], planes: &mut [Planes]) -> R
     resize_each(image, jobs, &mut Planes::default(), take)
 }
 
-/// Like [`resize_crops`], but passes one crop after the other to `take`, in `planes`, so that it
-/// stays in a near cache for the next operations.
+/// Like [`resize_crops`], but passes the crops to `take` one after the other, in `planes`, so that
+/// each stays in a near cache for the next operations.
 ///
 /// # Errors
-/// As [`resize_crops`], and the errors of `take`.
+/// Returns the errors of [`resize_crops`] and of `take`.
 pub fn resize_each(
     image: Pixels<'_>,
     jobs: &[Job],
@@ -116,11 +116,11 @@ pub fn resize(image: Pixels<'_>, width: u32, height: u32) -> Result<Planes> {
     Ok(planes)
 }
 
-/// The pixels `part` of the whole `image` resized to `width` x `height`: those of [`resize`], without
-/// computing the others. Both sides of `part` are at least 1.
+/// Computes the pixels `part` of the whole `image` resized to `width` x `height`. They are equal to
+/// those of [`resize`], but the others are not computed. Both sides of `part` must be at least 1.
 ///
 /// # Errors
-/// As [`resize`].
+/// Same as [`resize`].
 pub(super) fn resize_part(
     image: Pixels<'_>,
     (width, height): (u32, u32),
@@ -158,8 +158,7 @@ fn check(image: Pixels<'_>, job: &Job) -> Result<()> {
     }
 }
 
-/// Filters along x for all jobs, each with its filter of `columns`, one strip of the image after the
-/// other.
+/// Filters the image along x for all jobs, each with its filter in `columns`, strip by strip.
 fn first_passes(
     image: Pixels<'_>,
     jobs: &[Job],
@@ -217,7 +216,7 @@ impl Kernel for FirstPass<'_> {
     }
 }
 
-/// Some rows of one channel of a strip, and what is made of them.
+/// Some rows of one channel of a strip, and their filter.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     columns: &'a [Samples],
@@ -225,18 +224,18 @@ struct Part<'a> {
     rows: usize,
 }
 
-/// Where they go to in a channel of a [`Middle`].
+/// Where the filtered rows go in a channel of a [`Middle`].
 #[derive(Clone, Copy)]
 struct Place {
-    /// The first of them in the strip.
+    /// Index of the first of these rows in the strip.
     first: usize,
-    /// The row it is there.
+    /// Index of the same row in the [`Middle`].
     row: usize,
-    /// Rows there.
+    /// Number of rows of the [`Middle`].
     height: usize,
 }
 
-/// Filters part of a strip along x, [`BLOCK`] columns at a time, and turns it back.
+/// Filters part of a strip along x, [`BLOCK`] columns at a time, and transposes the result back.
 #[inline(always)]
 fn filter_columns<S: WeightedSum>(
     isa: impl Isa,
@@ -260,7 +259,8 @@ fn filter_columns<S: WeightedSum>(
     }
 }
 
-/// Writes half a block of a row, if there is such a row; what has wrapped is not one.
+/// Writes half a block of a row, if there is such a row; an index that has wrapped around is out of
+/// range.
 #[inline(always)]
 fn put_half(column: &mut [Samples], row: usize, second: bool, samples: &[i16; BLOCK]) {
     if let Some(values) = column.get_mut(row) {

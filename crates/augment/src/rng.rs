@@ -1,21 +1,23 @@
-//! The crate's only source of randomness: a counter-based generator whose key states what is
+//! The crate's only source of randomness: a counter-based generator whose key identifies what is
 //! drawn.
 //!
-//! Every draw is a pure function of (seed, epoch, sample, [`Purpose`]): no generator state is
-//! shared or stored anywhere, so neither the number of threads, nor the order of work, nor
-//! resuming a run can change a value. The stream is ChaCha with 8 rounds and the key itself is the
-//! seed, so streams never overlap. The values are a compatibility promise: a checkpoint resumed by
-//! a later version must produce the same crops (golden values in the tests below).
+//! Every draw is a pure function of (seed, epoch, sample, [`Purpose`]). No generator state is
+//! shared or stored anywhere, so neither the number of threads, nor the order of work, nor resuming
+//! a run can change a value. The stream is ChaCha with 8 rounds, whose 256-bit key consists of
+//! these inputs, so different streams are independent. The values are a compatibility promise: a
+//! checkpoint that is resumed by a later version must produce the same crops (see the golden values
+//! in the tests below).
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-/// The purpose of a stream of draws; streams of different purposes are independent.
+/// The purpose of a stream of draws. Streams of different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The permutation of an epoch (sample = 0).
     Shuffle,
-    /// All parameters of one crop; the view counts global crops first, then local ones.
+    /// All parameters of one crop; contains the number of the view, counting global crops first,
+    /// then local ones.
     Crop(u32),
     /// Which crops of a step are masked, and how much (sample = step).
     Mask,
@@ -28,12 +30,12 @@ pub enum Purpose {
     /// The permutation of one pass through a source that is mixed with others (epoch = number of
     /// the pass, sample = index of the source).
     Mix,
-    /// Choosing items for an evaluation or a picture; contains the caller's number.
+    /// The choice of items for an evaluation or a picture; contains the caller's number.
     Choice(u32),
 }
 
 impl Purpose {
-    /// (tag, detail). Tags are never reused, because they are part of the stream's key.
+    /// Returns (tag, detail). Tags must never be reused, because they are part of the stream's key.
     fn parts(self) -> (u32, u32) {
         match self {
             Self::Shuffle => (1, 0),
@@ -65,30 +67,30 @@ impl Rng {
         Self(ChaCha8Rng::from_seed(key))
     }
 
-    /// 64 uniform bits.
+    /// Draws 64 uniform bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// Uniform on [0, 1), a multiple of 2^-53.
+    /// Draws a uniform number from [0, 1), a multiple of 2^-53.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// Uniform on [low, high]; `low` if the two are equal. Always takes one draw.
+    /// Draws a uniform number from [low, high]; `low` if the two are equal. Always takes one draw.
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// True with probability `p`. Always takes one draw.
+    /// Returns `true` with probability `p`. Always takes one draw.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
-    /// Uniform on 0..n without bias; 0 for n = 0.
+    /// Draws a uniform index from `0..n` without bias; 0 if `n` is 0.
     ///
-    /// Source: Lemire, "Fast random integer generation in an interval" (2019): the high half of
-    /// a 64 x n product, redrawn in the few cases that would favor some values.
+    /// Source: Lemire, "Fast random integer generation in an interval" (2019): the high half of the
+    /// product of 64 bits and n, redrawn in the few cases that would favor some values.
     pub fn index(&mut self, n: usize) -> usize {
         let n = n as u64;
         if n == 0 {
@@ -104,9 +106,9 @@ impl Rng {
         (wide >> 64) as usize
     }
 
-    /// Standard normal (Box-Muller, the cosine half). Takes two draws.
+    /// Draws a standard normal number (Box-Muller, the cosine half). Always takes two draws.
     pub fn normal(&mut self) -> f64 {
-        // 1 - u lies in (0, 1], so that the logarithm is finite.
+        // 1 - u is in (0, 1], so the logarithm is finite.
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
@@ -118,7 +120,7 @@ impl Rng {
         }
     }
 
-    /// A uniformly random permutation of 0..n.
+    /// Draws a uniformly random permutation of `0..n`.
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..n).collect();
         self.shuffle(&mut order);
@@ -130,7 +132,8 @@ impl Rng {
 mod tests {
     use super::*;
 
-    /// Computed by a separate implementation of ChaCha with 8 rounds; must never change.
+    /// The values come from a separate implementation of ChaCha with 8 rounds and must never
+    /// change.
     #[test]
     fn values_are_those_of_every_other_version() {
         let mut rng = Rng::new(1, 2, 3, Purpose::Crop(4));
@@ -148,7 +151,7 @@ mod tests {
         for _ in 0..70_000 {
             counts[rng.index(7)] += 1;
         }
-        // Chi-square with 6 degrees of freedom: 22.5 is passed with probability 0.001.
+        // Chi-square with 6 degrees of freedom exceeds 22.5 with probability 0.001.
         let chi: f64 = counts.iter().map(|&c| (c as f64 - 10_000.0).powi(2) / 10_000.0).sum();
         assert!(chi < 22.5, "{counts:?}");
         assert_eq!((rng.index(1), rng.index(0)), (0, 0));

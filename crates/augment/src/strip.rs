@@ -1,4 +1,5 @@
-//! Some rows of an image, transposed: pixel column by pixel column, as 16-bit samples.
+//! Transposes some rows of an image: the result has one pixel column after the other, as 16-bit
+//! samples.
 
 use super::isa::{Isa, SQUARE, Samples, WIDE};
 use crate::pixels::Pixels;
@@ -8,13 +9,13 @@ pub(super) const ROWS: usize = WIDE;
 /// Number of columns that are transposed at a time.
 pub(super) const BLOCK: usize = SQUARE;
 
-/// Number of columns in a strip, including those that fill the last block.
+/// Returns the number of columns in a strip, including those that fill the last block.
 pub(super) fn columns(width: usize) -> usize {
     width.next_multiple_of(BLOCK)
 }
 
 /// Transposes the rows `start..start + ROWS` of `image`: `strip[c * columns(width) + x]` contains
-/// channel `c` of column `x`. Rows beyond the image have no defined content.
+/// channel `c` of column `x`. Rows beyond the image have unspecified contents.
 #[inline(always)]
 pub(super) fn turn(isa: impl Isa, image: Pixels<'_>, start: usize, strip: &mut [Samples]) {
     let width = columns(image.width() as usize);
@@ -33,8 +34,9 @@ pub(super) fn turn(isa: impl Isa, image: Pixels<'_>, start: usize, strip: &mut [
     }
 }
 
-/// Red, green and blue from (`left`, `top`) on: two squares of a channel beside each other that stand
-/// one above the other. Line `i` holds [`BLOCK`] pixels of row `i`, then of row `i + BLOCK`.
+/// Returns the red, green, and blue bytes from (`left`, `top`) on. The block of a channel consists
+/// of two squares, one below the other in the image: line `i` holds [`BLOCK`] pixels of row `i`,
+/// followed by those of row `i + BLOCK`.
 #[inline(always)]
 fn rgb_block<I: Isa>(isa: I, image: Pixels<'_>, left: usize, top: usize) -> [[I::Bytes; BLOCK]; 3] {
     let last = image.height() as usize - 1;
@@ -53,7 +55,8 @@ fn rgb_block<I: Isa>(isa: I, image: Pixels<'_>, left: usize, top: usize) -> [[I:
     block
 }
 
-/// Apart, so that blocks inside the image are copied without a call.
+/// Pads the end of a row with zeros. This is a separate function, so that blocks inside the image
+/// are copied without a call.
 #[cold]
 #[inline(never)]
 fn padded<const N: usize>(row: &[u8]) -> [u8; N] {
@@ -62,7 +65,7 @@ fn padded<const N: usize>(row: &[u8]) -> [u8; N] {
     pixels
 }
 
-/// As [`rgb_block`], of one channel of any number.
+/// Like [`rgb_block`], but for one channel of an image with any number of channels.
 #[inline(always)]
 fn channel_block<I: Isa>(
     isa: I,

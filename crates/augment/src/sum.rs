@@ -5,27 +5,27 @@ use super::isa::{Isa, SUM_BITS, Samples, WIDE, Weight};
 
 const _: () = assert!(SUM_BITS == 8 + WEIGHT_BITS - 16);
 
-/// With more pairs the bits that are dropped could add up to half a level; such filters (an image
-/// shrunk to less than a twelfth) sum in 32 bits.
+/// Maximum number of pairs for sums in 16 bits. With more pairs, the dropped bits could add up to
+/// half a level, so such filters (for images that shrink to less than a twelfth) sum in 32 bits.
 pub(super) const MAX_SHORT_PAIRS: usize = 24;
 
 /// A variant of the sum of samples times weights.
 pub(super) trait WeightedSum {
-    /// The sum of samples from `taps.start` on, rounded and clipped to bytes.
+    /// Computes the sum of samples from `taps.start` on, rounded and clipped to bytes.
     fn of<I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>) -> I::Bytes;
 }
 
-/// Of so many pairs of weights: the compiler leaves no loop.
+/// A sum over exactly `N` pairs of weights, which the compiler unrolls completely.
 pub(super) struct Pairs<const N: usize>;
 
-/// Of up to [`MAX_SHORT_PAIRS`] pairs.
+/// A sum over up to [`MAX_SHORT_PAIRS`] pairs of weights.
 pub(super) struct Short;
 
-/// Of any number.
+/// A sum over any number of pairs of weights.
 pub(super) struct Long;
 
-/// Carries out `$work` with `$sum` standing for the [`WeightedSum`] that suits the filter. Most crops
-/// need 2 to 6 pairs: 2 to enlarge, 6 to shrink to 0.4 of the size.
+/// Runs `$work` with `$sum` as the [`WeightedSum`] that suits the filter. Most crops need 2 to 6
+/// pairs: 2 to enlarge, and 6 to shrink to 0.4 of the size.
 macro_rules! with_sum {
     ($filter:expr, $sum:ident => $work:expr) => {
         with_sum!($filter, $sum => $work; 2 3 4 5 6)
@@ -54,7 +54,7 @@ impl<const N: usize> WeightedSum for Pairs<N> {
     fn of<I: Isa>(isa: I, samples: &[Samples], taps: Taps<'_>) -> I::Bytes {
         let samples = samples[taps.start..].as_chunks().0.first_chunk::<N>();
         let (Some(samples), Some(weights)) = (samples, taps.weights.first_chunk::<N>()) else {
-            return isa.load([0; WIDE]); // a filter has as many as it says, so never
+            return isa.load([0; WIDE]); // unreachable: a filter has `N` pairs
         };
         add(isa, samples, weights, taps.count)
     }
@@ -87,8 +87,8 @@ impl WeightedSum for Long {
     }
 }
 
-/// Half a level is added before the fractional bits are cut off, and half a bit for each tap, whose
-/// own lower bits are cut off.
+/// Computes a sum in 16 bits. Half a level is added because the fractional bits are cut off, and
+/// half a bit for each tap, because the lower bits of its product are cut off.
 #[inline(always)]
 fn add<I: Isa>(isa: I, samples: &[[Samples; 2]], weights: &[[Weight; 2]], count: u16) -> I::Bytes {
     let mut sums = isa.start((1 << (SUM_BITS - 1)) + (count / 2) as i16);
@@ -105,7 +105,7 @@ mod tests {
     use crate::isa::Baseline;
     use crate::rng::{Purpose, Rng};
 
-    /// By each way, from the second sample on.
+    /// Computes the sum in each way, from the second sample on.
     fn sums<const N: usize>(samples: &[Samples], weights: &[[Weight; 2]]) -> [[u8; WIDE]; 3] {
         let taps = || Taps { start: 1, weights, count: 2 * N as u16 };
         [

@@ -1,8 +1,9 @@
-//! Time and memory of opening a long list, cold and from its cache, or a large folder.
+//! Measures the time and memory for opening a long list, without and with its cache, or a large
+//! folder.
 //!
-//! `cargo run -p simdino-data --example list_memory -- [IMAGES] [folder]` (10 million unless told otherwise)
-//! writes a list of so many lines to a temporary folder, or so many empty files, opens it twice, each
-//! time in a fresh process, and prints seconds and resident bytes per image.
+//! `cargo run -p simdino-data --example list_memory -- [IMAGES] [folder]` writes a list of `IMAGES`
+//! lines (10 million by default) to a temporary folder, or that many empty files, opens it twice,
+//! each time in a new process, and prints the seconds and the resident bytes per image.
 
 use std::io::Write;
 use std::path::Path;

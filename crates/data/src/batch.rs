@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 
 /// The batch of an optimizer step, as one of its processes sees it.
 ///
-/// The batch has [`batch_size`](Self::batch_size) images over all processes. It is cut into
-/// `accumulate * world_size` contiguous parts of equal size: first by micro-batch, then by process.
-/// A value of this type always divides without a remainder.
+/// The batch has [`batch_size`](Self::batch_size) images over all processes. It is split into
+/// `accumulate * world_size` contiguous parts of equal size, first by micro-batch, then by process.
+/// The constructors guarantee that there is no remainder.
 ///
 /// ```
 /// use data::batch::BatchGeometry;
@@ -29,7 +29,7 @@ pub struct BatchGeometry {
 }
 
 impl BatchGeometry {
-    /// Returns the geometry of `batch_size` images in a single process and micro-batch.
+    /// Creates the geometry of a batch of `batch_size` images in a single process and micro-batch.
     ///
     /// # Errors
     /// Returns an error if `batch_size` is 0.
@@ -37,7 +37,7 @@ impl BatchGeometry {
         Self { batch_size, accumulate: 1, rank: 0, world_size: 1 }.validated()
     }
 
-    /// Returns the same batch in `accumulate` micro-batches.
+    /// Returns the same batch split into `accumulate` micro-batches.
     ///
     /// # Errors
     /// Returns an error if `accumulate` is 0 or the batch cannot be divided.
@@ -45,7 +45,7 @@ impl BatchGeometry {
         Self { accumulate, ..self }.validated()
     }
 
-    /// Returns the same batch as the process `rank` of `world_size` processes sees it.
+    /// Returns the same batch as process `rank` of `world_size` sees it.
     ///
     /// # Errors
     /// Returns an error if `rank` is not below `world_size` or the batch cannot be divided.
@@ -76,32 +76,33 @@ impl BatchGeometry {
         Ok(self)
     }
 
-    /// Images per optimizer step, over all processes and micro-batches.
+    /// Returns the number of images per optimizer step, over all processes and micro-batches.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// Micro-batches per optimizer step.
+    /// Returns the number of micro-batches per optimizer step.
     pub fn accumulate(&self) -> usize {
         self.accumulate
     }
 
-    /// Rank of this process, from 0.
+    /// Returns the rank of this process, from 0.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Number of processes.
+    /// Returns the number of processes.
     pub fn world_size(&self) -> usize {
         self.world_size
     }
 
-    /// Images of one process in one micro-batch.
+    /// Returns the number of images that one process handles in one micro-batch.
     pub fn micro_batch_size(&self) -> usize {
         self.batch_size / (self.accumulate * self.world_size)
     }
 
-    /// Rows of the batch that this process handles in micro-batch `micro`; none after the last.
+    /// Returns the rows of the batch that this process handles in micro-batch `micro`; the range is
+    /// empty if there is no such micro-batch.
     pub fn rows(&self, micro: usize) -> Range<usize> {
         let part = micro.saturating_mul(self.world_size).saturating_add(self.rank);
         let edge = |part: usize| part.saturating_mul(self.micro_batch_size()).min(self.batch_size);

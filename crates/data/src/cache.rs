@@ -1,8 +1,8 @@
 //! Caches images in memory from one epoch to the next, within a budget.
 //!
-//! Cached images are never evicted: every epoch reads all images once in a new order, so an image
-//! evicted for another would be needed just as soon. A cache for half of the images saves half of
-//! the reads.
+//! Cached images are never evicted: every epoch reads all images once in a new order, so an evicted
+//! image would be needed just as soon as the one that replaced it. A cache that holds half of the
+//! images saves half of the reads.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use crate::config::CacheKind;
 use crate::source::Payload;
 use decode::Image;
 
-/// Number of parts with a lock each, so that threads rarely wait for each other.
+/// Number of parts, each with its own lock, so that threads rarely wait for each other.
 const PARTS: usize = 16;
-/// Bytes that an entry takes in addition to the image: its place in the map, the counters, and the
-/// heap's overhead.
+/// Bytes that an entry takes in addition to the image itself: its slot in the map, the reference
+/// counts, and the overhead of the heap.
 const OVERHEAD: u64 = 160;
 
 type SourcePart = RwLock<HashMap<u32, Arc<Payload>>>;
 
-/// Images by index.
+/// Cached images by index.
 pub(crate) struct Cache {
     kind: CacheKind,
     parts: [SourcePart; PARTS],
@@ -43,8 +43,8 @@ impl Cache {
         self.part(index).read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
     }
 
-    /// Caches image `index` if there is room: the bytes of its file, or the decoded pixels. Only
-    /// images that could be decoded may be passed.
+    /// Caches image `index` if there is room: the bytes of its file, or its decoded pixels. Callers
+    /// must pass only images that could be decoded.
     pub(crate) fn offer(&self, index: usize, read: Payload, decoded: &Image) {
         let (bytes, keep): (_, Box<dyn FnOnce() -> Payload>) = match (self.kind, read) {
             (CacheKind::Encoded, Payload::Encoded(mut bytes)) => (
@@ -64,7 +64,7 @@ impl Cache {
         };
         let mut part = self.part(index).write().unwrap_or_else(PoisonError::into_inner);
         if part.insert(index, Arc::new(keep())).is_some() {
-            // Two threads have read it at once.
+            // Another thread has cached the same image in the meantime.
             self.bytes_left.fetch_add(bytes as u64 + OVERHEAD, Ordering::Relaxed);
         }
     }

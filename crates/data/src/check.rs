@@ -8,15 +8,15 @@ use rayon::prelude::*;
 use crate::dataset::{Dataset, Inspection};
 use crate::loader::BrokenImage;
 
-/// Minimum, median, and maximum of some sizes, in pixels; all 0 without images.
+/// Minimum, median, and maximum of a size, in pixels; all 0 if there are no images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Extent {
-    /// Smallest.
+    /// The smallest size.
     pub min: u32,
-    /// The median; of two middle values, the lower.
+    /// The median; the lower of the two middle values if there are two.
     pub median: u32,
-    /// Largest.
+    /// The largest size.
     pub max: u32,
 }
 
@@ -32,22 +32,21 @@ pub struct CheckReport {
     pub formats: BTreeMap<&'static str, usize>,
     /// Widths of the readable images.
     pub width: Extent,
-    /// Heights.
+    /// Heights of the readable images.
     pub height: Extent,
-    /// Shorter sides.
+    /// Shorter sides of the readable images.
     pub shorter_side: Extent,
     /// Number of readable images by shorter side; the key is the largest power of two not above
     /// it.
     pub side_histogram: BTreeMap<u32, usize>,
     /// Number of images by label, including broken ones.
     pub labels: BTreeMap<u32, usize>,
-    /// Images without a label.
+    /// Number of images without a label.
     pub unlabeled: usize,
-    /// Groups of images whose files are equal byte for byte, by index; keep the first of each
-    /// group.
+    /// Groups of images whose files are identical, by index; keep the first of each group.
     pub duplicates: Vec<Vec<usize>>,
-    /// For images of more than 8 bits per value, the 2nd and the 98th percentile of each channel,
-    /// in the values of the files, from a sample of pixels. Use them to choose `data.value_range`.
+    /// For images with more than 8 bits per value, the 2nd and the 98th percentile of each channel,
+    /// on the scale of the files, from a sample of pixels. They help to choose `data.value_range`.
     /// Empty if all images have 8 bits.
     pub value_percentiles: Vec<[f64; 2]>,
     /// Mean of each channel over all pixels, on the scale [0, 1].
@@ -61,8 +60,8 @@ const SAMPLED_PIXELS: usize = 1 << 18;
 /// Minimum number of pixels kept per image.
 const LEAST_SAMPLED: usize = 8;
 
-/// Reads every image on all cores. `progress` is called from many threads, once per image, with
-/// the number of images done so far.
+/// Reads every image, on the threads of the current rayon pool. `progress` is called from many
+/// threads, once per image, with the number of images done so far.
 pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport {
     let done = AtomicUsize::new(0);
     let sample = (SAMPLED_PIXELS / dataset.len().max(1)).max(LEAST_SAMPLED);
@@ -100,7 +99,8 @@ pub fn check(dataset: &Dataset, progress: impl Fn(usize) + Sync) -> CheckReport 
 }
 
 impl CheckReport {
-    /// Number of redundant images: the members of all groups of duplicates except the first.
+    /// Returns the number of redundant images: the members of all groups of duplicates except the
+    /// first of each.
     pub fn superfluous(&self) -> usize {
         self.duplicates.iter().map(|group| group.len() - 1).sum()
     }
@@ -112,8 +112,8 @@ struct Look {
     format: &'static str,
     width: u32,
     height: u32,
-    /// Sums of the channels' values and of their squares; they are integers, so that the order of
-    /// summation does not change the result.
+    /// Sums of the values of each channel, and sums of their squares. They are integers, so the
+    /// order of summation does not affect the result.
     sums: Vec<u64>,
     squares: Vec<u64>,
     values: Option<Vec<Vec<f64>>>,
@@ -158,10 +158,10 @@ fn summarize(looks: &[Look], channels: usize, report: &mut CheckReport) {
     }
 }
 
-/// See [`CheckReport::value_percentiles`].
+/// Computes [`CheckReport::value_percentiles`].
 fn percentiles(looks: &[Look], channels: usize) -> Vec<[f64; 2]> {
     let sampled = |channel: usize| {
-        // Among color images, the value of a gray image counts for each channel.
+        // A gray image among color images counts for every channel.
         let values = looks.iter().filter_map(|look| look.values.as_ref());
         let values = values.filter_map(|values| values.get(channel).or(values.first()));
         let mut values: Vec<f64> = values.flatten().copied().filter(|v| v.is_finite()).collect();

@@ -1,5 +1,5 @@
-//! Config sections about images: where they are and how they are read. Their defaults are defined only
-//! here.
+//! Config sections about images: where they are and how they are read. Their defaults are defined
+//! only here.
 
 use base::check::{Check, Problem};
 use decode::PixelFormat;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// Decide from the path. A folder or pattern of tar files is `shards`, one of `.parquet` files
-    /// is `parquet`, any other folder is `folder`, and a `.txt`, `.csv`, `.tsv`, or `.jsonl` file is
-    /// `list`.
+    /// is `parquet`, any other folder is `folder`, and a `.txt`, `.csv`, `.tsv`, or `.jsonl` file
+    /// is `list`.
     #[default]
     Auto,
     /// A tree of image files. If there are subfolders, the first level names the class.
@@ -35,13 +35,13 @@ pub struct DataConfig {
     /// Format of `path`.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub source: SourceKind,
-    /// Folder, list file, tar or parquet file, or a pattern (`*`, `{00..99}`) of such files. A build
-    /// with the feature `remote` also takes URLs (`https://`, `s3://`, `gs://`, `az://`). Required
-    /// unless `source` is `synthetic` or `mix` is given.
+    /// Folder, list file, tar or parquet file, or a pattern (`*`, `{00..99}`) of such files. A
+    /// build with the feature `remote` also takes URLs (`https://`, `s3://`, `gs://`, `az://`).
+    /// Required unless `source` is `synthetic` or `mix` is given.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub path: Option<String>,
-    /// Several sources in place of `path`. Each element has a `path` and, optionally, a `source` and
-    /// a `weight`.
+    /// Several sources in place of `path`. Each element has a `path` and, optionally, a `source`
+    /// and a `weight`.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub mix: Vec<MixEntry>,
     /// For images with more than 8 bits per value (PNG, TIFF): the values that become 0 and 255.
@@ -65,7 +65,8 @@ pub struct DataConfig {
     pub prefetch: usize,
     /// Images whose shorter side is below this, in pixels, count as broken.
     pub min_side: u32,
-    /// Largest fraction of broken images (0 to 1) among those read so far; beyond it, the run stops.
+    /// Largest fraction of broken images (0 to 1) among those read so far; beyond it, the run
+    /// stops.
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     pub max_bad_fraction: f64,
     /// What is kept in memory from one epoch to the next.
@@ -209,7 +210,7 @@ impl DataConfig {
         parts.collect::<Vec<_>>().join(" + ")
     }
 
-    /// Returns the path; empty where there is none, which no source can be read from.
+    /// Returns the path, or an empty string if there is none, from which no source can be opened.
     pub fn path_text(&self) -> &str {
         self.path.as_deref().unwrap_or_default()
     }
@@ -224,7 +225,7 @@ impl DataConfig {
         Self { channels: pixels.channels, value_range: pixels.value_range, ..self }
     }
 
-    /// Whether some of the images are synthetic.
+    /// Returns whether some of the images are synthetic.
     pub fn draws(&self) -> bool {
         let synthetic = |source| source == SourceKind::Synthetic;
         synthetic(self.source) || self.mix.iter().any(|entry| synthetic(entry.source))

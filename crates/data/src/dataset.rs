@@ -41,62 +41,64 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Reads RGB images from `source`; an image whose shorter side is below `min_side` pixels is
-    /// broken.
+    /// Creates a dataset of RGB images from `source`. An image whose shorter side is below
+    /// `min_side` pixels counts as broken.
     pub fn new(source: Box<dyn Source>, min_side: u32) -> Self {
         let cache = Cache::new(CacheKind::None, 0.0);
         let (fingerprint, stop) = (OnceLock::new(), OnceLock::new());
         Self { source, min_side, pixels: PixelFormat::RGB, cache, fingerprint, stop }
     }
 
-    /// Returns the same dataset with a different pixel format; an image with other channels is
-    /// broken.
+    /// Returns the same dataset with a different pixel format. An image with a different number of
+    /// channels counts as broken.
     pub fn with(self, pixels: PixelFormat) -> Self {
         Self { pixels, ..self }
     }
 
-    /// Number of values per pixel, for every image.
+    /// Returns the number of values per pixel, which is the same for every image.
     pub fn channels(&self) -> usize {
         self.pixels.channels
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.source.len()
     }
 
-    /// Whether there are no images; never the case for a dataset from [`open`].
+    /// Returns whether there are no images, which is never the case for a dataset from [`open`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How an epoch is composed, see [`Source::parts`].
+    /// Returns how an epoch is composed; see [`Source::parts`].
     pub fn parts(&self) -> Vec<SourcePart> {
         self.source.parts()
     }
 
-    /// Kind of the source: "folder", "list", "shards", "synthetic", or "mix".
+    /// Returns the kind of the source: "folder", "list", "shards", "parquet", "synthetic", or
+    /// "mix".
     pub fn kind(&self) -> &'static str {
         self.source.kind()
     }
 
-    /// Name of image `index` in its source; empty if the index is out of range.
+    /// Returns the name of image `index` in its source; empty if the index is out of range.
     pub fn name(&self, index: usize) -> String {
         self.source.name(index)
     }
 
-    /// Class of image `index`, if it has one.
+    /// Returns the class of image `index`, if it has one.
     pub fn label(&self, index: usize) -> Option<u32> {
         self.source.label(index)
     }
 
-    /// Names of the classes by label. Empty if there are no labels or they are plain numbers.
+    /// Returns the names of the classes, indexed by label; empty if there are no labels or they are
+    /// plain numbers.
     pub fn class_names(&self) -> &[String] {
         self.source.class_names()
     }
 
-    /// Number of classes: the number of names, or one more than the largest label; 0 without
-    /// labels. Plain numbers are counted on each call.
+    /// Returns the number of classes: the number of names, or one more than the largest label; 0
+    /// without labels. If the labels are plain numbers, each call scans all of them.
     pub fn num_classes(&self) -> usize {
         let named = self.class_names().len();
         if named > 0 {
@@ -106,20 +108,21 @@ impl Dataset {
         largest.map_or(0, |label| label as usize + 1)
     }
 
-    /// What the source found besides images: ignored files, unreadable labels.
+    /// Returns what the source found besides images, such as ignored files and unreadable labels.
     pub fn notices(&self) -> Notices {
         self.source.notices()
     }
 
-    /// A short hex digest that changes when names, labels, or sizes of the images change. The
-    /// first call reads the metadata of every file in a folder, which takes a while for a large
-    /// one; later calls return the same digest.
+    /// Returns a short hex digest that changes when names, labels, or sizes of the images change.
+    /// The first call reads the metadata of every file in a folder, which takes a while for a large
+    /// one; later calls return the cached digest.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.get_or_init(|| self.source.fingerprint()).clone()
     }
 
-    /// Returns up to `count` readable images, spread over the set so that classes that are stored
-    /// one after the other are all included. A few images are tried for each position.
+    /// Returns the indices of up to `count` readable images, spread evenly over the dataset,
+    /// because images may be stored class by class. A few images are tried for each of the `count`
+    /// positions.
     pub fn readable(&self, count: usize) -> Vec<usize> {
         const TRIES: usize = 8;
         let len = self.len();
@@ -130,13 +133,13 @@ impl Dataset {
             .collect()
     }
 
-    /// As soon as `flag` is set, loaders of this dataset stop waiting for images that do not
-    /// arrive, because a source may never respond. Only the first flag that is passed counts.
+    /// Makes loaders of this dataset stop waiting for images once `flag` is set, because a source
+    /// may never respond. Only the first flag that is passed has an effect.
     pub fn stop_on(&self, flag: Arc<AtomicBool>) {
         let _ = self.stop.set(flag);
     }
 
-    /// Whether the flag is set.
+    /// Returns whether the flag of [`Self::stop_on`] is set.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
@@ -144,7 +147,7 @@ impl Dataset {
     /// Reads and decodes image `index`.
     ///
     /// # Errors
-    /// [`Error::Image`] with the name of the image and the reason.
+    /// Returns [`Error::Image`] with the name of the image and the reason.
     pub fn image(&self, index: usize) -> Result<Image> {
         self.read(index).map_err(|error| self.named(index, error))
     }
@@ -159,11 +162,11 @@ impl Dataset {
         Ok(image)
     }
 
-    /// Like [`Dataset::image`], but also returns information about the file, including the values
-    /// of about `sample` of its pixels.
+    /// Like [`Dataset::image`], but bypasses the cache and also returns information about the file,
+    /// including the values of about `sample` of its pixels.
     ///
     /// # Errors
-    /// As [`Dataset::image`].
+    /// Same as [`Dataset::image`].
     pub fn inspect(&self, index: usize, sample: usize) -> Result<Inspection> {
         let inspection = self.load(index).and_then(|payload| match payload {
             Payload::Encoded(bytes) => {
@@ -181,7 +184,7 @@ impl Dataset {
         inspection.map_err(|error| self.named(index, error))
     }
 
-    /// Mask of the object in image `index` (0 or 255), if the source knows it.
+    /// Returns the mask of the object in image `index` (0 or 255), if the source has one.
     pub fn mask(&self, index: usize) -> Option<GrayImage> {
         self.source.mask(index)
     }
@@ -227,9 +230,11 @@ pub struct Inspection {
     pub image: Image,
     /// Format of the file, or "pixels".
     pub format: &'static str,
-    /// The first half of the SHA-256 of the file: equal files have equal digests.
+    /// The first half of the SHA-256 of the file, or of the pixels if there is no file; equal files
+    /// have equal digests.
     pub digest: [u8; 16],
-    /// For a file of more than 8 bits per value: values of each channel, at evenly spread pixels.
+    /// For a file with more than 8 bits per value, the values of each channel at evenly spread
+    /// pixels.
     pub values: Option<Vec<Vec<f64>>>,
 }
 

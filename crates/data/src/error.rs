@@ -7,10 +7,10 @@ use base::printable;
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The reason why there is no memory for a batch, from the provider of the memory.
+/// The reason why no memory was available for a batch, reported by the provider of the memory.
 pub type MemoryError = Box<dyn std::error::Error + Send + Sync>;
 
-/// All errors on the way from a path to a batch.
+/// All errors that can occur on the way from a path to a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,7 +27,7 @@ pub enum Error {
     /// `data.path` is not valid (missing, empty, or of the wrong kind).
     #[error("{path}: {problem}", path = .path.display())]
     Path {
-        /// The path as it was given.
+        /// The path as given by the user.
         path: PathBuf,
         /// What is wrong with it, and what to do.
         problem: String,
@@ -37,7 +37,7 @@ pub enum Error {
     List {
         /// The list file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
         /// What is wrong with it.
         problem: String,
@@ -62,15 +62,15 @@ pub enum Error {
         /// The difference.
         problem: String,
     },
-    /// An object on a server cannot be read.
+    /// An object on a server could not be read.
     #[error(
         "cannot read {path}: {problem} (see data.remote_retries and data.remote_timeout_s)",
         path = .path.display()
     )]
     Remote {
-        /// Its address.
+        /// URL of the object.
         path: PathBuf,
-        /// What was tried, how often, and the last failure.
+        /// What was attempted, how often, and the last failure.
         problem: String,
     },
     /// There is no space for the images of a compressed shard.
@@ -137,7 +137,7 @@ pub enum Error {
         /// Minimum of the shorter side in pixels.
         min_side: u32,
     },
-    /// An image of a dataset, given by name, failed.
+    /// An image of a dataset cannot be used.
     #[error("image {name}", name = printable(.name))]
     Image {
         /// Name of the image in its source.
@@ -153,7 +153,7 @@ pub enum Error {
         /// The error of the encoder.
         source: image::ImageError,
     },
-    /// There is no memory for the crops of a batch.
+    /// No memory is available for the crops of a batch.
     #[error(
         "no memory for {bytes} bytes of crops (lower data.prefetch, or train.batch_size over \
          train.accumulate)"
@@ -164,7 +164,7 @@ pub enum Error {
         /// The error of the provider of the memory.
         source: MemoryError,
     },
-    /// Crops cannot be made.
+    /// An image cannot be augmented.
     #[error(transparent)]
     Augment(#[from] augment::Error),
     /// A batch is larger than the dataset.
@@ -197,7 +197,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// One replacement after another was broken, too.
+    /// An image and all of its replacements are broken.
     #[error(
         "no readable image found in {tried} tries for one place of a batch; the first broken one \
          is {first} ({reason}): check the dataset",
@@ -233,7 +233,7 @@ impl Error {
         }
     }
 
-    /// Returns the whole chain of reasons in one line, see [`base::error_chain`].
+    /// Returns the whole chain of causes in one line; see [`base::error_chain`].
     pub fn chain(&self) -> String {
         base::error_chain(self)
     }

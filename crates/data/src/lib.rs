@@ -2,10 +2,10 @@
 //!
 //! # Inside
 //!
-//! An image takes the following path: [`source`] lists and reads it, [`decode`] turns its bytes
-//! into pixels, [`augment`] cuts crops from them, and [`loader`] does all of this on its own
-//! threads and delivers batches in order. [`sampler`] determines the position of each image,
-//! [`augment::rng`] draws every random number, and [`masking`] chooses the patches to hide.
+//! [`source`] lists images and reads their bytes, [`decode`] turns the bytes into pixels,
+//! [`augment`] cuts crops from them, and [`loader`] runs all of this on its own threads and
+//! delivers batches in order. [`sampler`] decides which image goes where in which batch,
+//! [`masking`] chooses the patches to hide, and every random number comes from [`augment::rng`].
 
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, unreachable_pub)]

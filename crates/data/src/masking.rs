@@ -1,17 +1,16 @@
-//! Block-wise masks of patches, for objectives that predict what a student does not see (iBOT,
+//! Block-wise masking of patches, for objectives that predict what the student does not see (iBOT,
 //! SimDINOv2).
 //!
-//! A share of the global crops of a batch is masked, with ratios that are spread evenly over a
+//! A fraction of the global crops of a batch is masked, with ratios that are spread evenly over a
 //! range: one crop is masked lightly, the next a little more, and so on, in random order. A mask is
 //! a union of rectangles of patches.
 //!
-//! Masks are drawn for the whole batch of a step, crop by crop, from the counter generator: a crop's mask
-//! depends on (seed, epoch, step, crop) and on the batch size, and not on how many
-//! processes and micro-batches share it.
+//! A crop's mask depends only on (seed, epoch, step, crop) and on the batch size, not on how many
+//! processes and micro-batches share the batch.
 //!
 //! # Source
-//! The masking of BEiT and iBOT, with the stratified ratios of DINOv2; the same draws give the same
-//! masks in a restatement in Python (`tests/it/masks.rs`).
+//! The masking of BEiT and iBOT, with the stratified ratios of DINOv2. A Python restatement with
+//! the same random draws gives the same masks (`tests/it/masks.rs`).
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ use augment::GLOBAL_CROPS;
 use augment::rng::{Purpose, Rng};
 use base::check::{Check, Problem};
 
-/// Tries to place a block before a mask is left as it is.
+/// Number of attempts to place a block before the mask is left as it is.
 const TRIES: usize = 10;
 
 /// How masks are drawn. Section `masks`.
@@ -49,7 +48,7 @@ impl Default for MaskConfig {
 }
 
 impl MaskConfig {
-    /// Every wrong value, at once.
+    /// Returns every invalid value.
     pub fn validate(&self) -> Vec<Problem> {
         let mut check = Check::default();
         check.fraction("mask_probability", self.mask_probability);
@@ -74,21 +73,21 @@ pub struct MaskKey {
     pub step: u64,
 }
 
-/// The masks of one process's global crops; B images, T patches a crop.
+/// The masks of one process's global crops, for B images with T patches per crop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// `[2 * B, T]`, crop-major as the crops: true where a patch is hidden.
+    /// `[2 * B, T]`, with rows in the order of the crops; true where a patch is hidden.
     pub masks: Array2<bool>,
-    /// Places of the hidden patches in the flattened masks, ascending.
+    /// Indices of the hidden patches in the flattened masks, in ascending order.
     pub indices: Vec<i64>,
-    /// One over the number of hidden patches of the same crop, for each of `indices`.
+    /// For each of `indices`, the inverse of the number of hidden patches in the same crop.
     pub weights: Vec<f32>,
-    /// `indices` never has more entries than this, which depends on the strata alone: a size for
-    /// buffers.
+    /// Upper bound on the length of `indices`, for sizing buffers. It depends only on the strata,
+    /// not on the blocks that were drawn.
     pub upper_bound: usize,
 }
 
-/// Draws masks for crops of a grid of patches.
+/// Draws masks for crops that consist of a grid of patches.
 #[derive(Debug, Clone)]
 pub struct MaskGenerator {
     config: MaskConfig,
@@ -97,10 +96,10 @@ pub struct MaskGenerator {
 }
 
 impl MaskGenerator {
-    /// Masks for crops of `height` x `width` patches.
+    /// Creates a generator for crops of `height` x `width` patches.
     ///
     /// # Errors
-    /// A value of `config` is out of its range, or a side of the grid is 0.
+    /// Returns an error if a value of `config` is out of range, or if a side of the grid is 0.
     pub fn new(config: &MaskConfig, (height, width): (usize, usize)) -> Result<Self> {
         if let Some((key, problem)) = config.validate().into_iter().next() {
             return Err(Error::Config { key, problem });
@@ -112,16 +111,16 @@ impl MaskGenerator {
         Ok(Self { config: config.clone(), height, width })
     }
 
-    /// Patches of a crop.
+    /// Returns the number of patches of a crop.
     pub fn patches(&self) -> usize {
         self.height * self.width
     }
 
-    /// The masks of one process in micro-batch `micro` of a step.
+    /// Draws the masks of this process in micro-batch `micro` of a step.
     ///
-    /// Of the `2 * batch_size` crops of the step, `mask_probability` are masked, rounded down; the i-th of
-    /// them, in random order, hides between `r[i]` and `r[i + 1]` of its patches, where `r` divides
-    /// `mask_ratio` evenly.
+    /// Of the `2 * batch_size` crops of the step, the fraction `mask_probability` is masked,
+    /// rounded down. In random order, the i-th of these hides a fraction of its patches between
+    /// `r[i]` and `r[i + 1]`, where `r` divides `mask_ratio` into equal intervals.
     pub fn batch(&self, key: MaskKey, geometry: BatchGeometry, micro: usize) -> Masks {
         let batch = geometry.batch_size();
         let crops = GLOBAL_CROPS * batch;
@@ -146,7 +145,7 @@ impl MaskGenerator {
         self.collate(flat, upper_bound)
     }
 
-    /// Bounds of the ratio of the i-th of `masked` crops.
+    /// Returns the bounds of the mask ratio of the i-th of `masked` crops.
     fn stratum(&self, i: usize, masked: usize) -> [f64; 2] {
         let [low, high] = self.config.mask_ratio;
         let edge = |i: usize| low + (high - low) * i as f64 / masked as f64;
@@ -168,10 +167,11 @@ impl MaskGenerator {
         Masks { masks, indices, weights, upper_bound }
     }
 
-    /// One mask, `[T]`, of at most `target` hidden patches; fewer where no block fits any more.
+    /// Draws one mask, `[T]`, with at most `target` hidden patches; it has fewer if no further
+    /// block could be placed.
     pub fn blocks(&self, target: usize, rng: &mut Rng) -> Vec<bool> {
         let mut mask = vec![false; self.patches()];
-        // Half of the grid, as the reference computes it.
+        // About half of the grid, computed as in the reference.
         let most = self.height / 2 * self.width;
         let mut count = 0;
         while count < target {
@@ -184,9 +184,11 @@ impl MaskGenerator {
         mask
     }
 
-    /// Tries one random block; how many patches it newly hides, if it fits and is of use.
+    /// Tries to place one random block. Returns the number of patches that it newly hides, or
+    /// `None` if the block does not fit, hides nothing new, or hides more than `cap`.
     fn place(&self, mask: &mut [bool], cap: usize, rng: &mut Rng) -> Option<usize> {
-        // With fewer patches left than `min_patches` the bounds change places, as in the reference.
+        // If fewer than `min_patches` patches are left, the bounds are reversed, as in the
+        // reference.
         let area = rng.uniform(self.config.min_patches as f64, cap as f64);
         let reach = -self.config.min_aspect.ln();
         let aspect = rng.uniform(-reach, reach).exp();
@@ -252,7 +254,7 @@ mod tests {
             let places = (0..flat.len()).filter(|&i| flat[i]).map(|i| i as i64);
             prop_assert!(masks.indices.iter().copied().eq(places));
             prop_assert!(masks.indices.len() <= masks.upper_bound);
-            // The weights of a crop sum to one, so all of them to the number of crops hidden in.
+            // The weights of a crop sum to 1, so all weights sum to the number of masked crops.
             let rows = masks.masks.rows().into_iter();
             let some = rows.filter(|row| row.iter().any(|&hidden| hidden)).count();
             let sum: f32 = masks.weights.iter().sum();
@@ -290,13 +292,14 @@ mod tests {
         let mut counts: Vec<usize> =
             masks.masks.rows().into_iter().map(|row| hidden(row.iter().copied())).collect();
         counts.sort_unstable();
-        // 2 * 64 crops, half of them masked; the smallest masks aim at 0.1 * 196 = 19 patches.
+        // There are 2 * 64 crops, and half of them are masked; the smallest masks have a target of
+        // 0.1 * 196 = 19 patches.
         assert_eq!(counts.iter().filter(|&&count| count == 0).count(), 64);
         for (i, &count) in counts[64..].iter().enumerate() {
             let [_, high] = generator.stratum(i, 64);
             assert!(count <= (196.0 * high) as usize, "{i}: {count}");
         }
-        // A mask seldom falls short of its target: on average it hides 0.3 of the patches.
+        // Masks seldom fall short of their targets, so on average they hide 0.3 of the patches.
         let mean = counts.iter().sum::<usize>() as f64 / 64.0 / 196.0;
         assert!((0.27..0.301).contains(&mean), "{mean}");
         assert!(counts[64] < 25 && counts[127] > 85, "{counts:?}");
@@ -312,8 +315,8 @@ mod tests {
             let mask = generator.blocks(58, &mut rng);
             mask.iter().zip(&mut frequency).for_each(|(&hidden, f)| *f += usize::from(hidden));
         }
-        // A place and its mirror images are hidden equally often: each frequency has a standard
-        // deviation of at most 0.008, so a difference of 0.05 comes about once in 10^5 pairs.
+        // A patch and its mirror images are hidden equally often. Each frequency has a standard
+        // deviation of at most 0.008, so a difference of 0.05 occurs about once in 10^5 pairs.
         let share = |y: usize, x: usize| frequency[y * 14 + x] as f64 / draws as f64;
         for y in 0..14 {
             for x in 0..14 {
@@ -342,7 +345,8 @@ mod tests {
         let none = MaskConfig { mask_probability: 0.0, ..MaskConfig::default() };
         let masks = MaskGenerator::new(&none, (7, 7)).unwrap().batch(KEY, of(4), 0);
         assert!(masks.indices.is_empty() && masks.weights.is_empty() && masks.upper_bound == 0);
-        // A grid of one row has no room for a block, which must be smaller than the grid.
+        // A block must be smaller than the grid in both directions, so a grid of one row has no
+        // room for one.
         assert_eq!(generator((1, 9)).batch(KEY, of(4), 0).indices.len(), 0);
         assert!(MaskGenerator::new(&MaskConfig::default(), (0, 7)).is_err());
         let bad = MaskConfig {

@@ -1,16 +1,16 @@
-//! A random permutation that is evaluated at any place without the places before it.
+//! A random permutation that can be evaluated at any position on its own.
 
 use augment::rng::Rng;
 
-/// The distance of the place of one number from uniform is below `sqrt(n) 2^(-ROUNDS / 2)`: 10^-9
-/// for 2^32 numbers.
+/// Number of rounds. The total variation distance between the position of one number and the
+/// uniform distribution is below `sqrt(n) 2^(-ROUNDS / 2)`, which is less than 10^-9 for n = 2^32.
 const ROUNDS: usize = 96;
 
-/// A pseudorandom permutation of `0..n`, for any `n`, in a kilobyte.
+/// A pseudorandom permutation of `0..n`, for any `n`, in about a kilobyte of memory.
 ///
 /// Source: Hoang, Morris, and Rogaway, "An Enciphering Scheme Based on a Card Shuffle" (2012),
-/// swap-or-not: each round pairs `x` with `sum - x` modulo `n`, and a bit that depends on the pair
-/// says whether the two are swapped. Each round is its own inverse, hence a permutation.
+/// swap-or-not: each round pairs `x` with `sum - x` modulo `n`, and a pseudorandom bit of the pair
+/// decides whether the two are swapped. Each round is its own inverse, hence a permutation.
 #[derive(Debug, Clone)]
 pub(crate) struct Permutation {
     n: u32,
@@ -34,21 +34,22 @@ impl Permutation {
         Self { n, rounds }
     }
 
-    /// Replaces each place, which is below `n`, by the number at it.
+    /// Replaces each position, which must be below `n`, with the number at that position.
     pub(crate) fn look_up(&self, places: &mut [u32]) {
         for &Round { sum, keys } in &self.rounds {
             for x in places.iter_mut() {
-                // Without the multiple of n that one of the cases has too much: both are below n.
+                // `sum - x` modulo n. Both are below n, so one conditional addition is enough.
                 let other = sum.wrapping_sub(*x);
                 let other = if *x > sum { other.wrapping_add(self.n) } else { other };
-                // The same for both of a pair.
+                // The maximum is the same for both members of the pair, and so is the decision.
                 *x = if is_swapped((*x).max(other), keys) { other } else { *x };
             }
         }
     }
 }
 
-/// One bit of a hash of `x`: the finalizer of MurmurHash3 with a key before each product.
+/// Returns one bit of a hash of `x`: the finalizer of MurmurHash3 with a key mixed in before each
+/// multiplication.
 fn is_swapped(x: u32, keys: [u32; 2]) -> bool {
     let mut hash = x ^ keys[0];
     hash = (hash ^ (hash >> 16)).wrapping_mul(0x85EB_CA6B) ^ keys[1];
@@ -94,7 +95,7 @@ mod tests {
         }
     }
 
-    /// All orders of few numbers are equally frequent, odd and even ones.
+    /// All orders of a few numbers are equally frequent, for odd and even permutations alike.
     #[test]
     fn every_order_is_as_likely() {
         let mut counts = std::collections::BTreeMap::new();
@@ -102,12 +103,12 @@ mod tests {
             *counts.entry(whole(seed, 4)).or_insert(0_u32) += 1;
         }
         assert_eq!(counts.len(), 24);
-        // Chi-square with 23 degrees of freedom: 49.7 is passed with probability 0.001.
+        // Chi-square with 23 degrees of freedom exceeds 49.7 with probability 0.001.
         let chi: f64 = counts.values().map(|&c| (f64::from(c) - 1000.0).powi(2) / 1000.0).sum();
         assert!(chi < 49.7, "{chi}: {counts:?}");
     }
 
-    /// Of many numbers, neither the places nor the distances of neighbors show a pattern.
+    /// For many numbers, neither the positions nor the distances between neighbors show a pattern.
     #[test]
     fn neighbors_are_independent() {
         const N: u32 = 200_000;
@@ -122,7 +123,7 @@ mod tests {
             }
             let expected = pairs as f64 / counts.len() as f64;
             let chi: f64 = counts.iter().map(|c| (c - expected).powi(2) / expected).sum();
-            // About 255 degrees of freedom: 330 is passed with probability 0.001.
+            // With about 255 degrees of freedom, 330 is exceeded with probability 0.001.
             assert!(chi < 330.0, "{chi} at distance {distance}");
         }
         let places = (0..).zip(&all).filter(|(place, number)| place == *number).count();

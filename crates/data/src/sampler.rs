@@ -1,19 +1,19 @@
-//! Determines which image is at which position of which batch.
+//! Determines which image goes where in which batch.
 //!
-//! An epoch is a permutation of the dataset that depends only on (seed, epoch). If several
-//! sources are mixed by weight ([`SourcePart`]), each is traversed in its own passes, each of
-//! which is a permutation; an epoch takes the next images of each source, in the configured
-//! number, and shuffles them together.
+//! An epoch is a permutation of the dataset that depends only on (seed, epoch). If several sources
+//! are mixed by weight ([`SourcePart`]), each source has its own sequence of passes, and each pass
+//! is a permutation of its images. An epoch takes the configured number of images from each source,
+//! continuing where the previous epoch stopped, and shuffles them together.
 //!
-//! Epochs of up to 65,536 images are shuffled and kept. In longer ones, the image at a place is
-//! computed when the place is reached, so neither their memory nor the time to begin in the middle
-//! grows with the number of images.
+//! The order of an epoch of up to 65,536 images is shuffled as a whole and cached. For longer
+//! epochs, the image at each position is computed on demand, so neither the memory nor the time to
+//! start in the middle of an epoch grows with the number of images.
 //!
 //! The batch of `n` images at step `s` uses positions `s * n .. (s + 1) * n` of the epoch; a
-//! remainder at the end is dropped. It is cut into contiguous parts
-//! ([`BatchGeometry::rows`]): first by micro-batch, then by process. The same images are therefore in
-//! the same step, and in the same group of neighboring rows, whatever the number of processes and
-//! micro-batches, and a run can continue with different numbers.
+//! remainder at the end is dropped. It is split into contiguous parts ([`BatchGeometry::rows`]),
+//! first by micro-batch, then by process. A step therefore has the same images, in the same groups
+//! of neighboring rows, whatever the number of processes and micro-batches, and a run can be
+//! resumed with different numbers.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,8 +25,8 @@ use crate::permutation::Permutation;
 use crate::source::SourcePart;
 use augment::rng::{Purpose, Rng};
 
-/// Epochs with up to this many images are kept as a table. This is part of the order: another
-/// number changes it.
+/// Largest number of images for which the order is kept as a table. Changing this constant changes
+/// the order of the images.
 const LARGEST_TABLE: usize = 1 << 16;
 
 /// The order of the dataset in every epoch.
@@ -34,10 +34,11 @@ const LARGEST_TABLE: usize = 1 << 16;
 pub struct Sampler {
     seed: u64,
     len: usize,
-    /// How many images an epoch takes from which part; a single part means all of them.
+    /// How many images an epoch takes from each part. A single part means that an epoch takes every
+    /// image once.
     parts: Vec<SourcePart>,
     geometry: BatchGeometry,
-    /// Whether epochs are tables.
+    /// Whether the order is kept as tables rather than computed on demand.
     tables: bool,
     /// The most recently requested epoch, if it is a table.
     cached: Mutex<Option<(u64, Arc<Vec<Draw>>)>>,
@@ -48,9 +49,9 @@ pub struct Sampler {
 pub struct Draw {
     /// Index in the dataset.
     pub index: usize,
-    /// How often the image was used before. Without weights, this is the number of the epoch; with
-    /// weights, an image may occur more than once in an epoch, and (index, visit) distinguishes
-    /// the occurrences.
+    /// How often the image has been used before. Without weights, this is the number of the epoch;
+    /// with weights, an image may occur more than once in an epoch, and (index, visit) identifies
+    /// each occurrence.
     pub visit: u64,
 }
 
@@ -67,14 +68,15 @@ impl Sampler {
     /// Creates a sampler over the images of all `parts`.
     ///
     /// # Errors
-    /// As [`Sampler::new`], for the number of images in an epoch and in each part.
+    /// Returns an error if a batch is larger than an epoch, or if an epoch or a part has more than
+    /// 2^32 - 1 images.
     pub fn of_parts(seed: u64, parts: Vec<SourcePart>, geometry: BatchGeometry) -> Result<Self> {
         let len = parts.iter().map(|part| part.per_epoch).sum();
         if geometry.batch_size() > len {
             return Err(Error::BatchTooLarge { batch: geometry.batch_size(), len });
         }
-        // If each image occurs once, parts make no difference: a mix without weights has the order
-        // of a single source with the same number of images.
+        // If each image occurs once per epoch, the parts are joined, so a mix without weights has
+        // the same order as a single source with the same number of images.
         let parts = match parts.iter().all(|part| part.len == part.per_epoch) {
             true => vec![SourcePart { len, per_epoch: len }],
             false => parts,
@@ -88,12 +90,13 @@ impl Sampler {
         Ok(Self { seed, len, parts, geometry, tables, cached: Mutex::new(None) })
     }
 
-    /// Number of batches in an epoch; remaining images are dropped.
+    /// Returns the number of batches in an epoch; remaining images are dropped.
     pub fn steps_per_epoch(&self) -> u64 {
         (self.len / self.geometry.batch_size()) as u64
     }
 
-    /// Returns the images at some places of `epoch`.
+    /// Returns the images at the given positions of `epoch`. If the order is kept as tables, the
+    /// whole epoch is computed once and cached.
     fn draws(&self, epoch: u64, places: Range<usize>) -> Vec<Draw> {
         if !self.tables {
             return self.find(epoch, places);
@@ -107,7 +110,7 @@ impl Sampler {
         all[places].to_vec()
     }
 
-    /// As [`Self::draws`], from nothing.
+    /// Computes the images at the given positions of `epoch`, without the cache.
     fn find(&self, epoch: u64, places: Range<usize>) -> Vec<Draw> {
         let mut numbers: Vec<u32> = places.map(|place| place as u32).collect();
         self.order(epoch, 0, Purpose::Shuffle, self.len).look_up(&mut numbers);
@@ -116,8 +119,9 @@ impl Sampler {
         numbers.into_iter().map(draw).collect()
     }
 
-    /// The image that has a number in an epoch before it is shuffled. Number `i` of a part is its
-    /// image `epoch * per_epoch + i`, counted through all of its passes.
+    /// Returns image `number` of an epoch before shuffling. The i-th image that an epoch takes from
+    /// a part is number `epoch * per_epoch + i` in the sequence of all passes through that part.
+    /// `passes` caches the order of each pass, by part and visit.
     fn draw(
         &self,
         epoch: u64,
@@ -142,7 +146,7 @@ impl Sampler {
         Draw { index: first + image[0] as usize, visit }
     }
 
-    /// A random order of `0..len`.
+    /// Returns a random order of `0..len`.
     fn order(&self, epoch: u64, sample: u64, purpose: Purpose, len: usize) -> Order {
         let mut rng = Rng::new(self.seed, epoch, sample, purpose);
         match self.tables {
@@ -152,7 +156,7 @@ impl Sampler {
     }
 
     /// Returns the images of micro-batch `micro` of the batch at `step` of `epoch`, for this
-    /// process. A step after the end of the epoch has none.
+    /// process; empty if the step is beyond the end of the epoch.
     pub fn micro_batch(&self, epoch: u64, step: u64, micro: usize) -> Vec<Draw> {
         let n = self.geometry.batch_size();
         let start = (step as usize).saturating_mul(n);
@@ -164,14 +168,14 @@ impl Sampler {
     }
 }
 
-/// A random order.
+/// A random permutation, as a table or computed on demand.
 enum Order {
     Table(Vec<usize>),
     Computed(Box<Permutation>),
 }
 
 impl Order {
-    /// Replaces places by what is there.
+    /// Replaces each position with the number at that position.
     fn look_up(&self, places: &mut [u32]) {
         match self {
             Self::Table(table) => places.iter_mut().for_each(|x| *x = table[*x as usize] as u32),
@@ -272,7 +276,7 @@ mod tests {
         }
     }
 
-    /// Neither an epoch nor a part of it becomes a long table.
+    /// Neither an epoch nor a part of it may become a table that is too long.
     #[test]
     fn only_long_epochs_are_computed() {
         let tables = |parts: &[(usize, usize)]| {
@@ -287,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Computed by a separate implementation; must never change.
+    /// The numbers come from a separate implementation and must never change.
     #[test]
     fn the_order_of_many_images_is_that_of_every_other_version() {
         let batch = |sampler: &Sampler, epoch, step| -> Vec<(usize, u64)> {
@@ -314,8 +318,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each epoch takes its share of each part; a part's images are visited in turn, the same
-        /// number of times but for one; no visit happens twice.
+        /// Each epoch takes its share of each part, the images of a part are used equally often,
+        /// give or take one, and no visit occurs twice.
         #[test]
         fn weighted_parts_are_gone_through_in_turn(
             parts in proptest::collection::vec((1_usize..40, 0_usize..60), 2..5),
@@ -346,7 +350,7 @@ mod tests {
                 }
                 all.extend(draws);
             }
-            // Of all visits to a part, passes 0, 1, ... are whole but for the last.
+            // All passes through a part are complete, except possibly the last.
             for (number, part) in parts.iter().enumerate() {
                 let mut visits: Vec<(u64, usize)> = all.iter()
                     .filter(|draw| of(draw) == number)

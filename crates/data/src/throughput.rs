@@ -1,4 +1,4 @@
-//! Measures how fast a dataset is read: with the whole training pipeline, or by decoding alone.
+//! Measures how fast a dataset is read, by the whole training pipeline or by decoding alone.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,17 +9,17 @@ use crate::error::Result;
 use crate::loader::{LoaderConfig, Position, TrainLoader};
 use augment::{AugmentConfig, MultiCrop};
 
-/// Images per batch, if there are that many.
+/// Number of images per batch, if the dataset has that many.
 const BATCH: usize = 32;
-/// Batches prepared ahead.
+/// Number of batches prepared ahead.
 const PREFETCH: usize = 4;
 
-/// Images per second of the training loader: from encoded bytes of the source to batches of crops,
-/// on `workers` threads (`None` = one per core), consumed as fast as they arrive for `seconds`, and at least
-/// one batch, whatever `seconds` is.
+/// Measures the throughput of the training loader, in images per second: from encoded bytes of the
+/// source to batches of crops, on `workers` threads (`None` = one per core). Batches are consumed
+/// as fast as they arrive, for `seconds` and at least one batch.
 ///
 /// # Errors
-/// As [`TrainLoader::new`] and [`TrainLoader::next_batch`].
+/// Same as [`TrainLoader::new`] and [`TrainLoader::next_batch`].
 pub fn pipeline(
     dataset: &Arc<Dataset>,
     augment: &AugmentConfig,
@@ -34,7 +34,7 @@ pub fn pipeline(
     };
     let crops = MultiCrop::new(augment);
     let mut loader = TrainLoader::new(dataset.clone(), crops, config, Position::default())?;
-    // Batches prepared before the clock starts would count as made in no time.
+    // Batches that were prepared before the clock starts must not be counted.
     for _ in 0..PREFETCH {
         loader.next_batch()?;
     }
@@ -45,8 +45,9 @@ pub fn pipeline(
     Ok(images as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Images per second of reading and decoding alone, on the calling thread, for `seconds` and at least one
-/// image: the upper limit for any augmentation.
+/// Measures the throughput of reading and decoding alone, in images per second, on the calling
+/// thread, for `seconds` and at least one image. This is an upper limit per thread for any
+/// augmentation.
 ///
 /// # Errors
 /// Returns an error if no image can be read. Broken images are otherwise skipped and not counted.
@@ -65,7 +66,8 @@ pub fn decoding(dataset: &Dataset, seconds: f64) -> Result<f64> {
     Ok(images as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Whether `seconds` have not passed since `start`; never if that is no time at all.
+/// Returns whether fewer than `seconds` have passed since `start`; always `false` if `seconds` is
+/// negative or NaN.
 fn goes_on(start: Instant, seconds: f64) -> bool {
     start.elapsed().as_secs_f64() < seconds
 }

@@ -1,5 +1,6 @@
-//! The loader's memory is bounded by prefetch times batch and does not grow with the dataset. The
-//! test has its own process, because it measures the peak memory of the process.
+//! Tests that the memory of the loader is bounded by the number of batches prepared ahead and does
+//! not grow with the dataset. The test has its own process, because it measures the peak memory of
+//! the process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,7 +13,7 @@ use data::loader::{LoaderConfig, Position, TrainLoader};
 use data::{DataConfig, SourceKind, open};
 
 const MB: usize = 1 << 20;
-/// Side of the image, whose pixels take 3 MB.
+/// Side of the image, whose pixels take 3 MiB.
 const SIDE: u32 = 1024;
 const WORKERS: usize = 2;
 const PREFETCH: usize = 2;
@@ -27,14 +28,14 @@ fn loader_config() -> LoaderConfig {
     }
 }
 
-/// Largest memory of this process so far.
+/// Returns the peak memory of this process so far, in bytes.
 fn peak_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
-/// Takes 25 batches of a list of `lines` lines; the bytes of one batch.
+/// Takes 25 batches from a list of `lines` lines, and returns the number of bytes of one batch.
 fn read(dir: &Path, lines: usize) -> usize {
     let list = dir.join(format!("{lines}.txt"));
     std::fs::write(&list, "image.png\n".repeat(lines)).unwrap();
@@ -62,14 +63,15 @@ fn memory_is_bounded_by_prefetch_and_batch() {
     let before = peak_bytes();
     let batch = read(dir.path(), 30);
     let small = peak_bytes();
-    // Batches that wait, that are made and the one in use; for each worker an image, what its decoder
-    // takes, and the crops that are worked on. All 200 images that were read would take 600 MB.
+    // The allowance covers the batches that wait, are being made, or are in use; and for each
+    // worker, an image, the decoder's buffers, and the crops in progress. Keeping all 200 images
+    // that are read would take 600 MiB.
     let batches = (PREFETCH + 2) * batch;
     let workers = WORKERS * 4 * 3 * MB;
     let allowed = batches + workers + 60 * MB;
     println!("batch {batch} bytes, {} of {allowed} bytes used", small - before);
     assert!(small - before < allowed, "{} bytes", small - before);
-    // 200,000 images take a list of them and nothing else.
+    // For 200,000 images, only the list of their names may grow.
     read(dir.path(), 200_000);
     let more = peak_bytes() - small;
     println!("{more} bytes more for 200,000 images");

@@ -1,6 +1,7 @@
-//! Decodes the files whose paths come on standard input, one per line, and writes beside each its RGB
-//! pixels (`PATH.rgb`: width and height as 32 bits, lowest byte first, then all rows) or, where it is
-//! refused, the reason (`PATH.error`). What the scripts in tools/parity compare with other decoders.
+//! Decodes the files whose paths are given on standard input, one per line. Next to each file,
+//! writes its RGB pixels (`PATH.rgb`: width and height as little-endian 32-bit integers, then all
+//! rows) or, if it is rejected, the reason (`PATH.error`). The scripts in tools/parity compare the
+//! results with other decoders.
 
 use std::error::Error;
 use std::fs;

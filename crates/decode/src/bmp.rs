@@ -1,5 +1,5 @@
-//! BMP files for which the `image` crate reads different pixels than Pillow: run-length encoding,
-//! and 16-bit colors.
+//! Reads BMP files, including those for which the `image` crate yields different pixels than
+//! Pillow: run-length encoding, and 16-bit colors.
 
 use std::io::Cursor;
 
@@ -10,22 +10,23 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, RgbImage};
 use crate::generic::read_dynamic;
 use crate::parts::{Failure, check_size};
 
-/// The file's head takes 14 bytes, the first two "BM"; the place of the pixels is the last four.
+/// Position of the offset of the pixels: the last four of the 14 bytes of the file header.
 const PLACE: usize = 10;
-/// In the picture's head, which begins with its own size.
+/// Position of the image header, which begins with its own size.
 const HEAD: usize = 14;
 const BITS: usize = 28;
 const COMPRESSION: usize = 30;
-/// Behind the shortest head that may have masks, and at the same place in longer ones.
+/// Position of the color masks: after the shortest image header that allows them, and at the same
+/// place in longer ones.
 const MASKS: usize = 54;
 
-/// The picture, not turned.
+/// Reads the image, without applying an orientation.
 ///
 /// # Errors
-/// [`Failure`] of all kinds.
+/// Returns a [`Failure`] of any kind.
 pub(super) fn read(bytes: &[u8]) -> Result<DynamicImage, Failure> {
     let number = |place: usize| Some(u32::from_le_bytes(*bytes.get(place..)?.first_chunk()?));
-    // The oldest head, of 12 bytes, has neither.
+    // The oldest header, of 12 bytes, has neither of these fields.
     let long = number(HEAD).is_some_and(|size| size >= 40);
     let bits = number(BITS).map_or(0, |bits| bits & 0xFFFF);
     match (bits, number(COMPRESSION).unwrap_or(0)) {
@@ -42,12 +43,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<DynamicImage, Failure> {
     }
 }
 
-/// The crate rounds values of few bits to the nearest 8-bit value, whereas Pillow rounds them
-/// down.
+/// Undoes a rounding difference: the crate rounds values of fewer than 8 bits to the nearest 8-bit
+/// value, whereas Pillow rounds them down.
 fn round_down(image: &mut DynamicImage, lengths: [u32; 3]) {
     let tables = lengths.map(|bits| {
         let most = (1_u32 << bits.min(8)) - 1;
-        // One value of 8 bits stands for one of few.
+        // Each 8-bit value that the crate yields stands for one original value.
         let table: [u8; 256] = std::array::from_fn(|rounded| {
             let value = (rounded as u32 * most + 127) / 255;
             (value * 255 / most.max(1)) as u8
@@ -66,17 +67,17 @@ fn round_down(image: &mut DynamicImage, lengths: [u32; 3]) {
     }
 }
 
-/// What a color is in the stream.
+/// How palette indices are stored in the stream.
 #[derive(Clone, Copy, PartialEq)]
 enum Runs {
-    /// RLE8.
+    /// RLE8: one per byte.
     Bytes,
-    /// RLE4: two in a byte.
+    /// RLE4: two per byte.
     Halves,
 }
 
-/// Pixels that no run sets are black in the crate; in Pillow, they have the first color of the
-/// palette.
+/// Reads a run-length encoded image. Pixels that no run sets have the first color of the palette,
+/// as in Pillow; the crate makes them black.
 fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
     let decoder = BmpDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
@@ -86,7 +87,7 @@ fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
     let data = bytes.get(u32::from_le_bytes(*place) as usize..).ok_or(Failure::Truncated)?;
     let indices = Indices::new(width as usize, height as usize).filled(data, kind)?;
     let mut pixels = Vec::with_capacity(indices.len() * 3);
-    // Rows come from below.
+    // Rows are stored from bottom to top.
     for row in indices.chunks_exact((width as usize).max(1)).rev() {
         for &index in row {
             pixels.extend(palette.get(usize::from(index)).copied().unwrap_or_default());
@@ -96,7 +97,7 @@ fn read_runs(bytes: &[u8], kind: Runs) -> Result<DynamicImage, Failure> {
     Ok(image.ok_or_else(|| broken("another number of pixels than announced"))?.into())
 }
 
-/// Places in the palette, row by row, and where the next one goes.
+/// Palette indices, row by row, and the position of the next one.
 struct Indices {
     values: Vec<u8>,
     width: usize,
@@ -135,7 +136,7 @@ impl Indices {
                         return Err(broken("colors behind the end of a row"));
                     }
                     self.put(colors.into_iter().take(count));
-                    // Up to an even number of bytes.
+                    // Runs are padded to an even number of bytes.
                     let stored = if kind == Runs::Bytes { count } else { count.div_ceil(2) };
                     if !stored.is_multiple_of(2) && !self.is_full() {
                         next()?;
@@ -143,7 +144,7 @@ impl Indices {
                 }
                 (count, color) => {
                     let colors = if kind == Runs::Bytes { [color; 2] } else { halves(color) };
-                    // Some programs write too long a run at the end of a row.
+                    // Some programs write a run that is too long at the end of a row.
                     let count = usize::from(count).min(self.width - self.x);
                     self.put(colors.into_iter().cycle().take(count));
                 }
@@ -152,7 +153,7 @@ impl Indices {
         Ok(self.values)
     }
 
-    /// Sets colors that fit in the row.
+    /// Sets the next pixels of the row, which must have room for them.
     fn put(&mut self, colors: impl Iterator<Item = u8>) {
         let start = self.y * self.width + self.x;
         for (value, color) in self.values[start..].iter_mut().zip(colors) {
@@ -170,7 +171,7 @@ impl Indices {
     }
 }
 
-/// The first color is in the upper half.
+/// Splits a byte into its two palette indices; the first one is in the upper half.
 fn halves(byte: u8) -> [u8; 2] {
     [byte >> 4, byte & 0xF]
 }

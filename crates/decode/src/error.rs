@@ -16,7 +16,7 @@ pub enum Error {
     /// The decoder rejected the bytes.
     #[error("broken {format} image")]
     Decode {
-        /// Format by content.
+        /// Format according to the content.
         format: &'static str,
         /// The error of the decoder.
         source: image::ImageError,
@@ -24,7 +24,7 @@ pub enum Error {
     /// The image ends before its last pixel.
     #[error("{format} image is cut off: the file ends early")]
     Truncated {
-        /// Format by content.
+        /// Format according to the content.
         format: &'static str,
     },
     /// The image has more pixels than the limit allows.
@@ -33,7 +33,7 @@ pub enum Error {
          a decompression bomb"
     )]
     TooLarge {
-        /// Format by content.
+        /// Format according to the content.
         format: &'static str,
         /// Width in pixels.
         width: u32,
@@ -45,14 +45,14 @@ pub enum Error {
     /// The number of channels differs from the requested one.
     #[error("{format} image of {found} channels, where {expected} are asked for")]
     Channels {
-        /// Format by content.
+        /// Format according to the content.
         format: &'static str,
         /// Number of channels in the file.
         found: usize,
         /// Requested number of channels.
         expected: usize,
     },
-    /// An image of this kind has no class numbers.
+    /// The image is of a kind that cannot contain class numbers.
     #[error(
         "a label image must be a PNG of gray values, palette indices or 8-bit RGB, and this is {problem}"
     )]
@@ -60,10 +60,10 @@ pub enum Error {
         /// What it is instead.
         problem: String,
     },
-    /// The decoder itself failed (a bug in the decoder, not in this crate).
+    /// The decoder panicked, which is a bug in the decoder.
     #[error("the {format} decoder failed on this image: {message}")]
     DecoderPanic {
-        /// Format by content.
+        /// Format according to the content.
         format: &'static str,
         /// The message of the decoder.
         message: String,

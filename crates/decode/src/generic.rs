@@ -1,4 +1,4 @@
-//! Formats for which the `image` crate reads the same pixels as Pillow.
+//! Reads formats for which the `image` crate yields the same pixels as Pillow.
 
 use std::io::Cursor;
 
@@ -14,7 +14,7 @@ pub(crate) fn read_dynamic(bytes: &[u8], format: ImageFormat) -> Result<DynamicI
     reader.limits(limits);
     let decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
-    // Not every decoder compares the picture's size with the limit by itself.
+    // Not every decoder checks the size of the image against the limits by itself.
     check_size(width, height, decoder.total_bytes())?;
     Ok(DynamicImage::from_decoder(decoder)?)
 }

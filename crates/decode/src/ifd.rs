@@ -1,25 +1,28 @@
-//! The first directory of a TIFF, or of an Exif block, which is a TIFF without pixels.
+//! Reads and edits the first directory of a TIFF, or of an Exif block, which is a TIFF without
+//! pixels.
 
-/// Where an entry of a directory stands.
+/// The location of an entry of a directory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     place: usize,
     big_endian: bool,
-    /// Bytes of a count, and of a value in the entry itself: 4, or 8 in a BigTIFF.
+    /// Size in bytes of a count, and of a value stored in the entry itself: 4, or 8 in a BigTIFF.
     width: usize,
 }
 
 impl Entry {
-    /// The entry of `tag` in the first directory.
+    /// Finds the entry of `tag` in the first directory.
     pub(crate) fn find(bytes: &[u8], tag: u16) -> Option<Self> {
         let big_tiff = match bytes.first_chunk()? {
-            // The last two have the number's bytes the wrong way round, and are known to exist.
+            // In the last two, which exist in practice, the bytes of the version are in the wrong
+            // order.
             b"II\x2A\0" | b"MM\0\x2A" | b"II\0\x2A" | b"MM\x2A\0" => false,
             b"II\x2B\0" | b"MM\0\x2B" => true,
             _ => return None,
         };
         let big_endian = bytes.first()? == &b'M';
-        // Of the directory's place, the number of entries, an entry, and the value in it.
+        // Offset of the directory; and the sizes of the number of entries, of an entry, and of the
+        // value in it.
         let number = |place, length| number(bytes, big_endian, place, length);
         let (offset, count_bytes, entry_bytes, width) =
             if big_tiff { (number(8, 8)?, 8, 20, 8) } else { (number(4, 4)?, 2, 12, 4) };
@@ -32,12 +35,12 @@ impl Entry {
         Some(Self { place, big_endian, width })
     }
 
-    /// The number of the values' type.
+    /// Returns the number of the type of the values.
     pub(crate) fn kind(self, bytes: &[u8]) -> Option<u64> {
         self.number(bytes, self.place + 2, 2)
     }
 
-    /// The place of the first value, if there is one and all are there.
+    /// Returns the position of the first value, if there is one and all values are inside the file.
     pub(crate) fn values(self, bytes: &[u8]) -> Option<usize> {
         let size = size_of_kind(self.kind(bytes)?)?;
         let count = self.number(bytes, self.place + 4, self.width)?;
@@ -51,18 +54,20 @@ impl Entry {
         Some(place)
     }
 
-    /// The number of so many bytes at a place.
+    /// Reads the number of `length` bytes at a position.
     pub(crate) fn number(self, bytes: &[u8], place: usize, length: usize) -> Option<u64> {
         number(bytes, self.big_endian, place, length)
     }
 
-    /// Makes the entry one number of 16 or 32 bits; none if the entry is cut off.
+    /// Sets the entry to a single number of 16 or 32 bits. Returns `None` if the entry is
+    /// truncated.
     pub(crate) fn set(self, bytes: &mut [u8], value: u32) -> Option<()> {
         let (kind, length) = if value <= u32::from(u16::MAX) { (3, 2) } else { (4, 4) };
         self.put(bytes, kind, 1, &self.digits(value.into(), length))
     }
 
-    /// Makes the entry several numbers of 32 bits, which come to stand at the end of the file.
+    /// Sets the entry to several numbers of 32 bits, which are appended to the file. Returns `None`
+    /// if the entry is truncated or the file too large.
     pub(crate) fn set_all(self, bytes: &mut Vec<u8>, values: &[u32]) -> Option<()> {
         if let &[one] = values {
             return self.set(bytes, one);
@@ -81,7 +86,7 @@ impl Entry {
         Some(())
     }
 
-    /// The bytes of a number of so many.
+    /// Returns the `length` bytes of a number, in the byte order of the file.
     fn digits(self, value: u64, length: usize) -> Vec<u8> {
         match self.big_endian {
             true => value.to_be_bytes()[8 - length..].to_vec(),
@@ -90,7 +95,7 @@ impl Entry {
     }
 }
 
-/// Bytes of a value of a type; none if there is no such type.
+/// Returns the size in bytes of a value of a type, or `None` if there is no such type.
 pub(crate) fn size_of_kind(kind: u64) -> Option<u64> {
     match kind {
         1 | 2 | 6 | 7 => Some(1),

@@ -1,5 +1,5 @@
-//! JPEG through our own decoder, the crate `jpeg`, whose decision is final: what it refuses is not
-//! an image. Other decoders silently fill missing parts with gray.
+//! Reads JPEG files with our own decoder, the crate `jpeg`, whose decision is final: what it
+//! rejects is not an image. Other decoders silently fill missing parts with gray.
 
 use ::jpeg::{Error, Jpeg};
 use image::error::{DecodingError, UnsupportedError, UnsupportedErrorKind};
@@ -12,7 +12,7 @@ use crate::raw::{Layout, Values};
 /// Reads a file.
 ///
 /// # Errors
-/// [`Failure`] of all kinds.
+/// Returns a [`Failure`] of any kind.
 pub(super) fn read(bytes: &[u8]) -> Result<Parts, Failure> {
     let jpeg = Jpeg::open(bytes).map_err(failed)?;
     let (width, height, channels) = (jpeg.width(), jpeg.height(), jpeg.channels());

@@ -1,7 +1,7 @@
-//! Label images: the value of each pixel is the number of a class, or the color of one.
+//! Reads label images, in which the value of each pixel is the number or the color of a class.
 //!
-//! [`crate::read`] turns a palette into colors and stretches 1, 2, and 4 bits to 8. Both would change
-//! class numbers, so this reader returns the values as they are stored.
+//! [`crate::read`] converts palette indices to colors, and scales 1, 2, and 4 bits to 8. Both would
+//! change class numbers, so this reader returns the values as they are stored.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::parts::{Failure, MAX_IMAGE_BYTES, MAX_PIXELS, check_size};
 use crate::png::has_whole_palette;
 use crate::{guess_format, is_end_of_file};
 
-/// The pixels of a label image, rows from the top.
+/// The pixels of a label image, row by row from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelPixels {
     /// Gray values or palette indices, exactly as they are stored.
@@ -38,7 +38,7 @@ pub struct LabelImage {
 /// Decodes a label image: a PNG of gray values (up to 16 bits), palette indices, or 8-bit RGB.
 ///
 /// # Errors
-/// [`Error::Labels`] for any other kind of image, and the errors of [`crate::read`].
+/// Returns [`Error::Labels`] for any other kind of image, and the errors of [`crate::read`].
 pub fn read_labels(bytes: &[u8]) -> Result<LabelImage> {
     let (kind, format) = guess_format(bytes)?;
     if kind != ImageFormat::Png {
@@ -52,7 +52,8 @@ pub fn read_labels(bytes: &[u8]) -> Result<LabelImage> {
         let problem = "a PNG whose palette ends inside a color".to_owned();
         return Err(Error::Labels { problem });
     }
-    // The decoder holds no state that outlives this call, so nothing broken is left behind.
+    // The decoder has no state that outlives this call, so a panic leaves nothing half-modified
+    // behind.
     match catch_unwind(AssertUnwindSafe(|| read_png(bytes))) {
         Ok(labels) => labels,
         Err(payload) => {
@@ -99,7 +100,7 @@ fn read_png(bytes: &[u8]) -> Result<LabelImage> {
     Ok(LabelImage { width, height, pixels })
 }
 
-/// The values of a row of 1, 2, 4, or 8 bits each; the first is in the highest bits.
+/// Unpacks a row of `width` values of 1, 2, 4, or 8 bits each; the first is in the highest bits.
 fn unpacked(row: &[u8], bits: u8, width: usize) -> impl Iterator<Item = u16> {
     let mask = ((1_u16 << bits) - 1) as u8;
     let values = row.iter().flat_map(move |&byte| {
@@ -123,7 +124,7 @@ fn decoding(error: png::DecodingError) -> Error {
 mod tests {
     use super::*;
 
-    /// A PNG of these stored bytes, rows of `line` bytes.
+    /// Encodes a PNG whose stored bytes are `data`.
     fn png(width: u32, height: u32, color: ColorType, depth: BitDepth, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn few_bits_are_not_stretched() {
-        // Three values of 2 bits in each row, and two bits that fill it up.
+        // Each row has three values of 2 bits, and two bits of padding.
         let data = [0b00_01_11_10, 0b10_00_11_01];
         for color in [ColorType::Indexed, ColorType::Grayscale] {
             let labels = read_labels(&png(3, 2, color, BitDepth::Two, &data)).unwrap();

@@ -34,11 +34,11 @@ use parts::{Failure, Parts};
 /// Decodes one image file to RGB; see the [crate](self) documentation for the conversions.
 ///
 /// # Errors
-/// As [`decode_as`].
+/// Same as [`decode_as`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let image = decode_as(bytes, &PixelFormat::RGB)?.image;
     let (width, height) = image.dimensions();
-    // Never another number of bytes.
+    // The number of bytes always matches.
     Ok(RgbImage::from_raw(width, height, image.into_data()).unwrap_or_default())
 }
 
@@ -47,14 +47,15 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
 pub struct Decoded {
     /// The pixels.
     pub image: Image,
-    /// "jpeg", "png", "webp", "tiff", or "bmp".
+    /// Name of the format: "jpeg", "png", "webp", "tiff", or "bmp".
     pub format: &'static str,
 }
 
 /// Decodes one image file to the format that `pixels` requests.
 ///
 /// # Errors
-/// As [`read`], and [`Error::Channels`].
+/// Returns the errors of [`read`], and [`Error::Channels`] if the file has a different number of
+/// channels.
 pub fn decode_as(bytes: &[u8], pixels: &PixelFormat) -> Result<Decoded> {
     let raw = read(bytes)?;
     let format = raw.format();
@@ -64,12 +65,13 @@ pub fn decode_as(bytes: &[u8], pixels: &PixelFormat) -> Result<Decoded> {
 /// Decodes one image file without converting its values.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::TooLarge`],
-/// [`Error::Decode`] (also for an image of more than [`MAX_IMAGE_BYTES`]),
+/// Returns [`Error::Empty`], [`Error::UnknownFormat`], [`Error::Truncated`], [`Error::TooLarge`],
+/// [`Error::Decode`] (also for an image of more than [`MAX_IMAGE_BYTES`]), or
 /// [`Error::DecoderPanic`].
 pub fn read(bytes: &[u8]) -> Result<Raw> {
     let (kind, format) = guess_format(bytes)?;
-    // The decoders hold no state that outlives this call, so nothing broken is left behind.
+    // The decoders have no state that outlives this call, so a panic leaves nothing half-modified
+    // behind.
     let decoded = catch_unwind(AssertUnwindSafe(|| read_as(bytes, kind)));
     let failure = match decoded {
         Ok(Ok((values, layout, orientation))) => {
@@ -133,7 +135,7 @@ fn read_as(bytes: &[u8], format: ImageFormat) -> std::result::Result<Parts, Fail
     Ok((values, layout, orientation))
 }
 
-/// Whether the decoder ran out of bytes, according to any error in its chain of causes.
+/// Returns whether the decoder ran out of bytes, according to any error in the chain of causes.
 fn is_end_of_file(error: &ImageError) -> bool {
     if let ImageError::IoError(io) = error {
         return io.kind() == std::io::ErrorKind::UnexpectedEof;
@@ -186,7 +188,8 @@ mod tests {
         let place = bytes.windows(4).position(|name| name == b"PLTE").unwrap();
         let mut length = [0; 4];
         length.copy_from_slice(&bytes[place - 4..place]);
-        // One byte more, and the checksum of the whole chunk, which the decoder looks at first.
+        // Adds one byte, and updates the checksum of the whole chunk, which the decoder verifies
+        // first.
         let old = u32::from_be_bytes(length) as usize;
         let mut chunk = bytes[place..place + 4 + old].to_vec();
         chunk.push(7);
@@ -228,7 +231,8 @@ mod tests {
             let bytes = encoded(&picture.clone().into(), format);
             let whole = decode(&bytes).unwrap();
             for end in (0..bytes.len()).step_by(7) {
-                // A cut of nothing but trailing metadata (a TIFF's directory is not that) may pass.
+                // A file that lacks only trailing metadata may pass (but the directory of a TIFF is
+                // not metadata).
                 if let Ok(image) = decode(&bytes[..end]) {
                     assert!(image == whole, "{format:?} cut at {end} of {}", bytes.len());
                 }
@@ -250,17 +254,17 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused_before_memory_is_taken() {
-        // The header of a 65500 x 65500 JPEG (12.9 GB as RGB) over the data of a small one.
+        // Writes the header of a 65500 x 65500 JPEG (12.9 GB as RGB) over the data of a small one.
         let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Jpeg);
         let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
         bytes[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
         assert!(matches!(decode(&bytes), Err(Error::TooLarge { width: 65500, .. })));
-        // With enough bytes for so many pixels, were they pixels.
+        // The same with enough bytes for that many pixels, if they were valid data.
         bytes.resize(9 << 20, 0);
         assert!(matches!(decode(&bytes), Err(Error::TooLarge { width: 65500, .. })));
     }
 
-    /// The file of a small picture that announces 14000 x 14000 pixels.
+    /// Encodes a small picture, with a header that announces 14000 x 14000 pixels.
     fn forged(format: ImageFormat) -> Vec<u8> {
         let mut bytes = encoded(&gradient(16, 16).into(), format);
         let side = 14000_u32;
@@ -270,21 +274,23 @@ mod tests {
                 bytes[22..26].copy_from_slice(&side.to_le_bytes());
             }
             ImageFormat::Png => {
-                // IHDR: length, name, width, height, five bytes more, checksum of name and rest.
+                // IHDR consists of its length, its name, width, height, five more bytes, and the
+                // checksum of all but the length.
                 bytes[16..20].copy_from_slice(&side.to_be_bytes());
                 bytes[20..24].copy_from_slice(&side.to_be_bytes());
                 let sum = crc32(&bytes[12..29]);
                 bytes[29..33].copy_from_slice(&sum.to_be_bytes());
             }
             ImageFormat::WebP => {
-                // The lossless stream: 0x2F, then 14 bits each of width and height less one.
+                // The lossless stream begins with 0x2F, and 14 bits each for the width and height
+                // minus 1.
                 let start = bytes.windows(4).position(|name| name == b"VP8L").unwrap() + 9;
                 let flags = u32::from_le_bytes(*bytes[start..].first_chunk().unwrap()) >> 28 << 28;
                 let sides = (side - 1) | (side - 1) << 14 | flags;
                 bytes[start..start + 4].copy_from_slice(&sides.to_le_bytes());
             }
             ImageFormat::Tiff => {
-                // Directory entries of twelve bytes: tag, type, count, value.
+                // A directory entry has twelve bytes: tag, type, count, and value.
                 for tag in [256_u16, 257] {
                     let mut entry = tag.to_le_bytes().to_vec();
                     entry.extend([4, 0, 1, 0, 0, 0, 16, 0, 0, 0]);
@@ -321,15 +327,15 @@ mod tests {
         }
     }
 
-    /// 13000 x 13000 pixels are below the limit; in a file of a few hundred bytes, each would be
-    /// made up by the decoder, at length.
+    /// 13000 x 13000 pixels are below the limit, but in a file of a few hundred bytes, the decoder
+    /// would have to make up almost all of them, which takes long.
     #[test]
     fn a_jpeg_too_short_for_its_pixels_is_cut_off() {
         let mut bytes = encoded(&gradient(16, 16).into(), ImageFormat::Jpeg);
         let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
         bytes[frame + 5..frame + 9].copy_from_slice(&[0x32, 0xC8, 0x32, 0xC8]);
         assert!(matches!(decode(&bytes), Err(Error::Truncated { format: "jpeg" })));
-        // The smallest file that a picture of one color takes passes.
+        // A picture of a single color, which takes the smallest possible file, passes.
         let flat = RgbImage::from_pixel(2000, 2000, image::Rgb([90; 3]));
         let bytes = encoded(&flat.into(), ImageFormat::Jpeg);
         assert_eq!(decode(&bytes).unwrap().dimensions(), (2000, 2000), "{} bytes", bytes.len());
@@ -348,7 +354,7 @@ mod tests {
                 let index = (place * bytes.len() as f64) as usize;
                 bytes[index] = value;
             }
-            // Any answer will do, as long as one comes back.
+            // Any result is fine, as long as the call returns.
             let answer = decode(&bytes);
             prop_assert!(!matches!(answer, Err(Error::Empty)));
         }

@@ -1,7 +1,8 @@
-//! Orientation of images: one rule for all formats, that of Pillow's `exif_transpose`.
+//! The orientation of images, by one rule for all formats: that of Pillow's `exif_transpose`.
 //!
-//! The Exif block determines it, stored as any kind of number; if the block has no orientation at
-//! all, the XMP packet does (`tiff:Orientation`). Each format only provides its blocks.
+//! The Exif block determines it, and may store it as a number of any type. If the block has no
+//! orientation at all, the XMP packet determines it (`tiff:Orientation`). Each format only provides
+//! its blocks.
 
 use image::metadata::Orientation;
 
@@ -18,16 +19,16 @@ pub(crate) struct Metadata<'a> {
     pub(crate) xmp: Option<&'a [u8]>,
 }
 
-/// Returns the orientation. An invalid value does not change the image.
+/// Returns the orientation. An invalid value counts as no transformation.
 pub(crate) fn of(metadata: &Metadata<'_>) -> Orientation {
     let exif = metadata.exif.and_then(of_exif);
     let value = exif.or_else(|| metadata.xmp.and_then(of_xmp)).unwrap_or(1);
     Orientation::from_exif(value).unwrap_or(Orientation::NoTransforms)
 }
 
-/// Returns the orientation in the first directory; 0 if it is present but invalid.
+/// Returns the orientation stated by the first directory, or 0 if that is invalid.
 fn of_exif(block: &[u8]) -> Option<u8> {
-    // Some writers repeat what stands before the block.
+    // Some writers repeat the prefix of the block.
     let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     let entry = Entry::find(block, TAG)?;
@@ -36,7 +37,7 @@ fn of_exif(block: &[u8]) -> Option<u8> {
     let number = |place: usize, length: usize| entry.number(block, place, length);
     let first = number(place, size_of_kind(kind)? as usize)?;
     let value = match kind {
-        // Bytes and text are no numbers.
+        // Bytes and text are not numbers.
         1 | 2 | 7 => 0.0,
         5 | 10 => number(place, 4)? as f64 / number(place + 4, 4)? as f64,
         11 => f64::from(f32::from_bits(first as u32)),
@@ -46,7 +47,7 @@ fn of_exif(block: &[u8]) -> Option<u8> {
     Some((1..=8).find(|&whole| f64::from(whole) == value).unwrap_or(0))
 }
 
-/// The first digit that stands as `tiff:Orientation="6"` or `<tiff:Orientation>6`.
+/// Returns the digit in the first `tiff:Orientation="6"` or `<tiff:Orientation>6`.
 fn of_xmp(packet: &[u8]) -> Option<u8> {
     let name = b"tiff:Orientation";
     memchr::memmem::find_iter(packet, name).find_map(|place| {

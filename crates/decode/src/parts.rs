@@ -1,4 +1,4 @@
-//! The result of reading a format, and the reasons for failure.
+//! The result of reading a file of a known format, and the reasons for failure.
 
 use image::ImageError;
 use image::error::{LimitError, LimitErrorKind};
@@ -6,12 +6,12 @@ use image::metadata::Orientation;
 
 use crate::raw::{Layout, Values};
 
-/// Maximum size in bytes of one image's pixels before they are converted to RGB: a guard against
-/// decompression bombs that leaves room for 170 megapixels.
+/// Maximum size of one image's pixels before they are converted to RGB, in bytes. It guards against
+/// decompression bombs, and leaves room for 170 megapixels.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
-/// Maximum number of pixels in an image of any format: the number at which Pillow reports a
-/// decompression bomb and refuses the file.
+/// Maximum number of pixels in an image of any format. Pillow rejects larger images as
+/// decompression bombs.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// What can be wrong with an image whose format is known.
@@ -30,7 +30,7 @@ impl From<ImageError> for Failure {
 /// The values, their layout, and the orientation.
 pub(crate) type Parts = (Values, Layout, Orientation);
 
-/// Refuses images with more than [`MAX_PIXELS`] or [`MAX_IMAGE_BYTES`].
+/// Rejects images with more than [`MAX_PIXELS`] pixels or [`MAX_IMAGE_BYTES`] bytes.
 pub(crate) fn check_size(width: u32, height: u32, bytes: u64) -> std::result::Result<(), Failure> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Failure::TooLarge { width, height });

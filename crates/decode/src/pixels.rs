@@ -1,4 +1,4 @@
-//! Decoded pixels, and their requested format.
+//! Decoded images, and the pixel format that a caller requests.
 
 use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
@@ -9,9 +9,9 @@ pub struct PixelFormat {
     /// Number of values per pixel. With 3, gray is replicated and alpha is dropped; with any other
     /// number, an image must have exactly that many.
     pub channels: usize,
-    /// For images of more than 8 bits per value: the values that become 0 and 255, with linear
-    /// scaling between them and clipping outside. One pair for all channels, or one per channel;
-    /// empty means the full range of the file's type, [0, 1] for floats.
+    /// For images with more than 8 bits per value: the values that become 0 and 255, with linear
+    /// scaling between them and clipping outside. Either one pair for all channels, or one per
+    /// channel; empty means the full range of the file's type, which is [0, 1] for floats.
     pub value_range: Vec<[f64; 2]>,
 }
 
@@ -34,8 +34,8 @@ impl Default for PixelFormat {
     }
 }
 
-/// An image with 8 bits per value and any number of channels: rows from the top, with interleaved
-/// channels.
+/// An image with 8 bits per value and any number of channels, which are interleaved. Rows are
+/// stored from top to bottom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     data: Vec<u8>,
@@ -45,45 +45,45 @@ pub struct Image {
 }
 
 impl Image {
-    /// Interprets `data`, `[height, width, channels]`, as an image; `None` if the size does not
-    /// match or there are no channels.
+    /// Creates an image from `data`, `[height, width, channels]`. Returns `None` if the size does
+    /// not match or there are no channels.
     pub fn new(data: Vec<u8>, width: u32, height: u32, channels: usize) -> Option<Self> {
         let bytes = (width as usize).checked_mul(height as usize)?.checked_mul(channels)?;
         (bytes == data.len() && channels > 0).then_some(Self { data, width, height, channels })
     }
 
-    /// Number of pixels per row.
+    /// Returns the number of pixels per row.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// Width and height.
+    /// Returns the width and the height.
     pub fn dimensions(&self) -> (u32, u32) {
         (self.width, self.height)
     }
 
-    /// Number of values per pixel.
+    /// Returns the number of values per pixel.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// All values, `[height, width, channels]`.
+    /// Returns all values, `[height, width, channels]`.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// All values, `[height, width, channels]`.
+    /// Consumes the image and returns all values, `[height, width, channels]`.
     pub fn into_data(self) -> Vec<u8> {
         self.data
     }
 
-    /// Converts the image for display: the first three channels as red, green, and blue, or with
-    /// fewer than three, the first as gray.
+    /// Converts the image for display: the first three channels become red, green, and blue; if
+    /// there are fewer, the first one becomes gray.
     pub fn to_rgb(&self) -> RgbImage {
         let mut rgb = RgbImage::new(self.width, self.height);
         for (to, from) in rgb.pixels_mut().zip(self.data.chunks_exact(self.channels)) {

@@ -1,4 +1,4 @@
-//! Checks that the PNG decoder relies on, and the orientation.
+//! Checks on which the PNG decoder relies, and the orientation of PNG files.
 
 use std::io::Read;
 
@@ -8,14 +8,14 @@ use image::metadata::Orientation;
 use crate::orientation::{self, Metadata};
 
 const SIGNATURE_BYTES: usize = 8;
-/// Most bytes of a text that is compressed.
+/// Maximum size of a compressed text after decompression, in bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// Whether each palette before the image data contains complete colors of three bytes. The
-/// standard requires this, and the decoder panics otherwise.
+/// Returns whether each palette before the image data consists of complete colors of three bytes.
+/// The standard requires this, and the decoder panics otherwise.
 pub(super) fn has_whole_palette(bytes: &[u8]) -> bool {
     let mut position = SIGNATURE_BYTES;
-    // A chunk: its length, its name, so many bytes, and a checksum.
+    // A chunk consists of its length, its name, that many bytes, and a checksum.
     while let Some(head) = bytes.get(position..position.saturating_add(8)) {
         let length = head.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize);
         match &head[4..] {
@@ -27,8 +27,9 @@ pub(super) fn has_whole_palette(bytes: &[u8]) -> bool {
     true
 }
 
-/// Returns the orientation from the Exif chunk, or else from an Exif block in a text chunk as
-/// ImageMagick writes it, or else from the XMP packet. Later ones take precedence.
+/// Returns the orientation from the Exif chunk, or else from an Exif block in a text chunk, as
+/// ImageMagick writes it, or else from the XMP packet. If one of these occurs several times, the
+/// last one counts.
 pub(super) fn orientation(bytes: &[u8]) -> Orientation {
     let (mut exif, mut profile, mut xmp) = (None, None, None);
     let mut position = SIGNATURE_BYTES;
@@ -52,7 +53,7 @@ pub(super) fn orientation(bytes: &[u8]) -> Orientation {
     orientation::of(&Metadata { exif: exif.as_deref(), xmp: xmp.as_deref() })
 }
 
-/// Name and content of a text chunk; none if it is broken.
+/// Returns the name and the content of a text chunk, or `None` if it is damaged.
 fn text<'a>(chunk: &[u8], content: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
     let until_zero = |bytes: &'a [u8]| {
         let end = memchr::memchr(0, bytes)?;
@@ -77,7 +78,8 @@ fn text<'a>(chunk: &[u8], content: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
     Some((name, inflated))
 }
 
-/// The block of a profile as text: an empty line, its name, its length, and hexadecimal digits.
+/// Decodes a profile that is stored as text: an empty line, its name, its length, and hexadecimal
+/// digits.
 fn of_profile(text: &[u8]) -> Option<Vec<u8>> {
     let lines = text.split(|&byte| byte == b'\n').skip(3).flatten();
     let digits: Vec<u8> = lines

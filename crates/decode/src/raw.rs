@@ -1,4 +1,4 @@
-//! Values of any type, and their conversion to bytes.
+//! Values of any type as they are stored in a file, and their conversion to bytes.
 
 use image::DynamicImage;
 use image::metadata::Orientation;
@@ -12,13 +12,13 @@ use crate::pixels::{Image, PixelFormat};
 pub struct Raw {
     pub(crate) values: Values,
     pub(crate) layout: Layout,
-    /// The orientation.
+    /// The orientation, which is not applied yet.
     pub(crate) orientation: Orientation,
     pub(crate) format: &'static str,
 }
 
 impl Raw {
-    /// "jpeg", "png", "webp", "tiff", or "bmp".
+    /// Returns the name of the format: "jpeg", "png", "webp", "tiff", or "bmp".
     pub fn format(&self) -> &'static str {
         self.format
     }
@@ -26,7 +26,7 @@ impl Raw {
     /// Converts the image to the format that `pixels` requests.
     ///
     /// # Errors
-    /// [`Error::Channels`] if the file has a different number of channels.
+    /// Returns [`Error::Channels`] if the file has a different number of channels.
     pub fn into_image(self, pixels: &PixelFormat) -> Result<Image> {
         let (format, found, expected) = (self.format, self.layout.channels, pixels.channels);
         to_image(self.values, self.layout, pixels)
@@ -34,13 +34,14 @@ impl Raw {
             .ok_or(Error::Channels { format, found, expected })
     }
 
-    /// Returns the values of about `count` evenly spread pixels for each channel of the file, for
-    /// statistics to choose a [`PixelFormat::value_range`]; `None` for 8 bits, to which it does
-    /// not apply.
+    /// Returns, for each channel of the file, the values of about `count` evenly spread pixels, as
+    /// statistics for choosing a [`PixelFormat::value_range`]. Returns `None` for images with 8
+    /// bits, to which that does not apply.
     pub fn sample(&self, count: usize) -> Option<Vec<Vec<f64>>> {
         let (layout, pixels) =
             (self.layout, self.layout.width as usize * self.layout.height as usize);
-        // Odd: on most images its multiples do not fall into a few columns.
+        // The step is odd, because its multiples then do not fall into a few columns of most
+        // images.
         let every = (pixels / count.max(1)).max(1) | 1;
         let places = |channel: usize| {
             let (step, stride) = layout.steps();
@@ -71,22 +72,24 @@ impl Raw {
 pub(crate) struct Layout {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    /// Values of a pixel.
+    /// Number of values per pixel.
     pub(crate) channels: usize,
-    /// Values from one channel to the next, where each lies by itself and not pixel by pixel.
+    /// Distance from one channel to the next, in values, if channels are stored separately and not
+    /// interleaved.
     pub(crate) plane: Option<usize>,
-    /// The last channel is alpha, or what was said to be that.
+    /// Whether the last channel is alpha, or is declared to be.
     pub(crate) alpha: bool,
 }
 
 impl Layout {
-    /// Values from one pixel to the next, and from one channel to the next.
+    /// Returns the distances from one pixel to the next and from one channel to the next, in
+    /// values.
     pub(crate) fn steps(&self) -> (usize, usize) {
         self.plane.map_or((self.channels, 1), |plane| (1, plane))
     }
 
-    /// For each channel that is asked for, the one of the file that it is; none if the file has not
-    /// the channels.
+    /// Returns the channel of the file for each of `wanted` channels, or `None` if the file does
+    /// not have matching channels.
     fn sources(&self, wanted: usize) -> Option<Vec<usize>> {
         match (wanted, self.channels, self.alpha) {
             (wanted, found, _) if wanted == found => Some((0..wanted).collect()),
@@ -97,11 +100,11 @@ impl Layout {
     }
 }
 
-/// The values of an image; one after the other, see [`Layout`].
+/// The values of an image in a single array; see [`Layout`].
 pub(crate) type Values = DecodingResult;
 
-/// The image that `pixels` asks for; none if `layout` has not its channels, or `values` not those
-/// of `layout`.
+/// Converts values to the image that `pixels` requests. Returns `None` if the channels of `layout`
+/// do not match.
 fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Image> {
     let sources = layout.sources(pixels.channels)?;
     let Layout { width, height, channels, plane, .. } = layout;
@@ -109,13 +112,13 @@ fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Imag
         let same = channels == pixels.channels && plane.is_none();
         let bytes = match (same, sources.as_slice()) {
             (true, _) => bytes,
-            // Gray photographs, in one pass.
+            // Gray photographs are common, so they are converted in one pass.
             (false, [0, 0, 0]) if channels == 1 => bytes.iter().flat_map(|&v| [v; 3]).collect(),
             (false, sources) => gather(&bytes, layout, sources, |_, v| v),
         };
         return Image::new(bytes, width, height, pixels.channels);
     }
-    // The values that become 0 and 255 where nothing else is said.
+    // `$low` and `$high` become 0 and 255 unless a range is requested.
     macro_rules! scaled {
         ($values:expr, $low:expr, $high:expr) => {
             scale(&$values, layout, &sources, |c| pixels.range(c).unwrap_or([$low, $high]))
@@ -142,7 +145,7 @@ fn to_image(values: Values, layout: Layout, pixels: &PixelFormat) -> Option<Imag
     Image::new(bytes, width, height, pixels.channels)
 }
 
-/// The range of each channel to 0..=255, rounded to the nearest; what is not a number becomes 0.
+/// Scales the range of each channel to 0..=255, rounding to the nearest; NaN becomes 0.
 fn scale<T: Copy + Into<f64>>(
     values: &[T],
     layout: Layout,
@@ -158,13 +161,13 @@ fn scale<T: Copy + Into<f64>>(
         .collect();
     gather(values, layout, sources, |channel, value: T| {
         let [factor, offset] = lines[channel];
-        // Cut off at both ends, and towards zero, by the conversion.
+        // The cast truncates towards zero and saturates at both ends.
         (value.into() * factor + offset) as u8
     })
 }
 
-/// Bytes pixel by pixel; `byte` gets the number of the channel that is asked for and its value.
-/// Empty if there are too few values.
+/// Collects bytes pixel by pixel. `byte` converts a value, given the number of the requested
+/// channel. Missing values are left at 0.
 fn gather<T: Copy>(
     values: &[T],
     layout: Layout,
@@ -182,7 +185,7 @@ fn gather<T: Copy>(
     bytes
 }
 
-/// An image of the `image` crate taken apart.
+/// Takes an image of the `image` crate apart into its values and their layout.
 pub(crate) fn of_dynamic(image: DynamicImage) -> (Values, Layout) {
     let color = image.color();
     let layout = Layout {
@@ -203,7 +206,7 @@ pub(crate) fn of_dynamic(image: DynamicImage) -> (Values, Layout) {
         DynamicImage::ImageRgba16(image) => Values::U16(image.into_raw()),
         DynamicImage::ImageRgb32F(image) => Values::F32(image.into_raw()),
         DynamicImage::ImageRgba32F(image) => Values::F32(image.into_raw()),
-        // Kinds that this version of the crate does not have.
+        // For kinds that this version of the crate does not have.
         other => Values::U8(other.into_rgb8().into_raw()),
     };
     (values, layout)

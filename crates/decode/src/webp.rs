@@ -1,16 +1,16 @@
-//! Checks that the WebP decoder relies on, and the metadata of all WebP files, including animated
+//! Checks on which the WebP decoder relies, and the metadata of all WebP files, including animated
 //! ones.
 
 use std::borrow::Cow;
 
 use crate::orientation::Metadata;
 
-/// "RIFF", the size of the rest, "WEBP".
+/// Size of the file header: "RIFF", the size of the rest, and "WEBP".
 const HEADER_BYTES: usize = 12;
 
-/// Whether every chunk ends inside the file. The decoder allocates memory for a metadata chunk, up
-/// to 4 GB according to its header, before it checks whether that much data exists. Data after the
-/// chunks is ignored.
+/// Returns whether every chunk ends inside the file. Before the decoder checks whether the data of
+/// a metadata chunk exists, it allocates as much memory as the header states, up to 4 GB. Data
+/// after the chunks is ignored.
 pub(super) fn has_whole_chunks(bytes: &[u8]) -> bool {
     let length_at = |position: usize| {
         let length = bytes.get(position..)?.first_chunk()?;
@@ -18,7 +18,7 @@ pub(super) fn has_whole_chunks(bytes: &[u8]) -> bool {
     };
     let last = length_at(4).unwrap_or(0).saturating_add(8);
     let mut position = HEADER_BYTES;
-    // A chunk: its name, its length, and so many bytes and one more if that is odd.
+    // A chunk consists of its name, its length, and that many bytes, plus one if the length is odd.
     while position < last
         && let Some(length) = length_at(position + 4)
     {
@@ -31,8 +31,7 @@ pub(super) fn has_whole_chunks(bytes: &[u8]) -> bool {
     true
 }
 
-/// Returns the first Exif and XMP chunks, if the header announces them; otherwise, they are
-/// ignored.
+/// Returns the first Exif and XMP chunks. Each of these is ignored unless the header announces it.
 pub(super) fn metadata(bytes: &[u8]) -> Metadata<'_> {
     const EXIF: u8 = 0x08;
     const XMP: u8 = 0x04;
@@ -55,9 +54,10 @@ pub(super) fn metadata(bytes: &[u8]) -> Metadata<'_> {
 }
 
 /// Returns the file with a first frame that is not blended with its background. There is no
-/// background, so Pillow shows its colors unchanged, whereas the decoder blends them with black.
+/// background, so Pillow shows the colors of the frame unchanged, whereas the decoder blends them
+/// with black.
 pub(super) fn with_first_frame_as_it_is(bytes: &[u8]) -> Cow<'_, [u8]> {
-    /// In the frame's head: the bit says "do not blend".
+    /// Offset of the flags in the header of a frame, one of which means "do not blend".
     const FLAGS: usize = 15;
     const NO_BLEND: u8 = 2;
     let extended = bytes.get(HEADER_BYTES..).is_some_and(|rest| rest.starts_with(b"VP8X"));

@@ -1,4 +1,4 @@
-//! Files of any number of channels, against numpy (tools/parity/tiff_bands.py).
+//! Compares files with any number of channels with numpy (tools/parity/tiff_bands.py).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -20,7 +20,8 @@ fn pixels(channels: usize, value_range: &[[f64; 2]]) -> PixelFormat {
     PixelFormat { channels, value_range: value_range.to_vec() }
 }
 
-/// Name, channels, and the range of the case "range"; none where 8 bits are taken as they are.
+/// Name, number of channels, and range for the case "range"; empty for 8 bits, which are not
+/// scaled.
 const CASES: [(&str, usize, &[[f64; 2]]); 11] = [
     ("gray_u16", 1, &[[0.0, 3000.0]]),
     ("gray_i16", 1, &[[-1000.0, 400.0]]),
@@ -77,8 +78,8 @@ fn another_number_of_channels_is_named() {
     }
 }
 
-/// Of four channels that the file calls red, green, blue and more, the last is dropped, and with a
-/// predictor over all four the others are right.
+/// In a file of four channels that are declared to be RGB, the last channel is dropped, and the
+/// others are correct even with a predictor over all four.
 #[test]
 fn colors_of_four_channels_are_rgb() {
     let four = file("rgb_nir_u8.full.bin");
@@ -99,18 +100,18 @@ fn png_keeps_its_channels() {
     let rgba_bytes = encoded(DynamicImage::ImageRgba8(rgba.clone()), ImageFormat::Png);
     let got = decode_as(&rgba_bytes, &pixels(4, &[])).unwrap();
     assert_eq!((got.image.data(), got.format), (rgba.as_raw().as_slice(), "png"));
-    // Gray with 16 bits and alpha: 0 to 1800 become 0 to 255; with two pairs each has its own.
+    // 16-bit gray with alpha: each of the two pairs applies to its own channel.
     let la_bytes = encoded(DynamicImage::ImageLumaA16(la), ImageFormat::Png);
     let got = decode_as(&la_bytes, &pixels(2, &[[0.0, 1800.0], [0.0, 65535.0]])).unwrap();
     assert_eq!(got.image.data()[..6], [0, 0, 128, 0, 255, 0]);
-    // As RGB: the range of each channel that is asked for.
+    // As RGB, the range applies to each requested channel.
     let got = decode_as(&la_bytes, &pixels(3, &[[0.0, 1800.0]])).unwrap();
     assert_eq!(got.image.data()[..6], [0, 0, 0, 128, 128, 128]);
     for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp] {
         let bytes = encoded(DynamicImage::ImageLuma8(l.clone()), format);
         let got = decode_as(&bytes, &pixels(1, &[]));
         match format {
-            // Written as RGB or with a palette.
+            // The encoder writes gray as RGB or with a palette.
             ImageFormat::Bmp => assert!(matches!(got, Err(Error::Channels { found: 3, .. }))),
             _ => assert_eq!(got.unwrap().image.channels(), 1),
         }
@@ -124,7 +125,7 @@ fn cuts_of_files_with_many_channels_are_errors() {
     for (name, channels, _) in CASES {
         let bytes = file(&format!("{name}.tif"));
         for end in (0..bytes.len() * 9 / 10).step_by(41) {
-            // The directory may stand before the pixels or behind them.
+            // The directory may come before or after the pixels.
             assert!(decode_as(&bytes[..end], &pixels(channels, &[])).is_err(), "{name} at {end}");
         }
     }

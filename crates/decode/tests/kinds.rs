@@ -1,6 +1,7 @@
-//! Whole kinds of files against Pillow: colors and orders of bits of TIFF (tools/parity/tiff_kinds.py),
-//! few bits and runs of BMP and animations of WebP (tools/parity/bmp_webp_kinds.py), and orientations in
-//! all formats (tools/parity/orientation.py). Every pixel must be equal.
+//! Compares files of many kinds with Pillow: colors and bit orders of TIFF
+//! (tools/parity/tiff_kinds.py), low bit depths and runs of BMP and animations of WebP
+//! (tools/parity/bmp_webp_kinds.py), and orientations in all formats (tools/parity/orientation.py).
+//! Every pixel must be equal.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use decode::{Error, PixelFormat, decode, decode_as};
 use proptest::prelude::*;
 
-/// Path and bytes of each file in a folder of fixtures.
+/// Returns the path and the bytes of each file in a folder of fixtures.
 fn files(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -56,7 +57,7 @@ fn expect_all_equal(folder: &str, count: usize) {
     }
 }
 
-/// A BMP of 4 x 2 pixels, with the palette red, green, blue.
+/// Returns a run-length encoded BMP of 4 x 2 pixels, with the palette red, green, blue.
 fn runs(bits: u8, data: &[u8]) -> Vec<u8> {
     let mut bytes = b"BM\0\0\0\0\0\0\0\0".to_vec();
     for number in [66, 40, 4, 2] {
@@ -72,7 +73,7 @@ fn runs(bits: u8, data: &[u8]) -> Vec<u8> {
 #[test]
 fn what_no_run_sets_has_the_first_color() {
     let (r, g, b) = ([255, 0, 0], [0, 255, 0], [0, 0, 255]);
-    // The first row in the file is the lower one.
+    // The first row in the file is the lower row of the image.
     for (what, bits, data, expected) in [
         ("ends of rows", 8, &[1, 1, 0, 0, 0, 0, 0, 1][..], [r, r, r, r, g, r, r, r]),
         ("a step", 8, &[0, 2, 1, 1, 2, 2, 1, 1], [r, b, b, g, r, r, r, r]),
@@ -111,7 +112,8 @@ fn runs_that_lead_nowhere_are_refused() {
     }
 }
 
-/// As plain channels, too, a picture has those that it has for the eye.
+/// A picture that is requested as plain channels has those that it displays, not those that it
+/// stores.
 #[test]
 fn palettes_and_ink_are_three_channels() {
     for (path, bytes) in files("tiff") {
@@ -129,20 +131,20 @@ fn palettes_and_ink_are_three_channels() {
 fn cuts_of_tiff_files_are_errors() {
     for (path, bytes) in files("tiff") {
         for end in (0..bytes.len() - 16).step_by(13) {
-            // The directory stands behind the pixels, and the last of its values may be cut off.
+            // The directory follows the pixels, and only its last values may be cut off.
             assert!(decode(&bytes[..end]).is_err(), "{path:?} at {end} of {}", bytes.len());
         }
     }
 }
 
-/// What is not read is named.
+/// Errors name the kind of colors that is not supported.
 #[test]
 fn other_colors_are_refused_by_name() {
     let bytes = std::fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiff/ycbcr_444_lzw.tif"),
     )
     .unwrap();
-    // The entry of the photometric interpretation: tag, type, count, value.
+    // The entry of the photometric interpretation consists of tag, type, count, and value.
     let entry = [6, 1, 3, 0, 1, 0, 0, 0, 6, 0];
     let place = bytes.windows(entry.len()).position(|window| window == entry).unwrap();
     for (value, name) in [(8, "CIELab"), (4, "TransparencyMask"), (77, "nterpretation")] {

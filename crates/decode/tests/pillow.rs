@@ -1,4 +1,4 @@
-//! The decoder against Pillow, and on formats that the image crate writes.
+//! Compares the decoder with Pillow, and tests it on formats that the image crate writes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,7 +15,8 @@ fn largest_and_mean_difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
     (differences.iter().copied().max().unwrap(), sum / differences.len() as f64)
 }
 
-/// (file, largest difference allowed, mean difference allowed) on 0-255. None differs.
+/// File, largest allowed difference, and mean allowed difference, on 0-255. At present, no pixel
+/// differs.
 const FIXTURES: [(&str, u8, f64); 30] = [
     ("gray.jpg", 0, 0.0),
     ("subsampled.jpg", 0, 0.0),
@@ -66,7 +67,7 @@ fn pillow_reads_the_same_pixels() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// What does no harm to the pixels is passed over.
+/// Bytes that do not affect the pixels are skipped.
 #[test]
 fn odd_bytes_between_segments_are_passed_over() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images/subsampled.jpg");
@@ -90,7 +91,7 @@ fn round_trip(image: DynamicImage, format: ImageFormat) -> RgbImage {
 
 #[test]
 fn sixteen_bits_are_scaled_to_eight() {
-    // 257 * v is the 16-bit value of the 8-bit v; the decoder rounds to the nearest.
+    // 257 * v is the 16-bit equivalent of the 8-bit value v; the decoder rounds to the nearest.
     let values: Vec<u16> = (0..=255).map(|v| v * 257).collect();
     let expected: Vec<u8> = (0..=255).flat_map(|v| [v; 3]).collect();
     let gray = ImageBuffer::from_raw(16, 16, values.clone()).unwrap();

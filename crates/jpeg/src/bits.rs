@@ -1,28 +1,29 @@
-//! Reads the bits of one entropy-coded segment, from the highest of each byte.
+//! Reads the bits of one entropy-coded segment, starting with the highest bit of each byte.
 //!
-//! Stuffed bytes were removed from the segment before ([`crate::segment`]), so that many bits can
-//! be loaded at once without searching for markers. Nothing is checked per bit either: the segment
-//! is followed by zeros, and [`Bits::overrun`] detects reads beyond its end afterwards.
+//! Stuffed bytes have been removed from the segment ([`crate::segment`]), so many bits can be
+//! loaded at once without searching for markers. Reads are not checked one by one either: the
+//! segment is followed by zeros, and [`Bits::overrun`] detects reads beyond its end afterwards.
 
-/// Zero bytes that a segment must have behind its end.
+/// Number of zero bytes that must follow a segment.
 pub(crate) const PADDING: usize = 8;
 
-/// A reader that holds up to 64 bits.
+/// A bit reader with a buffer of 64 bits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bits<'a> {
-    /// What is to be loaded: the rest of the segment and its padding.
+    /// What has not been loaded yet: the rest of the segment and its padding.
     rest: &'a [u8],
-    /// The next bits, from the highest.
+    /// The next bits, starting with the highest bit.
     buffer: u64,
-    /// How many of them are accounted for, in the lowest six bits; those behind them may be there
-    /// already, but are loaded again.
+    /// Number of bits in the buffer, in the lowest six bits. Further bits may already be in the
+    /// buffer, but are loaded again.
     count: u8,
-    /// Zero bytes that were added to the padding.
+    /// Number of zero bytes that were supplied after the end of the padding.
     added: usize,
 }
 
 impl<'a> Bits<'a> {
-    /// Bits of `data`, the last [`PADDING`] bytes of which are zero and do not belong to it.
+    /// Creates a reader of `data`, whose last [`PADDING`] bytes are zeros that do not belong to the
+    /// segment.
     #[inline(always)]
     pub(crate) fn new(data: &'a [u8]) -> Self {
         Self { rest: data, buffer: 0, count: 0, added: 0 }
@@ -42,29 +43,30 @@ impl<'a> Bits<'a> {
         self.count |= 56;
     }
 
-    /// The next `N` bits, which must be available; they stay.
+    /// Returns the next `N` bits, which must be available, without dropping them.
     #[inline(always)]
     pub(crate) fn peek<const N: u32>(&self) -> usize {
         (self.buffer >> (64 - N)) as usize
     }
 
-    /// The next bits, from the highest; at least 56 after a refill.
+    /// Returns the next bits, starting with the highest bit; at least 56 are valid after a refill.
     #[inline(always)]
     pub(crate) fn all(&self) -> u64 {
         self.buffer
     }
 
-    /// Drops available bits, up to 63: only the lowest six bits of `count` matter.
+    /// Drops up to 63 available bits. Only the lowest six bits of `count` matter.
     #[inline(always)]
     pub(crate) fn skip(&mut self, count: u8) {
         self.buffer <<= count & 63;
         self.count = self.count.wrapping_sub(count);
     }
 
-    /// Whether more bits were dropped than there were.
+    /// Returns whether more bits were dropped than the segment has.
     #[inline(always)]
     pub(crate) fn overrun(&self) -> bool {
-        // Of what was loaded, `count` bits are left; the padding may not be touched.
+        // `count` of the loaded bits are left. If the padding has been touched, the segment was too
+        // short.
         8 * (PADDING + self.added) > 8 * self.rest.len() + usize::from(self.count & 63)
     }
 }

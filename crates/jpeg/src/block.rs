@@ -1,4 +1,4 @@
-//! Coefficients of one block from its bits (T.81, F.2.2).
+//! Decodes the coefficients of one block from its bits (T.81, F.2.2).
 
 use crate::bits::Bits;
 use crate::huffman::{LOOKUP_BITS, Symbol, Table};
@@ -6,12 +6,12 @@ use crate::idct::{BLOCKS, Group, WIDE};
 use crate::pairs::{PAIR_BITS, Pairs};
 use crate::tables::ZIGZAG;
 
-/// Place of the last coefficient.
+/// Number of the last coefficient.
 const LAST: usize = 63;
 
-/// For each block of a [`Group`] and each coefficient in the order of the file, its place in the
-/// group. Those that are no coefficients any more have a place, too: that they came up is found out
-/// afterwards.
+/// For each block of a [`Group`] and each number of a coefficient in the order of the file, its
+/// place in the group. Numbers beyond the last coefficient also have a place, because such numbers
+/// in damaged data are only detected afterwards.
 pub(crate) const PLACES: [[u8; 128]; BLOCKS] = {
     let mut places = [[0; 128]; BLOCKS];
     let mut i = 0;
@@ -24,10 +24,10 @@ pub(crate) const PLACES: [[u8; 128]; BLOCKS] = {
     places
 };
 
-/// Symbols that are surely available after a refill.
+/// Number of lookups for which the bits of one refill are certain to suffice.
 const AT_ONCE: usize = (56 / PAIR_BITS) as usize;
 
-/// The tables of a component and the mean of its last block.
+/// The tables of a component, and the DC coefficient (`mean`) of its previous block.
 #[derive(Debug)]
 pub(crate) struct Coder<'a> {
     pub(crate) dc: &'a Table,
@@ -36,8 +36,8 @@ pub(crate) struct Coder<'a> {
     pub(crate) mean: i16,
 }
 
-/// Reads a block into the part of `group`, all zero, that is its `place`-th. Returns the number of
-/// the last coefficient; more than 63 where there is no such block.
+/// Decodes a block into block `place` of `group`, which must be all zeros. Returns the number of
+/// the last coefficient, or more than 63 if the data is not a valid block.
 #[inline(always)]
 pub(crate) fn decode(
     bits: &mut Bits<'_>,
@@ -64,7 +64,7 @@ pub(crate) fn decode(
             let first = last + pair.step();
             let second = first + pair.second_step();
             if pair.is_unknown() || second >= LAST {
-                // The second one may be of the next block.
+                // The second symbol may belong to the next block.
                 bits.refill();
                 let symbol = look_up(bits, table);
                 if symbol.step() == 0 {
@@ -77,7 +77,7 @@ pub(crate) fn decode(
                 continue 'refill;
             }
             bits.skip(pair.length());
-            // In this order: where there is no second one, the first one comes to stand there.
+            // The order matters: if there is no second coefficient, the first one overwrites it.
             put(group, places, second, pair.second());
             put(group, places, first, pair.first());
             if pair.is_end() {
@@ -89,7 +89,7 @@ pub(crate) fn decode(
     last
 }
 
-/// The next symbol; [`Symbol::UNKNOWN`] where there is none.
+/// Returns the next symbol, or [`Symbol::UNKNOWN`] if the bits are not a valid code.
 #[inline(always)]
 pub(crate) fn look_up(bits: &Bits<'_>, table: &Table) -> Symbol {
     let symbol = table.look_up(bits.peek::<LOOKUP_BITS>());

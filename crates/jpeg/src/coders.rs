@@ -1,4 +1,4 @@
-//! The tables of a scan, made ready to decode with.
+//! Prepares the tables of a scan for decoding.
 
 use crate::block::Coder;
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub(crate) struct Component<'a> {
 }
 
 impl<'a> Component<'a> {
-    /// Those of `scan`, with the tables as they are there.
+    /// Returns the components of `scan`, with the tables at the time of the scan.
     pub(crate) fn of_scan(
         header: &Header<'_>,
         tables: &Tables<'a>,
@@ -35,17 +35,18 @@ impl<'a> Component<'a> {
     }
 }
 
-/// The Huffman tables of a component.
+/// The Huffman tables of a component, prepared for decoding.
 struct Codings {
     dc: Table,
     ac: Table,
     pairs: Pairs,
 }
 
-/// The Huffman tables of several components, each once: fewer stay in a nearer cache.
+/// The Huffman tables of several components. Equal tables are stored once, because fewer tables
+/// stay in a nearer cache.
 pub(crate) struct Shared {
     codings: Vec<Codings>,
-    /// For each component the place of its own.
+    /// For each component, the index of its tables in `codings`.
     places: Vec<usize>,
 }
 

@@ -1,25 +1,27 @@
-//! YCbCr to RGB, as plain loops: in fixed point with 16 fractional bits, rounded as in libjpeg.
+//! Converts YCbCr to RGB with plain loops, in fixed point with 16 fractional bits, rounded as in
+//! libjpeg.
 //!
-//! These loops are for machines that [`crate::x86`] does not support, and for its tests.
+//! These loops are used on machines that [`crate::x86`] does not support, and by its tests.
 
 use crate::idct::WIDE;
 
-/// So many samples of a component.
+/// [`WIDE`] samples of a component.
 pub(crate) type Line = [u8; WIDE];
-/// So many pixels.
+/// [`WIDE`] pixels.
 pub(crate) type RgbLine = [u8; 3 * WIDE];
 
-/// Factor of Cr in red, less 1: 1.402.
+/// Factor of Cr in red, 1.402, minus 1.
 pub(crate) const CR_RED: i16 = 26345;
-/// Factor of Cb in blue, less 2: 1.772.
+/// Factor of Cb in blue, 1.772, minus 2.
 pub(crate) const CB_BLUE: i16 = -14942;
-/// Factors of Cb, and of Cr plus 1, in green: -0.34414 and -0.71414.
+/// Factors of Cb and Cr in green: -0.34414, and -0.71414 plus 1.
 pub(crate) const GREEN: [i16; 2] = [-22554, 18734];
 
-/// Pixels of a line.
+/// Computes the pixels of a line.
 #[inline(always)]
 pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
-    // Channel by channel, in 16 bits where those are enough, which compilers vectorize well.
+    // The channels are computed separately, and in 16 bits where these suffice, which compilers
+    // vectorize well.
     let mut channels = [[0; WIDE]; 3];
     for i in 0..WIDE {
         let (y, cb, cr) = (i16::from(y[i]), i16::from(cb[i]) - 128, i16::from(cr[i]) - 128);
@@ -37,8 +39,8 @@ pub(crate) fn to_rgb(y: &Line, cb: &Line, cr: &Line) -> RgbLine {
     rgb
 }
 
-/// What is seen of a color under black ink; both are stored the other way round, 255 for none. The
-/// formula and its rounding are Pillow's.
+/// Returns the visible value of a color under black ink. Both are stored inverted, with 255 for no
+/// ink. The formula and its rounding are Pillow's.
 #[inline(always)]
 pub fn ink(color: u8, black: u8) -> u8 {
     let product = u32::from(255 - color) * u32::from(black) + 128;
@@ -50,7 +52,7 @@ fn product(a: i16, b: i16) -> i32 {
     i32::from(a) * i32::from(b)
 }
 
-/// Without the fractional bits.
+/// Rounds away the fractional bits.
 #[inline(always)]
 fn rounded(sum: i32) -> i16 {
     ((sum + (1 << 15)) >> 16) as i16

@@ -31,11 +31,11 @@ pub enum Error {
         /// "quantization" or "huffman".
         what: &'static str,
     },
-    /// A table has more codes than there are code words of these lengths.
+    /// A Huffman table has more codes than its code lengths allow.
     #[error("a huffman table of the jpeg file has more codes than fit")]
     Oversubscribed,
-    /// A code word that is in no table, an invalid size of a mean, a coefficient after the last
-    /// one of its scan, or a marker at an invalid position.
+    /// A code word that is in no table, an invalid size of a DC coefficient, a coefficient after
+    /// the last one of its scan, or a marker at an invalid position.
     #[error("the entropy-coded data of the jpeg file is corrupt")]
     Corrupt,
     /// A restart marker is missing or out of order.

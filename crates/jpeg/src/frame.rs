@@ -1,21 +1,21 @@
-//! The frame: how large the picture is, and how finely its components are sampled (T.81, B.2.2);
+//! The frame, which states the size of the image and the sampling of its components (T.81, B.2.2),
 //! and the headers of its scans (T.81, B.2.3).
 
 use crate::error::{Error, Result};
 use crate::markers::{Segment, marker};
 use crate::sampling::Sampling;
 
-/// Most blocks of an MCU (T.81, B.2.3).
+/// Maximum number of blocks in an MCU (T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// What the header of a frame says.
+/// The header of a frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) width: usize,
     pub(crate) height: usize,
-    /// Coefficients come in several scans.
+    /// Whether coefficients are split over several scans.
     pub(crate) progressive: bool,
-    /// One to four.
+    /// One to four components.
     pub(crate) components: Vec<Component>,
 }
 
@@ -23,15 +23,16 @@ pub(crate) struct Frame {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Component {
     pub(crate) name: u8,
-    /// Blocks of an MCU in a row, 1 to 4.
+    /// Number of blocks per row in an MCU, 1 to 4.
     pub(crate) across: usize,
-    /// Rows of blocks of an MCU, 1 to 4.
+    /// Number of rows of blocks in an MCU, 1 to 4.
     pub(crate) down: usize,
-    /// The number of its quantization table.
+    /// Number of its quantization table.
     pub(crate) quantization: u8,
 }
 
-/// Whether the marker begins a frame: all of 0xC0 to 0xCF but three that stand for tables.
+/// Returns whether the marker begins a frame: all of 0xC0 to 0xCF do, except for three that have
+/// other meanings.
 pub(crate) fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
 }
@@ -40,7 +41,7 @@ impl Frame {
     /// Reads the header of a frame.
     ///
     /// # Errors
-    /// [`Error::Segment`], [`Error::Unsupported`].
+    /// Returns [`Error::Segment`] or [`Error::Unsupported`].
     pub(crate) fn read(segment: Segment<'_>) -> Result<Self> {
         let broken = Error::Segment { marker: segment.marker };
         let Some((&[precision, height, h, width, w, count], rest)) =
@@ -74,7 +75,7 @@ impl Frame {
         Self { width, height, progressive, components }.checked(broken)
     }
 
-    /// Looks at the factors of the components.
+    /// Checks the components and their sampling factors.
     fn checked(mut self, broken: Error) -> Result<Self> {
         let factors = |component: &Component| [component.across, component.down];
         if self.components.iter().flat_map(factors).any(|factor| !(1..=4).contains(&factor)) {
@@ -83,7 +84,7 @@ impl Frame {
         if !(1..=4).contains(&self.components.len()) {
             return Err(Error::Unsupported { what: "no components, or more than four" });
         }
-        // A component by itself is not interleaved, whatever its factors are.
+        // A single component is not interleaved, whatever its factors are.
         if let [one] = self.components.as_mut_slice() {
             (one.across, one.down) = (1, 1);
         }
@@ -96,28 +97,30 @@ impl Frame {
         Ok(self)
     }
 
-    /// Blocks in a row of an MCU, of the component that has most.
+    /// Returns the largest number of blocks per row in an MCU among the components.
     pub(crate) fn across(&self) -> usize {
         self.components.iter().map(|component| component.across).max().unwrap_or(1)
     }
 
-    /// Rows of blocks of an MCU, of the component that has most.
+    /// Returns the largest number of rows of blocks in an MCU among the components.
     pub(crate) fn down(&self) -> usize {
         self.components.iter().map(|component| component.down).max().unwrap_or(1)
     }
 
-    /// MCUs of all components in a row, and rows of them.
+    /// Returns the number of MCUs per row, and the number of rows of MCUs, if all components are
+    /// interleaved.
     pub(crate) fn mcus(&self) -> [usize; 2] {
         [self.width.div_ceil(8 * self.across()), self.height.div_ceil(8 * self.down())]
     }
 
-    /// Samples in a row of a component, and rows of them: those that the picture is made from.
+    /// Returns the number of samples per row, and the number of rows, that the image uses of a
+    /// component.
     pub(crate) fn samples(&self, component: &Component) -> [usize; 2] {
         let width = (self.width * component.across).div_ceil(self.across());
         [width, (self.height * component.down).div_ceil(self.down())]
     }
 
-    /// How the components are sampled; none for other ratios than the usual ones.
+    /// Returns how the components are sampled, or `None` for an unusual ratio.
     pub(crate) fn sampling(&self) -> Option<Sampling> {
         match self.components.as_slice() {
             [_] => Some(Sampling::Gray),
@@ -133,18 +136,18 @@ impl Frame {
 #[derive(Debug, Clone)]
 pub(crate) struct ScanHeader {
     pub(crate) components: Vec<Selected>,
-    /// The numbers of its first and last coefficient, in the order of the file.
+    /// Numbers of its first and last coefficient, in the order of the file.
     pub(crate) spectrum: [usize; 2],
-    /// The lowest bit of the scan before of these coefficients, and that of this scan.
+    /// The lowest bit of these coefficients in the previous scan, and in this one.
     pub(crate) bits: [u8; 2],
 }
 
 /// A component of a scan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selected {
-    /// Its place in the frame.
+    /// Index of the component in the frame.
     pub(crate) component: usize,
-    /// The numbers of its Huffman tables.
+    /// Numbers of its Huffman tables.
     pub(crate) dc: u8,
     pub(crate) ac: u8,
 }
@@ -153,7 +156,7 @@ impl ScanHeader {
     /// Reads the header of a scan of `frame`.
     ///
     /// # Errors
-    /// [`Error::Segment`].
+    /// Returns [`Error::Segment`] if the header is invalid.
     pub(crate) fn read(segment: &[u8], frame: &Frame) -> Result<Self> {
         let broken = Error::Segment { marker: marker::START_OF_SCAN };
         let Some((&count, rest)) = segment.split_first() else { return Err(broken) };
@@ -164,7 +167,7 @@ impl ScanHeader {
         }
         let mut components: Vec<Selected> = Vec::new();
         for (number, &[name, tables]) in selectors.iter().enumerate() {
-            // As libjpeg looks for it: some files call all components alike.
+            // The search is that of libjpeg, because some files give all components the same name.
             let named = frame.components.iter().skip(number).position(|one| one.name == name);
             let component = number + named.ok_or(broken.clone())?;
             if components.iter().any(|other| other.component == component) {
@@ -180,8 +183,9 @@ impl ScanHeader {
         if scan.fits(frame) { Ok(scan) } else { Err(broken) }
     }
 
-    /// Whether an MCU is of so many blocks as it may be, and a progressive scan of coefficients and
-    /// bits that there are. Sequential ones have all, and some files say nonsense there.
+    /// Returns whether an MCU has at most the allowed number of blocks, and whether the
+    /// coefficients and bits of a progressive scan are valid. Sequential scans contain all
+    /// coefficients, and some files state nonsense for them.
     fn fits(&self, frame: &Frame) -> bool {
         let blocks = self.components.iter().map(|selected| {
             let component = &frame.components[selected.component];

@@ -1,4 +1,4 @@
-//! The segments before the image data: frame, tables, first scan, and application data.
+//! Reads the segments before the image data: frame, tables, first scan, and application data.
 
 use std::borrow::Cow;
 
@@ -25,24 +25,24 @@ pub enum Colors {
     AsStored,
 }
 
-/// All that is to be known before the image data.
+/// Everything that precedes the image data.
 #[derive(Debug, Clone)]
 pub(crate) struct Header<'a> {
     pub(crate) frame: Frame,
     pub(crate) colors: Colors,
-    /// Tables as they are at the first scan.
+    /// The tables at the time of the first scan.
     pub(crate) tables: Tables<'a>,
     /// The first scan.
     pub(crate) scan: ScanHeader,
     /// The Exif block, from its TIFF header on.
     pub(crate) exif: Option<Cow<'a, [u8]>>,
     pub(crate) xmp: Option<&'a [u8]>,
-    /// The bytes behind the header of the first scan.
+    /// The bytes after the header of the first scan.
     pub(crate) data: &'a [u8],
 }
 
 impl Header<'_> {
-    /// Values of a pixel.
+    /// Returns the number of values per pixel.
     pub(crate) fn channels(&self) -> usize {
         match self.colors {
             Colors::Gray => 1,
@@ -51,7 +51,8 @@ impl Header<'_> {
         }
     }
 
-    /// The sampling of a file of the usual kind: all of it in one scan, gray or YCbCr; else none.
+    /// Returns the sampling of a file of the usual kind, which is gray or YCbCr with all data in
+    /// one scan; `None` for any other file.
     pub(crate) fn usual(&self) -> Option<Sampling> {
         let colors = matches!(self.colors, Colors::Gray | Colors::YCbCr);
         let scanned = self.scan.components.iter().map(|selected| selected.component);
@@ -61,7 +62,7 @@ impl Header<'_> {
     }
 }
 
-/// What the segments so far have set.
+/// The contents of the segments so far.
 #[derive(Debug, Default)]
 struct Segments<'a> {
     frame: Option<Frame>,
@@ -69,25 +70,25 @@ struct Segments<'a> {
     exif: Option<Cow<'a, [u8]>>,
     xmp: Option<&'a [u8]>,
     jfif: bool,
-    /// The transform of colors that an Adobe segment names.
+    /// The color transform that an Adobe segment states.
     adobe: Option<u8>,
 }
 
-/// Reads up to the first scan.
+/// Reads a file up to the header of its first scan.
 ///
 /// # Errors
-/// [`Error::NotJpeg`], [`Error::Truncated`], [`Error::Segment`], [`Error::Unsupported`].
+/// Returns [`Error::NotJpeg`], [`Error::Truncated`], [`Error::Segment`], or [`Error::Unsupported`].
 pub(crate) fn read(bytes: &[u8]) -> Result<Header<'_>> {
     let (frame, segments, scan, data) = read_with(bytes, Tables::default())?;
     let colors = segments.colors(&frame)?;
     Ok(segments.finish(frame, colors, scan, data))
 }
 
-/// As [`read`], for a file whose tables may stand in another one, `tables`, and whose colors are
-/// known from elsewhere.
+/// Like [`read`], but for a file whose tables may be in another file, `tables`, and whose colors
+/// are already known.
 ///
 /// # Errors
-/// As [`read`].
+/// Same as [`read`]; also returns an error if the number of components does not match the colors.
 pub(crate) fn read_abbreviated<'a>(
     tables: Option<&'a [u8]>,
     bytes: &'a [u8],
@@ -107,7 +108,7 @@ pub(crate) fn read_abbreviated<'a>(
     Ok(segments.finish(frame, colors, scan, data))
 }
 
-/// The tables of a file that has nothing else.
+/// Reads a file that contains only tables.
 fn read_tables(bytes: &[u8]) -> Result<Tables<'_>> {
     let mut rest = bytes.strip_prefix(&[0xFF, marker::START_OF_IMAGE]).ok_or(Error::NotJpeg)?;
     let mut tables = Tables::default();
@@ -143,7 +144,7 @@ fn read_with<'a>(bytes: &'a [u8], tables: Tables<'a>) -> Result<Parts<'a>> {
 }
 
 impl<'a> Segments<'a> {
-    /// Takes note of a segment before the first scan.
+    /// Records a segment before the first scan.
     fn read(&mut self, segment: Segment<'a>) -> Result<()> {
         let Segment { marker, content } = segment;
         match marker {
@@ -154,7 +155,7 @@ impl<'a> Segments<'a> {
                 }
                 self.frame = Some(Frame::read(segment)?);
             }
-            // A shorter segment is none to libjpeg.
+            // libjpeg ignores a shorter segment.
             marker::JFIF => self.jfif |= content.len() >= 14 && content.starts_with(b"JFIF\0"),
             marker::EXIF_OR_XMP => self.metadata(content),
             marker::ADOBE => {
@@ -166,8 +167,8 @@ impl<'a> Segments<'a> {
         Ok(())
     }
 
-    /// Exif and XMP, as Pillow takes them: of several Exif blocks, the later ones are more bytes of
-    /// the first; of several XMP packets, the last one counts.
+    /// Records Exif and XMP as Pillow does: later Exif blocks continue the first one, and of
+    /// several XMP packets, the last one counts.
     fn metadata(&mut self, content: &'a [u8]) {
         if let Some(block) = content.strip_prefix(b"Exif\0\0") {
             match &mut self.exif {
@@ -184,8 +185,8 @@ impl<'a> Segments<'a> {
         Header { frame, colors, tables, scan, exif, xmp, data }
     }
 
-    /// Returns the meaning of the components. Segments contradict each other in some files; like
-    /// libjpeg, this gives precedence to JFIF, then to Adobe, and then to the names of the
+    /// Returns the meaning of the components. The segments of some files contradict each other;
+    /// like libjpeg, this gives precedence to JFIF, then to Adobe, and then to the names of the
     /// components.
     fn colors(&self, frame: &Frame) -> Result<Colors> {
         let named = |names: &[u8]| frame.components.iter().map(|one| &one.name).eq(names);
@@ -202,14 +203,14 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Whether a segment that is none of tables may be passed over.
+/// Checks that a segment that contains no tables may be skipped.
 ///
 /// # Errors
-/// [`Error::Segment`].
+/// Returns [`Error::Segment`] if the marker may not occur at this position.
 pub(crate) fn check_skipped(marker: u8) -> Result<()> {
     match marker {
         marker::JFIF..=marker::LAST_APPLICATION | marker::COMMENT => Ok(()),
-        // Only arithmetic coding uses the first; the second repeats the height.
+        // The first is used only by arithmetic coding, and the second repeats the height.
         marker::ARITHMETIC_CONDITIONING | marker::NUMBER_OF_LINES => Ok(()),
         _ => Err(Error::Segment { marker }),
     }

@@ -1,95 +1,97 @@
-//! Huffman tables: builds a table that decodes most symbols in one look-up from the code lengths
-//! of a file.
+//! Builds Huffman tables, which decode most symbols with one lookup, from the code lengths in a
+//! file.
 
 use crate::error::{Error, Result};
 
-/// Bits that are looked up at once.
+/// Number of bits per lookup.
 pub(crate) const LOOKUP_BITS: u32 = 10;
 const LOOKUP: usize = 1 << LOOKUP_BITS;
-/// The longest code.
+/// Length of the longest code, in bits.
 const LONGEST: u32 = 16;
 
-/// A table as the file gives it.
+/// A table as it is stored in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Codes<'a> {
-    /// How many codes there are of each length from 1 to 16.
+    /// Number of codes of each length from 1 to 16.
     pub(crate) counts: &'a [u8; 16],
-    /// The symbols, from the shortest code.
+    /// The symbols, from the shortest code to the longest.
     pub(crate) symbols: &'a [u8],
 }
 
-/// A symbol: what it takes to read the number behind its code.
+/// A symbol, with what is needed to read the number after its code.
 ///
-/// From the lowest byte: bits to be dropped, the code's and the number's; bits of the code; 63 less
-/// those of the number; the step from the last coefficient to this one.
+/// From the lowest byte: the number of bits to drop (of the code and of the number); the length of
+/// the code; 63 minus the length of the number; the step from the previous coefficient to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Symbol(u32);
 
 impl Symbol {
-    /// The bits looked up begin a longer code, or none.
+    /// The bits are the beginning of a longer code, or not a code.
     pub(crate) const UNKNOWN: Self = Self(0);
 
     fn new(length: u32, (step, size): (u32, u32)) -> Self {
         Self((length + size) | length << 8 | (63 - size) << 16 | step << 24)
     }
 
-    /// Bits to be dropped.
+    /// Returns the number of bits to drop.
     #[inline(always)]
     pub(crate) fn length(self) -> u8 {
         self.0 as u8
     }
 
-    /// Places from the last coefficient to this one. 0: there is none, the block ends.
+    /// Returns the step from the previous coefficient to this one; 0 if the block ends instead.
     #[inline(always)]
     pub(crate) fn step(self) -> usize {
         (self.0 >> 24) as usize
     }
 
-    /// Bits of the number behind the code.
+    /// Returns the length in bits of the number after the code.
     #[inline(always)]
     pub(crate) fn size(self) -> u32 {
         63 - (self.0 >> 16 & 63)
     }
 
-    /// The number as it stands, without a sign, where `bits` are those from the code on.
+    /// Returns the number without interpreting its sign. `bits` start with the code.
     #[inline(always)]
     pub(crate) fn bits(self, bits: u64) -> u32 {
         (bits << (self.0 >> 8 & 63) >> 1 >> (self.0 >> 16 & 63)) as u32
     }
 
-    /// The number, where `bits` are those from the code on: T.81, F.2.2.1. Those that begin with 0
-    /// are negative; they are that of the opposite bits, negated.
+    /// Returns the number (T.81, F.2.2.1). `bits` start with the code. A number that begins with 0
+    /// is negative: the negated value of the inverted bits.
     #[inline(always)]
     pub(crate) fn number(self, bits: u64) -> i16 {
         let bits = bits << (self.0 >> 8 & 63);
         let negative = !((bits as i64) >> 63);
-        // In two steps, because a number may have no bits at all.
+        // The shift is done in two steps, because a number may have no bits at all.
         let positive = ((bits ^ negative as u64) >> 1 >> (self.0 >> 16 & 63)) as i64;
         ((positive ^ negative) - negative) as i16
     }
 }
 
-/// What the symbols of a table mean.
+/// The meaning of a table's symbols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Sizes of differences of the mean.
+    /// Sizes of the differences between DC coefficients.
     Dc,
-    /// Runs of zeros and sizes of the coefficient behind them.
+    /// Runs of zeros, and sizes of the AC coefficients after them.
     Ac,
-    /// The same of a progressive scan, where blocks end in runs: those symbols have the step 0, and
-    /// their number, which is no signed one ([`Symbol::bits`]), is part of the run's length.
+    /// Like [`Class::Ac`], but for a progressive scan, in which blocks end in runs. The symbols for
+    /// runs have step 0, and their number, which is unsigned ([`Symbol::bits`]), is part of the
+    /// length of the run.
     Progressive,
 }
 
 impl Class {
-    /// Places to the coefficient and its size; none for what a table of this class may not hold.
+    /// Returns the step to the coefficient and its size, or `None` if a table of this class may not
+    /// contain the symbol.
     fn step_and_size(self, symbol: u8) -> Option<(u32, u32)> {
         let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
         match (self, run, size) {
             (Class::Dc, 0, ..=11) => Some((1, size)),
             (Class::Dc, ..) => None,
             (Class::Ac | Class::Progressive, 15, 0) => Some((16, 0)),
-            // End of block; other runs with nothing behind them are read as that, too.
+            // The end of the block. Other runs without a coefficient are treated the same.
             (Class::Ac, _, 0) => Some((0, 0)),
             (Class::Progressive, _, 0) => Some((0, run)),
             (Class::Ac | Class::Progressive, ..) => Some((run + 1, size)),
@@ -97,16 +99,16 @@ impl Class {
     }
 }
 
-/// A table to decode with.
+/// A table for decoding.
 #[derive(Debug)]
 pub(crate) struct Table {
     lookup: [Symbol; LOOKUP],
-    /// For each length: the first 16 bits that are no code of this length, as far as their
-    /// beginning is one of codes up to that length.
+    /// For each length, the lowest 16-bit value that does not begin with a code of at most this
+    /// length.
     limits: [u32; LONGEST as usize + 1],
-    /// For each length: what to add to a code for the place of its symbol.
+    /// For each length, what to add to a code to get the index of its symbol.
     offsets: [i32; LONGEST as usize + 1],
-    /// Symbols in full, from the shortest code.
+    /// All symbols, from the shortest code to the longest.
     symbols: [Symbol; 256],
 }
 
@@ -148,13 +150,14 @@ impl Table {
         }
     }
 
-    /// The symbol that the next bits begin with, as far as [`LOOKUP_BITS`] tell.
+    /// Returns the symbol at the start of the next [`LOOKUP_BITS`] bits, or [`Symbol::UNKNOWN`] if
+    /// these do not determine it.
     #[inline(always)]
     pub(crate) fn look_up(&self, bits: usize) -> Symbol {
         self.lookup[bits & (LOOKUP - 1)]
     }
 
-    /// The symbol that the next 16 bits begin with, where [`Table::look_up`] knows none;
+    /// Returns the symbol at the start of the next 16 bits, if [`Table::look_up`] does not know it;
     /// [`Symbol::UNKNOWN`] if there is none.
     #[cold]
     #[inline(never)]
@@ -174,7 +177,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// Two codes of 2 bits, one of 3, one of 12 and one of 16.
+    /// Two codes of 2 bits, and one each of 3, 12, and 16 bits.
     const COUNTS: [u8; 16] = [0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1];
     const SYMBOLS: [u8; 5] = [0x00, 0x12, 0xF0, 0x0A, 0x25];
 

@@ -1,20 +1,21 @@
-//! The inverse cosine transform, as plain loops.
+//! The inverse discrete cosine transform, as plain loops.
 //!
 //! This is the accurate integer transform of libjpeg ("islow"), after Loeffler, Ligtenberg, and
 //! Moschytz: 13 fractional bits in the constants, and two in the values between the two passes.
-//! Where other implementations use several steps with fewer products, this one combines them into
-//! one factor per input, which gives the same integers. Values that do not fit 16 bits are
-//! truncated, but not always at the same point as in libjpeg-turbo's SIMD code, which adds in 16
-//! bits: in damaged data, where coefficients are several times too large, samples may differ from
-//! its own. This does not happen for any image from an encoder.
+//! Other implementations use several steps with fewer products; this one combines them into one
+//! factor per input, which gives the same integers. Values between the passes that do not fit 16
+//! bits are clamped, but not always at the same point as in libjpeg-turbo's SIMD code, which adds
+//! in 16 bits. In damaged data, where coefficients are several times too large, samples may
+//! therefore differ from those of libjpeg-turbo. This does not happen for images that come from an
+//! encoder.
 //!
-//! These loops are for machines that [`crate::x86`] does not support, and for its tests.
+//! These loops are used on machines that [`crate::x86`] does not support, and by its tests.
 
 use crate::tables::Quantization;
 
-/// Blocks that are transformed together.
+/// Number of blocks that are transformed together.
 pub(crate) const BLOCKS: usize = 4;
-/// Bytes in a row of so many blocks.
+/// Number of samples in a row of [`BLOCKS`] blocks.
 pub(crate) const WIDE: usize = 8 * BLOCKS;
 
 /// Coefficients of four blocks: the first row of each, the second row of each, and so on.
@@ -38,20 +39,21 @@ impl Tile {
 /// Factors of a pair of inputs.
 pub(crate) type Pair = [i16; 2];
 
-/// Of inputs 0 and 4: the even sum and difference.
+/// Factors of inputs 0 and 4, for the even sum and difference.
 pub(crate) const EVEN_04: [Pair; 2] = [[8192, 8192], [8192, -8192]];
-/// Of inputs 2 and 6, for the outer and the inner outputs.
+/// Factors of inputs 2 and 6, for the outer and the inner outputs.
 pub(crate) const EVEN_26: [Pair; 2] = [[10703, 4433], [4433, -10704]];
-/// Of inputs 1 and 3, for outputs 0 to 3.
+/// Factors of inputs 1 and 3, for outputs 0 to 3.
 pub(crate) const ODD_13: [Pair; 4] = [[11363, 9633], [9633, -2259], [6437, -11362], [2260, -6436]];
-/// Of inputs 5 and 7, for outputs 0 to 3.
+/// Factors of inputs 5 and 7, for outputs 0 to 3.
 pub(crate) const ODD_57: [Pair; 4] = [[6437, 2260], [-11362, -6436], [2261, 9633], [9633, -11363]];
-/// Bits that the first pass drops.
+/// Number of bits that the first pass drops.
 pub(crate) const FIRST_SHIFT: u32 = 11;
-/// Bits that the second pass drops: the rest, and the factor of 8 in the transform's definition.
+/// Number of bits that the second pass drops: the remaining ones, and those of the factor of 8 in
+/// the definition of the transform.
 pub(crate) const SECOND_SHIFT: u32 = 18;
 
-/// Samples from coefficients.
+/// Computes samples from coefficients.
 #[inline(always)]
 pub(crate) fn transform(group: &Group, quantization: &Quantization) -> Tile {
     let mut tile = Tile::ZERO;
@@ -74,7 +76,7 @@ pub(crate) fn transform(group: &Group, quantization: &Quantization) -> Tile {
     tile
 }
 
-/// The transform in one direction: of the values at one place of the eight rows each.
+/// Runs the transform in one direction, on each of the eight columns of `rows`.
 #[inline(always)]
 fn pass<const SHIFT: u32>(rows: [[i16; 8]; 8]) -> [[i16; 8]; 8] {
     let mut out = [[0; 8]; 8];
@@ -120,7 +122,7 @@ fn transpose(rows: [[i16; 8]; 8]) -> [[i16; 8]; 8] {
 pub(crate) mod tests {
     use super::*;
 
-    /// Numbers that look random.
+    /// Generates pseudorandom numbers.
     pub(crate) fn numbers(seed: u64) -> impl Iterator<Item = u64> {
         let mut state = seed;
         std::iter::repeat_with(move || {
@@ -129,7 +131,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// The algorithm step by step, with the constants of the paper at 13 bits.
+    /// Runs the algorithm step by step, with the constants of the paper at 13 bits.
     fn steps(x: [i64; 8], shift: u32) -> [i64; 8] {
         let z = (x[2] + x[6]) * 4433;
         let (inner, outer) = (z - x[6] * 15137, z + x[2] * 6270);

@@ -1,4 +1,4 @@
-//! The data of a scan, from one restart marker to the next.
+//! Reads the data of a scan from one restart marker to the next.
 
 use crate::error::{Error, Result};
 use crate::markers::marker;
@@ -7,19 +7,19 @@ use crate::segment::Segments;
 /// The data between restart markers.
 pub(crate) struct Intervals<'a> {
     segments: Segments<'a>,
-    /// MCUs from one marker to the next.
+    /// Number of MCUs from one marker to the next.
     length: usize,
-    /// MCUs until the next marker is due.
+    /// Number of MCUs until the next marker is due.
     pub(crate) left: usize,
-    /// Segments so far.
+    /// Number of segments so far.
     count: usize,
-    /// The marker behind the last segment.
+    /// The marker after the last segment.
     marker: u8,
 }
 
 impl<'a> Intervals<'a> {
-    /// Of the bytes behind the header of a scan, with so many MCUs between markers; 0: there are no
-    /// markers.
+    /// Creates a reader of the bytes after the header of a scan, with `restart_interval` MCUs
+    /// between markers; 0 means that there are no markers.
     pub(crate) fn new(data: &'a [u8], restart_interval: usize) -> Self {
         let length = match restart_interval {
             0 => usize::MAX,
@@ -28,7 +28,8 @@ impl<'a> Intervals<'a> {
         Self { segments: Segments::new(data), length, left: 0, count: 0, marker: 0 }
     }
 
-    /// Reads the next segment; before it, the markers count up to seven and begin again.
+    /// Reads the next segment. The restart markers between segments must count from 0 to 7
+    /// repeatedly.
     #[cold]
     #[inline(never)]
     pub(crate) fn next(&mut self, segment: &mut Vec<u8>) -> Result<()> {
@@ -42,13 +43,13 @@ impl<'a> Intervals<'a> {
         Ok(())
     }
 
-    /// What it means that the data of a segment is not enough: at the end of the image, that some is
-    /// missing; elsewhere it may go on behind a marker that does not belong there.
+    /// Returns the error for a segment that has too little data. At the end of the image, data is
+    /// missing; elsewhere, it may continue after a marker that does not belong there.
     pub(crate) fn ended_early(&self) -> Error {
         if self.marker == marker::END_OF_IMAGE { Error::Truncated } else { Error::Corrupt }
     }
 
-    /// What follows the last segment, from its marker on.
+    /// Returns what follows the last segment, from its marker on.
     pub(crate) fn behind(&self) -> &'a [u8] {
         self.segments.behind()
     }

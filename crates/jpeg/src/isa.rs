@@ -1,11 +1,10 @@
-//! The operations that are written once for each instruction set, behind [`Isa`], and the choice
-//! among them.
+//! The operations that are written once for each instruction set, behind [`Isa`], and the choice of
+//! the instruction set.
 //!
-//! The choice is made at run time, and the whole decoder is compiled for each instruction set, not
-//! only the parts that use intrinsics: reading bits benefits from shifts that take their count
-//! from any register. This requires all time-critical code of a [`Kernel`] to be
-//! `#[inline(always)]` and without closures: code that is not inlined is compiled without the
-//! instructions.
+//! The choice is made at run time. The whole decoder is compiled for each instruction set, not only
+//! the parts that use intrinsics, because reading bits benefits from shifts that take their count
+//! from any register. All time-critical code of a [`Kernel`] must therefore be `#[inline(always)]`
+//! and free of closures: code that is not inlined is compiled without the instruction set.
 
 use crate::color::{self, Line, RgbLine};
 use crate::idct::{self, Group, Tile};
@@ -13,13 +12,13 @@ use crate::tables::Quantization;
 
 /// The operations for which compilers do not generate good SIMD code.
 pub(crate) trait Isa: Copy {
-    /// Samples from coefficients, as [`idct::transform`].
+    /// Computes samples from coefficients, like [`idct::transform`].
     fn transform(self, group: &Group, quantization: &Quantization) -> Tile;
-    /// Pixels from samples, as [`color::to_rgb`].
+    /// Computes pixels from samples, like [`color::to_rgb`].
     fn to_rgb(self, y: &Line, cb: &Line, cr: &Line) -> RgbLine;
 }
 
-/// The baseline of the target.
+/// The minimum that the target supports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Baseline;
 
@@ -72,7 +71,7 @@ mod tests {
         let mut numbers = numbers(2);
         for round in 0..500 {
             let mut group = Group::ZERO;
-            // Up to numbers that fit in no way.
+            // The range includes coefficients that overflow.
             let shift = 16 - round % 16;
             group.0.fill_with(|| (numbers.next().unwrap() as i16) >> shift.min(15));
             let quantization =

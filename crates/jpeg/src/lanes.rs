@@ -1,6 +1,6 @@
-//! Registers of 128-bit lanes, two or four of them: AVX2 and AVX-512 behind one interface.
+//! Registers of two or four 128-bit lanes: AVX2 and AVX-512 behind one interface.
 //!
-//! No operation crosses lanes, so what is written for one width does the same with another.
+//! No operation crosses lanes, so code that is written for one width works the same with another.
 
 use std::arch::x86_64::{__m256i, __m512i};
 
@@ -9,8 +9,8 @@ use simd::pulp::x86::{V3, V4};
 
 use crate::idct::{FIRST_SHIFT, Pair, SECOND_SHIFT};
 
-/// Operations on registers of 16-bit values, or of 32 bits where the name ends so; halves are those
-/// of each lane.
+/// Operations on registers of 16-bit values, or of 32-bit values if the name ends in 32. Halves are
+/// those of each lane.
 pub(crate) trait Lanes: Copy {
     type V: Copy;
     fn splat(self, value: i16) -> Self::V;
@@ -18,23 +18,24 @@ pub(crate) trait Lanes: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The high halves of products.
+    /// Returns the high halves of the products.
     fn mul_high(self, a: Self::V, b: Self::V) -> Self::V;
     fn halve(self, a: Self::V) -> Self::V;
     fn add32(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub32(self, a: Self::V, b: Self::V) -> Self::V;
-    /// To the right, by [`FIRST_SHIFT`], [`SECOND_SHIFT`] or 16.
+    /// Shifts right by [`FIRST_SHIFT`], [`SECOND_SHIFT`], or 16.
     fn shift32<const BITS: u32>(self, a: Self::V) -> Self::V;
-    /// Sums of two products, in 32 bits.
+    /// Returns sums of two products, in 32 bits.
     fn dot(self, a: Self::V, factors: Pair) -> Self::V;
-    /// Interleaves the first halves and the second halves, by values of so many bits.
+    /// Interleaves the first halves, and the second halves, by values of as many bits as the name
+    /// states.
     fn zip8(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     fn zip16(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     fn zip32(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     fn zip64(self, a: Self::V, b: Self::V) -> [Self::V; 2];
-    /// 32 bits to 16, those of `a` in the first half.
+    /// Converts 32 bits to 16 with saturation; the values of `a` are in the first half.
     fn pack32(self, a: Self::V, b: Self::V) -> Self::V;
-    /// 16 bits to 8, plus 128.
+    /// Converts 16 bits to 8 with saturation, and adds 128.
     fn pack(self, a: Self::V, b: Self::V) -> Self::V;
 }
 
@@ -182,7 +183,8 @@ impl Lanes for V3 {
 
     #[inline(always)]
     fn shift32<const BITS: u32>(self, a: __m256i) -> __m256i {
-        // A constant parameter of one type does not go where one of another is wanted.
+        // The intrinsic takes an `i32` constant, to which a const generic `u32` cannot be
+        // converted.
         match BITS {
             FIRST_SHIFT => self.avx2._mm256_srai_epi32::<{ FIRST_SHIFT as i32 }>(a),
             SECOND_SHIFT => self.avx2._mm256_srai_epi32::<{ SECOND_SHIFT as i32 }>(a),

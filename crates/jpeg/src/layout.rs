@@ -1,4 +1,4 @@
-//! Which block of an MCU is decoded with what, and where it goes.
+//! Determines where the blocks of MCUs go.
 //!
 //! Several MCUs are decoded before their blocks are transformed, so that [`BLOCKS`] neighbors of
 //! each component can be transformed together.
@@ -6,22 +6,23 @@
 use crate::idct::BLOCKS;
 use crate::sampling::Sampling;
 
-/// MCUs that are decoded together.
+/// Number of MCUs that are decoded together.
 pub(crate) const BATCH: usize = BLOCKS;
-/// Most groups of blocks in a batch: four of luminance, two of color.
+/// Maximum number of groups of blocks in a batch: four of luminance and two of color.
 pub(crate) const MOST_GROUPS: usize = 6;
 
 /// A block of an MCU.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Block {
     pub(crate) component: usize,
-    /// The group it is in.
+    /// Index of the group that contains the block.
     pub(crate) group: usize,
-    /// Its place there.
+    /// Place of the block in the group.
     pub(crate) place: usize,
 }
 
-/// A group of blocks, once transformed: its place among the tiles that a batch has of a component.
+/// The destination of a group of blocks after the transform: its place among the tiles of a
+/// component in a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) component: usize,
@@ -32,11 +33,11 @@ pub(crate) struct Target {
 /// The blocks of a batch.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    /// Of each MCU, in the order of the file.
+    /// The blocks of each MCU, in the order of the file.
     pub(crate) mcus: [Vec<Block>; BATCH],
-    /// Of each group.
+    /// The destination of each group.
     pub(crate) targets: Vec<Target>,
-    /// Tiles that a batch has of each component, side by side.
+    /// Number of adjacent tiles of each component in a batch.
     pub(crate) tiles: Vec<usize>,
 }
 

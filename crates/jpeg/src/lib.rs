@@ -52,7 +52,7 @@ pub use color::ink;
 pub use error::{Error, Result};
 pub use header::Colors;
 
-/// A file whose header was read.
+/// A file whose header has been read.
 #[derive(Debug, Clone)]
 pub struct Jpeg<'a> {
     header: header::Header<'a>,
@@ -62,7 +62,8 @@ impl<'a> Jpeg<'a> {
     /// Reads the header of a file.
     ///
     /// # Errors
-    /// [`Error::NotJpeg`], [`Error::Truncated`], [`Error::Segment`], [`Error::Unsupported`].
+    /// Returns [`Error::NotJpeg`], [`Error::Truncated`], [`Error::Segment`], or
+    /// [`Error::Unsupported`].
     pub fn open(bytes: &'a [u8]) -> Result<Self> {
         Ok(Self { header: header::read(bytes)? })
     }
@@ -71,7 +72,7 @@ impl<'a> Jpeg<'a> {
     /// whose colors are determined by the TIFF and not by the part's own segments.
     ///
     /// # Errors
-    /// As [`Jpeg::open`].
+    /// Same as [`Jpeg::open`].
     pub fn open_abbreviated(
         tables: Option<&'a [u8]>,
         bytes: &'a [u8],
@@ -80,38 +81,39 @@ impl<'a> Jpeg<'a> {
         Ok(Self { header: header::read_abbreviated(tables, bytes, colors)? })
     }
 
-    /// Number of pixels per row.
+    /// Returns the number of pixels per row.
     pub fn width(&self) -> u32 {
         self.header.frame.width as u32
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn height(&self) -> u32 {
         self.header.frame.height as u32
     }
 
-    /// Number of values per pixel: 1 or 3; that of the file if colors are not converted.
+    /// Returns the number of values per pixel: 1 or 3, or the number of components if colors are
+    /// not converted.
     pub fn channels(&self) -> usize {
         self.header.channels()
     }
 
-    /// The Exif block, starting at its TIFF header. If there are several, the later ones continue
-    /// the first.
+    /// Returns the Exif block, starting at its TIFF header. If there are several, the later ones
+    /// continue the first one.
     pub fn exif(&self) -> Option<&[u8]> {
         self.header.exif.as_deref()
     }
 
-    /// The XMP packet; if there are several, the last one.
+    /// Returns the XMP packet; if there are several, the last one.
     pub fn xmp(&self) -> Option<&'a [u8]> {
         self.header.xmp
     }
 
-    /// Decodes all pixels, `[height, width, channels]`. Their memory is allocated immediately, so
-    /// check their number first.
+    /// Decodes all pixels, `[height, width, channels]`. The memory for them may be allocated before
+    /// the data is read, so check the size of the image first.
     ///
     /// # Errors
-    /// [`Error::Truncated`], [`Error::MissingTable`], [`Error::Oversubscribed`], [`Error::Corrupt`],
-    /// [`Error::Restart`], [`Error::Segment`], [`Error::Unsupported`].
+    /// Returns [`Error::Truncated`], [`Error::MissingTable`], [`Error::Oversubscribed`],
+    /// [`Error::Corrupt`], [`Error::Restart`], [`Error::Segment`], or [`Error::Unsupported`].
     pub fn decode(&self) -> Result<Vec<u8>> {
         match self.header.usual() {
             Some(sampling) => isa::dispatch(scan::Scan { header: &self.header, sampling }),

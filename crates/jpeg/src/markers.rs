@@ -1,10 +1,10 @@
-//! Markers and what belongs to them (T.81, B.1.1).
+//! Markers and their segments (T.81, B.1.1).
 
 use memchr::memchr;
 
 use crate::error::{Error, Result};
 
-/// By the second byte.
+/// The second bytes of markers.
 pub(crate) mod marker {
     pub(crate) const PROGRESSIVE_FRAME: u8 = 0xC2;
     pub(crate) const HUFFMAN_TABLES: u8 = 0xC4;
@@ -24,7 +24,7 @@ pub(crate) mod marker {
     pub(crate) const COMMENT: u8 = 0xFE;
 }
 
-/// A marker and what belongs to it: nothing, where it is the end marker.
+/// A marker and the contents of its segment, which are empty for the end marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment<'a> {
     pub(crate) marker: u8,
@@ -35,14 +35,15 @@ pub(crate) struct Segment<'a> {
 /// libjpeg, and so are restart markers, because some encoders write one after the last interval.
 ///
 /// # Errors
-/// [`Error::Truncated`]; [`Error::Segment`] for a marker that may not be there.
+/// Returns [`Error::Truncated`], or [`Error::Segment`] for a marker that may not occur at this
+/// position.
 pub(crate) fn next_segment(mut bytes: &[u8]) -> Result<(Segment<'_>, &[u8])> {
     loop {
         let at = memchr(0xFF, bytes).ok_or(Error::Truncated)?;
         let [_, marker, rest @ ..] = &bytes[at..] else { return Err(Error::Truncated) };
         let marker = *marker;
         match marker {
-            // Bytes that fill up, and one that is no marker.
+            // A fill byte, or one that does not begin a marker.
             0xFF => bytes = &bytes[at + 1..],
             0x00 | 0x01 | marker::FIRST_RESTART..=marker::LAST_RESTART => bytes = rest,
             marker::END_OF_IMAGE => return Ok((Segment { marker, content: &[] }, rest)),
@@ -58,10 +59,10 @@ pub(crate) fn next_segment(mut bytes: &[u8]) -> Result<(Segment<'_>, &[u8])> {
     }
 }
 
-/// Whether an end marker comes behind whole segments.
+/// Checks that an end marker follows, after any number of complete segments.
 ///
 /// # Errors
-/// As [`next_segment`].
+/// Same as [`next_segment`].
 pub(crate) fn expect_end(mut bytes: &[u8]) -> Result<()> {
     loop {
         let (segment, rest) = next_segment(bytes)?;

@@ -10,22 +10,23 @@ use crate::upsample::{Sums, blend_rows, repeat};
 /// All samples of a component.
 pub(crate) struct Samples {
     values: Vec<u8>,
-    /// Samples in a row, a multiple of [`WIDE`].
+    /// Number of samples per row, a multiple of [`WIDE`].
     stride: usize,
-    /// Those of them that the picture is made from.
+    /// Number of samples per row that the image uses.
     width: usize,
-    /// Rows that the picture is made from.
+    /// Number of rows that the image uses.
     height: usize,
 }
 
 impl Samples {
-    /// Room for so many tiles in a row, and rows of them.
+    /// Allocates memory for `down` rows of `across` tiles, of which the image uses `width` x
+    /// `height` samples.
     pub(crate) fn new(across: usize, down: usize, [width, height]: [usize; 2]) -> Self {
         let stride = WIDE * across;
         Self { values: vec![0; stride * 8 * down], stride, width, height }
     }
 
-    /// Puts a tile at its place, both in tiles.
+    /// Stores a tile. `column` and `row` are in tiles.
     #[inline(always)]
     pub(crate) fn put(&mut self, tile: &Tile, column: usize, row: usize) {
         let rows = self.values.chunks_exact_mut(self.stride).skip(8 * row);
@@ -42,16 +43,17 @@ impl Samples {
     }
 }
 
-/// How the samples of a component are brought to full resolution: as libjpeg chooses.
+/// How the samples of a component are upsampled to full resolution. The choice is the same as in
+/// libjpeg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// They are there already.
+    /// The samples already have full resolution.
     Full,
-    /// Interpolated between two in a row, two in a column, and both.
+    /// Interpolated horizontally (`Wide`), vertically (`Tall`), or in both directions (`Both`).
     Wide,
     Tall,
     Both,
-    /// Repeated in a row and in a column.
+    /// Repeated horizontally and vertically.
     Repeat {
         across: usize,
         down: usize,
@@ -62,7 +64,7 @@ impl Way {
     fn of(frame: &Frame, component: &Component) -> Self {
         let [width, _] = frame.samples(component);
         let (across, down) = (frame.across() / component.across, frame.down() / component.down);
-        // What has only two samples in a row is not interpolated there.
+        // Rows of only two samples are not interpolated horizontally.
         match (across, down, width > 2) {
             (1, 1, _) => Self::Full,
             (1, 2, _) => Self::Tall,
@@ -73,7 +75,7 @@ impl Way {
     }
 }
 
-/// Samples of a component, and one row of them at full resolution.
+/// The samples of a component, and one row of them at full resolution.
 struct Plane {
     samples: Samples,
     way: Way,
@@ -81,7 +83,7 @@ struct Plane {
     row: Vec<u8>,
 }
 
-/// All samples, and memory for what becomes of them.
+/// All samples of an image, and the buffers for their conversion.
 pub(crate) struct Output {
     planes: Vec<Plane>,
     width: usize,
@@ -91,10 +93,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// `samples` are those of each component.
+    /// Creates the output for the `samples` of each component.
     pub(crate) fn new(header: &Header<'_>, samples: Vec<Samples>) -> Self {
         let frame = &header.frame;
-        // The widest component has as many as are written, and more.
+        // The widest component has at least as many samples as are written.
         let width = samples
             .iter()
             .zip(&frame.components)
@@ -114,7 +116,7 @@ impl Output {
         }
     }
 
-    /// Appends the pixels of row `y` of the picture.
+    /// Appends the pixels of row `y` of the image.
     #[inline(always)]
     pub(crate) fn write(&mut self, isa: impl Isa, y: usize, pixels: &mut Vec<u8>) {
         self.planes.iter_mut().for_each(|plane| plane.upsample(y));
@@ -143,7 +145,7 @@ impl Output {
     }
 }
 
-/// RGB from a row of luminance and color.
+/// Converts a row of luminance and color to RGB.
 #[inline(always)]
 fn convert(isa: impl Isa, [luma, cb, cr]: [&[u8]; 3], rgb: &mut [u8]) {
     let lines = rgb.as_chunks_mut::<{ size_of::<RgbLine>() }>().0;
@@ -154,7 +156,7 @@ fn convert(isa: impl Isa, [luma, cb, cr]: [&[u8]; 3], rgb: &mut [u8]) {
 }
 
 impl Plane {
-    /// Makes `row` that of row `y` of the picture.
+    /// Sets `row` to the samples of row `y` of the image, at full resolution.
     #[inline(always)]
     fn upsample(&mut self, y: usize) {
         let Self { samples, way, sums, row } = self;
@@ -184,8 +186,8 @@ impl Plane {
     }
 }
 
-/// Of half as many rows, the nearer and the farther one of row `y`. Beyond the edge, the last row
-/// goes on.
+/// Returns the nearer and the farther of the two rows, at half resolution, between which row `y` is
+/// interpolated. Beyond the edge, the last row is repeated.
 #[inline(always)]
 fn neighbors(y: usize, rows: usize) -> [usize; 2] {
     let near = y / 2;

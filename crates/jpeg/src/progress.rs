@@ -1,13 +1,13 @@
-//! What the scans so far have brought.
+//! Tracks which bits of the coefficients the scans have provided so far.
 
 use crate::error::{Error, Result};
 use crate::frame::{Frame, ScanHeader};
 
-/// Coefficients of the lowest frequencies, which must be known to their last bit: if one is not,
-/// libjpeg estimates it from the surrounding blocks.
+/// Number of coefficients of the lowest frequencies that must be known to their last bit. If one is
+/// not, libjpeg estimates it from the surrounding blocks.
 const LOWEST: usize = 10;
 
-/// A coefficient that no scan has brought anything of.
+/// Marks a coefficient of which no scan has provided any bits.
 const UNKNOWN: u8 = u8::MAX;
 
 /// For each component and coefficient, the lowest bit that is known.
@@ -22,10 +22,11 @@ impl Progress {
         Self { progressive: frame.progressive, bits }
     }
 
-    /// Takes note of a scan.
+    /// Records a scan.
     ///
     /// # Errors
-    /// [`Error::Corrupt`]: it brings what was there, or refines what was not.
+    /// Returns [`Error::Corrupt`] if the scan repeats what is already known, or refines what is
+    /// not.
     pub(crate) fn note(&mut self, scan: &ScanHeader) -> Result<()> {
         let ([first, last], [high, low]) = match self.progressive {
             true => (scan.spectrum, scan.bits),
@@ -34,7 +35,7 @@ impl Progress {
         let before = if high == 0 { UNKNOWN } else { high };
         for selected in &scan.components {
             let bits = &mut self.bits[selected.component];
-            // The mean comes first.
+            // The DC coefficient must come first.
             if first > 0 && bits[0] == UNKNOWN {
                 return Err(Error::Corrupt);
             }
@@ -48,10 +49,10 @@ impl Progress {
         Ok(())
     }
 
-    /// Whether what makes up a picture is there.
+    /// Checks that all bits that an image needs are known.
     ///
     /// # Errors
-    /// [`Error::Truncated`].
+    /// Returns [`Error::Truncated`] if some are missing.
     pub(crate) fn expect_all(&self) -> Result<()> {
         let lowest = self.bits.iter().flat_map(|bits| &bits[..LOWEST]);
         if lowest.copied().all(|known| known == 0) { Ok(()) } else { Err(Error::Truncated) }

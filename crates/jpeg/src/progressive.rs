@@ -1,25 +1,26 @@
-//! Coefficients of one block from the scans of a progressive picture (T.81, G.1.2).
+//! Decodes the coefficients of one block from the scans of a progressive image (T.81, G.1.2).
 //!
-//! Each function reads what one scan has of a block, into the part of `group` that is its
-//! `place`-th, and tells whether there is such data.
+//! Each function reads what one scan contains of a block, into block `place` of `group`. Those that
+//! can fail return whether the data is valid.
 
 use crate::bits::Bits;
 use crate::block::{PLACES, look_up};
 use crate::huffman::{Symbol, Table};
 use crate::idct::{BLOCKS, Group};
 
-/// A scan of coefficients other than the mean.
+/// The parameters of a scan of AC coefficients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spectrum<'a> {
     pub(crate) table: &'a Table,
     /// The numbers of the first and the last coefficient.
     pub(crate) first: usize,
     pub(crate) last: usize,
-    /// The bit that the scan ends with.
+    /// The lowest bit that the scan contains.
     pub(crate) low: u8,
 }
 
-/// The mean, down to the bit `low`; `mean` is that of the last block of this component.
+/// Reads the DC coefficient, down to the bit `low`. `mean` is that of the previous block of this
+/// component.
 #[inline(always)]
 pub(crate) fn first_mean(
     bits: &mut Bits<'_>,
@@ -39,7 +40,7 @@ pub(crate) fn first_mean(
     true
 }
 
-/// The bit `low` of the mean.
+/// Reads the bit `low` of the DC coefficient.
 #[inline(always)]
 pub(crate) fn next_mean(bits: &mut Bits<'_>, low: u8, (group, place): (&mut Group, usize)) {
     bits.refill();
@@ -49,8 +50,8 @@ pub(crate) fn next_mean(bits: &mut Bits<'_>, low: u8, (group, place): (&mut Grou
     bits.skip(1);
 }
 
-/// Coefficients down to the bit `low`. `run`: of how many blocks, this one included, the rest is
-/// zero.
+/// Reads AC coefficients, down to the bit `low`. `run` is the number of blocks, including this one,
+/// whose remaining coefficients are zero.
 #[inline(always)]
 pub(crate) fn first_coefficients(
     bits: &mut Bits<'_>,
@@ -81,8 +82,8 @@ pub(crate) fn first_coefficients(
     true
 }
 
-/// The bit `low` of coefficients: of those that are not zero yet, and new ones between them. `run`
-/// as in [`first_coefficients`].
+/// Reads the bit `low` of the AC coefficients that are not zero yet, and new ones between them.
+/// `run` is the same as in [`first_coefficients`].
 #[inline(always)]
 pub(crate) fn next_coefficients(
     bits: &mut Bits<'_>,
@@ -103,7 +104,7 @@ pub(crate) fn next_coefficients(
             *run = (1 << size) + number;
             break;
         }
-        // Zeros that stay zero are passed over, and the others get their bit.
+        // Zeros that stay zero are skipped, and the other coefficients get their bit.
         next = refine(bits, scan, next, step - 1, (group, place));
         if size > 0 {
             if next > scan.last {
@@ -121,8 +122,8 @@ pub(crate) fn next_coefficients(
     true
 }
 
-/// Reads a bit for each coefficient from `next` on that is not zero, until `zeros` others were passed
-/// over and one more comes. Returns the number of that one.
+/// Reads a bit for each nonzero coefficient from `next` on, skips `zeros` zero coefficients, and
+/// stops at the zero coefficient after these. Returns the number of that coefficient.
 #[inline(always)]
 fn refine(
     bits: &mut Bits<'_>,

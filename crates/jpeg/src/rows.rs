@@ -1,7 +1,7 @@
-//! From the samples of a row of MCUs to pixels.
+//! Converts the samples of a row of MCUs to pixels.
 //!
-//! No component is ever stored completely: for each, there is one row of MCUs, and above it the
-//! last row of samples of the previous one, which interpolation needs.
+//! No component is ever stored completely: each has one row of MCUs, and above it the last row of
+//! samples of the previous one, which interpolation needs.
 
 use crate::color::RgbLine;
 use crate::frame::Frame;
@@ -10,11 +10,11 @@ use crate::isa::Isa;
 use crate::sampling::Sampling;
 use crate::upsample::{Sums, blend_rows, repeat};
 
-/// Samples of a component in a row of MCUs.
+/// The samples of a component in a row of MCUs.
 #[derive(Debug)]
 pub(crate) struct Plane {
     samples: Vec<u8>,
-    /// Samples in a row, a multiple of [`WIDE`].
+    /// Number of samples per row, a multiple of [`WIDE`].
     stride: usize,
 }
 
@@ -24,7 +24,7 @@ impl Plane {
         Self { samples: vec![0; stride * (8 * blocks_down + 1)], stride }
     }
 
-    /// Puts a tile at its place, both in tiles.
+    /// Stores a tile. `column` and `row` are in tiles.
     #[inline(always)]
     pub(crate) fn put(&mut self, tile: &Tile, column: usize, row: usize) {
         let rows = self.samples.chunks_exact_mut(self.stride).skip(1 + 8 * row);
@@ -35,7 +35,7 @@ impl Plane {
         }
     }
 
-    /// A row of samples; 0 is the last one of the row of MCUs before.
+    /// Returns a row of samples; row 0 is the last one of the previous row of MCUs.
     #[inline(always)]
     fn row(&self, row: usize) -> &[u8] {
         &self.samples[row * self.stride..][..self.stride]
@@ -49,7 +49,7 @@ impl Plane {
     }
 }
 
-/// Samples of all components in a row of MCUs, and memory for what becomes of them.
+/// The samples of all components in a row of MCUs, and the buffers for their conversion.
 #[derive(Debug)]
 pub(crate) struct Rows {
     pub(crate) planes: Vec<Plane>,
@@ -66,7 +66,7 @@ impl Rows {
     pub(crate) fn new(frame: &Frame, sampling: Sampling) -> Self {
         let (across, down) = (sampling.across(), sampling.down());
         let mcus = frame.width.div_ceil(8 * across);
-        // Blocks are transformed four at a time, also those beyond the edge.
+        // Blocks are transformed four at a time, even those beyond the edge.
         let width = (8 * mcus).next_multiple_of(WIDE);
         let plane = |component| match component {
             0 => Plane::new(across * width, down),
@@ -91,7 +91,7 @@ impl Rows {
         let end = top + 8 * down;
         let (start, end) = match down {
             1 => (top, end.min(self.height)),
-            // The last row waits for what is below it.
+            // The last row needs the samples below it, so it is written with the next row of MCUs.
             _ if end >= self.height => (top.saturating_sub(1), self.height),
             _ => (top.saturating_sub(1), end - 1),
         };
@@ -110,11 +110,11 @@ impl Rows {
         }
     }
 
-    /// Brings the color of row `y` of the picture to full resolution.
+    /// Upsamples the color of row `y` of the image to full resolution.
     #[inline(always)]
     fn upsample(&mut self, y: usize, mcu_row: usize) {
         let count = self.width.div_ceil(self.sampling.across());
-        // What has only two samples in a row is not interpolated.
+        // Rows of only two samples are not interpolated horizontally.
         let narrow = count <= 2;
         let (near, far) = self.color_rows(y, mcu_row);
         for (plane, out) in self.planes[1..].iter().zip(&mut self.colors) {
@@ -135,8 +135,8 @@ impl Rows {
         }
     }
 
-    /// Where row `y` of the picture takes its color from: the nearer row of the planes, and the
-    /// farther one, above or below it. Beyond the edge, the last row goes on.
+    /// Returns the rows of the planes from which row `y` of the image takes its color: the nearer
+    /// one, and the farther one above or below it. Beyond the edge, the last row is repeated.
     #[inline(always)]
     fn color_rows(&self, y: usize, mcu_row: usize) -> (usize, usize) {
         let down = self.sampling.down();
@@ -146,7 +146,7 @@ impl Rows {
             (_, 0) => near.saturating_sub(1),
             _ => (near + 1).min(self.height.div_ceil(2) - 1),
         };
-        // Row 0 of the planes is the last one of the row of MCUs before.
+        // Row 0 of the planes is the last one of the previous row of MCUs.
         (near + 1 - 8 * mcu_row, far + 1 - 8 * mcu_row)
     }
 

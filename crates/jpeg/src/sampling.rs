@@ -1,22 +1,24 @@
-//! How finely the components of a frame are sampled, and how many blocks that makes.
+//! The resolution at which the components of a frame are sampled, and the number of blocks that
+//! results.
 
-/// The samplings that are decoded: of luminance, as against color.
+/// The samplings of the usual files: the resolution of luminance compared with that of color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sampling {
-    /// No color at all.
+    /// No color.
     Gray,
-    /// As finely: 4:4:4.
+    /// The same resolution: 4:4:4.
     Full,
-    /// Twice as finely in a row: 4:2:2.
+    /// Twice the horizontal resolution: 4:2:2.
     HalfWidth,
-    /// Twice as finely in a column: 4:4:0.
+    /// Twice the vertical resolution: 4:4:0.
     HalfHeight,
-    /// Both: 4:2:0.
+    /// Twice both resolutions: 4:2:0.
     Quarter,
 }
 
 impl Sampling {
-    /// By the horizontal and vertical sampling factor of luminance, where those of color are 1.
+    /// Returns the sampling for the horizontal and vertical sampling factors of luminance, if those
+    /// of color are 1.
     pub(crate) fn of_luma(factors: (usize, usize)) -> Option<Self> {
         match factors {
             (1, 1) => Some(Self::Full),
@@ -27,17 +29,18 @@ impl Sampling {
         }
     }
 
-    /// Blocks of luminance in an MCU, from left to right.
+    /// Returns the number of blocks of luminance in an MCU, from left to right.
     pub(crate) fn across(self) -> usize {
         1 + usize::from(matches!(self, Self::HalfWidth | Self::Quarter))
     }
 
-    /// Blocks of luminance in an MCU, from top to bottom.
+    /// Returns the number of blocks of luminance in an MCU, from top to bottom.
     pub(crate) fn down(self) -> usize {
         1 + usize::from(matches!(self, Self::HalfHeight | Self::Quarter))
     }
 
-    /// Values of a decoded pixel, and components of the file.
+    /// Returns the number of values of a decoded pixel, which is the number of components of the
+    /// file.
     pub(crate) fn channels(self) -> usize {
         if self == Self::Gray { 1 } else { 3 }
     }

@@ -1,4 +1,5 @@
-//! The image data: MCU by MCU from bits to samples, row of MCUs by row of MCUs to pixels.
+//! Decodes the image data of usual files: from bits to samples MCU by MCU, and from samples to
+//! pixels by rows of MCUs.
 
 use crate::bits::{Bits, PADDING};
 use crate::block;
@@ -13,11 +14,11 @@ use crate::markers::expect_end;
 use crate::rows::Rows;
 use crate::sampling::Sampling;
 
-/// Maximum number of pixels per byte of a JPEG: every block of 64 takes at least one bit, that of
-/// its mean.
+/// Maximum number of pixels per byte of a JPEG: every block of 64 pixels takes at least one bit,
+/// for its DC coefficient.
 const MAX_PIXELS_PER_BYTE: usize = 64 * 8;
 
-/// Decodes a file of the common kind ([`Header::usual`]) whose header was read. Produces all
+/// Decodes a file of the usual kind ([`Header::usual`]) whose header has been read, and returns all
 /// pixels, row by row.
 pub(crate) struct Scan<'a> {
     pub(crate) header: &'a Header<'a>,
@@ -80,7 +81,7 @@ impl Kernel for Scan<'_> {
                     rows.planes[target.component].put(&tile, column, target.row);
                 }
             }
-            // Numbers of coefficients: all are below 64, or something was not.
+            // `last` combines numbers of coefficients, so it exceeds 63 if any block was invalid.
             if last > 63 {
                 return Err(Error::Corrupt);
             }

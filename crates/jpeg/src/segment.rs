@@ -1,16 +1,16 @@
-//! Entropy-coded segments: the data of a scan from one restart marker to the next, without the zero
-//! bytes that are stuffed behind each 0xFF (T.81, B.1.1.5).
+//! Reads entropy-coded segments: the data of a scan from one restart marker to the next, without
+//! the zero bytes that are stuffed after each 0xFF (T.81, B.1.1.5).
 
 use memchr::memchr;
 
 use crate::bits::PADDING;
 use crate::error::{Error, Result};
 
-/// The bytes of a file behind a scan's header.
+/// The bytes of a file after the header of a scan.
 #[derive(Debug, Clone)]
 pub(crate) struct Segments<'a> {
     rest: &'a [u8],
-    /// From the last marker on.
+    /// The bytes from the marker after the last segment on.
     last: &'a [u8],
 }
 
@@ -19,14 +19,15 @@ impl<'a> Segments<'a> {
         Self { rest, last: rest }
     }
 
-    /// What is left of the file, from the marker behind the last segment on.
+    /// Returns the rest of the file, from the marker after the last segment on.
     pub(crate) fn behind(&self) -> &'a [u8] {
         self.last
     }
 
-    /// Writes the next segment to `out`, with [`PADDING`], and returns the marker behind it.
+    /// Writes the next segment to `out`, followed by [`PADDING`] zeros, and returns the marker
+    /// after it.
     ///
-    /// Each segment is read when it is needed, so that `out` is the only memory that this uses.
+    /// Segments are read one at a time, so `out` is the only memory that this uses.
     pub(crate) fn next(&mut self, out: &mut Vec<u8>) -> Result<u8> {
         out.clear();
         loop {
@@ -37,7 +38,7 @@ impl<'a> Segments<'a> {
                     out.extend_from_slice(&self.rest[..=end]);
                     self.rest = &behind[2..];
                 }
-                // Bytes that fill up; behind them, 0 makes the last one data, as in libjpeg.
+                // Fill bytes. A 0 after them makes the last one data, as in libjpeg.
                 0xFF => {
                     out.extend_from_slice(data);
                     self.rest = &behind[1..];

@@ -1,14 +1,14 @@
-//! The standard's own Huffman tables (T.81, annex K.3): for files that define none.
+//! The standard's own Huffman tables (T.81, annex K.3), for files that define none.
 
 use crate::huffman::Codes;
 
-/// Of means: for luminance, and for color.
+/// Tables of the DC coefficients, for luminance and chrominance.
 pub(crate) const STANDARD_DC: [Codes<'static>; 2] = [
     Codes { counts: &[0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], symbols: &DC },
     Codes { counts: &[0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0], symbols: &DC },
 ];
 
-/// Of the other coefficients: for luminance, and for color.
+/// Tables of the AC coefficients, for luminance and chrominance.
 pub(crate) const STANDARD_AC: [Codes<'static>; 2] = [
     Codes { counts: &[0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125], symbols: &AC_LUMINANCE },
     Codes { counts: &[0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 119], symbols: &AC_COLOR },

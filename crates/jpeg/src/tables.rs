@@ -1,11 +1,11 @@
-//! What the segments of tables have set so far: they may come before any scan (T.81, B.2.4).
+//! The tables that segments have set so far. Such segments may precede any scan (T.81, B.2.4).
 
 use crate::error::{Error, Result};
 use crate::huffman::Codes;
 use crate::markers::{Segment, marker};
 use crate::standard::{STANDARD_AC, STANDARD_DC};
 
-/// Elements of a quantization table, row by row.
+/// The elements of a quantization table, row by row.
 pub(crate) type Quantization = [i16; 64];
 
 /// All tables, and the restart interval.
@@ -14,12 +14,12 @@ pub(crate) struct Tables<'a> {
     quantization: [Option<Quantization>; 4],
     dc: [Option<Codes<'a>>; 4],
     ac: [Option<Codes<'a>>; 4],
-    /// MCUs from one restart marker to the next; 0: there are none.
+    /// Number of MCUs from one restart marker to the next; 0 if there are no markers.
     pub(crate) restart_interval: usize,
 }
 
 impl<'a> Tables<'a> {
-    /// Takes note of a segment; whether it is one of tables.
+    /// Records a segment if it contains tables, and returns whether it does.
     pub(crate) fn read(&mut self, Segment { marker, content }: Segment<'a>) -> Result<bool> {
         let broken = Error::Segment { marker };
         match marker {
@@ -61,7 +61,8 @@ impl<'a> Tables<'a> {
             let mut table = [0; 64];
             for (element, &place) in elements.chunks_exact(bytes).zip(&ZIGZAG) {
                 let value = element.iter().fold(0_u16, |sum, &byte| sum << 8 | u16::from(byte));
-                // Transforms work on 16 bits; a larger one wraps in them as in libjpeg-turbo's.
+                // The transforms work on 16 bits, in which a larger value wraps as in those of
+                // libjpeg-turbo.
                 table[usize::from(place)] = value as i16;
             }
             *self.quantization.get_mut(usize::from(kind & 15))? = Some(table);
@@ -70,19 +71,20 @@ impl<'a> Tables<'a> {
         Some(())
     }
 
-    /// The quantization table of this number, as it is now.
+    /// Returns the current quantization table with this number.
     pub(crate) fn quantization_table(&self, number: u8) -> Result<Quantization> {
         let table = self.quantization.get(usize::from(number)).copied().flatten();
         table.ok_or(Error::MissingTable { what: "quantization" })
     }
 
-    /// The table of means of this number. Without one, with `standard`, the standard's own: frames
-    /// of videos (Motion JPEG) leave them out.
+    /// Returns the table of DC coefficients with this number. If there is none and `standard` is
+    /// true, returns the standard's own table, because frames of videos (Motion JPEG) omit the
+    /// tables.
     pub(crate) fn dc(&self, number: u8, standard: bool) -> Result<Codes<'a>> {
         codes(&self.dc, number, standard.then_some(&STANDARD_DC))
     }
 
-    /// The table of the other coefficients, as [`Tables::dc`].
+    /// Returns the table of AC coefficients; see [`Tables::dc`].
     pub(crate) fn ac(&self, number: u8, standard: bool) -> Result<Codes<'a>> {
         codes(&self.ac, number, standard.then_some(&STANDARD_AC))
     }
@@ -98,7 +100,8 @@ fn codes<'a>(
     table.or_else(|| standard?.get(number).copied()).ok_or(Error::MissingTable { what: "huffman" })
 }
 
-/// Places of coefficients, row by row, in the order of the file (T.81, figure A.6).
+/// The place of each coefficient in the block, row by row, in the order of the file (T.81, figure
+/// A.6).
 pub(crate) const ZIGZAG: [u8; 64] = {
     let mut places = [0; 64];
     let (mut row, mut column, mut i) = (0_usize, 0_usize, 0);

@@ -1,24 +1,25 @@
-//! Color at full resolution from color at half, by libjpeg's "fancy" (triangle) filter: three
-//! parts of the nearer sample and one of the farther one, with its rounding, which alternates.
+//! Upsamples color from half to full resolution with libjpeg's "fancy" (triangle) filter: three
+//! parts of the nearer sample and one part of the farther one, with alternating rounding as in
+//! libjpeg.
 
 use crate::idct::WIDE;
 
-/// Sums of samples in a row, with one more at each end.
+/// Sums of samples in a row, with one extra element at each end.
 #[derive(Debug)]
 pub(crate) struct Sums {
-    /// As many as there are samples, and two; rounded up.
+    /// One element per sample and two more, rounded up.
     values: Vec<u16>,
-    /// How many samples there are.
+    /// Number of samples.
     count: usize,
 }
 
 impl Sums {
-    /// Room for `count` samples.
+    /// Allocates memory for `count` samples.
     pub(crate) fn new(count: usize) -> Self {
         Self { values: vec![0; count.next_multiple_of(WIDE) + 2], count }
     }
 
-    /// Takes a row as it is.
+    /// Sets the sums to a single row.
     #[inline(always)]
     pub(crate) fn set(&mut self, row: &[u8]) {
         for (sum, &sample) in self.values[1..].iter_mut().zip(row) {
@@ -27,7 +28,7 @@ impl Sums {
         self.extend();
     }
 
-    /// Three parts of one row and one of another.
+    /// Sets the sums to three parts of one row and one part of another.
     #[inline(always)]
     pub(crate) fn blend(&mut self, near: &[u8], far: &[u8]) {
         for ((sum, &near), &far) in self.values[1..].iter_mut().zip(near).zip(far) {
@@ -36,17 +37,18 @@ impl Sums {
         self.extend();
     }
 
-    /// Beyond the ends, the last sample goes on.
+    /// Repeats the first and the last sample beyond the ends.
     #[inline(always)]
     fn extend(&mut self) {
         self.values[0] = self.values[1];
         self.values[self.count + 1] = self.values[self.count];
     }
 
-    /// Twice as many samples: with one neighbor, and all divided by `1 << SHIFT`.
+    /// Writes twice as many samples, each interpolated with one neighbor, and divides them by
+    /// `1 << SHIFT`.
     #[inline(always)]
     pub(crate) fn spread<const SHIFT: u32>(&self, out: &mut [u8]) {
-        // Just below a half and a half, in turn.
+        // Rounding alternates between just below one half and one half.
         let (left, right) = match SHIFT {
             2 => (1, 2),
             _ => (8, 7),
@@ -59,13 +61,14 @@ impl Sums {
             let three = 3 * here;
             let (left, right) =
                 ((three + before + left) >> SHIFT, (three + behind + right) >> SHIFT);
-            // Both in one number: what is stored in pairs would be shuffled first.
+            // Both samples go into one number, because stores of pairs would be shuffled first.
             *pair = (left | right << 8).to_le_bytes();
         }
     }
 }
 
-/// Twice as many rows: the row between `near` and `far`, `below` or above `near`.
+/// Upsamples vertically: interpolates the row next to `near` on the side of `far`, which is below
+/// `near` if `below` is true.
 #[inline(always)]
 pub(crate) fn blend_rows(near: &[u8], far: &[u8], below: bool, out: &mut [u8]) {
     let half = 1 + u16::from(below);
@@ -74,7 +77,7 @@ pub(crate) fn blend_rows(near: &[u8], far: &[u8], below: bool, out: &mut [u8]) {
     }
 }
 
-/// Twice as many samples, each repeated.
+/// Writes twice as many samples by repeating each one.
 #[inline(always)]
 pub(crate) fn repeat(row: &[u8], out: &mut [u8]) {
     for (pair, &sample) in out.as_chunks_mut::<2>().0.iter_mut().zip(row) {
@@ -90,7 +93,7 @@ mod tests {
         (0..count).map(|i| (i * factor % 256) as u8).collect()
     }
 
-    /// The sample at `i`, or the nearest one.
+    /// Returns the sample at `i`, or the nearest one.
     fn at(row: &[u16], i: isize) -> u16 {
         row[i.clamp(0, row.len() as isize - 1) as usize]
     }

@@ -1,8 +1,8 @@
-//! Pictures of all kinds but the usual one: several scans, sequential or progressive, any sampling,
-//! any colors.
+//! Decodes images of all kinds except the usual one: several scans, sequential or progressive, with
+//! any sampling and any colors.
 //!
-//! The coefficients of the whole picture are kept, since scans bring them in parts; then all samples
-//! of all components, since only the last scan makes them complete.
+//! The coefficients of the whole image are kept, because scans provide them in parts. Then all
+//! samples of all components are kept, because only the last scan completes them.
 
 use crate::bits::Bits;
 use crate::block::{self, Coder};
@@ -20,11 +20,11 @@ use crate::progress::Progress;
 use crate::progressive::{self, Spectrum};
 use crate::tables::{Quantization, Tables};
 
-/// Most scans of a picture. Each costs a look at every block, even if it has no data; encoders make
-/// a dozen.
+/// Maximum number of scans of an image. Each scan visits every block, even if it has no data for
+/// it; encoders write about a dozen.
 const MOST_SCANS: usize = 256;
 
-/// The decoding of a file whose header was read. Gives all pixels, row by row.
+/// Decodes a file whose header has been read, and returns all pixels, row by row.
 pub(crate) struct Whole<'a>(pub(crate) &'a Header<'a>);
 
 impl Kernel for Whole<'_> {
@@ -34,7 +34,7 @@ impl Kernel for Whole<'_> {
     fn run(self, isa: impl Isa) -> Result<Vec<u8>> {
         let header = self.0;
         let frame = &header.frame;
-        // Every block takes at least one bit, that of its mean.
+        // Every block takes at least one bit, for its DC coefficient.
         let blocks = frame.components.iter().map(|component| {
             let [width, height] = frame.samples(component);
             width.div_ceil(8) * height.div_ceil(8)
@@ -68,9 +68,9 @@ impl Kernel for Whole<'_> {
 struct Coefficients {
     groups: Vec<Group>,
     groups_across: usize,
-    /// Rows of blocks.
+    /// Number of rows of blocks.
     rows: usize,
-    /// Blocks in a row, and rows of them, that a scan of this component alone has.
+    /// Number of blocks per row, and number of rows of blocks, in a scan of this component alone.
     alone: [usize; 2],
 }
 
@@ -87,15 +87,15 @@ impl Coefficients {
         frame.components.iter().map(grid).collect()
     }
 
-    /// The group that a block is in, and its place there.
+    /// Returns the group that contains a block, and the place of the block in it.
     #[inline(always)]
     fn block(&mut self, row: usize, column: usize) -> (&mut Group, usize) {
         (&mut self.groups[row * self.groups_across + column / BLOCKS], column % BLOCKS)
     }
 }
 
-/// Reads all scans, and what stands between them, up to the end marker. Returns the quantization
-/// table of each component, as it was when its first scan began.
+/// Reads all scans, and the segments between them, up to the end marker. Returns the quantization
+/// table of each component at the time of its first scan.
 #[inline(always)]
 fn read_scans(header: &Header<'_>, grids: &mut [Coefficients]) -> Result<Vec<Quantization>> {
     let frame = &header.frame;
@@ -142,7 +142,7 @@ fn read_scans(header: &Header<'_>, grids: &mut [Coefficients]) -> Result<Vec<Qua
     Err(Error::Unsupported { what: "more than 256 scans" })
 }
 
-/// What a scan is read with.
+/// Reads one scan.
 struct Reader<'a, 'b> {
     frame: &'a Frame,
     grids: &'a mut [Coefficients],
@@ -160,7 +160,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// A progressive scan of means.
+    /// Reads a progressive scan of DC coefficients.
     #[inline(always)]
     fn means(&mut self, tables: &Tables<'_>) -> Result<()> {
         let [high, low] = self.scan.bits;
@@ -178,7 +178,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// A progressive scan of other coefficients, which is of one component.
+    /// Reads a progressive scan of AC coefficients, which belong to a single component.
     #[inline(always)]
     fn spectrum(&mut self, tables: &Tables<'_>) -> Result<()> {
         let ([first, last], [high, low]) = (self.scan.spectrum, self.scan.bits);
@@ -196,9 +196,9 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Calls `decode` for each block of the scan, in its order, with the bits, the state, the number
-    /// of the component in the scan, and where the block's coefficients go. It tells whether the data
-    /// is such a block.
+    /// Calls `decode` for each block of the scan, in its order, with the bits, the state, the
+    /// number of the component in the scan, and the place of the block's coefficients. `decode`
+    /// returns whether the data is a valid block.
     #[inline(always)]
     fn each_block<S: State + ?Sized>(
         &mut self,
@@ -248,7 +248,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What begins anew behind a restart marker.
+/// State that is reset after a restart marker.
 trait State {
     fn restart(&mut self);
 }
@@ -263,7 +263,7 @@ impl State for [Coder<'_>] {
     }
 }
 
-/// The means of the last block of each component.
+/// The DC coefficient of the previous block of each component.
 struct Means([i16; 4]);
 
 impl State for Means {
@@ -272,7 +272,7 @@ impl State for Means {
     }
 }
 
-/// Of how many blocks the rest is zero.
+/// The number of blocks whose remaining coefficients are zero.
 struct Run(u32);
 
 impl State for Run {

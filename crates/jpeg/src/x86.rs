@@ -1,7 +1,7 @@
 //! [`Isa`] for AVX2 and AVX-512.
 //!
-//! The transform is written for registers of any number of 128-bit lanes: each lane holds a row of
-//! one block, and no operation but the last crosses lanes.
+//! The transform is written for registers of any number of 128-bit lanes. Each lane holds a row of
+//! one block, and only the last operation crosses lanes.
 
 use std::arch::x86_64::{__m256i, __m512i};
 
@@ -14,13 +14,13 @@ use crate::isa::Isa;
 use crate::lanes::Lanes;
 use crate::tables::Quantization;
 
-/// Both passes. `rows` holds coefficients times quantization; a register of the result holds two
-/// rows of samples.
+/// Runs both passes of the transform. `rows` holds coefficients times quantization; each register
+/// of the result holds two rows of samples.
 #[inline(always)]
 fn transform<L: Lanes>(l: L, rows: [L::V; 8]) -> [L::V; 4] {
     let columns = transpose(l, pass::<L, FIRST_SHIFT>(l, rows));
     let columns = pass::<L, SECOND_SHIFT>(l, columns);
-    // The transpose of bytes needs fewer steps than that of what they are packed from.
+    // The values are packed to bytes first, because the transpose of bytes needs fewer steps.
     let [c02, c13, c46, c57] = [
         l.pack(columns[0], columns[2]),
         l.pack(columns[1], columns[3]),
@@ -36,7 +36,7 @@ fn transform<L: Lanes>(l: L, rows: [L::V; 8]) -> [L::V; 4] {
     [r01, r23, r45, r67]
 }
 
-/// The transform in one direction, as that of [`crate::idct`].
+/// Runs the transform in one direction, like `pass` in [`crate::idct`].
 #[inline(always)]
 fn pass<L: Lanes, const SHIFT: u32>(l: L, rows: [L::V; 8]) -> [L::V; 8] {
     let half = l.splat32(1 << (SHIFT - 1));
@@ -80,12 +80,12 @@ fn transpose<L: Lanes>(l: L, r: [L::V; 8]) -> [L::V; 8] {
     [o0, o1, o2, o3, o4, o5, o6, o7]
 }
 
-/// Red, green and blue, not yet clipped to bytes.
+/// Computes red, green, and blue, not yet clipped to bytes.
 #[inline(always)]
 fn to_rgb<L: Lanes>(l: L, y: L::V, cb: L::V, cr: L::V) -> [L::V; 3] {
     let (cb, cr) = (l.sub(cb, l.splat(128)), l.sub(cr, l.splat(128)));
     let (cb2, cr2) = (l.add(cb, cb), l.add(cr, cr));
-    // The product has one bit more than is wanted, which rounds.
+    // The product has one more bit than is needed, which is used for rounding.
     let red = l.halve(l.add(l.mul_high(cr2, l.splat(CR_RED)), l.splat(1)));
     let blue = l.halve(l.add(l.mul_high(cb2, l.splat(CB_BLUE)), l.splat(1)));
     let [first, second] = l.zip16(cb, cr);
@@ -179,8 +179,8 @@ impl Isa for V3 {
     }
 }
 
-/// `[channel][third]`: which pixel's value stands where in a third of 16 pixels; with the highest
-/// bit set where it is not that channel's place. For both halves of a register.
+/// `[channel][third]`: which pixel's value goes where in a third of 16 pixels, for both halves of a
+/// register. The highest bit is set where another channel goes.
 const INTERLEAVE: [[[u8; WIDE]; 3]; 3] = {
     let mut places = [[[0x80; WIDE]; 3]; 3];
     let mut i = 0;

@@ -1,4 +1,4 @@
-//! The decoder against Pillow, which uses libjpeg-turbo: every byte must be equal.
+//! Compares the decoder with Pillow, which uses libjpeg-turbo: every byte must be equal.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// Path without suffix and bytes of each file in a folder.
+/// Returns the path without extension and the bytes of each file in a folder.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -24,7 +24,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// Files of the usual kind, and of all others.
+/// Returns the files of the usual kind and all others.
 fn all_files() -> Vec<(PathBuf, Vec<u8>)> {
     [files(&folder()), files(&folder().join("kinds"))].concat()
 }
@@ -37,7 +37,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     Jpeg::open(bytes)?.decode()
 }
 
-/// Place of the first marker of this kind.
+/// Returns the position of the first marker of this kind.
 fn marker(bytes: &[u8], kind: u8) -> usize {
     bytes.windows(2).position(|pair| pair == [0xFF, kind]).unwrap()
 }
@@ -81,13 +81,13 @@ fn every_cut_is_an_error() {
     }
 }
 
-/// Without one of its scans, a file is no whole picture; with one twice, none at all.
+/// Without one of its scans, a file is truncated; with one of them twice, it is corrupt.
 #[test]
 fn scans_may_not_be_missing_or_come_twice() {
     for name in ["kinds/scans_420.jpg", "kinds/scans_444_progressive.jpg"] {
         let bytes = file(name);
         let starts: Vec<_> = (0..bytes.len())
-            // Each scan has its restart interval before it.
+            // A restart interval precedes each scan.
             .filter(|&at| bytes[at..].starts_with(&[0xFF, 0xDD]))
             .chain([bytes.len() - 2])
             .collect();
@@ -99,8 +99,8 @@ fn scans_may_not_be_missing_or_come_twice() {
             let twice = decode(&[&bytes[..scan[1]], &bytes[scan[0]..]].concat());
             assert_eq!(twice, Err(Error::Corrupt), "{name} {scan:?}");
         }
-        // The last bits of high frequencies may be missing: without them, too, libjpeg shows what
-        // there is, and invents nothing.
+        // The last bits of high frequencies may be missing: libjpeg then shows what there is
+        // without estimating anything.
         let optional = if name.contains("progressive") { starts.len() / 2 } else { 0 };
         assert!(missing + optional >= starts.len() - 1, "{name}: {missing}");
     }
@@ -116,7 +116,7 @@ fn a_component_that_no_scan_has_is_missing() {
 
 #[test]
 fn data_that_ends_before_the_picture_is_an_error() {
-    // Half of the data, but with an end marker.
+    // Half of the data, followed by an end marker.
     let bytes = file("444.jpg");
     let start = marker(&bytes, 0xDA);
     let half = start + (bytes.len() - start) / 2;
@@ -157,7 +157,7 @@ fn kinds_that_are_not_decoded_are_named() {
         ("sampling factors whose ratio is not an integer", frame + 14, 0x32),
     ] {
         let mut bytes = bytes.clone();
-        // Beside a factor of 2 or 3 of another component.
+        // Another component needs a factor of 2.
         if place == frame + 11 {
             bytes[frame + 14] = 0x21;
         } else if place == frame + 14 {
@@ -174,22 +174,22 @@ fn kinds_that_are_not_decoded_are_named() {
     let bytes_of_all =
         [&more_blocks_than_may_be[..scan], &all, &more_blocks_than_may_be[scan + 10..]].concat();
     assert_eq!(decode(&bytes_of_all), Err(Error::Segment { marker: 0xDA }));
-    // A sequential scan has all coefficients, whatever it says; libjpeg takes it so, too.
+    // A sequential scan has all coefficients, whatever it states; libjpeg does the same.
     assert_eq!(changed(marker(&bytes, 0xDA) + 12, 5), decode(&bytes));
-    // The height comes later.
+    // The height is stated after the data.
     let mut late = bytes.clone();
     late[frame + 5..frame + 7].fill(0);
     let what = "a height that comes behind the data";
     assert_eq!(decode(&late), Err(Error::Unsupported { what }));
 }
 
-/// The file with another segment in front of all others.
+/// Inserts another segment before all others.
 fn with_segment(bytes: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
     let length = (content.len() as u16 + 2).to_be_bytes();
     [&bytes[..2], &[0xFF, kind], &length, content, &bytes[2..]].concat()
 }
 
-/// The values of YCbCr, in fixed point as libjpeg has it, to RGB.
+/// Converts YCbCr to RGB in fixed point, like libjpeg.
 fn to_rgb(&[y, cb, cr]: &[u8; 3]) -> [u8; 3] {
     let rounded = |sum: i32| (sum + (1 << 15)) >> 16;
     let [y, cb, cr] = [i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128];
@@ -207,7 +207,7 @@ fn colors_are_what_libjpeg_takes_them_for() {
     let mut bare = jfif.clone();
     bare[marker(&jfif, 0xE0) + 4..][..4].copy_from_slice(b"ABCD");
     assert_eq!(decode(&bare), expected, "named 1, 2, 3");
-    // The same values, taken for red, green and blue.
+    // The same values, interpreted as red, green, and blue.
     let rgb = decode(&adobe(&bare, 0)).unwrap();
     let converted: Vec<u8> = rgb.as_chunks().0.iter().flat_map(to_rgb).collect();
     assert_eq!(Ok(converted), expected);
@@ -216,7 +216,7 @@ fn colors_are_what_libjpeg_takes_them_for() {
         assert_eq!(decode(&adobe(&jfif, transform)), expected, "JFIF comes first");
         assert_eq!(decode(&adobe(&gray, transform)), decode(&gray), "gray is gray");
     }
-    // A JFIF segment that is cut short does not keep red, green and blue from being what they are.
+    // A truncated JFIF segment does not override red, green, and blue.
     let (frame, scan) = (marker(&bare, 0xC0), marker(&bare, 0xDA));
     for (i, name) in b"RGB".iter().enumerate() {
         (bare[frame + 10 + 3 * i], bare[scan + 5 + 2 * i]) = (*name, *name);
@@ -226,7 +226,8 @@ fn colors_are_what_libjpeg_takes_them_for() {
     assert_eq!(decode(&whole), expected);
 }
 
-/// Parts of a TIFF: tables in a file of their own, colors told from outside.
+/// In parts of a TIFF, the tables may be in a file of their own, and the colors are given by the
+/// caller.
 #[test]
 fn tables_and_colors_may_come_from_elsewhere() {
     let bytes = file("422.jpg");
@@ -242,7 +243,7 @@ fn tables_and_colors_may_come_from_elsewhere() {
     assert!(open(Colors::Cmyk).is_err());
 }
 
-/// Frames of videos leave out the tables that the standard gives as examples, which most encoders use.
+/// Frames of videos omit the tables that the standard gives as examples, which most encoders use.
 #[test]
 fn without_huffman_tables_those_of_the_standard_hold() {
     for name in ["422.jpg", "420_noise_q100.jpg", "gray.jpg"] {
@@ -277,7 +278,7 @@ fn exif_and_xmp_are_handed_out() {
     assert_eq!(exif(&bytes), None);
     let with = with_segment(&bytes, 0xE1, b"Exif\0\0MM\0*");
     assert_eq!(exif(&with), Some(b"MM\0*".to_vec()));
-    // Another one is more bytes of it.
+    // Another block continues the first one.
     let two = with_segment(&with, 0xE1, b"Exif\0\0II*\0");
     assert_eq!(exif(&two), Some(b"II*\0MM\0*".to_vec()));
     let empty = with_segment(&with, 0xE1, b"Exif\0\0");

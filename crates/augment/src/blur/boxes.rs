@@ -2,8 +2,8 @@
 //!
 //! # Source
 //! Pillow's `GaussianBlur` (Gwosdek et al., "Theoretical foundations of Gaussian convolution by
-//! extended box filtering", equations 7, 11 and 14). As there, each of the six passes rounds to
-//! whole levels.
+//! extended box filtering", equations 7, 11, and 14). As in Pillow, each of the six passes rounds
+//! to whole levels.
 
 use super::extended_box::{ExtendedBox, WEIGHT_BITS};
 use super::{BAND, Block, OUTSIDE, REACH, SCRATCH, Scratch, WIDE};
@@ -13,12 +13,13 @@ use simd::dispatch;
 
 use crate::lanes::mul_high;
 
-/// Bits that a sum of up to three values has added before it is multiplied: 3 * 128 * 2^6 < 2^15.
+/// Number of bits by which a sum of up to three values is shifted up before it is multiplied. The
+/// result fits 16 bits: `3 * 128 * 2^6 < 2^15`.
 const SUM_BITS: u32 = 6;
-/// Fractional bits of a product, of which 16 are dropped.
+/// Number of fractional bits of a product after its lower 16 bits are dropped.
 const PRODUCT_BITS: u32 = SUM_BITS + WEIGHT_BITS - 16;
 
-/// Pillow's Gaussian blur with standard deviation `sigma` in pixels, in place.
+/// Applies Pillow's Gaussian blur with standard deviation `sigma` in pixels, in place.
 pub fn pillow(planes: &mut Planes, sigma: f64) {
     let kernel = ExtendedBox::new(sigma);
     let (width, height) = (planes.width(), planes.height());
@@ -44,11 +45,11 @@ pub fn pillow(planes: &mut Planes, sigma: f64) {
     });
 }
 
-/// All passes over one plane, with boxes of 1 or 3 pixels: those that a sigma of up to 2.4 needs.
+/// Runs all passes over one plane, with boxes of 1 or 3 pixels, which a sigma of up to 2.4 needs.
 ///
-/// Rows go through the passes in groups, so that the results of one pass have left the processor's
-/// store queue when the next reads them at other offsets. Columns go through them [`WIDE`] at a
-/// time, which fit the fastest cache.
+/// Rows go through the passes in groups, so that the results of a pass have left the processor's
+/// store queue when the next pass reads them at other offsets. Columns go through them [`WIDE`] at
+/// a time, which fit the fastest cache.
 #[inline(always)]
 fn blur<const RADIUS: usize>(
     plane: &mut [u8],
@@ -84,7 +85,7 @@ fn blur<const RADIUS: usize>(
     }
 }
 
-/// One pass over `rows` lines of the first buffer into the second.
+/// Runs one pass over `rows` lines of the first buffer into the second one.
 #[inline(always)]
 fn line_passes<const RADIUS: usize>(
     (from, to): (&[i16], &mut [i16]),
@@ -99,7 +100,7 @@ fn line_passes<const RADIUS: usize>(
     }
 }
 
-/// Writes the first and the last value of a line into the places beside it.
+/// Writes the first and the last value of a line into the elements before and after it.
 #[inline(always)]
 fn repeat_edges(line: &mut [i16], width: usize) {
     let (first, last) = (line[REACH], line[REACH + width - 1]);
@@ -115,7 +116,7 @@ fn line_pass<'a, const RADIUS: usize>(
     weights: (i16, i16),
     out: impl Iterator<Item = &'a mut Block>,
 ) {
-    // The last places of a line's buffer are not the beginning of a block.
+    // The last elements of a line's buffer are not the beginning of a block.
     for (out, near) in out.zip(line[REACH - 2..].windows(WIDE + 4).step_by(WIDE)) {
         let shifted = [
             block_at(near, 0),
@@ -128,7 +129,7 @@ fn line_pass<'a, const RADIUS: usize>(
     }
 }
 
-/// Along a column; what is beyond its ends is written first.
+/// Runs one pass along a column, after extending it beyond its ends.
 #[inline(always)]
 fn column_pass<const RADIUS: usize>(from: &mut [Block], weights: (i16, i16), to: &mut [Block]) {
     repeat_ends(from);
@@ -142,7 +143,7 @@ fn each(near: &[Block]) -> [&Block; 5] {
     [&near[0], &near[1], &near[2], &near[3], &near[4]]
 }
 
-/// Writes the first and the last row into the places beyond them.
+/// Writes the first and the last row into the elements beyond them.
 #[inline(always)]
 fn repeat_ends(column: &mut [Block]) {
     let last = column.len() - 1 - OUTSIDE;
@@ -152,11 +153,13 @@ fn repeat_ends(column: &mut [Block]) {
     }
 }
 
-/// A box of 1 (`RADIUS` 0) or 3 (`RADIUS` 1) values around the middle one of `rows` and the ends
-/// beside it. The rows are neighbors in either direction: a shifted line or lines of an image.
+/// Applies a box of 1 (`RADIUS` 0) or 3 (`RADIUS` 1) values around the middle one of `rows`, and
+/// the partial pixels at its ends. The rows are neighbors in either direction: a line at several
+/// offsets, or several lines of an image.
 #[inline(always)]
 fn weigh<const RADIUS: usize>(rows: [&Block; 5], (whole, end): (i16, i16)) -> Block {
-    // Half a level, and half a bit for each of the two products that are cut off below.
+    // Half a level, and half a bit for each of the two products, whose lower bits are cut off
+    // below.
     const ROUNDING: i16 = (1 << (PRODUCT_BITS - 1)) + 1;
     let mut out = [0; WIDE];
     for i in 0..WIDE {

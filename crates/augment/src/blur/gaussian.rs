@@ -9,18 +9,20 @@ use simd::dispatch;
 
 use crate::lanes::{mul_high, put};
 
-/// Fractional bits of a weight.
+/// Number of fractional bits of a weight.
 const WEIGHT_BITS: u32 = 15;
-/// Fractional bits of a product of a pair (seven bits up) and a weight, of which 16 are dropped.
-/// What lies between the two passes has as many.
+/// Number of fractional bits of the product of a pair (shifted up by seven bits) and a weight,
+/// after its lower 16 bits are dropped. The values between the two passes have the same number.
 const PRODUCT_BITS: u32 = 7 + WEIGHT_BITS - 16;
-/// Half a bit for each of the five products.
+/// Half a bit for each of the five products, 2.5 in all, rounded down.
 const HALF_BITS: i16 = 2;
 
-/// torchvision's Gaussian blur with 9 taps and standard deviation `sigma` in pixels, in place.
+/// Applies torchvision's Gaussian blur with 9 taps and standard deviation `sigma` in pixels, in
+/// place.
 ///
 /// # Deviations
-/// Fixed point instead of 32-bit floats: some values differ by one level. Images with a side below 5 pixels, which torchvision refuses, are mirrored more than once.
+/// This is computed in fixed point instead of 32-bit floats, so some values differ by one level.
+/// Images with a side below 5 pixels, which torchvision rejects, are mirrored repeatedly.
 pub fn kernel9(planes: &mut Planes, sigma: f64) {
     let (width, height) = (planes.width(), planes.height());
     if width == 0 || height == 0 {
@@ -65,7 +67,7 @@ fn blur(plane: &mut [u8], width: usize, taps: &[i16; REACH + 1], scratch: &mut S
             for (near, row) in near.iter_mut().zip(rows) {
                 *near = &row[number];
             }
-            // Values have six fractional bits already; one more makes seven.
+            // The values already have six fractional bits, and one more makes seven.
             let sums = weigh::<1>(near, taps);
             let mut bytes = [0; WIDE];
             for i in 0..WIDE {
@@ -77,7 +79,7 @@ fn blur(plane: &mut [u8], width: usize, taps: &[i16; REACH + 1], scratch: &mut S
     }
 }
 
-/// Weights of the middle and of the pairs at distance 1 to 4; together they make one.
+/// Returns the weights of the middle and of the pairs at distances 1 to 4, which sum to one.
 fn taps(sigma: f64) -> [i16; REACH + 1] {
     let weight = |x: usize| (-0.5 * (x as f64 / sigma).powi(2)).exp();
     let sum = 1.0 + 2.0 * (1..=REACH).map(weight).sum::<f64>();
@@ -85,13 +87,13 @@ fn taps(sigma: f64) -> [i16; REACH + 1] {
     let mut taps: [i16; REACH + 1] =
         std::array::from_fn(|x| (weight(x) / sum * one).round() as i16);
     // The rounding error is added to the center, so that a flat image does not change. A center of
-    // one does not fit by its last bit.
+    // one would exceed the range by its last bit.
     let beside: i32 = taps[1..].iter().map(|&w| i32::from(w)).sum();
     taps[0] = ((1 << WEIGHT_BITS) - 2 * beside).min(i32::from(i16::MAX)) as i16;
     taps
 }
 
-/// Index of a line of `n` values, mirrored at the edges without repeating them.
+/// Maps an index to one in a line of `n` values, mirrored at the edges without repeating them.
 fn mirror(x: isize, n: usize) -> usize {
     if n == 1 {
         return 0;
@@ -101,7 +103,7 @@ fn mirror(x: isize, n: usize) -> usize {
     x.min(period - x) as usize
 }
 
-/// Writes the mirrored values into the places beside a line.
+/// Writes the mirrored values into the elements before and after a line.
 fn mirror_edges(line: &mut [i16], width: usize) {
     for i in 0..REACH {
         line[i] = line[REACH + mirror(i as isize - REACH as isize, width)];
@@ -109,10 +111,10 @@ fn mirror_edges(line: &mut [i16], width: usize) {
     }
 }
 
-/// The symmetric 9-tap sum over neighboring rows, with `UP` bits added to the values.
+/// Computes the symmetric 9-tap sum over neighboring rows, with the values shifted up by `UP` bits.
 ///
-/// Sums of pairs fit 16 bits: their magnitude is at most 2 * 128 * 2^7 = 2^15, reached only on
-/// the negative side.
+/// Sums of pairs fit 16 bits: their magnitude is at most 2 * 128 * 2^7 = 2^15, which is reached
+/// only on the negative side.
 #[inline(always)]
 fn weigh<const UP: u32>(rows: [&Block; 9], taps: &[i16; REACH + 1]) -> Block {
     let mut out = [0; WIDE];

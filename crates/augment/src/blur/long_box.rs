@@ -1,12 +1,12 @@
 //! Extended box filters of any length, with running sums. Only a sigma above 2.4 needs them, which
-//! no published recipe uses: the code here is simple and short, and that in `boxes` is fast.
+//! no published recipe uses, so this code is short and simple, unlike the fast code in `boxes`.
 
 use super::extended_box::ExtendedBox;
 
-/// Fractional bits of a weight.
+/// Number of fractional bits of a weight.
 const WEIGHT_BITS: u32 = 24;
 
-/// Three passes along each axis of a plane with rows of `width` bytes, in place.
+/// Runs three passes along each axis of a plane with rows of `width` bytes, in place.
 pub(super) fn blur(plane: &mut [u8], width: usize, kernel: &ExtendedBox) {
     let height = plane.len() / width;
     let mut line = Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn blur(plane: &mut [u8], width: usize, kernel: &ExtendedBox) {
     }
 }
 
-/// One pass along a line; its edges are repeated.
+/// Runs one pass along a line, whose edges are repeated.
 fn filter<'a>(from: &[u8], to: impl Iterator<Item = &'a mut u8>, kernel: &ExtendedBox) {
     let one = f64::from(1_u32 << WEIGHT_BITS);
     let (whole, end) = ((kernel.whole * one).round() as u64, (kernel.end * one).round() as u64);

@@ -1,7 +1,7 @@
 //! The two Gaussian blurs of the published recipes.
 //!
 //! [`pillow`] approximates the Gaussian by three extended box filters along each axis, with the
-//! edge pixel repeated; [`kernel9`] is a plain 9-tap kernel with the edge mirrored. Both work in
+//! edge pixels repeated. [`kernel9`] is a plain 9-tap kernel with the edges mirrored. Both work in
 //! 16-bit lanes on bytes minus 128, so that sums of neighbors fit.
 
 mod boxes;
@@ -16,13 +16,14 @@ pub use gaussian::kernel9;
 
 use super::lanes::put;
 
-/// Values that are worked on together.
+/// Number of values that are processed together.
 const WIDE: usize = 32;
-/// Values beside a line in memory: the taps on each side of the 9-tap kernel's middle.
+/// Number of extra values on each side of a line in memory: the taps on each side of the middle of
+/// the 9-tap kernel.
 const REACH: usize = 4;
-/// Rows that go through a pass before the next pass begins.
+/// Number of rows that go through a pass before the next pass begins.
 const BAND: usize = 8;
-/// Rows beyond each end of a column: the reach of a pass.
+/// Number of extra rows beyond each end of a column: the reach of a pass.
 const OUTSIDE: usize = 2;
 
 type Block = [i16; WIDE];
@@ -30,7 +31,7 @@ type Block = [i16; WIDE];
 /// Buffers that a thread reuses from blur to blur.
 #[derive(Default)]
 struct Scratch {
-    /// Lines with [`REACH`] values more before and behind them.
+    /// Lines with [`REACH`] extra values before and after them.
     lines: [Vec<i16>; 2],
     /// Blocks of two planes.
     planes: [Vec<Block>; 2],
@@ -49,7 +50,7 @@ impl Scratch {
     }
 }
 
-/// Values of a line in memory.
+/// Returns the number of values of a line in memory.
 fn line_length(blocks: usize) -> usize {
     blocks * WIDE + 2 * REACH
 }
@@ -58,14 +59,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The [`WIDE`] values from `start` on.
+/// Returns the [`WIDE`] values from `start` on.
 #[inline(always)]
 fn block_at(line: &[i16], start: usize) -> &Block {
     const NONE: &Block = &[0; WIDE];
     line[start..].first_chunk().unwrap_or(NONE)
 }
 
-/// Bytes to values around zero, [`REACH`] places into the line.
+/// Converts bytes to values around zero, stored from index [`REACH`] of the line on.
 #[inline(always)]
 fn widen(from: &[u8], line: &mut [i16]) {
     for (out, &byte) in line[REACH..].iter_mut().zip(from) {
@@ -73,7 +74,7 @@ fn widen(from: &[u8], line: &mut [i16]) {
     }
 }
 
-/// Values around zero to bytes, as many as there is room for.
+/// Converts values around zero to bytes, as many as fit in `to`.
 #[inline(always)]
 fn narrow(block: &Block, to: &mut [u8]) {
     let mut bytes = [0; WIDE];

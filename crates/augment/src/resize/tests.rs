@@ -25,7 +25,7 @@ proptest! {
         prop_assert!(out.pixels().all(|p| p.0 == pixel));
     }
 
-    /// In plain floats, with Pillow's rounding between the passes.
+    /// Compares with plain floats, with Pillow's rounding between the passes.
     #[test]
     fn values_are_those_of_the_plain_formula(
         (width, height) in (1_u32..120, 1_u32..90), (wide, high) in (1_u32..50, 1_u32..50),
@@ -81,7 +81,7 @@ fn any_number_of_channels_is_resized_alike() {
     let job = Job { area, width: 19, height: 40, flip: true };
     let mut rgb = [Planes::default()];
     resize_crops((&image).into(), &[job], &mut rgb).unwrap();
-    // Red, green, blue, and red once more.
+    // The channels are red, green, blue, and red again.
     let four: Vec<u8> = image.pixels().flat_map(|p| [p[0], p[1], p[2], p[0]]).collect();
     let mut planes = [Planes::default()];
     resize_crops(Pixels::new(&four, 41, 37, 4).unwrap(), &[job], &mut planes).unwrap();

@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 use super::pairs::{Pair, PairOptions, pair};
 use crate::error::{Error, Result};
 
-/// Maps whose content is part of the fingerprint, spread evenly.
+/// Number of maps whose contents are part of the fingerprint, spread evenly over the set.
 const MAPS_IN_FINGERPRINT: usize = 16;
 
 /// How depth maps are read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DepthOptions {
-    /// Value of a pixel of a PNG at a depth of one meter: 1000 in NYU, 256 in KITTI.
+    /// The pixel value in a PNG that stands for a depth of one meter: 1000 in NYU, 256 in KITTI.
     pub divisor: f64,
     /// A text file with one name per line, without extension: only these images are used.
     pub list: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub struct DepthOptions {
 }
 
 impl DepthOptions {
-    /// Reads RGB images and PNG maps with this divisor.
+    /// Creates options for RGB images and for PNG maps with this divisor.
     ///
     /// # Errors
     /// Returns an error if the divisor is not above 0.
@@ -47,7 +47,7 @@ pub struct DepthMap {
     pub width: u32,
     /// Number of rows.
     pub height: u32,
-    /// Depths in meters, rows from the top; 0 where it was not measured.
+    /// Depths in meters, row by row from the top; 0 where no depth was measured.
     pub meters: Vec<f32>,
 }
 
@@ -56,11 +56,11 @@ pub struct DepthMap {
 pub struct DepthSample {
     /// The pixels.
     pub image: Image,
-    /// The depths; of the same size.
+    /// The depths, of the same size as the image.
     pub depth: DepthMap,
 }
 
-/// Pairs of an image and a depth map. Nothing is decoded before it is asked for.
+/// Pairs of an image and a depth map. Nothing is decoded until it is loaded.
 pub struct DepthSet {
     images: PathBuf,
     maps: PathBuf,
@@ -81,11 +81,11 @@ impl fmt::Debug for DepthSet {
 
 impl DepthSet {
     /// Lists the images below `images` and the depth maps below `maps`, paired as in
-    /// [`DenseSet::open`](super::DenseSet::open). A map is a gray PNG of 16 bits, or a `.npy` of meters
-    /// (float32 or float64, two dimensions).
+    /// [`DenseSet::open`](super::DenseSet::open). A depth map is a 16-bit gray PNG, or a
+    /// two-dimensional `.npy` array of meters (float32 or float64).
     ///
     /// # Errors
-    /// As [`DenseSet::open`](super::DenseSet::open).
+    /// Same as [`DenseSet::open`](super::DenseSet::open).
     pub fn open(images: &Path, maps: &Path, options: DepthOptions) -> Result<Self> {
         let named = PairOptions {
             images,
@@ -100,33 +100,35 @@ impl DepthSet {
         Ok(Self { images: images.into(), maps: maps.into(), pairs, options, notices })
     }
 
-    /// Number of images with a depth map.
+    /// Returns the number of images with a depth map.
     pub fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// Name of image `index`: its path below the folder. Empty if there is no such image.
+    /// Returns the name of image `index`: its path below the folder. Empty if there is no such
+    /// image.
     pub fn name(&self, index: usize) -> String {
         self.pairs.get(index).map_or_else(String::new, |pair| pair.image.name.clone())
     }
 
-    /// The folder of the images, as it was given.
+    /// Returns the folder of the images, as given to [`Self::open`].
     pub fn path(&self) -> &Path {
         &self.images
     }
 
-    /// What was found besides pairs, one sentence each.
+    /// Returns what was found besides pairs, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// A short hex digest that changes when names or sizes of the files, the divisor, or what is in
-    /// some of the maps changes: all `.npy` files of one resolution have the same size.
+    /// Returns a short hex digest that changes with the names and sizes of the files, the divisor,
+    /// and the contents of a sample of the maps. Contents matter because all `.npy` files of one
+    /// resolution have the same size.
     pub fn fingerprint(&self) -> String {
         let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
         let files = files.map(|file| (file.name.clone(), None, file.place.bytes()));
@@ -142,8 +144,9 @@ impl DepthSet {
     /// Reads image `index` and its depth map.
     ///
     /// # Errors
-    /// Returns an error that names the file if it cannot be read or decoded, if it is not a kind of depth
-    /// map, if sizes differ, or if no depth was measured; and if there is no such image.
+    /// Returns an error if there is no such image; or an error that names the file if it cannot be
+    /// read or decoded, if it is not a valid depth map, if its size differs from that of the image,
+    /// or if no depth was measured.
     pub fn load(&self, index: usize) -> Result<DepthSample> {
         let len = self.len();
         let pair = self.pairs.get(index).ok_or(Error::Index { index, len })?;
@@ -192,7 +195,7 @@ impl DepthSet {
         let LabelPixels::Ids(values) = labels.pixels else {
             return Err(Problem::Said("a depth map in colors: it must be gray".to_owned()));
         };
-        // Depth and kind of a PNG follow the size in its header.
+        // In the header of a PNG, the bit depth and the color type follow the size.
         if bytes.get(24..26) != Some(&[16, 0]) {
             return Err(Problem::Said(
                 "a depth map of 8 bits or fewer, or with a palette, whose steps are too coarse: it must be gray \
@@ -205,7 +208,7 @@ impl DepthSet {
     }
 }
 
-/// What is wrong with a map.
+/// What is wrong with a depth map.
 enum Problem {
     Said(String),
     Broken(Error),
@@ -225,16 +228,17 @@ fn read_npy(bytes: &[u8]) -> std::result::Result<DepthMap, Problem> {
     let (height, width) = values.dim();
     let [width, height] = [width, height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
     let measured = |depth: f32| if depth.is_finite() && depth > 0.0 { depth } else { 0.0 };
-    // In the order of rows, even if the file has the order of columns.
+    // `iter` yields row-major order, even if the file is in column-major order.
     let meters = values.iter().map(|&depth| measured(depth)).collect();
     Ok(DepthMap { width, height, meters })
 }
 
-/// Refuses a header that promises more values than there are, before memory is reserved for them.
+/// Rejects a header that declares more values than the file can hold, before memory is allocated
+/// for them.
 fn check_npy_size(bytes: &[u8]) -> std::result::Result<(), Problem> {
     let header = String::from_utf8_lossy(bytes.get(..bytes.len().min(1024)).unwrap_or_default());
     let shape = header.split_once("'shape':").and_then(|(_, rest)| rest.split_once(')'));
-    let Some((shape, _)) = shape else { return Ok(()) }; // the reader says what is wrong
+    let Some((shape, _)) = shape else { return Ok(()) }; // the reader reports what is wrong
     let mut sides = shape
         .trim_start_matches([' ', '('])
         .split(',')

@@ -1,4 +1,4 @@
-//! The files of a folder, which may lie within a tar file.
+//! Lists and reads the files of a folder, which may be inside a tar file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// A file of a listed folder.
 #[derive(Debug, Clone)]
 pub(super) struct FoundFile {
-    /// Path below the folder, with `/`.
+    /// Path relative to the folder, with `/` as separator.
     pub(super) name: String,
     pub(super) place: Place,
 }
@@ -26,7 +26,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Number of bytes; 0 if the file cannot be asked.
+    /// Returns the number of bytes; 0 if it cannot be determined.
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::File(path) => path.metadata().map_or(0, |data| data.len()),
@@ -58,7 +58,8 @@ impl Place {
     }
 }
 
-/// Lists all files below `folder`, sorted by name; names that begin with a dot are left out.
+/// Lists all files below `folder`, sorted by name. Files and folders whose names begin with a dot
+/// are skipped.
 pub(super) fn list(folder: &Path) -> Result<Vec<FoundFile>> {
     if folder.is_dir() {
         return list_folder(folder);
@@ -84,12 +85,12 @@ fn list_folder(folder: &Path) -> Result<Vec<FoundFile>> {
     for entry in walk.filter_entry(visible) {
         let entry = match entry {
             Ok(entry) => entry,
-            // A link to one of its own parents has been listed already.
+            // This is a symlink to one of its ancestors, whose contents are listed anyway.
             Err(error) if error.loop_ancestor().is_some() => continue,
             Err(error) => {
                 let path = error.path().unwrap_or(folder).to_path_buf();
                 if path.is_symlink() {
-                    continue; // a link to nothing is an image without labels, or labels without one
+                    continue; // a dangling link is reported as a missing partner
                 }
                 return Err(Error::Io { action: "list", path, source: error.into() });
             }

@@ -1,4 +1,4 @@
-//! Work on several threads whose results arrive in order.
+//! Runs work on several threads and delivers its results in order.
 
 use std::ops::Range;
 use std::sync::mpsc::sync_channel;
@@ -8,15 +8,16 @@ use base::panic_message;
 
 use crate::error::Error;
 
-/// Results that wait per thread; more take memory and gain nothing.
+/// Maximum number of results that wait per thread; more would take memory and gain nothing.
 const AHEAD: usize = 2;
 
-/// Calls `make` for each index on `workers` threads, and passes the results to `take` in order, on this
-/// thread. Threads are a bounded number of results ahead. After an error of `take`, nothing more is
-/// made.
+/// Calls `make` for each index on `workers` threads, and passes the results to `take` in order, on
+/// the calling thread. The threads work at most a fixed number of results ahead. After an error of
+/// `take`, they stop.
 ///
 /// # Errors
-/// The first error of `take`, and [`Error::Worker`] with its message if `make` panicked.
+/// Returns the first error of `take`, or [`Error::Worker`] with the message of the panic if `make`
+/// panicked.
 pub fn in_order<T: Send, E: From<Error>>(
     indices: Range<usize>,
     workers: usize,
@@ -30,7 +31,7 @@ pub fn in_order<T: Send, E: From<Error>>(
             let (sender, receiver) = sync_channel(AHEAD);
             let (make, mine) = (&make, indices.clone().skip(worker).step_by(workers));
             threads.push(scope.spawn(move || {
-                // Nobody receives any more after an error.
+                // Sending fails once the receivers have been dropped after an error.
                 for index in mine {
                     if sender.send(make(index)).is_err() {
                         break;
@@ -45,7 +46,8 @@ pub fn in_order<T: Send, E: From<Error>>(
             take(index, made).map_err(Some)
         });
         drop(receivers);
-        // All are joined here, because the scope panics with those that it joins.
+        // All threads are joined here, because the scope would propagate the panics of threads that
+        // it joins itself.
         let panics: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().err()).collect();
         taken.map_err(|error| {
             error.unwrap_or_else(|| {

@@ -1,4 +1,5 @@
-//! Images with a class, or a depth, for every pixel: pairs of an image and a file of the same name.
+//! Images with a class or a depth for every pixel, as pairs of an image and a file of the same
+//! name.
 
 mod depth;
 mod files;
@@ -21,16 +22,16 @@ use crate::error::{Error, Result};
 use crate::source::is_image;
 use pairs::{Pair, PairOptions, pair};
 
-/// How an image and its labels are found, and what label values mean.
+/// How images and their labels are paired, and what label values mean.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DenseOptions {
     /// Meaning of the values in label images.
     pub rules: LabelRules,
-    /// End of the name of each image before its extension, which is not part of the name that pairs it
-    /// with its labels, such as `_leftImg8bit` of Cityscapes.
+    /// Suffix of the name of each image, before the extension, that is not part of the name that
+    /// pairs it with its labels, such as `_leftImg8bit` in Cityscapes.
     pub image_suffix: String,
-    /// The same for label images; files with other names are not labels.
+    /// The same suffix for label images; files whose names do not end with it are not labels.
     pub label_suffix: String,
     /// A text file with one name per line, without extension: only these images are used.
     pub list: Option<PathBuf>,
@@ -39,7 +40,7 @@ pub struct DenseOptions {
 }
 
 impl DenseOptions {
-    /// Pairs files of equal names, and reads RGB.
+    /// Creates options that pair files with equal names, and read RGB images.
     pub fn new(rules: LabelRules) -> Self {
         Self {
             rules,
@@ -56,11 +57,11 @@ impl DenseOptions {
 pub struct DenseSample {
     /// The pixels.
     pub image: Image,
-    /// The classes; of the same size.
+    /// The classes, of the same size as the image.
     pub labels: LabelMap,
 }
 
-/// Pairs of an image and a label image. Nothing is decoded before it is asked for.
+/// Pairs of an image and a label image. Nothing is decoded until it is loaded.
 pub struct DenseSet {
     images: PathBuf,
     labels: PathBuf,
@@ -80,16 +81,16 @@ impl fmt::Debug for DenseSet {
 }
 
 impl DenseSet {
-    /// Lists the images below `images` and the label images below `labels`. Either is a folder, or a
-    /// folder within a tar file, such as `camvid.tar/camvid/train/images`.
+    /// Lists the images below `images` and the label images below `labels`. Each of these is a
+    /// folder, or a folder inside a tar file, such as `camvid.tar/camvid/train/images`.
     ///
-    /// Two files belong together if their paths below these folders are the same without extension and
-    /// suffix. Images without labels and labels without an image are left out, and
-    /// [`Self::notices`] says so.
+    /// Two files form a pair if their paths below these folders are equal without extension and
+    /// suffix. Images without labels and labels without an image are skipped, and [`Self::notices`]
+    /// reports them.
     ///
     /// # Errors
-    /// Returns an error if a folder does not exist, cannot be listed, or has no images; if two files
-    /// have the same name up to their extension; or if no image has labels.
+    /// Returns an error if a folder does not exist, cannot be listed, or has no images; if two
+    /// files have the same name up to their extension; or if no image has labels.
     pub fn open(images: &Path, labels: &Path, options: DenseOptions) -> Result<Self> {
         let named = PairOptions {
             images,
@@ -104,37 +105,39 @@ impl DenseSet {
         Ok(Self { images: images.into(), labels: labels.into(), pairs, options, notices })
     }
 
-    /// Number of images with labels.
+    /// Returns the number of images with labels.
     pub fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// Name of image `index`: its path below the folder. Empty if there is no such image.
+    /// Returns the name of image `index`: its path below the folder. Empty if there is no such
+    /// image.
     pub fn name(&self, index: usize) -> String {
         self.pairs.get(index).map_or_else(String::new, |pair| pair.image.name.clone())
     }
 
-    /// The folder of the images, as it was given.
+    /// Returns the folder of the images, as given to [`Self::open`].
     pub fn path(&self) -> &Path {
         &self.images
     }
 
-    /// The meaning of label values.
+    /// Returns the meaning of label values.
     pub fn rules(&self) -> &LabelRules {
         &self.options.rules
     }
 
-    /// What was found besides pairs, one sentence each.
+    /// Returns what was found besides pairs, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// A short hex digest that changes when names or sizes of the images or of their labels change.
+    /// Returns a short hex digest that changes with the names and sizes of the images and of their
+    /// labels.
     pub fn fingerprint(&self) -> String {
         let files = self.pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
         crate::source::digest(files.map(|file| (file.name.clone(), None, file.place.bytes())))
@@ -143,8 +146,8 @@ impl DenseSet {
     /// Reads image `index` and its labels.
     ///
     /// # Errors
-    /// Returns an error that names the file if it cannot be read or decoded, if the sizes differ, or
-    /// if a label value has no meaning; and if there is no such image.
+    /// Returns an error if there is no such image; or an error that names the file if it cannot be
+    /// read or decoded, if the sizes differ, or if a label value has no meaning.
     pub fn load(&self, index: usize) -> Result<DenseSample> {
         let len = self.len();
         let pair = self.pairs.get(index).ok_or(Error::Index { index, len })?;

@@ -1,4 +1,4 @@
-//! Which label image belongs to which image.
+//! Pairs images with their label images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,27 +7,27 @@ use super::files::{FoundFile, list};
 use crate::error::{Error, Result};
 use crate::source::is_image;
 
-/// An image and its label image, or another map of it.
+/// An image and its label image or depth map.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
     pub(super) image: FoundFile,
     pub(super) labels: FoundFile,
 }
 
-/// Where both are, and how they are named.
+/// Where the images and their labels are, and how they are named.
 pub(super) struct PairOptions<'a> {
     pub(super) images: &'a Path,
     pub(super) labels: &'a Path,
     pub(super) image_suffix: &'a str,
     pub(super) label_suffix: &'a str,
     pub(super) list: Option<&'a Path>,
-    /// What the others are called, one and several.
+    /// What the labels are called in messages: singular and plural.
     pub(super) called: [&'static str; 2],
-    /// Whether a file is one of them, by its name.
+    /// Returns whether a file contains labels, judging by its name.
     pub(super) is_labels: fn(&Path) -> bool,
 }
 
-/// Returns the pairs by name, and sentences about files without a partner.
+/// Returns the pairs, sorted by name, and sentences about files without a partner.
 pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)> {
     let [one, several] = options.called;
     let mut images = by_key(options.images, options.image_suffix, is_image, "image files")?;
@@ -61,7 +61,7 @@ pub(super) fn pair(options: &PairOptions<'_>) -> Result<(Vec<Pair>, Vec<String>)
     Ok((pairs, notices))
 }
 
-/// Says how many files of a folder have no partner.
+/// Describes the files of a folder that have no partner, if there are any.
 fn without(names: &[String], folder: &Path, what: &str) -> Option<String> {
     let first = folder.join(names.first()?);
     Some(match names.len() {
@@ -74,7 +74,8 @@ fn without(names: &[String], folder: &Path, what: &str) -> Option<String> {
     })
 }
 
-/// Files of a folder whose names end with `suffix`, by name without suffix and extension.
+/// Returns the files of a folder whose names end with `suffix`, keyed by the name without suffix
+/// and extension.
 fn by_key(
     folder: &Path,
     suffix: &str,
@@ -102,7 +103,7 @@ fn by_key(
     Ok(files)
 }
 
-/// Names in a list file, one per line; all of them must be images.
+/// Reads the names in a list file, one per line; each must be that of an image.
 fn listed(path: &Path, images: &BTreeMap<String, FoundFile>) -> Result<BTreeSet<String>> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;

@@ -10,19 +10,20 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preset {
-    /// ADE20K of the scene parsing challenge: 150 classes, and 0 is ignored.
+    /// ADE20K of the scene parsing challenge: 150 classes; 0 is ignored.
     Ade20k,
-    /// Pascal VOC 2012: background and 20 objects, in palette images; borders (255) are ignored.
+    /// Pascal VOC 2012: background and 20 object classes, in palette images; borders (255) are
+    /// ignored.
     Voc2012,
-    /// Cityscapes, from `*_gtFine_labelIds.png`: the 19 classes that are scored.
+    /// Cityscapes, from `*_gtFine_labelIds.png`: the 19 classes that are evaluated.
     Cityscapes,
     /// COCO-Stuff 164k, from the pixel maps of things and stuff: 171 classes.
     CocoStuff,
-    /// CamVid as in SegNet's copy: 11 classes, and 11 is ignored.
+    /// CamVid in the version of SegNet: 11 classes; 11 is ignored.
     Camvid,
 }
 
-/// Label values of Cityscapes that are scored, in the order of the classes.
+/// Label values of the evaluated Cityscapes classes, in the order of the classes.
 const CITYSCAPES: [u16; 19] =
     [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33];
 const CITYSCAPES_NAMES: [&str; 19] = [
@@ -82,12 +83,12 @@ const CAMVID_NAMES: [&str; 11] = [
     "pedestrian",
     "bicyclist",
 ];
-/// Numbers of COCO's list of 182 things and stuff that no image has.
+/// Entries of COCO's list of 182 things and stuff that occur in no image.
 const COCO_UNUSED: [u16; 11] = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90];
 const COCO_NUMBERS: u16 = 182;
 
 impl Preset {
-    /// All of them, with the names that commands use.
+    /// All presets, with the names that commands use.
     pub const ALL: [(&str, Self); 5] = [
         ("ade20k", Self::Ade20k),
         ("voc2012", Self::Voc2012),
@@ -96,10 +97,10 @@ impl Preset {
         ("camvid", Self::Camvid),
     ];
 
-    /// How the files are named, and what their values mean.
+    /// Returns how the files are named and what their values mean.
     ///
     /// # Errors
-    /// Never, for the presets here.
+    /// Never returns an error for the presets defined here.
     pub fn options(self) -> Result<DenseOptions> {
         let mut options = DenseOptions::new(self.rules()?);
         if self == Self::Cityscapes {
@@ -119,7 +120,8 @@ impl Preset {
             Self::Voc2012 => numbered(&VOC_NAMES, 255),
             Self::Camvid => numbered(&CAMVID_NAMES, 11),
             Self::Cityscapes => {
-                // All 34 numbers exist; 255 is the license plate, whose number is -1.
+                // All numbers from 0 to 33 occur. License plates have the number -1, which is
+                // stored as 255.
                 let ignored = (0..34).chain([255]).map(|id| (id, IGNORE));
                 let mut ids: BTreeMap<u16, u8> = ignored.collect();
                 ids.extend(CITYSCAPES.into_iter().zip(0..));

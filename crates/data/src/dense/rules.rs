@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 /// The class of a pixel that is neither learned nor scored.
 pub const IGNORE: u8 = 255;
 
-/// Most classes: their numbers are stored in a byte, and [`IGNORE`] is none of them.
+/// Maximum number of classes: their numbers are stored in a byte, and [`IGNORE`] is not one of
+/// them.
 const MOST_CLASSES: usize = IGNORE as usize;
 
 /// The class of each pixel, or [`IGNORE`].
@@ -21,11 +22,11 @@ pub struct LabelMap {
     pub width: u32,
     /// Number of rows.
     pub height: u32,
-    /// One class per pixel, rows from the top.
+    /// One class per pixel, row by row from the top.
     pub ids: Vec<u8>,
 }
 
-/// Which class each value of a label image is.
+/// Maps the values of label images to classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelRules {
     classes: usize,
@@ -35,15 +36,15 @@ pub struct LabelRules {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
-    /// Class by gray value or palette index; [`IGNORE`] is a class here.
+    /// Class by gray value or palette index; may be [`IGNORE`].
     Ids(BTreeMap<u16, u8>),
-    /// Class by color.
+    /// Class by color; may be [`IGNORE`].
     Colors(BTreeMap<[u8; 3], u8>),
 }
 
 impl LabelRules {
-    /// Values from 0 to `classes - 1` are classes, and those of `ignore` are ignored; any other value
-    /// has no meaning.
+    /// Creates rules by which values from 0 to `classes - 1` are classes and those of `ignore` are
+    /// ignored. Any other value is invalid.
     ///
     /// # Errors
     /// Returns an error if there are no classes or more than 255.
@@ -58,10 +59,11 @@ impl LabelRules {
         })
     }
 
-    /// The value 0 is ignored, and `classes` values from 1 on are classes from 0 on, as in ADE20K.
+    /// Creates rules by which the value 0 is ignored and the values from 1 to `classes` are the
+    /// classes from 0 on, as in ADE20K.
     ///
     /// # Errors
-    /// Returns an error if there are no classes or more than 254, because the value 255 is ignored too.
+    /// Returns an error if there are no classes or more than 254: the value 255 is ignored too.
     pub fn reduce_zero_label(classes: usize) -> Result<Self> {
         if classes >= MOST_CLASSES {
             let problem = format!(
@@ -80,12 +82,12 @@ impl LabelRules {
         Ok(Self { classes, names, values: Values::Ids(ids) })
     }
 
-    /// Reads a text file with one value per line: `VALUE CLASS`, and optionally the name of the class;
-    /// CLASS is a number from 0 on, or `ignore`. Values that are not listed have no meaning.
+    /// Reads a text file with one value per line: `VALUE CLASS`, optionally followed by the name of
+    /// the class. CLASS is a number from 0 on, or `ignore`. Values that are not listed are invalid.
     ///
     /// # Errors
-    /// Returns an error that names the file and the line if it cannot be used, or if class numbers have
-    /// gaps.
+    /// Returns an error that names the file and the line if it cannot be used, or if class numbers
+    /// have gaps.
     pub fn read_map(path: &Path) -> Result<Self> {
         let mut ids = BTreeMap::new();
         let mut names: Vec<(u8, String)> = Vec::new();
@@ -118,8 +120,9 @@ impl LabelRules {
         Self::from_ids(ids, names).map_err(|error| in_file(path, &error))
     }
 
-    /// Reads a text file with one color per line: `RED GREEN BLUE`, and optionally the name of the class.
-    /// The first line is class 0, the next one class 1; lines whose name is `ignore` are no class.
+    /// Reads a text file with one color per line: `RED GREEN BLUE`, optionally followed by the name
+    /// of the class. The first line is class 0, the next one class 1, and so on; colors with the
+    /// name `ignore` are ignored and not counted.
     ///
     /// # Errors
     /// Returns an error that names the file and the line if it cannot be used.
@@ -150,17 +153,17 @@ impl LabelRules {
         Ok(Self { classes, names, values: Values::Colors(colors) })
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Name of a class; its number if it has no name.
+    /// Returns the name of a class, or its number if it has no name.
     pub fn name(&self, class: usize) -> String {
         self.names.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
-    /// The classes of a label image, or what is wrong with it.
+    /// Returns the classes of a label image, or what is wrong with it.
     pub(super) fn apply(&self, image: LabelImage) -> std::result::Result<LabelMap, String> {
         let LabelImage { width, height, pixels } = image;
         let classes = self.classes;
@@ -201,7 +204,7 @@ impl LabelRules {
     }
 }
 
-/// Number of classes, which must be 0, 1, 2, and so on without a gap.
+/// Returns the number of classes. Class numbers must be 0, 1, 2, and so on without gaps.
 fn classes_of<'a>(classes: impl Iterator<Item = &'a u8>) -> Result<usize> {
     let mut used = [false; MOST_CLASSES];
     classes.filter(|&&class| class != IGNORE).for_each(|&class| used[usize::from(class)] = true);
@@ -229,7 +232,7 @@ fn bad_line(path: &Path, line: usize, problem: &str) -> Error {
     Error::List { path: path.into(), line, problem: problem.to_owned() }
 }
 
-/// Lines that are not empty and no comments, with their numbers.
+/// Reads the lines of a file that are neither empty nor comments, with their numbers.
 fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
@@ -237,7 +240,7 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
     Ok(lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect())
 }
 
-/// The first word, and what follows it.
+/// Splits off the first word, and returns it with the rest of the line.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (word, rest) = text.split_once([' ', '\t', ',', ';'])?;
     Some((word, rest.trim_matches([' ', '\t', ',', ';'])))

@@ -1,6 +1,7 @@
-//! The pixels of a batch, in memory that was passed to the loader.
+//! The pixels of a batch, in memory that the caller of the loader provides.
 
-/// N crops of one size, stored consecutively, with C values per pixel. `P` is the memory.
+/// N crops of one size, stored consecutively, with C values per pixel. `P` is the type of the
+/// memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crops<P = Vec<u8>> {
     /// Bytes in `[N, S, S, C]` order.
@@ -10,7 +11,7 @@ pub struct Crops<P = Vec<u8>> {
 }
 
 impl<P: AsRef<[u8]>> Crops<P> {
-    /// Returns the bytes of one crop, `[S, S, C]`; nothing if the number is out of range.
+    /// Returns the bytes of one crop, `[S, S, C]`; empty if `number` is out of range.
     pub fn crop(&self, number: usize) -> &[u8] {
         let bytes = self.shape[1..].iter().product::<usize>().max(1);
         self.pixels.as_ref().chunks_exact(bytes).nth(number).unwrap_or_default()
@@ -18,8 +19,8 @@ impl<P: AsRef<[u8]>> Crops<P> {
 }
 
 impl<P: AsMut<[u8]>> Crops<P> {
-    /// Returns the crops of each of `rows` images; they are stored view by view: image i owns
-    /// crops i, rows + i, ...
+    /// Splits the memory into the crops of each of `rows` images. Crops are stored view by view:
+    /// image i owns crops i, rows + i, 2 * rows + i, ...
     pub(super) fn by_row(&mut self, rows: usize) -> Vec<Vec<&mut [u8]>> {
         let bytes = self.shape[1..].iter().product::<usize>().max(1);
         let mut split: Vec<Vec<&mut [u8]>> = (0..rows).map(|_| Vec::new()).collect();

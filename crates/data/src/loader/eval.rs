@@ -1,5 +1,5 @@
-//! The evaluation loader: every image once, in order, resized and center-cropped; or random crops, for
-//! a classifier that learns from them.
+//! The evaluation loader. It delivers every image once, in order, resized and center-cropped, or
+//! random crops for training a classifier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,23 +30,24 @@ pub struct EvalBatch {
 }
 
 /// An iterator over [`EvalBatch`]es in the order of the indices. Broken images are skipped, so a
-/// batch can be smaller than requested; if all are broken, the only item is an error. If the data
-/// set is stopped ([`Dataset::stop_on`]), it ends with [`Error::Interrupted`].
+/// batch can be smaller than requested; if all are broken, the only item is an error. If the
+/// dataset is stopped ([`Dataset::stop_on`]), the next item is [`Error::Interrupted`].
 pub struct EvalLoader {
     dataset: Arc<Dataset>,
     pipeline: Pipeline<Vec<Use>, EvalBatch>,
     /// Batches that have not been submitted yet.
     ahead: std::vec::IntoIter<Vec<Use>>,
-    /// A batch held back to receive the broken images of empty batches after it.
+    /// A batch that is held back, so that the broken images of empty batches after it can be added
+    /// to it.
     held: Option<EvalBatch>,
     /// Broken images before the first batch.
     orphans: Vec<BrokenImage>,
 }
 
-/// An image and the number of its use, on which a random crop depends.
+/// The index of an image and a number that seeds its random crop.
 type Use = (usize, u64);
 
-/// What becomes of an image.
+/// How an image becomes a square.
 #[derive(Clone, Copy)]
 enum Transform {
     Center(EvalTransform),
@@ -54,7 +55,7 @@ enum Transform {
 }
 
 impl Transform {
-    /// Side of the square, in pixels.
+    /// Returns the side of the square, in pixels.
     fn side(&self) -> u32 {
         match self {
             Self::Center(transform) => transform.crop,
@@ -70,8 +71,8 @@ impl std::fmt::Debug for EvalLoader {
 }
 
 impl EvalLoader {
-    /// Reads `indices` of the dataset, or all of it, in batches of `batch` images, on `workers`
-    /// threads (`None` = one per core).
+    /// Creates a loader that reads `indices` of the dataset, or all of it, in batches of `batch`
+    /// images, on `workers` threads (`None` = one per core).
     ///
     /// # Errors
     /// Returns an error if `batch` or a size of `transform` is 0, an index is out of range, or the
@@ -93,11 +94,12 @@ impl EvalLoader {
         Self::start(dataset, Transform::Center(transform), batch, workers.into(), uses)
     }
 
-    /// Reads random crops of images: `uses` are the index in the dataset and a number, on which the
-    /// choices of the crop depend. An image may be used several times.
+    /// Creates a loader of random crops. Each element of `uses` is the index of an image in the
+    /// dataset and a number that seeds its crop. An image may be used several times.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Returns an error if `batch` or the side of the crop is 0, an index is out of range, or the
+    /// threads cannot be started.
     pub fn random_crops(
         dataset: Arc<Dataset>,
         crop: RandomCrop,
@@ -142,7 +144,7 @@ impl EvalLoader {
             let Some(uses) = self.ahead.next() else { break };
             self.pipeline.submit(uses);
         }
-        // A stopped evaluation has no result that is worth waiting for.
+        // An evaluation that is stopped early has no result, so nothing is worth waiting for.
         let stop = || self.dataset.is_stopped();
         if stop() && self.pipeline.pending() > 0 {
             return Some(Err(Error::Interrupted));
@@ -185,7 +187,7 @@ impl EvalLoader {
     }
 }
 
-/// One image: its index and use, the place for its pixels, and, if it is broken, the reason.
+/// An image, the memory for its pixels, and the reason if it turns out to be broken.
 struct Row<'a> {
     image: Use,
     pixels: &'a mut [u8],

@@ -5,17 +5,18 @@ use std::collections::HashSet;
 use super::BrokenImage;
 use crate::error::{Error, Result};
 
-/// The fraction of broken images is checked from this number of images on.
+/// Minimum number of images read before the fraction of broken images is checked.
 const MIN_READ: usize = 50;
 
-/// Counts broken images in the order of delivery, so the decision does not depend on threads.
+/// Counts broken images in the order of delivery, so the decision does not depend on the number of
+/// threads.
 pub(super) struct Health {
     max_bad_fraction: f64,
     read: usize,
     broken: usize,
     first: Option<BrokenImage>,
     reported: HashSet<usize>,
-    /// Those of the batches in whose place there was an error.
+    /// Newly found broken images of batches for which an error was returned.
     undelivered: Vec<BrokenImage>,
 }
 
@@ -25,8 +26,9 @@ impl Health {
         Self { max_bad_fraction, read: 0, broken: 0, first: None, reported, undelivered }
     }
 
-    /// Counts a batch; returns it with its broken images that were not reported before. They are kept if there
-    /// is an error in its place.
+    /// Counts a batch, and returns it with those of its broken images that were not reported
+    /// before. If an error is returned instead, these images are kept for
+    /// [`Self::take_undelivered`].
     pub(super) fn pass<B>(
         &mut self,
         batch: Result<B>,
@@ -43,7 +45,7 @@ impl Health {
         }
     }
 
-    /// Returns the broken images of batches that were errors since the last call.
+    /// Returns the broken images of batches for which an error was returned since the last call.
     pub(super) fn take_undelivered(&mut self) -> Vec<BrokenImage> {
         std::mem::take(&mut self.undelivered)
     }
@@ -59,7 +61,7 @@ impl Health {
         fresh
     }
 
-    /// Returns an error if too many of the images so far were broken.
+    /// Returns an error if too many of the images read so far are broken.
     fn check(&self) -> Result<()> {
         match &self.first {
             Some(first)

@@ -1,7 +1,8 @@
-//! Batches of crops, prepared ahead on the loader's own threads and delivered in order.
+//! Batches of crops, prepared ahead of time on the loader's own threads and delivered in order.
 //!
 //! The contents of a batch depend only on the dataset, the augmentation, the seed, and the
-//! position: not on the number of threads, how far ahead they work, or where the run started.
+//! position. They do not depend on the number of threads, how far ahead these work, or where the
+//! run was started.
 
 mod crops;
 mod eval;
@@ -27,9 +28,10 @@ pub struct BrokenImage {
 }
 
 impl BrokenImage {
-    /// Image `index`, called `name`, with the error of reading it.
+    /// Creates a record of image `index`, called `name`, from the error that occurred while reading
+    /// it.
     pub(crate) fn new(index: usize, name: String, error: Error) -> Self {
-        // The name is in its own field.
+        // The name is already in its own field.
         let reason = error.reason();
         Self { index, name, reason }
     }

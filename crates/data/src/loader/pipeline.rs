@@ -1,9 +1,9 @@
-//! Runs several jobs at a time and returns results in the order of submission.
+//! Runs several jobs at a time and returns their results in the order of submission.
 //!
-//! There are two kinds of threads: workers (a rayon pool) execute the small tasks of a job, one
-//! image each; a few coordinators, idle most of the time, split a job into tasks and wait for
-//! them. A worker never waits for another one, so a later batch never delays an earlier one;
-//! several jobs are split at once, so no worker is idle at the end of a batch.
+//! There are two kinds of threads. Workers (a rayon pool) execute the small tasks of a job, one
+//! image each. A few coordinators, idle most of the time, split jobs into tasks and wait for them.
+//! A worker never waits for another one, so a later batch never delays an earlier one. Several jobs
+//! are in progress at once, so no worker is idle at the end of a batch.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,20 +17,21 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
 
-/// More coordinators than this gain nothing: two batches in progress keep all workers busy.
+/// Maximum number of coordinators. More of them gain nothing, because a few batches in progress
+/// keep all workers busy.
 const MAX_COORDINATORS: usize = 4;
 
 /// How often a waiting thread checks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the end of a pipeline waits for images in progress. A worker may read from a source
-/// that never responds, and the read cannot be canceled: the worker is then abandoned.
+/// How long dropping a pipeline waits for images in progress. A worker may be reading from a source
+/// that never responds, and such a read cannot be canceled; the worker is then abandoned.
 const LAST_IMAGE: Duration = Duration::from_secs(5);
 
-/// When a waiting thread gives up.
+/// Determines when a waiting thread gives up.
 pub(super) struct RetryPolicy<'a> {
-    /// Whether to stop.
+    /// Returns whether the run was asked to stop.
     pub(super) stop: &'a dyn Fn() -> bool,
-    /// How long to continue waiting from then on.
+    /// How long to keep waiting once `stop` returns true.
     pub(super) grace: Duration,
 }
 
@@ -41,8 +42,8 @@ pub(super) struct WorkerPool {
 }
 
 impl WorkerPool {
-    /// Executes the tasks on the workers, in order, and waits for them. After a stop, the
-    /// remaining tasks are not executed.
+    /// Executes the tasks on the workers, starting them in order, and waits for all of them. After
+    /// a stop, the remaining tasks are skipped.
     pub(super) fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Sync) {
         let work = &work;
         self.pool.in_place_scope_fifo(|scope| {
@@ -59,20 +60,21 @@ impl WorkerPool {
 
 type Job<J, O> = (J, SyncSender<Result<O>>);
 
-/// The threads and the queue.
+/// Threads that execute jobs, and the queue of their results.
 pub(super) struct Pipeline<J, O> {
     workers_pool: Option<Arc<WorkerPool>>,
     jobs: Option<Sender<Job<J, O>>>,
     pending: VecDeque<Receiver<Result<O>>>,
     coordinators: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
-    /// A waiting thread gave up: tasks in progress are not waited for.
+    /// Whether a waiting thread gave up; dropping the pipeline then does not wait for tasks in
+    /// progress.
     interrupted: bool,
 }
 
 impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
-    /// Starts `workers` threads (`None` = one per core) that execute `work` for each job, with up to
-    /// `ahead` jobs at a time.
+    /// Starts `workers` threads (`None` = one per core) that execute `work` for each job, with up
+    /// to `ahead` jobs at a time.
     pub(super) fn start(
         workers: Option<usize>,
         ahead: usize,
@@ -101,24 +103,23 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         Ok(pipeline)
     }
 
-    /// Number of submitted jobs whose result was not taken.
+    /// Returns the number of submitted jobs whose results have not been taken.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Adds a job.
+    /// Submits a job.
     pub(super) fn submit(&mut self, job: J) {
         let (sender, receiver) = sync_channel(1);
         self.pending.push_back(receiver);
         if let Some(jobs) = &self.jobs {
-            // Without any coordinator left, the receiver reports this when the result is
-            // requested.
+            // If no coordinator is left, the receiver reports this when the result is requested.
             let _ = jobs.send((job, sender));
         }
     }
 
-    /// Returns the result of the oldest job if it arrives within `time`; `None` also if there is
-    /// no job.
+    /// Returns the result of the oldest job if it arrives within `time`, and `None` if it does not
+    /// or if there is no job.
     pub(super) fn next_within(&mut self, time: Duration) -> Option<Result<O>> {
         let result = match self.pending.front()?.recv_timeout(time) {
             Ok(result) => result,
@@ -129,7 +130,7 @@ impl<J: Send + 'static, O: Send + 'static> Pipeline<J, O> {
         Some(result)
     }
 
-    /// Waits for the result of the oldest job; `None` if there is no job.
+    /// Waits for the result of the oldest job. Returns `None` if there is no job.
     pub(super) fn next(&mut self, retry: &RetryPolicy<'_>) -> Option<Result<O>> {
         let receiver = self.pending.pop_front()?;
         let mut asked: Option<Instant> = None;
@@ -154,7 +155,7 @@ fn ended_early() -> Error {
 }
 
 impl<J, O> Drop for Pipeline<J, O> {
-    /// Ends all threads; a worker finishes the image in progress, if that does not take too long.
+    /// Stops all threads. A worker finishes its image in progress, unless that takes too long.
     fn drop(&mut self) {
         if let Some(workers_pool) = &self.workers_pool {
             workers_pool.stop.store(true, Ordering::Relaxed);
@@ -164,12 +165,12 @@ impl<J, O> Drop for Pipeline<J, O> {
         let wait = if self.interrupted { Duration::ZERO } else { LAST_IMAGE };
         let deadline = Instant::now() + wait;
         self.coordinators.drain(..).for_each(|thread| join_until(thread, deadline));
-        self.workers_pool = None; // the last owner of the pool: its threads end now
+        self.workers_pool = None; // drops the last reference to the pool, which ends its threads
         self.workers.drain(..).for_each(|thread| join_until(thread, deadline));
     }
 }
 
-/// Waits for the end of a thread, but not beyond `deadline`.
+/// Waits for a thread to end, but not beyond `deadline`.
 fn join_until(thread: JoinHandle<()>, deadline: Instant) {
     while !thread.is_finished() {
         if Instant::now() >= deadline {
@@ -180,7 +181,8 @@ fn join_until(thread: JoinHandle<()>, deadline: Instant) {
     let _ = thread.join();
 }
 
-/// Starts a pool whose threads can be joined, which rayon alone does not support.
+/// Starts a pool and returns the handles of its threads, which rayon itself does not allow to be
+/// joined.
 fn start_pool(workers: Option<usize>) -> Result<(ThreadPool, Vec<JoinHandle<()>>)> {
     let mut handles = Vec::new();
     let pool = ThreadPoolBuilder::new()
@@ -207,13 +209,13 @@ fn coordinate<J, O>(
         if workers_pool.stop.load(Ordering::Relaxed) {
             return;
         }
-        // A job owns its data, so after a panic, no incomplete state is visible.
+        // A job owns its data, so a panic cannot leave visible state half-modified.
         let result =
             catch_unwind(AssertUnwindSafe(|| work(job, workers_pool))).unwrap_or_else(|payload| {
                 let message = base::panic_message(payload.as_ref()).unwrap_or("no message");
                 Err(Error::Worker { message: message.to_owned() })
             });
-        // The receiver is gone if the loader was dropped in the meantime.
+        // Sending fails if the loader has been dropped in the meantime.
         let _ = sender.send(result);
     }
 }
@@ -294,11 +296,11 @@ mod tests {
             pipeline.submit((0..100).collect());
         }
         drop(pipeline);
-        // The closure with the work was owned by the threads; it is gone, so they have ended.
+        // The threads own the closure, so they have ended once it has been dropped.
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 
-    /// A worker that never comes back holds up neither who waits nor the end.
+    /// A worker that never returns blocks neither a waiting caller nor the drop of the pipeline.
     #[test]
     fn who_waits_is_called_back_and_a_stuck_worker_left_behind() {
         let (never, waits) = channel::<()>();

@@ -18,8 +18,8 @@ use augment::{CropKey, GLOBAL_CROPS, MultiCrop};
 /// Number of images tried for one position of a batch before an error is returned.
 const MAX_TRIES: usize = 64;
 
-/// How long to wait for a batch after the run is asked to stop: one that arrives in time still
-/// makes a complete step.
+/// How long to keep waiting for a batch after the run is asked to stop. A batch that arrives in
+/// time still makes a complete step.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Options of a [`TrainLoader`].
@@ -29,28 +29,30 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// The batch of a step, and the part of it that this loader provides.
     pub geometry: BatchGeometry,
-    /// Threads that decode and augment; `None` = one per core.
+    /// Number of threads that decode and augment; `None` = one per core.
     pub workers: Option<usize>,
-    /// Micro-batches prepared ahead, at least 1.
+    /// Number of micro-batches prepared ahead, at least 1.
     pub prefetch: usize,
-    /// Maximum fraction (0-1) of broken images among those read, checked from 50 images on.
+    /// Maximum fraction (0-1) of broken images among those read, checked once 50 images have been
+    /// read.
     pub max_bad_fraction: f64,
 }
 
 impl LoaderConfig {
-    /// Uses the seed 0, and the threads and limits of [`DataConfig`]'s defaults.
+    /// Creates options with seed 0, and with the threads and limits of [`DataConfig`]'s defaults.
     pub fn new(geometry: BatchGeometry) -> Self {
         let DataConfig { workers, prefetch, max_bad_fraction, .. } = DataConfig::default();
         Self { seed: 0, geometry, workers, prefetch, max_bad_fraction }
     }
 }
 
-/// A position in the run at which a loader starts, exactly as if it had reached it by itself.
+/// A position in the run. A loader that starts at a position delivers the same batches as one that
+/// has reached it from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Optimizer step inside the epoch, from 0.
+    /// Optimizer step within the epoch, from 0.
     pub step: u64,
 }
 
@@ -59,7 +61,7 @@ pub struct Position {
 pub struct ViewPlan {
     /// The crops.
     pub crops: MultiCrop,
-    /// Masks of the global crops, if they are needed.
+    /// Generator of the masks of the global crops, if they are needed.
     pub masks: Option<MaskGenerator>,
 }
 
@@ -69,39 +71,40 @@ impl From<MultiCrop> for ViewPlan {
     }
 }
 
-/// One micro-batch of one process with B images, whose pixels are in memory of type `P`.
+/// One micro-batch of one process, with B images, whose pixels are in memory of type `P`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Batch<P = Vec<u8>> {
     /// Global crops, `[2 * B, S, S, C]`, with C values per pixel: all B of the first view, then
     /// all B of the second.
     pub global: Crops<P>,
-    /// Local crops, `[V_l * B, s, s, C]`, view by view; `None` if there are no local views.
+    /// Local crops, `[V_l * B, s, s, C]` for V_l local views, view by view; `None` if there are no
+    /// local views.
     pub local: Option<Crops<P>>,
     /// Masks of the global crops, if the loader's [`ViewPlan`] has a generator.
     pub masks: Option<Masks>,
-    /// B.
+    /// The number of images, B.
     pub micro_batch_size: usize,
-    /// Index of each image in the dataset. A broken image is replaced by another; the crops are
-    /// still drawn for the original index, so they differ from those that the replacement has at
-    /// its own position.
+    /// Index of each image in the dataset. If an image is broken, this is the index of its
+    /// replacement; the crops are still drawn for the original index, so they differ from those
+    /// that the replacement gets at its own position.
     pub samples: Vec<u64>,
-    /// The optimizer step this batch belongs to.
+    /// The optimizer step to which this batch belongs.
     pub position: Position,
-    /// Index of the micro-batch in that step, from 0.
+    /// Index of the micro-batch within that step, from 0.
     pub micro: usize,
     /// Broken images that the loader found for the first time in this batch.
     pub broken: Vec<BrokenImage>,
 }
 
-/// Endless micro-batches in order; epochs follow each other. Dropping it stops its threads.
+/// An endless sequence of micro-batches, epoch after epoch. Dropping the loader stops its threads.
 pub struct TrainLoader<P = Vec<u8>> {
     dataset: Arc<Dataset>,
     pipeline: Pipeline<Job, BuiltBatch<P>>,
     sampler: Sampler,
     geometry: BatchGeometry,
     prefetch: usize,
-    /// What is submitted next.
+    /// Position and index of the micro-batch that is submitted next.
     next: (Position, usize),
     health: Health,
 }
@@ -116,12 +119,12 @@ impl<P> std::fmt::Debug for TrainLoader<P> {
 }
 
 impl TrainLoader {
-    /// Creates a loader that begins at `start` and allocates new memory for each batch; a start at
-    /// the end of an epoch means the next one.
+    /// Creates a loader that begins at `start` and allocates new memory for each batch. A
+    /// `start.step` beyond the end of its epoch continues in the following epochs.
     ///
     /// # Errors
-    /// Returns an error if the batch is larger than the dataset, `prefetch` is 0, the crops change colors that the images do not
-    /// have, or the threads cannot be started.
+    /// Returns an error if the batch is larger than the dataset, `prefetch` is 0, the augmentation
+    /// changes colors that the images do not have, or the threads cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
         views: impl Into<ViewPlan>,
@@ -133,12 +136,13 @@ impl TrainLoader {
 }
 
 impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
-    /// Like [`TrainLoader::new`], but the threads write pixels directly into the memory that
-    /// `memory` returns: for a number of bytes, a buffer of this size with arbitrary content.
-    /// Several threads call it at once.
+    /// Like [`TrainLoader::new`], but the threads write pixels directly into memory that `memory`
+    /// provides. Given a number of bytes, `memory` returns a buffer of exactly this size, whose
+    /// contents may be arbitrary. Several threads may call it at once.
     ///
     /// # Errors
-    /// As [`TrainLoader::new`]. An error of `memory` belongs to the batch that it was called for.
+    /// Same as [`TrainLoader::new`]. An error of `memory` is returned for the batch for which it
+    /// was called.
     pub fn with_memory(
         dataset: Arc<Dataset>,
         views: impl Into<ViewPlan>,
@@ -173,12 +177,12 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         Ok(Self { dataset, pipeline, sampler, geometry, prefetch, next, health })
     }
 
-    /// Optimizer steps in an epoch.
+    /// Returns the number of optimizer steps in an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         self.sampler.steps_per_epoch()
     }
 
-    /// Waits for the next micro-batch.
+    /// Waits for the next micro-batch and returns it.
     ///
     /// # Errors
     /// Returns an error if too many images are broken, a worker failed, or the dataset was
@@ -193,19 +197,19 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
         }
     }
 
-    /// Returns the next micro-batch if it is ready; does not wait.
+    /// Returns the next micro-batch if it is ready, without waiting.
     ///
     /// # Errors
-    /// As [`Self::next_batch`], except for the stop.
+    /// Same as [`Self::next_batch`], except that a stop of the dataset is not reported.
     pub fn try_next_batch(&mut self) -> Option<Result<Batch<P>>> {
         self.next_batch_within(Duration::ZERO)
     }
 
-    /// Returns the next micro-batch if it arrives within `time`, for callers that have something
-    /// to look at now and then.
+    /// Returns the next micro-batch if it arrives within `time`, for callers that have to check
+    /// something else in between.
     ///
     /// # Errors
-    /// As [`Self::next_batch`], except for the stop.
+    /// Same as [`Self::next_batch`], except that a stop of the dataset is not reported.
     pub fn next_batch_within(&mut self, time: Duration) -> Option<Result<Batch<P>>> {
         self.refill();
         let made = self.pipeline.next_within(time)?;
@@ -213,15 +217,15 @@ impl<P: AsRef<[u8]> + AsMut<[u8]> + Send + 'static> TrainLoader<P> {
     }
 
     fn deliver(&mut self, made: BuiltBatch<P>) -> Result<Batch<P>> {
-        // The batch that was taken is replaced immediately, so the workers continue while it is
-        // used.
+        // Refill the queue right away, so that the workers stay busy while the caller uses this
+        // batch.
         self.refill();
         let (batch, broken) = self.health.pass(made.batch, made.read, made.broken)?;
         Ok(Batch { broken, ..batch })
     }
 
-    /// Returns the broken images, found for the first time, of the batches that were errors since the last
-    /// call.
+    /// Returns the broken images found for the first time in batches for which an error was
+    /// returned since the last call.
     pub fn take_undelivered(&mut self) -> Vec<BrokenImage> {
         self.health.take_undelivered()
     }
@@ -257,7 +261,7 @@ struct Job {
 
 /// A micro-batch and the broken images found while building it.
 struct BuiltBatch<P> {
-    /// An error if a row found no image that can be read.
+    /// An error if no readable image was found for a row.
     batch: Result<Batch<P>>,
     /// Number of images read, including replacements.
     read: usize,
@@ -265,7 +269,7 @@ struct BuiltBatch<P> {
     broken: Vec<BrokenImage>,
 }
 
-/// Builds micro-batches; shared by all threads, never changed.
+/// Builds micro-batches. It is immutable and shared by all threads.
 struct BatchBuilder<P> {
     dataset: Arc<Dataset>,
     views: ViewPlan,
@@ -276,7 +280,7 @@ struct BatchBuilder<P> {
 
 type Memory<P> = dyn Fn(usize) -> std::result::Result<P, MemoryError> + Send + Sync;
 
-/// One image of a batch, and the places for its crops.
+/// An image of a batch, and the memory for its crops.
 struct Row<'a> {
     draw: Draw,
     global: Vec<&'a mut [u8]>,
@@ -284,7 +288,8 @@ struct Row<'a> {
     outcome: &'a mut Option<Result<Outcome>>,
 }
 
-/// The image that was used for a row, if one could be read, and the broken ones tried before it.
+/// The index of the image that was used for a row, if one could be read, and the broken images that
+/// were tried before it.
 struct Outcome {
     used: Result<usize>,
     broken: Vec<BrokenImage>,
@@ -312,7 +317,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
 
         let (mut used, mut broken, mut read) = (Vec::with_capacity(b), Vec::new(), 0);
         for outcome in outcomes {
-            // Rows are skipped only when the loader is being dropped.
+            // A row has no outcome only if it was skipped because the loader is being dropped.
             let stopped = || Err(Error::Worker { message: "stopped".into() });
             let outcome = outcome.unwrap_or_else(stopped)?;
             read += usize::from(outcome.used.is_ok()) + outcome.broken.len();
@@ -333,7 +338,7 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
         Ok(BuiltBatch { batch, read, broken })
     }
 
-    /// Allocates memory for this number of crops.
+    /// Allocates memory for `count` crops of `side` x `side` pixels.
     fn crops(&self, count: usize, side: u32) -> Result<Crops<P>> {
         let side = side as usize;
         let shape = [count, side, side, self.dataset.channels()];
@@ -353,10 +358,11 @@ impl<P: AsRef<[u8]> + AsMut<[u8]>> BatchBuilder<P> {
         Ok(self.views.masks.as_ref().map(draw))
     }
 
-    /// Makes the crops of one row, from a replacement if the image is broken.
+    /// Makes the crops of one row, using a replacement if the image is broken.
     fn fill(&self, row: &mut Row<'_>) -> Result<Outcome> {
         let mut broken = Vec::new();
-        // The draws for a position depend on the image and on how often it was used.
+        // The random numbers depend on the image and on how often it has been used, not on its
+        // position.
         let (sample, epoch) = (row.draw.index as u64, row.draw.visit);
         for attempt in 0..MAX_TRIES {
             let used = match attempt {

@@ -1,11 +1,11 @@
-//! `train-{0000..0127}.tar` and `{a,b}.tar`: patterns for many file names, as in shells and
+//! Expands brace patterns such as `train-{0000..0127}.tar` and `{a,b}.tar`, as in shells and
 //! WebDataset.
 
 /// Maximum number of names for one pattern.
 const MAX_NAMES: usize = 1_000_000;
 
-/// Returns all names that `text` stands for, in order; itself if it has no braces. `None` if there
-/// are too many.
+/// Returns all names that `text` stands for, in order; without braces, this is `text` itself.
+/// Returns `None` if there are too many.
 pub(super) fn expand(text: &str) -> Option<Vec<String>> {
     let Some((head, inside, tail)) = first_braces(text) else { return Some(vec![text.to_owned()]) };
     let tails = expand(tail)?;
@@ -26,7 +26,8 @@ fn first_braces(text: &str) -> Option<(&str, &str, &str)> {
     Some((&text[..open], &text[open + 1..close], &text[close + 1..]))
 }
 
-/// Expands `a,b,c` or `first..last`, including both ends, with the leading zeros of the first one.
+/// Expands `a,b,c` or `first..last`. A range includes both ends, and its numbers are padded with
+/// zeros to the width of the first one.
 fn range(inside: &str) -> Option<Vec<String>> {
     let numbers = inside.split_once("..").and_then(|(first, last)| {
         Some((first.len(), first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))

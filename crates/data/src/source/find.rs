@@ -1,4 +1,4 @@
-//! Resolves a path to files: one file, a folder of them, or a pattern; local or remote.
+//! Resolves a path to files, local or remote: a single file, a folder of files, or a pattern.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::storage::{Blob, LocalFile, plain_file};
 
-/// Number of objects that are requested at a time when they are opened.
+/// Number of remote objects that are opened at a time.
 #[cfg(feature = "remote")]
 const REQUESTS: usize = 32;
 
-/// Whether the path is the URL of a remote object.
+/// Returns whether the path is the URL of a remote object.
 pub(super) fn is_address(path: &str) -> bool {
     path.contains("://")
 }
 
-/// Runs `work`, which opens files in parallel; for remote files, on threads that mostly wait, of
-/// which there may be more than cores.
+/// Runs `work`, which opens files in parallel. For remote files, it runs on threads that mostly
+/// wait, so there may be more of them than cores.
 pub(super) fn together<T: Send>(config: &DataConfig, work: impl FnOnce() -> T + Send) -> Result<T> {
     #[cfg(feature = "remote")]
     if is_address(config.path_text()) {
@@ -29,40 +29,40 @@ pub(super) fn together<T: Send>(config: &DataConfig, work: impl FnOnce() -> T + 
         let pool = pool.map_err(|error| Error::Worker { message: error.to_string() })?;
         return Ok(pool.install(work));
     }
-    let _ = config; // of no account without addresses
+    let _ = config; // only used for remote files
     Ok(work())
 }
 
 /// A kind of file that contains many images.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileKind {
-    /// The name of such files in messages.
+    /// What such files are called in messages.
     pub(super) what: &'static str,
-    /// The suffixes of such files.
+    /// Suffixes of such files, in lower case.
     pub(super) ends: &'static [&'static str],
 }
 
 /// Tar shards.
 pub(super) const SHARDS: FileKind = FileKind { what: "shards", ends: &[".tar", ".tar.gz", ".tgz"] };
-/// The files that `simdino data pack` and `data index` write beside shards.
+/// Suffixes of the files that `simdino data pack` and `simdino data index` write next to shards.
 const PACKED: [&str; 2] = [".index", "pack.json"];
 /// Parquet files.
 pub(super) const PARQUET: FileKind = FileKind { what: "parquet files", ends: &[".parquet"] };
 
 impl FileKind {
-    /// Whether the name belongs to a file of this kind.
+    /// Returns whether the path is named like a file of this kind.
     pub(super) fn is(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         self.ends.iter().any(|end| name.ends_with(end)) && !name.starts_with('.')
     }
 
-    /// Whether the folder directly contains such a file.
+    /// Returns whether the folder directly contains such a file.
     pub(super) fn any_in(&self, folder: &Path) -> Result<bool> {
         Ok(!in_folder(folder, "*", *self)?.is_empty())
     }
 
-    /// Opens the files of `data.path` in the order of their names, and, for a folder, reports its
-    /// other contents.
+    /// Opens the files that `data.path` stands for, in the order of [`Self::find`]. For a folder,
+    /// also reports what else it contains.
     pub(super) fn open(&self, config: &DataConfig) -> Result<(Vec<Box<dyn Blob>>, Notices)> {
         if is_address(config.path_text()) {
             return Ok((self.open_remote(config)?, Notices::default()));
@@ -79,8 +79,9 @@ impl FileKind {
         files.into_iter().collect()
     }
 
-    /// Returns the entries of the folder that are neither of this kind nor written by `simdino
-    /// data pack`.
+    /// Reports the entries of the folder that are not files of this kind or cannot be opened.
+    /// Hidden files, subfolders, and files that `simdino data pack` and `simdino data index` wrote
+    /// are not reported.
     fn others_in(&self, folder: &Path) -> Result<Notices> {
         let mut notices = Notices::default();
         for path in entries(folder)? {
@@ -120,7 +121,7 @@ impl FileKind {
         opened.into_iter().collect()
     }
 
-    /// Returns the URLs for one with braces, `*`, or a trailing `/`.
+    /// Returns the URLs that a URL with braces, a `*`, or a trailing `/` stands for.
     #[cfg(feature = "remote")]
     fn addresses(&self, text: &str, stores: &mut crate::storage::Stores) -> Result<Vec<String>> {
         let problem = |problem: String| Error::Path { path: text.into(), problem };
@@ -143,7 +144,8 @@ impl FileKind {
         Ok(found)
     }
 
-    /// Returns the files for `path`, sorted by name.
+    /// Returns the files that `path` stands for: those of a folder or a `*` pattern, sorted by
+    /// name, or those of a brace pattern, in its order.
     pub(super) fn find(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let problem = |problem: String| Error::Path { path: path.into(), problem };
         let (what, ends) = (self.what, self.ends.join(", "));
@@ -209,7 +211,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether `name` matches `pattern`, in which `*` stands for any run of characters.
+/// Returns whether `name` matches `pattern`, in which `*` stands for any sequence of characters.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
     let Some(rest) = name.strip_prefix(head) else { return false };

@@ -11,26 +11,26 @@ use super::notices::Notices;
 use super::{Payload, Source, digest, file_size, is_image, missing, read_file};
 use crate::error::{Error, Result};
 
-/// Files in which the library `datasets` stores the labels of an image folder.
+/// Files in which the `datasets` library stores the labels of an image folder.
 const METADATA: [&str; 2] = ["metadata.csv", "metadata.jsonl"];
 
 /// All image files below a folder, sorted by path.
 ///
-/// Files are recognized by their extension ([`super::IMAGE_EXTENSIONS`]), and others are counted
-/// by extension ([`Notices::left_out`]). Names that begin with a dot are ignored, links are
-/// followed, and a link back to a parent folder is skipped. A link that leads nowhere counts as a broken
-/// image if it is named like one, and is otherwise reported with its target ([`Notices::lost`]), because
-/// it may stand for a whole class.
+/// Images are recognized by their extension ([`super::IMAGE_EXTENSIONS`]); other files are counted
+/// by extension ([`Notices::left_out`]). Names that begin with a dot are ignored. Symlinks are
+/// followed, except for links back to an ancestor, which are skipped. A dangling link counts as a
+/// broken image if it is named like one; otherwise it is reported with its target
+/// ([`Notices::lost`]), because it may stand for a whole class.
 ///
-/// The first folder level names the class if that is plausible: every image is in a folder below
-/// the root, and there are at least two of them. Otherwise there are no labels; if the reason is
-/// images beside at least two folders, the notices say so.
+/// The first folder level names the classes if every image is in a folder below the root and there
+/// are at least two such folders. Otherwise there are no labels. If this is because of images next
+/// to two or more folders, the notices say so.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Relative to the root, sorted by path; a printable form if the file's own name is not UTF-8.
+    /// Paths relative to the root, sorted; lossily converted if they are not UTF-8.
     names: Names,
-    /// Paths that are not UTF-8, by index.
+    /// Original paths that are not UTF-8, by index.
     odd: HashMap<usize, PathBuf>,
     labels: Vec<u32>,
     class_names: Vec<String>,
@@ -120,15 +120,16 @@ impl Source for Folder {
 /// The result of walking a folder.
 #[derive(Default)]
 struct Listing {
-    /// Image files relative to the root, sorted by path.
+    /// Paths of the image files relative to the root, sorted.
     names: Names,
-    /// Paths that are not UTF-8.
+    /// Original paths that are not UTF-8, by index.
     odd: HashMap<usize, PathBuf>,
-    /// Everything else that was found.
+    /// What was found besides images.
     notices: Notices,
 }
 
-/// Walks in the order of the names, so that no paths have to be kept for sorting.
+/// Lists the files below `root`. Walks them in sorted order, so that no list of paths has to be
+/// kept for sorting.
 fn list(root: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     let mut walk =
@@ -164,8 +165,8 @@ fn list(root: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Describes what to do about a metadata file of the library `datasets`, which a folder source
-/// ignores.
+/// Points out a metadata file of the `datasets` library, which a folder source ignores, and how to
+/// use it.
 fn metadata(root: &Path) -> Option<String> {
     let found = METADATA.map(|name| root.join(name)).into_iter().find(|path| path.is_file())?;
     Some(format!(
@@ -174,7 +175,8 @@ fn metadata(root: &Path) -> Option<String> {
     ))
 }
 
-/// Explains why folders that look like classes are not used: there are images beside them.
+/// Explains that folders that look like classes are not used as such because there are images next
+/// to them.
 fn stray(files: &Names) -> Option<String> {
     let (mut beside, mut first) = (0_u64, None);
     let mut folders: Vec<&str> = Vec::new();
@@ -200,8 +202,8 @@ fn stray(files: &Names) -> Option<String> {
     ))
 }
 
-/// Handles an entry that cannot be read: a loop of links is skipped, a dangling link keeps its
-/// name (so that it is counted and named as a broken image), and anything else is an error.
+/// Handles an entry that cannot be read. A loop of links is skipped, a dangling link is returned
+/// (to be counted as a broken image or reported), and anything else is an error.
 fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
     if error.loop_ancestor().is_some() {
         return Ok(None);
@@ -213,7 +215,7 @@ fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<PathBuf>> {
     Err(Error::Io { action: "list", path, source: error.into() })
 }
 
-/// What is wrong with a link that cannot be followed.
+/// Describes what is wrong with a link that cannot be followed.
 fn lost_link(path: &Path) -> String {
     let target = std::fs::read_link(path).unwrap_or_default();
     match path.metadata() {
@@ -222,12 +224,12 @@ fn lost_link(path: &Path) -> String {
     }
 }
 
-/// Returns labels and class names by the first folder level; both are empty if it does not name
+/// Returns labels and class names from the first folder level; both are empty if it does not name
 /// classes.
 fn classes(files: &Names) -> (Vec<u32>, Vec<String>) {
     let mut labels = Vec::with_capacity(files.len());
     let mut names: Vec<String> = Vec::new();
-    // Sorted paths: the files of a class follow each other.
+    // Paths are sorted, so the files of a class are adjacent.
     for file in (0..files.len()).filter_map(|index| files.get(index)) {
         let Some((first, _)) = file.split_once('/') else {
             return (Vec::new(), Vec::new());

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Larger labels are treated as names, because a class number indexes arrays.
+/// Largest label that is treated as a class number rather than a name, because class numbers index
+/// arrays.
 const MAX_NUMBER: u32 = 1_000_000;
 
 /// The classes of a source.
@@ -17,10 +18,11 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// If every label is an integer (`3`, or `3.0` as written by programs that have no
-    /// integers with missing values), it is the class itself, and `nan` means none; otherwise all
-    /// labels are names, and classes are numbered in the order of the names. An absent, empty, or
-    /// negative label means none.
+    /// Converts labels to classes. If every label is an integer (`3`, or `3.0` as written by
+    /// programs that store integers with missing values as floats), it is the class itself, and
+    /// `nan` means that there is no label. Otherwise, all labels are names, and classes are
+    /// numbered in the sorted order of the names. An absent, empty, or negative label means that
+    /// there is none.
     pub(super) fn from_texts(texts: &[Option<String>]) -> Self {
         let texts: Vec<Option<&str>> = texts.iter().map(|text| present(text.as_deref())).collect();
         let numbers: Vec<Option<u32>> =
@@ -42,14 +44,14 @@ impl Labels {
     }
 }
 
-/// Returns the text of the label, unless it means "no label".
+/// Returns the trimmed text of the label, unless it means that there is none.
 fn present(text: Option<&str>) -> Option<&str> {
     let text = text?.trim();
     let negative = whole(text).parse::<i64>().is_ok_and(|number| number < 0);
     (!text.is_empty() && !negative).then_some(text)
 }
 
-/// Removes zeros after the decimal point of a number; returns any other text unchanged.
+/// Removes a fractional part that consists of zeros; returns any other text unchanged.
 fn whole(text: &str) -> &str {
     match text.split_once('.') {
         Some((head, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => head,
@@ -57,7 +59,7 @@ fn whole(text: &str) -> &str {
     }
 }
 
-/// Returns the label for a JSON value, `None` for null, or the reason why there is none.
+/// Returns the label for a JSON value, `None` for null, or the reason why the value is not a label.
 pub(super) fn of_json(value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
@@ -71,14 +73,14 @@ pub(super) fn of_json(value: &Value) -> Result<Option<String>, String> {
     })
 }
 
-/// Returns the label for a number; the inner value is `None` if it is NaN, and the outer one if it
-/// is not whole.
+/// Returns the label for a number. The inner value is `None` if the number is NaN, and the outer
+/// one if it is not an integer.
 pub(super) fn of_number(number: Option<f64>) -> Option<Option<String>> {
     let number = number?;
     if number.is_nan() {
         return Some(None);
     }
-    // Beyond this, not every integer can be distinguished from its neighbors.
+    // 2^53, above which not every integer has its own `f64`.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     (number.fract() == 0.0 && number.abs() < EXACT).then(|| Some(format!("{number:.0}")))
 }

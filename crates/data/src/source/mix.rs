@@ -6,11 +6,11 @@ use image::GrayImage;
 
 /// The images of several sources, one source after the other.
 ///
-/// If every source names its classes, classes with the same name are merged; if none does, numbers
-/// are kept; otherwise there are no labels.
+/// If every source names its classes, classes with the same name are merged. If none does, class
+/// numbers are kept. Otherwise there are no labels.
 pub struct Mix {
     sources: Vec<Box<dyn Source>>,
-    /// Prefix of each source in the names of images.
+    /// Prefix of each source for the names of its images.
     prefixes: Vec<String>,
     /// Index of each source's first image.
     starts: Vec<usize>,
@@ -20,7 +20,7 @@ pub struct Mix {
 }
 
 enum MixedLabels {
-    /// Names of all classes, and the class of each class of each source.
+    /// Names of all classes; and for each source, a map from its classes to these.
     Named(Vec<String>, Vec<Vec<u32>>),
     Numbers,
     None,
@@ -36,13 +36,13 @@ impl std::fmt::Debug for Mix {
 }
 
 impl Mix {
-    /// Joins `sources`, each with a prefix for the names of its images and a weight: the number of
-    /// its images in an epoch is proportional to the weight. Without weights, each image occurs
-    /// once.
+    /// Combines `sources`, each with a prefix for the names of its images and an optional weight.
+    /// The number of a source's images in an epoch is proportional to its weight; without weights,
+    /// each image occurs once.
     ///
     /// # Errors
-    /// Returns an error if some sources have a weight and others do not, or a weight is not above
-    /// 0.
+    /// Returns an error if some sources have a weight and others do not, or if a weight is not
+    /// finite and above 0.
     pub fn new(sources: Vec<(String, Box<dyn Source>, Option<f64>)>) -> Result<Self> {
         let (mut starts, mut len) = (Vec::new(), 0);
         let lens: Vec<usize> = sources.iter().map(|(_, source, _)| source.len()).collect();
@@ -58,15 +58,16 @@ impl Mix {
         Ok(Self { sources, prefixes, starts, len, parts, labels })
     }
 
-    /// Returns the source of image `index`, and its index in that source.
+    /// Returns the number of the source of image `index`, and the index of the image in that
+    /// source.
     fn find(&self, index: usize) -> Option<(usize, usize)> {
         let source = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         (index < self.len).then(|| (source, index - self.starts[source]))
     }
 }
 
-/// Returns how many images of an epoch come from each source: the total is the number of images,
-/// divided by weight, and the rest from rounding goes to the largest remainders.
+/// Returns how many images of an epoch come from each source. The total number of images is divided
+/// by weight; what is left after rounding down goes to the largest remainders.
 fn shares(lens: &[usize], weights: &[Option<f64>]) -> Result<Vec<SourcePart>> {
     let problem = |problem: &str| Error::Config { key: "data.mix", problem: problem.into() };
     let part = |(&len, per_epoch)| SourcePart { len, per_epoch };
@@ -141,8 +142,8 @@ impl Source for Mix {
         self.sources[source].load(place)
     }
 
-    /// Based on the fingerprints and weights of the sources: a mix may be moved if its sources
-    /// may.
+    /// Depends on the fingerprints of the sources and their numbers of images per epoch, but not on
+    /// their paths, so a mix may be moved if its sources may.
     fn fingerprint(&self) -> String {
         let parts = self.sources.iter().zip(&self.parts);
         super::digest(parts.map(|(s, part)| (s.fingerprint(), None, part.per_epoch as u64)))

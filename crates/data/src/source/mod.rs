@@ -1,7 +1,7 @@
-//! Sources of encoded images: one reader per kind of collection, all behind [`Source`].
+//! Sources of images: one reader per kind of collection, all behind the trait [`Source`].
 //!
-//! A source lists its images once, when it is opened, and then answers random reads from any
-//! number of threads. It does not decode.
+//! A source lists its images once, when it is opened, and then serves random reads from any number
+//! of threads. It does not decode images.
 
 mod braces;
 mod find;
@@ -35,14 +35,14 @@ use crate::error::{Error, Result};
 use crate::storage::plain_file;
 use decode::Image;
 
-/// File extensions that count as images, compared case-insensitively: those of all supported
-/// formats, with the most common one of each first.
+/// File extensions of images, compared case-insensitively: those of all supported formats, with the
+/// most common extension of each format first.
 pub const IMAGE_EXTENSIONS: [&str; 15] = [
     "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "pjpeg", "pjp", // JPEG
     "png", "apng", "webp", "bmp", "dib", "tif", "tiff",
 ];
 
-/// An image in the form that its source provides.
+/// An image in the form in which its source provides it.
 #[derive(Debug, Clone)]
 pub enum Payload {
     /// The bytes of an image file.
@@ -54,7 +54,7 @@ pub enum Payload {
 /// A contiguous part of a source's images, and how many images of an epoch come from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourcePart {
-    /// Number of images.
+    /// Number of images in the part.
     pub len: usize,
     /// Number of images per epoch; if it exceeds `len`, images repeat within the epoch.
     pub per_epoch: usize,
@@ -62,26 +62,26 @@ pub struct SourcePart {
 
 /// A fixed, ordered collection of images with random access.
 pub trait Source: Send + Sync {
-    /// The kind of this source, for messages: "folder", "list", "shards", "parquet", "synthetic",
-    /// "mix".
+    /// Returns the kind of this source, for messages: "folder", "list", "shards", "parquet",
+    /// "synthetic", or "mix".
     fn kind(&self) -> &'static str;
 
-    /// Number of images.
+    /// Returns the number of images.
     fn len(&self) -> usize;
 
-    /// Whether there are no images.
+    /// Returns whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Printable name of image `index`: a relative path, or shard and member. Empty if the index
-    /// is out of range.
+    /// Returns a printable name of image `index`: a relative path, or shard and member. Empty if
+    /// the index is out of range.
     fn name(&self, index: usize) -> String;
 
-    /// The class of image `index`, if it has one.
+    /// Returns the class of image `index`, if it has one.
     fn label(&self, index: usize) -> Option<u32>;
 
-    /// Names of the classes by label; empty if they have none.
+    /// Returns the names of the classes, indexed by label; empty if classes have no names.
     fn class_names(&self) -> &[String];
 
     /// Reads image `index`.
@@ -90,20 +90,20 @@ pub trait Source: Send + Sync {
     /// Returns an error if the image cannot be read or the index is out of range.
     fn load(&self, index: usize) -> Result<Payload>;
 
-    /// A short hex digest that changes when names, labels, or sizes of the images change.
+    /// Returns a short hex digest that changes when names, labels, or sizes of the images change.
     fn fingerprint(&self) -> String;
 
-    /// The mask of the object in image `index` (0 or 255), for sources that know it.
+    /// Returns the mask of the object in image `index` (0 or 255), for sources that have one.
     fn mask(&self, _index: usize) -> Option<GrayImage> {
         None
     }
 
-    /// What was found besides images when the source was opened.
+    /// Returns what was found besides images when the source was opened.
     fn notices(&self) -> Notices {
         Notices::default()
     }
 
-    /// How an epoch is composed; the parts together contain all images.
+    /// Returns how an epoch is composed. Together, the parts contain all images.
     fn parts(&self) -> Vec<SourcePart> {
         vec![SourcePart { len: self.len(), per_epoch: self.len() }]
     }
@@ -114,17 +114,17 @@ fn missing(path: &Path) -> Error {
     Error::Path { path: path.into(), problem: "no such file or folder".into() }
 }
 
-/// Lower-case extension; empty without one.
+/// Returns the extension in lower case; empty if there is none.
 fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// Whether the name belongs to an image file.
+/// Returns whether the path is named like an image file.
 pub fn is_image(path: &Path) -> bool {
     IMAGE_EXTENSIONS.contains(&extension(path).as_str())
 }
 
-/// The fingerprint of (name, label, size in bytes) triples, in order: 16 hex digits.
+/// Computes the fingerprint of (name, label, size in bytes) triples, in order: 16 hex digits.
 pub(crate) fn digest(images: impl Iterator<Item = (String, Option<u32>, u64)>) -> String {
     let mut hash = Sha256::new();
     for (name, label, size) in images {
@@ -151,7 +151,7 @@ fn read_file(path: &Path) -> Result<Payload> {
     })
 }
 
-/// Size of a file in bytes; 0 if it cannot be determined.
+/// Returns the size of a file in bytes; 0 if it cannot be determined.
 fn file_size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

@@ -1,15 +1,16 @@
-//! Stores many strings in one piece of memory.
+//! Stores many strings in a single allocation.
 
-/// The names of a list; each takes eight bytes more than its text.
+/// A list of names, each of which takes eight bytes in addition to its text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Names {
     bytes: String,
-    /// End of each name.
+    /// End of each name in `bytes`.
     ends: Vec<u64>,
 }
 
 impl Names {
-    /// Names that end at `ends` in `bytes`; `None` if these are invalid.
+    /// Creates the names that end at `ends` in `bytes`. Returns `None` if `ends` is not valid for
+    /// `bytes`.
     pub(super) fn new(bytes: String, ends: Vec<u64>) -> Option<Self> {
         let ordered = ends.windows(2).all(|pair| pair[0] <= pair[1]);
         let whole = ends.last().copied().unwrap_or(0) == bytes.len() as u64;
@@ -29,19 +30,19 @@ impl Names {
         self.ends.shrink_to_fit();
     }
 
-    /// Number of names.
+    /// Returns the number of names.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Name `index`.
+    /// Returns name `index`, if there is one.
     pub(super) fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)? as usize;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         self.bytes.get(start..end)
     }
 
-    /// Returns the concatenated names, and the end of each.
+    /// Returns the concatenated names and the end of each.
     pub(super) fn parts(&self) -> (&str, &[u64]) {
         (&self.bytes, &self.ends)
     }

@@ -1,20 +1,20 @@
-//! What a source found besides the images that it lists; all of it must be reported.
+//! What a source found besides the images that it lists. All of it must be reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of names kept of each kind.
+/// Maximum number of names kept per kind.
 const MAX_NAMED: usize = 5;
-/// Number of suffixes in a sentence, the most frequent first.
+/// Maximum number of suffixes in a sentence, the most frequent first.
 const MAX_SUFFIXES: usize = 8;
-/// Number of different suffixes that are counted separately; names taken from URLs can have
+/// Maximum number of suffixes that are counted separately. Names taken from URLs can have
 /// arbitrarily many.
 const MAX_KEPT: usize = 256;
 /// Key under which suffixes beyond [`MAX_KEPT`] are counted.
 const OTHER: &str = "*";
-/// Files that operating systems create beside others, and that nobody misses.
+/// Files that operating systems create next to others. They are not reported.
 const SYSTEM_FILES: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"];
 
 /// Items of one kind: how many there are, and the first of them with reasons.
@@ -27,7 +27,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// Adds one.
+    /// Adds an item.
     pub fn push(&mut self, name: impl Into<String>, reason: impl Into<String>) {
         self.count += 1;
         if self.first.len() < MAX_NAMED {
@@ -47,7 +47,7 @@ impl Named {
         self.count += count.saturating_sub(1);
     }
 
-    /// Adds the items of another part of the dataset, with a prefix for their names.
+    /// Adds the items of a part of the dataset, with a prefix for their names.
     fn append(&mut self, prefix: &str, other: Self) {
         self.count += other.count;
         let room = MAX_NAMED - self.first.len();
@@ -70,22 +70,22 @@ impl Named {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notices {
-    /// Number of files or members of shards that are not images by name, for each suffix, which is
-    /// in lower case with its dot; empty for names without one, and `*` for all rare ones
-    /// together.
+    /// Number of files, or members of shards, that are not named like images, by suffix. A suffix
+    /// is in lower case and includes the dot; it is empty for names without one, and `*` for all
+    /// rare suffixes together.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
-    /// Files whose names begin with a dot, except those that systems create.
+    /// Number of files whose names begin with a dot, except those that operating systems create.
     #[serde(skip_serializing_if = "is_zero")]
     pub hidden_files: u64,
-    /// Folders whose names begin with a dot; their contents are not read.
+    /// Number of folders whose names begin with a dot; their contents are not read.
     #[serde(skip_serializing_if = "is_zero")]
     pub hidden_folders: u64,
     /// Entries that should be images but cannot be found or identified: lines of lists, links in
-    /// shards, links of folders that lead nowhere.
+    /// shards, dangling links in folders.
     #[serde(skip_serializing_if = "is_none")]
     pub lost: Named,
-    /// Labels that exist but cannot be read; their images have none.
+    /// Labels that exist but cannot be read; their images count as unlabeled.
     #[serde(skip_serializing_if = "is_none")]
     pub unread_labels: Named,
     /// Other remarks, one sentence each.
@@ -103,29 +103,29 @@ fn is_none(named: &Named) -> bool {
 }
 
 impl Notices {
-    /// Whether there is nothing to report.
+    /// Returns whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Number of files that were ignored because of their suffix.
+    /// Returns the number of files that were ignored because of their suffix.
     pub fn left_out_count(&self) -> u64 {
         self.left_out.values().sum()
     }
 
-    /// Counts a file that is not an image by name.
+    /// Counts a file that is not named like an image, unless the operating system created it.
     pub(super) fn leave_out(&mut self, name: &str) {
         if !is_system_file(name) {
             self.count_suffix(suffix(name), 1);
         }
     }
 
-    /// Counts a member that is not an image itself, by everything after its key.
+    /// Counts a member of a shard that belongs to an image, by its whole extension.
     pub(super) fn leave_out_as(&mut self, extension: &str) {
         self.count_suffix(format!(".{}", extension.to_lowercase()), 1);
     }
 
-    /// Counts a file whose name begins with a dot.
+    /// Counts a file whose name begins with a dot, unless the operating system created it.
     pub(super) fn hide(&mut self, name: &str) {
         if !is_system_file(name) {
             self.hidden_files += 1;
@@ -170,7 +170,7 @@ impl Notices {
         sentences
     }
 
-    /// Returns the same, each with the name of the dataset in front.
+    /// Returns the same sentences, each prefixed with the name of the dataset.
     pub fn sentences_about(&self, name: &str) -> Vec<String> {
         self.sentences().iter().map(|text| format!("{name}: {text}")).collect()
     }
@@ -206,7 +206,7 @@ impl Notices {
         })
     }
 
-    /// `5 .heic, 2 without a suffix`, the most frequent first.
+    /// Lists the counts by suffix, the most frequent first: `5 .heic, 2 without a suffix`.
     pub(super) fn by_suffix(&self) -> String {
         let mut counts: Vec<(&str, u64)> =
             self.left_out.iter().map(|(suffix, &count)| (suffix.as_str(), count)).collect();
@@ -229,8 +229,8 @@ fn plural<'a>(count: u64, one: &'a str, more: &'a str) -> &'a str {
     if count == 1 { one } else { more }
 }
 
-/// Returns the suffix by which a name is counted. The text after the last dot is a suffix only if
-/// it looks like one: `IMG.2020.01.12` and `photo.jpg?width=200` have none.
+/// Returns the suffix by which a name is counted, or an empty string. The text after the last dot
+/// is a suffix only if it looks like one: `IMG.2020.01.12` and `photo.jpg?width=200` have none.
 fn suffix(name: &str) -> String {
     let end = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let looks = end.len() <= 10
@@ -239,8 +239,8 @@ fn suffix(name: &str) -> String {
     if looks { format!(".{end}") } else { String::new() }
 }
 
-/// Whether the operating system created the file: `Thumbs.db`, `.DS_Store`, and the `._` files
-/// that macOS creates on foreign disks.
+/// Returns whether the name is that of a file that an operating system creates: `Thumbs.db`,
+/// `.DS_Store`, or one of the `._` files that macOS creates on foreign file systems.
 pub(super) fn is_system_file(name: &str) -> bool {
     let base = name.rsplit('/').next().unwrap_or(name);
     base.starts_with("._") || SYSTEM_FILES.contains(&base.to_lowercase().as_str())

@@ -55,7 +55,7 @@ fn open_parquet(config: &DataConfig) -> Result<Box<dyn Source>> {
     Err(Error::Path { path: config.path_text().into(), problem })
 }
 
-/// The reader for `path`: see [`SourceKind::Auto`].
+/// Determines the reader for `path`; see [`SourceKind::Auto`].
 fn detect(path: &Path) -> Result<SourceKind> {
     let problem = |text: &str| Error::Path { path: path.into(), problem: text.into() };
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,18 +1,18 @@
-//! A blob as a stream with a position.
+//! Reads a blob as a stream with a position.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::Blob;
 
-/// Largest block of a stream, in multiples of the blob's smallest.
+/// Maximum size of a block, in multiples of the blob's own block size.
 const GROWTH: usize = 32;
 
-/// Reads a blob from front to back, one block at a time; skipping costs nothing.
+/// Reads a blob from front to back, one block at a time. Seeking reads nothing.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     blob: &'a dyn Blob,
     position: u64,
-    /// The most recently read block and its offset.
+    /// The most recently read block, and the `start` of it in the blob.
     block: Vec<u8>,
     start: u64,
 }
@@ -22,8 +22,8 @@ impl<'a> Cursor<'a> {
         Self { blob, position: 0, block: Vec::new(), start: 0 }
     }
 
-    /// Twice the last block if reading continues directly after it: a stream takes few, large
-    /// reads.
+    /// Returns the size of the next block: twice that of the last one if reading continues directly
+    /// after it, so that a long stream takes few large reads.
     fn next_block(&self) -> usize {
         let smallest = self.blob.block();
         let goes_on = self.position == self.start + self.block.len() as u64;
@@ -33,7 +33,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The part of the block at or after the position.
+    /// Returns the part of the block at or after the position.
     fn buffered(&self) -> &[u8] {
         let at = self.position.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
         at.and_then(|at| self.block.get(at..)).unwrap_or_default()

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// A failure with more information than the system's error about a file.
+/// A failure with more information than an error of the operating system.
 #[derive(Debug, Clone, thiserror::Error)]
-#[cfg_attr(not(feature = "remote"), allow(dead_code))] // no other storage fails in these ways
+#[cfg_attr(not(feature = "remote"), allow(dead_code))] // only remote storage fails in these ways
 pub(crate) enum Failure {
     /// The object differs from the one that was opened.
     #[error("{path} has changed ({problem})", path = .path.display())]
     Changed { path: PathBuf, problem: String },
-    /// It cannot be read, at least not within the allowed tries and time.
+    /// The object could not be read within the allowed number of tries and the time limit.
     #[error("cannot read {path}: {problem}", path = .path.display())]
     Unread { path: PathBuf, problem: String },
 }
@@ -33,8 +33,8 @@ impl From<Failure> for Error {
     }
 }
 
-/// Returns the error of reading the blob at `path`, with more information if the storage provided
-/// it.
+/// Returns the error for a failed read of the blob at `path`, with more information if the storage
+/// provided it.
 pub(crate) fn read_error(path: &Path, source: io::Error) -> Error {
     match failure_in(&source) {
         Some(failure) => failure.into(),
@@ -42,7 +42,7 @@ pub(crate) fn read_error(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Returns the storage's failure in a chain of reasons, if there is one.
+/// Returns the storage's failure in the chain of causes, if there is one.
 pub(crate) fn failure_in(error: &(dyn StdError + 'static)) -> Option<Failure> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return Some(failure.clone());

@@ -1,4 +1,4 @@
-//! A file on this machine.
+//! Files on this machine.
 
 use std::fs::File;
 use std::io;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Blob;
 use crate::error::{Error, Result};
 
-/// Returns the size of the file at `path`, which may be a link. Call it before a file is opened:
-/// opening a pipe waits for a writer, and reading a device may never end.
+/// Returns the size of the file at `path`, which may be a link. Must be called before the file is
+/// opened, because opening a pipe waits for a writer, and reading a device may never end.
 ///
 /// # Errors
-/// Returns an error if there is none, or if it is a pipe, a socket, a device, or a folder.
+/// Returns an error if there is no such file, or if it is a pipe, a socket, a device, or a folder.
 pub(crate) fn plain_file(path: &Path, action: &'static str) -> Result<u64> {
     let io = |source| Error::Io { action, path: path.into(), source };
     let about = std::fs::metadata(path).map_err(io)?;
@@ -41,11 +41,11 @@ pub(crate) struct LocalFile {
 #[derive(Debug)]
 struct Kept(File);
 
-/// How many there are now, in all sources together.
+/// Number of files that are kept open at present, by all sources together.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 impl Kept {
-    /// Keeps the file if there are fewer than `most`.
+    /// Keeps the file open if fewer than `most` files are kept.
     fn new(file: File, most: usize) -> Option<Self> {
         let more = |kept: usize| (kept < most).then_some(kept + 1);
         KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| Self(file))
@@ -59,10 +59,10 @@ impl Drop for Kept {
 }
 
 impl LocalFile {
-    /// Maximum number of files that are kept open, by all sources of the process.
+    /// Maximum number of files that are kept open by all sources of the process.
     const MAX_OPEN: usize = 256;
 
-    /// The file at `path`. It is kept open if there is room for it.
+    /// Opens the file at `path`. It is kept open if the limit allows it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { action: "open", path: path.into(), source };
         plain_file(path, "open")?;
@@ -71,8 +71,8 @@ impl LocalFile {
         Ok(Self { path: path.into(), file: Kept::new(file, Self::MAX_OPEN), len })
     }
 
-    /// `len` bytes of an unnamed file, made from the one at `path`. It is kept open in any case, because it
-    /// could not be opened again.
+    /// Wraps an unnamed temporary file of `len` bytes that was made from the one at `path`. It is
+    /// always kept open, because it could not be opened again.
     pub(super) fn nameless(path: &Path, file: File, len: u64) -> Self {
         Self { path: path.into(), file: Kept::new(file, usize::MAX), len }
     }
@@ -97,7 +97,7 @@ impl Blob for LocalFile {
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>> {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        // A folder, a pipe, or a device with that name was not written beside this file.
+        // Only a regular file can have been written as a sibling; anything else is ignored.
         match std::fs::metadata(&name).map(|about| about.is_file()) {
             Ok(true) => std::fs::read(name).map(Some),
             Ok(false) => Ok(None),
@@ -118,7 +118,7 @@ mod tests {
         std::fs::write(&path, "abc").unwrap();
         let open = || LocalFile::open(&path).unwrap();
         let files: Vec<LocalFile> = (0..2 * LocalFile::MAX_OPEN).map(|_| open()).collect();
-        // Other tests keep some, too.
+        // Other tests may keep files open, too.
         assert!(files.iter().filter(|file| file.file.is_some()).count() <= LocalFile::MAX_OPEN);
         for file in &files {
             let mut bytes = [0; 2];

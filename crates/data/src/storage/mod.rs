@@ -1,4 +1,4 @@
-//! Bytes with random access at any location, from which shards are read.
+//! Random access to bytes, wherever they are stored.
 
 mod cursor;
 mod failure;
@@ -20,20 +20,20 @@ pub(crate) use spool::{Spool, SpoolError, SpoolLimits};
 
 /// An object of fixed length that can be read at any offset from any number of threads.
 pub(crate) trait Blob: Send + Sync + Debug {
-    /// Path or URL, for messages.
+    /// Returns the path or URL, for messages.
     fn path(&self) -> &Path;
 
-    /// Number of bytes.
+    /// Returns the number of bytes.
     fn len(&self) -> u64;
 
-    /// Fills `buffer` with the bytes from `offset` on.
+    /// Fills `buffer` with the bytes from `offset` on. Fails if there are not that many.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// Reads the whole object whose name is this one's followed by `suffix`; `None` if there is no
-    /// such object.
+    /// Reads the whole object whose name is this one's followed by `suffix`. Returns `None` if
+    /// there is no such object.
     fn sibling(&self, suffix: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Number of bytes that sequential reading requests at a time.
+    /// Returns the number of bytes that sequential reading requests at a time, at first.
     fn block(&self) -> usize {
         16 << 10
     }

@@ -1,9 +1,9 @@
-//! Remote objects: HTTP, S3, Google Cloud Storage, Azure.
+//! Remote objects: HTTP, S3, Google Cloud Storage, and Azure.
 //!
-//! Every request has a time limit that includes the last byte of its response, and is retried
-//! after increasing pauses if that can help. Every response is compared with the object as it was
-//! when it was opened: a change since then is an error. Credentials come from the environment,
-//! under the names that the stores' own tools use.
+//! Every request has a time limit that includes the last byte of its response. It is retried after
+//! increasing pauses if that can help. Every response is compared with the state of the object when
+//! it was opened, and a change since then is an error. Credentials come from the environment, under
+//! the names that the stores' own tools use.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,10 +29,11 @@ use super::failure::Failure;
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
-/// Pause before the second try; each later one is twice as long, up to [`LONGEST_PAUSE`].
+/// Pause before the second try. Each later pause is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// Maximum number of bytes per request: its time is limited, so it must not grow with the object.
+/// Maximum number of bytes per request. The time for a request is limited, so its size must not
+/// grow with the object.
 const PIECE_BYTES: usize = 8 << 20;
 
 /// How long to wait for a server, and how often to retry.
@@ -54,7 +55,7 @@ pub(crate) struct Remote {
     address: PathBuf,
     store: Arc<dyn ObjectStore>,
     key: Key,
-    /// Its metadata when it was opened.
+    /// Metadata of the object when it was opened.
     opened: ObjectMeta,
     retry: RetryPolicy,
 }
@@ -70,15 +71,16 @@ pub(crate) struct Place {
 impl Stores {
     pub(crate) fn new(config: &DataConfig) -> Self {
         let timeout = Duration::try_from_secs_f64(config.remote_timeout_s.clamp(0.001, 86_400.0));
-        let timeout = timeout.unwrap_or(Duration::from_secs(30)); // not a number
+        let timeout = timeout.unwrap_or(Duration::from_secs(30)); // NaN
         let retry = RetryPolicy { tries: config.remote_retries.saturating_add(1), timeout };
         Self { retry, stores: HashMap::new() }
     }
 
-    /// Returns the object at a URL.
+    /// Returns the place of the object at a URL, without requesting it.
     ///
     /// # Errors
-    /// Returns an error if the URL is of an unknown kind or its store cannot be set up.
+    /// Returns an error if the URL is of an unknown kind or has a query, or if its store cannot be
+    /// set up.
     pub(crate) fn place(&mut self, address: &str) -> Result<Place> {
         let problem = |problem: String| Error::Path { path: address.into(), problem };
         let url = Url::parse(address).map_err(|why| problem(format!("not an address ({why})")))?;
@@ -101,10 +103,11 @@ impl Stores {
         Ok(Place { address: address.to_owned(), store, key, retry: self.retry })
     }
 
-    /// Lists the URLs of all objects directly under `address`, up to its last `/`.
+    /// Lists the URLs of all objects directly under the folder of `address`, which is its part up
+    /// to the last `/`.
     ///
     /// # Errors
-    /// Returns an error if the store cannot list or does not respond.
+    /// Returns an error if the store cannot list objects or does not respond.
     pub(crate) fn list(&mut self, address: &str) -> Result<Vec<String>> {
         let folder = &address[..=address.rfind('/').unwrap_or(0)];
         if folder.starts_with("http") {
@@ -125,7 +128,7 @@ impl Place {
     /// Requests the size of the object.
     ///
     /// # Errors
-    /// Returns an error if there is none or the server does not respond.
+    /// Returns an error if there is no such object or the server does not respond.
     pub(crate) fn open(self) -> Result<Remote> {
         let Self { store, key, retry, .. } = self;
         let address = PathBuf::from(self.address);
@@ -199,8 +202,8 @@ impl Blob for Remote {
         let answer = self.retry.ask(&self.address, "reading its index", || async {
             match self.store.get_opts(&key, GetOptions::default()).await {
                 Ok(answer) => Ok(Some(answer.bytes().await?)),
-                // S3 denies access to missing objects for users who may not list; access to the
-                // shard itself was granted.
+                // If the user may not list objects, S3 reports a missing one as denied. Access to
+                // the shard itself was granted.
                 Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             }
@@ -227,8 +230,8 @@ impl From<StoreError> for RequestError {
 }
 
 impl RetryPolicy {
-    /// Repeats `request` for the object at `address` until it succeeds, cannot succeed, or was
-    /// tried often enough.
+    /// Sends `request` for the object at `address` until it succeeds, cannot succeed, or was tried
+    /// often enough. `what` describes the request in messages.
     fn ask<T, F>(
         &self,
         address: &Path,
@@ -265,7 +268,7 @@ impl RetryPolicy {
     }
 }
 
-/// Whether a retry cannot help.
+/// Returns whether a retry cannot help.
 fn is_final(error: &StoreError) -> bool {
     matches!(
         error,
@@ -279,7 +282,7 @@ fn is_final(error: &StoreError) -> bool {
     )
 }
 
-/// An error and its causes in one line.
+/// Formats an error and its causes in one line.
 fn first(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -293,18 +296,18 @@ fn first(error: &dyn std::error::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A factor between one half and one and a half, so that many readers do not retry at once. It is
-/// not a random draw of the run: it changes no result.
+/// Returns a factor between 0.5 and 1.5 for pauses, so that many readers do not retry at the same
+/// time. It comes from the clock, not from the run's random numbers, because it affects no result.
 fn jitter() -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     0.5 + f64::from(now.subsec_nanos() % 1000) / 1000.0
 }
 
-/// The threads that wait for servers, started with the first request.
+/// Returns the runtime whose threads wait for servers. It is started with the first request.
 fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<io::Result<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
-        // Another part of the program may already have chosen one, which is fine.
+        // Another part of the program may already have installed a provider, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Builder::new_multi_thread()
             .worker_threads(2)
@@ -315,8 +318,9 @@ fn runtime() -> io::Result<&'static Runtime> {
     runtime.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
 }
 
-/// Settings of all clients, in addition to those from the environment. The only time limit is our
-/// own for a whole request ([`RetryPolicy::ask`]).
+/// Returns settings of all clients, in addition to those from the environment. These time limits
+/// are looser than our own for a whole request ([`RetryPolicy::ask`]), which is the one that
+/// counts.
 fn client_settings(timeout: Duration) -> [(ClientConfigKey, String); 3] {
     let seconds = timeout.as_secs().saturating_add(1);
     [
@@ -332,8 +336,8 @@ fn connect(
     timeout: Duration,
 ) -> std::result::Result<Arc<dyn ObjectStore>, StoreError> {
     runtime().map_err(|source| StoreError::Generic { store: "remote", source: source.into() })?;
-    // Retries are our own ([`RetryPolicy`]), so that they cover the whole response and are counted
-    // once.
+    // We retry requests ourselves ([`RetryPolicy`]), so that retries cover the whole response and
+    // are counted once.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let settings = client_settings(timeout).into_iter();
     Ok(match scheme {

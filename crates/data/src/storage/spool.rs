@@ -1,5 +1,5 @@
-//! Stores the bytes of a stream for random access: in memory up to a limit that all share, beyond
-//! it in a temporary file.
+//! Stores the bytes of a stream for random access: in memory, up to a limit that all spools share,
+//! and beyond it in a temporary file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Blob, LocalFile};
 use crate::error::{Error, Result};
 
-/// Memory that all spools together may use, and the location for the rest.
+/// The memory that all spools together may use, and the folder for the rest.
 #[derive(Debug)]
 pub(crate) struct SpoolLimits {
     memory_left: AtomicU64,
@@ -17,14 +17,14 @@ pub(crate) struct SpoolLimits {
 }
 
 impl SpoolLimits {
-    /// Up to `memory_gb` GB in memory, then files in `folder`; the system's folder for temporary
-    /// files if there is none.
+    /// Creates limits of up to `memory_gb` GB in memory, and of files in `folder` beyond that;
+    /// `None` stands for the system's folder for temporary files.
     pub(crate) fn new(memory_gb: f64, folder: Option<&Path>) -> Self {
         let folder = folder.map_or_else(std::env::temp_dir, Path::to_path_buf);
         Self { memory_left: AtomicU64::new((memory_gb * 1e9) as u64), folder }
     }
 
-    /// Reserves this amount of memory; returns whether it was available.
+    /// Reserves this amount of memory, and returns whether it was available.
     fn take(&self, bytes: u64) -> bool {
         let left = |left: u64| left.checked_sub(bytes);
         self.memory_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
@@ -35,7 +35,7 @@ impl SpoolLimits {
     }
 }
 
-/// The bytes of one stream so far.
+/// The bytes of one stream that have been stored so far.
 #[derive(Debug)]
 pub(crate) struct Spool<'a> {
     /// The stream's path, for messages.
@@ -51,7 +51,7 @@ impl<'a> Spool<'a> {
         Self { path, limits, len: 0, memory: Vec::new(), file: None }
     }
 
-    /// Adds the next `size` bytes of `from` and returns their offset. If there are fewer, the
+    /// Stores the next `size` bytes of `from` and returns their offset. If there are fewer, the
     /// error is `UnexpectedEof`.
     pub(crate) fn add(
         &mut self,
@@ -84,7 +84,7 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// Returns the bytes for random access.
+    /// Returns the stored bytes as a blob with random access.
     pub(crate) fn finish(mut self) -> Result<Box<dyn Blob>> {
         let full = |error| self.limits.full(self.path, error);
         let Some(file) = self.file else {
@@ -100,7 +100,7 @@ impl SpoolLimits {
     fn full(&self, path: &Path, source: io::Error) -> Error {
         let path = path.into();
         match source.raw_os_error() {
-            // ENFILE, of all processes, and EMFILE, of this one.
+            // ENFILE (limit of the system) and EMFILE (limit of this process).
             Some(23 | 24) => Error::SpillFiles { path, source },
             _ => Error::Spill { path, folder: self.folder.clone(), source },
         }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 /// Number of classes.
 pub(super) const NUM_CLASSES: usize = 10;
-/// Names of the classes by label.
+/// Names of the classes, indexed by label.
 pub(super) const CLASS_NAMES: [&str; NUM_CLASSES] = [
     "striped_disc",
     "checked_square",
@@ -18,13 +18,13 @@ pub(super) const CLASS_NAMES: [&str; NUM_CLASSES] = [
     "blotched_capsule",
 ];
 
-/// Names of the classes by label.
+/// Returns the names of the classes, indexed by label.
 pub fn class_names() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
     NAMES.get_or_init(|| CLASS_NAMES.iter().map(|&name| name.to_owned()).collect())
 }
 
-/// The class of image `index`: classes alternate, so any range of indices is balanced.
+/// Returns the class of image `index`. Classes alternate, so any range of indices is balanced.
 pub(super) fn label_of(index: usize) -> u32 {
     (index % NUM_CLASSES) as u32
 }

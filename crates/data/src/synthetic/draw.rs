@@ -13,14 +13,15 @@ pub(super) const COVERAGE: [f64; 2] = [0.16, 0.5];
 const OVERHANG: f32 = 0.12;
 /// Largest rotation of a shape, in radians.
 const TURN: f64 = std::f64::consts::PI;
-/// Largest rotation of a texture, in radians. Augmentation does not rotate images, so a free
-/// direction would distinguish images in every view, and a small network would learn that instead.
+/// Largest rotation of a texture, in radians. Augmentation does not rotate images, so an arbitrary
+/// direction would identify an image in all of its views, and a small network would learn the
+/// direction instead of the class.
 const TILT: f64 = 0.25;
-/// Texture of an object, which shows its class.
+/// Look of the object's texture, whose family depends on the class.
 const OBJECT: Look = Look { tilt: TILT, frequency: (5.5, 7.0), contrast: (0.5, 0.8) };
-/// Texture of a background: any family, faint.
+/// Look of the background's texture: any family, with low contrast.
 const BACKGROUND: Look = Look { tilt: TILT, frequency: (4.5, 8.5), contrast: (0.04, 0.12) };
-/// Samples along each axis of a pixel.
+/// Number of samples per pixel along each axis.
 const SAMPLES: u32 = 2;
 
 /// One image of the synthetic set.
@@ -34,9 +35,10 @@ pub struct Drawing {
     pub label: u32,
 }
 
-/// Draws image `index` of the set that `config` describes; a pure function of its arguments.
+/// Draws image `index` of the set that `config` describes. This is a pure function of its
+/// arguments.
 ///
-/// `config.count` has no effect: a longer set begins like a shorter one.
+/// `config.count` has no effect: a shorter set is a prefix of a longer one.
 pub fn draw(config: &SyntheticConfig, index: usize) -> Drawing {
     let label = super::classes::label_of(index);
     let mut rng = Rng::new(config.seed, 0, index as u64, Purpose::Synthetic);
@@ -47,7 +49,7 @@ pub fn draw(config: &SyntheticConfig, index: usize) -> Drawing {
 struct Scene {
     shape: Shape,
     center: (f32, f32),
-    /// Length of the shape's unit.
+    /// Length of one unit of the shape's coordinates.
     scale: f32,
     /// Sine and cosine of its rotation.
     rotation: (f32, f32),
@@ -58,7 +60,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// Only the shape and the object's texture family depend on the class.
+    /// Draws a random scene for class `label`, which determines only the shape and the texture
+    /// family of the object.
     fn random(rng: &mut Rng, label: usize) -> Self {
         let shape = SHAPES[label];
         let extent = shape.extent();
@@ -111,7 +114,7 @@ impl Scene {
     }
 }
 
-/// Two different colors of medium lightness, so that the object is visible.
+/// Draws two colors of medium lightness that differ enough for the object to be visible.
 fn two_colors(rng: &mut Rng) -> ([f32; 3], [f32; 3]) {
     let mut color = || -> [f32; 3] { std::array::from_fn(|_| rng.uniform(0.2, 0.8) as f32) };
     let (near, mut far) = (color(), color());

@@ -2,9 +2,9 @@
 //!
 //! A class is a shape together with the texture family of its surface. Everything else (position,
 //! size, rotation, all colors, frequency and direction of the textures, the family of the
-//! background, the light) is random and independent of the class, so neither a mean color nor the
-//! pixels at fixed positions reveal it; the distinguishing features can be learned without labels.
-//! The set needs no files and no network, and it has masks of the objects.
+//! background, the light) is random and independent of the class. Neither the mean color nor the
+//! pixels at fixed positions reveal the class, but the features that do can be learned without
+//! labels. The set needs no files and no network, and it has a mask of each object.
 
 mod classes;
 mod draw;
@@ -23,7 +23,7 @@ use crate::config::SyntheticConfig;
 use crate::error::{Error, Result};
 use crate::source::{Payload, Source};
 
-/// Must change whenever the images change.
+/// Version of the drawings, which must change whenever the images change.
 const VERSION: u32 = 1;
 /// The synthetic set as a source: images are drawn on request.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// The set that `config` describes.
+    /// Creates the set that `config` describes.
     pub fn new(config: SyntheticConfig) -> Self {
         Self { config }
     }
@@ -95,7 +95,7 @@ mod tests {
         a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
     }
 
-    /// Top-1 accuracy of 20 neighbors, leaving the image itself out.
+    /// Returns the leave-one-out top-1 accuracy of 20-nearest-neighbor voting.
     fn knn(rows: &[Vec<f32>]) -> f64 {
         let right = (0..rows.len()).filter(|&i| {
             let others = (0..rows.len()).filter(|&j| j != i);
@@ -109,7 +109,7 @@ mod tests {
         right.count() as f64 / rows.len() as f64
     }
 
-    /// Each column with mean 0 and deviation 1.
+    /// Scales each column to mean 0 and standard deviation 1.
     fn standardize(rows: &mut [Vec<f32>]) {
         let n = rows.len() as f32;
         for d in 0..rows[0].len() {
@@ -170,7 +170,7 @@ mod tests {
             let Drawing { mask, label, .. } = draw(&config, index);
             assert!(mask.iter().all(|&v| v == 0 || v == 255));
             let share = mask.iter().filter(|&&v| v > 0).count() as f64 / 4096.0;
-            // Less than requested if the edge of the image cuts the object.
+            // The coverage is below the bound if the edge of the image cuts off part of the object.
             assert!((0.75 * low..1.03 * high).contains(&share), "{index}: {share}");
             means[label as usize] += share / 40.0;
         }

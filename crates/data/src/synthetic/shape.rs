@@ -1,4 +1,4 @@
-//! Ten shapes in their own coordinates: the origin is near the center, and sizes are about 1.
+//! Ten shapes, each in its own coordinates: the origin is near the center, and sizes are about 1.
 
 use std::f32::consts::{FRAC_PI_2, PI, TAU};
 use std::sync::OnceLock;
@@ -37,12 +37,12 @@ pub(super) const SHAPES: [Shape; 10] = [
 pub(super) struct Extent {
     /// Area.
     pub area: f32,
-    /// Distance of the farthest point from the origin.
+    /// Distance from the origin to the farthest point.
     pub reach: f32,
 }
 
 impl Shape {
-    /// Whether (`x`, `y`) lies on the shape; y points down, as in images.
+    /// Returns whether (`x`, `y`) lies inside the shape; y points down, as in images.
     pub(crate) fn contains(self, x: f32, y: f32) -> bool {
         let radius = x.hypot(y);
         match self {
@@ -66,7 +66,7 @@ impl Shape {
         }
     }
 
-    /// Area and reach, measured once on a fine grid.
+    /// Returns the area and reach, which are measured once on a fine grid.
     pub(crate) fn extent(self) -> Extent {
         static EXTENTS: OnceLock<[Extent; 10]> = OnceLock::new();
         EXTENTS.get_or_init(|| SHAPES.map(Self::measure))[self as usize]
@@ -89,8 +89,8 @@ impl Shape {
     }
 }
 
-/// Positive inside a star of `points` tips at distance 1 and notches at distance `notch`;
-/// `notch = cos(pi / points)` makes it a regular polygon.
+/// Returns a positive value inside a star with `points` tips at distance 1 and notches at distance
+/// `notch`; `notch = cos(pi / points)` makes it a regular polygon.
 fn star(x: f32, y: f32, points: u32, notch: f32) -> f32 {
     let half = PI / points as f32;
     // The angle from the nearest tip, folded onto one half of a point.

@@ -45,9 +45,9 @@ pub(super) struct Texture {
     phase: (f32, f32),
     /// Center of concentric patterns, in image sides.
     center: (f32, f32),
-    /// Seed of patterns with random cells.
+    /// Seed for patterns with random cells.
     cells: u32,
-    /// The colors between which the pattern changes, 0-1.
+    /// The two colors of the pattern, 0-1.
     colors: [[f32; 3]; 2],
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Look {
     pub tilt: f64,
     /// Periods per image side.
     pub frequency: (f64, f64),
-    /// Distance of the two colors.
+    /// Distance between the two colors.
     pub contrast: (f64, f64),
 }
 
@@ -89,13 +89,13 @@ impl Texture {
         }
     }
 
-    /// The color at (`u`, `v`) in image sides.
+    /// Returns the color at (`u`, `v`), in image sides.
     pub(crate) fn color(&self, u: f32, v: f32) -> [f32; 3] {
         let t = self.value(u, v);
         std::array::from_fn(|i| self.colors[0][i] + t * (self.colors[1][i] - self.colors[0][i]))
     }
 
-    /// The pattern's value, 0-1.
+    /// Returns the pattern's value at (`u`, `v`), 0-1.
     fn value(&self, u: f32, v: f32) -> f32 {
         let (c, s) = self.direction;
         let x = (c * u + s * v) * self.frequency + self.phase.0;
@@ -125,17 +125,17 @@ fn wave(cycles: f32) -> f32 {
     (cycles * TAU).sin()
 }
 
-/// A soft step: 0 to 1 while `x` goes from -0.5 to 0.5.
+/// Computes a soft step, which rises from 0 to 1 as `x` goes from -0.5 to 0.5.
 fn edge(x: f32) -> f32 {
     (x + 0.5).clamp(0.0, 1.0)
 }
 
-/// Distance to the middle of the cell, -0.5 to 0.5.
+/// Returns the signed distance from the middle of the unit cell, -0.5 to 0.5.
 fn offset(x: f32) -> f32 {
     x - x.floor() - 0.5
 }
 
-/// A random value, 0-1, for each whole-numbered cell.
+/// Returns a random value, 0-1, for the cell at the integers (`x`, `y`).
 fn cell(seed: u32, x: f32, y: f32) -> f32 {
     let mut h = seed ^ (x as i32 as u32).wrapping_mul(0x9E37_79B1);
     h = (h ^ (h >> 15)).wrapping_mul(0x85EB_CA77);
@@ -145,7 +145,7 @@ fn cell(seed: u32, x: f32, y: f32) -> f32 {
     (h >> 8) as f32 / 16_777_216.0
 }
 
-/// Random values at whole numbers, smoothly joined.
+/// Computes value noise: random values at integer coordinates, smoothly interpolated.
 fn smooth_noise(seed: u32, x: f32, y: f32) -> f32 {
     let (x0, y0) = (x.floor(), y.floor());
     let ease = |t: f32| t * t * (3.0 - 2.0 * t);

@@ -11,7 +11,7 @@ use super::draw;
 use crate::config::SyntheticConfig;
 use crate::error::{Error, Result};
 
-/// What a written set consists of; the last one completes it.
+/// The parts of a written set. The last one is moved into place last and marks the set as complete.
 const PARTS: [&str; 3] = ["images", "masks", "labels.csv"];
 
 /// Writes all images of the set to `dir`, which must be absent or empty:
@@ -23,9 +23,9 @@ const PARTS: [&str; 3] = ["images", "masks", "labels.csv"];
 /// ```
 ///
 /// Runs on the threads of the current rayon pool and calls `progress` with the number of images
-/// done. Everything is first written to a temporary folder beside `dir`, which is then renamed:
-/// `dir` is either complete or absent. If `dir` exists, the temporary folder is in it, and its contents are
-/// moved up at the end, `labels.csv` last.
+/// done. Everything is first written to a temporary folder next to `dir`, which is then renamed, so
+/// `dir` is either complete or absent. If `dir` already exists, the temporary folder is created
+/// inside it, and its contents are moved up at the end, `labels.csv` last.
 ///
 /// # Errors
 /// Returns an error if `dir` is not empty or something cannot be written.
@@ -34,7 +34,8 @@ pub fn write_folder(
     dir: &Path,
     progress: impl Fn(usize) + Sync,
 ) -> Result<()> {
-    // A folder that is there may be a link, or the one that this process is in: it stays.
+    // An existing folder is kept rather than replaced: it may be a symlink, or the current
+    // directory of this process.
     let exists = require_empty(dir)?;
     let place = match dir.parent() {
         _ if exists => dir,
@@ -46,7 +47,7 @@ pub fn write_folder(
         .prefix(".synthetic-")
         .tempdir_in(place)
         .map_err(io("create a temporary folder in", place))?;
-    // One level below, because temporary folders are not accessible to other users.
+    // Uses a subfolder, because the temporary folder itself is not accessible to other users.
     let root = partial.path().join("set");
     for kind in ["images", "masks"] {
         for class in class_names() {
@@ -69,7 +70,7 @@ pub fn write_folder(
     })
 }
 
-/// Whether the folder exists, which must then be empty.
+/// Returns whether the folder exists, or an error if it is not empty.
 fn require_empty(dir: &Path) -> Result<bool> {
     let mut entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -85,7 +86,7 @@ fn require_empty(dir: &Path) -> Result<bool> {
     Err(Error::Path { path: dir.to_owned(), problem })
 }
 
-/// Path of image `index` below `images` or `masks`.
+/// Returns the path of image `index` relative to `images` or `masks`.
 fn relative(index: usize) -> PathBuf {
     Path::new(&class_names()[label_of(index) as usize]).join(format!("{index:06}.png"))
 }
@@ -177,7 +178,7 @@ mod tests {
         parts.sort();
         assert_eq!(parts, ["images", "labels.csv", "masks"]);
         assert!(link.is_symlink());
-        // One that leads nowhere is refused before any work.
+        // A dangling link is refused before any work is done.
         let lost = base.path().join("lost");
         std::os::unix::fs::symlink(base.path().join("nowhere"), &lost).unwrap();
         assert!(write_folder(&config(), &lost, |_| panic!("work")).is_err());

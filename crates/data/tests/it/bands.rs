@@ -1,4 +1,4 @@
-//! Images of other than three channels, from files to batches.
+//! Images with a number of channels other than three, from files to batches.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{augment, same, settings, take, write_picture};
 
-/// A folder with `copies` of a file of the decoder's fixtures, of 18 x 21 pixels.
+/// Creates a folder with `copies` copies of a fixture of the decoder, of 18 x 21 pixels.
 fn copies(name: &str, copies: usize) -> TempDir {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../decode/tests/fixtures/bands");
     let dir = tempfile::tempdir().unwrap();
@@ -30,7 +30,7 @@ fn config(dir: &TempDir, channels: usize) -> DataConfig {
     }
 }
 
-/// Small crops without changes of color.
+/// Returns options for small crops without changes of color.
 fn colorless() -> AugmentConfig {
     AugmentConfig { saturation: 0.0, hue: 0.0, gray_prob: 0.0, ..augment() }
 }
@@ -52,7 +52,7 @@ fn batches_have_a_place_for_every_channel() {
         assert_eq!(batches[0].local.as_ref().unwrap().shape, [12, 8, 8, channels]);
         let again = take(&mut loader(&dataset, 3), 3);
         assert!(batches.iter().zip(&again).all(|(a, b)| same(a, b)), "{name}");
-        // From memory as from files.
+        // Images from the cache give the same batches as images from files.
         let kept = DataConfig { cache: CacheKind::Decoded, ..config(&dir, channels) };
         let kept = take(&mut loader(&Arc::new(open(&kept).unwrap()), 2), 6);
         assert!(batches.iter().zip(&kept).all(|(a, b)| same(a, b)), "{name}");
@@ -61,7 +61,7 @@ fn batches_have_a_place_for_every_channel() {
         let mut eval = EvalLoader::new(dataset.clone(), transform, 4, 1, None).unwrap();
         let batch = eval.next().unwrap().unwrap();
         assert_eq!(batch.images.dim(), (4, 16, 16, channels));
-        // The shorter side has its size already: the middle of the image, moved.
+        // The shorter side already has the target size, so the crop is the middle of the image.
         let image = dataset.image(0).unwrap();
         let (row, column, c) = (3, 5, channels - 1);
         let expected = image.data()[((row + 2) * 18 + column + 1) * channels + c];
@@ -96,7 +96,7 @@ fn statistics_are_those_of_each_channel() {
         let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
         assert!((report.mean[channel] - mean).abs() < 1e-9);
         assert!((report.std[channel] - variance.sqrt()).abs() < 1e-9);
-        // Drawn on 0 to 5000, both ends taken.
+        // The values of the file are drawn from 0 to 5000, including both ends.
         let [low, high] = report.value_percentiles[channel];
         assert!((0.0..2500.0).contains(&low) && high > low && high <= 5000.0, "{low} {high}");
     }

@@ -1,4 +1,4 @@
-//! Files that are not regular, and sources that never answer.
+//! Files that are not regular files, and sources that never respond.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +21,7 @@ fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// A folder with a picture and everything that is no file under the name of one.
+/// Fills a folder with a picture and with non-files of every kind that are named like images.
 fn odd_folder(dir: &Path) -> Vec<(&'static str, &'static str)> {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
@@ -61,7 +61,7 @@ fn what_is_no_file_is_a_broken_image() {
     let reason = |name: &str| &report.broken.iter().find(|b| b.name == name).unwrap().reason;
     assert!(reason("/dev/zero").ends_with("a device, not a file"));
     assert!(reason("folder").ends_with("a folder, not a file"));
-    // A pack stops at them or leaves them out.
+    // Packing can skip them.
     let source = data::source::open(&config(SourceKind::Folder, dir.path())).unwrap();
     let options = data::source::PackOptions { skip_unreadable: true, ..Default::default() };
     let out = tempdir().unwrap();
@@ -77,7 +77,7 @@ fn a_pipe_in_the_place_of_a_list_or_shard_is_refused() {
         make_pipe(&at(name));
         refused(SourceKind::Auto, &at(name), &[name, "a pipe, not a file"]);
     }
-    // Beside files, where something else is expected to lie.
+    // A pipe in place of an index, or of a shard in a folder, is ignored or reported.
     let bytes = crate::shards::tar_bytes(&[("0.png".into(), crate::support::png(0))]);
     write(&at("s/x.tar"), &bytes);
     make_pipe(&at("s/x.tar.index"));
@@ -93,12 +93,12 @@ fn a_file_larger_than_any_image_is_not_read() {
     let dir = tempdir().unwrap();
     write_picture(&dir.path().join("a.png"), 0);
     let huge = std::fs::File::create(dir.path().join("b.png")).unwrap();
-    huge.set_len(1 << 40).unwrap(); // takes no room on the disk
+    huge.set_len(1 << 40).unwrap(); // takes no space on the disk
     let error = auto(dir.path()).image(1).unwrap_err().chain();
     assert!(error.contains("b.png") && error.contains("a file of 1048576 MiB"), "{error}");
 }
 
-/// A source whose images from 40 on never come, until the sender is dropped.
+/// A source whose images from 40 on never arrive until the sender is dropped.
 struct Stuck(Mutex<Receiver<()>>);
 
 impl Stuck {
@@ -152,7 +152,8 @@ fn a_loader_that_waits_for_ever_is_called_back() {
     let mut loader = TrainLoader::new(dataset, crops, config, Position::default()).unwrap();
     flag.store(true, Ordering::Relaxed);
     let start = Instant::now();
-    // No epoch passes without an image that never comes; those before it may make whole batches.
+    // No epoch can be completed, because some images never arrive; batches before them may still be
+    // complete.
     let error = (0..4).find_map(|_| loader.next_batch().err()).unwrap();
     assert!(matches!(error, Error::Interrupted), "{error:?}");
     drop(loader);

@@ -1,4 +1,4 @@
-//! How the loaders and `data check` treat broken images, and what the check counts.
+//! How the loaders and `data check` handle broken images, and what the check counts.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::support::{
     evaluate, folder, jpeg, picture, same, settings, start, take, write, write_picture,
 };
 
-/// A folder with good pictures and one broken file of each kind.
+/// Creates a folder with good pictures and one broken file of each kind.
 fn damaged(good: u32) -> (TempDir, Arc<Dataset>) {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -84,7 +84,7 @@ fn too_many_broken_images_stop_the_run_with_counts_and_the_first() {
             match loader.next_batch() {
                 Ok(_) => before += 1,
                 Err(error) => {
-                    // Those of the batch that is not delivered are named, too.
+                    // The broken images of the batch that is not delivered are reported, too.
                     assert!(!loader.take_undelivered().is_empty());
                     return (before, error);
                 }
@@ -96,7 +96,7 @@ fn too_many_broken_images_stop_the_run_with_counts_and_the_first() {
     let Error::TooManyBroken { broken, read, .. } = error else {
         panic!("{error:?}");
     };
-    // Fewer than 50 images are not judged.
+    // The fraction is not checked before 50 images have been read.
     assert!(before >= 2 && read >= 50 && broken * 10 > read, "{before} {error}");
     let message = error.to_string();
     for part in ["data.max_bad_fraction = 0.1", ".jpg", &format!("{broken} of the first {read}")] {
@@ -131,7 +131,7 @@ fn a_folder_of_broken_images_only_is_an_error() {
 
 #[test]
 fn evaluation_leaves_broken_images_out_and_names_them() {
-    // Sorted: cut.jpg, good-000 .. good-002, text.jpg, tiny.png, zero.jpg
+    // In sorted order: cut.jpg, good-000 .. good-002, text.jpg, tiny.png, zero.jpg
     let (_dir, dataset) = damaged(3);
     for batch in [1, 2, 3, 7] {
         let batches = evaluate(&dataset, batch, 2, None);

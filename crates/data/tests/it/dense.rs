@@ -1,4 +1,4 @@
-//! Images with a class for every pixel: pairs, values, presets, and everything that can be wrong.
+//! Images with a class for every pixel: pairs, values, presets, and possible errors.
 
 use std::fs;
 use std::path::{Path, PathBuf};

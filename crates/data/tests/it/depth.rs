@@ -1,4 +1,4 @@
-//! Images with a depth for every pixel: kinds of maps, and everything that can be wrong.
+//! Images with a depth for every pixel: kinds of maps, and possible errors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use data::dense::{DepthOptions, DepthSet};
 use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 
-/// Images of 3x2 pixels with these names, and an empty folder of maps.
+/// Creates a folder of images of 3x2 pixels with these names, and an empty folder for depth maps.
 fn folder(names: &[&str]) -> (tempfile::TempDir, [PathBuf; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let paths = ["images", "depth"].map(|name| folder.path().join(name));
@@ -22,7 +22,7 @@ fn gray16(path: &Path, (width, height): (u32, u32), values: &[u16]) {
     image.unwrap().save(path).unwrap();
 }
 
-/// The bytes of a `.npy` file of two dimensions.
+/// Returns the bytes of a two-dimensional `.npy` file.
 fn npy(kind: &str, fortran: &str, [rows, columns]: [usize; 2], values: &[u8]) -> Vec<u8> {
     let text = format!(
         "{{'descr': '{kind}', 'fortran_order': {fortran}, 'shape': ({rows}, {columns}), }}"

@@ -1,4 +1,4 @@
-//! Which files count as images by their names, and how the others are counted.
+//! Which files count as images by their names, and how other files are counted.
 
 use data::{Dataset, SourceKind};
 use tempfile::tempdir;
@@ -23,7 +23,8 @@ fn images_go_by_many_suffixes() {
         (dataset.len(), dataset.notices().is_empty())
     };
     assert_eq!(read(&auto(&dir.path().join("f"))), (13, true));
-    // The same in a shard, and in shards that were packed of them, under names that all readers know.
+    // The same files in a shard, and in shards packed from them, where they have extensions that
+    // all readers know.
     let members: Vec<(String, Vec<u8>)> = std::fs::read_dir(dir.path().join("f"))
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -50,7 +51,7 @@ fn what_is_left_out_is_counted() {
     for name in ["a/1.HEIC", "a/2.heic", "b/x", "b/y.2020", "b/caption.txt", "c/d/z.avif"] {
         write(&at(name), "x");
     }
-    // What systems make is nothing that anybody misses.
+    // Files that operating systems create are not counted.
     for name in ["Thumbs.db", "a/.DS_Store", "a/._1.png", "b/desktop.ini"] {
         write(&at(name), "x");
     }
@@ -64,7 +65,7 @@ fn what_is_left_out_is_counted() {
         "1 hidden file and 2 hidden folders were passed over (the names begin with a dot)",
     ];
     assert_eq!(dataset.notices().sentences(), expected);
-    // A mix says it of all its parts.
+    // A mix reports it for all of its parts.
     let mut mixed = config(SourceKind::Auto, dir.path());
     let entry = |path: &str| data::MixEntry {
         path: Some(at(path).to_str().unwrap().into()),

@@ -1,4 +1,4 @@
-//! Lists: their headers, and lines that cannot be used.
+//! Lists: headers, and lines that cannot be used.
 
 use std::path::Path;
 
@@ -142,7 +142,7 @@ fn headers_name_the_columns() {
         }
         assert_eq!(dataset.notices().lost.count, 0, "{file}");
     }
-    // What stands for what is said where it is not plain.
+    // The notices say which columns are used if that is not obvious.
     let said = |file: &str| auto(&at(file)).notices().sentences().join("; ");
     assert!(
         said("metadata.csv").contains("`file_name`, labels from `label`"),
@@ -173,8 +173,8 @@ fn a_header_that_is_not_understood_is_shown() {
     refused(SourceKind::Auto, &at("f.csv"), &["f.csv", "line 1", "a quote is not closed"]);
 }
 
-/// Names and labels of what a list in `dir` is read as, and the lines that its notices name: those that
-/// are lost, and those whose labels are.
+/// Returns the names and labels that are read from a list in `dir`, the lines that the notices
+/// report as lost, and those whose labels they report as unreadable.
 fn read_as(dir: &Path, file: &str, text: &str) -> (String, Vec<String>, Vec<String>) {
     write(&dir.join(file), text);
     let dataset = auto(&dir.join(file));
@@ -212,7 +212,7 @@ fn a_quote_that_is_not_closed_costs_its_line_alone() {
             "1.png=b\"c 2.png=5\"",
             &["line 2"],
         ),
-        // A text over several lines: none of its pieces is an image.
+        // A text that spans several lines: none of its pieces is an image.
         (
             "e.csv",
             "path,text,label\n0.png,\"two\nor three\nlines\",a\n1.png,\"t, u\",b\n",
@@ -220,7 +220,7 @@ fn a_quote_that_is_not_closed_costs_its_line_alone() {
             &["line 2", "line 3", "line 4"],
         ),
         ("f.csv", "path,label\r0.png,\"a\r1.png,b\r", "1.png=b", &["line 2"]),
-        // Quotes are ordinary in a .tsv, unless its writer quotes every text.
+        // Quotes are ordinary characters in a .tsv, unless its writer quotes every text.
         (
             "g.tsv",
             "path\tlabel\n0.png\t\"q\n1.png\t\"r\n2.png\t\"q\"\n",
@@ -247,8 +247,8 @@ fn a_quote_that_is_not_closed_costs_its_line_alone() {
     assert_eq!(auto(&dir.path().join("long.csv")).len(), 1000);
 }
 
-/// Lists with lines of different lengths: the file, its text, its images with their labels, the lines without an
-/// image, and those without a label.
+/// Lists with lines of different lengths: the file name, the text, the images with their labels,
+/// the lines without an image, and the lines without a label.
 type Uneven =
     (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 const UNEVEN: &[Uneven] = &[
@@ -259,7 +259,7 @@ const UNEVEN: &[Uneven] = &[
         &[],
         &["line 3, 1.png", "line 4, hash0", "line 5, 2.png"],
     ),
-    // An empty field too many may be a comma too many before the label.
+    // An extra empty field may come from an extra comma before the label.
     (
         "b.csv",
         "path,text,label\n0.png,hi,a\n1.png,hello, world,\n",
@@ -267,7 +267,7 @@ const UNEVEN: &[Uneven] = &[
         &[],
         &["line 3, 1.png"],
     ),
-    // A field too few before the label.
+    // A field is missing before the label.
     (
         "c.csv",
         "path,width,label,split\n0.png,9,a,train\n1.png,b,train\n",
@@ -275,7 +275,7 @@ const UNEVEN: &[Uneven] = &[
         &[],
         &["line 3, 1.png"],
     ),
-    // Where the path is not the first field it is as doubtful as the label.
+    // If the path is not the first field, it is as uncertain as the label.
     (
         "d.csv",
         "text,path,label\nhi,0.png,a\nhello, world,1.png,b\nhi,2.png\n",
@@ -284,10 +284,10 @@ const UNEVEN: &[Uneven] = &[
         &[],
     ),
     ("e.csv", "path,label\n0.png,a\ndogs, big/1.png,b\n", "0.png=a", &["line 3"], &[]),
-    // Without a header the first line is the measure; a path alone has no label.
+    // Without a header, the first line determines the number of fields. A lone path has no label.
     ("f.csv", "0.png\n1.png,b\n2.png,b,c\n", "0.png=- 1.png=b 2.png=-", &[], &["line 3, 2.png"]),
     ("g.csv", "path,label\n0.png\n1.png,b\n", "0.png=- 1.png=b", &[], &[]),
-    // Nothing is lost where there are no labels.
+    // Nothing is lost if there are no labels.
     ("h.csv", "path,text\n0.png,a\n1.png,a, b\n", "0.png=- 1.png=-", &[], &[]),
     (
         "i.tsv",

@@ -12,7 +12,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::support::{augment, evaluate, folder, same, settings, start, take, write_picture};
 
-/// `count` pictures in two classes.
+/// Creates a dataset of `count` pictures in two classes.
 fn pictures(count: u32) -> (TempDir, Arc<Dataset>) {
     let dir = tempdir().unwrap();
     for number in 0..count {
@@ -95,7 +95,7 @@ fn a_run_goes_on_from_any_step_as_if_never_stopped() {
     let (_dir, dataset) = pictures(20);
     let geometry = settings(6).geometry.accumulated(2).unwrap();
     let config = LoaderConfig { geometry, ..settings(6) };
-    // 3 steps per epoch, 2 micro-batches a step.
+    // There are 3 steps per epoch and 2 micro-batches per step.
     let whole = take(&mut start(&dataset, config.clone(), (0, 0)), 24);
     for (step, from) in whole.iter().step_by(2).enumerate() {
         assert_eq!(from.position, Position { epoch: step as u64 / 3, step: step as u64 % 3 });
@@ -103,7 +103,7 @@ fn a_run_goes_on_from_any_step_as_if_never_stopped() {
         let got = take(&mut start(&dataset, config.clone(), at), 3);
         assert!(whole[2 * step..].iter().zip(&got).all(|(a, b)| same(a, b)), "{at:?}");
     }
-    // The end of an epoch is the beginning of the next.
+    // The end of an epoch is the beginning of the next one.
     let end = take(&mut start(&dataset, config, (0, 3)), 1);
     assert!(same(&end[0], &whole[6]));
 }
@@ -125,7 +125,7 @@ fn processes_and_micro_batches_share_the_same_batch() {
             assert_eq!((a.micro, b.micro, a.micro_batch_size), (micro, micro, 2));
             let rows = &whole.samples[4 * micro..4 * micro + 4];
             assert_eq!([&a.samples[..], &b.samples[..]].concat(), *rows);
-            // The crops of an image do not depend on who makes them.
+            // The crops of an image do not depend on which process makes them.
             let crop = |batch: &Batch, row: usize| batch.global.crop(row).to_vec();
             assert_eq!(crop(a, 1), crop(whole, 4 * micro + 1));
             assert_eq!(crop(b, 2), crop(whole, 12 + 4 * micro + 2));
@@ -158,7 +158,7 @@ fn dropping_a_loader_frees_everything_it_held() {
     let mut loader = start(&dataset, config, (0, 0));
     loader.next_batch().unwrap();
     drop(loader);
-    // The threads held the dataset; they have ended.
+    // The threads held references to the dataset, so they have ended.
     assert_eq!(Arc::strong_count(&dataset), 1);
 }
 
@@ -219,7 +219,7 @@ proptest! {
     }
 }
 
-/// Counts how often it is read.
+/// A source that counts how often it is read.
 struct Counted(u32, Arc<AtomicUsize>);
 
 impl Source for Counted {
@@ -256,8 +256,8 @@ fn a_slow_consumer_bounds_what_is_prepared() {
         let config = LoaderConfig { workers: Some(workers), prefetch, ..settings(4) };
         let mut loader = start(&dataset, config, (0, 0));
         take(&mut loader, taken);
-        // Dropping waits for the threads: nothing is read later. However long the consumer is
-        // away, no more than `prefetch` batches are made for it.
+        // Dropping waits for the threads, so nothing is read later. However slow the consumer is,
+        // at most `prefetch` batches are prepared for it.
         drop(loader);
         let read = reads.load(Ordering::SeqCst);
         assert!(read <= (taken + prefetch) * 4, "{read} images read for {taken} batches");
@@ -269,7 +269,7 @@ fn a_slow_consumer_bounds_what_is_prepared() {
 fn another_number_of_processes_in_the_middle_of_an_epoch_loses_and_repeats_nothing() {
     let (_dir, dataset) = pictures(60);
     let mut seen = Vec::new();
-    // Steps 0 and 1 with two processes, steps 2 to 4 with three.
+    // Steps 0 and 1 run with two processes, and steps 2 to 4 with three.
     for (steps, world_size) in [(0..2, 2), (2..5, 3)] {
         for rank in 0..world_size {
             let geometry = settings(12).geometry.of_process(rank, world_size).unwrap();

@@ -1,4 +1,5 @@
-//! Block-wise masks against a restatement in Python with the same draws (tools/parity/masks.py).
+//! Compares block-wise masks with a Python restatement that uses the same random draws
+//! (tools/parity/masks.py).
 
 use data::batch::BatchGeometry;
 use data::masking::{MaskConfig, MaskGenerator, MaskKey};
@@ -8,7 +9,8 @@ fn numbers(value: &Value) -> Vec<u64> {
     value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap()).collect()
 }
 
-/// A row of the grid is one hexadecimal number, its first patch the lowest bit.
+/// Decodes a mask. Each row of the grid is a hexadecimal number whose lowest bit is the first
+/// patch.
 fn unpacked(mask: &str, width: usize) -> Vec<bool> {
     let rows = mask.split(' ').map(|row| u64::from_str_radix(row, 16).unwrap());
     rows.flat_map(|row| (0..width).map(move |x| row >> x & 1 == 1)).collect()

@@ -1,5 +1,5 @@
 //! Memory that the caller provides to the loader, masks delivered with the crops, and batches that
-//! nobody waits for.
+//! are taken without waiting.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ fn plan() -> ViewPlan {
     MultiCrop::new(&augment()).into()
 }
 
-/// Memory that goes back to a list when it is dropped, full of what was written there.
+/// Memory that is returned to a pool when it is dropped, with its contents unchanged.
 struct Lent(Vec<u8>, Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl AsRef<[u8]> for Lent {
@@ -75,8 +75,8 @@ fn memory_that_is_used_again_holds_nothing_of_the_batch_before() {
     for expected in &expected {
         assert!(equal(&loader.next_batch().unwrap(), expected), "{:?}", expected.position);
     }
-    // Global and local crops of the batches prepared ahead, of one being made for each that was taken,
-    // and of the one in use.
+    // There is memory for the global and local crops of the batches prepared ahead and of the one
+    // in use.
     assert!(made.load(Ordering::SeqCst) <= 2 * (settings(4).prefetch + 1));
     drop(loader);
     assert_eq!(free.lock().unwrap().len(), made.load(Ordering::SeqCst), "all came back");
@@ -87,7 +87,7 @@ fn memory_that_is_refused_or_too_small_is_an_error_of_its_batch() {
     let (_dir, dataset) = pictures(8);
     let global = 8 * 16 * 16 * 3;
     let asked = AtomicUsize::new(0);
-    // Batches are made one at a time here: two pieces each.
+    // Batches are made one at a time here, each with two pieces of memory.
     let memory = move |bytes| match asked.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => Ok(vec![0; bytes]),
         _ => Err("the pool is empty".into()),
@@ -137,7 +137,7 @@ fn a_batch_that_is_not_waited_for_is_the_next_one_or_none() {
     let expected = take(&mut start(&dataset, settings(4), (0, 0)), 20);
     let mut loader = start(&dataset, settings(4), (0, 0));
     for (number, expected) in expected.iter().enumerate() {
-        // Now and then whoever takes them is slow, so that one is there.
+        // Sometimes the consumer waits until a batch is ready.
         let mut made = loader.try_next_batch();
         while number % 3 == 2 && made.is_none() {
             std::thread::yield_now();
@@ -146,7 +146,7 @@ fn a_batch_that_is_not_waited_for_is_the_next_one_or_none() {
         let batch = made.unwrap_or_else(|| loader.next_batch());
         assert!(equal(&batch.unwrap(), expected), "{:?}", expected.position);
     }
-    // An error is delivered as by `next_batch`.
+    // Errors are delivered as by `next_batch`.
     write(&dir.path().join("0000.png"), "text");
     let config = LoaderConfig { max_bad_fraction: 0.0, ..settings(12) };
     let mut loader = start(&folder(dir.path()), config, (0, 0));

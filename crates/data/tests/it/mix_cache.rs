@@ -1,4 +1,4 @@
-//! Several sources as one, and images cached in memory: only time and proportions change.
+//! Mixes of sources, and images cached in memory: only time and proportions change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn weights_are_shares_of_every_epoch() {
         let from_a = epoch.iter().flat_map(|batch| &batch.samples).filter(|&&s| s < 4).count();
         assert_eq!(from_a, 8);
     }
-    // The same image twice in an epoch gets other crops each time.
+    // An image that occurs twice in an epoch gets different crops each time.
     let crops = |image: u64| {
         let rows = batches[..2].iter().flat_map(|batch| {
             let rows = batch.samples.iter().enumerate().filter(move |(_, s)| **s == image);
@@ -74,7 +74,7 @@ fn weights_are_shares_of_every_epoch() {
     let twice = crops(0);
     assert_eq!(twice.len(), 2);
     assert_ne!(twice[0], twice[1]);
-    // From anywhere, with other threads: the same.
+    // Starting elsewhere, or with a different number of threads, gives the same batches.
     let mut late =
         start(&mixed, data::loader::LoaderConfig { workers: Some(1), ..settings(5) }, (1, 1));
     assert!(take(&mut late, 3).iter().zip(&batches[3..]).all(|(a, b)| same(a, b)));

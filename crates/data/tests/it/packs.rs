@@ -1,4 +1,4 @@
-//! Real photographs, if the data packs are available.
+//! Tests with real photographs, if the data packs are available.
 
 use std::sync::Arc;
 

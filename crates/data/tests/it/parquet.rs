@@ -1,4 +1,4 @@
-//! Parquet files as the library `datasets` writes them, and others.
+//! Parquet files as the `datasets` library writes them, and others.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ const HUGGING_FACE: &str = "message schema {
 const DESCRIPTION: &str = r#"{"info": {"features": {"image": {"_type": "Image"},
     "label": {"names": ["tench", "goldfish", "shark"], "_type": "ClassLabel"}}}}"#;
 
-/// One column's values; absent ones are nulls at the outermost level.
+/// The values of a column, with the maximum definition level; absent values are nulls at the
+/// outermost level.
 enum Column<'a> {
     Bytes(Vec<Option<&'a [u8]>>, i16),
     Numbers(Vec<Option<i64>>, i16),
@@ -34,7 +35,7 @@ enum Column<'a> {
     Truths(Vec<Option<bool>>, i16),
 }
 
-/// Row groups of columns.
+/// Writes a parquet file with these row groups of columns.
 fn write_parquet(path: &Path, schema: &str, told: Option<&str>, groups: &[Vec<Column<'_>>]) {
     let schema = Arc::new(parse_message_type(schema).unwrap());
     let pairs = told.map(|text| vec![KeyValue::new("huggingface".into(), text.to_owned())]);
@@ -85,7 +86,8 @@ fn write_parquet(path: &Path, schema: &str, told: Option<&str>, groups: &[Vec<Co
     writer.close().unwrap();
 }
 
-/// Rows `first..` of 3 row groups of 20, image `n` being `picture(n)`, one of them null.
+/// Writes 3 row groups of 20 rows, which contain `picture(first)` and the following ones; one of
+/// them is null.
 pub fn write_pictures(path: &Path, first: u32) {
     let images: Vec<Vec<u8>> = (first..first + 60).map(png).collect();
     let paths: Vec<String> = (first..first + 60).map(|n| format!("n{n}.png")).collect();
@@ -174,7 +176,7 @@ fn other_layouts() {
         assert_eq!(dataset.image(0).unwrap(), picture(1, 32, 24));
         assert_eq!(dataset.image(1).unwrap(), picture(2, 32, 24));
     };
-    // A column of bytes, labels as text.
+    // The images are a column of bytes, and the labels are text.
     plain(
         &path,
         "message m { OPTIONAL BYTE_ARRAY label (UTF8); OPTIONAL BYTE_ARRAY img; }",
@@ -185,7 +187,7 @@ fn other_layouts() {
     assert_eq!(dataset.class_names(), ["cat"]);
     assert_eq!(labels(&dataset), [Some(0), None]);
     assert_eq!(names(&dataset), ["x.parquet/0", "x.parquet/1"]);
-    // The only column of its kind, whatever its name; no labels.
+    // The images are the only column of their kind, whatever its name; there are no labels.
     plain(
         &path,
         "message m { OPTIONAL BYTE_ARRAY text (UTF8); OPTIONAL BYTE_ARRAY scan; }",
@@ -243,7 +245,7 @@ fn labels_of_many_types_are_read_or_named() {
         let names: Vec<String> = named.first.into_iter().map(|(name, _)| name).collect();
         (labels(&dataset), names, named.count)
     };
-    // As pandas writes whole numbers with gaps.
+    // pandas writes integers with missing values as floats.
     let floats = Column::Floats(vec![Some(3.0), Some(f64::NAN), None, Some(0.0)], 1);
     assert_eq!(open("DOUBLE", floats), (vec![Some(3), None, None, Some(0)], vec![], 0));
     let floats = Column::Floats(vec![Some(3.0), Some(1.5), Some(-1.0), Some(2.0)], 1);
@@ -256,7 +258,7 @@ fn labels_of_many_types_are_read_or_named() {
     assert_eq!(open("BYTE_ARRAY", texts), (vec![Some(0), None, Some(1), Some(0)], named, 1));
 }
 
-/// A damaged column of labels costs labels, and says so; the images are there.
+/// A damaged column of labels affects only labels and is reported; the images can still be read.
 #[test]
 fn a_damaged_column_of_labels_costs_no_image() {
     let dir = tempdir().unwrap();

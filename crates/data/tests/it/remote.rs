@@ -1,4 +1,4 @@
-//! Shards behind a web server that is slow, cuts answers off, fails, or changes files.
+//! Shards on a web server that is slow, truncates responses, fails, or changes files.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tempfile::tempdir;
 use crate::remote_server::{Fault, Server, Tags};
 use crate::support::{auto, config, labels, names, same, settings, start, take, write_picture};
 
-/// Two shards of four images, with or without indexes; the folder and its server.
+/// Serves two shards of four images, with or without indexes; returns their folder and the server.
 fn serve(indexes: bool) -> (tempfile::TempDir, Server) {
     let dir = tempdir().unwrap();
     for number in 0..8 {
@@ -119,7 +119,8 @@ fn a_file_that_changed_on_the_server_is_noticed() {
     drop(files);
     let text = dataset.image(0).unwrap_err().chain();
     assert!(text.contains("000000.tar") && text.contains("has changed"), "{text}");
-    // Opened anew, the index knows better; with another length it is said at once.
+    // If the dataset is reopened, the checksum in the index reveals the change; a change of length
+    // is reported at once.
     let text = server.open(SHARDS).unwrap().image(0).unwrap_err().chain();
     assert!(text.contains("000000.tar has changed") && text.contains("data index"), "{text}");
     server.files.lock().unwrap().get_mut("/data/000000.tar").unwrap().push(0);
@@ -174,7 +175,8 @@ fn parquet_files_behind_an_address() {
     assert_eq!((dataset.len(), dataset.kind()), (60, "parquet"));
     assert_eq!(dataset.fingerprint(), local.fingerprint());
     assert_eq!(dataset.image(59).unwrap(), local.image(59).unwrap());
-    // Open already, and when it is opened: the server's fault, not the file's.
+    // A failing server is reported as such, for a file that is already open and for one that is
+    // being opened.
     let other = server.open("/data/x.parquet").unwrap();
     server.set(Fault::Busy(1000));
     for error in [other.image(1).unwrap_err(), server.open("/data/x.parquet").unwrap_err()] {
@@ -195,7 +197,7 @@ fn parquet_files_behind_an_address() {
 #[test]
 fn a_server_that_fails_is_not_a_damaged_file() {
     let (_dir, server) = serve(false);
-    // The size is asked for first; what follows reads the shards through.
+    // The first request asks for the size; the following ones read the whole shard.
     let config = DataConfig { remote_retries: 0, ..server.config("/data/000000.tar") };
     for skipped in 1..3 {
         server.set(Fault::BusyAfter(skipped));
@@ -206,7 +208,7 @@ fn a_server_that_fails_is_not_a_damaged_file() {
     }
 }
 
-/// What the environment says of a bucket is read in a process of its own.
+/// Runs in a process of its own, because the settings of a bucket come from environment variables.
 #[test]
 fn buckets_are_listed_and_read() {
     const ENDPOINT: &str = "AWS_ENDPOINT";
@@ -270,10 +272,10 @@ fn addresses_that_cannot_be_used_say_why() {
         let text = open(&config).unwrap_err().chain();
         assert!(text.contains(word), "{path}: {text}");
     }
-    // A time limit that `validate` refuses is no panic either.
+    // A time limit that `validate` rejects does not cause a panic either.
     let config = DataConfig { remote_timeout_s: f64::NAN, ..server.config("/data/000000.tar") };
     open(&config).unwrap();
-    // Nobody listens there.
+    // Nothing listens on that port.
     let config = DataConfig { path: Some("http://127.0.0.1:1/a.tar".into()), ..server.config("") };
     let text = open(&config).unwrap_err().chain();
     assert!(text.contains("127.0.0.1:1/a.tar") && text.contains("3 times"), "{text}");

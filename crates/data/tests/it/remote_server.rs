@@ -1,4 +1,4 @@
-//! A web server that is slow, cuts answers off, fails, or changes files.
+//! A web server that is slow, truncates responses, fails, or changes files.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use data::{DataConfig, Dataset, open};
 
-/// What is wrong with the server. A count is the number of answers that are wrong.
+/// What is wrong with the server. A count is the number of faulty responses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     None,
-    /// Answers 503.
+    /// Answers with 503.
     Busy(usize),
-    /// Answers this many requests, and from then on 503.
+    /// Answers this many requests, and with 503 from then on.
     BusyAfter(usize),
-    /// Ends the connection in the middle of the body.
+    /// Closes the connection in the middle of the body.
     Cut(usize),
-    /// Begins a body, of which the rest never comes.
+    /// Sends the beginning of a body, but never the rest.
     Slow(usize),
-    /// Answers 403 in place of 404, as S3 does without the right to list.
+    /// Answers with 403 instead of 404, as S3 does for users without the right to list objects.
     Secretive,
-    /// Sends the whole file, whatever range the request names.
+    /// Sends the whole file, whatever range is requested.
     NoRanges,
 }
 
@@ -33,11 +33,11 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tags {
     Strong,
-    /// Marked as weak; a weak tag matches no `If-Match`.
+    /// Marked as weak, and thus never matching an `If-Match`.
     Weak,
     /// Strong, but the server ignores `If-Match`.
     Unasked,
-    /// The server sends none.
+    /// The server sends no ETag.
     Absent,
 }
 
@@ -72,7 +72,7 @@ impl Server {
             for stream in listener.incoming().flatten() {
                 let (files, fault, tags) = (files.clone(), fault.clone(), tags.clone());
                 requests.fetch_add(1, Ordering::Relaxed);
-                // A client may hang up before it has everything.
+                // The client may hang up early, so errors are ignored.
                 std::thread::spawn(move || {
                     let tags = *tags.lock().unwrap();
                     answer(stream, &files, &fault, tags).ok()
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Waits for less time than a slow answer takes.
+    /// Opens `path` with a time limit that is shorter than a slow response.
     pub fn open_impatient(&self, path: &str) -> data::Result<Dataset> {
         open(&DataConfig { remote_timeout_s: 1.0, ..self.config(path) })
     }
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-/// A request: method, path, and headers with names in lower case.
+/// A request, with the names of its headers in lower case.
 struct Request {
     method: String,
     path: String,
@@ -137,7 +137,7 @@ impl Request {
     }
 }
 
-/// Returns the fault of this answer, and counts it.
+/// Returns the fault of this response, and counts it.
 fn next_fault(fault: &Mutex<Fault>) -> Fault {
     let mut fault = fault.lock().unwrap();
     let now = *fault;
@@ -202,7 +202,7 @@ fn send(mut stream: TcpStream, body: &[u8], fault: Fault) -> std::io::Result<()>
         Fault::Slow(_) => {
             stream.write_all(&body[..body.len() / 2])?;
             stream.flush()?;
-            // Until the client has waited long enough and hangs up.
+            // Wait until the client gives up and hangs up.
             stream.set_read_timeout(Some(Duration::from_secs(60)))?;
             stream.read(&mut [0]).map(drop)
         }

@@ -14,7 +14,7 @@ use crate::support::{
     auto, config, jpeg, labels, names, picture, png, refused, write, write_picture,
 };
 
-/// The members of a small shard: two labeled images in each of two ways, and side files.
+/// Returns the members of a shard: three images, two of them labeled in different ways, and others.
 fn members(first: u32) -> Vec<(String, Vec<u8>)> {
     let name = |number: u32, end: &str| format!("d/{number:04}.{end}");
     vec![
@@ -120,7 +120,7 @@ fn a_cut_shard_is_an_error_wherever_it_is_cut() {
     let dir = tempdir().unwrap();
     let plain = tar_bytes(&members(1));
     let zipped = gzip(&plain);
-    // Two zero blocks end an archive; one is enough to tell that it is whole.
+    // An archive ends with two zero blocks; one is enough to tell that it is complete.
     for end in (0..plain.len() - 1024).step_by(97).chain([plain.len() - 1024]) {
         write(&dir.path().join("cut.tar"), &plain[..end]);
         refused(SourceKind::Auto, &dir.path().join("cut.tar"), &["cut.tar", "truncated"]);
@@ -227,16 +227,16 @@ fn a_shard_that_changed_is_noticed() {
         let text = error.chain();
         assert!(text.contains("s.tar has changed") && text.contains("d/0010.png"), "{text}");
     };
-    // The content of an image, in place: only an index knows what it was.
+    // A change of an image's content in place is only detected with an index.
     let mut bytes = original.clone();
     bytes[512 + 40] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     changed(indexed.image(0).unwrap_err());
-    // Another image at its place.
+    // Another image in its place.
     std::fs::write(&path, tar_bytes(&members(30))).unwrap();
     changed(indexed.image(0).unwrap_err());
     changed(scanned.image(0).unwrap_err());
-    // Another length, found when it is opened.
+    // A different length, detected when the shard is opened.
     write(&path, [&original[..], &[0; 512]].concat());
     refused(SourceKind::Auto, &path, &["s.tar has changed", "data index", "instead of"]);
 }
@@ -249,7 +249,7 @@ fn compressed_shards_get_no_index() {
     assert!(error.contains("s-1.tar.gz") && error.contains("gunzip"), "{error}");
 }
 
-/// A folder of two classes with names that collide once dots are gone.
+/// Creates a folder of two classes, with names that collide once dots are replaced.
 fn classes(root: &Path) -> PathBuf {
     let folder = root.join("images");
     for (number, name) in
@@ -299,7 +299,7 @@ fn packed_images_are_the_same_in_the_same_order() {
         "000001.tar/dog/a_b.png",
     ];
     assert_eq!(names(&packed), expected);
-    // Without the indexes the shards say the same.
+    // Without the indexes, the shards have the same contents.
     for name in ["000000.tar.index", "000001.tar.index"] {
         std::fs::remove_file(out.join(name)).unwrap();
     }
@@ -315,14 +315,14 @@ fn packing_goes_on_where_it_stopped() {
     let [whole, broken] = ["whole", "broken"].map(|name| dir.path().join(name));
     pack(source.as_ref(), &whole, &options, |_| ()).unwrap();
     pack(source.as_ref(), &broken, &options, |_| ()).unwrap();
-    // As if killed: in the middle of one shard, and between another one and its index.
+    // As if killed in the middle of one shard, and between writing another one and its index.
     std::fs::remove_file(broken.join("000000.tar.index")).unwrap();
     std::fs::remove_file(broken.join("000002.tar.index")).unwrap();
     std::fs::rename(broken.join("000002.tar"), broken.join(".000002.tar.partial")).unwrap();
     let report = pack(source.as_ref(), &broken, &options, |_| ()).unwrap();
     assert_eq!((report.shards, report.earlier, report.images), (3, 1, 6));
     assert_eq!(files(&broken), files(&whole));
-    // A shard cut after it was finished is written anew.
+    // A shard that is truncated after it was finished is written again.
     let bytes = std::fs::read(broken.join("000001.tar")).unwrap();
     std::fs::write(broken.join("000001.tar"), &bytes[..1024]).unwrap();
     assert_eq!(pack(source.as_ref(), &broken, &options, |_| ()).unwrap().earlier, 2);
@@ -358,7 +358,7 @@ fn packing_refuses_what_it_would_spoil() {
     assert_eq!(auto(&out).len(), 5);
 }
 
-/// Names inside a shard are names, never paths: nothing outside of it is read or written.
+/// Names inside a shard are never paths: nothing outside the shard is read or written.
 #[test]
 fn names_that_leave_the_shard_are_only_names() {
     let dir = tempdir().unwrap();
@@ -375,7 +375,7 @@ fn names_that_leave_the_shard_are_only_names() {
         header.set_cksum();
         builder.append(&header, &bytes[..]).unwrap();
     }
-    // A link is no image, wherever it points.
+    // A link to a file outside the shard is not an image.
     let mut link = tar::Header::new_gnu();
     link.set_entry_type(tar::EntryType::Symlink);
     link.set_size(0);

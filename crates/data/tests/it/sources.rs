@@ -1,4 +1,4 @@
-//! Folder, list, and shard sources, and their messages about unusable paths.
+//! Folder, list, and shard sources, and their errors for unusable paths.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn loops_of_links_end_and_a_dangling_link_is_a_broken_image() {
     let error = dataset.image(2).unwrap_err();
     assert!(error.chain().contains("b/gone.png"), "{}", error.chain());
     assert!(dataset.notices().is_empty());
-    // One in the place of a class is not passed over in silence.
+    // A dangling link in place of a class is reported.
     symlink("/no/such/cats", at("cat")).unwrap();
     let dataset = auto(dir.path());
     assert_eq!((dataset.len(), dataset.class_names().len()), (4, 2));
@@ -83,9 +83,9 @@ fn a_file_whose_name_is_not_utf8_is_read() {
     assert!(matches!(list.load(0), Ok(data::source::Payload::Encoded(bytes)) if !bytes.is_empty()));
 }
 
-/// A folder that cannot be listed is an error with its path: images in it would be missing from the
-/// run. Permissions do not hold for root; that a path may not exceed 4096 bytes does, so one is made
-/// from two halves.
+/// A folder that cannot be listed is an error that names its path, because its images would be
+/// missing from the run. Permissions do not apply to root, but the limit of 4096 bytes for a path
+/// does, so the test also creates a longer path by moving one folder into another.
 #[test]
 fn a_folder_that_cannot_be_listed_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
@@ -160,7 +160,7 @@ fn the_synthetic_source_opens_without_a_path() {
     assert_eq!(dataset.image(4).unwrap().dimensions(), (64, 64));
 }
 
-/// A list above the size from which its content is kept in a file beside it.
+/// Creates a list that is large enough to be cached in a file next to it.
 fn long_list(dir: &Path) -> PathBuf {
     let list = dir.join("long.csv");
     let line = |i: usize| format!("1.png,{}\n", ["cat", "dog"][i % 2]);
@@ -183,7 +183,7 @@ fn what_is_kept_of_a_list_changes_nothing() {
     };
     assert_eq!(look(&again), look(&fresh));
     assert_eq!(again.label(1), Some(1));
-    // Damaged anywhere, or cut off anywhere, it is not used, and made anew.
+    // A cache that is damaged or truncated anywhere is not used, and is written again.
     let whole = std::fs::read(&kept).unwrap();
     for place in [0, 20, 45, 50, 60, 68, 100, whole.len() / 2, whole.len() - 1] {
         let mut damaged = whole.clone();
@@ -204,7 +204,7 @@ fn a_changed_list_is_read_anew() {
     let text = std::fs::read_to_string(&list).unwrap();
     write(&list, format!("{text}1.png,cat\n"));
     assert_eq!(auto(&list).len(), 150_001);
-    // Of the same size, and with another label in the middle.
+    // A list of the same size with a different label in the middle.
     let middle = text.len() / 2 + text[text.len() / 2..].find("dog").unwrap();
     let changed = format!("{}cow{}", &text[..middle], &text[middle + 3..]);
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);

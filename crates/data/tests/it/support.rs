@@ -9,7 +9,7 @@ use data::loader::{Batch, EvalBatch, EvalLoader, LoaderConfig, Position, TrainLo
 use data::{DataConfig, Dataset, SourceKind, open};
 use image::{Rgb, RgbImage};
 
-/// A picture that differs for every number.
+/// Draws a picture that differs for every number.
 pub fn picture(number: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let mix = number.wrapping_mul(2_654_435_761) >> 8;
@@ -17,38 +17,38 @@ pub fn picture(number: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// Writes `picture(number, 32, 24)` and makes the folders it needs.
+/// Writes `picture(number, 32, 24)` and creates the folders that it needs.
 pub fn write_picture(path: &Path, number: u32) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     picture(number, 32, 24).save(path).unwrap();
 }
 
-/// Writes a file and makes the folders it needs.
+/// Writes a file and creates the folders that it needs.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
 
-/// The bytes of `picture(number, 32, 24)` as PNG.
+/// Returns `picture(number, 32, 24)` as the bytes of a PNG.
 pub fn png(number: u32) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture(number, 32, 24).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
-/// The bytes of `picture(number, 32, 24)` as JPEG.
+/// Returns `picture(number, 32, 24)` as the bytes of a JPEG.
 pub fn jpeg(number: u32) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture(number, 32, 24).write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
     bytes.into_inner()
 }
 
-/// A config that opens `path`.
+/// Returns a config that opens `path`.
 pub fn config(source: SourceKind, path: &Path) -> DataConfig {
     DataConfig { source, path: Some(path.to_str().unwrap().into()), ..DataConfig::default() }
 }
 
-/// The folder of data packs, or none with a printed reason.
+/// Returns the folder of data packs; if there is none, prints that the test is skipped.
 pub fn packs() -> Option<PathBuf> {
     let packs = std::env::var_os("SIMDINO_TEST_DATA").map(PathBuf::from);
     if packs.is_none() {
@@ -57,12 +57,12 @@ pub fn packs() -> Option<PathBuf> {
     packs
 }
 
-/// The folder source.
+/// Opens a folder as a dataset.
 pub fn folder(path: &Path) -> Arc<Dataset> {
     Arc::new(open(&config(SourceKind::Folder, path)).unwrap())
 }
 
-/// Small crops.
+/// Returns options for small crops.
 pub fn augment() -> AugmentConfig {
     AugmentConfig {
         global_crops_size: 16,
@@ -72,7 +72,7 @@ pub fn augment() -> AugmentConfig {
     }
 }
 
-/// One process, two workers.
+/// Returns options for one process with two workers.
 pub fn settings(batch_size: usize) -> LoaderConfig {
     LoaderConfig {
         seed: 7,
@@ -83,25 +83,25 @@ pub fn settings(batch_size: usize) -> LoaderConfig {
     }
 }
 
-/// A loader of small crops.
+/// Creates a loader of small crops.
 pub fn start(dataset: &Arc<Dataset>, config: LoaderConfig, position: (u64, u64)) -> TrainLoader {
     let (epoch, step) = position;
     let crops = MultiCrop::new(&augment());
     TrainLoader::new(dataset.clone(), crops, config, Position { epoch, step }).unwrap()
 }
 
-/// The next `count` batches.
+/// Takes the next `count` batches.
 pub fn take(loader: &mut TrainLoader, count: usize) -> Vec<Batch> {
     (0..count).map(|_| loader.next_batch().unwrap()).collect()
 }
 
-/// Whether two batches hold the same, but for the broken images they name.
+/// Returns whether two batches are equal, apart from the broken images that they report.
 pub fn same(a: &Batch, b: &Batch) -> bool {
     (&a.global, &a.local, &a.samples) == (&b.global, &b.local, &b.samples)
         && (a.position, a.micro, a.micro_batch_size) == (b.position, b.micro, b.micro_batch_size)
 }
 
-/// All batches of an evaluation at 16 pixels.
+/// Returns all batches of an evaluation loader with crops of 16 pixels.
 pub fn evaluate(
     dataset: &Arc<Dataset>,
     batch: usize,
@@ -113,22 +113,22 @@ pub fn evaluate(
     loader.map(Result::unwrap).collect()
 }
 
-/// The source that a path names, whatever it is.
+/// Opens the dataset at a path, whatever its kind.
 pub fn auto(path: &Path) -> Dataset {
     open(&config(SourceKind::Auto, path)).unwrap()
 }
 
-/// Names of all images.
+/// Returns the names of all images.
 pub fn names(dataset: &Dataset) -> Vec<String> {
     (0..dataset.len()).map(|index| dataset.name(index)).collect()
 }
 
-/// Labels of all images.
+/// Returns the labels of all images.
 pub fn labels(dataset: &Dataset) -> Vec<Option<u32>> {
     (0..dataset.len()).map(|index| dataset.label(index)).collect()
 }
 
-/// The message for a path that cannot be used: one line that holds all of `parts`.
+/// Asserts that a path cannot be opened, with an error of one line that contains all of `parts`.
 pub fn refused(source: SourceKind, path: &Path, parts: &[&str]) {
     let message = open(&config(source, path)).unwrap_err().chain();
     for part in parts {

@@ -1,4 +1,4 @@
-//! Labels that cannot be read: their images have no label, and all others keep theirs.
+//! Labels that cannot be read: their images have no label, and all other images keep theirs.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use tempfile::tempdir;
 use crate::shards::{gzip, tar_bytes};
 use crate::support::{auto, labels, names, picture, png, write, write_picture};
 
-/// Names that stand in the notice of labels.
+/// Returns the names in the notice about labels.
 fn unread(dataset: &Dataset) -> Vec<String> {
     let named = dataset.notices().unread_labels;
     assert_eq!(named.count, named.first.len() as u64);
     named.first.into_iter().map(|(name, _)| name).collect()
 }
 
-/// Opens members as a plain, an indexed and a compressed shard, which must say the same.
+/// Opens members as a plain, an indexed, and a compressed shard, which must have the same contents.
 fn shard(dir: &Path, members: &[(&str, &[u8])]) -> Dataset {
     let members: Vec<(String, Vec<u8>)> =
         members.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
@@ -64,12 +64,12 @@ fn one_bad_member_costs_one_label() {
         assert_eq!(unread(&dataset), [format!("x.tar/{name}")], "{name} {text:?}");
         assert_eq!(dataset.image(0).unwrap(), picture(0, 32, 24));
     }
-    // Nothing is wrong with a document that has no label, or none by its own word.
+    // A document without a label, or with one that says that there is none, is valid.
     for text in [&br#"{"caption": "x"}"#[..], br#"{"label": null}"#, br#"{"label": -1}"#] {
         let dataset = shard(dir.path(), &[("0.png", &a), ("0.json", text)]);
         assert_eq!((labels(&dataset), unread(&dataset).len()), (vec![None], 0), "{text:?}");
     }
-    // A large one is not looked into, and said.
+    // A document that is too large is not read, which is reported.
     let large = format!(r#"{{"label": 1, "x": "{}"}}"#, "y".repeat(1 << 20));
     let dataset = shard(dir.path(), &[("0.png", &a), ("0.json", large.as_bytes())]);
     assert_eq!((labels(&dataset), unread(&dataset)), (vec![None], vec!["x.tar/0.json".to_owned()]));
@@ -93,7 +93,7 @@ fn samples_of_one_key_have_each_its_own_label() {
     assert_eq!(labels(&dataset), [Some(1), Some(2), Some(3)]);
     assert_eq!(dataset.image(0).unwrap(), picture(0, 32, 24));
     assert_eq!(dataset.image(1).unwrap(), picture(1, 32, 24));
-    // Whose label it is cannot be told.
+    // It is unclear to which sample the label belongs.
     let dataset = shard(dir.path(), &[("0.png", &a), ("0.png", &b), ("0.cls", b"2")]);
     assert_eq!(labels(&dataset), [None, None]);
     let why = dataset.notices().label_sentence().unwrap();
@@ -124,7 +124,7 @@ fn one_bad_label_of_a_list_costs_no_other() {
         assert_eq!(unread(&dataset), ["line 1, 1.png"], "{line}");
         assert_eq!(dataset.image(0).unwrap(), picture(1, 32, 24), "{line}");
     }
-    // Without a label in it, nothing is lost by what is not strict JSON.
+    // If a line has no label, nothing is lost because it is not strict JSON.
     write(&at("l.jsonl"), format!("{{\"path\": \"1.png\", \"score\": NaN}}\n{rest}"));
     assert_eq!(
         (labels(&auto(&at("l.jsonl"))), unread(&auto(&at("l.jsonl"))).len()),
@@ -142,7 +142,7 @@ fn one_bad_label_of_a_list_costs_no_other() {
     }
 }
 
-/// What was not read of a long list is still said when it comes from what was kept of it.
+/// The notices of a long list are also reported if it is read from its cache.
 #[test]
 fn what_is_kept_of_a_list_keeps_its_notices() {
     let dir = tempdir().unwrap();

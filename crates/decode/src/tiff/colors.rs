@@ -1,4 +1,4 @@
-//! From what a TIFF stores to gray, RGB or plain channels.
+//! Converts what a TIFF stores to gray, RGB, or plain channels.
 
 use ::jpeg::ink;
 use tiff::decoder::ifd::Value;
@@ -8,11 +8,11 @@ use super::head::{Head, Reader, broken, failed, unsupported};
 use crate::parts::Failure;
 use crate::raw::{Layout, Values};
 
-/// What the values mean, as values. Gray, RGB and plain channels are left as they are; palettes, ink
-/// and YCbCr become RGB.
+/// Interprets the values. Gray, RGB, and plain channels are kept, except that gray of fewer than 8
+/// bits is scaled; palettes, CMYK, and YCbCr become RGB.
 ///
 /// # Errors
-/// [`Failure::Image`].
+/// Returns [`Failure::Image`] if the colors are invalid or not supported.
 pub(super) fn convert(
     values: Values,
     layout: Layout,
@@ -59,7 +59,7 @@ pub(super) fn convert(
     }
 }
 
-/// The values of each pixel in these channels.
+/// Iterates over the values of each pixel in these channels.
 fn pixels<const N: usize>(
     bytes: &[u8],
     layout: Layout,
@@ -72,7 +72,8 @@ fn pixels<const N: usize>(
     })
 }
 
-/// A byte for each value of less than 8 bits; in the file, each row begins with a byte.
+/// Expands values of fewer than 8 bits to a byte each. In the file, each row begins with a new
+/// byte.
 pub(super) fn unpack(bytes: &[u8], width: usize, bits: u8) -> Vec<u8> {
     let in_byte = usize::from(8 / bits);
     let rows = bytes.chunks_exact(width.div_ceil(in_byte).max(1));
@@ -83,7 +84,8 @@ pub(super) fn unpack(bytes: &[u8], width: usize, bits: u8) -> Vec<u8> {
     rows.flat_map(|row| (0..width).map(move |x| value(row, x))).collect()
 }
 
-/// The colors of all indices; those that the file does not have are black, as in Pillow.
+/// Returns the colors of all palette indices. Those that the file does not define are black, as in
+/// Pillow.
 fn palette(decoder: &mut Reader<'_>, bits: u16) -> Result<[[u8; 3]; 256], Failure> {
     let values = decoder.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(failed)?;
     let values = values.ok_or_else(|| broken("a palette image without a palette"))?;
@@ -98,18 +100,19 @@ fn palette(decoder: &mut Reader<'_>, bits: u16) -> Result<[[u8; 3]; 256], Failur
     Ok(palette)
 }
 
-/// YCbCr to RGB with the factors that a file gives: in fixed point, as libtiff has it.
+/// Converts YCbCr to RGB with the factors that a file states, in fixed point like libtiff.
 struct Ycbcr {
-    /// What each value of luminance is.
+    /// The brightness of each value of luminance.
     y: Vec<i32>,
-    /// What each value of Cr adds to red, and of Cb to blue.
+    /// What each value of Cr adds to red, and each value of Cb to blue.
     red: Vec<i32>,
     blue: Vec<i32>,
-    /// What each value of Cb and Cr adds to green, with the fractional bits.
+    /// What each value of Cb and of Cr adds to green, with [`FRACTION`] fractional bits.
     green: [Vec<i32>; 2],
 }
 
-/// The numbers of a tag of fractions; `default` where there are not as many, or others.
+/// Returns the numbers of a tag of fractions, or `default` if the tag is missing or invalid, or has
+/// a different number of values.
 fn fractions(decoder: &mut Reader<'_>, tag: u16, default: &[f32]) -> Result<Vec<f32>, Failure> {
     let found = decoder.find_tag(Tag::Unknown(tag)).map_err(failed)?;
     let number = |value| match value {
@@ -129,7 +132,7 @@ fn fractions(decoder: &mut Reader<'_>, tag: u16, default: &[f32]) -> Result<Vec<
     Ok(found.filter(usable).unwrap_or_else(|| default.to_vec()))
 }
 
-/// Fractional bits.
+/// Number of fractional bits.
 const FRACTION: u32 = 16;
 
 impl Ycbcr {
@@ -171,7 +174,7 @@ impl Ycbcr {
         [self.red[cr], green, self.blue[cb]].map(|color| (self.y[y] + color).clamp(0, 255) as u8)
     }
 
-    /// All pixels. Those that have one value of color together get the same.
+    /// Converts all pixels. Pixels that share their color values get the same ones.
     fn all(&self, bytes: &[u8], layout: Layout, head: &Head) -> Vec<u8> {
         if !head.is_subsampled() {
             return pixels(bytes, layout, [0, 1, 2]).flat_map(|pixel| self.rgb(pixel)).collect();

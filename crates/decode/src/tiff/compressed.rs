@@ -1,4 +1,5 @@
-//! Strips and tiles that are JPEG files: by our own decoder, whose pixels are those of libtiff.
+//! Reads strips and tiles that are JPEG files, with our own decoder, which yields the same pixels
+//! as libtiff.
 
 use ::jpeg::{Colors, Jpeg};
 use tiff::tags::{PhotometricInterpretation, Tag};
@@ -8,10 +9,10 @@ use super::head::{Head, Reader, broken, failed, unsupported};
 use crate::parts::{Failure, check_size};
 use crate::raw::{Layout, Values};
 
-/// All values; those of YCbCr as RGB.
+/// Reads all values; YCbCr becomes RGB.
 ///
 /// # Errors
-/// [`Failure::Truncated`], [`Failure::Image`].
+/// Returns a [`Failure`] of any kind.
 pub(super) fn read(
     bytes: &[u8],
     decoder: &mut Reader<'_>,
@@ -64,8 +65,8 @@ pub(super) fn read(
     Ok((Values::U8(values), layout))
 }
 
-/// The pixels of a strip or tile, as wide as it is said to be and at least so high, of so many
-/// channels.
+/// Decodes a strip or tile, which must have the given width and number of channels, and at least
+/// the given height.
 fn read_part(
     tables: Option<&[u8]>,
     data: &[u8],
@@ -74,7 +75,7 @@ fn read_part(
 ) -> Result<Vec<u8>, Failure> {
     let part = Jpeg::open_abbreviated(tables, data, colors).map_err(crate::jpeg::failed)?;
     let size = [part.width() as usize, part.height() as usize, part.channels()];
-    // Encoders write whole strips also at the lower edge.
+    // Encoders write whole strips even at the lower edge.
     let fits = size[0] == width && size[2] == channels;
     if !fits || !(least_height..least_height + 4096).contains(&size[1]) {
         return Err(broken("a strip or tile of JPEG is of another size than the picture's"));

@@ -1,4 +1,4 @@
-//! Other tags and other bits for files that the `tiff` crate would read wrongly.
+//! Edits the tags and data of files that the `tiff` crate would read incorrectly.
 
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, Predictor, Tag};
 use weezl::LzwStatus;
@@ -7,10 +7,11 @@ use super::head::{Head, Reader, broken, failed, unsupported};
 use crate::ifd::Entry;
 use crate::parts::{Failure, check_size};
 
-/// A copy of the file that the crate reads as channels without a meaning; none if it does so anyway.
+/// Returns a copy of the file that the crate reads as channels without a meaning, or `None` if it
+/// reads the original that way.
 ///
 /// # Errors
-/// [`Failure::Image`]: there is no such copy.
+/// Returns a [`Failure`] if the file is damaged or cannot be edited in this way.
 pub(super) fn readable(
     bytes: &[u8],
     decoder: &mut Reader<'_>,
@@ -19,7 +20,7 @@ pub(super) fn readable(
     let mut tags = Vec::new();
     let white = head.colors == PhotometricInterpretation::WhiteIsZero;
     let seen = decoder.colortype().map_or(0, |color| color.num_samples());
-    // "Black is zero" holds for any number of channels.
+    // "Black is zero" is valid for any number of channels.
     let plain = matches!(
         head.colors,
         PhotometricInterpretation::BlackIsZero | PhotometricInterpretation::RGB
@@ -33,7 +34,7 @@ pub(super) fn readable(
     if head.predictor_ignored {
         tags.push((Tag::Predictor, Predictor::None.to_u16().into()));
     }
-    // In whole tiles there are no rows to be counted.
+    // If the height is a multiple of the tiles' height, the crate has no rows to miscount.
     let whole = head.tile.and_then(|[_, tile]| head.height.checked_next_multiple_of(tile));
     if head.planar && whole.is_some_and(|whole| whole != head.height) {
         tags.extend(whole.map(|whole| (Tag::ImageLength, whole)));
@@ -47,7 +48,7 @@ pub(super) fn readable(
     }
     let mut copy = bytes.to_vec();
     for (tag, value) in tags {
-        // A tag that is not there says what it says by default.
+        // A missing tag already has its default value.
         if let Some(entry) = Entry::find(bytes, tag.to_u16()) {
             entry.set(&mut copy, value).ok_or(Failure::Truncated)?;
         }
@@ -61,8 +62,8 @@ pub(super) fn readable(
     Ok(Some(copy))
 }
 
-/// Puts the data itself in the place of data that is compressed by LZW: the crate loses the end of it
-/// where a picture ends inside a tile.
+/// Replaces LZW-compressed data with the decompressed data. If the image ends inside a tile, the
+/// crate loses the end of the compressed data.
 fn unpack_lzw(copy: &mut Vec<u8>, decoder: &mut Reader<'_>, head: &Head) -> Result<(), Failure> {
     let size = chunk_bytes(head)?;
     let chunks = chunks(decoder)?;
@@ -87,7 +88,7 @@ fn unpack_lzw(copy: &mut Vec<u8>, decoder: &mut Reader<'_>, head: &Head) -> Resu
     entry.set(copy, CompressionMethod::None.to_u16().into()).ok_or(Failure::Truncated)
 }
 
-/// Bytes of a whole strip or tile.
+/// Returns the size in bytes of a whole strip or tile.
 fn chunk_bytes(head: &Head) -> Result<usize, Failure> {
     let [width, height] = head.tile.unwrap_or([head.width, head.rows_per_strip.min(head.height)]);
     let channels = if head.planar { 1 } else { u64::from(head.channels) };
@@ -105,7 +106,7 @@ fn chunk_bytes(head: &Head) -> Result<usize, Failure> {
     size.ok_or_else(|| broken("strips or tiles of more bytes than there are numbers"))
 }
 
-/// Unpacks at most so many bytes.
+/// Decompresses LZW data, up to `size` bytes.
 fn lzw(mut data: &[u8], size: usize) -> Result<Vec<u8>, Failure> {
     let mut decoder = weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
     let (mut out, mut filled) = (vec![0; size], 0);
@@ -122,8 +123,8 @@ fn lzw(mut data: &[u8], size: usize) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
-/// The tags of a picture whose pixels are the units that have one value of color: for each, the
-/// luminance of all its pixels, row by row, and the two values.
+/// Returns tags by which each unit of pixels that share their color values becomes a single pixel.
+/// Its channels are the luminance of all of these pixels, row by row, and the two color values.
 fn in_units(head: &Head) -> Result<Vec<(Tag, u32)>, Failure> {
     let [across, down] = head.shared;
     let whole = match head.tile {
@@ -151,10 +152,10 @@ fn in_units(head: &Head) -> Result<Vec<(Tag, u32)>, Failure> {
     Ok(tags)
 }
 
-/// Turns the bits of each byte of the image data round.
+/// Reverses the order of the bits in each byte of the image data.
 fn reverse(copy: &mut [u8], decoder: &mut Reader<'_>) -> Result<(), Failure> {
     let mut ranges: Vec<(usize, usize)> = chunks(decoder)?;
-    // Those that some files use twice are turned once.
+    // Some files use the same data several times; it must be reversed only once.
     ranges.sort_unstable();
     let mut done = 0;
     for (start, end) in ranges {
@@ -168,7 +169,7 @@ fn reverse(copy: &mut [u8], decoder: &mut Reader<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where the strips or tiles begin and end in the file.
+/// Returns where the strips or tiles begin and end in the file.
 pub(super) fn chunks(decoder: &mut Reader<'_>) -> Result<Vec<(usize, usize)>, Failure> {
     let mut numbers = |tiles, strips| -> Result<Vec<u64>, Failure> {
         let of_tiles = decoder.find_tag_unsigned_vec(tiles).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What the tags of a file say, and the errors of reading it.
+//! The tags of a file, and the errors of reading it.
 
 use std::io::Cursor;
 
@@ -14,40 +14,41 @@ use tiff::tags::{CompressionMethod, PhotometricInterpretation, PlanarConfigurati
 use crate::orientation::{self, Metadata};
 use crate::parts::{Failure, MAX_IMAGE_BYTES};
 
-/// Most bytes of one tag; places of tiles are the longest.
+/// Maximum size of a tag in bytes; offsets of tiles are the longest.
 const MAX_TAG_BYTES: usize = 16 << 20;
 
 /// The tag of an XMP packet.
 const XMP: Tag = Tag::Unknown(700);
 
-/// What the tags say.
+/// The values of the relevant tags.
 pub(super) struct Head {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Bits of a value.
+    /// Number of bits per value.
     pub(super) bits: u16,
     pub(super) channels: u16,
     pub(super) colors: PhotometricInterpretation,
     pub(super) compression: CompressionMethod,
     pub(super) alpha: bool,
-    /// Each channel lies by itself.
+    /// Whether each channel is stored separately.
     pub(super) planar: bool,
-    /// The bits of each byte stand the other way round.
+    /// Whether the bits of each byte are in reverse order.
     pub(super) reversed: bool,
-    /// Values are stored as differences.
+    /// Whether values are stored as differences.
     pub(super) predicted: bool,
-    /// The file speaks of differences, but its compression knows none.
+    /// Whether the file claims to store differences although its compression does not support them.
     pub(super) predictor_ignored: bool,
-    /// Pixels in a row, and rows, that have one value of color together.
+    /// Width and height of the blocks of pixels that share their color values, in YCbCr.
     pub(super) shared: [u32; 2],
-    /// Width and height of tiles, if there are such.
+    /// Width and height of tiles, if there are tiles.
     pub(super) tile: Option<[u32; 2]>,
     pub(super) rows_per_strip: u32,
     pub(super) orientation: Orientation,
 }
 
 impl Head {
-    /// Whether several pixels have one value of color together, pixel by pixel and not as JPEG.
+    /// Returns whether several pixels share their color values in data that is not JPEG. JPEG
+    /// handles subsampling itself.
     pub(super) fn is_subsampled(&self) -> bool {
         let jpeg = self.compression == CompressionMethod::ModernJPEG;
         self.colors == PhotometricInterpretation::YCbCr && self.shared != [1, 1] && !jpeg
@@ -85,13 +86,13 @@ pub(super) fn read_head(decoder: &mut Reader<'_>, bytes: &[u8]) -> Result<Head, 
     let compression = CompressionMethod::from_u16_exhaustive(short(Tag::Compression, 1)?);
     let planar = short(Tag::PlanarConfiguration, 1)? == PlanarConfiguration::Planar.to_u16();
     let (reversed, predictor) = (short(Tag::FillOrder, 1)? == 2, short(Tag::Predictor, 1)? != 1);
-    // As libtiff has it: beside other compressions, the tag means nothing.
+    // As in libtiff, the tag has no meaning with other compressions.
     let takes_predictor = matches!(
         compression,
         CompressionMethod::LZW | CompressionMethod::Deflate | CompressionMethod::OldDeflate
     );
     let xmp = decoder.find_tag(XMP).ok().flatten().and_then(|packet| packet.into_u8_vec().ok());
-    // 1 and 2 are two ways to store alpha. Four channels that are called RGB are taken for it.
+    // 1 and 2 are the two ways to store alpha. Four channels of RGB are taken to include alpha.
     let rgb = colors == PhotometricInterpretation::RGB;
     let alpha = matches!(extra.as_deref(), Some([1 | 2])) || rgb && channels == 4;
     Ok(Head {
@@ -116,7 +117,7 @@ pub(super) fn read_head(decoder: &mut Reader<'_>, bytes: &[u8]) -> Result<Head, 
     })
 }
 
-/// The error for what is not read.
+/// Returns the error for a kind of file that is not supported.
 pub(super) fn unsupported(what: String) -> Failure {
     let kind = UnsupportedErrorKind::GenericFeature(what);
     let format = ImageFormat::Tiff.into();
@@ -134,7 +135,7 @@ pub(super) fn failed(error: TiffError) -> Failure {
     }
 }
 
-/// The error for what is damaged.
+/// Returns the error for a damaged file.
 pub(super) fn broken(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
     ImageError::Decoding(DecodingError::new(ImageFormat::Tiff.into(), reason)).into()
 }

@@ -1,11 +1,11 @@
-//! TIFF files of all kinds that Pillow reads, with any number of channels.
+//! Reads TIFF files of all kinds that Pillow reads, with any number of channels.
 //!
 //! The `tiff` crate reads tags and most data, but it interprets colors and reads some kinds
 //! incorrectly or not at all: if the first three channels are red, green, and blue, it drops the
 //! others; if channels have their own tiles, it miscounts the rows of the last tiles; and it does
-//! not support palettes, subsampled color, or reversed bit order. Such a file is presented to it
-//! in a form that it reads correctly, with channels without a meaning ([`edit`]), and [`colors`]
-//! interprets the result. Our own decoder reads JPEG-compressed data ([`compressed`]).
+//! not support palettes, subsampled color, or reversed bit order. Such a file is rewritten to a
+//! form that the crate reads correctly, with channels without a meaning ([`edit`]), and [`colors`]
+//! interprets the result. JPEG-compressed data is read by our own decoder ([`compressed`]).
 
 mod colors;
 mod compressed;
@@ -21,7 +21,7 @@ use crate::raw::{Layout, Values};
 /// Reads the first page.
 ///
 /// # Errors
-/// [`Failure`] of all kinds.
+/// Returns a [`Failure`] of any kind.
 pub(crate) fn read(bytes: &[u8]) -> Result<Parts, Failure> {
     let mut decoder = open(bytes)?;
     let head = read_head(&mut decoder, bytes)?;
@@ -37,7 +37,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Parts, Failure> {
     Ok((values, layout, head.orientation))
 }
 
-/// The values as they are stored; those of less than 8 bits with a byte each.
+/// Reads the values as they are stored. Values of fewer than 8 bits are expanded to a byte each.
 fn read_values(mut decoder: Reader<'_>, head: &Head) -> Result<(Values, Layout), Failure> {
     let color = decoder.colortype().map_err(failed)?;
     let (width, rows) = decoder.dimensions().map_err(failed)?;

@@ -1,9 +1,9 @@
-//! Caches the parsed list in a separate file, `.NAME.index` beside it, so that opening ten million
-//! images takes a fraction of a second.
+//! Caches the parsed list in a file `.NAME.index` next to it, so that opening ten million images
+//! takes a fraction of a second.
 //!
-//! A cache is used only if the list has the size, the modification time, and the ends from which
-//! it was made, and if its own checksum is correct. Otherwise, and if no cache can be written, the
-//! list is read: a cache changes nothing but the time.
+//! A cache is used only if the list still has the size, the modification time, and the first and
+//! last bytes with which the cache was made, and if the cache's own checksum is correct. Otherwise,
+//! and if no cache can be written, the list is parsed: a cache affects nothing but the time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -16,11 +16,11 @@ use super::super::names::Names;
 use super::table::Table;
 use crate::storage::plain_file;
 
-/// Changes with the format, and with what is read from a list.
+/// Identifies the format of a cache. Must change with the format and with how lists are parsed.
 const MAGIC: u64 = u64::from_le_bytes(*b"sdlist03");
-/// Number of bytes at both ends of a list that are part of its key.
+/// Number of bytes at each end of a list that are part of its key.
 const ENDS: u64 = 64 << 10;
-/// Lists below this size are read as fast as a cache.
+/// Minimum size of a list for a cache: smaller lists are parsed as fast as a cache is read.
 const MIN_BYTES: u64 = 1 << 20;
 
 /// Identifies the list from which a cache was made.
@@ -28,7 +28,7 @@ const MIN_BYTES: u64 = 1 << 20;
 pub(super) struct Key([u64; 4]);
 
 impl Key {
-    /// Returns the key of the list at `path`; `None` for a list that is small or cannot be read.
+    /// Returns the key of the list at `path`, or `None` if the list is small or cannot be read.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let mut file = File::open(path).ok()?;
         let about = file.metadata().ok()?;
@@ -60,7 +60,7 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     if magic != MAGIC || Key([k0, k1, k2, k3]) != key || labeled > 1 {
         return None;
     }
-    // Sizes are compared with the file before memory is allocated for them.
+    // Sizes are checked against the file before memory is allocated for them.
     let words = count.checked_mul(8)?.checked_add(labeled.checked_mul(count)?.checked_mul(4)?)?;
     let class_bytes = length.checked_sub(9 * 8)?.checked_sub(names_len.checked_add(words)?)?;
     let mut names = vec![0; usize::try_from(names_len).ok()?];
@@ -82,8 +82,8 @@ pub(super) fn load(path: &Path, key: Key) -> Option<Table> {
     Some(Table { names, classes, class_names, notices })
 }
 
-/// Writes the cache atomically. A location that is not writable is not an error: opening the list
-/// just takes as long as before.
+/// Writes the cache atomically. A failure is not an error: opening the list then takes as long as
+/// before.
 pub(super) fn store(path: &Path, key: Key, table: &Table) {
     let _ = try_store(path, key, table);
 }
@@ -117,8 +117,8 @@ fn numbers(file: &mut File, count: usize) -> Option<Vec<u64>> {
     Some(bytes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect())
 }
 
-/// Protects against damage, not against intent; it has four chains, so that it runs at the speed
-/// of memory.
+/// Computes a checksum that detects damage, but not tampering. It has four independent chains, so
+/// that it runs at the speed of memory.
 fn checksum(bytes: &[u8]) -> u64 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |state: u64, word: u64| (state ^ word).wrapping_mul(ODD).rotate_left(29);

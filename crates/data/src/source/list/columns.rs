@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::super::is_image;
 
-/// Names of the path column, the most likely first, in the form of [`plain`]: `file_name`, which
-/// the library `datasets` requires, is `filename`.
+/// Names of the path column, the most likely first, as normalized by [`plain`]: `file_name`, which
+/// the `datasets` library requires, becomes `filename`.
 const PATHS: [&str; 22] = [
     "path",
     "filename",
@@ -31,7 +31,7 @@ const PATHS: [&str; 22] = [
     "paths",
     "files",
 ];
-/// Names of the label column, the most likely first.
+/// Names of the label column, the most likely first, as normalized by [`plain`].
 const LABELS: [&str; 14] = [
     "label",
     "labels",
@@ -49,7 +49,7 @@ const LABELS: [&str; 14] = [
     "categoryid",
 ];
 
-/// Indices of the relevant columns.
+/// Indices of the path and label columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Columns {
     pub(super) path: usize,
@@ -61,17 +61,17 @@ pub(super) struct Columns {
 pub(super) enum First {
     /// It names the columns.
     Header(Columns),
-    /// It is an image: its path comes first, its label second.
+    /// It is an image, with its path first and its label second.
     Image,
-    /// Neither can be determined.
+    /// Neither of these.
     Unknown,
 }
 
-/// Classifies the first line by its fields; `exists` checks whether a path names a file.
+/// Classifies the first line by its fields. `exists` returns whether a path names a file.
 ///
-/// A line with the name of an image file is not a header, whatever else it contains. Any other
-/// line is a header if it has a known name for the paths, and an image if it begins with a file
-/// that exists.
+/// A line that contains the name of an image file is not a header, whatever else it contains. Any
+/// other line is a header if it contains a known name of the path column, and an image if it begins
+/// with the path of an existing file.
 pub(super) fn first_line(fields: &[&str], exists: impl Fn(&str) -> bool) -> First {
     let Some(first) = fields.first() else { return First::Unknown };
     if fields.iter().any(|field| is_image(Path::new(field))) {
@@ -85,18 +85,18 @@ pub(super) fn first_line(fields: &[&str], exists: impl Fn(&str) -> bool) -> Firs
     }
 }
 
-/// Finds the columns by name; `None` if no known column contains paths.
+/// Finds the columns by name. Returns `None` if there is no known name of a path column.
 pub(super) fn find(names: &[&str]) -> Option<Columns> {
     let path = named(names, &PATHS)?;
     Some(Columns { path, label: named(names, &LABELS) })
 }
 
-/// Indices of path column names among `names`, the most likely first.
+/// Returns the indices of path columns among `names`, the most likely first.
 pub(super) fn paths<'a>(names: &'a [&str]) -> impl Iterator<Item = usize> + 'a {
     places(names, &PATHS)
 }
 
-/// Index of the most likely label column name.
+/// Returns the index of the most likely label column.
 pub(super) fn label(names: &[&str]) -> Option<usize> {
     named(names, &LABELS)
 }
@@ -110,13 +110,13 @@ fn places<'a>(names: &'a [&str], known: &'a [&str]) -> impl Iterator<Item = usiz
     known.iter().filter_map(move |known| names.iter().position(|name| name == known))
 }
 
-/// Keeps only letters and digits, in lower case: `File Name`, `file_name`, and `fileName` are
-/// equal.
+/// Normalizes a column name to its letters and digits in lower case, so that `File Name`,
+/// `file_name`, and `fileName` are equal.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Describes the columns unless they are called `path` and `label`.
+/// Describes which columns are used, unless they are called `path` and `label`.
 pub(super) fn remark(names: &[&str], columns: Columns) -> Option<String> {
     let path = names.get(columns.path)?;
     let others = names.len() > 1;

@@ -1,11 +1,13 @@
 //! Splits a table into lines and fields.
 //!
-//! A line is a row, whatever its quotes: an unclosed quote must not swallow the following lines.
+//! Each line is a row, even if it has an unclosed quote, which must not swallow the following
+//! lines.
 
 use std::io::{self, BufRead};
 
 /// Reads the next line into `line`, without its line break (`\n`, `\r\n`, or `\r`), and returns
-/// whether there was one. Of a longer line, it reads `limit` bytes and one more.
+/// whether there was one. If the line is longer than `limit` bytes, stops after one byte more than
+/// that.
 pub(super) fn read_line(
     reader: &mut impl BufRead,
     line: &mut Vec<u8>,
@@ -33,7 +35,7 @@ pub(super) fn read_line(
     }
 }
 
-/// The fields of one line; the memory is reused for the next line.
+/// The fields of one line. The memory is reused for the next line.
 #[derive(Default)]
 pub(super) struct Fields {
     text: Vec<u8>,
@@ -41,9 +43,9 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Splits a line. With `quoting`, a field that begins with a quote must end with one, may
-    /// contain the delimiter, and has its own quotes doubled. Returns false if such a field does
-    /// not end.
+    /// Splits a line into fields. With `quoting`, a field that begins with a quote ends with one
+    /// and may contain the delimiter, and quotes inside it are doubled. Returns `false` if such a
+    /// field is not closed.
     pub(super) fn split(&mut self, line: &[u8], delimiter: u8, quoting: bool) -> bool {
         self.text.clear();
         self.ends.clear();
@@ -69,7 +71,7 @@ impl Fields {
         !quoted
     }
 
-    /// Number of fields, at least 1.
+    /// Returns the number of fields, at least 1.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -80,7 +82,7 @@ impl Fields {
         self.text.get(start..*self.ends.get(at)?)
     }
 
-    /// All fields.
+    /// Iterates over all fields.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).filter_map(|at| self.get(at))
     }
@@ -106,7 +108,7 @@ mod tests {
             ("\"a,\"5 inch", false, Some(&["\"a", "\"5 inch"])),
         ] {
             let mut fields = Fields::default();
-            // Contents of the previous line must not remain visible.
+            // The contents of the previous line must not remain visible.
             fields.split(b"x,\"y", b',', true);
             let closed = fields.split(line.as_bytes(), b',', quoting);
             let found: Vec<&[u8]> = fields.iter().collect();

@@ -1,4 +1,4 @@
-//! A line of a `.jsonl` list.
+//! Parses a line of a `.jsonl` list.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,15 +14,16 @@ pub(super) struct Row {
     pub(super) file: String,
     /// The label, or the reason why it cannot be read.
     pub(super) label: Result<Option<String>, String>,
-    /// All keys, and the one that is the path.
+    /// All keys, and the index of the one that contains the path.
     pub(super) keys: Vec<String>,
     pub(super) path: usize,
 }
 
-/// Returns path and label of a line, or the reason why it has no path.
+/// Returns the path and the label of a line, or the reason why it has no path.
 ///
-/// The path is also read from a line that is JSON except for the extensions that Python writes
-/// (`NaN`, `Infinity`, halves of surrogate pairs), but the label is not: it requires strict JSON.
+/// A line may also contain the extensions of JSON that Python writes (`NaN`, `Infinity`, and
+/// unpaired surrogates). Its path is then read, but its label is not, because a label requires
+/// strict JSON.
 pub(super) fn row(line: &str) -> Result<Row, String> {
     let strict = serde_json::from_str(line);
     let why = strict.as_ref().err().map(|error: &serde_json::Error| error.to_string());
@@ -45,14 +46,14 @@ pub(super) fn row(line: &str) -> Result<Row, String> {
     Ok(Row { path, file: file.to_owned(), label, keys: object.keys().cloned().collect() })
 }
 
-/// Returns the path in a value, either directly or in the form in which the library `datasets`
-/// writes images.
+/// Returns the path in a value, which is either a string or an object as the `datasets` library
+/// writes it for images.
 fn path_of(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty())
 }
 
-/// Replaces what Python writes for non-finite numbers by null, and halves of surrogate pairs by a
-/// replacement character. Other contents of strings do not change.
+/// Replaces the non-finite numbers that Python writes with null, and unpaired surrogates with the
+/// replacement character. Strings are otherwise unchanged.
 fn mend(line: &str) -> Cow<'_, str> {
     const BEYOND: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     let (mut out, mut rest, mut in_string) = (String::with_capacity(line.len()), line, false);
@@ -70,7 +71,8 @@ fn mend(line: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns the replacement for the escape at the start of `text`, and the length of the escape.
+/// Returns the replacement for the escape sequence at the start of `text`, and the length of the
+/// sequence.
 fn escape(text: &str) -> (&str, usize) {
     let unit = |at: usize| -> Option<u32> {
         let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;

@@ -22,7 +22,7 @@ use super::{Payload, Source, digest, extension, file_size, missing, read_file};
 use crate::error::{Error, Result};
 use crate::storage::plain_file;
 
-/// Number of files that are probed when a list is opened, to detect a wrong base folder
+/// Number of files whose existence is checked when a list is opened, to detect a wrong base folder
 /// immediately.
 const PROBED: usize = 16;
 
@@ -30,35 +30,36 @@ const PROBED: usize = 16;
 ///
 /// - `.txt`: one path per line.
 /// - `.csv`, `.tsv`: a header that names the path column (`path`, `file_name`, `image`, ...) and,
-///   if there are labels, the label column (`label`, `class`, ...); without a header, the path and
-///   optionally the label. A first line that is neither a known header nor begins with an image is
-///   an error. A line is a row: a quoted field cannot continue on the next line. A line whose
-///   number of fields differs from the first has no label, and no image unless its path is the
-///   first field.
+///   if there are labels, the label column (`label`, `class`, ...); without a header, the first
+///   field is the path and the second, if present, the label. It is an error if the first line is
+///   not a known header and does not begin with an image. Each line is a row, so a quoted field
+///   cannot continue on the next line. A line whose number of fields differs from that of the first
+///   line has no label, and is skipped unless its path is the first field.
 /// - `.jsonl`: one object per line, `{"path": "a.jpg", "label": "cat"}`, with the same names as
 ///   keys; the label is optional.
 ///
-/// `metadata.csv` and `metadata.jsonl` of the library `datasets` are such lists. Empty lines are
-/// skipped. Labels are class numbers if all of them are whole numbers, and names otherwise; an
-/// empty or negative label means none. An unusable line or label affects no other line: it is
-/// counted and named ([`Notices`]).
+/// `metadata.csv` and `metadata.jsonl` of the `datasets` library are such lists. Empty lines are
+/// skipped. Labels are class numbers if all of them are integers, and names otherwise; an empty or
+/// negative label means that there is none. An unusable line or label affects no other line; it is
+/// counted and reported ([`Notices`]).
 ///
-/// In memory, an image takes its path and 8 bytes, and 4 more with labels. The parsed contents of
-/// a large list are cached in `.NAME.index` beside it, if that is writable.
+/// In memory, an image takes 8 bytes in addition to its path, and 4 more if there are labels. The
+/// parsed contents of a large list are cached in `.NAME.index` next to it, if that is writable.
 #[derive(Debug)]
 pub struct List {
     base: PathBuf,
     table: Table,
-    /// Paths of [`List::of_files`] that are not UTF-8, by index.
+    /// Original paths of [`List::of_files`] that are not UTF-8, by index.
     odd: HashMap<usize, PathBuf>,
 }
 
 impl List {
-    /// Reads the list at `path`, or its cache.
+    /// Opens the list at `path`, from its cache if there is a valid one.
     ///
     /// # Errors
-    /// Returns an error if the file does not exist, its header is not recognized, no line can be
-    /// used, or none of the first files exists.
+    /// Returns an error if the file does not exist, has an unknown extension, or contains no usable
+    /// line; if its first line is not recognized; or if none of the first files that it names
+    /// exists.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(missing(path));

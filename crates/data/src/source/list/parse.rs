@@ -1,4 +1,4 @@
-//! The lines of a list, one at a time.
+//! Parses the lines of a list, one at a time.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,13 +12,14 @@ use super::rows::Rows;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Longest line or field in bytes: far above any path, and far below what would fill memory.
+/// Maximum length of a line or a path, in bytes: far above any real path, and too small to fill the
+/// memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
-/// Longest line of a table in bytes: its other columns may contain anything.
+/// Maximum length of a line of a table, in bytes; columns other than the path may contain anything.
 const MAX_ROW_BYTES: usize = 16 << 20;
 /// Number of characters of a line that a message shows.
 const SHOWN: usize = 120;
-/// Why a line with an unmatched quote is not used.
+/// The reason why a line with an unclosed quote is not used.
 const UNCLOSED: &str = "a quote is not closed in this line";
 
 /// The format of a list.
@@ -51,7 +52,8 @@ pub(super) fn read(path: &Path, format: Format) -> Result<Table> {
     rows.finish()
 }
 
-/// The line of a path that is not UTF-8 is kept, and is a broken image if no file has that name.
+/// Reads the lines of a `.txt` list. A line that is not UTF-8 is kept; it is a broken image unless
+/// a file has the lossily converted name.
 fn text_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<()> {
     let mut first = true;
     each_line(path, reader, |number, line| {
@@ -86,12 +88,12 @@ fn json_rows(path: &Path, reader: impl BufRead, rows: &mut Rows<'_>) -> Result<(
     })
 }
 
-/// Whether a path, relative to the folder of the list, names a file.
+/// Returns whether a path, relative to the folder of the list, names a file.
 fn is_file(list: &Path, file: &str) -> bool {
     list.parent().unwrap_or(Path::new("")).join(file).is_file()
 }
 
-/// Calls `row` for every non-empty line with its number, from 1, and its trimmed bytes.
+/// Calls `row` for every non-empty line, with its number, from 1, and its trimmed bytes.
 fn each_line(
     path: &Path,
     mut reader: impl BufRead,
@@ -121,7 +123,7 @@ fn each_line(
     Ok(())
 }
 
-/// How the lines of a table are split.
+/// How the lines of a table are split into fields.
 #[derive(Clone, Copy)]
 struct Dialect {
     delimiter: u8,
@@ -129,9 +131,9 @@ struct Dialect {
 }
 
 impl Dialect {
-    /// Determined from the first line. In a `.csv`, the delimiter is a comma, unless the line is a
-    /// known header with a different one. In a `.tsv`, quotes are ordinary characters, unless the
-    /// line begins with one: then its writer quotes every text.
+    /// Determines the dialect from the first line. In a `.csv`, the delimiter is a comma, unless
+    /// the line is a known header with a different delimiter. In a `.tsv`, quotes are ordinary
+    /// characters, unless the line begins with one, which shows that the writer quotes every text.
     fn of(format: Format, first: &[u8]) -> Self {
         if format == Format::Tsv {
             return Self { delimiter: b'\t', quoting: first.starts_with(b"\"") };
@@ -147,12 +149,12 @@ impl Dialect {
     }
 }
 
-/// What the first line determines for the others.
+/// What the first line determines for the other lines.
 #[derive(Clone, Copy)]
 struct Layout {
     dialect: Dialect,
     columns: Columns,
-    /// Number of fields.
+    /// Number of fields per line.
     width: usize,
 }
 
@@ -179,7 +181,7 @@ fn table_rows(
             layout.map_or_else(|| Dialect::of(format, &line), |Layout { dialect, .. }| dialect);
         let closed = fields.split(&line, dialect.delimiter, dialect.quoting);
         match layout {
-            // Without the first line, the meaning of the others is unknown.
+            // Without the first line, the meaning of the other lines is unknown.
             None if !closed => return Err(rows.problem(number, UNCLOSED)),
             None => {
                 let (known, is_header) = first_row(&fields, dialect, number, rows, path)?;
@@ -195,8 +197,8 @@ fn table_rows(
     Ok(())
 }
 
-/// Returns what the first line determines for the others, and whether it is a header; otherwise,
-/// it is an image.
+/// Returns what the first line determines for the other lines, and whether it is a header;
+/// otherwise, it is an image.
 fn first_row(
     fields: &Fields,
     dialect: Dialect,
@@ -237,9 +239,9 @@ fn first_row(
 
 /// Adds the image of a line.
 ///
-/// If the line has more or fewer fields than the first one, for example because of a comma without
-/// quotes, it is unclear which field is the label. The path is known if it comes first and is an
-/// image.
+/// If the line has more or fewer fields than the first one, for example because of an unquoted
+/// comma, it is unclear which field is the label. The path is still certain if it is the first
+/// field and names an image.
 fn push(
     fields: &Fields,
     layout: Layout,
@@ -259,7 +261,7 @@ fn push(
     }
     let file = String::from_utf8_lossy(file);
     let count = fields.len();
-    // A path by itself is an image without a label.
+    // A lone path is an image without a label.
     let is_regular = count == width || (count, width) == (1, 2);
     if !is_regular {
         let why = format!("the number of fields is {count} instead of {width}");

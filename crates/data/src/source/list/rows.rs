@@ -1,4 +1,4 @@
-//! The rows of a list while it is read: only names and labels are kept in memory.
+//! Collects the rows of a list while it is read. Only names and labels are kept in memory.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,10 +9,10 @@ use super::super::notices::Notices;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// The number for "no label" among the numbers of label texts.
+/// The number that stands for "no label" among the numbers of label texts.
 const NONE: u32 = u32::MAX;
 
-/// The rows so far; a label is the number of its text.
+/// The rows so far. Labels are stored as the numbers of their texts.
 pub(super) struct Rows<'a> {
     path: &'a Path,
     names: Names,
@@ -29,7 +29,7 @@ impl<'a> Rows<'a> {
         Self { path, names, labels, texts, notices: Notices::default(), first_lost: None }
     }
 
-    /// Returns the error of a list that cannot be read further.
+    /// Returns the error for a list that cannot be read further.
     pub(super) fn problem(&self, line: usize, problem: impl Into<String>) -> Error {
         Error::List { path: self.path.into(), line, problem: problem.into() }
     }
@@ -69,7 +69,7 @@ impl<'a> Rows<'a> {
         self.notices.lost.push(format!("line {line}"), problem);
     }
 
-    /// Returns the table; an error if no line could be used.
+    /// Returns the table, or an error if no line could be used.
     pub(super) fn finish(mut self) -> Result<Table> {
         if let (0, Some((line, problem))) = (self.names.len(), &self.first_lost) {
             return Err(self.problem(*line, problem.clone()));

@@ -1,4 +1,4 @@
-//! Column chunks: locating their pages and reading their bytes.
+//! Locates the pages of column chunks and reads their bytes.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::storage::Blob;
 
-/// Number of bytes requested at a time if only the short headers of pages are needed.
+/// Number of bytes requested at a time when only the short headers of pages are needed.
 const HEADER_BYTES: usize = 8 << 10;
 
-/// Locates the data pages of a column chunk with `rows` rows: from the page index of the file
-/// (`told`), or by reading one header after the other.
+/// Locates the data pages of a column chunk with `rows` rows, from the page index of the file
+/// (`told`) if that is valid, and otherwise by reading the headers one after the other.
 pub(super) fn pages(
     blob: &Shared,
     chunk: &ColumnChunkMetaData,
@@ -31,7 +31,8 @@ pub(super) fn pages(
     }
 }
 
-/// Whether the pages are inside the chunk and contain all of its rows, in order.
+/// Returns whether the pages are inside the chunk, are in order, and cover its rows from the first
+/// on.
 fn are_sound(pages: &[PageLocation], chunk: &ColumnChunkMetaData, rows: usize) -> bool {
     let (start, length) = chunk.byte_range();
     let inside = |page: &PageLocation| {
@@ -54,7 +55,8 @@ fn walk(blob: &Shared, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Vec<P
     while let Some(page) = reader.peek_next_page()? {
         let offset = headers.last.load(Ordering::Relaxed);
         if !page.is_dict {
-            // The columns that are read have one value per row, so levels are rows.
+            // The columns read here have one value per row, so the number of levels is the number
+            // of rows.
             let count = page.num_rows.or(page.num_levels).unwrap_or(0);
             let first_row_index = row as i64;
             pages.push(PageLocation {
@@ -102,7 +104,7 @@ impl ChunkReader for Shared {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        // The size is stated by the file, so it is checked before memory is allocated for it.
+        // The size comes from the file, so it is checked before memory is allocated for it.
         if start.checked_add(length as u64).is_none_or(|end| end > self.0.len()) {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -112,7 +114,8 @@ impl ChunkReader for Shared {
     }
 }
 
-/// Records where the reader read last, which it does not report: the header of a page.
+/// Records where the reader last started to read, which is the header of a page and which the
+/// reader itself does not report.
 struct Headers {
     blob: Shared,
     last: AtomicU64,
@@ -137,7 +140,7 @@ impl ChunkReader for Headers {
     }
 }
 
-/// A whole column chunk in memory: for short columns, this is one read instead of two per page.
+/// A whole column chunk in memory. For short columns, this takes one read instead of two per page.
 pub(super) struct SourcePart {
     start: u64,
     bytes: Bytes,
@@ -178,7 +181,7 @@ impl ChunkReader for SourcePart {
     }
 }
 
-/// A blob from a given offset on.
+/// Reads a blob from a given offset on.
 pub(super) struct Stream {
     blob: Arc<dyn Blob>,
     position: u64,

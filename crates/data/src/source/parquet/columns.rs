@@ -1,5 +1,5 @@
-//! Determines which columns contain images and labels, and what the library `datasets` states
-//! about them.
+//! Determines which columns contain images and labels, and reads the class names that the
+//! `datasets` library stores.
 
 use parquet::basic::Type;
 use parquet::file::metadata::FileMetaData;
@@ -10,19 +10,19 @@ const IMAGE_NAMES: [&str; 8] = ["image", "img", "jpg", "jpeg", "png", "webp", "b
 /// Names of the label column, the most likely first.
 const LABEL_NAMES: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 
-/// Indices of the relevant columns.
+/// Indices of the relevant leaf columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     /// The bytes of the images.
     pub(super) image: usize,
-    /// Their file names.
+    /// The file names of the images.
     pub(super) path: Option<usize>,
     pub(super) label: Option<usize>,
 }
 
 impl Columns {
-    /// Finds the columns of a schema; if no column can be identified as images, returns the names
-    /// of all.
+    /// Finds the columns of a schema. If no column can be identified as that of the images, returns
+    /// the names of all columns as the error.
     pub(super) fn find(schema: &SchemaDescriptor) -> Result<Self, String> {
         let plain = |i: usize| schema.column(i).max_rep_level() == 0;
         let path = |i: usize| schema.column(i).path().string();
@@ -62,15 +62,15 @@ fn is_group_of_bytes(path: &str) -> bool {
     path.ends_with(".bytes")
 }
 
-/// Whether the bytes of a column are not declared as text.
+/// Returns whether the bytes of a column are not declared to be text or anything else.
 fn is_binary(schema: &SchemaDescriptor, column: usize) -> bool {
     let column = schema.column(column);
     column.logical_type_ref().is_none()
         && column.converted_type() == parquet::basic::ConvertedType::NONE
 }
 
-/// Returns the names of the classes, from the description that `datasets` stores beside the
-/// schema.
+/// Returns the names of the classes from the description that the `datasets` library stores in the
+/// file's metadata.
 pub(super) fn class_names(metadata: &FileMetaData, label: &str) -> Option<Vec<String>> {
     let pairs = metadata.key_value_metadata()?;
     let text = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;

@@ -1,4 +1,4 @@
-//! One parquet file: it reads labels and paths when it is opened, and images in random order.
+//! Reads one parquet file: labels and paths when it is opened, and images by random access.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub(super) struct ImageFile {
     metadata: FileMetaData,
     columns: Columns,
     groups: Vec<Group>,
-    /// First row of each row group, and the number of rows.
+    /// First row of each row group, followed by the total number of rows.
     starts: Vec<usize>,
 }
 
@@ -46,13 +46,13 @@ struct Group {
     image: ColumnChunkMetaData,
     label: Option<ColumnChunkMetaData>,
     path: Option<ColumnChunkMetaData>,
-    /// The pages of `image` according to the page index of the file.
+    /// The pages of `image` as stated by the page index of the file.
     told: Option<Vec<PageLocation>>,
-    /// These pages, located when the first one is read.
+    /// The validated pages of `image`, located when the first one is read.
     pages: OnceLock<Vec<PageLocation>>,
 }
 
-/// What is read for all rows when a file is opened; empty without such a column.
+/// What is read of all rows when a file is opened. A list is empty if there is no such column.
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) labels: Vec<Option<String>>,
@@ -83,7 +83,8 @@ impl ImageFile {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
             starts.push(starts.last().copied().unwrap_or(0).saturating_add(rows));
         }
-        // An image takes more than a byte; a damaged count must not allocate memory.
+        // An image takes more than a byte, so a larger count is damaged. It must not lead to an
+        // allocation.
         if let Some(rows) = starts.last().filter(|rows| **rows > bytes) {
             return Err(failed(format!("announces {rows} rows in {bytes} bytes: it is damaged")));
         }
@@ -103,22 +104,22 @@ impl ImageFile {
         Ok(Self { path, bytes, blob, metadata, columns, groups, starts })
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub(super) fn len(&self) -> usize {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Size of the file.
+    /// Returns the size of the file in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// File name.
+    /// Returns the file name.
     pub(super) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Names of the classes, if the file states them.
+    /// Returns the names of the classes, if the file states them.
     pub(super) fn class_names(&self) -> Option<Vec<String>> {
         let label = self.metadata.schema_descr().column(self.columns.label?);
         class_names(&self.metadata, label.name())
@@ -128,8 +129,9 @@ impl ImageFile {
         Error::Parquet { path: self.path.clone(), problem }
     }
 
-    /// Reads labels and paths of all rows. An unreadable column affects no image: without labels,
-    /// its rows have none, and without paths, their names are their numbers.
+    /// Reads the labels and paths of all rows. An unreadable column affects no image: if its labels
+    /// cannot be read, a row has none, and if its path cannot be read, a row is named by its
+    /// number.
     ///
     /// # Errors
     /// Returns an error if the storage failed.
@@ -148,7 +150,8 @@ impl ImageFile {
         Ok(rows)
     }
 
-    /// Reads a column of numbers or strings as strings; empty if it is absent.
+    /// Reads a column of numbers or strings as strings; the result is empty if there is no such
+    /// column.
     fn column(&self, of: fn(&Group) -> Option<&ColumnChunkMetaData>) -> Result<Column> {
         let mut column = Column::default();
         for (number, group) in self.groups.iter().enumerate() {
@@ -167,7 +170,7 @@ impl ImageFile {
         Ok(column)
     }
 
-    /// Adds the values of a column chunk.
+    /// Adds the values of a column chunk to `column`.
     fn chunk(
         &self,
         group: usize,
@@ -194,7 +197,7 @@ impl ImageFile {
         }
     }
 
-    /// Number of rows of a row group.
+    /// Returns the number of rows of a row group.
     fn rows_of(&self, group: usize) -> usize {
         self.starts[group + 1] - self.starts[group]
     }
@@ -213,7 +216,7 @@ impl ImageFile {
         image.ok_or_else(|| self.failed(format!("row {row} holds no image")))
     }
 
-    /// Returns the pages of a row group's images; the first one begins with row 0.
+    /// Returns the pages of a row group's images. The first page begins with row 0.
     fn pages(&self, group: usize) -> ParquetResult<&[PageLocation]> {
         let rows = self.rows_of(group);
         let group = &self.groups[group];
@@ -224,7 +227,7 @@ impl ImageFile {
         Ok(group.pages.get_or_init(|| found))
     }
 
-    /// All images of a page.
+    /// Reads all images of a page.
     fn page(&self, group: usize, pages: &[PageLocation], page: usize) -> ParquetResult<Page> {
         let (chunk, rows) = (&self.groups[group].image, self.rows_of(group));
         let first = pages[page].first_row_index as usize;
@@ -238,7 +241,7 @@ impl ImageFile {
         let (count, ..) = reader.read_records(end - first, Some(&mut levels), None, &mut values)?;
         let max_level = chunk.column_descr().max_def_level();
         let mut values = values.into_iter();
-        // A required column has no levels.
+        // A required column has no definition levels.
         let is_there = |row: usize| levels.get(row).is_none_or(|&level| level == max_level);
         let images = (0..count).map(|row| if is_there(row) { values.next() } else { None });
         Ok(Page::new(images.collect()))
@@ -251,7 +254,7 @@ struct Column {
     texts: Vec<Option<String>>,
     /// Rows whose value cannot be read.
     unread: Named,
-    /// Why rows of some groups have no values at all, and how many rows.
+    /// Why the rows of some row groups have no values at all, and how many rows these are.
     problem: Option<(String, u64)>,
 }
 
@@ -274,7 +277,7 @@ impl Column {
             }
             let mut present = values.iter();
             for row in 0..rows {
-                // A required column has no levels.
+                // A required column has no definition levels.
                 let is_there = levels.get(row).is_none_or(|&level| level == max_level);
                 let value = if is_there { present.next() } else { None };
                 match value.map_or(Ok(None), &text) {
@@ -289,14 +292,14 @@ impl Column {
     }
 }
 
-/// A whole number as text.
+/// Converts an integer to text.
 fn whole(value: impl ToString) -> std::result::Result<Option<String>, String> {
     Ok(Some(value.to_string()))
 }
 
 /// Why a read failed.
 enum Why {
-    /// The error of the storage, which is more precise than that of the reader.
+    /// The error of the storage, which is more precise than that of the parquet reader.
     Storage(Error),
     /// The message of the reader, in one line.
     Reader(String),
@@ -323,7 +326,7 @@ fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> std::result::Result<T,
     }
 }
 
-/// Returns the message of the reader in one line, in a form for users.
+/// Rewrites the message of the reader for users, in one line.
 fn plain(said: &str) -> String {
     match said.split_once("Disabled feature at compile time: ") {
         Some((_, codec)) => {

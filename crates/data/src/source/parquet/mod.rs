@@ -21,21 +21,22 @@ use crate::error::{Error, Result};
 
 /// The images of one or more parquet files, in the order of file names and rows.
 ///
-/// The image is a column of bytes, or a group with a field `bytes` and optionally `path`, as the
-/// library `datasets` writes it: named `image` or `img`, or the only one of that kind. Its label
-/// is the column `label` (`labels`, `fine_label`, `cls`) with integers of any type, strings, or
-/// booleans (0 and 1); names of classes come from the description of the library, if there is one.
+/// The image column contains bytes, or is a group with a field `bytes` and optionally `path`, as
+/// the `datasets` library writes it. It is named `image` or `img` (or one of a few other common
+/// names), or is the only column of that kind. The label is the column `label` (`labels`,
+/// `fine_label`, `cls`) with integers of any type, strings, or booleans (0 and 1). Names of classes
+/// come from the description of the library, if there is one.
 ///
-/// Opening reads only labels and paths. Random access to an image decompresses its page, which is
-/// located through the page index of the file or the headers of its row group. A page contains
-/// about 1 MB of images in some files, and a whole row group in others. The most recently read
-/// pages are cached, up to `data.shard_cache_gb`; beyond that, memory is bounded by a page and its
+/// Opening reads only labels and paths. Reading an image decompresses its page, which is located
+/// through the page index of the file or the page headers of its row group. A page contains about 1
+/// MB of images in some files, and a whole row group in others. The most recently read pages are
+/// cached, up to `data.shard_cache_gb`. Beyond that, memory is bounded by one page and its
 /// dictionary per reader thread.
 pub struct Parquet {
     files: Vec<ImageFile>,
     /// Index of each file's first image.
     starts: Vec<usize>,
-    /// Paths stated by the rows; `row` if there is none.
+    /// Names of the images: `row/path`, or `row` if the row states no path.
     names: Names,
     labels: Labels,
     notices: Notices,
@@ -49,8 +50,8 @@ impl std::fmt::Debug for Parquet {
 }
 
 impl Parquet {
-    /// Opens one file, all `.parquet` files directly in a folder, or those whose name matches a
-    /// pattern, located in the same way as by [`Shards::open`](super::Shards::open).
+    /// Opens one file, all `.parquet` files directly in a folder, or those that match a pattern.
+    /// Paths are resolved in the same way as by [`Shards::open`](super::Shards::open).
     ///
     /// # Errors
     /// Returns an error if nothing matches, a file cannot be read or has no image column, or there
@@ -101,10 +102,10 @@ impl Parquet {
         Ok(Self { files, starts, names, labels, notices, cache })
     }
 
-    /// Returns the number of the file of image `index`, and its row in that file.
+    /// Returns the number of the file that contains image `index`, and its row in that file.
     fn find(&self, index: usize) -> Option<(usize, usize)> {
-        // An empty file starts at the same index as the next one; the last of equal starts is the
-        // right one.
+        // An empty file starts at the same index as the next one, so the last of several equal
+        // starts is the right one.
         let file = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         (index < self.len()).then(|| (file, index - self.starts[file]))
     }
@@ -141,8 +142,8 @@ impl Source for Parquet {
         self.notices.clone()
     }
 
-    /// Based on names, labels, and the sizes of the files; sizes of single images would require
-    /// reading all of them.
+    /// Depends on names, labels, and the sizes of the files; the sizes of single images would
+    /// require reading all of them.
     fn fingerprint(&self) -> String {
         let rows = (0..self.len()).map(|index| (self.name(index), self.label(index), 0));
         digest(self.files.iter().map(|file| (file.name(), None, file.bytes())).chain(rows))

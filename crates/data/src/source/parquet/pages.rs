@@ -1,8 +1,8 @@
-//! Pages, the smallest parts of a parquet file that can be read, and their cache.
+//! Pages, the smallest parts of a parquet file that can be read, and a cache of them.
 //!
-//! A page contains one image or thousands, as its writer chose, and must be decompressed as a
-//! whole. The most recently read ones are kept within a limit, so that reading in order, or a data
-//! set that fits, decompresses each page once.
+//! A page contains one image or thousands, depending on its writer, and can only be decompressed as
+//! a whole. The most recently read pages are kept within a limit, so that each page is decompressed
+//! once if images are read in order or the dataset fits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::error::Result;
 /// The images of one page, which share the memory of the page and its dictionary.
 pub(super) struct Page {
     images: Vec<Option<ByteArray>>,
-    /// Memory that it takes, with shared parts counted once.
+    /// Memory that the page takes, in bytes, with shared parts counted once.
     bytes: usize,
 }
 
@@ -29,19 +29,20 @@ impl Page {
         Self { images, bytes }
     }
 
-    /// Returns the image in a row of this page; `None` if it is null.
+    /// Returns the image in a row of this page, or `None` if it is null.
     pub(super) fn image(&self, row: usize) -> Option<Vec<u8>> {
         self.images.get(row)?.as_ref().map(|image| image.data().to_vec())
     }
 }
 
-/// File, row group and page.
+/// Numbers of the file, the row group, and the page.
 pub(super) type Key = (usize, usize, usize);
 
-/// A page that is cached or being read; other threads that need it wait for the lock.
+/// A page that is cached or being read. Other threads that need it wait for the lock.
 type Slot = Arc<Mutex<Option<Arc<Page>>>>;
 
-/// The most recently read pages, up to a limit. Beyond it, each thread holds the one it reads.
+/// The most recently read pages, up to a limit. Pages that do not fit are held only by the threads
+/// that use them.
 pub(super) struct PageCache {
     limit: usize,
     kept: Mutex<Kept>,
@@ -51,13 +52,13 @@ pub(super) struct PageCache {
 struct Kept {
     pages: HashMap<Key, Entry>,
     bytes: usize,
-    /// Counts accesses.
+    /// Number of accesses so far.
     now: u64,
 }
 
 struct Entry {
     slot: Slot,
-    /// 0 until it is read.
+    /// Size of the page; 0 until it is read.
     bytes: usize,
     used: u64,
 }
@@ -72,10 +73,10 @@ impl PageCache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the page `key`, which `read` reads unless it is cached.
+    /// Returns the page `key`, and calls `read` to read it unless it is cached.
     ///
     /// # Errors
-    /// Returns the errors of `read`; nothing is cached then.
+    /// Returns the error of `read`, in which case nothing is cached.
     pub(super) fn get(&self, key: Key, read: impl FnOnce() -> Result<Page>) -> Result<Arc<Page>> {
         let slot = self.kept().slot(key);
         let mut page = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,8 +109,8 @@ impl Kept {
 
     /// Records that the page `key` was read.
     fn add(&mut self, key: Key, bytes: usize) {
-        // It is absent if reading failed for another thread; what this thread read is then not
-        // cached.
+        // The entry is absent if reading failed for another thread. What this thread has read is
+        // then not cached.
         if let Some(entry) = self.pages.get_mut(&key).filter(|entry| entry.bytes == 0) {
             entry.bytes = bytes;
             self.bytes += bytes;

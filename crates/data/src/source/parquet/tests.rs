@@ -1,4 +1,4 @@
-//! Which parts of a parquet file are read, and when.
+//! Tests which parts of a parquet file are read, and when.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::storage::Blob;
 const ROWS: usize = 30;
 const IMAGE_BYTES: usize = 5000;
 
-/// Bytes that count how many of them were read.
+/// A blob that counts how many of its bytes are read.
 #[derive(Debug)]
 struct Counting(Vec<u8>, Arc<AtomicUsize>);
 
@@ -44,7 +44,8 @@ impl Blob for Counting {
     }
 }
 
-/// No image like another, and not to be compressed; every 7th is null, every 5th is the first.
+/// Returns an incompressible image. Every 7th is null, every 5th is equal to the first, and all
+/// others differ.
 fn image(number: usize) -> Option<Vec<u8>> {
     use rand_core::{Rng, SeedableRng};
     let seed = if number.is_multiple_of(5) { 0 } else { number as u64 };
@@ -53,7 +54,7 @@ fn image(number: usize) -> Option<Vec<u8>> {
     (!number.is_multiple_of(7)).then_some(bytes)
 }
 
-/// Two row groups of `ROWS` rows, some three images a page.
+/// Writes two row groups of `ROWS` rows, with about three images per page.
 fn bytes(version: WriterVersion, page_index: bool) -> Vec<u8> {
     let schema = "message m { OPTIONAL BYTE_ARRAY image; REQUIRED INT64 label; }";
     let properties = WriterProperties::builder()
@@ -104,7 +105,7 @@ fn opening_reads_no_images_and_an_image_reads_its_page() {
         assert_eq!(labels, expected);
         let opening = read.swap(0, Ordering::Relaxed);
         assert!(opening < whole / 20, "{layout:?}: {opening} of {whole}");
-        // The first image of a group without an index looks for its pages.
+        // Without a page index, reading the first image of a row group locates its pages.
         let cache = PageCache::new(0.0);
         let load = |row| file.image(row, 0, &cache).ok();
         load(1);
@@ -112,9 +113,9 @@ fn opening_reads_no_images_and_an_image_reads_its_page() {
         for row in [20, 2, 29, 21] {
             assert_eq!(load(row), image(row), "{layout:?} {row}");
             let bytes = read.swap(0, Ordering::Relaxed);
-            assert!(bytes < 8 * IMAGE_BYTES, "{layout:?} {row}: {bytes}"); // and its dictionary
+            assert!(bytes < 8 * IMAGE_BYTES, "{layout:?} {row}: {bytes}"); // with the dictionary
         }
-        // Kept pages are not read again, and hold the same.
+        // Cached pages have the same contents and are not read again.
         let cache = PageCache::new(1.0);
         let all = || (0..2 * ROWS).map(|row| file.image(row, 0, &cache).ok());
         assert!(all().eq((0..2 * ROWS).map(image)), "{layout:?}");
@@ -137,7 +138,7 @@ fn pages_are_found_as_the_index_tells_them() {
             let told = index.offset_index(0).unwrap().page_locations();
             assert!(told.len() > 5, "{}", told.len());
             assert_eq!(pages(&blob, chunk, ROWS, None).unwrap(), *told);
-            // An index that cannot be is not believed.
+            // An impossible page index is ignored.
             let mut wrong = told.clone();
             wrong[1].offset = -5;
             assert_eq!(pages(&blob, chunk, ROWS, Some(&wrong)).unwrap(), *told);

@@ -1,7 +1,7 @@
-//! The members of a tar archive in order: old, POSIX, and GNU headers, long names, sparse files in
-//! all four forms, and archives that were concatenated with `cat`.
+//! Reads the members of a tar archive in order. Supports old, POSIX, and GNU headers, long names,
+//! sparse files in all four forms, and archives that were concatenated with `cat`.
 //!
-//! We have our own reader because details matter here that others do not expose: the position of a
+//! This is a reader of our own because we need details that others do not expose: the position of a
 //! member's bytes, the block right before them, and whether an archive was truncated.
 
 use std::io;
@@ -24,21 +24,21 @@ pub(super) enum Kind {
     Other(&'static str),
 }
 
-/// A member; its bytes are read from the [`Archive`].
+/// A member, whose bytes are read from the [`Archive`].
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// The offset of its bytes, and how many are stored.
+    /// Offset of the member's bytes in the archive, and their number as stored (`size`).
     pub(super) offset: u64,
     pub(super) size: u64,
-    /// CRC-32 of the block right before its bytes.
+    /// CRC-32 of the block right before the member's bytes.
     pub(super) header: u32,
     pub(super) sparse: Option<Sparse>,
 }
 
 impl<R: Leap> Archive<R> {
-    /// Returns the next member; `None` after the last.
+    /// Returns the next member, or `None` after the last one.
     ///
     /// # Errors
     /// Returns an error if the stream cannot be read, ends before the archive does, or is not an
@@ -61,7 +61,7 @@ impl<R: Leap> Archive<R> {
                 }
                 _ => {
                     let fields = self.global.iter().filter(|(key, _)| {
-                        // A global name would apply to all members.
+                        // A global name would apply to all members, so it is ignored.
                         key.as_str() != "path" && key.as_str() != "linkpath"
                     });
                     for (key, value) in fields {
@@ -90,7 +90,7 @@ impl<R: Leap> Archive<R> {
         Ok(())
     }
 
-    /// The member of a header.
+    /// Creates the member that `header` and the extension headers `before` it describe.
     fn member(&mut self, header: &Header, size: u64, before: Before) -> io::Result<Entry> {
         let field = |key: &str| before.fields.get(key).map(Vec::as_slice);
         let size = field("size").and_then(number).unwrap_or(size);
@@ -121,35 +121,35 @@ fn kind(header: &Header, name: &str, before: &Before) -> Kind {
     let link = link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
     let link = link.map(|link| String::from_utf8_lossy(&link).into_owned()).unwrap_or_default();
     match header.entry_type().as_byte() {
-        0 if name.ends_with('/') => Kind::Folder, // as before there were types
+        0 if name.ends_with('/') => Kind::Folder, // in old archives, which have no type for folders
         b'1' => Kind::HardLink(link),
         b'2' => Kind::SymLink(link),
         b'3' | b'4' => Kind::Other("a device"),
         b'6' => Kind::Other("a pipe"),
         b'5' | b'D' => Kind::Folder,
         b'M' => Kind::Other("the rest of a file from another volume"),
-        b'V' => Kind::Folder, // the name of the volume
+        b'V' => Kind::Folder, // a volume label, which is skipped like a folder
         b'S' if header.as_gnu().is_none() => Kind::Other("a sparse file of an unknown kind"),
         byte if byte.is_ascii_uppercase() && byte != b'S' => Kind::Other("of an unknown kind"),
         _ => Kind::File,
     }
 }
 
-/// Returns the size in a header; an empty field is `None`.
+/// Returns the size in a header. An empty field counts as 0.
 fn size_of(header: &Header) -> io::Result<u64> {
     let empty = header.as_old().size.iter().all(|&byte| byte == 0 || byte == b' ');
     if empty { Ok(0) } else { header.entry_size() }
 }
 
-/// Returns a text without its terminating zero.
+/// Truncates the text at its terminating NUL byte, if there is one.
 fn c_text(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     bytes.truncate(end);
     bytes
 }
 
-/// Returns key and value of the first record of an extended header, `LENGTH KEY=VALUE\n`, and the
-/// rest. A value may contain anything, so only the length determines its end.
+/// Returns the key and the value of the first record of an extended header, `LENGTH KEY=VALUE\n`,
+/// and the remaining bytes. A value may contain anything, so only the length determines its end.
 fn record(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let space = bytes.iter().position(|&byte| byte == b' ')?;
     let length = usize::try_from(number(&bytes[..space])?).ok()?;

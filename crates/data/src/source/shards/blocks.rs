@@ -1,20 +1,20 @@
-//! The blocks of a tar archive in order, and the extension headers before a member.
+//! Reads the blocks of a tar archive in order, and the extension headers before a member.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use tar::Header;
 
-/// Size in bytes of the header before each member of a tar file.
+/// Size of the header of each member of a tar file, in bytes.
 pub(super) const HEADER_BYTES: usize = 512;
-/// Size of a block in bytes; everything in an archive consists of whole blocks.
+/// Size of a block, in bytes. Everything in an archive consists of whole blocks.
 pub(super) const BLOCK: u64 = HEADER_BYTES as u64;
-/// Longest extended header or long name.
+/// Maximum size of an extended header or a long name, in bytes.
 pub(super) const MAX_EXTENDED: u64 = 8 << 20;
 
 /// A stream that can skip bytes.
 pub(super) trait Leap: Read {
-    /// Skips `count` bytes, or fewer if the stream ends before.
+    /// Skips `count` bytes, or fewer if the stream ends earlier.
     fn leap(&mut self, count: u64) -> io::Result<()>;
 }
 
@@ -38,12 +38,13 @@ pub(super) struct Archive<R> {
     reader: R,
     /// Number of bytes read or skipped.
     pub(super) position: u64,
-    /// Number of bytes of the member that were not read, and up to the next block.
+    /// Number of bytes of the current member that have not been read, and of the `padding` after
+    /// them.
     pub(super) left: u64,
     pub(super) padding: u64,
     /// CRC-32 of the most recently read block.
     pub(super) last: u32,
-    /// A header that was already read.
+    /// A header that was read ahead.
     ahead: Option<Block>,
     /// Fields of global headers.
     pub(super) global: Fields,
@@ -52,13 +53,13 @@ pub(super) struct Archive<R> {
 /// Fields of extended headers, by their keys.
 pub(super) type Fields = BTreeMap<String, Vec<u8>>;
 
-/// The extension headers before a header, which describe its member.
+/// The contents of the extension headers before a header, which describe the same member.
 #[derive(Default)]
 pub(super) struct Before {
     pub(super) name: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
     pub(super) fields: Fields,
-    /// Pieces of a sparse file, from fields that may occur many times.
+    /// Offsets and lengths of the pieces of a sparse file, from fields that may occur many times.
     pub(super) pieces: Vec<u64>,
 }
 
@@ -77,7 +78,7 @@ impl<R: Leap> Archive<R> {
         self.reader
     }
 
-    /// Skips the rest of a member.
+    /// Skips the rest of the current member.
     pub(super) fn pass(&mut self) -> io::Result<()> {
         let rest = self.left.saturating_add(self.padding);
         (self.left, self.padding) = (0, 0);
@@ -88,7 +89,8 @@ impl<R: Leap> Archive<R> {
         Ok(())
     }
 
-    /// Reads the next block; `None` at the end of the stream, even within a block.
+    /// Reads the next block. Returns `None` at the end of the stream, even if that is within a
+    /// block.
     pub(super) fn block(&mut self) -> io::Result<Option<Block>> {
         let (mut block, mut filled) = ([0; HEADER_BYTES], 0);
         while filled < block.len() {
@@ -104,8 +106,8 @@ impl<R: Leap> Archive<R> {
         Ok(Some(block))
     }
 
-    /// Reads the next header. A block of zeros ends an archive; another archive may follow it, or
-    /// something that is not a header and is ignored.
+    /// Reads the next header. A block of zeros ends an archive. What follows it may be another
+    /// archive, or something that is not a header, which is ignored.
     pub(super) fn next_header(&mut self) -> io::Result<Option<Block>> {
         let mut ended = false;
         loop {
@@ -124,7 +126,7 @@ impl<R: Leap> Archive<R> {
         }
     }
 
-    /// Reads the whole content of a member that describes another one.
+    /// Reads the whole content of a member that describes another member.
     pub(super) fn content(&mut self, size: u64) -> io::Result<Vec<u8>> {
         if size > MAX_EXTENDED {
             return Err(invalid("an extended header"));
@@ -144,8 +146,8 @@ impl<R: Leap> Archive<R> {
         self.padding = size.next_multiple_of(BLOCK).saturating_sub(size);
     }
 
-    /// Skips the content of a member that may have none. For links, some programs write the size
-    /// of the target into the header, with no content after it.
+    /// Skips the content of a member that may have none. For links, some programs write the size of
+    /// the target into the header, but no content.
     pub(super) fn pass_content(&mut self, size: u64) -> io::Result<()> {
         if size == 0 {
             return Ok(());
@@ -160,7 +162,7 @@ impl<R: Leap> Archive<R> {
 }
 
 impl<R: Read> Read for Archive<R> {
-    /// Reads the bytes of the member.
+    /// Reads bytes of the current member.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = self.left.min(buffer.len() as u64) as usize;
         let count = self.reader.read(&mut buffer[..most])?;
@@ -174,7 +176,7 @@ fn is_zero(block: &Block) -> bool {
     block.iter().all(|&byte| byte == 0)
 }
 
-/// Whether the checksum is correct; old programs add signed bytes.
+/// Returns whether the checksum of a header is correct. Some old programs add up signed bytes.
 fn is_header(block: &Block) -> bool {
     let Ok(expected) = Header::from_byte_slice(block).cksum() else { return false };
     let bytes = block.iter().enumerate();

@@ -1,11 +1,11 @@
-//! The index of a shard in a separate file, `NAME.tar.index` beside `NAME.tar`: with it, a shard
-//! opens without being read, and every image is compared with its index entry.
+//! The index of a shard, in a file `NAME.tar.index` next to `NAME.tar`. With an index, a shard is
+//! opened without reading it, and every image that is read is compared with its entry.
 //!
-//! The format is text with one JSON value per line: an object with the format's name and version,
-//! the shard's size, the number of images, the notices, and the CRC-32 of the following lines and
-//! of the notices; then one array per image, `[offset, size, crc32 of the header, crc32 of the
-//! content, label or null, name]`, and for an image stored in pieces, its length and `[offset,
-//! length]` of each.
+//! The format is text with one JSON value per line. The first is an object with the name and
+//! version of the format, the size of the shard, the number of images, the notices, and the CRC-32
+//! of the following lines and of the notices. Each image then has an array
+//! `[offset, size, crc32 of the header, crc32 of the content, label or null, name]`; for an image
+//! stored in pieces, it also contains its length and the `[offset, length]` of each piece.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ struct Head {
 }
 
 impl Head {
-    /// The checksum of the lines after the head, and of the notices if there are any.
+    /// Computes the checksum of the lines after the head, and of the notices if there are any.
     fn checksum(body: &[u8], notices: &Notices) -> serde_json::Result<u32> {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(body);
@@ -50,7 +50,8 @@ impl Head {
     }
 }
 
-/// Offset, size, checksums of header and content, label, name; length and pieces.
+/// The entry of an image: offset, size, checksums of header and content, label, name, and
+/// optionally length and pieces.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line<'a>(
     u64,
@@ -62,10 +63,11 @@ struct Line<'a>(
     #[serde(default, skip_serializing_if = "Option::is_none")] Option<(u64, Vec<(u64, u64)>)>,
 );
 
-/// Loads the index beside `shard`, if there is one.
+/// Loads the index next to `shard`, if there is one.
 ///
 /// # Errors
-/// Returns an error if it is damaged, or if the size of the shard differs from that in the index.
+/// Returns an error if the index cannot be read or is damaged, or if the size of the shard differs
+/// from that in the index.
 pub(super) fn load(shard: &dyn Blob) -> Result<Option<Members>> {
     let place = place(shard.path());
     let io = |source| read_error(&place, source);
@@ -122,8 +124,8 @@ pub(super) fn place(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Lists the members of the plain shard at `path`, read from the shard itself, with checksums of
-/// their contents.
+/// Lists the members of the uncompressed shard at `path` by reading the shard itself, and computes
+/// the checksums of their contents. Also returns the size of the shard in bytes.
 ///
 /// # Errors
 /// Returns an error if the shard cannot be read, is truncated, or is compressed.
@@ -151,7 +153,7 @@ pub(super) fn measure(path: &Path) -> Result<(Members, u64)> {
 /// Writes the index of the shard at `path` atomically.
 ///
 /// # Errors
-/// Returns an error if it cannot be written.
+/// Returns an error if the index cannot be written.
 pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<()> {
     let place = place(path);
     let io = |source: std::io::Error| Error::Io { action: "write", path: place.clone(), source };
@@ -178,8 +180,8 @@ pub(super) fn store(path: &Path, members: &Members, shard_bytes: u64) -> Result<
     .map_err(io)
 }
 
-/// Writes an index beside each plain shard of `path`, read from the shard itself; returns the
-/// number of shards and of their images. `progress` is called after each one, with the number of all
+/// Writes an index next to each shard that `path` stands for. Returns the number of shards and the
+/// total number of their images. `progress` is called after each shard with the number of all
 /// shards.
 ///
 /// # Errors

@@ -9,11 +9,11 @@ use super::sparse::Sparse;
 /// One image of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Offset of its bytes.
+    /// Offset of its bytes in the shard.
     pub(super) offset: u64,
-    /// Number of bytes.
+    /// Number of stored bytes.
     pub(super) size: u64,
-    /// CRC-32 of the block before it, its header; `None` if it is not kept.
+    /// CRC-32 of the block before it, which is its header; `None` if that is not kept.
     pub(super) header: Option<u32>,
     /// CRC-32 of its bytes, if an index states it.
     pub(super) content: Option<u32>,
@@ -24,11 +24,11 @@ pub(super) struct Member {
 pub(super) struct Members {
     names: Names,
     members: Vec<Member>,
-    /// Label of each image as text, if there is one.
+    /// Label of each image as text, if it has one.
     pub(super) labels: Vec<Option<String>>,
-    /// Members that are stored in pieces, by position.
+    /// Pieces of the images that are stored as sparse files, by index.
     sparse: BTreeMap<usize, Sparse>,
-    /// Everything else that was found.
+    /// What was found besides images.
     pub(super) notices: Notices,
 }
 

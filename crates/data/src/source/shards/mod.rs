@@ -27,10 +27,10 @@ use crate::storage::{Blob, SpoolLimits, read_error};
 
 /// The images of one or more shards, in the order of shard names and members.
 ///
-/// A plain tar file is read in place with random access; with an index beside it ([`pack`],
-/// [`write_index`]), it opens immediately, and every image is compared with its index entry. A
-/// compressed one has no random access, so its images are kept in memory and, beyond a limit, in a
-/// temporary file.
+/// A plain tar file is read in place with random access. With an index next to it ([`pack`],
+/// [`write_index`]), it opens immediately, and every image is compared with its entry. A compressed
+/// file allows no random access, so its images are decompressed when it is opened, and kept in
+/// memory or, beyond a limit, in a temporary file.
 #[derive(Debug)]
 pub struct Shards {
     shards: Vec<Shard>,
@@ -46,15 +46,15 @@ struct Shard {
     /// File name, for messages.
     name: String,
     members: Members,
-    /// Location of the images' bytes: the shard itself, or its decompressed content.
+    /// Where the images' bytes are: the shard itself, or its decompressed contents.
     body: Box<dyn Blob>,
 }
 
 impl Shards {
-    /// Opens one shard, all shards directly in a folder, or those whose name matches a pattern
-    /// with `*` in the last part of the path or with braces (`{00..99}`), on this machine or, with
-    /// the feature `remote`, behind a URL (`https://`, `s3://`, `gs://`, `az://`); reads the
-    /// contents lists of all shards in parallel.
+    /// Opens one shard, all shards directly in a folder, or those that match a pattern with `*` in
+    /// the last part of the path or with braces (`{00..99}`). Shards may be on this machine or,
+    /// with the feature `remote`, behind a URL (`https://`, `s3://`, `gs://`, `az://`). The members
+    /// of all shards are listed in parallel.
     ///
     /// # Errors
     /// Returns an error if nothing matches; if a shard cannot be read, is truncated, or has
@@ -80,7 +80,7 @@ impl Shards {
         Ok(joined)
     }
 
-    /// Numbers the images of all shards.
+    /// Combines the images of all shards into one sequence.
     fn join(mut shards: Vec<Shard>, mut notices: Notices) -> Self {
         let (mut starts, mut len, mut texts) = (Vec::new(), 0, Vec::new());
         for shard in &mut shards {
@@ -93,10 +93,10 @@ impl Shards {
         Self { shards, starts, len, labels: Labels::from_texts(&texts), notices }
     }
 
-    /// Returns the shard of image `index`, and its position in that shard.
+    /// Returns the shard of image `index`, its position in that shard, and its member.
     fn find(&self, index: usize) -> Option<(&Shard, usize, &Member)> {
-        // An empty shard starts at the same index as the next one; the last of equal starts is the
-        // right one.
+        // An empty shard starts at the same index as the next one, so the last of several equal
+        // starts is the right one.
         let shard = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         let place = index - self.starts[shard];
         let member = self.shards[shard].members.get(place)?;
@@ -104,7 +104,7 @@ impl Shards {
     }
 }
 
-/// Reads the contents list: from the index beside the shard, or from the shard itself.
+/// Lists the members of a shard, from the index next to it or from the shard itself.
 fn open_shard(body: Box<dyn Blob>, limits: &SpoolLimits) -> Result<Shard> {
     let name = body.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     if scan::is_gzip(body.as_ref())? {
@@ -119,7 +119,7 @@ fn open_shard(body: Box<dyn Blob>, limits: &SpoolLimits) -> Result<Shard> {
 }
 
 impl Shard {
-    /// Returns the bytes of a member, if they still match those that were listed.
+    /// Returns the bytes of a member, or an error if they no longer match what was listed.
     fn load(&self, place: usize, member: &Member) -> Result<Vec<u8>> {
         let path = self.body.path();
         let io = |source| read_error(path, source);
@@ -128,7 +128,7 @@ impl Shard {
             self.body.read_at(member.offset, &mut bytes).map_err(io)?;
             return self.whole(place, bytes);
         };
-        // One read for both, because a remote shard then needs a single request.
+        // Header and content are read together, because a remote shard then needs a single request.
         let mut bytes = vec![0; HEADER_BYTES + member.size as usize];
         self.body.read_at(member.offset - HEADER_BYTES as u64, &mut bytes).map_err(io)?;
         let same = crc32fast::hash(&bytes[..HEADER_BYTES]) == header

@@ -1,8 +1,8 @@
-//! Packs images of any source into tar shards with indexes.
+//! Packs the images of a source into tar shards with indexes.
 //!
-//! Shard `i` contains images `i * n .. (i + 1) * n` of the source, so packing can stop anywhere
-//! and resume: a shard is written under a temporary name, read back and compared, renamed, and
-//! only then gets its index. A shard with an index is complete.
+//! Shard `i` contains images `i * n .. (i + 1) * n` of the source, so packing can stop anywhere and
+//! resume. A shard is written under a temporary name, read back and compared, renamed, and only
+//! then gets its index. A shard with a valid index is therefore complete.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,15 +19,16 @@ use super::index;
 use crate::error::{Error, Result};
 use crate::storage::LocalFile;
 
-/// Describes what a folder of shards was packed from; packing resumes only if this is unchanged.
+/// Name of the file that describes from what a folder of shards was packed. Packing resumes only if
+/// this is unchanged.
 const PLAN: &str = "pack.json";
 
-/// How [`pack`] divides images, and which problems it tolerates.
+/// How [`pack`] divides images into shards, and which problems it tolerates.
 #[derive(Debug, Clone)]
 pub struct PackOptions {
-    /// Images per shard; the last one may contain fewer.
+    /// Number of images per shard; the last shard may contain fewer.
     pub shard_images: usize,
-    /// Skip images that cannot be read instead of stopping at the first.
+    /// Whether to skip images that cannot be read instead of stopping at the first one.
     pub skip_unreadable: bool,
 }
 
@@ -43,13 +44,13 @@ impl Default for PackOptions {
 pub struct PackReport {
     /// Total number of shards.
     pub shards: usize,
-    /// Number of these that an earlier run had written.
+    /// Number of shards that an earlier run had already written.
     pub earlier: usize,
-    /// Images in all shards.
+    /// Number of images in all shards.
     pub images: usize,
-    /// Size of the newly written shards in bytes.
+    /// Total size of the newly written shards, in bytes.
     pub bytes: u64,
-    /// Images skipped by this run, with the reason.
+    /// Names of the images skipped by this run, each with the reason.
     pub skipped: Vec<(String, String)>,
 }
 
@@ -59,7 +60,7 @@ struct Plan {
     images: usize,
     shard_images: usize,
     skip_unreadable: bool,
-    /// Digest of names and labels, in order.
+    /// Digest of all names and labels, in order.
     names: String,
 }
 
@@ -70,9 +71,9 @@ struct Plan {
 /// `progress` is called with the number of images of each completed shard.
 ///
 /// # Errors
-/// Returns an error if `out` contains something else; if an image cannot be read (unless such
-/// images are skipped) or is not a file; or if a shard cannot be written or reads back
-/// differently. Completed shards are kept.
+/// Returns an error if `out` contains anything but shards of the same images with the same options;
+/// if an image cannot be read (unless such images are skipped) or does not come from a file; or if
+/// a shard cannot be written or reads back differently. Completed shards are kept.
 pub fn pack(
     source: &dyn Source,
     out: &Path,
@@ -114,7 +115,7 @@ fn plan(source: &dyn Source, options: &PackOptions, shard_images: usize) -> Plan
     }
 }
 
-/// Creates `out`, or checks that its contents belong to the same plan.
+/// Creates `out`, or checks that its contents were written according to the same plan.
 fn prepare(out: &Path, plan: &Plan) -> Result<()> {
     let problem = |problem: &str| Error::Path { path: out.into(), problem: problem.into() };
     let io = |action, path: &Path, source| Error::Io { action, path: path.into(), source };
@@ -142,7 +143,7 @@ fn prepare(out: &Path, plan: &Plan) -> Result<()> {
     }
 }
 
-/// One shard.
+/// Writes one shard.
 struct Packer<'a> {
     source: &'a dyn Source,
     options: &'a PackOptions,
@@ -165,7 +166,7 @@ impl Packer<'_> {
         written
     }
 
-    /// Writes the shard; returns the checksums of its images, in order, and the skipped ones.
+    /// Writes the shard, and returns the checksums of its images, in order, and the skipped images.
     fn write(&self, partial: &Path, range: Range<usize>) -> Result<Written> {
         let io = |source| Error::Io { action: "write", path: self.path.clone(), source };
         let file = BufWriter::with_capacity(1 << 20, File::create(partial).map_err(io)?);
@@ -188,7 +189,8 @@ impl Packer<'_> {
             if let Some(label) = self.source.label(index) {
                 let number = label.to_string();
                 append(&mut tar, &format!("{key}.cls"), number.as_bytes()).map_err(io)?;
-                // A name follows the number: the reader uses the later one.
+                // The name comes after the number because the reader uses the last label of an
+                // image.
                 if let Some(name) = self.source.class_names().get(label as usize) {
                     let json = serde_json::json!({ "label": name }).to_string();
                     append(&mut tar, &format!("{key}.json"), json.as_bytes()).map_err(io)?;
@@ -202,7 +204,7 @@ impl Packer<'_> {
         Ok(written)
     }
 
-    /// Returns the bytes of an image, and its extension.
+    /// Returns the bytes of an image and its extension.
     fn read(&self, index: usize) -> Result<(Vec<u8>, String)> {
         let Payload::Encoded(bytes) = self.source.load(index)? else {
             let problem = "drawn images have no files: write them with `simdino data synth`".into();
@@ -220,7 +222,7 @@ impl Packer<'_> {
         }
     }
 
-    /// Reads the shard back, compares it, and gives it its name and its index.
+    /// Reads the shard back, compares it with what was written, renames it, and writes its index.
     fn seal(&self, partial: &Path, written: Written) -> Result<PackReport> {
         let io = |source| Error::Io { action: "write", path: self.path.clone(), source };
         let (members, bytes) = index::measure(partial)?;
@@ -237,7 +239,7 @@ impl Packer<'_> {
     }
 }
 
-/// Returns the equivalent suffix that other shard readers know.
+/// Returns the equivalent extension that other readers of shards know.
 fn usual(extension: &str) -> &str {
     match extension {
         "jpe" | "jfif" | "jif" | "jfi" | "pjpeg" | "pjp" => "jpg",
@@ -260,8 +262,8 @@ fn append(tar: &mut Builder<impl Write>, name: &str, bytes: &[u8]) -> io::Result
     tar.append_data(&mut header, name, bytes)
 }
 
-/// Returns the key of a sample: its path without extension, made valid for a member's name and
-/// unique among the `taken` ones, to which it is added.
+/// Returns the key of a sample: its path without extension, made valid as the name of a member and
+/// unique among the keys in `taken`, to which it is added.
 fn key(name: &str, taken: &mut HashSet<String>) -> String {
     let path = Path::new(name);
     let stem = if is_image(path) { path.with_extension("") } else { path.into() };

@@ -1,8 +1,9 @@
 //! Determines which members of a shard belong together, and the label of each image.
 //!
-//! The members of a sample share their key: the name up to the first dot of its last part. If a
-//! key occurs once, its members may be anywhere. If it occurs again, only adjacent members form a
-//! sample, and a label is taken from there or not at all: never from another sample.
+//! The members of a sample share their key, which is the name up to the first dot of its last part.
+//! If a key occurs once, its members may be anywhere in the shard. If it occurs repeatedly, only
+//! adjacent members form a sample, and an image gets a label from its own sample or none at all,
+//! never from another one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,45 +14,45 @@ use super::sparse::Sparse;
 /// Maximum length of a chain of links.
 const MAX_LINKS: usize = 8;
 
-/// The content of a member, if it has its own.
+/// The content of a member, or the link by which it is found.
 #[derive(Debug, Clone)]
 pub(super) enum Content<T> {
     Own(T),
-    /// A hard link: the content of the member with this name before it.
+    /// A hard link: the content of the earlier member with this name.
     Before(String),
     /// A symbolic link: the content of the member with this name, at any position.
     Anywhere(String),
 }
 
-/// The label of a `.cls` or `.json` member; `None` without one; or the reason why it cannot be
-/// read.
+/// The label in a `.cls` or `.json` member, `None` if it states none, or the reason why it cannot
+/// be read.
 pub(super) type LabelText = Result<Option<String>, String>;
 
-/// The position of an image.
+/// Where the bytes of an image are.
 pub(super) type Place = (Member, Option<Sparse>);
 
 struct Found<T> {
     name: String,
-    /// Number of its run, which consists of adjacent members with the same key.
+    /// Number of the member's run, which consists of adjacent members with the same key.
     run: u32,
     content: Content<T>,
 }
 
-/// Members in the order in which they are read.
+/// The images and labels of a shard, in the order in which they are read.
 #[derive(Default)]
 pub(super) struct Samples {
     images: Vec<Found<Place>>,
     labels: Vec<Found<LabelText>>,
     run: u32,
-    /// Key and extensions of the run.
+    /// Key of the current run, and the `extensions` that have occurred in it.
     key: String,
     extensions: HashSet<String>,
     pub(super) notices: Notices,
 }
 
 impl Samples {
-    /// Continues with a member of this name: it belongs to the same run if it has its key and an
-    /// extension that the run does not have.
+    /// Registers the next member. It belongs to the current run if it has the same key and an
+    /// extension that has not occurred in the run; otherwise it starts a new run.
     pub(super) fn meet(&mut self, name: &str) {
         let (key, extension) = split(name);
         let same = self.key == key && !self.extensions.is_empty();
@@ -62,12 +63,12 @@ impl Samples {
         }
     }
 
-    /// Adds the most recent member, which is an image.
+    /// Adds the current member as an image.
     pub(super) fn image(&mut self, name: String, content: Content<Place>) {
         self.images.push(Found { name, run: self.run, content });
     }
 
-    /// Adds the most recent member, which contains a label.
+    /// Adds the current member as a label.
     pub(super) fn label(&mut self, name: String, content: Content<LabelText>) {
         self.labels.push(Found { name, run: self.run, content });
     }
@@ -89,8 +90,8 @@ impl Samples {
         let (mut shown, mut masks) = (Vec::with_capacity(images.len()), Vec::new());
         for image in &images {
             let (key, extension) = split(&image.0);
-            // `0001.seg.png` beside `0001.jpg` is not an image of its own; `IMG.2020.01.jpg` by
-            // itself is.
+            // `0001.seg.png` next to `0001.jpg` is not an image of its own, but `IMG.2020.01.jpg`
+            // without an `IMG.jpg` is.
             let is_shown = !extension.contains('.') || !plain.contains(key);
             if is_shown { shown.push(image) } else { masks.push(extension) }
         }
@@ -107,10 +108,10 @@ impl Samples {
     }
 }
 
-/// Members with their content, and those whose links lead nowhere.
+/// Name, run, and content of each member; and of members with broken links, name, run, and reason.
 type Followed<T> = (Vec<(String, u32, T)>, Vec<(String, u32, String)>);
 
-/// Replaces links by the content of their targets.
+/// Replaces links with the content of their targets.
 fn followed<T: Clone>(found: Vec<Found<T>>) -> Followed<T> {
     if found.iter().all(|member| matches!(member.content, Content::Own(_))) {
         let own = |Found { name, run, content }| match content {
@@ -150,15 +151,15 @@ fn followed<T: Clone>(found: Vec<Found<T>>) -> Followed<T> {
     (good, lost)
 }
 
-/// Labels by key, and by run for keys that occur more than once.
+/// The labels of a shard: by run for keys that several samples share, and by key for all others.
 struct LabelTable<'a> {
     by_key: HashMap<&'a str, Label<'a>>,
     by_run: HashMap<u32, Label<'a>>,
-    /// Keys that several samples share: whether each of these has its own label.
+    /// The keys that several samples share, and whether each of these samples has its own label.
     several: HashMap<&'a str, bool>,
 }
 
-/// A label, or the member from which it cannot be read, with the reason.
+/// A label, or the name of a member whose label cannot be read and the reason.
 type Label<'a> = Result<Option<&'a str>, (&'a str, &'a str)>;
 
 impl<'a> LabelTable<'a> {
@@ -175,7 +176,7 @@ impl<'a> LabelTable<'a> {
                 true => by_run.entry(*run).or_insert(Ok(None)),
                 false => by_key.entry(key).or_insert(Ok(None)),
             };
-            // The later one takes precedence, if it states anything.
+            // A later label takes precedence, unless it states none.
             if label != Ok(None) {
                 *of = label;
             }
@@ -183,7 +184,7 @@ impl<'a> LabelTable<'a> {
         Self { by_key, by_run, several }
     }
 
-    /// Returns the label of an image; records the reason if it cannot be read.
+    /// Returns the label of an image. If it cannot be read, records the reason in `unread`.
     fn of(&self, name: &str, run: u32, unread: &mut Named) -> Option<String> {
         let (key, _) = split(name);
         let label = match self.several.get(key) {
@@ -205,12 +206,14 @@ impl<'a> LabelTable<'a> {
     }
 }
 
-/// Returns the keys with labels that several samples share, and whether each sample has its own.
+/// Returns the keys with labels that several samples share, and whether each of these samples has
+/// its own label.
 fn several<'a>(
     images: &[&'a (String, u32, Place)],
     labels: &'a [(String, u32, LabelText)],
 ) -> HashMap<&'a str, bool> {
-    // The run of a key's images, of its classes and of its documents: a second one makes several.
+    // The first run of each key with an image, a `.cls`, or a `.json` member. A second run of one
+    // of these means that several samples share the key.
     let mut runs: HashMap<(&str, &str), u32> = HashMap::new();
     let mut several: HashMap<&str, bool> = HashMap::new();
     let images = images.iter().map(|(name, run, _)| (split(name).0, "", *run));
@@ -238,7 +241,7 @@ fn several<'a>(
     several
 }
 
-/// Splits the name of a member into key and extension.
+/// Splits the name of a member into its key and its extension.
 pub(super) fn split(name: &str) -> (&str, &str) {
     let name = normal(name);
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -248,7 +251,7 @@ pub(super) fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// Removes the `./` that some programs put before a name.
+/// Removes the leading `./` that some programs write.
 fn normal(mut name: &str) -> &str {
     while let Some(rest) = name.strip_prefix("./") {
         name = rest;
@@ -256,7 +259,7 @@ fn normal(mut name: &str) -> &str {
     name
 }
 
-/// Returns the name to which a symbolic link at `from` leads; `None` if it is outside of the
+/// Returns the name of the target `to` of a symbolic link at `from`, or `None` if it is outside the
 /// archive.
 pub(super) fn target(from: &str, to: &str) -> Option<String> {
     let folder = normal(from).rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -299,7 +302,8 @@ mod tests {
         }
     }
 
-    /// Labels of the images of members, which are named in order; a class is what stands behind `=`.
+    /// Returns the labels of the images among the named members, and the number of unread labels.
+    /// The label of a member follows `=`.
     fn labels(names: &str) -> (Vec<Option<String>>, u64) {
         let mut samples = Samples::default();
         for name in names.split(' ') {
@@ -334,7 +338,7 @@ mod tests {
             ("a.jpg a.cls=1 a.json=!", "-", 1),
             ("a.jpg a.cls=! a.json=x", "x", 0),
             ("a.jpg a.txt", "-", 0),
-            // The same key twice.
+            // The same key occurs twice.
             ("a.jpg a.cls=1 a.jpg a.cls=2", "1 2", 0),
             ("a.cls=1 a.jpg a.cls=2 a.jpg", "1 2", 0),
             ("a.jpg a.cls=1 b.jpg b.cls=3 a.jpg a.cls=2", "1 3 2", 0),

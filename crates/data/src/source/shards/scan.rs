@@ -1,8 +1,8 @@
-//! Reads the contents list of a WebDataset shard from the shard itself.
+//! Lists the contents of a WebDataset shard by reading the shard itself.
 //!
-//! The text after the first dot of a member's name determines its meaning: `.jpg` (or another
-//! image extension) is the image, `.cls` is its class as text, and `.json` is an object with a
-//! `label`. Everything else is counted.
+//! The extension of a member, after the first dot of its name, determines its meaning: `.jpg` (or
+//! another image extension) is the image, `.cls` is its class as text, and `.json` is an object
+//! with a `label`. Everything else is counted.
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -19,36 +19,36 @@ use super::samples::{Content, LabelText, Place, Samples, split, target};
 use crate::error::{Error, Result};
 use crate::storage::{Blob, Cursor, Spool, SpoolError, SpoolLimits, failure_in, read_error};
 
-/// Larger `.cls` and `.json` members are not read.
+/// Maximum size of a `.cls` or `.json` member, in bytes; larger ones are not read.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
 
-/// Whether the shard is compressed.
+/// Returns whether the shard is compressed.
 ///
 /// # Errors
-/// Returns an error if it cannot be read.
+/// Returns an error if the shard cannot be read.
 pub(super) fn is_gzip(shard: &dyn Blob) -> Result<bool> {
-    let mut magic = [0; 2]; // not by a cursor, which would fetch a block
+    let mut magic = [0; 2]; // read directly, because a cursor would fetch a whole block
     if shard.len() >= magic.len() as u64 {
         shard.read_at(0, &mut magic).map_err(|source| read_error(shard.path(), source))?;
     }
     Ok(magic == [0x1F, 0x8B])
 }
 
-/// Lists the images of a plain shard.
+/// Lists the images of an uncompressed shard.
 ///
 /// # Errors
-/// Returns an error if it cannot be read, is not a tar file, or ends early.
+/// Returns an error if the shard cannot be read, is not a tar file, or is truncated.
 pub(super) fn plain(shard: &dyn Blob) -> Result<Members> {
     let mut scan = Scan { path: shard.path(), spool: None, samples: Samples::default() };
     scan.run(&mut Archive::new(Cursor::new(shard)))?;
     Ok(scan.samples.finish())
 }
 
-/// Lists the images of a gzip-compressed shard, and stores their bytes with random access.
+/// Lists the images of a gzip-compressed shard, and decompresses them to a blob with random access.
 ///
 /// # Errors
-/// Returns an error if it cannot be read, is not a tar file, or ends early, or if there is no
-/// space for its images.
+/// Returns an error if the shard cannot be read, is not a tar file, or is truncated, or if there is
+/// no space for its images.
 pub(super) fn compressed(
     shard: &dyn Blob,
     limits: &SpoolLimits,
@@ -57,16 +57,16 @@ pub(super) fn compressed(
     let spool = Spool::new(shard.path(), limits);
     let mut scan = Scan { path: shard.path(), spool: Some(spool), samples: Samples::default() };
     scan.run(&mut archive)?;
-    // Reads everything after the last member, because reaching the end verifies the gzip checksum.
+    // Read everything after the last member, because the gzip checksum is verified only at the end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| scan.broken(e))?;
     let spool = scan.spool.take().unwrap_or_else(|| Spool::new(shard.path(), limits));
     Ok((scan.samples.finish(), spool.finish()?))
 }
 
-/// The members found so far.
+/// A scan of a shard, with the members found so far.
 struct Scan<'a> {
     path: &'a Path,
-    /// If present, image bytes are copied to it.
+    /// Receives a copy of the images' bytes, if present.
     spool: Option<Spool<'a>>,
     samples: Samples,
 }
@@ -139,7 +139,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Returns where an image's bytes are in the shard, or where they were copied to.
+    /// Returns where an image's bytes are in the shard, or in the spool to which they were copied.
     fn place<R: Leap>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<Place> {
         let (offset, size) = (entry.offset, entry.size);
         let sparse = entry.sparse.clone();
@@ -155,8 +155,8 @@ impl Scan<'_> {
     }
 }
 
-/// Returns the target of a member without its own content, or the reason why it has none; `None`
-/// for other members.
+/// Returns the target of a member that has no content of its own, or the reason why it has no
+/// target; `None` for other members.
 fn link<T>(entry: &Entry) -> Option<std::result::Result<Content<T>, String>> {
     match &entry.kind {
         Kind::File | Kind::Folder => None,
@@ -169,13 +169,14 @@ fn link<T>(entry: &Entry) -> Option<std::result::Result<Content<T>, String>> {
     }
 }
 
-/// Whether a member with this name contains a label.
+/// Returns whether a member with this name contains a label.
 fn is_label(name: &str) -> bool {
     let extension = split(name).1;
     ["cls", "json"].iter().any(|label| extension.eq_ignore_ascii_case(label))
 }
 
-/// Returns the label in a `.cls` or `.json` member; `None` in a JSON document without a `label`.
+/// Returns the label in a `.cls` or `.json` member, or `None` for a JSON document without a
+/// `label`.
 fn label_of(text: &[u8], extension: &str) -> LabelText {
     let Ok(text) = std::str::from_utf8(text) else { return Err("not a UTF-8 text".into()) };
     let trimmed = text.trim();

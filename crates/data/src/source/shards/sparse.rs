@@ -1,4 +1,4 @@
-//! Sparse files in archives: GNU tar's own form, and three in extended headers.
+//! Sparse files in archives: GNU tar's old format, and the three formats that use extended headers.
 
 use std::io;
 
@@ -7,18 +7,18 @@ use tar::Header;
 
 use super::blocks::{Archive, BLOCK, Before, Leap, MAX_EXTENDED, number};
 
-/// A file of which only some pieces are stored; the bytes between them are zeros.
+/// A file of which only some pieces are stored; the bytes between these are zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sparse {
     /// Size of the file in bytes.
     pub(super) len: u64,
-    /// Start and length of each piece; they are stored consecutively.
+    /// Offset and length of each piece in the file. The pieces are stored consecutively.
     pub(super) pieces: Vec<(u64, u64)>,
 }
 
 impl Sparse {
-    /// Whether the pieces are in order, inside the file, and contained in `stored` bytes, and
-    /// whether the size of the file is acceptable.
+    /// Returns whether the pieces are in order, inside the file, and contained in `stored` bytes,
+    /// and whether the file is not larger than images may be.
     pub(super) fn fits(&self, stored: u64) -> bool {
         let (mut end, mut sum) = (0_u64, 0_u64);
         for &(offset, length) in &self.pieces {
@@ -30,7 +30,7 @@ impl Sparse {
         end <= self.len && sum <= stored && self.len <= MAX_IMAGE_BYTES
     }
 
-    /// Expands the whole file from its stored bytes.
+    /// Assembles the whole file from its stored bytes. Returns `None` if these are too few.
     pub(super) fn expand(&self, stored: &[u8]) -> Option<Vec<u8>> {
         let mut whole = vec![0; usize::try_from(self.len).ok()?];
         let mut rest = stored;
@@ -44,13 +44,13 @@ impl Sparse {
     }
 }
 
-/// Stored bytes and their positions.
+/// The number of stored bytes, and their places in the file.
 type Stored = (u64, Sparse);
 
 impl<R: Leap> Archive<R> {
-    /// Returns how a sparse file is stored: the outer value is `None` for other files, and the
-    /// inner one if that is invalid. Reads the part of its map that precedes its bytes, which
-    /// remain to be read or skipped.
+    /// Returns how a sparse file is stored. The outer value is `None` for other files, and the
+    /// inner one if the map is invalid. If the map precedes the content, it is read; the content
+    /// itself remains to be read or skipped.
     pub(super) fn sparse(
         &mut self,
         header: &Header,
@@ -78,7 +78,7 @@ impl<R: Leap> Archive<R> {
         Ok(Some(numbers.zip(len).and_then(|(numbers, len)| whole(size, len, &numbers))))
     }
 
-    /// Reads the map in a header of GNU tar's own format and in the blocks after it.
+    /// Reads the map in a header of GNU tar's old format and in the blocks after it.
     fn old_map(&mut self, gnu: &tar::GnuHeader) -> io::Result<Option<Vec<u64>>> {
         let mut numbers = Vec::new();
         let mut good = true;
@@ -102,8 +102,8 @@ impl<R: Leap> Archive<R> {
         Ok(good.then_some(numbers))
     }
 
-    /// Reads the map in decimal numbers, one per line, before the bytes; also returns its size in
-    /// bytes.
+    /// Reads the map before the content, which has one decimal number per line. Also returns the
+    /// size of the map in bytes.
     fn map_before(&mut self, size: u64) -> io::Result<(Option<Vec<u64>>, u64)> {
         let (mut text, mut bytes) = (Vec::new(), 0);
         while bytes < size.min(MAX_EXTENDED) {
@@ -125,8 +125,8 @@ impl<R: Leap> Archive<R> {
     }
 }
 
-/// Converts offsets and lengths to the pieces of a file of `len` bytes, of which `stored` are
-/// present.
+/// Converts alternating offsets and lengths to the pieces of a file of `len` bytes, of which
+/// `stored` are present. Returns `None` if these do not fit.
 fn whole(stored: u64, len: u64, numbers: &[u64]) -> Option<Stored> {
     let pieces: Vec<(u64, u64)> =
         numbers.as_chunks::<2>().0.iter().map(|&[offset, length]| (offset, length)).collect();
