@@ -1,13 +1,14 @@
-//! Tells the program which commit it is built from: `SIMDINO_COMMIT`, and `SIMDINO_DIRTY` where the
-//! sources differ from it. Without git, or outside of its repository, both are absent.
+//! Sets the environment variables `SIMDINO_COMMIT`, the commit that the program is built from, and
+//! `SIMDINO_DIRTY`, if the sources differ from that commit. Both are unset if git is missing or the
+//! workspace is not the top level of a repository.
 //!
-//! Runs again when HEAD moves, or when a source of the workspace changes.
+//! The script reruns when HEAD moves or a source of the workspace changes.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the program is made of, relative to the root of the workspace.
+/// The sources of the program, relative to the root of the workspace.
 const SOURCES: [&str; 5] = ["crates", "Cargo.toml", "Cargo.lock", ".cargo", "configs"];
 
 fn main() {
@@ -21,7 +22,7 @@ fn main() {
         return;
     }
     for path in git.where_head_is().iter().chain(&sources(root)) {
-        // Cargo takes a missing file for one that changes all the time.
+        // Cargo would rerun the script on every build for a missing file.
         if path.exists() {
             println!("cargo:rerun-if-changed={}", path.display());
         }
@@ -34,7 +35,7 @@ fn main() {
     }
 }
 
-/// Sources of all crates, without their tests.
+/// Returns the source paths of all crates, without their tests, and those of the workspace.
 fn sources(root: &Path) -> Vec<PathBuf> {
     let crates = std::fs::read_dir(root.join("crates")).into_iter().flatten().flatten();
     let parts = |dir: PathBuf| ["src", "cpp", "build.rs", "Cargo.toml"].map(|part| dir.join(part));
@@ -43,27 +44,28 @@ fn sources(root: &Path) -> Vec<PathBuf> {
     sources
 }
 
-/// git in a folder.
+/// Runs git in a folder.
 struct Git<'a>(&'a Path);
 
 impl Git<'_> {
-    /// What a command prints; none where it fails or prints nothing.
+    /// Returns the output of a git command; `None` if it fails or prints nothing.
     fn says(&self, words: &[&str]) -> Option<String> {
         let mut git = Command::new("git");
-        // Looking must not write the index.
+        // `git status` would otherwise refresh the index file.
         let output =
             git.arg("--no-optional-locks").args(words).current_dir(self.0).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         (output.status.success() && !text.is_empty()).then_some(text)
     }
 
-    /// Whether the folder is the top of a repository, not a part of someone else's.
+    /// Returns whether the folder is the top level of a repository, rather than nested in another.
     fn owns_root(&self) -> bool {
         let top = self.says(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
         top.is_some_and(|top| top.canonicalize().ok() == self.0.canonicalize().ok())
     }
 
-    /// Files that change when HEAD does; in a worktree, HEAD is its own and branches are shared.
+    /// Returns the files that change when HEAD moves. In a worktree, HEAD is separate and branches
+    /// are shared, so git resolves the paths.
     fn where_head_is(&self) -> Vec<PathBuf> {
         let path = |name: &str| {
             let path = self.says(&["rev-parse", "--git-path", name])?;
@@ -73,7 +75,8 @@ impl Git<'_> {
         let Some(branch) = self.says(&["symbolic-ref", "--quiet", "HEAD"]) else { return files };
         match path(&branch) {
             Some(loose) if loose.is_file() => files.push(loose),
-            // Packed: the next commit makes a file of its own, in the first of these folders that is there.
+            // The branch is packed: the next commit creates its loose file, in the nearest parent
+            // folder that exists.
             Some(packed) => {
                 files.extend(path("packed-refs"));
                 files

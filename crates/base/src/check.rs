@@ -1,10 +1,11 @@
-//! The one way to state a check of a config: a [`Check`] collects the keys whose values break a
-//! rule, each with what to do about it.
+//! Validation of config values: a [`Check`] collects the keys whose values break a rule, each with
+//! a message that states the rule.
 
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;
 
-/// An invalid value: its key, relative to the section that is checked, and what it must be.
+/// An invalid value: its key, relative to the checked section, and a message that says what the
+/// value must be.
 pub type Problem = (&'static str, String);
 
 /// Collects invalid values. An absent value ([`None`]) breaks no rule.
@@ -28,13 +29,13 @@ pub type Problem = (&'static str, String);
 #[derive(Debug, Default)]
 pub struct Check(Vec<Problem>);
 
-/// A whole number, or the absence of one.
+/// An integer, or `None`.
 pub trait Whole {
-    /// Returns the number, if there is one.
+    /// Returns the integer, or `None` if it is absent.
     fn whole(self) -> Option<i128>;
 }
 
-/// Implements [`Whole`] for integer types, which differ only in their size.
+/// Implements [`Whole`] for integer types and their `Option`s.
 macro_rules! whole {
     ($($ty:ty),*) => {$(
         impl Whole for $ty {
@@ -52,14 +53,15 @@ macro_rules! whole {
 whole!(i64, u32, u64, usize);
 
 impl Check {
-    /// Requires that a rule holds; `what` says what the value must be, and what it is.
+    /// Requires that `holds` is true. Otherwise, `what` returns the message, which says what the
+    /// value must be and what it is.
     pub fn that(&mut self, key: &'static str, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.0.push((key, what()));
         }
     }
 
-    /// Requires a finite number above 0.
+    /// Requires a finite number greater than 0.
     pub fn positive(&mut self, key: &'static str, value: impl Into<Option<f64>>) {
         self.number(key, value, |x| x > 0.0 && x.is_finite(), "must be greater than 0");
     }
@@ -69,12 +71,12 @@ impl Check {
         self.number(key, value, |x| x >= 0.0 && x.is_finite(), "must not be negative");
     }
 
-    /// Requires a number from 0 to 1.
+    /// Requires a number from 0 to 1, both included.
     pub fn fraction(&mut self, key: &'static str, value: impl Into<Option<f64>>) {
         self.number(key, value, |x| (0.0..=1.0).contains(&x), "must be between 0 and 1");
     }
 
-    /// Requires a number from 0 to below 1.
+    /// Requires a number of at least 0 and below 1.
     pub fn below_one(&mut self, key: &'static str, value: impl Into<Option<f64>>) {
         self.number(key, value, |x| (0.0..1.0).contains(&x), "must be at least 0 and below 1");
     }
@@ -110,7 +112,8 @@ impl Check {
         });
     }
 
-    /// Requires `low <= high` with both of them in a range, or above its start if `open`.
+    /// Requires a finite range `[low, high]` with `low <= high`, within `least..=most`. If `open`,
+    /// `least` itself is excluded; `most` may be infinite.
     pub fn ordered(
         &mut self,
         key: &'static str,
@@ -126,12 +129,12 @@ impl Check {
         });
     }
 
-    /// Adds the problems of another check.
+    /// Appends the problems of another check.
     pub fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
         self.0.extend(problems);
     }
 
-    /// Returns the invalid values, in the order in which they were found.
+    /// Returns the collected problems, in the order in which they were found.
     pub fn problems(self) -> Vec<Problem> {
         self.0
     }
@@ -141,7 +144,7 @@ impl Check {
 mod tests {
     use super::*;
 
-    /// What a rule says about a value; empty if it holds.
+    /// Returns the message of a rule about a value; empty if the rule holds.
     fn said(rule: impl FnOnce(&mut Check)) -> String {
         let mut check = Check::default();
         rule(&mut check);

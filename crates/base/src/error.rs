@@ -5,9 +5,8 @@ use std::error::Error;
 
 /// Returns an error and its causes on one line, joined by `: `, the outermost first.
 ///
-/// A cause with which the line already ends is not repeated, because many errors quote their
-/// cause. Of a message with several lines, only the first non-empty one is used: libtorch appends
-/// its stack.
+/// A cause that the line already ends with is not repeated, because many errors quote their cause.
+/// Only the first non-empty line of each message is used: libtorch appends a stack trace.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = first_line(&error.to_string());
     let mut cause = error.source();
@@ -26,8 +25,8 @@ fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error").to_owned()
 }
 
-/// Returns the message of a panic caught by [`std::panic::catch_unwind`]; `None` if it is not
-/// text.
+/// Returns the message of a panic caught by [`std::panic::catch_unwind`], or `None` if the payload
+/// is not a string.
 pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))

@@ -1,4 +1,4 @@
-//! Writes files atomically: they are either complete or absent.
+//! Atomic file writes: a file is either complete or absent.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Replaces the contents of the file `path` by these bytes.
+/// Atomically replaces the contents of the file `path` with `bytes`.
 ///
 /// # Errors
-/// As [`replace_atomic`].
+/// Same as for [`replace_atomic`].
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// Replaces the contents of the file `path` by what `write` writes.
+/// Atomically replaces the contents of the file `path` with what `write` writes.
 ///
 /// # Errors
-/// As [`replace_atomic`].
+/// Same as for [`replace_atomic`].
 pub fn write_atomic_with<E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
@@ -31,14 +31,16 @@ pub fn write_atomic_with<E: From<io::Error>>(
     })
 }
 
-/// Replaces the file `path` by one that `make` writes under the name it receives, which is that of
-/// an empty file in the same folder. That file is flushed to disk and renamed, so a reader of
-/// `path` sees the old file or the new one, never part of one, even after a power cut. It has the
-/// permissions of any new file.
+/// Atomically replaces the file `path` with one that `make` writes.
+///
+/// `make` receives the path of an empty temporary file in the same folder. That file is then
+/// flushed to disk and renamed to `path`, so a reader sees either the old file or the new one,
+/// never a partial one, even after a power failure. It has the permissions of any new file.
 ///
 /// # Errors
 /// Returns an error if the folder does not exist or is not writable, the disk is full, or `make`
-/// fails; the old file is then unchanged, and nothing is left behind.
+/// fails; the old file is then unchanged, and nothing is left behind. An error of
+/// [`flush_folder`] is also returned, although the file has been replaced by then.
 pub fn replace_atomic<E: From<io::Error>>(
     path: &Path,
     make: impl FnOnce(&Path) -> Result<(), E>,
@@ -53,19 +55,20 @@ pub fn replace_atomic<E: From<io::Error>>(
         Ok(())
     };
     if let Err(error) = finish() {
-        // What counts is the first error.
+        // Report the original error, not a failure to clean up.
         let _ = fs::remove_file(&unfinished);
         return Err(error);
     }
     Ok(flush_folder(folder)?)
 }
 
-/// Flushes the entries of a folder to disk, so that a rename in it survives a power cut. On systems, file
-/// systems, and folders where that is not possible or not allowed, nothing happens: what was written is
-/// complete all the same.
+/// Flushes the entries of a folder to disk, so that a rename in it survives a power failure.
+///
+/// Does nothing where the system, the file system, or the permissions of the folder rule this out:
+/// the files themselves are complete either way.
 ///
 /// # Errors
-/// Returns an error if the disk fails.
+/// Returns an error if the folder does not exist or the disk fails.
 pub fn flush_folder(folder: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
@@ -76,18 +79,20 @@ pub fn flush_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a folder cannot be flushed, rather than that it failed.
+/// Returns whether `error` means that flushing a folder is unsupported or not permitted, rather
+/// than that it was attempted and failed.
 fn is_refusal(error: &io::Error) -> bool {
-    // What file systems answer that do not know this: EINVAL, and ENOTSUP of Linux and macOS.
+    // File systems that do not support this return EINVAL or ENOTSUP (95 on Linux, 45 and 102 on
+    // macOS).
     matches!(
         error.kind(),
         ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied
     ) || matches!(error.raw_os_error(), Some(95 | 45 | 102))
 }
 
-/// Creates an empty file with a unique name. It is hidden, so that readers of the folder do not
-/// mistake it for content. Processes on other machines may have the same number and share the
-/// folder.
+/// Creates an empty file with a unique name next to `path`. The name is hidden, so that readers of
+/// the folder do not mistake it for content. A name that exists is skipped: a process on another
+/// machine that shares the folder may have the same process ID.
 fn unfinished(folder: &Path, path: &Path) -> io::Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;
@@ -135,7 +140,7 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "the tensor is gone");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["a.txt"]);
-        // A folder in the way of the rename, and a folder that is not there.
+        // A folder is in the way of the rename, the parent folder is missing, and there is no name.
         fs::create_dir_all(folder.path().join("b/full")).unwrap();
         assert!(write_atomic(&folder.path().join("b"), b"x").is_err());
         assert!(write_atomic(&folder.path().join("c/a.txt"), b"x").is_err());

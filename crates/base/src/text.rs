@@ -1,9 +1,9 @@
-//! Text of unknown origin, made fit for a terminal.
+//! Escapes untrusted text so that it is safe to print on a terminal.
 
 use std::borrow::Cow;
 
-/// Returns text, such as the name of a file, on one line and without anything that a terminal would obey
-/// or that changes the direction of what follows: `\n`, `\u{1b}`.
+/// Escapes the characters that a terminal would act on: control characters, line separators, and
+/// bidirectional marks. The result is a single line, so text such as a file name can be printed.
 ///
 /// ```
 /// assert_eq!(base::printable("a photo.jpg"), "a photo.jpg");
@@ -24,7 +24,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters, ends of lines, and marks of direction.
+/// Returns whether `c` is a control character, a line separator, or a bidirectional mark.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')

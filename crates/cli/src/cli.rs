@@ -1,5 +1,5 @@
-//! The commands of the program, and the module of each. The arguments of a command are defined
-//! next to it, in `commands/`.
+//! The list of commands, and the dispatch to their modules. The arguments of each command are
+//! defined next to its implementation, in `commands/`.
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -18,36 +18,36 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// One verb a variant.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a backbone on images without labels
     Train(commands::train::Args),
     /// Measure what a backbone learned
     Eval(Box<commands::eval::Args>),
-    /// List the numbers of the paper with the commands that measure them, and put ours beside them
+    /// List the numbers of the paper with the commands that measure them, and compare ours
     Reproduce(commands::reproduce::Args),
     /// Measure how good masks, boxes, and tracks in files are, without a network
     Score(commands::score::Args),
     /// Write the features of images to a file
     Embed(commands::embed::Args),
-    /// Turn weights of DINO, DINOv2, timm or Hugging Face into a file of simdino
+    /// Convert weights of DINO, DINOv2, timm, or Hugging Face to a file of simdino
     Import(commands::import::Args),
-    /// Write a backbone as a folder that timm, transformers or DINOv2 open
+    /// Write a backbone as a folder that timm, transformers, or DINOv2 can open
     Export(commands::export::Args),
     /// Show what is in a checkpoint, weights of any kind, a run, a data source, or this machine
     Inspect(commands::inspect::Args),
-    /// Make the synthetic images, find broken ones, pack and index shards
+    /// Draw synthetic images, find broken images, and pack and index shards
     Data(commands::data::Args),
-    /// Study the coding rate on made-up or saved features
+    /// Study the coding rate on synthetic or saved features
     Analyze(commands::analyze::Args),
-    /// Draw pictures to look at
+    /// Draw pictures of augmentations, features, and tracked objects
     Picture(commands::picture::Args),
     /// Train a grid of settings, and write one table and page about all runs
     Study(commands::study::Args),
     /// Write one HTML page about a run
     Report(commands::report::Args),
-    /// Print a config with every default, all that is wrong with it, or a recipe
+    /// Print a config with every default, all of its problems, or a recipe
     Config(commands::config::Args),
     /// Measure speed and memory
     Bench(commands::bench::Args),
@@ -55,10 +55,10 @@ pub enum Command {
     Completions(commands::completions::Args),
 }
 
-/// Runs one verb.
+/// Runs a command.
 ///
 /// # Errors
-/// Whatever stopped it, with the exit code.
+/// Returns the failure that stopped the command, which includes the exit code.
 pub fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => commands::train::run(&args),

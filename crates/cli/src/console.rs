@@ -18,13 +18,14 @@ use crate::failure::{Context, Failure, Result};
 use crate::progress::draws_bars;
 pub use crate::progress::progress;
 
-/// The bar and the pace, then how training goes; together less wide than most terminals.
+/// Two lines: the bar with the pace, then the training progress. Each fits most terminals.
 const TEMPLATE: &str = "{pos}/{len} {bar:20} {prefix}\n{wide_msg}";
 
-/// Prints an answer on standard output. A reader that has gone away, such as `head`, is no failure.
+/// Prints the result of a command on standard output. A closed pipe, such as that of `head`, is not
+/// an error.
 ///
 /// # Errors
-/// If the output cannot be written for another reason, such as a full disk.
+/// Returns an error if the output cannot be written for another reason, such as a full disk.
 pub fn answer(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -35,14 +36,14 @@ pub fn answer(text: &str) -> Result<()> {
     }
 }
 
-/// Says something on standard error, which is not part of the answer.
+/// Prints a message on standard error, which is not part of the result.
 pub fn note(sentence: &str) {
-    // Nobody is left to be told when standard error is gone.
+    // If standard error is closed, there is nowhere left to report that.
     let _ = writeln!(io::stderr(), "simdino: {}", printable(sentence));
 }
 
-/// Says which images of a set were skipped. One that several networks or protocols meet is named once;
-/// images of two sets may have the same name.
+/// Prints a warning for each skipped image of a set. An image that several networks or protocols
+/// skip is named only once. `set` keeps images of the same name in different sets apart.
 pub fn name_skipped(set: &str, images: &[BrokenImage]) {
     static NAMED: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +54,7 @@ pub fn name_skipped(set: &str, images: &[BrokenImage]) {
     }
 }
 
-/// Shows records as they come.
+/// The terminal output of a training run, with an optional log file.
 #[derive(Debug, Default)]
 pub struct Console {
     bar: Option<ProgressBar>,
@@ -63,27 +64,27 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console without progress so far.
+    /// Creates a console without a progress bar.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A console that writes to its file alone: that of a process beside the first.
+    /// Creates a console that writes only to its log file, for processes other than the first.
     pub fn silent() -> Self {
         Self { silent: true, ..Self::default() }
     }
 
-    /// Writes every line to the end of a file, too, from now on.
+    /// Also appends every line to a file from now on.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         self.log = Some(file.context(|| format!("{}: cannot open the log", path.display()))?);
         Ok(())
     }
 
-    /// Shows progress from now on, of a run that has done `start` of `total_steps` steps.
+    /// Starts showing the progress of a run that has completed `start` of `total_steps` steps.
     pub fn start(&mut self, start: u64, total_steps: u64) {
         self.total_steps = Some(total_steps);
         if self.silent || !draws_bars() {
@@ -98,7 +99,7 @@ impl Console {
         self.bar = Some(bar);
     }
 
-    /// A sentence among the progress.
+    /// Prints a message above the progress bar.
     pub fn note(&self, sentence: &str) {
         let sentence = &*printable(sentence);
         self.log(sentence);
@@ -113,17 +114,17 @@ impl Console {
 
     fn log(&self, line: &str) {
         if let Some(mut file) = self.log.as_ref() {
-            // The log is a courtesy: what a run needs is in its other files, which are checked.
+            // The log is best effort: everything a run needs is in files whose errors are reported.
             let _ = writeln!(file, "{line}");
         }
     }
 
-    /// Something the user should look at.
+    /// Prints a warning.
     pub fn warn(&self, sentence: &str) {
         self.note(&format!("warning: {sentence}"));
     }
 
-    /// Shows a record: a training step's in the bar or on a line, another's on a line.
+    /// Shows a record: a training step in the bar if there is one, anything else on its own line.
     pub fn record(&self, record: &Record) {
         if record.get("train/skipped").is_none() {
             return self.note(&other_line(record));
@@ -139,17 +140,18 @@ impl Console {
         bar.set_message(progress);
     }
 
-    /// Leaves the bar as it is and takes no more records into it.
+    /// Stops updating the bar and leaves it on the screen.
     pub fn finish(&self) {
         if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
             bar.abandon();
-            // The bar leaves the cursor at its end.
+            // The bar leaves the cursor at the end of its line.
             let _ = writeln!(io::stderr());
         }
     }
 }
 
-/// How training goes: the loss, its terms, and where the coding rate stands; what is there of it.
+/// Formats the training progress: the loss, its terms, and the position of the coding rate, as far
+/// as the record has them.
 fn progress_words(record: &Record) -> String {
     let get = |name: &str| record.get(name);
     if get("loss/total").is_none() {
@@ -174,7 +176,7 @@ fn progress_words(record: &Record) -> String {
     parts.join(" ")
 }
 
-/// How fast it goes and what it takes; what is there of it.
+/// Formats the learning rate, speed, memory, and remaining time, as far as the record has them.
 fn pace_words(record: &Record) -> String {
     let get = |name: &str| record.get(name);
     let memory = get("memory/device_gb").or_else(|| get("memory/process_gb"));
@@ -188,7 +190,7 @@ fn pace_words(record: &Record) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// A record that is not of a training step, such as a probe's.
+/// Formats a record that is not of a training step, such as that of a probe.
 fn other_line(record: &Record) -> String {
     let values: Vec<String> = record
         .values
@@ -215,7 +217,7 @@ fn probe_name(name: &str) -> &str {
     }
 }
 
-/// Seconds as hours, minutes and seconds.
+/// Formats seconds as `h:mm:ss`. Values that are not valid durations become `0:00:00`.
 fn clock(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds.round()).map_or(0, |d| d.as_secs());
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)

@@ -1,21 +1,21 @@
-//! Errors that stop a command: sentences for the terminal, and the exit code.
+//! The error type of commands: sentences for the terminal, and an exit code.
 
 use std::any::Any;
 use std::error::Error;
 
 use base::error_chain;
 
-/// Exit code of a run that failed.
+/// Exit code of a command that failed.
 const FAILED: u8 = 1;
-/// Exit code of wrong usage or a wrong config.
+/// Exit code of a wrong command line or an invalid config.
 const USAGE: u8 = 2;
 /// Exit code of a run that a signal stopped after its checkpoint was written.
 pub const STOPPED: u8 = 3;
 
-/// The runner's result.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// Sentences for the user, one per line, and the exit code.
+/// An error that stops a command: sentences for the user, one per line, and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     code: u8,
@@ -23,45 +23,46 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The command failed.
+    /// Creates the failure of a command that was called correctly.
     pub fn failed(sentence: impl Into<String>) -> Self {
         Self { code: FAILED, lines: vec![sentence.into()] }
     }
 
-    /// The command line or the config is wrong.
+    /// Creates the failure of a wrong command line or an invalid config.
     pub fn usage(sentence: impl Into<String>) -> Self {
         Self { code: USAGE, lines: vec![sentence.into()] }
     }
 
-    /// All that is wrong with a config, one problem a line.
+    /// Creates a failure that lists all problems of a config, one per line.
     pub fn problems(lines: Vec<String>) -> Self {
         Self { code: USAGE, lines }
     }
 
-    /// A signal stopped the run; its checkpoint is written.
+    /// Creates the failure of a run that a signal stopped after its checkpoint was written.
     pub fn stopped(sentence: impl Into<String>) -> Self {
         Self { code: STOPPED, lines: vec![sentence.into()] }
     }
 
-    /// Adds a sentence.
+    /// Appends a sentence.
     pub fn and(mut self, sentence: String) -> Self {
         self.lines.push(sentence);
         self
     }
 
-    /// The exit code.
+    /// Returns the exit code.
     pub fn code(&self) -> u8 {
         self.code
     }
 
-    /// The sentences.
+    /// Returns the sentences.
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
 }
 
-/// An error of a library fails the command: the error and all its causes on one line. What is wrong
-/// with a config, with a value of the model or with the name of a file is wrong usage.
+/// Converts an error of a library to a failure that shows the error and all its causes on one line.
+/// An invalid config, an invalid value of the model, and an unknown file extension count as usage
+/// errors.
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let any = &error as &dyn Any;
@@ -79,12 +80,12 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
-/// Says what was being done when a lower error came.
+/// Adds context to an error: what was being done when it occurred.
 pub trait Context<T> {
-    /// Puts `what` and a colon before the error.
+    /// Prefixes the error with `what` and a colon.
     ///
     /// # Errors
-    /// The error, with `what` before it.
+    /// Returns the original error as a failure, with the prefix.
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,31 +1,33 @@
-//! What the values of label images mean, as commands and configs say it.
+//! The meaning of the values of label images, as given by commands and configs.
 
 use std::path::Path;
 
 use data::dense::{DenseOptions, LabelRules, Preset};
 
-/// Exactly one of `preset`, `classes`, `label_map`, and `palette` is given.
+/// The options that define what label values mean. At most one of `preset`, `classes`, `label_map`,
+/// and `palette` may be given.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LabelMeaning<'a> {
-    /// A dataset whose label values and file names are known, by its name.
+    /// Name of a dataset whose label values and file names are known.
     pub preset: Option<&'a str>,
     /// Number of classes.
     pub classes: Option<u16>,
-    /// Label values that are ignored, with `classes`.
+    /// Label values that are ignored; used with `classes`.
     pub ignore: &'a [u16],
-    /// With `classes`, 0 is ignored and 1 is the first class.
+    /// Whether 0 is ignored and 1 is the first class; used with `classes`.
     pub reduce_zero_label: bool,
-    /// A file with a class for each label value.
+    /// File with a class for each label value.
     pub label_map: Option<&'a Path>,
-    /// A file with the colors of the classes.
+    /// File with the colors of the classes.
     pub palette: Option<&'a Path>,
 }
 
 impl LabelMeaning<'_> {
-    /// How files are paired and values read, and the same in words; `None` if nothing is given.
+    /// Returns how files are paired and label values are read, with a description in words; `None`
+    /// if nothing is given.
     ///
     /// # Errors
-    /// A file cannot be read, or there are no classes or too many.
+    /// Returns an error if a file cannot be read, or if there are no classes or too many.
     pub fn options(&self) -> data::Result<Option<(DenseOptions, String)>> {
         let known = Preset::ALL.iter().find(|(name, _)| Some(*name) == self.preset);
         if let Some((name, preset)) = known {

@@ -1,5 +1,5 @@
-//! The `simdino` command: the only crate that prints, reads the command line or the environment,
-//! or knows YAML. Each command has its own file in `commands/`.
+//! The program `simdino`. This is the only crate that prints, reads the command line or the
+//! environment, or parses YAML. Each command has its own file or folder in `commands/`.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that the program may have open at a time, if the system allows so many.
+/// Number of open files that the program asks for; the system's hard limit may be lower.
 const OPEN_FILES: u64 = 65_536;
 
 fn main() -> ExitCode {
@@ -36,8 +36,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Raises the limit of open files, which many systems set to 1024 or less for old programs' sake. Shards,
-/// sockets, and libtorch's workers each need some; where the limit stays, an error names it.
+/// Raises the soft limit on open files, which many systems keep at 1024 or less for compatibility.
+/// Shards, sockets, and libtorch's workers all use file descriptors. Failing to raise the limit is
+/// ignored: an operation that exceeds it later reports the error.
 fn allow_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let allowed = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));

@@ -1,4 +1,4 @@
-//! The progress of a command: a bar on a terminal, and now and then a line elsewhere.
+//! The progress of a command: a bar on a terminal, and an occasional line elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -6,26 +6,29 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Time between two lines where no bar is drawn.
+/// Minimum time between two lines where no bar is drawn.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// Whether standard error shows a bar that is drawn again and again. A notebook lends its commands a
-/// terminal, but keeps everything that is written there; with `TERM=dumb`, nothing can be drawn over.
+/// Returns whether standard error can show a bar that is redrawn in place.
+///
+/// A notebook runs commands in a terminal but keeps all of its output, so each redraw would be
+/// visible. With `TERM=dumb`, lines cannot be overwritten.
 pub fn draws_bars() -> bool {
     let notebook = std::env::var_os("JPY_PARENT_PID").is_some();
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     io::stderr().is_terminal() && !notebook && !dumb
 }
 
-/// The parts of some work that are done.
+/// The progress of a task that consists of many parts.
 pub struct Progress {
     bar: ProgressBar,
     what: &'static str,
-    /// When the last line was printed; none if there is a bar.
+    /// When the last line was printed; `None` if there is a bar.
     lines: Option<Mutex<Instant>>,
 }
 
-/// Shows the progress of work of `total` parts; `what` says what they are, and what becomes of them.
+/// Starts showing the progress of a task of `total` parts. `what` names them and what is done with
+/// them, such as `images read`.
 pub fn progress(total: usize, what: &'static str) -> Progress {
     let draws = draws_bars();
     let target = match draws {
@@ -41,24 +44,24 @@ pub fn progress(total: usize, what: &'static str) -> Progress {
 }
 
 impl Progress {
-    /// So many parts are done.
+    /// Sets the number of parts that are done.
     pub fn set_position(&self, done: u64) {
         self.bar.set_position(done);
         self.say();
     }
 
-    /// So many more parts are done.
+    /// Adds `more` to the number of parts that are done.
     pub fn inc(&self, more: u64) {
         self.bar.inc(more);
         self.say();
     }
 
-    /// There are so many parts.
+    /// Sets the total number of parts.
     pub fn set_length(&self, total: u64) {
         self.bar.set_length(total);
     }
 
-    /// All is done.
+    /// Finishes the task and removes the bar.
     pub fn finish_and_clear(&self) {
         self.bar.finish_and_clear();
     }
@@ -68,13 +71,14 @@ impl Progress {
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = line(&self.bar, self.what, last.elapsed()) {
             *last = Instant::now();
-            // Nobody is left to be told when standard error is gone.
+            // If standard error is closed, there is nowhere left to report that.
             let _ = writeln!(io::stderr(), "simdino: {line}");
         }
     }
 }
 
-/// The line that is due after this time.
+/// Returns the line to print if the last one was `since` ago; `None` if it is too early or the task
+/// is done.
 fn line(bar: &ProgressBar, what: &str, since: Duration) -> Option<String> {
     let (done, total) = (bar.position(), bar.length().unwrap_or(0));
     (since >= PAUSE && done < total).then(|| format!("{what}: {done} of {total}"))

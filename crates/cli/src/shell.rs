@@ -1,6 +1,6 @@
-//! Commands as one types them.
+//! Formats command lines for the shell.
 
-/// `simdino` and these words, as one types them in a shell.
+/// Returns the shell command line that runs `simdino` with the arguments `words`, quoted as needed.
 pub fn typed(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+".contains(c);

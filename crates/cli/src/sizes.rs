@@ -1,4 +1,4 @@
-//! The image size in an evaluation.
+//! The image size of an evaluation.
 
 use std::path::Path;
 
@@ -11,28 +11,30 @@ use crate::config;
 use crate::failure::{Failure, Result};
 use crate::weights::run_of;
 
-/// Side of the central square in the published protocols of DINO and DINOv2, after a resize to 256;
-/// whatever size positions are made for.
+/// Side of the center crop in the published protocols of DINO and DINOv2, which follows a resize to
+/// 256. It does not depend on the image size that the positional embedding was made for.
 const CROP: i64 = 224;
 
-/// Sizes as one types them.
+/// Image sizes on the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Sizes {
-    /// Shorter side before the center crop, in pixels; by default as the run's probe, or 8/7 of the
-    /// crop (256 for 224), rounded up to a multiple of 8
+    /// Shorter side before the center crop, in pixels; by default that of the run's probe, or 8/7
+    /// of the crop (256 for 224), rounded up to a multiple of 8
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     resize: Option<u32>,
-    /// Side of the center crop, in pixels; by default as the run's probe, or 224, less where the
-    /// network's own images are smaller
+    /// Side of the center crop, in pixels; by default that of the run's probe, or 224, or less if
+    /// the network was made for smaller images
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     crop: Option<u32>,
 }
 
 impl Sizes {
-    /// The transform of an evaluation of `model`, whose weights stand at `weights`.
+    /// Returns the transform for an evaluation of `model`, whose weights are at `weights`. Sizes
+    /// that were not given are those of the run's probe, or of the published protocols.
     ///
     /// # Errors
-    /// Sizes that were typed and cannot be.
+    /// Returns an error if the crop does not consist of whole patches, or if both sizes are given
+    /// and the crop exceeds the resize.
     pub fn transform(&self, weights: &Path, model: &ModelConfig) -> Result<EvalTransform> {
         let probe = probe_of_run(weights);
         let usual = probe.map_or_else(|| crop(model), |probe| probe.crop);
@@ -51,10 +53,10 @@ impl Sizes {
     }
 }
 
-/// Refuses a side that `model` cannot cut into patches.
+/// Checks that a crop consists of whole patches of `model`.
 ///
 /// # Errors
-/// Neither none, nor part of a patch can be used.
+/// Returns an error if `crop` is 0 or not a multiple of the patch size.
 pub fn whole_patches(crop: u32, model: &ModelConfig) -> Result<()> {
     let patch = model.patch_size;
     match crop > 0 && i64::from(crop) % patch == 0 {
@@ -65,19 +67,20 @@ pub fn whole_patches(crop: u32, model: &ModelConfig) -> Result<()> {
     }
 }
 
-/// The transform in words.
+/// Describes the transform in words.
 pub fn words(transform: EvalTransform) -> String {
     let EvalTransform { resize, crop } = transform;
     format!("shorter side to {resize} pixels, center crop of {crop}")
 }
 
-/// The side that a network sees by default: at most 224 pixels, in whole patches.
+/// Returns the default crop: the image size of the network, but at most [`CROP`] (or a single patch
+/// if that is larger), rounded down to whole patches.
 fn crop(model: &ModelConfig) -> u32 {
     let side = model.image_size.min(CROP.max(model.patch_size));
     u32::try_from(side / model.patch_size * model.patch_size).unwrap_or(u32::MAX)
 }
 
-/// What the probe of the run used that `weights` belong to, if they do.
+/// Returns the transform of the probe of the run that `weights` belong to, if they belong to one.
 fn probe_of_run(weights: &Path) -> Option<EvalTransform> {
     let text = std::fs::read_to_string(run_of(weights)?.join("config.resolved.yaml")).ok()?;
     Some(probe_transform(&config::of_run(&text).ok()?))

@@ -1,5 +1,4 @@
-//! Opens a backbone from any weight file or run, and prints the assumptions that were made about
-//! it.
+//! Opens a backbone from a weight file or a run, and prints the assumptions made about it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +8,11 @@ use tch::Device;
 use crate::console::note;
 use crate::failure::Result;
 
-/// Reads the teacher at `path`, or the network whose keys begin with `prefix`, and says what the file
-/// does not.
+/// Reads the teacher at `path`, or the network whose keys begin with `prefix`, and prints what had
+/// to be assumed because the file does not state it.
 ///
 /// # Errors
-/// As [`simdino::weights::open`].
+/// Same as for [`simdino::weights::open`].
 pub fn open(path: &Path, prefix: Option<&str>, device: Device) -> Result<PretrainedBackbone> {
     let policy = ImportPolicy { prefix: prefix.map(str::to_owned), ..ImportPolicy::default() };
     let options = LoadOptions { policy, ..LoadOptions::default() };
@@ -22,7 +21,7 @@ pub fn open(path: &Path, prefix: Option<&str>, device: Device) -> Result<Pretrai
     Ok(weights)
 }
 
-/// Says on the console what no file told.
+/// Prints what had to be assumed about the network because no file states it.
 pub fn say_assumed(weights: &PretrainedBackbone) {
     if !weights.assumed.is_empty() {
         let (path, what) = (weights.report.path.display(), weights.assumed.join("; "));
@@ -30,9 +29,10 @@ pub fn say_assumed(weights: &PretrainedBackbone) {
     }
 }
 
-/// The run that weights belong to: the path itself, or a folder above a checkpoint or a file of it.
+/// Returns the folder of the run that the weights at `path` belong to: the path itself, or the
+/// nearest run up to three folders above it.
 pub fn run_of(path: &Path) -> Option<PathBuf> {
-    // RUN/checkpoints/step-00000010/teacher.safetensors
+    // The deepest path is RUN/checkpoints/step-00000010/teacher.safetensors.
     let mut folders = path.ancestors().take(4);
     folders.find(|folder| folder.join("config.resolved.yaml").is_file()).map(Path::to_owned)
 }

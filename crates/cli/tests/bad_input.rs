@@ -1,4 +1,5 @@
-//! Wrong input gives one clear sentence, the right exit code, and leaves nothing behind.
+//! Tests that invalid input gives one clear sentence and the right exit code, and leaves nothing
+//! behind.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -8,7 +9,8 @@ use std::fs;
 
 use common::{Bench, stderr};
 
-/// Fails with `code`, says each of `words`, and makes no run.
+/// Checks that a command fails with `code`, that its message contains each of `words`, and that it
+/// creates no run.
 fn check(bench: &Bench, code: i32, args: &[&str], words: &[&str]) {
     let message = bench.fails(code, args);
     for word in words {
@@ -30,7 +32,8 @@ fn data_that_is_not_there() {
     check(&bench, 1, &train("data.path=missing-*.tar"), &["missing-*.tar"]);
 }
 
-/// A config that another file or machine would make right fails with 1, not as wrong usage does with 2.
+/// A config that would be valid with other files or on another machine fails with exit code 1, not
+/// with code 2 like wrong usage.
 #[test]
 fn what_does_not_fit_this_machine_is_no_wrong_usage() {
     let bench = Bench::new();
@@ -65,7 +68,8 @@ fn broken_images_among_good_ones_are_skipped_counted_and_named() {
     fs::write(good.join("text.jpg"), "not a picture").unwrap();
     fs::write(good.join("empty.jpg"), "").unwrap();
     image::RgbImage::new(1, 1).save(good.join("one_pixel.png")).unwrap();
-    // 84 images, 2 epochs of 5 steps of 16: not every image is drawn in one epoch, so train longer
+    // An epoch has 5 steps of 16 images, fewer than the 84 images, so one epoch would not see them
+    // all.
     let output = bench.run(&["train", "tiny.yaml", "train.epochs=6"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let listed = fs::read_to_string(bench.path("runs/tiny/bad_images.tsv")).unwrap();
@@ -96,7 +100,7 @@ fn too_many_broken_images_are_found_by_a_dry_run() {
     bench.ok(&[&dry[..], &["data.max_bad_fraction=0.5"]].concat());
     let message = bench.fails(1, &["train", "tiny.yaml", "train.checkpoint_every=100"]);
     assert!(message.contains("`simdino data check` names all of them"), "{message}");
-    // Nothing is lost if the next run takes the place of one that stopped so early.
+    // The next run may replace one that stopped so early, because nothing is lost.
     fs::remove_dir_all(broken).unwrap();
     let output = bench.run(&["train", "tiny.yaml"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -115,7 +119,7 @@ fn a_run_that_cannot_become_longer_says_how_to_train_longer() {
                    init.head=true";
     assert!(message.contains("train.epochs was 2, is 3") && message.contains(command), "{message}");
     bench.ok(&command.split(' ').skip(1).collect::<Vec<_>>());
-    // The file that names the newest checkpoint stands for it.
+    // The file `latest` stands for the checkpoint that it names.
     let seen = bench.ok(&["inspect", "runs/tiny/checkpoints/latest"]);
     assert!(seen.starts_with("checkpoint      runs/tiny/checkpoints/step-00000010"), "{seen}");
     let other = ["train", "tiny.yaml", "optim.base_lr=0.5", "--resume", "auto"];
@@ -140,7 +144,7 @@ fn a_batch_larger_than_the_data() {
     let train = |last: &'static str| ["train", "tiny.yaml", "train.batch_size=96", last];
     let words = ["96", "80 images", "train.batch_size=80 "];
     check(&bench, 1, &train("train.accumulate=1"), &words);
-    // What is advised keeps to the groups of the loss and the passes of a step.
+    // The suggested batch size fits the groups of the loss and the passes of a step.
     let words = ["80 images", "train.batch_size=72 ", "a multiple of 24"];
     check(
         &bench,

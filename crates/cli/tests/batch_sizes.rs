@@ -1,10 +1,11 @@
-//! The held trade-off neither collapses nor keeps views apart, in small and in large batches, without other settings.
+//! Tests that the held trade-off neither collapses nor keeps views apart, with the same settings
+//! for small and large batches.
 
 mod common;
 
 use common::{Bench, lines, stderr};
 
-/// Settings of `configs/demo.yaml` that do not depend on the batch, for smaller crops.
+/// Settings of `configs/demo.yaml` that do not depend on the batch size, with smaller crops.
 const SETTINGS: [&str; 13] = [
     "data.path=train/images",
     "data.cache=decoded",
@@ -21,7 +22,7 @@ const SETTINGS: [&str; 13] = [
     "optim.momentum_teacher=0.97",
 ];
 
-/// Trains on batches of some size, and checks the second half of the run.
+/// Trains with the batch size `batch`, and checks the second half of the run.
 fn views_agree_and_features_spread(bench: &Bench, batch: u32, epochs: u32) {
     let own = [
         format!("run.name=batch-{batch}"),

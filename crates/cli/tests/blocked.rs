@@ -1,4 +1,5 @@
-//! Sources that never answer, and files that are not regular: a run skips them or ends on request.
+//! Tests of sources that never respond and of files that are not regular: a run skips them or stops
+//! on request.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -17,14 +18,14 @@ fn make_pipes(paths: &[PathBuf]) {
     assert!(Command::new("mkfifo").args(paths).status().unwrap().success());
 }
 
-/// Puts another link in the place of one, at once.
+/// Atomically replaces a symbolic link with one to `to`.
 fn lead(link: &Path, to: &str) {
     let fresh = link.with_extension("fresh");
     symlink(to, &fresh).unwrap();
     fs::rename(fresh, link).unwrap();
 }
 
-/// Waits until no line was added to a file for a while: what was prepared ahead is used up then.
+/// Waits until a file has not grown for three seconds. By then, prefetched images are used up.
 fn wait_until_stuck(path: &Path) {
     let size = || fs::metadata(path).map_or(0, |about| about.len());
     let mut last = (size(), Instant::now());
@@ -36,8 +37,9 @@ fn wait_until_stuck(path: &Path) {
     }
 }
 
-/// So many shards are opened for each read. Behind the link they turn into pipes that nobody writes to:
-/// every read blocks in the system, where no flag reaches it.
+/// More shards than are kept open, so that some are opened anew for each read. Redirecting the link
+/// turns them into pipes without a writer: such a read blocks in a system call, where no flag is
+/// checked.
 #[test]
 fn a_signal_ends_a_run_whose_source_never_answers() {
     let bench = Bench::without_images();

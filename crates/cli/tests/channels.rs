@@ -1,4 +1,5 @@
-//! Images of other than three channels through the real binary, from TIFF files to features.
+//! Tests of images with other than three channels, from TIFF files to features, with the real
+//! binary.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -10,11 +11,11 @@ use std::path::Path;
 use common::Bench;
 use serde_json::Value;
 
-/// Side of the images.
+/// Side of the images, in pixels.
 const SIDE: u16 = 40;
 
-/// A TIFF file without compression, `channels` values of 16 bits a pixel: a header, the values, and
-/// a directory of nine tags (TIFF 6.0, section 2).
+/// Returns an uncompressed TIFF file with `channels` values of 16 bits per pixel: a header, the
+/// values, and a directory of nine tags (TIFF 6.0, section 2).
 fn tiff(channels: u16, value: impl Fn(u16, u16, u16) -> u16) -> Vec<u8> {
     let bytes = u32::from(SIDE) * u32::from(SIDE) * u32::from(channels) * 2;
     let mut file = [&b"II*\0"[..], &(8 + bytes).to_le_bytes()].concat();
@@ -24,7 +25,7 @@ fn tiff(channels: u16, value: impl Fn(u16, u16, u16) -> u16) -> Vec<u8> {
         }
     }
     let (short, long) = (3_u16, 4_u16);
-    // One number of bits stands in its tag; more stand behind the directory.
+    // The bits per channel of up to two channels fit into the tag. More follow the directory.
     let directory_end = 8 + bytes + 2 + 9 * 12 + 4;
     let (bits, behind) = match channels {
         1 => (16, 0),
@@ -52,7 +53,7 @@ fn tiff(channels: u16, value: impl Fn(u16, u16, u16) -> u16) -> Vec<u8> {
     file
 }
 
-/// 24 scenes of `channels` bands with values of 0 to 3000, in two classes.
+/// Writes 24 scenes of `channels` bands with values from 0 to 3000, in two classes.
 fn scenes(dir: &Path, channels: u16) {
     for number in 0..24_u16 {
         let class = dir.join(if number % 2 == 0 { "field" } else { "water" });
@@ -65,7 +66,8 @@ fn scenes(dir: &Path, channels: u16) {
     }
 }
 
-/// What a config must say of `channels` bands, from `data check --stats`.
+/// Returns the overrides for images of `channels` bands, with the statistics of `data check
+/// --stats`.
 fn settings(bench: &Bench, channels: u16) -> Vec<String> {
     let channels = channels.to_string();
     let check = ["data", "check", "scenes", "--channels", &channels, "--value-range", "0:3000"];
@@ -102,7 +104,7 @@ fn one_four_and_five_bands_are_trained_on_and_embedded() {
         assert!(bench.path("runs/tiny/pictures/pca.png").is_file());
         assert_eq!(fs::read_to_string(bench.path("runs/tiny/bad_images.tsv")).ok(), None);
 
-        // The weights say how images are read, so nothing needs to be said again.
+        // The weight file says how images are read, so no options are needed.
         let weights = ["--weights", "runs/tiny"];
         let said =
             bench.ok(&[&["embed"], &weights[..], &["--data", "scenes", "--out", "z.csv"]].concat());
@@ -154,7 +156,7 @@ fn what_does_not_fit_the_channels_is_said() {
             .fails(2, &wrong)
             .contains("data.source: drawn images are RGB (model.in_channels is 5)")
     );
-    // Images of another number of channels are broken, and the reason says it.
+    // Images with another number of channels count as broken, with that reason.
     let four = tiff(4, |x, y, c| x + y + c);
     fs::write(bench.path("scenes/field/four.tif"), four).unwrap();
     let check = ["data", "check", "scenes", "--channels", "5"];

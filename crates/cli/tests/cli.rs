@@ -1,4 +1,4 @@
-//! The small commands of the real binary, in a temporary folder.
+//! Tests of the small commands, with the real binary.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;
@@ -43,7 +43,7 @@ fn synthetic_images_are_written_and_checked() {
     let table = bench.ok(&["data", "check", "set/images"]);
     assert!(table.contains("broken.jpg: not an image"), "{table}");
     assert!(table.contains("images        21, of which 20 can be read\n"), "{table}");
-    // A terminal obeys nothing in the name of a file.
+    // Control characters in the name of a file do not reach the terminal.
     fs::write(bench.path("set/images/\u{1b}[31m\n.jpg"), "").unwrap();
     let table = bench.ok(&["data", "check", "set/images"]);
     assert!(table.contains(r"\u{1b}[31m\n.jpg: ") && !table.contains('\u{1b}'), "{table}");
@@ -55,7 +55,7 @@ fn synthetic_images_are_written_and_checked() {
     assert!(said.contains("link.jpg") && said.contains("; --skip-unreadable leaves out"), "{said}");
     fs::remove_file(bench.path("set/images/link.jpg")).unwrap();
 
-    // Values count without a config file, too.
+    // Overrides also work without a config file.
     let speed = ["bench", "data", "set/images", "--seconds", "0.1", "augment.preset=dinov2"];
     assert!(bench.ok(&speed).contains("pipeline"));
     let said = bench.fails(2, &["bench", "data", "set/images", "augment.presett=dinov2"]);
@@ -202,7 +202,7 @@ fn sources_are_mixed_by_weight() {
     let plan = bench.ok(&["train", "mix.yaml", "--dry-run"]);
     assert!(plan.contains("images/images + shards") && plan.contains("100"), "{plan}");
     bench.ok(&run);
-    // Another weight is another order of images: a run does not go on with it.
+    // Another weight changes the order of images, so the run cannot continue.
     with("{path: images/images, weight: 2}, {path: shards, weight: 1}");
     let message = bench.fails(1, &["train", "mix.yaml", "--resume", "auto"]);
     assert!(message.contains("the images of data.path are not the same"), "{message}");

@@ -1,5 +1,5 @@
-//! The messages of the real binary about configs: on standard error, one line per problem, with
-//! exit code 2.
+//! Tests of the messages of the real binary about configs: on standard error, one line per problem,
+//! with exit code 2.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::Bench;
 
-/// What `config check` says about a file with this text, which it must refuse.
+/// Returns the lines of `config check` about a file with this text, which it must reject.
 fn check(text: &str, overrides: &[&str]) -> Vec<String> {
     let bench = Bench::without_images();
     fs::write(bench.path("my.yaml"), text).unwrap();
@@ -67,8 +67,8 @@ fn a_good_config_is_ok_and_shown_with_every_default() {
     assert_eq!(bench.ok(&["config", "show", "shown.yaml"]), shown);
 }
 
-/// Recipes leave out what a user must say; nothing else in them may be wrong, and their headers say
-/// where they are from and how to run them.
+/// Recipes lack only what the user must provide. Everything else in them is valid, and their
+/// headers state the command, the hardware, and the expected results.
 #[test]
 fn every_recipe_passes_a_dry_run() {
     let bench = Bench::without_images();
@@ -93,13 +93,13 @@ fn dry_run(bench: &Bench, recipe: &Path) {
         for part in ["# command: ", "# hardware: ", "# expected: "] {
             assert!(text.contains(part) || name == "quickstart.yaml", "{name} has no '{part}'");
         }
-        // What one types works in any folder, so it names the recipe and no file of this repository.
+        // The command in the header works in any folder, so it names the recipe rather than a file.
         let stem = name.trim_end_matches(".yaml");
         assert!(text.contains(&format!("simdino train {stem}")) || stem == "demo", "{name}");
         assert!(!text.contains("cargo run"), "{name}");
     }
-    // In small, for time and memory; the recipes as they are pass `config::published`, and the sizes of
-    // networks have tests of their own.
+    // The networks are made small to save time and memory. `config::published` tests the recipes as
+    // they are, and the sizes of networks have their own tests.
     let said = bench.ok(&[
         "train",
         recipe.to_str().unwrap(),

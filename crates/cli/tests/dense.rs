@@ -1,4 +1,4 @@
-//! Dense evaluations and retrieval by the real program, on drawn images.
+//! Tests of dense evaluations, retrieval, and MaskCut, with the real binary on drawn images.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -10,7 +10,8 @@ use common::{Bench, scene, stderr};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
-/// A bench with a trained run, and images with two classes: bright above, dark below.
+/// Returns a bench with a trained run, and with images of two classes: a bright top and a dark
+/// bottom.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.ok(&["train", "tiny.yaml"]);
@@ -51,10 +52,11 @@ fn segmentation_is_measured_and_kept() {
         (Some("dinov3"), Some(32))
     );
     assert_eq!(record["settings"]["labels"], "2 classes from 0, [255] ignored");
-    // Images of 48 x 40 are 288 x 240; below them are the true classes, this network, and the same untrained.
+    // Images of 48 x 40 are drawn as 288 x 240, above the rows of the truth, the network, and the
+    // same network untrained.
     let sheet = image::open(bench.path("seen.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (2 * 292 + 4, 244 + 3 * (22 + 244) + 4));
-    // The head is trained once, and a second measurement takes the place of the first.
+    // The head is trained only once, and the second record replaces the first.
     let again = bench.run(&eval("segment", &[&classes, short].concat()));
     assert!(stderr(&again).contains("went on at iteration 30"), "{}", stderr(&again));
     let record = last_line(&bench.ok(&eval("in-context", &classes)));
@@ -82,13 +84,13 @@ fn what_cannot_be_measured_is_said() {
     let usage = bench.run(&eval("segment", &[]));
     assert_eq!(usage.status.code(), Some(2));
     assert!(stderr(&usage).contains("--preset"), "{}", stderr(&usage));
-    // What a protocol does not have is no option of it.
+    // Protocols do not accept the options of others.
     bench.lacks(&eval("in-context", &["--classes", "2"]), "--resize");
     bench.lacks(&eval("segment-knn", &["--classes", "2"]), "--batch");
     fails(1, &eval("in-context", &["--classes", "2", "--memory", "3"]), "memory");
     fails(1, &eval("in-context", &["--classes", "300"]), "255");
     fails(1, &eval("segment", &["--classes", "2", "--stride", "99"]), "stride");
-    // Every label image has a value that is no class; one of many is left out.
+    // It is an error if every label image has an invalid value, but a single bad image is left out.
     fails(1, &eval("in-context", &["--classes", "1"]), "labels/0.png");
     fs::write(bench.path("train/images/1.png"), "no image").unwrap();
     let output = bench.run(&eval("in-context", &["--classes", "2", "--skip-untrained"]));
@@ -153,11 +155,12 @@ fn retrieval_and_copies_are_ranked() {
     );
 }
 
-/// What all calls share.
+/// Arguments that all calls share.
 const MASKCUT: [&str; 9] =
     ["eval", "maskcut", "--weights", "runs/tiny", "--json", "--images", "objects", "--side", "96"];
 
-/// Three images of a rectangle in `objects`, and their annotations in `truth.json`, which are returned.
+/// Draws three images of a rectangle into `objects`, and writes their annotations to `truth.json`.
+/// Returns the annotations.
 fn draw_objects(bench: &Bench) -> String {
     let folder = bench.path("objects");
     fs::create_dir_all(&folder).unwrap();
@@ -208,17 +211,18 @@ fn objects_are_found_and_scored() {
     assert_eq!(found.as_array().unwrap().len(), labels["annotations"].as_array().unwrap().len());
     assert_eq!(labels["images"].as_array().unwrap().len(), 3);
     assert!(found.as_array().unwrap().iter().all(|one| one["segmentation"]["counts"].is_string()));
-    // Images of 60 x 40 are 360 x 240; below them are the true objects, this network, and the same untrained.
+    // Images of 60 x 40 are drawn as 360 x 240, above the rows of the truth, the network, and the
+    // same network untrained.
     let sheet = image::open(bench.path("found.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (3 * 364 + 4, 244 + 3 * (22 + 244) + 4));
 
-    // A truth of boxes alone is compared with boxes alone.
+    // A ground truth without masks is compared by boxes only.
     let boxes = truth.replace("\"segmentation\"", "\"polygons\"");
     fs::write(bench.path("boxes.json"), boxes).unwrap();
     let record = run(&["--ground-truth", "boxes.json", "--skip-crf", "--skip-untrained"]);
     assert_eq!((&record["main"], &record["data"][1]["role"]), (&"box ap".into(), &"truth".into()));
 
-    // Without the truth, from patches alone; the same twice.
+    // Without a ground truth and without refinement, the result is repeatable.
     let short: &[&str] = &["--skip-crf", "--skip-untrained", "--limit", "2", "--feature", "value"];
     let record = run(short);
     assert_eq!(
@@ -253,7 +257,7 @@ fn wrong_options_of_maskcut_are_named() {
     fails(1, &["--limit", "1", "--ground-truth", "missing.json"], "missing.json");
     let output = bench.run(&[MASKCUT.as_slice(), &["--limit", "0"]].concat());
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    // All that is wrong with the truth is said before the network is asked.
+    // Mistakes in the ground truth are reported before the network runs, which would reject --tau.
     fs::write(bench.path("truth.json"), truth.replace("\"width\":60", "\"width\":61")).unwrap();
     fails(1, &["--ground-truth", "truth.json", "--tau", "1.5"], "has 60 x 40 pixels");
     fs::write(bench.path("truth.json"), truth.replace("\"bbox\"", "\"box\"")).unwrap();
@@ -293,7 +297,7 @@ fn all_images_that_are_given_are_measured_in_one_table() {
     let page = fs::read_to_string(bench.path("runs/tiny/report.html")).unwrap();
     assert!(names.iter().all(|name| page.contains(&format!("<td>{name}</td>"))), "all rows");
 
-    // What cannot be measured costs only itself.
+    // A protocol that fails does not affect the others.
     fs::write(bench.path("truth.json"), "{").unwrap();
     let quick = [&all[..], &images, &objects, &["--without", "linear,logistic"]].concat();
     let table = bench.ok(&quick);
@@ -326,6 +330,6 @@ fn images_of_two_sets_with_one_name_are_both_named_and_once() {
     let output = bench.run(&eval("in-context", &["--classes", "2"]));
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
-    // Not again for the untrained network.
+    // They are not named again for the untrained network.
     assert_eq!(said.matches("warning: skipped 1.png: ").count(), 2, "{said}");
 }

@@ -1,4 +1,4 @@
-//! Depth by the real program, on drawn scenes.
+//! Tests of `eval depth`, with the real binary on drawn scenes.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -21,7 +21,8 @@ const SETS: [&str; 8] = [
     "test/depth",
 ];
 
-/// A bench with a trained run, and floors that get brighter and nearer towards the bottom.
+/// Returns a bench with a trained run, and with scenes that get brighter and nearer toward the
+/// bottom.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.ok(&["train", "tiny.yaml"]);
@@ -68,7 +69,7 @@ fn depth_is_measured_and_kept() {
         (record["settings"]["layers"].as_str(), record["data"][0]["images"].as_u64()),
         (Some("four"), Some(5))
     );
-    // The head is trained once; errors in meters are no percentages.
+    // The head is trained only once, and errors in meters are not shown as percentages.
     let again = bench.run(&eval(&short));
     assert!(stderr(&again).contains("went on at iteration 20"), "{}", stderr(&again));
     let text = String::from_utf8(again.stdout).unwrap();
@@ -77,7 +78,7 @@ fn depth_is_measured_and_kept() {
     let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
     assert_eq!(results["evaluations"].as_array().unwrap().len(), 1, "{results}");
-    // A quick look at fewer images is another measurement.
+    // An evaluation on fewer images is a separate record.
     bench.ok(&eval(&[&short[..], &["--skip-untrained", "--max-test", "1"]].concat()));
     let results = fs::read_to_string(bench.path("runs/tiny/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
@@ -108,7 +109,7 @@ fn what_cannot_be_measured_is_said() {
     fails(1, &["--max-depth", "0"], "max_depth");
     fails(1, &["--max-depth", "0.01"], "divisor");
     fails(1, &["--scored", "nyu"], "640x480");
-    // One map of many is broken.
+    // A single broken map is left out.
     fs::write(bench.path("train/depth/1.png"), "no image").unwrap();
     let output = bench.run(&eval(&[&short[..], &["--json"]].concat()));
     assert!(output.status.success(), "{}", stderr(&output));

@@ -1,4 +1,5 @@
-//! Evaluations of the real `simdino`: several networks at once, files of results, and bad input.
+//! Tests of evaluations with the real binary: several networks at once, files of results, and
+//! invalid input.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -12,21 +13,22 @@ use serde_json::Value;
 
 const SETS: [&str; 6] = ["--train", "images/images", "--test", "images/images", "--device", "cpu"];
 
-/// Runs `simdino ARGS` on one thread: many tests run beside each other, and all tensors are small.
+/// Runs `simdino ARGS` on one thread, because many tests run in parallel and all tensors are small.
+/// Returns the exit code, the standard output, and the standard error.
 fn run(bench: &Bench, args: &[&str]) -> (Option<i32>, String, String) {
     let output = bench.command(args).env("OMP_NUM_THREADS", "1").output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Runs `simdino ARGS`, which must succeed, and returns what it printed.
+/// Runs `simdino ARGS`, which must succeed, and returns its standard output.
 fn ok(bench: &Bench, args: &[&str]) -> String {
     let (code, printed, said) = run(bench, args);
     assert_eq!(code, Some(0), "simdino {args:?}: {said}");
     printed
 }
 
-/// Runs `simdino ARGS`, which must fail with `code`, and returns its message.
+/// Runs `simdino ARGS`, which must fail with the exit code `code`, and returns its standard error.
 fn fails(bench: &Bench, code: i32, args: &[&str]) -> String {
     let (found, printed, said) = run(bench, args);
     assert_eq!(found, Some(code), "simdino {args:?}: {printed}{said}");
@@ -34,7 +36,7 @@ fn fails(bench: &Bench, code: i32, args: &[&str]) -> String {
     said
 }
 
-/// A run of ten steps with four checkpoints, without a probe.
+/// Returns a bench with a run of ten steps, without a probe.
 fn trained() -> Bench {
     let bench = Bench::new();
     ok(&bench, &["train", "tiny.yaml", "run.name=a"]);
@@ -61,7 +63,8 @@ fn several_networks_are_rows_of_one_table_and_a_bad_one_costs_only_itself() {
     assert_eq!(code, Some(1));
     assert!(said.contains("bad.safetensors is left out"), "{said}");
     assert!(said.contains("not measured: bad.safetensors"), "{said}");
-    // The last checkpoint has the weights of the result, which are not measured twice in the file.
+    // The last checkpoint has the same weights as b.safetensors, so both share a record in the
+    // file.
     let kept = fs::read_dir(bench.path("runs/a/checkpoints")).unwrap().count() - 1;
     assert_eq!(table.lines().count(), 1 + 1 + kept, "{table}");
     let found = records(&bench.path("out/results.json"));
@@ -85,7 +88,7 @@ fn several_networks_are_rows_of_one_table_and_a_bad_one_costs_only_itself() {
 #[test]
 fn all_protocols_share_features_and_the_report_shows_them() {
     let bench = trained();
-    // The grid of DINOv2 takes 12,500 steps.
+    // `linear` is left out because the grid of DINOv2 takes 12,500 steps.
     let all = ["eval", "all", "--weights", "runs/a", "--max-train", "60", "--without", "linear"];
     let text = ok(&bench, &[&all[..], &SETS].concat());
     let folder = bench.path("runs/a");
@@ -155,7 +158,7 @@ fn few_images_of_each_class_are_drawn() {
     }
 }
 
-/// Folders of images with these names, one image each.
+/// Creates a class folder for each name, with the given number of images.
 fn classes(bench: &Bench, folder: &str, names: &[(&str, usize)]) {
     let images = fs::read_dir(bench.path("images/images")).unwrap().flat_map(|class| {
         fs::read_dir(class.unwrap().path()).unwrap().map(|image| image.unwrap().path())
@@ -211,7 +214,7 @@ fn bad_input_is_a_sentence_or_a_right_result() {
             let message = fails(&bench, 1, &args(train, test));
             assert!(message.contains(sentence), "{protocol}: {message}");
         }
-        // An empty class has no image to learn from, and takes part in nothing.
+        // An empty class folder does not count as a class.
         ok(&bench, &args("two", "test"));
         ok(&bench, &args("two", "one_image.csv"));
         let found = records(&bench.path("runs/a/results.json"));
@@ -245,12 +248,12 @@ fn a_run_keeps_its_table_and_may_be_one_that_cannot_be_written_to() {
     let folder = bench.path("runs/a");
     ok(&bench, &[&["eval", "knn", "--weights", "runs/a"][..], &SETS].concat());
     let table = json(&folder.join("results.json"))["knn"].clone();
-    // Another measurement does not replace the one that the report begins with.
+    // Another measurement does not replace the table at the top of the report.
     let other = ["eval", "knn", "--weights", "runs/a", "--max-train", "20", "--k", "1"];
     ok(&bench, &[&other[..], &SETS].concat());
     assert!(table["scores"].is_array() && json(&folder.join("results.json"))["knn"] == table);
 
-    // A file stands in for a folder that cannot be written to, because root can write to any folder.
+    // A file simulates a folder that is not writable, because root can write to any folder.
     fs::rename(folder.join("features"), bench.path("kept")).unwrap();
     fs::write(folder.join("features"), "").unwrap();
     let (code, _, said) = run(&bench, &[&other[..], &SETS].concat());

@@ -1,4 +1,4 @@
-//! Runs of the real binary that start from foreign weights.
+//! Tests of runs that start from the weights of `init.from`, with the real binary.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -18,7 +18,8 @@ fn log(bench: &Bench, name: &str) -> String {
     std::fs::read_to_string(bench.path(&format!("runs/{name}/log.txt"))).unwrap()
 }
 
-/// Parameters whose values are the same in two sets of weights, by the front of their names.
+/// Returns how many of the tensors in `a` whose names start with `front` are equal in `b`, and how
+/// many there are.
 fn equal(
     a: &BTreeMap<String, Tensor>,
     b: &BTreeMap<String, Tensor>,
@@ -63,7 +64,7 @@ fn sizes_are_made_to_fit() {
     bench.ok(&[&["train", "tiny.yaml", "run.name=second"][..], &sizes].concat());
     let log = log(&bench, "second");
     assert!(log.contains("resized backbone.patch_embed.proj.weight"), "{log}");
-    // A second stage of another method, with tokens that the first has not.
+    // A second stage with another method has tokens that the first one lacks.
     let method = ["method=simdinov2", "run.name=third", "init.from=runs/first"];
     bench.ok(&[&["train", "tiny.yaml", "init.min_matched=0.6"][..], &method].concat());
 }
@@ -86,11 +87,11 @@ fn weights_that_do_not_fit_are_refused_before_anything_is_written() {
     assert!(!message.contains("min"), "no share of 0 tensors would do: {message}");
     let message = said(&["init.from=runs/first", "--dry-run"]);
     assert!(message.contains(both[0]), "a dry run finds it too: {message}");
-    // A network that is deeper than the config's.
+    // The weights are of a deeper network than that of the config.
     bench.ok(&["train", "tiny.yaml", "run.name=deep", "model.arch=vit_tiny", "train.stop_after=1"]);
     let message = bench.fails(1, &["train", "tiny.yaml", "run.name=new", "init.from=runs/deep"]);
     assert!(message.contains("set model.arch=vit_tiny"), "{message}");
-    // Tokens that the weights lack are fresh, if the config says so.
+    // Tokens that the weights lack may be initialized randomly, but only if the config allows it.
     let tokens = ["method=simdinov2", "run.name=new", "init.from=runs/first"];
     let message = bench.fails(1, &[&["train", "tiny.yaml"][..], &tokens].concat());
     assert!(

@@ -1,4 +1,4 @@
-//! Each method through the real binary: it trains, logs its terms, and is resumed exactly.
+//! Tests of each method with the real binary: it trains, logs its terms, and is resumed exactly.
 
 mod common;
 
@@ -6,7 +6,8 @@ use std::fs;
 
 use common::{Bench, final_state, kill_at, lines};
 
-/// What each method needs besides the small config, and a term that only it logs.
+/// For each method: the overrides that it needs besides the small config, and the metrics that it
+/// logs.
 const METHODS: [(&str, &[&str], &[&str]); 5] = [
     ("simdino", &[], &["loss/compression", "loss/expansion", "rate/position"]),
     ("simdinov2", &[], &["loss/compression", "loss/expansion", "loss/patches"]),
@@ -19,7 +20,7 @@ const METHODS: [(&str, &[&str], &[&str]); 5] = [
     ),
 ];
 
-/// Weights overflow at the first step.
+/// Overrides with which the weights overflow at the first step.
 const LOSES_ITSELF: [&str; 3] =
     ["optim.base_lr=1e25", "optim.warmup_epochs=0", "train.max_skipped_steps=2"];
 

@@ -1,4 +1,5 @@
-//! `run.deterministic`, `train.precision: tf32`, and what a step costs, by the real binary on a CPU.
+//! Tests of `run.deterministic`, `train.precision: tf32`, dry runs, and `bench step`, with the real
+//! binary on a CPU.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -80,7 +81,7 @@ fn a_dry_run_plans_for_processes_that_are_not_there() {
         bench.run(&[&args[..], more].concat())
     };
     let text = String::from_utf8(plan("2", &["simdino.rate_groups=1"]).stdout).unwrap();
-    // Features of width 16: two covariances of 16 x 16 numbers.
+    // Features have width 16, so two covariances have 16 x 16 numbers each.
     for line in [
         "covariances of the coding rate, 2.0 kB in 1 message\n",
         "flag: whether to stop, 4 B in 1 message, over the CPU\n",
@@ -109,7 +110,7 @@ fn bench_step_compares_sizes_and_says_what_is_modeled() {
     let costs = json["costs"].as_array().unwrap();
     assert_eq!(costs[0]["step_ms"], json["step_ms"]);
     assert!(costs.iter().filter(|cost| cost["measured"] == true).count() == 1, "{json}");
-    // The sizes of the published step, except for a smaller network.
+    // The sizes are those of the published step, but the network and the batch are smaller.
     let small = ["--shape", "dinov3_vitl16", "model.arch=vit_nano", "train.batch_size=4"];
     let json = bench.ok(&[&step[..], &small, &["--json"]].concat());
     let json: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! A whole run from images to report, with the real binary.
+//! Tests of a whole run, from images to the report, with the real binary.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -8,7 +8,7 @@ use std::fs;
 
 use common::Bench;
 
-/// The run with a k-NN probe on its own images.
+/// Overrides for a run with a k-NN probe on its own images.
 const PROBE: [&str; 5] = [
     "probe.train_path=images/images",
     "probe.test_path=images/images",
@@ -42,7 +42,7 @@ fn a_run_leaves_everything_it_promises() {
     }
     assert_eq!(fs::read_dir(run.join("tensorboard")).unwrap().count(), 1);
     assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 4, "3 kept and latest");
-    // The commit of the build, in a folder that is no repository.
+    // The commit is that of the build, although the current folder is not in a repository.
     let environment = fs::read(run.join("env.json")).unwrap();
     let environment: serde_json::Value = serde_json::from_slice(&environment).unwrap();
     assert_eq!(environment["git_commit"].as_str(), option_env!("SIMDINO_COMMIT"));
@@ -82,7 +82,8 @@ fn the_first_probe_is_the_untrained_baseline() {
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["probe/knn_top1"], table["top1"], "the exported weights are the teacher's");
 
-    // The same images train and test, so that a regression without a penalty knows them all.
+    // With equal training and test images, a regression almost without a penalty classifies all of
+    // them.
     let mut regression = vec!["eval", "logistic", "--weights", "runs/probed", "--train"];
     regression.extend(["images/images", "--test", "images/images", "--c", "1e4", "--json"]);
     regression.extend(["--device", "cpu"]);
@@ -98,7 +99,7 @@ fn the_first_probe_is_the_untrained_baseline() {
 #[test]
 fn accumulation_does_not_change_the_objective() {
     let bench = Bench::new();
-    // without drop path, whose draws differ, the first step's loss is a function of the batch alone
+    // Without drop path, which draws different random numbers, the loss depends only on the batch.
     let loss = |name: &str, accumulate: &str| {
         let args = [
             "train",

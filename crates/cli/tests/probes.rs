@@ -1,4 +1,4 @@
-//! What a run measures on its way, with the real binary on drawn images.
+//! Tests of the probes of a run, with the real binary on drawn images.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -23,7 +23,7 @@ const SEGMENT: [&str; 6] = [
     "probe.segment.side=32",
 ];
 
-/// Every probe, each at other steps of the ten.
+/// Schedules of all probes, each at different ones of the ten steps.
 const EVERY: [&str; 4] = [
     "probe.every_epochs=1",
     "probe.logistic.every_epochs=null",
@@ -31,7 +31,7 @@ const EVERY: [&str; 4] = [
     "probe.segment.every_epochs=0.8",
 ];
 
-/// What is measured, and the steps of [`EVERY`].
+/// The metrics, and the steps at which [`EVERY`] measures them.
 const STEPS: [(&str, &[u64]); 7] = [
     ("probe/knn_top1", &[0, 5, 10]),
     ("probe/untrained", &[0]),
@@ -56,13 +56,13 @@ fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "tiny.yaml", name], more].concat()
 }
 
-/// The lines of probes.
+/// Returns the metrics lines of probes.
 fn probed(bench: &Bench, name: &str) -> Vec<Value> {
     let is_probe = |line: &Value| line.as_object().unwrap().keys().any(|k| k.starts_with("probe/"));
     lines(bench, name).into_iter().filter(is_probe).collect()
 }
 
-/// The steps at which a value was measured.
+/// Returns the steps at which a metric was measured.
 fn steps(lines: &[Value], key: &str) -> Vec<u64> {
     let found = lines.iter().filter(|line| line[key].is_number());
     found.map(|line| line["step"].as_u64().unwrap()).collect()
@@ -88,7 +88,7 @@ fn each_probe_has_its_own_timetable_and_its_curve() {
             assert!(rank >= dimension && dimension >= 1.0, "{line}");
         }
     }
-    // Bright above and dark below is easy to tell.
+    // Bright and dark halves are easy to tell apart.
     assert!(found[0]["probe/segment_knn_miou"].as_f64().unwrap() > 0.5, "{}", found[0]);
     let table = fs::read_to_string(bench.path("runs/all/metrics.csv")).unwrap();
     let head = table.lines().next().unwrap();
@@ -178,7 +178,7 @@ fn a_killed_run_has_the_same_probes_bit_for_bit() {
     let bench = bench();
     bench.ok(&train("run.name=whole", &all()));
     let expected = probed(&bench, "whole");
-    // Before the first checkpoint, where a probe was measured, and between.
+    // Kill the run before the first checkpoint, right after a probe, and between two probes.
     for (name, marker) in
         [("killed-1", "step 2 epoch"), ("killed-2", "step 4 epoch"), ("killed-3", "step 9/")]
     {
@@ -190,7 +190,7 @@ fn a_killed_run_has_the_same_probes_bit_for_bit() {
 #[test]
 fn a_probe_that_a_signal_leaves_out_is_measured_first_when_the_run_goes_on() {
     let bench = Bench::new();
-    // Every step has a probe, so that the run stops where one is due.
+    // Every step has a probe, so a probe is due wherever the run stops.
     let probe = ["probe.rank.every_epochs=0.2", "train.checkpoint_every=1000000"];
     let args = train("run.name=stopped", &probe);
     let long = [&args[..], &["train.epochs=2000"]].concat();
@@ -208,7 +208,7 @@ fn a_probe_that_a_signal_leaves_out_is_measured_first_when_the_run_goes_on() {
     assert_eq!(state["probes_missing"], true, "{state}");
     let step = state["step"].as_u64().unwrap();
     assert_eq!(steps(&probed(&bench, "stopped"), STEPS[4].0), (0..step).collect::<Vec<_>>());
-    // It goes on twice from the same checkpoint, and has each probe once.
+    // The run continues twice from the same checkpoint, and each probe is recorded once.
     let stop = format!("train.stop_after={}", step + 2);
     let more = [&long[..], &[&stop, "--resume"]].concat();
     let checkpoint = format!("runs/stopped/checkpoints/{at}");
@@ -225,7 +225,8 @@ fn a_probe_that_a_signal_leaves_out_is_measured_first_when_the_run_goes_on() {
     }
 }
 
-/// Whether the last file for TensorBoard begins with a session at `step`, which is below 128^2.
+/// Returns whether the last TensorBoard file contains the start of a session at `step`, which must
+/// be below 128^2.
 fn starts_session_at(folder: &Path, step: u64) -> bool {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let bytes = fs::read(files.max().unwrap()).unwrap();
@@ -233,7 +234,7 @@ fn starts_session_at(folder: &Path, step: u64) -> bool {
         0..128 => vec![step as u8],
         _ => vec![step as u8 | 0x80, (step >> 7) as u8],
     };
-    // Field 2 is the step, and field 7 the log of the session.
+    // In the protocol buffer of an event, field 2 is the step, and field 7 is the session log.
     let event = [&[0x10][..], &step, &[0x3A, 2, 8, 1]].concat();
     bytes.windows(event.len()).any(|window| window == event)
 }
@@ -259,7 +260,7 @@ fn images_without_labels_are_enough_for_the_rank() {
     let values = probed(&bench, "data");
     assert_eq!(steps(&values, STEPS[4].0), [0, 4]);
     assert!(values.iter().all(|line| line["probe/knn_top1"].is_null()), "{values:?}");
-    // Other images, fewer of them: the rank is at most their number.
+    // With fewer images, the rank is at most their number.
     let other = ["probe.rank.path=flat", "probe.rank.max_images=3"];
     bench.ok(&train("run.name=other", &[&rank[..], &other].concat()));
     let line = &probed(&bench, "other")[0];
@@ -268,7 +269,7 @@ fn images_without_labels_are_enough_for_the_rank() {
     assert!(page.contains("Directions that features use") && page.contains("effective dimension"));
 }
 
-/// Four images of two classes in `few`, and an image without a label in `flat`.
+/// Creates four images of two classes in `few`, and an image without a label in `flat`.
 fn few_images(bench: &Bench) {
     for (folder, count) in [("few/one", 3), ("few/two", 1), ("flat", 1)] {
         let folder = bench.path(folder);
@@ -279,8 +280,8 @@ fn few_images(bench: &Bench) {
     }
 }
 
-/// One sentence says what is wrong, before anything is trained; `begun` says whether an image had to be
-/// read, after the folder of the run was made.
+/// Checks that a run is rejected with a single sentence before anything is trained. `begun` is
+/// whether its folder exists by then, because an image had to be read to find the mistake.
 fn refused(bench: &Bench, args: &[&str], (code, expected): (i32, &str), begun: bool) {
     let message = bench.fails(code, &train("run.name=refused", args));
     let sentences: Vec<&str> = message.lines().filter(|line| line.contains("simdino: ")).collect();

@@ -1,5 +1,5 @@
-//! Several processes of the real binary over Gloo: they train the same weights as one process,
-//! resume with a different number of processes, and name missing ones.
+//! Tests of several processes of the real binary over Gloo: they train the same weights as one
+//! process, resume with a different number of processes, and name missing ones.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 
@@ -40,7 +40,7 @@ fn start_one(
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// What torchrun sets for process `rank` of `size`.
+/// Returns the environment variables that torchrun sets for process `rank` of `size`.
 fn launched(
     (rank, size): (usize, usize),
     (host, port): (&str, u16),
@@ -54,7 +54,7 @@ fn launched(
     ]
 }
 
-/// Exit code and what was said, of each process.
+/// Waits for each process, and returns its exit code and standard error.
 fn finish(children: Vec<Child>) -> Vec<(Option<i32>, String)> {
     let ended = children.into_iter().map(|child| child.wait_with_output().unwrap());
     ended.map(|output| (output.status.code(), stderr(&output))).collect()
@@ -98,8 +98,8 @@ fn two_and_four_processes_train_what_one_does() {
     }
 }
 
-/// All weights together. One by one they would not do: the bias of the keys has no gradient but
-/// rounding, which AdamW makes steps of.
+/// Compares all weights together. Individual tensors may differ: the gradient of the bias of the
+/// keys is only rounding noise, which AdamW scales up to full steps.
 fn same_weights(bench: &Bench, name: &str, expected: &str) {
     let read = |name: &str| {
         let path = bench.path(&format!("runs/{name}/weights/teacher.safetensors"));
@@ -123,19 +123,19 @@ fn a_run_goes_on_in_another_number_of_processes() {
     let rest = [extra, &["--resume", "auto"]].concat();
     train(&bench, method, "moved", &rest, 4);
     close("moved", &losses(&bench, "moved"), &losses(&bench, "whole"));
-    // Four processes continue what one has begun, and one what four have.
+    // One process continues what four have begun.
     train(&bench, method, "back", &[extra, &["train.stop_after=7"]].concat(), 4);
     train(&bench, method, "back", &rest, 1);
     close("back", &losses(&bench, "back"), &losses(&bench, "whole"));
 }
 
-/// The first folder of a class.
+/// Returns the first class folder.
 fn first_class(bench: &Bench) -> std::path::PathBuf {
     let folders = std::fs::read_dir(bench.path("images/images")).unwrap();
     folders.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).min().unwrap()
 }
 
-/// What probes have measured, with their steps.
+/// Returns the metrics of probes with their steps.
 fn probed(bench: &Bench, name: &str) -> Vec<(u64, Vec<(String, f64)>)> {
     let of = |line: serde_json::Value| {
         let values = line.as_object().unwrap().iter();
@@ -153,7 +153,7 @@ fn processes_share_the_probes() {
     bench.draw_scenes();
     std::fs::write(first_class(&bench).join("z.png"), b"no picture").unwrap();
     let (method, groups) = METHODS[0];
-    // Only the last process has an image to classify, and two of four have one to segment.
+    // There are fewer test images than processes: one to classify, and two to segment.
     let probe = [
         "probe.train_path=images/images",
         "probe.test_path=images/images",
@@ -206,7 +206,7 @@ fn probes_that_one_process_cannot_open_end_all() {
     }
 }
 
-/// A batch script of SLURM that starts the program without srun has the variables of one task of several.
+/// A SLURM batch script without srun starts the program with the variables of one of several tasks.
 #[test]
 fn a_process_that_waits_for_others_says_so() {
     let bench = Bench::new();
@@ -356,7 +356,7 @@ fn kill(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
 }
 
-/// torchrun of the repository's `.venv`, or of the PATH.
+/// Returns the path of torchrun in the repository's `.venv` or on the PATH.
 fn torchrun() -> Option<PathBuf> {
     let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv/bin/torchrun"));
     let found = own.is_file().then_some(own);
@@ -392,7 +392,7 @@ fn torchrun_starts_again_what_has_died() {
     close("again", &losses(&bench, "again"), &losses(&bench, "whole"));
 }
 
-/// Processes that a process has started.
+/// Returns the process IDs of the children of a process.
 fn children_of(parent: u32) -> Vec<String> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let ids = std::fs::read_to_string(path).unwrap();

@@ -1,4 +1,4 @@
-//! The recipes embedded in the real binary, used in a folder that contains none of them.
+//! Tests of the recipes embedded in the real binary, in a folder that contains none of them.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::{Bench, stderr};
 
-/// The name of the run that a config describes, and what was noted.
+/// Returns the name of the run that a config describes, and the notes on standard error.
 fn run_name(bench: &Bench, config: &str) -> (String, String) {
     let output = bench.run(&["config", "show", "--json", config]);
     assert!(output.status.success(), "{config}: {}", stderr(&output));
@@ -44,7 +44,7 @@ fn a_folder_of_images_needs_no_config() {
     let chosen = said.lines().find(|line| line.contains("on a CPU: ")).unwrap();
     assert!(chosen.contains("chosen for ") && chosen.contains(" train.batch_size=16"), "{chosen}");
     assert!(!chosen.contains("train.epochs"), "what is given is not chosen: {chosen}");
-    // What is typed from the printed line makes the same run.
+    // Typing the printed values gives the same run.
     let resolved = |name: &str| {
         let path = bench.path(&format!("runs/{name}/config.resolved.yaml"));
         let named = format!("name: {name}\n");
@@ -85,7 +85,7 @@ fn a_file_wins_and_a_folder_does_not() {
     assert_eq!(run_name(&bench, "demo"), ("demo".into(), String::new()));
     fs::write(bench.path("quickstart"), "run: {name: mine}\n").unwrap();
     assert_eq!(run_name(&bench, "quickstart").0, "mine");
-    // Whoever makes a link means what it should lead to.
+    // A dangling link was meant as a file, so the recipe does not take its place.
     symlink("gone.yaml", bench.path("default")).unwrap();
     let said = bench.fails(2, &["config", "show", "default"]);
     assert!(said.contains("config file default does not exist"), "{said}");

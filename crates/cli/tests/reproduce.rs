@@ -1,4 +1,5 @@
-//! `simdino reproduce` by the real program: the commands of rows, and a table of numbers of a tiny network.
+//! Tests of `simdino reproduce` with the real binary: the commands of rows, and a table of the
+//! numbers of a tiny network.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -10,7 +11,8 @@ use std::os::unix::fs::symlink;
 use common::{Bench, stderr};
 use serde_json::Value;
 
-/// A trained run, and its images in the layout of ImageNet in the folder `inet`.
+/// Returns a bench with a trained run, and with its images in the layout of ImageNet in the folder
+/// `inet`.
 fn bench() -> Bench {
     let bench = Bench::new();
     let probe = ["probe.train_path=images/images", "probe.test_path=images/images"];
@@ -76,7 +78,7 @@ fn what_is_at_hand_is_measured_once() {
     let line = &lines(&bench)[0];
     assert!(line["here"].as_f64().unwrap() > 10.0, "{line}");
     let verdict = line["verdict"].as_str().unwrap();
-    // A tiny network on other images has a number, but no verdict.
+    // A tiny network on other images has a value, but it is not compared with the paper.
     assert!(verdict.contains("vit_nano with patches of 8, not a vit_base"), "{verdict}");
     assert!(verdict.contains("the run was trained with augment."), "{verdict}");
     assert!(verdict.contains("80 test images, not 50000"), "{verdict}");
@@ -86,7 +88,7 @@ fn what_is_at_hand_is_measured_once() {
     assert_eq!(String::from_utf8(again.stdout).unwrap(), table);
     let forced = bench.run(&[&args[..], &["--again"]].concat());
     assert!(stderr(&forced).contains("simdino eval knn"), "{}", stderr(&forced));
-    // Other weights at the same path are measured.
+    // Other weights at the same path are measured again.
     fs::remove_file(bench.path("runs/tiny/weights/teacher.safetensors")).unwrap();
     let first = bench.path("runs/tiny/checkpoints");
     let mut steps: Vec<_> =
@@ -133,7 +135,8 @@ fn curves_released_weights_and_failures_have_lines() {
     let missing =
         bench.ok(&["reproduce", "--row", "table2/simdino_vitb16", "--weights", "runs/tiny"]);
     assert!(missing.contains("needs --data coco=FOLDER"), "{missing}");
-    // The table has the rows of all calls, in the order of the paper, and a call without the data of a row keeps its number.
+    // The table has the rows of all calls in the order of the paper, and a call without the data
+    // for a row keeps its earlier value.
     let found = lines(&bench);
     let of = |row: &str| found.iter().find(|line| line["row"] == row).unwrap();
     assert!(of("figure2/simdino_vitb16")["here"].is_number(), "{found:?}");

@@ -1,4 +1,4 @@
-//! A run that was killed and resumed ends with the same bits as an uninterrupted one.
+//! Tests that a run that was killed and resumed ends with the same bits as an uninterrupted one.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -20,7 +20,8 @@ fn a_killed_run_ends_like_one_never_interrupted() {
     let bench = Bench::new();
     bench.ok(&["train", "tiny.yaml", "run.name=whole"]);
     let whole = final_state(&bench.path("runs/whole"), 10);
-    // before the first checkpoint, in the middle of an epoch, while a checkpoint is due, near the end
+    // Kill the run before the first checkpoint, within an epoch, when a checkpoint is due, and near
+    // the end.
     for (i, marker) in ["step 2/", "step 4/", "step 6/", "step 9/"].iter().enumerate() {
         let name = format!("killed{i}");
         kill_run(&bench, &name, marker, &[]);
@@ -55,12 +56,12 @@ fn what_the_objective_remembers_is_resumed() {
     assert_eq!(gammas, metric(&bench, "whole", "rate/gamma"));
 }
 
-/// A metric of each step of a run.
+/// Returns a metric of each step of a run.
 fn metric(bench: &Bench, name: &str, key: &str) -> Vec<f64> {
     lines(bench, name).iter().map(|line| line[key].as_f64().unwrap()).collect()
 }
 
-/// Steps in the metrics of a run.
+/// Returns the steps in the metrics of a run.
 fn steps(bench: &Bench, name: &str) -> Vec<u64> {
     lines(bench, name).iter().map(|line| line["step"].as_u64().unwrap()).collect()
 }
@@ -90,10 +91,10 @@ fn changed_settings_are_refused_and_named() {
     let end = ["train", "tiny.yaml", "train.stop_after=2", "--resume", "auto"];
     let message = bench.fails(1, &end);
     assert!(message.contains("has done 3 steps, more than the 2"), "{message}");
-    // A k-NN table of the network so far is not that of the network at the end.
+    // A k-NN table of the network so far is removed, because it is not about the final network.
     let results = bench.path("runs/tiny/results.json");
     std::fs::write(&results, r#"{"knn": {"scores": []}, "crop": 32, "other": 1}"#).unwrap();
-    // what does not enter the mathematics may change, and `latest` is the newest checkpoint
+    // Settings that do not affect the results may change, and `latest` is the newest checkpoint.
     let latest = "runs/tiny/checkpoints/latest";
     bench.ok(&["train", "tiny.yaml", "data.workers=2", "train.log_every=2", "--resume", latest]);
     assert_eq!(*steps(&bench, "tiny").last().unwrap(), 10);
@@ -128,7 +129,7 @@ fn a_damaged_checkpoint_is_passed_over_or_refused() {
     let refused = bench.fails(1, &["train", "tiny.yaml", "run.name=next", from]);
     assert!(refused.contains("teacher.safetensors") && refused.contains("SHA-256"), "{refused}");
     std::fs::write(&teacher, intact).unwrap();
-    // the one before is used, and says so; the result is still exact
+    // The previous checkpoint is used, with a warning, and the result is still exact.
     let output = bench.run(&["train", "tiny.yaml", "--resume", "auto"]);
     let message = common::stderr(&output);
     assert!(output.status.success() && message.contains("damaged checkpoint"), "{message}");
@@ -143,7 +144,7 @@ fn a_damaged_checkpoint_is_passed_over_or_refused() {
     assert!(none_left.contains("SHA-256"), "{none_left}");
 }
 
-/// A limit on the size of files stands in for a full disk: a write fails in the middle of a file.
+/// A limit on the file size simulates a full disk: a write fails in the middle of a file.
 #[test]
 fn a_disk_that_takes_no_more_leaves_the_old_checkpoint() {
     let bench = Bench::new();
@@ -162,7 +163,7 @@ fn a_disk_that_takes_no_more_leaves_the_old_checkpoint() {
         .collect();
     assert!(names.contains(&"step-00000003".to_owned()), "{names:?}");
     assert!(!names.iter().any(|name| name.contains("step-00000006")), "{names:?}");
-    // With room again it goes on from there.
+    // Once there is room again, the run continues from the old checkpoint.
     bench.ok(&["train", "tiny.yaml", "--resume", "auto"]);
     assert!(
         final_state(&bench.path("runs/whole"), 10) == final_state(&bench.path("runs/tiny"), 10)
@@ -203,7 +204,7 @@ fn a_copied_checkpoint_begins_a_run_in_the_folder_of_the_config() {
     assert!(!bench.path("checkpoints").exists() && !copy.join("config.yaml").exists());
     let state = |name| final_state(&bench.path(&format!("runs/{name}")), 10);
     assert!(state("whole") == state("fork"));
-    // It does not mix with a run that is there.
+    // It does not mix with an existing run.
     let before = lines(&bench, "whole");
     let taken = ["train", "tiny.yaml", "run.name=whole", "--resume", "backup/copy"];
     let message = bench.fails(2, &taken);

@@ -1,4 +1,4 @@
-//! `simdino score`, of small files with known scores.
+//! Tests of `simdino score` on small files with known scores.
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
 mod common;
@@ -12,7 +12,7 @@ const TRUTH: &str = r#"{"images": [{"id": 1, "height": 4, "width": 4}, {"id": 2,
 "categories": [{"id": 5, "name": "a, b"}],
 "annotations": [{"id": 7, "image_id": 1, "category_id": 5, "area": 8, "iscrowd": 0,
   "bbox": [0, 0, 2, 4], "segmentation": {"size": [4, 4], "counts": [0, 8, 8]}}]}"#;
-/// The box is right, and half of the mask.
+/// A detection with the right box and half of the mask.
 const RESULTS: &str = r#"[{"image_id": 1, "category_id": 5, "score": 0.5,
 "bbox": [0, 0, 2, 4], "segmentation": {"size": [4, 4], "counts": [0, 4, 12]}}]"#;
 
@@ -44,7 +44,7 @@ fn coco() {
     assert_eq!(json["box"]["ap_large"], Value::Null);
     let csv = fs::read_to_string(bench.path("classes.csv")).unwrap();
     assert!(csv.lines().nth(2).unwrap().starts_with("mask,object,1,0.09999"), "{csv}");
-    // One kind alone.
+    // Only boxes are scored.
     let boxes = bench.ok(&[&args[..], &["--kind", "box"]].concat());
     assert!(!boxes.contains("mask"), "{boxes}");
     bench.ok(&[&args[..], &["--csv", "classes.csv"]].concat());
@@ -61,7 +61,8 @@ fn corloc() {
     assert_eq!(json["scores"]["corloc"], 1.0);
 }
 
-/// A sequence of four frames with two objects; the second is lost in one frame that counts.
+/// Creates a sequence of four frames with two objects. The second one is lost in one of the two
+/// frames that are scored.
 fn tracks(bench: &Bench) {
     for side in ["truth", "results"] {
         fs::create_dir_all(bench.path(side).join("cat")).unwrap();

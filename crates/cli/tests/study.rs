@@ -1,4 +1,4 @@
-//! Studies through the real binary.
+//! Tests of `simdino study`, with the real binary.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -45,13 +45,13 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     let page = fs::read_to_string(bench.path("runs/grid/study.html")).unwrap();
     assert!(page.contains("k-NN over train.batch_size") && !page.contains("NaN"));
 
-    // What is done is not done again.
+    // Finished runs are not repeated.
     let output = bench.run(&["study", "grid.yaml", "--jobs", "4"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && !said.contains("held_batch"), "{said}");
     assert_eq!(rows(&bench)[0], first[0]);
 
-    // So are those of a base that has changed.
+    // A base config that has changed under the same name is refused.
     let base = fs::read_to_string(bench.path("tiny.yaml")).unwrap();
     fs::write(bench.path("tiny.yaml"), base.replace("warmup_epochs: 1", "warmup_epochs: 0.25"))
         .unwrap();
@@ -62,7 +62,7 @@ fn a_study_makes_each_run_once_and_a_failure_is_a_row() {
     );
     fs::write(bench.path("tiny.yaml"), base).unwrap();
 
-    // Other settings under the same names are refused.
+    // Other settings for the same run names are refused.
     fs::write(bench.path("grid.yaml"), GRID.replace("train.epochs: 1", "train.epochs: 2")).unwrap();
     let message = bench.fails(2, &["study", "grid.yaml"]);
     assert!(message.contains("made with other settings") && message.contains("--out"), "{message}");
@@ -114,14 +114,14 @@ fn a_study_that_is_stopped_leaves_checkpoints_and_no_process() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("the same command continues the study"), "{said}");
     assert_eq!(rows(&bench)[0]["status"], "unfinished");
-    // The run has ended, too, with a checkpoint after its last step.
+    // The run has also stopped, with a checkpoint after its last step.
     let printed = fs::read_to_string(runs.join(format!("{run}.output.txt"))).unwrap();
     assert!(printed.contains("stopped by a signal"), "{printed}");
     let metrics = fs::read_to_string(runs.join(run).join("metrics.jsonl")).unwrap();
     let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
     let name = format!("step-{:08}", last["step"].as_u64().unwrap());
     assert!(runs.join(run).join("checkpoints").join(&name).is_dir(), "{name}");
-    // The time of this session counts when the run is done.
+    // The time of this session is saved, to be counted when the run is done.
     let seconds = fs::read_to_string(runs.join(run).join("study-seconds.txt")).unwrap();
     assert!(seconds.trim().parse::<f64>().unwrap() > 0.1, "{seconds}");
 }

@@ -1,4 +1,4 @@
-//! `simdino eval video`: objects followed through small videos, in the real program.
+//! Tests of `eval video` and `picture video`, with the real binary on small videos.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,7 +13,8 @@ use serde_json::Value;
 
 const FRAMES: u32 = 6;
 
-/// A bright square that moves over a darker ground: frames in `frames/NAME`, annotations in `truth/NAME`.
+/// Draws a bright square that moves over a dark background: the frames into `frames/NAME`, and the
+/// annotations into `truth/NAME`.
 fn draw(bench: &Bench, name: &str) {
     for folder in ["frames", "truth"] {
         fs::create_dir_all(bench.path(&format!("{folder}/{name}"))).unwrap();
@@ -61,7 +62,7 @@ fn objects_are_followed_and_a_broken_frame_costs_its_sequence_alone() {
     let score = record["metrics"]["j&f"].as_f64().unwrap();
     assert!(score > 0.4 && score <= 1.0, "{score}");
 
-    // The files score the same, and the first is the annotation that was given.
+    // `score davis` gives the same score for the written files.
     fs::remove_dir_all(bench.path("truth/torn")).unwrap();
     let args = ["score", "davis", "--truth", "truth", "--results", "followed", "--json"];
     let again: Value = serde_json::from_str(bench.ok(&args).lines().last().unwrap()).unwrap();
@@ -75,7 +76,7 @@ fn a_video_is_drawn_as_a_strip_or_an_animation() {
     let bench = Bench::new();
     bench.ok(&["train", "tiny.yaml", "train.stop_after=1"]);
     draw(&bench, "slide");
-    // An object whose number is 255 is an object as well.
+    // If 255 is the only label, it is an object.
     let mut first = image::open(bench.path("truth/slide/00000.png")).unwrap().to_luma8();
     first.pixels_mut().for_each(|pixel| pixel.0[0] *= 255);
     first.save(bench.path("first.png")).unwrap();
@@ -86,7 +87,8 @@ fn a_video_is_drawn_as_a_strip_or_an_animation() {
     let said = drawn(&["--shown", "3"]);
     assert!(said.contains("video.png: 3 of 6 frames"), "{said}");
     let strip = image::open(bench.path("video.png")).unwrap().to_rgb8();
-    // Frames of 120 x 80 are 360 x 240; a row of frames, and one with a label per network.
+    // Frames of 120 x 80 are drawn as 360 x 240: a row of frames, and a labeled row for each
+    // network.
     assert_eq!(strip.dimensions(), (3 * 364 + 4, 244 + 2 * (22 + 244) + 4));
     let (plain, tinted) =
         (strip.get_pixel(4 + 120, 4 + 90), strip.get_pixel(4 + 120, 4 + 244 + 22 + 90));
@@ -124,7 +126,7 @@ fn what_does_not_fit_is_a_sentence() {
         let first = GrayImage::from_pixel(width, 80, Luma([id]));
         first.save(bench.path("truth/slide/00000.png")).unwrap();
     };
-    // The object of DAVIS 2016, which DAVIS 2017 takes for pixels that do not count.
+    // In DAVIS 2016, 255 is the object, but in DAVIS 2017, it marks ignored pixels.
     annotate(120, 255);
     let said = bench.fails(1, &ARGS);
     assert!(

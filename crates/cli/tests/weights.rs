@@ -1,4 +1,4 @@
-//! `import`, `export`, `inspect` and pictures, by the real binary.
+//! Tests of `import`, `export`, `inspect`, and `picture`, with the real binary.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -22,7 +22,7 @@ fn text(output: &Output) -> String {
     text
 }
 
-/// A ViT-nano as a training checkpoint of somebody else's leaves it.
+/// Writes a ViT-nano with the key names of a foreign training checkpoint.
 fn foreign(dir: &Path) -> PathBuf {
     let vars = nn::VarStore::new(Device::Cpu);
     let model = ModelConfig {
@@ -107,7 +107,8 @@ fn several_networks_make_one_sheet() {
         let said = text(&simdino(dir, &[&["picture"], arguments, &networks, &rest].concat()));
         (said, image::open(dir.join(file)).unwrap().to_rgb8())
     };
-    // Cells of 240 pixels, lines of 18, and 4 between all of them: the images, and 2 rows of 3 networks.
+    // Cells have 240 pixels, labels 18, and gaps 4: a row of images, and 2 rows of each of 3
+    // networks.
     let pca = ["pca", "images", "--side", "48", "--images", "3", "--show", "foreground"];
     let (said, sheet) = drawn(&[&pca[..], &["--of", "tokens,keys"]].concat(), "pca.png");
     assert!(said.contains("foreign.safetensors, untrained at 48 pixels"), "{said}");
@@ -120,7 +121,7 @@ fn several_networks_make_one_sheet() {
     assert_ne!(cell(0), cell(1), "keys are not tokens");
     assert_ne!(cell(0), cell(4), "the untrained network is another one");
 
-    // More than eight images are divided into blocks.
+    // More than eight images are wrapped into blocks.
     let attention = ["attention", "images", "--side", "48", "--images", "9", "--show", "mean"];
     let (_, sheet) = drawn(&attention, "attention.png");
     assert_eq!(sheet.dimensions(), (8 * 244 + 4, 2 * (244 + 3 * (22 + 244)) + 4));
@@ -137,7 +138,7 @@ fn several_networks_make_one_sheet() {
     assert_eq!(simdino(dir, &many).status.code(), Some(2));
 }
 
-/// A sentence of one line and the exit code of a refusal.
+/// Checks that a command fails with exit code 1 and one line, and returns the line.
 fn refusal(output: &Output) -> String {
     let sentence = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{sentence}");

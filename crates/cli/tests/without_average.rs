@@ -1,11 +1,11 @@
-//! Without the teacher's moving average, SimDINO learns and DINO collapses (Table 8 of the paper), at a size that takes
-//! seconds.
+//! Tests that without the teacher's moving average, SimDINO learns and DINO collapses (Table 8 of
+//! the paper), at a size that takes seconds.
 
 mod common;
 
 use common::{Bench, lines, stderr};
 
-/// A teacher that is the student of the step before.
+/// Settings under which the teacher is the student of the previous step.
 const NO_AVERAGE: [&str; 6] = [
     "optim.momentum_teacher=0",
     "optim.momentum_teacher_end=0",
@@ -15,7 +15,7 @@ const NO_AVERAGE: [&str; 6] = [
     "train.checkpoint_every=1000",
 ];
 
-/// Trains for 120 steps; returns what the run said.
+/// Trains for 120 steps, and returns the messages of the run.
 fn said(bench: &Bench, name: &str, method: &[&str]) -> String {
     let name = format!("run.name={name}");
     let output = bench.run(&[&["train", "tiny.yaml", &name], method, &NO_AVERAGE].concat());

@@ -1,4 +1,4 @@
-//! Line charts as SVG: readable without scripts, scaled to the width of the page.
+//! Line charts as SVG. They are readable without scripts and scale to the width of the page.
 
 use std::fmt::Write;
 
@@ -14,18 +14,18 @@ const LEFT: f64 = 50.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
-/// Width of a digit of a label.
+/// Approximate width of a digit of a label.
 const DIGIT: f64 = 7.0;
 
-/// Longer lines are reduced to this number of points, each the mean of its neighbors.
+/// Maximum number of points of a line. Longer lines are reduced by averaging neighboring points.
 const MAX_POINTS: usize = 300;
 
-/// A line: points of (x, y) in the order of x.
+/// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Its name.
+    /// Name in the legend.
     pub name: String,
-    /// Its points.
+    /// Points (x, y) in ascending order of x. A non-finite y leaves a gap in the line.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -38,19 +38,19 @@ pub struct Chart {
     pub note: String,
     /// Label of the x axis.
     pub x_label: String,
-    /// The lines, at most four.
+    /// The lines, at most four: there are colors for no more.
     pub series: Vec<Series>,
-    /// Dashed horizontal lines with their names.
+    /// Names and y values of dashed horizontal lines.
     pub guides: Vec<(String, f64)>,
-    /// A shaded band between two values.
+    /// A shaded band from a lower to an upper y value.
     pub band: Option<(f64, f64)>,
     /// Whether the y axis begins at 0.
     pub from_zero: bool,
-    /// Whether the x values of the points are exponents of powers of two.
+    /// Whether the x values are base-2 logarithms; the ticks are then labeled with `2^x`.
     pub x_is_log2: bool,
 }
 
-/// Colors and lines of a standalone drawing, as in the style sheet of the page.
+/// Colors and line styles of a standalone drawing, which match the style sheet of the page.
 const STYLE: &str = include_str!("figure.css");
 /// Height of the title, note, and legend above a standalone drawing.
 const HEAD: f64 = 58.0;
@@ -71,13 +71,14 @@ pub fn svg_of(charts: &[Chart]) -> String {
 }
 
 impl Chart {
-    /// Draws the chart as a figure; `None` if no line has a finite point.
+    /// Draws the chart as an HTML figure; `None` if no line has a finite point.
     pub fn to_html(&self) -> Option<String> {
         let (series, plot) = self.plot()?;
         Some(self.figure(&series, &self.drawing(&series, &plot), &plot))
     }
 
-    /// Draws the chart with its title and legend as a part of an SVG image.
+    /// Draws the chart with its title and legend as a part of an SVG image; `None` if no line has a
+    /// finite point.
     fn to_svg(&self) -> Option<String> {
         let (series, plot) = self.plot()?;
         let mut svg = format!(
@@ -102,7 +103,7 @@ impl Chart {
         Some(svg)
     }
 
-    /// Returns the reduced lines and their axes; `None` without a finite point.
+    /// Returns the reduced lines and the scales of the axes; `None` if no line has a finite point.
     fn plot(&self) -> Option<(Vec<Series>, Plot)> {
         let series: Vec<Series> = self.series.iter().map(thinned).collect();
         let points = || series.iter().flat_map(|s| &s.points);
@@ -113,7 +114,7 @@ impl Chart {
         let band = self.band.into_iter().flat_map(|(low, high)| [low, high]);
         let zero = self.from_zero.then_some(0.0);
         let ys = points().map(|p| p.1).chain(guides).chain(band).chain(zero);
-        // Room for the names of guides.
+        // Guides need a larger margin, for their names.
         let mut y = Scale::around(ys, if self.guides.is_empty() { 0.06 } else { 0.1 });
         if self.from_zero {
             y.low = y.low.max(0.0);
@@ -167,7 +168,7 @@ impl Chart {
     }
 }
 
-/// The area of the plot between its scales.
+/// The plot area, which maps values to positions in the drawing.
 struct Plot {
     x: Scale,
     y: Scale,
@@ -199,7 +200,7 @@ impl Plot {
         for (value, label) in self.x.ticks(6) {
             let x = self.left(value);
             let label = if self.x_is_log2 { number(value.exp2()) } else { label };
-            // The last label must not reach beyond the drawing.
+            // The last label must not extend beyond the drawing.
             let cut = x + 0.5 * DIGIT * label.chars().count() as f64 > WIDTH;
             let (at, anchor) = if cut { (WIDTH, "end") } else { (x, "middle") };
             let _ = writeln!(
@@ -229,8 +230,8 @@ impl Plot {
         );
     }
 
-    /// Draws a dashed line. Its name is placed at the end with fewer lines, above it unless
-    /// another guide or the frame is there.
+    /// Draws a dashed line. Its name is placed at the end where the lines of the chart are farther
+    /// away, above the guide unless another guide or the frame is in the way.
     fn guide(
         &self,
         svg: &mut String,
@@ -263,7 +264,7 @@ impl Plot {
         );
     }
 
-    /// Draws a line with gaps at non-finite values; an isolated point is a dot.
+    /// Draws a line with gaps at non-finite values; an isolated point becomes a dot.
     fn line(&self, svg: &mut String, series: &Series, index: usize) {
         let mut path = String::new();
         let mut pen_down = false;
@@ -280,7 +281,7 @@ impl Plot {
         let _ = writeln!(svg, "<path class=\"line s{index}\" d=\"{path}\"/>");
     }
 
-    /// Returns the data that the page's script needs to show values under the pointer.
+    /// Returns the data that the page's script needs to show the values under the pointer, as JSON.
     fn data(&self, series: &[Series]) -> String {
         let lines: Vec<_> = series
             .iter()
@@ -298,7 +299,8 @@ fn round(place: f64) -> f64 {
     (place * 10.0).round() / 10.0
 }
 
-/// Returns at most [`MAX_POINTS`] points; non-finite ones stay visible as gaps.
+/// Reduces a line to at most [`MAX_POINTS`] points. Where all averaged values are non-finite, the
+/// line keeps a gap.
 fn thinned(series: &Series) -> Series {
     let size = series.points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |points: &[(f64, f64)]| {
@@ -307,7 +309,7 @@ fn thinned(series: &Series) -> Series {
         (x, finite.iter().sum::<f64>() / finite.len() as f64)
     };
     let mut points: Vec<_> = series.points.chunks(size).map(mean).collect();
-    // The newest value is the most important one, so it is not averaged.
+    // The latest value is the most important one, so it is not averaged.
     if let (Some(last), Some(newest)) = (points.last_mut(), series.points.last()) {
         *last = *newest;
     }

@@ -1,4 +1,4 @@
-//! A page about several runs: their curves in one chart, and their tables side by side.
+//! A page that compares several runs: their curves share charts, and their tables are side by side.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::run::Run;
 use super::scale::{self, percent};
 use super::sections::flatten;
 
-/// Colors that a chart has for its lines.
+/// Number of line colors of a chart.
 const MOST_LINES: usize = 4;
 
-/// Title of a chart, the record that it shows, what its values are multiplied by, and a note.
+/// For each chart: its title, the metric that it shows, the factor of its values, and a note.
 const CHARTS: [(&str, &str, f64, &str); 9] = [
     ("k-NN accuracy during training", "probe/knn_top1", 100.0, "percent of held-out images"),
     (
@@ -35,7 +35,7 @@ const CHARTS: [(&str, &str, f64, &str); 9] = [
     ("Throughput", "speed/img_s", 1.0, "images per second"),
 ];
 
-/// The body of the page.
+/// Returns the body of the page as HTML.
 pub(crate) fn body(runs: &[Run]) -> String {
     let names: Vec<String> = runs.iter().map(|run| escape(&run.name)).collect();
     let header = format!(
@@ -45,7 +45,7 @@ pub(crate) fn body(runs: &[Run]) -> String {
     [header, curves(runs), evaluations(runs), settings(runs)].concat()
 }
 
-/// The curves of all runs; a chart has at most four of them.
+/// Draws the curves of all runs, split into charts of at most [`MOST_LINES`] lines.
 fn curves(runs: &[Run]) -> String {
     let mut html = String::new();
     for (title, key, factor, note) in CHARTS {
@@ -80,15 +80,16 @@ fn curves(runs: &[Run]) -> String {
     section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n{missing}"))
 }
 
-/// The text of a row for each run that has one, with the training step that it is about.
+/// The cells of a row by index of the run, each with the training step of its weights.
 type Cells = BTreeMap<usize, (u64, String)>;
 
-/// A row per protocol, settings, and metric, and a column per run.
+/// Returns the table of evaluations: a row for each combination of protocol, settings, and metric,
+/// and a column for each run.
 fn evaluations(runs: &[Run]) -> String {
-    // Rows in the order in which the first run that has them measured them.
+    // In the order of `runs`, and within a run in the order of its evaluations.
     let mut rows: Vec<([String; 3], Cells)> = Vec::new();
-    // Of several measurements of a run under one protocol, such as of its checkpoints, that of the last step counts, and of
-    // several of one step the last measurement.
+    // If a run was evaluated several times under one protocol, for example at several checkpoints,
+    // the latest step is shown, and for the same step the latest evaluation.
     let mut put = |key: [String; 3], run: usize, step: u64, cell: String| {
         let at = rows.iter().position(|(other, _)| *other == key).unwrap_or_else(|| {
             rows.push((key, Cells::new()));
@@ -147,7 +148,7 @@ fn records(run: &Run) -> Result<Vec<Record>, String> {
     }
 }
 
-/// Top-1 accuracies of the table with which a run ends.
+/// Returns the name and the top-1 accuracy of each column of the k-NN table in `results.json`.
 fn knn_at_the_end(run: &Run) -> Vec<(String, String)> {
     let Ok(results) = &run.results else { return Vec::new() };
     let of = |(key, name): (&str, &str)| {
@@ -159,7 +160,7 @@ fn knn_at_the_end(run: &Run) -> Vec<(String, String)> {
     names.into_iter().filter_map(of).collect()
 }
 
-/// The settings that are not the same for all runs.
+/// Returns the table of the settings that are not the same for all runs.
 fn settings(runs: &[Run]) -> String {
     let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing = String::new();

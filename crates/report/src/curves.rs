@@ -1,4 +1,4 @@
-//! The curves of a run: which records become which charts.
+//! The curves of a run: which metrics are shown in which charts.
 
 use trainer::metrics::Record;
 
@@ -6,7 +6,7 @@ use super::chart::{Chart, Series};
 use super::markup::{absent, section};
 use super::run::Run;
 
-/// All curves but those of probes.
+/// Returns the section with all curves except those of probes.
 pub(crate) fn training(run: &Run) -> String {
     if let Err(why) = &run.records {
         return absent("Curves", why);
@@ -23,7 +23,7 @@ pub(crate) fn training(run: &Run) -> String {
     section("curves", "Training", &format!("<div class=\"charts\">\n{html}</div>\n"))
 }
 
-/// What probes measured over the epochs; empty without a probe.
+/// Draws the measurements of probes over the epochs; empty without a probe.
 pub(crate) fn probes(run: &Run) -> String {
     [knn(run), logistic(run), segmentation(run), directions(run)]
         .into_iter()
@@ -31,7 +31,7 @@ pub(crate) fn probes(run: &Run) -> String {
         .collect()
 }
 
-/// k-NN accuracy with its baselines.
+/// Charts the k-NN accuracy with its baselines.
 fn knn(run: &Run) -> Chart {
     let guide = |name: &str, key: &str| run.last(key).map(|share| (name.to_owned(), 100.0 * share));
     Chart {
@@ -65,7 +65,7 @@ fn segmentation(run: &Run) -> Chart {
     }
 }
 
-/// How many directions the features of the probe's images use.
+/// Charts how many directions the features of the probe's images use.
 fn directions(run: &Run) -> Chart {
     Chart {
         title: "Directions that features use".into(),
@@ -83,7 +83,7 @@ fn directions(run: &Run) -> Chart {
     }
 }
 
-/// A share over the epochs, in percent.
+/// Charts a fraction over the epochs, in percent.
 fn percent_chart(run: &Run, key: &str) -> Chart {
     let percent = |(x, share): (f64, f64)| (x, 100.0 * share);
     let points = points(run, key).into_iter().map(percent).collect();
@@ -94,7 +94,8 @@ fn percent_chart(run: &Run, key: &str) -> Chart {
     }
 }
 
-/// The value of the network that the run began with, which is what training is compared with.
+/// Returns the value of the network at step 0 as a guide in percent, the baseline for training;
+/// empty if step 0 was not measured.
 fn at_start(run: &Run, key: &str) -> Vec<(String, f64)> {
     let first = run.records().iter().find(|record| record.get(key).is_some());
     let first = first.filter(|record| record.step == 0).and_then(|record| record.get(key));
@@ -127,7 +128,7 @@ fn loss(run: &Run) -> Chart {
     }
 }
 
-/// How confident the teacher is, and whether it gives the same answer for all images.
+/// Charts how confident the teacher is, and whether it gives the same answer for all images.
 fn targets(run: &Run) -> Chart {
     Chart {
         title: "Entropy of the teacher".into(),
@@ -187,7 +188,7 @@ fn memory(run: &Run) -> Chart {
     }
 }
 
-/// Draws a line for each recorded value.
+/// Returns a line for each of the metrics that the run recorded.
 fn present(run: &Run, lines: &[(&str, &str)]) -> Vec<Series> {
     lines
         .iter()
@@ -196,8 +197,8 @@ fn present(run: &Run, lines: &[(&str, &str)]) -> Vec<Series> {
         .collect()
 }
 
-/// The indicator of collapse: at the floor, all features are equal; at the ceiling, they fill the
-/// sphere.
+/// Charts the expansion, which indicates collapse: at the floor, all features are equal; at the
+/// ceiling, they are spread evenly over the sphere.
 fn rate(run: &Run) -> Chart {
     let (floor, ceiling) = (run.last("rate/floor"), run.last("rate/ceiling"));
     let guides = [("floor: collapsed", floor), ("ceiling", ceiling)];
@@ -215,7 +216,7 @@ fn rate(run: &Run) -> Chart {
     }
 }
 
-/// A chart of one value.
+/// A chart of a single metric.
 struct Plain {
     title: &'static str,
     note: &'static str,
@@ -278,7 +279,7 @@ impl Plain {
     }
 }
 
-/// A value over the epochs.
+/// Returns the values of a metric as points of (epoch, value).
 pub(crate) fn points(run: &Run, key: &str) -> Vec<(f64, f64)> {
     let point = |record: &Record| record.get(key).map(|value| (record.epoch, value));
     run.records().iter().filter_map(point).filter(|(epoch, _)| epoch.is_finite()).collect()

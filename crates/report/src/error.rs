@@ -1,9 +1,9 @@
-//! Errors of a report.
+//! Errors of rendering a report.
 
 /// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Errors of a report.
+/// An error of rendering a report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

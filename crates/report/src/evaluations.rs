@@ -26,7 +26,7 @@ const HEAD: [&str; 12] = [
     "images",
 ];
 
-/// All evaluations in `results.json`; empty if there are none.
+/// Returns the section with all evaluations in `results.json`; empty if there are none.
 pub(crate) fn evaluations(run: &Run) -> String {
     let Ok(Value::Object(entries)) = &run.results else { return String::new() };
     let results = match Results::from_entries(entries.clone()) {
@@ -48,7 +48,7 @@ pub(crate) fn evaluations(run: &Run) -> String {
     section("evaluations", HEADING, &format!("{table}{notes}"))
 }
 
-/// One evaluation.
+/// Returns the cells of one evaluation, in the order of [`HEAD`].
 fn row(record: &Record) -> Vec<String> {
     let main = |column: &str| {
         let found = record.columns().find(|(name, _)| *name == column);
@@ -74,7 +74,8 @@ fn row(record: &Record) -> Vec<String> {
     ]
 }
 
-/// Everything besides the network that two scores must share to be comparable.
+/// Describes what two scores must share, besides the protocol, to be comparable: the settings, the
+/// images, and the sizes.
 pub(crate) fn described(record: &Record) -> String {
     let parts = [settings(record), images(record), sizes(record)];
     joined(parts.into_iter().filter(|part| !part.is_empty()))
@@ -96,14 +97,14 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Sizes of images and masks, and the precision.
+/// Formats the sizes of images and masks, and the precision.
 fn sizes(record: &Record) -> String {
     let named = [("resize", record.resize), ("crop", record.crop), ("masks", record.mask_size)];
     let named = named.into_iter().filter_map(|(name, size)| Some(format!("{name} {}", size?)));
     joined(named.chain([record.precision.clone()]).filter(|part| !part.is_empty()))
 }
 
-/// A value, or the ends of a long list.
+/// Formats a value; a long list is abbreviated to its length and its ends.
 fn short(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

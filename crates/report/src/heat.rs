@@ -1,25 +1,25 @@
-//! Heat maps as SVG: a number for each pair of two settings.
+//! Heat maps as SVG: a value for each combination of two settings.
 
 use std::fmt::Write;
 
 use super::markup::escape;
 
-/// Size of a cell and of the margins for labels, in units of the view box.
+/// Sizes of a cell and of the margins for labels, in units of the view box.
 const CELL_WIDTH: f64 = 86.0;
 const CELL_HEIGHT: f64 = 40.0;
 const LEFT: f64 = 96.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 40.0;
-/// Opacity of the lowest and of the highest value.
+/// Opacities of the lowest and of the highest value.
 const FAINT: f64 = 0.06;
 const FULL: f64 = 0.72;
 
 /// One cell of a map.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
-    /// Column and row, as numbers of the labels.
+    /// Column and row, as indices of the labels.
     pub at: (usize, usize),
-    /// What the color shows.
+    /// The value that the color shows.
     pub value: f64,
     /// The value as text.
     pub text: String,
@@ -40,12 +40,12 @@ pub(crate) struct HeatMap {
     pub y: (String, Vec<String>),
     /// The cells that have a value.
     pub cells: Vec<Cell>,
-    /// Values of the faintest and the fullest color.
+    /// Values of the faintest and of the strongest color.
     pub range: (f64, f64),
 }
 
 impl HeatMap {
-    /// Draws the map as a figure.
+    /// Draws the map as an HTML figure.
     pub(crate) fn to_html(&self) -> String {
         let (columns, rows) = (self.x.1.len() as f64, self.y.1.len() as f64);
         let (width, bottom) = (LEFT + CELL_WIDTH * columns, TOP + CELL_HEIGHT * rows);

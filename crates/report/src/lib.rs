@@ -30,23 +30,23 @@ const SCRIPT: &str = include_str!("script.js");
 /// `config.resolved.yaml`; if it returns `None`, the page shows only the text.
 ///
 /// # Errors
-/// Returns an error if the folder does not exist or is not that of a run.
+/// Returns an error if the folder does not exist or is not the folder of a run.
 pub fn html(folder: &Path, read_config: &dyn Fn(&str) -> Option<RunConfig>) -> Result<String> {
     Ok(page(&Run::read(folder, read_config)?))
 }
 
-/// Renders several runs as one HTML page, with their curves in the same charts and their results side
-/// by side. `read_config` is as for [`html`].
+/// Renders several runs as one HTML page, with their curves in the same charts and their results
+/// side by side. `read_config` is the same as for [`html`].
 ///
 /// # Errors
-/// Returns an error if a folder does not exist or is not that of a run.
+/// Returns an error if a folder does not exist or is not the folder of a run.
 pub fn html_of_several(
     folders: &[PathBuf],
     read_config: &dyn Fn(&str) -> Option<RunConfig>,
 ) -> Result<String> {
     let runs = folders.iter().map(|folder| Run::read(folder, read_config));
     let mut runs: Vec<Run> = runs.collect::<Result<_>>()?;
-    // Runs of the same name, in other folders, must be told apart.
+    // Runs with the same name are told apart by their paths, as given.
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     for (run, folder) in runs.iter_mut().zip(folders) {
         if names.iter().filter(|name| **name == run.name).count() > 1 {
@@ -70,7 +70,7 @@ fn page(run: &Run) -> String {
     document(&run.name, &parts.concat())
 }
 
-/// A self-contained page; `body` is HTML.
+/// Returns a self-contained page; `body` is HTML.
 fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

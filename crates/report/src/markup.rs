@@ -1,4 +1,4 @@
-//! Pieces of HTML. Everything that comes from a run passes through [`escape`].
+//! Building blocks of HTML. All text that comes from a run must pass through [`escape`].
 
 use std::fmt::{Display, Write};
 
@@ -22,17 +22,18 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A section under a heading; `body` is HTML.
+/// Returns a section with a heading; `body` is HTML.
 pub(crate) fn section(id: &str, heading: &str, body: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{}</h2>\n{body}</section>\n", escape(heading))
 }
 
-/// A section that is missing, with the reason.
+/// Returns a note that a part of the page is missing, with the reason.
 pub(crate) fn absent(heading: &str, why: &str) -> String {
     format!("<p class=\"absent\"><b>{}</b>: {}</p>\n", escape(heading), escape(why))
 }
 
-/// A table; cells are text. The first column is left-aligned, and the others contain numbers.
+/// Returns a table whose cells are plain text. The first column is left-aligned, and the others,
+/// meant for numbers, are right-aligned. An empty `head` means no heading row.
 pub(crate) fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
     let mut html = String::from("<div class=\"scroll\"><table>\n");
     let mut row = |tag: &str, cells: &mut dyn Iterator<Item = String>| {
@@ -52,7 +53,7 @@ pub(crate) fn table<C: Display>(head: &[&str], rows: &[Vec<C>]) -> String {
     html
 }
 
-/// Embeds a PNG in the page.
+/// Returns a figure with the PNG embedded as a data URL.
 pub(crate) fn picture(png: &[u8], caption: &str) -> String {
     let caption = escape(caption);
     format!(
@@ -75,7 +76,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A key number with its name above and a remark below.
+/// Returns a tile: a key number with its name above and a remark below.
 pub(crate) fn tile(name: &str, value: &str, remark: &str) -> String {
     format!(
         "<div class=\"tile\"><span>{}</span><b>{}</b><small>{}</small></div>\n",
@@ -114,7 +115,7 @@ mod tests {
         );
     }
 
-    /// RFC 4648, section 10.
+    /// The test vectors of RFC 4648, section 10.
     #[test]
     fn base64_of_the_standard() {
         for (text, expect) in [

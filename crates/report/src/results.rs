@@ -1,4 +1,4 @@
-//! The k-NN results of a run and its two baselines.
+//! The k-NN results of a run and of its two baselines.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::markup::{escape, table as html_table, tile};
 use super::run::Run;
 use super::scale::percent;
 
-/// Columns of the table: the key in `results.json` and its title.
+/// Columns of the table: the key in `results.json` and the title.
 const COLUMNS: [(&str, &str); 3] =
     [("knn", "this network"), ("untrained", "untrained"), ("pixels", "raw pixels")];
 
@@ -17,7 +17,8 @@ struct Score {
     top5: Option<f64>,
 }
 
-/// The scores of one column, accuracies from 0 to 1: a list, or an object that contains it.
+/// Returns the scores of one column, accuracies from 0 to 1. The key holds either a list of scores
+/// or an object that contains one.
 fn scores(results: &Value, key: &str) -> Vec<Score> {
     let column = &results[key];
     let list = column.as_array().or_else(|| column["scores"].as_array());
@@ -35,8 +36,8 @@ fn top1(run: &Run, key: &str) -> Option<f64> {
     scores(run.results.as_ref().ok()?, key).first().map(|score| score.top1)
 }
 
-/// Key numbers: the accuracy and its distance from the baselines. Without a final result, the
-/// newest value of the probe is used.
+/// Returns the tiles of the key numbers: the accuracy and how far it is from the baselines. Without
+/// a final result, the latest value of the probe is used.
 pub(crate) fn tiles(run: &Run) -> Vec<String> {
     let value = |key, probe| top1(run, key).or_else(|| run.last(probe));
     let Some(here) = value("knn", "probe/knn_top1") else { return Vec::new() };
@@ -58,7 +59,7 @@ fn above(points: f64) -> &'static str {
     if points < 0.0 { "below" } else { "above" }
 }
 
-/// The k-NN table as HTML, or the reason why there is none.
+/// Returns the k-NN table as HTML, or the reason why there is none.
 pub(crate) fn table(run: &Run) -> Result<String, String> {
     let results = run.results.as_ref().map_err(Clone::clone)?;
     let columns = COLUMNS.map(|(key, _)| scores(results, key));
@@ -86,7 +87,7 @@ pub(crate) fn table(run: &Run) -> Result<String, String> {
     ))
 }
 
-/// The protocol with the numbers of images, if the file states them.
+/// Describes the protocol, with the numbers of images if the file states them.
 fn sizes(results: &Value) -> String {
     let count = |key: &str| results["knn"][key].as_u64().or_else(|| results[key].as_u64());
     let protocol = "Weighted k-NN on frozen features";

@@ -1,4 +1,4 @@
-//! Reads the files in the folder of a run, as far as they exist.
+//! Reads the files in the folder of a run, any of which may be missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use trainer::metrics::{Record, read_jsonl};
 
 use crate::error::{Error, Result};
 
-/// Largest picture that a page includes.
+/// Size limit of a picture that is embedded in a page.
 const MAX_PICTURE_BYTES: u64 = 16_000_000;
 
 /// A part of a run, or the reason why it is missing.
@@ -18,13 +18,13 @@ pub(crate) type Piece<T> = std::result::Result<T, String>;
 /// The parts of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// The name of the run, which is that of its folder.
+    /// Name of the run, which is the name of its folder.
     pub name: String,
     /// `metrics.jsonl`.
     pub records: Piece<Vec<Record>>,
     /// `config.resolved.yaml` as text.
     pub config_text: Piece<String>,
-    /// The same, parsed, if this version can read it.
+    /// The parsed config, if this version can read it.
     pub config: Option<RunConfig>,
     /// `env.json`.
     pub environment: Piece<Value>,
@@ -34,7 +34,7 @@ pub(crate) struct Run {
     pub crops: Piece<Vec<u8>>,
     /// `pictures/pca.png`.
     pub pca: Piece<Vec<u8>>,
-    /// Lines of `bad_images.tsv`: file and reason.
+    /// Rows of `bad_images.tsv`: file and reason.
     pub broken: Vec<(String, String)>,
 }
 
@@ -42,7 +42,7 @@ impl Run {
     /// Reads all existing files; `read_config` parses the text of the config.
     ///
     /// # Errors
-    /// Returns an error if the folder does not exist or contains nothing that belongs to a run.
+    /// Returns an error if the folder does not exist or has neither readable metrics nor a config.
     pub(crate) fn read(
         folder: &Path,
         read_config: &dyn Fn(&str) -> Option<RunConfig>,
@@ -69,12 +69,12 @@ impl Run {
         })
     }
 
-    /// The records; empty if they are missing.
+    /// Returns the records; empty if they are missing.
     pub(crate) fn records(&self) -> &[Record] {
         self.records.as_deref().unwrap_or_default()
     }
 
-    /// The newest finite value with this name.
+    /// Returns the latest finite value of the metric `name`.
     pub(crate) fn last(&self, name: &str) -> Option<f64> {
         let values = self.records().iter().rev().filter_map(|record| record.get(name));
         values.into_iter().find(|value| value.is_finite())
@@ -129,7 +129,8 @@ fn read_png(path: &Path) -> Piece<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads lines of `file, tab, reason` below a heading.
+/// Reads lines of a file and a reason separated by a tab, and drops the heading. A file that is
+/// missing or unreadable counts as empty.
 fn read_broken(path: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let rows = text.lines().filter_map(|line| line.split_once('\t'));

@@ -1,4 +1,4 @@
-//! Maps values to positions on an axis: its range, its ticks, and number formatting.
+//! The scale of an axis (its range and ticks), and number formatting.
 
 /// The range of an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,8 +10,9 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// A range that contains all finite values, with `margin` of it free at both ends. A range of
-    /// zero width is widened around its value.
+    /// Returns a range that contains all finite values, padded at both ends by the fraction
+    /// `margin` of its width. A range of zero width is widened around its value; without any
+    /// finite value, the range is 0 to 1.
     pub(crate) fn around(values: impl Iterator<Item = f64>, margin: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.filter(|value| value.is_finite()) {
@@ -28,12 +29,12 @@ impl Scale {
         Self { low: low - free, high: high + free }
     }
 
-    /// Position of `value`: 0 at the low end and 1 at the high end.
+    /// Returns the position of `value`: 0 at the low end and 1 at the high end.
     pub(crate) fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
-    /// Round values inside the range, about `count` of them, and their labels.
+    /// Returns about `count` round values inside the range, with their labels.
     pub(crate) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         let rough = (self.high - self.low) / count.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
@@ -45,13 +46,13 @@ impl Scale {
     }
 }
 
-/// Formats a tick with the digits in which it differs from its neighbors.
+/// Formats a tick with as many digits as distinguish it from its neighbors.
 fn label(value: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
     if step < 9e-4 || value.abs() >= 1e6 {
-        // 3 digits distinguish ticks that differ by a hundredth of their value.
+        // Enough digits to tell neighbors apart, at most three after the decimal point.
         let digits = (value.abs() / step).log10().ceil().clamp(0.0, 3.0) as usize;
         return trimmed(&format!("{value:.digits$e}"));
     }
@@ -76,7 +77,7 @@ pub(crate) fn number(value: f64) -> String {
     if text.contains('.') { trimmed(&text) } else { text }
 }
 
-/// Removes trailing zeros of the fraction.
+/// Removes trailing zeros of the fractional part.
 fn trimmed(text: &str) -> String {
     let (digits, exponent) = text.find('e').map_or((text, ""), |at| text.split_at(at));
     let digits = match digits.contains('.') {
@@ -86,8 +87,8 @@ fn trimmed(text: &str) -> String {
     format!("{digits}{exponent}")
 }
 
-/// Formats a fraction (0-1) as a percentage with this number of decimals; `not finite` if it is
-/// not finite.
+/// Formats a fraction (0 to 1) as a percentage with `decimals` decimal places. A non-finite value
+/// becomes `not finite`.
 pub fn percent(share: f64, decimals: usize) -> String {
     if share.is_finite() {
         format!("{:.decimals$}%", 100.0 * share)
@@ -96,8 +97,8 @@ pub fn percent(share: f64, decimals: usize) -> String {
     }
 }
 
-/// Formats a score of an evaluation: a percentage, or a number in the unit with which `name` ends in parentheses, as
-/// `rmse (m)` does.
+/// Formats the score of an evaluation: as a plain number if `name` ends with a unit in parentheses,
+/// such as `rmse (m)`, and as a percentage otherwise.
 pub fn score(name: &str, value: f64) -> String {
     match name.ends_with(')') && value.is_finite() {
         true => format!("{value:.3}"),

@@ -1,4 +1,4 @@
-//! The parts of the page other than curves.
+//! The sections of the page other than the curves and the evaluations.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use super::scale::{number, percent};
 use super::{curves, results};
 use simdino::RunConfig;
 
-/// Number of broken images that a page lists; the file has all of them.
+/// Number of broken images that a page lists; `bad_images.tsv` has all of them.
 const MAX_BROKEN: usize = 100;
 
-/// Name, one line about the run, and its key numbers.
+/// Returns the header: the name of the run, a one-line summary, and the key numbers.
 pub(crate) fn header(run: &Run) -> String {
     let mut tiles = results::tiles(run);
     if let Some(rank) = run.last("probe/effective_rank") {
@@ -35,7 +35,7 @@ pub(crate) fn header(run: &Run) -> String {
     )
 }
 
-/// What was trained, on which data, and how far.
+/// Describes in one line what was trained, on which data, and for how long.
 fn summary(run: &Run) -> String {
     let mut parts = Vec::new();
     if let Some(config) = &run.config {
@@ -54,7 +54,7 @@ fn summary(run: &Run) -> String {
     parts.join("; ")
 }
 
-/// The name of an enum value in a config.
+/// Returns the name of an enum value in a config.
 fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(word)) => word,
@@ -62,7 +62,7 @@ fn word(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// Time spent in steps, from the mean step time of each logged interval.
+/// Returns the seconds spent in training steps, from the mean step time of each logged interval.
 fn training_seconds(run: &Run) -> Option<f64> {
     let (mut seconds, mut before) = (0.0, 0);
     for record in run.records() {
@@ -84,7 +84,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// What the network learned: the k-NN table, and the curves of probes.
+/// Returns the section on what the network learned: the k-NN table and the curves of probes.
 pub(crate) fn learned(run: &Run) -> String {
     let (table, curves) = (results::table(run), curves::probes(run));
     let cards = format!("{}{curves}", table.as_deref().unwrap_or_default());
@@ -102,7 +102,7 @@ pub(crate) fn learned(run: &Run) -> String {
     section("learned", "What it learned", &body)
 }
 
-/// Crops and PCA pictures.
+/// Returns the section with the pictures of the patch features (PCA) and of the crops.
 pub(crate) fn pictures(run: &Run) -> String {
     let pieces = [
         (
@@ -129,7 +129,7 @@ pub(crate) fn pictures(run: &Run) -> String {
     section("pictures", "What it sees", &body)
 }
 
-/// Images that could not be read; empty if there are none.
+/// Returns the section that lists the images that could not be read; empty if there are none.
 pub(crate) fn broken(run: &Run) -> String {
     if run.broken.is_empty() {
         return String::new();
@@ -157,7 +157,7 @@ pub(crate) fn broken(run: &Run) -> String {
     section("broken", "Broken images", &body)
 }
 
-/// The settings that differ from the defaults, then the whole config.
+/// Returns the section with the settings that differ from the defaults, and the whole config.
 pub(crate) fn config(run: &Run) -> String {
     let text = match &run.config_text {
         Ok(text) => text,
@@ -188,7 +188,7 @@ fn changes(config: &RunConfig) -> Vec<Vec<String>> {
     changed.map(|((key, value), (_, default))| vec![key, value, default]).collect()
 }
 
-/// The software and hardware of the run.
+/// Returns the section on the software and hardware of the run.
 pub(crate) fn environment(run: &Run) -> String {
     let value = match &run.environment {
         Ok(value) => value,
@@ -202,7 +202,7 @@ pub(crate) fn environment(run: &Run) -> String {
     section("environment", "Environment", &body)
 }
 
-/// Dotted keys and their values as text.
+/// Appends the dotted key and the text of every leaf of `value` to `rows`.
 pub(crate) fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     let text = |value: &Value| match value {
         Value::Null => "none".to_owned(),
@@ -216,7 +216,7 @@ pub(crate) fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, Strin
                 flatten(&path, value, rows);
             }
         }
-        // A command line, not a list of numbers.
+        // A list that contains strings is a command line, not numbers.
         Value::Array(words) if words.iter().any(Value::is_string) => {
             let words: Vec<String> = words.iter().map(text).collect();
             rows.push((prefix.to_owned(), words.join(" ")));

@@ -1,23 +1,23 @@
-//! What several runs have in common.
+//! Summary statistics over several runs.
 
 use super::scale::percent;
 
-/// Mean and standard deviation of what several runs have in common.
+/// Mean, standard deviation, and range of one number over several runs.
 pub(crate) struct Spread {
     /// Number of values.
     pub count: usize,
-    /// Their mean.
+    /// Mean.
     pub mean: f64,
-    /// Their standard deviation; 0 for a single value.
+    /// Sample standard deviation (`n - 1`); 0 for a single value.
     pub deviation: f64,
-    /// The smallest.
+    /// Smallest value.
     pub least: f64,
-    /// The largest.
+    /// Largest value.
     pub most: f64,
 }
 
 impl Spread {
-    /// `None` if there is no finite value.
+    /// Summarizes the finite values; `None` if there are none.
     pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.filter(|x| x.is_finite()).collect();
         if values.is_empty() {
@@ -35,7 +35,7 @@ impl Spread {
         })
     }
 
-    /// The mean as a percentage, with the deviation if there are several values.
+    /// Formats the mean as a percentage, with the standard deviation if there are several values.
     pub(crate) fn shown(&self) -> String {
         match self.count {
             1 => percent(self.mean, 1),

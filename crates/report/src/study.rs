@@ -1,4 +1,4 @@
-//! A page about a study: many runs of one recipe with different settings.
+//! A page that summarizes a study: many runs of one recipe with different settings.
 
 mod row;
 
@@ -10,15 +10,15 @@ use super::spread::Spread;
 use super::{document, markup};
 pub use row::Row;
 
-/// Colors that a chart has for its lines.
+/// Number of line colors of a chart.
 const MOST_LINES: usize = 4;
-/// Points of the curve of a method.
+/// Number of intervals that the curve of a method over the training is averaged in.
 const STEPS: usize = 20;
 
-/// Name and cell of a column.
+/// The name of a column, and a function that returns its cell for a run.
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
-/// Columns of probes, which a table has if a run has one.
+/// Columns of probes; each is shown only if at least one run has a value.
 const PROBES: [Column; 3] = [
     ("logistic", |row| row.logistic.map(|x| percent(x, 1))),
     ("mIoU", |row| row.miou.map(|x| percent(x, 1))),
@@ -28,11 +28,11 @@ const PROBES: [Column; 3] = [
 /// A study.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Study {
-    /// Its name.
+    /// Name of the study.
     pub name: String,
-    /// The keys of its axes.
+    /// Keys of the axes.
     pub axes: Vec<String>,
-    /// Its runs.
+    /// The runs.
     pub rows: Vec<Row>,
 }
 
@@ -76,7 +76,7 @@ impl Study {
         self.rows.iter().filter(move |row| row.method == method && row.status == "done")
     }
 
-    /// The values on an axis, numbers by size.
+    /// Returns the distinct values on an axis, sorted if all are numbers.
     fn values(&self, axis: &str) -> Vec<&str> {
         let mut values = distinct(self.rows.iter().filter_map(|row| row.value(axis)));
         if values.iter().all(|value| value.parse::<f64>().is_ok()) {
@@ -86,7 +86,8 @@ impl Study {
         values
     }
 
-    /// Per method, and per value of each axis: the worst cell against the best.
+    /// Returns tables that compare the worst run with the best one, per method and per value of
+    /// each axis.
     fn worst_and_best(&self) -> String {
         let head = [
             "method",
@@ -115,7 +116,7 @@ impl Study {
                     }
                 }
             }
-            // No run that is done has a value on this axis.
+            // None of the finished runs has a value on this axis.
             if lines.is_empty() {
                 continue;
             }
@@ -126,7 +127,7 @@ impl Study {
         html
     }
 
-    /// Charts of k-NN over each numeric axis, and over the training.
+    /// Draws charts of the k-NN accuracy over each axis of positive numbers, and over the training.
     fn lines(&self) -> String {
         let over_axes = self.axes.iter().filter_map(|axis| self.chart_of(axis));
         over_axes.chain(self.training()).filter_map(|chart| chart.to_html()).collect()
@@ -180,7 +181,7 @@ impl Study {
         })
     }
 
-    /// A map for each method and each pair of axes.
+    /// Draws a heat map for each method and each pair of axes.
     fn maps(&self) -> String {
         let axes: Vec<&str> = self
             .axes
@@ -283,7 +284,8 @@ impl Study {
     }
 }
 
-/// How many runs there are, how well they do on average, at worst, and at best, and where the coding rate is.
+/// Returns the cells of a group of runs: their number, how many collapsed, their mean, worst, and
+/// best k-NN accuracy, and the position of their coding rate.
 fn line(name: String, rows: &[&Row]) -> Vec<String> {
     let knn = Spread::of(rows.iter().filter_map(|row| row.knn));
     let position = Spread::of(rows.iter().filter_map(|row| row.position));
@@ -301,7 +303,7 @@ fn line(name: String, rows: &[&Row]) -> Vec<String> {
     ]
 }
 
-/// Each item once, in the order of its first place.
+/// Returns each distinct item once, in the order of first occurrence.
 fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut found: Vec<&str> = Vec::new();
     for item in items {

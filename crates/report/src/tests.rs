@@ -1,11 +1,11 @@
-//! Pages of made-up runs, complete and in pieces.
+//! Tests of the pages of synthetic runs, both complete and with missing files.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::*;
 
-/// The smallest PNG that passes for one here.
+/// A file that begins like a PNG, which is all that this crate checks.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
 
 fn run_folder(name: &str) -> (tempfile::TempDir, PathBuf) {
@@ -15,7 +15,7 @@ fn run_folder(name: &str) -> (tempfile::TempDir, PathBuf) {
     (root, folder)
 }
 
-/// JSON is YAML too, and needs no other parser here.
+/// Parses a config as JSON, which is valid YAML, so that the tests need no YAML parser.
 fn read_config(text: &str) -> Option<RunConfig> {
     let document = serde_json::from_str(text).ok()?;
     let read_value = |value: &str| Err(value.to_owned());
@@ -129,7 +129,7 @@ fn several_runs_share_charts_and_tables() {
         assert!(html.contains(expect), "{expect}");
     }
     assert!(!html.contains("data.path"), "equal settings are left out");
-    // An earlier checkpoint that is measured later is not what the run ends with.
+    // The score of the last step is shown, even if an earlier checkpoint is evaluated afterwards.
     for (step, top1) in [(40, 0.75), (8, 0.125)] {
         let weights = eval::record::Weights { step, ..Default::default() };
         let mut record = eval::record::Record::new("logistic", weights);
@@ -139,7 +139,7 @@ fn several_runs_share_charts_and_tables() {
     let html = super::html_of_several(&folders, &read_config).unwrap();
     let row = "<td>logistic</td><td>top1, this network</td><td></td><td>-</td><td>75.0%</td>";
     assert!(html.contains(row), "{html}");
-    // Two of one name, and one without a config or results.
+    // Two runs have the same name, and one of them has no config and no results.
     let (_third, third) = run_folder("first");
     fs::write(third.join("metrics.jsonl"), metrics()).unwrap();
     let html = super::html_of_several(&[first.clone(), third.clone()], &read_config).unwrap();

@@ -4,11 +4,11 @@
 
 pub use pulp;
 
-/// Runs a closure, compiled for the best instruction set of this machine: AVX-512, AVX2, NEON, or
-/// the baseline of the target.
+/// Runs a closure compiled for the best instruction set that this machine supports: AVX-512, AVX2,
+/// NEON, or the baseline of the target.
 ///
-/// The closure and everything that it calls must be `#[inline(always)]`: only code that is inlined
-/// into it is compiled with the instructions.
+/// The closure and everything it calls must be `#[inline(always)]`: only code that is inlined here
+/// is compiled with that instruction set.
 ///
 /// ```
 /// let bytes: Vec<u8> = (0..100).collect();
@@ -23,27 +23,28 @@ pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(kernel)
 }
 
-/// Defines the following items for a trait `Isa` with the operations that are written once for
-/// each instruction set:
+/// Defines the following items for a trait `Isa`, whose methods are implemented once per
+/// instruction set:
 ///
-/// - the trait `Kernel` for work that needs an `Isa`;
-/// - `dispatch(kernel)`, which runs it with the best instruction set of this machine;
-/// - in tests, `with_all(make_kernel)`, which runs it with the baseline and with each instruction
-///   set of this machine.
+/// - the trait `Kernel` for computations that are generic over an `Isa`;
+/// - `dispatch(kernel)`, which runs a kernel with the best instruction set that this machine
+///   supports;
+/// - in tests, `with_all(make_kernel)`, which runs a kernel with the baseline and with each
+///   instruction set that this machine supports.
 ///
-/// `Isa` must be implemented for the `V3` (AVX2) and `V4` (AVX-512) of [`pulp::x86`] on x86-64,
-/// and for the baseline type everywhere.
+/// `Isa` must be implemented for the baseline type and, on x86-64, for the tokens `V3` (AVX2) and
+/// `V4` (AVX-512) of [`pulp::x86`].
 ///
-/// All time-critical code of a kernel must be `#[inline(always)]` and without closures: code that
-/// is not inlined is compiled without the instructions, and every operation in it becomes a call.
+/// All time-critical code of a kernel must be `#[inline(always)]` and free of closures: code that
+/// is not inlined is compiled for the baseline, and every operation in it becomes a function call.
 #[macro_export]
 macro_rules! dispatcher {
     ($isa:ident, $baseline:ident) => {
-        // Work that is done with the instructions of any set.
+        // A computation that is generic over the instruction set.
         pub(crate) trait Kernel {
-            // What comes of it.
+            // The result.
             type Output;
-            // Does it. The body and all of it that takes time must be `#[inline(always)]`.
+            // Runs the kernel. This method and all time-critical code must be `#[inline(always)]`.
             fn run(self, isa: impl $isa) -> Self::Output;
         }
 
@@ -61,7 +62,7 @@ macro_rules! dispatcher {
             }
         }
 
-        // Runs `kernel` with the best instruction set of this machine.
+        // Runs `kernel` with the best instruction set that this machine supports.
         #[inline]
         pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
             #[cfg(target_arch = "x86_64")]
@@ -79,7 +80,8 @@ macro_rules! dispatcher {
             kernel.run($baseline)
         }
 
-        // The kernel's results with the baseline, and with each instruction set that this machine has.
+        // Returns the kernel's result with the baseline, and its results with `dispatch` and with
+        // each instruction set that this machine supports.
         #[cfg(test)]
         fn with_all<K: Kernel>(kernel: impl Fn() -> K) -> (K::Output, Vec<K::Output>) {
             let baseline = kernel().run($baseline);

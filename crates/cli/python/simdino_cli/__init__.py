@@ -1,4 +1,4 @@
-"""Starts the program simdino on the libraries of the torch that this Python would import."""
+"""Starts the program simdino with the libraries of the torch that this Python would import."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ BINARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_bin", "simdi
 
 
 def torch_lib():
-    """Folder of torch's libraries. Torch is looked for and not imported, which would take seconds."""
+    """Returns the folder of torch's libraries, without importing torch, which would take seconds."""
     install = f"{sys.executable} -m pip install"
     advice = f"{install} 'torch=={TORCH}.*'"
     spec = importlib.util.find_spec("torch")
@@ -31,7 +31,7 @@ def torch_lib():
         if not os.path.exists(os.path.join(lib, name)):
             raise SystemExit(
                 f"simdino: torch {version} in {folder} has no {name}: it is not the build that pip "
-                # For pip, a build for CPUs alone satisfies the requirement.
+                # A CPU-only build satisfies the requirement, too, so pip alone would keep it.
                 f"installs by default, which runs with and without a GPU: "
                 f"{install} --force-reinstall 'torch=={TORCH}.*'"
             )
@@ -39,11 +39,11 @@ def torch_lib():
 
 
 def main():
-    """Becomes the program."""
+    """Replaces this process with the program."""
     lib, environment = torch_lib(), dict(os.environ)
     beside = os.path.join(os.path.dirname(BINARY), "..", "..", "torch", "lib")
     if os.path.realpath(lib) != os.path.realpath(beside):
-        # The program looks for torch beside this package; here, it is elsewhere.
+        # The program looks for torch next to this package, but it is elsewhere.
         others = environment.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = f"{lib}:{others}" if others else lib
     os.execve(BINARY, [BINARY, *sys.argv[1:]], environment)

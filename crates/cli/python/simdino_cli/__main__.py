@@ -1,4 +1,4 @@
-"""``python -m simdino_cli``, where the folder of scripts is not on PATH."""
+"""Runs the program as ``python -m simdino_cli``, for when the folder of scripts is not on PATH."""
 
 from . import main
 

@@ -1,4 +1,5 @@
-//! `simdino completions`: what a shell needs to complete verbs, options and file names.
+//! `simdino completions`: prints a script that lets a shell complete commands, options, and file
+//! names.
 
 use clap::Command;
 use clap_complete::Shell;
@@ -6,17 +7,17 @@ use clap_complete::Shell;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 
-/// What `simdino completions` takes.
+/// Arguments of `simdino completions`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Shell that is to read the file
+    /// Shell to print the completions for
     shell: Shell,
 }
 
-/// Runs the verb for the whole command line, `program`.
+/// Runs the command; `program` is the definition of the whole command line.
 ///
 /// # Errors
-/// The output cannot be written.
+/// Returns an error if the output cannot be written.
 pub fn run(args: &Args, mut program: Command) -> Result<()> {
     let name = program.get_name().to_owned();
     let mut script = Vec::new();

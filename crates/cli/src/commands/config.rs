@@ -1,4 +1,4 @@
-//! `simdino config`: what a config resolves to, all problems with it, and the recipes.
+//! `simdino config`: shows and checks configs, lists the recipes, and explains the keys.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::config::{self, RunConfig};
 use crate::console::{answer, note};
 use crate::failure::{Failure, Result};
 
-/// What `simdino config` takes.
+/// Arguments of `simdino config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -29,24 +29,24 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Print all problems, or `ok` and what follows from the config
+    /// Print all problems, or `ok` and the values that follow from the config
     Check(Source),
-    /// List the recipes that are in the program, or print one to edit
+    /// List the embedded recipes, or print one as a starting point
     Recipes {
         /// Recipe to print, as YAML
         name: Option<String>,
     },
-    /// Explain the keys of a config: what each takes, its default, and whether it may change when a run
-    /// is resumed
+    /// Explain the keys of a config: what each takes, its default, and whether it may change when a
+    /// run is resumed
     Keys {
         /// Section or key, such as train or train.epochs; all if none is given
         path: Option<String>,
     },
-    /// Print the JSON schema of a config, with which editors complete and check keys
+    /// Print the JSON schema of a config, which editors use to complete and check keys
     Schema,
 }
 
-/// A config file and what wins over it.
+/// A config file and its overrides.
 #[derive(Debug, clap::Args)]
 struct Source {
     /// Config file (YAML), or the name of a recipe (`simdino config recipes`)
@@ -56,10 +56,10 @@ struct Source {
     overrides: Vec<String>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// All that is wrong with the config.
+/// Returns all problems of the config, or an error about an unknown recipe or key.
 pub fn run(args: &Args) -> Result<()> {
     match &args.action {
         Action::Show { source, json } => show(source, *json),
@@ -71,7 +71,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Shows a config whose values make no sense too, since looking at it is how one finds out.
+/// Prints the resolved config. Invalid values are only noted, because seeing them helps to find the
+/// mistake.
 fn show(source: &Source, json: bool) -> Result<()> {
     let loaded = config::load_unchecked(&source.config, &source.overrides)?;
     let problems = loaded.config.validate();
@@ -148,7 +149,7 @@ fn explained(path: &str, key: &Key) -> String {
     text
 }
 
-/// Numbers that follow from the config alone.
+/// Returns numbers that follow from the config alone, with their names.
 fn derived(config: &RunConfig) -> Vec<(&'static str, String)> {
     let (train, augment) = (&config.train, &config.augment);
     let tokens = |size: u32| {

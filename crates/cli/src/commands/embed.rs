@@ -1,4 +1,4 @@
-//! `simdino embed`: one vector per image, for use elsewhere.
+//! `simdino embed`: writes one feature vector per image to a file, for use in other programs.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::weights;
 use simdino::device::{self, DeviceSpec};
 use simdino::weights::data_config;
 
-/// What `simdino embed` takes.
+/// Arguments of `simdino embed`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A weight file, a checkpoint, or a run
@@ -28,15 +28,15 @@ pub struct Args {
     /// first two
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Which vector of an image
+    /// Vector that represents an image
     #[arg(long, value_enum, default_value_t = Pooling::Cls)]
     pooling: Pooling,
     #[command(flatten)]
     sizes: Sizes,
-    /// What the keys of the network in the file begin with, where there are several
+    /// Prefix of the keys of the network, if the file contains several
     #[arg(long)]
     prefix: Option<String>,
-    /// Most images used, spread over the set; all if it is not given
+    /// Maximum number of images, spread over the set; all by default
     #[arg(long)]
     limit: Option<NonZeroUsize>,
     /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
@@ -50,7 +50,7 @@ pub struct Args {
     precision: FeaturePrecision,
 }
 
-/// Which vector stands for an image.
+/// The vector that represents an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Pooling {
     /// The class token
@@ -59,10 +59,10 @@ enum Pooling {
     Mean,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// Weights or images cannot be read, or the file not be written.
+/// Returns an error if the weights or images cannot be read or the file cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     if FeatureFormat::of(&args.out).is_none() {
         return Err(Failure::usage(format!(

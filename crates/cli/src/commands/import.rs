@@ -1,5 +1,5 @@
-//! `simdino import`: converts weights of other programs to a file of simdino, and accounts for
-//! every tensor.
+//! `simdino import`: converts weights of other programs to simdino's format, and accounts for every
+//! tensor.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -11,32 +11,33 @@ use tch::Device;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 
-/// What is to be known of weights of SimDINOv2 whose config sets `qknorm`.
+/// A note on weights of SimDINOv2 whose config sets `qknorm`.
 const QK_NORM: &str = "with model.qk_norm: SimDINOv2's code leaves this norm out where xformers \
                        computes attention; weights trained that way are imported without it\n";
 
-/// What `simdino import` takes.
+/// Arguments of `simdino import`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A .pth or safetensors file of DINO, DINOv2, SimDINO, timm or Hugging Face, or a folder of one
+    /// A .pth or safetensors file of DINO, DINOv2, SimDINO, timm or Hugging Face, or a folder of
+    /// one
     file: PathBuf,
     /// safetensors file to write; absent: only the report
     #[arg(short, long)]
     out: Option<PathBuf>,
-    /// Values that no tensor tells: model.pos_interpolation=size, model.num_heads=8,
+    /// Values that the tensors do not determine: model.pos_interpolation=size, model.num_heads=8,
     /// model.norm_eps=1e-5, model.qk_norm=true, model.layer_scale=1
     #[arg(value_name = "KEY=VALUE")]
     model: Vec<String>,
     /// The student of a training checkpoint instead of the teacher
     #[arg(long)]
     student: bool,
-    /// What the keys of the network in the file begin with, where there are several
+    /// Prefix of the keys of the network, if the file contains several
     #[arg(long, conflicts_with = "student")]
     prefix: Option<String>,
-    /// Least share of the backbone's tensors that must be found; others keep random values
+    /// Minimum fraction of the backbone's tensors that must be found; the others stay random
     #[arg(long, default_value_t = 1.0)]
     min_matched: f64,
-    /// Leave out tensors of the network that are not computed here: its features change
+    /// Ignore tensors of the network that simdino does not compute with, which changes its features
     #[arg(long)]
     ignore_unused: bool,
     /// One JSON object instead of text
@@ -44,11 +45,11 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// The file cannot be read, holds too little of a vision transformer, or the disk does not take
-/// the result.
+/// Returns an error if the file cannot be read, contains too little of a vision transformer, or the
+/// result cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     if !(0.0..=1.0).contains(&args.min_matched) {
         let got = args.min_matched;
@@ -102,7 +103,7 @@ fn text(args: &Args, weights: &PretrainedBackbone) -> String {
     text
 }
 
-/// Everything that was not loaded as it is, one line a tensor.
+/// Lists every tensor that was not loaded unchanged, one per line.
 fn list(text: &mut String, report: &ImportReport) {
     for resized in &report.resized {
         let (name, from, to) = (&resized.name, &resized.from, &resized.to);
@@ -148,7 +149,7 @@ fn as_json(weights: &PretrainedBackbone) -> serde_json::Value {
     })
 }
 
-/// The name of a value as a config has it.
+/// Returns the name of an enum value in a config.
 pub fn name(value: impl serde::Serialize) -> String {
     serde_json::to_value(value)
         .ok()

@@ -1,4 +1,4 @@
-//! One file per command: its arguments ([clap]) and its implementation.
+//! The commands. Each file or folder defines the arguments of a command and implements it.
 
 pub mod analyze;
 pub mod bench;

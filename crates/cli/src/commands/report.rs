@@ -1,4 +1,4 @@
-//! `simdino report`: one HTML page about a run, or about several side by side.
+//! `simdino report`: writes an HTML page about a run, or one that compares several.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,22 @@ use crate::config;
 use crate::console::answer;
 use crate::failure::{Context, Result};
 
-/// What `simdino report` takes.
+/// Arguments of `simdino report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of a run; several are compared on one page
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// The page; by default report.html in the folder of the run, or comparison.html here for several
+    /// The page; by default report.html in the folder of the run, or comparison.html here for
+    /// several
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// A folder is not a run's, or the page cannot be written.
+/// Returns an error if a folder is not that of a run or the page cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let read_config = |text: &str| config::of_run(text).ok();
     let path = match (args.runs.as_slice(), &args.out) {
@@ -45,7 +46,7 @@ fn write_page(path: &Path, page: &str) -> Result<PathBuf> {
 /// Writes `report.html` into the folder of a run and returns its path.
 ///
 /// # Errors
-/// The folder is not a run's, or cannot be written.
+/// Returns an error if the folder is not that of a run or cannot be written.
 pub fn write(folder: &Path) -> Result<PathBuf> {
     let read_config = |text: &str| config::of_run(text).ok();
     let page = report::html(folder, &read_config)?;

@@ -1,4 +1,5 @@
-//! `simdino study`: a grid of runs, and what came of each in one table and on one page.
+//! `simdino study`: executes a grid of runs, and collects the outcomes in one table and on one
+//! page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::study::runs::{self, Options};
 use crate::study::tables;
 use crate::train::signals::StopFlag;
 
-/// What `simdino study` takes.
+/// Arguments of `simdino study`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File that describes the grid (docs/STUDIES.md)
@@ -22,25 +23,25 @@ pub struct Args {
     /// Folder of the study [default: runs/NAME of the file]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Runs at a time
+    /// Number of concurrent runs
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
     /// Stop after this many seconds; the same command continues later
     #[arg(long, value_name = "SECONDS")]
     budget: Option<u32>,
-    /// Make only the first N runs
+    /// Execute only the first N runs
     #[arg(long, value_name = "N")]
     first: Option<usize>,
-    /// Print the runs and their settings, check each, and make none
+    /// Print and check all runs and their settings, without executing any
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// The grid or a setting in it is wrong, or the folder cannot be written. A run that fails is a
-/// row of the table and no error.
+/// Returns an error if the grid or one of its settings is invalid, the folder cannot be written, a
+/// signal stops the study, or every run fails. A single failed run is only a row of the table.
 pub fn run(args: &Args) -> Result<()> {
     let shown = args.grid.display().to_string();
     let text = fs::read_to_string(&args.grid).map_err(|error| {
@@ -88,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// A mistake in the base or the settings that all runs share would make each of them fail.
+/// Checks the first run, because a mistake in the base or in shared settings would make all fail.
 fn check_first(grid: &Grid) -> Result<()> {
     match grid.runs.first() {
         Some(run) => config::load(&grid.base, &run.overrides).map(|_| ()),

@@ -1,4 +1,4 @@
-//! `simdino train`: from a config to a trained backbone and its report.
+//! `simdino train`: trains a backbone from a config, and writes its report.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ use crate::train::signals::StopFlag;
 use crate::train::start::{self, run_root};
 use crate::train::{dry_run, extend, pictures, settings};
 
-/// What `train` takes.
+/// Arguments of `simdino train`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Config file, the name of a recipe (`simdino config recipes`), or just a folder of images, which
-    /// the recipe quickstart is for
+    /// Config file, the name of a recipe (`simdino config recipes`), or a folder of images to train
+    /// on with the recipe quickstart
     #[arg(value_name = "CONFIG|FOLDER")]
     config: PathBuf,
     /// Values that replace those of the file, such as train.epochs=10
@@ -40,7 +40,8 @@ pub struct Args {
     /// run or checkpoint to continue
     #[arg(long, default_value = "never", value_name = "never|auto|DIR")]
     resume: Resume,
-    /// Check the config, the device, and up to 64 of the images, print what would be done, and do nothing
+    /// Check the config, the device, and up to 64 of the images, print what would be done, and do
+    /// nothing
     #[arg(long)]
     dry_run: bool,
     /// With --dry-run: number of processes to plan for, without starting them
@@ -48,10 +49,14 @@ pub struct Args {
     processes: Option<u16>,
 }
 
-/// Longest time, in seconds, that a dry run waits for the other processes of its launcher.
+/// Maximum time that a dry run waits for the other processes of its launcher, in seconds.
 const DRY_RUN_WAITS_S: f64 = 60.0;
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if the config is invalid, the run cannot be started or continued, or training
+/// fails. A run that a signal stops is also reported as an error, with its own exit code.
 pub fn run(args: &Args) -> Result<()> {
     let begun = begin(&args.config, &args.overrides, args.processes.map(usize::from))?;
     let loaded = &begun.loaded;
@@ -62,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     run_with(args, &begun, &distributed).inspect_err(|failure| distributed.leave(failure))
 }
 
-/// All processes check; one says what it found.
+/// Checks the run in all processes of the launcher, and prints the findings in the first one.
 fn dry_run(planned: Option<u16>, begun: &Begun) -> Result<()> {
     let Begun { loaded, .. } = begun;
     let config = &loaded.config;
@@ -99,11 +104,11 @@ fn dry_run_with(
     if distributed.is_first() {
         dry_run::print(config, &dataset, &plan, opened.probes.as_ref(), (device, &links))?;
     }
-    // The first process serves the others' store until all are done.
+    // The first process hosts the store that the others use, so it must not exit before them.
     Ok(distributed.processes.collective().barrier()?)
 }
 
-/// What one process of a run does.
+/// Runs the training in one process of a run.
 fn run_with(args: &Args, begun: &Begun, distributed: &DistributedContext) -> Result<()> {
     let loaded = &begun.loaded;
     let config = &loaded.config;
@@ -118,7 +123,7 @@ fn run_with(args: &Args, begun: &Begun, distributed: &DistributedContext) -> Res
     train(&Session { args, loaded, distributed, dataset, plan }, opened, console)
 }
 
-/// Opens the images, unless sizes were chosen for them before, and plans the steps.
+/// Opens the images, unless that was already done to choose sizes, and plans the steps.
 fn open_data(begun: &Begun, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
     let config = &begun.loaded.config;
     Ok(match &begun.dataset {
@@ -127,20 +132,20 @@ fn open_data(begun: &Begun, processes: usize) -> Result<(Arc<Dataset>, Plan)> {
     })
 }
 
-/// Limits the threads of the CPU's tensor operations to those of the config, if it names a number.
+/// Sets the number of threads for tensor operations on the CPU, if the config states one.
 pub(crate) fn set_threads(config: &RunConfig) {
     if let Some(threads) = config.run.threads {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
 }
 
-/// Says what was met besides images: files that were left out, labels that cannot be read.
+/// Prints what was found besides images, such as files that are left out or unreadable labels.
 fn say_notices(console: &Console, config: &RunConfig, dataset: &Dataset, opened: &Opened) {
     let images = dataset.notices().sentences_about(&config.data.describe());
     images.iter().chain(&opened.notices).for_each(|text| console.note(text));
 }
 
-/// What is known before anything is written.
+/// Everything that is known before anything is written.
 struct Session<'a> {
     args: &'a Args,
     loaded: &'a Loaded,
@@ -202,14 +207,14 @@ fn train(session: &Session, opened: Opened, mut console: Console) -> Result<()> 
     }
 }
 
-/// The run's folder, made by the first process before the others look at it.
+/// Opens the folder of the run. The first process creates it, and the others wait for that.
 fn open_dir(distributed: &DistributedContext, root: &Path, resume: &Resume) -> Result<RunDir> {
     let dir = if distributed.is_first() { Some(RunDir::open(root, resume)?) } else { None };
     distributed.processes.collective().barrier()?;
     dir.map_or_else(|| RunDir::of_others(root), Ok)
 }
 
-/// The k-NN table of a run that goes on is not that of the network with which it will end.
+/// Removes the final k-NN table of a run that has steps left: it is not about the final network.
 fn forget_table(run: &Path, steps: Range<u64>) -> Result<()> {
     if !steps.is_empty() && eval::results::Results::read(run)?.has_table() {
         eval::results::update(run, |results| {
@@ -240,7 +245,7 @@ fn headline(session: &Session, root: &Path, learner: &Learner, start: Start) -> 
     )
 }
 
-/// Results, pictures and report of a finished run.
+/// Writes the results, pictures, and report of a finished run.
 fn finish(
     session: &Session,
     dir: &RunDir,
@@ -260,7 +265,7 @@ fn finish(
     let backbone = &learner.teacher.network.backbone;
     let (folder, device) = (dir.file("pictures"), session.distributed.device);
     if let Err(failure) = pictures::draw(&folder, config, &session.dataset, backbone, device) {
-        // The run is complete without them.
+        // A run is complete without pictures.
         let why = failure.lines().join("; ");
         observer.console().note(&format!("warning: the report has no pictures: {why}"));
     }

@@ -1,5 +1,5 @@
-//! Config files: parses YAML and `key=value` overrides into a [`RunConfig`], or lists all problems
-//! with them.
+//! Config files: parses YAML and `key=value` overrides into a [`RunConfig`], or lists all their
+//! problems.
 
 #[cfg(test)]
 mod published;
@@ -26,47 +26,48 @@ pub use self::text::no_recipe;
 pub use self::yaml::read as read_yaml;
 use crate::failure::{Failure, Result};
 
-/// Number of images that sizes are chosen for where the images are not looked at.
+/// Number of images that `sizing: auto` assumes if the images are not opened.
 const ASSUMED_IMAGES: usize = 1000;
 
-/// A config that has passed every check.
+/// A config with its source text and messages. [`load`] returns one that has passed every check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The values, every default filled in.
+    /// The values, with all defaults filled in.
     pub config: RunConfig,
-    /// The file or recipe as written.
+    /// The text of the file or recipe.
     pub text: String,
-    /// What was changed to fit a short run, and which file was not read, one sentence each.
+    /// One sentence for each adjustment, such as for a short run, and for a file that was not read.
     pub notes: Vec<String>,
-    /// Settings that have no effect in this run, or not the one that one expects.
+    /// One sentence for each setting that has no effect or an unexpected one.
     pub warnings: Vec<String>,
-    /// The keys that the file and the overrides give.
+    /// The values that the file and the overrides give.
     pub given: Value,
 }
 
-/// Reads a config file, or the recipe that `path` names, lays the overrides on it and checks everything.
+/// Reads a config file, or the recipe that `path` names, applies the overrides, and checks
+/// everything.
 ///
 /// # Errors
-/// All problems at once, each a sentence that starts with its key.
+/// Returns all problems at once, each a sentence that starts with its key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
     load_with(json!({}), path, overrides)
 }
 
-/// As [`load`], with values for the keys that neither the file nor the overrides give.
+/// Like [`load`], with `values` for the keys that neither the file nor the overrides give.
 ///
 /// # Errors
-/// As [`load`].
+/// Same as for [`load`].
 pub fn load_with(values: Value, path: &Path, overrides: &[String]) -> Result<Loaded> {
     let loaded = load_layers(values, path, overrides)?;
     let problems = loaded.config.validate();
     if problems.is_empty() { Ok(loaded) } else { Err(Failure::problems(problems)) }
 }
 
-/// The `augment` section alone, of a config file or with its defaults, checked, and the pixels that
-/// it is for.
+/// Reads and checks only the `augment` section, of a config file or of the defaults, and returns it
+/// with the pixel format of the images.
 ///
 /// # Errors
-/// The file cannot be read, or a value of the section is wrong.
+/// Returns an error if the file cannot be read or a value of the section is invalid.
 pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConfig, PixelFormat)> {
     let RunConfig { augment, data, .. } = match path {
         Some(file) => load_unchecked(file, overrides)?.config,
@@ -82,10 +83,10 @@ pub fn augment(path: Option<&Path>, overrides: &[String]) -> Result<(AugmentConf
     }
 }
 
-/// As [`load`], without the checks that need the meaning of a value: for looking at a config.
+/// Like [`load`], but checks only keys and types, not the meaning of values.
 ///
 /// # Errors
-/// All unknown keys and values of a wrong type at once.
+/// Returns all unknown keys and values of a wrong type at once.
 pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Loaded> {
     load_layers(json!({}), path, overrides)
 }
@@ -111,23 +112,27 @@ fn load_layers(values: Value, path: &Path, overrides: &[String]) -> Result<Loade
     Ok(Loaded { config, text, notes, warnings, given })
 }
 
-/// The resolved config of a run, of this version or of an earlier one.
+/// Parses the resolved config of a run, which may be from an earlier version.
 ///
 /// # Errors
-/// All unknown keys and values of a wrong type at once.
+/// Returns all unknown keys and values of a wrong type at once.
 pub fn of_run(text: &str) -> Result<RunConfig> {
     let mut document = yaml::read(text).map_err(Failure::usage)?;
     problems::upgrade(&mut document);
     Ok(from_document(document, &[], &yaml::read)?.config)
 }
 
-/// The config of [`read`] alone.
+/// Parses a config; `name` stands for the text in messages.
+///
+/// # Errors
+/// Returns all unknown keys and values of a wrong type at once.
 pub fn parse(text: &str, name: &str, overrides: &[String]) -> Result<RunConfig> {
     read(json!({}), text, name, overrides).map(|resolved| resolved.config)
 }
 
-/// Reads a config from text, with `values` for what neither it nor the overrides give, and says what was
-/// changed to fit a short run; `name` stands for the text in messages.
+/// Parses a config, with `values` for the keys that neither the text nor the overrides give. The
+/// notes of the result say what was adjusted for a short run; `name` stands for the text in
+/// messages.
 fn read(values: Value, text: &str, name: &str, overrides: &[String]) -> Result<Resolved> {
     let document =
         yaml::read(text).map_err(|sentence| Failure::usage(format!("{name}: {sentence}")))?;
@@ -143,16 +148,16 @@ fn read(values: Value, text: &str, name: &str, overrides: &[String]) -> Result<R
     Ok(from_layers(values, document, overrides, &yaml::read)?)
 }
 
-/// The JSON schema of a config.
+/// Returns the JSON schema of a config.
 pub fn json_schema() -> String {
     let schema = simdino::config::schema::json_schema::<RunConfig>();
     format!("{schema:#}\n")
 }
 
-/// A config as YAML, with every key.
+/// Formats a config as YAML, with every key.
 ///
 /// # Errors
-/// None in practice: every section can be written.
+/// Never fails in practice: every section is serializable.
 pub fn to_yaml(config: &RunConfig) -> Result<String> {
     yaml::write(config).map_err(Failure::failed)
 }

@@ -1,5 +1,5 @@
-//! Compares recipes with the published configs: every value in which those differ from each other,
-//! under our names.
+//! Tests that compare the recipes with the published configs: all values in which the published
+//! configs differ from each other, under our names.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use trainer::schedule::Schedules;
 
 use super::{Loaded, RunConfig, load};
 
-/// Images of ImageNet-1k and of ImageNet-22k as of fall 2011.
+/// Numbers of images of ImageNet-1k and of ImageNet-22k (fall 2011).
 const IN1K: usize = 1_281_167;
 const IN22K: usize = 14_197_122;
 
 fn recipe(name: &str) -> RunConfig {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name);
-    // Some start from weights that a user must name.
+    // Some recipes start from weights, which the user must name.
     let given = ["data.path=a", "init.from=b"].map(str::to_owned);
     let Loaded { config, notes, warnings, .. } = load(&path, &given).unwrap();
-    // The images of a probe, too, are the user's to name.
+    // The user also names the images of a probe.
     let warnings: Vec<_> = warnings.iter().filter(|line| !line.starts_with("probe has ")).collect();
     let notes: Vec<_> = notes.iter().filter(|line| !line.starts_with("sizing: auto: ")).collect();
     assert!(notes.is_empty() && warnings.is_empty(), "{name}: {notes:?} {warnings:?}");
@@ -34,8 +34,8 @@ fn assert_values(name: &str, expected: Value) {
     }
 }
 
-/// Steps of a run, of its warm-up, and of the warm-up of the teacher's temperature; those that the
-/// last layer is frozen for.
+/// Returns the number of steps of a run, of its warm-up, of the warm-up of the teacher's
+/// temperature, and of the steps for which the last layer is frozen.
 fn steps(name: &str, images: usize) -> [u64; 4] {
     let config = recipe(name);
     let plan = Plan::new(&config.train, images).unwrap();
@@ -134,7 +134,7 @@ fn dinov2_short_is_metas() {
             "train": { "batch_size": 2048 },
         }),
     );
-    // 100, 10, 30 and 1 epochs of 1250 steps.
+    // 100, 10, 30, and 1 epochs of 1250 steps.
     assert_eq!(steps(name, IN1K), [125_000, 12_500, 37_500, 1250]);
 }
 
@@ -169,7 +169,7 @@ fn dinov2_long_is_metas() {
             "train": { "batch_size": 3072 },
         }),
     );
-    // 500, 80, 30 and 1 epochs of 1250 steps.
+    // 500, 80, 30, and 1 epochs of 1250 steps.
     assert_eq!(steps(name, IN22K), [625_000, 100_000, 37_500, 1250]);
 }
 

@@ -11,7 +11,7 @@ use simdino::RunConfig;
 use simdino::config::problems::expectation;
 use simdino::config::schema::{self, Key, Kind};
 
-/// The lines of the default config with their dotted paths, in the order of the code.
+/// Returns the lines of the default config with their dotted paths, in the order of the code.
 fn lines() -> Vec<(String, String)> {
     let yaml = super::to_yaml(&RunConfig::default()).unwrap();
     let mut path: Vec<&str> = Vec::new();
@@ -85,7 +85,7 @@ const TABLE: &str = "| key | type | default | on resume | meaning |\n|---|---|--
 
 fn config_md() -> String {
     let root = schema::of::<RunConfig>().unwrap();
-    // Section by section, since one may stand in the middle of another.
+    // Rows are collected per section, since a section may appear in the middle of another.
     let mut sections: Vec<(String, String)> = Vec::new();
     for (path, line) in lines() {
         let key = key(&root, &path);
@@ -112,7 +112,7 @@ fn config_md() -> String {
     INTRODUCTION.to_owned() + &sections.collect::<String>()
 }
 
-/// The keys of the elements of a list, if they have keys.
+/// Returns a table of the keys of the elements of a list, if the elements are sections.
 fn elements(path: &str, key: &Key) -> Option<(String, String)> {
     let Kind::List(inner, None) = &key.kind else { return None };
     let Kind::Section(keys) = &**inner else { return None };
@@ -136,7 +136,7 @@ fn row(name: &str, key: &Key, default: &str) -> String {
 fn check(path: &str, expect: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if std::env::var_os("SIMDINO_WRITE_REFERENCE").is_some() {
-        base::write_atomic(&path, expect.as_bytes()).unwrap(); // other tests read it meanwhile
+        base::write_atomic(&path, expect.as_bytes()).unwrap(); // other tests read it concurrently
     }
     assert!(
         fs::read_to_string(&path).unwrap_or_default() == expect,

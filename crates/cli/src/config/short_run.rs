@@ -1,4 +1,4 @@
-//! A run that is made shorter, by file and command line.
+//! Tests of runs that are shortened, by the file or on the command line.
 
 use serde_json::json;
 use simdino::config::Resolved;
@@ -7,11 +7,11 @@ use super::{parse, read, to_yaml};
 
 const DINOV2: &str = "method: dinov2\ndata: {path: a}\n";
 
-/// What is shortened in a file with these overrides.
+/// Returns the note about what is adjusted if the run is short; `None` if nothing is.
 fn said(text: &str, overrides: &[&str]) -> Option<String> {
     let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
     let Resolved { config, notes, .. } = read(json!({}), text, "c.yaml", &overrides).unwrap();
-    // What is written in full needs no shortening, and is the same.
+    // The full config reads back the same and needs no further adjustment.
     let again = read(json!({}), &to_yaml(&config).unwrap(), "c.yaml", &[]).unwrap();
     assert_eq!((again.config, again.notes), (config, Vec::new()), "{text}");
     notes.into_iter().next()
@@ -32,7 +32,7 @@ fn a_short_run_has_a_short_warm_up() {
              dino.teacher_temp_warmup_epochs from 30 to 0.6"
         ))
     );
-    // The file itself is a layer above the recipe, and one epoch would be frozen as a whole.
+    // The file shortens the run of its recipe, whose last layer would be frozen for the only epoch.
     let own = format!("{DINOV2}train: {{epochs: 1}}\noptim: {{warmup_epochs: 0.5}}\n");
     assert_eq!(
         said(&own, &[]).unwrap(),
@@ -59,7 +59,7 @@ fn what_fits_is_left_and_what_contradicts_itself_is_refused() {
         let expected = "optim.warmup_epochs: must not exceed train.epochs 2 (got 5)";
         assert_eq!(problems, [expected], "{text} {overrides:?}");
     }
-    // Already wrong before the run was made shorter.
+    // A contradiction that the file already has is not adjusted away.
     let problems = parse(both, "c.yaml", &["train.epochs=1".to_owned()]).unwrap().validate();
     assert_eq!(problems.len(), 1, "{problems:?}");
 }

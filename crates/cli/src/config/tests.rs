@@ -1,4 +1,4 @@
-//! Config files, overrides, and the messages about invalid ones.
+//! Tests of config files, overrides, and the messages about invalid ones.
 
 mod methods;
 
@@ -152,7 +152,7 @@ fn nothing_is_written_as_null() {
     let config = parse(file, "c.yaml", &overrides).unwrap();
     assert_eq!((config.train.stop_after, config.optim.clip_grad), (None, None));
     assert_eq!((config.probe.train_path, config.init.from), (None, None));
-    // What stood for nothing in earlier versions.
+    // Values that meant "none" in earlier versions.
     let gone = |key: &str, value: &str, meaning: &str| {
         format!("{key}: {value} is no longer accepted: write null for {meaning}")
     };
@@ -180,12 +180,12 @@ fn nothing_is_written_as_null() {
 #[test]
 fn the_resolved_config_of_an_earlier_version_is_read() {
     let now = to_yaml(&parse(GOOD, "c.yaml", &["optim.clip_grad=null".into()]).unwrap()).unwrap();
-    // Sections within sections are younger.
+    // Earlier versions had no sections within sections.
     let key = |line: &str| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')).is_some();
     let nothing = |line: &str| match line.trim().split_once(": ").filter(|_| key(line)) {
         Some(("name" | "spill_dir" | "from" | "train_path" | "test_path", "null")) => Some("''"),
         Some(("layer_scale" | "num_heads" | "patch_out_dim" | "eps_end" | "coeff_end", _)) => None,
-        Some(("momentum_batch" | "group_rows" | "deterministic", _)) => None, // younger, too
+        Some(("momentum_batch" | "group_rows" | "deterministic", _)) => None, // newer, too
         Some((_, "null")) => Some("0"),
         _ => None,
     };
@@ -372,7 +372,7 @@ fn a_preset_gives_the_values_that_are_not_given() {
     assert_eq!(dinov2.local_crops_scale, [0.05, 0.32]);
     assert_eq!((dinov2.local_crops_number, dinov2.blur), (3, augment::BlurKind::Kernel9));
     assert_ne!(plain.blur, dinov2.blur);
-    // A resolved config, which has every key, is read back as it is.
+    // A resolved config has every key, so the preset changes nothing when it is read back.
     let again = AugmentConfig { flip_prob: 0.25, ..dinov2 };
     let text = yaml::write(&json!({"data": {"path": "x"}, "augment": again})).unwrap();
     assert_eq!(parse(&text, "again", &[]).unwrap().augment, again);

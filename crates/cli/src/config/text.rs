@@ -1,4 +1,4 @@
-//! Where the text of a config comes from: a file, or a recipe inside the program.
+//! Finds the text of a config: a file, or a recipe embedded in the program.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,28 +8,29 @@ use simdino::recipes;
 
 use crate::failure::{Failure, Result};
 
-/// What else stands for a config.
+/// Explains what a path other than a config may name.
 const IMAGES: &str = "images are named by their folder, a list (.txt, .csv, .tsv, .jsonl), or shards \
                       (.tar, .parquet)";
 
-/// A config as written.
+/// The unparsed text of a config.
 #[derive(Debug)]
 pub(super) struct ConfigText {
-    /// Its YAML.
+    /// The YAML text.
     pub text: String,
-    /// What messages call it.
+    /// Name of the config in messages.
     pub shown: String,
-    /// Name of a run that its config gives none.
+    /// Name of the run if the config does not give one.
     pub stem: String,
-    /// What the user may have meant instead.
+    /// A hint if the user may have meant something else.
     pub note: Option<String>,
 }
 
-/// The file `config`; where there is none, and it is a name without folder and extension, the recipe of
-/// that name.
+/// Reads the file `config`. If there is no such file and `config` is a name without a folder or an
+/// extension, returns the recipe with that name.
 ///
 /// # Errors
-/// There is neither, or the file cannot be read. A wrong name comes with those that are spelled alike.
+/// Returns an error if there is neither, or if the file cannot be read. For an unknown name, the
+/// error suggests similar ones.
 pub(super) fn of(config: &Path) -> Result<ConfigText> {
     let error = match fs::read_to_string(config) {
         Ok(text) => {
@@ -46,7 +47,8 @@ pub(super) fn of(config: &Path) -> Result<ConfigText> {
     }
 }
 
-/// A link that leads nowhere was meant as a file; a folder was not.
+/// Returns whether `config` is not meant as a file: it does not exist or is a folder. A dangling
+/// symbolic link counts as a file.
 fn is_no_file(config: &Path) -> bool {
     match fs::symlink_metadata(config) {
         Ok(_) => config.is_dir(),
@@ -54,7 +56,7 @@ fn is_no_file(config: &Path) -> bool {
     }
 }
 
-/// That no recipe has this name, and what to do.
+/// Returns the sentence that there is no recipe `name`, and what to do.
 pub fn no_recipe(name: &str) -> String {
     format!("no recipe is called '{name}'{}", advice(name))
 }
@@ -68,7 +70,7 @@ fn neither(name: &str) -> String {
     }
 }
 
-/// The end of a sentence about a name that no recipe has.
+/// Returns the end of a sentence about an unknown recipe: similar names, and how to list all.
 fn advice(name: &str) -> String {
     let similar = recipes::similar(name);
     if similar.is_empty() {
@@ -85,12 +87,12 @@ fn recipe(name: &str, text: &str) -> ConfigText {
     ConfigText { text: text.to_owned(), shown: format!("recipe {name}"), stem: name.into(), note }
 }
 
-/// The name, if it can be that of a recipe: no folder and no extension.
+/// Returns the name if it can be that of a recipe: without a folder or an extension.
 fn plain_name(config: &Path) -> Option<&str> {
     config.to_str().filter(|name| !name.contains(['/', '\\', '.']))
 }
 
-/// A file here that has the name and the extension of a config.
+/// Returns the config file `name.yaml` or `name.yml` in the current folder, if there is one.
 fn beside(name: &str) -> Option<String> {
     ["yaml", "yml"]
         .map(|extension| format!("{name}.{extension}"))

@@ -1,31 +1,31 @@
-//! Reads and writes YAML. This is the only file that knows the YAML library: everything else sees
-//! JSON values.
+//! Reads and writes YAML. Only this file uses the YAML library; everything else uses JSON values.
 
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use serde_yaml::Value as Yaml;
 
-/// Reads one document.
+/// Parses one document.
 ///
-/// Numbers that are not finite become text, so that the check of types names them.
+/// Non-finite numbers, which JSON cannot represent, become strings, so that the type check reports
+/// them.
 ///
 /// # Errors
-/// A sentence with the place in the text.
+/// Returns a sentence, with the position in the text if it is not valid YAML.
 pub fn read(text: &str) -> Result<Value, String> {
     let mut yaml: Yaml = serde_yaml::from_str(text).map_err(|e| sentence(&e))?;
     yaml.apply_merge().map_err(|e| sentence(&e))?;
     convert(yaml)
 }
 
-/// Writes a value with its keys in the order of its type, and lists of numbers on one line.
+/// Formats a value with its keys in the order of its fields, and lists of numbers on one line.
 ///
 /// # Errors
-/// The value cannot be written as YAML, which no config of ours is.
+/// Returns an error if the value cannot be represented in YAML, which every config can.
 pub fn write(value: &impl Serialize) -> Result<String, String> {
     serde_yaml::to_string(value).map(|text| number_lists_in_line(&text)).map_err(|e| sentence(&e))
 }
 
-/// `key:`, `- 1`, `- 2` becomes `key: [1, 2]`, as one writes it by hand.
+/// Joins the lines `key:`, `- 1`, and `- 2` to `key: [1, 2]`, as a person would write it.
 fn number_lists_in_line(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();

@@ -1,4 +1,4 @@
-//! The grid of a study: which runs there are, in which order.
+//! The grid of a study: its runs and their order.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::failure::{self, Failure};
 
 /// Keys of a grid file.
 const KEYS: [&str; 6] = ["base", "settings", "methods", "rows", "axes", "seeds"];
-/// More runs than anyone wants; more likely a mistake.
+/// Maximum number of runs; a larger grid is more likely a mistake.
 const MOST_RUNS: usize = 10_000;
 
 /// A study as its file describes it.
@@ -17,9 +17,9 @@ const MOST_RUNS: usize = 10_000;
 pub struct Grid {
     /// Config file or recipe that all runs share.
     pub base: PathBuf,
-    /// The keys of all axes, in the alphabet; `rows` stands for named rows.
+    /// Keys of all axes. `rows` comes first if there are named rows.
     pub axes: Vec<String>,
-    /// The runs, in the order in which they are made.
+    /// The runs, in the order in which they are started.
     pub runs: Vec<RunSpec>,
 }
 
@@ -30,15 +30,15 @@ pub struct RunSpec {
     pub name: String,
     /// Name of its method.
     pub method: String,
-    /// Key of each axis that it has a value on, and the value as text.
+    /// Key of each axis that applies to the run, and the value as text.
     pub cell: Vec<(String, String)>,
-    /// Its seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Overrides of the base, `key=value`.
+    /// Overrides of the base config, as `key=value`.
     pub overrides: Vec<String>,
 }
 
-/// A value on an axis: its name, and the settings that it stands for.
+/// A value on an axis: its name, and the settings that it implies.
 #[derive(Debug, Clone)]
 struct Choice {
     axis: String,
@@ -47,10 +47,11 @@ struct Choice {
 }
 
 impl Grid {
-    /// Reads a grid from the document of its file; `shown` stands for the file in messages.
+    /// Reads a grid from the parsed document of its file; `shown` is the name of the file in
+    /// messages.
     ///
     /// # Errors
-    /// One sentence that names the key and what it must be.
+    /// Returns a sentence that names the invalid key and says what its value must be.
     pub fn read(document: &Value, shown: &str) -> failure::Result<Self> {
         let wrong = |what: String| Failure::usage(format!("{shown}: {what}"));
         let Value::Object(keys) = document else {
@@ -94,8 +95,11 @@ impl Grid {
     }
 }
 
-/// Grids may overlap, but runs of one name must also have the same settings: otherwise one of them
-/// would be left out, and its row would be that of the other.
+/// Removes repeated runs, which occur if grids overlap.
+///
+/// # Errors
+/// Returns an error if two runs have the same name but different settings: they would share a
+/// folder, and only one of them would run.
 fn without_repetitions(runs: Vec<RunSpec>) -> Result<Vec<RunSpec>, String> {
     let mut known: HashMap<String, Vec<String>> = HashMap::new();
     let mut kept = Vec::with_capacity(runs.len());
@@ -124,8 +128,9 @@ fn base_alone() -> Choice {
     Choice { axis: "methods".into(), name: "base".into(), settings: Vec::new() }
 }
 
-/// The order in which the cells of a block are visited: each golden section of them further, so
-/// that the first runs of a study that is cut short lie everywhere.
+/// Returns the order in which the cells of a block are visited. Each step advances by about 0.618
+/// (the golden ratio) of the number of cells, so that the runs of a study that is cut short are
+/// spread over the whole block. The step is coprime to `size`, so every cell is visited once.
 fn scattered(size: usize) -> impl Iterator<Item = usize> {
     let divisor = |a: usize, b: usize| {
         let (mut a, mut b) = (a, b);
@@ -139,7 +144,7 @@ fn scattered(size: usize) -> impl Iterator<Item = usize> {
     (0..size).map(move |i| i * stride % size)
 }
 
-/// The choices of cell number `at`, the last axis running fastest.
+/// Returns the choices of the cell with index `at`, where the last axis varies fastest.
 fn cell(block: &[Vec<Choice>], at: usize) -> Vec<Choice> {
     let mut rest = at;
     let mut choices: Vec<Choice> = Vec::new();
@@ -172,7 +177,7 @@ fn run(shared: &[String], method: &Choice, cell: &[Choice], seed: u64) -> RunSpe
     }
 }
 
-/// `{key: value}` as `key=value`.
+/// Converts a mapping `{key: value}` to `key=value` settings.
 fn settings(value: Option<&Value>, what: &str) -> Result<Vec<String>, String> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -185,7 +190,7 @@ fn setting((key, value): (&String, &Value)) -> String {
     format!("{key}={}", text(value))
 }
 
-/// A value as it stands on a command line.
+/// Formats a value as on the command line.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -193,7 +198,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// `{name: {key: value, ..}}`.
+/// Reads named settings, `{name: {key: value, ..}}`.
 fn named(value: Option<&Value>, axis: &str) -> Result<Vec<Choice>, String> {
     let map = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
@@ -218,7 +223,7 @@ fn seeds(value: Option<&Value>) -> Result<Vec<u64>, String> {
     }
 }
 
-/// The methods of each block: those that its key `methods` names, or all.
+/// Returns the methods of each block: those in its list `methods`, or all.
 fn only(axes: Option<&Value>, all: &[Choice]) -> Result<Vec<Vec<Choice>>, String> {
     let blocks: Vec<&Value> = match axes {
         Some(Value::Array(blocks)) => blocks.iter().collect(),
@@ -239,7 +244,8 @@ fn only(axes: Option<&Value>, all: &[Choice]) -> Result<Vec<Vec<Choice>>, String
 
 type Blocks = Vec<Vec<Vec<Choice>>>;
 
-/// One grid, or a list of grids whose runs are made one after another.
+/// Reads the axes: a single grid, or a list of grids that are run one after another. Returns the
+/// keys of all axes, and the choices on each axis of each block.
 fn blocks(value: Option<&Value>) -> Result<(Vec<String>, Blocks), String> {
     let wrong = || "axes: must be key: [values] pairs, or a list of such grids".to_owned();
     let maps: Vec<&Map<String, Value>> = match value {
@@ -265,7 +271,8 @@ fn blocks(value: Option<&Value>) -> Result<(Vec<String>, Blocks), String> {
     Ok((keys, blocks))
 }
 
-/// The values of a key. A value may be `{name: {key: value, ..}}` to set other keys with it.
+/// Reads the values of an axis. A value may be `{name: {key: value, ..}}` to set other keys as
+/// well.
 fn axis((key, values): (&String, &Value)) -> Result<Vec<Choice>, String> {
     let wrong = || format!("axes.{key}: must be a list of values such as [16, 64]");
     let values = values.as_array().filter(|values| !values.is_empty()).ok_or_else(wrong)?;

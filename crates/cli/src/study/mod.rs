@@ -1,4 +1,5 @@
-//! `simdino study`: many runs of one recipe, each with its own settings, in one table.
+//! `simdino study`: runs one recipe many times with different settings, and collects the results in
+//! one table.
 
 pub mod grid;
 pub mod outcome;

@@ -1,4 +1,4 @@
-//! What came of a run of a study.
+//! Reads the outcome of a run of a study.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use trainer::metrics::{Record, read_jsonl};
 
 use super::grid::RunSpec;
 
-/// The file in a run's folder that says that it is done, with its settings and its row.
+/// Name of the file in a run's folder that marks it as done, with its settings and its row.
 pub const DONE: &str = "study.json";
 
-/// A row without results.
+/// Creates a row without results.
 pub fn row_of(spec: &RunSpec, status: &str) -> Row {
     Row {
         run: spec.name.clone(),
@@ -25,10 +25,10 @@ pub fn row_of(spec: &RunSpec, status: &str) -> Row {
     }
 }
 
-/// Reads the results of a run that has ended well.
+/// Reads the results of a run that has ended successfully.
 ///
 /// # Errors
-/// A sentence about what is missing.
+/// Returns an error if the metrics cannot be read.
 pub fn read(spec: &RunSpec, folder: &Path, seconds: f64) -> Result<Row, String> {
     let records = read_jsonl(&folder.join("metrics.jsonl")).map_err(|e| e.to_string())?;
     let results = fs::read_to_string(folder.join("results.json")).ok();
@@ -62,26 +62,26 @@ pub fn read(spec: &RunSpec, folder: &Path, seconds: f64) -> Result<Row, String> 
     })
 }
 
-/// The lowest position after the first tenth of the training.
+/// Returns the lowest position after the first tenth of the training.
 fn least(records: &[Record]) -> Option<f64> {
     let last = records.last()?.step;
     let late = records.iter().filter(|record| 10 * record.step >= last);
     late.filter_map(|record| record.get("rate/position")).min_by(f64::total_cmp)
 }
 
-/// The median of the speeds, so that the start of a run does not count.
+/// Returns the median speed, which the slow start of a run does not affect.
 fn speed(records: &[Record]) -> Option<f64> {
     let mut speeds: Vec<f64> = records.iter().filter_map(|r| r.get("speed/img_s")).collect();
     speeds.sort_by(f64::total_cmp);
     speeds.get(speeds.len() / 2).copied()
 }
 
-/// The health of a run at its end, from the last value of each metric: they are not all on the same
-/// line.
+/// Returns the health signals at the end of a run, from the latest value of each metric. The latest
+/// values are spread over several lines.
 fn signals(last: &impl Fn(&str) -> Option<f64>) -> Signals {
     let uniform = last("loss/uniform");
     Signals {
-        // What is not logged must not look like a collapse.
+        // A metric that is not logged must not look like a collapse.
         feature_std: last("health/feature_std").unwrap_or(1.0),
         effective_rank: last("health/effective_rank").unwrap_or(f64::INFINITY),
         rate_position: last("rate/position"),

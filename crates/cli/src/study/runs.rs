@@ -1,4 +1,4 @@
-//! Makes the runs of a study: each in a process of its own, several at a time.
+//! Executes the runs of a study, each in its own process and several at a time.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,24 +20,24 @@ use crate::config;
 use crate::failure::{Context, Failure, Result, STOPPED};
 use crate::train::signals::StopFlag;
 
-/// How long to wait before looking at the processes again.
+/// Interval at which the processes are polled.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a run that is asked to stop may take for its step and its checkpoint.
+/// How long a run that is asked to stop may take to finish its step and write its checkpoint.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The file in a run's folder with the seconds of its earlier sessions, until it is done.
+/// Name of the file in a run's folder with the seconds of its earlier sessions, until it is done.
 const SECONDS: &str = "study-seconds.txt";
-/// What a run prints goes to this file.
+/// Suffix of the name of the file that receives the output of a run.
 const OUTPUT: &str = "output.txt";
 
-/// How a study is made.
+/// How a study is executed.
 pub struct Options {
-    /// Folder of the study; runs are in `runs` below it.
+    /// Folder of the study; its subfolder `runs` contains the runs.
     pub out: PathBuf,
-    /// Processes at a time.
+    /// Number of concurrent processes.
     pub jobs: usize,
-    /// When to stop.
+    /// When to stop; `None` to execute all runs.
     pub until: Option<Instant>,
-    /// Whether a signal asked to stop.
+    /// Set if a signal asks to stop.
     pub stop: StopFlag,
 }
 
@@ -47,12 +47,12 @@ impl Options {
     }
 }
 
-/// What [`DONE`] says.
+/// The contents of the file [`DONE`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Done {
     base: PathBuf,
     overrides: Vec<String>,
-    /// See [`settings`]; studies of earlier versions do not state it.
+    /// See [`settings`]; files of earlier versions lack it.
     #[serde(default)]
     settings: Settings,
     row: Row,
@@ -61,7 +61,8 @@ struct Done {
 /// Values of a config by dotted key.
 type Settings = BTreeMap<String, Value>;
 
-/// What the results of a run depend on, also in the base: a file may change under the same name.
+/// Returns all settings that the results of a run depend on. They include those of the base config,
+/// because its file may change under the same name.
 fn settings(grid: &Grid, spec: &RunSpec) -> Result<Settings> {
     let config = config::load_unchecked(&grid.base, &spec.overrides)?.config;
     let mut settings = resume_settings(&config)?;
@@ -72,7 +73,7 @@ fn settings(grid: &Grid, spec: &RunSpec) -> Result<Settings> {
     Ok(settings)
 }
 
-/// A run that is being made.
+/// A run whose process is active.
 struct Running {
     at: usize,
     settings: Settings,
@@ -80,11 +81,12 @@ struct Running {
     since: Instant,
 }
 
-/// Makes all runs that are not done, and returns one row for each. `tell` hears of each change.
+/// Executes all runs that are not done, and returns one row for each run of the grid. Calls `tell`
+/// with all rows and the index of each run that ends, successfully or not.
 ///
 /// # Errors
-/// A folder cannot be written, a process cannot be started, or a finished run was made with other
-/// settings.
+/// Returns an error if a folder cannot be written, a process cannot be started, or a finished run
+/// was made with other settings. A run that fails is not an error.
 pub fn make(
     grid: &Grid,
     options: &Options,
@@ -122,7 +124,8 @@ pub fn make(
     }
 }
 
-/// Takes out the processes that have ended and writes down what came of them.
+/// Removes the processes that have exited, saves their outcomes, and returns the indices of the
+/// runs that have ended. A run that was stopped is not among them.
 fn ended(
     grid: &Grid,
     options: &Options,
@@ -155,7 +158,7 @@ fn ended(
                 let (base, overrides) = (grid.base.clone(), spec.overrides.clone());
                 let done = Done { base, overrides, settings: run.settings, row };
                 write_json(&folder.join(DONE), &done)?;
-                // It may not be there.
+                // The file exists only if the run was interrupted before.
                 let _ = fs::remove_file(folder.join(SECONDS));
                 done.row
             }
@@ -170,13 +173,13 @@ fn ended(
     Ok(ended)
 }
 
-/// Seconds that a run took in earlier sessions.
+/// Returns the seconds that a run took in earlier sessions.
 fn earlier_seconds(folder: &Path) -> f64 {
     let text = fs::read_to_string(folder.join(SECONDS));
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0.0)
 }
 
-/// Notes the seconds of a run that has to go on, if it has begun.
+/// Saves the seconds that an unfinished run has taken so far. Does nothing if it has no folder yet.
 fn keep_seconds(folder: &Path, seconds: f64) -> Result<()> {
     if !folder.is_dir() {
         return Ok(());
@@ -186,7 +189,11 @@ fn keep_seconds(folder: &Path, seconds: f64) -> Result<()> {
         .context(|| format!("cannot write {}", file.display()))
 }
 
-/// The row of a run that is done.
+/// Returns the row of a run that is done; `None` if it is not.
+///
+/// # Errors
+/// Returns an error if the file [`DONE`] is damaged, or if the run was made with settings other
+/// than those that it has now.
 fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row>> {
     let path = folder(options, spec).join(DONE);
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
@@ -198,10 +205,10 @@ fn finished(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Option<Row
             path.display()
         )));
     }
-    // Through text as those in the file, which may change the last digit of a number.
+    // The settings in the file went through JSON text, which may change the last digit of a number.
     let now = serde_json::to_string(&settings(grid, spec)?)?;
     let now: Settings = serde_json::from_str(&now)?;
-    // Another version may know other keys.
+    // Only keys that both have are compared, because another version may have other keys.
     let other =
         now.iter().find(|(key, now)| done.settings.get(*key).is_some_and(|old| old != *now));
     if let Some((key, now)) = other {
@@ -223,7 +230,7 @@ fn start(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Child> {
     let cannot = || format!("cannot write {}", file.display());
     let output = File::create(&file).context(cannot)?;
     let same = output.try_clone().context(cannot)?;
-    // As opened: the file may be replaced while the study goes on.
+    // This link opens the running program even if its file is replaced during the study.
     let program = match Path::new("/proc/self/exe").exists() {
         true => "/proc/self/exe".into(),
         false => std::env::current_exe().context(|| "cannot find this program".into())?,
@@ -241,11 +248,11 @@ fn start(grid: &Grid, spec: &RunSpec, options: &Options) -> Result<Child> {
     command.spawn().context(|| "cannot start a run".into())
 }
 
-/// Asks all runs to write a checkpoint and to end, as a scheduler does, and waits for them. Those that take
-/// too long are killed, and continue from an earlier checkpoint next time.
+/// Asks all runs to write a checkpoint and exit, as a scheduler would, and waits for them. Runs
+/// that take too long are killed, and continue from an earlier checkpoint the next time.
 fn stop_all(running: &mut [Running]) {
     for run in running.iter() {
-        // One that has ended in the meantime needs no signal.
+        // An error means that the process has exited in the meantime.
         let _ = kill_process(Pid::from_child(&run.child), Signal::TERM);
     }
     let until = Instant::now() + PATIENCE;
@@ -265,7 +272,7 @@ fn output_file(options: &Options, spec: &RunSpec) -> PathBuf {
     options.out.join("runs").join(format!("{}.{OUTPUT}", spec.name))
 }
 
-/// The last line that a run printed.
+/// Returns the last non-empty line that a run printed.
 fn last_words(file: &Path) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)

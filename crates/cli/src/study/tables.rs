@@ -1,4 +1,4 @@
-//! The files of a study: `study.csv`, `study.json`, `study.html`.
+//! Writes the files of a study: `study.csv`, `study.json`, and `study.html`.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::grid::Grid;
 use crate::failure::{Context, Result};
 
-/// Numbers of a row, by the name of their column.
+/// The name of a column, and the number that it shows of a row.
 type Column = (&'static str, fn(&Row) -> Option<f64>);
 
 const NUMBERS: [Column; 13] = [
@@ -28,10 +28,10 @@ const NUMBERS: [Column; 13] = [
     ("probe_rank", |row| row.probe_rank),
 ];
 
-/// Writes the three files.
+/// Writes the three files into the folder `out`.
 ///
 /// # Errors
-/// A file cannot be written.
+/// Returns an error if a file cannot be written.
 pub fn write(out: &Path, name: &str, grid: &Grid, rows: &[Row]) -> Result<()> {
     let study = Study { name: name.to_owned(), axes: grid.axes.clone(), rows: rows.to_vec() };
     let json = json!({ "name": name, "base": grid.base, "axes": grid.axes, "rows": rows });

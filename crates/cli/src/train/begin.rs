@@ -1,4 +1,5 @@
-//! What `simdino train` was told: a config, or just images, which the recipe `quickstart` is for.
+//! Interprets the first argument of `simdino train`: a config, or images, which are trained on with
+//! the recipe `quickstart`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use torch_ext::Launch;
 use crate::config::{self, Loaded};
 use crate::failure::{Failure, Result};
 
-/// The recipe for a folder of images.
+/// The recipe for images without a config.
 const QUICKSTART: &str = "quickstart";
 /// Extensions of lists and shards, which no config has.
 const DATA: [&str; 8] = ["tar", "gz", "tgz", "parquet", "csv", "tsv", "jsonl", "txt"];
 
-/// Names that the images of many datasets have.
+/// Names of files and folders that do not identify a dataset.
 const GENERIC: [&str; 20] = [
     "train",
     "training",
@@ -41,19 +42,19 @@ const GENERIC: [&str; 20] = [
     "shards",
 ];
 
-/// A checked config, and its images if they were opened to choose sizes for them.
+/// A checked config, and its images if they were opened to choose sizes.
 pub struct Begun {
     pub loaded: Loaded,
     pub dataset: Option<Arc<Dataset>>,
 }
 
-/// Reads the config `what`, or the recipe of that name; images in its place are trained on by the
-/// recipe `quickstart`. Chooses the sizes that a config with `sizing: auto` does not give, for so many
-/// processes or as many as the launcher has started.
+/// Reads the config `what`, or the recipe with that name; if `what` names images, uses the recipe
+/// `quickstart` with them. For `sizing: auto`, chooses the sizes that the config does not give, for
+/// `planned` processes or, if that is `None`, for those that the launcher has started.
 ///
 /// # Errors
-/// All problems of the config at once, images that cannot be opened, or variables of a launcher that
-/// contradict each other.
+/// Returns all problems of the config at once. Also returns an error if the images cannot be opened
+/// or the variables of the launcher contradict each other.
 pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Result<Begun> {
     if let Some(path) =
         overrides.iter().find(|word| !word.contains('=') && Path::new(word).exists())
@@ -72,7 +73,8 @@ pub fn begin(what: &Path, overrides: &[String], planned: Option<usize>) -> Resul
     Ok(begun)
 }
 
-/// The name of a run on `what`, if that is a folder of images, a list, or shards.
+/// Returns the name of a run on the images `what`; `None` if `what` is not a folder, a list, or a
+/// shard.
 fn name_of_images(what: &Path) -> Result<Option<String>> {
     if what.join("config.resolved.yaml").is_file() {
         return Err(Failure::usage(format!(
@@ -82,7 +84,7 @@ fn name_of_images(what: &Path) -> Result<Option<String>> {
         )));
     }
     let extension = what.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    // A bare name is that of a recipe first.
+    // A recipe takes precedence over a folder with the same name.
     let recipe = what.to_str().is_some_and(|name| simdino::recipes::text(name).is_some());
     if recipe || !(what.is_dir() || DATA.contains(&extension)) {
         return Ok(None);
@@ -90,8 +92,8 @@ fn name_of_images(what: &Path) -> Result<Option<String>> {
     Ok(Some(name_of(&what.canonicalize().unwrap_or_else(|_| PathBuf::from(what)))))
 }
 
-/// A name of a run on the images at `path`: the last part without what follows a dot, after the part
-/// before it if the last one tells nothing.
+/// Returns a name for a run on the images at `path`: its last component up to the first dot,
+/// prefixed with the component before if the last one is generic.
 fn name_of(path: &Path) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' };
     let name = |path: &Path| -> String {
@@ -135,7 +137,7 @@ fn sized(config: &Path, overrides: &[String], planned: Option<usize>) -> Result<
     Ok(Begun { loaded, dataset: Some(dataset) })
 }
 
-/// `a GPU`, or `a GPU for each of 2 processes`.
+/// Returns words such as `a GPU` or `a GPU for each of 2 processes`.
 fn devices(on_gpu: bool, processes: usize) -> String {
     let device = if on_gpu { "GPU" } else { "CPU" };
     match processes {
@@ -144,7 +146,7 @@ fn devices(on_gpu: bool, processes: usize) -> String {
     }
 }
 
-/// The sizes that were not given, as one types them.
+/// Returns the sizes that were not given, as `KEY=VALUE`.
 fn chosen(sizes: &Value, given: &Value) -> Vec<String> {
     let sections = sizes.as_object().into_iter().flatten();
     let keys = sections.flat_map(|(section, keys)| {

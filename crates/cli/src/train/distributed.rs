@@ -1,4 +1,4 @@
-//! The processes of a run: their rendezvous, their devices, and what they can share.
+//! The processes of a run: their rendezvous, their devices, and how they share the batch.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -13,52 +13,53 @@ use crate::console::note;
 use crate::failure::{Failure, Result};
 use simdino::{assemble, device, numerics};
 
-/// Time after which the other processes are so late that there may be a mistake.
+/// Time after which missing processes suggest a mistake, so that the user gets advice.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// This process among those of the run.
+/// This process and its connection to the others of the run.
 pub struct DistributedContext {
-    /// What the launcher says.
+    /// Rank, number of processes, and address, as the launcher states them.
     pub launch: Launch,
-    /// Where this process computes.
+    /// Device that this process computes on.
     pub device: Device,
-    /// All of them, connected.
+    /// All processes of the run, connected.
     pub processes: Processes,
 }
 
-/// Reads the launcher's variables, and checks that so many processes can share the batch.
+/// Reads the launcher's environment variables, and checks that its processes can share the batch.
 ///
 /// # Errors
-/// Variables that contradict each other, a batch that cannot be shared.
+/// Returns an error if the variables contradict each other or the batch cannot be shared.
 pub fn launch(config: &RunConfig) -> Result<Launch> {
     let launch = Launch::from_variables(&std::env::vars().collect())?;
     sharing(config, launch.size)?;
     Ok(launch)
 }
 
-/// Checks that so many processes can share the batch.
+/// Checks that this number of processes can share the batch.
 ///
 /// # Errors
-/// Everything that does not fit.
+/// Returns all settings that do not fit the number of processes.
 pub fn sharing(config: &RunConfig, processes: usize) -> Result<()> {
     let problems = config.problems_of_sharing(processes);
     if problems.is_empty() { Ok(()) } else { Err(Failure::problems(problems)) }
 }
 
 impl DistributedContext {
-    /// Reads the launcher's variables, takes a device and meets the others.
+    /// Reads the launcher's environment variables, selects a device, and joins the other processes.
     ///
     /// # Errors
-    /// Variables that contradict each other, a batch that cannot be shared, a device that is not
-    /// there, processes that do not come.
+    /// Returns an error if the variables contradict each other, the batch cannot be shared, the
+    /// device does not exist, or another process does not join in time.
     pub fn init(config: &RunConfig) -> Result<Self> {
         Self::join(config, launch(config)?, config.run.timeout_s)
     }
 
-    /// Takes a device and meets the other processes of a launcher, for `timeout_s` at the longest.
+    /// Selects a device and joins the other processes of a launcher, waiting for them for at most
+    /// `timeout_s` seconds.
     ///
     /// # Errors
-    /// A device that is not there, processes that do not come.
+    /// Returns an error if the device does not exist or another process does not join in time.
     pub fn join(config: &RunConfig, launch: Launch, timeout_s: f64) -> Result<Self> {
         let device = device::of_process(config.run.device, &launch)?;
         numerics::apply(config, device)?;
@@ -75,20 +76,20 @@ impl DistributedContext {
         Ok(Self { launch, device, processes: Processes::Group(group) })
     }
 
-    /// Whether this is the process that writes.
+    /// Returns whether this is the first process (rank 0), which writes the files of the run.
     pub fn is_first(&self) -> bool {
         self.launch.rank == 0
     }
 
-    /// Threads that prepare images.
+    /// Returns the number of threads that prepare images in this process.
     pub fn workers(&self, configured: Option<usize>) -> usize {
         assemble::workers(configured, self.launch.local_size.unwrap_or(1))
     }
 
-    /// One line per process: where it runs and on what; none where it is alone.
+    /// Returns a line for each process with its host and device; none for a single process.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub fn describe_ranks(&self) -> Result<Vec<String>> {
         if self.launch.size == 1 {
             return Ok(Vec::new());
@@ -100,7 +101,7 @@ impl DistributedContext {
         Ok(all.iter().enumerate().map(line).collect())
     }
 
-    /// Tells the others why this process leaves.
+    /// Tells the other processes why this one exits.
     pub fn leave(&self, failure: &Failure) {
         if let Processes::Group(group) = &self.processes {
             group.announce_failure(failure.lines().first().map_or("unknown error", String::as_str));
@@ -108,7 +109,8 @@ impl DistributedContext {
     }
 }
 
-/// Says for whom the first process waits; dropped when all are there.
+/// Prints that the first process waits for the others, and advice if that takes long. Dropped when
+/// all processes have joined.
 struct Waiting {
     _over: Sender<()>,
 }
@@ -129,7 +131,7 @@ impl Waiting {
     }
 }
 
-/// The likely reason why others do not come.
+/// Returns the likely reason why other processes are missing.
 fn advice(launcher: Launcher, size: usize) -> String {
     match launcher {
         Launcher::Slurm => format!(

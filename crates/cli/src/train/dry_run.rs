@@ -1,4 +1,4 @@
-//! `simdino train --dry-run`: reports what would be done, without doing it.
+//! `simdino train --dry-run`: reports what a run would do, without training.
 
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,18 @@ use base::printable;
 use report::percent;
 use simdino::{assemble, exchanges};
 
-/// Most images that are read.
+/// Maximum number of images that are read.
 const MOST_READ: usize = 64;
-/// Time after which no further one is read.
+/// Time after which no further image is read.
 const LONGEST: Duration = Duration::from_secs(10);
-/// A run counts so many images before it judges how many are broken.
+/// Number of images below which the fraction of broken ones is not judged, as in training.
 const ENOUGH: usize = 50;
 
-/// Prints data, steps, learning rate, parameters, the groups of the loss, and the probes.
+/// Prints the data, steps, learning rate, parameters, groups of the loss, probes, and exchanges.
+///
+/// # Errors
+/// Returns an error if the network cannot be built, the weights of `init.from` do not fit, or more
+/// images are broken than `data.max_bad_fraction` allows.
 pub fn print(
     config: &RunConfig,
     dataset: &Dataset,
@@ -34,7 +38,7 @@ pub fn print(
     probes: Option<&Probes>,
     (device, links): (Device, &Links),
 ) -> Result<()> {
-    // Builds the network, so that what cannot be built is found here.
+    // Building the network reports what cannot be built.
     let mut learner = assemble::learner(config, device, Processes::Single)?;
     start::weights(&config.init, &mut learner, &Console::new())?;
     let first = dataset.image(0).map(|image| format!("{} x {}", image.width(), image.height()));
@@ -81,13 +85,13 @@ pub fn print(
     sample.judge(config.data.max_bad_fraction, &data_path)
 }
 
-/// Some images, spread over the set, that were read as training reads them.
+/// The outcome of reading some images, spread over the dataset, as training does.
 struct Sample {
     read: usize,
-    /// Number of images of the set.
+    /// Number of images of the dataset.
     of: usize,
     broken: usize,
-    /// The first broken one, and the reason.
+    /// Name of the first broken image, and the reason.
     first: Option<String>,
 }
 
@@ -118,7 +122,8 @@ impl Sample {
         }
     }
 
-    /// Fails where so many images are broken that the run would stop.
+    /// Returns an error if so many images are broken that the run would stop. A sample of fewer
+    /// than [`ENOUGH`] images is judged only if it is the whole dataset.
     fn judge(&self, allowed: f64, path: &str) -> Result<()> {
         let share = self.broken as f64 / self.read.max(1) as f64;
         if share <= allowed || (self.read < ENOUGH && self.read < self.of) {
@@ -133,7 +138,7 @@ impl Sample {
     }
 }
 
-/// The precision of the networks' products.
+/// Describes the precision, and that of the networks' matrix products.
 fn precision(config: &RunConfig) -> String {
     let what = match config.train.precision {
         Precision::Fp32 => "fp32",
@@ -145,7 +150,7 @@ fn precision(config: &RunConfig) -> String {
     what.to_owned()
 }
 
-/// Whether another run of this config would have the same bits.
+/// Describes whether another run of this config would give bitwise identical results.
 fn repeatable(config: &RunConfig, device: Device) -> &'static str {
     match (device.is_cuda(), config.run.deterministic) {
         (false, _) => "bit for bit, with as many threads",
@@ -154,7 +159,7 @@ fn repeatable(config: &RunConfig, device: Device) -> &'static str {
     }
 }
 
-/// The groups that the loss is computed in.
+/// Describes the groups that the loss is computed in.
 fn groups(config: &RunConfig) -> String {
     let groups = config.groups().into_iter().map(|(key, groups)| {
         let plural = if groups == 1 { "" } else { "s" };

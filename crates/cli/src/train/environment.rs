@@ -1,11 +1,11 @@
-//! `env.json`: the software and hardware of a run.
+//! The contents of `env.json`: the software and hardware of a run.
 
 use serde_json::{Map, Value, json};
 
 use super::distributed::DistributedContext;
 use crate::config::RunConfig;
 
-/// Versions, device, precision, processes, threads, commit and command line.
+/// Describes the versions, device, precision, processes, threads, data, commit, and command line.
 pub fn describe(
     config: &RunConfig,
     distributed: &DistributedContext,
@@ -33,8 +33,8 @@ pub fn describe(
     all
 }
 
-/// The commit that the program was built from, and whether its sources had changed since; absent where
-/// it was built without git.
+/// Returns the commit that the program was built from and whether its sources had been modified;
+/// empty if it was built without git.
 fn build() -> Map<String, Value> {
     let mut build = Map::new();
     if let Some(commit) = option_env!("SIMDINO_COMMIT") {

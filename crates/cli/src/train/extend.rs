@@ -1,4 +1,4 @@
-//! What a run that cannot continue with other epochs is told: how to train longer all the same.
+//! Explains how to train longer, for a run that was resumed with a different number of epochs.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,9 @@ use crate::config::{RunConfig, read_yaml};
 use crate::failure::Failure;
 use crate::shell::typed;
 
-/// Adds to the failure of a resumed run, if its number of epochs has changed, the command of a run that
-/// goes on from its weights; `typed_before` are the config and the values of the command.
+/// If the number of epochs of a resumed run has changed, adds to its failure the command that
+/// starts a new run from its weights. `what` and `overrides` are the config and the `KEY=VALUE`
+/// arguments of the present command.
 pub fn explain(
     failure: Failure,
     dir: &RunDir,
@@ -38,7 +39,7 @@ pub fn explain(
     ))
 }
 
-/// The number of epochs in the config of a run, if there is one.
+/// Reads the number of epochs from the resolved config of a run, if there is one.
 fn epochs(path: &Path) -> Option<f64> {
     let text = fs::read_to_string(path).ok()?;
     read_yaml(&text).ok()?.pointer("/train/epochs")?.as_f64()

@@ -1,4 +1,4 @@
-//! What `--dry-run` says about the exchanges of a run with several processes.
+//! Describes the exchanges of a run with several processes, for `--dry-run`.
 
 use simdino::exchanges::{Exchange, Moment};
 use simdino::links::{self, Link, OF_CPUS, OF_GPUS, Times, times};
@@ -10,15 +10,16 @@ use crate::failure::Result;
 /// The connections of the processes that a dry run plans for.
 pub struct Links {
     processes: usize,
-    /// A name, and what the connection of the devices is.
+    /// Candidates for the connection of the devices, each with a description.
     of_devices: Vec<(String, Link)>,
     of_hosts: Link,
 }
 
-/// The connections of these processes, measured; of planned ones, what such connections usually are.
+/// Measures the connections of the present processes. For processes that are only planned, assumes
+/// typical connections.
 ///
 /// # Errors
-/// A process does not answer.
+/// Returns an error if a process does not respond.
 pub fn links(present: &Processes, device: Device, planned: usize) -> Result<Links> {
     if let Processes::Group(group) = present {
         let of_hosts = links::measure(group, Device::Cpu)?;
@@ -48,7 +49,7 @@ pub fn links(present: &Processes, device: Device, planned: usize) -> Result<Link
 }
 
 impl Links {
-    /// Lines about what a step exchanges and how long that takes; none for one process.
+    /// Returns lines on what a step exchanges and how long that takes; none for a single process.
     pub fn describe(&self, exchanges: &[Exchange]) -> Vec<(&'static str, String)> {
         if self.processes < 2 {
             return Vec::new();
@@ -78,7 +79,7 @@ fn sentence(Exchange { what, calls, bytes, moment }: &Exchange) -> String {
     format!("{what}, {} in {calls} message{plural}{moment}", size(*bytes))
 }
 
-/// A number of bytes in the unit that gives it one to three digits before the point.
+/// Formats a number of bytes in the largest decimal unit up to GB that it fills.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -105,7 +106,7 @@ mod tests {
         let said = said(2);
         assert_eq!(said[0].1, "gradients, 3.0 MB in 2 messages, beside the backward pass");
         assert_eq!(said[1].1, "flag, 4 B in 1 message, over the CPU");
-        // 2 messages of 0.15 ms and 3 MB at 1 GB/s; a message of 0.15 ms.
+        // Beside: 2 messages of 0.15 ms plus 3 MB at 1 GB/s. Waiting: a message of 0.15 ms.
         let start =
             "3.30 ms beside the backward pass and 0.15 ms of waiting per step of 2 processes";
         assert!(said[2].1.starts_with(start), "{}", said[2].1);

@@ -1,4 +1,4 @@
-//! What `init.from` says about weights that do not fit the network of the config.
+//! Explains why the weights of `init.from` do not fit the network of the config.
 
 use model::ModelConfig;
 use trainer::config::InitConfig;
@@ -6,8 +6,9 @@ use trainer::config::InitConfig;
 use crate::commands::import::name;
 use crate::failure::Failure;
 
-/// The failure of weights for `theirs` in a run of `ours`: both networks where they differ in size, and
-/// the key that accepts a part of the tensors.
+/// Converts the error of loading weights of the model `theirs` into a run with the model `ours`.
+/// The failure describes both models if their architectures differ, and names the key that would
+/// accept a partial match.
 pub fn explain(
     error: trainer::Error,
     init: &InitConfig,
@@ -47,7 +48,7 @@ pub fn explain(
     }
 }
 
-/// A network in the words of its config.
+/// Describes the size of a network.
 fn sizes(model: &ModelConfig) -> String {
     let sizes = model.arch.dimensions();
     format!(

@@ -1,4 +1,5 @@
-//! The parts of `simdino train`: the folder of the run, its outputs, signals, and the probes.
+//! The parts of `simdino train`: the folder of the run, its outputs, signals, probes, and
+//! processes.
 
 pub mod begin;
 pub mod distributed;

@@ -1,5 +1,5 @@
-//! Distributes everything that a run reports: metrics files, the console, `log.txt`,
-//! `bad_images.tsv`.
+//! Passes everything that a run reports to its outputs: the metrics files, the console with
+//! `log.txt`, `bad_images.tsv`, and `lost_batch.txt`.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -16,8 +16,8 @@ use super::run_dir::RunDir;
 use super::signals::StopFlag;
 use crate::console::Console;
 
-/// The observer of one process of a run. The first one keeps the metrics; what each process met is in
-/// files of its own.
+/// The observer of one process of a run. Only the first process writes metrics; each process logs
+/// its own broken images and lost batches.
 pub struct RunObserver {
     sinks: Vec<Box<dyn Sink>>,
     console: Console,
@@ -29,8 +29,11 @@ pub struct RunObserver {
 }
 
 impl RunObserver {
-    /// Opens the outputs of process `rank` of a run that continues from `start`; later lines of an
-    /// earlier attempt are dropped, they will be written again.
+    /// Opens the outputs of process `rank` of a run that continues from `start`. Metrics of later
+    /// steps, from before the run was interrupted, are dropped, because those steps are repeated.
+    ///
+    /// # Errors
+    /// Returns an error if an output cannot be read or written.
     pub fn open(
         dir: &RunDir,
         start: Start,
@@ -57,7 +60,10 @@ impl RunObserver {
         })
     }
 
-    /// Ends the progress bar and writes the summary table.
+    /// Stops the progress bar and, in the first process, writes `metrics.csv`.
+    ///
+    /// # Errors
+    /// Returns an error if the metrics cannot be read or the table cannot be written.
     pub fn finish(&mut self) -> Result<()> {
         self.console.finish();
         if !self.sinks.is_empty() {
@@ -66,7 +72,7 @@ impl RunObserver {
         Ok(())
     }
 
-    /// The console, for messages outside the loop.
+    /// Returns the console, for messages outside the training loop.
     pub fn console(&mut self) -> &mut Console {
         &mut self.console
     }
@@ -115,7 +121,8 @@ impl Observer for RunObserver {
     }
 }
 
-/// Name of a process's own file: that of the first has no number.
+/// Returns the name of a per-process file: `name` for the first process, and with the rank before
+/// the extension for the others.
 pub fn of_rank(name: &str, rank: usize) -> String {
     match (rank, name.rsplit_once('.')) {
         (0, _) | (_, None) => name.to_owned(),
@@ -123,7 +130,7 @@ pub fn of_rank(name: &str, rank: usize) -> String {
     }
 }
 
-/// `bad_images.tsv`: each broken file once, with its reason.
+/// `bad_images.tsv`, which lists each broken file once, with the reason.
 struct BrokenLog {
     path: PathBuf,
     named: HashSet<String>,
@@ -141,7 +148,7 @@ impl BrokenLog {
         Ok(Self { named: named.collect(), path, file: None })
     }
 
-    /// Notes a file; true if it was not known yet.
+    /// Adds an image, and returns whether it is new.
     fn add(&mut self, image: &BrokenImage) -> Result<bool> {
         let name = one_field(&image.name);
         if !self.named.insert(name.clone()) {

@@ -14,15 +14,15 @@ use tch::Device;
 use crate::config::RunConfig;
 use crate::failure::{Context, Result};
 
-/// Images on a sheet.
+/// Number of images in each picture.
 const NUM_IMAGES: usize = 8;
-/// A grid of fewer patches a side is too coarse for a picture.
+/// A grid with fewer patches per side is too coarse for a picture.
 const COARSE_GRID: i64 = 14;
 
-/// Draws `crops.png` and `pca.png` into `dir`.
+/// Draws `crops.png` and `pca.png` in the folder `dir`.
 ///
 /// # Errors
-/// No image can be read, or the disk does not take the files.
+/// Returns an error if no image can be read or a file cannot be written.
 pub fn draw(
     dir: &Path,
     config: &RunConfig,
@@ -41,22 +41,22 @@ pub fn draw(
     let scene = Scene { dataset, indices: &indices, side: pca_side(&config.model) };
     let mut rows = vec![scene.row()?];
     rows.extend(pca_rows(&scene, "", backbone, &options)?.rows);
-    rows.iter_mut().for_each(|row| row.label.clear()); // the page says what they are
+    rows.iter_mut().for_each(|row| row.label.clear()); // the page has a caption
     save(&lay_out(&rows), &dir.join("pca.png"))
 }
 
-/// Side of the image that is looked at: the model's, or twice that where its grid of patches would
-/// be too coarse to see anything.
+/// Returns the side of the images for the PCA, in pixels: that of the model, or twice that if its
+/// grid of patches would be too coarse.
 fn pca_side(model: &ModelConfig) -> u32 {
     let coarse = model.image_size / model.patch_size < COARSE_GRID;
     let side = if coarse { 2 * model.image_size } else { model.image_size };
     u32::try_from(side).unwrap_or(u32::MAX)
 }
 
-/// Writes a picture; its name says the format.
+/// Writes a picture in the format that the file extension names.
 ///
 /// # Errors
-/// The disk does not take it.
+/// Returns an error if the file cannot be written.
 pub fn save(image: &RgbImage, path: &Path) -> Result<()> {
     image.save(path).context(|| format!("{}: cannot write the picture", path.display()))
 }

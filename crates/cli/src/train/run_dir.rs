@@ -1,4 +1,4 @@
-//! The folder of a run: its file names. It is created once, locked by one process, and never
+//! The folder of a run. It is locked by one process, and a run that has made progress is never
 //! overwritten.
 
 use std::fs::{self, File};
@@ -11,18 +11,18 @@ use crate::failure::{Context, Failure, Result};
 /// The folder of a run, locked for this process until dropped.
 pub struct RunDir {
     root: PathBuf,
-    /// Whether it held a run that had hardly begun, in whose place another one starts.
+    /// Whether it held a run that had hardly begun, which this run replaces.
     pub restarted: bool,
-    /// Held by the process that writes.
+    /// The locked file, held only by the first process.
     _lock: Option<File>,
 }
 
 /// How to treat a folder that already holds a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
-    /// Refuse it.
+    /// Refuse it, unless the run had hardly begun.
     Never,
-    /// Continue it from its newest checkpoint, or start where there is none.
+    /// Continue it from its latest checkpoint, or start anew if there is none.
     Auto,
     /// Continue this run, or this checkpoint of a run.
     From(PathBuf),
@@ -47,8 +47,9 @@ impl RunDir {
     /// Opens the folder of a run for writing.
     ///
     /// # Errors
-    /// It holds a run that has got somewhere and `resume` is [`Resume::Never`], it cannot be written, or another
-    /// process trains in it. A folder that was made for nothing is removed again.
+    /// Returns an error if the folder holds a run that has made progress and `resume` is
+    /// [`Resume::Never`], if it cannot be written, or if another process trains in it. A folder
+    /// that was created in vain is removed again.
     pub fn open(root: &Path, resume: &Resume) -> Result<Self> {
         let restarted = *resume == Resume::Never && root.join("config.yaml").exists();
         if restarted && holds_run(root) {
@@ -63,17 +64,17 @@ impl RunDir {
         })?;
         let dir = Self::lock(root).inspect_err(|_| {
             if !existed {
-                // Leave no trace; a folder with anything in it stays.
+                // This removes the folder only if it is empty.
                 let _ = fs::remove_dir(root);
             }
         })?;
         Ok(Self { restarted, ..dir })
     }
 
-    /// The same for the other processes of a run, once the first has opened it.
+    /// Opens the folder in the other processes of a run, once the first one has created it.
     ///
     /// # Errors
-    /// This process does not see it.
+    /// Returns an error if this process does not see the folder.
     pub fn of_others(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             return Err(Failure::failed(format!(
@@ -99,27 +100,27 @@ impl RunDir {
         Ok(Self { root: root.to_owned(), restarted: false, _lock: Some(lock) })
     }
 
-    /// The folder itself.
+    /// Returns the path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A file or folder of the run; the names are those of `docs/ARCHITECTURE.md`.
+    /// Returns the path of a file or folder of the run. `docs/ARCHITECTURE.md` lists the names.
     pub fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 }
 
-/// Steps of a run without a checkpoint that are no loss.
+/// A run without a checkpoint that has done at most this many steps may be replaced.
 const FEW_STEPS: u64 = 10;
 
-/// Whether there is a run in a folder that has got somewhere.
+/// Returns whether a folder holds a run that has made progress.
 pub fn holds_run(root: &Path) -> bool {
     root.join("config.yaml").exists() && !has_hardly_begun(root)
 }
 
-/// Whether the run in a folder stopped before anything of it was worth keeping: it has no checkpoint, no
-/// weights, and metrics of a few steps at most.
+/// Returns whether the run in a folder stopped before anything was worth keeping: it has no
+/// checkpoint, no weights, and metrics of at most [`FEW_STEPS`] steps.
 fn has_hardly_begun(root: &Path) -> bool {
     let is_empty =
         |name: &str| fs::read_dir(root.join(name)).map_or(true, |mut it| it.next().is_none());

@@ -8,10 +8,11 @@ use super::run_dir::RunDir;
 use crate::config::{Loaded, to_yaml};
 use crate::failure::Result;
 
-/// Writes `config.yaml`, `config.resolved.yaml` and `env.json`.
+/// Writes `config.resolved.yaml`, `env.json`, and, last, `config.yaml`, which marks the folder as
+/// that of a run.
 ///
 /// # Errors
-/// The disk does not take them.
+/// Returns an error if a file cannot be written.
 pub fn write(
     dir: &RunDir,
     loaded: &Loaded,

@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM, and SIGUSR1 request that a run stop after its current step, with a checkpoint.
+//! Signal handling: SIGINT, SIGTERM, and SIGUSR1 ask a run to stop after its current step and to
+//! write a checkpoint.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +9,22 @@ use signal_hook::flag;
 
 use crate::failure::{Context, Result};
 
-/// Set by a signal.
+/// A flag that a signal sets.
 #[derive(Clone)]
 pub struct StopFlag {
     stop: Arc<AtomicBool>,
-    /// Nobody looks at `stop` any more.
+    /// Set once `stop` is no longer checked, so that signals get their default action back.
     released: Arc<AtomicBool>,
 }
 
 impl StopFlag {
-    /// Listens from now on. A second SIGINT ends the process at once, with exit code 1; not a second
-    /// SIGTERM, which schedulers and wrappers send to a process and its group alike.
+    /// Installs the signal handlers.
+    ///
+    /// A second SIGINT ends the process at once, with exit code 1. A second SIGTERM does not:
+    /// schedulers and wrappers may send it both to the process and to its group.
+    ///
+    /// # Errors
+    /// Returns an error if a handler cannot be installed.
     pub fn listen() -> Result<Self> {
         let (stop, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         for signal in [SIGINT, SIGTERM, SIGUSR1] {
@@ -35,17 +41,18 @@ impl StopFlag {
         Ok(Self { stop, released })
     }
 
-    /// Whether a signal came.
+    /// Returns whether a signal was received.
     pub fn is_set(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The flag itself, for those who wait for images.
+    /// Returns the flag itself, for code that waits for images.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
     }
 
-    /// Signals end the process from now on: the loop that looked for them is over.
+    /// Restores the default action of signals, which ends the process. To be called when the loop
+    /// that checks the flag is over.
     pub fn release(&self) {
         self.released.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The start of a run: its folder, and the checkpoint to resume from.
+//! The start of a run: its folder, and the checkpoint or the weights that it begins from.
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +17,12 @@ use crate::config::RunConfig;
 use crate::console::Console;
 use crate::failure::{Failure, Result};
 
-/// Folder of the run: that of the run or checkpoint to continue, or `run.dir`/`run.name`. The latter
-/// is also that of a checkpoint that is not in the folder `checkpoints` of a run, such as a copy.
+/// Returns the folder of the run: the folder of the run or checkpoint to continue, or
+/// `run.dir`/`run.name`. The latter is also used for a checkpoint outside of a run, such as a copy.
 ///
 /// # Errors
-/// What is to be continued is neither a run nor a checkpoint: nothing is written there.
+/// Returns an error if what is to be continued is neither a run nor a checkpoint, or if the
+/// checkpoint is outside of a run and the folder already holds one. Nothing is written.
 pub fn run_root(config: &RunConfig, resume: &Resume) -> Result<PathBuf> {
     match resume {
         Resume::From(path) if is_checkpoint(path) => {
@@ -33,7 +34,7 @@ pub fn run_root(config: &RunConfig, resume: &Resume) -> Result<PathBuf> {
     }
 }
 
-/// The folder of a run that begins with a checkpoint from elsewhere: no other run may be there.
+/// Returns the folder of a run that begins from a checkpoint elsewhere. It must not hold a run.
 fn folder_of_new(config: &RunConfig) -> Result<PathBuf> {
     let folder = config.run.folder();
     if holds_run(&folder) {
@@ -56,13 +57,13 @@ fn nothing_to_continue(path: &Path) -> Failure {
     })
 }
 
-/// The run that a checkpoint belongs to.
+/// Returns the folder of the run that a checkpoint belongs to, if it is in one.
 fn run_of(checkpoint: &Path) -> Option<PathBuf> {
     let folder = |path: &Path| {
         let all = path.parent().filter(|all| all.file_name() == Some("checkpoints".as_ref()))?;
         all.parent().filter(|run| run.as_os_str() != "").map(Path::to_path_buf)
     };
-    // As it was typed, if that says it, because messages name the run.
+    // The path as typed comes first, because messages name the run.
     folder(checkpoint).or_else(|| folder(&checkpoint.canonicalize().ok()?))
 }
 
@@ -70,13 +71,13 @@ fn is_checkpoint(path: &Path) -> bool {
     path.join("state.json").is_file()
 }
 
-/// Loads the checkpoint to continue from, in every process the one that the first has found, and
-/// returns where it continues. Where there is none the run begins at step 0, with the weights of `init.from` or
-/// with fresh ones.
+/// Loads the checkpoint to continue from and returns the step that the run continues at. All
+/// processes load the checkpoint that the first one finds. Without a checkpoint, the run begins at
+/// step 0 with the weights of `init.from` or with random ones.
 ///
 /// # Errors
-/// No checkpoint where one was asked for; one that does not fit; a process that cannot read it;
-/// weights to start from that do not fit.
+/// Returns an error if a requested checkpoint does not exist, does not fit the run, or cannot be
+/// read by a process, or if the weights of `init.from` do not fit.
 pub fn begin(
     job: &TrainingJob,
     init: &InitConfig,
@@ -97,7 +98,7 @@ pub fn begin(
         )));
     }
     let state = checkpoint::load(&path, learner, &job.settings, &job.dataset.fingerprint())?;
-    // Before anything of the run is moved or written.
+    // This check must precede anything that moves or writes files of the run.
     job.plan.check_start(state.step)?;
     if job.processes.rank() == 0
         && let Some(aside) = checkpoint::set_aside_after(&job.checkpoints, state.step)?
@@ -111,10 +112,11 @@ pub fn begin(
     Ok(state.start())
 }
 
-/// The weights that a run starts from, said in the log's first lines.
+/// Initializes the learner with the weights of `init.from`, or shares the random weights of the
+/// first process, and logs which of the two it did.
 ///
 /// # Errors
-/// Weights that do not fit, or a process that does not answer.
+/// Returns an error if the weights do not fit or a process does not respond.
 pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> Result<()> {
     let Some(from) = &init.from else {
         console.note("starting from fresh weights");
@@ -143,13 +145,15 @@ pub fn weights(init: &InitConfig, learner: &mut Learner, console: &Console) -> R
     Ok(())
 }
 
-/// Fails where weights were made for another function than the run's model computes with them.
+/// Checks that the run's model computes the same function with the weights as the model that they
+/// were trained in. Shapes alone do not show a difference in heads or norms.
 fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Result<()> {
-    // Other widths and depths are named with the tensors that do not fit.
+    // A different architecture is reported later, with the tensors that do not fit.
     if theirs.arch != ours.arch {
         return Ok(());
     }
-    // Epsilons of 1e-12 to 1e-5 are all far below the variances that they are added to.
+    // Epsilons from 1e-12 to 1e-5 are interchangeable: all are far below the variances that they
+    // are added to.
     let eps = (theirs.norm_eps - ours.norm_eps).abs() > 1e-5;
     let (key, needed) = if theirs.heads() != ours.heads() {
         ("num_heads", theirs.heads().to_string())
@@ -166,7 +170,7 @@ fn same_function(path: &Path, theirs: &ModelConfig, ours: &ModelConfig) -> Resul
     )))
 }
 
-/// The checkpoint to continue from.
+/// Finds the checkpoint to continue from, skipping damaged ones with a warning.
 fn find(
     job: &TrainingJob,
     root: &Path,
@@ -188,7 +192,7 @@ fn find(
     Ok(found.path)
 }
 
-/// The path that the first process has, in all of them.
+/// Returns the path of the first process, in all processes.
 fn agreed(processes: &Processes, own: Option<PathBuf>) -> Result<Option<PathBuf>> {
     if processes.size() == 1 {
         return Ok(own);

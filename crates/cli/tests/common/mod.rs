@@ -1,4 +1,4 @@
-//! Drives the real `simdino` in a temporary folder.
+//! Helpers that run the `simdino` binary in a temporary folder.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -8,12 +8,12 @@ use std::process::{Command, Output, Stdio};
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
-/// A temporary folder with a small config and synthetic images in it.
+/// A temporary folder with a small config and, usually, synthetic images.
 pub struct Bench {
     dir: tempfile::TempDir,
 }
 
-/// A run of ten steps of 16 images that takes a second or two.
+/// Config of a run with ten steps of 16 images, which takes a second or two.
 const CONFIG: &str = "
 data: {path: images/images, workers: 1}
 augment: {global_crops_size: 32, local_crops_size: 16, local_crops_number: 2}
@@ -25,28 +25,28 @@ train: {batch_size: 16, epochs: 2, log_every: 1, checkpoint_every: 3}
 run: {device: cpu, threads: 1}
 ";
 
-/// What makes runs comparable that split a batch in different ways. Dropping images of a batch
-/// together depends on the batch they are in. With the published LayerScale of DINOv2, 1e-5, all
-/// images have the same features at first, and KoLeo's neighbors are a matter of rounding.
+/// Overrides that make runs comparable if they split a batch differently. With the drop path form
+/// `batch`, the result depends on the split. With DINOv2's published LayerScale of 1e-5, all images
+/// have nearly the same features at first, so rounding would decide the nearest neighbors of KoLeo.
 pub const COMPARABLE: [&str; 2] = ["model.drop_path_form=image", "model.layer_scale=0.1"];
 
 impl Bench {
-    /// Config `tiny.yaml` and 80 images of 32 pixels in `images`.
+    /// Creates the config `tiny.yaml`, and 80 images of 32 pixels in the folder `images`.
     pub fn new() -> Self {
         let bench = Self::without_images();
         bench.ok(&["data", "synth", "images", "--count", "80", "--size", "32"]);
         bench
     }
 
-    /// Config `tiny.yaml` alone.
+    /// Creates only the config `tiny.yaml`.
     pub fn without_images() -> Self {
         let bench = Self { dir: tempfile::tempdir().unwrap() };
         std::fs::write(bench.path("tiny.yaml"), CONFIG).unwrap();
         bench
     }
 
-    /// Draws images with two classes, bright above and dark below: `images` and `labels` in `train` and
-    /// in `test`.
+    /// Draws images with two classes, bright at the top and dark at the bottom, into the folders
+    /// `images` and `labels` of `train` and `test`.
     pub fn draw_scenes(&self) {
         for (set, count) in [("train", 5), ("test", 2)] {
             let [images, labels] =
@@ -57,12 +57,12 @@ impl Bench {
         }
     }
 
-    /// A path in the folder.
+    /// Returns a path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// `simdino ARGS` in the folder.
+    /// Returns the command `simdino ARGS` with the folder as the current one.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_simdino"));
         command.args(args).current_dir(self.dir.path());
@@ -74,14 +74,14 @@ impl Bench {
         self.command(args).output().unwrap()
     }
 
-    /// Runs `simdino ARGS`, which must succeed, and returns what it printed.
+    /// Runs `simdino ARGS`, which must succeed, and returns its standard output.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "simdino {args:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Waits until a file has a line that holds `text`, for a minute at most.
+    /// Waits for at most a minute until a file contains `text`.
     pub fn wait_for_line(&self, file: &str, text: &str) {
         for _ in 0..3000 {
             let content = std::fs::read_to_string(self.path(file)).unwrap_or_default();
@@ -93,7 +93,8 @@ impl Bench {
         panic!("{file} never said '{text}'");
     }
 
-    /// Runs `simdino ARGS`, which must fail with `code`, and returns its message.
+    /// Runs `simdino ARGS`, which must fail with the exit code `code`, and returns its standard
+    /// error.
     pub fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let message = stderr(&output);
@@ -103,7 +104,7 @@ impl Bench {
         message
     }
 
-    /// Runs `simdino ARGS`, which must refuse `option` because the command has none of this name.
+    /// Runs `simdino ARGS`, which must reject `option` as unknown to the command.
     pub fn lacks(&self, args: &[&str], option: &str) {
         let output = self.run(&[args, &[option, "64"]].concat());
         let message = stderr(&output);
@@ -112,7 +113,7 @@ impl Bench {
     }
 }
 
-/// An image of 48 x 40 pixels, bright above and dark below, and its labels.
+/// Draws an image of 48 x 40 pixels, bright at the top and dark at the bottom, and its labels.
 pub fn scene(images: &Path, labels: &Path, i: u32) {
     let (width, height, split) = (48, 40, 16 + 4 * (i % 3));
     let color = |x: u32, y: u32| if y < split { 255 - (x % 9) as u8 } else { (20 + x % 7) as u8 };
@@ -125,12 +126,13 @@ pub fn scene(images: &Path, labels: &Path, i: u32) {
     labels_of.save(labels.join(format!("{i}.png"))).unwrap();
 }
 
-/// What a command wrote to its standard error.
+/// Returns the standard error of a command as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Bytes of the files that a finished run is judged by: weights and optimizer of its last checkpoint.
+/// Returns the files that finished runs are compared by: the weights, the optimizer, and the
+/// objective in the checkpoint of `step`, each with its name and its bytes.
 pub fn final_state(run: &Path, step: u64) -> Vec<(String, Vec<u8>)> {
     let checkpoint = run.join(format!("checkpoints/step-{step:08}"));
     ["student", "teacher", "optimizer", "objective"]
@@ -141,14 +143,14 @@ pub fn final_state(run: &Path, step: u64) -> Vec<(String, Vec<u8>)> {
         .into()
 }
 
-/// The metrics of a run, a line each.
+/// Returns the lines of the metrics of a run.
 pub fn lines(bench: &Bench, name: &str) -> Vec<serde_json::Value> {
     let path = bench.path(&format!("runs/{name}/metrics.jsonl"));
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Starts a run, kills it with SIGKILL once it has printed `marker`, and resumes it.
+/// Starts a run, kills it with SIGKILL once it has printed `marker`, and resumes it to its end.
 pub fn kill_at(bench: &Bench, args: &[&str], marker: &str) {
     let mut child =
         bench.command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -1,9 +1,9 @@
 //! Arguments that the subcommands of `analyze` share.
 
-/// The paper's eps of the published runs: the root of the 0.05 that its code takes.
+/// The paper's eps for the published runs: the square root of the 0.05 that the code takes.
 pub(super) const EPS: f64 = 0.223_606_797_749_979;
 
-/// `eps` must be a number above 0.
+/// Parses `--eps`, which must be a finite number greater than 0.
 pub(super) fn parse_eps(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(eps) if eps > 0.0 && eps.is_finite() => Ok(eps),
@@ -11,7 +11,7 @@ pub(super) fn parse_eps(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// Rows and widths must be whole numbers from 1 to 65536.
+/// Parses a number of rows or a width, which must be an integer from 1 to 65536.
 pub(super) fn parse_size(text: &str) -> std::result::Result<usize, String> {
     match text.parse::<usize>() {
         Ok(size) if (1..=1 << 16).contains(&size) => Ok(size),

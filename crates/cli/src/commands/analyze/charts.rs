@@ -1,4 +1,5 @@
-//! Charts of the gradient of the coding rate: the bound, and the effect of two weights.
+//! Charts of the gradient of the coding rate: its norm relative to the bound, and multiplied by
+//! either form of gamma.
 
 use objectives::gradient_scale::{GradientScale, gamma_code, gamma_theorem};
 use report::chart::{Chart, Series};
@@ -6,16 +7,17 @@ use report::chart::{Chart, Series};
 use super::features::Made;
 use crate::failure::Result;
 
-/// Rows, and width, where the other is varied.
+/// Number of rows and width, each while the other is varied.
 const FIXED: (usize, usize) = (512, 256);
 
-/// The gradient's norm times each weight: as in the code, as from the theorem.
+/// Returns the norm of the gradient times gamma, for gamma as in the published code and as in the
+/// theorem.
 pub(super) fn weighted(scale: &GradientScale) -> (f64, f64) {
     let GradientScale { n, d, eps, norm, .. } = *scale;
     (gamma_code(n, d) * norm, gamma_theorem(eps, n, d) * norm)
 }
 
-/// The study as three charts over n and d, at one `eps`.
+/// Draws three charts over the number of rows `n` and the width `d`, at one `eps`.
 pub(super) fn charts(eps: f64, seed: i64) -> Result<Vec<Chart>> {
     let ns: Vec<usize> = (3..=12).map(|i| 1 << i).collect();
     let ds: Vec<usize> = (4..=10).map(|i| 1 << i).collect();
@@ -62,7 +64,7 @@ impl Study {
         Ok(GradientScale::measure(&kind.rows(n, d, self.seed), self.eps)?)
     }
 
-    /// For each kind of features, the norm as a share of its bound.
+    /// Returns a line for each kind of features: the norm of the gradient over its bound.
     fn shares_of_bound(&self, ns: &[usize], d: usize) -> Result<Vec<Series>> {
         let mut shares = Vec::new();
         for kind in Made::ALL {
@@ -76,7 +78,8 @@ impl Study {
         Ok(shares)
     }
 
-    /// For each weight, the weighted norm of random rows; `sizes` are places on the axis with `n` and `d`.
+    /// Returns a line for each form of gamma: the weighted norm of the gradient at random rows.
+    /// `sizes` yields a value of the axis with its `(n, d)`.
     fn weighted(
         &self,
         sizes: impl Iterator<Item = (usize, (usize, usize))>,

@@ -1,4 +1,4 @@
-//! `simdino analyze coding-rate`: how far saved features spread.
+//! `simdino analyze coding-rate`: measures how far saved features spread.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -17,15 +17,16 @@ use crate::failure::Result;
 use report::chart::{Chart, Series};
 use report::percent;
 
-/// What `coding-rate` takes.
+/// Arguments of `simdino analyze coding-rate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Saved features, one row an image: .npy, .safetensors or .csv, as `simdino embed` writes them
+    /// Saved features, one row per image: .npy, .safetensors or .csv, as `simdino embed` writes
+    /// them
     features: PathBuf,
-    /// The paper's eps; the published code's 0.05 is its square, 0.2236
+    /// The paper's eps; the published runs have 0.2236, whose square is the 0.05 of their code
     #[arg(long, default_value_t = EPS, value_parser = parse_eps)]
     eps: f64,
-    /// Leave rows as long as they are; floor and ceiling are those of unit rows
+    /// Do not normalize rows; the floor and the ceiling remain those of unit rows
     #[arg(long)]
     raw: bool,
     /// Subtract the mean row first
@@ -39,10 +40,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// The features cannot be read, or the figure cannot be written.
+/// Returns an error if the features cannot be read or the figure cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     figure::check_name(args.plot.as_ref())?;
     let mut z = read_features(&args.features)?;
@@ -64,8 +65,8 @@ pub fn run(args: &Args) -> Result<()> {
     answer(&text(args, &scale, rank, &spectrum))
 }
 
-/// Where the rate lies between floor (0) and ceiling (1) of unit rows; nowhere where those are the
-/// same, as for one row.
+/// Returns the position of the rate between the floor (0) and the ceiling (1) of unit rows; `None`
+/// if the two are equal, as for a single row.
 fn position(scale: &GradientScale) -> Option<f64> {
     let range = scale.ceiling - scale.floor;
     (range > 1e-9 * scale.ceiling).then(|| (scale.rate - scale.floor) / range)

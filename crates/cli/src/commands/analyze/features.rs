@@ -1,24 +1,25 @@
-//! Features whose coding rate is known in advance.
+//! Synthetic features with known properties.
 
 use eval::unit_rows;
 use tch::{Device, Kind, Tensor};
 
-/// Features whose coding rate is known in advance.
+/// Kinds of synthetic features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made {
-    /// Directions drawn evenly.
+    /// Rows drawn uniformly from the unit sphere.
     Random,
-    /// All rows the same.
+    /// Equal rows, whose coding rate is the floor.
     Collapsed,
-    /// Rows that spread evenly over all directions there are.
+    /// Rows that repeat the basis vectors, which spreads them evenly; their coding rate is the
+    /// ceiling (if `n` is at most `d` or a multiple of it).
     Orthonormal,
 }
 
 impl Made {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Random, Self::Collapsed, Self::Orthonormal];
 
-    /// Its name in tables and figures.
+    /// Returns the name in tables and figures.
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
@@ -27,7 +28,8 @@ impl Made {
         }
     }
 
-    /// `n` unit rows of width `d`, the same for the same seed.
+    /// Returns `n` unit rows of width `d`: a tensor `[n, d]` of doubles. Equal seeds give equal
+    /// rows.
     pub fn rows(self, n: usize, d: usize, seed: i64) -> Tensor {
         let (n, d) = (n as i64, d as i64);
         let double = (Kind::Double, Device::Cpu);
@@ -39,7 +41,7 @@ impl Made {
             Self::Collapsed => {
                 Tensor::eye(d, double).narrow(0, 0, 1).expand([n, d], false).contiguous()
             }
-            // Unit vectors in turn, each as often as the others, but for a remainder.
+            // The basis vectors in turn: each occurs equally often, up to a remainder.
             Self::Orthonormal => {
                 let index = Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(d);
                 Tensor::eye(d, double).index_select(0, &index)

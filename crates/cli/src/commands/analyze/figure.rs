@@ -1,4 +1,4 @@
-//! Charts side by side in one SVG file, for documents and browsers.
+//! Writes charts side by side to one SVG file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Context, Failure, Result};
 use report::chart::{Chart, svg_of};
 
-/// Refuses a name that does not end in `.svg`, before anything is computed.
+/// Checks that the name of a figure ends in `.svg`, before anything is computed.
+///
+/// # Errors
+/// Returns an error if it does not.
 pub fn check_name(path: Option<&PathBuf>) -> Result<()> {
     match path {
         Some(path) if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("svg")) => {
@@ -16,10 +19,10 @@ pub fn check_name(path: Option<&PathBuf>) -> Result<()> {
     }
 }
 
-/// Writes the charts, whole or not at all.
+/// Writes the charts atomically, and creates the folder of the file if necessary.
 ///
 /// # Errors
-/// The file cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn write(charts: &[Chart], path: &Path) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {

@@ -1,4 +1,5 @@
-//! `simdino analyze gradient-scale`: Theorem 3.1, measured.
+//! `simdino analyze gradient-scale`: measures the gradient of the coding rate against the bound of
+//! Theorem 3.1.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use super::figure;
 use crate::console::answer;
 use crate::failure::Result;
 
-/// What `gradient-scale` takes.
+/// Arguments of `simdino analyze gradient-scale`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Numbers of rows
@@ -24,10 +25,11 @@ pub struct Args {
     /// Widths; saved features have their own
     #[arg(long, value_name = "D,..", value_delimiter = ',', default_value = "64,256,768", value_parser = parse_size)]
     d: Vec<usize>,
-    /// The paper's eps; the published code's 0.05 is its square, 0.2236
+    /// The paper's eps; the published runs have 0.2236, whose square is the 0.05 of their code
     #[arg(long, value_name = "EPS,..", value_delimiter = ',', default_value = "0.2236,0.7071", value_parser = parse_eps)]
     eps: Vec<f64>,
-    /// Saved features (.npy, .safetensors, .csv) beside the made-up ones; their first N rows, made unit
+    /// Saved features (.npy, .safetensors, .csv) in addition to the synthetic ones; their first N
+    /// rows, normalized
     #[arg(long, value_name = "FILE")]
     features: Vec<PathBuf>,
     /// Seed of the random features
@@ -41,16 +43,17 @@ pub struct Args {
     json: bool,
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Row {
     features: String,
     scale: GradientScale,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// The features cannot be read or are too few, or the figure cannot be written.
+/// Returns an error if the features cannot be read or are too few, or if the figure cannot be
+/// written.
 pub fn run(args: &Args) -> Result<()> {
     figure::check_name(args.plot.as_ref())?;
     let mut rows = made(args)?;
@@ -87,7 +90,7 @@ fn made(args: &Args) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The numbers of rows asked for; all rows of the file where it has fewer.
+/// Measures saved features at the requested numbers of rows, or at all rows if there are fewer.
 fn saved(args: &Args, name: &str, features: &Tensor) -> Result<Vec<Row>> {
     let there = features.size()[0] as usize;
     let mut counts: Vec<usize> = args.n.iter().map(|&n| n.min(there)).collect();

@@ -1,5 +1,4 @@
-//! `simdino analyze`: studies the coding rate as in the paper, on artificial and on saved
-//! features.
+//! `simdino analyze`: studies the coding rate as the paper does, on synthetic and saved features.
 
 mod arguments;
 mod charts;
@@ -12,7 +11,7 @@ use clap::Subcommand;
 
 use crate::failure::Result;
 
-/// What `analyze` takes.
+/// Arguments of `simdino analyze`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,16 +20,16 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// How large the gradient of the coding rate is, against the bound of Theorem 3.1
+    /// Norm of the gradient of the coding rate, compared with the bound of Theorem 3.1
     GradientScale(gradient_scale::Args),
     /// Coding rate, effective rank and spectrum of saved features
     CodingRate(coding_rate::Args),
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// A wrong number, features that cannot be read, a figure that cannot be written.
+/// Returns an error if features cannot be read or are too few, or if a figure cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::GradientScale(args) => gradient_scale::run(args),

@@ -1,4 +1,4 @@
-//! `simdino bench data`: images per second of the data pipeline, on your images.
+//! `simdino bench data`: measures the throughput of the data pipeline on given images.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 
-/// What `bench data` takes.
+/// Arguments of `simdino bench data`.
 #[derive(Debug, clap::Args)]
 pub struct DataArgs {
     /// Folder, list file, or tar shards
@@ -33,7 +33,10 @@ pub struct DataArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if an option or the config is invalid or the images cannot be read.
 pub fn run(args: &DataArgs) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         let seconds = args.seconds;

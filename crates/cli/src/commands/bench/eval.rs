@@ -1,4 +1,4 @@
-//! `simdino bench eval`: how long evaluations take, on features that are drawn, and on images.
+//! `simdino bench eval`: measures how long evaluations take, on random features and on images.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,35 +19,35 @@ use tch::{Device, Kind, Tensor, nn};
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 
-/// Candidates of logistic regression.
+/// Values of C for logistic regression.
 const CS: [f64; 1] = [0.1];
-/// Steps of the grid of linear heads that are measured.
+/// Number of training steps of the grid of linear heads per measurement.
 const STEPS: usize = 20;
-/// Features of a row: class tokens of four blocks, and the mean of the patches.
+/// Number of features per row: the class tokens of four blocks, and the mean of the patches.
 const PARTS: i64 = 5;
 
-/// What `bench eval` takes.
+/// Arguments of `simdino bench eval`.
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
-    /// Folder that receives the features, for another program to measure the same
+    /// Folder to write the features to, so that other programs can be measured on them
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// Images to embed by a ViT-S/16: folder, list file, or tar shards
     #[arg(long, value_name = "PATH")]
     images: Option<String>,
-    /// Training images of the drawn features
+    /// Number of random training features
     #[arg(long, default_value_t = 10_000)]
     train: i64,
-    /// Test images of the drawn features
+    /// Number of random test features
     #[arg(long, default_value_t = 2_000)]
     test: i64,
-    /// Width of the drawn features
+    /// Width of the random features
     #[arg(long, default_value_t = 384)]
     width: i64,
-    /// Classes of the drawn features
+    /// Number of classes of the random features
     #[arg(long, default_value_t = 100)]
     classes: i64,
-    /// Measurements of each kind, of which the shortest counts
+    /// Number of measurements of each kind; the shortest counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// One JSON object on the last line
@@ -55,7 +55,10 @@ pub struct EvalArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if an option is invalid, images cannot be read, or features cannot be written.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let sizes = [args.train, args.test, args.width, args.classes];
     if sizes.iter().any(|&size| size < 2) || args.rounds == 0 || args.train < 500 {
@@ -107,7 +110,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     print(args, &times, &losses)
 }
 
-/// Labeled features with class centers, `[n, 5 D]`.
+/// Returns random labeled features around the centers of their classes, `[count, 5 D]` for the
+/// width `D`. The centers are the same for all seeds.
 fn set(args: &EvalArgs, (_, count, seed): (&str, i64, i64)) -> FeatureSet {
     let options = (Kind::Float, Device::Cpu);
     tch::manual_seed(0);
@@ -119,7 +123,7 @@ fn set(args: &EvalArgs, (_, count, seed): (&str, i64, i64)) -> FeatureSet {
     FeatureSet::new(centers.index_select(0, &labels) + noise, labels_of)
 }
 
-/// Seconds of the fastest of some rounds.
+/// Returns the seconds of the fastest round.
 fn shortest(rounds: usize, mut work: impl FnMut() -> eval::Result<()>) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..rounds {
@@ -130,7 +134,7 @@ fn shortest(rounds: usize, mut work: impl FnMut() -> eval::Result<()>) -> Result
     Ok(least)
 }
 
-/// Seconds to read the images and compute the class tokens of a ViT-S/16.
+/// Returns the seconds to read the images and compute the class tokens of a ViT-S/16.
 fn extract(images: &str, rounds: usize) -> Result<f64> {
     let config = DataConfig { path: Some(images.to_owned()), ..DataConfig::default() };
     let dataset = Arc::new(data::open(&config)?);

@@ -1,4 +1,4 @@
-//! `simdino bench`: measures how fast this machine runs the parts of a training run.
+//! `simdino bench`: measures the speed of training steps, evaluations, and the data pipeline.
 
 mod data;
 mod eval;
@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 use crate::failure::Result;
 
-/// What `bench` takes.
+/// Arguments of `simdino bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,13 +20,16 @@ pub struct Args {
 enum What {
     /// The whole training step, without data
     Step(step::StepArgs),
-    /// Evaluations on frozen features, and the computation of these
+    /// Evaluations on frozen features, and the extraction of features
     Eval(eval::EvalArgs),
     /// The data pipeline, without training: images to crops
     Data(data::DataArgs),
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns the errors of the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Step(args) => step::run(args),

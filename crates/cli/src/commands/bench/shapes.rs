@@ -1,4 +1,4 @@
-//! Sizes of published training steps, and a table of what a step costs with other sizes.
+//! Sizes of published training steps, and a table of the cost of a step with other sizes.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub enum PublishedShape {
 }
 
 impl PublishedShape {
-    /// The sizes, as values that replace those of a config.
+    /// Returns the sizes as overrides of a config.
     pub fn overrides(self) -> Vec<String> {
         let values = match self {
             Self::Dinov3VitL16 => [
@@ -32,11 +32,11 @@ impl PublishedShape {
         values.map(str::to_owned).into()
     }
 
-    /// What the authors report.
+    /// Returns a sentence about the throughput that the authors report.
     ///
     /// # Source
-    /// facebookresearch/dinov3@98b38de, `configs/train/vitl_im1k_lin834.yaml`: 0.57 s for a step of 2048
-    /// images on 4 nodes; the README: 100 epochs of 1250 such steps in 14 hours on 32 H100.
+    /// facebookresearch/dinov3@98b38de, `configs/train/vitl_im1k_lin834.yaml`: 0.57 s for a step of
+    /// 2048 images on 4 nodes; the README: 100 epochs of 1250 such steps in 14 hours on 32 H100.
     pub fn reported(self) -> &'static str {
         match self {
             Self::Dinov3VitL16 => {
@@ -47,14 +47,14 @@ impl PublishedShape {
     }
 }
 
-/// A step of the table, and how long it takes.
+/// A row of the table: a step, and how long it takes.
 struct Cost {
     row: Row,
     step_ms: f64,
     measured: bool,
 }
 
-/// The measured step, and others, for which its time is scaled by their operations.
+/// Returns the measured step and others, whose times are modeled in proportion to their operations.
 fn costs(config: &RunConfig, measured_ms: f64) -> Vec<Cost> {
     let rows = table(config);
     let measured = rows.first().map_or(1.0, Row::flops);
@@ -66,7 +66,7 @@ fn costs(config: &RunConfig, measured_ms: f64) -> Vec<Cost> {
     rows.into_iter().enumerate().map(cost).collect()
 }
 
-/// The table as text.
+/// Formats the table as text.
 pub fn text(config: &RunConfig, measured_ms: f64) -> String {
     let header = ["step", "crops", "blocks", "batch", "GFLOP/image", "ms/step", "img/s", ""];
     let lines = costs(config, measured_ms).into_iter().map(|Cost { row, step_ms, measured }| {
@@ -98,7 +98,7 @@ pub fn text(config: &RunConfig, measured_ms: f64) -> String {
             and the optimizer are not counted, and small steps are slower than this\n"
 }
 
-/// The table as JSON.
+/// Formats the table as JSON.
 pub fn json(config: &RunConfig, measured_ms: f64) -> Value {
     let cost = |Cost { row, step_ms, measured }: Cost| {
         json!({

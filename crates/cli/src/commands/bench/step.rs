@@ -1,4 +1,5 @@
-//! `simdino bench step`: throughput and memory of a config's training step, on random input.
+//! `simdino bench step`: measures the throughput and memory of the training step of a config, on
+//! random input.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,10 +21,10 @@ use crate::config::{self, RunConfig};
 use crate::failure::{Failure, Result};
 use simdino::{assemble, device, numerics};
 
-/// Steps in a trace.
+/// Number of steps in a trace.
 const TRACED_STEPS: usize = 3;
 
-/// What `bench step` takes.
+/// Arguments of `simdino bench step`.
 #[derive(Debug, clap::Args)]
 pub struct StepArgs {
     /// Config file, or the name of a recipe (`simdino config recipes`)
@@ -37,14 +38,15 @@ pub struct StepArgs {
     /// Steps that are timed
     #[arg(long, default_value_t = 10)]
     steps: usize,
-    /// Also write a trace of three more steps, after the timed ones, for chrome://tracing or Perfetto
+    /// Also write a trace of three more steps, after the timed ones, for chrome://tracing or
+    /// Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Sizes of a published step in place of the config's, to compare with its throughput
     #[arg(long, value_enum, value_name = "NAME")]
     shape: Option<PublishedShape>,
-    /// Also print a table of what the step would cost with other crops, batches, and depths: modeled
-    /// from the measured time by the number of operations
+    /// Also print a table of what the step would cost with other crops, batches, and depths:
+    /// modeled from the measured time by the number of operations
     #[arg(long)]
     costs: bool,
     /// One JSON object on the last line
@@ -52,12 +54,15 @@ pub struct StepArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if the config is invalid, the device cannot be used, or a step fails.
 pub fn run(args: &StepArgs) -> Result<()> {
     if args.steps == 0 {
         return Err(Failure::usage("--steps: must be at least 1 (got 0)"));
     }
-    // The data section is not used: a config without data.path can be timed.
+    // The `data` section is not used, so a config without `data.path` can be timed.
     let mut overrides = args.shape.map(PublishedShape::overrides).unwrap_or_default();
     overrides.extend_from_slice(&args.overrides);
     let config = config::load_unchecked(&args.config, &overrides)?.config;
@@ -73,7 +78,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
     report(&config, device, args, step_ms)
 }
 
-/// Median time of a step, in milliseconds.
+/// Measures the median time of a step, in milliseconds.
 fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64> {
     let mut learner = assemble::learner(config, device, Processes::Single)?;
     let schedules = Schedules::new(&config.optim, config.train.batch_size, 1000, 100_000);
@@ -87,7 +92,7 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
             return Err(Failure::failed(format!("on random input {}", skipped.what)));
         }
         if let Some(problem) = learner.take_graph_problem() {
-            // What would be timed is not what was asked for.
+            // The step would run without the graph, which is not what was to be timed.
             return Err(Failure::failed(format!(
                 "train.cuda_graph: cannot record the step ({problem}); train.cuda_graph=false times it without"
             )));
@@ -114,10 +119,11 @@ fn time_steps(config: &RunConfig, device: Device, args: &StepArgs) -> Result<f64
     Ok(times[times.len() / 2])
 }
 
-/// What stands in for images: noise for their pixels, and masks as training draws them.
+/// Random input: noise for the pixels of images, and masks as in training.
 struct RandomInput {
     kind: Kind,
-    /// Of each micro-batch: drawn and sent once, since no input is timed.
+    /// The masks of each micro-batch. They are drawn only once, because the input is not to be
+    /// timed.
     masks: Vec<Option<MaskedPatches>>,
     geometry: BatchGeometry,
 }
@@ -151,7 +157,7 @@ impl RandomInput {
     }
 }
 
-/// Masks of a micro-batch as training draws them, where the method has any.
+/// Draws the masks of a micro-batch as in training; `None` if the method uses no patches.
 fn masks(config: &RunConfig, learner: &Learner, micro: usize) -> Result<Option<MaskedPatches>> {
     if !learner.needs().patches {
         return Ok(None);
@@ -163,7 +169,7 @@ fn masks(config: &RunConfig, learner: &Learner, micro: usize) -> Result<Option<M
     Ok(Some(Sender::new(learner.config().device)?.send_masks(&masks)?.receive()?))
 }
 
-/// The same masks on the same device.
+/// Returns a shallow copy of masks.
 fn copy_of(masks: &MaskedPatches) -> MaskedPatches {
     let MaskWeights { weights, crops } = &masks.masked;
     MaskedPatches {

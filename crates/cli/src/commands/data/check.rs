@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use crate::console::{answer, progress};
 use crate::failure::{Failure, Result};
 
-/// Broken images that the table names; `--json` names all.
+/// Maximum number of broken images in the table; `--json` lists all.
 const MAX_BROKEN: usize = 20;
-/// Groups of equal files that the table names; `--json` names all.
+/// Maximum number of groups of equal files in the table; `--json` lists all.
 const MAX_DUPLICATES: usize = 20;
-/// Classes that the table names, the largest; `--json` names all.
+/// Maximum number of classes in the table, the largest ones; `--json` lists all.
 const MAX_CLASSES: usize = 20;
 
-/// What `data check` takes.
+/// Arguments of `simdino data check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder, list file, or tar shards
@@ -28,7 +28,7 @@ pub struct Args {
     /// Images with a shorter side, in pixels, count as broken
     #[arg(long, default_value_t = DataConfig::default().min_side)]
     min_side: u32,
-    /// Values of a pixel; images with another number count as broken
+    /// Number of channels; images with another number count as broken
     #[arg(long, default_value_t = DataConfig::default().channels)]
     channels: usize,
     /// For images of more than 8 bits: the values that become 0 and 255, for all channels, or given
@@ -43,10 +43,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// The images cannot be opened, or none of them be read.
+/// Returns an error if an option is invalid, the images cannot be opened, or none can be read.
 pub fn run(args: &Args) -> Result<()> {
     if args.channels == 0 {
         return Err(Failure::usage("--channels: must be at least 1 (got 0)"));
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// `LOW:HIGH`.
+/// Parses `LOW:HIGH`.
 fn range(text: &str) -> std::result::Result<[f64; 2], String> {
     let (low, high) = text.split_once(':').ok_or("expected LOW:HIGH")?;
     let number = |text: &str| text.parse::<f64>().map_err(|_| format!("{text:?} is not a number"));
@@ -95,7 +95,7 @@ fn pairs(ranges: &[[f64; 2]]) -> String {
     pairs.join(", ")
 }
 
-/// Mean and std, to be pasted into a config, and the range of values that they hold for.
+/// Formats the mean and std for a config, with the range of values that they apply to.
 fn as_config(value_range: &[[f64; 2]], report: &CheckReport) -> String {
     let mut text = String::new();
     if !value_range.is_empty() {

@@ -1,4 +1,4 @@
-//! `simdino data`: writes the synthetic images to disk, finds broken images, and packs shards.
+//! `simdino data`: writes synthetic images, finds broken images, and packs and indexes shards.
 
 mod check;
 mod pack;
@@ -11,7 +11,7 @@ use data::{DataConfig, SourceKind, SyntheticConfig};
 use crate::console::{answer, progress};
 use crate::failure::{Failure, Result};
 
-/// What `simdino data` takes.
+/// Arguments of `simdino data`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,16 +24,17 @@ enum Action {
     Synth(SynthArgs),
     /// Read every image: counts, formats, sizes, labels, and which are broken
     Check(check::Args),
-    /// Copy the images of any source into tar shards with indexes; goes on where it was stopped
+    /// Copy the images of any source into tar shards with indexes; continues if it was interrupted
     Pack(pack::PackArgs),
-    /// Write an index beside each plain tar shard: it opens at once then, and changes are noticed
+    /// Write an index next to each plain tar shard: the shard then opens at once, and changes are
+    /// noticed
     Index(pack::IndexArgs),
 }
 
-/// What `data synth` takes.
+/// Arguments of `simdino data synth`.
 #[derive(Debug, clap::Args)]
 struct SynthArgs {
-    /// Folder to make; it must not hold anything yet
+    /// Folder to create; it must be empty if it exists
     dir: PathBuf,
     /// Number of images
     #[arg(long, default_value_t = SyntheticConfig::default().count)]
@@ -46,10 +47,10 @@ struct SynthArgs {
     seed: u64,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// The folder cannot be written, or the images not be opened.
+/// Returns an error if a folder cannot be written or the images cannot be opened.
 pub fn run(args: &Args) -> Result<()> {
     match &args.action {
         Action::Synth(args) => synth(args),

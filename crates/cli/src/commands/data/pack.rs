@@ -1,4 +1,4 @@
-//! `simdino data pack` and `simdino data index`.
+//! `simdino data pack` and `simdino data index`: write tar shards and their indexes.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use crate::console::{answer, note, progress};
 use crate::failure::{Failure, Result};
 
-/// What `data pack` takes.
+/// Arguments of `simdino data pack`.
 #[derive(Debug, clap::Args)]
 pub struct PackArgs {
     /// Folder, list file, or tar shards
@@ -24,17 +24,17 @@ pub struct PackArgs {
     skip_unreadable: bool,
 }
 
-/// What `data index` takes.
+/// Arguments of `simdino data index`.
 #[derive(Debug, clap::Args)]
 pub struct IndexArgs {
     /// A tar shard, a folder of them, or a pattern such as 'data/train-*.tar'
     path: PathBuf,
 }
 
-/// Packs, and says what came of it.
+/// Packs images into shards, and prints a summary.
 ///
 /// # Errors
-/// The images cannot be opened or read, or the shards not be written.
+/// Returns an error if the images cannot be opened or read or the shards cannot be written.
 pub fn pack(args: &PackArgs) -> Result<()> {
     if args.shard_images == 0 {
         return Err(Failure::usage("--shard-images: must be at least 1 (got 0)"));
@@ -72,10 +72,10 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     ))
 }
 
-/// Writes indexes, and says how many.
+/// Writes the indexes of shards, and prints their number.
 ///
 /// # Errors
-/// A shard cannot be read, or its index not be written.
+/// Returns an error if a shard cannot be read or its index cannot be written.
 pub fn index(args: &IndexArgs) -> Result<()> {
     let bar = progress(0, "shards indexed");
     let counts = source::write_index(&args.path, |total| {

@@ -1,4 +1,4 @@
-//! `simdino eval all`: every protocol that the given images allow, in one table.
+//! `simdino eval all`: runs every protocol for which images are given, and prints one table.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -19,7 +19,7 @@ use super::sheet::Sheet;
 use super::subject::{Embedding, LAST, Subject, Task};
 use super::{knn, linear, logistic, maskcut, video};
 
-/// What `eval all` takes.
+/// Arguments of `simdino eval all`.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct AllArgs {
     test: Option<String>,
     #[command(flatten)]
     dense: DenseImages,
-    /// Iterations of linear segmentation, of which its recipe has 40,000
+    /// Iterations of linear segmentation; its recipe has 40,000
     #[arg(long, value_name = "N", default_value_t = 100)]
     segment_iterations: u64,
     /// Side of the images for segmentation, in pixels; by default that of each protocol, 448 or 512
@@ -43,7 +43,8 @@ pub struct AllArgs {
     /// Folder of images with objects
     #[arg(long, value_name = "FOLDER")]
     object_images: Option<PathBuf>,
-    /// Their objects, in COCO's format; without them, only the share of images with a mask is measured
+    /// Their objects, in COCO's format; without them, only the share of images with a mask is
+    /// measured
     #[arg(long, value_name = "FILE", requires = "object_images")]
     ground_truth: Option<PathBuf>,
     /// Videos: a folder with one folder of images per sequence
@@ -55,10 +56,10 @@ pub struct AllArgs {
     /// Everything but 0 is one object in the annotations of videos, as in DAVIS 2016
     #[arg(long, requires = "truth")]
     single_object: bool,
-    /// Most images used of each set to learn from; all if it is not given
+    /// Maximum number of images of each set to learn from; all by default
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
-    /// Most images used of each set to test with, but of videos; all if it is not given
+    /// Maximum number of images of each set to test with, except videos; all by default
     #[arg(long)]
     max_test: Option<NonZeroUsize>,
     /// Protocols to leave out
@@ -66,15 +67,15 @@ pub struct AllArgs {
     without: Vec<String>,
 }
 
-/// A protocol of labeled images with its published settings.
+/// A protocol on labeled images with its published settings.
 struct Labeled {
     name: &'static str,
-    /// Features that it needs, which a network may be too shallow for.
+    /// Features that the protocol needs. A network may have too few blocks for them.
     wanted: fn() -> BTreeSet<ImageFeature>,
     measure: fn(&Task<'_>) -> Result<Measured>,
 }
 
-/// The protocols of labeled images, which share their features; cheapest first.
+/// The protocols on labeled images, which share features; the cheapest comes first.
 const LABELED: [Labeled; 3] = [
     Labeled {
         name: "knn",
@@ -93,7 +94,7 @@ const LABELED: [Labeled; 3] = [
     },
 ];
 
-/// A protocol with images of its own and its published settings.
+/// A protocol on other images with its published settings.
 struct Other {
     name: &'static str,
     /// Whether its images were given.
@@ -101,7 +102,7 @@ struct Other {
     measure: fn(&AllArgs, &Opened) -> Result<Measured>,
 }
 
-/// The others; cheapest first. A new protocol needs a line here.
+/// The other protocols; the cheapest comes first. A new protocol needs an entry here.
 const OTHERS: [Other; 5] = [
     Other {
         name: "in-context",
@@ -152,7 +153,7 @@ const OTHERS: [Other; 5] = [
     },
 ];
 
-/// What is measured.
+/// The protocols to run.
 struct Chosen {
     subject: Option<Subject>,
     labeled: Vec<&'static Labeled>,
@@ -164,7 +165,7 @@ impl AllArgs {
         [self.max_train, self.max_test]
     }
 
-    /// The images with a class for every pixel.
+    /// Returns the options for the images with a class for every pixel.
     fn segmented(&self) -> DenseSubject {
         DenseSubject::new(self.networks.clone(), self.dense.clone(), self.dense_crop, self.limits())
     }
@@ -219,7 +220,7 @@ fn all(args: &AllArgs, chosen: &Chosen, opened: &Opened) -> Result<Measured> {
                     done.put(args, opened, one.name, || (one.measure)(&task))?;
                 }
             }
-            // The same error for all of them.
+            // All protocols on labeled images fail with the same error.
             Err(failure) => {
                 let names: Vec<&str> = chosen.labeled.iter().map(|one| one.name).collect();
                 done.put(args, opened, &names.join(", "), || Err(failure))?;
@@ -232,7 +233,7 @@ fn all(args: &AllArgs, chosen: &Chosen, opened: &Opened) -> Result<Measured> {
     done.measured()
 }
 
-/// What was measured of a network.
+/// The results of a network so far.
 #[derive(Default)]
 struct Done {
     records: Vec<Record>,
@@ -240,8 +241,11 @@ struct Done {
 }
 
 impl Done {
-    /// Measures a protocol, and keeps its results at once, because the next one may take hours; one that does
-    /// not work is said, and costs only itself.
+    /// Runs a protocol, and saves its results at once, because the next one may take hours. If it
+    /// fails, prints a warning and goes on.
+    ///
+    /// # Errors
+    /// Returns an error if the results cannot be saved.
     fn put(
         &mut self,
         args: &AllArgs,

@@ -1,4 +1,4 @@
-//! `simdino eval depth`: a linear head for the depth of single images.
+//! `simdino eval depth`: monocular depth estimation with a linear head.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::console::{note, progress};
 use crate::failure::{Failure, Result};
 use crate::sizes::whole_patches;
 
-/// What `eval depth` takes.
+/// Arguments of `simdino eval depth`.
 #[derive(Debug, clap::Args)]
 pub struct DepthArgs {
     #[command(flatten)]
@@ -30,7 +30,8 @@ pub struct DepthArgs {
     /// Images to learn from: a folder, or a folder in a tar file, such as pack.tar/train/images
     #[arg(long, value_name = "FOLDER")]
     images: PathBuf,
-    /// Their depth maps, which have the same names: gray PNG of 16 bits, or .npy of meters; 0 is not measured
+    /// Their depth maps, which have the same names: gray PNG of 16 bits, or .npy of meters; 0 is
+    /// not measured
     #[arg(long, value_name = "FOLDER")]
     depth: PathBuf,
     /// Images whose depth is estimated
@@ -63,7 +64,7 @@ pub struct DepthArgs {
     /// Peak learning rate
     #[arg(long)]
     lr: Option<f64>,
-    /// See test images once, not also mirrored
+    /// Do not average the estimates of each test image and its mirror image
     #[arg(long)]
     no_test_flip: bool,
     /// File with names of images to learn from, one per line; all if it is not given
@@ -72,10 +73,10 @@ pub struct DepthArgs {
     /// File with names of images to test with, one per line; all if it is not given
     #[arg(long, value_name = "FILE")]
     test_list: Option<PathBuf>,
-    /// Most images used of the first set; all if it is not given
+    /// Maximum number of images to learn from; all by default
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
-    /// Most images used of the second set; all if it is not given
+    /// Maximum number of images to test with; all by default
     #[arg(long)]
     max_test: Option<NonZeroUsize>,
     /// Do not measure the same network untrained, which every number should be compared with
@@ -104,14 +105,14 @@ enum ScoredArg {
     Garg,
 }
 
-/// Both sets.
+/// The images to train the head on and those to test it with.
 struct Sets {
     train: DepthSet,
     test: DepthSet,
 }
 
 impl DepthArgs {
-    /// Opens both sets, as the network reads images, and says what is left out.
+    /// Opens both sets in the pixel format of the network, and prints what is left out.
     fn sets(&self, opened: &Opened) -> Result<Sets> {
         self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
         let set = |images: &Path, maps: &Path, list: &Option<PathBuf>| {
@@ -182,7 +183,7 @@ fn put(record: &mut Record, of: &str, score: &DepthScore) {
     score.named().iter().for_each(|(name, value)| record.baseline(of, name, *value));
 }
 
-/// What is the same for all networks.
+/// Everything that the trained and the untrained network share.
 struct Task<'a> {
     args: &'a DepthArgs,
     opened: &'a Opened,
@@ -194,7 +195,7 @@ struct Task<'a> {
 /// Scores of one network.
 struct OfNetwork {
     score: DepthScore,
-    /// Number of images learned from, and of images scored.
+    /// Numbers of images that were trained on and scored.
     images: [usize; 2],
     notes: Vec<String>,
 }
@@ -225,7 +226,8 @@ impl Task<'_> {
         Ok(OfNetwork { score, images: [report.images, images], notes })
     }
 
-    /// Scores on the test set, the number of images, and which were left out.
+    /// Scores an estimator on the test set. Returns the score, the number of images, and a sentence
+    /// about images that were left out.
     fn tested(&self, estimator: &dyn Estimator) -> Result<(DepthScore, usize, Option<String>)> {
         let all = self.test.set.len();
         let bar = progress(self.test.limit.unwrap_or(all).min(all), "images tested");

@@ -1,4 +1,4 @@
-//! `simdino eval knn`: weighted k-NN, beside raw pixels and the same network untrained.
+//! `simdino eval knn`: weighted k-NN, compared with raw pixels and with the same network untrained.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use crate::sizes::words;
 use super::outcome::{Measured, Outcome, measure_each};
 use super::subject::{LAST, Subject, Task};
 
-/// What `eval knn` takes.
+/// Arguments of `simdino eval knn`.
 #[derive(Debug, clap::Args)]
 pub struct KnnArgs {
     #[command(flatten)]
@@ -38,7 +38,8 @@ pub struct KnnOptions {
     /// Also with this number of training images of each class, such as 1,5,10
     #[arg(long, value_delimiter = ',', value_name = "N")]
     shots: Vec<usize>,
-    /// Subsets of so few images that are drawn and averaged; the number of a subset is its seed
+    /// Number of random subsets for --shots, whose scores are averaged; the index of a subset is
+    /// its seed
     #[arg(long, default_value_t = 5, value_name = "N")]
     tries: usize,
 }
@@ -69,7 +70,8 @@ pub fn run(args: &KnnArgs) -> Result<Outcome> {
     })
 }
 
-/// Measures a network. The table becomes the headline of its run if the run has none and the results go there.
+/// Measures a network. If the results are saved in the folder of its run and the run has no k-NN
+/// table yet, this table becomes that of the run.
 pub fn measure(options: &KnnOptions, task: &Task<'_>) -> Result<Measured> {
     let mut config = KnnConfig { k: options.k.clone(), ..KnnConfig::default() };
     (config.temperature, config.device) = (options.temperature, task.opened.device);

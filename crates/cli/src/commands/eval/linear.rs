@@ -1,4 +1,5 @@
-//! `simdino eval linear`: linear heads on frozen features, beside the same network untrained.
+//! `simdino eval linear`: linear heads on frozen features, compared with the same network
+//! untrained.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -16,7 +17,7 @@ use super::networks::Opened;
 use super::outcome::{Measured, Outcome, measure_each};
 use super::subject::{LAST, Subject, Task};
 
-/// What `eval linear` takes.
+/// Arguments of `simdino eval linear`.
 #[derive(Debug, clap::Args)]
 pub struct LinearArgs {
     #[command(flatten)]
@@ -30,7 +31,8 @@ pub struct LinearArgs {
 enum Preset {
     /// One head on the class tokens of the last four blocks, 100 epochs of SGD
     Dino,
-    /// 52 heads: 13 rates, 1 or 4 blocks, with and without the mean of the patches; 12,500 steps of SGD
+    /// 52 heads: 13 rates, 1 or 4 blocks, with and without the mean of the patches; 12,500 steps of
+    /// SGD
     #[default]
     Dinov2,
     /// 16 heads: 8 rates, 1 or 2 blocks, with the mean of the patches; 12,500 steps of SGD
@@ -39,7 +41,7 @@ enum Preset {
     Adamw,
 }
 
-/// What follows the class tokens.
+/// Whether the mean of the patch tokens is appended to the class tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MeanPatches {
     /// Nothing
@@ -53,10 +55,10 @@ enum MeanPatches {
 /// Options of the protocol.
 #[derive(Debug, Default, clap::Args)]
 pub struct LinearOptions {
-    /// Published protocol, of which the options below change parts
+    /// Published protocol; the options below override parts of it
     #[arg(long, value_enum, default_value_t)]
     protocol: Preset,
-    /// Last blocks whose class tokens a head sees; a list makes heads of each kind
+    /// Number of last blocks whose class tokens a head uses; a list makes heads of each kind
     #[arg(long, value_delimiter = ',', value_name = "N")]
     blocks: Vec<u8>,
     /// Whether the mean of the patch tokens follows the class tokens
@@ -78,14 +80,14 @@ pub struct LinearOptions {
     /// from features of the center crop, which are computed once
     #[arg(long)]
     fresh: bool,
-    /// Hold out a tenth of the training images to choose the head and the epoch; by default, the test
-    /// images choose, as for published numbers
+    /// Hold out a tenth of the training images to choose the head and the epoch; by default, the
+    /// test images choose, as for published numbers
     #[arg(long)]
     holdout: bool,
-    /// Seed of the first weights, the order of the images, and what is held out
+    /// Seed of the initial weights, the order of the images, and the held-out images
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Leave out the same network untrained, which takes as long again
+    /// Do not measure the same network untrained, which takes as long again
     #[arg(long)]
     no_untrained: bool,
 }
@@ -116,7 +118,7 @@ pub fn run(args: &LinearArgs) -> Result<Outcome> {
     })
 }
 
-/// The features that the protocol needs.
+/// Returns the features that the protocol needs.
 pub fn wanted(options: &LinearOptions) -> BTreeSet<ImageFeature> {
     options.config().features().into_iter().chain([LAST]).collect()
 }
@@ -157,7 +159,7 @@ impl LinearOptions {
     }
 }
 
-/// Whether the network has as many blocks as the heads see.
+/// Checks that the network has as many blocks as the heads use.
 fn check_depth(config: &LinearConfig, opened: &Opened) -> Result<()> {
     let depth = opened.weights.backbone.depth();
     match config.inputs.iter().map(|input| input.blocks).find(|&blocks| i64::from(blocks) > depth) {
@@ -201,7 +203,7 @@ pub fn measure(options: &LinearOptions, task: &Task<'_>) -> Result<Measured> {
     Ok(Measured { json, ..Measured::of(record)? })
 }
 
-/// Trains the heads; continues where an earlier call was interrupted, if features are kept.
+/// Trains the heads. Continues an interrupted training if there is a folder for features.
 fn train(
     options: &LinearOptions,
     task: &Task<'_>,

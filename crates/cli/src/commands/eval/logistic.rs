@@ -1,4 +1,4 @@
-//! `simdino eval logistic`: logistic regression, beside the same network untrained.
+//! `simdino eval logistic`: logistic regression, compared with the same network untrained.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 use super::outcome::{Measured, Outcome, measure_each, text_of};
 use super::subject::{LAST, Subject, Task};
 
-/// What `eval logistic` takes.
+/// Arguments of `simdino eval logistic`.
 #[derive(Debug, clap::Args)]
 pub struct LogisticArgs {
     #[command(flatten)]
@@ -24,8 +24,8 @@ pub struct LogisticArgs {
 /// Options of the protocol.
 #[derive(Debug, Default, clap::Args)]
 pub struct LogisticOptions {
-    /// Candidates for C, of which a tenth of the training images chooses one; by default 45 from 1e-6
-    /// to 1e5
+    /// Candidates for C, of which a tenth of the training images chooses one; by default 45 from
+    /// 1e-6 to 1e5
     #[arg(long, value_delimiter = ',')]
     c: Vec<f64>,
 }
@@ -51,7 +51,7 @@ pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
     let of = |[train, test]: &[FeatureSet; 2]| logistic(train, test, &config);
     let (trained, untrained) = (of(&task.trained(&[LAST])?)?, of(&task.untrained(&[LAST])?)?);
     trained.notes.iter().for_each(|text| note(text));
-    // What is true of both networks, such as of their images, is said once.
+    // Notes that apply to both networks, such as those on the images, are printed only once.
     let own = untrained.notes.iter().filter(|text| !trained.notes.contains(text));
     own.for_each(|text| note(&format!("untrained: {text}")));
     let counts = [trained.num_train, trained.num_test];
@@ -69,7 +69,7 @@ pub fn measure(options: &LogisticOptions, task: &Task<'_>) -> Result<Measured> {
         "precision": record.precision,
         "results": { "trained": trained, "untrained": untrained },
     });
-    // Its notes have been said, also where several networks make one table.
+    // The notes have been printed already, even if several networks share a table.
     let mut shown = record.clone();
     shown.notes.clear();
     let text = text_of(&shown);

@@ -1,4 +1,5 @@
-//! `simdino eval maskcut`: the objects that MaskCut finds in images, and how well they match the truth.
+//! `simdino eval maskcut`: finds objects in images by MaskCut, and compares them with a ground
+//! truth.
 
 mod images;
 
@@ -28,7 +29,7 @@ use images::{ImageSet, options};
 /// The class of all masks.
 const CLASS: i64 = 1;
 
-/// What `eval maskcut` takes.
+/// Arguments of `simdino eval maskcut`.
 #[derive(Debug, clap::Args)]
 pub struct MaskCutArgs {
     #[command(flatten)]
@@ -36,7 +37,7 @@ pub struct MaskCutArgs {
     /// Folder of images
     #[arg(long, value_name = "FOLDER")]
     images: PathBuf,
-    /// The objects that are there, in COCO's format; classes do not count
+    /// The true objects, in COCO's format; their classes are ignored
     #[arg(long, value_name = "FILE")]
     ground_truth: Option<PathBuf>,
     /// JSON file for the masks that are found: a list of detections in COCO's format
@@ -51,13 +52,13 @@ pub struct MaskCutArgs {
     /// Images in the picture
     #[arg(long, default_value_t = 16)]
     shown: usize,
-    /// Most images used; all if it is not given
+    /// Maximum number of images; all by default
     #[arg(long)]
     pub limit: Option<NonZeroUsize>,
     /// Patches are alike if the cosine of their features is above this, 0 to below 1
     #[arg(long, default_value_t = 0.15)]
     tau: f64,
-    /// Most masks of an image
+    /// Maximum number of masks per image
     #[arg(long, default_value_t = 3)]
     masks: usize,
     /// Vectors of the last block's attention that describe a patch
@@ -66,7 +67,7 @@ pub struct MaskCutArgs {
     /// Side of the square to which images are resized, in pixels, before they become whole patches
     #[arg(long, default_value_t = objects::picture::SIDE)]
     side: usize,
-    /// Masks of whole patches, not refined to the edges of the image
+    /// Do not refine masks, which consist of whole patches, to the edges of the image
     #[arg(long)]
     skip_crf: bool,
     /// Do not measure the same network untrained, which every number should be compared with
@@ -74,7 +75,7 @@ pub struct MaskCutArgs {
     skip_untrained: bool,
 }
 
-/// Vectors of attention, as one types them.
+/// The vectors of attention, by their names on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Feature {
     Query,
@@ -107,7 +108,7 @@ pub fn run(args: &MaskCutArgs) -> Result<Outcome> {
 }
 
 impl MaskCutArgs {
-    /// The published settings.
+    /// Returns the arguments for the published settings.
     pub fn of(networks: Networks, images: PathBuf, ground_truth: Option<PathBuf>) -> Self {
         let MaskCutOptions { tau, masks, .. } = MaskCutOptions::default();
         Self {
@@ -137,15 +138,15 @@ impl MaskCutArgs {
     }
 }
 
-/// Measures a network, without pictures.
+/// Measures a network, without a picture.
 ///
 /// # Errors
-/// The images or their objects cannot be read.
+/// Returns an error if the images or their objects cannot be read.
 pub fn measure_one(args: &MaskCutArgs, opened: &Opened) -> Result<Measured> {
     measure(args, &args.set()?, opened, &mut Sheet::default())
 }
 
-/// What was found in all images.
+/// The objects found in all images.
 #[derive(Default)]
 struct AllFound {
     images: Vec<Image>,
@@ -162,7 +163,7 @@ impl AllFound {
         self.with_mask += usize::from(!found.masks.is_empty());
         for mask in &found.masks {
             let rle = Rle::from_mask(image.height, image.width, mask.cells())?;
-            // MaskCut says nothing about its certainty; equal scores rank in this order.
+            // MaskCut gives no confidence. Detections with equal scores keep this order.
             self.detections.push(Detection::from_mask(image.id.clone(), CLASS, 1.0, &rle));
             let id = self.annotations.len() as i64 + 1;
             self.annotations.push(Annotation::from_mask(id, image.id.clone(), CLASS, &rle));
@@ -182,7 +183,7 @@ fn measure(
     sheet: &mut Sheet,
 ) -> Result<Measured> {
     let trained = find(args, set, opened, &opened.weights.backbone)?;
-    // They took hours, and do not depend on what follows.
+    // Write the masks now: they may have taken hours, and do not depend on what follows.
     write(args, &trained)?;
     let mut record = record(args, set, opened, &trained)?;
     put(&mut record, None, set, &trained)?;
@@ -196,7 +197,7 @@ fn measure(
     Measured::of(record)
 }
 
-/// A record without scores.
+/// Creates a record without scores.
 fn record(
     args: &MaskCutArgs,
     set: &ImageSet,
@@ -247,12 +248,12 @@ fn find(
         all.add(set, found, shown)
     })?;
     bar.finish_and_clear();
-    name_skipped("", &broken); // names are whole paths
+    name_skipped("", &broken); // names are full paths, so they are unique
     all.broken = broken;
     Ok(all)
 }
 
-/// Puts scores into a record: those of this network, or of `baseline`.
+/// Adds scores to a record, as those of this network or of `baseline`.
 fn put(
     record: &mut Record,
     baseline: Option<&str>,
@@ -279,7 +280,7 @@ fn put(
     Ok(())
 }
 
-/// Adds masks to the picture, if one was asked for.
+/// Adds masks to the picture, if one was requested.
 fn draw(
     args: &MaskCutArgs,
     set: &ImageSet,
@@ -296,7 +297,7 @@ fn draw(
     sheet.add(file, shared, [mask_row(label, shown)])
 }
 
-/// Writes the files that were asked for.
+/// Writes the requested files.
 fn write(args: &MaskCutArgs, found: &AllFound) -> Result<()> {
     if let Some(path) = &args.detections {
         Detections::new(name(path), found.detections.clone())?.write(path)?;

@@ -1,4 +1,4 @@
-//! `simdino eval`: what a backbone learned, measured on labeled images.
+//! `simdino eval`: measures what a backbone learned, by several protocols.
 
 use clap::Subcommand;
 
@@ -20,7 +20,7 @@ mod video;
 
 pub use outcome::Outcome;
 
-/// What `eval` takes.
+/// Arguments of `simdino eval`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -29,13 +29,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Protocol {
-    /// Weighted k-NN, beside raw pixels and the same network untrained
+    /// Weighted k-NN, compared with raw pixels and the same network untrained
     Knn(knn::KnnArgs),
-    /// Linear heads, beside the same network untrained: the grids of DINOv2 and SimDINOv2, or that of DINO
+    /// Linear heads, compared with the same network untrained: the grids of DINOv2 and SimDINOv2,
+    /// or the head of DINO
     Linear(linear::LinearArgs),
     /// Every protocol that the given images allow, in one table
     All(all::AllArgs),
-    /// Logistic regression, beside the same network untrained; DINOv2 measures it with --resize 224
+    /// Logistic regression, compared with the same network untrained; DINOv2 uses --resize 224
     Logistic(logistic::LogisticArgs),
     /// Linear segmentation: trains a linear head on frozen patch features by a published recipe
     Segment(dense::segment::SegmentArgs),
@@ -43,11 +44,12 @@ enum Protocol {
     SegmentKnn(dense::patches::PatchArgs),
     /// In-context segmentation with a memory of patches, without training (Hummingbird's protocol)
     InContext(dense::in_context::InContextArgs),
-    /// Depth: trains a linear head on frozen patch features (DINOv2's protocol), beside the mean depth at each place
+    /// Depth: trains a linear head on frozen patch features (DINOv2's protocol), compared with the
+    /// mean depth at each position
     Depth(depth::DepthArgs),
-    /// Objects by MaskCut, without training, and their average precision
+    /// Object discovery by MaskCut, without training, scored by average precision
     Maskcut(maskcut::MaskCutArgs),
-    /// Objects followed through videos, without training, with J and F as DAVIS scores them
+    /// Video object segmentation without training, scored by J and F as in DAVIS
     Video(video::VideoArgs),
     /// Image retrieval of the revisited Oxford and Paris benchmarks
     Retrieval(retrieval::RetrievalArgs),
@@ -55,15 +57,18 @@ enum Protocol {
     Copy(retrieval::CopyArgs),
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if a network could not be measured or the output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     measure(args)?.print()
 }
 
-/// Measures all networks, and keeps the results, without printing any.
+/// Measures all networks and saves the results, without printing them.
 ///
 /// # Errors
-/// As those of the protocol.
+/// Returns the errors of the protocol.
 pub fn measure(args: &Args) -> Result<Outcome> {
     match &args.protocol {
         Protocol::Knn(args) => knn::run(args),

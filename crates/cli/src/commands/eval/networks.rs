@@ -1,4 +1,4 @@
-//! The networks of an evaluation: one or several, each measured alone.
+//! The networks of an evaluation, which are measured one after the other.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub struct Networks {
     /// A run, all of whose checkpoints are measured; may be repeated
     #[arg(long, value_name = "RUN")]
     checkpoints: Vec<PathBuf>,
-    /// What the keys of the network in the file begin with, where there are several
+    /// Prefix of the keys of the network, if the file contains several
     #[arg(long)]
     prefix: Option<String>,
     /// auto, cpu, cuda or cuda:N
@@ -35,14 +35,14 @@ pub struct Networks {
     /// none for other weights
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// One JSON object a network on the last lines instead of a table
+    /// One JSON object per network on the last lines instead of a table
     #[arg(long)]
     pub json: bool,
 }
 
-/// A network, and where it computes.
+/// An opened network on its device.
 pub struct Opened {
-    /// As it was given.
+    /// The path as it was given.
     pub path: PathBuf,
     pub weights: PretrainedBackbone,
     pub fingerprint: String,
@@ -51,10 +51,10 @@ pub struct Opened {
 }
 
 impl Networks {
-    /// The paths of all networks; the checkpoints of a run by step.
+    /// Returns the paths of all networks; the checkpoints of a run are sorted by step.
     ///
     /// # Errors
-    /// A run has no checkpoints.
+    /// Returns an error if a run has no checkpoints.
     pub fn paths(&self) -> Result<Vec<PathBuf>> {
         let mut paths = self.weights.clone();
         for run in &self.checkpoints {
@@ -67,10 +67,10 @@ impl Networks {
         Ok(paths)
     }
 
-    /// Opens one of them.
+    /// Opens the network at `path`.
     ///
     /// # Errors
-    /// The device or the weights cannot be used.
+    /// Returns an error if the device or the weights cannot be used.
     pub fn open(&self, path: &Path) -> Result<Opened> {
         let device = device::resolve(self.device)?;
         let weights = weights::open(path, self.prefix.as_deref(), device)?;
@@ -79,14 +79,14 @@ impl Networks {
         Ok(Opened { path, weights, fingerprint, device, precision })
     }
 
-    /// Where results of the network at `path` are kept.
+    /// Returns the folder for the results of the network at `path`, if there is one.
     pub fn folder_of_results(&self, path: &Path) -> Option<PathBuf> {
         self.out.clone().or_else(|| run_of(path))
     }
 }
 
 impl Opened {
-    /// A record of this network without scores and without the size of its images.
+    /// Creates a record of this network without scores and without the size of the images.
     pub fn record(&self, protocol: &str) -> Record {
         let weights = Weights {
             path: self.path.display().to_string(),
@@ -98,46 +98,48 @@ impl Opened {
         record
     }
 
-    /// Its weights, or those of `backbone`, as a network that sees images in the same way.
+    /// Returns `backbone` as a frozen network with the normalization, device, and precision of this
+    /// one. `backbone` is the network itself or its untrained counterpart.
     pub fn frozen<'a>(&'a self, backbone: &'a VisionTransformer) -> Frozen<'a> {
         let (normalize, device) = (&self.weights.normalize, self.device);
         Frozen { network: backbone, normalize, device, precision: self.precision }
     }
 
-    /// The network, for a store of features.
+    /// Returns the network for a feature store.
     pub fn network(&self) -> Network<'_> {
         Network { backbone: &self.weights.backbone, fingerprint: &self.fingerprint }
     }
 
-    /// The same network untrained.
+    /// Creates the same network untrained.
     ///
     /// # Errors
-    /// As [`PretrainedBackbone::untrained`].
+    /// Same as for [`PretrainedBackbone::untrained`].
     pub fn untrained(&self) -> Result<Untrained> {
         let backbone = self.weights.untrained()?;
-        // Its values come from the seed in the file and from the generator of the device.
+        // The random weights depend on the seed in the file and on the generator of the device.
         let fingerprint = format!("untrained-{:?}-{}", self.device, self.fingerprint);
         Ok(Untrained { backbone, fingerprint })
     }
 }
 
-/// A network without training, and what identifies it.
+/// An untrained network with its fingerprint.
 pub struct Untrained {
     backbone: VisionTransformer,
     fingerprint: String,
 }
 
 impl Untrained {
-    /// The network, for a store of features.
+    /// Returns the network for a feature store.
     pub fn network(&self) -> Network<'_> {
         Network { backbone: &self.backbone, fingerprint: &self.fingerprint }
     }
 }
 
-/// Creates a file for a moment in a folder, or in the one that it would be created in.
+/// Checks that a folder is writable by creating a temporary file in it. If the folder does not
+/// exist, checks its nearest existing parent.
 ///
 /// # Errors
-/// That is not possible.
+/// Returns an error if the file cannot be created.
 pub fn writable(folder: &Path) -> std::io::Result<()> {
     let there = folder.ancestors().find(|folder| folder.exists());
     tempfile::tempfile_in(there.unwrap_or(Path::new("."))).map(drop)

@@ -1,4 +1,4 @@
-//! What all evaluations do with their results: keep them, and print them.
+//! The results of evaluations, and how they are saved and printed.
 
 use std::path::Path;
 
@@ -16,19 +16,19 @@ use super::networks::{Networks, Opened, writable};
 
 /// The result of a protocol for one network.
 pub struct Measured {
-    /// What is kept.
+    /// The records to save.
     pub records: Vec<Record>,
-    /// What `--json` prints, on one line.
+    /// The object that `--json` prints on one line.
     pub json: Value,
-    /// What is printed if there is no other network.
+    /// The text that is printed if this is the only network.
     pub text: String,
 }
 
 impl Measured {
-    /// A result that is printed as it is kept.
+    /// Creates a result with a single record, which is also what is printed.
     ///
     /// # Errors
-    /// The record is not finite.
+    /// Returns an error if a number of the record is not finite.
     pub fn of(record: Record) -> Result<Self> {
         record.check()?;
         let (json, text) = (serde_json::to_value(&record)?, text_of(&record));
@@ -36,25 +36,26 @@ impl Measured {
     }
 }
 
-/// What was measured of all networks.
+/// The results of all networks.
 pub struct Outcome {
     measured: Vec<Measured>,
-    /// Networks that could not be measured.
+    /// Paths of the networks that could not be measured.
     failed: Vec<String>,
     json: bool,
 }
 
-/// Measures each network, and keeps its records as soon as they are there.
+/// Measures each network, and saves its records at once.
 ///
 /// # Errors
-/// A file of results cannot be read, or the only network could not be measured. Of several, the others
-/// are measured and kept nevertheless.
+/// Returns an error if results cannot be read or written, or if the only network could not be
+/// measured. If there are several, those that fail are skipped, and [`Outcome::print`] reports
+/// them.
 pub fn measure_each(
     networks: &Networks,
     measure: &mut dyn FnMut(&Opened) -> Result<Measured>,
 ) -> Result<Outcome> {
     let paths = networks.paths()?;
-    // A file that cannot be read or written should not cost hours of work.
+    // Check the files of results before measuring, which may take hours.
     for folder in paths.iter().filter_map(|path| networks.folder_of_results(path)) {
         Results::read(&folder)?;
         writable(&folder).map_err(|error| {
@@ -91,11 +92,11 @@ fn measure_one(
     Ok(measured)
 }
 
-/// Keeps records in `results.json` and `results.csv` of a folder; those of the same measurement are
-/// replaced.
+/// Saves records in `results.json` and `results.csv` of a folder. They replace earlier records of
+/// the same measurement.
 ///
 /// # Errors
-/// A record is not finite, or a file cannot be read or written.
+/// Returns an error if a number of a record is not finite or a file cannot be read or written.
 pub fn keep(folder: &Path, records: &[Record]) -> Result<()> {
     let put =
         |results: &mut Results| records.iter().cloned().try_for_each(|record| results.put(record));
@@ -103,15 +104,15 @@ pub fn keep(folder: &Path, records: &[Record]) -> Result<()> {
 }
 
 impl Outcome {
-    /// The records of all networks.
+    /// Returns the records of all networks.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.measured.iter().flat_map(|one| &one.records)
     }
 
-    /// Prints what was measured.
+    /// Prints the results.
     ///
     /// # Errors
-    /// A network could not be measured.
+    /// Returns an error if a network could not be measured or the output cannot be written.
     pub fn print(&self) -> Result<()> {
         if self.json {
             let lines = self.measured.iter().map(|result| serde_json::to_string(&result.json));
@@ -131,7 +132,7 @@ impl Outcome {
     }
 }
 
-/// A row per record, with its main score and those of the baselines.
+/// Formats a table with a row per record: its main score and those of the baselines.
 pub fn table(records: &[&Record]) -> String {
     let main = |record: &Record, column: &str| {
         let metrics =
@@ -156,7 +157,7 @@ pub fn table(records: &[&Record]) -> String {
     aligned(&rows, &[0, 1, 6])
 }
 
-/// All scores of a record.
+/// Formats all scores of a record.
 pub fn text_of(record: &Record) -> String {
     let columns: Vec<_> = record.columns().collect();
     let head = std::iter::once(String::new());
@@ -175,7 +176,7 @@ pub fn text_of(record: &Record) -> String {
     format!("{}: {}\n{}{after}", record.weights.path, title(record), aligned(&rows, &[0]))
 }
 
-/// The protocol, the images, and their size.
+/// Describes the protocol, the images, and their size.
 fn title(record: &Record) -> String {
     let mut parts = vec![record.protocol.clone()];
     let set = |data: &DataUsed| match data.role.as_str() {
@@ -195,7 +196,7 @@ fn title(record: &Record) -> String {
     if let (Some(resize), Some(crop)) = (record.resize, record.crop) {
         parts.push(words(EvalTransform { resize, crop }));
     }
-    // Of dense evaluations, whose numbers mean little without them.
+    // Dense evaluations have only a crop, without which their numbers mean little.
     if let (None, Some(crop)) = (record.resize, record.crop) {
         parts.push(format!("crop {crop}"));
     }
@@ -215,7 +216,8 @@ fn title(record: &Record) -> String {
     parts.join("; ")
 }
 
-/// Rows of text in columns of equal width; `left` are aligned to the left.
+/// Aligns rows of text in columns. The columns in `left` are left-aligned, and the others
+/// right-aligned.
 fn aligned<R: AsRef<[String]>>(rows: &[R], left: &[usize]) -> String {
     let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
     let width = |column: usize| {

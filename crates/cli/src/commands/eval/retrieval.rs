@@ -1,5 +1,5 @@
-//! `simdino eval retrieval` and `simdino eval copy`: how highly images of the same place, or the original
-//! of a copy, are ranked.
+//! `simdino eval retrieval` and `simdino eval copy`: rank images of the same place, or the original
+//! of a copy.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::failure::{Failure, Result};
 use super::networks::{Networks, Opened};
 use super::outcome::{Measured, Outcome, measure_each};
 
-/// What `eval retrieval` takes.
+/// Arguments of `simdino eval retrieval`.
 #[derive(Debug, clap::Args)]
 pub struct RetrievalArgs {
     #[command(flatten)]
@@ -31,13 +31,13 @@ pub struct RetrievalArgs {
     /// gnd_roxford5k.pkl, gnd_rparis6k.pkl, or a JSON file of the same form
     #[arg(long, value_name = "FILE")]
     ground_truth: PathBuf,
-    /// Most pixels of the longer side; DINO uses 224 for Oxford and 512 for Paris
+    /// Maximum length of the longer side, in pixels; DINO uses 224 for Oxford and 512 for Paris
     #[arg(long, default_value_t = 224)]
     max_side: u32,
-    /// Mean feature of three sizes
+    /// Average the features of three image sizes
     #[arg(long)]
     multi_scale: bool,
-    /// Only the part of a query image that shows the place
+    /// Use only the part of a query image that shows the place
     #[arg(long)]
     crop_queries: bool,
     /// Do not measure the same network untrained, which every number should be compared with
@@ -45,7 +45,7 @@ pub struct RetrievalArgs {
     skip_untrained: bool,
 }
 
-/// What `eval copy` takes.
+/// Arguments of `simdino eval copy`.
 #[derive(Debug, clap::Args)]
 pub struct CopyArgs {
     #[command(flatten)]
@@ -53,10 +53,10 @@ pub struct CopyArgs {
     /// Folder of Copydays, with the folders original, strong, jpegqual/N and crops/N
     #[arg(long, value_name = "FOLDER")]
     copydays: PathBuf,
-    /// Images that are in the database, too, but are no originals
+    /// Additional images of the database, which are not originals
     #[arg(long, value_name = "FOLDER")]
     distractors: Option<PathBuf>,
-    /// Images from which features are whitened
+    /// Images from which the whitening of features is learned
     #[arg(long, value_name = "FOLDER")]
     whiten: Option<PathBuf>,
     /// Side of the square to which images are resized, in pixels, rounded down to whole patches
@@ -134,9 +134,10 @@ pub fn run_copy(args: &CopyArgs) -> Result<Outcome> {
     })
 }
 
+/// Scores, and sentences about images that were skipped.
 type Scores = (Metrics, Vec<String>);
 
-/// Scores of the same network untrained, unless they are not wanted.
+/// Scores the same network untrained, unless `skip` is set.
 fn untrained(
     opened: &Opened,
     skip: bool,
@@ -149,7 +150,8 @@ fn untrained(
     Ok(Some(of(untrained.network().backbone)?.0))
 }
 
-/// Puts scores into a record, the main one first.
+/// Adds scores to a record. The main one comes first, because a record takes its first score as
+/// main.
 fn put(record: &mut Record, main: &str, scores: &Metrics, untrained: Option<&Metrics>) {
     if let Some(value) = scores.get(main) {
         record.score(main, *value);
@@ -185,9 +187,9 @@ fn embedded(
     Ok((embedded, missing))
 }
 
-/// Says which images were skipped.
+/// Prints which images were skipped, and returns a sentence about them if there are any.
 fn notes(broken: &[BrokenImage]) -> Vec<String> {
-    name_skipped("", broken); // names are whole paths
+    name_skipped("", broken); // names are full paths, so they are unique
     let first = broken.first().map(|image| {
         let (count, name, reason) = (broken.len(), &image.name, &image.reason);
         format!("{count} images could not be used and do not count; the first: {name}: {reason}")
@@ -195,7 +197,7 @@ fn notes(broken: &[BrokenImage]) -> Vec<String> {
     first.into_iter().collect()
 }
 
-/// The image files of a ground truth.
+/// The image files that a ground truth names.
 struct Places {
     database: Vec<ImageFile>,
     queries: Vec<ImageFile>,
@@ -261,7 +263,8 @@ fn all_files(copydays: &Copydays) -> Vec<PathBuf> {
     copydays.blocks.iter().flat_map(|block| block.files.clone()).collect()
 }
 
-/// Mean average precision of each block of Copydays, and the mean over blocks of a kind.
+/// Computes the mean average precision of each block of Copydays, and the mean over the blocks of
+/// each kind.
 fn copies(
     copydays: &Copydays,
     [distractors, whiten]: [&Vec<PathBuf>; 2],
@@ -290,7 +293,7 @@ fn copies(
     };
     let (database, missing) = of(&[copydays.originals.as_slice(), distractors].concat())?;
     let groups = groups_of(&copydays.originals, &missing, distractors.len());
-    // Broken images have features of zeros, which whitening must not turn into others.
+    // Broken images have zero features, which must remain zero after whitening.
     let database = without(&white(database.features)?, &missing);
     let (mut scores, mut kinds) = (Metrics::new(), BTreeMap::<String, Vec<f64>>::new());
     for block in &copydays.blocks {
@@ -308,7 +311,7 @@ fn copies(
     Ok((scores, notes(&broken)))
 }
 
-/// The group of each image that counts, and of none of the distractors after them.
+/// Returns the group of each image: `None` for missing images and for the distractors that follow.
 fn groups_of(
     files: &[PathBuf],
     missing: &HashSet<usize>,
@@ -322,7 +325,7 @@ fn groups_of(
     groups.chain(std::iter::repeat_n(None, distractors)).collect()
 }
 
-/// The features, zeros for missing images.
+/// Returns a copy of the features with zeros for missing images.
 fn without(features: &tch::Tensor, missing: &HashSet<usize>) -> tch::Tensor {
     let features = features.copy();
     missing.iter().for_each(|&index| {

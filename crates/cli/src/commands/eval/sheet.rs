@@ -1,4 +1,4 @@
-//! The picture of an evaluation: images, and then rows of each network that was measured.
+//! The picture of an evaluation: the images, and below them the rows of each measured network.
 
 use std::path::Path;
 
@@ -7,18 +7,18 @@ use eval::pictures::Row;
 use crate::commands::picture::out::save_sheet;
 use crate::failure::Result;
 
-/// Rows that grow with each network.
+/// The rows of the picture so far.
 #[derive(Default)]
 pub struct Sheet {
     rows: Vec<Row>,
 }
 
 impl Sheet {
-    /// Adds the rows of a network, below those that all networks share, and writes the file, so that it is there even
-    /// if a later network fails.
+    /// Adds the rows of a network below those that all networks share, and writes the file, so that
+    /// it exists even if a later network fails. `shared` is called for the first network only.
     ///
     /// # Errors
-    /// `shared` fails, or the file cannot be written.
+    /// Returns an error if `shared` fails or the file cannot be written.
     pub fn add(
         &mut self,
         file: &Path,

@@ -1,4 +1,4 @@
-//! What an evaluation on labeled images takes: networks, and two sets of images.
+//! The input of an evaluation on labeled images: networks, and two sets of images.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ use super::networks::{Networks, Opened, Untrained, writable};
 /// The class token of the last block.
 pub const LAST: ImageFeature = ImageFeature::Cls(1);
 
-/// How whole images become features.
+/// Options of extracting one feature per image.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Embedding {
     #[command(flatten)]
@@ -31,15 +31,15 @@ pub struct Embedding {
     /// Images per forward pass; by default 64 on a CPU and 256 on a GPU
     #[arg(long)]
     batch: Option<NonZeroUsize>,
-    /// Folder that keeps features for the next evaluation; by default the folder `features` of a run,
-    /// and none for other weights
+    /// Folder that keeps features for the next evaluation; by default the folder `features` of a
+    /// run, and none for other weights
     #[arg(long, value_name = "FOLDER")]
     features: Option<PathBuf>,
 }
 
 impl Embedding {
-    /// Where features of the network at `path` are kept. Those of a run that cannot be written to, such as
-    /// somebody else's, are not kept.
+    /// Returns the folder that keeps the features of the network at `path`. Features of a run whose
+    /// folder is not writable, such as that of another user, are not kept.
     pub fn folder(&self, path: &Path) -> Option<PathBuf> {
         self.features.clone().or_else(|| {
             let folder = run_of(path)?.join("features");
@@ -68,19 +68,19 @@ pub struct Subject {
     /// Labeled images to classify
     #[arg(long, value_name = "PATH")]
     test: String,
-    /// Most images used of the first set; all if it is not given
+    /// Maximum number of images to learn from; all by default
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
-    /// Most images used of the second set; all if it is not given
+    /// Maximum number of images to classify; all by default
     #[arg(long)]
     max_test: Option<NonZeroUsize>,
 }
 
-/// A network with the features of both sets, which all protocols share.
+/// A network with its features of both sets, which all protocols share.
 pub struct Task<'a> {
     pub subject: &'a Subject,
     pub opened: &'a Opened,
-    /// How images are read, without a limit.
+    /// How features are extracted, without the limits on the number of images.
     pub extract: ExtractOptions,
     pub train: Arc<Dataset>,
     pub test: Arc<Dataset>,
@@ -91,7 +91,7 @@ pub struct Task<'a> {
 }
 
 impl Subject {
-    /// These networks and images.
+    /// Creates the options from networks and images.
     pub fn new(
         networks: Networks,
         embedding: Embedding,
@@ -101,12 +101,12 @@ impl Subject {
         Self { networks, embedding, train, test, max_train, max_test }
     }
 
-    /// Opens both sets as the network reads images, says what is ignored, and computes the features of
-    /// the network, as far as they are not kept.
+    /// Opens both sets in the pixel format of the network, prints what is ignored, and computes the
+    /// features that are not kept yet.
     ///
     /// # Errors
-    /// Sizes that were typed cannot be, a set cannot be opened, images or a file cannot be read, or the
-    /// network does not take them.
+    /// Returns an error if a given size is invalid, a set cannot be opened, images or a file of
+    /// features cannot be read, or the network does not accept the images.
     pub fn task<'a>(
         &'a self,
         opened: &'a Opened,
@@ -130,7 +130,7 @@ impl Subject {
         Ok(Task { subject: self, opened, extract, train, test, store, wanted, trained, untrained })
     }
 
-    /// Most images of both sets.
+    /// Returns the maximum numbers of images of the train and test sets.
     pub fn limits(&self) -> [Option<usize>; 2] {
         [self.max_train, self.max_test].map(|limit| limit.map(NonZeroUsize::get))
     }
@@ -170,26 +170,27 @@ impl Subject {
 }
 
 impl Task<'_> {
-    /// Features of the network side by side, of both sets.
+    /// Returns the concatenated features of the network, of both sets.
     ///
     /// # Errors
-    /// One of them was not wanted.
+    /// Returns an error if one of the features was not in `wanted` when the task was created.
     pub fn trained(&self, features: &[ImageFeature]) -> Result<[FeatureSet; 2]> {
         side_by_side(&self.trained, features)
     }
 
-    /// The same of the network untrained, which are computed when they are first needed.
+    /// Returns the concatenated features of the same network untrained, which are computed when
+    /// they are first needed.
     ///
     /// # Errors
-    /// As [`Subject::task`].
+    /// Same as for [`Subject::task`] and [`Self::trained`].
     pub fn untrained(&self, features: &[ImageFeature]) -> Result<[FeatureSet; 2]> {
         side_by_side(&self.untrained_parts()?.1, features)
     }
 
-    /// The network untrained.
+    /// Returns the same network untrained.
     ///
     /// # Errors
-    /// As [`Subject::task`].
+    /// Same as for [`Subject::task`].
     pub fn untrained_network(&self) -> Result<Network<'_>> {
         Ok(self.untrained_parts()?.0.network())
     }
@@ -205,15 +206,16 @@ impl Task<'_> {
         Ok(self.untrained.get_or_init(|| (network, features)))
     }
 
-    /// Index in the train set of each of its readable images.
+    /// Returns the indices of the readable images in the train set.
     pub fn train_indices(&self) -> &[usize] {
         &self.trained[0].indices
     }
 
-    /// A record with the images, `counts` of them of `classes`, and the spread of the class tokens.
+    /// Creates a record without scores, with the images and the spread of the class tokens.
+    /// `counts` are the numbers of train and test images, and `classes` is the number of classes.
     ///
     /// # Errors
-    /// Class tokens were not wanted, or libtorch fails.
+    /// Returns an error if [`LAST`] was not in `wanted` or a libtorch operation fails.
     pub fn record(&self, protocol: &str, counts: [usize; 2], classes: usize) -> Result<Record> {
         let mut record = self.opened.record(protocol);
         let EvalTransform { resize, crop } = self.extract.transform;
@@ -228,7 +230,8 @@ impl Task<'_> {
         Ok(record)
     }
 
-    /// What identifies the features of a network, in words.
+    /// Returns a string that identifies the features of a network: it changes with the network, the
+    /// images, their size, and the precision.
     pub fn identity(&self, network: Network<'_>) -> String {
         let sets = [&self.train, &self.test].map(|set| set.fingerprint());
         format!(

@@ -1,4 +1,5 @@
-//! `simdino eval video`: the objects of a first frame, followed through a video without training.
+//! `simdino eval video`: video object segmentation without training, from the objects of the first
+//! frame.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ use crate::failure::{Context, Failure, Result};
 use super::networks::{Networks, Opened};
 use super::outcome::{Measured, Outcome, measure_each};
 
-/// The number that stands for no object in annotations of DAVIS 2017.
+/// The label for ignored pixels in the annotations of DAVIS 2017.
 const VOID: u8 = 255;
 
-/// What `eval video` takes.
+/// Arguments of `simdino eval video`.
 #[derive(Debug, clap::Args)]
 pub struct VideoArgs {
     #[command(flatten)]
@@ -29,12 +30,12 @@ pub struct VideoArgs {
     /// Frames: a folder with one folder of images per sequence, such as JPEGImages/480p of DAVIS
     #[arg(long, value_name = "FOLDER")]
     frames: PathBuf,
-    /// Annotations: a folder of the same structure with PNG files whose pixels are numbers of objects; the
-    /// first of a sequence is given to the network
+    /// Annotations: a folder of the same structure with PNG files whose pixels are numbers of
+    /// objects; the first of a sequence is given to the network
     #[arg(long, value_name = "FOLDER")]
     truth: PathBuf,
-    /// A text file with one sequence per line, such as ImageSets/2017/val.txt; by default all of the
-    /// annotations
+    /// A text file with one sequence per line, such as ImageSets/2017/val.txt; by default all of
+    /// the annotations
     #[arg(long, value_name = "FILE")]
     sequences: Option<PathBuf>,
     /// Everything but 0 is one object, as in DAVIS 2016
@@ -64,7 +65,7 @@ pub fn run(args: &VideoArgs) -> Result<Outcome> {
 }
 
 impl VideoArgs {
-    /// The published settings.
+    /// Returns the arguments for the published settings.
     pub fn of(networks: Networks, frames: PathBuf, truth: PathBuf, single_object: bool) -> Self {
         let (sequences, results, side, skip_untrained) = (None, None, SIDE, false);
         Self { networks, frames, truth, sequences, single_object, results, side, skip_untrained }
@@ -74,7 +75,7 @@ impl VideoArgs {
 /// Measures a network.
 ///
 /// # Errors
-/// The videos cannot be read.
+/// Returns an error if the videos cannot be read.
 pub fn measure(args: &VideoArgs, opened: &Opened) -> Result<Measured> {
     measure_sequences(args, &sequences(args)?, opened)
 }
@@ -83,12 +84,12 @@ pub fn measure(args: &VideoArgs, opened: &Opened) -> Result<Measured> {
 struct Sequence {
     name: String,
     frames: Vec<PathBuf>,
-    /// The annotations of the frames that have one.
+    /// Annotation files of those frames that have one.
     truth: Vec<PathBuf>,
     first: IndexImage,
 }
 
-/// The sequences of the ground truth, sorted by name.
+/// Returns the sequences of the list, or else of the ground truth sorted by name.
 fn sequences(args: &VideoArgs) -> Result<Vec<Sequence>> {
     if let Some(list) = &args.sequences {
         let names = davis_sequences(list)?;
@@ -139,7 +140,7 @@ fn sequence(args: &VideoArgs, name: String) -> Result<Sequence> {
         _ => {}
     };
     first.pixels.iter_mut().for_each(number);
-    // Nothing could be scored, which the network should not compute first.
+    // Without an object there is nothing to score, so fail before the network computes anything.
     if first.pixels.iter().all(|&id| id == 0) {
         let hint = match single {
             true => "",
@@ -177,7 +178,7 @@ fn measure_sequences(
     Measured::of(record)
 }
 
-/// A record of these sequences without scores.
+/// Creates a record of these sequences without scores.
 fn record(args: &VideoArgs, sequences: &[&Sequence], opened: &Opened) -> Result<Record> {
     let options = PropagateOptions::default();
     let mut record = opened.record("video");
@@ -195,16 +196,17 @@ fn record(args: &VideoArgs, sequences: &[&Sequence], opened: &Opened) -> Result<
     Ok(record)
 }
 
-/// What came of following objects.
+/// The result of tracking objects.
 struct Followed<'a> {
     report: Report,
     /// The sequences that were scored.
     sequences: Vec<&'a Sequence>,
-    /// Which others were left out, and why.
+    /// Sentences about the sequences that were left out.
     notes: Vec<String>,
 }
 
-/// Follows all objects, and scores them. Sequences with a frame that cannot be read are left out and named.
+/// Tracks all objects and scores them. Sequences that cannot be processed, such as those with an
+/// unreadable frame, are left out with a warning.
 fn follow<'a>(
     args: &VideoArgs,
     sequences: &[&'a Sequence],
@@ -247,7 +249,7 @@ fn follow<'a>(
     Ok(Followed { report, sequences: done, notes })
 }
 
-/// Writes a PNG file for each frame of a sequence to `folder`.
+/// Tracks the objects of a sequence, and writes a PNG file for each frame to `folder`.
 fn follow_one(
     sequence: &Sequence,
     options: &TrackOptions<'_>,
@@ -275,7 +277,7 @@ fn follow_one(
     failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-/// Puts scores into a record: those of this network, or of `baseline`.
+/// Adds scores to a record, as those of this network or of `baseline`.
 fn put(record: &mut Record, baseline: Option<&str>, report: &Report) {
     let scores = [
         ("j&f", report.j_and_f),

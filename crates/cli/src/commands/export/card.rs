@@ -10,11 +10,12 @@ use trainer::files::read_json;
 
 use crate::commands::import::name;
 
-/// Lines of a recipe that are shown.
+/// Maximum number of lines of the recipe in a card.
 const RECIPE_LINES: usize = 200;
 
-/// The card of `weights`, which came from `source`: with the recipe, the data's fingerprint and the
-/// metrics where `source` is a run.
+/// Returns the card of `weights`, which were read from `source`. If `source` is a run, the card
+/// includes the recipe, the fingerprint of the data, and the k-NN results. `loading` are the lines
+/// of Python that open the folder.
 pub fn write(
     source: &Path,
     weights: &PretrainedBackbone,
@@ -80,7 +81,7 @@ fn training(card: &mut String, source: &Path, weights: &PretrainedBackbone) {
     card.push('\n');
 }
 
-/// The k-NN of a run beside its baselines.
+/// Appends the k-NN accuracies of a run and of its baselines.
 fn results(card: &mut String, results: &Value) {
     let scores = |key: &str| results[key]["scores"].as_array().cloned().unwrap_or_default();
     let rows = scores("knn");

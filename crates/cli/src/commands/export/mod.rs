@@ -16,12 +16,12 @@ use crate::console::answer;
 use crate::failure::{Context, Failure, Result};
 use crate::weights::say_assumed;
 
-/// What `simdino export` takes.
+/// Arguments of `simdino export`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A run, a checkpoint, or a weight file of any kind that `simdino import` reads
     weights: PathBuf,
-    /// Whose names and files it gets
+    /// Library whose file and tensor names are used
     #[arg(long, value_enum)]
     to: To,
     /// Folder to write
@@ -30,15 +30,15 @@ pub struct Args {
     /// The student instead of the teacher
     #[arg(long)]
     student: bool,
-    /// What the keys of the network in the file begin with, where there are several
+    /// Prefix of the keys of the network, if the file contains several
     #[arg(long, conflicts_with = "student")]
     prefix: Option<String>,
-    /// Read the folder back, compare, and print the Python that opens it
+    /// Read the folder back, compare, and print the Python code that opens it
     #[arg(long)]
     check: bool,
 }
 
-/// The layouts by the names that one types.
+/// The layouts, by their names on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum To {
     /// DINOv2's own code (and DINO's, for networks without its additions)
@@ -59,8 +59,8 @@ impl To {
     }
 }
 
-/// Where a library computes something else with equal tensors: positions in images of another size than that of
-/// the training.
+/// Returns a warning if the library interpolates the positional embedding differently: with the
+/// same tensors, its outputs then differ for images of other sizes. Empty if they do not.
 fn other_positions(model: &ModelConfig, theirs: PosInterpolation, layout: Layout) -> String {
     let ours = model.pos_interpolation;
     if theirs == ours {
@@ -81,11 +81,11 @@ fn other_positions(model: &ModelConfig, theirs: PosInterpolation, layout: Layout
     )
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// Weights that cannot be read, a network that the library does not have, a folder that cannot be
-/// written or does not give back what was written.
+/// Returns an error if the weights cannot be read, the library does not support the network, the
+/// folder cannot be written, or it does not read back as written.
 pub fn run(args: &Args) -> Result<()> {
     let role = if args.student { Role::Student } else { Role::Teacher };
     let policy = ImportPolicy { role, prefix: args.prefix.clone(), ..Default::default() };

@@ -1,4 +1,4 @@
-//! This machine: versions, devices, memory.
+//! Describes this machine: versions, devices, and memory.
 
 use std::fmt::Write;
 
@@ -9,7 +9,11 @@ use tch::{Cuda, Device};
 use super::findings::Findings;
 use crate::failure::Result;
 
-/// Describes the machine, and with `check` computes on each device; tells whether all went well.
+/// Describes the machine. If `check` is set, also runs the self-check on each device. Returns the
+/// findings and whether all checks passed.
+///
+/// # Errors
+/// Returns an error if the self-check cannot run.
 pub fn inspect(check: bool) -> Result<(Findings, bool)> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = tch::get_num_threads();
@@ -55,7 +59,7 @@ pub fn inspect(check: bool) -> Result<(Findings, bool)> {
     Ok((Findings { text, json }, passed))
 }
 
-/// The CPU and every GPU that libtorch sees.
+/// Returns the CPU and every GPU that libtorch sees.
 fn devices() -> Vec<Device> {
     let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
     std::iter::once(Device::Cpu).chain((0..gpus).map(Device::Cuda)).collect()
@@ -71,7 +75,8 @@ fn name_of(device: Device) -> String {
 fn describe(device: Device) -> Value {
     let memory = torch_ext::device_memory(device).ok();
     let gb = |bytes: u64| (bytes as f64 / 1e8).round() / 10.0;
-    // A width of the published networks: whether the kernels compile for the GPU is the same for all.
+    // 768 is one of the published widths. Whether the kernels compile for a GPU does not depend on
+    // it.
     let fused = device.is_cuda().then(|| torch_ext::fused::supported(device, 768));
     json!({
         "device": name_of(device),

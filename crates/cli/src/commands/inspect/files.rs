@@ -1,4 +1,4 @@
-//! The contents of a file or folder that simdino reads or writes.
+//! Describes the contents of a file or folder that simdino reads or writes.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,10 +14,13 @@ use trainer::metrics::read_jsonl;
 use super::findings::Findings;
 use crate::failure::Result;
 
-/// Endings of weight files.
+/// Extensions of weight files.
 const WEIGHT_FILES: [&str; 5] = ["safetensors", "pth", "pt", "bin", "ckpt"];
 
-/// Looks at `path` and says what it is.
+/// Finds out what `path` is, and describes its contents.
+///
+/// # Errors
+/// Returns an error if `path` is damaged or contains nothing that simdino knows.
 pub fn inspect(path: &Path) -> Result<Findings> {
     let latest = simdino::weights::pointed_to(path);
     let path = latest.as_deref().unwrap_or(path);
@@ -33,7 +36,7 @@ pub fn inspect(path: &Path) -> Result<Findings> {
     }
 }
 
-/// A line of a report.
+/// Appends a line with a name and a value.
 fn row(text: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = writeln!(text, "{name:<16}{}", printable(&value.to_string()));
 }
@@ -80,7 +83,7 @@ fn format_name(format: FileFormat) -> &'static str {
     }
 }
 
-/// A row for one network of a file, and the same as JSON.
+/// Appends the lines about one network of a file, and returns the same as JSON.
 fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Value {
     let place = network.prefix.trim_end_matches('.');
     let place = if place.is_empty() { "the whole file" } else { place };
@@ -111,7 +114,7 @@ fn describe(file: &TensorFile, network: &NetworkInFile, text: &mut String) -> Va
     }
 }
 
-/// `1234567` as `1 234 567`.
+/// Groups digits by thousands: `1234567` becomes `1 234 567`.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -225,7 +228,7 @@ fn first_image(dataset: &data::Dataset) -> String {
     }
 }
 
-/// Entries of a folder by name.
+/// Returns the entries of a folder, sorted by name.
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
     let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();

@@ -1,4 +1,4 @@
-//! The findings of `simdino inspect`.
+//! The output of `simdino inspect`.
 
 use serde_json::Value;
 

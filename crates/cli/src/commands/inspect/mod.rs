@@ -11,10 +11,10 @@ use self::findings::Findings;
 use crate::console::answer;
 use crate::failure::{Failure, Result};
 
-/// What `simdino inspect` takes.
+/// Arguments of `simdino inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A weight file, a checkpoint, a run, images - or `env` for this machine
+    /// A weight file, a checkpoint, a run, or images; or `env` for this machine
     what: String,
     /// With `env`: compute on every device and compare with the CPU in double precision
     #[arg(long)]
@@ -24,10 +24,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// There is no such thing, it is damaged, or the self-check failed.
+/// Returns an error if there is no such file or folder, it is damaged, or the self-check fails.
 pub fn run(args: &Args) -> Result<()> {
     if args.what == "env" {
         let (findings, passed) = environment::inspect(args.self_check)?;

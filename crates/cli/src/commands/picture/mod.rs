@@ -1,4 +1,4 @@
-//! `simdino picture`: pictures to look at before and after training.
+//! `simdino picture`: draws pictures of augmentations and of what backbones see.
 
 mod neighbors;
 mod network;
@@ -20,7 +20,7 @@ use crate::console::answer;
 use crate::failure::{Failure, Result};
 use crate::train::pictures::save;
 
-/// What `picture` takes.
+/// Arguments of `simdino picture`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -29,19 +29,19 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// What the augmentation makes of images: a row of crops each
+    /// Augmented crops: a row for each image or epoch
     Crops(CropsArgs),
     /// Patch features of a backbone as colors
     Pca(network::PcaArgs),
     /// What the class token of a backbone looks at
     Attention(network::AttentionArgs),
-    /// Images, and those that a backbone finds most similar
+    /// Images and their nearest neighbors among the features of a backbone
     Neighbors(neighbors::NeighborArgs),
-    /// The objects of a first frame, followed through a video by a backbone
+    /// The objects of the first frame, tracked through a video by a backbone
     Video(video::VideoArgs),
 }
 
-/// What `picture crops` takes.
+/// Arguments of `simdino picture crops`.
 #[derive(Debug, clap::Args)]
 struct CropsArgs {
     /// An image, which is drawn several times, or a folder, list file or tar shards
@@ -49,7 +49,8 @@ struct CropsArgs {
     /// PNG file to write
     #[arg(short, long, default_value = "crops.png")]
     out: PathBuf,
-    /// Config file, or name of a recipe, whose augmentation and seed are used instead of the defaults
+    /// Config file, or name of a recipe, whose augmentation and seed are used instead of the
+    /// defaults
     #[arg(long)]
     config: Option<PathBuf>,
     /// Values that replace those of the config file
@@ -60,10 +61,11 @@ struct CropsArgs {
     rows: usize,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// No image can be read, or the picture not be written.
+/// Returns an error if an option is invalid, weights or images cannot be read, or the picture
+/// cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Crops(args) => crops(args),
@@ -97,7 +99,8 @@ fn crops(args: &CropsArgs) -> Result<()> {
     ))
 }
 
-/// Images with the epochs in which they are seen.
+/// Returns the dataset, and the image and epoch of each row: several epochs of a single image, or
+/// several images in epoch 0.
 fn rows(path: &Path, count: usize, pixels: PixelFormat) -> Result<(Dataset, Vec<(usize, u64)>)> {
     if path.is_file() && is_image(path) {
         let list = List::of_files(&[path.into()]);

@@ -1,4 +1,4 @@
-//! `simdino picture neighbors`: images, and those that a network finds most similar.
+//! `simdino picture neighbors`: draws images next to those that a network finds most similar.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,10 +16,11 @@ use crate::failure::{Failure, Result};
 use crate::sizes::Sizes;
 use crate::train::pictures::save;
 
-/// What `picture neighbors` takes.
+/// Arguments of `simdino picture neighbors`.
 #[derive(Debug, clap::Args)]
 pub struct NeighborArgs {
-    /// Images: a folder, list file, tar shards; if they have classes, frames show whether they agree
+    /// Images: a folder, list file, tar shards; if they have classes, frames show whether they
+    /// agree
     data: String,
     #[command(flatten)]
     networks: Networks,
@@ -34,15 +35,15 @@ pub struct NeighborArgs {
     /// Neighbors of each
     #[arg(long, default_value_t = 7)]
     neighbors: usize,
-    /// Most images that are compared, spread over the set; all if it is not given
+    /// Maximum number of images that are compared, spread over the set; all by default
     #[arg(long)]
     limit: Option<std::num::NonZeroUsize>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// Weights or images cannot be read, or the picture not be written.
+/// Returns an error if weights or images cannot be read or the picture cannot be written.
 pub fn run(args: &NeighborArgs) -> Result<()> {
     png(&args.out)?;
     for (name, value) in [("--queries", args.queries), ("--neighbors", args.neighbors)] {
@@ -68,7 +69,8 @@ pub fn run(args: &NeighborArgs) -> Result<()> {
     ))
 }
 
-/// A row per query; the first network chooses them.
+/// Returns a row for each query. The queries are chosen among the readable images of the first
+/// network.
 fn rows(
     args: &NeighborArgs,
     subject: &Subject<'_>,

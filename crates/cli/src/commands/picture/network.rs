@@ -1,4 +1,4 @@
-//! `simdino picture pca` and `picture attention`: what backbones see in images.
+//! `simdino picture pca` and `simdino picture attention`: draw what backbones see in images.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::out::{png, save_sheet};
 use crate::console::{answer, note};
 use crate::failure::{Failure, Result};
 
-/// What `picture pca` takes.
+/// Arguments of `simdino picture pca`.
 #[derive(Debug, clap::Args)]
 pub struct PcaArgs {
     #[command(flatten)]
@@ -29,8 +29,8 @@ pub struct PcaArgs {
     /// Rows of each network
     #[arg(long, value_enum, value_delimiter = ',', default_value = "all,foreground")]
     show: Vec<Patches>,
-    /// Where the first component of all images together counts as foreground, 0 to 1 over its range; by default,
-    /// the foreground of each image is found alone
+    /// Where the first component over all images starts to count as foreground, 0 to 1 over its
+    /// range; by default, the foreground of each image is found separately
     #[arg(long)]
     threshold: Option<f64>,
 }
@@ -51,7 +51,7 @@ enum Patches {
     Foreground,
 }
 
-/// What `picture attention` takes.
+/// Arguments of `simdino picture attention`.
 #[derive(Debug, clap::Args)]
 pub struct AttentionArgs {
     #[command(flatten)]
@@ -82,7 +82,7 @@ enum Attention {
 /// Draws the principal components of patch features.
 ///
 /// # Errors
-/// Weights or images cannot be read, or the picture not be written.
+/// Returns an error if weights or images cannot be read or the picture cannot be written.
 pub fn pca(args: &PcaArgs) -> Result<()> {
     png(&args.out)?;
     if args.threshold.is_some_and(|threshold| !(0.0..1.0).contains(&threshold)) {
@@ -126,7 +126,7 @@ impl From<Patches> for PcaView {
 /// Draws the attention of the class token.
 ///
 /// # Errors
-/// As [`pca`].
+/// Same as for [`pca`].
 pub fn attention(args: &AttentionArgs) -> Result<()> {
     png(&args.out)?;
     sheet(&args.images, &args.networks, &args.out, &mut |subject, seen| {

@@ -1,4 +1,4 @@
-//! The networks of a sheet: one or several, each with rows of its own.
+//! The networks and images of a picture. Each network has its own rows.
 
 use std::path::PathBuf;
 
@@ -13,21 +13,20 @@ use tch::Device;
 use crate::failure::{Failure, Result};
 use crate::weights;
 
-/// Patches along a side of what the network sees, unless told otherwise: as many as DINO's pictures
-/// have.
+/// Default number of patches per side of the images that the network sees, as in DINO's pictures.
 const PATCHES: i64 = 30;
 
-/// The networks that all pictures take.
+/// Options for the networks of a picture.
 #[derive(Debug, clap::Args)]
 pub struct Networks {
-    /// A run, a checkpoint, or a weight file of any kind that `simdino import` reads; may be repeated, for one
-    /// sheet with rows of each network
+    /// A run, a checkpoint, or a weight file of any kind that `simdino import` reads; may be
+    /// repeated, for one sheet with rows of each network
     #[arg(short, long, required = true)]
     weights: Vec<PathBuf>,
-    /// What the keys of the network in the file begin with, where there are several
+    /// Prefix of the keys of the network, if the file contains several
     #[arg(long)]
     prefix: Option<String>,
-    /// Rows of the first network untrained too, to compare with
+    /// Also draw rows of the first network untrained, for comparison
     #[arg(long)]
     untrained: bool,
     /// auto, cpu, cuda or cuda:N
@@ -37,19 +36,20 @@ pub struct Networks {
 
 /// A network whose rows are drawn.
 pub struct Subject<'a> {
-    /// What its rows are called.
+    /// Label of its rows.
     pub label: String,
     pub backbone: &'a VisionTransformer,
-    /// The file that it is from.
+    /// The weights that it was read from; those of the trained network if `backbone` is untrained.
     pub weights: &'a PretrainedBackbone,
     pub device: Device,
 }
 
 impl Networks {
-    /// Draws each network, one after the other, so that only one is in memory.
+    /// Calls `draw` for each network. Networks are opened one after the other, so that only one is
+    /// in memory.
     ///
     /// # Errors
-    /// The device or some weights cannot be used, and the first error of `draw`.
+    /// Returns an error if the device or some weights cannot be used, or the first error of `draw`.
     pub fn each(&self, draw: &mut dyn FnMut(&Subject<'_>) -> Result<()>) -> Result<()> {
         let device = device::resolve(self.device)?;
         let open = |path: &PathBuf| weights::open(path, self.prefix.as_deref(), device);
@@ -64,7 +64,7 @@ impl Networks {
     }
 }
 
-/// The images that pictures of square images take.
+/// Options for the images of a picture that shows them as squares.
 #[derive(Debug, clap::Args)]
 pub struct Images {
     /// Images: a folder, list file, tar shards
@@ -77,7 +77,7 @@ pub struct Images {
     side: Option<u32>,
 }
 
-/// The images as a network sees them.
+/// The images of a picture, as squares of the size that a network sees.
 pub struct Seen {
     dataset: Dataset,
     indices: Vec<usize>,
@@ -86,16 +86,17 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Returns the images as the input of the drawing functions.
     pub fn scene(&self) -> Scene<'_> {
         Scene { dataset: &self.dataset, indices: &self.indices, side: self.side }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.indices.len()
     }
 
-    /// Name of the image in a column.
+    /// Returns the name of the image in a column.
     pub fn name(&self, column: usize) -> String {
         self.dataset.name(self.indices[column])
     }
@@ -105,7 +106,8 @@ impl Images {
     /// Opens the images for a network.
     ///
     /// # Errors
-    /// No image can be read, or the side is none of the network's.
+    /// Returns an error if no image can be read, or if the side is not a multiple of the patch
+    /// size.
     pub fn open(&self, subject: &Subject<'_>) -> Result<Seen> {
         if !(1..=64).contains(&self.images) {
             return Err(Failure::usage(format!("--images: must be 1 to 64 (got {})", self.images)));
@@ -129,7 +131,7 @@ impl Images {
     }
 }
 
-/// Says that no image of a set can be read.
+/// Returns the failure that no image of a set can be read.
 pub fn nothing_readable(path: &str) -> Failure {
     Failure::failed(format!("{path}: no readable image found (`simdino data check` says why)"))
 }

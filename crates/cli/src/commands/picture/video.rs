@@ -1,4 +1,5 @@
-//! `simdino picture video`: the objects of a first frame, followed through a video by networks.
+//! `simdino picture video`: draws the objects of the first frame as networks track them through a
+//! video.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,11 @@ use super::out::{has_extension, save_sheet};
 use crate::console::{answer, progress};
 use crate::failure::{Context, Failure, Result};
 
-/// The number that stands for no object in annotations of DAVIS 2017, if there are others.
+/// The label for ignored pixels in the annotations of DAVIS 2017. If no other label occurs, it is
+/// the object, as in DAVIS 2016.
 const VOID: u8 = 255;
 
-/// What `picture video` takes.
+/// Arguments of `simdino picture video`.
 #[derive(Debug, clap::Args)]
 pub struct VideoArgs {
     /// Frames: a folder of images, in the order of their names
@@ -43,10 +45,10 @@ pub struct VideoArgs {
     side: usize,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// Weights or frames cannot be read, or the picture not be written.
+/// Returns an error if weights or frames cannot be read or the picture cannot be written.
 pub fn run(args: &VideoArgs) -> Result<()> {
     let animated = has_extension(&args.out, "webp");
     if !animated && !has_extension(&args.out, "png") {
@@ -59,7 +61,7 @@ pub fn run(args: &VideoArgs) -> Result<()> {
     let files = images_in(&args.frames)?;
     let first = first(args)?;
     let count = if animated { files.len() } else { args.shown.min(files.len()) };
-    // The first and the last frame are among them.
+    // The chosen frames include the first and the last one.
     let chosen = (0..count).map(|i| i * (files.len() - 1) / count.saturating_sub(1).max(1));
     let chosen: Vec<usize> = chosen.collect();
     let plain = |&index: &usize| Ok(as_high_as_a_cell(&frame(&files[index])?));
@@ -78,7 +80,7 @@ pub fn run(args: &VideoArgs) -> Result<()> {
     answer(&format!("{}: {count} of {} frames\n", args.out.display(), files.len()))
 }
 
-/// The objects of the first frame. One number alone is an object, whichever it is.
+/// Reads the objects of the first frame. A single label is an object even if it is [`VOID`].
 fn first(args: &VideoArgs) -> Result<TrackedFrame> {
     let IndexImage { width, height, mut pixels } = IndexImage::read(&args.first)?;
     if pixels.iter().all(|&id| id == 0) {
@@ -90,7 +92,7 @@ fn first(args: &VideoArgs) -> Result<TrackedFrame> {
     Ok(TrackedFrame { size: Grid::new(height as usize, width as usize), ids: pixels })
 }
 
-/// The chosen frames with the objects where a network finds them.
+/// Tracks the objects by a network, and returns the chosen frames with the objects tinted.
 fn followed(
     args: &VideoArgs,
     subject: &Subject<'_>,
@@ -125,7 +127,7 @@ fn followed(
     failure.map_or(Ok(cells), Err)
 }
 
-/// Writes an animation, each of whose frames shows one of the video for every network, one below the other.
+/// Writes an animation of the video. Each of its frames shows the networks one below the other.
 fn animate(rows: &[Row], args: &VideoArgs) -> Result<()> {
     let count = rows.iter().map(|row| row.cells.len()).min().unwrap_or(0);
     let frame = |index: usize| {

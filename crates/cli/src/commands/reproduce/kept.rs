@@ -1,4 +1,5 @@
-//! `reproduce.json`: what was measured, so that it is not measured again, and the table of all calls.
+//! The file `reproduce.json`: the results so far, so that they are not measured again, and the
+//! table of all calls.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,12 +21,12 @@ pub struct Finished {
     pub row: String,
     pub measure: String,
     pub command: Vec<String>,
-    /// Fingerprint of the weights at that time.
+    /// Fingerprint of the weights when they were measured.
     pub fingerprint: String,
     pub record: Record,
 }
 
-/// The file.
+/// The contents of the file.
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
@@ -34,14 +35,14 @@ pub struct Kept {
     lines: Vec<Line>,
 }
 
-/// The version whose lines a file has.
+/// The version of simdino. Results of another version are not used.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Kept {
-    /// Reads the file in `folder`; without a file, nothing was measured.
+    /// Reads the file in `folder`; empty if there is no such file.
     ///
     /// # Errors
-    /// The file cannot be read, or is damaged.
+    /// Returns an error if the file cannot be read or is damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("reproduce.json");
         let text = match fs::read_to_string(&path) {
@@ -63,15 +64,15 @@ impl Kept {
             serde_json::from_str(&text).map_err(damaged)?;
         let finished = entries.remove("finished").unwrap_or_default();
         let finished = serde_json::from_value(finished).map_err(damaged)?;
-        // Those of another version would have to be measured again.
+        // The lines of another version are dropped, because its results have to be measured again.
         let lines =
             entries.remove("lines").filter(|_| entries.get("version") == Some(&VERSION.into()));
         let lines = lines.map(serde_json::from_value).transpose().map_err(damaged)?;
         Ok(Self { path, finished, lines: lines.unwrap_or_default() })
     }
 
-    /// The result of a command by this version with the same weights, if there is one. Data are not compared:
-    /// a folder is taken to contain what it did.
+    /// Returns the result of a command of this version with the same weights, if there is one. The
+    /// data are assumed to be unchanged.
     pub fn find(&self, command: &[String], fingerprint: &str) -> Option<&Finished> {
         self.finished.iter().find(|one| {
             one.command == command
@@ -80,19 +81,20 @@ impl Kept {
         })
     }
 
-    /// Adds a result, in the place of an earlier one of the same command.
+    /// Adds a result, which replaces an earlier one of the same command.
     pub fn put(&mut self, finished: Finished) {
         self.finished.retain(|one| one.command != finished.command);
         self.finished.push(finished);
     }
 
-    /// The table of all calls.
+    /// Returns the table of all calls.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// Puts the lines of a measure into the table, in the place of earlier ones; with `only_new`, earlier ones stay, because
-    /// this call lacks what they were measured with. `rows` are all of the paper, which the table keeps the order of.
+    /// Adds the lines of a measure to the table. They replace earlier ones unless `only_new`, for a
+    /// call that lacks the weights or data that the earlier lines were measured with. The table is
+    /// sorted in the order of `rows`, which are all rows of the paper.
     pub fn put_lines(&mut self, new: &[Line], only_new: bool, rows: &[Row]) {
         let same =
             |a: &Line, b: &Line| (&a.row, &a.measure, &a.metric) == (&b.row, &b.measure, &b.metric);
@@ -113,10 +115,10 @@ impl Kept {
         self.lines.sort_by_key(place);
     }
 
-    /// Writes the file.
+    /// Writes the file, and creates its folder if necessary.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write(&self) -> Result<()> {
         let Self { lines, finished, .. } = self;
         let all = json!({"version": VERSION, "lines": lines, "finished": finished});

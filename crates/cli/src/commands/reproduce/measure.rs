@@ -1,4 +1,4 @@
-//! Runs the commands that the data and weights at hand allow.
+//! Runs the commands for which data and weights are given.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use super::paper;
 use super::plan::Folders;
 use super::row::{How, Measure, Row};
 
-/// What is at hand, and where results go.
+/// The given data and weights, and the folder for results.
 pub struct Task<'a> {
     pub folders: &'a Folders,
     pub given: &'a AllGiven,
     pub out: &'a Path,
-    /// Options that all evaluations take.
+    /// Options that are passed to all evaluations.
     pub options: Vec<String>,
-    /// Do not use results that are kept.
+    /// Whether to measure again what has been measured.
     pub again: bool,
 }
 
-/// `simdino eval` as a parser of its own.
+/// A parser for `simdino eval` alone.
 #[derive(Debug, Parser)]
 #[command(name = "simdino eval", no_binary_name = true)]
 struct EvalLine {
@@ -42,16 +42,17 @@ struct EvalLine {
 pub struct Tables {
     /// The lines of this call.
     pub here: Vec<Line>,
-    /// Those of all calls.
+    /// The lines of all calls.
     pub all: Vec<Line>,
     /// Whether everything that could be measured was.
     pub complete: bool,
 }
 
-/// The lines of all rows, and those of earlier calls.
+/// Measures all rows as far as data and weights are given, and returns the tables. A measure that
+/// fails becomes a line with the reason.
 ///
 /// # Errors
-/// An option of evaluations is wrong, or the file of results cannot be read or written.
+/// Returns an error if an option is invalid or the file of results cannot be read or written.
 pub fn all(rows: &[Row], measures: &dyn Fn(&Measure) -> bool, task: &Task<'_>) -> Result<Tables> {
     let paper = paper::rows();
     let mut kept = Kept::read(task.out)?;
@@ -62,7 +63,7 @@ pub fn all(rows: &[Row], measures: &dyn Fn(&Measure) -> bool, task: &Task<'_>) -
         })
         .collect();
     for (row, measure) in &pairs {
-        // A wrong option should not cost hours of work.
+        // Invalid options should be reported before the first measurement, which may take hours.
         if let Some(command) = task.command(row, measure) {
             parse(&command)?;
         }
@@ -78,7 +79,7 @@ pub fn all(rows: &[Row], measures: &dyn Fn(&Measure) -> bool, task: &Task<'_>) -
         let new: Vec<Line> = lines(row, measure, &here).collect();
         kept.put_lines(&new, !task.is_at_hand(row, measure), &paper);
         found.extend(new);
-        // The next one may take hours.
+        // Save now, because the next measurement may take hours.
         kept.write()?;
     }
     Ok(Tables { here: found, all: kept.lines().to_vec(), complete })
@@ -89,12 +90,13 @@ impl Task<'_> {
         self.given.get(row.network?)
     }
 
-    /// Whether this call has weights and data for a measure.
+    /// Returns whether the weights and data for a measure are given.
     fn is_at_hand(&self, row: &Row, measure: &Measure) -> bool {
         self.given(row).is_some() && measure.missing(self.folders).is_empty()
     }
 
-    /// The command of a measure after `simdino`, if weights and data are at hand.
+    /// Returns the command of a measure, without `simdino`; `None` if weights or data are missing,
+    /// or the measure is a curve.
     fn command(&self, row: &Row, measure: &Measure) -> Option<Vec<String>> {
         let given = self.given(row)?;
         if !measure.missing(self.folders).is_empty() {
@@ -163,13 +165,13 @@ impl Task<'_> {
     }
 }
 
-/// The arguments of a command that begins with `eval`.
+/// Parses a command that begins with `eval`.
 fn parse(command: &[String]) -> Result<evaluation::Args> {
     let line = EvalLine::try_parse_from(&command[1..]);
     Ok(line.map_err(|error| Failure::usage(error.to_string().trim().to_owned()))?.args)
 }
 
-/// Number of images, or of sequences, that a record was tested with, and which of the two.
+/// Returns the number of test images or of sequences of a record, and which of the two it is.
 fn tested(record: &Record) -> Option<(usize, &'static str)> {
     if let Some(sequences) = record.settings.get("sequences").and_then(Json::as_u64) {
         return Some((usize::try_from(sequences).ok()?, "sequences"));
@@ -177,13 +179,13 @@ fn tested(record: &Record) -> Option<(usize, &'static str)> {
     record.data.iter().find(|data| data.role == "test").map(|data| (data.images, "test images"))
 }
 
-/// Why the data are not those of the paper, if they are not.
+/// Returns why the data are not those of the paper, if their number differs.
 fn other_data(measure: &Measure, (found, unit): (usize, &str)) -> Option<String> {
     let expected = measure.tests;
     (expected != found).then(|| format!("{found} {unit}, not {expected}"))
 }
 
-/// The k-NN accuracy of a run at the epochs that are the names of the metrics.
+/// Reads the k-NN accuracy of a run at the epochs that the metrics are named after.
 fn curve(run: &Path, measure: &Measure) -> Result<Here> {
     debug_assert_eq!(measure.how, How::Curve);
     let read = |name: &str| -> Option<String> { fs::read_to_string(run.join(name)).ok() };
@@ -212,7 +214,7 @@ fn curve(run: &Path, measure: &Measure) -> Result<Here> {
     Ok(Here { scores, but, released: false })
 }
 
-/// Where the table is written.
+/// Returns the path of the table.
 pub fn page(out: &Path) -> PathBuf {
     out.join("reproduce.md")
 }

@@ -1,4 +1,5 @@
-//! `simdino reproduce`: the numbers of the paper, the commands that measure them, and our own beside them.
+//! `simdino reproduce`: lists the numbers of the paper and the commands that measure them, runs
+//! these commands, and compares our results with the paper.
 
 mod kept;
 mod measure;
@@ -26,10 +27,11 @@ use self::page::{Here, Line};
 use self::plan::{DATA, Folders};
 use self::row::{Measure, Row};
 
-/// What `simdino reproduce` takes.
+/// Arguments of `simdino reproduce`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Rows: a name such as table1/simdino_vitb16, or all of a table or figure, such as table1; may be repeated
+    /// Rows: a name such as table1/simdino_vitb16, or all of a table or figure, such as table1; may
+    /// be repeated
     #[arg(long = "row", value_name = "NAME")]
     rows: Vec<String>,
     /// Only these measures of the rows, such as knn
@@ -41,13 +43,14 @@ pub struct Args {
     /// A folder with the authors' checkpoints, which are recognized by their names
     #[arg(long, value_name = "FOLDER")]
     released: Option<PathBuf>,
-    /// Weights, or a run, of a network of the paper; the name is not needed if the rows are about one network
+    /// Weights, or a run, of a network of the paper; the name is not needed if the rows are about
+    /// one network
     #[arg(long, value_name = "[NETWORK=]PATH")]
     weights: Vec<String>,
     /// Folder for the table, reproduce.md, and results
     #[arg(long, value_name = "FOLDER", default_value = "reproduced")]
     out: PathBuf,
-    /// Measure again what is measured
+    /// Measure again what has been measured already
     #[arg(long)]
     again: bool,
     /// auto, cpu, cuda or cuda:N
@@ -61,10 +64,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 ///
 /// # Errors
-/// A name is unknown, or something could not be measured.
+/// Returns an error if a name is unknown or something could not be measured.
 pub fn run(args: &Args) -> Result<()> {
     let rows = chosen(args)?;
     let folders = folders(&args.data)?;
@@ -111,7 +114,7 @@ fn print(args: &Args, lines: &[Line]) -> Result<()> {
     answer(&page::markdown(lines))
 }
 
-/// The rows that were asked for.
+/// Returns the requested rows; all if none are named.
 fn chosen(args: &Args) -> Result<Vec<Row>> {
     let mut rows = paper::rows();
     for name in &args.rows {
@@ -156,7 +159,7 @@ fn folders(data: &[String]) -> Result<Folders> {
     Ok(folders)
 }
 
-/// Prints rows without measuring: a list of all, or the commands of those that were asked for.
+/// Prints rows without measuring: a list of all rows, or the commands of the requested ones.
 fn describe(
     args: &Args,
     rows: &[Row],

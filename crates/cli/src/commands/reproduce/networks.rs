@@ -1,4 +1,4 @@
-//! The weights at hand, and which network of the paper each file contains.
+//! The given weights, and which network of the paper each file contains.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,25 +22,26 @@ const EXTENSIONS: [&str; 4] = ["pth", "pt", "bin", "safetensors"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
     pub path: PathBuf,
-    /// Whether they are the authors' own.
+    /// Whether they are the authors' released weights.
     pub released: bool,
 }
 
-/// Weights by the name of the network.
+/// Weights by the name of their network.
 pub type AllGiven = BTreeMap<String, Given>;
 
-/// What is known of weights without measuring them.
+/// What identifies weights before anything is measured.
 #[derive(Debug)]
 pub struct Identity {
     pub fingerprint: String,
-    /// Why they cannot be the network of the paper, if they cannot.
+    /// Why the weights cannot be those of the network in the paper, if that is the case.
     pub unfit: Option<String>,
 }
 
-/// Weights as they were typed, for the networks of the chosen rows.
+/// Adds the weights that were given as `[NETWORK=]PATH` for the networks of the chosen rows to
+/// `all`.
 ///
 /// # Errors
-/// It is not clear which network is meant.
+/// Returns an error if the network is ambiguous or has weights already.
 pub fn typed(given: &[String], rows: &[Row], all: &mut AllGiven) -> Result<()> {
     let mut networks: Vec<&str> = rows.iter().filter_map(|row| row.network).collect();
     networks.sort_unstable();
@@ -65,10 +66,11 @@ pub fn typed(given: &[String], rows: &[Row], all: &mut AllGiven) -> Result<()> {
     Ok(())
 }
 
-/// Finds the authors' checkpoints in a folder by the names of the files.
+/// Finds the authors' checkpoints in a folder by their file names.
 ///
 /// # Errors
-/// The folder cannot be read, contains none, or two files are of the same network.
+/// Returns an error if the folder cannot be read or contains no checkpoint, or if two files are of
+/// the same network.
 pub fn released(folder: &Path) -> Result<AllGiven> {
     let entries = fs::read_dir(folder);
     let entries = entries.context(|| format!("{}: cannot read the folder", folder.display()))?;
@@ -100,9 +102,9 @@ pub fn released(folder: &Path) -> Result<AllGiven> {
     }
 }
 
-/// The network that the name of a file describes.
+/// Returns the network that a file name describes, if it is unambiguous.
 fn network_of(stem: &str) -> Option<String> {
-    // The authors' own files are sometimes called "SimDNIO".
+    // The authors' files are sometimes misspelled "SimDNIO".
     let name: String = stem.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
     let name = name.replace("simdnio", "simdino").replace("dinov1", "dino");
     let method =
@@ -115,17 +117,17 @@ fn network_of(stem: &str) -> Option<String> {
     let mut found = sizes.iter().filter(|(short, _, words)| {
         let patch =
             |at: usize| name[at + short.len()..].chars().next().is_none_or(|c| !c.is_ascii_digit());
-        // "vitb" alone, too, but not "vitb8".
+        // "vitb" alone means patches of 16, but "vitb8" is another network.
         words.iter().any(|word| name.contains(word)) || name.find(short).is_some_and(patch)
     });
     let (_, size, _) = found.next()?;
     found.next().is_none().then(|| format!("{method}_{size}_in1k"))
 }
 
-/// Opens weights to identify them.
+/// Opens weights to compute their fingerprint and to compare them with the recipe of the row.
 ///
 /// # Errors
-/// They cannot be opened, or the recipe of the row cannot be read.
+/// Returns an error if the weights or the config of their run cannot be read.
 pub fn identify(row: &Row, given: &Given) -> Result<Identity> {
     let opened = weights::open(&given.path, None, Device::Cpu)?;
     let fingerprint = network_fingerprint(&opened)?;
@@ -146,10 +148,11 @@ pub fn identify(row: &Row, given: &Given) -> Result<Identity> {
     Ok(Identity { fingerprint, unfit })
 }
 
-/// Most differences between two configs that are named.
+/// Maximum number of differences between two configs that are named.
 const MOST_NAMED: usize = 3;
 
-/// Why a run is not the training of a recipe, if `path` is a run.
+/// Returns the reasons why the run at `path` is not a finished training by `recipe`; empty if it
+/// is, or if `path` is not a run.
 fn of_run(path: &Path, recipe: &RunConfig) -> Result<Vec<String>> {
     let file = path.join("config.resolved.yaml");
     if !file.is_file() {
@@ -174,7 +177,7 @@ fn of_run(path: &Path, recipe: &RunConfig) -> Result<Vec<String>> {
     Ok(why)
 }
 
-/// The values of a config that its weights depend on.
+/// Returns the values of a config that the trained weights depend on.
 fn trained_by(config: &RunConfig) -> Result<Json> {
     let mut values = serde_json::to_value(config)?;
     if let Some(sections) = values.as_object_mut() {
@@ -188,7 +191,7 @@ fn trained_by(config: &RunConfig) -> Result<Json> {
     Ok(values)
 }
 
-/// The values of `b` that are not those of `a`, by key.
+/// Describes the values of `b` that differ from those of `a`, by key.
 fn differences(a: &Json, b: &Json, key: &str) -> Vec<String> {
     match (a, b) {
         (Json::Object(a), Json::Object(b)) => {

@@ -1,4 +1,4 @@
-//! The table `paper | elsewhere | here`.
+//! The table that compares values: `paper | elsewhere | here`.
 
 use std::fmt::Write;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::row::{Measure, Row, Tolerance, Value};
 
-/// A number of the paper beside ours.
+/// A line of the table: a number of the paper and ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     pub row: String,
     pub network: Option<String>,
     pub measure: String,
     pub metric: String,
-    /// In percent; none if it is unknown.
+    /// Value in the paper in percent; `None` if it is unknown.
     pub paper: Option<f64>,
     pub source: String,
     pub elsewhere: Vec<Elsewhere>,
-    /// In percent; none if it is not measured.
+    /// Our value in percent; `None` if it has not been measured.
     pub here: Option<f64>,
-    /// Largest difference that is the same result, in points.
+    /// Largest difference that counts as the same result, in percentage points.
     pub tolerance: f64,
     /// `same`, `differs`, or why there is no verdict.
     pub verdict: String,
@@ -32,17 +32,18 @@ pub struct Elsewhere {
     pub source: String,
 }
 
-/// What is known of the result of a measure.
+/// Our result of a measure.
 #[derive(Debug, Clone, Default)]
 pub struct Here {
     /// Scores from 0 to 1 by name.
     pub scores: Vec<(String, f64)>,
-    /// Why there are none, or why they cannot be compared with the paper.
+    /// Why there are no scores, or why they cannot be compared with the paper.
     pub but: Option<String>,
+    /// Whether the weights are the authors' released ones.
     pub released: bool,
 }
 
-/// The lines of a measure.
+/// Returns the lines of a measure.
 pub fn lines<'a>(
     row: &'a Row,
     measure: &'a Measure,
@@ -79,7 +80,7 @@ fn line(row: &Row, measure: &Measure, value: &Value, here: &Here) -> Line {
     }
 }
 
-/// The table in Markdown, with the sources below it.
+/// Formats the table in Markdown, with the sources below it.
 pub fn markdown(lines: &[Line]) -> String {
     let mut text = String::from(
         "| row | network | metric | paper | elsewhere | here | tolerance | |\n|---|---|---|---|---|---|---|---|\n",
@@ -112,13 +113,13 @@ pub fn markdown(lines: &[Line]) -> String {
     text
 }
 
-/// A value with the digits that it was published with.
+/// Formats a value with the decimals that it was published with: one or two.
 fn published(value: f64) -> String {
     let digits = if (10.0 * value - (10.0 * value).round()).abs() < 1e-6 { 1 } else { 2 };
     format!("{value:.digits$}")
 }
 
-/// The number of a source, which is added if it is new.
+/// Returns the number of a source, counted from 1, and adds the source if it is new.
 fn place<'a>(sources: &mut Vec<&'a str>, source: &'a str) -> usize {
     if let Some(at) = sources.iter().position(|known| *known == source) {
         return at + 1;
@@ -127,7 +128,7 @@ fn place<'a>(sources: &mut Vec<&'a str>, source: &'a str) -> usize {
     sources.len()
 }
 
-/// All rows without results: their commands, values, and notes.
+/// Lists rows without results: what each shows, and how many of its values are known.
 pub fn list(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut text = String::new();

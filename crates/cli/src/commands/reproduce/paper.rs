@@ -1,4 +1,5 @@
-//! The tables, figures, and algorithms of "Simplifying DINO via Coding Rate Regularization" (arXiv 2502.10385).
+//! The tables, figures, and algorithms of "Simplifying DINO via Coding Rate Regularization" (arXiv
+//! 2502.10385).
 
 use super::row::{How, Measure, Row, Tolerance, Value, paper, unknown};
 
@@ -13,7 +14,7 @@ const BITS: &str = "BITS (preprint, 2026), the authors' code, batch size 256";
 const KNN: &[&str] =
     &["knn", "--weights", "{weights}", "--train", "{imagenet}/train", "--test", "{imagenet}/val"];
 
-/// The linear probe by a protocol.
+/// The arguments of a linear probe with the given protocol.
 macro_rules! linear {
     ($protocol:literal) => {
         &[
@@ -32,7 +33,7 @@ macro_rules! linear {
     };
 }
 
-/// The defaults of the authors' command: the class tokens of four blocks.
+/// The defaults of the authors' command, which uses the class tokens of four blocks.
 const LINEAR_V1: &[&str] = linear!("dino");
 
 const LINEAR_V2: &[&str] = linear!("simdinov2");
@@ -80,7 +81,7 @@ const MASKCUT: &[&str] = &[
     "--skip-untrained",
 ];
 
-/// Name of k-NN accuracy in a record.
+/// Name of the k-NN accuracy (k = 20) in a record.
 const TOP1_OF_20: &str = "k20_top1";
 
 fn knn(value: Value) -> Measure {
@@ -103,7 +104,7 @@ fn measure(
     Measure { name, how: How::Eval(how), tests, values, tolerance }
 }
 
-/// All rows, in the order of the paper.
+/// Returns all rows, in the order of the paper.
 pub fn rows() -> Vec<Row> {
     let figure1 = Row {
         note: "A drawing of the four pipelines; docs/ARCHITECTURE.md and docs/OBJECTIVES.md describe ours.",
@@ -143,7 +144,7 @@ fn of_unknown_content(number: u8) -> Row {
     }
 }
 
-/// Accuracy on ImageNet-1k by k-NN and by a linear probe.
+/// Table 1: accuracy on ImageNet-1k by k-NN and by a linear probe.
 fn table1() -> Vec<Row> {
     let v1 = "The authors' command for the linear probe names neither blocks nor mean patches; their defaults are used.";
     let row = |network, shows| Row { source: README, ..Row::of("table1", network, shows) };
@@ -187,7 +188,7 @@ fn table1() -> Vec<Row> {
     ]
 }
 
-/// Names of the points of a curve.
+/// Names of the points of a curve: the epochs.
 const EPOCHS: [&str; 10] = ["10", "20", "30", "40", "50", "60", "70", "80", "90", "100"];
 
 fn curve(values: [f64; 10], tests: usize) -> Measure {
@@ -196,14 +197,14 @@ fn curve(values: [f64; 10], tests: usize) -> Measure {
     Measure { name: "curve", how: How::Curve, tests, values, tolerance }
 }
 
-/// Values of the config that give a run the curve of k-NN.
+/// Overrides of the config that let a run measure the curve of the k-NN accuracy.
 const PROBE: &[&str] = &[
     "probe.train_path={imagenet}/train",
     "probe.test_path={imagenet}/val",
     "probe.every_epochs=10",
 ];
 
-/// k-NN accuracy during training.
+/// Figure 2: k-NN accuracy during training.
 fn figure2() -> [Row; 2] {
     let of = |network, values| {
         let row =
@@ -217,7 +218,7 @@ fn figure2() -> [Row; 2] {
     [Row { note, ..of("dino_vitb16_in1k", dino) }, Row { note, ..of("simdino_vitb16_in1k", sim) }]
 }
 
-/// Detection and segmentation of COCO val2017 without training.
+/// Table 2: detection and segmentation on COCO val2017 without training.
 fn table2() -> Vec<Row> {
     const NAMES: [&str; 6] =
         ["box ap50", "box ap75", "box ap", "mask ap50", "mask ap75", "mask ap"];
@@ -268,7 +269,7 @@ fn figure3() -> Row {
     }
 }
 
-/// Segmentation of ADE20K by a linear head, and objects followed through DAVIS 2017.
+/// Table 3: linear segmentation of ADE20K, and video object segmentation on DAVIS 2017.
 fn table3() -> Vec<Row> {
     let of = |network, ade: [f64; 2], davis: [f64; 3], elsewhere: Option<[f64; 3]>| {
         let ade = ["miou", "mean_accuracy"].iter().zip(ade).map(|(name, value)| paper(name, value));
@@ -303,7 +304,7 @@ fn table3() -> Vec<Row> {
     ]
 }
 
-/// Batch sizes.
+/// Table 6: batch sizes.
 fn table6() -> [Row; 3] {
     let of = |network, shows, value: Value, source, note| {
         Row { source, note, ..Row::of("table6", network, shows) }.with(knn(value))
@@ -335,7 +336,7 @@ fn table6() -> [Row; 3] {
     ]
 }
 
-/// Self-distillation removed.
+/// Table 8: training without self-distillation.
 fn table8() -> [Row; 3] {
     let of = |network, shows, values: Option<[f64; 2]>| {
         let [k, l] = match values {
@@ -357,7 +358,7 @@ fn table8() -> [Row; 3] {
     ]
 }
 
-/// Training on COCO.
+/// Figure 4: training on COCO.
 fn figure4() -> [Row; 2] {
     let of = |network, values| {
         let shows =

@@ -1,20 +1,21 @@
-//! The commands of a row, with the data and weights at hand.
+//! Builds the commands of a row from the given data and weights.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::row::{How, Measure, Row};
 
-/// A set of images that rows need: its key, its layout, and what stands for its folder in commands.
+/// A dataset that rows need.
 #[derive(Debug, Clone, Copy)]
 pub struct DataSet {
     pub key: &'static str,
+    /// The expected files and folders, in words.
     pub layout: &'static str,
-    /// In the place of a folder that is not given.
+    /// Placeholder in commands for a folder that is not given.
     pub word: &'static str,
 }
 
-/// All of them.
+/// All datasets.
 pub const DATA: [DataSet; 4] = [
     DataSet {
         key: "imagenet",
@@ -41,7 +42,7 @@ pub const DATA: [DataSet; 4] = [
 /// Folders of data by key.
 pub type Folders = BTreeMap<&'static str, PathBuf>;
 
-/// Keys of the data that a template names and that are not given.
+/// Returns the keys of the datasets that a template names but that are not given.
 fn missing_of<'a>(words: impl Iterator<Item = &'a str>, folders: &Folders) -> Vec<&'static str> {
     let words: Vec<&str> = words.collect();
     let named =
@@ -49,7 +50,7 @@ fn missing_of<'a>(words: impl Iterator<Item = &'a str>, folders: &Folders) -> Ve
     DATA.iter().filter(named).map(|set| set.key).filter(|key| !folders.contains_key(key)).collect()
 }
 
-/// A template with folders in the place of the keys of data.
+/// Replaces the keys of datasets in a template with their folders, or with placeholders.
 fn filled(word: &str, folders: &Folders) -> String {
     DATA.iter().fold(word.to_owned(), |word, set| {
         let folder = folders.get(set.key).map(|folder| folder.display().to_string());
@@ -59,7 +60,7 @@ fn filled(word: &str, folders: &Folders) -> String {
 }
 
 impl Measure {
-    /// Keys of data that it needs and that are not given.
+    /// Returns the keys of the datasets that the measure needs but that are not given.
     pub fn missing(&self, folders: &Folders) -> Vec<&'static str> {
         match self.how {
             How::Eval(template) => missing_of(template.iter().copied(), folders),
@@ -67,7 +68,8 @@ impl Measure {
         }
     }
 
-    /// The command after `simdino`, without the options that say where results go.
+    /// Returns the command, without `simdino` and without the options for the output; `None` for a
+    /// curve, which needs no command.
     pub fn command(&self, weights: &str, folders: &Folders) -> Option<Vec<String>> {
         let How::Eval(template) = self.how else { return None };
         let words =
@@ -77,12 +79,12 @@ impl Measure {
 }
 
 impl Row {
-    /// The name of the recipe that trains its network, if there is one.
+    /// Returns the name of the recipe that trains the network, if there is one.
     pub fn recipe(&self) -> Option<&'static str> {
         self.network.filter(|name| simdino::recipes::text(name).is_some())
     }
 
-    /// Values that its recipe is trained with, beside those in the file.
+    /// Returns the overrides that the recipe is trained with, as `key=value`.
     pub fn training_values(&self, folders: &Folders) -> Vec<String> {
         let images = match self.recipe() {
             Some(name) if name.ends_with("_coco") => "{coco}/train2017",
@@ -93,7 +95,7 @@ impl Row {
         values.map(|value| filled(value, folders)).collect()
     }
 
-    /// The command after `simdino` that trains its network.
+    /// Returns the command, without `simdino`, that trains the network; `None` without a recipe.
     pub fn training(&self, folders: &Folders) -> Option<Vec<String>> {
         let mut words = vec!["train".to_owned(), self.recipe()?.to_owned()];
         words.extend(self.training_values(folders));
@@ -101,7 +103,8 @@ impl Row {
         Some(words)
     }
 
-    /// All commands after `simdino`, in order; `weights` stands for the trained network.
+    /// Returns all commands, without `simdino`, in order. They include the training if no `weights`
+    /// are given.
     pub fn commands_of(&self, weights: Option<&str>, folders: &Folders) -> Vec<Vec<String>> {
         let mut commands: Vec<Vec<String>> = Vec::new();
         if weights.is_none() {

@@ -61,7 +61,7 @@ fn every_recipe_can_be_trained_by() {
     );
 }
 
-/// Headers of recipes and this table state the same numbers.
+/// The headers of the recipes state the same numbers as the table.
 #[test]
 fn recipes_expect_the_numbers_of_the_table() {
     let mut compared = 0;
@@ -83,7 +83,8 @@ fn recipes_expect_the_numbers_of_the_table() {
 
 #[test]
 fn a_network_has_one_recipe_whatever_the_row() {
-    // Weights are given by network; a row that changes its training would be measured with those of another.
+    // Weights are given per network, so a row that changed the training would be measured with the
+    // weights of another row.
     for row in rows() {
         let trains = row.overrides.iter().filter(|value| !value.starts_with("probe."));
         assert_eq!(trains.count(), 0, "{}: make a recipe", row.name);

@@ -1,4 +1,4 @@
-//! `simdino score coco`: average precision and recall.
+//! `simdino score coco`: average precision and recall of boxes and masks.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -12,13 +12,14 @@ use crate::failure::Result;
 
 use super::words::{counted, percent};
 
-/// What `score coco` takes.
+/// Arguments of `simdino score coco`.
 #[derive(Debug, clap::Args)]
 pub struct CocoArgs {
     /// COCO annotations: a JSON file with images, categories, and annotations
     #[arg(long, value_name = "FILE")]
     truth: PathBuf,
-    /// Results: a JSON list of detections with image_id, category_id, score, and bbox or segmentation
+    /// Results: a JSON list of detections with image_id, category_id, score, and bbox or
+    /// segmentation
     #[arg(long, value_name = "FILE")]
     results: PathBuf,
     /// What is compared; by default boxes, and masks if the results contain any
@@ -27,7 +28,8 @@ pub struct CocoArgs {
     /// Count all classes as one, as for object discovery
     #[arg(long)]
     class_agnostic: bool,
-    /// Take the area of a detected mask from its box, as pycocotools does if the results contain boxes
+    /// Take the area of a detected mask from its box, as pycocotools does if the results contain
+    /// boxes
     #[arg(long)]
     box_areas: bool,
     /// Write a table of all classes
@@ -53,7 +55,10 @@ impl KindArg {
     }
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if a file is invalid or cannot be read or written.
 pub fn run(args: &CocoArgs) -> Result<()> {
     let truth = GroundTruth::read(&args.truth)?;
     let results = Detections::read(&args.results)?;
@@ -93,7 +98,7 @@ fn json(args: &CocoArgs, summaries: &[(&str, Summary)]) -> String {
     format!("{object}\n")
 }
 
-/// A number of a summary.
+/// Returns a number of a summary.
 type Score = fn(&Summary) -> Option<f64>;
 
 const ROWS: [(&str, Score); 12] = [

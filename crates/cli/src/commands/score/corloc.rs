@@ -1,4 +1,4 @@
-//! `simdino score corloc`: one box per image.
+//! `simdino score corloc`: CorLoc of the best box of each image.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::failure::Result;
 
 use super::words::{counted, percent};
 
-/// What `score corloc` takes.
+/// Arguments of `simdino score corloc`.
 #[derive(Debug, clap::Args)]
 pub struct CorlocArgs {
     /// COCO annotations: a JSON file with images, categories, and annotations
@@ -25,7 +25,10 @@ pub struct CorlocArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if a file is invalid or cannot be read.
 pub fn run(args: &CorlocArgs) -> Result<()> {
     let found = corloc(&GroundTruth::read(&args.truth)?, &Detections::read(&args.results)?)?;
     if args.json {

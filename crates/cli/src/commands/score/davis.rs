@@ -1,4 +1,4 @@
-//! `simdino score davis`: J and F of tracks.
+//! `simdino score davis`: J and F of tracked objects.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use crate::failure::{Context, Failure, Result};
 
 use super::words::{counted, percent};
 
-/// What `score davis` takes.
+/// Arguments of `simdino score davis`.
 #[derive(Debug, clap::Args)]
 pub struct DavisArgs {
     /// Annotations: a folder with one folder of PNG files per sequence, such as Annotations/480p
     #[arg(long, value_name = "FOLDER")]
     truth: PathBuf,
-    /// Results: a folder of the same structure; the number of a pixel is that of an object
+    /// Results: a folder of the same structure; the value of a pixel is the number of its object
     #[arg(long, value_name = "FOLDER")]
     results: PathBuf,
     /// Everything but 0 is one object, as in DAVIS 2016
     #[arg(long)]
     single_object: bool,
-    /// A text file with one sequence per line, such as ImageSets/2017/val.txt; by default all of the
-    /// truth
+    /// A text file with one sequence per line, such as ImageSets/2017/val.txt; by default all of
+    /// the truth
     #[arg(long, value_name = "FILE")]
     sequences: Option<PathBuf>,
     /// Write a table of all objects
@@ -35,7 +35,10 @@ pub struct DavisArgs {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if a file is invalid, is missing, or cannot be read or written.
 pub fn run(args: &DavisArgs) -> Result<()> {
     let mut options = Options::default();
     options.single_object = args.single_object;
@@ -59,10 +62,10 @@ pub fn run(args: &DavisArgs) -> Result<()> {
     answer(&text(&report))
 }
 
-/// The names in a file, one per line.
+/// Reads the names of sequences from a file, one per line.
 ///
 /// # Errors
-/// The file cannot be read, or has no name.
+/// Returns an error if the file cannot be read or contains no name.
 pub fn sequences(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path);
     let text = text.context(|| format!("{}: cannot read the sequences", path.display()))?;

@@ -1,4 +1,4 @@
-//! `simdino score`: how good masks, boxes, and tracks in files are. No network is involved.
+//! `simdino score`: scores masks, boxes, and tracks in files, without any network.
 
 use clap::Subcommand;
 
@@ -11,7 +11,7 @@ mod words;
 
 pub use davis::sequences as davis_sequences;
 
-/// What `score` takes.
+/// Arguments of `simdino score`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -28,7 +28,10 @@ enum Measure {
     Davis(davis::DavisArgs),
 }
 
-/// Runs the verb.
+/// Runs the command.
+///
+/// # Errors
+/// Returns an error if a file is invalid or cannot be read or written.
 pub fn run(args: &Args) -> Result<()> {
     match &args.measure {
         Measure::Coco(args) => coco::run(args),

@@ -1,11 +1,11 @@
-//! Words for numbers.
+//! Formats numbers for the output of `simdino score`.
 
-/// A score in percent; `-` if there is none.
+/// Formats a score in percent; `-` if there is none.
 pub fn percent(score: Option<f64>) -> String {
     score.map_or_else(|| "-".to_owned(), |score| report::percent(score, 1))
 }
 
-/// A number and what is counted, such as `1 image` and `2 images`.
+/// Formats a count with the singular or plural noun, such as `1 image` or `2 images`.
 pub fn counted(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }

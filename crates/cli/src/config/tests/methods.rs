@@ -1,4 +1,4 @@
-//! The recipe of each method, and settings that do not fit it.
+//! Tests of the recipe of each method, and of settings that do not fit it.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn a_method_is_a_whole_recipe() {
         expect.data.path = Some("a".into());
         assert_eq!(config, expect);
         assert_eq!(config.without_effect(), Vec::<String>::new(), "{name}");
-        // What is written in full is read back.
+        // The full config reads back the same.
         assert_eq!(parse(&to_yaml(&config).unwrap(), "c.yaml", &[]).unwrap(), config);
     }
 }
@@ -87,7 +87,7 @@ fn a_group_of_one_image_is_refused_with_a_way_out() {
         (4, 8, 1, "simdino.rate_groups=2 or train.batch_size=16"),
         (2, 2, 1, "simdino.rate_groups=1 or train.batch_size=4"),
         (8, 8, 4, "simdino.rate_groups=4 or train.batch_size=16"),
-        (4, 4, 4, "train.batch_size=8"), // no fewer groups fill four passes
+        (4, 4, 4, "train.batch_size=8"), // four passes need at least four groups
     ] {
         let overrides = [
             format!("train.batch_size={batch}"),
@@ -98,16 +98,16 @@ fn a_group_of_one_image_is_refused_with_a_way_out() {
         let expected =
             format!("{start} (got {groups} groups of train.batch_size {batch}); {ways} would do");
         assert_eq!(found, [expected], "{overrides:?}");
-        // What is recommended is right.
+        // Each recommendation is valid.
         for way in ways.split(" or ") {
             let overrides = [&overrides[..], &[way.to_owned()]].concat();
             let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
             assert_eq!(problems(GOOD, &overrides), Vec::<String>::new(), "{overrides:?}");
         }
     }
-    // DINO compares no images of a batch.
+    // DINO does not compare the images of a batch.
     assert_eq!(problems(GOOD, &["method=dino", "train.batch_size=1"]), Vec::<String>::new());
-    // However absurd the numbers, an answer comes at once.
+    // The search for a recommendation must be fast even for absurd numbers.
     let absurd =
         ["train.batch_size=4611686018427387903", "simdino.rate_groups=4611686018427387902"];
     assert_eq!(problems(GOOD, &absurd).len(), 1);

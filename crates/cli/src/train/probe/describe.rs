@@ -1,4 +1,4 @@
-//! The probes of a run in words.
+//! Describes the probes of a run in words.
 
 use trainer::config::EveryEpochs;
 use trainer::plan::Plan;
@@ -6,7 +6,7 @@ use trainer::plan::Plan;
 use super::segment::count;
 use super::suite::{Probes, TEST, TRAIN};
 
-/// One line per probe: what is measured, of which images, and when.
+/// Returns a line for each probe: what it measures, on which images, and when.
 pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
     let images = |number: usize| {
         let images = &probes.images[number];
@@ -38,10 +38,10 @@ pub fn describe(probes: &Probes, plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// Most steps that are listed one by one.
+/// Maximum number of steps that are listed one by one.
 const LISTED: usize = 6;
 
-/// The steps at which something is measured.
+/// Describes the steps at which a probe measures.
 fn when(plan: &Plan, every: Option<EveryEpochs>) -> String {
     let last = plan.last_step;
     let steps: Vec<u64> = (0..=last).filter(|&step| plan.probe_due(every, step)).collect();

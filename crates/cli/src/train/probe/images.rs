@@ -1,15 +1,15 @@
-//! The images of the probes, whose features are extracted once per step.
+//! The images of the probes. Their features are extracted once per step and shared.
 
 use std::cell::OnceCell;
 
 use eval::{ExtractOptions, FeatureSet, ImageSet};
 use trainer::probe::{Moment, ProbeError};
 
-/// Some images, with the key of the config that names them.
+/// A set of images, with the config key that names it.
 pub struct Images {
-    /// The key.
+    /// The config key.
     pub key: &'static str,
-    /// What it names.
+    /// The value of the key.
     pub path: String,
     /// The images.
     pub set: ImageSet,
@@ -24,16 +24,16 @@ pub struct StepFeatures<'a> {
 }
 
 impl<'a> StepFeatures<'a> {
-    /// Nothing is extracted before it is asked for.
+    /// Creates an empty cache: features are extracted when they are first requested.
     pub fn new(images: &'a [Images], options: &'a ExtractOptions, moment: &'a Moment<'a>) -> Self {
         let found = images.iter().map(|_| OnceCell::new()).collect();
         Self { images, options, moment, found }
     }
 
-    /// The features of the images with this number.
+    /// Returns the features of set `number`, and extracts them if needed.
     ///
     /// # Errors
-    /// No image can be read, or a process fails.
+    /// Returns an error if no image can be read or a process fails.
     pub fn of(&self, number: usize) -> Result<&FeatureSet, ProbeError> {
         let (images, found) = (&self.images[number], &self.found[number]);
         if let Some(features) = found.get() {
@@ -46,7 +46,7 @@ impl<'a> StepFeatures<'a> {
         Ok(found.get_or_init(|| features))
     }
 
-    /// A sentence about images that could not be read, for each set that was asked for and has some.
+    /// Returns a sentence for each extracted set with images that could not be read.
     pub fn broken(&self) -> Vec<String> {
         let sentence = |(images, found): (&Images, &OnceCell<FeatureSet>)| {
             let broken = &found.get()?.broken;
@@ -58,7 +58,7 @@ impl<'a> StepFeatures<'a> {
     }
 }
 
-/// A sentence about broken images; none if there are none.
+/// Returns a sentence about the broken images of a set; `None` if there are none.
 pub fn left_out(about: &str, broken: &[data::loader::BrokenImage]) -> Option<String> {
     let first = broken.first()?;
     let (name, reason) = (&first.name, &first.reason);

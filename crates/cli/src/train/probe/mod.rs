@@ -1,4 +1,4 @@
-//! What a run measures of its teacher on its way.
+//! The probes of a run: measurements of the teacher during training.
 
 mod describe;
 mod images;

@@ -1,5 +1,5 @@
-//! Opens the images of the probes of a run, and refuses what could not be measured before anything is
-//! trained.
+//! Opens the images of the probes of a run, and rejects what could not be measured before any
+//! training.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -26,24 +26,26 @@ use crate::config::RunConfig;
 use crate::failure::{Context, Failure, Result};
 use crate::label_meaning::LabelMeaning;
 
-/// Images that logistic regression needs, because it holds a tenth of them out.
+/// Minimum number of labeled images for logistic regression, which holds out a tenth of them.
 const LEAST_OF_REGRESSION: usize = 10;
 
-/// What is known of the probes of a run before it starts.
+/// The opened probes of a run.
 #[derive(Default)]
 pub struct Opened {
-    /// Everything that is measured on the way; nothing if no probe is on.
+    /// The measurements during training; `None` if all probes are off.
     pub probes: Option<Probes>,
-    /// k-NN, for the table at the end.
+    /// The k-NN task for the table at the end.
     pub knn: Option<KnnTask>,
-    /// What was met besides images, one sentence each.
+    /// Sentences about the files and labels of the sets, such as files that were left out.
     pub notices: Vec<String>,
 }
 
-/// Opens the images of the probes that are on. `dataset` are the images that the run trains on.
+/// Opens the images of the probes that are on. `dataset` contains the images that the run trains
+/// on.
 ///
 /// # Errors
-/// One sentence with the key: images cannot be opened, have no labels or only one class, or are too few.
+/// Returns a sentence with the config key if images cannot be opened, have no labels or only one
+/// class, or are too few.
 pub fn open(
     config: &RunConfig,
     dataset: &Arc<Dataset>,
@@ -86,7 +88,7 @@ fn extract_options(config: &RunConfig, device: Device, workers: Option<usize>) -
     let mut options = ExtractOptions::new(probe_transform(config), normalize(&config.augment));
     (options.batch, options.device, options.workers) =
         (ExtractOptions::batch_for(device), device, workers);
-    // On a GPU, single precision would take several times as long as training does.
+    // On a GPU, extraction in single precision would be several times slower than the training.
     if device != Device::Cpu && config.train.precision == Precision::Bf16 {
         options.precision = FeaturePrecision::Bf16;
     }
@@ -113,7 +115,7 @@ impl Opening<'_> {
         Ok(set)
     }
 
-    /// The images of k-NN and of the regression.
+    /// Opens the labeled images of k-NN and logistic regression.
     fn labeled(&mut self, train: &str, test: &str) -> Result<()> {
         let probe = &self.config.probe;
         let mut options =
@@ -133,7 +135,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Labels that cannot be learned from, or cannot be tested, are found without reading an image.
+    /// Rejects labels that cannot be learned from or tested on, without reading any image.
     fn check(&mut self, train: &ImageSet, test: &ImageSet) -> Result<()> {
         let notes = check_labels(train, test).map_err(|error| {
             let key = match error {
@@ -159,7 +161,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Number of the images whose rank is measured: those that are there already, if they are the same.
+    /// Returns the index of the set whose rank is measured. A set that is already open is reused.
     fn rank(&mut self, dataset: &Arc<Dataset>) -> Result<usize> {
         let rank = &self.config.probe.rank;
         let images = match &rank.path {
@@ -182,7 +184,7 @@ impl Opening<'_> {
         self.enough(self.images.len() - 1)
     }
 
-    /// A single image has no rank.
+    /// Checks that set `number` has at least two images: the rank of one image is meaningless.
     fn enough(&self, number: usize) -> Result<usize> {
         let Images { key, path, set } = &self.images[number];
         match set.len() {
@@ -235,7 +237,7 @@ impl Opening<'_> {
         config.side = segment.side.unwrap_or_else(|| 2 * self.options.transform.crop);
         config.mask = MaskSize::Square(config.side);
         config.memory = segment.memory;
-        // The network would round it: whoever lists the probes then knows the side.
+        // The network would round the side anyway; doing so here keeps the listed value correct.
         let patch = u32::try_from(self.config.model.patch_size).unwrap_or(1);
         let config = config.in_whole_patches(patch);
         Ok(Segmentation {

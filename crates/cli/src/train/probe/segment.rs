@@ -1,4 +1,4 @@
-//! Segmentation as a probe.
+//! The segmentation probe.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,24 +13,25 @@ use trainer::probe::{Moment, ProbeError};
 
 use super::images::left_out;
 
-/// Two sets of images with a class for every pixel, and how patches vote.
+/// Segmentation by k-NN on patches: two sets of images with a class for every pixel, and the
+/// settings.
 pub struct Segmentation {
-    /// Images whose patches are looked up.
+    /// Images whose patches are the neighbors.
     pub train: DenseSet,
     /// Images that are segmented.
     pub test: DenseSet,
-    /// Most images of either.
+    /// Maximum numbers of images of `train` and `test`.
     pub limits: [Option<usize>; 2],
     /// Settings of the protocol.
     pub config: PatchConfig,
-    /// How the network sees images.
+    /// How features are extracted.
     pub options: ExtractOptions,
     /// Set as soon as the run is asked to stop.
     pub stop: Arc<AtomicBool>,
 }
 
 impl Segmentation {
-    /// Both sets.
+    /// Returns both sets with their limits, `train` first.
     pub fn data(&self) -> [DenseData<'_>; 2] {
         let workers = self.options.workers;
         let [train, test] = self.limits;
@@ -40,10 +41,11 @@ impl Segmentation {
         ]
     }
 
-    /// The mean IoU, and sentences about images that could not be read.
+    /// Measures the mean IoU, and returns it with sentences about images that could not be read.
     ///
     /// # Errors
-    /// No image can be read, no pixel is labeled, or a process fails.
+    /// Returns an error if no image can be read, no pixel is labeled, the run is asked to stop, or
+    /// a process fails.
     pub fn measure(&self, moment: &Moment<'_>) -> Result<(f64, Vec<String>), ProbeError> {
         let network = Stoppable { network: moment.backbone, stop: &self.stop };
         let ExtractOptions { normalize, device, precision, .. } = &self.options;
@@ -83,12 +85,12 @@ impl Segmentation {
     }
 }
 
-/// Number of images of a set that are used.
+/// Returns the number of images of a set that are used.
 pub fn count(data: &DenseData<'_>) -> usize {
     data.set.len().min(data.limit.unwrap_or(usize::MAX))
 }
 
-/// A network that refuses to go on once the run is asked to stop.
+/// A network that returns an error as soon as the run is asked to stop.
 struct Stoppable<'a> {
     network: &'a VisionTransformer,
     stop: &'a AtomicBool,

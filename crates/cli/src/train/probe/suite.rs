@@ -1,4 +1,4 @@
-//! The probes of a run as one, so that they share what they extract.
+//! All probes of a run as a single [`Probe`], so that they share extracted features.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -17,35 +17,35 @@ use trainer::processes::Processes;
 use super::images::{Images, StepFeatures};
 use super::segment::Segmentation;
 
-/// Numbers of the labeled images in the list of all images.
+/// Index in [`Probes::images`] of the labeled images to learn from.
 pub const TRAIN: usize = 0;
-/// The same of those that are classified.
+/// Index in [`Probes::images`] of the labeled images to classify.
 pub const TEST: usize = 1;
 
-/// All probes that are on.
+/// The probes that are on.
 pub struct Probes {
-    /// The timetables.
+    /// The settings, including when each probe measures.
     pub config: ProbeConfig,
-    /// All images with features; labeled ones first, if there are any.
+    /// All sets of images whose features are extracted; the labeled ones come first, if any.
     pub images: Vec<Images>,
-    /// Number of the images whose rank is measured, if it has a timetable of its own.
+    /// Index of the set whose rank is measured, if the rank has its own schedule.
     pub rank: Option<usize>,
     /// Segmentation, if it is on.
     pub segmentation: Option<Segmentation>,
     /// How features are extracted.
     pub options: ExtractOptions,
-    /// Whether the network is untrained at step 0, not begun from weights.
+    /// Whether the network at step 0 is untrained, rather than initialized from weights.
     pub fresh: bool,
     /// How neighbors vote.
     pub knn: KnnConfig,
-    /// What was measured last.
+    /// Name of the latest measurement, for error messages.
     pub name: Cell<&'static str>,
-    /// Warnings that were given already.
+    /// Warnings that have been given already.
     pub said: BTreeSet<String>,
 }
 
 impl Probes {
-    /// Stops waiting for images as soon as `flag` is set.
+    /// Makes measurements stop as soon as `flag` is set.
     pub fn stop_on(&mut self, flag: &Arc<AtomicBool>) {
         self.images.iter().for_each(|images| images.set.stop_on(flag));
         if let Some(segmentation) = &mut self.segmentation {
@@ -53,7 +53,7 @@ impl Probes {
         }
     }
 
-    /// When the rank is measured: with k-NN, if it has no timetable of its own.
+    /// Returns when the rank is measured: together with k-NN, unless it has its own schedule.
     fn rank_every(&self) -> Option<EveryEpochs> {
         match self.rank {
             Some(_) => self.config.rank.every_epochs,
@@ -68,8 +68,8 @@ impl Probes {
         }
     }
 
-    /// Accuracy of k-NN; at the start also of raw pixels, so that the curve never stands without its
-    /// baselines.
+    /// Measures the accuracy of k-NN. At step 0, also measures that of raw pixels, so that the
+    /// curve has its baselines from the start.
     fn measure_knn(&self, features: &StepFeatures, moment: &Moment) -> Result<Values, ProbeError> {
         let processes = moment.processes.collective();
         let (train, test) = (features.of(TRAIN)?, features.of(TEST)?);
@@ -119,7 +119,7 @@ impl Probes {
 /// Values by name.
 type Values = Vec<(&'static str, f64)>;
 
-/// Fails in every process if `own` has failed in one.
+/// Returns an error in every process if `own` is an error in any of them.
 fn together<T>(own: eval::Result<T>, processes: &Processes) -> Result<T, ProbeError> {
     match processes.any(own.is_err())? {
         true => Err(own.err().unwrap_or(Error::Elsewhere).into()),

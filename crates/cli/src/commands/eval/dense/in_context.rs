@@ -1,4 +1,4 @@
-//! `simdino eval in-context`: segmentation by the most similar patches in a memory.
+//! `simdino eval in-context`: segmentation from the most similar patches in a memory.
 
 use std::num::NonZeroUsize;
 
@@ -14,7 +14,7 @@ use crate::failure::Result;
 use super::scored::{About, Scored, record, score, skipped};
 use super::subject::DenseSubject;
 
-/// What `eval in-context` takes.
+/// Arguments of `simdino eval in-context`.
 #[derive(Debug, clap::Args)]
 pub struct InContextArgs {
     #[command(flatten)]
@@ -25,11 +25,11 @@ pub struct InContextArgs {
     /// Temperature of the weights of neighbors
     #[arg(long, default_value_t = 0.02)]
     temperature: f64,
-    /// Most patches in memory
+    /// Maximum number of patches in memory
     #[arg(long, default_value = "1048576")]
     memory: NonZeroUsize,
-    /// Fill the memory from this many passes over random views of the images to learn from; 0 = one pass over whole
-    /// images
+    /// Fill the memory from this many passes over random views of the images to learn from; 0 = one
+    /// pass over whole images
     #[arg(long, value_name = "N", default_value_t = 0)]
     augmented_passes: u64,
     /// Count ignored pixels as class 0 in the memory, as the public code of Hummingbird does
@@ -38,7 +38,7 @@ pub struct InContextArgs {
 }
 
 impl InContextArgs {
-    /// The published settings.
+    /// Returns the arguments for the published settings.
     pub fn of(subject: DenseSubject) -> Self {
         let InContextConfig { k, temperature, memory, .. } = InContextConfig::default();
         let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);

@@ -1,4 +1,4 @@
-//! What the values of label images mean, as options.
+//! Command-line options for the meaning of the values of label images.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,8 @@ use data::dense::{DenseOptions, Preset};
 use crate::failure::{Failure, Result};
 use crate::label_meaning::LabelMeaning;
 
-/// Exactly one of them says what label values mean.
+/// Options for the meaning of label values. Exactly one of `--preset`, `--classes`, `--label-map`,
+/// and `--palette` must be given.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Labels {
     /// A dataset whose label values and file names are known
@@ -21,8 +22,8 @@ pub struct Labels {
     /// A file with lines of a label value, its class or `ignore`, and optionally a name
     #[arg(long, value_name = "FILE", conflicts_with = "palette")]
     label_map: Option<PathBuf>,
-    /// For RGB label images: a file with lines of red, green, blue, and optionally the name of the class;
-    /// the name `ignore` is no class
+    /// For RGB label images: a file with lines of red, green, blue, and optionally the name of the
+    /// class; the name `ignore` is no class
     #[arg(long, value_name = "FILE")]
     palette: Option<PathBuf>,
     /// Label values that are ignored, with --classes
@@ -37,7 +38,7 @@ pub struct Labels {
 #[derive(Debug, Clone, Copy)]
 struct Known(&'static str);
 
-/// All of them.
+/// All presets.
 const KNOWN: [Known; Preset::ALL.len()] = {
     let mut known = [Known(""); Preset::ALL.len()];
     let mut i = 0;
@@ -59,10 +60,11 @@ impl ValueEnum for Known {
 }
 
 impl Labels {
-    /// How files are paired and values read, and the same in words.
+    /// Returns how files are paired and label values are read, with a description in words.
     ///
     /// # Errors
-    /// A file cannot be read, or there are no classes or too many.
+    /// Returns an error if no meaning is given, a file cannot be read, or there are no classes or
+    /// too many.
     pub fn options(&self) -> Result<(DenseOptions, String)> {
         let meaning = LabelMeaning {
             preset: self.preset.map(|known| known.0),

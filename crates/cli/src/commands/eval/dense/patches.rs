@@ -1,4 +1,4 @@
-//! `simdino eval segment-knn`: segmentation by k-NN and by logistic regression on patches.
+//! `simdino eval segment-knn`: segmentation by k-NN and logistic regression on patches.
 
 use std::num::NonZeroUsize;
 
@@ -16,7 +16,7 @@ use crate::failure::Result;
 use super::scored::{About, Scored, record, score, skipped};
 use super::subject::DenseSubject;
 
-/// What `eval segment-knn` takes.
+/// Arguments of `simdino eval segment-knn`.
 #[derive(Debug, clap::Args)]
 pub struct PatchArgs {
     #[command(flatten)]
@@ -30,10 +30,10 @@ pub struct PatchArgs {
     /// Candidates for C of the regression; by default 8 from 1e-6 to 1e5
     #[arg(long, value_delimiter = ',')]
     c: Vec<f64>,
-    /// Most iterations of the regression for each C
+    /// Maximum number of iterations of the regression for each C
     #[arg(long, default_value_t = 1000)]
     max_iterations: usize,
-    /// Most patches that are kept of the training images
+    /// Maximum number of patches of the training images that are kept
     #[arg(long, default_value = "1048576")]
     memory: NonZeroUsize,
 }
@@ -56,7 +56,8 @@ impl Kind {
 }
 
 impl PatchArgs {
-    /// The published settings of k-NN. The regression, which takes several times as long, is left out.
+    /// Returns the arguments for the published settings of k-NN. Logistic regression, which takes
+    /// several times as long, is left out.
     pub fn of_knn(subject: DenseSubject) -> Self {
         let PatchConfig { k, max_iterations, memory, .. } = PatchConfig::default();
         let memory = NonZeroUsize::new(memory).unwrap_or(NonZeroUsize::MIN);
@@ -106,7 +107,7 @@ fn config(args: &PatchArgs, network: DenseNetwork<'_>) -> PatchConfig {
     config
 }
 
-/// Scores of each classifier, in the order of the request.
+/// Scores each classifier, in the order in which they were requested.
 fn measured(
     network: DenseNetwork<'_>,
     train: &DenseData<'_>,
@@ -131,7 +132,7 @@ fn measured(
     args.classifier.iter().map(scored).collect()
 }
 
-/// A classifier, and what was chosen for it.
+/// Fits a classifier, and returns it with the chosen settings and the scores of all candidates.
 fn fitted<'a>(
     patches: &'a TrainPatches<'a>,
     kind: Kind,
@@ -162,7 +163,7 @@ fn fitted<'a>(
     Ok((segmenter, chosen))
 }
 
-/// One record per classifier.
+/// Creates a record for each classifier.
 fn both(
     args: &PatchArgs,
     about: &About<'_>,

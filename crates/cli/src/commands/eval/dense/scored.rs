@@ -1,4 +1,4 @@
-//! Scores of a segmentation, and how they become a record.
+//! Scores of a segmentation, and their conversion to a record.
 
 use data::loader::BrokenImage;
 use eval::record::Record;
@@ -15,23 +15,23 @@ use crate::failure::Result;
 
 use super::subject::{DenseSets, DenseSubject};
 
-/// Images in a picture of predictions.
+/// Number of images in a picture of predictions.
 const SHOWN: usize = 4;
 
 /// Scores of one network.
 pub struct Scored {
     pub score: SegmentationScore,
-    /// Number of images learned from, and of images scored.
+    /// Numbers of images that were trained on and scored.
     pub images: [usize; 2],
     /// Sentences about images that were skipped.
     pub notes: Vec<String>,
     /// What the protocol chose, by name.
     pub chosen: Vec<(&'static str, Value)>,
-    /// Images for a picture, if one was asked for.
+    /// Images for a picture, if one was requested.
     pub shown: Vec<Shown>,
 }
 
-/// Says which images were skipped, if any were; also on the console.
+/// Prints which images were skipped, and returns a sentence about them; `None` if there are none.
 pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     name_skipped(role, broken);
     let first = broken.first()?;
@@ -41,10 +41,10 @@ pub fn skipped(role: &str, broken: &[BrokenImage]) -> Option<String> {
     ))
 }
 
-/// A score, the number of images, what was skipped, and images for a picture.
+/// A score, the number of images, a sentence about skipped images, and images for a picture.
 type OnTestSet = (SegmentationScore, usize, Option<String>, Vec<Shown>);
 
-/// Scores a segmenter on the test set; with `picture`, its first predictions are kept.
+/// Scores a segmenter on the test set. If `picture` is set, returns the first predictions as well.
 pub fn score(
     segmenter: &dyn Segmenter,
     test: &DenseData<'_>,
@@ -67,7 +67,7 @@ pub fn score(
     Ok((evaluated.confusion.score()?, evaluated.images, skipped, shown))
 }
 
-/// What a record is about.
+/// The network and the images that a record is about.
 pub struct About<'a> {
     pub subject: &'a DenseSubject,
     pub opened: &'a Opened,
@@ -75,8 +75,8 @@ pub struct About<'a> {
 }
 
 impl About<'_> {
-    /// Adds predictions of this network to the picture, if one was asked for. `name` tells them from others of the same
-    /// network.
+    /// Adds predictions of this network to the picture, if one was requested. `name` is appended to
+    /// the label, to tell several rows of a network apart.
     pub fn draw(&self, sheet: &mut Sheet, name: &str, scored: &Scored) -> Result<()> {
         let Some(file) = &self.subject.picture else { return Ok(()) };
         let label = format!("{}{name}", self.opened.path.display());
@@ -85,7 +85,7 @@ impl About<'_> {
     }
 }
 
-/// A record of the scores of a network and of the same network untrained.
+/// Creates a record of the scores of a network and of the same network untrained.
 pub fn record(
     protocol: &str,
     about: &About<'_>,

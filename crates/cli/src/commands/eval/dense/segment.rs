@@ -1,4 +1,4 @@
-//! `simdino eval segment`: linear segmentation.
+//! `simdino eval segment`: semantic segmentation with a linear head.
 
 use std::num::NonZeroUsize;
 
@@ -16,15 +16,15 @@ use crate::failure::Result;
 use super::scored::{About, Scored, record, score, skipped};
 use super::subject::{DenseSets, DenseSubject};
 
-/// Most memory for cached features, in GB.
+/// Default memory limit for cached features, in GB.
 const CACHE_GB: f64 = 8.0;
 
-/// What `eval segment` takes.
+/// Arguments of `simdino eval segment`.
 #[derive(Debug, clap::Args)]
 pub struct SegmentArgs {
     #[command(flatten)]
     subject: DenseSubject,
-    /// Published recipe that all other values are from
+    /// Published recipe, which provides the defaults of the other options
     #[arg(long, value_enum, default_value = "dinov3")]
     recipe: Named,
     /// Iterations of training; the warm-up keeps its share of them
@@ -36,13 +36,13 @@ pub struct SegmentArgs {
     /// Images per iteration; by default that of the recipe
     #[arg(long)]
     batch: Option<NonZeroUsize>,
-    /// Pixels from one window of the test to the next; by default two thirds of the crop
+    /// Distance from one test window to the next, in pixels; by default two thirds of the crop
     #[arg(long)]
     stride: Option<u32>,
     /// Compute the features of the training images once, without augmentation: for short runs
     #[arg(long)]
     cached: bool,
-    /// Most memory for cached features, in GB
+    /// Memory limit for cached features, in GB
     #[arg(long, default_value_t = CACHE_GB)]
     cache_gb: f64,
 }
@@ -72,7 +72,8 @@ impl ValueEnum for Named {
 }
 
 impl SegmentArgs {
-    /// The default recipe with fewer iterations, on features that are computed once.
+    /// Returns the arguments for the default recipe with `iterations` iterations, on features that
+    /// are computed only once.
     pub fn shortened(subject: DenseSubject, iterations: u64) -> Self {
         Self {
             subject,
@@ -122,7 +123,7 @@ pub fn measure(args: &SegmentArgs, opened: &Opened, sheet: &mut Sheet) -> Result
     Measured::of(record)
 }
 
-/// The values of the recipe that were not typed.
+/// Applies the values from the command line to the config of the recipe.
 fn overridden(
     args: &SegmentArgs,
     config: LinearConfig,
@@ -140,7 +141,7 @@ fn overridden(
     config
 }
 
-/// What is the same for both networks.
+/// Everything that the trained and the untrained network share.
 struct Task<'a> {
     args: &'a SegmentArgs,
     opened: &'a Opened,
@@ -171,7 +172,8 @@ impl Task<'_> {
         Ok(Scored { score, images: [report.images, images], notes, chosen: Vec::new(), shown })
     }
 
-    /// Where training is saved; nowhere for a weight file without a folder for results.
+    /// Returns the file that the state of the training is saved in; `None` if there is no folder
+    /// for results.
     fn state(
         &self,
         fingerprint: &str,

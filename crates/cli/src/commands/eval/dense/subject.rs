@@ -1,4 +1,5 @@
-//! What all dense evaluations take: networks, and two sets of images with labels.
+//! The input of all dense evaluations: networks, and two sets of images with a class for every
+//! pixel.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -53,16 +54,17 @@ pub struct DenseSubject {
     /// Side of the images, in pixels; by default that of the protocol
     #[arg(long, value_name = "N")]
     crop: Option<u32>,
-    /// Most images used of the first set; all if it is not given
+    /// Maximum number of images to learn from; all by default
     #[arg(long)]
     max_train: Option<NonZeroUsize>,
-    /// Most images used of the second set; all if it is not given
+    /// Maximum number of images to segment; all by default
     #[arg(long)]
     max_test: Option<NonZeroUsize>,
     /// Size at which masks are compared: `original`, or the side of a square in pixels
     #[arg(long, value_name = "SIZE")]
     mask_size: Option<Mask>,
-    /// PNG file for a picture of the first test images, their true classes, and the predictions of each network
+    /// PNG file for a picture of the first test images, their true classes, and the predictions of
+    /// each network
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
     /// Do not measure the same network untrained, which every number should be compared with
@@ -73,7 +75,7 @@ pub struct DenseSubject {
     pub seed: u64,
 }
 
-/// A [`MaskSize`] as it is typed.
+/// A [`MaskSize`] on the command line.
 #[derive(Debug, Clone, Copy)]
 struct Mask(MaskSize);
 
@@ -89,7 +91,7 @@ impl FromStr for Mask {
     }
 }
 
-/// Both sets.
+/// The images to learn from and those to segment.
 pub struct DenseSets {
     pub train: DenseSet,
     pub test: DenseSet,
@@ -98,7 +100,7 @@ pub struct DenseSets {
 }
 
 impl DenseImages {
-    /// Whether any folder was given.
+    /// Returns whether any folder was given.
     pub fn given(&self) -> bool {
         self.folders().iter().any(|(_, folder)| folder.is_some())
     }
@@ -112,10 +114,10 @@ impl DenseImages {
         ]
     }
 
-    /// Checks that all folders were given, and what their values mean.
+    /// Checks that all folders and the meaning of the label values are given.
     ///
     /// # Errors
-    /// Something is missing.
+    /// Returns an error if something is missing or a file cannot be read.
     pub fn check(&self) -> Result<()> {
         let missing = self.folders().map(|(name, folder)| folder.is_none().then_some(name));
         let missing: Vec<&str> = missing.into_iter().flatten().collect();
@@ -128,7 +130,7 @@ impl DenseImages {
         self.meaning.options().map(|_| ())
     }
 
-    /// Opens both sets, whose images have these pixels, and says what is left out.
+    /// Opens both sets with this pixel format, and prints what is left out.
     fn open(&self, pixels: &PixelFormat) -> Result<DenseSets> {
         self.check()?;
         let (options, meaning) = self.meaning.options()?;
@@ -150,7 +152,7 @@ impl DenseImages {
 }
 
 impl DenseSubject {
-    /// These networks and images, without a picture.
+    /// Creates the options from networks and images, without a picture.
     pub fn new(
         networks: Networks,
         images: DenseImages,
@@ -171,16 +173,17 @@ impl DenseSubject {
         }
     }
 
-    /// Opens both sets, as the network reads images, and says what is left out.
+    /// Opens both sets in the pixel format of the network, and prints what is left out.
     ///
     /// # Errors
-    /// The crop that was typed cannot be, or a set cannot be opened.
+    /// Returns an error if the given crop is not a multiple of the patch size or a set cannot be
+    /// opened.
     pub fn sets(&self, opened: &Opened) -> Result<DenseSets> {
         self.crop.map_or(Ok(()), |crop| whole_patches(crop, &opened.weights.model))?;
         self.images.open(&data_config(&opened.weights, "").pixels())
     }
 
-    /// Images to learn from, and to segment.
+    /// Returns both sets with their limits: the images to learn from, then those to segment.
     pub fn data<'a>(&self, sets: &'a DenseSets) -> [DenseData<'a>; 2] {
         let of = |set, limit: Option<NonZeroUsize>| DenseData {
             set,
@@ -190,7 +193,7 @@ impl DenseSubject {
         [of(&sets.train, self.max_train), of(&sets.test, self.max_test)]
     }
 
-    /// The network, with the patch tokens of these blocks.
+    /// Returns `backbone` as a network that outputs the patch tokens of the given blocks.
     pub fn network<'a>(
         &self,
         opened: &'a Opened,
@@ -203,12 +206,12 @@ impl DenseSubject {
         DenseNetwork { frozen, layers, class_token: false }
     }
 
-    /// The side that was typed as `--crop`.
+    /// Returns the value of `--crop`.
     pub fn crop(&self) -> Option<u32> {
         self.crop
     }
 
-    /// The size of masks that was typed, or else `usual`.
+    /// Returns the value of `--mask-size`, or `usual` if it is not given.
     pub fn mask(&self, usual: MaskSize) -> MaskSize {
         self.mask_size.map_or(usual, |mask| mask.0)
     }

@@ -1,4 +1,4 @@
-//! The images of MaskCut, and the objects that they show.
+//! The images for MaskCut, and the true objects in them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,23 +13,23 @@ use score::coco::{
 use crate::console::note;
 use crate::failure::{Failure, Result};
 
-/// The images, and what they show.
+/// The images, with their true objects if there is a ground truth.
 pub struct ImageSet {
     pub files: Vec<PathBuf>,
-    /// The images of `truth`, in the order of the files.
+    /// The entries of the images in `truth`, in the order of `files`.
     listed: Option<Vec<Image>>,
     pub truth: Option<GroundTruth>,
-    /// What is compared with the truth, by name: masks, if it has any, and boxes.
+    /// What is compared with the ground truth, by name: masks, if it has any, and boxes.
     pub kinds: Vec<(&'static str, Kind)>,
 }
 
 impl ImageSet {
-    /// The first `limit` images of `folder`, or of those that the ground truth names. Everything that can be checked
-    /// without a network is.
+    /// Opens the first `limit` images of `folder`, or of those that the ground truth lists. Checks
+    /// everything that can be checked without a network.
     ///
     /// # Errors
-    /// An image is missing or has another size than the ground truth says, or something of the ground truth cannot be
-    /// compared with.
+    /// Returns an error if an image is missing or its size differs from the ground truth, or if the
+    /// ground truth is unusable.
     pub fn open(folder: &Path, ground_truth: Option<&Path>, limit: Option<usize>) -> Result<Self> {
         let limit = limit.unwrap_or(usize::MAX);
         let Some(path) = ground_truth else {
@@ -68,7 +68,7 @@ impl ImageSet {
         Ok(Self { files, listed: Some(listed), truth: Some(truth), kinds })
     }
 
-    /// The images with their true masks, if there is a truth.
+    /// Returns the images with their true masks, if there is a ground truth.
     pub fn true_masks(&self, shown: &[Found]) -> Result<Option<Row>> {
         let (Some(truth), Some(listed)) = (&self.truth, &self.listed) else { return Ok(None) };
         let masks = |found: &Found| -> Result<Found> {
@@ -87,7 +87,10 @@ impl ImageSet {
         Ok(Some(mask_row("true objects", &found)))
     }
 
-    /// The entry of an image: that of the truth, or a new one.
+    /// Returns the entry of an image in the ground truth, or a new one if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if the size of the image differs from the ground truth.
     pub fn entry(&self, found: &Found) -> Result<Image> {
         let (width, height) = found.image.dimensions();
         let Some(listed) = &self.listed else {
@@ -104,7 +107,7 @@ impl ImageSet {
     }
 }
 
-/// Says how many images of the folder the ground truth does not list.
+/// Prints how many images of the folder the ground truth does not list, if any.
 fn say_unlisted(folder: &Path, truth: &Path, listed: usize) {
     let all = images_in(folder).map_or(0, |files| files.len());
     if all > listed {
@@ -117,8 +120,8 @@ fn say_unlisted(folder: &Path, truth: &Path, listed: usize) {
     }
 }
 
-/// Checks the size that the header of an image file states. One that stands on its side in the file has its sides the
-/// other way round there; what the header does not tell is checked when the image is read.
+/// Checks the size in the header of an image file. Width and height may be swapped, because Exif
+/// metadata may rotate the image. The exact size is checked when the image is read.
 fn check_header(file: &Path, image: &Image) -> Result<()> {
     let Ok((width, height)) = image::image_dimensions(file) else { return Ok(()) };
     let known = [(width, height), (height, width)];
@@ -137,19 +140,19 @@ fn other_size(file: &Path, image: &Image, (width, height): (u32, u32)) -> Failur
     ))
 }
 
-/// What can be compared with a ground truth: boxes, and masks if any object has one.
+/// Returns what can be compared with a ground truth: boxes, and masks if any object has one.
 fn comparable(truth: &GroundTruth) -> Result<Vec<(&'static str, Kind)>> {
     let masks = truth.annotations().iter().any(|one| one.segmentation.is_some());
     let masks = masks.then_some(("mask", Kind::Mask));
     let kinds: Vec<_> = masks.into_iter().chain([("box", Kind::Box)]).collect();
     for (_, kind) in &kinds {
-        // What is missing in the ground truth should not cost hours of work.
+        // Report a deficient ground truth before measuring, which may take hours.
         evaluate(truth, &Detections::new("no masks".to_owned(), Vec::new())?, &options(*kind))?;
     }
     Ok(kinds)
 }
 
-/// Options of a comparison in which classes do not count.
+/// Returns the options of a class-agnostic comparison.
 pub fn options(kind: Kind) -> Options {
     let mut options = Options::default();
     (options.kind, options.class_agnostic) = (kind, true);
