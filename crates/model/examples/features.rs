@@ -1,11 +1,11 @@
-//! Features of prepared images by a backbone of any weight file.
+//! Computes the features of preprocessed images with a backbone from any weight file.
 //!
 //! ```text
 //! cargo run -p simdino-model --example features -- WEIGHTS IMAGES OUT [offset|size|antialias]
 //! ```
 //!
 //! `IMAGES` is a safetensors file with `images` `[B, C, H, W]`, normalized, fp32; `OUT` gets `cls`
-//! `[B, D]`, `patches` `[B, N, D]` and, where there are any, `registers` `[B, R, D]`.
+//! `[B, D]`, `patches` `[B, N, D]`, and, if there are any, `registers` `[B, R, D]`.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,9 +1,11 @@
-//! How fast a backbone is, for `cargo xtask bench model`. The last line printed is JSON.
+//! Measures the speed of a backbone, for `cargo xtask bench model`. The last line printed is JSON.
 //!
 //! ```text
-//! speed step STEPS THREADS [N]  forward and backward of ViT-S/16, 8 images of 224 pixels; with N, only
-//!                               what enters each N blocks is kept (activation checkpointing)
-//! speed load FOLDER             a ViT-L from safetensors beside reading the file, both from the cache
+//! speed step STEPS THREADS [N]  forward and backward pass of ViT-S/16, 8 images of 224 pixels;
+//!                               with N, only the input of every N blocks is kept (activation
+//!                               checkpointing)
+//! speed load FOLDER             loading a ViT-L from safetensors, compared with reading the bytes
+//!                               of the file, both from the page cache
 //! ```
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Milliseconds of the fastest pass, and by how much it raised the most memory ever held.
+/// Prints the milliseconds of the fastest pass, and by how much the passes raised peak memory.
 fn step(steps: usize, threads: i32, checkpoint_blocks: i64) -> Result<(), Box<dyn Error>> {
     tch::set_num_threads(threads);
     let vars = nn::VarStore::new(Device::Cpu);
@@ -61,7 +63,7 @@ fn step(steps: usize, threads: i32, checkpoint_blocks: i64) -> Result<(), Box<dy
     Ok(())
 }
 
-/// Seconds of the fastest reading, as tensors and as bytes, taken in turns.
+/// Prints the seconds of the fastest read, as tensors and as bytes; the two alternate.
 fn load(folder: &Path) -> Result<(), Box<dyn Error>> {
     let path = folder.join("vit_large.safetensors");
     let vars = nn::VarStore::new(Device::Cpu);

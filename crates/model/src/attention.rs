@@ -20,11 +20,11 @@ pub(crate) struct Attention {
     qk_norm: bool,
 }
 
-/// Added to the mean square before taking the root.
+/// Added to the mean square before taking the square root.
 const QK_NORM_EPS: f64 = 1e-6;
 
 impl Attention {
-    /// Parameters `qkv` `[3 D, D]` and `proj` `[D, D]`, both with bias.
+    /// Creates the parameters `qkv` `[3 D, D]` and `proj` `[D, D]`, both with bias.
     pub(crate) fn new(path: &nn::Path, dim: i64, num_heads: i64, qk_norm: bool) -> Result<Self> {
         Ok(Self {
             qkv: init::linear(&(path / "qkv"), dim, 3 * dim)?,
@@ -34,28 +34,30 @@ impl Attention {
         })
     }
 
-    /// Returns its parameters.
+    /// Returns the parameters of both layers.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         [&self.qkv, &self.proj].into_iter().flat_map(of_linear)
     }
 
-    /// `[B, T, D]` to `[B, T, D]`.
+    /// Applies self-attention, `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         let [q, k, v] = self.project(x);
         self.proj.forward(&mix(&q, &k, &v))
     }
 
-    /// [`Self::forward`] with fused kernels, without the last bias; also returns that bias.
+    /// Computes [`Self::forward`] with fused kernels but without the last bias, which is returned
+    /// as well.
     pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
-        // The bias gets its gradient in the next step, because it is a sum over values that are
-        // written there.
+        // Detached, because `mix_fused` computes the gradient of the bias: it is a sum of values
+        // that are written there anyway.
         let added = self.qkv.bs.as_ref().map(Tensor::detach);
         let qkv = fused::linear(x, &self.qkv.ws, added.as_ref())?; // [B, T, D] -> [B, T, 3 D]
         let mixed = self.mix_fused(&qkv)?;
         Ok((fused::linear(&mixed, &self.proj.ws, None)?, self.proj.bs.as_ref()))
     }
 
-    /// Attention of a projection `[B, T, 3 D]`: `[B, T, D]`.
+    /// Computes attention from the projection to queries, keys, and values, `[B, T, 3 D]` to
+    /// `[B, T, D]`.
     fn mix_fused(&self, qkv: &Tensor) -> Result<Tensor> {
         let (bias, size) = (self.qkv.bs.as_ref(), qkv.size());
         let head_dim = size[2] / (3 * self.num_heads);
@@ -81,8 +83,8 @@ impl Attention {
         self.proj.forward(&attend_one(&q, &self.normed(k), &v))
     }
 
-    /// Attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. In fp32, or fp64 if the
-    /// network is.
+    /// Computes attention maps, `[B, T, D]` to `[B, H, T, T]`; each row sums to 1. The result is
+    /// in fp32, or in fp64 if the network is.
     pub(crate) fn maps(&self, x: &Tensor) -> Tensor {
         let [q, k, _] = self.project(x);
         let scale = (q.size()[3] as f64).powf(-0.5);
@@ -90,15 +92,15 @@ impl Attention {
         scores.softmax(-1, working_kind(x))
     }
 
-    /// Queries, keys, and values, each `[B, H, T, D/H]`; without a norm, they are views of one
-    /// product.
+    /// Computes queries, keys, and values, each `[B, H, T, D/H]`. Unless `qk_norm` is set, they
+    /// are views of one product.
     pub(crate) fn project(&self, x: &Tensor) -> [Tensor; 3] {
         let mut heads = self.heads(&self.qkv.forward(x), 3);
         let (v, k, q) = (heads.remove(2), heads.remove(1), heads.remove(0));
         [self.normed(q), self.normed(k), v]
     }
 
-    /// Divides each head's vector by its root mean square, if enabled. `[B, H, T, D/H]`
+    /// Divides each head's vector by its root mean square if `qk_norm` is set, `[B, H, T, D/H]`.
     fn normed(&self, x: Tensor) -> Tensor {
         if !self.qk_norm {
             return x;
@@ -120,7 +122,7 @@ impl Attention {
     }
 }
 
-/// Attention of `q` over `k` and `v`, each `[B, H, T, D/H]`: `[B, T, D]`.
+/// Computes the attention of `q` over `k` and `v`, each `[B, H, T, D/H]`: `[B, T, D]`.
 fn mix(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     if computed_here(&[q, k, v])
         && let Ok(mixed) = torch_ext::cpu_attention(q, k, v)
@@ -140,24 +142,28 @@ fn computed_here(parts: &[&Tensor; 3]) -> bool {
     parts.iter().all(suits) && torch_ext::has_cpu_attention()
 }
 
-/// Attention of one query `[B, H, 1, D/H]` over `k` and `v` `[B, H, T, D/H]`: `[B, 1, D]`.
+/// Computes the attention of one query `[B, H, 1, D/H]` over `k` and `v` `[B, H, T, D/H]`:
+/// `[B, 1, D]`.
 ///
-/// As precise as the fused kernels of [`mix`]: scores and softmax are in fp32 (fp64 if the network
-/// is), even under autocast; probabilities are multiplied with `v` in its own type.
+/// This is as precise as the fused kernels of [`mix`]: scores and softmax are in fp32 (fp64 if the
+/// network is), even under autocast; probabilities are multiplied by `v` in its own type.
 ///
-/// Two batched products on every device. A fused kernel gains nothing with a single query, and
-/// support for a single query with gradients has changed between releases of the GPU kernels. The
-/// query of each head is placed in its own row between zeros, so that the products use keys and
-/// values in the layout of the projection, `[B, T, D]`, without copies.
+/// It consists of two batched products on every device. A fused kernel gains nothing with a single
+/// query, and support for a single query with gradients has changed between releases of the GPU
+/// kernels. The query of each head gets its own row, which is zero in the columns of the other
+/// heads, so that the products read keys and values in the layout of the projection, `[B, T, D]`,
+/// without copies.
 fn attend_one(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     let kind = working_kind(q);
     let side_by_side = |x: &Tensor| x.transpose(1, 2).flatten(2, 3); // [B, H, T, D/H] -> [B, T, D]
     let scale = (q.size()[3] as f64).powf(-0.5);
     without_autocast(q.device(), || {
         let q = q.squeeze_dim(2).to_kind(kind) * scale; // -> [B, H, D/H]
-        let rows = q.transpose(1, 2).diag_embed(0, 1, 2).flatten(2, 3); // -> [B, H, H, D/H] -> [B, H, D]
+        // [B, D/H, H] -> [B, H, H, D/H] -> [B, H, D]
+        let rows = q.transpose(1, 2).diag_embed(0, 1, 2).flatten(2, 3);
         let scores = rows.bmm(&side_by_side(k).to_kind(kind).transpose(1, 2)); // -> [B, H, T]
-        let mixed = scores.softmax(-1, kind).to_kind(v.kind()).bmm(&side_by_side(v)); // -> [B, H, D]
+        // -> [B, H, D]
+        let mixed = scores.softmax(-1, kind).to_kind(v.kind()).bmm(&side_by_side(v));
         let (size, heads) = (q.size(), q.size()[1]);
         let own = mixed.view([size[0], heads, heads, size[2]]).diagonal(0, 1, 2); // -> [B, D/H, H]
         own.transpose(1, 2).flatten(1, 2).unsqueeze(1) // -> [B, 1, D]
@@ -168,14 +174,15 @@ fn attend_one(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 mod tests {
     use super::*;
 
-    /// A query of one token, and keys and values as the projection lays them, `[B, T, 2 D]`.
+    /// Returns the query of one token, `[B, 1, D]`, and keys and values in the layout of the
+    /// projection, `[B, T, 2 D]`.
     fn inputs(tokens: i64, kind: Kind, size: f64) -> [Tensor; 2] {
         tch::manual_seed(tokens);
         [[3, 1, 96], [3, tokens, 192]]
             .map(|shape| (Tensor::randn(shape, (Kind::Float, Device::Cpu)) * size).to_kind(kind))
     }
 
-    /// Output and both gradients of attention with 4 heads, in fp64.
+    /// Returns the output of attention with 4 heads and the gradients of both inputs, as fp64.
     fn computed(
         inputs: &[Tensor; 2],
         kind: Kind,
@@ -219,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Scores of 30 and more, where rounding them to bf16 would move probabilities by a tenth.
+    /// With scores of 30 and more, rounding them to bf16 would change probabilities by a tenth.
     #[test]
     fn scores_are_not_rounded_to_the_type_of_the_network() {
         let inputs = inputs(65, Kind::BFloat16, 3.0);

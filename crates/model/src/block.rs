@@ -29,7 +29,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Parameters `norm1`, `attn`, `ls1`, `norm2`, `mlp`, `ls2` of block `index`.
+    /// Creates the parameters `norm1`, `attn`, `ls1`, `norm2`, `mlp`, and `ls2` of block `index`.
     pub(crate) fn new(path: &nn::Path, config: &ModelConfig, index: i64) -> Result<Self> {
         let dim = config.arch.dimensions().embed_dim;
         Ok(Self {
@@ -45,7 +45,7 @@ impl Block {
         })
     }
 
-    /// Returns its parameters.
+    /// Returns all parameters of the block.
     pub(crate) fn parameters(&self) -> Vec<Tensor> {
         let norms = [&self.norm1, &self.norm2];
         let norms = norms.into_iter().flat_map(|norm| norm.ws.iter().chain(&norm.bs));
@@ -54,32 +54,31 @@ impl Block {
         norms.chain(attn).chain(mlp).map(Tensor::shallow_clone).collect()
     }
 
-    /// `[B, T, D]` to `[B, T, D]`.
+    /// Applies the block, `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let attend = |x: &Tensor| self.ls1.forward(self.attn.forward(&self.norm1.forward(x)));
         let x = self.drop_path.add(x, x, mode, attend);
         self.feed_forward(&x, mode)
     }
 
-    /// Computes only the class token of [`Self::forward`], `[B, T, D]` to `[B, 1, D]`. Used for
-    /// the last block: nothing reads the other tokens there, so their queries and MLP are not
-    /// computed.
+    /// Computes only the class token of [`Self::forward`], `[B, T, D]` to `[B, 1, D]`. The last
+    /// block uses this if nothing reads the other tokens: their queries and MLP are skipped.
     pub(crate) fn forward_cls(&self, x: &Tensor, mode: Mode) -> Tensor {
         let attend = |x: &Tensor| self.ls1.forward(self.attn.forward_cls(&self.norm1.forward(x)));
         let x = self.drop_path.add(&x.narrow(1, 0, 1), x, mode, attend); // [B, T, D] -> [B, 1, D]
         self.feed_forward(&x, mode)
     }
 
-    /// Whether this block can use fused kernels, see [`torch_ext::fused`], for tokens `x` and
-    /// activations of `kind`.
+    /// Returns whether this block can use the kernels of [`torch_ext::fused`] for tokens `x` and
+    /// activations of type `kind`.
     pub(crate) fn is_fusible(&self, x: &Tensor, kind: Kind) -> bool {
         let normal = self.norms().iter().all(Option::is_some);
         let streams = [Kind::Float, Kind::BFloat16];
         kind == Kind::BFloat16 && streams.contains(&x.kind()) && normal
     }
 
-    /// [`Self::forward`] for tokens whose last branch has not been added yet; the result has a
-    /// pending branch, too.
+    /// Computes [`Self::forward`] for tokens whose last branch may still be pending; the MLP
+    /// branch of the result is pending, too.
     pub(crate) fn forward_fused(&self, stream: Stream, plan: &FusedPlan) -> Result<Stream> {
         let [Some(norm1), Some(norm2)] = self.norms() else {
             return Ok(Stream::from(self.forward(&stream.added(), plan.mode)));
@@ -93,7 +92,8 @@ impl Block {
         Ok(stream.with(branch(fed, &self.ls2, &mlp)))
     }
 
-    /// [`Self::forward_cls`] for tokens whose last branch has not been added yet: `[B, 1, D]`.
+    /// Computes [`Self::forward_cls`] for tokens whose last branch may still be pending,
+    /// `[B, 1, D]`.
     pub(crate) fn forward_cls_fused(&self, stream: Stream, plan: &FusedPlan) -> Result<Tensor> {
         let [Some(norm1), Some(_)] = self.norms() else {
             return Ok(self.forward_cls(&stream.added(), plan.mode));
@@ -106,7 +106,7 @@ impl Block {
         Ok(self.feed_forward(&x, plan.mode))
     }
 
-    /// Weights of both norms, if they have any.
+    /// Returns the weights of both norms; `None` for a norm without weights.
     fn norms(&self) -> [Option<Norm<'_>>; 2] {
         [&self.norm1, &self.norm2].map(|norm| {
             let (weight, shift) = (norm.ws.as_ref()?, norm.bs.as_ref()?);
@@ -114,17 +114,17 @@ impl Block {
         })
     }
 
-    /// Stochastic depth of attention and MLP.
+    /// Returns the stochastic depth of the attention branch and the MLP branch.
     fn draws(&self, plan: &FusedPlan) -> [BranchDraw; 2] {
         plan.draws.get(self.index as usize).cloned().unwrap_or_default()
     }
 
-    /// Queries, keys, and values of this block, `[B, T, D]` to three of `[B, H, T, D/H]`.
+    /// Computes queries, keys, and values, `[B, T, D]` to three of `[B, H, T, D/H]`.
     pub(crate) fn qkv(&self, x: &Tensor) -> [Tensor; 3] {
         self.attn.project(&self.norm1.forward(x))
     }
 
-    /// Attention maps of this block, `[B, T, D]` to `[B, H, T, T]`.
+    /// Computes attention maps, `[B, T, D]` to `[B, H, T, T]`.
     pub(crate) fn attention_maps(&self, x: &Tensor) -> Tensor {
         self.attn.maps(&self.norm1.forward(x))
     }
@@ -167,12 +167,13 @@ mod tests {
         vec![plain, scaled, swiglu]
     }
 
-    /// The sum of a fixed function of the output, and the gradients of input and parameters.
+    /// Returns the output of `f`, and the gradients of a fixed weighted sum of it with respect to
+    /// the input and the parameters, which are ordered by name.
     fn computed(
         (vars, block): &(nn::VarStore, Block),
         f: impl Fn(&Block, Stream) -> Tensor,
     ) -> Vec<Tensor> {
-        // Not random: other tests of this program draw from the same generator meanwhile.
+        // Not random, because tests that run in parallel draw from the same global generator.
         let x = Tensor::arange(6 * 5 * 128, (Kind::Float, Device::Cpu)).square() * 0.37;
         let x = (x.sin() * 1.4).view([6, 5, 128]).set_requires_grad(true);
         let out = f(block, Stream::from(x.shallow_clone()));
@@ -222,7 +223,7 @@ mod tests {
                 let fused = |block: &Block, x| block.forward_fused(x, &plan).unwrap();
                 let ours = computed(&made, |block, x| fused(block, x).added());
                 assert_same(&ours, &eager, &what);
-                // Two blocks, so that a branch reaches the next norm.
+                // Applies the block twice, so that a pending branch reaches the next norm.
                 let eager = computed(&made, |block, x| {
                     block.forward_cls(&block.forward(&x.added(), mode), mode)
                 });
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn branches_of_dropped_images_are_left_out_and_the_others_scaled() {
-        // Of six images, a keep rate of 0.6 keeps three as a share of the batch.
+        // `Batch` keeps floor(6 * 0.6) = 3 of the 6 images, so it scales their branches by 2.
         for (form, scale) in [(DropPathForm::Image, 1.0 / 0.6), (DropPathForm::Batch, 2.0)] {
             let config = ModelConfig {
                 arch: Arch::VitNano,
@@ -250,7 +251,7 @@ mod tests {
             let x = Tensor::randn([6, 5, 128], (Kind::Float, Device::Cpu));
             tch::manual_seed(1);
             let draws = drop_path::draw_all(&config, 6, Mode::Train, Device::Cpu);
-            // Of block 1: attention kept, dropped, both, ...
+            // Factor of each image in block 1; 0 if its branch is dropped.
             let [attention, mlp] = draws[1].each_ref().map(factors);
             let plan = FusedPlan { kind: Kind::Float, mode: Mode::Train, draws };
             let stream = Stream::from(x.shallow_clone());
@@ -269,14 +270,14 @@ mod tests {
             assert!(error.double_value(&[]) < 1e-5, "{error:?}, {drawn}");
 
             let stream = Stream::from(x.shallow_clone());
-            let cls = block.forward_cls_fused(stream, &plan).unwrap(); // its MLP draws anew
+            let cls = block.forward_cls_fused(stream, &plan).unwrap(); // the MLP draws again
             assert_eq!(cls.size(), [6, 1, 128]);
             let same = |image: i64| cls.get(image) == x.get(image).narrow(0, 0, 1);
             assert!((0..6).all(|i| attention[i] == 0.0 || !same(i as i64)), "{drawn}");
         }
     }
 
-    /// Factor of each image of a batch, 0 for those that are not chosen.
+    /// Returns the factor of each image of a batch, 0 for images whose branch is dropped.
     fn factors(draw: &BranchDraw) -> Vec<f32> {
         let all = draw.factor().unwrap();
         let factors = match draw.subset() {

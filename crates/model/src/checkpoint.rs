@@ -8,7 +8,7 @@ use crate::block::Block;
 use crate::error::Result;
 use crate::tokens::Mode;
 
-/// A block that the backward pass also uses, on a GPU from a libtorch thread.
+/// A block that is shared with the backward pass, which for a GPU runs in a libtorch thread.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBlock(Arc<Mutex<Block>>);
 

@@ -190,9 +190,9 @@ pub struct ModelConfig {
     pub pos_interpolation: PosInterpolation,
     /// Standard deviation of the initial class and register tokens. 0.02 in DINO, 1e-6 in DINOv2.
     pub token_std: f64,
-    /// Activation checkpointing: keep only the input of every this many blocks, and compute the rest
-    /// again in the backward pass. It saves memory and takes about a third more time. If it is
-    /// absent, all activations are kept.
+    /// Activation checkpointing: keep only the input of each group of this many blocks, and
+    /// recompute the rest in the backward pass. It saves memory and takes about a third more time.
+    /// If it is absent, all activations are kept.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     #[cfg_attr(feature = "schema", schemars(extend("x-on-resume" = "may change")))]
     #[serde(deserialize_with = "none_if_zero")]
@@ -202,7 +202,7 @@ pub struct ModelConfig {
     pub residual_precision: ResidualPrecision,
 }
 
-/// Weight files of simdino 0.1 state 0 where nothing is meant.
+/// Reads 0 as `None`: weight files of simdino 0.1 store 0 if no blocks are checkpointed.
 fn none_if_zero<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
     Ok(Option::deserialize(value)?.filter(|&blocks| blocks != 0))
 }

@@ -19,7 +19,7 @@ pub(crate) struct DropPath {
 }
 
 impl DropPath {
-    /// Drops a branch with probability `rate` (0 to below 1).
+    /// Creates a drop path that drops a branch with probability `rate`, in `[0, 1)`.
     pub(crate) fn new(rate: f64, form: DropPathForm) -> Self {
         Self { keep: 1.0 - rate, form }
     }
@@ -72,19 +72,19 @@ impl DropPath {
         }
     }
 
-    /// Number of images of a batch whose branch is computed with [`DropPathForm::Batch`].
+    /// Returns the number of images of a batch whose branch [`DropPathForm::Batch`] computes.
     fn kept(self, batch: i64) -> i64 {
         ((batch as f64 * self.keep) as i64).max(1)
     }
 
-    /// Per image, 0 or `1 / keep`, `[B]`: `floor(keep + U) / keep`. In fp32, because `keep + U`
-    /// would round to a biased rate in bf16.
+    /// Returns 0 or `1 / keep` for each image, `floor(keep + U) / keep`, `[B]`. In fp32, because
+    /// in bf16 the rounding of `keep + U` would bias the rate.
     fn factors(self, draws: &Tensor) -> Tensor {
         (draws + self.keep).floor_() / self.keep
     }
 }
 
-/// What stochastic depth does to a branch of one block; by default nothing.
+/// What stochastic depth does to one branch of a block; by default, nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BranchDraw(Option<Drawn>);
 
@@ -122,9 +122,9 @@ impl BranchDraw {
     }
 }
 
-/// Draws stochastic depth for the two branches of each block. All are drawn together in a few
-/// operations, because one by one they take hundreds of small launches on a GPU. The draws differ
-/// from those of [`DropPath::add`], but have the same distribution.
+/// Draws stochastic depth for the two branches of each block. All blocks are drawn together in a
+/// few operations, because drawing one by one takes hundreds of small kernel launches on a GPU.
+/// The draws differ from those of [`DropPath::add`] but have the same distribution.
 pub(crate) fn draw_all(
     config: &ModelConfig,
     batch: i64,
@@ -142,7 +142,7 @@ pub(crate) fn draw_all(
     }
 }
 
-/// [`draw_all`] with [`DropPathForm::Image`], from draws `[depth, 2, B]`.
+/// Computes [`draw_all`] with [`DropPathForm::Image`] from uniform numbers `[depth, 2, B]`.
 fn factors_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> {
     let (depth, last) = (config.arch.dimensions().depth, 1.0 - config.drop_path_rate);
     let options = (Kind::Float, draws.device());
@@ -160,7 +160,7 @@ fn factors_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> 
     (0..depth).map(|block| [of(block, 0), of(block, 1)]).collect()
 }
 
-/// [`draw_all`] with [`DropPathForm::Batch`], from draws `[depth, 2, B]`.
+/// Computes [`draw_all`] with [`DropPathForm::Batch`] from uniform numbers `[depth, 2, B]`.
 fn subsets_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> {
     let (depth, batch) = (config.arch.dimensions().depth, draws.size()[2]);
     let drop_paths: Vec<_> = (0..depth).map(|block| DropPath::of_block(config, block)).collect();
@@ -177,13 +177,14 @@ fn subsets_of_all(config: &ModelConfig, draws: &Tensor) -> Vec<[BranchDraw; 2]> 
     drop_paths.iter().map(of_block).collect()
 }
 
-/// Uniform numbers in [0, 1) for each image, `[.., B]`.
+/// Draws uniform numbers in `[0, 1)`, `[before.., B]`. For a part of a larger batch, numbers are
+/// drawn for the whole batch, so that they do not depend on how it is divided.
 fn draws(before: &[i64], batch: i64, mode: Mode, device: Device) -> Tensor {
     let options = (Kind::Float, device);
     let shape = |last: &[i64]| [before, last].concat();
     match mode {
         Mode::TrainPart(ImageRange { first, count, of }) => {
-            let all = Tensor::rand(shape(&[batch / count, of]), options); // [.., V, images of the whole]
+            let all = Tensor::rand(shape(&[batch / count, of]), options); // [.., V, whole batch]
             all.narrow(-1, first, count).reshape(shape(&[batch]))
         }
         Mode::Train | Mode::Eval => Tensor::rand(shape(&[batch]), options),

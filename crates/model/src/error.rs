@@ -143,7 +143,7 @@ pub enum Error {
         /// The key prefixes of the networks that were found.
         found: String,
     },
-    /// A network has tensors that simdino does not compute.
+    /// A network has tensors that have no place in the model of simdino.
     #[error(
         "{}: the network has tensors without a place in this model: {names}{hint}; its features \
          would be wrong. If they are to be left out, `simdino import --ignore-unused` does that",

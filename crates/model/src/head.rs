@@ -1,4 +1,5 @@
-//! The projection heads: unit rows for SimDINO, scores of prototypes for DINO and DINOv2.
+//! The projection head, which outputs unit rows for SimDINO and scores of prototypes for DINO and
+//! DINOv2.
 
 use tch::nn::{Module, ModuleT};
 use tch::{Kind, Tensor, nn};
@@ -15,9 +16,9 @@ const NORM_EPS: f64 = 1e-12;
 ///
 /// # Source
 /// `DINOHead` of SimDINO (vision_transformer.py at 8149fc4), which ends with the unit rows; of DINO
-/// (at 7c446df), which has prototypes. Keys are the reference's indices of
-/// an `nn.Sequential`: `mlp.0`, `mlp.2`, `mlp.4`; with batch norm `mlp.0`, `mlp.1`, `mlp.3`,
-/// `mlp.4`, `mlp.6`; with a single layer plain `mlp`.
+/// (at 7c446df), which has prototypes. Keys are those of the reference's `nn.Sequential`: `mlp.0`,
+/// `mlp.2`, `mlp.4`; with batch norm, `mlp.0`, `mlp.1`, `mlp.3`, `mlp.4`, `mlp.6`; with a single
+/// layer, plain `mlp`.
 ///
 /// # Deviations
 /// Batch norm always uses the statistics of its input batch, like the reference, whose teacher
@@ -68,8 +69,8 @@ impl ProjectionHead {
         Ok(Self { hidden, last, prototypes, in_dim })
     }
 
-    /// Computes unit rows, `[.., D]` to `[.., d]`, in fp32 regardless of autocast; with
-    /// prototypes, it returns their scores, `[.., K]`.
+    /// Computes unit rows, `[.., D]` to `[.., d]`, or, with prototypes, their scores, `[.., K]`.
+    /// Rows are normalized in fp32 regardless of autocast.
     ///
     /// # Errors
     /// Returns an error if the last dimension is not the width that the head was created for.
@@ -106,7 +107,7 @@ impl Prototypes {
         Ok(Some(Self { weight_g, weight_v }))
     }
 
-    /// `[.., d]` to `[.., K]`.
+    /// Computes the scores of unit rows, `[.., d]` to `[.., K]`.
     fn scores(&self, rows: &Tensor) -> Tensor {
         let norm = self.weight_v.norm_scalaropt_dim(2.0, [1].as_slice(), true); // [K, 1]
         let weight = &self.weight_v * (&self.weight_g / norm); // [K, d]

@@ -20,7 +20,7 @@ fn empty(dims: &[i64]) -> Result<Tensor> {
     Ok(Tensor::f_empty(dims, (Kind::Float, Device::Cpu))?)
 }
 
-/// A parameter with normal values of standard deviation 0.02, truncated at +-2.
+/// Creates a parameter with normal values of standard deviation 0.02, truncated at +-2.
 ///
 /// # Deviations
 /// The reference samples by inverting the error function, which turns a uniform draw of exactly -1
@@ -31,41 +31,41 @@ pub(crate) fn trunc_normal(path: &nn::Path, name: &str, dims: &[i64]) -> Result<
     Ok(register(path, name, value))
 }
 
-/// A parameter with normal values of standard deviation `std`, not truncated.
+/// Creates a parameter with normal values of standard deviation `std`, not truncated.
 pub(crate) fn normal(path: &nn::Path, name: &str, dims: &[i64], std: f64) -> Result<Tensor> {
     Ok(register(path, name, empty(dims)?.f_normal_(0.0, std)?))
 }
 
-/// A value that is saved and loaded like a parameter but not trained.
+/// Creates a constant tensor that is saved and loaded like a parameter but not trained.
 pub(crate) fn frozen(path: &nn::Path, name: &str, dims: &[i64], value: f64) -> Result<Tensor> {
     let value = Tensor::f_full(dims, value, (Kind::Float, Device::Cpu))?;
     Ok(path.add(name, value.to_device(path.device()).to_kind(path.kind()), false))
 }
 
-/// A parameter with a constant value.
+/// Creates a parameter with a constant value.
 pub(crate) fn constant(path: &nn::Path, name: &str, dims: &[i64], value: f64) -> Result<Tensor> {
     Ok(register(path, name, Tensor::f_full(dims, value, (Kind::Float, Device::Cpu))?))
 }
 
-/// A parameter with uniform values in `[-bound, bound]`.
+/// Creates a parameter with uniform values in `[-bound, bound]`.
 pub(crate) fn uniform(path: &nn::Path, name: &str, dims: &[i64], bound: f64) -> Result<Tensor> {
     Ok(register(path, name, empty(dims)?.f_uniform_(-bound, bound)?))
 }
 
-/// Linear layer: truncated normal weight, zero bias.
+/// Creates a linear layer with a truncated normal weight and zero bias.
 pub(crate) fn linear(path: &nn::Path, in_dim: i64, out_dim: i64) -> Result<nn::Linear> {
     let ws = trunc_normal(path, "weight", &[out_dim, in_dim])?;
     let bs = Some(constant(path, "bias", &[out_dim], 0.0)?);
     Ok(nn::Linear { ws, bs })
 }
 
-/// Layer norm over the last dimension: weight 1, bias 0.
+/// Creates a layer norm over the last dimension with weight 1 and bias 0.
 pub(crate) fn layer_norm(path: &nn::Path, dim: i64, eps: f64) -> nn::LayerNorm {
     let config = nn::LayerNormConfig { eps, ..Default::default() };
     nn::layer_norm(path, vec![dim], config)
 }
 
-/// Parameters of a linear layer.
+/// Returns the parameters of a linear layer.
 pub(crate) fn of_linear(layer: &nn::Linear) -> impl Iterator<Item = &Tensor> {
     std::iter::once(&layer.ws).chain(&layer.bs)
 }

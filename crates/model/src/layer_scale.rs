@@ -19,17 +19,17 @@ impl LayerScale {
         Ok(Self(gamma.transpose()?))
     }
 
-    /// Returns its parameter, if it has one.
+    /// Returns `gamma` as an iterator over parameters; empty if disabled.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.0.iter()
     }
 
-    /// Returns its factors `[D]`, if it has any.
+    /// Returns the factors `[D]`, if enabled.
     pub(crate) fn gamma(&self) -> Option<&Tensor> {
         self.0.as_ref()
     }
 
-    /// `[.., D]` to `[.., D]`.
+    /// Scales `x` `[.., D]` by the factors, if enabled.
     pub(crate) fn forward(&self, x: Tensor) -> Tensor {
         match &self.0 {
             Some(gamma) => x * gamma,

@@ -8,7 +8,7 @@ use crate::config::Ffn;
 use crate::error::Result;
 use crate::init::{self, of_linear};
 
-/// The feed-forward network, of either kind.
+/// A feed-forward network of either kind.
 #[derive(Debug)]
 pub(crate) enum FeedForward {
     /// Two linear layers, `fc1` `[hidden, D]` and `fc2` `[D, hidden]`, with the exact (error
@@ -20,7 +20,7 @@ pub(crate) enum FeedForward {
 }
 
 impl FeedForward {
-    /// Parameters under `path`, all with bias.
+    /// Creates the parameters under `path`; both layers have a bias.
     pub(crate) fn new(path: &nn::Path, kind: Ffn, dim: i64, hidden: i64) -> Result<Self> {
         let linear = |name: &str, from, to| init::linear(&(path / name), from, to);
         Ok(match kind {
@@ -34,7 +34,7 @@ impl FeedForward {
         })
     }
 
-    /// Returns its parameters.
+    /// Returns all parameters of the network.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         let layers = match self {
             Self::Mlp { fc1, fc2 } => [fc1, fc2],
@@ -43,7 +43,7 @@ impl FeedForward {
         layers.into_iter().flat_map(of_linear)
     }
 
-    /// `[B, T, D]` to `[B, T, D]`.
+    /// Applies the network, `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Self::Mlp { fc1, fc2 } => {
@@ -57,7 +57,8 @@ impl FeedForward {
         }
     }
 
-    /// [`Self::forward`] with fused kernels, without the last bias; also returns that bias.
+    /// Computes [`Self::forward`] with fused kernels but without the last bias, which is returned
+    /// as well.
     pub(crate) fn forward_fused(&self, x: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
         let dim = x.size()[2];
         let (hidden, last) = match self {

@@ -20,7 +20,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Creates all parameters in `vs`. Draws from torch's generator, so seed it before.
+    /// Creates all parameters in `vs`. Draws from torch's generator, so seed it first.
     ///
     /// # Errors
     /// Returns an error if a value in one of the configurations is invalid.
@@ -35,16 +35,16 @@ impl Network {
         Ok(Self { backbone, head, patch_head: patch_head.transpose()? })
     }
 
-    /// Computes projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`, or to scores `[B, K]` if
-    /// the head has prototypes.
+    /// Computes projected class tokens, `[B, C, height, width]` to unit rows `[B, d]`, or to
+    /// scores `[B, K]` if the head has prototypes.
     ///
     /// # Errors
-    /// As [`VisionTransformer::forward`].
+    /// Same as [`VisionTransformer::forward`].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         self.head.forward(&self.backbone.forward_cls(images, mode)?)
     }
 
-    /// Applies the heads to class tokens `[B, D]` and patches `[m, D]`, in one pass if both share
+    /// Applies the heads to class tokens `[B, D]` and patches `[m, D]`, in one pass if they share
     /// a head.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Normalization of u8 pixels on the host to network input on the device.
+//! Normalizes u8 pixels to the input of a network.
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -16,7 +16,7 @@ pub struct Normalize {
 pub struct Normalizer {
     /// `1 / (255 std)`, `[1, C, 1, 1]`, fp32.
     scale: Tensor,
-    /// `-mean / std`, in the same form.
+    /// `-mean / std`, `[1, C, 1, 1]`, fp32.
     shift: Tensor,
     kind: Kind,
 }
@@ -33,7 +33,8 @@ impl Normalize {
             let text = format!("{deviations} deviations do not go with {means} means");
             return Err(TchError::Shape(text));
         }
-        // Rounded once, so that the sum is as exact as the formula computed step by step.
+        // Computed in double precision and rounded once, so that results are as exact as those of
+        // the formula.
         let both = self.mean.iter().zip(&self.std).map(|(m, s)| (f64::from(*m), f64::from(*s)));
         let (scale, shift): (Vec<f32>, Vec<f32>) =
             both.map(|(mean, std)| ((1.0 / (255.0 * std)) as f32, (-mean / std) as f32)).unzip();
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn moves_channels_first_and_normalizes() {
         let normalize = Normalize { mean: vec![0.5, 0.0, 0.0], std: vec![0.5, 1.0, 0.5] };
-        // one image of 1 x 2 pixels
+        // One image of 1 x 2 pixels.
         let x = normalize.apply(&[255, 0, 51, 0, 255, 102], [1, 1, 2], Device::Cpu).unwrap();
         assert_eq!(x.size(), [1, 3, 1, 2]);
         let got: Vec<f32> = x.reshape([-1]).try_into().unwrap();

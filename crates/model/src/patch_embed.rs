@@ -1,4 +1,4 @@
-//! Image to patch tokens.
+//! Converts images to patch tokens.
 
 use tch::{Tensor, nn};
 
@@ -23,7 +23,7 @@ pub(crate) struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// Parameters `proj.weight` `[D, C, P, P]` and `proj.bias` `[D]`.
+    /// Creates the parameters `proj.weight` `[D, C, P, P]` and `proj.bias` `[D]`.
     pub(crate) fn new(
         path: &nn::Path,
         in_channels: i64,
@@ -60,7 +60,7 @@ impl PatchEmbed {
         Ok((height / patch_size, width / patch_size))
     }
 
-    /// `[B, C, rows * P, cols * P]` to `[B, N, D]`.
+    /// Computes the patch tokens, `[B, C, rows * P, cols * P]` to `[B, N, D]`.
     pub(crate) fn forward(&self, images: &Tensor, (rows, cols): (i64, i64)) -> Tensor {
         let (batch, c, p) = (images.size()[0], self.in_channels, self.patch_size);
         let patches = images

@@ -15,7 +15,7 @@ const OFFSET: f64 = 0.1;
 /// more.
 const KEPT: usize = 8;
 
-/// One vector per token: that of the class token, followed by those of an `M x M` grid of patches.
+/// One vector per token: first that of the class token, then those of an `M x M` grid of patches.
 #[derive(Debug)]
 pub(crate) struct PosEmbed {
     weight: Tensor, // [1, 1 + M M, D]
@@ -23,7 +23,7 @@ pub(crate) struct PosEmbed {
 }
 
 impl PosEmbed {
-    /// Parameter `pos_embed` `[1, 1 + side^2, D]` in `path` itself.
+    /// Creates the parameter `pos_embed`, `[1, 1 + side^2, D]`, directly in `path`.
     pub(crate) fn new(
         path: &nn::Path,
         side: i64,
@@ -49,7 +49,7 @@ impl PosEmbed {
         self.interpolation.apply(&self.weight, grid)
     }
 
-    /// Returns the tensors besides the parameter that passes so far have read.
+    /// Returns the tensors other than the parameter that recent passes have read.
     pub(crate) fn constants(&self) -> Vec<Tensor> {
         self.interpolation.matrices()
     }
@@ -80,8 +80,8 @@ impl Interpolation {
     }
 
     /// Interpolates positions `[1, 1 + M M, D]` to a grid of `rows x cols`; for the original grid,
-    /// it returns the weight itself. In fp32 like all implementations, or in fp64 if the weight
-    /// is.
+    /// returns the weight itself. Computes in fp32, as the reference does, or in fp64 if the
+    /// weight is fp64.
     pub(crate) fn apply(&self, weight: &Tensor, (rows, cols): (i64, i64)) -> Tensor {
         let (side, dim) = (self.side, weight.size()[2]);
         if (rows, cols) == (side, side) {
@@ -91,7 +91,7 @@ impl Interpolation {
         let [along_rows, along_cols] =
             [rows, cols].map(|patches| self.matrix(patches, (kind, weight.device())));
         let patches = without_autocast(weight.device(), || {
-            let patches = weight.narrow(1, 1, side * side).to_kind(kind); // [1, 1 + M M, D] -> [1, M M, D]
+            let patches = weight.narrow(1, 1, side * side).to_kind(kind); // -> [1, M M, D]
             let patches = along_rows.matmul(&patches.reshape([side, side * dim])); // -> [rows, M D]
             along_cols.matmul(&patches.view([rows, side, dim])) // -> [rows, cols, D]
         });
@@ -99,14 +99,14 @@ impl Interpolation {
         Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1) // -> [1, 1 + N, D]
     }
 
-    /// Returns the matrices that are kept.
+    /// Returns the cached matrices.
     pub(crate) fn matrices(&self) -> Vec<Tensor> {
         let kept = self.matrices.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().map(Tensor::shallow_clone).collect()
     }
 
-    /// Returns the weights of the `M` positions of an axis for each of its `patches`, `[patches,
-    /// M]`.
+    /// Returns the cached or new matrix `[patches, M]` that interpolates the `M` positions of an
+    /// axis to `patches`.
     fn matrix(&self, patches: i64, (kind, device): (Kind, Device)) -> Tensor {
         let mut kept = self.matrices.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |m: &Tensor| m.size()[0] == patches && m.kind() == kind && m.device() == device;
@@ -122,8 +122,8 @@ impl Interpolation {
         matrix
     }
 
-    /// Applies libtorch's interpolation along one axis to each unit vector, because it is linear
-    /// and the same along each axis. In fp64, `[patches, M]`.
+    /// Computes the matrix of libtorch's interpolation along one axis, `[patches, M]`, in fp64. The
+    /// interpolation is linear, so its values at the unit vectors are the columns of the matrix.
     fn interpolated_identity(&self, patches: i64) -> Tensor {
         let side = self.side;
         let positions = Tensor::eye(side, (Kind::Double, Device::Cpu)).view([1, 1, side, side]);
@@ -174,7 +174,7 @@ mod tests {
         Tensor::cat(&[weight.narrow(1, 0, 1), patches], 1)
     }
 
-    /// Positions for a grid and the gradient of something that all of them take part in.
+    /// Returns the positions that `f` computes, and the gradient of a fixed weighted sum of them.
     fn with_gradient(weight: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> [Tensor; 2] {
         let weight = weight.detach().copy().set_requires_grad(true);
         let positions = f(&weight);

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Double precision stays double; every other type is computed in single precision.
+/// Returns the type to compute in: double for a double tensor, single for every other type.
 pub(crate) fn working_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }

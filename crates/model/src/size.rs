@@ -3,7 +3,7 @@
 use crate::config::{Ffn, HeadConfig, ModelConfig};
 
 impl ModelConfig {
-    /// Number of trainable parameters of the backbone.
+    /// Returns the number of trainable parameters of the backbone.
     pub fn num_parameters(&self) -> i64 {
         let dims = self.arch.dimensions();
         let d = dims.embed_dim;
@@ -24,7 +24,7 @@ impl ModelConfig {
 }
 
 impl HeadConfig {
-    /// Number of trainable parameters of the head for a backbone of width `in_dim`.
+    /// Returns the number of trainable parameters of the head for a backbone of width `in_dim`.
     pub fn num_parameters(&self, in_dim: i64) -> i64 {
         let hidden_layers = self.num_layers - 1;
         let mut width = in_dim;

@@ -1,4 +1,4 @@
-//! Tokens that are passed from block to block.
+//! The residual stream: tokens that are passed from block to block with fused kernels.
 
 use tch::{Kind, Tensor};
 use torch_ext::fused::{self, Branch, Norm, Subset};
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::precision::working_kind;
 use crate::tokens::Mode;
 
-/// How the blocks of a network use fused kernels in one pass, see [`torch_ext::fused`].
+/// How the blocks of a network use the kernels of [`torch_ext::fused`] in one pass.
 #[derive(Debug)]
 pub(crate) struct FusedPlan {
     /// The type of activations.
@@ -33,13 +33,13 @@ impl From<Tensor> for Stream {
 }
 
 impl Stream {
-    /// Attaches a branch to be added.
+    /// Adds the pending branch, if any, and makes `branch` the pending one.
     pub(crate) fn with(self, branch: Branch) -> Self {
         Self { x: self.added(), branch: Some(branch) }
     }
 
-    /// Adds the branch; returns the norm of the sum in type `kind` for the images of `subset`,
-    /// and the sum.
+    /// Adds the pending branch; returns the layer norm of the sum in type `kind` for the images of
+    /// `subset`, and the sum.
     pub(crate) fn normed(
         self,
         norm: Norm<'_>,
@@ -53,7 +53,7 @@ impl Stream {
         Ok((normed, Self::from(x)))
     }
 
-    /// Returns the tokens with everything added.
+    /// Returns the tokens with the pending branch added.
     pub(crate) fn added(self) -> Tensor {
         match self.branch {
             Some(branch) => add(&self.x, &branch),
@@ -62,7 +62,7 @@ impl Stream {
     }
 }
 
-/// Adds `branch` to `x`, `[B, T, D]`, or to the first tokens of its images.
+/// Adds `branch` to the images of `x`, `[B, T, D]`, or to those of its subset.
 pub(crate) fn add(x: &Tensor, Branch { output, bias, gamma, factor, subset }: &Branch) -> Tensor {
     // Not in place, because autograd keeps the tensor that gamma was multiplied by.
     let kind = working_kind(x);

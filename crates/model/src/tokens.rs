@@ -2,21 +2,22 @@
 
 use tch::Tensor;
 
-/// Whether regularizers of training are active.
+/// Whether the regularization used in training is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Stochastic depth is on. Used for the student, with a complete batch.
     Train,
-    /// The same for some images of a larger batch. With `drop_path_form: image`, draws are made for all
-    /// images, and those of these images are used: with the same generator state, every part of the batch
-    /// therefore gets the same draws as in the whole batch. With `batch`, each part drops its own share.
+    /// The same as `Train`, for a part of a larger batch. With `drop_path_form: image`, random
+    /// numbers are drawn for the whole batch and those of this part are used, so that, from the
+    /// same generator state, the images of each part get the same draws as in the whole batch.
+    /// With `drop_path_form: batch`, each part drops its own share.
     TrainPart(ImageRange),
     /// Everything is deterministic. Used for the teacher and for evaluation.
     Eval,
 }
 
-/// A range of images within a larger batch. With `V` views of each, ordered by view, the rows are
-/// those of view 0, then those of view 1.
+/// A range of images within a larger batch. If there are `V` views of each image, the rows are
+/// ordered by view: first view 0 of all images in the range, then view 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageRange {
     /// Index of the first image.

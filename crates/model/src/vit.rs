@@ -39,7 +39,7 @@ pub struct VisionTransformer {
 
 impl VisionTransformer {
     /// Creates the parameters under `path`, with the names and initial values of the reference.
-    /// Draws from torch's generator, so seed it before.
+    /// Draws from torch's generator, so seed it first.
     ///
     /// # Errors
     /// Returns an error if a value in `config` is invalid.
@@ -91,8 +91,8 @@ impl VisionTransformer {
         &self.config
     }
 
-    /// Returns the tensors besides its variables that recent passes have read, for what must keep them alive, such
-    /// as a recorded pass.
+    /// Returns the tensors other than the parameters that recent passes have read. A recorded pass
+    /// (CUDA graph) must keep them alive.
     pub fn constants(&self) -> Vec<Tensor> {
         self.pos_embed.constants()
     }
@@ -109,13 +109,14 @@ impl VisionTransformer {
         self.forward_masked(images, None, mode)
     }
 
-    /// [`Self::forward`] with the mask token in place of the masked patches.
+    /// Computes [`Self::forward`] with the mask token in place of the masked patches.
     ///
     /// # Shapes
     /// - `masks`: `[B, N]` bool, set for patches to be masked
     ///
     /// # Errors
-    /// As [`Self::forward`], and if the masks have the wrong shape or the model has no mask token.
+    /// Same as [`Self::forward`]. Also returns an error if the masks have the wrong shape or type,
+    /// or the model has no mask token.
     pub fn forward_masked(
         &self,
         images: &Tensor,
@@ -140,7 +141,7 @@ impl VisionTransformer {
     /// do not need patches.
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// Same as [`Self::forward`].
     pub fn forward_cls(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (mut x, _) = self.embed(images, None)?;
         if let Some((last, before)) = self.blocks.split_last() {
@@ -158,7 +159,7 @@ impl VisionTransformer {
     /// [`Mode::Eval`].
     ///
     /// # Errors
-    /// As [`Self::forward`], and if `n` is 0 or above the depth.
+    /// Same as [`Self::forward`]. Also returns an error if `n` is not between 1 and the depth.
     pub fn intermediate_layers(&self, images: &Tensor, n: i64) -> Result<Vec<Tokens>> {
         if !(1..=self.depth()).contains(&n) {
             return Err(Error::Layers { asked: n, depth: self.depth() });
@@ -178,17 +179,17 @@ impl VisionTransformer {
     /// (fp64 stays fp64). Row 0 is the attention of the class token. Runs in [`Mode::Eval`].
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// Same as [`Self::forward`].
     pub fn last_self_attention(&self, images: &Tensor) -> Result<Tensor> {
         let (last, x) = self.before_last(images)?;
         Ok(last.get().attention_maps(&x))
     }
 
-    /// Returns queries, keys, and values of the last block, each `[B, H, T, D/H]`; tokens as in
-    /// [`Self::last_self_attention`]. Runs in [`Mode::Eval`].
+    /// Returns queries, keys, and values of the last block, each `[B, H, T, D/H]`, with the tokens
+    /// in the order of [`Self::last_self_attention`]. Runs in [`Mode::Eval`].
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// Same as [`Self::forward`].
     pub fn last_qkv(&self, images: &Tensor) -> Result<[Tensor; 3]> {
         let (last, x) = self.before_last(images)?;
         Ok(last.get().qkv(&x))
@@ -204,8 +205,8 @@ impl VisionTransformer {
         Ok((last, self.run(before, x, Mode::Eval, plan.as_ref())?.added()))
     }
 
-    /// Returns how blocks use fused kernels for tokens `x`; `None` if one of them cannot, or if
-    /// activations are recomputed, in which case memory matters most.
+    /// Returns how the blocks use fused kernels for tokens `x`; `None` if a block cannot use them,
+    /// or if activations are recomputed, in which case memory matters most.
     fn fused_plan(&self, x: &Tensor, mode: Mode) -> Option<FusedPlan> {
         let kind = torch_ext::autocast_kind(x.device())?;
         fused::supported(x.device(), self.embed_dim()).ok()?;
@@ -218,14 +219,16 @@ impl VisionTransformer {
         })
     }
 
-    /// Number of consecutive blocks that keep only their joint input; 0 for none.
+    /// Returns how many consecutive blocks keep only their joint input for the backward pass; 0 if
+    /// all activations are kept.
     fn checkpoint_every(&self, mode: Mode) -> usize {
         let every =
             usize::try_from(self.config.checkpoint_blocks.unwrap_or_default()).unwrap_or_default();
         if mode == Mode::Eval { 0 } else { every }
     }
 
-    /// Runs all blocks except the last, whose activations the backward pass needs first anyway.
+    /// Runs all blocks except the last. The last one is never checkpointed, because the backward
+    /// pass needs its activations first anyway.
     fn run(
         &self,
         before: &[SharedBlock],
@@ -252,7 +255,7 @@ impl VisionTransformer {
         if got != expected {
             return Err(Error::InputDevice { expected, got });
         }
-        let mut patches = self.patch_embed.forward(images, grid); // [B, C, height, width] -> [B, N, D]
+        let mut patches = self.patch_embed.forward(images, grid); // [B, C, h, w] -> [B, N, D]
         if let Some(masks) = masks {
             patches = self.hide(&patches, masks)?;
         }
@@ -263,12 +266,14 @@ impl VisionTransformer {
         let Some(registers) = &self.register_tokens else {
             return Ok((self.residual(tokens), grid));
         };
-        // Registers have no position in the image, so they are added after the positions.
+        // Registers have no position in the image, so they are inserted after the positions have
+        // been added.
         let (cls, patches) = (tokens.narrow(1, 0, 1), tokens.narrow(1, 1, grid.0 * grid.1));
         Ok((self.residual(Tensor::cat(&[cls, all(registers), patches], 1)), grid))
     }
 
-    /// Rounds tokens to bf16 if the residual stream is to be in bf16 and the activations are.
+    /// Rounds tokens to bf16 if the residual stream is configured to be in bf16 and autocast has
+    /// the activations in bf16.
     fn residual(&self, tokens: Tensor) -> Tensor {
         let bf16 = self.config.residual_precision == ResidualPrecision::Bf16
             && torch_ext::autocast_kind(tokens.device()) == Some(Kind::BFloat16);

@@ -7,10 +7,10 @@ use model::weights::named_variables;
 use model::{Arch, ImageRange, Mode, ModelConfig, VisionTransformer};
 use tch::{Device, Kind, Tensor, nn};
 
-/// As the loop trains: on a part of a batch, or on all of it as a part.
+/// Training on a whole batch, and on a part of a batch that covers all of it.
 const MODES: [Mode; 2] = [Mode::Train, Mode::TrainPart(ImageRange { first: 0, count: 2, of: 2 })];
 
-/// Value and all gradients of one training pass over two resolutions.
+/// Returns all gradients and the loss of one training pass over two resolutions.
 fn trained(checkpoint_blocks: i64, mode: Mode) -> Vec<Tensor> {
     let config = ModelConfig {
         arch: Arch::VitNano,
@@ -35,7 +35,8 @@ fn trained(checkpoint_blocks: i64, mode: Mode) -> Vec<Tensor> {
     gradients.chain([loss.detach()]).collect()
 }
 
-/// How often GELU is computed in one training pass: once in each block, and again where it is not kept.
+/// Returns how often GELU is computed in one training pass: once in each block, and again in blocks
+/// whose activations are not kept.
 fn times_computed(checkpoint_blocks: i64, mode: Mode) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.json");
@@ -44,7 +45,7 @@ fn times_computed(checkpoint_blocks: i64, mode: Mode) -> usize {
     std::fs::read_to_string(&path).unwrap().matches("\"aten::gelu\"").count()
 }
 
-/// Alone in its file, since torch's generator is shared by the threads that run tests.
+/// This test is alone in its file, because the threads that run tests share torch's generator.
 #[test]
 fn gradients_are_the_same_to_the_last_bit_and_activations_are_computed_again() {
     for mode in MODES {

@@ -1,5 +1,6 @@
-//! Backbones imported from the names of timm and Hugging Face give those libraries' outputs
-//! (tools/parity/families.py): fp64 to 1e-10, 1e-6 where the library rounded positions to fp32, fp32 to 1e-5 of the largest value.
+//! Backbones imported from files of timm and Hugging Face give the outputs of those libraries
+//! (tools/parity/families.py), relative to the largest value: to 1e-10 in fp64, to 1e-6 where the
+//! library rounded positions to fp32, and to 1e-5 in fp32.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -32,7 +33,7 @@ impl Case {
         self.name.rsplit_once("_p").unwrap().1.parse().unwrap()
     }
 
-    /// `values` of families.py: a file as the library would save it.
+    /// Writes a file as the library would save it, with the values of `values` in families.py.
     fn write(&self, path: &std::path::Path) {
         let tensors: Vec<_> = (0..)
             .zip(&self.tensors)
@@ -61,7 +62,7 @@ impl Case {
     }
 }
 
-/// Samples of one output, as the script takes them.
+/// Returns samples of one output, at the same places as the script.
 fn sample(x: &Tensor) -> Tensor {
     let flat = x.detach().reshape([-1]);
     let stride = (flat.numel() as i64 / SAMPLES).max(1);
@@ -73,7 +74,7 @@ fn sequence(tokens: &Tokens) -> Tensor {
     Tensor::cat(&[tokens.cls.unsqueeze(1), tokens.patches.shallow_clone()], 1)
 }
 
-/// Everything that the fixture holds of one resolution.
+/// Returns all outputs that the fixture contains for one resolution.
 fn outputs(vit: &VisionTransformer, images: &Tensor) -> Vec<(String, Tensor)> {
     let tokens = vit.forward(images, model::Mode::Eval).unwrap();
     let mut out = vec![("cls".to_owned(), tokens.cls), ("patches".to_owned(), tokens.patches)];
@@ -110,7 +111,8 @@ fn check(case: &Case, expected: &WeightsFile, path: &std::path::Path, kind: Kind
     for (rows, cols) in [(4, 4), (6, 3)] {
         let size = [2, 3, rows * case.patch(), cols * case.patch()];
         let images = tensor(&size, 1000, 2.0, 0.0).to_kind(kind);
-        // That class alone resizes positions of a network in fp64 in fp64, as ours does; others in fp32.
+        // Only `ViTModel` resizes the positions of an fp64 network in fp64, as we do; the others
+        // resize in fp32.
         let rounded = !case.name.starts_with("hf_vit") && (rows, cols) != (4, 4);
         let tolerance = if rounded { tolerance.max(1e-6) } else { tolerance };
         for (name, got) in tch::no_grad(|| outputs(&vit, &images)) {
@@ -120,7 +122,7 @@ fn check(case: &Case, expected: &WeightsFile, path: &std::path::Path, kind: Kind
     }
 }
 
-/// All cases whose name begins with `family`, each in both precisions.
+/// Checks all cases whose name begins with `family`, each in both precisions.
 fn check_family(family: &str) {
     let expected = fixture("families.safetensors");
     let cases: Vec<Case> = serde_json::from_str(&expected.metadata["cases"]).unwrap();

@@ -19,7 +19,7 @@ fn nano() -> ModelConfig {
     ModelConfig { arch: Arch::VitNano, patch_size: 8, image_size: 32, ..ModelConfig::default() }
 }
 
-/// The tensors of a network, each with values of its own.
+/// Returns the tensors of a network, each filled with a different value.
 fn network(model: &ModelConfig) -> Tensors {
     let vars = nn::VarStore::new(Device::Cpu);
     VisionTransformer::new(&vars.root(), model).unwrap();
@@ -42,7 +42,7 @@ fn of_ones(shape: &[i64]) -> Tensor {
     Tensor::ones(shape, (Kind::Float, Device::Cpu))
 }
 
-/// What a file gives: the report, the architecture, and the variables.
+/// What reading a file gives: the report, the architecture, and the variables.
 struct Read {
     report: ImportReport,
     model: ModelConfig,
@@ -190,13 +190,13 @@ fn the_network_that_is_meant_is_found_or_asked_for() {
     let sentence = read(&path, &nothing).err().unwrap().to_string();
     assert!(sentence.contains("prefix 'up'") && sentence.contains("right.vit"), "{sentence}");
 
-    // One network in another: the inner is no part of the outer.
+    // A network whose keys lie inside those of another is not part of it.
     let path = pair("", "ema.");
     assert_same(&read(&path, &ImportPolicy::default()).unwrap(), &other);
     assert_same(&read(&path, &student).unwrap(), &own);
 }
 
-/// A file of `tensors` in a folder with `config.json`.
+/// Writes the weights of a network and a config of this name into a folder.
 fn with_config(dir: &Path, name: &str, config: &Value) -> PathBuf {
     fs::write(dir.join(name), config.to_string()).unwrap();
     write(dir, "model.safetensors", &network(&nano()))
@@ -306,7 +306,7 @@ fn pixels_are_prepared_as_the_preprocessor_says() {
     }
 }
 
-/// The network in two parts with an index, and what the index says.
+/// Writes a network in two parts, and returns the path and the map of their index.
 fn in_parts(dir: &Path) -> (PathBuf, BTreeMap<String, String>) {
     let tensors = network(&nano());
     let mut map = BTreeMap::new();
@@ -373,7 +373,7 @@ fn an_epsilon_of_its_own_goes_to_hugging_face_alone() {
     );
     let back = verify(dir.path(), &backbone).unwrap();
     assert_eq!(back.difference, 0.0);
-    // transformers has one form, whatever the network has.
+    // transformers interpolates in one form, whatever the network was trained with.
     assert_eq!(model.pos_interpolation, model::PosInterpolation::Offset);
     assert_eq!(back.pos_interpolation, model::PosInterpolation::Size);
     let other = ModelConfig { num_heads: None, ..model.clone() };

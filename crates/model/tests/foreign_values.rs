@@ -25,7 +25,7 @@ fn network(model: &ModelConfig) -> Tensors {
     named_variables(&vars).into_iter().map(|(name, tensor)| (name, tensor.detach())).collect()
 }
 
-/// What the import of these tensors assumes, or why it is refused.
+/// Returns what the import of these tensors assumes, or why it is refused.
 fn read(dir: &Path, tensors: &Tensors) -> model::Result<Vec<String>> {
     let path = dir.join("model.safetensors");
     let tensors: Vec<_> = tensors.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
@@ -53,7 +53,7 @@ fn a_value_that_is_not_finite_is_refused_by_name() {
             assert!(sentence.contains("model.safetensors"), "{sentence}");
         }
     }
-    // Finite in double precision and beyond the range of single.
+    // Finite in double precision, but beyond the range of single precision.
     let mut tensors = network(&nano());
     let wide = tensors["norm.bias"].to_kind(Kind::Double) + 1e300;
     tensors.insert("norm.bias".to_owned(), wide);
@@ -94,7 +94,7 @@ fn whole_numbers_are_no_weights() {
     }
 }
 
-/// The plain network with so many positions and registers of one of the libraries.
+/// Returns the plain network with `count` positions, and with registers under a library's key.
 fn with_positions(count: i64, registers: Option<(&str, i64)>) -> Tensors {
     let mut tensors = network(&nano());
     let random = |n| Tensor::randn([1, n, 128], (Kind::Float, Device::Cpu));
@@ -163,7 +163,7 @@ fn positions_that_may_be_of_two_grids_are_refused_or_assumed_aloud() {
     }
 }
 
-/// The same network untrained depends on it.
+/// The initial LayerScale affects only the same network without training.
 #[test]
 fn the_layer_scale_before_training_is_that_of_the_config() {
     let dir = tempfile::tempdir().unwrap();

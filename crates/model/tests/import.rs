@@ -30,7 +30,7 @@ struct Side {
 }
 
 fn side(seed: i64, model: &ModelConfig, head: &HeadConfig) -> Side {
-    // torch's generator is shared by the threads that run tests.
+    // The threads that run tests share torch's generator.
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _guard = GENERATOR.lock().unwrap();
     tch::manual_seed(seed);
@@ -53,7 +53,7 @@ impl Side {
         import(&file, &target, policy)
     }
 
-    /// Variables under other names, without those that become none.
+    /// Returns the variables under other names, without those for which `rename` returns `None`.
     fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Vec<(String, Tensor)> {
         let named = named_variables(&self.vars).into_iter();
         named.filter_map(|(name, value)| Some((rename(&name)?, value.detach()))).collect()
@@ -75,7 +75,8 @@ fn scratch(tensors: &[(String, Tensor)]) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn teacher_and_student_come_out_of_training_checkpoints() {
     let (teacher, student) = (side(1, &nano(), &small_head()), side(2, &nano(), &small_head()));
-    // As DINO, DINOv2 (with FSDP and chunks of blocks) and torch.compile leave keys.
+    // Keys as DINO, DINOv2 (without and with FSDP and chunks of blocks), and torch.compile write
+    // them.
     let styles: [fn(&str, &str) -> String; 4] = [
         |role, name| format!("{role}.module.{name}"),
         |role, name| format!("model.{role}.{}", name.replace("head.", "dino_head.")),
@@ -182,7 +183,7 @@ fn positions_are_resized_as_the_network_would() {
 #[test]
 fn patch_kernels_are_resized_as_timm_does() {
     let expected = fixture("families.safetensors").tensors;
-    // Two of the kernels are the fixture's; the rest of the network is as it comes.
+    // Two of the kernels are those of the fixture; the rest of the network is arbitrary.
     let source = side(1, &ModelConfig { patch_size: 16, image_size: 64, ..nano() }, &small_head());
     let name = "backbone.patch_embed.proj.weight";
     let kernel = source.vars.variables()[name].detach();

@@ -1,4 +1,5 @@
-//! The backbone and the head against timm and torch (tools/parity/vit.py): fp32 against a float64 reference.
+//! Compares the backbone and the head in fp32 with a float64 reference of timm and torch
+//! (tools/parity/vit.py).
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -84,7 +85,7 @@ fn backbone_on_a_smaller_image() {
     check(16, 16);
 }
 
-/// The additions of DINOv2, on images with masked patches.
+/// Checks the additions of DINOv2 on images with masked patches.
 fn check_dinov2(key: &str, (height, width): (i64, i64), config: ModelConfig) {
     let expected = fixture("vit.safetensors").tensors;
     let get = |name: &str| &expected[&format!("{key}.{name}")];

@@ -15,7 +15,7 @@ fn open(name: &str) -> TensorFile {
     TensorFile::open(&folder().join(name)).unwrap()
 }
 
-/// `values` of pth.py.
+/// Returns the same values as `values` in pth.py.
 fn values(shape: &[i64]) -> Tensor {
     let count: i64 = shape.iter().product();
     Tensor::arange(count, (Kind::Double, Device::Cpu)).view(shape) / 8.0 - 1.0
@@ -114,7 +114,7 @@ fn hostile_files_are_errors_in_a_sentence() {
     assert_eq!(seen, 18);
 }
 
-/// The storage of such a tensor holds the values with the other sign.
+/// The storage of such a tensor contains its values with the opposite sign.
 #[test]
 fn a_negative_bit_is_refused_by_name() {
     for name in ["negative_bit.pth", "negative_bit_legacy.pth"] {
@@ -138,7 +138,7 @@ fn every_truncation_is_an_error() {
     }
 }
 
-/// 100,000 tensors are more than any network has.
+/// No network has as many as 100,000 tensors.
 #[test]
 fn too_many_keys_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -154,7 +154,7 @@ fn too_many_keys_are_refused() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("more than 65536 tensors"), "{cause}");
 
-    // The same as a pickle: a dictionary of one value under as many keys.
+    // The same as a pickle: a dictionary with one value under that many keys.
     let path = dir.path().join("many.pth");
     let mut pickle = b"\x80\x02}(".to_vec();
     for i in 0..100_000u32 {
@@ -170,7 +170,7 @@ fn too_many_keys_are_refused() {
     assert!(error.contains("unfolds beyond the size"), "{error}");
 }
 
-/// A zip archive with nothing but a pickle.
+/// Returns a zip archive that contains only a pickle.
 fn stored(pickle: &[u8]) -> Vec<u8> {
     let name = b"a/data.pkl";
     let len = (pickle.len() as u32).to_le_bytes();

@@ -1,5 +1,5 @@
-//! Results that depend on torch's generator. The process has one generator, so one test checks them
-//! in turn.
+//! Results that depend on torch's generator. The process has only one generator, so a single test
+//! checks them one after the other.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;

@@ -25,7 +25,7 @@ fn metadata() -> BTreeMap<String, String> {
     ["z", "format", "a"].iter().map(|k| (k.to_string(), format!("value of \"{k}\""))).collect()
 }
 
-/// One tensor of each dtype, an empty one, a scalar, a transposed view.
+/// Returns a tensor of each dtype, an empty one, a scalar, and a transposed view.
 fn mixed() -> Vec<(String, Tensor)> {
     let base = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([4, 6]) - 7.3;
     vec![
@@ -137,7 +137,7 @@ fn a_failed_write_leaves_the_old_file() {
     assert!(matches!(error, Error::Io { .. }), "{error}");
 }
 
-/// A file with this header and `data` zero bytes.
+/// Writes a file with this header and `data` zero bytes, and returns the error of reading it.
 fn crafted(path: &Path, header: &str, data: usize) -> Error {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());

@@ -4,14 +4,15 @@
 //! cargo run -p simdino-objectives --example custom_objective
 //! ```
 //!
-//! Whatever implements [`Objective`] can be trained by a loop that takes `&mut dyn Objective`, as `train` does
-//! below; here it stands beside SimDINO. `trainer::learner::Learner::new` takes it as well: the example
-//! `own_objective` of the crate `simdino` trains a vision transformer with one. To make it a `method` of the
-//! program, follow "Add a loss" in CONTRIBUTING.md.
+//! Any type that implements [`Objective`] can be trained by a loop that takes
+//! `&mut dyn Objective`, like `train` below, which compares it with SimDINO.
+//! `trainer::learner::Learner::new` takes it as well: the example `own_objective` of the crate
+//! `simdino` trains a vision transformer with one. To make it a `method` of the program, follow
+//! "Add a loss" in CONTRIBUTING.md.
 //!
 //! # Source
-//! Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
-//! Hypersphere", ICML 2020, for the second term:
+//! Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
+//! Uniformity on the Hypersphere", ICML 2020, for the second term:
 //!
 //! ```text
 //! uniformity = log of the mean over all pairs i != j of exp(-2 |x_i - x_j|^2)
@@ -30,15 +31,15 @@ struct AlignAndSpread {
 }
 
 impl Objective for AlignAndSpread {
-    /// Only the head's output of class tokens; no masked patches, no prototypes.
+    /// Needs only the head's outputs for class tokens: no masked patches, no prototypes.
     fn needs(&self) -> Needs {
         Needs::default()
     }
 
-    /// `student.cls` is `[V, B, d]`, `teacher.cls` is `[2, B, d]`, rows of length 1.
+    /// Compares `student.cls` `[V, B, d]` with `teacher.cls` `[2, B, d]`, both rows of length 1.
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
-        // Each global view of the student meets the teacher's other one.
+        // Each global view of the student is compared with the other one of the teacher.
         let other = teacher.flip([0]); // [2, B, d]
         let global = student.narrow(0, 0, 2); // [V, B, d] -> [2, B, d]
         let align =
@@ -58,11 +59,12 @@ impl Objective for AlignAndSpread {
     }
 }
 
-/// Of unit rows `[B, d]`: 0 where all are equal, negative where they are apart.
+/// Computes the uniformity of unit rows `[B, d]`: 0 if all are equal, negative if they differ.
 fn uniformity(rows: &Tensor) -> Tensor {
     let batch = rows.size()[0];
     let squares = (rows.matmul(&rows.tr()) * -2.0 + 2.0).clamp_min(0.0); // |x - y|^2, [B, B]
-    let itself = Tensor::eye(batch, (Kind::Float, rows.device())) * -1e9; // a row is no pair with itself
+    // Excludes the pairs of a row with itself.
+    let itself = Tensor::eye(batch, (Kind::Float, rows.device())) * -1e9;
     let pairs = (batch * (batch - 1)) as f64;
     (squares * -2.0 + itself).flatten(0, 1).logsumexp([0].as_slice(), false) - pairs.ln()
 }
@@ -73,7 +75,7 @@ fn main() -> Result<()> {
     train("align and spread", &mut AlignAndSpread { weight: 0.5 })
 }
 
-/// Moves 64 free features of 2 views, which begin almost in one place, and prints the terms.
+/// Optimizes 2 views of 64 free features, which start close together, and prints the terms.
 fn train(name: &str, objective: &mut dyn Objective) -> Result<()> {
     tch::manual_seed(0);
     let start = Tensor::ones([1, 1, 16], (Kind::Float, Device::Cpu));

@@ -4,9 +4,10 @@
 //! cargo run -p simdino-objectives --example simdino_loop
 //! ```
 //!
-//! The data: 256 hidden points; a view of one is a fixed random projection of it with fresh noise. The student must
-//! give all views of a point the same direction, and different points different ones. The first alone would be easy,
-//! with everything in one place; the coding rate is what asks for the second.
+//! The data are 256 hidden points; a view of a point is a fixed random projection of it with fresh
+//! noise. The student must map all views of a point to the same direction, and different points to
+//! different ones. The first alone would be trivial, with one direction for everything; the coding
+//! rate requires the second.
 
 use objectives::simdino::SimDinoLoss;
 use objectives::{Inputs, Objective, Outputs, SimDinoConfig, StepContext};
@@ -16,7 +17,7 @@ use torch_ext::SingleProcess;
 
 const POINTS: i64 = 256;
 const STEPS: u64 = 200;
-/// Kept of the teacher in each step.
+/// Fraction of the teacher that is kept in each step.
 const MOMENTUM: f64 = 0.99;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let points = Tensor::randn([POINTS, 8], (Kind::Float, Device::Cpu));
     let projection = Tensor::randn([8, 64], (Kind::Float, Device::Cpu));
 
-    // Student and teacher are the same network; the teacher starts as a copy and takes no gradients.
+    // Both networks have the same architecture; the teacher starts as a copy without gradients.
     let student_vars = nn::VarStore::new(Device::Cpu);
     let mut teacher_vars = nn::VarStore::new(Device::Cpu);
     let (student, teacher) = (network(&student_vars.root()), network(&teacher_vars.root()));
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     teacher_vars.freeze();
     let mut optimizer = nn::AdamW::default().build(&student_vars, 1e-3)?;
 
-    // One group: the coding rate of the whole batch. More groups are what several GPUs would do.
+    // One group: the coding rate of the whole batch. In the published code, each GPU is a group.
     let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
     let mut objective = SimDinoLoss::new(&config)?;
 
@@ -53,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let output = objective.evaluate(&inputs)?;
         optimizer.backward_step(&output.loss);
-        objective.update(&output.statistics, &SingleProcess)?; // what it remembers, if anything
+        objective.update(&output.statistics, &SingleProcess)?; // updates its state, if any
         follow(&teacher_vars, &student_vars);
         if step % 40 == 0 || step + 1 == STEPS {
             let value = |name| output.value(name).unwrap_or(f64::NAN);
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             );
         }
     }
-    // What to keep: `teacher_vars.save("teacher.safetensors")?`.
+    // To keep the result: `teacher_vars.save("teacher.safetensors")?`.
     Ok(())
 }
 
@@ -76,19 +77,19 @@ fn network(path: &nn::Path) -> nn::Sequential {
         .add(nn::linear(path / "out", 128, 32, nn::LinearConfig::default()))
 }
 
-/// Two noisy views of each point, `[2, POINTS, 64]`.
+/// Returns two noisy views of each point, `[2, POINTS, 64]`.
 fn view_pair(points: &Tensor, projection: &Tensor) -> Tensor {
     let clean = points.matmul(projection).unsqueeze(0); // [1, POINTS, 64]
     let noise = Tensor::randn([2, POINTS, 64], (Kind::Float, Device::Cpu));
     clean + noise
 }
 
-/// Rows of length 1, which the loss expects.
+/// Scales rows to length 1, which the loss expects.
 fn unit(x: &Tensor) -> Tensor {
     x / x.norm_scalaropt_dim(2.0, [-1].as_slice(), true)
 }
 
-/// The teacher as a moving average of the student.
+/// Updates the teacher as a moving average of the student.
 fn follow(teacher: &nn::VarStore, student: &nn::VarStore) {
     let student = student.variables();
     tch::no_grad(|| {

@@ -39,7 +39,7 @@ const MOST: f64 = 0.05;
 #[derive(Debug, Clone)]
 pub(crate) struct Balance {
     target: f64,
-    /// `None` before the first step, which knows the initial batch size and width.
+    /// `None` before the first step, because the initial value depends on the batch size and width.
     gamma: Option<f64>,
 }
 
@@ -54,7 +54,7 @@ impl Balance {
         self.gamma.unwrap_or(first)
     }
 
-    /// Records the squared norms of both gradients, each 0-dimensional, and their weights.
+    /// Records the squared norms of both weighted gradients, each 0-dimensional, and `gamma`.
     pub(crate) fn record(
         statistics: &mut Statistics,
         expansion: &Tensor,
@@ -71,7 +71,7 @@ impl Balance {
     /// Updates the weight. Waits for the device.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub(crate) fn update(
         &mut self,
         statistics: &Statistics,
@@ -91,7 +91,7 @@ impl Balance {
         Ok(())
     }
 
-    /// Returns the weight, if it has been updated.
+    /// Returns the weight; empty if it has not been updated yet.
     pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
         self.gamma.iter().map(|&gamma| (STATE.to_owned(), Tensor::from_slice(&[gamma]))).collect()
     }

@@ -1,4 +1,4 @@
-//! Builds the objective that the options describe.
+//! Builds objectives from their options.
 
 use crate::Result;
 use crate::config::{Method, ObjectiveConfig};
@@ -12,7 +12,7 @@ impl ObjectiveConfig {
     /// Builds the objective in its initial state.
     ///
     /// # Errors
-    /// Returns every invalid value in one error.
+    /// Returns an error that lists every invalid value.
     pub fn build(&self) -> Result<Box<dyn Objective>> {
         Ok(match self.method {
             Method::SimDino => Box::new(SimDinoLoss::new(&self.simdino)?),

@@ -27,7 +27,7 @@ pub struct RateEvents {
 }
 
 impl RateEvents {
-    /// Whether every group was factorized at the first attempt.
+    /// Returns whether every group was factorized at the first attempt.
     pub fn is_clean(self) -> bool {
         self == Self::default()
     }
@@ -40,7 +40,7 @@ impl std::ops::AddAssign for RateEvents {
     }
 }
 
-/// The data type for a precision.
+/// Returns the data type for a precision.
 pub(crate) fn kind(precision: RatePrecision) -> Kind {
     match precision {
         RatePrecision::Fp32 => Kind::Float,
@@ -59,7 +59,7 @@ pub(crate) enum GramSide {
 }
 
 impl GramSide {
-    /// The smaller one, for which both the products and the factorization cost less.
+    /// Returns the smaller side, for which both the products and the factorization cost less.
     pub(crate) fn cheaper(z: &Tensor) -> Self {
         if z.size()[1] <= z.size()[2] { Self::Samples } else { Self::Features }
     }
@@ -75,8 +75,8 @@ pub(crate) struct Factor {
     pub failed: Tensor,
 }
 
-/// Returns `I + alpha K`. Only the lower triangle is valid, because factorizations read no more.
-/// `[G, n, d] -> [G, p, p]`
+/// Computes `I + alpha K`, `[G, n, d] -> [G, p, p]`. Only the lower triangle is valid, because
+/// factorizations read nothing else.
 ///
 /// On the CPU, it is computed in panels of columns from the diagonal down, which saves up to half
 /// of the product.
@@ -97,7 +97,7 @@ pub(crate) fn regularized_gram(z: &Tensor, side: GramSide, alpha: f64) -> Tensor
     regularized(gram, alpha)
 }
 
-/// Like [`regularized_gram`] with the feature side, for the rows of all processes together.
+/// Computes [`regularized_gram`] on the feature side for the rows of all processes together.
 pub(crate) fn regularized_gram_across(
     z: &Tensor,
     alpha: f64,
@@ -125,8 +125,8 @@ pub(crate) fn factorize(matrix: &Tensor) -> Factor {
     Factor { lower, half_logdet: half_logdet.to_kind(matrix.kind()), failed }
 }
 
-/// `alpha (I + alpha Z Z^T)^-1 Z = alpha Z (I + alpha Z^T Z)^-1` from the factor of either side.
-/// `[G, p, p], [G, n, d] -> [G, n, d]`
+/// Computes `alpha (I + alpha Z Z^T)^-1 Z = alpha Z (I + alpha Z^T Z)^-1` from the factor of either
+/// side. `[G, p, p], [G, n, d] -> [G, n, d]`
 ///
 /// An explicit inverse and a product are faster than two triangular solves here and lose no
 /// digits, because the eigenvalues start at 1.
@@ -138,7 +138,7 @@ pub(crate) fn gradient(lower: &Tensor, z: &Tensor, side: GramSide, alpha: f64) -
     }
 }
 
-/// `(L L^T)^-1` as the product of `L^-1` with itself, `[G, p, p]`.
+/// Computes `(L L^T)^-1` as the product of `L^-T` and `L^-1`, `[G, p, p]`.
 ///
 /// libtorch's `cholesky_inverse` waits for the device: on CUDA, it goes through MAGMA, which
 /// allocates its own memory, and elsewhere it checks for success.
@@ -174,7 +174,7 @@ pub(crate) fn retry(
     succeeded(&factor).then_some(factor)
 }
 
-/// Whether the single group was factorized.
+/// Returns whether the single group was factorized.
 fn succeeded(factor: &Factor) -> bool {
     factor.failed.int64_value(&[0]) == 0 // sync, on the path of failures only
 }

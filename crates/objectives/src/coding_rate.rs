@@ -25,7 +25,7 @@
 //! # Deviations
 //! The reference computes the Gram matrix in half precision, always on the feature side, and does
 //! not check whether the factorization failed. Here, it is computed in single or double precision
-//! with autocast off, on the smaller side (factorized in double precision where that is small,
+//! with autocast off, on the smaller side (and factorized in double precision if that is small,
 //! which costs nothing). A failure is retried and counted, and if all retries fail, it is an
 //! error.
 
@@ -53,7 +53,7 @@ pub struct RateOptions<'a> {
 }
 
 impl RateOptions<'_> {
-    /// Options without centering, in single precision, with every group completely in this
+    /// Creates options without centering, in single precision, with every group completely in this
     /// process.
     pub fn new(alpha: f64) -> Self {
         Self { alpha, precision: RatePrecision::Fp32, center: false, across: None }
@@ -78,10 +78,10 @@ pub struct CodingRate {
 }
 
 impl CodingRate {
-    /// Attaches the values to autograd: `z` must be the tensor that was measured, and its
-    /// derivative will be [`Self::gradient`]. `[G]`
+    /// Returns the values `[G]` attached to autograd: `z` must be the tensor that was measured, and
+    /// its derivative will be [`Self::gradient`].
     pub fn attached_to(&self, z: &Tensor) -> Tensor {
-        // Its value is zero, and its derivative is the closed form.
+        // The value of this term is zero, and its derivative is the closed form.
         let nothing = (z - z.detach()) * &self.gradient;
         let groups = self.value.size()[0];
         let nothing = nothing.reshape([groups, -1]).sum_dim_intlist(1, false, z.kind());
@@ -125,18 +125,18 @@ pub(crate) enum Fault {
     NonFinite(usize),
     /// No attempt to factorize its matrix succeeded.
     NotPositiveDefinite(usize),
-    /// Another tensor that was checked at the same time is not finite; its index.
+    /// Another tensor that was checked at the same time is not finite; this is its index.
     Other(usize),
 }
 
 impl Fault {
-    /// The index of the group or of the other tensor.
+    /// Returns the index of the group or of the other tensor.
     pub(crate) fn group(self) -> usize {
         let (Self::NonFinite(index) | Self::NotPositiveDefinite(index) | Self::Other(index)) = self;
         index
     }
 
-    /// Describes the fault as an error.
+    /// Converts the fault to an error.
     pub(crate) fn error(self, term: &'static str, what: String) -> Error {
         match self {
             Self::NotPositiveDefinite(_) => Error::NotPositiveDefinite { term, what },
@@ -154,7 +154,7 @@ pub(crate) struct Checked {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// Like [`coding_rate`] for `[G, n, d]`, but also checks, in the same read from the device,
+/// Computes [`coding_rate`] for `[G, n, d]`, and also checks, in the same read from the device,
 /// whether the `others` are finite. If `deferred` is given, all checks are left to it, and the
 /// rate of a group that could not be factorized is meaningless.
 pub(crate) fn rate_of_groups(
@@ -198,9 +198,9 @@ impl Groups {
         Ok(Self { z, side, matrix, alpha, spanning: options.across.is_some() })
     }
 
-    /// The matrix of one group in double precision. If the group spans processes, the matrix is
-    /// only converted: summing it again would need all processes, and only this one may have
-    /// failed.
+    /// Returns the matrix of one group in double precision. If the group spans processes, the
+    /// matrix is only converted: summing it again would need all processes, but the factorization
+    /// may have failed only in this one.
     fn in_double(&self, group: i64) -> Tensor {
         if self.spanning {
             return self.matrix.narrow(0, group, 1).to_kind(Kind::Double);
@@ -289,9 +289,9 @@ fn recover(
     Ok(faults)
 }
 
-/// For each group, whether its factorization failed, which NaN and infinity in its features also
-/// cause; then, for each of `others`, whether it is not finite. This is the only read from the
-/// device.
+/// Returns, for each group, whether its factorization failed, which NaN and infinity in its
+/// features also cause, and then, for each of `others`, whether it is not finite. This is the only
+/// read from the device.
 fn read_flags(failed: &Tensor, others: &[&Tensor]) -> Result<Vec<bool>> {
     let mut flags = vec![failed.shallow_clone()];
     for other in others {
@@ -300,7 +300,7 @@ fn read_flags(failed: &Tensor, others: &[&Tensor]) -> Result<Vec<bool>> {
     Ok(Vec::<bool>::try_from(Tensor::cat(&flags, 0))?) // sync
 }
 
-/// Indices of the flags that are set.
+/// Returns the indices of the flags that are set.
 fn raised(flags: &[bool]) -> impl Iterator<Item = usize> {
     flags.iter().enumerate().filter(|(_, flag)| **flag).map(|(index, _)| index)
 }

@@ -6,7 +6,7 @@ use crate::config::LossForm;
 use crate::rows::unit_rows;
 use crate::views::{mean_over_pairs, number_of_pairs, other_views, pair_products};
 
-/// Mean similarity of each teacher view with every other student view; 0-dimensional.
+/// Computes the mean similarity of each teacher view with every other student view; 0-dimensional.
 ///
 /// # Shapes
 /// - `student`: `[V, B, d]`, `teacher`: `[2, B, d]`
@@ -22,8 +22,8 @@ pub(crate) fn compression(student: &Tensor, teacher: &Tensor, form: LossForm) ->
     mean_over_pairs(&similarity)
 }
 
-/// Squared norm of the gradient of [`compression`] with respect to the student's rows, counting
-/// only the part that rotates them; it is the same for both forms if rows have norm 1.
+/// Computes the squared norm of the gradient of [`compression`] with respect to the student's rows,
+/// counting only the part that rotates them; it is the same for both forms if rows have norm 1.
 /// 0-dimensional.
 ///
 /// With `T[v]` the sum of the teacher's rows that are compared with view `v`, the part of `T`
@@ -35,7 +35,8 @@ pub(crate) fn gradient_square(student: &Tensor, teacher: &Tensor) -> Tensor {
     let other = other_views(views, student.kind(), student.device()).unsqueeze(-1); // [2, V, 1]
     let along =
         (pair_products(&teacher, &student) * &other).sum_dim_intlist(0, false, student.kind());
-    let across_views = (teacher.get(0) * teacher.get(1)).sum_dim_intlist(-1, false, student.kind()); // [B]
+    // [B]
+    let across_views = (teacher.get(0) * teacher.get(1)).sum_dim_intlist(-1, false, student.kind());
     // |t_0 + t_1|^2 = 2 + 2 t_0 . t_1 if a view is compared with both, 1 if it is compared with
     // one.
     let facing = other.sum_dim_intlist(0, false, student.kind()); // [V, 1]

@@ -1,4 +1,4 @@
-//! Values that must be finite, checked later.
+//! Values that must be finite but are checked later.
 //!
 //! Reading a value waits until the device has computed it, and meanwhile the device receives no
 //! more work. A training step therefore computes everything optimistically and checks once, at the

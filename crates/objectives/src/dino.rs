@@ -87,8 +87,8 @@ pub(crate) struct ClsLoss {
 }
 
 impl ClsLoss {
-    /// `every_step`: whether the teacher's temperature is updated at each step or at each epoch. The options
-    /// have been checked.
+    /// Creates the loss from options that have been checked. `every_step` tells whether the
+    /// teacher's temperature changes at each step rather than at each epoch.
     pub(crate) fn new(config: &DinoConfig, every_step: bool) -> Self {
         Self {
             teacher: TeacherTargets::new(config.centering, CENTER, config.center_momentum),

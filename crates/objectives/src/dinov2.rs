@@ -1,9 +1,10 @@
-//! The DINOv2 loss: DINO on class tokens, iBOT on masked patches, KoLeo.
+//! The DINOv2 loss: DINO on class tokens, iBOT on masked patches, and KoLeo.
 //!
 //! ```text
 //! q = softmax((teacher - center) / teacher_temp)      or Sinkhorn-Knopp over the batch
+//! patch_loss = -sum_j weight[j] sum_k q[j][k] log_softmax(s[j] / student_temp)[k] / (2B)
 //! loss = dino(cls)
-//!      + ibot.loss_weight * -sum_j weight[j] sum_k q[j][k] log_softmax(s[j] / student_temp)[k] / (2B)
+//!      + ibot.loss_weight * patch_loss
 //!      + koleo.loss_weight * koleo(student's backbone)
 //! ```
 //!
@@ -18,8 +19,8 @@
 //! masked patch has the same weight in the center, so it does not depend on the number of
 //! processes. In both, the center of step `i` is that of the steps before `i`.
 //!
-//! Sinkhorn-Knopp balances each micro-batch over all processes by itself. With `train.accumulate` above 1, the
-//! mean over micro-batches is therefore not the loss of the whole batch.
+//! Sinkhorn-Knopp balances each micro-batch separately, over all processes. With `train.accumulate`
+//! above 1, the mean over micro-batches is therefore not the loss of the whole batch.
 
 use tch::Tensor;
 use torch_ext::Collective;

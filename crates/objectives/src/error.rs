@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration contains invalid values: each with its whole key and what it must be.
+    /// The configuration contains invalid values, listed with their full keys and what is required.
     #[error("objective: {}", .0.join("; "))]
     Config(Vec<String>),
     /// A tensor has the wrong shape.
@@ -40,7 +40,8 @@ pub enum Error {
         /// Number of groups that it should split into.
         groups: usize,
     },
-    /// A rate group has a single image, whose coding rate cannot grow, and the options need one that can.
+    /// A rate group has a single image, so its coding rate is constant, but the options require one
+    /// that can change.
     #[error(
         "a rate group needs 2 images or more (got {groups} groups of a batch of {batch}): lower \
          simdino.rate_groups, or raise the batch"
@@ -51,7 +52,8 @@ pub enum Error {
         /// Number of groups.
         groups: usize,
     },
-    /// The batch of an optimizer step is not a whole number of groups of `simdino.group_rows` images.
+    /// The batch of an optimizer step is not a whole number of groups of `simdino.group_rows`
+    /// images.
     #[error("the batch size {batch} must be a multiple of simdino.group_rows {rows}")]
     PartOfGroup {
         /// Images of a group.
@@ -126,10 +128,10 @@ pub enum Error {
     Torch(#[from] tch::TchError),
 }
 
-/// Refuses sections with invalid values, all of them at once.
+/// Checks the invalid values of all sections together.
 ///
 /// # Errors
-/// [`Error::Config`] if there are any.
+/// Returns [`Error::Config`], which lists all of them, if there are any.
 pub(crate) fn refuse<const N: usize>(sections: [(&str, Vec<Problem>); N]) -> Result<()> {
     let mut lines = Vec::new();
     for (section, problems) in sections {

@@ -20,38 +20,39 @@ use crate::coding_rate::{RateOptions, coding_rate};
 use crate::config::RatePrecision;
 use crate::{Error, Result};
 
-/// Smallest coding rate of `n` unit rows, reached when all are equal: `1/2 log(1 + alpha n)`.
+/// Returns the smallest coding rate of `n` unit rows, reached when all are equal:
+/// `1/2 log(1 + alpha n)`.
 pub fn rate_floor(alpha: f64, n: usize) -> f64 {
     0.5 * (alpha * n as f64).ln_1p()
 }
 
-/// Largest coding rate of `n` unit rows of width `d`, reached when they spread evenly over
-/// `r = min(n, d)` directions: `r/2 log(1 + alpha n / r)`.
+/// Returns the largest coding rate of `n` unit rows of width `d`, reached when they spread evenly
+/// over `r = min(n, d)` directions: `r/2 log(1 + alpha n / r)`.
 ///
-/// Rows of norm `c` have the ceiling for `alpha c^2`; means of student and teacher are shorter
-/// than 1, with `c^2 = (1 + cos) / 2`.
+/// For rows of norm `c`, it is the ceiling with `alpha c^2` in place of `alpha`. Means of student
+/// and teacher are shorter than 1, with `c^2 = (1 + cos) / 2`.
 pub fn rate_ceiling(alpha: f64, n: usize, d: usize) -> f64 {
     spread_over(n.min(d), alpha, n)
 }
 
-/// Coding rate of `n` unit rows that spread evenly over `r` directions.
+/// Returns the coding rate of `n` unit rows that spread evenly over `r` directions.
 pub(crate) fn spread_over(r: usize, alpha: f64, n: usize) -> f64 {
     let r = r as f64;
     if r == 0.0 { 0.0 } else { 0.5 * r * (alpha * n as f64 / r).ln_1p() }
 }
 
-/// Largest Frobenius norm of the gradient: `sqrt(min(n, d) alpha) / 2` (Theorem 3.1).
+/// Returns the largest Frobenius norm of the gradient: `sqrt(min(n, d) alpha) / 2` (Theorem 3.1).
 pub fn gradient_bound(alpha: f64, n: usize, d: usize) -> f64 {
     0.5 * (n.min(d) as f64 * alpha).sqrt()
 }
 
-/// Weight of the coding rate in the published code: `1/n + 1/d`.
+/// Returns the weight of the coding rate in the published code: `1/n + 1/d`.
 pub fn gamma_code(n: usize, d: usize) -> f64 {
     1.0 / n as f64 + 1.0 / d as f64
 }
 
-/// Weight that makes the bound of the gradient 1/2 for all `n`, `d`, and `eps`: `eps sqrt(n / (d
-/// min(n, d)))`, with the paper's `eps`.
+/// Returns the weight that makes the bound of the gradient 1/2 for all `n`, `d`, and `eps`:
+/// `eps sqrt(n / (d min(n, d)))`, with the paper's `eps`.
 pub fn gamma_theorem(eps: f64, n: usize, d: usize) -> f64 {
     eps * (n as f64 / (d * n.min(d)) as f64).sqrt()
 }
@@ -84,7 +85,7 @@ impl GradientScale {
     /// - `z`: `[n, d]`
     ///
     /// # Errors
-    /// As [`coding_rate`], and if `eps` is not positive.
+    /// Same as [`coding_rate`]. Also returns an error if `eps` is not positive.
     pub fn measure(z: &Tensor, eps: f64) -> Result<Self> {
         if eps.is_nan() || eps <= 0.0 {
             return Err(Error::Number { what: "eps", expected: "greater than 0", got: eps });

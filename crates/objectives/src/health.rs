@@ -1,4 +1,4 @@
-//! Detection of collapse: signals of a step, and a verdict in plain words.
+//! Detects collapse: measures the signals of a step and judges them in plain words.
 //!
 //! The signals are not measured in every step, because the effective rank requires an eigenvalue
 //! decomposition.
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Signals {
     /// Mean standard deviation of the teacher's unit rows over the batch, times the square root of
-    /// their width: 1 when they point in all directions, 0 when they are all equal.
+    /// their width: 1 when they point evenly in all directions, 0 when they are all equal.
     pub feature_std: f64,
     /// Exponential of the entropy of the eigenvalues of the teacher's unit rows: the number of
     /// directions over which they spread. 1 when they are all equal.
@@ -22,14 +22,15 @@ pub struct Signals {
     pub rate_position: Option<f64>,
     /// Similarity of views.
     pub compression: Option<f64>,
-    /// Loss of the class tokens relative to that of a teacher with uniform targets, `ln K`.
+    /// Loss of the class tokens relative to `ln K`, the loss for a teacher with uniform targets.
     pub loss_over_uniform: Option<f64>,
     /// Entropy of the teacher's targets as a fraction of its maximum.
     pub teacher_entropy: Option<f64>,
-    /// The same for the mean target; 0 when all images are assigned to the same prototype.
+    /// Entropy of the teacher's mean target as a fraction of its maximum; 0 when all images are
+    /// assigned to the same prototype.
     pub entropy_of_mean: Option<f64>,
-    /// Whether the batch holds views of a single image. Its features and targets are alike in any case, so that
-    /// they tell nothing.
+    /// Whether the batch contains views of a single image only. Their features and targets are
+    /// alike in any case, so they do not indicate a collapse.
     pub one_image: bool,
 }
 
@@ -61,7 +62,7 @@ impl Signals {
         })
     }
 
-    /// The signals that objectives do not log themselves.
+    /// Returns the signals that objectives do not log themselves, by metric name.
     pub fn metrics(&self) -> [(&'static str, f64); 2] {
         [("health/feature_std", self.feature_std), ("health/effective_rank", self.effective_rank)]
     }
@@ -108,28 +109,28 @@ impl Signals {
 pub struct CollapseDetector {
     in_a_row: u32,
     raised: bool,
-    /// The first step of those.
+    /// Step of the first of the checks in a row that found a collapse.
     first: u64,
-    /// Whether the run has been collapsed since the first step, and this was reported then.
+    /// Whether the run has been collapsed ever since the first step, where this was reported.
     since_start: bool,
 }
 
-/// Number of consecutive checks that must agree. DINO starts at the loss of guessing and then
-/// leaves it.
+/// Number of consecutive checks that must find a collapse.
 const LOOKS: u32 = 3;
-/// Fraction of the training after which a collapse is reported.
+/// Fraction of the training after which that many checks suffice. DINO starts at the loss of
+/// uniform guessing and then leaves it.
 const GRACE: f64 = 0.02;
-/// Number of steps after which two checks of features that collapsed are enough, however long the
-/// training is and however far apart the checks are: so a collapse is reported within about a
-/// hundred steps.
+/// Number of steps over which a collapse must last to be reported early, for objectives with a
+/// coding rate. Two checks then suffice, however long the training is, so a collapse is reported
+/// within about a hundred steps.
 const STEPS: u64 = 50;
 
 impl CollapseDetector {
     /// Processes the signals of a step; returns a warning the first time that one is due.
     ///
-    /// At the very first step, a warning is immediate, but only for collapsed features: a run that
-    /// starts this way trains badly. It is not repeated unless the run recovers and collapses
-    /// again.
+    /// At the very first step, a warning is immediate, but only for objectives with a coding rate:
+    /// a run that starts this way trains badly. It is not repeated unless the run recovers and
+    /// collapses again.
     pub fn observe(&mut self, step: u64, progress: f64, signals: &Signals) -> Option<String> {
         let verdict = signals.verdict();
         if step == 0 && signals.rate_position.is_some() {
@@ -152,7 +153,8 @@ impl CollapseDetector {
     }
 }
 
-/// Mean standard deviation and effective rank of the directions of rows, `[n, d]`.
+/// Returns the mean standard deviation, scaled by `sqrt(d)`, and the effective rank of the
+/// directions of rows `[n, d]`. Waits for the device.
 ///
 /// # Errors
 /// Returns an error if the shape is wrong or rows are not finite.
@@ -171,10 +173,11 @@ pub fn spread(rows: &Tensor) -> Result<(f64, f64)> {
     Ok((std, effective_rank(&eigenvalues)?))
 }
 
-/// Exponential of the entropy of eigenvalues, each as a fraction of their sum.
+/// Returns the exponential of the entropy of eigenvalues, each taken as a fraction of their sum.
+/// Waits for the device.
 ///
 /// # Errors
-/// A libtorch operation fails.
+/// Returns an error if a libtorch operation fails.
 pub fn effective_rank(eigenvalues: &Tensor) -> Result<f64> {
     let p = eigenvalues / eigenvalues.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE);
     let entropy = -p.xlogy(&p).sum(Kind::Double); // 0 log 0 = 0

@@ -1,9 +1,10 @@
 //! A weight of the similarity that keeps the coding rate on a path between floor and ceiling.
 //!
 //! `position = (R - floor) / (ceiling - floor)` is 0 when all features are equal and 1 when they
-//! spread evenly. The path falls on a line from `position_start` to `position_end`, where it is
-//! after the share `position_by` of the training, and stays there: spread first, then agree. With
-//! `p` the path, `e = position - p` of the last step, and `r = min(m, d)` for groups of `m` rows:
+//! spread evenly. The path runs on a line from `position_start` to `position_end`, which it reaches
+//! after the fraction `position_by` of the training, and stays there: features spread first, and
+//! then agree. With `p` the path, `e = position - p` of the last step, and `r = min(m, d)` for
+//! groups of `m` rows:
 //!
 //! ```text
 //! kappa = alpha m / r                                  uniform spread has R = r/2 log(1 + kappa)
@@ -13,20 +14,21 @@
 //! loss  = -c similarity - gamma R
 //! ```
 //!
-//! - The first term of `log c` is the weight at which features rest on the path if similarity and
-//!   rate pull on their spread and nothing in a view is common to the others. Because something
-//!   is, the weight at rest is higher, by what `I` learns. This makes the rule independent of
-//!   `gamma`, batch, groups, width, and `eps`.
+//! - The first term of `log c` is the weight at which the features would stay on the path if
+//!   similarity and rate acted only on their spread and the views of an image had nothing in
+//!   common. Because they do have something in common, the equilibrium weight is higher; `I` learns
+//!   the difference. This makes the rule independent of `gamma`, batch, groups, width, and `eps`.
 //! - `I` stays 0 until the position has first reached the path. A random network starts far below
 //!   it, and would otherwise drive `I` to its lower end, from which it would have to climb back
 //!   before the similarity has any weight.
-//! - The upper end of `I` makes a collapse repel: see docs/OBJECTIVES.md.
-//! - `I` moves with the progress of the training, not with steps, so that runs of the same images
+//! - The upper end of `I` ensures that the loss drives features away from a collapse: see
+//!   docs/OBJECTIVES.md.
+//! - `I` moves with the progress of the training, not with steps, so that runs on the same images
 //!   in small and large batches take the same path.
-//! - `c` is the weight of the similarity and not the inverse one of the rate, because the pull of
-//!   both shrinks as features agree. Scaled down on top of that, gradients would fall to a fortieth
-//!   in a run of the demo, and Adam, whose second moments remember a thousand steps, would learn as
-//!   at a fortieth of the learning rate.
+//! - `c` multiplies the similarity; the rate is not divided by it instead. Both gradients shrink as
+//!   features agree. Scaling them down on top of that would reduce them to a fortieth in a run of
+//!   the demo, and Adam, whose second moments remember a thousand steps, would learn as if at a
+//!   fortieth of the learning rate.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
@@ -40,12 +42,12 @@ use crate::{Error, Result};
 pub(crate) const STATE: &str = "held";
 /// Name of the measurement in the statistics of a step.
 const MEASURED: &str = "held";
-/// Change of `log c` per position.
+/// Change of `log c` per unit of position.
 const PROPORTIONAL: f64 = 6.0;
-/// Change of `log c` per position and whole training.
+/// Change of `I` per unit of position over the whole training.
 const INTEGRAL: f64 = 90.0;
-/// Progress that a step counts for at most. In a run of a few steps, `I` would otherwise jump from one
-/// end to the other.
+/// Largest progress that a step can count for. In a run of a few steps, `I` would otherwise jump
+/// from one end to the other.
 const LONGEST_STEP: f64 = 0.02;
 /// Lower end of `I`.
 const LEAST: f64 = -3.0;
@@ -55,7 +57,7 @@ const LEAST: f64 = -3.0;
 pub struct Path {
     /// Position on the path.
     pub position: f64,
-    /// `log(gamma r / (2 s))`.
+    /// First term of `log c`, `log(gamma r / (2 s))`.
     pub log_rest: f64,
     /// Upper end of `I`.
     pub most: f64,
@@ -79,7 +81,8 @@ impl Path {
         let rows = if config.center_cov { sizes.rows - 1 } else { sizes.rows };
         let directions = rows.min(sizes.width).max(1) as f64;
         let kappa = weights.alpha * sizes.rows as f64 / directions;
-        let spread = (2.0 / directions * (floor + position * (ceiling - floor))).exp_m1(); // s kappa
+        // s kappa
+        let spread = (2.0 / directions * (floor + position * (ceiling - floor))).exp_m1();
         Self {
             position,
             log_rest: (weights.gamma * directions * kappa / (2.0 * spread)).ln(),
@@ -89,7 +92,7 @@ impl Path {
     }
 }
 
-/// The controller.
+/// The controller that adapts the weight.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     /// `I`, `e`, the progress of the last step, and whether the path was reached (1) or not (0),
@@ -104,7 +107,7 @@ impl Clone for Held {
 }
 
 impl Held {
-    /// Returns the weight `c` of this step, 0-dimensional, like `like`.
+    /// Returns the weight `c` of this step, 0-dimensional, with the type and device of `like`.
     pub(crate) fn coeff(&self, path: &Path, like: &Tensor) -> Tensor {
         match &self.state {
             None => like.detach().full_like(path.log_rest.exp()),
@@ -128,7 +131,7 @@ impl Held {
     /// the device.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub(crate) fn update(
         &mut self,
         statistics: &Statistics,
@@ -154,7 +157,7 @@ impl Held {
         Ok(())
     }
 
-    /// Returns the controller's state, if there was a step.
+    /// Returns the controller's state; empty before the first step.
     pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
         self.state.iter().map(|state| (STATE.to_owned(), state.shallow_clone())).collect()
     }
@@ -162,7 +165,7 @@ impl Held {
     /// Restores the result of [`Self::state`].
     ///
     /// # Errors
-    /// It has another shape.
+    /// Returns an error if it has a different shape.
     pub(crate) fn load(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
         let found = tensors.iter().find(|(name, _)| name == STATE).map(|(_, state)| state);
         if let Some(got) = found.map(Tensor::size).filter(|size| *size != [4]) {

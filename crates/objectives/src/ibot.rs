@@ -46,13 +46,13 @@ impl<'a> PatchPairs<'a> {
         Ok(Self { student: student.to_kind(kind), teacher: teacher.detach().to_kind(kind), masked })
     }
 
-    /// `-sum_j weight_j similarity_j / (2B)`, of `[m]`; 0-dimensional.
+    /// Computes `-sum_j weight_j similarity_j / (2B)` from similarities `[m]`; 0-dimensional.
     pub(crate) fn loss(&self, similarity: &Tensor) -> Tensor {
         let weights = self.masked.weights.to_kind(similarity.kind());
         (similarity * weights).sum(similarity.kind()) / -(self.masked.crops as f64)
     }
 
-    /// [`Self::loss`] with cosine similarity.
+    /// Computes [`Self::loss`] with the cosine similarity.
     pub(crate) fn cosine_loss(&self) -> Tensor {
         let products = unit_rows(&self.student) * unit_rows(&self.teacher); // [m, k]
         self.loss(&products.sum_dim_intlist(-1, false, products.kind()))

@@ -19,13 +19,13 @@ pub struct Outputs {
     /// Head outputs of the masked patches of the global views, `[m, k]`, in the order of
     /// [`MaskWeights::weights`]. The student saw them masked, and the teacher did not.
     pub patches: Option<Tensor>,
-    /// Class tokens of the backbone for the global views, before the head: `[2, B, D]`. They may lie in
-    /// memory that the next step overwrites, so copy what you keep.
+    /// Class tokens of the backbone for the global views, before the head: `[2, B, D]`. The next
+    /// step may overwrite their memory, so copy what you keep.
     pub backbone: Option<Tensor>,
 }
 
 impl Outputs {
-    /// Outputs that consist of class tokens only.
+    /// Creates outputs that consist of class tokens only.
     pub fn of_cls(cls: Tensor) -> Self {
         Self { cls, patches: None, backbone: None }
     }
@@ -43,7 +43,7 @@ pub struct MaskWeights {
 /// Position of a batch in the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepContext {
-    /// Number of optimizer steps done.
+    /// Number of optimizer steps completed.
     pub step: u64,
     /// Optimizer steps per epoch.
     pub steps_per_epoch: u64,
@@ -54,13 +54,14 @@ pub struct StepContext {
 }
 
 impl StepContext {
-    /// The first step of a run.
+    /// Creates the context of the first step of a run.
     pub fn first(batch_size: usize) -> Self {
         Self { step: 0, steps_per_epoch: 1, progress: 0.0, batch_size }
     }
 
-    /// Returns how many of the `groups` of the whole batch, whose number or size `key` determines, a
-    /// (micro-)batch of `batch` images contains.
+    /// Returns how many of the `groups` of the whole batch a (micro-)batch of `batch` images
+    /// contains. `key` is the config key, for messages, that determines the number or size of the
+    /// groups.
     ///
     /// # Errors
     /// Returns an error if the whole batch does not divide into groups, or the batch is not a
@@ -97,8 +98,8 @@ pub struct Inputs<'a> {
     /// The processes of the run.
     pub collective: &'a dyn Collective,
     /// Collects values that must be finite instead of checking them immediately, so that nothing
-    /// waits for the device. The loss is then returned in any case, but is meaningless if one of
-    /// them is not finite; without this, the same inputs give the error, or the loss after a
+    /// waits for the device. The loss is then always returned, but it is meaningless if one of
+    /// these values is not finite. With `None`, such inputs give an error, or the loss after a
     /// retry.
     pub deferred: Option<&'a Deferred>,
 }
@@ -151,7 +152,7 @@ pub(crate) fn check_kind(what: &'static str, x: &Tensor) -> Result<()> {
     }
 }
 
-/// Double precision stays double; every other type is computed in single precision.
+/// Returns the type to compute in: double for a double tensor, single for every other type.
 pub(crate) fn working_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }

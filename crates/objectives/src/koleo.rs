@@ -18,9 +18,9 @@
 //! processes. Here, rows are split into a configured number of groups; a group stands for a
 //! process.
 //!
-//! Neighbors are looked up as rows of an embedding, because its gradient adds in a fixed order on every
-//! device. That of `gather` adds with atomics on CUDA, in any order, and a row that is the neighbor of
-//! several then differs from run to run.
+//! Neighbors are looked up as rows of an embedding, because its gradient is summed in a fixed order
+//! on every device. That of `gather` is summed with atomics on CUDA, in arbitrary order, so the
+//! gradient of a row that is the neighbor of several others would differ from run to run.
 
 use tch::{Kind, Tensor};
 
@@ -30,13 +30,14 @@ use crate::{Error, Result};
 
 const EPS: f64 = 1e-8;
 
-/// Sum of the losses of all views; 0-dimensional. Neighbors are searched within each group.
+/// Computes the sum of the losses of all views; 0-dimensional. Neighbors are searched within each
+/// group.
 ///
 /// # Shapes
 /// - `x`: `[views, groups, B, D]`
 ///
 /// # Errors
-/// Returns an error if the shape is wrong or the batch contains one image.
+/// Returns an error if the shape is wrong or a group contains a single image.
 pub fn koleo(x: &Tensor) -> Result<Tensor> {
     let got = x.size();
     check_kind("features of KoLeo", x)?;
@@ -56,7 +57,7 @@ pub fn koleo(x: &Tensor) -> Result<Tensor> {
     Ok(mean * -(views as f64))
 }
 
-/// Index of the nearest other row, `[groups, B, D] -> [groups, B]`.
+/// Returns the index of the nearest other row, `[groups, B, D] -> [groups, B]`.
 fn nearest_neighbors(rows: &Tensor) -> Tensor {
     tch::no_grad(|| {
         let rows = rows.detach();
@@ -67,11 +68,13 @@ fn nearest_neighbors(rows: &Tensor) -> Tensor {
     })
 }
 
-/// The rows with these indices in each group, `[groups, B, D], [groups, B] -> [groups, B, D]`.
+/// Returns the rows with these indices in each group,
+/// `[groups, B, D], [groups, B] -> [groups, B, D]`.
 fn rows_at(rows: &Tensor, index: &Tensor) -> Tensor {
     let size = rows.size();
     let (groups, batch) = (size[0], size[1]);
-    let first = Tensor::arange(groups, (Kind::Int64, rows.device())).unsqueeze(-1) * batch; // [groups, 1]
+    // [groups, 1]
+    let first = Tensor::arange(groups, (Kind::Int64, rows.device())).unsqueeze(-1) * batch;
     Tensor::embedding(&rows.flatten(0, 1), &(index + first), -1, false, false)
 }
 

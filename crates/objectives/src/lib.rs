@@ -6,7 +6,7 @@
 //! one or many covariances at once. [`gradient_scale`] bounds both and derives rules for the
 //! weight `gamma`. [`simdino`], [`simdinov2`], [`dino`], and [`dinov2`] are the objectives: they
 //! define what is compared with what, and how it is weighted. Each implements [`Objective`] and is
-//! built by [`ObjectiveConfig::build`]. [`health`] reports in plain words when one of them has
+//! built by [`ObjectiveConfig::build`]. [`health`] reports in plain words when a run has
 //! collapsed.
 
 #![forbid(unsafe_code)]

@@ -1,10 +1,10 @@
 //! The interface of all objectives.
 //!
-//! An objective is a file with a struct that is built from its config. It declares what it
-//! [`Needs`] from the networks, computes a [`LossOutput`] for a (micro-)batch, and makes its state
-//! explicit: only [`Objective::update`] changes it, once per step, and [`Objective::state`]
-//! exports it to checkpoints. Whatever implements [`Objective`] can be trained;
-//! only to be a `method` of the program does it need a variant of [`crate::Method`].
+//! Each objective is a struct in a file of its own and is built from its config. It declares what
+//! it [`Needs`] from the networks, computes a [`LossOutput`] for a (micro-)batch, and makes its
+//! state explicit: only [`Objective::update`] changes it, once per step, and [`Objective::state`]
+//! exports it to checkpoints. Any type that implements [`Objective`] can be trained; it needs a
+//! variant of [`crate::Method`] only to become a `method` of the program.
 
 use std::ops::AddAssign;
 
@@ -22,7 +22,7 @@ pub struct Needs {
     pub patches: bool,
     /// Class tokens of the student's backbone.
     pub backbone: bool,
-    /// Whether the heads output scores of prototypes rather than unit rows.
+    /// Scores of prototypes as the heads' outputs, rather than unit rows.
     pub prototypes: bool,
 }
 
@@ -34,16 +34,16 @@ pub struct LossOutput {
     /// Values by metric name, 0-dimensional and detached; still on the device. The value of a step
     /// is the mean over its micro-batches.
     pub terms: Vec<(&'static str, Tensor)>,
-    /// Values that are known without the device, by metric name.
+    /// Values that are known on the host without waiting for the device, by metric name.
     pub numbers: Vec<(&'static str, f64)>,
     /// Retries that the coding rate needed.
     pub events: RateEvents,
-    /// The input that [`Objective::update`] needs from the step.
+    /// What [`Objective::update`] needs to know about the step.
     pub statistics: Statistics,
 }
 
 impl LossOutput {
-    /// Creates the result of an objective that has a loss and nothing else to report.
+    /// Creates the result of an objective that reports nothing but its loss.
     pub fn of(loss: Tensor) -> Self {
         Self {
             loss,
@@ -54,7 +54,7 @@ impl LossOutput {
         }
     }
 
-    /// Returns the term or number of a metric.
+    /// Returns the term or number with this metric name. Waits for the device if it is a term.
     pub fn value(&self, name: &str) -> Option<f64> {
         let term = self.terms.iter().find(|(key, _)| *key == name);
         term.map(|(_, value)| value.double_value(&[])).or_else(|| {
@@ -92,30 +92,30 @@ impl AddAssign for Statistics {
 
 /// A loss that compares a student with a teacher.
 pub trait Objective {
-    /// Returns which outputs it uses.
+    /// Returns which outputs the objective uses.
     fn needs(&self) -> Needs;
 
     /// Computes the loss of one (micro-)batch. Changes no state.
     ///
-    /// The mean over the micro-batches and processes of a step is the loss of the step, except where targets
-    /// are balanced over the micro-batch at hand (`dino.centering: sinkhorn_knopp`).
+    /// The mean over the micro-batches and processes of a step is the loss of the step, except if
+    /// targets are balanced within each micro-batch (`dino.centering: sinkhorn_knopp`).
     ///
     /// # Errors
     /// Returns an error if outputs are missing, have the wrong shape, or (unless
     /// [`Inputs::deferred`]) are not finite, or if a process does not respond.
     fn evaluate(&self, inputs: &Inputs) -> Result<LossOutput>;
 
-    /// Updates the state with the statistics of a step, after it is certain that the step was not
+    /// Updates the state with the statistics of a step, once it is certain that the step is not
     /// skipped.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     fn update(&mut self, statistics: &Statistics, collective: &dyn Collective) -> Result<()> {
         let _ = (statistics, collective);
         Ok(())
     }
 
-    /// Returns all state that is kept from step to step, by name.
+    /// Returns all state that persists from step to step, by name.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }

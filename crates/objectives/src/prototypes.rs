@@ -11,7 +11,7 @@ use crate::objective::Statistics;
 use crate::sinkhorn::sinkhorn_knopp;
 use crate::views::{mean_over_pairs, pair_products};
 
-/// The teacher's temperature: a linear warm-up, then constant.
+/// The teacher's temperature: it warms up linearly and is then constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TeacherTemperature {
     /// Temperature at the first step.
@@ -22,7 +22,7 @@ pub(crate) struct TeacherTemperature {
     pub warmup_epochs: f64,
     /// Whether the last step (or epoch) of the warm-up already has the final value.
     pub warmup_form: WarmupForm,
-    /// Whether it changes at each step, as in DINOv2, or at each epoch, as in DINO.
+    /// Whether it changes at each step, as in DINOv2, rather than at each epoch, as in DINO.
     pub every_step: bool,
 }
 
@@ -66,7 +66,7 @@ impl Center {
         Self { name, momentum, value: None }
     }
 
-    /// Softmax of the centered scores, `[.., K]`.
+    /// Returns the softmax of the centered scores, `[.., K]`.
     fn targets(&self, scores: &Tensor, temperature: f64) -> Result<Tensor> {
         let centered = match &self.value {
             Some(center) => scores.f_sub(&center.f_type_as(scores)?)?,
@@ -96,8 +96,7 @@ impl Center {
         let mean = recorded.narrow(0, 0, width) / count.clamp_min(1.0); // [K]
         let weight = count.clamp_max(1.0) * (1.0 - self.momentum);
         let mean = mean.unsqueeze(0);
-        // A loaded center may be on a different device than the features, or have a different
-        // type.
+        // A loaded center may be on another device than the features, or have another type.
         let before = match &self.value {
             Some(value) => value.f_type_as(&mean)?,
             None => mean.f_zeros_like()?,
@@ -134,7 +133,7 @@ impl TeacherTargets {
     /// will need.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub(crate) fn targets(
         &self,
         scores: &Tensor,
@@ -159,7 +158,7 @@ impl TeacherTargets {
     /// Updates the center, once it is certain that the step was not skipped.
     ///
     /// # Errors
-    /// A process does not answer.
+    /// Returns an error if a process does not respond.
     pub(crate) fn update(
         &mut self,
         statistics: &Statistics,
@@ -199,8 +198,8 @@ fn stable_logits(scores: &Tensor, temperature: f64) -> (Tensor, Tensor) {
     (logits, log_sum)
 }
 
-/// Mean cross-entropy of each target view with every other student view:
-/// `-sum_k q[g][b][k] log_softmax(s[v][b] / temperature)[k]`, without a tensor of all pairs.
+/// Computes the mean cross-entropy of each target view with every other student view,
+/// `-sum_k q[g][b][k] log_softmax(s[v][b] / temperature)[k]`, without materializing all pairs.
 ///
 /// # Shapes
 /// - `targets`: `[2, B, K]`, rows that sum to 1; `student`: `[V, B, K]`; result 0-dimensional
@@ -214,14 +213,15 @@ pub(crate) fn cross_entropy_of_views(
     mean_over_pairs(&pairs)
 }
 
-/// `sum_k t[j][k] log_softmax(s[j] / temperature)[k]`, the similarity of patches: `[m, K] -> [m]`
+/// Computes the similarity of patches, `sum_k t[j][k] log_softmax(s[j] / temperature)[k]`:
+/// `[m, K] -> [m]`
 pub(crate) fn log_likelihood(targets: &Tensor, student: &Tensor, temperature: f64) -> Tensor {
     let (logits, log_sum) = stable_logits(student, temperature); // [m, K], [m]
     (targets * logits).sum_dim_intlist(-1, false, log_sum.kind()) - log_sum
 }
 
-/// Entropy of targets as a fraction of its maximum, two numbers in `[2]`: the mean over rows (1
-/// when the targets are uniform), and the entropy of the mean row (0 when all rows choose the same
+/// Returns two entropies of the targets as fractions of the maximum, `[2]`: the mean over rows (1
+/// when the targets are uniform), and that of the mean row (0 when all rows choose the same
 /// prototype).
 pub(crate) fn entropies(targets: &Tensor) -> Tensor {
     let size = targets.size();
@@ -233,7 +233,7 @@ pub(crate) fn entropies(targets: &Tensor) -> Tensor {
     };
     let own = entropy(&rows).mean(rows.kind());
     let mean_row = rows.mean_dim(0, false, rows.kind());
-    // Any number of rows works: soft targets can spread over all prototypes.
+    // The maximum is ln K for any number of rows, because a single target may be uniform.
     Tensor::stack(&[own, entropy(&mean_row)], 0) / most
 }
 

@@ -1,5 +1,5 @@
-//! Values for a step: `eps`, the weights of both terms, and the quantities that follow from batch
-//! size, groups, and width.
+//! The values of a step: `eps`, the weights of both terms, and the quantities that follow from
+//! batch size, groups, and width.
 
 use std::f64::consts::PI;
 
@@ -20,9 +20,9 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// `d m / (n r)` for groups of `m` rows and `r = min(m, d)` directions: with this factor of `eps`,
-    /// `alpha` is `r / (m eps)`, and evenly spread features have `1 / eps` times the variance of the
-    /// noise in each direction.
+    /// Returns `d m / (n r)` for groups of `m` rows and `r = min(m, d)` directions. If `eps` is
+    /// multiplied by it, `alpha` is `r / (m eps)`, and evenly spread features have `1 / eps` times
+    /// the variance of the noise in each direction.
     fn dilution(self) -> f64 {
         let Self { batch_size, rows, width } = self;
         (width * rows) as f64 / (batch_size * rows.min(width)) as f64
@@ -46,8 +46,8 @@ impl Weights {
     /// Computes the values for a step.
     ///
     /// # Errors
-    /// Returns an error if the fraction of the training is not between 0 and 1, or if the ceiling
-    /// is 0, which no weight can raise.
+    /// Returns an error if the fraction of the training is not between 0 and 1, or if `gamma` is
+    /// determined by the ceiling and the ceiling is 0.
     pub(crate) fn at(config: &SimDinoConfig, context: StepContext, sizes: Sizes) -> Result<Self> {
         let progress = context.progress;
         if !(0.0..=1.0).contains(&progress) {
@@ -81,8 +81,8 @@ impl Weights {
     }
 }
 
-/// The coding rate of unit rows at collapse and at its maximum. Subtracting the mean leaves
-/// nothing of equal rows, and one direction less to spread over.
+/// Returns the coding rate of unit rows at collapse and at its maximum. Subtracting the mean leaves
+/// nothing of equal rows, and one direction fewer to spread over.
 pub(crate) fn range(alpha: f64, sizes: Sizes, centered: bool) -> (f64, f64) {
     let Sizes { rows, width, .. } = sizes;
     if !centered {

@@ -1,4 +1,4 @@
-//! Normalization of rows to norm 1.
+//! Rows of norm 1.
 
 use tch::Tensor;
 
@@ -11,8 +11,8 @@ pub(crate) fn unit_rows(x: &Tensor) -> Tensor {
     torch_ext::unit_rows(x, NORM_EPS)
 }
 
-/// `sum_b |x_b - (x_b . u_b) u_b|^2`: the part of `x` that rotates the unit rows `u`; the rest
-/// would only change their length. `[.., d], [.., d] -> []`
+/// Computes `sum_b |x_b - (x_b . u_b) u_b|^2`, the squared norm of the part of `x` that rotates the
+/// unit rows `u`; the rest would only change their length. `[.., d], [.., d] -> []`
 pub(crate) fn tangential_square(x: &Tensor, u: &Tensor) -> Tensor {
     let along = (x * u).sum_dim_intlist(-1, false, x.kind());
     x.square().sum(x.kind()) - along.square().sum(x.kind())

@@ -27,8 +27,9 @@
 //! global numbers, so the mean over micro-batches is the loss of the whole batch. If a single
 //! group (`N = 1`) spans several processes, their covariances are summed.
 //!
-//! With `group_rows`, `n` is in all formulas the rows of a group, and `N` is 1: `alpha` and `gamma` do not
-//! depend on the batch, and the loss of a batch is the mean of those of its groups.
+//! With `group_rows`, `n` in all formulas is the number of rows of a group, and `N` is 1: `alpha`
+//! and `gamma` do not depend on the batch, and the loss of a batch is the mean of those of its
+//! groups.
 //!
 //! # Source
 //! SimDINO, loss of section 3; reference code `MCRLoss` in simdino/main_dino.py of
@@ -68,7 +69,7 @@ pub struct SimDinoOutput {
     /// Expansion when all features are equal.
     pub expansion_floor: f64,
     /// Expansion when features of norm 1 spread evenly. Means of student and teacher are shorter,
-    /// so with them the expansion stays slightly lower, and may even be below the floor.
+    /// so their expansion stays slightly lower, and may even fall below the floor.
     pub expansion_ceiling: f64,
     /// `eps` of this step, as configured.
     pub eps: f64,
@@ -85,7 +86,7 @@ pub struct SimDinoOutput {
     pub proportion: Option<Tensor>,
     /// Retries that the coding rate needed.
     pub events: RateEvents,
-    /// The input that [`Objective::update`] needs from the step.
+    /// What [`Objective::update`] needs to know about the step.
     pub statistics: Statistics,
 }
 
@@ -118,8 +119,8 @@ impl SimDinoLoss {
         Ok(Self { config: config.clone(), balance, held })
     }
 
-    /// Computes the loss of one (micro-)batch, in single precision, or in double precision if the
-    /// features are double; autocast is off inside. Waits for the device once, unless checks are
+    /// Computes the loss of one (micro-)batch in single precision, or in double precision if the
+    /// features are double, with autocast off. Waits for the device once, unless checks are
     /// deferred.
     ///
     /// # Shapes
@@ -128,8 +129,8 @@ impl SimDinoLoss {
     ///
     /// # Errors
     /// Returns an error if shapes are wrong, if the batch does not split into the rate groups, if
-    /// these have a single row with `center_cov`, `held`, or `balanced`, or if features are not finite; the
-    /// error names the term and the view.
+    /// these have a single row with `center_cov`, `held`, or `balanced`, or if features are not
+    /// finite; this error names the term and the view.
     pub fn forward(&self, inputs: &Inputs) -> Result<SimDinoOutput> {
         let (student, teacher) = (&inputs.student.cls, &inputs.teacher.cls);
         check_cls(student, teacher)?;
@@ -144,12 +145,14 @@ impl SimDinoLoss {
         let whole = inputs.context.batch_size;
         let groups = self.config.groups(whole);
         let rows = whole / groups;
-        // The published form has a constant rate then; nothing can be held, balanced, or centered.
+        // The coding rate of a single unit row is constant, so it can be neither held nor balanced,
+        // and centering would leave nothing.
         let needs_two = self.config.center_cov || self.held.is_some() || self.balance.is_some();
         if rows < 2 && needs_two {
             return Err(Error::OneRow { batch: whole, groups });
         }
-        // Of a fixed size, a group is the batch of the formulas, so that they do not see how many there are.
+        // A group of fixed size takes the place of the batch in the formulas, so that they do not
+        // depend on the number of groups.
         let batch_size = if self.config.group_rows.is_some() { rows } else { whole };
         let sizes = Sizes { batch_size, rows, width: student.size()[2] as usize };
         let mut weights = Weights::at(&self.config, inputs.context, sizes)?;
@@ -208,7 +211,7 @@ impl SimDinoLoss {
     }
 
     /// Computes the coding rate of all groups, or the fault of one. Also checks whether
-    /// `compression` is finite, which costs nothing at the same time.
+    /// `compression` is finite, in the same read from the device.
     fn rate(
         &self,
         features: &RateFeatures,
@@ -230,7 +233,7 @@ impl SimDinoLoss {
         })
     }
 
-    /// The rows that the coding rate expands: `[V, B, d] -> [2G, B/G, d]`.
+    /// Returns the rows that the coding rate expands: `[V, B, d] -> [2G, B/G, d]`.
     fn rate_features(
         &self,
         student: &Tensor,
@@ -250,7 +253,7 @@ impl SimDinoLoss {
         Ok(RateFeatures { rows, spanning })
     }
 
-    /// The number of groups in a batch, and whether they extend beyond this process.
+    /// Returns the number of groups in a batch, and whether they extend beyond this process.
     fn groups(&self, batch: usize, inputs: &Inputs) -> Result<(usize, bool)> {
         let whole = inputs.context.batch_size;
         let groups = self.config.groups(whole);
@@ -271,8 +274,8 @@ impl SimDinoLoss {
         Ok((inputs.context.groups_of(batch, groups, key)?, false))
     }
 
-    /// Squared norm of the gradient of the mean coding rate with respect to the student's rows,
-    /// counting only the part that rotates them; 0-dimensional.
+    /// Computes the squared norm of the gradient of the mean coding rate with respect to the
+    /// student's rows, counting only the part that rotates them; 0-dimensional.
     fn pull_of_rate(&self, gradient: &Tensor, student: &Tensor, features: &RateFeatures) -> Tensor {
         let global = student.narrow(0, 0, global_views(student.size()[0])).detach();
         let gradient = gradient.reshape_as(&global);
@@ -280,19 +283,19 @@ impl SimDinoLoss {
             ExpaSource::Student => 1.0,
             ExpaSource::MeanStudentTeacher => 0.5,
         };
-        // The gradient is what data-parallel training sees before the mean over processes, as is
-        // that of the views.
+        // Like the gradient of the similarity, this is that of one process, before data-parallel
+        // training averages over processes.
         let share = of_source / features.rows.size()[0] as f64;
         tangential_square(&gradient, &unit_rows(&global)).clamp_min(0.0) * share.powi(2)
     }
 }
 
 impl SimDinoOutput {
-    /// Converts it to the form that all objectives share.
+    /// Converts the output to the form that all objectives share.
     pub fn into_output(self) -> LossOutput {
         let (floor, ceiling) = (self.expansion_floor, self.expansion_ceiling);
-        // Floor and ceiling are equal for one row or one direction, and, within the precision, for
-        // a huge `eps`.
+        // Floor and ceiling are equal for one row or one direction, and, up to rounding, for a huge
+        // `eps`.
         let far_apart = ceiling - floor > 1e-6 * ceiling;
         let position = far_apart.then(|| (&self.expansion - floor) / (ceiling - floor));
         let mut terms = vec![
@@ -359,8 +362,8 @@ impl Objective for SimDinoLoss {
     }
 }
 
-/// Names the term, the network, and the view. Reads the features, because the run ends in any
-/// case.
+/// Converts a fault to an error that names the term, the network, and the view. Waits for the
+/// device, which does not matter because the run ends anyway.
 fn describe(fault: Fault, student: &Tensor, teacher: &Tensor) -> Error {
     let finite = |x: &Tensor| f64::try_from(x.isfinite().all()).is_ok_and(|all| all != 0.0);
     let bad_view = |x: &Tensor| (0..x.size()[0]).find(|&view| !finite(&x.get(view)));

@@ -1,7 +1,9 @@
 //! The SimDINOv2 loss: SimDINO on class tokens, cosines of masked patches, and optionally KoLeo.
 //!
 //! ```text
-//! loss = simdino(cls) + ibot.loss_weight * patch_loss + koleo.loss_weight * koleo(student's backbone)
+//! loss = simdino(cls)
+//!      + ibot.loss_weight * patch_loss
+//!      + koleo.loss_weight * koleo(student's backbone)
 //! ```
 //!
 //! The student's global views are masked, and the teacher's are not. Class and patch tokens both

@@ -1,23 +1,23 @@
 //! Sinkhorn-Knopp: teacher targets that use all prototypes equally.
 //!
-//! `B` rows of scores over all processes, `K` prototypes, `Q = exp(scores / temperature)`:
+//! With `B` rows of scores over all processes, `K` prototypes, and `Q = exp(scores / temperature)`:
 //!
 //! ```text
 //! 3 times:  every prototype gets the same share:  Q[:, k] /= K * sum_b Q[b, k]
 //!           every row gets the same share:        Q[b, :] /= B * sum_k Q[b, k]
-//! result:   B * Q, rows that add up to 1
+//! result:   B * Q, whose rows sum to 1
 //! ```
 //!
 //! This implementation works with logarithms, `log Q = scores / temperature + f[k] + g[b]`, and
-//! sums by log-sum-exp, so scores of any size and distance are safe; `exp` overflows at 88 in
-//! single precision.
+//! sums by log-sum-exp, so that scores of any size are safe; `exp` overflows at 88 in single
+//! precision.
 //!
 //! # Source
 //! DINOv2, `sinkhorn_knopp_teacher` of facebookresearch/dinov2@b8931f7.
 //!
 //! # Deviations
-//! If no process has any rows (no patch was masked), there are no targets instead of a division by
-//! 0.
+//! If no process has any rows (no patch was masked), the result is empty, where the reference
+//! divides by 0.
 
 use tch::{Kind, Tensor};
 use torch_ext::Collective;
@@ -29,7 +29,7 @@ const ITERATIONS: usize = 3;
 /// Returns the targets of this process's rows, `[B_local, K] -> [B_local, K]`.
 ///
 /// # Errors
-/// A process does not answer.
+/// Returns an error if a process does not respond.
 pub fn sinkhorn_knopp(
     scores: &Tensor,
     temperature: f64,
@@ -39,7 +39,7 @@ pub fn sinkhorn_knopp(
     let (rows, prototypes) = scores.size2()?;
     let mut total = Tensor::full([], rows, (Kind::Double, scores.device()));
     collective.all_reduce_sum(&mut total)?;
-    // Without any rows, its logarithm is -inf, and there is nothing to add it to.
+    // Without any rows, this is -inf, but then there is nothing that it would be added to.
     let log_rows = total.log().to_kind(scores.kind());
     let log_prototypes = (prototypes as f64).ln();
     let mut row_term = Tensor::zeros([rows, 1], (scores.kind(), scores.device())); // g
@@ -53,7 +53,7 @@ pub fn sinkhorn_knopp(
     Ok((scores + column_term + row_term + log_rows).exp())
 }
 
-/// Log-sum-exp over the rows of all processes, `[B_local, K] -> [1, K]`.
+/// Computes log-sum-exp over the rows of all processes, `[B_local, K] -> [1, K]`.
 fn log_sum_rows(x: &Tensor, collective: &dyn Collective) -> Result<Tensor> {
     let (rows, width) = x.size2()?;
     let mut top = if rows == 0 {

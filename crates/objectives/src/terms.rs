@@ -8,7 +8,7 @@ use crate::koleo::koleo;
 use crate::objective::{LossOutput, Needs, Statistics};
 use crate::{Error, Result};
 
-/// The terms beside the loss of class tokens, each of which is left out if its weight is 0.
+/// The terms besides the loss of class tokens, each of which is left out if its weight is 0.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     ibot: IbotConfig,
@@ -16,12 +16,12 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// The terms with options that have been checked.
+    /// Creates the terms from options that have been checked.
     pub(crate) fn new(ibot: &IbotConfig, koleo: &KoleoConfig) -> Self {
         Self { ibot: ibot.clone(), koleo: koleo.clone() }
     }
 
-    /// What the terms need of the network, beside class tokens.
+    /// Returns what the terms need from the networks besides class tokens.
     pub(crate) fn needs(&self, prototypes: bool) -> Needs {
         let (patches, backbone) = (self.ibot.loss_weight > 0.0, self.koleo.loss_weight > 0.0);
         Needs { patches, backbone, prototypes }

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-/// Numbers without structure, the same in every run, rows of norm 1.
+/// Returns rows of norm 1 without structure, the same in every run.
 fn unit_rows(shape: [i64; 3], seed: f64, options: (Kind, Device)) -> Tensor {
     let count: i64 = shape.iter().product();
     let angles = (Tensor::arange(count, DOUBLE) + 1.0) * (12.9898 + seed);
@@ -50,7 +50,7 @@ const TABLE: [Row; 8] = [
     (32, 78, 0.05, 0.0109, 0.1874),
 ];
 
-/// One rate group's rows for each view: the same row throughout, or the unit vectors in turn.
+/// Returns the rows of one rate group for each view: one row repeated, or the unit vectors in turn.
 fn extreme_rows(rows: i64, spread: bool) -> Tensor {
     let eye = Tensor::eye(256, FLOAT);
     let index = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(256);
@@ -123,7 +123,7 @@ fn compression_counts_each_pair_of_different_views_once() {
         let config = SimDinoConfig { rate_groups: 1, ..SimDinoConfig::default() };
         let out = loss(&config, &student, &teacher, StepContext::first(2));
         assert!((number(&out.compression) - 2.0 / terms).abs() < 1e-7);
-        // Seen in the same view they would agree too, but that pair does not count.
+        // The same view of both would agree, too, but that pair does not count.
         let out = loss(&config, &student, &student.narrow(0, 0, 2), StepContext::first(2));
         assert_eq!(number(&out.compression), 0.0);
     }
@@ -141,7 +141,7 @@ fn the_paper_form_is_one_more_than_the_code_form() {
     assert!((losses[0] - losses[1]).abs() < 1e-6);
 }
 
-/// Loss and student gradient.
+/// Returns the loss and the student's gradient.
 fn with_gradient(
     config: &SimDinoConfig,
     s: &Tensor,

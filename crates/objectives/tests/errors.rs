@@ -126,7 +126,7 @@ fn wrong_configurations_are_refused_all_at_once() {
     assert!(error.contains("eps: ") && error.contains("gamma: "), "{error}");
 }
 
-/// `shape` rows with one number replaced.
+/// Returns rows of this shape with one number of a view replaced.
 fn spoiled(shape: [i64; 3], view: i64, value: f64) -> Tensor {
     let x = rows(shape);
     let _ = x.get(view).get(5).get(1).fill_(value);
@@ -151,7 +151,7 @@ fn features_that_are_not_finite_are_named_by_term_and_view() {
     );
 }
 
-/// The loss of features that nothing is looked at of, and what was noted instead.
+/// Returns the loss with all checks deferred, and the values that were noted instead.
 fn deferred(config: &SimDinoConfig, student: &Tensor, teacher: &Tensor) -> (f64, Vec<f64>) {
     let noted = Deferred::default();
     let batch = student.size()[1] as usize;
@@ -183,7 +183,7 @@ fn what_is_not_looked_at_is_noted() {
     ] {
         assert!(!all_finite(&deferred(&config, &s, &t).1));
     }
-    // All that differs from the first is that the coding rate has to be tried again.
+    // Finite features whose coding rate needs a retry: deferred, that counts as not finite.
     let config = SimDinoConfig { rate_groups: 1, eps: 1e-9, ..SimDinoConfig::default() };
     let (s, t) = (rows([2, 140, 150]), rows([2, 140, 150]));
     let (s, t) = (s.narrow(1, 0, 1).expand_as(&s), t.narrow(1, 0, 1).expand_as(&t));
@@ -207,7 +207,7 @@ fn coding_rate_refuses_what_it_cannot_measure() {
     );
 }
 
-/// Half the log-determinant in double precision, from the eigenvalues of the rows' side.
+/// Returns half the log-determinant in double precision, from the eigenvalues of `Z Z^T`.
 fn exact(z: &Tensor, alpha: f64) -> f64 {
     let z = z.to_kind(Kind::Double);
     let gram = z.matmul(&z.transpose(0, 1)) * alpha;
@@ -217,7 +217,7 @@ fn exact(z: &Tensor, alpha: f64) -> f64 {
 
 #[test]
 fn a_failed_factorization_is_retried_with_jitter_and_counted() {
-    // Nearly equal rows so long that the identity drowns in rounding errors.
+    // Nearly equal rows that are so long that the identity is lost in rounding errors.
     let ordinary = rows([1, 6, 12]);
     let row = ordinary.narrow(1, 0, 1);
     let drowned = (row + ordinary.cos() * 1e-4) * 1e5;
@@ -227,7 +227,7 @@ fn a_failed_factorization_is_retried_with_jitter_and_counted() {
     assert_eq!(rate.events.fp64, 0);
     assert!(f64::try_from(rate.value.isfinite().all()).unwrap() != 0.0);
     assert!(f64::try_from(rate.gradient.isfinite().all()).unwrap() != 0.0);
-    // The other groups do not notice.
+    // The other groups are not affected.
     let alone = coding_rate(&ordinary, 1e3, RatePrecision::Fp32).unwrap();
     for group in [0, 2] {
         assert_eq!(rate.value.get(group), alone.value.get(0));

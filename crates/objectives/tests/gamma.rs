@@ -42,7 +42,7 @@ fn ceiling_is_the_same_whatever_batch_groups_width_and_eps_are() {
             assert!(number(&out.expansion) < 0.45);
         }
     }
-    // The paper's run has it with the code's weight.
+    // The paper's run has this ceiling with the weight of the published code.
     let paper = SimDinoConfig::default();
     let z = unit_rows(&random(&[2, 64, 256]));
     let ceiling = simdino(&paper, &z, &z, StepContext::first(512)).unwrap().expansion_ceiling;
@@ -75,14 +75,14 @@ fn a_relative_eps_makes_the_rate_independent_of_width_and_batch() {
         assert!((other.expansion_floor - narrow.expansion_floor).abs() < 1e-9);
         assert!((other.expansion_ceiling - narrow.expansion_ceiling).abs() < 1e-9);
     }
-    // With more rows than columns, it is that of the published code.
+    // With more rows than columns, the rate is that of the published code.
     let tall = unit_rows(&random(&[2, 48, 8]));
     let code = SimDinoConfig { eps_semantics: EpsSemantics::Code, ..config(1) };
     let code = simdino(&code, &tall, &tall, StepContext::first(48)).unwrap();
     assert!((number(&of(&tall, 1).expansion) - number(&code.expansion)).abs() < 1e-9);
 }
 
-/// One of several kinds of features, some made to be near the bound.
+/// Draws one of several kinds of features, some of them near the bound.
 fn draw(i: i64, n: i64, d: i64, eps: f64) -> Tensor {
     let alpha = d as f64 / (n as f64 * eps * eps);
     let scale = 10f64.powf((i / 7 % 13) as f64 / 2.0 - 3.0);
@@ -93,7 +93,7 @@ fn draw(i: i64, n: i64, d: i64, eps: f64) -> Tensor {
         3 => {
             let (q, _) = Tensor::linalg_qr(&random(&[n.max(d), n.min(d)]), "reduced");
             let q = if n < d { q.tr() } else { q };
-            q / alpha.sqrt() // where the bound is reached
+            q / alpha.sqrt() // reaches the bound
         }
         4 => {
             let (q, _) = Tensor::linalg_qr(&random(&[n.max(d), n.min(d)]), "reduced");
@@ -135,13 +135,14 @@ fn inputs<'a>(student: &'a Outputs, teacher: &'a Outputs, batch: usize) -> Input
     Inputs { student, teacher, masked: None, context, collective: &SingleProcess, deferred: None }
 }
 
-/// Pulls on the student's rows, each across its row: of the similarity, of the coding rate.
+/// Returns the gradient norms of the similarity and of the coding rate on the student's rows,
+/// counting only the parts that rotate them.
 fn pulls(config: &SimDinoConfig, student: &Tensor, teacher: &Tensor, batch: usize) -> (f64, f64) {
     let pull = |coeff: f64, gamma: f64| {
         let gamma = Gamma::Constant(gamma);
         let config = SimDinoConfig { coeff, gamma, ..config.clone() };
         let z = student.copy().set_requires_grad(true);
-        // Through the normalization, which undoes what is along a row.
+        // The normalization removes the part of the gradient along each row.
         let out = simdino(&config, &unit_rows(&z), teacher, StepContext::first(batch)).unwrap();
         out.loss.backward();
         number(&z.grad().norm())
@@ -182,7 +183,7 @@ fn balance_measures_what_autograd_says_and_keeps_the_proportion() {
         let want = gamma * (0.01 * (0.7 / measured).ln()).clamp(-0.05, 0.05).exp();
         assert!((moved / want - 1.0).abs() < 1e-9, "{moved} {want}");
 
-        // On features that do not change it settles at the proportion asked for.
+        // On features that do not change, it settles at the requested proportion.
         for _ in 0..1500 {
             let output = loss.evaluate(&inputs(&student, &teacher, 12)).unwrap();
             loss.update(&output.statistics, &SingleProcess).unwrap();

@@ -41,7 +41,7 @@ fn the_loss_of_a_large_batch_is_the_mean_of_those_of_small_ones() {
             assert!((whole.expansion.double_value(&[]) - expansion).abs() < 1e-9, "{gamma:?}");
             assert_eq!(whole.expansion_ceiling, parts[0].expansion_ceiling);
             assert_eq!(whole.gamma, parts[0].gamma);
-            // `held` weighs the similarity by that of the batch at hand.
+            // `held` derives the weight of the similarity from the (micro-)batch itself.
             if coeff_rule == CoeffRule::Scheduled {
                 let loss = mean(|out| out.loss.double_value(&[]));
                 assert!((whole.loss.double_value(&[]) - loss).abs() < 1e-9, "{gamma:?}");

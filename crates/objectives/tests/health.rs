@@ -35,7 +35,7 @@ fn dino() -> objectives::dino::DinoLoss {
     objectives::dino::DinoLoss::new(&DinoConfig::default()).unwrap()
 }
 
-/// 16 images along 16 directions, or all along the first.
+/// Returns the features of 16 images, in 16 directions or all in the first one.
 fn features(views: i64, spread: bool) -> Tensor {
     let eye = Tensor::eye(16, FLOAT);
     let rows = if spread { eye } else { eye.narrow(0, 0, 1).expand([16, 16], false) };
@@ -82,7 +82,7 @@ fn a_warning_comes_once_and_not_for_a_moment_or_at_the_start() {
     let bad = signals(&dino(), uniform.shallow_clone(), uniform);
     let good = signals(&dino(), features(2, true), features(2, true));
     let mut watch = CollapseDetector::default();
-    // DINO starts at the loss of guessing.
+    // DINO starts at the loss of uniform guessing.
     assert!((0..9).all(|step| watch.observe(step, 0.001 * step as f64, &bad).is_none()));
     let mut watch = CollapseDetector::default();
     let looks = [&bad, &bad, &good, &bad, &bad, &bad, &bad, &bad];
@@ -108,7 +108,7 @@ fn a_run_that_starts_collapsed_is_told_at_once() {
     let collapsed = signals(&simdino(), features(4, false), features(2, false));
     let words = watch.observe(0, 0.0, &collapsed).unwrap();
     assert!(words.starts_with("the run starts almost collapsed: "), "{words}");
-    // While it lasts that was enough; a later collapse is another one.
+    // It is not reported again while it lasts, but a later collapse is.
     assert!((1..9).all(|step| watch.observe(step, 0.5, &collapsed).is_none()));
     let healthy = signals(&simdino(), features(4, true), features(2, true));
     assert_eq!(watch.observe(9, 0.5, &healthy), None);
@@ -122,7 +122,7 @@ fn two_views_of_one_image_are_no_collapse() {
     let seen = signals(&dino(), one(4), one(2));
     assert!(seen.one_image && seen.effective_rank < 1.1 && seen.feature_std < 0.15, "{seen:?}");
     assert_eq!(seen.verdict(), None);
-    // A single prototype for all images is one of a single image alike.
+    // With a single image, it is no collapse that all images have the same prototype.
     let sure = Signals { entropy_of_mean: Some(0.0), ..seen };
     assert_eq!(sure.verdict(), None);
     assert!(Signals { one_image: false, ..sure }.verdict().is_some());

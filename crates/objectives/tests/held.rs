@@ -1,5 +1,6 @@
-//! The held trade-off: its equations and its state. Networks that learn with it neither collapse
-//! nor keep views apart, at any batch size, number of groups, width, and weight of the rate.
+//! The held trade-off: its equations, its state, and that networks that learn with it neither
+//! collapse nor keep views apart, at any batch size, number of groups, width, and weight of the
+//! rate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +27,7 @@ fn unit_rows(x: &Tensor) -> Tensor {
     x / x.square().sum_dim_intlist(-1, true, None).sqrt()
 }
 
-/// One step of an objective on fixed features: the weight and the position.
+/// Runs one step of an objective on fixed features; returns the weight and the position.
 fn step(loss: &mut SimDinoLoss, z: &Tensor, progress: f64) -> (f64, f64) {
     let (student, teacher) = (Outputs::of_cls(z.shallow_clone()), Outputs::of_cls(z.copy()));
     let batch = z.size()[1] as usize;
@@ -45,7 +46,7 @@ fn step(loss: &mut SimDinoLoss, z: &Tensor, progress: f64) -> (f64, f64) {
     (output.value("rate/coeff").unwrap(), output.value("rate/position").unwrap())
 }
 
-/// `log c` without its feedback, from the documentation.
+/// Computes the first term of `log c`, without feedback, as documented.
 fn log_rest(n: usize, d: usize, position: f64) -> f64 {
     let alpha = d as f64 / (n as f64 * 0.05);
     let r = n.min(d) as f64;
@@ -111,7 +112,7 @@ fn near_a_collapse_the_rate_pulls_harder_than_the_similarity_whatever_came_befor
         let config = SimDinoConfig { gamma, ..held() };
         let mut loss = SimDinoLoss::new(&config).unwrap();
         let spread = unit_rows(&Tensor::randn([2, n, d], DOUBLE));
-        // Long above the path: the integral is at its upper end.
+        // The position stays above the path for so long that the integral is at its upper end.
         for i in 0..500 {
             step(&mut loss, &spread, i as f64 / 1000.0);
         }
@@ -121,7 +122,7 @@ fn near_a_collapse_the_rate_pulls_harder_than_the_similarity_whatever_came_befor
         step(&mut loss, &collapsed, 0.5);
         let z = collapsed.copy().set_requires_grad(true);
         let student = Outputs::of_cls(unit_rows(&z));
-        // Noise in each view alone is what the similarity shrinks fastest.
+        // The similarity shrinks noise that differs between views the fastest.
         let teacher = Outputs::of_cls(collapsed.flip([0]).copy());
         let inputs = Inputs {
             student: &student,
@@ -132,7 +133,7 @@ fn near_a_collapse_the_rate_pulls_harder_than_the_similarity_whatever_came_befor
             deferred: None,
         };
         loss.evaluate(&inputs).unwrap().loss.backward();
-        // Going down the gradient must spread the rows.
+        // A step of gradient descent must spread the rows.
         let mean = collapsed.mean_dim(1, true, Kind::Double);
         let growth = number(&(-z.grad() * (&collapsed - mean)).sum(Kind::Double));
         assert!(growth > 0.0, "{n} x {d}: {growth:e}");
@@ -170,11 +171,12 @@ impl Net {
 }
 
 const CLASSES: i64 = 8;
-/// Directions of an input that tell its class, and those that differ from view to view.
+/// Number of dimensions of an input that tell its class.
 const SIGNAL: i64 = 8;
+/// Number of dimensions that differ from view to view.
 const NUISANCE: i64 = 16;
 
-/// Views of `n` images, `[views, n, SIGNAL + NUISANCE]`, and their classes.
+/// Draws views of `n` images, `[views, n, SIGNAL + NUISANCE]`, and their classes.
 fn views(n: i64, views: i64) -> (Tensor, Tensor) {
     let class = Tensor::randint(CLASSES, [n], (Kind::Int64, Device::Cpu));
     let signal = class.one_hot(CLASSES).to_kind(Kind::Double) * 2.0;
@@ -184,7 +186,7 @@ fn views(n: i64, views: i64) -> (Tensor, Tensor) {
     (Tensor::cat(&[signal, nuisance], -1), class)
 }
 
-/// Accuracy of the nearest neighbor in features.
+/// Returns the accuracy of the nearest neighbor in features.
 fn nearest(features: &dyn Fn(&Tensor) -> Tensor) -> f64 {
     let (x, class) = views(512, 1);
     let z = features(&x.get(0));
@@ -193,13 +195,13 @@ fn nearest(features: &dyn Fn(&Tensor) -> Tensor) -> f64 {
     number(&guess.eq_tensor(&class).to_kind(Kind::Double).mean(Kind::Double))
 }
 
-/// What came of a training: positions at its steps, similarity at the end, and accuracy.
+/// The result of a training: the position at each step, and the accuracy at the end.
 struct Learned {
     positions: Vec<f64>,
     accuracy: f64,
 }
 
-/// Share of the teacher that it keeps in a step.
+/// Fraction of the teacher that is kept in each step.
 const AVERAGE: f64 = 0.95;
 
 /// Trains with Adam and a teacher that is an average of the student, as the trainer does; with an

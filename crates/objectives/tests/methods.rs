@@ -1,7 +1,7 @@
-//! Against plain formulas in PyTorch: DINO, DINOv2 and SimDINOv2 over two steps, with the gradients
-//! of everything that the student made, through the interface that all objectives share.
+//! Compares DINO, DINOv2, and SimDINOv2 over two steps with plain formulas in PyTorch, including
+//! the gradients of all outputs of the student, through the interface that all objectives share.
 //!
-//! The fixture comes from `tools/parity/methods.py`; its metadata name seed and versions.
+//! The fixture comes from `tools/parity/methods.py`; its metadata states the seed and the versions.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 use torch_ext::SingleProcess;
 
-/// Options of a case in the sections that they belong to.
+/// Builds the objective of a case, with its options in the sections that they belong to.
 fn objective(case: &Value, double: bool) -> Box<dyn Objective> {
     let method: Method = serde_json::from_value(case["method"].clone()).unwrap();
     let mut options = case["options"].as_object().unwrap().clone();
@@ -27,7 +27,7 @@ fn objective(case: &Value, double: bool) -> Box<dyn Objective> {
     if double && options.contains_key("precision") {
         options.insert("precision".into(), "fp64".into());
     }
-    // The reference's batch is that of one process, so it is one group.
+    // The reference computes the batch of one process, which is one group.
     let ibot = IbotConfig { loss_weight: patch_weight };
     let koleo = KoleoConfig { loss_weight: koleo_weight, groups: 1 };
     let mut config = ObjectiveConfig { method, ibot, koleo, ..Default::default() };

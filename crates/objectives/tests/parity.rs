@@ -1,7 +1,8 @@
-//! Against plain formulas in PyTorch: values and gradients of the coding rate and of the SimDINO
-//! loss in double precision, to 1e-10 when we compute in double and 1e-5 when in single.
+//! Compares values and gradients of the coding rate and of the SimDINO loss with plain formulas in
+//! PyTorch in double precision: to 1e-10 if we compute in double precision, and to 1e-5 in single.
 //!
-//! The fixture comes from `tools/parity/objectives.py`; its metadata name seed and versions.
+//! The fixture comes from `tools/parity/objectives.py`; its metadata states the seed and the
+//! versions.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +35,7 @@ fn coding_rate_and_its_gradient() {
     }
 }
 
-/// Loss, compression and expansion `[3]`, and the gradient of the student's features.
+/// Returns loss, compression, and expansion, `[3]`, and the gradient of the student's features.
 fn loss_of(
     config: &SimDinoConfig,
     student: &Tensor,

@@ -1,6 +1,6 @@
 //! A batch that is split over processes has the same objective as the whole batch in one process:
-//! values, state, and gradients of a parameter, averaged as in data-parallel training. Over Gloo,
-//! with real processes.
+//! values, state, and gradients of a parameter, averaged as in data-parallel training. The tests
+//! run real processes over Gloo.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -21,9 +21,9 @@ use torch_ext::{Collective, ProcessGroup, SingleProcess};
 
 const BATCH: i64 = 12;
 const WIDTH: i64 = 6;
-/// Masked patches of each crop: all of view 0, then all of view 1.
+/// Number of masked patches of each crop: all crops of view 0, then those of view 1.
 const MASKED: [i64; 24] = [2, 0, 1, 0, 0, 3, 0, 1, 0, 0, 2, 0, 0, 0, 4, 0, 1, 0, 2, 0, 0, 1, 1, 0];
-/// The same where the second half of the images has none.
+/// The same, but the second half of the images has no masked patches.
 const UNEVEN: [i64; 24] = [2, 0, 1, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0];
 
 fn noise(shape: &[i64], seed: f64) -> Tensor {
@@ -32,7 +32,7 @@ fn noise(shape: &[i64], seed: f64) -> Tensor {
     ((phase.sin() * 43_758.545_3).frac() * 2.0).reshape(shape)
 }
 
-/// What the objectives are given: functions of a weight, in this process's share of the batch.
+/// This process's share of the batch, from which the inputs of the objectives are made.
 #[derive(Clone, Copy)]
 struct BatchShare {
     first: i64,
@@ -50,7 +50,7 @@ impl BatchShare {
         noise(&[views, BATCH, WIDTH], seed).narrow(1, self.first, self.images)
     }
 
-    /// Masked patches of the crops of this share, and their weights.
+    /// Returns the masked patches of the crops in this share, and their weights.
     fn patches(&self, seed: f64) -> (Tensor, MaskWeights) {
         let (mut rows, mut weights, mut at) = (Vec::new(), Vec::new(), 0);
         for (crop, &count) in self.masked.iter().enumerate() {
@@ -68,8 +68,8 @@ impl BatchShare {
     }
 }
 
-/// Loss of two steps, the gradient of the weight in the second one, and the state after it; each
-/// as data-parallel training sees them, means over the processes.
+/// Returns the loss and the gradient of a weight in each of two steps, as means over the processes
+/// as in data-parallel training, and the state after the second one.
 fn two_steps(config: &ObjectiveConfig, share: &BatchShare, all: &dyn Collective) -> Vec<Tensor> {
     let mut objective = config.build().unwrap();
     let unit = |x: Tensor| &x / x.square().sum_dim_intlist(-1, true, None).sqrt();
@@ -111,7 +111,7 @@ fn two_steps(config: &ObjectiveConfig, share: &BatchShare, all: &dyn Collective)
     results
 }
 
-/// Each configuration with whether it has state.
+/// Returns each configuration with its name and the number of tensors in its state.
 fn configs() -> Vec<(&'static str, ObjectiveConfig, usize)> {
     let simdino = |rate_groups, center_cov| SimDinoConfig {
         rate_groups,

@@ -74,7 +74,7 @@ fn scores_far_beyond_the_range_of_exp_are_taken() {
 fn the_center_is_subtracted_in_the_next_step() {
     let config = DinoConfig { center_momentum: 0.0, ..DinoConfig::default() };
     let mut dino = DinoLoss::new(&config).unwrap();
-    // One prototype wins everywhere; once it is subtracted, no prototype does.
+    // One prototype wins everywhere; once the center is subtracted, none does.
     let scores = Tensor::from_slice(&[3.0, 0.0, 0.0, 0.0]).expand([2, 5, 4], false);
     let (student, teacher) = (cls(scores.shallow_clone()), cls(scores));
     let first = evaluate(&dino, &student, &teacher, None).unwrap();
@@ -85,8 +85,8 @@ fn the_center_is_subtracted_in_the_next_step() {
     assert!((second.value("teacher/entropy").unwrap() - 1.0).abs() < 1e-12);
 }
 
-/// A checkpoint is read to the CPU and in the type that it was written in. Another type stands in for
-/// another device here: the center takes over both of the features at once, or neither.
+/// A checkpoint is read to the CPU in the type in which it was written. Another type stands in for
+/// another device here, because the center adopts the type and the device of the features together.
 #[test]
 fn a_loaded_center_lives_where_the_features_do() {
     let config = DinoConfig::default();
@@ -110,7 +110,7 @@ fn a_loaded_center_lives_where_the_features_do() {
     }
 }
 
-/// Another width stands in for another device: what cannot be joined is an error, not a panic.
+/// Another width stands in for another device: tensors that do not match are an error, not a panic.
 #[test]
 fn a_center_that_does_not_fit_is_an_error() {
     let mut dino = DinoLoss::new(&DinoConfig::default()).unwrap();
@@ -141,14 +141,14 @@ fn sinkhorn_gives_every_row_and_nearly_every_prototype_its_share() {
 
 #[test]
 fn sinkhorn_takes_any_scores() {
-    // exp(scores / temperature) overflows, and beside it whole rows vanish.
+    // exp(scores / temperature) would overflow, and whole rows would vanish beside it.
     let scores = (waves(&[8, 6], 0.3) * 50.0).to_kind(Kind::Float);
     let targets = sinkhorn_knopp(&scores, 0.04, &SingleProcess).unwrap();
     let rows = targets.sum_dim_intlist(1, false, None);
     assert_close("rows", &rows, &rows.ones_like(), 1e-4);
     let none = sinkhorn_knopp(&Tensor::zeros([0, 6], DOUBLE), 0.04, &SingleProcess).unwrap();
     assert_eq!(none.size(), [0, 6]);
-    // Moving all scores changes nothing.
+    // Adding a constant to all scores changes nothing.
     let small = waves(&[8, 6], 0.4);
     let moved = sinkhorn_knopp(&(&small + 1e6), 0.1, &SingleProcess).unwrap();
     assert_close("moved", &moved, &sinkhorn_knopp(&small, 0.1, &SingleProcess).unwrap(), 1e-7);
@@ -156,7 +156,7 @@ fn sinkhorn_takes_any_scores() {
 
 #[test]
 fn koleo_of_three_points_by_hand() {
-    // At 0, 90 and 120 degrees: the neighbor of the first is the second, of both others each other.
+    // At 0, 90, and 120 degrees: the first is closest to the second, and the others to each other.
     let angles = Tensor::from_slice(&[0.0, 90.0, 120.0]) * (std::f64::consts::PI / 180.0);
     let points = Tensor::stack(&[angles.cos(), angles.sin()], 1) * 7.0; // lengths do not matter
     let want = -(2f64.sqrt().ln() + 2.0 * (2.0 * 15f64.to_radians().sin()).ln()) / 3.0;
@@ -184,7 +184,7 @@ fn koleo_of_equal_rows_is_finite_and_of_one_row_refused() {
     );
 }
 
-/// 8 crops, half of them masked, with student and teacher of one opinion.
+/// Returns outputs of student and teacher with the same masked patches, `counts` of them per crop.
 fn agreed(patches: &Tensor, counts: &[i64]) -> (Outputs, Outputs, MaskWeights) {
     let weights: Vec<f64> =
         counts.iter().flat_map(|&n| (0..n).map(move |_| 1.0 / n as f64)).collect();

@@ -10,7 +10,7 @@ use objectives::{RatePrecision, SimDinoConfig, StepContext};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// Numbers in [-1, 1) from a seed, by a linear congruential generator of its own.
+/// Returns numbers in [-1, 1) from a linear congruential generator with this seed.
 fn noise(seed: u64, shape: &[i64]) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;
     let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
@@ -28,7 +28,7 @@ fn unit_rows(seed: u64, shape: &[i64]) -> Tensor {
     &x / x.square().sum_dim_intlist(-1, true, Kind::Double).sqrt()
 }
 
-/// `1/2 logdet(I + alpha Z^T Z)`, always on the side of the width, through autograd.
+/// Computes `1/2 logdet(I + alpha Z^T Z)`, always on the side of the width, through autograd.
 fn by_autograd(z: &Tensor, alpha: f64) -> (Tensor, Tensor) {
     let z = z.detach().copy().set_requires_grad(true);
     let d = z.size()[1];
@@ -52,7 +52,7 @@ fn closed_form_is_autograd_through_cholesky_on_either_side() {
             assert!(relative(&rate.gradient, &gradient) < 1e-10);
             let rate = coding_rate(&z.to_kind(Kind::Float), alpha, RatePrecision::Fp32).unwrap();
             assert!(relative(&rate.value.get(0), &value) < 1e-6);
-            // The identity keeps fewer digits the larger alpha C stands beside it.
+            // The larger alpha C is, the fewer digits of the identity are kept.
             assert!(relative(&rate.gradient, &gradient) < 1e-5 * f64::max(1.0, alpha / 100.0));
         }
     }
@@ -95,7 +95,7 @@ fn many_groups_are_each_one_alone() {
 
 #[test]
 fn the_surrogate_composes_with_what_comes_before() {
-    // Through the norm and a linear map, as a head does.
+    // Through a normalization and a linear map, as in a head.
     let inputs = noise(4, &[3, 12, 5]);
     let weight = noise(5, &[5, 8]).set_requires_grad(true);
     let teacher = unit_rows(6, &[2, 12, 8]);

@@ -1,11 +1,13 @@
-//! Our side of `cargo xtask bench objects`: times the parts of this crate on the input in a folder.
+//! Measures the parts of this crate on the input in a folder, for `cargo xtask bench objects`.
 //!
 //! ```text
-//! cargo run -p simdino-objects --example bench_objects -- FOLDER [THREADS [cuts|crf|video|image ...]]
+//! cargo run -p simdino-objects --example bench_objects -- \
+//!     FOLDER [THREADS [cuts|crf|video|image ...]]
 //! ```
 //!
-//! One thread and all parts are the default. `benches/peers/objects.py prepare FOLDER` writes the input. The results are left beside it, for
-//! comparison. The last line is JSON: seconds, and the peak of memory in bytes.
+//! The default is one thread and all parts. `benches/peers/objects.py prepare FOLDER` writes the
+//! input. Results are written to the same folder, for comparison. The last line is JSON: seconds,
+//! and peak memory in bytes.
 
 use std::error::Error;
 use std::fs;
@@ -78,7 +80,7 @@ fn cuts(folder: &Path, patches: usize, result: &mut Map<String, Value>) -> Resul
 
 fn crf(folder: &Path, result: &mut Map<String, Value>) -> Result<()> {
     let (rgb, grid) = (fs::read(folder.join("image.u8"))?, Grid::new(SIDE, SIDE));
-    // The softmax of 0 and 1.
+    // The two probabilities are the softmax of 1 and 0.
     let soft = |inside: &u8| if *inside == 1 { 0.731_058_6 } else { 0.268_941_4 };
     let map: Vec<f32> = fs::read(folder.join("mask_0.u8"))?.iter().map(soft).collect();
     let maps = [map];
@@ -107,7 +109,7 @@ fn video(folder: &Path, result: &mut Map<String, Value>) -> Result<()> {
     write(&folder.join("ours_vos.f32"), soft.iter())
 }
 
-/// Three masks of an image with the CRF, from its features on.
+/// Times three masks of an image, from its features to their refinement by the CRF.
 fn image(folder: &Path, result: &mut Map<String, Value>) -> Result<()> {
     let features = features(&folder.join("features_900.f32"), 900)?;
     let (rgb, grid) = (fs::read(folder.join("image.u8"))?, Grid::new(SIDE, SIDE));
@@ -127,7 +129,8 @@ fn image(folder: &Path, result: &mut Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// The best of three, in seconds. The clock is coarse, so short work is repeated.
+/// Returns the best time of three in seconds, and the result. The clock is coarse, so short work is
+/// repeated.
 fn timed<T>(mut work: impl FnMut() -> objects::Result<T>) -> Result<(f64, T)> {
     let start = Instant::now();
     let mut value = work()?;
@@ -143,8 +146,8 @@ fn timed<T>(mut work: impl FnMut() -> objects::Result<T>) -> Result<(f64, T)> {
     Ok((best, value))
 }
 
-/// With one thread, the time that it has been running, so that a busy machine matters less; otherwise, or if the system
-/// does not say, the time on the wall.
+/// Measures the time that the only thread has been running, so that other load on the machine
+/// matters less. With several threads, or if the system does not report it, measures wall time.
 struct Clock {
     wall: Instant,
     running: Option<u64>,
@@ -162,7 +165,7 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds that this thread has been running, if there is no other.
+    /// Returns the nanoseconds that this thread has been running, if it is the only one.
     fn running() -> Option<u64> {
         if rayon::current_num_threads() > 1 {
             return None;
@@ -184,7 +187,7 @@ fn write<'a>(path: &Path, values: impl Iterator<Item = &'a f32>) -> Result<()> {
     Ok(fs::write(path, values.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?)
 }
 
-/// The most memory that this process has held, in bytes; `None` where the system does not say.
+/// Returns the peak memory of this process in bytes; `None` if the system does not report it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

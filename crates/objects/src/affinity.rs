@@ -1,9 +1,9 @@
 //! Which patches are alike: a graph of one bit per pair.
 //!
-//! The affinity of MaskCut has two values, 1 for pairs whose cosine is above a threshold and `eps` for all others,
-//! so it is `eps 1 1^T + (1 - eps) B` with a 0/1 matrix `B`. Bits of eight rows make a byte, so a product
-//! with `B` looks up sums of eight numbers in a table of 256: an eighth of the additions, and
-//! a 64th of the memory of a matrix of doubles.
+//! The affinity of MaskCut has two values, 1 for pairs whose cosine is above a threshold and `eps`
+//! for all others, so it is `eps 1 1^T + (1 - eps) B` with a 0/1 matrix `B`. The bits of eight rows
+//! form a byte, so a product with `B` looks up sums of eight numbers in a table of 256 entries.
+//! This takes an eighth of the additions, and a 64th of the memory of a matrix of doubles.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ const ROWS: usize = 96;
 /// Rows of a product that one thread computes at a time.
 const PART: usize = 1024;
 
-/// The graph of a set of patches: an edge where two are alike.
+/// The graph of a set of patches, with an edge between any two that are alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Affinity {
     patches: usize,
@@ -29,16 +29,18 @@ pub struct Affinity {
 }
 
 impl Affinity {
-    /// Connects the patches whose cosine is above `threshold`. A zero feature is like none, not even itself.
+    /// Connects the patches whose cosine is above `threshold`. A patch whose feature is zero is not
+    /// like any patch, not even itself.
     ///
-    /// The cosines are those of double precision: they are computed in single precision, and again in
-    /// double where the rounding error could decide. So the graph is the same on every machine.
+    /// The cosines are as exact as in double precision: they are computed in single precision, and
+    /// again in double precision where the rounding error could make a difference. The graph is
+    /// therefore the same on every machine.
     ///
     /// `features` has one row per patch.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] names the first patch with a NaN or infinite feature; [`Error::Option`] for a
-    /// threshold that is not in 0..1.
+    /// Returns [`Error::NotFinite`] for the first patch with a NaN or infinite feature, and
+    /// [`Error::Option`] for a threshold outside of `[0, 1)`.
     pub fn from_features(features: ArrayView2<'_, f32>, threshold: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&threshold) {
             let must = "a cosine from 0 to below 1";
@@ -56,7 +58,7 @@ impl Affinity {
         Ok(affinity)
     }
 
-    /// Connects the pairs for which `alike` holds; it is asked with the smaller index first.
+    /// Connects the pairs for which `alike(i, j)` holds; it is called with `i <= j` only.
     #[must_use]
     pub fn from_fn(patches: usize, alike: impl Fn(usize, usize) -> bool) -> Self {
         let stride = patches.next_multiple_of(8);
@@ -72,22 +74,22 @@ impl Affinity {
         affinity
     }
 
-    /// Number of patches.
+    /// Returns the number of patches.
     #[must_use]
     pub fn patches(&self) -> usize {
         self.patches
     }
 
-    /// Whether two patches are alike.
+    /// Returns whether two patches are alike.
     ///
     /// # Panics
-    /// Never for indices below [`patches`](Self::patches).
+    /// May panic if an index is not below [`patches`](Self::patches).
     #[must_use]
     pub fn alike(&self, i: usize, j: usize) -> bool {
         self.planes[i / 8 * self.stride + j] >> (i % 8) & 1 == 1
     }
 
-    /// How many patches each is like, itself included.
+    /// Returns how many patches each patch is like, including itself.
     #[must_use]
     pub fn degrees(&self) -> Vec<u32> {
         let mut degrees = vec![0; self.patches];
@@ -109,7 +111,7 @@ impl Affinity {
         }
     }
 
-    /// How many parts of the graph no edge connects; patches without an edge, isolated ones, are not counted.
+    /// Returns the number of connected components; patches without any edge are not counted.
     #[must_use]
     pub fn components(&self) -> usize {
         let degrees = self.degrees();
@@ -132,7 +134,8 @@ impl Affinity {
         components
     }
 
-    /// `B x` of two vectors at once. Each sum has one order, whatever the number of threads.
+    /// Computes `B x` for two vectors at once. The order of each sum does not depend on the number
+    /// of threads.
     pub(crate) fn times(&self, x: &[[f64; 2]], out: &mut [[f64; 2]]) {
         out.par_chunks_mut(PART).enumerate().for_each(|(part, out)| {
             simd::dispatch(
@@ -172,7 +175,7 @@ impl Affinity {
         }
     }
 
-    /// Copies what is on and above the diagonal to below it, in blocks of 8 x 8 bits.
+    /// Copies the upper triangle to the lower one, in blocks of 8 x 8 bits.
     fn mirror(&mut self) {
         for upper in 0..self.stride / 8 {
             for lower in upper + 1..self.stride / 8 {
@@ -187,7 +190,7 @@ impl Affinity {
     }
 }
 
-/// The sums of all subsets of up to eight numbers.
+/// Fills a table with the sums of all subsets of up to eight numbers.
 #[inline(always)]
 fn fill_table(table: &mut [[f64; 2]; 256], numbers: &[[f64; 2]]) {
     table[0] = [0.0; 2];
@@ -210,13 +213,13 @@ fn transposed(mut x: u64) -> u64 {
     x
 }
 
-/// What decides whether two patches are alike.
+/// Decides whether two patches are alike.
 #[derive(Debug)]
 struct Rule<'a> {
     features: ArrayView2<'a, f32>,
     lengths: Vec<f64>,
     threshold: f64,
-    /// How near to the threshold the cosines in single precision decide nothing.
+    /// Distance from the threshold up to which cosines in single precision are not trusted.
     margin: f32,
     /// Unit vectors, `[tile][channel][query]` and `[panel][channel][key]`.
     queries: Vec<f32>,
@@ -232,14 +235,14 @@ impl<'a> Rule<'a> {
             features,
             lengths,
             threshold,
-            // The error of a sum of products of unit vectors, and of their rounding.
+            // Bounds the error of a sum of products of unit vectors, and of rounding these.
             margin: ((channels as f64 + 8.0) * f64::from(f32::EPSILON)) as f32,
             queries: grouped(rows(), channels, QUERIES),
             panels: grouped(rows(), channels, MOST_KEYS),
         })
     }
 
-    /// The rule in double precision; the same whichever of the two comes first.
+    /// Applies the rule in double precision; symmetric in `i` and `j`.
     #[cold]
     fn exactly(&self, i: usize, j: usize) -> bool {
         let (a, b) = (self.lengths[i], self.lengths[j]);
@@ -252,7 +255,8 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Writes the bits of [`ROWS`] rows from `first` on, for all columns from `first` on and some before.
+/// Writes the bits of [`ROWS`] rows from `first` on, for all columns from `first` on and possibly
+/// some before it.
 #[derive(Debug)]
 struct Fill<'a, 'f> {
     rule: &'a Rule<'f>,

@@ -4,17 +4,17 @@
 //! probabilities, a Gaussian kernel of positions and one of positions and colors, both normalized
 //! symmetrically, Potts compatibilities, and mean-field updates.
 //!
-//! The two probabilities of a pixel add up to one and a filter is linear, so one of them is enough. Masks of the same image
-//! share its lattice and are filtered side by side.
+//! The two probabilities of a pixel sum to one and a filter is linear, so only one of them is
+//! computed. Masks of the same image share its lattice and are filtered side by side.
 
 use rayon::prelude::*;
 
 use crate::lattice::{Lattice, Room};
 use crate::{Error, Grid, Mask, Result};
 
-/// Pixels that one thread updates at a time.
+/// Number of pixels that one thread updates at a time.
 const PART: usize = 8192;
-/// Probabilities below this count as this.
+/// Smallest probability; smaller ones are raised to it.
 const LEAST: f32 = 1e-5;
 
 /// The kernels and the number of updates.
@@ -22,20 +22,20 @@ const LEAST: f32 = 1e-5;
 pub struct CrfOptions {
     /// Standard deviation of the kernel of positions, in pixels.
     pub gaussian_xy: f32,
-    /// Its weight ("compat").
+    /// Weight ("compat") of the kernel of positions.
     pub gaussian_weight: f32,
     /// Standard deviation of the positions in the kernel of positions and colors, in pixels.
     pub bilateral_xy: f32,
-    /// Standard deviation of its colors, 0 to 255.
+    /// Standard deviation of the colors in that kernel, on the scale of 0 to 255.
     pub bilateral_rgb: f32,
-    /// Its weight ("compat").
+    /// Weight ("compat") of the kernel of positions and colors.
     pub bilateral_weight: f32,
     /// Number of mean-field updates.
     pub iterations: usize,
 }
 
 impl Default for CrfOptions {
-    /// The values of MaskCut.
+    /// Returns the values of MaskCut.
     fn default() -> Self {
         Self {
             gaussian_xy: 3.0,
@@ -91,12 +91,13 @@ pub struct Crf {
 pub struct Refined {
     /// The more probable label of each pixel, with holes filled.
     pub mask: Mask,
-    /// Overlap with the mask before; `None` if both are empty.
+    /// Overlap (IoU) with the mask before the CRF; `None` if both are empty.
     pub iou: Option<f64>,
 }
 
 impl Refined {
-    /// Whether MaskCut keeps the mask: it discards those that the CRF has changed beyond recognition.
+    /// Returns whether MaskCut keeps the mask: it discards those that are empty or overlap the mask
+    /// before the CRF by less than one half.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         !self.mask.is_empty() && self.iou.is_some_and(|iou| iou >= 0.5)
@@ -107,8 +108,8 @@ impl Crf {
     /// Prepares the kernels of an RGB image, three bytes per pixel, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there are three bytes per pixel, [`Error::Option`], and [`Error::Lattice`] for
-    /// standard deviations that are too small for the image.
+    /// Returns [`Error::Shape`] unless there are three bytes per pixel, [`Error::Option`] for an
+    /// invalid option, and [`Error::Lattice`] if a standard deviation is too small for the image.
     pub fn new(rgb: &[u8], grid: Grid, options: &CrfOptions) -> Result<Self> {
         options.validate()?;
         if rgb.len() != 3 * grid.cells() {
@@ -128,11 +129,12 @@ impl Crf {
         Ok(Self { grid, iterations: options.iterations, gaussian, bilateral })
     }
 
-    /// The marginal probability of the foreground after the mean-field updates, for each map of probabilities
-    /// before, row by row.
+    /// Computes the marginal probabilities of the foreground after the mean-field updates, one map,
+    /// row by row, for each map of initial probabilities.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a map of another size, [`Error::Label`] for a probability that is not a number.
+    /// Returns [`Error::Shape`] for a map of a different size, and [`Error::Label`] for a
+    /// probability that is NaN.
     pub fn marginals(&self, foreground: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         for map in foreground {
             self.grid.holds("pixels of a probability map", map.len())?;
@@ -148,11 +150,11 @@ impl Crf {
         Ok(inferred.collect())
     }
 
-    /// Refines masks as MaskCut does. A mask of another grid than that of the image is resized to it
-    /// bilinearly; the probabilities are the softmax of the mask and of its complement.
+    /// Refines masks as MaskCut does. A mask on another grid than that of the image is resized to
+    /// it bilinearly; the probabilities are the softmax of the mask and of its complement.
     ///
     /// # Errors
-    /// None for masks that are not empty grids beside an image.
+    /// Returns the errors of [`Self::marginals`], which do not occur for masks.
     pub fn refine(&self, masks: &[Mask]) -> Result<Vec<Refined>> {
         let mut maps = Vec::with_capacity(masks.len());
         let mut before = Vec::with_capacity(masks.len());
@@ -172,7 +174,7 @@ impl Crf {
         refined.collect()
     }
 
-    /// Mean field for up to `L` maps at once.
+    /// Runs the mean-field updates for up to `L` maps at once.
     fn infer<const L: usize>(&self, maps: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let unary = |i: usize| {
             let mut lanes = [0.0; L];
@@ -222,8 +224,8 @@ impl<const D: usize, const V: usize> Kernel<D, V> {
         Ok(Self { lattice, weight, norm, ones })
     }
 
-    /// How much the other pixels speak for the foreground: the weight times the difference of both filtered
-    /// probabilities.
+    /// Returns how strongly the other pixels favor the foreground: the weight times the difference
+    /// of both filtered probabilities.
     fn messages<const L: usize>(&self, current: &[[f32; L]], room: &mut Room<L>) -> Vec<[f32; L]> {
         let pairs = current.par_iter().zip(&self.norm).with_min_len(PART);
         let input: Vec<[f32; L]> = pairs.map(|(lanes, norm)| lanes.map(|q| q * norm)).collect();
@@ -263,7 +265,7 @@ fn update<const L: usize>(
     });
 }
 
-/// `1 / (1 + exp(-x))`, with the same bits on every machine.
+/// Computes `1 / (1 + exp(-x))`, with the same bits on every machine.
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     // exp(y) = 2^n exp(r), with |r| at most half of ln 2.
@@ -277,10 +279,10 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp * f32::from_bits(((n as i32 + 127) << 23) as u32))
 }
 
-/// Adding and removing this rounds a small number to a whole one.
+/// Adding and subtracting this rounds a small number to an integer.
 const ROUND: f32 = 12_582_912.0;
 
-/// The mask as numbers on another grid, interpolated between the centers of its cells.
+/// Returns the mask as numbers on another grid, interpolated between the centers of its cells.
 fn bilinear(mask: &Mask, to: Grid) -> Vec<f32> {
     let from = mask.grid();
     let value =
@@ -289,7 +291,7 @@ fn bilinear(mask: &Mask, to: Grid) -> Vec<f32> {
         let cells = mask.cells().iter().map(|&cell| f32::from(u8::from(cell)));
         return if from == to { cells.collect() } else { vec![0.0; to.cells()] };
     }
-    // The two cells around the center of a pixel, and the share of the second.
+    // Returns the two cells around the center of a pixel, and the weight of the second.
     let around = |i: usize, from: usize, to: usize| {
         let center = ((i as f32 + 0.5) * (from as f32 / to as f32) - 0.5).max(0.0);
         let first = (center as usize).min(from - 1);

@@ -1,19 +1,19 @@
-//! All eigenvalues and eigenvectors of a small symmetric matrix: Householder's reduction to a tridiagonal
-//! matrix, then QL steps with implicit shifts.
+//! All eigenvalues and eigenvectors of a small symmetric matrix, by Householder reduction to a
+//! tridiagonal matrix and QL steps with implicit shifts.
 
-/// Eigenvalues in descending order, and the vectors that belong to them.
+/// Eigenvalues and their vectors.
 #[derive(Debug)]
 pub(crate) struct Eigen {
-    /// Descending.
+    /// Eigenvalues in descending order.
     pub(crate) values: Vec<f64>,
     /// `vectors[k]` is the unit eigenvector of `values[k]`.
     pub(crate) vectors: Vec<Vec<f64>>,
 }
 
-/// More QL steps for one eigenvalue than ever happen.
+/// Limit for the QL steps of one eigenvalue, which is never reached in practice.
 const MOST_STEPS: usize = 60;
 
-/// Solves the symmetric matrix `a`, `n x n`, row by row.
+/// Computes the eigenvalues of the symmetric matrix `a`, `n x n`, stored row by row.
 pub(crate) fn symmetric(mut a: Vec<f64>, n: usize) -> Eigen {
     let mut q = identity(n);
     let (mut diagonal, mut below) = tridiagonal(&mut a, &mut q, n);
@@ -40,13 +40,14 @@ fn identity(n: usize) -> Vec<f64> {
     q
 }
 
-/// Reduces `a` to `Q^T A Q`, tridiagonal; row `k` of `q` becomes column `k` of `Q`. Gives the diagonal and
-/// what is below it, `below[k]` beside `diagonal[k]` and `diagonal[k + 1]`.
+/// Reduces `a` to the tridiagonal `Q^T A Q`; row `k` of `q` becomes column `k` of `Q`. Returns the
+/// diagonal and the entries below it, where `below[k]` couples `diagonal[k]` and `diagonal[k + 1]`.
 fn tridiagonal(a: &mut [f64], q: &mut [f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     let mut below = vec![0.0; n];
     let (mut v, mut p) = (vec![0.0; n], vec![0.0; n]);
     for k in 0..n.saturating_sub(2) {
-        // The reflection I - 2 v v^T takes column k below the diagonal to a multiple of the first unit vector.
+        // The reflection I - 2 v v^T maps column k below the diagonal to a multiple of the first
+        // unit vector.
         v.fill(0.0);
         for i in k + 1..n {
             v[i] = a[i * n + k];
@@ -84,7 +85,8 @@ fn tridiagonal(a: &mut [f64], q: &mut [f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     ((0..n).map(|i| a[i * n + i]).collect(), below)
 }
 
-/// `A <- (I - 2 v v^T) A (I - 2 v v^T)` where `v` is zero before `from`, for the part from `from` on.
+/// Computes `A <- (I - 2 v v^T) A (I - 2 v v^T)` for the part from `from` on, where `v` is zero
+/// before `from`.
 fn reflect_both_sides(a: &mut [f64], v: &[f64], p: &mut [f64], from: usize, n: usize) {
     for i in from..n {
         p[i] = (from..n).map(|j| a[i * n + j] * v[j]).sum();
@@ -100,7 +102,7 @@ fn reflect_both_sides(a: &mut [f64], v: &[f64], p: &mut [f64], from: usize, n: u
     }
 }
 
-/// Where the unreduced block that begins at `first` ends.
+/// Returns the last row of the unreduced block that begins at `first`.
 fn block_end(diagonal: &[f64], below: &[f64], first: usize) -> usize {
     let n = diagonal.len();
     (first..n - 1)
@@ -108,7 +110,7 @@ fn block_end(diagonal: &[f64], below: &[f64], first: usize) -> usize {
         .unwrap_or(n - 1)
 }
 
-/// One QL step with Wilkinson's shift on the block of rows `first..=last`.
+/// Performs one QL step with Wilkinson's shift on the block of rows `first..=last`.
 fn ql_step(
     diagonal: &mut [f64],
     below: &mut [f64],
@@ -125,7 +127,7 @@ fn ql_step(
         let r = f.hypot(g);
         below[i + 1] = r;
         if r == 0.0 {
-            // The block falls apart here.
+            // The block splits here.
             diagonal[i + 1] -= lost;
             below[last] = 0.0;
             return;

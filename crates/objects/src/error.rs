@@ -1,9 +1,9 @@
-//! Errors of this crate: what is wrong with the input, or which number could not be had.
+//! Errors of this crate: what is wrong with the input, or what could not be computed.
 
 /// A result with this crate's [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Reasons why there is no answer.
+/// Reasons why there is no result.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,17 +15,17 @@ pub enum Error {
         /// Row of the features.
         patch: usize,
     },
-    /// Something has another shape than the rest of the input.
+    /// A part of the input has a size that does not match the rest.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
         /// What was given.
         what: &'static str,
-        /// Its expected size.
+        /// The expected size.
         expected: usize,
-        /// Its size.
+        /// The actual size.
         found: usize,
     },
-    /// An option has a value that means nothing.
+    /// An option has an invalid value.
     #[error("{option} is {value}, but must be {must}")]
     Option {
         /// Name of the option.

@@ -1,44 +1,45 @@
 //! The largest eigenvalues of a symmetric operator, by a Krylov method with two start vectors, full
 //! reorthogonalization, and restarts that keep the best Ritz vectors.
 //!
-//! Two start vectors see an eigenvalue that occurs twice, which a single one never does.
+//! A single start vector cannot find an eigenvalue twice; two of them can.
 
 use crate::dense::{Eigen, symmetric};
 use crate::vector::{add_scaled, dot, fixed_noise, norm, scale};
 
-/// Vectors in the basis before a restart, and Ritz vectors that survive it.
+/// Number of vectors in the basis at which it is restarted.
 const MOST: usize = 72;
+/// Number of Ritz vectors that are kept in a restart.
 const KEPT: usize = 20;
-/// Vectors that are multiplied between two looks at the Ritz values.
+/// Number of vectors that are multiplied between two checks for convergence.
 const BETWEEN_CHECKS: usize = 8;
-/// A remainder this small is rounding: the subspace is invariant.
+/// A remainder of at most this length is rounding error: the subspace is invariant.
 const NOTHING: f64 = 1e-13;
-/// Restarts after which the method gives up.
+/// Number of restarts after which the method gives up.
 const MOST_RESTARTS: usize = 100;
 
-/// A symmetric operator with eigenvalues of at most about 1 in size.
+/// A symmetric operator whose eigenvalues have a magnitude of at most about 1.
 pub(crate) trait Operator {
-    /// Its dimension.
+    /// Returns the dimension.
     fn dimension(&self) -> usize;
-    /// Its products with two vectors.
+    /// Computes the products with two vectors.
     fn times(&self, x: [&[f64]; 2]) -> [Vec<f64>; 2];
 }
 
-/// The largest eigenvalue, and those next to it.
+/// The largest eigenvalues and their vectors.
 #[derive(Debug)]
 pub(crate) struct Largest {
     /// Descending; at least one.
     pub(crate) values: Vec<f64>,
     /// Unit vectors, one for each value.
     pub(crate) vectors: Vec<Vec<f64>>,
-    /// Products with the operator.
+    /// Number of products with the operator.
     pub(crate) products: usize,
 }
 
-/// The two largest eigenvalues orthogonal to the unit vector `known`, each with a residual of at most
-/// `tolerance`, where the second may be less exact if it is far from the first.
+/// Finds the two largest eigenvalues whose vectors are orthogonal to the unit vector `known`, with
+/// residuals of at most `tolerance`; the second may be less exact if it is far from the first.
 ///
-/// The result may not have converged; the caller computes the residual.
+/// The result may not have converged, so the caller must check the residual.
 pub(crate) fn largest(operator: &impl Operator, known: &[f64], tolerance: f64) -> Largest {
     let mut basis = Basis::new(known);
     for which in 0..2 {
@@ -100,7 +101,7 @@ impl<'a> Basis<'a> {
         Self { known, vectors: Vec::new(), done: 0, projected: vec![0.0; MOST * MOST], products: 0 }
     }
 
-    /// Adds fixed noise, orthogonal to all else; does nothing if nothing is left of it.
+    /// Adds fixed noise, orthogonalized against the basis; does nothing if nothing is left of it.
     fn add_start(&mut self, which: u64) {
         let mut start = fixed_noise(which, self.known.len());
         let length = norm(&start);
@@ -109,7 +110,8 @@ impl<'a> Basis<'a> {
         self.append(start, 1e-8);
     }
 
-    /// Removes the basis from `w`, twice, and adds the coefficients to column `column` of the projection.
+    /// Removes the components of `w` along the basis, twice, and adds their coefficients to column
+    /// `column` of the projection.
     fn orthogonalize(&mut self, w: &mut [f64], column: Option<usize>) {
         for _ in 0..2 {
             let along = dot(self.known, w);
@@ -124,7 +126,8 @@ impl<'a> Basis<'a> {
         }
     }
 
-    /// Appends `w` as a unit vector if its length is above `least`; gives the length.
+    /// Appends `w` as a unit vector if its length is above `least` and there is room. Returns the
+    /// length, or 0 if it was not appended.
     fn append(&mut self, mut w: Vec<f64>, least: f64) -> f64 {
         let length = norm(&w);
         if length <= least || self.vectors.len() == MOST {
@@ -135,7 +138,8 @@ impl<'a> Basis<'a> {
         length
     }
 
-    /// Multiplies the next one or two vectors, and appends what is new in their products.
+    /// Multiplies the next one or two vectors, and appends what their products add to the basis.
+    /// Returns the number of products.
     fn multiply(&mut self, operator: &impl Operator) -> usize {
         let first = self.done;
         let second = (first + 1).min(self.vectors.len() - 1);
@@ -159,7 +163,8 @@ impl<'a> Basis<'a> {
         count
     }
 
-    /// The eigenvalues of the operator within the vectors that are done.
+    /// Computes the Ritz values and vectors: the eigenpairs of the operator projected onto the
+    /// vectors that are done.
     fn ritz(&self) -> Eigen {
         let n = self.done;
         let mut matrix = Vec::with_capacity(n * n);
@@ -169,14 +174,15 @@ impl<'a> Basis<'a> {
         symmetric(matrix, n)
     }
 
-    /// The norm of `M u - theta u` of a Ritz vector: what its product has outside of the vectors that are done.
+    /// Computes the norm of `M u - theta u` for a Ritz vector, which is the part of its product
+    /// outside of the vectors that are done.
     fn residual(&self, ritz: &[f64]) -> f64 {
         let outside = self.done..self.vectors.len();
         let parts = outside.map(|q| dot(&self.projected[q * MOST..q * MOST + self.done], ritz));
         parts.map(|part| part * part).sum::<f64>().sqrt()
     }
 
-    /// The first `count` Ritz vectors.
+    /// Computes the first `count` Ritz vectors.
     fn combined(&self, ritz: &Eigen, count: usize) -> Vec<Vec<f64>> {
         let combine = |coefficients: &Vec<f64>| {
             let mut sum = vec![0.0; self.known.len()];
@@ -188,7 +194,7 @@ impl<'a> Basis<'a> {
         ritz.vectors.iter().take(count).map(combine).collect()
     }
 
-    /// Keeps the best Ritz vectors and what is not multiplied yet.
+    /// Replaces the basis with the best Ritz vectors and the vectors that are not yet multiplied.
     fn restart(&mut self, ritz: &Eigen) {
         let kept = KEPT.min(self.done);
         let mut vectors = self.combined(ritz, kept);

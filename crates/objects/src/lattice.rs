@@ -1,15 +1,16 @@
 //! Gaussian filters of many dimensions on the permutohedral lattice (Adams, Baek, Davis 2010).
 //!
-//! A point of `D` features lies in a simplex of `V = D + 1` vertices. Filtering spreads ("splats") values over the
-//! vertices, blurs along the `V` axes of the lattice, and reads ("slices") the result with the same weights.
-//! Positions and weights are computed in the order of the densecrf library, so that they are the same numbers.
+//! A point with `D` features lies in a simplex of `V = D + 1` vertices. Filtering spreads
+//! ("splats") values over the vertices, blurs them along the `V` axes of the lattice, and reads
+//! ("slices") the result with the same weights. Positions and weights are computed in the same
+//! order as in the densecrf library, so that the numbers are equal.
 
 use rayon::prelude::*;
 
-/// Points or vertices that one thread handles at a time.
+/// Number of points or vertices that one thread handles at a time.
 const PART: usize = 8192;
 
-/// Where a point lies: the vertices of its simplex, by number, and their weights.
+/// The position of a point: the vertices of its simplex, by number, and their weights.
 #[derive(Debug, Clone, Copy)]
 struct Corner<const V: usize> {
     vertices: [u32; V],
@@ -20,18 +21,20 @@ struct Corner<const V: usize> {
 #[derive(Debug)]
 pub(crate) struct Lattice<const D: usize, const V: usize> {
     points: Vec<Corner<V>>,
-    /// Vertex `v` gets what `splat[starts[v]..starts[v + 1]]` says: points and weights.
+    /// Vertex `v` gets its values from the points of `splat[starts[v]..starts[v + 1]]`, with their
+    /// weights.
     starts: Vec<u32>,
     splat: Vec<(u32, f32)>,
-    /// The two neighbors of each vertex along each axis; vertex 0 stands for one without points.
+    /// The two neighbors of each vertex along each axis; vertex 0 stands for those without points.
     neighbors: [Vec<[u32; 2]>; V],
 }
 
 impl<const D: usize, const V: usize> Lattice<D, V> {
-    /// Bits of one coordinate in a packed key.
+    /// Number of bits of one coordinate in a packed key.
     const BITS: usize = 60 / D;
 
-    /// Places `count` points; `None` if the features of one are too large for the lattice.
+    /// Places `count` points; returns `None` if features of one are not finite or too large for the
+    /// lattice.
     pub(crate) fn new(count: usize, features: impl Fn(usize) -> [f32; D] + Sync) -> Option<Self> {
         let embedding = Embedding::<D, V>::new();
         let limit = ((1i64 << (Self::BITS - 1)) - 4 * V as i64) as f32;
@@ -54,7 +57,7 @@ impl<const D: usize, const V: usize> Lattice<D, V> {
         Some(Self { points, starts, splat, neighbors })
     }
 
-    /// What one step along an axis adds to a packed key.
+    /// Returns what one step along an axis adds to a packed key.
     fn step(axis: usize) -> u64 {
         let unit = |k: usize| 1u64 << (k * Self::BITS);
         let back = (0..D).fold(0u64, |sum, k| sum.wrapping_sub(unit(k)));
@@ -108,7 +111,7 @@ impl<const D: usize, const V: usize> Lattice<D, V> {
     }
 }
 
-/// Buffers of a filter, which the next one uses again.
+/// Buffers of a filter, which can be reused by the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Room<const L: usize> {
     values: Vec<[f32; L]>,
@@ -132,9 +135,9 @@ fn blur<const L: usize>(neighbors: &[[u32; 2]], values: &[[f32; L]], blurred: &m
 /// The simplex of a point.
 #[derive(Debug, Clone, Copy)]
 struct Simplex<const V: usize> {
-    /// The vertex of remainder 0.
+    /// The vertex with remainder 0.
     origin: [f32; V],
-    /// The order of what is left of the coordinates, from the largest.
+    /// Rank of each coordinate by its difference from that of the origin, from the largest.
     rank: [u8; V],
     weights: [f32; V],
 }
@@ -146,7 +149,8 @@ impl<const V: usize> Default for Simplex<V> {
 }
 
 impl<const V: usize> Simplex<V> {
-    /// The packed coordinates of the vertex of a remainder; the last coordinate follows from the others.
+    /// Returns the packed coordinates of the vertex with a remainder; the last coordinate follows
+    /// from the others.
     fn key(&self, remainder: usize, bits: usize) -> u64 {
         let mut key = 0;
         for i in 0..V - 1 {
@@ -206,7 +210,7 @@ impl<const D: usize, const V: usize> Embedding<D, V> {
         simplex
     }
 
-    /// Orders the coordinates, and moves the origin onto the plane where they add up to zero.
+    /// Ranks the coordinates, and moves the origin to the plane where they sum to zero.
     fn rank(&self, elevated: &[f32; V], excess: i32, simplex: &mut Simplex<V>) {
         let mut rank = [excess; V];
         for i in 0..V {
@@ -231,7 +235,7 @@ impl<const D: usize, const V: usize> Embedding<D, V> {
     }
 }
 
-/// Numbers the vertices of all simplexes in order of their first use, from 1 on.
+/// Numbers the vertices of all simplexes in the order of their first use, starting at 1.
 fn number_vertices<const V: usize>(simplexes: &[Simplex<V>], table: &mut Table) -> Vec<Corner<V>> {
     let bits = 60 / (V - 1);
     let mut points: Vec<Corner<V>> = Vec::with_capacity(simplexes.len());
@@ -252,7 +256,7 @@ fn number_vertices<const V: usize>(simplexes: &[Simplex<V>], table: &mut Table) 
     points
 }
 
-/// For each vertex, the points that it gets values from, in their order.
+/// Returns, for each vertex, the points that it gets values from, in their order.
 fn gather_lists<const V: usize>(
     points: &[Corner<V>],
     vertices: usize,
@@ -281,9 +285,9 @@ fn gather_lists<const V: usize>(
 /// A hash table from packed keys to numbers of vertices.
 #[derive(Debug)]
 struct Table {
-    /// `keys[v]` is the key of vertex `v`; that of vertex 0 is not in the table.
+    /// `keys[v]` is the key of vertex `v`; vertex 0 is not in the table.
     keys: Vec<u64>,
-    /// Numbers of vertices; 0 is a free place.
+    /// Numbers of vertices; 0 marks a free place.
     places: Vec<u32>,
     shift: u32,
 }
@@ -294,7 +298,7 @@ impl Table {
         Self { keys: vec![u64::MAX], places: vec![0; size], shift: 64 - size.trailing_zeros() }
     }
 
-    /// The place of a key, or the free one where it would be.
+    /// Returns the place of a key, or the free place where it belongs.
     fn find(&self, key: u64) -> usize {
         let mixed = (key ^ (key >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut place = (mixed >> self.shift) as usize;
@@ -330,7 +334,7 @@ impl Table {
         }
     }
 
-    /// The vertices one step ahead of each and one step behind.
+    /// Returns the vertices one step ahead of each vertex and one step behind it.
     fn neighbors(&self, step: u64) -> Vec<[u32; 2]> {
         let ahead = |key: &u64| self.places[self.find(key.wrapping_add(step))];
         let mut neighbors: Vec<[u32; 2]> = vec![[0; 2]; self.keys.len()];

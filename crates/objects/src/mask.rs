@@ -12,13 +12,13 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// A grid of `height` rows and `width` columns.
+    /// Creates a grid of `height` rows and `width` columns.
     #[must_use]
     pub fn new(height: usize, width: usize) -> Self {
         Self { height, width }
     }
 
-    /// Number of cells.
+    /// Returns the number of cells.
     #[must_use]
     pub fn cells(self) -> usize {
         self.height * self.width
@@ -32,7 +32,7 @@ impl Grid {
         Err(Error::Shape { what, expected: self.cells(), found })
     }
 
-    /// The cells above, left, right and below.
+    /// Returns the cells above, left, right, and below.
     fn neighbors(self, cell: usize) -> impl Iterator<Item = usize> {
         let (row, column) = (cell / self.width, cell % self.width);
         [
@@ -54,46 +54,47 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The mask with the given cells, row by row.
+    /// Creates a mask from its cells, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not as many as the grid has.
+    /// Returns [`Error::Shape`] if their number is not that of the grid.
     pub fn new(grid: Grid, cells: Vec<bool>) -> Result<Self> {
         grid.holds("cells of a mask", cells.len())?;
         Ok(Self { grid, cells })
     }
 
-    /// The mask without a cell.
+    /// Creates an empty mask.
     #[must_use]
     pub fn empty(grid: Grid) -> Self {
         Self { grid, cells: vec![false; grid.cells()] }
     }
 
-    /// The grid of the cells.
+    /// Returns the grid of the cells.
     #[must_use]
     pub fn grid(&self) -> Grid {
         self.grid
     }
 
-    /// Whether each cell belongs to the mask, row by row.
+    /// Returns whether each cell belongs to the mask, row by row.
     #[must_use]
     pub fn cells(&self) -> &[bool] {
         &self.cells
     }
 
-    /// Number of cells in the mask.
+    /// Returns the number of cells in the mask.
     #[must_use]
     pub fn area(&self) -> usize {
         self.cells.iter().filter(|&&cell| cell).count()
     }
 
-    /// Whether no cell belongs to the mask.
+    /// Returns whether no cell belongs to the mask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.cells.contains(&true)
     }
 
-    /// Intersection over union with a mask of the same grid; `None` where the grids differ or both are empty.
+    /// Computes the intersection over union with a mask of the same grid; `None` if the grids
+    /// differ or both masks are empty.
     #[must_use]
     pub fn iou(&self, other: &Self) -> Option<f64> {
         if self.grid != other.grid {
@@ -105,7 +106,7 @@ impl Mask {
         (union > 0).then(|| intersection as f64 / union as f64)
     }
 
-    /// Row, column, height and width of the smallest rectangle around the mask; `None` for an empty one.
+    /// Returns the row, column, height, and width of the bounding box; `None` for an empty mask.
     #[must_use]
     pub fn bounds(&self) -> Option<(usize, usize, usize, usize)> {
         let inside = || (0..self.cells.len()).filter(|&cell| self.cells[cell]);
@@ -116,7 +117,8 @@ impl Mask {
         Some((top, left, bottom - top + 1, right - left + 1))
     }
 
-    /// The cells of this mask that are connected with `cell` over edges; empty if it is not in the mask.
+    /// Returns the cells of the mask that are connected with `cell` through edges; empty if `cell`
+    /// is not in the mask.
     #[must_use]
     pub fn component(&self, cell: usize) -> Self {
         let mut found = Self::empty(self.grid);
@@ -126,7 +128,8 @@ impl Mask {
         found
     }
 
-    /// Adds all cells for which `open` holds and that are connected over edges with one of `from`.
+    /// Adds all cells for which `open` holds and that are connected with one of `from` through
+    /// edges.
     fn flood(&mut self, from: impl IntoIterator<Item = usize>, open: impl Fn(usize) -> bool) {
         let mut waiting = Vec::new();
         for cell in from {
@@ -145,7 +148,8 @@ impl Mask {
         }
     }
 
-    /// The mask with its holes: cells outside of it that no path over edges connects with the border.
+    /// Returns the mask with its holes filled, which are the cells outside of it that no path
+    /// through edges connects with the border.
     #[must_use]
     pub fn filled(&self) -> Self {
         let Grid { height, width } = self.grid;
@@ -159,7 +163,8 @@ impl Mask {
         outside
     }
 
-    /// The mask on another grid: each cell takes the value of the cell that its upper left corner lies in.
+    /// Resizes the mask to another grid: each cell takes the value of the cell that its upper left
+    /// corner lies in.
     #[must_use]
     pub fn resized(&self, grid: Grid) -> Self {
         if self.cells.is_empty() {
@@ -212,7 +217,7 @@ mod tests {
     fn holes_are_what_the_border_does_not_reach_over_edges() {
         let open = drawn(&[".####.", ".#..#.", ".##.#.", ".#..#.", ".####."]);
         assert_eq!(open.filled(), drawn(&[".####.", ".####.", ".####.", ".####.", ".####."]));
-        // A gap over a corner is no way out; one over an edge is.
+        // A gap at a corner is not a way out; one at an edge is.
         assert_eq!(drawn(&[".##", "#.#", "###"]).filled(), drawn(&[".##", "###", "###"]));
         let leak = drawn(&["###", "#..", "###"]);
         assert_eq!(leak.filled(), leak);

@@ -1,36 +1,39 @@
 //! MaskCut: the objects of an image, one normalized cut after the other.
 //!
-//! Each round cuts the graph of the patches in two, decides which side is the object, and keeps the part of it that is
-//! connected with the patch of the largest entry. The patches of a mask are then taken out of the graph. TokenCut
-//! is the first round, without the rule about the corners.
+//! Each round cuts the graph of the patches in two, decides which side is the object, and keeps the
+//! part of it that is connected with the patch of the largest entry. The patches of a mask are then
+//! removed from the graph. TokenCut is the first round, without the rule about corners.
 //!
-//! **The sign.** The published code takes the eigenvector with the sign that its solver happens to return, and its rule
-//! for corners depends on it: if the side of the seed, the entry of largest size, has three corners or more,
-//! one sign gives that side and the other its complement. Here the seed is always positive, so that the rule about
-//! the corners always applies, as the paper describes it.
+//! **The sign.** The published code takes the eigenvector with the sign that its solver happens to
+//! return, and its rule about corners depends on it: if the side of the seed, the entry of the
+//! largest magnitude, has three corners or more, one sign gives that side and the other one its
+//! complement. Here, the seed is always positive, so that the rule always applies, as the paper
+//! describes it.
 
 use ndarray::ArrayView2;
 
 use crate::ncut::{EQUAL, Ncut, ncut, seed};
 use crate::{Affinity, Error, Grid, Mask, Result};
 
-/// Above this, a multiple second eigenvalue means that there is nothing to cut.
+/// A second eigenvalue above this means that there is nothing to cut.
 const UNIFORM: f64 = 1.0 - 1e-6;
 
-/// How MaskCut decides.
+/// Options of MaskCut.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskCutOptions {
-    /// Patches are alike if the cosine of their features is above this, 0 to below 1. Published: 0.15 for COCO.
+    /// Patches are alike if the cosine of their features is above this, in `[0, 1)`. The published
+    /// value is 0.15 for COCO.
     pub tau: f64,
-    /// The affinity of patches that are not alike, above 0 and below 1.
+    /// Affinity of patches that are not alike, above 0 and below 1.
     pub eps: f64,
     /// Number of rounds, each of which finds at most one mask.
     pub masks: usize,
     /// Whether a side with three corners of the image or more is the background.
     pub corners: bool,
-    /// From the second round on, a mask is dropped if its overlap (IoU) with that of the round before is larger.
+    /// From the second round on, a mask is dropped if its overlap (IoU) with that of the previous
+    /// round is larger than this.
     pub max_iou: f64,
-    /// From the second round on, a mask is dropped if it covers this part of the image or less.
+    /// From the second round on, a mask is dropped if it covers this fraction of the image or less.
     pub min_area: f64,
 }
 
@@ -41,35 +44,36 @@ impl Default for MaskCutOptions {
 }
 
 impl MaskCutOptions {
-    /// TokenCut: a single object, and no rule about the corners.
+    /// Returns the options of TokenCut: a single object, and no rule about corners.
     #[must_use]
     pub fn token_cut() -> Self {
         Self { tau: 0.2, masks: 1, corners: false, ..Self::default() }
     }
 }
 
-/// What is worth knowing about a round.
+/// Something notable about a round.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Note {
-    /// There are fewer than two patches: nothing to cut, no mask.
+    /// There are fewer than two patches, so there is nothing to cut and no mask.
     TooFew,
-    /// All patches that are left are alike, or none has a feature: nothing to cut, no mask.
+    /// All remaining patches are alike, or all features are zero, so there is nothing to cut and no
+    /// mask.
     Uniform,
-    /// The second eigenvalue is multiple: the mask is one of several that are equally good.
+    /// The second eigenvalue is multiple, so the mask is one of several that are equally good.
     Degenerate,
-    /// The graph has several parts that no edge connects, so that the cut is decided by `eps`.
+    /// The graph has several components, so the cut is decided by `eps`.
     Disconnected {
-        /// Number of parts, without patches that are like none.
+        /// Number of components, not counting patches without any edge.
         parts: usize,
     },
-    /// The eigenvector did not converge: no mask.
+    /// The eigenvector did not converge, so there is no mask.
     NotConverged,
-    /// The mask covered all patches, or none: dropped.
+    /// The mask covered all patches or none, and was dropped.
     Whole,
-    /// The mask overlapped that of the round before: dropped.
+    /// The mask overlapped that of the previous round too much, and was dropped.
     Overlap,
-    /// The mask was too small: dropped.
+    /// The mask was too small, and was dropped.
     Small,
 }
 
@@ -78,7 +82,7 @@ pub enum Note {
 pub struct Round {
     /// The patches of the object; empty if there is none.
     pub mask: Mask,
-    /// The cut; `None` where there was none to make.
+    /// The cut; `None` if there are fewer than two patches, or if it did not converge.
     pub cut: Option<Ncut>,
     /// Whether the object is the side where the eigenvector is negative.
     pub reversed: bool,
@@ -91,12 +95,13 @@ pub struct Round {
 /// The masks of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskCut {
-    /// One for each of [`MaskCutOptions::masks`].
+    /// The rounds, as many as [`MaskCutOptions::masks`].
     pub rounds: Vec<Round>,
 }
 
 impl MaskCut {
-    /// The masks on a grid of pixels, one for each round; a pixel belongs to the first mask that has it.
+    /// Returns the masks on a grid of pixels, one for each round. A pixel belongs only to the first
+    /// mask that contains it.
     #[must_use]
     pub fn masks_at(&self, pixels: Grid) -> Vec<Mask> {
         let mut taken = Mask::empty(pixels);
@@ -110,13 +115,15 @@ impl MaskCut {
     }
 }
 
-/// Finds the objects of an image in the features of its patches: by convention, the keys of the last block.
+/// Finds the objects of an image in the features of its patches, by convention the keys of the last
+/// block.
 ///
 /// `features` has one row per patch of `grid`, row by row.
 ///
 /// # Errors
-/// Features that are not finite or not as many as patches, and options that mean nothing. An image without
-/// an object is no error: its masks are empty, and the notes explain why.
+/// Returns an error if features are not finite, if their number is not that of the patches, or if
+/// an option is invalid. An image without an object is not an error: its masks are empty, and the
+/// notes explain why.
 pub fn maskcut(
     features: ArrayView2<'_, f32>,
     grid: Grid,
@@ -127,16 +134,16 @@ pub fn maskcut(
     maskcut_of(affinity, grid, options)
 }
 
-/// [`maskcut`] of a graph that is there already.
+/// Runs [`maskcut`] on a graph of patches instead of features.
 ///
 /// # Errors
-/// As [`maskcut`].
+/// Same as [`maskcut`].
 pub fn maskcut_of(mut affinity: Affinity, grid: Grid, options: &MaskCutOptions) -> Result<MaskCut> {
     grid.holds("patches of the graph", affinity.patches())?;
     let mut rounds: Vec<Round> = Vec::with_capacity(options.masks);
     let mut found = None;
     for _ in 0..options.masks {
-        // After a round without a mask, the graph and its cut are the same.
+        // After a round without a mask, the graph has not changed, so its cut is the same.
         let round = match found.take() {
             Some(same) => same,
             None => cut(&affinity, grid, options)?,
@@ -156,7 +163,7 @@ pub fn maskcut_of(mut affinity: Affinity, grid: Grid, options: &MaskCutOptions) 
     Ok(MaskCut { rounds })
 }
 
-/// Drops the mask of a later round if it is small or much the same as the one before.
+/// Drops the mask of a later round if it is too small or too similar to the previous one.
 fn reject(round: &mut Round, previous: &Mask, options: &MaskCutOptions) {
     if round.mask.is_empty() {
         return;
@@ -173,7 +180,7 @@ fn reject(round: &mut Round, previous: &Mask, options: &MaskCutOptions) {
     round.notes.push(note);
 }
 
-/// One round, before its mask is compared with others.
+/// Computes one round, before its mask is compared with others.
 fn cut(affinity: &Affinity, grid: Grid, options: &MaskCutOptions) -> Result<Round> {
     let mut round =
         Round { mask: Mask::empty(grid), cut: None, reversed: false, seed: 0, notes: Vec::new() };
@@ -207,7 +214,8 @@ fn with(mut round: Round, note: Note) -> Round {
     round
 }
 
-/// The side of the cut that is the object, whether it is the negative one, and the patch that it grows from.
+/// Returns the side of the cut that is the object, whether it is the negative one, and the patch
+/// that the object grows from.
 fn object_side(vector: &[f64], grid: Grid, corners: bool) -> (Vec<bool>, bool, usize) {
     let mean = vector.iter().sum::<f64>() / vector.len() as f64;
     let most = vector.iter().fold(0.0f64, |most, y| most.max(y.abs()));
@@ -231,7 +239,7 @@ mod tests {
     use super::*;
     use ndarray::Array2;
 
-    /// Features of a picture whose letters are objects; `.` is the background.
+    /// Returns the features of a picture whose letters are objects; `.` is the background.
     fn features(rows: &[&str]) -> (Array2<f32>, Grid) {
         let grid = Grid::new(rows.len(), rows[0].len());
         let text = rows.concat().into_bytes();

@@ -1,60 +1,66 @@
 //! The second eigenvector of a normalized cut.
 //!
-//! For the affinity `A = eps 1 1^T + (1 - eps) B` of an [`Affinity`] `B`, with row sums `D`, this is the vector `y` of
-//! the second smallest `lambda` in `(D - A) y = lambda D y`. With `y = D^-1/2 u`, it belongs to the largest
-//! eigenvalue `1 - lambda` of `D^-1/2 A D^-1/2` orthogonal to the known first vector `D^1/2 1`.
+//! For the affinity `A = eps 1 1^T + (1 - eps) B` of an [`Affinity`] `B`, with row sums `D`, this
+//! is the vector `y` of the second smallest `lambda` in `(D - A) y = lambda D y`. With
+//! `y = D^-1/2 u`, the vector `u` belongs to the largest eigenvalue `1 - lambda` of
+//! `D^-1/2 A D^-1/2` among the vectors orthogonal to the known first one, `D^1/2 1`.
 
 use crate::dense::symmetric;
 use crate::lanczos::{Largest, Operator, largest};
 use crate::vector::{add_scaled, dot, fixed_noise, norm, scale};
 use crate::{Affinity, Error, Result};
 
-/// The residual that the iteration works toward, and the largest that is accepted.
+/// Residual at which the iteration stops.
 const TOLERANCE: f64 = 1e-12;
+/// Largest residual that is accepted.
 const ACCEPTED: f64 = 1e-9;
-/// Up to this many patches, the dense solver is faster.
+/// Largest number of patches for which the dense solver is used, because it is faster.
 const DENSE: usize = 48;
-/// Eigenvalues nearer than this are one: their vectors cannot be told apart.
+/// Largest distance at which eigenvalues count as equal, because their vectors cannot be told
+/// apart.
 pub const DEGENERATE: f64 = 1e-9;
-/// Entries of a vector that are this near, relative to the largest, count as equal.
+/// Largest difference, relative to the largest entry, at which entries of a vector count as equal.
 pub(crate) const EQUAL: f64 = 1e-8;
 
 /// The second eigenvalue of a normalized cut, and its vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ncut {
-    /// `lambda`, from 0 (the graph falls apart) to 1 (all patches are alike).
+    /// `lambda`, from 0 (the graph is disconnected) to 1 (all patches are alike).
     ///
-    /// Up to 2 where a patch is not like itself, as one whose feature is zero.
+    /// It may be up to 2 if a patch is not even like itself, because its feature is zero.
     pub value: f64,
-    /// `y`, with `y^T D y = 1`; the entry of largest size is positive, the first where several are equal.
+    /// `y`, with `y^T D y = 1`. The entry of the largest magnitude, or the first of several equal
+    /// ones, is positive.
     pub vector: Vec<f64>,
     /// Distance to the third eigenvalue; infinite for two patches.
     ///
-    /// Up to [`DEGENERATE`], the eigenvalue counts as multiple. The vector is then the projection of a
-    /// fixed vector onto the space of all its eigenvectors: one of many answers, but always the same.
+    /// Up to [`DEGENERATE`], the eigenvalue counts as multiple. The vector is then the projection
+    /// of a fixed vector onto the space of all its eigenvectors: one of many answers, but always
+    /// the same one.
     pub gap: f64,
     /// Norm of `D^-1/2 A D^-1/2 u - (1 - lambda) u`. The vector differs from the exact one
     /// by at most about `residual / gap`.
     pub residual: f64,
-    /// Products with the affinity; 0 for the dense solver.
+    /// Number of products with the affinity; 0 for the dense solver.
     pub products: usize,
 }
 
 impl Ncut {
-    /// Whether the second eigenvalue is multiple, so that the vector is one of many.
+    /// Returns whether the second eigenvalue is multiple, so that the vector is one of many.
     #[must_use]
     pub fn is_degenerate(&self) -> bool {
         self.gap <= DEGENERATE
     }
 }
 
-/// The second eigenvector of the affinity that is 1 for patches that are alike and `eps` for all others.
+/// Computes the second eigenvector for an affinity of 1 between patches that are alike and `eps`
+/// between all others.
 ///
 /// The result depends neither on the number of threads nor on the instruction set.
 ///
 /// # Errors
-/// [`Error::TooFew`] for fewer than two patches, [`Error::Option`] unless `0 < eps < 1`, and
-/// [`Error::NotConverged`].
+/// Returns [`Error::TooFew`] for fewer than two patches, [`Error::Option`] unless `0 < eps < 1`,
+/// and [`Error::NotConverged`] if the residual is too large.
 pub fn ncut(affinity: &Affinity, eps: f64) -> Result<Ncut> {
     if !(eps > 0.0 && eps < 1.0) {
         return Err(Error::Option { option: "eps", value: eps, must: "above 0 and below 1" });
@@ -83,14 +89,14 @@ pub fn ncut(affinity: &Affinity, eps: f64) -> Result<Ncut> {
     Ok(Ncut { value, vector, gap, residual, products: pairs.products })
 }
 
-/// The first entry whose size is the largest, up to rounding.
+/// Returns the index of the first entry whose magnitude is the largest, up to rounding.
 pub(crate) fn seed(vector: &[f64]) -> usize {
     let most = vector.iter().fold(0.0f64, |most, y| most.max(y.abs()));
     vector.iter().position(|y| y.abs() >= most * (1.0 - EQUAL)).unwrap_or(0)
 }
 
-/// The vector of the largest value; where several values are equal, the projection of a fixed vector
-/// onto the space of theirs.
+/// Returns the vector of the largest value, or, if several values are equal to it, the projection
+/// of a fixed vector onto the space of their vectors.
 fn canonical(values: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
     let equal = values.iter().take_while(|value| values[0] - **value <= DEGENERATE).count();
     let n = vectors[0].len();
@@ -107,7 +113,7 @@ fn canonical(values: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
     sum
 }
 
-/// `D^-1/2 A D^-1/2`.
+/// The operator `D^-1/2 A D^-1/2`.
 #[derive(Debug)]
 struct Normalized<'a> {
     affinity: &'a Affinity,
@@ -130,7 +136,7 @@ impl<'a> Normalized<'a> {
         Self { affinity, eps, inverse_root, first }
     }
 
-    /// All pairs but the first, by the dense solver.
+    /// Computes all eigenpairs except the first with the dense solver.
     fn dense(&self) -> Largest {
         let n = self.first.len();
         let mut matrix = Vec::with_capacity(n * n);
@@ -148,7 +154,8 @@ impl<'a> Normalized<'a> {
         Largest { values: eigen.values, vectors: eigen.vectors, products: 0 }
     }
 
-    /// The Rayleigh quotient of a unit vector, and the norm of what its product has beside it.
+    /// Returns the Rayleigh quotient of a unit vector, and the norm of the part of its product that
+    /// is orthogonal to it.
     fn residual(&self, u: &[f64]) -> (f64, f64) {
         let [mut product, _] = self.times([u, u]);
         let theta = dot(u, &product);
@@ -233,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_graph_without_edges_has_one_answer() {
-        // As many equal eigenvalues as patches, but one.
+        // All eigenvalues are equal, except for the first.
         for n in [20, 120] {
             let affinity = Affinity::from_fn(n, |i, j| i == j);
             let (a, b) = (ncut(&affinity, EPS).unwrap(), ncut(&affinity, EPS).unwrap());

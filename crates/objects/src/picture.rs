@@ -1,4 +1,4 @@
-//! MaskCut of an image from pixels to masks at its own size, with a network in between.
+//! MaskCut of an image, from its pixels to masks at its own size, with a network in between.
 //!
 //! ```text
 //! prepare ──input──> a network ──keys of the last block──> maskcut ──> finish
@@ -10,7 +10,7 @@ use crate::{Crf, CrfOptions, Grid, Mask, MaskCut, Result};
 /// Side of the square that MaskCut works on, in pixels.
 pub const SIDE: usize = 480;
 
-/// An image on its way through MaskCut.
+/// An image that is prepared for MaskCut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     /// Size of the image itself.
@@ -28,12 +28,12 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Resizes an RGB image as MaskCut does: to a square of `side` pixels, and from there to the nearest multiples of
-    /// `patch`, both with the Lanczos filter.
+    /// Resizes an RGB image as MaskCut does: to a square of `side` pixels, and from there to the
+    /// nearest multiple of `patch`, both with the Lanczos filter.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) unless there are three bytes per pixel and at least one pixel, and
-    /// [`Error::Option`](crate::Error::Option) if the square has no whole patch.
+    /// Returns [`Error::Shape`](crate::Error::Shape) unless there are three bytes per pixel and at
+    /// least one pixel, and [`Error::Option`](crate::Error::Option) if the nearest multiple is 0.
     pub fn prepare(rgb: &[u8], original: Grid, side: usize, patch: usize) -> Result<Self> {
         let count =
             if patch == 0 { 0 } else { (side as f64 / patch as f64).round_ties_even() as usize };
@@ -48,13 +48,15 @@ impl Picture {
         Ok(Self { original, square, side, input, input_size, patches: Grid::new(count, count) })
     }
 
-    /// The masks of the image at its own size, in order of their rounds; rounds without a mask are left out.
+    /// Returns the masks at the size of the image, in the order of their rounds; rounds without a
+    /// mask are left out.
     ///
-    /// With `crf`, each mask is refined on the square, its holes are filled, and it is dropped if it has changed beyond
-    /// recognition, as published. Without, masks follow the edges of patches.
+    /// With `crf`, each mask is refined on the square, its holes are filled, and it is dropped if
+    /// it has changed too much (see [`Refined::is_kept`](crate::Refined::is_kept)), as published.
+    /// Without `crf`, masks follow the edges of patches.
     ///
     /// # Errors
-    /// Those of [`Crf::new`].
+    /// Same as [`Crf::new`].
     pub fn finish(&self, found: &MaskCut, crf: Option<&CrfOptions>) -> Result<Vec<Mask>> {
         let mut masks = found.masks_at(self.input_size);
         masks.retain(|mask| !mask.is_empty());
@@ -74,7 +76,8 @@ impl Picture {
     }
 }
 
-/// A mask at another size: resized as an image with the bicubic filter, and cut at half of the largest value.
+/// Resizes a mask as an image with the bicubic filter, with a threshold at half of the largest
+/// value.
 fn enlarged(mask: &Mask, to: Grid) -> Result<Mask> {
     let bytes: Vec<u8> = mask.cells().iter().map(|&cell| if cell { 255 } else { 0 }).collect();
     let resized = resize(&bytes, mask.grid(), to, 1, Filter::Bicubic)?;
@@ -89,7 +92,7 @@ mod tests {
     use super::*;
     use crate::{MaskCutOptions, maskcut};
 
-    /// A red square on blue, and features that know it.
+    /// Returns a red rectangle on blue, features that separate the two, and the true mask.
     fn scene(height: usize, width: usize, patch: usize) -> (Picture, Array2<f32>, Mask) {
         let original = Grid::new(height, width);
         let inside = |y: f64, x: f64| (0.3..0.6).contains(&y) && (0.4..0.8).contains(&x);

@@ -1,8 +1,9 @@
-//! Labels that follow the features through a video: the protocol with which DINO was evaluated on DAVIS.
+//! Propagates labels through a video along its features, as in DINO's evaluation on DAVIS.
 //!
-//! Each position of a frame takes the labels of the most similar positions nearby, in the first frame and in the
-//! last few, weighted by `exp(cosine / temperature)`. The published script computes the cosines of all pairs of positions
-//! and multiplies those that are far apart by zero; here, only the window is computed.
+//! Each position of a frame takes the labels of the most similar positions nearby, in the first
+//! frame and in the last few frames, weighted by `exp(cosine / temperature)`. The published script
+//! computes the cosines of all pairs of positions and multiplies those of distant pairs by zero;
+//! here, only the window is computed.
 
 use std::collections::VecDeque;
 
@@ -15,24 +16,25 @@ use crate::{Error, Grid, Result};
 /// How labels are propagated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PropagateOptions {
-    /// Number of last frames that count, beside the first.
+    /// Number of preceding frames that labels are taken from, besides the first frame.
     pub frames: usize,
     /// Distance in rows and in columns up to which positions are compared.
     pub radius: usize,
-    /// Number of positions that count, those with equal similarity apart.
+    /// Number of most similar positions that labels are taken from; if several are equally similar
+    /// to the last of them, all of these count.
     pub topk: usize,
     /// Temperature of the weights, above 0.
     pub temperature: f64,
 }
 
 impl Default for PropagateOptions {
-    /// The published values.
+    /// Returns the published values.
     fn default() -> Self {
         Self { frames: 7, radius: 12, topk: 5, temperature: 0.1 }
     }
 }
 
-/// A frame that labels come from.
+/// A frame that labels are taken from.
 #[derive(Debug)]
 struct Labeled {
     frame: Frame,
@@ -49,12 +51,13 @@ pub struct Propagator {
 }
 
 impl Propagator {
-    /// Begins with the first frame.
+    /// Begins with the first frame of a video.
     ///
-    /// `features` is `[grid, channels]` and `labels` is `[grid, classes]`, with positions row by row.
+    /// `features` is `[grid, channels]` and `labels` is `[grid, classes]`, with positions row by
+    /// row.
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite, and options that mean nothing.
+    /// Returns an error if shapes do not match, numbers are not finite, or an option is invalid.
     pub fn new(
         features: ArrayView2<'_, f32>,
         labels: ArrayView2<'_, f32>,
@@ -74,10 +77,12 @@ impl Propagator {
         Ok(Self { grid, options: *options, first, last: VecDeque::new() })
     }
 
-    /// The soft labels of the next frame, `[grid, classes]`, from which those after it take theirs, too.
+    /// Computes the soft labels of the next frame, `[grid, classes]`, and remembers them for the
+    /// frames after it.
     ///
     /// # Errors
-    /// Features of another shape than those of the first frame, or that are not finite.
+    /// Returns an error if the features have a different shape than those of the first frame, or
+    /// are not finite.
     pub fn next(&mut self, features: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let frame = self.frame(features)?;
         let labels = self.propagated(&frame);
@@ -85,10 +90,10 @@ impl Propagator {
         Ok(labels)
     }
 
-    /// The soft labels that [`next`](Self::next) would give, without remembering the frame.
+    /// Computes the soft labels that [`next`](Self::next) would, without remembering the frame.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// Same as [`next`](Self::next).
     pub fn labels_of(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         Ok(self.propagated(&self.frame(features)?))
     }
@@ -103,7 +108,7 @@ impl Propagator {
     /// Adds a frame whose labels are known, as if they had been propagated.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`next`](Self::next).
+    /// Same as [`new`](Self::new) and [`next`](Self::next).
     pub fn push(
         &mut self,
         features: ArrayView2<'_, f32>,
@@ -139,7 +144,7 @@ impl Propagator {
         Ok(frame)
     }
 
-    /// The weighted mean of the labels of all matches.
+    /// Computes the weighted mean of the labels of all matches.
     fn mix(&self, matches: &[Vec<Match>], context: &[&Labeled]) -> Array2<f32> {
         let classes = self.first.labels.ncols();
         let mut labels = Array2::zeros((matches.len(), classes));
@@ -177,7 +182,8 @@ fn check_labels(labels: ArrayView2<'_, f32>, grid: Grid) -> Result<()> {
     }
 }
 
-/// The soft labels of a map of ids: 1 for the id of each position, as many classes as the largest id needs.
+/// Converts a map of ids to soft labels, `[position, class]`: 1 for the id of each position, with
+/// one more class than the largest id.
 #[must_use]
 pub fn one_hot(ids: &[u8]) -> Array2<f32> {
     let classes = ids.iter().max().map_or(0, |&most| usize::from(most) + 1);
@@ -186,10 +192,10 @@ pub fn one_hot(ids: &[u8]) -> Array2<f32> {
     })
 }
 
-/// A map of ids on another grid: each cell takes the id at its center, as Pillow's `NEAREST` does.
+/// Resizes a map of ids: each cell takes the id at its center, as with Pillow's `NEAREST`.
 ///
 /// # Errors
-/// [`Error::Shape`] if there are not as many ids as the grid has cells.
+/// Returns [`Error::Shape`] if the number of ids is not that of the cells of `from`.
 pub fn resize_ids(ids: &[u8], from: Grid, to: Grid) -> Result<Vec<u8>> {
     from.holds("ids", ids.len())?;
     if ids.is_empty() {
@@ -202,13 +208,15 @@ pub fn resize_ids(ids: &[u8], from: Grid, to: Grid) -> Result<Vec<u8>> {
         .collect())
 }
 
-/// The id of each pixel from soft labels, as the published script decides: enlarged bilinearly by `patch`, each class scaled
-/// to 0..1, and the largest taken; the first of several.
+/// Decides the id of each pixel from soft labels, as the published script does: they are enlarged
+/// bilinearly by `patch`, each class is scaled to the range 0 to 1, and the class with the largest
+/// value is taken, the first one if several are equal.
 ///
-/// A class that is the same everywhere keeps its value.
+/// A class that is the same everywhere, or nowhere above 0, is not scaled.
 ///
 /// # Errors
-/// [`Error::Shape`] if the labels have another number of positions than the grid, or more classes than ids.
+/// Returns [`Error::Shape`] if the number of positions is not that of the grid, or if there are
+/// more than 256 classes.
 pub fn decide(labels: ArrayView2<'_, f32>, grid: Grid, patch: usize) -> Result<Vec<u8>> {
     grid.holds("positions of the labels", labels.nrows())?;
     if labels.ncols() > 256 {
@@ -233,7 +241,7 @@ pub fn decide(labels: ArrayView2<'_, f32>, grid: Grid, patch: usize) -> Result<V
     Ok(ids)
 }
 
-/// Bilinear interpolation between the centers of cells.
+/// Enlarges a plane by `patch`, interpolating bilinearly between the centers of cells.
 fn enlarged(plane: &[f32], grid: Grid, patch: usize) -> Vec<f32> {
     let around = |i: usize, size: usize| {
         let center = ((i as f32 + 0.5) / patch as f32 - 0.5).max(0.0);

@@ -1,20 +1,20 @@
-//! Antialiased resizing of 8-bit images, with the pixels of Pillow 3 to 12.
+//! Antialiased resizing of 8-bit images, with exactly the results of Pillow 3 to 12.
 //!
-//! Two passes, first along rows, then along columns, each with weights of 22 fractional bits and a result that is rounded
-//! to 8 bits. Pillow 13 begins with the columns if the height shrinks much more than the width, and differs by
-//! some levels there.
+//! There are two passes, first along rows and then along columns, each with weights of 22
+//! fractional bits and a result that is rounded to 8 bits. Pillow 13 begins with the columns if the
+//! height shrinks much more than the width; its results then differ by a few levels.
 
 use crate::{Error, Grid, Result};
 
 /// Fractional bits of a weight.
 const BITS: u32 = 22;
 
-/// How a pixel is made of those around it.
+/// How a pixel is computed from those around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// A windowed sinc that reaches 3 pixels far: Pillow's `LANCZOS`.
+    /// A windowed sinc with a radius of 3 pixels: Pillow's `LANCZOS`.
     Lanczos,
-    /// Keys' cubic with a = -0.5, which reaches 2 pixels far: Pillow's `BICUBIC`.
+    /// Keys' cubic with a = -0.5 and a radius of 2 pixels: Pillow's `BICUBIC`.
     Bicubic,
 }
 
@@ -40,11 +40,12 @@ impl Filter {
     }
 }
 
-/// Resizes an image of any number of channels, stored row by row with the channels of a pixel together.
+/// Resizes an image with any number of channels, which is stored row by row with the channels of a
+/// pixel together.
 ///
 /// # Errors
-/// [`Error::Shape`] if there are not as many bytes as pixels times channels, or if an image with pixels is to be made of
-/// one without.
+/// Returns [`Error::Shape`] if the number of bytes is not that of pixels times channels, or if an
+/// image without pixels is to be resized to one with pixels.
 pub fn resize(
     bytes: &[u8],
     from: Grid,
@@ -72,11 +73,11 @@ pub fn resize(
     if from.height == to.height {
         return Ok(rows);
     }
-    // A column of rows is a row of pixels with more channels.
+    // For the second pass, each row counts as a single pixel with more channels.
     Ok(along(&rows, &taps(from.height, to.height, filter), to.width * channels))
 }
 
-/// The source pixels of a target pixel: the first, and the weights.
+/// The source pixels of a target pixel: the index of the first one, and the weights of all.
 type Taps = (usize, Vec<i32>);
 
 fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
@@ -99,7 +100,7 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
     (0..to).map(target).collect()
 }
 
-/// One pass along an axis, whose neighbors are `step` bytes apart.
+/// Resizes along an axis on which neighbors are `step` bytes apart.
 fn along(bytes: &[u8], taps: &[Taps], step: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(taps.len() * step);
     let mut sums = vec![0i32; step];

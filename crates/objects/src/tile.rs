@@ -1,23 +1,24 @@
-//! Inner products of several vectors with several others, which stay in registers.
+//! Inner products of several vectors with several others, with the sums in registers.
 
 use simd::pulp::Simd;
 
-/// Queries of a tile. Its keys fill two registers.
+/// Number of queries of a tile. Its keys fill two registers.
 pub(crate) const QUERIES: usize = 6;
-/// The most keys of a tile, with registers of 512 bits.
+/// Largest number of keys of a tile, with registers of 512 bits.
 pub(crate) const MOST_KEYS: usize = 32;
 
-/// Number of keys that a tile has with the registers of `S`.
+/// Returns the number of keys that a tile has with the registers of `S`.
 #[inline(always)]
 pub(crate) fn keys<S: Simd>() -> usize {
     (2 * S::F32_LANES).min(MOST_KEYS)
 }
 
-/// The products of a tile: `queries` is `[channel][query]`, and `keys` is `[channel][key]` with `stride` numbers from
-/// one channel to the next. Beyond [`keys`], they are negative infinity.
+/// Computes the products of a tile: `queries` is `[channel][query]`, and `keys` is `[channel][key]`
+/// with `stride` numbers from one channel to the next. Results beyond [`keys`] are negative
+/// infinity.
 ///
-/// Each sum has one order, whatever the size of the registers. If `FUSED`, products are not rounded where the machine can
-/// do that, so that the last bits depend on it.
+/// The order of each sum does not depend on the size of the registers. With `FUSED`, products are
+/// not rounded on machines with fused multiply-add, so the last bits depend on the machine.
 #[inline(always)]
 pub(crate) fn products<S: Simd, const FUSED: bool>(
     simd: S,
@@ -49,7 +50,8 @@ pub(crate) fn products<S: Simd, const FUSED: bool>(
     products
 }
 
-/// Arranges vectors for [`products`], `count` to a group: `[group][channel][vector]`, filled up with zeros.
+/// Arranges vectors for [`products`] in groups of `count`: `[group][channel][vector]`, padded with
+/// zeros.
 pub(crate) fn grouped<'a>(
     vectors: impl ExactSizeIterator<Item = &'a [f32]>,
     channels: usize,

@@ -1,4 +1,4 @@
-//! Sums over long vectors in one fixed order, whatever the instruction set.
+//! Vector operations whose sums have the same order with every instruction set.
 
 use ndarray::ArrayView2;
 
@@ -6,10 +6,10 @@ use crate::{Error, Result};
 
 /// Features shorter than this count as zero, as in torch's `normalize`.
 pub(crate) const SHORTEST: f64 = 1e-12;
-/// Partial sums that are kept side by side; their number fixes the order of addition.
+/// Number of partial sums that are kept side by side, which fixes the order of addition.
 const LANES: usize = 8;
 
-/// `a . b`.
+/// Computes `a . b`.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     simd::dispatch(
         #[inline(always)]
@@ -28,7 +28,7 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     )
 }
 
-/// `y += factor x`.
+/// Computes `y += factor x`.
 pub(crate) fn add_scaled(y: &mut [f64], factor: f64, x: &[f64]) {
     simd::dispatch(
         #[inline(always)]
@@ -40,23 +40,23 @@ pub(crate) fn add_scaled(y: &mut [f64], factor: f64, x: &[f64]) {
     );
 }
 
-/// `x *= factor`.
+/// Computes `x *= factor`.
 pub(crate) fn scale(x: &mut [f64], factor: f64) {
     for value in x {
         *value *= factor;
     }
 }
 
-/// The Euclidean norm.
+/// Computes the Euclidean norm.
 pub(crate) fn norm(x: &[f64]) -> f64 {
     dot(x, x).sqrt()
 }
 
-/// The rows as unit vectors, one after the other, and their lengths in double precision; those shorter than
-/// [`SHORTEST`] become zero.
+/// Returns the rows as unit vectors, one after the other, and their lengths in double precision.
+/// Rows shorter than [`SHORTEST`] become zero.
 ///
 /// # Errors
-/// [`Error::NotFinite`] names the first row with a number that is not finite.
+/// Returns [`Error::NotFinite`] for the first row with a number that is not finite.
 pub(crate) fn unit_rows(rows: ArrayView2<'_, f32>) -> Result<(Vec<f32>, Vec<f64>)> {
     let mut unit: Vec<f32> = Vec::with_capacity(rows.len());
     unit.extend(rows.iter());
@@ -72,11 +72,11 @@ pub(crate) fn unit_rows(rows: ArrayView2<'_, f32>) -> Result<(Vec<f32>, Vec<f64>
         }
         lengths.push(length);
     }
-    lengths.resize(rows.nrows(), 0.0); // without channels
+    lengths.resize(rows.nrows(), 0.0); // without channels, the loop visits no row
     Ok((unit, lengths))
 }
 
-/// Scales a row to unit length, and gives its length.
+/// Scales a row to unit length, and returns its length before.
 #[inline(always)]
 fn make_unit(row: &mut [f32]) -> f64 {
     let mut sums = [0.0; LANES];
@@ -95,8 +95,8 @@ fn make_unit(row: &mut [f32]) -> f64 {
     length
 }
 
-/// Numbers in (-1, 1) that depend only on `which` and their index: a start that no structure of an
-/// image is orthogonal to.
+/// Returns numbers in `[-1, 1)` that depend only on `which` and their index. As the start of an
+/// iteration, they are practically never orthogonal to an eigenvector.
 pub(crate) fn fixed_noise(which: u64, n: usize) -> Vec<f64> {
     let mixed = |index: u64| {
         let mut z =

@@ -1,4 +1,5 @@
-//! The most similar positions within a window around each position of a grid, without the matrix of all pairs.
+//! Finds the most similar positions within a window around each position of a grid, without the
+//! matrix of all pairs.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -8,22 +9,26 @@ use crate::tile::{MOST_KEYS, QUERIES, grouped, keys, products};
 use crate::vector::unit_rows;
 use crate::{Grid, Result};
 
-/// Rows of queries that one thread handles, for which each row of keys is read once.
+/// Number of rows of queries that one thread handles; each row of keys is read once for all of
+/// them.
 const ROWS: usize = 4;
+
 /// The features of one frame as unit vectors.
 #[derive(Debug)]
 pub(crate) struct Frame {
     grid: Grid,
     channels: usize,
-    /// `[position][channel]`
+    /// Unit vectors as `[position][channel]`.
     unit: Vec<f32>,
-    /// The same as `[row][channel][column]`, with room for a tile after the last column.
+    /// Unit vectors as `[row][channel][column]`, with room for a tile after the last column.
     keys: Vec<f32>,
 }
 
 impl Frame {
+    /// Normalizes the features of a frame, `[grid, channels]`.
+    ///
     /// # Errors
-    /// Another number of rows than the grid has, or a feature that is not finite.
+    /// Returns an error if the number of rows is not that of the grid, or a feature is not finite.
     pub(crate) fn new(features: ArrayView2<'_, f32>, grid: Grid) -> Result<Self> {
         grid.holds("positions of the features", features.nrows())?;
         let channels = features.ncols();
@@ -42,7 +47,7 @@ impl Frame {
         self.channels
     }
 
-    /// Drops what only the frame of the queries needs.
+    /// Drops what only a frame of queries needs.
     pub(crate) fn into_keys(mut self) -> Self {
         self.unit = Vec::new();
         self
@@ -53,7 +58,7 @@ impl Frame {
     }
 }
 
-/// A position of a frame before, and its cosine with a query.
+/// A position of a preceding frame, and its cosine with a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Match {
     pub(crate) cosine: f32,
@@ -61,8 +66,8 @@ pub(crate) struct Match {
     pub(crate) position: u32,
 }
 
-/// For each position of `query`, the positions of `frames` within `radius` rows and columns whose cosine is at
-/// least the `count`-th largest, in order of frame and position.
+/// Returns, for each position of `query`, the positions of `frames` within `radius` rows and
+/// columns whose cosine is at least the `count`-th largest, ordered by frame and position.
 pub(crate) fn nearest(
     query: &Frame,
     frames: &[&Frame],
@@ -78,7 +83,7 @@ pub(crate) fn nearest(
     rows.collect()
 }
 
-/// What is searched for.
+/// The arguments of [`nearest`].
 #[derive(Debug)]
 struct Search<'a> {
     query: &'a Frame,
@@ -88,7 +93,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The matches of all positions of some rows.
+    /// Returns the matches of all positions of some rows.
     fn rows(&self, rows: std::ops::Range<usize>) -> Vec<Vec<Match>> {
         let (grid, channels) = (self.query.grid, self.query.channels);
         let first = rows.start * grid.width;
@@ -119,7 +124,7 @@ impl Search<'_> {
     }
 }
 
-/// Offers a row of keys to a row of queries.
+/// Compares a row of queries with a row of keys, and offers the results to the best matches.
 struct Row<'a> {
     search: &'a Search<'a>,
     packed: &'a [f32],
@@ -170,7 +175,7 @@ impl WithSimd for Row<'_> {
 struct Best {
     count: usize,
     matches: Vec<Match>,
-    /// Nothing below this is among the best.
+    /// Cosines below this are not among the best.
     threshold: f32,
     /// Number of matches at which the worse ones are dropped.
     limit: usize,
@@ -186,7 +191,8 @@ impl Best {
         }
     }
 
-    /// Takes those of a tile, whose first is in column `start`, that lie in `columns` and are good enough.
+    /// Takes the cosines of a tile, whose first key is in column `start`, that lie in `columns` and
+    /// are large enough.
     fn offer(
         &mut self,
         cosines: &[f32],
@@ -204,7 +210,7 @@ impl Best {
         }
     }
 
-    /// Drops all that is below the `count`-th largest; equal ones stay.
+    /// Drops all matches below the `count`-th largest cosine; equal ones stay.
     fn prune(&mut self) {
         if self.count > 0 && self.matches.len() > self.count {
             let mut cosines: Vec<f32> = self.matches.iter().map(|m| m.cosine).collect();

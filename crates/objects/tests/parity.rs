@@ -1,4 +1,4 @@
-//! Results beside plain restatements in Python, made by `tools/parity/maskcut.py`.
+//! Compares results with plain implementations in Python, from `tools/parity/maskcut.py`.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -12,7 +12,7 @@ use objects::{
 };
 use serde_json::Value;
 
-/// Numbers in (-1, 1) that depend on `which` and their index only; the script has the same.
+/// Returns numbers in `[-1, 1)` that depend only on `which` and their index, as in the script.
 fn hashed(which: u64, count: usize) -> Vec<f64> {
     let mixed = |i: u64| {
         let mut z = i.wrapping_add((which << 32) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -40,7 +40,7 @@ fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
-/// The scene that the script draws.
+/// Returns the scene that the script draws.
 fn drawn(which: u64, grid: Grid, channels: usize) -> Array2<f32> {
     let noise = hashed(which, grid.cells() * channels);
     let axes = hashed(which + 100, 4 * channels);
@@ -98,7 +98,7 @@ fn masks_and_eigenvectors_are_those_of_the_dense_solver() {
     }
 }
 
-/// The raw pixels of the patches of a photograph, less 128.
+/// Returns the raw pixels of the patches of a photograph, minus 128.
 fn pixels(image: &image::RgbImage, grid: Grid) -> Array2<f32> {
     let (rows, columns) =
         (image.height() as usize / grid.height, image.width() as usize / grid.width);

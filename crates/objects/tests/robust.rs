@@ -1,4 +1,4 @@
-//! Whatever the input: a mask or none, never a panic or a NaN.
+//! Any input gives a mask or none, but never a panic or a NaN.
 
 #![allow(clippy::unwrap_used, reason = "helpers outside of tests")]
 
@@ -11,7 +11,7 @@ fn sound(found: &MaskCut, grid: Grid) {
     for round in &found.rounds {
         assert_eq!(round.mask.grid(), grid);
         assert!(round.mask.area() < grid.cells().max(1), "the whole image is no object");
-        // One part, and nothing else.
+        // The mask is a single component.
         if let Some(first) = round.mask.cells().iter().position(|cell| *cell) {
             assert_eq!(round.mask.component(first), round.mask);
         }
@@ -72,7 +72,7 @@ fn features_that_are_not_finite_are_named() {
 
 #[test]
 fn a_graph_that_falls_apart_is_cut_between_its_parts() {
-    // Five parts of different sizes, above and below the size of the dense solver.
+    // Five parts of different sizes, in graphs for the dense solver and for the iterative one.
     for side in [6, 20] {
         let grid = Grid::new(side, side);
         let part = |i: usize| [0, 0, 0, 1, 1, 2, 2, 3, 4, 0][i * 10 / grid.cells()];
@@ -81,7 +81,7 @@ fn a_graph_that_falls_apart_is_cut_between_its_parts() {
         sound(&found, grid);
         assert!(found.rounds[0].notes.contains(&Note::Disconnected { parts: 5 }));
         assert!(!found.rounds[0].mask.is_empty());
-        // A mask never holds half of a part.
+        // A mask never contains half of a part, except for part 0, which lies in two places.
         for k in 0..5 {
             let inside = |i: &usize| found.rounds[0].mask.cells()[*i];
             let count = (0..grid.cells()).filter(|&i| part(i) == k).filter(inside).count();
@@ -101,7 +101,7 @@ fn a_patch_unlike_itself_has_a_value_above_one() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Random graphs of every density, with parts, twins, and patches that are like none.
+    /// Random graphs of every density, with several components, equal patches, and isolated ones.
     #[test]
     fn random_graphs(height in 1usize..14, width in 1usize..14, density in 0u64..100, seed in any::<u64>()) {
         let grid = Grid::new(height, width);
@@ -117,9 +117,10 @@ proptest! {
         prop_assert_eq!(&maskcut_of(affinity.clone(), grid, &options).unwrap(), &found);
         if grid.cells() > 1 {
             let cut = ncut(&affinity, options.eps).unwrap();
-            // Rounding, times the ratio of the largest degree to the smallest, which `eps` bounds.
+            // Rounding errors grow with the ratio of the largest degree to the smallest, which
+            // `eps` bounds.
             prop_assert!(cut.residual < 1e-9, "{}", cut.residual);
-            // A patch that is not even like itself lifts the bound from 1 to 2.
+            // A patch that is not even like itself raises the bound from 1 to 2.
             let reflexive = (0..grid.cells()).all(|i| affinity.alike(i, i));
             let bound = if reflexive { 1.0 } else { 2.0 };
             prop_assert!((-1e-12..bound + 1e-9).contains(&cut.value), "{}", cut.value);

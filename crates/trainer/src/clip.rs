@@ -1,4 +1,4 @@
-//! Gradient clipping per parameter tensor or per module, as in the references.
+//! Gradient clipping per parameter tensor (DINO) or per module (DINOv2).
 
 use tch::{Kind, Tensor};
 
@@ -21,12 +21,13 @@ pub struct GradNorms {
     pub all: f64,
     /// Norm per module.
     pub by_module: Vec<(String, f64)>,
-    /// Norm per parameter.
+    /// Norm of the gradient of each parameter.
     of_each: Vec<f64>,
 }
 
 impl Clip {
-    /// Sets up clipping of the named parameters to norms of at most `max_norm`; `None` only measures.
+    /// Creates clipping of the named parameters' gradients to norms of at most `max_norm`; `None`
+    /// only measures.
     pub(crate) fn new<'a>(
         names: impl Iterator<Item = &'a str>,
         scope: ClipScope,
@@ -46,8 +47,8 @@ impl Clip {
     }
 
     /// Combines the norms `of_each` gradient. A sum of squares that the `kind` of the gradients
-    /// cannot represent counts as infinite, although it is computed with more digits here, because
-    /// an optimizer squares the gradients too.
+    /// cannot represent counts as infinite, although it is computed in double precision here,
+    /// because the optimizer squares the gradients, too.
     pub(crate) fn norms(&self, of_each: Vec<f64>, kind: Kind) -> GradNorms {
         let root = |squares: f64| match kind {
             Kind::Double => squares.sqrt(),
@@ -105,7 +106,7 @@ mod tests {
         params.iter().map(|p| p.grad().norm().double_value(&[])).collect()
     }
 
-    /// Clips, and tells the norms before.
+    /// Clips the gradients, and returns their norms before.
     fn clipped(scope: ClipScope, max_norm: Option<f64>, params: &[Tensor]) -> GradNorms {
         let clip = Clip::new(NAMES[..params.len()].iter().copied(), scope, max_norm);
         let grads: Vec<Tensor> = params.iter().map(Tensor::grad).collect();

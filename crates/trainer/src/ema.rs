@@ -12,7 +12,7 @@ pub(crate) struct MovingAverage {
 }
 
 impl MovingAverage {
-    /// Creates the average of variables that from now on are only modified in place, never
+    /// Creates the average. From now on, the variables may only be modified in place, never
     /// replaced.
     pub(crate) fn new(teacher: &Branch, student: &Branch) -> Self {
         let tensors =
@@ -20,7 +20,7 @@ impl MovingAverage {
         Self { teacher: tensors(teacher), student: tensors(student) }
     }
 
-    /// `teacher <- m teacher + (1 - m) student`, over all variables in one foreach call.
+    /// Updates all variables, `teacher <- m teacher + (1 - m) student`, in one foreach call.
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.

@@ -72,7 +72,7 @@ impl Sender {
         })
     }
 
-    /// A few values of `N` bytes each.
+    /// Starts copying values of `N` bytes each.
     fn send_values<const N: usize>(
         &self,
         values: impl ExactSizeIterator<Item = [u8; N]>,
@@ -123,17 +123,17 @@ pub struct DeviceLoader {
     sender: Sender,
     normalizer: Normalizer,
     geometry: BatchGeometry,
-    /// The batch after the one that was returned last, or the error that occurred instead.
+    /// The batch after the last one returned, or the error that occurred instead.
     ahead: Option<Result<SentBatch>>,
     waited: Duration,
     broken: Vec<BrokenImage>,
 }
 
 impl DeviceLoader {
-    /// Feeds the batches of a loader that starts at `start` to the device of `normalizer`.
+    /// Creates a loader whose batches start at `start` and go to the device of `normalizer`.
     ///
     /// # Errors
-    /// As [`TrainLoader::new`].
+    /// Same as [`TrainLoader::new`]. Also returns an error if the device does not exist.
     pub fn new(
         dataset: Arc<Dataset>,
         views: ViewPlan,
@@ -166,7 +166,7 @@ impl DeviceLoader {
                 return Err(error);
             }
         };
-        // Takes only a batch that is ready: the current step does not wait for images of the next.
+        // Takes a batch only if it is ready: this step must not wait for the images of the next.
         let next = self.loader.try_next_batch();
         self.ahead = next.map(|batch| self.send(batch?));
         Ok(views)
@@ -202,8 +202,8 @@ impl DeviceLoader {
         std::mem::take(&mut self.waited)
     }
 
-    /// Returns the broken images of the micro-batches returned since the last call, and of the one in whose
-    /// place there was an error.
+    /// Returns the broken images of the micro-batches returned since the last call, and of one that
+    /// was replaced by an error.
     pub fn take_broken(&mut self) -> Vec<BrokenImage> {
         std::mem::take(&mut self.broken)
     }

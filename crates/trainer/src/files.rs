@@ -18,7 +18,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes a value as JSON atomically, followed by a newline.
 ///
 /// # Errors
-/// As [`write_atomic`], and if the value cannot be serialized as JSON.
+/// Same as [`write_atomic`]. Also returns an error if the value cannot be serialized as JSON.
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::io(path, "write the file")(e.into()))?;

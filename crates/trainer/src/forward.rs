@@ -10,21 +10,21 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 use crate::input::Views;
 
-/// What the backbones get of the views.
+/// The inputs of the backbones.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// `[2 B, C, S, S]`.
+    /// Global views, `[2 B, C, S, S]`.
     pub global: Tensor,
-    /// `[V_l B, C, s, s]`.
+    /// Local views, `[V_l B, C, s, s]`.
     pub local: Option<Tensor>,
-    /// `[2 B, N]` bool, if the objective requires patches.
+    /// Masks of the global views, `[2 B, N]` bool, if the objective requires patches.
     pub masks: Option<Tensor>,
     /// Which images of the step these are.
     pub part: ImageRange,
 }
 
 impl Seen {
-    /// Of the views of a step.
+    /// Returns the inputs in the views of a step, sharing their tensors.
     pub(crate) fn of(views: &Views) -> Self {
         Self {
             global: views.global.shallow_clone(),
@@ -40,11 +40,12 @@ impl Seen {
 pub(crate) struct Features {
     /// Class tokens of the views that the network sees, `[2 B, D]` or `[V B, D]`.
     pub cls: Tensor,
-    /// All patches of the global views, `[2 B N, D]`, if there are masks. Without, the last block computes none.
+    /// All patches of the global views, `[2 B N, D]`, if there are masks; without masks, the last
+    /// block does not compute them.
     pub patches: Option<Tensor>,
 }
 
-/// Computes the backbone of the teacher for the global views, none of them masked, without gradients.
+/// Computes the teacher's features of the unmasked global views, without gradients.
 ///
 /// # Errors
 /// Returns an error if the network does not accept the views.
@@ -52,7 +53,7 @@ pub(crate) fn teacher(network: &Network, seen: &Seen) -> Result<Features> {
     tch::no_grad(|| global(network, seen, None, Mode::Eval))
 }
 
-/// Computes the backbone of the student for all views: one pass per resolution.
+/// Computes the student's features of all views, in one pass per resolution.
 ///
 /// # Errors
 /// Returns an error if the network does not accept the views.
@@ -66,7 +67,7 @@ pub(crate) fn student(network: &Network, seen: &Seen) -> Result<Features> {
     Ok(Features { cls, patches })
 }
 
-/// The backbone of the global views.
+/// Computes the features of the global views; `hidden` masks their patches.
 fn global(network: &Network, seen: &Seen, hidden: Option<&Tensor>, mode: Mode) -> Result<Features> {
     if seen.masks.is_none() {
         let cls = network.backbone.forward_cls(&seen.global, mode)?;
@@ -77,7 +78,8 @@ fn global(network: &Network, seen: &Seen, hidden: Option<&Tensor>, mode: Mode) -
     Ok(Features { cls: tokens.cls, patches: Some(patches) })
 }
 
-/// Applies the heads to class tokens and masked patches, in one pass each, and splits the result by view.
+/// Applies the heads to class tokens and masked patches, and splits the result by view. With
+/// `backbone`, also returns the class tokens of the global views before the head.
 ///
 /// # Errors
 /// Returns an error if the features do not fit the heads.
@@ -101,7 +103,7 @@ pub(crate) fn heads(
     Ok(Outputs { cls: by_view(&head), patches, backbone }) // [V B, k] -> [V, B, k]
 }
 
-/// Converts to single precision if autocast has reduced the precision.
+/// Converts to single precision; double precision stays as it is.
 fn full(x: &Tensor) -> Tensor {
     if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) }
 }

@@ -1,8 +1,9 @@
 //! Loss scaling for training in half precision.
 //!
-//! Gradients below the smallest half-precision number would vanish, so the loss is multiplied
-//! before the backward pass and the gradients are divided after it. If they overflow, the step is
-//! skipped and the factor is halved; after a long time without overflow, it is doubled.
+//! Gradients below the smallest half-precision number would vanish, so the loss is multiplied by a
+//! factor before the backward pass, and the gradients are divided by it afterward. If they
+//! overflow, the step is skipped and the factor is halved; after a long time without overflow, it
+//! is doubled.
 
 use tch::Tensor;
 
@@ -12,7 +13,7 @@ use crate::error::Result;
 const STATE: &str = "loss_scale";
 const INITIAL: f64 = 65_536.0;
 const GROWTH_INTERVAL: f64 = 2000.0;
-/// At or below this factor, an overflow is not caused by the factor.
+/// Smallest factor, at which an overflow is not caused by scaling.
 const LEAST: f64 = 1.0;
 
 /// The scale factor, and how long it has been unchanged.
@@ -45,8 +46,8 @@ impl GradScaler {
         Ok(torch_ext::foreach_mul_(grads, &vec![1.0 / self.factor; grads.len()])?)
     }
 
-    /// Updates the factor, given whether the gradients were finite. Returns whether the factor was
-    /// the cause if they were not.
+    /// Updates the factor, given whether the gradients were finite. Returns `false` if they were
+    /// not, although the factor was already at its minimum and so was not the cause.
     pub(crate) fn update(&mut self, finite: bool) -> bool {
         if !finite {
             let at_fault = self.factor > LEAST;

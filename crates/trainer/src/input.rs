@@ -7,8 +7,8 @@ use tch::Tensor;
 
 /// The views of one (micro-)batch on the device.
 ///
-/// `B` images, `V_l` local views; ordered by view and then by image: all `B` images of view 0,
-/// then all of view 1.
+/// `B` images, `V_l` local views. Rows are ordered by view and then by image: all `B` images of
+/// view 0, then all of view 1.
 pub struct Views {
     /// `[2 B, C, S, S]`, C channels, normalized.
     pub global: Tensor,
@@ -28,17 +28,17 @@ pub struct MaskedPatches {
     pub masks: Tensor,
     /// Positions of the hidden patches in the flattened masks, `[m]`, ascending.
     pub indices: Tensor,
-    /// Their weights.
+    /// Weights of the hidden patches in the loss.
     pub masked: MaskWeights,
 }
 
 impl Views {
-    /// `B`.
+    /// Returns the number of images, `B`.
     pub fn micro_batch_size(&self) -> i64 {
         self.part.count
     }
 
-    /// Number of views per image.
+    /// Returns the number of views per image.
     pub fn num_views(&self) -> i64 {
         let local = self.local.as_ref().map_or(0, |l| l.size()[0]);
         GLOBAL_VIEWS + local / self.micro_batch_size()

@@ -54,8 +54,8 @@ impl Learner {
     /// Creates a student with new weights drawn from the seed; the teacher starts as a copy of it.
     ///
     /// `objective` is one of ours, from `ObjectiveConfig::build`, or your own. The networks must
-    /// have the outputs that it [`needs`](Objective::needs): prototypes if `config.head` has any,
-    /// and patches only if `config.model` has a mask token.
+    /// have the outputs that it [`needs`](Objective::needs): prototypes in `config.head` if and
+    /// only if it compares their scores, and a mask token in `config.model` if it compares patches.
     ///
     /// # Errors
     /// Returns an error if the config is invalid or was made for another process, if the networks
@@ -103,7 +103,7 @@ impl Learner {
         })
     }
 
-    /// Replaces the new weights in student and teacher by those of a weight file in any supported
+    /// Replaces the new weights of student and teacher with those of a weight file in any supported
     /// format; with `head`, also those of the head. Call it before the first step.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Learner {
         self.trainable.iter().map(|p| p.numel() * p.kind().elt_size_in_bytes()).collect()
     }
 
-    /// Whether all weights of the student are finite. Waits for the device.
+    /// Returns whether all trainable weights of the student are finite. Waits for the device.
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
@@ -165,7 +165,7 @@ impl Learner {
         self.objective.needs()
     }
 
-    /// Returns all state that is kept from step to step besides weights and optimizer, by name.
+    /// Returns all state, by name, that persists from step to step besides weights and optimizer.
     pub fn objective_state(&self) -> Vec<(String, Tensor)> {
         let scale = self.loss_scale.as_ref().map(GradScaler::state);
         self.objective.state().into_iter().chain(scale).collect()
@@ -190,8 +190,8 @@ impl Learner {
     /// A step with one micro-batch waits for the device once, before anything changes. Only if a
     /// value is not finite is the step repeated with a check after each part, which costs a second
     /// pass and finds the cause. Steps with several micro-batches are always checked this way,
-    /// because repeating them would require keeping all their images; so are networks with batch
-    /// norm, whose running statistics change in each pass.
+    /// because repeating them would require keeping all of their images; so are steps of networks
+    /// with batch norm, whose running statistics change in each pass.
     ///
     /// # Errors
     /// Returns an error if there is no data, the objective rejects features, or a process does not
@@ -214,9 +214,9 @@ impl Learner {
         self.watched(request, || again.take().map_or_else(&mut next_views, Ok))
     }
 
-    /// Runs a step with one micro-batch that launches everything before it checks. Returns `None`,
-    /// with nothing changed except gradients, if features or loss are not finite or a coding rate
-    /// must be retried in any process.
+    /// Runs a step with one micro-batch that launches everything before it checks. If features or
+    /// loss are not finite, or a coding rate must be retried, in any process, changes nothing but
+    /// gradients and returns `None`.
     fn unwatched(&mut self, request: &StepRequest, views: &Views) -> Result<Option<StepResult>> {
         let (student, teacher) = self.features(views, request, true)?;
         let deferred = Deferred::default();
@@ -247,7 +247,7 @@ impl Learner {
             let views = next_views()?;
             step.samples.extend_from_slice(&views.samples);
             if lost.is_some() {
-                continue; // what is left of the step is taken in and passed over
+                continue; // the loader must still deliver the rest of the step
             }
             let last = micro_batch == self.config.geometry.accumulate();
             let (student, teacher) = self.features(&views, request, last)?;
@@ -279,7 +279,8 @@ impl Learner {
         request: &StepRequest,
         last: bool,
     ) -> Result<(Outputs, Outputs)> {
-        // Each micro-batch and process starts from the same seed: draws are made for the whole batch.
+        // Every micro-batch and process starts from the same seed and draws for the whole batch, so
+        // that the draws of an image do not depend on how the batch is divided.
         torch_ext::manual_seed(request.seed);
         self.gradients.prepare(last)?;
         let needs = self.objective.needs();
@@ -322,7 +323,7 @@ impl Learner {
         Ok(output)
     }
 
-    /// Determines whose outputs are not finite in any process.
+    /// Describes whose outputs are not finite in any process; `None` if all are finite.
     fn not_finite(&self, student: &Outputs, teacher: &Outputs) -> Result<Option<String>> {
         let student = sizes(student)?;
         let (all, _) = read(vec![student.shallow_clone(), sizes(teacher)?], &[])?; // sync
@@ -344,7 +345,8 @@ impl Learner {
         Ok(grads)
     }
 
-    /// If all gradients are finite, clips them, updates the student, and then the teacher.
+    /// Clips the gradients, and updates the student and then the teacher, if all gradients are
+    /// finite; otherwise, skips the step.
     fn finish(
         &mut self,
         request: &StepRequest,
@@ -360,8 +362,8 @@ impl Learner {
             let (what, samples) = ("the gradient is not finite".to_owned(), step.samples);
             return Ok(StepResult::Skipped(Skipped { what, scaling, samples }));
         }
-        // This comes first, because the data it may read is already available, unlike what
-        // follows.
+        // This comes first: what it may read from the device is already available, whereas the
+        // operations below would have to complete first.
         self.objective.update(&step.statistics, self.processes.collective())?;
         self.clip.apply(grads, &norms)?;
         let before = request.log_metrics.then(|| copies(&self.watched));

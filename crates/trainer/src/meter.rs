@@ -19,7 +19,7 @@ pub(crate) struct Meter {
     since: Instant,
     steps: u64,
     waited: Duration,
-    /// Broken images that this process has met since it began.
+    /// Number of broken images that this process has found since it began.
     broken: u64,
     rate_retries: u64,
     skipped: u64,
@@ -40,19 +40,19 @@ impl Meter {
         }
     }
 
-    /// Counts a step.
+    /// Counts a step, whether it was skipped or not.
     pub(crate) fn step_done(&mut self, waited: Duration, broken: usize) {
         self.steps += 1;
         self.waited += waited;
         self.broken += broken as u64;
     }
 
-    /// Returns the number of broken images that this process has met since it began.
+    /// Returns the number of broken images that this process has found since it began.
     pub(crate) fn broken(&self) -> u64 {
         self.broken
     }
 
-    /// Counts the retries of a completed step.
+    /// Counts the retries of coding rates in a completed step.
     pub(crate) fn retried(&mut self, retries: u64) {
         self.rate_retries += retries;
     }
@@ -71,7 +71,8 @@ impl Meter {
     }
 
     /// Returns the line after `done` steps and starts the next interval. A skipped step has no
-    /// output. `broken` are the broken images that all processes have met since they began.
+    /// output. `broken` is the number of broken images that all processes have found since they
+    /// began.
     ///
     /// # Errors
     /// Returns an error if the device does not report its memory.

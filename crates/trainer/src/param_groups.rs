@@ -9,7 +9,7 @@ use crate::config::{NoDecay, OptimConfig};
 /// Parameters that are updated with the same hyperparameters.
 #[derive(Debug)]
 pub(crate) struct ParamGroup {
-    /// Their names, sorted.
+    /// Names of the parameters.
     pub names: Vec<String>,
     /// The parameters, in the order of the names.
     pub params: Vec<Tensor>,
@@ -21,12 +21,12 @@ pub(crate) struct ParamGroup {
     pub part: ParamRole,
 }
 
-/// Parts of a network that may be frozen for some time.
+/// A part of a network; some of them may be frozen for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ParamRole {
     /// The backbone.
     Backbone,
-    /// Prototypes.
+    /// The prototypes.
     LastLayer,
     /// The rest of the heads.
     Head,
@@ -44,7 +44,7 @@ impl ParamRole {
     }
 }
 
-/// Sorts named parameters into groups, in the order in which the first parameter of each occurs.
+/// Sorts named parameters into groups, which are ordered by their first parameters.
 ///
 /// # Source
 /// `get_params_groups` of DINO; `get_params_groups_with_decay` of DINOv2, also used by SimDINOv2.
@@ -66,9 +66,9 @@ pub(crate) fn of(named: &[(String, Tensor)], depth: i64, config: &OptimConfig) -
     groups
 }
 
-/// Factor for the learning rate: `decay^(depth + 1 - layer)`, where the tokens and embeddings are
-/// layer 0, block `i` is layer `i + 1`, and the final norm is layer `depth + 1`; heads have factor
-/// 1.
+/// Returns the factor for the learning rate: `decay^(depth + 1 - layer)`, where tokens and
+/// embeddings are layer 0, block `i` is layer `i + 1`, and the final norm is layer `depth + 1`. The
+/// patch embedding has another factor of its own, and heads have factor 1.
 fn lr_multiplier(name: &str, depth: i64, config: &OptimConfig) -> f64 {
     let Some(name) = name.strip_prefix("backbone.") else { return 1.0 };
     let first = ["pos_embed", "patch_embed.", "cls_token", "mask_token", "register_tokens"];
@@ -82,7 +82,7 @@ fn lr_multiplier(name: &str, depth: i64, config: &OptimConfig) -> f64 {
     if name.starts_with("patch_embed.") { by_depth * config.patch_embed_lr_mult } else { by_depth }
 }
 
-/// Whether weight decay applies to a parameter.
+/// Returns whether weight decay applies to a parameter.
 fn is_decayed(name: &str, param: &Tensor, no_decay: NoDecay) -> bool {
     let bias = name.ends_with(".bias");
     match no_decay {

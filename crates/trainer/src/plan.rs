@@ -1,4 +1,4 @@
-//! The number of steps in a run and when things are due, derived once from settings and data.
+//! The number of steps in a run, and when something is due, derived once from settings and data.
 
 use crate::config::{EveryEpochs, TrainConfig};
 use crate::error::{Error, Result};
@@ -49,11 +49,11 @@ impl Plan {
         })
     }
 
-    /// Checks that a run can continue after `step` steps; one that has reached its last step can.
+    /// Checks that a run can continue after `step` steps; a run that is at its last step can.
     ///
     /// # Errors
-    /// Returns an error if the run was to end before, so that its result could not be that of its last
-    /// step.
+    /// Returns an error if the run should have ended before, because its result would not be that
+    /// of its last step.
     pub fn check_start(&self, step: u64) -> Result<()> {
         if step <= self.last_step {
             return Ok(());
@@ -65,18 +65,19 @@ impl Plan {
         )))
     }
 
-    /// Number of epochs completed after `step` steps.
+    /// Returns the number of epochs completed after `step` steps.
     pub fn epoch(&self, step: u64) -> f64 {
         step as f64 / self.steps_per_epoch as f64
     }
 
-    /// Whether a checkpoint is due after `step` steps.
+    /// Returns whether a checkpoint is due after `step` steps.
     pub fn checkpoint_due(&self, step: u64) -> bool {
         step.is_multiple_of(self.checkpoint_every) || step == self.last_step
     }
 
-    /// Whether a measurement with this interval is due after `step` steps: at the start, at the end,
-    /// and at every interval in between. Without an interval, only the start and the end have one.
+    /// Returns whether a measurement with this interval is due after `step` steps: at the start, at
+    /// the end, and at every interval in between. Without an interval, only the start and the end
+    /// have one.
     pub fn probe_due(&self, every: Option<EveryEpochs>, step: u64) -> bool {
         match every {
             Some(EveryEpochs::Never) => false,
@@ -86,12 +87,12 @@ impl Plan {
         }
     }
 
-    /// Number of steps in so many epochs, at least one.
+    /// Returns the number of steps in this many epochs, at least 1.
     pub fn steps_between(&self, epochs: f64) -> u64 {
         ((epochs * self.steps_per_epoch as f64).round() as u64).max(1)
     }
 
-    /// Whether metrics are due after `step` steps.
+    /// Returns whether metrics are due after `step` steps.
     pub fn log_due(&self, step: u64) -> bool {
         step == 1 || step.is_multiple_of(self.log_every) || step == self.last_step
     }

@@ -8,10 +8,10 @@ use crate::processes::Processes;
 /// Error of a probe.
 pub type ProbeError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a probe looks at.
+/// The state of a run that a probe measures.
 #[derive(Clone, Copy)]
 pub struct Moment<'a> {
-    /// Number of steps done.
+    /// Number of steps completed.
     pub step: u64,
     /// Step counts of the run.
     pub plan: &'a Plan,
@@ -35,20 +35,20 @@ pub struct Measured {
 /// Training must not depend on a probe's draws from torch's generators. The loop reseeds them at
 /// every step, so drawing is harmless.
 pub trait Probe {
-    /// What was measured last, or failed, in a word.
+    /// Returns a word for what was measured last, or for what failed.
     fn name(&self) -> &str;
 
-    /// Whether something is to be measured after `step` steps. The answer depends only on its
-    /// arguments, so that a run that is resumed has the same measurements.
+    /// Returns whether something is to be measured after `step` steps. The answer must depend only
+    /// on the arguments, so that a resumed run makes the same measurements.
     fn due(&self, plan: &Plan, step: u64) -> bool;
 
     /// Measures what is due.
     ///
-    /// All processes call it after the same step, and may share the work. The values of the first one
-    /// count.
+    /// All processes call this after the same step, and may share the work. The values of the first
+    /// process count.
     ///
     /// # Errors
-    /// Any error of the measurement, in any process, ends the run. A process that fails must not leave
-    /// the others waiting in a collective operation.
+    /// Any error of the measurement, in any process, ends the run. A process that fails must not
+    /// leave the others waiting in a collective operation.
     fn measure(&mut self, moment: &Moment<'_>) -> Result<Measured, ProbeError>;
 }

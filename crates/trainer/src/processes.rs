@@ -16,7 +16,7 @@ pub enum Processes {
 }
 
 impl Processes {
-    /// Returns their collective operations.
+    /// Returns the collective operations of these processes.
     pub fn collective(&self) -> &dyn Collective {
         match self {
             Self::Single => &SingleProcess,
@@ -24,17 +24,17 @@ impl Processes {
         }
     }
 
-    /// Rank of this process, from 0. The first process writes files.
+    /// Returns the rank of this process, from 0. Only rank 0 writes files.
     pub fn rank(&self) -> usize {
         self.collective().rank()
     }
 
-    /// Number of processes.
+    /// Returns the number of processes.
     pub fn size(&self) -> usize {
         self.collective().size()
     }
 
-    /// Whether `own` is true in any process.
+    /// Returns whether `own` is true in any process.
     ///
     /// # Errors
     /// Returns an error if a process does not respond.
@@ -93,8 +93,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Call before the forward pass of a micro-batch; gradients are exchanged in the backward pass
-    /// of the last micro-batch of a step.
+    /// Prepares for a micro-batch; call it before the forward pass. Gradients are exchanged in the
+    /// backward pass of the last micro-batch of a step.
     ///
     /// # Errors
     /// Returns an error if a process has died.

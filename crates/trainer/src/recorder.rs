@@ -1,8 +1,9 @@
-//! The backbones of a step, as a CUDA graph where that is possible.
+//! Computes the backbones of a step, as a CUDA graph where that is possible.
 //!
-//! Small networks compute faster than a CPU can launch their operations. So the passes of both backbones, forward
-//! and backward, are recorded after a few steps and launched as a whole from then on. Heads, loss, and optimizer
-//! are not part of the recording: they depend on schedules and on the number of masked patches.
+//! A GPU computes small networks faster than a CPU can launch their operations. The forward and
+//! backward passes of both backbones are therefore recorded after a few steps and launched as a
+//! whole from then on. Heads, loss, and optimizer are not part of the recording, because they
+//! depend on schedules and on the number of masked patches.
 
 use tch::Tensor;
 use torch_ext::CudaGraph;
@@ -11,7 +12,8 @@ use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::forward::{self, Features, Seen};
 
-/// Steps before the recording. What they set up, such as compiled kernels, cannot be recorded.
+/// Number of steps before the recording. They set up what cannot be recorded, such as compiled
+/// kernels.
 const WARM_UP: u32 = 3;
 
 /// Computes the backbones.
@@ -21,26 +23,27 @@ pub(crate) struct Recorder {
 }
 
 enum State {
-    /// Operations are launched one by one, always.
+    /// Operations are always launched one by one.
     Off,
-    /// The same for this many more steps.
+    /// Operations are launched one by one for this many more steps.
     Warming(u32),
     Recorded(CudaGraph),
 }
 
 impl Recorder {
-    /// Records if `on`.
+    /// Creates a recorder, which records only if `on`.
     pub(crate) fn new(on: bool) -> Self {
         let state = if on { State::Warming(WARM_UP) } else { State::Off };
         Self { state, problem: None }
     }
 
-    /// Takes the reason why the backbones could not be recorded.
+    /// Takes the reason why the backbones could not be recorded, if there is one.
     pub(crate) fn take_problem(&mut self) -> Option<String> {
         self.problem.take()
     }
 
-    /// Computes the features of student and teacher. Call it inside the autocast region of the networks.
+    /// Computes the features of student and teacher. Call it inside the autocast region of the
+    /// networks.
     ///
     /// # Errors
     /// Returns an error if a network does not accept the views.
@@ -72,7 +75,7 @@ impl Recorder {
 }
 
 fn both(student: &Branch, teacher: &Branch, seen: &Seen) -> Result<[Features; 2]> {
-    // In this order, in which a recording's passes share memory.
+    // The teacher goes first, because in this order the passes of a recording share memory.
     let teacher = forward::teacher(&teacher.network, seen)?;
     Ok([forward::student(&student.network, seen)?, teacher])
 }
@@ -93,13 +96,13 @@ fn record(student: &Branch, teacher: &Branch, seen: &Seen) -> Result<CudaGraph> 
     })
 }
 
-/// The tensors of `seen`, in the order of [`like`].
+/// Returns the tensors of `seen`, in the order that [`like`] expects.
 fn inputs(seen: &Seen) -> Vec<Tensor> {
     let all = [Some(&seen.global), seen.local.as_ref(), seen.masks.as_ref()];
     all.into_iter().flatten().map(Tensor::shallow_clone).collect()
 }
 
-/// `seen` with other tensors in place of its own.
+/// Returns `seen` with its tensors replaced by `inputs`.
 fn like(seen: &Seen, inputs: &[Tensor]) -> Seen {
     let mut rest = inputs.iter().map(Tensor::shallow_clone);
     let mut next = |own: &Tensor| rest.next().unwrap_or_else(|| own.shallow_clone());
@@ -111,7 +114,7 @@ fn like(seen: &Seen, inputs: &[Tensor]) -> Seen {
     }
 }
 
-/// Features of student and teacher from the outputs of a recording.
+/// Returns the features of student and teacher from the outputs of a recording.
 fn from_outputs(outputs: Vec<Tensor>, seen: &Seen) -> [Features; 2] {
     let mut outputs = outputs.into_iter();
     let mut next = || outputs.next().unwrap_or_default();

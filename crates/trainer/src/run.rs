@@ -1,5 +1,5 @@
-//! The training loop: `load batch -> forward -> backward -> clip -> step -> ema -> log ->
-//! checkpoint -> probe`, on one page.
+//! The training loop: `load batch -> forward -> backward -> clip -> step -> ema -> log -> probe ->
+//! checkpoint`, on one page.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -47,7 +47,7 @@ pub struct TrainingJob {
     pub seed: u64,
     /// Folder of checkpoints.
     pub checkpoints: PathBuf,
-    /// Where the teacher's weights are written at the end.
+    /// File to which the teacher's weights are written at the end.
     pub weights: PathBuf,
     /// Settings that affect the mathematics; they are stored in each checkpoint.
     pub settings: BTreeMap<String, serde_json::Value>,
@@ -63,18 +63,18 @@ impl TrainingJob {
 
 /// Receives the reports of a run.
 pub trait Observer {
-    /// A metrics line.
+    /// Receives a line of metrics.
     fn record(&mut self, record: &Record) -> Result<()>;
-    /// Broken images found in a step.
+    /// Receives the broken images found in a step.
     fn broken(&mut self, images: &[BrokenImage]) -> Result<()>;
-    /// A message for the user.
+    /// Receives a message for the user.
     fn warning(&mut self, text: &str);
-    /// A step was not finite, like those before it. Saves the names of its images and returns the
-    /// path.
+    /// Saves the names of the images of a step that ends the run, because it and those before it
+    /// were not finite. Returns the path of the file.
     fn lost(&mut self, step: u64, images: &[String]) -> Result<PathBuf>;
-    /// A checkpoint was written.
+    /// Receives the path of a checkpoint that was written.
     fn checkpoint(&mut self, path: &Path) -> Result<()>;
-    /// Whether the run should stop after this step.
+    /// Returns whether the run should stop after this step.
     fn stop_requested(&self) -> bool;
 }
 
@@ -91,7 +91,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Returns the first error of data, objective, disk, or probe; checkpoints written before it are
-/// kept. A start after the end of the plan is an error, too.
+/// kept. Also returns an error if `start` is after the end of the plan.
 pub fn run(
     job: &TrainingJob,
     learner: &mut Learner,
@@ -115,7 +115,7 @@ pub fn run(
         let log_metrics = plan.log_due(done);
         let request = StepRequest { values, seed: step_seed(job.seed, step), log_metrics };
         let result = learner.step(&request, || loader.next_views());
-        // First, because they may be why the step failed.
+        // Broken images are reported first, because they may be why the step failed.
         let broken = report_broken(&mut loader, observer)?;
         let result = match result {
             // A step whose images did not arrive has changed nothing.
@@ -170,8 +170,8 @@ fn warn_of_graph(learner: &mut Learner, observer: &mut dyn Observer) {
     }
 }
 
-/// Ends a run that was asked to stop during the probes that it begins with. It has changed nothing, so
-/// that its checkpoint, if there is one, is still what the next start needs.
+/// Ends a run that was asked to stop during the probes that it begins with. The run has changed
+/// nothing, so the next one can start from the same checkpoint, if there is one.
 fn stopped_at_start(step: u64) -> Result<Outcome> {
     match step {
         0 => Err(data::Error::Interrupted.into()),
@@ -179,7 +179,7 @@ fn stopped_at_start(step: u64) -> Result<Outcome> {
     }
 }
 
-/// Looks for signs of trouble in the lines of metrics.
+/// Looks for signs of trouble in the metrics.
 #[derive(Default)]
 struct Symptoms {
     warnings: TrainingWarnings,
@@ -212,8 +212,8 @@ fn log(
 }
 
 /// Ends a run that was asked to stop while it waited for the images of step `done.end`; it began
-/// with step `done.start`. The writing process does not need the others for this, because all have
-/// completed the same steps.
+/// with step `done.start`. The process that writes files does not need the others for this, because
+/// all have completed the same steps.
 fn interrupted(
     job: &TrainingJob,
     learner: &Learner,
@@ -226,7 +226,7 @@ fn interrupted(
     if done.end == 0 || !job.writes() {
         return Err(data::Error::Interrupted.into());
     }
-    // At its start, a run is at the position of its checkpoint.
+    // A run that has completed no step is still at the checkpoint that it started from.
     if !done.is_empty() && !job.plan.checkpoint_due(done.end) {
         save(job, learner, Start { step: done.end, probes_missing: false }, observer)?;
     }
@@ -263,8 +263,8 @@ struct SkipCounter {
 }
 
 impl SkipCounter {
-    /// Returns the output of a completed step. For a skipped step, it warns, and ends the run
-    /// after too many in a row.
+    /// Returns the output of a completed step. For a skipped step, warns and returns `None`, or an
+    /// error if there were too many in a row.
     fn handle(
         &mut self,
         result: StepResult,
@@ -283,7 +283,7 @@ impl SkipCounter {
         };
         meter.skipped();
         if skipped.scaling {
-            return Ok(None); // half precision finds its factor this way
+            return Ok(None); // the loss scale of half precision is found this way
         }
         self.in_a_row += 1;
         let Skipped { what, samples, .. } = skipped;
@@ -303,9 +303,9 @@ impl SkipCounter {
     }
 }
 
-/// Seed of torch's generators at a step, independent of earlier steps.
+/// Returns the seed of torch's generators at a step, independent of earlier steps.
 fn step_seed(seed: u64, step: u64) -> u64 {
-    // SplitMix64, so that neighboring steps and seeds share nothing
+    // SplitMix64, so that neighboring steps and seeds are unrelated.
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step.wrapping_add(0x6a09_e667_f3bc_c909);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -339,7 +339,8 @@ fn save(
     observer.checkpoint(&path)
 }
 
-/// Measures what is due after `done` steps; false if the run was asked to stop before it was done.
+/// Measures what is due after `done` steps. Returns `false` if the run was asked to stop before
+/// everything was measured.
 fn probe(
     job: &TrainingJob,
     learner: &Learner,

@@ -8,8 +8,8 @@ use objectives::WarmupForm;
 
 use crate::config::OptimConfig;
 
-/// Linear warm-up from `start` to `base`, followed by a cosine from `base` towards `end`, which it
-/// never quite reaches.
+/// A linear warm-up from `start` to `base`, followed by a cosine from `base` toward `end`, which
+/// the last step does not quite reach.
 ///
 /// # Source
 /// `cosine_scheduler` of DINO, whose last warm-up step already has `base`; `CosineScheduler` of
@@ -18,7 +18,7 @@ use crate::config::OptimConfig;
 pub struct CosineSchedule {
     /// Value at the first step of the warm-up.
     pub start: f64,
-    /// Value after warm-up.
+    /// Value after the warm-up.
     pub base: f64,
     /// Value that the cosine approaches.
     pub end: f64,
@@ -51,11 +51,11 @@ impl CosineSchedule {
 pub struct StepValues {
     /// Learning rate.
     pub lr: f64,
-    /// Weight decay for matrices.
+    /// Weight decay, for the parameters that have it.
     pub weight_decay: f64,
-    /// Momentum of the teacher.
+    /// Momentum of the teacher's moving average.
     pub momentum_teacher: f64,
-    /// Fraction of the schedule that has passed, 0-1.
+    /// Fraction of the schedule that has passed, 0 to 1.
     pub progress: f64,
     /// The step, counted from 0.
     pub step: u64,
@@ -73,7 +73,7 @@ pub struct Schedules {
     lr: CosineSchedule,
     weight_decay: CosineSchedule,
     momentum_teacher: CosineSchedule,
-    /// Power that the momentum is raised to.
+    /// Exponent that adapts the teacher's momentum to the batch size.
     batch_ratio: f64,
     steps_per_epoch: u64,
     frozen_steps: u64,
@@ -81,7 +81,7 @@ pub struct Schedules {
 }
 
 impl Schedules {
-    /// Schedules over `total_steps` steps of `batch_size` images each.
+    /// Creates the schedules for `total_steps` steps of `batch_size` images each.
     pub fn new(
         optim: &OptimConfig,
         batch_size: usize,
@@ -183,7 +183,7 @@ mod tests {
         };
         assert_eq!(momentum(256, None), 0.97);
         assert_eq!(momentum(16, Some(16)), 0.97);
-        // Four steps of 16 images are as one of 64.
+        // One step of 64 images equals four steps of 16.
         assert!((momentum(64, Some(16)) - 0.97_f64.powi(4)).abs() < 1e-15);
         assert!((momentum(8, Some(16)).powi(2) - 0.97).abs() < 1e-15);
     }

@@ -16,15 +16,16 @@ pub struct StepRequest {
     pub values: StepValues,
     /// Seed of torch's generators, the same in all processes.
     pub seed: u64,
-    /// Whether to measure the health of the features, too.
+    /// Whether the step is logged, so that the health of the features and the size of the update
+    /// are measured, too.
     pub log_metrics: bool,
 }
 
 /// Outputs of one step. Tensors stay on the device; reading them waits for it.
 pub struct StepOutput {
-    /// Loss of the step, 0-dim.
+    /// Loss of the step, 0-dimensional.
     pub loss: Tensor,
-    /// Parts of the loss and related values, 0-dim, by metric name.
+    /// Parts of the loss and related values, 0-dimensional, by metric name.
     pub terms: Vec<(&'static str, Tensor)>,
     /// Values that the objective used to compute them, by metric name.
     pub numbers: Vec<(&'static str, f64)>,
@@ -32,11 +33,11 @@ pub struct StepOutput {
     pub signals: Option<Signals>,
     /// L2 norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// The same for the backbone and the heads, by name.
+    /// L2 norm of the gradients of the backbone and of each head, by name, before clipping.
     pub grad_norms: Vec<(String, f64)>,
-    /// Norm of the update of some matrices relative to their own norm, on average; if requested.
+    /// Mean norm of the update of some matrices relative to their own norm, if requested.
     pub update_ratio: Option<Tensor>,
-    /// Coding-rate factorizations that were retried with jitter or in fp64.
+    /// Number of times that a coding rate's factorization was retried, with jitter or in fp64.
     pub rate_retries: u64,
 }
 
@@ -53,8 +54,8 @@ pub enum StepResult {
 pub struct Skipped {
     /// What was not finite, as a clause.
     pub what: String,
-    /// Whether only the half-precision scale factor was too large, which happens and corrects
-    /// itself.
+    /// Whether only the factor of the loss for half precision was too large, which is normal and
+    /// corrects itself.
     pub scaling: bool,
     /// Images of the step in this process, by index in the dataset.
     pub samples: Vec<u64>,
@@ -65,7 +66,7 @@ pub struct Skipped {
 pub struct StepAccumulator(Option<StepOutput>);
 
 impl StepAccumulator {
-    /// Adds the contribution of one micro-batch.
+    /// Adds one micro-batch, whose weight in the mean is `share`.
     pub fn add(&mut self, output: &LossOutput, signals: Option<Signals>, share: f64) {
         let loss = output.loss.detach() * share;
         let terms = output.terms.iter().map(|(name, term)| (*name, term * share));
@@ -82,7 +83,7 @@ impl StepAccumulator {
                 terms: terms.collect(),
                 numbers: Vec::new(),
                 signals: None,
-                grad_norm: f64::NAN, // of the step, once all its gradients are there
+                grad_norm: f64::NAN, // known once all gradients of the step are there
                 grad_norms: Vec::new(),
                 update_ratio: None,
                 rate_retries: 0,
@@ -93,7 +94,7 @@ impl StepAccumulator {
         step.rate_retries += u64::from(output.events.jitter + output.events.fp64);
     }
 
-    /// Returns the output of the step, after its update.
+    /// Returns the output of the step after its update; `None` if there was no micro-batch.
     pub fn finish(self, norms: GradNorms, update_ratio: Option<Tensor>) -> Option<StepOutput> {
         let GradNorms { all: grad_norm, by_module: grad_norms, .. } = norms;
         self.0.map(|step| StepOutput { grad_norm, grad_norms, update_ratio, ..step })

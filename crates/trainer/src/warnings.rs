@@ -7,20 +7,20 @@ use crate::metrics::Record;
 
 /// Fraction of a step's time that may be spent waiting for data.
 const DATA_WAIT: f64 = 0.25;
-/// Upper limit of the weighted coding rate's ceiling; above it, the rate outweighs the similarity,
-/// which is at most 1.
+/// Largest ceiling of the weighted coding rate that raises no concern; above it, the rate can
+/// outweigh the similarity, which is at most 1.
 const CEILING: f64 = 1.0;
 /// Position between floor and ceiling above which the coding rate dominates.
 const AT_CEILING: f64 = 0.95;
 /// Similarity below which views hardly agree.
 const DISAGREEMENT: f64 = 0.3;
-/// Fraction of the training after which that is worth a warning.
+/// Fraction of the training after which views that hardly agree are worth a warning.
 const LATE: f64 = 0.2;
-/// Share of a held position below which the coding rate is losing to the similarity.
+/// Fraction of the held position below which the coding rate is losing to the similarity.
 const FALLEN: f64 = 0.5;
-/// Similarity above which that is on the way to a collapse.
+/// Similarity above which such a loss leads to a collapse.
 const AGREEMENT: f64 = 0.9;
-/// Number of consecutive lines that must agree.
+/// Number of consecutive lines that must show a condition before it is reported.
 const LINES: u32 = 3;
 
 /// A condition that may indicate a problem.
@@ -64,7 +64,7 @@ impl TrainingWarnings {
 }
 
 fn value(record: &Record, name: &str) -> f64 {
-    record.get(name).unwrap_or(f64::NAN) // which compares as false
+    record.get(name).unwrap_or(f64::NAN) // all comparisons with NaN are false
 }
 
 fn waits_for_data(record: &Record, _: f64) -> bool {
@@ -129,7 +129,7 @@ mod tests {
         Record { step: 10, epoch: 1.0, values }
     }
 
-    /// What is said after each of some equal lines.
+    /// Returns the number of warnings after each of five equal lines.
     fn said(values: &[(&str, f64)], progress: f64) -> Vec<usize> {
         let (mut warnings, line) = (TrainingWarnings::default(), record(values));
         (0..5).map(|_| warnings.check(&line, progress).len()).collect()

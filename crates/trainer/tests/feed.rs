@@ -1,5 +1,5 @@
-//! A step receives exactly the loader's batches, however many are prepared in advance: on the CPU,
-//! and on CUDA if there is a device.
+//! A step receives exactly the loader's batches, however many are prepared in advance, on the CPU
+//! and, if there is one, on a CUDA device.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -44,7 +44,7 @@ fn plan(local_crops: usize) -> ViewPlan {
     ViewPlan { crops: MultiCrop::new(&crops), masks: (local_crops > 0).then_some(masks) }
 }
 
-/// Two micro-batches of four images a step, as the second of two processes.
+/// Returns settings with two micro-batches of four images per step, for the second process of two.
 fn settings() -> LoaderConfig {
     LoaderConfig {
         seed: 5,
@@ -79,7 +79,7 @@ fn feed_with(
     DeviceLoader::new(Arc::clone(dataset), plan, config, start, normalizer).unwrap()
 }
 
-/// The formula, pixel by pixel.
+/// Checks the formula of the normalization, pixel by pixel.
 fn assert_normalized(got: &Tensor, crops: &Crops) {
     let [n, h, w, c] = crops.shape;
     assert_eq!(got.size(), [n, c, h, w].map(|length| length as i64));
@@ -100,7 +100,7 @@ fn assert_same(views: &Views, batch: &Batch) {
         assert_normalized(got, expected);
     }
     assert_eq!(views.samples, batch.samples);
-    let first = 8 * batch.micro as i64 + 4; // of the second process
+    let first = 8 * batch.micro as i64 + 4; // this is the second process
     assert_eq!((views.part.first, views.part.count, views.part.of), (first, 4, 16));
     assert_eq!(views.masks.is_some(), batch.masks.is_some());
     let (Some(MaskedPatches { masks, indices, masked }), Some(expected)) =
@@ -124,7 +124,7 @@ fn views_are_the_batches_of_the_loader_however_long_they_are_kept() {
             let mut loader = TrainLoader::new(dataset.clone(), plan(), settings(), START).unwrap();
             let batches: Vec<Batch> = (0..24).map(|_| loader.next_batch().unwrap()).collect();
             let mut feed = feed(&dataset, plan(), START, device);
-            // Kept to the end: the memory that they came through has long been used again.
+            // All views are kept to the end, when their host memory has long been reused.
             let views: Vec<Views> = (0..24).map(|_| feed.next_views().unwrap()).collect();
             views.iter().zip(&batches).for_each(|(views, batch)| assert_same(views, batch));
             assert!(feed.take_broken().is_empty());
@@ -146,7 +146,7 @@ fn a_run_goes_on_from_any_step() {
     }
 }
 
-/// Images that answer `load` for the n-th reading.
+/// A source whose images return what the function returns for their n-th read.
 struct Scripted<F>(F, AtomicUsize);
 
 fn scripted<F: Fn(usize, usize) -> data::Result<()> + Send + Sync + 'static>(
@@ -213,7 +213,8 @@ fn an_error_and_broken_images_come_with_the_batch_that_met_them() {
     panic!("no error came");
 }
 
-/// A dataset whose first `free` images come at once, and the others when the sender is dropped.
+/// Returns a dataset whose first `free` reads succeed at once; the others wait until the sender
+/// sends or is dropped.
 fn blocked(free: usize) -> (Sender<()>, Arc<Dataset>) {
     let (sender, receiver) = channel::<()>();
     let receiver: Mutex<Receiver<()>> = Mutex::new(receiver);

@@ -1,5 +1,6 @@
-//! Twenty steps of each method against plain formulas in torch, in double precision: the loss of
-//! each step, and every parameter of student and teacher after the last. See tools/parity/training.py.
+//! Compares twenty steps of each method with plain formulas in torch, in double precision: the loss
+//! of each step, and every parameter of student and teacher after the last step. See
+//! tools/parity/training.py.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers outside of tests")]
 
@@ -126,8 +127,8 @@ fn objective(method: Method) -> Box<dyn Objective> {
     config.build().unwrap()
 }
 
-/// Weights as in the reference: one stream a variable, in the order of the names; those that are
-/// not trained keep what they are.
+/// Fills the weights as in the reference, with one stream per variable in the order of their names;
+/// untrained ones are left unchanged.
 fn fill(side: &Branch, template: &Branch) {
     let trained = template.named().into_iter().map(|(_, variable)| variable.requires_grad());
     for ((stream, (name, variable)), trained) in (0..).zip(side.named()).zip(trained) {
@@ -140,7 +141,7 @@ fn fill(side: &Branch, template: &Branch) {
     }
 }
 
-/// Each image is itself plus noise of each view.
+/// Returns crops in which each view is the image plus noise.
 fn crops(step: u64, stream: u64, views: i64, side: i64) -> Tensor {
     let at = 10 * step + stream;
     let noise = tensor(&[views, BATCH, 3, side, side], 5000 + at, 1.0, 0.0).to_kind(Kind::Double);
@@ -148,7 +149,7 @@ fn crops(step: u64, stream: u64, views: i64, side: i64) -> Tensor {
     (image + noise * 0.5).flatten(0, 1)
 }
 
-/// About a third of the patches of every second crop.
+/// Masks about a third of the patches of every second crop.
 fn masks(step: u64) -> MaskedPatches {
     let (crops, patches) = (2 * BATCH as usize, PATCHES as usize);
     let values = hashed(crops * patches, 5008 + 10 * step);
@@ -181,7 +182,7 @@ fn views(step: u64, masked: bool) -> Views {
     }
 }
 
-/// Its norm, and its inner products with hashed numbers.
+/// Returns the norm of a parameter, and its inner products with hashed numbers.
 fn fingerprint(parameter: &Tensor) -> Tensor {
     let flat = parameter.detach().flatten(0, -1);
     let products = (0..3).map(|i| {

@@ -10,7 +10,7 @@ use super::{shorten, unknown};
 use crate::config::{Arch, Ffn, HeadConfig, ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
-/// The value of a LayerScale before training where no file states it: that of DINOv2's code.
+/// The initial value of a LayerScale if no file states it: the one in DINOv2's code.
 const USUAL_LAYER_SCALE: f64 = 1e-5;
 
 /// An architecture inferred from tensors.
@@ -30,15 +30,16 @@ pub struct Inferred {
 /// entries; for all others, it follows from shapes and from the `config.json` of Hugging Face or
 /// timm beside the file.
 ///
-/// The tensors do not determine the number of heads (without a config, it is that of the table of
-/// [`Arch`], if width and depth decide), the epsilon of the norms (1e-6), the interpolation of
-/// positions (that of the library whose names the file uses: DINO's offset, antialiased with
-/// registers), the initial value of a LayerScale (1e-5), or whether queries and keys are normalized (assumed not).
+/// The tensors do not determine the number of heads, the epsilon of the norms, the interpolation
+/// of positions, the initial value of a LayerScale, or whether queries and keys are normalized.
+/// Without a config, they are assumed to be, in this order, the number of heads of the [`Arch`],
+/// 1e-6, the form of the library whose key names the file uses (for DINO: offset, or antialiased
+/// with registers), 1e-5, and not normalized.
 ///
 /// # Errors
-/// Returns an error if required tensors are missing or do not match, if no [`Arch`] has this width
-/// and depth, if a config describes a different or unsupported network, or if what a file of simdino states
-/// about its network cannot be understood.
+/// Returns an error if required tensors are missing or do not match, if no [`Arch`] has this
+/// width, depth, and hidden width, if a config describes a different or unsupported network, or if
+/// what a file of simdino states about its network cannot be parsed.
 pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     if let Some(stated) = stated(file, network)? {
         return Ok(stated);
@@ -62,7 +63,7 @@ pub fn infer(file: &TensorFile, network: &NetworkInFile) -> Result<Inferred> {
     Ok(Inferred { model, head, assumed })
 }
 
-/// Adds unsupported parts of the network to its error.
+/// Adds the unsupported parts of the network to an error about its architecture.
 fn of_parts(file: &TensorFile, network: &NetworkInFile, error: Error) -> Error {
     let strange = network.unknown();
     let Error::Architecture { problem, .. } = &error else { return error };
@@ -76,7 +77,7 @@ fn of_parts(file: &TensorFile, network: &NetworkInFile, error: Error) -> Error {
     Error::Architecture { path: file.path().to_path_buf(), problem }
 }
 
-/// Collects values that neither the tensors nor a file beside them determine.
+/// Lists the values that neither the tensors nor a file beside them determine.
 fn assumed(
     model: &ModelConfig,
     beside: &Beside,
@@ -116,7 +117,8 @@ fn assumed(
     assumed
 }
 
-/// Reads what a simdino file states about itself. A guess in its place could be another network.
+/// Reads what a simdino file states about itself. If that cannot be parsed, it is an error, because
+/// an architecture inferred instead could be a different one.
 fn stated(file: &TensorFile, network: &NetworkInFile) -> Result<Option<Inferred>> {
     let entry = |key: &str| file.entries().get(key).map(String::as_str);
     let (Some("simdino"), Some(model)) = (entry("format"), entry("model")) else {
@@ -135,7 +137,7 @@ fn stated(file: &TensorFile, network: &NetworkInFile) -> Result<Option<Inferred>
     Ok(Some(Inferred { model, head: head.map_err(|e| unread("head", e))?, assumed: Vec::new() }))
 }
 
-/// Whether this number of patches, at least one, fills a square.
+/// Returns whether this number of patches is a square number, at least 1.
 fn is_square(patches: i64) -> bool {
     let side = (patches.max(0) as f64).sqrt().round() as i64;
     side > 0 && side.checked_mul(side) == Some(patches)
@@ -148,7 +150,7 @@ struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
-    /// Returns the shape of a tensor, by our name, in the file.
+    /// Returns the shape in the file of the tensor that has this name in our model.
     fn get(&self, name: &str) -> Option<&[i64]> {
         let key = self.recipes.get(name)?.keys().first()?;
         Some(self.file.info(key)?.shape)
@@ -221,7 +223,7 @@ impl Shapes<'_> {
         }
     }
 
-    /// Number of blocks in the file.
+    /// Returns the number of blocks in the file.
     fn depth(&self) -> i64 {
         let indices = self.recipes.keys().filter_map(|name| {
             name.strip_prefix("blocks.")?.split('.').next()?.parse::<i64>().ok()
@@ -229,7 +231,7 @@ impl Shapes<'_> {
         indices.max().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// Hidden width of the feed-forward network of the first block; 0 if there is none.
+    /// Returns the hidden width of the feed-forward network in the first block; 0 if there is none.
     fn hidden(&self) -> i64 {
         let weights = ["blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight"]; // [D, hidden]
         let found = weights.into_iter().find_map(|name| self.get(name)?.get(1).copied());
@@ -250,9 +252,9 @@ impl Shapes<'_> {
         Ok(side)
     }
 
-    /// Fails if the number of positions could mean something other than a square grid, with or
-    /// without a position for the class token, and nothing decides; returns an assumption if only
-    /// one is likely.
+    /// Returns an error if the number of positions is ambiguous: they may belong to something other
+    /// than a square grid, with or without a position for the class token, and nothing tells which.
+    /// If one reading is likely, returns it as an assumption.
     fn check_positions(&self, beside: &Beside) -> Result<Option<String>> {
         let ([_, count, _], side) = (self.need::<3>("pos_embed")?, self.side()?);
         let class = count != side * side;

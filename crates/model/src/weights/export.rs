@@ -42,18 +42,18 @@ pub struct Backbone<'a> {
     pub normalize: Normalize,
 }
 
-/// Writes `model.safetensors`, `config.json`, and, except for DINOv2's own layout, the files that
-/// the library needs to prepare images, into `folder`, which is created.
+/// Writes `model.safetensors`, `config.json`, and, for Hugging Face, `preprocessor_config.json`
+/// into `folder`, which is created if necessary.
 ///
 /// If a layout requires a tensor that the network does not have, a neutral one is written:
-/// LayerScale of 1 and a mask token of 0 for Hugging Face. timm with registers stores no position
-/// for the class token: it is added to the token.
+/// a LayerScale of 1 and a mask token of 0 for Hugging Face. With registers, timm stores no
+/// position for the class token, so it is added to the token.
 ///
 /// # Errors
 /// Returns an error if the library cannot compute the network (`qk_norm`) or cannot store its
-/// epsilon (`norm_eps`, except Hugging Face), if a tensor is missing or not finite, if the folder holds a
-/// `preprocessor_config.json` that this layout does not replace and that readers would believe, or if it
-/// cannot be written.
+/// epsilon (`norm_eps`, except Hugging Face), if a tensor is missing or not finite, if the folder
+/// contains a `preprocessor_config.json` that this layout does not replace, so that readers would
+/// apply it to the wrong network, or if the folder cannot be written.
 pub fn export(folder: &Path, backbone: &Backbone<'_>, layout: Layout) -> Result<()> {
     let tensors = tensors(backbone, layout)?;
     let preprocessor = folder.join(PREPROCESSOR);
@@ -177,7 +177,7 @@ impl Layout {
     }
 }
 
-/// The arguments of DINOv2's `DinoVisionTransformer`, and those of simdino.
+/// Returns the arguments of DINOv2's `DinoVisionTransformer`, and what only simdino reads back.
 fn dinov2_config(model: &ModelConfig, normalize: &Normalize) -> Value {
     let dims = model.arch.dimensions();
     json!({
@@ -206,8 +206,8 @@ fn decimals(values: &[f32]) -> Vec<f64> {
     values.iter().map(decimal).collect()
 }
 
-/// Ratio of the hidden width of the plain feed-forward network to the width; slightly more if
-/// rounding down would lose one.
+/// Returns the ratio of the hidden width of the plain feed-forward network to the width. It is
+/// slightly larger where truncating the product could otherwise give one less.
 fn mlp_ratio(model: &ModelConfig) -> f64 {
     let dims = model.arch.dimensions();
     let ratio = dims.mlp_hidden as f64 / dims.embed_dim as f64;
@@ -244,12 +244,13 @@ fn timm_config(model: &ModelConfig, normalize: &Normalize) -> Value {
         "num_classes": 0,
     });
     if swiglu {
-        // Both halves of the gated layer are counted, and the product is rounded down.
+        // timm counts both halves of the gated layer, and rounds the product down.
         let both = 2 * model.ffn_hidden();
         arguments["mlp_ratio"] = json!((both as f64 + 0.5) / dims.embed_dim as f64);
     }
     json!({
-        // The architecture that receives all of the arguments above; only the gated one differs.
+        // The arguments above set all sizes, so one architecture of timm serves for every network
+        // except gated ones.
         "architecture": if swiglu { "vit_giant_patch14_dinov2" } else { "vit_base_patch16_224" },
         "num_classes": 0,
         "num_features": dims.embed_dim,

@@ -74,7 +74,8 @@ impl TensorFile {
         let mut head = Vec::with_capacity(9);
         file.by_ref().take(9).read_to_end(&mut head).map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        // The length at the start of safetensors may look like anything, but its JSON does not.
+        // A safetensors file begins with a length, which may look like the start of a pickle, so
+        // the JSON after it decides.
         let json = head.get(8) == Some(&b'{');
         if !json && pth::looks_like(&head) {
             let contents = pth::read(&mut file)
@@ -160,7 +161,7 @@ impl TensorFile {
         })
     }
 
-    /// Kind and shape of one tensor.
+    /// Returns the kind and shape of one tensor, if there is one of this name.
     pub fn info(&self, name: &str) -> Option<TensorInfo<'_>> {
         let (_, tensor) = self.tensors.get(name)?;
         Some(TensorInfo { kind: tensor.kind, shape: &tensor.shape })
@@ -172,15 +173,15 @@ impl TensorFile {
         &self.entries
     }
 
-    /// Size in bytes of the elements of these tensors once they are read; tensors that share a
-    /// storage are each counted.
+    /// Returns the size in bytes of the elements of these tensors once they are read; tensors that
+    /// share a storage are each counted.
     pub(super) fn num_bytes<'a>(&self, names: impl Iterator<Item = &'a str>) -> u64 {
         names
             .filter_map(|name| self.tensors.get(name))
             .fold(0, |sum: u64, (_, tensor)| sum.saturating_add(tensor.num_bytes()))
     }
 
-    /// Bytes of the file, or of all parts.
+    /// Returns the size in bytes of the file, or of all parts together.
     pub(super) fn len(&self) -> Result<u64> {
         self.files.iter().try_fold(0, |sum: u64, part| {
             let len = part.file.metadata().map_err(|source| part.io(source))?.len();
@@ -215,8 +216,8 @@ impl Part {
         Error::Io { action: "read", path: self.path.clone(), source }
     }
 
-    /// Returns the error of reading one tensor; an error from libtorch is the inner one of the I/O
-    /// error.
+    /// Returns the error for a tensor that could not be read. [`StoredTensor::read`] wraps errors
+    /// of libtorch in I/O errors, so they are unwrapped here.
     fn of_tensor(&self, name: &str, stored: &StoredTensor, source: std::io::Error) -> Error {
         match source.downcast::<TchError>() {
             Ok(source) => {

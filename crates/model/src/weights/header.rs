@@ -12,7 +12,7 @@ use tch::Kind;
 
 use super::stored::{Extent, StoredTensor};
 
-/// Longest accepted header; that of the largest network has under 100 KB.
+/// Longest accepted header in bytes; that of the largest network takes less than 100 KB.
 const MAX_HEADER: u64 = 32 << 20;
 /// Largest number of tensors in a file.
 const MAX_TENSORS: usize = 65_536;
@@ -65,7 +65,7 @@ pub(super) fn read(mut file: &File) -> Result<Header, HeaderError> {
     place(raw, 8 + len, file_len)
 }
 
-/// Converts offsets to positions in the file.
+/// Checks that the tensors leave no gaps, and converts their offsets to positions in the file.
 fn place(raw: RawHeader, start: u64, file_len: u64) -> Result<Header, HeaderError> {
     let mut order: Vec<usize> = (0..raw.tensors.len()).collect();
     order.sort_by_key(|&i| raw.tensors[i].1.data_offsets);

@@ -195,8 +195,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Loads a head if every one of its variables is present and unchanged in shape; returns
-    /// whether it did.
+    /// Plans to load a head if each of its variables is in the file with the same shape; returns
+    /// whether that is the case.
     fn head(
         &mut self,
         variables: &BTreeMap<String, Tensor>,
@@ -262,7 +262,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Names the remaining tensors, and checks that the total size to read does not exceed the
+    /// Reports the remaining tensors, and checks that the total size to read does not exceed the
     /// file.
     fn finish(&mut self, variables: &BTreeMap<String, Tensor>, target: &Target<'_>) -> Result<()> {
         let has = |prefix: &str, name: &str| variables.contains_key(&format!("{prefix}{name}"));

@@ -13,7 +13,7 @@ const WRAPPERS: [&str; 4] =
 pub enum KeyStyle {
     /// DINO, DINOv2, SimDINO, SimDINOv2, and simdino; also timm's plain transformers.
     Dino,
-    /// timm, where it differs: registers, SwiGLU, positions without that of the class token.
+    /// timm's names where they differ: with registers, SwiGLU, or no position for the class token.
     Timm,
     /// Hugging Face `Dinov2Model` and `Dinov2WithRegistersModel`.
     HfDinov2,
@@ -53,13 +53,13 @@ pub(super) enum Recipe {
     Whole(String),
     /// Concatenated along the first dimension: queries, keys, values.
     Stacked([String; 3]),
-    /// Positions of patches only: that of the class token is zero, because it is part of that
-    /// token.
+    /// Positions of patches only. The position of the class token is zero, because the file has
+    /// already added it to that token.
     WithoutClass(String),
 }
 
 impl Recipe {
-    /// Returns the keys of the file that it uses.
+    /// Returns the keys of the file that the recipe uses.
     pub(super) fn keys(&self) -> &[String] {
         match self {
             Self::Whole(key) | Self::WithoutClass(key) => std::slice::from_ref(key),
@@ -137,7 +137,7 @@ fn layer_scale(name: &str) -> Option<String> {
     Some(format!("blocks.{block}.ls{which}.gamma"))
 }
 
-/// Whether our backbone can have a tensor with this name.
+/// Returns whether our backbone can have a tensor with this name.
 pub(super) fn is_ours(name: &str) -> bool {
     const ALONE: [&str; 4] = ["cls_token", "pos_embed", "register_tokens", "mask_token"];
     const LAYERS: [&str; 8] =
@@ -177,7 +177,7 @@ enum Hf<'a> {
     },
 }
 
-/// Names inside a layer for both Hugging Face families, theirs and ours.
+/// Pairs of their and our names inside a layer, for both Hugging Face families.
 const HF_LAYER: [(&str, &str); 12] = [
     ("norm1", "norm1"),
     ("norm2", "norm2"),
@@ -194,7 +194,7 @@ const HF_LAYER: [(&str, &str); 12] = [
     ("intermediate.dense", "mlp.fc1"),
 ];
 
-/// The same for names outside of layers.
+/// Pairs of their and our names outside of layers.
 const HF_OUTSIDE: [(&str, &str); 6] = [
     ("embeddings.cls_token", "cls_token"),
     ("embeddings.position_embeddings", "pos_embed"),

@@ -15,14 +15,15 @@ const FILES: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Returns the weight file, or the index of several, for a path: the path itself, or a file in
-/// this folder: the weights of a run of simdino (`weights/teacher.safetensors`), those of a
-/// checkpoint (`teacher.safetensors` or `student.safetensors`), or those of an exported or
-/// downloaded folder.
+/// Returns the weight file, or the index of several, for a path. A file stands for itself. In a
+/// folder, these are the weights of a run of simdino (`weights/teacher.safetensors`), of a
+/// checkpoint (`teacher.safetensors` or `student.safetensors`), or of an exported or downloaded
+/// model.
 ///
 /// # Errors
-/// [`Error::NoSuchFile`]; [`Error::Parts`] for one part of several, parts without their index, or
-/// several indexes; [`Error::NoWeights`] for a folder without any of these.
+/// Returns [`Error::NoSuchFile`] if nothing exists at the path; [`Error::Parts`] for one part of
+/// several, parts without their index, or several indexes; [`Error::NoWeights`] for a folder
+/// without any of these.
 pub fn find(path: &Path, role: Role) -> Result<PathBuf> {
     if path.is_file() {
         if is_part(path) {

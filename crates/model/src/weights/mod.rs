@@ -92,7 +92,7 @@ impl MatchReport {
     /// accepted.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the first few variables.
+    /// Returns [`Error::Mismatch`], which names the first few variables.
     pub fn require_complete(&self) -> Result<()> {
         let mut problems = Vec::new();
         if !self.missing.is_empty() {
@@ -116,7 +116,7 @@ impl MatchReport {
     }
 }
 
-/// Every variable of `vs`, trainable or not, sorted by name.
+/// Returns every variable of `vs`, trainable or not, sorted by name.
 pub fn named_variables(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
     vs.variables().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
 }

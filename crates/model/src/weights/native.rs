@@ -108,8 +108,8 @@ fn file_order<'a>(path: &Path, tensors: &'a [(String, Tensor)]) -> Result<Vec<En
     Ok(ordered.into_values().collect())
 }
 
-/// The JSON header. It is written by hand because the library's own code writes metadata in random
-/// order.
+/// Encodes the JSON header. This is done by hand because the library's own code writes metadata in
+/// random order.
 fn encode_header(
     path: &Path,
     ordered: &[Entry<'_>],
@@ -138,8 +138,8 @@ fn encode_header(
     Ok(encoded)
 }
 
-/// The elements in row-major order, little-endian as the format requires (and as on every machine
-/// that libtorch supports).
+/// Returns the elements in row-major order, little-endian as the format requires (and as on every
+/// machine that libtorch supports).
 fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
     let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];

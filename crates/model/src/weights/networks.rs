@@ -8,11 +8,12 @@ use super::roles::{self, Role};
 use super::unknown;
 use crate::error::{Error, Result};
 
-/// Key endings that every backbone has, the longer first, and the style that they indicate.
+/// Endings of the key of the class token, which every backbone has. The longer one indicates the
+/// names of Hugging Face; it comes first, because the shorter one matches these keys, too.
 const ANCHORS: [&str; 2] = ["embeddings.cls_token", "cls_token"];
-/// Names of the projection head beside a backbone.
+/// Key prefixes of the projection head next to a backbone.
 const HEADS: [&str; 2] = ["dino_head.", "head."];
-/// Names of the patch head beside it, if it is separate.
+/// Key prefixes of the patch head next to it, if it is separate.
 const PATCH_HEADS: [&str; 2] = ["ibot_head.", "patch_head."];
 
 /// A backbone in a file, with the head beside it, if there is one.
@@ -39,17 +40,18 @@ impl NetworkInFile {
         roles::role(&self.prefix)
     }
 
-    /// Whether no block has a bias for queries, keys, and values, which equals a bias of 0.
+    /// Returns whether no block has a bias for queries, keys, and values, which is equivalent to a
+    /// bias of 0.
     pub(super) fn lacks_qkv_bias(&self) -> bool {
         !self.backbone.keys().any(|name| name.ends_with(".attn.qkv.bias"))
     }
 
-    /// Whether there is a head beside the backbone.
+    /// Returns whether there is a head beside the backbone.
     pub fn has_head(&self) -> bool {
         !self.head.is_empty()
     }
 
-    /// Whether patches have their own head.
+    /// Returns whether patches have their own head.
     pub fn has_patch_head(&self) -> bool {
         !self.patch_head.is_empty()
     }
@@ -99,9 +101,9 @@ pub fn networks(file: &TensorFile) -> Vec<NetworkInFile> {
         .collect()
 }
 
-/// Maps keys without wrappers to keys of the file. If a second key becomes the same, it gets a
-/// name that no network uses, so that it is still accounted for; a key without wrappers takes
-/// precedence.
+/// Maps keys without wrappers to keys of the file. If two keys become the same, one without
+/// wrappers takes precedence, and the other one gets a name that no network uses, so that it is
+/// still accounted for.
 fn cleaned(file: &TensorFile) -> BTreeMap<String, String> {
     let names = || file.tensors().map(|(name, _)| (keys::cleaned(name), name.to_owned()));
     let (plain, wrapped): (Vec<_>, Vec<_>) = names().partition(|(clean, name)| clean == name);
@@ -144,10 +146,11 @@ fn network(
     NetworkInFile { prefix, style, backbone, head, patch_head, behind }
 }
 
-/// Removes keys from a network that do not affect its features.
+/// Removes the keys that do not affect the features from a network, and returns them as they are
+/// in the file.
 fn take_behind(file: &TensorFile, own: &mut BTreeMap<String, String>, anchor: &str) -> Vec<String> {
     let width = |key: &str| file.info(own.get(key)?)?.shape.last().copied();
-    // The mask token of MAE's decoder, which is narrower.
+    // A mask token of another width is that of MAE's decoder.
     let mask = anchor.replace("cls_token", "mask_token");
     let foreign_mask = width(&mask) != width(anchor);
     let is_behind = |key: &str| unknown::is_behind(key) || (foreign_mask && key == mask);
@@ -157,7 +160,7 @@ fn take_behind(file: &TensorFile, own: &mut BTreeMap<String, String>, anchor: &s
     behind
 }
 
-/// Returns the keys below `prefix`, without it.
+/// Returns the keys that begin with `prefix`, without it.
 fn under(keys: &BTreeMap<String, String>, prefix: &str) -> BTreeMap<String, String> {
     keys.range(prefix.to_owned()..)
         .take_while(|(key, _)| key.starts_with(prefix))
@@ -187,15 +190,15 @@ fn head(
     BTreeMap::new()
 }
 
-/// Whether the number of positions fills a square, so that the class token has none.
+/// Returns whether the number of positions is a square, so that the class token has none.
 fn is_square(shape: &[i64]) -> bool {
     let [_, count, _] = *shape else { return false };
     let side = (count as f64).sqrt().round() as i64;
     side * side == count
 }
 
-/// Whether the feed-forward network is gated under plain names: the output of its first layer is
-/// twice the input of its second.
+/// Returns whether the feed-forward network is gated but has the names of a plain one: the output
+/// of its first layer is twice as wide as the input of its second.
 fn gated(file: &TensorFile, own: &BTreeMap<String, String>) -> bool {
     let shape = |name: &str| own.get(name).and_then(|key| file.info(key)).map(|info| info.shape);
     match (shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.mlp.fc2.weight")) {
@@ -244,7 +247,7 @@ pub fn named(file: &TensorFile, prefix: &str) -> Result<NetworkInFile> {
     }
 }
 
-/// Returns all networks of a file, which must have at least one.
+/// Returns all networks of a file, or an error if there are none.
 fn some(file: &TensorFile) -> Result<Vec<NetworkInFile>> {
     let found = networks(file);
     if found.is_empty() {

@@ -17,12 +17,12 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Whether a path is that of an index.
+/// Returns whether a path is that of an index.
 pub fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(INDEX))
 }
 
-/// Whether a path is that of one of several parts, as libraries name them:
+/// Returns whether a path is that of one of several parts, as libraries name them:
 /// `model-00001-of-00003.safetensors`.
 pub fn is_part(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

@@ -95,10 +95,10 @@ impl PretrainedBackbone {
         Self::open_with(path, &LoadOptions::default(), device)
     }
 
-    /// As [`Self::open`], with options.
+    /// Loads a network like [`Self::open`], with options.
     ///
     /// # Errors
-    /// As [`Self::open`], and [`Error::ModelValue`] for an invalid value.
+    /// Same as [`Self::open`]. Also returns [`Error::ModelValue`] for an invalid value.
     pub fn open_with(path: &Path, options: &LoadOptions, device: Device) -> Result<Self> {
         let file = TensorFile::open(&find(path, options.policy.role)?)?;
         let network = options.policy.choose(&file)?;
@@ -160,7 +160,7 @@ impl PretrainedBackbone {
         write_safetensors(path, &tensors, &self.metadata(role).map_err(header)?)
     }
 
-    /// The metadata of the file, as the trainer writes it.
+    /// Returns the metadata of the file, in the form in which the trainer writes it.
     fn metadata(&self, role: Role) -> serde_json::Result<BTreeMap<String, String>> {
         Ok(BTreeMap::from([
             ("format".into(), "simdino".into()),
@@ -175,13 +175,13 @@ impl PretrainedBackbone {
         ]))
     }
 
-    /// Tensors of the backbone by name.
+    /// Returns the tensors of the backbone, sorted by name.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         named_variables(&self.vars)
     }
 }
 
-/// Whether the value of an assumption was given.
+/// Returns whether the options set the value that was assumed.
 fn is_stated(assumption: &str, options: &[String]) -> bool {
     let key = assumption.split(':').next().unwrap_or_default().trim_start_matches("model.");
     options.iter().any(|option| option.trim_start_matches("model.").starts_with(key))
@@ -194,8 +194,9 @@ fn chosen_among(file: &TensorFile, taken: &str) -> Option<String> {
     Some(format!("using the network {taken} (--prefix chooses another): {all}"))
 }
 
-/// Normalization if no file states one: that of ImageNet for color, as in nearly all public
-/// backbones; for other channels, one that maps [0, 1] to about the same range.
+/// Returns the normalization to use if no file states one: that of ImageNet for color, as in nearly
+/// all public backbones; for other numbers of channels, one that maps [0, 1] to about the same
+/// range.
 fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
     if channels == 3 {
         assumed.push("mean and std of the input: those of ImageNet".to_owned());
@@ -206,7 +207,8 @@ fn usual(channels: i64, assumed: &mut Vec<String>) -> Normalize {
     Normalize { mean: of_each(0.5), std: of_each(0.25) }
 }
 
-/// Replaces some values of `model`, `key=value` each, optionally with the prefix `model.`.
+/// Returns a copy of `model` with the values that `options` set as `key=value`, with or without the
+/// prefix `model.`.
 fn overridden(model: &ModelConfig, options: &[String]) -> Result<ModelConfig> {
     let mut overridden = model.clone();
     for option in options {

@@ -19,10 +19,11 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ReadBack {
-    /// Largest relative difference between tensors: 0 unless the export had to add tensors.
+    /// Largest relative difference between tensors. If timm's layout stores only the sum of the
+    /// class token and its position, the class token and the positions are not compared.
     pub difference: f64,
-    /// How positions are interpolated to images of another size than [`ModelConfig::image_size`]: as the
-    /// library does it, which may differ from [`ModelConfig::pos_interpolation`].
+    /// How the library interpolates positions for images of another size than
+    /// [`ModelConfig::image_size`], which may differ from [`ModelConfig::pos_interpolation`].
     pub pos_interpolation: PosInterpolation,
 }
 

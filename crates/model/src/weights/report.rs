@@ -64,7 +64,7 @@ pub struct ImportReport {
 }
 
 impl fmt::Display for ImportReport {
-    /// One line.
+    /// Writes the report as one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (found, total) = self.backbone;
         write!(f, "{} ({} keys", self.path.display(), self.style.name())?;

@@ -27,7 +27,7 @@ pub(super) fn positions(weight: &Tensor, side: i64, form: PosInterpolation) -> T
 /// `resample_patch_embed`.
 pub(super) fn patch_kernel(weight: &Tensor, side: i64) -> Result<Tensor> {
     let from = weight.size()[3];
-    let basis = Tensor::f_eye(from * from, (Kind::Double, Device::Cpu))?; // a patch each row
+    let basis = Tensor::f_eye(from * from, (Kind::Double, Device::Cpu))?; // one patch per row
     let basis = basis.view([from * from, 1, from, from]);
     let resized = basis.f_internal_upsample_bicubic2d_aa([side, side], false, None, None)?;
     let b_transposed = resized.view([from * from, side * side]); // [P^2, P'^2] = B^T
@@ -39,9 +39,9 @@ pub(super) fn patch_kernel(weight: &Tensor, side: i64) -> Result<Tensor> {
     Ok(kernels.view([size[0], size[1], side, side]).to_kind(kind))
 }
 
-/// Converts kernels `[D, C, P, P]` to a different number of channels: summed for one, so that a
-/// gray image gives the same result as with three equal channels; otherwise repeated in turn and
-/// scaled by the ratio.
+/// Converts kernels `[D, C, P, P]` to a different number of channels. For one channel, they are
+/// summed, so that a gray image gives the same result as one with equal channels; otherwise, they
+/// are repeated cyclically and scaled by the ratio of the numbers.
 pub(super) fn channels(weight: &Tensor, count: i64) -> Tensor {
     let from = weight.size()[1];
     if count == 1 {

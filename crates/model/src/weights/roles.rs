@@ -21,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// `teacher` or `student`.
+    /// Returns the name, `teacher` or `student`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Teacher => "teacher",
@@ -29,7 +29,8 @@ impl Role {
         }
     }
 
-    /// Name of its weight file in a checkpoint of simdino, and in the folder `weights` of a run.
+    /// Returns the name of the weight file in a checkpoint of simdino, and in the folder `weights`
+    /// of a run.
     pub(super) fn file_name(self) -> &'static str {
         match self {
             Self::Teacher => "teacher.safetensors",
@@ -38,8 +39,8 @@ impl Role {
     }
 }
 
-/// Interprets the words of a prefix: the role, and how reliable it is (smaller is more reliable).
-/// `teacher_backbone.`, `state_dict_ema.`, `momentum_encoder.`, `module.encoder_q.`.
+/// Interprets the words of a prefix such as `teacher_backbone.`, `state_dict_ema.`, or
+/// `encoder_q.`: the role, and how reliable it is (smaller is more reliable).
 fn stated(prefix: &str) -> Option<(Role, usize)> {
     let words = || prefix.split(['.', '_', '-']);
     let place = |table: &[&str]| words().filter_map(|w| table.iter().position(|t| *t == w)).min();
@@ -62,7 +63,7 @@ pub(super) fn role(prefix: &str) -> Option<Role> {
 /// equally reliable.
 ///
 /// Given a network without a role and one that follows it (`backbone.` and `momentum_backbone.`),
-/// the first is the student.
+/// the former is the student.
 pub(super) fn find(prefixes: &[&str], role: Role) -> Option<usize> {
     let roles: Vec<_> = prefixes.iter().map(|prefix| stated(prefix)).collect();
     let of_role = || {

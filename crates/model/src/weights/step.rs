@@ -97,13 +97,14 @@ pub(super) fn read(file: &TensorFile, recipe: &Recipe) -> Result<Tensor> {
     })
 }
 
-/// Whether shapes differ only in dimensions of 1: a mask token `[1, 1, D]` equals one `[1, D]`.
+/// Returns whether shapes differ at most in dimensions of 1: a mask token `[1, 1, D]` equals one
+/// `[1, D]`.
 pub(super) fn same_elements(from: &[i64], to: &[i64]) -> bool {
     let wide = |shape: &[i64]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
     wide(from) == wide(to)
 }
 
-/// Whether a tensor can be resized to the requested shape.
+/// Returns whether a tensor can be resized to the requested shape.
 pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     match (name, from, to) {
         ("pos_embed", &[_, n, d], &[_, _, dim]) => {
@@ -117,7 +118,7 @@ pub(super) fn fits(name: &str, from: &[i64], to: &[i64]) -> bool {
     }
 }
 
-/// Whether all values of a tensor are finite.
+/// Returns whether all values of a tensor are finite.
 pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
     Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }

@@ -38,7 +38,7 @@ impl StoredTensor {
         Self { kind, shape, strides, first: 0, storage }
     }
 
-    /// Size of its elements in bytes once they are read.
+    /// Returns the size of the elements in bytes once they are read.
     pub(crate) fn num_bytes(&self) -> u64 {
         self.shape.iter().product::<i64>() as u64 * self.kind.elt_size_in_bytes() as u64
     }
@@ -66,7 +66,8 @@ impl StoredTensor {
         }
     }
 
-    /// Number of elements from the first to the last, inclusive; 0 if there are none.
+    /// Returns the number of elements from the first to the last, inclusive; 0 if there are none,
+    /// and `None` if it overflows.
     fn span(&self) -> Option<i64> {
         if self.shape.contains(&0) {
             return Some(0);
@@ -75,7 +76,7 @@ impl StoredTensor {
             self.shape.iter().zip(&self.strides).try_fold(0i64, |reach, (size, stride)| {
                 (size - 1).checked_mul(*stride).and_then(|step| reach.checked_add(step))
             })?;
-        // Far from overflow even after the offset is added, or outside of any storage anyway.
+        // The caller adds the offset: if that overflows, the tensor exceeds any storage anyway.
         reach.checked_add(1).filter(|&span| span.checked_add(self.first).is_some())
     }
 

@@ -28,7 +28,8 @@ const BEHIND: [&str; 20] = [
 /// Buffers that do not affect features.
 const BUFFERS: [&str; 2] = ["position_ids", "n_averaged"];
 
-/// Whether a tensor, by its (cleaned) key inside the network, does not affect the features.
+/// Returns whether the tensor with this (cleaned) key inside the network cannot affect the
+/// features.
 pub(super) fn is_behind(key: &str) -> bool {
     let first = key.split('.').next().unwrap_or(key);
     let last = key.rsplit('.').next().unwrap_or(key);
@@ -57,7 +58,8 @@ const PARTS: [(&[&str], &str); 11] = [
     (&["weight_scale", "absmax", "qweight", "SCB"], "quantized weights are not supported"),
 ];
 
-/// Describes the unsupported part, for the first of `keys` that is known.
+/// Returns a description of the unsupported part that the first recognized one of `keys` belongs
+/// to.
 pub(super) fn hint<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'static str> {
     keys.into_iter().find_map(|key| {
         PARTS.iter().find(|(marks, _)| marks.iter().any(|mark| key.contains(mark))).map(|(_, w)| *w)

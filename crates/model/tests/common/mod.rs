@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use model::weights::{WeightsFile, read_safetensors};
 use tch::{Kind, Tensor};
 
-/// `count` values in [-1, 1), bit for bit those of `hashed` in vit.py.
+/// Returns `count` values in [-1, 1), bit for bit those of `hashed` in vit.py.
 pub fn hashed(count: usize, stream: u64) -> Vec<f64> {
     (0..count as u64)
         .map(|i| {
@@ -28,7 +28,7 @@ pub fn tensor(shape: &[i64], stream: u64, scale: f64, offset: f64) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// Overwrites every trainable variable: one stream each, in the order of the names.
+/// Overwrites the trainable variables with one stream each, in the order of their names.
 pub fn fill(variables: &[(String, Tensor)]) {
     let trainable = variables.iter().filter(|(_, v)| v.requires_grad());
     for (stream, (name, variable)) in (0..).zip(trainable) {
@@ -44,7 +44,7 @@ pub fn fixture(name: &str) -> WeightsFile {
     read_safetensors(&path).unwrap()
 }
 
-/// Largest absolute difference, relative to the largest absolute value expected.
+/// Returns the largest absolute difference, relative to the largest absolute value expected.
 pub fn relative_error(got: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(got.size(), expected.size());
     let expected = expected.to_kind(Kind::Double);

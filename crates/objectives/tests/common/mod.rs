@@ -13,7 +13,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 use torch_ext::SingleProcess;
 
-/// Allowed of the largest number, in double and in single precision.
+/// Allowed error relative to the largest number, in double and in single precision.
 pub const DOUBLE: f64 = 1e-10;
 pub const SINGLE: f64 = 1e-5;
 
@@ -35,7 +35,7 @@ pub fn number(tensor: &Tensor) -> f64 {
     f64::try_from(tensor).unwrap()
 }
 
-/// Largest difference in units of the largest expected number.
+/// Returns the largest difference relative to the largest expected number.
 pub fn relative(got: &Tensor, want: &Tensor) -> f64 {
     assert_eq!(got.size(), want.size());
     if want.numel() == 0 {
@@ -51,12 +51,12 @@ pub fn assert_close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     assert!(error <= tolerance, "{name}: off by {error:e}, allowed {tolerance:e}");
 }
 
-/// The coding rate of whole, uncentered groups.
+/// Computes the coding rate of whole, uncentered groups.
 pub fn coding_rate(z: &Tensor, alpha: f64, precision: RatePrecision) -> Result<CodingRate> {
     objectives::coding_rate::coding_rate(z, &RateOptions { precision, ..RateOptions::new(alpha) })
 }
 
-/// The SimDINO loss in one process.
+/// Computes the SimDINO loss in one process.
 pub fn simdino(
     config: &SimDinoConfig,
     student: &Tensor,

@@ -11,7 +11,7 @@ fn sigmoid_is_right_and_never_out_of_range() {
     assert!(sigmoid(f32::INFINITY) <= 1.0 && sigmoid(f32::NEG_INFINITY) >= 0.0);
 }
 
-/// A disk of another color than its surroundings.
+/// Returns an image of a disk on a background of another color, and the pixels of the disk.
 fn disk(n: usize) -> (Vec<u8>, Vec<bool>) {
     let inside = |i: usize| {
         let (y, x) = ((i / n) as f64 - n as f64 / 2.0, (i % n) as f64 - n as f64 / 2.0);

@@ -17,7 +17,7 @@ fn weights_are_those_of_a_simplex() {
 
 #[test]
 fn a_filter_is_near_the_gaussian() {
-    // Unit spacing and a standard deviation of 3; a single point has the value 1.
+    // Points are spaced by 1, the standard deviation is 3, and a single point has the value 1.
     let n = 61;
     let lattice =
         Lattice::<2, 3>::new(n * n, |i| [(i % n) as f32 / 3.0, (i / n) as f32 / 3.0]).unwrap();
@@ -30,7 +30,7 @@ fn a_filter_is_near_the_gaussian() {
         let found = out[(30 + dy) * n + 30 + dx][0] / peak;
         assert!((found - expected).abs() < 0.2, "{dy} {dx}: {found} {expected}");
     }
-    // Symmetric: what a gives to b, b gives to a.
+    // The filter is symmetric: a contributes to b as much as b to a.
     let mut other = vec![[0.0f32]; n * n];
     other[33 * n + 31] = [1.0];
     let back = lattice.filter(&other, &mut Room::default());

@@ -43,17 +43,18 @@ pub(super) fn write(dir: &Path) -> Result<()> {
     write_json(&dir.join(MANIFEST), &hashes)
 }
 
-/// Checks one file, if it is in a checkpoint; other files are taken as they are.
+/// Checks one file, if it is part of a checkpoint; other files are accepted unchecked.
 ///
 /// # Errors
-/// Returns an error if the manifest next to the file is unreadable, or if it names the file and the file differs.
+/// Returns an error if the manifest next to the file is unreadable, or if it lists the file and the
+/// file differs.
 pub fn verify_file(file: &Path) -> Result<()> {
     let Some(dir) = file.parent().filter(|dir| dir.join("state.json").is_file()) else {
         return Ok(());
     };
     let path = dir.join(MANIFEST);
     if !path.is_file() {
-        return Ok(()); // a part of a checkpoint, copied by hand
+        return Ok(()); // some files of a checkpoint, copied by hand
     }
     let hashes: BTreeMap<String, String> = read_json(&path)?;
     let name = file.file_name().and_then(|name| name.to_str());
@@ -75,7 +76,7 @@ fn same(file: &Path, expected: &str) -> Result<()> {
     })
 }
 
-/// Checks every file that the manifest names.
+/// Checks every file that the manifest of a checkpoint lists.
 ///
 /// # Errors
 /// Returns an error if the manifest is missing or unreadable, or if a file is missing or differs.

@@ -3,17 +3,18 @@
 //! ```text
 //! checkpoints/step-00000123/student.safetensors    weights of the student
 //!                           teacher.safetensors    weights of the teacher
-//!                           optimizer.safetensors  state of AdamW
-//!                           objective.safetensors  what the loss remembers, if anything
+//!                           optimizer.safetensors  state of the optimizer
+//!                           objective.safetensors  state of the loss, if it has any
 //!                           state.json             step, epoch, seed, settings, data
-//!                           manifest.json          SHA-256 of each
-//! checkpoints/latest                               name of the newest one
-//! checkpoints/set-aside-1/step-00000456/           those after the one that a run went back to
+//!                           manifest.json          SHA-256 of each file
+//! checkpoints/latest                               name of the newest checkpoint
+//! checkpoints/set-aside-1/step-00000456/           later ones, after a run has gone back
 //! ```
 //!
 //! A checkpoint is written under a temporary name, flushed, and renamed; `latest` is updated last.
-//! A reader therefore sees either an old checkpoint or a new one. Only while a checkpoint of the same step is being
-//! replaced may it see neither, or a part of the old one, which the manifest reveals.
+//! A reader therefore sees either an old checkpoint or a new one. Only while a checkpoint of the
+//! same step is being replaced may it see neither, or a part of the old one, which the manifest
+//! reveals.
 
 mod manifest;
 mod resume;
@@ -38,9 +39,9 @@ use crate::start::Start;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
-    /// Version of this file's layout.
+    /// Version of the layout of `state.json`.
     pub version: u32,
-    /// Number of optimizer steps taken.
+    /// Number of optimizer steps completed.
     pub step: u64,
     /// Epoch that the next step belongs to.
     pub epoch: u64,
@@ -52,14 +53,14 @@ pub struct RunState {
     pub data_fingerprint: String,
     /// Settings that affect the mathematics of the run, by key.
     pub settings: BTreeMap<String, serde_json::Value>,
-    /// Whether the measurements that were due after `step` are missing, because the run was asked to
-    /// stop.
+    /// Whether the measurements that were due after `step` are missing, because the run was asked
+    /// to stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probes_missing: bool,
 }
 
 impl RunState {
-    /// Where a run continues from this state.
+    /// Returns where a run continues from this state.
     pub fn start(&self) -> Start {
         Start { step: self.step, probes_missing: self.probes_missing }
     }
@@ -78,7 +79,7 @@ const STATE: &str = "state.json";
 /// `keep`.
 ///
 /// # Errors
-/// Returns an error if writing fails; earlier checkpoints and `latest` are then unchanged.
+/// Returns an error if writing fails; checkpoints of earlier steps are then unchanged.
 pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Result<PathBuf> {
     fs::create_dir_all(dir).map_err(Error::io(dir, "create the folder"))?;
     let target = dir.join(name_of(state.step));
@@ -90,7 +91,7 @@ pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Res
         fs::rename(&temporary, &target).map_err(Error::io(&target, "rename the checkpoint"))
     });
     if let Err(error) = written {
-        // Best effort: the first error matters, and the next save removes the rest.
+        // Best effort: the first error matters, and the next save removes what is left.
         let _ = fs::remove_dir_all(&temporary);
         return Err(error);
     }
@@ -100,8 +101,11 @@ pub fn save(dir: &Path, learner: &Learner, state: &RunState, keep: usize) -> Res
     Ok(target)
 }
 
-/// Exports the weights of the teacher, which are the result of a run: the backbone and its head,
+/// Exports the weights of the teacher, which are the result of a run: the backbone and its heads,
 /// with the architecture in the metadata of the file.
+///
+/// # Errors
+/// Returns an error if the folder cannot be created or the file cannot be written.
 pub fn export_teacher(path: &Path, learner: &Learner, step: u64) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io(parent, "create the folder"))?;
@@ -133,7 +137,7 @@ fn write_all(dir: &Path, learner: &Learner, state: &RunState) -> Result<()> {
     sync_dir(dir)
 }
 
-/// Metadata that a weight file stores about itself.
+/// Returns the metadata that a weight file stores about its network.
 fn metadata(learner: &Learner, role: &str, step: u64) -> Result<BTreeMap<String, String>> {
     let config = learner.config();
     let json = |value: serde_json::Result<String>| {

@@ -1,4 +1,4 @@
-//! Finding, verifying, and loading checkpoints.
+//! Finds, verifies, and loads checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub struct NewestCheckpoint {
     pub damaged: Vec<String>,
 }
 
-/// Checks the checkpoints in `dir` from the newest to the oldest.
+/// Finds the newest intact checkpoint in `dir`, checking from the newest to the oldest.
 ///
 /// # Errors
 /// Returns an error if there are checkpoints but none is intact.
@@ -72,7 +72,7 @@ pub fn load(
     Ok(state)
 }
 
-/// Keys that determine nothing where another one is set, and that one.
+/// Keys that have no effect if another key is set, each with that key.
 const REPLACED_BY: [(&str, &str); 1] = [("simdino.rate_groups", "simdino.group_rows")];
 
 fn check_settings(
@@ -83,7 +83,7 @@ fn check_settings(
 ) -> Result<()> {
     let missing = serde_json::Value::Null;
     let had = |key: &str| state.settings.get(key).is_some_and(|value| !value.is_null());
-    // A key that only the checkpoint states may change since this version.
+    // A key that only the checkpoint states is one that may change in this version.
     let mut changes: Vec<String> = settings
         .iter()
         .filter_map(|(key, now)| {
@@ -103,8 +103,8 @@ fn check_settings(
     Err(Error::SettingsChanged { path: path.to_owned(), changes: changes.join("; ") })
 }
 
-/// A value as it is when it is read from the text of a checkpoint: numbers that text does not keep to the
-/// last bit are then equal to themselves.
+/// Returns a value as it would be read from the text of a checkpoint, so that numbers whose last
+/// bits the text does not preserve compare equal.
 fn as_read(value: &serde_json::Value) -> serde_json::Value {
     serde_json::from_str(&value.to_string()).unwrap_or_else(|_| value.clone())
 }
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// The state after a step of a run with these settings.
+    /// Returns the state after a step of a run with these settings.
     fn state(settings: BTreeMap<String, serde_json::Value>) -> RunState {
         RunState {
             version: STATE_VERSION,
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn no_number_differs_from_itself() {
-        // As many digits as an f32 has when it is written as an f64.
+        // Numbers in f32 have many digits when they are written as f64.
         let stds: Vec<f32> =
             (0..20_000).map(|i| i as f32 * 1e-4).chain([0.2023, 0.1994, 0.201]).collect();
         let settings = BTreeMap::from([("augment.std".to_owned(), json!(stds))]);

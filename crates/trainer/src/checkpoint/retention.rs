@@ -1,4 +1,4 @@
-//! Decides which checkpoints to keep.
+//! Lists checkpoints, and removes or sets aside those that a run no longer needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ pub fn name_of(step: u64) -> String {
 }
 
 /// Lists the complete checkpoints in `dir` with their steps, oldest first.
+///
+/// # Errors
+/// Returns an error if the folder exists and cannot be read.
 pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !dir.exists() {
         return Ok(Vec::new());
@@ -35,11 +38,11 @@ pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Moves the checkpoints in `dir` after `step` to a folder there, which is returned, if there are any;
-/// `latest` then names the one of `step`, or is removed if that is elsewhere.
+/// Moves any checkpoints in `dir` after `step` to a new folder in it, which is returned; `latest`
+/// then names the checkpoint of `step`, or is removed if that is not in `dir`.
 ///
-/// A run that continues from an older checkpoint takes its steps anew. Without this, the checkpoints of
-/// the steps it took before would count as newer than those it is about to write.
+/// A run that continues from an older checkpoint repeats the later steps. Without this, the old
+/// checkpoints of these steps would count as newer than those that it is about to write.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be read or written.
@@ -49,7 +52,7 @@ pub fn set_aside_after(dir: &Path, step: u64) -> Result<Option<PathBuf>> {
     if later.is_empty() {
         return Ok(None);
     }
-    // Before the others move, so that `latest` never names one that is not there.
+    // This precedes the moves, so that `latest` never names a checkpoint that is not there.
     let latest = dir.join(LATEST);
     if dir.join(name_of(step)).is_dir() {
         write_atomic(&latest, name_of(step).as_bytes())?;
@@ -111,7 +114,7 @@ mod tests {
         assert_eq!(steps(dir.path()), [20]);
         assert_eq!(steps(&dir.path().join("set-aside-1")), [40, 60]);
         assert_eq!(steps(&dir.path().join("set-aside-2")), [40]);
-        // From a checkpoint that lies elsewhere.
+        // The run continues from a checkpoint in another folder.
         set_aside_after(dir.path(), 10).unwrap();
         assert!(!latest.exists());
     }

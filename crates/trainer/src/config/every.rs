@@ -15,7 +15,7 @@ pub enum EveryEpochs {
     Number(f64),
 }
 
-/// Checks a number of epochs, if there is one.
+/// Checks that the number of epochs, if there is one, is positive.
 pub(super) fn check(key: &'static str, check: &mut Check, every: Option<EveryEpochs>) {
     if let Some(EveryEpochs::Number(epochs)) = every {
         check.positive(key, epochs);

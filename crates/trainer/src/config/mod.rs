@@ -1,4 +1,5 @@
-//! Optimizer settings, the length of a run, and what is measured on its way. These defaults are defined only here.
+//! Settings of the optimizer, the length of a run, and what is measured during it. Their defaults
+//! are defined only here.
 
 mod every;
 mod init;

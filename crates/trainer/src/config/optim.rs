@@ -68,15 +68,15 @@ pub enum ClipScope {
     Module,
 }
 
-/// How the last layer is frozen.
+/// How the prototypes are frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FreezeForm {
-    /// They have no gradient, and the optimizer skips them (DINO).
+    /// Prototypes have no gradient, and the optimizer skips them (DINO).
     #[default]
     Gradient,
-    /// Their learning rate is 0, but the optimizer sees their gradients (DINOv2).
+    /// Prototypes have a learning rate of 0, but the optimizer sees their gradients (DINOv2).
     LearningRate,
 }
 

@@ -101,22 +101,22 @@ impl Default for RankProbeConfig {
 }
 
 impl ProbeConfig {
-    /// Whether k-NN accuracy is measured.
+    /// Returns whether k-NN accuracy is measured.
     pub fn knn_is_on(&self) -> bool {
         self.train_path.is_some() && self.every_epochs != Some(EveryEpochs::Never)
     }
 
-    /// Whether logistic regression is measured.
+    /// Returns whether logistic regression is measured.
     pub fn logistic_is_on(&self) -> bool {
         self.logistic.every_epochs != Some(EveryEpochs::Never)
     }
 
-    /// Whether the rank has a timetable of its own.
+    /// Returns whether the rank is measured at intervals of its own.
     pub fn rank_is_on(&self) -> bool {
         self.rank.every_epochs != Some(EveryEpochs::Never)
     }
 
-    /// Whether segmentation is measured.
+    /// Returns whether segmentation is measured.
     pub fn segment_is_on(&self) -> bool {
         self.segment.every_epochs != Some(EveryEpochs::Never)
     }
@@ -140,7 +140,7 @@ impl ProbeConfig {
         check.problems()
     }
 
-    /// k-NN and regression need two sets.
+    /// Checks that k-NN and regression have the two sets that they need.
     fn check_paths(&self, check: &mut Check) {
         let (train, test) = (&self.train_path, &self.test_path);
         let missing = if train.is_none() { "train_path" } else { "test_path" };

@@ -24,7 +24,7 @@ pub struct SegmentProbeConfig {
     /// Dataset whose label values and file names are known: ade20k, voc2012, cityscapes, coco-stuff,
     /// or camvid. One of `preset`, `classes`, `label_map`, and `palette` says what label values mean.
     pub preset: Option<String>,
-    /// Number of classes, where label values are 0 up to this number less 1.
+    /// Number of classes, if label values range from 0 to this number minus 1.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub classes: Option<u16>,
     /// Label values that are ignored, with `classes`.
@@ -74,7 +74,7 @@ impl Default for SegmentProbeConfig {
 }
 
 impl SegmentProbeConfig {
-    /// Checks the values of a probe that is on; keys are relative to the section `probe`.
+    /// Checks the values of an enabled probe; keys are relative to the section `probe`.
     pub(super) fn check(&self, check: &mut Check) {
         every::check("segment.every_epochs", check, self.every_epochs);
         for (key, path) in [
@@ -94,7 +94,7 @@ impl SegmentProbeConfig {
         check.at_least("segment.memory", self.memory, 1);
     }
 
-    /// Exactly one key says what label values mean.
+    /// Checks that exactly one key says what label values mean, and that others go with it.
     fn check_meaning(&self, check: &mut Check) {
         let given = [
             ("preset", self.preset.is_some()),

@@ -12,8 +12,8 @@ pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// Single precision with TF32, on NVIDIA GPUs from Ampere on: matrix products of the networks round
-    /// their factors to 10 bits behind the point and add in fp32. Older GPUs compute in fp32.
+    /// Single precision with TF32, on NVIDIA GPUs from Ampere on: matrix products of the networks
+    /// round their inputs to a 10-bit mantissa and accumulate in fp32. Older GPUs compute in fp32.
     Tf32,
     /// Automatic mixed precision: matrix products in bfloat16, weights in fp32.
     Bf16,
@@ -112,19 +112,19 @@ impl Precision {
         }
     }
 
-    /// Runs `f`, a forward pass of the networks on `device`.
+    /// Runs `f`, a forward pass of the networks on `device`, in this precision.
     ///
     /// # Errors
-    /// Returns an error if the device does not support the precision; `f` was not run then.
+    /// Returns an error if the device does not support the precision; `f` is then not run.
     pub(crate) fn forward<T>(self, device: Device, f: impl FnOnce() -> T) -> torch_ext::Result<T> {
         self.products(|| torch_ext::autocast(device, self.autocast(), f))?
     }
 
-    /// Runs `f` with the matrix products of fp32 tensors that the precision implies. A backward pass
-    /// needs only this, because it runs outside of autocast.
+    /// Runs `f` with TF32 allowed in the matrix products of fp32 tensors if the precision implies
+    /// it. A backward pass needs only this, because it runs outside of autocast.
     ///
     /// # Errors
-    /// No errors are known.
+    /// Returns an error if libtorch cannot change the setting; `f` is then not run.
     pub(crate) fn products<T>(self, f: impl FnOnce() -> T) -> torch_ext::Result<T> {
         match self {
             Self::Tf32 => torch_ext::with_tf32(true, f),

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct LearnerConfig {
     /// Architecture of student and teacher.
     pub model: model::ModelConfig,
-    /// Their heads.
+    /// Architecture of their heads.
     pub head: model::HeadConfig,
     /// The optimizer.
     pub optim: OptimConfig,
@@ -25,18 +25,18 @@ pub struct LearnerConfig {
     pub seed: u64,
     /// Mean and deviation of the input's channels; they travel with the weights.
     pub normalize: Normalize,
-    /// Which values of deeper images become 0 and 255; written into weight files, so that images are
-    /// read alike later.
+    /// Values of each channel that become 0 and 255, for images of more than 8 bits. They are
+    /// stored in weight files, so that images are read in the same way later.
     pub value_range: Vec<[f64; 2]>,
-    /// Where everything lives.
+    /// Device of the networks and of all computations.
     pub device: Device,
     /// Whether the backbones of a step are recorded as a CUDA graph, where that is possible.
     pub cuda_graph: bool,
 }
 
 impl LearnerConfig {
-    /// Whether a step can be recorded: on a CUDA device, with one pass, whose gradients are not added to others,
-    /// and without recomputed activations.
+    /// Returns whether the backbones of a step can be recorded: on a CUDA device, with one pass per
+    /// step, because a recording cannot accumulate gradients, and without recomputed activations.
     pub(super) fn records_graphs(&self) -> bool {
         self.cuda_graph
             && self.device.is_cuda()

@@ -5,10 +5,10 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Reads values of the device and the norm of each gradient in one copy.
+/// Reads values from the device and the norm of each gradient, in one copy.
 ///
 /// # Shapes
-/// - `numbers`: `[n]` each, all returned in one list
+/// - `numbers`: each `[n]`; all are returned in one list
 pub(super) fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f64>, Vec<f64>)> {
     if !grads.is_empty() {
         numbers.push(Tensor::f_stack(&torch_ext::foreach_norm(grads)?, 0)?);
@@ -21,15 +21,15 @@ pub(super) fn read(mut numbers: Vec<Tensor>, grads: &[Tensor]) -> Result<(Vec<f6
     Ok((numbers, norms))
 }
 
-/// Returns the largest magnitude in each tensor of a network's outputs, one or two numbers; not
-/// finite if any value is not.
+/// Returns the largest magnitude in each tensor of a network's outputs, one or two numbers, which
+/// are not finite if any value is not.
 pub(super) fn sizes(outputs: &Outputs) -> Result<Tensor> {
     let all = outputs.patches.iter().chain([&outputs.cls]);
     Ok(Tensor::f_stack(&all.map(largest).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// Returns the largest magnitude, or 0 for an empty tensor. One pass that keeps nothing, whereas a
-/// sum in fp64 would first create a copy in fp64.
+/// Returns the largest magnitude, or 0 for an empty tensor. This takes one pass without a copy,
+/// whereas a sum in fp64 would first create a copy in fp64.
 fn largest(x: &Tensor) -> Result<Tensor> {
     if x.numel() == 0 {
         return Ok(Tensor::f_zeros([], (Kind::Double, x.device()))?);

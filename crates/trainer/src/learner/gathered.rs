@@ -1,4 +1,4 @@
-//! What the micro-batches of a step have in common before the step changes anything.
+//! Collects the results of the micro-batches of a step before the step changes anything.
 
 use objectives::health::Signals;
 use objectives::{LossOutput, Outputs, Statistics};
@@ -11,7 +11,7 @@ use crate::step::StepAccumulator;
 pub(super) struct Gathered {
     /// The losses.
     pub sum: StepAccumulator,
-    /// What the objective learns from them after the step.
+    /// What the objective needs to update its state after the step.
     pub statistics: Statistics,
     /// Index of each image in the dataset.
     pub samples: Vec<u64>,

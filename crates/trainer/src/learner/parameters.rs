@@ -1,4 +1,4 @@
-//! Which parameters a step trains, and how far it moves them.
+//! Determines which parameters a step trains, and how far it moves them.
 
 use objectives::Needs;
 use tch::Tensor;
@@ -26,7 +26,7 @@ pub(super) fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(|tensor| tensor.detach().copy()).collect()
 }
 
-/// Mean of `|after - before| / |before|`; 0-dimensional.
+/// Returns the mean of `|after - before| / |before|`; 0-dimensional.
 pub(super) fn update_ratio(before: &[Tensor], after: &[Tensor]) -> Tensor {
     let ratio = |(before, after): (&Tensor, &Tensor)| {
         (after.detach() - before).norm() / before.norm().clamp_min(f64::MIN_POSITIVE)

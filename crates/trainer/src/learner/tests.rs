@@ -1,5 +1,5 @@
-//! A step that checks once, at its end, gives the same result as one that checks along the way,
-//! and rarely waits.
+//! A step that checks once, at its end, gives the same result as one that checks along the way, and
+//! waits for the device only there.
 
 mod precision;
 mod setup;
@@ -14,14 +14,15 @@ use super::*;
 use crate::step::StepOutput;
 use setup::{BATCH, Config, config, learner, request, views};
 
-/// torch has one generator for all threads, and records one trace at a time.
+/// Serializes the tests, because torch has one generator for all threads and records one trace at a
+/// time.
 static TORCH: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     TORCH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everything that a step may change.
+/// Returns copies of everything that a step may change.
 fn state(learner: &Learner) -> Vec<(String, Tensor)> {
     let sides = learner.student.named().into_iter().chain(learner.teacher.named());
     let all = sides.chain(learner.optimizer.state()).chain(learner.objective_state());
@@ -42,7 +43,7 @@ fn done(result: StepResult) -> StepOutput {
     }
 }
 
-/// Three steps, of which the last is logged: under watch or not.
+/// Runs three steps, checked along the way if `watched`; the last one is logged.
 fn three_steps(config: &Config, watched: bool) -> (Vec<StepOutput>, Learner) {
     let mut learner = learner(config);
     let mut outputs = Vec::new();
@@ -60,7 +61,7 @@ fn three_steps(config: &Config, watched: bool) -> (Vec<StepOutput>, Learner) {
     (outputs, learner)
 }
 
-/// One of each kind of step: the methods, an adapted weight, and Sinkhorn-Knopp.
+/// Returns one config of each kind of step: the methods, adapted weights, and Sinkhorn-Knopp.
 fn configs() -> Vec<(&'static str, Config)> {
     let mut balanced = config(Method::SimDino);
     balanced.objective.simdino.gamma = Gamma::Balanced;
@@ -99,7 +100,8 @@ fn looking_once_gives_the_bits_of_looking_on_the_way() {
     }
 }
 
-/// One good step, then one that something is done to; what it says, and whether all is as before.
+/// Runs a good step and then one that `spoil` breaks; checks that the latter changes nothing, and
+/// returns why it was skipped.
 fn spoiled(config: &Config, spoil: impl Fn(&mut Learner, &mut Views)) -> Skipped {
     let mut learner = learner(config);
     done(learner.step(&request(0, false), || Ok(views(config, 0))).unwrap());
@@ -107,7 +109,7 @@ fn spoiled(config: &Config, spoil: impl Fn(&mut Learner, &mut Views)) -> Skipped
     spoil(&mut learner, views.as_mut().unwrap());
     let before = state(&learner);
     let result = learner.step(&request(1, true), || Ok(views.take().unwrap())).unwrap();
-    let scale = |name: &str| name != "loss_scale"; // moves where a step is left out
+    let scale = |name: &str| name != "loss_scale"; // this also changes when a step is skipped
     let after = state(&learner).into_iter().filter(|(name, _)| scale(name));
     let before: Vec<_> = before.into_iter().filter(|(name, _)| scale(name)).collect();
     assert_same(&before, &after.collect::<Vec<_>>());
@@ -145,7 +147,7 @@ fn a_loss_that_is_not_finite_is_the_error_that_it_is_under_watch() {
     for method in [Method::Dino, Method::DinoV2] {
         let config = config(method);
         let mut learner = learner(&config);
-        // Scores that are finite, and not any more once they are divided by the temperature.
+        // The scores are finite, but no longer so once they are divided by the temperature.
         let named = learner.teacher.named().into_iter();
         let mut length = named.filter(|(name, _)| name.ends_with("last_layer.weight_g"));
         let _ = tch::no_grad(|| length.next().unwrap().1.fill_(1e38));
@@ -178,7 +180,8 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_lowers_the_factor() {
 fn a_coding_rate_that_has_to_be_tried_again_is_and_the_step_is_done() {
     let _alone = alone();
     let mut config = config(Method::SimDino);
-    config.geometry = BatchGeometry::new(132).unwrap(); // more than is factorized in double precision anyway
+    // Larger matrices than those that are always factorized in double precision.
+    config.geometry = BatchGeometry::new(132).unwrap();
     config.head.out_dim = 140;
     config.objective.simdino.rate_groups = 1;
     config.objective.simdino.eps = 1e-9;
@@ -193,7 +196,8 @@ fn a_coding_rate_that_has_to_be_tried_again_is_and_the_step_is_done() {
     assert_same(&state(&one), &state(&other));
 }
 
-/// The losses of steps on four batches in turn, with a learning rate that changes them.
+/// Returns the losses of steps on four alternating batches, with a learning rate large enough to
+/// change them.
 fn losses(
     precision: Precision,
     residual: ResidualPrecision,
@@ -237,7 +241,8 @@ fn a_residual_stream_in_bf16_learns_as_one_in_fp32_does() {
     }
 }
 
-/// Operators that wait for a GPU: they give the host a number, or a shape that depends on numbers.
+/// Operators that wait for a GPU: they return a number to the host, or a shape that depends on the
+/// values.
 const WAITING: [&str; 6] = [
     "aten::item",
     "aten::_local_scalar_dense",
@@ -247,7 +252,7 @@ const WAITING: [&str; 6] = [
     "aten::masked_select",
 ];
 
-/// Whether an operator ran inside another.
+/// Returns whether an operator ran inside another one.
 fn within(event: &serde_json::Value, outer: &serde_json::Value) -> bool {
     let span = |event: &serde_json::Value| {
         let [start, length] = ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
@@ -257,15 +262,15 @@ fn within(event: &serde_json::Value, outer: &serde_json::Value) -> bool {
     event["tid"] == outer["tid"] && from <= start && end <= to
 }
 
-/// How often a step runs one of them outside of the optimizer's kernel, which reads the number of steps
-/// on a CPU, where that costs nothing, and not on a GPU.
+/// Counts the waiting operators that a step runs outside of the optimizer's kernel. That kernel
+/// reads the number of steps only on a CPU, where it costs nothing.
 fn waits(config: &Config) -> usize {
     let mut learner = learner(config);
     let mut step = |step| {
         let result = learner.step(&request(step, false), || Ok(views(config, step)));
         done(result.unwrap());
     };
-    step(0); // makes what is made once
+    step(0); // creates what is created once
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
     torch_ext::profile(&path, Device::Cpu, || -> torch_ext::Result<()> {
@@ -282,8 +287,7 @@ fn waits(config: &Config) -> usize {
     waiting.filter(|event| !optimizer.iter().any(|outer| within(event, outer))).count()
 }
 
-/// The one read at the end of a step is a copy,
-/// which none of these operators is.
+/// The only read, at the end of a step, is a copy, which is none of these operators.
 #[test]
 fn a_step_does_not_wait_on_its_way() {
     let _alone = alone();

@@ -21,13 +21,14 @@ const fn table() -> [u32; 256] {
     table
 }
 
-/// CRC-32C of `bytes`.
+/// Computes the CRC-32C of `bytes`.
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, &byte: &u8| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)];
     !bytes.iter().fold(!0, step)
 }
 
-/// CRC-32C, rotated and offset, so that a CRC of data that contains CRCs stays meaningful.
+/// Computes the CRC-32C, rotated and offset, so that the CRC of data that contains CRCs stays
+/// meaningful.
 pub(super) fn masked(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xA282_EAD8)
 }

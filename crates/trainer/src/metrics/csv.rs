@@ -51,7 +51,7 @@ fn cell(value: Option<&f64>) -> String {
     value.filter(|value| value.is_finite()).map(f64::to_string).unwrap_or_default()
 }
 
-/// RFC 4180: quotes a name that contains a separator.
+/// Quotes a name that contains a separator, as in RFC 4180.
 fn quoted(name: &str) -> String {
     if name.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", name.replace('"', "\"\""))

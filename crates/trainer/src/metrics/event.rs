@@ -1,14 +1,14 @@
-//! TensorBoard events as bytes: the few fields of `tensorflow.Event` that scalars need, in
-//! protocol buffer encoding inside TFRecord frames.
+//! Encodes TensorBoard events: the few fields of `tensorflow.Event` that scalars need, as protocol
+//! buffers inside TFRecord frames.
 
 use super::crc32c::masked;
 
-/// First event of every file.
+/// Version in the first event of every file.
 const FILE_VERSION: &str = "brain.Event:2";
 /// `SessionLog.SessionStatus.START`.
 const SESSION_START: u64 = 1;
 
-/// Kinds of field in a protocol buffer.
+// Wire types of a protocol buffer.
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
@@ -57,7 +57,7 @@ impl Message {
     }
 }
 
-/// `Event { wall_time, step }`. A step of 0 is the default of the encoding and is omitted.
+/// Starts an `Event { wall_time, step }`. A step of 0 is the encoding's default and is omitted.
 fn event(wall_time: f64, step: u64) -> Message {
     let message = Message::default().double(1, wall_time);
     if step == 0 { message } else { message.whole(2, step) }
@@ -85,7 +85,7 @@ pub(super) fn scalars(wall_time: f64, step: u64, values: &[(String, f64)]) -> Ve
     frame(&event(wall_time, step).bytes(5, &summary.0).0)
 }
 
-/// TFRecord: length, its masked CRC, data, its masked CRC.
+/// Wraps data in a TFRecord frame: length, its masked CRC, data, its masked CRC.
 fn frame(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut framed = Vec::with_capacity(data.len() + 16);
@@ -96,12 +96,12 @@ fn frame(data: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// What tests look at in an event.
+/// The parts of an event that tests check.
 #[cfg(test)]
 pub(super) struct Seen {
     pub step: u64,
     pub starts_session: bool,
-    /// Names of its scalars.
+    /// Names of the scalars.
     pub tags: Vec<String>,
 }
 
@@ -132,7 +132,7 @@ fn tag_of(value: &[u8]) -> String {
     tag.map(|(_, _, bytes)| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
-/// Number of each field of a message, and its value as a number or as bytes.
+/// Returns the number of each field of a message, and its value as a number or as bytes.
 #[cfg(test)]
 fn fields(mut message: &[u8]) -> Vec<(u64, u64, &[u8])> {
     let varint = |message: &mut &[u8]| {

@@ -10,7 +10,8 @@ use super::{Record, Sink};
 use crate::error::{Error, Result};
 use crate::start::Start;
 
-/// Appends each record as one line in a single write, so that readers never wait for a buffer.
+/// Appends each record as one line in a single write, without a buffer, so that readers see it at
+/// once.
 #[derive(Debug)]
 pub struct JsonlSink {
     file: File,
@@ -20,8 +21,9 @@ pub struct JsonlSink {
 impl JsonlSink {
     /// Opens `path` for appending.
     ///
-    /// `resume` is where the run continues from: lines of later steps, of probes that are missing, and
-    /// a truncated line are removed, because the run writes them again. `None` removes all lines.
+    /// `resume` is where the run continues from. Lines of later steps and of missing probes are
+    /// removed, because the run writes them again, and so is a truncated line. `None` removes all
+    /// lines.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, replaced, or opened.
@@ -46,8 +48,8 @@ impl Sink for JsonlSink {
     }
 }
 
-/// Rewrites the file without the lines that the run writes again. The old file stays intact until the
-/// new one is complete.
+/// Rewrites the file without the lines that the run writes again. The old file stays intact until
+/// the new one is complete.
 fn keep_until(path: &Path, resume: Option<Start>) -> Result<()> {
     let old = match File::open(path) {
         Ok(file) => BufReader::new(file),
@@ -74,7 +76,7 @@ fn keep_until(path: &Path, resume: Option<Start>) -> Result<()> {
     copy.map_err(Error::io(path, "drop the lines after the step that is continued from"))
 }
 
-/// Whether a record is what probes have measured.
+/// Returns whether a record contains measurements of probes.
 fn is_of_probe(record: &Record) -> bool {
     record.values.iter().any(|(name, _)| name.starts_with("probe/"))
 }
@@ -101,7 +103,7 @@ fn line(record: &Record) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// JSON cannot represent non-finite values.
+/// Formats a number; non-finite values become `null`, because JSON cannot represent them.
 fn number(value: f64) -> String {
     Value::from(value).to_string()
 }

@@ -18,9 +18,9 @@ use crate::error::Result;
 /// Named values of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record {
-    /// Number of optimizer steps done.
+    /// Number of optimizer steps completed.
     pub step: u64,
-    /// Number of epochs done.
+    /// Number of epochs completed.
     pub epoch: f64,
     /// Names such as `loss/total`, with their values.
     pub values: Vec<(String, f64)>,
@@ -41,7 +41,7 @@ pub trait Sink {
     /// Returns an error if it cannot be stored.
     fn write(&mut self, record: &Record) -> Result<()>;
 
-    /// Makes everything stored so far available to readers.
+    /// Flushes everything stored so far to disk.
     ///
     /// # Errors
     /// Returns an error if flushing fails.

@@ -1,9 +1,10 @@
-//! Scalars as TensorBoard event files.
+//! Writes scalars as TensorBoard event files.
 //!
 //! A resumed run adds a file that begins with a session start at the first step that it will
-//! write, so that TensorBoard discards what the interrupted run wrote about later steps. If the probes
-//! of the step that it continues from are missing, an earlier attempt to continue may have written
-//! them: the session then starts at that step, whose other records are written again.
+//! write, so that TensorBoard discards what the interrupted run wrote about later steps. If the
+//! probes of the step that it continues from are missing, an earlier attempt to continue may
+//! already have written them. The session then starts at that step, and its other records are
+//! written again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -26,9 +27,9 @@ pub struct TensorBoardSink {
 impl TensorBoardSink {
     /// Opens a new event file in the folder `dir`, which is created if necessary.
     ///
-    /// `resume` is where the run continues from, or `None` for a new run; TensorBoard then ignores what
-    /// files of an earlier attempt contain about later steps and about probes that are missing. `kept`
-    /// are the records that the run keeps, from which those of the step with missing probes are written
+    /// `resume` is where the run continues from, or `None` for a new run. TensorBoard ignores what
+    /// files of an earlier attempt contain about later steps and about missing probes. `kept` are
+    /// the records that the run keeps; if probes are missing, those of their step are written
     /// again.
     ///
     /// # Errors
@@ -51,7 +52,7 @@ impl TensorBoardSink {
                 sink.put(&event::session_start(wall_time(), step))?;
                 kept.iter().filter(|record| record.step == step).try_for_each(|r| sink.write(r))?;
             }
-            // The records of the step that the run continues from exist already; the next one is new.
+            // The records of the step that the run continues from are already there.
             Some(Start { step, .. }) => sink.put(&event::session_start(wall_time(), step + 1))?,
             None => sink.put(&event::session_start(wall_time(), 0))?,
         }
@@ -73,13 +74,13 @@ impl Sink for TensorBoardSink {
     }
 }
 
-/// Seconds since 1970; 0 if the clock is set before that.
+/// Returns the seconds since 1970; 0 if the clock is set before that.
 fn wall_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Returns a name that sorts after the event files in `dir`, because TensorBoard reads them in
-/// order of their names, and whether it is the first.
+/// Returns a path that sorts after the event files in `dir`, because TensorBoard reads them in the
+/// order of their names, and whether it is the first one.
 fn next_path(dir: &Path, now: f64) -> Result<(PathBuf, bool)> {
     let mut last = None;
     for entry in fs::read_dir(dir).map_err(Error::io(dir, "read the folder"))? {
@@ -95,7 +96,7 @@ fn next_path(dir: &Path, now: f64) -> Result<(PathBuf, bool)> {
     Ok((dir.join(name), last.is_none()))
 }
 
-/// Seconds and count in the name of an event file.
+/// Returns the seconds and the count in the name of an event file.
 fn parse_name(name: &str) -> Option<(u64, u64)> {
     let mut parts = name.strip_prefix(PREFIX)?.split('.');
     let seconds = parts.next()?.parse().ok()?;
@@ -141,8 +142,8 @@ mod tests {
         assert!(again.windows(4).any(|w| w == [0x3A, 2, 8, 1]), "{again:?}");
     }
 
-    /// Steps and names of the values that TensorBoard shows: a session start discards whatever was read before
-    /// about its step and later ones.
+    /// Returns the steps and names of the values that TensorBoard shows: a session start discards
+    /// what was read before about its step and later ones.
     fn shown(dir: &Path) -> Vec<(u64, String)> {
         let mut files: Vec<PathBuf> =
             fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();

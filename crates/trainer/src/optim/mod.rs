@@ -42,7 +42,7 @@ impl Optimizer {
         Self { groups: groups.collect(), rule, freeze_form: config.freeze_form }
     }
 
-    /// Updates the parameters from the gradients that they hold.
+    /// Updates the parameters from their gradients.
     ///
     /// # Errors
     /// Returns an error if a libtorch operation fails.
@@ -62,7 +62,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Returns the complete state under stable names, sharing storage with the optimizer.
+    /// Returns the complete state as `{slot}.{parameter}`, sharing storage with the optimizer.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = Vec::new();
         for group in &self.groups {
@@ -144,7 +144,7 @@ mod tests {
         let named = [parameter("backbone.cls_token")];
         let config = OptimConfig { optimizer: OptimizerKind::Sgd, ..Default::default() };
         let mut optimizer = Optimizer::new(&named, 4, &config);
-        // decayed gradients 2.3, 2.4
+        // With weight decay, the gradients are 2.3 and 2.4.
         optimizer.step(&values(false)).unwrap();
         assert_eq!(numbers(&named[0].1), [3.0 - 1.15, 4.0 - 1.2]);
         let momentum = &optimizer.state()[0];

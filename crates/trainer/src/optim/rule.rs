@@ -21,9 +21,9 @@ pub(super) struct StepHyperparams {
 
 /// A rule that turns gradients into updates.
 pub(super) trait Update {
-    /// Names of the state kept per parameter, and whether each is a single number.
+    /// Returns the names of the state kept per parameter, each with whether it is a single number.
     fn slots(&self) -> &'static [(&'static str, bool)];
 
-    /// Updates a group from the gradients that its parameters hold.
+    /// Updates a group from the gradients of its parameters.
     fn update(&self, group: &mut Group, pace: StepHyperparams) -> Result<()>;
 }

@@ -1,16 +1,15 @@
-//! SGD with momentum, and LARS, which scales its steps to the norm of the parameters.
+//! SGD with momentum, and LARS, which scales each step to the norm of the parameter.
 
 use tch::Tensor;
 
 use super::rule::{Group, StepHyperparams, Update};
 use crate::error::Result;
 
-/// For each parameter `p` with gradient `g`, all in place:
+/// Updates each parameter `p` with gradient `g` in place:
 ///
 /// ```text
 /// d = g + weight_decay p
-/// d *= trust |p| / |d|        LARS alone, for parameters of other than one dimension,
-///                             where neither norm is 0
+/// d *= trust |p| / |d|        LARS only, unless p is one-dimensional or a norm is 0
 /// m = momentum m + d
 /// p -= lr m
 /// ```
@@ -20,7 +19,7 @@ use crate::error::Result;
 pub(super) struct Sgd {
     /// Momentum.
     pub momentum: f64,
-    /// LARS: the ratio of the norm of a step to that of the parameter.
+    /// For LARS, the ratio of the norm of a step to that of the parameter; `None` for SGD.
     pub trust_coefficient: Option<f64>,
 }
 
@@ -44,7 +43,7 @@ impl Update for Sgd {
     }
 }
 
-/// `trust |p| / |d|`, or 1 if one of them is 0; 0-dimensional, on the device.
+/// Returns `trust |p| / |d|`, or 1 if a norm is 0; 0-dimensional, on the device.
 fn trust_ratio(param: &Tensor, step: &Tensor, trust: f64) -> Tensor {
     let (of_param, of_step) = (param.norm(), step.norm());
     let both = of_param.gt(0.0).logical_and(&of_step.gt(0.0));

@@ -8,7 +8,7 @@ use super::stated::{Beside, Size};
 use crate::config::PosInterpolation;
 use crate::error::Result;
 
-/// Hugging Face's types that are computed here, with the epsilon that they have where none is said.
+/// The supported model types of Hugging Face, with the default epsilon of their norms.
 const HF_TYPES: [(&str, f64); 5] = [
     ("vit", 1e-12),
     ("vit_mae", 1e-12),
@@ -16,12 +16,12 @@ const HF_TYPES: [(&str, f64); 5] = [
     ("dinov2", 1e-6),
     ("dinov2_with_registers", 1e-6),
 ];
-/// Attention heads of all of those where none are said.
+/// The default number of attention heads of all of these types.
 const HF_HEADS: i64 = 12;
 
-/// Beginnings of timm's architectures that are computed here, as far as their tensors are ours.
+/// Prefixes of the timm architectures that are supported if their tensors and arguments are.
 const TIMM_ARCHITECTURES: [&str; 5] = ["vit_", "deit_", "deit3_", "flexivit_", "test_vit"];
-/// Arguments of timm's that change nothing without training, or that the tensors tell.
+/// timm arguments that do not affect features outside of training, or that the tensors determine.
 const TIMM_NEUTRAL: [&str; 25] = [
     "img_size",
     "num_classes",
@@ -50,7 +50,7 @@ const TIMM_NEUTRAL: [&str; 25] = [
     "features_only",
 ];
 
-/// What a config says, of whichever form.
+/// Reads a config of any of the known forms.
 pub(super) fn read(json: &Json) -> Result<Beside> {
     let beside = if json.get("architecture").is_some() {
         timm(json)?
@@ -62,7 +62,7 @@ pub(super) fn read(json: &Json) -> Result<Beside> {
     } else if json.get("embed_dim").is_some() {
         dinov2(json)?
     } else {
-        Beside::default() // the file of something else
+        Beside::default() // this file describes something else
     };
     Ok(Beside { path: json.path.clone(), ..beside })
 }
@@ -72,7 +72,7 @@ fn sizes(json: &Json, keys: &[(&'static str, Size)]) -> Result<Vec<(&'static str
     for &(key, size) in keys {
         let value = match json.get(key) {
             None => continue,
-            // Sides of a patch, one by one.
+            // The sides of a patch, listed separately.
             Some(Value::Array(sides)) if sides.iter().all(|side| Some(side) == sides.first()) => {
                 sides.first().and_then(Value::as_i64)
             }
@@ -86,8 +86,8 @@ fn sizes(json: &Json, keys: &[(&'static str, Size)]) -> Result<Vec<(&'static str
     Ok(sizes)
 }
 
-/// The value of a LayerScale before training. Features of the weights do not depend on it, so one that
-/// cannot be is passed over.
+/// Returns the initial value of a LayerScale. The features of trained weights do not depend on it,
+/// so an invalid value is ignored.
 fn layer_scale(json: &Json, key: &str) -> Option<f64> {
     json.get(key)?.as_f64().filter(|value| *value > 0.0 && value.is_finite())
 }
@@ -187,10 +187,10 @@ fn timm(json: &Json) -> Result<Beside> {
     Ok(beside)
 }
 
-/// The size of images that timm gives to a network that is for one size alone, unless its arguments
-/// say another.
+/// Returns the image size of a timm network that accepts only one size. Its arguments take
+/// precedence over this.
 fn fixed_grid(json: &Json) -> Result<Option<Grid>> {
-    let inner = json.inner("pretrained_cfg"); // older files have everything in one
+    let inner = json.inner("pretrained_cfg"); // older files have everything in one object
     let config = inner.as_ref().unwrap_or(json);
     match config.flag("fixed_input_size")? {
         Some(true) => Grid::at(config, "input_size"),
@@ -198,7 +198,7 @@ fn fixed_grid(json: &Json) -> Result<Option<Grid>> {
     }
 }
 
-/// The file of this program's exports for DINOv2's code.
+/// Reads the config that simdino exports for DINOv2's own code.
 fn dinov2(json: &Json) -> Result<Beside> {
     let antialias = json.flag("interpolate_antialias")?;
     let offset = json.number("interpolate_offset")?;

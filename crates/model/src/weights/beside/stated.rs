@@ -6,7 +6,7 @@ use super::grid::Grid;
 use crate::config::{ModelConfig, PosInterpolation};
 use crate::error::{Error, Result};
 
-/// What the files state. `None` means that they do not state it.
+/// What a file beside the weights states; `None` where it does not.
 #[derive(Debug, Default)]
 pub(in super::super) struct Beside {
     pub(in super::super) num_heads: Option<i64>,
@@ -66,7 +66,7 @@ impl Beside {
             num_heads: self.num_heads.filter(|&heads| heads != dims.num_heads),
             norm_eps: self.norm_eps.unwrap_or(model.norm_eps),
             qk_norm: self.qk_norm.unwrap_or(model.qk_norm),
-            // Whether there is one, the tensors tell.
+            // The tensors tell whether there is one.
             layer_scale: model.layer_scale.map(|assumed| self.layer_scale.unwrap_or(assumed)),
             pos_interpolation: self.pos_interpolation.unwrap_or(model.pos_interpolation),
             ..model

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::weights::stored::StoredTensor;
 
-/// Longest pickle that is processed; those of the largest published checkpoints have under 2 MB.
+/// Longest pickle that is processed, in bytes; those of the largest published checkpoints take less
+/// than 2 MB.
 pub(super) const MAX_PICKLE: u64 = 128 << 20;
 
 /// The format that `torch.save` used for a file.
@@ -21,12 +22,12 @@ pub(crate) enum Packing {
 pub(crate) struct Contents {
     pub(crate) packing: Packing,
     pub(crate) tensors: BTreeMap<String, StoredTensor>,
-    /// Numbers and strings by the same kind of key, and the class of each opaque object.
+    /// Numbers and strings by key, like the tensors, and the class of each opaque object.
     pub(crate) values: BTreeMap<String, String>,
 }
 
-/// Maximum size of a pickle's arena for a file of `file_len` bytes: small files get a constant
-/// extra, because they consist mostly of names.
+/// Returns the maximum size in bytes of a pickle's arena for a file of `file_len` bytes. A constant
+/// is added for small files, because they consist mostly of names.
 pub(super) fn arena_budget(file_len: u64) -> usize {
     const FLOOR: u64 = 4 << 20;
     usize::try_from(file_len.saturating_add(FLOOR)).unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! Errors in .pth files.
+//! Errors of reading .pth files.
 
 /// Reasons why a .pth file, or a tensor in it, cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -1,24 +1,24 @@
-//! The bytes of a pickle: its instructions, and the numbers and text behind them.
+//! Reads the bytes of a pickle: its instructions, and the numbers and text that follow them.
 
 use std::ops::Range;
 
 use super::error::{PthError, Result};
 use super::values::Node;
 
-/// The bytes, and the position up to which they are read.
+/// The bytes, and the position of the next one to read.
 pub(super) struct Input<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
 }
 
 impl Input<'_> {
-    /// The next byte.
+    /// Reads the next byte.
     pub(super) fn byte(&mut self) -> Result<u8> {
         let [byte] = self.array()?;
         Ok(byte)
     }
 
-    /// The next `N` bytes.
+    /// Reads the next `N` bytes.
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
         let bytes = *bytes.ok_or(PthError::Truncated("its pickle"))?;
@@ -26,12 +26,12 @@ impl Input<'_> {
         Ok(bytes)
     }
 
-    /// Passes over `count` bytes.
+    /// Skips `count` bytes.
     pub(super) fn skip(&mut self, count: usize) -> Result<()> {
         self.range(count).map(drop)
     }
 
-    /// The range of the next `count` bytes.
+    /// Skips `count` bytes and returns their range.
     pub(super) fn range(&mut self, count: usize) -> Result<Range<u32>> {
         let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
         let end = end.ok_or(PthError::Truncated("its pickle"))?;
@@ -41,8 +41,8 @@ impl Input<'_> {
         Ok(range)
     }
 
-    /// Reads a byte count as a little-endian number of `width` bytes, and returns the range of that many
-    /// bytes.
+    /// Reads a byte count as a little-endian number of `width` bytes, and returns the range of that
+    /// many bytes.
     pub(super) fn counted(&mut self, width: usize) -> Result<Range<u32>> {
         let count = match width {
             1 => u64::from(self.byte()?),
@@ -52,7 +52,7 @@ impl Input<'_> {
         self.range(usize::try_from(count).map_err(|_| PthError::Truncated("its pickle"))?)
     }
 
-    /// An integer of counted bytes, two's complement.
+    /// Reads a two's complement integer that follows its byte count of `width` bytes.
     pub(super) fn long(&mut self, width: usize) -> Result<Node> {
         let range = self.counted(width)?;
         let bytes = &self.bytes[range.start as usize..range.end as usize];
@@ -87,7 +87,7 @@ impl Input<'_> {
         }
     }
 
-    /// An error at this position.
+    /// Returns an error at the current position.
     pub(super) fn broken(&self, what: &'static str) -> PthError {
         PthError::Pickle(what, self.at)
     }

@@ -19,7 +19,7 @@ pub(super) fn kind_of_storage(class: &str) -> Option<Kind> {
     })
 }
 
-/// Kind of a dtype of torch, by its name.
+/// Returns the element kind of a torch dtype by its name; `None` if it is not supported.
 pub(super) fn kind_of_dtype(name: &str) -> Option<Kind> {
     Some(match name {
         "float32" => Kind::Float,

@@ -13,7 +13,8 @@ use crate::weights::stored::Extent;
 
 /// The number in the first pickle, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// Number of bytes read at first, multiplied by four as long as the pickles are longer.
+/// Number of bytes read at first. If the pickles are longer, it is multiplied by four until they
+/// fit.
 const FIRST_CHUNK: u64 = 1 << 20;
 
 /// Reads the pickles and locates the storages.
@@ -29,7 +30,7 @@ pub(super) fn read(file: &mut File, len: u64) -> Result<Contents> {
                     let limit = MAX_PICKLE as usize;
                     return Err(PthError::Limit { what: "bytes of pickle", limit });
                 }
-                let _ = what; // of the chunk, not of the file
+                let _ = what; // the chunk is cut off, not the file
                 chunk *= 4;
             }
             other => return other,
@@ -38,7 +39,7 @@ pub(super) fn read(file: &mut File, len: u64) -> Result<Contents> {
 }
 
 fn parse(bytes: &[u8], file: &mut File, len: u64) -> Result<Contents> {
-    let budget = arena_budget(len) / 2; // two pickles at most stand beside each other
+    let budget = arena_budget(len) / 2; // at most two pickles are in memory at a time
     let mut at = 0;
     let mut next = || -> Result<Pickle<'_>> {
         let pickle = machine::run(&bytes[at..], budget)?;

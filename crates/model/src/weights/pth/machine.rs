@@ -21,7 +21,7 @@ pub(super) fn run(bytes: &[u8], budget: usize) -> Result<Pickle<'_>> {
     Ok(Pickle { bytes, nodes, root, len })
 }
 
-/// Values without their own state are created once.
+// Ids of the values that are created once and then shared, because they have no state.
 const NONE: Id = 0;
 const TRUE: Id = 1;
 const FALSE: Id = 2;
@@ -31,7 +31,7 @@ struct Machine<'a> {
     input: Input<'a>,
     nodes: Vec<Node>,
     stack: Vec<Id>,
-    /// Heights of the stack at each mark.
+    /// Height of the stack at each mark.
     marks: Vec<u32>,
     memo: HashMap<u32, Id>,
     budget: usize,
@@ -69,7 +69,7 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    /// Numbers, text and names.
+    /// Executes an instruction that pushes a number, text, or a name.
     fn literal(&mut self, opcode: u8) -> Result<()> {
         let node = match opcode {
             b'J' => Node::Int(i64::from(i32::from_le_bytes(self.input.array()?))),
@@ -93,7 +93,7 @@ impl<'a> Machine<'a> {
         self.push(node)
     }
 
-    /// Tuples, lists, dictionaries, and the instructions that fill them.
+    /// Executes an instruction that creates or fills a tuple, list, or dictionary.
     fn container(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b']' | 0x8f => self.push(Node::List(Vec::new())),
@@ -134,7 +134,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The memo.
+    /// Executes an instruction that writes or reads the memo.
     fn remember(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b'q' => {
@@ -158,7 +158,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Calls, which are recorded.
+    /// Executes an instruction that calls something: the call is only recorded.
     fn call(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b'R' | 0x81 => {
@@ -195,7 +195,7 @@ impl<'a> Machine<'a> {
         let top = self.top()? as usize;
         if let Some(Node::Object(object)) = self.nodes.get_mut(top) {
             object.state = Some(state);
-        } // state given to a plain value changes nothing that is looked at
+        } // the state of anything else is never read
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl<'a> Machine<'a> {
             Some(Node::List(list)) if !pairs => list.extend_from_slice(values),
             Some(Node::Dict(items)) if pairs => items.extend_from_slice(values),
             Some(Node::Object(object)) if pairs => object.items.extend_from_slice(values),
-            Some(Node::Object(_)) => (), // appended to an opaque object
+            Some(Node::Object(_)) => (), // what is appended to an opaque object is never read
             _ => return Err(self.broken("an addition to something that takes none")),
         }
         Ok(())
@@ -280,7 +280,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Minimum height of the stack.
+    /// Returns the height of the stack at the last mark, below which nothing can be popped.
     fn floor(&self) -> usize {
         self.marks.last().map_or(0, |&height| height as usize)
     }
@@ -305,7 +305,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(self.stack.len() - count))
     }
 
-    /// Everything above the last mark.
+    /// Removes the last mark, and returns everything above it.
     fn pop_mark(&mut self) -> Result<Vec<Id>> {
         let Some(height) = self.marks.pop() else { return Err(self.broken("no mark")) };
         self.charge(size_of::<Id>() * (self.stack.len() - height as usize))?;

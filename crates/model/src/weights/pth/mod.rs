@@ -30,7 +30,7 @@ pub use plain::read_plain_pickle;
 
 use error::Result;
 
-/// Whether `head`, the first bytes of a file, may belong to a `torch.save` file.
+/// Returns whether `head`, the first bytes of a file, may belong to a `torch.save` file.
 pub(crate) fn looks_like(head: &[u8]) -> bool {
     zip::looks_like(head) || head.first() == Some(&machine::PROTO)
 }

@@ -1,4 +1,4 @@
-//! Pickles of plain values, such as lists of numbers, as JSON values.
+//! Reads pickles of plain values, such as lists of numbers, as JSON values.
 
 use serde_json::{Map, Number, Value};
 
@@ -8,20 +8,21 @@ use super::values::{Id, Node, Object, Pickle};
 
 /// Longest pickle, in bytes.
 const MOST_BYTES: usize = 64 << 20;
-/// Bytes of memory per byte of a pickle: an integer takes two bytes at least, and a value 24.
+/// Bytes of memory allowed per byte of a pickle: an integer takes at least two bytes in the pickle,
+/// and a value takes 24 bytes in memory.
 const MEMORY: usize = 64;
-/// Memory for any pickle.
+/// Bytes of memory allowed in addition, whatever the length of the pickle.
 const MEMORY_FLOOR: usize = 4 << 20;
-/// Most values; a shared value counts for each place where it occurs.
+/// Maximum number of values; a shared value counts for each place where it occurs.
 const MOST_VALUES: usize = 10_000_000;
 /// Deepest nesting.
 const MOST_LEVELS: usize = 32;
 
-/// Reads a pickle (protocol 2 or later) of plain values without executing anything: numbers, text, lists,
-/// tuples, dictionaries with text as keys, and numpy's arrays and numbers.
+/// Reads a pickle (protocol 2 or later) of plain values without executing anything: numbers, text,
+/// lists, tuples, dictionaries whose keys are text, and numpy's one-dimensional arrays and scalars.
 ///
 /// # Errors
-/// Returns an error if the pickle is damaged, too large, or has values of other kinds.
+/// Returns an error if the pickle is damaged, is too large, or contains values of other kinds.
 pub fn read_plain_pickle(bytes: &[u8]) -> Result<Value> {
     if bytes.first() != Some(&machine::PROTO) {
         return Err(PthError::Format("it does not begin with a pickle of protocol 2 or later"));
@@ -81,7 +82,7 @@ impl Walk<'_> {
         values.collect::<Result<_>>().map(Value::Array)
     }
 
-    /// An array or a number of numpy.
+    /// Converts an array or a scalar of numpy.
     fn numpy(&mut self, object: &Object) -> Result<Value> {
         let pickle = self.pickle;
         let (module, name) = pickle.global(object.class).ok_or(OTHER)?;
@@ -105,7 +106,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Numbers of a dtype from their bytes.
+    /// Decodes bytes as numbers of a dtype.
     fn numbers(&mut self, dtype: Id, data: Id) -> Result<Vec<Value>> {
         let pickle = self.pickle;
         let Node::Object(object) = pickle.node(dtype) else { return Err(OTHER) };
@@ -130,7 +131,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Bytes, which Python 3 writes as text for old protocols.
+    /// Returns the bytes of a node. For old protocols, Python 3 writes them as Latin-1 text.
     fn bytes(&self, id: Id) -> Result<Vec<u8>> {
         let pickle = self.pickle;
         match pickle.node(id) {
@@ -142,7 +143,7 @@ impl Walk<'_> {
                     text.into_iter().flat_map(str::chars).map(|c| u8::try_from(u32::from(c)));
                 latin1.collect::<std::result::Result<_, _>>().map_err(|_| OTHER)
             }
-            // `bytes()`, which is empty.
+            // Old protocols write empty bytes as a call of `bytes()`.
             Node::Object(_) => Ok(Vec::new()),
             _ => Err(OTHER),
         }
@@ -152,7 +153,7 @@ impl Walk<'_> {
 const OTHER: PthError =
     PthError::Format("it has values that are not numbers, text, lists or dictionaries");
 
-/// An integer in two's complement, little-endian.
+/// Decodes a little-endian two's complement integer.
 fn long(bytes: &[u8]) -> Result<i64> {
     let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
     let mut all = [if negative { 0xFF } else { 0 }; 8];
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn lists_of_lists_do_not_explode() {
-        // Ten lists, each with the one before ten times: 10^10 values.
+        // Ten lists, each of which contains the previous one ten times: 10^10 values.
         let mut bytes = b"\x80\x02]".to_vec();
         for level in 0..10_u8 {
             bytes.extend([b'q', level, b'0', b']', b'(']);

@@ -9,11 +9,12 @@ use super::kinds::{kind_of_dtype, kind_of_storage};
 use super::values::{Id, Node, Object, Pickle};
 use crate::weights::stored::{Extent, StoredTensor};
 
-/// Largest number of tensors in a file: the largest network, its teacher, and the state of their
-/// optimizer have 3,000.
+/// Maximum number of tensors in a file; the largest network with its teacher and the state of the
+/// optimizer has 3,000.
 pub(super) const MAX_TENSORS: usize = 65_536;
-/// Maximum number of entries kept besides tensors, and characters of each.
+/// Maximum number of entries kept besides tensors.
 const MAX_VALUES: usize = 4096;
+/// Number of characters kept of each entry.
 const MAX_VALUE_LEN: usize = 200;
 /// Longest key of a tensor.
 const MAX_KEY: usize = 1024;
@@ -23,7 +24,7 @@ const MAX_DEPTH: usize = 32;
 /// occurs.
 const MAX_VISITS: usize = 4_000_000;
 
-/// Returns the position of a storage, given its key and its minimum size in bytes.
+/// A function that returns the position of a storage, given its key and its minimum size in bytes.
 pub(super) type FindStorage<'a> = dyn Fn(&str, u64) -> Result<Extent> + 'a;
 
 /// Tensors and entries by key, with key components joined by dots.
@@ -77,7 +78,7 @@ impl Walk<'_, '_> {
                 Some(text) => text.to_owned(),
                 None => match self.pickle.int(pair[0]) {
                     Some(number) => number.to_string(),
-                    None => continue, // a key that names nothing
+                    None => continue, // a key that cannot be part of a name
                 },
             };
             self.visit(&join(key, &name)?, pair[1], depth + 1)?;
@@ -103,8 +104,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// An object of an unknown class. Its items and the plain attributes of a namespace are
-    /// searched; the object itself is not built.
+    /// Visits an object of an unknown class. Its items, the attributes of a namespace, and the
+    /// parts of a module are searched; the object itself is not built.
     fn opaque(
         &mut self,
         key: &str,
@@ -126,7 +127,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// The parameters, buffers, and children of a complete module that was saved.
+    /// Returns the parameters, buffers, and children of a module that was saved as an object;
+    /// `None` if the attributes are not those of a module.
     fn module(&self, attributes: &[Id]) -> Option<Vec<Id>> {
         let of = |name: &str| {
             attributes.chunks_exact(2).find(|pair| self.pickle.text(pair[0]) == Some(name))
@@ -150,7 +152,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// `_rebuild_tensor_v2(storage, offset, size, stride, ..)` and its relatives.
+    /// Visits a call of `_rebuild_tensor_v2(storage, offset, size, stride, ..)` or of a similar
+    /// function.
     fn rebuilt(&mut self, key: &str, function: &str, object: &Object, depth: usize) -> Result<()> {
         let args = self.pickle.sequence(object.args).unwrap_or_default();
         match (function, args) {
@@ -175,8 +178,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Whether the last argument of torch's rebuild functions marks the tensor as the negative
-    /// (`neg`) or the conjugate (`conj`) of its storage.
+    /// Returns whether the last argument of torch's rebuild functions marks the tensor as the
+    /// negative (`neg`) or the conjugate (`conj`) of its storage.
     fn is_view(&self, metadata: Id) -> bool {
         let items = match self.pickle.node(metadata) {
             Node::Dict(items) => items,
@@ -189,7 +192,8 @@ impl Walk<'_, '_> {
         })
     }
 
-    /// `_rebuild_from_type_v2(function, type, args, state)`: a tensor of a subclass.
+    /// Visits a call of `_rebuild_from_type_v2(function, type, args, state)`, which rebuilds a
+    /// tensor of a subclass.
     fn subclass(&mut self, key: &str, object: &Object, depth: usize) -> Result<()> {
         let Some(&[function, _, args, ..]) = self.pickle.sequence(object.args) else {
             return Ok(());
@@ -227,8 +231,8 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// `("storage", class, key, device, elements)`: the kind of its elements, if it is supported,
-    /// and its position.
+    /// Resolves `("storage", class, key, device, elements)` to the kind of the elements, if it is
+    /// supported, and the position of the storage.
     fn storage(&self, name: &str, id: Id, dtype: Option<Id>) -> Result<(Option<Kind>, Extent)> {
         let bad = |problem| PthError::Tensor { name: name.to_owned(), problem };
         let pickle = self.pickle;
@@ -249,7 +253,7 @@ impl Walk<'_, '_> {
             Some(dtype) => pickle.global(dtype).and_then(|(_, name)| kind_of_dtype(name)),
             None => of_storage,
         };
-        // The number counts elements of the storage's own type.
+        // `elements` counts elements of the storage's own type, not of `dtype`.
         let width = of_storage.map_or(1, |kind| kind.elt_size_in_bytes() as u64);
         let elements = pickle.int(elements).and_then(|count| u64::try_from(count).ok());
         let bytes = elements.and_then(|count| count.checked_mul(width));

@@ -31,7 +31,7 @@ pub(super) enum Node {
     Object(Box<Object>),
 }
 
-/// The result of a call or an instantiation that was recorded and not executed.
+/// The result of a call or an instantiation that was recorded instead of executed.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     /// The function or class that would have been called.

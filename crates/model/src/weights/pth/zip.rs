@@ -29,7 +29,7 @@ const LOCAL_LEN: u64 = 30;
 /// The end record may be followed by a comment of up to this length.
 const MAX_COMMENT: u64 = 65_535;
 
-/// Whether a file that starts with these bytes may be a zip archive.
+/// Returns whether a file that starts with these bytes may be a zip archive.
 pub(super) fn looks_like(head: &[u8]) -> bool {
     head.starts_with(&LOCAL)
 }
@@ -101,8 +101,8 @@ impl Parts {
         Ok(Self { by_name, file_len })
     }
 
-    /// Locates the bytes of a part: after its own header, the only place that states the header's
-    /// length.
+    /// Locates the bytes of a part. They follow its local header, and only that header states its
+    /// own length.
     fn place(&self, file: &mut File, name: &str, part: Entry) -> Result<Extent> {
         if !part.stored {
             return Err(PthError::Compressed(name.to_owned()));
@@ -144,7 +144,7 @@ fn directory(file: &mut File, file_len: u64) -> Result<(u64, u64, u64)> {
     }
 }
 
-/// Returns the same numbers from the record for archives of more than 4 GiB, if there is one.
+/// Returns the numbers of [`directory`] from the ZIP64 record, or `narrow` if there is none.
 fn directory_64(file: &mut File, end_at: u64, narrow: (u64, u64, u64)) -> Result<(u64, u64, u64)> {
     let offset = end_at - LOCATOR_LEN;
     let locator = bytes_at(file, Extent { offset, len: LOCATOR_LEN })?;
@@ -188,7 +188,8 @@ fn central_entry(list: &[u8]) -> Result<(&str, Entry, &[u8])> {
     Ok((name, Entry { header, len, stored }, tail))
 }
 
-/// Replaces numbers with all bits set by their wide forms, which follow in this order.
+/// Replaces fields whose bits are all set with their 64-bit values, which the ZIP64 extra field
+/// lists in the same order.
 fn wide_fields(extra: &[u8], mut fields: [u64; 3]) -> Result<[u64; 3]> {
     if fields.iter().all(|&field| field != 0xffff_ffff) {
         return Ok(fields);

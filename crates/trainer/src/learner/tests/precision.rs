@@ -1,4 +1,4 @@
-//! Where a step may multiply in TF32: in the networks, and in no loss.
+//! TF32 may be used in the networks, but not in a loss.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,8 +14,8 @@ use crate::processes::Processes;
 
 type Seen = Arc<Mutex<Vec<bool>>>;
 
-/// Records whether TF32 is allowed while the loss is computed, once outside and once inside of a part
-/// that the backward pass computes again.
+/// Records whether TF32 is allowed while the loss is computed, outside and inside of a part that
+/// the backward pass computes again.
 struct Witness(Seen);
 
 impl Objective for Witness {
@@ -44,7 +44,7 @@ fn products_of_the_networks_may_use_tf32_and_those_of_a_loss_may_not() {
         let witness = Box::new(Witness(Arc::clone(&seen)));
         let mut learner = Learner::new(config.learner.clone(), witness, Processes::Single).unwrap();
         learner.step(&request(0, false), || Ok(views(&config, 0))).unwrap();
-        // In the loss, in its part, and in the backward pass.
+        // In the loss, in its recomputed part, and in the backward pass.
         assert_eq!(*seen.lock().unwrap(), [false, false, in_backward], "{precision:?}");
         assert!(!tf32_allowed().unwrap());
         let inside = precision.forward(Device::Cpu, || tf32_allowed().unwrap());

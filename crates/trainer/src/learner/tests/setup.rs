@@ -78,7 +78,7 @@ pub(super) fn learner(config: &Config) -> Learner {
     Learner::new(config.learner.clone(), objective, Processes::Single).unwrap()
 }
 
-/// All views of a batch; half of the crops have one masked patch.
+/// Returns all views of a batch; half of the crops have one masked patch.
 pub(super) fn views(config: &Config, seed: u64) -> Views {
     let batch = config.geometry.batch_size() as i64;
     torch_ext::manual_seed(seed);
