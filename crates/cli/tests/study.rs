@@ -142,6 +142,7 @@ fn a_wrong_grid_is_one_sentence() {
         ("{base: demo, methods: [a]}", "methods: must be names with key: value pairs"),
         ("{base: demo, methods: {a: 3}}", "methods.a: must be key: value pairs"),
         ("{base: demo, axes: [{methods: [x]}]}", "axes.methods: there is no method 'x'"),
+        ("{base: demo, axes: [{seeds: 3}]}", "axes.seeds: must be a list of integers"),
         ("{base: demo, settings: {train.epoch: 3}}", "train.epoch"),
         ("{base: demo", "not valid YAML"),
     ] {

@@ -66,7 +66,7 @@ impl Grid {
         let shared = settings(keys.get("settings"), "settings").map_err(wrong)?;
         let methods = named(keys.get("methods"), "methods").map_err(wrong)?;
         let rows = named(keys.get("rows"), "rows").map_err(wrong)?;
-        let seeds = seeds(keys.get("seeds")).map_err(wrong)?;
+        let seeds = keys.get("seeds").map_or(Ok(vec![0]), seeds).map_err(wrong)?;
         let (axes, mut blocks) = blocks(keys.get("axes")).map_err(wrong)?;
         if !rows.is_empty() {
             blocks.iter_mut().for_each(|block| block.insert(0, rows.clone()));
@@ -75,8 +75,8 @@ impl Grid {
             (!rows.is_empty()).then(|| "rows".to_owned()).into_iter().chain(axes).collect();
         let mut runs: Vec<RunSpec> = Vec::new();
         let methods = if methods.is_empty() { vec![base_alone()] } else { methods };
-        let only = only(keys.get("axes"), &methods).map_err(wrong)?;
-        for (block, methods) in blocks.iter().zip(only) {
+        let parts = parts(keys.get("axes"), &methods, &seeds).map_err(wrong)?;
+        for (block, (methods, seeds)) in blocks.iter().zip(parts) {
             let size = block.iter().map(Vec::len).fold(1, usize::saturating_mul);
             let made = size.saturating_mul(methods.len()).saturating_mul(seeds.len());
             if made > MOST_RUNS {
@@ -84,7 +84,7 @@ impl Grid {
             }
             let cells = scattered(size).map(|at| cell(block, at));
             let cells: Vec<Vec<Choice>> = cells.collect();
-            for &seed in &seeds {
+            for seed in seeds {
                 for cell in &cells {
                     let of = |method: &Choice| run(&shared, method, cell, seed);
                     runs.extend(methods.iter().map(of));
@@ -212,34 +212,47 @@ fn named(value: Option<&Value>, axis: &str) -> Result<Vec<Choice>, String> {
     map.iter().map(choice).collect()
 }
 
-fn seeds(value: Option<&Value>) -> Result<Vec<u64>, String> {
+/// Reads a list of seeds.
+fn seeds(value: &Value) -> Result<Vec<u64>, String> {
     let wrong = || "seeds: must be a list of integers from 0 such as [0, 1, 2]".to_owned();
-    match value {
-        None => Ok(vec![0]),
-        Some(Value::Array(seeds)) if !seeds.is_empty() => {
-            seeds.iter().map(|seed| seed.as_u64().ok_or_else(wrong)).collect()
-        }
-        Some(_) => Err(wrong()),
-    }
+    let seeds = value.as_array().filter(|seeds| !seeds.is_empty()).ok_or_else(wrong)?;
+    seeds.iter().map(|seed| seed.as_u64().ok_or_else(wrong)).collect()
 }
 
-/// Returns the methods of each block: those in its list `methods`, or all.
-fn only(axes: Option<&Value>, all: &[Choice]) -> Result<Vec<Vec<Choice>>, String> {
+/// Returns the methods and the seeds of each block: those in its lists `methods` and `seeds`, or
+/// all methods of the grid and the grid's seeds.
+fn parts(
+    axes: Option<&Value>,
+    methods: &[Choice],
+    shared: &[u64],
+) -> Result<Vec<(Vec<Choice>, Vec<u64>)>, String> {
     let blocks: Vec<&Value> = match axes {
         Some(Value::Array(blocks)) => blocks.iter().collect(),
         axes => vec![axes.unwrap_or(&Value::Null)],
     };
     let of = |block: &&Value| {
-        let Some(names) = block.get("methods") else { return Ok(all.to_vec()) };
-        let wrong = || "axes.methods: must be a list of names such as [held, dino]".to_owned();
-        let find = |name: &Value| {
-            let name = name.as_str().ok_or_else(wrong)?;
-            let found = all.iter().find(|method| method.name == name).cloned();
-            found.ok_or_else(|| format!("axes.methods: there is no method '{name}' in methods"))
+        let methods = match block.get("methods") {
+            Some(names) => chosen(names, methods)?,
+            None => methods.to_vec(),
         };
-        names.as_array().ok_or_else(wrong)?.iter().map(find).collect()
+        let seeds = match block.get("seeds") {
+            Some(own) => seeds(own).map_err(|error| format!("axes.{error}"))?,
+            None => shared.to_vec(),
+        };
+        Ok((methods, seeds))
     };
     blocks.iter().map(of).collect()
+}
+
+/// Returns the methods with these names.
+fn chosen(names: &Value, methods: &[Choice]) -> Result<Vec<Choice>, String> {
+    let wrong = || "axes.methods: must be a list of names such as [held, dino]".to_owned();
+    let find = |name: &Value| {
+        let name = name.as_str().ok_or_else(wrong)?;
+        let found = methods.iter().find(|method| method.name == name).cloned();
+        found.ok_or_else(|| format!("axes.methods: there is no method '{name}' in methods"))
+    };
+    names.as_array().ok_or_else(wrong)?.iter().map(find).collect()
 }
 
 type Blocks = Vec<Vec<Vec<Choice>>>;
@@ -260,7 +273,7 @@ fn blocks(value: Option<&Value>) -> Result<(Vec<String>, Blocks), String> {
     let mut keys: Vec<String> = Vec::new();
     let mut blocks = Blocks::new();
     for map in maps {
-        let axes = || map.iter().filter(|(key, _)| *key != "methods");
+        let axes = || map.iter().filter(|(key, _)| !["methods", "seeds"].contains(&key.as_str()));
         blocks.push(axes().map(axis).collect::<Result<_, _>>()?);
         for (key, _) in axes() {
             if !keys.contains(key) {
@@ -293,4 +306,36 @@ fn axis((key, values): (&String, &Value)) -> Result<Vec<Choice>, String> {
         }
     }
     Ok(choices)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_block_may_have_its_own_methods_and_seeds() {
+        let document = json!({
+            "base": "demo",
+            "methods": { "held": {}, "dino": { "method": "dino" } },
+            "axes": [
+                { "train.epochs": [1], "seeds": [7] },
+                { "train.epochs": [2], "methods": ["dino"] },
+            ],
+            "seeds": [0, 1],
+        });
+        let grid = Grid::read(&document, "grid.yaml").unwrap();
+        let names: Vec<&str> = grid.runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "dino_epochs=1_seed=7",
+                "held_epochs=1_seed=7",
+                "dino_epochs=2_seed=0",
+                "dino_epochs=2_seed=1",
+            ]
+        );
+        assert_eq!(grid.axes, ["train.epochs"]);
+    }
 }
